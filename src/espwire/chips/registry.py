@@ -1,0 +1,125 @@
+"""Names, ids and magic values → Chip. Loads one data file, the first time a chip is asked for; decides nothing else."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from espwire.chips.index import CHIPS
+from espwire.chips.model import Chip
+from espwire.chips.tables import load_table
+from espwire.errors import TableError, UsageError
+from espwire.wire.commands import Op
+from espwire.wire.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
+
+SCHEMA = 1
+ROM_SYNC_VALUE = 0x20120707
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RomTable:
+    """The data files' ``[rom]``, before it becomes a Dialect."""
+
+    commands: tuple[str, ...]
+    status_bytes: int
+    ram_block: int
+    flash_block: int
+    flash_begin_words: int
+    encrypted_write: bool
+    compressed_write: bool
+    change_baud: bool
+    md5_reply: Literal["hex32", "none"]
+    spi_attach_bytes: int
+    secure_download_mode: bool
+    read_flash_block: int = 0
+    baud_rule: Literal["plain", "esp32-calibration", "assumes-40", "mistaken-crystal"] = "plain"
+    secure_download_baud: bool = True
+    erase_rule: Literal["true-size", "rom_head_sector_bug"] = "true-size"
+    default_flash_size_mb: int = 1
+
+
+def chip_ids() -> tuple[str, ...]:
+    """Every chip's id, oldest first: ``esp8266``, ``esp32``, …"""
+    return tuple(CHIPS)
+
+
+def parse_chip_id(name: str) -> str:
+    """The id for any spelling: case and hyphens do not count.
+
+    :raises UsageError: no such chip
+
+    >>> parse_chip_id("ESP32-C3")
+    'esp32c3'
+    """
+    wanted = name.lower().replace("-", "").replace("_", "")
+    if wanted not in CHIPS:
+        raise UsageError(f"there is no chip {name!r}", hint=f"Known chips: {', '.join(CHIPS)}.")
+    return wanted
+
+
+def find_by_image_id(image_chip_id: int) -> str | None:
+    """The id of the chip whose images carry this chip id (the ESP32's is 0)."""
+    return next((name for name, entry in CHIPS.items() if entry.image_chip_id == image_chip_id), None)
+
+
+def find_by_magic(magic: int) -> str | None:
+    """The id of the chip with this word at 0x40001000; only words that identify count."""
+    return next((name for name, entry in CHIPS.items() if magic in entry.magic_values), None)
+
+
+@cache
+def load_chip(name: str) -> Chip:
+    """The chip, any spelling of its name.
+
+    :raises UsageError: no such chip
+    :raises TableError: its data file is broken; the error names file and key
+    """
+    chip_id = parse_chip_id(name)
+    text = files("espwire.chips").joinpath("data", f"{chip_id}.toml").read_text("utf-8")
+    return chip_from_toml(text, f"{chip_id}.toml")
+
+
+def chip_from_toml(text: str, file: str) -> Chip:
+    """A chip from the text of a data file; ``file`` is for errors.
+
+    :raises TableError: what is wrong, with file and key
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"{file} is not TOML: {error}", hint="Mend the data file.") from None
+    if table.pop("schema", None) != SCHEMA:
+        raise TableError(f"{file}: schema is not {SCHEMA}", hint="This espwire reads another schema of chip data.")
+    rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
+    table["default_flash_size"] = rom.default_flash_size_mb * 0x100000
+    dialect = _dialect(rom, table, file)
+    return load_table(Chip, table | {"rom": dialect}, f"{file}:")
+
+
+def _dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
+    try:
+        ops = frozenset(Op[name] for name in rom.commands)
+    except KeyError as error:
+        raise TableError(f"{file}: rom.commands: {error} is no command", hint="See wire/commands.py.") from None
+    return Dialect(
+        name="ROM",
+        ops=ops,
+        secure_ops=SECURE_DOWNLOAD_OPS & ops if rom.secure_download_mode else frozenset(),
+        status_bytes=rom.status_bytes,
+        begin_words=rom.flash_begin_words,
+        flash_block=rom.flash_block,
+        ram_block=rom.ram_block,
+        attach_bytes=rom.spi_attach_bytes,
+        slow_read=rom.read_flash_block,
+        md5=Md5Form(rom.md5_reply),
+        baud=BaudRule(rom.baud_rule) if rom.change_baud else BaudRule.NONE,
+        secure_baud=rom.secure_download_baud,
+        erase=EraseRule(rom.erase_rule),
+        security_info_bytes=table.get("identity", {}).get("security_info_bytes", 0),
+        encrypted_write=rom.encrypted_write,
+        sync_value=ROM_SYNC_VALUE,
+    )

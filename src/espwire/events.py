@@ -1,0 +1,130 @@
+"""What happened, as values. Whoever draws (terminal, JSON, web) decides how; nothing here prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Base. ``device`` labels the board, ``seq`` counts per reporter, ``time`` is seconds since it began."""
+
+    device: str = ""
+    seq: int = 0
+    time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened(Event):
+    """The port is open."""
+
+    port: str
+    baud: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resetting(Event):
+    """About to reset the chip. ``how`` names the sequence; ``into`` is ``"loader"`` or ``"application"``."""
+
+    how: str
+    into: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChipFound(Event):
+    """A chip answered and was identified."""
+
+    chip: str
+    description: str
+    revision: str
+    mac: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanReady(Event):
+    """What is going to be done. ``steps`` are one line each; ``seconds`` is an estimate."""
+
+    steps: tuple[str, ...]
+    wire_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress(Event):
+    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``)."""
+
+    task: str
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished(Event):
+    """One task is over, successfully. ``seconds`` on the link's clock."""
+
+    task: str
+    name: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result(Event):
+    """What a command found out, for people (``text``) and for programs (``data``, JSON types only)."""
+
+    command: str
+    text: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note(Event):
+    """Worth knowing."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Warned(Event):
+    """Something is off. ``code`` is stable."""
+
+    code: str
+    text: str
+
+
+Report = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The default report: say nothing."""
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Stamps events with device, sequence number and time, and hands them to ``sink``."""
+
+    sink: Report = silent
+    device: str = ""
+    clock: Callable[[], float] = time.monotonic
+    _seq: int = 0
+    _start: float = field(default=-1.0)
+
+    def __call__(self, event: Event) -> None:
+        """Stamp and pass on."""
+        now = self.clock()
+        if self._start < 0:
+            self._start = now
+        self._seq += 1
+        self.sink(replace(event, device=self.device, seq=self._seq, time=round(now - self._start, 6)))
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
+    values = {f.name: getattr(event, f.name) for f in fields(event)}
+    return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
