@@ -245,10 +245,11 @@ class MappedFlash:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFormat:
-    """Which image format, page sizes of the flash MMU, UF2 family."""
+    """Which image format, page sizes of the flash MMU, UF2 family; what the header's one-byte least revision means."""
 
     format: Literal["esp8266", "esp32"]
     mmu_page_sizes: tuple[int, ...]
+    legacy_revision: Literal["major", "minor"] = "major"
     default_mmu_page_size: int | None = None
     uf2_family: int | None = None
 
@@ -576,6 +577,15 @@ class FlashPowerOn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """An ordinary part of today, which the virtual chip is by default; ``fields`` by their names in ``Chip.fields``."""
+
+    revision: int
+    crystal_mhz: int
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StubRoom:
     """RAM for a stub: where the vendor's lies, what the ROM keeps for itself."""
 
@@ -615,6 +625,7 @@ class Chip:
     rom: Dialect
     default_flash_size: int
     stub: StubRoom
+    sample: Sample
     fields: Mapping[str, BitField] = field(default_factory=dict)
     field_values: Mapping[str, Any] = field(default_factory=dict)
     security: Security = field(default_factory=Security)

@@ -1,0 +1,140 @@
+"""The SPI controller that drives the flash, register by register; the flash commands themselves are ``flash.py``.
+
+A transaction is modelled as the bits on the wire. The controller shifts out command, address, dummy and data bits, of
+those phases that are enabled, then shifts in; the flash part counts clocks and knows nothing of phases. So a phase
+that a client forgets has the effect it has on silicon: without a dummy phase SFDP comes a byte late, without an
+address phase the bits that follow are taken for the address, without a read phase W0 keeps what it held.
+Register bits: ``chips/data/protocol.toml`` [spi_command]; reset values: the recorded traces of ESP32 and ESP32-C3.
+"""
+
+from __future__ import annotations
+
+from espwire.bits import extract
+from espwire.chips.model import Chip
+from espwire.virtual.flash import NorFlash
+
+_START = 1 << 18
+_COMMAND, _ADDRESS, _DUMMY, _READ, _WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
+_BUFFER = 64
+_SPAN = 0x100
+_OLD_LAYOUT_USER_OFFSET = 0x1C  # ESP8266 and ESP32; all later chips have USER at 0x18
+_WORD = 0xFFFFFFFF
+
+
+class _Bits:
+    """Bits on the wire, the first one sent on top."""
+
+    def __init__(self) -> None:
+        self.value = self.count = 0
+
+    def append(self, value: int, count: int) -> None:
+        self.value, self.count = self.value << count | value & ((1 << count) - 1), self.count + count
+
+    def take(self, start: int, count: int) -> int:
+        """``count`` bits from ``start``; the line is low after the last one."""
+        end = start + count
+        value = self.value << (end - self.count) if end > self.count else self.value >> (self.count - end)
+        return value & ((1 << count) - 1)
+
+
+class SpiController:
+    """The registers of one chip's flash controller. Starting a transaction runs it at once; it is never busy."""
+
+    def __init__(self, chip: Chip, flash: NorFlash) -> None:
+        self.spi, self.flash = chip.spi, flash
+        self._words: dict[int, int] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Registers as after a chip reset."""
+        old = self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
+        self._words = {self.spi.user_offset: 0x80000000 if old else 0x800000C0, self.spi.user2_offset: 0x70000000}
+
+    def covers(self, address: int) -> bool:
+        """Whether the address is one of this controller's registers."""
+        return self.spi.base <= address < self.spi.base + _SPAN
+
+    def read(self, t: float, address: int) -> int:
+        """The register's word."""
+        return self._words.get(address - self.spi.base & ~3, 0)
+
+    def write(self, t: float, address: int, value: int) -> None:
+        """Sets the register; the start bit of the command register runs the transaction and clears itself."""
+        offset = address - self.spi.base & ~3
+        if offset != self.spi.command_offset:
+            self._words[offset] = value & _WORD
+        elif value & _START:
+            self._run(t)
+
+    def _lengths(self, user1: int) -> tuple[int, int]:
+        """Bits to write and to read, in the data buffer's limits."""
+        spi = self.spi
+        if spi.length_in_user1 is not None:
+            write = extract(user1, spi.length_in_user1.mosi_shift, 9)
+            read = extract(user1, spi.length_in_user1.miso_shift, 9)
+        else:
+            write = self._words.get(spi.mosi_length_offset or 0, 0)
+            read = self._words.get(spi.miso_length_offset or 0, 0)
+        return min(write + 1, _BUFFER * 8), min(read + 1, _BUFFER * 8)
+
+    def _run(self, t: float) -> None:
+        spi = self.spi
+        user = self._words.get(spi.user_offset, 0)
+        user1 = self._words.get(spi.user1_offset, 0)
+        user2 = self._words.get(spi.user2_offset, 0)
+        write_bits, read_bits = self._lengths(user1)
+        out = _Bits()
+        if user & _COMMAND:
+            length = extract(user2, 28, 4) + 1
+            out.append(user2, min(length, 8))  # the low byte goes first
+            if length > 8:
+                out.append(user2 >> 8, length - 8)
+        if user & _ADDRESS:
+            length = extract(user1, 26, 6) + 1
+            word = self._words.get(spi.address_offset, 0)
+            if spi.address_msb_aligned:
+                out.append(word >> (32 - length) if length <= 32 else word << (length - 32), length)
+            else:
+                out.append(word, length)
+        if user & _DUMMY:
+            out.append(0, extract(user1, 0, 8 if spi.user_offset == _OLD_LAYOUT_USER_OFFSET else 6) + 1)
+        if user & _WRITE:
+            size = -(-write_bits // 8)
+            out.append(int.from_bytes(self._buffer()[:size], "big") >> (size * 8 - write_bits), write_bits)
+        self._transfer(t, out, read_bits if user & _READ else 0)
+
+    def _transfer(self, t: float, out: _Bits, read_bits: int) -> None:
+        """What the part makes of the clocks: opcode, then as many address and dummy bits as that opcode has."""
+        if out.count + read_bits < 8:
+            return
+        opcode = out.take(0, 8)
+        address_bytes, dummy_bytes = self.flash.shape(opcode)
+        header = 8 * (1 + address_bytes)
+        if out.count + read_bits < header:
+            return  # chip select goes up before the address is whole: nothing happens
+        address = out.take(8, 8 * address_bytes)
+        size = max(0, out.count - header) // 8
+        data = out.take(header, size * 8).to_bytes(size, "big")
+        ahead = out.count - header - 8 * dummy_bytes  # bits of the answer that pass before the reading starts
+        wanted = max(0, ahead + read_bits) if read_bits else 0
+        answer = self.flash.execute(t, opcode, address=address, data=data, read=-(-wanted // 8))
+        if read_bits:
+            self._store(answer, ahead, read_bits)
+
+    def _store(self, answer: bytes, ahead: int, read_bits: int) -> None:
+        """The bits read into the data buffer; before the part's answer the line is high."""
+        seen = _Bits()
+        if ahead < 0:
+            seen.append(-1, -ahead)
+        seen.append(int.from_bytes(answer, "big"), len(answer) * 8)
+        size = -(-read_bits // 8)
+        value = seen.take(max(0, ahead), read_bits) << (size * 8 - read_bits)
+        buffer = self._buffer()
+        buffer[:size] = value.to_bytes(size, "big")
+        for at in range(0, -(-size // 4) * 4, 4):
+            self._words[self.spi.data_offset + at] = int.from_bytes(buffer[at : at + 4], "little")
+
+    def _buffer(self) -> bytearray:
+        """W0 to W15 as bytes."""
+        words = (self._words.get(self.spi.data_offset + at, 0) for at in range(0, _BUFFER, 4))
+        return bytearray(b"".join(word.to_bytes(4, "little") for word in words))

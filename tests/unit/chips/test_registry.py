@@ -1,0 +1,84 @@
+"""Finding and loading chips; what a broken data file says."""
+
+from importlib.resources import files
+
+import pytest
+
+from espwire.chips.registry import chip_from_toml, chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
+from espwire.errors import TableError, UsageError
+from espwire.wire.commands import Op
+from espwire.wire.dialect import BaudRule, EraseRule, Md5Form
+
+
+def data_text(name):
+    return files("espwire.chips").joinpath("data", f"{name}.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", chip_ids())
+def test_every_chip_loads_and_is_found_by_its_numbers(name):
+    chip = load_chip(name)
+    assert chip.id == name
+    if chip.identity.image_chip_id is not None:
+        assert find_by_image_id(chip.identity.image_chip_id) == name
+    for magic in chip.identity.magic_values:
+        assert find_by_magic(magic) == name
+
+
+def test_there_are_fifteen_chips():
+    assert len(chip_ids()) == 15
+
+
+@pytest.mark.parametrize("spelling", ["esp32c3", "ESP32-C3", "esp32-c3", "ESP32C3", "esp32_c3"])
+def test_any_spelling_finds_the_chip(spelling):
+    assert parse_chip_id(spelling) == "esp32c3"
+
+
+def test_an_unknown_chip_lists_the_known_ones():
+    with pytest.raises(UsageError) as caught:
+        load_chip("esp32c9")
+    assert "esp32c61" in caught.value.hint
+
+
+def test_the_dialects_differ_as_the_facts_say():
+    old, esp32, s2, c2, c5 = (load_chip(n).rom for n in ("esp8266", "esp32", "esp32s2", "esp32c2", "esp32c5"))
+    assert (old.status_bytes, old.begin_words, old.erase) == (2, 4, EraseRule.ESP8266_HEAD_BUG)
+    assert (old.md5, old.slow_read, old.attach_bytes, old.can_inflate) == (Md5Form.NONE, 0, 0, False)
+    assert (esp32.status_bytes, esp32.begin_words, esp32.md5, esp32.attach_bytes) == (4, 4, Md5Form.HEX, 8)
+    assert (s2.begin_words, s2.security_info_bytes, s2.encrypted_write) == (5, 12, True)
+    assert (esp32.baud, c2.baud, c5.baud, s2.baud) == (
+        BaudRule.ESP32_CALIBRATION,
+        BaudRule.ASSUMES_40_MHZ,
+        BaudRule.MISTAKEN_CRYSTAL,
+        BaudRule.PLAIN,
+    )
+    assert (c2.secure_baud, s2.secure_baud) == (False, True)
+    assert Op.SDC_GEN_END in load_chip("esp32s31").rom.ops
+    assert Op.SDC_GEN_END not in s2.ops
+
+
+def test_the_esp8266_knows_the_classic_size_32m_c2():
+    assert load_chip("esp8266").flash.sizes["4MB-c2"] == 0x70
+
+
+@pytest.mark.parametrize(
+    "old, new, key",
+    [
+        ("status_bytes = 4", "", "rom.status_bytes is missing"),
+        ("status_bytes = 4", 'status_bytes = "4"', "rom.status_bytes should be of type int"),
+        ("bootloader_offset", "bootloader_ofset", "flash.bootloader_offset is missing"),
+        ("sector_size = 0x1000", "sector_size = 0x1000\nsectors = 1", "flash.sectors is not a known key"),
+        ("shift = 21, bits = 3", "shift = 21", "fields.package[0].bits is missing"),
+        ('"SPI_ATTACH"', '"SPI_ATTAK"', "rom.commands: 'SPI_ATTAK' is no command"),
+        ('detect = "security_info"', 'detect = "guess"', "identity.detect should be one of magic, security_info"),
+        ("schema = 1", "schema = 2", "schema is not 1"),
+        ("[cpu]", "[cpu", "is not TOML"),
+    ],
+)
+def test_a_broken_data_file_names_file_and_key(old, new, key):
+    text = data_text("esp32c3")
+    assert old in text
+    with pytest.raises(TableError) as caught:
+        chip_from_toml(text.replace(old, new, 1), "esp32c3.toml")
+    assert str(caught.value).startswith("esp32c3.toml")
+    assert key in str(caught.value)
+    assert caught.value.hint
