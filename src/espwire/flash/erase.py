@@ -1,0 +1,82 @@
+"""Erases a range of flash on request, after asking the guards; checks that it is blank where the chip can tell."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from espwire.errors import UsageError, VerifyError
+from espwire.events import PlanReady, Report, Warned, silent
+from espwire.flash import execute
+from espwire.flash.cost import LinkCost, estimate_erase
+from espwire.flash.guards import find_erase_problems, stop_if_fatal
+from espwire.flash.plan import Erase, Policy, describe_erased_behind, find_erased_end
+from espwire.flash.survey import survey_device
+from espwire.flash.verify import Cancel, read_md5
+from espwire.wire.commands import Op
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+BLANK_CHUNK = b"\xff" * 0x10000
+
+
+def erase_region(
+    device: Device,
+    address: int,
+    size: int | None,
+    *,
+    policy: Policy | None = None,
+    dry_run: bool = False,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> None:
+    """Erase ``size`` bytes from ``address``, both multiples of a sector (4 KiB).
+
+    :param size: None: up to the end of the flash
+    :raises UsageError: not whole sectors, or the flash size is needed and not known
+    :raises SafetyStop: a guard has a reason against it; see guards.py
+    :raises VerifyError: the chip says that it is done, and its MD5 says that it is not
+    """
+    policy = policy or Policy()
+    target = survey_device(device)
+    sector, flash_size = target.survey.sector_size, target.survey.real_size
+    if size is None:
+        if flash_size is None:
+            raise UsageError("the flash size is not known", hint="Give the size to erase as a number.")
+        size = flash_size - address
+    if size <= 0 or address < 0 or address % sector or size % sector:
+        raise UsageError(
+            f"{address:#x} and {size:#x} are not whole sectors of {sector:#x}",
+            hint=f"Address and size must be multiples of {sector:#x} ({sector}).",
+            code="unaligned",
+        )
+    erased_end = find_erased_end(address, size, target.survey)
+    findings = find_erase_problems(address, erased_end, target)
+    if erased_end > address + size:
+        findings += (describe_erased_behind("the area to erase", address + size, erased_end),)
+    stop_if_fatal(findings, policy)
+    for finding in findings:
+        report(Warned(code=finding.code, text=finding.text))
+    step = Erase(address, size)
+    report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=estimate_erase(address, size, LinkCost())))
+    if dry_run:
+        return
+    if cancel is not None:
+        cancel.check()
+    execute.erase(device, address, size, report=report)
+    if policy.verify is not False and device.loader.supports(Op.SPI_FLASH_MD5):
+        _check_blank(device, address, size)
+
+
+def _check_blank(device: Device, address: int, size: int) -> None:
+    blank = hashlib.md5(usedforsecurity=False)
+    for at in range(0, size, len(BLANK_CHUNK)):
+        blank.update(BLANK_CHUNK[: size - at])
+    if read_md5(device, address, size) != blank.digest():
+        raise VerifyError(
+            f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
+            ranges=((address, address + size),),
+            hint="The flash may be write-protected: read its status, or suspect the flash chip.",
+            code="not-blank",
+        )

@@ -1,0 +1,119 @@
+"""Carries a plan out on a device and checks the result. Decides only how, never what: plan.py did that.
+
+Every verified part is known to be in flash when this returns; a part that cannot be verified is warned of by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from espwire.device.transfer import erase_range, write_deflated, write_plain
+from espwire.events import Finished, Note, Progress, Report, Warned, silent
+from espwire.flash.plan import Erase, Plan, Skip, Verify, Write
+from espwire.flash.verify import (
+    Cancel,
+    build_verify_error,
+    can_read,
+    check_can_verify_device,
+    find_differences,
+    has_content,
+)
+from espwire.wire.commands import Op
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+
+def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report: Report = silent) -> None:
+    """Do every step of ``plan``.
+
+    A part that does not verify is written again as often as the policy's ``rewrites`` says.
+
+    :raises Unsupported: before anything is written: verification is demanded and impossible
+    :raises VerifyError: a part is still wrong; ``ranges`` tell where
+    :raises NoReply, CommandFailed, LinkLost, Cancelled: as the device has it; the flash is then half written
+    """
+    run = _Run(plan, device, cancel, report)
+    if plan.policy.verify and plan.writes:
+        check_can_verify_device(device)
+    for step in plan.steps:
+        run.check()
+        if isinstance(step, Write):
+            run.write(step)
+        elif isinstance(step, Verify):
+            run.verify(step)
+        elif isinstance(step, Erase):
+            erase(device, step.address, step.size, report=report)
+        elif isinstance(step, Skip):
+            report(Note(text=step.describe()))
+    run.warn_of_unverified()
+
+
+def erase(device: Device, address: int, size: int, *, report: Report = silent) -> None:
+    """Erase whole sectors and say so."""
+    began, name = device.link.now(), f"{address:#x}..{address + size:#x}"
+    report(Progress(task="erase", name=name, done=0, total=size))
+    erase_range(device.loader, address, size)
+    report(Progress(task="erase", name=name, done=size, total=size))
+    report(Finished(task="erase", name=name, size=size, seconds=device.link.now() - began))
+
+
+class _Run:
+    """One execution: what its steps share."""
+
+    def __init__(self, plan: Plan, device: Device, cancel: Cancel | None, report: Report) -> None:
+        self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
+        checked = {step.address for step in plan.steps if isinstance(step, Verify)}
+        self.unverified = [w.name for w in plan.writes if w.address not in checked and plan.policy.verify is not False]
+
+    def check(self) -> None:
+        if self.cancel is not None:
+            self.cancel.check()
+
+    def write(self, step: Write) -> None:
+        """Transfer one part; repetitions within the transfer are transfer.py's."""
+        total, furthest = len(step.data), 0
+
+        def on_block(done: int) -> None:
+            nonlocal furthest
+            self.check()
+            if done > furthest:  # after a repetition the count goes back: a bar that does looks broken
+                furthest = done
+                self.report(Progress(task="write", name=step.name, done=done, total=total))
+
+        began = self.device.link.now()
+        self.report(Progress(task="write", name=step.name, done=0, total=total))
+        send = write_plain if step.packed_size is None else write_deflated
+        send(self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted)
+        seconds = self.device.link.now() - began
+        self.report(Finished(task="write", name=step.name, size=total, seconds=seconds))
+
+    def verify(self, step: Verify) -> None:
+        """Check one part; write it again where that is allowed."""
+        began = self.device.link.now()
+        for rewrites_left in range(self.plan.policy.rewrites, -1, -1):
+            if has_content(self.device, step.address, step.data, name=step.name, report=self.report):
+                seconds = self.device.link.now() - began
+                self.report(Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds))
+                return
+            write = self._find_write(step)
+            if not rewrites_left or write is None:
+                break
+            text = f"{step.name} is not in flash as it was sent; writing it again"
+            self.report(Warned(code="rewrite", text=text))
+            self.write(write)
+        # equal now means that the flash answers differently each time: that is no success either
+        ranges = find_differences(self.device, step.address, step.data)
+        raise build_verify_error([step.name], ranges or ((step.address, step.address + len(step.data)),))
+
+    def _find_write(self, step: Verify) -> Write | None:
+        return next((w for w in self.plan.writes if w.address == step.address), None)
+
+    def warn_of_unverified(self) -> None:
+        """Say once, by name, what nobody has checked."""
+        if self.unverified:
+            why = "this loader can neither compute an MD5 of the flash nor read it"
+            if self.device.loader.supports(Op.SPI_FLASH_MD5) or can_read(self.device):
+                why = "the chip has encrypted it"
+            names = ", ".join(self.unverified)
+            self.report(Warned(code="unverified", text=f"{names}: written, but not verified: {why}"))

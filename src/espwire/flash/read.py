@@ -1,0 +1,123 @@
+"""Flash → file: streamed to disk, each piece checked by the chip's MD5, the file whole or absent; never interpreted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
+from espwire.events import Finished, Progress, Report, Warned, silent
+from espwire.files import open_output
+from espwire.flash.survey import survey_device
+from espwire.flash.verify import Cancel, can_read, read_md5
+from espwire.wire.commands import Op
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+PIECE = 0x10000  # also the most that is held in memory
+ATTEMPTS = 3
+RESTARTS = 30  # of one piece, each after a lost answer
+PROGRESS_STEP = 0x1000
+
+
+def read_to_file(
+    device: Device,
+    address: int,
+    size: int | None,
+    path: str | os.PathLike[str],
+    *,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> int:
+    """Read flash into a file; returns the number of bytes.
+
+    :param size: bytes; None: up to the end of the flash (``ALL``)
+    :raises Unsupported: this loader cannot read flash
+    :raises UsageError: the range is empty or goes past the flash's end
+    :raises VerifyError: a piece came differently, three times, than the chip's own MD5 of it says
+    :raises FileError: the file cannot be written
+    """
+    if not can_read(device):
+        hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
+        raise Unsupported(
+            f"the {device.chip.name}'s {device.loader.dialect.name} loader cannot read flash",
+            hint=hint,
+            code="cannot-read-flash",
+        )
+    size = _resolve_size(device, address, size)
+    name, began = os.path.basename(os.fspath(path)), device.link.now()
+    furthest = at = 0
+
+    def on_bytes(done: int) -> None:
+        nonlocal furthest
+        if at + done >= furthest + PROGRESS_STEP or at + done == size:  # a piece read again shows no progress
+            furthest = at + done
+            report(Progress(task="read", name=name, done=furthest, total=size))
+
+    report(Progress(task="read", name=name, done=0, total=size))
+    with open_output(path) as file:
+        for at in range(0, size, PIECE):
+            if cancel is not None:
+                cancel.check()
+            file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, report))
+    report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began))
+    return size
+
+
+def _resolve_size(device: Device, address: int, size: int | None) -> int:
+    flash_size = survey_device(device).survey.real_size
+    if size is None:
+        if flash_size is None:
+            raise UsageError("the flash size is not known", hint="Give the size to read as a number.")
+        size = flash_size - address
+    if size <= 0 or address < 0:
+        raise UsageError(f"there is nothing to read at {address:#x}", hint="Check address and size.")
+    if flash_size is not None and address + size > flash_size:
+        raise UsageError(
+            f"{address:#x} and {size:#x} go past the end of the flash at {flash_size:#x}",
+            hint="Check address and size; ALL reads up to the end.",
+            code="past-flash-end",
+        )
+    return size
+
+
+def _read_piece(device: Device, address: int, size: int, on_bytes: Callable[[int], None], report: Report) -> bytearray:
+    """One piece, read again while it differs from the chip's MD5."""
+    for attempt in range(ATTEMPTS):
+        piece = _fetch(device, address, size, on_bytes)
+        if _is_right(device, address, piece):
+            return piece
+        if attempt + 1 < ATTEMPTS:
+            report(Warned(code="reread", text=f"{size} bytes at {address:#x} came damaged; reading them again"))
+    raise VerifyError(
+        f"what was read at {address:#x} differs from the chip's own MD5, {ATTEMPTS} times",
+        ranges=((address, address + size),),
+        hint="Lower --baud, and check cable and supply.",
+    )
+
+
+def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None]) -> bytearray:
+    """``size`` bytes; after a lost answer it goes on where it was, for reading changes nothing."""
+    piece, stuck = bytearray(), 0
+    for _ in range(RESTARTS):
+        before = len(piece)
+        try:
+            for data in device.read_flash(address + before, size - before):
+                piece += data
+                on_bytes(len(piece))
+        except (NoReply, CommandFailed):
+            stuck = stuck + 1 if len(piece) == before else 1
+            if stuck >= device.loader.settings.block_attempts:
+                raise
+        if len(piece) >= size:
+            return piece[:size]
+    raise NoReply(f"the flash at {address:#x} could not be read: too many answers were lost", hint="Lower --baud.")
+
+
+def _is_right(device: Device, address: int, piece: bytearray) -> bool:
+    if not device.loader.supports(Op.SPI_FLASH_MD5):
+        return True
+    return read_md5(device, address, len(piece)) == hashlib.md5(piece, usedforsecurity=False).digest()

@@ -1,0 +1,192 @@
+"""Does the flash hold what it should? By the chip's MD5, else by reading back. Writes nothing, repairs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from espwire.bits import align_down
+from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
+from espwire.events import Finished, Progress, Report, silent
+from espwire.wire.commands import Op
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+    from espwire.flash.plan import Part
+
+SECTOR = 0x1000
+MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
+READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH)
+Ranges = tuple[tuple[int, int], ...]
+
+
+class Cancel(Protocol):
+    """What the work asks now and then; ``link.base.CancelToken`` is one."""
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if somebody asked to stop."""
+
+
+def can_read(device: Device) -> bool:
+    """Whether flash content can be fetched."""
+    return any(map(device.loader.supports, READ_OPS))
+
+
+def read_md5(device: Device, address: int, size: int) -> bytes:
+    """The chip's own MD5 of its flash, 16 bytes; asked again where the answer got lost, for asking changes nothing.
+
+    :raises Unsupported: the loader cannot
+    :raises NoReply, DeviceError: it failed ``settings.block_attempts`` times, or the chip has reset
+    """
+    attempts = device.loader.settings.block_attempts
+    while True:
+        attempts -= 1
+        try:
+            return device.flash_md5(address, size)
+        except (NoReply, DeviceError) as error:
+            if attempts <= 0 or isinstance(error, Unsupported) or error.code == "chip-reset":
+                raise
+
+
+def has_content(device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent) -> bool:
+    """Whether the flash at ``address`` holds exactly ``data``. A no is asked for twice: answers can be damaged too.
+
+    :raises Unsupported: this loader can neither compute an MD5 nor read
+    """
+    if not data:
+        return True
+    if not device.loader.supports(Op.SPI_FLASH_MD5):
+        return not _differences_by_reading(device, address, data, name, report)
+    wanted = hashlib.md5(data, usedforsecurity=False).digest()
+    return any(read_md5(device, address, len(data)) == wanted for _ in range(2))
+
+
+def find_differences(device: Device, address: int, data: bytes) -> Ranges:
+    """Half-open flash ranges, whole sectors but for the ends, that differ from ``data``; () if nothing does.
+
+    With MD5 only, the number of questions is bounded: badly scattered differences come as coarser ranges.
+
+    :raises Unsupported: this loader can neither compute an MD5 nor read
+    """
+    if not device.loader.supports(Op.SPI_FLASH_MD5):
+        return _differences_by_reading(device, address, data, "", silent)
+    if has_content(device, address, data):
+        return ()
+    return _differences_by_md5(device, address, data)
+
+
+def verify_flash(
+    device: Device, parts: Iterable[Part], *, cancel: Cancel | None = None, report: Report = silent
+) -> None:
+    """Compare the flash with ``parts``; all of them are looked at.
+
+    :raises Unsupported: before anything is read: this loader can neither compute an MD5 nor read
+    :raises VerifyError: the ranges that differ
+    """
+    check_can_verify_device(device)
+    wrong: list[str] = []
+    ranges: list[tuple[int, int]] = []
+    for part in parts:
+        if cancel is not None:
+            cancel.check()
+        began = device.link.now()
+        if has_content(device, part.address, part.data, name=part.label, report=report):
+            seconds = device.link.now() - began
+            report(Finished(task="verify", name=part.label, size=len(part.data), seconds=seconds))
+            continue
+        wrong.append(part.label)
+        ranges += find_differences(device, part.address, part.data) or [(part.address, part.end)]
+    if wrong:
+        raise build_verify_error(wrong, tuple(ranges))
+
+
+def check_can_verify_device(device: Device) -> None:
+    """Raise if flash content cannot be checked.
+
+    :raises Unsupported: this loader can neither compute an MD5 nor read
+    """
+    loader = device.loader
+    if loader.supports(Op.SPI_FLASH_MD5) or can_read(device):
+        return
+    hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
+    raise Unsupported(
+        f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
+        hint=hint,
+        code="cannot-verify",
+    )
+
+
+def build_verify_error(names: Iterable[str], ranges: Ranges) -> VerifyError:
+    """The error that says where flash and files differ."""
+    shown = ", ".join(f"{start:#x}..{end:#x}" for start, end in ranges[:4])
+    more = f" and {len(ranges) - 4} more ranges" if len(ranges) > 4 else ""
+    return VerifyError(f"the flash differs from {', '.join(names)} at {shown}{more}", ranges=ranges)
+
+
+def _differences_by_reading(device: Device, address: int, data: bytes, name: str, report: Report) -> Ranges:
+    """Reads all of it; sectors with any other byte."""
+    if not can_read(device):
+        check_can_verify_device(device)
+    wrong: list[tuple[int, int]] = []
+    at = 0
+    for piece in device.read_flash(address, len(data)):
+        if piece != data[at : at + len(piece)]:
+            wrong += _differing_sectors(address, data, at, piece)
+        before, at = at, at + len(piece)
+        if at // SECTOR != before // SECTOR or at >= len(data):
+            report(Progress(task="verify", name=name, done=at, total=len(data)))
+    if at < len(data):  # never take a short read for a good one
+        wrong.append((address + at, address + len(data)))
+    return _merged(wrong)
+
+
+def _differing_sectors(address: int, data: bytes, at: int, piece: bytes) -> list[tuple[int, int]]:
+    found = []
+    for start in range(align_down(address + at, SECTOR), address + at + len(piece), SECTOR):
+        low, high = max(start - address, at), min(start + SECTOR - address, at + len(piece))
+        if piece[low - at : high - at] != data[low:high]:
+            found.append((max(start, address), min(start + SECTOR, address + len(data))))
+    return found
+
+
+def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:
+    """Halves what is known to differ, down to sectors."""
+    questions = MD5_BUDGET
+    pending, final = [(address, address + len(data))], []
+
+    def same(start: int, end: int) -> bool:
+        part = data[start - address : end - address]
+        return read_md5(device, start, end - start) == hashlib.md5(part, usedforsecurity=False).digest()
+
+    while pending:
+        start, end = pending.pop(0)  # coarse before fine, so that an exhausted budget leaves no huge range
+        middle = align_down((start + end) // 2, SECTOR)
+        if middle <= start:
+            middle = align_down(start, SECTOR) + SECTOR
+        if middle >= end or not questions:
+            final.append((start, end))
+            continue
+        questions -= 1
+        if same(start, middle):
+            pending.append((middle, end))  # so the difference is in the other half
+            continue
+        pending.append((start, middle))
+        if not questions:
+            pending.append((middle, end))
+            continue
+        questions -= 1
+        if not same(middle, end):
+            pending.append((middle, end))
+    return _merged(final)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> Ranges:
+    """Sorted, touching ones joined."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)

@@ -1,0 +1,138 @@
+"""Raw binary or Intel HEX → pieces with addresses. HEX is told by its leading ``:``; nothing is written here.
+
+Record decoding is bincopy's; joining is ours, since bincopy inserts pieces one by one (hours for a hostile file).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from espwire.errors import HexError
+from espwire.files import read_file
+
+DATA, END, SEGMENT_BASE, START_SEGMENT, LINEAR_BASE, START_LINEAR = range(6)
+LONGEST_RECORD = 1 + 2 * (1 + 2 + 1 + 255 + 1)
+MAX_PIECES = 4096
+MAX_RUNS = 0x10000  # in file order, before sorting
+TOP = 1 << 32
+SECTOR = 0x1000
+
+
+@dataclass(frozen=True, slots=True)
+class HexPart:
+    """Bytes, and the address that the file itself gives them; None for raw binary."""
+
+    address: int | None
+    data: bytes = field(repr=False)
+
+
+def is_hex(data: bytes) -> bool:
+    """Whether the file is Intel HEX."""
+    return data[:1] == b":"
+
+
+def read_parts(path: str | os.PathLike[str]) -> tuple[HexPart, ...]:
+    """The file's pieces: one without an address for raw binary, else one per run of HEX data, by address.
+
+    :raises FileError: it cannot be read, or is larger than 256 MiB
+    :raises HexError: broken Intel HEX; the message tells the line
+    """
+    data = read_file(path)
+    return parse_hex(data, os.path.basename(os.fspath(path))) if is_hex(data) else (HexPart(None, data),)
+
+
+def parse_hex(data: bytes, name: str = "the file", *, join_within: int = SECTOR) -> tuple[HexPart, ...]:
+    """Pieces of Intel HEX text, by address. Gaps inside one ``join_within``-byte unit are filled with 0xFF.
+
+    A flash sector is erased whole, so two pieces in one sector are one write.
+
+    :raises HexError: broken record, overlapping data, no end record, more than 4096 pieces
+    """
+    joined: list[tuple[int, bytearray]] = []
+    for address, piece in _find_runs(data, name):
+        end = joined[-1][0] + len(joined[-1][1]) if joined else -1
+        if joined and address < end:
+            raise HexError(
+                f"{name} has data for {address:#x} twice", hint="The file was merged wrongly.", code="hex-overlap"
+            )
+        if joined and (address == end or address // join_within == (end - 1) // join_within):
+            joined[-1][1].extend(b"\xff" * (address - end) + piece)
+        else:
+            joined.append((address, piece))
+    if len(joined) > MAX_PIECES:
+        raise HexError(
+            f"{name} has {len(joined)} separate pieces, more than {MAX_PIECES}", hint="It is no flash content."
+        )
+    return tuple(HexPart(address, bytes(piece)) for address, piece in joined)
+
+
+def _find_runs(data: bytes, name: str) -> list[tuple[int, bytearray]]:
+    """Records that follow each other, joined; by address. Runs may still touch or overlap."""
+    runs: list[tuple[int, bytearray]] = []
+    for address, piece in _read_records(data, name):
+        if runs and runs[-1][0] + len(runs[-1][1]) == address:
+            runs[-1][1].extend(piece)
+        elif len(runs) < MAX_RUNS:
+            runs.append((address, bytearray(piece)))
+        else:
+            raise HexError(f"{name} jumps about more than {MAX_RUNS} times", hint="It is no flash content.")
+    runs.sort(key=lambda run: run[0])
+    return runs
+
+
+def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
+    """Address and bytes of every data record, in file order."""
+    import bincopy
+
+    base, ended = 0, False
+    for number, raw in enumerate(BytesIO(data), 1):
+        line = raw.strip()
+        if not line:
+            continue
+        if ended:
+            raise _broken(name, number, "there is data after the end record")
+        if len(line) > LONGEST_RECORD:
+            raise _broken(name, number, "the line is longer than any record")
+        try:
+            kind, address, size, content = bincopy.unpack_ihex(line.decode("ascii"))
+        except (bincopy.Error, ValueError) as error:  # ValueError: not hexadecimal, not ASCII
+            raise _broken(name, number, _reason(line, error)) from None
+        if kind == DATA:
+            if base + address + size > TOP:
+                raise _broken(name, number, "its data goes past the 32-bit address space")
+            if size:
+                yield base + address, bytes(content)
+        elif kind in (SEGMENT_BASE, LINEAR_BASE) and size == 2:
+            base = int.from_bytes(content, "big") << (4 if kind == SEGMENT_BASE else 16)
+        elif kind == END and size == 0:
+            ended = True
+        elif not (kind in (START_SEGMENT, START_LINEAR) and size == 4):
+            raise _broken(name, number, f"record type {kind} with {size} bytes does not exist")
+    if not ended:
+        raise HexError(
+            f"{name} ends without an end record",
+            hint="The file was not copied or downloaded whole: get it again.",
+            code="hex-truncated",
+        )
+
+
+def _reason(line: bytes, error: Exception) -> str:
+    """Ours, and short: bincopy repeats the whole record."""
+    text = str(error)
+    if not line.startswith(b":"):
+        return "it does not begin with ':'"
+    for word, reason in (
+        ("crc", "its checksum is wrong"),
+        ("short", "it is too short"),
+        ("size", "its length is wrong"),
+    ):
+        if word in text:
+            return reason
+    return "it is not hexadecimal"
+
+
+def _broken(name: str, number: int, reason: str) -> HexError:
+    return HexError(f"{name}, line {number}: {reason}", code="hex-record", line=number)

@@ -1,0 +1,201 @@
+"""Bytes → Image. Any bytes end in an Image or in one ImageError; a wrong checksum or hash is a field, not an error."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import TYPE_CHECKING
+
+from espwire.errors import ImageError
+from espwire.image.model import (
+    DIGEST_SIZE,
+    EXTENDED,
+    HEADER,
+    MAGIC,
+    MAGIC_V2,
+    MAX_SEGMENT_SIZE,
+    MAX_SEGMENTS,
+    SEGMENT_HEADER,
+    ExtendedHeader,
+    Image,
+    IromPart,
+    Segment,
+    compute_checksum,
+)
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+
+CRC_SIZE = 4
+
+
+def is_image(data: bytes) -> bool:
+    """Whether the first byte is that of an image; says nothing about the rest."""
+    return data[:1] in (bytes([MAGIC]), bytes([MAGIC_V2]))
+
+
+def parse(data: bytes, chip: Chip | None = None) -> Image:
+    """The image in ``data``; ``build()`` of it gives ``data`` back.
+
+    :param chip: whose format to expect; None tries both and takes the one that checks out
+    :raises ImageError: no image, or one whose structure is broken
+    """
+    if not data:
+        raise ImageError("the image is empty", code="image-empty")
+    if not is_image(data):
+        raise ImageError(
+            f"this is no firmware image: it begins with {data[0]:#04x}, not {MAGIC:#04x}",
+            hint="Give the .bin file that the build made; raw data needs no image header.",
+            code="image-magic",
+        )
+    if chip is not None:
+        return _parse_esp8266(data) if chip.image.format == "esp8266" else _parse_esp32(data)
+    if data[0] == MAGIC_V2:
+        return _parse_esp8266(data)
+    return _parse_unknown(data)
+
+
+def _parse_unknown(data: bytes) -> Image:
+    """Both formats begin alike: take the one whose checksum is right, else the first that has the structure."""
+    found: list[Image] = []
+    complaint: ImageError | None = None
+    for attempt in (_parse_esp32, _parse_esp8266):
+        try:
+            image = attempt(data)
+        except ImageError as error:
+            complaint = complaint or error
+            continue
+        if image.checksum_valid:
+            return image
+        found.append(image)
+    if found:
+        return found[0]
+    assert complaint is not None
+    raise complaint
+
+
+class _Cursor:
+    """A reading position; every short read is the same ImageError."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int, what: str) -> bytes:
+        if size > len(self.data) - self.at:
+            raise ImageError(
+                f"the image is cut short: {what} needs {size} bytes at offset {self.at:#x}, "
+                f"{len(self.data) - self.at} are there",
+                hint="The file was not copied or downloaded whole: get it again.",
+                code="image-truncated",
+            )
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def header(self, magic: int) -> tuple[int, int, int, int]:
+        found, count, mode, size_frequency, entry = HEADER.unpack(self.take(HEADER.size, "the header"))
+        if found != magic:
+            raise ImageError(
+                f"the header at offset {self.at - HEADER.size:#x} begins with {found:#04x}, not {magic:#04x}",
+                code="image-magic",
+            )
+        return count, mode, size_frequency, entry
+
+    def segment(self, number: int, *, align: int) -> Segment:
+        address, size = SEGMENT_HEADER.unpack(self.take(SEGMENT_HEADER.size, f"the header of segment {number}"))
+        if size > MAX_SEGMENT_SIZE or size % align:
+            raise ImageError(
+                f"segment {number} at offset {self.at:#x} has the impossible size {size:#x}", code="image-segment"
+            )
+        offset = self.at
+        return Segment(address, self.take(size, f"segment {number}"), offset)
+
+    def segments(self, count: int, *, align: int) -> tuple[Segment, ...]:
+        if not 1 <= count <= MAX_SEGMENTS:
+            raise ImageError(
+                f"the image claims {count} segments; 1 to {MAX_SEGMENTS} are possible", code="image-segment-count"
+            )
+        return tuple(self.segment(number, align=align) for number in range(count))
+
+    def checksum(self) -> tuple[bytes, int]:
+        """The fill and the checksum byte, which ends a 16-byte row."""
+        tail = self.take(16 - self.at % 16, "the checksum")
+        return tail[:-1], tail[-1]
+
+
+def _parse_esp32(data: bytes) -> Image:
+    cursor = _Cursor(data)
+    count, mode, size_frequency, entry = cursor.header(MAGIC)
+    extended = _parse_extended(cursor.take(EXTENDED.size, "the extended header"))
+    segments = cursor.segments(count, align=4)
+    fill, checksum = cursor.checksum()
+    digest, digest_valid = None, None
+    if extended.hash_appended:
+        actual = hashlib.sha256(memoryview(data)[: cursor.at]).digest()
+        digest = cursor.take(DIGEST_SIZE, "the SHA-256")
+        digest_valid = digest == actual
+    return Image(
+        mode_code=mode,
+        size_frequency=size_frequency,
+        entry=entry,
+        segments=segments,
+        extended=extended,
+        fill=fill,
+        checksum=checksum,
+        digest=digest,
+        trailing=data[cursor.at :],
+        checksum_valid=checksum == compute_checksum(segments),
+        digest_valid=digest_valid,
+    )
+
+
+def _parse_extended(data: bytes) -> ExtendedHeader:
+    wp_pin, drive, chip_id, legacy, least, most, reserved, flag = EXTENDED.unpack(data)
+    if flag not in (0, 1):
+        raise ImageError(
+            f"the extended header says {flag:#04x} where only 0 or 1 (SHA-256 appended) is possible",
+            hint="It is no image for this chip, or it is encrypted.",
+            code="image-header",
+        )
+    return ExtendedHeader(chip_id, legacy, least, most, flag, wp_pin, drive, reserved)
+
+
+def _parse_esp8266(data: bytes) -> Image:
+    cursor = _Cursor(data)
+    irom = None
+    if data[0] == MAGIC_V2:
+        count, mode, size_frequency, entry = cursor.header(MAGIC_V2)
+        irom = IromPart(mode, size_frequency, entry, cursor.segment(0, align=1), count)
+    count, mode, size_frequency, entry = cursor.header(MAGIC)
+    segments = cursor.segments(count, align=1)
+    fill, checksum = cursor.checksum()
+    crc, crc_valid = _parse_crc(data, cursor.at) if irom else (None, None)
+    return Image(
+        mode_code=mode,
+        size_frequency=size_frequency,
+        entry=entry,
+        segments=segments,
+        irom=irom,
+        fill=fill,
+        checksum=checksum,
+        crc=crc,
+        trailing=data[cursor.at + len(crc or b"") :],
+        checksum_valid=checksum == compute_checksum(segments),
+        crc_valid=crc_valid,
+    )
+
+
+def _parse_crc(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
+    """The CRC after a version 2 image: there if it is right, or if it alone follows."""
+    stored = data[end : end + CRC_SIZE]
+    if len(stored) == CRC_SIZE:
+        valid = stored == compute_crc(memoryview(data)[:end])
+        if valid or len(data) == end + CRC_SIZE:
+            return stored, valid
+    return None, None
+
+
+def compute_crc(data: bytes | memoryview) -> bytes:
+    """The ESP8266 boot loader's CRC-32 of a version 2 image: inverted if bit 31 is set, else plus 1."""
+    crc = zlib.crc32(data)
+    crc = crc ^ 0xFFFFFFFF if crc & 0x80000000 else crc + 1
+    return crc.to_bytes(CRC_SIZE, "little")
