@@ -1,0 +1,67 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 or later, make, and a way to PyPI.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PEER_VERSION := 5.6.0
+PEER := .venv-peer
+PEER_STAMP := $(PEER)/.esptool-$(PEER_VERSION)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+WORKERS ?= 2
+
+.PHONY: help demo test check bench soak docs generate clean venv peer
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      flash real firmware to a virtual chip, and look at what it then holds"
+	@echo "make test      run the tests"
+	@echo "make check     lint, format, types on three systems, generated files"
+	@echo "make bench     measure, with ratios to esptool $(PEER_VERSION), which it installs beside (.venv-peer)"
+	@echo "make soak      the long runs: faults, fuzzing"
+	@echo "make docs      write the generated pages under docs/"
+	@echo "make generate  write every generated file"
+	@echo "make clean     remove what these made"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("espwire needs Python 3.11 or later; make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || { echo "setting up $(VENV) (once)"; $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "On Debian and Ubuntu, venv is a package: apt install python3-venv"; exit 1; }; }
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/espwire demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
+	$(BIN)/mypy --platform darwin
+	$(BIN)/python tools/generate.py --check
+
+# esptool from PyPI, in an environment of its own: never imported, only run as a black box to compare with
+peer: $(PEER_STAMP)
+
+$(PEER_STAMP):
+	@$(PYTHON) -m venv --clear $(PEER)
+	@$(PEER)/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==$(PEER_VERSION)
+	@touch $@
+
+bench: $(STAMP) $(PEER_STAMP)
+	ESPWIRE_PEER=$${ESPWIRE_PEER:-$(CURDIR)/$(PEER)/bin/esptool} $(BIN)/python bench/run.py
+
+soak: $(STAMP)
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+docs generate: $(STAMP)
+	$(BIN)/python tools/generate.py
+
+clean:
+	rm -rf $(VENV) $(PEER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,78 @@
+"""``verify-flash``: does the flash hold these files?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from espwire.cli.options import header_options, pairs_argument, progress_option
+from espwire.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from espwire.device.device import Device
+    from espwire.flash.plan import Part
+
+MAX_LISTED = 64
+
+
+@click.command("verify-flash", help="Compare flash with files. Ends with exit code 7 if it differs.")
+@pairs_argument
+@header_options
+@click.option("-d", "--diff", is_flag=True, help="Say where it differs, byte by byte where the loader can read.")
+@progress_option
+@click.pass_obj
+def command(
+    session: Session,
+    pairs: list[tuple[int, str]],
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+    diff: bool,
+    no_progress: bool,
+) -> None:
+    """Compare all files, then say what is wrong."""
+    from espwire.cli.parts import header_settings, read_pairs
+    from espwire.errors import VerifyError
+    from espwire.flash.verify import verify_flash
+    from espwire.flash.write import prepare_parts, survey_target
+
+    session.progress = not no_progress
+    settings = header_settings(flash_mode, flash_freq, flash_size)
+    parts: Sequence[Part] = read_pairs(pairs)
+    with session.device() as device:
+        parts = prepare_parts(parts, survey_target(device, settings), settings, report=session.report)
+        try:
+            verify_flash(device, parts, report=session.report)
+        except VerifyError as error:
+            if diff:
+                report_differences(session, device, parts, error.ranges)
+            raise
+    size = sum(len(part.data) for part in parts)
+    session.result("verify-flash", f"Flash holds all {size:,} bytes.", {"bytes": size, "equal": True})
+
+
+def report_differences(
+    session: Session, device: Device, parts: Sequence[Part], ranges: Sequence[tuple[int, int]]
+) -> None:
+    """One line per range that differs; with the bytes where they can be read."""
+    from espwire.flash.verify import can_read
+
+    lines: list[str] = []
+    found: list[dict[str, int]] = []
+    for start, end in ranges:
+        line = f"{start:#010x}..{end:#010x} differs"
+        part = next((p for p in parts if p.address <= start and end <= p.end), None)
+        if part is not None and len(found) < MAX_LISTED and can_read(device):
+            there = b"".join(device.read_flash(start, end - start))
+            wanted = part.data[start - part.address : end - part.address]
+            wrong = [at for at, (a, b) in enumerate(zip(there, wanted, strict=True)) if a != b]
+            line += f" in {len(wrong)} bytes"
+            for at in wrong[: MAX_LISTED - len(found)]:
+                found.append({"address": start + at, "flash": there[at], "file": wanted[at]})
+                line += f"\n  {start + at:#010x}: flash {there[at]:02x}, file {wanted[at]:02x}"
+        lines.append(line)
+    data = {"equal": False, "ranges": [list(pair) for pair in ranges], "bytes": found}
+    session.result("verify-flash", "\n".join(lines), data)

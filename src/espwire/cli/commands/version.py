@@ -1,0 +1,16 @@
+"""``version``: which espwire this is."""
+
+from __future__ import annotations
+
+import click
+
+from espwire.cli.session import Session
+
+
+@click.command("version", help="Show the version.")
+@click.pass_obj
+def command(session: Session) -> None:
+    """Report the version."""
+    from espwire._version import __version__
+
+    session.result("version", f"espwire {__version__}", {"version": __version__})

@@ -1,0 +1,1 @@
+"""One module per command of ``espwire virtual``, imported when it is run."""

@@ -1,0 +1,89 @@
+"""The front door: the table of commands, and the one place where errors become exit codes. Loads next to nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+# section → command → one line of help, so that `--help` imports no command
+SECTIONS: dict[str, dict[str, str]] = {
+    "Flash": {
+        "write-flash": "Write files to flash, and verify them.",
+        "verify-flash": "Compare flash with files.",
+        "read-flash": "Read flash into a file.",
+        "erase-region": "Erase a part of flash.",
+    },
+    "Look": {
+        "chip-info": "Show chip, revision, features, flash and security.",
+        "flash-id": "Show maker, device and size of the flash.",
+        "read-mac": "Show the MAC address.",
+        "chips": "List the chips this program knows.",
+    },
+    "More": {
+        "virtual": "A chip made of software, for any flashing tool.",
+        "version": "Show the version.",
+    },
+}
+HIDDEN = {"demo": "Flash firmware to a virtual chip, and look at what it then holds."}
+OFFLINE = frozenset({"chips", "virtual", "version", "demo"})
+EXIT_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
+
+
+def run() -> None:
+    """The ``espwire`` program: runs the command line of this process and exits."""
+    if sys.argv[1:] in (["--version"], ["version"]):
+        # the fast path: not even click; see tests/house/test_startup.py
+        from espwire._version import __version__
+
+        print(f"espwire {__version__}")
+        sys.exit(0)
+    import signal
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a console that lacks a sign must not cost the work
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # before main could set itself up, or while it was telling of another failure
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """SIGTERM unwinds like Ctrl-C does, so the port is closed and no half file stays behind."""
+    sys.exit(EXIT_TERMINATED)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code. Prints, but never exits and never raises an ``Exception``."""
+    import click
+
+    from espwire.cli import argfile, group
+    from espwire.cli.session import Session
+    from espwire.errors import Cancelled, ToolError, UsageError
+
+    session = Session()
+    session.guess(arguments)  # so that a broken command line is answered in the form it asked for
+    try:
+        words = argfile.expand(arguments) or ["--help"]
+        session.guess(words)
+        root = group.build()
+        with root.make_context("espwire", list(words), obj=session) as context:
+            root.invoke(context)
+        session.close()
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except ToolError as error:
+        return session.fail(error)
+    except click.ClickException as error:
+        return session.fail(UsageError(group.sentence(error), hint=group.hint(error)))
+    except (KeyboardInterrupt, click.Abort):
+        return session.fail(Cancelled("stopped by Ctrl-C"))
+    except BrokenPipeError:
+        session.mute()
+        return EXIT_PIPE
+    except Exception as error:
+        return session.fail_with_bug(error)
+    finally:
+        session.stop_drawing()  # whatever ends this, the cursor comes back
+    return 0

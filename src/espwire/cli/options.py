@@ -1,0 +1,169 @@
+"""Options that several commands share, and the types of their values. Parses words; opens and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import Any, TypeVar
+
+import click
+
+from espwire.chips.index import CHIPS
+
+BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
+AFTER = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
+MODES = ("keep", "qio", "qout", "dio", "dout")
+FREQUENCIES = ("keep", *(f"{mhz}m" for mhz in (80, 64, 60, 48, 40, 32, 30, 26, 24, 20, 16, 15, 12)))
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep a global option in the session, wherever on the line it stood."""
+    if value is not None and value is not False:
+        setattr(context.obj, parameter.name or "", value)
+
+
+def _parse_chip(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    from espwire.chips.registry import parse_chip_id
+
+    context.obj.chip = None if value.lower() == "auto" else parse_chip_id(value)
+
+
+def _parse_config(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError("--config is reserved: this version reads no configuration file", context)
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from espwire._version import __version__
+
+        click.echo(f"espwire {__version__}")
+        context.exit()
+
+
+Spec = tuple[tuple[str, ...], dict[str, Any]]
+OUTPUT: tuple[Spec, ...] = (
+    (("trace", "-t", "--trace"), {"is_flag": True, "help": "Show each packet, with its time, on standard error."}),
+    (("verbose", "-v", "--verbose"), {"is_flag": True, "help": "Say more."}),
+    (("quiet", "-q", "--quiet", "-s", "--silent"), {"is_flag": True, "help": "Say results, warnings and errors only."}),
+    (("json", "--json"), {"is_flag": True, "help": "One JSON event per line on standard output."}),
+)
+CONNECTION: tuple[Spec, ...] = (
+    (
+        ("chip", "-c", "--chip"),
+        {"metavar": "CHIP", "callback": _parse_chip, "help": f"auto (the default), {', '.join(CHIPS)}."},
+    ),
+    (
+        ("port", "-p", "--port"),
+        {"metavar": "PORT", "help": "A device (/dev/ttyUSB0, COM3), socket://HOST:PORT, or virtual:CHIP?…"},
+    ),
+    (
+        ("baud", "-b", "--baud"),
+        {"type": click.IntRange(1, 100_000_000), "metavar": "N", "help": "Rate for the data; 115200 if not given."},
+    ),
+    (("before", "--before"), {"type": click.Choice(BEFORE), "help": "How to get the chip into its loader."}),
+    (("after", "-a", "--after"), {"type": click.Choice(AFTER), "help": "What to do with the chip at the end."}),
+    (("no_stub", "--no-stub"), {"is_flag": True, "help": "Use the ROM loader (the only one there is, yet)."}),
+    (
+        ("connect_attempts", "--connect-attempts"),
+        {"type": click.IntRange(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
+    ),
+    (("config", "--config"), {"metavar": "FILE", "hidden": True, "callback": _parse_config}),
+)
+
+
+def global_options(
+    *, hidden: bool = False, offline: bool = False, taken: Set[str] = frozenset()
+) -> list[click.Parameter]:
+    """The global options as click parameters that store into the session.
+
+    :param hidden: leave them out of ``--help`` (they stand there for the group)
+    :param offline: only those that a command without a device has a use for
+    :param taken: spellings that the command uses for something else
+    """
+    made: list[click.Parameter] = []
+    for (name, *spellings), keywords in OUTPUT if offline else CONNECTION + OUTPUT:
+        free = [spelling for spelling in spellings if spelling not in taken]
+        if not free:
+            continue
+        settings: dict[str, Any] = {"callback": _store, "expose_value": False} | keywords
+        settings["hidden"] = hidden or keywords.get("hidden", False)
+        made.append(click.Option([name, *free], **settings))
+    if not hidden:
+        made.append(
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_version,
+                help="Show the version and stop.",
+            )
+        )
+    return made
+
+
+def header_options(command: F) -> F:
+    """``-fm -ff -fs``: what to write into the header of an image for the boot loader's place."""
+    for option in (
+        click.option("-fs", "--flash-size", metavar="SIZE", default="keep", help="keep, detect, 4MB, 2MB-c1, …"),
+        _choice("-ff", "--flash-freq", FREQUENCIES, "FREQ"),
+        _choice("-fm", "--flash-mode", MODES, "MODE"),
+    ):
+        command = option(command)
+    return command
+
+
+def _choice(short: str, long: str, choices: tuple[str, ...], metavar: str) -> Callable[[F], F]:
+    told = ", ".join(choices[:5]) + (", …" if len(choices) > 5 else "")
+    return click.option(short, long, type=click.Choice(choices), default="keep", metavar=metavar, help=told)
+
+
+def progress_option(command: F) -> F:
+    """``-p/--no-progress`` of the flash commands (before the command, ``-p`` is the port)."""
+    return click.option("-p", "--no-progress", is_flag=True, help="Draw no progress.")(command)
+
+
+def dry_run_option(command: F) -> F:
+    """``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")(command)
+
+
+def pairs_argument(command: F) -> F:
+    """``<address> <file>`` any number of times, as ``pairs``: tuples of the two words."""
+    return click.argument("pairs", nargs=-1, required=True, metavar="ADDRESS FILE…", callback=_parse_pairs)(command)
+
+
+def _parse_pairs(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> list[tuple[int, str]]:
+    from espwire.bits import parse_number
+    from espwire.errors import UsageError
+
+    if len(words) % 2:
+        raise UsageError(
+            f"the file for address {words[-1]} is missing" if len(words) > 1 else f"{words[0]!r} stands alone",
+            hint="Give pairs: an address, then the file for it.",
+        )
+    return [(parse_number(address, "address"), name) for address, name in zip(words[::2], words[1::2], strict=True)]
+
+
+def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Callback of an address argument."""
+    from espwire.bits import parse_number
+
+    return parse_number(value, "address")
+
+
+def parse_size(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """Callback of a size argument: bytes, or None for ``ALL``."""
+    from espwire.bits import parse_number
+
+    return None if value.upper() == "ALL" else parse_number(value, "size")
+
+
+def region_arguments(command: F) -> F:
+    """``ADDRESS SIZE``: where in flash, and how much (``ALL``: up to its end, given as None)."""
+    command = click.argument("size", metavar="SIZE", callback=parse_size)(command)
+    return click.argument("address", metavar="ADDRESS", callback=parse_address)(command)

@@ -1,0 +1,207 @@
+"""Events drawn for people and for programs: plain lines, a bar on a terminal, JSON lines. Decides nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from espwire.events import (
+    ChipFound,
+    Event,
+    Finished,
+    Note,
+    Opened,
+    PlanReady,
+    Progress,
+    Report,
+    Resetting,
+    Result,
+    Warned,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from espwire.cli.output import Output
+
+MAX_EVENTS_PER_SECOND = 20
+VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": "Reading"}
+DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
+
+
+class Renderer(Protocol):
+    """Takes events as they come; ``close`` ends what was being drawn."""
+
+    def __call__(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_renderer(
+    output: Output, *, as_json: bool, quiet: bool, verbose: bool, progress: bool, terminal: bool | None = None
+) -> Renderer:
+    """The renderer for this output: JSON, few words, a bar on a terminal, else lines."""
+    if as_json:
+        return JsonLines(output)
+    if terminal is None:
+        terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    if terminal and progress and not quiet:
+        return Bar(output, verbose=verbose)
+    return Plain(output, quiet=quiet, verbose=verbose, progress=progress)
+
+
+def describe(event: Event, *, verbose: bool) -> str | None:
+    """The event in words, or None where people need not be told."""
+    match event:
+        case Opened():
+            return f"Port {event.port} is open."
+        case Resetting():
+            return f"Resetting into the {event.into} ({event.how})." if verbose else None
+        case ChipFound():
+            return f"Found {event.description}, revision {event.revision}, MAC {event.mac}."
+        case PlanReady():
+            head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
+            return "\n".join([head, *(f"  {step}" for step in event.steps)])
+        case Finished():
+            return f"{DONE.get(event.task, event.task)} {_named(event.name)}{_speed(event)}."
+        case Result() | Note():
+            return event.text
+        case Warned():
+            return f"warning: {event.text} [{event.code}]"
+    return None
+
+
+def _named(name: str) -> str:
+    return f"{name}: " if name else ""
+
+
+def _speed(event: Finished) -> str:
+    carried = event.task in ("write", "read") and event.size and event.seconds > 0  # a check by MD5 carries no data
+    rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if carried else ""
+    return f"{event.size:,} bytes in {event.seconds:.1f} s{rate}"
+
+
+class Plain:
+    """Lines: for pipes and files. Progress is a line per 10 %."""
+
+    def __init__(self, output: Output, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
+        self.output, self.quiet, self.verbose, self.progress = output, quiet, verbose, progress
+        self._tenth: tuple[str, str, int] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw."""
+        if isinstance(event, Progress):
+            self._draw_progress(event)
+            return
+        text = describe(event, verbose=self.verbose)
+        if text is None or (self.quiet and not isinstance(event, Result | Warned)):
+            return
+        if isinstance(event, Warned):
+            self.output.error_line(text)
+        else:
+            self.output.line(text)
+
+    def _draw_progress(self, event: Progress) -> None:
+        if self.quiet or not self.progress or not event.total:
+            return
+        tenth = (event.task, event.name, event.done * 10 // event.total)
+        if tenth == self._tenth or not tenth[2]:
+            return
+        self._tenth = tenth
+        verb = VERBS.get(event.task, event.task)
+        self.output.line(f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes")
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Thinned:
+    """Lets progress through at most 20 times a second; first and last always. Stands before events are numbered."""
+
+    def __init__(self, report: Report, *, progress: bool = True) -> None:
+        self.report, self.progress = report, progress
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Pass on, or not."""
+        if isinstance(event, Progress) and 0 < event.done < event.total:
+            now = time.monotonic()
+            if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
+                return
+            self._last = now
+        self.report(event)
+
+
+class JsonLines:
+    """One JSON object per line."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+
+    def __call__(self, event: Event) -> None:
+        """Print."""
+        self.output.line(dump(to_json(event)))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def dump(values: dict[str, Any]) -> str:
+    """One line of JSON; bytes as hexadecimal, anything else unknown as its text."""
+    return json.dumps(values, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
+
+
+class Bar:
+    """A progress bar by rich, and lines above it."""
+
+    def __init__(self, output: Output, *, verbose: bool = False) -> None:
+        self.output, self.verbose = output, verbose
+        self._bar: RichProgress | None = None
+        self._task: tuple[str, str] | None = None
+        self._id: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw."""
+        if isinstance(event, Progress):
+            self._draw_progress(event)
+            return
+        text = describe(event, verbose=self.verbose)
+        if isinstance(event, Finished) or text is not None:
+            self.close()
+        if text is not None:
+            (self.output.error_line if isinstance(event, Warned) else self.output.line)(text)
+
+    def _draw_progress(self, event: Progress) -> None:
+        task = (event.task, event.name)
+        if self._bar is None or task != self._task:
+            self.close()
+            self._open(event)
+            self._task = task
+        if self._bar is not None and self._id is not None:
+            self._bar.update(self._id, completed=event.done, total=event.total)
+
+    def _open(self, event: Progress) -> None:
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            DownloadColumn(binary_units=True),
+            TimeRemainingColumn(),
+            transient=True,
+        )
+        self._bar.start()
+        name = f" {event.name}" if event.name else ""
+        self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
+
+    def close(self) -> None:
+        """Take the bar away and give the cursor back."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = self._id = None

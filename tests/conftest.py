@@ -1,0 +1,101 @@
+"""What all tests share: a home of their own, hypothesis profiles, soak tests on demand, and no silent skips in CI."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SKIPS = Path(__file__).parent / "skips.txt"
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW_IS_FINE
+)
+settings.register_profile("soak", max_examples=5000, deadline=None, database=None, suppress_health_check=SLOW_IS_FINE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's files, and none depends on the user's environment."""
+    home = str(tmp_path_factory.getbasetemp())
+    for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, home)
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(Path(home, name.lower())))
+    for name in list(os.environ):
+        if name.startswith("ESPTOOL_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+            monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Soak tests run only when asked for by marker or by name."""
+    if "soak" in (config.option.markexpr or "") or any("::" in argument for argument in config.args):
+        return
+    kept = [item for item in items if item.get_closest_marker("soak") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak") is not None])
+    items[:] = kept
+
+
+class SkipWatch:
+    """Collects skips on the process that reports; with CI=true, one that is not listed fails the run."""
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, str] = {}
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped[report.nodeid] = _reason(report)
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skipped[report.nodeid] = _reason(report)
+
+    def unlisted(self) -> dict[str, str]:
+        """The skips that skips.txt does not have."""
+        listed = list_skips(SKIPS.read_text("utf-8"))
+        return {
+            name: reason
+            for name, reason in self.skipped.items()
+            if not any(_fits(name, where) and _fits(reason, why) for where, why in listed)
+        }
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if os.environ.get("CI") == "true" and self.unlisted() and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if os.environ.get("CI") == "true" and (unlisted := self.unlisted()):
+            terminalreporter.section("skips that tests/skips.txt does not list", red=True)
+            for name, reason in sorted(unlisted.items()):
+                terminalreporter.write_line(f"{name}: {reason}")
+
+
+def list_skips(text: str) -> list[tuple[str, str]]:
+    """Patterns of test id and reason, from skips.txt."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(where.strip(), why.strip()) for where, _, why in (line.partition(" | ") for line in lines)]
+
+
+def _fits(text: str, pattern: str) -> bool:
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return str(said).removeprefix("Skipped: ")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that reports watches: xdist's workers send it their reports."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkipWatch(), "skip-watch")

@@ -1,0 +1,267 @@
+"""The chips' data checks itself: it loads, ids are unique, ranges sane, fuse bits do not overlap, facts stand once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from espwire.chips.model import BitField, Chip
+from espwire.chips.registry import chip_from_toml, chip_ids, load_chip
+from espwire.errors import TableError
+from espwire.settings import Settings, Timing
+from espwire.wire import slip
+from espwire.wire.commands import COMMANDS, Op, checksum
+from espwire.wire.dialect import SECURE_DOWNLOAD_OPS
+from espwire.wire.status import ROM_MEANINGS, STUB_MEANINGS
+
+DATA = files("espwire.chips").joinpath("data")
+PROTOCOL = tomllib.loads(DATA.joinpath("protocol.toml").read_text("utf-8"))
+ADDRESS_LIMIT = 1 << 32
+
+
+def text_of(chip: str) -> str:
+    return DATA.joinpath(f"{chip}.toml").read_text("utf-8")
+
+
+def fuses_of(chip: str) -> dict[str, Any]:
+    return tomllib.loads(DATA.joinpath("efuses", f"{chip}.toml").read_text("utf-8"))
+
+
+@pytest.fixture(params=chip_ids())
+def chip(request: pytest.FixtureRequest) -> Chip:
+    return load_chip(request.param)
+
+
+def bit_fields(value: object, path: str) -> Iterator[tuple[str, BitField]]:
+    """Every bit field anywhere in a model, with the way to it."""
+    if isinstance(value, tuple) and value and all(type(item).__name__ == "BitPart" for item in value):
+        yield path, value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            yield from bit_fields(getattr(value, f.name), f"{path}.{f.name}")
+    elif hasattr(value, "items"):
+        for key, item in value.items():
+            yield from bit_fields(item, f"{path}.{key}")
+
+
+def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
+    """Every whole number anywhere in a model: the way to it, its own name, itself."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        yield path, path.rsplit(".", 1)[-1], value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            yield from numbers(getattr(value, f.name), f"{path}.{f.name}")
+    elif hasattr(value, "items"):
+        for key, item in value.items():
+            yield from numbers(item, f"{path}.{key}")
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from numbers(item, path)
+
+
+def test_there_are_fifteen_chips_and_a_fuse_table_for_each() -> None:
+    assert len(chip_ids()) == 15
+    assert {fuses_of(chip)["id"] for chip in chip_ids()} == set(chip_ids())
+
+
+def test_each_file_is_named_after_the_chip_in_it(chip: Chip) -> None:
+    assert tomllib.loads(text_of(chip.id))["id"] == chip.id
+    assert chip.name.lower().replace("-", "") == chip.id
+
+
+def test_ids_magics_and_names_are_unique() -> None:
+    chips = [load_chip(name) for name in chip_ids()]
+    image_ids = [chip.identity.image_chip_id for chip in chips if chip.identity.image_chip_id is not None]
+    magics = [magic for chip in chips for magic in chip.identity.magic_values]
+    assert len(image_ids) == len(set(image_ids)) == 14
+    assert len(magics) == len(set(magics))
+    assert len({chip.name for chip in chips}) == 15
+    assert not set(image_ids) & {int(key) for key in PROTOCOL["detect"]["retired_chip_ids"]}
+
+
+def test_addresses_fit_in_32_bits(chip: Chip) -> None:
+    for path, name, value in numbers(chip, chip.id):
+        if path.endswith(".to") or name in ("min_revision", "max_revision", "bit", "shift"):
+            continue
+        assert 0 <= value <= ADDRESS_LIMIT, path
+
+
+def test_bit_fields_lie_within_their_words(chip: Chip) -> None:
+    found = list(bit_fields(chip, chip.id))
+    assert found or chip.maturity == "preliminary"
+    for path, field in found:
+        covered: set[int] = set()
+        for part in field:
+            assert part.address % 4 == 0, path
+            assert part.bits >= 1, path
+            assert part.shift >= 0, path
+            assert part.shift + part.bits <= 32, path
+            bits = set(range(part.to, part.to + part.bits))
+            assert not covered & bits, f"{path}: two parts give the same bit"
+            covered |= bits
+
+
+def test_memory_regions_are_not_empty(chip: Chip) -> None:
+    for region in chip.memory.map:
+        assert region.start < region.end <= ADDRESS_LIMIT, region
+    for window in (chip.mapped_flash,):
+        assert window.irom_start < window.irom_end
+        assert (window.drom_start is None) == (window.drom_end is None)
+        if window.drom_start is not None and window.drom_end is not None:
+            assert window.drom_start < window.drom_end
+
+
+def test_flash_codes_fit_byte_three_of_an_image_header(chip: Chip) -> None:
+    assert all(code % 16 == 0 and 0 <= code <= 0xF0 for code in chip.flash.sizes.values())
+    assert all(0 <= code <= 0xF for code in chip.flash.frequencies.values())
+    assert all(0 <= code <= 0xFF for code in chip.flash.modes.values())
+    assert chip.flash.default_frequency in chip.flash.frequencies
+    assert chip.flash.sector_size == 0x1000
+    assert chip.flash.bootloader_offset in (0, 0x1000, 0x2000)
+
+
+def test_the_rom_speaks_only_what_its_data_says(chip: Chip) -> None:
+    rom = chip.rom
+    assert rom.secure_ops <= rom.ops
+    assert rom.status_bytes in (2, 4)
+    assert rom.begin_words in (4, 5)
+    assert (Op.READ_FLASH_SLOW in rom.ops) == (rom.slow_read > 0)
+    assert (Op.SPI_ATTACH in rom.ops) == (rom.attach_bytes > 0)
+    assert (Op.CHANGE_BAUDRATE in rom.ops) == (rom.baud.value != "none")
+    assert (Op.SPI_FLASH_MD5 in rom.ops) == (rom.md5.value != "none")
+    assert (Op.GET_SECURITY_INFO in rom.ops) == (rom.security_info_bytes > 0)
+    assert rom.security_info_bytes in (0, 12, 20)
+
+
+def fuse_rows(chip: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    return [(table["name"], table["fields"]) for table in fuses_of(chip)["table"]]
+
+
+@pytest.mark.parametrize("chip_id", chip_ids())
+def test_fuse_rows_lie_in_their_block(chip_id: str) -> None:
+    data = fuses_of(chip_id)
+    words = {block["id"]: block["words"] for block in data.get("blocks", [])}
+    for table, rows in fuse_rows(chip_id):
+        names = [row["name"] for row in rows]
+        assert len(names) == len(set(names)), table
+        for row in rows:
+            where = f"{chip_id} {table} {row['name']}"
+            assert row["bits"] >= 1, where
+            if "block" in row:
+                assert row["start"] + row["bits"] <= 32 * words[row["block"]], where
+            else:
+                assert row["start"] + row["bits"] <= 32 * len(data["words"]), where
+            for lock in ("wr_dis", "rd_dis"):
+                locks = row.get(lock, 0)
+                assert all(0 <= bit < 32 for bit in (locks if isinstance(locks, list) else [locks])), where
+
+
+@pytest.mark.parametrize("chip_id", chip_ids())
+def test_fuse_bits_never_overlap_but_for_rows_that_name_a_whole_key_block(chip_id: str) -> None:
+    words = {block["id"]: block["words"] for block in fuses_of(chip_id).get("blocks", [])}
+    for table, rows in fuse_rows(chip_id):
+        owner: dict[tuple[int, int], str] = {}
+        for row in rows:
+            block = row.get("block", -1)
+            whole = block > 0 and row["start"] == 0 and row["bits"] == 32 * words[block]
+            if row.get("calculated") or whole:
+                continue
+            for bit in range(row["start"], row["start"] + row["bits"]):
+                other = owner.setdefault((block, bit), row["name"])
+                assert other == row["name"], f"{chip_id} {table}: {other} and {row['name']} share bit {bit} of {block}"
+
+
+@pytest.mark.parametrize("chip_id", chip_ids())
+def test_fuse_blocks_have_addresses_of_their_own(chip_id: str) -> None:
+    blocks = fuses_of(chip_id).get("blocks", [])
+    spans = sorted((block["read"], block["read"] + 4 * block["words"]) for block in blocks)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert [block["id"] for block in blocks] == list(range(len(blocks)))
+
+
+def test_the_opcodes_are_those_of_the_data() -> None:
+    told = {row["name"]: row["opcode"] for row in PROTOCOL["command"]}
+    # commands of other stubs' plug-ins and of old stubs are told in the data, and not spoken
+    assert {op.name: op.value for op in Op} == {name: code for name, code in told.items() if name in Op.__members__}
+    unspoken = set(told) - set(Op.__members__)
+    assert all(name.startswith("SPI_NAND_") or name == "FLASH_ENCRYPT_DATA" for name in unspoken)
+    assert set(COMMANDS) == set(Op)
+
+
+SPOKEN = [row for row in PROTOCOL["command"] if row["name"] in Op.__members__]
+
+
+@pytest.mark.parametrize("row", SPOKEN, ids=lambda row: row["name"])
+def test_a_rom_has_a_command_exactly_where_the_protocol_data_says_so(row: dict[str, Any]) -> None:
+    has = {chip for chip in chip_ids() if Op[row["name"]] in load_chip(chip).rom.ops}
+    assert has == set(PROTOCOL["chip_sets"][row["rom"]])
+
+
+def test_secure_download_mode_allows_what_the_data_says() -> None:
+    assert {op.name for op in SECURE_DOWNLOAD_OPS} == set(PROTOCOL["secure_download"]["allowed"])
+    assert {row["name"] for row in PROTOCOL["command"] if row.get("secure_download")} == {
+        op.name for op in SECURE_DOWNLOAD_OPS
+    }
+
+
+def test_every_reply_code_of_the_data_has_a_meaning_and_no_other_has() -> None:
+    assert {row["code"] for row in PROTOCOL["errors"]["rom"]} == set(ROM_MEANINGS)
+    assert {row["code"] for row in PROTOCOL["errors"]["stub"]} == set(STUB_MEANINGS)
+
+
+def test_the_default_time_outs_and_tries_are_those_of_the_data() -> None:
+    timing, told, tries = Timing(), PROTOCOL["timeouts_s"], PROTOCOL["retries"]
+    assert (timing.default, timing.sync, timing.write) == (told["default"], told["sync"], told["serial_write"])
+    assert (timing.chip_erase, timing.longest) == (told["chip_erase"], told["longest"])
+    assert timing.md5_per_mb == told["md5_per_mb"]
+    assert timing.erase_per_mb == told["erase_region_per_mb"]
+    assert timing.write_per_mb == told["erase_write_per_mb"]
+    assert timing.baud_settle == PROTOCOL["baud_change"]["settle_s"]
+    settings = Settings()
+    assert settings.connect_attempts == tries["connect_attempts"]
+    assert settings.syncs_per_attempt == tries["syncs_per_attempt"]
+    assert settings.block_attempts == tries["write_block_attempts"]
+
+
+def test_framing_and_checksum_are_those_of_the_data() -> None:
+    framing = PROTOCOL["framing"]
+    assert bytes([framing["end"]]) == slip.END
+    assert bytes([framing["escape"]]) == slip.ESC
+    assert bytes([framing["escape"], framing["escaped_end"]]) == slip.ESC_END
+    assert bytes([framing["escape"], framing["escaped_escape"]]) == slip.ESC_ESC
+    assert checksum(b"") == PROTOCOL["checksum"]["seed"]
+
+
+GOOD = text_of("esp32c3")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("bootloader_offset = 0x0000", 'bootloader_offset = "zero"', "flash.bootloader_offset should be of type int"),
+        ("bootloader_offset = 0x0000\n", "", "bootloader_offset is missing"),
+        ("sector_size = 0x1000", "sector_size = 0x1000\nsectors = 5", "flash.sectors is not a known key"),
+        ('architecture = "riscv"', 'architecture = "arm"', "cpu.architecture should be one of"),
+        ("mhz = [40]", "mhz = 40", "crystal.mhz should be a list"),
+        ("schema = 1", "schema = 2", "esp32c3.toml: schema"),
+        ("shift = 21, bits = 3", "shift = true, bits = 3", "shift should be of type int"),
+        ('"FLASH_BEGIN"', '"FLASH_BEGINN"', "rom.commands"),
+        ("[identity]", "[identity", "esp32c3.toml is not TOML"),
+    ],
+)
+def test_an_error_in_a_data_file_is_told_with_file_and_key(old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(TableError) as caught:
+        chip_from_toml(GOOD.replace(old, new, 1), "esp32c3.toml")
+    message = str(caught.value)
+    assert "esp32c3.toml" in message
+    assert said in message
+    assert caught.value.hint

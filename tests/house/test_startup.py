@@ -1,0 +1,84 @@
+"""What the program loads before it works: a white list, since each module costs every run its time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.argv = ["espwire", *sys.argv[1:]]
+from espwire.cli.main import run
+try:
+    run()
+except SystemExit as end:
+    assert not end.code, end.code
+loaded = sorted(set(sys.modules) - before)
+import json
+print("\\n" + json.dumps(loaded))
+"""
+CORE = {
+    "espwire",
+    "espwire._version",
+    "espwire.cli",
+    "espwire.cli.main",
+}
+HELP = CORE | {
+    "espwire.errors",
+    "espwire.chips",
+    "espwire.chips.index",
+    "espwire.cli.argfile",
+    "espwire.cli.group",
+    "espwire.cli.options",
+    "espwire.cli.output",
+    "espwire.cli.session",
+}
+WRITE_FLASH_HELP = HELP | {"espwire.cli.commands", "espwire.cli.commands.write_flash"}
+
+
+def loaded(*arguments: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.split(".")[0] == "espwire"}
+
+
+def others(modules: set[str]) -> set[str]:
+    """Top-level names from neither us nor the standard library."""
+    return {name.split(".")[0] for name in modules} - set(sys.stdlib_module_names) - {"espwire"}
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["version"]])
+def test_the_version_needs_nothing_at_all(arguments: list[str]) -> None:
+    modules = loaded(*arguments)
+    assert ours(modules) <= CORE
+    assert not others(modules)
+    assert not {"typing", "re", "inspect", "dataclasses"} & modules
+
+
+def test_help_loads_click_and_the_chips_names_and_nothing_else() -> None:
+    modules = loaded("--help")
+    assert ours(modules) <= HELP
+    assert others(modules) == {"click"}
+    assert not {"tomllib", "asyncio", "logging", "socket", "json", "importlib.resources"} & modules
+
+
+def test_help_of_a_command_loads_that_command_only() -> None:
+    modules = loaded("write-flash", "--help")
+    assert ours(modules) <= WRITE_FLASH_HELP
+    assert others(modules) == {"click"}
+
+
+def test_import_espwire_loads_nothing() -> None:
+    program = "import sys; before = set(sys.modules); import espwire; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['espwire', 'espwire._version']"

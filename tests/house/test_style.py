@@ -1,0 +1,87 @@
+"""The rules of the house that a program can check: sizes, docstrings, one place that catches everything."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import espwire
+
+ROOT = Path(espwire.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MAX_FUNCTION, MAX_FILE = 60, 400
+# tables, not logic: one dataclass per section of the data files, one class per command
+DATA_FILES = {"chips/model.py": 700, "wire/commands.py": 450}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def walk(path: Path) -> Iterator[ast.AST]:
+    yield from ast.walk(ast.parse(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_has_one_topic_and_a_function_one_screen(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= DATA_FILES.get(name_of(path), MAX_FILE)
+    for node in walk(path):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MAX_FUNCTION, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_module_says_in_its_first_line_what_it_is(path: Path) -> None:
+    text = path.read_text("utf-8")
+    if not text.strip():
+        return  # an empty __init__.py
+    said = ast.get_docstring(ast.parse(text))
+    assert said
+    assert said.splitlines()[0].strip().endswith((".", ":", "?"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_public_things_have_docstrings(path: Path) -> None:
+    for node in ast.iter_child_nodes(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{name_of(path)}: {node.name}"
+
+
+def test_one_place_catches_everything() -> None:
+    broad = []
+    for path in FILES:
+        for node in walk(path):
+            if isinstance(node, ast.ExceptHandler):
+                caught = "" if node.type is None else ast.unparse(node.type)
+                passes_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+                if caught in ("", "Exception", "BaseException") and not passes_on:
+                    broad.append((name_of(path), caught))
+    assert broad == [("cli/main.py", "Exception")]
+
+
+def test_names_tell_the_cost() -> None:
+    for path in FILES:
+        assert path.stem not in ("utils", "util", "helpers", "common", "misc"), name_of(path)
+        for node in walk(path):
+            if isinstance(node, ast.FunctionDef):
+                assert not node.name.startswith(("get_", "do_")) or node.name == "get_command", node.name
+
+
+def test_deliberate_errors_are_of_our_tree() -> None:
+    """``raise X(...)`` names a ToolError, one of the few that Python's protocols ask for, or a caller's plain mistake."""
+    import espwire.errors as errors
+
+    ours = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    # ValueError: a programmer's mistake, never a user's; on the command line it ends as "this is a bug", exit 70
+    protocol = {"AttributeError", "NotImplementedError", "AssertionError", "IsADirectoryError", "ValueError"}
+    for path in FILES:
+        local = {node.name for node in walk(path) if isinstance(node, ast.ClassDef)}
+        for node in walk(path):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                name = node.exc.func.id
+                known = name in ours | protocol | local or name.lstrip("_")[0].islower()
+                assert known, f"{name_of(path)}:{node.lineno} raises {name}"

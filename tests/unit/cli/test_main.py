@@ -1,0 +1,250 @@
+"""Command lines without a device: options, spellings, and every way to fail."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espwire.cli import main as cli
+from espwire.cli.group import build
+from espwire.cli.main import HIDDEN, OFFLINE, SECTIONS, main
+from espwire.cli.session import Session
+
+COMMANDS = [name for section in SECTIONS.values() for name in section]
+
+
+def failure(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """The error and the hint that were printed."""
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert len(lines) == 2, err
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint: ")
+    assert "Traceback" not in out + err
+    return lines[0].removeprefix("error: "), lines[1].removeprefix("hint: ")
+
+
+def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "write-flash" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_table_exists_and_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "Usage: espwire" in capsys.readouterr().out
+    assert main([command.replace("-", "_"), "-h"]) == 0
+
+
+def test_the_tables_know_each_other() -> None:
+    assert set(COMMANDS) | set(HIDDEN) >= OFFLINE
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *HIDDEN])
+def test_the_help_line_of_the_table_is_that_of_the_command(command: str) -> None:
+    root = build()
+    with click.Context(root, obj=Session()) as context:
+        found = root.get_command(context, command)
+    assert found is not None
+    told = {**HIDDEN, **{name: line for section in SECTIONS.values() for name, line in section.items()}}[command]
+    assert (found.help or "").startswith(told.rstrip("."))
+
+
+@pytest.mark.parametrize("line", [["version"], ["--version"], ["-v", "version"]])
+def test_the_version(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line) == 0
+    assert capsys.readouterr().out.startswith("espwire ")
+
+
+def test_global_options_stand_before_or_after(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "version"]) == main(["version", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == second
+    assert first["data"]["version"]
+
+
+def test_chips_is_a_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chips"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 16
+    assert main(["chips", "ESP32-C3", "--json"]) == 0
+    (chip,) = json.loads(capsys.readouterr().out)["data"]["chips"]
+    assert (chip["id"], chip["image_chip_id"], chip["bootloader_offset"]) == ("esp32c3", 5, 0)
+
+
+def test_a_misspelt_command_is_answered_with_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wriet-flash"]) == 2
+    error, hint = failure(capsys)
+    assert error == "there is no command 'wriet-flash' [usage]"
+    assert "write-flash" in hint
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--frobnicate"], "--frobnicate"),
+        (["--chip", "esp99", "chips"], "esp99"),
+        (["--baud", "fast", "version"], "fast"),
+        (["--baud", "0", "version"], "0"),
+        (["--before", "wish", "version"], "wish"),
+        (["--config", "x", "version"], "--config is reserved"),
+        (["chips", "nope"], "nope"),
+        (["write-flash"], "ADDRESS FILE"),
+        (["write-flash", "0x0"], "'0x0' stands alone"),
+        (["write-flash", "zero", "a.bin"], "'zero' is not a number"),
+        (["write-flash", "0x0", "a.bin", "0x10"], "0x10"),
+        (["write-flash", "0x1ffffffff", "a.bin"], "above 0xffffffff"),
+        (["read-flash", "0"], "SIZE"),
+        (["read-flash", "0", "much", "out"], "'much' is not a number"),
+        (["@"], "'@' names no file"),
+        (["virtual"], ""),
+        (["virtual", "sevre"], "there is no command 'sevre'"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_exit_2(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if line == ["virtual"]:
+        assert main(line) in (0, 2)
+        return
+    assert main(line) == 2
+    error, hint = failure(capsys)
+    assert said in error
+    assert error.endswith("[usage]")
+    assert hint.endswith((".", "`", "?", "!"))
+
+
+def test_an_argument_file_that_is_missing_is_exit_6(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["@/no/such/file"]) == 6
+    assert failure(capsys)[0].endswith("[file]")
+
+
+def test_a_device_command_without_a_port_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from serial.tools import list_ports
+
+    monkeypatch.setattr(list_ports, "comports", list)
+    assert main(["read-mac"]) == 2
+    error, hint = failure(capsys)
+    assert error == "no port is named [no-port]"
+    assert "There is no serial port here" in hint
+    ports = [SimpleNamespace(device="/dev/ttyUSB7", description="CP2102")]
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert main(["read-mac"]) == 2
+    assert "/dev/ttyUSB7 (CP2102)" in failure(capsys)[1]
+
+
+def test_with_json_an_error_is_one_line_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "chips", "nope"]) == 2
+    out, err = capsys.readouterr()
+    assert err == ""
+    event: dict[str, Any] = json.loads(out)
+    assert {key: event[key] for key in ("v", "event", "code", "exit_code", "details")} == {
+        "v": 1,
+        "event": "Error",
+        "code": "usage",
+        "exit_code": 2,
+        "details": {},
+    }
+    assert "'nope'" in event["message"]
+    assert event["hint"]
+
+
+def make_the_version_raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Session, "result", fail)
+
+
+def test_an_unforeseen_exception_is_a_bug_and_exit_70(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_the_version_raise(monkeypatch, RuntimeError("what\nnow"))
+    assert main(["version", "-v"]) == 70
+    error, hint = failure(capsys)
+    assert error == "RuntimeError: what now; this is a bug in espwire [bug]"
+    assert "--trace" in hint
+    assert main(["version", "--trace"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    make_the_version_raise(monkeypatch, KeyboardInterrupt())
+    assert main(["version", "-v"]) == 130
+    assert failure(capsys)[0] == "stopped by Ctrl-C [cancelled]"
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["\x1b[31mred\x07"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_the_fast_path_says_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["version"])
+    slow = capsys.readouterr().out
+    for word in ("version", "--version"):
+        monkeypatch.setattr("sys.argv", ["espwire", word])
+        with pytest.raises(SystemExit) as end:
+            cli.run()
+        assert not end.value.code
+        assert capsys.readouterr().out == slow
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            *COMMANDS,
+            "--json",
+            "-p",
+            "virtual:",
+            "virtual:esp32c3",
+            "-c",
+            "esp32",
+            "-b",
+            "-fm",
+            "-fs",
+            "0x0",
+            "ALL",
+            "--",
+            "-",
+            "@",
+            "-z",
+        ]
+    ),
+    st.text(max_size=12).filter(lambda word: not word.startswith("@")),
+)
+
+
+# `virtual serve` would serve, `demo` takes a while, `read-flash` makes files; abbreviations there are none
+LINES = st.lists(WORDS, max_size=7).filter(lambda line: not {"virtual", "demo", "read-flash", "read_flash"} & set(line))
+
+
+@given(LINES)
+@settings(max_examples=2_000)
+def test_any_line_ends_in_an_exit_code_and_never_in_a_traceback(line: list[str]) -> None:
+    run_and_check(line)
+
+
+@pytest.mark.soak
+@given(LINES)
+@settings(max_examples=30_000)
+def test_any_of_many_lines_ends_in_an_exit_code(line: list[str]) -> None:
+    run_and_check(line)
+
+
+def run_and_check(line: list[str]) -> None:
+    import contextlib
+    import io
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(line)
+    assert code in (0, 2, 3, 4, 5, 6, 7, 8), (code, err.getvalue())
+    assert "Traceback" not in out.getvalue() + err.getvalue()
+    assert code == 0 or "error: " in err.getvalue() or '"Error"' in out.getvalue()

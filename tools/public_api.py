@@ -1,0 +1,76 @@
+"""Writes tests/golden/public_api.txt: every public name with its signature. Run it when the API is meant to change."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import espwire
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests/golden/public_api.txt"
+
+
+def render() -> str:
+    """One line per name, class members indented below their class."""
+    lines: list[str] = []
+    for name in sorted(espwire.__all__):
+        value = getattr(espwire, name)
+        if inspect.isclass(value):
+            lines.append(f"class {name}{_bases(value)}")
+            lines += sorted(_members(value))
+        elif inspect.isroutine(value) or hasattr(value, "__wrapped__"):
+            lines.append(f"def {name}{_signature(value)}")
+        else:
+            lines.append(f"{name}: str" if name == "__version__" else f"{name} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _bases(cls: type) -> str:
+    bases = [base.__name__ for base in cls.__bases__ if base is not object]
+    return f"({', '.join(bases)})" if bases else ""
+
+
+def _members(cls: type) -> list[str]:
+    lines = []
+    if dataclasses.is_dataclass(cls):
+        lines += [f"    {f.name}: {f.type}" for f in dataclasses.fields(cls)]
+    else:
+        lines += [f"    {name}: {kind}" for name, kind in vars(cls).get("__annotations__", {}).items() if _public(name)]
+        if "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):
+            lines.append(f"    def __init__{_signature(cls.__init__)}")
+    for name, value in vars(cls).items():
+        if not _public(name):
+            continue
+        if isinstance(value, property):
+            lines.append(f"    @property {name}{_signature(value.fget)}")
+        elif isinstance(value, functools.cached_property):
+            lines.append(f"    @property {name}{_signature(value.func)}")
+        elif isinstance(value, classmethod | staticmethod):
+            lines.append(f"    @{type(value).__name__} {name}{_signature(value.__func__)}")
+        elif inspect.isfunction(value):
+            lines.append(f"    def {name}{_signature(value)}")
+    return lines
+
+
+def _public(name: str) -> bool:
+    return not name.startswith("_") or name in ("__enter__", "__exit__", "__call__")
+
+
+def _signature(function: object) -> str:
+    """As written; default values that print an address or differ between Pythons are left out."""
+    text = str(inspect.signature(function))  # type: ignore[arg-type]
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings, and printed as such
+    return re.sub(r"=? ?<[^>]*>", "= …", text)
+
+
+if __name__ == "__main__":
+    text = render()
+    if "--check" in sys.argv:
+        sys.exit(0 if GOLDEN.exists() and GOLDEN.read_text("utf-8") == text else f"stale: {GOLDEN}")
+    GOLDEN.parent.mkdir(parents=True, exist_ok=True)
+    GOLDEN.write_text(text, "utf-8", newline="\n")
+    print(f"wrote {GOLDEN}")
