@@ -1,0 +1,97 @@
+"""Changes the loader's baud rate, with the number that each ROM wants to hear, and proves that it worked."""
+
+from __future__ import annotations
+
+from espwire.chips.model import Chip, RomCalibration
+from espwire.device.identity import Registers
+from espwire.device.loader import Loader
+from espwire.errors import ConnectError, DeviceError, NoReply, ToolError, Unsupported
+from espwire.wire.commands import ChangeBaudrate, GetSecurityInfo, Op, ReadReg
+from espwire.wire.dialect import BaudRule
+
+# the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
+PLAUSIBLE_HZ = (20_000_000, 50_000_000)
+
+
+def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> None:
+    """Bring chip and link to ``baud`` and prove it with a command.
+
+    :param crystal_mhz: the true crystal, None where nobody knows it
+    :raises Unsupported: this loader cannot, or not in Secure Download Mode
+    :raises DeviceError: code ``clock-measurement``: the ROM's measurement of its clock is nonsense
+    :raises ConnectError: code ``baud-change``: the chip does not answer at the new rate
+    """
+    dialect = loader.dialect
+    if dialect.baud is BaudRule.NONE or (loader.secure and not dialect.secure_baud):
+        mode = " in Secure Download Mode" if dialect.baud is not BaudRule.NONE else ""
+        raise Unsupported(
+            f"this chip's {dialect.name} loader cannot change its baud rate{mode}",
+            hint=f"Leave --baud at {chip.uart.rom_baud}.",
+            code="no-baud-change",
+        )
+    word = baud_word(loader, chip, registers, baud, crystal_mhz)
+    loader.call(ChangeBaudrate(word))
+    loader.link.sleep(loader.settings.timing.baud_settle)
+    loader.link.set_baud(baud)
+    loader.baud = baud
+    loader.link.discard_input()
+    try:
+        _prove(loader, chip)
+    except ToolError as error:
+        if not isinstance(error, (NoReply, DeviceError)):
+            raise
+        raise ConnectError(
+            f"the chip does not answer at {baud} baud",
+            hint="Try a lower --baud; cable and bridge set the limit.",
+            code="baud-change",
+            baud=baud,
+        ) from error
+
+
+def baud_word(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> int:
+    """What CHANGE_BAUDRATE must carry so that the chip ends at ``baud``. Source: protocol.toml [baud_change].
+
+    In Secure Download Mode nothing can be measured; the plain number is sent.
+    """
+    crystal = chip.crystal
+    if loader.secure or registers is None:
+        return baud
+    rule = loader.dialect.baud
+    if rule is BaudRule.ESP32_CALIBRATION and crystal.rom_calibration is not None:
+        ck8m = registers.field(chip.fields[crystal.rom_calibration.ck8m_from])
+        measured = loader.read_reg(crystal.rom_calibration.address)
+        return calibrated_word(crystal.rom_calibration, baud, measured, ck8m)
+    if crystal_mhz is None:
+        return baud
+    if rule is BaudRule.ASSUMES_40_MHZ and crystal.rom_assumes_mhz is not None:
+        return baud * crystal.rom_assumes_mhz // crystal_mhz
+    if rule is BaudRule.MISTAKEN_CRYSTAL and (at := crystal.rom_setting) is not None:
+        setting = registers.word(at.address) >> at.shift & ((1 << at.bits) - 1)
+        if setting in crystal.mhz and crystal_mhz in crystal.mhz:
+            return baud * setting // crystal_mhz
+    return baud
+
+
+def calibrated_word(calibration: RomCalibration, baud: int, measured: int, ck8m: int) -> int:
+    """The ESP32's number: its ROM divides by the clock it measured, so the number is scaled by that clock's error.
+
+    :raises DeviceError: code ``clock-measurement``: sending this (a 0 at worst) would silence the ROM
+    """
+    cal = measured >> calibration.shift & calibration.mask
+    clock = cal * 15625 * ck8m // 40
+    if not PLAUSIBLE_HZ[0] <= clock <= PLAUSIBLE_HZ[1]:
+        raise DeviceError(
+            f"the chip measures its own clock as {clock / 1e6:.1f} MHz, which cannot be",
+            hint=f"Leave --baud at the rate the chip answers at; its eFuse CK8M_FREQ holds {ck8m}.",
+            code="clock-measurement",
+            hz=clock,
+        )
+    true = calibration.high_hz if clock > calibration.threshold_hz else calibration.low_hz
+    return baud * clock // true
+
+
+def _prove(loader: Loader, chip: Chip) -> None:
+    if loader.supports(Op.READ_REG):
+        loader.call(ReadReg(chip.identity.magic_address))
+    else:
+        loader.call(GetSecurityInfo(), result=loader.dialect.security_info_bytes)

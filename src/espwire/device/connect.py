@@ -1,0 +1,294 @@
+"""From a port to a Device: reset into the loader, sync, find out which chip it is. Writes nothing to flash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from espwire.chips.model import Chip
+from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
+from espwire.device.device import Device
+from espwire.device.identity import Identity, Registers, format_revision
+from espwire.device.lines import Before, find_sequence, is_usb_jtag, play, sequence_names
+from espwire.device.loader import Loader, Trace
+from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
+from espwire.device.spi import write_group
+from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply, Unsupported, WrongBootMode, WrongChip
+from espwire.events import ChipFound, Note, Opened, Report, Resetting, Warned, silent
+from espwire.link.base import CancelToken, Link
+from espwire.settings import Settings
+from espwire.wire.commands import GetSecurityInfo, Op, RegWrite
+from espwire.wire.dialect import BaudRule, Dialect, EraseRule, Md5Form
+
+ROM_BAUD = 115200
+MAGIC_ADDRESS = 0x40001000
+RETIRED_CHIP_IDS = {
+    4: "ESP32-S3 beta 2",
+    6: "ESP32-S3 beta 3",
+    7: "ESP32-C6 beta",
+    10: "ESP32-H2 beta 1",
+    14: "ESP32-H2 beta 2",
+    17: "ESP32-C5 beta 3",
+}
+# what every ROM has in common, before it is known which one it is
+ANY_ROM = Dialect(
+    name="ROM",
+    ops=frozenset({Op.SYNC, Op.READ_REG, Op.GET_SECURITY_INFO}),
+    secure_ops=frozenset({Op.SYNC, Op.GET_SECURITY_INFO}),
+    status_bytes=2,
+    begin_words=4,
+    flash_block=0x400,
+    ram_block=0x1800,
+    attach_bytes=0,
+    slow_read=0,
+    md5=Md5Form.NONE,
+    baud=BaudRule.NONE,
+    secure_baud=False,
+    erase=EraseRule.TRUE_SIZE,
+    security_info_bytes=LONG_FORM,
+    encrypted_write=False,
+    sync_value=0x20120707,
+)
+_BOOT_MODE = re.compile(r"boot:(0x[0-9a-fA-F]+)")
+
+
+def connect(
+    port: str | Link,
+    *,
+    chip: str | None = None,
+    baud: int = ROM_BAUD,
+    before: Before = "default-reset",
+    settings: Settings | None = None,
+    cancel: CancelToken | None = None,
+    report: Report = silent,
+    trace: Trace | None = None,
+) -> Device:
+    """Open the port, bring the chip into its loader, identify it.
+
+    :param port: a port as ``link.url.open_link`` takes it, or a link that is open; the device closes either
+    :param chip: refuse any other chip
+    :param baud: rate to work at; where loader or port cannot change, a note says so
+    :param trace: called after each round trip with command, reply or error, and seconds
+    :raises LinkError: the port
+    :raises ConnectError: NoReply, WrongBootMode, WrongChip, or code ``stub-running``
+    """
+    named = None if chip is None else load_chip(parse_chip_id(chip))
+    settings = settings or Settings()
+    slow = min(baud, ROM_BAUD)
+    link = _open(port, slow, cancel) if isinstance(port, str) else port
+    try:
+        report(Opened(port=link.info.name, baud=slow))
+        loader = Loader(link, ANY_ROM, settings)
+        loader.baud, loader.on_trip = slow, trace
+        reach_loader(loader, before, report)
+        device = _identify(loader, named, report)
+        if baud > slow:
+            _raise_baud(device, baud, report)
+    except BaseException:
+        if isinstance(port, str):
+            link.close()
+        raise
+    return device
+
+
+def reach_loader(loader: Loader, before: Before, report: Report) -> None:
+    """Reset as ``before`` says and sync, ``settings.connect_attempts`` times with the port's sequences in turn.
+
+    :raises NoReply, WrongBootMode: what the chip said meanwhile is in ``boot_text``
+    :raises ConnectError: code ``stub-running``: a stub of another program answers and cannot be reset away
+    """
+    if before == "no-reset-no-sync":
+        return
+    names = sequence_names(loader.link.info, before)
+    value = _sync_with(loader, names, report)
+    if value == 0 and not names and (names := sequence_names(loader.link.info, "default-reset")):
+        report(Note(text="a stub of an earlier session is running: resetting the chip into its ROM"))
+        value = _sync_with(loader, names, report)
+    if value == 0:
+        raise ConnectError(
+            "a stub of an earlier session is running on the chip, and this port cannot reset it",
+            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+            code="stub-running",
+        )
+
+
+def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
+    """Which chip answers, and its security information where it has any. Sets the loader's dialect and mode.
+
+    Order of questions: protocol.toml [detect].
+
+    :raises WrongChip: an unknown chip, a retired sample, or another one than ``named``
+    """
+    ask_first = named is None or named.identity.security_info_bytes > 0
+    reply = _read_security_reply(loader) if ask_first else None
+    chip_id = reply.chip_id if reply is not None else None
+    if reply is not None and chip_id:
+        found = _chip_by_id(chip_id)
+    elif reply is not None and reply.secure_download:
+        found = _chip_with_short_form(reply)
+    else:
+        found = _chip_by_magic(loader, reply)
+    if named is not None and found.id != named.id:
+        raise WrongChip(f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id)
+    loader.dialect = found.rom
+    loader.secure = reply is not None and reply.secure_download and bool(found.rom.secure_ops)
+    return found, reply
+
+
+def disable_watchdogs(loader: Loader, chip: Chip) -> None:
+    """Keep the chip's own watchdogs quiet: over USB-Serial/JTAG they stay on in the loader and would reset it."""
+    dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
+    if not chip.reset.disable_watchdogs_when or dog is None or super_dog is None:
+        return
+    feed = 1 << super_dog.auto_feed_bit
+    write_group(
+        loader,
+        chip,
+        (
+            RegWrite(dog.write_protect, dog.key),
+            RegWrite(dog.config0, 0),
+            RegWrite(dog.write_protect, 0),
+            RegWrite(super_dog.write_protect, super_dog.key),
+            RegWrite(super_dog.config, feed, feed),
+            RegWrite(super_dog.write_protect, 0),
+        ),
+    )
+
+
+def _open(port: str, baud: int, cancel: CancelToken | None) -> Link:
+    from espwire.link.url import open_link
+
+    return open_link(port, baud=baud, cancel=cancel)
+
+
+def _identify(loader: Loader, named: Chip | None, report: Report) -> Device:
+    chip, reply = detect(loader, named)
+    identity = None
+    if not loader.secure:
+        if is_usb_jtag(loader.link.info):
+            disable_watchdogs(loader, chip)
+        identity = Identity(chip, Registers(loader.read_reg))
+    revision = identity.revision() if identity is not None else 0
+    security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
+    device = Device(chip, loader, identity, security, report)
+    shown = format_revision(device.revision) if device.revision_known else ""
+    report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
+    if loader.secure:
+        report(Note(text="the chip is in Secure Download Mode: it can be written, but not read or verified"))
+    return device
+
+
+def _raise_baud(device: Device, baud: int, report: Report) -> None:
+    """Change the rate; where loader or clock do not allow it, say so and go on at the rate that works."""
+    try:
+        device.change_baud(baud)
+    except DeviceError as error:
+        if not isinstance(error, Unsupported) and error.code != "clock-measurement":
+            raise
+        report(Warned(code=error.code, text=f"{error}: staying at {device.loader.baud} baud"))
+
+
+def _sync_with(loader: Loader, names: tuple[str, ...], report: Report) -> int:
+    link = loader.link
+    for attempt in range(loader.settings.connect_attempts):
+        if names:
+            name = names[attempt % len(names)]
+            report(Resetting(how=name, into="loader"))
+            loader.forget_input()
+            play(link, find_sequence(name, link.info))
+        try:
+            return loader.sync()
+        except NoReply:
+            continue
+    raise _explain(loader.text, bool(names))
+
+
+def _explain(text: str, was_reset: bool) -> ConnectError:
+    """The error that fits what the chip said instead of an answer."""
+    mode = _BOOT_MODE.search(text)
+    if mode and "waiting for download" in text:
+        return NoReply(
+            "the chip waits in its loader but does not hear us",
+            hint="The line from the host's TX to the chip's RX is broken or held by something else.",
+            code="chip-does-not-hear",
+            boot_text=text,
+        )
+    if mode:
+        return WrongBootMode(
+            f"the chip started its application, not its loader (boot:{mode[1]})", boot_text=text, mode=mode[1]
+        )
+    if text.strip():
+        return NoReply("something answers, but it is no loader", boot_text=text)
+    hint = None if was_reset else "Bring the chip into its loader by hand: hold BOOT while pressing RESET."
+    return NoReply("nothing answers at this port", hint=hint)
+
+
+def _read_security_reply(loader: Loader) -> SecurityReply | None:
+    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it."""
+    try:
+        reply = loader.ask(GetSecurityInfo())
+        for size in (LONG_FORM, SHORT_FORM):
+            if len(reply.body) >= size + 2:
+                return parse_security_reply(loader.judge(reply, size).body)
+    except (CommandFailed, NoReply):
+        pass
+    return None
+
+
+def _chip_by_id(chip_id: int) -> Chip:
+    name = find_by_image_id(chip_id)
+    if name is not None:
+        return load_chip(name)
+    if chip_id in RETIRED_CHIP_IDS:
+        raise WrongChip(
+            f"this is an {RETIRED_CHIP_IDS[chip_id]} (chip id {chip_id}), a sample that is no longer supported",
+            hint="Use the last version of the vendor's tool that knew it.",
+            code="retired-chip",
+            chip_id=chip_id,
+        )
+    raise _unknown_chip(f"chip id {chip_id}")
+
+
+def _chip_with_short_form(reply: SecurityReply) -> Chip:
+    """In Secure Download Mode no magic can be read; the short form alone tells the one chip that has it."""
+    if reply.chip_id is None:
+        return _only_chip(lambda chip: chip.identity.security_info_bytes == SHORT_FORM, "the 12-byte security info")
+    raise _unknown_chip(f"chip id {reply.chip_id}")
+
+
+def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
+    try:
+        magic = loader.read_reg(MAGIC_ADDRESS)
+    except CommandFailed:
+        if reply is not None:
+            return _chip_with_short_form(reply)
+        raise
+    name = find_by_magic(magic)
+    if name is not None:
+        return load_chip(name)
+    # rare ways: words that only older tools went by, and another place that tells; then nobody knows
+    chips = [load_chip(name) for name in chip_ids()]
+    old = [chip for chip in chips if magic in chip.identity.legacy_magic_values]
+    if len(old) == 1:
+        return old[0]
+    for chip in old or chips:
+        other = chip.identity.alternate_detect
+        if other is not None and loader.read_reg(other.address) & other.mask == other.value:
+            return chip
+    raise _unknown_chip(f"magic {magic:#010x}")
+
+
+def _only_chip(fits: Callable[[Chip], bool], what: str) -> Chip:
+    found = [chip for name in chip_ids() if fits(chip := load_chip(name))]
+    if len(found) != 1:
+        raise _unknown_chip(what)
+    return found[0]
+
+
+def _unknown_chip(what: str) -> WrongChip:
+    return WrongChip(
+        f"this chip is not known ({what})",
+        hint="A newer espwire may know it; name the chip with --chip only if you are sure.",
+        code="unknown-chip",
+        what=what,
+    )

@@ -1,0 +1,171 @@
+"""Attaches the SPI flash and finds out what it is. Writes nothing to it.
+
+Start-up needs: power (some ESP32-P4), reset out of whatever mode the application left it in (66h, 99h), wake-up
+(sleepy XMC parts). Source: ``chips/data`` protocol.toml [flash_start_up], flash-ids.toml.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from espwire.chips.model import Chip
+from espwire.device.identity import Identity, Registers
+from espwire.device.loader import Loader
+from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
+from espwire.wire.commands import FlashBegin, RegWrite, SpiAttach, SpiSetParams
+
+READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
+XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
+# maker's families as they answer when awake: type byte, least and greatest size code
+XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
+XMC_WAKE = (
+    SpiCommand(opcode=0xB9),
+    SpiCommand(opcode=0x79),
+    SpiCommand(opcode=0xFF),
+    SpiCommand(opcode=0xAB, wait_us=2000),
+)
+RESET_AND_READ_ID = (
+    SpiCommand(opcode=ENABLE_RESET),
+    SpiCommand(opcode=RESET),
+    SpiCommand(opcode=READ_ID, read_bits=24),
+)
+SKIPPING_REVISION = 302  # the only one with a bit for it
+PIN_BITS = 6
+PIN_FIELDS = ("spi_pad_clk", "spi_pad_q", "spi_pad_d", "spi_pad_cs", "spi_pad_hd")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlashInfo:
+    """The flash part. ``jedec``: maker in bits 7..0, type in 15..8, size code in 23..16; None where it cannot be read.
+
+    ``size`` in bytes, None where the id does not tell. ``assumed``: ``size`` is a guess, not read nor given.
+    """
+
+    jedec: int | None
+    manufacturer: int = 0
+    device: int = 0
+    size: int | None = None
+    maker_name: str = ""
+    assumed: bool = False
+
+
+def attach(loader: Loader, chip: Chip, identity: Identity | None) -> None:
+    """Connect the flash to its controller, in the form that this loader takes.
+
+    :param identity: None where no register can be read
+    """
+    if loader.dialect.attach_bytes == 0:
+        loader.call_again(FlashBegin(0, 0, loader.dialect.flash_block, 0))  # a BEGIN of nothing attaches
+        return
+    pins = embedded_flash_pins(chip, identity) if identity is not None else 0
+    legacy = 0 if loader.dialect.attach_bytes == 8 else None
+    loader.call_again(SpiAttach(pins, legacy))
+
+
+def embedded_flash_pins(chip: Chip, identity: Identity) -> int:
+    """The word for SPI_ATTACH: 0 for the usual pins, or those that the eFuses name, on packages with flash inside.
+
+    Source: protocol.toml [spi_attach] esp32_embedded_flash.
+    """
+    packages = chip.field_values.get("embedded_flash_packages", ())
+    if PIN_FIELDS[0] not in chip.fields or identity.value("package") not in packages:
+        return 0
+    return sum(identity.value(name) << PIN_BITS * at for at, name in enumerate(PIN_FIELDS))
+
+
+def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) -> None:
+    """Switch the flash's power on where the chip's revision needs that (ESP32-P4)."""
+    rule = chip.flash_power_on
+    if rule is None or revision not in rule.revisions:
+        return
+    skip = rule.skip_on_302
+    if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
+        clear = skip.then_clear
+        if loader.read_reg(clear.address) & clear.mask == clear.mask:
+            loader.write_regs(RegWrite(clear.address, 0, clear.mask))
+        return
+    writes: list[RegWrite] = []
+    wait = 0.0
+    for step in rule.steps:
+        if step.op == "wait":
+            wait += step.seconds
+            continue
+        # set and clear are masked writes: the chip joins them with what the register holds
+        value = {"write": step.value, "set": step.mask, "clear": 0}[step.op]
+        mask = 0xFFFFFFFF if step.op == "write" else step.mask
+        writes.append(RegWrite(step.address, value, mask, round(wait * 1e6)))
+        wait = 0.0
+    write_group(loader, chip, writes)
+    loader.link.sleep(wait)
+
+
+def read_flash_id(loader: Loader, chip: Chip) -> int:
+    """The JEDEC id as a register holds it, after a reset of the part and, for sleepy ones, their wake-up."""
+    jedec = run_spi_commands(loader, chip, RESET_AND_READ_ID)
+    if is_plausible(jedec):
+        return jedec
+    maker = run_spi_command(
+        loader, chip, READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
+    )
+    if maker != XMC:
+        return jedec
+    run_spi_commands(loader, chip, XMC_WAKE)
+    return run_spi_command(loader, chip, READ_ID, read_bits=24)
+
+
+def is_plausible(jedec: int) -> bool:
+    """Whether an id is one that a part gives when it is awake."""
+    maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16
+    table = _table()
+    if jedec in table["read_id"]["bad_values"]:
+        return False
+    if maker == XMC and any(kind == family for family, _, _ in XMC_FAMILIES):
+        return any(kind == family and least <= code <= most for family, least, most in XMC_FAMILIES)
+    return any(entry["id"] == maker for entry in table["makers"]) and find_flash_size(jedec) is not None
+
+
+def find_flash_size(jedec: int) -> int | None:
+    """Bytes of the part with this id, or None where the id does not tell."""
+    table = _table()
+    maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16 & 0xFF
+    for part in table["odd_parts"]:
+        if (part["maker"], part["device"]) == (maker, kind << 8 | code):
+            return int(part["bytes"])
+    if maker == table["adesto"]["maker"]:
+        codes, code = table["adesto"]["codes"], kind & 0x1F
+    else:
+        codes = table["size_codes"]
+    return next((int(entry["bytes"]) for entry in codes if entry["code"] == code), None)
+
+
+def find_maker_name(manufacturer: int) -> str:
+    """The maker's name, or its number."""
+    makers = _table()["makers"]
+    return next((entry["name"] for entry in makers if entry["id"] == manufacturer), f"maker {manufacturer:#04x}")
+
+
+def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
+    """All that an id says; ``size`` from elsewhere wins."""
+    kind, code = jedec >> 8 & 0xFF, jedec >> 16 & 0xFF
+    return FlashInfo(
+        jedec=jedec,
+        manufacturer=jedec & 0xFF,
+        device=kind << 8 | code,
+        size=size if size is not None else find_flash_size(jedec),
+        maker_name=find_maker_name(jedec & 0xFF),
+    )
+
+
+def set_params(loader: Loader, size: int) -> None:
+    """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
+    if loader.supports(SpiSetParams.op):
+        loader.call_again(SpiSetParams(0, size))
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8"))

@@ -1,0 +1,314 @@
+"""Asks the loader, gets an answer: one class for every chip. Knows nothing of files, plans or people.
+
+What comes in is sorted here: the answer to the request in hand, late answers of others, and text. A loader works
+through its requests in turn and a link keeps bytes in order, so an answer to a SYNC proves that nothing older
+is still on its way; that is how the stream is made sure again after a reply went missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
+from espwire.link.base import Link
+from espwire.settings import Settings
+from espwire.wire import slip
+from espwire.wire.commands import HEADER, REPLY, Command, Op, ReadReg, RegWrite, Reply, Sync, WriteReg, parse_reply
+from espwire.wire.dialect import Dialect
+from espwire.wire.status import NOT_ACCEPTED, status_meaning
+
+BITS_PER_BYTE = 10  # on the wire: start, eight, stop
+TEXT_LIMIT = 0x10000
+QUIET = 0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
+SYNC_ANSWERS = 8
+PAUSE_BETWEEN_SYNCS = 0.05
+RESYNC_ATTEMPTS = 2
+# what ROMs print when they start or fall over; nothing else in a download session looks like it
+RESET_TEXT = re.compile(
+    rb"rst:0x[0-9a-fA-F]|rst cause:\d|Guru Meditation|ESP-ROM:esp32|ets [A-Z][a-z]{2} [ \d]\d \d{4}"
+)
+_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e]")
+
+Trace = Callable[[Command, "Reply | ToolError", float], None]
+
+
+class Loader:
+    """One conversation with one loader.
+
+    :param secure: Secure Download Mode: only the dialect's ``secure_ops`` are sent
+
+    ``baud`` is the wire's rate, for time-outs only. ``trips`` counts requests sent. ``grouped`` tells whether this
+    loader has been seen to carry out several groups of one WRITE_REG (None: not tried yet).
+    """
+
+    def __init__(self, link: Link, dialect: Dialect, settings: Settings | None = None, *, secure: bool = False) -> None:
+        self.link, self.dialect, self.secure = link, dialect, secure
+        self.settings = settings or Settings()
+        self.baud = 115200
+        self.trips = 0
+        self.grouped: bool | None = None
+        self.on_trip: Trace | None = None
+        self._decoder = slip.Decoder()
+        self._frames: list[bytes] = []
+        self._text = bytearray()
+        self._dirty = False
+        self._last_op = 0
+        self._watching = False  # whether a boot banner is bad news by now
+
+    @property
+    def text(self) -> str:
+        """What came and was no answer: boot messages, panics, noise. At most 64 KiB, printable characters only."""
+        seen = bytes(self._text) + self._unfinished_text()
+        return _UNPRINTABLE.sub("", seen.decode("latin-1"))
+
+    def supports(self, op: Op) -> bool:
+        """Whether ``op`` may be sent now."""
+        return op in (self.dialect.secure_ops if self.secure else self.dialect.ops)
+
+    def call(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
+        """Send ``command`` and return its reply, whose body then holds ``result`` bytes.
+
+        :param timeout: seconds on the link's clock, ``settings.timing.default`` if None
+        :raises Unsupported: before anything is sent; code ``secure-download-mode`` where only that mode forbids it
+        :raises NoReply: nothing came in time
+        :raises CommandFailed: the loader refused
+        :raises DeviceError: code ``chip-reset``: the chip started anew
+        """
+        if self.on_trip is None:
+            if not self.supports(command.op):
+                raise self._unsupported(command.op)
+            return self.judge(self.exchange(command.op, command.packet(), timeout), result)
+        return self.judge(self.ask(command, timeout), result)
+
+    def ask(self, command: Command, timeout: float | None = None) -> Reply:
+        """Send ``command`` and return its reply unjudged, status and all.
+
+        :raises Unsupported, NoReply, DeviceError: as ``call``
+        """
+        if not self.supports(command.op):
+            raise self._unsupported(command.op)
+        if self.on_trip is None:
+            return self.exchange(command.op, command.packet(), timeout)
+        began = self.link.now()
+        try:
+            reply = self.exchange(command.op, command.packet(), timeout)
+        except ToolError as error:
+            self.on_trip(command, error, self.link.now() - began)
+            raise
+        self.on_trip(command, reply, self.link.now() - began)
+        return reply
+
+    def call_again(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
+        """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
+        try:
+            return self.call(command, timeout=timeout, result=result)
+        except NoReply:
+            return self.call(command, timeout=timeout, result=result)
+
+    def read_reg(self, address: int) -> int:
+        """The word at ``address``."""
+        return self.call_again(ReadReg(address)).value
+
+    def write_regs(self, *writes: RegWrite) -> None:
+        """Carry out ``writes`` in order, in one request. See spi.write_group for loaders that take only one group."""
+        self.call(WriteReg(writes))
+
+    def sync(self, attempts: int | None = None, *, timeout: float | None = None) -> int:
+        """Wake the loader up; the value field of its answer: 0 for the vendor's stub, else a ROM.
+
+        A lone END goes first: a loader in the middle of a cut frame comes back only so (field notes).
+        Boot text is normal here and only collected.
+
+        :raises NoReply: no answer to any of ``attempts``
+        """
+        self._watching = False
+        attempts = attempts or self.settings.syncs_per_attempt
+        seconds = self.settings.timing.sync if timeout is None else timeout
+        for attempt in range(attempts):
+            if attempt:
+                self.link.sleep(PAUSE_BETWEEN_SYNCS)
+            value = self._sync_once(seconds)
+            if value == 0:
+                value = self._sync_value_of_all()
+            if value is not None:
+                self._dirty, self._watching = False, True
+                return value
+        raise NoReply(f"no answer to {attempts} SYNC requests")
+
+    def exchange(self, op: Op, packet: bytes, timeout: float | None = None) -> Reply:
+        """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
+        if self._dirty:
+            self._resync()
+        self._forget_the_past()
+        link, timing = self.link, self.settings.timing
+        frame = slip.encode(packet)
+        self._dirty = True  # until the answer is here, whatever ends this call
+        self.trips += 1
+        now = link.now()
+        link.write(frame, now + timing.write)
+        seconds = timing.default if timeout is None else timeout
+        deadline = link.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
+        reply = self._reply_to(op, deadline)
+        if reply is None:
+            raise NoReply(f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds)
+        self._dirty = False
+        return reply
+
+    def judge(self, reply: Reply, result: int) -> Reply:
+        """The reply with its status cut off.
+
+        The status byte alone decides; the byte after it is stale on success. A body shorter than result and
+        status begins with the status.
+
+        :raises CommandFailed: the status says so, or a success lacks its result
+        """
+        body = reply.body
+        whole = len(body) >= result + 2
+        status = body[result : result + 2] if whole else body[:2]
+        if whole and not status[0]:
+            return reply if len(body) == result else Reply(reply.op, reply.value, body[:result])
+        name = Op(reply.op).name
+        if len(status) < 2 or not status[0]:
+            raise CommandFailed(f"{name}: the answer is too short ({len(body)} bytes)", command=name, status=0)
+        code = int.from_bytes(status, "big")
+        if status[1] == NOT_ACCEPTED:
+            self._dirty = True  # perhaps noise was refused, and the answer to the request is still to come
+        raise CommandFailed(f"{name} failed: {status_meaning(status)} ({code:#06x})", command=name, status=code)
+
+    def _unsupported(self, op: Op) -> Unsupported:
+        if self.secure and op in self.dialect.ops:
+            return Unsupported(
+                f"in Secure Download Mode the chip does not take {op.name}",
+                hint="This mode was burned into the chip; only writing without reading back is left.",
+                code="secure-download-mode",
+                command=op.name,
+            )
+        hint = "A stub will bring it, in a later version." if self.dialect.name == "ROM" else None
+        return Unsupported(f"this chip's {self.dialect.name} loader has no {op.name}", hint=hint, command=op.name)
+
+    def _reply_to(self, op: int, deadline: float) -> Reply | None:
+        """The reply to ``op``, or None when time is up. Strangers are dropped, text is kept."""
+        link = self.link
+        while (left := deadline - link.now()) > 0:
+            data = link.read(left)
+            if not data:
+                return None
+            frames = self._decoder.feed(data)
+            for index, frame in enumerate(frames):
+                reply = parse_reply(frame)
+                if reply is None:
+                    self._keep_text(frame)
+                elif reply.op == op:
+                    self._frames = frames[index + 1 :]
+                    self._last_op = op
+                    return reply
+                elif reply.op == self._last_op and reply.body[:2] == bytes((1, NOT_ACCEPTED)):
+                    return self._refused(op, reply)
+            self._watch(self._unfinished_text())
+        return None
+
+    def _refused(self, op: int, reply: Reply) -> Reply:
+        """A request that the ROM does not know: it repeats its last answer, opcode and all, with 01 05 as status.
+
+        After a SYNC that comes eight times; let the rest pass, or the next refusal cannot be told from it.
+        """
+        self._dirty = False
+        self.drain_input()
+        return Reply(op, reply.value, reply.body)
+
+    def forget_input(self) -> None:
+        """Drop all input and text: a reset follows, and only what the chip says then matters."""
+        self.link.discard_input()
+        self._decoder, self._frames = slip.Decoder(), []
+        self._text.clear()
+        self._dirty = self._watching = False
+
+    def _sync_once(self, seconds: float) -> int | None:
+        self._forget_the_past()
+        self.trips += 1
+        began, command = self.link.now(), Sync()
+        # the lone END ends a frame that was cut off
+        self.link.write(slip.END + slip.encode(command.packet()), began + self.settings.timing.write)
+        deadline = self.link.now() + seconds
+        self._last_op = Op.SYNC
+        while True:
+            reply = self._reply_to(Op.SYNC, deadline)
+            if reply is None or (reply.body and not reply.body[0]):
+                break
+        if self.on_trip is not None:
+            outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
+            self.on_trip(command, outcome, self.link.now() - began)
+        return None if reply is None else reply.value
+
+    def _sync_value_of_all(self) -> int:
+        """The first value of the other seven answers that is not 0: only a stub answers 0 in all eight."""
+        deadline = self.link.now() + self.settings.timing.sync
+        for _ in range(SYNC_ANSWERS - 1):
+            frames, self._frames = self._frames, []
+            replies = [reply for frame in frames if (reply := parse_reply(frame)) and reply.op == Op.SYNC]
+            reply = replies[0] if replies else self._reply_to(Op.SYNC, deadline)
+            if reply is None:
+                break
+            if value := next((r.value for r in (*replies, reply) if r.value), 0):
+                return value
+        return 0
+
+    def _resync(self) -> None:
+        """Make sure that the next answer is the next request's: the last one's may still come."""
+        watching = self._watching
+        self.drain_input()
+        self._watch(self._unfinished_text())
+        try:
+            self.sync(RESYNC_ATTEMPTS, timeout=self.settings.timing.default)
+        finally:
+            self._watching = watching
+        self._watch(self._unfinished_text())
+
+    def drain_input(self, quiet: float = QUIET, longest: float = 1.0) -> None:
+        """Read until nothing has come for ``quiet`` seconds, at most ``longest``; text is kept, answers are not."""
+        deadline = self.link.now() + longest
+        self._forget(self._frames)
+        self._frames = []
+        while (left := deadline - self.link.now()) > 0 and (data := self.link.read(min(quiet, left))):
+            self._forget(self._decoder.feed(data))
+
+    def _forget_the_past(self) -> None:
+        """Drop what came before the request that is to be sent now: it cannot be the answer."""
+        if self._frames:
+            self._forget(self._frames)
+            self._frames = []
+        if data := self.link.read(0.0):
+            self._forget(self._decoder.feed(data))
+            self._watch(self._unfinished_text())
+
+    def _forget(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            if parse_reply(frame) is None:
+                self._keep_text(frame)
+
+    def _keep_text(self, run: bytes) -> None:
+        self._text += run
+        if len(self._text) > TEXT_LIMIT:
+            del self._text[: len(self._text) - TEXT_LIMIT]
+        self._watch(run)
+
+    def _watch(self, run: bytes) -> None:
+        """Raise if ``run`` says that the chip started anew."""
+        if self._watching and RESET_TEXT.search(run):
+            raise DeviceError(
+                "the chip has reset in the middle of the work",
+                hint="Check the supply (a brown-out does this) and the reset wiring, then start over.",
+                code="chip-reset",
+                text=self.text[-1024:],
+            )
+
+    def _unfinished_text(self) -> bytes:
+        """What came after the last END, unless it looks like the head of a reply, whose payload is no text."""
+        tail = self._decoder.tail
+        if not tail or tail[0] != REPLY:
+            return tail
+        if len(tail) < HEADER.size:
+            return b""
+        size: int = HEADER.unpack_from(tail)[2]
+        return b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail  # escapes double a reply at most

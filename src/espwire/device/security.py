@@ -1,0 +1,153 @@
+"""What is burned into the chip about security: secure boot, flash encryption, keys. Reads, and decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from espwire.chips.model import BitAt, Chip, CryptCount
+from espwire.device.identity import Registers
+
+SECURE_BOOT_ENABLED, SECURE_DOWNLOAD_ENABLED = 1 << 0, 1 << 2
+FLAG_NAMES = (
+    "SECURE_BOOT_EN",
+    "SECURE_BOOT_AGGRESSIVE_REVOKE",
+    "SECURE_DOWNLOAD_ENABLE",
+    "SECURE_BOOT_KEY_REVOKE0",
+    "SECURE_BOOT_KEY_REVOKE1",
+    "SECURE_BOOT_KEY_REVOKE2",
+    "SOFT_DIS_JTAG",
+    "HARD_DIS_JTAG",
+    "DIS_USB",
+    "DIS_DOWNLOAD_DCACHE",
+    "DIS_DOWNLOAD_ICACHE",
+)
+LONG_FORM, SHORT_FORM = 20, 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecurityInfo:
+    """The security state. None: this chip has no such thing, or it cannot be read (Secure Download Mode).
+
+    ``known``: the chip told something at all (the ESP8266 has nothing to tell). ``flags`` is the word of
+    GET_SECURITY_INFO. ``key_manager_flash_key``: the key manager, not an eFuse, owns the flash key.
+    """
+
+    known: bool = True
+    flags: int | None = None
+    flash_crypt_count: int | None = None
+    secure_boot: bool = False
+    secure_boot_v1: bool = False
+    flash_encryption: bool = False
+    secure_download: bool = False
+    key_purposes: tuple[int, ...] = ()
+    chip_id: int | None = None
+    eco: int | None = None
+    manual_encrypt_disabled: bool | None = None
+    key_manager_flash_key: bool | None = None
+
+    def flag_names(self) -> tuple[str, ...]:
+        """The set flags by name."""
+        return tuple(name for bit, name in enumerate(FLAG_NAMES) if (self.flags or 0) >> bit & 1)
+
+    def purpose_names(self, chip: Chip) -> tuple[str, ...]:
+        """The key purposes by name, key 0 first."""
+        return tuple(chip.security.key_purposes.get(purpose, str(purpose)) for purpose in self.key_purposes)
+
+
+UNKNOWN = SecurityInfo(known=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityReply:
+    """The body of GET_SECURITY_INFO. ``chip_id`` and ``eco`` are None in the 12-byte form of the ESP32-S2."""
+
+    flags: int
+    flash_crypt_count: int
+    key_purposes: tuple[int, ...]
+    chip_id: int | None
+    eco: int | None
+
+    @property
+    def secure_download(self) -> bool:
+        """Whether the chip is in Secure Download Mode."""
+        return bool(self.flags & SECURE_DOWNLOAD_ENABLED)
+
+
+def parse_security_reply(body: bytes) -> SecurityReply | None:
+    """The 20- or 12-byte form; None for any other length. Source: protocol.toml [security_info]."""
+    if len(body) not in (LONG_FORM, SHORT_FORM):
+        return None
+    ids = [int.from_bytes(body[at : at + 4], "little") for at in (12, 16)] if len(body) == LONG_FORM else [None, None]
+    return SecurityReply(int.from_bytes(body[:4], "little"), body[4], tuple(body[5:12]), *ids)
+
+
+def read_security(chip: Chip, registers: Registers | None, reply: SecurityReply | None, revision: int) -> SecurityInfo:
+    """The security state from the loader's answer and, where they may be read, from registers.
+
+    :param registers: None in Secure Download Mode
+    """
+    where = chip.security
+    encryption = where.flash_encryption
+    if reply is None:
+        if registers is None or encryption is None:
+            return UNKNOWN
+        count = _count(encryption, registers)
+        return SecurityInfo(
+            flash_crypt_count=count,
+            secure_boot=_bit(where.secure_boot_v2 or where.secure_boot, registers, revision),
+            secure_boot_v1=_bit(where.secure_boot_v1, registers, revision),
+            flash_encryption=count.bit_count() % 2 == 1,
+            manual_encrypt_disabled=_bit(where.manual_encrypt_disable, registers, revision),
+        )
+    manual = key_manager = None
+    if registers is not None and where.manual_encrypt_disable is not None:
+        manual = _bit(where.manual_encrypt_disable, registers, revision)
+    if registers is not None and (owner := where.key_manager_flash_key) is not None:
+        key_manager = bool(registers.word(owner.address) >> owner.shift & owner.test_mask)
+    return SecurityInfo(
+        flags=reply.flags,
+        flash_crypt_count=reply.flash_crypt_count,
+        secure_boot=bool(reply.flags & SECURE_BOOT_ENABLED),
+        flash_encryption=reply.flash_crypt_count.bit_count() % 2 == 1,
+        secure_download=reply.secure_download,
+        key_purposes=reply.key_purposes[: where.key_count],
+        chip_id=reply.chip_id,
+        eco=reply.eco,
+        manual_encrypt_disabled=manual,
+        key_manager_flash_key=key_manager,
+    )
+
+
+def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -> bool | None:
+    """Whether a flash encryption key is burned; None where the facts do not tell. Reads up to ten registers."""
+    where = chip.security
+    if info.key_manager_flash_key:
+        return True
+    if (readable := where.key_readable) is not None:
+        if registers.word(readable.read_disable_address) >> readable.bit & 1:
+            return True
+        return any(registers.word(readable.key_words_from + 4 * at) for at in range(readable.words))
+    if (valid := where.key_valid) is not None:
+        long = registers.word(valid.long_key_address) >> valid.long_key_bit & 1
+        disabled = registers.word(valid.read_disable_address) & valid.read_disable_mask
+        needs, words = (valid.long_needs, valid.long_words) if long else (valid.short_needs, valid.short_words)
+        if disabled & needs == needs:
+            return True
+        return any(registers.word(valid.key_address + 4 * at) for at in range(words))
+    if not where.flash_key_valid_if:
+        return None
+    held = set(info.key_purposes)
+    return any(
+        held.intersection(rule.any_of) or (rule.all_of and held.issuperset(rule.all_of))
+        for rule in where.flash_key_valid_if
+    )
+
+
+def _bit(at: BitAt | None, registers: Registers, revision: int) -> bool:
+    if at is None or (at.min_revision is not None and revision < at.min_revision):
+        return False
+    return bool(registers.word(at.address) >> at.bit & 1)
+
+
+def _count(field: CryptCount, registers: Registers) -> int:
+    return registers.word(field.address) >> field.shift & ((1 << field.bits) - 1)

@@ -1,0 +1,239 @@
+"""Moves data into and out of flash through a loader: writes that go back after a bad block, erasing, slow reads, MD5.
+
+A ROM answers data blocks without a sequence number, and after one bad block it refuses every other until the next
+BEGIN. So what is repeated is never a block but the rest of the transfer, from a sector that nobody has confirmed.
+None of this proves what the flash holds: compare the MD5 afterwards.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from espwire.bits import align_down, align_up
+from espwire.device.loader import Loader
+from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
+from espwire.settings import Settings
+from espwire.wire.commands import (
+    REQUEST,
+    FlashBegin,
+    FlashData,
+    FlashDeflBegin,
+    FlashDeflData,
+    Op,
+    ReadFlashSlow,
+    SpiFlashMd5,
+)
+from espwire.wire.dialect import EraseRule, Md5Form
+
+SECTOR = 0x1000
+SECTORS_PER_BLOCK = 16
+WORD = 4  # a ROM writes flash in words
+RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
+COMPRESSION = 9
+CANNOT = 0x06  # the ROM's error for a request that it understands and cannot carry out, as a BEGIN past the flash
+_SLOW_READ = struct.Struct("<BBHIII")
+
+OnBlock = Callable[[int], None]
+
+
+def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, encrypted: bool = False) -> None:
+    """Erase and write ``data`` at ``offset`` (a sector's start), uncompressed; the last block is padded with 0xFF.
+
+    :param on_block: called with the bytes of ``data`` confirmed so far; it may go back after a repetition
+    :param encrypted: the chip encrypts what it writes
+    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
+    """
+    size = loader.dialect.flash_block
+    attempts = _Attempts(loader.settings)
+    confirmed = start = 0
+    while True:
+        try:
+            _begin_plain(loader, offset + start, len(data) - start, encrypted)
+            for sequence, at in enumerate(range(start, len(data), size)):
+                block = bytes(data[at : at + size])
+                loader.call(FlashData(sequence, block.ljust(size, b"\xff")))
+                confirmed = min(at + size, len(data))
+                on_block(confirmed)
+        except (NoReply, CommandFailed) as error:
+            attempts.count(confirmed, error)
+            start = confirmed = _restart(offset, confirmed - size)
+            on_block(confirmed)
+        else:
+            return
+
+
+def write_deflated(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, encrypted: bool = False) -> None:
+    """Like ``write_plain``, but compressed on the way; ``on_block`` counts uncompressed bytes.
+
+    :raises Unsupported: the loader does not inflate
+    """
+    padded = bytes(data).ljust(align_up(len(data), WORD), b"\xff")
+    attempts = _Attempts(loader.settings)
+    confirmed = start = 0
+    while True:
+        blocks = _deflate(padded[start:], loader.dialect.flash_block)
+        last = 0
+        try:
+            _begin_deflated(loader, offset + start, len(padded) - start, len(blocks), encrypted)
+            for sequence, (block, size) in enumerate(blocks):
+                timing = loader.settings.timing
+                # the ROM answers when all of it is in flash, so what it unpacks to decides
+                loader.call(FlashDeflData(sequence, block), timeout=timing.scaled(timing.write_per_mb, size))
+                confirmed, last = confirmed + size, size
+                on_block(min(confirmed, len(data)))
+        except (NoReply, CommandFailed) as error:
+            attempts.count(confirmed, error)
+            start = confirmed = _restart(offset, confirmed - last)
+            on_block(confirmed)
+        else:
+            return
+
+
+def erase_range(loader: Loader, offset: int, size: int) -> None:
+    """Erase ``size`` bytes from ``offset``, both multiples of a sector; announces data and sends none."""
+    attempts = _Attempts(loader.settings)
+    while True:
+        try:
+            _begin_plain(loader, offset, size, encrypted=False)
+        except (NoReply, CommandFailed) as error:
+            attempts.count(0, error)
+        else:
+            return
+
+
+def read_slow(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
+    """``size`` bytes of flash from ``offset``, in pieces of at most 64 bytes, one round trip each.
+
+    A piece whose answer is lost is asked for again.
+
+    :raises Unsupported: before anything is sent (at the first ``next``)
+    """
+    op, step, end = Op.READ_FLASH_SLOW, loader.dialect.slow_read, offset + size
+    if not loader.supports(op) or loader.on_trip is not None:
+        yield from _read_traced(loader, offset, size)
+        return
+    exchange, judge, pack = loader.exchange, loader.judge, _SLOW_READ.pack
+    attempts = _Attempts(loader.settings)
+    at = offset
+    while at < end:
+        # the ROM answers a whole piece whatever is asked; asking less at the end keeps it inside the flash
+        wanted = min(step, end - at)
+        try:
+            body = judge(exchange(op, pack(REQUEST, op, 8, 0, at, wanted)), step).body
+        except (NoReply, CommandFailed) as error:
+            attempts.count(at, error)
+            continue
+        at += wanted
+        yield body if wanted == step else body[:wanted]
+
+
+def _read_traced(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
+    """As read_slow, by whole commands, which a trace shows."""
+    step, end = loader.dialect.slow_read or 64, offset + size
+    attempts = _Attempts(loader.settings)
+    at = offset
+    while at < end:
+        wanted = min(step, end - at)
+        try:
+            body = loader.call(ReadFlashSlow(at, wanted), result=step).body
+        except (NoReply, CommandFailed) as error:
+            attempts.count(at, error)
+            continue
+        at += wanted
+        yield body[:wanted]
+
+
+def flash_md5(loader: Loader, offset: int, size: int) -> bytes:
+    """The MD5 of ``size`` bytes of flash, 16 bytes, computed by the chip.
+
+    :raises Unsupported: the loader cannot
+    """
+    timing = loader.settings.timing
+    hexadecimal = loader.dialect.md5 is Md5Form.HEX
+    command = SpiFlashMd5(offset, size)
+    width = 32 if hexadecimal else 16
+    reply = loader.call_again(command, timeout=timing.scaled(timing.md5_per_mb, size), result=width)
+    if not hexadecimal:
+        return reply.body
+    try:
+        return bytes.fromhex(reply.body.decode("ascii"))
+    except ValueError:
+        raise DeviceError(f"the chip's MD5 is no number: {reply.body!r}", code="bad-reply") from None
+
+
+def erase_size_to_send(rule: EraseRule, offset: int, size: int) -> int:
+    """The first word of FLASH_BEGIN. The ESP8266's ROM erases the sectors up to a block's end twice over.
+
+    Source: protocol.toml [erase_size_esp8266_rom].
+
+    >>> erase_size_to_send(EraseRule.ESP8266_HEAD_BUG, 0, 0x20000)
+    65536
+    """
+    if rule is EraseRule.TRUE_SIZE:
+        return size
+    sectors = -(-size // SECTOR)
+    head = min(SECTORS_PER_BLOCK - offset // SECTOR % SECTORS_PER_BLOCK, sectors)
+    if sectors < 2 * head:
+        return (sectors + 1) // 2 * SECTOR
+    return (sectors - head) * SECTOR
+
+
+class _Attempts:
+    """Counts tries of each block and restarts in all, so that a bad line ends in an error and not in eternity."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = settings.block_attempts
+        self._tries: Counter[int] = Counter()
+
+    def count(self, place: int, error: NoReply | CommandFailed) -> None:
+        """Note a failure of the block at ``place``; raises ``error`` when it was the last allowed."""
+        self._tries[place] += 1
+        hopeless = isinstance(error, CommandFailed) and error.status & 0xFF == CANNOT
+        tired = self._tries.total() >= self._allowed * RESTARTS_PER_TRY
+        if hopeless or tired or self._tries[place] >= self._allowed:
+            raise error
+
+
+def _restart(offset: int, sure: int) -> int:
+    """Where to begin again, counted from ``offset``: the sector that holds the first byte after ``sure``.
+
+    One block less is sure than was confirmed: if an answer came twice, the answers run one ahead of the blocks.
+    """
+    return max(align_down(offset + max(sure, 0), SECTOR) - offset, 0)
+
+
+def _begin_plain(loader: Loader, offset: int, size: int, encrypted: bool) -> None:
+    dialect, timing = loader.dialect, loader.settings.timing
+    erase = erase_size_to_send(dialect.erase, offset, size)
+    blocks = -(-size // dialect.flash_block)
+    command = FlashBegin(erase, blocks, dialect.flash_block, offset, _fifth_word(loader, encrypted))
+    loader.call(command, timeout=timing.scaled(timing.erase_per_mb, size))
+
+
+def _begin_deflated(loader: Loader, offset: int, size: int, blocks: int, encrypted: bool) -> None:
+    dialect, timing = loader.dialect, loader.settings.timing
+    unpacked = align_up(size, dialect.flash_block)  # the ROM erases this much, in whole blocks
+    command = FlashDeflBegin(unpacked, blocks, dialect.flash_block, offset, _fifth_word(loader, encrypted))
+    loader.call(command, timeout=timing.scaled(timing.erase_per_mb, size))
+
+
+def _fifth_word(loader: Loader, encrypted: bool) -> int | None:
+    dialect = loader.dialect
+    if encrypted and not dialect.encrypted_write:
+        raise Unsupported(
+            f"this chip's {dialect.name} loader cannot write encrypted",
+            hint="Encrypt the file on the host, or use a stub when one is there.",
+            code="no-encrypted-write",
+        )
+    return int(encrypted) if dialect.begin_words == 5 else None
+
+
+def _deflate(data: bytes, size: int) -> list[tuple[bytes, int]]:
+    """``data`` as one zlib stream cut into blocks, each with the number of bytes that it unpacks to."""
+    packed = zlib.compress(data, COMPRESSION)
+    inflater = zlib.decompressobj()
+    cuts = [packed[at : at + size] for at in range(0, len(packed), size)]
+    return [(cut, len(inflater.decompress(cut))) for cut in cuts]

@@ -1,0 +1,257 @@
+"""A serial port of the operating system, by pyserial. Knows ports, not chips: no reset sequence is here.
+
+pyserial sets the whole port up again whenever its ``timeout`` is assigned; so that is done once, and waiting is
+done here: by select on POSIX, in short reads elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from espwire.errors import LinkError, LinkLost, PortBusy, PortDenied, PortNotFound
+from espwire.link.base import CancelToken, LinkInfo, LinkKind
+
+if TYPE_CHECKING:
+    import serial
+
+SLICE = 0.05  # seconds between looks at the cancel token
+CHUNK = 0x10000
+DRAIN_LIMIT = 10.0
+ESPRESSIF = 0x303A
+SERIAL_JTAG_PRODUCT = 0x1001
+OTG_PRODUCTS = frozenset({0x0002, 0x0009, 0x0012, 0x001F, 0x0020})  # in the ROM: the chip's id; usb-ids.toml
+POSIX = os.name == "posix"
+NO_LINES = (errno.ENOTTY, errno.EINVAL, errno.ENOSYS)  # pseudo-terminals and some adapters
+
+
+def kind_of(vid: int | None, pid: int | None) -> LinkKind:
+    """What a USB port is, by its ids: the chip's own USB, or a UART behind a bridge."""
+    if vid == ESPRESSIF and pid == SERIAL_JTAG_PRODUCT:
+        return "usb-jtag"
+    if vid == ESPRESSIF and pid in OTG_PRODUCTS:
+        return "usb-otg"
+    return "uart"
+
+
+def open_error(name: str, error: OSError, *, posix: bool = POSIX) -> LinkError:
+    """The LinkError for what the system said when the port was opened."""
+    text, number = str(error), error.errno
+    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV) or "FileNotFoundError" in text:
+        return PortNotFound(f"there is no port {name}")
+    busy = number in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK) or "exclusively lock" in text
+    # Windows says "access denied" for a port that another program holds
+    if busy or (not posix and "PermissionError" in text):
+        return PortBusy(f"another program uses {name}")
+    if number in (errno.EACCES, errno.EPERM):
+        return PortDenied(f"the system does not let you open {name}")
+    return PortNotFound(f"{name} cannot be opened: {text}", code="cannot-open", hint="Is it a serial port?")
+
+
+class SerialLink:
+    """A Link on a serial port, opened for this program alone where the system can.
+
+    Opening leaves DTR and RTS released, on POSIX both in one step, so that a running chip is not reset by it.
+
+    :raises PortNotFound, PortBusy, PortDenied: it cannot be opened
+    """
+
+    def __init__(self, name: str, *, baud: int, cancel: CancelToken) -> None:
+        self._cancel = cancel
+        self._failures = _failures()
+        self._port = _open_port(name, baud)
+        self._closed = False
+        self._dtr = self._rts = True  # as the system leaves them after opening
+        try:
+            self._fd = self._port.fileno() if POSIX else -1
+            if POSIX:
+                _keep_lines_on_close(self._fd)
+            self.info = LinkInfo(name=name, kind="uart")
+            self.info = _describe_port(name, can_reset=self._set_lines(dtr=False, rts=False))
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout: float) -> bytes:
+        """What has come; empty when time is up."""
+        deadline = self.now() + timeout
+        while True:
+            self._cancel.check()
+            left = deadline - self.now()
+            data = self._read_some(min(max(left, 0.0), SLICE))
+            if data or left <= 0:
+                return data
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Hand over all of ``data``."""
+        rest = memoryview(data)
+        while rest:
+            self._cancel.check()
+            rest = rest[self._write_some(rest) :]
+            if rest and self.now() >= deadline:
+                raise LinkLost(
+                    f"{self.info.name} takes no more bytes",
+                    hint="The port does not send: check its driver and flow control, and plug it in again.",
+                    code="write-timeout",
+                )
+
+    def drain(self) -> None:
+        """Wait until everything written has left, at most ten seconds."""
+        deadline = self.now() + DRAIN_LIMIT
+        try:
+            while self._port.out_waiting and self.now() < deadline:
+                self.sleep(0.001)
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def discard_input(self) -> None:
+        """Forget what has come and was not read."""
+        try:
+            self._port.reset_input_buffer()
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def set_baud(self, baud: int) -> None:
+        """Change the host's rate."""
+        try:
+            self._port.baudrate = baud
+        except self._failures as error:
+            raise LinkError(
+                f"{self.info.name} cannot do {baud} baud", hint="Choose a lower --baud.", code="baud-refused"
+            ) from error
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        """Set modem lines, both in one step on POSIX; nothing where the port has none."""
+        self._set_lines(dtr=dtr, rts=rts)
+
+    def now(self) -> float:
+        """The monotonic clock."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass."""
+        deadline = self.now() + seconds
+        while (left := deadline - self.now()) > 0:
+            self._cancel.check()
+            time.sleep(min(left, SLICE))
+
+    def close(self) -> None:
+        """Close; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(*self._failures):
+                self._port.close()
+
+    def _set_lines(self, *, dtr: bool | None, rts: bool | None) -> bool:
+        """Whether the port has such lines."""
+        self._dtr = self._dtr if dtr is None else dtr
+        self._rts = self._rts if rts is None else rts
+        try:
+            if POSIX and dtr is not None and rts is not None:
+                _set_both_lines(self._fd, dtr=dtr, rts=rts)
+                return True
+            if dtr is not None:
+                self._port.dtr = dtr
+            if rts is not None:
+                self._port.rts = rts
+                if not POSIX:
+                    self._port.dtr = self._dtr  # some Windows drivers pass RTS on only with the next DTR
+        except self._failures as error:
+            if isinstance(error, OSError) and error.errno in NO_LINES:
+                return False
+            raise self._lost(error) from None
+        return True
+
+    def _read_some(self, timeout: float) -> bytes:
+        try:
+            if not POSIX:
+                # its fixed time-out bounds this; time-outs below it end a little late
+                return self._port.read(max(1, self._port.in_waiting)) if timeout or self._port.in_waiting else b""
+            if not select.select([self._fd], [], [], timeout)[0]:
+                return b""
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return b""
+        except self._failures as error:
+            raise self._lost(error) from None
+        if not data:
+            raise LinkLost(f"{self.info.name} is gone")  # readable and empty: unplugged
+        return data
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            if not POSIX:
+                return self._port.write(bytes(data)) or 0
+            if not select.select([], [self._fd], [], SLICE)[1]:
+                return 0
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> LinkLost:
+        return LinkLost(f"{self.info.name} is lost: {getattr(error, 'strerror', None) or error}")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What pyserial and the system raise for a port that fails; termios has an error of its own kind."""
+    if sys.platform != "win32":
+        import termios
+
+        return (OSError, ValueError, termios.error)
+    else:  # noqa: RET505  the other platform's branch, told apart by the type checker
+        return (OSError, ValueError)
+
+
+def _open_port(name: str, baud: int) -> serial.Serial:
+    import serial
+
+    try:
+        # lines keep pyserial's default here: changing one after the other would pulse the chip's reset
+        return serial.Serial(name, baud, timeout=0.02, write_timeout=10.0, exclusive=True if POSIX else None)
+    except OSError as error:
+        raise open_error(name, error) from None
+    except ValueError as error:
+        raise PortNotFound(f"{name} cannot be opened: {error}", code="cannot-open") from None
+
+
+def _describe_port(name: str, *, can_reset: bool) -> LinkInfo:
+    from serial.tools import list_ports
+
+    real = os.path.realpath(name)
+    port = next((p for p in list_ports.comports() if p.device in (name, real)), None)
+    if port is None:
+        return LinkInfo(name=name, kind="uart", can_reset=can_reset)
+    kind = kind_of(port.vid, port.pid)
+    return LinkInfo(
+        name=name, kind=kind, vid=port.vid, pid=port.pid, serial=port.serial_number or "", can_reset=can_reset
+    )
+
+
+def _set_both_lines(fd: int, *, dtr: bool, rts: bool) -> None:
+    if sys.platform != "win32":
+        import fcntl
+        import struct
+        import termios
+
+        word = struct.unpack("I", fcntl.ioctl(fd, termios.TIOCMGET, struct.pack("I", 0)))[0]
+        word &= ~(termios.TIOCM_DTR | termios.TIOCM_RTS)
+        word |= (termios.TIOCM_DTR if dtr else 0) | (termios.TIOCM_RTS if rts else 0)
+        fcntl.ioctl(fd, termios.TIOCMSET, struct.pack("I", word))
+
+
+def _keep_lines_on_close(fd: int) -> None:
+    """Clear hang-up-on-close, which would pulse the lines when the port is closed and opened again."""
+    if sys.platform != "win32":
+        import termios
+
+        with contextlib.suppress(termios.error):
+            attributes = termios.tcgetattr(fd)
+            attributes[2] &= ~termios.HUPCL
+            termios.tcsetattr(fd, termios.TCSANOW, attributes)

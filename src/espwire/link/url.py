@@ -1,0 +1,46 @@
+"""From the spelling of a port to an open Link. The one place that knows which kinds of link there are."""
+
+from __future__ import annotations
+
+from espwire.errors import Unsupported, UsageError
+from espwire.link.base import CancelToken, Link
+
+KINDS = "a device path (/dev/ttyUSB0, COM3), socket://host:port or virtual:chip"
+
+
+def open_link(url: str, *, baud: int = 115200, cancel: CancelToken | None = None) -> Link:
+    """The link for ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port`` or ``virtual:esp32c3?size=4MB``.
+
+    :param baud: the first rate, where the port has one
+    :param cancel: ends the link's waits from another thread
+    :raises UsageError: no such kind of port
+    :raises LinkError: it cannot be opened
+    """
+    cancel = cancel or CancelToken()
+    if not url.strip():
+        raise UsageError("the port's name is empty", hint=f"Name {KINDS}.", code="bad-port")
+    scheme, colon, rest = url.partition(":")
+    if not colon or len(scheme) == 1 or not scheme.isalnum() or (scheme.upper().startswith("COM") and not rest):
+        return _open_serial(url, baud, cancel)
+    match scheme.lower():
+        case "socket":
+            from espwire.link.tcp import open_tcp
+
+            return open_tcp(url, cancel)
+        case "virtual":
+            from espwire.virtual.link import open_virtual
+
+            return open_virtual(url, cancel)
+        case "rfc2217":
+            raise Unsupported(
+                "rfc2217:// ports come in a later version",
+                hint="Use socket://host:port for the data alone, and reset the board by hand.",
+                code="no-rfc2217",
+            )
+    raise UsageError(f"there is no kind of port {scheme!r}", hint=f"Name {KINDS}.", code="bad-port")
+
+
+def _open_serial(name: str, baud: int, cancel: CancelToken) -> Link:
+    from espwire.link.serial import SerialLink
+
+    return SerialLink(name, baud=baud, cancel=cancel)

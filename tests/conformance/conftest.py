@@ -1,0 +1,106 @@
+"""What every ROM loader must do, checked at any port: ``pytest tests/conformance --port /dev/ttyUSB0``.
+
+Without ``--port`` every virtual chip is checked. On a real board the chip must wait in its loader (hold BOOT, press
+RESET), and the 64 KiB of flash at ``--scratch`` are overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from espwire.chips.model import Chip
+from espwire.chips.registry import chip_ids, load_chip
+from espwire.device.connect import connect
+from espwire.device.device import Device
+from espwire.link.base import Link
+from espwire.link.url import open_link
+from espwire.wire import slip
+from espwire.wire.commands import Command, Op, Reply, parse_reply
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--port", help="check the chip at this port instead of the virtual chips")
+    parser.addoption("--scratch", default="0x180000", help="flash address of 64 KiB that may be overwritten")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "port" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--port", default=None)
+        ports = [given] if given else [f"virtual:{name}?size=4MB" for name in chip_ids()]
+        metafunc.parametrize("port", ports, scope="module")
+
+
+class Wire:
+    """Raw frames over a link: what was sent is ours to choose, right or wrong."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.decoder = slip.Decoder()
+
+    def send(self, data: bytes) -> None:
+        self.link.write(data, self.link.now() + 10)
+
+    def frames(self, seconds: float = 0.5, quiet: float = 0.3) -> list[bytes]:
+        """Every frame that comes until ``quiet`` seconds pass without a byte, waiting ``seconds`` for the first."""
+        found, wait = [], seconds
+        while data := self.link.read(wait):
+            found += self.decoder.feed(data)
+            wait = quiet
+        return found
+
+    def ask(self, command: Command | bytes, seconds: float = 5.0) -> list[Reply]:
+        """Send one request and collect the replies."""
+        self.frames(0.01, 0.01)
+        self.send(slip.encode(command if isinstance(command, bytes) else command.packet()))
+        return [reply for frame in self.frames(seconds) if (reply := parse_reply(frame)) is not None]
+
+    def one(self, command: Command, seconds: float = 5.0) -> Reply:
+        """The single reply to a request."""
+        (reply,) = self.ask(command, seconds)
+        assert reply.op == command.op
+        return reply
+
+
+@pytest.fixture(scope="module")
+def device(port: str) -> Iterator[Device]:
+    """A chip that was reset, where the port can, and identified by the library."""
+    with connect(open_link(port), before="default-reset") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chip(device: Device) -> Chip:
+    return load_chip(device.chip.id)
+
+
+@pytest.fixture(scope="module")
+def wire(device: Device) -> Wire:
+    return Wire(device.link)
+
+
+@pytest.fixture(scope="module")
+def scratch(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--scratch", default="0x180000"), 0)
+
+
+@pytest.fixture(scope="module")
+def flash(device: Device) -> Device:
+    """The device with its flash attached."""
+    if device.secure_download:
+        pytest.skip("Secure Download Mode hides the flash")
+    device.attach_flash()
+    return device
+
+
+def failed(reply: Reply, chip: Chip) -> bool:
+    """Whether the status byte says so; it stands before the other status bytes at the end."""
+    return reply.body[-chip.rom.status_bytes] != 0
+
+
+def needs(chip: Chip, *ops: Op) -> None:
+    """Skip where the ROM lacks a command."""
+    missing = [op.name for op in ops if op not in chip.rom.ops]
+    if missing:
+        pytest.skip(f"the ROM of {chip.name} has no {missing[0]}")

@@ -1,0 +1,65 @@
+"""esptool 5.6.0, unmodified, as the client of our virtual chips: what two programs of different authors agree on."""
+
+import re
+import subprocess
+
+import pytest
+
+from espwire.chips.registry import chip_ids, load_chip
+
+DETECTABLE = chip_ids()
+MAC = "24:0a:c4:01:02:03"
+PAYLOAD = bytes(range(256)) * 20 + b"the end of an odd-sized file"
+
+
+def run(esptool, port, *arguments, chip="auto"):
+    command = [esptool, "--no-stub", "--chip", chip, "--before", "no-reset", "--after", "no-reset", "--port", port]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def use_every_command(esptool, port, chip, flash_file, tmp_path):
+    """read-mac, flash-id, write-flash -u; -z, verify-flash, read-flash and erase-region where esptool offers them.
+
+    For the ESP8266 without a stub it offers none of the latter four.
+    """
+    name = load_chip(chip).name
+    payload = tmp_path / "payload.bin"
+    payload.write_bytes(PAYLOAD)
+    out = run(esptool, port, "read-mac")
+    assert re.search(rf"Connected to {re.escape(name)} on", out), out
+    assert MAC in out.lower()
+    out = run(esptool, port, "flash-id")
+    assert "Detected flash size: 4MB" in out
+    assert re.search(r"Manufacturer: ef\b", out)
+    run(esptool, port, "write-flash", "-u", "0x10000", str(payload))
+    assert flash_file.read_bytes()[0x10000 : 0x10000 + len(PAYLOAD)] == PAYLOAD
+    if chip != "esp8266":
+        run(esptool, port, "write-flash", "-z", "0x20000", str(payload))
+        assert flash_file.read_bytes()[0x20000 : 0x20000 + len(PAYLOAD)] == PAYLOAD
+        assert "Verification successful" in run(esptool, port, "verify-flash", "0x10000", str(payload))
+        read = tmp_path / "read.bin"
+        run(esptool, port, "read-flash", "0x10000", "0x1000", str(read))
+        assert read.read_bytes() == PAYLOAD[:0x1000]
+        run(esptool, port, "erase-region", "0x11000", "0x1000")
+        after = flash_file.read_bytes()
+        assert after[0x11000:0x12000] == b"\xff" * 0x1000
+        assert after[0x10000:0x11000] == PAYLOAD[:0x1000]
+        assert after[0x12000:0x13000] == b"\xff" * 0x1000
+
+
+@pytest.mark.parametrize("chip", DETECTABLE)
+def test_esptool_works_over_tcp(chip, esptool, serve, tmp_path):
+    flash = tmp_path / "flash.bin"
+    served = serve(chip, "--tcp", "127.0.0.1:0", "--flash", str(flash), "--size", "4MB", "--mac", MAC)
+    use_every_command(esptool, served.port, chip, flash, tmp_path)
+    code, rest, errors = served.close()
+    assert (code, rest, errors) == (0, "", "")
+
+
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
+def test_esptool_works_over_a_pty(chip, esptool, serve, tmp_path):
+    flash = tmp_path / "flash.bin"
+    served = serve(chip, "--pty", "--flash", str(flash), "--size", "4MB", "--mac", MAC)
+    use_every_command(esptool, served.port, chip, flash, tmp_path)

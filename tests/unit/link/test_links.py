@@ -1,0 +1,130 @@
+"""Port names, errors of the system, and the socket link on a pair of sockets."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import tomllib
+from importlib.resources import files
+
+import pytest
+
+from espwire.errors import Cancelled, LinkLost, PortBusy, PortDenied, PortNotFound, Unsupported, UsageError
+from espwire.link import serial, tcp
+from espwire.link.base import CancelToken
+from espwire.link.tcp import TcpLink, parse_socket_url
+from espwire.link.url import open_link
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    link = TcpLink(ours, "socket://test:1", CancelToken())
+    yield link, theirs
+    link.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "  ", "ftp://x", "sokcet://x:1", "socket://x", "socket://:5", "socket://x:99999", "socket://x:1/y"]
+)
+def test_a_port_that_is_no_port_is_a_usage_error(url):
+    with pytest.raises(UsageError) as caught:
+        open_link(url)
+    assert caught.value.hint
+
+
+def test_rfc2217_is_told_to_come_later():
+    with pytest.raises(Unsupported, match="later"):
+        open_link("rfc2217://host:4000?ign_set_control")
+
+
+@pytest.mark.parametrize("name", ["/dev/does-not-exist", "COM987", "com987:"])
+def test_a_name_without_a_scheme_is_a_serial_port(name):
+    with pytest.raises(PortNotFound):
+        open_link(name)
+
+
+def test_socket_urls():
+    assert parse_socket_url("socket://127.0.0.1:5555") == ("127.0.0.1", 5555)
+    assert parse_socket_url("socket://[::1]:5555/") == ("::1", 5555)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOENT, "x"), PortNotFound),
+        (OSError(errno.EBUSY, "x"), PortBusy),
+        (OSError(errno.EAGAIN, "x"), PortBusy),
+        (OSError("Could not exclusively lock port /dev/ttyUSB0: [Errno 11]"), PortBusy),
+        (OSError(errno.EACCES, "x"), PortDenied),
+        (OSError("could not configure port"), PortNotFound),
+    ],
+)
+def test_what_the_system_says_when_a_port_does_not_open(error, kind):
+    assert type(serial.open_error("/dev/ttyUSB0", error, posix=True)) is kind
+
+
+def test_windows_says_denied_for_a_port_in_use():
+    error = OSError("could not open port 'COM3': PermissionError(13, 'Access is denied.', None, 5)")
+    assert type(serial.open_error("COM3", error, posix=False)) is PortBusy
+    error = OSError("could not open port 'COM3': FileNotFoundError(2, 'The system cannot find …', None, 2)")
+    assert type(serial.open_error("COM3", error, posix=False)) is PortNotFound
+
+
+def test_native_usb_is_told_by_its_ids_as_in_the_data():
+    data = tomllib.loads(files("espwire.chips").joinpath("data", "usb-ids.toml").read_text("utf-8"))["espressif"]
+    assert data["vid"] == serial.ESPRESSIF
+    assert {entry["pid"] for entry in data["rom_otg"]} == serial.OTG_PRODUCTS
+    assert serial.kind_of(data["vid"], data["serial_jtag"]["pid"]) == "usb-jtag"
+    assert serial.kind_of(data["vid"], 2) == "usb-otg"
+    assert serial.kind_of(0x10C4, 0xEA60) == serial.kind_of(None, None) == serial.kind_of(data["vid"], 0x1002) == "uart"
+
+
+def test_bytes_go_both_ways(pair):
+    link, theirs = pair
+    link.write(b"hello", link.now() + 1)
+    assert theirs.recv(10) == b"hello"
+    theirs.send(b"there")
+    assert link.read(1.0) == b"there"
+    assert link.read(0.0) == b""
+
+
+def test_input_can_be_forgotten(pair):
+    link, theirs = pair
+    theirs.send(b"old")
+    link.discard_input()
+    assert link.read(0.0) == b""
+
+
+def test_the_other_side_hanging_up_is_a_lost_link(pair):
+    link, theirs = pair
+    theirs.close()
+    with pytest.raises(LinkLost):
+        link.read(0.1)
+    link.close()
+    with pytest.raises(LinkLost):
+        link.write(b"x", link.now() + 1)
+
+
+def test_a_write_that_nobody_takes_ends_at_its_deadline(pair, monkeypatch):
+    link, _ = pair
+    monkeypatch.setattr(tcp, "SLICE", 0.0)
+    with pytest.raises(LinkLost, match="no more"):
+        link.write(bytes(100_000_000), link.now() - 1)
+
+
+def test_a_cancelled_token_ends_reading_writing_and_sleeping():
+    token = CancelToken()
+    ours, theirs = socket.socketpair()
+    link = TcpLink(ours, "x", token)
+    threading.Timer(0.02, token.cancel).start()
+    with pytest.raises(Cancelled):
+        link.read(10.0)
+    with pytest.raises(Cancelled):
+        link.write(b"x", link.now() + 1)
+    with pytest.raises(Cancelled):
+        link.sleep(1.0)
+    link.close()
+    theirs.close()
