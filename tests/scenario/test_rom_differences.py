@@ -13,8 +13,8 @@ import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.virtual.link import open_virtual
-from espwire.wire import slip
 from espwire.wire import commands as c
+from espwire.wire import slip
 
 ALL = frozenset(chip_ids())
 OLD = frozenset({"esp8266"})

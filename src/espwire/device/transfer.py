@@ -65,16 +65,26 @@ def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, 
             return
 
 
-def write_deflated(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, encrypted: bool = False) -> None:
+def write_deflated(
+    loader: Loader,
+    offset: int,
+    data: bytes,
+    *,
+    on_block: OnBlock,
+    encrypted: bool = False,
+    packed: bytes | None = None,
+) -> None:
     """Like ``write_plain``, but compressed on the way; ``on_block`` counts uncompressed bytes.
 
+    :param packed: the zlib form of ``data``, whose size is then a multiple of 4, if the caller has it already
     :raises Unsupported: the loader does not inflate
     """
     padded = bytes(data).ljust(align_up(len(data), WORD), b"\xff")
     attempts = _Attempts(loader.settings)
     confirmed = start = 0
     while True:
-        blocks = _deflate(padded[start:], loader.dialect.flash_block)
+        stream = packed if packed is not None and not start else zlib.compress(padded[start:], COMPRESSION)
+        blocks = _cut_stream(stream, loader.dialect.flash_block)
         last = 0
         try:
             _begin_deflated(loader, offset + start, len(padded) - start, len(blocks), encrypted)
@@ -231,9 +241,8 @@ def _fifth_word(loader: Loader, encrypted: bool) -> int | None:
     return int(encrypted) if dialect.begin_words == 5 else None
 
 
-def _deflate(data: bytes, size: int) -> list[tuple[bytes, int]]:
-    """``data`` as one zlib stream cut into blocks, each with the number of bytes that it unpacks to."""
-    packed = zlib.compress(data, COMPRESSION)
+def _cut_stream(packed: bytes, size: int) -> list[tuple[bytes, int]]:
+    """A zlib stream cut into blocks of ``size`` bytes, each with the number of bytes that it unpacks to."""
     inflater = zlib.decompressobj()
     cuts = [packed[at : at + size] for at in range(0, len(packed), size)]
     return [(cut, len(inflater.decompress(cut))) for cut in cuts]

@@ -5,6 +5,7 @@ Every verified part is known to be in flash when this returns; a part that canno
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from espwire.device.transfer import erase_range, write_deflated, write_plain
@@ -83,7 +84,7 @@ class _Run:
 
         began = self.device.link.now()
         self.report(Progress(task="write", name=step.name, done=0, total=total))
-        send = write_plain if step.packed_size is None else write_deflated
+        send = write_plain if step.packed is None else partial(write_deflated, packed=step.packed)
         send(self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted)
         seconds = self.device.link.now() - began
         self.report(Finished(task="write", name=step.name, size=total, seconds=seconds))
@@ -92,7 +93,7 @@ class _Run:
         """Check one part; write it again where that is allowed."""
         began = self.device.link.now()
         for rewrites_left in range(self.plan.policy.rewrites, -1, -1):
-            if has_content(self.device, step.address, step.data, name=step.name, report=self.report):
+            if self.holds(step) or self.holds(step):  # an answer can be garbled on its way: ask again before rewriting
                 seconds = self.device.link.now() - began
                 self.report(Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds))
                 return
@@ -105,6 +106,10 @@ class _Run:
         # equal now means that the flash answers differently each time: that is no success either
         ranges = find_differences(self.device, step.address, step.data)
         raise build_verify_error([step.name], ranges or ((step.address, step.address + len(step.data)),))
+
+    def holds(self, step: Verify) -> bool:
+        """Whether the flash holds what it should, as far as one answer tells."""
+        return has_content(self.device, step.address, step.data, name=step.name, report=self.report)
 
     def _find_write(self, step: Verify) -> Write | None:
         return next((w for w in self.plan.writes if w.address == step.address), None)

@@ -117,20 +117,20 @@ class Write:
     """Erase the sectors of a part and write it.
 
     ``address`` and ``data`` are what is sent: the part, filled with 0xFF down to the sector start and up to 4 bytes.
-    ``packed_size`` is that of the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
+    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
     """
 
     address: int
     data: bytes = field(repr=False)
     name: str
-    packed_size: int | None = None
+    packed: bytes | None = field(default=None, repr=False)
     wire_bytes: int = 0
     encrypted: bool = False
     erase_end: int = 0
 
     def describe(self) -> str:
         """One line for people."""
-        how = f", compressed to {self.packed_size} bytes" if self.packed_size is not None else ""
+        how = f", compressed to {len(self.packed)} bytes" if self.packed is not None else ""
         how += ", encrypted by the chip" if self.encrypted else ""
         return f"write {self.name} to {_span(self.address, self.address + len(self.data))}{how}"
 
@@ -285,14 +285,14 @@ def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:
     head = BLANK * (part.address - start)
     tail = BLANK * (-(len(head) + len(part.data)) % align)
     data = b"".join((head, part.data, tail)) if head or tail else bytes(part.data)
-    payload, packed_size = data, None
+    packed = None
     if policy.compress is not False and not part.encrypted and survey.supports(Op.FLASH_DEFL_BEGIN):
         packed = zlib.compress(data, COMPRESSION_LEVEL)
-        if len(packed) < len(data):
-            payload, packed_size = packed, len(packed)
-    wire_bytes = count_wire_bytes(payload, survey.dialect, packed=packed_size is not None)
+        if len(packed) >= len(data):
+            packed = None
+    wire_bytes = count_wire_bytes(packed or data, survey.dialect, packed=packed is not None)
     erase_end = find_erased_end(start, len(data), survey)
-    return Write(start, data, part.label, packed_size, wire_bytes, part.encrypted, erase_end)
+    return Write(start, data, part.label, packed, wire_bytes, part.encrypted, erase_end)
 
 
 def find_erased_end(address: int, size: int, survey: FlashSurvey) -> int:
@@ -337,7 +337,7 @@ def _estimate(step: Step, survey: FlashSurvey, cost: LinkCost) -> float:
     if isinstance(step, Erase):
         return estimate_erase(step.address, step.size, cost)
     if isinstance(step, Write):
-        payload = len(step.data) if step.packed_size is None else step.packed_size
+        payload = len(step.packed or step.data)
         return estimate_write(range(step.address, step.erase_end), payload, step.wire_bytes, survey.dialect, cost)
     if isinstance(step, Verify) and survey.supports(Op.SPI_FLASH_MD5):
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s

@@ -73,7 +73,7 @@ class FakeDevice:
                 piece[0] ^= 1
             yield bytes(piece)
 
-    def write(self, loader, offset, data, *, on_block, encrypted=False):
+    def write(self, loader, offset, data, *, on_block, encrypted=False, packed=None):
         self.writes += 1
         self.memory[offset : -(-(offset + len(data)) // SECTOR) * SECTOR] = b"\xff" * (
             -(-(offset + len(data)) // SECTOR) * SECTOR - offset

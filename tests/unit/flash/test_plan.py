@@ -139,11 +139,11 @@ def test_an_empty_part_is_skipped_with_a_word():
 
 def test_data_is_compressed_where_it_helps_and_the_loader_can():
     zeros, noise = bytes(0x4000), bytes(range(256)) * 2
-    assert plan([Part(0, zeros)], survey=SURVEY).writes[0].packed_size is not None
-    assert plan([Part(0, bytes([1, 2, 3, 4]))], survey=SURVEY).writes[0].packed_size is None
-    assert plan([Part(0, zeros)], survey=OLD).writes[0].packed_size is None
-    assert plan([Part(0, zeros)], survey=SECURE).writes[0].packed_size is None
-    assert plan([Part(0, zeros)], survey=SURVEY, policy=Policy(compress=False)).writes[0].packed_size is None
+    assert plan([Part(0, zeros)], survey=SURVEY).writes[0].packed is not None
+    assert plan([Part(0, bytes([1, 2, 3, 4]))], survey=SURVEY).writes[0].packed is None
+    assert plan([Part(0, zeros)], survey=OLD).writes[0].packed is None
+    assert plan([Part(0, zeros)], survey=SECURE).writes[0].packed is None
+    assert plan([Part(0, zeros)], survey=SURVEY, policy=Policy(compress=False)).writes[0].packed is None
     assert plan([Part(0, noise)], survey=SURVEY).wire_bytes < 1000
     assert plan([Part(0, b"x")], survey=OLD).wire_bytes > 1024  # a plain block is sent whole
 

@@ -1,0 +1,46 @@
+"""Round trips before the first data byte of a write, per chip, and what each asked. esptool, not run here: 81 to 95."""
+
+from __future__ import annotations
+
+from espwire.chips.registry import chip_ids
+from espwire.device.connect import connect
+from espwire.errors import ToolError
+from espwire.flash.plan import Part
+from espwire.flash.write import write_flash
+from espwire.virtual.link import open_virtual
+from espwire.wire.commands import Command, FlashData, FlashDeflData, ReadReg, Reply, WriteReg
+
+
+def describe(command: Command) -> str:
+    """One word or two for a request."""
+    match command:
+        case ReadReg(address):
+            return f"read {address:#x}"
+        case WriteReg(writes):
+            return f"write {len(writes)} registers"
+        case _:
+            return type(command).__name__
+
+
+def count(name: str) -> list[str]:
+    """The requests that a chip gets before its first data block."""
+    asked: list[str] = []
+
+    def note(command: Command, outcome: Reply | ToolError, seconds: float) -> None:
+        asked.append("data" if isinstance(command, FlashData | FlashDeflData) else describe(command))
+
+    with connect(open_virtual(f"virtual:{name}?size=4MB"), trace=note) as device:
+        device.attach_flash()
+        write_flash(device, [Part(0x10000, bytes(range(256)) * 16)])
+    return asked[: asked.index("data")]
+
+
+def main() -> None:
+    """Print a line per chip."""
+    for name in chip_ids():
+        asked = count(name)
+        print(f"trips before data, {name:<10} {len(asked):3}   goal <= 20   {', '.join(asked)}")
+
+
+if __name__ == "__main__":
+    main()

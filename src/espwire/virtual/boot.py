@@ -1,0 +1,187 @@
+"""What a chip says when it starts and how it picks the boot mode: texts, straps, reset lines. No commands.
+
+Banners and mode names are as public logs show them; a chip without a public log gets its family's form (``banner``
+None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from espwire.chips.model import Chip
+
+RC_DELAY_S = 0.002  # from EN released to straps sampled: the capacitor at EN
+MIN_RESET_S = 0.005  # a shorter pulse does not empty that capacitor
+BOOT_S = 0.03  # from there to the ROM's first character
+
+
+class Reason(Enum):
+    """Why the chip starts."""
+
+    POWER_ON = "power-on"
+    SOFTWARE = "software"
+    WATCHDOG = "watchdog"
+    SUPER_WATCHDOG = "super-watchdog"
+    USB = "usb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootText:
+    """One family's texts. Straps: what ``boot:`` shows; modes: their names; ``reasons``: number and name."""
+
+    opening: str
+    download_strap: int
+    app_strap: int
+    download_name: str
+    app_name: str
+    reasons: dict[Reason, str]
+    ready: str = "waiting for download\r\n"
+    download_names: dict[int, tuple[str, str]] = field(default_factory=dict)
+    form: str = "rst:{reason},boot:{strap:#x} ({name})\r\n"
+    program_end: str = ""
+    interpreter: bool = False
+
+    def download(self, reason: Reason, strap: int | None = None) -> bytes:
+        """What is printed on the way into the loader; ``strap`` replaces the usual value."""
+        strap = self.download_strap if strap is None else strap
+        name, ready = self.download_names.get(strap, (self.download_name, self.ready))
+        return self._fill(reason, strap, name) + ready.encode()
+
+    def app(self, reason: Reason) -> bytes:
+        """What is printed on the way to the application."""
+        return self._fill(reason, self.app_strap, self.app_name)
+
+    def _fill(self, reason: Reason, strap: int, name: str) -> bytes:
+        known = self.reasons.get(reason, self.reasons[Reason.WATCHDOG])
+        return (self.opening + self.form.format(reason=known, strap=strap, name=name)).encode()
+
+
+ESP8266_REASONS = {Reason.POWER_ON: "1", Reason.SOFTWARE: "2", Reason.WATCHDOG: "4"}
+ESP32_REASONS = {
+    Reason.POWER_ON: "0x1 (POWERON_RESET)",
+    Reason.SOFTWARE: "0x3 (SW_RESET)",
+    Reason.WATCHDOG: "0x10 (RTCWDT_RTC_RESET)",
+}
+RTC_REASONS = {
+    Reason.POWER_ON: "0x1 (POWERON)",
+    Reason.SOFTWARE: "0x3 (RTC_SW_SYS_RST)",
+    Reason.WATCHDOG: "0x10 (RTCWDT_RTC_RST)",
+    Reason.SUPER_WATCHDOG: "0x12 (SUPER_WDT_RST)",
+    Reason.USB: "0x15 (USB_UART_CHIP_RESET)",
+}
+LP_REASONS = {
+    Reason.POWER_ON: "0x1 (POWERON)",
+    Reason.SOFTWARE: "0x3 (LP_SW_HPSYS)",
+    Reason.WATCHDOG: "0x10 (LP_WDT_SYS)",
+    Reason.SUPER_WATCHDOG: "0x12 (LP_SWDT_SYS)",
+    Reason.USB: "0x15 (USB_UART_HPSYS)",
+}
+# id → (banner, built, strap for download, strap for flash, name of the download mode)
+MODERN: dict[str, tuple[str | None, str, int, int, str]] = {
+    "esp32s2": ("esp32s2-rc4-20191025", "Oct 25 2019", 0x02, 0x08, "DOWNLOAD(USB/UART0/1/SPI)"),
+    "esp32s3": ("esp32s3-20210327", "Mar 27 2021", 0x00, 0x08, "DOWNLOAD(USB/UART0)"),
+    "esp32c2": ("esp8684-api2-20220127", "Jan 27 2022", 0x04, 0x0C, "DOWNLOAD(UART0)"),
+    "esp32c3": ("esp32c3-api1-20210207", "Feb  7 2021", 0x04, 0x0D, "DOWNLOAD(USB/UART0/1)"),
+    "esp32c5": ("esp32c5-eco2-20250121", "Jan 21 2025", 0x08, 0x18, "DOWNLOAD(USB/UART0/SPI)"),
+    "esp32c6": ("esp32c6-20220919", "Sep 19 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SDIO_FEI_FEO)"),
+    "esp32h2": ("esp32h2-20221101", "Nov  1 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
+    "esp32p4": ("esp32p4-eco2-20240710", "Jul 10 2024", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
+    "esp32s31": (None, "", 0x69, 0x58, "DOWNLOAD(USB/UART0/SPI)"),
+}
+UNKNOWN = (None, "", 0x04, 0x0C, "DOWNLOAD(USB/UART0)")
+
+
+def find_boot_text(chip: Chip) -> BootText:
+    """The texts of a chip, picked by facts: its ROM's generation and, for later chips, the table above."""
+    if not chip.rom.attach_bytes:
+        return BootText(
+            opening="\r\n ets Jan  8 2013,",
+            form="rst cause:{reason}, boot mode:({name})\r\n\r\n",
+            download_strap=1,
+            app_strap=3,
+            download_name="1,6",
+            app_name="3,6",
+            reasons=ESP8266_REASONS,
+            ready="",
+        )
+    if chip.rom.begin_words == 4:
+        return BootText(
+            opening="ets Jul 29 2019 12:21:46\r\n\r\n",
+            download_strap=0x3,
+            app_strap=0x13,
+            download_name="DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2)",
+            app_name="SPI_FAST_FLASH_BOOT",
+            reasons=ESP32_REASONS,
+            download_names={0xF: ("UART_BOOT(UART0)", "")},
+            program_end="flash read err, 631\r\nFalling back to built-in command interpreter.\r\nOK\r\n>",
+            interpreter=True,
+        )
+    banner, built, download, app, name = MODERN.get(chip.id, UNKNOWN)
+    built_line = f"Build:{built}\r\n" if built else ""
+    return BootText(
+        opening=f"ESP-ROM:{banner or chip.id}\r\n{built_line}",
+        download_strap=download,
+        app_strap=app,
+        download_name=name,
+        app_name="SPI_FAST_FLASH_BOOT",
+        reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
+        download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")} if chip.cpu.architecture == "riscv" else {},
+        program_end="user code done\r\n",
+    )
+
+
+def _is_rtc(chip: Chip) -> bool:
+    """Whether the chip has the RTC of the first generations, by the super watchdog's auto-feed bit."""
+    swd = chip.reset.super_watchdog
+    return swd is not None and swd.auto_feed_bit == 31
+
+
+def panic_text(fault: str, address: int, cause: int) -> bytes:
+    """What a RISC-V ROM prints at a bus fault; registers that nobody can know are 0."""
+    rows = (
+        ("PC", "RA", "SP", "GP"),
+        ("TP", "T0", "T1", "T2"),
+        ("S0", "S1", "A0", "A1"),
+        ("A2", "A3", "A4", "A5"),
+        ("A6", "A7", "S2", "S3"),
+        ("S4", "S5", "S6", "S7"),
+        ("S8", "S9", "S10", "S11"),
+        ("T3", "T4", "T5", "T6"),
+    )
+    lines = [f"Guru Meditation Error: Core 0 panic'ed ({fault})", "Core 0 register dump:"]
+    lines += ["  ".join(f"{name:<8}: 0x00000000" for name in row) for row in rows]
+    lines.append(f"MSTATUS : 0x00001880  MCAUSE  : {cause:#010x}  MTVAL   : {address:#010x}  INTLEVEL: 0x00000001")
+    return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
+
+
+FAULT_CAUSES = {"Instruction access fault": 1, "Load access fault": 5, "Store access fault": 7}
+
+
+class ResetLines:
+    """DTR and RTS as they reach EN and the boot pin, by the usual two transistors: each line pulls only if the
+    other does not. True means asserted for the lines, pulled low for the pins."""
+
+    def __init__(self) -> None:
+        self.en_low = self.boot_low = False
+
+    def set(self, *, dtr: bool, rts: bool) -> None:
+        """The lines are now so."""
+        self.en_low, self.boot_low = rts and not dtr, dtr and not rts
+
+
+class UsbResetLines:
+    """DTR and RTS as the USB-Serial/JTAG unit takes them (its technical reference: CDC-ACM control lines).
+
+    DTR alone marks the next reset as one into the loader, RTS alone resets, both together do nothing, none clears the
+    mark.
+    """
+
+    def __init__(self) -> None:
+        self.en_low = self.boot_low = False
+
+    def set(self, *, dtr: bool, rts: bool) -> None:
+        """The lines are now so; ``boot_low`` is the mark."""
+        self.en_low = rts and not dtr
+        if not rts:
+            self.boot_low = dtr

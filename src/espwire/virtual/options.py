@@ -1,0 +1,211 @@
+"""What a virtual chip shall be, from a URL or from arguments: ``virtual:esp32c3?size=4MB&fault=flip:1e-4``. Builds it.
+
+Keys: ``flash`` (a file that keeps the contents), ``size``, ``vendor``, ``sfdp`` (0: a part without), ``starts``
+(``spi``, ``continuous`` or ``sleepy``), ``profile`` (typ, fast, slow, instant), ``mac``, ``revision`` (``3.1`` or 301),
+``crystal``, ``rom-crystal``, ``secure-download``, ``secure-boot``, ``flash-encryption``, ``kind`` (uart, usb-jtag,
+usb-otg), ``boot`` (download, app), ``strap``, ``latency`` (seconds each way), ``pace``, ``fault``, ``seed``; any other
+key is a field of the chip's eFuses by its name, such as ``package=1``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from espwire.bits import parse_flash_size, parse_number
+from espwire.chips.registry import load_chip
+from espwire.errors import UsageError
+from espwire.virtual.chip import VirtualChip
+from espwire.virtual.faults import Faults, FaultSpec, parse_faults
+from espwire.virtual.flash import PROFILES, NorFlash, find_part
+from espwire.virtual.fuses import ChipConfig, default_config
+
+Kind = Literal["uart", "usb-jtag", "usb-otg"]
+MIB = 0x100000
+MAC_BYTES = (6, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VirtualOptions:
+    """Everything that makes one virtual chip. Sizes in bytes, times in seconds; None: what is usual for the chip."""
+
+    chip: str
+    flash: Path | None = None
+    size: int = 4 * MIB
+    vendor: str = "winbond"
+    sfdp: bool = True
+    starts: Literal["spi", "continuous", "sleepy"] = "spi"
+    profile: str = "typ"
+    mac: bytes | None = None
+    revision: int | None = None
+    crystal: int | None = None
+    rom_crystal: int | None = None
+    secure_download: bool = False
+    secure_boot: bool = False
+    flash_encryption: bool = False
+    fields: Mapping[str, int] = field(default_factory=dict)
+    kind: Kind = "uart"
+    boot: Literal["download", "app"] = "download"
+    strap: int | None = None
+    latency: float = 0.001
+    pace: bool = False
+    faults: FaultSpec = field(default_factory=FaultSpec)
+    seed: int = 0
+
+
+def parse_options(url: str) -> VirtualOptions:
+    """The options in a URL, with or without ``virtual:`` in front.
+
+    :raises UsageError: no such chip, a value makes no sense
+    """
+    chip, _, query = url.removeprefix("virtual:").strip("/").partition("?")
+    found: dict[str, object] = {"chip": load_chip(chip).id}
+    fields: dict[str, int] = {}
+    for key, text in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        name = key.replace("-", "_")
+        parse = _PARSERS.get(name)
+        if parse is not None:
+            found["faults" if name == "fault" else name] = parse(key, text)
+        else:
+            fields[name] = parse_number(text, f"virtual chip option {key}")
+    return VirtualOptions(**found, fields=fields)  # type: ignore[arg-type]
+
+
+def build_config(options: VirtualOptions) -> ChipConfig:
+    """The usual chip of its kind with what the options change.
+
+    :raises UsageError: a value does not suit the chip
+    """
+    chip = load_chip(options.chip)
+    config = default_config(chip)
+    fields = dict(config.fields) | {name.replace("-", "_"): value for name, value in options.fields.items()}
+    changes: dict[str, object] = {
+        "fields": fields,
+        "secure_download": options.secure_download,
+        "secure_boot": options.secure_boot,
+        "flash_encryption": options.flash_encryption,
+        "rom_crystal_mhz": options.rom_crystal,
+    }
+    if options.mac is not None:
+        mac = options.mac
+        changes["mac"] = mac if len(mac) == 6 else mac[:3] + mac[5:]
+        if len(mac) == 8:
+            changes["extension"] = mac[3:5]
+    if options.revision is not None:
+        changes["revision"] = options.revision
+    if options.crystal is not None:
+        if options.crystal not in chip.crystal.mhz:
+            known = ", ".join(map(str, chip.crystal.mhz))
+            raise UsageError(f"{chip.name} takes no crystal of {options.crystal} MHz", hint=f"It takes {known} MHz.")
+        changes["crystal_mhz"] = options.crystal
+    if options.secure_download and not chip.rom.secure_ops:
+        raise UsageError(f"{chip.name} has no Secure Download Mode", hint="Leave secure-download out.")
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def build_flash(options: VirtualOptions) -> NorFlash:
+    """The flash part, with its file if there is one.
+
+    :raises UsageError: no such part
+    :raises DataError: the file cannot be used
+    """
+    part = find_part(options.size, options.vendor)
+    if not options.sfdp:
+        part = dataclasses.replace(part, sfdp=b"")
+    if options.starts == "sleepy":
+        part = dataclasses.replace(part, sleepy=True)
+    elif options.starts == "continuous":
+        part = dataclasses.replace(part, starts_in="continuous")
+    return NorFlash(part, timing=PROFILES[options.profile], path=options.flash, seed=options.seed)
+
+
+def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> VirtualChip:
+    """The chip, in its loader or its application as ``boot`` says; ``config`` replaces what the options tell of it.
+
+    :raises UsageError: the options do not suit the chip
+    :raises DataError: the flash file cannot be used
+    """
+    chip = load_chip(options.chip)
+    if (options.kind == "usb-jtag" and not chip.usb.serial_jtag) or (options.kind == "usb-otg" and not chip.usb.otg):
+        raise UsageError(f"{chip.name} has no {options.kind} port", hint="Leave kind out for a UART.")
+    config = config if config is not None else build_config(options)
+    faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
+    return VirtualChip(chip, config, build_flash(options), options, faults)
+
+
+def _parse_flag(key: str, text: str) -> bool:
+    if text.lower() not in ("", "0", "1", "true", "false", "yes", "no"):
+        raise UsageError(f"virtual chip option {key}={text} is neither 0 nor 1", hint="Write 1 or 0.")
+    return text.lower() not in ("0", "false", "no")
+
+
+def _parse_count(key: str, text: str) -> int:
+    return parse_number(text, f"virtual chip option {key}")
+
+
+def _parse_seconds(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10:
+        raise UsageError(f"virtual chip option {key}={text} is no time", hint="Write seconds, such as 0.001.")
+    return value
+
+
+def _parse_mac(key: str, text: str) -> bytes:
+    try:
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) not in MAC_BYTES:
+        raise UsageError(f"virtual chip option {key}={text} is no MAC", hint="Write it as 24:0A:C4:00:01:10.")
+    return mac
+
+
+def _parse_revision(key: str, text: str) -> int:
+    major, dot, minor = text.removeprefix("v").partition(".")
+    number = parse_number(major, f"virtual chip option {key}")
+    return number * 100 + parse_number(minor, f"virtual chip option {key}", limit=99) if dot else number
+
+
+def _parse_size(key: str, text: str) -> int:
+    return parse_flash_size(text)
+
+
+def _one_of(*choices: str) -> Callable[[str, str], str]:
+    def parse(key: str, text: str) -> str:
+        if text not in choices:
+            raise UsageError(f"virtual chip option {key}={text} is unknown", hint=f"Write one of {', '.join(choices)}.")
+        return text
+
+    return parse
+
+
+_PARSERS: Mapping[str, Callable[[str, str], object]] = {
+    "flash": lambda key, text: Path(text),
+    "size": _parse_size,
+    "vendor": lambda key, text: text,
+    "sfdp": _parse_flag,
+    "starts": _one_of("spi", "continuous", "sleepy"),
+    "profile": _one_of(*PROFILES),
+    "mac": _parse_mac,
+    "revision": _parse_revision,
+    "crystal": _parse_count,
+    "rom_crystal": _parse_count,
+    "secure_download": _parse_flag,
+    "secure_boot": _parse_flag,
+    "flash_encryption": _parse_flag,
+    "kind": _one_of("uart", "usb-jtag", "usb-otg"),
+    "boot": _one_of("download", "app"),
+    "strap": _parse_count,
+    "latency": _parse_seconds,
+    "pace": _parse_flag,
+    "fault": lambda key, text: parse_faults(text),
+    "seed": _parse_count,
+}

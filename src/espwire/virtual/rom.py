@@ -1,0 +1,361 @@
+"""The ROM loader's command interpreter, one request at a time. No timing of the wire, no boot; chip.py holds those.
+
+It behaves as the recorded ROMs do, down to what they forget to clear: a request is read from a buffer in which the
+last one still lies, the reply's value word and body keep what was there, and an unknown command is answered with the
+header of the last known one, as often as that was answered. Each handler is a generator of the times it needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from espwire.chips.model import Chip
+from espwire.virtual.romflash import RomFlash, Work, count_erased
+from espwire.wire import slip
+from espwire.wire.commands import HEADER, REPLY, Op, checksum
+
+if TYPE_CHECKING:
+    from espwire.virtual.registers import Registers
+
+# Time the ROM needs beside wire and flash. Approximate: the recordings are not timed faithfully.
+COMMAND_S = 0.0002
+MD5_S_PER_BYTE = 0.5e-6
+INFLATE_S_PER_BYTE = 0.3e-6
+REQUEST_BUFFER = 0x2000
+SYNC_REPLIES = 8
+SLOW_READ = 64
+MD5_DIGITS = 32
+SPI_24_BIT = 1 << 24
+MD5_PIECE = 0x10000
+
+OK = 0
+BAD_MESSAGE, FAILED, BAD_CHECKSUM, WRITE_FAILED, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A
+BAD_DEFLATE, BAD_ADLER, BAD_RAM_ADDRESS, BAD_CERTIFICATE = 0x0B, 0x0C, 0x0F, 0x65
+CHIP_INFORMATION = 64
+DATA_HEAD = 16
+
+Handling = Generator[float, float, int | None]  # like Work; returns the error code, or None: no answer at all
+
+
+class Board(Protocol):
+    """What the ROM can do to the chip around it."""
+
+    def send(self, data: bytes) -> None:
+        """Put bytes into the transmitter."""
+
+    def sending_time(self, size: int) -> float:
+        """Seconds that ``size`` bytes take to leave."""
+
+    def change_baud(self, number: int) -> None:
+        """Run the UART as CHANGE_BAUDRATE's number asks."""
+
+    def restart(self) -> None:
+        """Software reset."""
+
+    def run(self, entry: int | None) -> None:
+        """Leave the loader for a program in RAM, or (None) for what is in flash."""
+
+    def crash(self, fault: str, address: int) -> None:
+        """A bus fault: the loader is gone."""
+
+
+@dataclass
+class Transfer:
+    """A BEGIN that was accepted, and what came since."""
+
+    data_op: Op
+    address: int
+    blocks: int
+    end: int
+    sequence: int = 0
+    inflate: Callable[[bytes], bytes] | None = None
+
+
+class Rom:
+    """One loader's state. ``limit`` is the flash size that it believes in."""
+
+    def __init__(self, chip: Chip, registers: Registers, flash: RomFlash, board: Board) -> None:
+        self.dialect = chip.rom
+        self.registers, self.flash, self.board = registers, flash, board
+        self.security_info = b""
+        self.secure_download = False
+        self.flash_encryption = False
+        self._default_limit = chip.default_flash_size if self.dialect.attach_bytes else SPI_24_BIT
+        self._handlers: dict[int, Callable[[float], Handling]] = {
+            Op.SYNC: self._sync,
+            Op.READ_REG: self._read_reg,
+            Op.WRITE_REG: self._write_reg,
+            Op.MEM_BEGIN: self._mem_begin,
+            Op.MEM_DATA: self._mem_data,
+            Op.MEM_END: self._mem_end,
+            Op.FLASH_BEGIN: self._flash_begin,
+            Op.FLASH_DATA: self._flash_data,
+            Op.FLASH_END: self._flash_end,
+            Op.FLASH_DEFL_BEGIN: self._flash_begin,
+            Op.FLASH_DEFL_DATA: self._flash_data,
+            Op.FLASH_DEFL_END: self._deflate_end,
+            Op.SPI_ATTACH: self._spi_attach,
+            Op.SPI_SET_PARAMS: self._spi_set_params,
+            Op.SPI_FLASH_MD5: self._md5,
+            Op.READ_FLASH_SLOW: self._read_slow,
+            Op.CHANGE_BAUDRATE: self._change_baud,
+            Op.GET_SECURITY_INFO: self._security_info,
+            **dict.fromkeys(range(Op.SDC_VERIF_BEGIN, Op.SDC_GEN_END + 1), self._secure_debug),
+        }
+        self.restart()
+
+    def restart(self) -> None:
+        """As after a reset."""
+        self.limit = self._default_limit
+        self._request = bytearray(REQUEST_BUFFER)
+        self._length = 0
+        self._reply = bytearray(0x100)
+        self._op, self._value, self._repeats, self._size = int(Op.SYNC), 0, 1, 0
+        self._transfer: Transfer | None = None
+
+    def handle(self, t: float, frame: bytes) -> Work:
+        """Carry out one frame. One that is no request (first byte not 0) is refused like an unknown command."""
+        self._length = min(len(frame), REQUEST_BUFFER)
+        self._request[: self._length] = frame[: self._length]
+        t = yield t + COMMAND_S
+        op = self._request[1]
+        ops = self.dialect.secure_ops if self.secure_download else self.dialect.ops
+        handler = self._handlers.get(op)
+        if self._request[0] or handler is None or op not in ops:
+            self._answer(0, BAD_MESSAGE)
+            return t
+        self._op, self._repeats, self._size = op, 1, 0
+        error = yield from handler(t)
+        if error is not None:
+            self._answer(self._size, error)
+            yield from self._after(t)
+        return t
+
+    def _word(self, index: int) -> int:
+        return int(struct.unpack_from("<I", self._request, HEADER.size + 4 * index)[0])
+
+    @property
+    def _said_size(self) -> int:
+        return int.from_bytes(self._request[2:4], "little")
+
+    def _answer(self, size: int, error: int) -> None:
+        """Status behind ``size`` result bytes; two of the four status bytes are whatever was there."""
+        self._reply[size : size + 2] = bytes((1 if error else 0, error))
+        body = self._reply[: size + self.dialect.status_bytes]
+        packet = HEADER.pack(REPLY, self._op, len(body), self._value) + body
+        self.board.send(slip.encode(packet) * self._repeats)
+
+    def _after(self, t: float) -> Generator[float, float, None]:
+        """What happens once the answer is out: leaving, restarting, another rate."""
+        first, entry = self._word(0), self._word(1)
+        match self._op:
+            case Op.CHANGE_BAUDRATE:
+                yield t + self.board.sending_time(HEADER.size + self.dialect.status_bytes + 2)
+                self.board.change_baud(first)
+                self.board.send(slip.END * 2)
+            case Op.FLASH_END | Op.FLASH_DEFL_END if not first:
+                self.board.send(slip.END * 2)
+                self.board.restart()
+            case Op.FLASH_END:
+                self.board.run(None)
+            case Op.MEM_END if not first:
+                self.board.run(entry)
+
+    # --- registers and RAM ---
+
+    def _sync(self, t: float) -> Handling:
+        self._value, self._repeats = self._word(0), SYNC_REPLIES
+        yield t
+        return OK
+
+    def _read_reg(self, t: float) -> Handling:
+        value = self.registers.read(t, self._word(0))
+        if value is None:
+            self.board.crash("Load access fault", self._word(0))
+            return None
+        self._value = value
+        yield t
+        return OK
+
+    def _write_reg(self, t: float) -> Handling:
+        for group in range(max(1, min(self._said_size, REQUEST_BUFFER - HEADER.size) // 16)):
+            address, value, mask, delay_us = (self._word(4 * group + i) for i in range(4))
+            t = yield t + delay_us / 1e6
+            if not self.registers.write(t, address, value, mask):
+                self.board.crash("Store access fault", address)
+                return None
+        return OK
+
+    def _mem_begin(self, t: float) -> Handling:
+        size, blocks, address = self._word(0), self._word(1), self._word(3)
+        self._transfer = None
+        yield t
+        if not self.registers.is_ram(address):
+            return BAD_RAM_ADDRESS
+        self._transfer = Transfer(Op.MEM_DATA, address, blocks, address + size)
+        return OK
+
+    def _mem_data(self, t: float) -> Handling:
+        payload = self._take_block()
+        yield t
+        if isinstance(payload, int):
+            return payload
+        transfer = self._open_transfer()
+        self.registers.ram.write(transfer.address, payload)
+        transfer.address += len(payload)
+        return OK
+
+    def _mem_end(self, t: float) -> Handling:
+        self._transfer = None
+        yield t
+        return OK
+
+    # --- flash ---
+
+    def _is_ready(self, start: int, size: int) -> bool:
+        return self.registers.attached and start + size <= self.limit
+
+    def _flash_begin(self, t: float) -> Handling:
+        """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase all of it, then answer.
+
+        The encrypted flag is refused: without flash encryption as the ROM does, and with it because this chip has no
+        key to encrypt with (no fact tells what a ROM would store).
+        """
+        size, blocks, block_size, offset = (self._word(i) for i in range(4))
+        self._transfer = None
+        if self._said_size != 4 * self.dialect.begin_words:
+            return BAD_MESSAGE
+        if self.dialect.begin_words > 4 and self._word(4):
+            return BAD_MESSAGE if self.flash_encryption else FAILED
+        if not self.dialect.attach_bytes:
+            self.registers.attached = True
+        deflate = self._op == Op.FLASH_DEFL_BEGIN
+        end = offset + max(size, 0 if deflate else blocks * block_size)
+        if not self._is_ready(offset, end - offset):
+            return FAILED
+        yield from self.flash.erase(
+            t, offset, count_erased(self.dialect.erase, offset, size and offset % 0x1000 + size)
+        )
+        data_op = Op.FLASH_DEFL_DATA if deflate else Op.FLASH_DATA
+        inflate = zlib.decompressobj().decompress if deflate else None
+        self._transfer = Transfer(data_op, offset, blocks, end, inflate=inflate)
+        return OK
+
+    def _flash_data(self, t: float) -> Handling:
+        payload = self._take_block()
+        if isinstance(payload, int):
+            return payload
+        transfer = self._open_transfer()
+        if transfer.inflate is not None:
+            try:
+                payload = transfer.inflate(payload)
+            except zlib.error as error:
+                self._transfer = None
+                return BAD_ADLER if "data check" in str(error) else BAD_DEFLATE
+            t = yield t + len(payload) * INFLATE_S_PER_BYTE
+        address = transfer.address
+        transfer.address += len(payload)
+        if transfer.inflate is not None and transfer.address > transfer.end:
+            self._transfer = None
+            return FAILED
+        if transfer.address > self.limit:
+            self._transfer = None
+            return WRITE_FAILED
+        yield from self.flash.program(t, address, payload)
+        return OK
+
+    def _take_block(self) -> bytes | int:
+        """The payload of a data command that is in turn and whole, or the error code. After an error only a new
+        BEGIN helps."""
+        transfer, size = self._transfer, self._word(0)
+        self._transfer = None
+        if transfer is None or transfer.data_op != self._op or self._length != HEADER.size + DATA_HEAD + size:
+            return BAD_MESSAGE
+        payload = bytes(self._request[HEADER.size + DATA_HEAD : self._length])
+        if int.from_bytes(self._request[4:8], "little") != checksum(payload):
+            return BAD_CHECKSUM
+        if self._word(1) != transfer.sequence or transfer.sequence >= transfer.blocks:
+            return BAD_MESSAGE
+        transfer.sequence += 1
+        self._transfer = transfer
+        return payload
+
+    def _open_transfer(self) -> Transfer:
+        assert self._transfer is not None
+        return self._transfer
+
+    def _flash_end(self, t: float) -> Handling:
+        self._transfer = None
+        yield t
+        return OK
+
+    _deflate_end = _flash_end
+
+    def _spi_attach(self, t: float) -> Handling:
+        self.registers.attached = True
+        yield t
+        return OK
+
+    def _spi_set_params(self, t: float) -> Handling:
+        self.limit = self._word(1)
+        yield t
+        return OK
+
+    def _md5(self, t: float) -> Handling:
+        self._size = MD5_DIGITS
+        start, size = self._word(0), self._word(1)
+        if not self._is_ready(start, size):
+            return READ_FAILED
+        digest = hashlib.md5(usedforsecurity=False)
+        for offset in range(start, start + size, MD5_PIECE):
+            piece = self.flash.read(t, offset, min(MD5_PIECE, start + size - offset))
+            digest.update(piece)
+            t = yield t + len(piece) * MD5_S_PER_BYTE
+        self._reply[:MD5_DIGITS] = digest.hexdigest().encode()
+        return OK
+
+    def _read_slow(self, t: float) -> Handling:
+        self._size = SLOW_READ
+        start, size = self._word(0), self._word(1)
+        yield t
+        if size > SLOW_READ:
+            return READ_LENGTH
+        if not self._is_ready(start, size):
+            return READ_FAILED
+        self._reply[:size] = self.flash.read(t, start, size)
+        return OK
+
+    # --- the rest ---
+
+    def _change_baud(self, t: float) -> Handling:
+        yield t
+        return OK
+
+    def _security_info(self, t: float) -> Handling:
+        self._size = len(self.security_info)
+        self._reply[: self._size] = self.security_info
+        yield t
+        return OK
+
+    def _secure_debug(self, t: float) -> Handling:
+        """The secure-debug commands in form only: no certificate is ever valid, and the chip information, of which no
+        fact tells the contents, is zeros."""
+        yield t
+        match self._op:
+            case Op.SDC_VERIF_DATA | Op.SDC_GEN_DATA:
+                payload = bytes(self._request[HEADER.size + 4 : self._length])
+                if len(payload) != self._word(0):
+                    return BAD_MESSAGE
+                if int.from_bytes(self._request[4:8], "little") != checksum(payload):
+                    return BAD_CHECKSUM
+            case Op.SDC_VERIF_END:
+                return BAD_CERTIFICATE
+            case Op.SDC_GEN_END:
+                self._size = CHIP_INFORMATION
+                self._reply[:CHIP_INFORMATION] = bytes(CHIP_INFORMATION)
+        return OK

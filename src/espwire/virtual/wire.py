@@ -1,0 +1,128 @@
+"""The wire between a host and a virtual chip: bit times, bridge latency, wrong rates, faults. No clock of its own.
+
+A byte takes ten bit times at the sender's rate and arrives a bridge's latency later (or earlier, on the way down). If
+the two rates differ by more than 3 % the bytes come out as nonsense. USB links have no rate, only a throughput.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from espwire.virtual.chip import SYNC_MARK, VirtualChip
+from espwire.wire.slip import END
+
+TOLERANCE = 0.03
+USB_BAUD = 8_000_000  # full-speed USB carries about 0.8 MB/s: the same in bit times
+BIT_TIMES = 10
+FRAME_BORDER = END * 2
+
+
+class Wire:
+    """Both directions between host and chip. ``inbox`` holds what the host can read from which time on.
+
+    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB).
+    """
+
+    def __init__(self, chip: VirtualChip, *, latency: float = 0.001, has_baud: bool = True, seed: int = 0) -> None:
+        self.chip, self.latency, self.has_baud = chip, latency, has_baud
+        self.host_baud = chip.chip.uart.rom_baud
+        self.inbox: deque[tuple[float, bytes]] = deque()
+        self.sent_by = 0.0
+        self._up_free = 0.0
+        self._down: deque[tuple[float, bytes, int]] = deque()
+        self._random = random.Random(seed)
+
+    def send(self, t: float, data: bytes) -> None:
+        """The host hands over ``data`` at ``t``; each frame arrives when its last bit has."""
+        start = 0
+        while start < len(data):
+            border = data.find(FRAME_BORDER, start)
+            end = border + 1 if border >= 0 else len(data)
+            piece = data[start:end] if end - start < len(data) else data
+            wait, spoiled = self.chip.faults.piece(t, piece, to_chip=True)
+            rate = self.host_baud if self.has_baud else USB_BAUD
+            begin = max(t + self.latency, self.sent_by) + wait
+            self.sent_by = begin + len(piece) * BIT_TIMES / rate
+            self._down.append((self.sent_by, spoiled, rate))
+            start = end
+
+    def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
+        """The host's modem lines change at ``t``."""
+        self.advance(t)
+        self.chip.lines(t, dtr=dtr, rts=rts)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is on its way in either direction."""
+        return bool(self._down or self.inbox)
+
+    def next_event(self) -> float | None:
+        """When something arrives at either end, or the chip has something to do."""
+        due = self.chip.next_event()
+        if self._down and (due is None or self._down[0][0] < due):
+            due = self._down[0][0]
+        if self.inbox and (due is None or self.inbox[0][0] < due):
+            due = self.inbox[0][0]
+        return due
+
+    def advance(self, t: float) -> None:
+        """Let everything happen that is due up to ``t``, in its order."""
+        down, chip = self._down, self.chip
+        while True:
+            due = chip.next_event()
+            arrives = down[0][0] if down else None
+            if arrives is not None and arrives <= t and (due is None or arrives < due):
+                self._deliver(*down.popleft())
+            elif due is not None and due <= t:
+                self._collect(chip.run_until(due))
+            else:
+                break
+        self._collect(chip.run_until(t))
+
+    def take(self, t: float) -> bytes:
+        """What the host can read at ``t``, taken out."""
+        inbox = self.inbox
+        if not inbox or inbox[0][0] > t:
+            return b""
+        data = inbox.popleft()[1]
+        while inbox and inbox[0][0] <= t:
+            data += inbox.popleft()[1]
+        return data
+
+    def _deliver(self, t: float, data: bytes, rate: int) -> None:
+        chip_rate = self.chip.baud
+        if chip_rate is None:
+            if SYNC_MARK in data:
+                self.chip.autobaud(rate if self.has_baud else self.chip.chip.uart.rom_baud)
+        elif self.has_baud and not _agree(rate, chip_rate):
+            data = self._garble(data, rate, chip_rate)
+        if data:
+            self.chip.receive(t, data)
+
+    def _collect(self, sent: list[tuple[float, bytes]]) -> None:
+        chip = self.chip
+        for t, data in sent:
+            rate = chip.baud if chip.baud is not None else chip.text_baud
+            if not self.has_baud:
+                rate = USB_BAUD
+            elif rate == 0:
+                continue
+            begin = max(t, self._up_free)
+            wait, spoiled = chip.faults.piece(t, data, to_chip=False)
+            self._up_free = begin + wait + len(data) * BIT_TIMES / rate
+            if self.has_baud and not _agree(rate, self.host_baud):
+                spoiled = self._garble(spoiled, rate, self.host_baud)
+            if spoiled:
+                self.inbox.append((self._up_free + self.latency, spoiled))
+
+    def _garble(self, data: bytes, sender: int, receiver: int) -> bytes:
+        """What a receiver makes of bytes at another rate: about as many bytes as their time holds of its own."""
+        if not receiver or not sender:
+            return b""
+        return self._random.randbytes(min(4 * len(data), max(1, len(data) * receiver // sender)))
+
+
+def _agree(one: int, other: int) -> bool:
+    """Whether a UART at one rate understands a sender at the other."""
+    return abs(one - other) <= TOLERANCE * max(one, other) and one > 0
