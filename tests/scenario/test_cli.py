@@ -153,7 +153,7 @@ def test_erase_all_goes_first(board: Board) -> None:
 
 def test_mac_flash_and_chip_are_told(board: Board) -> None:
     assert board.run("read_mac").splitlines()[-1] == f"MAC: {MAC}"
-    assert board.result("read-mac") == {"mac": MAC}
+    assert board.result("read-mac") == {"mac": MAC, "eui64": None}
     flash = board.result("flash-id")
     assert (flash["size"], flash["maker"]) == (4 << 20, "Winbond")
     info = board.result("chip-info")
@@ -266,3 +266,10 @@ def test_connect_attempts_zero_means_no_end() -> None:
     session = Session(connect_attempts=0)
     assert session.settings().connect_attempts > 10**9
     assert Session(connect_attempts=3).settings().connect_attempts == 3
+
+
+def test_read_mac_fails_clearly_where_the_chip_hides_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hidden = Board(tmp_path, capsys, **{"secure-download": 1})
+    out = hidden.run("read-mac", code=5)
+    assert "MAC" not in out
+    assert "[secure-download-mode]" in hidden.err

@@ -42,7 +42,7 @@ def test_every_chip_is_found_identified_attached_and_written_within_twenty_trips
         before_data = [type(command).__name__ for command, _, _ in trips]
         first = next(at for at, name in enumerate(before_data) if name.endswith("Data"))
         assert first <= MOST_TRIPS, before_data[:first]
-        reads = [command.address for command, _, _ in trips if type(command).__name__ == "ReadReg"]
+        reads = [command.address for command, _, _ in trips[:first] if type(command).__name__ == "ReadReg"]
         fuses = [at for at in reads if not device.chip.spi.base <= at < device.chip.spi.base + 0x100]
         assert len(fuses) == len(set(fuses)), "a register was read twice"
     assert [type(event) for event in events[:1]] == [Opened]

@@ -10,7 +10,7 @@ from espwire.device.loader import Loader
 from espwire.flash import execute
 from espwire.virtual.rom import Rom
 
-CI_ROUNDS, FULL_ROUNDS = 2, 14  # 360 and 2520 writes
+CI_ROUNDS, FULL_ROUNDS = 2, 8  # 540 and 2160 writes
 
 
 def judge(outcomes):

@@ -62,7 +62,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case Resetting():
             return f"Resetting into the {event.into} ({event.how})." if verbose else None
         case ChipFound():
-            return f"Found {event.description}, revision {event.revision}, MAC {event.mac}."
+            known = {"revision": event.revision, "MAC": event.mac}  # Secure Download Mode hides both
+            return ", ".join([f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]) + "."
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
             return "\n".join([head, *(f"  {step}" for step in event.steps)])

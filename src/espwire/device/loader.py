@@ -203,10 +203,15 @@ class Loader:
                     self._frames = frames[index + 1 :]
                     self._last_op = op
                     return reply
-                elif reply.op == self._last_op and reply.body[:2] == bytes((1, NOT_ACCEPTED)):
+                elif reply.op == self._last_op and self._is_refusal(reply):
                     return self._refused(op, reply)
             self._watch(self._unfinished_text())
         return None
+
+    def _is_refusal(self, reply: Reply) -> bool:
+        """Of this request, or a late one of the request before: either way the work did not go as it should."""
+        body = reply.body
+        return body[:2] == bytes((1, NOT_ACCEPTED)) or (len(body) == self.dialect.status_bytes and body[0] == 1)
 
     def _refused(self, op: int, reply: Reply) -> Reply:
         """A request that the ROM does not know: it repeats its last answer, opcode and all, with 01 05 as status.

@@ -22,6 +22,7 @@ from espwire.wire.commands import (
     FlashData,
     FlashDeflBegin,
     FlashDeflData,
+    GetSecurityInfo,
     Op,
     ReadFlashSlow,
     SpiFlashMd5,
@@ -33,6 +34,7 @@ SECTORS_PER_BLOCK = 16
 WORD = 4  # a ROM writes flash in words
 RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
 COMPRESSION = 9
+HARMLESS_ADDRESS = 0x40001000  # mask ROM on every chip whose loader has no MD5
 CANNOT = 0x06  # the ROM's error for a request that it understands and cannot carry out, as a BEGIN past the flash
 _SLOW_READ = struct.Struct("<BBHIII")
 
@@ -57,6 +59,7 @@ def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, 
                 loader.call(FlashData(sequence, block.ljust(size, b"\xff")))
                 confirmed = min(at + size, len(data))
                 on_block(confirmed)
+            _await_last_block(loader)
         except (NoReply, CommandFailed) as error:
             attempts.count(confirmed, error)
             start = confirmed = _restart(offset, confirmed - size)
@@ -94,6 +97,7 @@ def write_deflated(
                 loader.call(FlashDeflData(sequence, block), timeout=timing.scaled(timing.write_per_mb, size))
                 confirmed, last = confirmed + size, size
                 on_block(min(confirmed, len(data)))
+            _await_last_block(loader)
         except (NoReply, CommandFailed) as error:
             attempts.count(confirmed, error)
             start = confirmed = _restart(offset, confirmed - last)
@@ -239,6 +243,19 @@ def _fifth_word(loader: Loader, encrypted: bool) -> int | None:
             code="no-encrypted-write",
         )
     return int(encrypted) if dialect.begin_words == 5 else None
+
+
+def _await_last_block(loader: Loader) -> None:
+    """Ask something else where no MD5 follows: an answer that came twice may have confirmed the last block too early.
+
+    Answers come in order, so the next one proves that the block is done with; a late refusal of it fails this request.
+    """
+    if loader.supports(Op.SPI_FLASH_MD5):
+        return
+    if loader.supports(Op.READ_REG):
+        loader.read_reg(HARMLESS_ADDRESS)
+    elif loader.supports(Op.GET_SECURITY_INFO):
+        loader.call(GetSecurityInfo(), result=loader.dialect.security_info_bytes)
 
 
 def _cut_stream(packed: bytes, size: int) -> list[tuple[bytes, int]]:

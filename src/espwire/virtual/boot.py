@@ -155,7 +155,7 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
 
 
-FAULT_CAUSES = {"Instruction access fault": 1, "Load access fault": 5, "Store access fault": 7}
+FAULT_CAUSES = {"Instruction access fault": 1, "Load access fault": 5, "Store/AMO access fault": 7}
 
 
 class ResetLines:

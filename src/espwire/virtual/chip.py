@@ -216,6 +216,10 @@ class VirtualChip:
             self.send(panic_text(fault, address, FAULT_CAUSES[fault]))
         self._enter(State.GONE)
 
+    def hang(self) -> None:
+        """An endless loop: the loader is gone, without a word."""
+        self._enter(State.GONE)
+
     # --- inside ---
 
     @property

@@ -129,8 +129,6 @@ class Registers:
 
     def is_mapped(self, address: int) -> bool:
         """Whether an access to ``address`` does not fault."""
-        if address % 4:
-            return False
         if address in self.words or address in self.preset or address == self.chip.identity.magic_address:
             return True
         return self.is_memory(address) or address >> BUS_SHIFT in self._buses

@@ -1,8 +1,11 @@
 """The ROM loader's command interpreter, one request at a time. No timing of the wire, no boot; chip.py holds those.
 
-It behaves as the recorded ROMs do, down to what they forget to clear: a request is read from a buffer in which the
-last one still lies, the reply's value word and body keep what was there, and an unknown command is answered with the
-header of the last known one, as often as that was answered. Each handler is a generator of the times it needs.
+It behaves as the recorded ROMs do, down to what they forget to clear and to check: a request is read from a buffer in
+which the last one still lies, so its length does not matter; value word, body and error byte of a reply keep what was
+there; an unknown command is answered with the header of the last known one, as often as that was answered. A wrong
+checksum uses its sequence number up, without moving on in flash; blocks beyond the flash are accepted and lost; data
+behind the end of a deflate stream hangs the loader. (Traces, and probes of the same two ROMs in the same emulators.)
+Each handler is a generator of the times it needs.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from espwire.bits import align_up
 from espwire.chips.model import Chip
 from espwire.virtual.romflash import RomFlash, Work, count_erased
 from espwire.wire import slip
@@ -32,14 +36,28 @@ SLOW_READ = 64
 MD5_DIGITS = 32
 SPI_24_BIT = 1 << 24
 MD5_PIECE = 0x10000
+LOAD_FAULT, STORE_FAULT = "Load access fault", "Store/AMO access fault"
 
 OK = 0
-BAD_MESSAGE, FAILED, BAD_CHECKSUM, WRITE_FAILED, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A
-BAD_DEFLATE, BAD_ADLER, BAD_RAM_ADDRESS, BAD_CERTIFICATE = 0x0B, 0x0C, 0x0F, 0x65
+BAD_MESSAGE, FAILED, BAD_CHECKSUM, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x09, 0x0A
+BAD_DEFLATE, BAD_ADLER, BAD_CERTIFICATE = 0x0B, 0x0C, 0x65
+# commands that clear the error byte when they succeed; the others leave that of the last failure in place
+CLEARS_ERROR = {Op.SYNC, Op.READ_REG, Op.WRITE_REG, Op.SPI_ATTACH, Op.READ_FLASH_SLOW, Op.SPI_FLASH_MD5}
 CHIP_INFORMATION = 64
 DATA_HEAD = 16
+SECTOR = 0x1000
 
 Handling = Generator[float, float, int | None]  # like Work; returns the error code, or None: no answer at all
+
+
+class Inflate(Protocol):
+    """A zlib stream that is being unpacked."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 class Board(Protocol):
@@ -63,17 +81,20 @@ class Board(Protocol):
     def crash(self, fault: str, address: int) -> None:
         """A bus fault: the loader is gone."""
 
+    def hang(self) -> None:
+        """An endless loop: the loader is gone, without a word."""
+
 
 @dataclass
 class Transfer:
-    """A BEGIN that was accepted, and what came since."""
+    """The last BEGIN, and how far its data came. ``address`` is where the next block goes."""
 
-    data_op: Op
+    to_ram: bool
     address: int
     blocks: int
-    end: int
+    block_size: int
     sequence: int = 0
-    inflate: Callable[[bytes], bytes] | None = None
+    inflate: Inflate | None = None
 
 
 class Rom:
@@ -98,7 +119,7 @@ class Rom:
             Op.FLASH_END: self._flash_end,
             Op.FLASH_DEFL_BEGIN: self._flash_begin,
             Op.FLASH_DEFL_DATA: self._flash_data,
-            Op.FLASH_DEFL_END: self._deflate_end,
+            Op.FLASH_DEFL_END: self._flash_end,
             Op.SPI_ATTACH: self._spi_attach,
             Op.SPI_SET_PARAMS: self._spi_set_params,
             Op.SPI_FLASH_MD5: self._md5,
@@ -116,6 +137,7 @@ class Rom:
         self._length = 0
         self._reply = bytearray(0x100)
         self._op, self._value, self._repeats, self._size = int(Op.SYNC), 0, 1, 0
+        self._error = 0
         self._transfer: Transfer | None = None
 
     def handle(self, t: float, frame: bytes) -> Work:
@@ -144,8 +166,10 @@ class Rom:
         return int.from_bytes(self._request[2:4], "little")
 
     def _answer(self, size: int, error: int) -> None:
-        """Status behind ``size`` result bytes; two of the four status bytes are whatever was there."""
-        self._reply[size : size + 2] = bytes((1 if error else 0, error))
+        """Status behind ``size`` result bytes; the error byte of a success and the last two bytes may be stale."""
+        if error or self._op in CLEARS_ERROR:
+            self._error = error
+        self._reply[size : size + 2] = bytes((1 if error else 0, self._error))
         body = self._reply[: size + self.dialect.status_bytes]
         packet = HEADER.pack(REPLY, self._op, len(body), self._value) + body
         self.board.send(slip.encode(packet) * self._repeats)
@@ -176,7 +200,7 @@ class Rom:
     def _read_reg(self, t: float) -> Handling:
         value = self.registers.read(t, self._word(0))
         if value is None:
-            self.board.crash("Load access fault", self._word(0))
+            self.board.crash(LOAD_FAULT, self._word(0))
             return None
         self._value = value
         yield t
@@ -187,31 +211,37 @@ class Rom:
             address, value, mask, delay_us = (self._word(4 * group + i) for i in range(4))
             t = yield t + delay_us / 1e6
             if not self.registers.write(t, address, value, mask):
-                self.board.crash("Store access fault", address)
+                self.board.crash(STORE_FAULT, address)
                 return None
         return OK
 
     def _mem_begin(self, t: float) -> Handling:
-        size, blocks, address = self._word(0), self._word(1), self._word(3)
-        self._transfer = None
+        _, blocks, block_size, address = (self._word(i) for i in range(4))
+        self._transfer = Transfer(True, address, blocks, block_size)
         yield t
-        if not self.registers.is_ram(address):
-            return BAD_RAM_ADDRESS
-        self._transfer = Transfer(Op.MEM_DATA, address, blocks, address + size)
         return OK
 
     def _mem_data(self, t: float) -> Handling:
-        payload = self._take_block()
+        taken = self._take_block()
         yield t
-        if isinstance(payload, int):
-            return payload
-        transfer = self._open_transfer()
-        self.registers.ram.write(transfer.address, payload)
+        if isinstance(taken, int):
+            return taken
+        transfer, payload = taken
+        if not self._store(t, transfer.address, payload):
+            self.board.crash(STORE_FAULT, transfer.address)
+            return None
         transfer.address += len(payload)
         return OK
 
+    def _store(self, t: float, address: int, data: bytes) -> bool:
+        """Write bytes, to RAM or to registers word by word; False: a fault."""
+        if self.registers.is_ram(address):
+            self.registers.ram.write(address, data)
+            return True
+        words = struct.iter_unpack("<I", data.ljust(-(-len(data) // 4) * 4, b"\0"))
+        return all(self.registers.write(t, address + 4 * i, word) for i, (word,) in enumerate(words))
+
     def _mem_end(self, t: float) -> Handling:
-        self._transfer = None
         yield t
         return OK
 
@@ -221,80 +251,69 @@ class Rom:
         return self.registers.attached and start + size <= self.limit
 
     def _flash_begin(self, t: float) -> Handling:
-        """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase all of it, then answer.
+        """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase all of it, then answer. A failed erase still opens the transfer.
 
-        The encrypted flag is refused: without flash encryption as the ROM does, and with it because this chip has no
-        key to encrypt with (no fact tells what a ROM would store).
+        The encrypted flag is refused: without flash encryption, and with it because this chip has no key to encrypt
+        with (the recorded ESP32-C3 takes the flag; no fact tells what it would store).
         """
         size, blocks, block_size, offset = (self._word(i) for i in range(4))
-        self._transfer = None
         if self._said_size != 4 * self.dialect.begin_words:
             return BAD_MESSAGE
         if self.dialect.begin_words > 4 and self._word(4):
             return BAD_MESSAGE if self.flash_encryption else FAILED
         if not self.dialect.attach_bytes:
             self.registers.attached = True
-        deflate = self._op == Op.FLASH_DEFL_BEGIN
-        end = offset + max(size, 0 if deflate else blocks * block_size)
-        if not self._is_ready(offset, end - offset):
+        inflate = zlib.decompressobj() if self._op == Op.FLASH_DEFL_BEGIN else None
+        self._transfer = Transfer(False, offset, blocks, block_size, inflate=inflate)
+        if size and (offset % SECTOR or not self._is_ready(offset, align_up(size, SECTOR))):
             return FAILED
-        yield from self.flash.erase(
-            t, offset, count_erased(self.dialect.erase, offset, size and offset % 0x1000 + size)
-        )
-        data_op = Op.FLASH_DEFL_DATA if deflate else Op.FLASH_DATA
-        inflate = zlib.decompressobj().decompress if deflate else None
-        self._transfer = Transfer(data_op, offset, blocks, end, inflate=inflate)
+        if not self.registers.attached:
+            return FAILED
+        yield from self.flash.erase(t, offset, count_erased(self.dialect.erase, offset, size))
         return OK
 
     def _flash_data(self, t: float) -> Handling:
-        payload = self._take_block()
-        if isinstance(payload, int):
-            return payload
-        transfer = self._open_transfer()
-        if transfer.inflate is not None:
+        taken = self._take_block()
+        if isinstance(taken, int):
+            return taken
+        transfer, payload = taken
+        if self._op == Op.FLASH_DEFL_DATA:
+            stream = transfer.inflate = transfer.inflate or zlib.decompressobj()
+            over = stream.eof
             try:
-                payload = transfer.inflate(payload)
+                payload = b"" if over else stream.decompress(payload)
             except zlib.error as error:
-                self._transfer = None
                 return BAD_ADLER if "data check" in str(error) else BAD_DEFLATE
+            if over or stream.unused_data:
+                self.board.hang()
+                return None
             t = yield t + len(payload) * INFLATE_S_PER_BYTE
         address = transfer.address
         transfer.address += len(payload)
-        if transfer.inflate is not None and transfer.address > transfer.end:
-            self._transfer = None
-            return FAILED
-        if transfer.address > self.limit:
-            self._transfer = None
-            return WRITE_FAILED
-        yield from self.flash.program(t, address, payload)
+        if self._is_ready(address, len(payload)):
+            yield from self.flash.program(t, address, payload)
         return OK
 
-    def _take_block(self) -> bytes | int:
-        """The payload of a data command that is in turn and whole, or the error code. After an error only a new
-        BEGIN helps."""
+    def _take_block(self) -> tuple[Transfer, bytes] | int:
+        """The payload of a data command that is in turn, or the error code. The sequence number is used up before the
+        checksum is looked at, so a block with a wrong one cannot be sent again."""
         transfer, size = self._transfer, self._word(0)
-        self._transfer = None
-        if transfer is None or transfer.data_op != self._op or self._length != HEADER.size + DATA_HEAD + size:
+        if transfer is None or transfer.to_ram is not (self._op == Op.MEM_DATA) or size > transfer.block_size:
             return BAD_MESSAGE
-        payload = bytes(self._request[HEADER.size + DATA_HEAD : self._length])
-        if int.from_bytes(self._request[4:8], "little") != checksum(payload):
-            return BAD_CHECKSUM
-        if self._word(1) != transfer.sequence or transfer.sequence >= transfer.blocks:
+        if self._word(1) != transfer.sequence:
             return BAD_MESSAGE
         transfer.sequence += 1
-        self._transfer = transfer
-        return payload
-
-    def _open_transfer(self) -> Transfer:
-        assert self._transfer is not None
-        return self._transfer
+        start = HEADER.size + DATA_HEAD
+        payload = bytes(self._request[start : start + size])
+        if int.from_bytes(self._request[4:8], "little") != checksum(payload):
+            return BAD_CHECKSUM
+        return transfer, payload
 
     def _flash_end(self, t: float) -> Handling:
-        self._transfer = None
+        """FLASH_END and FLASH_DEFL_END: fails if blocks are missing, and leaves all the same where it leaves."""
+        transfer = self._transfer
         yield t
-        return OK
-
-    _deflate_end = _flash_end
+        return FAILED if transfer is not None and transfer.sequence < transfer.blocks else OK
 
     def _spi_attach(self, t: float) -> Handling:
         self.registers.attached = True

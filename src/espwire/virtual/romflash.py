@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from espwire.bits import align_down
+from espwire.bits import align_down, align_up
 from espwire.wire.dialect import EraseRule
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def count_erased(rule: EraseRule, start: int, size: int) -> int:
     >>> count_erased(EraseRule.ESP8266_HEAD_BUG, 0x1000, 0x11000), count_erased(EraseRule.TRUE_SIZE, 0x1000, 0x11000)
     (32, 17)
     """
-    sectors = -(-size // SECTOR)
+    sectors = align_up(size, SECTOR) // SECTOR
     if rule is EraseRule.TRUE_SIZE:
         return sectors
     return sectors + min(sectors, SECTORS_PER_BLOCK - start // SECTOR % SECTORS_PER_BLOCK)

@@ -1,15 +1,19 @@
 """How a ROM loader cuts its input into frames: unlike the host's decoder it knows whether it is inside a frame.
 
-Bytes between a closing END and the next opening one are passed over, ENDs in a row count as one, and an END behind an
-escape opens anew (recorded: text and a half escape before a good frame). So a lost END costs the next frame, no more.
-A frame with any other bad escape, or one that is too long for the buffer, is passed over (not recorded).
+Bytes between a closing END and the next opening one are passed over, and ENDs in a row count as one: so a lost END
+costs the next frame, no more. A bad escape stands for its second byte, even for END. Recorded and probed, ESP32 and
+ESP32-C3 alike. What is too long for the buffer is passed over (not probed).
 """
 
 from __future__ import annotations
 
+import re
+
 from espwire.wire.slip import END, ESC, ESC_END, ESC_ESC
 
 MAX_FRAME = 0x4000  # escaped; a RAM block of 0x1800 bytes may double
+_ESCAPE = re.compile(rb"\xdb(.)", re.DOTALL)
+_ESCAPED = {b"\xdc": END, b"\xdd": ESC}
 
 
 class RomReceiver:
@@ -29,18 +33,22 @@ class RomReceiver:
                 continue
             whole = bytes(self._run) + run if self._run else run
             self._run.clear()
-            if whole.endswith(ESC) or not whole:
-                continue
-            self._open = False
-            frame = _unescape(whole)
-            if frame is not None:
-                frames.append(frame)
+            if _ends_in_escape(whole):
+                self._run += whole + END  # that END is data
+            elif whole:
+                self._open = False
+                if len(whole) <= MAX_FRAME:
+                    frames.append(_unescape(whole))
         if self._open and len(self._run) <= MAX_FRAME:
             self._run += runs[-1]
         return frames
 
 
-def _unescape(run: bytes) -> bytes | None:
-    if len(run) > MAX_FRAME or run.count(ESC) != run.count(ESC_END) + run.count(ESC_ESC):
-        return None
-    return run.replace(ESC_END, END).replace(ESC_ESC, ESC)
+def _ends_in_escape(run: bytes) -> bool:
+    return run.endswith(ESC) and (len(run) - len(run.rstrip(ESC))) % 2 == 1
+
+
+def _unescape(run: bytes) -> bytes:
+    if run.count(ESC) == run.count(ESC_END) + run.count(ESC_ESC):
+        return run.replace(ESC_END, END).replace(ESC_ESC, ESC)
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), run)

@@ -10,7 +10,16 @@ from espwire.cli.session import Session
 @click.command("read-mac", help="Show the MAC address.")
 @click.pass_obj
 def command(session: Session) -> None:
-    """Connecting has read it already."""
+    """Connecting has read it already, unless the chip hides it."""
+    from espwire.errors import Unsupported
+
     with session.device() as device:
-        mac = device.mac
-    session.result("read-mac", f"MAC: {mac}", {"mac": mac})
+        if not device.mac:
+            raise Unsupported(
+                "the MAC cannot be read in Secure Download Mode",
+                hint="Look at the label of the board or module; the mode was burned into the chip.",
+                code="secure-download-mode",
+            )
+        mac, eui64 = device.mac, device.eui64
+    lines = [f"MAC: {mac}", *([f"EUI-64: {eui64}"] if eui64 else [])]
+    session.result("read-mac", "\n".join(lines), {"mac": mac, "eui64": eui64})
