@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -29,8 +30,26 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(Path(home, name.lower())))
     for name in list(os.environ):
-        if name.startswith("ESPTOOL_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        ours = name.startswith("ESPWIRE_") and name not in ("ESPWIRE_PEER", "ESPWIRE_REQUIRE_PEERS")
+        if name.startswith("ESPTOOL_") or ours or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test remembers for itself; Windows does not ask the environment where such files go."""
+    place = tmp_path_factory.getbasetemp() / "state" / secrets.token_hex(8) / "state.json"
+    monkeypatch.setattr("espwire.cli.state.find_state_file", lambda: place)
+
+
+@pytest.fixture(autouse=True)
+def _no_ports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds the boards of whoever runs it: one alone would be chosen, and reset. Conformance names its own."""
+    if "conformance" in request.path.parts:
+        return
+    from serial.tools import list_ports
+
+    monkeypatch.setattr(list_ports, "comports", lambda include_links=False: [])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

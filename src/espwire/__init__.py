@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from espwire.device.connect import connect as connect
     from espwire.device.device import Device as Device
     from espwire.device.flash_id import FlashInfo as FlashInfo
+    from espwire.device.memory import Memory as Memory
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
@@ -63,6 +64,10 @@ if TYPE_CHECKING:
     from espwire.link.base import CancelToken as CancelToken
     from espwire.link.base import Link as Link
     from espwire.link.base import LinkInfo as LinkInfo
+    from espwire.link.ports import Port as Port
+    from espwire.link.ports import PortIdentity as PortIdentity
+    from espwire.link.ports import SystemPort as SystemPort
+    from espwire.link.ports import list_ports as list_ports
     from espwire.link.url import open_link as open_link
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
@@ -75,6 +80,7 @@ _HOME = {
     "Device": "espwire.device.device",
     "FlashInfo": "espwire.device.flash_id",
     "SecurityInfo": "espwire.device.security",
+    "Memory": "espwire.device.memory",
     "Cancelled": "espwire.errors",
     "CommandFailed": "espwire.errors",
     "ConnectError": "espwire.errors",
@@ -123,6 +129,10 @@ _HOME = {
     "CancelToken": "espwire.link.base",
     "Link": "espwire.link.base",
     "LinkInfo": "espwire.link.base",
+    "Port": "espwire.link.ports",
+    "PortIdentity": "espwire.link.ports",
+    "SystemPort": "espwire.link.ports",
+    "list_ports": "espwire.link.ports",
     "open_link": "espwire.link.url",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
@@ -151,6 +161,7 @@ __all__ = [
     "LinkError",
     "LinkInfo",
     "LinkLost",
+    "Memory",
     "NoReply",
     "Note",
     "Opened",
@@ -158,8 +169,10 @@ __all__ = [
     "Plan",
     "PlanReady",
     "Policy",
+    "Port",
     "PortBusy",
     "PortDenied",
+    "PortIdentity",
     "PortNotFound",
     "Progress",
     "Report",
@@ -168,6 +181,7 @@ __all__ = [
     "SafetyStop",
     "SecurityInfo",
     "Settings",
+    "SystemPort",
     "TableError",
     "Timing",
     "ToolError",
@@ -181,6 +195,7 @@ __all__ = [
     "chip_ids",
     "connect",
     "erase_region",
+    "list_ports",
     "load_chip",
     "open_link",
     "read_to_file",

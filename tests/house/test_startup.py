@@ -78,6 +78,12 @@ def test_help_of_a_command_loads_that_command_only() -> None:
     assert others(modules) == {"click"}
 
 
+def test_help_of_ports_loads_no_port_library() -> None:
+    modules = loaded("ports", "--help")
+    assert ours(modules) <= HELP | {"espwire.cli.commands", "espwire.cli.commands.ports"}
+    assert others(modules) == {"click"}
+
+
 def test_import_espwire_loads_nothing() -> None:
     program = "import sys; before = set(sys.modules); import espwire; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -17,7 +17,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "chip-info": "Show chip, revision, features, flash and security.",
         "flash-id": "Show maker, device and size of the flash.",
         "read-mac": "Show the MAC address.",
+        "monitor": "Show what the chip says, and pass on what you type.",
         "chips": "List the chips this program knows.",
+        "ports": "List the serial ports and what is likely behind them; opens none.",
     },
     "More": {
         "virtual": "A chip made of software, for any flashing tool.",
@@ -25,7 +27,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 HIDDEN = {"demo": "Flash firmware to a virtual chip, and look at what it then holds."}
-OFFLINE = frozenset({"chips", "virtual", "version", "demo"})
+OFFLINE = frozenset({"chips", "ports", "virtual", "version", "demo"})
 EXIT_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 
 
@@ -58,14 +60,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Prints, but never exits and never raises an ``Exception``."""
     import click
 
-    from espwire.cli import argfile, group
+    from espwire.cli import argfile, group, options
     from espwire.cli.session import Session
     from espwire.errors import Cancelled, ToolError, UsageError
 
     session = Session()
     session.guess(arguments)  # so that a broken command line is answered in the form it asked for
     try:
-        words = argfile.expand(arguments) or ["--help"]
+        words = options.spread_filters(argfile.expand(arguments)) or ["--help"]
         session.guess(words)
         root = group.build()
         with root.make_context("espwire", list(words), obj=session) as context:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import re
+from collections.abc import Callable, Sequence, Set
 from typing import Any, TypeVar
 
 import click
@@ -21,6 +22,7 @@ def _store(context: click.Context, parameter: click.Parameter, value: Any) -> No
     """Keep a global option in the session, wherever on the line it stood."""
     if value is not None and value is not False:
         setattr(context.obj, parameter.name or "", value)
+        context.obj.given.add(parameter.name)
 
 
 def _parse_chip(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -29,11 +31,13 @@ def _parse_chip(context: click.Context, parameter: click.Parameter, value: str |
     from espwire.chips.registry import parse_chip_id
 
     context.obj.chip = None if value.lower() == "auto" else parse_chip_id(value)
+    context.obj.given.add("chip")
 
 
-def _parse_config(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise click.UsageError("--config is reserved: this version reads no configuration file", context)
+def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    """Keep what a repeatable option gathers, from before the command and after it."""
+    name = parameter.name or ""
+    setattr(context.obj, name, (*getattr(context.obj, name), *value))
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -43,6 +47,9 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
         click.echo(f"espwire {__version__}")
         context.exit()
 
+
+FILTER_HELP = "Without --port, take only ports with these vid=, pid=, name=, serial=; several may follow."
+FILTER_WORD = re.compile(r"(vid|pid|name|serial)=.+", re.IGNORECASE)
 
 Spec = tuple[tuple[str, ...], dict[str, Any]]
 OUTPUT: tuple[Spec, ...] = (
@@ -58,7 +65,23 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (
         ("port", "-p", "--port"),
-        {"metavar": "PORT", "help": "A device (/dev/ttyUSB0, COM3), socket://HOST:PORT, or virtual:CHIP?…"},
+        {
+            "metavar": "PORT",
+            "help": "A device (/dev/ttyUSB0, COM3), a USB serial number, a MAC seen before, socket://HOST:PORT, or"
+            " virtual:CHIP?… Without it, the one board that is plugged in.",
+        },
+    ),
+    (
+        ("port_filter", "--port-filter"),
+        {"multiple": True, "callback": _extend, "metavar": "KEY=VALUE…", "help": FILTER_HELP},
+    ),
+    (
+        ("any_port", "--any-port"),
+        {"is_flag": True, "help": "Without --port, also take a port that is not known to lead to a board."},
+    ),
+    (
+        ("no_state", "--no-state"),
+        {"is_flag": True, "help": "Neither read nor write what was learnt of adapters and boards."},
     ),
     (
         ("baud", "-b", "--baud"),
@@ -71,8 +94,39 @@ CONNECTION: tuple[Spec, ...] = (
         ("connect_attempts", "--connect-attempts"),
         {"type": click.IntRange(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
     ),
-    (("config", "--config"), {"metavar": "FILE", "hidden": True, "callback": _parse_config}),
+    (
+        ("config", "--config"),
+        {"metavar": "FILE", "is_eager": True, "help": "Read settings from this espwire.toml or esptool.cfg."},
+    ),
 )
+
+
+def spread_filters(words: Sequence[str]) -> list[str]:
+    """The command line with ``--port-filter`` before each of its values: several may follow one flag.
+
+    >>> spread_filters(["--port-filter", "vid=0x303A", "pid=2", "flash-id"])
+    ['--port-filter', 'vid=0x303A', '--port-filter', 'pid=2', 'flash-id']
+    """
+    spread: list[str] = []
+    more = False  # whether another value may follow
+    for at, word in enumerate(words):
+        if more and FILTER_WORD.fullmatch(word):
+            spread += [*(["--port-filter"] if spread[-1].replace("_", "-") != "--port-filter" else []), word]
+            continue
+        flag = word.partition("=")[0].replace("_", "-")
+        more = flag == "--port-filter"
+        spread.append(word)
+        if word == "--":
+            return [*spread, *words[at + 1 :]]
+    return spread
+
+
+def filter_option(command: F) -> F:
+    """``--port-filter`` for a command that lists ports."""
+    told = "Show only ports with these vid=, pid=, name=, serial=; several may follow."
+    return click.option(
+        "--port-filter", multiple=True, expose_value=False, callback=_extend, metavar="KEY=VALUE…", help=told
+    )(command)
 
 
 def global_options(
@@ -109,7 +163,14 @@ def global_options(
 def header_options(command: F) -> F:
     """``-fm -ff -fs``: what to write into the header of an image for the boot loader's place."""
     for option in (
-        click.option("-fs", "--flash-size", metavar="SIZE", default="keep", help="keep, detect, 4MB, 2MB-c1, …"),
+        click.option(
+            "-fs",
+            "--flash-size",
+            metavar="SIZE",
+            default="keep",
+            callback=_or_setting,
+            help="keep, detect, 4MB, 2MB-c1, …",
+        ),
         _choice("-ff", "--flash-freq", FREQUENCIES, "FREQ"),
         _choice("-fm", "--flash-mode", MODES, "MODE"),
     ):
@@ -119,7 +180,17 @@ def header_options(command: F) -> F:
 
 def _choice(short: str, long: str, choices: tuple[str, ...], metavar: str) -> Callable[[F], F]:
     told = ", ".join(choices[:5]) + (", …" if len(choices) > 5 else "")
-    return click.option(short, long, type=click.Choice(choices), default="keep", metavar=metavar, help=told)
+    kind = click.Choice(choices)
+    return click.option(short, long, type=kind, default="keep", metavar=metavar, callback=_or_setting, help=told)
+
+
+def _or_setting(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The option, or where it is not given what files and environment say."""
+    name = parameter.name or ""
+    if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+        return value
+    found = context.obj.values.get(name)
+    return value if found is None else str(found.value)
 
 
 def progress_option(command: F) -> F:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.output import Output
-from espwire.errors import ConnectError, ToolError, UsageError
+from espwire.errors import ConnectError, ToolError
 
 if TYPE_CHECKING:
+    from espwire.cli.config import Loaded
+    from espwire.cli.given import Given
     from espwire.cli.render import Renderer
+    from espwire.cli.state import State
     from espwire.device.device import Device
-    from espwire.events import Report
+    from espwire.events import Event, Report
+    from espwire.link.ports import SystemPort
     from espwire.settings import Settings
 
 DEFAULT_BAUD = 115200
@@ -28,6 +33,9 @@ class Session:
 
     chip: str | None = None
     port: str | None = None
+    port_filter: tuple[str, ...] = ()
+    any_port: bool = False
+    no_state: bool = False
     baud: int = DEFAULT_BAUD
     before: str = "default-reset"
     after: str = "hard-reset"
@@ -38,9 +46,15 @@ class Session:
     quiet: bool = False
     json: bool = False
     progress: bool = True
+    config: str | None = None
+    given: set[str] = field(default_factory=set)  # what the command line gave
+    reads_settings: bool = True  # whether files and environment count
     output: Output = field(default_factory=Output)
     _renderer: Renderer | None = None
     _report: Report | None = None
+    _state: State | None = None
+    _values: dict[str, Given] | None = None
+    _told: Loaded | None = None
 
     def guess(self, words: Sequence[str]) -> None:
         """How to answer a command line that is too broken to be parsed."""
@@ -67,36 +81,116 @@ class Session:
 
         self.report(Result(command=command, text=text, data=data))
 
-    def settings(self) -> Settings:
-        """The library's settings as the options want them."""
-        from espwire.settings import Settings
+    @property
+    def values(self) -> Mapping[str, Given]:
+        """What files and environment give, read once; options are not among it.
 
-        if self.connect_attempts is None:
-            return Settings()
-        return Settings(connect_attempts=self.connect_attempts if self.connect_attempts > 0 else sys.maxsize)
+        :raises UsageError: a file or a variable makes no sense
+        """
+        if self._values is None:
+            self._values = {}
+            if self.reads_settings:
+                from espwire.cli.config import read_files
+                from espwire.cli.environment import read_environment
+
+                self._told = read_files(os.environ, self.config)
+                self._values = self._told.values | read_environment(os.environ)
+        return self._values
+
+    def configure(self) -> None:
+        """Take from files and environment what the command line did not give, and tell what was wrong with them.
+
+        :raises UsageError: a file or a variable makes no sense
+        """
+        for name in {"chip", "port", "baud", "before", "after"} & self.values.keys() - self.given:
+            setattr(self, name, self.values[name].value)
+            self.given.add(name)
+        loaded, self._told = self._told, None
+        if loaded is not None:
+            from espwire.events import Note, Warned
+
+            for path in loaded.files if self.verbose else ():
+                self.report(Note(text=f"read settings from {path}"))
+            for code, text in loaded.warnings:
+                self.report(Warned(code=code, text=text))
+
+    def settings(self) -> Settings:
+        """The library's settings as options, environment and files want them."""
+        from espwire.cli.given import Given, build_settings
+
+        values = dict(self.values)
+        if self.connect_attempts is not None:
+            attempts = self.connect_attempts if self.connect_attempts > 0 else sys.maxsize
+            values["connect_attempts"] = Given(attempts, "--connect-attempts")
+        return build_settings(values)
+
+    @property
+    def state(self) -> State:
+        """What was learnt in earlier runs; with ``--no-state`` nothing, and nothing is kept."""
+        from espwire.cli.state import State, find_state_file
+
+        if self._state is None:
+            self._state = State(None if self.no_state else find_state_file(), self._tell)
+        return self._state
+
+    def _tell(self, event: Event) -> None:
+        """As ``report``, which is made when it is first used: by then the port is known, which labels the events."""
+        self.report(event)
+
+    def target(self) -> SystemPort | str:
+        """The port that ``--port`` names, or the one board that is plugged in; a URL as it is. Opens nothing.
+
+        :raises UsageError: several ports could be meant, or a setting makes no sense
+        :raises PortNotFound: there is none
+        """
+        from espwire.cli.ports import find_target
+
+        self.configure()
+        return find_target(self.port, filters=self.port_filter, any_port=self.any_port, state=self.state)
 
     @contextmanager
     def device(self) -> Iterator[Device]:
         """The connected chip; at the end it is reset as ``--after`` says, and the port closed in any case.
 
-        :raises UsageError: no port is named
+        :raises UsageError: several ports could be meant
         :raises ToolError: it cannot be reached
         """
         from espwire.device.connect import connect
 
-        if self.port is None:
-            raise UsageError("no port is named", hint=_port_hint(), code="no-port")
+        target = self.target()
+        if self.port is None and not isinstance(target, str):
+            self.port = target.identity.path
         with connect(
-            self.port,
+            target,
             chip=self.chip,
             baud=self.baud,
             before=self.before,  # type: ignore[arg-type]  # one of BEFORE: click has checked
             settings=self.settings(),
             report=self.report,
             trace=self._tracer(),
+            memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
+            self._check_board(device, target)
             yield device
             device.leave(self.after)  # type: ignore[arg-type]
+
+    def _check_board(self, device: Device, target: SystemPort | str) -> None:
+        """A MAC that was remembered led to an adapter: see that the board behind it is still the same.
+
+        :raises WrongChip: code ``wrong-board``
+        """
+        from espwire.cli.ports import is_other_board
+        from espwire.errors import WrongChip
+
+        if isinstance(target, str) or not is_other_board(self.port or "", target.identity, device.mac):
+            return
+        device.leave("hard-reset")
+        raise WrongChip(
+            f"the board at {target.identity.path} is another one: its MAC is {device.mac or 'hidden'}, not {self.port}",
+            hint="Another board hangs on that adapter now: connect to each by the name of its port once.",
+            code="wrong-board",
+            mac=device.mac,
+        )
 
     def _tracer(self) -> Callable[..., None] | None:
         if not self.trace:
@@ -176,11 +270,3 @@ def error_event(error: ToolError) -> dict[str, Any]:
 def _printable(text: str) -> str:
     """No control characters: what a chip, a file name or an argument holds must not drive the terminal."""
     return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)
-
-
-def _port_hint() -> str:
-    from serial.tools import list_ports
-
-    found = [f"{port.device} ({port.description})" for port in list_ports.comports()]
-    ports = f"Ports here: {', '.join(sorted(found))}." if found else "There is no serial port here."
-    return f"Name it with --port. {ports} Without a board, try --port virtual:esp32c3."

@@ -72,6 +72,11 @@ def baud_word(loader: Loader, chip: Chip, registers: Registers | None, baud: int
     return baud
 
 
+def is_plausible(mhz: float) -> bool:
+    """Whether a crystal may have been measured so: far off, it was no measurement."""
+    return PLAUSIBLE_HZ[0] <= mhz * 1e6 <= PLAUSIBLE_HZ[1]
+
+
 def calibrated_word(calibration: RomCalibration, baud: int, measured: int, ck8m: int) -> int:
     """The ESP32's number: its ROM divides by the clock it measured, so the number is scaled by that clock's error.
 

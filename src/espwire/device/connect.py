@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
 from espwire.device.device import Device
+from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
-from espwire.device.lines import Before, find_sequence, is_usb_jtag, play, sequence_names
+from espwire.device.lines import Before, Sequence, is_usb_jtag
 from espwire.device.loader import Loader, Trace
+from espwire.device.memory import Memory, memory_key
+from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
 from espwire.device.spi import write_group
-from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply, Unsupported, WrongBootMode, WrongChip
-from espwire.events import ChipFound, Note, Opened, Report, Resetting, Warned, silent
+from espwire.errors import CommandFailed, DeviceError, LinkError, NoReply, Unsupported, WrongChip
+from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
 from espwire.settings import Settings
 from espwire.wire.commands import GetSecurityInfo, Op, RegWrite
 from espwire.wire.dialect import BaudRule, Dialect, EraseRule, Md5Form
+
+if TYPE_CHECKING:
+    from espwire.link.ports import Port
 
 ROM_BAUD = 115200
 MAGIC_ADDRESS = 0x40001000
@@ -49,11 +56,10 @@ ANY_ROM = Dialect(
     encrypted_write=False,
     sync_value=0x20120707,
 )
-_BOOT_MODE = re.compile(r"boot:(0x[0-9a-fA-F]+)")
 
 
 def connect(
-    port: str | Link,
+    port: str | Port | Link,
     *,
     chip: str | None = None,
     baud: int = ROM_BAUD,
@@ -62,54 +68,45 @@ def connect(
     cancel: CancelToken | None = None,
     report: Report = silent,
     trace: Trace | None = None,
+    memory: Memory | None = None,
+    reset: Sequence | str | None = None,
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
 
-    :param port: a port as ``link.url.open_link`` takes it, or a link that is open; the device closes either
+    A port, or the path of one, is followed when a reset takes it away: native USB comes back under another name.
+
+    :param port: a port as ``link.url.open_link`` takes it, a Port, or a link that is open; the device closes each
     :param chip: refuse any other chip
     :param baud: rate to work at; where loader or port cannot change, a note says so
     :param trace: called after each round trip with command, reply or error, and seconds
+    :param memory: which reset sequence worked last; changes the order of attempts only
+    :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
     :raises LinkError: the port
-    :raises ConnectError: NoReply, WrongBootMode, WrongChip, or code ``stub-running``
+    :raises UsageError: code ``reset-sequence``
+    :raises ConnectError: NoReply, WrongBootMode, WrongChip, or another with the code of its cause
     """
     named = None if chip is None else load_chip(parse_chip_id(chip))
     settings = settings or Settings()
     slow = min(baud, ROM_BAUD)
-    link = _open(port, slow, cancel) if isinstance(port, str) else port
+    link, follower = _open(port, slow, settings, cancel, report)
+    loader = Loader(link, ANY_ROM, settings)
     try:
         report(Opened(port=link.info.name, baud=slow))
-        loader = Loader(link, ANY_ROM, settings)
         loader.baud, loader.on_trip = slow, trace
-        reach_loader(loader, before, report)
-        device = _identify(loader, named, report)
+        reach_loader(
+            loader,
+            Entrance(before=before, reset=reset, named=named, memory=memory, follower=follower, report=report),
+        )
+        device = _identify(loader, named, follower, report)
+        if memory is not None and device.mac:
+            memory.note_device(device.mac, memory_key(loader.link.info))
         if baud > slow:
             _raise_baud(device, baud, report)
     except BaseException:
-        if isinstance(port, str):
-            link.close()
+        if isinstance(port, str) or _is_port(port):
+            loader.link.close()
         raise
     return device
-
-
-def reach_loader(loader: Loader, before: Before, report: Report) -> None:
-    """Reset as ``before`` says and sync, ``settings.connect_attempts`` times with the port's sequences in turn.
-
-    :raises NoReply, WrongBootMode: what the chip said meanwhile is in ``boot_text``
-    :raises ConnectError: code ``stub-running``: a stub of another program answers and cannot be reset away
-    """
-    if before == "no-reset-no-sync":
-        return
-    names = sequence_names(loader.link.info, before)
-    value = _sync_with(loader, names, report)
-    if value == 0 and not names and (names := sequence_names(loader.link.info, "default-reset")):
-        report(Note(text="a stub of an earlier session is running: resetting the chip into its ROM"))
-        value = _sync_with(loader, names, report)
-    if value == 0:
-        raise ConnectError(
-            "a stub of an earlier session is running on the chip, and this port cannot reset it",
-            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
-            code="stub-running",
-        )
 
 
 def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
@@ -155,13 +152,44 @@ def disable_watchdogs(loader: Loader, chip: Chip) -> None:
     )
 
 
-def _open(port: str, baud: int, cancel: CancelToken | None) -> Link:
+def _open(
+    port: str | Port | Link, baud: int, settings: Settings, cancel: CancelToken | None, report: Report
+) -> tuple[Link, Follower]:
+    """The link, and what follows its port; a string that is no path of a serial port is opened as it is."""
+    if isinstance(port, str):
+        if port.startswith("virtual:") or "://" in port:
+            link = _open_url(port, baud, settings.open_attempts, cancel)
+            return link, Follower(report=report)
+        from espwire.link.ports import find_port
+
+        port = find_port(port)
+    if _is_port(port):
+        found, link = open_port(port, baud, settings.open_attempts, cancel)
+        return link, Follower(found, baud=baud, cancel=cancel, report=report)
+    return cast("Link", port), Follower(report=report)
+
+
+def _open_url(url: str, baud: int, attempts: int, cancel: CancelToken | None) -> Link:
     from espwire.link.url import open_link
 
-    return open_link(port, baud=baud, cancel=cancel)
+    done = 0
+    while True:
+        done += 1
+        try:
+            return open_link(url, baud=baud, cancel=cancel)
+        except LinkError:
+            if done == attempts:
+                raise
+        if cancel is not None:
+            cancel.check()
+        time.sleep(OPEN_PAUSE_S)
 
 
-def _identify(loader: Loader, named: Chip | None, report: Report) -> Device:
+def _is_port(port: Port | Link) -> TypeGuard[Port]:
+    return hasattr(port, "wait_back")
+
+
+def _identify(loader: Loader, named: Chip | None, follower: Follower, report: Report) -> Device:
     chip, reply = detect(loader, named)
     identity = None
     if not loader.secure:
@@ -170,7 +198,7 @@ def _identify(loader: Loader, named: Chip | None, report: Report) -> Device:
         identity = Identity(chip, Registers(loader.read_reg))
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
-    device = Device(chip, loader, identity, security, report)
+    device = Device(chip, loader, identity, security, report, follower)
     shown = format_revision(device.revision) if device.revision_known else ""
     report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
     if loader.secure:
@@ -186,41 +214,6 @@ def _raise_baud(device: Device, baud: int, report: Report) -> None:
         if not isinstance(error, Unsupported) and error.code != "clock-measurement":
             raise
         report(Warned(code=error.code, text=f"{error}: staying at {device.loader.baud} baud"))
-
-
-def _sync_with(loader: Loader, names: tuple[str, ...], report: Report) -> int:
-    link = loader.link
-    for attempt in range(loader.settings.connect_attempts):
-        if names:
-            name = names[attempt % len(names)]
-            report(Resetting(how=name, into="loader"))
-            loader.forget_input()
-            play(link, find_sequence(name, link.info))
-        try:
-            return loader.sync()
-        except NoReply:
-            continue
-    raise _explain(loader.text, bool(names))
-
-
-def _explain(text: str, was_reset: bool) -> ConnectError:
-    """The error that fits what the chip said instead of an answer."""
-    mode = _BOOT_MODE.search(text)
-    if mode and "waiting for download" in text:
-        return NoReply(
-            "the chip waits in its loader but does not hear us",
-            hint="The line from the host's TX to the chip's RX is broken or held by something else.",
-            code="chip-does-not-hear",
-            boot_text=text,
-        )
-    if mode:
-        return WrongBootMode(
-            f"the chip started its application, not its loader (boot:{mode[1]})", boot_text=text, mode=mode[1]
-        )
-    if text.strip():
-        return NoReply("something answers, but it is no loader", boot_text=text)
-    hint = None if was_reset else "Bring the chip into its loader by hand: hold BOOT while pressing RESET."
-    return NoReply("nothing answers at this port", hint=hint)
 
 
 def _read_security_reply(loader: Loader) -> SecurityReply | None:

@@ -11,12 +11,13 @@ from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, transfer
 from espwire.device.flash_id import FlashInfo
-from espwire.device.identity import Identity, estimate_crystal, format_mac
+from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
 from espwire.device.leave import leave
 from espwire.device.lines import After
 from espwire.device.loader import Loader
+from espwire.device.reopen import Follower
 from espwire.device.security import SecurityInfo, read_flash_key_valid
-from espwire.errors import Unsupported
+from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.link.base import Link
 from espwire.wire.commands import Op
@@ -37,11 +38,14 @@ class Device:
         identity: Identity | None,
         security: SecurityInfo,
         report: Report = silent,
+        follower: Follower | None = None,
     ) -> None:
         self.chip, self.loader, self.report = chip, loader, report
+        self._follower = follower or Follower(report=report)
         self.security = security
         self.flash: FlashInfo | None = None
         self._identity = identity
+        self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
         self.revision = identity.revision() if identity is not None else 0
         self.description = identity.description() if identity is not None else chip.name
@@ -84,7 +88,19 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        return estimate_crystal(chip, self.loader.baud, self.loader.read_reg(chip.uart.clock_divider_address))
+        divider = self.loader.read_reg(chip.uart.clock_divider_address)
+        mhz = estimate_crystal(chip, self.loader.baud, divider)
+        measured = measured_mhz(chip, self.loader.baud, divider)
+        if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
+            text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"
+            self.report(Warned(code="crystal-odd", text=text))
+            self._crystal_odd = not baud_rates.is_plausible(measured)
+        return mhz
+
+    @property
+    def _has_rate(self) -> bool:
+        info = self.link.info
+        return info.can_change_baud and info.kind not in ("usb-jtag", "usb-otg", "tcp")
 
     @cached_property
     def flash_key_valid(self) -> bool | None:
@@ -136,25 +152,30 @@ class Device:
         :raises Unsupported: this loader cannot
         :raises DeviceError, ConnectError: codes ``clock-measurement``, ``baud-change``
         """
-        info = self.link.info
         if baud == self.loader.baud:
             return
-        if not info.can_change_baud or info.kind in ("usb-jtag", "usb-otg", "tcp"):
+        if not self._has_rate:
             self.report(Note(text="this port has no baud rate to change"))
             return
         registers = self._identity.registers if self._identity is not None else None
         needs_crystal = self.loader.dialect.baud in (BaudRule.ASSUMES_40_MHZ, BaudRule.MISTAKEN_CRYSTAL)
         crystal = self.crystal_mhz if needs_crystal else None
+        if needs_crystal and self._crystal_odd:
+            raise DeviceError(
+                "the chip's crystal cannot be measured, and its baud rate hangs on it",
+                hint="Leave --baud at the rate the chip answers at.",
+                code="clock-measurement",
+            )
         baud_rates.change_baud(self.loader, self.chip, registers, baud, crystal)
 
     def leave(self, after: After = "hard-reset") -> None:
-        """Leave the chip as asked; the link stays open.
+        """Leave the chip as asked; the link stays open. If the reset takes the port away, ``link`` is a new one.
 
         :raises Unsupported: this chip has no such way
         """
         if after == "soft-reset" and self.flash is None:
             flash_id.attach(self.loader, self.chip, self._identity)  # the loader leaves by a flash command
-        leave(self.loader, self.chip, after, self.report)
+        leave(self.loader, self.chip, after, self.report, self._follower)
 
     def reset(self) -> None:
         """Start the application by the lines."""

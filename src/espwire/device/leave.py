@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+import os
+
 from espwire.chips.model import Chip
-from espwire.device.lines import FLOW_CONTROL_BRIDGES, SEQUENCES, After, is_usb_jtag, play
+from espwire.device.lines import SEQUENCES, After, Sequence, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
-from espwire.errors import NoReply, Unsupported
+from espwire.device.reopen import Follower, is_native_usb
+from espwire.errors import LinkLost, NoReply, Unsupported
 from espwire.events import Note, Report, Resetting
+from espwire.link.base import LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
 
 
-def leave(loader: Loader, chip: Chip, after: After, report: Report) -> None:
+def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> None:
     """Do what ``after`` says. On a link without lines a hard reset becomes a note to the user.
 
+    If the port goes away with the reset, ``follower`` waits for it: what had to be done is done, so a port that stays
+    away is only a warning.
+
     :raises Unsupported: this chip has no such way
+    :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
     """
     if after in ("no-reset", "no-reset-stub"):
         return
-    if after == "soft-reset":
-        soft_reset(loader, report)
-    elif after == "watchdog-reset":
-        watchdog_reset(loader, chip, report)
-    elif loader.link.info.kind == "usb-otg" and chip.reset.after_otg.startswith("watchdog") and _can_fire(loader, chip):
-        # on this port the lines only reach the loader again; the facts name the watchdog as the way out
-        watchdog_reset(loader, chip, report)
-    else:
-        hard_reset(loader, chip, report)
+    lost: LinkLost | None = None
+    try:
+        if after == "soft-reset":
+            soft_reset(loader, report)
+        elif after == "watchdog-reset" or _needs_watchdog(loader, chip):
+            watchdog_reset(loader, chip, report)
+        else:
+            hard_reset(loader, chip, report)
+    except LinkLost as error:
+        if not is_native_usb(loader.link.info):
+            raise
+        lost = error
+    if is_native_usb(loader.link.info):
+        (follower or Follower(report=report)).settle(loader, lost)
 
 
 def hard_reset(loader: Loader, chip: Chip, report: Report) -> None:
-    """Pulse the enable pin."""
+    """Pulse the enable pin, or do what ``settings.custom_hard_reset_sequence`` says."""
     info = loader.link.info
     if not info.can_reset:
         report(Note(text="this port cannot reset the chip: press its reset button to start the application"))
         return
-    usb = is_usb_jtag(info) or info.kind == "usb-otg"
-    flow_control = (info.vid, info.pid) in FLOW_CONTROL_BRIDGES
-    name = "hard_usb" if usb else "hard_flow_control" if flow_control else "hard"
+    name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence)
     bit = chip.reset.force_download
+    usb = is_native_usb(info)
     if usb and chip.reset.clear_force_download_first and bit is not None and loader.supports(Op.WRITE_REG):
         loader.write_regs(RegWrite(bit.address, 0, 1 << bit.bit))
     report(Resetting(how=name, into="application"))
-    play(loader.link, SEQUENCES[name])
+    if not needs_flow_control(info):
+        release(loader.link)  # a DTR that another program left asserted would lead into the loader again
+    play(loader.link, steps)
+
+
+def find_hard_reset(info: LinkInfo, custom: str | None = None) -> tuple[str, Sequence]:
+    """Name and steps of the reset into the application for this port.
+
+    :raises UsageError: code ``reset-sequence``
+    """
+    if custom:
+        return "custom", find_or_parse(custom, info)
+    if is_native_usb(info):
+        return "hard_usb", SEQUENCES["hard_usb"]
+    if not needs_flow_control(info):
+        return "hard", SEQUENCES["hard"]
+    steps = SEQUENCES["hard_flow_control"]
+    # where closing the port would pulse DTR, it is released now
+    return "hard_flow_control", steps if os.name == "posix" else (*steps, steps[0])
 
 
 def soft_reset(loader: Loader, report: Report) -> None:
@@ -77,6 +107,20 @@ def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
     ):
         loader.write_regs(RegWrite(address, value))
     loader.link.sleep(fire.settle_s)
+
+
+def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
+    """Whether over this port the lines would only reach the loader again, and the facts name the watchdog instead.
+
+    The rule with a condition: the boot pin was low at the last reset, and not because software asked for the loader.
+    """
+    rule, pin, flag = chip.reset.after_otg, chip.strapping, chip.reset.force_download
+    if loader.link.info.kind != "usb-otg" or not rule.startswith("watchdog") or not _can_fire(loader, chip):
+        return False
+    if "if strap" not in rule or pin.address is None or flag is None:
+        return True
+    by_pin = not loader.read_reg(pin.address) >> pin.bits["boot"] & 1
+    return by_pin and not loader.read_reg(flag.address) >> flag.bit & 1
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:

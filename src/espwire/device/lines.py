@@ -1,4 +1,4 @@
-"""DTR and RTS sequences as data, and how to play one. Which one to play is decided in connect and leave.
+"""DTR and RTS sequences as data and as text, and how to play one. Which one to play is decided in enter and leave.
 
 True asserts a line, which pulls the pin behind it low: DTR drives the boot pin, RTS the enable pin.
 Source: ``chips/data/protocol.toml`` [reset]; a test holds the two together.
@@ -6,9 +6,12 @@ Source: ``chips/data/protocol.toml`` [reset]; a test holds the two together.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from typing import Literal, NamedTuple
 
+from espwire.errors import Cancelled, LinkError, UsageError
 from espwire.link.base import Link, LinkInfo
 
 Before = Literal["default-reset", "usb-reset", "no-reset", "no-reset-no-sync"]
@@ -16,6 +19,10 @@ After = Literal["hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchd
 
 USB_JTAG = (0x303A, 0x1001)
 FLOW_CONTROL_BRIDGES = frozenset({(0x10C4, 0xEA64)})
+RESET_DELAY_S = 0.05  # how long the boot pin is held after the reset; the long sequences hold it EXTRA_S longer
+EXTRA_S = 0.5
+LONGEST_WAIT_S = 60.0
+CUSTOM = "custom"
 
 
 class Step(NamedTuple):
@@ -75,6 +82,11 @@ def is_usb_jtag(info: LinkInfo) -> bool:
     return info.kind == "usb-jtag" or (info.vid, info.pid) == USB_JTAG
 
 
+def needs_flow_control(info: LinkInfo) -> bool:
+    """Whether the bridge stops talking when DTR is released: its last release of DTR is left out."""
+    return (info.vid, info.pid) in FLOW_CONTROL_BRIDGES
+
+
 def sequence_names(info: LinkInfo, before: Before) -> tuple[str, ...]:
     """The sequences into the loader to try in turn; empty where there is nothing to reset with or nothing is wanted."""
     if before in ("no-reset", "no-reset-no-sync") or not info.can_reset:
@@ -86,18 +98,79 @@ def sequence_names(info: LinkInfo, before: Before) -> tuple[str, ...]:
     return (*order, "usb_jtag") if info.kind == "usb-otg" else order
 
 
-def find_sequence(name: str, info: LinkInfo) -> Sequence:
-    """The steps of a sequence for this port: some bridges must not get the last release of DTR."""
-    steps = SEQUENCES[name]
-    if (info.vid, info.pid) in FLOW_CONTROL_BRIDGES and name in (*TRY_ORDER_POSIX, *TRY_ORDER_OTHER):
-        return steps[:-1]
-    return steps
+def find_sequence(name: str, info: LinkInfo, reset_delay: float = RESET_DELAY_S) -> Sequence:
+    """The steps of a sequence for this port: some bridges must not get the last release of DTR.
+
+    :param reset_delay: seconds for which the boot pin is held; half a second more in the long sequences
+    """
+    make = {"classic": _classic, "tight": _tight}.get(name.removesuffix("_long"))
+    if make is None:
+        return SEQUENCES[name]
+    steps = make(reset_delay + (EXTRA_S if name.endswith("_long") else 0.0))
+    return steps[:-1] if needs_flow_control(info) else steps
+
+
+def parse_sequence(text: str) -> Sequence:
+    """Steps joined by ``|``: ``D0``/``D1`` DTR, ``R0``/``R1`` RTS, ``U1,0`` both at once, ``W0.1`` wait in seconds.
+
+    1 asserts a line, which pulls its pin low.
+
+    :raises UsageError: code ``reset-sequence``; names the step and where it stands
+    """
+    steps: list[Step] = []
+    at = 0
+    for part in text.split("|"):
+        step = _parse_step(part.strip().upper())
+        if step is None:
+            raise UsageError(
+                f"step {len(steps) + 1} of the reset sequence, {part.strip()!r} at character {at + 1}, makes no sense",
+                hint="Join D0, D1, R0, R1, U1,0 (DTR, RTS) and W0.1 (seconds, up to 60) with |.",
+                code="reset-sequence",
+                position=at,
+            )
+        steps.append(step)
+        at += len(part) + 1
+    return tuple(steps)
+
+
+def find_or_parse(text: str, info: LinkInfo, reset_delay: float = RESET_DELAY_S) -> Sequence:
+    """A sequence by its name or in the small language.
+
+    :raises UsageError: code ``reset-sequence``
+    """
+    name = text.strip().lower().replace("-", "_")
+    return find_sequence(name, info, reset_delay) if name in SEQUENCES else parse_sequence(text)
 
 
 def play(link: Link, steps: Sequence) -> None:
-    """Do the steps on the link's clock."""
-    for step in steps:
-        if step.wait:
-            link.sleep(step.wait)
-        else:
-            link.set_lines(dtr=step.dtr, rts=step.rts)
+    """Do the steps on the link's clock. Whatever cuts it short, the lines are released."""
+    try:
+        for step in steps:
+            if step.wait:
+                link.sleep(step.wait)
+            elif step.dtr is not None or step.rts is not None:
+                link.set_lines(dtr=step.dtr, rts=step.rts)
+    except BaseException:
+        release(link)
+        raise
+
+
+def release(link: Link) -> None:
+    """Let go of both lines, so that the chip neither is held in reset nor will start into its loader; never fails."""
+    with contextlib.suppress(LinkError, Cancelled):
+        link.set_lines(dtr=None if needs_flow_control(link.info) else False, rts=False)
+
+
+def _parse_step(word: str) -> Step | None:
+    kind, value = word[:1], word[1:].strip()
+    levels = {"0": False, "1": True}
+    if kind in ("D", "R") and value in levels:
+        return _dtr(levels[value]) if kind == "D" else _rts(levels[value])
+    if kind == "U":
+        dtr, comma, rts = (piece.strip() for piece in value.partition(","))
+        return Step(levels[dtr], levels[rts]) if comma and dtr in levels and rts in levels else None
+    if kind == "W":
+        with contextlib.suppress(ValueError):
+            seconds = float(value)
+            return _wait(seconds) if math.isfinite(seconds) and 0 <= seconds <= LONGEST_WAIT_S else None
+    return None

@@ -55,12 +55,18 @@ class Loader:
         self._dirty = False
         self._last_op = 0
         self._watching = False  # whether a boot banner is bad news by now
+        self._heard = [bytearray()]
 
     @property
     def text(self) -> str:
         """What came and was no answer: boot messages, panics, noise. At most 64 KiB, printable characters only."""
         seen = bytes(self._text) + self._unfinished_text()
         return _UNPRINTABLE.sub("", seen.decode("latin-1"))
+
+    @property
+    def heard(self) -> tuple[bytes, ...]:
+        """Every byte that came while no loader answered yet, one item per ``forget_input`` and one for since then."""
+        return tuple(bytes(part) for part in self._heard)
 
     def supports(self, op: Op) -> bool:
         """Whether ``op`` may be sent now."""
@@ -194,6 +200,8 @@ class Loader:
             data = link.read(left)
             if not data:
                 return None
+            if not self._watching:
+                self._hear(data)
             frames = self._decoder.feed(data)
             for index, frame in enumerate(frames):
                 reply = parse_reply(frame)
@@ -223,11 +231,17 @@ class Loader:
         return Reply(op, reply.value, reply.body)
 
     def forget_input(self) -> None:
-        """Drop all input and text: a reset follows, and only what the chip says then matters."""
+        """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
+        self._hear(self.link.read(0.0))
+        self._heard.append(bytearray())
         self.link.discard_input()
         self._decoder, self._frames = slip.Decoder(), []
         self._text.clear()
         self._dirty = self._watching = False
+
+    def _hear(self, data: bytes) -> None:
+        part = self._heard[-1]
+        part += data[: TEXT_LIMIT - len(part)]
 
     def _sync_once(self, seconds: float) -> int | None:
         self._forget_the_past()
@@ -284,6 +298,8 @@ class Loader:
             self._forget(self._frames)
             self._frames = []
         if data := self.link.read(0.0):
+            if not self._watching:
+                self._hear(data)
             self._forget(self._decoder.feed(data))
             self._watch(self._unfinished_text())
 

@@ -14,8 +14,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from espwire.errors import LinkError, LinkLost, PortBusy, PortDenied, PortNotFound
+from espwire.errors import LinkError, LinkLost, PortNotFound
+from espwire.link import modes
 from espwire.link.base import CancelToken, LinkInfo, LinkKind
+from espwire.link.failures import open_error
 
 if TYPE_CHECKING:
     import serial
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SLICE = 0.05  # seconds between looks at the cancel token
 CHUNK = 0x10000
 DRAIN_LIMIT = 10.0
+RATE_TOLERANCE = 0.03  # beyond it, no UART hears another
 ESPRESSIF = 0x303A
 SERIAL_JTAG_PRODUCT = 0x1001
 OTG_PRODUCTS = frozenset({0x0002, 0x0009, 0x0012, 0x001F, 0x0020})  # in the ROM: the chip's id; usb-ids.toml
@@ -39,38 +42,28 @@ def kind_of(vid: int | None, pid: int | None) -> LinkKind:
     return "uart"
 
 
-def open_error(name: str, error: OSError, *, posix: bool = POSIX) -> LinkError:
-    """The LinkError for what the system said when the port was opened."""
-    text, number = str(error), error.errno
-    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV) or "FileNotFoundError" in text:
-        return PortNotFound(f"there is no port {name}")
-    busy = number in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK) or "exclusively lock" in text
-    # Windows says "access denied" for a port that another program holds
-    if busy or (not posix and "PermissionError" in text):
-        return PortBusy(f"another program uses {name}")
-    if number in (errno.EACCES, errno.EPERM):
-        return PortDenied(f"the system does not let you open {name}")
-    return PortNotFound(f"{name} cannot be opened: {text}", code="cannot-open", hint="Is it a serial port?")
-
-
 class SerialLink:
     """A Link on a serial port, opened for this program alone where the system can.
 
     Opening leaves DTR and RTS released, on POSIX both in one step, so that a running chip is not reset by it.
 
     :raises PortNotFound, PortBusy, PortDenied: it cannot be opened
+    :raises LinkError: code ``baud-refused``
     """
 
     def __init__(self, name: str, *, baud: int, cancel: CancelToken) -> None:
         self._cancel = cancel
         self._failures = _failures()
         self._port = _open_port(name, baud)
-        self._closed = False
+        self._closed = self._stuck = False
+        self._fd = -1
         self._dtr = self._rts = True  # as the system leaves them after opening
         try:
-            self._fd = self._port.fileno() if POSIX else -1
             if POSIX:
+                self._fd = self._port.fileno()
                 _keep_lines_on_close(self._fd)
+                modes.keep_others_out(self._fd, name)
+            modes.set_low_latency(self._port)
             self.info = LinkInfo(name=name, kind="uart")
             self.info = _describe_port(name, can_reset=self._set_lines(dtr=False, rts=False))
         except BaseException:
@@ -94,6 +87,7 @@ class SerialLink:
             self._cancel.check()
             rest = rest[self._write_some(rest) :]
             if rest and self.now() >= deadline:
+                self._stuck = True
                 raise LinkLost(
                     f"{self.info.name} takes no more bytes",
                     hint="The port does not send: check its driver and flow control, and plug it in again.",
@@ -117,13 +111,17 @@ class SerialLink:
             raise self._lost(error) from None
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate."""
+        """Change the host's rate.
+
+        :raises LinkError: code ``baud-refused``: the port cannot do it, or does another one instead
+        """
         try:
             self._port.baudrate = baud
+            done = modes.read_baud(self._fd) if POSIX else None
         except self._failures as error:
-            raise LinkError(
-                f"{self.info.name} cannot do {baud} baud", hint="Choose a lower --baud.", code="baud-refused"
-            ) from error
+            raise _baud_refused(self.info.name, baud) from error
+        if done is not None and abs(done - baud) > baud * RATE_TOLERANCE:
+            raise _baud_refused(self.info.name, baud, f"; it does {done} instead")
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Set modem lines, both in one step on POSIX; nothing where the port has none."""
@@ -144,6 +142,10 @@ class SerialLink:
         """Close; a second time does nothing."""
         if not self._closed:
             self._closed = True
+            if self._stuck or self._cancel.cancelled:
+                with contextlib.suppress(*self._failures):
+                    self._port.reset_output_buffer()  # else closing waits for what nobody takes, up to half a minute
+            modes.let_others_in(self._fd)
             with contextlib.suppress(*self._failures):
                 self._port.close()
 
@@ -204,9 +206,9 @@ def _failures() -> tuple[type[Exception], ...]:
     if sys.platform != "win32":
         import termios
 
-        return (OSError, ValueError, termios.error)
+        return (OSError, ValueError, OverflowError, termios.error)
     else:  # noqa: RET505  the other platform's branch, told apart by the type checker
-        return (OSError, ValueError)
+        return (OSError, ValueError, OverflowError)
 
 
 def _open_port(name: str, baud: int) -> serial.Serial:
@@ -217,8 +219,14 @@ def _open_port(name: str, baud: int) -> serial.Serial:
         return serial.Serial(name, baud, timeout=0.02, write_timeout=10.0, exclusive=True if POSIX else None)
     except OSError as error:
         raise open_error(name, error) from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, OverflowError) or "baud" in str(error):
+            raise _baud_refused(name, baud) from None
         raise PortNotFound(f"{name} cannot be opened: {error}", code="cannot-open") from None
+
+
+def _baud_refused(name: str, baud: int, more: str = "") -> LinkError:
+    return LinkError(f"{name} cannot do {baud} baud{more}", hint="Choose another --baud.", code="baud-refused")
 
 
 def _describe_port(name: str, *, can_reset: bool) -> LinkInfo:

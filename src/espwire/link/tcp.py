@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from espwire.errors import LinkLost, PortNotFound, UsageError
@@ -14,10 +17,11 @@ from espwire.link.base import CancelToken, LinkInfo
 CONNECT_TIMEOUT = 5.0
 SLICE = 0.05  # seconds between looks at the cancel token
 CHUNK = 0x10000
+UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
 MOST_DISCARDED = 256  # chunks: a side that never stops must not hold us here
 
 
-def parse_socket_url(url: str) -> tuple[str, int]:
+def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
     """Host and port of ``socket://host:port``; IPv6 addresses in brackets.
 
     :raises UsageError: not of that form
@@ -27,8 +31,8 @@ def parse_socket_url(url: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if parts.scheme != "socket" or not host or not port or parts.path not in ("", "/"):
-        raise UsageError(f"{url} is not socket://host:port", hint="Write for example socket://127.0.0.1:5555.")
+    if parts.scheme != scheme or not host or not port or parts.path not in ("", "/"):
+        raise UsageError(f"{url} is not {scheme}://host:port", hint=f"Write for example {scheme}://127.0.0.1:5555.")
     return host, port
 
 
@@ -38,16 +42,52 @@ def open_tcp(url: str, cancel: CancelToken) -> TcpLink:
     :raises PortNotFound: nobody listens there
     """
     host, port = parse_socket_url(url)
+    return TcpLink(connect_socket(host, port, cancel), url, cancel)
+
+
+def connect_socket(host: str, port: int, cancel: CancelToken) -> socket.socket:
+    """A connection, not blocking; the token is looked at while it is made.
+
+    :raises PortNotFound: code ``cannot-connect``
+    """
+    reason = "no address"
     try:
-        connection = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise PortNotFound(
-            f"cannot connect to {host}:{port}: {reason}",
-            hint="Check host and port, and that the server runs.",
-            code="cannot-connect",
-        ) from None
-    return TcpLink(connection, url, cancel)
+        addresses, reason = [], error.strerror or str(error)
+    for family, kind, protocol, _, address in addresses:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            number = _connect(connection, address, cancel)
+        except OSError as error:
+            number = error.errno or errno.EIO
+        except BaseException:
+            connection.close()
+            raise
+        if not number:
+            return connection
+        connection.close()
+        reason = os.strerror(number)
+    raise PortNotFound(
+        f"cannot connect to {host}:{port}: {reason}",
+        hint="Check host and port, and that the server runs.",
+        code="cannot-connect",
+    )
+
+
+def _connect(connection: socket.socket, address: Any, cancel: CancelToken) -> int:
+    """The system's number for what went wrong, 0 for nothing."""
+    number = connection.connect_ex(address)
+    deadline = time.monotonic() + CONNECT_TIMEOUT
+    while number in UNDER_WAY:
+        cancel.check()
+        _, done, failed = select.select([], [connection], [connection], SLICE)
+        if done or failed:
+            return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if time.monotonic() >= deadline:
+            return errno.ETIMEDOUT
+    return number
 
 
 class TcpLink:
@@ -77,9 +117,19 @@ class TcpLink:
 
     def write(self, data: bytes, deadline: float) -> None:
         """Hand over all of ``data``."""
+        self.send(data, deadline)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._cancel.cancelled
+
+    def send(self, data: bytes, deadline: float, *, cancellable: bool = True) -> None:
+        """As ``write``; if not ``cancellable``, what must be said even then is said."""
         rest = memoryview(data)
         while rest:
-            self._cancel.check()
+            if cancellable:
+                self._cancel.check()
             try:
                 rest = rest[self._socket.send(rest) :]
                 continue
@@ -88,7 +138,11 @@ class TcpLink:
             except (OSError, ValueError) as error:
                 raise self._lost_error(error) from None
             if self.now() >= deadline:
-                raise LinkLost(f"{self.info.name} takes no more bytes")
+                raise LinkLost(
+                    f"{self.info.name} takes no more bytes",
+                    hint="Check the network and the server.",
+                    code="write-timeout",
+                )
             select.select([], [self._socket], [], SLICE)
 
     def drain(self) -> None:

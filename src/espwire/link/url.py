@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from espwire.errors import Unsupported, UsageError
+from espwire.errors import UsageError
 from espwire.link.base import CancelToken, Link
 
-KINDS = "a device path (/dev/ttyUSB0, COM3), socket://host:port or virtual:chip"
+KINDS = "a device path (/dev/ttyUSB0, COM3), socket://host:port, rfc2217://host:port or virtual:chip"
 
 
 def open_link(url: str, *, baud: int = 115200, cancel: CancelToken | None = None) -> Link:
-    """The link for ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port`` or ``virtual:esp32c3?size=4MB``.
+    """The link for ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port``, ``rfc2217://host:port`` or ``virtual:esp32c3``.
 
     :param baud: the first rate, where the port has one
     :param cancel: ends the link's waits from another thread
@@ -32,11 +32,9 @@ def open_link(url: str, *, baud: int = 115200, cancel: CancelToken | None = None
 
             return open_virtual(url, cancel)
         case "rfc2217":
-            raise Unsupported(
-                "rfc2217:// ports come in a later version",
-                hint="Use socket://host:port for the data alone, and reset the board by hand.",
-                code="no-rfc2217",
-            )
+            from espwire.link.rfc2217 import open_rfc2217
+
+            return open_rfc2217(url, baud, cancel)
     raise UsageError(f"there is no kind of port {scheme!r}", hint=f"Name {KINDS}.", code="bad-port")
 
 

@@ -1,4 +1,4 @@
-"""What a chip says when it starts and how it picks the boot mode: texts, straps, reset lines. No commands.
+"""What a chip says when it starts and how it picks the boot mode: texts, straps. No commands, no reset lines.
 
 Banners and mode names are as public logs show them; a chip without a public log gets its family's form (``banner``
 None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason.
@@ -6,14 +6,15 @@ None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
 
-RC_DELAY_S = 0.002  # from EN released to straps sampled: the capacitor at EN
-MIN_RESET_S = 0.005  # a shorter pulse does not empty that capacitor
-BOOT_S = 0.03  # from there to the ROM's first character
+BOOT_S = 0.03  # from EN up to the ROM's first character
+NAMED_PADS = {"mtdo": 15, "mtdi_flash_voltage": 12}  # the ESP32's strapping pins that go by their pads' names
 
 
 class Reason(Enum):
@@ -24,6 +25,8 @@ class Reason(Enum):
     WATCHDOG = "watchdog"
     SUPER_WATCHDOG = "super-watchdog"
     USB = "usb"
+    BROWN_OUT = "brown-out"
+    CRASH = "crash"  # the program fell over and restarts the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,7 @@ class BootText:
     form: str = "rst:{reason},boot:{strap:#x} ({name})\r\n"
     program_end: str = ""
     interpreter: bool = False
+    wrong_mode: tuple[str, str] = ("USB_BOOT", "wait usb download\r\n")
 
     def download(self, reason: Reason, strap: int | None = None) -> bytes:
         """What is printed on the way into the loader; ``strap`` replaces the usual value."""
@@ -48,20 +52,73 @@ class BootText:
         name, ready = self.download_names.get(strap, (self.download_name, self.ready))
         return self._fill(reason, strap, name) + ready.encode()
 
-    def app(self, reason: Reason) -> bytes:
+    def app(self, reason: Reason, strap: int | None = None) -> bytes:
         """What is printed on the way to the application."""
-        return self._fill(reason, self.app_strap, self.app_name)
+        return self._fill(reason, self.app_strap if strap is None else strap, self.app_name)
+
+    def wrong(self, reason: Reason, strap: int) -> bytes:
+        """What is printed on the way to nowhere: the strapping pins name neither the loader nor the application."""
+        name, rest = self.wrong_mode
+        return self._fill(reason, strap, name.format(strap)) + rest.encode()
 
     def _fill(self, reason: Reason, strap: int, name: str) -> bytes:
         known = self.reasons.get(reason, self.reasons[Reason.WATCHDOG])
         return (self.opening + self.form.format(reason=known, strap=strap, name=name)).encode()
 
 
-ESP8266_REASONS = {Reason.POWER_ON: "1", Reason.SOFTWARE: "2", Reason.WATCHDOG: "4"}
+class Straps(NamedTuple):
+    """What the strapping pins said: the value that is printed and latched, and where it leads."""
+
+    value: int
+    mode: Literal["download", "app", "wrong"]
+
+
+def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int, bool]) -> Straps:
+    """Sample the strapping pins.
+
+    :param boot_low: whether something pulls the boot pin low
+    :param pins: levels that the board forces on pins, by their GPIO numbers, True high; also the boot pin's
+    """
+    strapping = chip.strapping
+    boot_low = not pins.get(strapping.boot_gpio, not boot_low) if strapping.boot_gpio is not None else boot_low
+    value = text.download_strap if boot_low else text.app_strap
+    for gpio, bit in _strap_bits(chip).items():
+        if gpio in pins:
+            value = value & ~(1 << bit) | pins[gpio] << bit
+    seconds = {pin.gpio: pin.level for pin in strapping.second_gpios}
+    if strapping.second_gpio is not None:
+        seconds[strapping.second_gpio] = strapping.second_level_for_download
+    fits = all(pins.get(gpio, level == "high") is (level == "high") for gpio, level in seconds.items())
+    # the application asks nothing of the further pins, but on the ESP8266, where they choose among three bits' modes
+    if boot_low or strapping.second_gpios:
+        return Straps(value, "wrong" if not fits else "download" if boot_low else "app")
+    return Straps(value, "app")
+
+
+def _strap_bits(chip: Chip) -> Mapping[int, int]:
+    """GPIO number → bit of the strap value."""
+    strapping = chip.strapping
+    found = {int(name[4:]): bit for name, bit in strapping.bits.items() if name.startswith("gpio")}
+    found |= {gpio: strapping.bits[name] for name, gpio in NAMED_PADS.items() if name in strapping.bits}
+    for name, gpio in (("boot", strapping.boot_gpio), ("second", strapping.second_gpio)):
+        if gpio is not None and name in strapping.bits:
+            found[gpio] = strapping.bits[name]
+    return found
+
+
+ESP8266_REASONS = {
+    Reason.POWER_ON: "1",
+    Reason.SOFTWARE: "2",
+    Reason.WATCHDOG: "4",
+    Reason.BROWN_OUT: "1",  # it has no detector: the supply comes back, that is all it knows
+    Reason.CRASH: "2",
+}
 ESP32_REASONS = {
     Reason.POWER_ON: "0x1 (POWERON_RESET)",
     Reason.SOFTWARE: "0x3 (SW_RESET)",
     Reason.WATCHDOG: "0x10 (RTCWDT_RTC_RESET)",
+    Reason.BROWN_OUT: "0xf (RTCWDT_BROWN_OUT_RESET)",
+    Reason.CRASH: "0xc (SW_CPU_RESET)",
 }
 RTC_REASONS = {
     Reason.POWER_ON: "0x1 (POWERON)",
@@ -69,6 +126,8 @@ RTC_REASONS = {
     Reason.WATCHDOG: "0x10 (RTCWDT_RTC_RST)",
     Reason.SUPER_WATCHDOG: "0x12 (SUPER_WDT_RST)",
     Reason.USB: "0x15 (USB_UART_CHIP_RESET)",
+    Reason.BROWN_OUT: "0xf (BROWNOUT_RST)",
+    Reason.CRASH: "0xc (RTC_SW_CPU_RST)",
 }
 LP_REASONS = {
     Reason.POWER_ON: "0x1 (POWERON)",
@@ -76,6 +135,8 @@ LP_REASONS = {
     Reason.WATCHDOG: "0x10 (LP_WDT_SYS)",
     Reason.SUPER_WATCHDOG: "0x12 (LP_SWDT_SYS)",
     Reason.USB: "0x15 (USB_UART_HPSYS)",
+    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the names of this and the next follow the others'; the numbers are known
+    Reason.CRASH: "0xc (SW_CPU)",
 }
 # id → (banner, built, strap for download, strap for flash, name of the download mode)
 MODERN: dict[str, tuple[str | None, str, int, int, str]] = {
@@ -104,6 +165,7 @@ def find_boot_text(chip: Chip) -> BootText:
             app_name="3,6",
             reasons=ESP8266_REASONS,
             ready="",
+            wrong_mode=("{},6", ""),
         )
     if chip.rom.begin_words == 4:
         return BootText(
@@ -116,6 +178,7 @@ def find_boot_text(chip: Chip) -> BootText:
             download_names={0xF: ("UART_BOOT(UART0)", "")},
             program_end="flash read err, 631\r\nFalling back to built-in command interpreter.\r\nOK\r\n>",
             interpreter=True,
+            wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
         )
     banner, built, download, app, name = MODERN.get(chip.id, UNKNOWN)
     built_line = f"Build:{built}\r\n" if built else ""
@@ -156,32 +219,3 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
 
 
 FAULT_CAUSES = {"Instruction access fault": 1, "Load access fault": 5, "Store/AMO access fault": 7}
-
-
-class ResetLines:
-    """DTR and RTS as they reach EN and the boot pin, by the usual two transistors: each line pulls only if the
-    other does not. True means asserted for the lines, pulled low for the pins."""
-
-    def __init__(self) -> None:
-        self.en_low = self.boot_low = False
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """The lines are now so."""
-        self.en_low, self.boot_low = rts and not dtr, dtr and not rts
-
-
-class UsbResetLines:
-    """DTR and RTS as the USB-Serial/JTAG unit takes them (its technical reference: CDC-ACM control lines).
-
-    DTR alone marks the next reset as one into the loader, RTS alone resets, both together do nothing, none clears the
-    mark.
-    """
-
-    def __init__(self) -> None:
-        self.en_low = self.boot_low = False
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """The lines are now so; ``boot_low`` is the mark."""
-        self.en_low = rts and not dtr
-        if not rts:
-            self.boot_low = dtr

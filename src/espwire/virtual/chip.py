@@ -15,14 +15,12 @@ from espwire.chips.model import Chip
 from espwire.virtual.boot import (
     BOOT_S,
     FAULT_CAUSES,
-    MIN_RESET_S,
-    RC_DELAY_S,
     Reason,
-    ResetLines,
-    UsbResetLines,
     find_boot_text,
     panic_text,
+    read_straps,
 )
+from espwire.virtual.circuits import CIRCUITS, Front
 from espwire.virtual.faults import FIFO_BYTES, Faults
 from espwire.virtual.fuses import ChipConfig, find_divider, find_rom_clock, fuse_registers, security_info
 from espwire.virtual.kernel import Agenda
@@ -35,6 +33,7 @@ from espwire.wire.commands import Op, Sync
 from espwire.wire.dialect import BaudRule
 
 if TYPE_CHECKING:
+    from espwire.virtual.boot import Straps
     from espwire.virtual.flash import NorFlash
     from espwire.virtual.options import VirtualOptions
 
@@ -76,9 +75,14 @@ class VirtualChip:
         self.overruns = 0
         self.boots = 0
         self._agenda = Agenda()
-        self._lines = ResetLines() if options.kind == "uart" else UsbResetLines()
-        self._lines_driven = False
-        self._line_change = 0  # counts changes of EN, so that a delayed one can see that it is outdated
+        self.front = Front(
+            CIRCUITS[options.circuit or ("transistor" if options.kind == "uart" else "usb-jtag")](),
+            self._agenda,
+            rc=options.rc,
+            hold=self._hold,
+            start=lambda: self._restart(Reason.POWER_ON),
+            usb_reset=lambda: self._restart(Reason.USB),
+        )
         self._watched: float | None = None
         self._out: list[tuple[float, bytes]] = []
         self._clear()
@@ -123,20 +127,12 @@ class VirtualChip:
     def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
         """The host's modem lines are so from ``t`` on; True means asserted."""
         self._agenda.run_until(t)
-        was_low = self._lines.en_low
-        self._lines.set(dtr=dtr, rts=rts)
-        self._lines_driven = True
-        if self._lines.en_low == was_low:
-            return
-        self._line_change += 1
-        change = self._line_change
-        if isinstance(self._lines, UsbResetLines):
-            if self._lines.en_low:
-                self._restart(Reason.USB)
-        elif self._lines.en_low:
-            self._agenda.at(t + MIN_RESET_S, lambda: self._hold() if change == self._line_change else None)
-        elif self.state is State.RESET:
-            self._agenda.at(t + RC_DELAY_S, lambda: self._release() if change == self._line_change else None)
+        self.front.lines(dtr=dtr, rts=rts)
+
+    def press(self, t: float, *, boot: bool | None = None, reset: bool | None = None) -> None:
+        """Somebody's finger at ``t``: True presses a button, False lets it go, None leaves it."""
+        self._agenda.run_until(t)
+        self.front.buttons(boot=boot, reset=reset)
 
     def autobaud(self, rate: int) -> None:
         """A SYNC comes at ``rate``: what the loader will measure. Rates above 3 Mbaud it does not follow."""
@@ -255,35 +251,37 @@ class VirtualChip:
         self.spi.reset()
         self.registers.watchdogs.restart(self.now, running=False)
 
-    def _release(self) -> None:
-        self._restart(Reason.POWER_ON)
-
     def _restart(self, reason: Reason, *, wait: float = 0.0) -> None:
         """From reset to the first instruction of the ROM; the straps are sampled now."""
         force = self.chip.reset.force_download
         word = self.registers.read(self.now, force.address) if force is not None else None
         forced = force is not None and word is not None and bool(word >> force.bit & 1) and reason is Reason.SOFTWARE
-        held = not self._lines_driven and self.options.boot == "download"
-        download = forced or held or self._lines.boot_low
+        held = not self.front.driven and self.options.boot == "download"
+        straps = read_straps(self.chip, self.text, boot_low=held or self.front.boot_low, pins=self.options.pins)
+        if forced:
+            straps = straps._replace(mode="download")
         self._clear_all()
         self.state = State.BOOTING
         self.boots = boot = self.boots + 1
         self._agenda.at(
             self.now + wait + BOOT_S,
-            lambda: self._boot(reason, download=download) if boot == self.boots else None,
+            lambda: self._boot(reason, straps) if boot == self.boots else None,
         )
 
-    def _boot(self, reason: Reason, *, download: bool) -> None:
+    def _boot(self, reason: Reason, straps: Straps) -> None:
         if self.state is not State.BOOTING:
             return
-        if download:
-            self.send(self.text.download(reason, self.options.strap))
+        if self.chip.strapping.address is not None:
+            self.registers.words[self.chip.strapping.address] = straps.value
+        if straps.mode == "download":
+            self.send(self.text.download(reason, self.options.strap or straps.value))
             self._enter(State.LOADER)
             self._drain()
-        else:
-            self.send(self.text.app(reason))
-            self._backlog.clear()
-            self._enter(State.APP)
+            return
+        app = straps.mode == "app"
+        self.send(self.text.app(reason, straps.value) if app else self.text.wrong(reason, straps.value))
+        self._backlog.clear()
+        self._enter(State.APP if app else State.GONE)
 
     def _enter(self, state: State) -> None:
         self.state = state

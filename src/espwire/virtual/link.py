@@ -11,12 +11,18 @@ from espwire.virtual.options import VirtualOptions, build_chip, parse_options
 from espwire.virtual.wire import Wire
 
 PACE_STEP_S = 0.05
+LINE_DELAY_S = 0.001  # of a driver that changes the lines one by one: a control transfer each
 
 
 class VirtualLink:
-    """The host's end of the wire. ``chip`` is the chip; ``pace`` True lets real time pass as simulated time does."""
+    """The host's end of the wire. ``chip`` is the chip; ``pace`` True lets real time pass as simulated time does.
 
-    def __init__(self, chip: VirtualChip, *, name: str = "", cancel: CancelToken | None = None) -> None:
+    ``start`` is what the clock shows at first, in seconds: for a chip that has lived before (``bus.py``).
+    """
+
+    def __init__(
+        self, chip: VirtualChip, *, name: str = "", cancel: CancelToken | None = None, start: float = 0.0
+    ) -> None:
         options = chip.options
         has_baud = options.kind == "uart"
         usb = chip.chip.usb
@@ -29,13 +35,17 @@ class VirtualLink:
             can_change_baud=has_baud,
         )
         self.chip = chip
-        self.wire = Wire(chip, latency=options.latency, has_baud=has_baud, seed=options.seed)
+        self.wire = Wire(chip, latency=options.latency, has_baud=has_baud)
         self.pace = options.pace
         self._cancel = cancel or CancelToken()
-        self._now = 0.0
-        self._started = time.monotonic()
-        self._dtr = self._rts = False
+        self._now = start
+        self._started = time.monotonic() - start
+        self._one_by_one = "one-by-one" in options.quirk
+        self._line_delay = options.line_delay or (LINE_DELAY_S if self._one_by_one else 0.0)
+        self._dtr = self._rts = "open-asserts" in options.quirk
         self._open = True
+        if self._dtr:
+            self.wire.lines(self._now, dtr=True, rts=True)
 
     def read(self, timeout: float) -> bytes:
         """What has come, at least one byte; empty when ``timeout`` passes first. LinkLost, Cancelled."""
@@ -75,9 +85,15 @@ class VirtualLink:
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Set modem lines, both at once; None leaves one as it is."""
-        self._check()
+        self._check(cancel=False)  # after a cancellation the lines must still be released
+        if self._one_by_one and dtr is not None and rts is not None:
+            self.set_lines(dtr=dtr)
+            dtr = None
         self._dtr = self._dtr if dtr is None else dtr
         self._rts = self._rts if rts is None else rts
+        if self._line_delay:
+            self._now += self._line_delay
+            self.wire.advance(self._now)
         self.wire.lines(self._now, dtr=self._dtr, rts=self._rts)
 
     def now(self) -> float:
@@ -95,8 +111,9 @@ class VirtualLink:
             self._open = False
             self.chip.flash.close()
 
-    def _check(self) -> None:
-        self._cancel.check()
+    def _check(self, *, cancel: bool = True) -> None:
+        if cancel:
+            self._cancel.check()
         if not self._open:
             raise LinkLost(f"{self.info.name} is closed", hint="Open the port again.")
 

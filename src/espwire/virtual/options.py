@@ -3,8 +3,11 @@
 Keys: ``flash`` (a file that keeps the contents), ``size``, ``vendor``, ``sfdp`` (0: a part without), ``starts``
 (``spi``, ``continuous`` or ``sleepy``), ``profile`` (typ, fast, slow, instant), ``mac``, ``revision`` (``3.1`` or 301),
 ``crystal``, ``rom-crystal``, ``secure-download``, ``secure-boot``, ``flash-encryption``, ``kind`` (uart, usb-jtag,
-usb-otg), ``boot`` (download, app), ``strap``, ``latency`` (seconds each way), ``pace``, ``fault``, ``seed``; any other
-key is a field of the chip's eFuses by its name, such as ``package=1``.
+usb-otg), ``circuit`` (transistor, direct, usb-jtag, none), ``rc`` (seconds that EN takes to rise), ``pins`` (levels
+that the board forces on strapping pins: ``15:1,2:0``), ``quirk`` (of the port's driver: open-asserts, one-by-one;
+joined by commas), ``line-delay`` (seconds that a change of a line takes), ``boot`` (download, app), ``strap``, ``ail``
+(what is physically wrong: ``ails.py``), ``app-baud`` (rate of the application's log), ``latency`` (seconds each way),
+``pace``, ``fault``, ``seed``; any other key is a field of the chip's eFuses by its name, such as ``package=1``.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from urllib.parse import parse_qsl
 from espwire.bits import parse_flash_size, parse_number
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
+from espwire.virtual.ails import AILS, AilingChip
 from espwire.virtual.chip import VirtualChip
+from espwire.virtual.circuits import CIRCUITS, RC_DELAY_S
 from espwire.virtual.faults import Faults, FaultSpec, parse_faults
 from espwire.virtual.flash import PROFILES, NorFlash, find_part
 from espwire.virtual.fuses import ChipConfig, default_config
@@ -50,8 +55,15 @@ class VirtualOptions:
     flash_encryption: bool = False
     fields: Mapping[str, int] = field(default_factory=dict)
     kind: Kind = "uart"
+    circuit: str | None = None
+    rc: float = RC_DELAY_S
+    pins: Mapping[int, bool] = field(default_factory=dict)
+    quirk: frozenset[str] = frozenset()
+    line_delay: float = 0.0
     boot: Literal["download", "app"] = "download"
     strap: int | None = None
+    ails: frozenset[str] = frozenset()
+    app_baud: int = 0
     latency: float = 0.001
     pace: bool = False
     faults: FaultSpec = field(default_factory=FaultSpec)
@@ -70,7 +82,7 @@ def parse_options(url: str) -> VirtualOptions:
         name = key.replace("-", "_")
         parse = _PARSERS.get(name)
         if parse is not None:
-            found["faults" if name == "fault" else name] = parse(key, text)
+            found[{"fault": "faults", "ail": "ails"}.get(name, name)] = parse(key, text)
         else:
             fields[name] = parse_number(text, f"virtual chip option {key}")
     return VirtualOptions(**found, fields=fields)  # type: ignore[arg-type]
@@ -135,7 +147,8 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
         raise UsageError(f"{chip.name} has no {options.kind} port", hint="Leave kind out for a UART.")
     config = config if config is not None else build_config(options)
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
-    return VirtualChip(chip, config, build_flash(options), options, faults)
+    kind = AilingChip if options.ails or options.app_baud else VirtualChip
+    return kind(chip, config, build_flash(options), options, faults)
 
 
 def _parse_flag(key: str, text: str) -> bool:
@@ -178,6 +191,21 @@ def _parse_size(key: str, text: str) -> int:
     return parse_flash_size(text)
 
 
+def _parse_pins(key: str, text: str) -> dict[int, bool]:
+    pins = {}
+    for word in text.split(","):
+        gpio, _, level = word.lower().removeprefix("gpio").partition(":")
+        if not gpio.isdecimal() or level not in ("0", "1"):
+            raise UsageError(f"virtual chip option {key}={text} is no list of pins", hint="Write it as 15:1,2:0.")
+        pins[int(gpio)] = level == "1"
+    return pins
+
+
+def _some_of(*choices: str) -> Callable[[str, str], frozenset[str]]:
+    one = _one_of(*choices)
+    return lambda key, text: frozenset(one(key, word) for word in text.split(","))
+
+
 def _one_of(*choices: str) -> Callable[[str, str], str]:
     def parse(key: str, text: str) -> str:
         if text not in choices:
@@ -202,8 +230,15 @@ _PARSERS: Mapping[str, Callable[[str, str], object]] = {
     "secure_boot": _parse_flag,
     "flash_encryption": _parse_flag,
     "kind": _one_of("uart", "usb-jtag", "usb-otg"),
+    "circuit": _one_of(*CIRCUITS),
+    "rc": _parse_seconds,
+    "pins": _parse_pins,
+    "quirk": _some_of("open-asserts", "one-by-one"),
+    "line_delay": _parse_seconds,
     "boot": _one_of("download", "app"),
     "strap": _parse_count,
+    "ail": _some_of(*AILS),
+    "app_baud": _parse_count,
     "latency": _parse_seconds,
     "pace": _parse_flag,
     "fault": lambda key, text: parse_faults(text),

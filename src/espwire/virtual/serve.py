@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, chip: VirtualChip) -> None:
         self.chip, self.paced = chip, chip.options.pace
-        self.wire = Wire(chip, latency=0.0, has_baud=False, seed=chip.options.seed)
+        self.wire = Wire(chip, latency=0.0, has_baud=False)
         self._ahead = 0.0
         self._started = time.monotonic()
 

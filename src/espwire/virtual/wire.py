@@ -1,12 +1,13 @@
 """The wire between a host and a virtual chip: bit times, bridge latency, wrong rates, faults. No clock of its own.
 
 A byte takes ten bit times at the sender's rate and arrives a bridge's latency later (or earlier, on the way down). If
-the two rates differ by more than 3 % the bytes come out as nonsense. USB links have no rate, only a throughput.
+the two rates differ by more than 3 % the receiver samples the sender's bits at the wrong times, and the bytes come out
+as the nonsense that a real UART makes of them. USB links have no rate, only a throughput.
 """
 
 from __future__ import annotations
 
-import random
+import math
 from collections import deque
 
 from espwire.virtual.chip import SYNC_MARK, VirtualChip
@@ -24,14 +25,13 @@ class Wire:
     ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB).
     """
 
-    def __init__(self, chip: VirtualChip, *, latency: float = 0.001, has_baud: bool = True, seed: int = 0) -> None:
+    def __init__(self, chip: VirtualChip, *, latency: float = 0.001, has_baud: bool = True) -> None:
         self.chip, self.latency, self.has_baud = chip, latency, has_baud
         self.host_baud = chip.chip.uart.rom_baud
         self.inbox: deque[tuple[float, bytes]] = deque()
         self.sent_by = 0.0
         self._up_free = 0.0
         self._down: deque[tuple[float, bytes, int]] = deque()
-        self._random = random.Random(seed)
 
     def send(self, t: float, data: bytes) -> None:
         """The host hands over ``data`` at ``t``; each frame arrives when its last bit has."""
@@ -96,7 +96,7 @@ class Wire:
             if SYNC_MARK in data:
                 self.chip.autobaud(rate if self.has_baud else self.chip.chip.uart.rom_baud)
         elif self.has_baud and not _agree(rate, chip_rate):
-            data = self._garble(data, rate, chip_rate)
+            data = resample(data, rate, chip_rate)
         if data:
             self.chip.receive(t, data)
 
@@ -112,15 +112,41 @@ class Wire:
             wait, spoiled = chip.faults.piece(t, data, to_chip=False)
             self._up_free = begin + wait + len(data) * BIT_TIMES / rate
             if self.has_baud and not _agree(rate, self.host_baud):
-                spoiled = self._garble(spoiled, rate, self.host_baud)
+                spoiled = resample(spoiled, rate, self.host_baud)
             if spoiled:
                 self.inbox.append((self._up_free + self.latency, spoiled))
 
-    def _garble(self, data: bytes, sender: int, receiver: int) -> bytes:
-        """What a receiver makes of bytes at another rate: about as many bytes as their time holds of its own."""
-        if not receiver or not sender:
-            return b""
-        return self._random.randbytes(min(4 * len(data), max(1, len(data) * receiver // sender)))
+
+def resample(data: bytes, sender: int, receiver: int) -> bytes:
+    """What a UART at one rate makes of bytes that another sends at its own, back to back: 8 bits, no parity.
+
+    It waits for a falling edge, looks at the middle of the start bit, then of each bit. Where the stop bit is low it
+    delivers the byte all the same, as drivers do, and waits for the line to rise.
+    """
+    if sender <= 0 or receiver <= 0:
+        return b""
+    line = "".join("0" + f"{byte:08b}"[::-1] + "1" for byte in data)
+    end, out, step = len(line), bytearray(), sender / receiver  # the receiver's bit time, in the sender's bits
+    edge = 0  # each byte starts with a low start bit, so the first edge is at once
+    while 0 <= edge < end:
+        samples = [_level(line, edge + (bit + 0.5) * step) for bit in range(BIT_TIMES)]
+        after = edge + (BIT_TIMES - 0.5) * step
+        if samples[0]:
+            after = edge + 0.5 * step  # a spike, not a start bit
+        else:
+            out.append(sum(level << bit for bit, level in enumerate(samples[1:9])))
+        at = min(math.ceil(after), end)
+        if int(after) < end and line[int(after)] == "0":  # the line must be high before it can fall
+            at = line.find("1", at)
+            if at < 0:
+                break
+        edge = line.find("0", at)
+    return bytes(out)
+
+
+def _level(line: str, at: float) -> int:
+    """The line's level at a time in bits; idle is high."""
+    return 1 if at >= len(line) else int(line[int(at)])
 
 
 def _agree(one: int, other: int) -> bool:

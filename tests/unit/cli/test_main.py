@@ -91,7 +91,6 @@ def test_a_misspelt_command_is_answered_with_near_ones(capsys: pytest.CaptureFix
         (["--baud", "fast", "version"], "fast"),
         (["--baud", "0", "version"], "0"),
         (["--before", "wish", "version"], "wish"),
-        (["--config", "x", "version"], "--config is reserved"),
         (["chips", "nope"], "nope"),
         (["write-flash"], "ADDRESS FILE"),
         (["write-flash", "0x0"], "'0x0' stands alone"),
@@ -129,14 +128,17 @@ def test_a_device_command_without_a_port_says_so(
     from serial.tools import list_ports
 
     monkeypatch.setattr(list_ports, "comports", list)
-    assert main(["read-mac"]) == 2
+    assert main(["read-mac"]) == 3
     error, hint = failure(capsys)
-    assert error == "no port is named [no-port]"
+    assert error == "no board is plugged in [no-port]"
     assert "There is no serial port here" in hint
-    ports = [SimpleNamespace(device="/dev/ttyUSB7", description="CP2102")]
+    facts = {"device": "/dev/ttyS7", "vid": None, "pid": None, "serial_number": None, "location": None}
+    ports = [SimpleNamespace(**facts, description="n/a", manufacturer=None)]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
-    assert main(["read-mac"]) == 2
-    assert "/dev/ttyUSB7 (CP2102)" in failure(capsys)[1]
+    assert main(["read-mac"]) == 3
+    error, hint = failure(capsys)
+    assert error == "no board is found [no-port]"
+    assert "/dev/ttyS7 (port without USB, taken only with --any-port)" in hint
 
 
 def test_with_json_an_error_is_one_line_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

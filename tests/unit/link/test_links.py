@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from espwire.errors import Cancelled, LinkLost, PortBusy, PortDenied, PortNotFound, Unsupported, UsageError
+from espwire.errors import Cancelled, LinkLost, PortBusy, PortDenied, PortNotFound, UsageError
 from espwire.link import serial, tcp
 from espwire.link.base import CancelToken
 from espwire.link.tcp import TcpLink, parse_socket_url
@@ -33,11 +33,6 @@ def test_a_port_that_is_no_port_is_a_usage_error(url):
     with pytest.raises(UsageError) as caught:
         open_link(url)
     assert caught.value.hint
-
-
-def test_rfc2217_is_told_to_come_later():
-    with pytest.raises(Unsupported, match="later"):
-        open_link("rfc2217://host:4000?ign_set_control")
 
 
 @pytest.mark.parametrize("name", ["/dev/does-not-exist", "COM987", "com987:"])

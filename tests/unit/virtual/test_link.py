@@ -10,6 +10,7 @@ from espwire.link.base import CancelToken
 from espwire.virtual.chip import State
 from espwire.virtual.link import VirtualLink, open_virtual
 from espwire.virtual.options import parse_options
+from espwire.virtual.wire import resample
 from espwire.wire import slip
 from espwire.wire.commands import (
     ChangeBaudrate,
@@ -114,12 +115,30 @@ def test_the_c2_ends_at_a_wrong_rate_if_its_crystal_is_forgotten():
     assert ask(link, ReadReg(0x40001000), 0.5) is None
 
 
-def test_garbling_is_the_same_for_the_same_seed():
-    def hear(seed: int) -> bytes:
-        link = open_virtual(f"virtual:esp8266?boot=app&crystal=26&seed={seed}")
+def test_at_a_wrong_rate_a_receiver_hears_what_its_samples_make_of_the_bits():
+    def hear(rate: int) -> bytes:
+        link = open_virtual("virtual:esp8266?boot=app&crystal=26")
+        link.set_baud(rate)
         return read_text(link, 3)
 
-    assert hear(1) == hear(1) != hear(2)
+    right = hear(74880)
+    assert right.endswith(b"\r\n")
+    assert hear(115200) == hear(115200) != right
+    assert len(hear(921600)) > len(right) > len(hear(9600))
+
+
+@pytest.mark.parametrize("sender", [9600, 74880, 115200, 921600])
+def test_sampling_at_nearly_the_right_rate_changes_nothing(sender):
+    data = bytes(range(256))
+    for receiver in (sender, sender * 1.02, sender * 0.98):
+        assert resample(data, sender, receiver) == data
+
+
+def test_sampling_twice_as_fast_sees_each_bit_twice():
+    # start 0, then 1 0 1 0 1 0 1 0, stop 1; the receiver's first ten bits are five of the sender's
+    assert resample(b"\x55", 100, 200)[0] == 0b01100110
+    assert resample(b"\x00", 100, 100) == b"\x00"
+    assert resample(b"abc", 0, 100) == resample(b"abc", 100, 0) == b""
 
 
 @pytest.mark.parametrize("name", chip_ids())

@@ -29,6 +29,7 @@ def command(session: Session, no_pace: bool) -> None:
 
     with tempfile.TemporaryDirectory(prefix="espwire-demo-") as folder:
         flash_file = Path(folder, "flash.bin")
+        session.reads_settings = False  # a demo is the same for everybody
         session.port = (
             f"virtual:{CHIP}?flash={quote(flash_file.as_posix(), safe='/:')}&size=4MB&pace={0 if no_pace else 1}"
         )

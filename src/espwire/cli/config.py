@@ -1,0 +1,232 @@
+"""Reads the user's settings files: ``espwire.toml``, and the vendor's ``esptool.cfg`` as it is. Finds, reads, checks.
+
+What is wrong with a value is an error that names file, line and key; what is not known is only warned of.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espwire.cli.given import TIMES, Given, check
+from espwire.errors import UsageError
+
+NAME = "espwire.toml"
+SECTION = "esptool"
+VENDOR_NAMES = ("esptool.cfg", "setup.cfg", "tox.ini")
+VENDOR_VARIABLE, OWN_VARIABLE = "ESPTOOL_CFGFILE", "ESPWIRE_CFGFILE"
+# key of the vendor's file → name of given.py
+VENDOR_KEYS = {
+    "timeout": "default",
+    "chip_erase_timeout": "chip_erase",
+    "max_timeout": "longest",
+    "sync_timeout": "sync",
+    "md5_timeout_per_mb": "md5_per_mb",
+    "erase_region_timeout_per_mb": "erase_per_mb",
+    "erase_write_timeout_per_mb": "write_per_mb",
+    "mem_end_rom_timeout": "mem_end",
+    "serial_write_timeout": "write",
+    "connect_attempts": "connect_attempts",
+    "write_block_attempts": "block_attempts",
+    "reset_delay": "reset_delay",
+    "open_port_attempts": "open_attempts",
+    "custom_reset_sequence": "custom_reset_sequence",
+    "custom_hard_reset_sequence": "custom_hard_reset_sequence",
+}
+# table of espwire.toml → key → name of given.py; hyphens and underscores are the same
+TABLES: dict[str, dict[str, str]] = {
+    "connect": {
+        **{name: name for name in ("chip", "port", "baud", "before", "after", "stub_version")},
+        "attempts": "connect_attempts",
+        "open_attempts": "open_attempts",
+        "syncs_per_attempt": "syncs_per_attempt",
+    },
+    "flash": {
+        "mode": "flash_mode",
+        "freq": "flash_freq",
+        "size": "flash_size",
+        "block_attempts": "block_attempts",
+    },
+    "timing": {name: name for name in TIMES if name != "reset_delay"},
+    "reset": {"enter": "custom_reset_sequence", "leave": "custom_hard_reset_sequence", "delay": "reset_delay"},
+}
+LONGEST_PER_CHIP_ERASE = 2  # the vendor's rule for `max_timeout` where it is not given
+
+
+@dataclass
+class Loaded:
+    """What the files gave. ``warnings`` are (code, text); ``files`` those that count, the weaker one first."""
+
+    values: dict[str, Given] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_files(environment: Mapping[str, str], named: str | None = None) -> Loaded:
+    """Find and read both kinds of file.
+
+    :param named: a file to read in place of ``espwire.toml``: our form if it ends in ``.toml``, else the vendor's
+    :raises UsageError: codes ``config-file`` (a named file cannot be read, a file makes no sense), ``config-value``
+    """
+    loaded = Loaded()
+    origin = "--config"
+    if named is None and (named := environment.get(OWN_VARIABLE, "").strip() or None):
+        origin = f"the variable {OWN_VARIABLE}"
+    toml = named is not None and named.lower().endswith(".toml")
+    if named is None or toml:
+        if (vendor := _find_vendor_file(environment, loaded)) is not None:
+            _take_vendor(*vendor, loaded)
+    else:
+        text = _read_named(named, origin)
+        parsed = _parse_vendor(named, text)
+        if isinstance(parsed, str):
+            raise UsageError(parsed, hint="Correct the file, or name another one.", code="config-file")
+        if parsed is None:
+            raise UsageError(
+                f"{named} has no section [{SECTION}]", hint="Add it, or name a .toml file.", code="config-file"
+            )
+        _take_vendor(named, text, parsed, loaded)
+    if toml and named is not None:
+        _take_toml(named, _read_named(named, origin), loaded)
+    elif named is None and (path := find_own_file()) is not None:
+        _take_toml(path, _read_named(path, "the settings file"), loaded)
+    return loaded
+
+
+def find_own_file() -> str | None:
+    """``espwire.toml`` here, else in the user's folder for settings."""
+    if os.path.isfile(NAME):
+        return os.path.abspath(NAME)
+    import platformdirs
+
+    path = os.path.join(platformdirs.user_config_dir("espwire", appauthor=False), NAME)
+    return path if os.path.isfile(path) else None
+
+
+def vendor_folders() -> tuple[str, ...]:
+    """Where the vendor's file is looked for, in this order."""
+    home = os.path.expanduser("~")
+    own = ("AppData", "Local") if os.name == "nt" else (".config",)
+    return ("", os.path.join(home, *own, "esptool"), home)
+
+
+def find_line(text: str, section: str, key: str = "") -> int:
+    """The line, from 1, of ``key`` in ``[section]``, or of the section's head; 0 if it cannot be told."""
+    wanted = re.compile(rf"\s*[\"']?{re.escape(key).replace('_', '[-_]')}[\"']?\s*[=:]", re.IGNORECASE)
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            inside = head[1].strip("\"'") == section
+            if inside and not key:
+                return number
+        elif inside and key and wanted.match(line):
+            return number
+    return 0
+
+
+def _place(path: str, text: str, section: str, key: str) -> str:
+    line = find_line(text, section, key)
+    return f"{path}, line {line}" if line else path
+
+
+def _read_named(path: str, origin: str) -> str:
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(
+            f"{path} cannot be read: {reason}", hint=f"Check the name that {origin} gives.", code="config-file"
+        ) from None
+
+
+def _find_vendor_file(environment: Mapping[str, str], loaded: Loaded) -> tuple[str, str, dict[str, str]] | None:
+    """The first file with the section: path, text and what the section holds."""
+    paths = [environment.get(VENDOR_VARIABLE, "").strip()]
+    paths += [os.path.join(folder, name) for folder in vendor_folders() for name in VENDOR_NAMES]
+    for path in paths:
+        if not path or not os.path.isfile(path):
+            continue
+        full = os.path.abspath(path)
+        try:
+            text = Path(path).read_text("utf-8-sig")
+        except (OSError, ValueError) as error:
+            text = ""
+            reason = getattr(error, "strerror", None) or "it is no text"
+            loaded.warnings.append(("config-ignored", f"{full} is ignored: {reason}"))
+        if f"[{SECTION}]" not in text and os.path.basename(path) in VENDOR_NAMES[1:]:
+            continue  # of another tool: not worth loading a parser
+        parsed = _parse_vendor(full, text)
+        if isinstance(parsed, str):
+            loaded.warnings.append(("config-ignored", f"{parsed}: the file is ignored"))
+        elif parsed is not None:
+            return full, text, parsed
+    return None
+
+
+def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
+    """What the section holds; None: there is none; a text: what is wrong with the file."""
+    import configparser
+
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+        what = {
+            "MissingSectionHeaderError": "something stands before the first [section]",
+            "DuplicateOptionError": f"{getattr(error, 'option', '')} stands there twice",
+            "DuplicateSectionError": f"[{getattr(error, 'section', '')}] stands there twice",
+        }.get(type(error).__name__, "this is no setting")
+        return f"{path}, line {line}: {what}"
+    if not parser.has_section(SECTION):
+        return None
+    return dict(parser.items(SECTION))
+
+
+def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
+    loaded.files.append(path)
+    for key, raw in parsed.items():
+        where = f"{_place(path, text, SECTION, key)}: {key}"
+        if key not in VENDOR_KEYS:
+            loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{SECTION}]"))
+        elif raw.strip() or "sequence" not in key:
+            loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where, "config-value")
+    erase, longest = loaded.values.get("chip_erase"), loaded.values.get("longest")
+    if erase is not None and longest is None:
+        loaded.values["longest"] = Given(erase.value * LONGEST_PER_CHIP_ERASE, erase.where)
+
+
+def _take_toml(path: str, text: str, loaded: Loaded) -> None:
+    import tomllib
+
+    loaded.files.append(path)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"{path} makes no sense: {' '.join(str(error).split())}", hint="It is written in TOML.", code="config-file"
+        ) from None
+    for table, content in tables.items():
+        if table not in TABLES:
+            place = _place(path, text, table, "")
+            loaded.warnings.append(("config-unknown-key", f"{place}: there is no table [{table}]"))
+        elif not isinstance(content, dict):
+            raise UsageError(
+                f"{path}: {table} must be a table, [{table}]", hint="See docs/guide/settings.md.", code="config-file"
+            )
+        else:
+            _take_table(path, text, table, content, loaded)
+
+
+def _take_table(path: str, text: str, table: str, content: Mapping[str, Any], loaded: Loaded) -> None:
+    for key, raw in content.items():
+        where = f"{_place(path, text, table, key)}: {key}"
+        name = TABLES[table].get(key.replace("-", "_"))
+        if name is None:
+            loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{table}]"))
+        else:
+            loaded.values[name] = check(name, raw, where, "config-value")

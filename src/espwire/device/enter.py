@@ -1,0 +1,171 @@
+"""Gets a chip into its loader: resets by one sequence after the other, syncs, follows its port. Identifies nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from espwire.chips.model import Chip
+from espwire.device.diagnosis import diagnose
+from espwire.device.evidence import examine
+from espwire.device.lines import CUSTOM, Before, Sequence, find_or_parse, find_sequence, play, release, sequence_names
+from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
+from espwire.device.memory import Memory, memory_key
+from espwire.device.reopen import Follower, is_native_usb
+from espwire.errors import ConnectError, LinkLost, NoReply
+from espwire.events import Note, Report, Resetting
+from espwire.link.base import LinkInfo
+from espwire.settings import Settings
+from espwire.wire.banner import parse_boot
+
+
+@dataclass(frozen=True)
+class Way:
+    """A reset sequence by its name."""
+
+    name: str
+    steps: Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrance:
+    """What getting in needs to know beside the loader. ``reset`` replaces the port's own sequences."""
+
+    before: Before = "default-reset"
+    reset: Sequence | str | None = None
+    named: Chip | None = None
+    memory: Memory | None = None
+    follower: Follower
+    report: Report
+
+
+def plan_ways(
+    info: LinkInfo,
+    before: Before,
+    settings: Settings,
+    *,
+    reset: Sequence | str | None = None,
+    remembered: str | None = None,
+) -> tuple[Way, ...]:
+    """The ways into the loader to try in turn, the remembered one first; empty where none is wanted or possible.
+
+    :param reset: a sequence of the caller's: its steps, its name, or the small language; the only one then
+    :raises UsageError: code ``reset-sequence``
+    """
+    delay = settings.timing.reset_delay
+    names = sequence_names(info, before)
+    if reset is None and before == "default-reset":
+        reset = settings.custom_reset_sequence or None
+    if reset is not None:
+        steps = find_or_parse(reset, info, delay) if isinstance(reset, str) else reset
+        return (Way(CUSTOM, steps),) if names else ()
+    if remembered in names:
+        names = (remembered, *(name for name in names if name != remembered))
+    return tuple(Way(name, find_sequence(name, info, delay)) for name in names)
+
+
+def reach_loader(loader: Loader, entrance: Entrance) -> None:
+    """Reset as ``entrance.before`` says and sync, ``settings.connect_attempts`` times with the port's ways in turn.
+
+    :raises UsageError: code ``reset-sequence``: a custom sequence makes no sense
+    :raises ConnectError: whatever ``diagnose`` finds; code ``stub-running``: a stub of another program answers and
+        cannot be reset away
+    """
+    key, memory = memory_key(loader.link.info), entrance.memory
+    remembered = memory.best_sequence(key) if memory is not None else None
+
+    def plan(before: Before) -> tuple[Way, ...]:
+        return plan_ways(loader.link.info, before, loader.settings, reset=entrance.reset, remembered=remembered)
+
+    ways = plan(entrance.before)
+    if entrance.before == "no-reset-no-sync":
+        return
+    try:
+        value, name = _sync_with(loader, ways, entrance)
+        if value == 0 and not ways and (ways := plan("default-reset")):
+            entrance.report(Note(text="a stub of an earlier session is running: resetting the chip into its ROM"))
+            value, name = _sync_with(loader, ways, entrance)
+    except BaseException:
+        if ways:
+            release(loader.link)  # also what looked for the cause may have been cut short
+        raise
+    if value == 0:
+        raise ConnectError(
+            "a stub of an earlier session is running on the chip, and this port cannot reset it",
+            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+            code="stub-running",
+        )
+    if memory is not None and name not in ("", CUSTOM) and name != remembered:
+        memory.note_sequence(key, name)
+
+
+def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tuple[int, str]:
+    """The value in the answer to SYNC, and the name of the way that led to it (empty without a reset)."""
+    follower, attempts, stub = entrance.follower, loader.settings.connect_attempts, ""
+    for attempt in range(attempts):
+        way = ways[attempt % len(ways)] if ways else None
+        try:
+            if way is not None:
+                entrance.report(Resetting(how=way.name, into="loader"))
+                loader.forget_input()
+                play(loader.link, way.steps)
+            value = _sync(loader)
+        except LinkLost as error:
+            follower.reopen(loader, error)
+            value = _sync_back(loader)
+        if value or (value == 0 and way is None):
+            return value, way.name if way is not None else ""
+        if value == 0 and way is not None:
+            stub = way.name  # it was not reset: another sequence may do better
+            if attempt + 1 >= len(ways):
+                return 0, stub
+        elif way is not None and follower.port is not None and is_native_usb(loader.link.info):
+            _look_again(loader, follower)
+    raise _explain(loader, ways, entrance)
+
+
+def _sync(loader: Loader) -> int | None:
+    """SYNC several times; None: no answer. A chip that says that it starts its application is not asked on."""
+    for attempt in range(loader.settings.syncs_per_attempt):
+        if attempt:
+            loader.link.sleep(PAUSE_BETWEEN_SYNCS)
+        try:
+            return loader.sync(1)
+        except NoReply:
+            boot = parse_boot(loader.text)
+            if boot is not None and not boot.download:
+                return None
+    return None
+
+
+def _sync_back(loader: Loader) -> int | None:
+    """SYNC over a link that was just opened again; if that goes away too, the next attempt will see."""
+    try:
+        return _sync(loader)
+    except LinkLost:
+        return None
+
+
+def _look_again(loader: Loader, follower: Follower) -> None:
+    """A port of native USB that stays silent may be the ghost of one that is gone: open it anew."""
+    follower.reopen(loader)
+
+
+def _explain(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> ConnectError:
+    reset: Callable[[], None] | None = None
+    if ways:
+        steps = ways[0].steps
+
+        def reset() -> None:
+            loader.forget_input()
+            play(loader.link, steps)
+
+    used = ways[: loader.settings.connect_attempts]
+    evidence = examine(
+        loader,
+        sequences=tuple(way.name for way in used),
+        chip=entrance.named,
+        reset=reset,
+        report=entrance.report,
+    )
+    return diagnose(evidence)

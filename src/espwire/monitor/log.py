@@ -1,0 +1,142 @@
+"""The log file: whole lines of plain text, each handed to the system at once, so that no crash leaves half a line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import BinaryIO
+
+from espwire.errors import FileError
+from espwire.monitor.text import Kind, Token
+
+LONGEST_LINE = 0x10000  # characters; a chip that never ends its line must not fill memory
+
+
+class LineLog:
+    """Takes tokens, writes lines: no colours, what was taken back by backspace left out.
+
+    :param stamp: gives the time in front of each line; None: no times
+    """
+
+    def __init__(self, file: BinaryIO, name: str, *, stamp: Callable[[], datetime] | None = None) -> None:
+        self.name, self.on = name, True
+        self.failure: FileError | None = None
+        self._file, self._stamp = file, stamp
+        self._line: list[str] = []
+        self._size = 0
+        self._began: datetime | None = None
+
+    def __enter__(self) -> LineLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def feed(self, tokens: list[Token]) -> None:
+        """Note what was said; lines that are complete now go to the file."""
+        if not self.on:
+            return
+        done = bytearray()
+        for kind, text in tokens:
+            if kind is Kind.TEXT:
+                self._add(text)
+            elif kind is Kind.BACK:
+                self._take_back()
+            if kind is Kind.NEWLINE or (kind is Kind.RETURN and self._size) or self._size >= LONGEST_LINE:
+                done += self._end_line()
+        self._write(bytes(done))
+
+    def note(self, text: str) -> None:
+        """A line of ours, after the one the chip has begun."""
+        if self.on:
+            self._write(self._rest() + f"{self._time(None)}--- {text}\n".encode("utf-8", "backslashreplace"))
+
+    def toggle(self) -> bool:
+        """Off or on again, which the file tells; whether it is on now."""
+        if self.on:
+            self.note("log off")
+            self.on = False
+        else:
+            self.on = True
+            self.note("log on")
+        return self.on
+
+    def close(self) -> None:
+        """Write the line that was begun, and close; a second time does nothing."""
+        if not self._file.closed:
+            self._write(self._rest())
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _add(self, text: str) -> None:
+        if not self._size and self._stamp is not None:
+            self._began = self._stamp()
+        self._line.append(text)
+        self._size += len(text)
+
+    def _take_back(self) -> None:
+        if self._size:
+            line = "".join(self._line)[:-1]
+            self._line, self._size = [line], len(line)
+
+    def _rest(self) -> bytes:
+        return self._end_line() if self._size else b""
+
+    def _end_line(self) -> bytes:
+        line = f"{self._time(self._began)}{''.join(self._line)}\n"
+        self._line, self._size, self._began = [], 0, None
+        return line.encode("utf-8", "backslashreplace")
+
+    def _time(self, when: datetime | None) -> str:
+        if self._stamp is None:
+            return ""
+        return f"{(when or self._stamp()).isoformat(' ', 'milliseconds')} "
+
+    def _write(self, data: bytes) -> None:
+        if not data or self.failure is not None:
+            return
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self.failure = FileError(
+                f"the log {self.name!r} is not whole: {reason}",
+                hint="Make room, or choose another place.",
+                code="log-broken",
+            )
+
+
+def open_log(
+    path: str | os.PathLike[str], *, append: bool = False, stamp: Callable[[], datetime] | None = None
+) -> LineLog:
+    """A new log file, or with ``append`` more of an old one.
+
+    :raises FileError: it exists already, or cannot be written
+    """
+    name = os.fspath(path)
+    try:
+        file = open(path, "ab" if append else "xb", buffering=0)  # noqa: SIM115  closed by LineLog
+        if append and _ends_in_mid_line(path):
+            file.write(b"\n")
+    except FileExistsError:
+        raise FileError(
+            f"there is a file {name!r} already",
+            hint="Add to it with --append, or choose another name.",
+            code="file-exists",
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"cannot write {name!r}: {reason}", code="file-write") from None
+    return LineLog(file, name, stamp=stamp)
+
+
+def _ends_in_mid_line(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as file:
+        return bool(file.seek(0, os.SEEK_END)) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"

@@ -1,0 +1,163 @@
+"""What is remembered between runs, and that a bad file costs a warning and nothing more."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espwire.cli.state import FILE_LIMIT, LONGEST, MOST_ENTRIES, State, find_remembered, find_state_file
+from espwire.events import Warned
+from espwire.link.ports import PortIdentity
+
+KEY, MAC = "10C4:EA60:0001", "24:0a:c4:00:01:10"
+
+
+class Book:
+    """A state file, and what was reported."""
+
+    def __init__(self, path):
+        self.path, self.events = path, []
+
+    def state(self):
+        return State(self.path, self.events.append)
+
+    @property
+    def codes(self):
+        assert all(isinstance(event, Warned) for event in self.events)
+        return [event.code for event in self.events]
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Book(tmp_path / "deep" / "folder" / "state.json")
+
+
+def test_what_is_noted_is_there_in_the_next_run(book):
+    first = book.state()
+    assert (first.best_sequence(KEY), first.find_device(MAC)) == (None, None)
+    assert not book.path.exists()
+    first.note_sequence(KEY, "tight")
+    first.note_device(MAC.upper().replace(":", "-"), KEY)
+    second = book.state()
+    assert (second.best_sequence(KEY), second.find_device(MAC)) == ("tight", KEY)
+    second.note_sequence(KEY, "classic")
+    assert book.state().best_sequence(KEY) == "classic"
+    assert json.loads(book.path.read_text("utf-8"))["v"] == 1
+    assert list(book.path.parent.iterdir()) == [book.path]
+    assert book.codes == []
+
+
+def test_without_state_nothing_is_read_or_written(book):
+    book.state().note_sequence(KEY, "tight")
+    text = book.path.read_bytes()
+    none = State(None, book.events.append)
+    none.note_sequence(KEY, "classic")
+    none.note_device(MAC, KEY)
+    assert (none.best_sequence(KEY), none.find_device(MAC)) == (None, None)
+    assert book.path.read_bytes() == text
+
+
+def test_noting_what_is_known_writes_nothing(book):
+    book.state().note_sequence(KEY, "tight")
+    before = book.path.stat().st_mtime_ns, book.path.stat().st_ino
+    book.state().note_sequence(KEY, "tight")
+    assert (book.path.stat().st_mtime_ns, book.path.stat().st_ino) == before
+
+
+def test_two_runs_at_once_lose_nothing_of_each_other(book):
+    one, two = book.state(), book.state()
+    assert one.best_sequence("a") is two.best_sequence("a") is None
+    one.note_sequence("a", "tight")
+    two.note_sequence("b", "classic")
+    assert (book.state().best_sequence("a"), book.state().best_sequence("b")) == ("tight", "classic")
+
+
+def test_the_file_stays_small_and_keeps_the_newest(book):
+    state = book.state()
+    for number in range(MOST_ENTRIES + 50):
+        state.note_sequence(f"key {number}", "tight")
+    state.note_sequence("key 60", "classic")  # noted anew: the newest now
+    state.note_sequence("x" * (LONGEST + 1), "tight")
+    state.note_sequence("y", "z" * (LONGEST + 1))
+    state.note_sequence("", "tight")
+    found = json.loads(book.path.read_text("utf-8"))["sequences"]
+    assert len(found) == MOST_ENTRIES
+    assert next(iter(found)) == "key 50"
+    assert list(found)[-1] == "key 60"
+    assert 4 * MOST_ENTRIES * LONGEST < FILE_LIMIT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b"[]", b"null", b"7", b'{"v": 0}', b'{"v": "1"}', b"[" * 100_000, b" " * (FILE_LIMIT + 1)],
+)
+def test_a_broken_file_is_a_warning_and_is_replaced(book, content):
+    book.path.parent.mkdir(parents=True)
+    book.path.write_bytes(content)
+    state = book.state()
+    assert state.best_sequence(KEY) is None
+    assert state.find_device(MAC) is None
+    assert book.codes == ["state-unreadable"]
+    state.note_sequence(KEY, "tight")
+    book.events.clear()
+    assert book.state().best_sequence(KEY) == "tight"
+    assert book.codes == []
+
+
+def test_a_file_of_a_later_version_is_left_alone(book):
+    book.path.parent.mkdir(parents=True)
+    book.path.write_text('{"v": 2, "sequences": []}', "utf-8")
+    state = book.state()
+    assert state.best_sequence(KEY) is None
+    state.note_sequence(KEY, "tight")
+    assert book.path.read_text("utf-8") == '{"v": 2, "sequences": []}'
+    assert book.codes == ["state-unreadable"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_no_content_of_a_table_is_an_error(tmp_path_factory, tables):
+    book = Book(tmp_path_factory.mktemp("state") / "state.json")
+    book.path.write_text(json.dumps({"v": 1, "sequences": tables, "devices": tables}), "utf-8")
+    state = book.state()
+    assert state.best_sequence(KEY) is None or isinstance(state.best_sequence(KEY), str)
+    state.note_device(MAC, KEY)
+    assert book.state().find_device(MAC) == KEY
+    assert book.codes == []
+
+
+def test_a_place_that_cannot_be_written_is_one_warning(tmp_path):
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    book = Book(tmp_path / "file" / "state.json")
+    state = book.state()
+    state.note_sequence(KEY, "tight")
+    state.note_sequence(KEY, "classic")
+    state.note_device(MAC, KEY)
+    assert book.codes == ["state-unwritable"]
+
+
+def test_the_place_is_the_user_s_state_folder(tmp_path_factory):
+    place = find_state_file()
+    assert place.name == "state.json"
+    assert "espwire" in place.parts[-2]
+    if os.name == "posix":  # Windows does not ask the environment
+        assert tmp_path_factory.getbasetemp() in place.parents
+
+
+def test_a_mac_leads_to_the_port_that_has_its_key_now(book):
+    state = book.state()
+    bridge = PortIdentity("/dev/ttyUSB3", 0x10C4, 0xEA60, "0001")
+    state.note_device(MAC, bridge.key)
+    other = PortIdentity("/dev/ttyUSB0", 0x10C4, 0xEA60, "0002")
+    assert find_remembered(state, MAC.replace(":", ""), (other, bridge)) == bridge
+    assert find_remembered(state, MAC, (other,)) is None
+    assert find_remembered(state, "00:00:00:00:00:01", (bridge,)) is None

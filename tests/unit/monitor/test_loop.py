@@ -1,0 +1,218 @@
+"""The loop with a port, a keyboard and a screen made of lists: keys, resets, a device that goes and comes back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from espwire.errors import LinkLost, PortBusy, PortNotFound
+from espwire.link.base import LinkInfo
+from espwire.monitor.console import Console
+from espwire.monitor.keys import Do
+from espwire.monitor.log import LineLog
+from espwire.monitor.loop import Monitor, Wishes, application_steps, loader_steps
+
+UART = LinkInfo(name="/dev/ttyUSB0", kind="uart")
+ZERO = b""
+
+
+class ListLink:
+    """Says what it is given, one item a read; an exception is raised; then the link is silent."""
+
+    def __init__(self, says: Sequence[bytes | Exception], info: LinkInfo = UART) -> None:
+        self.info, self.says = info, list(says)
+        self.written = b""
+        self.lines: list[tuple[bool | None, bool | None]] = []
+        self.closed = False
+        self.stuck = False
+        self.clock = 0.0
+
+    def read(self, timeout: float) -> bytes:
+        if not timeout or not self.says:
+            return b""
+        said = self.says.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def write(self, data: bytes, deadline: float) -> None:
+        if self.stuck:
+            raise LinkLost("it takes no more bytes", code="write-timeout")
+        self.written += data
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        self.lines.append((dtr, rts))
+
+    def now(self) -> float:
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def close(self) -> None:
+        self.closed = True
+
+    def drain(self) -> None: ...
+    def discard_input(self) -> None: ...
+    def set_baud(self, baud: int) -> None: ...
+
+
+class ListPort:
+    """Opens links, or raises what it has instead, in turn; comes back after some looks."""
+
+    def __init__(self, *opens: ListLink | Exception, away: int = 0) -> None:
+        self.opens, self.away = list(opens), away
+        self.bauds: list[int] = []
+
+    def open(self, *, baud: int = 0, cancel: object = None) -> Any:
+        self.bauds.append(baud)
+        found = self.opens.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def wait_back(self, seconds: float, *, cancel: object = None) -> ListPort:
+        if self.away:
+            self.away -= 1
+            raise PortNotFound("not yet")
+        return self
+
+
+class ListKeyboard:
+    """Types one item each time it is asked; then the terminal is gone."""
+
+    def __init__(self, *typed: bytes) -> None:
+        self.typed = list(typed)
+
+    def read(self) -> bytes | None:
+        return self.typed.pop(0) if self.typed else None
+
+
+def run(screen: Any, port: ListPort, *typed: bytes, log: LineLog | None = None, **wishes: Any) -> Do:
+    console = Console(screen, log=log)
+    monitor = Monitor(port, console, keyboard=ListKeyboard(*typed), wishes=Wishes(**wishes), pause=lambda _: None)
+    return monitor.run()
+
+
+def test_what_is_typed_goes_to_the_chip_and_what_it_says_to_the_screen(screen: Any) -> None:
+    link = ListLink([b"hello\r\n", b"you\r\n"])
+    assert run(screen, ListPort(link), b"ab", b"c\r", b"\x1d") is Do.QUIT
+    assert link.written == b"abc\r"
+    assert "hello\nyou\n" in screen.text
+    assert link.closed
+    assert link.lines == []  # nothing was asked for
+
+
+def test_ctrl_c_ends_and_after_the_menu_key_goes_to_the_chip(screen: Any) -> None:
+    link = ListLink([])
+    assert run(screen, ListPort(link), b"\x14\x03", b"\x03") is Do.INTERRUPT
+    assert link.written == b"\x03"
+
+
+def test_a_keyboard_that_is_gone_ends_it(screen: Any) -> None:
+    assert run(screen, ListPort(ListLink([]))) is Do.QUIT
+
+
+def test_any_baud_is_asked_for_and_greeted_with(screen: Any) -> None:
+    port = ListPort(ListLink([]))
+    run(screen, port, baud=74880)
+    assert port.bauds == [74880]
+    assert screen.notes[0].startswith("/dev/ttyUSB0 at 74880 baud; Ctrl-] quits")
+
+
+def test_reset_keys_play_the_lines(screen: Any) -> None:
+    link = ListLink([])
+    run(screen, ListPort(link), b"\x14\x12", b"\x1d")
+    assert link.lines == [(None, True), (None, False)]
+    link = ListLink([])
+    run(screen, ListPort(link), b"\x14\x10", b"\x1d")
+    assert (True, False) in link.lines or (True, None) in link.lines
+    assert screen.notes[-1] == "reset into the loader"
+
+
+def test_reset_at_the_start_and_dtr_are_done_when_asked(screen: Any) -> None:
+    link = ListLink([])
+    run(screen, ListPort(link), reset=True, dtr=True)
+    assert link.lines == [(True, None), (None, True), (None, False), (True, None)]
+
+
+def test_a_port_without_lines_says_what_to_press(screen: Any) -> None:
+    link = ListLink([], LinkInfo(name="socket://x:1", kind="tcp", can_reset=False, can_change_baud=False))
+    run(screen, ListPort(link), b"\x14\x12", b"\x1d")
+    assert "reset button" in screen.notes[-1]
+    assert link.lines == []
+
+
+def test_a_device_that_goes_is_followed_and_the_log_stays_whole(screen: Any) -> None:
+    first = ListLink([b"one\r\nha", LinkLost("/dev/ttyUSB0 is gone")])
+    second = ListLink([b"two\r\n"], LinkInfo(name="/dev/ttyUSB1", kind="uart"))
+    file = io.BytesIO()
+    log = LineLog(file, "log")
+    port = ListPort(first, PortNotFound("not quite"), second, away=3)
+    assert run(screen, port, *[ZERO] * 12, b"x", b"\x1d", log=log) is Do.QUIT
+    assert first.closed
+    assert second.closed
+    assert second.written == b"x"
+    lost = "/dev/ttyUSB0 is gone; waiting for it to come back"
+    assert screen.urgent == [lost, "/dev/ttyUSB1 is back"]
+    assert file.getvalue().decode() == f"one\nha\n--- {lost}\n--- /dev/ttyUSB1 is back\ntwo\n"
+
+
+def test_keys_work_while_the_device_is_away(screen: Any) -> None:
+    link = ListLink([LinkLost("gone")])
+    assert run(screen, ListPort(link, away=99), b"", b"typed to nobody", b"\x14\x12", b"\x1d") is Do.QUIT
+    assert screen.notes[-1] == "the port is gone: nothing to reset"
+
+
+def test_what_keeps_a_port_from_being_opened_again_is_told_once(screen: Any) -> None:
+    busy = [PortBusy("another program uses it") for _ in range(40)]
+    run(screen, ListPort(ListLink([LinkLost("gone")]), *busy), *[ZERO] * 40)
+    assert len([text for text in screen.urgent if "another program" in text]) == 1
+
+
+def test_a_reset_at_which_the_device_goes_is_a_loss_like_any_other(screen: Any) -> None:
+    class Shy(ListLink):
+        def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+            raise LinkLost("it re-enumerates")
+
+    second = ListLink([b"here\r\n"])
+    run(screen, ListPort(Shy([]), second), ZERO, ZERO, ZERO, b"\x1d", reset=True)
+    assert "here\n" in screen.text
+    assert second.lines == []  # one reset was asked for
+
+
+def test_a_port_that_takes_nothing_is_no_loss(screen: Any) -> None:
+    link = ListLink([b"alive\r\n"] * 3)
+    link.stuck = True
+    run(screen, ListPort(link), b"x", ZERO, b"\x1d")
+    assert "takes no bytes" in screen.notes[1]
+    assert screen.urgent == []
+
+
+def test_a_port_that_cannot_be_opened_at_the_start_is_an_error(screen: Any) -> None:
+    with pytest.raises(PortNotFound):
+        run(screen, ListPort(PortNotFound("there is none")))
+
+
+def test_log_key_without_a_log_and_unknown_keys_are_answered(screen: Any) -> None:
+    run(screen, ListPort(ListLink([])), b"\x14\x0c", b"\x14z", b"\x14\x08", b"\x1d")
+    assert "--log FILE" in screen.notes[1]
+    assert "no such key" in screen.notes[2]
+    assert "Ctrl-T Ctrl-P" in screen.notes[3]
+
+
+def test_the_log_key_turns_it_off_and_on(screen: Any) -> None:
+    file = io.BytesIO()
+    link = ListLink([b"one\n", b"two\n", b"three\n"])
+    run(screen, ListPort(link), b"\x14\x0c", b"\x14\x0c", b"\x1d", log=LineLog(file, "log"))
+    assert file.getvalue() == b"one\n--- log off\n--- log on\nthree\n"
+
+
+def test_resets_suit_the_port() -> None:
+    usb = LinkInfo(name="x", kind="usb-jtag")
+    bridge = LinkInfo(name="x", kind="uart", vid=0x10C4, pid=0xEA64)
+    assert application_steps(usb) != application_steps(UART) != application_steps(bridge)
+    assert loader_steps(usb) != loader_steps(UART)
