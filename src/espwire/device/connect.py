@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
+from espwire.device.borrow import stub_dialect
 from espwire.device.device import Device
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
@@ -17,11 +18,11 @@ from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
 from espwire.device.spi import write_group
-from espwire.errors import CommandFailed, DeviceError, LinkError, NoReply, Unsupported, WrongChip
+from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported, WrongChip
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
 from espwire.settings import Settings
-from espwire.wire.commands import GetSecurityInfo, Op, RegWrite
+from espwire.wire.commands import GetSecurityInfo, Op, ReadReg, RegWrite
 from espwire.wire.dialect import BaudRule, Dialect, EraseRule, Md5Form
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ROM_BAUD = 115200
 MAGIC_ADDRESS = 0x40001000
+BORROW_PATIENCE_S = 0.5
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
     6: "ESP32-S3 beta 3",
@@ -93,11 +95,12 @@ def connect(
     try:
         report(Opened(port=link.info.name, baud=slow))
         loader.baud, loader.on_trip = slow, trace
-        reach_loader(
+        borrowed = reach_loader(
             loader,
             Entrance(before=before, reset=reset, named=named, memory=memory, follower=follower, report=report),
         )
-        device = _identify(loader, named, follower, report)
+        identify = _borrow if borrowed else _identify
+        device = identify(loader, named, follower, report)
         if memory is not None and device.mac:
             memory.note_device(device.mac, memory_key(loader.link.info))
         if baud > slow:
@@ -166,7 +169,9 @@ def _open(
     if _is_port(port):
         found, link = open_port(port, baud, settings.open_attempts, cancel)
         return link, Follower(found, baud=baud, cancel=cancel, report=report)
-    return cast("Link", port), Follower(report=report)
+    link = cast("Link", port)
+    link.set_baud(baud)  # whatever it was opened at
+    return link, Follower(report=report)
 
 
 def _open_url(url: str, baud: int, attempts: int, cancel: CancelToken | None) -> Link:
@@ -189,11 +194,15 @@ def _is_port(port: Port | Link) -> TypeGuard[Port]:
     return hasattr(port, "wait_back")
 
 
-def _identify(loader: Loader, named: Chip | None, follower: Follower, report: Report) -> Device:
+def _identify(
+    loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
+) -> Device:
     chip, reply = detect(loader, named)
     identity = None
+    if borrowed:
+        loader.dialect, loader.secure = stub_dialect(chip.rom), False
     if not loader.secure:
-        if is_usb_jtag(loader.link.info):
+        if is_usb_jtag(loader.link.info) and not borrowed:
             disable_watchdogs(loader, chip)
         identity = Identity(chip, Registers(loader.read_reg))
     revision = identity.revision() if identity is not None else 0
@@ -203,6 +212,24 @@ def _identify(loader: Loader, named: Chip | None, follower: Follower, report: Re
     report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
     if loader.secure:
         report(Note(text="the chip is in Secure Download Mode: it can be written, but not read or verified"))
+    return device
+
+
+def _borrow(loader: Loader, named: Chip | None, follower: Follower, report: Report) -> Device:
+    """The chip through a stub that is running already; what it cannot do, the dialect does not have.
+
+    :raises ConnectError: code ``stub-running``: it answers SYNC and nothing else
+    """
+    try:
+        loader.call(ReadReg(MAGIC_ADDRESS), timeout=BORROW_PATIENCE_S)  # before much time is spent on it
+        device = _identify(loader, named, follower, report, borrowed=True)
+    except (NoReply, CommandFailed):
+        raise ConnectError(
+            "a stub of an earlier session is running on the chip, does not answer, and this port cannot reset it",
+            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+            code="stub-running",
+        ) from None
+    report(Note(text="a stub of an earlier session is running, and is used as it is: this port cannot reset the chip"))
     return device
 
 

@@ -204,5 +204,5 @@ class Device:
             )
         return Unsupported(
             f"the {self.chip.name}'s {self.loader.dialect.name} loader cannot read flash",
-            hint="A stub will bring it, in a later version.",
+            hint="A stub of our own will bring it, in a later version; until then read through the ROM loader.",
         )

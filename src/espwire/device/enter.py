@@ -64,12 +64,13 @@ def plan_ways(
     return tuple(Way(name, find_sequence(name, info, delay)) for name in names)
 
 
-def reach_loader(loader: Loader, entrance: Entrance) -> None:
+def reach_loader(loader: Loader, entrance: Entrance) -> bool:
     """Reset as ``entrance.before`` says and sync, ``settings.connect_attempts`` times with the port's ways in turn.
 
+    Returns whether a stub of another program answers that could not be reset away.
+
     :raises UsageError: code ``reset-sequence``: a custom sequence makes no sense
-    :raises ConnectError: whatever ``diagnose`` finds; code ``stub-running``: a stub of another program answers and
-        cannot be reset away
+    :raises ConnectError: whatever ``diagnose`` finds
     """
     key, memory = memory_key(loader.link.info), entrance.memory
     remembered = memory.best_sequence(key) if memory is not None else None
@@ -79,7 +80,7 @@ def reach_loader(loader: Loader, entrance: Entrance) -> None:
 
     ways = plan(entrance.before)
     if entrance.before == "no-reset-no-sync":
-        return
+        return False
     try:
         value, name = _sync_with(loader, ways, entrance)
         if value == 0 and not ways and (ways := plan("default-reset")):
@@ -90,13 +91,10 @@ def reach_loader(loader: Loader, entrance: Entrance) -> None:
             release(loader.link)  # also what looked for the cause may have been cut short
         raise
     if value == 0:
-        raise ConnectError(
-            "a stub of an earlier session is running on the chip, and this port cannot reset it",
-            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
-            code="stub-running",
-        )
+        return True
     if memory is not None and name not in ("", CUSTOM) and name != remembered:
         memory.note_sequence(key, name)
+    return False
 
 
 def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.settings import Settings
 from espwire.wire.commands import (
     REQUEST,
+    EraseRegion,
     FlashBegin,
     FlashData,
     FlashDeflBegin,
@@ -111,7 +112,11 @@ def erase_range(loader: Loader, offset: int, size: int) -> None:
     attempts = _Attempts(loader.settings)
     while True:
         try:
-            _begin_plain(loader, offset, size, encrypted=False)
+            if loader.supports(Op.ERASE_REGION):  # a stub erases as data comes: its BEGIN alone does nothing
+                timing = loader.settings.timing
+                loader.call(EraseRegion(offset, size), timeout=timing.scaled(timing.erase_per_mb, size))
+            else:
+                _begin_plain(loader, offset, size, encrypted=False)
         except (NoReply, CommandFailed) as error:
             attempts.count(0, error)
         else:
@@ -229,7 +234,8 @@ def _begin_plain(loader: Loader, offset: int, size: int, encrypted: bool) -> Non
 
 def _begin_deflated(loader: Loader, offset: int, size: int, blocks: int, encrypted: bool) -> None:
     dialect, timing = loader.dialect, loader.settings.timing
-    unpacked = align_up(size, dialect.flash_block)  # the ROM erases this much, in whole blocks
+    # a ROM erases this much, in whole blocks
+    unpacked = size if dialect.exact_deflate_size else align_up(size, dialect.flash_block)
     command = FlashDeflBegin(unpacked, blocks, dialect.flash_block, offset, _fifth_word(loader, encrypted))
     loader.call(command, timeout=timing.scaled(timing.erase_per_mb, size))
 

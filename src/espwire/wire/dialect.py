@@ -51,6 +51,7 @@ class Dialect:
     """One loader's ways. Sizes in bytes.
 
     ``secure_ops`` is the subset that survives Secure Download Mode (empty: the chip has no such mode).
+    ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
     ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
     """
 
@@ -70,6 +71,7 @@ class Dialect:
     security_info_bytes: int
     encrypted_write: bool
     sync_value: int
+    exact_deflate_size: bool = False
 
     @property
     def can_inflate(self) -> bool:
