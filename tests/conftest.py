@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from espwire.cli.environment import VARIABLES
+
 SKIPS = Path(__file__).parent / "skips.txt"
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
@@ -30,9 +32,16 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(Path(home, name.lower())))
     for name in list(os.environ):
-        ours = name.startswith("ESPWIRE_") and name not in ("ESPWIRE_PEER", "ESPWIRE_REQUIRE_PEERS")
+        ours = name.removeprefix("ESPWIRE_") in (*VARIABLES, "CFGFILE")
         if name.startswith("ESPTOOL_") or ours or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test takes the user's espwire.toml; Windows does not ask the environment where such files go."""
+    place = tmp_path_factory.getbasetemp() / "settings" / secrets.token_hex(8) / "espwire.toml"
+    monkeypatch.setattr("espwire.cli.config.find_user_file", lambda: str(place))
 
 
 @pytest.fixture(autouse=True)

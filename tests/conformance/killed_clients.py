@@ -105,7 +105,9 @@ def recover(opener: Opener, mac: str, scratch: int, data: bytes) -> Outcome:
         return Outcome(False, f"{error.code}: {error}")
     finally:
         link.close()
-    return Outcome(not wrong, wrong or f"reached again, written and verified{through} in {time.monotonic() - began:.2f} s")
+    return Outcome(
+        not wrong, wrong or f"reached again, written and verified{through} in {time.monotonic() - began:.2f} s"
+    )
 
 
 def kill_writing(opener: Opener, place: int, scratch: int, data: bytes) -> None:

@@ -101,10 +101,15 @@ def find_own_file() -> str | None:
     """``espwire.toml`` here, else in the user's folder for settings."""
     if os.path.isfile(NAME):
         return os.path.abspath(NAME)
+    path = find_user_file()
+    return path if os.path.isfile(path) else None
+
+
+def find_user_file() -> str:
+    """Where the user's own ``espwire.toml`` would be."""
     import platformdirs
 
-    path = os.path.join(platformdirs.user_config_dir("espwire", appauthor=False), NAME)
-    return path if os.path.isfile(path) else None
+    return os.path.join(platformdirs.user_config_dir("espwire", appauthor=False), NAME)
 
 
 def vendor_folders() -> tuple[str, ...]:
@@ -194,7 +199,7 @@ def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded
         if key not in VENDOR_KEYS:
             loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{SECTION}]"))
         elif raw.strip() or "sequence" not in key:
-            loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where, "config-value")
+            loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where)
     erase, longest = loaded.values.get("chip_erase"), loaded.values.get("longest")
     if erase is not None and longest is None:
         loaded.values["longest"] = Given(erase.value * LONGEST_PER_CHIP_ERASE, erase.where)
@@ -229,4 +234,4 @@ def _take_table(path: str, text: str, table: str, content: Mapping[str, Any], lo
         if name is None:
             loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{table}]"))
         else:
-            loaded.values[name] = check(name, raw, where, "config-value")
+            loaded.values[name] = check(name, raw, where)

@@ -25,12 +25,12 @@ VARIABLES = {
 def read_environment(environment: Mapping[str, str]) -> dict[str, Given]:
     """What the variables give, by the names of given.py. An empty variable counts as not set.
 
-    :raises UsageError: code ``bad-variable``; names the variable
+    :raises UsageError: code ``config-value``; names the variable
     """
     found: dict[str, Given] = {}
     for suffix, name in VARIABLES.items():
         for variable in (prefix + suffix for prefix in PREFIXES):
             if raw := environment.get(variable, "").strip():
-                found[name] = check(name, raw, f"the variable {variable}", "bad-variable")
+                found[name] = check(name, raw, f"the variable {variable}")
                 break
     return found

@@ -139,17 +139,21 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def check(name: str, raw: Any, where: str, code: str) -> Given:
+def check(name: str, raw: Any, where: str) -> Given:
     """The value of ``name`` as what it must be.
 
-    :raises UsageError: with ``code``; names ``where``
+    :raises UsageError: code ``config-value``; names ``where``
     """
     try:
         return Given(CHECKS[name](raw), where)
     except ValueError as error:
         shown = raw if isinstance(raw, (int, float)) else repr(raw)
         raise UsageError(
-            f"{where} is {shown}, not {error}", hint=f"Give {error}.", code=code, where=where, setting=name
+            f"{where} is {shown}, not {error}",
+            hint=f"Give {error}.",
+            code="config-value",
+            where=where,
+            setting=name,
         ) from None
 
 

@@ -67,8 +67,8 @@ CONNECTION: tuple[Spec, ...] = (
         ("port", "-p", "--port"),
         {
             "metavar": "PORT",
-            "help": "A device (/dev/ttyUSB0, COM3), a USB serial number, a MAC seen before, socket://HOST:PORT, or"
-            " virtual:CHIP?… Without it, the one board that is plugged in.",
+            "help": "A device (/dev/ttyUSB0, COM3), a USB serial number, a MAC seen before, socket://HOST:PORT,"
+            " rfc2217://HOST:PORT, or virtual:CHIP?… Without it, the one board that is plugged in.",
         },
     ),
     (

@@ -30,7 +30,9 @@ def open_link(url: str, *, baud: int = 115200, cancel: CancelToken | None = None
         case "virtual":
             from espwire.virtual.link import open_virtual
 
-            return open_virtual(url, cancel)
+            link = open_virtual(url, cancel)
+            link.set_baud(baud)
+            return link
         case "rfc2217":
             from espwire.link.rfc2217 import open_rfc2217
 
