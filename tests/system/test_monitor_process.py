@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from espwire.cli.main import main
+from espwire.monitor.keys import Do
+from espwire.monitor.loop import Monitor
 
 PROGRAM = [sys.executable, "-m", "espwire"]
 
@@ -111,3 +113,20 @@ def test_what_makes_no_sense_is_refused(words: list[str], capsys: pytest.Capture
 
 def test_a_port_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert main(["-p", str(tmp_path / "nothing"), "monitor"]) == 3
+
+
+@pytest.mark.parametrize(("words", "baud"), [((), 115200), (("-b", "74880"), 74880)])
+def test_only_a_rate_given_on_the_command_line_counts(
+    words: tuple[str, ...], baud: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate from a variable is for flashing; at it the chip's text would be noise."""
+    seen: list[int] = []
+
+    def run(self: Monitor) -> Do:
+        seen.append(self._wishes.baud)
+        return Do.QUIT
+
+    monkeypatch.setattr(Monitor, "run", run)
+    monkeypatch.setenv("ESPWIRE_BAUD", "921600")
+    assert main(["-p", "virtual:esp32", *words, "monitor", "--no-input"]) == 0
+    assert seen == [baud]

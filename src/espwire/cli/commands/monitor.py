@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.session import Session
+from espwire.cli.session import DEFAULT_BAUD, Session
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,8 +55,10 @@ def command(
     from espwire.monitor.terminal import is_foreground, open_keyboard
 
     _check(session, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
+    # a rate from a file or a variable is meant for flashing; the chip's text has its own
+    baud = session.baud if "baud" in session.given else DEFAULT_BAUD
     port = _find_port(session)
-    wishes = Wishes(baud=session.baud, reset=reset, dtr=dtr, eol=EOL[eol])
+    wishes = Wishes(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
     stamp = _now if timestamps else None
     with ExitStack() as stack:
         log = None if log_name is None else stack.enter_context(open_log(log_name, append=append, stamp=stamp))
