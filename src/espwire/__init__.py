@@ -12,10 +12,20 @@ if TYPE_CHECKING:
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
     from espwire.device.connect import connect as connect
+    from espwire.device.connect import reset as reset
     from espwire.device.device import Device as Device
     from espwire.device.flash_id import FlashInfo as FlashInfo
+    from espwire.device.flash_status import FlashStatus as FlashStatus
+    from espwire.device.flash_status import FlashStatusChange as FlashStatusChange
     from espwire.device.memory import Memory as Memory
+    from espwire.device.packets import Packet as Packet
+    from espwire.device.packets import PacketRing as PacketRing
+    from espwire.device.ram import MemWord as MemWord
+    from espwire.device.ram import MemWrite as MemWrite
     from espwire.device.security import SecurityInfo as SecurityInfo
+    from espwire.device.sfdp import EraseType as EraseType
+    from espwire.device.sfdp import Sfdp as Sfdp
+    from espwire.device.sfdp import SfdpTable as SfdpTable
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
     from espwire.errors import ConnectError as ConnectError
@@ -48,11 +58,17 @@ if TYPE_CHECKING:
     from espwire.events import PlanReady as PlanReady
     from espwire.events import Progress as Progress
     from espwire.events import Report as Report
+    from espwire.events import Reporter as Reporter
     from espwire.events import Resetting as Resetting
     from espwire.events import Result as Result
     from espwire.events import Warned as Warned
     from espwire.events import to_json as to_json
+    from espwire.flash.erase import erase_flash as erase_flash
     from espwire.flash.erase import erase_region as erase_region
+    from espwire.flash.memory import MemDump as MemDump
+    from espwire.flash.memory import RamLoad as RamLoad
+    from espwire.flash.memory import dump_mem as dump_mem
+    from espwire.flash.memory import load_ram as load_ram
     from espwire.flash.plan import Finding as Finding
     from espwire.flash.plan import Part as Part
     from espwire.flash.plan import Plan as Plan
@@ -77,10 +93,20 @@ _HOME = {
     "chip_ids": "espwire.chips.registry",
     "load_chip": "espwire.chips.registry",
     "connect": "espwire.device.connect",
+    "reset": "espwire.device.connect",
     "Device": "espwire.device.device",
     "FlashInfo": "espwire.device.flash_id",
+    "FlashStatus": "espwire.device.flash_status",
+    "FlashStatusChange": "espwire.device.flash_status",
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.memory",
+    "Packet": "espwire.device.packets",
+    "PacketRing": "espwire.device.packets",
+    "MemWord": "espwire.device.ram",
+    "MemWrite": "espwire.device.ram",
+    "Sfdp": "espwire.device.sfdp",
+    "SfdpTable": "espwire.device.sfdp",
+    "EraseType": "espwire.device.sfdp",
     "Cancelled": "espwire.errors",
     "CommandFailed": "espwire.errors",
     "ConnectError": "espwire.errors",
@@ -113,11 +139,17 @@ _HOME = {
     "PlanReady": "espwire.events",
     "Progress": "espwire.events",
     "Report": "espwire.events",
+    "Reporter": "espwire.events",
     "Resetting": "espwire.events",
     "Result": "espwire.events",
     "Warned": "espwire.events",
     "to_json": "espwire.events",
     "erase_region": "espwire.flash.erase",
+    "erase_flash": "espwire.flash.erase",
+    "MemDump": "espwire.flash.memory",
+    "dump_mem": "espwire.flash.memory",
+    "RamLoad": "espwire.flash.memory",
+    "load_ram": "espwire.flash.memory",
     "Finding": "espwire.flash.plan",
     "Part": "espwire.flash.plan",
     "Plan": "espwire.flash.plan",
@@ -148,11 +180,14 @@ __all__ = [
     "Device",
     "DeviceError",
     "ElfError",
+    "EraseType",
     "Event",
     "FileError",
     "Finding",
     "Finished",
     "FlashInfo",
+    "FlashStatus",
+    "FlashStatusChange",
     "HeaderSettings",
     "HexError",
     "ImageError",
@@ -161,10 +196,15 @@ __all__ = [
     "LinkError",
     "LinkInfo",
     "LinkLost",
+    "MemDump",
+    "MemWord",
+    "MemWrite",
     "Memory",
     "NoReply",
     "Note",
     "Opened",
+    "Packet",
+    "PacketRing",
     "Part",
     "Plan",
     "PlanReady",
@@ -175,12 +215,16 @@ __all__ = [
     "PortIdentity",
     "PortNotFound",
     "Progress",
+    "RamLoad",
     "Report",
+    "Reporter",
     "Resetting",
     "Result",
     "SafetyStop",
     "SecurityInfo",
     "Settings",
+    "Sfdp",
+    "SfdpTable",
     "SystemPort",
     "TableError",
     "Timing",
@@ -194,11 +238,15 @@ __all__ = [
     "__version__",
     "chip_ids",
     "connect",
+    "dump_mem",
+    "erase_flash",
     "erase_region",
     "list_ports",
     "load_chip",
+    "load_ram",
     "open_link",
     "read_to_file",
+    "reset",
     "to_json",
     "verify_flash",
     "write_flash",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
+MAX_EVENTS_PER_SECOND = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,11 +100,47 @@ class Warned(Event):
     text: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Error(Event):
+    """The command failed, and this is its last event. Of the command line only: the library raises a ToolError."""
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+    details: dict[str, Any]
+
+
 Report = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
     """The default report: say nothing."""
+
+
+class Thinned:
+    """Lets progress through at most 20 times a second of ``clock``; first and last always. Numbering comes after it.
+
+    :param progress: False: none of what is between first and last
+    """
+
+    def __init__(self, report: Report, *, clock: Callable[[], float] = time.monotonic, progress: bool = True) -> None:
+        self.report, self.clock, self.progress = report, clock, progress
+        self._last = -math.inf
+
+    def __call__(self, event: Event) -> None:
+        """Pass on, or not."""
+        if isinstance(event, Progress) and 0 < event.done < event.total:
+            now = self.clock()
+            if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
+                return
+            self._last = now
+        self.report(event)
+
+
+def thin_out(report: Report, clock: Callable[[], float]) -> Report:
+    """``report`` with progress at most 20 times a second of ``clock``, which is a link's: what the library promises."""
+    return report if report is silent else Thinned(report, clock=clock)
 
 
 @dataclass(slots=True)

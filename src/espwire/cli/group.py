@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from espwire.cli.main import HIDDEN, OFFLINE, SECTIONS
 from espwire.cli.options import global_options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EPILOG = """\b
 Examples:
@@ -16,6 +20,9 @@ Examples:
   espwire -p /dev/ttyUSB0 -b 460800 write-flash 0x0 firmware.bin
   espwire -p 'virtual:esp32c3' write-flash 0x0 firmware.bin    (no board needed)
 `espwire COMMAND --help` tells what a command takes; global options may also follow the command."""
+
+# short names that mean something else in esptool, and must not be taken for a global option until they do so here
+RESERVED = {"write-flash": {"-s"}}
 
 
 class LazyGroup(click.Group):
@@ -40,22 +47,50 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         offline = name in OFFLINE or self.package != "espwire.cli.commands"
         if not isinstance(command, LazyGroup):
-            add_global_options(command, offline=offline)
+            add_global_options(command, offline=offline, shown=ctx.resilient_parsing)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands from the table, without importing them; options as click has it."""
+        from click.shell_completion import CompletionItem
+
+        listed = {name: told for section in self.sections.values() for name, told in section.items()}
+        start = incomplete.replace("_", "-")
+        found = [CompletionItem(name, help=told) for name, told in listed.items() if name.startswith(start)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, with the options before the command in any spelling."""
+        return super().parse_args(ctx, respelt(self, args, name="", stop=True))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, but an unknown name is answered with near ones."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from espwire.cli.compat import refuse_what_comes_later
+
+            refuse_what_comes_later(args[0].replace("_", "-"))
             raise UnknownCommand(args[0], self.names, ctx)
-        return super().resolve_command(ctx, args)
+        name, command, words = super().resolve_command(ctx, args)
+        if command is None or isinstance(command, LazyGroup):  # a group does it itself
+            return name, command, words
+        return name, command, respelt(command, words, name=command.name or "")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, section by section; imports nothing."""
         for title, commands in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl(list(commands.items()))
+
+
+def respelt(command: click.Command, words: list[str], *, name: str, stop: bool = False) -> list[str]:
+    """The words in today's spelling; see cli/compat.py, which is loaded only if there is an option to look at."""
+    if all(not word.startswith("-") or word in ("-h", "--help") for word in words):
+        return words
+    from espwire.cli.compat import respell
+
+    return respell(command, words, name=name, stop=stop)
 
 
 class UnknownCommand(click.UsageError):
@@ -69,12 +104,19 @@ class UnknownCommand(click.UsageError):
         self.hint = f"Did you mean {' or '.join(near)}?" if near else f"Commands: {', '.join(names)}."
 
 
-def add_global_options(command: click.Command, *, offline: bool) -> None:
-    """Let global options stand after the command too; where a short name is taken, the command's own wins."""
+def add_global_options(command: click.Command, *, offline: bool, shown: bool = False) -> None:
+    """Let global options stand after the command too; where a short name is taken, the command's own wins.
+
+    :param shown: a shell asks what may stand there: name them, too
+    """
     if getattr(command, "has_global_options", False):
         return
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    command.params.extend(global_options(hidden=True, offline=offline, taken=taken))
+    taken |= RESERVED.get(command.name or "", set())
+    more = global_options(hidden=True, offline=offline, taken=taken)
+    for option in more if shown else ():
+        option.hidden = False  # type: ignore[attr-defined]  # they all are options
+    command.params.extend(more)
     command.has_global_options = True  # type: ignore[attr-defined]
 
 

@@ -11,23 +11,39 @@ SECTIONS: dict[str, dict[str, str]] = {
         "write-flash": "Write files to flash, and verify them.",
         "verify-flash": "Compare flash with files.",
         "read-flash": "Read flash into a file.",
+        "erase-flash": "Erase the whole flash.",
         "erase-region": "Erase a part of flash.",
+        "write-flash-status": "Write the flash's status registers.",
     },
     "Look": {
         "chip-info": "Show chip, revision, features, flash and security.",
         "flash-id": "Show maker, device and size of the flash.",
+        "read-flash-status": "Show the flash's status registers.",
+        "read-flash-sfdp": "Show what the flash tells of itself, raw or decoded.",
         "read-mac": "Show the MAC address.",
+        "chip-id": "Show the chip id of an ESP8266; other chips have none.",
+        "get-security-info": "Show security flags and key purposes.",
         "monitor": "Show what the chip says, and pass on what you type.",
         "chips": "List the chips this program knows.",
         "ports": "List the serial ports and what is likely behind them; opens none.",
     },
+    "Memory and control": {
+        "read-mem": "Read one word of memory or of a register.",
+        "write-mem": "Write one word of memory or of a register, or some of its bits.",
+        "dump-mem": "Read memory into a file.",
+        "load-ram": "Put a program into RAM and start it.",
+        "run": "Start the application from the loader.",
+        "reset": "Reset the chip by the port's lines.",
+    },
     "More": {
         "virtual": "A chip made of software, for any flashing tool.",
+        "completion": "Print the script that completes command lines in bash, zsh or fish.",
         "version": "Show the version.",
     },
 }
 HIDDEN = {"demo": "Flash firmware to a virtual chip, and look at what it then holds."}
-OFFLINE = frozenset({"chips", "ports", "virtual", "version", "demo"})
+OFFLINE = frozenset({"chips", "ports", "virtual", "completion", "version", "demo"})
+COMPLETION_VARIABLE = "_ESPWIRE_COMPLETE"  # set by the scripts of `espwire completion`
 EXIT_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 
 
@@ -39,8 +55,13 @@ def run() -> None:
 
         print(f"espwire {__version__}")
         sys.exit(0)
+    import os
     import signal
 
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        from espwire.cli.complete import answer
+
+        sys.exit(answer(instruction))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a console that lacks a sign must not cost the work

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from espwire.chips.index import CHIPS
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 AFTER = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
 MODES = ("keep", "qio", "qout", "dio", "dout")
 FREQUENCIES = ("keep", *(f"{mhz}m" for mhz in (80, 64, 60, 48, 40, 32, 30, 26, 24, 20, 16, 15, 12)))
+
+
+class Number(click.IntRange):
+    """A whole number, written as in C if one likes: ``0x1C200``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's, for any base."""
+        if isinstance(value, str) and value.lower().startswith(("0x", "0o", "0b")):
+            with suppress(ValueError):
+                value = int(value, 0)
+        return super().convert(value, param, ctx)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +64,14 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
         context.exit()
 
 
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """What a shell may offer as this option's value; cli/complete.py is loaded only when one asks."""
+    from espwire.cli import complete
+
+    offers = {"chip": complete.complete_chip, "port": complete.complete_port, "baud": complete.complete_baud}
+    return offers[parameter.name or ""](incomplete)
+
+
 FILTER_HELP = "Without --port, take only ports with these vid=, pid=, name=, serial=; several may follow."
 FILTER_WORD = re.compile(r"(vid|pid|name|serial)=.+", re.IGNORECASE)
 
@@ -61,12 +85,18 @@ OUTPUT: tuple[Spec, ...] = (
 CONNECTION: tuple[Spec, ...] = (
     (
         ("chip", "-c", "--chip"),
-        {"metavar": "CHIP", "callback": _parse_chip, "help": f"auto (the default), {', '.join(CHIPS)}."},
+        {
+            "metavar": "CHIP",
+            "callback": _parse_chip,
+            "shell_complete": _complete,
+            "help": f"auto (the default), {', '.join(CHIPS)}.",
+        },
     ),
     (
         ("port", "-p", "--port"),
         {
             "metavar": "PORT",
+            "shell_complete": _complete,
             "help": "A device (/dev/ttyUSB0, COM3), a USB serial number, a MAC seen before, socket://HOST:PORT,"
             " rfc2217://HOST:PORT, or virtual:CHIP?… Without it, the one board that is plugged in.",
         },
@@ -85,14 +115,19 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (
         ("baud", "-b", "--baud"),
-        {"type": click.IntRange(1, 100_000_000), "metavar": "N", "help": "Rate for the data; 115200 if not given."},
+        {
+            "type": Number(1, 100_000_000),
+            "metavar": "N",
+            "shell_complete": _complete,
+            "help": "Rate for the data; 115200 if not given.",
+        },
     ),
     (("before", "--before"), {"type": click.Choice(BEFORE), "help": "How to get the chip into its loader."}),
     (("after", "-a", "--after"), {"type": click.Choice(AFTER), "help": "What to do with the chip at the end."}),
     (("no_stub", "--no-stub"), {"is_flag": True, "help": "Use the ROM loader (the only one there is, yet)."}),
     (
         ("connect_attempts", "--connect-attempts"),
-        {"type": click.IntRange(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
+        {"type": Number(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
     ),
     (
         ("config", "--config"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from espwire.events import (
@@ -16,7 +15,6 @@ from espwire.events import (
     Opened,
     PlanReady,
     Progress,
-    Report,
     Resetting,
     Result,
     Warned,
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     from espwire.cli.output import Output
 
-MAX_EVENTS_PER_SECOND = 20
 VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": "Reading"}
 DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
 
@@ -118,23 +115,6 @@ class Plain:
 
     def close(self) -> None:
         """Nothing to end."""
-
-
-class Thinned:
-    """Lets progress through at most 20 times a second; first and last always. Stands before events are numbered."""
-
-    def __init__(self, report: Report, *, progress: bool = True) -> None:
-        self.report, self.progress = report, progress
-        self._last = 0.0
-
-    def __call__(self, event: Event) -> None:
-        """Pass on, or not."""
-        if isinstance(event, Progress) and 0 < event.done < event.total:
-            now = time.monotonic()
-            if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
-                return
-            self._last = now
-        self.report(event)
 
 
 class JsonLines:

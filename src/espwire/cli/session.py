@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.output import Output
-from espwire.errors import ConnectError, ToolError
+from espwire.errors import ConnectError, DeviceError, LinkError, ToolError, Unsupported, VerifyError
 
 if TYPE_CHECKING:
     from espwire.cli.config import Loaded
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from espwire.cli.render import Renderer
     from espwire.cli.state import State
     from espwire.device.device import Device
+    from espwire.device.packets import PacketRing
     from espwire.events import Event, Report
     from espwire.link.ports import SystemPort
     from espwire.settings import Settings
@@ -55,6 +56,7 @@ class Session:
     _state: State | None = None
     _values: dict[str, Given] | None = None
     _told: Loaded | None = None
+    _packets: PacketRing | None = None
 
     def guess(self, words: Sequence[str]) -> None:
         """How to answer a command line that is too broken to be parsed."""
@@ -64,8 +66,8 @@ class Session:
     @property
     def report(self) -> Report:
         """Takes events, stamps them and has them drawn."""
-        from espwire.cli.render import Thinned, open_renderer
-        from espwire.events import Reporter
+        from espwire.cli.render import open_renderer
+        from espwire.events import Reporter, Thinned
 
         if self._report is None:
             self._renderer = open_renderer(
@@ -156,8 +158,10 @@ class Session:
         :raises ToolError: it cannot be reached
         """
         from espwire.device.connect import connect
+        from espwire.device.packets import PacketRing
 
         target = self.target()
+        self._packets = PacketRing()
         if self.port is None and not isinstance(target, str):
             self.port = target.identity.path
         with connect(
@@ -168,6 +172,7 @@ class Session:
             settings=self.settings(),
             report=self.report,
             trace=self._tracer(),
+            packets=self._packets,
             memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
             self._check_board(device, target)
@@ -219,10 +224,10 @@ class Session:
     def fail(self, error: ToolError) -> int:
         """Tell a deliberate failure: what, what to try, its id. The exit code to end with."""
         self.stop_drawing()
+        kept = self._keep_packets(error)
         if self.json:
-            from espwire.cli.render import dump
-
-            self.output.line(dump(error_event(error)))
+            details = {"trace_file": kept} if kept else {}
+            self.report(error_event(error, details))
             return error.exit_code
         if isinstance(error, ConnectError) and error.boot_text.strip():
             self.output.error_line("the chip said:")
@@ -230,7 +235,21 @@ class Session:
                 self.output.error_line(f"  | {_printable(line)}")
         self.output.error_line(f"error: {_printable(str(error))} [{error.code}]")
         self.output.error_line(f"hint: {_printable(error.hint)}")
+        if kept:
+            self.output.error_line(f"trace: {_printable(kept)} holds the last packets")
         return error.exit_code
+
+    def _keep_packets(self, error: ToolError) -> str:
+        """Write the last packets before a failure of port or chip to a file; its name, or nothing."""
+        packets, self._packets = self._packets, None
+        told = isinstance(error, TOLD_BY_PACKETS) and not isinstance(error, Unsupported)
+        if not packets or self.no_state or not told:
+            return ""
+        from espwire.cli.state import find_state_file
+        from espwire.cli.trace import write_failure
+
+        path = write_failure(find_state_file().parent, packets, error)
+        return "" if path is None else str(path)
 
     def fail_with_bug(self, error: Exception) -> int:
         """Tell a failure that nobody thought of."""
@@ -252,19 +271,15 @@ class Bug(ToolError):
     hint = "Run again with --trace, and report what it prints."
 
 
-def error_event(error: ToolError) -> dict[str, Any]:
-    """The JSON form of an error."""
-    from espwire.events import SCHEMA_VERSION
+TOLD_BY_PACKETS = (LinkError, ConnectError, DeviceError, VerifyError, Bug)
 
-    return {
-        "v": SCHEMA_VERSION,
-        "event": "Error",
-        "code": error.code,
-        "message": str(error),
-        "hint": error.hint,
-        "exit_code": error.exit_code,
-        "details": error.details,
-    }
+
+def error_event(error: ToolError, more: dict[str, Any]) -> Event:
+    """A deliberate failure as the last event of a run; ``more`` joins its details."""
+    from espwire.events import Error
+
+    details = error.details | more
+    return Error(code=error.code, message=str(error), hint=error.hint, exit_code=error.exit_code, details=details)
 
 
 def _printable(text: str) -> str:

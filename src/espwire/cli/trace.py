@@ -1,18 +1,25 @@
-"""``--trace``: each request and its answer, with times, on standard error. Formats only when asked for."""
+"""``--trace``: each request and its answer, with times, on standard error; after a failure, the last ones in a file.
+
+Formats only when asked for, or when something has failed.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espwire.errors import ToolError
+from espwire.errors import FileError, ToolError
 
 if TYPE_CHECKING:
     from espwire.cli.output import Output
+    from espwire.device.packets import Packet
     from espwire.wire.commands import Command, Reply
 
 SHOWN_BYTES = 16
+KEPT_FILES = 20  # of failed runs; the oldest goes first
 
 
 class Tracer:
@@ -31,6 +38,38 @@ class Tracer:
         since = time.monotonic() - self._began
         answer = f"! {outcome}" if isinstance(outcome, ToolError) else describe_reply(outcome)
         self.output.error_line(f"{since:9.4f} s {seconds * 1000:9.2f} ms  {describe_command(command)} -> {answer}")
+
+
+def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> Path | None:
+    """Keep the packets before a failure in a new file of ``folder``; None where that cannot be."""
+    from espwire._version import __version__
+    from espwire.files import write_file
+
+    moment = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1000 % 1_000_000:06d}"
+    head = [f"espwire {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}", f"error: {error} [{error.code}]", ""]
+    path = folder / f"espwire-trace-{moment}.txt"
+    text = "\n".join([*head, *map(describe_packet, packets), ""])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(path, text.encode("utf-8", "backslashreplace"))
+        path.chmod(0o600)  # register values and data may be nobody else's business
+        for old in sorted(folder.glob("espwire-trace-*.txt"))[:-KEPT_FILES]:
+            old.unlink(missing_ok=True)
+    except (FileError, OSError):
+        return path if path.exists() else None
+    return path
+
+
+def describe_packet(packet: Packet) -> str:
+    """``  12.3456 s  > READ_REG address=0x40001000``; replies have ``<`` and their name."""
+    content = packet.content
+    if isinstance(content, bytes):
+        command = packet.command
+        return f"{packet.time:10.4f} s  > {_describe(content) if command is None else describe_command(command)}"
+    from espwire.wire.commands import Op
+
+    name = {int(op): op.name for op in Op}.get(content.op, f"{content.op:#04x}")
+    return f"{packet.time:10.4f} s  < {name} {describe_reply(content)}"
 
 
 def describe_command(command: Command) -> str:

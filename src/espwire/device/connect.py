@@ -12,9 +12,11 @@ from espwire.device.borrow import stub_dialect
 from espwire.device.device import Device
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
+from espwire.device.leave import reset_by_lines
 from espwire.device.lines import Before, Sequence, is_usb_jtag
 from espwire.device.loader import Loader, Trace
 from espwire.device.memory import Memory, memory_key
+from espwire.device.packets import PacketRing
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
 from espwire.device.spi import write_group
@@ -72,6 +74,7 @@ def connect(
     trace: Trace | None = None,
     memory: Memory | None = None,
     reset: Sequence | str | None = None,
+    packets: PacketRing | None = None,
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
 
@@ -83,6 +86,7 @@ def connect(
     :param trace: called after each round trip with command, reply or error, and seconds
     :param memory: which reset sequence worked last; changes the order of attempts only
     :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
+    :param packets: keeps the last 200 packets of this conversation, to be looked at if it fails, here or later
     :raises LinkError: the port
     :raises UsageError: code ``reset-sequence``
     :raises ConnectError: NoReply, WrongBootMode, WrongChip, or another with the code of its cause
@@ -95,6 +99,8 @@ def connect(
     try:
         report(Opened(port=link.info.name, baud=slow))
         loader.baud, loader.on_trip = slow, trace
+        if packets is not None:
+            loader.packets = packets
         borrowed = reach_loader(
             loader,
             Entrance(before=before, reset=reset, named=named, memory=memory, follower=follower, report=report),
@@ -110,6 +116,32 @@ def connect(
             loader.link.close()
         raise
     return device
+
+
+def reset(
+    port: str | Port | Link,
+    *,
+    settings: Settings | None = None,
+    cancel: CancelToken | None = None,
+    report: Report = silent,
+) -> str:
+    """Start the application by the port's lines and nothing else: not a byte is sent. The port is closed again.
+
+    Returns the name of the sequence.
+
+    :param port: as for ``connect``; an open link stays open
+    :raises LinkError: the port
+    :raises Unsupported: code ``cannot-reset``: it has no lines
+    :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
+    """
+    settings = settings or Settings()
+    link, _ = _open(port, ROM_BAUD, settings, cancel, report)
+    try:
+        report(Opened(port=link.info.name, baud=ROM_BAUD))
+        return reset_by_lines(link, report, settings.custom_hard_reset_sequence)
+    finally:
+        if isinstance(port, str) or _is_port(port):
+            link.close()
 
 
 def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:

@@ -9,14 +9,17 @@ from typing import Self
 
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
-from espwire.device import flash_id, transfer
+from espwire.device import flash_id, flash_status, ram, sfdp, transfer
 from espwire.device.flash_id import FlashInfo
+from espwire.device.flash_status import FlashStatus, FlashStatusChange
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
-from espwire.device.leave import leave
+from espwire.device.leave import leave, run_application
 from espwire.device.lines import After
 from espwire.device.loader import Loader
+from espwire.device.ram import MemWord, MemWrite
 from espwire.device.reopen import Follower
-from espwire.device.security import SecurityInfo, read_flash_key_valid
+from espwire.device.security import SecurityInfo, ask_security, read_flash_key_valid
+from espwire.device.sfdp import Sfdp
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.link.base import Link
@@ -109,6 +112,28 @@ class Device:
             return None
         return read_flash_key_valid(self.chip, self._identity.registers, self.security)
 
+    @cached_property
+    def legacy_chip_id(self) -> int | None:
+        """The ESP8266's chip id; None on all later chips, which have none."""
+        return self._identity.legacy_chip_id() if self._identity is not None else None
+
+    def read_security_info(self) -> SecurityInfo:
+        """Ask the loader for its security information, also in Secure Download Mode.
+
+        :raises Unsupported: code ``no-security-info``: this ROM has no such command; ``security`` holds what eFuses say
+        """
+        if Op.GET_SECURITY_INFO not in self.loader.dialect.ops:
+            raise Unsupported(
+                f"the {self.chip.name}'s loader has no GET_SECURITY_INFO",
+                hint="chip-info shows what its eFuses tell." if self.security.known else "It has no security features.",
+                code="no-security-info",
+                secure_boot=self.security.secure_boot,
+                flash_encryption=self.security.flash_encryption,
+            )
+        registers = self._identity.registers if self._identity is not None else None
+        self.security = ask_security(self.loader, self.chip, registers, self.revision)
+        return self.security
+
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
         """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
 
@@ -146,6 +171,66 @@ class Device:
             raise self._cannot_read()
         return transfer.read_slow(self.loader, address, size)
 
+    def read_mem(self, address: int) -> MemWord:
+        """The 32-bit word at ``address``, a multiple of 4; ``espwire.dump_mem`` reads more.
+
+        :raises UsageError: codes ``unaligned``, ``memory-range``
+        :raises Unsupported: code ``secure-download-mode``
+        :raises DeviceError: code ``memory-access``: there is nothing at that address
+        """
+        return ram.read_mem(self.loader, address)
+
+    def write_mem(self, address: int, value: int, mask: int = 0xFFFFFFFF) -> MemWrite:
+        """Write the bits of ``mask`` of the word at ``address``; never repeated, never read back.
+
+        :raises UsageError, Unsupported, DeviceError: as ``read_mem``
+        """
+        return ram.write_mem(self.loader, address, value, mask)
+
+    def read_flash_status(self, count: int = 1) -> FlashStatus:
+        """The flash part's first ``count`` status registers (1 to 3). Attaches the flash, which resets the part.
+
+        :raises UsageError: code ``status-bytes``
+        :raises Unsupported: code ``secure-download-mode``
+        """
+        flash_status.check_status(count)
+        self._reach_part()
+        return flash_status.read_status(self.loader, self.chip, count)
+
+    def write_flash_status(
+        self, value: int, count: int = 1, *, non_volatile: bool = False, force: bool = False
+    ) -> FlashStatusChange:
+        """Write the first ``count`` status registers, register 1 in the low byte, and read them back.
+
+        :param non_volatile: to last without power; else until the part's next reset
+        :param force: also set bits that lock the part, perhaps for ever
+        :raises UsageError, Unsupported: as ``read_flash_status``
+        :raises SafetyStop: code ``status-lock``
+        :raises VerifyError: code ``status-not-taken``
+        """
+        flash_status.check_status(count, value)
+        self._reach_part()
+        return flash_status.write_status(self.loader, self.chip, value, count, non_volatile=non_volatile, force=force)
+
+    def read_flash_sfdp(self, address: int, size: int) -> bytes:
+        """1 to 4 bytes of what the flash part tells of itself (SFDP), as they are.
+
+        :raises UsageError: code ``sfdp-range``
+        :raises Unsupported: code ``secure-download-mode``
+        """
+        sfdp.check_sfdp_range(address, size)
+        self._reach_part()
+        return sfdp.read_sfdp(self.loader, self.chip, address, size)
+
+    def decode_flash_sfdp(self) -> Sfdp:
+        """What the flash part tells of itself: size, page, erase commands, quad enable.
+
+        :raises Unsupported: code ``secure-download-mode``
+        :raises DeviceError: code ``no-sfdp``
+        """
+        self._reach_part()
+        return sfdp.read_whole_sfdp(self.loader, self.chip)
+
     def change_baud(self, baud: int) -> None:
         """Bring chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.
 
@@ -177,9 +262,27 @@ class Device:
             flash_id.attach(self.loader, self.chip, self._identity)  # the loader leaves by a flash command
         leave(self.loader, self.chip, after, self.report, self._follower)
 
+    def run(self) -> None:
+        """Have the loader start the application; no line is moved, and the loader is gone.
+
+        :raises CommandFailed: it refused
+        """
+        if self.flash is None:
+            flash_id.attach(self.loader, self.chip, self._identity)
+        run_application(self.loader, self.report, self._follower)
+
     def reset(self) -> None:
         """Start the application by the lines."""
         self.leave("hard-reset")
+
+    def _reach_part(self) -> None:
+        """For commands that speak to the flash part itself: it is attached, and registers are open.
+
+        :raises Unsupported: before anything is sent
+        """
+        self.loader.require(Op.READ_REG)
+        if self.flash is None:
+            self.attach_flash()
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
         size = self.chip.default_flash_size

@@ -120,7 +120,7 @@ def read_flash_id(loader: Loader, chip: Chip) -> int:
 def is_plausible(jedec: int) -> bool:
     """Whether an id is one that a part gives when it is awake."""
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16
-    table = _table()
+    table = flash_facts()
     if jedec in table["read_id"]["bad_values"]:
         return False
     if maker == XMC and any(kind == family for family, _, _ in XMC_FAMILIES):
@@ -130,7 +130,7 @@ def is_plausible(jedec: int) -> bool:
 
 def find_flash_size(jedec: int) -> int | None:
     """Bytes of the part with this id, or None where the id does not tell."""
-    table = _table()
+    table = flash_facts()
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16 & 0xFF
     for part in table["odd_parts"]:
         if (part["maker"], part["device"]) == (maker, kind << 8 | code):
@@ -144,7 +144,7 @@ def find_flash_size(jedec: int) -> int | None:
 
 def find_maker_name(manufacturer: int) -> str:
     """The maker's name, or its number."""
-    makers = _table()["makers"]
+    makers = flash_facts()["makers"]
     return next((entry["name"] for entry in makers if entry["id"] == manufacturer), f"maker {manufacturer:#04x}")
 
 
@@ -167,5 +167,6 @@ def set_params(loader: Loader, size: int) -> None:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def flash_facts() -> dict[str, Any]:
+    """``chips/data/flash-ids.toml``: makers, sizes, opcodes, SFDP."""
     return tomllib.loads(files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8"))

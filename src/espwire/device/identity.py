@@ -107,6 +107,14 @@ class Identity:
         mac, (_, high) = self.mac(), self._mac_words()
         return mac[:3] + (high >> 16).to_bytes(2, "big") + mac[3:]
 
+    def legacy_chip_id(self) -> int | None:
+        """The chip id of old, 32 bits, which only chips with a rule for it have (``chip_id`` of ``[mac]``)."""
+        rule = self.chip.mac
+        if not rule.chip_id:
+            return None
+        mac0, mac1 = (self.registers.word(rule.words[name]) for name in ("mac0", "mac1"))
+        return mac0 >> 24 | (mac1 & 0xFFFFFF) << 8
+
     def _mac_words(self) -> tuple[int, int]:
         rule = self.chip.mac
         return self.registers.word(rule.low_word or 0), self.registers.word(rule.high_word or 0)

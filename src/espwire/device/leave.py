@@ -10,7 +10,7 @@ from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
 from espwire.errors import LinkLost, NoReply, Unsupported
 from espwire.events import Note, Report, Resetting
-from espwire.link.base import LinkInfo
+from espwire.link.base import Link, LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
 
 
@@ -58,6 +58,29 @@ def hard_reset(loader: Loader, chip: Chip, report: Report) -> None:
     play(loader.link, steps)
 
 
+def reset_by_lines(link: Link, report: Report, custom: str | None = None) -> str:
+    """Pulse the enable pin without a loader to ask; the name of the sequence. Native USB leaves the bus with it.
+
+    :raises Unsupported: code ``cannot-reset``: this port has no lines
+    :raises UsageError: code ``reset-sequence``
+    """
+    info = link.info
+    if not info.can_reset:
+        raise Unsupported(
+            "this port cannot reset the chip", hint="Press the board's reset button.", code="cannot-reset"
+        )
+    name, steps = find_hard_reset(info, custom)
+    report(Resetting(how=name, into="application"))
+    try:
+        if not needs_flow_control(info):
+            release(link)
+        play(link, steps)
+    except LinkLost:
+        if not is_native_usb(info):
+            raise
+    return name
+
+
 def find_hard_reset(info: LinkInfo, custom: str | None = None) -> tuple[str, Sequence]:
     """Name and steps of the reset into the application for this port.
 
@@ -74,13 +97,33 @@ def find_hard_reset(info: LinkInfo, custom: str | None = None) -> tuple[str, Seq
     return "hard_flow_control", steps if os.name == "posix" else (*steps, steps[0])
 
 
+def run_application(loader: Loader, report: Report, follower: Follower | None = None) -> None:
+    """Ask the loader to start the application without a reset: a BEGIN of nothing, then END with 1.
+
+    If the port goes away with it, ``follower`` waits for it, as ``leave`` does.
+    """
+    lost: LinkLost | None = None
+    try:
+        _end(loader, report, how="run", stay=1)
+    except LinkLost as error:
+        if not is_native_usb(loader.link.info):
+            raise
+        lost = error
+    if is_native_usb(loader.link.info):
+        (follower or Follower(report=report)).settle(loader, lost)
+
+
 def soft_reset(loader: Loader, report: Report) -> None:
     """Ask the loader to leave: a BEGIN of nothing, then END with 0."""
+    _end(loader, report, how="soft", stay=0)
+
+
+def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     fifth = 0 if loader.dialect.begin_words == 5 else None
-    report(Resetting(how="soft", into="application"))
+    report(Resetting(how=how, into="application"))
     loader.call(FlashBegin(0, 0, loader.dialect.flash_block, 0, fifth))
     try:
-        loader.call(FlashEnd(0))
+        loader.call(FlashEnd(stay))
     except NoReply:
         return  # the chip may be gone before its answer is
 

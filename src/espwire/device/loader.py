@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from espwire.device.packets import PacketRing
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
 from espwire.link.base import Link
 from espwire.settings import Settings
@@ -39,7 +40,8 @@ class Loader:
     :param secure: Secure Download Mode: only the dialect's ``secure_ops`` are sent
 
     ``baud`` is the wire's rate, for time-outs only. ``trips`` counts requests sent. ``grouped`` tells whether this
-    loader has been seen to carry out several groups of one WRITE_REG (None: not tried yet).
+    loader has been seen to carry out several groups of one WRITE_REG (None: not tried yet). ``packets`` holds the
+    last 200 packets, requests and replies.
     """
 
     def __init__(self, link: Link, dialect: Dialect, settings: Settings | None = None, *, secure: bool = False) -> None:
@@ -49,6 +51,7 @@ class Loader:
         self.trips = 0
         self.grouped: bool | None = None
         self.on_trip: Trace | None = None
+        self.packets = PacketRing()
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
         self._text = bytearray()
@@ -71,6 +74,14 @@ class Loader:
     def supports(self, op: Op) -> bool:
         """Whether ``op`` may be sent now."""
         return op in (self.dialect.secure_ops if self.secure else self.dialect.ops)
+
+    def require(self, op: Op) -> None:
+        """Raise what ``call`` would raise for a command that may not be sent now, before anything else is done.
+
+        :raises Unsupported: code ``secure-download-mode`` where only that mode forbids it
+        """
+        if not self.supports(op):
+            raise self._unsupported(op)
 
     def call(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
         """Send ``command`` and return its reply, whose body then holds ``result`` bytes.
@@ -152,12 +163,14 @@ class Loader:
         self._dirty = True  # until the answer is here, whatever ends this call
         self.trips += 1
         now = link.now()
+        self.packets.add((now, packet))
         link.write(frame, now + timing.write)
         seconds = timing.default if timeout is None else timeout
         deadline = link.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
         reply = self._reply_to(op, deadline)
         if reply is None:
             raise NoReply(f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds)
+        self.packets.add((link.now(), reply))
         self._dirty = False
         return reply
 
@@ -247,14 +260,18 @@ class Loader:
         self._forget_the_past()
         self.trips += 1
         began, command = self.link.now(), Sync()
+        packet = command.packet()
+        self.packets.add((began, packet))
         # the lone END ends a frame that was cut off
-        self.link.write(slip.END + slip.encode(command.packet()), began + self.settings.timing.write)
+        self.link.write(slip.END + slip.encode(packet), began + self.settings.timing.write)
         deadline = self.link.now() + seconds
         self._last_op = Op.SYNC
         while True:
             reply = self._reply_to(Op.SYNC, deadline)
             if reply is None or (reply.body and not reply.body[0]):
                 break
+        if reply is not None:
+            self.packets.add((self.link.now(), reply))
         if self.on_trip is not None:
             outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
             self.on_trip(command, outcome, self.link.now() - began)

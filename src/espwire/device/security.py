@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from espwire.chips.model import BitAt, Chip, CryptCount
 from espwire.device.identity import Registers
+from espwire.device.loader import Loader
+from espwire.errors import DeviceError
+from espwire.wire.commands import GetSecurityInfo
 
 SECURE_BOOT_ENABLED, SECURE_DOWNLOAD_ENABLED = 1 << 0, 1 << 2
 FLAG_NAMES = (
@@ -116,6 +119,20 @@ def read_security(chip: Chip, registers: Registers | None, reply: SecurityReply 
         manual_encrypt_disabled=manual,
         key_manager_flash_key=key_manager,
     )
+
+
+def ask_security(loader: Loader, chip: Chip, registers: Registers | None, revision: int) -> SecurityInfo:
+    """As ``read_security``, with a fresh answer of the loader.
+
+    :param registers: None in Secure Download Mode
+    :raises Unsupported: the loader has no GET_SECURITY_INFO
+    :raises DeviceError: code ``bad-reply``
+    """
+    body = loader.call_again(GetSecurityInfo(), result=loader.dialect.security_info_bytes).body
+    reply = parse_security_reply(body)
+    if reply is None:
+        raise DeviceError(f"the chip's security information has {len(body)} bytes", code="bad-reply")
+    return read_security(chip, registers, reply, revision)
 
 
 def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -> bool | None:

@@ -69,6 +69,30 @@ def erase_region(
         _check_blank(device, address, size)
 
 
+def erase_flash(
+    device: Device,
+    *,
+    flash_size: int | None = None,
+    policy: Policy | None = None,
+    dry_run: bool = False,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> int:
+    """Erase the whole flash; returns its size in bytes. A ROM has no chip erase: it erases all sectors.
+
+    :param flash_size: bytes; None: as the flash itself says
+    :raises UsageError: code ``flash-size-unknown``: the size is not given and cannot be read
+    :raises SafetyStop, VerifyError: as ``erase_region``
+    """
+    size = survey_device(device, flash_size=flash_size).survey.real_size
+    if size is None:
+        raise UsageError(
+            "the flash size is not known, so its end is not", hint="Give --flash-size.", code="flash-size-unknown"
+        )
+    erase_region(device, 0, size, policy=policy, dry_run=dry_run, cancel=cancel, report=report)
+    return size
+
+
 def _check_blank(device: Device, address: int, size: int) -> None:
     blank = hashlib.md5(usedforsecurity=False)
     for at in range(0, size, len(BLANK_CHUNK)):

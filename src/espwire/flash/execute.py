@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from espwire.device.transfer import erase_range, write_deflated, write_plain
-from espwire.events import Finished, Note, Progress, Report, Warned, silent
+from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
 from espwire.flash.plan import Erase, Plan, Skip, Verify, Write
 from espwire.flash.verify import (
     Cancel,
@@ -34,7 +34,7 @@ def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report:
     :raises VerifyError: a part is still wrong; ``ranges`` tell where
     :raises NoReply, CommandFailed, LinkLost, Cancelled: as the device has it; the flash is then half written
     """
-    run = _Run(plan, device, cancel, report)
+    run = _Run(plan, device, cancel, thin_out(report, device.link.now))
     if plan.policy.verify and plan.writes:
         check_can_verify_device(device)
     for step in plan.steps:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
-from espwire.events import Finished, Progress, Report, Warned, silent
+from espwire.events import Finished, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
@@ -48,6 +48,7 @@ def read_to_file(
             code="cannot-read-flash",
         )
     size = _resolve_size(device, address, size)
+    report = thin_out(report, device.link.now)
     name, began = os.path.basename(os.fspath(path)), device.link.now()
     furthest = at = 0
 

@@ -17,7 +17,7 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
     :param flash_size: bytes, as the user states it; None: as the flash itself says
     """
     info = device.flash
-    if info is None or (flash_size is not None and flash_size != info.size):
+    if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
         info = device.attach_flash(size=flash_size)  # the loader must know the size too: it checks addresses by it
     chip = device.chip
     survey = FlashSurvey(

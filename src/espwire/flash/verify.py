@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from espwire.bits import align_down
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
-from espwire.events import Finished, Progress, Report, silent
+from espwire.events import Finished, Progress, Report, silent, thin_out
 from espwire.wire.commands import Op
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def verify_flash(
     :raises VerifyError: the ranges that differ
     """
     check_can_verify_device(device)
+    report = thin_out(report, device.link.now)
     wrong: list[str] = []
     ranges: list[tuple[int, int]] = []
     for part in parts:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from espwire.cli.output import Output
-from espwire.cli.render import Bar, JsonLines, Plain, Thinned, describe, dump, open_renderer
+from espwire.cli.render import Bar, JsonLines, Plain, describe, dump, open_renderer
 from espwire.events import (
     ChipFound,
     Event,
@@ -21,6 +21,7 @@ from espwire.events import (
     Reporter,
     Resetting,
     Result,
+    Thinned,
     Warned,
 )
 

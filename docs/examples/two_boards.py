@@ -1,0 +1,57 @@
+"""Flash two boards at once, a thread each, with progress, and stop one half way. Needs no board: both are virtual.
+
+Run it: python docs/examples/two_boards.py [PORT PORT]
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import espwire
+
+FIRMWARE = random.Random(1).randbytes(64 << 10)  # a real program reads a file
+
+
+def flash(port: str, cancel: espwire.CancelToken, report: espwire.Report) -> str:
+    """One board from start to end; returns what became of it."""
+    try:
+        with espwire.connect(port, cancel=cancel, report=report) as device:
+            part = espwire.Part(0x10000, FIRMWARE, "firmware")
+            espwire.write_flash(device, [part], cancel=cancel, report=report)
+            device.leave("hard-reset")
+            return f"{device.chip.name} {device.mac} is flashed and verified"
+    except espwire.Cancelled:
+        return "stopped; its flash is half written"
+    except espwire.ToolError as error:
+        return f"failed: {error} [{error.code}]. {error.hint}"
+
+
+def show(event: espwire.Event) -> None:
+    """Called in the thread of the board: whole lines, so that two boards do not mix."""
+    if isinstance(event, espwire.Progress) and event.task == "write":
+        sys.stdout.write(f"{event.device}: {event.done * 100 // event.total} %\n")
+    elif isinstance(event, espwire.Warned):
+        sys.stdout.write(f"{event.device}: {event.text}\n")
+
+
+def main(ports: list[str]) -> None:
+    """Flash both; the second is stopped when half of it is written."""
+    cancels = [espwire.CancelToken() for _ in ports]
+
+    def show_and_stop(event: espwire.Event) -> None:
+        show(event)
+        if isinstance(event, espwire.Progress) and event.done * 2 > event.total:
+            cancels[1].cancel()  # any thread may do this at any time
+
+    sinks: list[espwire.Report] = [show, show_and_stop]
+    with ThreadPoolExecutor(len(ports)) as pool:
+        reports = [espwire.Reporter(sink, device=port) for sink, port in zip(sinks, ports, strict=True)]
+        outcomes = list(pool.map(flash, ports, cancels, reports))
+    for port, outcome in zip(ports, outcomes, strict=True):
+        sys.stdout.write(f"{port} {outcome}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["virtual:esp32c3", "virtual:esp32"])

@@ -1,0 +1,66 @@
+"""``get-security-info``: flags, keys and ids as the ROM itself tells them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from espwire.cli.session import Session
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+    from espwire.device.security import SecurityInfo
+
+
+@click.command(
+    "get-security-info",
+    help="Show security flags and key purposes. Works in Secure Download Mode, too.",
+)
+@click.pass_obj
+def command(session: Session) -> None:
+    """Ask the ROM; where it cannot, say what the eFuses tell and fail."""
+    from espwire.cli.commands.chip_info import describe_security
+    from espwire.errors import Unsupported
+    from espwire.events import Note
+
+    with session.device() as device:
+        try:
+            info = device.read_security_info()
+        except Unsupported:
+            session.report(Note(text=f"what the eFuses tell: {describe_security(device)}"))
+            raise
+        text, data = describe_info(device, info), info_data(device, info)
+    session.result("get-security-info", text, data)
+
+
+def describe_info(device: Device, info: SecurityInfo) -> str:
+    """Lines for people."""
+    count = info.flash_crypt_count or 0
+    encryption = f"{'on' if info.flash_encryption else 'off'} (count {count:#05b})"
+    rows = [
+        ("Flags", f"{info.flags or 0:#010x}"),
+        *((" ", name) for name in info.flag_names()),
+        ("Secure Boot", "on" if info.secure_boot else "off"),
+        ("Flash Encryption", encryption),
+        ("Secure Download Mode", "on" if info.secure_download else "off"),
+        *((f"Key {number}", name) for number, name in enumerate(info.purpose_names(device.chip))),
+    ]
+    if info.chip_id is not None:
+        rows += [("Chip ID", str(info.chip_id)), ("ECO", str(info.eco))]
+    return "\n".join(f"{name + ':' if name.strip() else '':<21} {value}" for name, value in rows)
+
+
+def info_data(device: Device, info: SecurityInfo) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "flags": info.flags,
+        "flag_names": list(info.flag_names()),
+        "secure_boot": info.secure_boot,
+        "flash_encryption": info.flash_encryption,
+        "flash_crypt_count": info.flash_crypt_count,
+        "secure_download": info.secure_download,
+        "key_purposes": list(info.purpose_names(device.chip)),
+        "chip_id": info.chip_id,
+        "eco": info.eco,
+    }

@@ -1,0 +1,160 @@
+"""The chip's address space word by word, and programs for its RAM. Knows no flash and no files.
+
+A ROM has no block read of memory: one READ_REG, one trip, brings one word, and nothing faster exists in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from espwire.bits import align_up
+from espwire.chips.model import Chip
+from espwire.device.loader import Loader
+from espwire.device.reopen import is_native_usb
+from espwire.errors import CommandFailed, DeviceError, LinkLost, NoReply, UsageError
+from espwire.wire.commands import ALL_BITS, MemBegin, MemData, MemEnd, Op, RegWrite
+
+WORD = 4
+ADDRESS_END = 1 << 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemWord:
+    """One word as it was read."""
+
+    address: int
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemWrite:
+    """One masked write: the bits of ``mask`` were taken from ``value``, the others stayed."""
+
+    address: int
+    value: int
+    mask: int
+
+
+def read_mem(loader: Loader, address: int) -> MemWord:
+    """The word at ``address``, in one trip.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises DeviceError: code ``memory-access``: the chip fell over when it read there
+    """
+    check_range(address, WORD)
+    loader.require(Op.READ_REG)
+    return MemWord(address=address, value=_read_word(loader, address))
+
+
+def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) -> MemWrite:
+    """Write the bits of ``mask`` at ``address``, in one trip, once: a write whose answer is lost is not repeated.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises DeviceError: code ``memory-access``: no answer; whether it was written is not known
+    """
+    check_range(address, WORD)
+    if not 0 <= value <= ALL_BITS or not 0 <= mask <= ALL_BITS:
+        raise UsageError("value and mask have 32 bits", hint="Give numbers up to 0xffffffff.", code="memory-range")
+    loader.require(Op.WRITE_REG)
+    try:
+        loader.write_regs(RegWrite(address, value, mask))
+    except (NoReply, DeviceError) as error:
+        raise _explain(error, "write to", address) from error
+    return MemWrite(address=address, value=value, mask=mask)
+
+
+def read_words(loader: Loader, address: int, size: int) -> Iterator[bytes]:
+    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter), one trip each.
+
+    :raises UsageError: at the first ``next``: codes ``unaligned``, ``memory-range``
+    :raises Unsupported, DeviceError: as ``read_mem``
+    """
+    check_range(address, size)
+    loader.require(Op.READ_REG)
+    for at in range(address, address + size, WORD):
+        word = _read_word(loader, at).to_bytes(WORD, "little")
+        yield word[: address + size - at]
+
+
+def check_range(address: int, size: int) -> None:
+    """Refuse what is no range of words.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    """
+    if address % WORD:
+        raise UsageError(
+            f"the address {address:#x} is not a multiple of {WORD}",
+            hint=f"The loader reads and writes whole words: the word around it is at {address & ~3:#x}.",
+            code="unaligned",
+        )
+    if address < 0 or size <= 0 or address + size > ADDRESS_END:
+        raise UsageError(
+            f"{size} bytes at {address:#x} are no range of a 32-bit address space",
+            hint="Check address and size.",
+            code="memory-range",
+        )
+
+
+def load_segment(loader: Loader, chip: Chip, address: int, data: bytes, on_block: Callable[[int], None]) -> None:
+    """Put ``data`` into RAM, padded with zeros to whole words; begun anew when a block fails.
+
+    :param on_block: called with the bytes confirmed so far; it may go back
+    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries failed
+    """
+    padded = data.ljust(align_up(len(data), WORD), b"\0")
+    step = find_ram_block(loader, chip)
+    blocks = [padded[at : at + step] for at in range(0, len(padded), step)]
+    attempts = loader.settings.block_attempts
+    while True:
+        attempts -= 1
+        try:
+            loader.call(MemBegin(len(padded), len(blocks), step, address))
+            for number, block in enumerate(blocks):
+                loader.call(MemData(number, block))
+                on_block(min((number + 1) * step, len(data)))
+            return
+        except (NoReply, CommandFailed):
+            if attempts <= 0:
+                raise
+
+
+def find_ram_block(loader: Loader, chip: Chip) -> int:
+    """The largest block for RAM: over USB-OTG some ROMs take less."""
+    over_otg = chip.usb.otg_ram_block if loader.link.info.kind == "usb-otg" else None
+    return over_otg or loader.dialect.ram_block
+
+
+def start_program(loader: Loader, entry: int) -> None:
+    """Leave the loader for the program at ``entry``. Its answer may be lost: the program may reuse the port at once.
+
+    :raises CommandFailed: the loader refused, and is still there
+    """
+    try:
+        loader.call(MemEnd(0, entry), timeout=loader.settings.timing.mem_end)
+    except NoReply:
+        return
+    except LinkLost:
+        if not is_native_usb(loader.link.info):  # the chip's own USB ends with the loader
+            raise
+
+
+def _read_word(loader: Loader, address: int) -> int:
+    try:
+        return loader.read_reg(address)
+    except (NoReply, DeviceError) as error:
+        raise _explain(error, "read from", address) from error
+
+
+def _explain(error: NoReply | DeviceError, what: str, address: int) -> NoReply | DeviceError:
+    """A ROM that touches an address with nothing behind it falls over; tell that instead of a lost answer."""
+    if not isinstance(error, NoReply) and error.code != "chip-reset":
+        return error
+    return DeviceError(
+        f"the chip fell silent at a {what} {address:#x}",
+        hint="There is probably nothing at that address, which a ROM does not survive: reset the board.",
+        code="memory-access",
+        address=address,
+    )
