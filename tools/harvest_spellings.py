@@ -2,7 +2,7 @@
 
 Run by hand, on POSIX, with one program per version; each is only asked for its ``-h``. Names are kept, no help text::
 
-    .venv/bin/python tools/harvest_spellings.py /work/peers/*/bin/esptool.py /work/peer/bin/esptool
+    .venv/bin/python tools/harvest_spellings.py PEERS/*/bin/esptool.py …
 """
 
 from __future__ import annotations

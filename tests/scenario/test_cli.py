@@ -273,3 +273,18 @@ def test_read_mac_fails_clearly_where_the_chip_hides_it(tmp_path: Path, capsys: 
     out = hidden.run("read-mac", code=5)
     assert "MAC" not in out
     assert "[secure-download-mode]" in hidden.err
+
+
+def test_a_loader_that_cannot_verify_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ESP8266's ROM: written, said to be unverified; with --verify refused before anything is written."""
+    old = Board(tmp_path, capsys, "esp8266")
+    out = old.run("write-flash", "0x10000", old.file("a.bin", WORKS))
+    assert "nothing was verified" in out
+    assert "[unverified]" in old.err
+    assert old.held(0x10000, len(WORKS)) == WORKS
+    old.run("write-flash", "--verify", "0x20000", old.file("a.bin", WORKS), code=5)
+    assert set(old.held(0x20000, 0x3000)) == {0xFF}
+
+
+def test_verify_is_what_happens_anyway(board: Board) -> None:
+    assert board.result("write-flash", "--verify", "0x10000", board.file("a.bin", WORKS))["verified"] is True
