@@ -6,7 +6,7 @@ from espwire.chips.model import Chip, RomCalibration
 from espwire.device.identity import Registers
 from espwire.device.loader import Loader
 from espwire.errors import ConnectError, DeviceError, NoReply, ToolError, Unsupported
-from espwire.wire.commands import ChangeBaudrate, GetSecurityInfo, Op, ReadReg
+from espwire.wire.commands import ChangeBaudrate
 from espwire.wire.dialect import BaudRule
 
 # the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
@@ -36,7 +36,7 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
     loader.baud = baud
     loader.link.discard_input()
     try:
-        _prove(loader, chip)
+        loader.ask_harmless()
     except ToolError as error:
         if not isinstance(error, (NoReply, DeviceError)):
             raise
@@ -93,10 +93,3 @@ def calibrated_word(calibration: RomCalibration, baud: int, measured: int, ck8m:
         )
     true = calibration.high_hz if clock > calibration.threshold_hz else calibration.low_hz
     return baud * clock // true
-
-
-def _prove(loader: Loader, chip: Chip) -> None:
-    if loader.supports(Op.READ_REG):
-        loader.call(ReadReg(chip.identity.magic_address))
-    else:
-        loader.call(GetSecurityInfo(), result=loader.dialect.security_info_bytes)

@@ -14,7 +14,7 @@ from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
 from espwire.device.leave import reset_by_lines
 from espwire.device.lines import Before, Sequence, is_usb_jtag
-from espwire.device.loader import Loader, Trace
+from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
 from espwire.device.memory import Memory, memory_key
 from espwire.device.packets import PacketRing
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from espwire.link.ports import Port
 
 ROM_BAUD = 115200
-MAGIC_ADDRESS = 0x40001000
 BORROW_PATIENCE_S = 0.5
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",

@@ -15,10 +15,23 @@ from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsup
 from espwire.link.base import Link
 from espwire.settings import Settings
 from espwire.wire import slip
-from espwire.wire.commands import HEADER, REPLY, Command, Op, ReadReg, RegWrite, Reply, Sync, WriteReg, parse_reply
+from espwire.wire.commands import (
+    HEADER,
+    REPLY,
+    Command,
+    GetSecurityInfo,
+    Op,
+    ReadReg,
+    RegWrite,
+    Reply,
+    Sync,
+    WriteReg,
+    parse_reply,
+)
 from espwire.wire.dialect import Dialect
 from espwire.wire.status import NOT_ACCEPTED, status_meaning
 
+MAGIC_ADDRESS = 0x40001000  # tells some chips; mask ROM or nothing on the others
 BITS_PER_BYTE = 10  # on the wire: start, eight, stop
 TEXT_LIMIT = 0x10000
 QUIET = 0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
@@ -126,6 +139,13 @@ class Loader:
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
         return self.call_again(ReadReg(address)).value
+
+    def ask_harmless(self) -> None:
+        """Have anything answered that changes nothing: registers if they may be read, else the security information."""
+        if self.supports(Op.READ_REG):
+            self.read_reg(MAGIC_ADDRESS)
+        else:
+            self.call(GetSecurityInfo(), result=self.dialect.security_info_bytes)
 
     def write_regs(self, *writes: RegWrite) -> None:
         """Carry out ``writes`` in order, in one request. See spi.write_group for loaders that take only one group."""

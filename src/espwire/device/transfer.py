@@ -23,7 +23,6 @@ from espwire.wire.commands import (
     FlashData,
     FlashDeflBegin,
     FlashDeflData,
-    GetSecurityInfo,
     Op,
     ReadFlashSlow,
     SpiFlashMd5,
@@ -35,7 +34,6 @@ SECTORS_PER_BLOCK = 16
 WORD = 4  # a ROM writes flash in words
 RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
 COMPRESSION = 9
-HARMLESS_ADDRESS = 0x40001000  # mask ROM on every chip whose loader has no MD5
 CANNOT = 0x06  # the ROM's error for a request that it understands and cannot carry out, as a BEGIN past the flash
 _SLOW_READ = struct.Struct("<BBHIII")
 
@@ -256,12 +254,8 @@ def _await_last_block(loader: Loader) -> None:
 
     Answers come in order, so the next one proves that the block is done with; a late refusal of it fails this request.
     """
-    if loader.supports(Op.SPI_FLASH_MD5):
-        return
-    if loader.supports(Op.READ_REG):
-        loader.read_reg(HARMLESS_ADDRESS)
-    elif loader.supports(Op.GET_SECURITY_INFO):
-        loader.call(GetSecurityInfo(), result=loader.dialect.security_info_bytes)
+    if not loader.supports(Op.SPI_FLASH_MD5):
+        loader.ask_harmless()
 
 
 def _cut_stream(packed: bytes, size: int) -> list[tuple[bytes, int]]:

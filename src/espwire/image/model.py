@@ -19,7 +19,6 @@ DIGEST_SIZE = 32
 ANY_REVISION = 0xFFFF
 WP_PIN_DISABLED = 0xEE
 V2_FIRST_COUNT = 4
-HASH_FLAG_OFFSET = HEADER.size + EXTENDED.size - 1
 
 
 @dataclass(frozen=True, slots=True)

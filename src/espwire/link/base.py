@@ -39,6 +39,11 @@ class CancelToken:
         """Whether somebody asked."""
         return self._event.is_set()
 
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass; raise ``Cancelled`` as soon as somebody asks."""
+        self._event.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """Raise ``Cancelled`` if somebody asked."""
         if self._event.is_set():

@@ -166,10 +166,7 @@ class TcpLink:
 
     def sleep(self, seconds: float) -> None:
         """Let real time pass."""
-        deadline = self.now() + seconds
-        while (left := deadline - self.now()) > 0:
-            self._cancel.check()
-            time.sleep(min(left, SLICE))
+        self._cancel.sleep(seconds)
 
     def close(self) -> None:
         """Close; a second time does nothing."""
