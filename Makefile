@@ -6,10 +6,12 @@ STAMP := $(VENV)/.installed
 PEER_VERSION := 5.6.0
 PEER := .venv-peer
 PEER_STAMP := $(PEER)/.esptool-$(PEER_VERSION)
+# older versions, for what newer ones dropped; they need setuptools' pkg_resources, and 3.3.3 the bitstring of its time
+OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test check bench soak docs generate clean venv peer
+.PHONY: help demo test check bench soak docs generate clean venv peer clean-install
 .DEFAULT_GOAL := help
 
 help:
@@ -46,12 +48,27 @@ check: $(STAMP)
 	$(BIN)/python tools/generate.py --check
 
 # esptool from PyPI, in an environment of its own: never imported, only run as a black box to compare with
-peer: $(PEER_STAMP)
+peer: $(PEER_STAMP) $(OLD_PEERS)
 
 $(PEER_STAMP):
 	@$(PYTHON) -m venv --clear $(PEER)
 	@$(PEER)/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==$(PEER_VERSION)
 	@touch $@
+
+$(PEER)-%/.installed:
+	@$(PYTHON) -m venv --clear $(PEER)-$*
+	@$(PEER)-$*/bin/python -m pip --disable-pip-version-check --quiet --no-input install 'setuptools<70' wheel
+	@$(PEER)-$*/bin/python -m pip --disable-pip-version-check --quiet --no-input install --no-build-isolation esptool==$*
+	@touch $@
+
+# the wheel alone in a clean environment: what a user gets, how large that is, and whether it runs
+clean-install: $(STAMP)
+	@rm -rf build/clean dist && mkdir -p dist
+	@cd $(CURDIR) && $(BIN)/python -c 'import hatchling.build as b; b.build_wheel("dist")'
+	@$(PYTHON) -m venv build/clean
+	@build/clean/bin/python -m pip --disable-pip-version-check --quiet --no-input install --no-compile dist/espwire-*.whl
+	@$(BIN)/python tools/installed_size.py build/clean
+	build/clean/bin/esptool.py version
 
 bench: $(STAMP) $(PEER_STAMP)
 	ESPWIRE_PEER=$${ESPWIRE_PEER:-$(CURDIR)/$(PEER)/bin/esptool} $(BIN)/python bench/run.py
@@ -63,5 +80,5 @@ docs generate: $(STAMP)
 	$(BIN)/python tools/generate.py
 
 clean:
-	rm -rf $(VENV) $(PEER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

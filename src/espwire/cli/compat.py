@@ -58,15 +58,15 @@ RENAMED = {
     "--ignore-flash-encryption-efuse-setting": "--ignore-flash-enc-efuse",
     "--no-diff-verify": "--trust-flash-content",
 }
+# beginnings that were clear only because this option had hyphens where its like had underscores
+HYPHENED = dict.fromkeys(("--flash-", "--flash-m"), "--flash-mmu-page-size")
 # options that take any number of words, so many at a time; here they are given once for each of these
 SEVERAL = {"--diff-with": 1, "--encrypt-files": 2}
 
-_IMAGES = "it arrives with the image commands"
 _SDC = "it needs an ESP32-S31 that grants debugging by certificate"
 _NAND = "NAND flash is out of scope so far"
 # commands of esptool that are not here → why not; one that arrives needs no care: the table of commands wins
 NOT_YET = {
-    **dict.fromkeys(("elf2image", "image-info", "make-image", "merge-bin"), _IMAGES),
     **dict.fromkeys(("read-sdc-chip-info", "verify-sdc-certificate"), _SDC),
     **dict.fromkeys(("dump-bbm", "read-nand-spare", "write-nand-spare"), _NAND),
 }
@@ -96,7 +96,24 @@ def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bo
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             takes |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), _count_words(parameter))
+    if name == "image-info":
+        words = _name_layout(words)
     return _Line(takes, LONG_OPTIONS.get(name, ()), diff=name == "verify-flash").respell(list(words), stop=stop)
+
+
+def _name_layout(words: Sequence[str]) -> list[str]:
+    """Version 4 had ``image_info -v 1`` for ``--version 1``; everywhere else ``-v`` asks for more words.
+
+    >>> _name_layout(["-v", "2", "a.bin"]), _name_layout(["-v", "a.bin"])
+    (['--version', '2', 'a.bin'], ['-v', 'a.bin'])
+    """
+    named: list[str] = []
+    for at, word in enumerate(words):
+        if word in ("-v1", "-v2"):
+            named += ["--version", word[2:]]
+        else:
+            named.append("--version" if word == "-v" and words[at + 1 : at + 2] in (["1"], ["2"]) else word)
+    return named
 
 
 def _count_words(option: click.Option) -> int:
@@ -157,10 +174,11 @@ class _Line:
 
     def _long(self, word: str) -> tuple[list[str], int]:
         """A long option in full, and how many words follow it."""
-        name, equals, value = word.partition("=")
-        name = name.replace("_", "-")
+        written, equals, value = word.partition("=")
+        name = written.replace("_", "-")
         if name not in self.takes:
-            full = RENAMED.get(name) or expand_long(name, self.generations)
+            hyphened = HYPHENED.get(written, "")
+            full = hyphened if hyphened in self.takes else RENAMED.get(name) or expand_long(name, self.generations)
             full = full if full is None or full in self.takes else RENAMED.get(full)
             if full is None or full not in self.takes:
                 return [word], 0  # click has something to say about it
@@ -174,6 +192,8 @@ class _Line:
             return [word], self.takes[word]
         if equals and name in self.takes:
             return ([name, value], 0) if len(name) == 2 and self.takes[name] else ([word], 0)
+        if self.takes.get(word[:3]):  # before it is taken for -s and -c with a value: esptool has only -sc
+            return [word[:3], word[3:]], 0
         for at, letter in enumerate(word[1:], start=1):
             count = self.takes.get(f"-{letter}")
             if count is None:
@@ -182,7 +202,7 @@ class _Line:
                 return [word], count if at + 1 == len(word) else 0
         else:
             return [word], 0
-        return ([word[:3], word[3:]] if self.takes.get(word[:3]) else [word]), 0
+        return [word], 0
 
 
 def _parse_diff(word: str, answer: str) -> list[str]:

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.main import HIDDEN, OFFLINE, SECTIONS
-from espwire.cli.options import global_options
+from espwire.cli.options import HELP_ALL, global_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-EPILOG = """\b
-Examples:
-  espwire -p /dev/ttyUSB0 chip-info
-  espwire -p /dev/ttyUSB0 -b 460800 write-flash 0x0 firmware.bin
-  espwire -p 'virtual:esp32c3' write-flash 0x0 firmware.bin    (no board needed)
-`espwire COMMAND --help` tells what a command takes; global options may also follow the command."""
-
-# short names that mean something else in esptool, and must not be taken for a global option until they do so here
-RESERVED = {"write-flash": {"-s"}}
 
 
 class LazyGroup(click.Group):
     """Commands by name from a static table; the module behind one is imported when it is asked for."""
 
-    def __init__(self, *, sections: Mapping[str, Mapping[str, str]], package: str, **keywords: object) -> None:
+    def __init__(
+        self,
+        *,
+        sections: Mapping[str, Mapping[str, str]],
+        package: str,
+        online: bool | None = None,
+        **keywords: object,
+    ) -> None:
         super().__init__(**keywords)  # type: ignore[arg-type]
         self.sections, self.package = sections, package
+        self.online = (
+            package == "espwire.cli.commands" if online is None else online
+        )  # whether commands may need a port
         self.unlisted = HIDDEN if package == "espwire.cli.commands" else {}
         self.names = [name for section in sections.values() for name in section]
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         command: click.Command = module.command
-        offline = name in OFFLINE or self.package != "espwire.cli.commands"
+        offline = not self.online or (self.package == "espwire.cli.commands" and name in OFFLINE)
         if not isinstance(command, LazyGroup):
             add_global_options(command, offline=offline, shown=ctx.resilient_parsing)
         return command
@@ -76,6 +76,15 @@ class LazyGroup(click.Group):
         if command is None or isinstance(command, LazyGroup):  # a group does it itself
             return name, command, words
         return name, command, respelt(command, words, name=command.name or "")
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One screen for the program itself; all of it where ``--help-all`` asks, and for groups of commands."""
+        if self.package != "espwire.cli.commands" or ctx.meta.get(HELP_ALL):
+            super().format_help(ctx, formatter)
+            return
+        from espwire.cli.help_screen import write_screen
+
+        write_screen(self, ctx, formatter, self.sections)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, section by section; imports nothing."""
@@ -112,7 +121,6 @@ def add_global_options(command: click.Command, *, offline: bool, shown: bool = F
     if getattr(command, "has_global_options", False):
         return
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    taken |= RESERVED.get(command.name or "", set())
     more = global_options(hidden=True, offline=offline, taken=taken)
     for option in more if shown else ():
         option.hidden = False  # type: ignore[attr-defined]  # they all are options
@@ -120,14 +128,13 @@ def add_global_options(command: click.Command, *, offline: bool, shown: bool = F
     command.has_global_options = True  # type: ignore[attr-defined]
 
 
-def build() -> LazyGroup:
-    """The ``espwire`` command itself."""
+def build(program: str = "espwire") -> LazyGroup:
+    """The ``espwire`` command itself, or another program with the same commands."""
     return LazyGroup(
-        name="espwire",
+        name=program,
         sections=SECTIONS,
         package="espwire.cli.commands",
         help="Talk to the ROM bootloader of Espressif chips: flash, verify, read, inspect.",
-        epilog=EPILOG,
         params=global_options(),
         context_settings={
             "help_option_names": ["-h", "--help"],

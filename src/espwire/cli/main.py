@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+TYPE_CHECKING = False  # not from typing: that alone would double the time of `espwire --version`
+if TYPE_CHECKING:
+    from espwire.cli.session import Session
 
 # section → command → one line of help, so that `--help` imports no command
 SECTIONS: dict[str, dict[str, str]] = {
     "Flash": {
+        "flash": "Find what goes where in a build, show it, write it, verify it.",
         "write-flash": "Write files to flash, and verify them.",
         "verify-flash": "Compare flash with files.",
         "read-flash": "Read flash into a file.",
@@ -35,6 +40,17 @@ SECTIONS: dict[str, dict[str, str]] = {
         "run": "Start the application from the loader.",
         "reset": "Reset the chip by the port's lines.",
     },
+    "Images": {
+        "elf2image": "Make the image that the ROM boots of an ELF file.",
+        "make-image": "Make an image of raw files.",
+        "image-info": "Show what a firmware file holds, and check it.",
+        "merge-bin": "Merge files into one that holds them all: raw, UF2 or Intel HEX.",
+        "split-image": "Cut a merged BIN, HEX or UF2 into boot loader, partition table and partitions.",
+        "image-diff": "Show in what two firmware files differ.",
+        "partitions": "Partition tables: show, check, build, read.",
+        "ota": "OTA data: which application boots.",
+        "image": "Pictures of firmware files and of flash.",
+    },
     "More": {
         "virtual": "A chip made of software, for any flashing tool.",
         "completion": "Print the script that completes command lines in bash, zsh or fish.",
@@ -42,7 +58,20 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 HIDDEN = {"demo": "Flash firmware to a virtual chip, and look at what it then holds."}
-OFFLINE = frozenset({"chips", "ports", "virtual", "completion", "version", "demo"})
+OFFLINE = frozenset(
+    {
+        "image-info",
+        "merge-bin",
+        "split-image",
+        "image-diff",
+        "chips",
+        "ports",
+        "virtual",
+        "completion",
+        "version",
+        "demo",
+    }
+)
 COMPLETION_VARIABLE = "_ESPWIRE_COMPLETE"  # set by the scripts of `espwire completion`
 EXIT_PIPE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 
@@ -56,20 +85,26 @@ def run() -> None:
         print(f"espwire {__version__}")
         sys.exit(0)
     import os
-    import signal
 
     if instruction := os.environ.get(COMPLETION_VARIABLE):
         from espwire.cli.complete import answer
 
         sys.exit(answer(instruction))
+    start(lambda: main(sys.argv[1:]))
+
+
+def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> None:
+    """Run ``work`` as this process's program and exit with its code; ``interrupted`` is that of an early Ctrl-C."""
+    import signal
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a console that lacks a sign must not cost the work
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(work())
     except KeyboardInterrupt:  # before main could set itself up, or while it was telling of another failure
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(interrupted)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -77,25 +112,39 @@ def _terminate(number: int, frame: object) -> None:
     sys.exit(EXIT_TERMINATED)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit code. Prints, but never exits and never raises an ``Exception``."""
+def perform(arguments: Sequence[str], session: Session) -> int:
+    """Run one command line; the exit code, if it went well. What goes wrong comes out as it is, click's too."""
     import click
 
     from espwire.cli import argfile, group, options
+
+    session.guess(arguments)  # so that a broken command line is answered in the form it asked for
+    words = options.spread_filters(argfile.expand(arguments)) or ["--help"]
+    session.guess(words)
+    root = group.build(session.program.name)
+    try:
+        with root.make_context(session.program.name, list(words), obj=session) as context:
+            root.invoke(context)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    session.close()
+    return 0
+
+
+def main(arguments: Sequence[str], session: Session | None = None) -> int:
+    """Run one command line; the exit code. Prints, but never exits and never raises an ``Exception``.
+
+    :param session: of another program than ``espwire``; see cli/esptool.py
+    """
+    import click
+
+    from espwire.cli import group
     from espwire.cli.session import Session
     from espwire.errors import Cancelled, ToolError, UsageError
 
-    session = Session()
-    session.guess(arguments)  # so that a broken command line is answered in the form it asked for
+    session = session or Session()
     try:
-        words = options.spread_filters(argfile.expand(arguments)) or ["--help"]
-        session.guess(words)
-        root = group.build()
-        with root.make_context("espwire", list(words), obj=session) as context:
-            root.invoke(context)
-        session.close()
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+        return perform(arguments, session)
     except ToolError as error:
         return session.fail(error)
     except click.ClickException as error:
@@ -109,4 +158,3 @@ def main(arguments: Sequence[str]) -> int:
         return session.fail_with_bug(error)
     finally:
         session.stop_drawing()  # whatever ends this, the cursor comes back
-    return 0

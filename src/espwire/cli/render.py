@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from espwire.events import (
@@ -31,6 +33,15 @@ VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": 
 DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
 
 
+@dataclass(frozen=True)
+class Wording:
+    """How events are put into words: ``tell`` for all but progress, ``count`` for that, in ``steps`` lines at most."""
+
+    tell: Callable[[Event, bool], str | None]
+    count: Callable[[Progress], str]
+    steps: int
+
+
 class Renderer(Protocol):
     """Takes events as they come; ``close`` ends what was being drawn."""
 
@@ -39,16 +50,24 @@ class Renderer(Protocol):
 
 
 def open_renderer(
-    output: Output, *, as_json: bool, quiet: bool, verbose: bool, progress: bool, terminal: bool | None = None
+    output: Output,
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    progress: bool,
+    terminal: bool | None = None,
+    wording: Wording | None = None,
 ) -> Renderer:
-    """The renderer for this output: JSON, few words, a bar on a terminal, else lines."""
+    """The renderer for this output: JSON, few words, a bar on a terminal, else lines; ``wording``: not in our words."""
+    wording = wording or OURS
     if as_json:
         return JsonLines(output)
     if terminal is None:
         terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     if terminal and progress and not quiet:
-        return Bar(output, verbose=verbose)
-    return Plain(output, quiet=quiet, verbose=verbose, progress=progress)
+        return Bar(output, verbose=verbose, wording=wording)
+    return Plain(output, quiet=quiet, verbose=verbose, progress=progress, wording=wording)
 
 
 def describe(event: Event, *, verbose: bool) -> str | None:
@@ -83,11 +102,28 @@ def _speed(event: Finished) -> str:
     return f"{event.size:,} bytes in {event.seconds:.1f} s{rate}"
 
 
-class Plain:
-    """Lines: for pipes and files. Progress is a line per 10 %."""
+def count(event: Progress) -> str:
+    """Progress in our words."""
+    verb = VERBS.get(event.task, event.task)
+    return f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes"
 
-    def __init__(self, output: Output, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
-        self.output, self.quiet, self.verbose, self.progress = output, quiet, verbose, progress
+
+OURS = Wording(lambda event, verbose: describe(event, verbose=verbose), count, steps=10)
+
+
+class Plain:
+    """Lines: for pipes and files. Progress is a line per 10 %, or as often as the wording has it."""
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        progress: bool = True,
+        wording: Wording = OURS,
+    ) -> None:
+        self.output, self.quiet, self.verbose, self.progress, self.wording = output, quiet, verbose, progress, wording
         self._tenth: tuple[str, str, int] | None = None
 
     def __call__(self, event: Event) -> None:
@@ -95,7 +131,7 @@ class Plain:
         if isinstance(event, Progress):
             self._draw_progress(event)
             return
-        text = describe(event, verbose=self.verbose)
+        text = self.wording.tell(event, self.verbose)
         if text is None or (self.quiet and not isinstance(event, Result | Warned)):
             return
         if isinstance(event, Warned):
@@ -106,12 +142,11 @@ class Plain:
     def _draw_progress(self, event: Progress) -> None:
         if self.quiet or not self.progress or not event.total:
             return
-        tenth = (event.task, event.name, event.done * 10 // event.total)
+        tenth = (event.task, event.name, event.done * self.wording.steps // event.total)
         if tenth == self._tenth or not tenth[2]:
             return
         self._tenth = tenth
-        verb = VERBS.get(event.task, event.task)
-        self.output.line(f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes")
+        self.output.line(self.wording.count(event))
 
     def close(self) -> None:
         """Nothing to end."""
@@ -139,8 +174,8 @@ def dump(values: dict[str, Any]) -> str:
 class Bar:
     """A progress bar by rich, and lines above it."""
 
-    def __init__(self, output: Output, *, verbose: bool = False) -> None:
-        self.output, self.verbose = output, verbose
+    def __init__(self, output: Output, *, verbose: bool = False, wording: Wording = OURS) -> None:
+        self.output, self.verbose, self.wording = output, verbose, wording
         self._bar: RichProgress | None = None
         self._task: tuple[str, str] | None = None
         self._id: TaskID | None = None
@@ -150,7 +185,7 @@ class Bar:
         if isinstance(event, Progress):
             self._draw_progress(event)
             return
-        text = describe(event, verbose=self.verbose)
+        text = self.wording.tell(event, self.verbose)
         if isinstance(event, Finished) or text is not None:
             self.close()
         if text is not None:

@@ -6,26 +6,39 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from espwire._version import __version__
 from espwire.cli.output import Output
 from espwire.errors import ConnectError, DeviceError, LinkError, ToolError, Unsupported, VerifyError
 
 if TYPE_CHECKING:
     from espwire.cli.config import Loaded
     from espwire.cli.given import Given
-    from espwire.cli.render import Renderer
+    from espwire.cli.render import Renderer, Wording
     from espwire.cli.state import State
     from espwire.device.device import Device
     from espwire.device.packets import PacketRing
-    from espwire.events import Event, Report
+    from espwire.events import Error, Event, Report
     from espwire.link.ports import SystemPort
     from espwire.settings import Settings
 
 DEFAULT_BAUD = 115200
 BOOT_TEXT_LINES = 12
 EXIT_BUG = 70
+
+
+@dataclass(frozen=True)
+class Program:
+    """Under which name this runs, and what hangs on the name: words, exit codes, what is told when a chip is found."""
+
+    name: str = "espwire"
+    version_text: str = f"espwire {__version__}"
+    error_word: Callable[[ToolError], str] = lambda error: "error"
+    exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
+    open_wording: Callable[[], Wording] | None = None  # None: our own
+    tell_device: Callable[[Device, Report], None] | None = None
 
 
 @dataclass
@@ -42,6 +55,10 @@ class Session:
     after: str = "hard-reset"
     no_stub: bool = False
     connect_attempts: int | None = None
+    spi_connection: str | tuple[int, ...] | None = None
+    override_vddsdio: str | None = None
+    partitions: str | None = None  # a file with the table that names are looked up in
+    partition_table_offset: int = 0x8000
     trace: bool = False
     verbose: bool = False
     quiet: bool = False
@@ -51,6 +68,8 @@ class Session:
     given: set[str] = field(default_factory=set)  # what the command line gave
     reads_settings: bool = True  # whether files and environment count
     output: Output = field(default_factory=Output)
+    program: Program = field(default_factory=Program)
+    connected: Device | None = None  # a device that a calling program holds already; it stays open and as it is
     _renderer: Renderer | None = None
     _report: Report | None = None
     _state: State | None = None
@@ -61,7 +80,7 @@ class Session:
     def guess(self, words: Sequence[str]) -> None:
         """How to answer a command line that is too broken to be parsed."""
         self.json = self.json or "--json" in words
-        self.trace = self.trace or not {"-t", "--trace"}.isdisjoint(words)
+        self.trace = self.trace or "--trace" in words  # -t is something else to merge-bin
 
     @property
     def report(self) -> Report:
@@ -71,7 +90,12 @@ class Session:
 
         if self._report is None:
             self._renderer = open_renderer(
-                self.output, as_json=self.json, quiet=self.quiet, verbose=self.verbose, progress=self.progress
+                self.output,
+                as_json=self.json,
+                quiet=self.quiet,
+                verbose=self.verbose,
+                progress=self.progress,
+                wording=self.program.open_wording() if self.program.open_wording is not None else None,
             )
             stamped = Reporter(sink=self._renderer, device=self.port or "")
             self._report = Thinned(stamped, progress=self.progress) if self.json else stamped
@@ -160,6 +184,13 @@ class Session:
         from espwire.device.connect import connect
         from espwire.device.packets import PacketRing
 
+        if self.connected is not None:
+            self.configure()
+            self.connected.report = self.report
+            if self.spi_connection is not None:
+                self.connected.use_flash_pins(self.spi_connection)
+            yield self.connected
+            return
         target = self.target()
         self._packets = PacketRing()
         if self.port is None and not isinstance(target, str):
@@ -176,6 +207,12 @@ class Session:
             memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
             self._check_board(device, target)
+            if self.program.tell_device is not None and not (self.json or self.quiet):
+                self.program.tell_device(device, self.report)
+            if self.override_vddsdio is not None:
+                device.override_flash_voltage(self.override_vddsdio)
+            if self.spi_connection is not None:
+                device.use_flash_pins(self.spi_connection)
             yield device
             device.leave(self.after)  # type: ignore[arg-type]
 
@@ -225,19 +262,21 @@ class Session:
         """Tell a deliberate failure: what, what to try, its id. The exit code to end with."""
         self.stop_drawing()
         kept = self._keep_packets(error)
+        exit_code = self.program.exit_code(error)
         if self.json:
             details = {"trace_file": kept} if kept else {}
-            self.report(error_event(error, details))
-            return error.exit_code
+            self.report(replace(error_event(error, details), exit_code=exit_code))
+            return exit_code
         if isinstance(error, ConnectError) and error.boot_text.strip():
             self.output.error_line("the chip said:")
             for line in error.boot_text.strip().splitlines()[-BOOT_TEXT_LINES:]:
                 self.output.error_line(f"  | {_printable(line)}")
-        self.output.error_line(f"error: {_printable(str(error))} [{error.code}]")
+        word = self.program.error_word(error)
+        self.output.error_line(f"{word}: {_printable(str(error))} [{error.code}]")
         self.output.error_line(f"hint: {_printable(error.hint)}")
         if kept:
             self.output.error_line(f"trace: {_printable(kept)} holds the last packets")
-        return error.exit_code
+        return exit_code
 
     def _keep_packets(self, error: ToolError) -> str:
         """Write the last packets before a failure of port or chip to a file; its name, or nothing."""
@@ -259,8 +298,7 @@ class Session:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.output.error_line(line)
         text = " ".join(str(error).split())
-        self.fail(Bug(f"{type(error).__name__}: {text}; this is a bug in espwire"))
-        return EXIT_BUG
+        return self.fail(Bug(f"{type(error).__name__}: {text}; this is a bug in espwire"))
 
 
 class Bug(ToolError):
@@ -274,7 +312,7 @@ class Bug(ToolError):
 TOLD_BY_PACKETS = (LinkError, ConnectError, DeviceError, VerifyError, Bug)
 
 
-def error_event(error: ToolError, more: dict[str, Any]) -> Event:
+def error_event(error: ToolError, more: dict[str, Any]) -> Error:
     """A deliberate failure as the last event of a run; ``more`` joins its details."""
     from espwire.events import Error
 

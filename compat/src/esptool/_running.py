@@ -1,0 +1,85 @@
+"""espwire's commands, run inside a program: what they print goes to the logger, what fails is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from esptool.logger import log
+from esptool.util import translate
+from espwire.cli.output import Output
+from espwire.events import Event, Note, Progress, Report, Warned
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+
+class LogOutput(Output):
+    """Standard output and error as the logger has them."""
+
+    def line(self, text: str) -> None:
+        """One line."""
+        log.print(text)
+
+    def error_line(self, text: str) -> None:
+        """One line about what is wrong."""
+        log.error(text)
+
+
+def report(event: Event) -> None:
+    """Events of library calls, for the logger."""
+    from espwire.cli.tokens import ESPTOOL
+
+    if isinstance(event, Progress):
+        if event.total:
+            log.progress_bar(event.done, event.total, prefix=ESPTOOL.count(event).partition("... (")[0])
+    elif isinstance(event, Warned):
+        log.warning(event.text)
+    elif isinstance(event, Note):
+        log.note(event.text)
+    elif text := ESPTOOL.tell(event, False):
+        log.print(text)
+
+
+def without_progress(event: Event) -> None:
+    """As ``report``, and no progress."""
+    if not isinstance(event, Progress):
+        report(event)
+
+
+def reporting(no_progress: object) -> Report:
+    """The one that is asked for."""
+    return without_progress if no_progress else report
+
+
+def perform(words: Sequence[str], device: Device | None = None) -> None:
+    """Run one command line.
+
+    :param device: use this one; it stays connected, and its own reports come back afterwards
+    :raises FatalError: the command failed
+    :raises SystemExit: 2, the command line makes no sense
+    """
+    import click
+
+    from espwire.cli import group, main
+    from espwire.cli.esptool import EXIT_USAGE, build_program
+    from espwire.cli.session import Session
+    from espwire.errors import ToolError, UsageError
+
+    session = Session(program=build_program("esptool"), output=LogOutput(), connected=device)
+    reporting_before = device.report if device is not None else None
+    try:
+        code = main.perform(words, session)
+    except UsageError as error:
+        raise SystemExit(session.fail(error)) from error
+    except ToolError as error:
+        raise translate(error) from error
+    except click.ClickException as error:
+        told = UsageError(group.sentence(error), hint=group.hint(error))
+        raise SystemExit(session.fail(told)) from error
+    finally:
+        session.stop_drawing()
+        if device is not None and reporting_before is not None:
+            device.report = reporting_before
+    if code or not words:
+        raise SystemExit(code or EXIT_USAGE)

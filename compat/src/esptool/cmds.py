@@ -1,0 +1,298 @@
+"""esptool 5's documented functions. Those that look into the chip print what they find and return None, as there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esptool._images import elf2image, image_info, merge_bin
+from esptool._running import perform, report, reporting
+from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, ESPLoader, open_loader
+from esptool.logger import log
+from esptool.util import ImageSource, NotSupportedError, name_source, read_source, translated
+from espwire.chips.registry import parse_chip_id
+from espwire.flash.plan import Part, Policy
+from espwire.image.flash_settings import HeaderSettings
+
+__all__ = [
+    "attach_flash",
+    "chip_id",
+    "connect_esp",
+    "detect_chip",
+    "dump_mem",
+    "elf2image",
+    "erase_flash",
+    "erase_region",
+    "flash_id",
+    "get_security_info",
+    "image_info",
+    "load_ram",
+    "merge_bin",
+    "read_flash",
+    "read_flash_sfdp",
+    "read_flash_status",
+    "read_mac",
+    "read_mem",
+    "reset_chip",
+    "run",
+    "run_stub",
+    "verify_flash",
+    "version",
+    "write_flash",
+    "write_flash_status",
+    "write_mem",
+]
+FLAGS = frozenset({"erase_all", "force", "skip_flashed", "compress", "no_compress", "no_progress"})  # of write_flash
+
+
+@translated
+def detect_chip(
+    port: str = "/dev/ttyUSB0",
+    baud: int = ESPLoader.ESP_ROM_BAUD,
+    connect_mode: str = "default-reset",
+    trace_enabled: bool = False,
+    connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS,
+) -> ESPLoader:
+    """Connect to whichever chip is there. Tracing is the command line's: ``trace_enabled`` changes nothing."""
+    return open_loader([port], None, baud, connect_mode, connect_attempts)
+
+
+@translated
+def connect_esp(
+    port: str | None = None,
+    chip: str = "auto",
+    initial_baud: int = ESPLoader.ESP_ROM_BAUD,
+    port_filter: list[str] | None = None,
+    before: str = "default-reset",
+    trace: bool = False,
+    connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS,
+    open_port_attempts: int = 1,
+) -> ESPLoader:
+    """Connect to ``port``, or without one to the first likely board that answers.
+
+    :raises NotSupportedError: ``port_filter`` is for the command line
+    """
+    if port_filter:
+        raise NotSupportedError("port_filter works on the command line only: esptool --port-filter")
+    if port is None:
+        from espwire.link.ports import likely_board, list_ports, list_system_ports, rank
+
+        ports = [found.path for found in rank(list_ports(list_system_ports)) if likely_board(found)]
+    else:
+        ports = [port]
+    named = None if chip == "auto" else parse_chip_id(chip)
+    return open_loader(ports, named, initial_baud, before, connect_attempts)
+
+
+def run_stub(esp: ESPLoader, plugins: list[str] | None = None) -> ESPLoader:
+    """espwire has no stub yet: warns, and returns the chip in its ROM loader as it is."""
+    return esp.run_stub()
+
+
+@translated
+def load_ram(esp: ESPLoader, input: ImageSource) -> None:
+    """Put a program into RAM and start it."""
+    from espwire.flash import memory
+
+    memory.load_ram(esp.device, read_source(input), name=name_source(input), report=report)
+
+
+@translated
+def run(esp: ESPLoader) -> None:
+    """Have the loader start the application."""
+    esp.device.run()
+
+
+def reset_chip(esp: ESPLoader, reset_mode: str = "hard-reset") -> None:
+    """Leave the chip as asked."""
+    esp.reset(reset_mode)
+
+
+def chip_id(esp: ESPLoader) -> None:
+    """Print the ESP8266's chip id; of other chips the MAC."""
+    perform(["chip-id"], esp.device)
+
+
+def read_mac(esp: ESPLoader) -> None:
+    """Print the MAC."""
+    perform(["read-mac"], esp.device)
+
+
+def get_security_info(esp: ESPLoader) -> None:
+    """Print the security flags."""
+    perform(["get-security-info"], esp.device)
+
+
+@translated
+def attach_flash(
+    esp: ESPLoader, spi_connection: tuple[int, int, int, int, int] | str | None = None, flash_type: str = "nor"
+) -> None:
+    """Make the flash ready.
+
+    :param spi_connection: ``SPI``, ``HSPI``, five pins, or None for those of the eFuses
+    :raises NotSupportedError: NAND flash
+    """
+    _check_nor(flash_type)
+    if spi_connection is not None:
+        esp.device.use_flash_pins(spi_connection)
+    esp.device.attach_flash()
+
+
+def flash_id(esp: ESPLoader) -> None:
+    """Print maker, device and size of the flash."""
+    perform(["flash-id"], esp.device)
+
+
+@translated
+def read_flash(
+    esp: ESPLoader,
+    address: int,
+    size: int,
+    output: str | None = None,
+    flash_size: str = "keep",
+    no_progress: bool = False,
+    flash_type: str = "nor",
+) -> bytes | None:
+    """Read flash into a file, or without one return it."""
+    import tempfile
+    from pathlib import Path
+
+    from espwire.flash.read import read_to_file
+
+    _check_nor(flash_type)
+    if output is not None:
+        read_to_file(esp.device, address, size, output, report=reporting(no_progress))
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flash.bin"
+        read_to_file(esp.device, address, size, path, report=reporting(no_progress))
+        return path.read_bytes()
+
+
+@translated
+def write_flash(
+    esp: ESPLoader,
+    addr_data: list[tuple[int, ImageSource]],
+    flash_freq: str = "keep",
+    flash_mode: str = "keep",
+    flash_size: str = "keep",
+    flash_type: str = "nor",
+    **kwargs: Any,
+) -> None:
+    """Write images, and verify them.
+
+    :param kwargs: ``erase_all``, ``force``, ``skip_flashed``, ``compress``, ``no_compress``, ``no_progress``
+    :raises NotSupportedError: another keyword that asks for something
+    :raises FatalError: a guard has a reason against it, or the flash does not hold what was written
+    """
+    from espwire.flash import write
+
+    _check_nor(flash_type)
+    odd = [name for name, value in kwargs.items() if value and name not in FLAGS]
+    if odd:
+        raise NotSupportedError(f"write_flash does not take {odd[0]} here: use the command line, or espwire's library")
+    wanted = True if kwargs.get("compress") else False if kwargs.get("no_compress") else None
+    policy = Policy(
+        compress=wanted,
+        erase_all=bool(kwargs.get("erase_all")),
+        force=bool(kwargs.get("force")),
+        skip_flashed=bool(kwargs.get("skip_flashed")),
+    )
+    write.write_flash(
+        esp.device,
+        _read_parts(addr_data),
+        policy=policy,
+        settings=HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq),
+        report=reporting(kwargs.get("no_progress")),
+    )
+
+
+@translated
+def erase_flash(esp: ESPLoader, force: bool = False, flash_type: str = "nor") -> None:
+    """Erase the whole flash."""
+    from espwire.flash import erase
+
+    _check_nor(flash_type)
+    erase.erase_flash(esp.device, policy=Policy(force=force), report=report)
+
+
+@translated
+def erase_region(esp: ESPLoader, address: int, size: int, force: bool = False, flash_type: str = "nor") -> None:
+    """Erase whole sectors."""
+    from espwire.flash import erase
+
+    _check_nor(flash_type)
+    erase.erase_region(esp.device, address, size, policy=Policy(force=force), report=report)
+
+
+@translated
+def verify_flash(
+    esp: ESPLoader,
+    addr_data: list[tuple[int, ImageSource]],
+    flash_freq: str = "keep",
+    flash_mode: str = "keep",
+    flash_size: str = "keep",
+    diff: bool = False,
+    flash_type: str = "nor",
+) -> None:
+    """Compare flash with images.
+
+    :param diff: name the ranges that differ, which the message does in any case
+    :raises FatalError: they differ
+    """
+    from espwire.flash import verify, write
+
+    _check_nor(flash_type)
+    settings = HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq)
+    target = write.survey_target(esp.device, settings)
+    parts = write.prepare_parts(_read_parts(addr_data), target, settings, report=report)
+    verify.verify_flash(esp.device, parts, report=report)
+
+
+def read_flash_status(esp: ESPLoader, bytes: int = 2) -> None:
+    """Print the flash's status registers."""
+    perform(["read-flash-status", "--bytes", str(bytes)], esp.device)
+
+
+def write_flash_status(esp: ESPLoader, value: int, bytes: int = 2, non_volatile: bool = False) -> None:
+    """Write the flash's status registers."""
+    more = ["--non-volatile"] if non_volatile else []
+    perform(["write-flash-status", "--bytes", str(bytes), *more, hex(value)], esp.device)
+
+
+def read_flash_sfdp(esp: ESPLoader, address: int, bytes: int = 1) -> None:
+    """Print what the flash tells of itself."""
+    perform(["read-flash-sfdp", hex(address), str(bytes)], esp.device)
+
+
+def read_mem(esp: ESPLoader, address: int) -> None:
+    """Print one word of memory."""
+    perform(["read-mem", hex(address)], esp.device)
+
+
+def write_mem(esp: ESPLoader, address: int, value: int, mask: int = 0xFFFFFFFF) -> None:
+    """Write one word of memory, or some of its bits."""
+    perform(["write-mem", hex(address), hex(value), hex(mask)], esp.device)
+
+
+@translated
+def dump_mem(esp: ESPLoader, address: int, size: int, output: str | None = None) -> bytes | None:
+    """Read memory into a file, or without one return it."""
+    from espwire.flash import memory
+
+    return memory.dump_mem(esp.device, address, size, output, report=report).data
+
+
+def version() -> None:
+    """Print which espwire this is, and which esptool's interface it follows."""
+    from espwire.cli.esptool import describe_version
+
+    log.print(describe_version())
+
+
+def _read_parts(addr_data: list[tuple[int, ImageSource]]) -> list[Part]:
+    return [Part(address, read_source(source), name_source(source)) for address, source in addr_data]
+
+
+def _check_nor(flash_type: str) -> None:
+    if flash_type != "nor":
+        raise NotSupportedError("NAND flash is out of espwire's scope")

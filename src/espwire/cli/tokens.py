@@ -1,0 +1,70 @@
+"""What IDEs and scripts look for in esptool's output, as events have it. Nothing but those words is esptool's.
+
+docs/guide/scripts-and-ides.md lists them and who looks for them; tests/scenario/test_esptool_program.py holds them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from espwire.cli.render import VERBS, Wording, describe
+from espwire.events import ChipFound, Event, Finished, Note, Opened, Progress, Report, Resetting, Result
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+BY_RTS = frozenset({"hard", "hard_usb", "hard_flow_control"})
+
+
+def tell(event: Event, verbose: bool) -> str | None:
+    """The event in words that hold the tokens; where there is none, in ours."""
+    match event:
+        case Opened():
+            return f"Serial port {event.port}:\nConnecting..."
+        case ChipFound():
+            return "\n".join(_describe_chip(event))
+        case Finished(task="write", address=int(address)):
+            return f"Wrote {event.size} bytes at {address:#010x} in {event.seconds:.1f} seconds."
+        case Finished(task="verify"):
+            return "Hash of data verified."
+        case Result(command="flash-id"):
+            size = None if event.data.get("assumed") else event.data.get("size")
+            return f"{event.text}\nDetected flash size: {_format_size(size) if size else 'Unknown'}"
+        case Resetting(into="application"):
+            way = "Hard resetting via RTS pin..." if event.how in BY_RTS else f"Starting the application ({event.how})."
+            return f"Leaving...\n{way}"
+    return describe(event, verbose=verbose)
+
+
+def _describe_chip(event: ChipFound) -> list[str]:
+    """The chip as versions 1 to 4 (``Chip is``) and 5 (``Chip type:``) had it, and its MAC."""
+    chip = f"{event.description} (revision {event.revision})" if event.revision else event.description
+    lines = [f"Chip is {chip}", f"Chip type: {chip}"]
+    return [*lines, f"MAC: {event.mac}"] if event.mac else lines
+
+
+def count(event: Progress) -> str:
+    """A percentage in brackets, after the place in flash or the number of bytes."""
+    percent = event.done * 100 // event.total
+    if event.task == "write" and event.address is not None:
+        return f"Writing at {event.address + event.done:#010x}... ({percent} %)"
+    if event.task == "read":
+        return f"{event.done} ({percent} %)"
+    return f"{VERBS.get(event.task, event.task)} {event.name}... ({percent} %)"
+
+
+def _format_size(size: int) -> str:
+    from espwire.bits import format_size
+
+    return format_size(size)
+
+
+def tell_device(device: Device, report: Report) -> None:
+    """Features and crystal, which esptool tells with every chip; nothing where the chip hides them."""
+    if device.features:
+        report(Note(text=f"Features: {', '.join(device.features)}"))
+    if device.crystal_mhz is not None:
+        report(Note(text=f"Crystal is {device.crystal_mhz}MHz\nCrystal frequency: {device.crystal_mhz}MHz"))
+
+
+ESPTOOL = Wording(tell, count, steps=100)

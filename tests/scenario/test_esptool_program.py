@@ -1,0 +1,261 @@
+"""``esptool.py`` and its relatives: exit codes, names in help, and the words that other tools look for in the output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import espwire
+from espwire.cli import esptool, later
+from espwire.cli.main import HIDDEN, SECTIONS, main
+from espwire.cli.output import wants_colour
+from espwire.errors import (
+    Cancelled,
+    FileError,
+    LinkLost,
+    NoReply,
+    PortBusy,
+    PortNotFound,
+    SafetyStop,
+    UsageError,
+    VerifyError,
+)
+
+DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
+ROOT = Path(__file__).resolve().parents[2]
+VERIFIED = r"^Hash of data verified\."
+PAGE = (ROOT / "docs/guide/scripts-and-ides.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (PortNotFound("x"), 2),
+        (PortBusy("x"), 2),
+        (LinkLost("x"), 1),
+        (NoReply("x"), 2),
+        (FileError("x"), 2),
+        (VerifyError("x"), 2),
+        (SafetyStop("x"), 2),
+        (Cancelled("x"), 2),
+    ],
+)
+def test_a_failure_has_esptools_exit_code(error: espwire.ToolError, code: int) -> None:
+    assert esptool.find_exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ([], 2),
+        (["-h"], 0),
+        (["--help"], 0),
+        (["version"], 0),
+        (["--chip", "ESP32-C3", "version"], 0),
+        (["no-such-command"], 2),
+        (["--no-such-option"], 2),
+        (["--chip", "esp99", "version"], 2),
+        (["-p", "/dev/no-such-port", "chip-id"], 2),
+        (["-p", "virtual:esp32c3", "write-flash", "0"], 2),
+        (["-p", "virtual:esp32c3", "write-flash", "0", "no-such-file"], 2),
+        (["-p", "virtual:esp32c3", "erase-region", "1", "2"], 2),
+        (["-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)], 2),
+        (["-p", "virtual:esp32c3", "read-mac"], 0),
+    ],
+)
+def test_a_command_line_ends_with_esptools_exit_code(
+    line: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert esptool.main(line) == code
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    if code and line:
+        assert re.search(r"^(error|A fatal error occurred): .+ \[[a-z-]+\]$", said.err, re.M)
+
+
+def test_json_tells_the_exit_code_that_the_program_ends_with(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--json", "-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)]
+    for run, expected in ((esptool.main, 2), (main, 7)):
+        assert run(line) == expected
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["exit_code"] == expected
+
+
+def test_help_names_the_program_that_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for program in ("esptool.py", "esptool"):
+        assert esptool.main(["--help"], program) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"Usage: {program} [OPTIONS] COMMAND")
+        assert f"  {program} -p /dev/ttyUSB0" in text
+        assert "espwire " not in text
+    assert esptool.main(["write-flash", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: esptool.py write-flash")
+    assert esptool.main(["write-flash"]) == 2
+    assert "hint: See `esptool.py write-flash --help`." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", [main, esptool.main])
+def test_help_is_one_screen_and_names_every_command_and_option(
+    run: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run(["--help"]) == 0  # type: ignore[operator]
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    for section, commands in SECTIONS.items():
+        assert section in text
+        assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in commands)
+    assert "Examples:" in text
+    assert run(["--help-all"]) == 0  # type: ignore[operator]
+    whole = capsys.readouterr().out
+    for name in set(re.findall(r"--[a-z-]+", whole)) - {"--quiet", "--silent", "--verbose", "--trace", "--help"}:
+        assert name in text, name
+    assert not set(HIDDEN) & set(text.split())
+
+
+def test_a_misspelt_command_gets_near_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["write_flahs", "0", "x.bin"]) == 2
+    assert "Did you mean write-flash" in capsys.readouterr().err
+
+
+def listed(task: str) -> list[str]:
+    """The tokens that the guide lists for a command, as regular expressions."""
+    rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| `")]
+    return [row[1].strip().strip("`") for row in rows if task in row[2]]
+
+
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3", "esp32s3"])
+def test_the_tokens_that_the_guide_lists_are_printed(
+    chip: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "data.bin"
+    file.write_bytes(os.urandom(40000))
+    lines = {
+        "write-flash": ["write_flash", "0x10000", str(file)],
+        "read-flash": ["read_flash", "0", "0x2000", str(tmp_path / "read.bin")],
+        "flash-id": ["flash_id"],
+        "read-mac": ["read_mac"],
+    }
+    if chip == "esp8266":  # whose ROM cannot read flash
+        del lines["read-flash"]
+    seen = 0
+    for task, words in lines.items():
+        assert esptool.main(["--port", f"virtual:{chip}", *words]) == 0, capsys.readouterr().err
+        out = capsys.readouterr().out
+        patterns = listed(task) + listed("every command")
+        assert len(patterns) >= 9
+        if chip == "esp8266" and task == "write-flash":  # its ROM can verify nothing, so nobody may say that it did
+            patterns.remove(VERIFIED)
+            assert not re.search(VERIFIED, out, re.M)
+        for pattern in patterns:
+            assert re.search(pattern, out, re.M), f"{task}: {pattern} in {out}"
+            seen += 1
+    print(f"{chip}: {seen} tokens")
+
+
+def test_the_chip_id_of_an_esp8266_is_a_token(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["-p", "virtual:esp8266", "chip_id"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(pattern, out, re.M) for pattern in listed("chip-id"))
+
+
+def test_percentages_rise_to_a_hundred_and_hold_an_address(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "data.bin"
+    file.write_bytes(os.urandom(100_000))
+    assert esptool.main(["-p", "virtual:esp32", "write_flash", "0x10000", str(file)]) == 0
+    found = re.findall(r"^Writing at 0x([0-9a-f]{8})\.\.\. \((\d+) %\)$", capsys.readouterr().out, re.M)
+    percents = [int(percent) for _, percent in found]
+    addresses = [int(address, 16) for address, _ in found]
+    assert len(percents) > 10
+    assert percents == sorted(set(percents))
+    assert percents[-1] == 100
+    assert addresses == sorted(addresses)
+    assert addresses[-1] == 0x10000 + 100_000
+
+
+def test_a_failure_is_announced_by_the_words_that_ides_wait_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("A fatal error occurred: ")
+    assert "Hash of data verified" not in said.out
+
+
+def test_espwire_itself_keeps_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-p", "virtual:esp32c3", "read-mac"]) == 0
+    out = capsys.readouterr().out
+    assert "Chip is" not in out
+    assert "Found ESP32-C3" in out
+
+
+def test_no_token_spoils_json_or_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["--json", "-p", "virtual:esp32c3", "read-mac"]) == 0
+    assert all(json.loads(line)["v"] == 1 for line in capsys.readouterr().out.splitlines())
+    assert esptool.main(["-s", "-p", "virtual:esp32c3", "read-mac"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["MAC: 24:0a:c4:00:01:10"]
+
+
+def test_the_version_ends_with_the_esptool_that_is_spoken(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["version"], ["-c", "esp32", "version"]):
+        assert esptool.main(line) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"esptool(?:\.py)? v?([\d.]+)", out)
+        assert out.splitlines()[-1] == "5.6.0"
+        assert out.startswith(f"espwire {espwire.__version__}")
+
+
+@pytest.mark.parametrize("program", ["espefuse.py", "espsecure.py", "esp_rfc2217_server.py", "espefuse"])
+def test_programs_to_come_answer_in_one_line(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ([], ["summary"], ["-p", "/dev/ttyUSB0", "dump"]):
+        assert later.answer(program, line) == 2
+        said = capsys.readouterr()
+        assert not said.out
+        assert len(said.err.splitlines()) == 1
+        assert re.match(rf"error: {re.escape(program)} .*\[not-yet\]; hint: use ", said.err)
+    for line in (["version"], ["--version"]):
+        assert later.answer(program, line) == 0
+        assert capsys.readouterr().out == f"espwire {espwire.__version__}\n"
+    for line in (["-h"], ["--help"], ["summary", "--help"]):
+        assert later.answer(program, line) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: {program} ")
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "colour"),
+    [
+        ({"WT_SESSION": "1"}, True, True),
+        ({}, False, False),
+        ({"WT_SESSION": "1", "NO_COLOR": "1"}, True, False),
+        ({"WT_SESSION": "1", "NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, False, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+        ({"WT_SESSION": "1", "TERM": "dumb"}, True, False),
+    ],
+)
+def test_no_color_and_force_color_are_honoured(environment: dict[str, str], terminal: bool, colour: bool) -> None:
+    stream = Terminal() if terminal else open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    assert wants_colour(stream, environment) is colour  # type: ignore[arg-type]
+    if not terminal:
+        stream.close()  # type: ignore[union-attr]
+
+
+def test_an_error_is_coloured_only_if_that_is_wanted() -> None:
+    command = [sys.executable, "-m", "espwire", "no-such-command"]
+    plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    for extra, coloured in (({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
+        done = subprocess.run(command, capture_output=True, text=True, env=plain | extra, check=False)
+        assert done.returncode == 2
+        assert ("\x1b[" in done.stderr) is coloured
