@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import elf2image
+import images
 import memory
 import rom_cpu
 import simulated
@@ -12,7 +14,8 @@ import trips
 
 def main() -> None:
     """Print all figures."""
-    for bench in (memory, startup, rom_cpu, slip, trips, simulated):  # memory first: a child counts what we hold
+    # memory first: a child counts what we hold
+    for bench in (memory, startup, images, rom_cpu, slip, trips, simulated, elf2image):
         bench.main()
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # the harness modules of this folder
+
 
 @pytest.fixture(scope="session")
 def esptool():

@@ -252,6 +252,8 @@ class ImageFormat:
     legacy_revision: Literal["major", "minor"] = "major"
     default_mmu_page_size: int | None = None
     uf2_family: int | None = None
+    page_tail: int = 0  # a mapped segment may not end less than this into a page
+    secure_boot_v1: bool = False  # whether images can be padded for a signature of that version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -586,8 +588,35 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwnStub:
+    """What our own stub needs beyond the other tables; ``tools/make_stub.py`` makes its C header from all of them.
+
+    ``platform`` is the C file with what only that family has. ``registers`` are absolute addresses by name,
+    ``rom_functions`` names of ``rom_addresses`` that it calls. ``uart_transmit``: where bytes to send go, if not where
+    received ones come from.
+    """
+
+    platform: str
+    code_start: int
+    code_end: int
+    data_start: int
+    data_end: int
+    cpu_hz: int
+    uart_count_bits: int
+    uart_fraction: bool
+    spi_control_offset: int
+    spi_clock_offset: int
+    spi_clock_value: int
+    can_encrypt: bool = False
+    uart_transmit: int | None = None
+    registers: Mapping[str, int] = field(default_factory=dict)
+    rom_functions: tuple[str, ...] = ()
+    unverified: Unverified = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StubRoom:
-    """RAM for a stub: where the vendor's lies, what the ROM keeps for itself."""
+    """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one."""
 
     flash_block: int
     reference_layouts: tuple[Mapping[str, Any], ...] = ()
@@ -598,6 +627,77 @@ class StubRoom:
     rule_note: str = ""
     secure_boot_start: Mapping[str, Any] = field(default_factory=dict)
     plugins: Mapping[str, int] = field(default_factory=dict)
+    own: OwnStub | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RamBank:
+    """RAM that is really there. ``words_only``: bytes and half words fault; ``code``: instructions can be fetched.
+
+    ``code_alias``: the instruction bus has the same bytes from that address on, and gives words only.
+    """
+
+    name: str
+    start: int
+    end: int
+    words_only: bool = False
+    code: bool = False
+    code_alias: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockTree:
+    """What the CPU runs at. ``select`` 0: the crystal times ``crystal.clock_multiple``, 1: the PLL, divided as ``period``
+    tells; the peripherals' clock is the crystal's, or ``bus_mhz`` with the PLL. ``double``: a bit that doubles the CPU's
+    clock alone. ``down``: bits that leave the PLL without power."""
+
+    select: BitsAt | None = None
+    period: BitsAt | None = None
+    period_mhz: tuple[int, ...] = ()
+    bus_mhz: int = 80
+    double: BitAt | None = None
+    down: MagicAt | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UartClock:
+    """Where a UART picks its clock: ``source`` is one of the bus's (``bus_value``), the crystal (``crystal_value``)."""
+
+    source: BitsAt
+    bus_value: int
+    crystal_value: int
+    divider: BitsAt  # less one
+    start: int  # the register's word when a program starts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimerDog:
+    """The watchdog of a timer group: registers and key."""
+
+    config: int
+    prescale: int
+    hold: int
+    feed: int
+    write_protect: int
+    key: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Soc:
+    """What a program in RAM sees of the chip; the virtual chip runs programs where this is known.
+
+    The first of ``ram`` is the one for data and stacks. ``rom`` reads as zeros but for what is known.
+    """
+
+    ram: tuple[RamBank, ...]
+    rom: tuple[Region, ...]
+    clock: ClockTree
+    software_reset: BitAt
+    uart_clock: UartClock | None = None
+    rtc_watchdog: Watchdog | None = None  # where ``reset`` has none, since no client may use it
+    timer_watchdog: TimerDog | None = None
+    systimer: int | None = None
+    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -626,6 +726,7 @@ class Chip:
     default_flash_size: int
     stub: StubRoom
     sample: Sample
+    soc: Soc | None = None
     fields: Mapping[str, BitField] = field(default_factory=dict)
     field_values: Mapping[str, Any] = field(default_factory=dict)
     security: Security = field(default_factory=Security)

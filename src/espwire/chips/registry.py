@@ -10,12 +10,14 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from espwire.chips.index import CHIPS
+from espwire.chips.lookup import find_by_image_id, parse_chip_id
 from espwire.chips.model import Chip
 from espwire.chips.tables import load_table
-from espwire.errors import TableError, UsageError
+from espwire.errors import TableError
 from espwire.wire.commands import Op
 from espwire.wire.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 
+__all__ = ["chip_from_toml", "chip_ids", "find_by_image_id", "find_by_magic", "load_chip", "parse_chip_id"]
 SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
 
@@ -45,25 +47,6 @@ class RomTable:
 def chip_ids() -> tuple[str, ...]:
     """Every chip's id, oldest first: ``esp8266``, ``esp32``, …"""
     return tuple(CHIPS)
-
-
-def parse_chip_id(name: str) -> str:
-    """The id for any spelling: case and hyphens do not count.
-
-    :raises UsageError: no such chip
-
-    >>> parse_chip_id("ESP32-C3")
-    'esp32c3'
-    """
-    wanted = name.lower().replace("-", "").replace("_", "")
-    if wanted not in CHIPS:
-        raise UsageError(f"there is no chip {name!r}", hint=f"Known chips: {', '.join(CHIPS)}.")
-    return wanted
-
-
-def find_by_image_id(image_chip_id: int) -> str | None:
-    """The id of the chip whose images carry this chip id (the ESP32's is 0)."""
-    return next((name for name, entry in CHIPS.items() if entry.image_chip_id == image_chip_id), None)
 
 
 def find_by_magic(magic: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Raw binary or Intel HEX → pieces with addresses. HEX is told by its leading ``:``; nothing is written here.
+"""Intel HEX text → pieces with addresses. HEX is told by its leading ``:``; nothing is written here.
 
 Record decoding is bincopy's; joining is ours, since bincopy inserts pieces one by one (hours for a hostile file).
 """
@@ -6,7 +6,7 @@ Record decoding is bincopy's; joining is ours, since bincopy inserts pieces one 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -51,8 +51,16 @@ def parse_hex(data: bytes, name: str = "the file", *, join_within: int = SECTOR)
 
     :raises HexError: broken record, overlapping data, no end record, more than 4096 pieces
     """
+    return join_records(_read_records(data, name), name, join_within=join_within)
+
+
+def join_records(records: Iterable[tuple[int, bytes]], name: str, *, join_within: int = SECTOR) -> tuple[HexPart, ...]:
+    """Records (address, bytes) in file order → pieces by address, as ``parse_hex`` gives them.
+
+    :raises HexError: overlapping data, more than 4096 pieces
+    """
     joined: list[tuple[int, bytearray]] = []
-    for address, piece in _find_runs(data, name):
+    for address, piece in _find_runs(records, name):
         end = joined[-1][0] + len(joined[-1][1]) if joined else -1
         if joined and address < end:
             raise HexError(
@@ -69,10 +77,10 @@ def parse_hex(data: bytes, name: str = "the file", *, join_within: int = SECTOR)
     return tuple(HexPart(address, bytes(piece)) for address, piece in joined)
 
 
-def _find_runs(data: bytes, name: str) -> list[tuple[int, bytearray]]:
+def _find_runs(records: Iterable[tuple[int, bytes]], name: str) -> list[tuple[int, bytearray]]:
     """Records that follow each other, joined; by address. Runs may still touch or overlap."""
     runs: list[tuple[int, bytearray]] = []
-    for address, piece in _read_records(data, name):
+    for address, piece in records:
         if runs and runs[-1][0] + len(runs[-1][1]) == address:
             runs[-1][1].extend(piece)
         elif len(runs) < MAX_RUNS:

@@ -19,6 +19,7 @@ DIGEST_SIZE = 32
 ANY_REVISION = 0xFFFF
 WP_PIN_DISABLED = 0xEE
 V2_FIRST_COUNT = 4
+FOLD = 0x4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,10 @@ def compute_checksum(segments: tuple[Segment, ...]) -> int:
 
 
 def _xor(data: bytes) -> int:
-    """XOR of all bytes, by folding: far faster than a loop over bytes."""
-    size, word = len(data), int.from_bytes(data, "little")
+    """XOR of all bytes, by folding: far faster than a loop over bytes. First pieces, since huge integers are slow."""
+    view, size, word = memoryview(data), min(len(data), FOLD), 0
+    for at in range(0, len(data), FOLD):
+        word ^= int.from_bytes(view[at : at + FOLD], "little")
     while size > 1:
         half = (size + 1) // 2
         word = (word >> (8 * half)) ^ (word & ((1 << (8 * half)) - 1))

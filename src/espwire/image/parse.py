@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
+from espwire.chips.lookup import find_by_image_id
 from espwire.errors import ImageError
 from espwire.image.model import (
     DIGEST_SIZE,
@@ -24,6 +25,7 @@ from espwire.image.model import (
 )
 
 if TYPE_CHECKING:
+    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 CRC_SIZE = 4
@@ -34,7 +36,7 @@ def is_image(data: bytes) -> bool:
     return data[:1] in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
-def parse(data: bytes, chip: Chip | None = None) -> Image:
+def parse(data: bytes, chip: Chip | ImageChip | None = None) -> Image:
     """The image in ``data``; ``build()`` of it gives ``data`` back.
 
     :param chip: whose format to expect; None tries both and takes the one that checks out
@@ -68,10 +70,18 @@ def _parse_unknown(data: bytes) -> Image:
         if image.checksum_valid:
             return image
         found.append(image)
-    if found:
-        return found[0]
-    assert complaint is not None
-    raise complaint
+    broken = not found or (found[0].extended is None and _names_a_chip(data))
+    if broken and complaint is not None:
+        raise complaint
+    return found[0]
+
+
+def _names_a_chip(data: bytes) -> bool:
+    """Whether there is an extended header that makes sense: a broken image of such a chip is no ESP8266's."""
+    if len(data) < HEADER.size + EXTENDED.size:
+        return False
+    _, _, chip_id, _, _, _, reserved, flag = EXTENDED.unpack_from(data, HEADER.size)
+    return flag in (0, 1) and reserved == bytes(4) and find_by_image_id(chip_id) is not None
 
 
 class _Cursor:
@@ -169,6 +179,7 @@ def _parse_esp8266(data: bytes) -> Image:
     segments = cursor.segments(count, align=1)
     fill, checksum = cursor.checksum()
     crc, crc_valid = _parse_crc(data, cursor.at) if irom else (None, None)
+    digest, digest_valid = (None, None) if irom else _parse_loose_digest(data, cursor.at)
     return Image(
         mode_code=mode,
         size_frequency=size_frequency,
@@ -177,11 +188,23 @@ def _parse_esp8266(data: bytes) -> Image:
         irom=irom,
         fill=fill,
         checksum=checksum,
+        digest=digest,
         crc=crc,
-        trailing=data[cursor.at + len(crc or b"") :],
+        trailing=data[cursor.at + len(digest or crc or b"") :],
         checksum_valid=checksum == compute_checksum(segments),
+        digest_valid=digest_valid,
         crc_valid=crc_valid,
     )
+
+
+def _parse_loose_digest(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
+    """The SHA-256 that newer ESP8266 tools append unannounced: there if it is right, or if it alone follows."""
+    stored = data[end : end + DIGEST_SIZE]
+    if len(stored) == DIGEST_SIZE:
+        valid = stored == hashlib.sha256(memoryview(data)[:end]).digest()
+        if valid or len(data) == end + DIGEST_SIZE:
+            return stored, valid
+    return None, None
 
 
 def _parse_crc(data: bytes, end: int) -> tuple[bytes | None, bool | None]:

@@ -15,12 +15,13 @@ from espwire.image.model import DIGEST_SIZE, HEADER, MAGIC
 from espwire.image.parse import parse
 
 if TYPE_CHECKING:
+    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 MODE_AT, SIZE_FREQUENCY_AT = 2, 3
 
 
-def find_patch_obstacle(data: bytes, chip: Chip) -> str | None:
+def find_patch_obstacle(data: bytes, chip: Chip | ImageChip) -> str | None:
     """Why the header must be left alone, as the end of a sentence; None: it can be changed."""
     if len(data) < HEADER.size or data[0] != MAGIC:
         return "it is no bootable image"
@@ -33,7 +34,9 @@ def find_patch_obstacle(data: bytes, chip: Chip) -> str | None:
     return None
 
 
-def patch_header(data: bytes, chip: Chip, *, mode: str = KEEP, size: str = KEEP, frequency: str = KEEP) -> bytes:
+def patch_header(
+    data: bytes, chip: Chip | ImageChip, *, mode: str = KEEP, size: str = KEEP, frequency: str = KEEP
+) -> bytes:
     """``data`` with other flash settings; unchanged where ``find_patch_obstacle`` finds a reason.
 
     :param size: any spelling of ``parse_size_name`` but ``detect``, which the caller must have resolved
@@ -58,7 +61,7 @@ def patch_header(data: bytes, chip: Chip, *, mode: str = KEEP, size: str = KEEP,
     return bytes(out)
 
 
-def find_codes(chip: Chip, settings: HeaderSettings) -> tuple[int | None, int | None, int | None]:
+def find_codes(chip: Chip | ImageChip, settings: HeaderSettings) -> tuple[int | None, int | None, int | None]:
     """The header's codes for mode, size and frequency on ``chip``; None: keep.
 
     :raises UsageError: the chip has no such mode, size or frequency, or the size is still to be detected
@@ -76,7 +79,7 @@ def find_codes(chip: Chip, settings: HeaderSettings) -> tuple[int | None, int | 
     )
 
 
-def _find_code(codes: Mapping[str, int], name: str, what: str, chip: Chip) -> int | None:
+def _find_code(codes: Mapping[str, int], name: str, what: str, chip: Chip | ImageChip) -> int | None:
     if name == KEEP:
         return None
     # sizes are upper case in the data, modes and frequencies lower: compare without case

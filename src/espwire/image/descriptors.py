@@ -1,0 +1,85 @@
+"""What the build wrote into an image about itself: application and boot loader descriptors. Reads models, pure."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from espwire.image.model import Image, Segment
+
+APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
+APP = struct.Struct("<II8s32s32s16s16s32s32sHHB3s72s")
+BOOT = struct.Struct("<B2sBI32s24s16s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppDescriptor:
+    """The application's: 256 bytes at the start of its first segment in flash. Revisions: ``major * 100 + minor``."""
+
+    secure_version: int
+    version: str
+    project: str
+    time: str
+    date: str
+    idf_version: str
+    elf_sha256: bytes = field(repr=False)
+    min_efuse_block_revision: int
+    max_efuse_block_revision: int
+    mmu_page_size: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BootDescriptor:
+    """The boot loader's: 80 bytes at the start of its first segment."""
+
+    secure_version: int
+    version: int
+    idf_version: str
+    date_time: str
+
+
+def find_app_descriptor(image: Image) -> AppDescriptor | None:
+    """The application's descriptor, if the image has one."""
+    for segment in image.segments:
+        if len(segment.data) >= APP.size and int.from_bytes(segment.data[:4], "little") == APP_MAGIC:
+            return parse_app_descriptor(segment.data)
+    return None
+
+
+def parse_app_descriptor(data: bytes) -> AppDescriptor:
+    """The descriptor at the beginning of ``data``, which must be long enough."""
+    _, secure, _, version, project, time, date, idf, sha, least, most, page, _, _ = APP.unpack_from(data)
+    return AppDescriptor(
+        secure_version=secure,
+        version=_text(version),
+        project=_text(project),
+        time=_text(time),
+        date=_text(date),
+        idf_version=_text(idf),
+        elf_sha256=sha,
+        min_efuse_block_revision=least,
+        max_efuse_block_revision=most,
+        mmu_page_size=1 << page if 0 < page < 32 else None,
+    )
+
+
+def find_boot_descriptor(image: Image) -> BootDescriptor | None:
+    """The boot loader's descriptor, if the image has one. Its magic is one byte, so its texts must make sense, too."""
+    for segment in image.segments[:1] if image.extended is not None else ():
+        if _is_boot_descriptor(segment):
+            _, _, secure, version, idf, when, _ = BOOT.unpack_from(segment.data)
+            return BootDescriptor(secure_version=secure, version=version, idf_version=_text(idf), date_time=_text(when))
+    return None
+
+
+def _is_boot_descriptor(segment: Segment) -> bool:
+    if len(segment.data) < BOOT.size or segment.data[0] != BOOT_MAGIC:
+        return False
+    _, reserved, _, _, idf, when, _ = BOOT.unpack_from(segment.data)
+    return reserved == b"\0\0" and all(text.split(b"\0")[0].isascii() for text in (idf, when))
+
+
+def _text(raw: bytes) -> str:
+    """Up to the zero; what is not printable becomes a sign that says so."""
+    text = raw.split(b"\0", maxsplit=1)[0].decode("utf-8", "replace")
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

@@ -1,0 +1,204 @@
+"""In what two firmware files differ: images segment by segment, everything by 4 KiB sector. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from espwire.errors import DataError
+from espwire.image.info import FileInfo, ImageInfo, Item, inspect_bytes
+from espwire.image.signature import SECTOR
+from espwire.image.split import flatten
+
+if TYPE_CHECKING:
+    from espwire.chips.lookup import ImageChip
+    from espwire.chips.model import Chip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldDiff:
+    """A value that differs: of which image, what it is, both values as text."""
+
+    item: str
+    field: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentDiff:
+    """A segment: ``changed`` bytes differ, lengths included. An address of None: that file has no such segment."""
+
+    item: str
+    number: int
+    old_address: int | None
+    new_address: int | None
+    old_size: int
+    new_size: int
+    changed: int
+
+    @property
+    def same(self) -> bool:
+        """Whether address, length and bytes agree."""
+        return not self.changed and self.old_address == self.new_address
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDiff:
+    """All differences. ``sectors``: half-open ranges of differing flash, in whole sectors, from the first byte on."""
+
+    same: bool
+    old_size: int
+    new_size: int
+    fields: tuple[FieldDiff, ...]
+    segments: tuple[SegmentDiff, ...]
+    sectors: tuple[tuple[int, int], ...]
+    sector_count: int
+
+    @property
+    def changed_sectors(self) -> int:
+        """How many sectors differ."""
+        return sum((end - start) // SECTOR for start, end in self.sectors)
+
+
+def diff_images(old: bytes, new: bytes, chip: Chip | ImageChip | None = None) -> ImageDiff:
+    """How ``new`` differs from ``old``: raw, HEX or UF2, firmware or anything else.
+
+    What is no firmware is compared by sector only. Two raw files are compared from their first byte on, HEX and
+    UF2 at the addresses they give.
+
+    :raises HexError: broken Intel HEX
+    :raises ImageError: broken UF2
+    """
+    (old_start, old_flat), (new_start, new_flat) = flatten(old, "the first file"), flatten(new, "the second file")
+    start = min(old_start, new_start)
+    flats = b"\xff" * (old_start - start) + old_flat, b"\xff" * (new_start - start) + new_flat
+    items = _pair(_inspect(old, chip), _inspect(new, chip))
+    fields = tuple(found for a, b in items for found in _diff_item(a, b))
+    segments = tuple(found for a, b in items if a and b and a.info and b.info for found in _diff_segments(a, b))
+    return ImageDiff(
+        same=flats[0] == flats[1],
+        old_size=len(old_flat),
+        new_size=len(new_flat),
+        fields=fields,
+        segments=segments,
+        sectors=tuple((start + first, start + last) for first, last in find_differing_sectors(*flats)),
+        sector_count=-(-max(map(len, flats)) // SECTOR),
+    )
+
+
+def find_differing_sectors(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of sectors that differ; one that only one file has, differs."""
+    first: int | None = None
+    end = -(-max(len(old), len(new)) // SECTOR) * SECTOR
+    for at in range(0, end, SECTOR):
+        if old[at : at + SECTOR] == new[at : at + SECTOR]:
+            if first is not None:
+                yield first, at
+            first = None
+        elif first is None:
+            first = at
+    if first is not None:
+        yield first, end
+
+
+def _inspect(data: bytes, chip: Chip | ImageChip | None) -> FileInfo | None:
+    try:
+        return inspect_bytes(data, chip=chip)
+    except DataError:
+        return None  # no firmware: there are still sectors
+
+
+def _pair(old: FileInfo | None, new: FileInfo | None) -> list[tuple[Item | None, Item | None]]:
+    """What stands at the same place in both."""
+    if old is None or new is None:
+        return []
+    ours = {item.offset: item for item in old.items}
+    theirs = {item.offset: item for item in new.items}
+    return [(ours.get(at), theirs.get(at)) for at in sorted({*ours, *theirs})]
+
+
+def _title(item: Item) -> str:
+    return f"{item.name or item.kind} at {item.offset:#x}" if item.name or item.offset else item.kind
+
+
+def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
+    there = old or new
+    assert there is not None
+    title = _title(there)
+    if old is None or new is None:
+        pair = ("missing", "there") if old is None else ("there", "missing")
+        yield FieldDiff(item=title, field=there.kind, old=pair[0], new=pair[1])
+    elif old.info and new.info:
+        ours, theirs = describe_fields(old.info), describe_fields(new.info)
+        for name in dict.fromkeys((*ours, *theirs)):
+            if ours.get(name) != theirs.get(name):
+                yield FieldDiff(item=title, field=name, old=ours.get(name, "-"), new=theirs.get(name, "-"))
+    elif old.table and new.table and old.table != new.table:
+        ours_rows = {row.name: row for row in old.table.partitions}
+        theirs_rows = {row.name: row for row in new.table.partitions}
+        for name in dict.fromkeys((*ours_rows, *theirs_rows)):
+            if ours_rows.get(name) != theirs_rows.get(name):
+                yield FieldDiff(
+                    item=title, field=name, old=str(ours_rows.get(name, "-")), new=str(theirs_rows.get(name, "-"))
+                )
+
+
+def describe_fields(info: ImageInfo) -> dict[str, str]:
+    """Header, sums and descriptors of an image as short texts."""
+    image = info.image
+    fields = {
+        "chip": info.chip or "unknown",
+        "entry": f"{image.entry:#010x}",
+        "flash mode": info.flash_mode or f"{image.mode_code:#x}",
+        "flash size": info.flash_size or f"{image.size_code:#x}",
+        "flash frequency": info.flash_frequency or f"{image.frequency_code:#x}",
+        "segments": str(len(info.segments)),
+        "checksum": f"{image.checksum or 0:#04x}",
+        "SHA-256": (image.digest or b"").hex() or "none",
+    }
+    if image.extended is not None:
+        fields["least revision"] = str(image.extended.min_revision)
+        fields["most revision"] = str(image.extended.max_revision)
+    if info.app is not None:
+        fields |= {
+            "project": info.app.project,
+            "version": info.app.version,
+            "ESP-IDF": info.app.idf_version,
+            "built": f"{info.app.date} {info.app.time}",
+            "ELF SHA-256": info.app.elf_sha256.hex(),
+        }
+    if info.bootloader is not None:
+        fields |= {"ESP-IDF": info.bootloader.idf_version, "built": info.bootloader.date_time}
+    return fields
+
+
+def _diff_segments(old: Item, new: Item) -> Iterator[SegmentDiff]:
+    assert old.info is not None
+    assert new.info is not None
+    ours, theirs = old.info.image.segments, new.info.image.segments
+    if old.info.image.irom is not None and new.info.image.irom is not None:
+        ours, theirs = (old.info.image.irom.segment, *ours), (new.info.image.irom.segment, *theirs)
+    for number in range(max(len(ours), len(theirs))):
+        a = ours[number] if number < len(ours) else None
+        b = theirs[number] if number < len(theirs) else None
+        yield SegmentDiff(
+            item=_title(old),
+            number=number,
+            old_address=a.address if a else None,
+            new_address=b.address if b else None,
+            old_size=len(a.data) if a else 0,
+            new_size=len(b.data) if b else 0,
+            changed=count_changed(a.data if a else b"", b.data if b else b""),
+        )
+
+
+def count_changed(old: bytes, new: bytes) -> int:
+    """How many bytes differ; those that only one has count."""
+    common = min(len(old), len(new))
+    more = max(len(old), len(new)) - common
+    if old[:common] == new[:common]:
+        return more
+    mixed = int.from_bytes(old[:common], "little") ^ int.from_bytes(new[:common], "little")
+    return common - mixed.to_bytes(common, "little").count(0) + more

@@ -1,0 +1,231 @@
+"""ELF bytes → what is to be loaded where, and for which chips that can be meant. Lays nothing out: layout.py does.
+
+pyelftools knows the structures; counts, offsets and sizes are checked before it is asked, so that a hostile file costs
+neither time nor memory. Data are views of the file, not copies.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from espwire.errors import ElfError
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+
+HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
+MAX_HEADERS = 4096  # a linked program has a few dozen
+MAX_NAME = 256
+METADATA = ".espressif.metadata"
+MACHINES = {0x5E: "xtensa", 0xF3: "riscv"}
+LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
+# parts of a chip's memory map that no program is loaded to, or that only tell how other parts can be reached
+NOT_LOADABLE = ("PADDING", "IROM", "DROM", "DPORT", "MEM_INTERNAL", "BYTE_ACCESSIBLE")
+
+
+@dataclass(frozen=True, slots=True)
+class ElfPart:
+    """Bytes of an ELF file that belong to ``address``. ``name`` is the section's; segments have none."""
+
+    address: int
+    data: memoryview = field(repr=False)
+    name: str = ""
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """A program. ``sections`` and ``segments``: those that hold bytes to load, in the file's order.
+
+    Sections count by their run address, segments by their load address. ``metadata``: what ``.espressif.metadata``
+    holds, which names the chip.
+    """
+
+    machine: int
+    entry: int
+    sections: tuple[ElfPart, ...]
+    segments: tuple[ElfPart, ...]
+    metadata: bytes = b""
+
+    @property
+    def architecture(self) -> str:
+        """``xtensa``, ``riscv``, or the machine's number."""
+        return MACHINES.get(self.machine, f"machine {self.machine:#x}")
+
+
+def is_elf(data: bytes) -> bool:
+    """Whether the first bytes are those of an ELF file; says nothing about the rest."""
+    return data[:4] == b"\x7fELF"
+
+
+def parse_elf(data: bytes) -> Elf:
+    """The program in an ELF file.
+
+    :raises ElfError: no ELF, not a 32-bit little-endian one, or one whose structure is broken
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.construct import ConstructError
+
+    _check_kind(data)
+    try:
+        return _Reader(data).read()
+    except (ELFError, ConstructError, UnicodeError, ValueError, IndexError, KeyError) as error:
+        raise ElfError(f"the ELF file is broken: {error}", code="elf-broken") from None
+
+
+def _check_kind(data: bytes) -> None:
+    if not is_elf(data):
+        raise ElfError(
+            "this is no ELF file: it does not begin with 7f 45 4c 46",
+            hint="Give the .elf file that the linker made.",
+            code="elf-magic",
+        )
+    if data[4:6] != b"\x01\x01":
+        raise ElfError(
+            "the ELF file is not a 32-bit little-endian one (offset 4)",
+            hint="It was built for another kind of machine: build for the chip.",
+            code="elf-class",
+        )
+    if len(data) < HEADER_SIZE:
+        raise _cut("its header", 0, HEADER_SIZE, len(data))
+
+
+class _Reader:
+    """What is needed to walk along one file."""
+
+    def __init__(self, data: bytes) -> None:
+        from elftools.elf.structs import ELFStructs
+
+        self.data, self.view, self.stream = data, memoryview(data), io.BytesIO(data)
+        self.structs: Any = ELFStructs(little_endian=True, elfclass=32)
+        self.structs.create_basic_structs()
+        self.metadata = b""
+
+    def read(self) -> Elf:
+        header = self._parse(self.structs.Elf_Ehdr, 0)
+        machine = int.from_bytes(self.data[18:20], "little")  # as a number, whatever pyelftools calls it
+        self.structs.create_advanced_structs()
+        sections = tuple(self._sections(header))
+        segments = tuple(self._segments(header))
+        return Elf(machine, header["e_entry"], sections, segments, self.metadata)
+
+    def _parse(self, struct: Any, offset: int) -> Any:
+        from elftools.common.utils import struct_parse
+
+        return struct_parse(struct, self.stream, stream_pos=offset)
+
+    def _table(self, what: str, offset: int, count: int, size: int, expected: int) -> Iterator[int]:
+        """Offsets of a table's rows, after a look whether it can be there at all."""
+        if not offset or not count:
+            return
+        if size != expected or count > MAX_HEADERS:
+            raise ElfError(
+                f"the ELF file claims {count} {what} headers of {size} bytes; {expected} bytes each and at most"
+                f" {MAX_HEADERS} are possible",
+                code="elf-headers",
+            )
+        if offset + count * size > len(self.data):
+            raise _cut(f"the table of {what} headers", offset, count * size, len(self.data))
+        yield from range(offset, offset + count * size, size)
+
+    def _sections(self, header: Any) -> Iterator[ElfPart]:
+        start, size, count = header["e_shoff"], header["e_shentsize"], header["e_shnum"]
+        rows = [
+            self._parse(self.structs.Elf_Shdr, at)
+            for at in self._table("section", start, count, size, SECTION_HEADER_SIZE)
+        ]
+        names = self._names(rows, header["e_shstrndx"])
+        for row in rows:
+            if row["sh_type"] not in LOADED_TYPES or not row["sh_size"]:
+                continue
+            name = self._name(names, row["sh_name"])
+            if name == METADATA and row["sh_size"] <= MAX_NAME:
+                self.metadata = bytes(self._slice(f"section {name}", row["sh_offset"], row["sh_size"]))
+            elif row["sh_addr"]:
+                data = self._slice(f"section {name}", row["sh_offset"], row["sh_size"])
+                yield ElfPart(row["sh_addr"], data, name)
+
+    def _names(self, rows: list[Any], index: int) -> tuple[int, int]:
+        """Where the table of names begins and ends; nowhere, if there is none."""
+        if not rows or not index:
+            return 0, 0
+        if index >= len(rows) or rows[index]["sh_type"] != "SHT_STRTAB":
+            raise ElfError(f"the ELF file's table of names is no such table (section {index})", code="elf-names")
+        start, size = rows[index]["sh_offset"], rows[index]["sh_size"]
+        self._slice("the table of names", start, size)
+        return start, start + size
+
+    def _name(self, names: tuple[int, int], offset: int) -> str:
+        start, end = names[0] + offset, names[1]
+        if start >= end:
+            return ""
+        stop = self.data.find(b"\0", start, min(end, start + MAX_NAME))
+        return self.data[start : stop if stop >= 0 else min(end, start + MAX_NAME)].decode("utf-8", "replace")
+
+    def _segments(self, header: Any) -> Iterator[ElfPart]:
+        start, size, count = header["e_phoff"], header["e_phentsize"], header["e_phnum"]
+        for at in self._table("program", start, count, size, PROGRAM_HEADER_SIZE):
+            row = self._parse(self.structs.Elf_Phdr, at)
+            if row["p_type"] == "PT_LOAD" and row["p_paddr"] and row["p_filesz"]:
+                data = self._slice(f"the segment at {row['p_paddr']:#x}", row["p_offset"], row["p_filesz"])
+                yield ElfPart(row["p_paddr"], data)
+
+    def _slice(self, what: str, offset: int, size: int) -> memoryview:
+        if offset + size > len(self.data):
+            raise _cut(what, offset, size, len(self.data))
+        return self.view[offset : offset + size]
+
+
+def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
+    return ElfError(
+        f"the ELF file is cut short: {what} needs {size} bytes at offset {offset:#x}, the file has {total}",
+        hint="The file was not linked or copied whole: get it again.",
+        code="elf-truncated",
+    )
+
+
+def find_elf_chips(elf: Elf) -> tuple[str, ...]:
+    """Ids of the chips that the program can be for, by machine and addresses; one if that is clear.
+
+    A chip fits if it has the machine and memory or mapped flash at each address. Among those, the ones count whose
+    RAM holds the entry address, if there are any: what is flash of one chip can be RAM of another. A chip named by
+    the program itself wins.
+    """
+    from espwire.chips.registry import chip_ids, load_chip
+
+    chips = [load_chip(name) for name in chip_ids()]
+    fitting = [chip for chip in chips if chip.cpu.elf_machine == elf.machine and fits(elf, chip)]
+    named = [chip.id for chip in fitting if chip.id.encode() in elf.metadata]
+    if named:
+        return (max(named, key=len),)  # esp32c6 stands in esp32c61, too
+    in_ram = [chip for chip in fitting if _is_ram(chip, elf.entry, elf.entry + 1)]
+    return tuple(chip.id for chip in in_ram or fitting)
+
+
+def fits(elf: Elf, chip: Chip) -> bool:
+    """Whether ``chip`` has something at every address of the program."""
+    parts = elf.sections or elf.segments
+    return bool(parts) and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
+
+
+def is_flash(chip: Chip, address: int) -> bool:
+    """Whether ``address`` is flash that the chip maps into its address space."""
+    flash = chip.mapped_flash
+    if flash.irom_start <= address < flash.irom_end:
+        return True
+    return flash.drom_start is not None and flash.drom_start <= address < (flash.drom_end or 0)
+
+
+def _is_ram(chip: Chip, start: int, end: int) -> bool:
+    return any(
+        region.start <= start and end <= region.end
+        for region in chip.memory.map
+        if not region.name.startswith(NOT_LOADABLE)
+    )

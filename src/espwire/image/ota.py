@@ -1,0 +1,235 @@
+"""OTA data: two sectors that say which application slot boots. Bytes ↔ values, and what to write to boot another.
+
+Layout and rules: ESP-IDF's guide "Over The Air Updates" (OTA data partition, app rollback) and its bootloader's choice.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from espwire.errors import TableError
+from espwire.image.partitions import APP, DATA, FACTORY, OTA_DATA, TEST, Partition, PartitionTable, find_kind
+
+ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
+SECTOR = 0x1000
+OTA_DATA_SIZE = 2 * SECTOR
+BLANK = 0xFFFFFFFF
+MAX_SEQUENCE = BLANK - 1
+
+
+class OtaState(IntEnum):
+    """How far an application got since it was installed; without rollback it stays undefined."""
+
+    NEW = 0
+    PENDING_VERIFY = 1
+    VALID = 2
+    INVALID = 3
+    ABORTED = 4
+    UNDEFINED = BLANK
+
+
+STATES = {"undefined": OtaState.UNDEFINED, "new": OtaState.NEW, "valid": OtaState.VALID}
+GIVEN_UP = (OtaState.INVALID, OtaState.ABORTED)
+
+
+@dataclass(frozen=True, slots=True)
+class OtaEntry:
+    """One sector's entry. Slots take turns: sequence 1 is slot 0, 2 is slot 1, and so on around."""
+
+    sequence: int = BLANK
+    state: int = OtaState.UNDEFINED
+    crc: int = BLANK
+    label: bytes = b"\xff" * 20
+
+    @property
+    def blank(self) -> bool:
+        """Whether the sector was erased and not written."""
+        return self.sequence == BLANK
+
+    @property
+    def crc_valid(self) -> bool:
+        """Whether the CRC is that of the sequence."""
+        return self.crc == compute_crc(self.sequence)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the boot loader takes it."""
+        return not self.blank and self.crc_valid and self.sequence > 0 and self.state not in GIVEN_UP
+
+    @property
+    def state_name(self) -> str:
+        """``new``, ``pending-verify``, …, or the number."""
+        known = self.state in tuple(OtaState)
+        return OtaState(self.state).name.lower().replace("_", "-") if known else f"{self.state:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class OtaData:
+    """Both entries."""
+
+    entries: tuple[OtaEntry, OtaEntry]
+
+    @property
+    def active(self) -> int | None:
+        """The sector that counts: the usable one with the higher sequence."""
+        usable = [index for index in (0, 1) if self.entries[index].usable]
+        return max(usable, key=lambda index: (self.entries[index].sequence, -index), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class OtaStatus:
+    """What boots and why. ``boots``: None where nothing can. ``slots``: factory, OTA slots in order, test."""
+
+    boots: Partition | None
+    reason: str
+    data: OtaData | None
+    slots: tuple[Partition, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OtaChange:
+    """What makes another slot boot: sectors to erase, then one to write. Nothing at all where it boots already."""
+
+    slot: Partition
+    erase: tuple[int, ...] = ()
+    write: int | None = None
+    entry: OtaEntry | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the slot boots already."""
+        return not self.erase and self.write is None
+
+
+def compute_crc(sequence: int) -> int:
+    """CRC-32 of the four little-endian bytes, begun with all ones as the ROM's ``crc32_le(UINT32_MAX, …)`` is."""
+    return zlib.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
+
+
+def parse_ota_data(data: bytes) -> OtaData:
+    """Both entries.
+
+    :raises TableError: code ``ota-data-size``: fewer than two sectors
+    """
+    if len(data) < OTA_DATA_SIZE:
+        raise TableError(
+            f"OTA data has {len(data):#x} bytes, not the {OTA_DATA_SIZE:#x} of two sectors",
+            hint="Give the whole partition of type data, subtype ota.",
+            code="ota-data-size",
+        )
+    return OtaData((_parse_entry(data), _parse_entry(data[SECTOR:])))
+
+
+def _parse_entry(data: bytes) -> OtaEntry:
+    sequence, label, state, crc = ENTRY.unpack_from(data)
+    return OtaEntry(sequence, state, crc, label)
+
+
+def build_sector(entry: OtaEntry) -> bytes:
+    """One sector with this entry; the rest blank."""
+    return ENTRY.pack(entry.sequence, entry.label, entry.state, entry.crc).ljust(SECTOR, b"\xff")
+
+
+def find_ota_data(table: PartitionTable) -> Partition | None:
+    """The partition that holds the choice."""
+    return find_kind(table.partitions, DATA, OTA_DATA)
+
+
+def find_ota_slots(table: PartitionTable) -> tuple[Partition, ...]:
+    """The slots that the boot loader counts: ``ota_0`` and on, up to the first that is missing."""
+    slots = {row.ota_slot: row for row in reversed(table.partitions) if row.ota_slot is not None}
+    count = next(number for number in range(len(slots) + 1) if number not in slots)
+    return tuple(slots[number] for number in range(count))
+
+
+def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
+    """What the boot loader starts. ``data``: None where the table has no such partition.
+
+    Not seen here: a button that selects ``test`` or ``factory``, and an application that fails its checks.
+    """
+    factory = find_kind(table.partitions, APP, FACTORY)
+    test = find_kind(table.partitions, APP, TEST)
+    slots = find_ota_slots(table)
+    everything = tuple(row for row in (factory, *slots, test) if row is not None)
+    first = factory or next(iter(slots), None) or test
+    if data is None:
+        reason = "there is no OTA data partition"
+        return OtaStatus(first, reason, None, everything)
+    active = data.active
+    if active is None or not slots:
+        blank = all(entry.blank for entry in data.entries)
+        reason = "OTA data is blank" if blank else "no entry of the OTA data is usable"
+        if active is not None:
+            reason = "there is no OTA slot"
+        return OtaStatus(first, reason, data, everything, _find_notes(data))
+    entry = data.entries[active]
+    slot = slots[(entry.sequence - 1) % len(slots)]
+    return OtaStatus(slot, f"sector {active} has sequence {entry.sequence}", data, everything, _find_notes(data))
+
+
+def _find_notes(data: OtaData) -> tuple[str, ...]:
+    notes = []
+    for index, entry in enumerate(data.entries):
+        if not entry.blank and not entry.crc_valid:
+            notes.append(f"sector {index}: the CRC is wrong, so it does not count")
+        elif not entry.blank and entry.state in GIVEN_UP:
+            notes.append(f"sector {index}: its application was given up ({entry.state_name})")
+    if data.active is not None and data.entries[data.active].state == OtaState.PENDING_VERIFY:
+        notes.append("the application has not confirmed itself: with rollback, the next boot goes back")
+    return tuple(notes)
+
+
+def plan_switch(table: PartitionTable, data: OtaData, name: str, state: OtaState = OtaState.UNDEFINED) -> OtaChange:
+    """What to write so that ``name`` (a partition's name, ``ota_1``, ``factory``) boots.
+
+    Only the sector that does not count now is written, so at every moment one of both applications boots. To go to
+    ``factory`` both are erased, the one that does not count first.
+
+    :raises TableError: ``ota-slot``: no such slot, or OTA data cannot choose it; ``ota-sequence``: the counter is full
+    """
+    slot = _find_slot(table, name)
+    slots = find_ota_slots(table)
+    active = data.active
+    if slot.ota_slot is None:
+        used = [index for index in (0, 1) if data.entries[index] != OtaEntry()]
+        return OtaChange(slot, erase=tuple(sorted(used, key=lambda index: index == active)))
+    current = 0 if active is None else data.entries[active].sequence
+    if active is not None and slots[(current - 1) % len(slots)] == slot:
+        return OtaChange(slot)
+    sequence = current + 1 + (slot.ota_slot - current) % len(slots)
+    if sequence > MAX_SEQUENCE:
+        raise TableError(
+            f"the OTA data's sequence {current:#x} cannot go higher",
+            hint="Switch to factory, or erase the otadata partition, then switch again.",
+            code="ota-sequence",
+        )
+    target = 0 if active is None else 1 - active
+    entry = OtaEntry(sequence, state, compute_crc(sequence))
+    return OtaChange(slot, write=target, entry=entry)
+
+
+def _find_slot(table: PartitionTable, name: str) -> Partition:
+    factory = find_kind(table.partitions, APP, FACTORY)
+    bootable = (*find_ota_slots(table), *([factory] if factory else []))
+    for row in bootable:
+        if row.name == name:
+            return row
+    for row in bootable:
+        if name in (row.subtype_name, str(row.ota_slot)):
+            return row
+    known = ", ".join(row.name for row in bootable) or "none"
+    raise TableError(f"OTA data cannot select {name!r}", hint=f"It can select: {known}.", code="ota-slot")
+
+
+def apply_change(data: OtaData, change: OtaChange) -> OtaData:
+    """The entries after the change."""
+    entries = list(data.entries)
+    for index in change.erase:
+        entries[index] = OtaEntry()
+    if change.write is not None and change.entry is not None:
+        entries[change.write] = replace(change.entry)
+    return OtaData((entries[0], entries[1]))

@@ -1,0 +1,95 @@
+"""Secure boot signatures of an image: found and described, not verified (that takes the public key). Pure.
+
+Version 2 blocks stand in a sector of their own after the image, version 1 directly behind it (ESP32 only).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+SECTOR = 0x1000
+BLOCK = 1216
+MAX_BLOCKS = 3
+MAGIC = 0xE7
+RSA, ECDSA = 2, 3
+CRC_AT = 1196
+P384_HASH = 1
+CURVES = {1: "P-192", 2: "P-256", 3: "P-384"}
+V1_SIZE = 68
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signature:
+    """One signature. ``offset`` counts as the image's do; what version 1 does not have is None.
+
+    ``key_digest`` is what eFuses hold; ``crc_valid``: the block is whole; ``digest_valid``: it is of these very bytes.
+    """
+
+    version: Literal[1, 2]
+    offset: int
+    scheme: str
+    block: int = 0
+    crc_valid: bool | None = None
+    digest_valid: bool | None = None
+    key_digest: bytes | None = field(default=None, repr=False)
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.crc_valid is not False and self.digest_valid is not False
+
+
+def find_signatures(data: bytes, end: int) -> tuple[Signature, ...]:
+    """Signatures behind the image that takes ``data[:end]``.
+
+    ``data`` may go on after them.
+    """
+    sector = -(-end // SECTOR) * SECTOR
+    found = tuple(_find_blocks(data, sector))
+    if not found and _is_version_1(data, end):
+        found = (Signature(version=1, offset=end, scheme="ECDSA P-256"),)
+    return found
+
+
+def _find_blocks(data: bytes, sector: int) -> Iterator[Signature]:
+    """The blocks of version 2; padding between image and sector must be blank."""
+    for number in range(MAX_BLOCKS):
+        at = sector + number * BLOCK
+        block = data[at : at + BLOCK]
+        if len(block) < BLOCK or block[0] != MAGIC or block[1] not in (RSA, ECDSA):
+            return
+        scheme, digest, key = _describe(block)
+        hashed = hashlib.new("sha384" if len(digest) == 48 else "sha256", memoryview(data)[:sector]).digest()
+        yield Signature(
+            version=2,
+            offset=at,
+            scheme=scheme,
+            block=number,
+            crc_valid=zlib.crc32(block[:CRC_AT]) == int.from_bytes(block[CRC_AT : CRC_AT + 4], "little"),
+            digest_valid=digest == hashed,
+            key_digest=hashlib.sha256(key).digest(),
+        )
+
+
+def _describe(block: bytes) -> tuple[str, bytes, bytes]:
+    """Scheme, stored digest of the image, and the bytes of the public key that its digest is made of."""
+    if block[1] == RSA:
+        return "RSA-3072 PSS", block[4:36], block[36:812]
+    if block[2] == P384_HASH:
+        return f"ECDSA {CURVES.get(block[52], 'unknown curve')}", block[4:52], block[52:149]
+    return f"ECDSA {CURVES.get(block[36], 'unknown curve')}", block[4:36], block[36:101]
+
+
+def _is_version_1(data: bytes, end: int) -> bool:
+    """Version 0, two numbers of P-256's size, and nothing but blank flash behind."""
+    raw = data[end : end + V1_SIZE]
+    if len(raw) < V1_SIZE or raw[:4] != bytes(4):
+        return False
+    r, s = int.from_bytes(raw[4:36], "big"), int.from_bytes(raw[36:68], "big")
+    rest = data[end + V1_SIZE : end + V1_SIZE + SECTOR]
+    return 0 < r < P256_ORDER and 0 < s < P256_ORDER and not rest.strip(b"\xff")

@@ -1,0 +1,159 @@
+"""UF2 files ↔ parts with addresses, pure. Layout and family ids: ``chips/data/image.toml`` and the chips' data.
+
+A UF2 file is a row of 512-byte blocks; numbering restarts with every part, as ESP USB bridges expect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from espwire.errors import ImageError, UsageError
+
+BLOCK = 512
+HEAD = struct.Struct("<8I")  # magic 1, magic 2, flags, address, payload bytes, number, count, family
+MAGIC_1, MAGIC_2, MAGIC_END = 0x0A324655, 0x9E5D5157, (0x0AB16F30).to_bytes(4, "little")
+NOT_FLASH, FAMILY_PRESENT, MD5_PRESENT = 0x0001, 0x2000, 0x4000
+MAX_PAYLOAD, MD5_PART = 476, struct.Struct("<II16s")
+MAX_RUNS = 4096
+TOP = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Uf2:
+    """What a UF2 file holds: parts by address, joined where they touch; ``family`` None: not said."""
+
+    family: int | None
+    parts: tuple[tuple[int, bytes], ...] = field(repr=False)
+
+
+def is_uf2(data: bytes) -> bool:
+    """Whether the file begins as UF2 files do."""
+    return data[:8] == struct.pack("<2I", MAGIC_1, MAGIC_2)
+
+
+def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
+    """The parts of a UF2 file.
+
+    :raises ImageError: cut short, a broken block, a wrong MD5, several families, bytes given twice
+    """
+    if len(data) % BLOCK or not data:
+        raise ImageError(
+            f"{name} is {len(data)} bytes long; UF2 files are whole blocks of {BLOCK}",
+            hint="The file was not copied or downloaded whole: get it again.",
+            code="image-uf2-size",
+        )
+    families: set[int] = set()
+    runs: list[tuple[int, bytearray]] = []
+    for at in range(0, len(data), BLOCK):
+        address, payload, family = _parse_block(data, at, name)
+        if payload is None:
+            continue
+        if family is not None:
+            families.add(family)
+        if runs and runs[-1][0] + len(runs[-1][1]) == address:
+            runs[-1][1].extend(payload)
+        elif payload:
+            runs.append((address, bytearray(payload)))
+    if len(families) > 1:
+        raise ImageError(
+            f"{name} is for several chips: families {', '.join(f'{family:#010x}' for family in sorted(families))}",
+            hint="Build a UF2 file for one chip.",
+            code="image-uf2-family",
+        )
+    return Uf2(min(families, default=None), _join(runs, name))
+
+
+def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, int | None]:
+    """Address, payload and family of one block; no payload: it is not for the flash."""
+    first, second, flags, address, size, number, count, family = HEAD.unpack_from(data, at)
+    wrong = ""
+    if (first, second, data[at + BLOCK - 4 : at + BLOCK]) != (MAGIC_1, MAGIC_2, MAGIC_END):
+        wrong = "its magic numbers are wrong"
+    elif size > MAX_PAYLOAD or address + size > TOP:
+        wrong = f"it claims {size} bytes at {address:#x}"
+    elif number >= count:
+        wrong = f"it says it is number {number} of {count}"
+    if wrong:
+        raise ImageError(
+            f"{name}, block {at // BLOCK} at offset {at:#x}: {wrong}",
+            hint="The file is damaged or no UF2: get it again.",
+            code="image-uf2-block",
+        )
+    if flags & NOT_FLASH:
+        return address, None, None
+    start = at + HEAD.size
+    if flags & MD5_PRESENT:
+        _check_md5(data, start + size, at, name)
+    return address, data[start : start + size], family if flags & FAMILY_PRESENT else None
+
+
+def _check_md5(data: bytes, where: int, at: int, name: str) -> None:
+    """The MD5 part follows the payload and tells a range of this block's own payload."""
+    address, size = struct.unpack_from("<2I", data, at + 12)
+    ok = where + MD5_PART.size <= at + BLOCK - 4
+    if ok:
+        first, length, digest = MD5_PART.unpack_from(data, where)
+        actual = hashlib.md5(data[where - size : where], usedforsecurity=False).digest()
+        ok = (first, length, digest) == (address, size, actual)
+    if not ok:
+        raise ImageError(
+            f"{name}, block {at // BLOCK} at offset {at:#x}: its MD5 is wrong",
+            hint="The file is damaged: get it again.",
+            code="image-uf2-md5",
+        )
+
+
+def _join(runs: list[tuple[int, bytearray]], name: str) -> tuple[tuple[int, bytes], ...]:
+    runs.sort(key=lambda run: run[0])
+    joined: list[tuple[int, bytearray]] = []
+    for address, piece in runs:
+        end = joined[-1][0] + len(joined[-1][1]) if joined else -1
+        if joined and address < end:
+            raise ImageError(
+                f"{name} has data for {address:#x} twice", hint="The file was merged wrongly.", code="image-uf2-overlap"
+            )
+        if joined and address == end:
+            joined[-1][1].extend(piece)
+        else:
+            joined.append((address, piece))
+    if len(joined) > MAX_RUNS:
+        raise ImageError(
+            f"{name} has {len(joined)} separate pieces, more than {MAX_RUNS}",
+            hint="It is no flash content.",
+            code="image-uf2-block",
+        )
+    return tuple((address, bytes(piece)) for address, piece in joined)
+
+
+def build_uf2(
+    parts: Iterable[tuple[int, bytes]], family: int, *, chunk_size: int | None = None, md5: bool = True
+) -> bytes:
+    """A UF2 file with ``parts`` in the order given.
+
+    :param chunk_size: payload bytes per block, a multiple of 4; None: as many as fit
+    :raises UsageError: code ``merge-chunk-size``
+    """
+    most = MAX_PAYLOAD - (MD5_PART.size if md5 else 0)
+    chunk = most if chunk_size is None else chunk_size
+    if not 4 <= chunk <= most or chunk % 4:
+        raise UsageError(
+            f"UF2 blocks cannot hold {chunk} bytes of payload each",
+            hint=f"Give a multiple of 4 up to {MAX_PAYLOAD}; up to {MAX_PAYLOAD - MD5_PART.size} with MD5 sums.",
+            code="merge-chunk-size",
+        )
+    flags = FAMILY_PRESENT | (MD5_PRESENT if md5 else 0)
+    out: list[bytes] = []
+    for start, data in parts:
+        count = -(-len(data) // chunk)
+        for number in range(count):
+            payload = data[number * chunk : (number + 1) * chunk]
+            address = start + number * chunk
+            block = HEAD.pack(MAGIC_1, MAGIC_2, flags, address, len(payload), number, count, family) + payload
+            if md5:
+                digest = hashlib.md5(payload, usedforsecurity=False).digest()
+                block += MD5_PART.pack(address, len(payload), digest)
+            out.append(block.ljust(BLOCK - 4, b"\0") + MAGIC_END)
+    return b"".join(out)
