@@ -33,11 +33,18 @@ HELP = CORE | {
     "espwire.chips.index",
     "espwire.cli.argfile",
     "espwire.cli.group",
+    "espwire.cli.help_screen",
     "espwire.cli.options",
     "espwire.cli.output",
     "espwire.cli.session",
 }
-WRITE_FLASH_HELP = HELP | {"espwire.cli.commands", "espwire.cli.commands.write_flash"}
+WRITE_FLASH_HELP = HELP | {
+    "espwire.cli.commands",
+    "espwire.cli.commands.write_flash",
+    "espwire.cli.flash_options",
+    "espwire.cli.places",
+    "espwire.cli.write_options",
+}
 
 
 def loaded(*arguments: str) -> set[str]:

@@ -13,8 +13,8 @@ import espwire
 ROOT = Path(espwire.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 400
-# tables, not logic: one dataclass per section of the data files, one class per command
-DATA_FILES = {"chips/model.py": 700, "wire/commands.py": 450}
+# tables, not logic: the public names, one dataclass per section of the data files, one class per command
+DATA_FILES = {"__init__.py": 600, "chips/model.py": 700, "wire/commands.py": 450}
 
 
 def name_of(path: Path) -> str:
@@ -78,6 +78,7 @@ def test_deliberate_errors_are_of_our_tree() -> None:
     ours = {name for name, value in vars(errors).items() if isinstance(value, type)}
     # ValueError: a programmer's mistake, never a user's; on the command line it ends as "this is a bug", exit 70
     protocol = {"AttributeError", "NotImplementedError", "AssertionError", "IsADirectoryError", "ValueError"}
+    protocol.add("CpuFault")  # what a program does in the virtual chip; the chip crashes of it, no user sees it
     for path in FILES:
         local = {node.name for node in walk(path) if isinstance(node, ast.ClassDef)}
         for node in walk(path):

@@ -1,0 +1,204 @@
+"""Takes example commands out of Markdown pages and runs them on virtual chips, in process. No tests here.
+
+How a page marks its blocks is told in CONTRIBUTING.md ("examples in the docs").
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[2]
+SHELL = ("sh", "console")
+PROGRAMS = ("espwire", "esptool.py")
+COMMENT = re.compile(r"<!--\s*(not run|exit|virtual|file):?\s*(.*?)\s*-->")
+FENCE = re.compile(r"(?P<indent> *)```(?P<tag>[\w-]*)\s*$")
+HIDDEN = re.compile(rf"(    |\t)(\$ )?({'|'.join(map(re.escape, PROGRAMS))}|esptool) ")
+PORT = re.compile(r"/dev/(tty|cu)[\w.-]+|COM\d+|PORT|(socket|rfc2217)://\S+")
+DEFAULT_CHIP = "esp32c3"
+ENDLESS = (("monitor",), ("virtual", "serve"))  # parsed only: they wait for keys and clients
+
+
+class BadPage(Exception):
+    """A page that breaks the rules, or a command in it that fails."""
+
+
+@dataclass
+class Block:
+    """One fenced block and what the comments above it say."""
+
+    page: str
+    line: int
+    text: str
+    console: bool
+    reason: str | None = None  # why it is not run
+    code: int = 0
+    chip: str = DEFAULT_CHIP
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    def commands(self) -> Iterator[list[str]]:
+        """The words of each command."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        if self.console:  # the others are what the program said
+            lines = [line[2:] for line in lines if line.startswith("$ ")]
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def find_blocks(text: str, page: str) -> list[Block]:
+    """The shell blocks of a page, in order.
+
+    :raises BadPage: a command stands where nothing would run it, a comment belongs to no block
+    """
+    blocks: list[Block] = []
+    lines = text.splitlines()
+    marks: list[tuple[str, str]] = []
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if mark := COMMENT.fullmatch(line.strip()):
+            marks.append((mark[1], mark[2]))
+        elif fence := FENCE.fullmatch(line):
+            start, indent = at, len(fence["indent"])
+            while at < len(lines) and lines[at].strip() != "```":
+                at += 1
+            body = "\n".join(one[indent:] for one in lines[start:at]) + "\n"
+            at += 1
+            if fence["tag"] in SHELL:
+                blocks.append(_block(Block(page, start, body, fence["tag"] == "console"), marks))
+            elif marks or any(one.split()[:1] and one.split()[0] in PROGRAMS for one in body.splitlines()):
+                raise BadPage(f"{page}:{start}: commands belong into a block tagged sh or console")
+            marks = []
+        elif HIDDEN.match(line):
+            raise BadPage(f"{page}:{at}: an indented command is not run: fence it, tagged sh or console")
+        elif marks and line.strip():
+            raise BadPage(f"{page}:{at}: the comment above belongs to no block")
+    return blocks
+
+
+def _block(block: Block, marks: list[tuple[str, str]]) -> Block:
+    for name, value in marks:
+        if name == "not run":
+            block.reason = value
+            if not value:
+                raise BadPage(f"{block.place}: `not run` needs a reason")
+        elif name == "exit":
+            block.code = int(value)
+        elif name == "virtual":
+            block.chip = value
+        else:
+            file, _, source = value.partition("=")
+            block.files[file] = source
+    return block
+
+
+class Runner:
+    """Runs blocks in an empty folder; the current folder and the environment are the caller's to set."""
+
+    def __init__(
+        self, folder: Path, set_variable: Callable[[str, str], None], parse_only: Callable[[list[str]], int]
+    ) -> None:
+        self.folder, self.set_variable, self.parse_only = folder, set_variable, parse_only
+        self.ran = 0
+
+    def run(self, block: Block) -> None:
+        """Every command of the block, one after the other, on one flash.
+
+        :raises BadPage: a command is none of ours, or ends with another exit code
+        """
+        chip, _, more = block.chip.partition("?")
+        port = f"virtual:{chip}?flash=the.flash&profile=instant{'&' + more if more else ''}"
+        self.set_variable("ESPWIRE_PORT", port)
+        commands = list(block.commands())
+        self._prepare(block, commands)
+        for words in commands:
+            said = shlex.join(words)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                self.set_variable(*words.pop(0).split("=", 1))
+            if not words or words[0] == "export":
+                for word in words[1:]:
+                    self.set_variable(*word.split("=", 1))
+                continue
+            code = self._command(words, port, said, block)
+            wanted = block.code if words is commands[-1] else 0
+            if code != wanted:
+                raise BadPage(f"{block.place}: `{said}` ends with {code}, not {wanted}")
+
+    def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
+        program, *arguments = words
+        if program not in PROGRAMS:
+            raise BadPage(f"{block.place}: `{said}` is none of our programs: mark the block as not run")
+        if "|" in arguments:
+            raise BadPage(f"{block.place}: `{said}` has a pipe: mark the block as not run")
+        if ">" in arguments:
+            del arguments[arguments.index(">") :]
+        arguments = [_with_port(word, port) for word in arguments]
+        self.ran += 1
+        plain = [word for word in arguments if not word.startswith("-") and word != port]
+        if any(tuple(plain[at : at + len(name)]) == name for name in ENDLESS for at in range(len(plain))):
+            return self.parse_only(arguments)
+        return find_main(program)(arguments)
+
+    def _prepare(self, block: Block, commands: list[list[str]]) -> None:
+        """The files that the commands name: those of the comments, firmware for the rest, nothing that is written."""
+        chip = block.chip.partition("?")[0]
+        for name, source in block.files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes((ROOT / source).read_bytes())
+        for word in (word for words in commands for word in words):
+            name = word.partition("=")[2] or word
+            path = self.folder / name
+            if Path(name).suffix in (".bin", ".hex") and "/" not in name and not path.exists() and ":" not in name:
+                path.write_bytes(_hex() if path.suffix == ".hex" else firmware(chip))
+
+
+def _hex() -> bytes:
+    return b":020000040001F9\n:0400100001020304E2\n:00000001FF\n"
+
+
+def firmware(chip: str) -> bytes:
+    """Real firmware for a chip."""
+    real = {
+        "esp8266": "tests/data/esp8266/boot_v1.7.bin",
+        "esp32": "tests/data/esp32/esp32-bootloader.bin",
+        "esp32c5": "tests/data/esp32c5/marauder_c5_bootloader.bin",
+    }
+    return (ROOT / real.get(chip, "src/espwire/demo/esp32c3-hello.bin")).read_bytes()
+
+
+def _with_port(word: str, port: str) -> str:
+    head, equals, value = word.partition("=")
+    if equals and head in ("-p", "--port"):
+        return f"{head}={_with_port(value, port)}"
+    return port if PORT.fullmatch(word) else word
+
+
+def find_main(program: str) -> Callable[[list[str]], int]:
+    """The function behind a program's name."""
+    from espwire.cli import esptool, main
+
+    return main.main if program == "espwire" else esptool.main
+
+
+def parse_only(arguments: list[str]) -> int:
+    """The exit code of a command line whose command is not carried out."""
+    from espwire.cli.main import main
+
+    real = click.Command.invoke
+    click.Command.invoke = lambda command, context: None  # type: ignore[assignment, method-assign]
+    try:
+        return main(arguments)
+    finally:
+        click.Command.invoke = real  # type: ignore[method-assign]

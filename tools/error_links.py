@@ -1,0 +1,50 @@
+"""Which page of the guide helps with which error or warning: docs/errors.md links there."""
+
+from __future__ import annotations
+
+_NO_LOADER = "troubleshooting.md#the-loader-does-not-answer"
+_NO_PORT = "troubleshooting.md#the-port-cannot-be-opened"
+_POWER = "troubleshooting.md#insufficient-power"
+_PINS = "wiring.md#reset-and-boot-pins"
+
+# error id → file and section under docs/guide
+LINKS = {
+    "application-running": _NO_LOADER,
+    "baud-refused": "settings.md#rates",
+    "brown-out-loop": _POWER,
+    "cannot-open": _NO_PORT,
+    "chip-does-not-hear": "wiring.md#serial-lines",
+    "chip-reset": _POWER,
+    "command-failed": "troubleshooting.md#it-fails-part-of-the-way",
+    "config-file": "settings.md#espwiretoml",
+    "config-value": "settings.md#mistakes",
+    "crash-loop": "wiring.md#by-hand",
+    "flash-busy": "wiring.md#pins-of-the-flash",
+    "flash-size": "flash-settings.md#size",
+    "flash-size-unknown": "flash-settings.md#size",
+    "header-flash-size": "flash-settings.md#size",
+    "header-kept": "flash-settings.md#where-they-go",
+    "held-in-reset": _PINS,
+    "image-broken": "troubleshooting.md#missing-boot-loader",
+    "image-magic": "image-format.md",
+    "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
+    "no-reply": _NO_LOADER,
+    "noise": "wiring.md#serial-lines",
+    "not-a-serial-port": _NO_PORT,
+    "port-busy": "troubleshooting.md#modemmanager",
+    "port-denied": _NO_PORT,
+    "port-not-back": "connecting.md#native-usb",
+    "port-not-found": _NO_PORT,
+    "reset-sequence": "connecting.md#your-own-sequence",
+    "spi-busy": "wiring.md#pins-of-the-flash",
+    "stub-running": "connecting.md#a-stub-that-is-still-running",
+    "verify": "troubleshooting.md#the-flash-differs",
+    "write-timeout": "troubleshooting.md#it-fails-part-of-the-way",
+    "wrong-baud-noise": "boot-log.md#reading-it",
+    "wrong-boot-mode": _PINS,
+}
+
+
+def linked(code: str, text: str) -> str:
+    """``text`` with a link to the guide, where there is one for ``code``."""
+    return f"{text} ([guide](guide/{LINKS[code]}))" if code in LINKS else text

@@ -1,0 +1,306 @@
+"""Builds the flasher stub for every chip that has a ``[stub.own]`` table, and packs it into the package.
+
+    make_stub.py                  build, write src/espwire/device/stubs
+    make_stub.py --check          build, compare with what is there; another compiler's build is only reported
+    make_stub.py --out FOLDER     write there instead; tests take it from ESPWIRE_STUBS=FOLDER
+    make_stub.py --sizes          build, and print what each part costs in bytes and in upload time
+
+Each chip's header is generated from its data; nothing of it is typed again. The build is its own identity: SHA-256 over
+entry and segments, with a mark where CAPABILITIES will answer the first 8 bytes of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from elftools.elf.elffile import ELFFile
+
+from espwire.chips.model import Chip, OwnStub
+from espwire.chips.registry import chip_ids, load_chip
+from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "stub/src"
+PACKED = ROOT / "src/espwire/device/stubs"
+BUILD = ROOT / "build/stub"
+MARK = b"EWbuild?"
+CODE_LIMIT = 99999
+NO_CHIP_ID = 0xFFFFFFFF
+SHARED = "main commands frames write read hash inflate flash md5 crc memory hw_common".split()
+FLAGS = (
+    "-Os -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fno-builtin -fno-common -ffunction-sections -fdata-sections "
+    "-nostdlib"
+).split()
+LINK = "-Wl,--gc-sections,-n,--no-warn-rwx-segments,-Map=stub.map"
+
+
+class Toolchain(NamedTuple):
+    """Debian's cross compiler of one architecture."""
+
+    prefix: str
+    package: str
+    flags: tuple[str, ...]
+    start: tuple[str, ...]
+
+
+TOOLCHAINS = {
+    "xtensa": Toolchain(
+        "xtensa-lx106-elf-",
+        "gcc-xtensa-lx106 binutils-xtensa-lx106",
+        ("-mtext-section-literals",),
+        ("start_xtensa", "call_windowed"),
+    ),
+    "riscv": Toolchain(
+        "riscv64-unknown-elf-",
+        "gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf",
+        ("-mabi=ilp32", "-msmall-data-limit=0", "-msave-restore"),
+        ("start_riscv",),
+    ),
+}
+
+
+def own_stub(chip: Chip) -> OwnStub:
+    """The chip's ``[stub.own]``."""
+    assert chip.stub.own is not None
+    return chip.stub.own
+
+
+def render_header(chip: Chip) -> str:
+    """chip.h: every number that the C sources want, from the chip's data."""
+    own, spi, uart = own_stub(chip), chip.spi, chip.peripherals["uart0"]
+    numbers: dict[str, int | str] = {
+        "UART_BASE": uart,
+        "UART_TX": uart if own.uart_transmit is None else own.uart_transmit,
+        "UART_COUNT_MASK": (1 << own.uart_count_bits) - 1,
+        "UART_DIVIDER_MASK": chip.uart.clock_divider_mask,
+        "UART_HAS_FRACTION": int(own.uart_fraction),
+        "SPI_COMMAND": spi.base + spi.command_offset,
+        "SPI_ADDRESS": spi.base + spi.address_offset,
+        "SPI_CONTROL": spi.base + own.spi_control_offset,
+        "SPI_CLOCK": spi.base + own.spi_clock_offset,
+        "SPI_CLOCK_VALUE": own.spi_clock_value,
+        "SPI_USER": spi.base + spi.user_offset,
+        "SPI_USER1": spi.base + spi.user1_offset,
+        "SPI_USER2": spi.base + spi.user2_offset,
+        "SPI_DATA": spi.base + spi.data_offset,
+        "SPI_ADDRESS_LEFT": int(spi.address_msb_aligned),
+        "SPI_LENGTH_IN_USER1": int(spi.length_in_user1 is not None),
+        "CPU_HZ": own.cpu_hz,
+        "IMAGE_CHIP_ID": NO_CHIP_ID if chip.identity.image_chip_id is None else chip.identity.image_chip_id,
+        "CAN_ENCRYPT": int(own.can_encrypt),
+        "WINDOWED": int(chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"),
+        "BUILD_ID": "{" + ", ".join(map(str, MARK)) + "}",
+    }
+    if spi.mosi_length_offset is not None and spi.miso_length_offset is not None:
+        numbers["SPI_OUT_LENGTH"] = spi.base + spi.mosi_length_offset
+        numbers["SPI_IN_LENGTH"] = spi.base + spi.miso_length_offset
+    if spi.length_in_user1 is not None:
+        numbers["SPI_OUT_SHIFT"] = spi.length_in_user1.mosi_shift
+        numbers["SPI_IN_SHIFT"] = spi.length_in_user1.miso_shift
+    if (watchdog := chip.reset.watchdog) is not None:
+        numbers |= {"RTC_WATCHDOG": watchdog.config0, "RTC_WATCHDOG_PROTECT": watchdog.write_protect}
+        numbers["WATCHDOG_KEY"] = watchdog.key
+    if (other := chip.reset.super_watchdog) is not None:
+        numbers |= {"SUPER_WATCHDOG": other.config, "SUPER_WATCHDOG_PROTECT": other.write_protect}
+        numbers |= {"SUPER_WATCHDOG_KEY": other.key, "SUPER_WATCHDOG_FEED": other.auto_feed_bit}
+    numbers |= {name.upper(): value for name, value in own.registers.items()}
+    numbers |= {f"ROM_{_snake(name)}": chip.rom_addresses[name] for name in own.rom_functions}
+    lines = [f"#define {name} {value if isinstance(value, str) else _literal(value)}" for name, value in numbers.items()]
+    return "\n".join([f"/* {chip.name}. Generated by tools/make_stub.py from chips/data; do not edit. */", *lines, ""])
+
+
+def _literal(value: int) -> str:
+    return f"{value:#x}u" if value > 0xFFFF else str(value)
+
+
+def _snake(name: str) -> str:
+    """``SelectSpiFunction`` like ``select_spi_function``, in capitals; IDF's prefix goes."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removeprefix("esp_rom_")).upper()
+
+
+def render_linker_script(own: OwnStub) -> str:
+    """link.ld for the chip's RAM."""
+    text = (SOURCES / "link.ld.in").read_text("utf-8")
+    for name, value in (
+        ("@CODE@", own.code_start),
+        ("@CODE_SIZE@", own.code_end - own.code_start),
+        ("@DATA@", own.data_start),
+        ("@DATA_SIZE@", own.data_end - own.data_start),
+    ):
+        text = text.replace(name, hex(value))
+    return text
+
+
+def compile_stub(chip: Chip, folder: Path) -> Path:
+    """The ELF file, in ``folder``.
+
+    :raises SystemExit: there is no compiler, or it complains
+    """
+    own, tools = own_stub(chip), TOOLCHAINS[chip.cpu.architecture]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "chip.h").write_text(render_header(chip), "utf-8")
+    (folder / "link.ld").write_text(render_linker_script(own), "utf-8")
+    sources = [f"{name}.c" for name in (*SHARED, f"hw_{own.platform}")] + [f"{name}.S" for name in tools.start]
+    elf = folder / "stub.elf"
+    arch = [f"-march={chip.cpu.isa}_zicsr"] if chip.cpu.architecture == "riscv" else []
+    command = [f"{tools.prefix}gcc", *FLAGS, *tools.flags, *arch, f"-I{SOURCES}", f"-I{folder}"]
+    objects = [f"{Path(name).stem}.o" for name in sources]
+    link = [LINK, "-T", "link.ld", "-o", elf.name, *objects, "-lgcc"]
+    try:
+        subprocess.run([*command, "-c", *(str(SOURCES / name) for name in sources)], check=True, cwd=folder)
+        subprocess.run([*command, *link], check=True, cwd=folder)
+    except FileNotFoundError:
+        sys.exit(f"There is no {tools.prefix}gcc here. On Debian: apt install {tools.package}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"The stub for {chip.name} did not compile (exit code {error.returncode}).")
+    return elf
+
+
+def compiler_version(architecture: str) -> str:
+    """``xtensa-lx106-elf-gcc 12.2.0``, and what Debian calls it.
+
+    :raises SystemExit: there is none
+    """
+    program = f"{TOOLCHAINS[architecture].prefix}gcc"
+    try:
+        told = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        sys.exit(f"There is no {program} here. On Debian: apt install {TOOLCHAINS[architecture].package}")
+    return told.splitlines()[0].strip()
+
+
+def build_image(chip: Chip, folder: Path) -> StubImage:
+    """Compile and turn the ELF file into what is uploaded."""
+    with ELFFile(io.BytesIO(compile_stub(chip, folder).read_bytes())) as elf:
+        found = [part for part in elf.iter_segments() if part["p_type"] == "PT_LOAD" and part["p_filesz"]]
+        segments = [(int(part["p_vaddr"]), part.data()) for part in found]
+        segments.sort(key=lambda segment: segment[0] != own_stub(chip).code_start)  # code first
+        entry = int(elf["e_entry"])
+        symbols = elf.get_section_by_name(".symtab").get_symbol_by_name("options")
+        options = int(symbols[0]["st_value"])
+    content = b"".join(data for _, data in segments)
+    if content.count(MARK) != 1:
+        sys.exit(f"The stub for {chip.name} holds the mark of its build {content.count(MARK)} times.")
+    told = entry.to_bytes(4, "little") + b"".join(
+        address.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data for address, data in segments
+    )
+    build = hashlib.sha256(told).digest()[: len(MARK)]
+    named = tuple((address, data.replace(MARK, build)) for address, data in segments)
+    return StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
+
+
+def render_index(images: dict[str, StubImage]) -> str:
+    """index.toml: all of an image but its bytes."""
+    lines = ["# The flasher stubs of this folder. Written by tools/make_stub.py; do not edit.", ""]
+    for chip, image in images.items():
+        rows = ", ".join(f"{{ address = {address:#x}, size = {len(data)} }}" for address, data in image.segments)
+        lines += [f"[{chip}]", f"entry = {image.entry:#x}", f"options = {image.options_address:#x}"]
+        lines += [f"segments = [{rows}]", f'build = "{image.build.hex()}"', f'compiler = "{image.compiler}"', ""]
+    return "\n".join(lines)
+
+
+def write_images(images: dict[str, StubImage], folder: Path) -> None:
+    """Index and one deflated file per chip."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for chip, image in images.items():
+        content = b"".join(data for _, data in image.segments)
+        (folder / f"{chip}.z").write_bytes(zlib.compress(content, 9))
+    (folder / INDEX).write_text(render_index(images), "utf-8", newline="\n")
+
+
+def check_images(images: dict[str, StubImage]) -> int:
+    """0 where each is what is packed, or comes from another compiler; 1 where sources and package differ."""
+    stale = 0
+    if set(images) != set(stub_chips()):
+        print(f"packed are {', '.join(stub_chips())}; there should be {', '.join(images)}; run `make stub`")
+        return 1
+    for chip, image in images.items():
+        packed = load_stub(chip)
+        if image == packed:
+            print(f"{chip}: the same bytes, build {image.build.hex()}")
+        elif image.compiler != packed.compiler:
+            print(
+                f"{chip}: NOT COMPARED. Packed is what {packed.compiler} made, here is {image.compiler}; "
+                "`make stub-suite` runs the tests on the new build."
+            )
+        else:
+            print(f"{chip}: the package holds build {packed.build.hex()}, the sources give {image.build.hex()}")
+            stale = 1
+    if stale:
+        print("run `make stub`")
+    return stale
+
+
+def print_sizes(images: dict[str, StubImage]) -> None:
+    """A table in Markdown: bytes per source file and chip, then what the upload takes."""
+    table = {chip: sizes_of(BUILD / chip / "stub.map") for chip in images}
+    print(f"| Part | {' | '.join(load_chip(chip).name for chip in images)} |")
+    print("| --- |" + " ---: |" * len(images))
+    for part in sorted({part for sizes in table.values() for part in sizes}):
+        print(f"| `{part}` | {' | '.join(str(sizes.get(part, 0) or '-') for sizes in table.values())} |")
+    codes = [len(image.segments[0][1]) for image in images.values()]
+    sums = [image.size for image in images.values()]
+    print(f"| **code** | {' | '.join(map(str, codes))} |")
+    print(f"| **code and data, uploaded** | {' | '.join(map(str, sums))} |")
+    for baud in (115200, 921600):
+        times = [f"{upload_seconds(image, baud):.2f} s" for image in images.values()]
+        print(f"| upload at {baud} | {' | '.join(times)} |")
+
+
+def upload_seconds(image: StubImage, baud: int) -> float:
+    """Of the frames' bits alone, both ways, escapes counted; the ROM's own time and the port's latency come on top."""
+    block, head, reply = 0x1800, 8 + 16 + 2, 14
+    escaped = sum(data.count(b"\xc0") + data.count(b"\xdb") for _, data in image.segments)
+    blocks = sum(-(-len(data) // block) for _, data in image.segments)
+    begins = len(image.segments) + 1
+    return (image.size + escaped + blocks * (head + reply) + begins * (head + reply)) * 10 / baud
+
+
+def sizes_of(linker_map: Path) -> dict[str, int]:
+    """Bytes of code and data per source file, as the linker tells; what the compiler's library gives is `libgcc`."""
+    found: dict[str, int] = defaultdict(int)
+    text = linker_map.read_text("utf-8").split("Linker script and memory map", 1)[1]
+    for section, size, file in re.findall(r"^ (\.\S+)\s+0x[0-9a-f]+\s+(0x[0-9a-f]+) (\S+)$", text, re.MULTILINE):
+        if section.startswith((".text", ".literal", ".entry", ".data", ".rodata", ".options", ".srodata")):
+            found["libgcc" if "libgcc" in file else Path(file).stem] += int(size, 16)
+    return {part: size for part, size in found.items() if size}
+
+
+def main() -> int:
+    """The command line of this file."""
+    parser = argparse.ArgumentParser(description="Build the flasher stubs.")
+    parser.add_argument("--check", action="store_true", help="compare with the package instead of writing")
+    parser.add_argument("--out", type=Path, default=PACKED, help="write there")
+    parser.add_argument("--sizes", action="store_true", help="print bytes per part and upload times")
+    options = parser.parse_args()
+    images = {}
+    for chip_id in chip_ids():
+        chip = load_chip(chip_id)
+        if chip.stub.own is None:
+            continue
+        image = images[chip_id] = build_image(chip, BUILD / chip_id)
+        code = len(image.segments[0][1])
+        if code > CODE_LIMIT:
+            sys.exit(f"{chip_id}: {code} bytes of code, more than {CODE_LIMIT}.")
+        if not options.sizes:
+            print(f"{chip_id}: {code} bytes of code, {image.size - code} of data, build {image.build.hex()}")
+    if options.sizes:
+        print_sizes(images)
+        return 0
+    if options.check:
+        return check_images(images)
+    write_images(images, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Renders docs/protocol.md: the prose of protocol_page.md with tables from the commands and the chips' data."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent
+PROTOCOL = TOOLS.parent / "src/espwire/chips/data/protocol.toml"
+STUB_FROM = 0xD0  # opcodes from here on are the vendor's stub's
+
+
+def render_protocol() -> str:
+    """The page. A mark in the prose without a table, or a table without a mark, is a KeyError or an AssertionError."""
+    prose = (TOOLS / "protocol_page.md").read_text("utf-8")
+    tables = _tables(tomllib.loads(PROTOCOL.read_text("utf-8")))
+    marks = re.findall(r"{{(\w+)}}", prose)
+    assert sorted(set(marks)) == sorted(tables), set(marks) ^ set(tables)
+    return re.sub(r"{{(\w+)}}", lambda mark: tables[mark[1]], prose)
+
+
+def _tables(facts: dict) -> dict[str, str]:
+    from espwire.settings import Timing
+    from espwire.wire import commands, slip, status
+    from espwire.wire.dialect import SECURE_DOWNLOAD_OPS
+
+    timing = Timing()
+    return {
+        "rom_baud": str(facts["link"]["rom_baud"]),
+        "slip": _slip(slip),
+        "request": str(commands.REQUEST),
+        "reply": str(commands.REPLY),
+        "seed": f"{commands.checksum(b''):#x}",
+        "status_bytes": _by_chip(lambda rom: rom.status_bytes),
+        "examples": _examples(commands, slip),
+        "commands": _commands(facts, stub=False),
+        "roms": _roms(),
+        "sync_value": f"0x{facts['sync']['rom_value']:08X}",
+        "magic_address": f"0x{facts['detect']['magic_address']:08X}",
+        "magics": _magics(),
+        "block_sizes": _block_sizes(),
+        "baud_rules": _baud_rules(),
+        "baud_settle": f"{timing.baud_settle:g}",
+        "not_accepted": f"0x{status.NOT_ACCEPTED:02X}",
+        "secure": ", ".join(op.name for op in sorted(SECURE_DOWNLOAD_OPS)),
+        "timeouts": _timeouts(timing),
+        "rom_errors": _rows((f"0x{code:02X}", text) for code, text in status.ROM_MEANINGS.items()),
+        "stub_errors": _rows((f"0x{code:04X}", text) for code, text in status.STUB_MEANINGS.items()),
+        "hello": f"`{facts['stub']['hello']}`",
+        "stub_block": str(facts["blocks"]["flash_stub"]),
+        "stub_commands": _commands(facts, stub=True),
+    }
+
+
+def _rows(rows) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _slip(slip) -> str:
+    return _rows(
+        [
+            ("end of frame", f"`{slip.END.hex()}`"),
+            (f"`{slip.END.hex()}` in a packet", f"`{slip.ESC_END.hex(' ')}`"),
+            (f"`{slip.ESC.hex()}` in a packet (the escape byte)", f"`{slip.ESC_ESC.hex(' ')}`"),
+        ]
+    )
+
+
+def _examples(commands, slip) -> str:
+    told = [
+        ("SYNC", commands.Sync()),
+        ("READ_REG of 0x40001000", commands.ReadReg(0x40001000)),
+        ("MEM_DATA, first block, bytes c0 01", commands.MemData(0, b"\xc0\x01")),
+    ]
+    return _rows((name, f"`{slip.encode(command.packet()).hex(' ')}`") for name, command in told)
+
+
+def _chips():
+    from espwire.chips.registry import chip_ids, load_chip
+
+    return [load_chip(name) for name in chip_ids()]
+
+
+def _by_chip(fact) -> str:
+    groups: dict[object, list[str]] = {}
+    for chip in _chips():
+        groups.setdefault(fact(chip.rom), []).append(chip.name)
+    most = max(groups, key=lambda value: len(groups[value]))
+    return _rows((str(value), "all others" if value == most else ", ".join(names)) for value, names in groups.items())
+
+
+def _words(cls) -> str:
+    """The body in words: field names, in brackets where they may be left out, and payloads as such."""
+    from espwire.wire import commands
+
+    if issubclass(cls, commands.DataBlock):
+        return "data with size and sequence"
+    if issubclass(cls, commands.SizedBlock):
+        return "size, then the data"
+    if cls is commands.Sync:
+        return f"`{cls().body()[:4].hex(' ')}`, then 32 times `55`"
+    if cls is commands.WriteReg:
+        return ", ".join(f.name for f in fields(commands.RegWrite)) + "; more such groups may follow"
+    named = [f"[{f.name}]" if f.default is None else f.name for f in fields(cls)]
+    return ", ".join(named) or "-"
+
+
+def _commands(facts: dict, *, stub: bool) -> str:
+    from espwire.wire.commands import COMMANDS
+
+    replies = {entry["opcode"]: entry for entry in facts["command"]}
+    lines = ["| Opcode | Command | Body | What it does | Answers | Checksum |", "| --- | --- | --- | --- | --- | --- |"]
+    for op, cls in COMMANDS.items():
+        if (op >= STUB_FROM) != stub:
+            continue
+        entry = replies[op]
+        about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
+        answer = entry["reply"].replace("see [read_flash]", "raw frames, each acknowledged by its running total")
+        check = "yes" if entry.get("checksum") else ""
+        lines.append(f"| 0x{op:02X} | `{op.name}` | {_words(cls)} | {about} | {answer} | {check} |")
+    return "\n".join(lines)
+
+
+def _roms() -> str:
+    from espwire.wire.commands import COMMANDS
+
+    chips = _chips()
+    rows = []
+    for op in COMMANDS:
+        have = [chip.name for chip in chips if op in chip.rom.ops]
+        lack = [chip.name for chip in chips if op not in chip.rom.ops]
+        if have and op < STUB_FROM:
+            told = "all" if not lack else f"all but {', '.join(lack)}" if len(lack) < len(have) else ", ".join(have)
+            rows.append((f"`{op.name}`", told))
+    return _rows(rows)
+
+
+def _magics() -> str:
+    told = [
+        f"{chip.name} {', '.join(f'0x{magic:08X}' for magic in chip.identity.magic_values)}"
+        for chip in _chips()
+        if chip.identity.detect == "magic"
+    ]
+    return "; ".join(told)
+
+
+def _block_sizes() -> str:
+    chips = _chips()
+    flash = sorted({chip.rom.flash_block for chip in chips})
+    ram = sorted({chip.rom.ram_block for chip in chips})
+    return f"Block sizes of the ROMs: {', '.join(map(str, flash))} bytes for flash, {', '.join(map(str, ram))} for RAM."
+
+
+def _baud_rules() -> str:
+    from espwire.wire.dialect import BaudRule
+
+    told = {
+        BaudRule.NONE: "cannot",
+        BaudRule.ESP32_CALIBRATION: "wants a number scaled by its own measurement of its clock",
+        BaudRule.ASSUMES_40_MHZ: "divides as if its crystal had 40 MHz",
+        BaudRule.MISTAKEN_CRYSTAL: "may be set for the other of 40 and 48 MHz",
+    }
+    odd = [f"the {chip.name}'s ROM {told[chip.rom.baud]}" for chip in _chips() if chip.rom.baud in told]
+    return "; ".join(odd) + "; the others take the rate as it is."
+
+
+def _timeouts(timing) -> str:
+    rows = [
+        ("any other", timing.default),
+        ("SYNC", timing.sync),
+        ("MEM_END", timing.mem_end),
+        ("FLASH_BEGIN, per MB to erase", timing.erase_per_mb),
+        ("FLASH_DEFL_DATA, per MB unpacked", timing.write_per_mb),
+        ("SPI_FLASH_MD5, per MB", timing.md5_per_mb),
+        ("erasing the whole chip", timing.chip_erase),
+        ("at most", timing.longest),
+    ]
+    return _rows((name, f"{value:g}") for name, value in rows)
