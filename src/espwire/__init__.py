@@ -65,10 +65,14 @@ if TYPE_CHECKING:
     from espwire.events import to_json as to_json
     from espwire.flash.erase import erase_flash as erase_flash
     from espwire.flash.erase import erase_region as erase_region
+    from espwire.flash.map import read_map as read_map
     from espwire.flash.memory import MemDump as MemDump
     from espwire.flash.memory import RamLoad as RamLoad
     from espwire.flash.memory import dump_mem as dump_mem
     from espwire.flash.memory import load_ram as load_ram
+    from espwire.flash.ota import read_ota_status as read_ota_status
+    from espwire.flash.ota import switch_ota as switch_ota
+    from espwire.flash.places import read_partition_table as read_partition_table
     from espwire.flash.plan import Finding as Finding
     from espwire.flash.plan import Part as Part
     from espwire.flash.plan import Plan as Plan
@@ -76,7 +80,48 @@ if TYPE_CHECKING:
     from espwire.flash.read import read_to_file as read_to_file
     from espwire.flash.verify import verify_flash as verify_flash
     from espwire.flash.write import write_flash as write_flash
+    from espwire.flash.write_build import write_build as write_build
+    from espwire.image.build_plan import BuildFile as BuildFile
+    from espwire.image.build_plan import BuildPlan as BuildPlan
+    from espwire.image.build_plan import BuildRequest as BuildRequest
+    from espwire.image.build_source import read_build as read_build
+    from espwire.image.diff import ImageDiff as ImageDiff
+    from espwire.image.diff import diff_images as diff_images
+    from espwire.image.elf2image import ImageFiles as ImageFiles
+    from espwire.image.elf2image import WrittenFile as WrittenFile
+    from espwire.image.elf2image import elf2image as elf2image
     from espwire.image.flash_settings import HeaderSettings as HeaderSettings
+    from espwire.image.info import FileInfo as FileInfo
+    from espwire.image.info import ImageInfo as ImageInfo
+    from espwire.image.info import inspect_bytes as inspect_bytes
+    from espwire.image.inputs import Piece as Piece
+    from espwire.image.inputs import read_input as read_input
+    from espwire.image.make import make_image as make_image
+    from espwire.image.making import ElfOptions as ElfOptions
+    from espwire.image.map import FlashMap as FlashMap
+    from espwire.image.map import map_dump as map_dump
+    from espwire.image.map_svg import draw_svg as draw_svg
+    from espwire.image.map_text import draw_text as draw_text
+    from espwire.image.merge import Merged as Merged
+    from espwire.image.merge import MergeOptions as MergeOptions
+    from espwire.image.merge import MergePart as MergePart
+    from espwire.image.merge import merge_parts as merge_parts
+    from espwire.image.ota import OtaChange as OtaChange
+    from espwire.image.ota import OtaState as OtaState
+    from espwire.image.ota import OtaStatus as OtaStatus
+    from espwire.image.partition_csv import CsvPlaces as CsvPlaces
+    from espwire.image.partition_csv import build_csv as build_csv
+    from espwire.image.partition_csv import parse_csv as parse_csv
+    from espwire.image.partitions import Partition as Partition
+    from espwire.image.partitions import PartitionTable as PartitionTable
+    from espwire.image.partitions import Problem as Problem
+    from espwire.image.partitions import TableRules as TableRules
+    from espwire.image.partitions import build_table as build_table
+    from espwire.image.partitions import check_table as check_table
+    from espwire.image.partitions import find_partition as find_partition
+    from espwire.image.partitions import parse_table as parse_table
+    from espwire.image.split import SplitPart as SplitPart
+    from espwire.image.split import split_image as split_image
     from espwire.link.base import CancelToken as CancelToken
     from espwire.link.base import Link as Link
     from espwire.link.base import LinkInfo as LinkInfo
@@ -157,7 +202,52 @@ _HOME = {
     "read_to_file": "espwire.flash.read",
     "verify_flash": "espwire.flash.verify",
     "write_flash": "espwire.flash.write",
+    "write_build": "espwire.flash.write_build",
+    "BuildFile": "espwire.image.build_plan",
+    "BuildPlan": "espwire.image.build_plan",
+    "BuildRequest": "espwire.image.build_plan",
+    "read_build": "espwire.image.build_source",
+    "Piece": "espwire.image.inputs",
+    "read_input": "espwire.image.inputs",
+    "ImageFiles": "espwire.image.elf2image",
+    "WrittenFile": "espwire.image.elf2image",
+    "elf2image": "espwire.image.elf2image",
+    "read_map": "espwire.flash.map",
+    "read_ota_status": "espwire.flash.ota",
+    "switch_ota": "espwire.flash.ota",
+    "read_partition_table": "espwire.flash.places",
+    "FlashMap": "espwire.image.map",
+    "map_dump": "espwire.image.map",
+    "draw_svg": "espwire.image.map_svg",
+    "draw_text": "espwire.image.map_text",
+    "OtaChange": "espwire.image.ota",
+    "OtaState": "espwire.image.ota",
+    "OtaStatus": "espwire.image.ota",
+    "CsvPlaces": "espwire.image.partition_csv",
+    "build_csv": "espwire.image.partition_csv",
+    "parse_csv": "espwire.image.partition_csv",
+    "Partition": "espwire.image.partitions",
+    "PartitionTable": "espwire.image.partitions",
+    "Problem": "espwire.image.partitions",
+    "TableRules": "espwire.image.partitions",
+    "build_table": "espwire.image.partitions",
+    "check_table": "espwire.image.partitions",
+    "find_partition": "espwire.image.partitions",
+    "parse_table": "espwire.image.partitions",
     "HeaderSettings": "espwire.image.flash_settings",
+    "make_image": "espwire.image.make",
+    "ElfOptions": "espwire.image.making",
+    "ImageDiff": "espwire.image.diff",
+    "diff_images": "espwire.image.diff",
+    "FileInfo": "espwire.image.info",
+    "ImageInfo": "espwire.image.info",
+    "inspect_bytes": "espwire.image.info",
+    "MergeOptions": "espwire.image.merge",
+    "MergePart": "espwire.image.merge",
+    "Merged": "espwire.image.merge",
+    "merge_parts": "espwire.image.merge",
+    "SplitPart": "espwire.image.split",
+    "split_image": "espwire.image.split",
     "CancelToken": "espwire.link.base",
     "Link": "espwire.link.base",
     "LinkInfo": "espwire.link.base",
@@ -170,27 +260,37 @@ _HOME = {
     "Timing": "espwire.settings",
 }
 __all__ = [
+    "BuildFile",
+    "BuildPlan",
+    "BuildRequest",
     "CancelToken",
     "Cancelled",
     "Chip",
     "ChipFound",
     "CommandFailed",
     "ConnectError",
+    "CsvPlaces",
     "DataError",
     "Device",
     "DeviceError",
     "ElfError",
+    "ElfOptions",
     "EraseType",
     "Event",
     "FileError",
+    "FileInfo",
     "Finding",
     "Finished",
     "FlashInfo",
+    "FlashMap",
     "FlashStatus",
     "FlashStatusChange",
     "HeaderSettings",
     "HexError",
+    "ImageDiff",
     "ImageError",
+    "ImageFiles",
+    "ImageInfo",
     "KeyFileError",
     "Link",
     "LinkError",
@@ -200,12 +300,21 @@ __all__ = [
     "MemWord",
     "MemWrite",
     "Memory",
+    "MergeOptions",
+    "MergePart",
+    "Merged",
     "NoReply",
     "Note",
     "Opened",
+    "OtaChange",
+    "OtaState",
+    "OtaStatus",
     "Packet",
     "PacketRing",
     "Part",
+    "Partition",
+    "PartitionTable",
+    "Piece",
     "Plan",
     "PlanReady",
     "Policy",
@@ -214,6 +323,7 @@ __all__ = [
     "PortDenied",
     "PortIdentity",
     "PortNotFound",
+    "Problem",
     "Progress",
     "RamLoad",
     "Report",
@@ -225,30 +335,55 @@ __all__ = [
     "Settings",
     "Sfdp",
     "SfdpTable",
+    "SplitPart",
     "SystemPort",
     "TableError",
+    "TableRules",
     "Timing",
     "ToolError",
     "Unsupported",
     "UsageError",
     "VerifyError",
     "Warned",
+    "WrittenFile",
     "WrongBootMode",
     "WrongChip",
     "__version__",
+    "build_csv",
+    "build_table",
+    "check_table",
     "chip_ids",
     "connect",
+    "diff_images",
+    "draw_svg",
+    "draw_text",
     "dump_mem",
+    "elf2image",
     "erase_flash",
     "erase_region",
+    "find_partition",
+    "inspect_bytes",
     "list_ports",
     "load_chip",
     "load_ram",
+    "make_image",
+    "map_dump",
+    "merge_parts",
     "open_link",
+    "parse_csv",
+    "parse_table",
+    "read_build",
+    "read_input",
+    "read_map",
+    "read_ota_status",
+    "read_partition_table",
     "read_to_file",
     "reset",
+    "split_image",
+    "switch_ota",
     "to_json",
     "verify_flash",
+    "write_build",
     "write_flash",
 ]
 

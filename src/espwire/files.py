@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +33,39 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
     return data
 
 
+def list_files(
+    folder: str | os.PathLike[str], *, endings: tuple[str, ...], skip: Container[str], depth: int, most: int
+) -> tuple[str, ...]:
+    """Paths below ``folder``, relative and with ``/``, of files whose names end in one of ``endings``.
+
+    :param skip: names of folders not to look into; hidden ones but ``.pio`` are not looked into either
+    :param depth: how many folders deep
+    :param most: how many entries to look at
+    :raises FileError: it cannot be listed, or holds more than ``most`` entries
+    """
+    found: list[str] = []
+    waiting, seen = [""], 0
+    with _naming("list", folder):
+        while waiting:
+            below = waiting.pop()
+            for entry in os.scandir(os.path.join(folder, below)):
+                seen += 1
+                name = f"{below}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    hidden = entry.name.startswith(".") and entry.name != ".pio"
+                    if entry.name not in skip and not hidden and name.count("/") < depth - 1:
+                        waiting.append(f"{name}/")
+                elif entry.name.endswith(endings):
+                    found.append(name)
+            if seen > most:
+                raise FileError(
+                    f"{os.fspath(folder)} holds more than {most} files",
+                    hint="Name the folder of the build itself.",
+                    code="folder-too-large",
+                )
+    return tuple(sorted(found))
+
+
 class OutputFile:
     """What ``open_output`` gives: something to write bytes to."""
 
@@ -48,6 +79,27 @@ class OutputFile:
         """
         with _naming("write", self._path):
             self._file.write(data)
+
+    def flush(self) -> None:
+        """Have the system take it all.
+
+        :raises FileError: the disk is full, or the like
+        """
+        with _naming("write", self._path):
+            self._file.flush()
+
+
+def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
+    """Write several files that belong together: all of them or none.
+
+    :raises FileError: one cannot be written
+    """
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(open_output(path)) for path, _ in files]
+        for file, (_, data) in zip(opened, files, strict=True):
+            file.write(data)
+        for file in opened:  # a full disk shows here at the latest, before the first one gets its name
+            file.flush()
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -72,7 +124,7 @@ def open_output(path: str | os.PathLike[str]) -> Iterator[OutputFile]:
         if target.is_dir():
             raise IsADirectoryError("it is a directory")
         special = target.exists() and not target.is_file()
-        place = target if special else target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
+        place = target if special else target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
         file = open(place, "wb" if special else "xb")  # noqa: SIM115  closed below, whatever happens
     try:
         yield OutputFile(file, path)
@@ -85,6 +137,39 @@ def open_output(path: str | os.PathLike[str]) -> Iterator[OutputFile]:
             place.unlink(missing_ok=True)
 
 
+def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
+    """A new folder with ``files`` in it, whole or not at all. An empty one may be there already.
+
+    :raises FileError: it cannot be written, or holds something, code ``folder-not-empty``
+    """
+    with _naming("write", path):
+        target = Path(os.path.realpath(path))
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileError(
+                f"{os.fspath(path)} is there already, and not empty",
+                hint="Name a folder that does not exist yet, or empty it first.",
+                code="folder-not-empty",
+            )
+        place = target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
+        try:
+            place.mkdir(parents=True)
+            for name, data in files.items():
+                (place / name).write_bytes(data)
+            if target.exists():
+                target.rmdir()
+            os.replace(place, target)
+        finally:
+            _remove_folder(place)
+
+
+def _remove_folder(place: Path) -> None:
+    """What is left of a folder that was not finished; nothing, where it was renamed."""
+    with contextlib.suppress(OSError):
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+
+
 def _finish(file: BinaryIO, place: Path, target: Path) -> None:
     file.flush()
     if place != target:
@@ -92,7 +177,7 @@ def _finish(file: BinaryIO, place: Path, target: Path) -> None:
     file.close()
     if place != target:
         if target.exists():
-            shutil.copymode(target, place)
+            os.chmod(place, target.stat().st_mode & 0o7777)
         os.replace(place, target)
 
 

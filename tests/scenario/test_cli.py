@@ -288,3 +288,13 @@ def test_a_loader_that_cannot_verify_claims_nothing(tmp_path: Path, capsys: pyte
 
 def test_verify_is_what_happens_anyway(board: Board) -> None:
     assert board.result("write-flash", "--verify", "0x10000", board.file("a.bin", WORKS))["verified"] is True
+
+
+@pytest.mark.parametrize("line", ["read-flash -fs 4MB 0x200000 4 out.bin", "verify-flash -fs 4MB 0x200000 data.bin"])
+def test_a_stated_flash_size_does_not_make_the_flash_larger_than_it_is(line, tmp_path, monkeypatch, capsys):
+    """Past its end a flash answers with its beginning: that is no success."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.bin").write_bytes(b"\xff" * 4)
+    assert main(["-p", "virtual:esp32c3?size=2MB", *line.split()]) == 2
+    assert "[past-flash-end]" in capsys.readouterr().err
+    assert not (tmp_path / "out.bin").exists()

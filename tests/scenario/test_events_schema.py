@@ -16,12 +16,15 @@ from espwire.cli.main import HIDDEN, SECTIONS, main
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs/events.schema.json").read_text("utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+ELF = ROOT / "tests/data/programs/esp32c3-hello.elf"
+TABLE = ROOT / "tests/data/partitions/two-slots.bin"
 DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
 NAMES = [name for section in SECTIONS.values() for name in section] + list(HIDDEN)
 # what each command is given, and the exit codes it may end with. A command that is not listed is run without words,
 # and must succeed: one that cannot needs a line here.
 WORDS: dict[str, tuple[list[str], set[int]]] = {
     "write-flash": (["write-flash", "0", "{demo}"], {0}),
+    "flash": (["flash", "{demo}", "--app-address", "0"], {0}),
     "verify-flash": (["verify-flash", "0", "{demo}"], {7}),
     "read-flash": (["read-flash", "0", "0x100", "{folder}/out.bin"], {0}),
     "erase-region": (["erase-region", "0", "0x1000"], {0}),
@@ -35,6 +38,15 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "completion": (["completion", "bash"], {0}),
     "load-ram": (["load-ram", "{demo}"], {0}),
     "demo": (["demo", "--no-pace"], {0}),
+    "partitions": (["partitions", "show", "{table}"], {0}),
+    "ota": (["ota", "status", "--partitions", "{table}"], {0}),
+    "image": (["image", "map", "--svg", "{folder}/map.svg"], {0}),
+    "image-info": (["image-info", "{demo}"], {0}),
+    "merge-bin": (["merge-bin", "-o", "{folder}/out.bin", "0", "{demo}"], {0}),
+    "split-image": (["split-image", "{demo}", "-o", "{folder}/out"], {6}),  # it is one image, not a merged file
+    "image-diff": (["image-diff", "{demo}", "{demo}"], {0}),
+    "elf2image": (["elf2image", "{elf}", "-o", "{folder}/out.bin"], {0}),
+    "make-image": (["make-image", "-f", "{demo}", "-a", "0x40100000", "{folder}/out"], {0}),
 }
 FAILURES = [
     (["write-flash", "0", "missing.bin"], 6),
@@ -59,7 +71,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     port = f"virtual:esp32c3?flash={(tmp_path / 'flash').as_posix()}&size=4MB"
 
     def call(*words: str) -> tuple[int, list[dict[str, Any]]]:
-        filled = [word.format(demo=DEMO, folder=tmp_path) for word in words]
+        filled = [word.format(demo=DEMO, folder=tmp_path, elf=ELF, table=TABLE) for word in words]
         code = main(["--json", *([] if "--port" in words else ["--port", port]), *filled])
         out = capsys.readouterr().out
         lines = [json.loads(line) for line in out.splitlines()]

@@ -49,7 +49,7 @@ def test_bits_that_lock_for_good_need_consent(value: int, count: int) -> None:
         assert (caught.value.code, caught.value.consents) == ("status-lock", ("status-lock",))
         assert flash_of(device)._status == [0, 0, 0]
         assert device.write_flash_status(value, count).after.value == value  # gone with the next reset
-        device.write_flash_status(value, count, non_volatile=True, force=True)
+        device.write_flash_status(value, count, non_volatile=True, consents=("status-lock",))
         assert device.read_flash_status(count).value == value
 
 
@@ -156,12 +156,13 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 def test_the_status_commands_show_before_and_after(board: Board) -> None:
     assert board.result("read-flash-status", "--bytes", "2") == {"value": 0, "bytes": 2, "registers": [0, 0]}
-    assert "Status: 0x00" in board.run("read_flash_status")
+    assert "Status: 0x00\n" in board.run("read_flash_status", "--bytes", "1")
     out = board.run("write-flash-status", "--bytes", "2", "--non-volatile", "0x0204")
     assert "Status before: 0x0000\nStatus after:  0x0204" in out
-    result = board.result("write-flash-status", "0x4")
+    result = board.result("write-flash-status", "--bytes", "1", "0x4")
     assert (result["before"]["value"], result["after"]["value"], result["non_volatile"]) == (0, 4, False)
-    board.run("write-flash-status", "0x100", code=2)
+    board.run("write-flash-status", "--bytes", "1", "0x100", code=2)
+    assert board.result("read-flash-status")["bytes"] == 2
     board.run("read-flash-status", "--bytes", "4", code=2)
 
 

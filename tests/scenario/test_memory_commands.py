@@ -246,7 +246,7 @@ def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
         assert caught.value.code == "rom-ram"
         assert device.loader.trips == trips
         if any(region.end > ranges[0][0] for region in device.chip.memory.map if region.name == "DRAM"):
-            espwire.load_ram(device, image, force=True)
+            espwire.load_ram(device, image, policy=espwire.Policy(consents=frozenset({"rom-ram"})))
 
 
 def test_in_secure_download_mode_no_program_is_loaded() -> None:

@@ -253,3 +253,13 @@ def test_a_bad_line_ends_in_right_content_or_an_error(fault, seed):
         assert error.hint  # noqa: PT017
         return
     assert link.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
+
+
+@pytest.mark.parametrize("chip_id", ["esp32c3", "esp8266"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_stated_flash_size_does_not_let_a_write_wrap_round_to_the_boot_loader(chip_id, force):
+    device, _ = open_chip(chip_id, "size=2MB")
+    settings = HeaderSettings(size="4MB")
+    with device, pytest.raises(SafetyStop) as stop:
+        write_flash(device, [Part(0x200000, b"data")], policy=Policy(force=force), settings=settings)
+    assert stop.value.consents == ("past-flash-end",)

@@ -9,13 +9,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from espwire.cli.given import TIMES, Given, check
 from espwire.errors import UsageError
 
 NAME = "espwire.toml"
+MAX_BYTES = 1 << 20  # anything above is surely the wrong file
 SECTION = "esptool"
 VENDOR_NAMES = ("esptool.cfg", "setup.cfg", "tox.ini")
 VENDOR_VARIABLE, OWN_VARIABLE = "ESPTOOL_CFGFILE", "ESPWIRE_CFGFILE"
@@ -138,11 +138,23 @@ def _place(path: str, text: str, section: str, key: str) -> str:
     return f"{path}, line {line}" if line else path
 
 
+def _read_text(path: str) -> str:
+    """The file's text; ``/dev/zero`` has an end here.
+
+    :raises OSError, ValueError: it cannot be read, is too big, or no text
+    """
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError("too big")
+    return content.decode("utf-8-sig")
+
+
 def _read_named(path: str, origin: str) -> str:
     try:
-        return Path(path).read_text("utf-8-sig")
+        return _read_text(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is no text, or too long"
         raise UsageError(
             f"{path} cannot be read: {reason}", hint=f"Check the name that {origin} gives.", code="config-file"
         ) from None
@@ -157,7 +169,7 @@ def _find_vendor_file(environment: Mapping[str, str], loaded: Loaded) -> tuple[s
             continue
         full = os.path.abspath(path)
         try:
-            text = Path(path).read_text("utf-8-sig")
+            text = _read_text(path)
         except (OSError, ValueError) as error:
             text = ""
             reason = getattr(error, "strerror", None) or "it is no text"

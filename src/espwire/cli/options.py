@@ -31,6 +31,8 @@ class Number(click.IntRange):
         return super().convert(value, param, ctx)
 
 
+HELP_ALL = "espwire.help-all"  # in a context's meta: somebody asked for all of it
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -44,7 +46,7 @@ def _store(context: click.Context, parameter: click.Parameter, value: Any) -> No
 def _parse_chip(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is None:
         return
-    from espwire.chips.registry import parse_chip_id
+    from espwire.chips.lookup import parse_chip_id
 
     context.obj.chip = None if value.lower() == "auto" else parse_chip_id(value)
     context.obj.given.add("chip")
@@ -58,9 +60,14 @@ def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        from espwire._version import __version__
+        click.echo(context.obj.program.version_text)
+        context.exit()
 
-        click.echo(f"espwire {__version__}")
+
+def _show_all(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[HELP_ALL] = True
+        click.echo(context.get_help())
         context.exit()
 
 
@@ -130,6 +137,14 @@ CONNECTION: tuple[Spec, ...] = (
         {"type": Number(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
     ),
     (
+        ("override_vddsdio", "--override-vddsdio"),
+        {
+            "type": click.Choice(("1.8V", "1.9V", "OFF"), case_sensitive=False),
+            "metavar": "VOLTAGE",
+            "help": "ESP32: have its regulator give the flash 1.8V, 1.9V or nothing (OFF), until the next reset.",
+        },
+    ),
+    (
         ("config", "--config"),
         {"metavar": "FILE", "is_eager": True, "help": "Read settings from this espwire.toml or esptool.cfg."},
     ),
@@ -192,6 +207,16 @@ def global_options(
                 help="Show the version and stop.",
             )
         )
+        made.append(
+            click.Option(
+                ["--help-all"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_all,
+                help="Show every command and option, and stop.",
+            )
+        )
     return made
 
 
@@ -226,6 +251,20 @@ def _or_setting(context: click.Context, parameter: click.Parameter, value: str) 
         return value
     found = context.obj.values.get(name)
     return value if found is None else str(found.value)
+
+
+def chip_option(command: F) -> F:
+    """``--chip`` for a command that works without a device; kept in the session like the one before the command."""
+    told = "Whose image it is; found out if not given."
+    return click.option(
+        "-c",
+        "--chip",
+        metavar="CHIP",
+        expose_value=False,
+        callback=_parse_chip,
+        shell_complete=_complete,
+        help=told,
+    )(command)
 
 
 def progress_option(command: F) -> F:

@@ -6,11 +6,26 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from typing import TextIO
 
 from espwire.errors import FileError
 
 GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: Windows' word for a closed pipe
+
+
+COLOURS = {"error": "1;31", "A fatal error occurred": "1;31", "warning": "33", "hint": "36"}
+
+
+def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
+    """Whether this stream is to have colours: NO_COLOR says no, FORCE_COLOR yes, else a terminal has them."""
+    if environment.get("NO_COLOR") or stream is None:
+        return False
+    if environment.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    if os.name == "nt" and not environment.get("WT_SESSION"):  # older consoles would show the codes
+        return False
+    return stream.isatty() and environment.get("TERM") != "dumb"
 
 
 class Output:
@@ -24,7 +39,10 @@ class Output:
         self._write(sys.stdout, text)
 
     def error_line(self, text: str) -> None:
-        """One line to standard error."""
+        """One line to standard error; what kind of line it is in colour, where colour is wanted."""
+        word, colon, rest = text.partition(": ")
+        if colon and word in COLOURS and wants_colour(sys.stderr, os.environ):
+            text = f"\x1b[{COLOURS[word]}m{word}:\x1b[0m {rest}"
         self._write(sys.stderr, text)
 
     def finish(self) -> None:

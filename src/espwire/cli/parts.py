@@ -7,28 +7,108 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from espwire.cli.session import Session
     from espwire.flash.plan import Part
     from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.inputs import Piece
+
+STDIN = "-"
 
 
-def read_pairs(pairs: Iterable[tuple[int, str]]) -> list[Part]:
-    """The parts of ``(address, file)`` pairs; the addresses inside an Intel HEX file win over the typed one.
+def read_pairs(
+    pairs: Iterable[tuple[int, str]], session: Session | None = None, *, settings: HeaderSettings | None = None
+) -> list[Part]:
+    """The parts of ``(address, file)`` pairs; addresses that a file itself gives win over the typed one.
 
+    :param session: whose ``--chip`` an ELF is converted for, and who is told of the conversion
+    :param settings: flash settings for the header of a converted ELF
     :raises FileError: a file cannot be read
-    :raises HexError: a file begins as Intel HEX does and is none
+    :raises DataError: a file begins as Intel HEX, S-record, UF2 or ELF does and is none
     """
+    from espwire.cli.places import Placed
     from espwire.flash.plan import Part
-    from espwire.image.hexfile import read_parts
 
     parts = []
     for address, path in pairs:
-        name = os.path.basename(path)
-        pieces = read_parts(path)
+        name = name_source(path)
+        pieces = read_pieces(path, session, settings=settings)
+        if isinstance(address, Placed):
+            address.check(pieces, name)
         for piece in pieces:
             at = address if piece.address is None else piece.address
             label = f"{name} at {at:#x}" if len(pieces) > 1 else name
-            parts.append(Part(at, piece.data, label))
+            parts.append(Part(at, piece.data, label, made_for=piece.chips))
     return parts
+
+
+def read_pieces(
+    path: str, session: Session | None = None, *, settings: HeaderSettings | None = None
+) -> tuple[Piece, ...]:
+    """One file, recognised and taken apart; what was done to it is told.
+
+    :raises FileError, DataError: it cannot be read or used
+    """
+    from espwire.chips.registry import load_chip
+    from espwire.image.inputs import read_input
+
+    if session is not None:
+        session.configure()  # the chip may stand in a file or in the environment
+    chip = None if session is None or session.chip is None else load_chip(session.chip)
+    pieces = read_input(read_source(path), name_source(path), chip=chip, settings=settings)
+    if session is not None:
+        from espwire.events import Note
+
+        for note in dict.fromkeys(piece.note for piece in pieces if piece.note):
+            session.report(Note(text=note))
+    return pieces
+
+
+def read_program(path: str, session: Session) -> bytes:
+    """The image of a program for RAM, out of a file of any format.
+
+    :raises FileError, DataError: it cannot be read or used, or holds more than one piece
+    """
+    from espwire.errors import ImageError
+
+    pieces = read_pieces(path, session)
+    if len(pieces) != 1:
+        raise ImageError(
+            f"{name_source(path)} holds {len(pieces)} pieces for different addresses; a program for RAM is one image",
+            hint="Programs for RAM are linked for RAM only; write this one into flash with write-flash.",
+            code="image-not-for-ram",
+        )
+    return pieces[0].data
+
+
+def read_source(path: str) -> bytes:
+    """A file's bytes; ``-`` is standard input.
+
+    :raises FileError: it cannot be read, or is larger than 256 MiB
+    :raises UsageError: there is no standard input, or it was read before
+    """
+    from espwire.errors import FileError, UsageError
+    from espwire.files import INPUT_LIMIT, read_file
+
+    if path != STDIN:
+        return read_file(path)
+    import sys
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("'-' is standard input, which is the keyboard", hint="Write ./- for a file called '-'.")
+    try:
+        data = sys.stdin.buffer.read(INPUT_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read standard input: {error}", code="file-read") from None
+    if len(data) > INPUT_LIMIT:
+        raise FileError("standard input gives more than 256 MiB", code="file-too-large")
+    if not data:
+        raise UsageError("standard input is empty", hint="Pipe a file into it; '-' can stand once only.")
+    return data
+
+
+def name_source(path: str) -> str:
+    """What to call a file in messages."""
+    return "standard input" if path == STDIN else os.path.basename(path)
 
 
 def header_settings(flash_mode: str, flash_freq: str, flash_size: str) -> HeaderSettings:

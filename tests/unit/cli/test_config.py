@@ -262,6 +262,9 @@ def test_a_named_file_is_read_by_its_form_and_must_be_there(home, tmp_path):
         with pytest.raises(UsageError, match="cannot be read") as caught:
             read_files({"ESPWIRE_CFGFILE": bad})
         assert "ESPWIRE_CFGFILE" in caught.value.hint
+    (tmp_path / "long.cfg").write_bytes(b"[esptool]\n" + b"#" * (1 << 20))
+    with pytest.raises(UsageError, match="too long"):
+        read_files({}, str(tmp_path / "long.cfg"))
     (tmp_path / "b.cfg").write_text("[pytest]\n", "utf-8")
     with pytest.raises(UsageError, match=r"no section \[esptool\]"):
         read_files({}, str(tmp_path / "b.cfg"))
@@ -342,7 +345,7 @@ def test_flash_settings_may_come_from_outside(home, capsys, monkeypatch, tmp_pat
 
 
 def test_config_stands_in_the_help_and_works_after_the_command(home, capsys, tmp_path):
-    main(["--help"])
+    main(["--help-all"])
     assert "--config FILE" in capsys.readouterr().out
     (tmp_path / "x.toml").write_text('[connect]\nchip = "esp32"\n', "utf-8")
     assert run(capsys, "read-mac", "--config", str(tmp_path / "x.toml"))[0] == 4

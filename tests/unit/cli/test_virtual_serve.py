@@ -70,6 +70,7 @@ def test_json_names_the_port(served: Served, capsys: pytest.CaptureFixture[str])
         ["esp32", "--mac", "zz"],
         ["esp32", "--set", "package"],
         ["esp32", "--fault", "nonsense:1"],
+        ["esp32", "--latency", "\ud800"],
     ],
 )
 def test_bad_options_are_exit_2(served: Served, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.flash_options import spi_connection_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("flash-id", help="Show maker, device and size of the flash.")
+@spi_connection_option
 @click.pass_obj
 def command(session: Session) -> None:
     """Attach the flash and ask it."""

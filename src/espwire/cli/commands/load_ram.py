@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
+from espwire.cli.flash_options import allow_option
 from espwire.cli.options import progress_option
 from espwire.cli.session import Session
 
 
 @click.command(
     "load-ram",
-    help="Put a program into RAM and start it. FILE is an image; the flash is not touched.",
+    help="Put a program into RAM and start it. FILE is an image (also as HEX) or an ELF; the flash is not touched.",
 )
 @click.argument("file", metavar="FILE")
 @click.option("--force", is_flag=True, help="Also over the RAM that the ROM uses itself.")
+@allow_option
 @progress_option
 @click.pass_obj
-def command(session: Session, file: str, force: bool, no_progress: bool) -> None:
+def command(session: Session, file: str, force: bool, allow: frozenset[str], no_progress: bool) -> None:
     """Read the file first; once the program runs, nothing resets the chip."""
-    from espwire.files import read_file
+    from espwire.cli.parts import name_source, read_program
     from espwire.flash.memory import load_ram
+    from espwire.flash.plan import Policy
 
     session.progress = not no_progress
-    data = read_file(file)
+    data = read_program(file, session)
+    policy = Policy(force=force, consents=allow)
     with session.device() as device:
-        done = load_ram(device, data, name=os.path.basename(file), force=force, report=session.report)
+        done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
         session.after = "no-reset"  # what runs now shall go on
     text = (
         f"RAM holds {len(done.segments)} segments, {done.size:,} bytes; the program at {done.entry:#010x} was started."

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import progress_option, region_arguments
+from espwire.cli.flash_options import flash_options, known_size_option, parse_known_size
+from espwire.cli.options import progress_option
+from espwire.cli.places import place_options
 from espwire.cli.session import Session
 
 
-@click.command("read-flash", help="Read flash into a file. SIZE may be ALL: up to the end of the flash.")
-@region_arguments
-@click.argument("file", metavar="FILE")
+@click.command(
+    "read-flash",
+    help="Read flash into a file. SIZE may be ALL: up to the end of the flash. A partition's name may stand for both.",
+)
+@click.argument("words", metavar="ADDRESS SIZE FILE", nargs=-1, required=True)
+@known_size_option("keep")
+@flash_options
+@place_options
 @progress_option
 @click.pass_obj
-def command(session: Session, address: int, size: int | None, file: str, no_progress: bool) -> None:
+def command(session: Session, words: tuple[str, ...], flash_size: str, no_progress: bool) -> None:
     """Stream to disk; the file is whole or absent."""
+    from espwire.cli.places import find_region, parse_region
     from espwire.flash.read import read_to_file
 
+    place, size, (file,) = parse_region(words, files=1)
     session.progress = not no_progress
+    known = parse_known_size(flash_size)
     with session.device() as device:
-        done = read_to_file(device, address, size, file, report=session.report)
+        address, size = find_region(session, device, place, size)
+        done = read_to_file(device, address, size, file, flash_size=known, report=session.report)
     text = f"{file} holds {done:,} bytes from {address:#x}."
     session.result("read-flash", text, {"address": address, "size": done, "file": file})

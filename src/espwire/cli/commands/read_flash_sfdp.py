@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from espwire.cli.flash_options import spi_connection_option
+from espwire.cli.options import header_options
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -26,12 +28,24 @@ def _parse_word(context: click.Context, parameter: click.Parameter, value: str |
 @click.argument("address", metavar="ADDRESS", required=False, callback=_parse_word)
 @click.argument("size", metavar="BYTES", required=False, callback=_parse_word)
 @click.option("--decode", is_flag=True, help="Read header and basic table, and show size, page, erases, quad enable.")
+@header_options
+@spi_connection_option
 @click.pass_obj
-def command(session: Session, address: int | None, size: int | None, decode: bool) -> None:
-    """Raw bytes, or everything by name."""
+def command(
+    session: Session,
+    address: int | None,
+    size: int | None,
+    decode: bool,
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+) -> None:
+    """Raw bytes, or everything by name. The header options must make sense, and change nothing."""
+    from espwire.cli.parts import header_settings
     from espwire.device.sfdp import check_sfdp_range
     from espwire.errors import UsageError
 
+    header_settings(flash_mode, flash_freq, flash_size)
     if decode:
         if address is not None:
             raise UsageError("--decode reads the whole table", hint="Leave ADDRESS and BYTES out.")

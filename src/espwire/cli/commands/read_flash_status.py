@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.flash_options import spi_connection_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 @click.command("read-flash-status", help="Show the flash's status registers: register 1 in the low byte.")
-@click.option("--bytes", "count", type=click.IntRange(1, 3), default=1, metavar="1|2|3", help="How many registers.")
+@click.option("--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="How many registers; 2 if not given.")
+@spi_connection_option
 @click.pass_obj
 def command(session: Session, count: int) -> None:
     """Ask the part by its own commands."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.options import header_options, pairs_argument, progress_option
+from espwire.cli.flash_options import flash_options
+from espwire.cli.options import header_options, progress_option
+from espwire.cli.places import named_pairs_argument, place_options
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -19,14 +21,16 @@ MAX_LISTED = 64
 
 
 @click.command("verify-flash", help="Compare flash with files. Ends with exit code 7 if it differs.")
-@pairs_argument
+@named_pairs_argument
 @header_options
 @click.option("-d", "--diff", is_flag=True, help="Say where it differs, byte by byte where the loader can read.")
+@flash_options
+@place_options
 @progress_option
 @click.pass_obj
 def command(
     session: Session,
-    pairs: list[tuple[int, str]],
+    pairs: list[tuple[int | str, str]],
     flash_mode: str,
     flash_freq: str,
     flash_size: str,
@@ -35,15 +39,24 @@ def command(
 ) -> None:
     """Compare all files, then say what is wrong."""
     from espwire.cli.parts import header_settings, read_pairs
+    from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.errors import VerifyError
+    from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
     from espwire.flash.write import prepare_parts, survey_target
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
-    parts: Sequence[Part] = read_pairs(pairs)
+    pairs = place_by_file(pairs, session)
+    known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
+    parts: Sequence[Part] = () if known is None else read_pairs(known, session, settings=settings)
     with session.device() as device:
-        parts = prepare_parts(parts, survey_target(device, settings), settings, report=session.report)
+        if known is None:
+            parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
+        target = survey_target(device, settings)
+        for part in parts:
+            check_reach(target, part.address, part.end)
+        parts = prepare_parts(parts, target, settings, report=session.report)
         try:
             verify_flash(device, parts, report=session.report)
         except VerifyError as error:

@@ -13,4 +13,4 @@ def command(session: Session) -> None:
     """Report the version."""
     from espwire._version import __version__
 
-    session.result("version", f"espwire {__version__}", {"version": __version__})
+    session.result("version", session.program.version_text, {"version": __version__})

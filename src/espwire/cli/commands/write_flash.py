@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from espwire.cli.options import dry_run_option, header_options, pairs_argument, progress_option
+from espwire.cli.flash_options import allow_option, flash_options
+from espwire.cli.options import dry_run_option, header_options, progress_option
+from espwire.cli.places import named_pairs_argument, place_options
 from espwire.cli.session import Session
+from espwire.cli.write_options import WriteChoices, encrypt_options, unchanged_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from espwire.flash.plan import Part, Plan
 
 
-@click.command("write-flash", help="Write files to flash, and verify them. Files are raw binary or Intel HEX.")
-@pairs_argument
+@click.command(
+    "write-flash", help="Write files to flash, and verify them. Files: raw binary, Intel HEX, S-record, UF2, ELF."
+)
+@named_pairs_argument
 @header_options
-@click.option("-z", "--compress", is_flag=True, help="Send compressed, or fail where the loader cannot.")
+@click.option("-z", "--compress", is_flag=True, help="Send compressed where the loader can.")
 @click.option("-u", "--no-compress", is_flag=True, help="Send as it is.")
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option("--verify", is_flag=True, help="Write only if the result can be verified, which is done in any case.")
+@encrypt_options
+@unchanged_options
 @click.option("--force", is_flag=True, help="Write even if a guard has a reason against it.")
+@allow_option
+@flash_options
+@place_options
 @dry_run_option
 @progress_option
 @click.pass_obj
 def command(
     session: Session,
-    pairs: list[tuple[int, str]],
+    /,
+    pairs: list[tuple[int | str, str]],
     flash_mode: str,
     flash_freq: str,
     flash_size: str,
-    compress: bool,
-    no_compress: bool,
-    erase_all: bool,
-    verify: bool,
-    force: bool,
     dry_run: bool,
     no_progress: bool,
+    **choices: Any,
 ) -> None:
     """Read the files first, so that a bad one is told before the chip is touched."""
-    from espwire.cli.parts import header_settings, read_pairs
-    from espwire.errors import UsageError
-    from espwire.flash.plan import Policy, Verify
+    from espwire.cli.parts import header_settings
+    from espwire.cli.places import find_addresses, place_by_device, place_by_file
+    from espwire.cli.write_options import read_parts
     from espwire.flash.write import write_flash
 
-    if compress and no_compress:
-        raise UsageError("--compress and --no-compress exclude each other", hint="Leave both out: the tool chooses.")
+    chosen = WriteChoices(**choices)
+    chosen.check()
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
-    parts = read_pairs(pairs)
-    wanted = True if compress else False if no_compress else None
-    policy = Policy(compress=wanted, verify=verify or None, erase_all=erase_all, force=force)
+    pairs = place_by_file(pairs, session)
+    known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
+    parts = [] if known is None else read_parts(known, chosen, session, settings=settings)
     with session.device() as device:
-        made = write_flash(device, parts, policy=policy, settings=settings, dry_run=dry_run, report=session.report)
+        if known is None:
+            parts = read_parts(place_by_device(pairs, device, session), chosen, session, settings=settings)
+        made = write_flash(
+            device, parts, policy=chosen.policy(), settings=settings, dry_run=dry_run, report=session.report
+        )
+    _tell(session, made, parts, files=len(pairs) + len(chosen.encrypt_files), dry_run=dry_run)
+
+
+def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool) -> None:
     size = sum(len(part.data) for part in parts)
-    verified = not dry_run and any(isinstance(step, Verify) for step in made.steps)
-    files = f"{len(pairs)} file{'s' if len(pairs) > 1 else ''}, {size:,} bytes"
+    unchecked = made.unchecked
+    verified = not dry_run and not unchecked
+    named = f"{files} file{'s' if files > 1 else ''}, {size:,} bytes"
     if dry_run:
-        text = f"Nothing was written (--dry-run): {files}."
+        text = f"Nothing was written (--dry-run): {named}."
     else:
-        text = f"Flash holds {files}." if verified else f"Wrote {files}; nothing was verified."
-    session.result(
-        "write-flash",
-        text,
-        {
-            "written": not dry_run,
-            "verified": verified,
-            "bytes": size,
-            "parts": [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts],
-        },
-    )
+        what = "nothing" if len(unchecked) == len([part for part in parts if part.data]) else "not all of it"
+        text = f"Flash holds {named}." if verified else f"Wrote {named}; {what} was verified."
+    told = [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts]
+    session.result("write-flash", text, {"written": not dry_run, "verified": verified, "bytes": size, "parts": told})

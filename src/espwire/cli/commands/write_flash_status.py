@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from espwire.cli.flash_options import allow_option, spi_connection_option
 from espwire.cli.session import Session
 
 
@@ -19,11 +20,12 @@ def _parse_value(context: click.Context, parameter: click.Parameter, value: str)
     " flash: see its data sheet.",
 )
 @click.argument("value", metavar="VALUE", callback=_parse_value)
-@click.option("--bytes", "count", type=click.IntRange(1, 3), default=1, metavar="1|2|3", help="How many registers.")
+@click.option("--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="How many registers; 2 if not given.")
 @click.option("--non-volatile", is_flag=True, help="To last without power; else until the flash's next reset.")
-@click.option("--force", is_flag=True, help="Also set bits that lock the flash, perhaps for ever.")
+@allow_option
+@spi_connection_option
 @click.pass_obj
-def command(session: Session, value: int, count: int, non_volatile: bool, force: bool) -> None:
+def command(session: Session, value: int, count: int, non_volatile: bool, allow: frozenset[str]) -> None:
     """Check before connecting; report before and after."""
     from espwire.cli.commands.read_flash_status import format_status, status_data
     from espwire.device.flash_status import check_status
@@ -31,7 +33,7 @@ def command(session: Session, value: int, count: int, non_volatile: bool, force:
 
     check_status(count, value)
     with session.device() as device:
-        change = device.write_flash_status(value, count, non_volatile=non_volatile, force=force)
+        change = device.write_flash_status(value, count, non_volatile=non_volatile, consents=allow)
     if change.disturbed is not None:
         was, now = change.disturbed
         text = f"this flash changed status register 2 from {was:#04x} to {now:#04x} as well: write it with --bytes 2"

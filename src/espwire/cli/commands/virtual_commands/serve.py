@@ -40,12 +40,12 @@ def command(
 
     if tcp is not None and pty:
         raise UsageError("--tcp and --pty exclude each other", hint="Give one of them.")
-    pairs = [f"{key}={quote(value, safe='')}" for key in URL_KEYS if (value := keys[key]) is not None]
+    pairs = [f"{key}={_quote(value)}" for key in URL_KEYS if (value := keys[key]) is not None]
     for item in more:
         key, equals, value = item.partition("=")
         if not (key and equals):
             raise UsageError(f"--set {item!r} is not KEY=VALUE", hint="Write --set package=1, for example.")
-        pairs.append(f"{quote(key)}={quote(value, safe='')}")
+        pairs.append(f"{_quote(key)}={_quote(value)}")
     if pace:
         pairs.append("pace=1")
     options = parse_options(f"virtual:{chip}{'&' if '?' in chip else '?'}{'&'.join(pairs)}")
@@ -57,6 +57,11 @@ def command(
             session.output.line(line)
 
     serve(options, tcp=None if pty else parse_endpoint(tcp or "127.0.0.1:0"), announce=announce)
+
+
+def _quote(text: str) -> str:
+    """Also what is no text at all: the parser of the URL then refuses it."""
+    return quote(text, safe="", errors="replace")
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:

@@ -1,0 +1,112 @@
+"""``flash``: what a build folder or file holds → flash, each part where it belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from espwire.cli.flash_options import allow_option, flash_options
+from espwire.cli.options import Number, dry_run_option, header_options, progress_option
+from espwire.cli.session import Session
+
+if TYPE_CHECKING:
+    from espwire.flash.plan import Plan
+    from espwire.image.build_plan import BuildPlan
+
+HELP = """Find what goes where in a build, show it, write it, verify it.
+
+PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project's folder, if it holds one build),
+a flasher_args.json or flash_args, or one file: merged binary, Intel HEX, S-record, UF2, ELF."""
+
+
+@click.command("flash", help=HELP)
+@click.argument("path", metavar="PATH")
+@header_options
+@click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
+@click.option("--encrypt", is_flag=True, help="Have the chip encrypt the files that the build marks so.")
+@click.option("--app-address", type=Number(0), metavar="ADDRESS", help="Where an image or ELF goes that stands alone.")
+@click.option("--show", is_flag=True, help="Show what goes where, and stop; needs no device.")
+@click.option("--force", is_flag=True, help="Write even if a guard has a reason against it.")
+@allow_option
+@flash_options
+@dry_run_option
+@progress_option
+@click.pass_obj
+def command(
+    session: Session,
+    /,
+    path: str,
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+    no_progress: bool,
+    **choices: Any,
+) -> None:
+    """Read the build first, so that what is wrong with it is told before the chip is touched."""
+    from espwire.chips.registry import load_chip
+    from espwire.cli.parts import header_settings
+    from espwire.events import Note
+    from espwire.flash.plan import Policy
+    from espwire.flash.write_build import write_build
+    from espwire.image.build_plan import BuildRequest
+    from espwire.image.build_source import read_build
+
+    session.progress = not no_progress
+    session.configure()
+    settings = header_settings(flash_mode, flash_freq, flash_size)
+    chip = None if session.chip is None else load_chip(session.chip)
+    build = read_build(path, BuildRequest(chip=chip, settings=settings, app_address=choices["app_address"]))
+    for line in (_head(build), *build.describe()):
+        session.report(Note(text=line))
+    if choices["show"]:
+        for note in build.notes:
+            session.report(Note(text=note))
+        _tell(session, build, None, dry_run=False)
+        return
+    _take_options(session, build)
+    policy = Policy(erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"])
+    with session.device() as device:
+        made = write_build(
+            device,
+            build,
+            policy=policy,
+            settings=settings,
+            encrypt=choices["encrypt"],
+            dry_run=choices["dry_run"],
+            report=session.report,
+        )
+    _tell(session, build, made, dry_run=choices["dry_run"])
+
+
+def _head(build: BuildPlan) -> str:
+    """The plan's first line; the files follow."""
+    made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
+    return f"{build.place}: {build.kind}{made_for}"
+
+
+def _take_options(session: Session, build: BuildPlan) -> None:
+    """Resets that the build asks for, unless the command line, a file or the environment says something else."""
+    for name, value in (("before", build.before), ("after", build.after)):
+        if value and name not in session.given:
+            setattr(session, name, value)
+    session.no_stub = session.no_stub or not build.stub
+
+
+def _tell(session: Session, build: BuildPlan, made: Plan | None, *, dry_run: bool) -> None:
+    from espwire.flash.plan import Skip, Verify
+
+    steps = () if made is None or dry_run else made.steps
+    verified = any(isinstance(step, Verify) or (isinstance(step, Skip) and step.checked) for step in steps)
+    written = made is not None and not dry_run
+    count = len(build.files)
+    named = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
+    if not written:
+        text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {named}."
+    else:
+        text = f"Flash holds {named}." if verified else f"Wrote {named}; nothing was verified."
+    parts = [
+        {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role} for file in build.files
+    ]
+    data = {"kind": build.kind, "chips": list(build.chips), "written": written, "verified": verified}
+    session.result("flash", text, data | {"bytes": build.size, "parts": parts})

@@ -1,0 +1,1 @@
+"""The commands of the `image` group, one module each."""

@@ -1,0 +1,37 @@
+"""``image-info``: what a firmware file holds, and whether its checks hold."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from espwire.cli.options import chip_option
+from espwire.cli.session import Session
+
+
+@click.command("image-info", help="Show what a firmware file holds, and check it. BIN, merged BIN, Intel HEX or UF2.")
+@chip_option
+@click.option("--version", "-e", type=click.Choice(("1", "2")), hidden=True)  # of esptool 4: there is one layout now
+@click.argument("file", metavar="FILE")
+@click.pass_obj
+def command(session: Session, version: str | None, file: str) -> None:
+    """Look into the file, then fail if something in it is wrong."""
+    from espwire.chips.lookup import load_image_chip
+    from espwire.cli.image_text import draw_file, file_data
+    from espwire.errors import ImageError
+    from espwire.files import read_file
+    from espwire.image.info import inspect_bytes
+
+    session.configure()
+    data = read_file(file)
+    chip = load_image_chip(session.chip) if session.chip is not None else None
+    found = inspect_bytes(data, os.path.basename(file), chip)
+    session.result("image-info", draw_file(found), file_data(found))
+    if not found.intact:
+        raise ImageError(
+            f"{found.name} is damaged: {found.problems[0]}",
+            hint="Build it, or get it, again.",
+            code="image-damaged",
+            problems=list(found.problems),
+        )

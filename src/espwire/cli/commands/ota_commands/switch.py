@@ -1,0 +1,56 @@
+"""``ota switch``: another application slot boots."""
+
+from __future__ import annotations
+
+import click
+
+from espwire.cli.options import dry_run_option
+from espwire.cli.places import place_options
+from espwire.cli.session import Session
+
+
+@click.command("switch", help="Make SLOT boot: a partition's name, ota_1, 1, or factory. Of the device, or of a dump.")
+@click.argument("slot", metavar="SLOT")
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option(
+    "--state", type=click.Choice(("undefined", "new", "valid")), default="undefined", help="new: it may roll back."
+)
+@dry_run_option
+@place_options
+@click.pass_obj
+def command(session: Session, slot: str, file: str | None, state: str, dry_run: bool) -> None:
+    """Write only what must change."""
+    from espwire.cli.ota import open_dump, read_table_option
+    from espwire.events import PlanReady
+    from espwire.flash.ota import describe_change, require_ota_data, switch_ota
+    from espwire.flash.places import read_partition_table
+    from espwire.image.ota import STATES, OtaData, OtaEntry, plan_switch
+    from espwire.image.partitions import show_name
+
+    if file is not None:
+        dump = open_dump(file, session)
+        place = require_ota_data(dump.table)
+        data = dump.status.data or OtaData((OtaEntry(), OtaEntry()))
+        change = plan_switch(dump.table, data, slot, STATES[state])
+        session.report(PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0))
+        if not dry_run and not change.nothing:
+            dump.apply(change)
+    else:
+        table = read_table_option(session)
+        with session.device() as device:
+            table = table or read_partition_table(device, session.partition_table_offset)
+            change = switch_ota(device, slot, table=table, state=STATES[state], dry_run=dry_run, report=session.report)
+    name = show_name(change.slot.name)
+    if change.nothing:
+        text = f"{name} boots already; nothing was written."
+    else:
+        text = f"Nothing was written (--dry-run): {name} would boot." if dry_run else f"{name} boots next."
+    written = not (dry_run or change.nothing)
+    told = {
+        "slot": change.slot.name,
+        "written": written,
+        "erased": list(change.erase),
+        "sector": change.write,
+        "sequence": None if change.entry is None else change.entry.sequence,
+    }
+    session.result("ota switch", text, told)

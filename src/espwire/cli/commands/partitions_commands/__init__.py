@@ -1,0 +1,1 @@
+"""The commands of the `partitions` group, one module each."""

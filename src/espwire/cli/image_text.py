@@ -1,0 +1,201 @@
+"""What is known of an image as lines for people and as data for programs. Draws; finds nothing out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from espwire.image.descriptors import AppDescriptor, BootDescriptor
+    from espwire.image.info import FileInfo, ImageInfo, Item
+    from espwire.image.signature import Signature
+
+WIDTH = 20
+NO_REVISION = 0xFFFF
+
+
+def draw_file(file: FileInfo) -> str:
+    """The whole file."""
+    kinds = {"image": "one image", "merged": "merged file or dump", "hex": "Intel HEX", "uf2": "UF2"}
+    lines = [_row("File", file.name), _row("Size", f"{file.size:,} bytes"), _row("Format", kinds[file.format])]
+    for item in file.items:
+        lines += ["", *_draw_item(item, alone=file.format == "image")]
+    return "\n".join(lines)
+
+
+def _row(name: str, value: object) -> str:
+    return f"{name + ':':<{WIDTH}} {value}"
+
+
+def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
+    from espwire.chips.index import CHIPS
+
+    kind = item.kind.replace("-", " ").capitalize()
+    named = f" {item.name}" if item.name else ""
+    if item.info is not None and item.info.chip is not None:
+        kind += f" for {CHIPS[item.info.chip].name}"
+    yield kind + named if alone else f"{kind}{named} at {item.offset:#x}, {item.size:,} bytes"
+    if item.info is not None:
+        yield from (f"  {line}" for line in draw_image(item.info))
+    if item.table is not None:
+        for row in item.table.partitions:
+            yield f"  {row.name:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
+    if item.kind == "encrypted":
+        yield "  Neither blank nor an image, and very even: likely encrypted (a guess)."
+    for problem in item.problems:
+        yield f"  problem: {problem}"
+
+
+def draw_image(info: ImageInfo) -> Iterator[str]:
+    """One image."""
+    image = info.image
+    yield _row("Image version", image.version)
+    yield _row("Entry", f"{image.entry:#010x}")
+    yield _row("Flash mode", info.flash_mode or f"code {image.mode_code:#x}")
+    yield _row("Flash size", info.flash_size or f"code {image.size_code >> 4:#x}")
+    yield _row("Flash frequency", info.flash_frequency or f"code {image.frequency_code:#x}")
+    yield from _draw_extended(info)
+    yield ""
+    yield "Segment  Length    Load address  File offset  Memory"
+    for number, segment in enumerate(info.segments):
+        memory = ", ".join(segment.memory) + (" (behind the checksum: unseen by the ROM)" if segment.hidden else "")
+        line = f"{number:>7}  {segment.size:#08x}  {segment.address:#010x}    {segment.offset:#010x}   {memory}"
+        yield line.rstrip()
+    yield ""
+    yield from _draw_sums(info)
+    for signature in info.signatures:
+        yield _row("Signature", _draw_signature(signature))
+    if info.app is not None:
+        yield from _draw_app(info.app)
+    if info.bootloader is not None:
+        yield from _draw_bootloader(info.bootloader)
+    for warning in info.warnings:
+        yield f"note: {warning}"
+    for problem in info.problems:
+        yield f"problem: {problem}"
+
+
+def _draw_extended(info: ImageInfo) -> Iterator[str]:
+    header = info.image.extended
+    if header is None:
+        return
+    from espwire.chips.index import CHIPS
+    from espwire.chips.lookup import find_by_image_id
+
+    name = find_by_image_id(header.chip_id)
+    yield _row("Chip id", f"{header.chip_id} ({CHIPS[name].name if name else 'unknown'})")
+    least, most = format_revision(header.min_revision), format_revision(header.max_revision)
+    most = "any" if header.max_revision == NO_REVISION else most
+    yield _row("Chip revisions", f"{least} to {most} (legacy minimum {header.min_revision_legacy})")
+    yield _row("WP pin", "not used" if header.wp_pin == 0xEE else header.wp_pin)
+    clk_q, d_cs, hd_wp = header.drive
+    drives = {"clk": clk_q & 15, "q": clk_q >> 4, "d": d_cs & 15, "cs": d_cs >> 4, "hd": hd_wp & 15, "wp": hd_wp >> 4}
+    yield _row("Pin drive", ", ".join(f"{pin} {drive}" for pin, drive in drives.items()))
+
+
+def _draw_sums(info: ImageInfo) -> Iterator[str]:
+    image = info.image
+    checksum = f"{image.checksum or 0:#04x}"
+    wrong = "" if info.actual_checksum is None else f"wrong: should be {info.actual_checksum:#04x}"
+    yield _row("Checksum", f"{checksum} ({wrong or 'right'})")
+    if image.digest is not None:
+        yield _row("SHA-256", f"{image.digest.hex()} ({'right' if image.digest_valid else 'wrong'})")
+    elif image.extended is not None:
+        yield _row("SHA-256", "none appended")
+    if image.crc is not None:
+        value = int.from_bytes(image.crc, "little")
+        yield _row("CRC-32", f"{value:#010x} ({'right' if image.crc_valid else 'wrong'})")
+
+
+def _draw_signature(signature: Signature) -> str:
+    if signature.version == 1:
+        return f"secure boot 1, {signature.scheme}, at {signature.offset:#x}"
+    crc = "CRC right" if signature.crc_valid else "CRC wrong"
+    fits = "of this image" if signature.digest_valid else "of another image"
+    key = (signature.key_digest or b"").hex()
+    place = f"block {signature.block} at {signature.offset:#x}"
+    return f"secure boot 2, {place}, {signature.scheme}, {crc}, {fits}, key digest {key}"
+
+
+def _draw_app(app: AppDescriptor) -> Iterator[str]:
+    yield _row("Project", app.project)
+    yield _row("Version", app.version)
+    yield _row("Built", f"{app.date} {app.time}".strip())
+    yield _row("ESP-IDF", app.idf_version)
+    yield _row("ELF SHA-256", app.elf_sha256.hex())
+    least, most = format_revision(app.min_efuse_block_revision), format_revision(app.max_efuse_block_revision)
+    yield _row("eFuse block", f"revisions {least} to {most}")
+    if app.mmu_page_size is not None:
+        yield _row("MMU page", f"{app.mmu_page_size >> 10} KiB")
+    yield _row("Secure version", app.secure_version)
+
+
+def _draw_bootloader(boot: BootDescriptor) -> Iterator[str]:
+    yield _row("Boot loader version", boot.version)
+    yield _row("Built", boot.date_time)
+    yield _row("ESP-IDF", boot.idf_version)
+
+
+def format_revision(value: int) -> str:
+    """``v1.3`` for 103."""
+    return f"v{value // 100}.{value % 100}"
+
+
+def file_data(file: FileInfo) -> dict[str, Any]:
+    """The whole file, for programs."""
+    return {
+        "file": file.name,
+        "size": file.size,
+        "format": file.format,
+        "intact": file.intact,
+        "problems": list(file.problems),
+        "items": [_item_data(item) for item in file.items],
+    }
+
+
+def _item_data(item: Item) -> dict[str, Any]:
+    table = item.table
+    rows = ("name", "type", "subtype", "offset", "size", "flags")
+    return {
+        "kind": item.kind,
+        "offset": item.offset,
+        "size": item.size,
+        "name": item.name,
+        "intact": item.intact,
+        "image": image_data(item.info) if item.info else None,
+        "partitions": [{name: getattr(row, name) for name in rows} for row in table.partitions] if table else None,
+    }
+
+
+def image_data(info: ImageInfo) -> dict[str, Any]:
+    """One image, for programs; bytes as hexadecimal text."""
+    image, header = info.image, info.image.extended
+    return {
+        "chip": info.chip,
+        "version": image.version,
+        "entry": image.entry,
+        "flash_mode": info.flash_mode,
+        "flash_size": info.flash_size,
+        "flash_frequency": info.flash_frequency,
+        "extended_header": header and _plain(header),
+        "segments": [_plain(segment) for segment in info.segments],
+        "checksum": image.checksum,
+        "checksum_valid": image.checksum_valid,
+        "sha256": image.digest.hex() if image.digest else None,
+        "sha256_valid": image.digest_valid,
+        "crc32": int.from_bytes(image.crc, "little") if image.crc else None,
+        "crc32_valid": image.crc_valid,
+        "app_descriptor": _plain(info.app) if info.app else None,
+        "bootloader_descriptor": _plain(info.bootloader) if info.bootloader else None,
+        "signatures": [_plain(signature) for signature in info.signatures],
+        "warnings": list(info.warnings),
+        "problems": list(info.problems),
+    }
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A flat dataclass as JSON can hold it."""
+    from dataclasses import fields
+
+    found = {item.name: getattr(value, item.name) for item in fields(value)}
+    return {name: one.hex() if isinstance(one, bytes) else one for name, one in found.items()}

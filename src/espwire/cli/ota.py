@@ -1,0 +1,75 @@
+"""OTA data in a dump of flash: read, and written back. What the commands of the ``ota`` group share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from espwire.errors import TableError
+
+if TYPE_CHECKING:
+    from espwire.cli.session import Session
+    from espwire.image.ota import OtaChange, OtaStatus
+    from espwire.image.partitions import PartitionTable
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A file that begins where flash begins, and what it says of booting."""
+
+    path: str
+    data: bytes
+    table: PartitionTable
+    status: OtaStatus
+
+    def apply(self, change: OtaChange) -> None:
+        """Write the file with the change made, whole or not at all.
+
+        :raises FileError: it cannot be written
+        """
+        from espwire.files import write_file
+        from espwire.flash.ota import require_ota_data
+        from espwire.image.ota import SECTOR, build_sector
+
+        offset, data = require_ota_data(self.table).offset, bytearray(self.data)
+        for index in change.erase:
+            data[offset + index * SECTOR : offset + (index + 1) * SECTOR] = b"\xff" * SECTOR
+        if change.write is not None and change.entry is not None:
+            at = offset + change.write * SECTOR
+            data[at : at + SECTOR] = build_sector(change.entry)
+        write_file(self.path, bytes(data))
+
+
+def read_table_option(session: Session) -> PartitionTable | None:
+    """The table of ``--partitions``, if it was given.
+
+    :raises FileError, TableError: it cannot be used
+    """
+    from espwire.cli.tables import read_table_file
+
+    return None if session.partitions is None else read_table_file(session.partitions, session)
+
+
+def open_dump(path: str, session: Session) -> Dump:
+    """A dump of flash from its beginning.
+
+    :raises FileError: it cannot be read
+    :raises TableError: it has no partition table, or ends before the OTA data does
+    """
+    from espwire.files import read_file
+    from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
+    from espwire.image.partitions import TABLE_SIZE, parse_table
+
+    data, offset = read_file(path), session.partition_table_offset
+    table = read_table_option(session)
+    table = table or parse_table(data[offset : offset + TABLE_SIZE], f"{path} at {offset:#x}")
+    place = find_ota_data(table)
+    if place is None:
+        return Dump(path, data, table, find_boot(table, None))
+    if place.offset + OTA_DATA_SIZE > len(data):
+        raise TableError(
+            f"{path} ends at {len(data):#x}, before its OTA data at {place.offset:#x} does",
+            hint="Give a dump of the flash from address 0 that goes far enough.",
+            code="ota-data-size",
+        )
+    return Dump(path, data, table, find_boot(table, parse_ota_data(data[place.offset :])))

@@ -1,0 +1,229 @@
+"""Partition names in place of addresses on the command line: words → addresses, by a file's table or the device's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from espwire.errors import UsageError
+
+if TYPE_CHECKING:
+    from espwire.cli.session import Session
+    from espwire.device.device import Device
+    from espwire.image.inputs import Piece
+    from espwire.image.partitions import Partition, PartitionTable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Placed(int):
+    """An address that a partition's name stood for."""
+
+    partition: Partition
+    session: Session
+
+    @classmethod
+    def at(cls, partition: Partition, session: Session) -> Placed:
+        """The partition's address."""
+        made = cls(partition.offset)
+        made.partition, made.session = partition, session
+        return made
+
+    def check(self, pieces: Sequence[Piece], what: str) -> None:
+        """Raise where a file does not fit into the partition.
+
+        :raises TableError: ``partition-too-small``, ``partition-outside``
+        """
+        from espwire.flash.places import check_fits, check_inside
+
+        for piece in pieces:
+            if piece.address is None:
+                check_fits(self.partition, len(piece.data), what)
+            else:
+                check_inside(self.partition, [(piece.address, piece.address + len(piece.data))], what)
+
+
+def place_options(command: F) -> F:
+    """``--partitions`` and ``--partition-table-offset``, kept in the session."""
+    command = table_offset_option(command)
+    return click.option(
+        "--partitions",
+        metavar="FILE",
+        expose_value=False,
+        callback=_keep,
+        help="Look up partition names in this table (CSV or binary), not in the device's.",
+    )(command)
+
+
+def named_pairs_argument(command: F) -> F:
+    """``ADDRESS FILE`` or ``NAME=FILE`` any number of times, as ``pairs``."""
+    return click.argument(
+        "pairs", nargs=-1, required=True, metavar="ADDRESS FILE…", callback=lambda _, __, words: parse_pairs(words)
+    )(command)
+
+
+def table_offset_option(command: F) -> F:
+    """``--partition-table-offset`` alone."""
+    return click.option(
+        "--partition-table-offset",
+        metavar="ADDRESS",
+        expose_value=False,
+        callback=_keep_offset,
+        help="Where the device's partition table is; 0x8000 if not given.",
+    )(command)
+
+
+def flash_limit_option(command: F) -> F:
+    """``--flash-size`` as what a table must fit into: ``flash_size``, bytes or None."""
+    return click.option(
+        "-fs",
+        "--flash-size",
+        metavar="SIZE",
+        callback=_parse_limit,
+        help="The size of the flash: 4MB, …",
+    )(command)
+
+
+def _parse_limit(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    from espwire.bits import parse_flash_size
+
+    return None if value is None or value.lower() in ("keep", "detect") else parse_flash_size(value)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.obj.partitions = value
+
+
+def _keep_offset(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from espwire.bits import parse_number
+
+        context.obj.partition_table_offset = parse_number(value, "address")
+
+
+def parse_place(word: str) -> int | str:
+    """An address, or a name as it is.
+
+    :raises UsageError: a number that no address can be
+    """
+    from espwire.bits import parse_number
+    from espwire.flash.places import is_name
+
+    return word if word and is_name(word) else parse_number(word, "address")
+
+
+def parse_pairs(words: Sequence[str]) -> list[tuple[int | str, str]]:
+    """``ADDRESS FILE``, ``NAME FILE`` and ``NAME=FILE``, mixed.
+
+    :raises UsageError: a file is missing, or a number no address can be
+    """
+    pairs: list[tuple[int | str, str]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        place, equals, file = word.partition("=")
+        if equals and place and file:
+            pairs.append((parse_place(place), file))
+            continue
+        if not rest:
+            raise UsageError(
+                f"the file for {word} is missing" if len(words) > 1 else f"{word!r} stands alone",
+                hint="Give pairs: an address, then the file for it; or NAME=FILE with a partition's name.",
+            )
+        pairs.append((parse_place(word), rest.pop(0)))
+    return pairs
+
+
+def parse_region(words: Sequence[str], *, files: int) -> tuple[int | str, int | None, list[str]]:
+    """``ADDRESS SIZE`` or ``NAME [SIZE]``, and the ``files`` words behind it. Of a name, no size means all of it.
+
+    :raises UsageError: a word is missing or too many, or is no number
+    """
+    from espwire.bits import parse_number
+
+    form = "ADDRESS SIZE or NAME [SIZE]" + (", then FILE" if files else "")
+    count = len(words) - files
+    place = parse_place(words[0])
+    if count == 1 and isinstance(place, str):
+        return place, None, list(words[1:])
+    if count != 2:
+        what = "SIZE is missing" if count == 1 else f"{len(words)} words are too {'few' if count < 2 else 'many'}"
+        if count < 1:
+            what = "SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing"
+        raise UsageError(what, hint=f"Write {form}.")
+    size = None if words[1].upper() == "ALL" else parse_number(words[1], "size")
+    return place, size, list(words[2:])
+
+
+def find_addresses(pairs: Sequence[tuple[int | str, str]]) -> list[tuple[int, str]] | None:
+    """The pairs, if none has a name left; else None."""
+    known = [(place, path) for place, path in pairs if isinstance(place, int)]
+    return known if len(known) == len(pairs) else None
+
+
+def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> list[tuple[int | str, str]]:
+    """Addresses for names where ``--partitions`` tells them; else it is checked that the files are there.
+
+    :raises FileError, TableError: a file or the table cannot be used, or a name is unknown
+    """
+    if find_addresses(pairs) is not None:
+        return list(pairs)
+    if session.partitions is not None:
+        from espwire.cli.tables import read_table_file
+
+        return [*place_by_table(pairs, read_table_file(session.partitions, session), session)]
+    from espwire.cli.parts import STDIN
+    from espwire.files import read_file
+
+    for _, path in pairs:
+        if path != STDIN:
+            read_file(path)
+    return list(pairs)
+
+
+def place_by_device(pairs: Sequence[tuple[int | str, str]], device: Device, session: Session) -> list[tuple[int, str]]:
+    """Addresses for names, by the table in flash.
+
+    :raises Unsupported, TableError: the table cannot be read, or a name is unknown
+    """
+    from espwire.flash.places import read_partition_table
+
+    return place_by_table(pairs, read_partition_table(device, session.partition_table_offset), session)
+
+
+def place_by_table(
+    pairs: Sequence[tuple[int | str, str]], table: PartitionTable, session: Session
+) -> list[tuple[int, str]]:
+    """Addresses for names.
+
+    :raises TableError: code ``partition-unknown``
+    """
+    from espwire.flash.places import find_place
+
+    return [
+        (place if isinstance(place, int) else Placed.at(find_place(table, place, report=session.report), session), path)
+        for place, path in pairs
+    ]
+
+
+def find_region(session: Session, device: Device, place: int | str, size: int | None) -> tuple[int, int | None]:
+    """Address and size of a region that a word names; a partition's size where none is given.
+
+    :raises Unsupported, TableError: the table cannot be read; a name is unknown, or its partition smaller than ``size``
+    """
+    if isinstance(place, int):
+        return place, size
+    from espwire.cli.tables import read_table_file
+    from espwire.flash.places import check_fits, read_partition_table
+    from espwire.image.partitions import find_partition
+
+    if session.partitions is not None:
+        table = read_table_file(session.partitions, session)
+    else:
+        table = read_partition_table(device, session.partition_table_offset)
+    found = find_partition(table, place)
+    check_fits(found, size or 0, "the region")
+    return found.offset, found.size if size is None else size
