@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 from espwire.wire.commands import Op
+from espwire.wire.stub import Capabilities
 
 SECURE_DOWNLOAD_OPS = frozenset(
     {
@@ -53,11 +54,12 @@ class Dialect:
     ``secure_ops`` is the subset that survives Secure Download Mode (empty: the chip has no such mode).
     ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
     ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
+    ``capabilities``: what our own stub told of itself; None for all other loaders.
     """
 
     name: str
-    ops: frozenset[Op]
-    secure_ops: frozenset[Op]
+    ops: frozenset[IntEnum]
+    secure_ops: frozenset[IntEnum]
     status_bytes: int
     begin_words: int
     flash_block: int
@@ -72,6 +74,7 @@ class Dialect:
     encrypted_write: bool
     sync_value: int
     exact_deflate_size: bool = False
+    capabilities: Capabilities | None = None
 
     @property
     def can_inflate(self) -> bool:

@@ -1,0 +1,219 @@
+"""Runs machine code: each basic block becomes one Python function, made when it is first reached. Knows no instruction.
+
+What an instruction means is the instruction set's business (xtensa.py, riscv.py): it gives lines of Python that work on
+
+    r  registers (unsigned 32-bit)         s  special registers by number
+    c  [cycles]                            lim  [cycles at which to stop]
+    D8 D16 D32  the first memory region    DB DE  its bounds
+    L8 L16 L32 S8 S16 S32  all else        M  0xFFFFFFFF
+
+Speed is 6 to 15 million instructions a second in CPython: enough for a stub and tens of KiB, not for megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from espwire.virtual.cpu.memory import CpuFault, Memory
+
+CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two
+LONGEST_BLOCK = 64
+MASK = 0xFFFFFFFF
+
+Jump = str  # an expression for the next program counter
+
+
+@dataclass(slots=True)
+class Block:
+    """One basic block while it is being translated. ``jump`` ends it; ``condition`` with it: else it goes on."""
+
+    pc: int
+    lines: list[str] = field(default_factory=list)
+    count: int = 0
+    jump: Jump | None = None
+    condition: str = ""
+
+    def out(self, line: str) -> None:
+        """One statement."""
+        self.lines.append(line)
+
+
+class InstructionSet(Protocol):
+    """How words become Python."""
+
+    registers: int
+    longest: int  # bytes of the longest instruction
+
+    def translate(self, code: bytes, pc: int, block: Block) -> int:
+        """Append the instruction at ``pc`` to ``block``; its size in bytes. CpuFault where it is none."""
+
+    @property
+    def names(self) -> Mapping[str, object]:
+        """What the lines use beyond the common names."""
+
+
+Hook = Callable[["Engine"], None]
+
+
+class Engine:
+    """One CPU. ``hooks``: functions of the ROM by address; a hook does the work and sets ``pc`` to the caller's next.
+
+    ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written.
+    """
+
+    def __init__(
+        self, isa: InstructionSet, memory: Memory, *, entry: int = 0, hooks: Mapping[int, Hook] | None = None
+    ) -> None:
+        self.isa, self.memory, self.pc = isa, memory, entry
+        self.hooks = dict(hooks or {})
+        self.registers = [0] * isa.registers
+        self.special: dict[int, int] = {}
+        self.cycles = memory.cycles
+        self._limit = [0]
+        self._blocks: dict[int, Callable[[], int]] = {}
+        self._names = self._bind()
+
+    @property
+    def instructions(self) -> int:
+        """How many were carried out, peripherals' time left out; wrong once somebody has moved the clock."""
+        waits = self.memory.accesses * self.memory.peripheral_cycles
+        return (self.cycles[0] - waits) // CYCLES_PER_INSTRUCTION
+
+    def run(self, limit: int) -> None:
+        """Go on until the cycle count reaches ``limit``, give or take a block.
+
+        :raises CpuFault: the program did what the chip would not survive; its ``pc`` is that of the block
+        """
+        self._limit[0] = limit
+        blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
+        try:
+            while cycles[0] < limits[0]:
+                block = blocks.get(pc)
+                if block is None:
+                    block = self._enter(pc)
+                pc = block()
+        except CpuFault as fault:
+            fault.pc = fault.pc or pc
+            raise
+        finally:
+            self.pc = pc
+
+    def stop(self) -> None:
+        """Let ``run`` return after the block at hand: for peripherals."""
+        self._limit[0] = 0
+
+    def flush(self) -> None:
+        """Forget what was translated: code has changed."""
+        self._blocks.clear()
+
+    def _enter(self, pc: int) -> Callable[[], int]:
+        hook = self.hooks.get(pc)
+        made = self._wrap(hook, pc) if hook is not None else self._compile(pc)
+        self._blocks[pc] = made
+        return made
+
+    def _wrap(self, hook: Hook, pc: int) -> Callable[[], int]:
+        def call() -> int:
+            self.pc = pc
+            hook(self)
+            if self.pc == pc:
+                raise CpuFault("a ROM function did not return", pc, pc)
+            self.cycles[0] += CYCLES_PER_INSTRUCTION
+            return self.pc
+
+        return call
+
+    def _compile(self, start: int) -> Callable[[], int]:
+        block, pc = Block(start), start
+        while block.jump is None:
+            if pc in self.hooks and pc != start:
+                block.jump = str(pc)
+                break
+            try:
+                pc += self.isa.translate(self.memory.fetch(pc, self.isa.longest), pc, block)
+            except CpuFault:
+                if not block.count:
+                    raise
+                block.jump = str(pc)  # the fault is for when the program gets there
+                break
+            block.count += 1
+            if block.jump is None and block.count >= LONGEST_BLOCK:
+                block.jump = str(pc)
+        source = _assemble(block, following=pc)
+        names: dict[str, Any] = dict(self._names)
+        exec(source, names)
+        made: Callable[[], int] = names["block"]
+        return made
+
+    def _bind(self) -> dict[str, object]:
+        memory, fast = self.memory, self.memory.regions[0]
+        view = memoryview(fast.data)
+        read, write = memory.read, memory.write
+        return {
+            "r": self.registers,
+            "s": self.special,
+            "c": self.cycles,
+            "lim": self._limit,
+            "D8": view,
+            "D16": view.cast("H"),
+            "D32": view.cast("I"),
+            "DB": fast.start,
+            "DE": fast.end,
+            "L8": lambda address: read(address, 1),
+            "L16": lambda address: read(address, 2),
+            "L32": lambda address: read(address, 4),
+            "S8": lambda address, value: write(address, value, 1),
+            "S16": lambda address, value: write(address, value, 2),
+            "S32": lambda address, value: write(address, value, 4),
+            "M": MASK,
+            "CpuFault": CpuFault,
+            "flush": self.flush,
+            **self.isa.names,
+        }
+
+
+def _assemble(block: Block, following: int) -> str:
+    """The source of one block's function. A block that jumps to its own start becomes a loop."""
+    cost = f"c[0] += {block.count * CYCLES_PER_INSTRUCTION}"
+    names = "r=r, s=s, c=c, lim=lim, D8=D8, D16=D16, D32=D32, DB=DB, DE=DE, M=M, L8=L8, L16=L16, L32=L32"
+    head = f"def block({names}, S8=S8, S16=S16, S32=S32):"
+    if block.condition and block.jump == str(block.pc):
+        body = [*block.lines, cost, f"if not ({block.condition}): return {following}"]
+        body.append(f"if c[0] >= lim[0]: return {block.pc}")
+        return "\n".join([head, " while True:", *(f"  {line}" for line in body)])
+    target = f"{block.jump} if {block.condition} else {following}" if block.condition else block.jump
+    return "\n".join([head, *(f" {line}" for line in [*block.lines, cost, f"return {target}"])])
+
+
+def load_lines(target: str, base: str, offset: int, bits: int, *, signed: bool = False) -> list[str]:
+    """Statements for ``target = memory[base + offset]``; ``target`` and ``base`` are expressions."""
+    lines = [f"a = ({base} + {offset}) & M" if offset else f"a = {base}"]
+    fast = _fast(bits)
+    check = f"DB <= a < DE and not a & {bits // 8 - 1}" if bits > 8 else "DB <= a < DE"
+    if not signed:
+        return [*lines, f"{target} = {fast} if {check} else L{bits}(a)"]
+    lines.append(f"v = {fast} if {check} else L{bits}(a)")
+    return [*lines, f"{target} = v | {MASK << bits & MASK:#x} if v & {1 << bits - 1:#x} else v"]
+
+
+def store_lines(value: str, base: str, offset: int, bits: int) -> list[str]:
+    """Statements for ``memory[base + offset] = value``."""
+    lines = [f"a = ({base} + {offset}) & M" if offset else f"a = {base}"]
+    check = f"DB <= a < DE and not a & {bits // 8 - 1}" if bits > 8 else "DB <= a < DE"
+    cut = "" if bits == 32 else f" & {(1 << bits) - 1:#x}"
+    return [*lines, f"if {check}: {_fast(bits)} = {value}{cut}", f"else: S{bits}(a, {value}{cut})"]
+
+
+def _fast(bits: int) -> str:
+    return {8: "D8[a - DB]", 16: "D16[(a - DB) >> 1]", 32: "D32[(a - DB) >> 2]"}[bits]
+
+
+def sign_extend(value: int, bits: int) -> int:
+    """``value`` of so many bits as a signed number.
+
+    >>> sign_extend(0xFF, 8), sign_extend(0x7F, 8)
+    (-1, 127)
+    """
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value

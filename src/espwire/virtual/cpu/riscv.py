@@ -1,0 +1,268 @@
+"""RV32IMAC + Zicsr as lines of Python (see engine.py). No privilege levels, no interrupts: a stub has neither.
+
+Source: the RISC-V unprivileged specification. Compressed instructions are expanded to their long forms first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from espwire.virtual.cpu.compressed import expand
+from espwire.virtual.cpu.engine import MASK, Block, load_lines, sign_extend, store_lines
+from espwire.virtual.cpu.memory import CpuFault
+
+CYCLE_CSRS = (0xB00, 0xC00, 0x7E2)  # mcycle, cycle, and the counter that Espressif's cores have instead
+SIGN = 0x80000000
+NOP = "pass"
+
+
+def _signed(term: str) -> str:
+    return f"(({term} ^ {SIGN:#x}) - {SIGN:#x})"
+
+
+def _ordered(term: str) -> str:
+    """So that unsigned comparison orders as signed."""
+    return f"({term} ^ {SIGN:#x})"
+
+
+class RiscV:
+    """The instruction set of the RISC-V chips."""
+
+    registers = 32
+    longest = 4
+
+    @property
+    def names(self) -> Mapping[str, object]:
+        """Helpers of the lines."""
+        return {"div": _divide, "rem": _remain}
+
+    def translate(self, code: bytes, pc: int, block: Block) -> int:
+        """Append the instruction at ``pc``; its size in bytes."""
+        if len(code) < 2:
+            raise CpuFault("code runs out of its memory", pc, pc)
+        word, size = int.from_bytes(code[:4], "little"), 4
+        if word & 3 != 3:
+            word, size = expand(word & 0xFFFF, pc), 2
+        elif len(code) < 4:
+            raise CpuFault("code runs out of its memory", pc, pc)
+        writer = _WRITERS.get(word & 0x7F)
+        if writer is None:
+            raise illegal(word, pc)
+        writer(_Word(word, pc, size), block)
+        return size
+
+
+class _Word:
+    """One 32-bit instruction, its fields by name. Register 0 reads as 0 and is written to nowhere."""
+
+    def __init__(self, word: int, pc: int, size: int) -> None:
+        self.word, self.pc, self.next = word, pc, pc + size
+        self.function = word >> 12 & 7
+        self.high = word >> 25
+        target, first, second = word >> 7 & 31, word >> 15 & 31, word >> 20 & 31
+        self.target, self.second = target, second
+        self.first_index = first
+        self.d = f"r[{target}]" if target else "_"
+        self.a = f"r[{first}]" if first else "0"
+        self.b = f"r[{second}]" if second else "0"
+        self.immediate = sign_extend(word >> 20, 12)
+
+    def illegal(self) -> CpuFault:
+        return illegal(self.word, self.pc)
+
+
+def illegal(word: int, pc: int) -> CpuFault:
+    """No such instruction."""
+    return CpuFault(f"illegal instruction {word:#x}", pc, pc)
+
+
+def _lui(i: _Word, block: Block) -> None:
+    block.out(f"{i.d} = {i.word & 0xFFFFF000:#x}")
+
+
+def _auipc(i: _Word, block: Block) -> None:
+    block.out(f"{i.d} = {(i.pc + (i.word & 0xFFFFF000)) & MASK:#x}")
+
+
+def _jal(i: _Word, block: Block) -> None:
+    w = i.word
+    offset = (w >> 31) << 20 | (w >> 12 & 0xFF) << 12 | (w >> 20 & 1) << 11 | (w >> 21 & 0x3FF) << 1
+    block.out(f"{i.d} = {i.next}")
+    block.jump = str((i.pc + sign_extend(offset, 21)) & MASK)
+
+
+def _jalr(i: _Word, block: Block) -> None:
+    if i.function:
+        raise i.illegal()
+    block.out(f"t = ({i.a} + {i.immediate}) & {MASK & ~1:#x}")
+    block.out(f"{i.d} = {i.next}")
+    block.jump = "t"
+
+
+def _branch(i: _Word, block: Block) -> None:
+    w = i.word
+    offset = (w >> 31) << 12 | (w >> 7 & 1) << 11 | (w >> 25 & 63) << 5 | (w >> 8 & 15) << 1
+    conditions = {
+        0: f"{i.a} == {i.b}",
+        1: f"{i.a} != {i.b}",
+        4: f"{_ordered(i.a)} < {_ordered(i.b)}",
+        5: f"{_ordered(i.a)} >= {_ordered(i.b)}",
+        6: f"{i.a} < {i.b}",
+        7: f"{i.a} >= {i.b}",
+    }
+    if i.function not in conditions:
+        raise i.illegal()
+    block.condition = conditions[i.function]
+    block.jump = str((i.pc + sign_extend(offset, 13)) & MASK)
+
+
+def _load(i: _Word, block: Block) -> None:
+    bits = {0: 8, 1: 16, 2: 32, 4: 8, 5: 16}.get(i.function)
+    if bits is None:
+        raise i.illegal()
+    block.lines += load_lines(i.d, i.a, i.immediate, bits, signed=i.function < 2)
+
+
+def _store(i: _Word, block: Block) -> None:
+    bits = {0: 8, 1: 16, 2: 32}.get(i.function)
+    if bits is None:
+        raise i.illegal()
+    block.lines += store_lines(i.b, i.a, sign_extend(i.high << 5 | i.target, 12), bits)
+
+
+def _immediate(i: _Word, block: Block) -> None:
+    value, shift = i.immediate & MASK, i.second
+    if i.function in (1, 5) and i.high not in ((0,) if i.function == 1 else (0, 32)):
+        raise i.illegal()
+    expression = {
+        0: f"({i.a} + {i.immediate}) & M",
+        1: f"({i.a} << {shift}) & M",
+        2: f"1 if {_ordered(i.a)} < {value ^ SIGN:#x} else 0",
+        3: f"1 if {i.a} < {value:#x} else 0",
+        4: f"{i.a} ^ {value:#x}",
+        5: f"{_signed(i.a)} >> {shift} & M" if i.high else f"{i.a} >> {shift}",
+        6: f"{i.a} | {value:#x}",
+        7: f"{i.a} & {value:#x}",
+    }[i.function]
+    block.out(f"{i.d} = {expression}")
+
+
+def _register(i: _Word, block: Block) -> None:
+    a, b = i.a, i.b
+    plain = {
+        0: f"({a} + {b}) & M",
+        1: f"({a} << ({b} & 31)) & M",
+        2: f"1 if {_ordered(a)} < {_ordered(b)} else 0",
+        3: f"1 if {a} < {b} else 0",
+        4: f"{a} ^ {b}",
+        5: f"{a} >> ({b} & 31)",
+        6: f"{a} | {b}",
+        7: f"{a} & {b}",
+    }
+    other = {0: f"({a} - {b}) & M", 5: f"{_signed(a)} >> ({b} & 31) & M"}
+    multiply = {
+        0: f"({a} * {b}) & M",
+        1: f"({_signed(a)} * {_signed(b)}) >> 32 & M",
+        2: f"({_signed(a)} * {b}) >> 32 & M",
+        3: f"({a} * {b}) >> 32",
+        4: f"div({a}, {b})",
+        5: f"{a} // {b} if {b} else M" if b != "0" else "M",
+        6: f"rem({a}, {b})",
+        7: f"{a} % {b} if {b} else {a}" if b != "0" else a,
+    }
+    table = {0: plain, 32: other, 1: multiply}.get(i.high, {})
+    if i.function not in table:
+        raise i.illegal()
+    block.out(f"{i.d} = {table[i.function]}")
+
+
+def _fence(i: _Word, block: Block) -> None:
+    block.out("flush()" if i.function == 1 else NOP)
+    if i.function == 1:
+        block.jump = str(i.next)
+
+
+def _system(i: _Word, block: Block) -> None:
+    number = i.word >> 20
+    if i.function == 0:
+        if number == 0x105:  # wfi: nothing will wake it but the clock
+            block.out("c[0] = max(c[0], lim[0])")
+            block.jump = str(i.next)
+            return
+        block.out(f'raise CpuFault("ecall, ebreak or mret", {i.pc}, {i.pc})')
+        block.jump = str(i.next)
+        return
+    if i.function == 4:
+        raise i.illegal()
+    source = i.a if i.function < 4 else str(i.first_index)
+    old = "c[0] & M" if number in CYCLE_CSRS else f"s.get({number}, 0)"
+    block.out(f"t, v = {old}, {source}")
+    change = {1: "v", 2: "t | v", 3: "t & ~v & M"}[i.function & 3]
+    if number not in CYCLE_CSRS and (i.function & 3 == 1 or source != "0"):
+        block.out(f"s[{number}] = {change}")
+    block.out(f"{i.d} = t")
+
+
+def _atomic(i: _Word, block: Block) -> None:
+    """One hart, so an atomic is a load and a store; a reservation holds until the next sc."""
+    if i.function != 2:
+        raise i.illegal()
+    kind = i.high >> 2
+    changes = {
+        0: f"(v + {i.b}) & M",
+        1: i.b,
+        4: f"v ^ {i.b}",
+        8: f"v | {i.b}",
+        12: f"v & {i.b}",
+        16: f"min(v, {i.b}, key=lambda n: n ^ {SIGN:#x})",
+        20: f"max(v, {i.b}, key=lambda n: n ^ {SIGN:#x})",
+        24: f"min(v, {i.b})",
+        28: f"max(v, {i.b})",
+    }
+    if kind == 2:
+        block.lines += [*load_lines("v", i.a, 0, 32), "s['reserved'] = a", f"{i.d} = v"]
+    elif kind == 3:
+        store = store_lines(i.b, i.a, 0, 32)
+        block.out(f"kept = s.pop('reserved', None) == {i.a}")
+        block.out(f"if kept: {store[0]}")
+        block.out(f"if kept and DB <= a < DE and not a & 3: D32[(a - DB) >> 2] = {i.b}")
+        block.out(f"elif kept: S32(a, {i.b})")
+        block.out(f"{i.d} = 0 if kept else 1")
+    elif kind in changes:
+        block.lines += load_lines("v", i.a, 0, 32)
+        block.out(f"t = {changes[kind]}")
+        block.lines += ["if DB <= a < DE: D32[(a - DB) >> 2] = t", "else: S32(a, t)", f"{i.d} = v"]
+    else:
+        raise i.illegal()
+
+
+_WRITERS: dict[int, Callable[[_Word, Block], None]] = {
+    0x37: _lui,
+    0x17: _auipc,
+    0x6F: _jal,
+    0x67: _jalr,
+    0x63: _branch,
+    0x03: _load,
+    0x23: _store,
+    0x13: _immediate,
+    0x33: _register,
+    0x0F: _fence,
+    0x73: _system,
+    0x2F: _atomic,
+}
+
+
+def _divide(a: int, b: int) -> int:
+    if not b:
+        return MASK
+    a, b = sign_extend(a, 32), sign_extend(b, 32)
+    quotient = abs(a) // abs(b)
+    return (quotient if (a < 0) == (b < 0) else -quotient) & MASK
+
+
+def _remain(a: int, b: int) -> int:
+    if not b:
+        return a
+    a, b = sign_extend(a, 32), sign_extend(b, 32)
+    rest = abs(a) % abs(b)
+    return (rest if a >= 0 else -rest) & MASK

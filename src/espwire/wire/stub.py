@@ -1,0 +1,357 @@
+"""What our own stub speaks beyond the vendor's: commands, reports, packets, capabilities. Pure layout, no behaviour.
+
+The protocol in words: docs/protocol.md. ``CRC-32`` is zlib's. All words are 32-bit little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Self
+
+from espwire.wire.commands import HEADER, Command, Op, Reply, Request
+
+PROTOCOL_VERSION = 1
+MAGIC = b"EWST"
+HELLO = b"OHAI"
+DIGEST_BYTES = 16
+HASH_RESULT_BYTES = 256  # at most, in one reply of HASH
+_CAPABILITIES = struct.Struct("<4s8I8s")
+_REPORT = struct.Struct("<III")
+
+
+class StubOp(IntEnum):
+    """Opcodes of our stub. The vendor's plug-ins end at 0xEF."""
+
+    CAPABILITIES = 0xF0
+    WRITE_OPEN = 0xF1
+    WRITE_DATA = 0xF2
+    READ_OPEN = 0xF3
+    READ_ACK = 0xF4
+    HASH = 0xF5
+    SPI = 0xF6
+    BATCH = 0xF7
+    ABORT = 0xF8
+    RESET = 0xF9
+
+
+class Feature(IntFlag):
+    """What a stub can do, as CAPABILITIES tells."""
+
+    WRITE = 1
+    DEFLATE = 2
+    ENCRYPT = 4
+    READ = 8
+    HASH = 16
+    SPI = 32
+    BATCH = 64
+    RESET = 128
+    BLANK_PACKETS = 256
+    RAM = 512
+
+
+class Codec(IntEnum):
+    """How the stream of a write is packed."""
+
+    RAW = 0
+    ZLIB = 1
+
+
+class HashKind(IntEnum):
+    """What HASH computes of each piece."""
+
+    MD5 = 0  # 16 bytes
+    BLANK = 1  # one byte: 1 where all is 0xFF
+
+
+WRITE_ENCRYPTED, WRITE_NO_ERASE = 1, 2
+READ_SHORT_BLANKS = 1
+ACK_AGAIN = 1
+SPI_WRITE_ENABLE, SPI_WAIT = 1, 2
+REPORT_AGAIN = 1  # a report's status: go back to `received`, what came after it is lost
+
+STUB_COMMANDS: dict[int, type[Command]] = {}
+
+
+@dataclass(frozen=True)
+class AskCapabilities(Command, op=StubOp.CAPABILITIES, least=4, table=STUB_COMMANDS):
+    """What can you do? Any other stub answers ``unknown_command``."""
+
+    host_version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True)
+class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
+    """Open a write of ``size`` bytes at ``offset``, coming as a stream of ``stream_size`` bytes in ``codec``."""
+
+    offset: int
+    size: int
+    stream_size: int
+    codec: int
+    flags: int
+    transfer: int
+
+
+@dataclass(frozen=True)
+class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
+    """A piece of the stream at its offset; without payload it asks for a report. The check word is the CRC-32."""
+
+    position: int
+    data: bytes = b""
+
+    def body(self) -> bytes:
+        return self.position.to_bytes(4, "little") + self.data
+
+    def request(self) -> Request:
+        body = self.body()
+        return Request(self.op, zlib.crc32(body), body)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        return cls(int.from_bytes(body[:4], "little"), body[4:]) if len(body) >= 4 else None
+
+
+@dataclass(frozen=True)
+class ReadOpen(Command, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
+    """Stream flash in packets; at most ``window`` bytes are unacknowledged."""
+
+    offset: int
+    size: int
+    packet_size: int
+    window: int
+    flags: int = READ_SHORT_BLANKS
+
+
+@dataclass(frozen=True)
+class ReadAck(Command, op=StubOp.READ_ACK, least=8, table=STUB_COMMANDS):
+    """So many bytes came in whole; ``ACK_AGAIN``: send again from there. No reply."""
+
+    received: int
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
+    """One result per ``piece`` bytes of the range; 0: one for all of it."""
+
+    offset: int
+    size: int
+    piece: int = 0
+    kind: int = HashKind.MD5
+
+
+@dataclass(frozen=True)
+class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
+    """One transaction on the flash's bus. ``dummy`` in cycles; at most 64 bytes each way."""
+
+    opcode: int
+    address: int = 0
+    address_bits: int = 0
+    dummy: int = 0
+    write: bytes = b""
+    read: int = 0
+    flags: int = 0
+
+    def body(self) -> bytes:
+        lengths = self.address_bits | self.dummy << 8 | len(self.write) << 16 | self.read << 24
+        return struct.pack("<IIII", self.opcode, self.address, lengths, self.flags) + self.write
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        if len(body) < 16:
+            return None
+        opcode, address, lengths, flags = struct.unpack_from("<IIII", body)
+        address_bits, dummy, written, read = lengths.to_bytes(4, "little")
+        if len(body) != 16 + written or max(written, read) > 64:
+            return None
+        return cls(opcode, address, address_bits, dummy, body[16:], read, flags)
+
+
+@dataclass(frozen=True)
+class Batch(Command, op=StubOp.BATCH, table=STUB_COMMANDS):
+    """Several requests in one frame; ``parse_batch_reply`` takes the answer apart."""
+
+    requests: tuple[Request, ...]
+
+    def body(self) -> bytes:
+        parts = (struct.pack("<BBH", r.op, 0, len(r.body)) + _padded(r.body) for r in self.requests)
+        return b"".join(parts)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        found, at = [], 0
+        while at < len(body):
+            if at + 4 > len(body):
+                return None
+            op, zero, size = struct.unpack_from("<BBH", body, at)
+            content = body[at + 4 : at + 4 + size]
+            if zero or len(content) != size:
+                return None
+            found.append(Request(op, 0, content))
+            at += 4 + len(_padded(content))
+        return cls(tuple(found))
+
+
+@dataclass(frozen=True)
+class Abort(Command, op=StubOp.ABORT, least=4, table=STUB_COMMANDS):
+    """End whatever runs; the reply's value is ``token``."""
+
+    token: int
+
+
+@dataclass(frozen=True)
+class StubReset(Command, op=StubOp.RESET, least=4, table=STUB_COMMANDS):
+    """Reply, then reset the chip (mode 0)."""
+
+    mode: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What CAPABILITIES answered. Sizes in bytes; ``frame_payload`` is WRITE_DATA's, windows count stream bytes."""
+
+    features: Feature
+    frame_payload: int
+    write_window: int
+    read_packet: int
+    read_window: int
+    cpu_hz: int
+    batch_bytes: int
+    image_chip_id: int
+    build: bytes
+
+    def pack(self) -> bytes:
+        """The reply's data."""
+        words = (
+            int(self.features),
+            self.frame_payload,
+            self.write_window,
+            self.read_packet,
+            self.read_window,
+            self.cpu_hz,
+            self.batch_bytes,
+            self.image_chip_id,
+        )
+        return _CAPABILITIES.pack(MAGIC, *words, self.build)
+
+
+CAPABILITIES_BYTES = _CAPABILITIES.size
+REPORT_BYTES = _REPORT.size
+
+
+def parse_capabilities(data: bytes) -> Capabilities | None:
+    """The capabilities in a reply's data, or None where they make no sense."""
+    if len(data) < _CAPABILITIES.size:
+        return None
+    magic, features, *words, build = _CAPABILITIES.unpack_from(data)
+    payload, write_window, packet, read_window, cpu_hz, batch, chip_id = words
+    if magic != MAGIC or not payload or write_window < payload or not packet or read_window < packet:
+        return None
+    return Capabilities(
+        features=Feature(features),
+        frame_payload=payload,
+        write_window=write_window,
+        read_packet=packet,
+        read_window=read_window,
+        cpu_hz=cpu_hz,
+        batch_bytes=batch,
+        image_chip_id=chip_id,
+        build=build,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a write is: ``received`` of the stream in order, ``credit_end`` up to where more may be sent,
+    ``in_flash`` unpacked bytes that are programmed. ``status`` 0: all is well;
+    ``REPORT_AGAIN``: send again from ``received``; else the write has failed."""
+
+    received: int
+    credit_end: int
+    in_flash: int
+    transfer: int
+    status: int = 0
+
+    def reply(self) -> Reply:
+        """The frame's content."""
+        data = _REPORT.pack(self.credit_end, self.in_flash, self.transfer)
+        return Reply(StubOp.WRITE_DATA, self.received, data + self.status.to_bytes(2, "big"))
+
+
+def parse_report(reply: Reply) -> Report | None:
+    """The report in a reply, or None where it is none."""
+    if reply.op != StubOp.WRITE_DATA or len(reply.body) != _REPORT.size + 2:
+        return None
+    status = int.from_bytes(reply.body[-2:], "big")
+    credit_end, in_flash, transfer = _REPORT.unpack_from(reply.body)
+    return Report(reply.value, credit_end, in_flash, transfer, status)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPacket:
+    """Flash from ``position`` on, counted from the start of the read. ``intact``: the CRC-32 fits."""
+
+    position: int
+    data: bytes
+    intact: bool = True
+
+    def reply(self, *, short: bool = False) -> Reply:
+        """The frame's content. ``short``: the payload is left out (it is all 0xFF)."""
+        check = zlib.crc32(self.data).to_bytes(4, "little")
+        return Reply(StubOp.READ_OPEN, self.position, (b"" if short else self.data) + check + b"\0\0")
+
+
+def parse_read_packet(reply: Reply, expected: int) -> ReadPacket | None:
+    """The packet in a reply, or None where it is none. ``expected``: its size in bytes, for a blank one."""
+    if reply.op != StubOp.READ_OPEN or len(reply.body) < 6:
+        return None
+    data, check = reply.body[:-6] or b"\xff" * expected, int.from_bytes(reply.body[-6:-2], "little")
+    return ReadPacket(reply.value, data, zlib.crc32(data) == check)
+
+
+def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply, ...] | None:
+    """The answers of a batch, each as a Reply whose body ends in its two status bytes; None where they are broken."""
+    found, at = [], 0
+    for request in requests:
+        if at == len(data):
+            break
+        if at + 8 > len(data):
+            return None
+        status, size, value = data[at : at + 2], *struct.unpack_from("<HI", data, at + 2)
+        content = data[at + 8 : at + 8 + size]
+        if len(content) != size:
+            return None
+        found.append(Reply(request.op, value, content + status))
+        at += 8 + len(_padded(content))
+    return tuple(found)
+
+
+def pack_batch_answer(reply: Reply, *, status_bytes: int = 2) -> bytes:
+    """One answer inside a batch's reply: what ``parse_batch_reply`` reads."""
+    content, status = reply.body[:-status_bytes], reply.body[-status_bytes:][:2]
+    return status + struct.pack("<HI", len(content), reply.value) + _padded(content)
+
+
+def parse_stub_command(request: Request) -> Command | None:
+    """The typed command of a request to our stub, beyond the vendor's; None where it is none or malformed."""
+    kind = STUB_COMMANDS.get(request.op)
+    if kind is None or (kind is WriteData and zlib.crc32(request.body) != request.check):
+        return None
+    return kind.parse(request.body)
+
+
+def name_op(op: int) -> str:
+    """What an opcode is called, the vendor's or ours."""
+    names = {int(one): one.name for one in (*Op, *StubOp)}
+    return names.get(op, f"{op:#04x}")
+
+
+def max_frame(capabilities: Capabilities) -> int:
+    """Bytes of the longest WRITE_DATA frame's content, before SLIP."""
+    return HEADER.size + 4 + capabilities.frame_payload
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
