@@ -7,8 +7,9 @@ import re
 from espwire.errors import UsageError
 
 KIB, MIB = 0x400, 0x100000
+MAX_DIGITS = 1000
 _NUMBER = re.compile(r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)([kKmM]?)")
-_FLASH_SIZE = re.compile(r"([0-9]+)(KB|MB)", re.IGNORECASE)
+_FLASH_SIZE = re.compile(r"([0-9]{1,9})(KB|MB)", re.IGNORECASE)
 
 
 def align_down(value: int, step: int) -> int:
@@ -41,6 +42,8 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
         )
     digits, suffix = match.groups()
     # a leading zero is decimal here: "010" is ten, as users of C-style 0o… spell octal
+    if len(digits) > MAX_DIGITS:  # Python itself refuses to read very long ones
+        raise UsageError(f"{what} has {len(digits)} digits", hint="Check the number's digits and unit.")
     value = int(digits, 0) if digits[:2].lower() in ("0x", "0o", "0b") else int(digits, 10)
     value *= {"": 1, "k": KIB, "m": MIB}[suffix.lower()]
     if value > limit:

@@ -58,22 +58,24 @@ class PlanReady(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress(Event):
-    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``)."""
+    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``); ``address``: where in flash."""
 
     task: str
     name: str
     done: int
     total: int
+    address: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished(Event):
-    """One task is over, successfully. ``seconds`` on the link's clock."""
+    """One task is over, successfully. ``seconds`` on the link's clock; ``address``: where in flash it began."""
 
     task: str
     name: str
     size: int
     seconds: float
+    address: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

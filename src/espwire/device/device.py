@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -11,6 +11,7 @@ from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_status, ram, sfdp, transfer
 from espwire.device.flash_id import FlashInfo
+from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
 from espwire.device.flash_status import FlashStatus, FlashStatusChange
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
 from espwire.device.leave import leave, run_application
@@ -18,8 +19,9 @@ from espwire.device.lines import After
 from espwire.device.loader import Loader
 from espwire.device.ram import MemWord, MemWrite
 from espwire.device.reopen import Follower
-from espwire.device.security import SecurityInfo, ask_security, read_flash_key_valid
+from espwire.device.security import SecurityInfo, ask_security, read_crypt_config, read_flash_key_valid
 from espwire.device.sfdp import Sfdp
+from espwire.device.voltage import override_flash_voltage
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.link.base import Link
@@ -47,6 +49,7 @@ class Device:
         self._follower = follower or Follower(report=report)
         self.security = security
         self.flash: FlashInfo | None = None
+        self._connection: Connection | None = None
         self._identity = identity
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
@@ -113,6 +116,13 @@ class Device:
         return read_flash_key_valid(self.chip, self._identity.registers, self.security)
 
     @cached_property
+    def flash_crypt_config(self) -> int | None:
+        """The ESP32's FLASH_CRYPT_CONFIG; None where there is none or it cannot be read."""
+        if self._identity is None:
+            return None
+        return read_crypt_config(self.chip, self._identity)
+
+    @cached_property
     def legacy_chip_id(self) -> int | None:
         """The ESP8266's chip id; None on all later chips, which have none."""
         return self._identity.legacy_chip_id() if self._identity is not None else None
@@ -144,16 +154,37 @@ class Device:
             if chip.flash_power_on is not None:
                 text = "some revisions of this chip switch the flash's power by registers, which cannot be done now"
                 self.report(Warned(code="flash-power", text=text))
-            flash_id.attach(loader, chip, None)
+            self._attach()
             self.flash = FlashInfo(jedec=None, size=size)
         else:
             flash_id.power_on(loader, chip, self._identity.registers, self.revision)
-            flash_id.attach(loader, chip, self._identity)
+            self._attach()
             self.flash = flash_id.describe_flash(flash_id.read_flash_id(loader, chip), size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
         flash_id.set_params(loader, self.flash.size or chip.default_flash_size)
         return self.flash
+
+    def use_flash_pins(self, connection: Connection) -> None:
+        """Where the flash is, if not where the eFuses say: ``"SPI"``, ``"HSPI"``, or the GPIOs of CLK, Q, D, HD, CS.
+
+        For all that touches the flash from now on.
+
+        :raises UsageError: code ``spi-connection``: this chip cannot have its flash there
+        """
+        build_attach_word(self.chip, connection)
+        for text in find_pin_doubts(self.chip, connection):
+            self.report(Warned(code="spi-connection", text=text))
+        self._connection, self.flash = connection, None
+
+    def override_flash_voltage(self, voltage: str) -> None:
+        """Have the ESP32's regulator give the flash ``1.8V`` or ``1.9V``, or nothing (``OFF``), until the next reset.
+
+        :raises UsageError: code ``flash-voltage``: this chip has no such regulator, or not this voltage
+        :raises Unsupported: code ``secure-download-mode``
+        """
+        override_flash_voltage(self.loader, self.chip, voltage)
+        self.report(Note(text=f"the flash's supply is set to {voltage} until the next reset"))
 
     def flash_md5(self, address: int, size: int) -> bytes:
         """The MD5 of flash contents, 16 bytes, computed by the chip.
@@ -198,19 +229,21 @@ class Device:
         return flash_status.read_status(self.loader, self.chip, count)
 
     def write_flash_status(
-        self, value: int, count: int = 1, *, non_volatile: bool = False, force: bool = False
+        self, value: int, count: int = 1, *, non_volatile: bool = False, consents: Collection[str] = ()
     ) -> FlashStatusChange:
         """Write the first ``count`` status registers, register 1 in the low byte, and read them back.
 
         :param non_volatile: to last without power; else until the part's next reset
-        :param force: also set bits that lock the part, perhaps for ever
+        :param consents: ``status-lock``: also set bits that lock the part, perhaps for ever
         :raises UsageError, Unsupported: as ``read_flash_status``
         :raises SafetyStop: code ``status-lock``
         :raises VerifyError: code ``status-not-taken``
         """
         flash_status.check_status(count, value)
         self._reach_part()
-        return flash_status.write_status(self.loader, self.chip, value, count, non_volatile=non_volatile, force=force)
+        return flash_status.write_status(
+            self.loader, self.chip, value, count, non_volatile=non_volatile, consents=consents
+        )
 
     def read_flash_sfdp(self, address: int, size: int) -> bytes:
         """1 to 4 bytes of what the flash part tells of itself (SFDP), as they are.
@@ -259,7 +292,7 @@ class Device:
         :raises Unsupported: this chip has no such way
         """
         if after == "soft-reset" and self.flash is None:
-            flash_id.attach(self.loader, self.chip, self._identity)  # the loader leaves by a flash command
+            self._attach()  # the loader leaves by a flash command
         leave(self.loader, self.chip, after, self.report, self._follower)
 
     def run(self) -> None:
@@ -268,12 +301,16 @@ class Device:
         :raises CommandFailed: it refused
         """
         if self.flash is None:
-            flash_id.attach(self.loader, self.chip, self._identity)
+            self._attach()
         run_application(self.loader, self.report, self._follower)
 
     def reset(self) -> None:
         """Start the application by the lines."""
         self.leave("hard-reset")
+
+    def _attach(self) -> None:
+        word = None if self._connection is None else build_attach_word(self.chip, self._connection)
+        flash_id.attach(self.loader, self.chip, self._identity, word)
 
     def _reach_part(self) -> None:
         """For commands that speak to the flash part itself: it is attached, and registers are open.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espwire.chips.model import Chip
-from espwire.device.loader import TEXT_LIMIT, Loader
+from espwire.device.loader import Loader
+from espwire.device.overheard import TEXT_LIMIT
 from espwire.events import Note, Report, silent
 from espwire.link.base import Link
 from espwire.wire.banner import find_boots, printable_share

@@ -53,15 +53,18 @@ class FlashInfo:
     assumed: bool = False
 
 
-def attach(loader: Loader, chip: Chip, identity: Identity | None) -> None:
+def attach(loader: Loader, chip: Chip, identity: Identity | None, word: int | None = None) -> None:
     """Connect the flash to its controller, in the form that this loader takes.
 
     :param identity: None where no register can be read
+    :param word: for SPI_ATTACH; None: as the eFuses say
     """
     if loader.dialect.attach_bytes == 0:
         loader.call_again(FlashBegin(0, 0, loader.dialect.flash_block, 0))  # a BEGIN of nothing attaches
         return
-    pins = embedded_flash_pins(chip, identity) if identity is not None else 0
+    pins = word
+    if pins is None:
+        pins = embedded_flash_pins(chip, identity) if identity is not None else 0
     legacy = 0 if loader.dialect.attach_bytes == 8 else None
     loader.call_again(SpiAttach(pins, legacy))
 

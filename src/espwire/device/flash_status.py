@@ -6,9 +6,11 @@ the maker's. Opcodes: ``chips/data/flash-ids.toml`` [commands].
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip
+from espwire.device.consents import check_consents
 from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands
@@ -21,6 +23,7 @@ BUSY_S = 2.0  # a write takes 15 ms at most on common parts, and some tenths of 
 # bits that a write is not for: BUSY and WEL; SUS; the address mode that is in use now
 WRITABLE = (0xFC, 0x7F, 0xFE)
 # SRP and SRL protect the registers themselves, LB1 to LB3 burn the security pages; as on W25Q and most that follow it
+LOCK_CONSENT = "status-lock"
 LOCKS = 0x80 | (0x01 | 0x38) << 8
 
 
@@ -60,7 +63,13 @@ def read_status(loader: Loader, chip: Chip, count: int = 1) -> FlashStatus:
 
 
 def write_status(
-    loader: Loader, chip: Chip, value: int, count: int = 1, *, non_volatile: bool = False, force: bool = False
+    loader: Loader,
+    chip: Chip,
+    value: int,
+    count: int = 1,
+    *,
+    non_volatile: bool = False,
+    consents: Collection[str] = (),
 ) -> FlashStatusChange:
     """Write the first ``count`` registers and read them back.
 
@@ -68,17 +77,18 @@ def write_status(
     written by its own opcode.
 
     :param non_volatile: to last without power (write enable 06h); else until the part's next reset (50h)
-    :param force: also set bits that lock registers or security pages, perhaps for ever
-    :raises UsageError: code ``status-bytes``: not 1, 2 or 3, or the value has more bits
+    :param consents: ``status-lock``: also set bits that lock registers or security pages, perhaps for ever
+    :raises UsageError: code ``status-bytes``: not 1, 2 or 3, or the value has more bits; ``unknown-consent``
     :raises SafetyStop: code ``status-lock``, before anything is written
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
     :raises DeviceError: code ``flash-busy``: the part does not finish
     :raises VerifyError: code ``status-not-taken``: what was read back differs
     """
     check_status(count, value)
+    allowed = check_consents(consents)
     loader.require(Op.WRITE_REG)
     before = read_status(loader, chip, count)
-    if non_volatile and not force:
+    if non_volatile and LOCK_CONSENT not in allowed:
         _stop_if_locking(value, before.value)
     neighbour = _read(loader, chip, 1) if count == 1 else None
     wanted = value.to_bytes(count, "little")
@@ -125,9 +135,9 @@ def _stop_if_locking(value: int, before: int) -> None:
     if locking:
         raise SafetyStop(
             f"{locking:#x} locks the flash's status registers or its security pages, on many parts for ever",
-            hint="Look into the part's data sheet; if you are sure, repeat with --force.",
+            hint=f"Look into the part's data sheet; if you are sure, repeat with --allow {LOCK_CONSENT}.",
             code="status-lock",
-            consents=("status-lock",),
+            consents=(LOCK_CONSENT,),
         )
 
 

@@ -7,11 +7,12 @@ is still on its way; that is how the stream is made sure again after a reply wen
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from enum import IntEnum
 
+from espwire.device.overheard import Overheard
 from espwire.device.packets import PacketRing
-from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
+from espwire.errors import CommandFailed, NoReply, ToolError, Unsupported
 from espwire.link.base import Link
 from espwire.settings import Settings
 from espwire.wire import slip
@@ -30,19 +31,14 @@ from espwire.wire.commands import (
 )
 from espwire.wire.dialect import Dialect
 from espwire.wire.status import NOT_ACCEPTED, status_meaning
+from espwire.wire.stub import name_op
 
 MAGIC_ADDRESS = 0x40001000  # tells some chips; mask ROM or nothing on the others
 BITS_PER_BYTE = 10  # on the wire: start, eight, stop
-TEXT_LIMIT = 0x10000
 QUIET = 0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
 RESYNC_ATTEMPTS = 2
-# what ROMs print when they start or fall over; nothing else in a download session looks like it
-RESET_TEXT = re.compile(
-    rb"rst:0x[0-9a-fA-F]|rst cause:\d|Guru Meditation|ESP-ROM:esp32|ets [A-Z][a-z]{2} [ \d]\d \d{4}"
-)
-_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e]")
 
 Trace = Callable[[Command, "Reply | ToolError", float], None]
 
@@ -67,28 +63,26 @@ class Loader:
         self.packets = PacketRing()
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
-        self._text = bytearray()
+        self._overheard = Overheard()
+        self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty = False
         self._last_op = 0
-        self._watching = False  # whether a boot banner is bad news by now
-        self._heard = [bytearray()]
 
     @property
     def text(self) -> str:
         """What came and was no answer: boot messages, panics, noise. At most 64 KiB, printable characters only."""
-        seen = bytes(self._text) + self._unfinished_text()
-        return _UNPRINTABLE.sub("", seen.decode("latin-1"))
+        return self._overheard.show(self._unfinished_text())
 
     @property
     def heard(self) -> tuple[bytes, ...]:
         """Every byte that came while no loader answered yet, one item per ``forget_input`` and one for since then."""
-        return tuple(bytes(part) for part in self._heard)
+        return tuple(bytes(part) for part in self._overheard.parts)
 
-    def supports(self, op: Op) -> bool:
+    def supports(self, op: IntEnum) -> bool:
         """Whether ``op`` may be sent now."""
         return op in (self.dialect.secure_ops if self.secure else self.dialect.ops)
 
-    def require(self, op: Op) -> None:
+    def require(self, op: IntEnum) -> None:
         """Raise what ``call`` would raise for a command that may not be sent now, before anything else is done.
 
         :raises Unsupported: code ``secure-download-mode`` where only that mode forbids it
@@ -159,7 +153,7 @@ class Loader:
 
         :raises NoReply: no answer to any of ``attempts``
         """
-        self._watching = False
+        self._overheard.watching = False
         attempts = attempts or self.settings.syncs_per_attempt
         seconds = self.settings.timing.sync if timeout is None else timeout
         for attempt in range(attempts):
@@ -169,11 +163,11 @@ class Loader:
             if value == 0:
                 value = self._sync_value_of_all()
             if value is not None:
-                self._dirty, self._watching = False, True
+                self._dirty, self._overheard.watching = False, True
                 return value
         raise NoReply(f"no answer to {attempts} SYNC requests")
 
-    def exchange(self, op: Op, packet: bytes, timeout: float | None = None) -> Reply:
+    def exchange(self, op: IntEnum, packet: bytes, timeout: float | None = None) -> Reply:
         """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
         if self._dirty:
             self._resync()
@@ -194,6 +188,46 @@ class Loader:
         self._dirty = False
         return reply
 
+    def post(self, *packets: bytes, ends: int = 0) -> None:
+        """Send packets and wait for nothing; ``take`` brings what comes of them, and ``settle`` ends that.
+
+        :param ends: lone ENDs before the packets, to cut off whatever frame the chip is in
+        """
+        now = self.link.now()
+        for packet in packets:
+            self.packets.add((now, packet))
+        self._dirty = True
+        self.trips += 1
+        frames = slip.END * ends + b"".join(map(slip.encode, packets))
+        self.link.write(frames, now + self.settings.timing.write)
+
+    def take(self, op: IntEnum | None, timeout: float) -> Reply | None:
+        """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
+        reply = self._find_reply(op, self._waiting())
+        if reply is None and timeout > 0:
+            reply = self._reply_to(op, self.link.now() + timeout)
+        elif reply is None and (data := self.link.read(0.0)):
+            reply = self._find_reply(op, self._decoder.feed(data))
+        if reply is not None:
+            self.packets.add((self.link.now(), reply))
+        return reply
+
+    def take_frame(self, timeout: float) -> bytes | None:
+        """The next frame's content, whatever it is, or None when ``timeout`` is up: not all that comes are replies."""
+        deadline = self.link.now() + timeout
+        while not self._frames:
+            left = deadline - self.link.now()
+            data = self.link.read(left) if left > 0 else b""
+            if not data:
+                return None
+            self._frames = self._decoder.feed(data)
+            self._overheard.watch(self._unfinished_text())
+        return self._frames.pop(0)
+
+    def settle(self) -> None:
+        """All that was asked for by ``post`` has come: the next answer is the next request's."""
+        self._dirty = False
+
     def judge(self, reply: Reply, result: int) -> Reply:
         """The reply with its status cut off.
 
@@ -207,7 +241,7 @@ class Loader:
         status = body[result : result + 2] if whole else body[:2]
         if whole and not status[0]:
             return reply if len(body) == result else Reply(reply.op, reply.value, body[:result])
-        name = Op(reply.op).name
+        name = name_op(reply.op)
         if len(status) < 2 or not status[0]:
             raise CommandFailed(f"{name}: the answer is too short ({len(body)} bytes)", command=name, status=0)
         code = int.from_bytes(status, "big")
@@ -215,7 +249,7 @@ class Loader:
             self._dirty = True  # perhaps noise was refused, and the answer to the request is still to come
         raise CommandFailed(f"{name} failed: {status_meaning(status)} ({code:#06x})", command=name, status=code)
 
-    def _unsupported(self, op: Op) -> Unsupported:
+    def _unsupported(self, op: IntEnum) -> Unsupported:
         if self.secure and op in self.dialect.ops:
             return Unsupported(
                 f"in Secure Download Mode the chip does not take {op.name}",
@@ -226,28 +260,38 @@ class Loader:
         hint = "A stub will bring it, in a later version." if self.dialect.name == "ROM" else None
         return Unsupported(f"this chip's {self.dialect.name} loader has no {op.name}", hint=hint, command=op.name)
 
-    def _reply_to(self, op: int, deadline: float) -> Reply | None:
+    def _reply_to(self, op: int | None, deadline: float) -> Reply | None:
         """The reply to ``op``, or None when time is up. Strangers are dropped, text is kept."""
         link = self.link
         while (left := deadline - link.now()) > 0:
             data = link.read(left)
             if not data:
                 return None
-            if not self._watching:
-                self._hear(data)
-            frames = self._decoder.feed(data)
-            for index, frame in enumerate(frames):
-                reply = parse_reply(frame)
-                if reply is None:
-                    self._keep_text(frame)
-                elif reply.op == op:
-                    self._frames = frames[index + 1 :]
-                    self._last_op = op
-                    return reply
-                elif reply.op == self._last_op and self._is_refusal(reply):
-                    return self._refused(op, reply)
-            self._watch(self._unfinished_text())
+            self._overheard.hear(data)
+            reply = self._find_reply(op, self._decoder.feed(data))
+            if reply is not None:
+                return reply
+            self._overheard.watch(self._unfinished_text())
         return None
+
+    def _find_reply(self, op: int | None, frames: list[bytes]) -> Reply | None:
+        """The first reply to ``op`` (None: to anything) among ``frames``; those behind it wait."""
+        for index, frame in enumerate(frames):
+            reply = parse_reply(frame)
+            if reply is None:
+                self._overheard.keep(frame)
+            elif op is None or reply.op == op:
+                self._frames = frames[index + 1 :]
+                self._last_op = reply.op
+                return reply
+            elif reply.op == self._last_op and self._is_refusal(reply):
+                return self._refused(op, reply)
+        return None
+
+    def _waiting(self) -> list[bytes]:
+        """The frames that came with an earlier one; they are the caller's now."""
+        frames, self._frames = self._frames, []
+        return frames
 
     def _is_refusal(self, reply: Reply) -> bool:
         """Of this request, or a late one of the request before: either way the work did not go as it should."""
@@ -265,16 +309,10 @@ class Loader:
 
     def forget_input(self) -> None:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
-        self._hear(self.link.read(0.0))
-        self._heard.append(bytearray())
+        self._overheard.start_part(self.link.read(0.0))
         self.link.discard_input()
         self._decoder, self._frames = slip.Decoder(), []
-        self._text.clear()
-        self._dirty = self._watching = False
-
-    def _hear(self, data: bytes) -> None:
-        part = self._heard[-1]
-        part += data[: TEXT_LIMIT - len(part)]
+        self._dirty = False
 
     def _sync_once(self, seconds: float) -> int | None:
         self._forget_the_past()
@@ -312,14 +350,17 @@ class Loader:
 
     def _resync(self) -> None:
         """Make sure that the next answer is the next request's: the last one's may still come."""
-        watching = self._watching
+        if self.regain is not None:
+            self.regain()
+            return
+        watching = self._overheard.watching
         self.drain_input()
-        self._watch(self._unfinished_text())
+        self._overheard.watch(self._unfinished_text())
         try:
             self.sync(RESYNC_ATTEMPTS, timeout=self.settings.timing.default)
         finally:
-            self._watching = watching
-        self._watch(self._unfinished_text())
+            self._overheard.watching = watching
+        self._overheard.watch(self._unfinished_text())
 
     def drain_input(self, quiet: float = QUIET, longest: float = 1.0) -> None:
         """Read until nothing has come for ``quiet`` seconds, at most ``longest``; text is kept, answers are not."""
@@ -335,31 +376,14 @@ class Loader:
             self._forget(self._frames)
             self._frames = []
         if data := self.link.read(0.0):
-            if not self._watching:
-                self._hear(data)
+            self._overheard.hear(data)
             self._forget(self._decoder.feed(data))
-            self._watch(self._unfinished_text())
+            self._overheard.watch(self._unfinished_text())
 
     def _forget(self, frames: list[bytes]) -> None:
         for frame in frames:
             if parse_reply(frame) is None:
-                self._keep_text(frame)
-
-    def _keep_text(self, run: bytes) -> None:
-        self._text += run
-        if len(self._text) > TEXT_LIMIT:
-            del self._text[: len(self._text) - TEXT_LIMIT]
-        self._watch(run)
-
-    def _watch(self, run: bytes) -> None:
-        """Raise if ``run`` says that the chip started anew."""
-        if self._watching and RESET_TEXT.search(run):
-            raise DeviceError(
-                "the chip has reset in the middle of the work",
-                hint="Check the supply (a brown-out does this) and the reset wiring, then start over.",
-                code="chip-reset",
-                text=self.text[-1024:],
-            )
+                self._overheard.keep(frame)
 
     def _unfinished_text(self) -> bytes:
         """What came after the last END, unless it looks like the head of a reply, whose payload is no text."""

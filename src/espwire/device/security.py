@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from espwire.chips.model import BitAt, Chip, CryptCount
-from espwire.device.identity import Registers
+from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.errors import DeviceError
 from espwire.wire.commands import GetSecurityInfo
@@ -24,6 +24,7 @@ FLAG_NAMES = (
     "DIS_DOWNLOAD_DCACHE",
     "DIS_DOWNLOAD_ICACHE",
 )
+CRYPT_CONFIG = "flash_crypt_config"
 LONG_FORM, SHORT_FORM = 20, 12
 
 
@@ -158,6 +159,14 @@ def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -
         held.intersection(rule.any_of) or (rule.all_of and held.issuperset(rule.all_of))
         for rule in where.flash_key_valid_if
     )
+
+
+def read_crypt_config(chip: Chip, identity: Identity) -> int | None:
+    """Which bits of the address change the flash key (ESP32); None where there is no such field or it is hidden."""
+    hidden = chip.security.crypt_config_read_disable
+    if hidden is None or CRYPT_CONFIG not in chip.fields or _bit(hidden, identity.registers, 0):
+        return None
+    return identity.value(CRYPT_CONFIG)
 
 
 def _bit(at: BitAt | None, registers: Registers, revision: int) -> bool:

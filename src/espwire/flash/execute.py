@@ -64,8 +64,7 @@ class _Run:
 
     def __init__(self, plan: Plan, device: Device, cancel: Cancel | None, report: Report) -> None:
         self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
-        checked = {step.address for step in plan.steps if isinstance(step, Verify)}
-        self.unverified = [w.name for w in plan.writes if w.address not in checked and plan.policy.verify is not False]
+        self.unverified = plan.unverified if plan.policy.verify is not False else ()
 
     def check(self) -> None:
         if self.cancel is not None:
@@ -80,27 +79,29 @@ class _Run:
             self.check()
             if done > furthest:  # after a repetition the count goes back: a bar that does looks broken
                 furthest = done
-                self.report(Progress(task="write", name=step.name, done=done, total=total))
+                self.report(Progress(task="write", name=step.name, done=done, total=total, address=step.address))
 
         began = self.device.link.now()
-        self.report(Progress(task="write", name=step.name, done=0, total=total))
+        self.report(Progress(task="write", name=step.name, done=0, total=total, address=step.address))
         send = write_plain if step.packed is None else partial(write_deflated, packed=step.packed)
         send(self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted)
         seconds = self.device.link.now() - began
-        self.report(Finished(task="write", name=step.name, size=total, seconds=seconds))
+        self.report(Finished(task="write", name=step.name, size=total, seconds=seconds, address=step.address))
 
     def verify(self, step: Verify) -> None:
         """Check one part; write it again where that is allowed."""
         began = self.device.link.now()
-        for rewrites_left in range(self.plan.policy.rewrites, -1, -1):
+        for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
             if self.holds(step) or self.holds(step):  # an answer can be garbled on its way: ask again before rewriting
                 seconds = self.device.link.now() - began
                 self.report(Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds))
                 return
-            write = self._find_write(step)
+            write = step.rewrite or self._find_write(step)
             if not rewrites_left or write is None:
                 break
             text = f"{step.name} is not in flash as it was sent; writing it again"
+            if step.rewrite is not None:
+                text = f"the flash held something else than was said of {step.name}; writing all of it"
             self.report(Warned(code="rewrite", text=text))
             self.write(write)
         # equal now means that the flash answers differently each time: that is no success either

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from espwire.bits import format_size
 from espwire.chips.registry import find_by_image_id
+from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
 from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
 from espwire.image.flash_settings import find_header_size
@@ -23,17 +24,31 @@ if TYPE_CHECKING:
     from espwire.device.security import SecurityInfo
 
 PARTITION_MAGIC = b"\xaa\x50"
+FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
 SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """The chip to be written to, as identified. ``security`` None: nothing is known of it."""
+    """The chip to be written to, as identified. ``security`` None: nothing is known of it.
+
+    ``flash_key``: whether its eFuses hold a key to encrypt flash with; ``crypt_config``: which bits of the address
+    change that key (ESP32). None: not known, or no such thing.
+    """
 
     chip: Chip
     survey: FlashSurvey
     revision: int | None = None
     security: SecurityInfo | None = None
+    flash_key: bool | None = None
+    crypt_config: int | None = None
+
+    @property
+    def checks_images(self) -> bool:
+        """Whether the chip may refuse an image of which a byte was changed."""
+        security = self.security
+        secured = security is not None and (security.secure_boot or security.secure_boot_v1 or security.secure_download)
+        return secured or self.survey.secure_download
 
 
 def find_problems(parts: Iterable[Part], target: Target, policy: Policy) -> tuple[Finding, ...]:
@@ -43,7 +58,13 @@ def find_problems(parts: Iterable[Part], target: Target, policy: Policy) -> tupl
         if part.data:
             found += _find_area_problems(part.label, part.address, part.end, target)
             found += _find_encryption_problems(part, target)
-            found += _find_image_problems(part, target)
+            if part.encrypted:
+                found += _find_key_problems(part, target, policy)
+            if part.made_for and target.chip.id not in part.made_for:
+                text = f"{part.label} is for {' or '.join(part.made_for)}, not for {target.chip.id}"
+                found.append(Finding("wrong-chip-image", text, fatal=True, consent="wrong-chip-image"))
+            else:
+                found += _find_image_problems(part, target)
     if policy.erase_all:
         found += find_erase_problems(0, target.survey.flash_size or 0, target)
     return tuple(found)
@@ -66,21 +87,32 @@ def find_erase_problems(start: int, end: int, target: Target) -> tuple[Finding, 
     return tuple(found)
 
 
-def stop_if_fatal(findings: Iterable[Finding], policy: Policy) -> None:
+def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | None = None) -> None:
     """Raise if something fatal lacks its consent.
 
     :raises SafetyStop: all of them, with the consents that would allow it
+    :raises UsageError: code ``unknown-consent``: the policy names one that there is not
     """
-    open_ones = [f for f in findings if f.fatal and not policy.force and f.consent not in policy.consents]
+    allowed = check_consents(policy.consents)
+    open_ones = [f for f in findings if f.fatal and f.consent not in allowed and (f.by_name_only or not policy.force)]
     if not open_ones:
         return
     more = f" (and {len(open_ones) - 1} more)" if len(open_ones) > 1 else ""
     consents = tuple(dict.fromkeys(f.consent for f in open_ones))
     raise SafetyStop(
         open_ones[0].text + more,
+        hint=_build_hint(open_ones),
+        code=code,
         consents=consents,
         findings=[{"code": f.code, "text": f.text, "consent": f.consent} for f in open_ones],
     )
+
+
+def _build_hint(findings: list[Finding]) -> str:
+    names = " ".join(f"--allow {name}" for name in dict.fromkeys(f.consent for f in findings))
+    if any(finding.by_name_only for finding in findings):
+        return f"If you are sure, repeat with {names}; --force does not pass this."
+    return f"If you are sure, repeat with {names}, or with --force."
 
 
 def _find_area_problems(label: str, start: int, end: int, target: Target) -> list[Finding]:
@@ -100,7 +132,11 @@ def _find_area_problems(label: str, start: int, end: int, target: Target) -> lis
     ):
         text = f"the key manager's data stands below {manager.protects_below:#x}, where {label} begins"
         found.append(Finding("key-manager-area", text, fatal=True, consent="key-manager-area"))
-    if survey.flash_size is not None and end > survey.flash_size:
+    if survey.part_size is not None and end > survey.part_size:
+        has = f"which by its own id has {format_size(survey.part_size)}: it would come back at address 0"
+        text = f"{label} ends at {end:#x}, past the end of the flash, {has}"
+        found.append(Finding("past-flash-end", text, fatal=True, consent="past-flash-end", by_name_only=True))
+    elif survey.flash_size is not None and end > survey.flash_size:
         guess = "assumed to have " if survey.size_assumed else ""
         text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(survey.flash_size)})"
         found.append(Finding("past-flash-end", text, fatal=True, consent="past-flash-end"))
@@ -112,13 +148,34 @@ def _find_area_problems(label: str, start: int, end: int, target: Target) -> lis
 
 def _find_encryption_problems(part: Part, target: Target) -> list[Finding]:
     security = target.security
-    if security is None or not security.flash_encryption or part.encrypted or not _looks_plain(part):
+    if security is None or not security.flash_encryption or part.encrypted:
         return []
+    plain = _looks_plain(part)
     if target.survey.secure_download or security.manual_encrypt_disabled:
         why = "in Secure Download Mode" if target.survey.secure_download else "with encrypting downloads disabled"
-        text = f"{part.label} is not encrypted, but the chip reads only encrypted flash, {why} for good"
+        is_not = "is not encrypted" if plain else "is written as it is"
+        text = f"{part.label} {is_not}, but the chip reads only encrypted flash, {why} for good"
         return [Finding("plaintext-locked", text, fatal=True, consent="plaintext")]
+    if not plain:
+        return []
     return [Finding("plaintext", f"{part.label} is not encrypted, but the chip has flash encryption on: it cannot run")]
+
+
+def _find_key_problems(part: Part, target: Target, policy: Policy) -> list[Finding]:
+    """Whether the chip can encrypt, and would understand what it encrypted. ``force`` does not make a key."""
+    found, security = [], target.security
+    if security is not None and security.manual_encrypt_disabled:
+        text = f"{part.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
+        found.append(Finding("encrypting-disabled", text, fatal=True, consent="encrypting-disabled", by_name_only=True))
+    if policy.ignore_flash_enc_efuse:
+        return found
+    if target.flash_key is False:
+        text = f"{part.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
+        found.append(Finding("no-flash-key", text, fatal=True, consent="no-flash-key", by_name_only=True))
+    if target.crypt_config not in (None, FULL_CRYPT_CONFIG):
+        text = f"the eFuse FLASH_CRYPT_CONFIG is {target.crypt_config:#x}, not 0xf: the key would hardly change"
+        found.append(Finding("crypt-config", text, fatal=True, consent="no-flash-key", by_name_only=True))
+    return found
 
 
 def _looks_plain(part: Part) -> bool:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
 from espwire.device.ram import check_range, load_segment, read_words, start_program
-from espwire.errors import ImageError, SafetyStop
+from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, silent
 from espwire.files import open_output
+from espwire.flash.guards import stop_if_fatal
+from espwire.flash.plan import Finding, Policy
 from espwire.flash.verify import Cancel
 from espwire.image.parse import parse
 from espwire.wire.commands import Op
@@ -116,13 +118,13 @@ def load_ram(
     data: bytes,
     *,
     name: str = "program",
-    force: bool = False,
+    policy: Policy | None = None,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> RamLoad:
     """Put an image's segments into RAM and start it. The loader is gone then: the device answers nothing more.
 
-    :param force: also over the RAM that the ROM uses itself
+    :param policy: its consents may allow the RAM that the ROM uses itself (``rom-ram``)
     :raises ImageError: no image, a damaged one, or one for another chip or for flash
     :raises SafetyStop: a segment overlaps the ROM's own RAM
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
@@ -131,8 +133,7 @@ def load_ram(
     chip, loader = device.chip, device.loader
     image = parse_program(chip, data)
     revision = device.revision if device.revision_known else None
-    if not force:
-        stop_over_rom_ram(chip, image, revision)
+    stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
     loader.require(Op.MEM_BEGIN)
     segments = [segment for segment in image.segments if segment.data]
     total, began, before = sum(len(segment.data) for segment in segments), device.link.now(), 0
@@ -178,20 +179,18 @@ def parse_program(chip: Chip, data: bytes) -> Image:
     return image
 
 
-def stop_over_rom_ram(chip: Chip, image: Image, revision: int | None) -> None:
-    """Refuse segments over what the ROM needs while it loads them.
-
-    :raises SafetyStop: code ``rom-ram``
-    """
+def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tuple[Finding, ...]:
+    """What speaks against segments over what the ROM needs while it loads them. Pure."""
+    found = []
     for start, end in find_rom_ram(chip, revision):
         for segment in image.segments:
             if segment.data and segment.address < end and segment.end > start:
-                raise SafetyStop(
+                text = (
                     f"the segment for {segment.address:#010x} overlaps RAM that the ROM uses itself,"
-                    f" {start:#010x} to {end:#010x}",
-                    code="rom-ram",
-                    consents=("rom-ram",),
+                    f" {start:#010x} to {end:#010x}"
                 )
+                found.append(Finding("rom-ram", text, fatal=True, consent="rom-ram"))
+    return tuple(found)
 
 
 def find_rom_ram(chip: Chip, revision: int | None) -> tuple[tuple[int, int], ...]:

@@ -8,29 +8,34 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-from espwire.bits import align_down, align_up, format_size
+from espwire.bits import align_down, align_up
 from espwire.device.transfer import erase_size_to_send
-from espwire.errors import Unsupported, UsageError
+from espwire.errors import UsageError
+from espwire.flash.changes import find_changed_runs
+from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
 from espwire.flash.cost import LinkCost, count_wire_bytes, estimate_erase, estimate_write
 from espwire.wire.commands import Op
 from espwire.wire.dialect import Dialect, EraseRule
 
-ADDRESS_LIMIT = 1 << 32
-WRITE_ALIGN = 4
 BLANK = b"\xff"
 COMPRESSION_LEVEL = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing."""
+    """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing.
+
+    ``previous``: what the flash holds there now, as the caller believes; only what differs is then written.
+    ``made_for``: ids of the chips that its file is for, where the file says so (UF2, ELF, a build folder).
+    """
 
     address: int
     data: bytes = field(repr=False)
     name: str = ""
     encrypted: bool = False
+    previous: bytes | None = field(default=None, repr=False)
+    made_for: tuple[str, ...] = ()
 
     @property
     def end(self) -> int:
@@ -48,6 +53,8 @@ class FlashSurvey:
     """What is known before planning. ``flash_size`` None: not known, so not checked; ``size_assumed``: it is a guess.
 
     ``long_addresses``: the loader reaches beyond 16 MB. No ROM loader is known to.
+    ``part_size``: what the flash's own id tells, whatever size the user states; None: it tells nothing.
+    ``present``: addresses of parts that the flash was found to hold already.
     """
 
     dialect: Dialect
@@ -57,6 +64,8 @@ class FlashSurvey:
     sector_size: int = 0x1000
     encrypted_align: int = 16
     long_addresses: bool = False
+    part_size: int | None = None
+    present: frozenset[int] = frozenset()
 
     def supports(self, op: Op) -> bool:
         """Whether the loader takes ``op`` now."""
@@ -77,9 +86,13 @@ class FlashSurvey:
 class Policy:
     """What the caller wants.
 
-    ``compress`` None: where the loader can and it is shorter; True: insist; False: never.
+    ``compress`` None: where the loader can and it is shorter; True: encrypted parts, too; False: never.
     ``verify`` None: where the loader can; True: refuse to write where it cannot; False: never.
-    ``consents`` allow fatal findings by name, ``force`` all of them. ``rewrites``: how often a part may be tried again.
+    ``consents`` allow fatal findings by name, ``force`` all of them but those that need their name.
+    ``rewrites``: how often a part may be tried again.
+    ``ignore_flash_enc_efuse``: do not ask the eFuses whether the chip can encrypt.
+    ``skip_flashed``: leave out parts that the flash holds already, by its MD5.
+    ``trust_flash_content``: do not even check a part that equals its ``previous``.
     """
 
     compress: bool | None = None
@@ -88,16 +101,23 @@ class Policy:
     force: bool = False
     consents: frozenset[str] = frozenset()
     rewrites: int = 1
+    ignore_flash_enc_efuse: bool = False
+    skip_flashed: bool = False
+    trust_flash_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know before acting. ``fatal``: it stops the work unless ``consent`` (a name) is given."""
+    """Something to know before acting. ``fatal``: it stops the work unless ``consent`` (a name) is given.
+
+    ``by_name_only``: ``force`` does not stand in for the consent.
+    """
 
     code: str
     text: str
     fatal: bool = False
     consent: str = ""
+    by_name_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +129,7 @@ class Erase:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"erase {_span(self.address, self.address + self.size)}"
+        return f"erase {span(self.address, self.address + self.size)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +152,35 @@ class Write:
         """One line for people."""
         how = f", compressed to {len(self.packed)} bytes" if self.packed is not None else ""
         how += ", encrypted by the chip" if self.encrypted else ""
-        return f"write {self.name} to {_span(self.address, self.address + len(self.data))}{how}"
+        return f"write {self.name} to {span(self.address, self.address + len(self.data))}{how}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """The flash must hold ``data`` at ``address``; how to find out is the executor's choice."""
+    """The flash must hold ``data`` at ``address``; how to find out is the executor's choice.
+
+    ``rewrite``: what to write if it does not, where the step before wrote only a part of it.
+    """
 
     address: int
     data: bytes = field(repr=False)
     name: str
+    rewrite: Write | None = field(default=None, repr=False)
 
     def describe(self) -> str:
         """One line for people."""
-        return f"verify {self.name} at {_span(self.address, self.address + len(self.data))}"
+        return f"verify {self.name} at {span(self.address, self.address + len(self.data))}"
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Nothing to do for this part, and why."""
+    """Nothing to do for this part, and why. ``checked``: the flash was asked, and holds it."""
 
     address: int
     size: int
     name: str
     why: str
+    checked: bool = False
 
     def describe(self) -> str:
         """One line for people."""
@@ -180,6 +205,18 @@ class Plan:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
 
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Names of what is written and not verified after."""
+        checks = [range(s.address, s.address + len(s.data)) for s in self.steps if isinstance(s, Verify)]
+        return tuple(w.name for w in self.writes if not any(w.address in check for check in checks))
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """Names of what no step looks at in the flash itself: unverified, or skipped on trust."""
+        trusted = (s.name for s in self.steps if isinstance(s, Skip) and s.size and not s.checked)
+        return (*self.unverified, *trusted)
+
     def describe(self) -> tuple[str, ...]:
         """One line per step."""
         return tuple(step.describe() for step in self.steps)
@@ -195,81 +232,63 @@ def plan(
     """The steps that bring ``parts`` into the flash, by address, each verified right after it is written if possible.
 
     :raises UsageError: code ``overlap``: two parts share a sector; code ``address``: an address cannot be written to
-    :raises Unsupported: compression, verification or encryption was asked for and the loader has none
+    :raises Unsupported: verification or encryption was asked for and the loader has none
     """
     cost, policy = cost or LinkCost(), policy or Policy()
     parts = tuple(parts)
-    _check_abilities(parts, survey, policy)
-    ordered = sorted((p for p in parts if p.data), key=lambda p: (p.address, p.end))  # see find_erased_end
-    for part in ordered:
-        _check_address(part, survey)
-    for left, right in pairwise(ordered):
-        _check_overlap(left, right, survey.sector_size)
+    ordered = check_parts(parts, survey, policy)
     steps: list[Step] = [_erase_all(survey)] if policy.erase_all else []
     steps += [Skip(p.address, 0, p.label, "it is empty") for p in parts if not p.data]
     for part in ordered:
-        write = _plan_write(part, survey, policy)
-        steps.append(write)
-        if policy.verify is not False and not part.encrypted and survey.can_verify:
-            steps.append(Verify(write.address, write.data, write.name))
+        steps += _plan_part(part, survey, policy)
     return Plan(
         tuple(steps),
-        _find_side_effects(parts, steps, survey),
+        _find_side_effects(parts, steps, survey) + _find_ignored(parts, survey, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
         sum(_estimate(step, survey, cost) for step in steps),
         policy,
     )
 
 
-def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) -> None:
-    name = survey.dialect.name
+def _plan_part(part: Part, survey: FlashSurvey, policy: Policy) -> list[Step]:
+    """Write all of it, or what differs, or nothing; then check."""
+    if part.address in survey.present:
+        return [Skip(part.address, len(part.data), part.label, "the flash holds it already", checked=True)]
+    write = _plan_write(part, survey, policy)
+    if part.previous is not None and can_compare(part, survey, policy):
+        head = BLANK * (part.address - write.address)
+        runs = find_changed_runs(write.data, head + part.previous, survey.sector_size)
+        if not runs and policy.trust_flash_content and not policy.verify:
+            return [Skip(part.address, len(part.data), part.label, "nothing has changed, and the flash is trusted")]
+        changed = [_cut(write, start, end, survey, policy) for start, end in runs]
+        kept = 0 if runs and runs[0][0] == 0 else len(head)  # what stands before the part, if nobody erases it
+        return [*changed, Verify(write.address + kept, write.data[kept:], write.name, rewrite=write)]
+    if policy.verify is not False and not part.encrypted and survey.can_verify:
+        return [write, Verify(write.address, write.data, write.name)]
+    return [write]
+
+
+def _cut(write: Write, start: int, end: int, survey: FlashSurvey, policy: Policy) -> Write:
+    """The write of a run of sectors."""
+    if (start, end) == (0, len(write.data)):
+        return write
+    return _plan_write(Part(write.address + start, write.data[start:end], write.name), survey, policy)
+
+
+def _find_ignored(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) -> tuple[Finding, ...]:
+    """Parts that are written whole although they were to be compared with what is there."""
+    found = []
+    for part in parts:
+        if (part.previous is None and not policy.skip_flashed) or can_compare(part, survey, policy) or not part.data:
+            continue
+        why = "this loader cannot tell what the flash holds"
+        if part.encrypted or policy.erase_all:
+            why = "the chip encrypts it" if part.encrypted else "all is erased first"
+        found.append(Finding("written-whole", f"{part.label} is written whole: {why}"))
     if policy.compress and not survey.supports(Op.FLASH_DEFL_BEGIN):
-        raise Unsupported(f"this {name} loader cannot unpack compressed data", hint="Leave compression out.")
-    if any(part.encrypted for part in parts) and not survey.dialect.encrypted_write:
-        raise Unsupported(
-            f"this {name} loader cannot encrypt while writing", hint="Encrypt the file on the host first."
-        )
-    if policy.verify:
-        check_can_verify(survey, encrypted=any(part.encrypted for part in parts))
-
-
-def check_can_verify(survey: FlashSurvey, *, encrypted: bool = False) -> None:
-    """Raise if flash content cannot be checked.
-
-    :raises Unsupported: neither MD5 nor reading exists, or the content is encrypted by the chip
-    """
-    if encrypted:
-        raise Unsupported("what the chip encrypts cannot be verified", hint="Leave verification out.")
-    if not survey.can_verify:
-        hint = "Secure Download Mode bars it for good." if survey.secure_download else "A stub loader will bring it."
-        raise Unsupported(
-            f"this {survey.dialect.name} loader can neither compute an MD5 of the flash nor read it", hint=hint
-        )
-
-
-def _check_address(part: Part, survey: FlashSurvey) -> None:
-    align = survey.encrypted_align if part.encrypted else WRITE_ALIGN
-    if part.address < 0 or part.end > ADDRESS_LIMIT:
-        raise UsageError(
-            f"{part.label} does not fit into 32-bit flash addresses", hint="Check the address.", code="address"
-        )
-    if part.address % align:
-        raise UsageError(
-            f"{part.label} is to go to {part.address:#x}, which is not a multiple of {align}",
-            hint=f"Flash addresses are multiples of {survey.sector_size:#x}, as a rule.",
-            code="address",
-        )
-
-
-def _check_overlap(left: Part, right: Part, sector: int) -> None:
-    if align_up(left.end, sector) > align_down(right.address, sector):
-        raise UsageError(
-            f"{left.label} ({_span(left.address, left.end)}) and {right.label} ({_span(right.address, right.end)}) "
-            f"share a {sector // 1024} KiB sector of flash",
-            hint="Check the addresses: writing one would erase the other.",
-            code="overlap",
-            parts=[[left.label, left.address, left.end], [right.label, right.address, right.end]],
-        )
+        text = f"this {survey.dialect.name} loader cannot unpack: the data goes as it is"
+        found.append(Finding("not-compressed", text))
+    return tuple(found)
 
 
 def _erase_all(survey: FlashSurvey) -> Erase:
@@ -281,12 +300,13 @@ def _erase_all(survey: FlashSurvey) -> Erase:
 def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:
     """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
     start = align_down(part.address, survey.sector_size)
-    align = 2 * survey.encrypted_align if part.encrypted else WRITE_ALIGN
+    align = survey.encrypted_align if part.encrypted else WRITE_ALIGN
     head = BLANK * (part.address - start)
     tail = BLANK * (-(len(head) + len(part.data)) % align)
     data = b"".join((head, part.data, tail)) if head or tail else bytes(part.data)
     packed = None
-    if policy.compress is not False and not part.encrypted and survey.supports(Op.FLASH_DEFL_BEGIN):
+    wanted = policy.compress if part.encrypted else policy.compress is not False
+    if wanted and survey.supports(Op.FLASH_DEFL_BEGIN):
         packed = zlib.compress(data, COMPRESSION_LEVEL)
         if len(packed) >= len(data):
             packed = None
@@ -311,7 +331,7 @@ def find_erased_end(address: int, size: int, survey: FlashSurvey) -> int:
 
 def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
     """The finding that says what is lost behind ``end``."""
-    text = f"this chip's ROM loader also erases what stands behind {label}, {_span(end, erased_end)}"
+    text = f"this chip's ROM loader also erases what stands behind {label}, {span(end, erased_end)}"
     return Finding("erases-behind", text)
 
 
@@ -322,8 +342,8 @@ def _find_side_effects(parts: tuple[Part, ...], steps: list[Step], survey: Flash
         if not part.data:
             found.append(Finding("empty-part", f"{part.label} is empty: nothing to write"))
         elif start != part.address:
-            span = _span(start, part.address)
-            found.append(Finding("erases-before", f"writing {part.label} also erases what stands before it, {span}"))
+            text = f"writing {part.label} also erases what stands before it, {span(start, part.address)}"
+            found.append(Finding("erases-before", text))
     writes = [step for step in steps if isinstance(step, Write)]
     starts = {write.address for write in writes}
     for write in writes:
@@ -342,7 +362,3 @@ def _estimate(step: Step, survey: FlashSurvey, cost: LinkCost) -> float:
     if isinstance(step, Verify) and survey.supports(Op.SPI_FLASH_MD5):
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
     return 0.0
-
-
-def _span(start: int, end: int) -> str:
-    return f"{start:#x}..{end:#x} ({format_size(end - start)})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
-from espwire.flash.survey import survey_device
+from espwire.flash.survey import check_reach, survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
 from espwire.wire.commands import Op
 
@@ -29,25 +29,21 @@ def read_to_file(
     size: int | None,
     path: str | os.PathLike[str],
     *,
+    flash_size: int | None = None,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> int:
     """Read flash into a file; returns the number of bytes.
 
     :param size: bytes; None: up to the end of the flash (``ALL``)
+    :param flash_size: bytes, where the caller knows better than the flash
     :raises Unsupported: this loader cannot read flash
     :raises UsageError: the range is empty or goes past the flash's end
     :raises VerifyError: a piece came differently, three times, than the chip's own MD5 of it says
     :raises FileError: the file cannot be written
     """
-    if not can_read(device):
-        hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
-        raise Unsupported(
-            f"the {device.chip.name}'s {device.loader.dialect.name} loader cannot read flash",
-            hint=hint,
-            code="cannot-read-flash",
-        )
-    size = _resolve_size(device, address, size)
+    _check_can_read(device)
+    size = _resolve_size(device, address, size, flash_size)
     report = thin_out(report, device.link.now)
     name, began = os.path.basename(os.fspath(path)), device.link.now()
     furthest = at = 0
@@ -68,8 +64,36 @@ def read_to_file(
     return size
 
 
-def _resolve_size(device: Device, address: int, size: int | None) -> int:
-    flash_size = survey_device(device).survey.real_size
+def read_bytes(
+    device: Device, address: int, size: int, *, cancel: Cancel | None = None, report: Report = silent
+) -> bytes:
+    """Read a small piece of flash into memory, checked as ``read_to_file`` does.
+
+    :raises Unsupported, UsageError, VerifyError: as ``read_to_file``
+    """
+    _check_can_read(device)
+    size = _resolve_size(device, address, size, None)
+    data = bytearray()
+    for at in range(0, size, PIECE):
+        if cancel is not None:
+            cancel.check()
+        data += _read_piece(device, address + at, min(PIECE, size - at), lambda done: None, report)
+    return bytes(data)
+
+
+def _check_can_read(device: Device) -> None:
+    if not can_read(device):
+        hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
+        raise Unsupported(
+            f"the {device.chip.name}'s {device.loader.dialect.name} loader cannot read flash",
+            hint=hint,
+            code="cannot-read-flash",
+        )
+
+
+def _resolve_size(device: Device, address: int, size: int | None, flash_size: int | None) -> int:
+    target = survey_device(device, flash_size=flash_size)
+    flash_size = target.survey.real_size
     if size is None:
         if flash_size is None:
             raise UsageError("the flash size is not known", hint="Give the size to read as a number.")
@@ -82,6 +106,7 @@ def _resolve_size(device: Device, address: int, size: int | None) -> int:
             hint="Check address and size; ALL reads up to the end.",
             code="past-flash-end",
         )
+    check_reach(target, address, address + size)
     return size
 
 

@@ -1,11 +1,18 @@
-"""What plan and guards need to know of a device, in their terms. Reads nothing that the device has not read already."""
+"""What plan and guards need to know of a device, in their terms. Writes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from espwire.device.flash_id import find_flash_size, is_plausible
+from espwire.errors import UsageError
+from espwire.events import Report, silent
+from espwire.flash.checks import can_compare
 from espwire.flash.guards import Target
-from espwire.flash.plan import FlashSurvey
+from espwire.flash.plan import FlashSurvey, Part, Policy
+from espwire.flash.verify import has_content
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -27,6 +34,41 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
         secure_download=device.secure_download,
         sector_size=chip.flash.sector_size,
         encrypted_align=chip.flash.encrypted_write_align or 16,
+        part_size=find_flash_size(info.jedec) if info.jedec is not None and is_plausible(info.jedec) else None,
     )
     revision = device.revision if device.revision_known else None
     return Target(chip=chip, survey=survey, revision=revision, security=device.security)
+
+
+def check_reach(target: Target, address: int, end: int) -> None:
+    """Refuse what lies past the end that the flash itself tells: most parts answer with their beginning there.
+
+    :raises UsageError: code ``past-flash-end``
+    """
+    size = target.survey.part_size
+    if size is not None and end > size:
+        raise UsageError(
+            f"{address:#x} to {end:#x} goes past the end of the flash at {size:#x}",
+            hint="Check address and size; the flash's own id tells its size.",
+            code="past-flash-end",
+        )
+
+
+def survey_encryption(device: Device, target: Target) -> Target:
+    """``target`` with what the eFuses tell of the chip's own encrypting. Reads up to a dozen registers."""
+    return replace(target, flash_key=device.flash_key_valid, crypt_config=device.flash_crypt_config)
+
+
+def survey_content(
+    device: Device, target: Target, parts: Iterable[Part], policy: Policy, *, report: Report = silent
+) -> Target:
+    """``target`` with the parts that the flash holds already; one MD5 each."""
+    survey = target.survey
+    present = frozenset(
+        part.address
+        for part in parts
+        if part.data
+        and can_compare(part, survey, policy)
+        and has_content(device, part.address, part.data, name=part.label, report=report)
+    )
+    return replace(target, survey=replace(survey, present=present))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from espwire.bits import format_size
 from espwire.errors import UsageError
 from espwire.events import Note, PlanReady, Report, Warned, silent
+from espwire.flash.checks import check_parts
 from espwire.flash.cost import LinkCost
 from espwire.flash.execute import execute
 from espwire.flash.guards import Target, find_problems, stop_if_fatal
 from espwire.flash.plan import Part, Plan, Policy, plan
-from espwire.flash.survey import survey_device
+from espwire.flash.survey import survey_content, survey_device, survey_encryption
 from espwire.flash.verify import Cancel
 from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
 from espwire.image.patch import find_codes, find_patch_obstacle, patch_header
@@ -46,6 +47,12 @@ def write_flash(
     policy, settings = policy or Policy(), settings or HeaderSettings()
     target = survey_target(device, settings)
     parts = prepare_parts(parts, target, settings, report=report)
+    if any(part.encrypted for part in parts) and device.loader.dialect.encrypted_write:
+        target = survey_encryption(device, target)
+    if policy.skip_flashed:
+        check_parts(parts, target.survey, policy)
+        stop_if_fatal(find_problems(parts, target, policy), policy)
+        target = survey_content(device, target, parts, policy, report=report)
     made = plan(parts, survey=target.survey, cost=_cost(device), policy=policy)
     made = replace(made, findings=made.findings + find_problems(parts, target, policy))
     report(PlanReady(steps=made.describe(), wire_bytes=made.wire_bytes, seconds=round(made.seconds, 3)))
@@ -71,6 +78,8 @@ def prepare_parts(
 ) -> tuple[Part, ...]:
     """``parts`` with the boot image's header as ``settings`` want it; ``detect`` takes the size that the flash has.
 
+    A chip that checks signatures gets its images unchanged.
+
     :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
     """
     parts = tuple(parts)
@@ -78,6 +87,12 @@ def prepare_parts(
         return parts
     settings = _resolve_size(settings, target, report)
     find_codes(target.chip, settings)  # a setting that does not exist is an error even if no header takes it
+    if target.checks_images:
+        text = (
+            "the flash settings change no header: with secure boot or Secure Download Mode on, images stay as they are"
+        )
+        report(Warned(code="header-kept", text=text))
+        return parts
     if all(part.address != target.chip.flash.bootloader_offset for part in parts):
         text = f"nothing goes to {target.chip.flash.bootloader_offset:#x}, so the flash settings change no header"
         report(Note(text=text))

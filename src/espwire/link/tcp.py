@@ -26,12 +26,12 @@ def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
 
     :raises UsageError: not of that form
     """
-    parts = urlsplit(url)
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if parts.scheme != scheme or not host or not port or parts.path not in ("", "/"):
+        parts = urlsplit(url)
+        host, port, fits = parts.hostname, parts.port, parts.scheme == scheme and parts.path in ("", "/")
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        host, port, fits = None, None, False
+    if not fits or not host or not port:
         raise UsageError(f"{url} is not {scheme}://host:port", hint=f"Write for example {scheme}://127.0.0.1:5555.")
     return host, port
 

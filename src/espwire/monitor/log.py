@@ -25,6 +25,8 @@ class LineLog:
         self.name, self.on = name, True
         self.failure: FileError | None = None
         self._file, self._stamp = file, stamp
+        self.fresh = False  # made by us and empty: not kept if the work fails before it began
+        self.ahead = b""  # goes before the first line
         self._line: list[str] = []
         self._size = 0
         self._began: datetime | None = None
@@ -36,6 +38,9 @@ class LineLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is not None and self.fresh:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name)
 
     def feed(self, tokens: list[Token]) -> None:
         """Note what was said; lines that are complete now go to the file."""
@@ -100,6 +105,7 @@ class LineLog:
     def _write(self, data: bytes) -> None:
         if not data or self.failure is not None:
             return
+        data, self.ahead, self.fresh = self.ahead + data, b"", False
         try:
             rest = memoryview(data)
             while rest:
@@ -122,9 +128,9 @@ def open_log(
     """
     name = os.fspath(path)
     try:
+        fresh = not os.path.lexists(path)
         file = open(path, "ab" if append else "xb", buffering=0)  # noqa: SIM115  closed by LineLog
-        if append and _ends_in_mid_line(path):
-            file.write(b"\n")
+        ahead = b"\n" if append and _ends_in_mid_line(path) else b""
     except FileExistsError:
         raise FileError(
             f"there is a file {name!r} already",
@@ -134,7 +140,9 @@ def open_log(
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot write {name!r}: {reason}", code="file-write") from None
-    return LineLog(file, name, stamp=stamp)
+    log = LineLog(file, name, stamp=stamp)
+    log.fresh, log.ahead = fresh, ahead
+    return log
 
 
 def _ends_in_mid_line(path: str | os.PathLike[str]) -> bool:

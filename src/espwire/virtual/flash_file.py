@@ -34,9 +34,10 @@ def open_flash_file(path: Path, size: int) -> mmap.mmap:
             )
         with open(path, "r+b") as file:
             return mmap.mmap(file.fileno(), size)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
+        reason = getattr(error, "strerror", None) or str(error)
         raise FileError(
-            f"{path} cannot be used as flash: {error.strerror or error}",
+            f"{path} cannot be used as flash: {reason}",
             hint="Check the path and its permissions.",
             code="flash-file",
         ) from None

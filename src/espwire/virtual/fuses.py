@@ -18,6 +18,7 @@ _OUI_VALUE = re.compile(r"mac1\[23:16\] == ([0-9]+)")
 _ESP32_APB_DATE = 0x16042000  # the rest of the word that holds the top revision bit; seen in the ESP32 traces
 _SPARE_PURPOSE = 12  # byte 7 of the purposes in GET_SECURITY_INFO; seen in the ESP32-C3 traces
 _SECURITY_INFO_SLOTS = 7
+LONG_KEY = 64  # bytes of a flash key that takes two key blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class ChipConfig:
     ``key_purposes``: per key slot; () means what ``flash_encryption`` and ``secure_boot`` need.
     ``rom_crystal_mhz``: what the ROM is set for, where it can be wrong (None: the crystal).
     ``rom_clock_hz``: what the ESP32's ROM measured its clock to be (None: the crystal).
+    ``flash_key``: the flash encryption key as in a key file, 16, 32 or 64 bytes; b"" means none, or with
+    ``flash_encryption`` one of our own.
     ``divider``: the UART's clock divider (None: the one for the crystal and the baud).
     """
 
@@ -41,11 +44,17 @@ class ChipConfig:
     flash_encryption: bool = False
     manual_encrypt_disabled: bool = False
     key_manager: bool = False
+    flash_key: bytes = b""
     key_purposes: tuple[int, ...] = ()
     extension: bytes = b"\xff\xfe"
     rom_crystal_mhz: int | None = None
     rom_clock_hz: float | None = None
     divider: int | None = None
+
+    @property
+    def has_flash_key(self) -> bool:
+        """Whether a flash encryption key is burned."""
+        return self.flash_encryption or bool(self.flash_key)
 
 
 def default_config(chip: Chip) -> ChipConfig:
@@ -132,8 +141,12 @@ def effective_purposes(chip: Chip, config: ChipConfig) -> tuple[int, ...]:
     """The purpose of each key slot, those that the config leaves open chosen so that its security works."""
     chosen = list(config.key_purposes)
     security = chip.security
-    if not chosen and config.flash_encryption and security.flash_key_valid_if:
-        rule = security.flash_key_valid_if[0]
+    if not chosen and config.has_flash_key and security.flash_key_valid_if:
+        long = len(config.flash_key) == LONG_KEY
+        rules = [rule for rule in security.flash_key_valid_if if bool(rule.all_of) is long]
+        if long and not rules:
+            raise UsageError(f"{chip.name} takes no flash key of {LONG_KEY} bytes", hint="Give one of 32 bytes.")
+        rule = (rules or security.flash_key_valid_if)[0]
         chosen += rule.any_of[:1] or rule.all_of
     if not config.key_purposes and config.secure_boot:
         chosen += [value for value, name in security.key_purposes.items() if name == "SECURE_BOOT_DIGEST0"]
@@ -282,8 +295,8 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
             raise UsageError(f"{chip.name} has no key manager", hint="Leave it out.")
         word = registers.get(manager.address, 0)
         registers[manager.address] = word | manager.test_mask << manager.shift
-    if config.flash_encryption:
-        _encode_flash_encryption(chip, registers)
+    if config.has_flash_key:
+        _encode_flash_encryption(chip, registers, on=config.flash_encryption)
     purposes = effective_purposes(chip, config)
     for slot in security.key_purpose_slots:
         purpose = purposes[slot.key]
@@ -292,13 +305,14 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
         registers[slot.address] = registers.get(slot.address, 0) | purpose << slot.shift
 
 
-def _encode_flash_encryption(chip: Chip, registers: dict[int, int]) -> None:
-    """An odd count, and where no purpose tells that there is a key, a key block that cannot be read."""
+def _encode_flash_encryption(chip: Chip, registers: dict[int, int], *, on: bool) -> None:
+    """An odd count if it is ``on``, and where no purpose tells that there is a key, a key block that cannot be read."""
     security = chip.security
     count = security.flash_encryption
-    if count is None:
+    if on and count is None:
         raise UsageError(f"{chip.name} has no flash encryption that the facts know", hint="Leave it out.")
-    registers[count.address] = registers.get(count.address, 0) | 1 << count.shift
+    if count is not None:
+        registers[count.address] = registers.get(count.address, 0) | on << count.shift
     if security.key_readable is not None:
         address, mask = security.key_readable.read_disable_address, 1 << security.key_readable.bit
         registers[address] = registers.get(address, 0) | mask

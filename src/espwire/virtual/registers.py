@@ -21,6 +21,7 @@ WORD = 0xFFFFFFFF
 SPI_START = 1 << 18
 # one part of the address space is one peripheral bus: a register that no fact names lies near one that a fact names
 BUS_SHIFT = 24
+MASK_ROM_SIZE = 0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
 READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
 
 
@@ -98,7 +99,8 @@ class FlashPower:
 class Registers:
     """Reads and writes of 32-bit words. ``preset`` words win over everything and keep their value.
 
-    ``attached`` is whether the flash is wired to the controller: a transaction before that moves no data.
+    ``attached`` is whether the flash is wired to the controller: a transaction before that moves no data;
+    ``attach_word`` is what SPI_ATTACH said of its pins.
     """
 
     def __init__(
@@ -113,11 +115,15 @@ class Registers:
         self.watchdogs = Watchdogs(chip.reset)
         self.power = FlashPower(chip, revision, self.words)
         self.attached = False
+        self.attach_word: int | None = None
         self.divider = 0
         self._fixed = frozenset(words)
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
         self._regions = [(r.start, r.end, r.name) for r in chip.memory.map if r.name != "PADDING"]
+        if chip.identity.detect == "magic" and not self.is_memory(chip.identity.magic_address):
+            start = chip.identity.magic_address & ~(MASK_ROM_SIZE - 1)  # the map is of images, which never go there
+            self._regions.append((start, start + MASK_ROM_SIZE, "IROM_MASK"))
         self._buses = {address >> BUS_SHIFT for address in _addresses(chip)}
 
     def restart(self) -> None:
@@ -125,7 +131,7 @@ class Registers:
         self._loose.clear()
         self.power.restart()
         self.flash.powered = self.power.on
-        self.attached = False
+        self.attached, self.attach_word = False, None
 
     def is_mapped(self, address: int) -> bool:
         """Whether an access to ``address`` does not fault."""

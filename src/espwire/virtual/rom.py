@@ -47,6 +47,9 @@ CHIP_INFORMATION = 64
 DATA_HEAD = 16
 SECTOR = 0x1000
 
+CIPHER_BLOCK = 16
+
+Encrypt = Callable[[int, bytes], bytes]  # address and plain data → what stands in flash then
 Handling = Generator[float, float, int | None]  # like Work; returns the error code, or None: no answer at all
 
 
@@ -95,6 +98,8 @@ class Transfer:
     block_size: int
     sequence: int = 0
     inflate: Inflate | None = None
+    encrypted: bool = False
+    held: bytes = b""  # of an encrypted transfer: what does not fill a cipher block yet
 
 
 class Rom:
@@ -105,7 +110,7 @@ class Rom:
         self.registers, self.flash, self.board = registers, flash, board
         self.security_info = b""
         self.secure_download = False
-        self.flash_encryption = False
+        self.encrypt: Encrypt | None = None
         self._default_limit = chip.default_flash_size if self.dialect.attach_bytes else SPI_24_BIT
         self._handlers: dict[int, Callable[[float], Handling]] = {
             Op.SYNC: self._sync,
@@ -253,18 +258,18 @@ class Rom:
     def _flash_begin(self, t: float) -> Handling:
         """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase all of it, then answer. A failed erase still opens the transfer.
 
-        The encrypted flag is refused: without flash encryption, and with it because this chip has no key to encrypt
-        with (the recorded ESP32-C3 takes the flag; no fact tells what it would store).
+        The encrypted flag is refused by a chip without a key, or whose eFuses disable it.
         """
         size, blocks, block_size, offset = (self._word(i) for i in range(4))
         if self._said_size != 4 * self.dialect.begin_words:
             return BAD_MESSAGE
-        if self.dialect.begin_words > 4 and self._word(4):
-            return BAD_MESSAGE if self.flash_encryption else FAILED
+        encrypted = self.dialect.begin_words > 4 and bool(self._word(4))
+        if encrypted and self.encrypt is None:
+            return FAILED
         if not self.dialect.attach_bytes:
             self.registers.attached = True
         inflate = zlib.decompressobj() if self._op == Op.FLASH_DEFL_BEGIN else None
-        self._transfer = Transfer(False, offset, blocks, block_size, inflate=inflate)
+        self._transfer = Transfer(False, offset, blocks, block_size, inflate=inflate, encrypted=encrypted)
         if size and (offset % SECTOR or not self._is_ready(offset, align_up(size, SECTOR))):
             return FAILED
         if not self.registers.attached:
@@ -288,11 +293,22 @@ class Rom:
                 self.board.hang()
                 return None
             t = yield t + len(payload) * INFLATE_S_PER_BYTE
+        if transfer.encrypted:
+            payload = self._encipher(transfer, payload)
         address = transfer.address
         transfer.address += len(payload)
         if self._is_ready(address, len(payload)):
             yield from self.flash.program(t, address, payload)
         return OK
+
+    def _encipher(self, transfer: Transfer, payload: bytes) -> bytes:
+        """What goes to flash of an encrypted transfer: whole cipher blocks, the last one filled up."""
+        payload = transfer.held + payload
+        last = transfer.sequence >= transfer.blocks if transfer.inflate is None else transfer.inflate.eof
+        size = align_up(len(payload), CIPHER_BLOCK) if last else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
+        transfer.held = payload[size:]
+        encrypt = self.encrypt or (lambda address, data: data)
+        return encrypt(transfer.address, payload[:size].ljust(size, b"\xff"))
 
     def _take_block(self) -> tuple[Transfer, bytes] | int:
         """The payload of a data command that is in turn, or the error code. The sequence number is used up before the
@@ -316,7 +332,7 @@ class Rom:
         return FAILED if transfer is not None and transfer.sequence < transfer.blocks else OK
 
     def _spi_attach(self, t: float) -> Handling:
-        self.registers.attached = True
+        self.registers.attached, self.registers.attach_word = True, self._word(0)
         yield t
         return OK
 

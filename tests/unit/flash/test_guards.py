@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
-from espwire.errors import SafetyStop
+from espwire.errors import SafetyStop, UsageError
 from espwire.flash.guards import Target, allows_revision, find_erase_problems, find_problems, stop_if_fatal
 from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
 from espwire.image.build import build, create_image
@@ -115,7 +115,10 @@ def test_plaintext_on_an_encrypting_chip_is_fatal_when_nothing_can_encrypt_it_an
     assert problems(PARTITIONS, 0x8000, locked)["plaintext-locked"].fatal
     sdm = replace(open_chip, survey=replace(open_chip.survey, secure_download=True))
     assert problems(data, 0x10000, sdm)["plaintext-locked"].fatal
-    assert problems(b"ciphertext, as far as anyone can tell", 0x10000, locked) == {}
+    unknown = problems(b"ciphertext, as far as anyone can tell", 0x10000, locked)["plaintext-locked"]
+    assert (unknown.fatal, unknown.consent) == (True, "plaintext")
+    assert "as it is" in unknown.text
+    assert problems(b"ciphertext, as far as anyone can tell", 0x10000, open_chip) == {}
     assert find_problems([Part(0x10000, data, "x", encrypted=True)], open_chip, Policy()) == ()
 
 
@@ -125,6 +128,20 @@ def test_the_end_of_the_flash_is_a_limit():
     assert past.fatal
     assert "4MB" in past.text
     assert problems(b"data", 0x800000, target("esp32", size=None)) == {}
+
+
+def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
+    """What goes past it comes back at address 0 in most parts, over the boot loader."""
+    where = target("esp32", size=0x400000)
+    stated = replace(where, survey=replace(where.survey, part_size=0x200000))
+    past = problems(b"data!", 0x1FFFFC, stated)["past-flash-end"]
+    assert past.fatal
+    assert "2MB" in past.text
+    with pytest.raises(SafetyStop):
+        stop_if_fatal([past], Policy(force=True))
+    stop_if_fatal([past], Policy(consents=frozenset({"past-flash-end"})))
+    only_stated = problems(b"data!", 0x3FFFFC, where)["past-flash-end"]
+    stop_if_fatal([only_stated], Policy(force=True))
 
 
 def test_a_guessed_size_is_called_a_guess():
@@ -159,17 +176,69 @@ def test_erasing_a_secured_chip_needs_consent():
 
 
 def test_fatal_findings_stop_unless_consented_to():
-    fatal = [Finding("a", "first reason", True, "yes-a"), Finding("b", "second", True, "yes-b"), Finding("c", "note")]
+    a, b = "past-flash-end", "plaintext"
+    fatal = [Finding("a", "first reason", True, a), Finding("b", "second", True, b), Finding("c", "note")]
     with pytest.raises(SafetyStop) as caught:
         stop_if_fatal(fatal, Policy())
-    assert caught.value.consents == ("yes-a", "yes-b")
+    assert caught.value.consents == (a, b)
     assert "first reason" in str(caught.value)
     assert [f["code"] for f in caught.value.details["findings"]] == ["a", "b"]
     with pytest.raises(SafetyStop):
-        stop_if_fatal(fatal, Policy(consents=frozenset({"yes-a"})))
-    stop_if_fatal(fatal, Policy(consents=frozenset({"yes-a", "yes-b"})))
+        stop_if_fatal(fatal, Policy(consents=frozenset({a})))
+    stop_if_fatal(fatal, Policy(consents=frozenset({a, b})))
     stop_if_fatal(fatal, Policy(force=True))
     stop_if_fatal([Finding("c", "note")], Policy())
+
+
+def test_what_force_does_not_pass_needs_its_name():
+    locked = [Finding("a", "never again", True, "encrypting-disabled", by_name_only=True)]
+    with pytest.raises(SafetyStop) as caught:
+        stop_if_fatal(locked, Policy(force=True))
+    assert "--force does not pass this" in caught.value.hint
+    stop_if_fatal(locked, Policy(consents=frozenset({"encrypting-disabled"})))
+
+
+def test_a_policy_with_a_consent_that_there_is_not_is_an_error():
+    with pytest.raises(UsageError) as caught:
+        stop_if_fatal([], Policy(consents=frozenset({"everything"})))
+    assert caught.value.code == "unknown-consent"
+
+
+def encrypting(where: Target, policy: Policy | None = None) -> dict[str, Finding]:
+    part = Part(0x10000, b"x" * 32, "x.bin", encrypted=True)
+    return {f.code: f for f in find_problems([part], where, policy or Policy())}
+
+
+def test_a_chip_without_a_key_is_not_asked_to_encrypt():
+    ready = replace(target("esp32c3"), flash_key=True)
+    assert encrypting(ready) == {}
+    assert encrypting(replace(ready, flash_key=None)) == {}, "not known is not missing"
+    missing = encrypting(replace(ready, flash_key=False))["no-flash-key"]
+    assert (missing.fatal, missing.by_name_only) == (True, True)
+    assert encrypting(replace(ready, flash_key=False), Policy(ignore_flash_enc_efuse=True)) == {}
+
+
+def test_the_esp32_s_crypt_config_must_be_full():
+    ready = replace(target("esp32"), flash_key=True, crypt_config=0xF)
+    assert encrypting(ready) == {}
+    half = encrypting(replace(ready, crypt_config=0x3))["crypt-config"]
+    assert (half.fatal, half.by_name_only, "0x3" in half.text) == (True, True, True)
+    assert encrypting(replace(ready, crypt_config=0x3), Policy(ignore_flash_enc_efuse=True)) == {}
+
+
+def test_a_chip_whose_fuses_disable_encrypting_downloads_is_not_asked_to():
+    disabled = target("esp32c3", flash_encryption=True, manual_encrypt_disabled=True)
+    for policy in (Policy(), Policy(ignore_flash_enc_efuse=True)):
+        found = encrypting(disabled, policy)["encrypting-disabled"]
+        assert (found.fatal, found.by_name_only) == (True, True)
+
+
+def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
+    where = replace(target("esp32c3"), flash_key=True)
+    wrong = find_problems([Part(0, BOOT32, "boot", encrypted=True)], where, Policy())
+    assert {f.code for f in wrong} == {"wrong-chip-image"}
+    late = find_problems([Part(0x3FF000, bytes(0x2000), "x", encrypted=True)], where, Policy())
+    assert {f.code for f in late} == {"past-flash-end"}
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\xe9", b"\xea", b"\xaa\x50", BOOT32[:400]]), st.data())

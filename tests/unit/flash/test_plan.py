@@ -123,11 +123,19 @@ def test_a_sector_too_many_is_no_news_where_a_part_follows():
     assert made.findings == ()
 
 
-@pytest.mark.parametrize("address", [1, 2, 0x1003, -4, 1 << 32])
+@pytest.mark.parametrize("address", [-4, -1, 1 << 32])
 def test_an_address_that_cannot_be_written_to_is_refused(address):
     with pytest.raises(UsageError) as caught:
         plan([Part(address, b"data", "x")], survey=SURVEY)
     assert caught.value.code == "address"
+
+
+@pytest.mark.parametrize("address", [1, 2, 0x1003])
+def test_a_part_at_an_odd_address_is_filled_up_from_its_sectors_start(address):
+    write = plan([Part(address, b"data", "x")], survey=SURVEY).writes[0]
+    head = address % 0x1000
+    assert write.address == address - head
+    assert write.data == b"\xff" * head + b"data" + b"\xff" * (-(head + 4) % 4)
 
 
 def test_an_empty_part_is_skipped_with_a_word():
@@ -149,11 +157,17 @@ def test_data_is_compressed_where_it_helps_and_the_loader_can():
 
 
 @pytest.mark.parametrize("survey", [OLD, SECURE])
-def test_what_is_insisted_on_and_impossible_is_unsupported(survey):
-    for policy in (Policy(compress=True), Policy(verify=True)):
-        with pytest.raises(Unsupported) as caught:
-            plan([Part(0, b"data")], survey=survey, policy=policy)
-        assert caught.value.hint
+def test_verifying_that_is_insisted_on_and_impossible_is_unsupported(survey):
+    with pytest.raises(Unsupported) as caught:
+        plan([Part(0, b"data")], survey=survey, policy=Policy(verify=True))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("survey", [OLD, SECURE])
+def test_compression_that_is_impossible_is_told_and_left_out(survey):
+    made = plan([Part(0, bytes(0x1000))], survey=survey, policy=Policy(compress=True))
+    assert made.writes[0].packed is None
+    assert [finding.code for finding in made.findings] == ["not-compressed"]
 
 
 def test_encryption_needs_a_loader_that_can_and_is_not_verified():
@@ -162,11 +176,80 @@ def test_encryption_needs_a_loader_that_can_and_is_not_verified():
         plan([part], survey=FlashSurvey(dialect=load_chip("esp32").rom))
     made = plan([part], survey=SURVEY)
     assert [type(s) for s in made.steps] == [Write]
-    assert len(made.writes[0].data) == 32
+    assert len(made.writes[0].data) == 16
     with pytest.raises(Unsupported):
         plan([part], survey=SURVEY, policy=Policy(verify=True))
     with pytest.raises(UsageError, match="multiple of 16"):
         plan([Part(0x1008, b"secret", encrypted=True)], survey=SURVEY)
+
+
+OLD_DATA = bytes(range(256)) * 64
+
+
+def differing(*places: int) -> bytes:
+    data = bytearray(OLD_DATA)
+    for at in places:
+        data[at] ^= 1
+    return bytes(data)
+
+
+def test_only_runs_of_sectors_that_differ_are_written_and_the_whole_is_verified():
+    part = Part(0x10000, differing(0x10, 0x1FFF, 0x3000), "x", previous=OLD_DATA)
+    made = plan([part], survey=SURVEY)
+    assert [(s.address, len(s.data)) for s in made.writes] == [(0x10000, 0x2000), (0x13000, 0x1000)]
+    verify = made.steps[-1]
+    assert isinstance(verify, Verify)
+    assert (verify.address, verify.data) == (0x10000, part.data)
+    assert verify.rewrite is not None
+    assert (verify.rewrite.address, verify.rewrite.data) == (0x10000, part.data)
+    assert made.unverified == ()
+
+
+def test_a_part_inside_a_sector_is_compared_as_it_stands_there():
+    part = Part(0x10800, differing(0x1900), "x", previous=OLD_DATA)
+    made = plan([part], survey=SURVEY)
+    (write,), verify = made.writes, made.steps[-1]
+    assert (write.address, write.data) == (0x12000, part.data[0x1800:0x2800])
+    assert isinstance(verify, Verify)
+    assert (verify.address, verify.data) == (0x10800, part.data), "what stands before the part may be anything"
+    first = plan([replace(part, data=differing(0))], survey=SURVEY)
+    assert (first.writes[0].address, first.steps[-1].address, first.unverified) == (0x10000, 0x10000, ())
+
+
+def test_what_has_not_changed_is_only_verified_or_on_trust_not_even_that():
+    part = Part(0x10000, OLD_DATA, "x", previous=OLD_DATA + b"more")
+    assert [type(s) for s in plan([part], survey=SURVEY).steps] == [Verify]
+    trusted = plan([part], survey=SURVEY, policy=Policy(trust_flash_content=True))
+    assert [type(s) for s in trusted.steps] == [Skip]
+    assert (trusted.unverified, trusted.unchecked) == ((), ("x",))
+    insisting = Policy(trust_flash_content=True, verify=True)
+    assert [type(s) for s in plan([part], survey=SURVEY, policy=insisting).steps] == [Verify]
+
+
+def test_what_the_flash_holds_already_is_skipped():
+    found = replace(SURVEY, present=frozenset({0x10000}))
+    made = plan([Part(0x10000, OLD_DATA, "a"), Part(0x20000, OLD_DATA, "b")], survey=found)
+    assert [type(s) for s in made.steps] == [Skip, Write, Verify]
+    assert made.unchecked == ()
+
+
+@pytest.mark.parametrize(
+    ("survey", "policy", "encrypted"),
+    [
+        (OLD, Policy(), False),
+        (SECURE, Policy(), False),
+        (SURVEY, Policy(erase_all=True), False),
+        (SURVEY, Policy(verify=False), False),
+        (SURVEY, Policy(), True),
+    ],
+)
+def test_where_nothing_can_be_compared_all_is_written_and_said(survey, policy, encrypted):
+    part = Part(0x10000, OLD_DATA, "x", encrypted, previous=OLD_DATA)
+    made = plan([part], survey=survey, policy=policy)
+    assert [w.data for w in made.writes] == [OLD_DATA]
+    assert [f.code for f in made.findings if f.code == "written-whole"] == ["written-whole"]
+    skipping = plan([replace(part, previous=None)], survey=survey, policy=replace(policy, skip_flashed=True))
+    assert [f.code for f in skipping.findings if f.code == "written-whole"] == ["written-whole"]
 
 
 def test_erase_all_comes_first_and_needs_a_known_size():

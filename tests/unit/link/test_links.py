@@ -47,6 +47,14 @@ def test_socket_urls():
 
 
 @pytest.mark.parametrize(
+    "url", ["socket://[::1", "socket://x:y", "socket://x:99999", "socket://:1", "socket://x", "x://h:1"]
+)
+def test_what_is_no_socket_url_is_refused(url):
+    with pytest.raises(UsageError):
+        parse_socket_url(url)
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (OSError(errno.ENOENT, "x"), PortNotFound),

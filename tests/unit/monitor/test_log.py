@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from espwire.errors import FileError
+from espwire.errors import FileError, PortNotFound
 from espwire.monitor.log import LONGEST_LINE, LineLog, open_log
 from espwire.monitor.text import Tokenizer
 
@@ -108,3 +108,22 @@ def test_a_full_disk_is_kept_to_be_told() -> None:
     assert log.failure is not None
     assert log.failure.code == "log-broken"
     assert "No space left" in str(log.failure)
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_log_that_was_never_begun_is_not_left_behind_when_the_work_fails(tmp_path: Path, append: bool) -> None:
+    path = tmp_path / "new.log"
+    with pytest.raises(PortNotFound), open_log(path, append=append):
+        raise PortNotFound("no such port")
+    assert not path.exists()
+
+
+def test_an_old_log_is_untouched_when_nothing_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "old.log"
+    path.write_bytes(b"mid line")
+    with pytest.raises(PortNotFound), open_log(path, append=True):
+        raise PortNotFound("no such port")
+    assert path.read_bytes() == b"mid line"
+    with open_log(path, append=True) as log:
+        log.note("x")
+    assert path.read_bytes() == b"mid line\n--- x\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from espwire.bits import KIB, MIB
 from espwire.errors import DataError, FileError, UsageError
 from espwire.virtual.flash import PROFILES, Mode, NorFlash, find_part
+from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.parts import build_parts, build_sfdp
 
 TYP, INSTANT = PROFILES["typ"], PROFILES["instant"]
@@ -459,3 +461,8 @@ def test_unknown_makers_and_sizes_are_named():
         find_part(MIB, "acme")
     with pytest.raises(UsageError, match="256KB"):
         find_part(256 * KIB, "xmc")
+
+
+def test_a_flash_file_whose_name_no_system_takes_is_an_error_of_ours():
+    with pytest.raises(FileError, match="cannot be used"):
+        open_flash_file(Path("a\0b"), MIB)

@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.secure.flash_encryption import encrypt_xts
 from espwire.virtual.chip import State, VirtualChip
 from espwire.virtual.options import build_chip, parse_options
 from espwire.virtual.romflash import count_erased
@@ -263,11 +264,33 @@ def test_secure_download_leaves_its_subset_only(url):
     assert host.ask(FlashData(0, b"x" * 0x400)).body[0] == 0
 
 
-def test_encrypted_writes_are_refused(c3):
+def test_encrypted_writes_are_refused_without_a_key_or_where_the_fuses_disable_them(c3):
     assert c3.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x06"
+    host = Host("virtual:esp32c3?profile=instant&flash-encryption=1&manual-encrypt-disabled=1")
+    host.attach()
+    assert host.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x06"
+
+
+@pytest.mark.parametrize("key", ["flash-encryption=1", f"flash-key={bytes(range(32)).hex()}"])
+def test_an_encrypted_write_stores_what_the_cipher_makes_of_it(key):
+    host = Host(f"virtual:esp32c3?profile=instant&{key}")
+    host.attach()
+    assert host.ask(FlashBegin(0x800, 2, 0x400, 0x1000, 1)).body[0] == 0
+    for number in range(2):
+        assert host.ask(FlashData(number, bytes((number,)) * 0x400)).body[0] == 0
+    plain = bytes(0x400) + b"\1" * 0x400
+    assert host.chip.flash.contents[0x1000:0x1800] == encrypt_xts(plain, 0x1000, bytes(range(32)))
+
+
+def test_encrypted_data_that_comes_deflated_is_the_same(c3):
     host = Host("virtual:esp32c3?profile=instant&flash-encryption=1")
     host.attach()
-    assert host.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x05"
+    plain = bytes(range(256)) * 8
+    packed = zlib.compress(plain + b"rest")
+    assert host.ask(FlashDeflBegin(0x804, 1, 0x400, 0x1000, 1)).body[0] == 0
+    assert host.ask(FlashDeflData(0, packed)).body[0] == 0
+    wanted = encrypt_xts((plain + b"rest").ljust(0x810, b"\xff"), 0x1000, bytes(range(32)))
+    assert host.chip.flash.contents[0x1000:0x1810] == wanted
 
 
 def test_ram_download_can_be_read_back_and_started(c3):

@@ -1,0 +1,40 @@
+"""The consents: names that allow, one by one, what the guards refuse. The guards themselves stand where the work is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from espwire.errors import UsageError
+
+# name → what it allows. The sentence stands in docs and in the answer to an unknown name.
+CONSENTS: dict[str, str] = {
+    "secure-boot-area": "write or erase the boot loader's area of a chip with secure boot version 1",
+    "key-manager-area": "write or erase where the key manager keeps its data",
+    "past-flash-end": "write or erase past the end of the flash",
+    "beyond-16mb": "go beyond 16 MB with a loader of 24 address bits",
+    "plaintext": "write plain data to a chip that reads only encrypted flash",
+    "no-flash-key": "have the chip encrypt although its eFuses hold no usable key for it",
+    "encrypting-disabled": "have the chip encrypt although its eFuses disable encrypting downloads",
+    "wrong-chip-image": "write a boot image for another chip",
+    "wrong-revision": "write a boot image for another chip revision",
+    "damaged-image": "write a damaged boot image",
+    "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
+    "rom-ram": "load a program over the RAM that the ROM uses itself",
+    "status-lock": "set bits of the flash's status that may lock it for ever",
+}
+
+
+def check_consents(names: Iterable[str]) -> frozenset[str]:
+    """``names`` as a set, each of them known.
+
+    :raises UsageError: code ``unknown-consent``: one is not; the hint lists those there are
+    """
+    given = frozenset(names)
+    unknown = sorted(given - CONSENTS.keys())
+    if unknown:
+        raise UsageError(
+            f"there is no consent called {unknown[0]!r}",
+            hint=f"Consents: {', '.join(CONSENTS)}.",
+            code="unknown-consent",
+        )
+    return given

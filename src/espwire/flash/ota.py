@@ -1,0 +1,109 @@
+"""OTA data of a device: which slot boots, and making another one boot. The rules are image/ota.py's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from espwire.errors import TableError, Unsupported
+from espwire.events import PlanReady, Report, silent
+from espwire.flash.erase import erase_region
+from espwire.flash.places import read_partition_table
+from espwire.flash.plan import Part, Policy
+from espwire.flash.read import read_bytes
+from espwire.flash.write import write_flash
+from espwire.image.ota import (
+    OTA_DATA_SIZE,
+    SECTOR,
+    OtaChange,
+    OtaState,
+    OtaStatus,
+    build_sector,
+    find_boot,
+    find_ota_data,
+    parse_ota_data,
+    plan_switch,
+)
+from espwire.image.partitions import Partition, PartitionTable
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+
+def read_ota_status(device: Device, *, table: PartitionTable | None = None) -> OtaStatus:
+    """What boots, by the device's partition table (or ``table``) and its OTA data.
+
+    :raises Unsupported: this loader cannot read flash; code ``ota-encrypted``: its flash is encrypted
+    :raises TableError: no partition table, or a broken one
+    """
+    _check_plain(device)
+    table = table or read_partition_table(device)
+    place = find_ota_data(table)
+    if place is None:
+        return find_boot(table, None)
+    return find_boot(table, parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE)))
+
+
+def switch_ota(
+    device: Device,
+    slot: str,
+    *,
+    table: PartitionTable | None = None,
+    state: OtaState = OtaState.UNDEFINED,
+    dry_run: bool = False,
+    report: Report = silent,
+) -> OtaChange:
+    """Make the slot boot: only the sector of the OTA data that does not count is written, and verified.
+
+    :param slot: a partition's name, ``ota_1``, ``1``, or ``factory``
+    :raises TableError: ``ota-slot``, ``no-ota-data``, or no partition table
+    :raises Unsupported: as ``read_ota_status``
+    :raises SafetyStop, VerifyError: as ``write_flash``
+    """
+    _check_plain(device)
+    table = table or read_partition_table(device)
+    place = require_ota_data(table)
+    data = parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE))
+    change = plan_switch(table, data, slot, state)
+    if dry_run:
+        report(PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0))
+        return change
+    for index in change.erase:
+        erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
+    if change.write is not None and change.entry is not None:
+        part = Part(place.offset + change.write * SECTOR, build_sector(change.entry), f"{place.name} {change.write}")
+        write_flash(device, [part], report=report)
+    return change
+
+
+def require_ota_data(table: PartitionTable) -> Partition:
+    """The partition that holds the choice.
+
+    :raises TableError: code ``no-ota-data``
+    """
+    place = find_ota_data(table)
+    if place is None:
+        raise TableError(
+            "the partition table has no OTA data partition (type data, subtype ota)",
+            hint="What boots is fixed by the table: factory, or the first OTA slot.",
+            code="no-ota-data",
+        )
+    return place
+
+
+def describe_change(change: OtaChange, place: Partition) -> tuple[str, ...]:
+    """One line per step."""
+    steps = [f"erase {place.offset + index * SECTOR:#x}, sector {index} of {place.name}" for index in change.erase]
+    if change.entry is not None and change.write is not None:
+        address = place.offset + change.write * SECTOR
+        steps.append(f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {place.name}")
+    return tuple(steps) or (f"nothing: {change.slot.name} boots already",)
+
+
+def _check_plain(device: Device) -> None:
+    """The chip encrypts OTA data with the rest of its flash."""
+    if device.security is not None and device.security.flash_encryption:
+        raise Unsupported(
+            "the flash of this chip is encrypted, and so are its partition table and OTA data",
+            hint="Have the application itself switch, with esp_ota_set_boot_partition.",
+            code="ota-encrypted",
+        )

@@ -1,0 +1,150 @@
+"""Flash encryption as the chips do it: XTS-AES of all but the ESP32, and the ESP32's own scheme. Pure: bytes to bytes.
+
+Each cipher takes the flash address of its first byte and data, both in multiples of 16.
+Source: ``chips/data/image.toml`` [flash_encryption_xts], [flash_encryption_esp32]; checked against espsecure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+
+from espwire.errors import KeyFileError, Unsupported, UsageError
+
+UNIT, BLOCK = 128, 16
+XTS_KEY_BYTES, ESP32_KEY_BYTES = (16, 32, 64), (24, 32)
+ESP32_STEP = 32  # the ESP32's key changes so often
+USUAL_CRYPT_CONFIG = 0xF
+# which bit of the address changes which bit of the ESP32's key: runs that count down from a bit to bit 5
+_RUN_STARTS = (23, 23, 23, 14, 23, 23, 23, 12, 23, 23, 23, 10, 23, 23, 23, 8)
+_RUN_END = 5
+# bit of FLASH_CRYPT_CONFIG → the first and last key bit that it has changed
+_CONFIG_RANGES = ((0, 66), (67, 131), (132, 194), (195, 255))
+
+
+def encrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
+    """Plain bytes → what stands in flash at ``address``; the key as in a key file: 16, 32 or 64 bytes.
+
+    :raises UsageError: code ``unaligned``
+    :raises KeyFileError: code ``key-size``
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    return _run_xts(data, address, key, encrypt=True)
+
+
+def decrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
+    """What stands in flash at ``address`` → plain bytes; as ``encrypt_xts``."""
+    return _run_xts(data, address, key, encrypt=False)
+
+
+def encrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG) -> bytes:
+    """Plain bytes → what stands in an ESP32's flash at ``address``; the key has 32 bytes, or 24 (3/4 coding).
+
+    :raises UsageError, KeyFileError, Unsupported: as ``encrypt_xts``
+    """
+    return _run_esp32(data, address, key, crypt_config, encrypt=True)
+
+
+def decrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG) -> bytes:
+    """What stands in an ESP32's flash at ``address`` → plain bytes; as ``encrypt_esp32``."""
+    return _run_esp32(data, address, key, crypt_config, encrypt=False)
+
+
+def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
+    """Units of 128 bytes, each turned around before and after; a part of a unit is filled up and cut out again."""
+    _check(data, address, BLOCK)
+    if len(key) not in XTS_KEY_BYTES:
+        raise _wrong_key(key, XTS_KEY_BYTES)
+    if len(key) == XTS_KEY_BYTES[0]:
+        key = hashlib.sha256(key).digest()
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise _no_cryptography() from None
+
+    head = address % UNIT
+    padded = bytes(head) + data + bytes(-(head + len(data)) % UNIT)
+    done = bytearray()
+    for at in range(0, len(padded), UNIT):
+        tweak = (address - head + at).to_bytes(BLOCK, "little")
+        cipher = Cipher(algorithms.AES(key), modes.XTS(tweak))
+        run = cipher.encryptor() if encrypt else cipher.decryptor()
+        done += run.update(padded[at : at + UNIT][::-1])[::-1]
+    return bytes(done[head : head + len(data)])
+
+
+def _run_esp32(data: bytes, address: int, key: bytes, crypt_config: int, *, encrypt: bool) -> bytes:
+    """AES-256 the other way round (encrypting is AES decryption), with a key that the address changes."""
+    _check(data, address, BLOCK)
+    if len(key) not in ESP32_KEY_BYTES:
+        raise _wrong_key(key, ESP32_KEY_BYTES)
+    if len(key) == ESP32_KEY_BYTES[0]:
+        key += key[8:16]
+    try:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    except ImportError:
+        raise _no_cryptography() from None
+
+    done = bytearray()
+    at = 0
+    while at < len(data):
+        place = address + at
+        size = min(ESP32_STEP - place % ESP32_STEP, len(data) - at)
+        cipher = Cipher(algorithms.AES(_turn_key(key, place, crypt_config)), modes.ECB())
+        run = cipher.decryptor() if encrypt else cipher.encryptor()
+        for start in range(at, at + size, BLOCK):
+            done += run.update(data[start : start + BLOCK][::-1])[::-1]
+        at += size
+    return bytes(done)
+
+
+def _turn_key(key: bytes, address: int, crypt_config: int) -> bytes:
+    """The key for the 32 bytes at ``address``: bit p, from the top of the first byte, takes an address bit each."""
+    number = int.from_bytes(key, "big")
+    for bit, mask in _key_masks(crypt_config):
+        if address >> bit & 1:
+            number ^= mask
+    return number.to_bytes(len(key), "big")
+
+
+@cache
+def _key_masks(crypt_config: int) -> tuple[tuple[int, int], ...]:
+    """Address bit → the bits of the key that it turns."""
+    masks: dict[int, int] = {}
+    for position, bit in enumerate(_address_bits()):
+        owner = next(at for at, (first, last) in enumerate(_CONFIG_RANGES) if first <= position <= last)
+        if crypt_config >> owner & 1:
+            masks[bit] = masks.get(bit, 0) | 1 << 255 - position
+    return tuple(masks.items())
+
+
+def _address_bits() -> Iterator[int]:
+    for start in _RUN_STARTS:
+        yield from range(start, _RUN_END - 1, -1)
+
+
+def _check(data: bytes, address: int, align: int) -> None:
+    if address < 0 or address % align or len(data) % align:
+        raise UsageError(
+            f"{len(data)} bytes at {address:#x} are not whole blocks of {align}",
+            hint=f"Address and length of what is encrypted are multiples of {align}.",
+            code="unaligned",
+        )
+
+
+def _wrong_key(key: bytes, sizes: tuple[int, ...]) -> KeyFileError:
+    known = " or ".join(map(str, sizes))
+    return KeyFileError(
+        f"a flash encryption key has {known} bytes, this one {len(key)}",
+        hint="Give the key file that was burned, raw and whole.",
+        code="key-size",
+    )
+
+
+def _no_cryptography() -> Unsupported:
+    return Unsupported(
+        "encrypting needs the Python package cryptography, which is not installed",
+        hint='Install it: pip install "espwire[secure]".',
+        code="needs-cryptography",
+    )

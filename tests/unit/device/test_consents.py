@@ -1,0 +1,29 @@
+"""Consents: every guard names one that exists, and nothing else can be consented to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import espwire
+from espwire.device.consents import CONSENTS, check_consents
+from espwire.errors import UsageError
+
+SOURCES = Path(espwire.__file__).parent
+
+
+def test_an_unknown_name_is_answered_with_those_there_are():
+    assert check_consents(["plaintext", "plaintext"]) == {"plaintext"}
+    with pytest.raises(UsageError, match="'all'") as caught:
+        check_consents(["plaintext", "all"])
+    assert caught.value.code == "unknown-consent"
+    assert all(name in caught.value.hint for name in CONSENTS)
+
+
+def test_every_guard_asks_for_a_consent_that_can_be_given():
+    asked = set()
+    for path in [*SOURCES.glob("flash/*.py"), *SOURCES.glob("device/*.py")]:
+        asked |= set(re.findall(r'consent="([^"]+)"', path.read_text("utf-8")))
+    assert asked | {"status-lock"} == set(CONSENTS)

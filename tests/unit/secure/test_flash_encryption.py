@@ -1,0 +1,113 @@
+"""Flash encryption: bytes that espsecure 5.6.0 made, the way back, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espwire.errors import KeyFileError, Unsupported, UsageError
+from espwire.secure.flash_encryption import decrypt_esp32, decrypt_xts, encrypt_esp32, encrypt_xts
+
+PLAIN = bytes(range(256))
+
+
+def key(size: int) -> bytes:
+    return bytes((7 * at + 1) & 255 for at in range(size))
+
+
+@pytest.mark.parametrize(
+    ("cipher", "size", "address", "first", "digest"),
+    [
+        (
+            encrypt_xts,
+            32,
+            0x10000,
+            "c33ac4cf9607331b",
+            "3533ecffaa47b557c67143dbf8896524d4a6a4de24b5701b291b083335ab2e51",
+        ),
+        (
+            encrypt_xts,
+            64,
+            0x10000,
+            "15daa424bb17cdd7",
+            "fc64e247fc7ecef40a7cab395b2025a9328069ded5d75d5678d381c286d89838",
+        ),
+        (
+            encrypt_xts,
+            32,
+            0x20070,
+            "eb10c545fdf6248c",
+            "5c381415bd04c69eada925160ea14baab6b67c327b608c8b3d21c02adb85558f",
+        ),
+        (
+            encrypt_esp32,
+            32,
+            0x10000,
+            "d8c14992505eae0a",
+            "8652746bb9cea47879db37bd3090d624499d46f03a747134e7e57ec44e76b510",
+        ),
+        (
+            encrypt_esp32,
+            24,
+            0x10000,
+            "8e37844420c510f1",
+            "def73501093a7e7cdde24918145400ee3a5855b23832e2e04354274e2e2378bd",
+        ),
+        (
+            encrypt_esp32,
+            32,
+            0xABCDE0,
+            "f224177e774d2ef0",
+            "344f8d96f6450d80ca93850c2ab543ca121b5d7107fb044e2b4d519b6505928f",
+        ),
+    ],
+)
+def test_the_bytes_are_those_that_espsecure_makes(cipher, size, address, first, digest):
+    made = cipher(PLAIN, address, key(size))
+    assert made[:8].hex() == first
+    assert hashlib.sha256(made).hexdigest() == digest
+
+
+def test_a_key_of_16_bytes_stands_for_its_sha_256():
+    assert encrypt_xts(PLAIN, 0, key(16)) == encrypt_xts(PLAIN, 0, hashlib.sha256(key(16)).digest())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 0xFFFF), st.binary(min_size=1, max_size=40), st.sampled_from((16, 32, 64)), st.integers(0, 20))
+def test_each_block_hangs_on_its_own_place_only(place, seed, size, cut):
+    address, data = place * 16, (seed * 400)[:400]
+    whole = encrypt_xts(data, address, key(size))
+    assert decrypt_xts(whole, address, key(size)) == data
+    assert whole[16 * cut :] == encrypt_xts(data[16 * cut :], address + 16 * cut, key(size))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 0xFFFFF), st.integers(0, 15))
+def test_the_esp32_s_scheme_goes_back_too(place, config):
+    made = encrypt_esp32(PLAIN, place * 16, key(32), config)
+    assert decrypt_esp32(made, place * 16, key(32), config) == PLAIN
+    assert made[64:] == encrypt_esp32(PLAIN[64:], place * 16 + 64, key(32), config)
+
+
+@pytest.mark.parametrize("cipher", [encrypt_xts, decrypt_xts, encrypt_esp32, decrypt_esp32])
+def test_what_is_no_whole_block_or_no_key_is_refused(cipher):
+    for data, address in ((bytes(15), 0), (bytes(16), 8), (bytes(16), -16)):
+        with pytest.raises(UsageError) as caught:
+            cipher(data, address, key(32))
+        assert caught.value.code == "unaligned"
+    with pytest.raises(KeyFileError) as wrong:
+        cipher(bytes(16), 0, key(31))
+    assert wrong.value.code == "key-size"
+
+
+@pytest.mark.parametrize("cipher", [encrypt_xts, encrypt_esp32])
+def test_without_the_library_the_error_says_how_to_get_it(cipher, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+    with pytest.raises(Unsupported) as caught:
+        cipher(bytes(16), 0, key(32))
+    assert caught.value.code == "needs-cryptography"
+    assert "espwire[secure]" in caught.value.hint
