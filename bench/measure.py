@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ESPWIRE = [sys.executable, "-m", "espwire"]
+ESPWIRE = [str(Path(sys.executable).with_name("espwire"))]  # the installed program, as the peer's is
+# what pip installs is compiled, the peer as well: so may be what runs from this tree
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def peer() -> list[str]:
@@ -35,7 +37,7 @@ class Run:
 def run(command: Sequence[str]) -> Run:
     """Run to the end; a failure ends the bench with what the program said."""
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)

@@ -286,6 +286,13 @@ def render_errors() -> str:
     return "\n".join([*lines, ""])
 
 
+def _hex(value: int | None) -> str:
+    return "None" if value is None else hex(value)
+
+
+IMAGE_FACTS = ["CpuFacts", "FlashFacts", "FormatFacts", "IdentityFacts", "ImageChip", "MappedFacts", "MemoryFacts", "RegionFacts"]
+
+
 def render_image_index() -> str:
     """The part of the chip data that images need: see chips/lookup.py."""
     lines = [
@@ -293,7 +300,9 @@ def render_image_index() -> str:
         "",
         "from __future__ import annotations",
         "",
-        "from espwire.chips.lookup import FlashFacts, FormatFacts, ImageChip, MemoryFacts, RegionFacts",
+        "from espwire.chips.lookup import (",
+        *(f"    {kind}," for kind in sorted(IMAGE_FACTS)),
+        ")",
         "",
         "# fmt: off",
         "IMAGE_CHIPS: dict[str, ImageChip] = {",
@@ -308,11 +317,20 @@ def render_image_index() -> str:
         regions = (
             f'RegionFacts("{row["name"]}", {row["start"]:#x}, {row["end"]:#x})' for row in table["memory"]["map"]
         )
+        mapped = (table["mapped_flash"].get(key) for key in ("irom_start", "irom_end", "drom_start", "drom_end"))
+        cpu = table["cpu"]
         words = [
             f'"{name}", "{table["name"]}",',
-            f"FlashFacts({flash['bootloader_offset']:#x}, {flash['sector_size']:#x}, {', '.join(codes)}),",
-            f'FormatFacts("{image["format"]}", {hex(image["uf2_family"]) if "uf2_family" in image else None}),',
+            f"FlashFacts({flash['bootloader_offset']:#x}, {flash['sector_size']:#x}, {', '.join(codes)}, "
+            f'"{flash["default_frequency"]}"),',
+            f'FormatFacts("{image["format"]}", {_hex(image.get("uf2_family"))}, {tuple(image["mmu_page_sizes"])}, '
+            f"{_hex(image.get('default_mmu_page_size'))}, {image.get('page_tail', 0):#x}, "
+            f"{image.get('secure_boot_v1', False)}),",
             f"MemoryFacts(({', '.join(regions)},)),",
+            f"MappedFacts({', '.join(map(_hex, mapped))}),",
+            f'CpuFacts("{cpu["architecture"]}", {cpu["elf_machine"]:#x}),',
+            f"IdentityFacts({_hex(table['identity'].get('image_chip_id'))}),",
+            f"{table['rom'].get('default_flash_size_mb', 1) << 20:#x},",
         ]
         wrapped = (line for word in words for line in textwrap.wrap(word, 108, subsequent_indent="    "))
         lines += [f'    "{name}": ImageChip(', *(f"        {line}" for line in wrapped), "    ),"]

@@ -8,8 +8,9 @@ from espwire.errors import UsageError
 
 KIB, MIB = 0x400, 0x100000
 MAX_DIGITS = 1000
-_NUMBER = re.compile(r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)([kKmM]?)")
-_FLASH_SIZE = re.compile(r"([0-9]{1,9})(KB|MB)", re.IGNORECASE)
+# patterns are compiled when they are first used: a run needs few of them
+_NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)([kKmM]?)"
+_FLASH_SIZE = r"([0-9]{1,9})(KB|MB)"
 
 
 def align_down(value: int, step: int) -> int:
@@ -35,7 +36,7 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
     >>> parse_number("0x1000"), parse_number("4k"), parse_number("2M")
     (4096, 4096, 2097152)
     """
-    match = _NUMBER.fullmatch(text.strip())
+    match = re.fullmatch(_NUMBER, text.strip())
     if match is None:
         raise UsageError(
             f"{what} {text!r} is not a number", hint="Write decimal, 0x… for hexadecimal, or a number with k or M."
@@ -59,7 +60,7 @@ def parse_flash_size(text: str) -> int:
     >>> parse_flash_size("2MB-c1")
     2097152
     """
-    match = _FLASH_SIZE.fullmatch(text.split("-", maxsplit=1)[0])
+    match = re.fullmatch(_FLASH_SIZE, text.split("-", maxsplit=1)[0], re.IGNORECASE)
     if match is None:
         raise UsageError(f"flash size {text!r} is not a size", hint="Write it as 512KB, 4MB or 16MB.")
     return int(match[1]) * (KIB if match[2].upper() == "KB" else MIB)

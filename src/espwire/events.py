@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from typing import Any
+
+from espwire.values import dataclass
 
 SCHEMA_VERSION = 1
 MAX_EVENTS_PER_SECOND = 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Base. ``device`` labels the board, ``seq`` counts per reporter, ``time`` is seconds since it began."""
 
@@ -21,7 +23,7 @@ class Event:
     time: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Opened(Event):
     """The port is open."""
 
@@ -29,7 +31,7 @@ class Opened(Event):
     baud: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Resetting(Event):
     """About to reset the chip. ``how`` names the sequence; ``into`` is ``"loader"`` or ``"application"``."""
 
@@ -37,7 +39,7 @@ class Resetting(Event):
     into: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ChipFound(Event):
     """A chip answered and was identified."""
 
@@ -47,7 +49,17 @@ class ChipFound(Event):
     mac: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
+class StubStarted(Event):
+    """A stub runs on the chip, in place of its ROM loader. ``build`` tells which of ours; empty for others' stubs."""
+
+    stub: str
+    build: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanReady(Event):
     """What is going to be done. ``steps`` are one line each; ``seconds`` is an estimate."""
 
@@ -56,9 +68,9 @@ class PlanReady(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``); ``address``: where in flash."""
+    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``."""
 
     task: str
     name: str
@@ -67,7 +79,7 @@ class Progress(Event):
     address: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Finished(Event):
     """One task is over, successfully. ``seconds`` on the link's clock; ``address``: where in flash it began."""
 
@@ -78,7 +90,7 @@ class Finished(Event):
     address: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Result(Event):
     """What a command found out, for people (``text``) and for programs (``data``, JSON types only)."""
 
@@ -87,14 +99,14 @@ class Result(Event):
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Note(Event):
     """Worth knowing."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Warned(Event):
     """Something is off. ``code`` is stable."""
 
@@ -102,7 +114,7 @@ class Warned(Event):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Error(Event):
     """The command failed, and this is its last event. Of the command line only: the library raises a ToolError."""
 
@@ -145,7 +157,7 @@ def thin_out(report: Report, clock: Callable[[], float]) -> Report:
     return report if report is silent else Thinned(report, clock=clock)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Reporter:
     """Stamps events with device, sequence number and time, and hands them to ``sink``."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from espwire.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path  # costs 4 ms: only the function that makes folders loads it
 
 INPUT_LIMIT = 256 * 0x100000  # twice the largest flash: anything above is surely the wrong file
 
@@ -95,7 +97,7 @@ def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
     :raises FileError: one cannot be written
     """
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(open_output(path)) for path, _ in files]
+        opened = [stack.enter_context(open_output(path, durable=False)) for path, _ in files]
         for file, (_, data) in zip(opened, files, strict=True):
             file.write(data)
         for file in opened:  # a full disk shows here at the latest, before the first one gets its name
@@ -107,34 +109,44 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
     :raises FileError: it cannot be written
     """
-    with open_output(path) as file:
+    with open_output(path, durable=False) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def open_output(path: str | os.PathLike[str]) -> Iterator[OutputFile]:
+def open_output(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[OutputFile]:
     """A file to write to; it gets its name when the block ends well and vanishes when it does not.
 
     A device or a pipe (``/dev/stdout``) is written to directly: it cannot be renamed.
 
+    :param durable: it must be on the disk before it gets its name, so that a power cut leaves no empty file: for what
+        came from a device, not for what can be made again
+
     :raises FileError: it cannot be written; errors of the block itself pass as they are
     """
     with _naming("write", path):
-        target = Path(os.path.realpath(path))  # a symbolic link stays, what it points to is replaced
-        if target.is_dir():
+        target = os.path.realpath(path)  # a symbolic link stays, what it points to is replaced
+        if os.path.isdir(target):
             raise IsADirectoryError("it is a directory")
-        special = target.exists() and not target.is_file()
-        place = target if special else target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
+        special = os.path.exists(target) and not os.path.isfile(target)
+        place = target if special else _name_unfinished(target)
         file = open(place, "wb" if special else "xb")  # noqa: SIM115  closed below, whatever happens
     try:
         yield OutputFile(file, path)
         with _naming("write", path):
-            _finish(file, place, target)
+            _finish(file, place, target, durable=durable)
     finally:
         with contextlib.suppress(OSError):  # closing again, or flushing to a full disk: the error is on its way
             file.close()
         if not special:
-            place.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place)
+
+
+def _name_unfinished(target: str) -> str:
+    """A name beside ``target`` that nobody has."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name[:200]}.{os.urandom(4).hex()}.part")
 
 
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
@@ -142,6 +154,8 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> No
 
     :raises FileError: it cannot be written, or holds something, code ``folder-not-empty``
     """
+    from pathlib import Path
+
     with _naming("write", path):
         target = Path(os.path.realpath(path))
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -150,7 +164,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> No
                 hint="Name a folder that does not exist yet, or empty it first.",
                 code="folder-not-empty",
             )
-        place = target.with_name(f".{target.name[:200]}.{os.urandom(4).hex()}.part")
+        place = Path(_name_unfinished(os.fspath(target)))
         try:
             place.mkdir(parents=True)
             for name, data in files.items():
@@ -170,14 +184,14 @@ def _remove_folder(place: Path) -> None:
         place.rmdir()
 
 
-def _finish(file: BinaryIO, place: Path, target: Path) -> None:
+def _finish(file: BinaryIO, place: str, target: str, *, durable: bool) -> None:
     file.flush()
-    if place != target:
+    if durable and place != target:
         os.fsync(file.fileno())
     file.close()
     if place != target:
-        if target.exists():
-            os.chmod(place, target.stat().st_mode & 0o7777)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(place, os.stat(target).st_mode & 0o7777)
         os.replace(place, target)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 from espwire.errors import UsageError
+from espwire.values import dataclass
 
 MB = 1_000_000
 LEAST = {"connect_attempts": 1, "syncs_per_attempt": 1, "block_attempts": 1, "open_attempts": 0}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """Seconds; ``*_per_mb`` are seconds for 10**6 bytes. Defaults from ``chips/data/protocol.toml``.
 
@@ -42,7 +43,7 @@ class Timing:
         return max(self.default, min(per_mb * size / MB, self.longest))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How hard to try. ``open_attempts`` 0: without end.
 

@@ -119,6 +119,39 @@ def test_memory_regions_are_not_empty(chip: Chip) -> None:
             assert window.drom_start < window.drom_end
 
 
+def test_our_stub_lies_in_ram_that_the_rom_leaves_alone(chip: Chip) -> None:
+    own = chip.stub.own
+    if own is None:
+        return
+    assert any(r.start <= own.data_start < own.data_end <= r.end for r in chip.memory.map if r.name == "DRAM")
+    # images may not use all that can hold code: the ESP8266's cache is free while nothing runs from flash
+    proven = any(layout["text_start"] == own.code_start for layout in chip.stub.reference_layouts)
+    assert proven or any(r.start <= own.code_start < own.code_end <= r.end for r in chip.memory.map if "IRAM" in r.name)
+    assert all(place % 16 == 0 for place in (own.code_start, own.code_end, own.data_start, own.data_end))
+    for known in chip.stub.rom_ram:
+        taken = known.get("rom_buffers_start", known.get("uart_device", ADDRESS_LIMIT))
+        assert own.data_end <= taken
+        if alias := known.get("instruction_alias_offset"):
+            assert own.code_end <= own.data_start + alias or own.data_end + alias <= own.code_start, "one RAM, twice"
+            assert own.code_end <= taken + alias
+    assert own.code_end <= own.data_start or own.data_end <= own.code_start
+
+
+def test_our_stub_names_registers_and_functions_that_exist(chip: Chip) -> None:
+    own = chip.stub.own
+    if own is None:
+        return
+    assert {"uart0", "spi_flash"} <= set(chip.peripherals)
+    assert set(own.rom_functions) <= set(chip.rom_addresses)
+    assert own.can_encrypt == any("encrypted" in name for name in own.rom_functions)
+    assert own.cpu_hz <= chip.cpu.max_mhz * 1_000_000
+    for name, value in own.registers.items():
+        assert name == name.lower()
+        assert name.endswith("_key") or value % 4 == 0, name
+    if chip.reset.watchdog is not None:
+        assert chip.reset.watchdog.config0 not in own.registers.values(), "told elsewhere already"
+
+
 def test_flash_codes_fit_byte_three_of_an_image_header(chip: Chip) -> None:
     assert all(code % 16 == 0 and 0 <= code <= 0xF0 for code in chip.flash.sizes.values())
     assert all(0 <= code <= 0xF for code in chip.flash.frequencies.values())

@@ -24,6 +24,7 @@ print("\\n" + json.dumps(loaded))
 CORE = {
     "espwire",
     "espwire._version",
+    "espwire.values",
     "espwire.cli",
     "espwire.cli.main",
 }

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from espwire.chips.index import CHIPS
 from espwire.errors import UsageError
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+
+    AnyChip: TypeAlias = "Chip | ImageChip"
 
 
 class RegionFacts(NamedTuple):
@@ -33,6 +38,7 @@ class FlashFacts(NamedTuple):
     modes: dict[str, int]
     sizes: dict[str, int]
     frequencies: dict[str, int]
+    default_frequency: str
 
 
 class FormatFacts(NamedTuple):
@@ -40,6 +46,32 @@ class FormatFacts(NamedTuple):
 
     format: str
     uf2_family: int | None
+    mmu_page_sizes: tuple[int, ...]
+    default_mmu_page_size: int | None
+    page_tail: int
+    secure_boot_v1: bool
+
+
+class CpuFacts(NamedTuple):
+    """See ``Cpu``."""
+
+    architecture: str
+    elf_machine: int
+
+
+class MappedFacts(NamedTuple):
+    """See ``MappedFlash``."""
+
+    irom_start: int
+    irom_end: int
+    drom_start: int | None
+    drom_end: int | None
+
+
+class IdentityFacts(NamedTuple):
+    """See ``Identity``."""
+
+    image_chip_id: int | None
 
 
 class ImageChip(NamedTuple):
@@ -50,6 +82,10 @@ class ImageChip(NamedTuple):
     flash: FlashFacts
     image: FormatFacts
     memory: MemoryFacts
+    mapped_flash: MappedFacts
+    cpu: CpuFacts
+    identity: IdentityFacts
+    default_flash_size: int
 
 
 def find_by_image_id(image_chip_id: int) -> str | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.options import AFTER, BEFORE, FREQUENCIES, MODES
 from espwire.errors import ToolError, UsageError
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.settings import Settings
@@ -84,6 +84,12 @@ def _stub(raw: Any) -> int:
     return _whole(raw, 1, 2)
 
 
+def _flag(raw: Any) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError("true or false")
+    return raw
+
+
 def _seconds(raw: Any) -> float:
     wanted = "a time in seconds, 0 or more"
     try:
@@ -129,6 +135,8 @@ CHECKS: dict[str, Check] = {
     "baud": _baud,
     "before": _one_of(BEFORE),
     "after": _one_of(AFTER),
+    "no_stub": _flag,
+    "stub": _text,
     "stub_version": _stub,
     "flash_mode": _one_of(MODES),
     "flash_freq": _one_of(FREQUENCIES),

@@ -12,6 +12,7 @@ OPTIONS = {
     "-c, --chip CHIP": "refuse any other chip: esp8266, esp32, esp32s2 …; without it the chip is detected",
     "-b, --baud N": "rate for the data, 115200 if not given",
     "--before, -a, --after WAY": "how to reset into the loader, and what to do with the chip at the end",
+    "--no-stub, --stub FILE": "work with the chip's ROM loader; with the vendor's stub from its JSON file",
     "-v, -q, -t, --json": "say more; results only; show each packet; one JSON event per line",
 }
 EXAMPLES = """\

@@ -80,7 +80,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 FILTER_HELP = "Without --port, take only ports with these vid=, pid=, name=, serial=; several may follow."
-FILTER_WORD = re.compile(r"(vid|pid|name|serial)=.+", re.IGNORECASE)
+FILTER_WORD = r"(vid|pid|name|serial)=.+"
 
 Spec = tuple[tuple[str, ...], dict[str, Any]]
 OUTPUT: tuple[Spec, ...] = (
@@ -131,7 +131,17 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (("before", "--before"), {"type": click.Choice(BEFORE), "help": "How to get the chip into its loader."}),
     (("after", "-a", "--after"), {"type": click.Choice(AFTER), "help": "What to do with the chip at the end."}),
-    (("no_stub", "--no-stub"), {"is_flag": True, "help": "Use the ROM loader (the only one there is, yet)."}),
+    (("no_stub", "--no-stub"), {"is_flag": True, "help": "Use the chip's ROM loader, and upload no stub."}),
+    (("stub", "--stub"), {"metavar": "FILE", "help": "Use this stub, in the vendor's JSON format, not ours."}),
+    (
+        ("stub_version", "--stub-version"),
+        {
+            "type": Number(1, 2),
+            "metavar": "N",
+            "hidden": True,
+            "help": "For esptool's sake: we have one stub.",
+        },
+    ),
     (
         ("connect_attempts", "--connect-attempts"),
         {"type": Number(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
@@ -160,7 +170,7 @@ def spread_filters(words: Sequence[str]) -> list[str]:
     spread: list[str] = []
     more = False  # whether another value may follow
     for at, word in enumerate(words):
-        if more and FILTER_WORD.fullmatch(word):
+        if more and re.fullmatch(FILTER_WORD, word, re.IGNORECASE):
             spread += [*(["--port-filter"] if spread[-1].replace("_", "-") != "--port-filter" else []), word]
             continue
         flag = word.partition("=")[0].replace("_", "-")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from espwire.events import (
@@ -19,9 +17,11 @@ from espwire.events import (
     Progress,
     Resetting,
     Result,
+    StubStarted,
     Warned,
     to_json,
 )
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -80,6 +80,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case ChipFound():
             known = {"revision": event.revision, "MAC": event.mac}  # Secure Download Mode hides both
             return ", ".join([f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]) + "."
+        case StubStarted():
+            return f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)." if verbose else None
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
             return "\n".join([head, *(f"  {step}" for step in event.steps)])
@@ -168,6 +170,8 @@ class JsonLines:
 
 def dump(values: dict[str, Any]) -> str:
     """One line of JSON; bytes as hexadecimal, anything else unknown as its text."""
+    import json
+
     return json.dumps(values, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
 
 

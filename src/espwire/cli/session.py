@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from espwire._version import __version__
 from espwire.cli.output import Output
 from espwire.errors import ConnectError, DeviceError, LinkError, ToolError, Unsupported, VerifyError
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.cli.config import Loaded
@@ -41,7 +42,7 @@ class Program:
     tell_device: Callable[[Device, Report], None] | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Session:
     """Global options under the names of cli/options.py, filled while the command line is parsed."""
 
@@ -54,6 +55,8 @@ class Session:
     before: str = "default-reset"
     after: str = "hard-reset"
     no_stub: bool = False
+    stub: str | None = None  # a file in the vendor's format, in place of ours
+    stub_version: int | None = None
     connect_attempts: int | None = None
     spi_connection: str | tuple[int, ...] | None = None
     override_vddsdio: str | None = None
@@ -128,7 +131,16 @@ class Session:
 
         :raises UsageError: a file or a variable makes no sense
         """
-        for name in {"chip", "port", "baud", "before", "after"} & self.values.keys() - self.given:
+        for name in {
+            "chip",
+            "port",
+            "baud",
+            "before",
+            "after",
+            "no_stub",
+            "stub",
+            "stub_version",
+        } & self.values.keys() - self.given:
             setattr(self, name, self.values[name].value)
             self.given.add(name)
         loaded, self._told = self._told, None
@@ -175,13 +187,16 @@ class Session:
         return find_target(self.port, filters=self.port_filter, any_port=self.any_port, state=self.state)
 
     @contextmanager
-    def device(self) -> Iterator[Device]:
+    def device(self, *, bulk: bool = True, encrypt: bool = False) -> Iterator[Device]:
         """The connected chip; at the end it is reset as ``--after`` says, and the port closed in any case.
 
+        :param bulk: the command gains by a stub: it moves data, or asks much
+        :param encrypt: the command has the chip encrypt what it writes
         :raises UsageError: several ports could be meant
         :raises ToolError: it cannot be reached
         """
-        from espwire.device.connect import connect
+        from espwire.cli.stub_choice import choose_baud, choose_stub
+        from espwire.device.connect import ROM_BAUD, connect, speed_up
         from espwire.device.packets import PacketRing
 
         if self.connected is not None:
@@ -198,7 +213,7 @@ class Session:
         with connect(
             target,
             chip=self.chip,
-            baud=self.baud,
+            baud=min(self.baud, ROM_BAUD),
             before=self.before,  # type: ignore[arg-type]  # one of BEFORE: click has checked
             settings=self.settings(),
             report=self.report,
@@ -213,6 +228,7 @@ class Session:
                 device.override_flash_voltage(self.override_vddsdio)
             if self.spi_connection is not None:
                 device.use_flash_pins(self.spi_connection)
+            speed_up(device, stub=choose_stub(self, device, bulk, encrypt), baud=choose_baud(self, device, bulk))
             yield device
             device.leave(self.after)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espwire.cli.render import VERBS, Wording, describe
-from espwire.events import ChipFound, Event, Finished, Note, Opened, Progress, Report, Resetting, Result
+from espwire.events import ChipFound, Event, Finished, Note, Opened, Progress, Report, Resetting, Result, StubStarted
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -23,6 +23,8 @@ def tell(event: Event, verbose: bool) -> str | None:
             return f"Serial port {event.port}:\nConnecting..."
         case ChipFound():
             return "\n".join(_describe_chip(event))
+        case StubStarted():
+            return "Uploading stub...\nRunning stub...\nStub running...\nStub flasher running."
         case Finished(task="write", address=int(address)):
             return f"Wrote {event.size} bytes at {address:#010x} in {event.seconds:.1f} seconds."
         case Finished(task="verify"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from espwire.errors import UsageError
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session

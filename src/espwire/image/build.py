@@ -26,7 +26,7 @@ from espwire.image.model import (
 from espwire.image.parse import compute_crc
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 
 def build(image: Image) -> bytes:
@@ -65,7 +65,7 @@ def create_image(
     segments: Iterable[Segment],
     entry: int,
     *,
-    chip: Chip,
+    chip: AnyChip,
     settings: HeaderSettings | None = None,
     min_revision: int = 0,
     max_revision: int = ANY_REVISION,

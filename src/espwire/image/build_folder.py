@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import DataError, FileError
@@ -29,6 +29,7 @@ from espwire.image.build_plan import (
     unclear,
 )
 from espwire.image.flasher_args import FlasherArgs, broken, parse_flash_args, parse_flasher_args, parse_json
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.image.partitions import Partition, PartitionTable
@@ -43,7 +44,7 @@ MERGED = ".merged.bin"
 ESP_IDF, PLATFORMIO, ARDUINO, PARTS = "ESP-IDF", "PlatformIO", "Arduino", "set of parts"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """A build that was found. ``stem`` tells sketches apart that share a folder."""
 

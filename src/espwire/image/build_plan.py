@@ -6,13 +6,14 @@ How such a plan is made of a folder is build_folder.py's, of one file build_file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError, ImageError, TableError, UsageError
 from espwire.image.flash_settings import HeaderSettings
 from espwire.image.parse import is_image, parse
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -23,7 +24,7 @@ USUAL_APP = 0x10000  # where Arduino, PlatformIO and ESP-IDF put an application 
 APP, BOOTLOADER, TABLE, OTA_DATA = "app", "bootloader", "partition-table", "ota-data"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BuildFile:
     """One file's bytes and their flash address. ``encrypted``: the build wants the chip to encrypt it."""
 
@@ -39,7 +40,7 @@ class BuildFile:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildPlan:
     """What goes where. ``chips``: ids of the chips it is for; empty: nothing says.
 
@@ -66,7 +67,7 @@ class BuildPlan:
         return tuple(f"{file.address:#010x}  {len(file.data):>9,} bytes  {file.name}" for file in self.files)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What the caller knows or wants: the chip, flash settings for the header of a converted ELF, the address of an
     application that stands alone."""

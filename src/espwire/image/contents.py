@@ -7,7 +7,7 @@ Nothing inside an image that was found is looked at again, so any input takes ti
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.chips.lookup import find_by_image_id, load_image_chip
@@ -26,6 +26,7 @@ from espwire.image.model import (
 )
 from espwire.image.parse import CRC_SIZE, parse
 from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_signatures
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -40,7 +41,7 @@ ENTROPY_LEAST = 0x1000
 ENCRYPTED_BITS = 7.9  # of 8 per byte; 4096 random bytes come to 7.95, machine code to 6 or so
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """Something with a place. ``size`` is what it takes, signatures and all; ``name`` its partition's, if it has one.
 

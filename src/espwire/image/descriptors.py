@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from espwire.image.model import Image, Segment
+from espwire.values import dataclass
 
 APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
 APP = struct.Struct("<II8s32s32s16s16s32s32sHHB3s72s")
 BOOT = struct.Struct("<B2sBI32s24s16s")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class AppDescriptor:
     """The application's: 256 bytes at the start of its first segment in flash. Revisions: ``major * 100 + minor``."""
 
@@ -28,7 +29,7 @@ class AppDescriptor:
     mmu_page_size: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BootDescriptor:
     """The boot loader's: 80 bytes at the start of its first segment."""
 

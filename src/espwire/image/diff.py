@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
 from espwire.image.info import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FieldDiff:
     """A value that differs: of which image, what it is, both values as text."""
 
@@ -26,7 +26,7 @@ class FieldDiff:
     new: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SegmentDiff:
     """A segment: ``changed`` bytes differ, lengths included. An address of None: that file has no such segment."""
 
@@ -44,7 +44,7 @@ class SegmentDiff:
         return not self.changed and self.old_address == self.new_address
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageDiff:
     """All differences. ``sectors``: half-open ranges of differing flash, in whole sectors, from the first byte on."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import ElfError
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
@@ -26,7 +27,7 @@ LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "S
 NOT_LOADABLE = ("PADDING", "IROM", "DROM", "DPORT", "MEM_INTERNAL", "BYTE_ACCESSIBLE")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ElfPart:
     """Bytes of an ELF file that belong to ``address``. ``name`` is the section's; segments have none."""
 
@@ -40,7 +41,7 @@ class ElfPart:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Elf:
     """A program. ``sections`` and ``segments``: those that hold bytes to load, in the file's order.
 
@@ -198,9 +199,10 @@ def find_elf_chips(elf: Elf) -> tuple[str, ...]:
     RAM holds the entry address, if there are any: what is flash of one chip can be RAM of another. A chip named by
     the program itself wins.
     """
-    from espwire.chips.registry import chip_ids, load_chip
+    from espwire.chips.index import CHIPS
+    from espwire.chips.lookup import load_image_chip
 
-    chips = [load_chip(name) for name in chip_ids()]
+    chips = [load_image_chip(name) for name in CHIPS]
     fitting = [chip for chip in chips if chip.cpu.elf_machine == elf.machine and fits(elf, chip)]
     named = [chip.id for chip in fitting if chip.id.encode() in elf.metadata]
     if named:
@@ -209,13 +211,13 @@ def find_elf_chips(elf: Elf) -> tuple[str, ...]:
     return tuple(chip.id for chip in in_ram or fitting)
 
 
-def fits(elf: Elf, chip: Chip) -> bool:
+def fits(elf: Elf, chip: AnyChip) -> bool:
     """Whether ``chip`` has something at every address of the program."""
     parts = elf.sections or elf.segments
     return bool(parts) and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
 
 
-def is_flash(chip: Chip, address: int) -> bool:
+def is_flash(chip: AnyChip, address: int) -> bool:
     """Whether ``address`` is flash that the chip maps into its address space."""
     flash = chip.mapped_flash
     if flash.irom_start <= address < flash.irom_end:
@@ -223,7 +225,7 @@ def is_flash(chip: Chip, address: int) -> bool:
     return flash.drom_start is not None and flash.drom_start <= address < (flash.drom_end or 0)
 
 
-def _is_ram(chip: Chip, start: int, end: int) -> bool:
+def _is_ram(chip: AnyChip, start: int, end: int) -> bool:
     return any(
         region.start <= start and end <= region.end
         for region in chip.memory.map

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import ElfError, UsageError
@@ -38,9 +37,10 @@ from espwire.image.making import (
     with_digest,
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 __all__ = [
     "ElfOptions",
@@ -56,7 +56,7 @@ SIGNATURE_V1, SIGNATURE_V2 = 112, 32  # bytes after the checksum: SHA-256 and si
 DEFAULT_PAGE = 0x10000
 
 
-def convert_elf(data: bytes, chip: Chip, options: ElfOptions | None = None) -> tuple[FlashFile, ...]:
+def convert_elf(data: bytes, chip: AnyChip, options: ElfOptions | None = None) -> tuple[FlashFile, ...]:
     """The image for ``chip``; for an ESP8266 and version 1 its two files, or one if nothing is mapped.
 
     :raises ElfError: no usable ELF, or one for another chip
@@ -65,7 +65,7 @@ def convert_elf(data: bytes, chip: Chip, options: ElfOptions | None = None) -> t
     return _convert(parse_elf(data), data, chip, options or ElfOptions())
 
 
-def _convert(elf: Elf, data: bytes, chip: Chip, options: ElfOptions) -> tuple[FlashFile, ...]:
+def _convert(elf: Elf, data: bytes, chip: AnyChip, options: ElfOptions) -> tuple[FlashFile, ...]:
     check_machine(elf, chip)
     parts = elf.segments if options.use_segments else elf.sections
     check_parts(parts)
@@ -94,7 +94,7 @@ def choose_chip(elf: Elf) -> str:
     )  # fmt: skip
 
 
-def check_machine(elf: Elf, chip: Chip) -> None:
+def check_machine(elf: Elf, chip: AnyChip) -> None:
     """Refuse a program for another chip.
 
     :raises ElfError: wrong machine, or the program names another chip
@@ -107,7 +107,7 @@ def check_machine(elf: Elf, chip: Chip) -> None:
         )
 
 
-def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
+def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]:
     """What is odd, but no error: sentences."""
     doubts = []
     sizes = chip.image.mmu_page_sizes
@@ -122,7 +122,7 @@ def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes) -> bytes:
+def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
     with_hash = options.append_digest and not options.ram_only_header
     if options.secure_pad and not with_hash:
         raise UsageError(
@@ -168,7 +168,7 @@ def _descriptor_address(flash: Sequence[Piece]) -> int | None:
     return flash[0].address if flash and flash[0].name == APP_DESCRIPTOR else None
 
 
-def _page_size(elf: Elf, chip: Chip, options: ElfOptions) -> int:
+def _page_size(elf: Elf, chip: AnyChip, options: ElfOptions) -> int:
     """As asked for, else as the program was linked; a chip without a choice has its one size."""
     sizes, default, wanted = (
         chip.image.mmu_page_sizes,
@@ -189,7 +189,7 @@ def _page_size(elf: Elf, chip: Chip, options: ElfOptions) -> int:
     return find_page_size(descriptor, sizes, default)
 
 
-def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: Chip) -> Layout:
+def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip) -> Layout:
     layout, rest = Layout(page), list(ram)
     for piece in flash:
         layout.add_flash(piece, rest, tail=chip.image.page_tail)
@@ -198,7 +198,7 @@ def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: Chip
     return layout
 
 
-def _lay_out_ram_only(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: Chip) -> Layout:
+def _lay_out_ram_only(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip) -> Layout:
     layout = Layout(page, shift=chip.flash.bootloader_offset)
     for piece in ram:
         layout.add(piece.address, piece.data)
@@ -208,7 +208,7 @@ def _lay_out_ram_only(flash: Sequence[Piece], ram: Sequence[Piece], page: int, c
     return layout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WrittenFile:
     """One file that was written; ``address``: where in flash it goes, None if that is for the user to say."""
 
@@ -217,7 +217,7 @@ class WrittenFile:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ImageFiles:
     """What ``elf2image()`` and ``make_image()`` wrote. ``doubts``: what is odd about it, sentences."""
 
@@ -243,12 +243,12 @@ def elf2image(
     :raises UsageError: the chip cannot have what the options say
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
 
     options = options or ElfOptions()
     data = read_file(path)
     elf = parse_elf(data)
-    found = load_chip(chip or choose_chip(elf))
+    found = load_image_chip(chip or choose_chip(elf))
     files = _convert(elf, data, found, options)
     written = _name_files(os.fspath(path), files, found, options, output)
     write_files([(done.path, file.data) for done, file in zip(written, files, strict=True)])
@@ -256,7 +256,7 @@ def elf2image(
 
 
 def _name_files(
-    path: str, files: Sequence[FlashFile], chip: Chip, options: ElfOptions, output: str | None
+    path: str, files: Sequence[FlashFile], chip: AnyChip, options: ElfOptions, output: str | None
 ) -> tuple[WrittenFile, ...]:
     stem = os.path.splitext(path)[0]
     esp8266 = chip.image.format == "esp8266"

@@ -24,7 +24,7 @@ from espwire.image.model import HEADER, MAGIC, MAGIC_V2, SEGMENT_HEADER, V2_FIRS
 from espwire.image.parse import compute_crc
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 # version 3 counts flash sizes as later chips do
 V3_SIZES = {f"{1 << code}MB": code << 4 for code in range(8)}
@@ -32,7 +32,7 @@ V3_FLASH_ABOVE, V3_RODATA, V3_RODATA_SKIP, V3_PAGE = 0x40200000, ".flash.rodata"
 
 
 def convert_esp8266(
-    elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes
+    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
 ) -> tuple[FlashFile, ...]:
     """The files of one ESP8266 program: a pair for version 1 if something is mapped, else one.
 
@@ -86,7 +86,7 @@ def _build_v2(
     return bytes(out) + compute_crc(memoryview(out))
 
 
-def _convert_v3(elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes) -> bytes:
+def _convert_v3(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
     codes = header_codes(chip, options.settings, V3_SIZES)
     pieces = join_pieces(in_order(parts, options), lambda address: kind_of(chip, address))
     flash = join_pages([p for p in pieces if p.address > V3_FLASH_ABOVE], V3_PAGE)

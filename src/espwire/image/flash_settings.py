@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.bits import parse_flash_size
 from espwire.errors import UsageError
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
 KEEP, DETECT = "keep", "detect"
-_BYTES = re.compile(r"([0-9]{1,4})(KB|MB)(-c[12])?", re.IGNORECASE)
-_MEGABITS = re.compile(r"([0-9]{1,4})m(-c[12])?")
+_BYTES = r"([0-9]{1,4})(KB|MB)(-c[12])?"
+_MEGABITS = r"([0-9]{1,4})m(-c[12])?"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class HeaderSettings:
     """What to put into header bytes 2 and 3: names, ``keep``, and for the size ``detect`` (the flash's own size)."""
 
@@ -43,9 +43,9 @@ def parse_size_name(text: str) -> str:
     """
     if text.lower() in (KEEP, DETECT):
         return text.lower()
-    if match := _BYTES.fullmatch(text):
+    if match := re.fullmatch(_BYTES, text, re.IGNORECASE):
         return f"{int(match[1])}{match[2].upper()}{(match[3] or '').lower()}"
-    match = _MEGABITS.fullmatch(text)
+    match = re.fullmatch(_MEGABITS, text)
     kilobytes = int(match[1]) * 128 if match else 0
     if match is None or not kilobytes:
         raise UsageError(

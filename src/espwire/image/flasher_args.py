@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from espwire.bits import parse_number
 from espwire.errors import DataError, ToolError, UsageError
 from espwire.image.flash_settings import HeaderSettings, parse_size_name
+from espwire.values import dataclass
 
 MAX_BYTES = 1 << 20
 MAX_FILES = 256
@@ -21,7 +22,7 @@ BEFORE = {"default-reset", "usb-reset", "no-reset", "no-reset-no-sync"}
 AFTER = {"hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileEntry:
     """A file and its flash address. ``role``: bootloader, app, …; ``encrypted``: meant to be, on the chip."""
 
@@ -31,7 +32,7 @@ class FileEntry:
     encrypted: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlasherArgs:
     """One such file. ``chip``, ``before`` and ``after`` are empty where it does not say."""
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import BytesIO
 
 from espwire.errors import HexError
 from espwire.files import read_file
+from espwire.values import dataclass
 
 DATA, END, SEGMENT_BASE, START_SEGMENT, LINEAR_BASE, START_LINEAR = range(6)
 LONGEST_RECORD = 1 + 2 * (1 + 2 + 1 + 255 + 1)
@@ -21,7 +22,7 @@ TOP = 1 << 32
 SECTOR = 0x1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HexPart:
     """Bytes, and the address that the file itself gives them; None for raw binary."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.chips.index import CHIPS
@@ -17,6 +17,7 @@ from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.parse import is_image, parse
 from espwire.image.signature import SECTOR, Signature, find_signatures
 from espwire.image.uf2 import is_uf2, parse_uf2
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Format = Literal["image", "merged", "hex", "uf2"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SegmentInfo:
     """A segment: where it is loaded or mapped, where it stands in the file, what memory that is.
 
@@ -40,7 +41,7 @@ class SegmentInfo:
     hidden: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageInfo:
     """One image. ``chip`` is an id, None if unknown; settings are None where the header's code means nothing.
 
@@ -62,7 +63,7 @@ class ImageInfo:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """Something that was found in the file. ``offset`` is its address where the file gives one, else its place."""
 
@@ -80,7 +81,7 @@ class Item:
         return not self.problems and (self.info is None or not self.info.problems)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FileInfo:
     """A whole file. ``intact``: every check of everything in it holds."""
 

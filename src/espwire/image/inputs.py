@@ -6,14 +6,14 @@ Pure: it is handed bytes and a name for messages. What a file is, is told by how
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import DataError, ElfError, UsageError
-from espwire.image.elf import is_elf
 from espwire.image.hexfile import is_hex, join_records, parse_hex
 from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import is_uf2, parse_uf2
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Piece:
     """Bytes, and the address that the file itself gives them; None: it gives none.
 
@@ -42,11 +42,17 @@ def find_format(data: bytes) -> Format:
     """What the file is. Anything that begins like nothing else is raw binary."""
     tests: tuple[tuple[Format, bool], ...] = (
         ("hex", is_hex(data)),
-        ("elf", is_elf(data)),
+        ("elf", data[:1] == b"\x7f" and _is_elf(data)),
         ("uf2", is_uf2(data)),
         ("srecord", is_srecord(data)),
     )
     return next((name for name, fits in tests if fits), "raw")
+
+
+def _is_elf(data: bytes) -> bool:
+    from espwire.image.elf import is_elf  # a large module, that few files need
+
+    return is_elf(data)
 
 
 def read_input(
@@ -90,13 +96,13 @@ def _read_uf2(data: bytes, name: str) -> tuple[Piece, ...]:
 
 def find_by_family(family: int) -> tuple[str, ...]:
     """Ids of the chips whose UF2 files carry this family id."""
-    from espwire.chips.registry import chip_ids, load_chip
+    from espwire.chips.image_index import IMAGE_CHIPS
 
-    return tuple(chip_id for chip_id in chip_ids() if load_chip(chip_id).image.uf2_family == family)
+    return tuple(name for name, chip in IMAGE_CHIPS.items() if chip.image.uf2_family == family)
 
 
 def _read_elf(data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None) -> tuple[Piece, ...]:
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
     from espwire.image.elf import parse_elf
     from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
     from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings
@@ -105,7 +111,7 @@ def _read_elf(data: bytes, name: str, chip: Chip | None, settings: HeaderSetting
     size = KEEP if wanted.size == DETECT else wanted.size
     wanted = HeaderSettings(mode=wanted.mode, size=size, frequency=wanted.frequency)
     with naming(name):
-        target = chip or load_chip(choose_chip(parse_elf(data)))
+        target = chip or load_image_chip(choose_chip(parse_elf(data)))
         files = convert_elf(data, target, ElfOptions(settings=wanted))
     note = f"{name} was converted to an image for {target.id}, {_describe(wanted)}"
     return tuple(Piece(file.address, file.data, note, (target.id,)) for file in files)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.errors import ElfError
 from espwire.image.model import MAX_SEGMENT_SIZE, MAX_SEGMENTS, SEGMENT_HEADER, Segment
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.image.elf import ElfPart
@@ -25,7 +26,7 @@ APP_DESCRIPTOR, BOOT_DESCRIPTOR = ".flash.appdesc", ".dram0.bootdesc"
 APP_DESCRIPTOR_MAGIC, PAGE_LOG2_AT = 0xABCD5432, 180
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Piece:
     """Bytes for one address, a multiple of 4 long. ``name``: of the first section in it."""
 

@@ -18,11 +18,11 @@ from espwire.image.making import FlashFile, append_checksum, append_segments, he
 from espwire.image.model import HEADER, MAGIC, MAX_SEGMENT_SIZE, Segment
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 
 def build_segments(
-    segments: Sequence[tuple[int, bytes]], chip: Chip, *, entry: int = 0, settings: HeaderSettings | None = None
+    segments: Sequence[tuple[int, bytes]], chip: AnyChip, *, entry: int = 0, settings: HeaderSettings | None = None
 ) -> tuple[FlashFile, ...]:
     """The image of these addresses and bytes, in this order; for an ESP8266 a second file with what is mapped.
 
@@ -77,12 +77,12 @@ def _check(segments: Sequence[tuple[int, bytes]], entry: int) -> None:
             )
 
 
-def _esp8266_codes(chip: Chip, settings: HeaderSettings) -> tuple[int, int]:
+def _esp8266_codes(chip: AnyChip, settings: HeaderSettings) -> tuple[int, int]:
     """As for any image, but that a size that is not given has the code 0, as in the tool that had this command."""
     return header_codes(chip, settings, chip.flash.sizes if settings.size != KEEP else {"1MB": 0})
 
 
-def _build_esp32(segments: Sequence[tuple[int, bytes]], chip: Chip, entry: int, settings: HeaderSettings) -> bytes:
+def _build_esp32(segments: Sequence[tuple[int, bytes]], chip: AnyChip, entry: int, settings: HeaderSettings) -> bytes:
     slowest = {code: name for name, code in chip.flash.frequencies.items()}.get(0, chip.flash.default_frequency)
     filled = HeaderSettings(
         mode="qio" if settings.mode == KEEP else settings.mode,
@@ -108,9 +108,9 @@ def make_image(
     :raises UsageError: the chip has no such flash setting
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
 
-    found = load_chip(chip)
+    found = load_image_chip(chip)
     segments = [(address, read_file(path)) for address, path in parts]
     files = build_segments(segments, found, entry=entry, settings=settings)
     prefix = found.image.format == "esp8266"

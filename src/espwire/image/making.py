@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import UsageError
 from espwire.image.flash_settings import KEEP, HeaderSettings, parse_size_name
 from espwire.image.layout import Piece, check_size, insert_digest
 from espwire.image.model import ANY_REVISION, SEGMENT_HEADER, Segment, compute_checksum
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
     from espwire.image.elf import ElfPart
 
 DIGEST_IN_DESCRIPTOR = 144  # so that it stands at 0xB0 of the file
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ElfOptions:
     """What to make of an ELF. ``version`` is the ESP8266's image format; other chips have one only.
 
@@ -42,7 +43,7 @@ class ElfOptions:
     ram_only_header: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlashFile:
     """One output file: where in flash it goes, if that is known, and how its name ends when there are several."""
 
@@ -51,7 +52,7 @@ class FlashFile:
     suffix: str = ".bin"
 
 
-def header_codes(chip: Chip, settings: HeaderSettings, sizes: Mapping[str, int]) -> tuple[int, int]:
+def header_codes(chip: AnyChip, settings: HeaderSettings, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Header bytes 2 and 3.
 
     :raises UsageError: the chip has no such mode, size or frequency
@@ -73,7 +74,7 @@ def header_codes(chip: Chip, settings: HeaderSettings, sizes: Mapping[str, int])
     return flash.modes[mode], sizes[size] | flash.frequencies.get(settings.frequency, 0)
 
 
-def kind_of(chip: Chip, address: int) -> tuple[str, ...]:
+def kind_of(chip: AnyChip, address: int) -> tuple[str, ...]:
     """Names of all that the chip has at an address; parts are joined only within the same."""
     return tuple(region.name for region in chip.memory.map if region.start <= address < region.end)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.bits import align_up
 from espwire.image.ota import OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partitions import APP, SUBTYPES, TABLE_SIZE, Partition, PartitionTable, TableRules, check_table
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -20,7 +21,7 @@ Kind = Literal["bootloader", "table", "app", "data", "image", "free"]
 Ranges = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Area:
     """A range of flash with one use. ``used``: up to its last byte that is not blank; ``detail``: what is in it."""
 
@@ -39,7 +40,7 @@ class Area:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlashMap:
     """All of the flash. ``areas`` by offset, free ones among them; ``filled`` are the ranges that are not blank."""
 
@@ -60,7 +61,7 @@ class FlashMap:
         return sum(area.size for area in self.areas if area.kind == "free")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Content:
     """An image or other thing that was recognised."""
 
@@ -70,7 +71,7 @@ class Content:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """What a picture is made from; from a file or from a device."""
 

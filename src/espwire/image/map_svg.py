@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 
 from espwire.bits import format_size
 from espwire.image.map import Area, FlashMap
 from espwire.image.map_text import format_share
+from espwire.values import dataclass
 
 WIDTH, TOP, BOTTOM = 1110, 84, 66
 BAR_X, BAR_WIDTH = 104, 120

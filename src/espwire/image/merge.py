@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from binascii import hexlify
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from espwire.errors import ImageError, UsageError
 from espwire.image.flash_settings import HeaderSettings
 from espwire.image.parse import parse
 from espwire.image.patch import find_patch_obstacle, patch_header
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -23,7 +24,7 @@ TOP = 1 << 32
 RECORD = 16  # bytes per line of Intel HEX
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MergePart:
     """Bytes, their flash address, and a name for messages."""
 
@@ -37,7 +38,7 @@ class MergePart:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeOptions:
     """How to merge. ``target_offset``: where in flash the file will go; ``pad_to_size``: the flash's size in bytes."""
 
@@ -49,7 +50,7 @@ class MergeOptions:
     settings: HeaderSettings = field(default_factory=HeaderSettings)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Merged:
     """The finished file, what went into it, and what the caller should be told."""
 

@@ -6,7 +6,9 @@ Offsets and sizes in bytes. Source of every layout: ``chips/data/image.toml``.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from espwire.values import dataclass
 
 MAGIC, MAGIC_V2 = 0xE9, 0xEA
 HEADER = struct.Struct("<BBBBI")  # magic, segment count, SPI mode, size and frequency, entry
@@ -22,7 +24,7 @@ V2_FIRST_COUNT = 4
 FOLD = 0x4000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Segment:
     """Bytes and the address they are loaded or mapped to. ``offset`` is where ``data`` stood in the parsed file."""
 
@@ -36,7 +38,7 @@ class Segment:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExtendedHeader:
     """The 16 bytes that every chip but the ESP8266 has after the header. Revisions are ``major * 100 + minor``."""
 
@@ -55,7 +57,7 @@ class ExtendedHeader:
         return self.hash_flag == 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IromPart:
     """What an ESP8266 version 2 image has in front of the rest: a first header and the mapped code."""
 
@@ -66,7 +68,7 @@ class IromPart:
     segment_count: int = V2_FIRST_COUNT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Image:
     """One firmware image. ``fill``, ``checksum``, ``digest`` and ``crc`` are kept as found, so that it builds back.
 

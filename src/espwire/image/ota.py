@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 
 from espwire.errors import TableError
 from espwire.image.partitions import APP, DATA, FACTORY, OTA_DATA, TEST, Partition, PartitionTable, find_kind
+from espwire.values import dataclass
 
 ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
 SECTOR = 0x1000
@@ -35,7 +36,7 @@ STATES = {"undefined": OtaState.UNDEFINED, "new": OtaState.NEW, "valid": OtaStat
 GIVEN_UP = (OtaState.INVALID, OtaState.ABORTED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OtaEntry:
     """One sector's entry. Slots take turns: sequence 1 is slot 0, 2 is slot 1, and so on around."""
 
@@ -66,7 +67,7 @@ class OtaEntry:
         return OtaState(self.state).name.lower().replace("_", "-") if known else f"{self.state:#x}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OtaData:
     """Both entries."""
 
@@ -79,7 +80,7 @@ class OtaData:
         return max(usable, key=lambda index: (self.entries[index].sequence, -index), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OtaStatus:
     """What boots and why. ``boots``: None where nothing can. ``slots``: factory, OTA slots in order, test."""
 
@@ -90,7 +91,7 @@ class OtaStatus:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OtaChange:
     """What makes another slot boot: sectors to erase, then one to write. Nothing at all where it boots already."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
@@ -133,6 +132,8 @@ class _Cursor:
 
 
 def _parse_esp32(data: bytes) -> Image:
+    import hashlib
+
     cursor = _Cursor(data)
     count, mode, size_frequency, entry = cursor.header(MAGIC)
     extended = _parse_extended(cursor.take(EXTENDED.size, "the extended header"))
@@ -199,6 +200,8 @@ def _parse_esp8266(data: bytes) -> Image:
 
 def _parse_loose_digest(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
     """The SHA-256 that newer ESP8266 tools append unannounced: there if it is right, or if it alone follows."""
+    import hashlib
+
     stored = data[end : end + DIGEST_SIZE]
     if len(stored) == DIGEST_SIZE:
         valid = stored == hashlib.sha256(memoryview(data)[:end]).digest()

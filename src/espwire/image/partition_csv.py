@@ -5,8 +5,6 @@ Columns: name, type, subtype, offset, size, flags. Source: ESP-IDF's guide "Part
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from espwire.bits import KIB, MIB, align_up, parse_number
 from espwire.errors import TableError, UsageError
 from espwire.image.partitions import (
@@ -27,13 +25,14 @@ from espwire.image.partitions import (
     Partition,
     PartitionTable,
 )
+from espwire.values import dataclass
 
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
 MAX_LINE, MAX_LINES = 1000, 10000
 LEFT_OUT = ("", "N/A")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CsvPlaces:
     """What rows without an offset are placed by. The boot loader's offset depends on the chip."""
 
@@ -42,7 +41,7 @@ class CsvPlaces:
     recovery_offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Row:
     """One line, cut up; None: to be found. A negative size is where the partition ends."""
 

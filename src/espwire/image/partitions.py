@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from espwire.errors import TableError
+from espwire.values import dataclass
 
 ROW = struct.Struct("<2sBBII16sI")
 ROW_MAGIC, MD5_MAGIC = b"\xaa\x50", b"\xeb\xeb"
@@ -38,7 +39,7 @@ SECTOR = 0x1000
 OTA_DATA_SIZE, MIN_NVS_SIZE = 0x2000, 0x3000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Partition:
     """One row: a name and a range of flash. ``flags``: bit 0 encrypted, bit 1 readonly."""
 
@@ -83,7 +84,7 @@ class Partition:
         return slot if self.type == APP and 0 <= slot < MAX_OTA else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PartitionTable:
     """The rows in their order. ``md5_valid``: None where the table has no MD5 row, or comes from CSV.
 
@@ -105,7 +106,7 @@ class PartitionTable:
         return max((partition.end for partition in self.partitions), default=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """What is wrong with a table. ``fatal``: ESP-IDF's boot loader or build would not take it; else a warning."""
 
@@ -115,7 +116,7 @@ class Problem:
     partition: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableRules:
     """What a table is checked against. Sizes and offsets in bytes; ``secure_boot_v1`` asks for 64 KiB app sizes."""
 

@@ -5,7 +5,6 @@ The caller decides that the image goes to the chip's bootloader offset: only tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,8 @@ def patch_header(
 
     What follows the image is untouched. A SHA-256 is recomputed in place when the header says there is one.
     """
+    import hashlib
+
     new_mode, new_size, new_frequency = find_codes(chip, HeaderSettings(mode=mode, size=size, frequency=frequency))
     if new_mode is new_size is new_frequency is None or find_patch_obstacle(data, chip) is not None:
         return data

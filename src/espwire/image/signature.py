@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from espwire.values import dataclass
 
 SECTOR = 0x1000
 BLOCK = 1216
@@ -23,7 +25,7 @@ V1_SIZE = 68
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Signature:
     """One signature. ``offset`` counts as the image's do; what version 1 does not have is None.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError
@@ -15,6 +15,7 @@ from espwire.image.contents import Found, find_contents, guess_start
 from espwire.image.hexfile import is_hex, parse_hex
 from espwire.image.signature import SECTOR
 from espwire.image.uf2 import is_uf2, parse_uf2
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -25,7 +26,7 @@ SPARSE = 32 * 0x100000  # a file that reaches further must hold at least a 64th 
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitPart:
     """One file to be: where its bytes stand in flash, its name, what it is."""
 

@@ -14,13 +14,13 @@ from espwire.image.hexfile import TOP, HexPart, join_records
 
 LONGEST_RECORD = 2 + 2 * (1 + 255)
 HEADER, DATA, COUNT, END = "0", "123", "56", "789"
-_FIRST_LINE = re.compile(rb"S[0-9][0-9A-Fa-f]{8,}[ \t]*\r?(\n|$)")
+_FIRST_LINE = rb"S[0-9][0-9A-Fa-f]{8,}[ \t]*\r?(\n|$)"
 HINT = "Check that the file is whole S-record text; data that is none must not begin like it."
 
 
 def is_srecord(data: bytes) -> bool:
     """Whether the file is Motorola S-record text: its first line is such a record, whole or not."""
-    return _FIRST_LINE.match(data[: LONGEST_RECORD + 4]) is not None
+    return data[:1] == b"S" and re.match(_FIRST_LINE, data[: LONGEST_RECORD + 4]) is not None
 
 
 def parse_srecord(data: bytes, name: str = "the file") -> tuple[HexPart, ...]:

@@ -5,12 +5,13 @@ A UF2 file is a row of 512-byte blocks; numbering restarts with every part, as E
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import cache
 
 from espwire.errors import ImageError, UsageError
+from espwire.values import dataclass
 
 BLOCK = 512
 HEAD = struct.Struct("<8I")  # magic 1, magic 2, flags, address, payload bytes, number, count, family
@@ -21,7 +22,7 @@ MAX_RUNS = 4096
 TOP = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Uf2:
     """What a UF2 file holds: parts by address, joined where they touch; ``family`` None: not said."""
 
@@ -92,6 +93,8 @@ def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, in
 
 def _check_md5(data: bytes, where: int, at: int, name: str) -> None:
     """The MD5 part follows the payload and tells a range of this block's own payload."""
+    import hashlib
+
     address, size = struct.unpack_from("<2I", data, at + 12)
     ok = where + MD5_PART.size <= at + BLOCK - 4
     if ok:
@@ -136,6 +139,8 @@ def build_uf2(
     :param chunk_size: payload bytes per block, a multiple of 4; None: as many as fit
     :raises UsageError: code ``merge-chunk-size``
     """
+    import hashlib
+
     most = MAX_PAYLOAD - (MD5_PART.size if md5 else 0)
     chunk = most if chunk_size is None else chunk_size
     if not 4 <= chunk <= most or chunk % 4:
@@ -150,10 +155,15 @@ def build_uf2(
         count = -(-len(data) // chunk)
         for number in range(count):
             payload = data[number * chunk : (number + 1) * chunk]
-            address = start + number * chunk
-            block = HEAD.pack(MAGIC_1, MAGIC_2, flags, address, len(payload), number, count, family) + payload
-            if md5:
-                digest = hashlib.md5(payload, usedforsecurity=False).digest()
-                block += MD5_PART.pack(address, len(payload), digest)
-            out.append(block.ljust(BLOCK - 4, b"\0") + MAGIC_END)
+            address, size = start + number * chunk, len(payload)
+            check = (address, size, hashlib.md5(payload, usedforsecurity=False).digest()) if md5 else ()
+            head = (MAGIC_1, MAGIC_2, flags, address, size, number, count, family)
+            out.append(_block_layout(size, md5=md5).pack(*head, payload, *check, MAGIC_END))
     return b"".join(out)
+
+
+@cache
+def _block_layout(size: int, *, md5: bool) -> struct.Struct:
+    """A whole block with ``size`` bytes of payload; what is left is filled with zeros."""
+    used = HEAD.size + size + (MD5_PART.size if md5 else 0) + len(MAGIC_END)
+    return struct.Struct(f"<8I{size}s{'II16s' if md5 else ''}{BLOCK - used}x{len(MAGIC_END)}s")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from espwire.errors import Cancelled
+from espwire.values import dataclass
 
 LinkKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LinkInfo:
     """Who the port is, as far as the operating system tells."""
 

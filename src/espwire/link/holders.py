@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from espwire.values import dataclass
 
 PROC = Path("/proc")
 NAME_LIMIT = 64

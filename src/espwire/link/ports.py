@@ -10,12 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from espwire.errors import PortNotFound, UsageError
 from espwire.link.base import CancelToken, Link
 from espwire.link.boards import describe, find_bridge, is_known, is_skipped, likely_board, natural, rank
+from espwire.values import dataclass
 
 __all__ = [  # boards.py's too: whoever looks for a port needs one import
     "Lister",
@@ -250,10 +250,13 @@ def matches(identity: PortIdentity, wanted: PortFilter) -> bool:
     )
 
 
+ANY = PortFilter()
+
+
 def choose(
     identities: Sequence[PortIdentity],
     *,
-    wanted: PortFilter = PortFilter(),
+    wanted: PortFilter = ANY,
     any_port: bool = False,
     platform: str = sys.platform,
 ) -> PortIdentity:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from espwire.device.lines import (
@@ -21,6 +20,7 @@ from espwire.link.base import CancelToken, Link, LinkInfo
 from espwire.monitor.console import Console
 from espwire.monitor.keys import HELP, Do, Keys, Send
 from espwire.monitor.terminal import Keyboard
+from espwire.values import dataclass
 
 POLL_S = 0.02  # a key waits no longer than that
 LOOK_S = 0.2  # one look for a device that went

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+from itertools import pairwise
 from typing import Any
 
 import click
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from espwire.cli import group, options
@@ -160,6 +161,8 @@ def parse(words: list[str]) -> tuple[int, Any]:
 @settings(max_examples=600)
 def test_what_click_takes_by_itself_means_the_same(before: list[str], command: str, after: list[str]) -> None:
     words = [*before, command, *after, "0x1000", "b.bin"]
+    # versions 1 to 4 asked --diff for an answer: a partition of that name comes second
+    assume(not any(word.startswith(("-d", "--d")) and then in ("yes", "no") for word, then in pairwise(words)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group, "respelt", lambda command, words, **keywords: words)
         code, plain = parse(words)

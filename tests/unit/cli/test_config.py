@@ -8,10 +8,12 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from espwire.cli import config
 from espwire.cli.config import TABLES, VENDOR_KEYS, find_line, read_files
+from espwire.cli.config import find_user_file as real_find_user_file
 from espwire.cli.given import CHECKS, build_settings
 from espwire.cli.main import main
 from espwire.errors import UsageError
@@ -363,3 +365,14 @@ def test_values_of_the_library_are_checked_there():
             Settings(connect_attempts=bad)
     assert Settings(open_attempts=0).open_attempts == 0
     assert Timing().scaled(40, 1_000_000_000) == 240
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems ask platformdirs itself")
+@pytest.mark.parametrize("home", [None, "/somewhere/else", ""])
+def test_the_users_folder_is_where_platformdirs_says(monkeypatch, home):
+    if home is None:
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    else:
+        monkeypatch.setenv("XDG_CONFIG_HOME", home)
+    expected = platformdirs.user_config_dir("espwire", appauthor=False)
+    assert real_find_user_file() == os.path.join(expected, "espwire.toml")

@@ -14,7 +14,7 @@ def command(session: Session) -> None:
     from espwire.errors import Unsupported
     from espwire.events import Warned
 
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         if not device.mac:
             raise Unsupported(
                 "neither chip id nor MAC can be read in Secure Download Mode",

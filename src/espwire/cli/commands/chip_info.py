@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(session: Session) -> None:
     """Ask everything that a loader may be asked."""
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         device.attach_flash()
         text, data = describe_device(device), device_data(device)
     session.result("chip-info", text, data)

@@ -16,8 +16,8 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 
 @click.command(
     "dump-mem",
-    help="Read memory into a file. SIZE bytes from ADDRESS. A ROM hands out one word per round trip: about"
-    " 1 KiB a second at 115200 baud.",
+    help="Read memory into a file. SIZE bytes from ADDRESS. The stub lies in RAM itself: --no-stub leaves all RAM as it"
+    " was, but a ROM hands out one word per round trip, about 1 KiB a second at 115200 baud.",
 )
 @click.argument("address", metavar="ADDRESS", callback=parse_address)
 @click.argument("size", metavar="SIZE", callback=_parse_size)

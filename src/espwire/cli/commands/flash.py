@@ -66,7 +66,7 @@ def command(
         return
     _take_options(session, build)
     policy = Policy(erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"])
-    with session.device() as device:
+    with session.device(encrypt=choices["encrypt"]) as device:
         made = write_build(
             device,
             build,

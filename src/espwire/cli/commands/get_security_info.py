@@ -24,7 +24,7 @@ def command(session: Session) -> None:
     from espwire.errors import Unsupported
     from espwire.events import Note
 
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         try:
             info = device.read_security_info()
         except Unsupported:

@@ -27,7 +27,7 @@ def command(session: Session, file: str, force: bool, allow: frozenset[str], no_
     session.progress = not no_progress
     data = read_program(file, session)
     policy = Policy(force=force, consents=allow)
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
         session.after = "no-reset"  # what runs now shall go on
     text = (

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @click.command("read-flash-status", help="Show the flash's status registers: register 1 in the low byte.")
-@click.option("--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="How many registers; 2 if not given.")
+@click.option(
+    "--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="Registers; 2 if not given."
+)
 @spi_connection_option
 @click.pass_obj
 def command(session: Session, count: int) -> None:

@@ -13,7 +13,7 @@ def command(session: Session) -> None:
     """Connecting has read it already, unless the chip hides it."""
     from espwire.errors import Unsupported
 
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         if not device.mac:
             raise Unsupported(
                 "the MAC cannot be read in Secure Download Mode",

@@ -16,7 +16,7 @@ def command(session: Session, address: int) -> None:
     from espwire.device.ram import WORD, check_range
 
     check_range(address, WORD)
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         word = device.read_mem(address)
     text = f"{word.address:#010x} = {word.value:#010x}"
     session.result("read-mem", text, {"address": word.address, "value": word.value})

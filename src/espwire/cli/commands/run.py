@@ -14,7 +14,7 @@ from espwire.cli.session import Session
 @click.pass_obj
 def command(session: Session) -> None:
     """Leave by the loader's own commands, and by nothing after them."""
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         device.run()
         session.after = "no-reset"  # what runs now shall go on
     session.result("run", "The application was started.", {"started": True})

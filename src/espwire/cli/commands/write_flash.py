@@ -60,7 +60,7 @@ def command(
     pairs = place_by_file(pairs, session)
     known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
     parts = [] if known is None else read_parts(known, chosen, session, settings=settings)
-    with session.device() as device:
+    with session.device(encrypt=bool(chosen.encrypt or chosen.encrypt_files)) as device:
         if known is None:
             parts = read_parts(place_by_device(pairs, device, session), chosen, session, settings=settings)
         made = write_flash(

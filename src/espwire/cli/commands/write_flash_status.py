@@ -20,7 +20,9 @@ def _parse_value(context: click.Context, parameter: click.Parameter, value: str)
     " flash: see its data sheet.",
 )
 @click.argument("value", metavar="VALUE", callback=_parse_value)
-@click.option("--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="How many registers; 2 if not given.")
+@click.option(
+    "--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="Registers; 2 if not given."
+)
 @click.option("--non-volatile", is_flag=True, help="To last without power; else until the flash's next reset.")
 @allow_option
 @spi_connection_option

@@ -27,7 +27,7 @@ def command(session: Session, address: int, value: int, mask: int) -> None:
     from espwire.device.ram import WORD, check_range
 
     check_range(address, WORD)
-    with session.device() as device:
+    with session.device(bulk=False) as device:
         done = device.write_mem(address, value, mask)
     masked = "" if done.mask == 0xFFFFFFFF else f", mask {done.mask:#010x}"
     text = f"Wrote {done.value:#010x}{masked} to {done.address:#010x}."
