@@ -11,7 +11,7 @@ OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test check bench soak docs generate clean venv peer clean-install
+.PHONY: help demo test check bench soak docs generate clean venv peer clean-install stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make check     lint, format, types on three systems, generated files"
 	@echo "make bench     measure, with ratios to esptool $(PEER_VERSION), which it installs beside (.venv-peer)"
 	@echo "make soak      the long runs: faults, fuzzing"
+	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages under docs/"
 	@echo "make generate  write every generated file"
 	@echo "make clean     remove what these made"
@@ -75,6 +76,23 @@ bench: $(STAMP) $(PEER_STAMP)
 
 soak: $(STAMP)
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+stub: $(STAMP)
+	$(BIN)/python tools/make_stub.py
+
+# rebuilds and compares; with another compiler than the recorded one it says so, and the suite runs on what that made
+stub-check: $(STAMP)
+	@$(BIN)/python tools/make_stub.py --check
+
+stub-suite: $(STAMP)
+	$(BIN)/python tools/make_stub.py --out build/stub/packed
+	ESPWIRE_STUBS=$(CURDIR)/build/stub/packed $(BIN)/python -m pytest -n $(WORKERS) tests/unit/stub tests/conformance
+
+stub-host: $(STAMP)
+	@$(BIN)/python tools/make_stub.py --host
+
+stub-sizes: $(STAMP)
+	@$(BIN)/python tools/make_stub.py --sizes
 
 docs generate: $(STAMP)
 	$(BIN)/python tools/generate.py

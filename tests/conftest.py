@@ -24,6 +24,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 @pytest.fixture(autouse=True)
+def _stubs_of_another_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ESPWIRE_STUBS=FOLDER: what tools/make_stub.py --out wrote there stands in for the packed stubs."""
+    if folder := os.environ.get("ESPWIRE_STUBS"):
+        monkeypatch.setattr("espwire.device.stub_image._packed", lambda: Path(folder))
+
+
+@pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's files, and none depends on the user's environment."""
     home = str(tmp_path_factory.getbasetemp())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 PROTOCOL = TOOLS.parent / "src/espwire/chips/data/protocol.toml"
+OWN_BODIES = {0xF6: "opcode, address, lengths, flags, then the bytes to write", 0xF7: "requests"}
 STUB_FROM = 0xD0  # opcodes from here on are the vendor's stub's
 
 
@@ -25,6 +26,7 @@ def _tables(facts: dict) -> dict[str, str]:
     from espwire.settings import Timing
     from espwire.wire import commands, slip, status
     from espwire.wire.dialect import SECURE_DOWNLOAD_OPS
+    from espwire.wire.stub import PROTOCOL_VERSION, Feature
 
     timing = Timing()
     return {
@@ -51,6 +53,9 @@ def _tables(facts: dict) -> dict[str, str]:
         "hello": f"`{facts['stub']['hello']}`",
         "stub_block": str(facts["blocks"]["flash_stub"]),
         "stub_commands": _commands(facts, stub=True),
+        "own_commands": _own_commands(),
+        "stub_version": str(PROTOCOL_VERSION),
+        "features": ", ".join(f"{flag.value} {(flag.name or '').lower().replace('_', ' ')}" for flag in Feature),
     }
 
 
@@ -120,6 +125,16 @@ def _commands(facts: dict, *, stub: bool) -> str:
         answer = entry["reply"].replace("see [read_flash]", "raw frames, each acknowledged by its running total")
         check = "yes" if entry.get("checksum") else ""
         lines.append(f"| 0x{op:02X} | `{op.name}` | {_words(cls)} | {about} | {answer} | {check} |")
+    return "\n".join(lines)
+
+
+def _own_commands() -> str:
+    from espwire.wire.stub import STUB_COMMANDS
+
+    lines = ["| Opcode | Command | Body | What it does |", "| --- | --- | --- | --- |"]
+    for op, cls in STUB_COMMANDS.items():
+        about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
+        lines.append(f"| 0x{op:02X} | `{op.name}` | {OWN_BODIES.get(op) or _words(cls)} | {about} |")
     return "\n".join(lines)
 
 

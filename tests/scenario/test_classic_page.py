@@ -1,7 +1,6 @@
 """What esptool.py's classic page (versions 1.x) names, in its spelling, through ``esptool.py`` on a virtual ESP8266.
 
 docs/classic-page.md maps the page's statements to these tests; ``test_the_map_names_tests_that_there_are`` holds it to that.
-What waits for another issue is expected to fail, and must: the mark goes when it works.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ FREQUENCIES = {"40m": 0, "26m": 1, "20m": 2, "80m": 15}
 MODES = {"qio": 0, "qout": 1, "dio": 2, "dout": 3}
 
 TEST_ID = re.compile(r"`(?:tests/)?([\w/]+\.py)(?:::(\w+))?`")
-needs_stub = pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="issue 6: the ESP8266's ROM cannot do it, a stub will"
-)
 
 
 class Page:
@@ -136,7 +132,6 @@ def test_the_first_contact_is_at_115200_at_most(page: Page) -> None:
     assert '"baud": 115200' in page("esptool.py --json -b 921600 read_mac")
 
 
-@needs_stub
 def test_data_goes_at_the_higher_rate(page: Page) -> None:
     assert "no-baud-change" not in page("esptool.py -b 921600 read_mac")
 
@@ -307,24 +302,20 @@ def test_no_compress_is_what_a_rom_does_anyway(page: Page) -> None:
 # ---- verifying and reading flash
 
 
-@needs_stub
 def test_verify_option(page: Page) -> None:
     page("esptool.py write_flash --verify 0x40000 my_app.elf-0x40000.bin")
 
 
-@needs_stub
 def test_verify_flash(page: Page) -> None:
     page("esptool.py write_flash 0x40000 my_app.elf-0x40000.bin")
     page("esptool.py verify_flash 0x40000 my_app.elf-0x40000.bin")
 
 
-@needs_stub
 def test_verify_flash_with_the_settings_of_the_writing(page: Page) -> None:
     page("esptool.py write_flash -fm dio 0x0 boot_v1.7.bin")
     page("esptool.py verify_flash -fm dio --diff yes 0x0 boot_v1.7.bin")
 
 
-@needs_stub
 def test_read_flash(page: Page) -> None:
     page("esptool.py write_flash 0x1000 my_app.bin")
     page("esptool.py -b 921600 read_flash 0x1000 128 out.bin")
@@ -332,10 +323,10 @@ def test_read_flash(page: Page) -> None:
 
 
 def test_what_the_rom_cannot_verify_is_refused_not_passed(page: Page) -> None:
-    """Until the stub is there: an error, and nothing is written by ``--verify``."""
-    page("esptool.py write_flash --verify 0x40000 my_app.elf-0x40000.bin", 2)
+    """An error, and nothing is written by ``--verify``."""
+    page("esptool.py --no-stub write_flash --verify 0x40000 my_app.elf-0x40000.bin", 2)
     assert not (page.folder / "the.flash").exists() or set(page.held(0x40000, 128)) == {0xFF}
-    page("esptool.py verify_flash 0x40000 my_app.elf-0x40000.bin", 2)
+    page("esptool.py --no-stub verify_flash 0x40000 my_app.elf-0x40000.bin", 2)
 
 
 def test_erase_flash(page: Page) -> None:
@@ -448,18 +439,8 @@ def test_every_test_of_the_page_is_in_the_map() -> None:
         "test_differences_names_tests_that_there_are",
         "test_every_test_of_the_page_is_in_the_map",
         "test_a_bad_row_is_found",
-        "test_what_is_expected_to_fail_is_marked_so_in_the_map",
     }
     assert [name for name in sorted(find_tests(Path(__file__)) - others) if name not in text] == []
-
-
-def test_what_is_expected_to_fail_is_marked_so_in_the_map() -> None:
-    text = (ROOT / "docs/classic-page.md").read_text("utf-8")
-    source = Path(__file__).read_text("utf-8")
-    waiting = re.findall(r"^@needs_stub\n(?:@.*\n)*def (test_\w+)", source, re.MULTILINE)
-    assert len(waiting) >= 4
-    for name in waiting:
-        assert re.search(rf"waits for the stub.*{name}|{name}.*waits for the stub", text), name
 
 
 @pytest.mark.parametrize(

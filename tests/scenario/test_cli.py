@@ -77,7 +77,7 @@ def test_compressed_or_not_the_flash_is_the_same(board: Board, option: list[str]
 
 
 def test_progress_without_a_terminal_is_a_line_per_ten_percent_and_can_be_left_out(board: Board) -> None:
-    lines = [line for line in board.run("write-flash", "0x0", DEMO).splitlines() if "% of" in line]
+    lines = [line for line in board.run("--no-stub", "write-flash", "0x0", DEMO).splitlines() if "% of" in line]
     assert 5 <= len(lines) <= 11
     assert "% of" not in board.run("write-flash", "-p", "0x0", DEMO)
     assert board.run("-q", "write-flash", "0x0", DEMO).count("\n") == 1
@@ -217,7 +217,7 @@ def test_bad_input_ends_in_one_clear_error(board: Board, words: list[str], code:
 
 def test_a_read_that_fails_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board = Board(tmp_path, capsys, "esp8266")
-    board.run("read-flash", "0", "16", tmp_path / "out.bin", code=5)
+    board.run("--no-stub", "read-flash", "0", "16", tmp_path / "out.bin", code=5)
     assert "hint: " in board.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["esp8266.flash"]
 
@@ -225,10 +225,10 @@ def test_a_read_that_fails_leaves_no_file(tmp_path: Path, capsys: pytest.Capture
 def test_the_esp8266_is_written_and_its_rom_cannot_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board = Board(tmp_path, capsys, "esp8266")
     file = board.file("a.bin", WORKS)
-    board.run("write-flash", "0x0", file)
+    board.run("--no-stub", "write-flash", "0x0", file)
     assert "warning: " in board.err
     assert board.held(0, len(WORKS)) == WORKS
-    board.run("verify-flash", "0x0", file, code=5)
+    board.run("--no-stub", "verify-flash", "0x0", file, code=5)
     assert "[cannot-verify]" in board.err
 
 
@@ -278,11 +278,11 @@ def test_read_mac_fails_clearly_where_the_chip_hides_it(tmp_path: Path, capsys: 
 def test_a_loader_that_cannot_verify_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The ESP8266's ROM: written, said to be unverified; with --verify refused before anything is written."""
     old = Board(tmp_path, capsys, "esp8266")
-    out = old.run("write-flash", "0x10000", old.file("a.bin", WORKS))
+    out = old.run("--no-stub", "write-flash", "0x10000", old.file("a.bin", WORKS))
     assert "nothing was verified" in out
     assert "[unverified]" in old.err
     assert old.held(0x10000, len(WORKS)) == WORKS
-    old.run("write-flash", "--verify", "0x20000", old.file("a.bin", WORKS), code=5)
+    old.run("--no-stub", "write-flash", "--verify", "0x20000", old.file("a.bin", WORKS), code=5)
     assert set(old.held(0x20000, 0x3000)) == {0xFF}
 
 

@@ -93,7 +93,6 @@ def test_the_documented_workflow_writes_verifies_and_reads_flash(
             cmds.verify_flash(esp, parts)
         cmds.reset_chip(esp, "hard-reset")
     said = capsys.readouterr()
-    assert "no flasher stub yet" in said.err
     assert said.out.count("Hash of data verified.") >= 6
     assert "Hard resetting via RTS pin..." in said.out
 
@@ -161,8 +160,8 @@ def test_a_logger_of_ones_own_gets_everything(esptool: Any, capsys: pytest.Captu
 
     log.set_logger(Mine())
     try:
-        with esptool.detect_chip("virtual:esp32") as esp:
-            esptool.run_stub(esp)
+        with esptool.detect_chip("virtual:esp32s3") as esp:
+            esptool.run_stub(esp)  # there is none for this chip yet, which is warned of
             esptool.write_flash(esp, [(0x10000, os.urandom(20000))])
             esptool.flash_id(esp)
     finally:

@@ -55,7 +55,7 @@ FAILURES = [
     (["--chip", "esp32", "read-mac"], 4),
     (["--chip", "nonsense", "read-mac"], 2),
     (["--port", "virtual:esp32c3?circuit=none&boot=app", "--connect-attempts", "1", "read-mac"], 4),
-    (["--port", "virtual:esp8266", "read-flash", "0", "16", "out.bin"], 5),
+    (["--port", "virtual:esp8266", "--no-stub", "read-flash", "0", "16", "out.bin"], 5),
     (["--port", "/no/such/port", "read-mac"], 3),
     (["--config", "/no/such/file", "read-mac"], 2),
 ]

@@ -71,7 +71,10 @@ def test_a_failure_of_the_chip_leaves_a_file_and_names_it(folder: Path, capsys: 
         (["--port", CHIP, "read-flash", "0x400000", "1", "out.bin"], 2),
         (["--port", CHIP, "write-flash", "0", "missing.bin"], 6),
         (["--port", CHIP, "read-flash", "0", "16", "no-such-folder/out.bin"], 6),
-        (["--port", "virtual:esp8266", "read-flash", "0", "16", "out.bin"], 5),  # nothing was sent that could tell
+        (
+            ["--port", "virtual:esp8266", "--no-stub", "read-flash", "0", "16", "out.bin"],
+            5,
+        ),  # nothing was sent that could tell
         (["--port", CHIP, "--no-state", "--chip", "esp32", "read-mac"], 4),
         (["--port", "no-such-port", "read-mac"], 3),
         (["no-such-command"], 2),

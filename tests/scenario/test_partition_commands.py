@@ -123,10 +123,10 @@ def test_a_partition_flagged_encrypted_is_warned_of(run: Run) -> None:
 
 def test_where_the_loader_cannot_read_a_file_gives_the_names(run: Run) -> None:
     blind = "virtual:esp8266?size=2MB&profile=instant&flash=flash"
-    code, told = run("write-flash", "nvs=small.bin", port=blind)
+    code, told = run("--no-stub", "write-flash", "nvs=small.bin", port=blind)
     assert (code, told["code"]) == (5, "cannot-read-partitions")
     assert "--partitions" in told["hint"]
-    assert run("write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0] == 0
+    assert run("--no-stub", "write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0] == 0
 
 
 def test_secure_download_mode_is_told(run: Run) -> None:
@@ -278,7 +278,7 @@ def test_the_picture_of_a_device_is_that_of_its_dump(run: Run, flash: Path, tmp_
         seen = read_map(device)
     for start, end in dump.filled:  # a device is asked for larger stretches, but misses nothing
         assert any(low <= start and end <= high for low, high in seen.filled)
-    code, told = run("image", "map", "virtual:esp8266?size=1MB&profile=instant")
+    code, told = run("--no-stub", "image", "map", "virtual:esp8266?size=1MB&profile=instant")
     assert (code, told["code"]) == (5, "cannot-read-partitions")
 
 

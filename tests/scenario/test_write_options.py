@@ -257,7 +257,7 @@ def test_a_file_that_is_in_flash_already_is_skipped(board):
         ("esp32c3", "", ("--erase-all",)),
         ("esp32c3", "&flash-encryption=1", ("--encrypt",)),
         ("esp32c3", "&secure-download=1", ("-fs", "4MB")),
-        ("esp8266", "", ()),
+        ("esp8266", "", ("--no-stub",)),
     ],
 )
 @pytest.mark.parametrize("way", ["diff", "skip"])

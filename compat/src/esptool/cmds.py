@@ -84,7 +84,7 @@ def connect_esp(
 
 
 def run_stub(esp: ESPLoader, plugins: list[str] | None = None) -> ESPLoader:
-    """espwire has no stub yet: warns, and returns the chip in its ROM loader as it is."""
+    """Start espwire's stub; where there is none for this chip, warn and return it in its ROM loader as it is."""
     return esp.run_stub()
 
 

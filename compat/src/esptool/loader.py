@@ -70,8 +70,11 @@ class ESPLoader:
             self._device.close()
 
     def run_stub(self) -> Self:
-        """espwire has no stub yet: says so, and stays with the ROM loader."""
-        log.warning("espwire has no flasher stub yet: going on with the ROM loader")
+        """Start espwire's stub, where there is one for this chip; else the ROM loader stays, and a warning says why."""
+        if why := self.device.find_stub_obstacle():
+            log.warning(f"no stub: {why}; going on with the ROM loader")
+        else:
+            self.device.use_stub()
         return self
 
     def get_chip_description(self) -> str:

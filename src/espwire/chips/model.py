@@ -7,15 +7,16 @@ sources of the facts stand there too. ``unverified`` names what no second source
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from espwire.values import dataclass
 from espwire.wire.dialect import Dialect
 
 Unverified = bool | tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BitPart:
     """A piece of a bit field: ``((word at address >> shift) & mask of bits) << to``."""
 
@@ -30,7 +31,7 @@ class BitPart:
 BitField = tuple[BitPart, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BitAt:
     """One bit of a register."""
 
@@ -40,7 +41,7 @@ class BitAt:
     unverified: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MagicAt:
     """Another place that tells the chip."""
 
@@ -49,7 +50,7 @@ class MagicAt:
     value: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Identity:
     """How to tell the chip from others. ``security_info_bytes`` 0: the command does not exist."""
 
@@ -64,7 +65,7 @@ class Identity:
     detect_fallback: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Cpu:
     """The processor."""
 
@@ -76,7 +77,7 @@ class Cpu:
     isa: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Radio:
     """Radios, as the maker names their standards; empty where there is none."""
 
@@ -86,7 +87,7 @@ class Radio:
     none: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Threshold:
     """An estimate above ``above`` MHz means a crystal of ``mhz``."""
 
@@ -94,7 +95,7 @@ class Threshold:
     mhz: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RomCalibration:
     """Where the ESP32's ROM keeps the measurement of its clock; tells the number for CHANGE_BAUDRATE."""
 
@@ -108,7 +109,7 @@ class RomCalibration:
     low_hz: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BitsAt:
     """Some bits of one register."""
 
@@ -117,7 +118,7 @@ class BitsAt:
     bits: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Crystal:
     """Possible crystals. ``fixed``: nothing to measure; ``uart_divider``: baud * divider / 1e6 / clock_multiple."""
 
@@ -132,7 +133,7 @@ class Crystal:
     rom_setting: BitsAt | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Uart:
     """UART0."""
 
@@ -144,7 +145,7 @@ class Uart:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ConsoleVariable:
     """A ROM variable that tells the kind of port in use; older tools read it."""
 
@@ -158,7 +159,7 @@ class ConsoleVariable:
     unverified: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Usb:
     """Native USB."""
 
@@ -171,7 +172,7 @@ class Usb:
     console_variable: ConsoleVariable | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LengthInUser1:
     """Where the ESP8266 keeps data lengths: shifts into its USER1 register."""
 
@@ -179,7 +180,7 @@ class LengthInUser1:
     miso_shift: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Spi:
     """The controller that drives the flash. Offsets from ``base``."""
 
@@ -203,7 +204,7 @@ class Spi:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class OctalFlag:
     """The eFuse bit that says octal flash."""
 
@@ -213,7 +214,7 @@ class OctalFlag:
     values: Mapping[int, str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Flash:
     """The flash as the boot ROM and image headers see it; codes for byte 3 of an image header."""
 
@@ -232,7 +233,7 @@ class Flash:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MappedFlash:
     """Where flash appears in the address space."""
 
@@ -243,7 +244,7 @@ class MappedFlash:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageFormat:
     """Which image format, page sizes of the flash MMU, UF2 family; what the header's one-byte least revision means."""
 
@@ -256,7 +257,7 @@ class ImageFormat:
     secure_boot_v1: bool = False  # whether images can be padded for a signature of that version
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Region:
     """A named, half-open range of the address space."""
 
@@ -265,7 +266,7 @@ class Region:
     end: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Memory:
     """The map that sorts image segments; ``measured`` gives true limits where the map is loose."""
 
@@ -273,7 +274,7 @@ class Memory:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MacCrc:
     """Where the ESP32 keeps the CRC-8 of its MAC."""
 
@@ -284,7 +285,7 @@ class MacCrc:
     reflected: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Mac:
     """Where the MAC is: two words, or the ESP8266's three with its rules for the maker part."""
 
@@ -301,7 +302,7 @@ class Mac:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RevisionRule:
     """How the fields become a revision; ``constant`` where the chip does not tell."""
 
@@ -312,7 +313,7 @@ class RevisionRule:
     treat_as_zero_when: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NameRule:
     """The product name when every field has the value (or one of the values) given."""
 
@@ -320,7 +321,7 @@ class NameRule:
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NameOverride:
     """A text that stands in for a part's when every field has the value given."""
 
@@ -328,7 +329,7 @@ class NameOverride:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NamePart:
     """A piece of a composed name: a fixed text, or a field looked up."""
 
@@ -340,7 +341,7 @@ class NamePart:
     override: NameOverride | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NameSuffix:
     """Appended from a revision on."""
 
@@ -349,7 +350,7 @@ class NameSuffix:
     only_if_flash: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Naming:
     """How fields become a product name. ``rules``: first match wins; ``compose``: parts joined."""
 
@@ -361,7 +362,7 @@ class Naming:
     suffix: NameSuffix | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Watchdog:
     """The RTC (or low-power) watchdog: registers and key."""
 
@@ -371,7 +372,7 @@ class Watchdog:
     key: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class WatchdogFire:
     """What to write to be reset by it."""
 
@@ -380,7 +381,7 @@ class WatchdogFire:
     settle_s: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SuperWatchdog:
     """The super watchdog: registers, key, auto-feed bit."""
 
@@ -390,7 +391,7 @@ class SuperWatchdog:
     auto_feed_bit: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Reset:
     """Ways to reset beside the lines. ``watchdog_reset`` says whether that way is usable."""
 
@@ -405,7 +406,7 @@ class Reset:
     clear_force_download_first: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BootPin:
     """A further strapping pin and its level for download mode."""
 
@@ -413,7 +414,7 @@ class BootPin:
     level: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Strapping:
     """The pins that choose the boot mode, and the register that remembers them."""
 
@@ -426,7 +427,7 @@ class Strapping:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class VoltageOverride:
     """The ESP32's register that overrides the flash regulator."""
 
@@ -441,7 +442,7 @@ class VoltageOverride:
     choices: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashVoltage:
     """Which eFuse and strap bits set the flash voltage."""
 
@@ -454,7 +455,7 @@ class FlashVoltage:
     override: VoltageOverride | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class CryptCount:
     """The counter whose odd number of set bits means that flash encryption is on."""
 
@@ -464,7 +465,7 @@ class CryptCount:
     enabled_if: Literal["odd_bit_count"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyReadable:
     """ESP32: a flash key exists if it is read-protected or any of its words is not zero."""
 
@@ -475,7 +476,7 @@ class KeyReadable:
     rule: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyValid:
     """ESP32-C2: how to tell that the key block holds a flash key."""
 
@@ -490,7 +491,7 @@ class KeyValid:
     long_words: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyManager:
     """The key manager owns the flash key if the field has a bit of ``test_mask``; the area below is then barred."""
 
@@ -500,7 +501,7 @@ class KeyManager:
     protects_below: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KeySlot:
     """Where the purpose of a key block is."""
 
@@ -510,7 +511,7 @@ class KeySlot:
     bits: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyRule:
     """A flash key is there when any, or all, of these purposes are set."""
 
@@ -518,7 +519,7 @@ class KeyRule:
     all_of: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Security:
     """Where secure boot, flash encryption and key purposes are read."""
 
@@ -540,7 +541,7 @@ class Security:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ThenClear:
     """Bits to clear if all are set."""
 
@@ -549,7 +550,7 @@ class ThenClear:
     only_if_both_set: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SkipPowerOn:
     """On revision 302 one eFuse bit says that the steps are not needed."""
 
@@ -558,7 +559,7 @@ class SkipPowerOn:
     then_clear: ThenClear
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PowerStep:
     """One step: write a value, set or clear bits of a mask, or wait."""
 
@@ -569,7 +570,7 @@ class PowerStep:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashPowerOn:
     """ESP32-P4: the flash has no power on some revisions until these steps are done."""
 
@@ -578,7 +579,7 @@ class FlashPowerOn:
     steps: tuple[PowerStep, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """An ordinary part of today, which the virtual chip is by default; ``fields`` by their names in ``Chip.fields``."""
 
@@ -587,7 +588,7 @@ class Sample:
     fields: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnStub:
     """What our own stub needs beyond the other tables; ``tools/make_stub.py`` makes its C header from all of them.
 
@@ -614,7 +615,7 @@ class OwnStub:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class StubRoom:
     """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one."""
 
@@ -630,7 +631,7 @@ class StubRoom:
     own: OwnStub | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RamBank:
     """RAM that is really there. ``words_only``: bytes and half words fault; ``code``: instructions can be fetched.
 
@@ -645,11 +646,11 @@ class RamBank:
     code_alias: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class ClockTree:
-    """What the CPU runs at. ``select`` 0: the crystal times ``crystal.clock_multiple``, 1: the PLL, divided as ``period``
-    tells; the peripherals' clock is the crystal's, or ``bus_mhz`` with the PLL. ``double``: a bit that doubles the CPU's
-    clock alone. ``down``: bits that leave the PLL without power."""
+    """What the CPU runs at. ``select`` 0: the crystal times ``crystal.clock_multiple``, 1: the PLL, divided as
+    ``period`` tells; the peripherals' clock is the crystal's, or ``bus_mhz`` with the PLL. ``double``: a bit that
+    doubles the CPU's clock alone. ``down``: bits that leave the PLL without power."""
 
     select: BitsAt | None = None
     period: BitsAt | None = None
@@ -659,7 +660,7 @@ class ClockTree:
     down: MagicAt | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class UartClock:
     """Where a UART picks its clock: ``source`` is one of the bus's (``bus_value``), the crystal (``crystal_value``)."""
 
@@ -670,7 +671,7 @@ class UartClock:
     start: int  # the register's word when a program starts
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TimerDog:
     """The watchdog of a timer group: registers and key."""
 
@@ -682,7 +683,7 @@ class TimerDog:
     key: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Soc:
     """What a program in RAM sees of the chip; the virtual chip runs programs where this is known.
 
@@ -700,7 +701,7 @@ class Soc:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Chip:
     """All facts of one chip. ``rom`` is how its ROM loader speaks."""
 

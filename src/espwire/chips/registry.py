@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from espwire.chips.lookup import find_by_image_id, parse_chip_id
 from espwire.chips.model import Chip
 from espwire.chips.tables import load_table
 from espwire.errors import TableError
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 from espwire.wire.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 
@@ -22,7 +22,7 @@ SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RomTable:
     """The data files' ``[rom]``, before it becomes a Dialect."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
 from espwire.chips.tables import load_table
 from espwire.errors import TableError
+from espwire.values import dataclass
 
 SCHEMA = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Bridge:
     """A USB-to-UART chip. ``serial`` False: these ids are no serial port; ``ports``: how many it shows."""
 
@@ -29,7 +30,7 @@ class Bridge:
     unverified: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class DevBoard:
     """A development board whose firmware has ids of its own."""
 
@@ -38,7 +39,7 @@ class DevBoard:
     firmware: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RomOtg:
     """The ids of one chip's loader on USB-OTG."""
 
@@ -46,7 +47,7 @@ class RomOtg:
     chip: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SerialJtag:
     """The ids that all chips with USB-Serial/JTAG share."""
 
@@ -54,7 +55,7 @@ class SerialJtag:
     chips: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NamedProduct:
     """One product."""
 
@@ -62,7 +63,7 @@ class NamedProduct:
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SdkDefault:
     """Ids of applications built with the vendor's SDK: ``base`` and a bit per USB class."""
 
@@ -71,7 +72,7 @@ class SdkDefault:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Espressif:
     """The vendor's own ids. ``dev_boards`` is first and last; from ``customers_from`` on, ids are lent to others."""
 
@@ -85,7 +86,7 @@ class Espressif:
     customers_from: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PortNames:
     """Parts of port names, for ports that tell no ids, and for the order of others."""
 
@@ -94,7 +95,7 @@ class PortNames:
     macos_skip: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class UsbIds:
     """The whole file."""
 

@@ -30,7 +30,8 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
             code="no-baud-change",
         )
     word = baud_word(loader, chip, registers, baud, crystal_mhz)
-    loader.call(ChangeBaudrate(word))
+    old = loader.baud if dialect.sync_value == 0 else 0  # a stub knows no other way what its clock divides
+    loader.call(ChangeBaudrate(word, old))
     loader.link.sleep(loader.settings.timing.baud_settle)
     loader.link.set_baud(baud)
     loader.baud = baud

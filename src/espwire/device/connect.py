@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
-from espwire.device.borrow import stub_dialect
-from espwire.device.device import Device
+from espwire.device.device import Device, StubSource
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
 from espwire.device.leave import reset_by_lines
@@ -20,6 +21,7 @@ from espwire.device.packets import PacketRing
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
 from espwire.device.spi import write_group
+from espwire.device.stub import join_stub, take_dialect
 from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported, WrongChip
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from espwire.link.ports import Port
 
 ROM_BAUD = 115200
+RESETTING = ("default-reset", "usb-reset")
 BORROW_PATIENCE_S = 0.5
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -74,6 +77,7 @@ def connect(
     memory: Memory | None = None,
     reset: Sequence | str | None = None,
     packets: PacketRing | None = None,
+    stub: StubSource = False,
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
 
@@ -85,6 +89,7 @@ def connect(
     :param trace: called after each round trip with command, reply or error, and seconds
     :param memory: which reset sequence worked last; changes the order of attempts only
     :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
+    :param stub: also start one: ours (True), or that of a vendor's JSON file; see ``Device.use_stub``
     :param packets: keeps the last 200 packets of this conversation, to be looked at if it fails, here or later
     :raises LinkError: the port
     :raises UsageError: code ``reset-sequence``
@@ -100,16 +105,15 @@ def connect(
         loader.baud, loader.on_trip = slow, trace
         if packets is not None:
             loader.packets = packets
-        borrowed = reach_loader(
-            loader,
-            Entrance(before=before, reset=reset, named=named, memory=memory, follower=follower, report=report),
-        )
+        entrance = Entrance(before=before, reset=reset, named=named, memory=memory, follower=follower, report=report)
+        borrowed = reach_loader(loader, entrance)
         identify = _borrow if borrowed else _identify
         device = identify(loader, named, follower, report)
         if memory is not None and device.mac:
             memory.note_device(device.mac, memory_key(loader.link.info))
-        if baud > slow:
-            _raise_baud(device, baud, report)
+        if loader.link.info.can_reset and before in RESETTING and not borrowed:
+            device.reenter = partial(_reenter, device, entrance, slow)
+        speed_up(device, stub=stub, baud=baud)
     except BaseException:
         if isinstance(port, str) or _is_port(port):
             loader.link.close()
@@ -231,7 +235,7 @@ def _identify(
     chip, reply = detect(loader, named)
     identity = None
     if borrowed:
-        loader.dialect, loader.secure = stub_dialect(chip.rom), False
+        join_stub(loader, chip, uploaded=False)
     if not loader.secure:
         if is_usb_jtag(loader.link.info) and not borrowed:
             disable_watchdogs(loader, chip)
@@ -244,6 +248,34 @@ def _identify(
     if loader.secure:
         report(Note(text="the chip is in Secure Download Mode: it can be written, but not read or verified"))
     return device
+
+
+def _reenter(device: Device, entrance: Entrance, baud: int) -> None:
+    """Reset the chip, whatever runs on it, and have its ROM loader as at the beginning."""
+    loader, chip = device.loader, device.chip
+    loader.link.set_baud(baud)
+    loader.baud = baud
+    take_dialect(loader, chip.rom)
+    device.flash = None
+    if reach_loader(loader, replace(entrance, report=silent)):
+        raise ConnectError("a stub is running that no reset ends", code="stub-running", hint="Reset the board by hand.")
+    if is_usb_jtag(loader.link.info):
+        disable_watchdogs(loader, chip)
+
+
+def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
+    """Start a stub where one can be used, and work at ``baud`` from now on, where that is more.
+
+    A ROM that can changes its rate before the upload, which is a part of the wait.
+
+    :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
+    """
+    if not device.find_stub_obstacle(stub):
+        if baud > device.loader.baud and device.loader.dialect.baud is not BaudRule.NONE:
+            _raise_baud(device, baud, device.report)
+        device.use_stub(stub)
+    if baud > device.loader.baud:
+        _raise_baud(device, baud, device.report)
 
 
 def _borrow(loader: Loader, named: Chip | None, follower: Follower, report: Report) -> Device:
@@ -260,7 +292,8 @@ def _borrow(loader: Loader, named: Chip | None, follower: Follower, report: Repo
             hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
             code="stub-running",
         ) from None
-    report(Note(text="a stub of an earlier session is running, and is used as it is: this port cannot reset the chip"))
+    why = "" if device.loader.dialect.capabilities is not None else " as it is: this port cannot reset the chip"
+    report(Note(text=f"a stub of an earlier session is running, and is used{why}"))
     return device
 
 

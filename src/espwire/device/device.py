@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -21,12 +22,18 @@ from espwire.device.ram import MemWord, MemWrite
 from espwire.device.reopen import Follower
 from espwire.device.security import SecurityInfo, ask_security, read_crypt_config, read_flash_key_valid
 from espwire.device.sfdp import Sfdp
+from espwire.device.streams import read_stream
+from espwire.device.stub import climb, find_obstacle, open_stub
+from espwire.device.stub_image import StubImage
 from espwire.device.voltage import override_flash_voltage
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.link.base import Link
 from espwire.wire.commands import Op
 from espwire.wire.dialect import BaudRule
+from espwire.wire.stub import StubOp
+
+StubSource = bool | str | os.PathLike[str] | StubImage  # ours, none, a vendor's file, or what was made of one
 
 
 class Device:
@@ -50,6 +57,8 @@ class Device:
         self.security = security
         self.flash: FlashInfo | None = None
         self._connection: Connection | None = None
+        self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
+        self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
         self._identity = identity
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
@@ -144,6 +153,36 @@ class Device:
         self.security = ask_security(self.loader, self.chip, registers, self.revision)
         return self.security
 
+    def find_stub_obstacle(self, source: StubSource = True) -> str:
+        """Why ``use_stub`` would do nothing, in words; empty where it would start one."""
+        if source is False or self.loader.dialect.sync_value == 0:
+            return "one is running already" if source else "none is wanted"
+        own = source is True
+        return find_obstacle(self.chip, self.security, self.revision, secure=self.secure_download, own=own)
+
+    def use_stub(self, source: StubSource = True) -> bool:
+        """Start a stub on the chip, faster than its ROM loader and able to do more; this device then speaks with it.
+
+        Returns whether one runs now. Where one does not start, the ROM stays, with a warning ``stub-failed``.
+
+        :param source: True: ours, where there is one for this chip; a path: the vendor's JSON format; an image
+        :raises FileError, DataError: the file
+        :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
+        """
+        if self.find_stub_obstacle(source):
+            return self.loader.dialect.sync_value == 0
+        image = open_stub(source) if source is not True else None
+        if self.chip.crystal.method != "fixed":
+            _ = self.crystal_mhz  # measured by a register that a stub changes
+        self.flash = None
+        self._attach()  # by the ROM, which knows the pins; a stub finds it so
+        return climb(self.loader, self.chip, image, None if self.reenter is None else self._begin_anew, self.report)
+
+    def _begin_anew(self) -> None:
+        if self.reenter is not None:
+            self.reenter()
+            self._attach()
+
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
         """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
 
@@ -198,6 +237,10 @@ class Device:
 
         :raises Unsupported: at once, where the loader cannot read
         """
+        if self.loader.supports(StubOp.READ_OPEN):
+            return read_stream(self.loader, address, size)
+        if self.loader.supports(Op.READ_FLASH):
+            return transfer.read_packets(self.loader, address, size)
         if not self.loader.supports(Op.READ_FLASH_SLOW):
             raise self._cannot_read()
         return transfer.read_slow(self.loader, address, size)
@@ -291,6 +334,8 @@ class Device:
 
         :raises Unsupported: this chip has no such way
         """
+        if after == "no-reset" and self.loader.dialect.sync_value == 0 and self.reenter is not None:
+            self.reenter()  # who comes next expects a ROM; ``no-reset-stub`` leaves the stub there
         if after == "soft-reset" and self.flash is None:
             self._attach()  # the loader leaves by a flash command
         leave(self.loader, self.chip, after, self.report, self._follower)
@@ -310,6 +355,9 @@ class Device:
 
     def _attach(self) -> None:
         word = None if self._connection is None else build_attach_word(self.chip, self._connection)
+        if self.loader.dialect.capabilities is not None and word == self._attached:
+            return  # the ROM has done it, before our stub came
+        self._attached = word
         flash_id.attach(self.loader, self.chip, self._identity, word)
 
     def _reach_part(self) -> None:
@@ -344,5 +392,5 @@ class Device:
             )
         return Unsupported(
             f"the {self.chip.name}'s {self.loader.dialect.name} loader cannot read flash",
-            hint="A stub of our own will bring it, in a later version; until then read through the ROM loader.",
+            hint="The stub can: leave --no-stub out.",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from espwire.chips.model import Chip
 from espwire.device.diagnosis import diagnose
@@ -12,10 +11,12 @@ from espwire.device.lines import CUSTOM, Before, Sequence, find_or_parse, find_s
 from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import Follower, is_native_usb
+from espwire.device.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, LinkLost, NoReply
 from espwire.events import Note, Report, Resetting
 from espwire.link.base import LinkInfo
 from espwire.settings import Settings
+from espwire.values import dataclass
 from espwire.wire.banner import parse_boot
 
 
@@ -67,7 +68,7 @@ def plan_ways(
 def reach_loader(loader: Loader, entrance: Entrance) -> bool:
     """Reset as ``entrance.before`` says and sync, ``settings.connect_attempts`` times with the port's ways in turn.
 
-    Returns whether a stub of another program answers that could not be reset away.
+    Returns whether a stub answers: ours, where no reset is wanted, or another one that could not be reset away.
 
     :raises UsageError: code ``reset-sequence``: a custom sequence makes no sense
     :raises ConnectError: whatever ``diagnose`` finds
@@ -83,7 +84,9 @@ def reach_loader(loader: Loader, entrance: Entrance) -> bool:
         return False
     try:
         value, name = _sync_with(loader, ways, entrance)
-        if value == 0 and not ways and (ways := plan("default-reset")):
+        others = plan("default-reset") if value == 0 and not ways else ()
+        if others and ask_capabilities(loader) is None:
+            ways = others
             entrance.report(Note(text="a stub of an earlier session is running: resetting the chip into its ROM"))
             value, name = _sync_with(loader, ways, entrance)
     except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from espwire.chips.model import Chip
@@ -11,6 +11,7 @@ from espwire.device.loader import Loader
 from espwire.device.overheard import TEXT_LIMIT
 from espwire.events import Note, Report, silent
 from espwire.link.base import Link
+from espwire.values import dataclass
 from espwire.wire.banner import find_boots, printable_share
 
 # usual rates, the likely ones first: the ESP8266's boot text, old sketches, fast logs

@@ -7,7 +7,6 @@ Start-up needs: power (some ESP32-P4), reset out of whatever mode the applicatio
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,6 +15,7 @@ from espwire.chips.model import Chip
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
+from espwire.values import dataclass
 from espwire.wire.commands import FlashBegin, RegWrite, SpiAttach, SpiSetParams
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
@@ -38,7 +38,7 @@ PIN_BITS = 6
 PIN_FIELDS = ("spi_pad_clk", "spi_pad_q", "spi_pad_d", "spi_pad_cs", "spi_pad_hd")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashInfo:
     """The flash part. ``jedec``: maker in bits 7..0, type in 15..8, size code in 23..16; None where it cannot be read.
 

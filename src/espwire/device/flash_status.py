@@ -7,7 +7,6 @@ the maker's. Opcodes: ``chips/data/flash-ids.toml`` [commands].
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from espwire.chips.model import Chip
 from espwire.device.consents import check_consents
@@ -15,6 +14,7 @@ from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands
 from espwire.errors import DeviceError, SafetyStop, UsageError, VerifyError
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 
 REGISTERS = 3
@@ -27,7 +27,7 @@ LOCK_CONSENT = "status-lock"
 LOCKS = 0x80 | (0x01 | 0x38) << 8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashStatus:
     """``bytes`` status registers as one number: register 1 in bits 7..0, 2 in 15..8, 3 in 23..16."""
 
@@ -40,7 +40,7 @@ class FlashStatus:
         return tuple(self.value.to_bytes(self.bytes, "little"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashStatusChange:
     """What a write did. ``disturbed``: register 2 before and after, if a write of register 1 alone changed it."""
 

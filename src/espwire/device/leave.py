@@ -12,6 +12,7 @@ from espwire.errors import LinkLost, NoReply, Unsupported
 from espwire.events import Note, Report, Resetting
 from espwire.link.base import Link, LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
+from espwire.wire.stub import StubOp, StubReset
 
 
 def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> None:
@@ -121,6 +122,12 @@ def soft_reset(loader: Loader, report: Report) -> None:
 def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     fifth = 0 if loader.dialect.begin_words == 5 else None
     report(Resetting(how=how, into="application"))
+    if loader.supports(StubOp.RESET):
+        try:
+            loader.call(StubReset())
+        except NoReply:
+            return
+        return
     loader.call(FlashBegin(0, 0, loader.dialect.flash_block, 0, fifth))
     try:
         loader.call(FlashEnd(stay))

@@ -169,9 +169,7 @@ class Loader:
 
     def exchange(self, op: IntEnum, packet: bytes, timeout: float | None = None) -> Reply:
         """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
-        if self._dirty:
-            self._resync()
-        self._forget_the_past()
+        self.prepare()
         link, timing = self.link, self.settings.timing
         frame = slip.encode(packet)
         self._dirty = True  # until the answer is here, whatever ends this call
@@ -187,6 +185,12 @@ class Loader:
         self.packets.add((link.now(), reply))
         self._dirty = False
         return reply
+
+    def prepare(self) -> None:
+        """Make sure that the next answer is the next request's. Before ``post``; ``exchange`` does so itself."""
+        if self._dirty:
+            self._resync()
+        self._forget_the_past()
 
     def post(self, *packets: bytes, ends: int = 0) -> None:
         """Send packets and wait for nothing; ``take`` brings what comes of them, and ``settle`` ends that.

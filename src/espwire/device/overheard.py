@@ -51,9 +51,9 @@ class Overheard:
         self._text += run
         if len(self._text) > TEXT_LIMIT:
             del self._text[: len(self._text) - TEXT_LIMIT]
-        self.watch(run)
+        self.watch(run, kept=True)
 
-    def watch(self, run: bytes) -> None:
+    def watch(self, run: bytes, *, kept: bool = False) -> None:
         """Raise if ``run`` says that the chip started anew.
 
         :raises DeviceError: code ``chip-reset``
@@ -63,5 +63,5 @@ class Overheard:
                 "the chip has reset in the middle of the work",
                 hint="Check the supply (a brown-out does this) and the reset wiring, then start over.",
                 code="chip-reset",
-                text=self.show(b"")[-1024:],
+                text=self.show(b"" if kept else run)[-1024:],
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from espwire.values import dataclass
 from espwire.wire.commands import Command, Reply, parse_command, parse_request
 
 KEPT = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packet:
     """One request (its bytes before SLIP) or the reply to it. ``time`` in seconds on the link's clock."""
 

@@ -6,20 +6,23 @@ A ROM has no block read of memory: one READ_REG, one trip, brings one word, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from espwire.bits import align_up
 from espwire.chips.model import Chip
 from espwire.device.loader import Loader
 from espwire.device.reopen import is_native_usb
+from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, LinkLost, NoReply, UsageError
-from espwire.wire.commands import ALL_BITS, MemBegin, MemData, MemEnd, Op, RegWrite
+from espwire.values import dataclass
+from espwire.wire.commands import ALL_BITS, MemBegin, MemData, MemEnd, Op, ReadReg, RegWrite
+from espwire.wire.stub import StubOp
 
 WORD = 4
 ADDRESS_END = 1 << 32
+BATCH_WORDS = 64
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MemWord:
     """One word as it was read."""
 
@@ -27,7 +30,7 @@ class MemWord:
     value: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MemWrite:
     """One masked write: the bits of ``mask`` were taken from ``value``, the others stayed."""
 
@@ -67,16 +70,33 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
 
 
 def read_words(loader: Loader, address: int, size: int) -> Iterator[bytes]:
-    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter), one trip each.
+    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter): one trip each, but by our stub.
 
     :raises UsageError: at the first ``next``: codes ``unaligned``, ``memory-range``
     :raises Unsupported, DeviceError: as ``read_mem``
     """
     check_range(address, size)
     loader.require(Op.READ_REG)
+    if loader.supports(StubOp.BATCH):
+        yield from _read_batches(loader, address, size)
+        return
     for at in range(address, address + size, WORD):
         word = _read_word(loader, at).to_bytes(WORD, "little")
         yield word[: address + size - at]
+
+
+def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
+    """As many words per trip as a batch of our stub holds."""
+    end = address + size
+    for start in range(address, end, BATCH_WORDS * WORD):
+        addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
+        commands = [ReadReg(at) for at in addresses]
+        try:
+            replies = run_batch(loader, commands)
+        except NoReply:
+            replies = run_batch(loader, commands)
+        for at, reply in zip(addresses, replies, strict=True):
+            yield reply.value.to_bytes(WORD, "little")[: end - at]
 
 
 def check_range(address: int, size: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from espwire.chips.model import BitAt, Chip, CryptCount
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.errors import DeviceError
+from espwire.values import dataclass
 from espwire.wire.commands import GetSecurityInfo
 
 SECURE_BOOT_ENABLED, SECURE_DOWNLOAD_ENABLED = 1 << 0, 1 << 2
@@ -28,7 +27,7 @@ CRYPT_CONFIG = "flash_crypt_config"
 LONG_FORM, SHORT_FORM = 20, 12
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SecurityInfo:
     """The security state. None: this chip has no such thing, or it cannot be read (Secure Download Mode).
 
@@ -61,7 +60,7 @@ class SecurityInfo:
 UNKNOWN = SecurityInfo(known=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SecurityReply:
     """The body of GET_SECURITY_INFO. ``chip_id`` and ``eco`` are None in the 12-byte form of the ESP32-S2."""
 

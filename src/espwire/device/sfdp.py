@@ -6,7 +6,6 @@ Layout: ``chips/data/flash-ids.toml`` [sfdp].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from espwire.bits import extract
@@ -15,6 +14,7 @@ from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import run_spi_command
 from espwire.errors import DeviceError, UsageError
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 
 MAX_PIECE = 4
@@ -26,7 +26,7 @@ MOST_EXPONENT = 62
 ReadSfdp = Callable[[int, int], bytes]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class EraseType:
     """One erase command: bytes, and the opcode for it."""
 
@@ -34,7 +34,7 @@ class EraseType:
     opcode: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SfdpTable:
     """One table: its id (0xFF00: the basic one), revision, place in the SFDP area and length in 32-bit words."""
 
@@ -45,7 +45,7 @@ class SfdpTable:
     words: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Sfdp:
     """The decoded area. None: an old or odd table that does not tell. ``size`` and ``page_size`` in bytes."""
 

@@ -8,12 +8,14 @@ first on, so a ROM that stops early never reaches the start, which comes after t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.loader import Loader
+from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
-from espwire.wire.commands import RegWrite
+from espwire.values import dataclass
+from espwire.wire.commands import Command, RegWrite, WriteReg
+from espwire.wire.stub import SpiTransaction, StubOp
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
@@ -25,7 +27,7 @@ SETTLE_US = 200  # 64 bytes at 5 MHz, and what a flash needs after a reset
 PROOF = 0x6A09E667  # any word that no flash answers
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SpiCommand:
     """One transaction: ``data`` bytes out, ``read_bits`` in, an address of ``address_bits`` and dummy cycles between.
 
@@ -41,7 +43,7 @@ class SpiCommand:
     wait_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Saved:
     """The registers that the ROM's own flash routines rely on."""
 
@@ -82,6 +84,8 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
     :raises DeviceError: code ``spi-busy``
     """
     spi = chip.spi
+    if loader.supports(StubOp.SPI):
+        return _run_in_one_trip(loader, spi, commands)
     saved = Saved(loader.read_reg(spi.base + spi.user_offset), loader.read_reg(spi.base + spi.user2_offset))
     writes: list[RegWrite] = []
     for command in commands:
@@ -96,6 +100,27 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
         _wait_idle(loader, spi)
     value = loader.read_reg(spi.base + spi.data_offset)
     return value & ((1 << commands[-1].read_bits) - 1)
+
+
+def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
+    """Have our stub do it: one batch, waits in between by a register that nobody needs."""
+    batch: list[Command] = []
+    for command in commands:
+        wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
+        if wait:
+            batch.append(WriteReg((RegWrite(spi.base + spi.data_offset, 0, delay_us=wait),)))
+        batch.append(
+            SpiTransaction(
+                opcode=command.opcode,
+                address=command.address,
+                address_bits=command.address_bits,
+                dummy=command.dummy_cycles,
+                write=command.data,
+                read=-(-command.read_bits // 8),
+            )
+        )
+    read = run_batch(loader, batch)[-1].body
+    return int.from_bytes(read, "little") & ((1 << commands[-1].read_bits) - 1)
 
 
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:

@@ -7,6 +7,7 @@ None of this proves what the flash holds: compare the MD5 afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections import Counter
@@ -24,6 +25,7 @@ from espwire.wire.commands import (
     FlashDeflBegin,
     FlashDeflData,
     Op,
+    ReadFlash,
     ReadFlashSlow,
     SpiFlashMd5,
 )
@@ -35,6 +37,7 @@ WORD = 4  # a ROM writes flash in words
 RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
 COMPRESSION = 9
 CANNOT = 0x06  # the ROM's error for a request that it understands and cannot carry out, as a BEGIN past the flash
+PACKET, PACKETS_IN_FLIGHT, DIGEST_BYTES = 0x1000, 64, 16  # of the vendor stub's reads
 _SLOW_READ = struct.Struct("<BBHIII")
 
 OnBlock = Callable[[int], None]
@@ -48,7 +51,7 @@ def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, 
     :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
     """
     size = loader.dialect.flash_block
-    attempts = _Attempts(loader.settings)
+    attempts = Attempts(loader.settings)
     confirmed = start = 0
     while True:
         try:
@@ -82,7 +85,7 @@ def write_deflated(
     :raises Unsupported: the loader does not inflate
     """
     padded = bytes(data).ljust(align_up(len(data), WORD), b"\xff")
-    attempts = _Attempts(loader.settings)
+    attempts = Attempts(loader.settings)
     confirmed = start = 0
     while True:
         stream = packed if packed is not None and not start else zlib.compress(padded[start:], COMPRESSION)
@@ -107,7 +110,7 @@ def write_deflated(
 
 def erase_range(loader: Loader, offset: int, size: int) -> None:
     """Erase ``size`` bytes from ``offset``, both multiples of a sector; announces data and sends none."""
-    attempts = _Attempts(loader.settings)
+    attempts = Attempts(loader.settings)
     while True:
         try:
             if loader.supports(Op.ERASE_REGION):  # a stub erases as data comes: its BEGIN alone does nothing
@@ -133,7 +136,7 @@ def read_slow(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
         yield from _read_traced(loader, offset, size)
         return
     exchange, judge, pack = loader.exchange, loader.judge, _SLOW_READ.pack
-    attempts = _Attempts(loader.settings)
+    attempts = Attempts(loader.settings)
     at = offset
     while at < end:
         # the ROM answers a whole piece whatever is asked; asking less at the end keeps it inside the flash
@@ -147,10 +150,34 @@ def read_slow(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
         yield body if wanted == step else body[:wanted]
 
 
+def read_packets(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
+    """``size`` bytes of flash in packets, by the vendor stub's READ_FLASH. Nothing is sent again.
+
+    :raises NoReply: a packet is missing
+    :raises DeviceError: code ``bad-reply``: its MD5 of all is another one
+    """
+    timing, received, digest = loader.settings.timing, 0, hashlib.md5(usedforsecurity=False)
+    loader.call(ReadFlash(offset, size, PACKET, PACKETS_IN_FLIGHT))
+    while True:
+        frame = loader.take_frame(timing.default)
+        expected = min(PACKET, size - received) or DIGEST_BYTES
+        if frame is None or len(frame) != expected:
+            raise NoReply("a packet of the flash's content is missing", command="READ_FLASH")
+        if received == size:
+            break
+        received += len(frame)
+        digest.update(frame)
+        loader.post(received.to_bytes(4, "little"))
+        yield frame
+    loader.settle()
+    if frame != digest.digest():
+        raise DeviceError("what was read differs from the stub's MD5 of it", code="bad-reply")
+
+
 def _read_traced(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
     """As read_slow, by whole commands, which a trace shows."""
     step, end = loader.dialect.slow_read or 64, offset + size
-    attempts = _Attempts(loader.settings)
+    attempts = Attempts(loader.settings)
     at = offset
     while at < end:
         wanted = min(step, end - at)
@@ -198,7 +225,7 @@ def erase_size_to_send(rule: EraseRule, offset: int, size: int) -> int:
     return (sectors - head) * SECTOR
 
 
-class _Attempts:
+class Attempts:
     """Counts tries of each block and restarts in all, so that a bad line ends in an error and not in eternity."""
 
     def __init__(self, settings: Settings) -> None:
@@ -239,14 +266,21 @@ def _begin_deflated(loader: Loader, offset: int, size: int, blocks: int, encrypt
 
 
 def _fifth_word(loader: Loader, encrypted: bool) -> int | None:
-    dialect = loader.dialect
-    if encrypted and not dialect.encrypted_write:
+    refuse_encryption(loader, encrypted=encrypted)
+    return int(encrypted) if loader.dialect.begin_words == 5 else None
+
+
+def refuse_encryption(loader: Loader, *, encrypted: bool) -> None:
+    """Raise where encryption is wanted and this loader has none.
+
+    :raises Unsupported: code ``no-encrypted-write``
+    """
+    if encrypted and not loader.dialect.encrypted_write:
         raise Unsupported(
-            f"this chip's {dialect.name} loader cannot write encrypted",
-            hint="Encrypt the file on the host, or use a stub when one is there.",
+            f"this chip's {loader.dialect.name} loader cannot write encrypted",
+            hint="Encrypt the file on the host, or use another loader: the ESP32's stub and newer chips' ROMs can.",
             code="no-encrypted-write",
         )
-    return int(encrypted) if dialect.begin_words == 5 else None
 
 
 def _await_last_block(loader: Loader) -> None:

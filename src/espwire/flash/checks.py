@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from espwire.bits import align_down, align_up, format_size
 from espwire.errors import Unsupported, UsageError
-from espwire.wire.commands import Op
 
 if TYPE_CHECKING:
     from espwire.flash.plan import FlashSurvey, Part, Policy
@@ -40,7 +39,7 @@ def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Polic
     if any(part.encrypted for part in parts) and not survey.dialect.encrypted_write:
         raise Unsupported(
             f"this {name} loader cannot encrypt while writing",
-            hint="A stub loader will bring it, where the chip has flash encryption; until then encrypt on the host.",
+            hint="Encrypt on the host, or use the loader that can: the ESP32's stub, newer chips' ROMs (--no-stub).",
             code="no-encrypted-write",
         )
     if policy.verify:
@@ -55,7 +54,7 @@ def check_can_verify(survey: FlashSurvey, *, encrypted: bool = False) -> None:
     if encrypted:
         raise Unsupported("what the chip encrypts cannot be verified", hint="Leave verification out.")
     if not survey.can_verify:
-        hint = "Secure Download Mode bars it for good." if survey.secure_download else "A stub loader will bring it."
+        hint = "Secure Download Mode bars it for good." if survey.secure_download else "The stub can: omit --no-stub."
         raise Unsupported(
             f"this {survey.dialect.name} loader can neither compute an MD5 of the flash nor read it", hint=hint
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from espwire.bits import align_up
+from espwire.values import dataclass
 from espwire.wire.commands import HEADER
 from espwire.wire.dialect import Dialect
 
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, DATA_HEADER, SLIP_END, SLIP_ESCAPE = 2, 16, 0xC0, 0xDB
+OPEN_BODY, POSITION = 24, 4  # of our stub's streams
 PAGE, SECTOR, BLOCK = 0x100, 0x1000, 0x10000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class LinkCost:
     """Rates. ``baud`` 0: a link without one (TCP, USB). The flash times are typical data-sheet values."""
 
@@ -39,10 +39,19 @@ def count_wire_bytes(payload: bytes, dialect: Dialect, *, packed: bool) -> int:
 
     :param packed: compressed blocks go as they are, plain ones are filled up to the loader's block size
     """
+    if dialect.capabilities is not None:
+        head = FRAME_ENDS + HEADER.size + OPEN_BODY
+        return head + _count_stream_bytes(payload, dialect.capabilities.frame_payload)
     fill = 0 if packed else -len(payload) % dialect.flash_block
     frames = count_blocks(len(payload), dialect) * (FRAME_ENDS + HEADER.size + DATA_HEADER)
     begin = FRAME_ENDS + HEADER.size + 4 * dialect.begin_words
     return begin + frames + len(payload) + fill + payload.count(SLIP_END) + payload.count(SLIP_ESCAPE)
+
+
+def _count_stream_bytes(payload: bytes, size: int) -> int:
+    """Bytes of a stream's frames, escapes included; WRITE_OPEN is not among them."""
+    frames = -(-len(payload) // size) * (FRAME_ENDS + HEADER.size + POSITION)
+    return frames + len(payload) + payload.count(SLIP_END) + payload.count(SLIP_ESCAPE)
 
 
 def estimate_erase(address: int, size: int, cost: LinkCost) -> float:
@@ -56,7 +65,13 @@ def estimate_erase(address: int, size: int, cost: LinkCost) -> float:
 
 
 def estimate_write(span: range, payload: int, wire_bytes: int, dialect: Dialect, cost: LinkCost) -> float:
-    """Seconds to erase and write ``span``, sent as ``payload`` bytes: a ROM answers a block when it is in flash."""
+    """Seconds to erase and write ``span``, sent as ``payload`` bytes: a ROM answers a block when it is in flash.
+
+    Our stub receives meanwhile: the slower of wire and flash decides.
+    """
+    if dialect.capabilities is not None:
+        in_flash = len(span) / PAGE * cost.program_page_s + estimate_erase(span.start, len(span), cost)
+        return max(cost.on_wire(wire_bytes), in_flash) + 2 * cost.latency_s
     blocks = count_blocks(payload, dialect)
     replies = (blocks + 1) * (FRAME_ENDS + HEADER.size + dialect.status_bytes)
     programming = len(span) / PAGE * cost.program_page_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from espwire.device.stub_commands import find_written
 from espwire.errors import UsageError, VerifyError
 from espwire.events import PlanReady, Report, Warned, silent
 from espwire.flash import execute
@@ -12,8 +13,9 @@ from espwire.flash.cost import LinkCost, estimate_erase
 from espwire.flash.guards import find_erase_problems, stop_if_fatal
 from espwire.flash.plan import Erase, Policy, describe_erased_behind, find_erased_end
 from espwire.flash.survey import survey_device
-from espwire.flash.verify import Cancel, read_md5
+from espwire.flash.verify import SECTOR, Cancel, read_md5
 from espwire.wire.commands import Op
+from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -65,7 +67,9 @@ def erase_region(
     if cancel is not None:
         cancel.check()
     execute.erase(device, address, size, report=report)
-    if policy.verify is not False and device.loader.supports(Op.SPI_FLASH_MD5):
+    if policy.verify is not False and device.loader.supports(StubOp.HASH):
+        _check_sectors(device, address, size)
+    elif policy.verify is not False and device.loader.supports(Op.SPI_FLASH_MD5):
         _check_blank(device, address, size)
 
 
@@ -93,14 +97,27 @@ def erase_flash(
     return size
 
 
+def _check_sectors(device: Device, address: int, size: int) -> None:
+    """Ask which sectors are not blank; a yes is asked for twice, for answers can be damaged."""
+    if not find_written(device.loader, address, size, SECTOR):
+        return
+    ranges = tuple((at, at + SECTOR) for at in find_written(device.loader, address, size, SECTOR))
+    if ranges:
+        raise _not_blank(ranges, address, size)
+
+
+def _not_blank(ranges: tuple[tuple[int, int], ...], address: int, size: int) -> VerifyError:
+    return VerifyError(
+        f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
+        ranges=ranges,
+        hint="The flash may be write-protected: read its status, or suspect the flash chip.",
+        code="not-blank",
+    )
+
+
 def _check_blank(device: Device, address: int, size: int) -> None:
     blank = hashlib.md5(usedforsecurity=False)
     for at in range(0, size, len(BLANK_CHUNK)):
         blank.update(BLANK_CHUNK[: size - at])
     if read_md5(device, address, size) != blank.digest():
-        raise VerifyError(
-            f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
-            ranges=((address, address + size),),
-            hint="The flash may be write-protected: read its status, or suspect the flash chip.",
-            code="not-blank",
-        )
+        raise _not_blank(((address, address + size),), address, size)

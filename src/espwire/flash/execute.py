@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from espwire.device.stream_write import write_streamed
 from espwire.device.transfer import erase_range, write_deflated, write_plain
 from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
 from espwire.flash.plan import Erase, Plan, Skip, Verify, Write
@@ -20,6 +21,7 @@ from espwire.flash.verify import (
     has_content,
 )
 from espwire.wire.commands import Op
+from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -84,6 +86,8 @@ class _Run:
         began = self.device.link.now()
         self.report(Progress(task="write", name=step.name, done=0, total=total, address=step.address))
         send = write_plain if step.packed is None else partial(write_deflated, packed=step.packed)
+        if self.device.loader.supports(StubOp.WRITE_OPEN):
+            send = partial(write_streamed, packed=step.packed)
         send(self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted)
         seconds = self.device.link.now() - began
         self.report(Finished(task="write", name=step.name, size=total, seconds=seconds, address=step.address))

@@ -7,7 +7,6 @@ A fatal finding stops the work unless its consent is given by name, or ``force``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.bits import format_size
@@ -18,6 +17,7 @@ from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
 from espwire.image.flash_settings import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.parse import is_image, parse
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -28,7 +28,7 @@ FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
 SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """The chip to be written to, as identified. ``security`` None: nothing is known of it.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
@@ -20,6 +20,7 @@ from espwire.flash.guards import stop_if_fatal
 from espwire.flash.plan import Finding, Policy
 from espwire.flash.verify import Cancel
 from espwire.image.parse import parse
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PIECE = 0x1000
 NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MemDump:
     """What was dumped. ``data`` is None where a file took it; ``trips`` are round trips to the chip."""
 
@@ -100,7 +101,7 @@ def _open_sink(path: str | os.PathLike[str] | None) -> Iterator[tuple[Callable[[
         yield file.write, held
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RamLoad:
     """A program that was put into RAM and started: its entry, and (address, size) of each segment."""
 

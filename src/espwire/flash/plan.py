@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+from enum import IntEnum
 
 from espwire.bits import align_down, align_up
 from espwire.device.transfer import erase_size_to_send
@@ -15,6 +16,7 @@ from espwire.errors import UsageError
 from espwire.flash.changes import find_changed_runs
 from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
 from espwire.flash.cost import LinkCost, count_wire_bytes, estimate_erase, estimate_write
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 from espwire.wire.dialect import Dialect, EraseRule
 
@@ -22,7 +24,7 @@ BLANK = b"\xff"
 COMPRESSION_LEVEL = 9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing.
 
@@ -48,11 +50,11 @@ class Part:
         return self.name or f"the part at {self.address:#x}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FlashSurvey:
     """What is known before planning. ``flash_size`` None: not known, so not checked; ``size_assumed``: it is a guess.
 
-    ``long_addresses``: the loader reaches beyond 16 MB. No ROM loader is known to.
+    ``long_addresses``: the loader reaches beyond 16 MB. No ROM loader is known to; our stub does.
     ``part_size``: what the flash's own id tells, whatever size the user states; None: it tells nothing.
     ``present``: addresses of parts that the flash was found to hold already.
     """
@@ -67,7 +69,7 @@ class FlashSurvey:
     part_size: int | None = None
     present: frozenset[int] = frozenset()
 
-    def supports(self, op: Op) -> bool:
+    def supports(self, op: IntEnum) -> bool:
         """Whether the loader takes ``op`` now."""
         return op in (self.dialect.secure_ops if self.secure_download else self.dialect.ops)
 
@@ -82,7 +84,7 @@ class FlashSurvey:
         return any(map(self.supports, (Op.SPI_FLASH_MD5, Op.READ_FLASH_SLOW, Op.READ_FLASH)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """What the caller wants.
 
@@ -106,7 +108,7 @@ class Policy:
     trust_flash_content: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """Something to know before acting. ``fatal``: it stops the work unless ``consent`` (a name) is given.
 
@@ -120,7 +122,7 @@ class Finding:
     by_name_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Erase:
     """Erase whole sectors."""
 
@@ -132,7 +134,7 @@ class Erase:
         return f"erase {span(self.address, self.address + self.size)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Write:
     """Erase the sectors of a part and write it.
 
@@ -155,7 +157,7 @@ class Write:
         return f"write {self.name} to {span(self.address, self.address + len(self.data))}{how}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verify:
     """The flash must hold ``data`` at ``address``; how to find out is the executor's choice.
 
@@ -172,7 +174,7 @@ class Verify:
         return f"verify {self.name} at {span(self.address, self.address + len(self.data))}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Skip:
     """Nothing to do for this part, and why. ``checked``: the flash was asked, and holds it."""
 
@@ -190,7 +192,7 @@ class Skip:
 Step = Erase | Write | Verify | Skip  # later also Keep: journalled on the host, then rewritten after the erase
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What will be done, in order. ``wire_bytes`` is what the host sends; ``seconds`` an estimate of the whole."""
 

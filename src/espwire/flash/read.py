@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
@@ -13,6 +13,7 @@ from espwire.files import open_output
 from espwire.flash.survey import check_reach, survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
 from espwire.wire.commands import Op
+from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -56,10 +57,18 @@ def read_to_file(
 
     report(Progress(task="read", name=name, done=0, total=size))
     with open_output(path) as file:
-        for at in range(0, size, PIECE):
-            if cancel is not None:
-                cancel.check()
-            file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, report))
+        if device.loader.supports(StubOp.READ_OPEN):  # each packet is checked on its way: no pieces are needed
+            for data in _stream(device, address, size):
+                if cancel is not None:
+                    cancel.check()
+                file.write(data)
+                furthest += len(data)
+                report(Progress(task="read", name=name, done=furthest, total=size))
+        else:
+            for at in range(0, size, PIECE):
+                if cancel is not None:
+                    cancel.check()
+                file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, report))
     report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began))
     return size
 
@@ -73,6 +82,8 @@ def read_bytes(
     """
     _check_can_read(device)
     size = _resolve_size(device, address, size, None)
+    if device.loader.supports(StubOp.READ_OPEN):
+        return b"".join(_stream(device, address, size))
     data = bytearray()
     for at in range(0, size, PIECE):
         if cancel is not None:
@@ -83,7 +94,7 @@ def read_bytes(
 
 def _check_can_read(device: Device) -> None:
     if not can_read(device):
-        hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
+        hint = "Secure Download Mode bars it for good." if device.secure_download else "The stub can: omit --no-stub."
         raise Unsupported(
             f"the {device.chip.name}'s {device.loader.dialect.name} loader cannot read flash",
             hint=hint,
@@ -123,6 +134,21 @@ def _read_piece(device: Device, address: int, size: int, on_bytes: Callable[[int
         ranges=((address, address + size),),
         hint="Lower --baud, and check cable and supply.",
     )
+
+
+def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
+    """``size`` bytes; after a broken transfer it goes on where it was."""
+    done = stuck = 0
+    while done < size:
+        before = done
+        try:
+            for data in device.read_flash(address + done, size - done):
+                done += len(data)
+                yield data
+        except (NoReply, CommandFailed):
+            stuck = stuck + 1 if done == before else 1
+            if stuck >= device.loader.settings.block_attempts:
+                raise
 
 
 def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None]) -> bytearray:

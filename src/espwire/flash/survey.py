@@ -33,6 +33,7 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
         size_assumed=info.assumed,
         secure_download=device.secure_download,
         sector_size=chip.flash.sector_size,
+        long_addresses=device.loader.dialect.capabilities is not None,
         encrypted_align=chip.flash.encrypted_write_align or 16,
         part_size=find_flash_size(info.jedec) if info.jedec is not None and is_plausible(info.jedec) else None,
     )

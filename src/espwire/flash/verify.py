@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.bits import align_down
+from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Progress, Report, silent, thin_out
 from espwire.wire.commands import Op
+from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 SECTOR = 0x1000
 MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
-READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH)
+READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -73,6 +75,8 @@ def find_differences(device: Device, address: int, data: bytes) -> Ranges:
         return _differences_by_reading(device, address, data, "", silent)
     if has_content(device, address, data):
         return ()
+    if device.loader.supports(StubOp.HASH):
+        return _differences_by_sectors(device, address, data)
     return _differences_by_md5(device, address, data)
 
 
@@ -110,7 +114,7 @@ def check_can_verify_device(device: Device) -> None:
     loader = device.loader
     if loader.supports(Op.SPI_FLASH_MD5) or can_read(device):
         return
-    hint = "Secure Download Mode bars it for good." if device.secure_download else "A stub loader will bring it."
+    hint = "Secure Download Mode bars it for good." if device.secure_download else "The stub can: omit --no-stub."
     raise Unsupported(
         f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
         hint=hint,
@@ -149,6 +153,23 @@ def _differing_sectors(address: int, data: bytes, at: int, piece: bytes) -> list
         if piece[low - at : high - at] != data[low:high]:
             found.append((max(start, address), min(start + SECTOR, address + len(data))))
     return found
+
+
+def _differences_by_sectors(device: Device, address: int, data: bytes) -> Ranges:
+    """Has every sector hashed, in one request for all that are whole; the ends are asked for by themselves."""
+    wrong: list[tuple[int, int]] = []
+    end = address + len(data)
+    first = min(-(-address // SECTOR) * SECTOR, end)
+    for start, stop in ((address, first), (first, end)):
+        if start == stop:
+            continue
+        for index, digest in enumerate(read_md5s(device.loader, start, stop - start, SECTOR)):
+            low = start + index * SECTOR
+            high = min(low + SECTOR, stop)
+            piece = data[low - address : high - address]
+            if hashlib.md5(piece, usedforsecurity=False).digest() != digest:
+                wrong.append((low, high))
+    return _merged(wrong)
 
 
 def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:

@@ -59,27 +59,27 @@ class AilingChip(VirtualChip):
         """The program's own rate once it talks."""
         return self.options.app_baud if self._app_talks and self.options.app_baud else super().text_baud
 
-    def receive(self, t: float, data: bytes) -> None:
+    def receive(self, t: float, data: bytes, rate: int | None = None) -> None:
         """Nothing arrives through a cut wire."""
         if self._ails & {"tx-dead", "noise"}:
-            self._agenda.run_until(t)
+            self.advance(t)
         else:
-            super().receive(t, data)
+            super().receive(t, data, rate)
 
     def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
         """The lines as the adapter gives them out."""
         if "noise" in self._ails:
-            self._agenda.run_until(t)
+            self.advance(t)
         elif "inverted" in self._ails:
             super().lines(t, dtr=not dtr, rts=not rts)
         else:
             super().lines(t, dtr=dtr, rts=rts)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, t: float | None = None) -> None:
         """Nothing leaves through a cut wire."""
         quiet = "quiet-rom" in self._ails and self._rom_talks
         if not quiet and not self._ails & {"mute", "noise"}:
-            super().send(data)
+            super().send(data, t)
 
     def _restart(self, reason: Reason, **keywords: Any) -> None:
         stays_low = "no-pull-up" in self._ails and self.state is State.RESET

@@ -7,11 +7,12 @@ None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
+from espwire.values import dataclass
 
 BOOT_S = 0.03  # from EN up to the ROM's first character
 NAMED_PADS = {"mtdo": 15, "mtdi_flash_voltage": 12}  # the ESP32's strapping pins that go by their pads' names
@@ -218,4 +219,28 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
 
 
-FAULT_CAUSES = {"Instruction access fault": 1, "Load access fault": 5, "Store/AMO access fault": 7}
+def find_fault(what: str) -> str:
+    """The name that a RISC-V ROM gives to what an engine complains of (``CpuFault.what``).
+
+    >>> find_fault("unaligned load"), find_fault("store to read-only memory"), find_fault("illegal instruction 0x0")
+    ('Load address misaligned', 'Store/AMO access fault', 'Illegal instruction')
+    """
+    starts = {
+        "unaligned load": "Load address misaligned",
+        "unaligned store": "Store/AMO address misaligned",
+        "load": "Load access fault",
+        "store": "Store/AMO access fault",
+        "instruction fetch": "Instruction access fault",
+        "code runs out": "Instruction access fault",
+    }
+    return next((name for start, name in starts.items() if what.startswith(start)), "Illegal instruction")
+
+
+FAULT_CAUSES = {
+    "Instruction access fault": 1,
+    "Illegal instruction": 2,
+    "Load address misaligned": 4,
+    "Load access fault": 5,
+    "Store/AMO address misaligned": 6,
+    "Store/AMO access fault": 7,
+}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from espwire.errors import LinkLost, PortBusy, PortNotFound
 from espwire.link.base import CancelToken, LinkInfo
 from espwire.link.ports import PortIdentity, find_same, not_back
+from espwire.values import dataclass
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.link import VirtualLink
 from espwire.virtual.options import VirtualOptions, build_chip, parse_options

@@ -17,6 +17,7 @@ from espwire.virtual.boot import (
     FAULT_CAUSES,
     Reason,
     find_boot_text,
+    find_fault,
     panic_text,
     read_straps,
 )
@@ -28,6 +29,7 @@ from espwire.virtual.registers import Registers
 from espwire.virtual.rom import Rom
 from espwire.virtual.romflash import RomFlash, Work
 from espwire.virtual.romslip import RomReceiver
+from espwire.virtual.slot import ProgramSlot
 from espwire.virtual.spi import SpiController
 from espwire.wire.commands import Op, Sync
 from espwire.wire.dialect import BaudRule
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from espwire.virtual.boot import Straps
     from espwire.virtual.flash import NorFlash
     from espwire.virtual.options import VirtualOptions
+    from espwire.virtual.programs import Ending, Program
 
 RECEIVE_BYTES = FIFO_BYTES + 0x2000  # FIFO and the buffer that the ROM's interrupt fills; a RAM block must fit in
 MAX_AUTOBAUD = 3_000_000
@@ -53,6 +56,7 @@ class State(Enum):
     LOADER = "in the loader"
     APP = "running the application"
     INTERPRETER = "in the ROM's interpreter"
+    PROGRAM = "running a program in RAM"
     GONE = "running something silent, or crashed"
 
 
@@ -70,7 +74,6 @@ class VirtualChip:
         self.rom = Rom(chip, self.registers, RomFlash(flash, long_addresses=chip.flash.address_32bit), self)
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
-        self.rom.flash_encryption = config.flash_encryption
         self.text = find_boot_text(chip)
         self.overruns = 0
         self.boots = 0
@@ -85,6 +88,8 @@ class VirtualChip:
         )
         self._watched: float | None = None
         self._out: list[tuple[float, bytes]] = []
+        self._sent_until = 0.0
+        self.slot = ProgramSlot(self, self._agenda, self._end)
         self._clear()
         self._enter(State.LOADER if options.boot == "download" else State.APP)
 
@@ -93,7 +98,12 @@ class VirtualChip:
     @property
     def baud(self) -> int | None:
         """The rate of the UART; None: the loader will measure the next SYNC."""
-        return self._baud
+        return self._baud if self.program is None else self.program.baud
+
+    @property
+    def program(self) -> Program | None:
+        """The program in RAM that runs instead of the loader."""
+        return self.slot.program
 
     @property
     def text_baud(self) -> int:
@@ -111,10 +121,12 @@ class VirtualChip:
         """Whether the loader works on a request, or the chip is on its way to it."""
         return self._work is not None or self.state is State.BOOTING or bool(self._out)
 
-    def receive(self, t: float, data: bytes) -> None:
-        """``data`` has arrived completely at ``t``."""
-        self._agenda.run_until(t)
-        if self.state is State.INTERPRETER:
+    def receive(self, t: float, data: bytes, rate: int | None = None) -> None:
+        """``data`` has arrived completely at ``t``; while a program runs, its first bit arrives, at ``rate``."""
+        self.advance(t)
+        if self.program is not None:
+            self.program.receive(t, data, rate or self.program.baud)
+        elif self.state is State.INTERPRETER:
             self.send(data.replace(b"\0", b"").replace(b"\n", b"\r\nHow?\r\n>"))
         elif self.state is State.BOOTING or self._work is not None:
             limit = RECEIVE_BYTES if self._work is not None else FIFO_BYTES
@@ -126,12 +138,12 @@ class VirtualChip:
 
     def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
         """The host's modem lines are so from ``t`` on; True means asserted."""
-        self._agenda.run_until(t)
+        self.advance(t)
         self.front.lines(dtr=dtr, rts=rts)
 
     def press(self, t: float, *, boot: bool | None = None, reset: bool | None = None) -> None:
         """Somebody's finger at ``t``: True presses a button, False lets it go, None leaves it."""
-        self._agenda.run_until(t)
+        self.advance(t)
         self.front.buttons(boot=boot, reset=reset)
 
     def autobaud(self, rate: int) -> None:
@@ -141,31 +153,38 @@ class VirtualChip:
 
     def run_until(self, t: float) -> list[tuple[float, bytes]]:
         """Do all that is due up to ``t``; what was sent, and when its first byte left."""
-        self._agenda.run_until(t)
+        self.advance(t)
         out, self._out = self._out, []
         return out
 
     def next_event(self) -> float | None:
         """When something is due next; None: nothing until bytes or lines come."""
-        return self._out[0][0] if self._out else self._agenda.next_due()
+        if self._out:
+            return self._out[0][0]
+        return self.slot.next_event()
+
+    def advance(self, t: float) -> None:
+        """Let the clock reach ``t``."""
+        self.slot.advance(t)
 
     def power_loss(self, t: float) -> None:
         """The supply fails at ``t`` and comes back: RAM is lost, the flash is left in the middle of what it did."""
-        self._agenda.run_until(t)
+        self.advance(t)
         self.flash.power_loss(t)
         self.registers.ram.clear()
         self._restart(Reason.POWER_ON, wait=POWER_UP_S)
 
     def reset(self, t: float) -> None:
         """A watchdog resets the chip at ``t``."""
-        self._agenda.run_until(t)
+        self.advance(t)
         self._restart(Reason.WATCHDOG)
 
     # --- what the loader can do to the chip (rom.Board) ---
 
-    def send(self, data: bytes) -> None:
-        """Put bytes into the transmitter."""
-        self._out.append((self._agenda.now, data))
+    def send(self, data: bytes, t: float | None = None) -> None:
+        """Put bytes into the transmitter, now or for ``t``."""
+        self._out.append((self.now if t is None else t, data))
+        self._sent_until = max(self._out[-1][0], self._sent_until) + self.sending_time(len(data))
 
     def sending_time(self, size: int) -> float:
         """Seconds that ``size`` bytes take to leave."""
@@ -194,9 +213,9 @@ class VirtualChip:
         self._restart(Reason.SOFTWARE)
 
     def run(self, entry: int | None) -> None:
-        """Leave the loader for a program in RAM (silent: no CPU is emulated), or for what is in flash."""
+        """Leave the loader for a program in RAM, or for what is in flash."""
         if entry is not None:
-            self._enter(State.GONE)
+            self._start_program(entry)
         elif self.has_app:
             self._enter(State.APP)
         else:
@@ -225,6 +244,7 @@ class VirtualChip:
         return start < self.flash.part.size and self.flash.contents[start] == IMAGE_MAGIC
 
     def _clear(self) -> None:
+        self.slot.clear()
         self._work: Work | None = None
         self._backlog = bytearray()
         self._frames: deque[bytes] = deque()
@@ -234,6 +254,22 @@ class VirtualChip:
         self.registers.divider = self.config.divider or find_divider(
             self.chip, self.config.crystal_mhz, self.chip.uart.rom_baud
         )
+
+    def _start_program(self, entry: int) -> None:
+        received = bytes(self._backlog)
+        self._backlog.clear()
+        if self.slot.start(entry, self._baud or self.text_baud, self._sent_until, received):
+            self.state, self._work = State.PROGRAM, None
+        else:
+            self._enter(State.GONE)
+
+    def _end(self, ended: Ending) -> None:
+        """The program does not go on."""
+        if ended.how == "crash":
+            self._baud = self.baud
+            self.crash(find_fault(ended.fault), ended.address)
+        else:
+            self._restart(Reason.SOFTWARE if ended.how == "reset" else Reason.WATCHDOG)
 
     def _set_baud(self, rate: int) -> None:
         self._baud = rate
@@ -285,6 +321,7 @@ class VirtualChip:
 
     def _enter(self, state: State) -> None:
         self.state = state
+        self.slot.clear()
         self._work = None
         watched = state is State.LOADER and self.options.kind == "usb-jtag" and not self.config.secure_download
         self.registers.watchdogs.restart(self.now, running=watched)

@@ -20,11 +20,11 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from espwire.bits import KIB, MIB
+from espwire.values import dataclass
 from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
 
@@ -46,7 +46,7 @@ class Mode(Enum):
     ULTRA_POWER_DOWN = "ultra-deep power-down"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Running:
     """The change under way: its range, and for a program what was there before."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from espwire.bits import extract
 from espwire.chips.model import BitAt, BitField, Chip
 from espwire.errors import UsageError
+from espwire.values import dataclass
 
 _OUI_VALUE = re.compile(r"mac1\[23:16\] == ([0-9]+)")
 _ESP32_APB_DATE = 0x16042000  # the rest of the word that holds the top revision bit; seen in the ESP32 traces

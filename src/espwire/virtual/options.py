@@ -2,12 +2,14 @@
 
 Keys: ``flash`` (a file that keeps the contents), ``size``, ``vendor``, ``sfdp`` (0: a part without), ``starts``
 (``spi``, ``continuous`` or ``sleepy``), ``profile`` (typ, fast, slow, instant), ``mac``, ``revision`` (``3.1`` or 301),
-``crystal``, ``rom-crystal``, ``secure-download``, ``secure-boot``, ``flash-encryption``, ``kind`` (uart, usb-jtag,
+``crystal``, ``rom-crystal``, ``secure-download``, ``secure-boot``, ``secure-boot-v1``, ``flash-encryption``,
+``flash-key`` (as in a key file, in hex), ``manual-encrypt-disabled``, ``key-manager``, ``kind`` (uart, usb-jtag,
 usb-otg), ``circuit`` (transistor, direct, usb-jtag, none), ``rc`` (seconds that EN takes to rise), ``pins`` (levels
 that the board forces on strapping pins: ``15:1,2:0``), ``quirk`` (of the port's driver: open-asserts, one-by-one;
 joined by commas), ``line-delay`` (seconds that a change of a line takes), ``boot`` (download, app), ``strap``, ``ail``
 (what is physically wrong: ``ails.py``), ``app-baud`` (rate of the application's log), ``latency`` (seconds each way),
-``pace``, ``fault``, ``seed``; any other key is a field of the chip's eFuses by its name, such as ``package=1``.
+``pace``, ``fault``, ``seed``, ``stub`` (what runs programs in RAM: twin, engine, vendor, off: ``programs.py``); any
+other key is a field of the chip's eFuses by its name, such as ``package=1``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
@@ -23,16 +26,21 @@ from urllib.parse import parse_qsl
 from espwire.bits import parse_flash_size, parse_number
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
+from espwire.values import dataclass
 from espwire.virtual.ails import AILS, AilingChip
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.circuits import CIRCUITS, RC_DELAY_S
 from espwire.virtual.faults import Faults, FaultSpec, parse_faults
 from espwire.virtual.flash import PROFILES, NorFlash, find_part
 from espwire.virtual.fuses import ChipConfig, default_config
+from espwire.virtual.programs import StubMode
 
 Kind = Literal["uart", "usb-jtag", "usb-otg"]
 MIB = 0x100000
 MAC_BYTES = (6, 8)
+KEY_BYTES = (16, 32, 64)
+USUAL_CRYPT_CONFIG = 0xF
+OWN_FLASH_KEY = bytes(range(32))  # of a chip with flash encryption whose key nobody has named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,11 @@ class VirtualOptions:
     rom_crystal: int | None = None
     secure_download: bool = False
     secure_boot: bool = False
+    secure_boot_v1: bool = False
     flash_encryption: bool = False
+    flash_key: bytes = b""
+    manual_encrypt_disabled: bool = False
+    key_manager: bool = False
     fields: Mapping[str, int] = field(default_factory=dict)
     kind: Kind = "uart"
     circuit: str | None = None
@@ -68,6 +80,7 @@ class VirtualOptions:
     pace: bool = False
     faults: FaultSpec = field(default_factory=FaultSpec)
     seed: int = 0
+    stub: StubMode = "twin"
 
 
 def parse_options(url: str) -> VirtualOptions:
@@ -100,7 +113,11 @@ def build_config(options: VirtualOptions) -> ChipConfig:
         "fields": fields,
         "secure_download": options.secure_download,
         "secure_boot": options.secure_boot,
+        "secure_boot_v1": options.secure_boot_v1,
         "flash_encryption": options.flash_encryption,
+        "flash_key": options.flash_key,
+        "manual_encrypt_disabled": options.manual_encrypt_disabled,
+        "key_manager": options.key_manager,
         "rom_crystal_mhz": options.rom_crystal,
     }
     if options.mac is not None:
@@ -148,7 +165,33 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     config = config if config is not None else build_config(options)
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
     kind = AilingChip if options.ails or options.app_baud else VirtualChip
-    return kind(chip, config, build_flash(options), options, faults)
+    made = kind(chip, config, build_flash(options), options, faults)
+    if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:
+        made.rom.encrypt = made.slot.encrypt = partial(_encrypt, config.flash_key or OWN_FLASH_KEY)
+    elif config.has_flash_key and chip.security.key_readable is not None and not config.manual_encrypt_disabled:
+        setting = config.fields.get("flash_crypt_config", USUAL_CRYPT_CONFIG)
+        made.slot.encrypt = partial(_encrypt_esp32, config.flash_key or OWN_FLASH_KEY, setting)
+    return made
+
+
+def _encrypt(key: bytes, address: int, data: bytes) -> bytes:
+    """What the chip's engine makes of ``data`` for ``address``.
+
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    from espwire.secure.flash_encryption import encrypt_xts
+
+    return encrypt_xts(data, address, key)
+
+
+def _encrypt_esp32(key: bytes, crypt_config: int, address: int, data: bytes) -> bytes:
+    """The same, of the ESP32's own engine.
+
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    from espwire.secure.flash_encryption import encrypt_esp32
+
+    return encrypt_esp32(data, address, key, crypt_config)
 
 
 def _parse_flag(key: str, text: str) -> bool:
@@ -179,6 +222,16 @@ def _parse_mac(key: str, text: str) -> bytes:
     if len(mac) not in MAC_BYTES:
         raise UsageError(f"virtual chip option {key}={text} is no MAC", hint="Write it as 24:0A:C4:00:01:10.")
     return mac
+
+
+def _parse_key(key: str, text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) not in KEY_BYTES:
+        raise UsageError(f"virtual chip option {key} is no flash key", hint="Write 16, 32 or 64 bytes in hex.")
+    return found
 
 
 def _parse_revision(key: str, text: str) -> int:
@@ -228,7 +281,11 @@ _PARSERS: Mapping[str, Callable[[str, str], object]] = {
     "rom_crystal": _parse_count,
     "secure_download": _parse_flag,
     "secure_boot": _parse_flag,
+    "secure_boot_v1": _parse_flag,
     "flash_encryption": _parse_flag,
+    "flash_key": _parse_key,
+    "manual_encrypt_disabled": _parse_flag,
+    "key_manager": _parse_flag,
     "kind": _one_of("uart", "usb-jtag", "usb-otg"),
     "circuit": _one_of(*CIRCUITS),
     "rc": _parse_seconds,
@@ -243,4 +300,5 @@ _PARSERS: Mapping[str, Callable[[str, str], object]] = {
     "pace": _parse_flag,
     "fault": lambda key, text: parse_faults(text),
     "seed": _parse_count,
+    "stub": _one_of("twin", "engine", "vendor", "off"),
 }

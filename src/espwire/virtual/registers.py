@@ -10,49 +10,19 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
+from espwire.virtual.soc.ram import Ram
 from espwire.virtual.watchdog import Watchdogs
 
 if TYPE_CHECKING:
     from espwire.virtual.flash import NorFlash
     from espwire.virtual.spi import SpiController
 
-PAGE = 0x1000
 WORD = 0xFFFFFFFF
 SPI_START = 1 << 18
 # one part of the address space is one peripheral bus: a register that no fact names lies near one that a fact names
 BUS_SHIFT = 24
 MASK_ROM_SIZE = 0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
 READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
-
-
-class Ram:
-    """Sparse memory: pages come into being when written; all else is 0."""
-
-    def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
-
-    def write(self, address: int, data: bytes) -> None:
-        """Store bytes."""
-        view = memoryview(data)
-        while view:
-            number, offset = divmod(address, PAGE)
-            size = min(PAGE - offset, len(view))
-            self._pages.setdefault(number, bytearray(PAGE))[offset : offset + size] = view[:size]
-            address, view = address + size, view[size:]
-
-    def read(self, address: int, size: int) -> bytes:
-        """The bytes at an address."""
-        out = bytearray()
-        while len(out) < size:
-            number, offset = divmod(address + len(out), PAGE)
-            room = min(PAGE - offset, size - len(out))
-            page = self._pages.get(number)
-            out += page[offset : offset + room] if page is not None else bytes(room)
-        return bytes(out)
-
-    def clear(self) -> None:
-        """Forget all, as without power."""
-        self._pages.clear()
 
 
 class FlashPower:
@@ -110,9 +80,9 @@ class Registers:
         self.flash = flash
         self.words = dict(words)
         self.preset: dict[int, int] = {}
-        self.ram = Ram()
+        self.ram = Ram(chip)
         self.spi = spi
-        self.watchdogs = Watchdogs(chip.reset)
+        self.watchdogs = Watchdogs(chip.reset, chip.soc.rtc_watchdog if chip.soc is not None else None)
         self.power = FlashPower(chip, revision, self.words)
         self.attached = False
         self.attach_word: int | None = None
@@ -141,10 +111,12 @@ class Registers:
 
     def is_memory(self, address: int) -> bool:
         """Whether the address lies in RAM, ROM or mapped flash."""
-        return any(start <= address < end for start, end, _ in self._regions)
+        return self.ram.covers(address) or any(start <= address < end for start, end, _ in self._regions)
 
     def is_ram(self, address: int) -> bool:
         """Whether what is written there stays there."""
+        if self.ram.covers(address):
+            return True
         inside = [name for start, end, name in self._regions if start <= address < end]
         return any(not name.endswith(READ_ONLY) for name in inside)
 

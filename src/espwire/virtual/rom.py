@@ -14,11 +14,11 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.bits import align_up
 from espwire.chips.model import Chip
+from espwire.values import dataclass
 from espwire.virtual.romflash import RomFlash, Work, count_erased
 from espwire.wire import slip
 from espwire.wire.commands import HEADER, REPLY, Op, checksum

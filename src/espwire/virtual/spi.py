@@ -38,17 +38,28 @@ class _Bits:
 
 
 class SpiController:
-    """The registers of one chip's flash controller. Starting a transaction runs it at once; it is never busy."""
+    """The registers of one chip's flash controller. A transaction is over ``bit_time`` times its bits after its start.
+
+    ``bit_time`` is 0 for the loader, whose own time hides it. ``done_at`` is when the last one ends, ``opcode`` its.
+    """
 
     def __init__(self, chip: Chip, flash: NorFlash) -> None:
         self.spi, self.flash = chip.spi, flash
         self._words: dict[int, int] = {}
+        self.bit_time = self.done_at = 0.0
+        self.opcode = 0
         self.reset()
 
     def reset(self) -> None:
         """Registers as after a chip reset."""
+        self.bit_time = self.done_at = 0.0
         old = self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
         self._words = {self.spi.user_offset: 0x80000000 if old else 0x800000C0, self.spi.user2_offset: 0x70000000}
+
+    @property
+    def has_old_layout(self) -> bool:
+        """Whether it is the ESP8266's or the ESP32's; all later chips share another."""
+        return self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
 
     def covers(self, address: int) -> bool:
         """Whether the address is one of this controller's registers."""
@@ -77,11 +88,29 @@ class SpiController:
             read = self._words.get(spi.miso_length_offset or 0, 0)
         return min(write + 1, _BUFFER * 8), min(read + 1, _BUFFER * 8)
 
+    @property
+    def words(self) -> dict[int, int]:
+        """What stands in the registers, by their offsets."""
+        return self._words
+
+    def _run_status(self, t: float, user: int, user1: int, user2: int) -> bool:
+        """The quick way of the transaction that is run most: read one byte of status. False: it is another."""
+        if user & 0xF8000000 != _COMMAND | _READ or user2 != 0x70000005 or self._lengths(user1)[1] != 8:
+            return False
+        self.opcode = 0x05
+        self.done_at = t + 16 * self.bit_time
+        at = self.spi.data_offset
+        answer = self.flash.execute(self.done_at, 0x05, read=1)
+        self._words[at] = self._words.get(at, 0) & ~0xFF | answer[0]
+        return True
+
     def _run(self, t: float) -> None:
         spi = self.spi
         user = self._words.get(spi.user_offset, 0)
         user1 = self._words.get(spi.user1_offset, 0)
         user2 = self._words.get(spi.user2_offset, 0)
+        if self._run_status(t, user, user1, user2):
+            return
         write_bits, read_bits = self._lengths(user1)
         out = _Bits()
         if user & _COMMAND:
@@ -101,13 +130,15 @@ class SpiController:
         if user & _WRITE:
             size = -(-write_bits // 8)
             out.append(int.from_bytes(self._buffer()[:size], "big") >> (size * 8 - write_bits), write_bits)
-        self._transfer(t, out, read_bits if user & _READ else 0)
+        read_bits = read_bits if user & _READ else 0
+        self.done_at = t + (out.count + read_bits) * self.bit_time
+        self._transfer(self.done_at, out, read_bits)
 
     def _transfer(self, t: float, out: _Bits, read_bits: int) -> None:
         """What the part makes of the clocks: opcode, then as many address and dummy bits as that opcode has."""
         if out.count + read_bits < 8:
             return
-        opcode = out.take(0, 8)
+        opcode = self.opcode = out.take(0, 8)
         address_bytes, dummy_bytes = self.flash.shape(opcode)
         header = 8 * (1 + address_bytes)
         if out.count + read_bits < header:

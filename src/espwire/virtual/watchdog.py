@@ -6,23 +6,25 @@ constants. A UART loader has them off; over USB-Serial/JTAG they run on, and a c
 
 from __future__ import annotations
 
-from espwire.chips.model import Reset
+from espwire.chips.model import Reset, Watchdog
 
 # Approximate, chosen: no public source gives the ROM's settings. Long enough to connect, too short to flash.
 RTC_TIMEOUT_S = 9.0
 SUPER_TIMEOUT_S = 12.0
 SLOW_CLOCK_HZ = 136_000  # what the RTC watchdog counts; nominal RC oscillator of the later chips
 ENABLE = 1 << 31
+FEED_BEFORE_PROTECT = 4  # the register that feeds the RTC watchdog lies right before its write protection
 
 
 class Watchdogs:
     """State of both watchdogs; ``deadline`` is when one of them will reset the chip."""
 
-    def __init__(self, reset: Reset) -> None:
-        self._rtc, self._super = reset.watchdog, reset.super_watchdog
+    def __init__(self, reset: Reset, rtc: Watchdog | None = None) -> None:
+        self._rtc, self._super = reset.watchdog or rtc, reset.super_watchdog
         self._words: dict[int, int] = {}
         if self._rtc is not None:
-            self._words |= dict.fromkeys((self._rtc.config0, self._rtc.config1, self._rtc.write_protect), 0)
+            feed = self._rtc.write_protect - FEED_BEFORE_PROTECT
+            self._words |= dict.fromkeys((self._rtc.config0, self._rtc.config1, feed, self._rtc.write_protect), 0)
         if self._super is not None:
             self._words |= dict.fromkeys((self._super.config, self._super.write_protect), 0)
         self._rtc_deadline: float | None = None
@@ -61,9 +63,10 @@ class Watchdogs:
     def write(self, t: float, address: int, value: int) -> None:
         """A write at ``t``; configuration counts only while the key stands in the write-protection register."""
         rtc, swd = self._rtc, self._super
-        if rtc is not None and address in (rtc.config0, rtc.config1):
+        if rtc is not None and address in (rtc.config0, rtc.config1, rtc.write_protect - FEED_BEFORE_PROTECT):
             if self._words[rtc.write_protect] == rtc.key:
-                self._words[address] = value
+                if address != rtc.write_protect - FEED_BEFORE_PROTECT:
+                    self._words[address] = value
                 on = self._words[rtc.config0] & ENABLE
                 self._rtc_deadline = t + self._words[rtc.config1] / SLOW_CLOCK_HZ if on else None
         elif swd is not None and address == swd.config:

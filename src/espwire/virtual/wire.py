@@ -31,7 +31,7 @@ class Wire:
         self.inbox: deque[tuple[float, bytes]] = deque()
         self.sent_by = 0.0
         self._up_free = 0.0
-        self._down: deque[tuple[float, bytes, int]] = deque()
+        self._down: deque[tuple[float, float, bytes, int]] = deque()  # first bit, last bit, bytes, rate
 
     def send(self, t: float, data: bytes) -> None:
         """The host hands over ``data`` at ``t``; each frame arrives when its last bit has."""
@@ -44,7 +44,7 @@ class Wire:
             rate = self.host_baud if self.has_baud else USB_BAUD
             begin = max(t + self.latency, self.sent_by) + wait
             self.sent_by = begin + len(piece) * BIT_TIMES / rate
-            self._down.append((self.sent_by, spoiled, rate))
+            self._down.append((begin, self.sent_by, spoiled, rate))
             start = end
 
     def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
@@ -60,8 +60,9 @@ class Wire:
     def next_event(self) -> float | None:
         """When something arrives at either end, or the chip has something to do."""
         due = self.chip.next_event()
-        if self._down and (due is None or self._down[0][0] < due):
-            due = self._down[0][0]
+        arrives = self._arrives()
+        if arrives is not None and (due is None or arrives < due):
+            due = arrives
         if self.inbox and (due is None or self.inbox[0][0] < due):
             due = self.inbox[0][0]
         return due
@@ -71,7 +72,7 @@ class Wire:
         down, chip = self._down, self.chip
         while True:
             due = chip.next_event()
-            arrives = down[0][0] if down else None
+            arrives = self._arrives()
             if arrives is not None and arrives <= t and (due is None or arrives < due):
                 self._deliver(*down.popleft())
             elif due is not None and due <= t:
@@ -90,20 +91,30 @@ class Wire:
             data += inbox.popleft()[1]
         return data
 
-    def _deliver(self, t: float, data: bytes, rate: int) -> None:
+    def _arrives(self) -> float | None:
+        """When the next piece reaches the chip: a program takes it byte by byte from its first bit on."""
+        if not self._down:
+            return None
+        begin, end, _, _ = self._down[0]
+        return end if self.chip.program is None else max(begin, self.chip.now)
+
+    def _deliver(self, begin: float, end: float, data: bytes, rate: int) -> None:
+        runs = self.chip.program is not None
         chip_rate = self.chip.baud
         if chip_rate is None:
             if SYNC_MARK in data:
                 self.chip.autobaud(rate if self.has_baud else self.chip.chip.uart.rom_baud)
         elif self.has_baud and not _agree(rate, chip_rate):
             data = resample(data, rate, chip_rate)
-        if data:
-            self.chip.receive(t, data)
+        if data and runs:
+            self.chip.receive(begin, data, rate)
+        elif data:
+            self.chip.receive(end, data)
 
     def _collect(self, sent: list[tuple[float, bytes]]) -> None:
         chip = self.chip
         for t, data in sent:
-            rate = chip.baud if chip.baud is not None else chip.text_baud
+            rate = self._rate_at(t)
             if not self.has_baud:
                 rate = USB_BAUD
             elif rate == 0:
@@ -115,6 +126,11 @@ class Wire:
                 spoiled = resample(spoiled, rate, self.host_baud)
             if spoiled:
                 self.inbox.append((self._up_free + self.latency, spoiled))
+
+    def _rate_at(self, t: float) -> int:
+        """What the chip sent at, at ``t``."""
+        chip = self.chip
+        return chip.slot.rate_at(t) or (chip.baud if chip.baud is not None else chip.text_baud)
 
 
 def resample(data: bytes, sender: int, receiver: int) -> bytes:

@@ -7,8 +7,9 @@ its logging and panic pages (forms of the lines), public boot logs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip, Strapping
@@ -66,7 +67,7 @@ _NO_IMAGE = re.compile(
 _WORDS = re.compile(r"[\t\x20-\x7e]{4,}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class BootMessage:
     """One start of a ROM. ``strap`` is the latched strapping value; ``chip_id`` who the banner says it is, or empty.
 
@@ -186,7 +187,7 @@ def printable_share(data: bytes) -> float:
     return good / len(data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pin:
     """A strapping pin that matters for download mode: its level there (0 or 1), and its bit in the strap value."""
 

@@ -7,9 +7,11 @@ Source: ``chips/data/protocol.toml``.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import IntEnum
 from typing import ClassVar, Self
+
+from espwire.values import dataclass
 
 HEADER = struct.Struct("<BBHI")
 REQUEST, REPLY = 0, 1
@@ -64,7 +66,7 @@ def checksum(data: bytes) -> int:
     return word ^ 0xEF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
     """One request as it stands on the wire: ``check`` is the checksum word, meaningful for data commands only."""
 
@@ -192,7 +194,7 @@ class Sync(Command, op=Op.SYNC, least=36):
         return cls() if body == cls().body() else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RegWrite:
     """One group of WRITE_REG: first the delay (microseconds), then the masked write."""
 
@@ -385,7 +387,7 @@ class RunUserCode(Command, op=Op.RUN_USER_CODE):
     """Old stubs: leave and run the application; no reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """One reply: ``value`` is the header's word, ``body`` is result bytes then status bytes."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from espwire.values import dataclass
 from espwire.wire.commands import Op
 from espwire.wire.stub import Capabilities
 
@@ -47,7 +47,7 @@ class EraseRule(Enum):
     ESP8266_HEAD_BUG = "rom_head_sector_bug"  # the ROM erases the head sectors twice
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Dialect:
     """One loader's ways. Sizes in bytes.
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Self
 
+from espwire.values import dataclass
 from espwire.wire.commands import HEADER, Command, Op, Reply, Request
 
 PROTOCOL_VERSION = 1
@@ -208,7 +208,7 @@ class StubReset(Command, op=StubOp.RESET, least=4, table=STUB_COMMANDS):
     mode: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What CAPABILITIES answered. Sizes in bytes; ``frame_payload`` is WRITE_DATA's, windows count stream bytes."""
 
@@ -262,7 +262,7 @@ def parse_capabilities(data: bytes) -> Capabilities | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """How far a write is: ``received`` of the stream in order, ``credit_end`` up to where more may be sent,
     ``in_flash`` unpacked bytes that are programmed. ``status`` 0: all is well;
@@ -289,7 +289,7 @@ def parse_report(reply: Reply) -> Report | None:
     return Report(reply.value, credit_end, in_flash, transfer, status)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadPacket:
     """Flash from ``position`` on, counted from the start of the read. ``intact``: the CRC-32 fits."""
 
@@ -344,7 +344,7 @@ def parse_stub_command(request: Request) -> Command | None:
 
 def name_op(op: int) -> str:
     """What an opcode is called, the vendor's or ours."""
-    names = {int(one): one.name for one in (*Op, *StubOp)}
+    names: dict[int, str] = {int(one): one.name for one in (*Op, *StubOp)}
     return names.get(op, f"{op:#04x}")
 
 

@@ -167,7 +167,7 @@ def test_verifying_that_is_insisted_on_and_impossible_is_unsupported(survey):
 def test_compression_that_is_impossible_is_told_and_left_out(survey):
     made = plan([Part(0, bytes(0x1000))], survey=survey, policy=Policy(compress=True))
     assert made.writes[0].packed is None
-    assert [finding.code for finding in made.findings] == ["not-compressed"]
+    assert "not-compressed" in [finding.code for finding in made.findings]
 
 
 def test_encryption_needs_a_loader_that_can_and_is_not_verified():

@@ -2,7 +2,7 @@
 
 What an instruction means is the instruction set's business (xtensa.py, riscv.py): it gives lines of Python that work on
 
-    r  registers (unsigned 32-bit)         s  special registers by number
+    r  registers (unsigned 32-bit)         s  special registers by number       w  [effects]
     c  [cycles]                            lim  [cycles at which to stop]
     D8 D16 D32  the first memory region    DB DE  its bounds
     L8 L16 L32 S8 S16 S32  all else        M  0xFFFFFFFF
@@ -12,20 +12,27 @@ Speed is 6 to 15 million instructions a second in CPython: enough for a stub and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
+from espwire.values import dataclass
 from espwire.virtual.cpu.memory import CpuFault, Memory
 
 CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two
 LONGEST_BLOCK = 64
+FOLLOWED = 24  # instructions, until a block ends at its next jump
+ENDS = ("flush()", "c[0] = max", "raise ")  # statements behind which nothing may be done in the same block
 MASK = 0xFFFFFFFF
+
+_CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
+_STORE = re.compile(r"\bS(8|16|32)\(")
 
 Jump = str  # an expression for the next program counter
 
 
-@dataclass(slots=True)
+@dataclass
 class Block:
     """One basic block while it is being translated. ``jump`` ends it; ``condition`` with it: else it goes on."""
 
@@ -45,6 +52,7 @@ class InstructionSet(Protocol):
 
     registers: int
     longest: int  # bytes of the longest instruction
+    stack: str  # the stack pointer's name in the lines
 
     def translate(self, code: bytes, pc: int, block: Block) -> int:
         """Append the instruction at ``pc`` to ``block``; its size in bytes. CpuFault where it is none."""
@@ -60,7 +68,9 @@ Hook = Callable[["Engine"], None]
 class Engine:
     """One CPU. ``hooks``: functions of the ROM by address; a hook does the work and sets ``pc`` to the caller's next.
 
-    ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written.
+    ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` grows whenever
+    something was stored that is not found through the stack pointer, or the cycle counter was read: while it stands
+    still, registers and stack are all that the program can have changed.
     """
 
     def __init__(
@@ -71,8 +81,10 @@ class Engine:
         self.registers = [0] * isa.registers
         self.special: dict[int, int] = {}
         self.cycles = memory.cycles
+        self.effects = [0]
         self._limit = [0]
         self._blocks: dict[int, Callable[[], int]] = {}
+        memory.code_changed = self.flush
         self._names = self._bind()
 
     @property
@@ -139,13 +151,62 @@ class Engine:
                 block.jump = str(pc)  # the fault is for when the program gets there
                 break
             block.count += 1
+            pc = self._follow(block, pc)
             if block.jump is None and block.count >= LONGEST_BLOCK:
                 block.jump = str(pc)
-        source = _assemble(block, following=pc)
         names: dict[str, Any] = dict(self._names)
+        self._bind_constants(block, names)
+        if _has_effects(block.lines, self.isa.stack):
+            block.lines.insert(0, "w[0] += 1")
+        source = _assemble(block, following=pc)
         exec(source, names)
         made: Callable[[], int] = names["block"]
         return made
+
+    def _make_load(self) -> Callable[[int], int]:
+        """Loads of words that the fast path did not serve; peripherals first, since they are asked most."""
+        memory, cycles, ports, read = self.memory, self.cycles, self.memory.ports, self.memory.read
+        wait = memory.peripheral_cycles
+
+        def load(address: int) -> int:
+            port = ports.get(address)
+            if port is None:
+                return read(address, 4)
+            memory.accesses += 1
+            cycles[0] += wait
+            return port()
+
+        return load
+
+    def _follow(self, block: Block, pc: int) -> int:
+        """Go on at the target of a plain jump, and behind a branch, which may leave the block in its middle."""
+        if block.count >= FOLLOWED or block.jump is None or block.jump == str(block.pc):
+            return pc
+        if block.condition:
+            cost = block.count * CYCLES_PER_INSTRUCTION
+            block.out(f"if {block.condition}:")
+            block.out(f"  c[0] += {cost}")
+            block.out(f"  return {block.jump}")
+            block.condition = ""
+        elif block.jump.isdecimal() and int(block.jump) not in self.hooks and not _ends(block):
+            pc = int(block.jump)
+        else:
+            return pc
+        block.jump = None
+        return pc
+
+    def _bind_constants(self, block: Block, names: dict[str, Any]) -> None:
+        """Loads from an address that is known now, such as constants among the code, go straight to their memory."""
+        for at, line in enumerate(block.lines):
+            found = _CONSTANT_LOAD.search(line)
+            region = self.memory.find(int(found[1], 16)) if found is not None else None
+            if found is not None and region is not None and not region.start % 4:
+                offset = int(found[1], 16) - region.start
+                if offset % 4 or offset + 4 > len(region.data) // 4 * 4:
+                    continue
+                name = f"V{region.start:x}"
+                names[name] = memoryview(region.data)[: len(region.data) // 4 * 4].cast("I")
+                block.lines[at] = line.replace(found[0], f"{name}[{offset >> 2}]")
 
     def _bind(self) -> dict[str, object]:
         memory, fast = self.memory, self.memory.regions[0]
@@ -156,6 +217,7 @@ class Engine:
             "s": self.special,
             "c": self.cycles,
             "lim": self._limit,
+            "w": self.effects,
             "D8": view,
             "D16": view.cast("H"),
             "D32": view.cast("I"),
@@ -163,7 +225,7 @@ class Engine:
             "DE": fast.end,
             "L8": lambda address: read(address, 1),
             "L16": lambda address: read(address, 2),
-            "L32": lambda address: read(address, 4),
+            "L32": self._make_load(),
             "S8": lambda address, value: write(address, value, 1),
             "S16": lambda address, value: write(address, value, 2),
             "S32": lambda address, value: write(address, value, 4),
@@ -174,15 +236,31 @@ class Engine:
         }
 
 
+def _ends(block: Block) -> bool:
+    return bool(block.lines) and block.lines[-1].startswith(ENDS)
+
+
+def _has_effects(lines: list[str], stack: str) -> bool:
+    """Whether the statements store elsewhere than through the stack pointer, or read the cycle counter."""
+    for at, line in enumerate(lines):
+        if _STORE.search(line) and not (at > 1 and lines[at - 2].startswith((f"a = ({stack} ", f"a = {stack}"))):
+            return True
+        if "c[0] & M" in line:
+            return True
+    return False
+
+
 def _assemble(block: Block, following: int) -> str:
     """The source of one block's function. A block that jumps to its own start becomes a loop."""
     cost = f"c[0] += {block.count * CYCLES_PER_INSTRUCTION}"
-    names = "r=r, s=s, c=c, lim=lim, D8=D8, D16=D16, D32=D32, DB=DB, DE=DE, M=M, L8=L8, L16=L16, L32=L32"
+    names = "r=r, s=s, c=c, w=w, lim=lim, D8=D8, D16=D16, D32=D32, DB=DB, DE=DE, M=M, L8=L8, L16=L16, L32=L32"
     head = f"def block({names}, S8=S8, S16=S16, S32=S32):"
     if block.condition and block.jump == str(block.pc):
         body = [*block.lines, cost, f"if not ({block.condition}): return {following}"]
         body.append(f"if c[0] >= lim[0]: return {block.pc}")
         return "\n".join([head, " while True:", *(f"  {line}" for line in body)])
+    if block.count == 1 and block.jump == str(block.pc) and not block.condition:  # stays here for good
+        return "\n".join([head, f" c[0] = max(c[0] + {CYCLES_PER_INSTRUCTION}, lim[0])", f" return {block.pc}"])
     target = f"{block.jump} if {block.condition} else {following}" if block.condition else block.jump
     return "\n".join([head, *(f" {line}" for line in [*block.lines, cost, f"return {target}"])])
 

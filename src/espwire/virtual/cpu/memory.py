@@ -5,9 +5,11 @@ Strict, as the chips are: alignment, bytes in memory that only takes words, writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import field
 from typing import Protocol
+
+from espwire.values import dataclass
 
 
 class CpuFault(Exception):
@@ -28,15 +30,19 @@ class Bus(Protocol):
         """Write a word; CpuFault where nothing is."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Region:
-    """Memory from ``start``. ``words_only``: less than a word faults. Two may share ``data``: two buses, one RAM."""
+    """Memory from ``start``. ``words_only``: less than a word faults. Two may share ``data``: two buses, one RAM.
+
+    ``code`` False: no instruction can be fetched there.
+    """
 
     name: str
     start: int
     data: bytearray = field(repr=False)
     writable: bool = True
     words_only: bool = False
+    code: bool = True
 
     @property
     def end(self) -> int:
@@ -45,7 +51,11 @@ class Region:
 
 
 class Memory:
-    """Regions and the bus behind them; the first region is the fast one (see translate.py): put the stack there."""
+    """Regions and the bus behind them; the first region is the fast one (see engine.py): put the stack there.
+
+    ``ports`` and ``sinks`` are the bus's quick way: words at these addresses are read and written by these functions.
+    ``stores`` counts stores that are not in the first region; ``code_changed`` is called when code was stored to.
+    """
 
     def __init__(self, regions: Iterable[Region], bus: Bus) -> None:
         self.regions = tuple(regions)
@@ -53,6 +63,11 @@ class Memory:
         self.peripheral_cycles = 20
         self.cycles = [0]  # shared with the engine, and read by peripherals: what time it is
         self.accesses = 0  # to peripherals
+        self.stores = 0
+        self.ports: dict[int, Callable[[], int]] = {}
+        self.sinks: dict[int, Callable[[int], None]] = {}
+        self.code_changed: Callable[[], None] = lambda: None
+        self._code: set[int] = set()  # what was fetched, in pieces of 256 bytes
 
     def find(self, address: int) -> Region | None:
         """The region that holds ``address``."""
@@ -72,13 +87,21 @@ class Memory:
     def fetch(self, address: int, size: int) -> bytes:
         """Up to ``size`` bytes of code; fewer at the end of a region. CpuFault where no code can be."""
         region = self.find(address)
-        if region is None:
-            raise CpuFault("instruction fetch from nowhere", address)
+        if region is None or not region.code:
+            where = "nowhere" if region is None else region.name
+            raise CpuFault(f"instruction fetch from {where}", address)
         at = address - region.start
+        self._code.add(address >> 8)
+        self._code.add(address + size - 1 >> 8)
         return bytes(region.data[at : at + size])
 
     def read(self, address: int, size: int) -> int:
         """A load of 1, 2 or 4 bytes that the fast path did not serve."""
+        port = self.ports.get(address)
+        if port is not None and size == 4:
+            self.accesses += 1
+            self.cycles[0] += self.peripheral_cycles
+            return port()
         if address % size:
             raise CpuFault("unaligned load", address)
         region = self.find(address)
@@ -94,6 +117,12 @@ class Memory:
 
     def write(self, address: int, value: int, size: int) -> None:
         """A store of 1, 2 or 4 bytes that the fast path did not serve."""
+        sink = self.sinks.get(address)
+        if sink is not None and size == 4:
+            self.accesses += 1
+            self.cycles[0] += self.peripheral_cycles
+            sink(value)
+            return
         if address % size:
             raise CpuFault("unaligned store", address)
         region = self.find(address)
@@ -104,6 +133,10 @@ class Memory:
                 raise CpuFault(f"store of {size} bytes to memory that takes words only", address)
             at = address - region.start
             region.data[at : at + size] = value.to_bytes(size, "little")
+            self.stores += 1
+            if address >> 8 in self._code:
+                self._code.clear()
+                self.code_changed()
             return
         if size < 4:
             raise CpuFault(f"store of {size} bytes to a peripheral", address)

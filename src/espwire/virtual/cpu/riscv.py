@@ -30,6 +30,7 @@ class RiscV:
 
     registers = 32
     longest = 4
+    stack = "r[2]"
 
     @property
     def names(self) -> Mapping[str, object]:

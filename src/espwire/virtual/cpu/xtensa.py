@@ -13,6 +13,7 @@ from espwire.virtual.cpu.memory import CpuFault
 
 SIGN = 0x80000000
 SAR, CCOUNT = 3, 234
+WINDOWED = -1  # no register: the call at hand is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 
@@ -30,6 +31,7 @@ class Xtensa:
 
     registers = 16
     longest = 3
+    stack = "r[1]"
 
     @property
     def names(self) -> Mapping[str, object]:
@@ -152,7 +154,7 @@ def _st0(i: _Word, block: Block) -> None:
         block.out(f"r[{0 if n == 0 else 8}] = {i.next}")
         block.jump = "t"
         if n:
-            block.out("s['windowed'] = True")
+            block.out(f"s[{WINDOWED}] = 1")
     elif i.r == 2:
         if i.t == 0:  # isync: code may have changed
             block.out("flush()")

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.virtual.cpu.programs import CODE, DATA, PERIPHERAL, make_engine
 
 from espwire.virtual.cpu.memory import CpuFault
-from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.cpu.xtensa import WINDOWED, Xtensa
 
 WAIT = b"\x00\x70\x00"  # waiti 0: nothing more to do
 
@@ -84,7 +84,7 @@ def test_windowed_calls_are_refused():
 
 def test_callx8_works_where_a_rom_function_stands():
     def add(engine):
-        assert engine.special.pop("windowed")
+        assert engine.special.pop(WINDOWED)
         engine.registers[10] += engine.registers[11]
         engine.pc = engine.registers[8]
 

@@ -1,0 +1,208 @@
+"""Starts a stub on the chip: upload through the loader, hello, what it can do; and what to do if it does not start.
+
+The stub itself stands in ``stub/``, its packed form in device/stub_image.py, its commands in wire/stub.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from enum import IntEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from espwire.bits import align_up
+from espwire.device.borrow import STUB_OPS, stub_dialect
+from espwire.device.ram import find_ram_block
+from espwire.device.streams import abort
+from espwire.device.stub_commands import ask_capabilities
+from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
+from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
+from espwire.events import Report, StubStarted, Warned
+from espwire.files import read_file
+from espwire.wire.commands import MemBegin, MemData, MemEnd, Op
+from espwire.wire.dialect import BaudRule, Dialect, Md5Form
+from espwire.wire.stub import HELLO, Capabilities, Feature, StubOp
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+    from espwire.device.loader import Loader
+    from espwire.device.security import SecurityInfo
+
+SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM has refused a larger one
+HELLO_SECONDS = 1.5
+VENDOR_OPS = frozenset({Op.FLASH_END, Op.FLASH_DEFL_END, Op.CHANGE_BAUDRATE, Op.ERASE_FLASH, Op.READ_FLASH})
+OPS_OF_FEATURES = {
+    Feature.WRITE: {StubOp.WRITE_OPEN, StubOp.WRITE_DATA},
+    Feature.READ: {StubOp.READ_OPEN, StubOp.READ_ACK},
+    Feature.HASH: {StubOp.HASH},
+    Feature.SPI: {StubOp.SPI},
+    Feature.BATCH: {StubOp.BATCH},
+    Feature.RESET: {StubOp.RESET},
+}
+
+
+def find_obstacle(chip: Chip, security: SecurityInfo, revision: int, *, secure: bool, own: bool = True) -> str:
+    """Why no stub can be used on this chip, in words; empty where one can.
+
+    :param secure: Secure Download Mode
+    :param own: one of ours, which not every chip has
+    """
+    if secure:
+        return "in Secure Download Mode nothing can be uploaded"
+    rule = chip.stub.unusable_when
+    harmless = {"secure boot enabled": not security.secure_boot, "revision 0": revision > 0}
+    if rule and not harmless.get(rule, not own):
+        return f"on this chip none can be used: {rule}"
+    if own and chip.id not in stub_chips():
+        return f"there is none for the {chip.name} yet"
+    return ""
+
+
+def open_stub(source: str | os.PathLike[str] | StubImage | bool) -> StubImage:
+    """The stub in a file of the vendor's JSON format; an image as it is.
+
+    :raises FileError, DataError: the file
+    """
+    if isinstance(source, StubImage):
+        return source
+    if isinstance(source, bool):
+        raise ValueError("no file")
+    return parse_vendor_stub(read_file(source), os.path.basename(os.fspath(source)))
+
+
+def climb(
+    loader: Loader, chip: Chip, image: StubImage | None, reenter: Callable[[], None] | None, report: Report
+) -> bool:
+    """Start the stub; once more without touching the clock; else back to the ROM, and say why. Whether one runs.
+
+    :param image: None: our own
+    :param reenter: resets the chip into its ROM loader; None: this port cannot, or must not
+    :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
+    """
+    began, image = loader.link.now(), image or load_stub(chip.id)
+    clocks = (False, True) if image.options_address is not None else (False,)
+    why: Exception | None = None
+    for leave_clock in clocks:
+        baud = loader.baud if loader.link.info.can_change_baud else 0
+        try:
+            start_stub(loader, chip, image.with_options(baud=baud, leave_clock=leave_clock))
+        except (NoReply, DeviceError) as error:
+            why = error
+            _fall_back(loader, chip, reenter, error)
+            continue
+        told = loader.dialect.capabilities
+        build = told.build.hex() if told is not None else ""
+        name, seconds = loader.dialect.name, loader.link.now() - began
+        report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))
+        return True
+    text = f"the stub does not start ({why}): going on with the ROM loader, which is slower and can do less"
+    report(Warned(code="stub-failed", text=text))
+    return False
+
+
+def _fall_back(loader: Loader, chip: Chip, reenter: Callable[[], None] | None, error: Exception) -> None:
+    """Have the ROM's loader again.
+
+    :raises ConnectError: code ``stub-failed``
+    """
+    take_dialect(loader, chip.rom)
+    if reenter is not None:
+        reenter()
+        return
+    try:
+        if loader.sync() == 0:
+            raise NoReply("a stub answers that does not know what it should")
+    except NoReply:
+        raise ConnectError(
+            f"the stub was started and does not answer ({error}), and nothing resets the chip here",
+            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again with --no-stub.",
+            code="stub-failed",
+        ) from error
+
+
+def start_stub(loader: Loader, chip: Chip, image: StubImage) -> None:
+    """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
+
+    :raises Unsupported, CommandFailed, NoReply: the ROM does not take it, or it does not answer
+    """
+    steps = [find_ram_block(loader, chip)]
+    steps += [step for step in SMALLER_BLOCKS if step < steps[0]]
+    for address, content in image.segments:
+        padded = content.ljust(align_up(len(content), 4), b"\0")
+        while True:
+            try:
+                _load(loader, address, padded, steps[0])
+            except (NoReply, CommandFailed):
+                if len(steps) == 1:
+                    raise
+                steps.pop(0)  # some take less at once, now and then
+            else:
+                break
+    loader.prepare()
+    loader.post(MemEnd(0, image.entry).packet())
+    _await_hello(loader)
+    loader.settle()
+    join_stub(loader, chip)
+
+
+def _load(loader: Loader, address: int, data: bytes, step: int) -> None:
+    blocks = [data[at : at + step] for at in range(0, len(data), step)]
+    loader.call(MemBegin(len(data), len(blocks), step, address))
+    for number, block in enumerate(blocks):
+        loader.call(MemData(number, block))
+
+
+def _await_hello(loader: Loader) -> None:
+    """The hello; where it was lost on the way, an answer to SYNC that only a stub gives."""
+    deadline = loader.link.now() + HELLO_SECONDS
+    while (left := deadline - loader.link.now()) > 0:
+        frame = loader.take_frame(left)
+        if frame is not None and frame.endswith(HELLO):
+            return
+    if loader.sync(2, timeout=loader.settings.timing.default / 4) != 0:
+        raise NoReply("no stub answers, but the ROM still does")
+
+
+def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
+    """Speak as the stub that is running does: as ours, where it answers like it, else as the vendor's.
+
+    :param uploaded: by us, just now; else it is one of an earlier session
+    """
+    loader.dialect = replace(loader.dialect, ops=loader.dialect.ops | {StubOp.CAPABILITIES})
+    told = ask_capabilities(loader)
+    if told is not None:
+        take_dialect(loader, own_dialect(chip.rom, told))
+    else:
+        take_dialect(loader, vendor_dialect(chip.rom, chip.stub.flash_block) if uploaded else stub_dialect(chip.rom))
+    loader.secure = False
+
+
+def take_dialect(loader: Loader, dialect: Dialect) -> None:
+    """Have the loader speak ``dialect`` from now on."""
+    loader.dialect, loader.grouped = dialect, None
+    loader.regain = partial(abort, loader) if dialect.capabilities is not None else None
+
+
+def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:
+    """The vendor's stub, uploaded by us."""
+    dialect = stub_dialect(rom)
+    return replace(dialect, ops=dialect.ops | VENDOR_OPS, flash_block=flash_block, baud=BaudRule.PLAIN)
+
+
+def own_dialect(rom: Dialect, told: Capabilities) -> Dialect:
+    """Our stub: the vendor's commands, and those that it told of."""
+    ops: set[IntEnum] = set(STUB_OPS | VENDOR_OPS)
+    ops |= {StubOp.CAPABILITIES, StubOp.ABORT}
+    for feature, its_ops in OPS_OF_FEATURES.items():
+        ops |= its_ops if feature in told.features else set()
+    return replace(
+        stub_dialect(rom),
+        ops=frozenset(ops),
+        begin_words=5,
+        baud=BaudRule.PLAIN,
+        md5=Md5Form.RAW,
+        encrypted_write=Feature.ENCRYPT in told.features,
+        capabilities=told,
+    )

@@ -1,0 +1,149 @@
+"""Programs to upload as a stub: our own, packed in the package, and the vendor's JSON. Pure: no chip is touched.
+
+``tools/make_stub.py`` packs ours into ``stubs/``: an index, and per chip its segments, deflated.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tomllib
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from espwire.chips.lookup import parse_chip_id
+from espwire.errors import DataError, Unsupported
+from espwire.values import dataclass
+
+LEAVE_CLOCK = 1  # in the first word of the options: run at the clock that the ROM left
+INDEX = "index.toml"
+REBUILD = "Write it again: `make stub`."
+VENDOR_HINT = "It should be a stub in the vendor's JSON format: entry, text, text_start, data, data_start."
+
+
+@dataclass(frozen=True)
+class StubImage:
+    """A stub: ``segments`` are (address, content). ``options_address``: two words of ours in the content, see
+    ``with_options``. ``build`` is what CAPABILITIES answers, ``compiler`` made it; both empty for others' stubs.
+    """
+
+    entry: int
+    segments: tuple[tuple[int, bytes], ...]
+    options_address: int | None = None
+    build: bytes = b""
+    compiler: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes to upload."""
+        return sum(len(content) for _, content in self.segments)
+
+    def with_options(self, *, baud: int, leave_clock: bool = False) -> StubImage:
+        """The same stub, told the baud rate that the wire runs at: it raises the clock and must keep the rate.
+
+        0: not known, then it leaves the clock alone. A stub without options stays as it is.
+        """
+        where = self.options_address
+        if where is None:
+            return self
+        words = (LEAVE_CLOCK if leave_clock else 0).to_bytes(4, "little") + baud.to_bytes(4, "little")
+        return replace(self, segments=tuple(_patched(self.segments, where, words)))
+
+
+def _patched(segments: tuple[tuple[int, bytes], ...], where: int, words: bytes) -> Iterator[tuple[int, bytes]]:
+    for address, content in segments:
+        at = where - address
+        if 0 <= at <= len(content) - len(words):
+            yield address, content[:at] + words + content[at + len(words) :]
+        else:
+            yield address, content
+
+
+def stub_chips(folder: Traversable | None = None) -> tuple[str, ...]:
+    """Ids of the chips that we have a stub for."""
+    return tuple(_read_index(folder or _packed()))
+
+
+def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
+    """Our stub for this chip, from the package or another folder that ``tools/make_stub.py`` wrote.
+
+    :raises Unsupported: there is none for this chip
+    :raises DataError: the files are damaged
+    """
+    place = folder or _packed()
+    chip_id = parse_chip_id(chip)
+    row = _read_index(place).get(chip_id)
+    if row is None:
+        raise Unsupported(f"There is no stub for {chip_id}.", hint="Work with the ROM loader: --no-stub.")
+    file = f"{chip_id}.z"
+    try:
+        content = zlib.decompress(place.joinpath(file).read_bytes())
+        sizes = [int(segment["size"]) for segment in row["segments"]]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        segments = tuple(
+            (int(segment["address"]), content[start : start + segment["size"]])
+            for segment, start in zip(row["segments"], starts, strict=True)
+        )
+        build = bytes.fromhex(row["build"])
+        image = StubImage(int(row["entry"]), segments, int(row["options"]), build, str(row["compiler"]))
+    except (OSError, zlib.error, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}, our stub, is damaged: {error}", hint=REBUILD) from None
+    if len(content) != sum(sizes) or len(build) != 8 or build not in content:
+        raise DataError(f"{file}, our stub, does not fit its index.", hint=REBUILD)
+    return image
+
+
+def parse_vendor_stub(data: bytes, name: str) -> StubImage:
+    """A stub in the vendor's JSON format; ``name`` is for errors.
+
+    :raises DataError: it is none
+    """
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} is not JSON: {error}", hint=VENDOR_HINT) from None
+    if not isinstance(table, dict):
+        raise DataError(f"{name} is JSON, but no table.", hint=VENDOR_HINT)
+    parts = ("text", "data") if "data" in table or "data_start" in table else ("text",)
+    segments = tuple((_number(table, f"{part}_start", name), _content(table, part, name)) for part in parts)
+    entry = _number(table, "entry", name)
+    if not any(address <= entry < address + len(content) for address, content in segments):
+        raise DataError(f"{name}: its entry, {entry:#x}, lies outside of its segments.", hint=VENDOR_HINT)
+    return StubImage(entry, tuple((address, content) for address, content in segments if content))
+
+
+def _number(table: dict[str, Any], key: str, name: str) -> int:
+    value = table.get(key)
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise DataError(f"{name}: {key} should be an address, but is {_short(value)}.", hint=VENDOR_HINT)
+    return value
+
+
+def _content(table: dict[str, Any], key: str, name: str) -> bytes:
+    try:
+        content = base64.b64decode(table.get(key, 0), validate=True)
+    except (TypeError, ValueError):
+        raise DataError(f"{name}: {key} should be base64, but is {_short(table.get(key))}.", hint=VENDOR_HINT) from None
+    if table[f"{key}_start"] + len(content) > 1 << 32:
+        raise DataError(f"{name}: {key} ends beyond the address space.", hint=VENDOR_HINT)
+    return content + bytes(-len(content) % 4)
+
+
+def _short(value: object) -> str:
+    text = "missing" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _packed() -> Traversable:
+    return files("espwire.device").joinpath("stubs")
+
+
+def _read_index(folder: Traversable) -> dict[str, Any]:
+    try:
+        return tomllib.loads(folder.joinpath(INDEX).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"The index of our stubs cannot be read: {error}", hint=REBUILD) from None

@@ -1,0 +1,102 @@
+"""A program in the virtual chip's RAM, however it is run: by an engine, or imitated. What it is given, what it must do.
+
+``VirtualOptions.stub`` chooses: ``twin`` (our own stub by its behavioural twin, all else on the engine), ``engine``,
+``vendor`` (what is not ours is taken for the vendor's stub), ``off`` (nothing runs). ``find_program`` decides; a module
+that can stand in for a program (``twin.py``, ``vendor.py``) has ``start_program(services, entry)``, which gives None
+when the program in RAM is not the one that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from espwire.values import dataclass
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+    from espwire.virtual.flash import NorFlash
+    from espwire.virtual.fuses import ChipConfig
+    from espwire.virtual.registers import Registers
+    from espwire.virtual.spi import SpiController
+
+StubMode = Literal["twin", "engine", "vendor", "off"]
+STAND_INS: dict[StubMode, tuple[str, ...]] = {
+    "twin": ("espwire.virtual.twin",),
+    "engine": (),
+    "vendor": ("espwire.virtual.twin", "espwire.virtual.vendor"),
+    "off": (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a program finds when it starts at ``t``.
+
+    ``baud`` is what the UART runs at, ``sent_until`` when the last byte that the ROM sent has left; ``received`` waits
+    in the receive FIFO. ``usb``: the host is at the chip's own USB port, not at its UART. ``encrypt``: the chip's flash
+    encryption, where it has a key. ``send(t, data, baud)``: ``data`` leaves back to back, its first bit at ``t``.
+    ``lost(count)``: so many received bytes found no room.
+    """
+
+    t: float
+    chip: Chip
+    config: ChipConfig
+    flash: NorFlash
+    spi: SpiController
+    registers: Registers
+    baud: int
+    sent_until: float
+    received: bytes
+    usb: bool
+    encrypt: Callable[[int, bytes], bytes] | None
+    send: Callable[[float, bytes, int], None]
+    lost: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a program does not go on after ``t``: it reset the chip, a watchdog did, or it fell over."""
+
+    t: float
+    how: Literal["reset", "watchdog", "crash"]
+    fault: str = ""
+    address: int = 0
+    pc: int = 0
+
+
+class Program(Protocol):
+    """Something that runs in the chip instead of its loader."""
+
+    ended: Ending | None
+
+    @property
+    def baud(self) -> int:
+        """The rate that its UART runs at now."""
+
+    def receive(self, t: float, data: bytes, rate: int) -> None:
+        """The first bit of ``data`` arrives at ``t``; a byte comes every ten bit times of ``rate``."""
+
+    def run_until(self, t: float) -> None:
+        """Do all that is due up to ``t``, or set ``ended``."""
+
+    def next_event(self) -> float | None:
+        """When it should be asked to run again; None: not before bytes come."""
+
+
+def find_program(services: Services, entry: int, mode: StubMode) -> Program | None:
+    """The program at ``entry``, started; None where nothing can run it."""
+    if mode == "off":
+        return None
+    for name in STAND_INS[mode]:
+        if find_spec(name) is not None:
+            found = cast("Program | None", import_module(name).start_program(services, entry))
+            if found is not None:
+                return found
+    if services.chip.soc is None:
+        return None
+    from espwire.virtual.soc.program import EngineProgram
+
+    return EngineProgram(services, entry)

@@ -1,0 +1,271 @@
+"""A program in RAM that is imitated: its receive ring, transmitter and one CPU in simulated time. No command here.
+
+What the program does is a generator of the times at which it goes on. Work is owed (``owe``) and paid (``settle``)
+before anything that can be seen from outside; bytes that come in cost CPU time too, unless it was idle meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
+
+from espwire.virtual.programs import Ending, Program, Services, find_program
+from espwire.wire import slip
+from espwire.wire.commands import HEADER, REPLY
+from espwire.wire.slip import END, ESC, ESC_END, ESC_ESC
+
+if TYPE_CHECKING:
+    from espwire.virtual.flash import NorFlash
+
+Steps = Generator[float, None, None]
+BIT_TIMES = 10
+USB_RATE = 8_000_000  # what the chip's own USB port carries, in bit times
+TRANSMIT_FIFO = 126
+LAST_BYTE_S = 0.0015  # what the program waits for the last byte to leave
+LONGEST_RUN = 0x20000
+
+
+class Ring:
+    """Where received frames wait: ``capacity`` bytes for ``frames`` frames; what does not fit is dropped whole.
+
+    A frame that is ``urgent`` throws out those before it; ``aborting`` until the next one is taken.
+    """
+
+    def __init__(self, capacity: int, frames: int, urgent: Callable[[bytes], bool] = lambda frame: False) -> None:
+        self._capacity, self._most, self.urgent = capacity, frames, urgent
+        self.aborting = False
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._end = self._free = 0
+        self._last: tuple[int, bytes] = (0, b"")
+
+    def put(self, frame: bytes) -> bool:
+        """A frame has come in whole; False: there was no room."""
+        if len(self._waiting) >= self._most or self._end - self._free + len(frame) > self._capacity:
+            return False
+        if self.urgent(frame):
+            self._waiting.clear()
+            self.aborting = True
+        self._waiting.append((self._end, frame))
+        self._end += len(frame)
+        return True
+
+    def take(self) -> bytes | None:
+        """The oldest frame; it keeps its room until ``release``."""
+        if not self._waiting:
+            return None
+        self._last = self._waiting.popleft()
+        self.aborting = False
+        return self._last[1]
+
+    def unread(self) -> None:
+        """The frame just taken is for somebody else."""
+        self._waiting.appendleft(self._last)
+
+    def release(self) -> None:
+        """What was taken is done with."""
+        self._free = self._waiting[0][0] if self._waiting else self._end
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame is there."""
+        return bool(self._waiting)
+
+
+class Resident:
+    """The part of a ``programs.Program`` that imitations share. ``hz``: of the CPU; ``receive_cycles``: for one byte
+    that comes in, ``send_cycles`` for one that goes out."""
+
+    def __init__(self, services: Services, *, hz: int, receive_cycles: int, send_cycles: int, ring: Ring) -> None:
+        self.services, self.hz, self.ring = services, hz, ring
+        self.flash: NorFlash = services.flash
+        self.now = services.t
+        self.rate = services.baud
+        self.ended: Ending | None = None
+        self._receive_s, self._send_s = receive_cycles / hz, send_cycles / hz
+        self._owed = 0.0
+        self._idle_from = inf
+        self._line_free = services.sent_until
+        self._listening = False
+        self._incoming: deque[tuple[float, float, bytes]] = deque()  # from, until, a run as it stands on the wire
+        self._run = bytearray()
+        self._run_from = services.t
+        self._successor: Program | None = None
+        self._steps: Steps = self.main()
+        self._due = self.now
+        if services.received:
+            self.receive(self.now, services.received, self.rate)
+
+    # --- what a Program is ---
+
+    @property
+    def baud(self) -> int:
+        """The rate that the UART runs at now."""
+        return self._successor.baud if self._successor is not None else self.rate
+
+    def receive(self, t: float, data: bytes, rate: int) -> None:
+        """The first bit of ``data`` arrives at ``t``; a byte comes every ten bit times of ``rate``."""
+        if self._successor is not None:
+            self._successor.receive(t, data, rate)
+            return
+        byte_s, at = BIT_TIMES / rate, 0
+        if not self._run:
+            self._run_from = t
+        *closed, rest = data.split(END)
+        for run in closed:
+            at += len(run) + 1
+            until = t + at * byte_s
+            whole = bytes(self._run) + run
+            if whole:
+                self._incoming.append((self._run_from, until, whole))
+            self._run.clear()
+            self._run_from = until
+        if len(self._run) + len(rest) <= LONGEST_RUN:
+            self._run += rest
+
+    def next_event(self) -> float | None:
+        """When it should be asked to run again; None: not before bytes come."""
+        if self._successor is not None:
+            return self._successor.next_event()
+        due = self._due
+        if self._listening and self._incoming:
+            due = min(due, max(self.now, self._incoming[0][1]))
+        return due if due < inf and self.ended is None else None
+
+    def run_until(self, t: float) -> None:
+        """Do all that is due up to ``t``, or set ``ended``."""
+        while self.ended is None and self._successor is None:
+            due, incoming = self._due, self._incoming
+            if incoming and incoming[0][1] <= due:
+                if incoming[0][1] > t:
+                    break
+                start, until, run = incoming.popleft()
+                self._arrive(start, until, run)
+                if self._listening and self.ring.waiting:
+                    self._due = max(self.now, until)
+            elif due <= t:
+                self.now = due
+                self._listening = False
+                self._due = next(self._steps, inf)
+            else:
+                break
+        if self._successor is not None:
+            self._successor.run_until(t)
+            self.ended = self._successor.ended
+
+    # --- for the program ---
+
+    def main(self) -> Steps:
+        """What the program does, from its first instruction on."""
+        raise NotImplementedError
+
+    def owe(self, cycles: float) -> None:
+        """So much work, to be paid before the next thing that shows."""
+        self._owed += cycles / self.hz
+
+    def settle(self, until: float = 0.0) -> Steps:
+        """Do the work that is owed, and idle up to a time."""
+        while self._owed > 0 or until > self.now:
+            free = self.now + self._owed
+            self._owed = 0.0
+            self._idle_from = free
+            yield max(free, until)
+        self._idle_from = inf
+
+    def listen(self, until: float = inf) -> Steps:
+        """Until a frame waits, or some time has come."""
+        yield from self.settle()
+        if self.ring.waiting or until <= self.now:
+            return
+        self._listening, self._idle_from = True, self.now
+        yield until
+        self._idle_from = inf
+
+    def take(self) -> Generator[float, None, bytes]:
+        """The next frame, whenever it comes."""
+        while (frame := self.ring.take()) is None:
+            yield from self.listen()
+        return frame
+
+    @property
+    def byte_s(self) -> float:
+        """How long a byte takes on the wire."""
+        return BIT_TIMES / (USB_RATE if self.services.usb else self.rate)
+
+    def send_frame(self, payload: bytes) -> Steps:
+        """One frame out; done when the transmitter's FIFO has taken the last byte."""
+        data = slip.encode(payload)
+        wire_s, work_s = len(data) * self.byte_s, len(data) * self._send_s + self._owed
+        self._owed = 0.0
+        start = max(self.now + max(0.0, work_s - wire_s), self._line_free)
+        done = max(self.now + work_s, start + wire_s - TRANSMIT_FIFO * self.byte_s)
+        if start > self.now:
+            self._idle_from = self.now + work_s
+            yield start
+        self.services.send(self.now, data, self.rate)
+        self._line_free = start + wire_s
+        yield from self.settle(done)
+
+    def reply(self, op: int, value: int = 0, data: bytes = b"", status: int = 0) -> Steps:
+        """A reply with its two status bytes."""
+        body = data + status.to_bytes(2, "big")
+        return self.send_frame(HEADER.pack(REPLY, op, len(body) & 0xFFFF, value & 0xFFFFFFFF) + body)
+
+    def drain(self) -> Steps:
+        """Until the last bit has left."""
+        yield from self.settle(self._line_free + LAST_BYTE_S)
+
+    def reset(self) -> Steps:
+        """Reset the chip."""
+        yield from self.settle()
+        self.ended = Ending(self.now, "reset")
+        yield inf
+
+    def crash(self, fault: str, address: int) -> Steps:
+        """An access that the bus refuses: the program is gone."""
+        yield from self.settle()
+        self.ended = Ending(self.now, "crash", fault, address)
+        yield inf
+
+    def jump(self, entry: int) -> Steps:
+        """Give the chip to what lies at an address."""
+        yield from self.settle()
+        here = replace(self.services, t=self.now, baud=self.rate, sent_until=self._line_free, received=bytes(self._run))
+        self._successor = find_program(here, entry, "twin")
+        if self._successor is None:
+            self.ended = Ending(self.now, "crash")
+        yield inf
+
+    # --- inside ---
+
+    def _arrive(self, start: float, until: float, run: bytes) -> None:
+        """A run of bytes is in; it has cost time where the CPU was not idle."""
+        idle = max(0.0, until - max(self._idle_from, start))
+        self._owed += max(0.0, len(run) * self._receive_s - idle)
+        frame = unescape(run)
+        if frame is not None and not self.ring.put(frame):
+            self.services.lost(len(run))
+
+
+def unescape(run: bytes) -> bytes | None:
+    """The frame between two ENDs, or None where it has a bad escape."""
+    escapes = run.count(ESC)
+    if not escapes:
+        return run
+    if escapes != run.count(ESC_END) + run.count(ESC_ESC):
+        return None
+    return run.replace(ESC_END, END).replace(ESC_ESC, ESC)
+
+
+def word(frame: bytes, index: int) -> int:
+    """A word of a request's body; what lies behind the frame reads as 0."""
+    at = HEADER.size + 4 * index
+    return int.from_bytes(frame[at : at + 4], "little")
+
+
+def is_whole(frame: bytes) -> bool:
+    """A request as long as it says, without check word: no damaged data."""
+    said = int.from_bytes(frame[2:4], "little")
+    return len(frame) >= HEADER.size and not frame[0] and frame[4:8] == bytes(4) and said == len(frame) - HEADER.size

@@ -1,0 +1,183 @@
+"""A program in the virtual chip's RAM on an engine: memory, peripherals and CPU put together, run in slices of time."""
+
+from __future__ import annotations
+
+from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
+from espwire.virtual.cpu.memory import CpuFault, Memory, Region
+from espwire.virtual.cpu.riscv import RiscV
+from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.programs import Ending, Services
+from espwire.virtual.soc.activity import Activity
+from espwire.virtual.soc.bus import SocBus
+from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.flash_port import FlashPort
+from espwire.virtual.soc.idle import IdleLoop
+from espwire.virtual.soc.romcalls import make_hooks
+from espwire.virtual.soc.timers import TimerWatchdog
+from espwire.virtual.soc.uart import NEVER, Uart
+from espwire.virtual.soc.usb import UsbSerialJtag
+
+SLICE_S = 0.0005  # what a program runs at most before the host can see what it sent
+STACK_ROOM = 16  # below the end of the data RAM, for a program that brings no stack of its own
+STACK_POINTERS = {"riscv": 2, "xtensa": 1}
+
+
+class EngineProgram:
+    """``uart``, ``flash`` and ``engine`` are open to tests; ``jumped`` counts cycles that were left out of idle loops.
+
+    ``jumps`` False: idle loops are run in full, which must change nothing but how long it takes.
+    """
+
+    def __init__(self, services: Services, entry: int, *, jumps: bool = True) -> None:
+        chip = services.chip
+        assert chip.soc is not None
+        self.services, self.jumps = services, jumps
+        self.ended: Ending | None = None
+        self.jumped = 0
+        self._looking = self._leaving = False
+        self._idle_at: int | None = None  # the progress at which nothing was left to do
+        riscv = chip.cpu.architecture == "riscv"
+        self.activity = Activity(self._look)
+        bus = SocBus(chip, services.registers, self.activity, reset=self.reset, leave=self._leave)
+        memory = Memory([*services.registers.ram.regions, *_read_rom(services)], bus)
+        isa: InstructionSet = RiscV() if riscv else Xtensa()
+        self.engine = Engine(isa, memory, entry=entry)
+        self.engine.hooks = make_hooks(self, chip.rom_addresses, riscv=riscv)
+        self.clock = bus.clock = Clock(chip, services.config, services.registers, self.engine.cycles, services.t)
+        self.uart = bus.uart = Uart(chip, self.clock, self.activity, self._send, services.lost)
+        self.uart.start(services.baud, services.registers.divider, services.sent_until, services.received)
+        self.flash = FlashPort(chip, services.spi, services.flash, services.registers, self.clock, self.activity)
+        port = chip.peripherals.get("usb_serial_jtag")
+        self.usb = UsbSerialJtag(port, self.clock, self.activity, self._send_usb) if port is not None else None
+        dog = chip.soc.timer_watchdog
+        self._dog = TimerWatchdog(dog, self.clock, self.activity) if dog is not None else None
+        bus.connect(memory, self.flash, self.usb, self._dog)
+        stack = STACK_POINTERS[chip.cpu.architecture]
+        self.engine.registers[stack] = chip.soc.ram[0].end - STACK_ROOM
+        self._idle = IdleLoop(self.engine, self.activity, stack)
+
+    # --- what a Program is ---
+
+    @property
+    def baud(self) -> int:
+        """The rate that its UART runs at now."""
+        return round(self.uart.rate)
+
+    @property
+    def instructions(self) -> int:
+        """How many were carried out; waiting that was jumped over is not among them."""
+        memory = self.engine.memory
+        waits = memory.accesses * memory.peripheral_cycles
+        return (self.clock.cycle - self.jumped - self.clock.slept - waits) // CYCLES_PER_INSTRUCTION
+
+    def receive(self, t: float, data: bytes, rate: int) -> None:
+        """The first bit of ``data`` arrives at ``t``; a byte comes every ten bit times of ``rate``."""
+        if self.services.usb and self.usb is not None:
+            self.usb.receive(t, data)
+        elif not self.services.usb:
+            self.uart.receive(t, data, rate)
+
+    def run_until(self, t: float) -> None:
+        """Do all that is due up to ``t``, or set ``ended``."""
+        cycles = self.engine.cycles
+        while self.ended is None:
+            if self.clock.dead:
+                pc = self.engine.pc
+                self.ended = Ending(self.clock.now, "crash", "the PLL has no power", pc, pc)
+                break
+            bite = self._bite()
+            limit = self.clock.cycles_at(min(t, bite))
+            self._leaving = False
+            if cycles[0] < limit:
+                while cycles[0] < limit and not self._leaving:
+                    self._run(limit)
+            elif bite <= t:
+                self.ended = Ending(bite, "watchdog")
+            else:
+                break
+        self.uart.flush()
+
+    def next_event(self) -> float | None:
+        """When it should be asked to run again; None: not before bytes come."""
+        soon = self.clock.now + SLICE_S
+        if self._idle_at != self.activity.progress:
+            return soon
+        due = min(self._events(), self._bite())
+        return None if due == NEVER else max(due, soon)
+
+    # --- what the peripherals and the ROM's functions do ---
+
+    def reset(self) -> None:
+        """The program resets the chip."""
+        self.ended = Ending(self.clock.now, "reset")
+        self._leave()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self.engine.stop()
+
+    def _look(self) -> None:
+        if self.jumps:
+            self._looking = True
+            self.engine.stop()
+
+    def _send(self, t: float, data: bytes, baud: int) -> None:
+        if not self.services.usb:
+            self.services.send(t, data, baud)
+
+    def _send_usb(self, t: float, data: bytes, baud: int) -> None:
+        if self.services.usb:
+            self.services.send(t, data, baud)
+
+    # --- inside ---
+
+    def _run(self, limit: int) -> None:
+        try:
+            self.engine.run(limit)
+        except CpuFault as fault:
+            self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
+            self._leaving = True
+            return
+        if self._looking:
+            self._looking = False
+            self._jump(limit)
+
+    def _jump(self, limit: int) -> None:
+        """Leave out the rounds of an idle loop that end before anything can change."""
+        period = self._idle.find_period()
+        if not period:
+            return
+        due = self._events()
+        until = limit if due == NEVER else min(limit, self.clock.cycles_at(due))
+        cycles = (until - self.clock.cycle) // period * period
+        if cycles > 0:
+            self.engine.cycles[0] += cycles
+            self.jumped += cycles
+            self.uart.shift(cycles)
+            self._idle.shift(cycles)
+        if until == limit:
+            self._idle_at = self.activity.progress
+
+    def _events(self) -> float:
+        due = min(self.uart.next_event(), self.flash.next_event())
+        return min(due, self.usb.next_event()) if self.usb is not None else due
+
+    def _bite(self) -> float:
+        dogs = self.services.registers.watchdogs.deadline
+        due = self._dog.deadline if self._dog is not None else NEVER
+        return due if dogs is None else min(due, dogs)
+
+
+def _read_rom(services: Services) -> list[Region]:
+    """The ROM: zeros, but for the word that tells the chip."""
+    chip = services.chip
+    assert chip.soc is not None
+    regions = []
+    for rom in chip.soc.rom:
+        region = Region(rom.name, rom.start, bytearray(rom.end - rom.start), writable=False)
+        address = chip.identity.magic_address
+        if rom.start <= address < rom.end:
+            word = services.registers.read(services.t, address) or 0
+            region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
+        regions.append(region)
+    return regions

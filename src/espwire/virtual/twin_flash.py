@@ -1,0 +1,153 @@
+"""The flash as our stub's twin drives it: bursts of 64 bytes, erase policy, waits. Mirrors ``stub/src/flash.c``.
+
+Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from espwire.virtual.paces import Pace
+from espwire.virtual.resident import Resident, Steps
+
+if TYPE_CHECKING:
+    from espwire.virtual.flash import NorFlash
+
+SECTOR, BLOCK, BURST = 0x1000, 0x10000, 64
+MOST = 1 << 28  # where nobody told the size
+FEW = 3  # dirty sectors that are erased one by one
+LONG_FROM = 1 << 24
+WRITE_ENABLE, ERASE_CHIP = 0x06, 0xC7
+PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
+LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
+BLANK_BURST = b"\xff" * BURST
+HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode
+READ_BITS = HEAD_BITS + 8  # and the dummy byte of a fast read
+
+
+class TwinFlash:
+    """``size`` is what SPI_SET_PARAMS told, 0: not known."""
+
+    def __init__(self, cpu: Resident, flash: NorFlash, pace: Pace, spi_hz: float) -> None:
+        self.size = 0
+        self._cpu, self._flash, self._pace, self._bit_s = cpu, flash, pace, 1 / spi_hz
+
+    def covers(self, address: int, size: int) -> bool:
+        """Whether a range lies in the flash, as far as known, and does not wrap."""
+        return address + size <= (self.size or MOST)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the part works on something."""
+        return self._cpu.now < self._flash.busy_until
+
+    @property
+    def busy_until(self) -> float:
+        """When it is done."""
+        return self._flash.busy_until
+
+    def wait(self) -> Steps:
+        """Until the part is ready."""
+        self._cpu.owe(self._pace.transaction)
+        return self._cpu.settle(self._flash.busy_until)
+
+    def look(self, address: int, size: int) -> bytes:
+        """What stands there, at once."""
+        return self._flash.read_array(self._cpu.now, address, size)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Read it burst by burst; the time is owed."""
+        self._owe_bursts(size, self._pace.read_burst)
+        return self.look(address, size)
+
+    def _owe_bursts(self, size: int, cycles: float) -> None:
+        bursts = -(-size // BURST)
+        self._cpu.owe(
+            bursts * (cycles + READ_BITS * self._bit_s * self._cpu.hz) + size * 8 * self._bit_s * self._cpu.hz
+        )
+
+    def hash(self, address: int, size: int, byte_cycles: float) -> bytes:
+        """Read it with the next burst on its way while the last is worked on; the time is owed."""
+        bursts = -(-size // BURST)
+        bus = (READ_BITS * bursts + size * 8) * self._bit_s * self._cpu.hz
+        self._cpu.owe(bursts * self._pace.read_burst + max(bus, size * byte_cycles))
+        return self.look(address, size)
+
+    def blank(self, address: int, size: int) -> Generator[float, None, bool]:
+        """Whether it is all 0xFF; stops at the first burst that is not."""
+        yield from self.wait()
+        return (yield from self.blank_now(address, size, self._pace.blank_burst))
+
+    def blank_now(self, address: int, size: int, cycles: float) -> Generator[float, None, bool]:
+        """The same of a part that is ready."""
+        data = self.look(address, size)
+        dirty = data.lstrip(b"\xff")
+        seen = size if not dirty else (size - len(dirty)) // BURST * BURST + BURST
+        self._owe_bursts(seen, cycles)
+        yield from self._cpu.settle()
+        return not dirty
+
+    def program(self, address: int, data: bytes) -> Steps:
+        """Program what is not 0xFF, in bursts that stay within their 64 bytes; returns when the last is in flash."""
+        cpu, flash, pace, at = self._cpu, self._flash, self._pace, 0
+        ahead_s = (PLAIN_BITS + HEAD_BITS) * self._bit_s
+        while at < len(data):
+            place = address + at
+            piece = data[at : at + BURST - place % BURST]
+            at += len(piece)
+            if piece.count(0xFF) == len(piece):
+                cpu.owe(pace.skip_burst)
+                continue
+            cpu.owe(pace.program_burst)
+            yield from cpu.settle(flash.busy_until)
+            begin = cpu.now + ahead_s + len(piece) * 8 * self._bit_s
+            flash.execute(begin, WRITE_ENABLE)
+            flash.execute(begin, _opcode(PROGRAM, place), address=place, data=piece)
+        yield from self.wait()
+
+    def start_erase(self, address: int, size: int) -> Steps:
+        """One sector or one 64 KiB block; goes on while the part erases."""
+        yield from self.wait()
+        self._cpu.owe(2 * self._pace.transaction)
+        yield from self._cpu.settle()
+        self._flash.execute(self._cpu.now, WRITE_ENABLE)
+        opcode = ERASE_BLOCK if size == BLOCK else ERASE_SECTOR
+        self._flash.execute(self._cpu.now, _opcode(opcode, address), address=address)
+
+    def erase_next(self, address: int, end: int) -> Generator[float, None, int]:
+        """Start what the unit at ``address`` needs; where the next one is. Blank sectors are left alone."""
+        if address % BLOCK or end - address < BLOCK:
+            if not (yield from self.blank(address, SECTOR)):
+                yield from self.start_erase(address, SECTOR)
+            return address + SECTOR
+        dirty: list[int] = []
+        for sector in range(address, address + BLOCK, SECTOR):
+            if len(dirty) > FEW:
+                break
+            if not (yield from self.blank(sector, SECTOR)):
+                dirty.append(sector)
+        if len(dirty) > FEW:
+            yield from self.start_erase(address, BLOCK)
+        else:
+            for sector in dirty:
+                yield from self.start_erase(sector, SECTOR)
+        return address + BLOCK
+
+    def erase(self, address: int, size: int) -> Steps:
+        """All units of a range."""
+        at, end = address & -SECTOR, address + size
+        while at < end and not self._cpu.ring.aborting:
+            at = yield from self.erase_next(at, end)
+        yield from self.wait()
+
+    def erase_all(self) -> Steps:
+        """The whole part."""
+        yield from self.wait()
+        self._flash.execute(self._cpu.now, WRITE_ENABLE)
+        self._flash.execute(self._cpu.now, ERASE_CHIP)
+        yield from self.wait()
+
+
+def _opcode(opcode: int, address: int) -> int:
+    return LONG[opcode] if address >= LONG_FROM else opcode

@@ -1,0 +1,143 @@
+"""Reads and hashes of our stub's twin: packets in flight, acknowledgements, going back. Mirrors read.c and hash.c."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Generator
+
+from espwire.virtual.paces import Pace
+from espwire.virtual.resident import Resident, Steps, is_whole, word
+from espwire.virtual.twin_flash import SECTOR, TwinFlash
+from espwire.wire import stub
+from espwire.wire.commands import HEADER, REPLY, Op
+from espwire.wire.stub import HashKind, StubOp
+
+PACKET = 4096
+READ_WINDOW = 0x10000
+VENDOR_WINDOW = 64
+BAD_BLOCK = 0xC200
+Digest = Generator[float, None, "bytes | None"]
+
+
+class Reader:
+    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5."""
+
+    def __init__(self, cpu: Resident, flash: TwinFlash, pace: Pace) -> None:
+        self._cpu, self._flash, self._pace = cpu, flash, pace
+
+    def open(self, frame: bytes) -> Steps:
+        """READ_OPEN, and all of the read."""
+        offset, size, packet, most, flags = struct.unpack_from("<5I", frame, HEADER.size)
+        bad = not size or not packet or packet > PACKET or packet % 4 or most < packet
+        bad = bad or not self._flash.covers(offset, size)
+        yield from self._cpu.reply(StubOp.READ_OPEN, status=BAD_BLOCK if bad else 0)
+        if bad:
+            return
+        yield from self._flash.wait()
+        ring, done, following = self._cpu.ring, 0, 0
+        ring.release()
+        while done < size:
+            count = min(packet, size - following)
+            if count and following + count - done <= most:
+                yield from self._send_packet(offset + following, following, count, flags)
+                following += count
+            else:
+                yield from self._cpu.listen()
+            yield from self._cpu.settle()
+            while (ack := ring.take()) is not None:
+                whole, received = is_whole(ack), word(ack, 0)
+                if whole and ack[1] != StubOp.READ_ACK:
+                    ring.unread()
+                    return
+                if whole and len(ack) == HEADER.size + 8 and received <= following:
+                    if word(ack, 1) & stub.ACK_AGAIN:
+                        done = following = received
+                    else:
+                        done = max(done, received)
+                ring.release()
+
+    def _send_packet(self, address: int, position: int, size: int, flags: int) -> Steps:
+        blank, cycles = False, self._pace.packet_blank_burst
+        if flags & stub.READ_SHORT_BLANKS:
+            blank = yield from self._flash.blank_now(address, size, cycles)
+        data = self._flash.read(address, size)
+        self._cpu.owe(size * self._pace.crc_byte)
+        body = (b"" if blank else data) + zlib.crc32(data).to_bytes(4, "little") + b"\0\0"
+        yield from self._cpu.send_frame(HEADER.pack(REPLY, StubOp.READ_OPEN, len(body), position) + body)
+
+    def read(self, frame: bytes) -> Steps:
+        """The vendor's READ_FLASH."""
+        offset, size, packet, most = struct.unpack_from("<4I", frame, HEADER.size)
+        bad = not packet or packet > PACKET or not most or most > VENDOR_WINDOW or not self._flash.covers(offset, size)
+        yield from self._cpu.reply(Op.READ_FLASH, status=BAD_BLOCK if bad else 0)
+        if bad:
+            return
+        yield from self._flash.wait()
+        ring, digest, sent, done = self._cpu.ring, hashlib.md5(usedforsecurity=False), 0, 0
+        ring.release()
+        while done < size:
+            if sent < size and sent - done & 0xFFFFFFFF < most * packet:
+                data = self._flash.read(offset + sent, min(packet, size - sent))
+                digest.update(data)
+                self._cpu.owe(len(data) * self._pace.md5_byte)
+                yield from self._cpu.send_frame(data)
+                sent += len(data)
+            else:
+                yield from self._cpu.listen()
+            yield from self._cpu.settle()
+            while (ack := ring.take()) is not None:
+                if len(ack) == 4:
+                    done = int.from_bytes(ack, "little")
+                elif is_whole(ack):
+                    ring.unread()
+                    return
+                ring.release()
+        yield from self._cpu.send_frame(digest.digest())
+
+    def hash(self, frame: bytes) -> Steps:
+        """HASH, piece by piece, unless another request comes."""
+        address, size, piece, kind = struct.unpack_from("<4I", frame, HEADER.size)
+        if kind > HashKind.BLANK or not size or not self._flash.covers(address, size):
+            yield from self._cpu.reply(StubOp.HASH, status=BAD_BLOCK)
+            return
+        results, index, sent = bytearray(), 0, 0
+        while size:
+            count = min(size, piece or size)
+            found = yield from self.piece(address, count, kind, to_the_end=False)
+            if found is None:
+                return
+            address, size, index = address + count, size - count, index + 1
+            results += found
+            if len(results) == stub.HASH_RESULT_BYTES or not size:
+                yield from self._cpu.reply(StubOp.HASH, sent, bytes(results))
+                sent = index
+                results.clear()
+
+    def piece(self, address: int, size: int, kind: int, *, to_the_end: bool) -> Digest:
+        """One result; None: somebody else wants attention."""
+        digest, blank = hashlib.md5(usedforsecurity=False), True
+        byte_cycles = self._pace.md5_byte if kind == HashKind.MD5 else self._pace.look_byte
+        yield from self._flash.wait()
+        while size:
+            count = min(size, SECTOR - address % SECTOR)
+            data = self._flash.hash(address, count, byte_cycles)
+            if kind == HashKind.MD5:
+                digest.update(data)
+            else:
+                blank = blank and data.count(0xFF) == count
+            address, size = address + count, size - count
+            yield from self._cpu.settle()
+            if not to_the_end and address % SECTOR == 0 and self._request_waits():
+                return None
+        return digest.digest() if kind == HashKind.MD5 else bytes((blank,))
+
+    def _request_waits(self) -> bool:
+        ring = self._cpu.ring
+        while (frame := ring.take()) is not None:
+            if is_whole(frame):
+                ring.unread()
+                return True
+            ring.release()
+        return False

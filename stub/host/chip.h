@@ -1,0 +1,5 @@
+/* The PC as a chip: what the shared sources want to know of it. */
+#define CPU_HZ 1000000000
+#define IMAGE_CHIP_ID 0xFFFE
+#define CAN_ENCRYPT 1
+#define BUILD_ID {'h', 'o', 's', 't', 0, 0, 0, 0}

@@ -1,0 +1,283 @@
+/* Requests and replies. What takes long or answers more than once stands in write.c, read.c, hash.c. */
+#include "stub.h"
+
+#define VERSION 1u
+#define SYNC_ANSWERS 8
+#define ANY 0xFFFF                    /* for a command that checks its own length */
+#define HELLO "OHAI"
+enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
+enum { FEATURES = 0x3FB | CAN_ENCRYPT << 2 };
+
+static u32 ram_address, ram_left;
+
+void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
+  u32 length = size + 2;
+  u8 head[HEADER] = {1, op, (u8)length, (u8)(length >> 8)};
+  u8 tail[2] = {(u8)(status >> 8), (u8)status};
+  copy(head + 4, &value, 4);
+  slip_begin();
+  slip_put(head, HEADER);
+  slip_put(data, size);
+  slip_put(tail, 2);
+  slip_end();
+}
+
+static u32 word(const u8 *body, u32 at) {
+  u32 value;
+  copy(&value, body + 4 * at, 4);
+  return value;
+}
+
+/* --- small commands: body in, answer out; alone or in a batch --- */
+
+static u16 write_registers(const u8 *body, u32 size) {
+  for (u32 at = 0; at < size / 4; at += 4) {
+    u32 address = word(body, at), value = word(body, at + 1), mask = word(body, at + 2);
+    if (word(body, at + 3)) hw_delay_us(word(body, at + 3));
+    if (address % 4) return BAD_BLOCK;
+    if (mask != 0xFFFFFFFF) value = (hw_read(address) & ~mask) | (value & mask);
+    hw_write(address, value);
+  }
+  return OK;
+}
+
+static u16 run_spi(const u8 *body, u32 size, struct answer *answer) {
+  u32 lengths = word(body, 2), flags = word(body, 3);
+  struct spi s = {.opcode = body[0], .address = word(body, 1), .address_bits = (u8)lengths, .dummy = (u8)(lengths >> 8)};
+  s.out = (u8)(lengths >> 16);
+  s.in = (u8)(lengths >> 24);
+  if (size != 16u + s.out || s.out > 64 || s.in > 64 || s.address_bits > 32 || s.dummy > 64) return BAD_LENGTH;
+  copy(s.words, body + 16, s.out);
+  flash_wait();
+  if (flags & WRITE_ENABLE_FIRST) {
+    struct spi enable = {.opcode = 0x06};
+    spi_run(&enable);
+  }
+  spi_run(&s);
+  if (flags & WAIT_AFTER) flash_wait();
+  copy(answer->data, s.words, s.in);
+  answer->size = s.in;
+  return OK;
+}
+
+static u16 tell_capabilities(struct answer *answer) {
+  static const u32 TOLD[8] = {FEATURES, PAYLOAD, WINDOW, READ_PACKET, READ_WINDOW, CPU_HZ, BATCH_BYTES, IMAGE_CHIP_ID};
+  static const u8 BUILD[8] = BUILD_ID;
+  answer->value = VERSION;
+  copy(answer->data, "EWST", 4);
+  copy(answer->data + 4, TOLD, sizeof TOLD);
+  copy(answer->data + 4 + sizeof TOLD, BUILD, sizeof BUILD);
+  answer->size = 4 + sizeof TOLD + sizeof BUILD;
+  return OK;
+}
+
+static u16 hash_range(u32 address, u32 size, struct answer *answer) {
+  if (!flash_in_range(address, size)) return BAD_BLOCK;
+  answer->size = hash_piece(address, size, KIND_MD5, answer->data, 1) ? 16 : 0;
+  return OK;
+}
+
+/* Bytes that the command's body must have; ANY: it looks itself; 0xFFFE: no small command. */
+static u32 length_of_small(u8 op) {
+  switch (op) {
+    case READ_REG: case SPI_ATTACH: case CAPABILITIES: return 4;
+    case SPI_SET_PARAMS: return 24;
+    case SPI_FLASH_MD5: return 16;
+    case WRITE_REG: case SPI: return ANY;
+    default: return 0xFFFE;
+  }
+}
+
+static u16 answer_small(u8 op, const u8 *body, u32 size, struct answer *answer) {
+  u32 expected = length_of_small(op);
+  answer->value = answer->size = 0;
+  if (expected != ANY && size != expected) return expected == 0xFFFE ? UNKNOWN_COMMAND : BAD_LENGTH;
+  switch (op) {
+    case WRITE_REG: return size && size % 16 == 0 ? write_registers(body, size) : BAD_LENGTH;
+    case SPI: return size >= 16 ? run_spi(body, size, answer) : BAD_LENGTH;
+    case READ_REG:
+      if (word(body, 0) % 4) return BAD_BLOCK;
+      answer->value = hw_read(word(body, 0));
+      return OK;
+    case SPI_ATTACH: return hw_attach(word(body, 0));
+    case SPI_SET_PARAMS: flash_size = word(body, 1); return OK;
+    case SPI_FLASH_MD5: return hash_range(word(body, 0), word(body, 1), answer);
+    default: return tell_capabilities(answer);
+  }
+}
+
+static void run_batch(const u8 *body, u32 size) {
+  static u8 out[BATCH_BYTES] __attribute__((aligned(4)));
+  static struct answer answer;
+  u32 at = 0, used = 0;
+  u16 status = OK;
+  while (at < size && !status) {
+    u32 length = at + 4 <= size ? (u32)body[at + 2] | (u32)body[at + 3] << 8 : size;
+    u32 padded = (length + 3) & ~3u;
+    if (at + 4 + padded > size) break;
+    status = answer_small(body[at], body + at + 4, length, &answer);
+    length = (answer.size + 3) & ~3u;
+    for (u32 i = answer.size; i < length; i++) answer.data[i] = 0;
+    if (used + 8 + length > sizeof out) break;
+    out[used] = (u8)(status >> 8);
+    out[used + 1] = (u8)status;
+    out[used + 2] = (u8)answer.size;
+    out[used + 3] = (u8)(answer.size >> 8);
+    copy(out + used + 4, &answer.value, 4);
+    copy(out + used + 8, answer.data, length);
+    used += 8 + length;
+    at += 4 + padded;
+  }
+  send_reply(BATCH, 0, out, used, at < size && !status ? BAD_LENGTH : OK);
+}
+
+/* --- RAM --- */
+
+static u16 ram_begin(const struct frame *frame) {
+  ram_left = frame_word(frame, HEADER);
+  ram_address = frame_word(frame, HEADER + 12);
+  return ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK ? BAD_BLOCK : OK;
+}
+
+/* Word by word: code memory takes nothing less. */
+static u16 ram_data(const struct frame *frame) {
+  u32 size = frame_word(frame, HEADER);
+  u8 sum = 0xEF;
+  if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
+  for (u32 i = 0; i < size; i++) {
+    sum ^= frame_byte(frame, HEADER + 16 + i);
+    if (i % 256 == 255) rx_poll();
+  }
+  if (sum != frame_byte(frame, 4)) return BAD_CHECKSUM;
+  if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
+  for (u32 i = 0; i < size; i += 4) {
+    hw_write(ram_address + i, frame_word(frame, HEADER + 16 + i));
+    if (i % 256 == 252) rx_poll();
+  }
+  ram_address += size;
+  ram_left = size < ram_left ? ram_left - size : 0;
+  return OK;
+}
+
+static void ram_end(const struct frame *frame) {
+  u32 stay = frame_word(frame, HEADER), entry = frame_word(frame, HEADER + 4);
+  u16 status = ram_left ? TOO_LITTLE : OK;
+  send_reply(MEM_END, 0, 0, 0, status);
+  if (status || stay) return;
+  flash_wait();
+  hw_tx_drain();
+  hw_jump(entry);
+}
+
+/* --- all others --- */
+
+/* In the middle of an erase the flash would not answer the boot loader. */
+static void reset(void) {
+  flash_wait();
+  hw_tx_drain();
+  hw_reset();
+}
+
+static void answer_sync(void) {
+  for (u32 i = 0; i < SYNC_ANSWERS; i++) send_reply(SYNC, 0, 0, 0, OK);
+}
+
+static void change_baud(const struct frame *frame) {
+  u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
+  if (wanted < 300 || wanted > 10000000 || now < 300 || now > 10000000) {
+    send_reply(CHANGE_BAUDRATE, 0, 0, 0, BAD_BLOCK);
+    return;
+  }
+  send_reply(CHANGE_BAUDRATE, 0, 0, 0, OK);
+  hw_tx_drain();
+  hw_set_baud(now, wanted);
+}
+
+static void erase(const struct frame *frame, u8 op) {
+  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
+  u16 status = OK;
+  if (op == ERASE_FLASH) flash_erase_all();
+  else if (offset % SECTOR || size % SECTOR || !flash_in_range(offset, size)) status = BAD_BLOCK;
+  else flash_erase_range(offset, size);
+  send_reply(op, 0, 0, 0, status);
+}
+
+static void end_flash(const struct frame *frame, u8 op) {
+  send_reply(op, 0, 0, 0, write_end_vendor());
+  if (!frame_word(frame, HEADER)) reset();
+}
+
+/* Bytes that the body must have, two lengths where there are two; ANY: looked at elsewhere; 0xFFFE: none of these. */
+static int has_length(u8 op, u32 size) {
+  switch (op) {
+    case FLASH_BEGIN: case FLASH_DEFL_BEGIN: return size == 16 || size == 20;
+    case FLASH_END: case FLASH_DEFL_END: case ABORT: case RESET: return size == 4;
+    case MEM_BEGIN: case HASH: case READ_FLASH: return size == 16;
+    case MEM_END: case CHANGE_BAUDRATE: case ERASE_REGION: case READ_ACK: return size == 8;
+    case READ_OPEN: return size == 20;
+    case WRITE_OPEN: return size == 24;
+    case SYNC: return size == 36;
+    case ERASE_FLASH: case RUN_USER_CODE: return size == 0;
+    default: return 1;
+  }
+}
+
+static void handle_small(const struct frame *frame, u8 op) {
+  static u8 body[BATCH_BYTES] __attribute__((aligned(4)));
+  static struct answer answer;
+  u32 size = frame->size - HEADER;
+  u16 status = BAD_LENGTH;
+  answer.value = answer.size = 0;
+  if (size <= sizeof body) {
+    frame_copy(frame, HEADER, body, size);
+    if (op == BATCH) {
+      run_batch(body, size);
+      return;
+    }
+    status = answer_small(op, body, size, &answer);
+  } else if (length_of_small(op) == 0xFFFE && op != BATCH) {
+    status = UNKNOWN_COMMAND;
+  }
+  send_reply(op, answer.value, answer.data, answer.size, status);
+}
+
+static void handle(const struct frame *frame) {
+  u8 op = frame_byte(frame, 1);
+  u32 size = frame->size - HEADER;
+  if (size != (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8) || !has_length(op, size)) {
+    if (op != WRITE_DATA && op != READ_ACK) send_reply(op, 0, 0, 0, BAD_LENGTH);
+    return;
+  }
+  switch (op) {
+    case SYNC: answer_sync(); break;
+    case WRITE_OPEN: write_open(frame); break;
+    case WRITE_DATA: case FLASH_DATA: case FLASH_DEFL_DATA: write_data_late(frame, op); break;
+    case FLASH_BEGIN: case FLASH_DEFL_BEGIN: write_begin_vendor(frame, op); break;
+    case FLASH_END: case FLASH_DEFL_END: end_flash(frame, op); break;
+    case READ_OPEN: read_open(frame); break;
+    case READ_ACK: break;             /* late: the read has ended */
+    case READ_FLASH: read_vendor(frame); break;
+    case HASH: hash_pieces(frame); break;
+    case MEM_BEGIN: send_reply(op, 0, 0, 0, ram_begin(frame)); break;
+    case MEM_DATA: send_reply(op, 0, 0, 0, ram_data(frame)); break;
+    case MEM_END: ram_end(frame); break;
+    case CHANGE_BAUDRATE: change_baud(frame); break;
+    case ERASE_FLASH: case ERASE_REGION: erase(frame, op); break;
+    case RUN_USER_CODE: break;        /* as the vendor's */
+    case ABORT: write_forget(); send_reply(ABORT, frame_word(frame, HEADER), 0, 0, OK); break;
+    case RESET: send_reply(RESET, 0, 0, 0, OK); reset(); break;
+    default: handle_small(frame, op); break;
+  }
+}
+
+void serve(void) {
+  struct frame frame;
+  slip_begin();
+  slip_put(HELLO, 4);
+  slip_end();
+  for (;;) {
+    while (!frame_take(&frame)) {}
+    if (frame.size >= HEADER && !frame_byte(&frame, 0)) handle(&frame);
+    frame_release();
+  }
+}

@@ -1,0 +1,138 @@
+/* The NOR flash, one transaction at a time. Every wait polls the receiver. Addresses beyond 16 MB take 32 bits. */
+#include "stub.h"
+
+enum {
+  PROGRAM = 0x02, READ_STATUS = 0x05, WRITE_ENABLE = 0x06, FAST_READ = 0x0B, ERASE_CHIP = 0xC7,
+  ERASE_SECTOR = 0x20, ERASE_BLOCK = 0xD8,
+  PROGRAM_4 = 0x12, FAST_READ_4 = 0x0C, ERASE_SECTOR_4 = 0x21, ERASE_BLOCK_4 = 0xDC,
+};
+#define BURST 64u
+#define ERASED 0xFFFFFFFFu
+#define MOST (1u << 28)               /* where nobody told the size: 256 MiB, and ends do not wrap round */
+#define FEW 3                         /* dirty sectors that are erased one by one: faster than their block */
+
+u32 flash_size;
+
+void spi_run(struct spi *transaction) {
+  hw_spi_start(transaction);
+  hw_spi_finish(transaction);
+}
+
+/* One without address; the first word of what came in. */
+static u32 plain(u8 opcode, u8 in) {
+  static struct spi s;
+  s.opcode = opcode;
+  s.in = in;
+  spi_run(&s);
+  return s.words[0];
+}
+
+static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
+  s->opcode = address >> 24 ? far : near;
+  s->address_bits = address >> 24 ? 32 : 24;
+  s->address = address;
+}
+
+/* One that changes the flash: `change` holds what goes out. */
+static struct spi change;
+
+static void change_flash(u8 near, u8 far, u32 address, u32 out) {
+  flash_wait();
+  plain(WRITE_ENABLE, 0);
+  change.out = (u8)out;
+  set_address(&change, near, far, address);
+  spi_run(&change);
+}
+
+int flash_busy(void) { return plain(READ_STATUS, 1) & 1; }
+
+void flash_wait(void) {
+  while (flash_busy()) rx_poll();
+}
+
+int flash_in_range(u32 address, u32 size) {
+  u32 most = flash_size ? flash_size : MOST;
+  return address <= most && size <= most - address;
+}
+
+static struct spi reading;
+
+void flash_read_start(u32 address, u32 size) {
+  reading.dummy = 8;
+  reading.in = (u8)size;
+  set_address(&reading, FAST_READ, FAST_READ_4, address);
+  hw_spi_start(&reading);
+}
+
+void flash_read_finish(u32 *data) {
+  hw_spi_finish(&reading);
+  for (u32 i = 0; i < (reading.in + 3u) / 4; i++) data[i] = reading.words[i];
+}
+
+void flash_read(u32 address, u32 *data, u32 size) {
+  flash_read_start(address, size);
+  flash_read_finish(data);
+}
+
+void flash_program(u32 address, const u32 *data, u32 size) {
+  while (size) {
+    u32 count = BURST - address % BURST, words, blank = ERASED;
+    if (count > size) count = size;
+    words = (count + 3) / 4;
+    for (u32 i = 0; i < words; i++) blank &= change.words[i] = data[i];
+    if (blank != ERASED) change_flash(PROGRAM, PROGRAM_4, address, count);
+    rx_poll();
+    address += count;
+    size -= count;
+    data += words;
+  }
+  flash_wait();
+}
+
+void flash_start_erase(u32 address, u32 size) {
+  if (size == BLOCK) change_flash(ERASE_BLOCK, ERASE_BLOCK_4, address, 0);
+  else change_flash(ERASE_SECTOR, ERASE_SECTOR_4, address, 0);
+}
+
+static int sector_is_blank(u32 address) {
+  u32 words[BURST / 4];
+  flash_wait();
+  for (u32 end = address + SECTOR; address < end; address += BURST) {
+    flash_read(address, words, BURST);
+    for (u32 i = 0; i < BURST / 4; i++)
+      if (words[i] != ERASED) return 0;
+    rx_poll();
+  }
+  return 1;
+}
+
+/* A unit is a 64 KiB block that lies in the range whole, else a sector. Sectors that are blank are left alone. */
+u32 erase_next(u32 address, u32 end) {
+  u32 dirty = 0, count = 0;
+  if (address % BLOCK || end - address < BLOCK) {
+    if (!sector_is_blank(address)) flash_start_erase(address, SECTOR);
+    return address + SECTOR;
+  }
+  for (u32 i = 0; i < BLOCK / SECTOR && count <= FEW; i++)
+    if (!sector_is_blank(address + i * SECTOR)) {
+      dirty |= 1u << i;
+      count++;
+    }
+  if (count > FEW) flash_start_erase(address, BLOCK);
+  else
+    for (u32 i = 0; i < BLOCK / SECTOR; i++)
+      if (dirty >> i & 1) flash_start_erase(address + i * SECTOR, SECTOR);
+  return address + BLOCK;
+}
+
+void flash_erase_range(u32 address, u32 size) {
+  for (u32 at = address & ~(SECTOR - 1), end = address + size; at < end && !abort_waits();) at = erase_next(at, end);
+  flash_wait();
+}
+
+void flash_erase_all(void) {
+  flash_wait();
+  plain(WRITE_ENABLE, 0);
+  plain(ERASE_CHIP, 0);
+  flash_wait();
+}

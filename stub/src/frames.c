@@ -1,0 +1,141 @@
+/* SLIP both ways, and the ring of received frames. Knows no command. */
+#include "stub.h"
+
+#define END 0xC0
+#define ESCAPE 0xDB
+#define ESCAPED_END 0xDC
+#define ESCAPED_ESCAPE 0xDD
+#define RING 33792u                   /* two of the vendor's largest frames */
+#define QUEUE 64u
+
+static u8 ring[RING];
+static struct frame queue[QUEUE];
+static u32 queue_in, queue_out;       /* counted on for ever; the place is their remainder */
+static u32 ring_in;                   /* where the next byte goes */
+static u32 frame_start;               /* of the frame that is coming in */
+static u32 ring_free;                 /* start of the oldest frame that is still needed; the byte before it stays free */
+static u8 escaped, dropping, aborting;
+
+static u32 place(u32 start, u32 at) { return start + at < RING ? start + at : start + at - RING; }
+static u32 distance(u32 from, u32 to) { return to >= from ? to - from : to + RING - from; }
+
+/* An ABORT that has come whole: what was queued before it is forgotten, and what runs ends. */
+static int is_abort(const struct frame *frame) { return frame_byte(frame, 1) == ABORT && frame_is_whole(frame); }
+
+static void end_of_frame(void) {
+  struct frame frame = {frame_start, distance(frame_start, ring_in)};
+  if (frame.size && !dropping && !escaped && queue_in - queue_out < QUEUE) {
+    if (is_abort(&frame)) {
+      queue_out = queue_in;
+      aborting = 1;
+    }
+    queue[queue_in++ % QUEUE] = frame;
+    frame_start = ring_in;
+  } else {
+    ring_in = frame_start;
+  }
+  escaped = dropping = 0;
+}
+
+void rx_poll(void) {
+  for (u32 count = hw_rx_count(); count; count--) {
+    u32 next = place(ring_in, 1);
+    u8 byte = hw_rx_byte();
+    if (byte == END) {
+      end_of_frame();
+      continue;
+    }
+    if (escaped) {
+      escaped = 0;
+      if (byte == ESCAPED_END) byte = END;
+      else if (byte == ESCAPED_ESCAPE) byte = ESCAPE;
+      else dropping = 1;              /* a bad escape spoils its frame */
+    } else if (byte == ESCAPE) {
+      escaped = 1;
+      continue;
+    }
+    if (next == ring_free) dropping = 1;
+    if (dropping) continue;
+    ring[ring_in] = byte;
+    ring_in = next;
+  }
+}
+
+int frame_take(struct frame *frame) {
+  rx_poll();
+  if (queue_in == queue_out) return 0;
+  *frame = queue[queue_out++ % QUEUE];
+  aborting = 0;
+  return 1;
+}
+
+int abort_waits(void) { return aborting; }
+void frame_unread(void) { queue_out--; }
+
+void frame_release(void) { ring_free = queue_in != queue_out ? queue[queue_out % QUEUE].start : frame_start; }
+
+int frame_is_whole(const struct frame *frame) {
+  return frame->size >= HEADER && frame_word(frame, 4) == 0 && !frame_byte(frame, 0) &&
+         frame->size - HEADER == (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8);
+}
+
+int request_waits(void) {
+  struct frame frame;
+  while (frame_take(&frame)) {
+    if (frame_is_whole(&frame)) {
+      frame_unread();
+      return 1;
+    }
+    frame_release();
+  }
+  return 0;
+}
+
+u8 frame_byte(const struct frame *frame, u32 at) { return ring[place(frame->start, at)]; }
+
+u32 frame_word(const struct frame *frame, u32 at) {
+  u32 word = 0;
+  for (u32 i = 4; i--;) word = word << 8 | frame_byte(frame, at + i);
+  return word;
+}
+
+void frame_copy(const struct frame *frame, u32 at, void *to, u32 size) {
+  u8 *out = to;
+  for (u32 i = 0; i < size; i++) {
+    out[i] = frame_byte(frame, at + i);
+    if (i % 256 == 255) rx_poll();
+  }
+}
+
+u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
+  u32 start = place(frame->start, at);
+  *data = ring + start;
+  return size < RING - start ? size : RING - start;
+}
+
+static u32 room;
+
+static void put(u8 byte) {
+  while (!room) {
+    rx_poll();
+    room = hw_tx_room();
+  }
+  room--;
+  hw_tx_byte(byte);
+}
+
+void slip_begin(void) { put(END); }
+void slip_end(void) { put(END); }
+
+void slip_put(const void *data, u32 size) {
+  const u8 *bytes = data;
+  for (u32 i = 0; i < size; i++) {
+    u8 byte = bytes[i];
+    if (byte == END || byte == ESCAPE) {
+      put(ESCAPE);
+      byte = byte == END ? ESCAPED_END : ESCAPED_ESCAPE;
+    }
+    put(byte);
+    if (i % 64 == 63) rx_poll();
+  }
+}

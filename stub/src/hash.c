@@ -1,0 +1,62 @@
+/* Hashes of flash: the next 64 bytes are on their way while the last ones are worked on. */
+#include "stub.h"
+
+#define RESULT_BYTES 256u
+
+/* One piece: 16 bytes of MD5, or one byte that says whether all is 0xFF. 0: somebody else wants attention. */
+int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
+  struct md5 md5;
+  u32 words[16], blank = 0xFFFFFFFF, count = size < 64 ? size : 64;
+  md5_start(&md5);
+  flash_wait();
+  if (size) flash_read_start(address, count);
+  while (size) {
+    u32 done = count;
+    flash_read_finish(words);
+    size -= done;
+    address += done;
+    count = size < 64 ? size : 64;
+    if (size) flash_read_start(address, count);
+    if (kind == KIND_MD5 && done == 64 && md5.size % 64 == 0) {
+      md5_add_block(&md5, words);
+      md5.size += 64;
+    } else if (kind == KIND_MD5) {
+      md5_add(&md5, (const u8 *)words, done);
+    } else {
+      for (u32 i = 0; i < done; i++) blank &= ~0xFFu | ((const u8 *)words)[i];
+    }
+    rx_poll();
+    if (!to_the_end && address % SECTOR == 0 && request_waits()) {
+      if (size) flash_read_finish(words);
+      return 0;
+    }
+  }
+  if (kind == KIND_MD5) md5_end(&md5, result);
+  else *result = blank == 0xFFFFFFFF;
+  return 1;
+}
+
+void hash_pieces(const struct frame *frame) {
+  u32 address = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
+  u32 piece = frame_word(frame, HEADER + 8), kind = frame_word(frame, HEADER + 12);
+  u32 width = kind == KIND_MD5 ? 16 : 1, index = 0, sent = 0, held = 0;
+  u8 results[RESULT_BYTES];
+  if (!piece) piece = size;
+  if (kind > KIND_BLANK || !size || !flash_in_range(address, size)) {
+    send_reply(HASH, 0, 0, 0, BAD_BLOCK);
+    return;
+  }
+  while (size) {
+    u32 count = size < piece ? size : piece;
+    if (!hash_piece(address, count, kind, results + held, 0)) return;
+    address += count;
+    size -= count;
+    held += width;
+    index++;
+    if (held == RESULT_BYTES || !size) {
+      send_reply(HASH, sent, results, held, OK);
+      sent = index;
+      held = 0;
+    }
+  }
+}

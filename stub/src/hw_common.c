@@ -1,0 +1,100 @@
+/* UART and SPI controller, the same on all chips but for places and layouts, which chip.h has. */
+#include "hw.h"
+
+#define UART_STATUS (UART_BASE + 0x1C)
+#define UART_DIVIDER (UART_BASE + 0x14)
+#define TX_COUNT_SHIFT 16
+#define TX_FIFO 126u                  /* of 128: the count lags behind a write */
+
+#define SPI_START (1u << 18)
+#define USE_COMMAND (1u << 31)
+#define USE_ADDRESS (1u << 30)
+#define USE_DUMMY (1u << 29)
+#define USE_INPUT (1u << 28)
+#define USE_OUTPUT (1u << 27)
+#define KEEP 0x2F0u                   /* clock edges and chip-select timing stay as the ROM has them */
+#define EIGHT_BITS (7u << 28)
+#define FAST_MODES (1u << 24 | 1u << 23 | 1u << 20 | 1u << 14 | 1u << 13)
+
+u32 options[2] __attribute__((section(".options"))) = {0, 0};
+
+u32 hw_read(u32 address) { return REGISTER(address); }
+void hw_write(u32 address, u32 value) { REGISTER(address) = value; }
+
+u32 hw_rx_count(void) { return REGISTER(UART_STATUS) & UART_COUNT_MASK; }
+u8 hw_rx_byte(void) { return (u8)REGISTER(UART_BASE); }
+void hw_tx_byte(u8 byte) { REGISTER(UART_TX) = byte; }
+
+static u32 tx_count(void) { return REGISTER(UART_STATUS) >> TX_COUNT_SHIFT & UART_COUNT_MASK; }
+
+u32 hw_tx_room(void) {
+  u32 count = tx_count();
+  return count < TX_FIFO ? TX_FIFO - count : 0;
+}
+
+void hw_tx_drain(void) {
+  while (tx_count()) rx_poll();
+  hw_delay_us(1500);                  /* the last byte is still in the shift register: 10 bits at 9600 baud are 1 ms */
+}
+
+/* In sixteenths; where there is no fraction the low four bits are 0. */
+u32 uart_divider(void) {
+  u32 value = REGISTER(UART_DIVIDER);
+  return (value & UART_DIVIDER_MASK) << 4 | (UART_HAS_FRACTION ? value >> 20 & 15 : 0);
+}
+
+void uart_set_divider(u32 sixteenths) {
+  u32 fraction = UART_HAS_FRACTION ? sixteenths & 15 : 0;
+  if (!UART_HAS_FRACTION) sixteenths += 8;
+  REGISTER(UART_DIVIDER) = fraction << 20 | sixteenths >> 4;
+}
+
+void hw_set_baud(u32 now, u32 wanted) {
+  u32 clock16 = uart_divider() * now; /* the UART's clock, times 16: below 2^32 */
+  uart_set_divider((clock16 + wanted / 2) / wanted);
+}
+
+void hw_delay_us(u32 microseconds) {
+  for (u32 left = microseconds; left; left--) {
+    for (u32 turn = 0; turn < CPU_HZ / 4000000; turn++) __asm__ volatile("" ::: "memory");
+    if (left % 16 == 0) rx_poll();
+  }
+}
+
+void spi_prepare(void) {
+  REGISTER(SPI_CONTROL) &= ~FAST_MODES;
+  if (!(options[0] & LEAVE_CLOCK)) REGISTER(SPI_CLOCK) = SPI_CLOCK_VALUE;
+}
+
+void hw_spi_start(const struct spi *s) {
+  u32 user = (REGISTER(SPI_USER) & KEEP) | USE_COMMAND, user1 = 0;
+  while (REGISTER(SPI_COMMAND) & SPI_START) rx_poll();
+  if (s->address_bits) {
+    user |= USE_ADDRESS;
+    user1 |= (u32)(s->address_bits - 1) << 26;
+    REGISTER(SPI_ADDRESS) = SPI_ADDRESS_LEFT ? s->address << (32 - s->address_bits) : s->address;
+  }
+  if (s->dummy) {
+    user |= USE_DUMMY;
+    user1 |= s->dummy - 1u;
+  }
+  if (s->out) user |= USE_OUTPUT;
+  if (s->in) user |= USE_INPUT;
+#if SPI_LENGTH_IN_USER1
+  if (s->out) user1 |= (s->out * 8u - 1) << SPI_OUT_SHIFT;
+  if (s->in) user1 |= (s->in * 8u - 1) << SPI_IN_SHIFT;
+#else
+  REGISTER(SPI_OUT_LENGTH) = s->out ? s->out * 8u - 1 : 0;
+  REGISTER(SPI_IN_LENGTH) = s->in ? s->in * 8u - 1 : 0;
+#endif
+  for (u32 i = 0; i < (s->out + 3u) / 4; i++) REGISTER(SPI_DATA + 4 * i) = s->words[i];
+  REGISTER(SPI_USER) = user;
+  REGISTER(SPI_USER1) = user1;
+  REGISTER(SPI_USER2) = EIGHT_BITS | s->opcode;
+  REGISTER(SPI_COMMAND) = SPI_START;
+}
+
+void hw_spi_finish(struct spi *s) {
+  while (REGISTER(SPI_COMMAND) & SPI_START) rx_poll();
+  for (u32 i = 0; i < (s->in + 3u) / 4; i++) s->words[i] = REGISTER(SPI_DATA + 4 * i);
+}

@@ -1,0 +1,59 @@
+/* What only the ESP32 has. Its ROM's functions use register windows: rom_call in call_windowed.S. */
+#include "hw.h"
+
+#define CLOCK_SELECT (3u << 27)
+#define CLOCK_PLL (1u << 27)
+#define PERIOD_MASK 3u
+#define PERIOD_160 1u
+#define APB16 (80000000u * 16)        /* once the PLL drives it */
+#define SOFTWARE_RESET (1u << 31)
+#define ENCRYPTED_UNIT 32u
+
+u32 rom_call(u32 function, u32 a, u32 b, u32 c, u32 d);
+
+static void stop_watchdogs(void) {
+  REGISTER(RTC_WATCHDOG_PROTECT) = WATCHDOG_KEY;
+  REGISTER(RTC_WATCHDOG) = 0;
+  REGISTER(RTC_WATCHDOG_PROTECT) = 0;
+  REGISTER(TIMER_WATCHDOG_PROTECT) = WATCHDOG_KEY;
+  REGISTER(TIMER_WATCHDOG) = 0;
+  REGISTER(TIMER_WATCHDOG_PROTECT) = 0;
+}
+
+/* The ROM runs from the crystal; with the PLL the UART's clock becomes 80 MHz, and its divider must follow. */
+static void take_full_clock(void) {
+  u32 baud = options[1];
+  if ((options[0] & LEAVE_CLOCK) || !baud) return;
+  REGISTER(CPU_PERIOD) = (REGISTER(CPU_PERIOD) & ~PERIOD_MASK) | PERIOD_160;
+  if ((REGISTER(CLOCK_CONTROL) & CLOCK_SELECT) == CLOCK_PLL) return;
+  REGISTER(CLOCK_CONTROL) = (REGISTER(CLOCK_CONTROL) & ~CLOCK_SELECT) | CLOCK_PLL;
+  uart_set_divider((APB16 + baud / 2) / baud);
+}
+
+void hw_start(void) {
+  stop_watchdogs();
+  take_full_clock();
+  spi_prepare();
+}
+
+void hw_reset(void) {
+  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
+  for (;;) {}
+}
+
+void hw_jump(u32 address) { ((void (*)(void))(uintptr_t)address)(); }
+u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
+
+/* By the ROM: it knows key and mode. Unit by unit, so that the receiver is looked after in between. */
+u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {
+  u16 status = OK;
+  if (address % ENCRYPTED_UNIT || size % ENCRYPTED_UNIT) return BAD_BLOCK;
+  rom_call(ROM_SPIFLASH_WRITE_ENCRYPTED_ENABLE, 0, 0, 0, 0);
+  for (u32 at = 0; at < size && !status; at += ENCRYPTED_UNIT) {
+    if (rom_call(ROM_SPIFLASH_WRITE_ENCRYPTED, address + at, (u32)(uintptr_t)(data + at / 4), ENCRYPTED_UNIT, 0)) status = SPI_FAILED;
+    rx_poll();
+  }
+  rom_call(ROM_SPIFLASH_WRITE_ENCRYPTED_DISABLE, 0, 0, 0, 0);
+  spi_prepare();
+  return status;
+}

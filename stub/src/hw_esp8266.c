@@ -1,0 +1,28 @@
+/* What only the ESP8266 has. Its ROM's functions follow our calling convention. */
+#include "hw.h"
+
+#define CPU_DOUBLE 1u
+#define SOFTWARE_RESET (1u << 31)
+
+
+/* Through a register: the ROM is too far away for a direct call. */
+static void rom_call(u32 function) {
+  __asm__("" : "+r"(function));
+  ((void (*)(u32, u32))function)(0, 0);
+}
+
+void hw_start(void) {
+  rom_call(ROM_SELECT_SPI_FUNCTION);
+  rom_call(ROM_SPI_FLASH_ATTACH);
+  if (!(options[0] & LEAVE_CLOCK)) REGISTER(CPU_CLOCK) |= CPU_DOUBLE; /* the UART's clock does not change */
+  spi_prepare();
+}
+
+void hw_reset(void) {
+  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
+  for (;;) {}
+}
+
+void hw_jump(u32 address) { ((void (*)(void))(uintptr_t)address)(); }
+u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
+u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) { (void)address; (void)data; (void)size; return NOT_IMPLEMENTED; }

@@ -1,0 +1,226 @@
+/* Inflate (RFC 1950, 1951) into a 32 KiB window that is written out every sector. Any damage ends in a status. */
+#include "stub.h"
+
+#define FAST_BITS 9
+#define WINDOW_MASK 32767u
+#define ADLER 65521u
+enum { STORED, FIXED, DYNAMIC };
+
+u8 window[32768] __attribute__((aligned(4)));
+
+struct huffman { u16 fast[1 << FAST_BITS], counts[16], symbols[288]; };
+static struct huffman literals, distances;
+static u8 lengths[320];
+static const u8 *input;
+static u32 input_left, bits, bit_count, written, flushed, adler_a, adler_b;
+static u8 ended, stopped;             /* the stream ran out; the flash side said stop */
+
+static const u16 LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
+                                    31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+static const u8 LENGTH_EXTRA[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+static const u16 DISTANCE_BASE[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
+                                      193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+static const u8 LENGTH_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+
+static u32 next_byte(void) {
+  if (!input_left && (ended || !write_more(&input, &input_left))) {
+    ended = 1;
+    return 0;
+  }
+  input_left--;
+  return *input++;
+}
+
+static void need(u32 count) {
+  while (bit_count < count) {
+    bits |= next_byte() << bit_count;
+    bit_count += 8;
+  }
+}
+
+static u32 take(u32 count) {
+  u32 value;
+  need(count);
+  value = bits & ((1u << count) - 1);
+  bits >>= count;
+  bit_count -= count;
+  return value;
+}
+
+/* Canonical codes from their lengths; 0: there are too many of some length. */
+static int build(struct huffman *h, const u8 *sizes, u32 count) {
+  u16 places[17];
+  u32 next[16], code = 0;
+  for (u32 i = 0; i < 16; i++) h->counts[i] = 0;
+  for (u32 i = 0; i < count; i++) h->counts[sizes[i]]++;
+  h->counts[0] = 0;
+  places[1] = 0;
+  for (u32 i = 1; i < 16; i++) {
+    places[i + 1] = (u16)(places[i] + h->counts[i]);
+    code = (code + h->counts[i - 1]) << 1;
+    next[i] = code;
+    if (code + h->counts[i] > 1u << i) return 0;
+  }
+  for (u32 i = 0; i < 1 << FAST_BITS; i++) h->fast[i] = 0;
+  rx_poll();
+  for (u32 i = 0; i < count; i++) {
+    u32 size = sizes[i], reversed = 0, value;
+    if (!size) continue;
+    h->symbols[places[size]++] = (u16)i;
+    value = next[size]++;
+    if (size > FAST_BITS) continue;
+    for (u32 bit = 0; bit < size; bit++) reversed |= (value >> bit & 1) << (size - 1 - bit);
+    for (; reversed < 1 << FAST_BITS; reversed += 1u << size) h->fast[reversed] = (u16)(size << 9 | i);
+    if (i % 32 == 31) rx_poll();
+  }
+  return 1;
+}
+
+static int decode(const struct huffman *h) {
+  u32 entry, left;
+  int code = 0, first = 0, index = 0;
+  need(15);
+  entry = h->fast[bits & ((1 << FAST_BITS) - 1)];
+  if (entry) {
+    bits >>= entry >> 9;
+    bit_count -= entry >> 9;
+    return (int)(entry & 511);
+  }
+  left = bits;
+  for (u32 size = 1; size < 16; size++) {
+    int count = h->counts[size];
+    code |= (int)(left & 1);
+    left >>= 1;
+    if (code - count < first) {
+      bits >>= size;
+      bit_count -= size;
+      return h->symbols[index + code - first];
+    }
+    index += count;
+    first = (first + count) << 1;
+    code <<= 1;
+  }
+  return -1;
+}
+
+static void flush(void) {
+  const u8 *from = window + (flushed & WINDOW_MASK);
+  u32 a = adler_a, b = adler_b, size = written - flushed;
+  for (u32 i = 0; i < size; i++) {    /* at most a sector: b stays below 2^32 */
+    a += from[i];
+    b += a;
+    if (i % 256 == 255) rx_poll();
+  }
+  adler_a = a % ADLER;
+  adler_b = b % ADLER;
+  if (size % 4)
+    for (u32 i = 0; i < 4 - size % 4; i++) window[(written + i) & WINDOW_MASK] = 0xFF;
+  if (ended || (!stopped && !write_out(from, size))) stopped = 1;
+  flushed = written;
+}
+
+static void put(u8 byte) {
+  window[written++ & WINDOW_MASK] = byte;
+  if (written % SECTOR == 0) flush();
+  else if (written % 64 == 0) rx_poll();
+}
+
+static int read_stored(void) {
+  u32 size, check;
+  take(bit_count & 7);
+  size = take(16);
+  check = take(16);
+  if (size != (check ^ 0xFFFF)) return 0;
+  while (size-- && !ended && !stopped) put((u8)take(8));
+  return 1;
+}
+
+static int read_tables(void) {
+  u32 literal_count = take(5) + 257, distance_count = take(5) + 1, count = take(4) + 4;
+  for (u32 i = 0; i < 19; i++) lengths[i] = 0;
+  for (u32 i = 0; i < count; i++) lengths[LENGTH_ORDER[i]] = (u8)take(3);
+  if (!build(&literals, lengths, 19)) return 0;
+  for (u32 i = 0; i < literal_count + distance_count;) {
+    int symbol = decode(&literals);
+    u32 value = 0, repeat;
+    if (symbol < 0 || ended) return 0;
+    if (i % 16 == 0) rx_poll();
+    if (symbol < 16) {
+      lengths[i++] = (u8)symbol;
+      continue;
+    }
+    if (symbol == 16) {
+      if (!i) return 0;
+      value = lengths[i - 1];
+      repeat = 3 + take(2);
+    } else {
+      repeat = symbol == 17 ? 3 + take(3) : 11 + take(7);
+    }
+    if (i + repeat > literal_count + distance_count) return 0;
+    while (repeat--) lengths[i++] = (u8)value;
+  }
+  return build(&literals, lengths, literal_count) && build(&distances, lengths + literal_count, distance_count);
+}
+
+static int use_fixed_tables(void) {
+  for (u32 i = 0; i < 288; i++) lengths[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+  if (!build(&literals, lengths, 288)) return 0;
+  for (u32 i = 0; i < 30; i++) lengths[i] = 5;
+  return build(&distances, lengths, 30);
+}
+
+static int read_codes(void) {
+  while (!ended && !stopped) {
+    int symbol = decode(&literals), place;
+    u32 size, distance;
+    if (symbol < 0 || symbol > 285) return 0;
+    if (symbol < 256) {
+      put((u8)symbol);
+      continue;
+    }
+    if (symbol == 256) return 1;
+    size = LENGTH_BASE[symbol - 257] + take(LENGTH_EXTRA[symbol - 257]);
+    place = decode(&distances);
+    if (place < 0 || place > 29) return 0;
+    distance = DISTANCE_BASE[place] + take(place < 4 ? 0 : (u32)(place - 2) / 2);
+    if (distance > written) return 0;
+    while (size--) put(window[(written - distance) & WINDOW_MASK]);
+  }
+  return 1;
+}
+
+static int read_blocks(void) {
+  u32 last;
+  do {
+    u32 kind;
+    last = take(1);
+    kind = take(2);
+    if (kind == STORED) {
+      if (!read_stored()) return 0;
+    } else if (kind == FIXED || kind == DYNAMIC) {
+      if (!(kind == FIXED ? use_fixed_tables() : read_tables()) || !read_codes()) return 0;
+    } else {
+      return 0;
+    }
+  } while (!last && !ended && !stopped);
+  return 1;
+}
+
+u16 inflate_stream(void) {
+  u32 head, sum = 0;
+  input_left = bits = bit_count = written = flushed = 0;
+  ended = stopped = 0;
+  adler_a = 1;
+  adler_b = 0;
+  head = take(8) << 8;
+  head |= take(8);
+  if ((head & 0x8F00) != 0x0800 || head % 31 || head & 32) return ended ? TOO_LITTLE : INFLATE_FAILED;
+  if (!read_blocks()) return ended ? TOO_LITTLE : INFLATE_FAILED;
+  if (written != flushed) flush();
+  if (ended) return TOO_LITTLE;
+  if (stopped) return OK;             /* the writing side has the status */
+  take(bit_count & 7);
+  for (u32 i = 0; i < 4; i++) sum = sum << 8 | take(8);
+  if (ended) return TOO_LITTLE;
+  return sum == (adler_b << 16 | adler_a) ? OK : INFLATE_FAILED;
+}

@@ -1,0 +1,124 @@
+/* Reads: flash out in packets, many in flight; the host acknowledges, and may ask to go back. */
+#include "stub.h"
+
+enum { SHORT_BLANKS = 1 };
+enum { AGAIN = 1 };
+#define BURST 64u
+#define VENDOR_PACKET 4096u
+#define VENDOR_WINDOW 64u
+
+static int packet_is_blank(u32 address, u32 size) {
+  u32 words[BURST / 4];
+  while (size) {
+    u32 count = size < BURST ? size : BURST;
+    u8 all = 0xFF;
+    flash_read(address, words, count);
+    for (u32 i = 0; i < count; i++) all &= ((u8 *)words)[i];
+    if (all != 0xFF) return 0;
+    rx_poll();
+    address += count;
+    size -= count;
+  }
+  return 1;
+}
+
+/* Flash to the wire; the CRC or MD5 of it on the way. */
+static u32 send_flash(u32 address, u32 size, struct md5 *md5, int silent) {
+  u32 words[BURST / 4], crc = 0;
+  while (size) {
+    u32 count = size < BURST ? size : BURST;
+    flash_read(address, words, count);
+    if (!silent) slip_put(words, count);
+    if (md5) md5_add(md5, (u8 *)words, count);
+    else crc = crc32_add(crc, (u8 *)words, count);
+    rx_poll();
+    address += count;
+    size -= count;
+  }
+  return crc;
+}
+
+static void send_packet(u32 address, u32 position, u32 size, u32 flags) {
+  int blank = (flags & SHORT_BLANKS) && packet_is_blank(address, size);
+  u32 length = (blank ? 0 : size) + 6, crc;
+  u8 head[HEADER] = {1, READ_OPEN, (u8)length, (u8)(length >> 8)};
+  static const u8 WELL[2];
+  copy(head + 4, &position, 4);
+  slip_begin();
+  slip_put(head, HEADER);
+  crc = send_flash(address, size, 0, blank);
+  slip_put(&crc, 4);
+  slip_put(WELL, 2);
+  slip_end();
+}
+
+void read_open(const struct frame *frame) {
+  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
+  u32 packet = frame_word(frame, HEADER + 8), most = frame_word(frame, HEADER + 12);
+  u32 flags = frame_word(frame, HEADER + 16), next = 0, done = 0;
+  struct frame ack;
+  if (!size || !packet || packet > READ_PACKET || packet % 4 || most < packet || !flash_in_range(offset, size)) {
+    send_reply(READ_OPEN, 0, 0, 0, BAD_BLOCK);
+    return;
+  }
+  send_reply(READ_OPEN, 0, 0, 0, OK);
+  flash_wait();
+  frame_release();
+  while (done < size) {
+    u32 count = size - next < packet ? size - next : packet;
+    if (count && next + count - done <= most) {
+      send_packet(offset + next, next, count, flags);
+      next += count;
+    }
+    while (frame_take(&ack)) {
+      u32 received = frame_word(&ack, HEADER), whole = (u32)frame_is_whole(&ack);
+      if (whole && frame_byte(&ack, 1) != READ_ACK) {
+        frame_unread();
+        return;
+      }
+      if (whole && ack.size == HEADER + 8 && received <= next) {
+        if (frame_word(&ack, HEADER + 4) & AGAIN) done = next = received;
+        else if (received > done) done = received;
+      }
+      frame_release();
+    }
+  }
+}
+
+void read_vendor(const struct frame *frame) {
+  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
+  u32 packet = frame_word(frame, HEADER + 8), most = frame_word(frame, HEADER + 12), sent = 0, done = 0;
+  struct md5 md5;
+  struct frame ack;
+  u8 digest[16];
+  if (!packet || packet > VENDOR_PACKET || !most || most > VENDOR_WINDOW || !flash_in_range(offset, size)) {
+    send_reply(READ_FLASH, 0, 0, 0, BAD_BLOCK);
+    return;
+  }
+  send_reply(READ_FLASH, 0, 0, 0, OK);
+  md5_start(&md5);
+  flash_wait();
+  frame_release();
+  while (done < size) {
+    if (sent < size && sent - done < most * packet) {
+      u32 count = size - sent < packet ? size - sent : packet;
+      slip_begin();
+      send_flash(offset + sent, count, &md5, 0);
+      slip_end();
+      sent += count;
+    }
+    while (frame_take(&ack)) {
+      if (ack.size == 4) {
+        done = frame_word(&ack, 0);
+      } else if (frame_is_whole(&ack)) {
+        frame_unread();
+        return;
+      }
+      frame_release();
+    }
+  }
+  md5_end(&md5, digest);
+  slip_begin();
+  slip_put(digest, sizeof digest);
+  slip_end();
+}

@@ -1,0 +1,132 @@
+/* What the parts of the stub know of each other. One C tree for all chips; a chip's numbers are in its generated header. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+
+#include "chip.h"
+
+#define HEADER 8u
+#define SECTOR 4096u
+#define BLOCK 65536u
+#define PAYLOAD 2048u                 /* of WRITE_DATA */
+#define WINDOW (13u * PAYLOAD)        /* of a write: with the frame at hand and one to spare it fits the ring */
+#define READ_PACKET 4096u
+#define READ_WINDOW 65536u
+#define BATCH_BYTES 512u
+#define ANSWER_BYTES 64u              /* of a small command */
+#define VENDOR_BLOCK 16384u
+
+/* --- hw_*.c (on the PC: host/host.c): the only parts that touch registers --- */
+u32 hw_rx_count(void);                /* bytes that wait in the receive FIFO */
+u8 hw_rx_byte(void);
+u32 hw_tx_room(void);                 /* bytes that the transmit FIFO still takes */
+void hw_tx_byte(u8 byte);
+void hw_tx_drain(void);               /* until the last bit has left */
+void hw_set_baud(u32 now, u32 wanted);
+void hw_start(void);                  /* watchdogs off, full clock, flash pins */
+void hw_reset(void);
+u32 hw_read(u32 address);
+void hw_write(u32 address, u32 value);
+void hw_delay_us(u32 microseconds);
+void hw_jump(u32 address);
+u16 hw_attach(u32 pins);
+u16 hw_write_encrypted(u32 address, const u32 *data, u32 size);
+
+struct spi {                          /* one transaction; lengths in bits, bits, bytes, bytes */
+  u8 opcode, address_bits, dummy, out, in;
+  u32 address;
+  u32 words[16];                      /* what goes out, then what came in */
+};
+void hw_spi_start(const struct spi *transaction);
+void hw_spi_finish(struct spi *transaction);
+
+/* --- frames.c: SLIP, and a ring of received frames --- */
+struct frame { u32 start, size; };
+void rx_poll(void);                   /* call from every wait and every long loop */
+int frame_is_whole(const struct frame *frame);      /* a request as long as it says, without check word: no damaged data */
+int request_waits(void);              /* drops what is none */
+int abort_waits(void);                /* what runs should end */
+int frame_take(struct frame *frame);  /* the oldest; it stays in the ring until it is released */
+void frame_release(void);
+u8 frame_byte(const struct frame *frame, u32 at);
+u32 frame_word(const struct frame *frame, u32 at);
+void frame_copy(const struct frame *frame, u32 at, void *to, u32 size);
+u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data); /* bytes that lie together from there */
+void frame_unread(void);              /* the frame just taken is for somebody else */
+void slip_begin(void);
+void slip_put(const void *data, u32 size);
+void slip_end(void);
+
+/* --- commands.c --- */
+struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
+void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status);
+void serve(void);
+
+/* --- write.c, read.c, hash.c --- */
+void write_open(const struct frame *frame);
+void write_begin_vendor(const struct frame *frame, u8 op);
+void write_data_late(const struct frame *frame, u8 op);
+u16 write_end_vendor(void);
+void write_forget(void);
+int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: there is none */
+int write_out(const u8 *data, u32 size);            /* for inflate: unpacked bytes for flash; 0: stop */
+void read_open(const struct frame *frame);
+void read_vendor(const struct frame *frame);
+void hash_pieces(const struct frame *frame);
+enum { KIND_MD5, KIND_BLANK };
+int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
+
+/* --- inflate.c --- */
+extern u8 window[32768];
+u16 inflate_stream(void);             /* 0, or the status to tell */
+
+/* --- flash.c --- */
+void flash_wait(void);
+int flash_busy(void);
+void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
+void flash_read_start(u32 address, u32 size);
+void flash_read_finish(u32 *data);    /* of the read that was started */
+void spi_run(struct spi *transaction);
+void flash_program(u32 address, const u32 *data, u32 size); /* what fills up the last word must be ones */
+void flash_start_erase(u32 address, u32 size);      /* one sector or one 64 KiB block; returns while it goes on */
+int flash_in_range(u32 address, u32 size);
+void flash_erase_range(u32 address, u32 size);
+void flash_erase_all(void);
+u32 erase_next(u32 address, u32 end);               /* start what the unit at `address` needs; where the next one is */
+extern u32 flash_size;                /* as SPI_SET_PARAMS told; 0: not known */
+
+/* --- md5.c, crc.c, memory.c --- */
+struct md5 { u32 state[4], size; u8 block[64] __attribute__((aligned(4))); };
+void md5_start(struct md5 *md5);
+void md5_add(struct md5 *md5, const u8 *data, u32 size);
+void md5_add_block(struct md5 *md5, const u32 words[16]);
+void md5_end(struct md5 *md5, u8 digest[16]);
+u32 crc32_add(u32 crc, const u8 *data, u32 size);   /* start with 0 */
+void copy(void *to, const void *from, u32 size);
+
+/* status codes: the vendor's, see protocol.toml [errors] stub */
+enum {
+  OK = 0x0000,
+  GO_BACK = 0x0001,
+  BAD_LENGTH = 0xC000,
+  BAD_CHECKSUM = 0xC100,
+  BAD_BLOCK = 0xC200,
+  UNKNOWN_COMMAND = 0xC300,
+  SPI_FAILED = 0xC400,
+  NOT_OPEN = 0xC600,
+  INFLATE_FAILED = 0xC700,
+  TOO_LITTLE = 0xC800,
+  TOO_MUCH = 0xC900,
+  NOT_IMPLEMENTED = 0xFF00,
+};
+
+enum {
+  FLASH_BEGIN = 0x02, FLASH_DATA, FLASH_END, MEM_BEGIN, MEM_END, MEM_DATA, SYNC, WRITE_REG, READ_REG, SPI_SET_PARAMS,
+  SPI_ATTACH = 0x0D, CHANGE_BAUDRATE = 0x0F, FLASH_DEFL_BEGIN, FLASH_DEFL_DATA, FLASH_DEFL_END, SPI_FLASH_MD5,
+  ERASE_FLASH = 0xD0, ERASE_REGION, READ_FLASH, RUN_USER_CODE,
+  CAPABILITIES = 0xF0, WRITE_OPEN, WRITE_DATA, READ_OPEN, READ_ACK, HASH, SPI, BATCH, ABORT, RESET,
+};

@@ -1,0 +1,163 @@
+"""The stub as users meet it: started, used, left, and what happens where it does not start. On the virtual chip's twin of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from espwire import Device, connect
+from espwire.cli.main import main
+from espwire.device.streams import ReadTransfer, WriteTransfer
+from espwire.device.stub_commands import find_written, read_md5s, run_batch
+from espwire.errors import CommandFailed
+from espwire.events import Event, StubStarted, Warned
+from espwire.flash.read import read_bytes
+from espwire.wire.commands import ReadReg, RegWrite, WriteReg
+from espwire.wire.stub import Codec
+
+CHIPS = ("esp8266", "esp32", "esp32c3")
+NOISE = random.Random(6).randbytes(40_000)
+
+
+def open_device(chip: str, query: str = "", **more: object) -> tuple[Device, list[Event]]:
+    events: list[Event] = []
+    url = f"virtual:{chip}?size=1MB&{query}"
+    return connect(url, report=events.append, stub=True, **more), events  # type: ignore[arg-type]
+
+
+def warnings(events: list[Event]) -> list[str]:
+    return [event.code for event in events if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_it_starts_writes_hashes_and_reads(chip: str) -> None:
+    device, events = open_device(chip, baud=921600)
+    with device:
+        assert [event.stub for event in events if isinstance(event, StubStarted)] == ["stub"]
+        assert device.loader.baud == 921600
+        loader = device.loader
+        device.attach_flash()
+        with WriteTransfer(loader, 0x10000, len(NOISE), len(NOISE), Codec.RAW) as transfer:
+            transfer.send(NOISE[:30_000])
+            transfer.send(NOISE[30_000:])
+            transfer.finish()
+        wanted = [hashlib.md5(NOISE[at : at + 4096]).digest() for at in range(0, len(NOISE), 4096)]
+        assert read_md5s(loader, 0x10000, len(NOISE), 4096) == wanted
+        assert find_written(loader, 0, 0x20000, 0x8000) == [0x10000, 0x18000]
+        assert read_bytes(device, 0x10000 - 5, len(NOISE) + 5) == b"\xff" * 5 + NOISE
+        assert warnings(events) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("chip", ["esp8266", "esp32c3"])
+def test_damage_on_the_way_is_repaired(chip: str, seed: int) -> None:
+    device, _ = open_device(chip, baud=921600)
+    with device:
+        device.attach_flash()
+        hurt = random.Random(seed)
+        link, write, read = device.link, device.link.write, device.link.read
+
+        def spoil(data: bytes, worst: float = 0.00008) -> bytes:
+            return bytes(byte ^ (hurt.random() < worst) << hurt.randrange(8) for byte in data)
+
+        link.write = lambda data, deadline: write(spoil(data), deadline)  # type: ignore[method-assign]
+        link.read = lambda timeout: spoil(read(timeout))  # type: ignore[method-assign]
+        with WriteTransfer(device.loader, 0x10000, len(NOISE), len(NOISE), Codec.RAW) as transfer:
+            transfer.send(NOISE)
+            transfer.finish()
+        with ReadTransfer(device.loader, 0x10000, len(NOISE)) as reading:
+            assert b"".join(reading) == NOISE
+
+
+def test_a_transfer_that_is_given_up_leaves_the_stub_in_step() -> None:
+    device, _ = open_device("esp32c3", baud=921600)
+    with device:
+        device.attach_flash()
+        with WriteTransfer(device.loader, 0, 40_000, 40_000, Codec.RAW) as transfer:
+            transfer.send(NOISE[:9000])  # and no finish
+        with ReadTransfer(device.loader, 0, 0x40000) as reading:
+            next(iter(reading))
+        assert device.loader.ask_harmless() is None
+        assert find_written(device.loader, 0x20000, 0x1000, 0x1000) == []
+
+
+def test_a_stream_that_unpacks_to_something_else_is_told() -> None:
+    device, _ = open_device("esp32c3", baud=921600)
+    with device:
+        device.attach_flash()
+        transfer = WriteTransfer(device.loader, 0, 4096, 4096, Codec.ZLIB)
+        transfer.send(NOISE[:4096])
+        with pytest.raises(CommandFailed) as caught:
+            transfer.finish()
+        assert caught.value.status == 0xC700
+        assert find_written(device.loader, 0x1000, 0x1000, 0x1000) == []
+
+
+def test_a_batch_brings_many_words_in_one_trip() -> None:
+    device, _ = open_device("esp32")
+    with device:
+        place = 0x3FFE8000
+        run_batch(device.loader, [WriteReg((RegWrite(place, 0x1234),))])
+        before = device.loader.trips
+        values = [reply.value for reply in run_batch(device.loader, [ReadReg(place)] * 64)]
+        assert values == [0x1234] * 64
+        assert device.loader.trips == before + 1
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_does_not_start_is_told_once_and_the_rom_goes_on(chip: str) -> None:
+    device, events = open_device(chip, "stub=off")
+    with device:
+        assert warnings(events) == ["stub-failed"]
+        assert device.loader.dialect is device.chip.rom
+        assert device.attach_flash().size == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("chip", "query", "why"),
+    [
+        ("esp32s3", "", "there is none"),
+        ("esp32c3", "secure-download=1", "Secure Download Mode"),
+        ("esp32c3", "secure-boot=1", "secure boot enabled"),
+    ],
+)
+def test_where_none_can_be_used_the_rom_is_taken_without_a_word(chip: str, query: str, why: str) -> None:
+    device, events = open_device(chip, query)
+    with device:
+        assert why in device.find_stub_obstacle()
+        assert device.loader.dialect.name == "ROM"
+        assert warnings(events) == []
+
+
+def test_no_stub_and_a_stub_that_is_no_stub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["-p", "virtual:esp8266", "--json"]
+    assert main([*line, "--no-stub", "flash-id"]) == 0
+    assert "StubStarted" not in capsys.readouterr().out
+    assert main([*line, "flash-id"]) == 0
+    assert "StubStarted" in capsys.readouterr().out
+    assert main([*line, "read-mac"]) == 0
+    assert "StubStarted" not in capsys.readouterr().out
+    assert main([*line, "--after", "no-reset-stub", "read-mac"]) == 0
+    assert "StubStarted" in capsys.readouterr().out
+    file = tmp_path / "stub.json"
+    file.write_text("{}")
+    assert main([*line, "--stub", str(file), "flash-id"]) == 6
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["event"] == "Error"
+
+
+def test_after_no_reset_the_rom_answers_and_after_no_reset_stub_the_stub() -> None:
+    device, _ = open_device("esp32")
+    with device:
+        device.leave("no-reset-stub")
+        assert device.loader.sync() == 0
+        device.leave("no-reset")
+        assert device.loader.sync() != 0
+        assert device.use_stub()
+        device.leave("no-reset-stub")
+        with connect(device.link, before="no-reset") as again:
+            assert again.loader.dialect.capabilities is not None
+            assert again.attach_flash().size == 1 << 20

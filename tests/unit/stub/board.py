@@ -1,0 +1,154 @@
+"""As little of a chip as a stub needs: UART without time, SPI controller, NOR flash. The real one: virtual/soc."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from espwire.chips.model import Chip
+from espwire.virtual.cpu.engine import Engine
+from espwire.virtual.cpu.memory import Memory, Region
+from espwire.virtual.cpu.riscv import RiscV
+from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.wire import slip
+
+START = 1 << 18
+IDLE_POLLS = 300  # of an empty receiver in a row, and no flash between them: the stub waits for us
+
+
+class Nor:
+    """A flash of 4 MiB that complains about what a real one would spoil data for."""
+
+    def __init__(self, size: int = 4 << 20) -> None:
+        self.memory = bytearray(b"\xff" * size)
+        self.enabled = False
+        self.busy = 0
+        self.complaints: list[str] = []
+        self.erased: list[tuple[int, int]] = []
+
+    def transact(self, opcode: int, address: int, out: bytes, count: int) -> bytes:
+        if opcode == 0x05:
+            self.busy = max(0, self.busy - 1)
+            return bytes([(self.busy > 0) | self.enabled << 1]) * count
+        if self.busy:
+            self.complaints.append(f"{opcode:#x} while busy")
+        if opcode == 0x9F:
+            return b"\xef\x40\x16"[:count]
+        if opcode == 0x06:
+            self.enabled = True
+        elif opcode in (0x0B, 0x0C):
+            return bytes(self.memory[address : address + count])
+        elif opcode in (0x02, 0x12):
+            self._change(f"program {address:#x}")
+            for i, byte in enumerate(out):
+                place = address & ~255 | address + i & 255
+                if byte & ~self.memory[place]:
+                    self.complaints.append(f"program 0 to 1 at {place:#x}")
+                self.memory[place] &= byte
+        elif size := {0x20: 0x1000, 0x21: 0x1000, 0xD8: 0x10000, 0xDC: 0x10000, 0xC7: len(self.memory)}.get(opcode):
+            self._change(f"erase {address:#x}")
+            start = address & ~(size - 1)
+            self.memory[start : start + size] = b"\xff" * size
+            self.erased.append((start, size))
+        else:
+            self.complaints.append(f"opcode {opcode:#x}")
+        return bytes(count)
+
+    def _change(self, what: str) -> None:
+        if not self.enabled:
+            self.complaints.append(f"{what} without write enable")
+        self.enabled, self.busy = False, 3
+
+
+@dataclass
+class Board:
+    """A Bus: UART and SPI by the chip's data; every other register keeps what is written to it."""
+
+    chip: Chip
+    nor: Nor = field(default_factory=Nor)
+    registers: dict[int, int] = field(default_factory=dict)
+    incoming: deque[int] = field(default_factory=deque)
+    outgoing: bytearray = field(default_factory=bytearray)
+    idle: int = 0
+    engine: Engine | None = None
+
+    def __post_init__(self) -> None:
+        own = self.chip.stub.own
+        self.transmit = (own and own.uart_transmit) or self.chip.peripherals["uart0"]
+
+    def read(self, address: int) -> int:
+        uart = self.chip.peripherals["uart0"]
+        if address == uart + 0x1C:
+            self.idle = 0 if self.incoming else self.idle + 1
+            if self.idle > IDLE_POLLS and self.engine:
+                self.engine.stop()
+            return min(len(self.incoming), 100)
+        if address == uart:
+            return self.incoming.popleft()
+        return self.registers.get(address, 0)
+
+    def write(self, address: int, value: int) -> None:
+        spi = self.chip.spi
+        if address == self.transmit:
+            self.outgoing.append(value & 0xFF)
+            return
+        self.registers[address] = value
+        if address == spi.base + spi.command_offset and value & START:
+            self._transact()
+
+    def _transact(self) -> None:
+        self.idle = 0  # it works
+        spi, read = self.chip.spi, lambda offset: self.read(self.chip.spi.base + offset)
+        user, user1, user2 = read(spi.user_offset), read(spi.user1_offset), read(spi.user2_offset)
+        assert user >> 31
+        assert user2 >> 28 == 7
+        out_bits, in_bits = user1 >> 17 & 0x1FF, user1 >> 8 & 0x1FF
+        if spi.mosi_length_offset is not None and spi.miso_length_offset is not None:
+            out_bits, in_bits = read(spi.mosi_length_offset), read(spi.miso_length_offset)
+        address, bits = read(spi.address_offset), (user1 >> 26) + 1
+        if spi.address_msb_aligned:
+            address >>= 32 - bits
+        words = [read(spi.data_offset + 4 * i) for i in range(16)]
+        out = b"".join(word.to_bytes(4, "little") for word in words)
+        found = self.nor.transact(
+            user2 & 0xFF,
+            address if user >> 30 & 1 else 0,
+            out[: (out_bits + 1) // 8] if user >> 27 & 1 else b"",
+            (in_bits + 1) // 8 if user >> 28 & 1 else 0,
+        )
+        found += bytes(-len(found) % 4)
+        for i in range(0, len(found), 4):
+            self.registers[spi.base + spi.data_offset + i] = int.from_bytes(found[i : i + 4], "little")
+        self.registers[spi.base + spi.command_offset] = 0
+
+
+class Bench:
+    """A stub that runs on an engine, and the host's end of its wire."""
+
+    def __init__(self, chip: Chip, entry: int, segments: tuple[tuple[int, bytes], ...]) -> None:
+        own = chip.stub.own
+        assert own is not None
+        self.board = Board(chip)
+        data = Region("data", own.data_start, bytearray(own.data_end - own.data_start))
+        code = Region("code", own.code_start, bytearray(own.code_end - own.code_start), words_only=True)
+        memory = Memory([data, code], self.board)
+        for address, content in segments:
+            memory.load(address, content)
+        isa = RiscV() if chip.cpu.architecture == "riscv" else Xtensa()
+        self.engine = Engine(isa, memory, entry=entry, hooks=dict.fromkeys(chip.rom_addresses.values(), _return))
+        self.board.engine = self.engine
+        self._decoder = slip.Decoder()
+
+    def send(self, *frames: bytes) -> list[bytes]:
+        """What the stub answers to these frames until it waits again."""
+        for frame in frames:
+            self.board.incoming.extend(slip.encode(frame))
+        self.board.idle = 0
+        self.engine.run(self.engine.cycles[0] + 2_000_000_000)
+        answers = self._decoder.feed(bytes(self.board.outgoing))
+        self.board.outgoing.clear()
+        return answers
+
+
+def _return(engine: Engine) -> None:
+    engine.pc = engine.registers[0]

@@ -1,0 +1,107 @@
+"""A client of a virtual chip that uploads programs and speaks to our stub in plain frames: no device code in between."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from espwire.virtual.link import VirtualLink, open_virtual
+from espwire.wire import slip
+from espwire.wire.commands import MemBegin, MemData, MemEnd, SpiAttach, Sync, parse_reply
+from espwire.wire.stub import WriteData, parse_report
+
+FRAME = 2048
+
+
+class RawHost:
+    """``link`` and ``chip`` are open to tests. Every wait is bounded in simulated time."""
+
+    def __init__(self, url: str, *, attach: bool = True) -> None:
+        self.link: VirtualLink = open_virtual(url)
+        self.chip = self.link.chip
+        self.decoder = slip.Decoder()
+        self.frames: list[bytes] = []
+        self.send(Sync().packet())
+        for _ in range(8):
+            self.answer(Sync.op)
+        if attach and self.chip.chip.rom.attach_bytes:
+            self.ask(SpiAttach(*[0] * (self.chip.chip.rom.attach_bytes // 4)))
+
+    @property
+    def program(self):
+        """The engine's program that runs."""
+        assert self.chip.program is not None, self.chip.slot.ended
+        return self.chip.program
+
+    def send(self, packet: bytes) -> None:
+        self.link.write(slip.encode(packet), self.link.now() + 1000)
+
+    def frame(self, timeout: float = 3.0) -> bytes:
+        end = self.link.now() + timeout
+        while not self.frames:
+            assert self.link.now() < end, f"no answer; {self.chip.state}, {self.chip.slot.ended}"
+            self.frames += self.decoder.feed(self.link.read(end - self.link.now()))
+        return self.frames.pop(0)
+
+    def answer(self, op: int, timeout: float = 3.0):
+        while True:
+            reply = parse_reply(self.frame(timeout))
+            if reply is not None and reply.op == op:
+                return reply
+
+    def ask(self, command, timeout: float = 3.0):
+        self.send(command.packet())
+        return self.answer(command.op, timeout)
+
+    def text(self, seconds: float) -> bytes:
+        out, end = b"", self.link.now() + seconds
+        while self.link.now() < end:
+            out += self.link.read(end - self.link.now())
+        return out
+
+    def run(self, entry: int, *segments: tuple[int, bytes]) -> None:
+        """Put a program into RAM and start it."""
+        for address, data in segments:
+            blocks = [data[at : at + 0x1800] for at in range(0, len(data), 0x1800)]
+            self.ask(MemBegin(len(data), len(blocks), 0x1800, address))
+            for number, block in enumerate(blocks):
+                reply = self.ask(MemData(number, block))
+                assert not reply.body[0], reply
+        self.ask(MemEnd(0, entry))
+
+    def run_stub(self, baud: int = 115200) -> None:
+        """Our own stub, as the package has it."""
+        from espwire.device.stub_image import load_stub
+
+        image = load_stub(self.chip.chip.id).with_options(baud=baud)
+        self.run(image.entry, *image.segments)
+        assert self.frame() == b"OHAI"
+
+    def write(self, offset: int, data: bytes, open_command) -> None:
+        """A deflated or raw write, with credits."""
+        credit = self.ask(open_command).value
+        sent, in_flash = 0, 0
+        while in_flash < open_command.size:
+            while sent < len(data) and sent + min(FRAME, len(data) - sent) <= credit:
+                self.send(WriteData(sent, data[sent : sent + FRAME]).packet())
+                sent += len(data[sent : sent + FRAME])
+            report = parse_report(self.answer(0xF2, 20.0))
+            assert report is not None
+            assert report.status == 0, report
+            credit, in_flash = report.credit_end, report.in_flash
+
+    def read(self, command) -> bytes:
+        """A streamed read."""
+        reply = self.ask(command)
+        assert not reply.body[-2]
+        out = b""
+        while len(out) < command.size:
+            reply = self.answer(0xF3)
+            body, check = reply.body[:-6], reply.body[-6:-2]
+            expected = min(command.packet_size, command.size - len(out))
+            body = body or b"\xff" * expected
+            assert zlib.crc32(body) == struct.unpack("<I", check)[0]
+            assert reply.value == len(out)
+            out += body
+            self.send(struct.pack("<BBHIII", 0, 0xF4, 8, 0, len(out), 0))
+        return out

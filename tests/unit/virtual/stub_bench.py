@@ -1,0 +1,119 @@
+"""A stub in a virtual chip's RAM and the host's end of its wire, in simulated time: for twin, engine and imitation alike.
+
+``start`` puts the packed image into RAM and jumps to it; ``StubBench`` sends frames and collects replies with their
+times. The same list of frames through two benches must give the same replies and the same flash.
+"""
+
+import struct
+import zlib
+
+from espwire.device.stub_image import load_stub
+from espwire.virtual.link import VirtualLink
+from espwire.virtual.options import VirtualOptions, build_chip
+from espwire.wire import slip
+from espwire.wire.commands import HEADER
+from espwire.wire.stub import StubOp
+
+QUIET_S = 0.6  # nobody says anything for so long: the stub waits for us
+PAYLOAD = 2048
+
+
+def request(op, body=b"", check=0):
+    return HEADER.pack(0, op, len(body), check) + body
+
+
+def words(op, *values):
+    return request(op, struct.pack(f"<{len(values)}I", *values))
+
+
+def data_frame(position, payload):
+    body = position.to_bytes(4, "little") + payload
+    return request(StubOp.WRITE_DATA, body, zlib.crc32(body))
+
+
+class StubBench:
+    """``replies`` are (time, frame); ``now`` is the host's clock."""
+
+    def __init__(self, link):
+        self.link, self.chip = link, link.chip
+        self._decoder = slip.Decoder()
+        self._queue = []
+
+    @property
+    def now(self):
+        return self.link.now()
+
+    def collect(self, quiet=QUIET_S):
+        found = []
+        while data := self.link.read(quiet):
+            found += [(self.now, frame) for frame in self._decoder.feed(data)]
+        return found
+
+    def send(self, *frames, quiet=QUIET_S):
+        """All at once; what comes back until it is quiet."""
+        self.post(*frames)
+        return [frame for _, frame in self.collect(quiet)]
+
+    def post(self, *frames):
+        for frame in frames:
+            self.link.write(slip.encode(frame), float("inf"))
+
+    def ask(self, frame, timeout=200.0):
+        """One request, one reply."""
+        self.post(frame)
+        return self.next(timeout)
+
+    def next(self, timeout=200.0):
+        while not self._queue:
+            data = self.link.read(timeout)
+            assert data, "the stub says nothing"
+            self._queue += self._decoder.feed(data)
+        return self._queue.pop(0)
+
+    def write(self, offset, data, *, packed=True, flags=0):
+        """A write of ours as a host would do it, credits and all; seconds that it took."""
+        stream = zlib.compress(data, 9) if packed else data
+        start = self.now
+        reply = self.ask(words(StubOp.WRITE_OPEN, offset, len(data), len(stream), int(packed), flags, 7))
+        assert reply[-2:] == b"\0\0", reply
+        sent, credit = 0, int.from_bytes(reply[4:8], "little")
+        while True:
+            while sent < min(len(stream), credit):
+                self.post(data_frame(sent, stream[sent : sent + PAYLOAD]))
+                sent += PAYLOAD
+            report = self.next()
+            credit, in_flash = struct.unpack_from("<II", report, 8)
+            assert report[-2:] == b"\0\0", report
+            if in_flash == len(data):
+                return self.now - start
+
+    def read(self, offset, size, packet=4096, window=65536, flags=1):
+        """A read of ours; what came, and seconds."""
+        start, out = self.now, bytearray()
+        assert self.ask(words(StubOp.READ_OPEN, offset, size, packet, window, flags))[-2:] == b"\0\0"
+        while len(out) < size:
+            frame = self.next()
+            out += frame[8:-6] or b"\xff" * min(packet, size - len(out))
+            self.post(words(StubOp.READ_ACK, len(out), 0))
+        return bytes(out), self.now - start
+
+
+def start(chip_id, stub, *, baud=115200, flash=b"", **options):
+    """The bench, after the hello."""
+    link = VirtualLink(build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options)))
+    chip = link.chip
+    chip.flash.contents[: len(flash)] = flash
+    image = load_stub(chip_id).with_options(baud=115200)
+    for address, content in image.segments:
+        chip.registers.ram.write(address, content)
+    chip.registers.attached = True
+    chip._set_baud(115200)
+    link.sleep(0.01)
+    chip.run(image.entry)
+    bench = StubBench(link)
+    assert bench.next() == b"OHAI"
+    if baud != 115200:
+        assert bench.ask(words(0x0F, baud, 115200))[-2:] == b"\0\0"
+        link.sleep(0.05)
+        link.set_baud(baud)
+    return bench
