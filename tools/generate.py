@@ -290,7 +290,16 @@ def _hex(value: int | None) -> str:
     return "None" if value is None else hex(value)
 
 
-IMAGE_FACTS = ["CpuFacts", "FlashFacts", "FormatFacts", "IdentityFacts", "ImageChip", "MappedFacts", "MemoryFacts", "RegionFacts"]
+IMAGE_FACTS = [
+    "CpuFacts",
+    "FlashFacts",
+    "FormatFacts",
+    "IdentityFacts",
+    "ImageChip",
+    "MappedFacts",
+    "MemoryFacts",
+    "RegionFacts",
+]
 
 
 def render_image_index() -> str:
