@@ -19,6 +19,8 @@ from espwire.link.url import open_link
 from espwire.wire import slip
 from espwire.wire.commands import Command, Op, Reply, parse_reply
 
+from .stub_targets import Target, target_names
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--port", help="check the chip at this port instead of the virtual chips")
@@ -30,6 +32,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         given = metafunc.config.getoption("--port", default=None)
         ports = [given] if given else [f"virtual:{name}?size=4MB" for name in chip_ids()]
         metafunc.parametrize("port", ports, scope="module")
+    if "target" in metafunc.fixturenames:
+        names = target_names(metafunc.config.getoption("--port", default=None))
+        metafunc.parametrize("target", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def target(request: pytest.FixtureRequest, scratch: int) -> Iterator[Target]:
+    """Where our stub runs, kept from test to test."""
+    found = Target(request.param, scratch, soak="soak" in (request.config.getoption("-m") or ""))
+    yield found
+    found.drop()
 
 
 class Wire:
