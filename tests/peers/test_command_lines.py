@@ -136,6 +136,13 @@ INTENDED = {
         True,
         fits=has("ALL", "all"),
     ),
+    "compressing for a loader that cannot unpack": Difference(
+        "`--compress` with a loader that cannot unpack",
+        line("esp8266", "write-flash -z 0x10000 esp8266-boot.bin"),
+        False,
+        True,
+        fits=has("-z", "--compress"),
+    ),
     "abbreviation": Difference(
         "abbreviated options of versions 1 to 4",
         line("esp32c3", "write-flash --flash-mod dio 0x40000 odd5.bin"),

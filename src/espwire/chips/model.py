@@ -589,12 +589,22 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstStage:
+    """RAM for a first stage of our stub, which the stub's own segments leave free: code, then data and stack."""
+
+    code_start: int
+    code_end: int
+    data_start: int
+    data_end: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnStub:
     """What our own stub needs beyond the other tables; ``tools/make_stub.py`` makes its C header from all of them.
 
     ``platform`` is the C file with what only that family has. ``registers`` are absolute addresses by name,
     ``rom_functions`` names of ``rom_addresses`` that it calls. ``uart_transmit``: where bytes to send go, if not where
-    received ones come from.
+    received ones come from. ``first_stage``: where one lies that is uploaded before it, at a ROM that cannot change its rate.
     """
 
     platform: str
@@ -612,6 +622,7 @@ class OwnStub:
     uart_transmit: int | None = None
     registers: Mapping[str, int] = field(default_factory=dict)
     rom_functions: tuple[str, ...] = ()
+    first_stage: FirstStage | None = None
     unverified: Unverified = False
 
 

@@ -29,6 +29,7 @@ VENDOR_HINT = "It should be a stub in the vendor's JSON format: entry, text, tex
 class StubImage:
     """A stub: ``segments`` are (address, content). ``options_address``: two words of ours in the content, see
     ``with_options``. ``build`` is what CAPABILITIES answers, ``compiler`` made it; both empty for others' stubs.
+    ``first``: a small stub that takes this one over a faster wire, where the ROM cannot change its rate.
     """
 
     entry: int
@@ -36,6 +37,7 @@ class StubImage:
     options_address: int | None = None
     build: bytes = b""
     compiler: str = ""
+    first: StubImage | None = None
 
     @property
     def size(self) -> int:
@@ -82,19 +84,25 @@ def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
     file = f"{chip_id}.z"
     try:
         content = zlib.decompress(place.joinpath(file).read_bytes())
-        sizes = [int(segment["size"]) for segment in row["segments"]]
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        segments = tuple(
-            (int(segment["address"]), content[start : start + segment["size"]])
-            for segment, start in zip(row["segments"], starts, strict=True)
-        )
-        build = bytes.fromhex(row["build"])
-        image = StubImage(int(row["entry"]), segments, int(row["options"]), build, str(row["compiler"]))
+        image = _cut_image(row, content, int(row["options"]))
+        if "first" in row:
+            image = replace(image, first=_cut_image(row["first"], content[image.size :], None))
     except (OSError, zlib.error, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}, our stub, is damaged: {error}", hint=REBUILD) from None
-    if len(content) != sum(sizes) or len(build) != 8 or build not in content:
+    whole = image.size + (image.first.size if image.first is not None else 0)
+    if len(content) != whole or len(image.build) != 8 or image.build not in content:
         raise DataError(f"{file}, our stub, does not fit its index.", hint=REBUILD)
     return image
+
+
+def _cut_image(row: dict[str, Any], content: bytes, options: int | None) -> StubImage:
+    """The image that begins at the start of ``content``."""
+    segments, at = [], 0
+    for segment in row["segments"]:
+        segments.append((int(segment["address"]), content[at : at + int(segment["size"])]))
+        at += int(segment["size"])
+    build = bytes.fromhex(row["build"])
+    return StubImage(int(row["entry"]), tuple(segments), options, build, str(row["compiler"]))
 
 
 def parse_vendor_stub(data: bytes, name: str) -> StubImage:

@@ -32,7 +32,7 @@ from espwire.virtual.chip import VirtualChip
 from espwire.virtual.circuits import CIRCUITS, RC_DELAY_S
 from espwire.virtual.faults import Faults, FaultSpec, parse_faults
 from espwire.virtual.flash import PROFILES, NorFlash, find_part
-from espwire.virtual.fuses import ChipConfig, default_config
+from espwire.virtual.fuses import ChipConfig, default_config, fuse_registers
 from espwire.virtual.programs import StubMode
 
 Kind = Literal["uart", "usb-jtag", "usb-otg"]
@@ -164,6 +164,7 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
         raise UsageError(f"{chip.name} has no {options.kind} port", hint="Leave kind out for a UART.")
     config = config if config is not None else build_config(options)
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
+    fuse_registers(chip, config)  # what does not fit is refused before a flash file comes into being
     kind = AilingChip if options.ails or options.app_baud else VirtualChip
     made = kind(chip, config, build_flash(options), options, faults)
     if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:

@@ -23,6 +23,7 @@ from espwire.virtual.fuses import (
     fuse_registers,
     security_info,
 )
+from espwire.virtual.options import build_chip, parse_options
 from espwire.wire.slip import Decoder
 
 TRACES = Path(__file__).parents[2] / "golden" / "traces"
@@ -413,3 +414,10 @@ def test_chips_that_do_not_tell_a_revision_have_one():
     other = load_chip("esp32c6")
     with pytest.raises(UsageError, match="extension"):
         fuse_registers(other, dataclasses.replace(default_config(other), extension=b"\xff"))
+
+
+def test_no_flash_file_is_made_for_a_chip_that_cannot_be(tmp_path: Path) -> None:
+    flash = tmp_path / "flash.bin"
+    with pytest.raises(UsageError, match="does not fit"):
+        build_chip(parse_options(f"virtual:esp32s3?revision=65535&flash={flash}"))
+    assert not flash.exists()

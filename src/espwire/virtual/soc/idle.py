@@ -2,7 +2,7 @@
 
 A machine in the same state does the same again until an answer changes, so whole rounds of such a loop may be left out
 and nothing is different afterwards but the time. Registers and stack are compared always; all of the data RAM only
-where the loop stores elsewhere, which costs some 50 µs and is therefore not tried for ever.
+where the loop stores elsewhere, which costs some 50 µs and is therefore tried less often where it was in vain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.soc.activity import Activity
 
 STACK_BYTES = 4096  # what stores through the stack pointer may have reached above it
-RAM_TRIES = 4
+RAM_TRIES = 4  # in vain and in a row; from then on
+RARELY = 32  # only one in so many
 TRUST = 32  # questions in a row, until a place where idle loops were found before is not waited for any longer
 
 
@@ -39,7 +40,7 @@ class IdleLoop:
         self._then: _Moment | None = None
         self._looks = self._patience = 0
         self._known: set[int] = set()  # program counters at which idle loops were found
-        self._tries: dict[int, int] = {}  # program counter → comparisons of the RAM that failed
+        self._tries: dict[int, int] = {}  # program counter → comparisons in vain
 
     def find_period(self) -> int:
         """Cycles of one round, if the program is where it was at the remembered moment; else 0."""
@@ -75,11 +76,11 @@ class IdleLoop:
         if same_effects and then.stack == self._stack():
             return True
         tries = self._tries.get(then.pc, 0)
-        if then.ram is not None and then.stores == engine.memory.stores:
-            if then.ram == self._fast.data:
-                return True
-            self._tries[then.pc] = tries + 1
-        self._take(ram=not same_effects and tries < RAM_TRIES)
+        if then.ram is not None and then.stores == engine.memory.stores and then.ram == self._fast.data:
+            self._tries[then.pc] = 0
+            return True
+        self._tries[then.pc] = tries + 1
+        self._take(ram=not same_effects and (tries < RAM_TRIES or tries % RARELY == 0))
         return False
 
     def _stack(self) -> bytes:
