@@ -9,13 +9,15 @@ import rom_cpu
 import simulated
 import slip
 import startup
+import stub_cpu
+import stub_speed
 import trips
 
 
 def main() -> None:
     """Print all figures."""
     # memory first: a child counts what we hold
-    for bench in (memory, startup, images, rom_cpu, slip, trips, simulated, elf2image):
+    for bench in (memory, startup, images, rom_cpu, slip, trips, simulated, stub_cpu, stub_speed, elf2image):
         bench.main()
 
 

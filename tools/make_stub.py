@@ -7,7 +7,8 @@
     make_stub.py --host           build the same sources for this PC, with sanitizers: build/stub/host/stub-host
 
 Each chip's header is generated from its data; nothing of it is typed again. The build is its own identity: SHA-256 over
-entry and segments, with a mark where CAPABILITIES will answer the first 8 bytes of it.
+entry and segments, with a mark where CAPABILITIES will answer the first 8 bytes of it. Where a chip's data has a
+first stage (``[stub.own] first_stage``), that is built from the same sources and packed behind the stub.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import subprocess
 import sys
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from espwire.chips.model import Chip, OwnStub
+from espwire.chips.model import Chip, FirstStage, OwnStub
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 
@@ -36,6 +39,7 @@ PACKED = ROOT / "src/espwire/device/stubs"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
 CODE_LIMIT = 12288
+FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
     "main",
@@ -51,6 +55,8 @@ SHARED = (
     "memory",
     "hw_common",
 )
+FIRST = ("first", "frames", "memory", "hw_common")
+KEPT_OPTIONS = "KEEP(*(.options)) "  # of the linker script; the first stage has none
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 FREE = ("-ffreestanding", "-fno-builtin", "-fno-common", "-nostdlib")
 SMALL = ("-Os", "-ffunction-sections", "-fdata-sections", "-fno-move-loop-invariants")
@@ -66,7 +72,8 @@ class Toolchain(NamedTuple):
     prefix: str
     package: str
     flags: tuple[str, ...]
-    start: tuple[str, ...]
+    start: str
+    calls: tuple[str, ...] = ()
 
 
 TOOLCHAINS = {
@@ -74,13 +81,14 @@ TOOLCHAINS = {
         "xtensa-lx106-elf-",
         "gcc-xtensa-lx106 binutils-xtensa-lx106",
         ("-mtext-section-literals",),
-        ("start_xtensa", "call_windowed"),
+        "start_xtensa",
+        ("call_windowed",),
     ),
     "riscv": Toolchain(
         "riscv64-unknown-elf-",
         "gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf",
         ("-mabi=ilp32", "-msmall-data-limit=0"),
-        ("start_riscv",),
+        "start_riscv",
     ),
 }
 
@@ -146,29 +154,30 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removeprefix("esp_rom_")).upper()
 
 
-def render_linker_script(own: OwnStub) -> str:
+def render_linker_script(room: OwnStub | FirstStage) -> str:
     """link.ld for the chip's RAM."""
     text = (SOURCES / "link.ld.in").read_text("utf-8")
     for name, value in (
-        ("@CODE@", own.code_start),
-        ("@CODE_SIZE@", own.code_end - own.code_start),
-        ("@DATA@", own.data_start),
-        ("@DATA_SIZE@", own.data_end - own.data_start),
+        ("@CODE@", room.code_start),
+        ("@CODE_SIZE@", room.code_end - room.code_start),
+        ("@DATA@", room.data_start),
+        ("@DATA_SIZE@", room.data_end - room.data_start),
     ):
         text = text.replace(name, hex(value))
-    return text
+    return text.replace(KEPT_OPTIONS, "") if isinstance(room, FirstStage) else text
 
 
-def compile_stub(chip: Chip, folder: Path) -> Path:
-    """The ELF file, in ``folder``.
+def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> Path:
+    """The ELF file, in ``folder``: of the stub, or of its first stage.
 
     :raises SystemExit: there is no compiler, or it complains
     """
     own, tools = own_stub(chip), TOOLCHAINS[chip.cpu.architecture]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "chip.h").write_text(render_header(chip), "utf-8")
-    (folder / "link.ld").write_text(render_linker_script(own), "utf-8")
-    sources = [f"{name}.c" for name in (*SHARED, f"hw_{own.platform}")] + [f"{name}.S" for name in tools.start]
+    (folder / "link.ld").write_text(render_linker_script(first or own), "utf-8")
+    shared, calls = (FIRST, ()) if first is not None else (SHARED, tools.calls)
+    sources = [f"{name}.c" for name in (*shared, f"hw_{own.platform}")] + [f"{n}.S" for n in (tools.start, *calls)]
     elf = folder / "stub.elf"
     arch = [f"-march={chip.cpu.isa}_zicsr"] if chip.cpu.architecture == "riscv" else []
     command = [f"{tools.prefix}gcc", *FLAGS, *tools.flags, *arch, f"-I{SOURCES}", f"-I{folder}"]
@@ -224,40 +233,69 @@ def compiler_version(architecture: str) -> str:
 
 def build_image(chip: Chip, folder: Path) -> StubImage:
     """Compile and turn the ELF file into what is uploaded."""
-    with ELFFile(io.BytesIO(compile_stub(chip, folder).read_bytes())) as elf:
+    segments, entry, options = read_elf(compile_stub(chip, folder), own_stub(chip).code_start)
+    content = b"".join(data for _, data in segments)
+    if content.count(MARK) != 1 or options is None:
+        sys.exit(f"The stub for {chip.name} holds the mark of its build {content.count(MARK)} times.")
+    build = identify(entry, segments)
+    named = tuple((address, data.replace(MARK, build)) for address, data in segments)
+    image = StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
+    room = own_stub(chip).first_stage
+    return image if room is None else replace(image, first=build_first(chip, folder / "first", room, image))
+
+
+def build_first(chip: Chip, folder: Path, room: FirstStage, image: StubImage) -> StubImage:
+    """The first stage: small, one segment, and nowhere in the way of the stub that it takes."""
+    segments, entry, _ = read_elf(compile_stub(chip, folder, room), room.code_start)
+    if len(segments) != 1 or len(segments[0][1]) > FIRST_LIMIT:
+        sys.exit(f"The first stage for {chip.name} is no small piece, but {[len(data) for _, data in segments]} bytes.")
+    places = ((room.code_start, room.code_end), (room.data_start, room.data_end))
+    for address, data in image.segments:
+        if any(address < end and start < address + len(data) for start, end in places):
+            sys.exit(f"The first stage for {chip.name} lies where the stub's {address:#x} goes.")
+    return StubImage(entry, tuple(segments), build=identify(entry, segments), compiler=image.compiler)
+
+
+def read_elf(path: Path, first: int) -> tuple[list[tuple[int, bytes]], int, int | None]:
+    """Segments, that at ``first`` before the others; entry; address of the options, where it has some."""
+    with ELFFile(io.BytesIO(path.read_bytes())) as elf:
         found = [part for part in elf.iter_segments() if part["p_type"] == "PT_LOAD" and part["p_filesz"]]
         segments = [(int(part["p_vaddr"]), part.data()) for part in found]
-        segments.sort(key=lambda segment: segment[0] != own_stub(chip).code_start)  # code first
-        entry = int(elf["e_entry"])
+        segments.sort(key=lambda segment: segment[0] != first)  # code first
         symbols = elf.get_section_by_name(".symtab").get_symbol_by_name("options")
-        options = int(symbols[0]["st_value"])
-    content = b"".join(data for _, data in segments)
-    if content.count(MARK) != 1:
-        sys.exit(f"The stub for {chip.name} holds the mark of its build {content.count(MARK)} times.")
+        return segments, int(elf["e_entry"]), int(symbols[0]["st_value"]) if symbols else None
+
+
+def identify(entry: int, segments: Sequence[tuple[int, bytes]]) -> bytes:
+    """The name of a build."""
     told = entry.to_bytes(4, "little") + b"".join(
         address.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data for address, data in segments
     )
-    build = hashlib.sha256(told).digest()[: len(MARK)]
-    named = tuple((address, data.replace(MARK, build)) for address, data in segments)
-    return StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
+    return hashlib.sha256(told).digest()[: len(MARK)]
 
 
 def render_index(images: dict[str, StubImage]) -> str:
     """index.toml: all of an image but its bytes."""
     lines = ["# The flasher stubs of this folder. Written by tools/make_stub.py; do not edit.", ""]
     for chip, image in images.items():
-        rows = ", ".join(f"{{ address = {address:#x}, size = {len(data)} }}" for address, data in image.segments)
-        lines += [f"[{chip}]", f"entry = {image.entry:#x}", f"options = {image.options_address:#x}"]
-        lines += [f"segments = [{rows}]", f'build = "{image.build.hex()}"', f'compiler = "{image.compiler}"', ""]
+        lines += [f"[{chip}]", f"options = {image.options_address:#x}", *_rows(image)]
+        if image.first is not None:
+            lines += [f"[{chip}.first]", *_rows(image.first)]
     return "\n".join(lines)
 
 
+def _rows(image: StubImage) -> list[str]:
+    rows = ", ".join(f"{{ address = {address:#x}, size = {len(data)} }}" for address, data in image.segments)
+    told = f'build = "{image.build.hex()}"', f'compiler = "{image.compiler}"', ""
+    return [f"entry = {image.entry:#x}", f"segments = [{rows}]", *told]
+
+
 def write_images(images: dict[str, StubImage], folder: Path) -> None:
-    """Index and one deflated file per chip."""
+    """Index and one deflated file per chip: the stub's segments, then its first stage's."""
     folder.mkdir(parents=True, exist_ok=True)
     for chip, image in images.items():
-        content = b"".join(data for _, data in image.segments)
-        (folder / f"{chip}.z").write_bytes(zlib.compress(content, 9))
+        parts = (*image.segments, *(image.first.segments if image.first is not None else ()))
+        (folder / f"{chip}.z").write_bytes(zlib.compress(b"".join(data for _, data in parts), 9))
     (folder / INDEX).write_text(render_index(images), "utf-8", newline="\n")
 
 
@@ -340,7 +378,8 @@ def main() -> int:
         if code > CODE_LIMIT:
             sys.exit(f"{chip_id}: {code} bytes of code, more than {CODE_LIMIT}.")
         if not options.sizes:
-            print(f"{chip_id}: {code} bytes of code, {image.size - code} of data, build {image.build.hex()}")
+            first = "" if image.first is None else f", first stage {image.first.size}"
+            print(f"{chip_id}: {code} bytes of code, {image.size - code} of data{first}, build {image.build.hex()}")
     if options.sizes:
         print_sizes(images)
         return 0

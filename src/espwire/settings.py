@@ -27,7 +27,7 @@ class Timing:
     write_per_mb: float = 40.0
     chip_erase: float = 120.0
     longest: float = 240.0
-    baud_settle: float = 0.05
+    baud_settle: float = 0.005
     reset_delay: float = 0.05
     mem_end: float = 0.2
 

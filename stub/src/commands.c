@@ -1,26 +1,11 @@
 /* Requests and replies. What takes long or answers more than once stands in write.c, read.c, hash.c. */
 #include "stub.h"
+#include "basics.h"
 
 #define VERSION 1u
-#define SYNC_ANSWERS 8
 #define ANY 0xFFFF                    /* for a command that checks its own length */
-#define HELLO "OHAI"
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
 enum { FEATURES = 0x3FB | CAN_ENCRYPT << 2 };
-
-static u32 ram_address, ram_left;
-
-void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
-  u32 length = size + 2;
-  u8 head[HEADER] = {1, op, (u8)length, (u8)(length >> 8)};
-  u8 tail[2] = {(u8)(status >> 8), (u8)status};
-  copy(head + 4, &value, 4);
-  slip_begin();
-  slip_put(head, HEADER);
-  slip_put(data, size);
-  slip_put(tail, 2);
-  slip_end();
-}
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;
@@ -131,44 +116,6 @@ static void run_batch(const u8 *body, u32 size) {
   send_reply(BATCH, 0, out, used, at < size && !status ? BAD_LENGTH : OK);
 }
 
-/* --- RAM --- */
-
-static u16 ram_begin(const struct frame *frame) {
-  ram_left = frame_word(frame, HEADER);
-  ram_address = frame_word(frame, HEADER + 12);
-  return ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK ? BAD_BLOCK : OK;
-}
-
-/* Word by word: code memory takes nothing less. */
-static u16 ram_data(const struct frame *frame) {
-  u32 size = frame_word(frame, HEADER);
-  u8 sum = 0xEF;
-  if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
-  for (u32 i = 0; i < size; i++) {
-    sum ^= frame_byte(frame, HEADER + 16 + i);
-    if (i % 256 == 255) rx_poll();
-  }
-  if (sum != frame_byte(frame, 4)) return BAD_CHECKSUM;
-  if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
-  for (u32 i = 0; i < size; i += 4) {
-    hw_write(ram_address + i, frame_word(frame, HEADER + 16 + i));
-    if (i % 256 == 252) rx_poll();
-  }
-  ram_address += size;
-  ram_left = size < ram_left ? ram_left - size : 0;
-  return OK;
-}
-
-static void ram_end(const struct frame *frame) {
-  u32 stay = frame_word(frame, HEADER), entry = frame_word(frame, HEADER + 4);
-  u16 status = ram_left ? TOO_LITTLE : OK;
-  send_reply(MEM_END, 0, 0, 0, status);
-  if (status || stay) return;
-  flash_wait();
-  hw_tx_drain();
-  hw_jump(entry);
-}
-
 /* --- all others --- */
 
 /* In the middle of an erase the flash would not answer the boot loader. */
@@ -176,21 +123,6 @@ static void reset(void) {
   flash_wait();
   hw_tx_drain();
   hw_reset();
-}
-
-static void answer_sync(void) {
-  for (u32 i = 0; i < SYNC_ANSWERS; i++) send_reply(SYNC, 0, 0, 0, OK);
-}
-
-static void change_baud(const struct frame *frame) {
-  u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
-  if (wanted < 300 || wanted > 10000000 || now < 300 || now > 10000000) {
-    send_reply(CHANGE_BAUDRATE, 0, 0, 0, BAD_BLOCK);
-    return;
-  }
-  send_reply(CHANGE_BAUDRATE, 0, 0, 0, OK);
-  hw_tx_drain();
-  hw_set_baud(now, wanted);
 }
 
 static void erase(const struct frame *frame, u8 op) {
@@ -241,11 +173,21 @@ static void handle_small(const struct frame *frame, u8 op) {
   send_reply(op, answer.value, answer.data, answer.size, status);
 }
 
+/* The check word of a request without data: 0, or the CRC of its body. */
+static int is_damaged(const struct frame *frame, u8 op) {
+  int has_data = op == WRITE_DATA || op == FLASH_DATA || op == FLASH_DEFL_DATA || op == MEM_DATA;
+  return !has_data && frame_word(frame, 4) && !frame_is_intact(frame);
+}
+
 static void handle(const struct frame *frame) {
   u8 op = frame_byte(frame, 1);
   u32 size = frame->size - HEADER;
   if (size != (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8) || !has_length(op, size)) {
     if (op != WRITE_DATA && op != READ_ACK) send_reply(op, 0, 0, 0, BAD_LENGTH);
+    return;
+  }
+  if (is_damaged(frame, op)) {
+    send_reply(op, 0, 0, 0, BAD_CHECKSUM);
     return;
   }
   switch (op) {

@@ -62,16 +62,15 @@ static int build(struct huffman *h, const u8 *sizes, u32 count) {
     if (code + h->counts[i] > 1u << i) return 0;
   }
   for (u32 i = 0; i < 1 << FAST_BITS; i++) h->fast[i] = 0;
-  rx_poll();
   for (u32 i = 0; i < count; i++) {
     u32 size = sizes[i], reversed = 0, value;
+    if (i % 32 == 0) rx_poll();
     if (!size) continue;
     h->symbols[places[size]++] = (u16)i;
     value = next[size]++;
     if (size > FAST_BITS) continue;
     for (u32 bit = 0; bit < size; bit++) reversed |= (value >> bit & 1) << (size - 1 - bit);
     for (; reversed < 1 << FAST_BITS; reversed += 1u << size) h->fast[reversed] = (u16)(size << 9 | i);
-    if (i % 32 == 31) rx_poll();
   }
   return 1;
 }
@@ -122,7 +121,7 @@ static void flush(void) {
 static void put(u8 byte) {
   window[written++ & WINDOW_MASK] = byte;
   if (written % SECTOR == 0) flush();
-  else if (written % 64 == 0) rx_poll();
+  else if (written % 32 == 0) rx_poll();
 }
 
 static int read_stored(void) {
@@ -136,7 +135,7 @@ static int read_stored(void) {
 }
 
 static int read_tables(void) {
-  u32 literal_count = take(5) + 257, distance_count = take(5) + 1, count = take(4) + 4;
+  u32 literal_count = take(5) + 257, distance_count = take(5) + 1, count = take(4) + 4, read = 0;
   for (u32 i = 0; i < 19; i++) lengths[i] = 0;
   for (u32 i = 0; i < count; i++) lengths[LENGTH_ORDER[i]] = (u8)take(3);
   if (!build(&literals, lengths, 19)) return 0;
@@ -144,7 +143,7 @@ static int read_tables(void) {
     int symbol = decode(&literals);
     u32 value = 0, repeat;
     if (symbol < 0 || ended) return 0;
-    if (i % 16 == 0) rx_poll();
+    if (read++ % 16 == 0) rx_poll();
     if (symbol < 16) {
       lengths[i++] = (u8)symbol;
       continue;

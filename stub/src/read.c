@@ -70,7 +70,7 @@ void read_open(const struct frame *frame) {
       send_packet(offset + next, next, count, flags);
       next += count;
     }
-    while (frame_take(&ack)) {
+    while (done < size && frame_take(&ack)) {
       u32 received = frame_word(&ack, HEADER), whole = (u32)frame_is_whole(&ack);
       if (whole && frame_byte(&ack, 1) != READ_ACK) {
         frame_unread();

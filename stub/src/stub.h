@@ -67,6 +67,7 @@ void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status);
 void serve(void);
 
 /* --- write.c, read.c, hash.c --- */
+int frame_is_intact(const struct frame *frame);     /* its check word is the CRC of its body */
 void write_open(const struct frame *frame);
 void write_begin_vendor(const struct frame *frame, u8 op);
 void write_data_late(const struct frame *frame, u8 op);

@@ -28,7 +28,7 @@ static void refuse_frame(void) {
   if (w.again++ % 8 == 0) report(GO_BACK);
 }
 
-static int is_intact(const struct frame *frame) {
+int frame_is_intact(const struct frame *frame) {
   u32 crc = 0, size = frame->size - HEADER, at = HEADER;
   while (size) {
     const u8 *data;
@@ -43,7 +43,7 @@ static int is_intact(const struct frame *frame) {
 /* Whether the frame brings the next piece of the stream. Pokes are answered here. */
 static int accept(const struct frame *frame) {
   u32 size = frame->size - HEADER - 4, position;
-  if (frame->size < HEADER + 4 || !is_intact(frame)) {
+  if (frame->size < HEADER + 4 || !frame_is_intact(frame)) {
     refuse_frame();
     return 0;
   }
@@ -217,7 +217,7 @@ void write_open(const struct frame *frame) {
 /* A data frame, or a poke, when no write runs: the last report again for a poke, silence for data. */
 void write_data_late(const struct frame *frame, u8 op) {
   if (op != WRITE_DATA) send_reply(op, 0, 0, 0, w.status ? w.status : NOT_OPEN);
-  else if (frame->size == HEADER + 4 && is_intact(frame)) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
+  else if (frame->size == HEADER + 4 && frame_is_intact(frame)) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
 }
 
 void write_begin_vendor(const struct frame *frame, u8 op) {

@@ -43,6 +43,7 @@ MAY: dict[str, set[str]] = {
     "virtual.link": {VIRTUAL, "link.base", WIRE, CHIPS, ERRORS, BITS},
     "virtual.serve": {VIRTUAL, "link.base", WIRE, CHIPS, ERRORS, BITS},
     "virtual.twin": {VIRTUAL, "device.stub_image", WIRE, CHIPS, ERRORS, BITS},
+    "virtual.first_stage": {VIRTUAL, "device.stub_image", WIRE, CHIPS, ERRORS, BITS},
     "monitor": {"device.lines", "link.base", CHIPS, WIRE, ERRORS, BITS},
     "monitor.ports": {"link.base", "link.url", ERRORS},
     "demo": set(),

@@ -604,7 +604,7 @@ class OwnStub:
 
     ``platform`` is the C file with what only that family has. ``registers`` are absolute addresses by name,
     ``rom_functions`` names of ``rom_addresses`` that it calls. ``uart_transmit``: where bytes to send go, if not where
-    received ones come from. ``first_stage``: where one lies that is uploaded before it, at a ROM that cannot change its rate.
+    received ones come from. ``first_stage``: for ROMs that cannot change their rate, uploaded before it.
     """
 
     platform: str

@@ -42,6 +42,7 @@ class RomTable:
     secure_download_baud: bool = True
     erase_rule: Literal["true-size", "rom_head_sector_bug"] = "true-size"
     default_flash_size_mb: int = 1
+    requests_ahead: int = 1
 
 
 def chip_ids() -> tuple[str, ...]:
@@ -105,4 +106,5 @@ def _dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
         security_info_bytes=table.get("identity", {}).get("security_info_bytes", 0),
         encrypted_write=rom.encrypted_write,
         sync_value=ROM_SYNC_VALUE,
+        requests_ahead=rom.requests_ahead,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from espwire.chips.model import Chip, RomCalibration
 from espwire.device.identity import Registers
 from espwire.device.loader import Loader
-from espwire.errors import ConnectError, DeviceError, NoReply, ToolError, Unsupported
+from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
 from espwire.wire.commands import ChangeBaudrate
 from espwire.wire.dialect import BaudRule
 
 # the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
 PLAUSIBLE_HZ = (20_000_000, 50_000_000)
+# seconds for an answer to each SYNC at the new rate: a chip or a bridge that needs longer to change gets another one
+PROOFS_S = (0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> None:
@@ -32,21 +34,30 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
     word = baud_word(loader, chip, registers, baud, crystal_mhz)
     old = loader.baud if dialect.sync_value == 0 else 0  # a stub knows no other way what its clock divides
     loader.call(ChangeBaudrate(word, old))
+    follow(loader, baud)
+
+
+def follow(loader: Loader, baud: int) -> None:
+    """The chip has said that it changes to ``baud`` once its answer has left: bring the link there, and prove it.
+
+    :raises ConnectError: code ``baud-change``: it does not answer there
+    """
     loader.link.sleep(loader.settings.timing.baud_settle)
     loader.link.set_baud(baud)
     loader.baud = baud
     loader.link.discard_input()
-    try:
-        loader.ask_harmless()
-    except ToolError as error:
-        if not isinstance(error, (NoReply, DeviceError)):
-            raise
-        raise ConnectError(
-            f"the chip does not answer at {baud} baud",
-            hint="Try a lower --baud; cable and bridge set the limit.",
-            code="baud-change",
-            baud=baud,
-        ) from error
+    for seconds in PROOFS_S:
+        try:
+            loader.sync(1, timeout=seconds)
+        except NoReply:
+            continue
+        return
+    raise ConnectError(
+        f"the chip does not answer at {baud} baud",
+        hint="Try a lower --baud; cable and bridge set the limit.",
+        code="baud-change",
+        baud=baud,
+    )
 
 
 def baud_word(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> int:
@@ -60,7 +71,7 @@ def baud_word(loader: Loader, chip: Chip, registers: Registers | None, baud: int
     rule = loader.dialect.baud
     if rule is BaudRule.ESP32_CALIBRATION and crystal.rom_calibration is not None:
         ck8m = registers.field(chip.fields[crystal.rom_calibration.ck8m_from])
-        measured = loader.read_reg(crystal.rom_calibration.address)
+        measured = registers.word(crystal.rom_calibration.address)
         return calibrated_word(crystal.rom_calibration, baud, measured, ck8m)
     if crystal_mhz is None:
         return baud

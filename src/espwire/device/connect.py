@@ -22,6 +22,7 @@ from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub import join_stub, take_dialect
+from espwire.device.words import read_known
 from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported, WrongChip
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
@@ -239,7 +240,7 @@ def _identify(
     if not loader.secure:
         if is_usb_jtag(loader.link.info) and not borrowed:
             disable_watchdogs(loader, chip)
-        identity = Identity(chip, Registers(loader.read_reg))
+        identity = Identity(chip, Registers(loader.read_reg) if borrowed else read_known(loader, chip, reply))
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
     device = Device(chip, loader, identity, security, report, follower)
@@ -266,14 +267,14 @@ def _reenter(device: Device, entrance: Entrance, baud: int) -> None:
 def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
     """Start a stub where one can be used, and work at ``baud`` from now on, where that is more.
 
-    A ROM that can changes its rate before the upload, which is a part of the wait.
+    The rate is changed before the upload, which is a part of the wait: by the ROM where it can, or by a first stage.
 
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
     if not device.find_stub_obstacle(stub):
         if baud > device.loader.baud and device.loader.dialect.baud is not BaudRule.NONE:
             _raise_baud(device, baud, device.report)
-        device.use_stub(stub)
+        device.use_stub(stub, baud=baud)
     if baud > device.loader.baud:
         _raise_baud(device, baud, device.report)
 

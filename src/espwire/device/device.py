@@ -160,12 +160,13 @@ class Device:
         own = source is True
         return find_obstacle(self.chip, self.security, self.revision, secure=self.secure_download, own=own)
 
-    def use_stub(self, source: StubSource = True) -> bool:
+    def use_stub(self, source: StubSource = True, *, baud: int = 0) -> bool:
         """Start a stub on the chip, faster than its ROM loader and able to do more; this device then speaks with it.
 
         Returns whether one runs now. Where one does not start, the ROM stays, with a warning ``stub-failed``.
 
         :param source: True: ours, where there is one for this chip; a path: the vendor's JSON format; an image
+        :param baud: have this rate before the upload, where only a stub can raise it; else the rate stays
         :raises FileError, DataError: the file
         :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
         """
@@ -176,7 +177,8 @@ class Device:
             _ = self.crystal_mhz  # measured by a register that a stub changes
         self.flash = None
         self._attach()  # by the ROM, which knows the pins; a stub finds it so
-        return climb(self.loader, self.chip, image, None if self.reenter is None else self._begin_anew, self.report)
+        reenter = None if self.reenter is None else self._begin_anew
+        return climb(self.loader, self.chip, image, reenter, self.report, baud=baud if self._has_rate else 0)
 
     def _begin_anew(self) -> None:
         if self.reenter is not None:

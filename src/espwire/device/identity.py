@@ -32,6 +32,10 @@ class Registers:
         self._read = read
         self._words: dict[int, int] = {}
 
+    def keep(self, words: Mapping[int, int]) -> None:
+        """Words that were read already."""
+        self._words.update(words)
+
     def word(self, address: int) -> int:
         """The word at ``address``."""
         if address not in self._words:

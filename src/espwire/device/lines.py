@@ -21,6 +21,8 @@ USB_JTAG = (0x303A, 0x1001)
 FLOW_CONTROL_BRIDGES = frozenset({(0x10C4, 0xEA64)})
 RESET_DELAY_S = 0.05  # how long the boot pin is held after the reset; the long sequences hold it EXTRA_S longer
 EXTRA_S = 0.5
+# how long the enable pin is pulled: chips ask for microseconds, a large capacitor for a few milliseconds
+SHORT_LOW_S, LONG_LOW_S = 0.05, 0.1
 LONGEST_WAIT_S = 60.0
 CUSTOM = "custom"
 
@@ -48,20 +50,20 @@ def _wait(seconds: float) -> Step:
     return Step(wait=seconds)
 
 
-def _classic(hold: float) -> Sequence:
-    return (_dtr(False), _rts(True), _wait(0.1), _dtr(True), _rts(False), _wait(hold), _dtr(False))
+def _classic(hold: float, low: float) -> Sequence:
+    return (_dtr(False), _rts(True), _wait(low), _dtr(True), _rts(False), _wait(hold), _dtr(False))
 
 
-def _tight(hold: float) -> Sequence:
-    head = (Step(False, False), Step(True, True), Step(False, True), _wait(0.1), Step(True, False))
+def _tight(hold: float, low: float) -> Sequence:
+    head = (Step(False, False), Step(True, True), Step(False, True), _wait(low), Step(True, False))
     return (*head, _wait(hold), Step(False, False), _dtr(False))
 
 
 SEQUENCES: dict[str, Sequence] = {
-    "classic": _classic(0.05),
-    "classic_long": _classic(0.55),
-    "tight": _tight(0.05),
-    "tight_long": _tight(0.55),
+    "classic": _classic(0.05, SHORT_LOW_S),
+    "classic_long": _classic(0.55, LONG_LOW_S),
+    "tight": _tight(0.05, SHORT_LOW_S),
+    "tight_long": _tight(0.55, LONG_LOW_S),
     "usb_jtag": (
         *(_rts(False), _dtr(False), _wait(0.1)),
         *(_dtr(True), _rts(False), _wait(0.1)),
@@ -106,7 +108,8 @@ def find_sequence(name: str, info: LinkInfo, reset_delay: float = RESET_DELAY_S)
     make = {"classic": _classic, "tight": _tight}.get(name.removesuffix("_long"))
     if make is None:
         return SEQUENCES[name]
-    steps = make(reset_delay + (EXTRA_S if name.endswith("_long") else 0.0))
+    long = name.endswith("_long")
+    steps = make(reset_delay + (EXTRA_S if long else 0.0), LONG_LOW_S if long else SHORT_LOW_S)
     return steps[:-1] if needs_flow_control(info) else steps
 
 

@@ -20,7 +20,6 @@ from espwire.wire.commands import (
     HEADER,
     REPLY,
     Command,
-    GetSecurityInfo,
     Op,
     ReadReg,
     RegWrite,
@@ -133,13 +132,6 @@ class Loader:
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
         return self.call_again(ReadReg(address)).value
-
-    def ask_harmless(self) -> None:
-        """Have anything answered that changes nothing: registers if they may be read, else the security information."""
-        if self.supports(Op.READ_REG):
-            self.read_reg(MAGIC_ADDRESS)
-        else:
-            self.call(GetSecurityInfo(), result=self.dialect.security_info_bytes)
 
     def write_regs(self, *writes: RegWrite) -> None:
         """Carry out ``writes`` in order, in one request. See spi.write_group for loaders that take only one group."""
@@ -289,7 +281,7 @@ class Loader:
                 self._last_op = reply.op
                 return reply
             elif reply.op == self._last_op and self._is_refusal(reply):
-                return self._refused(op, reply)
+                return self._refused(op, reply, frames[index + 1 :])
         return None
 
     def _waiting(self) -> list[bytes]:
@@ -302,13 +294,21 @@ class Loader:
         body = reply.body
         return body[:2] == bytes((1, NOT_ACCEPTED)) or (len(body) == self.dialect.status_bytes and body[0] == 1)
 
-    def _refused(self, op: int, reply: Reply) -> Reply:
+    def _refused(self, op: int, reply: Reply, behind: list[bytes]) -> Reply:
         """A request that the ROM does not know: it repeats its last answer, opcode and all, with 01 05 as status.
 
         After a SYNC that comes eight times; let the rest pass, or the next refusal cannot be told from it.
         """
         self._dirty = False
-        self.drain_input()
+        left = SYNC_ANSWERS if reply.op == Op.SYNC else SYNC_ANSWERS + 1  # of the others nobody has counted
+        deadline = self.link.now() + 1.0  # a chip may go on talking
+        while self.link.now() < deadline:
+            self._forget(behind)
+            again = [other for frame in behind if (other := parse_reply(frame)) and other.op == reply.op]
+            left -= sum(map(self._is_refusal, again))
+            if left <= 1 or not (data := self.link.read(QUIET)):
+                break
+            behind = self._decoder.feed(data)
         return Reply(op, reply.value, reply.body)
 
     def forget_input(self) -> None:

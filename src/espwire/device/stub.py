@@ -13,13 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from espwire.bits import align_up
+from espwire.device.baud import change_baud
 from espwire.device.borrow import STUB_OPS, stub_dialect
 from espwire.device.ram import find_ram_block
 from espwire.device.streams import abort
 from espwire.device.stub_commands import ask_capabilities
 from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
-from espwire.events import Report, StubStarted, Warned
+from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
 from espwire.wire.commands import MemBegin, MemData, MemEnd, Op
 from espwire.wire.dialect import BaudRule, Dialect, Md5Form
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM has refused a larger one
 HELLO_SECONDS = 1.5
+FIRST_STAGE_OPS = frozenset({Op.SYNC, Op.MEM_BEGIN, Op.MEM_DATA, Op.MEM_END, Op.CHANGE_BAUDRATE})
+FIRST_STAGE_BLOCK = 0x4000
 VENDOR_OPS = frozenset({Op.FLASH_END, Op.FLASH_DEFL_END, Op.CHANGE_BAUDRATE, Op.ERASE_FLASH, Op.READ_FLASH})
 OPS_OF_FEATURES = {
     Feature.WRITE: {StubOp.WRITE_OPEN, StubOp.WRITE_DATA},
@@ -73,24 +76,34 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool) -> StubImage:
 
 
 def climb(
-    loader: Loader, chip: Chip, image: StubImage | None, reenter: Callable[[], None] | None, report: Report
+    loader: Loader,
+    chip: Chip,
+    image: StubImage | None,
+    reenter: Callable[[], None] | None,
+    report: Report,
+    *,
+    baud: int = 0,
 ) -> bool:
     """Start the stub; once more without touching the clock; else back to the ROM, and say why. Whether one runs.
 
     :param image: None: our own
     :param reenter: resets the chip into its ROM loader; None: this port cannot, or must not
+    :param baud: have this rate before the upload, by a first stage where the ROM cannot; a failure costs only time
     :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
     """
     began, image = loader.link.now(), image or load_stub(chip.id)
-    clocks = (False, True) if image.options_address is not None else (False,)
     why: Exception | None = None
-    for leave_clock in clocks:
-        baud = loader.baud if loader.link.info.can_change_baud else 0
+    for first, leave_clock in _rungs(image, quick=baud > loader.baud and _is_stuck(loader) and reenter is not None):
         try:
-            start_stub(loader, chip, image.with_options(baud=baud, leave_clock=leave_clock))
-        except (NoReply, DeviceError) as error:
+            if first is not None:
+                start_first_stage(loader, chip, first, baud)
+            rate = loader.baud if loader.link.info.can_change_baud else 0
+            start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock))
+        except (ConnectError, DeviceError) as error:
             why = error
             _fall_back(loader, chip, reenter, error)
+            if first is not None:
+                report(Note(text=f"the stub does not come in two stages ({error}): uploading it at {loader.baud} baud"))
             continue
         told = loader.dialect.capabilities
         build = told.build.hex() if told is not None else ""
@@ -100,6 +113,18 @@ def climb(
     text = f"the stub does not start ({why}): going on with the ROM loader, which is slower and can do less"
     report(Warned(code="stub-failed", text=text))
     return False
+
+
+def _rungs(image: StubImage, *, quick: bool) -> list[tuple[StubImage | None, bool]]:
+    """What to try in turn: by which first stage, and whether to leave the clock alone."""
+    rungs: list[tuple[StubImage | None, bool]] = [(None, False)]
+    if image.options_address is not None:
+        rungs.append((None, True))
+    return [(image.first, False), *rungs] if quick and image.first is not None else rungs
+
+
+def _is_stuck(loader: Loader) -> bool:
+    return loader.dialect.baud is BaudRule.NONE
 
 
 def _fall_back(loader: Loader, chip: Chip, reenter: Callable[[], None] | None, error: Exception) -> None:
@@ -122,10 +147,31 @@ def _fall_back(loader: Loader, chip: Chip, reenter: Callable[[], None] | None, e
         ) from error
 
 
+def start_first_stage(loader: Loader, chip: Chip, image: StubImage, baud: int) -> None:
+    """Upload and start what takes the stub itself at ``baud``, and bring chip and link there.
+
+    :raises ConnectError, DeviceError: it does not start, or not at this rate
+    """
+    upload(loader, chip, image)
+    take_dialect(loader, first_stage_dialect(chip.rom))
+    change_baud(loader, chip, None, baud, None)
+
+
 def start_stub(loader: Loader, chip: Chip, image: StubImage) -> None:
     """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
 
-    :raises Unsupported, CommandFailed, NoReply: the ROM does not take it, or it does not answer
+    :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
+    """
+    upload(loader, chip, image)
+    join_stub(loader, chip)
+    if image.build and loader.dialect.capabilities is None:
+        raise NoReply("something answers that is not our stub")
+
+
+def upload(loader: Loader, chip: Chip, image: StubImage) -> None:
+    """Put a program into RAM, start it and wait for its hello.
+
+    :raises Unsupported, CommandFailed, NoReply: as ``start_stub``
     """
     steps = [find_ram_block(loader, chip)]
     steps += [step for step in SMALLER_BLOCKS if step < steps[0]]
@@ -144,7 +190,6 @@ def start_stub(loader: Loader, chip: Chip, image: StubImage) -> None:
     loader.post(MemEnd(0, image.entry).packet())
     _await_hello(loader)
     loader.settle()
-    join_stub(loader, chip)
 
 
 def _load(loader: Loader, address: int, data: bytes, step: int) -> None:
@@ -183,6 +228,12 @@ def take_dialect(loader: Loader, dialect: Dialect) -> None:
     """Have the loader speak ``dialect`` from now on."""
     loader.dialect, loader.grouped = dialect, None
     loader.regain = partial(abort, loader) if dialect.capabilities is not None else None
+
+
+def first_stage_dialect(rom: Dialect) -> Dialect:
+    """The first stage of our stub: RAM and the rate, nothing else."""
+    dialect = stub_dialect(rom)
+    return replace(dialect, ops=FIRST_STAGE_OPS, ram_block=FIRST_STAGE_BLOCK, baud=BaudRule.PLAIN)
 
 
 def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:

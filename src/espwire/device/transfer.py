@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from espwire.bits import align_down, align_up
-from espwire.device.loader import Loader
+from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.settings import Settings
 from espwire.wire.commands import (
@@ -24,6 +24,7 @@ from espwire.wire.commands import (
     FlashData,
     FlashDeflBegin,
     FlashDeflData,
+    GetSecurityInfo,
     Op,
     ReadFlash,
     ReadFlashSlow,
@@ -289,7 +290,15 @@ def _await_last_block(loader: Loader) -> None:
     Answers come in order, so the next one proves that the block is done with; a late refusal of it fails this request.
     """
     if not loader.supports(Op.SPI_FLASH_MD5):
-        loader.ask_harmless()
+        ask_harmless(loader)
+
+
+def ask_harmless(loader: Loader) -> None:
+    """Have anything answered that changes nothing: registers if they may be read, else the security information."""
+    if loader.supports(Op.READ_REG):
+        loader.read_reg(MAGIC_ADDRESS)
+    else:
+        loader.call(GetSecurityInfo(), result=loader.dialect.security_info_bytes)
 
 
 def _cut_stream(packed: bytes, size: int) -> list[tuple[bytes, int]]:

@@ -66,8 +66,7 @@ class VirtualChip:
     def __init__(
         self, chip: Chip, config: ChipConfig, flash: NorFlash, options: VirtualOptions, faults: Faults
     ) -> None:
-        self.chip, self.config, self.flash, self.faults = chip, config, flash, faults
-        self.options = options
+        self.chip, self.config, self.flash, self.faults, self.options = chip, config, flash, faults, options
         self.spi = SpiController(chip, flash)
         words = fuse_registers(chip, config)
         self.registers = Registers(chip, words=words, spi=self.spi, flash=flash, revision=config.revision)
@@ -182,9 +181,10 @@ class VirtualChip:
     # --- what the loader can do to the chip (rom.Board) ---
 
     def send(self, data: bytes, t: float | None = None) -> None:
-        """Put bytes into the transmitter, now or for ``t``."""
+        """Put bytes into the transmitter, now or for ``t``: a program's, which has its own rate and transmitter."""
         self._out.append((self.now if t is None else t, data))
-        self._sent_until = max(self._out[-1][0], self._sent_until) + self.sending_time(len(data))
+        sent = max(self.now, self._sent_until) + self.sending_time(len(data))
+        self._sent_until = sent if t is None else self._sent_until
 
     def sending_time(self, size: int) -> float:
         """Seconds that ``size`` bytes take to leave."""

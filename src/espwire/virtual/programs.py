@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 StubMode = Literal["twin", "engine", "vendor", "off"]
 STAND_INS: dict[StubMode, tuple[str, ...]] = {
-    "twin": ("espwire.virtual.twin",),
+    "twin": ("espwire.virtual.twin", "espwire.virtual.first_stage"),
     "engine": (),
-    "vendor": ("espwire.virtual.twin", "espwire.virtual.vendor"),
+    "vendor": ("espwire.virtual.twin", "espwire.virtual.first_stage", "espwire.virtual.vendor"),
     "off": (),
 }
 

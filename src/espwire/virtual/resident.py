@@ -85,6 +85,7 @@ class Resident:
         self.rate = services.baud
         self.ended: Ending | None = None
         self._receive_s, self._send_s = receive_cycles / hz, send_cycles / hz
+        self.last_byte_s = LAST_BYTE_S
         self._owed = 0.0
         self._idle_from = inf
         self._line_free = services.sent_until
@@ -215,7 +216,7 @@ class Resident:
 
     def drain(self) -> Steps:
         """Until the last bit has left."""
-        yield from self.settle(self._line_free + LAST_BYTE_S)
+        yield from self.settle(self._line_free + self.last_byte_s)
 
     def reset(self) -> Steps:
         """Reset the chip."""

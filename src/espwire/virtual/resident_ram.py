@@ -34,6 +34,8 @@ class RamCommands:
             status = BAD_CHECKSUM
         elif size > (self._left + 3) & ~3:
             status = TOO_MUCH
+        elif self._address % 4:
+            status = BAD_BLOCK
         else:
             self._cpu.owe(size * self._byte_cycles)
             for at in range(0, size, 4):

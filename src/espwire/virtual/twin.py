@@ -8,6 +8,7 @@ behind a frame that is shorter than its command reads.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ from espwire.wire.stub import Capabilities, Feature, HashKind, StubOp
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
 SYNC_REPLIES = 8
-UNKNOWN = 0xC300
+BAD_CHECK, UNKNOWN = 0xC100, 0xC300
+DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})  # check words of their own
 BAUD_LIMITS = (300, 10_000_000)
 NO_CHIP_ID = 0xFFFFFFFF
 SPI_DIVIDER = 2  # what [stub.own].spi_clock_value sets on every chip so far
@@ -123,6 +125,12 @@ class Twin(Resident):
             if op not in (StubOp.WRITE_DATA, StubOp.READ_ACK):
                 yield from self.reply(op, status=BAD_LENGTH)
             return
+        check = frame[4:8]
+        if op not in DATA_OPS and any(check):
+            self.owe(size * self._pace.crc_byte)
+            if int.from_bytes(check, "little") != zlib.crc32(frame[HEADER.size :]):
+                yield from self.reply(op, status=BAD_CHECK)
+                return
         handler = HANDLERS.get(op)
         if handler is not None:
             yield from handler(self, frame, op)

@@ -42,6 +42,7 @@ class Inflate:
         self.done = False
         self._inflate = zlib.decompressobj(-15)
         self._adler, self._out = 1, 0
+        self._damaged = False  # zlib has seen it already; the stub still wants bits, which it looks at ahead
         self._stream = bytearray()
         self._checked = bytearray()
 
@@ -56,6 +57,8 @@ class Inflate:
                 return b"", b""
         if self.done:
             return b"", self._check(data)
+        if self._damaged:
+            return self._fail(), b""
         try:
             out = self._inflate.decompress(data, most)
         except zlib.error:
@@ -81,13 +84,14 @@ class Inflate:
 
     def _fail(self) -> bytes:
         """What came out before the damage, and what the stub makes of it."""
-        self.status = INFLATE_FAILED
         if len(self._stream) > REPLAY_BYTES:
+            self.status = INFLATE_FAILED
             return b""
         found = replay(self._stream)
-        self.done = found.done
-        self.status = INFLATE_FAILED if found.status is None else found.status
-        return bytes(found.out[self._out :])
+        self.done, self.status, self._damaged = found.done, found.status, True
+        out = bytes(found.out[self._out :])
+        self._out = max(self._out, len(found.out))
+        return out
 
     def _check(self, data: bytes) -> bytes:
         self._checked += data

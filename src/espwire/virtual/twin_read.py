@@ -46,7 +46,7 @@ class Reader:
             else:
                 yield from self._cpu.listen()
             yield from self._cpu.settle()
-            while (ack := ring.take()) is not None:
+            while done < size and (ack := ring.take()) is not None:
                 whole, received = is_whole(ack), word(ack, 0)
                 if whole and ack[1] != StubOp.READ_ACK:
                     ring.unread()

@@ -53,6 +53,7 @@ class Dialect:
 
     ``secure_ops`` is the subset that survives Secure Download Mode (empty: the chip has no such mode).
     ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
+    ``requests_ahead``: how many short requests it takes before it has answered the first.
     ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
     ``capabilities``: what our own stub told of itself; None for all other loaders.
     """
@@ -74,6 +75,7 @@ class Dialect:
     encrypted_write: bool
     sync_value: int
     exact_deflate_size: bool = False
+    requests_ahead: int = 1
     capabilities: Capabilities | None = None
 
     @property

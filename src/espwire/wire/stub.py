@@ -82,8 +82,19 @@ class AskCapabilities(Command, op=StubOp.CAPABILITIES, least=4, table=STUB_COMMA
     host_version: int = PROTOCOL_VERSION
 
 
+class Checked(Command):
+    """Base of requests that do harm if they come damaged: the check word is the CRC-32 of the body.
+
+    The stub takes 0 as well, and other stubs do not look. Only requests with 0 end a transfer: ``Abort`` is one.
+    """
+
+    def request(self) -> Request:
+        body = self.body()
+        return Request(self.op, zlib.crc32(body), body)
+
+
 @dataclass(frozen=True)
-class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
+class WriteOpen(Checked, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
     """Open a write of ``size`` bytes at ``offset``, coming as a stream of ``stream_size`` bytes in ``codec``."""
 
     offset: int
@@ -114,7 +125,7 @@ class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class ReadOpen(Command, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
+class ReadOpen(Checked, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
     """Stream flash in packets; at most ``window`` bytes are unacknowledged."""
 
     offset: int
@@ -133,7 +144,7 @@ class ReadAck(Command, op=StubOp.READ_ACK, least=8, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
+class Hash(Checked, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
     """One result per ``piece`` bytes of the range; 0: one for all of it."""
 
     offset: int
@@ -143,7 +154,7 @@ class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
+class SpiTransaction(Checked, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
     """One transaction on the flash's bus. ``dummy`` in cycles; at most 64 bytes each way."""
 
     opcode: int
@@ -170,7 +181,7 @@ class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class Batch(Command, op=StubOp.BATCH, table=STUB_COMMANDS):
+class Batch(Checked, op=StubOp.BATCH, table=STUB_COMMANDS):
     """Several requests in one frame; ``parse_batch_reply`` takes the answer apart."""
 
     requests: tuple[Request, ...]
@@ -337,7 +348,8 @@ def pack_batch_answer(reply: Reply, *, status_bytes: int = 2) -> bytes:
 def parse_stub_command(request: Request) -> Command | None:
     """The typed command of a request to our stub, beyond the vendor's; None where it is none or malformed."""
     kind = STUB_COMMANDS.get(request.op)
-    if kind is None or (kind is WriteData and zlib.crc32(request.body) != request.check):
+    checked = kind is WriteData or request.check
+    if kind is None or (checked and zlib.crc32(request.body) != request.check):
         return None
     return kind.parse(request.body)
 

@@ -38,6 +38,10 @@ def as_step(step):
 
 def test_every_sequence_is_the_one_of_the_data():
     assert {s["name"]: tuple(map(as_step, s["steps"])) for s in PROTOCOL["reset"]["sequence"]} == SEQUENCES
+    assert (PROTOCOL["reset"]["enable_low_s"], PROTOCOL["reset"]["long_enable_low_s"]) == (
+        lines.SHORT_LOW_S,
+        lines.LONG_LOW_S,
+    )
     assert tuple(PROTOCOL["reset"]["try_order_posix"]) == lines.TRY_ORDER_POSIX
     assert tuple(PROTOCOL["reset"]["try_order_other"]) == lines.TRY_ORDER_OTHER
 
@@ -81,7 +85,7 @@ def test_the_hold_of_each_sequence_is_the_setting_and_half_a_second_more_in_the_
     for name in TRY_ORDER_POSIX:
         assert find_sequence(name, UART) == SEQUENCES[name]
         other = [step.wait for step in find_sequence(name, UART, 0.2) if step.wait]
-        assert other == pytest.approx([0.1, 0.7 if name.endswith("_long") else 0.2])
+        assert other == pytest.approx([0.1, 0.7] if name.endswith("_long") else [0.05, 0.2])
     assert find_sequence("usb_jtag", UART, 0.2) == SEQUENCES["usb_jtag"]
 
 

@@ -15,7 +15,7 @@ from espwire.secure.flash_encryption import encrypt_esp32
 from espwire.virtual.chip import State
 from espwire.virtual.soc.program import EngineProgram
 from espwire.wire.commands import ChangeBaudrate
-from espwire.wire.stub import AskCapabilities, Codec, Hash, ReadOpen, StubReset, WriteOpen, parse_capabilities
+from espwire.wire.stub import Abort, AskCapabilities, Codec, Hash, ReadOpen, StubReset, WriteOpen, parse_capabilities
 
 spec = importlib.util.spec_from_file_location("raw_host", Path(__file__).with_name("raw_host.py"))
 assert spec is not None
@@ -83,7 +83,7 @@ def test_idle_time_that_is_jumped_over_is_the_same_to_the_bit(chip, monkeypatch)
         host = RawHost(f"virtual:{chip}?stub=engine&profile=fast&latency=0.0005")
         host.run_stub()
         heard, data = [], zlib.compress(bytes(range(256)) * 16)
-        for command in (AskCapabilities(), Hash(0, 0x2000, 0, 0), ReadOpen(0x1000, 64, 64, 64, 0)):
+        for command in (AskCapabilities(), Hash(0, 0x2000, 0, 0), ReadOpen(0x1000, 64, 64, 64, 0), Abort(1)):
             reply = host.ask(command)
             heard.append((host.link.now(), reply.body))
         host.write(0x1000, data, WriteOpen(0x1000, 0x1000, len(data), Codec.ZLIB, 0, 1))

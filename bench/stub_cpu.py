@@ -1,0 +1,60 @@
+"""Instructions of our packed stub for a byte of flash, counted on the CPU engines, its polling included."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+
+from espwire.device.connect import connect
+from espwire.device.stream_write import write_streamed
+from espwire.device.streams import read_stream
+from espwire.device.stub_commands import find_written, read_md5s
+from espwire.device.stub_image import stub_chips
+from espwire.virtual.link import open_virtual
+from espwire.virtual.soc.program import EngineProgram
+
+SIZE, BASE = 0x4000, 0x10000
+
+
+def _code() -> bytes:
+    """What packs like a program."""
+    pick = random.Random(3)
+    words = [pick.randbytes(4) for _ in range(900)]
+    return b"".join(pick.choice(words) for _ in range(SIZE // 4))
+
+
+def measure(chip: str) -> dict[str, float]:
+    """Instructions a byte of each job."""
+    link = open_virtual(f"virtual:{chip}?stub=engine&profile=fast")
+    device = connect(link, stub=True, baud=921600)
+    device.attach_flash()
+    program = link.chip.program
+    assert isinstance(program, EngineProgram)
+    loader, data = device.loader, _code()
+    packed = zlib.compress(data, 9)
+    jobs: dict[str, Callable[[], object]] = {
+        "write": lambda: write_streamed(loader, BASE, data, on_block=lambda done: None, packed=packed),
+        "write raw": lambda: write_streamed(loader, 2 * BASE, data, on_block=lambda done: None),
+        "read": lambda: list(read_stream(loader, BASE, SIZE)),
+        "hash": lambda: read_md5s(loader, BASE, SIZE, SIZE),
+        "blank check": lambda: find_written(loader, 4 * BASE, SIZE, SIZE),
+    }
+    found = {}
+    for name, job in jobs.items():
+        before = program.instructions
+        job()
+        found[name] = (program.instructions - before) / SIZE
+    device.close()
+    return found
+
+
+def main() -> None:
+    """Print a line per chip."""
+    for chip in stub_chips():
+        counts = ", ".join(f"{name} {count:.0f}" for name, count in measure(chip).items())
+        print(f"stub instructions a byte, {chip:<10} {counts}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The first stage of our stub, imitated: RAM and the rate, then whatever it was told to start. Mirrors ``first.c``.
+
+It takes the stub over a faster wire where the ROM cannot change its rate. On the engine that takes a second of ours.
+"""
+
+from __future__ import annotations
+
+from espwire.device.stub_image import load_stub, stub_chips
+from espwire.virtual.paces import PACES
+from espwire.virtual.programs import Services
+from espwire.virtual.resident import Resident, Ring, Steps, word
+from espwire.virtual.resident_ram import BAD_BLOCK, BAD_LENGTH, RamCommands
+from espwire.virtual.twin import BAUD_LIMITS, QUEUE, RING_BYTES, SYNC_REPLIES, UNKNOWN, find_rom_hz
+from espwire.wire.commands import HEADER, Op
+from espwire.wire.stub import HELLO
+
+# as the engine counts them
+START_CYCLES = 75_000  # it clears 36 KiB
+RAM_BYTE_CYCLES = 84
+LAST_BYTE_CYCLES = 250_000  # to wait for a last byte to leave
+LENGTHS: dict[int, int] = {Op.SYNC: 36, Op.MEM_BEGIN: 16, Op.MEM_END: 8, Op.CHANGE_BAUDRATE: 8}
+
+
+def start_program(services: Services, entry: int) -> FirstStage | None:
+    """It, if that is what lies in RAM and starts at ``entry``; else None."""
+    chip = services.chip
+    image = load_stub(chip.id).first if chip.id in stub_chips() else None
+    if image is None or entry != image.entry or chip.id not in PACES:
+        return None
+    ram = services.registers.ram
+    if any(ram.read(address, len(data)) != data for address, data in image.segments):
+        return None
+    return FirstStage(services)
+
+
+class FirstStage(Resident):
+    """One run of it."""
+
+    def __init__(self, services: Services) -> None:
+        pace, ring = PACES[services.chip.id], Ring(RING_BYTES, QUEUE)
+        self._pace = pace
+        hz = int(find_rom_hz(services))
+        super().__init__(services, hz=hz, receive_cycles=pace.receive_byte, send_cycles=pace.send_byte, ring=ring)
+        self.last_byte_s = LAST_BYTE_CYCLES / hz
+        self.ram = RamCommands(self, RAM_BYTE_CYCLES, self._no_flash)
+
+    def main(self) -> Steps:
+        """Say hello, serve for ever."""
+        self.owe(START_CYCLES)
+        yield from self.settle()
+        yield from self.send_frame(HELLO)
+        while True:
+            frame = yield from self.take()
+            if len(frame) >= HEADER.size and not frame[0]:
+                self.owe(self._pace.command)
+                yield from self._handle(frame)
+                yield from self.settle()
+            self.ring.release()
+
+    def _handle(self, frame: bytes) -> Steps:
+        op, size = frame[1], len(frame) - HEADER.size
+        if size != int.from_bytes(frame[2:4], "little") or LENGTHS.get(op, size) != size:
+            yield from self.reply(op, status=BAD_LENGTH)
+        elif op == Op.SYNC:
+            for _ in range(SYNC_REPLIES):
+                yield from self.reply(op)
+        elif op == Op.CHANGE_BAUDRATE:
+            yield from self._change_baud(frame)
+        elif op == Op.MEM_BEGIN:
+            yield from self.ram.begin(frame)
+        elif op == Op.MEM_DATA:
+            yield from self.ram.data(frame)
+        elif op == Op.MEM_END:
+            yield from self.ram.end(frame)
+        else:
+            yield from self.reply(op, status=UNKNOWN)
+
+    def _change_baud(self, frame: bytes) -> Steps:
+        wanted, now = word(frame, 0), word(frame, 1)
+        low, high = BAUD_LIMITS
+        well = low <= wanted <= high and low <= now <= high
+        yield from self.reply(Op.CHANGE_BAUDRATE, status=0 if well else BAD_BLOCK)
+        if well:
+            yield from self.drain()
+            self.rate = round(self.rate * wanted / now)
+
+    def _no_flash(self) -> Steps:
+        yield from self.settle()

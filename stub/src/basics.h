@@ -1,0 +1,73 @@
+/* What the stub and its first stage both answer: replies, SYNC, the rate, RAM. Included by the one file of each that serves,
+   so that the compiler sees who calls what. */
+#pragma once
+#include "stub.h"
+
+#define SYNC_ANSWERS 8
+#define HELLO "OHAI"
+
+static u32 ram_address, ram_left;
+
+void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
+  u32 length = size + 2;
+  u8 head[HEADER] = {1, op, (u8)length, (u8)(length >> 8)};
+  u8 tail[2] = {(u8)(status >> 8), (u8)status};
+  copy(head + 4, &value, 4);
+  slip_begin();
+  slip_put(head, HEADER);
+  slip_put(data, size);
+  slip_put(tail, 2);
+  slip_end();
+}
+
+static u16 ram_begin(const struct frame *frame) {
+  ram_left = frame_word(frame, HEADER);
+  ram_address = frame_word(frame, HEADER + 12);
+  return ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK ? BAD_BLOCK : OK;
+}
+
+/* Word by word: code memory takes nothing less. */
+static u16 ram_data(const struct frame *frame) {
+  u32 size = frame_word(frame, HEADER);
+  u8 sum = 0xEF;
+  if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
+  for (u32 i = 0; i < size; i++) {
+    sum ^= frame_byte(frame, HEADER + 16 + i);
+    if (i % 256 == 255) rx_poll();
+  }
+  if (sum != frame_byte(frame, 4)) return BAD_CHECKSUM;
+  if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
+  if (ram_address % 4) return BAD_BLOCK;
+  for (u32 i = 0; i < size; i += 4) {
+    hw_write(ram_address + i, frame_word(frame, HEADER + 16 + i));
+    if (i % 256 == 252) rx_poll();
+  }
+  ram_address += size;
+  ram_left = size < ram_left ? ram_left - size : 0;
+  return OK;
+}
+
+static void ram_end(const struct frame *frame) {
+  u32 stay = frame_word(frame, HEADER), entry = frame_word(frame, HEADER + 4);
+  u16 status = ram_left ? TOO_LITTLE : OK;
+  send_reply(MEM_END, 0, 0, 0, status);
+  if (status || stay) return;
+  flash_wait();
+  hw_tx_drain();
+  hw_jump(entry);
+}
+
+static void answer_sync(void) {
+  for (u32 i = 0; i < SYNC_ANSWERS; i++) send_reply(SYNC, 0, 0, 0, OK);
+}
+
+static void change_baud(const struct frame *frame) {
+  u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
+  if (wanted < 300 || wanted > 10000000 || now < 300 || now > 10000000) {
+    send_reply(CHANGE_BAUDRATE, 0, 0, 0, BAD_BLOCK);
+    return;
+  }
+  send_reply(CHANGE_BAUDRATE, 0, 0, 0, OK);
+  hw_tx_drain();
+  hw_set_baud(now, wanted);
+}

@@ -1,0 +1,80 @@
+"""Where our stub's protocol is checked: its twin, the packed image on a CPU engine, the sources on this PC, any port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.stub_drivers.client import StubClient
+from tests.stub_drivers.host_program import HostStub
+
+from espwire.chips.model import Chip
+from espwire.device.connect import connect
+from espwire.device.device import Device
+from espwire.device.stub_image import stub_chips
+from espwire.link.url import open_link
+
+HOST = "host build"
+HOST_REGISTER = 0x60000000
+
+
+@dataclass
+class Place:
+    """One running stub and what the checks must know of where it runs.
+
+    ``scratch``: 64 KiB of flash to overwrite. ``large``: bytes of a write that is long there. ``writable``: two
+    registers that keep what is written.
+    """
+
+    stub: StubClient
+    scratch: int
+    chip: Chip | None
+    slow: bool
+    device: Device | None = None
+
+    @property
+    def large(self) -> int:
+        return 4500 if self.slow else 60_001
+
+    @property
+    def readable(self) -> int:
+        return HOST_REGISTER if self.chip is None else self.chip.uart.clock_divider_address
+
+    @property
+    def writable(self) -> int:
+        return HOST_REGISTER if self.chip is None else self.chip.spi.base + self.chip.spi.data_offset
+
+
+def target_names(port: str | None) -> list[str]:
+    """What the checks run over: a port alone, where one is given."""
+    if port:
+        return [port]
+    return [f"virtual:{chip}?size=4MB&stub={mode}" for chip in stub_chips() for mode in ("twin", "engine")] + [HOST]
+
+
+class Target:
+    """Keeps one stub running; starts it anew after one that is gone."""
+
+    def __init__(self, name: str, scratch: int, *, soak: bool) -> None:
+        self.name, self._scratch, self._soak = name, scratch, soak
+        self._place: Place | None = None
+
+    def place(self) -> Place:
+        """A stub that runs and waits for a request."""
+        if self._place is None:
+            self._place = self._start()
+            self._place.stub.quiet(0.05)
+        return self._place
+
+    def drop(self) -> None:
+        """It is gone, or in an unknown state."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.stub.link.close()
+
+    def _start(self) -> Place:
+        if self.name == HOST:
+            return Place(HostStub(), self._scratch, None, slow=False)
+        device = connect(open_link(self.name), before="default-reset", stub=True)
+        assert device.loader.dialect.capabilities is not None, "the stub does not run"
+        slow = "stub=engine" in self.name and not self._soak
+        return Place(StubClient(device.link), self._scratch, device.chip, slow, device)

@@ -1,0 +1,124 @@
+"""Our stub on a bad wire: right content or a clear error, nothing touched outside the range. And the proof that it would show."""
+
+import os
+from collections import Counter
+
+import pytest
+from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case, run_stub_cases
+
+from espwire.device.streams import ReadTransfer, WriteTransfer
+from espwire.device.stub_image import stub_chips
+from espwire.errors import NoReply
+from espwire.virtual import twin
+from espwire.virtual.twin_flash import SECTOR, TwinFlash
+from espwire.virtual.twin_write import Writer
+
+CHIPS = stub_chips()
+CI_CASES, FULL_CASES = 500, 5000
+CI_ENGINE_CASES, FULL_ENGINE_CASES = 10, 40  # per chip
+KILLS = 200
+
+
+def judge(outcomes):
+    for outcome in outcomes:
+        assert not outcome.false_success, outcome
+        assert not outcome.outside, outcome
+        assert outcome.seconds <= SECONDS, outcome
+        if outcome.error is not None:
+            assert outcome.error.hint or outcome.error.code == "no-reply", outcome
+            assert "\n" not in str(outcome.error), outcome
+    survived = sum(outcome.error is None for outcome in outcomes)
+    assert survived >= 0.9 * len(outcomes), Counter(o.error.code for o in outcomes if o.error)
+
+
+def tell(outcomes):
+    ends = Counter((o.job, o.kind, o.error.code if o.error else "well") for o in outcomes)
+    for (job, kind, end), count in sorted(ends.items()):
+        print(f"{job:<6} {kind:<10} {end:<16} {count}")
+
+
+def test_faulty_writes_and_reads_end_right_or_in_a_clear_error():
+    outcomes = run_stub_cases(CI_CASES, "twin", CHIPS)
+    judge(outcomes)
+    fired = {(outcome.kind, outcome.job) for outcome in outcomes if outcome.fired}
+    assert len(fired) == 2 * len(KINDS) - 1  # a read has no long frames to the chip
+    assert all(outcome.changed for outcome in outcomes if outcome.job == "write" and outcome.error is None)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_same_on_the_engine(chip):
+    judge(run_stub_cases(CI_ENGINE_CASES, "engine", (chip,), first=7, most=1500))
+
+
+@pytest.mark.soak
+def test_full_size():
+    first = int(os.environ.get("ESPWIRE_SEED", "100000"))
+    outcomes = run_stub_cases(FULL_CASES, "twin", CHIPS, first)
+    tell(outcomes)
+    judge(outcomes)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("chip", CHIPS)
+def test_full_size_on_the_engine(chip):
+    outcomes = run_stub_cases(FULL_ENGINE_CASES, "engine", (chip,), first=900)
+    tell(outcomes)
+    judge(outcomes)
+
+
+def test_after_a_client_that_was_killed_in_mid_frame_the_next_one_works_at_once():
+    outcomes = [kill_and_recover(seed, CHIPS[seed % len(CHIPS)], "twin") for seed in range(KILLS)]
+    for outcome in outcomes:
+        assert outcome.error is None, outcome
+        assert outcome.right, outcome
+        assert not outcome.outside, outcome
+        assert outcome.seconds < 10, outcome
+    print("recovered within", max(outcome.seconds for outcome in outcomes), "s")
+
+
+class TestTheHarnessNotices:
+    """With a check switched off, the same cases must not be judged well."""
+
+    def cases(self, kind="flip", job="write", count=60):
+        return [run_stub_case(seed, CHIPS[seed % len(CHIPS)], "twin", kind, job) for seed in range(count)]
+
+    def test_a_missing_check_of_data(self, monkeypatch):
+        monkeypatch.setattr(Writer, "_is_intact", lambda self, frame: True)
+        assert any(outcome.false_success for outcome in self.cases())
+
+    def test_a_missing_check_of_packets(self, monkeypatch):
+        class Intact:
+            """As if no packet were ever damaged."""
+
+            def __get__(self, packet, kind):
+                return True
+
+            def __set__(self, packet, value):
+                pass
+
+        monkeypatch.setattr("espwire.wire.stub.ReadPacket.intact", Intact())
+        assert any(outcome.false_success for outcome in self.cases(job="read"))
+
+    def test_a_missing_check_of_requests(self, monkeypatch):
+        monkeypatch.setattr(twin, "DATA_OPS", frozenset(range(256)))
+        outcome = run_stub_case(1161, "esp32c3", "twin", "flip", "read")
+        assert outcome.false_success
+
+    def test_no_going_back(self, monkeypatch):
+        def give_up(transfer):
+            raise NoReply("no way back")
+
+        monkeypatch.setattr(WriteTransfer, "_go_back", give_up)
+        monkeypatch.setattr(ReadTransfer, "_go_back", give_up)
+        with pytest.raises(AssertionError):
+            judge(run_stub_cases(28, "twin", CHIPS, first=20))
+
+    def test_an_erase_that_goes_too_far(self, monkeypatch):
+        start = TwinFlash.start_erase
+
+        def further(self, address, size):
+            yield from start(self, address, size)
+            yield from start(self, address + size, SECTOR)
+
+        monkeypatch.setattr(TwinFlash, "start_erase", further)
+        assert any(outcome.outside for outcome in self.cases(kind="delay", count=3))

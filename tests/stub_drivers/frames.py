@@ -1,0 +1,77 @@
+"""What goes over the wire to a stub and back, right or wrong: requests of any shape, replies taken apart, data that packs."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+from espwire.wire import stub as s
+from espwire.wire.commands import HEADER, Reply
+
+BAD_LENGTH, BAD_CHECK, BAD_BLOCK, UNKNOWN = 0xC000, 0xC100, 0xC200, 0xC300
+NOT_OPEN, BAD_STREAM, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
+PAYLOAD, WINDOW = 2048, 13 * 2048
+SECTOR = 4096
+POKE = s.WriteData(0).packet()
+
+
+def words(*values: int) -> bytes:
+    """A body of words."""
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def frame(op: int, body: bytes = b"", check: int = 0) -> bytes:
+    """A request's content; any opcode, any body."""
+    return HEADER.pack(0, op, len(body), check) + body
+
+
+def pieces(stream: bytes) -> list[bytes]:
+    """A stream as WRITE_DATA has it."""
+    return [s.WriteData(at, stream[at : at + PAYLOAD]).packet() for at in range(0, len(stream), PAYLOAD)]
+
+
+def split(answer: bytes) -> tuple[Reply, int]:
+    """A frame as a reply without its status, and that."""
+    direction, op, size, value = HEADER.unpack_from(answer)
+    assert direction == 1
+    assert size == len(answer) - HEADER.size
+    return Reply(op, value, answer[HEADER.size : -2]), int.from_bytes(answer[-2:], "big")
+
+
+def whole(answer: bytes) -> Reply:
+    """A frame as a reply, its status at the end."""
+    reply, status = split(answer)
+    return Reply(reply.op, reply.value, reply.body + status.to_bytes(2, "big"))
+
+
+def report(answer: bytes) -> s.Report:
+    """A frame that is a report of a write."""
+    found = s.parse_report(whole(answer))
+    assert found is not None, answer
+    return found
+
+
+def packet(answer: bytes, size: int) -> s.ReadPacket:
+    """A frame that is a packet of a read."""
+    found = s.parse_read_packet(whole(answer), size)
+    assert found is not None, answer
+    return found
+
+
+def damaged(content: bytes, at: int, mask: int = 1) -> bytes:
+    """With a bit changed."""
+    return content[:at] + bytes((content[at] ^ mask,)) + content[at + 1 :]
+
+
+def text(size: int, seed: int = 1) -> bytes:
+    """What packs like a program."""
+    pick = random.Random(seed)
+    some = [pick.randbytes(pick.randrange(3, 12)) for _ in range(300)]
+    return b"".join(pick.choice(some) for _ in range(size // 3 + 1))[:size]
+
+
+def pack(data: bytes, level: int = 9, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+    """A zlib stream."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
+    return packer.compress(data) + packer.flush()

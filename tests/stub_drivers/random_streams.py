@@ -1,0 +1,198 @@
+"""Random conversations with our stub, right and wrong: the same for whoever is asked. Left out is what no order of frames
+decides: how far work is when an ABORT cuts it short, and the rest of a frame that is shorter than its command.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from espwire.wire import slip
+from espwire.wire import stub as s
+from espwire.wire.commands import Op, Request, checksum
+
+from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, text, words
+from .programs import FREE_RAM
+
+FLASH = 1 << 20
+Step = bytes  # as it goes over the wire; then the stub is left alone until it is quiet
+
+
+class Stream:
+    """One conversation. ``steps`` gives what is sent; the jobs are methods."""
+
+    def __init__(self, seed: int | str, chip: str) -> None:
+        self.pick, self._chip = random.Random(f"{chip} {seed}"), chip
+
+    def steps(self, count: int) -> Iterator[Step]:
+        """So many jobs, each of one or more steps; an ABORT at the end."""
+        for _ in range(count):
+            job: Callable[[Stream], Iterator[list[bytes]]] = self.pick.choice(JOBS)
+            for frames in job(self):
+                yield b"".join(map(slip.encode, frames))
+            if self.pick.random() < 0.2:
+                yield self._noise()
+        yield slip.END * 2 + slip.encode(s.Abort(self.pick.getrandbits(32)).packet())
+
+    # --- what things are made of ---
+
+    def _place(self, align: int = SECTOR) -> int:
+        if self.pick.random() < 0.05:
+            return self.pick.choice((FLASH, FLASH - align, 0xFFFFF000, 1, 2))
+        return self.pick.randrange(0, 0x8000, align)
+
+    def _size(self, most: int = 3000) -> int:
+        return self.pick.choice((1, 3, 4, 64, SECTOR, self.pick.randrange(1, most)))
+
+    def _data(self, size: int) -> bytes:
+        kind = self.pick.randrange(5)
+        if kind == 0:
+            return self.pick.randbytes(size)
+        if kind == 1:
+            return b"\xff" * size
+        data = text(size, self.pick.randrange(9))
+        return data if kind > 2 else (data[: size // 3] + b"\xff" * size)[:size]
+
+    def _noise(self) -> bytes:
+        """What is no request."""
+        junk = self.pick.randbytes(self.pick.randrange(1, 40)).replace(slip.END, b"")
+        cut = slip.encode(frame(Op.SYNC, bytes(36)))[: self.pick.randrange(1, 30)]
+        return self.pick.choice((slip.END + b"\x01" + junk + slip.END, cut + slip.END, slip.END * 3, b"\xdb\x00\xc0"))
+
+    def _stream(self, data: bytes) -> bytes:
+        level = self.pick.choice((0, 1, 9))
+        stream = pack(data, level, self.pick.randrange(5))
+        if self.pick.random() < 0.1:
+            stream = damaged(stream, self.pick.randrange(len(stream)), 1 << self.pick.randrange(8))
+        return stream if self.pick.random() > 0.05 else stream[: self.pick.randrange(1, len(stream) + 1)]
+
+    # --- jobs ---
+
+    def write(self) -> Iterator[list[bytes]]:
+        """A write of ours, with damage, gaps, repetitions, pokes; sometimes left in the middle."""
+        pick, data = self.pick, self._data(self._size())
+        packed, flags = pick.random() < 0.6, s.WRITE_NO_ERASE * (pick.random() < 0.2)
+        stream = self._stream(data) if packed else data
+        size = len(data) + (pick.choice((-1, 1, 100)) if pick.random() < 0.1 else 0)
+        offset = self._place(4 if flags else SECTOR)
+        yield [s.WriteOpen(offset, size, len(stream), int(packed), flags, pick.getrandbits(32)).packet()]
+        frames, at = pieces(stream), 0
+        while at < len(frames):
+            some = frames[at : at + pick.randrange(1, 5)]
+            trouble, spoiled = pick.random(), pick.randrange(len(some))
+            if trouble < 0.15:
+                one = some[spoiled]
+                yield [*some[:spoiled], damaged(one, pick.randrange(len(one)), 1 << pick.randrange(8))]
+            elif trouble < 0.25:
+                yield [*some[:spoiled], s.WriteData(pick.randrange(9) * PAYLOAD, bytes(7)).packet(), POKE]
+            elif trouble < 0.32:
+                yield [*some, some[-1]]
+                at += len(some)
+            elif trouble < 0.37:
+                return
+            else:
+                yield some
+                at += len(some)
+        yield [POKE]
+
+    def read(self) -> Iterator[list[bytes]]:
+        pick, size = self.pick, self._size()
+        packet = pick.choice((64, 256, 1000, 1024, 4096, 3, 5000))
+        window = packet * pick.randrange(0, 4) + pick.randrange(3)
+        yield [s.ReadOpen(self._place(4), size, packet, window, pick.randrange(2)).packet()]
+        done = 0
+        while done < size and pick.random() < 0.9:
+            if pick.random() < 0.2:
+                done = max(0, done - packet)
+                yield [s.ReadAck(done, s.ACK_AGAIN).packet()]
+            done = min(size, done + packet * max(1, window // max(packet, 1)))
+            yield [s.ReadAck(done).packet()]
+
+    def vendor_write(self) -> Iterator[list[bytes]]:
+        pick, data = self.pick, self._data(self._size())
+        packed, block = pick.random() < 0.5, pick.choice((512, 1024, 4096))
+        stream = self._stream(data) if packed else data + b"\xff" * (-len(data) % block)
+        op = Op.FLASH_DEFL_BEGIN if packed else Op.FLASH_BEGIN
+        more = words(0) if pick.random() < 0.5 else b""
+        yield [frame(op, words(len(data), -(-len(stream) // block), block, self._place(4)) + more)]
+        for number, at in enumerate(range(0, len(stream), block)):
+            piece = stream[at : at + block]
+            check = checksum(piece) ^ (pick.random() < 0.1)
+            body = words(len(piece), number + (pick.random() < 0.05), 0, 0) + piece
+            yield [frame(op + 1, body, check)] * pick.choice((1, 1, 1, 2))
+        yield [frame(op + 2, words(1))]
+
+    def vendor_read(self) -> Iterator[list[bytes]]:
+        pick, size = self.pick, self._size(2000)
+        packet = pick.choice((64, 1000, 4096, 0))
+        yield [frame(Op.READ_FLASH, words(self._place(4), size, packet, pick.randrange(3)))]
+        for done in range(packet or 1, size + packet, packet or size):
+            yield [words(min(done, size))]
+
+    def hash(self) -> Iterator[list[bytes]]:
+        pick = self.pick
+        size, piece = self._size(9000), pick.choice((0, 64, 1000, SECTOR))
+        yield [s.Hash(self._place(4), size, piece, pick.randrange(2) if pick.random() < 0.95 else 2).packet()]
+        yield [frame(Op.SPI_FLASH_MD5, words(self._place(4), self._size(9000), 0, 0))]
+
+    def erase(self) -> Iterator[list[bytes]]:
+        size = SECTOR * self.pick.randrange(20) + (self.pick.random() < 0.1)
+        yield [frame(Op.ERASE_REGION, words(self._place(), size))]
+
+    def ram(self) -> Iterator[list[bytes]]:
+        pick, start = self.pick, FREE_RAM[self._chip] + 4 * self.pick.randrange(64)
+        code = pick.randbytes(4 * pick.randrange(1, 200))
+        told = len(code) + (pick.choice((-4, 4)) if pick.random() < 0.2 else 0)
+        check = checksum(code) ^ (pick.random() < 0.1)
+        yield [frame(Op.MEM_BEGIN, words(told, 1, len(code), start + (pick.random() < 0.05)))]
+        yield [frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code, check), frame(Op.MEM_END, words(1, 0))]
+        yield [frame(Op.READ_REG, words(FREE_RAM[self._chip] + 4 * pick.randrange(64)))]
+        mask = pick.choice((0xFFFFFFFF, 0xFF00, 1 << 31))
+        yield [frame(Op.WRITE_REG, words(start, pick.getrandbits(32), mask, 0) * pick.randrange(3))]
+        yield [frame(Op.READ_REG, words(start))]
+
+    def spi(self) -> Iterator[list[bytes]]:
+        pick, at = self.pick, self._place(4) & 0x7FFF
+        page = pick.randbytes(pick.randrange(1, 65))
+        room = 256 - at % 256
+        for one in (
+            s.SpiTransaction(0x9F, read=pick.randrange(1, 4)),
+            s.SpiTransaction(0x02, at, 24, 0, page[:room], 0, s.SPI_WRITE_ENABLE | s.SPI_WAIT),
+            s.SpiTransaction(0x0B, at, 24, 8, b"", pick.randrange(1, 65)),
+        ):
+            yield [one.packet()]
+
+    def batch(self) -> Iterator[list[bytes]]:
+        pick = self.pick
+        known = [
+            s.SpiTransaction(0x9F, read=3).request(),
+            s.AskCapabilities().request(),
+            Request(Op.READ_REG, 0, words(FREE_RAM[self._chip])),
+            Request(Op.SPI_FLASH_MD5, 0, words(self._place(4), 100, 0, 0)),
+            Request(Op.READ_REG, 0, words(2)),
+            Request(Op.ERASE_FLASH, 0, b""),
+        ]
+        found = s.Batch(tuple(pick.choices(known, (4, 4, 4, 4, 1, 1), k=pick.randrange(0, 7)))).packet()
+        yield [found]
+
+    def small(self) -> Iterator[list[bytes]]:
+        """Several at once, some of no sense."""
+        pick, found = self.pick, []
+        for _ in range(pick.randrange(1, 6)):
+            op = pick.choice((*HARMLESS, pick.randrange(0x80, 0xC0)))
+            found.append(frame(op, bytes(pick.choice((0, 4, 4, 8, 16, 24, 36, 37))), pick.choice((0, 0, 5))))
+        yield found
+
+    def sizes(self) -> Iterator[list[bytes]]:
+        size = self.pick.choice((FLASH, FLASH, FLASH // 2, 0))
+        yield [frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF)), frame(Op.SPI_ATTACH, words(0))]
+
+    def abort(self) -> Iterator[list[bytes]]:
+        yield [s.Abort(self.pick.getrandbits(32)).packet()]
+
+
+HARMLESS = (Op.SYNC, Op.SPI_ATTACH, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA, Op.RUN_USER_CODE, *s.StubOp)[:-1]
+JOBS = (
+    *[Stream.write] * 6, *[Stream.read] * 3, *[Stream.vendor_write] * 3, Stream.vendor_read, *[Stream.hash] * 2,
+    Stream.erase, Stream.ram, Stream.spi, Stream.batch, *[Stream.small] * 2, Stream.sizes, Stream.abort,
+)  # fmt: skip

@@ -1,0 +1,69 @@
+"""Random conversations with twin and engine: the same bytes come back, and the same flash is left. A switched check shows."""
+
+import hashlib
+from random import Random
+
+import pytest
+from tests.stub_drivers.random_streams import FLASH, Stream
+from tests.unit.virtual.stub_bench import start
+
+from espwire.device.stub_image import stub_chips
+from espwire.virtual.twin_write import Writer
+from espwire.wire.slip import Decoder
+
+CHIPS = stub_chips()
+CI_SEQUENCES, FULL_SEQUENCES = 10, 200
+QUIET_S = 0.25
+SLOW_S = 3.0  # for what erases much
+
+
+class Pair:
+    """One stub, and what it answered."""
+
+    def __init__(self, chip, stub, seed):
+        content = Random(seed).randbytes(0x5000)
+        self.bench = start(chip, stub, baud=921600, profile="fast", flash=content, size=FLASH)
+        self.decoder = Decoder()
+
+    def answers(self, step):
+        link, found = self.bench.link, []
+        link.write(step, float("inf"))
+        while data := link.read(QUIET_S):
+            found += self.decoder.feed(data)
+        return found
+
+    def flash(self):
+        return hashlib.sha256(self.bench.chip.flash.contents).hexdigest()
+
+
+def compare(chip, seed, jobs=3):
+    """The number of frames that came back from both alike."""
+    twin, engine = (Pair(chip, stub, seed) for stub in ("twin", "engine"))
+    count = 0
+    for number, step in enumerate(Stream(seed, chip).steps(jobs)):
+        one, other = twin.answers(step), engine.answers(step)
+        assert one == other, f"{chip}, seed {seed}, step {number}: {step[:40].hex()}"
+        count += len(one)
+    assert twin.flash() == engine.flash(), f"{chip}, seed {seed}: the flash differs"
+    assert engine.bench.chip.program is not None, engine.bench.chip.slot.ended
+    assert engine.bench.chip.overruns == twin.bench.chip.overruns == 0
+    return count
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_same_bytes_come_from_twin_and_engine(chip):
+    counts = [compare(chip, seed) for seed in range(CI_SEQUENCES)]
+    assert min(counts) > 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("chip", CHIPS)
+def test_full_size(chip):
+    counts = [compare(chip, f"full {seed}", jobs=12) for seed in range(FULL_SEQUENCES)]
+    print(f"{chip}: {FULL_SEQUENCES} sequences, {sum(counts)} answers")
+
+
+def test_a_check_that_one_of_them_lacks_shows(monkeypatch):
+    monkeypatch.setattr(Writer, "_is_intact", lambda self, frame: True)
+    with pytest.raises(AssertionError, match="seed"):
+        _ = [compare("esp32c3", seed) for seed in range(CI_SEQUENCES)]
