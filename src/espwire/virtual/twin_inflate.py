@@ -42,7 +42,7 @@ class Inflate:
         self.done = False
         self._inflate = zlib.decompressobj(-15)
         self._adler, self._out = 1, 0
-        self._damaged = False  # zlib has seen it already; the stub still wants bits, which it looks at ahead
+        self._behind = False  # zlib has seen end or damage already; the stub still wants bits, which it looks at ahead
         self._stream = bytearray()
         self._checked = bytearray()
 
@@ -55,10 +55,10 @@ class Inflate:
             if len(self._stream) >= 2 and not is_zlib_head(self._stream):
                 self.status = INFLATE_FAILED
                 return b"", b""
+        if self._behind:
+            return self._replay(), b""
         if self.done:
             return b"", self._check(data)
-        if self._damaged:
-            return self._fail(), b""
         try:
             out = self._inflate.decompress(data, most)
         except zlib.error:
@@ -68,8 +68,12 @@ class Inflate:
         self._adler = zlib.adler32(out, self._adler)
         self._out += len(out)
         if self._inflate.eof:
+            unused = self._inflate.unused_data
+            if len(unused) < ADLER_BYTES and len(self._stream) <= REPLAY_BYTES and not replay(self._stream).done:
+                self._behind = True
+                return out, rest
             self.done = True
-            self._check(self._inflate.unused_data)
+            self._check(unused)
         return out, rest
 
     def is_behind(self, rest: bytes) -> bool:
@@ -87,8 +91,13 @@ class Inflate:
         if len(self._stream) > REPLAY_BYTES:
             self.status = INFLATE_FAILED
             return b""
+        self._behind = True
+        return self._replay()
+
+    def _replay(self) -> bytes:
+        """What the stub has got out by now, beyond what was given already."""
         found = replay(self._stream)
-        self.done, self.status, self._damaged = found.done, found.status, True
+        self.done, self.status = found.done, found.status
         out = bytes(found.out[self._out :])
         self._out = max(self._out, len(found.out))
         return out

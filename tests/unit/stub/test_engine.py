@@ -7,8 +7,8 @@ import random
 import zlib
 
 import pytest
+from tests.stub_drivers.frames import frame, split
 from tests.unit.stub.board import Bench
-from tests.unit.stub.host import frame, split
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import load_stub, stub_chips
