@@ -23,11 +23,12 @@ else:
             pending = _Pending(cls, options)
             cls.__dataclass_fields__ = pending
 
-            def __init__(self, *arguments, **keywords):
-                pending.complete()
-                cls.__init__(self, *arguments, **keywords)
+            def __new__(kind, /, *arguments, **keywords):
+                if pending.options is not None:
+                    pending.complete()
+                return object.__new__(kind)
 
-            cls.__init__ = __init__
+            cls.__new__ = pending.new = __new__
             return cls
 
         return announce if cls is None else announce(cls)
@@ -37,10 +38,15 @@ _lock = RLock()  # two threads may make the first instance at once; a base is co
 
 
 class _Pending:
-    """Stands for the fields of a class until somebody asks for them."""
+    """Stands for the fields of a class until somebody asks for them.
+
+    What makes instances waits for ``complete`` and only then looks for ``__init__``: no thread sees half a class.
+    """
 
     def __init__(self, cls: type, options: dict[str, bool]) -> None:
-        self.cls, self.options = cls, options
+        self.cls = cls
+        self.options: dict[str, bool] | None = options
+        self.new: object = None
 
     def __get__(self, instance: object, owner: type | None = None) -> object:
         self.complete()
@@ -49,7 +55,7 @@ class _Pending:
     def complete(self) -> None:
         """Let the standard library do it."""
         with _lock:
-            if vars(self.cls).get("__dataclass_fields__") is self:
-                del self.cls.__init__  # ours; else it would be kept as the class's own
-                del self.cls.__dataclass_fields__
-                dataclasses.dataclass(**self.options)(self.cls)
+            if self.options is not None:
+                dataclasses.dataclass(**self.options)(self.cls)  # puts the real fields in this one's place
+                self.new.__wrapped__ = vars(self.cls)["__init__"]  # type: ignore[attr-defined]  # its signature
+                self.options = None

@@ -1,6 +1,7 @@
 """A dataclass that is made late behaves as one that is made at once."""
 
 import dataclasses
+import sys
 import threading
 
 import pytest
@@ -71,8 +72,27 @@ def test_defaults_by_factory_and_what_is_done_after():
     assert Late().items is not Late().items
 
 
+def test_a_field_may_have_any_name():
+    @dataclass(frozen=True)
+    class Odd:
+        kind: int
+        cls: int = 0
+        self_: int = 0
+
+    assert Odd(kind=1, cls=2).kind == 1
+
+
 def test_many_threads_may_make_the_first_instance():
-    for _ in range(20):
+    slow = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that a thread is stopped wherever it can be
+    try:
+        _make_in_threads()
+    finally:
+        sys.setswitchinterval(slow)
+
+
+def _make_in_threads():
+    for _ in range(200):
         _, child = _make()
         made, barrier = [], threading.Barrier(4)
 
