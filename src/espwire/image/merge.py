@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import ImageError, UsageError
 from espwire.image.flash_settings import HeaderSettings
-from espwire.image.parse import parse
-from espwire.image.patch import find_patch_obstacle, patch_header
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -89,6 +87,7 @@ def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
     """
     from espwire.chips.lookup import load_image_chip
     from espwire.image.info import find_image_chip
+    from espwire.image.parse import parse
 
     found: set[str] = set()
     for part in parts:
@@ -135,6 +134,8 @@ def _patch(part: MergePart, chip: Chip | ImageChip, settings: HeaderSettings, wa
     """The part with the flash settings in its header, if it is a whole image for the boot loader's place."""
     if part.address != chip.flash.bootloader_offset or settings.keep_all or not part.data:
         return part
+    from espwire.image.patch import find_patch_obstacle, patch_header  # few merges change a header
+
     if obstacle := find_patch_obstacle(part.data, chip):
         warnings.append(f"the header of {part.name} is left as it is: {obstacle}")
         return part
