@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from espwire.errors import UsageError
+
+Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, apart from each other
 
 KIB, MIB = 0x400, 0x100000
 MAX_DIGITS = 1000
@@ -21,6 +24,21 @@ def align_down(value: int, step: int) -> int:
 def align_up(value: int, step: int) -> int:
     """The smallest multiple of ``step`` not below ``value``."""
     return -(-value // step) * step
+
+
+def join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Sorted; those that touch or overlap are joined.
+
+    >>> join_ranges([(4, 6), (0, 2), (2, 3)])
+    ((0, 3), (4, 6))
+    """
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def extract(word: int, shift: int, bits: int) -> int:

@@ -10,3 +10,11 @@ extern u32 options[2];                /* the host fills them before the upload: 
 u32 uart_divider(void);
 void uart_set_divider(u32 sixteenths);
 void spi_prepare(void);
+
+#ifdef WATCHDOG_KEY
+static inline void stop_watchdog(u32 config, u32 protect) {
+  REGISTER(protect) = WATCHDOG_KEY;
+  REGISTER(config) = 0;
+  REGISTER(protect) = 0;
+}
+#endif

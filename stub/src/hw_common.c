@@ -6,6 +6,8 @@
 #define TX_COUNT_SHIFT 16
 #define TX_FIFO 126u                  /* of 128: the count lags behind a write */
 
+#define SOFTWARE_RESET (1u << 31)
+
 #define SPI_START (1u << 18)
 #define USE_COMMAND (1u << 31)
 #define USE_ADDRESS (1u << 30)
@@ -98,3 +100,20 @@ void hw_spi_finish(struct spi *s) {
   while (REGISTER(SPI_COMMAND) & SPI_START) rx_poll();
   for (u32 i = 0; i < (s->in + 3u) / 4; i++) s->words[i] = REGISTER(SPI_DATA + 4 * i);
 }
+
+void hw_reset(void) {
+  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
+  for (;;) {}
+}
+
+/* The ROM has attached the flash, to its own pins or to others; a stub changes nothing about it. */
+u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
+
+#if !CAN_ENCRYPT
+u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {
+  (void)address;
+  (void)data;
+  (void)size;
+  return NOT_IMPLEMENTED;
+}
+#endif

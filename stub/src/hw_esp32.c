@@ -6,18 +6,13 @@
 #define PERIOD_MASK 3u
 #define PERIOD_160 1u
 #define APB16 (80000000u * 16)        /* once the PLL drives it */
-#define SOFTWARE_RESET (1u << 31)
 #define ENCRYPTED_UNIT 32u
 
 u32 rom_call(u32 function, u32 a, u32 b, u32 c, u32 d);
 
 static void stop_watchdogs(void) {
-  REGISTER(RTC_WATCHDOG_PROTECT) = WATCHDOG_KEY;
-  REGISTER(RTC_WATCHDOG) = 0;
-  REGISTER(RTC_WATCHDOG_PROTECT) = 0;
-  REGISTER(TIMER_WATCHDOG_PROTECT) = WATCHDOG_KEY;
-  REGISTER(TIMER_WATCHDOG) = 0;
-  REGISTER(TIMER_WATCHDOG_PROTECT) = 0;
+  stop_watchdog(RTC_WATCHDOG, RTC_WATCHDOG_PROTECT);
+  stop_watchdog(TIMER_WATCHDOG, TIMER_WATCHDOG_PROTECT);
 }
 
 /* The ROM runs from the crystal; with the PLL the UART's clock becomes 80 MHz, and its divider must follow. */
@@ -36,13 +31,7 @@ void hw_start(void) {
   spi_prepare();
 }
 
-void hw_reset(void) {
-  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
-  for (;;) {}
-}
-
 void hw_jump(u32 address) { ((void (*)(void))(uintptr_t)address)(); }
-u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
 
 /* By the ROM: it knows key and mode. Unit by unit, so that the receiver is looked after in between. */
 u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {

@@ -9,19 +9,13 @@
 #define UART_SOURCE (3u << 20)
 #define UART_SOURCE_APB (1u << 20)
 #define APB16 (80000000u * 16)
-#define SOFTWARE_RESET (1u << 31)
-
 
 static void stop_watchdogs(void) {
-  REGISTER(RTC_WATCHDOG_PROTECT) = WATCHDOG_KEY;
-  REGISTER(RTC_WATCHDOG) = 0;
-  REGISTER(RTC_WATCHDOG_PROTECT) = 0;
+  stop_watchdog(RTC_WATCHDOG, RTC_WATCHDOG_PROTECT);
   REGISTER(SUPER_WATCHDOG_PROTECT) = SUPER_WATCHDOG_KEY;
   REGISTER(SUPER_WATCHDOG) |= 1u << SUPER_WATCHDOG_FEED;
   REGISTER(SUPER_WATCHDOG_PROTECT) = 0;
-  REGISTER(TIMER_WATCHDOG_PROTECT) = WATCHDOG_KEY;
-  REGISTER(TIMER_WATCHDOG) = 0;
-  REGISTER(TIMER_WATCHDOG_PROTECT) = 0;
+  stop_watchdog(TIMER_WATCHDOG, TIMER_WATCHDOG_PROTECT);
 }
 
 static void take_full_clock(void) {
@@ -39,15 +33,7 @@ void hw_start(void) {
   spi_prepare();
 }
 
-void hw_reset(void) {
-  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
-  for (;;) {}
-}
-
 void hw_jump(u32 address) {
   __asm__ volatile(".word 0x0000100f" ::: "memory"); /* fence.i, which the assembler knows by another name of the architecture */
   ((void (*)(void))(uintptr_t)address)();
 }
-
-u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
-u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) { (void)address; (void)data; (void)size; return NOT_IMPLEMENTED; }

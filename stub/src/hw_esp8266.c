@@ -2,8 +2,6 @@
 #include "hw.h"
 
 #define CPU_DOUBLE 1u
-#define SOFTWARE_RESET (1u << 31)
-
 
 /* Through a register: the ROM is too far away for a direct call. */
 static void rom_call(u32 function) {
@@ -18,11 +16,4 @@ void hw_start(void) {
   spi_prepare();
 }
 
-void hw_reset(void) {
-  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
-  for (;;) {}
-}
-
 void hw_jump(u32 address) { ((void (*)(void))(uintptr_t)address)(); }
-u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
-u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) { (void)address; (void)data; (void)size; return NOT_IMPLEMENTED; }

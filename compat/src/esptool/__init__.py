@@ -9,34 +9,7 @@ from collections.abc import Sequence
 
 from esptool import cmds as cmds
 from esptool._running import perform
-from esptool.cmds import (
-    attach_flash,
-    chip_id,
-    connect_esp,
-    detect_chip,
-    dump_mem,
-    elf2image,
-    erase_flash,
-    erase_region,
-    flash_id,
-    get_security_info,
-    image_info,
-    load_ram,
-    merge_bin,
-    read_flash,
-    read_flash_sfdp,
-    read_flash_status,
-    read_mac,
-    read_mem,
-    reset_chip,
-    run,
-    run_stub,
-    verify_flash,
-    version,
-    write_flash,
-    write_flash_status,
-    write_mem,
-)
+from esptool.cmds import *  # noqa: F403  what cmds.__all__ names, all of it
 from esptool.loader import ESPLoader
 from esptool.util import FatalError, NotImplementedInROMError, NotSupportedError, UnsupportedCommandError
 from espwire.cli.esptool import SPEAKS as __version__
@@ -48,35 +21,10 @@ __all__ = [
     "NotSupportedError",
     "UnsupportedCommandError",
     "__version__",
-    "attach_flash",
-    "chip_id",
     "cmds",
-    "connect_esp",
-    "detect_chip",
-    "dump_mem",
-    "elf2image",
-    "erase_flash",
-    "erase_region",
-    "flash_id",
-    "get_security_info",
-    "image_info",
-    "load_ram",
     "main",
-    "merge_bin",
-    "read_flash",
-    "read_flash_sfdp",
-    "read_flash_status",
-    "read_mac",
-    "read_mem",
-    "reset_chip",
-    "run",
-    "run_stub",
-    "verify_flash",
-    "version",
-    "write_flash",
-    "write_flash_status",
-    "write_mem",
 ]
+__all__ += cmds.__all__
 
 
 def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> None:

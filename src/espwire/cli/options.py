@@ -309,16 +309,3 @@ def parse_address(context: click.Context, parameter: click.Parameter, value: str
     from espwire.bits import parse_number
 
     return parse_number(value, "address")
-
-
-def parse_size(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    """Callback of a size argument: bytes, or None for ``ALL``."""
-    from espwire.bits import parse_number
-
-    return None if value.upper() == "ALL" else parse_number(value, "size")
-
-
-def region_arguments(command: F) -> F:
-    """``ADDRESS SIZE``: where in flash, and how much (``ALL``: up to its end, given as None)."""
-    command = click.argument("size", metavar="SIZE", callback=parse_size)(command)
-    return click.argument("address", metavar="ADDRESS", callback=parse_address)(command)

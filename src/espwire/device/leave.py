@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from espwire.chips.model import Chip
 from espwire.device.lines import SEQUENCES, After, Sequence, find_or_parse, needs_flow_control, play, release
@@ -26,19 +28,27 @@ def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Fo
     """
     if after in ("no-reset", "no-reset-stub"):
         return
-    lost: LinkLost | None = None
-    try:
+    with _following(loader, report, follower):
         if after == "soft-reset":
             soft_reset(loader, report)
         elif after == "watchdog-reset" or _needs_watchdog(loader, chip):
             watchdog_reset(loader, chip, report)
         else:
             hard_reset(loader, chip, report)
+
+
+@contextmanager
+def _following(loader: Loader, report: Report, follower: Follower | None) -> Iterator[None]:
+    """Leave in here: a native USB port may go away with it, and is waited for."""
+    native = is_native_usb(loader.link.info)
+    lost: LinkLost | None = None
+    try:
+        yield
     except LinkLost as error:
-        if not is_native_usb(loader.link.info):
+        if not native:
             raise
         lost = error
-    if is_native_usb(loader.link.info):
+    if native:
         (follower or Follower(report=report)).settle(loader, lost)
 
 
@@ -103,15 +113,8 @@ def run_application(loader: Loader, report: Report, follower: Follower | None = 
 
     If the port goes away with it, ``follower`` waits for it, as ``leave`` does.
     """
-    lost: LinkLost | None = None
-    try:
+    with _following(loader, report, follower):
         _end(loader, report, how="run", stay=1)
-    except LinkLost as error:
-        if not is_native_usb(loader.link.info):
-            raise
-        lost = error
-    if is_native_usb(loader.link.info):
-        (follower or Follower(report=report)).settle(loader, lost)
 
 
 def soft_reset(loader: Loader, report: Report) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from espwire.bits import Ranges, join_ranges
 from espwire.errors import TableError, UsageError
 from espwire.events import Progress, Report, silent, thin_out
 from espwire.flash.places import read_partition_table
@@ -13,7 +14,7 @@ from espwire.flash.read import read_bytes
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import read_md5
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
-from espwire.image.map import Content, Evidence, FlashMap, Ranges, build_map, join_ranges, join_words
+from espwire.image.map import Content, Evidence, FlashMap, build_map, join_words
 from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partitions import APP as APP_TYPE

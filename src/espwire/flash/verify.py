@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from espwire.bits import align_down
+from espwire.bits import Ranges, align_down, join_ranges
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Progress, Report, silent, thin_out
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SECTOR = 0x1000
 MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
 READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)
-Ranges = tuple[tuple[int, int], ...]
 
 
 class Cancel(Protocol):
@@ -143,7 +142,7 @@ def _differences_by_reading(device: Device, address: int, data: bytes, name: str
             report(Progress(task="verify", name=name, done=at, total=len(data)))
     if at < len(data):  # never take a short read for a good one
         wrong.append((address + at, address + len(data)))
-    return _merged(wrong)
+    return join_ranges(wrong)
 
 
 def _differing_sectors(address: int, data: bytes, at: int, piece: bytes) -> list[tuple[int, int]]:
@@ -169,7 +168,7 @@ def _differences_by_sectors(device: Device, address: int, data: bytes) -> Ranges
             piece = data[low - address : high - address]
             if hashlib.md5(piece, usedforsecurity=False).digest() != digest:
                 wrong.append((low, high))
-    return _merged(wrong)
+    return join_ranges(wrong)
 
 
 def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:
@@ -200,15 +199,4 @@ def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:
         questions -= 1
         if not same(middle, end):
             pending.append((middle, end))
-    return _merged(final)
-
-
-def _merged(ranges: list[tuple[int, int]]) -> Ranges:
-    """Sorted, touching ones joined."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return tuple(joined)
+    return join_ranges(final)

@@ -19,7 +19,7 @@ from espwire.image.build_plan import (
 from espwire.image.inputs import Format, Piece, find_format, read_input
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 KINDS: dict[Format, str] = {
     "raw": "merged binary",
@@ -66,14 +66,14 @@ def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...
     A partition table, which stands at 0x8000 unless the build was told otherwise, and the boot loader, whose place is
     the chip's, must both be where the same beginning puts them.
     """
-    from espwire.chips.registry import chip_ids, load_chip
+    from espwire.chips.image_index import IMAGE_CHIPS
 
-    chips = [request.chip] if request.chip is not None else [load_chip(name) for name in chip_ids()]
+    chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
     found = [(start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None]
     return found[0] if len(found) == 1 else None
 
 
-def _find_start(data: bytes, chip: Chip) -> int | None:
+def _find_start(data: bytes, chip: AnyChip) -> int | None:
     boot = chip.flash.bootloader_offset
     if chip.image.format == "esp8266":
         return 0 if find_image_chip(data) == chip.id else None
@@ -87,13 +87,13 @@ def _find_start(data: bytes, chip: Chip) -> int | None:
 
 def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
     """The address of a binary that is one part: as the caller says."""
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
 
     if request.app_address is not None:
         return request.app_address
     chip_id = find_image_chip(data)
     if chip_id:
-        boot = load_chip(chip_id).flash.bootloader_offset
+        boot = load_image_chip(chip_id).flash.bootloader_offset
         raise DataError(
             f"{name} is one image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
@@ -111,11 +111,11 @@ def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
 
 def _place_elf(piece: Piece, name: str, request: BuildRequest, notes: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
     """An ELF tells no flash address. An application goes where applications go; a program for RAM nowhere."""
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
     from espwire.image.elf import is_flash
     from espwire.image.parse import parse
 
-    chip = load_chip(piece.chips[0])
+    chip = load_image_chip(piece.chips[0])
     image = parse(piece.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
     if not mapped and request.app_address is None:

@@ -192,14 +192,14 @@ class _Assembly:
         self.notes: list[str] = []
 
     def plan(self, parts: Mapping[str, str]) -> BuildPlan:
-        from espwire.chips.registry import load_chip
+        from espwire.chips.lookup import load_image_chip
 
         data = {role: self.read(posixpath.join(self.candidate.folder, file)) for role, file in parts.items()}
         chips = [find_image_chip(data[role]) for role in (BOOTLOADER, APP) if role in data]
         chip_id = next((chip for chip in chips if chip), "")
         if not chip_id:
             raise self._broken(f"{parts[APP]} is no firmware image (offset 0), nor is there a boot loader beside it")
-        chip = load_chip(chip_id)
+        chip = load_image_chip(chip_id)
         if chip.image.format == "esp8266":
             files = [BuildFile(0, data[APP], parts[APP], APP)]
         else:

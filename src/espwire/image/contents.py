@@ -29,8 +29,7 @@ from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_sign
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip, ImageChip
     from espwire.image.partitions import Partition, PartitionTable
 
 Kind = Literal["bootloader", "app", "image", "partition-table", "ota-data", "data", "encrypted"]
@@ -62,7 +61,7 @@ class Found:
         return self.offset + self.size
 
 
-def find_contents(data: bytes, chip: Chip | ImageChip | None = None, *, start: int | None = None) -> tuple[Found, ...]:
+def find_contents(data: bytes, chip: AnyChip | None = None, *, start: int | None = None) -> tuple[Found, ...]:
     """All that is recognised in ``data``, by its place in ``data``.
 
     :param start: the flash address of the first byte, which partitions are found by; None: see ``guess_start``
@@ -84,13 +83,13 @@ def find_contents(data: bytes, chip: Chip | ImageChip | None = None, *, start: i
     return tuple(sorted((*tables, *images, *others), key=lambda item: item.offset))
 
 
-def guess_start(data: bytes, chip: Chip | ImageChip | None = None) -> int:
+def guess_start(data: bytes, chip: AnyChip | None = None) -> int:
     """The flash address of the first byte of a merged file: many begin with the boot loader, which stands at 0x1000."""
     tables = tuple(_find_tables(data))
     return _guess_start(tuple(_find_images(data, chip, tables)), tables, chip)
 
 
-def _guess_start(images: tuple[Found, ...], tables: tuple[Found, ...], chip: Chip | ImageChip | None) -> int:
+def _guess_start(images: tuple[Found, ...], tables: tuple[Found, ...], chip: AnyChip | None) -> int:
     """Where the boot loader stands on the chip, if the file begins with one and its partitions then fit better."""
     first = images[0].image if images and tables and images[0].offset == 0 else None
     own = chip if first is None or first.extended is None else _find_chip(first.extended.chip_id)
@@ -179,7 +178,7 @@ def _find_tables(data: bytes) -> Iterator[Found]:
             yield Found(kind="partition-table", offset=at, size=min(TABLE_SIZE, len(data) - at), table=table)
 
 
-def _find_images(data: bytes, chip: Chip | ImageChip | None, tables: tuple[Found, ...]) -> Iterator[Found]:
+def _find_images(data: bytes, chip: AnyChip | None, tables: tuple[Found, ...]) -> Iterator[Found]:
     """Images at sector boundaries; one inside another is none."""
     taken, at = {table.offset for table in tables}, 0
     while at < len(data):
@@ -191,7 +190,7 @@ def _find_images(data: bytes, chip: Chip | ImageChip | None, tables: tuple[Found
             at = max(at + SECTOR, -(-image.end // SECTOR) * SECTOR)
 
 
-def _image_at(data: bytes, at: int, chip: Chip | ImageChip | None) -> Found | None:
+def _image_at(data: bytes, at: int, chip: AnyChip | None) -> Found | None:
     size = measure_image(data, at) if chip is None or chip.image.format == "esp32" else None
     image = _parse(data[at : at + size], chip) if size is not None else None
     if image is None and (chip is None or chip.image.format == "esp8266"):
@@ -216,7 +215,7 @@ def _room(data: bytes, at: int, size: int) -> bool:
     return data[at + size : at + size + 1] not in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
-def _parse(data: bytes, chip: Chip | ImageChip | None) -> Image | None:
+def _parse(data: bytes, chip: AnyChip | None) -> Image | None:
     try:
         return parse(data, chip)
     except ImageError:

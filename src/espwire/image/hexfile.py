@@ -108,7 +108,7 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         try:
             kind, address, size, content = bincopy.unpack_ihex(line.decode("ascii"))
         except (bincopy.Error, ValueError) as error:  # ValueError: not hexadecimal, not ASCII
-            raise _broken(name, number, _reason(line, error)) from None
+            raise _broken(name, number, find_reason(line, error, b":")) from None
         if kind == DATA:
             if base + address + size > TOP:
                 raise _broken(name, number, "its data goes past the 32-bit address space")
@@ -128,15 +128,16 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         )
 
 
-def _reason(line: bytes, error: Exception) -> str:
-    """Ours, and short: bincopy repeats the whole record."""
+def find_reason(line: bytes, error: Exception, begin: bytes) -> str:
+    """What is wrong with a record, in our words and short: bincopy repeats the whole of it."""
     text = str(error)
-    if not line.startswith(b":"):
-        return "it does not begin with ':'"
+    if not line.startswith(begin):
+        return f"it does not begin with {begin.decode()!r}"
     for word, reason in (
         ("crc", "its checksum is wrong"),
         ("short", "it is too short"),
         ("size", "its length is wrong"),
+        ("type", "there is no such type of record"),
     ):
         if word in text:
             return reason

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
-from espwire.bits import align_up
+from espwire.bits import Ranges, align_up, join_ranges
 from espwire.image.ota import OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partitions import APP, SUBTYPES, TABLE_SIZE, Partition, PartitionTable, TableRules, check_table
 from espwire.values import dataclass
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SECTOR = 0x1000
 MIN_FLASH = 0x40000
 Kind = Literal["bootloader", "table", "app", "data", "image", "free"]
-Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,6 @@ def find_filled(data: bytes, start: int = 0) -> Ranges:
         if piece != blank[: len(piece)]:
             found.append((start + at, start + at + len(piece)))
     return join_ranges(found)
-
-
-def join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Sorted; touching ones joined."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return tuple(joined)
 
 
 def map_dump(data: bytes, chip: Chip | None = None, *, flash_size: int | None = None) -> FlashMap:

@@ -24,8 +24,7 @@ from espwire.image.model import (
 )
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
-    from espwire.chips.model import Chip
+    from espwire.chips.lookup import AnyChip
 
 CRC_SIZE = 4
 
@@ -35,7 +34,7 @@ def is_image(data: bytes) -> bool:
     return data[:1] in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
-def parse(data: bytes, chip: Chip | ImageChip | None = None) -> Image:
+def parse(data: bytes, chip: AnyChip | None = None) -> Image:
     """The image in ``data``; ``build()`` of it gives ``data`` back.
 
     :param chip: whose format to expect; None tries both and takes the one that checks out

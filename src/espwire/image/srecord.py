@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from espwire.errors import HexError
-from espwire.image.hexfile import TOP, HexPart, join_records
+from espwire.image.hexfile import TOP, HexPart, find_reason, join_records
 
 LONGEST_RECORD = 2 + 2 * (1 + 255)
 HEADER, DATA, COUNT, END = "0", "123", "56", "789"
@@ -46,7 +46,7 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         try:
             kind, address, size, content = bincopy.unpack_srec(line.decode("ascii"))
         except (bincopy.Error, ValueError, IndexError) as error:
-            raise _broken(name, number, _reason(line, error)) from None
+            raise _broken(name, number, find_reason(line, error, b"S")) from None
         if kind in DATA:
             seen += 1
             if address + size > TOP:
@@ -65,22 +65,6 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
             hint="The file was not copied or downloaded whole: get it again.",
             code="srecord-truncated",
         )
-
-
-def _reason(line: bytes, error: Exception) -> str:
-    """Ours, and short: bincopy repeats the whole record."""
-    text = str(error)
-    if not line.startswith(b"S"):
-        return "it does not begin with 'S'"
-    for word, reason in (
-        ("crc", "its checksum is wrong"),
-        ("short", "it is too short"),
-        ("size", "its length is wrong"),
-        ("type", "there is no such type of record"),
-    ):
-        if word in text:
-            return reason
-    return "it is not hexadecimal"
 
 
 def _broken(name: str, number: int, reason: str) -> HexError:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.virtual.paces import PACES
 from espwire.virtual.programs import Services
-from espwire.virtual.resident import Resident, Ring, Steps, word
-from espwire.virtual.resident_ram import BAD_BLOCK, BAD_LENGTH, RamCommands
-from espwire.virtual.twin import BAUD_LIMITS, QUEUE, RING_BYTES, SYNC_REPLIES, UNKNOWN, find_rom_hz
+from espwire.virtual.resident import Resident, Ring, Steps, lies_in_ram
+from espwire.virtual.resident_ram import RamCommands
+from espwire.virtual.twin import QUEUE, RING_BYTES, find_rom_hz
 from espwire.wire.commands import HEADER, Op
-from espwire.wire.stub import HELLO
+from espwire.wire.status import BAD_LENGTH, UNKNOWN_COMMAND
 
 # as the engine counts them
 START_CYCLES = 75_000  # it clears 36 KiB
@@ -27,10 +27,7 @@ def start_program(services: Services, entry: int) -> FirstStage | None:
     image = load_stub(chip.id).first if chip.id in stub_chips() else None
     if image is None or entry != image.entry or chip.id not in PACES:
         return None
-    ram = services.registers.ram
-    if any(ram.read(address, len(data)) != data for address, data in image.segments):
-        return None
-    return FirstStage(services)
+    return FirstStage(services) if lies_in_ram(services, image.segments) else None
 
 
 class FirstStage(Resident):
@@ -47,25 +44,16 @@ class FirstStage(Resident):
     def main(self) -> Steps:
         """Say hello, serve for ever."""
         self.owe(START_CYCLES)
-        yield from self.settle()
-        yield from self.send_frame(HELLO)
-        while True:
-            frame = yield from self.take()
-            if len(frame) >= HEADER.size and not frame[0]:
-                self.owe(self._pace.command)
-                yield from self._handle(frame)
-                yield from self.settle()
-            self.ring.release()
+        yield from self.serve(self._pace.command, self._handle)
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size
         if size != int.from_bytes(frame[2:4], "little") or LENGTHS.get(op, size) != size:
             yield from self.reply(op, status=BAD_LENGTH)
         elif op == Op.SYNC:
-            for _ in range(SYNC_REPLIES):
-                yield from self.reply(op)
+            yield from self.answer_sync(frame, op)
         elif op == Op.CHANGE_BAUDRATE:
-            yield from self._change_baud(frame)
+            yield from self.change_baud(frame, op)
         elif op == Op.MEM_BEGIN:
             yield from self.ram.begin(frame)
         elif op == Op.MEM_DATA:
@@ -73,16 +61,7 @@ class FirstStage(Resident):
         elif op == Op.MEM_END:
             yield from self.ram.end(frame)
         else:
-            yield from self.reply(op, status=UNKNOWN)
-
-    def _change_baud(self, frame: bytes) -> Steps:
-        wanted, now = word(frame, 0), word(frame, 1)
-        low, high = BAUD_LIMITS
-        well = low <= wanted <= high and low <= now <= high
-        yield from self.reply(Op.CHANGE_BAUDRATE, status=0 if well else BAD_BLOCK)
-        if well:
-            yield from self.drain()
-            self.rate = round(self.rate * wanted / now)
+            yield from self.reply(op, status=UNKNOWN_COMMAND)
 
     def _no_flash(self) -> Steps:
         yield from self.settle()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from espwire.values import dataclass
@@ -91,10 +90,9 @@ def find_program(services: Services, entry: int, mode: StubMode) -> Program | No
     if mode == "off":
         return None
     for name in STAND_INS[mode]:
-        if find_spec(name) is not None:
-            found = cast("Program | None", import_module(name).start_program(services, entry))
-            if found is not None:
-                return found
+        found = cast("Program | None", import_module(name).start_program(services, entry))
+        if found is not None:
+            return found
     if services.chip.soc is None:
         return None
     from espwire.virtual.soc.program import EngineProgram

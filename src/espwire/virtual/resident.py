@@ -7,7 +7,7 @@ before anything that can be seen from outside; bytes that come in cost CPU time 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from espwire.virtual.programs import Ending, Program, Services, find_program
 from espwire.wire import slip
 from espwire.wire.commands import HEADER, REPLY
 from espwire.wire.slip import END, ESC, ESC_END, ESC_ESC
+from espwire.wire.status import BAD_BLOCK
+from espwire.wire.stub import HELLO
 
 if TYPE_CHECKING:
     from espwire.virtual.flash import NorFlash
@@ -26,6 +28,8 @@ USB_RATE = 8_000_000  # what the chip's own USB port carries, in bit times
 TRANSMIT_FIFO = 126
 LAST_BYTE_S = 0.0015  # what the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
+SYNC_REPLIES = 8
+BAUD_LIMITS = (300, 10_000_000)  # of our own programs
 
 
 class Ring:
@@ -184,6 +188,33 @@ class Resident:
         yield until
         self._idle_from = inf
 
+    def serve(self, command_cycles: float, handle: Callable[[bytes], Steps]) -> Steps:
+        """Say hello, then hand over every request for ever."""
+        yield from self.settle()
+        yield from self.send_frame(HELLO)
+        while True:
+            frame = yield from self.take()
+            if len(frame) >= HEADER.size and not frame[0]:
+                self.owe(command_cycles)
+                yield from handle(frame)
+                yield from self.settle()
+            self.ring.release()
+
+    def answer_sync(self, frame: bytes, op: int) -> Steps:
+        """SYNC, as every stub answers it."""
+        for _ in range(SYNC_REPLIES):
+            yield from self.reply(op)
+
+    def change_baud(self, frame: bytes, op: int) -> Steps:
+        """CHANGE_BAUDRATE, as our own programs do it."""
+        wanted, now = word(frame, 0), word(frame, 1)
+        low, high = BAUD_LIMITS
+        well = low <= wanted <= high and low <= now <= high
+        yield from self.reply(op, status=0 if well else BAD_BLOCK)
+        if well:
+            yield from self.drain()
+            self.rate = round(self.rate * wanted / now)
+
     def take(self) -> Generator[float, None, bytes]:
         """The next frame, whenever it comes."""
         while (frame := self.ring.take()) is None:
@@ -248,6 +279,12 @@ class Resident:
         frame = unescape(run)
         if frame is not None and not self.ring.put(frame):
             self.services.lost(len(run))
+
+
+def lies_in_ram(services: Services, segments: Iterable[tuple[int, bytes]]) -> bool:
+    """Whether the chip's RAM holds ``segments``, each at its address."""
+    ram = services.registers.ram
+    return all(ram.read(address, len(data)) == data for address, data in segments)
 
 
 def unescape(run: bytes) -> bytes | None:

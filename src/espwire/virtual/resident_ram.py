@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 
 from espwire.virtual.resident import Resident, Steps, word
 from espwire.wire.commands import ALL_BITS, HEADER, Op, checksum
+from espwire.wire.status import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, TOO_LITTLE, TOO_MUCH
 
 DATA_HEAD, LARGEST_BLOCK = 16, 0x4000
-BAD_LENGTH, BAD_CHECKSUM, BAD_BLOCK, TOO_LITTLE, TOO_MUCH = 0xC000, 0xC100, 0xC200, 0xC800, 0xC900
 
 
 class RamCommands:

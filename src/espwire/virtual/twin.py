@@ -15,28 +15,19 @@ from typing import NamedTuple
 from espwire.device.stub_image import LEAVE_CLOCK, StubImage, load_stub, stub_chips
 from espwire.virtual.paces import PACES
 from espwire.virtual.programs import Services
-from espwire.virtual.resident import Resident, Ring, Steps, is_whole, word
+from espwire.virtual.resident import Resident, Ring, Steps, is_whole, lies_in_ram, word
 from espwire.virtual.resident_ram import RamCommands
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
 from espwire.virtual.twin_read import PACKET, READ_WINDOW, Reader
-from espwire.virtual.twin_write import (
-    BAD_BLOCK,
-    BAD_LENGTH,
-    NOT_IMPLEMENTED,
-    PAYLOAD,
-    WINDOW,
-    Writer,
-)
+from espwire.virtual.twin_write import PAYLOAD, WINDOW, Writer
 from espwire.wire import stub
-from espwire.wire.commands import ALL_BITS, HEADER, Op
+from espwire.wire.commands import ALL_BITS, HEADER, Op, Reply
+from espwire.wire.status import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, NOT_IMPLEMENTED, UNKNOWN_COMMAND
 from espwire.wire.stub import Capabilities, Feature, HashKind, StubOp
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
-SYNC_REPLIES = 8
-BAD_CHECK, UNKNOWN = 0xC100, 0xC300
 DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})  # check words of their own
-BAUD_LIMITS = (300, 10_000_000)
 NO_CHIP_ID = 0xFFFFFFFF
 SPI_DIVIDER = 2  # what [stub.own].spi_clock_value sets on every chip so far
 KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
@@ -73,10 +64,9 @@ def start_program(services: Services, entry: int) -> Twin | None:
     image = load_stub(chip.id)
     if entry != image.entry:
         return None
-    ram = services.registers.ram
     own = chip.stub.own
     code = [(a, d) for a, d in image.segments if own is not None and own.code_start <= a < own.code_end]
-    if not code or any(ram.read(address, len(data)) != data for address, data in code):
+    if not code or not lies_in_ram(services, code):
         return None
     return Twin(services, image)
 
@@ -109,15 +99,7 @@ class Twin(Resident):
         """Start, say hello, serve for ever."""
         self.services.registers.watchdogs.restart(self.now, running=False)
         self.owe(self._pace.start)
-        yield from self.settle()
-        yield from self.send_frame(stub.HELLO)
-        while True:
-            frame = yield from self.take()
-            if len(frame) >= HEADER.size and not frame[0]:
-                self.owe(self._pace.command)
-                yield from self._handle(frame)
-                yield from self.settle()
-            self.ring.release()
+        yield from self.serve(self._pace.command, self._handle)
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size
@@ -129,26 +111,13 @@ class Twin(Resident):
         if op not in DATA_OPS and any(check):
             self.owe(size * self._pace.crc_byte)
             if int.from_bytes(check, "little") != zlib.crc32(frame[HEADER.size :]):
-                yield from self.reply(op, status=BAD_CHECK)
+                yield from self.reply(op, status=BAD_CHECKSUM)
                 return
         handler = HANDLERS.get(op)
         if handler is not None:
             yield from handler(self, frame, op)
         elif op not in (StubOp.READ_ACK, Op.RUN_USER_CODE):
             yield from self._small(frame, op)
-
-    def _sync(self, frame: bytes, op: int) -> Steps:
-        for _ in range(SYNC_REPLIES):
-            yield from self.reply(Op.SYNC)
-
-    def _change_baud(self, frame: bytes, op: int) -> Steps:
-        wanted, now = word(frame, 0), word(frame, 1)
-        low, high = BAUD_LIMITS
-        well = low <= wanted <= high and low <= now <= high
-        yield from self.reply(op, status=0 if well else BAD_BLOCK)
-        if well:
-            yield from self.drain()
-            self.rate = round(self.rate * wanted / now)
 
     def _erase(self, frame: bytes, op: int) -> Steps:
         offset, size, status = word(frame, 0), word(frame, 1), 0
@@ -189,7 +158,7 @@ class Twin(Resident):
                 return
             answer = yield from self._answer(op, body)
         elif op not in SMALL_LENGTHS and op != StubOp.BATCH:
-            answer = Answer(UNKNOWN)
+            answer = Answer(UNKNOWN_COMMAND)
         yield from self.reply(op, answer.value, answer.data, answer.status)
 
     def _batch(self, body: bytes) -> Steps:
@@ -201,16 +170,16 @@ class Twin(Resident):
                 break
             answer = yield from self._answer(body[at], body[at + 4 : at + 4 + size])
             status = answer.status
-            data = answer.data + bytes(-len(answer.data) % 4)
-            if len(out) + 8 + len(data) > BATCH_BYTES:
+            packed = stub.pack_batch_answer(Reply(body[at], answer.value, answer.data + status.to_bytes(2, "big")))
+            if len(out) + len(packed) > BATCH_BYTES:
                 break
-            out += status.to_bytes(2, "big") + struct.pack("<HI", len(answer.data), answer.value) + data
+            out += packed
             at += 4 + padded
         yield from self.reply(StubOp.BATCH, 0, bytes(out), BAD_LENGTH if at < len(body) and not status else 0)
 
     def _answer(self, op: int, body: bytes) -> Small:
         if op not in SMALL_LENGTHS:
-            return Answer(UNKNOWN)
+            return Answer(UNKNOWN_COMMAND)
         expected = SMALL_LENGTHS[op]  # type: ignore[index]
         if expected is not None and len(body) != expected:
             return Answer(BAD_LENGTH)
@@ -315,7 +284,7 @@ def _begin(twin: Twin, frame: bytes, op: int) -> Steps:
 
 Handler = Callable[[Twin, bytes, int], Steps]
 HANDLERS: dict[int, Handler] = {
-    Op.SYNC: Twin._sync,
+    Op.SYNC: Twin.answer_sync,
     StubOp.WRITE_OPEN: lambda twin, frame, op: twin.writer.open(frame),
     **dict.fromkeys((StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA), _late),
     **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), _begin),
@@ -326,7 +295,7 @@ HANDLERS: dict[int, Handler] = {
     Op.MEM_BEGIN: lambda twin, frame, op: twin.ram.begin(frame),
     Op.MEM_DATA: lambda twin, frame, op: twin.ram.data(frame),
     Op.MEM_END: lambda twin, frame, op: twin.ram.end(frame),
-    Op.CHANGE_BAUDRATE: Twin._change_baud,
+    Op.CHANGE_BAUDRATE: Twin.change_baud,
     **dict.fromkeys((Op.ERASE_FLASH, Op.ERASE_REGION), Twin._erase),
     StubOp.ABORT: Twin._abort,
     StubOp.RESET: Twin._restart,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import zlib
 from typing import NamedTuple
 
-INFLATE_FAILED, TOO_LITTLE = 0xC700, 0xC800
+from espwire.wire.status import INFLATE_FAILED, TOO_LITTLE
+
 AHEAD_BITS = 15  # the stub wants so many bits before it decodes a code
 SURE_BYTES = 4  # with so many left in a frame it is never behind
 REPLAY_BYTES = 0x10000  # of longer streams zlib's word is taken

@@ -12,12 +12,12 @@ from espwire.virtual.resident import Resident, Steps, is_whole, word
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
 from espwire.wire import stub
 from espwire.wire.commands import HEADER, REPLY, Op
+from espwire.wire.status import BAD_BLOCK
 from espwire.wire.stub import HashKind, StubOp
 
 PACKET = 4096
 READ_WINDOW = 0x10000
 VENDOR_WINDOW = 64
-BAD_BLOCK = 0xC200
 Digest = Generator[float, None, "bytes | None"]
 
 

@@ -14,8 +14,17 @@ from enum import Enum
 from espwire.virtual.paces import Pace
 from espwire.virtual.resident import Resident, Steps, is_whole, word
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
-from espwire.virtual.twin_inflate import SURE_BYTES, TOO_LITTLE, Inflate
+from espwire.virtual.twin_inflate import SURE_BYTES, Inflate
 from espwire.wire.commands import HEADER, Op, checksum
+from espwire.wire.status import (
+    BAD_BLOCK,
+    BAD_CHECKSUM,
+    BAD_LENGTH,
+    NOT_IMPLEMENTED,
+    NOT_OPEN,
+    TOO_LITTLE,
+    TOO_MUCH,
+)
 from espwire.wire.stub import REPORT_AGAIN, WRITE_ENCRYPTED, WRITE_NO_ERASE, Codec, StubOp
 
 PAYLOAD = 2048
@@ -23,8 +32,6 @@ WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK, DATA_HEAD = 0x4000, 16
 ENCRYPTED_UNIT = 32
 NAGS = 8  # frames that are refused between two reports
-BAD_LENGTH, BAD_CHECKSUM, BAD_BLOCK = 0xC000, 0xC100, 0xC200
-NOT_OPEN, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC900, 0xFF00
 Encrypt = Callable[[int, bytes], bytes]
 Answer = Generator[float, None, bool]
 

@@ -18,14 +18,22 @@ from espwire.virtual.programs import Services
 from espwire.virtual.resident import Resident, Ring, Steps, word
 from espwire.virtual.resident_ram import RamCommands
 from espwire.wire.commands import HEADER, Op, checksum
+from espwire.wire.status import (
+    BAD_BLOCK,
+    BAD_CHECKSUM,
+    BAD_LENGTH,
+    INFLATE_FAILED,
+    NOT_IMPLEMENTED,
+    NOT_OPEN,
+    TOO_LITTLE,
+    TOO_MUCH,
+    UNKNOWN_COMMAND,
+)
 from espwire.wire.stub import HELLO
 
 SECTOR, BLOCK, PROGRAM_BURST = 0x1000, 0x10000, 32
 FRAMES, FRAME_BYTES = 2, 16647
 DATA_HEAD, PACKET = 16, 4096
-SYNC_REPLIES = 8
-BAD_LENGTH, BAD_CHECKSUM, BAD_BLOCK, UNKNOWN = 0xC000, 0xC100, 0xC200, 0xC300
-NOT_OPEN, INFLATE_FAILED, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
 WRITE_ENABLE, PROGRAM, ERASE_SECTOR, ERASE_BLOCK, ERASE_CHIP = 0x06, 0x02, 0x20, 0xD8, 0xC7
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.SYNC: (36,), Op.FLASH_BEGIN: (16, 20), Op.FLASH_END: (4,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,),
@@ -83,7 +91,7 @@ class Vendor(Resident):
         if size != int.from_bytes(frame[2:4], "little") or size not in LENGTHS.get(op, (size,)):
             yield from self.reply(op, status=BAD_LENGTH)
         elif handler is None or absent:
-            yield from self.reply(op, status=UNKNOWN)
+            yield from self.reply(op, status=UNKNOWN_COMMAND)
         else:
             yield from handler(self, frame, op)
 
@@ -238,10 +246,6 @@ class Vendor(Resident):
         yield from self._ready()
         yield from self.reply(op, status=status)
 
-    def _sync(self, frame: bytes, op: int) -> Steps:
-        for _ in range(SYNC_REPLIES):
-            yield from self.reply(op)
-
     def _change_baud(self, frame: bytes, op: int) -> Steps:
         wanted, now = word(frame, 0), word(frame, 1)
         yield from self.reply(op)
@@ -268,7 +272,7 @@ class Vendor(Resident):
 
 Handler = Callable[[Vendor, bytes, int], Steps]
 HANDLERS: dict[int, Handler] = {
-    Op.SYNC: Vendor._sync,
+    Op.SYNC: Vendor.answer_sync,
     **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), Vendor._begin),
     **dict.fromkeys((Op.FLASH_DATA, Op.FLASH_DEFL_DATA), Vendor._data),
     **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), Vendor._end),

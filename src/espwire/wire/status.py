@@ -25,20 +25,22 @@ ROM_MEANINGS = {
     0x67: "the description's encoding is wrong",
     0x69: "the storage is full",
 }
+BAD_LENGTH, BAD_CHECKSUM, BAD_BLOCK, UNKNOWN_COMMAND = 0xC000, 0xC100, 0xC200, 0xC300  # a stub's, both status bytes
+NOT_OPEN, INFLATE_FAILED, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
 STUB_MEANINGS = {
-    0xC000: "the data's length is wrong",
-    0xC100: "the data's checksum is wrong",
-    0xC200: "the block size is wrong",
-    0xC300: "unknown command",
+    BAD_LENGTH: "the data's length is wrong",
+    BAD_CHECKSUM: "the data's checksum is wrong",
+    BAD_BLOCK: "the block size is wrong",
+    UNKNOWN_COMMAND: "unknown command",
     0xC400: "a SPI operation failed",
     0xC500: "the flash could not be unlocked",
-    0xC600: "no transfer is open",
-    0xC700: "the compressed data is broken",
-    0xC800: "too little data",
-    0xC900: "too much data",
+    NOT_OPEN: "no transfer is open",
+    INFLATE_FAILED: "the compressed data is broken",
+    TOO_LITTLE: "too little data",
+    TOO_MUCH: "too much data",
     0xCA00: "programming the NAND flash failed",
     0xCB00: "erasing the NAND flash failed",
-    0xFF00: "not implemented",
+    NOT_IMPLEMENTED: "not implemented",
 }
 NOT_ACCEPTED, CHECKSUM = 0x05, 0x07
 

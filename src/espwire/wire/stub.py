@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Self
 
 from espwire.values import dataclass
-from espwire.wire.commands import HEADER, Command, Op, Reply, Request
+from espwire.wire.commands import Command, Op, Reply, Request
 
 PROTOCOL_VERSION = 1
 MAGIC = b"EWST"
@@ -339,9 +339,9 @@ def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply
     return tuple(found)
 
 
-def pack_batch_answer(reply: Reply, *, status_bytes: int = 2) -> bytes:
+def pack_batch_answer(reply: Reply) -> bytes:
     """One answer inside a batch's reply: what ``parse_batch_reply`` reads."""
-    content, status = reply.body[:-status_bytes], reply.body[-status_bytes:][:2]
+    content, status = reply.body[:-2], reply.body[-2:]
     return status + struct.pack("<HI", len(content), reply.value) + _padded(content)
 
 
@@ -358,11 +358,6 @@ def name_op(op: int) -> str:
     """What an opcode is called, the vendor's or ours."""
     names: dict[int, str] = {int(one): one.name for one in (*Op, *StubOp)}
     return names.get(op, f"{op:#04x}")
-
-
-def max_frame(capabilities: Capabilities) -> int:
-    """Bytes of the longest WRITE_DATA frame's content, before SLIP."""
-    return HEADER.size + 4 + capabilities.frame_payload
 
 
 def _padded(data: bytes) -> bytes:

@@ -24,7 +24,7 @@ CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two
 LONGEST_BLOCK = 64
 FOLLOWED = 24  # instructions, until a block ends at its next jump
 ENDS = ("flush()", "c[0] = max", "raise ")  # statements behind which nothing may be done in the same block
-MASK = 0xFFFFFFFF
+MASK, SIGN = 0xFFFFFFFF, 0x80000000
 
 _CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
 _STORE = re.compile(r"\bS(8|16|32)\(")
@@ -286,6 +286,16 @@ def store_lines(value: str, base: str, offset: int, bits: int) -> list[str]:
 
 def _fast(bits: int) -> str:
     return {8: "D8[a - DB]", 16: "D16[(a - DB) >> 1]", 32: "D32[(a - DB) >> 2]"}[bits]
+
+
+def signed(term: str) -> str:
+    """An expression for the register ``term`` as a signed number."""
+    return f"(({term} ^ {SIGN:#x}) - {SIGN:#x})"
+
+
+def ordered(term: str) -> str:
+    """The same, shifted: unsigned comparison then orders as signed."""
+    return f"({term} ^ {SIGN:#x})"
 
 
 def sign_extend(value: int, bits: int) -> int:

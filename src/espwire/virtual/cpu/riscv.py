@@ -8,21 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from espwire.virtual.cpu.compressed import expand
-from espwire.virtual.cpu.engine import MASK, Block, load_lines, sign_extend, store_lines
+from espwire.virtual.cpu.engine import MASK, SIGN, Block, load_lines, ordered, sign_extend, signed, store_lines
 from espwire.virtual.cpu.memory import CpuFault
 
 CYCLE_CSRS = (0xB00, 0xC00, 0x7E2)  # mcycle, cycle, and the counter that Espressif's cores have instead
-SIGN = 0x80000000
 NOP = "pass"
-
-
-def _signed(term: str) -> str:
-    return f"(({term} ^ {SIGN:#x}) - {SIGN:#x})"
-
-
-def _ordered(term: str) -> str:
-    """So that unsigned comparison orders as signed."""
-    return f"({term} ^ {SIGN:#x})"
 
 
 class RiscV:
@@ -106,8 +96,8 @@ def _branch(i: _Word, block: Block) -> None:
     conditions = {
         0: f"{i.a} == {i.b}",
         1: f"{i.a} != {i.b}",
-        4: f"{_ordered(i.a)} < {_ordered(i.b)}",
-        5: f"{_ordered(i.a)} >= {_ordered(i.b)}",
+        4: f"{ordered(i.a)} < {ordered(i.b)}",
+        5: f"{ordered(i.a)} >= {ordered(i.b)}",
         6: f"{i.a} < {i.b}",
         7: f"{i.a} >= {i.b}",
     }
@@ -138,10 +128,10 @@ def _immediate(i: _Word, block: Block) -> None:
     expression = {
         0: f"({i.a} + {i.immediate}) & M",
         1: f"({i.a} << {shift}) & M",
-        2: f"1 if {_ordered(i.a)} < {value ^ SIGN:#x} else 0",
+        2: f"1 if {ordered(i.a)} < {value ^ SIGN:#x} else 0",
         3: f"1 if {i.a} < {value:#x} else 0",
         4: f"{i.a} ^ {value:#x}",
-        5: f"{_signed(i.a)} >> {shift} & M" if i.high else f"{i.a} >> {shift}",
+        5: f"{signed(i.a)} >> {shift} & M" if i.high else f"{i.a} >> {shift}",
         6: f"{i.a} | {value:#x}",
         7: f"{i.a} & {value:#x}",
     }[i.function]
@@ -153,18 +143,18 @@ def _register(i: _Word, block: Block) -> None:
     plain = {
         0: f"({a} + {b}) & M",
         1: f"({a} << ({b} & 31)) & M",
-        2: f"1 if {_ordered(a)} < {_ordered(b)} else 0",
+        2: f"1 if {ordered(a)} < {ordered(b)} else 0",
         3: f"1 if {a} < {b} else 0",
         4: f"{a} ^ {b}",
         5: f"{a} >> ({b} & 31)",
         6: f"{a} | {b}",
         7: f"{a} & {b}",
     }
-    other = {0: f"({a} - {b}) & M", 5: f"{_signed(a)} >> ({b} & 31) & M"}
+    other = {0: f"({a} - {b}) & M", 5: f"{signed(a)} >> ({b} & 31) & M"}
     multiply = {
         0: f"({a} * {b}) & M",
-        1: f"({_signed(a)} * {_signed(b)}) >> 32 & M",
-        2: f"({_signed(a)} * {b}) >> 32 & M",
+        1: f"({signed(a)} * {signed(b)}) >> 32 & M",
+        2: f"({signed(a)} * {b}) >> 32 & M",
         3: f"({a} * {b}) >> 32",
         4: f"div({a}, {b})",
         5: f"{a} // {b} if {b} else M" if b != "0" else "M",

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from espwire.virtual.cpu.engine import MASK, Block, load_lines, sign_extend, store_lines
+from espwire.virtual.cpu.engine import MASK, SIGN, Block, load_lines, ordered, sign_extend, signed, store_lines
 from espwire.virtual.cpu.memory import CpuFault
 
-SIGN = 0x80000000
 SAR, CCOUNT = 3, 234
 WINDOWED = -1  # no register: the call at hand is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
-
-
-def _signed(term: str) -> str:
-    return f"(({term} ^ {SIGN:#x}) - {SIGN:#x})"
-
-
-def _ordered(term: str) -> str:
-    return f"({term} ^ {SIGN:#x})"
 
 
 class Xtensa:
@@ -197,13 +188,13 @@ def _rst1(i: _Word, block: Block) -> None:
     expression = {
         0: f"({i.as_} << {32 - i.t}) & M",
         1: f"({i.as_} << {16 - i.t}) & M",
-        2: f"{_signed(i.at)} >> {i.s} & M",
-        3: f"{_signed(i.at)} >> {i.s | 16} & M",
+        2: f"{signed(i.at)} >> {i.s} & M",
+        3: f"{signed(i.at)} >> {i.s | 16} & M",
         4: f"{i.at} >> {i.s}",
         8: f"(({i.as_} << 32 | {i.at}) >> {amount}) & M",
         9: f"{i.at} >> {amount}",
         10: f"({i.as_} << (32 - {amount})) & M",
-        11: f"{_signed(i.at)} >> {amount} & M",
+        11: f"{signed(i.at)} >> {amount} & M",
         12: f"({i.as_} & 0xFFFF) * ({i.at} & 0xFFFF)",
         13: f"{low.format(i.as_)} * {low.format(i.at)} & M",
     }.get(i.op2)
@@ -284,8 +275,8 @@ def _si(i: _Word, block: Block) -> None:
     elif n == 2:
         constant = SIGNED_CONSTANTS[i.r] & MASK
         plain = f"{i.as_} {'!=' if m else '=='} {constant:#x}"
-        ordered = f"{_ordered(i.as_)} {'>=' if m & 1 else '<'} {constant ^ SIGN:#x}"
-        block.condition, block.jump = plain if m < 2 else ordered, str(near)
+        compared = f"{ordered(i.as_)} {'>=' if m & 1 else '<'} {constant ^ SIGN:#x}"
+        block.condition, block.jump = plain if m < 2 else compared, str(near)
     elif m >= 2:
         block.condition = f"{i.as_} {'>=' if m & 1 else '<'} {UNSIGNED_CONSTANTS[i.r]}"
         block.jump = str(near)
@@ -299,7 +290,7 @@ def _branch(i: _Word, block: Block) -> None:
     block.condition = (
         f"not {a} & {b}",
         f"{a} == {b}",
-        f"{_ordered(a)} < {_ordered(b)}",
+        f"{ordered(a)} < {ordered(b)}",
         f"{a} < {b}",
         f"not ~{a} & {b}",
         f"not {a} >> ({b} & 31) & 1",
@@ -307,7 +298,7 @@ def _branch(i: _Word, block: Block) -> None:
         f"not {a} & {1 << 16 + i.t:#x}",
         f"{a} & {b}",
         f"{a} != {b}",
-        f"{_ordered(a)} >= {_ordered(b)}",
+        f"{ordered(a)} >= {ordered(b)}",
         f"{a} >= {b}",
         f"~{a} & {b}",
         f"{a} >> ({b} & 31) & 1",

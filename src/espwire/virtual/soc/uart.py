@@ -100,11 +100,6 @@ class Uart:
         """When what the program last saw will have changed."""
         return min(self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if self._waiting else NEVER)
 
-    @property
-    def is_sending(self) -> bool:
-        """Whether bytes wait to be handed to the wire."""
-        return bool(self._out)
-
     # --- registers ---
 
     def read_status(self) -> int:

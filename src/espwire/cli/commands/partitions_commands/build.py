@@ -37,7 +37,7 @@ def command(
     recovery_offset: int | None,
 ) -> None:
     """Read, check, write."""
-    from espwire.chips.registry import load_chip
+    from espwire.chips.lookup import load_image_chip
     from espwire.cli.tables import describe_table, read_table_file
     from espwire.events import Warned
     from espwire.files import write_file
@@ -46,7 +46,7 @@ def command(
 
     session.configure()
     if bootloader_offset is None and session.chip is not None:
-        bootloader_offset = load_chip(session.chip).flash.bootloader_offset
+        bootloader_offset = load_image_chip(session.chip).flash.bootloader_offset
     offset = session.partition_table_offset
     table = read_table_file(file, session, places=CsvPlaces(offset, bootloader_offset, recovery_offset))
     rules = TableRules(flash_size, offset, secure_boot_v1)
