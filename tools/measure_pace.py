@@ -26,8 +26,9 @@ from espwire.wire.stub import HashKind, StubOp
 KIB = 1024
 board.IDLE_POLLS = 2500  # more than any job here polls on its way
 PAYLOAD, BURST = 2048, 64
-COMPARE, SKIP = 160, 250  # of a burst's 16 words with 0xFFFFFFFF: counted in the listing
+COMPARE = 160  # of a burst's 16 words with 0xFFFFFFFF: counted in the listing
 TRANSACTION = 600  # ditto, with its accesses
+SKIP = 250 + TRANSACTION  # ditto, with the question whether the flash is ready
 IMAGE = Path(_decimal.__file__).read_bytes()  # machine code, of whatever kind
 CODE_AT = 0x8000
 
@@ -67,10 +68,8 @@ class Meter:
         stream = zlib.compress(data, 9) if packed else data
         flags = 0 if erase else 2
         total = self.run(words(StubOp.WRITE_OPEN, 0, len(data), len(stream), int(packed), flags, 1))
-        for at in range(0, len(stream), PAYLOAD):
-            body = at.to_bytes(4, "little") + stream[at : at + PAYLOAD]
-            total += self.run(request(StubOp.WRITE_DATA, body, zlib.crc32(body)))
-        return total
+        bodies = [at.to_bytes(4, "little") + stream[at : at + PAYLOAD] for at in range(0, len(stream), PAYLOAD)]
+        return total + self.run(*(request(StubOp.WRITE_DATA, body, zlib.crc32(body)) for body in bodies))
 
 
 def measure(chip_id: str) -> Pace:

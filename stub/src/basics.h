@@ -20,6 +20,8 @@ void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
   slip_end();
 }
 
+void send_status(u8 op, u16 status) { send_reply(op, 0, 0, 0, status); }
+
 static u16 ram_begin(const struct frame *frame) {
   ram_left = frame_word(frame, HEADER);
   ram_address = frame_word(frame, HEADER + 12);
@@ -29,13 +31,8 @@ static u16 ram_begin(const struct frame *frame) {
 /* Word by word: code memory takes nothing less. */
 static u16 ram_data(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER);
-  u8 sum = 0xEF;
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
-  for (u32 i = 0; i < size; i++) {
-    sum ^= frame_byte(frame, HEADER + 16 + i);
-    if (i % 256 == 255) rx_poll();
-  }
-  if (sum != frame_byte(frame, 4)) return BAD_CHECKSUM;
+  if (vendor_checksum(frame, size) != frame_byte(frame, 4)) return BAD_CHECKSUM;
   if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
   if (ram_address % 4) return BAD_BLOCK;
   for (u32 i = 0; i < size; i += 4) {
@@ -50,7 +47,7 @@ static u16 ram_data(const struct frame *frame) {
 static void ram_end(const struct frame *frame) {
   u32 stay = frame_word(frame, HEADER), entry = frame_word(frame, HEADER + 4);
   u16 status = ram_left ? TOO_LITTLE : OK;
-  send_reply(MEM_END, 0, 0, 0, status);
+  send_status(MEM_END, status);
   if (status || stay) return;
   flash_wait();
   hw_tx_drain();
@@ -58,16 +55,18 @@ static void ram_end(const struct frame *frame) {
 }
 
 static void answer_sync(void) {
-  for (u32 i = 0; i < SYNC_ANSWERS; i++) send_reply(SYNC, 0, 0, 0, OK);
+  for (u32 i = 0; i < SYNC_ANSWERS; i++) send_status(SYNC, OK);
 }
+
+static int is_rate(u32 baud) { return baud - 300 <= 10000000 - 300; }
 
 static void change_baud(const struct frame *frame) {
   u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
-  if (wanted < 300 || wanted > 10000000 || now < 300 || now > 10000000) {
-    send_reply(CHANGE_BAUDRATE, 0, 0, 0, BAD_BLOCK);
+  if (!is_rate(wanted) || !is_rate(now)) {
+    send_status(CHANGE_BAUDRATE, BAD_BLOCK);
     return;
   }
-  send_reply(CHANGE_BAUDRATE, 0, 0, 0, OK);
+  send_status(CHANGE_BAUDRATE, OK);
   hw_tx_drain();
   hw_set_baud(now, wanted);
 }

@@ -5,7 +5,7 @@
 #define VERSION 1u
 #define ANY 0xFFFF                    /* for a command that checks its own length */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0x3FB | CAN_ENCRYPT << 2 };
+enum { FEATURES = 0x7FB | CAN_ENCRYPT << 2 };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;
@@ -131,27 +131,29 @@ static void erase(const struct frame *frame, u8 op) {
   if (op == ERASE_FLASH) flash_erase_all();
   else if (offset % SECTOR || size % SECTOR || !flash_in_range(offset, size)) status = BAD_BLOCK;
   else flash_erase_range(offset, size);
-  send_reply(op, 0, 0, 0, status);
+  send_status(op, status);
 }
 
 static void end_flash(const struct frame *frame, u8 op) {
-  send_reply(op, 0, 0, 0, write_end_vendor());
+  send_status(op, write_end_vendor());
   if (!frame_word(frame, HEADER)) reset();
 }
 
-/* Bytes that the body must have, two lengths where there are two; ANY: looked at elsewhere; 0xFFFE: none of these. */
+/* Bytes that a command's body must have; where two stand either; where none does it is looked at elsewhere. */
+static const u8 LENGTHS[][2] = {
+  {FLASH_BEGIN, 16}, {FLASH_BEGIN, 20}, {FLASH_DEFL_BEGIN, 16}, {FLASH_DEFL_BEGIN, 20}, {FLASH_END, 4}, {FLASH_DEFL_END, 4},
+  {ABORT, 4}, {RESET, 4}, {MEM_BEGIN, 16}, {HASH, 16}, {READ_FLASH, 16}, {MEM_END, 8}, {CHANGE_BAUDRATE, 8}, {ERASE_REGION, 8},
+  {READ_ACK, 8}, {READ_OPEN, 20}, {WRITE_OPEN, 24}, {SYNC, 36}, {ERASE_FLASH, 0}, {RUN_USER_CODE, 0},
+};
+
 static int has_length(u8 op, u32 size) {
-  switch (op) {
-    case FLASH_BEGIN: case FLASH_DEFL_BEGIN: return size == 16 || size == 20;
-    case FLASH_END: case FLASH_DEFL_END: case ABORT: case RESET: return size == 4;
-    case MEM_BEGIN: case HASH: case READ_FLASH: return size == 16;
-    case MEM_END: case CHANGE_BAUDRATE: case ERASE_REGION: case READ_ACK: return size == 8;
-    case READ_OPEN: return size == 20;
-    case WRITE_OPEN: return size == 24;
-    case SYNC: return size == 36;
-    case ERASE_FLASH: case RUN_USER_CODE: return size == 0;
-    default: return 1;
+  int known = 0;
+  for (u32 i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
+    if (LENGTHS[i][0] != op) continue;
+    if (LENGTHS[i][1] == size) return 1;
+    known = 1;
   }
+  return !known;
 }
 
 static void handle_small(const struct frame *frame, u8 op) {
@@ -183,13 +185,14 @@ static void handle(const struct frame *frame) {
   u8 op = frame_byte(frame, 1);
   u32 size = frame->size - HEADER;
   if (size != (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8) || !has_length(op, size)) {
-    if (op != WRITE_DATA && op != READ_ACK) send_reply(op, 0, 0, 0, BAD_LENGTH);
+    if (op != WRITE_DATA && op != READ_ACK) send_status(op, BAD_LENGTH);
     return;
   }
   if (is_damaged(frame, op)) {
-    send_reply(op, 0, 0, 0, BAD_CHECKSUM);
+    send_status(op, BAD_CHECKSUM);
     return;
   }
+  if (op != WRITE_DATA && op != SPI_FLASH_MD5) write_forget_hash();
   switch (op) {
     case SYNC: answer_sync(); break;
     case WRITE_OPEN: write_open(frame); break;
@@ -200,14 +203,14 @@ static void handle(const struct frame *frame) {
     case READ_ACK: break;             /* late: the read has ended */
     case READ_FLASH: read_vendor(frame); break;
     case HASH: hash_pieces(frame); break;
-    case MEM_BEGIN: send_reply(op, 0, 0, 0, ram_begin(frame)); break;
-    case MEM_DATA: send_reply(op, 0, 0, 0, ram_data(frame)); break;
+    case MEM_BEGIN: send_status(op, ram_begin(frame)); break;
+    case MEM_DATA: send_status(op, ram_data(frame)); break;
     case MEM_END: ram_end(frame); break;
     case CHANGE_BAUDRATE: change_baud(frame); break;
     case ERASE_FLASH: case ERASE_REGION: erase(frame, op); break;
     case RUN_USER_CODE: break;        /* as the vendor's */
     case ABORT: write_forget(); send_reply(ABORT, frame_word(frame, HEADER), 0, 0, OK); break;
-    case RESET: send_reply(RESET, 0, 0, 0, OK); reset(); break;
+    case RESET: send_status(RESET, OK); reset(); break;
     default: handle_small(frame, op); break;
   }
 }

@@ -24,7 +24,7 @@ static void handle(const struct frame *frame) {
   if (op == MEM_END && status != BAD_LENGTH) ram_end(frame);
   else if (op == CHANGE_BAUDRATE && status != BAD_LENGTH) change_baud(frame);
   else if (op == SYNC && status != BAD_LENGTH) answer_sync();
-  else send_reply(op, 0, 0, 0, status);
+  else send_status(op, status);
 }
 
 void stub_main(void) {

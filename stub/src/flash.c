@@ -6,7 +6,6 @@ enum {
   ERASE_SECTOR = 0x20, ERASE_BLOCK = 0xD8,
   PROGRAM_4 = 0x12, FAST_READ_4 = 0x0C, ERASE_SECTOR_4 = 0x21, ERASE_BLOCK_4 = 0xDC,
 };
-#define BURST 64u
 #define ERASED 0xFFFFFFFFu
 #define MOST (1u << 28)               /* where nobody told the size: 256 MiB, and ends do not wrap round */
 #define FEW 3                         /* dirty sectors that are erased one by one: faster than their block */
@@ -37,7 +36,6 @@ static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
 static struct spi change;
 
 static void change_flash(u8 near, u8 far, u32 address, u32 out) {
-  flash_wait();
   plain(WRITE_ENABLE, 0);
   change.out = (u8)out;
   set_address(&change, near, far, address);
@@ -74,22 +72,14 @@ void flash_read(u32 address, u32 *data, u32 size) {
   flash_read_finish(data);
 }
 
-void flash_program(u32 address, const u32 *data, u32 size) {
-  while (size) {
-    u32 count = BURST - address % BURST, words, blank = ERASED;
-    if (count > size) count = size;
-    words = (count + 3) / 4;
-    for (u32 i = 0; i < words; i++) blank &= change.words[i] = data[i];
-    if (blank != ERASED) change_flash(PROGRAM, PROGRAM_4, address, count);
-    rx_poll();
-    address += count;
-    size -= count;
-    data += words;
-  }
-  flash_wait();
+void flash_start_program(u32 address, const u32 *data, u32 size) {
+  u32 blank = ERASED;
+  for (u32 i = 0; i < (size + 3) / 4; i++) blank &= change.words[i] = data[i];
+  if (blank != ERASED) change_flash(PROGRAM, PROGRAM_4, address, size);
 }
 
 void flash_start_erase(u32 address, u32 size) {
+  flash_wait();
   if (size == BLOCK) change_flash(ERASE_BLOCK, ERASE_BLOCK_4, address, 0);
   else change_flash(ERASE_SECTOR, ERASE_SECTOR_4, address, 0);
 }

@@ -107,6 +107,15 @@ void frame_copy(const struct frame *frame, u32 at, void *to, u32 size) {
   }
 }
 
+u8 vendor_checksum(const struct frame *frame, u32 size) {
+  u8 sum = 0xEF;
+  for (u32 i = 0; i < size; i++) {
+    sum ^= frame_byte(frame, HEADER + 16 + i);
+    if (i % 256 == 255) rx_poll();
+  }
+  return sum;
+}
+
 u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
   u32 start = place(frame->start, at);
   *data = ring + start;

@@ -6,9 +6,14 @@
 /* One piece: 16 bytes of MD5, or one byte that says whether all is 0xFF. 0: somebody else wants attention. */
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
   struct md5 md5;
-  u32 words[16], blank = 0xFFFFFFFF, count = size < 64 ? size : 64;
-  md5_start(&md5);
+  u32 words[16], blank = 0xFFFFFFFF, count;
+  u32 known = 0;
   flash_wait();
+  if (to_the_end) known = write_hashed(address, size, &md5);
+  if (!known) md5_start(&md5);
+  address += known;
+  size -= known;
+  count = size < 64 ? size : 64;
   if (size) flash_read_start(address, count);
   while (size) {
     u32 done = count;
@@ -37,13 +42,15 @@ int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
 }
 
 void hash_pieces(const struct frame *frame) {
-  u32 address = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
-  u32 piece = frame_word(frame, HEADER + 8), kind = frame_word(frame, HEADER + 12);
-  u32 width = kind == KIND_MD5 ? 16 : 1, index = 0, sent = 0, held = 0;
+  struct { u32 address, size, piece, kind; } asked;
+  u32 address, size, piece, kind, width, index = 0, sent = 0, held = 0;
   u8 results[RESULT_BYTES];
+  frame_copy(frame, HEADER, &asked, sizeof asked);
+  address = asked.address, size = asked.size, piece = asked.piece, kind = asked.kind;
+  width = kind == KIND_MD5 ? 16 : 1;
   if (!piece) piece = size;
   if (kind > KIND_BLANK || !size || !flash_in_range(address, size)) {
-    send_reply(HASH, 0, 0, 0, BAD_BLOCK);
+    send_status(HASH, BAD_BLOCK);
     return;
   }
   while (size) {

@@ -1,12 +1,9 @@
-/* Inflate (RFC 1950, 1951) into a 32 KiB window that is written out every sector. Any damage ends in a status. */
+/* Inflate (RFC 1950, 1951) into a 32 KiB window, from which the flash is programmed meanwhile. Any damage ends in a status. */
 #include "stub.h"
 
 #define FAST_BITS 9
-#define WINDOW_MASK 32767u
 #define ADLER 65521u
 enum { STORED, FIXED, DYNAMIC };
-
-u8 window[32768] __attribute__((aligned(4)));
 
 struct huffman { u16 fast[1 << FAST_BITS], counts[16], symbols[288]; };
 static struct huffman literals, distances;
@@ -15,11 +12,7 @@ static const u8 *input;
 static u32 input_left, bits, bit_count, written, flushed, adler_a, adler_b;
 static u8 ended, stopped;             /* the stream ran out; the flash side said stop */
 
-static const u16 LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                    31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-static const u8 LENGTH_EXTRA[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-static const u16 DISTANCE_BASE[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
-                                      193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+enum { LONGEST = 258, LONGEST_PLACE = 28 };
 static const u8 LENGTH_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
 
 static u32 next_byte(void) {
@@ -103,24 +96,24 @@ static int decode(const struct huffman *h) {
 }
 
 static void flush(void) {
-  const u8 *from = window + (flushed & WINDOW_MASK);
-  u32 a = adler_a, b = adler_b, size = written - flushed;
-  for (u32 i = 0; i < size; i++) {    /* at most a sector: b stays below 2^32 */
-    a += from[i];
+  u32 a = adler_a, b = adler_b;
+  for (; flushed != written; flushed++) {
+    a += window[flushed & WINDOW_MASK];
     b += a;
-    if (i % 256 == 255) rx_poll();
   }
-  adler_a = a % ADLER;
-  adler_b = b % ADLER;
-  if (size % 4)
-    for (u32 i = 0; i < 4 - size % 4; i++) window[(written + i) & WINDOW_MASK] = 0xFF;
-  if (ended || (!stopped && !write_out(from, size))) stopped = 1;
-  flushed = written;
+  if (written % SECTOR == 0) {        /* after no more than a sector: b stays below 2^32 */
+    a %= ADLER;
+    b %= ADLER;
+  }
+  adler_a = a;
+  adler_b = b;
+  if (ended || (!stopped && !write_ready(written))) stopped = 1;
 }
 
 static void put(u8 byte) {
   window[written++ & WINDOW_MASK] = byte;
-  if (written % SECTOR == 0) flush();
+  if (written % WRITE_STEP == 0) flush();
+  if (written % 64 == 0) write_pump();
   else if (written % 32 == 0) rx_poll();
 }
 
@@ -168,6 +161,14 @@ static int use_fixed_tables(void) {
   return build(&distances, lengths, 30);
 }
 
+/* Lengths come in fours, distances in pairs (`step` 2 and 1 bits), and each group takes one extra bit more than the last. */
+static u32 take_value(u32 place, u32 step) {
+  u32 extra = place >> step;
+  if (extra < 2) return place;
+  extra--;
+  return (((1u << step) | (place & ((1u << step) - 1))) << extra) + take(extra);
+}
+
 static int read_codes(void) {
   while (!ended && !stopped) {
     int symbol = decode(&literals), place;
@@ -178,10 +179,11 @@ static int read_codes(void) {
       continue;
     }
     if (symbol == 256) return 1;
-    size = LENGTH_BASE[symbol - 257] + take(LENGTH_EXTRA[symbol - 257]);
+    symbol -= 257;
+    size = symbol == LONGEST_PLACE ? LONGEST : 3 + take_value((u32)symbol, 2);
     place = decode(&distances);
     if (place < 0 || place > 29) return 0;
-    distance = DISTANCE_BASE[place] + take(place < 4 ? 0 : (u32)(place - 2) / 2);
+    distance = 1 + take_value((u32)place, 1);
     if (distance > written) return 0;
     while (size--) put(window[(written - distance) & WINDOW_MASK]);
   }
@@ -221,5 +223,5 @@ u16 inflate_stream(void) {
   take(bit_count & 7);
   for (u32 i = 0; i < 4; i++) sum = sum << 8 | take(8);
   if (ended) return TOO_LITTLE;
-  return sum == (adler_b << 16 | adler_a) ? OK : INFLATE_FAILED;
+  return sum == (adler_b % ADLER << 16 | adler_a % ADLER) ? OK : INFLATE_FAILED;
 }

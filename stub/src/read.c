@@ -3,7 +3,6 @@
 
 enum { SHORT_BLANKS = 1 };
 enum { AGAIN = 1 };
-#define BURST 64u
 #define VENDOR_PACKET 4096u
 #define VENDOR_WINDOW 64u
 
@@ -53,21 +52,22 @@ static void send_packet(u32 address, u32 position, u32 size, u32 flags) {
 }
 
 void read_open(const struct frame *frame) {
-  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
-  u32 packet = frame_word(frame, HEADER + 8), most = frame_word(frame, HEADER + 12);
-  u32 flags = frame_word(frame, HEADER + 16), next = 0, done = 0;
+  struct { u32 offset, size, packet, most, flags; } asked;
+  u32 offset, size, packet, most, next = 0, done = 0;
   struct frame ack;
+  frame_copy(frame, HEADER, &asked, sizeof asked);
+  offset = asked.offset, size = asked.size, packet = asked.packet, most = asked.most;
   if (!size || !packet || packet > READ_PACKET || packet % 4 || most < packet || !flash_in_range(offset, size)) {
-    send_reply(READ_OPEN, 0, 0, 0, BAD_BLOCK);
+    send_status(READ_OPEN, BAD_BLOCK);
     return;
   }
-  send_reply(READ_OPEN, 0, 0, 0, OK);
+  send_status(READ_OPEN, OK);
   flash_wait();
   frame_release();
   while (done < size) {
     u32 count = size - next < packet ? size - next : packet;
     if (count && next + count - done <= most) {
-      send_packet(offset + next, next, count, flags);
+      send_packet(offset + next, next, count, asked.flags);
       next += count;
     }
     while (done < size && frame_take(&ack)) {
@@ -86,16 +86,18 @@ void read_open(const struct frame *frame) {
 }
 
 void read_vendor(const struct frame *frame) {
-  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
-  u32 packet = frame_word(frame, HEADER + 8), most = frame_word(frame, HEADER + 12), sent = 0, done = 0;
+  struct { u32 offset, size, packet, most; } asked;
+  u32 offset, size, packet, most, sent = 0, done = 0;
   struct md5 md5;
   struct frame ack;
   u8 digest[16];
+  frame_copy(frame, HEADER, &asked, sizeof asked);
+  offset = asked.offset, size = asked.size, packet = asked.packet, most = asked.most;
   if (!packet || packet > VENDOR_PACKET || !most || most > VENDOR_WINDOW || !flash_in_range(offset, size)) {
-    send_reply(READ_FLASH, 0, 0, 0, BAD_BLOCK);
+    send_status(READ_FLASH, BAD_BLOCK);
     return;
   }
-  send_reply(READ_FLASH, 0, 0, 0, OK);
+  send_status(READ_FLASH, OK);
   md5_start(&md5);
   flash_wait();
   frame_release();

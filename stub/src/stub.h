@@ -14,6 +14,9 @@ typedef uint32_t u32;
 #define BLOCK 65536u
 #define PAYLOAD 2048u                 /* of WRITE_DATA */
 #define WINDOW (13u * PAYLOAD)        /* of a write: with the frame at hand and one to spare it fits the ring */
+#define WINDOW_MASK 32767u            /* of the last unpacked bytes, which deflate refers to */
+#define WRITE_STEP 256u               /* unpacked bytes that are handed over at once */
+#define BURST 64u                     /* what the SPI controller holds */
 #define READ_PACKET 4096u
 #define READ_WINDOW 65536u
 #define BATCH_BYTES 512u
@@ -56,6 +59,7 @@ u8 frame_byte(const struct frame *frame, u32 at);
 u32 frame_word(const struct frame *frame, u32 at);
 void frame_copy(const struct frame *frame, u32 at, void *to, u32 size);
 u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data); /* bytes that lie together from there */
+u8 vendor_checksum(const struct frame *frame, u32 size); /* of the data in one of the vendor's data frames */
 void frame_unread(void);              /* the frame just taken is for somebody else */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
@@ -64,17 +68,22 @@ void slip_end(void);
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
 void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status);
+void send_status(u8 op, u16 status); /* a reply without anything else */
 void serve(void);
 
 /* --- write.c, read.c, hash.c --- */
+struct md5 { u32 state[4], size; u8 block[64] __attribute__((aligned(4))); };
 int frame_is_intact(const struct frame *frame);     /* its check word is the CRC of its body */
 void write_open(const struct frame *frame);
 void write_begin_vendor(const struct frame *frame, u8 op);
 void write_data_late(const struct frame *frame, u8 op);
 u16 write_end_vendor(void);
 void write_forget(void);
+void write_forget_hash(void);         /* somebody may change the flash */
 int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: there is none */
-int write_out(const u8 *data, u32 size);            /* for inflate: unpacked bytes for flash; 0: stop */
+int write_ready(u32 total);           /* for inflate: so many unpacked bytes stand in the window; 0: stop */
+void write_pump(void);                /* call often: what has been unpacked goes to flash as that gets ready */
+u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back already; their MD5 */
 void read_open(const struct frame *frame);
 void read_vendor(const struct frame *frame);
 void hash_pieces(const struct frame *frame);
@@ -82,7 +91,7 @@ enum { KIND_MD5, KIND_BLANK };
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
 /* --- inflate.c --- */
-extern u8 window[32768];
+extern u8 window[WINDOW_MASK + 1];
 u16 inflate_stream(void);             /* 0, or the status to tell */
 
 /* --- flash.c --- */
@@ -92,7 +101,7 @@ void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
 void flash_read_start(u32 address, u32 size);
 void flash_read_finish(u32 *data);    /* of the read that was started */
 void spi_run(struct spi *transaction);
-void flash_program(u32 address, const u32 *data, u32 size); /* what fills up the last word must be ones */
+void flash_start_program(u32 address, const u32 *data, u32 size); /* at most 64 bytes that lie in one such unit, when not busy */
 void flash_start_erase(u32 address, u32 size);      /* one sector or one 64 KiB block; returns while it goes on */
 int flash_in_range(u32 address, u32 size);
 void flash_erase_range(u32 address, u32 size);
@@ -101,7 +110,6 @@ u32 erase_next(u32 address, u32 end);               /* start what the unit at `a
 extern u32 flash_size;                /* as SPI_SET_PARAMS told; 0: not known */
 
 /* --- md5.c, crc.c, memory.c --- */
-struct md5 { u32 state[4], size; u8 block[64] __attribute__((aligned(4))); };
 void md5_start(struct md5 *md5);
 void md5_add(struct md5 *md5, const u8 *data, u32 size);
 void md5_add_block(struct md5 *md5, const u32 words[16]);

@@ -2,16 +2,23 @@
 #include "stub.h"
 
 enum { CODEC_RAW, CODEC_ZLIB };
-enum { ENCRYPTED = 1, NO_ERASE = 2 };
+enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
 enum { CLOSED, OURS, VENDOR };
+#define LAG 28672u                    /* unpacked bytes that wait for the flash at most: with a step more they fit the window */
+#define SURE 32768u                   /* what came out so long ago is in flash for sure, whatever the clocks did */
+
+u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 
 static struct {
-  u32 offset, size, stream_size, codec, flags, id;
+  struct { u32 offset, size, stream_size, codec, flags, id; }; /* as WRITE_OPEN has them */
   u32 received, reported, in_flash, erased, again;
+  u32 ready, programmed;              /* of what is unpacked: in the window, given to the flash */
   u32 frame_at, frame_left;           /* of the frame at hand: what inflate has not seen yet */
   u16 status;
   u8 kind, op, interrupted;           /* op: of the vendor's data frames */
   struct frame frame;
+  struct md5 md5;                     /* of what was read back: the first so many bytes */
+  u32 first[4];                       /* the MD5 of the first sector */
 } w;
 
 static u32 end_address(void) { return w.offset + w.size; }
@@ -64,21 +71,12 @@ static int accept(const struct frame *frame) {
   return 1;
 }
 
-static u8 vendor_checksum(const struct frame *frame, u32 at, u32 size) {
-  u8 sum = 0xEF;
-  for (u32 i = 0; i < size; i++) {
-    sum ^= frame_byte(frame, at + i);
-    if (i % 256 == 255) rx_poll();
-  }
-  return sum;
-}
-
 /* The vendor's data frame: answered when it has come, before it is written. A repeated one is answered only. */
 static int accept_vendor(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER), sequence = frame_word(frame, HEADER + 4);
   u16 status = OK;
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) status = BAD_LENGTH;
-  else if (vendor_checksum(frame, HEADER + 16, size) != frame_byte(frame, 4)) status = BAD_CHECKSUM;
+  else if (vendor_checksum(frame, size) != frame_byte(frame, 4)) status = BAD_CHECKSUM;
   else if (sequence != w.again && sequence + 1 != w.again) status = BAD_BLOCK;
   else if (sequence == w.again) {
     w.again++;
@@ -89,9 +87,62 @@ static int accept_vendor(const struct frame *frame) {
   return status == OK && w.frame_left;
 }
 
-static void erase_ahead(u32 least) {
-  u32 end = end_address();
-  while (w.erased < end && w.erased < least && !abort_waits()) w.erased = erase_next(w.erased, end);
+/* The flash is ready: program the next of what has been unpacked, or erase for it. */
+static void program_next(void) {
+  u32 address = w.offset + w.programmed, at = w.programmed & WINDOW_MASK, count = BURST - address % BURST;
+  if (w.erased <= address) {
+    w.erased = erase_next(w.erased, end_address());
+    return;
+  }
+  if (count > w.ready - w.programmed) count = w.ready - w.programmed;
+  if (count > WINDOW_MASK + 1 - at) count = WINDOW_MASK + 1 - at;
+  if (w.flags & ENCRYPTED) {
+    w.status = hw_write_encrypted(address, (const u32 *)(const void *)(window + at), count);
+    if (w.status) w.ready = w.programmed;
+    else w.programmed += count;
+  } else {
+    flash_start_program(address, (const u32 *)(const void *)(window + at), count);
+    w.programmed += count;
+  }
+}
+
+void write_pump(void) {
+  rx_poll();
+  if (w.programmed != w.ready && !flash_busy()) program_next();
+}
+
+/* Nothing has come: the wire is slower, use the time. */
+static void use_idle_time(void) {
+  u32 ahead = w.erased < end_address(), words[BURST / 4];
+  struct md5 first;
+  int hash = w.flags & READ_BACK && w.programmed - w.md5.size >= BURST;
+  if (w.programmed != w.ready) {
+    write_pump();
+  } else if ((ahead || hash) && !flash_busy()) {
+    if (ahead) {
+      w.erased = erase_next(w.erased, end_address());
+      return;
+    }
+    flash_read(w.offset + w.md5.size, words, BURST);
+    md5_add_block(&w.md5, words);
+    w.md5.size += BURST;
+    if (w.md5.size == SECTOR) {
+      copy(&first, &w.md5, sizeof first);
+      md5_end(&first, (u8 *)w.first);
+    }
+  }
+}
+
+/* The first sector is looked at once more: if the flash is smaller than was thought, the end has overwritten it. */
+u32 write_hashed(u32 address, u32 size, struct md5 *md5) {
+  u32 hashed = w.md5.size, digest[4];
+  w.md5.size = 0;
+  if (hashed < SECTOR || address != w.offset || size < hashed) return 0;
+  hash_piece(address, SECTOR, KIND_MD5, (u8 *)digest, 1);
+  for (u32 i = 0; i < 4; i++)
+    if (digest[i] != w.first[i]) return 0;
+  copy(md5, &w.md5, sizeof *md5);
+  return md5->size = hashed;
 }
 
 int write_more(const u8 **data, u32 *size) {
@@ -99,9 +150,7 @@ int write_more(const u8 **data, u32 *size) {
     frame_release();
     if (w.kind == OURS && w.received == w.stream_size) return 0;
     if (w.kind == OURS && w.received - w.reported >= WINDOW / 4) report(OK);
-    while (!frame_take(&w.frame)) {   /* the wire is slower: use the time */
-      if (w.erased < end_address() && !flash_busy()) w.erased = erase_next(w.erased, end_address());
-    }
+    while (!frame_take(&w.frame)) use_idle_time();
     if (w.frame.size < HEADER || frame_byte(&w.frame, 0)) continue;
     if (frame_byte(&w.frame, 1) == w.op) {
       if (w.kind == OURS) accept(&w.frame);
@@ -118,60 +167,48 @@ int write_more(const u8 **data, u32 *size) {
   return 1;
 }
 
-int write_out(const u8 *data, u32 size) {
-  u32 address = w.offset + w.in_flash;
-  if (size > w.size - w.in_flash) {
-    w.status = TOO_MUCH;
-    return 0;
-  }
-  erase_ahead(address + size);
-  if (abort_waits()) {
-    w.interrupted = 1;
-    return 0;
-  }
-  flash_wait();
-  if (w.flags & ENCRYPTED) {
-    w.status = hw_write_encrypted(address, (const u32 *)(const void *)data, size);
-    if (w.status) return 0;
-  } else {
-    flash_program(address, (const u32 *)(const void *)data, size);
-  }
-  w.in_flash += size;
-  return 1;
+int write_ready(u32 total) {
+  if (total > w.size) w.status = TOO_MUCH;
+  else w.ready = total;
+  while (w.ready - w.programmed > LAG && !abort_waits()) write_pump();
+  if (abort_waits()) w.interrupted = 1;
+  if (w.ready > SURE) w.in_flash = w.ready - SURE;
+  return !w.status && !w.interrupted;
 }
 
-/* Raw data goes through the window too: whole sectors from an aligned buffer. What fills up the vendor's last block
-   is left out. */
-static u16 copy_stream(void) {
+/* Raw data goes through the window too. What fills up the vendor's last block is left out. */
+static void copy_stream(void) {
   const u8 *data;
-  u32 size, held = 0;
-  while (w.in_flash + held < w.size && write_more(&data, &size)) {
-    if (size > w.size - w.in_flash - held) size = w.size - w.in_flash - held;
+  u32 size, at = 0;
+  while (at < w.size && write_more(&data, &size)) {
+    if (size > w.size - at) size = w.size - at;
     while (size) {
-      u32 count = SECTOR - held < size ? SECTOR - held : size;
-      if (count > 256) count = 256;
-      copy(window + held, data, count);
-      rx_poll();
-      held += count;
+      u32 count = BURST - at % BURST;
+      if (count > size) count = size;
+      copy(window + (at & WINDOW_MASK), data, count);
+      at += count;
       data += count;
       size -= count;
-      if (held == SECTOR) {
-        if (!write_out(window, held)) return w.status;
-        held = 0;
-      }
+      write_pump();
+      if ((at % WRITE_STEP == 0 || at == w.size) && !write_ready(at)) return;
     }
   }
-  for (u32 i = 0; i < 4; i++) window[held + i] = 0xFF;
-  if (held && !w.interrupted && !write_out(window, held)) return w.status;
-  return OK;
 }
 
 static void run(void) {
-  u16 status = w.codec == CODEC_ZLIB ? inflate_stream() : copy_stream();
+  u16 status = OK;
+  if (w.codec == CODEC_ZLIB) status = inflate_stream();
+  else copy_stream();
+  for (u32 i = 0; i < 4; i++) window[(w.ready + i) & WINDOW_MASK] = 0xFF; /* fills up the last word */
+  while (w.programmed != w.ready && !w.interrupted) {
+    write_pump();
+    w.interrupted = (u8)abort_waits();
+  }
   if (w.interrupted) {
     frame_release();
     return;
   }
+  w.in_flash = w.programmed;
   if (!w.status) w.status = status;
   if (!w.status && w.in_flash != w.size) w.status = TOO_LITTLE;
   flash_wait();
@@ -184,24 +221,21 @@ static u16 check_range(u32 align) {
   return w.codec > CODEC_ZLIB ? NOT_IMPLEMENTED : OK;
 }
 
-static void open_range(u32 offset, u32 size, u8 kind, u8 op) {
-  w.offset = offset;
-  w.size = size;
+static void start(u8 kind, u8 op) {
   w.kind = kind;
   w.op = op;
   w.received = w.reported = w.in_flash = w.again = w.frame_left = 0;
+  w.ready = w.programmed = 0;
+  md5_start(&w.md5);
   w.status = OK;
   w.interrupted = 0;
-  w.erased = w.flags & NO_ERASE ? offset + size : offset & ~(SECTOR - 1);
+  w.erased = w.flags & NO_ERASE ? end_address() : w.offset & ~(SECTOR - 1);
 }
 
 void write_open(const struct frame *frame) {
   u16 status;
-  w.stream_size = frame_word(frame, HEADER + 8);
-  w.codec = frame_word(frame, HEADER + 12);
-  w.flags = frame_word(frame, HEADER + 16);
-  w.id = frame_word(frame, HEADER + 20);
-  open_range(frame_word(frame, HEADER), frame_word(frame, HEADER + 4), OURS, WRITE_DATA);
+  frame_copy(frame, HEADER, &w, 24);
+  start(OURS, WRITE_DATA);
   status = check_range(w.flags & NO_ERASE ? 4 : SECTOR);
   if (!status && (w.flags & ENCRYPTED) && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
   if (!status && (!w.stream_size || (w.codec == CODEC_RAW && w.stream_size != w.size))) status = BAD_LENGTH;
@@ -216,22 +250,23 @@ void write_open(const struct frame *frame) {
 
 /* A data frame, or a poke, when no write runs: the last report again for a poke, silence for data. */
 void write_data_late(const struct frame *frame, u8 op) {
-  if (op != WRITE_DATA) send_reply(op, 0, 0, 0, w.status ? w.status : NOT_OPEN);
+  if (op != WRITE_DATA) send_status(op, w.status ? w.status : NOT_OPEN);
   else if (frame->size == HEADER + 4 && frame_is_intact(frame)) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
 }
 
 void write_begin_vendor(const struct frame *frame, u8 op) {
-  u32 size = frame_word(frame, HEADER), offset = frame_word(frame, HEADER + 12);
   u16 status;
+  w.size = frame_word(frame, HEADER);
+  w.offset = frame_word(frame, HEADER + 12);
   w.codec = op == FLASH_DEFL_BEGIN ? CODEC_ZLIB : CODEC_RAW;
   w.flags = frame->size > HEADER + 16 && frame_word(frame, HEADER + 16) ? ENCRYPTED : 0;
-  open_range(offset, size, VENDOR, op + 1);
-  status = size ? check_range(4) : OK;
+  start(VENDOR, op + 1);
+  status = w.size ? check_range(4) : OK;
   if (frame_word(frame, HEADER + 8) > VENDOR_BLOCK) status = BAD_BLOCK;
   if (!status && w.flags && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
-  send_reply(op, 0, 0, 0, status);
+  send_status(op, status);
   if (status) w.kind = CLOSED;
-  else if (size) run();
+  else if (w.size) run();
 }
 
 u16 write_end_vendor(void) {
@@ -241,3 +276,4 @@ u16 write_end_vendor(void) {
 }
 
 void write_forget(void) { w.kind = CLOSED; }
+void write_forget_hash(void) { w.md5.size = 0; }

@@ -22,6 +22,7 @@ from espwire.wire.stub import (
     REPORT_AGAIN,
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
+    WRITE_READ_BACK,
     Abort,
     Capabilities,
     Codec,
@@ -126,6 +127,8 @@ class WriteTransfer:
         self._open = False
         self._transfer = next(_TOKENS) & 0xFFFFFFFF
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
+        if Feature.READ_BACK in told.features and not encrypted:
+            flags |= WRITE_READ_BACK
         command = WriteOpen(offset, size, stream_size, codec, flags, self._transfer)
         self._credit_end = loader.call(command).value
         self._open = True

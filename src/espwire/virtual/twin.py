@@ -31,7 +31,7 @@ DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.M
 NO_CHIP_ID = 0xFFFFFFFF
 SPI_DIVIDER = 2  # what [stub.own].spi_clock_value sets on every chip so far
 KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
-FEATURES = Feature(0x3FB)
+FEATURES = Feature(0x7FB)
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.FLASH_BEGIN: (16, 20), Op.FLASH_DEFL_BEGIN: (16, 20),
     Op.FLASH_END: (4,), Op.FLASH_DEFL_END: (4,), StubOp.ABORT: (4,), StubOp.RESET: (4,),
@@ -113,6 +113,8 @@ class Twin(Resident):
             if int.from_bytes(check, "little") != zlib.crc32(frame[HEADER.size :]):
                 yield from self.reply(op, status=BAD_CHECKSUM)
                 return
+        if op not in (StubOp.WRITE_DATA, Op.SPI_FLASH_MD5):
+            self.writer.forget_hash()
         handler = HANDLERS.get(op)
         if handler is not None:
             yield from handler(self, frame, op)
@@ -200,7 +202,8 @@ class Twin(Resident):
             case Op.SPI_FLASH_MD5:
                 if not self.memory.covers(words[0], words[1]):
                     return Answer(BAD_BLOCK)
-                found = yield from self.reader.piece(words[0], words[1], HashKind.MD5, to_the_end=True)
+                begun = yield from self.writer.take_hash(words[0], words[1])
+                found = yield from self.reader.piece(words[0], words[1], HashKind.MD5, begun=begun, to_the_end=True)
                 return Answer(data=found or b"")
             case _:
                 return Answer(value=stub.PROTOCOL_VERSION, data=self._capabilities())

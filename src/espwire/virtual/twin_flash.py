@@ -88,23 +88,22 @@ class TwinFlash:
         yield from self._cpu.settle()
         return not dirty
 
-    def program(self, address: int, data: bytes) -> Steps:
-        """Program what is not 0xFF, in bursts that stay within their 64 bytes; returns when the last is in flash."""
-        cpu, flash, pace, at = self._cpu, self._flash, self._pace, 0
-        ahead_s = (PLAIN_BITS + HEAD_BITS) * self._bit_s
-        while at < len(data):
-            place = address + at
-            piece = data[at : at + BURST - place % BURST]
-            at += len(piece)
-            if piece.count(0xFF) == len(piece):
-                cpu.owe(pace.skip_burst)
-                continue
-            cpu.owe(pace.program_burst)
-            yield from cpu.settle(flash.busy_until)
-            begin = cpu.now + ahead_s + len(piece) * 8 * self._bit_s
-            flash.execute(begin, WRITE_ENABLE)
-            flash.execute(begin, _opcode(PROGRAM, place), address=place, data=piece)
-        yield from self.wait()
+    def start_program(self, address: int, data: bytes) -> Steps:
+        """Program a burst that stays within its 64 bytes, unless it is 0xFF; the part is ready, and goes on."""
+        cpu, flash = self._cpu, self._flash
+        if data.count(0xFF) == len(data):
+            cpu.owe(self._pace.skip_burst)
+            return
+        cpu.owe(self._pace.program_burst)
+        yield from cpu.settle()
+        begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
+        flash.execute(begin, WRITE_ENABLE)
+        flash.execute(begin, _opcode(PROGRAM, address), address=address, data=data)
+
+    def poll(self) -> Steps:
+        """Ask the part whether it is ready, in vain."""
+        self._cpu.owe(self._pace.transaction)
+        return self._cpu.settle()
 
     def start_erase(self, address: int, size: int) -> Steps:
         """One sector or one 64 KiB block; goes on while the part erases."""

@@ -6,6 +6,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Generator
+from typing import NamedTuple
 
 from espwire.virtual.paces import Pace
 from espwire.virtual.resident import Resident, Steps, is_whole, word
@@ -19,6 +20,13 @@ PACKET = 4096
 READ_WINDOW = 0x10000
 VENDOR_WINDOW = 64
 Digest = Generator[float, None, "bytes | None"]
+
+
+class Begun(NamedTuple):
+    """An MD5 of the first ``size`` bytes of something."""
+
+    digest: hashlib._Hash
+    size: int
 
 
 class Reader:
@@ -115,9 +123,11 @@ class Reader:
                 sent = index
                 results.clear()
 
-    def piece(self, address: int, size: int, kind: int, *, to_the_end: bool) -> Digest:
-        """One result; None: somebody else wants attention."""
+    def piece(self, address: int, size: int, kind: int, *, to_the_end: bool, begun: Begun | None = None) -> Digest:
+        """One result; None: somebody else wants attention. ``begun``: what is hashed already."""
         digest, blank = hashlib.md5(usedforsecurity=False), True
+        if begun is not None:
+            digest, address, size = begun.digest, address + begun.size, size - begun.size
         byte_cycles = self._pace.md5_byte if kind == HashKind.MD5 else self._pace.look_byte
         yield from self._flash.wait()
         while size:

@@ -6,6 +6,7 @@ while the wire is slower than the flash.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Generator
@@ -13,8 +14,9 @@ from enum import Enum
 
 from espwire.virtual.paces import Pace
 from espwire.virtual.resident import Resident, Steps, is_whole, word
-from espwire.virtual.twin_flash import SECTOR, TwinFlash
+from espwire.virtual.twin_flash import BURST, SECTOR, TwinFlash
 from espwire.virtual.twin_inflate import SURE_BYTES, Inflate
+from espwire.virtual.twin_read import Begun
 from espwire.wire.commands import HEADER, Op, checksum
 from espwire.wire.status import (
     BAD_BLOCK,
@@ -25,12 +27,16 @@ from espwire.wire.status import (
     TOO_LITTLE,
     TOO_MUCH,
 )
-from espwire.wire.stub import REPORT_AGAIN, WRITE_ENCRYPTED, WRITE_NO_ERASE, Codec, StubOp
+from espwire.wire.stub import REPORT_AGAIN, WRITE_ENCRYPTED, WRITE_NO_ERASE, WRITE_READ_BACK, Codec, StubOp
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK, DATA_HEAD = 0x4000, 16
 ENCRYPTED_UNIT = 32
+STEP = 256  # unpacked bytes that are handed over at once
+LAG, SURE = 0x7000, 0x8000  # so many of them wait for the flash at most; what is older is in flash for sure
+DICTIONARY = 0x8000  # a burst does not go round the window's end
+READ_BACK_STEP = 0x400
 NAGS = 8  # frames that are refused between two reports
 Encrypt = Callable[[int, bytes], bytes]
 Answer = Generator[float, None, bool]
@@ -56,6 +62,9 @@ class Writer:
         self._op = 0
         self._interrupted = False
         self._data = b""
+        self._unpacked = self._handed = self._ready = self._programmed = 0
+        self._held = bytearray()  # what is unpacked and not programmed
+        self._hash, self._first = Begun(hashlib.md5(usedforsecurity=False), 0), b""
 
     # --- requests ---
 
@@ -114,6 +123,20 @@ class Writer:
         """ABORT."""
         self.kind = Kind.CLOSED
 
+    def forget_hash(self) -> None:
+        """Somebody may change the flash."""
+        self._hash = self._hash._replace(size=0)
+
+    def take_hash(self, address: int, size: int) -> Generator[float, None, Begun | None]:
+        """What was read back of a range already; None: nothing, or its first sector has changed."""
+        begun = self._hash
+        self.forget_hash()
+        if begun.size < SECTOR or address != self._offset or size < begun.size:
+            return None
+        yield from self._flash.wait()
+        data = self._flash.hash(address, SECTOR, self._pace.md5_byte)
+        return begun if hashlib.md5(data, usedforsecurity=False).digest() == self._first else None
+
     # --- frames in ---
 
     def _check_range(self, align: int) -> int:
@@ -125,6 +148,9 @@ class Writer:
         self._offset, self._size, self.kind, self._op = offset, size, kind, op
         self._received = self._reported = self._in_flash = self._again = self._status = 0
         self._data, self._interrupted = b"", False
+        self._ready = self._programmed = 0
+        self._held.clear()
+        self._hash = Begun(hashlib.md5(usedforsecurity=False), 0)
         self._erased = offset + size if self._flags & WRITE_NO_ERASE else offset & -SECTOR
 
     def _report(self, status: int) -> Steps:
@@ -173,7 +199,7 @@ class Writer:
     def _more(self) -> Answer:
         """The next piece of the stream into ``_data``; False: there is none."""
         cpu, flash, ring = self._cpu, self._flash, self._cpu.ring
-        ours, end = self.kind is Kind.OURS, self._offset + self._size
+        ours = self.kind is Kind.OURS
         while not self._data:
             ring.release()
             if ours and self._received == self._stream_size:
@@ -182,12 +208,13 @@ class Writer:
                 yield from self._report(0)
             yield from cpu.settle()
             while (frame := ring.take()) is None:  # the wire is slower: use the time
-                if self._erased >= end:
+                if not self._has_work():
                     yield from cpu.listen()
                 elif flash.busy:
                     yield from cpu.listen(flash.busy_until)
                 else:
-                    self._erased = yield from flash.erase_next(self._erased, end)
+                    yield from self._work()
+                    yield from cpu.settle()
             if len(frame) < HEADER.size or frame[0]:
                 continue
             if frame[1] == self._op:
@@ -201,55 +228,112 @@ class Writer:
 
     # --- data out ---
 
+    def _has_work(self) -> bool:
+        """Whether idle time is of use."""
+        ahead = self._erased < self._offset + self._size
+        return ahead or self._programmed < self._ready or self._can_read_back()
+
+    def _can_read_back(self) -> bool:
+        return bool(self._flags & WRITE_READ_BACK) and self._programmed - self._hash.size >= BURST
+
+    def _work(self) -> Steps:
+        """The flash is ready, nothing comes in: program, erase ahead, read back."""
+        if self._programmed < self._ready:
+            yield from self._program_next()
+        elif self._erased < self._offset + self._size:
+            self._erased = yield from self._flash.erase_next(self._erased, self._offset + self._size)
+        else:
+            digest, done = self._hash
+            until = min(self._programmed, done + READ_BACK_STEP, SECTOR if done < SECTOR else self._programmed)
+            size = (until - done) & -BURST
+            digest.update(self._flash.read(self._offset + done, size))
+            self._cpu.owe(size * self._pace.md5_byte)
+            self._hash = Begun(digest, done + size)
+            if done + size == SECTOR:
+                self._first = digest.copy().digest()
+
+    def _program_next(self) -> Steps:
+        """The flash is ready: the next burst, or the erase that it needs."""
+        at = self._programmed
+        address = self._offset + at
+        if self._erased <= address:
+            self._erased = yield from self._flash.erase_next(self._erased, self._offset + self._size)
+            return
+        count = min(BURST - address % BURST, self._ready - at, DICTIONARY - at % DICTIONARY)
+        data = bytes(self._held[:count])
+        if self._flags & WRITE_ENCRYPTED:
+            if address % ENCRYPTED_UNIT or count % ENCRYPTED_UNIT:
+                self._status, self._ready = BAD_BLOCK, at
+                return
+            data = self._encrypt(address, data) if self._encrypt is not None else data
+        del self._held[:count]
+        self._programmed += count
+        yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
+
+    def _pump(self) -> Steps:
+        """On the way through other work: program, if there is something and the flash is ready."""
+        if self._programmed < self._ready:
+            yield from self._flash.poll() if self._flash.busy else self._program_next()
+
     def _run(self) -> Steps:
         self._failed = 0
         yield from self._inflate() if self._codec == Codec.ZLIB else self._copy()
+        cpu, ring = self._cpu, self._cpu.ring
+        yield from cpu.settle()
+        while self._programmed < self._ready and not self._interrupted:
+            yield from cpu.settle(self._flash.busy_until)
+            yield from self._program_next()
+            self._interrupted = ring.aborting
         if self._interrupted:
-            self._cpu.ring.release()
+            ring.release()
             return
+        self._in_flash = self._programmed
         self._status = self._status or self._failed
         if not self._status and self._in_flash != self._size:
             self._status = TOO_LITTLE
         yield from self._flash.wait()
         self._data = b""
-        self._cpu.ring.release()
+        ring.release()
 
     def _copy(self) -> Steps:
-        held = bytearray()
-        while self._in_flash + len(held) < self._size and (yield from self._more()):
-            data = self._data[: self._size - self._in_flash - len(held)]
-            self._data = b""
-            for at in range(0, len(data), SECTOR):
-                held += data[at : at + SECTOR]
-                self._cpu.owe(len(data[at : at + SECTOR]) * self._pace.copy_byte)
-                while len(held) >= SECTOR:
-                    if not (yield from self._out(bytes(held[:SECTOR]))):
-                        return
-                    del held[:SECTOR]
-        if held and not self._interrupted:
-            yield from self._out(bytes(held))
+        at, cpu = 0, self._cpu
+        while at < self._size and (yield from self._more()):
+            data, self._data = self._data[: self._size - at], b""
+            while data:
+                piece, data = data[: BURST - at % BURST], data[BURST - at % BURST :]
+                self._held += piece
+                at += len(piece)
+                cpu.owe(len(piece) * self._pace.copy_byte)
+                yield from cpu.settle()
+                yield from self._pump()
+                if (at % STEP == 0 or at == self._size) and not (yield from self._hand_over(at)):
+                    return
 
     def _inflate(self) -> Steps:
-        inflate, held = Inflate(), bytearray()
+        inflate = Inflate()
+        self._unpacked = self._handed = 0
         while inflate.status is None:
             if not self._data and not (yield from self._more()):
                 if self._interrupted:
                     return
                 inflate.finish()
                 break
-            if not (yield from self._unpack(inflate, held)):
+            if not (yield from self._unpack(inflate)):
                 return
         self._failed = inflate.status or 0
 
-    def _unpack(self, inflate: Inflate, held: bytearray) -> Answer:
-        """What is in ``_data``, sector by sector; False: stop."""
-        pace, cpu, full = self._pace, self._cpu, True
+    def _unpack(self, inflate: Inflate) -> Answer:
+        """What is in ``_data``, step by step; False: stop."""
+        full = True
         while inflate.status is None and (full or self._data):
             before = len(self._data)
-            out, self._data = inflate.feed(self._data, SECTOR - len(held))
-            held += out
-            cpu.owe((before - len(self._data)) * pace.inflate_in + len(out) * pace.inflate_out)
-            full = len(held) == SECTOR
+            out, self._data = inflate.feed(self._data, STEP - self._unpacked % STEP)
+            self._held += out
+            self._unpacked += len(out)
+            cycles = (before - len(self._data)) * self._pace.inflate_in + len(out) * self._pace.inflate_out
+            yield from self._spend(cycles, -(-len(out) // BURST))
+            whole = self._unpacked if inflate.done else self._unpacked & -STEP
+            full = whole > self._handed
             if full and len(self._data) < SURE_BYTES and inflate.is_behind(self._data):
                 rest, self._data = self._data, b""
                 if not (yield from self._more()):
@@ -257,30 +341,31 @@ class Writer:
                     self._failed = inflate.status or 0
                     return False
                 self._data = rest + self._data
-            while len(held) >= SECTOR or (inflate.done and held):
-                if not (yield from self._out(bytes(held[:SECTOR]))):
+            while self._handed < whole:
+                self._handed = min(self._handed + STEP, whole)
+                if not (yield from self._hand_over(self._handed)):
                     return False
-                del held[:SECTOR]
         return True
 
-    def _out(self, data: bytes) -> Answer:
-        """Unpacked data for flash, at most a sector; False: stop."""
-        address, end = self._offset + self._in_flash, self._offset + self._size
-        if len(data) > self._size - self._in_flash:
+    def _spend(self, cycles: float, pieces: int) -> Steps:
+        """Work during which the flash is looked after so many times."""
+        for _ in range(pieces):
+            self._cpu.owe(cycles / pieces)
+            yield from self._cpu.settle()
+            yield from self._pump()
+        if not pieces:
+            self._cpu.owe(cycles)
+
+    def _hand_over(self, total: int) -> Answer:
+        """So much is unpacked and may be programmed; False: stop."""
+        cpu, ring = self._cpu, self._cpu.ring
+        if total > self._size:
             self._status = TOO_MUCH
-            return False
-        ring = self._cpu.ring
-        yield from self._cpu.settle()
-        while self._erased < end and self._erased < address + len(data) and not ring.aborting:
-            self._erased = yield from self._flash.erase_next(self._erased, end)
-        if ring.aborting:
-            self._interrupted = True
-            return False
-        if self._flags & WRITE_ENCRYPTED:
-            if address % ENCRYPTED_UNIT or len(data) % ENCRYPTED_UNIT:
-                self._status = BAD_BLOCK
-                return False
-            data = self._encrypt(address, data) if self._encrypt is not None else data
-        yield from self._flash.program(address, data + b"\xff" * (-len(data) % 4))
-        self._in_flash += len(data)
-        return True
+        else:
+            self._ready = total
+        while self._ready - self._programmed > LAG and not ring.aborting:
+            yield from cpu.settle(self._flash.busy_until)
+            yield from self._program_next()
+        self._interrupted = ring.aborting
+        self._in_flash = max(self._in_flash, self._ready - SURE)
+        return not self._status and not self._interrupted

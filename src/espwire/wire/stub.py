@@ -50,6 +50,7 @@ class Feature(IntFlag):
     RESET = 128
     BLANK_PACKETS = 256
     RAM = 512
+    READ_BACK = 1024
 
 
 class Codec(IntEnum):
@@ -67,6 +68,7 @@ class HashKind(IntEnum):
 
 
 WRITE_ENCRYPTED, WRITE_NO_ERASE = 1, 2
+WRITE_READ_BACK = 4  # hash what is programmed while the wire is slower: SPI_FLASH_MD5 of the range then is quick
 READ_SHORT_BLANKS = 1
 ACK_AGAIN = 1
 SPI_WRITE_ENABLE, SPI_WAIT = 1, 2
