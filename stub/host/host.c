@@ -19,6 +19,7 @@
 #define WORDS 65536u
 
 void stub_main(void);
+struct options options;
 
 static u8 input[4096], output[4096];
 static size_t input_at, input_size, output_size;

@@ -220,6 +220,7 @@ void serve(void) {
   slip_begin();
   slip_put(HELLO, 4);
   slip_end();
+  if (options.batch_size) run_batch(options.batch, options.batch_size);
   for (;;) {
     while (!frame_take(&frame)) {}
     if (frame.size >= HEADER && !frame_byte(&frame, 0)) handle(&frame);

@@ -3,9 +3,7 @@
 #include "stub.h"
 
 #define REGISTER(address) (*(volatile u32 *)(uintptr_t)(address))
-#define LEAVE_CLOCK 1u                /* in options[0] */
-
-extern u32 options[2];                /* the host fills them before the upload: flags, baud rate */
+#define LEAVE_CLOCK 1u                /* in options.flags */
 
 u32 uart_divider(void);
 void uart_set_divider(u32 sixteenths);

@@ -18,7 +18,7 @@
 #define EIGHT_BITS (7u << 28)
 #define FAST_MODES (1u << 24 | 1u << 23 | 1u << 20 | 1u << 14 | 1u << 13)
 
-u32 options[2] __attribute__((section(".options"))) = {0, 0};
+struct options options __attribute__((section(".options"))) = {0};
 
 u32 hw_read(u32 address) { return REGISTER(address); }
 void hw_write(u32 address, u32 value) { REGISTER(address) = value; }
@@ -65,7 +65,7 @@ void hw_delay_us(u32 microseconds) {
 
 void spi_prepare(void) {
   REGISTER(SPI_CONTROL) &= ~FAST_MODES;
-  if (!(options[0] & LEAVE_CLOCK)) REGISTER(SPI_CLOCK) = SPI_CLOCK_VALUE;
+  if (!(options.flags & LEAVE_CLOCK)) REGISTER(SPI_CLOCK) = SPI_CLOCK_VALUE;
 }
 
 void hw_spi_start(const struct spi *s) {

@@ -17,8 +17,8 @@ static void stop_watchdogs(void) {
 
 /* The ROM runs from the crystal; with the PLL the UART's clock becomes 80 MHz, and its divider must follow. */
 static void take_full_clock(void) {
-  u32 baud = options[1];
-  if ((options[0] & LEAVE_CLOCK) || !baud) return;
+  u32 baud = options.baud;
+  if ((options.flags & LEAVE_CLOCK) || !baud) return;
   REGISTER(CPU_PERIOD) = (REGISTER(CPU_PERIOD) & ~PERIOD_MASK) | PERIOD_160;
   if ((REGISTER(CLOCK_CONTROL) & CLOCK_SELECT) == CLOCK_PLL) return;
   REGISTER(CLOCK_CONTROL) = (REGISTER(CLOCK_CONTROL) & ~CLOCK_SELECT) | CLOCK_PLL;

@@ -12,7 +12,7 @@ static void rom_call(u32 function) {
 void hw_start(void) {
   rom_call(ROM_SELECT_SPI_FUNCTION);
   rom_call(ROM_SPI_FLASH_ATTACH);
-  if (!(options[0] & LEAVE_CLOCK)) REGISTER(CPU_CLOCK) |= CPU_DOUBLE; /* the UART's clock does not change */
+  if (!(options.flags & LEAVE_CLOCK)) REGISTER(CPU_CLOCK) |= CPU_DOUBLE; /* the UART's clock does not change */
   spi_prepare();
 }
 

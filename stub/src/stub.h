@@ -20,8 +20,12 @@ typedef uint32_t u32;
 #define READ_PACKET 4096u
 #define READ_WINDOW 65536u
 #define BATCH_BYTES 512u
+#define FIRST_BATCH 128u              /* bytes of the one that comes with the stub */
 #define ANSWER_BYTES 64u              /* of a small command */
 #define VENDOR_BLOCK 16384u
+
+/* The host fills them in before the upload. `batch`: the body of a BATCH that is answered right behind the hello. */
+extern struct options { u32 flags, baud, batch_size; u8 batch[FIRST_BATCH] __attribute__((aligned(4))); } options;
 
 /* --- hw_*.c (on the PC: host/host.c): the only parts that touch registers --- */
 u32 hw_rx_count(void);                /* bytes that wait in the receive FIFO */

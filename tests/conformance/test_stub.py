@@ -143,6 +143,19 @@ def test_what_is_written_stands_in_flash_and_nothing_beside_it(
     assert [md5(stub, base - SECTOR, SECTOR), md5(stub, base + BLOCK, SECTOR)] == around
 
 
+@pytest.mark.parametrize("codec", list(s.Codec))
+def test_what_is_read_back_meanwhile_gives_the_same_md5(stub: StubClient, base: int, codec: s.Codec) -> None:
+    size = 3 * SECTOR + 5
+    data = text(size)
+    stream = pack(data) if codec == s.Codec.ZLIB else data
+    stub.write(base, size, stream, codec, s.WRITE_READ_BACK)
+    assert md5(stub, base, size) == hashlib.md5(data).digest()
+    stub.write(base, size, stream, codec, s.WRITE_READ_BACK)
+    stub.write(base, 4, b"new!", s.Codec.RAW)  # what was read back does not hold any more
+    changed = b"new!" + b"\xff" * (SECTOR - 4) + data[SECTOR:]
+    assert md5(stub, base, size) == hashlib.md5(changed).digest()
+
+
 def test_an_erase_takes_the_sectors_of_the_range_and_not_one_more(stub: StubClient, base: int) -> None:
     for at in range(0, 5 * SECTOR, SECTOR):
         stub.write(base + at, 4, b"old!", s.Codec.RAW)

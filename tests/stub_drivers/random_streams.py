@@ -72,9 +72,10 @@ class Stream:
         """A write of ours, with damage, gaps, repetitions, pokes; sometimes left in the middle."""
         pick, data = self.pick, self._data(self._size())
         packed, flags = pick.random() < 0.6, s.WRITE_NO_ERASE * (pick.random() < 0.2)
+        flags |= s.WRITE_READ_BACK * (pick.random() < 0.5)
         stream = self._stream(data) if packed else data
         size = len(data) + (pick.choice((-1, 1, 100)) if pick.random() < 0.1 else 0)
-        offset = self._place(4 if flags else SECTOR)
+        offset = self._place(4 if flags & s.WRITE_NO_ERASE else SECTOR)
         yield [s.WriteOpen(offset, size, len(stream), int(packed), flags, pick.getrandbits(32)).packet()]
         frames, at = pieces(stream), 0
         while at < len(frames):
@@ -94,6 +95,8 @@ class Stream:
                 yield some
                 at += len(some)
         yield [POKE]
+        if pick.random() < 0.5:
+            yield [frame(Op.SPI_FLASH_MD5, words(offset, pick.choice((len(data), SECTOR, 2 * SECTOR)), 0, 0))]
 
     def read(self) -> Iterator[list[bytes]]:
         pick, size = self.pick, self._size()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import tomllib
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from espwire.chips.lookup import parse_chip_id
 from espwire.errors import DataError, Unsupported
 from espwire.values import dataclass
 
+OPTIONS, FIRST_BATCH = struct.Struct("<III"), 128  # flags, rate, size of the batch that follows
 LEAVE_CLOCK = 1  # in the first word of the options: run at the clock that the ROM left
 INDEX = "index.toml"
 REBUILD = "Write it again: `make stub`."
@@ -44,16 +46,20 @@ class StubImage:
         """Bytes to upload."""
         return sum(len(content) for _, content in self.segments)
 
-    def with_options(self, *, baud: int, leave_clock: bool = False) -> StubImage:
+    def with_options(self, *, baud: int, leave_clock: bool = False, batch: bytes = b"") -> StubImage:
         """The same stub, told the baud rate that the wire runs at: it raises the clock and must keep the rate.
 
         0: not known, then it leaves the clock alone. A stub without options stays as it is.
+
+        :param batch: the body of a BATCH, at most ``FIRST_BATCH`` bytes, which it answers right behind its hello
         """
         where = self.options_address
         if where is None:
             return self
-        words = (LEAVE_CLOCK if leave_clock else 0).to_bytes(4, "little") + baud.to_bytes(4, "little")
-        return replace(self, segments=tuple(_patched(self.segments, where, words)))
+        if len(batch) > FIRST_BATCH:
+            raise ValueError(f"a first batch of {len(batch)} bytes")
+        options = OPTIONS.pack(LEAVE_CLOCK if leave_clock else 0, baud, len(batch)) + batch
+        return replace(self, segments=tuple(_patched(self.segments, where, options)))
 
 
 def _patched(segments: tuple[tuple[int, bytes], ...], where: int, words: bytes) -> Iterator[tuple[int, bytes]]:

@@ -188,10 +188,11 @@ class Resident:
         yield until
         self._idle_from = inf
 
-    def serve(self, command_cycles: float, handle: Callable[[bytes], Steps]) -> Steps:
-        """Say hello, then hand over every request for ever."""
+    def serve(self, command_cycles: float, handle: Callable[[bytes], Steps], greet: Iterable[float] = ()) -> Steps:
+        """Say hello and what else there is to say, then hand over every request for ever."""
         yield from self.settle()
         yield from self.send_frame(HELLO)
+        yield from greet
         while True:
             frame = yield from self.take()
             if len(frame) >= HEADER.size and not frame[0]:

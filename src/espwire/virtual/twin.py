@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
-from espwire.device.stub_image import LEAVE_CLOCK, StubImage, load_stub, stub_chips
+from espwire.device.stub_image import FIRST_BATCH, LEAVE_CLOCK, OPTIONS, StubImage, load_stub, stub_chips
 from espwire.virtual.paces import PACES
 from espwire.virtual.programs import Services
 from espwire.virtual.resident import Resident, Ring, Steps, is_whole, lies_in_ram, word
@@ -90,7 +90,7 @@ class Twin(Resident):
         self.ram = RamCommands(self, pace.sum_byte + pace.copy_byte, self.memory.wait)
 
     def _takes_full_clock(self, services: Services) -> bool:
-        flags, baud = struct.unpack("<II", services.registers.ram.read(self._image.options_address or 0, 8))
+        flags, baud, _ = self._read_options(services)
         return not flags & LEAVE_CLOCK and bool(baud or "uart_clock" not in self._own.registers)
 
     # --- the program ---
@@ -99,7 +99,18 @@ class Twin(Resident):
         """Start, say hello, serve for ever."""
         self.services.registers.watchdogs.restart(self.now, running=False)
         self.owe(self._pace.start)
-        yield from self.serve(self._pace.command, self._handle)
+        yield from self.serve(self._pace.command, self._handle, self._greet())
+
+    def _greet(self) -> Steps:
+        """The batch that came with the image."""
+        _, _, batch = self._read_options(self.services)
+        if batch:
+            yield from self._batch(batch)
+
+    def _read_options(self, services: Services) -> tuple[int, int, bytes]:
+        ram, where = services.registers.ram, self._image.options_address or 0
+        flags, baud, size = OPTIONS.unpack(ram.read(where, OPTIONS.size))
+        return flags, baud, ram.read(where + OPTIONS.size, min(size, FIRST_BATCH))
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size

@@ -98,12 +98,12 @@ class StubBench:
         return bytes(out), self.now - start
 
 
-def start(chip_id, stub, *, baud=115200, flash=b"", **options):
+def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     """The bench, after the hello."""
     link = VirtualLink(build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options)))
     chip = link.chip
     chip.flash.contents[: len(flash)] = flash
-    image = load_stub(chip_id).with_options(baud=115200)
+    image = load_stub(chip_id).with_options(baud=115200, batch=batch)
     for address, content in image.segments:
         chip.registers.ram.write(address, content)
     chip.registers.attached = True

@@ -9,10 +9,21 @@ from random import Random
 import pytest
 from tests.unit.virtual.stub_bench import PAYLOAD, data_frame, request, start, words
 
+from espwire.device.stub_image import load_stub
 from espwire.virtual.paces import PACES
 from espwire.virtual.twin_inflate import Inflate, replay
-from espwire.wire.commands import Op, checksum
-from espwire.wire.stub import HashKind, StubOp, WriteData, parse_capabilities
+from espwire.wire.commands import Op, checksum, parse_reply
+from espwire.wire.stub import (
+    WRITE_READ_BACK,
+    AskCapabilities,
+    Batch,
+    HashKind,
+    SpiTransaction,
+    StubOp,
+    WriteData,
+    parse_batch_reply,
+    parse_capabilities,
+)
 
 CHIPS = list(PACES)
 SMALL, LARGE = 0x2000, 0x10000
@@ -156,3 +167,44 @@ def test_both_ways_of_unpacking_agree(level):
                 found, piece = inflate.feed(piece, 512)
                 out += found
         assert (out, inflate.status) == (data, 0)
+
+
+@pytest.mark.parametrize("stub", ["twin", "engine"])
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_batch_that_comes_with_the_image_is_answered_behind_the_hello(chip, stub):
+    asked = (AskCapabilities().request(), SpiTransaction(0x9F, read=3).request())
+    bench = start(chip, stub, batch=Batch(asked).body())
+    reply = parse_reply(bench.next())
+    capabilities, jedec = parse_batch_reply(reply.body[:-2], asked)
+    assert reply.op == StubOp.BATCH
+    assert parse_capabilities(capabilities.body[:-2]) is not None
+    assert jedec.body[:-2] == bench.chip.flash.part.jedec
+    assert bench.ask(request(Op.SYNC, bytes(36)))[1] == Op.SYNC
+
+
+def test_a_batch_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="129"):
+        load_stub("esp32").with_options(baud=115200, batch=bytes(129))
+
+
+@pytest.mark.parametrize("stub", ["twin", "engine"])
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_was_read_back_while_writing_shortens_the_md5_and_is_not_trusted_blindly(chip, stub):
+    data = firmware(SMALL)
+    bench = start(chip, stub, baud=115200, profile="fast")  # slow enough a wire to read back meanwhile
+    times = {}
+    for flags in (0, WRITE_READ_BACK):
+        bench.write(0x1000, data, flags=flags)
+        begin = bench.now
+        reply = bench.ask(words(Op.SPI_FLASH_MD5, 0x1000, len(data), 0, 0))
+        times[flags] = bench.now - begin
+        assert reply[8:-2] == hashlib.md5(data).digest()
+    assert times[WRITE_READ_BACK] < 0.9 * times[0]
+    bench.write(0x1000, data, flags=WRITE_READ_BACK)
+    bench.chip.flash.contents[0x1000 + 77] ^= 1  # as a write past the end of a smaller part leaves it
+    changed = hashlib.md5(bench.chip.flash.contents[0x1000 : 0x1000 + len(data)]).digest()
+    assert bench.ask(words(Op.SPI_FLASH_MD5, 0x1000, len(data), 0, 0))[8:-2] == changed
+    bench.write(0x1000, data, flags=WRITE_READ_BACK)
+    bench.ask(words(Op.ERASE_REGION, 0x2000, 0x1000))  # any other request ends it
+    changed = hashlib.md5(bench.chip.flash.contents[0x1000 : 0x1000 + len(data)]).digest()
+    assert bench.ask(words(Op.SPI_FLASH_MD5, 0x1000, len(data), 0, 0))[8:-2] == changed
