@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-
 from espwire.bits import align_down, align_up
+from espwire.compress import deflate_zlib
 from espwire.device.loader import Loader
 from espwire.device.streams import WriteTransfer
-from espwire.device.transfer import COMPRESSION, SECTOR, WORD, Attempts, OnBlock, refuse_encryption
+from espwire.device.transfer import SECTOR, WORD, Attempts, OnBlock, refuse_encryption
 from espwire.errors import CommandFailed, NoReply
 from espwire.wire.stub import Codec
 
@@ -36,7 +35,7 @@ def write_streamed(
         rest = padded[start:] if start else padded
         stream = rest
         if packed is not None:
-            stream = zlib.compress(rest, COMPRESSION) if start else packed
+            stream = deflate_zlib(rest) if start else packed
         codec = Codec.RAW if packed is None else Codec.ZLIB
         transfer: WriteTransfer | None = None
         try:
