@@ -403,6 +403,50 @@ def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset(
             assert device.link.chip.state is State.APP
 
 
+def low_of(link):
+    """Seconds for which the last reset pulled the enable pin: watches the lines from now on."""
+    set_lines, lows = link.set_lines, []
+
+    def watch(*, dtr=None, rts=None):
+        set_lines(dtr=dtr, rts=rts)
+        if rts is not None:
+            lows.append((link.now(), rts))
+
+    link.set_lines = watch
+    return lambda: round(lows[-1][0] - [at for at, on in lows if on][-1], 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "more", "low"),
+    [
+        ("", {}, 0.05),
+        ("rc=0.2", {}, 0.1),  # only a long sequence got in
+        ("boot=download", {"before": "no-reset"}, 0.1),
+        ("boot=download&circuit=none", {}, 0.1),  # it was in its loader before: nothing says that it was reset
+        ("", {"reset": "D0|R1|W0.3|D1|R0|W0.05|D0"}, 0.3),
+        ("", {"reset": "D0|R1|W0.02|D1|R0|W0.05|D0"}, 0.05),
+        ("", {"stub": True}, 0.05),
+    ],
+)
+def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low):
+    link = open_virtual(f"virtual:esp32?size=1MB&boot=app&{query}")
+    with connect(link, **more) as device:
+        measured = low_of(link)
+        device.leave("hard-reset")
+        link.sleep(1.0)
+        assert measured() == low
+        assert "circuit=none" in query or link.chip.state is State.APP
+
+
+def test_on_the_esp8266_too_whose_boot_text_has_another_rate():
+    link = open_virtual("virtual:esp8266?size=1MB&boot=app")
+    with connect(link) as device:
+        measured = low_of(link)
+        device.leave("hard-reset")
+        link.sleep(0.2)
+        assert (measured(), link.chip.state) == (0.05, State.APP)
+
+
 # --- native USB ---
 
 

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from espwire.chips.model import Chip
 from espwire.device.diagnosis import diagnose
 from espwire.device.evidence import examine
-from espwire.device.lines import CUSTOM, Before, Sequence, find_or_parse, find_sequence, play, release, sequence_names
+from espwire.device.lines import (
+    CUSTOM,
+    SHORT_LOW_S,
+    Before,
+    Sequence,
+    find_or_parse,
+    find_reset_low,
+    find_sequence,
+    play,
+    release,
+    sequence_names,
+)
 from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import Follower, is_native_usb
@@ -108,8 +119,7 @@ def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tup
         try:
             if way is not None:
                 entrance.report(Resetting(how=way.name, into="loader"))
-                loader.forget_input()
-                play(loader.link, way.steps)
+                follower.reset_low = _reset(loader, way)
             value = _sync(loader)
         except LinkLost as error:
             follower.reopen(loader, error)
@@ -123,6 +133,16 @@ def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tup
         elif way is not None and follower.port is not None and is_native_usb(loader.link.info):
             _look_again(loader, follower)
     raise _explain(loader, ways, entrance)
+
+
+def _reset(loader: Loader, way: Way) -> float | None:
+    """Reset; the seconds for which that pulled the enable pin, if the chip was heard to start then.
+
+    One that says nothing may have been in its loader before, and be there still: it proves nothing.
+    """
+    loader.forget_input()
+    play(loader.link, way.steps)
+    return max(find_reset_low(way.steps), SHORT_LOW_S) if loader.listen() else None
 
 
 def _sync(loader: Loader) -> int | None:

@@ -145,6 +145,17 @@ def find_or_parse(text: str, info: LinkInfo, reset_delay: float = RESET_DELAY_S)
     return find_sequence(name, info, reset_delay) if name in SEQUENCES else parse_sequence(text)
 
 
+def find_reset_low(steps: Sequence) -> float:
+    """Seconds for which the steps pull the enable pin, the last time; 0.0 if never."""
+    low, pulled = 0.0, False
+    for step in steps:
+        if step.rts and not pulled:
+            low = 0.0
+        pulled = pulled if step.rts is None else step.rts
+        low += step.wait if pulled else 0.0
+    return low
+
+
 def play(link: Link, steps: Sequence) -> None:
     """Do the steps on the link's clock. Whatever cuts it short, the lines are released."""
     try:

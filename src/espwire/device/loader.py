@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
-from espwire.device.overheard import Overheard
+from espwire.device.overheard import Overheard, find_text
 from espwire.device.packets import PacketRing
 from espwire.errors import CommandFailed, NoReply, ToolError, Unsupported
 from espwire.link.base import Link
 from espwire.settings import Settings
 from espwire.wire import slip
 from espwire.wire.commands import (
-    HEADER,
-    REPLY,
     Command,
     Op,
     ReadReg,
@@ -311,6 +309,13 @@ class Loader:
             behind = self._decoder.feed(data)
         return Reply(op, reply.value, reply.body)
 
+    def listen(self, timeout: float = 0.0) -> bytes:
+        """What comes within ``timeout`` seconds, if anything does; text is kept, answers are not."""
+        if data := self.link.read(timeout):
+            self._overheard.hear(data)
+            self._forget(self._decoder.feed(data))
+        return data
+
     def forget_input(self) -> None:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
         self._overheard.start_part(self.link.read(0.0))
@@ -379,9 +384,7 @@ class Loader:
         if self._frames:
             self._forget(self._frames)
             self._frames = []
-        if data := self.link.read(0.0):
-            self._overheard.hear(data)
-            self._forget(self._decoder.feed(data))
+        if self.listen():
             self._overheard.watch(self._unfinished_text())
 
     def _forget(self, frames: list[bytes]) -> None:
@@ -390,11 +393,4 @@ class Loader:
                 self._overheard.keep(frame)
 
     def _unfinished_text(self) -> bytes:
-        """What came after the last END, unless it looks like the head of a reply, whose payload is no text."""
-        tail = self._decoder.tail
-        if not tail or tail[0] != REPLY:
-            return tail
-        if len(tail) < HEADER.size:
-            return b""
-        size: int = HEADER.unpack_from(tail)[2]
-        return b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail  # escapes double a reply at most
+        return find_text(self._decoder.tail)
