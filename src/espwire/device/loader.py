@@ -61,6 +61,7 @@ class Loader:
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
         self._overheard = Overheard()
+        self.sync_bytes = 0  # in the body of a ROM's last answer to SYNC
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty = False
         self._last_op = 0
@@ -339,6 +340,7 @@ class Loader:
                 break
         if reply is not None:
             self.packets.add((self.link.now(), reply))
+            self.sync_bytes = len(reply.body) if reply.value else 0
         if self.on_trip is not None:
             outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
             self.on_trip(command, outcome, self.link.now() - began)
