@@ -203,16 +203,21 @@ def _identify(
     loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
 ) -> Device:
     chip, reply = detect(loader, named)
-    identity = None
+    identity, divider = None, None
     if borrowed:
         join_stub(loader, chip, uploaded=False)
     if not loader.secure:
         if is_usb_jtag(loader.link.info) and not borrowed:
             disable_watchdogs(loader, chip)
-        identity = Identity(chip, Registers(loader.read_reg) if borrowed else read_known(loader, chip, reply))
+        registers = Registers(loader.read_reg)
+        if not borrowed:
+            registers, divider = read_known(loader, chip, reply)
+        identity = Identity(chip, registers)
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
     device = Device(chip, loader, identity, security, report, follower)
+    if divider is not None:
+        device.divider = (loader.baud, divider)
     shown = format_revision(device.revision) if device.revision_known else ""
     report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
     if loader.secure:

@@ -60,6 +60,7 @@ class Device:
         self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
         self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
         self._identity = identity
+        self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
         self.revision = identity.revision() if identity is not None else 0
@@ -103,9 +104,8 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        divider = self.loader.read_reg(chip.uart.clock_divider_address)
-        mhz = estimate_crystal(chip, self.loader.baud, divider)
-        measured = measured_mhz(chip, self.loader.baud, divider)
+        baud, divider = self.divider or (self.loader.baud, self.loader.read_reg(chip.uart.clock_divider_address))
+        mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
         if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"
             self.report(Warned(code="crystal-odd", text=text))
