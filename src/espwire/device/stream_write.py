@@ -39,9 +39,10 @@ def write_streamed(
         codec = Codec.RAW if packed is None else Codec.ZLIB
         transfer: WriteTransfer | None = None
         try:
-            with WriteTransfer(loader, offset + start, len(rest), len(stream), codec, encrypted=encrypted) as transfer:
+            place = (offset + start, len(rest), len(stream), codec)
+            with WriteTransfer(loader, *place, encrypted=encrypted, first=stream[:CHUNK]) as transfer:
                 for at in range(0, len(stream), CHUNK):
-                    transfer.send(stream[at : at + CHUNK])
+                    transfer.send(stream[at : at + CHUNK] if at else b"")
                     on_block(min(start + transfer.in_flash, len(data)))
                 transfer.finish()
             on_block(len(data))
