@@ -19,7 +19,7 @@ from espwire.link.url import open_link
 from espwire.wire.commands import Op, Sync
 from espwire.wire.stub import StubOp
 
-GOALS_S = {"esp8266": 0.9, "esp32": 0.35, "esp32c3": 0.35}
+GOALS_S = {"esp8266": 0.57, "esp32": 0.335, "esp32c3": 0.325}
 BAUD = 921600
 
 
