@@ -12,7 +12,7 @@ import pytest
 import espwire
 
 ROOT = Path(espwire.__file__).parent
-EVENTS, BITS, ERRORS, FILES = "events", "bits", "errors", "files"
+EVENTS, BITS, ERRORS, FILES, COMPRESS = "events", "bits", "errors", "files", "compress"
 WIRE, CHIPS, IMAGE, VIRTUAL = "wire", "chips", "image", "virtual"
 BASE = {"_version", "values", ERRORS}
 
@@ -25,6 +25,7 @@ MAY: dict[str, set[str]] = {
     BITS: {ERRORS},
     "settings": {ERRORS},
     FILES: {ERRORS},
+    COMPRESS: set(),
     WIRE: {ERRORS, BITS},
     CHIPS: {"wire.dialect", "wire.commands", BITS, ERRORS},
     "link": {ERRORS},
@@ -33,10 +34,10 @@ MAY: dict[str, set[str]] = {
     "link.boards": {ERRORS, "chips.usb", "chips.index"},
     IMAGE: {CHIPS, FILES, ERRORS, BITS},
     "secure": {IMAGE, ERRORS, BITS},
-    "device": {"link.base", CHIPS, WIRE, ERRORS, EVENTS, "settings", BITS},
+    "device": {"link.base", COMPRESS, CHIPS, WIRE, ERRORS, EVENTS, "settings", BITS},
     "device.stub": {"link.base", CHIPS, FILES, WIRE, ERRORS, EVENTS, "settings", BITS},
     "device.connect": {"link.base", "link.url", "link.ports", CHIPS, WIRE, ERRORS, EVENTS, "settings", BITS},
-    "flash": {"device", "link.base", IMAGE, FILES, CHIPS, WIRE, ERRORS, EVENTS, "settings", BITS},
+    "flash": {"device", "link.base", IMAGE, COMPRESS, FILES, CHIPS, WIRE, ERRORS, EVENTS, "settings", BITS},
     VIRTUAL: {WIRE, CHIPS, ERRORS, BITS},
     "virtual.options": {VIRTUAL, "secure.flash_encryption", WIRE, CHIPS, ERRORS, BITS},
     "virtual.bus": {VIRTUAL, "link.base", "link.ports", WIRE, CHIPS, ERRORS, BITS},
@@ -59,6 +60,7 @@ LIBRARIES: dict[str, set[str]] = {
     "bincopy": {"image.hexfile", "image.srecord"},
     "elftools": {"image.elf"},
     "reedsolo": {"efuse"},
+    "deflate": {"compress"},
     "cryptography": {"secure"},
     "platformdirs": {"cli"},
 }

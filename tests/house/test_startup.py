@@ -96,3 +96,8 @@ def test_import_espwire_loads_nothing() -> None:
     program = "import sys; before = set(sys.modules); import espwire; print(sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['espwire', 'espwire._version']"
+
+
+def test_what_writes_nothing_loads_no_packer() -> None:
+    for words in (["version"], ["flash-id", "--help"], ["--port", "virtual:esp32c3?size=1MB", "flash-id"]):
+        assert not {"deflate", "deflate._deflate"} & loaded(*words)

@@ -45,6 +45,7 @@ def with_measurement(device, mhz, monkeypatch):
     read = device.loader.read_reg
     address = chip.uart.clock_divider_address
     monkeypatch.setattr(device.loader, "read_reg", lambda at: divider if at == address else read(at))
+    device.divider = None  # as it was read when connecting
 
 
 @pytest.mark.parametrize("chip", MEASURED)

@@ -274,3 +274,46 @@ def test_a_port_without_lines_says_that_the_button_must_be_pressed():
     with connect(link, report=events.append) as device:
         device.leave("hard-reset")
     assert any(isinstance(event, Note) and "button" in event.text for event in events)
+
+
+def ops_of(url, **more):
+    """What was asked until the chip was known."""
+    trips = []
+    with connect(url, trace=lambda command, reply, seconds: trips.append(command), **more) as device:
+        asked = [command.op for command in trips if command.op != Op.SYNC]
+        return device.chip.id, asked, [getattr(command, "address", 0) for command in trips]
+
+
+@pytest.mark.parametrize("chip", chip_ids())
+def test_only_chips_without_security_information_are_not_asked_for_it_first(chip):
+    found, asked, addresses = ops_of(f"virtual:{chip}?boot=app&size=1MB")
+    old = load_chip(chip).identity.security_info_bytes == 0
+    assert found == chip
+    assert asked[0] == (Op.READ_REG if old else Op.GET_SECURITY_INFO)
+    assert (Op.GET_SECURITY_INFO in asked) is not old
+    assert (0x40001000 in addresses) is (load_chip(chip).identity.detect == "magic")
+
+
+@pytest.mark.parametrize("chip", chip_ids())
+def test_without_a_boot_text_only_the_answer_to_sync_tells(chip):
+    _, asked, _ = ops_of(f"virtual:{chip}?boot=download&size=1MB", before="no-reset")
+    assert (asked[0] == Op.READ_REG) is (load_chip(chip).rom.status_bytes == 2)
+
+
+@pytest.mark.parametrize("chip", chip_ids())
+def test_the_status_bytes_that_tell_are_those_of_chips_without_security_information(chip):
+    facts = load_chip(chip)
+    assert facts.rom.status_bytes != 2 or facts.identity.security_info_bytes == 0
+    assert not facts.rom.secure_ops or facts.identity.security_info_bytes > 0
+
+
+@pytest.mark.parametrize("secure", ["", "&secure-download=1"])
+@pytest.mark.parametrize("chip", SECURE)
+def test_a_boot_text_of_another_chip_misleads_nobody(chip, secure):
+    link = open_link(f"virtual:{chip}?boot=app&size=1MB{secure}")
+    read = link.read
+    lie = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n"
+    link.read = lambda timeout: lie if b"rst:" in (data := read(timeout)) else data
+    with connect(link) as device:
+        assert device.chip.id == chip
+        assert device.secure_download is bool(secure)

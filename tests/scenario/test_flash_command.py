@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -40,9 +41,9 @@ SREC = b"S1130010000102030405060708090A0B0C0D0E0F64\nS9030000FC\n"
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Runs a command line on a chip with a flash file; gives exit code, JSON lines and the flash."""
 
-    def call(chip: str, *words: str):
+    def call(chip: str, *words: str, query: str = ""):
         flash = tmp_path / f"{chip}.flash"
-        code = main(["--json", "--port", f"virtual:{chip}?flash={flash.as_posix()}&size=4MB", *words])
+        code = main(["--json", "--port", f"virtual:{chip}?flash={flash.as_posix()}&size=4MB{query}", *words])
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return code, lines, flash.read_bytes() if flash.exists() else b""
 
@@ -80,6 +81,25 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(run) -> None:
     assert any(line["event"] == "PlanReady" and len(line["steps"]) > 2 for line in lines)
     assert lines[-1]["data"]["written"] is False
     assert not flash.strip(b"\xff")
+
+
+def test_what_the_chip_encrypts_is_not_said_to_be_verified(run, tmp_path, capsys) -> None:
+    build = tmp_path / "build"
+    shutil.copytree(BUILDS / "esp-idf/build", build)
+    arguments = json.loads((build / "flasher_args.json").read_text("utf-8"))
+    del arguments["flash_files"]["0x8000"], arguments["partition-table"]
+    arguments["app"]["encrypted"] = "true"
+    (build / "flasher_args.json").write_text(json.dumps(arguments), "utf-8")
+    query = f"&flash-encryption=1&flash-key={bytes(range(32)).hex()}"
+    words = ("flash", "--encrypt", "--allow", "plaintext", str(build))
+    code, lines, _ = run("esp32c3", *words, query=query)
+    assert code == 0, lines[-1]
+    assert (lines[-1]["data"]["verified"], lines[-1]["data"]["unchecked"]) == (False, ["hello_world.bin"])
+    assert lines[-1]["text"].endswith("; not all of it was verified.")
+    assert main(["--port", f"virtual:esp32c3?size=4MB{query}", *words]) == 0
+    out = capsys.readouterr()
+    assert "not all of it was verified." in out.out
+    assert "hello_world.bin: written, but not verified" in out.out + out.err
 
 
 def test_show_needs_no_device(capsys) -> None:

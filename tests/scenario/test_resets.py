@@ -12,7 +12,7 @@ import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
-from espwire.device.lines import SEQUENCES, TRY_ORDER_POSIX, Step, parse_sequence, play
+from espwire.device.lines import SEQUENCES, TRY_ORDER_POSIX, Step, find_hold, find_reset_low, parse_sequence, play
 from espwire.errors import Cancelled, ConnectError, LinkLost, PortNotFound, UsageError, WrongBootMode
 from espwire.events import Note, Resetting, Warned
 from espwire.link.base import CancelToken
@@ -401,6 +401,156 @@ def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset(
             device.leave("hard-reset")
             device.link.sleep(0.2)
             assert device.link.chip.state is State.APP
+
+
+def low_of(link):
+    """Seconds for which the last reset pulled the enable pin: watches the lines from now on."""
+    set_lines, lows = link.set_lines, []
+
+    def watch(*, dtr=None, rts=None):
+        set_lines(dtr=dtr, rts=rts)
+        if rts is not None:
+            lows.append((link.now(), rts))
+
+    link.set_lines = watch
+    return lambda: round(lows[-1][0] - [at for at, on in lows if on][-1], 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "more", "low"),
+    [
+        ("", {}, 0.05),
+        ("rc=0.2", {}, 0.1),  # only a long sequence got in
+        ("boot=download", {"before": "no-reset"}, 0.1),
+        ("boot=download&circuit=none", {}, 0.1),  # it was in its loader before: nothing says that it was reset
+        ("", {"reset": "D0|R1|W0.3|D1|R0|W0.05|D0"}, 0.3),
+        ("", {"reset": "D0|R1|W0.02|D1|R0|W0.05|D0"}, 0.05),
+        ("", {"stub": True}, 0.05),
+    ],
+)
+def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low):
+    link = open_virtual(f"virtual:esp32?size=1MB&boot=app&{query}")
+    with connect(link, **more) as device:
+        measured = low_of(link)
+        device.leave("hard-reset")
+        link.sleep(1.0)
+        assert measured() == low
+        assert "circuit=none" in query or link.chip.state is State.APP
+
+
+def test_on_the_esp8266_too_whose_boot_text_has_another_rate():
+    link = open_virtual("virtual:esp8266?size=1MB&boot=app")
+    with connect(link) as device:
+        measured = low_of(link)
+        device.leave("hard-reset")
+        link.sleep(0.2)
+        assert (measured(), link.chip.state) == (0.05, State.APP)
+
+
+def held_of(link):
+    """(when the enable pin was released, when the boot pin was) of each change; watches from now on."""
+    set_lines, seen = link.set_lines, []
+
+    def watch(*, dtr=None, rts=None):
+        set_lines(dtr=dtr, rts=rts)
+        seen.append((link.now(), dtr, rts))
+
+    link.set_lines = watch
+
+    def held():
+        low = max(at for at, (_, _, rts) in enumerate(seen) if rts)
+        free = next(at for at, dtr, rts in seen[low:] if rts is False)
+        return round(next(at for at, dtr, _ in seen[low:] if dtr is False and at > free) - free, 4)
+
+    return held
+
+
+@pytest.mark.parametrize("circuit", UART_CIRCUITS)
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_boot_pin_is_let_go_when_the_chip_says_that_it_has_looked(chip, circuit):
+    link = open_virtual(f"virtual:{chip}?boot=app&circuit={circuit}")
+    held = held_of(link)
+    with connect(link) as device:
+        assert device.chip.id == chip
+        silent = load_chip(chip).rom.attach_bytes == 0  # its text comes at another rate
+        assert (held() == 0.05) is silent
+        assert silent or 0.01 < held() < 0.05
+
+
+def test_a_long_hold_ends_early_too():
+    class Remembered:
+        def best_sequence(self, key):
+            return "tight_long"
+
+        def note_sequence(self, key, name):
+            raise AssertionError(name)
+
+        note_device = note_sequence
+
+    link = open_virtual("virtual:esp32?boot=app&rc=0.2")
+    held, memory = held_of(link), Remembered()
+    memory.note_device = lambda mac, key: None
+    with connect(link, memory=memory):
+        assert 0.1 < held() < 0.4
+
+
+def cut(link, at):
+    """Have the link lose what comes from the ``at``-th byte of each boot text on."""
+    read = link.read
+
+    def less(timeout):
+        data = read(timeout)
+        return data[:at] if b"ets " in data or b"rst:" in data else b"" if b"waiting" in data else data
+
+    link.read = less
+
+
+@pytest.mark.parametrize("query", ["", "latency=0.03"])
+def test_without_the_whole_text_it_is_held_as_long_as_ever(query):
+    link = open_virtual(f"virtual:esp32?boot=app&{query}")
+    held = held_of(link)
+    cut(link, 20)
+    with connect(link):
+        assert held() == 0.05
+
+
+@pytest.mark.parametrize(
+    "more", [{"reset": "classic"}, {"settings": Settings(custom_reset_sequence="D0|R1|W0.1|D1|R0|W0.05|D0")}]
+)
+def test_a_sequence_of_ones_own_is_played_as_it_is(more):
+    link = open_virtual("virtual:esp32?boot=app")
+    held = held_of(link)
+    with connect(link, **more):
+        assert held() == 0.05
+
+
+def test_text_of_an_earlier_start_that_comes_late_only_costs_an_attempt():
+    """It says that the chip waits, before the chip has looked at its pin: the second time nobody listens to it."""
+    link = open_virtual("virtual:esp32?boot=app&circuit=transistor&rc=0.01")
+    read, late = link.read, []
+    text = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n"
+
+    def lie(timeout):
+        if timeout > 0.04 and len(late) < 9:
+            late.append(link.now())
+            return text
+        return read(timeout)
+
+    link.read = lie
+    events = []
+    with connect(link, report=events.append) as device:
+        assert device.chip.id == "esp32"
+    assert sum(isinstance(event, Resetting) for event in events) == 2
+
+
+def test_the_hold_is_found_in_every_sequence():
+    found = {name: find_hold(steps) for name, steps in SEQUENCES.items()}
+    assert {name: at for name, at in found.items() if at is not None} == {
+        "classic": 5, "classic_long": 5, "tight": 5, "tight_long": 5,
+    }  # fmt: skip
+    assert find_reset_low(SEQUENCES["tight_long"]) == find_reset_low(SEQUENCES["hard"]) == 0.1
+    assert find_reset_low(SEQUENCES["classic"]) == 0.05
+    assert find_reset_low(parse_sequence("D1|W0.5|D0")) == 0
 
 
 # --- native USB ---

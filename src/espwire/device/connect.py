@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
-from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
+from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.device.detect import detect
 from espwire.device.device import Device, StubSource
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
@@ -19,15 +19,15 @@ from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
 from espwire.device.memory import Memory, memory_key
 from espwire.device.packets import PacketRing
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
-from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply, read_security
+from espwire.device.security import LONG_FORM, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub import join_stub, take_dialect
 from espwire.device.words import read_known
-from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported, WrongChip
+from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
 from espwire.settings import Settings
-from espwire.wire.commands import GetSecurityInfo, Op, ReadReg, RegWrite
+from espwire.wire.commands import Op, ReadReg, RegWrite
 from espwire.wire.dialect import BaudRule, Dialect, EraseRule, Md5Form
 
 if TYPE_CHECKING:
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 ROM_BAUD = 115200
 RESETTING = ("default-reset", "usb-reset")
 BORROW_PATIENCE_S = 0.5
-RETIRED_CHIP_IDS = {
-    4: "ESP32-S3 beta 2",
-    6: "ESP32-S3 beta 3",
-    7: "ESP32-C6 beta",
-    10: "ESP32-H2 beta 1",
-    14: "ESP32-H2 beta 2",
-    17: "ESP32-C5 beta 3",
-}
 # what every ROM has in common, before it is known which one it is
 ANY_ROM = Dialect(
     name="ROM",
@@ -148,29 +140,6 @@ def reset(
             link.close()
 
 
-def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
-    """Which chip answers, and its security information where it has any. Sets the loader's dialect and mode.
-
-    Order of questions: protocol.toml [detect].
-
-    :raises WrongChip: an unknown chip, a retired sample, or another one than ``named``
-    """
-    ask_first = named is None or named.identity.security_info_bytes > 0
-    reply = _read_security_reply(loader) if ask_first else None
-    chip_id = reply.chip_id if reply is not None else None
-    if reply is not None and chip_id:
-        found = _chip_by_id(chip_id)
-    elif reply is not None and reply.secure_download:
-        found = _chip_with_short_form(reply)
-    else:
-        found = _chip_by_magic(loader, reply)
-    if named is not None and found.id != named.id:
-        raise WrongChip(f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id)
-    loader.dialect = found.rom
-    loader.secure = reply is not None and reply.secure_download and bool(found.rom.secure_ops)
-    return found, reply
-
-
 def disable_watchdogs(loader: Loader, chip: Chip) -> None:
     """Keep the chip's own watchdogs quiet: over USB-Serial/JTAG they stay on in the loader and would reset it."""
     dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
@@ -234,16 +203,21 @@ def _identify(
     loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
 ) -> Device:
     chip, reply = detect(loader, named)
-    identity = None
+    identity, divider = None, None
     if borrowed:
         join_stub(loader, chip, uploaded=False)
     if not loader.secure:
         if is_usb_jtag(loader.link.info) and not borrowed:
             disable_watchdogs(loader, chip)
-        identity = Identity(chip, Registers(loader.read_reg) if borrowed else read_known(loader, chip, reply))
+        registers = Registers(loader.read_reg)
+        if not borrowed:
+            registers, divider = read_known(loader, chip, reply)
+        identity = Identity(chip, registers)
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
     device = Device(chip, loader, identity, security, report, follower)
+    if divider is not None:
+        device.divider = (loader.baud, divider)
     shown = format_revision(device.revision) if device.revision_known else ""
     report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
     if loader.secure:
@@ -306,74 +280,3 @@ def _raise_baud(device: Device, baud: int, report: Report) -> None:
         if not isinstance(error, Unsupported) and error.code != "clock-measurement":
             raise
         report(Warned(code=error.code, text=f"{error}: staying at {device.loader.baud} baud"))
-
-
-def _read_security_reply(loader: Loader) -> SecurityReply | None:
-    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it."""
-    try:
-        reply = loader.ask(GetSecurityInfo())
-        for size in (LONG_FORM, SHORT_FORM):
-            if len(reply.body) >= size + 2:
-                return parse_security_reply(loader.judge(reply, size).body)
-    except (CommandFailed, NoReply):
-        pass
-    return None
-
-
-def _chip_by_id(chip_id: int) -> Chip:
-    name = find_by_image_id(chip_id)
-    if name is not None:
-        return load_chip(name)
-    if chip_id in RETIRED_CHIP_IDS:
-        raise WrongChip(
-            f"this is an {RETIRED_CHIP_IDS[chip_id]} (chip id {chip_id}), a sample that is no longer supported",
-            hint="Use the last version of the vendor's tool that knew it.",
-            code="retired-chip",
-            chip_id=chip_id,
-        )
-    raise _unknown_chip(f"chip id {chip_id}")
-
-
-def _chip_with_short_form(reply: SecurityReply) -> Chip:
-    """In Secure Download Mode no magic can be read; the short form alone tells the one chip that has it."""
-    if reply.chip_id is None:
-        return _only_chip(lambda chip: chip.identity.security_info_bytes == SHORT_FORM, "the 12-byte security info")
-    raise _unknown_chip(f"chip id {reply.chip_id}")
-
-
-def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
-    try:
-        magic = loader.read_reg(MAGIC_ADDRESS)
-    except CommandFailed:
-        if reply is not None:
-            return _chip_with_short_form(reply)
-        raise
-    name = find_by_magic(magic)
-    if name is not None:
-        return load_chip(name)
-    # rare ways: words that only older tools went by, and another place that tells; then nobody knows
-    chips = [load_chip(name) for name in chip_ids()]
-    old = [chip for chip in chips if magic in chip.identity.legacy_magic_values]
-    if len(old) == 1:
-        return old[0]
-    for chip in old or chips:
-        other = chip.identity.alternate_detect
-        if other is not None and loader.read_reg(other.address) & other.mask == other.value:
-            return chip
-    raise _unknown_chip(f"magic {magic:#010x}")
-
-
-def _only_chip(fits: Callable[[Chip], bool], what: str) -> Chip:
-    found = [chip for name in chip_ids() if fits(chip := load_chip(name))]
-    if len(found) != 1:
-        raise _unknown_chip(what)
-    return found[0]
-
-
-def _unknown_chip(what: str) -> WrongChip:
-    return WrongChip(
-        f"this chip is not known ({what})",
-        hint="A newer espwire may know it; name the chip with --chip only if you are sure.",
-        code="unknown-chip",
-        what=what,
-    )

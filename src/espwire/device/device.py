@@ -56,10 +56,12 @@ class Device:
         self._follower = follower or Follower(report=report)
         self.security = security
         self.flash: FlashInfo | None = None
+        self._early_id: int | None = None  # the flash's, from the start of our stub; for the next attach_flash
         self._connection: Connection | None = None
         self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
         self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
         self._identity = identity
+        self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
         self.revision = identity.revision() if identity is not None else 0
@@ -103,9 +105,8 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        divider = self.loader.read_reg(chip.uart.clock_divider_address)
-        mhz = estimate_crystal(chip, self.loader.baud, divider)
-        measured = measured_mhz(chip, self.loader.baud, divider)
+        baud, divider = self.divider or (self.loader.baud, self.loader.read_reg(chip.uart.clock_divider_address))
+        mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
         if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"
             self.report(Warned(code="crystal-odd", text=text))
@@ -120,16 +121,13 @@ class Device:
     @cached_property
     def flash_key_valid(self) -> bool | None:
         """Whether a flash encryption key is burned; None where that cannot be told."""
-        if self._identity is None or not self.security.known:
-            return None
-        return read_flash_key_valid(self.chip, self._identity.registers, self.security)
+        known = self._identity if self.security.known else None
+        return read_flash_key_valid(self.chip, known.registers, self.security) if known is not None else None
 
     @cached_property
     def flash_crypt_config(self) -> int | None:
         """The ESP32's FLASH_CRYPT_CONFIG; None where there is none or it cannot be read."""
-        if self._identity is None:
-            return None
-        return read_crypt_config(self.chip, self._identity)
+        return read_crypt_config(self.chip, self._identity) if self._identity is not None else None
 
     @cached_property
     def legacy_chip_id(self) -> int | None:
@@ -178,7 +176,9 @@ class Device:
         self.flash = None
         self._attach()  # by the ROM, which knows the pins; a stub finds it so
         reenter = None if self.reenter is None else self._begin_anew
-        return climb(self.loader, self.chip, image, reenter, self.report, baud=baud if self._has_rate else 0)
+        started = climb(self.loader, self.chip, image, reenter, self.report, baud=baud if self._has_rate else 0)
+        self._early_id = started.flash_id if started is not None else None
+        return started is not None
 
     def _begin_anew(self) -> None:
         if self.reenter is not None:
@@ -200,7 +200,8 @@ class Device:
         else:
             flash_id.power_on(loader, chip, self._identity.registers, self.revision)
             self._attach()
-            self.flash = flash_id.describe_flash(flash_id.read_flash_id(loader, chip), size)
+            jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+            self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
         flash_id.set_params(loader, self.flash.size or chip.default_flash_size)
@@ -216,7 +217,7 @@ class Device:
         build_attach_word(self.chip, connection)
         for text in find_pin_doubts(self.chip, connection):
             self.report(Warned(code="spi-connection", text=text))
-        self._connection, self.flash = connection, None
+        self._connection, self.flash, self._early_id = connection, None, None
 
     def override_flash_voltage(self, voltage: str) -> None:
         """Have the ESP32's regulator give the flash ``1.8V`` or ``1.9V``, or nothing (``OFF``), until the next reset.
@@ -225,6 +226,7 @@ class Device:
         :raises Unsupported: code ``secure-download-mode``
         """
         override_flash_voltage(self.loader, self.chip, voltage)
+        self._early_id = None
         self.report(Note(text=f"the flash's supply is set to {voltage} until the next reset"))
 
     def flash_md5(self, address: int, size: int) -> bytes:

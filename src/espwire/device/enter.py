@@ -7,7 +7,18 @@ from collections.abc import Callable
 from espwire.chips.model import Chip
 from espwire.device.diagnosis import diagnose
 from espwire.device.evidence import examine
-from espwire.device.lines import CUSTOM, Before, Sequence, find_or_parse, find_sequence, play, release, sequence_names
+from espwire.device.lines import (
+    CUSTOM,
+    SHORT_LOW_S,
+    Before,
+    Sequence,
+    find_or_parse,
+    find_reset_low,
+    find_sequence,
+    play,
+    release,
+    sequence_names,
+)
 from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import Follower, is_native_usb
@@ -17,7 +28,11 @@ from espwire.events import Note, Report, Resetting
 from espwire.link.base import LinkInfo
 from espwire.settings import Settings
 from espwire.values import dataclass
-from espwire.wire.banner import parse_boot
+from espwire.wire.banner import parse_boot, says_waiting
+
+# from the end of the boot text until the loader surely listens: it has gone on while its FIFO was sent
+READY_S = 0.002
+BOOT_TEXT_BYTES = 0x400
 
 
 @dataclass(frozen=True)
@@ -102,15 +117,16 @@ def reach_loader(loader: Loader, entrance: Entrance) -> bool:
 
 def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tuple[int, str]:
     """The value in the answer to SYNC, and the name of the way that led to it (empty without a reset)."""
-    follower, attempts, stub = entrance.follower, loader.settings.connect_attempts, ""
+    follower, attempts, stub, spoke = entrance.follower, loader.settings.connect_attempts, "", False
     for attempt in range(attempts):
         way = ways[attempt % len(ways)] if ways else None
         try:
             if way is not None:
                 entrance.report(Resetting(how=way.name, into="loader"))
-                loader.forget_input()
-                play(loader.link, way.steps)
+                follower.reset_low, spoke = None, _reset(loader, way, listen=attempt == 0)
             value = _sync(loader)
+            if way is not None and value and (spoke or parse_boot(loader.text) is not None):
+                follower.reset_low = max(find_reset_low(way.steps), SHORT_LOW_S)
         except LinkLost as error:
             follower.reopen(loader, error)
             value = _sync_back(loader)
@@ -123,6 +139,40 @@ def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tup
         elif way is not None and follower.port is not None and is_native_usb(loader.link.info):
             _look_again(loader, follower)
     raise _explain(loader, ways, entrance)
+
+
+def _reset(loader: Loader, way: Way, *, listen: bool) -> bool:
+    """Reset; whether the chip was heard then. One that says nothing may still be in the loader that it was in before.
+
+    :param listen: do not hold the boot pin any longer than until the chip says that it is in its loader; only for the
+        first attempt, since a chip on a slow line may say late what was true before
+    """
+    loader.forget_input()
+    heard = b""
+
+    def hold(seconds: float) -> None:
+        nonlocal heard
+        heard = _hold(loader, seconds)
+
+    exact = not listen or way.name == CUSTOM or is_native_usb(loader.link.info)
+    play(loader.link, way.steps, None if exact else hold)
+    return bool(loader.listen() or heard)
+
+
+def _hold(loader: Loader, seconds: float) -> bytes:
+    """Wait while the boot pin is held, at most until the chip's boot text shows that it has looked at it.
+
+    Returns what came, but for what was under way before.
+    """
+    link = loader.link
+    deadline, heard = link.now() + seconds, b""
+    loader.listen()
+    while (left := deadline - link.now()) > 0:
+        heard += loader.listen(left)
+        if says_waiting(heard[-BOOT_TEXT_BYTES:].decode("latin-1")):
+            link.sleep(min(READY_S, max(deadline - link.now(), 0.0)))
+            break
+    return heard
 
 
 def _sync(loader: Loader) -> int | None:

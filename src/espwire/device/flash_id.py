@@ -106,8 +106,13 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     loader.link.sleep(wait)
 
 
-def read_flash_id(loader: Loader, chip: Chip) -> int:
-    """The JEDEC id as a register holds it, after a reset of the part and, for sleepy ones, their wake-up."""
+def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
+    """The JEDEC id as a register holds it, after a reset of the part and, for sleepy ones, their wake-up.
+
+    :param early: as it was read just now, after a reset of the part; counts if it is plausible
+    """
+    if early is not None and is_plausible(early):
+        return early
     jedec = run_spi_commands(loader, chip, RESET_AND_READ_ID)
     if is_plausible(jedec):
         return jedec

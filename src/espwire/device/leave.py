@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from espwire.chips.model import Chip
-from espwire.device.lines import SEQUENCES, After, Sequence, find_or_parse, needs_flow_control, play, release
+from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
 from espwire.errors import LinkLost, NoReply, Unsupported
@@ -34,7 +34,7 @@ def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Fo
         elif after == "watchdog-reset" or _needs_watchdog(loader, chip):
             watchdog_reset(loader, chip, report)
         else:
-            hard_reset(loader, chip, report)
+            hard_reset(loader, chip, report, follower.reset_low if follower is not None else None)
 
 
 @contextmanager
@@ -52,13 +52,16 @@ def _following(loader: Loader, report: Report, follower: Follower | None) -> Ite
         (follower or Follower(report=report)).settle(loader, lost)
 
 
-def hard_reset(loader: Loader, chip: Chip, report: Report) -> None:
-    """Pulse the enable pin, or do what ``settings.custom_hard_reset_sequence`` says."""
+def hard_reset(loader: Loader, chip: Chip, report: Report, low: float | None = None) -> None:
+    """Pulse the enable pin, or do what ``settings.custom_hard_reset_sequence`` says.
+
+    :param low: as for ``find_hard_reset``
+    """
     info = loader.link.info
     if not info.can_reset:
         report(Note(text="this port cannot reset the chip: press its reset button to start the application"))
         return
-    name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence)
+    name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence, low)
     bit = chip.reset.force_download
     usb = is_native_usb(info)
     if usb and chip.reset.clear_force_download_first and bit is not None and loader.supports(Op.WRITE_REG):
@@ -92,9 +95,10 @@ def reset_by_lines(link: Link, report: Report, custom: str | None = None) -> str
     return name
 
 
-def find_hard_reset(info: LinkInfo, custom: str | None = None) -> tuple[str, Sequence]:
+def find_hard_reset(info: LinkInfo, custom: str | None = None, low: float | None = None) -> tuple[str, Sequence]:
     """Name and steps of the reset into the application for this port.
 
+    :param low: seconds of the enable pin pulled low that are known to reset this board; None: nothing is known
     :raises UsageError: code ``reset-sequence``
     """
     if custom:
@@ -102,7 +106,7 @@ def find_hard_reset(info: LinkInfo, custom: str | None = None) -> tuple[str, Seq
     if is_native_usb(info):
         return "hard_usb", SEQUENCES["hard_usb"]
     if not needs_flow_control(info):
-        return "hard", SEQUENCES["hard"]
+        return "hard", SEQUENCES["hard"] if low is None else (Step(rts=True), Step(wait=low), Step(rts=False))
     steps = SEQUENCES["hard_flow_control"]
     # where closing the port would pulse DTR, it is released now
     return "hard_flow_control", steps if os.name == "posix" else (*steps, steps[0])

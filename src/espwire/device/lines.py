@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from espwire.errors import Cancelled, LinkError, UsageError
@@ -145,11 +146,42 @@ def find_or_parse(text: str, info: LinkInfo, reset_delay: float = RESET_DELAY_S)
     return find_sequence(name, info, reset_delay) if name in SEQUENCES else parse_sequence(text)
 
 
-def play(link: Link, steps: Sequence) -> None:
-    """Do the steps on the link's clock. Whatever cuts it short, the lines are released."""
+def find_reset_low(steps: Sequence) -> float:
+    """Seconds for which the steps pull the enable pin, the last time; 0.0 if never."""
+    low, pulled = 0.0, False
+    for step in steps:
+        if step.rts and not pulled:
+            low = 0.0
+        pulled = pulled if step.rts is None else step.rts
+        low += step.wait if pulled else 0.0
+    return low
+
+
+def find_hold(steps: Sequence) -> int | None:
+    """Which step is the wait with the boot pin held, after the enable pin was released for the last time; or none."""
+    found, dtr, rts, was_reset = None, False, False, False
+    for at, step in enumerate(steps):
+        dtr = dtr if step.dtr is None else step.dtr
+        rts = rts if step.rts is None else step.rts
+        was_reset = was_reset or rts
+        if rts:
+            found = None
+        elif step.wait and dtr and was_reset:
+            found = at
+    return found
+
+
+def play(link: Link, steps: Sequence, hold: Callable[[float], object] | None = None) -> None:
+    """Do the steps on the link's clock. Whatever cuts it short, the lines are released.
+
+    :param hold: takes the place of the wait that ``find_hold`` finds: called with its seconds, may take less
+    """
+    held = find_hold(steps) if hold is not None else None
     try:
-        for step in steps:
-            if step.wait:
+        for at, step in enumerate(steps):
+            if step.wait and hold is not None and at == held:
+                hold(step.wait)
+            elif step.wait:
                 link.sleep(step.wait)
             elif step.dtr is not None or step.rts is not None:
                 link.set_lines(dtr=step.dtr, rts=step.rts)

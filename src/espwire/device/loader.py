@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
-from espwire.device.overheard import Overheard
+from espwire.device.overheard import Overheard, find_text
 from espwire.device.packets import PacketRing
 from espwire.errors import CommandFailed, NoReply, ToolError, Unsupported
 from espwire.link.base import Link
 from espwire.settings import Settings
 from espwire.wire import slip
 from espwire.wire.commands import (
-    HEADER,
-    REPLY,
     Command,
     Op,
     ReadReg,
@@ -63,6 +61,7 @@ class Loader:
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
         self._overheard = Overheard()
+        self.sync_bytes = 0  # in the body of a ROM's last answer to SYNC
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty = False
         self._last_op = 0
@@ -311,6 +310,13 @@ class Loader:
             behind = self._decoder.feed(data)
         return Reply(op, reply.value, reply.body)
 
+    def listen(self, timeout: float = 0.0) -> bytes:
+        """What comes within ``timeout`` seconds, if anything does; text is kept, answers are not."""
+        if data := self.link.read(timeout):
+            self._overheard.hear(data)
+            self._forget(self._decoder.feed(data))
+        return data
+
     def forget_input(self) -> None:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
         self._overheard.start_part(self.link.read(0.0))
@@ -334,6 +340,7 @@ class Loader:
                 break
         if reply is not None:
             self.packets.add((self.link.now(), reply))
+            self.sync_bytes = len(reply.body) if reply.value else 0
         if self.on_trip is not None:
             outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
             self.on_trip(command, outcome, self.link.now() - began)
@@ -379,9 +386,7 @@ class Loader:
         if self._frames:
             self._forget(self._frames)
             self._frames = []
-        if data := self.link.read(0.0):
-            self._overheard.hear(data)
-            self._forget(self._decoder.feed(data))
+        if self.listen():
             self._overheard.watch(self._unfinished_text())
 
     def _forget(self, frames: list[bytes]) -> None:
@@ -390,11 +395,4 @@ class Loader:
                 self._overheard.keep(frame)
 
     def _unfinished_text(self) -> bytes:
-        """What came after the last END, unless it looks like the head of a reply, whose payload is no text."""
-        tail = self._decoder.tail
-        if not tail or tail[0] != REPLY:
-            return tail
-        if len(tail) < HEADER.size:
-            return b""
-        size: int = HEADER.unpack_from(tail)[2]
-        return b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail  # escapes double a reply at most
+        return find_text(self._decoder.tail)

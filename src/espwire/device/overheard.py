@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from espwire.errors import DeviceError
+from espwire.wire.commands import HEADER, REPLY
 
 TEXT_LIMIT = 0x10000
 # what ROMs print when they start or fall over; nothing else in a download session looks like it
@@ -12,6 +13,16 @@ RESET_TEXT = re.compile(
     rb"rst:0x[0-9a-fA-F]|rst cause:\d|Guru Meditation|ESP-ROM:esp32|ets [A-Z][a-z]{2} [ \d]\d \d{4}"
 )
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e]")
+
+
+def find_text(tail: bytes) -> bytes:
+    """What came after the last END, unless it looks like the head of a reply, whose payload is no text."""
+    if not tail or tail[0] != REPLY:
+        return tail
+    if len(tail) < HEADER.size:
+        return b""
+    size: int = HEADER.unpack_from(tail)[2]
+    return b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail  # escapes double a reply at most
 
 
 class Overheard:

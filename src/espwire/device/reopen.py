@@ -47,13 +47,15 @@ def open_port(port: Port, baud: int, attempts: int = 1, cancel: CancelToken | No
 class Follower:
     """The port of one device, for as long as somebody talks to it. ``port`` None: a bare link, which nobody can reopen.
 
-    A link that was opened here is closed by whoever uses the loader.
+    A link that was opened here is closed by whoever uses the loader. ``reset_low``: seconds of the enable pin pulled
+    low after which the chip was heard to start, this session; None: it was not.
     """
 
     def __init__(
         self, port: Port | None = None, *, baud: int = 115200, cancel: CancelToken | None = None, report: Report
     ) -> None:
         self.port, self.baud = port, baud
+        self.reset_low: float | None = None
         self._cancel, self._report = cancel, report
 
     def reopen(self, loader: Loader, error: LinkLost | None = None, seconds: float = BACK_S) -> None:

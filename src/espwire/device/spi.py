@@ -14,7 +14,7 @@ from espwire.device.loader import Loader
 from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
 from espwire.values import dataclass
-from espwire.wire.commands import Command, RegWrite, WriteReg
+from espwire.wire.commands import Command, RegWrite, Reply, WriteReg
 from espwire.wire.stub import SpiTransaction, StubOp
 
 START = 1 << 18
@@ -103,7 +103,17 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 
 
 def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
-    """Have our stub do it: one batch, waits in between by a register that nobody needs."""
+    """Have our stub do it: one batch."""
+    return parse_last(run_batch(loader, plan_batch(spi, commands))[-1], commands)
+
+
+def parse_last(reply: Reply, commands: Sequence[SpiCommand]) -> int:
+    """What the last command read, from our stub's answer to it."""
+    return int.from_bytes(reply.body, "little") & ((1 << commands[-1].read_bits) - 1)
+
+
+def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
+    """The commands for a batch of our stub, waits in between by a register that nobody needs."""
     batch: list[Command] = []
     for command in commands:
         wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
@@ -119,8 +129,7 @@ def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -
                 read=-(-command.read_bits // 8),
             )
         )
-    read = run_batch(loader, batch)[-1].body
-    return int.from_bytes(read, "little") & ((1 << commands[-1].read_bits) - 1)
+    return batch
 
 
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-
 from espwire.bits import align_down, align_up
+from espwire.compress import deflate_zlib
 from espwire.device.loader import Loader
 from espwire.device.streams import WriteTransfer
-from espwire.device.transfer import COMPRESSION, SECTOR, WORD, Attempts, OnBlock, refuse_encryption
+from espwire.device.transfer import SECTOR, WORD, Attempts, OnBlock, refuse_encryption
 from espwire.errors import CommandFailed, NoReply
 from espwire.wire.stub import Codec
 
@@ -36,13 +35,14 @@ def write_streamed(
         rest = padded[start:] if start else padded
         stream = rest
         if packed is not None:
-            stream = zlib.compress(rest, COMPRESSION) if start else packed
+            stream = deflate_zlib(rest) if start else packed
         codec = Codec.RAW if packed is None else Codec.ZLIB
         transfer: WriteTransfer | None = None
         try:
-            with WriteTransfer(loader, offset + start, len(rest), len(stream), codec, encrypted=encrypted) as transfer:
+            place = (offset + start, len(rest), len(stream), codec)
+            with WriteTransfer(loader, *place, encrypted=encrypted, first=stream[:CHUNK]) as transfer:
                 for at in range(0, len(stream), CHUNK):
-                    transfer.send(stream[at : at + CHUNK])
+                    transfer.send(stream[at : at + CHUNK] if at else b"")
                     on_block(min(start + transfer.in_flash, len(data)))
                 transfer.finish()
             on_block(len(data))

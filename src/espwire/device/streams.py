@@ -100,6 +100,7 @@ class WriteTransfer:
     :param offset: a sector's start
     :param size: bytes that end up in flash
     :param stream_size: bytes that will be sent in ``codec``
+    :param first: the beginning of the stream, which then waits for no answer to the opening: at most a window
     :raises Unsupported: the loader has no streams, or not this kind
     :raises CommandFailed, NoReply: the stub refuses, or does not answer
     """
@@ -114,13 +115,14 @@ class WriteTransfer:
         *,
         encrypted: bool = False,
         erase: bool = True,
+        first: bytes = b"",
     ) -> None:
         loader.require(StubOp.WRITE_OPEN)
         self._loader, self.size, self.stream_size = loader, size, stream_size
         told = _capabilities(loader)
         self._payload, self._window = told.frame_payload, told.write_window
         self.received = self.in_flash = self._next = 0
-        self._held = bytearray()  # of the stream from `received` on
+        self._held = bytearray(first)  # of the stream from `received` on
         self._back_to, self._stale, self._asked = -1, 0, False
         self._doubtful: Report | None = None
         self._returns = _Returns(loader, "what was sent")
@@ -130,7 +132,7 @@ class WriteTransfer:
         if Feature.READ_BACK in told.features and not encrypted:
             flags |= WRITE_READ_BACK
         command = WriteOpen(offset, size, stream_size, codec, flags, self._transfer)
-        self._credit_end = loader.call(command).value
+        self._credit_end = self._open_ahead(command) if first else loader.call(command).value
         self._open = True
 
     def __enter__(self) -> Self:
@@ -180,6 +182,28 @@ class WriteTransfer:
         """
         self._open = False
         abort(self._loader)
+
+    def _open_ahead(self, command: WriteOpen) -> int:
+        """Open, with frames of what is held right behind; the credit. The stub drops data of a write that it refuses.
+
+        After a failure the next request brings the stub in step first.
+        """
+        loader, seconds = self._loader, self._loader.settings.timing.default
+        loader.prepare()
+        began, reply = loader.link.now(), None
+        loader.post(command.packet())
+        while reply is None and (size := self._frame_size(len(self._held))) and self._next + size <= self._window:
+            loader.post(WriteData(self._next, bytes(self._held[self._next : self._next + size])).packet())
+            self._next += size
+            reply = loader.take(StubOp.WRITE_OPEN, 0.0)
+        reply = reply or loader.take(StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud)
+        name = StubOp.WRITE_OPEN.name
+        lost = NoReply(f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds)
+        if loader.on_trip is not None:
+            loader.on_trip(command, reply or lost, loader.link.now() - began)
+        if reply is None:
+            raise lost
+        return loader.judge(reply, 0).value
 
     def _push(self) -> None:
         """Send all frames that are whole, as the credit allows, and take what reports are there."""

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 from espwire.bits import align_up
 from espwire.device.baud import change_baud
 from espwire.device.borrow import STUB_OPS, stub_dialect
+from espwire.device.flash_id import RESET_AND_READ_ID
 from espwire.device.ram import find_ram_block
+from espwire.device.spi import parse_last, plan_batch
 from espwire.device.streams import abort
-from espwire.device.stub_commands import ask_capabilities
+from espwire.device.stub_commands import ask_capabilities, ask_capabilities_and
 from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
+from espwire.values import dataclass
 from espwire.wire.commands import MemBegin, MemData, MemEnd, Op
 from espwire.wire.dialect import BaudRule, Dialect, Md5Form
 from espwire.wire.stub import HELLO, Capabilities, Feature, StubOp
@@ -44,6 +47,13 @@ OPS_OF_FEATURES = {
     Feature.BATCH: {StubOp.BATCH},
     Feature.RESET: {StubOp.RESET},
 }
+
+
+@dataclass(frozen=True)
+class Started:
+    """A stub runs. ``flash_id``: the flash's JEDEC id, read after a reset of the part; None: nobody has asked yet."""
+
+    flash_id: int | None
 
 
 def find_obstacle(chip: Chip, security: SecurityInfo, revision: int, *, secure: bool, own: bool = True) -> str:
@@ -83,8 +93,8 @@ def climb(
     report: Report,
     *,
     baud: int = 0,
-) -> bool:
-    """Start the stub; once more without touching the clock; else back to the ROM, and say why. Whether one runs.
+) -> Started | None:
+    """Start the stub; once more without touching the clock; else back to the ROM, and say why: None then.
 
     :param image: None: our own
     :param reenter: resets the chip into its ROM loader; None: this port cannot, or must not
@@ -98,7 +108,7 @@ def climb(
             if first is not None:
                 start_first_stage(loader, chip, first, baud)
             rate = loader.baud if loader.link.info.can_change_baud else 0
-            start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock))
+            jedec = start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock))
         except (ConnectError, DeviceError) as error:
             why = error
             _fall_back(loader, chip, reenter, error)
@@ -109,10 +119,10 @@ def climb(
         build = told.build.hex() if told is not None else ""
         name, seconds = loader.dialect.name, loader.link.now() - began
         report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))
-        return True
+        return Started(jedec)
     text = f"the stub does not start ({why}): going on with the ROM loader, which is slower and can do less"
     report(Warned(code="stub-failed", text=text))
-    return False
+    return None
 
 
 def _rungs(image: StubImage, *, quick: bool) -> list[tuple[StubImage | None, bool]]:
@@ -157,15 +167,24 @@ def start_first_stage(loader: Loader, chip: Chip, image: StubImage, baud: int) -
     change_baud(loader, chip, None, baud, None)
 
 
-def start_stub(loader: Loader, chip: Chip, image: StubImage) -> None:
+def start_stub(loader: Loader, chip: Chip, image: StubImage) -> int | None:
     """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
+
+    Returns the flash's id as ``Started`` has it: with our own image that is asked for in the same trip.
 
     :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
     """
     upload(loader, chip, image)
+    if image.build and chip.flash_power_on is None:
+        found = ask_capabilities_and(loader, plan_batch(chip.spi, RESET_AND_READ_ID))
+        if found is not None:
+            take_dialect(loader, own_dialect(chip.rom, found[0]))
+            loader.secure = False
+            return parse_last(found[1][-1], RESET_AND_READ_ID)
     join_stub(loader, chip)
     if image.build and loader.dialect.capabilities is None:
         raise NoReply("something answers that is not our stub")
+    return None
 
 
 def upload(loader: Loader, chip: Chip, image: StubImage) -> None:

@@ -38,6 +38,24 @@ def ask_capabilities(loader: Loader) -> Capabilities | None:
     return parse_capabilities(reply.body[:-2])
 
 
+def ask_capabilities_and(loader: Loader, commands: Iterable[Command]) -> tuple[Capabilities, list[Reply]] | None:
+    """As ``ask_capabilities``, and the answers to further commands, their status cut off: all in one batch.
+
+    None: anything is not as it should be; then ask singly.
+    """
+    requests = tuple(command.request() for command in (AskCapabilities(), *commands))
+    try:
+        reply = loader.exchange(StubOp.BATCH, Batch(requests).packet(), ASK_SECONDS)
+        parts = parse_batch_reply(loader.judge(reply, max(len(reply.body) - 2, 0)).body, requests)
+        if parts is None or len(parts) != len(requests):
+            return None
+        answers = [loader.judge(part, max(len(part.body) - 2, 0)) for part in parts]
+    except (NoReply, CommandFailed):
+        return None
+    told = parse_capabilities(answers[0].body) if answers[0].value == PROTOCOL_VERSION else None
+    return (told, answers[1:]) if told is not None else None
+
+
 def read_md5s(loader: Loader, offset: int, size: int, piece: int) -> list[bytes]:
     """The MD5 of each ``piece`` bytes (a multiple of 4) of flash, in one request; the last piece may be shorter.
 

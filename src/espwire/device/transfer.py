@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from espwire.bits import align_down, align_up
+from espwire.compress import deflate_zlib
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.settings import Settings
@@ -36,7 +37,6 @@ SECTOR = 0x1000
 SECTORS_PER_BLOCK = 16
 WORD = 4  # a ROM writes flash in words
 RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
-COMPRESSION = 9
 CANNOT = 0x06  # the ROM's error for a request that it understands and cannot carry out, as a BEGIN past the flash
 PACKET, PACKETS_IN_FLIGHT, DIGEST_BYTES = 0x1000, 64, 16  # of the vendor stub's reads
 _SLOW_READ = struct.Struct("<BBHIII")
@@ -89,7 +89,7 @@ def write_deflated(
     attempts = Attempts(loader.settings)
     confirmed = start = 0
     while True:
-        stream = packed if packed is not None and not start else zlib.compress(padded[start:], COMPRESSION)
+        stream = packed if packed is not None and not start else deflate_zlib(padded[start:])
         blocks = _cut_stream(stream, loader.dialect.flash_block)
         last = 0
         try:

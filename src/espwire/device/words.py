@@ -18,12 +18,19 @@ NEWEST = 9999  # a revision that has every field
 NOTHING_TOLD = SecurityReply(0, 0, (), None, None)
 
 
-def read_known(loader: Loader, chip: Chip, reply: SecurityReply | None) -> Registers:
-    """The chip's registers, with what will be asked of them first in them already."""
+def read_known(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers, int | None]:
+    """The chip's registers, with what will be asked of them first in them already; and its UART's divider.
+
+    The divider is None where it would cost a trip of its own, or tells nothing: it tells the crystal.
+    """
     registers = Registers(loader.read_reg)
     words = plan_words(chip, reply)
-    registers.keep(dict(zip(words, read_words(loader, words), strict=True)))
-    return registers
+    if chip.crystal.method == "fixed" or loader.dialect.requests_ahead == 1:
+        registers.keep(dict(zip(words, read_words(loader, words), strict=True)))
+        return registers, None
+    *found, divider = read_words(loader, (*words, chip.uart.clock_divider_address))
+    registers.keep(dict(zip(words, found, strict=True)))
+    return registers, divider
 
 
 def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
@@ -40,27 +47,28 @@ def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
 
 def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
     """The word at each address. Answers do not tell whose they are: one by one, where not all of them came and well."""
-    found: list[int] = []
-    step = loader.dialect.requests_ahead
-    for at in range(0, len(addresses), step):
-        some = addresses[at : at + step]
-        found += (step > 1 and _read_at_once(loader, some)) or [loader.read_reg(address) for address in some]
-    return found
+    found = _read_at_once(loader, addresses) if loader.dialect.requests_ahead > 1 else []
+    return found or [loader.read_reg(address) for address in addresses]
 
 
 def _read_at_once(loader: Loader, addresses: Sequence[int]) -> list[int]:
-    """All of the words, or none. An answer too few leaves the loader to be brought in step by its next request."""
+    """All of the words, or none. An answer too few leaves the loader to be brought in step by its next request.
+
+    No more requests than it takes are ahead of its answers; each answer lets another one go.
+    """
     loader.require(Op.READ_REG)
     loader.prepare()
-    began = loader.link.now()
+    began, ahead = loader.link.now(), loader.dialect.requests_ahead
     requests = [ReadReg(address) for address in addresses]
-    loader.post(*(request.packet() for request in requests))
+    loader.post(*(request.packet() for request in requests[:ahead]))
     replies: list[Reply] = []
-    for _ in requests:
+    for at in range(len(requests)):
         reply = loader.take(Op.READ_REG, PATIENCE_S + 40 * BITS_PER_BYTE / loader.baud)
         if reply is None:
             return []
         replies.append(reply)
+        if at + ahead < len(requests):
+            loader.post(requests[at + ahead].packet())
     loader.settle()
     try:
         words = [loader.judge(reply, 0).value for reply in replies]

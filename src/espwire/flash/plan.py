@@ -5,12 +5,12 @@ Whether the plan is wise (encryption, secure boot, wrong chip) is asked in guard
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import field
 from enum import IntEnum
 
 from espwire.bits import align_down, align_up
+from espwire.compress import deflate_zlib
 from espwire.device.transfer import erase_size_to_send
 from espwire.errors import UsageError
 from espwire.flash.changes import find_changed_runs
@@ -21,7 +21,6 @@ from espwire.wire.commands import Op
 from espwire.wire.dialect import Dialect, EraseRule
 
 BLANK = b"\xff"
-COMPRESSION_LEVEL = 9
 
 
 @dataclass(frozen=True)
@@ -309,7 +308,7 @@ def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:
     packed = None
     wanted = policy.compress if part.encrypted else policy.compress is not False
     if wanted and survey.supports(Op.FLASH_DEFL_BEGIN):
-        packed = zlib.compress(data, COMPRESSION_LEVEL)
+        packed = deflate_zlib(data)
         if len(packed) >= len(data):
             packed = None
     wire_bytes = count_wire_bytes(packed or data, survey.dialect, packed=packed is not None)

@@ -99,6 +99,13 @@ def parse_boot(text: str) -> BootMessage | None:
     return found[-1] if found else None
 
 
+def says_waiting(text: str) -> bool:
+    """Whether the last boot message in ``text`` is whole, up to the end of the line that says: waiting for download."""
+    hits = list(_MESSAGE.finditer(text))
+    waiting = _WAITING.search(text, hits[-1].end()) if hits else None
+    return waiting is not None and "\n" in text[waiting.end() :]
+
+
 def find_boots(text: str) -> tuple[BootMessage, ...]:
     """Every boot message in ``text``, in order. What a message is followed by belongs to it."""
     hits = sorted([*_MESSAGE.finditer(text), *_MESSAGE_8266.finditer(text)], key=lambda hit: hit.start())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espwire.device import connect, flash_id, lines, loader, security
+from espwire.device import detect as detection
 from espwire.device.enter import plan_ways
 from espwire.device.lines import (
     SEQUENCES,
@@ -48,7 +49,7 @@ def test_every_sequence_is_the_one_of_the_data():
 
 def test_numbers_in_code_are_those_of_the_data():
     detect = PROTOCOL["detect"]
-    assert {int(k): v for k, v in detect["retired_chip_ids"].items()} == connect.RETIRED_CHIP_IDS
+    assert {int(k): v for k, v in detect["retired_chip_ids"].items()} == detection.RETIRED_CHIP_IDS
     assert detect["magic_address"] == connect.MAGIC_ADDRESS
     assert tuple(f["name"] for f in PROTOCOL["security_info"]["flags"]) == security.FLAG_NAMES
     assert PROTOCOL["sync"]["replies"] == loader.SYNC_ANSWERS

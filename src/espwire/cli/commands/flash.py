@@ -94,19 +94,18 @@ def _take_options(session: Session, build: BuildPlan) -> None:
 
 
 def _tell(session: Session, build: BuildPlan, made: Plan | None, *, dry_run: bool) -> None:
-    from espwire.flash.plan import Skip, Verify
-
-    steps = () if made is None or dry_run else made.steps
-    verified = any(isinstance(step, Verify) or (isinstance(step, Skip) and step.checked) for step in steps)
     written = made is not None and not dry_run
+    unchecked = made.unchecked if made is not None and not dry_run else ()
+    verified = written and not unchecked
     count = len(build.files)
     named = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
     if not written:
         text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {named}."
     else:
-        text = f"Flash holds {named}." if verified else f"Wrote {named}; nothing was verified."
+        what = "nothing" if len(unchecked) == len([file for file in build.files if file.data]) else "not all of it"
+        text = f"Flash holds {named}." if verified else f"Wrote {named}; {what} was verified."
     parts = [
         {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role} for file in build.files
     ]
-    data = {"kind": build.kind, "chips": list(build.chips), "written": written, "verified": verified}
-    session.result("flash", text, data | {"bytes": build.size, "parts": parts})
+    data = {"kind": build.kind, "chips": list(build.chips), "bytes": build.size, "parts": parts}
+    session.result("flash", text, data | {"written": written, "verified": verified, "unchecked": list(unchecked)})

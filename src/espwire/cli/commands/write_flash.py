@@ -80,4 +80,5 @@ def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dr
         what = "nothing" if len(unchecked) == len([part for part in parts if part.data]) else "not all of it"
         text = f"Flash holds {named}." if verified else f"Wrote {named}; {what} was verified."
     told = [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts]
-    session.result("write-flash", text, {"written": not dry_run, "verified": verified, "bytes": size, "parts": told})
+    data = {"written": not dry_run, "verified": verified, "unchecked": [] if dry_run else list(unchecked)}
+    session.result("write-flash", text, data | {"bytes": size, "parts": told})

@@ -1,0 +1,201 @@
+"""What is sent to our stub before its answers are there: the first question with others, a stream with its opening."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from espwire import Device, connect
+from espwire.device.stream_write import write_streamed
+from espwire.device.streams import WriteTransfer
+from espwire.errors import CommandFailed, NoReply
+from espwire.flash.plan import Part
+from espwire.flash.write import write_flash
+from espwire.link.url import open_link
+from espwire.wire import slip
+from espwire.wire.commands import Op
+from espwire.wire.stub import Codec, StubOp
+
+DATA = bytes(at * 7 & 255 for at in range(14_000))
+MODES = [("esp32", "twin"), ("esp8266", "twin"), ("esp32c3", "engine")]
+HARMS = ["lost request", "damaged request", "lost reply", "damaged reply", "cut reply"]
+anywhere = pytest.mark.parametrize(("chip", "mode"), MODES)
+
+
+class Wire:
+    """The frames of one link, for as long as it is watched; harms the first one with an opcode."""
+
+    def __init__(self, link, op: int = 0, harm: str = "") -> None:
+        self.sent: list[int] = []
+        self.done = 0
+        self.events: list[str] = []
+        self._op, self._harm, self._write, self._read = op, harm, link.write, link.read
+        link.write, link.read = self.write, self.read
+
+    def write(self, data: bytes, deadline: float) -> None:
+        for frame in slip.Decoder().feed(data):
+            if frame[:1] == b"\0":
+                self.sent.append(frame[1])
+                self.events.append(f"> {frame[1]:02x}")
+        if self._harm.endswith("request") and not self.done and self._op in self.sent:
+            self.done = 1
+            if self._harm.startswith("lost"):
+                return
+            data = data[:-4] + bytes([data[-4] ^ 0x10]) + data[-3:]
+        self._write(data, deadline)
+
+    def read(self, timeout: float) -> bytes:
+        data = self._read(timeout)
+        at = data.find(bytes((0xC0, 1, self._op)))
+        self.events += [f"< {self._op:02x}"] * (at >= 0)
+        if at < 0 or self.done or not self._harm.endswith("reply"):
+            return data
+        self.done = 1
+        while data.count(0xC0, at) < 2:
+            data += self._read(timeout)
+        end = data.index(0xC0, at + 1) + 1
+        frame = bytearray(data[at:end])
+        if self._harm.startswith("cut"):
+            del frame[5:9]
+        else:
+            frame[2] ^= 0x40  # an answer to something that nobody asked
+        return data[:at] + (b"" if self._harm.startswith("lost") else bytes(frame)) + data[end:]
+
+
+def open_stub(chip: str, mode: str, query: str = "") -> Device:
+    return connect(f"virtual:{chip}?size=1MB&stub={mode}&{query}", baud=921600, stub=True)
+
+
+def holds(device: Device, data: bytes = DATA) -> bool:
+    return bytes(device.link.chip.flash.contents[0x10000 : 0x10000 + len(data)]) == data  # type: ignore[attr-defined]
+
+
+def write(device: Device, packed: bytes | None = None) -> None:
+    write_streamed(device.loader, 0x10000, DATA, on_block=lambda done: None, packed=packed)
+
+
+@anywhere
+def test_data_does_not_wait_for_the_answer_to_the_opening(chip: str, mode: str) -> None:
+    with open_stub(chip, mode, "latency=0.008") as device:
+        device.attach_flash()
+        wire = Wire(device.link, StubOp.WRITE_OPEN)
+        write(device)
+        assert wire.events[:4] == ["> f1", "> f2", "> f2", "> f2"]
+        assert wire.events.count("< f1") == 1
+        assert holds(device)
+
+
+@pytest.mark.parametrize("packed", [None, zlib.compress(DATA)], ids=["raw", "packed"])
+@pytest.mark.parametrize("op", [StubOp.WRITE_OPEN, StubOp.WRITE_DATA])
+@pytest.mark.parametrize("harm", HARMS)
+@anywhere
+def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op, packed) -> None:
+    with open_stub(chip, mode, "latency=0.008") as device:
+        device.attach_flash()
+        wire = Wire(device.link, op, harm)
+        began = device.link.now()
+        write(device, packed)
+        assert wire.done
+        assert holds(device)
+        assert device.link.now() - began < 12
+        assert device.loader.read_reg(0x40001000) is not None
+
+
+@pytest.mark.parametrize("first", [b"", DATA[:0x2000]], ids=["waiting", "ahead"])
+@anywhere
+def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, first) -> None:
+    with open_stub(chip, mode) as device:
+        device.attach_flash()
+        before = bytes(device.link.chip.flash.contents)  # type: ignore[attr-defined]
+        with pytest.raises(CommandFailed) as caught:
+            WriteTransfer(device.loader, 0xFF000, len(DATA), len(DATA), Codec.RAW, first=first)
+        assert str(caught.value) == "WRITE_OPEN failed: the block size is wrong (0xc200)"
+        assert (caught.value.status, caught.value.command) == (0xC200, "WRITE_OPEN")
+        assert device.link.chip.flash.contents == before  # type: ignore[attr-defined]
+        write(device)
+        assert holds(device)
+
+
+def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
+    with open_stub("esp32", "twin") as device:
+        device.attach_flash()
+        link = device.link
+        began, read = link.now(), link.read
+        link.read = lambda timeout: (read(timeout), b"")[1]  # type: ignore[method-assign]
+        for first in (b"", DATA[:0x2000]):
+            with pytest.raises(NoReply) as caught:
+                WriteTransfer(device.loader, 0x10000, len(DATA), len(DATA), Codec.RAW, first=first)
+            assert str(caught.value) == "no answer to WRITE_OPEN within 3 s"
+            device.loader.settle()
+        assert link.now() - began < 7
+        link.read = read  # type: ignore[method-assign]
+        write(device)
+        assert holds(device)
+
+
+def test_the_trace_shows_the_opening() -> None:
+    trips = []
+    link = open_link("virtual:esp32?size=1MB")
+    with connect(link, stub=True, trace=lambda command, reply, seconds: trips.append((command, reply))) as device:
+        write_flash(device, [Part(0x10000, DATA)])
+        assert [reply.body for command, reply in trips if command.op == StubOp.WRITE_OPEN] == [b"\0\0"]
+
+
+# --- the first question ---
+
+
+@anywhere
+def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(chip: str, mode: str) -> None:
+    link = open_link(f"virtual:{chip}?size=1MB&stub={mode}")
+    wire = Wire(link)
+    with connect(link, baud=921600, stub=True) as device:
+        info = device.attach_flash()
+        assert (info.jedec, info.size) == (0x1440EF, 1 << 20)
+        assert wire.sent.count(StubOp.BATCH) == 1
+        assert StubOp.CAPABILITIES not in wire.sent
+        device.attach_flash()
+        assert wire.sent.count(StubOp.BATCH) == 2, "asked anew, the part is reset anew"
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@anywhere
+def test_harm_to_it_makes_the_questions_be_asked_singly(chip, mode, harm) -> None:
+    link = open_link(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
+    wire = Wire(link, StubOp.BATCH, harm)
+    with connect(link, baud=921600, stub=True) as device:
+        assert wire.done
+        assert device.loader.dialect.capabilities is not None
+        assert device.attach_flash().jedec == 0x1440EF
+        assert StubOp.CAPABILITIES in wire.sent
+        write(device)
+        assert holds(device)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@anywhere
+def test_harm_to_the_size_is_repaired(chip, mode, harm) -> None:
+    with open_stub(chip, mode, "latency=0.004") as device:
+        wire = Wire(device.link, Op.SPI_SET_PARAMS, harm)
+        assert device.attach_flash().size == 1 << 20
+        assert wire.done
+        write(device)
+        assert holds(device)
+
+
+def test_an_id_that_makes_no_sense_is_asked_for_again() -> None:
+    link = open_link("virtual:esp32?size=1MB")
+    with connect(link, stub=True) as device:
+        device._early_id = 0xFFFFFF
+        assert device.attach_flash().jedec == 0x1440EF
+
+
+def test_other_pins_or_another_voltage_are_not_answered_from_before() -> None:
+    link = open_link("virtual:esp32?size=1MB")
+    with connect(link, stub=True) as device:
+        assert device._early_id == 0x1440EF
+        device.use_flash_pins("HSPI")
+        assert device._early_id is None
+    with connect("virtual:esp32?size=1MB", stub=True) as device:
+        device.override_flash_voltage("1.8V")
+        assert device._early_id is None
