@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "make-image": "Make an image of raw files.",
         "image-info": "Show what a firmware file holds, and check it.",
         "merge-bin": "Merge files into one that holds them all: raw, UF2 or Intel HEX.",
-        "split-image": "Cut a merged BIN, HEX or UF2 into boot loader, partition table and partitions.",
+        "split-image": "Cut a merged BIN, HEX, S-record or UF2 into boot loader, partition table and partitions.",
         "image-diff": "Show in what two firmware files differ.",
         "partitions": "Partition tables: show, check, build, read.",
         "ota": "OTA data: which application boots.",
