@@ -61,10 +61,12 @@ class _Pending:
         """Let the standard library find the fields, and add the methods."""
         with _lock:
             if self.options is not None:
-                kw_only = self.options["kw_only"]
+                options = dict(self.options)
+                kw_only = options.pop("kw_only")
+                self.cls.__doc__ = self.cls.__doc__ or self.cls.__name__  # else its signature is worked out for one
                 # puts the real fields in this one's place
                 dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(self.cls)
-                _add_methods(self.cls, **self.options)
+                _add_methods(self.cls, **options)
                 self.new.__wrapped__ = vars(self.cls)["__init__"]  # type: ignore[attr-defined]  # its signature
                 self.options = None
 
@@ -79,7 +81,7 @@ class _Factory:
 _FACTORY = _Factory()
 
 
-def _add_methods(cls: type, *, frozen: bool, eq: bool, repr: bool, kw_only: bool) -> None:
+def _add_methods(cls: type, *, frozen: bool, eq: bool, repr: bool) -> None:
     """What ``dataclasses.dataclass`` would add; what the class itself defines stays."""
     fields = dataclasses.fields(cls)  # it is one by now
     made: dict[str, Any] = {"__init__": _make_init(cls, fields, frozen)}
@@ -97,9 +99,9 @@ def _add_methods(cls: type, *, frozen: bool, eq: bool, repr: bool, kw_only: bool
 
 def _make_init(cls: type, fields: tuple[Field[Any], ...], frozen: bool) -> Callable[..., None]:
     """The one method that is compiled: it is called most, and its signature is for people."""
-    known: dict[str, Any] = {"_factory_": _FACTORY, "__name__": cls.__module__}
+    known: dict[str, Any] = {"_factory_": _FACTORY, "_set_": object.__setattr__, "__name__": cls.__module__}
     me = "self" if all(field.name != "self" for field in fields) else "_self_"
-    lines = [f" _values_ = {me}.__dict__"] if frozen else []
+    lines = []
     for at, field in enumerate(fields):
         name = value = field.name
         if field.default_factory is not dataclasses.MISSING:
@@ -107,7 +109,8 @@ def _make_init(cls: type, fields: tuple[Field[Any], ...], frozen: bool) -> Calla
             value = f"_make_{at}_() if {name} is _factory_ else {name}" if field.init else f"_make_{at}_()"
         elif not field.init:
             continue  # the class has its default, if it has one
-        lines.append(f" _values_[{name!r}] = {value}" if frozen else f" {me}.{name} = {value}")
+        # not by way of __dict__: once that has been asked for, reading an attribute takes five times as long
+        lines.append(f" _set_({me}, {name!r}, {value})" if frozen else f" {me}.{name} = {value}")
     if hasattr(cls, "__post_init__"):
         lines.append(f" {me}.__post_init__()")
     taken = [field for field in fields if field.init]
