@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,24 @@ def test_help_of_ports_loads_no_port_library() -> None:
     modules = loaded("ports", "--help")
     assert ours(modules) <= HELP | {"espwire.cli.commands", "espwire.cli.commands.ports"}
     assert others(modules) == {"click"}
+
+
+def test_a_raw_merge_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"a")
+    words = ("-c", "esp32", "merge-bin", "-o", str(tmp_path / "o"), "-fs", "4MB", "0x8000", str(tmp_path / "a.bin"))
+    modules = loaded(*words)
+    assert others(modules) == {"click"}
+    unused = {"asyncio", "binascii", "difflib", "hashlib", "json", "pathlib", "socket", "tomllib", "zlib"}
+    assert not unused & modules
+
+
+def test_the_garbage_of_a_run_is_left_to_the_system() -> None:
+    program = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000, *gc.get_threshold()))"
+    for arguments in (["chips"], ["no-such-command"]):
+        run = f"import sys; sys.argv[1:] = {arguments}; from espwire.cli.main import run; run()"
+        done = subprocess.run([sys.executable, "-c", f"{program}\n{run}"], capture_output=True, text=True, check=False)
+        frozen, first = done.stdout.splitlines()[-1].split()[:2]
+        assert (frozen, int(first) >= 10_000) == ("True", True)
 
 
 def test_import_espwire_loads_nothing() -> None:

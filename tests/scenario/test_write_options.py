@@ -370,6 +370,15 @@ def test_a_chip_that_checks_signatures_gets_its_images_unchanged(board, query):
     assert board.flash[: len(data)] == data
 
 
+def test_verifying_past_a_stated_flash_size_names_the_option(board):
+    file = board.folder / "a.bin"
+    file.write_bytes(b"\xff" * 0x2000)
+    code, events = board.run("verify-flash", "-fs", "1MB", "0xff000", str(file))
+    assert (code, events[-1]["code"]) == (2, "past-flash-end")
+    assert "--flash-size" in events[-1]["hint"]
+    assert board.run("verify-flash", "-fs", "1MB", "0xfe000", str(file))[0] == 0
+
+
 def test_reading_takes_a_flash_size_and_sfdp_takes_header_options(board):
     out = str(board.folder / "o.bin")
     assert board.run("read-flash", "-fs", "1MB", "0xff000", "0x1000", out)[0] == 0

@@ -92,13 +92,16 @@ def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bo
     >>> respell(click.Command("x", params=[click.Option(["-fm"])]), ["-fmdio", "0"], name="x", stop=False)
     ['-fm', 'dio', '0']
     """
-    takes = {"-h": 0, "--help": 0}
+    takes, longs = {"-h": 0, "--help": 0}, {"-h": "--help"}
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             takes |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), _count_words(parameter))
+            long = [option for option in parameter.opts if option.startswith("--")][:1]
+            longs |= {option: name for option in parameter.opts if len(option) == 2 for name in long}
     if name == "image-info":
         words = _name_layout(words)
-    return _Line(takes, LONG_OPTIONS.get(name, ()), diff=name == "verify-flash").respell(list(words), stop=stop)
+    line = _Line(takes, longs, LONG_OPTIONS.get(name, ()), diff=name == "verify-flash")
+    return line.respell(list(words), stop=stop)
 
 
 def _name_layout(words: Sequence[str]) -> list[str]:
@@ -140,8 +143,11 @@ def expand_long(name: str, generations: Sequence[str]) -> str | None:
 class _Line:
     """What is needed to walk along one command's words. A plain class: a dataclass takes longer to make than to use."""
 
-    def __init__(self, takes: Mapping[str, int], generations: Sequence[str], *, diff: bool) -> None:
+    def __init__(
+        self, takes: Mapping[str, int], longs: Mapping[str, str], generations: Sequence[str], *, diff: bool
+    ) -> None:
         self.takes = takes  # option → how many words it takes
+        self.longs = longs  # option of one letter → the same one's long name
         self.generations = generations
         self.diff = diff  # whether --diff may be followed by yes or no
 
@@ -164,6 +170,10 @@ class _Line:
                 spelt, at = _parse_diff(spelt[0], words[at] if taken else ""), at + taken
             if count == OPTIONAL:
                 count = int(at < len(words) and not _is_option(words[at]))
+            elif spelt and at + count <= len(words):
+                # click takes a letter for a misspelt long option first, and looks for near ones: 1 ms. Where words are
+                # missing, its complaint shall show what was typed.
+                spelt = [self.longs.get(spelt[0], spelt[0]), *spelt[1:]]
             done += [*spelt, *words[at : at + count]]
             at += count
             many = SEVERAL.get(spelt[0], 0) if spelt else 0

@@ -16,7 +16,13 @@ NO_REVISION = 0xFFFF
 
 def draw_file(file: FileInfo) -> str:
     """The whole file."""
-    kinds = {"image": "one image", "merged": "merged file or dump", "hex": "Intel HEX", "uf2": "UF2"}
+    kinds = {
+        "image": "one image",
+        "merged": "merged file or dump",
+        "hex": "Intel HEX",
+        "srecord": "S-record",
+        "uf2": "UF2",
+    }
     lines = [_row("File", file.name), _row("Size", f"{file.size:,} bytes"), _row("Format", kinds[file.format])]
     for item in file.items:
         lines += ["", *_draw_item(item, alone=file.format == "image")]

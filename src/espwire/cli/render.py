@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from espwire.events import (
     ChipFound,
@@ -24,10 +23,20 @@ from espwire.events import (
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from espwire.cli.output import Output
+
+    class Renderer(Protocol):
+        """Takes events as they come; ``close`` ends what was being drawn."""
+
+        def __call__(self, event: Event) -> None: ...
+        def close(self) -> None: ...
+
 
 VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": "Reading"}
 DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
@@ -40,13 +49,6 @@ class Wording:
     tell: Callable[[Event, bool], str | None]
     count: Callable[[Progress], str]
     steps: int
-
-
-class Renderer(Protocol):
-    """Takes events as they come; ``close`` ends what was being drawn."""
-
-    def __call__(self, event: Event) -> None: ...
-    def close(self) -> None: ...
 
 
 def open_renderer(

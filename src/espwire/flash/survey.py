@@ -41,12 +41,19 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
     return Target(chip=chip, survey=survey, revision=revision, security=device.security)
 
 
-def check_reach(target: Target, address: int, end: int) -> None:
+def check_reach(target: Target, address: int, end: int, *, stated: int | None = None) -> None:
     """Refuse what lies past the end that the flash itself tells: most parts answer with their beginning there.
 
+    :param stated: the size that the user gave; past it, loaders fail with words that say nothing of it
     :raises UsageError: code ``past-flash-end``
     """
     size = target.survey.part_size
+    if stated is not None and end > stated and (size is None or end <= size):
+        raise UsageError(
+            f"{address:#x} to {end:#x} goes past the flash size that was given, {stated:#x}",
+            hint="Give the real --flash-size, or leave it out.",
+            code="past-flash-end",
+        )
     if size is not None and end > size:
         raise UsageError(
             f"{address:#x} to {end:#x} goes past the end of the flash at {size:#x}",

@@ -69,8 +69,15 @@ def survey_target(device: Device, settings: HeaderSettings) -> Target:
 
     :raises UsageError: no such size
     """
-    stated = None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
-    return survey_device(device, flash_size=stated)
+    return survey_device(device, flash_size=find_stated_size(settings))
+
+
+def find_stated_size(settings: HeaderSettings) -> int | None:
+    """Bytes of flash that ``settings`` name; None: they leave it to the flash.
+
+    :raises UsageError: no such size
+    """
+    return None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
 
 
 def prepare_parts(

@@ -63,7 +63,7 @@ class ImageDiff:
 
 
 def diff_images(old: bytes, new: bytes, chip: Chip | ImageChip | None = None) -> ImageDiff:
-    """How ``new`` differs from ``old``: raw, HEX or UF2, firmware or anything else.
+    """How ``new`` differs from ``old``: raw, HEX, S-record or UF2, firmware or anything else.
 
     What is no firmware is compared by sector only. Two raw files are compared from their first byte on, HEX and
     UF2 at the addresses they give.

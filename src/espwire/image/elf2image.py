@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from espwire.chips.index import CHIPS
 from espwire.errors import ElfError, UsageError
 from espwire.files import read_file, write_files
 from espwire.image.elf import Elf, ElfPart, find_elf_chips, fits, is_flash, parse_elf
@@ -113,7 +114,14 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
     sizes = chip.image.mmu_page_sizes
     if options.mmu_page_size is not None and options.mmu_page_size not in sizes:
         doubts.append(f"the {chip.name} has no MMU pages of {options.mmu_page_size >> 10} KiB: the option is ignored")
-    if not fits(elf, chip):
+    meant = find_elf_chips(elf)
+    fitting = fits(elf, chip)
+    if meant and chip.id not in meant and (not fitting or meant[0].encode() in elf.metadata):
+        names = " or ".join(CHIPS[name].name for name in meant)
+        doubts.append(
+            f"the program is for the {names}, but converted for the {chip.name}: is --chip right? It can be left out"
+        )
+    elif not fitting:
         doubts.append(f"some addresses of the program are nothing that the {chip.name} is known to have")
     if chip.image.format == "esp32" and options.version != 1:
         doubts.append(f"the {chip.name} has one image format: the version is ignored")

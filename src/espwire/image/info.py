@@ -16,6 +16,7 @@ from espwire.image.hexfile import is_hex, parse_hex
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.parse import is_image, parse
 from espwire.image.signature import SECTOR, Signature, find_signatures
+from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import is_uf2, parse_uf2
 from espwire.values import dataclass
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.image.partitions import PartitionTable
 
-Format = Literal["image", "merged", "hex", "uf2"]
+Format = Literal["image", "merged", "hex", "srecord", "uf2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +107,17 @@ class FileInfo:
 
 
 def inspect_bytes(data: bytes, name: str = "the file", chip: Chip | ImageChip | None = None) -> FileInfo:
-    """What ``data`` is: one image, several in a merged file or dump, Intel HEX or UF2 with any of these.
+    """What ``data`` is: one image, several in a merged file or dump, Intel HEX, S-record or UF2 with any of these.
 
     :param chip: whose formats and memory map to use; None finds it out
     :raises ImageError: there is no image in it, or one with a broken structure; wrong sums are ``problems``
-    :raises HexError: broken Intel HEX
+    :raises HexError: broken Intel HEX or S-record
     """
     kind: Format = "image"
     if is_hex(data):
         kind, parts = "hex", [(part.address or 0, part.data) for part in parse_hex(data, name)]
+    elif is_srecord(data):
+        kind, parts = "srecord", [(part.address or 0, part.data) for part in parse_srecord(data, name)]
     elif is_uf2(data):
         uf2 = parse_uf2(data, name)
         kind, parts, chip = "uf2", list(uf2.parts), chip or find_family_chip(uf2.family)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import hexlify
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field, replace
 from itertools import pairwise
@@ -208,4 +207,4 @@ def _join_touching(parts: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, by
 
 def _record(address: int, kind: int, data: bytes) -> bytes:
     body = bytes((len(data), address >> 8, address & 0xFF, kind)) + data
-    return b":%b%02X\n" % (hexlify(body).upper(), -sum(body) & 0xFF)
+    return b":%b%02X\n" % (body.hex().upper().encode(), -sum(body) & 0xFF)

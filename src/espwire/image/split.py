@@ -14,6 +14,7 @@ from espwire.errors import ImageError
 from espwire.image.contents import Found, find_contents, guess_start
 from espwire.image.hexfile import is_hex, parse_hex
 from espwire.image.signature import SECTOR
+from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import is_uf2, parse_uf2
 from espwire.values import dataclass
 
@@ -39,7 +40,7 @@ class SplitPart:
 def split_image(
     data: bytes, name: str = "the file", chip: Chip | ImageChip | None = None, *, target_offset: int | None = None
 ) -> tuple[SplitPart, ...]:
-    """The parts of a merged BIN, HEX or UF2, by address.
+    """The parts of a merged BIN, HEX, S-record or UF2, by address.
 
     :param target_offset: the flash address of a raw file's first byte; None: 0, or where its boot loader stands
     :raises ImageError: there is no partition table in it, code ``split-no-table``; it ends beyond any flash
@@ -70,12 +71,14 @@ def split_image(
 
 
 def flatten(data: bytes, name: str = "the file") -> tuple[int, bytes]:
-    """First address and bytes of a raw, HEX or UF2 file; gaps blank.
+    """First address and bytes of a raw, HEX, S-record or UF2 file; gaps blank.
 
     :raises ImageError: the pieces lie too far apart to be flash content, code ``image-too-wide``
     """
     if is_hex(data):
         pieces = [(part.address or 0, part.data) for part in parse_hex(data, name)]
+    elif is_srecord(data):
+        pieces = [(part.address or 0, part.data) for part in parse_srecord(data, name)]
     elif is_uf2(data):
         pieces = list(parse_uf2(data, name).parts)
     else:

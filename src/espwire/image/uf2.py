@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import field
-from functools import cache
 
 from espwire.errors import ImageError, UsageError
 from espwire.values import dataclass
@@ -151,18 +150,25 @@ def build_uf2(
         )
     flags = FAMILY_PRESENT | (MD5_PRESENT if md5 else 0)
     out: list[bytes] = []
+    fresh = hashlib.md5(usedforsecurity=False)  # copies of one are made faster than new ones
     for start, data in parts:
         count = -(-len(data) // chunk)
+        size, pack = chunk, _block_layout(chunk, md5=md5).pack
         for number in range(count):
             payload = data[number * chunk : (number + 1) * chunk]
-            address, size = start + number * chunk, len(payload)
-            check = (address, size, hashlib.md5(payload, usedforsecurity=False).digest()) if md5 else ()
-            head = (MAGIC_1, MAGIC_2, flags, address, size, number, count, family)
-            out.append(_block_layout(size, md5=md5).pack(*head, payload, *check, MAGIC_END))
+            if len(payload) != size:
+                size, pack = len(payload), _block_layout(len(payload), md5=md5).pack
+            address = start + number * chunk
+            head = (MAGIC_1, MAGIC_2, flags, address, size, number, count, family, payload)
+            if md5:
+                digest = fresh.copy()
+                digest.update(payload)
+                out.append(pack(*head, address, size, digest.digest(), MAGIC_END))
+            else:
+                out.append(pack(*head, MAGIC_END))
     return b"".join(out)
 
 
-@cache
 def _block_layout(size: int, *, md5: bool) -> struct.Struct:
     """A whole block with ``size`` bytes of payload; what is left is filled with zeros."""
     used = HEAD.size + size + (MD5_PART.size if md5 else 0) + len(MAGIC_END)

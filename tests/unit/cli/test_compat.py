@@ -36,7 +36,7 @@ def write(*words: str) -> list[str]:
         (["-fmdio", "-fs4MB", "-ff40m"], ["-fm", "dio", "-fs", "4MB", "-ff", "40m"]),
         (["--flash_s", "4m"], ["--flash-size", "4m"]),
         (["--flash_mod=dio"], ["--flash-mode=dio"]),
-        (["--no", "-b=9600"], ["--no-progress", "-b", "9600"]),
+        (["--no", "-b=9600"], ["--no-progress", "--baud", "9600"]),
         (["-b9600", "-zb", "9600", "-zp"], ["-b9600", "-zb", "9600", "-zp"]),
         (["-fm", "--flash_s", "--flash_s", "4m"], ["-fm", "--flash_s", "--flash-size", "4m"]),
         (["0", "a", "--", "--flash_s", "-fmdio"], ["0", "a", "--", "--flash_s", "-fmdio"]),
@@ -44,6 +44,8 @@ def write(*words: str) -> list[str]:
         (["--flash", "--fl=x", "--", "-"], ["--flash", "--fl=x", "--", "-"]),
         (["-", "--any", "--bau", "9600"], ["-", "--any", "--bau", "9600"]),
         (["--he"], ["--help"]),
+        (["-z", "-b", "1", "-b1"], ["--compress", "--baud", "1", "-b1"]),
+        (["-z", "-b"], ["--compress", "-b"]),
     ],
 )
 def test_options_of_a_command(words: list[str], spelt: list[str]) -> None:
@@ -54,8 +56,8 @@ def test_options_of_a_command(words: list[str], spelt: list[str]) -> None:
     "words, spelt",
     [
         (["--po", "COM3", "--ba=9600", "x", "--po"], ["--port", "COM3", "--baud=9600", "x", "--po"]),
-        (["-p", "--po", "--po", "--ba", "x"], ["-p", "--po", "--port", "--ba", "x"]),
-        (["-tb", "9600", "-p=COM3", "x", "-p=y"], ["-tb", "9600", "-p", "COM3", "x", "-p=y"]),
+        (["-p", "--po", "--po", "--ba", "x"], ["--port", "--po", "--port", "--ba", "x"]),
+        (["-tb", "9600", "-p=COM3", "x", "-p=y"], ["-tb", "9600", "--port", "COM3", "x", "-p=y"]),
         (["--connect_att", "-1", "x"], ["--connect-attempts", "-1", "x"]),
     ],
 )
@@ -67,12 +69,12 @@ def test_options_before_the_command(words: list[str], spelt: list[str]) -> None:
     "words, spelt",
     [
         (["--diff", "no", "0", "a"], ["0", "a"]),
-        (["-d", "yes", "0", "a"], ["-d", "0", "a"]),
+        (["-d", "yes", "0", "a"], ["--diff", "0", "a"]),
         (["-dno", "0", "a"], ["0", "a"]),
         (["--di=yes", "0", "a"], ["--diff", "0", "a"]),
         (["0", "a", "--diff", "no"], ["0", "a"]),
         (["0", "--diff", "no"], ["0", "--diff", "no"]),
-        (["-d", "0", "a"], ["-d", "0", "a"]),
+        (["-d", "0", "a"], ["--diff", "0", "a"]),
         (["--diff=maybe"], ["--diff=maybe"]),
     ],
 )

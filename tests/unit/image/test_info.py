@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import bincopy
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
@@ -13,12 +14,14 @@ from espwire.errors import DataError, ImageError
 from espwire.image.build import build, create_image
 from espwire.image.contents import find_contents, guess_start, looks_encrypted
 from espwire.image.descriptors import APP, BOOT
+from espwire.image.diff import diff_images
 from espwire.image.info import inspect_bytes
 from espwire.image.merge import MergeOptions, MergePart, merge_parts
 from espwire.image.model import Segment
 from espwire.image.parse import compute_crc, is_image, parse
 from espwire.image.partitions import Partition, PartitionTable, build_table
 from espwire.image.signature import BLOCK, find_signatures
+from espwire.image.split import flatten
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = sorted((ROOT / "tests/data").glob("esp*/*.bin")) + sorted((ROOT.parent / "shared/firmware").glob("esp*/*.bin"))
@@ -134,6 +137,27 @@ def test_hex_and_uf2_are_told_part_by_part(kind):
         ("partition-table", 0x8000),
         ("app", 0x10000),
     ]
+
+
+def test_s_records_are_read_as_intel_hex_is():
+    parts = [(0x1000, bootloader()), (0x8000, TABLE), (0x10000, app())]
+    data = write_srecord(parts)
+    found = inspect_bytes(data)
+    assert (found.format, found.intact) == ("srecord", True)
+    assert [item.offset for item in found.items] == [0x1000, 0x8000, 0x10000]
+    start, flat = flatten(data)
+    assert (start, flat[: len(parts[0][1])]) == parts[0]
+    assert diff_images(data, merge_parts([MergePart(*part) for part in parts], ESP32, HEX).data).same
+
+
+HEX = MergeOptions(format="hex")
+
+
+def write_srecord(parts):
+    text = bincopy.BinFile()
+    for address, data in parts:
+        text.add_binary(data, address)
+    return text.as_srec(32, 32).encode()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from espwire.cli.options import chip_option
 from espwire.cli.session import Session
 
 
-@click.command("image-info", help="Show what a firmware file holds, and check it. BIN, merged BIN, Intel HEX or UF2.")
+@click.command("image-info", help="Show what a firmware file holds, and check it. BIN, Intel HEX, S-record, UF2.")
 @chip_option
 @click.option("--version", "-e", type=click.Choice(("1", "2")), hidden=True)  # of esptool 4: there is one layout now
 @click.argument("file", metavar="FILE")

@@ -12,7 +12,9 @@ from espwire.cli.session import Session
 ARGUMENTS = "flash_args"
 
 
-@click.command("split-image", help="Cut a merged BIN, HEX or UF2 into boot loader, partition table and partitions.")
+@click.command(
+    "split-image", help="Cut a merged BIN, HEX, S-record or UF2 into boot loader, partition table and partitions."
+)
 @chip_option
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", metavar="FOLDER", required=True, help="A new folder; one that holds files is refused.")

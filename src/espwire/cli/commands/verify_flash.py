@@ -43,7 +43,7 @@ def command(
     from espwire.errors import VerifyError
     from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import prepare_parts, survey_target
+    from espwire.flash.write import find_stated_size, prepare_parts, survey_target
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
@@ -55,7 +55,7 @@ def command(
             parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
         target = survey_target(device, settings)
         for part in parts:
-            check_reach(target, part.address, part.end)
+            check_reach(target, part.address, part.end, stated=find_stated_size(settings))
         parts = prepare_parts(parts, target, settings, report=session.report)
         try:
             verify_flash(device, parts, report=session.report)
