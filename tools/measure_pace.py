@@ -26,8 +26,7 @@ from espwire.wire.stub import HashKind, StubOp
 KIB = 1024
 board.IDLE_POLLS = 2500  # more than any job here polls on its way
 PAYLOAD, BURST = 2048, 64
-COMPARE = 160  # of a burst's 16 words with 0xFFFFFFFF: counted in the listing
-TRANSACTION = 600  # ditto, with its accesses
+TRANSACTION = 600  # counted in the listing, with its accesses
 SKIP = 250 + TRANSACTION  # ditto, with the question whether the flash is ready
 IMAGE = Path(_decimal.__file__).read_bytes()  # machine code, of whatever kind
 CODE_AT = 0x8000
@@ -83,12 +82,11 @@ def measure(chip_id: str) -> Pace:
     crc = _slope(m, lambda n: [request(StubOp.WRITE_DATA, bytes(n + 5))], 1000) - receive
     m.nor.memory[: 64 * KIB] = b"\xff" * 64 * KIB
     looked = _slope(m, lambda n: [words(StubOp.HASH, 0, n, 0, HashKind.BLANK)], 16 * KIB)
-    blank = _slope(m, lambda n: [words(Op.ERASE_REGION, 0, n)], 16 * KIB) * BURST
-    short = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 1), ack(n)], 1024) * BURST
+    short = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 1), ack(n)], 1024)
     m.nor.memory[: 64 * KIB] = IMAGE[CODE_AT : CODE_AT + 64 * KIB]
     md5 = _slope(m, lambda n: [words(StubOp.HASH, 0, n, 0, HashKind.MD5)], 16 * KIB)
     m.nor.memory[: 64 * KIB] = b"\x11" * 64 * KIB
-    read = blank - COMPARE
+    read = (short - looked - crc) * BURST
     send = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 0), ack(n)], 1024) - crc - read / BURST
     copied, written = _raw(m, b"\xff"), _raw(m, b"\x5a")
     program = (written - copied) * BURST + SKIP
@@ -109,8 +107,6 @@ def measure(chip_id: str) -> Pace:
         md5_byte=round(md5 - read / BURST),
         look_byte=round(looked - read / BURST),
         read_burst=round(read),
-        blank_burst=round(blank),
-        packet_blank_burst=round(short - read - crc * BURST),
         program_burst=round(program),
         skip_burst=SKIP,
         transaction=TRANSACTION,

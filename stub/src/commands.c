@@ -5,7 +5,7 @@
 #define VERSION 1u
 #define ANY 0xFFFF                    /* for a command that checks its own length */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0x7FB | CAN_ENCRYPT << 2 };
+enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;

@@ -85,15 +85,8 @@ void flash_start_erase(u32 address, u32 size) {
 }
 
 static int sector_is_blank(u32 address) {
-  u32 words[BURST / 4];
   flash_wait();
-  for (u32 end = address + SECTOR; address < end; address += BURST) {
-    flash_read(address, words, BURST);
-    for (u32 i = 0; i < BURST / 4; i++)
-      if (words[i] != ERASED) return 0;
-    rx_poll();
-  }
-  return 1;
+  return hash_flash(0, address, SECTOR);
 }
 
 /* A unit is a 64 KiB block that lies in the range whole, else a sector. Sectors that are blank are left alone. */

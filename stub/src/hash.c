@@ -3,41 +3,55 @@
 
 #define RESULT_BYTES 256u
 
-/* One piece: 16 bytes of MD5, or one byte that says whether all is 0xFF. 0: somebody else wants attention. */
-int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
-  struct md5 md5;
-  u32 words[16], blank = 0xFFFFFFFF, count;
-  u32 known = 0;
-  flash_wait();
-  if (to_the_end) known = write_hashed(address, size, &md5);
-  if (!known) md5_start(&md5);
-  address += known;
-  size -= known;
-  count = size < 64 ? size : 64;
+/* Into the MD5, or, where that is 0, whether all is 0xFF: it ends where that is not so. */
+int hash_flash(struct md5 *md5, u32 address, u32 size) {
+  u32 words[BURST / 4], count = size < BURST ? size : BURST;
+  u8 all = 0xFF;
   if (size) flash_read_start(address, count);
   while (size) {
     u32 done = count;
     flash_read_finish(words);
     size -= done;
     address += done;
-    count = size < 64 ? size : 64;
+    count = size < BURST ? size : BURST;
     if (size) flash_read_start(address, count);
-    if (kind == KIND_MD5 && done == 64 && md5.size % 64 == 0) {
-      md5_add_block(&md5, words);
-      md5.size += 64;
-    } else if (kind == KIND_MD5) {
-      md5_add(&md5, (const u8 *)words, done);
+    if (!md5) {
+      for (u32 i = 0; i < done; i++) all &= ((const u8 *)words)[i];
+      if (all != 0xFF) {
+        if (size) flash_read_finish(words);
+        return 0;
+      }
+    } else if (done == BURST && md5->size % BURST == 0) {
+      md5_add_block(md5, words);
+      md5->size += BURST;
     } else {
-      for (u32 i = 0; i < done; i++) blank &= ~0xFFu | ((const u8 *)words)[i];
+      md5_add(md5, (const u8 *)words, done);
     }
     rx_poll();
-    if (!to_the_end && address % SECTOR == 0 && request_waits()) {
-      if (size) flash_read_finish(words);
-      return 0;
-    }
+  }
+  return 1;
+}
+
+/* One piece: 16 bytes of MD5, or one byte that says whether all is 0xFF. 0: somebody else wants attention. */
+int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
+  struct md5 md5;
+  u32 known = 0;
+  int blank = 1;
+  flash_wait();
+  if (to_the_end) known = write_hashed(address, size, &md5);
+  if (!known) md5_start(&md5);
+  address += known;
+  size -= known;
+  while (size) {
+    u32 count = SECTOR - address % SECTOR;
+    if (count > size) count = size;
+    blank &= hash_flash(kind == KIND_MD5 ? &md5 : 0, address, count);
+    address += count;
+    size -= count;
+    if (!to_the_end && address % SECTOR == 0 && request_waits()) return 0;
   }
   if (kind == KIND_MD5) md5_end(&md5, result);
-  else *result = blank == 0xFFFFFFFF;
+  else *result = (u8)blank;
   return 1;
 }
 

@@ -21,7 +21,7 @@ static u32 next_byte(void) {
     return 0;
   }
   input_left--;
-  return *input++;
+  return *input++ ^ stream_mask;
 }
 
 static void need(u32 count) {

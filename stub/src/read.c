@@ -6,21 +6,6 @@ enum { AGAIN = 1 };
 #define VENDOR_PACKET 4096u
 #define VENDOR_WINDOW 64u
 
-static int packet_is_blank(u32 address, u32 size) {
-  u32 words[BURST / 4];
-  while (size) {
-    u32 count = size < BURST ? size : BURST;
-    u8 all = 0xFF;
-    flash_read(address, words, count);
-    for (u32 i = 0; i < count; i++) all &= ((u8 *)words)[i];
-    if (all != 0xFF) return 0;
-    rx_poll();
-    address += count;
-    size -= count;
-  }
-  return 1;
-}
-
 /* Flash to the wire; the CRC or MD5 of it on the way. */
 static u32 send_flash(u32 address, u32 size, struct md5 *md5, int silent) {
   u32 words[BURST / 4], crc = 0;
@@ -38,7 +23,7 @@ static u32 send_flash(u32 address, u32 size, struct md5 *md5, int silent) {
 }
 
 static void send_packet(u32 address, u32 position, u32 size, u32 flags) {
-  int blank = (flags & SHORT_BLANKS) && packet_is_blank(address, size);
+  int blank = (flags & SHORT_BLANKS) && hash_flash(0, address, size);
   u32 length = (blank ? 0 : size) + 6, crc;
   u8 head[HEADER] = {1, READ_OPEN, (u8)length, (u8)(length >> 8)};
   static const u8 WELL[2];

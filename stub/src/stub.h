@@ -15,6 +15,7 @@ typedef uint32_t u32;
 #define PAYLOAD 2048u                 /* of WRITE_DATA */
 #define WINDOW (13u * PAYLOAD)        /* of a write: with the frame at hand and one to spare it fits the ring */
 #define WINDOW_MASK 32767u            /* of the last unpacked bytes, which deflate refers to */
+#define MASK_BITS 255u                /* of a position: the mask */
 #define WRITE_STEP 256u               /* unpacked bytes that are handed over at once */
 #define BURST 64u                     /* what the SPI controller holds */
 #define READ_PACKET 4096u
@@ -92,10 +93,12 @@ void read_open(const struct frame *frame);
 void read_vendor(const struct frame *frame);
 void hash_pieces(const struct frame *frame);
 enum { KIND_MD5, KIND_BLANK };
+int hash_flash(struct md5 *md5, u32 address, u32 size);
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
 /* --- inflate.c --- */
 extern u8 window[WINDOW_MASK + 1];
+extern u8 stream_mask;               /* every byte of the stream stands XORed with it: so the host keeps escapes few */
 u16 inflate_stream(void);             /* 0, or the status to tell */
 
 /* --- flash.c --- */

@@ -5,9 +5,11 @@ enum { CODEC_RAW, CODEC_ZLIB };
 enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
 enum { CLOSED, OURS, VENDOR };
 #define LAG 28672u                    /* unpacked bytes that wait for the flash at most: with a step more they fit the window */
+#define READ_BACK_STEP 512u
 #define SURE 32768u                   /* what came out so long ago is in flash for sure, whatever the clocks did */
 
 u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
+u8 stream_mask;
 
 static struct {
   struct { u32 offset, size, stream_size, codec, flags, id; }; /* as WRITE_OPEN has them */
@@ -18,7 +20,7 @@ static struct {
   u8 kind, op, interrupted;           /* op: of the vendor's data frames */
   struct frame frame;
   struct md5 md5;                     /* of what was read back: the first so many bytes */
-  u32 first[4];                       /* the MD5 of the first sector */
+  u32 first[4];                       /* its state after the first sector */
 } w;
 
 static u32 end_address(void) { return w.offset + w.size; }
@@ -49,12 +51,14 @@ int frame_is_intact(const struct frame *frame) {
 
 /* Whether the frame brings the next piece of the stream. Pokes are answered here. */
 static int accept(const struct frame *frame) {
-  u32 size = frame->size - HEADER - 4, position;
+  u32 size = frame->size - HEADER - 4, position, mask;
   if (frame->size < HEADER + 4 || !frame_is_intact(frame)) {
     refuse_frame();
     return 0;
   }
   position = frame_word(frame, HEADER);
+  mask = position & MASK_BITS;
+  position -= mask;
   if (!size) {
     report(OK);
     return 0;
@@ -66,6 +70,7 @@ static int accept(const struct frame *frame) {
   }
   w.again = 0;
   w.received += size;
+  stream_mask = (u8)mask;
   w.frame_at = HEADER + 4;
   w.frame_left = size;
   return 1;
@@ -113,34 +118,29 @@ void write_pump(void) {
 
 /* Nothing has come: the wire is slower, use the time. */
 static void use_idle_time(void) {
-  u32 ahead = w.erased < end_address(), words[BURST / 4];
-  struct md5 first;
-  int hash = w.flags & READ_BACK && w.programmed - w.md5.size >= BURST;
+  u32 ahead = w.erased < end_address();
+  int behind = w.flags & READ_BACK && w.programmed - w.md5.size >= READ_BACK_STEP;
   if (w.programmed != w.ready) {
     write_pump();
-  } else if ((ahead || hash) && !flash_busy()) {
+  } else if ((ahead || behind) && !flash_busy()) {
     if (ahead) {
       w.erased = erase_next(w.erased, end_address());
       return;
     }
-    flash_read(w.offset + w.md5.size, words, BURST);
-    md5_add_block(&w.md5, words);
-    w.md5.size += BURST;
-    if (w.md5.size == SECTOR) {
-      copy(&first, &w.md5, sizeof first);
-      md5_end(&first, (u8 *)w.first);
-    }
+    hash_flash(&w.md5, w.offset + w.md5.size, READ_BACK_STEP);
+    if (w.md5.size == SECTOR) copy(w.first, w.md5.state, sizeof w.first);
   }
 }
 
 /* The first sector is looked at once more: if the flash is smaller than was thought, the end has overwritten it. */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5) {
-  u32 hashed = w.md5.size, digest[4];
+  u32 hashed = w.md5.size;
   w.md5.size = 0;
   if (hashed < SECTOR || address != w.offset || size < hashed) return 0;
-  hash_piece(address, SECTOR, KIND_MD5, (u8 *)digest, 1);
+  md5_start(md5);
+  hash_flash(md5, address, SECTOR);
   for (u32 i = 0; i < 4; i++)
-    if (digest[i] != w.first[i]) return 0;
+    if (md5->state[i] != w.first[i]) return 0;
   copy(md5, &w.md5, sizeof *md5);
   return md5->size = hashed;
 }
@@ -185,7 +185,7 @@ static void copy_stream(void) {
     while (size) {
       u32 count = BURST - at % BURST;
       if (count > size) count = size;
-      copy(window + (at & WINDOW_MASK), data, count);
+      for (u32 i = 0; i < count; i++) window[(at + i) & WINDOW_MASK] = data[i] ^ stream_mask;
       at += count;
       data += count;
       size -= count;
@@ -226,6 +226,7 @@ static void start(u8 kind, u8 op) {
   w.op = op;
   w.received = w.reported = w.in_flash = w.again = w.frame_left = 0;
   w.ready = w.programmed = 0;
+  stream_mask = 0;
   md5_start(&w.md5);
   w.status = OK;
   w.interrupted = 0;

@@ -156,6 +156,18 @@ def test_what_is_read_back_meanwhile_gives_the_same_md5(stub: StubClient, base: 
     assert md5(stub, base, size) == hashlib.md5(changed).digest()
 
 
+@pytest.mark.parametrize("codec", list(s.Codec))
+def test_a_mask_on_the_way_does_not_show_in_flash(stub: StubClient, base: int, codec: s.Codec) -> None:
+    data = text(2 * SECTOR, 3)
+    stream = pack(data, 0) if codec == s.Codec.ZLIB else data
+    open_write(stub, base, len(data), stream, codec)
+    for mask, frame_at in zip((0xFF, 0, 1, 0xC0, 0xDB), range(0, len(stream), PAYLOAD), strict=False):
+        stub.post(s.WriteData(frame_at, stream[frame_at : frame_at + PAYLOAD], mask).packet())
+    while report(stub.next()).in_flash != len(data):
+        pass
+    assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
+
+
 def test_an_erase_takes_the_sectors_of_the_range_and_not_one_more(stub: StubClient, base: int) -> None:
     for at in range(0, 5 * SECTOR, SECTOR):
         stub.write(base + at, 4, b"old!", s.Codec.RAW)

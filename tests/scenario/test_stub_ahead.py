@@ -24,9 +24,10 @@ anywhere = pytest.mark.parametrize(("chip", "mode"), MODES)
 
 
 class Wire:
-    """The frames of one link, for as long as it is watched; harms the first one with an opcode."""
+    """The frames of one link, for as long as it is watched; harms the first ones with an opcode."""
 
-    def __init__(self, link, op: int = 0, harm: str = "") -> None:
+    def __init__(self, link, op: int = 0, harm: str = "", times: int = 1) -> None:
+        self._times = times
         self.sent: list[int] = []
         self.done = 0
         self.events: list[str] = []
@@ -38,8 +39,8 @@ class Wire:
             if frame[:1] == b"\0":
                 self.sent.append(frame[1])
                 self.events.append(f"> {frame[1]:02x}")
-        if self._harm.endswith("request") and not self.done and self._op in self.sent:
-            self.done = 1
+        if self._harm.endswith("request") and self.done < self._times and self._op in self.sent:
+            self.done += 1
             if self._harm.startswith("lost"):
                 return
             data = data[:-4] + bytes([data[-4] ^ 0x10]) + data[-3:]
@@ -49,9 +50,9 @@ class Wire:
         data = self._read(timeout)
         at = data.find(bytes((0xC0, 1, self._op)))
         self.events += [f"< {self._op:02x}"] * (at >= 0)
-        if at < 0 or self.done or not self._harm.endswith("reply"):
+        if at < 0 or self.done >= self._times or not self._harm.endswith("reply"):
             return data
-        self.done = 1
+        self.done += 1
         while data.count(0xC0, at) < 2:
             data += self._read(timeout)
         end = data.index(0xC0, at + 1) + 1
@@ -81,7 +82,7 @@ def test_data_does_not_wait_for_the_answer_to_the_opening(chip: str, mode: str) 
         device.attach_flash()
         wire = Wire(device.link, StubOp.WRITE_OPEN)
         write(device)
-        assert wire.events[:4] == ["> f1", "> f2", "> f2", "> f2"]
+        assert wire.events[:5] == ["> 0b", "> f1", "> f2", "> f2", "> f2"]
         assert wire.events.count("< f1") == 1
         assert holds(device)
 
@@ -142,6 +143,32 @@ def test_the_trace_shows_the_opening() -> None:
         assert [reply.body for command, reply in trips if command.op == StubOp.WRITE_OPEN] == [b"\0\0"]
 
 
+# --- on the way in ---
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("op", [Op.READ_REG, Op.MEM_BEGIN, Op.MEM_DATA])
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
+def test_harm_to_what_is_sent_ahead_to_the_rom_is_repaired(chip, op, harm) -> None:
+    link = open_link(f"virtual:{chip}?size=1MB&latency=0.004")
+    wire = Wire(link, op, harm)
+    with connect(link, baud=921600, stub=True) as device:
+        assert wire.done
+        assert (device.chip.id, device.mac[:1]) == (chip, "2")
+        assert device.loader.dialect.capabilities is not None
+        write(device)
+        assert holds(device)
+
+
+def test_a_chip_that_its_boot_text_names_is_known_in_one_trip() -> None:
+    link = open_link("virtual:esp32?size=1MB")
+    wire = Wire(link, Op.READ_REG)
+    with connect(link, stub=False):
+        answered = wire.events.index("< 0a")
+        assert wire.events[:answered].count("> 0a") == 8, "the magic among the words"
+        assert f"> {Op.GET_SECURITY_INFO:02x}" not in wire.events
+
+
 # --- the first question ---
 
 
@@ -152,22 +179,22 @@ def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(chip: str
     with connect(link, baud=921600, stub=True) as device:
         info = device.attach_flash()
         assert (info.jedec, info.size) == (0x1440EF, 1 << 20)
-        assert wire.sent.count(StubOp.BATCH) == 1
-        assert StubOp.CAPABILITIES not in wire.sent
+        assert not {StubOp.BATCH, StubOp.CAPABILITIES} & {*wire.sent}, "the question came with the image"
         device.attach_flash()
-        assert wire.sent.count(StubOp.BATCH) == 2, "asked anew, the part is reset anew"
+        assert wire.sent.count(StubOp.BATCH) == 1, "asked anew, the part is reset anew"
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize(("times", "singly"), [(1, False), (2, True)])
+@pytest.mark.parametrize("harm", HARMS[2:])
 @anywhere
-def test_harm_to_it_makes_the_questions_be_asked_singly(chip, mode, harm) -> None:
+def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(chip, mode, harm, times, singly) -> None:
     link = open_link(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
-    wire = Wire(link, StubOp.BATCH, harm)
+    wire = Wire(link, StubOp.BATCH, harm, times)
     with connect(link, baud=921600, stub=True) as device:
-        assert wire.done
+        assert wire.done == times
         assert device.loader.dialect.capabilities is not None
         assert device.attach_flash().jedec == 0x1440EF
-        assert StubOp.CAPABILITIES in wire.sent
+        assert (StubOp.CAPABILITIES in wire.sent) == singly
         write(device)
         assert holds(device)
 
@@ -178,9 +205,19 @@ def test_harm_to_the_size_is_repaired(chip, mode, harm) -> None:
     with open_stub(chip, mode, "latency=0.004") as device:
         wire = Wire(device.link, Op.SPI_SET_PARAMS, harm)
         assert device.attach_flash().size == 1 << 20
-        assert wire.done
+        assert not wire.sent, "it goes with the next request"
         write(device)
+        assert wire.done
+        assert wire.sent[:2] == [Op.SPI_SET_PARAMS, StubOp.WRITE_OPEN]
         assert holds(device)
+
+
+@anywhere
+def test_the_size_that_came_is_what_the_stub_checks_by(chip, mode) -> None:
+    with open_stub(chip, mode) as device:
+        device.attach_flash(size=0x20000)
+        with pytest.raises(CommandFailed):
+            WriteTransfer(device.loader, 0x1F000, 0x2000, 0x2000, Codec.RAW)
 
 
 def test_an_id_that_makes_no_sense_is_asked_for_again() -> None:

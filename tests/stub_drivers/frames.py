@@ -26,9 +26,9 @@ def frame(op: int, body: bytes = b"", check: int = 0) -> bytes:
     return HEADER.pack(0, op, len(body), check) + body
 
 
-def pieces(stream: bytes) -> list[bytes]:
+def pieces(stream: bytes, mask: int = 0) -> list[bytes]:
     """A stream as WRITE_DATA has it."""
-    return [s.WriteData(at, stream[at : at + PAYLOAD]).packet() for at in range(0, len(stream), PAYLOAD)]
+    return [s.WriteData(at, stream[at : at + PAYLOAD], mask).packet() for at in range(0, len(stream), PAYLOAD)]
 
 
 def split(answer: bytes) -> tuple[Reply, int]:

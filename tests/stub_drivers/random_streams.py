@@ -77,7 +77,7 @@ class Stream:
         size = len(data) + (pick.choice((-1, 1, 100)) if pick.random() < 0.1 else 0)
         offset = self._place(4 if flags & s.WRITE_NO_ERASE else SECTOR)
         yield [s.WriteOpen(offset, size, len(stream), int(packed), flags, pick.getrandbits(32)).packet()]
-        frames, at = pieces(stream), 0
+        frames, at = pieces(stream, pick.choice((0, pick.randrange(256)))), 0
         while at < len(frames):
             some = frames[at : at + pick.randrange(1, 5)]
             trouble, spoiled = pick.random(), pick.randrange(len(some))

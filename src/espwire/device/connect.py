@@ -202,7 +202,7 @@ def _is_port(port: Port | Link) -> TypeGuard[Port]:
 def _identify(
     loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
 ) -> Device:
-    chip, reply = detect(loader, named)
+    chip, reply, words = detect(loader, named)
     identity, divider = None, None
     if borrowed:
         join_stub(loader, chip, uploaded=False)
@@ -211,7 +211,7 @@ def _identify(
             disable_watchdogs(loader, chip)
         registers = Registers(loader.read_reg)
         if not borrowed:
-            registers, divider = read_known(loader, chip, reply)
+            registers, divider = read_known(loader, chip, reply, words)
         identity = Identity(chip, registers)
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)

@@ -65,6 +65,7 @@ class Loader:
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty = False
         self._last_op = 0
+        self._put_off = b""
 
     @property
     def text(self) -> str:
@@ -162,7 +163,7 @@ class Loader:
         """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
         self.prepare()
         link, timing = self.link, self.settings.timing
-        frame = slip.encode(packet)
+        frame = self._with_put_off(slip.encode(packet))
         self._dirty = True  # until the answer is here, whatever ends this call
         self.trips += 1
         now = link.now()
@@ -193,8 +194,17 @@ class Loader:
             self.packets.add((now, packet))
         self._dirty = True
         self.trips += 1
-        frames = slip.END * ends + b"".join(map(slip.encode, packets))
+        frames = self._with_put_off(slip.END * ends + b"".join(map(slip.encode, packets)))
         self.link.write(frames, now + self.settings.timing.write)
+
+    def put_off(self, packet: bytes) -> None:
+        """Send a packet together with the next request; nobody looks at its answer, which is a stranger then."""
+        self.packets.add((self.link.now(), packet))
+        self._put_off += slip.encode(packet)
+
+    def _with_put_off(self, frames: bytes) -> bytes:
+        frames, self._put_off = self._put_off + frames, b""
+        return frames
 
     def take(self, op: IntEnum | None, timeout: float) -> Reply | None:
         """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
@@ -321,7 +331,7 @@ class Loader:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
         self._overheard.start_part(self.link.read(0.0))
         self.link.discard_input()
-        self._decoder, self._frames = slip.Decoder(), []
+        self._decoder, self._frames, self._put_off = slip.Decoder(), [], b""
         self._dirty = False
 
     def _sync_once(self, seconds: float) -> int | None:

@@ -34,6 +34,7 @@ from espwire.wire.stub import (
     StubOp,
     WriteData,
     WriteOpen,
+    find_mask,
     parse_read_packet,
     parse_report,
 )
@@ -121,6 +122,7 @@ class WriteTransfer:
         self._loader, self.size, self.stream_size = loader, size, stream_size
         told = _capabilities(loader)
         self._payload, self._window = told.frame_payload, told.write_window
+        self._masked = Feature.MASK in told.features and loader.link.info.can_change_baud
         self.received = self.in_flash = self._next = 0
         self._held = bytearray(first)  # of the stream from `received` on
         self._back_to, self._stale, self._asked = -1, 0, False
@@ -193,7 +195,7 @@ class WriteTransfer:
         began, reply = loader.link.now(), None
         loader.post(command.packet())
         while reply is None and (size := self._frame_size(len(self._held))) and self._next + size <= self._window:
-            loader.post(WriteData(self._next, bytes(self._held[self._next : self._next + size])).packet())
+            loader.post(self._pack(bytes(self._held[self._next : self._next + size])))
             self._next += size
             reply = loader.take(StubOp.WRITE_OPEN, 0.0)
         reply = reply or loader.take(StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud)
@@ -213,9 +215,13 @@ class WriteTransfer:
                 self._wait()
             else:
                 at = self._next - self.received
-                self._loader.post(WriteData(self._next, bytes(self._held[at : at + size])).packet())
+                self._loader.post(self._pack(bytes(self._held[at : at + size])))
                 self._next += size
                 self._take(self._loader.take(StubOp.WRITE_DATA, 0.0))
+
+    def _pack(self, data: bytes) -> bytes:
+        """The next frame's content; masked, where bytes on the wire take more time than looking for a mask."""
+        return WriteData(self._next, data, find_mask(data) if self._masked else 0).packet()
 
     def _frame_size(self, end: int) -> int:
         left = end - self._next

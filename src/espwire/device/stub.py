@@ -6,7 +6,7 @@ The stub itself stands in ``stub/``, its packed form in device/stub_image.py, it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
@@ -16,18 +16,19 @@ from espwire.bits import align_up
 from espwire.device.baud import change_baud
 from espwire.device.borrow import STUB_OPS, stub_dialect
 from espwire.device.flash_id import RESET_AND_READ_ID
+from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.ram import find_ram_block
 from espwire.device.spi import parse_last, plan_batch
 from espwire.device.streams import abort
-from espwire.device.stub_commands import ask_capabilities, ask_capabilities_and
+from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
 from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
 from espwire.values import dataclass
-from espwire.wire.commands import MemBegin, MemData, MemEnd, Op
+from espwire.wire.commands import Command, MemBegin, MemData, MemEnd, Op
 from espwire.wire.dialect import BaudRule, Dialect, Md5Form
-from espwire.wire.stub import HELLO, Capabilities, Feature, StubOp
+from espwire.wire.stub import HELLO, Batch, Capabilities, Feature, StubOp
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -108,7 +109,8 @@ def climb(
             if first is not None:
                 start_first_stage(loader, chip, first, baud)
             rate = loader.baud if loader.link.info.can_change_baud else 0
-            jedec = start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock))
+            batch = _first_batch(chip).body()
+            jedec = start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock, batch=batch))
         except (ConnectError, DeviceError) as error:
             why = error
             _fall_back(loader, chip, reenter, error)
@@ -170,21 +172,25 @@ def start_first_stage(loader: Loader, chip: Chip, image: StubImage, baud: int) -
 def start_stub(loader: Loader, chip: Chip, image: StubImage) -> int | None:
     """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
 
-    Returns the flash's id as ``Started`` has it: with our own image that is asked for in the same trip.
+    Returns the flash's id as ``Started`` has it: our own image brings the request for it along.
 
     :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
     """
     upload(loader, chip, image)
-    if image.build and chip.flash_power_on is None:
-        found = ask_capabilities_and(loader, plan_batch(chip.spi, RESET_AND_READ_ID))
-        if found is not None:
-            take_dialect(loader, own_dialect(chip.rom, found[0]))
-            loader.secure = False
-            return parse_last(found[1][-1], RESET_AND_READ_ID)
+    found = take_first_batch(loader, _first_batch(chip)) if image.build else None
+    if found is not None:
+        take_dialect(loader, own_dialect(chip.rom, found[0]))
+        loader.secure = False
+        return parse_last(found[1][-1], RESET_AND_READ_ID) if found[1] else None
     join_stub(loader, chip)
     if image.build and loader.dialect.capabilities is None:
         raise NoReply("something answers that is not our stub")
     return None
+
+
+def _first_batch(chip: Chip) -> Batch:
+    """What our stub is asked first; the flash's id only where that needs no power first."""
+    return plan_first_batch(plan_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ())
 
 
 def upload(loader: Loader, chip: Chip, image: StubImage) -> None:
@@ -194,8 +200,8 @@ def upload(loader: Loader, chip: Chip, image: StubImage) -> None:
     """
     steps = [find_ram_block(loader, chip)]
     steps += [step for step in SMALLER_BLOCKS if step < steps[0]]
-    for address, content in image.segments:
-        padded = content.ljust(align_up(len(content), 4), b"\0")
+    segments = [(address, content.ljust(align_up(len(content), 4), b"\0")) for address, content in image.segments]
+    for address, padded in () if _load_ahead(loader, segments, steps[0]) else segments:
         while True:
             try:
                 _load(loader, address, padded, steps[0])
@@ -212,10 +218,37 @@ def upload(loader: Loader, chip: Chip, image: StubImage) -> None:
 
 
 def _load(loader: Loader, address: int, data: bytes, step: int) -> None:
+    for command in _plan_load(address, data, step):
+        loader.call(command)
+
+
+def _plan_load(address: int, data: bytes, step: int) -> list[Command]:
     blocks = [data[at : at + step] for at in range(0, len(data), step)]
-    loader.call(MemBegin(len(data), len(blocks), step, address))
-    for number, block in enumerate(blocks):
-        loader.call(MemData(number, block))
+    return [MemBegin(len(data), len(blocks), step, address), *(MemData(n, block) for n, block in enumerate(blocks))]
+
+
+def _load_ahead(loader: Loader, segments: Iterable[tuple[int, bytes]], step: int) -> bool:
+    """Load all segments, each MEM_BEGIN behind the block before it where the ROM takes requests ahead. Whether it did.
+
+    A ROM may be busy with the block for longer than its receiver holds bytes, but a MEM_BEGIN is short.
+    """
+    if loader.dialect.requests_ahead == 1 or loader.on_trip is not None:
+        return False
+    groups: list[list[Command]] = []
+    for address, data in segments:
+        begin, *blocks = _plan_load(address, data, step)
+        groups[-1:] = [[*groups[-1], begin]] if groups else [[begin]]
+        groups += [[block] for block in blocks]
+    for group in groups:
+        loader.prepare()
+        loader.post(*(command.packet() for command in group))
+        wire = sum(len(command.packet()) for command in group) * BITS_PER_BYTE / loader.baud
+        for command in group:
+            reply = loader.take(command.op, loader.settings.timing.default + wire)
+            if reply is None or len(reply.body) < 2 or reply.body[0]:
+                return False  # the next request brings the loader in step first
+        loader.settle()
+    return True
 
 
 def _await_hello(loader: Loader) -> None:

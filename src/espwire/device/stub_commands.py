@@ -38,14 +38,20 @@ def ask_capabilities(loader: Loader) -> Capabilities | None:
     return parse_capabilities(reply.body[:-2])
 
 
-def ask_capabilities_and(loader: Loader, commands: Iterable[Command]) -> tuple[Capabilities, list[Reply]] | None:
-    """As ``ask_capabilities``, and the answers to further commands, their status cut off: all in one batch.
+def plan_first_batch(commands: Iterable[Command]) -> Batch:
+    """What to ask a stub of ours right after its hello: what it can do, and further commands."""
+    return Batch(tuple(command.request() for command in (AskCapabilities(), *commands)))
+
+
+def take_first_batch(loader: Loader, batch: Batch) -> tuple[Capabilities, list[Reply]] | None:
+    """The stub's answers to the batch that came with its image: capabilities, and those to the further commands, their
+    status cut off. It is asked again where the answer was lost.
 
     None: anything is not as it should be; then ask singly.
     """
-    requests = tuple(command.request() for command in (AskCapabilities(), *commands))
+    requests = batch.requests
     try:
-        reply = loader.exchange(StubOp.BATCH, Batch(requests).packet(), ASK_SECONDS)
+        reply = loader.take(StubOp.BATCH, ASK_SECONDS) or loader.exchange(StubOp.BATCH, batch.packet(), ASK_SECONDS)
         parts = parse_batch_reply(loader.judge(reply, max(len(reply.body) - 2, 0)).body, requests)
         if parts is None or len(parts) != len(requests):
             return None

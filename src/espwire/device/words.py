@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from espwire.chips.model import Chip
 from espwire.device.identity import Identity, Registers
@@ -12,25 +12,33 @@ from espwire.errors import CommandFailed
 from espwire.wire.commands import Op, ReadReg, Reply
 
 PATIENCE_S = 0.15  # for their answers, beyond what the wire needs
-
-
 NEWEST = 9999  # a revision that has every field
 NOTHING_TOLD = SecurityReply(0, 0, (), None, None)
 
 
-def read_known(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers, int | None]:
+def read_known(
+    loader: Loader, chip: Chip, reply: SecurityReply | None, known: Mapping[int, int]
+) -> tuple[Registers, int | None]:
     """The chip's registers, with what will be asked of them first in them already; and its UART's divider.
 
     The divider is None where it would cost a trip of its own, or tells nothing: it tells the crystal.
+
+    :param known: words that were read at this rate already
     """
     registers = Registers(loader.read_reg)
-    words = plan_words(chip, reply)
-    if chip.crystal.method == "fixed" or loader.dialect.requests_ahead == 1:
-        registers.keep(dict(zip(words, read_words(loader, words), strict=True)))
-        return registers, None
-    *found, divider = read_words(loader, (*words, chip.uart.clock_divider_address))
-    registers.keep(dict(zip(words, found, strict=True)))
+    words = plan_first_words(chip, reply)
+    missing = [address for address in words if address not in known]
+    found = {**known, **dict(zip(missing, read_words(loader, missing), strict=True))}
+    divider = found.get(chip.uart.clock_divider_address) if chip.uart.clock_divider_address in words else None
+    registers.keep({address: found[address] for address in words if address != chip.uart.clock_divider_address})
     return registers, divider
+
+
+def plan_first_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
+    """Addresses of all words that are read at once: ``plan_words``, and the UART's divider where it costs no trip."""
+    words = plan_words(chip, reply)
+    alone = chip.crystal.method == "fixed" or chip.rom.requests_ahead == 1
+    return words if alone else (*words, chip.uart.clock_divider_address)
 
 
 def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
@@ -47,11 +55,11 @@ def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
 
 def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
     """The word at each address. Answers do not tell whose they are: one by one, where not all of them came and well."""
-    found = _read_at_once(loader, addresses) if loader.dialect.requests_ahead > 1 else []
+    found = read_at_once(loader, addresses) if loader.dialect.requests_ahead > 1 else []
     return found or [loader.read_reg(address) for address in addresses]
 
 
-def _read_at_once(loader: Loader, addresses: Sequence[int]) -> list[int]:
+def read_at_once(loader: Loader, addresses: Sequence[int]) -> list[int]:
     """All of the words, or none. An answer too few leaves the loader to be brought in step by its next request.
 
     No more requests than it takes are ahead of its answers; each answer lets another one go.

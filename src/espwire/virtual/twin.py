@@ -31,7 +31,7 @@ DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.M
 NO_CHIP_ID = 0xFFFFFFFF
 SPI_DIVIDER = 2  # what [stub.own].spi_clock_value sets on every chip so far
 KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
-FEATURES = Feature(0x7FB)
+FEATURES = Feature(0xFFB)
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.FLASH_BEGIN: (16, 20), Op.FLASH_DEFL_BEGIN: (16, 20),
     Op.FLASH_END: (4,), Op.FLASH_DEFL_END: (4,), StubOp.ABORT: (4,), StubOp.RESET: (4,),

@@ -58,33 +58,32 @@ class TwinFlash:
 
     def read(self, address: int, size: int) -> bytes:
         """Read it burst by burst; the time is owed."""
-        self._owe_bursts(size, self._pace.read_burst)
+        self._cpu.owe(-(-size // BURST) * self._pace.read_burst + self._bus_cycles(size))
         return self.look(address, size)
 
-    def _owe_bursts(self, size: int, cycles: float) -> None:
-        bursts = -(-size // BURST)
-        self._cpu.owe(
-            bursts * (cycles + READ_BITS * self._bit_s * self._cpu.hz) + size * 8 * self._bit_s * self._cpu.hz
-        )
+    def _bus_cycles(self, size: int) -> float:
+        bits = READ_BITS * -(-size // BURST) + size * 8
+        return bits * self._bit_s * self._cpu.hz
 
     def hash(self, address: int, size: int, byte_cycles: float) -> bytes:
         """Read it with the next burst on its way while the last is worked on; the time is owed."""
-        bursts = -(-size // BURST)
-        bus = (READ_BITS * bursts + size * 8) * self._bit_s * self._cpu.hz
-        self._cpu.owe(bursts * self._pace.read_burst + max(bus, size * byte_cycles))
+        self._owe_scan(size, byte_cycles)
         return self.look(address, size)
+
+    def _owe_scan(self, size: int, byte_cycles: float) -> None:
+        self._cpu.owe(-(-size // BURST) * self._pace.read_burst + max(self._bus_cycles(size), size * byte_cycles))
 
     def blank(self, address: int, size: int) -> Generator[float, None, bool]:
         """Whether it is all 0xFF; stops at the first burst that is not."""
         yield from self.wait()
-        return (yield from self.blank_now(address, size, self._pace.blank_burst))
+        return (yield from self.blank_now(address, size))
 
-    def blank_now(self, address: int, size: int, cycles: float) -> Generator[float, None, bool]:
+    def blank_now(self, address: int, size: int) -> Generator[float, None, bool]:
         """The same of a part that is ready."""
         data = self.look(address, size)
         dirty = data.lstrip(b"\xff")
         seen = size if not dirty else (size - len(dirty)) // BURST * BURST + BURST
-        self._owe_bursts(seen, cycles)
+        self._owe_scan(min(seen, size), self._pace.look_byte)
         yield from self._cpu.settle()
         return not dirty
 

@@ -67,9 +67,9 @@ class Reader:
                 ring.release()
 
     def _send_packet(self, address: int, position: int, size: int, flags: int) -> Steps:
-        blank, cycles = False, self._pace.packet_blank_burst
+        blank = False
         if flags & stub.READ_SHORT_BLANKS:
-            blank = yield from self._flash.blank_now(address, size, cycles)
+            blank = yield from self._flash.blank_now(address, size)
         data = self._flash.read(address, size)
         self._cpu.owe(size * self._pace.crc_byte)
         body = (b"" if blank else data) + zlib.crc32(data).to_bytes(4, "little") + b"\0\0"

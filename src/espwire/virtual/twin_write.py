@@ -27,7 +27,7 @@ from espwire.wire.status import (
     TOO_LITTLE,
     TOO_MUCH,
 )
-from espwire.wire.stub import REPORT_AGAIN, WRITE_ENCRYPTED, WRITE_NO_ERASE, WRITE_READ_BACK, Codec, StubOp
+from espwire.wire.stub import REPORT_AGAIN, WRITE_ENCRYPTED, WRITE_NO_ERASE, WRITE_READ_BACK, Codec, StubOp, mask_bytes
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
@@ -36,7 +36,7 @@ ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
 LAG, SURE = 0x7000, 0x8000  # so many of them wait for the flash at most; what is older is in flash for sure
 DICTIONARY = 0x8000  # a burst does not go round the window's end
-READ_BACK_STEP = 0x400
+READ_BACK_STEP = 0x200
 NAGS = 8  # frames that are refused between two reports
 Encrypt = Callable[[int, bytes], bytes]
 Answer = Generator[float, None, bool]
@@ -171,10 +171,10 @@ class Writer:
             return
         left = self._stream_size - self._received
         last = self._received + size == self._stream_size
-        if fits and word(frame, 0) == self._received and size <= left and (size == PAYLOAD or last):
+        if fits and word(frame, 0) & -256 == self._received and size <= left and (size == PAYLOAD or last):
             self._again = 0
             self._received += size
-            self._data = frame[HEADER.size + 4 :]
+            self._data = mask_bytes(frame[HEADER.size + 4 :], frame[HEADER.size])
             return
         self._again += 1
         if self._again % NAGS == 1:
@@ -234,7 +234,7 @@ class Writer:
         return ahead or self._programmed < self._ready or self._can_read_back()
 
     def _can_read_back(self) -> bool:
-        return bool(self._flags & WRITE_READ_BACK) and self._programmed - self._hash.size >= BURST
+        return bool(self._flags & WRITE_READ_BACK) and self._programmed - self._hash.size >= READ_BACK_STEP
 
     def _work(self) -> Steps:
         """The flash is ready, nothing comes in: program, erase ahead, read back."""
@@ -244,12 +244,9 @@ class Writer:
             self._erased = yield from self._flash.erase_next(self._erased, self._offset + self._size)
         else:
             digest, done = self._hash
-            until = min(self._programmed, done + READ_BACK_STEP, SECTOR if done < SECTOR else self._programmed)
-            size = (until - done) & -BURST
-            digest.update(self._flash.read(self._offset + done, size))
-            self._cpu.owe(size * self._pace.md5_byte)
-            self._hash = Begun(digest, done + size)
-            if done + size == SECTOR:
+            digest.update(self._flash.hash(self._offset + done, READ_BACK_STEP, self._pace.md5_byte))
+            self._hash = Begun(digest, done + READ_BACK_STEP)
+            if done + READ_BACK_STEP == SECTOR:
                 self._first = digest.copy().digest()
 
     def _program_next(self) -> Steps:

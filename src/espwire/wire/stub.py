@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import Counter
 from enum import IntEnum, IntFlag
+from functools import cache
 from typing import Self
 
 from espwire.values import dataclass
+from espwire.wire import slip
 from espwire.wire.commands import Command, Op, Reply, Request
 
 PROTOCOL_VERSION = 1
@@ -51,6 +54,7 @@ class Feature(IntFlag):
     BLANK_PACKETS = 256
     RAM = 512
     READ_BACK = 1024
+    MASK = 2048
 
 
 class Codec(IntEnum):
@@ -109,13 +113,17 @@ class WriteOpen(Checked, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
-    """A piece of the stream at its offset; without payload it asks for a report. The check word is the CRC-32."""
+    """A piece of the stream at its offset; without payload it asks for a report. The check word is the CRC-32.
+
+    ``mask``: what each byte is XORed with on its way; the lowest byte of the offset, a multiple of 256, carries it.
+    """
 
     position: int
     data: bytes = b""
+    mask: int = 0
 
     def body(self) -> bytes:
-        return self.position.to_bytes(4, "little") + self.data
+        return (self.position | self.mask).to_bytes(4, "little") + mask_bytes(self.data, self.mask)
 
     def request(self) -> Request:
         body = self.body()
@@ -123,7 +131,34 @@ class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
 
     @classmethod
     def parse(cls, body: bytes) -> Self | None:
-        return cls(int.from_bytes(body[:4], "little"), body[4:]) if len(body) >= 4 else None
+        if len(body) < 4:
+            return None
+        position, data = int.from_bytes(body[:4], "little"), body[4:]
+        mask = body[0] if data else 0
+        return cls(position - mask, mask_bytes(data, mask), mask)
+
+
+def mask_bytes(data: bytes, mask: int) -> bytes:
+    """Each byte XORed with ``mask``."""
+    return data.translate(_mask_table(mask)) if mask else data
+
+
+@cache
+def _mask_table(mask: int) -> bytes:
+    return bytes(byte ^ mask for byte in range(0x100))
+
+
+def find_mask(data: bytes) -> int:
+    """The mask with which ``data`` needs the fewest escapes.
+
+    >>> find_mask(b"\\xc0\\xdb")
+    1
+    """
+    counts = [0] * 0x100
+    for byte, count in Counter(data).items():
+        counts[byte] = count
+    end, escape = slip.END[0], slip.ESC[0]
+    return min(range(0x100), key=lambda mask: counts[end ^ mask] + counts[escape ^ mask])
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The own stub's frames: golden bytes written by hand, and packing against parsing."""
 
+import random
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espwire.wire import slip
 from espwire.wire import stub as s
 from espwire.wire.commands import ReadReg, Reply, Request
 
@@ -18,6 +20,7 @@ GOLDEN = [
         "00f1 1800 1dce2c69 00100000 20000000 18000000 01000000 02000000 07000000",
     ),
     (s.WriteData(0x800, b"\xaa\xbb"), "00f2 0600 05d4e989 00080000 aabb"),
+    (s.WriteData(0x800, b"\xaa\xbb", 0x33), "00f2 0600 20a5bc40 33080000 9988"),
     (s.ReadOpen(0, 0x2000, 0x400, 0x4000, 1), "00f3 1400 8dc47ecb 00000000 00200000 00040000 00400000 01000000"),
     (s.ReadAck(0x400, s.ACK_AGAIN), "00f4 0800 00000000 00040000 01000000"),
     (s.Hash(0x10000, 0x3000, 0x1000, s.HashKind.BLANK), "00f5 1000 941abc86 00000100 00300000 00100000 01000000"),
@@ -104,3 +107,12 @@ def test_a_batch_is_answered_in_parts_and_may_stop_early():
     data = b"".join(map(s.pack_batch_answer, answers))
     assert s.parse_batch_reply(data, requests) == answers
     assert s.parse_batch_reply(data[:-1], requests) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xc0" * 99, b"\xdb\xc0" * 99, bytes(range(256)) * 8, random.Random(1).randbytes(2048), b""]
+)
+def test_the_mask_that_is_found_needs_the_fewest_escapes(data):
+    lengths = [len(slip.encode(s.mask_bytes(data, mask))) for mask in range(256)]
+    assert lengths[s.find_mask(data)] == min(lengths)
+    assert s.mask_bytes(s.mask_bytes(data, 0x5A), 0x5A) == data
