@@ -17,6 +17,7 @@ from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.values import dataclass
+from espwire.wire import slip
 from espwire.wire.commands import FlashBegin, RegWrite, Request, SpiAttach, SpiSetParams
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
@@ -174,7 +175,7 @@ def set_params(loader: Loader, size: int) -> None:
     command = SpiSetParams(0, size)
     if loader.dialect.capabilities is not None and loader.on_trip is None:
         body = command.body()  # our stub looks at the check word, and works without the size too
-        loader.put_off(Request(command.op, zlib.crc32(body), body).packet())
+        loader.ahead = slip.encode(Request(command.op, zlib.crc32(body), body).packet())
     elif loader.supports(command.op):
         loader.call_again(command)
 

@@ -47,7 +47,8 @@ class Loader:
 
     ``baud`` is the wire's rate, for time-outs only. ``trips`` counts requests sent. ``grouped`` tells whether this
     loader has been seen to carry out several groups of one WRITE_REG (None: not tried yet). ``packets`` holds the
-    last 200 packets, requests and replies.
+    last 200 packets, requests and replies. ``ahead``: frames that go out with the next request, and whose answers
+    nobody looks at: they are strangers then.
     """
 
     def __init__(self, link: Link, dialect: Dialect, settings: Settings | None = None, *, secure: bool = False) -> None:
@@ -65,7 +66,7 @@ class Loader:
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty = False
         self._last_op = 0
-        self._put_off = b""
+        self.ahead = b""
 
     @property
     def text(self) -> str:
@@ -163,7 +164,7 @@ class Loader:
         """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
         self.prepare()
         link, timing = self.link, self.settings.timing
-        frame = self._with_put_off(slip.encode(packet))
+        frame, self.ahead = self.ahead + slip.encode(packet), b""
         self._dirty = True  # until the answer is here, whatever ends this call
         self.trips += 1
         now = link.now()
@@ -194,17 +195,8 @@ class Loader:
             self.packets.add((now, packet))
         self._dirty = True
         self.trips += 1
-        frames = self._with_put_off(slip.END * ends + b"".join(map(slip.encode, packets)))
+        frames, self.ahead = self.ahead + slip.END * ends + b"".join(map(slip.encode, packets)), b""
         self.link.write(frames, now + self.settings.timing.write)
-
-    def put_off(self, packet: bytes) -> None:
-        """Send a packet together with the next request; nobody looks at its answer, which is a stranger then."""
-        self.packets.add((self.link.now(), packet))
-        self._put_off += slip.encode(packet)
-
-    def _with_put_off(self, frames: bytes) -> bytes:
-        frames, self._put_off = self._put_off + frames, b""
-        return frames
 
     def take(self, op: IntEnum | None, timeout: float) -> Reply | None:
         """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
@@ -331,7 +323,7 @@ class Loader:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
         self._overheard.start_part(self.link.read(0.0))
         self.link.discard_input()
-        self._decoder, self._frames, self._put_off = slip.Decoder(), [], b""
+        self._decoder, self._frames, self.ahead = slip.Decoder(), [], b""
         self._dirty = False
 
     def _sync_once(self, seconds: float) -> int | None:

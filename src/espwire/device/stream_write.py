@@ -24,7 +24,8 @@ def write_streamed(
 ) -> None:
     """Erase and write ``data`` at ``offset`` (a sector's start), as ``packed`` where that is given.
 
-    :param on_block: called with the bytes of ``data`` that are in flash; it may go back after a repetition
+    :param on_block: called with about so many bytes of ``data`` as have come, with all of them once they are in flash;
+        it may go back after a repetition
     :param packed: the zlib form of ``data``, whose size is then a multiple of 4
     :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
     """
@@ -43,7 +44,8 @@ def write_streamed(
             with WriteTransfer(loader, *place, encrypted=encrypted, first=stream[:CHUNK]) as transfer:
                 for at in range(0, len(stream), CHUNK):
                     transfer.send(stream[at : at + CHUNK] if at else b"")
-                    on_block(min(start + transfer.in_flash, len(data)))
+                    come = transfer.received * len(rest) // len(stream)
+                    on_block(min(start + max(come, transfer.in_flash), len(data) - 1))
                 transfer.finish()
             on_block(len(data))
         except (NoReply, CommandFailed) as error:

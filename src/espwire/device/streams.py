@@ -131,8 +131,7 @@ class WriteTransfer:
         self._open = False
         self._transfer = next(_TOKENS) & 0xFFFFFFFF
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
-        if Feature.READ_BACK in told.features and not encrypted:
-            flags |= WRITE_READ_BACK
+        flags |= (Feature.READ_BACK in told.features and not encrypted) * WRITE_READ_BACK
         command = WriteOpen(offset, size, stream_size, codec, flags, self._transfer)
         self._credit_end = self._open_ahead(command) if first else loader.call(command).value
         self._open = True

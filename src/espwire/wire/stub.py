@@ -382,15 +382,6 @@ def pack_batch_answer(reply: Reply) -> bytes:
     return status + struct.pack("<HI", len(content), reply.value) + _padded(content)
 
 
-def parse_stub_command(request: Request) -> Command | None:
-    """The typed command of a request to our stub, beyond the vendor's; None where it is none or malformed."""
-    kind = STUB_COMMANDS.get(request.op)
-    checked = kind is WriteData or request.check
-    if kind is None or (checked and zlib.crc32(request.body) != request.check):
-        return None
-    return kind.parse(request.body)
-
-
 def name_op(op: int) -> str:
     """What an opcode is called, the vendor's or ours."""
     names: dict[int, str] = {int(one): one.name for one in (*Op, *StubOp)}

@@ -13,6 +13,16 @@ from espwire.wire.commands import ReadReg, Reply, Request
 
 WORD = st.integers(0, 0xFFFFFFFF)
 
+
+def parse_stub_command(request):
+    """The typed command of a request to our stub, beyond the vendor's; None where it is none or malformed."""
+    kind = s.STUB_COMMANDS.get(request.op)
+    checked = kind is s.WriteData or request.check
+    if kind is None or (checked and zlib.crc32(request.body) != request.check):
+        return None
+    return kind.parse(request.body)
+
+
 GOLDEN = [
     (s.AskCapabilities(), "00f0 0400 00000000 01000000"),
     (
@@ -37,7 +47,7 @@ GOLDEN = [
 @pytest.mark.parametrize(("command", "wire"), GOLDEN, ids=lambda value: type(value).__name__)
 def test_each_command_packs_to_bytes_written_by_hand_and_parses_back(command, wire):
     assert command.packet() == bytes.fromhex(wire)
-    assert s.parse_stub_command(command.request()) == command
+    assert parse_stub_command(command.request()) == command
 
 
 def test_every_opcode_has_a_class_and_a_golden_frame():
@@ -47,13 +57,13 @@ def test_every_opcode_has_a_class_and_a_golden_frame():
 @pytest.mark.parametrize("command", [s.WriteData(0, b"abcd"), s.WriteOpen(0, 4, 4, 0, 0, 0), s.Hash(0, 4)])
 def test_a_checked_request_with_a_flipped_bit_is_none(command):
     request = command.request()
-    assert s.parse_stub_command(Request(request.op, request.check ^ 1, request.body)) is None
+    assert parse_stub_command(Request(request.op, request.check ^ 1, request.body)) is None
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_make_parsing_raise(body):
     for op in s.StubOp:
-        s.parse_stub_command(Request(op, zlib.crc32(body), body))
+        parse_stub_command(Request(op, zlib.crc32(body), body))
         s.parse_report(Reply(op, 0, body))
         s.parse_read_packet(Reply(op, 0, body), 16)
     s.parse_capabilities(body)
