@@ -1,9 +1,6 @@
 """A dataclass that is made late behaves as one that is made at once."""
 
-import copy
 import dataclasses
-import inspect
-import pickle
 import sys
 import threading
 
@@ -73,66 +70,6 @@ def test_defaults_by_factory_and_what_is_done_after():
 
     assert Late([1, 2]).total == 3
     assert Late().items is not Late().items
-
-
-def test_a_value_shows_and_compares_as_the_standard_librarys():
-    def define(decorate):
-        @decorate(kw_only=True)
-        class Value:
-            one: int
-            items: list[int] = dataclasses.field(default_factory=list)
-            hidden: object = dataclasses.field(default=None, repr=False, compare=False)
-            later: int = dataclasses.field(default=7, init=False)
-
-        Value.__qualname__ = "Value"
-        return Value
-
-    ours, theirs = define(dataclass), define(dataclasses.dataclass)
-    assert repr(ours(one=1, hidden=2)) == repr(theirs(one=1, hidden=2)) == "Value(one=1, items=[], later=7)"
-    assert ours(one=1, hidden=2) == ours(one=1, hidden=3)
-    assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
-    assert ours.__init__.__annotations__ == theirs.__init__.__annotations__
-    assert ours.__hash__ is theirs.__hash__ is None
-    assert ours.__match_args__ == theirs.__match_args__
-
-
-def test_a_value_that_holds_itself_can_be_shown():
-    @dataclass
-    class Ring:
-        items: list[object]
-
-    ring = Ring([])
-    ring.items.append(ring)
-    assert repr(ring).endswith("Ring(items=[...])")
-
-
-def test_what_a_class_defines_itself_stays():
-    @dataclass(frozen=True)
-    class Own:  # noqa: PLW1641  its hash is made
-        one: int
-
-        def __eq__(self, other):
-            return True
-
-        def __repr__(self):
-            return "own"
-
-    assert Own(1) == Own(2)
-    assert hash(Own(1)) == hash((1,))
-    assert repr(Own(1)) == "own"
-    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'one'"):
-        del Own(1).one
-
-
-def test_a_copy_and_a_pickle_hold_the_same():
-    value = Range(start=1, end=2)
-    assert copy.deepcopy(value) == value == pickle.loads(pickle.dumps(value))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    start: int
-    end: int
 
 
 def test_a_field_may_have_any_name():
