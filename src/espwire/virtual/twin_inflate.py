@@ -64,7 +64,7 @@ class Inflate:
             out = self._inflate.decompress(data, most)
         except zlib.error:
             return self._fail(), b""
-        rest = self._inflate.unconsumed_tail
+        rest = b"" if self._inflate.eof else self._inflate.unconsumed_tail  # at the end it repeats what is unused
         del self._stream[len(self._stream) - len(rest) :]
         self._adler = zlib.adler32(out, self._adler)
         self._out += len(out)

@@ -208,3 +208,15 @@ def test_what_was_read_back_while_writing_shortens_the_md5_and_is_not_trusted_bl
     bench.ask(words(Op.ERASE_REGION, 0x2000, 0x1000))  # any other request ends it
     changed = hashlib.md5(bench.chip.flash.contents[0x1000 : 0x1000 + len(data)]).digest()
     assert bench.ask(words(Op.SPI_FLASH_MD5, 0x1000, len(data), 0, 0))[8:-2] == changed
+
+
+def test_a_frame_that_ends_within_the_check_of_a_stream_ends_nothing_yet():
+    data = bytes(range(256)) * 7 + bytes(246)
+    stream = zlib.compress(data, 0)
+    inflate, out, piece = Inflate(), b"", stream[:-1]
+    while piece:
+        found, piece = inflate.feed(piece, 256 - len(out) % 256)
+        out += found
+    assert (out, inflate.done, inflate.status) == (data, True, None)
+    inflate.feed(stream[-1:], 256)
+    assert inflate.status == 0
