@@ -31,6 +31,15 @@ def write(bench: StubBench, data: bytes, stream: bytes, codec: int = s.Codec.ZLI
     assert bytes(bench.chip.flash.contents[: len(data)]) == data
 
 
+def write_slowly(bench: StubBench) -> None:
+    """With time between frames, to read back what is written, and its MD5 at the end."""
+    bench.ask(s.WriteOpen(0, len(OLD), len(OLD), s.Codec.RAW, s.WRITE_READ_BACK, 1).packet())
+    for at in range(0, len(OLD), 2048):
+        bench.send(s.WriteData(at, OLD[at : at + 2048], 0x55).packet())
+    bench.ask(frame(Op.SPI_FLASH_MD5, words(0, len(OLD), 0, 0)))
+    assert bytes(bench.chip.flash.contents[: len(OLD)]) == OLD
+
+
 def write_damaged(bench: StubBench) -> None:
     bench.ask(s.WriteOpen(0, 8192, 8192, s.Codec.RAW, 0, 1).packet())
     bad = bytearray(data_frame(0, OLD[:2048]))
@@ -76,6 +85,7 @@ JOBS: dict[str, Callable[[StubBench], object]] = {
     "zlib, stored": lambda b: write(b, OLD[:SIZE], pack(OLD[:SIZE], 0)),
     "zlib, runs": lambda b: write(b, bytes(SIZE * 3), pack(bytes(SIZE * 3), 9, zlib.Z_RLE)),
     "zlib, blank": lambda b: write(b, b"\xff" * SIZE * 3, pack(b"\xff" * SIZE * 3)),
+    "read back": write_slowly,
     "raw": lambda b: write(b, OLD[:SIZE], OLD[:SIZE], s.Codec.RAW),
     "raw, all escaped": lambda b: write(b, b"\xdb" * 2048, b"\xdb" * 2048, s.Codec.RAW),
     "damage": write_damaged,
