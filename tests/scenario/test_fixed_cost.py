@@ -107,7 +107,9 @@ def test_none_is_used_where_nothing_can_take_it_back(monkeypatch):
     sent: list[int] = []
     upload = starting.upload
     monkeypatch.setattr(
-        starting, "upload", lambda loader, chip, image: (sent.append(image.size), upload(loader, chip, image))
+        starting,
+        "upload",
+        lambda loader, chip, image, **more: (sent.append(image.size), upload(loader, chip, image, **more)),
     )
     link = open_link("virtual:esp8266?size=1MB&boot=download")
     with connect(link, baud=BAUD, stub=True, before="no-reset") as device:

@@ -147,7 +147,7 @@ def test_the_trace_shows_the_opening() -> None:
 
 
 @pytest.mark.parametrize("harm", HARMS)
-@pytest.mark.parametrize("op", [Op.READ_REG, Op.MEM_BEGIN, Op.MEM_DATA])
+@pytest.mark.parametrize("op", [Op.READ_REG, Op.SPI_ATTACH, Op.MEM_BEGIN, Op.MEM_DATA])
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
 def test_harm_to_what_is_sent_ahead_to_the_rom_is_repaired(chip, op, harm) -> None:
     link = open_link(f"virtual:{chip}?size=1MB&latency=0.004")
@@ -160,13 +160,23 @@ def test_harm_to_what_is_sent_ahead_to_the_rom_is_repaired(chip, op, harm) -> No
         assert holds(device)
 
 
-def test_a_chip_that_its_boot_text_names_is_known_in_one_trip() -> None:
+def test_a_chip_that_its_boot_text_names_is_known_in_two_trips() -> None:
     link = open_link("virtual:esp32?size=1MB")
     wire = Wire(link, Op.READ_REG)
     with connect(link, stub=False):
-        answered = wire.events.index("< 0a")
-        assert wire.events[:answered].count("> 0a") == 8, "the magic among the words"
+        reads = [event for event in wire.events if event in ("> 0a", "< 0a")]
+        assert reads[:10] == ["> 0a", "< 0a", *["> 0a"] * 8], "the magic alone, then the words at once"
         assert f"> {Op.GET_SECURITY_INFO:02x}" not in wire.events
+
+
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
+def test_the_flash_is_attached_along_with_the_beginning_of_the_upload(chip: str) -> None:
+    link = open_link(f"virtual:{chip}?size=1MB")
+    wire = Wire(link, Op.SPI_ATTACH)
+    with connect(link, stub=True):
+        at = wire.events.index(f"> {Op.SPI_ATTACH:02x}")
+        assert wire.events[at + 1] == f"> {Op.MEM_BEGIN:02x}"
+        assert wire.events.count(f"> {Op.SPI_ATTACH:02x}") == 1
 
 
 # --- the first question ---

@@ -22,7 +22,7 @@ from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub import join_stub, take_dialect
-from espwire.device.words import read_known
+from espwire.device.words import read_first_words
 from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
@@ -202,7 +202,7 @@ def _is_port(port: Port | Link) -> TypeGuard[Port]:
 def _identify(
     loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
 ) -> Device:
-    chip, reply, words = detect(loader, named)
+    chip, reply = detect(loader, named)
     identity, divider = None, None
     if borrowed:
         join_stub(loader, chip, uploaded=False)
@@ -211,7 +211,7 @@ def _identify(
             disable_watchdogs(loader, chip)
         registers = Registers(loader.read_reg)
         if not borrowed:
-            registers, divider = read_known(loader, chip, reply, words)
+            registers, divider = read_first_words(loader, chip, reply)
         identity = Identity(chip, registers)
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)

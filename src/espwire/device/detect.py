@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply
-from espwire.device.words import plan_first_words, read_at_once
 from espwire.errors import CommandFailed, NoReply, WrongChip
 from espwire.wire.banner import parse_boot
 from espwire.wire.commands import GetSecurityInfo
-from espwire.wire.dialect import Dialect
 
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -26,24 +23,15 @@ RETIRED_CHIP_IDS = {
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
 
-class Detected(NamedTuple):
-    """The chip, its security information where it has any, and words that were read on the way."""
-
-    chip: Chip
-    security: SecurityReply | None
-    words: Mapping[int, int]
-
-
-def detect(loader: Loader, named: Chip | None = None) -> Detected:
-    """Which chip answers. Sets the loader's dialect and mode.
+def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
+    """Which chip answers, and its security information where it has any. Sets the loader's dialect and mode.
 
     Order of questions: protocol.toml [detect].
 
     :raises WrongChip: an unknown chip, a retired sample, or another one than ``named``
     """
     ask_first = named is None or named.identity.security_info_bytes > 0
-    words: dict[int, int] = {}
-    older = _find_older_chip(loader, words) if ask_first else None
+    older = _find_older_chip(loader) if ask_first else None
     reply = _read_security_reply(loader) if ask_first and older is None else None
     chip_id = reply.chip_id if reply is not None else None
     if older is not None:
@@ -58,40 +46,28 @@ def detect(loader: Loader, named: Chip | None = None) -> Detected:
         raise WrongChip(f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id)
     loader.dialect = found.rom
     loader.secure = reply is not None and reply.secure_download and bool(found.rom.secure_ops)
-    return Detected(found, reply, words)
+    return found, reply
 
 
-def _find_older_chip(loader: Loader, words: dict[int, int]) -> Chip | None:
+def _find_older_chip(loader: Loader) -> Chip | None:
     """A chip without GET_SECURITY_INFO that looks like one and has its magic: what it would refuse is not asked.
 
     Its boot text tells, or its answer to SYNC, whose status is shorter on the oldest. None: ask as of all others.
-
-    :param words: takes what else was read, where the boot text tells whose ROM it is and that takes requests ahead
+    A text alone decides nothing: another chip's may be read, and its registers are not this chip's.
     """
     boot = parse_boot(loader.text)
-    hint = load_chip(boot.chip_id) if boot is not None and boot.chip_id in chip_ids() else None
-    looks_old = hint.identity.security_info_bytes == 0 if hint is not None else loader.sync_bytes == OLD_STATUS_BYTES
+    if boot is not None and boot.chip_id in chip_ids():
+        looks_old = load_chip(boot.chip_id).identity.security_info_bytes == 0
+    else:
+        looks_old = loader.sync_bytes == OLD_STATUS_BYTES
     if not looks_old:
         return None
-    addresses = plan_first_words(hint, None) if hint is not None and hint.rom.requests_ahead > 1 else ()
-    found = _read_ahead(loader, hint.rom, (MAGIC_ADDRESS, *addresses)) if hint is not None and addresses else []
     try:
-        name = find_by_magic(found[0] if found else loader.read_reg(MAGIC_ADDRESS))
+        name = find_by_magic(loader.read_reg(MAGIC_ADDRESS))
     except (CommandFailed, NoReply):
         return None
     chip = load_chip(name) if name is not None else None
-    if found and chip is hint:
-        words.update(zip(addresses, found[1:], strict=True))
     return chip if chip is not None and chip.identity.security_info_bytes == 0 else None
-
-
-def _read_ahead(loader: Loader, rom: Dialect, addresses: Sequence[int]) -> list[int]:
-    """The words, by a ROM that is believed to take several requests; empty where it does not."""
-    dialect, loader.dialect = loader.dialect, rom
-    try:
-        return read_at_once(loader, addresses)
-    finally:
-        loader.dialect = dialect
 
 
 def _read_security_reply(loader: Loader) -> SecurityReply | None:

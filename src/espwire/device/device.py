@@ -23,13 +23,13 @@ from espwire.device.reopen import Follower
 from espwire.device.security import SecurityInfo, ask_security, read_crypt_config, read_flash_key_valid
 from espwire.device.sfdp import Sfdp
 from espwire.device.streams import read_stream
-from espwire.device.stub import climb, find_obstacle, open_stub
+from espwire.device.stub import Ascent, climb, find_obstacle, open_stub
 from espwire.device.stub_image import StubImage
 from espwire.device.voltage import override_flash_voltage
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.link.base import Link
-from espwire.wire.commands import Op
+from espwire.wire.commands import Command, Op
 from espwire.wire.dialect import BaudRule
 from espwire.wire.stub import StubOp
 
@@ -170,20 +170,19 @@ class Device:
         """
         if self.find_stub_obstacle(source):
             return self.loader.dialect.sync_value == 0
-        image = open_stub(source) if source is not True else None
+        image = open_stub(source, self.chip)
         if self.chip.crystal.method != "fixed":
             _ = self.crystal_mhz  # measured by a register that a stub changes
         self.flash = None
-        self._attach()  # by the ROM, which knows the pins; a stub finds it so
-        reenter = None if self.reenter is None else self._begin_anew
-        started = climb(self.loader, self.chip, image, reenter, self.report, baud=baud if self._has_rate else 0)
+        ascent = Ascent(
+            image=image,
+            attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so
+            reenter=self.reenter,
+            baud=baud if self._has_rate else 0,
+        )
+        started = climb(self.loader, self.chip, ascent, self.report)
         self._early_id = started.flash_id if started is not None else None
         return started is not None
-
-    def _begin_anew(self) -> None:
-        if self.reenter is not None:
-            self.reenter()
-            self._attach()
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
         """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
@@ -358,11 +357,15 @@ class Device:
         self.leave("hard-reset")
 
     def _attach(self) -> None:
-        word = None if self._connection is None else build_attach_word(self.chip, self._connection)
-        if self.loader.dialect.capabilities is not None and word == self._attached:
-            return  # the ROM has done it, before our stub came
-        self._attached = word
-        flash_id.attach(self.loader, self.chip, self._identity, word)
+        if self.loader.dialect.capabilities is None or self._word() != self._attached:  # else the ROM has done it
+            self.loader.call_again(self._plan_attach())
+
+    def _plan_attach(self) -> Command:
+        self._attached = self._word()
+        return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
+
+    def _word(self) -> int | None:
+        return None if self._connection is None else build_attach_word(self.chip, self._connection)
 
     def _reach_part(self) -> None:
         """For commands that speak to the flash part itself: it is attached, and registers are open.

@@ -18,7 +18,8 @@ from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.values import dataclass
 from espwire.wire import slip
-from espwire.wire.commands import FlashBegin, RegWrite, Request, SpiAttach, SpiSetParams
+from espwire.wire.commands import Command, FlashBegin, RegWrite, Request, SpiAttach, SpiSetParams
+from espwire.wire.dialect import Dialect
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
@@ -55,20 +56,18 @@ class FlashInfo:
     assumed: bool = False
 
 
-def attach(loader: Loader, chip: Chip, identity: Identity | None, word: int | None = None) -> None:
-    """Connect the flash to its controller, in the form that this loader takes.
+def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> Command:
+    """The request that connects the flash to its controller, in the form that this loader takes; may be repeated.
 
     :param identity: None where no register can be read
     :param word: for SPI_ATTACH; None: as the eFuses say
     """
-    if loader.dialect.attach_bytes == 0:
-        loader.call_again(FlashBegin(0, 0, loader.dialect.flash_block, 0))  # a BEGIN of nothing attaches
-        return
+    if dialect.attach_bytes == 0:
+        return FlashBegin(0, 0, dialect.flash_block, 0)  # a BEGIN of nothing attaches
     pins = word
     if pins is None:
         pins = embedded_flash_pins(chip, identity) if identity is not None else 0
-    legacy = 0 if loader.dialect.attach_bytes == 8 else None
-    loader.call_again(SpiAttach(pins, legacy))
+    return SpiAttach(pins, 0 if dialect.attach_bytes == 8 else None)
 
 
 def embedded_flash_pins(chip: Chip, identity: Identity) -> int:

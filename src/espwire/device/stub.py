@@ -74,46 +74,51 @@ def find_obstacle(chip: Chip, security: SecurityInfo, revision: int, *, secure: 
     return ""
 
 
-def open_stub(source: str | os.PathLike[str] | StubImage | bool) -> StubImage:
-    """The stub in a file of the vendor's JSON format; an image as it is.
+def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> StubImage:
+    """The stub in a file of the vendor's JSON format; an image as it is; True: ours for this chip.
 
     :raises FileError, DataError: the file
     """
     if isinstance(source, StubImage):
         return source
     if isinstance(source, bool):
-        raise ValueError("no file")
+        return load_stub(chip.id)
     return parse_vendor_stub(read_file(source), os.path.basename(os.fspath(source)))
 
 
-def climb(
-    loader: Loader,
-    chip: Chip,
-    image: StubImage | None,
-    reenter: Callable[[], None] | None,
-    report: Report,
-    *,
-    baud: int = 0,
-) -> Started | None:
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """What is to be started, and what that takes.
+
+    ``attach``: the request for the ROM that connects the flash. ``reenter`` resets the chip into its ROM loader; None:
+    this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage where the ROM cannot;
+    0: as it is.
+    """
+
+    image: StubImage
+    attach: Command
+    reenter: Callable[[], None] | None
+    baud: int
+
+
+def climb(loader: Loader, chip: Chip, ascent: Ascent, report: Report) -> Started | None:
     """Start the stub; once more without touching the clock; else back to the ROM, and say why: None then.
 
-    :param image: None: our own
-    :param reenter: resets the chip into its ROM loader; None: this port cannot, or must not
-    :param baud: have this rate before the upload, by a first stage where the ROM cannot; a failure costs only time
     :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
     """
-    began, image = loader.link.now(), image or load_stub(chip.id)
+    began, image = loader.link.now(), ascent.image
     why: Exception | None = None
-    for first, leave_clock in _rungs(image, quick=baud > loader.baud and _is_stuck(loader) and reenter is not None):
+    quick = ascent.baud > loader.baud and _is_stuck(loader) and ascent.reenter is not None
+    for first, leave_clock in _rungs(image, quick=quick):
         try:
             if first is not None:
-                start_first_stage(loader, chip, first, baud)
+                start_first_stage(loader, chip, first, ascent.baud, attach=ascent.attach)
             rate = loader.baud if loader.link.info.can_change_baud else 0
-            batch = _first_batch(chip).body()
-            jedec = start_stub(loader, chip, image.with_options(baud=rate, leave_clock=leave_clock, batch=batch))
+            optioned = image.with_options(baud=rate, leave_clock=leave_clock, batch=_first_batch(chip).body())
+            jedec = start_stub(loader, chip, optioned, attach=ascent.attach if first is None else None)
         except (ConnectError, DeviceError) as error:
             why = error
-            _fall_back(loader, chip, reenter, error)
+            _fall_back(loader, chip, ascent.reenter, error)
             if first is not None:
                 report(Note(text=f"the stub does not come in two stages ({error}): uploading it at {loader.baud} baud"))
             continue
@@ -159,24 +164,26 @@ def _fall_back(loader: Loader, chip: Chip, reenter: Callable[[], None] | None, e
         ) from error
 
 
-def start_first_stage(loader: Loader, chip: Chip, image: StubImage, baud: int) -> None:
+def start_first_stage(
+    loader: Loader, chip: Chip, image: StubImage, baud: int, *, attach: Command | None = None
+) -> None:
     """Upload and start what takes the stub itself at ``baud``, and bring chip and link there.
 
     :raises ConnectError, DeviceError: it does not start, or not at this rate
     """
-    upload(loader, chip, image)
+    upload(loader, chip, image, attach=attach)
     take_dialect(loader, first_stage_dialect(chip.rom))
     change_baud(loader, chip, None, baud, None)
 
 
-def start_stub(loader: Loader, chip: Chip, image: StubImage) -> int | None:
+def start_stub(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None) -> int | None:
     """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
 
     Returns the flash's id as ``Started`` has it: our own image brings the request for it along.
 
     :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
     """
-    upload(loader, chip, image)
+    upload(loader, chip, image, attach=attach)
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
         take_dialect(loader, own_dialect(chip.rom, found[0]))
@@ -193,15 +200,19 @@ def _first_batch(chip: Chip) -> Batch:
     return plan_first_batch(plan_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ())
 
 
-def upload(loader: Loader, chip: Chip, image: StubImage) -> None:
+def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None) -> None:
     """Put a program into RAM, start it and wait for its hello.
 
+    :param attach: to be asked of the loader before
     :raises Unsupported, CommandFailed, NoReply: as ``start_stub``
     """
     steps = [find_ram_block(loader, chip)]
     steps += [step for step in SMALLER_BLOCKS if step < steps[0]]
     segments = [(address, content.ljust(align_up(len(content), 4), b"\0")) for address, content in image.segments]
-    for address, padded in () if _load_ahead(loader, segments, steps[0]) else segments:
+    done = _load_ahead(loader, segments, steps[0], attach)
+    if attach is not None and not done:
+        loader.call_again(attach)
+    for address, padded in () if done else segments:
         while True:
             try:
                 _load(loader, address, padded, steps[0])
@@ -227,14 +238,14 @@ def _plan_load(address: int, data: bytes, step: int) -> list[Command]:
     return [MemBegin(len(data), len(blocks), step, address), *(MemData(n, block) for n, block in enumerate(blocks))]
 
 
-def _load_ahead(loader: Loader, segments: Iterable[tuple[int, bytes]], step: int) -> bool:
-    """Load all segments, each MEM_BEGIN behind the block before it where the ROM takes requests ahead. Whether it did.
+def _load_ahead(loader: Loader, segments: Iterable[tuple[int, bytes]], step: int, attach: Command | None) -> bool:
+    """Load all segments, each MEM_BEGIN behind the request before it where the ROM takes some ahead. Whether it did.
 
     A ROM may be busy with the block for longer than its receiver holds bytes, but a MEM_BEGIN is short.
     """
     if loader.dialect.requests_ahead == 1 or loader.on_trip is not None:
         return False
-    groups: list[list[Command]] = []
+    groups: list[list[Command]] = [[attach]] if attach is not None else []
     for address, data in segments:
         begin, *blocks = _plan_load(address, data, step)
         groups[-1:] = [[*groups[-1], begin]] if groups else [[begin]]

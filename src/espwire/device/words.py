@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from espwire.chips.model import Chip
 from espwire.device.identity import Identity, Registers
@@ -16,21 +16,16 @@ NEWEST = 9999  # a revision that has every field
 NOTHING_TOLD = SecurityReply(0, 0, (), None, None)
 
 
-def read_known(
-    loader: Loader, chip: Chip, reply: SecurityReply | None, known: Mapping[int, int]
-) -> tuple[Registers, int | None]:
+def read_first_words(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers, int | None]:
     """The chip's registers, with what will be asked of them first in them already; and its UART's divider.
 
     The divider is None where it would cost a trip of its own, or tells nothing: it tells the crystal.
-
-    :param known: words that were read at this rate already
     """
     registers = Registers(loader.read_reg)
     words = plan_first_words(chip, reply)
-    missing = [address for address in words if address not in known]
-    found = {**known, **dict(zip(missing, read_words(loader, missing), strict=True))}
-    divider = found.get(chip.uart.clock_divider_address) if chip.uart.clock_divider_address in words else None
-    registers.keep({address: found[address] for address in words if address != chip.uart.clock_divider_address})
+    found = dict(zip(words, read_words(loader, words), strict=True))
+    divider = found.pop(chip.uart.clock_divider_address, None)
+    registers.keep(found)
     return registers, divider
 
 
