@@ -112,7 +112,6 @@ def render_header(chip: Chip) -> str:
         "SPI_ADDRESS": spi.base + spi.address_offset,
         "SPI_CONTROL": spi.base + own.spi_control_offset,
         "SPI_CLOCK": spi.base + own.spi_clock_offset,
-        "SPI_CLOCK_VALUE": own.spi_clock_value,
         "SPI_USER": spi.base + spi.user_offset,
         "SPI_USER1": spi.base + spi.user1_offset,
         "SPI_USER2": spi.base + spi.user2_offset,
@@ -125,6 +124,8 @@ def render_header(chip: Chip) -> str:
         "WINDOWED": int(chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"),
         "BUILD_ID": "{" + ", ".join(map(str, MARK)) + "}",
     }
+    if (usb := chip.peripherals.get("usb_serial_jtag")) is not None:
+        numbers["USB_FIFO"] = usb
     if spi.mosi_length_offset is not None and spi.miso_length_offset is not None:
         numbers["SPI_OUT_LENGTH"] = spi.base + spi.mosi_length_offset
         numbers["SPI_IN_LENGTH"] = spi.base + spi.miso_length_offset

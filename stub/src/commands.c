@@ -217,6 +217,7 @@ static void handle(const struct frame *frame) {
 
 void serve(void) {
   struct frame frame;
+  hw_tx_flush();                      /* what the ROM has left */
   slip_begin();
   slip_put(HELLO, 4);
   slip_end();

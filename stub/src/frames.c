@@ -38,7 +38,7 @@ static void end_of_frame(void) {
 }
 
 void rx_poll(void) {
-  for (u32 count = hw_rx_count(); count; count--) {
+  for (u32 count = hw_rx_count(); count; count = count > 1 ? count - 1 : hw_rx_count()) {
     u32 next = place(ring_in, 1);
     u8 byte = hw_rx_byte();
     if (byte == END) {
@@ -134,7 +134,12 @@ static void put(u8 byte) {
 }
 
 void slip_begin(void) { put(END); }
-void slip_end(void) { put(END); }
+
+void slip_end(void) {
+  put(END);
+  hw_tx_flush();
+  room = 0;
+}
 
 void slip_put(const void *data, u32 size) {
   const u8 *bytes = data;

@@ -4,6 +4,14 @@
 
 #define REGISTER(address) (*(volatile u32 *)(uintptr_t)(address))
 #define LEAVE_CLOCK 1u                /* in options.flags */
+#define TALK_USB 2u                   /* the host is at the chip's own USB-Serial/JTAG port, not at its UART */
+#ifdef USB_FIFO
+#define OVER_USB (options.flags & TALK_USB)
+#else                                 /* this chip has none */
+#define OVER_USB 0u
+#define USB_FIFO 0u
+#endif
+#define USB_STATE (USB_FIFO + 4)
 
 u32 uart_divider(void);
 void uart_set_divider(u32 sixteenths);

@@ -6,6 +6,11 @@
 #define TX_COUNT_SHIFT 16
 #define TX_FIFO 126u                  /* of 128: the count lags behind a write */
 
+#define USB_SEND 1u                   /* in USB_STATE; written */
+#define USB_ROOM_SHIFT 1
+#define USB_RECEIVED_SHIFT 2
+#define USB_PACKET 64u
+
 #define SOFTWARE_RESET (1u << 31)
 
 #define SPI_START (1u << 18)
@@ -23,19 +28,33 @@ struct options options __attribute__((section(".options"))) = {0};
 u32 hw_read(u32 address) { return REGISTER(address); }
 void hw_write(u32 address, u32 value) { REGISTER(address) = value; }
 
-u32 hw_rx_count(void) { return REGISTER(UART_STATUS) & UART_COUNT_MASK; }
-u8 hw_rx_byte(void) { return (u8)REGISTER(UART_BASE); }
-void hw_tx_byte(u8 byte) { REGISTER(UART_TX) = byte; }
+/* USB tells only whether there is one more byte, and whether the last packet has gone: then there is room for a whole one. */
+u32 hw_rx_count(void) {
+  if (OVER_USB) return REGISTER(USB_STATE) >> USB_RECEIVED_SHIFT & 1;
+  return REGISTER(UART_STATUS) & UART_COUNT_MASK;
+}
+
+u8 hw_rx_byte(void) { return (u8)REGISTER(OVER_USB ? USB_FIFO : UART_BASE); }
+void hw_tx_byte(u8 byte) { REGISTER(OVER_USB ? USB_FIFO : UART_TX) = byte; }
 
 static u32 tx_count(void) { return REGISTER(UART_STATUS) >> TX_COUNT_SHIFT & UART_COUNT_MASK; }
 
 u32 hw_tx_room(void) {
-  u32 count = tx_count();
+  u32 count;
+  if (OVER_USB) return (REGISTER(USB_STATE) >> USB_ROOM_SHIFT & 1) * USB_PACKET;
+  count = tx_count();
   return count < TX_FIFO ? TX_FIFO - count : 0;
 }
 
+/* A packet that is full has gone by itself; an empty one behind it tells the host that there is no more. */
+void hw_tx_flush(void) {
+  if (!OVER_USB) return;
+  while (!hw_tx_room()) rx_poll();
+  REGISTER(USB_STATE) = USB_SEND;
+}
+
 void hw_tx_drain(void) {
-  while (tx_count()) rx_poll();
+  while (OVER_USB ? !hw_tx_room() : tx_count()) rx_poll();
   hw_delay_us(1500);                  /* the last byte is still in the shift register: 10 bits at 9600 baud are 1 ms */
 }
 
@@ -65,7 +84,7 @@ void hw_delay_us(u32 microseconds) {
 
 void spi_prepare(void) {
   REGISTER(SPI_CONTROL) &= ~FAST_MODES;
-  if (!(options.flags & LEAVE_CLOCK)) REGISTER(SPI_CLOCK) = SPI_CLOCK_VALUE;
+  if (options.spi_clock) REGISTER(SPI_CLOCK) = options.spi_clock;
 }
 
 void hw_spi_start(const struct spi *s) {

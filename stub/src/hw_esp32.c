@@ -5,6 +5,7 @@
 #define CLOCK_PLL (1u << 27)
 #define PERIOD_MASK 3u
 #define PERIOD_160 1u
+#define FULL_VOLTAGE (7u << 11)       /* of the core: 1.25 V, as the vendor's stub has it before it takes the PLL */
 #define APB16 (80000000u * 16)        /* once the PLL drives it */
 #define ENCRYPTED_UNIT 32u
 
@@ -19,6 +20,7 @@ static void stop_watchdogs(void) {
 static void take_full_clock(void) {
   u32 baud = options.baud;
   if ((options.flags & LEAVE_CLOCK) || !baud) return;
+  REGISTER(CORE_VOLTAGE) |= FULL_VOLTAGE;
   REGISTER(CPU_PERIOD) = (REGISTER(CPU_PERIOD) & ~PERIOD_MASK) | PERIOD_160;
   if ((REGISTER(CLOCK_CONTROL) & CLOCK_SELECT) == CLOCK_PLL) return;
   REGISTER(CLOCK_CONTROL) = (REGISTER(CLOCK_CONTROL) & ~CLOCK_SELECT) | CLOCK_PLL;

@@ -25,14 +25,16 @@ typedef uint32_t u32;
 #define ANSWER_BYTES 64u              /* of a small command */
 #define VENDOR_BLOCK 16384u
 
-/* The host fills them in before the upload. `batch`: the body of a BATCH that is answered right behind the hello. */
-extern struct options { u32 flags, baud, batch_size; u8 batch[FIRST_BATCH] __attribute__((aligned(4))); } options;
+/* The host fills them in before the upload. `spi_clock`: for the register of that name; 0: as the ROM left it.
+   `batch`: the body of a BATCH that is answered right behind the hello. */
+extern struct options { u32 flags, baud, spi_clock, batch_size; u8 batch[FIRST_BATCH] __attribute__((aligned(4))); } options;
 
 /* --- hw_*.c (on the PC: host/host.c): the only parts that touch registers --- */
 u32 hw_rx_count(void);                /* bytes that wait in the receive FIFO */
 u8 hw_rx_byte(void);
 u32 hw_tx_room(void);                 /* bytes that the transmit FIFO still takes */
 void hw_tx_byte(u8 byte);
+void hw_tx_flush(void);               /* a frame is complete: send what waits to fill a packet */
 void hw_tx_drain(void);               /* until the last bit has left */
 void hw_set_baud(u32 now, u32 wanted);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */

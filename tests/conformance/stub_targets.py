@@ -8,6 +8,7 @@ from tests.stub_drivers.client import StubClient
 from tests.stub_drivers.host_program import HostStub
 
 from espwire.chips.model import Chip
+from espwire.chips.registry import load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.stub_image import stub_chips
@@ -48,7 +49,9 @@ def target_names(port: str | None) -> list[str]:
     """What the checks run over: a port alone, where one is given."""
     if port:
         return [port]
-    return [f"virtual:{chip}?size=4MB&stub={mode}" for chip in stub_chips() for mode in ("twin", "engine")] + [HOST]
+    chips = [*stub_chips(), *(f"{chip}?kind=usb-jtag" for chip in stub_chips() if load_chip(chip).usb.serial_jtag)]
+    urls = [f"virtual:{chip}{'&' if '?' in chip else '?'}size=4MB" for chip in chips]
+    return [f"{url}&stub={mode}" for url in urls for mode in ("twin", "engine")] + [HOST]
 
 
 class Target:

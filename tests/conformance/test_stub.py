@@ -41,6 +41,7 @@ from tests.stub_drivers.frames import (
 from tests.stub_drivers.programs import FREE_RAM, echo
 
 from espwire.chips.registry import load_chip
+from espwire.device.lines import is_usb_jtag
 from espwire.device.stub_image import load_stub
 from espwire.wire import slip
 from espwire.wire import stub as s
@@ -501,7 +502,7 @@ def test_a_program_for_ram_is_taken_checked_and_started(place: Place, stub: Stub
         entry = start
     else:
         entry = FREE_RAM[chip.id]
-        start, code = echo(chip.id, entry)
+        start, code = echo(chip.id, entry, over_usb=is_usb_jtag(stub.link.info))
     count = len(code)
     assert stub.call(frame(Op.MEM_BEGIN, words(count, 1, count, start)))[1] == 0
     assert stub.call(frame(Op.MEM_DATA, words(count, 0, 0, 0) + code, 0))[1] == BAD_CHECK

@@ -9,7 +9,7 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import load_chip
 from espwire.device import stub as starting
-from espwire.device.stub_image import StubImage, load_stub
+from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.device.words import read_words
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
@@ -128,7 +128,7 @@ def test_a_first_stage_answers_what_it_does_not_know():
             assert reply.body == b"\xc3\x00"
         assert loader.exchange(Op.MEM_END, bytes((0, Op.MEM_END, 4, 0)) + bytes(8)).body == b"\xc0\x00"
         assert loader.sync() == 0
-        starting.start_stub(loader, device.chip, image.with_options(baud=460800))
+        starting.start_stub(loader, device.chip, image.with_options(StubOptions(baud=460800, spi_clock=0x1001)))
         assert loader.dialect.capabilities is not None
 
 

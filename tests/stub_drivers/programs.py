@@ -1,4 +1,4 @@
-"""Small programs in machine code that a chip's RAM takes: they say ``hi`` and then echo what the UART brings."""
+"""Small programs in machine code that a chip's RAM takes: they say ``hi`` and then echo what their port brings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ XTENSA_ECHO = bytes.fromhex("21feff 31feff 42a068 4903 42a069 4903 4872 404074 1
 # lui a2, 0x60000; li a4, 'h'; sw a4, 0(a2); li a4, 'i'; sw a4, 0(a2);
 # 1: lw a4, 28(a2); andi a4, a4, 255; beqz a4, 1b; lw a5, 0(a2); sw a5, 0(a2); j 1b
 RISCV_ECHO = bytes.fromhex("37060060 13078006 18c2 13079006 18c2 584e 1377f70f 6ddf 1c42 1cc2 d5bf")
+# lui a2, 0x60043; li a4, 'h'; sw a4, 0(a2); li a4, 'i'; sw a4, 0(a2); li a4, 1; sw a4, 4(a2);
+# 1: lw a4, 4(a2); andi a4, a4, 4; beqz a4, 1b; lw a5, 0(a2); sw a5, 0(a2); li a4, 1; sw a4, 4(a2); j 1b
+RISCV_USB_ECHO = bytes.fromhex("37360460 13078006 18c2 13079006 18c2 0547 58c2 5842 118b 75df 1c42 1cc2 0547 58c2 cdbf")
 FREE_RAM = {"esp8266": 0x40100008, "esp32": 0x40080008, "esp32c3": 0x403A8000}  # that our stub leaves alone
 
 
-def echo(chip: str, entry: int) -> tuple[int, bytes]:
+def echo(chip: str, entry: int, *, over_usb: bool = False) -> tuple[int, bytes]:
     """The program for ``entry``: where it goes and what. Address and content are words."""
     if chip == "esp32c3":
-        return entry, RISCV_ECHO.ljust(-(-len(RISCV_ECHO) // 4) * 4, b"\0")
+        code = RISCV_USB_ECHO if over_usb else RISCV_ECHO
+        return entry, code.ljust(-(-len(code) // 4) * 4, b"\0")
     uart = 0x60000000 if chip == "esp8266" else 0x3FF40000
     return entry - 8, struct.pack("<II", uart, 0x60000000) + XTENSA_ECHO

@@ -158,6 +158,13 @@ class ConsoleVariable:
     later_serial_jtag_value: int | None = None
     unverified: bool = False
 
+    def find_serial_jtag(self, revision: int) -> tuple[int, int] | None:
+        """Its address and its value while the ROM talks over USB-Serial/JTAG; None where that is not known."""
+        later = self.max_revision is not None and revision > self.max_revision
+        address = self.later_address if later else self.address
+        value = (self.later_serial_jtag_value if later else None) or self.serial_jtag_value
+        return (address, value) if address is not None and value is not None else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usb:
@@ -599,6 +606,19 @@ class FirstStage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpiClocks:
+    """Words for the flash controller's clock register, for a bus of 80 MHz.
+
+    ``direct``: 40 MHz, for the controller's own pins. ``routed``: 20 MHz, for all others, whose answers come
+    later by two cycles of the bus: at 40 MHz they would want one dummy cycle more.
+    Source: ESP-IDF bootloader_flash_config_esp32.c, rom/spi_flash.h (ESP_ROM_SPIFLASH_DUMMY_LEN_PLUS_20M, _40M).
+    """
+
+    direct: int
+    routed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OwnStub:
     """What our own stub needs beyond the other tables; ``tools/make_stub.py`` makes its C header from all of them.
 
@@ -617,7 +637,7 @@ class OwnStub:
     uart_fraction: bool
     spi_control_offset: int
     spi_clock_offset: int
-    spi_clock_value: int
+    spi_clocks: SpiClocks
     can_encrypt: bool = False
     uart_transmit: int | None = None
     registers: Mapping[str, int] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from espwire.device.reopen import Follower
 from espwire.device.security import SecurityInfo, ask_security, read_crypt_config, read_flash_key_valid
 from espwire.device.sfdp import Sfdp
 from espwire.device.streams import read_stream
-from espwire.device.stub import Ascent, climb, find_obstacle, open_stub
+from espwire.device.stub import Ascent, climb, find_obstacle, find_over_usb, open_stub
 from espwire.device.stub_image import StubImage
 from espwire.device.voltage import override_flash_voltage
 from espwire.errors import DeviceError, Unsupported
@@ -53,8 +53,7 @@ class Device:
         follower: Follower | None = None,
     ) -> None:
         self.chip, self.loader, self.report = chip, loader, report
-        self._follower = follower or Follower(report=report)
-        self.security = security
+        self.security, self._follower = security, follower or Follower(report=report)
         self.flash: FlashInfo | None = None
         self._early_id: int | None = None  # the flash's, from the start of our stub; for the next attach_flash
         self._connection: Connection | None = None
@@ -170,15 +169,15 @@ class Device:
         """
         if self.find_stub_obstacle(source):
             return self.loader.dialect.sync_value == 0
-        image = open_stub(source, self.chip)
         if self.chip.crystal.method != "fixed":
             _ = self.crystal_mhz  # measured by a register that a stub changes
         self.flash = None
         ascent = Ascent(
-            image=image,
+            image=open_stub(source, self.chip),
             attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,
+            over_usb=find_over_usb(self.loader, self.chip, self.revision),
         )
         started = climb(self.loader, self.chip, ascent, self.report)
         self._early_id = started.flash_id if started is not None else None
@@ -357,15 +356,13 @@ class Device:
         self.leave("hard-reset")
 
     def _attach(self) -> None:
-        if self.loader.dialect.capabilities is None or self._word() != self._attached:  # else the ROM has done it
-            self.loader.call_again(self._plan_attach())
+        attached, request = self._attached, self._plan_attach()
+        if self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
+            self.loader.call_again(request)
 
     def _plan_attach(self) -> Command:
-        self._attached = self._word()
+        self._attached = None if self._connection is None else build_attach_word(self.chip, self._connection)
         return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
-
-    def _word(self) -> int | None:
-        return None if self._connection is None else build_attach_word(self.chip, self._connection)
 
     def _reach_part(self) -> None:
         """For commands that speak to the flash part itself: it is attached, and registers are open.

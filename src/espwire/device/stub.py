@@ -16,17 +16,18 @@ from espwire.bits import align_up
 from espwire.device.baud import change_baud
 from espwire.device.borrow import STUB_OPS, stub_dialect
 from espwire.device.flash_id import RESET_AND_READ_ID
+from espwire.device.lines import is_usb_jtag
 from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.ram import find_ram_block
 from espwire.device.spi import parse_last, plan_batch
 from espwire.device.streams import abort
 from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
-from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
+from espwire.device.stub_image import StubImage, StubOptions, load_stub, parse_vendor_stub, stub_chips
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
 from espwire.values import dataclass
-from espwire.wire.commands import Command, MemBegin, MemData, MemEnd, Op
+from espwire.wire.commands import Command, MemBegin, MemData, MemEnd, Op, SpiAttach
 from espwire.wire.dialect import BaudRule, Dialect, Md5Form
 from espwire.wire.stub import HELLO, Batch, Capabilities, Feature, StubOp
 
@@ -92,13 +93,14 @@ class Ascent:
 
     ``attach``: the request for the ROM that connects the flash. ``reenter`` resets the chip into its ROM loader; None:
     this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage where the ROM cannot;
-    0: as it is.
+    0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
     """
 
     image: StubImage
     attach: Command
     reenter: Callable[[], None] | None
     baud: int
+    over_usb: bool
 
 
 def climb(loader: Loader, chip: Chip, ascent: Ascent, report: Report) -> Started | None:
@@ -113,9 +115,8 @@ def climb(loader: Loader, chip: Chip, ascent: Ascent, report: Report) -> Started
         try:
             if first is not None:
                 start_first_stage(loader, chip, first, ascent.baud, attach=ascent.attach)
-            rate = loader.baud if loader.link.info.can_change_baud else 0
-            optioned = image.with_options(baud=rate, leave_clock=leave_clock, batch=_first_batch(chip).body())
-            jedec = start_stub(loader, chip, optioned, attach=ascent.attach if first is None else None)
+            told_image = image.with_options(_plan_options(loader, chip, ascent, leave_clock=leave_clock))
+            jedec = start_stub(loader, chip, told_image, attach=ascent.attach if first is None else None)
         except (ConnectError, DeviceError) as error:
             why = error
             _fall_back(loader, chip, ascent.reenter, error)
@@ -138,6 +139,31 @@ def _rungs(image: StubImage, *, quick: bool) -> list[tuple[StubImage | None, boo
     if image.options_address is not None:
         rungs.append((None, True))
     return [(image.first, False), *rungs] if quick and image.first is not None else rungs
+
+
+def _plan_options(loader: Loader, chip: Chip, ascent: Ascent, *, leave_clock: bool) -> StubOptions:
+    own, attach = chip.stub.own, ascent.attach
+    spi_clock = 0
+    if own is not None and not leave_clock:
+        routed = isinstance(attach, SpiAttach) and attach.pins != 0
+        spi_clock = own.spi_clocks.routed if routed else own.spi_clocks.direct
+    return StubOptions(
+        baud=loader.baud if loader.link.info.can_change_baud or ascent.over_usb else 0,
+        leave_clock=leave_clock,
+        over_usb=ascent.over_usb,
+        spi_clock=spi_clock,
+        batch=_first_batch(chip).body(),
+    )
+
+
+def find_over_usb(loader: Loader, chip: Chip, revision: int) -> bool:
+    """Whether the ROM talks over the chip's USB-Serial/JTAG: the port tells, or, behind a server, the ROM itself."""
+    info, variable = loader.link.info, chip.usb.console_variable
+    place = variable.find_serial_jtag(revision) if variable is not None else None
+    if not info.remote or variable is None or place is None:
+        return is_usb_jtag(info)
+    address, value = place
+    return loader.read_reg(address & ~3) >> address % 4 * 8 & variable.mask == value
 
 
 def _is_stuck(loader: Loader) -> bool:

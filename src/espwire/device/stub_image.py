@@ -20,16 +20,52 @@ from espwire.chips.lookup import parse_chip_id
 from espwire.errors import DataError, Unsupported
 from espwire.values import dataclass
 
-OPTIONS, FIRST_BATCH = struct.Struct("<III"), 128  # flags, rate, size of the batch that follows
-LEAVE_CLOCK = 1  # in the first word of the options: run at the clock that the ROM left
+OPTIONS, FIRST_BATCH = struct.Struct("<IIII"), 128  # flags, rate, flash clock, size of the batch that follows
+LEAVE_CLOCK, TALK_USB = 1, 2  # in the first word of the options
 INDEX = "index.toml"
 REBUILD = "Write it again: `make stub`."
 VENDOR_HINT = "It should be a stub in the vendor's JSON format: entry, text, text_start, data, data_start."
 
 
+@dataclass(frozen=True, kw_only=True)
+class StubOptions:
+    """What our stub is told in its own data, before the upload.
+
+    ``baud``: the wire's rate, which it keeps when it raises its clock; 0: not known, then it leaves the clock alone, as
+    with ``leave_clock``. ``over_usb``: talk over the chip's USB-Serial/JTAG. ``spi_clock``: the word for the flash
+    controller's clock register; 0: as the ROM left it. ``batch``: the body of a BATCH, at most ``FIRST_BATCH`` bytes,
+    which it answers right behind its hello.
+    """
+
+    baud: int = 0
+    leave_clock: bool = False
+    over_usb: bool = False
+    spi_clock: int = 0
+    batch: bytes = b""
+
+    def build(self) -> bytes:
+        """As they lie in the stub's data."""
+        if len(self.batch) > FIRST_BATCH:
+            raise ValueError(f"a first batch of {len(self.batch)} bytes")
+        flags = (LEAVE_CLOCK if self.leave_clock else 0) | (TALK_USB if self.over_usb else 0)
+        return OPTIONS.pack(flags, self.baud, self.spi_clock, len(self.batch)) + self.batch
+
+
+def parse_stub_options(data: bytes) -> StubOptions:
+    """The options in ``data``, which goes on behind them."""
+    flags, baud, spi_clock, size = OPTIONS.unpack_from(data)
+    return StubOptions(
+        baud=baud,
+        leave_clock=bool(flags & LEAVE_CLOCK),
+        over_usb=bool(flags & TALK_USB),
+        spi_clock=spi_clock,
+        batch=data[OPTIONS.size : OPTIONS.size + min(size, FIRST_BATCH)],
+    )
+
+
 @dataclass(frozen=True)
 class StubImage:
-    """A stub: ``segments`` are (address, content). ``options_address``: two words of ours in the content, see
+    """A stub: ``segments`` are (address, content). ``options_address``: where ours has its options in the content, see
     ``with_options``. ``build`` is what CAPABILITIES answers, ``compiler`` made it; both empty for others' stubs.
     ``first``: a small stub that takes this one over a faster wire, where the ROM cannot change its rate.
     """
@@ -46,20 +82,11 @@ class StubImage:
         """Bytes to upload."""
         return sum(len(content) for _, content in self.segments)
 
-    def with_options(self, *, baud: int, leave_clock: bool = False, batch: bytes = b"") -> StubImage:
-        """The same stub, told the baud rate that the wire runs at: it raises the clock and must keep the rate.
-
-        0: not known, then it leaves the clock alone. A stub without options stays as it is.
-
-        :param batch: the body of a BATCH, at most ``FIRST_BATCH`` bytes, which it answers right behind its hello
-        """
-        where = self.options_address
-        if where is None:
+    def with_options(self, options: StubOptions) -> StubImage:
+        """The same stub with these in its data; one that has none stays as it is."""
+        if self.options_address is None:
             return self
-        if len(batch) > FIRST_BATCH:
-            raise ValueError(f"a first batch of {len(batch)} bytes")
-        options = OPTIONS.pack(LEAVE_CLOCK if leave_clock else 0, baud, len(batch)) + batch
-        return replace(self, segments=tuple(_patched(self.segments, where, options)))
+        return replace(self, segments=tuple(_patched(self.segments, self.options_address, options.build())))
 
 
 def _patched(segments: tuple[tuple[int, bytes], ...], where: int, words: bytes) -> Iterator[tuple[int, bytes]]:

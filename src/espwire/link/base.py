@@ -13,7 +13,7 @@ LinkKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 
 @dataclass(frozen=True, kw_only=True)
 class LinkInfo:
-    """Who the port is, as far as the operating system tells."""
+    """Who the port is, as far as the operating system tells. ``remote``: behind a server, which tells nothing of it."""
 
     name: str
     kind: LinkKind
@@ -22,6 +22,7 @@ class LinkInfo:
     serial: str = ""
     can_reset: bool = True
     can_change_baud: bool = True
+    remote: bool = False
 
 
 class CancelToken:

@@ -57,7 +57,7 @@ class Rfc2217Link:
         self._decoder = telnet.Decoder()
         self._inbox = bytearray()
         self._patient = {telnet.SET_CONTROL: True, telnet.PURGE: True}  # whether to wait for such answers
-        self.info = LinkInfo(name=tcp.info.name, kind="uart")
+        self.info = LinkInfo(name=tcp.info.name, kind="uart", remote=True)
 
     def greet(self, baud: int, *, wait: float = GREETING_S, patient: bool = True) -> None:
         """Agree on RFC 2217, then 8N1, no flow control, both lines released.

@@ -100,7 +100,7 @@ class TcpLink:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._cancel = connection, cancel
         self._lost = False
-        self.info = LinkInfo(name=name, kind="tcp", can_reset=False, can_change_baud=False)
+        self.info = LinkInfo(name=name, kind="tcp", can_reset=False, can_change_baud=False, remote=True)
 
     def read(self, timeout: float) -> bytes:
         """What has come; empty when time is up."""

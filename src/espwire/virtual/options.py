@@ -167,6 +167,8 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     fuse_registers(chip, config)  # what does not fit is refused before a flash file comes into being
     kind = AilingChip if options.ails or options.app_baud else VirtualChip
     made = kind(chip, config, build_flash(options), options, faults)
+    if options.kind == "usb-jtag":
+        made.registers.note_usb(config.revision)
     if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:
         made.rom.encrypt = made.slot.encrypt = partial(_encrypt, config.flash_key or OWN_FLASH_KEY)
     elif config.has_flash_key and chip.security.key_readable is not None and not config.manual_encrypt_disabled:

@@ -96,6 +96,13 @@ class Registers:
             self._regions.append((start, start + MASK_ROM_SIZE, "IROM_MASK"))
         self._buses = {address >> BUS_SHIFT for address in _addresses(chip)}
 
+    def note_usb(self, revision: int) -> None:
+        """The host is at the USB-Serial/JTAG port: the ROM's variable for its port says so."""
+        variable = self.chip.usb.console_variable
+        place = variable.find_serial_jtag(revision) if variable is not None else None
+        if place is not None:
+            self.preset[place[0] & ~3] = place[1] << place[0] % 4 * 8
+
     def restart(self) -> None:
         """As after a reset: what software wrote to registers is gone; RAM and eFuses stay."""
         self._loose.clear()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Steps = Generator[float, None, None]
 BIT_TIMES = 10
-USB_RATE = 8_000_000  # what the chip's own USB port carries, in bit times
+USB_RATE = 4_920_000  # what its own USB port carries, in bit times: of 64 bytes 80 µs, and 50 until they are fetched
 TRANSMIT_FIFO = 126
 LAST_BYTE_S = 0.0015  # what the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
@@ -234,6 +234,8 @@ class Resident:
         self._owed = 0.0
         start = max(self.now + max(0.0, work_s - wire_s), self._line_free)
         done = max(self.now + work_s, start + wire_s - TRANSMIT_FIFO * self.byte_s)
+        if self.services.usb:
+            done = max(done, start + work_s + wire_s)  # a packet is filled when the one before it has gone
         if start > self.now:
             self._idle_from = self.now + work_s
             yield start

@@ -19,6 +19,8 @@ _BUFFER = 64
 _SPAN = 0x100
 _OLD_LAYOUT_USER_OFFSET = 0x1C  # ESP8266 and ESP32; all later chips have USER at 0x18
 _WORD = 0xFFFFFFFF
+UNDIVIDED = 1 << 31
+ROM_DIVIDER = 4  # of a clock register that nobody has written; the ROMs run the flash slowly
 
 
 class _Bits:
@@ -60,6 +62,16 @@ class SpiController:
     def has_old_layout(self) -> bool:
         """Whether it is the ESP8266's or the ESP32's; all later chips share another."""
         return self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
+
+    def find_divider(self, word: int) -> int:
+        """What the clock register's ``word`` divides the bus clock by."""
+        if not word:
+            return ROM_DIVIDER
+        if word & UNDIVIDED:
+            return 1
+        if self.has_old_layout:
+            return ((word >> 18 & 0x1FFF) + 1) * ((word >> 12 & 0x3F) + 1)
+        return (word >> 16 & 0xFF) + 1
 
     def covers(self, address: int) -> bool:
         """Whether the address is one of this controller's registers."""

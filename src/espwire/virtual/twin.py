@@ -12,7 +12,15 @@ import zlib
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
-from espwire.device.stub_image import FIRST_BATCH, LEAVE_CLOCK, OPTIONS, StubImage, load_stub, stub_chips
+from espwire.device.stub_image import (
+    FIRST_BATCH,
+    OPTIONS,
+    StubImage,
+    StubOptions,
+    load_stub,
+    parse_stub_options,
+    stub_chips,
+)
 from espwire.virtual.paces import PACES
 from espwire.virtual.programs import Services
 from espwire.virtual.resident import Resident, Ring, Steps, is_whole, lies_in_ram, word
@@ -29,7 +37,6 @@ RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
 DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})  # check words of their own
 NO_CHIP_ID = 0xFFFFFFFF
-SPI_DIVIDER = 2  # what [stub.own].spi_clock_value sets on every chip so far
 KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
 FEATURES = Feature(0xFFB)
 LENGTHS: dict[int, tuple[int, ...]] = {
@@ -68,30 +75,35 @@ def start_program(services: Services, entry: int) -> Twin | None:
     code = [(a, d) for a, d in image.segments if own is not None and own.code_start <= a < own.code_end]
     if not code or not lies_in_ram(services, code):
         return None
-    return Twin(services, image)
+    options = parse_stub_options(services.registers.ram.read(image.options_address or 0, OPTIONS.size + FIRST_BATCH))
+    if options.over_usb != services.usb:
+        return None  # it talks where nobody listens: let the engine do so
+    return Twin(services, image, options)
 
 
 class Twin(Resident):
     """One run of the stub."""
 
-    def __init__(self, services: Services, image: StubImage) -> None:
+    def __init__(self, services: Services, image: StubImage, options: StubOptions) -> None:
         chip = services.chip
         assert chip.stub.own is not None
         self._own, self._image, self._pace = chip.stub.own, image, PACES[chip.id]
         ring = Ring(RING_BYTES, QUEUE, lambda frame: frame[1:2] == bytes((StubOp.ABORT,)) and is_whole(frame))
-        full = self._takes_full_clock(services)
+        self._options = options
+        full = self._takes_full_clock()
         hz = self._own.cpu_hz if full else int(find_rom_hz(services))
         pace = self._pace
         super().__init__(services, hz=hz, receive_cycles=pace.receive_byte, send_cycles=pace.send_byte, ring=ring)
-        self.memory = TwinFlash(self, self.flash, pace, find_bus_hz(services, full=full) / SPI_DIVIDER)
+        flash_hz = find_bus_hz(services, full=full) / services.spi.find_divider(self._options.spi_clock)
+        self.memory = TwinFlash(self, self.flash, pace, flash_hz)
         can = self._own.can_encrypt
         self.writer = Writer(self, self.memory, pace, services.encrypt, can=can)
         self.reader = Reader(self, self.memory, pace)
         self.ram = RamCommands(self, pace.sum_byte + pace.copy_byte, self.memory.wait)
 
-    def _takes_full_clock(self, services: Services) -> bool:
-        flags, baud, _ = self._read_options(services)
-        return not flags & LEAVE_CLOCK and bool(baud or "uart_clock" not in self._own.registers)
+    def _takes_full_clock(self) -> bool:
+        told = self._options
+        return not told.leave_clock and bool(told.baud or "clock_control" not in self._own.registers)
 
     # --- the program ---
 
@@ -103,14 +115,8 @@ class Twin(Resident):
 
     def _greet(self) -> Steps:
         """The batch that came with the image."""
-        _, _, batch = self._read_options(self.services)
-        if batch:
-            yield from self._batch(batch)
-
-    def _read_options(self, services: Services) -> tuple[int, int, bytes]:
-        ram, where = services.registers.ram, self._image.options_address or 0
-        flags, baud, size = OPTIONS.unpack(ram.read(where, OPTIONS.size))
-        return flags, baud, ram.read(where + OPTIONS.size, min(size, FIRST_BATCH))
+        if self._options.batch:
+            yield from self._batch(self._options.batch)
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size

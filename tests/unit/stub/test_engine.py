@@ -11,7 +11,7 @@ from tests.stub_drivers.frames import frame, split
 from tests.unit.stub.board import Bench
 
 from espwire.chips.registry import load_chip
-from espwire.device.stub_image import load_stub, stub_chips
+from espwire.device.stub_image import StubOptions, load_stub, stub_chips
 from espwire.wire import stub as s
 from espwire.wire.commands import Op
 from espwire.wire.status import STUB_MEANINGS
@@ -76,7 +76,7 @@ def test_the_clock_is_raised_only_where_the_host_tells_the_baud_rate():
         ({"baud": 115200, "leave_clock": True}, False),
         ({"baud": 115200}, True),
     ):
-        told = image.with_options(**options)
+        told = image.with_options(StubOptions(**options))
         bench = Bench(chip, told.entry, told.segments)
         assert bench.send() == [s.HELLO]
         assert (bench.board.registers.get(clock, 0) >> 27 == 1) is raised

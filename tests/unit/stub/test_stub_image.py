@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 import espwire.device
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.device.stub_image import StubImage, load_stub, parse_vendor_stub, stub_chips
+from espwire.device.stub_image import (
+    StubImage,
+    StubOptions,
+    load_stub,
+    parse_stub_options,
+    parse_vendor_stub,
+    stub_chips,
+)
 from espwire.errors import DataError, Unsupported
 
 PACKED = Path(espwire.device.__path__[0], "stubs")
@@ -39,12 +46,15 @@ def test_an_image_lies_in_the_ram_meant_for_it(chip_id):
     assert image.compiler
 
 
-def test_options_are_two_words_of_the_data():
+def test_options_are_the_first_words_of_the_data():
     image = load_stub("esp32c3")
-    told = image.with_options(baud=921600, leave_clock=True)
-    assert told.segments[1][1][:8] == b"\1\0\0\0" + (921600).to_bytes(4, "little")
+    options = StubOptions(baud=921600, leave_clock=True, over_usb=True, spi_clock=0x30103, batch=b"ab")
+    told = image.with_options(options)
+    head = (3, 921600, 0x30103, 2)
+    assert told.segments[1][1][:18] == b"".join(word.to_bytes(4, "little") for word in head) + b"ab"
+    assert parse_stub_options(told.segments[1][1]) == options
     assert (told.size, told.entry, told.segments[0]) == (image.size, image.entry, image.segments[0])
-    assert StubImage(0, ((0, b"x"),)).with_options(baud=1).segments == ((0, b"x"),)
+    assert StubImage(0, ((0, b"x"),)).with_options(StubOptions(baud=1)).segments == ((0, b"x"),)
 
 
 def test_a_chip_without_a_stub_says_so():

@@ -7,7 +7,7 @@ times. The same list of frames through two benches must give the same replies an
 import struct
 import zlib
 
-from espwire.device.stub_image import load_stub
+from espwire.device.stub_image import StubOptions, load_stub
 from espwire.virtual.link import VirtualLink
 from espwire.virtual.options import VirtualOptions, build_chip
 from espwire.wire import slip
@@ -103,7 +103,13 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     link = VirtualLink(build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options)))
     chip = link.chip
     chip.flash.contents[: len(flash)] = flash
-    image = load_stub(chip_id).with_options(baud=115200, batch=batch)
+    told = StubOptions(
+        baud=115200,
+        over_usb=link.info.kind == "usb-jtag",
+        spi_clock=chip.chip.stub.own.spi_clocks.direct,
+        batch=batch,
+    )
+    image = load_stub(chip_id).with_options(told)
     for address, content in image.segments:
         chip.registers.ram.write(address, content)
     chip.registers.attached = True

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from tests.unit.virtual.stub_bench import PAYLOAD, data_frame, request, start, words
 
-from espwire.device.stub_image import load_stub
+from espwire.device.stub_image import StubOptions, load_stub
 from espwire.virtual.paces import PACES
 from espwire.virtual.twin_inflate import Inflate, replay
 from espwire.wire.commands import Op, checksum, parse_reply
@@ -106,9 +106,9 @@ def test_twin_and_engine_answer_the_same_and_leave_the_same_flash(chip):
     assert twin.chip.flash.contents[: 2 * LARGE] == engine.chip.flash.contents[: 2 * LARGE]
 
 
-def measure(chip, stub, size):
+def measure(chip, stub, size, kind):
     data = firmware(size)
-    bench = start(chip, stub, baud=921600, flash=b"\x5a" * 2 * size)
+    bench = start(chip, stub, baud=921600 if kind == "uart" else 115200, flash=b"\x5a" * 2 * size, kind=kind)
     times = {"write": bench.write(0, data)}
     got, times["read"] = bench.read(0, size)
     assert got == data == bytes(bench.chip.flash.contents[:size])
@@ -119,8 +119,8 @@ def measure(chip, stub, size):
     return times
 
 
-def compare(chip, size):
-    twin, engine = measure(chip, "twin", size), measure(chip, "engine", size)
+def compare(chip, size, kind="uart"):
+    twin, engine = measure(chip, "twin", size, kind), measure(chip, "engine", size, kind)
     print(chip, {job: f"{twin[job]:.4f} {engine[job]:.4f}" for job in twin})
     for job in twin:
         assert abs(twin[job] / engine[job] - 1) <= 0.1, job
@@ -184,7 +184,7 @@ def test_a_batch_that_comes_with_the_image_is_answered_behind_the_hello(chip, st
 
 def test_a_batch_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="129"):
-        load_stub("esp32").with_options(baud=115200, batch=bytes(129))
+        load_stub("esp32").with_options(StubOptions(batch=bytes(129)))
 
 
 @pytest.mark.parametrize("stub", ["twin", "engine"])

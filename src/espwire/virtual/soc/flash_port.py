@@ -16,8 +16,6 @@ from espwire.virtual.spi import SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
 OLD_LAYOUT_CLOCK, NEW_LAYOUT_CLOCK = 0x18, 0x14
-UNDIVIDED = 1 << 31
-ROM_DIVIDER = 4  # of a clock register that nobody has written; the ROMs run the flash slowly
 
 
 class FlashPort:
@@ -30,8 +28,7 @@ class FlashPort:
         self._spi, self._flash, self._registers = spi, flash, registers
         self._clock, self._activity = clock, activity
         self.command = chip.spi.base + chip.spi.command_offset
-        self._old_layout = spi.has_old_layout
-        self._clock_offset = OLD_LAYOUT_CLOCK if self._old_layout else NEW_LAYOUT_CLOCK
+        self._clock_offset = OLD_LAYOUT_CLOCK if spi.has_old_layout else NEW_LAYOUT_CLOCK
         self._answer = self.base + chip.spi.data_offset
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
@@ -40,14 +37,7 @@ class FlashPort:
     @property
     def hz(self) -> float:
         """The clock on the flash's wire."""
-        word = self._spi.read(0.0, self.base + self._clock_offset)
-        if not word:
-            return self._clock.bus_hz / ROM_DIVIDER
-        if word & UNDIVIDED:
-            return self._clock.bus_hz
-        if self._old_layout:
-            return self._clock.bus_hz / ((word >> 18 & 0x1FFF) + 1) / ((word >> 12 & 0x3F) + 1)
-        return self._clock.bus_hz / ((word >> 16 & 0xFF) + 1)
+        return self._clock.bus_hz / self._spi.find_divider(self._spi.read(0.0, self.base + self._clock_offset))
 
     def next_event(self) -> float:
         """When what the program last saw will have changed."""

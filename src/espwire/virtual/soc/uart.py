@@ -108,6 +108,8 @@ class Uart:
         if self._next_at <= now:
             self._take_in(now)
         if self._free <= now:
+            if self._waiting:
+                self._activity.changed()  # also for a program that looks at the other count here: it is not idle
             self._waiting = 0
         else:
             self._waiting = max(0, math.ceil((self._free - now) * self.rate / BIT_TIMES - 1e-6) - 1)
@@ -182,6 +184,8 @@ class Uart:
             fresh = data[self._taken : whole]
             room = FIFO_BYTES - len(self._fifo)
             self._fifo.extend(fresh[:room])
+            if fresh:
+                self._activity.changed()
             self.received += len(fresh)
             if len(fresh) > room:
                 self.overruns += len(fresh) - room

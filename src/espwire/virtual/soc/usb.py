@@ -43,7 +43,10 @@ class UsbSerialJtag:
         now = self._clock.now
         if not self._in and self._pieces and self._pieces[0][0] <= now:
             self._in.extend(self._pieces.popleft()[1])
-        self._saw_empty, self._saw_full = not self._in, now < self._free
+        empty, full = not self._in, now < self._free
+        if (self._saw_empty and not empty) or (self._saw_full and not full):
+            self._activity.changed()  # also for a program that looks at the other bit here: it is not idle
+        self._saw_empty, self._saw_full = empty, full
         self._activity.asked(self.base + 4)
         return (0 if self._saw_full else CAN_WRITE) | (CAN_READ if self._in else 0)
 

@@ -71,9 +71,11 @@ class RawHost:
 
     def run_stub(self, baud: int = 115200) -> None:
         """Our own stub, as the package has it."""
-        from espwire.device.stub_image import load_stub
+        from espwire.device.stub_image import StubOptions, load_stub
 
-        image = load_stub(self.chip.chip.id).with_options(baud=baud)
+        chip = self.chip.chip
+        options = StubOptions(baud=baud, spi_clock=chip.stub.own.spi_clocks.direct)
+        image = load_stub(chip.id).with_options(options)
         self.run(image.entry, *image.segments)
         assert self.frame() == b"OHAI"
 
