@@ -1,6 +1,7 @@
 """The flash as our stub's twin drives it: bursts of 64 bytes, erase policy, waits. Mirrors ``stub/src/flash.c``.
 
-Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock.
+Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock. A flash that
+nobody has attached hears nothing, and what is read of it is zeros.
 """
 
 from __future__ import annotations
@@ -54,7 +55,17 @@ class TwinFlash:
 
     def look(self, address: int, size: int) -> bytes:
         """What stands there, at once."""
-        return self._flash.read_array(self._cpu.now, address, size)
+        if not self._cpu.services.registers.attached:
+            return bytes(size)
+        near = size
+        if self._flash.part.size <= LONG_FROM < address + size:  # what begins beyond, the part does not know
+            near = min(size, max(0, -(-(LONG_FROM - address) // BURST) * BURST))
+        return self._flash.read_array(self._cpu.now, address, near).ljust(size, b"\xff")
+
+    def _change(self, t: float, opcode: int, address: int = 0, data: bytes = b"") -> None:
+        if self._cpu.services.registers.attached:
+            self._flash.execute(t, WRITE_ENABLE)
+            self._flash.execute(t, opcode, address=address, data=data)
 
     def read(self, address: int, size: int) -> bytes:
         """Read it burst by burst; the time is owed."""
@@ -89,15 +100,14 @@ class TwinFlash:
 
     def start_program(self, address: int, data: bytes) -> Steps:
         """Program a burst that stays within its 64 bytes, unless it is 0xFF; the part is ready, and goes on."""
-        cpu, flash = self._cpu, self._flash
+        cpu = self._cpu
         if data.count(0xFF) == len(data):
             cpu.owe(self._pace.skip_burst)
             return
         cpu.owe(self._pace.program_burst)
         yield from cpu.settle()
         begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
-        flash.execute(begin, WRITE_ENABLE)
-        flash.execute(begin, _opcode(PROGRAM, address), address=address, data=data)
+        self._change(begin, _opcode(PROGRAM, address), address, data)
 
     def poll(self) -> Steps:
         """Ask the part whether it is ready, in vain."""
@@ -109,9 +119,8 @@ class TwinFlash:
         yield from self.wait()
         self._cpu.owe(2 * self._pace.transaction)
         yield from self._cpu.settle()
-        self._flash.execute(self._cpu.now, WRITE_ENABLE)
         opcode = ERASE_BLOCK if size == BLOCK else ERASE_SECTOR
-        self._flash.execute(self._cpu.now, _opcode(opcode, address), address=address)
+        self._change(self._cpu.now, _opcode(opcode, address), address)
 
     def erase_next(self, address: int, end: int) -> Generator[float, None, int]:
         """Start what the unit at ``address`` needs; where the next one is. Blank sectors are left alone."""
@@ -142,8 +151,7 @@ class TwinFlash:
     def erase_all(self) -> Steps:
         """The whole part."""
         yield from self.wait()
-        self._flash.execute(self._cpu.now, WRITE_ENABLE)
-        self._flash.execute(self._cpu.now, ERASE_CHIP)
+        self._change(self._cpu.now, ERASE_CHIP)
         yield from self.wait()
 
 
