@@ -94,3 +94,50 @@ def test_above_16_mb_a_small_part_answers_nothing_and_changes_nothing(chip, size
         assert (size == "32MB") is (bytes(bench.chip.flash.contents[far : far + 64]) == bytes(64))
         answers.append((seen, bench.ask(words(StubOp.HASH, far, 64, 0, 0))))
     assert answers[0] == answers[1]
+
+
+def spi(opcode):
+    """A command of one byte to the flash."""
+    return request(StubOp.SPI, struct.pack("<4I", opcode, 0, 0, 0))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_part_that_sleeps_is_waited_for_without_end(chip):
+    for bench in benches(chip, flash=b"\x5a" * 4096):
+        assert bench.ask(spi(0xB9))[-2:] == b"\0\0"
+        assert bench.send(words(Op.SPI_FLASH_MD5, 0, 64, 0, 0)) == []
+        bench.link.sleep(100.0)
+        assert bench.send(words(Op.READ_REG, rom_of(chip))) == []
+        assert bench.chip.state is State.PROGRAM
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_part_that_was_left_with_four_address_bytes_misunderstands_both_alike(chip):
+    answers = []
+    for bench in benches(chip, flash=bytes(range(256)) * 16, size=32 << 20):
+        bench.send(spi(0xB7))
+        frames = (
+            words(Op.SPI_FLASH_MD5, 0x10, 100, 0, 0),
+            words(StubOp.WRITE_OPEN, 0, 200, 200, 0, 0, 7),
+            data_frame(0, bytes(range(200))),
+            words(Op.ERASE_REGION, 0, 4096),
+            spi(0xE9),
+            words(Op.SPI_FLASH_MD5, 0, 1 << 16, 0, 0),
+        )
+        answers.append([bench.send(frame) for frame in frames])
+        assert bytes(bench.chip.flash.contents[:256]) != bytes(range(256))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(("offset", "size", "flags"), [(0x1000, 4096, 1), (0x1000, 100, 1), (0x1010, 64, 3), (0x1000, 96, 1)])
+@pytest.mark.parametrize("key", [{}, {"flash_key": bytes(32)}], ids=["no key", "key"])
+def test_both_encrypt_alike_and_refuse_alike(offset, size, flags, key):
+    if key:
+        pytest.importorskip("cryptography")
+    data, answers = bytes(range(1, 251)) * 20, []
+    for bench in benches("esp32", **key):
+        replies = bench.send(words(StubOp.WRITE_OPEN, offset, size, size, 0, flags, 7))
+        for at in range(0, size, 2048):
+            replies += bench.send(data_frame(at, data[at : min(at + 2048, size)]))
+        answers.append((replies, bytes(bench.chip.flash.contents[: 2 * 4096])))
+    assert answers[0] == answers[1]

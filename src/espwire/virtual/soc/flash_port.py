@@ -59,7 +59,8 @@ class FlashPort:
     def next_event(self) -> float:
         """When what the program last saw will have changed."""
         running = self._spi.done_at if self._saw_start else NEVER
-        return min(running, self._flash.busy_until) if self._saw_busy else running
+        ready = self._flash.busy_until
+        return min(running, ready) if self._saw_busy and ready > self._clock.now else running
 
     def read_command(self) -> int:
         """The start bit stands while a transaction runs."""
