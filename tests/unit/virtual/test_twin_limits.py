@@ -129,7 +129,9 @@ def test_a_part_that_was_left_with_four_address_bytes_misunderstands_both_alike(
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize(("offset", "size", "flags"), [(0x1000, 4096, 1), (0x1000, 100, 1), (0x1010, 64, 3), (0x1000, 96, 1)])
+@pytest.mark.parametrize(
+    ("offset", "size", "flags"), [(0x1000, 4096, 1), (0x1000, 100, 1), (0x1010, 64, 3), (0x1000, 96, 1)]
+)
 @pytest.mark.parametrize("key", [{}, {"flash_key": bytes(32)}], ids=["no key", "key"])
 def test_both_encrypt_alike_and_refuse_alike(offset, size, flags, key):
     if key:

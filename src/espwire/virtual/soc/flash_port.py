@@ -59,8 +59,7 @@ class FlashPort:
     def next_event(self) -> float:
         """When what the program last saw will have changed."""
         running = self._spi.done_at if self._saw_start else NEVER
-        ready = self._flash.busy_until
-        return min(running, ready) if self._saw_busy and ready > self._clock.now else running
+        return min(running, self._flash.busy_until) if self._saw_busy else running
 
     def read_command(self) -> int:
         """The start bit stands while a transaction runs."""
@@ -113,7 +112,8 @@ class FlashPort:
         self._late = [(at, words[at]) for at, old in zip(self._data, before, strict=True) if words.get(at, 0) != old]
         words.update(zip(self._data, before, strict=True))
         if opcode in STATUS_READS:
-            self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1)
+            ends = self._flash.busy_until > spi.done_at  # a part that sleeps says the same for ever
+            self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1) and ends
             if self._status == (opcode, answer):
                 return
             self._status = (opcode, answer)
