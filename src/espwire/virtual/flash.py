@@ -1,7 +1,8 @@
 """A NOR flash chip on simulated time, faithful at the level of SPI transactions; no registers, no serial port.
 
 Every transaction goes through :meth:`NorFlash.execute`. Programming only clears bits and wraps inside its page of 256
-bytes; changes need a write enable; while the part is busy it answers status reads only, all else reads 0xFF.
+bytes; changes need a write enable; while the part is busy it answers status reads only, all else reads 0xFF. Commands
+with four address bytes are unknown to parts of up to 16 MiB.
 
 *Left in a continuous-read or QPI mode* (``starts_in="continuous"``): identification, SFDP and status answer, but the
 array reads shifted by a bit and takes no changes until 66h 99h (or FFh) comes. A client that leaves the reset out
@@ -66,6 +67,7 @@ class NorFlash:
 
     def __init__(self, part: FlashPart, *, timing: FlashTiming, path: Path | None = None, seed: int = 0) -> None:
         self.part, self.timing = part, timing
+        self._actions = _ACTIONS if part.size > 16 * MIB else _SMALL_ACTIONS
         self.busy_until = float("-inf")
         self._random = random.Random(seed)
         self._map = None if path is None else open_flash_file(path, part.size)
@@ -125,7 +127,7 @@ class NorFlash:
             return b"\xff" + self.execute(t, opcode, address=address, data=data, read=read - 1)
         if t < self.busy_until or self._hindered:
             return self._execute_hindered(t, opcode, address, data, read)
-        action = _ACTIONS.get(opcode)
+        action = self._actions.get(opcode)
         return action(self, t, opcode, address, data, read) if action is not None else b"\xff" * read
 
     def read_array(self, t: float, address: int, size: int) -> bytes:
@@ -276,11 +278,10 @@ class NorFlash:
         if not self._write_enabled or not data:
             return b"\xff" * read
         start = self._effective(opcode, address)
-        count = len(data)
         low, high = self._protected
         if low <= start & -PAGE < high:
             return b"\xff" * read
-        if (start & 0xFF) + count > PAGE:
+        if (start & 0xFF) + (count := len(data)) > PAGE:
             start, data = _wrap_in_page(start, data)
         end = start + len(data)
         before = bytes(self.contents[start:end])
@@ -308,10 +309,8 @@ class NorFlash:
     def _read_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         value = self._status[_STATUS_READS[opcode]]
         if opcode == 0x05:
-            if t < self.busy_until:
-                value |= _BUSY | _WRITE_ENABLED
-            elif self._write_enabled:
-                value |= _WRITE_ENABLED
+            busy = t < self.busy_until
+            value |= _BUSY * busy | _WRITE_ENABLED * (busy or self._write_enabled)
         return bytes((value,)) * read
 
     def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
@@ -387,6 +386,7 @@ _ACTIONS: dict[int, _Action] = {
     **dict.fromkeys(_STATUS_READS, NorFlash._read_status),
     **dict.fromkeys((0x01, 0x31, 0x11), NorFlash._write_status),
 }
+_SMALL_ACTIONS = {code: action for code, action in _ACTIONS.items() if _SHAPES.get(code, (0, 0))[0] < 4}
 
 
 def _wrap_in_page(start: int, data: bytes) -> tuple[int, bytes]:

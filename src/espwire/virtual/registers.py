@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 WORD = 0xFFFFFFFF
 SPI_START = 1 << 18
 # one part of the address space is one peripheral bus: a register that no fact names lies near one that a fact names
-BUS_SHIFT = 24
+BUS_SHIFT, KNOWN_BUS_SHIFT = 24, 19  # the second where the chip's memory is known in full
+NO_MEMORY = ("PADDING", "BYTE_ACCESSIBLE")  # of the map: what images are filled with, and a property of other entries
 MASK_ROM_SIZE = 0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
 READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
 
@@ -90,11 +91,13 @@ class Registers:
         self._fixed = frozenset(words)
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
-        self._regions = [(r.start, r.end, r.name) for r in chip.memory.map if r.name != "PADDING"]
+        self._roms = [(rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())]
+        self._regions = [(r.start, r.end, r.name) for r in chip.memory.map if r.name not in NO_MEMORY]
         if chip.identity.detect == "magic" and not self.is_memory(chip.identity.magic_address):
             start = chip.identity.magic_address & ~(MASK_ROM_SIZE - 1)  # the map is of images, which never go there
             self._regions.append((start, start + MASK_ROM_SIZE, "IROM_MASK"))
-        self._buses = {address >> BUS_SHIFT for address in _addresses(chip)}
+        self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
+        self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
     def note_usb(self, revision: int) -> None:
         """The host is at the USB-Serial/JTAG port: the ROM's variable for its port says so."""
@@ -114,7 +117,7 @@ class Registers:
         """Whether an access to ``address`` does not fault."""
         if address in self.words or address in self.preset or address == self.chip.identity.magic_address:
             return True
-        return self.is_memory(address) or address >> BUS_SHIFT in self._buses
+        return self.is_memory(address) or address >> self._bus_shift in self._buses
 
     def is_memory(self, address: int) -> bool:
         """Whether the address lies in RAM, ROM or mapped flash."""
@@ -124,8 +127,14 @@ class Registers:
         """Whether what is written there stays there."""
         if self.ram.covers(address):
             return True
+        if any(start <= address < end for start, end in self._roms):
+            return False
         inside = [name for start, end, name in self._regions if start <= address < end]
         return any(not name.endswith(READ_ONLY) for name in inside)
+
+    def is_read_only(self, address: int) -> bool:
+        """Whether it is memory that cannot be written."""
+        return self.is_memory(address) and not self.is_ram(address)
 
     def read(self, t: float, address: int) -> int | None:
         """The word, or None: the access faults."""

@@ -61,8 +61,9 @@ class RamCommands:
         return value or 0
 
     def write_word(self, address: int, value: int) -> Steps:
-        """Change one."""
-        if not self._cpu.services.registers.write(self._cpu.now, address, value):
+        """Change one; the bus takes none for ROM."""
+        registers = self._cpu.services.registers
+        if registers.is_read_only(address) or not registers.write(self._cpu.now, address, value):
             yield from self._cpu.crash("Store/AMO access fault", address)
 
     def write_registers(self, words: tuple[int, ...]) -> Generator[float, None, int]:

@@ -1,11 +1,13 @@
 """The flash as our stub's twin drives it: bursts of 64 bytes, erase policy, waits. Mirrors ``stub/src/flash.c``.
 
-Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock.
+Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock. A flash that
+nobody has attached hears nothing, and what is read of it is zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from math import inf
 from typing import TYPE_CHECKING
 
 from espwire.virtual.paces import Pace
@@ -18,7 +20,8 @@ SECTOR, BLOCK, BURST = 0x1000, 0x10000, 64
 MOST = 1 << 28  # where nobody told the size
 FEW = 3  # dirty sectors that are erased one by one
 LONG_FROM = 1 << 24
-WRITE_ENABLE, ERASE_CHIP = 0x06, 0xC7
+WRITE_ENABLE, ERASE_CHIP, READ_STATUS = 0x06, 0xC7, 0x05
+BUSY = 1
 PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
 LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
 BLANK_BURST = b"\xff" * BURST
@@ -32,6 +35,7 @@ class TwinFlash:
     def __init__(self, cpu: Resident, flash: NorFlash, pace: Pace, spi_hz: float) -> None:
         self.size = 0
         self._cpu, self._flash, self._pace, self._bit_s = cpu, flash, pace, 1 / spi_hz
+        self._registers = cpu.services.registers
 
     def covers(self, address: int, size: int) -> bool:
         """Whether a range lies in the flash, as far as known, and does not wrap."""
@@ -48,13 +52,40 @@ class TwinFlash:
         return self._flash.busy_until
 
     def wait(self) -> Steps:
-        """Until the part is ready."""
+        """Until the part is ready; for ever where it sleeps, and says neither yes nor no."""
         self._cpu.owe(self._pace.transaction)
-        return self._cpu.settle(self._flash.busy_until)
+        yield from self._cpu.settle(self._flash.busy_until)
+        if self._registers.attached and self._flash.execute(self._cpu.now, READ_STATUS, read=1)[0] & BUSY:
+            yield from self._cpu.settle(inf)
+
+    @property
+    def _wide(self) -> bool:
+        """Whether the part was told to take four address bytes with every command: the stub gives it three."""
+        return self._flash.shape(PROGRAM)[0] > 3
 
     def look(self, address: int, size: int) -> bytes:
         """What stands there, at once."""
-        return self._flash.read_array(self._cpu.now, address, size)
+        if not self._registers.attached:
+            return bytes(size)
+        if self._wide and address < LONG_FROM:  # the dummy byte is taken for the address's last
+            bursts = range(0, size, BURST)
+            array, t = self._flash.read_array, self._cpu.now
+            return b"".join(b"\xff" + array(t, address + at << 8, min(BURST, size - at) - 1) for at in bursts)
+        near = size
+        if self._flash.part.size <= LONG_FROM < address + size:  # what begins beyond, the part does not know
+            near = min(size, max(0, -(-(LONG_FROM - address) // BURST) * BURST))
+        return self._flash.read_array(self._cpu.now, address, near).ljust(size, b"\xff")
+
+    def _change(self, t: float, opcode: int, address: int = 0, data: bytes = b"") -> None:
+        flash = self._flash
+        if not self._registers.attached:
+            return
+        flash.execute(t, WRITE_ENABLE)
+        if opcode in LONG and self._wide:
+            if not data:
+                return  # chip select goes up before the address is whole
+            address, data = address << 8 | data[0], data[1:]
+        flash.execute(t, opcode, address=address, data=data)
 
     def read(self, address: int, size: int) -> bytes:
         """Read it burst by burst; the time is owed."""
@@ -89,15 +120,14 @@ class TwinFlash:
 
     def start_program(self, address: int, data: bytes) -> Steps:
         """Program a burst that stays within its 64 bytes, unless it is 0xFF; the part is ready, and goes on."""
-        cpu, flash = self._cpu, self._flash
+        cpu = self._cpu
         if data.count(0xFF) == len(data):
             cpu.owe(self._pace.skip_burst)
             return
         cpu.owe(self._pace.program_burst)
         yield from cpu.settle()
         begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
-        flash.execute(begin, WRITE_ENABLE)
-        flash.execute(begin, _opcode(PROGRAM, address), address=address, data=data)
+        self._change(begin, _opcode(PROGRAM, address), address, data)
 
     def poll(self) -> Steps:
         """Ask the part whether it is ready, in vain."""
@@ -109,9 +139,8 @@ class TwinFlash:
         yield from self.wait()
         self._cpu.owe(2 * self._pace.transaction)
         yield from self._cpu.settle()
-        self._flash.execute(self._cpu.now, WRITE_ENABLE)
         opcode = ERASE_BLOCK if size == BLOCK else ERASE_SECTOR
-        self._flash.execute(self._cpu.now, _opcode(opcode, address), address=address)
+        self._change(self._cpu.now, _opcode(opcode, address), address)
 
     def erase_next(self, address: int, end: int) -> Generator[float, None, int]:
         """Start what the unit at ``address`` needs; where the next one is. Blank sectors are left alone."""
@@ -142,8 +171,7 @@ class TwinFlash:
     def erase_all(self) -> Steps:
         """The whole part."""
         yield from self.wait()
-        self._flash.execute(self._cpu.now, WRITE_ENABLE)
-        self._flash.execute(self._cpu.now, ERASE_CHIP)
+        self._change(self._cpu.now, ERASE_CHIP)
         yield from self.wait()
 
 

@@ -287,6 +287,15 @@ def test_a_volatile_status_write_is_quick_and_lost_with_power():
     assert flash.execute(1.0, 0x35, read=1) == b"\x00"
 
 
+@pytest.mark.parametrize("opcode", [0x13, 0x0C, 0x12, 0x21, 0x5C, 0xDC])
+def test_parts_of_up_to_16_mb_know_no_four_byte_opcodes(opcode):
+    flash = make(find_part(16 * MIB))
+    program(flash, 0, b"\x5a")
+    flash.execute(0, 0x06)
+    assert flash.execute(0, opcode, address=0, data=b"\0", read=1) == b"\xff"
+    assert (flash.contents[0], status(flash) & 3) == (0x5A, 2)
+
+
 def test_three_byte_opcodes_reach_16_mb_and_four_byte_ones_all():
     flash = make(find_part(32 * MIB))
     program(flash, 0x1000010, b"\xaa")  # only three bytes go over the wire

@@ -11,16 +11,24 @@ from espwire.virtual.cpu.compressed import expand
 from espwire.virtual.cpu.engine import MASK, SIGN, Block, load_lines, ordered, sign_extend, signed, store_lines
 from espwire.virtual.cpu.memory import CpuFault
 
-CYCLE_CSRS = (0xB00, 0xC00, 0x7E2)  # mcycle, cycle, and the counter that Espressif's cores have instead
+CYCLE_CSRS = (0xB00, 0xC00, 0x7E2)  # mcycle, cycle, and the counter that Espressif's first cores have instead
+COUNTER_CSRS = (range(0xB00, 0xB20), range(0xC00, 0xC20))
+# what a core of theirs may have: machine mode, its own counters and pins, and who it is
+MACHINE_CSRS = (range(0x300, 0x350), range(0x3A0, 0x3F0), range(0x7A0, 0x900), range(0xBC0, 0xC00), range(0xF11, 0xF15))
 NOP = "pass"
+ATOMIC, SYSTEM, WFI = 0x2F, 0x73, 0x10500073
+READ_ONLY_CSR = 3  # the two top bits of its number
 
 
 class RiscV:
-    """The instruction set of the RISC-V chips."""
+    """The instruction set of the RISC-V chips. ``first``: the first cores, without atomics and standard counters."""
 
     registers = 32
     longest = 4
     stack = "r[2]"
+
+    def __init__(self, *, first: bool = False) -> None:
+        self._first = first
 
     @property
     def names(self) -> Mapping[str, object]:
@@ -37,7 +45,7 @@ class RiscV:
         elif len(code) < 4:
             raise CpuFault("code runs out of its memory", pc, pc)
         writer = _WRITERS.get(word & 0x7F)
-        if writer is None:
+        if writer is None or (self._first and _is_beyond_first(word)):
             raise illegal(word, pc)
         writer(_Word(word, pc, size), block)
         return size
@@ -60,6 +68,14 @@ class _Word:
 
     def illegal(self) -> CpuFault:
         return illegal(self.word, self.pc)
+
+
+def _is_beyond_first(word: int) -> bool:
+    """Whether the first cores lack it: an atomic, or a standard counter."""
+    if word & 0x7F == ATOMIC:
+        return True
+    counter = any(word >> 20 in csrs for csrs in COUNTER_CSRS)
+    return word & 0x7F == SYSTEM and bool(word >> 12 & 7) and counter
 
 
 def illegal(word: int, pc: int) -> CpuFault:
@@ -168,6 +184,8 @@ def _register(i: _Word, block: Block) -> None:
 
 
 def _fence(i: _Word, block: Block) -> None:
+    if i.function > 1:
+        raise i.illegal()
     block.out("flush()" if i.function == 1 else NOP)
     if i.function == 1:
         block.jump = str(i.next)
@@ -176,7 +194,7 @@ def _fence(i: _Word, block: Block) -> None:
 def _system(i: _Word, block: Block) -> None:
     number = i.word >> 20
     if i.function == 0:
-        if number == 0x105:  # wfi: nothing will wake it but the clock
+        if i.word == WFI:  # nothing will wake it but the clock
             block.out("c[0] = max(c[0], lim[0])")
             block.jump = str(i.next)
             return
@@ -188,8 +206,12 @@ def _system(i: _Word, block: Block) -> None:
     source = i.a if i.function < 4 else str(i.first_index)
     old = "c[0] & M" if number in CYCLE_CSRS else f"s.get({number}, 0)"
     block.out(f"t, v = {old}, {source}")
+    writes = i.function & 3 == 1 or source != "0"
+    known = any(number in csrs for csrs in (*MACHINE_CSRS, *COUNTER_CSRS))
+    if not known or (writes and number >> 10 == READ_ONLY_CSR):
+        raise i.illegal()
     change = {1: "v", 2: "t | v", 3: "t & ~v & M"}[i.function & 3]
-    if number not in CYCLE_CSRS and (i.function & 3 == 1 or source != "0"):
+    if number not in CYCLE_CSRS and writes:
         block.out(f"s[{number}] = {change}")
     block.out(f"{i.d} = t")
 
@@ -238,8 +260,8 @@ _WRITERS: dict[int, Callable[[_Word, Block], None]] = {
     0x13: _immediate,
     0x33: _register,
     0x0F: _fence,
-    0x73: _system,
-    0x2F: _atomic,
+    SYSTEM: _system,
+    ATOMIC: _atomic,
 }
 
 

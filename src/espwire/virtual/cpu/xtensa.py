@@ -1,7 +1,8 @@
 """The Xtensa core instruction set as lines of Python (see engine.py): call0 ABI, density, MUL16/MUL32, NSA, MIN/MAX.
 
 No windows (``entry``, ``call4``…), no interrupts, no floating point: what Debian's lx106 compiler emits, and what
-start-up code needs. ``callx8`` works where a hook of the ROM stands at its target. Source: the Xtensa ISA reference.
+start-up code needs. ``callx8`` works where a hook of the ROM stands at its target and windows are switched on. Source:
+the Xtensa ISA reference; the lx106 (ESP8266) has neither windows nor MIN/MAX.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from collections.abc import Callable, Mapping
 from espwire.virtual.cpu.engine import MASK, SIGN, Block, load_lines, ordered, sign_extend, signed, store_lines
 from espwire.virtual.cpu.memory import CpuFault
 
-SAR, CCOUNT = 3, 234
+SAR, PS, CCOUNT = 3, 230, 234
+SAR_BITS = 63
+WINDOWS_ON = 1 << 18  # PS.WOE
+CALLX8 = 0xFFF0FF, 0x0000E0  # all bits but those of its register
+MIN_MAX = range(4, 8)  # of RST3
 WINDOWED = -1  # no register: the call at hand is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 
 
 class Xtensa:
-    """The instruction set of ESP8266, ESP32, ESP32-S2 and ESP32-S3."""
+    """The instruction set of ESP8266 (``lx106``), ESP32, ESP32-S2 and ESP32-S3."""
 
     registers = 16
     longest = 3
     stack = "r[1]"
+
+    def __init__(self, *, lx106: bool = False) -> None:
+        self._lx106 = lx106
 
     @property
     def names(self) -> Mapping[str, object]:
@@ -36,9 +44,10 @@ class Xtensa:
         if len(code) < size:
             raise CpuFault("code runs out of its memory", pc, pc)
         writer = _BY_OP0.get(word & 15)
-        if writer is None:
-            raise _Word(word, pc, size).illegal()
-        writer(_Word(word, pc, size), block)
+        fields = _Word(word, pc, size)
+        if writer is None or (self._lx106 and fields.is_beyond_lx106):
+            raise fields.illegal()
+        writer(fields, block)
         return size
 
 
@@ -51,6 +60,12 @@ class _Word:
         self.op1, self.op2 = word >> 16 & 15, word >> 20 & 15
         self.byte = word >> 16
         self.at, self.as_, self.ar = f"r[{self.t}]", f"r[{self.s}]", f"r[{self.r}]"
+
+    @property
+    def is_beyond_lx106(self) -> bool:
+        """Whether the lx106 lacks it: MIN, MAX and their like, callx8."""
+        rst3 = self.word & 15 == 0 and self.op1 == 3
+        return (rst3 and self.op2 in MIN_MAX) or self.word & CALLX8[0] == CALLX8[1]
 
     def illegal(self) -> CpuFault:
         return CpuFault(f"illegal instruction {self.word:#x}", self.pc, self.pc)
@@ -153,7 +168,7 @@ def _st0(i: _Word, block: Block) -> None:
         else:
             block.out("pass")  # rsync, esync, dsync, memw, extw, nop
     elif i.r == 6:
-        block.out(f"{i.at}, s[230] = s.get(230, 0), s.get(230, 0) & ~15 | {i.s}")
+        block.out(f"{i.at}, s[{PS}] = s.get({PS}, 0), s.get({PS}, 0) & ~15 | {i.s}")
     elif i.r == 7:  # waiti: nothing will wake it but the clock
         block.out("c[0] = max(c[0], lim[0])")
         block.jump = str(i.next)
@@ -183,7 +198,7 @@ def _rst1(i: _Word, block: Block) -> None:
     low = "(({0} & 0xFFFF ^ 0x8000) - 0x8000)"
     if i.op2 == 6:
         number = i.word >> 8 & 255
-        block.out(f"{i.at}, s[{number}] = {_special(number)}, {i.at}")
+        block.out(f"{i.at}, s[{number}] = {_special(number)}, {_cut(number, i.at)}")
         return
     expression = {
         0: f"({i.as_} << {32 - i.t}) & M",
@@ -193,7 +208,7 @@ def _rst1(i: _Word, block: Block) -> None:
         4: f"{i.at} >> {i.s}",
         8: f"(({i.as_} << 32 | {i.at}) >> {amount}) & M",
         9: f"{i.at} >> {amount}",
-        10: f"({i.as_} << (32 - {amount})) & M",
+        10: f"({i.as_} << (32 - {amount} & {SAR_BITS})) & M",
         11: f"{signed(i.at)} >> {amount} & M",
         12: f"({i.as_} & 0xFFFF) * ({i.at} & 0xFFFF)",
         13: f"{low.format(i.as_)} * {low.format(i.at)} & M",
@@ -216,7 +231,7 @@ def _rst3(i: _Word, block: Block) -> None:
     if i.op2 == 0:
         block.out(f"{i.at} = {_special(number)}")
     elif i.op2 == 1:
-        block.out(f"s[{number}] = {i.at}")
+        block.out(f"s[{number}] = {_cut(number, i.at)}")
     elif i.op2 in (4, 5, 6, 7):
         keys = f"({i.as_}, {i.at})" if i.op2 > 5 else f"({i.as_}, {i.at}, key=lambda n: n ^ {SIGN:#x})"
         block.out(f"{i.ar} = {'max' if i.op2 & 1 else 'min'}{keys}")
@@ -225,6 +240,11 @@ def _rst3(i: _Word, block: Block) -> None:
         block.out(f"if {i.at} {test}: {i.ar} = {i.as_}")
     else:
         raise i.illegal()
+
+
+def _cut(number: int, value: str) -> str:
+    """What a special register keeps of a value."""
+    return f"{value} & {SAR_BITS}" if number == SAR else value
 
 
 def _special(number: int) -> str:

@@ -50,7 +50,7 @@ class SocBus:
         """Set the word at ``address``."""
         self._activity.changed()
         now, registers = self.clock.now, self._registers
-        if registers.is_memory(address):
+        if registers.is_read_only(address):
             raise CpuFault("store to memory that cannot be written", address)
         if not registers.write(now, address, value):
             raise CpuFault("store to an address where nothing is", address)

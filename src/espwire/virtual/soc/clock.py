@@ -14,7 +14,7 @@ SLOWEST_HZ = 8_000_000.0  # the internal oscillator, which any other choice is t
 class Clock:
     """``cycles`` is the engine's counter; ``hz`` the CPU's clock, ``bus_hz`` the peripherals'.
 
-    ``dead``: the program chose the PLL while it had no power.
+    ``dead``: the PLL is chosen and has no power.
     """
 
     def __init__(self, chip: Chip, config: ChipConfig, registers: Registers, cycles: list[int], t: float) -> None:
@@ -28,7 +28,7 @@ class Clock:
         self.dead = False
         self.slept = 0
         tree = self.tree
-        fields = [tree.select, tree.period, tree.double]
+        fields = [tree.select, tree.period, tree.double, tree.down]
         self.addresses = frozenset(field.address for field in fields if field is not None)
         self.update()
 

@@ -1,4 +1,8 @@
-"""The flash controller as a program sees it: ``virtual/spi.py`` with the time that its bits take."""
+"""The flash controller as a program sees it: ``virtual/spi.py`` with the time that its bits take.
+
+An answer stands in the data words when the transaction is over, not before; a start while one runs starts nothing. So
+a program that forgets to wait works with old data here, as it would on the chip.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from espwire.virtual.spi import SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
 OLD_LAYOUT_CLOCK, NEW_LAYOUT_CLOCK = 0x18, 0x14
+DATA_BYTES = 64
 
 
 class FlashPort:
@@ -29,7 +34,9 @@ class FlashPort:
         self._clock, self._activity = clock, activity
         self.command = chip.spi.base + chip.spi.command_offset
         self._clock_offset = OLD_LAYOUT_CLOCK if spi.has_old_layout else NEW_LAYOUT_CLOCK
-        self._answer = self.base + chip.spi.data_offset
+        self._answer = chip.spi.data_offset
+        self._data = range(chip.spi.data_offset, chip.spi.data_offset + DATA_BYTES, 4)
+        self._late: list[tuple[int, int]] = []  # words of an answer that is on its way
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
         self.transactions = 0
@@ -47,23 +54,36 @@ class FlashPort:
     def read_command(self) -> int:
         """The start bit stands while a transaction runs."""
         self._saw_start = self._clock.now < self._spi.done_at
+        if not self._saw_start:
+            self._settle()
         self._activity.asked(self.command)
         return SPI_START if self._saw_start else 0
 
     def write_command(self, value: int) -> None:
-        """A start runs the transaction, if the flash is attached."""
-        if value & SPI_START and self._registers.attached:
+        """A start runs the transaction, if the flash is attached and none runs."""
+        if value & SPI_START and self._registers.attached and self._clock.now >= self._spi.done_at:
             self._start(value)
 
     def port(self, offset: int) -> Callable[[], int]:
         """What reads the register at ``offset``."""
-        return cast("Callable[[], int]", partial(self._spi.words.get, offset, 0))
+        words = self._spi.words
+        if offset not in self._data:
+            return cast("Callable[[], int]", partial(words.get, offset, 0))
+
+        def read() -> int:
+            if self._late and self._clock.now >= self._spi.done_at:
+                self._settle()
+            return words.get(offset, 0)
+
+        return read
 
     def sink(self, offset: int) -> Callable[[int], None]:
         """What writes the register at ``offset``."""
         words, activity = self._spi.words, self._activity
 
         def write(value: int) -> None:
+            if self._late and self._clock.now >= self._spi.done_at:
+                self._settle()
             if words.get(offset, 0) != value:
                 activity.changed()
                 words[offset] = value
@@ -71,17 +91,28 @@ class FlashPort:
         return write
 
     def _start(self, value: int) -> None:
+        self._settle()
         self.transactions += 1
-        self._spi.bit_time = 1 / self.hz
-        self._spi.write(max(self._clock.now, self._spi.done_at), self.command, value)
-        self._spi.bit_time = 0.0
-        opcode = self._spi.opcode
-        answer = self._spi.read(0.0, self._answer)
+        spi, words = self._spi, self._spi.words
+        before = [words.get(at, 0) for at in self._data]
+        spi.bit_time = 1 / self.hz
+        spi.write(self._clock.now, self.command, value)
+        spi.bit_time = 0.0
+        opcode, answer = spi.opcode, words.get(self._answer, 0)
+        self._late = [(at, words[at]) for at, old in zip(self._data, before, strict=True) if words.get(at, 0) != old]
+        words.update(zip(self._data, before, strict=True))
         if opcode in STATUS_READS:
-            self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1)
+            ends = self._flash.busy_until > spi.done_at  # a part that sleeps says the same for ever
+            self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1) and ends
             if self._status == (opcode, answer):
                 return
             self._status = (opcode, answer)
         else:
             self._status = None
         self._activity.changed()
+
+    def _settle(self) -> None:
+        """The answer of a transaction that is over comes into the data words."""
+        if self._late:
+            self._spi.words.update(self._late)
+            self._late = []

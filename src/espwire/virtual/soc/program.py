@@ -12,7 +12,7 @@ from espwire.virtual.soc.bus import SocBus
 from espwire.virtual.soc.clock import Clock
 from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import IdleLoop
-from espwire.virtual.soc.romcalls import make_hooks
+from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, make_hooks
 from espwire.virtual.soc.timers import TimerWatchdog
 from espwire.virtual.soc.uart import NEVER, Uart
 from espwire.virtual.soc.usb import UsbSerialJtag
@@ -35,14 +35,16 @@ class EngineProgram:
         self.ended: Ending | None = None
         self.jumped = 0
         self._looking = self._leaving = False
+        self.encrypting = False  # what the ROM's function has switched
         self._idle_at: int | None = None  # the progress at which nothing was left to do
         riscv = chip.cpu.architecture == "riscv"
         self.activity = Activity(self._look)
         bus = SocBus(chip, services.registers, self.activity, reset=self.reset, leave=self._leave)
         memory = Memory([*services.registers.ram.regions, *_read_rom(services)], bus)
-        isa: InstructionSet = RiscV() if riscv else Xtensa()
-        self.engine = Engine(isa, memory, entry=entry)
-        self.engine.hooks = make_hooks(self, chip.rom_addresses, riscv=riscv)
+        lx106 = chip.cpu.isa == "lx106"
+        isa: InstructionSet = RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
+        self.engine = Engine(isa, memory, entry=entry & ~1 if riscv else entry)  # a jump drops the lowest bit there
+        self.engine.hooks = make_hooks(self, chip.rom_addresses, RISCV if riscv else CALL0 if lx106 else WINDOWED_CALL)
         self.clock = bus.clock = Clock(chip, services.config, services.registers, self.engine.cycles, services.t)
         self.uart = bus.uart = Uart(chip, self.clock, self.activity, self._send, services.lost)
         self.uart.start(services.baud, services.registers.divider, services.sent_until, services.received)

@@ -1,15 +1,17 @@
 """Functions of the ROM that programs in RAM call, carried out at once and in the time that they take.
 
-How a caller passes its arguments is the processor's: call0 code of Xtensa in a2, ``callx8`` in a10, RISC-V in a0.
+How a caller passes its arguments is the processor's: RISC-V in a0, the ESP8266's ROM in a2 (call0). The functions of
+later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in a10), and only with windows switched on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.virtual.cpu.engine import Engine, Hook
-from espwire.virtual.cpu.xtensa import WINDOWED
+from espwire.virtual.cpu.memory import CpuFault
+from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
 
 if TYPE_CHECKING:
     from espwire.virtual.soc.program import EngineProgram
@@ -19,6 +21,15 @@ ENCRYPTED_UNIT = 32
 FAILED = 1
 MASK = 0xFFFFFFFF
 
+
+class Convention(NamedTuple):
+    """The registers of a function's first argument and of the address to go back to."""
+
+    first: int
+    back: int
+
+
+RISCV, CALL0, WINDOWED_CALL = Convention(10, 1), Convention(2, 0), Convention(10, 8)
 Function = Callable[["EngineProgram", int, int, int], int | None]
 
 
@@ -55,15 +66,25 @@ def _reset(program: EngineProgram, a: int, b: int, c: int) -> None:
     program.reset()
 
 
+def _encrypt(program: EngineProgram, a: int, b: int, c: int) -> int:
+    program.encrypting = True
+    return 0
+
+
+def _no_encrypt(program: EngineProgram, a: int, b: int, c: int) -> int:
+    program.encrypting = False
+    return 0
+
+
 def _write_encrypted(program: EngineProgram, address: int, source: int, size: int) -> int:
-    """In units of 32 bytes, each enciphered and programmed. Without a key the chip's engine lets data pass."""
+    """In units of 32 bytes, each enciphered and programmed. Without a key, or switched off, data passes as it is."""
     if address % ENCRYPTED_UNIT or size % ENCRYPTED_UNIT or source % 4:
         return FAILED
     services, clock, memory = program.services, program.clock, program.engine.memory
     for at in range(0, size, ENCRYPTED_UNIT):
         words = [memory.read(source + at + i, 4) for i in range(0, ENCRYPTED_UNIT, 4)]
         data = b"".join(word.to_bytes(4, "little") for word in words)
-        if services.encrypt is not None:
+        if services.encrypt is not None and program.encrypting:
             data = services.encrypt(address + at, data)
         flash = services.flash
         clock.wait_until(max(flash.busy_until, clock.now + (16 + 32 + 8 * ENCRYPTED_UNIT) / program.flash.hz))
@@ -84,27 +105,28 @@ FUNCTIONS: Mapping[str, Function] = {
     "ets_get_cpu_frequency": _cpu_frequency,
     "ets_update_cpu_frequency": _nothing,
     "software_reset": _reset,
-    "esp_rom_spiflash_write_encrypted_enable": _nothing,
-    "esp_rom_spiflash_write_encrypted_disable": _nothing,
+    "esp_rom_spiflash_write_encrypted_enable": _encrypt,
+    "esp_rom_spiflash_write_encrypted_disable": _no_encrypt,
     "esp_rom_spiflash_write_encrypted": _write_encrypted,
 }
 
 
-def make_hooks(program: EngineProgram, addresses: Mapping[str, int], *, riscv: bool) -> dict[int, Hook]:
+def make_hooks(program: EngineProgram, addresses: Mapping[str, int], convention: Convention) -> dict[int, Hook]:
     """Address → what is done there, for the functions whose addresses are known."""
     known = {name: addresses[name] for name in FUNCTIONS if addresses.get(name)}
-    return {address: _hook(program, FUNCTIONS[name], riscv=riscv) for name, address in known.items()}
+    return {address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()}
 
 
-def _hook(program: EngineProgram, function: Function, *, riscv: bool) -> Hook:
+def _hook(program: EngineProgram, function: Function, convention: Convention) -> Hook:
     def call(engine: Engine) -> None:
-        windowed = not riscv and bool(engine.special.pop(WINDOWED, 0))
-        first, back = (10, 1) if riscv else (10, 8) if windowed else (2, 0)
+        windowed = bool(engine.special.pop(WINDOWED, 0))
+        if windowed is not (convention is WINDOWED_CALL) or (windowed and not engine.special.get(PS, 0) & WINDOWS_ON):
+            raise CpuFault("illegal instruction: a call of the ROM by another convention than its own", engine.pc)
         program.activity.changed()
-        registers = engine.registers
+        registers, first = engine.registers, convention.first
         result = function(program, *registers[first : first + 3])
         if result is not None:
             registers[first] = result & MASK
-        engine.pc = registers[back]
+        engine.pc = registers[convention.back]
 
     return call

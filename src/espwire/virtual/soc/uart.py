@@ -98,7 +98,8 @@ class Uart:
 
     def next_event(self) -> float:
         """When what the program last saw will have changed."""
-        return min(self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if self._waiting else NEVER)
+        sends = self._waiting and self.rate > 0
+        return min(self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER)
 
     # --- registers ---
 

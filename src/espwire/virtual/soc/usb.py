@@ -1,4 +1,8 @@
-"""The USB-Serial-JTAG controller's endpoints: 64 bytes each way, no rate, and a host that waits when they are full."""
+"""The USB-Serial-JTAG controller's endpoints: 64 bytes each way, no rate, and a host that waits when they are full.
+
+A host's driver hands over what came when a packet is shorter than 64 bytes, or its buffer is full: a program that ends
+with a whole packet must send an empty one behind it (WR_DONE once more), or its last bytes stay with the driver.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from espwire.virtual.soc.clock import Clock
 from espwire.virtual.soc.uart import NEVER
 
 PACKET = 64
+HOST_BUFFER = 2 * PACKET  # of Linux's driver, cdc_acm
 USB_BAUD = 8_000_000  # what the wire takes for its throughput
 POLL_S = 50e-6  # until the host has fetched a packet
 WRITE_DONE, CAN_WRITE, CAN_READ = 1, 2, 4
@@ -21,6 +26,7 @@ class UsbSerialJtag:
     def __init__(self, base: int, clock: Clock, activity: Activity, send: Callable[[float, bytes, int], None]) -> None:
         self.base, self._clock, self._activity, self._send = base, clock, activity, send
         self._out = bytearray()
+        self._held = bytearray()  # at the host's driver
         self._free = 0.0  # when the host has taken the last packet
         self._in: deque[int] = deque()
         self._pieces: deque[tuple[float, bytes]] = deque()  # when they are there, packets
@@ -64,13 +70,16 @@ class UsbSerialJtag:
                 self._flush()
 
     def write_state(self, value: int) -> None:
-        """WR_DONE sends what was written."""
+        """WR_DONE sends what was written, be it nothing."""
         self._activity.changed()
-        if value & WRITE_DONE and self._out:
+        if value & WRITE_DONE and self._clock.now >= self._free and (self._out or self._held):
             self._flush()
 
     def _flush(self) -> None:
         now = self._clock.now
-        self._send(now, bytes(self._out), USB_BAUD)
+        self._held += self._out
+        if len(self._out) < PACKET or len(self._held) >= HOST_BUFFER:
+            self._send(now, bytes(self._held), USB_BAUD)
+            self._held.clear()
         self._free = now + len(self._out) * 10 / USB_BAUD + POLL_S
         self._out.clear()
