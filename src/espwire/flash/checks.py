@@ -39,7 +39,7 @@ def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Polic
     if any(part.encrypted for part in parts) and not survey.dialect.encrypted_write:
         raise Unsupported(
             f"this {name} loader cannot encrypt while writing",
-            hint="On an ESP32 our own stub can (no --no-stub, no --stub), on newer chips the ROM; an ESP8266 never can.",
+            hint="On an ESP32 our own stub can (no --no-stub, no --stub), on newer chips the ROM; no ESP8266 can.",
             code="no-encrypted-write",
         )
     if policy.verify:
