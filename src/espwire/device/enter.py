@@ -119,7 +119,7 @@ def reach_loader(loader: Loader, entrance: Entrance) -> bool:
 
 
 def _is_stub(loader: Loader) -> bool:
-    """Whether a stub answers, where no SYNC may tell: it has two status bytes, and does not refuse as an ESP8266 does."""
+    """Whether a stub answers, where no SYNC may tell: two status bytes, but no ESP8266's refusal."""
     try:
         body = loader.exchange(Op.GET_SECURITY_INFO, GetSecurityInfo().packet(), PROBE_PATIENCE_S).body
     except (NoReply, DeviceError):
