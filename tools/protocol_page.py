@@ -54,6 +54,7 @@ def _tables(facts: dict) -> dict[str, str]:
         "stub_block": str(facts["blocks"]["flash_stub"]),
         "stub_commands": _commands(facts, stub=True),
         "own_commands": _own_commands(),
+        "own_examples": _own_examples(slip),
         "stub_version": str(PROTOCOL_VERSION),
         "features": ", ".join(f"{flag.value} {(flag.name or '').lower().replace('_', ' ')}" for flag in Feature),
     }
@@ -136,6 +137,23 @@ def _own_commands() -> str:
         about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
         lines.append(f"| 0x{op:02X} | `{op.name}` | {OWN_BODIES.get(op) or _words(cls)} | {about} |")
     return "\n".join(lines)
+
+
+def _own_examples(slip) -> str:
+    """A few frames of our stub, both ways: what the classes pack."""
+    from espwire.wire import stub
+
+    report = stub.Report(2048, 2048 + 26624, 0, 7)
+    told = (
+        ("CAPABILITIES", stub.AskCapabilities()),
+        ("WRITE_OPEN, 4096 raw bytes to 0x10000, transfer 7", stub.WriteOpen(0x10000, 4096, 4096, 0, 4, 7)),
+        ("WRITE_DATA, last bytes 01 02 at 2048, mask 0x80", stub.WriteData(2048, b"\x01\x02", 0x80)),
+        ("WRITE_DATA, a question", stub.WriteData(2048)),
+        ("a report: 2048 received, window 26624", report.reply()),
+        ("READ_ACK, 4096, again", stub.ReadAck(4096, stub.ACK_AGAIN)),
+        ("ABORT, token 5", stub.Abort(5)),
+    )
+    return _rows((name, f"`{slip.encode(one.packet()).hex(' ')}`") for name, one in told)
 
 
 def _roms() -> str:

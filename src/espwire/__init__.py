@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
     from espwire.device.sfdp import SfdpTable as SfdpTable
+    from espwire.device.streams import ReadTransfer as ReadTransfer
+    from espwire.device.streams import WriteTransfer as WriteTransfer
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
     from espwire.errors import ConnectError as ConnectError
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from espwire.flash.plan import Plan as Plan
     from espwire.flash.plan import Policy as Policy
     from espwire.flash.read import read_to_file as read_to_file
+    from espwire.flash.streams import open_read as open_read
+    from espwire.flash.streams import open_write as open_write
     from espwire.flash.verify import verify_flash as verify_flash
     from espwire.flash.write import write_flash as write_flash
     from espwire.flash.write_build import write_build as write_build
@@ -147,6 +151,8 @@ _HOME = {
     "Memory": "espwire.device.memory",
     "Packet": "espwire.device.packets",
     "PacketRing": "espwire.device.packets",
+    "ReadTransfer": "espwire.device.streams",
+    "WriteTransfer": "espwire.device.streams",
     "MemWord": "espwire.device.ram",
     "MemWrite": "espwire.device.ram",
     "Sfdp": "espwire.device.sfdp",
@@ -193,6 +199,8 @@ _HOME = {
     "erase_flash": "espwire.flash.erase",
     "MemDump": "espwire.flash.memory",
     "dump_mem": "espwire.flash.memory",
+    "open_read": "espwire.flash.streams",
+    "open_write": "espwire.flash.streams",
     "RamLoad": "espwire.flash.memory",
     "load_ram": "espwire.flash.memory",
     "Finding": "espwire.flash.plan",
@@ -326,6 +334,7 @@ __all__ = [
     "Problem",
     "Progress",
     "RamLoad",
+    "ReadTransfer",
     "Report",
     "Reporter",
     "Resetting",
@@ -345,6 +354,7 @@ __all__ = [
     "UsageError",
     "VerifyError",
     "Warned",
+    "WriteTransfer",
     "WrittenFile",
     "WrongBootMode",
     "WrongChip",
@@ -370,6 +380,8 @@ __all__ = [
     "map_dump",
     "merge_parts",
     "open_link",
+    "open_read",
+    "open_write",
     "parse_csv",
     "parse_table",
     "read_build",

@@ -138,6 +138,13 @@ def test_a_secured_chip_is_erased_by_force_only() -> None:
         espwire.erase_flash(device, policy=espwire.Policy(force=True))
 
 
+def test_a_stub_tells_how_far_the_erasing_is() -> None:
+    seen: list[espwire.Event] = []
+    with espwire.connect("virtual:esp32c3?size=4MB", stub=True) as device:
+        espwire.erase_region(device, 0x1000, 0x280000, report=seen.append)
+    assert [e.done for e in seen if isinstance(e, espwire.Progress)] == [0, 0xFF000, 0x1FF000, 0x280000]
+
+
 def test_erase_flash_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board = Board(tmp_path, capsys)
     board.run("write-flash", "0x10000", board.file("a.bin", bytes(5000)))

@@ -173,9 +173,21 @@ def test_every_json_line_has_version_event_and_device(board: Board) -> None:
 def test_trace_shows_every_packet_on_standard_error(board: Board) -> None:
     board.run("read-mac", "--trace")
     lines = board.err.splitlines()
-    assert any("SYNC -> value=" in line for line in lines)
-    assert any("READ_REG address=0x" in line for line in lines)
+    assert any("> SYNC" in line for line in lines)
+    assert any("< SYNC value=" in line for line in lines)
+    assert any("> READ_REG address=0x" in line for line in lines)
     assert all(" ms  " in line for line in lines)
+
+
+def test_trace_shows_the_start_of_the_stub_and_what_is_streamed(board: Board) -> None:
+    Path(board.folder / "a.bin").write_bytes(bytes(5000))
+    board.run("write-flash", "--no-compress", "0x10000", str(board.folder / "a.bin"), "--trace")
+    sent = [line.split("  > ")[1] for line in board.err.splitlines() if "  > " in line]
+    came = [line.split("  < ")[1] for line in board.err.splitlines() if "  < " in line]
+    assert sum(line.startswith("MEM_END ") for line in sent) == 1
+    assert sum(line.startswith("BATCH ") for line in came) >= 1, "what the stub can do"
+    assert sum(line.startswith("WRITE_DATA ") for line in sent) == 3
+    assert any(line.startswith("WRITE_DATA ") for line in came), "the reports"
 
 
 def test_the_wrong_chip_is_exit_4(board: Board) -> None:
@@ -218,7 +230,7 @@ def test_bad_input_ends_in_one_clear_error(board: Board, words: list[str], code:
 def test_a_read_that_fails_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board = Board(tmp_path, capsys, "esp8266")
     board.run("--no-stub", "read-flash", "0", "16", tmp_path / "out.bin", code=5)
-    assert "hint: " in board.err
+    assert "hint: The stub can: leave out --no-stub" in board.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["esp8266.flash"]
 
 

@@ -29,6 +29,27 @@ def recipe() -> dict[str, Any]:
     return names
 
 
+def test_the_recipe_of_streams_does_what_it_says() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "open_write" in block), names)
+    assert names["copy"] == b"".join(bytes([number]) * 4096 for number in range(3))
+
+
+def test_streams_need_our_stub_and_stop_what_was_left_open() -> None:
+    with espwire.connect("virtual:esp32c3") as device:
+        with pytest.raises(espwire.Unsupported):
+            espwire.open_write(device, 0, 4096)
+        with pytest.raises(espwire.Unsupported):
+            espwire.open_read(device, 0, 4096)
+        assert device.use_stub()
+        with espwire.open_write(device, 0, 4096, stream_size=20) as transfer:
+            transfer.send(b"x")
+        assert isinstance(transfer, espwire.WriteTransfer)
+        assert not transfer.finished
+        assert b"".join(espwire.open_read(device, 0, 5000)) == b"\xff" * 5000
+
+
 def test_the_example_flashes_one_board_and_stops_the_other() -> None:
     assert len(EXAMPLE.read_text("utf-8").splitlines()) <= 60
     done = subprocess.run(

@@ -108,6 +108,12 @@ def test_an_address_with_nothing_behind_it_is_told_by_name(name: str) -> None:
     assert caught.value.code == "memory-access"
 
 
+def test_a_dump_by_the_stub_of_what_is_not_there_names_the_address() -> None:
+    with espwire.connect("virtual:esp32c3", stub=True) as device, pytest.raises(DeviceError) as caught:
+        espwire.dump_mem(device, NOWHERE, 256)
+    assert (caught.value.code, caught.value.details["address"]) == ("memory-access", NOWHERE)
+
+
 def test_a_cancelled_dump_and_a_bad_path_leave_no_file(tmp_path: Path) -> None:
     token, path = CancelToken(), tmp_path / "dump"
     path.write_bytes(b"old")

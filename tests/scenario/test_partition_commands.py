@@ -126,6 +126,7 @@ def test_where_the_loader_cannot_read_a_file_gives_the_names(run: Run) -> None:
     code, told = run("--no-stub", "write-flash", "nvs=small.bin", port=blind)
     assert (code, told["code"]) == (5, "cannot-read-partitions")
     assert "--partitions" in told["hint"]
+    assert "leave out --no-stub" in told["hint"]
     assert run("--no-stub", "write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0] == 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from espwire import Device, connect
+from espwire.chips.registry import chip_ids
 from espwire.cli.main import main
 from espwire.device.streams import ReadTransfer, WriteTransfer
 from espwire.device.stub_commands import find_written, read_md5s, run_batch
@@ -17,6 +18,7 @@ from espwire.device.transfer import ask_harmless
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_bytes
+from espwire.virtual.link import open_virtual
 from espwire.wire.commands import ReadReg, RegWrite, WriteReg
 from espwire.wire.stub import Codec
 
@@ -148,6 +150,35 @@ def test_no_stub_and_a_stub_that_is_no_stub(tmp_path: Path, capsys: pytest.Captu
     file.write_text("{}")
     assert main([*line, "--stub", str(file), "flash-id"]) == 6
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["event"] == "Error"
+
+
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
+@pytest.mark.parametrize("baud", [115200, 460800])
+def test_a_stub_that_stays_is_found_whatever_the_rate_was(chip: str, baud: int) -> None:
+    link = open_virtual(f"virtual:{chip}")
+    connect(link, baud=921600, stub=True).leave("no-reset-stub")
+    with connect(link, before="no-reset", baud=baud) as again:
+        assert again.loader.dialect.capabilities is not None
+        assert again.loader.baud == baud
+        assert again.attach_flash().size == 4 << 20
+
+
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
+def test_a_stub_that_stays_is_found_without_a_sync_too(chip: str) -> None:
+    link = open_virtual(f"virtual:{chip}")
+    connect(link, stub=True).leave("no-reset-stub")
+    with connect(link, before="no-reset-no-sync") as again:
+        assert again.loader.dialect.capabilities is not None
+        assert again.attach_flash().size == 4 << 20
+
+
+@pytest.mark.parametrize("chip", chip_ids())
+def test_without_a_sync_a_rom_is_taken_for_a_rom(chip: str) -> None:
+    link = open_virtual(f"virtual:{chip}")
+    connect(link).leave("no-reset")
+    with connect(link, before="no-reset-no-sync") as again:
+        assert again.loader.dialect.name == "ROM"
+        assert again.chip.id == chip
 
 
 def test_after_no_reset_the_rom_answers_and_after_no_reset_stub_the_stub() -> None:

@@ -108,7 +108,8 @@ def test_a_rom_that_cannot_encrypt_says_what_will(chip_id):
     with espwire.connect(link) as device, pytest.raises(Unsupported) as caught:
         espwire.write_flash(device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True))
     assert caught.value.code == "no-encrypted-write"
-    assert "stub" in caught.value.hint
+    assert "ESP32 our own stub" in caught.value.hint
+    assert "no ESP8266 can" in caught.value.hint
     assert set(link.chip.flash.contents) == {0xFF}
 
 

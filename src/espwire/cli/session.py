@@ -197,7 +197,6 @@ class Session:
         """
         from espwire.cli.stub_choice import choose_baud, choose_stub
         from espwire.device.connect import ROM_BAUD, connect, speed_up
-        from espwire.device.packets import PacketRing
 
         if self.connected is not None:
             self.configure()
@@ -207,7 +206,7 @@ class Session:
             yield self.connected
             return
         target = self.target()
-        self._packets = PacketRing()
+        self._packets = self._open_ring()
         if self.port is None and not isinstance(target, str):
             self.port = target.identity.path
         with connect(
@@ -217,7 +216,6 @@ class Session:
             before=self.before,  # type: ignore[arg-type]  # one of BEFORE: click has checked
             settings=self.settings(),
             report=self.report,
-            trace=self._tracer(),
             packets=self._packets,
             memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
@@ -250,12 +248,15 @@ class Session:
             mac=device.mac,
         )
 
-    def _tracer(self) -> Callable[..., None] | None:
-        if not self.trace:
-            return None
-        from espwire.cli.trace import Tracer
+    def _open_ring(self) -> PacketRing:
+        """Keeps the last packets; with ``--trace`` it prints them all."""
+        if self.trace:
+            from espwire.cli.trace import Tracer
 
-        return Tracer(self.output)
+            return Tracer(self.output)
+        from espwire.device.packets import PacketRing
+
+        return PacketRing()
 
     def close(self) -> None:
         """The work is done: end the drawing.

@@ -1,4 +1,4 @@
-"""``--trace``: each request and its answer, with times, on standard error; after a failure, the last ones in a file.
+"""``--trace``: each packet, with times, on standard error; after a failure, the last ones in a file.
 
 Formats only when asked for, or when something has failed.
 """
@@ -11,33 +11,46 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espwire.device.packets import Packet, PacketRing
 from espwire.errors import FileError, ToolError
+from espwire.wire.commands import Request
+from espwire.wire.stub import name_op
 
 if TYPE_CHECKING:
     from espwire.cli.output import Output
-    from espwire.device.packets import Packet
     from espwire.wire.commands import Command, Reply
 
 SHOWN_BYTES = 16
+SHOWN_ITEMS = 8  # of a group
 KEPT_FILES = 20  # of failed runs; the oldest goes first
 
 
-class Tracer:
-    """Called by the loader after each round trip.
+class Tracer(PacketRing):
+    """A ring that prints each packet as it comes: it changes nothing of what is said, or when.
 
-    A line holds: seconds since the first packet on this host's clock, the trip's milliseconds on the link's clock
-    (simulated for a virtual chip), the command with its fields, and the answer or what went wrong.
+    A line holds: seconds since the start on this host's clock, milliseconds since the packet before on the link's clock
+    (simulated for a virtual chip), ``>`` to the chip or ``<`` from it, name and fields.
     """
 
-    def __init__(self, output: Output) -> None:
-        self.output = output
-        self._began = time.monotonic()
+    __slots__ = ("_began", "_last", "_output")
 
-    def __call__(self, command: Command, outcome: Reply | ToolError, seconds: float) -> None:
-        """Print one round trip."""
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output, self._began = output, time.monotonic()
+        self._last: float | None = None
+        keep = self.add
+
+        def show(row: tuple[float, bytes | Reply]) -> None:
+            keep(row)
+            self._show(Packet(*row))
+
+        self.add = show
+
+    def _show(self, packet: Packet) -> None:
         since = time.monotonic() - self._began
-        answer = f"! {outcome}" if isinstance(outcome, ToolError) else describe_reply(outcome)
-        self.output.error_line(f"{since:9.4f} s {seconds * 1000:9.2f} ms  {describe_command(command)} -> {answer}")
+        passed = 0.0 if self._last is None else packet.time - self._last
+        self._last = packet.time
+        self._output.error_line(f"{since:9.4f} s {passed * 1000:9.2f} ms  {describe_content(packet)}")
 
 
 def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> Path | None:
@@ -61,15 +74,17 @@ def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> 
 
 
 def describe_packet(packet: Packet) -> str:
-    """``  12.3456 s  > READ_REG address=0x40001000``; replies have ``<`` and their name."""
+    """``  12.3456 s  > READ_REG address=0x40001000``."""
+    return f"{packet.time:10.4f} s  {describe_content(packet)}"
+
+
+def describe_content(packet: Packet) -> str:
+    """``> READ_REG address=0x40001000``; replies have ``<`` and their name."""
     content = packet.content
     if isinstance(content, bytes):
         command = packet.command
-        return f"{packet.time:10.4f} s  > {_describe(content) if command is None else describe_command(command)}"
-    from espwire.wire.commands import Op
-
-    name = {int(op): op.name for op in Op}.get(content.op, f"{content.op:#04x}")
-    return f"{packet.time:10.4f} s  < {name} {describe_reply(content)}"
+        return f"> {_describe(content) if command is None else describe_command(command)}"
+    return f"< {name_op(content.op)} {describe_reply(content)}"
 
 
 def describe_command(command: Command) -> str:
@@ -95,6 +110,9 @@ def _describe(value: object) -> str:
     if isinstance(value, int):
         return f"{value:#x}" if value > 9 else str(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(_describe, value)) + "]"
+        more = f", … ({len(value)})" if len(value) > SHOWN_ITEMS else ""
+        return "[" + ", ".join(map(_describe, value[:SHOWN_ITEMS])) + more + "]"
+    if isinstance(value, Request):
+        return f"({name_op(value.op)} {_describe(value.body)})"
     inner = " ".join(f"{f.name}={_describe(getattr(value, f.name))}" for f in fields(value))  # type: ignore[arg-type]
     return f"({inner})"

@@ -23,16 +23,19 @@ from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import Follower, is_native_usb
 from espwire.device.stub_commands import ask_capabilities
-from espwire.errors import ConnectError, LinkLost, NoReply
+from espwire.errors import ConnectError, DeviceError, LinkLost, NoReply
 from espwire.events import Note, Report, Resetting
 from espwire.link.base import LinkInfo
 from espwire.settings import Settings
 from espwire.values import dataclass
 from espwire.wire.banner import parse_boot, says_waiting
+from espwire.wire.commands import GetSecurityInfo, Op
+from espwire.wire.status import NOT_ACCEPTED
 
 # from the end of the boot text until the loader surely listens: it has gone on while its FIFO was sent
 READY_S = 0.002
 BOOT_TEXT_BYTES = 0x400
+PROBE_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def reach_loader(loader: Loader, entrance: Entrance) -> bool:
 
     ways = plan(entrance.before)
     if entrance.before == "no-reset-no-sync":
-        return False
+        return _is_stub(loader)
     try:
         value, name = _sync_with(loader, ways, entrance)
         others = plan("default-reset") if value == 0 and not ways else ()
@@ -113,6 +116,15 @@ def reach_loader(loader: Loader, entrance: Entrance) -> bool:
     if memory is not None and name not in ("", CUSTOM) and name != remembered:
         memory.note_sequence(key, name)
     return False
+
+
+def _is_stub(loader: Loader) -> bool:
+    """Whether a stub answers, where no SYNC may tell: two status bytes, but no ESP8266's refusal."""
+    try:
+        body = loader.exchange(Op.GET_SECURITY_INFO, GetSecurityInfo().packet(), PROBE_PATIENCE_S).body
+    except (NoReply, DeviceError):
+        return False
+    return len(body) % 4 == 2 and body[:2] != bytes((1, NOT_ACCEPTED))
 
 
 def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tuple[int, str]:

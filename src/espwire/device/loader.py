@@ -254,7 +254,7 @@ class Loader:
                 code="secure-download-mode",
                 command=op.name,
             )
-        hint = "A stub will bring it, in a later version." if self.dialect.name == "ROM" else None
+        hint = "A stub may: not every chip has one, and --no-stub bars it." if self.dialect.name == "ROM" else None
         return Unsupported(f"this chip's {self.dialect.name} loader has no {op.name}", hint=hint, command=op.name)
 
     def _reply_to(self, op: int | None, deadline: float) -> Reply | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from espwire.values import dataclass
 from espwire.wire.commands import Command, Reply, parse_command, parse_request
+from espwire.wire.stub import STUB_COMMANDS
 
 KEPT = 200
 
@@ -22,7 +23,10 @@ class Packet:
     def command(self) -> Command | None:
         """The request by name and fields; None for a reply, and where the vocabulary does not know it."""
         request = parse_request(self.content) if isinstance(self.content, bytes) else None
-        return None if request is None else parse_command(request)
+        if request is None:
+            return None
+        ours = STUB_COMMANDS.get(request.op)
+        return parse_command(request) if ours is None else ours.parse(request.body)
 
 
 class PacketRing:

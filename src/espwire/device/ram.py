@@ -14,7 +14,7 @@ from espwire.device.reopen import is_native_usb
 from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, LinkLost, NoReply, UsageError
 from espwire.values import dataclass
-from espwire.wire.commands import ALL_BITS, MemBegin, MemData, MemEnd, Op, ReadReg, RegWrite
+from espwire.wire.commands import ALL_BITS, MemBegin, MemData, MemEnd, Op, ReadReg, RegWrite, Reply
 from espwire.wire.stub import StubOp
 
 WORD = 4
@@ -91,12 +91,23 @@ def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
     for start in range(address, end, BATCH_WORDS * WORD):
         addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
         commands = [ReadReg(at) for at in addresses]
-        try:
-            replies = run_batch(loader, commands)
-        except NoReply:
-            replies = run_batch(loader, commands)
+        replies = _run_reads(loader, commands, start)
         for at, reply in zip(addresses, replies, strict=True):
             yield reply.value.to_bytes(WORD, "little")[: end - at]
+
+
+def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Reply]:
+    """A batch, and once more where its answer is lost. Which of its words a crash came of cannot be told.
+
+    :raises DeviceError: as ``read_mem``
+    """
+    try:
+        try:
+            return run_batch(loader, commands)
+        except NoReply:
+            return run_batch(loader, commands)
+    except (NoReply, DeviceError) as error:
+        raise _explain(error, f"read of {len(commands)} words from", start) from error
 
 
 def check_range(address: int, size: int) -> None:
@@ -174,7 +185,7 @@ def _explain(error: NoReply | DeviceError, what: str, address: int) -> NoReply |
         return error
     return DeviceError(
         f"the chip fell silent at a {what} {address:#x}",
-        hint="There is probably nothing at that address, which a ROM does not survive: reset the board.",
+        hint="There is probably nothing at that address, which no loader survives: reset the board.",
         code="memory-access",
         address=address,
     )

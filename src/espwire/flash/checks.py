@@ -39,7 +39,7 @@ def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Polic
     if any(part.encrypted for part in parts) and not survey.dialect.encrypted_write:
         raise Unsupported(
             f"this {name} loader cannot encrypt while writing",
-            hint="Encrypt on the host, or use the loader that can: the ESP32's stub, newer chips' ROMs (--no-stub).",
+            hint="On an ESP32 our own stub can (no --no-stub, no --stub), on newer chips the ROM; no ESP8266 can.",
             code="no-encrypted-write",
         )
     if policy.verify:
@@ -54,10 +54,21 @@ def check_can_verify(survey: FlashSurvey, *, encrypted: bool = False) -> None:
     if encrypted:
         raise Unsupported("what the chip encrypts cannot be verified", hint="Leave verification out.")
     if not survey.can_verify:
-        hint = "Secure Download Mode bars it for good." if survey.secure_download else "The stub can: omit --no-stub."
         raise Unsupported(
-            f"this {survey.dialect.name} loader can neither compute an MD5 of the flash nor read it", hint=hint
+            f"this {survey.dialect.name} loader can neither compute an MD5 of the flash nor read it",
+            hint=hint_at_stub(secure=survey.secure_download),
+            code="cannot-verify",
         )
+
+
+def hint_at_stub(*, secure: bool) -> str:
+    """What to try where a loader cannot read: a ROM whose stub was not wanted, or did not start.
+
+    :param secure: Secure Download Mode
+    """
+    if secure:
+        return "Secure Download Mode bars it for good."
+    return "The stub can: leave out --no-stub; if it did not start, lower --baud."
 
 
 def _check_address(part: Part, survey: FlashSurvey) -> None:

@@ -26,6 +26,8 @@ from espwire.wire.stub import StubOp
 if TYPE_CHECKING:
     from espwire.device.device import Device
 
+ERASE_STEP = 0x100000  # some seconds' work on most parts; no more, so that no wait for it is too short
+
 
 def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report: Report = silent) -> None:
     """Do every step of ``plan``.
@@ -53,11 +55,16 @@ def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report:
 
 
 def erase(device: Device, address: int, size: int, *, report: Report = silent) -> None:
-    """Erase whole sectors and say so."""
+    """Erase whole sectors and say so; where a stub does it, how far it is."""
     began, name = device.link.now(), f"{address:#x}..{address + size:#x}"
+    step = ERASE_STEP if device.loader.supports(Op.ERASE_REGION) else size  # a ROM may erase more than it is asked to
+    done = 0
     report(Progress(task="erase", name=name, done=0, total=size))
-    erase_range(device.loader, address, size)
-    report(Progress(task="erase", name=name, done=size, total=size))
+    while done < size:
+        piece = min(step - (address + done) % step, size - done) if step < size else size
+        erase_range(device.loader, address + done, piece)
+        done += piece
+        report(Progress(task="erase", name=name, done=done, total=size))
     report(Finished(task="erase", name=name, size=size, seconds=device.link.now() - began))
 
 

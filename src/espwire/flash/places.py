@@ -36,7 +36,7 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
             raise
         raise Unsupported(
             f"the partition table cannot be read: {error}",
-            hint="Give the table as a file: --partitions partitions.csv, or addresses instead of names.",
+            hint=f"{error.hint} Else give the table as a file, --partitions partitions.csv, or addresses, not names.",
             code="cannot-read-partitions",
         ) from None
     return parse_table(data, f"the flash at {offset:#x}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
+from espwire.flash.checks import hint_at_stub
 from espwire.flash.survey import check_reach, survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
 from espwire.wire.commands import Op
@@ -94,10 +95,9 @@ def read_bytes(
 
 def _check_can_read(device: Device) -> None:
     if not can_read(device):
-        hint = "Secure Download Mode bars it for good." if device.secure_download else "The stub can: omit --no-stub."
         raise Unsupported(
             f"the {device.chip.name}'s {device.loader.dialect.name} loader cannot read flash",
-            hint=hint,
+            hint=hint_at_stub(secure=device.secure_download),
             code="cannot-read-flash",
         )
 

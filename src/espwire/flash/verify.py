@@ -10,6 +10,7 @@ from espwire.bits import Ranges, align_down, join_ranges
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Progress, Report, silent, thin_out
+from espwire.flash.checks import hint_at_stub
 from espwire.wire.commands import Op
 from espwire.wire.stub import StubOp
 
@@ -113,10 +114,9 @@ def check_can_verify_device(device: Device) -> None:
     loader = device.loader
     if loader.supports(Op.SPI_FLASH_MD5) or can_read(device):
         return
-    hint = "Secure Download Mode bars it for good." if device.secure_download else "The stub can: omit --no-stub."
     raise Unsupported(
         f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
-        hint=hint,
+        hint=hint_at_stub(secure=device.secure_download),
         code="cannot-verify",
     )
 
