@@ -174,6 +174,16 @@ def test_an_application_larger_than_its_partition_is_told(tree) -> None:
     assert caught.value.code == "build-oversize"
 
 
+@pytest.mark.parametrize("name", ["bootloader/bootloader.bin", "hello_world.bin"])
+def test_a_file_that_the_build_left_empty_is_told(tree, name: str) -> None:
+    folder = tree("esp-idf") / "build"
+    (folder / name).write_bytes(b"")
+    for path in (folder, folder / "flash_args"):
+        with pytest.raises(DataError, match=f"{name} is empty") as caught:
+            read_build(path)
+        assert caught.value.code == "build-empty"
+
+
 def test_parts_that_overlap_are_told(tree) -> None:
     folder = tree("esp-idf") / "build"
     (folder / "bootloader/bootloader.bin").write_bytes(
