@@ -99,6 +99,28 @@ def flatten(data: bytes, name: str = "the file") -> tuple[int, bytes]:
     return start, bytes(out)
 
 
+def lay_out(data: bytes, name: str = "the file") -> bytes:
+    """Flash from address 0 on, as a HEX, S-record or UF2 file describes it, gaps blank; a raw file as it is.
+
+    :raises ImageError: it is empty, an ELF file, or its pieces lie too far apart
+    """
+    from espwire.image.inputs import find_format
+
+    kind = find_format(data)
+    if kind == "elf":
+        raise ImageError(
+            f"{name} is an ELF file, which does not tell what goes where in flash",
+            hint="elf2image makes an image of it.",
+            code="image-elf",
+        )
+    if kind == "raw" and data:
+        return data
+    start, flat = flatten(data, name)
+    if not flat:
+        raise ImageError(f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty")
+    return b"\xff" * start + flat
+
+
 def _places(found: tuple[Found, ...], size: int) -> Iterator[tuple[int, int, int, str, str]]:
     """Start, end of what is surely meant, end of the room, file name, kind."""
     table = next(item.table for item in found if item.table is not None)
