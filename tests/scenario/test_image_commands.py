@@ -54,6 +54,37 @@ def test_a_damaged_image_is_shown_and_then_an_error(capsys):
     assert (code, data["intact"], last["code"]) == (6, False, "image-damaged")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["image-info", "cut.bin"], "image-truncated"),
+        (["image-info", "count.bin"], "image-segment-count"),
+        (["elf2image", "cut.bin"], "elf-magic"),
+        (["elf2image", "cut.elf"], "elf-truncated"),
+        (["image-diff", BOOT, "bad.hex"], "hex-record"),
+        (["image-diff", "bad.hex", BOOT], "hex-record"),
+        (["image-diff", BOOT, "cut.uf2"], "image-uf2-size"),
+    ],
+)
+def test_a_complaint_about_a_file_begins_with_its_name(capsys, words, code):
+    data = Path(BOOT).read_bytes()
+    Path("cut.bin").write_bytes(data[:1000])
+    Path("count.bin").write_bytes(data[:1] + b"\x11" + data[2:])
+    Path("cut.elf").write_bytes(b"\x7fELF\x01\x01")
+    Path("bad.hex").write_text(":00000001FE\n", "utf-8")
+    Path("cut.uf2").write_bytes(bytes.fromhex("5546320a57515d9e"))
+    end, _, err = run(capsys, *words)
+    name = next(word for word in words[1:] if word != BOOT)
+    assert (end, f"[{code}]" in err, err.startswith(f"error: {name}")) == (6, True, True)
+
+
+def test_a_chunk_size_may_be_written_in_any_base(capsys):
+    merge(capsys, "-f", "uf2", "--chunk-size", "256")
+    decimal = Path("merged").read_bytes()
+    merge(capsys, "-f", "uf2", "--chunk-size", "0x100")
+    assert Path("merged").read_bytes() == decimal
+
+
 def test_the_chip_can_stand_before_and_after_the_command(capsys):
     for words in (["--chip", "esp32c3", "image-info"], ["image-info", "--chip", "esp32c3"]):
         code, data, _ = result(capsys, *words, BOOT)

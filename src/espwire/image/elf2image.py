@@ -38,6 +38,7 @@ from espwire.image.making import (
     with_digest,
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
+from espwire.image.naming import naming
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -255,9 +256,10 @@ def elf2image(
 
     options = options or ElfOptions()
     data = read_file(path)
-    elf = parse_elf(data)
-    found = load_image_chip(chip or choose_chip(elf))
-    files = _convert(elf, data, found, options)
+    with naming(os.path.basename(os.fspath(path))):
+        elf = parse_elf(data)
+        found = load_image_chip(chip or choose_chip(elf))
+        files = _convert(elf, data, found, options)
     written = _name_files(os.fspath(path), files, found, options, output)
     write_files([(done.path, file.data) for done, file in zip(written, files, strict=True)])
     return ImageFiles(found.id, elf.entry, written, find_doubts(elf, found, options))

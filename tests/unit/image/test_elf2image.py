@@ -52,6 +52,12 @@ def test_each_mapped_segment_stands_at_its_address_within_a_page():
     assert image.segments[0].address == 0x3C000020
 
 
+def test_a_part_that_goes_past_the_address_space_is_refused():
+    top = Part(".top", 0xFFFFFFF0, b"x" * 16)
+    assert parse(convert([*APP, top])[0].data, C3).intact
+    assert refusal([*APP, Part(".top", 0xFFFFFFF0, b"x" * 17)]) == "elf-address"
+
+
 @pytest.mark.parametrize("chip", chip_ids())
 def test_an_image_holds_every_byte_of_the_program_and_checks_out(chip):
     """Whatever is cut up to fill gaps: put together again it is what the ELF said."""

@@ -26,7 +26,7 @@ FORMATS = ("raw", "uf2", "hex")
     "-t", "--target-offset", type=Number(0), default=0, metavar="N", help="Where the raw file will be flashed."
 )
 @click.option("--pad-to-size", metavar="SIZE", help="Fill the raw file with 0xFF up to this flash size.")
-@click.option("--chunk-size", type=int, metavar="N", help="Payload bytes of each UF2 block: a multiple of 4.")
+@click.option("--chunk-size", type=Number(), metavar="N", help="Payload bytes of each UF2 block: a multiple of 4.")
 @click.option("--md5-disable", is_flag=True, help="Write no MD5 sums into UF2 blocks.")
 @click.option("-sc", "--spi-connection", hidden=True, expose_value=False)  # esptool 3 and 4 took it, to no effect
 @header_options
