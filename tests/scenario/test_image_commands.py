@@ -85,6 +85,31 @@ def test_a_chunk_size_may_be_written_in_any_base(capsys):
     assert Path("merged").read_bytes() == decimal
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["merge-bin", "--chip", "esp32", "-o", "x", "0x1000", BOOT, "0x10000", "./x"],
+        ["make-image", "--chip", "esp32c3", "-f", "x", "-a", "0x40380000", "x"],
+        ["image", "map", "x", "--svg", "x"],
+        ["partitions", "build", "x", "-o", "x"],
+        ["partitions", "read", "--from", "x", "x"],
+    ],
+)
+def test_what_is_read_is_not_overwritten(capsys, words):
+    table = (C5 / "marauder_c5_partitions.bin").read_bytes()
+    Path("x").write_bytes(table)
+    code, _, err = run(capsys, *words)
+    assert (code, "[output-is-input]" in err, Path("x").read_bytes() == table) == (2, True, True)
+
+
+def test_parts_past_the_size_to_pad_to_are_told(capsys):
+    words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
+    code, out, err = run(capsys, *words, "0x3F000", BOOT)
+    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (0, True, True)
+    code, out, err = run(capsys, *words, "0x1000", BOOT)
+    assert (code, err, len(Path("o").read_bytes())) == (0, "", 0x40000)
+
+
 def test_the_chip_can_stand_before_and_after_the_command(capsys):
     for words in (["--chip", "esp32c3", "image-info"], ["image-info", "--chip", "esp32c3"]):
         code, data, _ = result(capsys, *words, BOOT)

@@ -52,6 +52,21 @@ def test_each_mapped_segment_stands_at_its_address_within_a_page():
     assert image.segments[0].address == 0x3C000020
 
 
+def test_padding_goes_behind_an_image_with_a_ram_only_header():
+    """esptool 5.6 writes it over the image's beginning."""
+    plain = convert(APP, ram_only_header=True)[0].data
+    padded = convert(APP, ram_only_header=True, pad_to_size=0x100000)[0].data
+    assert padded == plain.ljust(0x100000, b"\xff")
+
+
+def test_the_segment_that_pads_for_a_signature_counts():
+    """esptool 5.6 makes an image of 17 segments, which no boot loader takes."""
+    full = [Part(".a", 0x40380000 + 64 * n, b"1234") for n in range(16)]
+    assert parse(convert(full)[0].data, C3).intact
+    assert refusal(full, secure_pad=2) == "elf-segments"
+    assert parse(convert(full[1:], secure_pad=2)[0].data, C3).intact
+
+
 def test_a_part_that_goes_past_the_address_space_is_refused():
     top = Part(".top", 0xFFFFFFF0, b"x" * 16)
     assert parse(convert([*APP, top])[0].data, C3).intact

@@ -46,13 +46,14 @@ def command(
 ) -> None:
     """Read, merge, write."""
     from espwire.chips.lookup import load_image_chip
-    from espwire.cli.parts import header_settings
+    from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
-    from espwire.files import write_file
+    from espwire.files import keep_inputs, write_file
     from espwire.image.flash_settings import parse_size
     from espwire.image.merge import MergeOptions, find_merge_chip, merge_parts
 
     session.configure()
+    keep_inputs(output, [path for _, path in pairs if path != STDIN])
     settings = header_settings(flash_mode, flash_freq, flash_size)
     parts = [part for address, path in pairs for part in _read(session, address, path, settings)]
     chip = load_image_chip(session.chip) if session.chip is not None else find_merge_chip(parts)
@@ -68,10 +69,15 @@ def command(
     for text in merged.warnings:
         session.report(Warned(code="header-kept", text=text))
     write_file(output, merged.data)
+    end = max(part.end for part in merged.parts)
+    if kind == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
+        text = f"the parts end at {end:#x}, past the {pad_to_size} to pad to: the file is larger than that"
+        session.report(Warned(code="merge-past-pad", text=text))
+    count = len(merged.parts)
     place = f", to be flashed at {target_offset:#x}" if kind == "raw" else ""
     session.result(
         "merge-bin",
-        f"{output}: {len(merged.data):,} bytes, {len(merged.parts)} parts for {chip.name}{place}.",
+        f"{output}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
             "format": kind,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(session: Session, file: str | None, svg: str | None, flash_size: int | None) -> None:
     """Look, draw, write."""
     from espwire.chips.registry import load_chip
-    from espwire.files import read_file, write_file
+    from espwire.files import keep_inputs, read_file, write_file
     from espwire.flash.map import read_map
     from espwire.image.map import map_dump
     from espwire.image.map_svg import draw_svg
@@ -35,6 +35,8 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
         session.port, file = file, None
         session.given.add("port")
     if file is not None:
+        if svg is not None:
+            keep_inputs(svg, [file])
         session.configure()
         chip = None if session.chip is None else load_chip(session.chip)
         title = os.path.basename(file)
