@@ -102,6 +102,13 @@ def test_what_is_read_is_not_overwritten(capsys, words):
     assert (code, "[output-is-input]" in err, Path("x").read_bytes() == table) == (2, True, True)
 
 
+@pytest.mark.parametrize("words", [["merge-bin", "--chip", "esp32", "-o", "o"], ["-p", "virtual:esp32", "write-flash"]])
+def test_a_hex_file_of_no_data_is_told(capsys, words):
+    Path("e.hex").write_text(":00000001FF\n", "utf-8")
+    code, _, err = run(capsys, *words, "0x1000", "e.hex")
+    assert (code, "e.hex holds no data" in err, Path("o").exists()) == (6, True, False)
+
+
 def test_parts_past_the_size_to_pad_to_are_told(capsys):
     words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
     code, out, err = run(capsys, *words, "0x3F000", BOOT)

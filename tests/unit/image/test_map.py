@@ -75,6 +75,12 @@ def test_a_partition_past_the_end_is_noted_and_drawn() -> None:
     ElementTree.fromstring(draw_svg(flash))
 
 
+def test_content_past_the_end_of_the_flash_is_noted_and_does_not_count() -> None:
+    picture = map_dump(b"x" * 0x9000, flash_size=0x8000)
+    assert picture.notes == ("the content goes on to 0x9000, past the end of the flash at 0x8000",)
+    assert (picture.filled, picture.filled_bytes) == (((0, 0x8000),), 0x8000)
+
+
 def test_the_strip_tells_filled_blank_shared_and_unclaimed(flash: FlashMap) -> None:
     lines = draw_text(flash, "x.bin").splitlines()
     assert lines[0] == "x.bin: 4MB of flash, each sign 16KB"

@@ -91,7 +91,7 @@ def command(
 
 def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> Iterator[MergePart]:
     """The parts of one file. What is raw, as most files are, needs no chip and no converting."""
-    from espwire.cli.parts import name_source, read_source
+    from espwire.cli.parts import name_source, read_source, require_data
     from espwire.events import Note
     from espwire.image.inputs import find_format, read_input
     from espwire.image.merge import MergePart
@@ -106,7 +106,9 @@ def _read(session: Session, address: int, path: str, settings: HeaderSettings) -
         from espwire.chips.registry import load_chip
 
         chip = load_chip(session.chip)
-    for piece in read_input(data, name, chip=chip, settings=settings):
+    pieces = read_input(data, name, chip=chip, settings=settings)
+    require_data(pieces, name)
+    for piece in pieces:
         if piece.note:
             session.report(Note(text=piece.note))
         yield MergePart(address if piece.address is None else piece.address, piece.data, name)
