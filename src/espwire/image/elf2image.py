@@ -133,7 +133,8 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
 
 def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
     with_hash = options.append_digest and not options.ram_only_header
-    if options.secure_pad and not with_hash:
+    pads = options.secure_pad == 2 or (options.secure_pad == 1 and chip.image.secure_boot_v1)
+    if pads and not with_hash:
         raise UsageError(
             "padding for a signature needs the SHA-256 behind the image",
             hint="Leave out --dont-append-digest and --ram-only-header, or the padding.",
@@ -147,7 +148,7 @@ def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: E
     flash = order_pieces(join_pages(mapped, page), first=APP_DESCRIPTOR)
     make = _lay_out_ram_only if options.ram_only_header else _lay_out
     layout = make(flash, ram, page, chip)
-    if options.secure_pad == 2 or (options.secure_pad and chip.image.secure_boot_v1):
+    if pads:
         layout.pad_for_signature(SIGNATURE_V1 if options.secure_pad == 1 else SIGNATURE_V2)
     segments = with_digest(layout.segments, options, file, descriptor=_descriptor_address(flash))
     visible = len(ram) if options.ram_only_header else len(segments)

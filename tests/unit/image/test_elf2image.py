@@ -52,11 +52,19 @@ def test_each_mapped_segment_stands_at_its_address_within_a_page():
     assert image.segments[0].address == 0x3C000020
 
 
-def test_padding_goes_behind_an_image_with_a_ram_only_header():
-    """esptool 5.6 writes it over the image's beginning."""
-    plain = convert(APP, ram_only_header=True)[0].data
-    padded = convert(APP, ram_only_header=True, pad_to_size=0x100000)[0].data
+@pytest.mark.parametrize("options", [{}, {"ram_only_header": True}, {"append_digest": False}])
+def test_padding_goes_behind_an_image_with_or_without_a_digest(options):
+    """Without one, esptool 5.6 writes it over the image's beginning."""
+    plain = convert(APP, **options)[0].data
+    padded = convert(APP, **options, pad_to_size=0x100000)[0].data
     assert padded == plain.ljust(0x100000, b"\xff")
+
+
+def test_padding_that_the_chip_does_not_have_asks_for_no_digest():
+    assert convert(APP, secure_pad=1, append_digest=False) == convert(APP, append_digest=False)
+    assert refusal(APP, secure_pad=2, append_digest=False) == "elf-secure-pad"
+    esp32 = [Part(".iram0.text", 0x40080000, b"c" * 64)]
+    assert refusal(esp32, load_chip("esp32"), secure_pad=1, append_digest=False) == "elf-secure-pad"
 
 
 def test_the_segment_that_pads_for_a_signature_counts():
