@@ -13,7 +13,7 @@ import pytest
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, FileError, ToolError, UsageError
 from espwire.image.build_file import plan_file
-from espwire.image.build_folder import find_candidates
+from espwire.image.build_folder import find_candidates, plan_flasher_args
 from espwire.image.build_plan import BuildRequest
 from espwire.image.build_source import read_build
 from espwire.image.flash_settings import HeaderSettings
@@ -182,6 +182,14 @@ def test_a_file_that_the_build_left_empty_is_told(tree, name: str) -> None:
         with pytest.raises(DataError, match=f"{name} is empty") as caught:
             read_build(path)
         assert caught.value.code == "build-empty"
+
+
+def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
+    text = json.dumps({"flash_files": {"0x0": "a\x1b[2J.bin"}}).encode()
+    plan = plan_flasher_args(
+        "flasher_args.json", lambda name: text if name.endswith(".json") else b"abc", "x", BuildRequest()
+    )
+    assert plan.files[0].name == "a�[2J.bin"
 
 
 def test_parts_that_overlap_are_told(tree) -> None:
