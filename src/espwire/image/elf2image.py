@@ -124,6 +124,9 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
         )
     elif not fitting:
         doubts.append(f"some addresses of the program are nothing that the {chip.name} is known to have")
+    if elf.left_out and not options.use_segments:
+        names = ", ".join(elf.left_out[:8]) + (" …" if len(elf.left_out) > 8 else "")
+        doubts.append(f"left out, since their type is not one that is loaded: sections {names}")
     if chip.image.format == "esp32" and options.version != 1:
         doubts.append(f"the {chip.name} has one image format: the version is ignored")
     if options.secure_pad == 1 and not chip.image.secure_boot_v1:

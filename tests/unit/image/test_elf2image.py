@@ -75,6 +75,17 @@ def test_the_segment_that_pads_for_a_signature_counts():
     assert parse(convert(full[1:], secure_pad=2)[0].data, C3).intact
 
 
+def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_path):
+    note = Part(".note.build-id", 0x3C000400, b"n" * 20, type=7)
+    (tmp_path / "a.elf").write_bytes(write_elf(Program([*APP, note, Part(".debug", 0x400, b"d", type=7, flags=0)])))
+    made = elf2image(tmp_path / "a.elf", chip="esp32c3")
+    assert [doubt for doubt in made.doubts if "left out" in doubt] == [
+        "left out, since their type is not one that is loaded: sections .note.build-id"
+    ]
+    made = elf2image(tmp_path / "a.elf", chip="esp32c3", options=ElfOptions(use_segments=True))
+    assert not any("left out" in doubt for doubt in made.doubts)
+
+
 def test_a_part_that_goes_past_the_address_space_is_refused():
     top = Part(".top", 0xFFFFFFF0, b"x" * 16)
     assert parse(convert([*APP, top])[0].data, C3).intact
