@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from espwire.errors import FileError
+from espwire.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs 4 ms: only the function that makes folders loads it
@@ -141,6 +141,20 @@ def open_output(path: str | os.PathLike[str], *, durable: bool = True) -> Iterat
         if not special:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(place)
+
+
+def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse an output that would take the place of what it is made of.
+
+    :raises UsageError: code ``output-is-input``
+    """
+    target = os.path.realpath(output)
+    if any(os.path.realpath(path) == target for path in inputs):
+        raise UsageError(
+            f"{os.fspath(output)} is one of the files that are read: it would be overwritten",
+            hint="Name another file to write.",
+            code="output-is-input",
+        )
 
 
 def _name_unfinished(target: str) -> str:

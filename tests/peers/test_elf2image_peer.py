@@ -208,6 +208,26 @@ DIFFERENCES = {
         ElfOptions(ram_only_header=True),
         "only we convert",
     ),
+    "padding behind an image without a SHA-256": (
+        [Part(".a", 0x40380000, b"a" * 64)],
+        ElfOptions(append_digest=False, pad_to_size=0x1000),
+        "differ",
+    ),
+    "16 segments, and one that pads for a signature": (
+        [Part(".a", 0x40380000 + 64 * n, b"a" * 16) for n in range(16)],
+        ElfOptions(secure_pad=2),
+        "only they convert: elf-segments",
+    ),
+    "a part that goes past the address space": (
+        [Part(".a", 0xFFFFFFF0, b"a" * 17)],
+        ElfOptions(),
+        "only they convert: elf-address",
+    ),
+    "padding for a signature that the chip does not have, without a SHA-256": (
+        [Part(".a", 0x40380000, b"a" * 64)],
+        ElfOptions(secure_pad=1, append_digest=False),
+        "equal",
+    ),
 }
 
 

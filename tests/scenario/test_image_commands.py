@@ -54,6 +54,69 @@ def test_a_damaged_image_is_shown_and_then_an_error(capsys):
     assert (code, data["intact"], last["code"]) == (6, False, "image-damaged")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["image-info", "cut.bin"], "image-truncated"),
+        (["image-info", "count.bin"], "image-segment-count"),
+        (["elf2image", "cut.bin"], "elf-magic"),
+        (["elf2image", "cut.elf"], "elf-truncated"),
+        (["image-diff", BOOT, "bad.hex"], "hex-record"),
+        (["image-diff", "bad.hex", BOOT], "hex-record"),
+        (["image-diff", BOOT, "cut.uf2"], "image-uf2-size"),
+    ],
+)
+def test_a_complaint_about_a_file_begins_with_its_name(capsys, words, code):
+    data = Path(BOOT).read_bytes()
+    Path("cut.bin").write_bytes(data[:1000])
+    Path("count.bin").write_bytes(data[:1] + b"\x11" + data[2:])
+    Path("cut.elf").write_bytes(b"\x7fELF\x01\x01")
+    Path("bad.hex").write_text(":00000001FE\n", "utf-8")
+    Path("cut.uf2").write_bytes(bytes.fromhex("5546320a57515d9e"))
+    end, _, err = run(capsys, *words)
+    name = next(word for word in words[1:] if word != BOOT)
+    assert (end, f"[{code}]" in err, err.startswith(f"error: {name}")) == (6, True, True)
+
+
+def test_a_chunk_size_may_be_written_in_any_base(capsys):
+    merge(capsys, "-f", "uf2", "--chunk-size", "256")
+    decimal = Path("merged").read_bytes()
+    merge(capsys, "-f", "uf2", "--chunk-size", "0x100")
+    assert Path("merged").read_bytes() == decimal
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["merge-bin", "--chip", "esp32", "-o", "x", "0x1000", BOOT, "0x10000", "./x"],
+        ["make-image", "--chip", "esp32c3", "-f", "x", "-a", "0x40380000", "x"],
+        ["image", "map", "x", "--svg", "x"],
+        ["partitions", "build", "x", "-o", "x"],
+        ["partitions", "read", "--from", "x", "x"],
+    ],
+)
+def test_what_is_read_is_not_overwritten(capsys, words):
+    table = (C5 / "marauder_c5_partitions.bin").read_bytes()
+    Path("x").write_bytes(table)
+    code, _, err = run(capsys, *words)
+    assert (code, "[output-is-input]" in err, Path("x").read_bytes() == table) == (2, True, True)
+
+
+@pytest.mark.parametrize("words", [["merge-bin", "--chip", "esp32", "-o", "o"], ["-p", "virtual:esp32", "write-flash"]])
+def test_a_hex_file_of_no_data_is_told(capsys, words):
+    Path("e.hex").write_text(":00000001FF\n", "utf-8")
+    code, _, err = run(capsys, *words, "0x1000", "e.hex")
+    assert (code, "e.hex holds no data" in err, Path("o").exists()) == (6, True, False)
+
+
+def test_parts_past_the_size_to_pad_to_are_told(capsys):
+    words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
+    code, out, err = run(capsys, *words, "0x3F000", BOOT)
+    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (0, True, True)
+    code, out, err = run(capsys, *words, "0x1000", BOOT)
+    assert (code, err, len(Path("o").read_bytes())) == (0, "", 0x40000)
+
+
 def test_the_chip_can_stand_before_and_after_the_command(capsys):
     for words in (["--chip", "esp32c3", "image-info"], ["image-info", "--chip", "esp32c3"]):
         code, data, _ = result(capsys, *words, BOOT)

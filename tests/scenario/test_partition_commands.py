@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bincopy
 import pytest
 
 from espwire.cli.main import main
@@ -218,6 +219,36 @@ def test_ota_on_a_dump_gives_what_the_device_gets(run: Run, flash: Path, tmp_pat
         assert run("ota", "status", "dump")[1]["data"] == run("ota", "status")[1]["data"]
     (tmp_path / "short").write_bytes(flash.read_bytes()[: OTADATA + 0x1000])
     assert run("ota", "status", "short")[1]["code"] == "ota-data-size"
+
+
+@pytest.mark.parametrize("kind", ["hex", "uf2", "srecord"])
+def test_a_merged_file_of_any_format_is_looked_into_as_a_raw_one_is(run: Run, flash: Path, kind: str) -> None:
+    raw = flash.read_bytes()
+    if kind == "srecord":
+        text = bincopy.BinFile()
+        text.add_binary(raw[0x1000:0x20000], 0x1000)
+        Path("merged").write_text(text.as_srec())
+    else:
+        Path("rest").write_bytes(raw[0x1000:0x20000])
+        assert run("--chip", "esp32", "merge-bin", "-f", kind, "-o", "merged", "0x1000", "rest")[0] == 0
+    for words in (["image", "map"], ["partitions", "show"], ["partitions", "check"], ["ota", "status"]):
+        size = ["--flash-size", "2MB"] if words[0] == "image" else []
+        expected, found = run(*words, str(flash), *size), run(*words, "merged", *size)
+        assert found[0] == expected[0] == 0
+        assert found[1]["data"] == expected[1]["data"]
+    assert run("partitions", "read", "--from", "merged", "read.bin")[0] == 0
+    assert Path("read.bin").read_bytes() == build_table(TABLE)
+    before = Path("merged").read_bytes()
+    code, said = run("ota", "switch", "app1", "merged")
+    assert (code, said["code"]) == (2, "ota-not-raw")
+    assert Path("merged").read_bytes() == before
+
+
+def test_a_picture_of_nothing_or_of_what_has_no_place_in_flash_is_refused(run: Run) -> None:
+    for content, wanted in ((b"", "image-empty"), (b":00000001FF\n", "image-empty"), (b"\x7fELF\x01\x01", "image-elf")):
+        Path("x").write_bytes(content)
+        code, said = run("image", "map", "x", "--svg", "x.svg")
+        assert (code, said["code"], Path("x.svg").exists()) == (6, wanted, False)
 
 
 def test_a_table_without_otadata_says_so(run: Run, tmp_path: Path) -> None:

@@ -91,6 +91,22 @@ def test_make_image_refuses_what_makes_no_image_and_leaves_nothing(words, said, 
     assert [path.name for path in tmp_path.iterdir()] == ["code"]
 
 
+def test_make_image_takes_a_part_that_ends_with_the_address_space_and_tells_of_too_many():
+    from espwire.errors import ImageError
+    from espwire.image.make import build_segments
+
+    chip = load_chip("esp8266")
+    assert build_segments([(0xFFFFFFFC, b"code")], chip)
+    for parts, code in (
+        ([(0xFFFFFFFC, b"codes")], "image-segment"),
+        ([(64 * n, b"") for n in range(17)], "image-segment-count"),
+    ):
+        with pytest.raises(ImageError) as caught:
+            build_segments(parts, chip)
+        assert caught.value.code == code
+        assert "linker" not in caught.value.hint
+
+
 def test_make_image_refuses_an_entry_address_of_more_than_32_bits():
     from espwire.errors import UsageError
     from espwire.image.make import build_segments

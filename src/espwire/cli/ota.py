@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from espwire.errors import TableError
@@ -50,17 +51,28 @@ def read_table_option(session: Session) -> PartitionTable | None:
     return None if session.partitions is None else read_table_file(session.partitions, session)
 
 
-def open_dump(path: str, session: Session) -> Dump:
-    """A dump of flash from its beginning.
+def open_dump(path: str, session: Session, *, to_change: bool = False) -> Dump:
+    """A dump of flash from its beginning, or a merged file of any format.
 
+    :param to_change: it will be written back, so it has to be raw
     :raises FileError: it cannot be read
     :raises TableError: it has no partition table, or ends before the OTA data does
+    :raises UsageError: it is not raw and shall be changed
     """
+    from espwire.errors import UsageError
     from espwire.files import read_file
     from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
     from espwire.image.partitions import TABLE_SIZE, parse_table
+    from espwire.image.split import lay_out
 
-    data, offset = read_file(path), session.partition_table_offset
+    offset, stored = session.partition_table_offset, read_file(path)
+    data = stored if not stored else lay_out(stored, os.path.basename(path))
+    if to_change and data is not stored:
+        raise UsageError(
+            f"{path} is no raw dump: OTA data can be changed in such a one only",
+            hint="`espwire merge-bin -o dump.bin 0 FILE` makes one of it.",
+            code="ota-not-raw",
+        )
     table = read_table_option(session)
     table = table or parse_table(data[offset : offset + TABLE_SIZE], f"{path} at {offset:#x}")
     place = find_ota_data(table)

@@ -28,6 +28,11 @@ def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     return stream.isatty() and environment.get("TERM") != "dumb"
 
 
+def printable(text: str) -> str:
+    """No control characters: what a chip, a file, its name or an argument holds must not drive the terminal."""
+    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)
+
+
 class Output:
     """Writes lines. Flashing goes on when nobody reads any more; a full disk is told at the end."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,12 +55,28 @@ def read_pieces(
         session.configure()  # the chip may stand in a file or in the environment
     chip = None if session is None or session.chip is None else load_chip(session.chip)
     pieces = read_input(read_source(path), name_source(path), chip=chip, settings=settings)
+    require_data(pieces, name_source(path))
     if session is not None:
         from espwire.events import Note
 
         for note in dict.fromkeys(piece.note for piece in pieces if piece.note):
             session.report(Note(text=note))
     return pieces
+
+
+def require_data(pieces: Sequence[Piece], name: str) -> None:
+    """Refuse a file that has an address for each piece, and no piece: nobody means to write nothing.
+
+    :raises DataError: code ``image-empty``
+    """
+    from espwire.errors import DataError
+
+    if not pieces:
+        raise DataError(
+            f"{name} holds no data: it has not one byte with an address",
+            hint="Check that the build ended well.",
+            code="image-empty",
+        )
 
 
 def read_program(path: str, session: Session) -> bytes:

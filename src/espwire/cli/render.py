@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from espwire.cli.output import printable
 from espwire.events import (
     ChipFound,
     Event,
@@ -86,13 +87,15 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             return f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)." if verbose else None
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
-            return "\n".join([head, *(f"  {step}" for step in event.steps)])
+            return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
         case Finished():
             return f"{DONE.get(event.task, event.task)} {_named(event.name)}{_speed(event)}."
-        case Result() | Note():
+        case Result():
             return event.text
+        case Note():
+            return printable(event.text)
         case Warned():
-            return f"warning: {event.text} [{event.code}]"
+            return f"warning: {printable(event.text)} [{event.code}]"
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from espwire._version import __version__
-from espwire.cli.output import Output
+from espwire.cli.output import Output, printable
 from espwire.errors import ConnectError, DeviceError, LinkError, ToolError, Unsupported, VerifyError
 from espwire.values import dataclass
 
@@ -287,12 +287,12 @@ class Session:
         if isinstance(error, ConnectError) and error.boot_text.strip():
             self.output.error_line("the chip said:")
             for line in error.boot_text.strip().splitlines()[-BOOT_TEXT_LINES:]:
-                self.output.error_line(f"  | {_printable(line)}")
+                self.output.error_line(f"  | {printable(line)}")
         word = self.program.error_word(error)
-        self.output.error_line(f"{word}: {_printable(str(error))} [{error.code}]")
-        self.output.error_line(f"hint: {_printable(error.hint)}")
+        self.output.error_line(f"{word}: {printable(str(error))} [{error.code}]")
+        self.output.error_line(f"hint: {printable(error.hint)}")
         if kept:
-            self.output.error_line(f"trace: {_printable(kept)} holds the last packets")
+            self.output.error_line(f"trace: {printable(kept)} holds the last packets")
         return exit_code
 
     def _keep_packets(self, error: ToolError) -> str:
@@ -335,8 +335,3 @@ def error_event(error: ToolError, more: dict[str, Any]) -> Error:
 
     details = error.details | more
     return Error(code=error.code, message=str(error), hint=error.hint, exit_code=error.exit_code, details=details)
-
-
-def _printable(text: str) -> str:
-    """No control characters: what a chip, a file name or an argument holds must not drive the terminal."""
-    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)

@@ -66,7 +66,8 @@ def tell_device(device: Device, report: Report) -> None:
     if device.features:
         report(Note(text=f"Features: {', '.join(device.features)}"))
     if device.crystal_mhz is not None:
-        report(Note(text=f"Crystal is {device.crystal_mhz}MHz\nCrystal frequency: {device.crystal_mhz}MHz"))
+        for words in ("Crystal is ", "Crystal frequency: "):
+            report(Note(text=f"{words}{device.crystal_mhz}MHz"))
 
 
 ESPTOOL = Wording(tell, count, steps=100)

@@ -139,6 +139,8 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
 
     :raises DataError: it is broken, or names a file that is not there
     """
+    from espwire.image.partitions import show_name
+
     folder, base = posixpath.split(path)
     data = read(path)
     args: FlasherArgs = (parse_flasher_args if base.endswith(".json") else parse_flash_args)(data, base)
@@ -149,7 +151,7 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
         except FileError:
             raise broken(base, f"{entry.path} for {entry.address:#x} is not there", code="build-incomplete") from None
         role = {"partition-table": TABLE, "otadata": OTA_DATA}.get(entry.role, entry.role)
-        files.append(BuildFile(entry.address, content, entry.path, role, entry.encrypted))
+        files.append(BuildFile(entry.address, content, show_name(entry.path), role, entry.encrypted))
     marked = sum(file.encrypted for file in files)
     plan = BuildPlan(
         kind=ESP_IDF,

@@ -115,7 +115,7 @@ def find_chips(files: Iterable[BuildFile], place: str, *, stated: str = "") -> t
 def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
     """The plan, if nothing is wrong with it.
 
-    :raises DataError: codes ``build-overlap``, ``build-oversize``
+    :raises DataError: codes ``build-empty``, ``build-overlap``, ``build-oversize``
     :raises UsageError: code ``build-chip``: it is for another chip than the caller's
     """
     if request.chip is not None and plan.chips and request.chip.id not in plan.chips:
@@ -125,6 +125,10 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
             code="build-chip",
         )
     files = sorted(plan.files, key=lambda file: file.address)
+    if empty := next((file.name for file in files if not file.data), ""):
+        raise DataError(
+            f"{plan.place}: {empty} is empty", hint="The build did not end well: build again.", code="build-empty"
+        )
     for one, other in pairwise(files):
         if one.end > other.address:
             raise DataError(

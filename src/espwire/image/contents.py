@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Kind = Literal["bootloader", "app", "image", "partition-table", "ota-data", "data", "encrypted"]
 TABLE_MAGIC = b"\xaa\x50"
 TABLE_SIZE = 0x1000
+MAX_TABLES = 16  # a flash has one, and perhaps a spare one
 ENTROPY_SAMPLE = 0x10000
 ENTROPY_LEAST = 0x1000
 ENCRYPTED_BITS = 7.9  # of 8 per byte; 4096 random bytes come to 7.95, machine code to 6 or so
@@ -167,14 +168,16 @@ def _walk(data: bytes, at: int, count: int, *, align: int) -> int | None:
 def _find_tables(data: bytes) -> Iterator[Found]:
     from espwire.image.partitions import parse_table
 
+    left = MAX_TABLES
     for at in range(0, len(data), SECTOR):
-        if data[at : at + 2] != TABLE_MAGIC:
+        if data[at : at + 2] != TABLE_MAGIC or not left:
             continue
         try:
             table = parse_table(data[at : at + TABLE_SIZE])
         except TableError:
             continue
         if table.partitions:
+            left -= 1
             yield Found(kind="partition-table", offset=at, size=min(TABLE_SIZE, len(data) - at), table=table)
 
 

@@ -62,16 +62,23 @@ class ImageDiff:
         return sum((end - start) // SECTOR for start, end in self.sectors)
 
 
-def diff_images(old: bytes, new: bytes, chip: Chip | ImageChip | None = None) -> ImageDiff:
+def diff_images(
+    old: bytes,
+    new: bytes,
+    chip: Chip | ImageChip | None = None,
+    *,
+    names: tuple[str, str] = ("the first file", "the second file"),
+) -> ImageDiff:
     """How ``new`` differs from ``old``: raw, HEX, S-record or UF2, firmware or anything else.
 
     What is no firmware is compared by sector only. Two raw files are compared from their first byte on, HEX and
     UF2 at the addresses they give.
 
+    :param names: what to call the files in messages
     :raises HexError: broken Intel HEX
     :raises ImageError: broken UF2
     """
-    (old_start, old_flat), (new_start, new_flat) = flatten(old, "the first file"), flatten(new, "the second file")
+    (old_start, old_flat), (new_start, new_flat) = flatten(old, names[0]), flatten(new, names[1])
     start = min(old_start, new_start)
     flats = b"\xff" * (old_start - start) + old_flat, b"\xff" * (new_start - start) + new_flat
     items = _pair(_inspect(old, chip), _inspect(new, chip))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
+ALLOCATED = 2  # section flag: it takes memory when the program runs
 METADATA = ".espressif.metadata"
 MACHINES = {0x5E: "xtensa", 0xF3: "riscv"}
 LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
@@ -46,7 +47,8 @@ class Elf:
     """A program. ``sections`` and ``segments``: those that hold bytes to load, in the file's order.
 
     Sections count by their run address, segments by their load address. ``metadata``: what ``.espressif.metadata``
-    holds, which names the chip.
+    holds, which names the chip. ``left_out``: names of sections that belong to addresses, but are of a type that is
+    not loaded, such as notes.
     """
 
     machine: int
@@ -54,6 +56,7 @@ class Elf:
     sections: tuple[ElfPart, ...]
     segments: tuple[ElfPart, ...]
     metadata: bytes = b""
+    left_out: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -108,6 +111,7 @@ class _Reader:
         self.structs: Any = ELFStructs(little_endian=True, elfclass=32)
         self.structs.create_basic_structs()
         self.metadata = b""
+        self.left_out: list[str] = []
 
     def read(self) -> Elf:
         header = self._parse(self.structs.Elf_Ehdr, 0)
@@ -115,7 +119,7 @@ class _Reader:
         self.structs.create_advanced_structs()
         sections = tuple(self._sections(header))
         segments = tuple(self._segments(header))
-        return Elf(machine, header["e_entry"], sections, segments, self.metadata)
+        return Elf(machine, header["e_entry"], sections, segments, self.metadata, tuple(self.left_out))
 
     def _parse(self, struct: Any, offset: int) -> Any:
         from elftools.common.utils import struct_parse
@@ -144,10 +148,13 @@ class _Reader:
         ]
         names = self._names(rows, header["e_shstrndx"])
         for row in rows:
-            if row["sh_type"] not in LOADED_TYPES or not row["sh_size"]:
+            if not row["sh_size"] or row["sh_type"] == "SHT_NOBITS":
                 continue
             name = self._name(names, row["sh_name"])
-            if name == METADATA and row["sh_size"] <= MAX_NAME:
+            if row["sh_type"] not in LOADED_TYPES:
+                if row["sh_flags"] & ALLOCATED and row["sh_addr"]:
+                    self.left_out.append(name)
+            elif name == METADATA and row["sh_size"] <= MAX_NAME:
                 self.metadata = bytes(self._slice(f"section {name}", row["sh_offset"], row["sh_size"]))
             elif row["sh_addr"]:
                 data = self._slice(f"section {name}", row["sh_offset"], row["sh_size"])

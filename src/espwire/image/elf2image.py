@@ -38,6 +38,7 @@ from espwire.image.making import (
     with_digest,
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
+from espwire.image.naming import naming
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
         )
     elif not fitting:
         doubts.append(f"some addresses of the program are nothing that the {chip.name} is known to have")
+    if elf.left_out and not options.use_segments:
+        names = ", ".join(elf.left_out[:8]) + (" …" if len(elf.left_out) > 8 else "")
+        doubts.append(f"left out, since their type is not one that is loaded: sections {names}")
     if chip.image.format == "esp32" and options.version != 1:
         doubts.append(f"the {chip.name} has one image format: the version is ignored")
     if options.secure_pad == 1 and not chip.image.secure_boot_v1:
@@ -132,7 +136,8 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
 
 def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
     with_hash = options.append_digest and not options.ram_only_header
-    if options.secure_pad and not with_hash:
+    pads = options.secure_pad == 2 or (options.secure_pad == 1 and chip.image.secure_boot_v1)
+    if pads and not with_hash:
         raise UsageError(
             "padding for a signature needs the SHA-256 behind the image",
             hint="Leave out --dont-append-digest and --ram-only-header, or the padding.",
@@ -146,7 +151,7 @@ def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: E
     flash = order_pieces(join_pages(mapped, page), first=APP_DESCRIPTOR)
     make = _lay_out_ram_only if options.ram_only_header else _lay_out
     layout = make(flash, ram, page, chip)
-    if options.secure_pad == 2 or (options.secure_pad and chip.image.secure_boot_v1):
+    if pads:
         layout.pad_for_signature(SIGNATURE_V1 if options.secure_pad == 1 else SIGNATURE_V2)
     segments = with_digest(layout.segments, options, file, descriptor=_descriptor_address(flash))
     visible = len(ram) if options.ram_only_header else len(segments)
@@ -255,9 +260,10 @@ def elf2image(
 
     options = options or ElfOptions()
     data = read_file(path)
-    elf = parse_elf(data)
-    found = load_image_chip(chip or choose_chip(elf))
-    files = _convert(elf, data, found, options)
+    with naming(os.path.basename(os.fspath(path))):
+        elf = parse_elf(data)
+        found = load_image_chip(chip or choose_chip(elf))
+        files = _convert(elf, data, found, options)
     written = _name_files(os.fspath(path), files, found, options, output)
     write_files([(done.path, file.data) for done, file in zip(written, files, strict=True)])
     return ImageFiles(found.id, elf.entry, written, find_doubts(elf, found, options))

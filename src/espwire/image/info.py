@@ -14,6 +14,7 @@ from espwire.image.contents import Found, Kind, find_contents, looks_encrypted
 from espwire.image.descriptors import AppDescriptor, BootDescriptor, find_app_descriptor, find_boot_descriptor
 from espwire.image.hexfile import is_hex, parse_hex
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
+from espwire.image.naming import naming
 from espwire.image.parse import is_image, parse
 from espwire.image.signature import SECTOR, Signature, find_signatures
 from espwire.image.srecord import is_srecord, parse_srecord
@@ -123,7 +124,8 @@ def inspect_bytes(data: bytes, name: str = "the file", chip: Chip | ImageChip | 
         kind, parts, chip = "uf2", list(uf2.parts), chip or find_family_chip(uf2.family)
     else:
         parts = [(0, data)]
-    items = tuple(item for address, piece in parts for item in _inspect_piece(address, piece, chip))
+    with naming(name):
+        items = tuple(item for address, piece in parts for item in _inspect_piece(address, piece, chip))
     if not any(item.info for item in items):
         raise _no_image(parts[0][1] if parts else b"", name, items)
     if kind == "image" and (len(items) > 1 or items[0].offset):

@@ -5,19 +5,17 @@ Pure: it is handed bytes and a name for messages. What a file is, is told by how
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
-from espwire.errors import DataError, ElfError, UsageError
+from espwire.errors import DataError
 from espwire.image.hexfile import is_hex, join_records, parse_hex
+from espwire.image.naming import naming
 from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import is_uf2, parse_uf2
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from espwire.chips.model import Chip
     from espwire.image.flash_settings import HeaderSettings
 
@@ -123,14 +121,3 @@ def _describe(settings: HeaderSettings) -> str:
     size = "1MB" if settings.size == "keep" else settings.size
     rate = "the default frequency" if settings.frequency == "keep" else settings.frequency
     return f"flash mode {mode}, {rate}, size {size}"
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Errors of ELF conversion, with the file's name before the rest."""
-    try:
-        yield
-    except ElfError as error:
-        raise ElfError(f"{name}: {error}", hint=error.hint, code=error.code, **error.details) from None
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}", hint=error.hint, code=error.code, **error.details) from None

@@ -106,6 +106,13 @@ def check_parts(parts: Sequence[ElfPart]) -> None:
             hint="Check that it is the ELF file of the firmware.",
             code="elf-too-large",
         )
+    for part in parts:
+        if part.end > 1 << 32:
+            raise ElfError(
+                f"{_tell(part)} goes past the 32-bit address space",
+                hint="Change the linker script: nothing can be loaded there.",
+                code="elf-address",
+            )
     for before, after in pairwise(sorted(parts, key=lambda part: part.address)):
         if after.address < before.end:
             raise ElfError(

@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError, UsageError
-from espwire.files import read_file, write_files
+from espwire.files import keep_inputs, read_file, write_files
 from espwire.image.build import build, create_image
 from espwire.image.elf import is_flash
 from espwire.image.elf2image import ImageFiles, WrittenFile
 from espwire.image.flash_settings import KEEP, HeaderSettings
-from espwire.image.layout import Piece, check_count, pad4
+from espwire.image.layout import Piece, pad4
 from espwire.image.making import FlashFile, append_checksum, append_segments, header_codes, place
-from espwire.image.model import HEADER, MAGIC, MAX_SEGMENT_SIZE, Segment
+from espwire.image.model import HEADER, MAGIC, MAX_SEGMENT_SIZE, MAX_SEGMENTS, Segment
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip
@@ -57,9 +57,14 @@ def build_segments(
 
 
 def _check(segments: Sequence[tuple[int, bytes]], entry: int) -> None:
-    check_count(len(segments))
+    if not 1 <= len(segments) <= MAX_SEGMENTS:
+        raise ImageError(
+            f"the image would have {len(segments)} segments; 1 to {MAX_SEGMENTS} are possible",
+            hint="Join files whose addresses follow each other.",
+            code="image-segment-count",
+        )
     for address, data in segments:
-        if len(data) > MAX_SEGMENT_SIZE or not 0 <= address <= 0xFFFFFFFF - len(data):
+        if len(data) > MAX_SEGMENT_SIZE or address < 0 or address + len(data) > 1 << 32:
             raise ImageError(
                 f"{len(data)} bytes at {address:#x} are more than an image can hold",
                 hint=f"A segment has at most {MAX_SEGMENT_SIZE >> 20} MiB and a 32-bit address.",
@@ -115,6 +120,8 @@ def make_image(
     files = build_segments(segments, found, entry=entry, settings=settings)
     prefix = found.image.format == "esp8266"
     names = [output + file.suffix if prefix else output for file in files]
+    for name in names:
+        keep_inputs(name, [path for _, path in parts])
     write_files([(name, file.data) for name, file in zip(names, files, strict=True)])
     written = (WrittenFile(name, file.address, len(file.data)) for name, file in zip(names, files, strict=True))
     return ImageFiles(found.id, entry, tuple(written))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -170,17 +170,23 @@ def build_map(evidence: Evidence) -> FlashMap:
                 used = _measure_used(gap, evidence.filled)
                 free.append(replace(gap, used=used, detail="not blank" if used else ""))
         at = max(at, area.end)
-    notes: tuple[str, ...] = ()
-    if evidence.table is not None:
-        rules = TableRules(evidence.size, evidence.table_offset)
-        notes = tuple(problem.text for problem in check_table(evidence.table, rules))
     return FlashMap(
         size=evidence.size,
         areas=tuple(sorted([*areas, *free], key=lambda area: (area.offset, area.end))),
-        filled=evidence.filled,
-        notes=notes,
+        filled=tuple((start, min(end, evidence.size)) for start, end in evidence.filled if start < evidence.size),
+        notes=tuple(_find_notes(evidence)),
         table_offset=None if evidence.table is None else evidence.table_offset,
     )
+
+
+def _find_notes(evidence: Evidence) -> Iterator[str]:
+    """What is wrong with the table, and with a flash that is smaller than what stands in it."""
+    end = max((end for _, end in evidence.filled), default=0)
+    if end > evidence.size:
+        yield f"the content goes on to {end:#x}, past the end of the flash at {evidence.size:#x}"
+    if evidence.table is not None:
+        rules = TableRules(evidence.size, evidence.table_offset)
+        yield from (problem.text for problem in check_table(evidence.table, rules))
 
 
 def _find_claimed(evidence: Evidence) -> list[Area]:

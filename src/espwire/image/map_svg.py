@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from html import escape
+from itertools import accumulate, pairwise
+from unicodedata import east_asian_width
 
 from espwire.bits import format_size
 from espwire.image.map import Area, FlashMap
@@ -13,8 +16,11 @@ WIDTH, TOP, BOTTOM = 1110, 84, 66
 BAR_X, BAR_WIDTH = 104, 120
 TEXT_X, ROW = 300, 26
 MIN_HEIGHT = 560
+NAME_X, ADDRESS_X = TEXT_X + 12, TEXT_X + 168
 METER_X, METER_WIDTH = 640, 70
-DETAIL_X, DETAIL_SIGNS = 728, 52
+DETAIL_X = 728
+NOTES = 8
+SEPARATED = 3.0  # pixels: lower areas have no line between them, which would hide them
 # kind → how a filled and a blank stretch of it look, and what it is called
 COLOURS = {
     "bootloader": ("#d9822b", "#f7dfc4", "boot loader"),
@@ -43,10 +49,12 @@ def draw_svg(flash: FlashMap, title: str = "") -> str:
     """The whole file. Everything that comes from files or devices is escaped."""
     count = len(flash.areas)
     height = max(MIN_HEIGHT, count * ROW + 10)
-    notes = flash.notes[:8]
+    notes = list(flash.notes[:NOTES])
+    if len(flash.notes) > NOTES:
+        notes.append(f"and {len(flash.notes) - NOTES} more")
     total = TOP + height + BOTTOM + 20 * len(notes)
     scale = _Scale(flash.size, height)
-    heading = f"{title or 'Flash'}: {format_size(flash.size)}"
+    heading = f"{_cut(title or 'Flash', 900, 19, bold=True)}: {format_size(flash.size)}"
     share = f"{format_share(flash.filled_bytes, flash.size)} filled, "
     share += f"{format_share(flash.free_bytes, flash.size)} belongs to nothing"
     parts = [
@@ -56,14 +64,14 @@ def draw_svg(flash: FlashMap, title: str = "") -> str:
         '<defs><pattern id="clash" width="8" height="8" patternUnits="userSpaceOnUse" '
         'patternTransform="rotate(45)"><rect width="3" height="8" fill="#d22f2f"/></pattern></defs>',
         f'<rect width="{WIDTH}" height="{total:.0f}" fill="#ffffff"/>',
-        _text(24, 34, _cut(heading, 80), size=19, weight="bold"),
+        _text(24, 34, heading, size=19, weight="bold"),
         _text(24, 58, share, colour="#5b6470"),
         *_draw_bar(flash, scale),
         *_draw_rows(flash, scale, height),
         *_draw_legend(flash, TOP + height + 34),
     ]
     for number, note in enumerate(notes):
-        parts.append(_text(24, TOP + height + 62 + 20 * number, _cut(note, 140), colour="#b02525", size=12))
+        parts.append(_text(24, TOP + height + 62 + 20 * number, _cut(note, WIDTH - 40, 12), colour="#b02525", size=12))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -83,8 +91,9 @@ def _draw_bar(flash: FlashMap, scale: _Scale) -> list[str]:
             if other is not area and other.offset < area.end and area.offset < other.end:
                 low, high = max(area.offset, other.offset), min(area.end, other.end)
                 parts.append(_box(scale, low, high, "url(#clash)"))
+    for before, area in pairwise(flash.areas):
         y = scale.at(area.offset)
-        if area.offset:
+        if min(y - scale.at(before.offset), scale.at(area.end) - y) >= SEPARATED:
             parts.append(f'<path d="M{BAR_X} {y:.1f}h{BAR_WIDTH}" stroke="#ffffff" stroke-width="0.8"/>')
     parts.append(
         f'<rect x="{BAR_X}" y="{TOP}" width="{BAR_WIDTH}" height="{scale.height}" fill="none" '
@@ -115,11 +124,12 @@ def _draw_rows(flash: FlashMap, scale: _Scale, height: float) -> list[str]:
 def _draw_row(area: Area, y: float) -> list[str]:
     solid, pale, _ = COLOURS[area.kind]
     name, colour = (area.name or "free"), "#1b1f24" if area.kind != "free" else "#6b7480"
+    shown = _cut(name, ADDRESS_X - NAME_X - 6, 13, bold=True)
     parts = [
         f'<rect x="{TEXT_X - 8}" y="{y - 6:.1f}" width="12" height="12" rx="2" fill="{solid if area.used else pale}" '
         f'stroke="{solid}"/>',
-        _text(TEXT_X + 12, y + 4.5, _cut(name, 17), weight="bold" if area.kind != "free" else "normal", colour=colour),
-        _text(TEXT_X + 168, y + 4.5, f"{area.offset:#010x}", mono=True, size=12, colour="#444c56"),
+        _text(NAME_X, y + 4.5, shown, weight="bold" if area.kind != "free" else "normal", colour=colour),
+        _text(ADDRESS_X, y + 4.5, f"{area.offset:#010x}", mono=True, size=12, colour="#444c56"),
         _text(METER_X - 14, y + 4.5, format_size(area.size), anchor="end", size=12, colour="#444c56"),
     ]
     parts.append(
@@ -134,7 +144,7 @@ def _draw_row(area: Area, y: float) -> list[str]:
         words.insert(0, "boots")
     if area.overlaps:
         words = [f"overlaps {', '.join(area.overlaps)}", *words]
-    told = _cut(", ".join(word for word in words if word), DETAIL_SIGNS)
+    told = _cut(", ".join(word for word in words if word), WIDTH - DETAIL_X - 12, 12)
     parts.append(_text(DETAIL_X, y + 4.5, told, size=12, colour="#b02525" if area.overlaps else "#444c56"))
     return parts
 
@@ -183,8 +193,22 @@ def _text(
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}"{more}>{_safe(text)}</text>'
 
 
-def _cut(text: str, signs: int) -> str:
-    return text if len(text) <= signs else text[: signs - 1] + "…"
+def _cut(text: str, pixels: float, size: float, *, bold: bool = False) -> str:
+    """The text, or as much of it as has room; how wide it will be is an estimate for the fonts that are asked for."""
+    room = pixels / size / (1.12 if bold else 1.0)
+    ends = list(accumulate(map(_measure, text)))
+    if not ends or ends[-1] <= room:
+        return text
+    return text[: bisect_right(ends, room - 1)] + "…"
+
+
+def _measure(sign: str) -> float:
+    """How wide a sign is, in ems."""
+    if sign in "MWmw@%—" or east_asian_width(sign) in "WF":
+        return 1.0
+    if sign in "fijlrt.,:;|!'()[] ":
+        return 0.4
+    return 0.72 if sign.isupper() else 0.63
 
 
 def _safe(text: str) -> str:

@@ -92,7 +92,9 @@ class _Parser:
         name, type_text, subtype_text, offset, size, flags = (*fields, *[""] * 6)[:6]
         if "$" in line:
             raise self.fail("variables ($…) are not replaced", "Write the value itself.")
-        if not name.isprintable() or len(name.encode("utf-8", "replace")) > MAX_NAME + 1:
+        if not name.isprintable():
+            raise self.fail(f"the name {name[:40]!r} has signs that nobody can see", "Rename it.", "partition-name")
+        if len(name.encode("utf-8", "replace")) > MAX_NAME + 1:
             raise self.fail(f"the name {name[:40]!r} has more than {MAX_NAME} bytes", "Shorten it.", "partition-name")
         type_ = self.number(type_text, "type", TYPES)
         return _Row(

@@ -138,7 +138,7 @@ def parse_table(data: bytes, name: str = "the partition table") -> PartitionTabl
     if data[:2] not in (ROW_MAGIC, MD5_MAGIC):
         blank = bool(data) and not data[: ROW.size].strip(b"\xff")
         what = "is blank" if blank else "begins with no row" if data else "is empty"
-        hint = "Give where the table is: --offset, or --partition-table-offset; encrypted flash cannot be understood."
+        hint = "Give where the table is with --partition-table-offset; encrypted flash cannot be understood."
         raise TableError(f"{name} {what}", hint=hint, code="no-partition-table")
     rows: list[Partition] = []
     md5_valid: bool | None = None

@@ -6,8 +6,9 @@ Pure. Merging the parts again (``merge_parts``, raw) gives the same bytes, but f
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LIMIT = 256 * 0x100000
 SPARSE = 32 * 0x100000  # a file that reaches further must hold at least a 64th of it
+RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10))})
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -99,6 +101,28 @@ def flatten(data: bytes, name: str = "the file") -> tuple[int, bytes]:
     return start, bytes(out)
 
 
+def lay_out(data: bytes, name: str = "the file") -> bytes:
+    """Flash from address 0 on, as a HEX, S-record or UF2 file describes it, gaps blank; a raw file as it is.
+
+    :raises ImageError: it is empty, an ELF file, or its pieces lie too far apart
+    """
+    from espwire.image.inputs import find_format
+
+    kind = find_format(data)
+    if kind == "elf":
+        raise ImageError(
+            f"{name} is an ELF file, which does not tell what goes where in flash",
+            hint="elf2image makes an image of it.",
+            code="image-elf",
+        )
+    if kind == "raw" and data:
+        return data
+    start, flat = flatten(data, name)
+    if not flat:
+        raise ImageError(f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty")
+    return b"\xff" * start + flat
+
+
 def _places(found: tuple[Found, ...], size: int) -> Iterator[tuple[int, int, int, str, str]]:
     """Start, end of what is surely meant, end of the room, file name, kind."""
     table = next(item.table for item in found if item.table is not None)
@@ -140,15 +164,17 @@ def _leftovers(content: bytes, places: list[tuple[int, int, int, str, str]]) -> 
 
 def _file_name(name: str) -> str:
     """A partition's name as a file's: no separators, no leading dot, nothing a system would trip over."""
-    return (UNSAFE.sub("_", name).lstrip(".") or "partition") + ".bin"
+    stem = UNSAFE.sub("_", name).lstrip(".") or "partition"
+    return f"_{stem}.bin" if stem.partition(".")[0].lower() in RESERVED else f"{stem}.bin"
 
 
 def _unique(parts: list[SplitPart]) -> Iterator[SplitPart]:
     """Two partitions whose names look alike as files get their address into the name."""
-    names = [part.file.lower() for part in parts]
+    names = Counter(part.file.lower() for part in parts)
+    taken = {name for name, times in names.items() if times == 1}
     for part in parts:
-        if names.count(part.file.lower()) > 1:
-            stem = part.file.removesuffix(".bin")
-            yield SplitPart(address=part.address, data=part.data, file=f"{stem}-{part.address:#x}.bin", kind=part.kind)
-        else:
-            yield part
+        file = part.file
+        while names[part.file.lower()] > 1 and file.lower() in (taken | {part.file.lower()}):
+            file = f"{file.removesuffix('.bin')}-{part.address:#x}.bin"
+        taken.add(file.lower())
+        yield replace(part, file=file)

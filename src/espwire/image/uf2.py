@@ -6,7 +6,8 @@ A UF2 file is a row of 512-byte blocks; numbering restarts with every part, as E
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from espwire.errors import ImageError, UsageError
@@ -37,7 +38,7 @@ def is_uf2(data: bytes) -> bool:
 def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
     """The parts of a UF2 file.
 
-    :raises ImageError: cut short, a broken block, a wrong MD5, several families, bytes given twice
+    :raises ImageError: cut short, a block broken or missing, a wrong MD5, several families, bytes given twice
     """
     if len(data) % BLOCK or not data:
         raise ImageError(
@@ -46,9 +47,12 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
             code="image-uf2-size",
         )
     families: set[int] = set()
+    numbers: defaultdict[int, Counter[int]] = defaultdict(Counter)  # by the count that blocks tell
     runs: list[tuple[int, bytearray]] = []
     for at in range(0, len(data), BLOCK):
         address, payload, family = _parse_block(data, at, name)
+        number, count = struct.unpack_from("<2I", data, at + 20)
+        numbers[count][number] += 1
         if payload is None:
             continue
         if family is not None:
@@ -57,6 +61,7 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
             runs[-1][1].extend(payload)
         elif payload:
             runs.append((address, bytearray(payload)))
+    _check_complete(numbers, name)
     if len(families) > 1:
         raise ImageError(
             f"{name} is for several chips: families {', '.join(f'{family:#010x}' for family in sorted(families))}",
@@ -64,6 +69,19 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
             code="image-uf2-family",
         )
     return Uf2(min(families, default=None), _join(runs, name))
+
+
+def _check_complete(numbers: Mapping[int, Counter[int]], name: str) -> None:
+    """A file may hold several numberings, and in any order; but no number of one may be missing."""
+    for count, seen in numbers.items():
+        if len(seen) != count or len(set(seen.values())) > 1:
+            rarest = min(seen.values()) if len(seen) == count else 0
+            first = next(number for number in range(count) if seen[number] == rarest)
+            raise ImageError(
+                f"{name} is not whole: of {count} blocks that it tells of, number {first} is missing",
+                hint="The file was not copied or downloaded whole: get it again.",
+                code="image-uf2-size",
+            )
 
 
 def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, int | None]:

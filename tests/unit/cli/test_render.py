@@ -150,3 +150,17 @@ def test_a_full_disk_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None
     output.line("a")
     with pytest.raises(FileError, match="standard output"):
         output.finish()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Warned(code="x", text="a\x1b[2Jb\nc"),
+        Note(text="a\x1b[2Jb\nc"),
+        PlanReady(steps=("write a\x1b[2Jb\nc",), wire_bytes=0, seconds=0.0),
+    ],
+)
+def test_what_files_and_chips_say_does_not_drive_the_terminal(event):
+    text = describe(event, verbose=True)
+    assert "a�[2Jb c" in text
+    assert "\x1b" not in text

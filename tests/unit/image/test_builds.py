@@ -13,7 +13,7 @@ import pytest
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, FileError, ToolError, UsageError
 from espwire.image.build_file import plan_file
-from espwire.image.build_folder import find_candidates
+from espwire.image.build_folder import find_candidates, plan_flasher_args
 from espwire.image.build_plan import BuildRequest
 from espwire.image.build_source import read_build
 from espwire.image.flash_settings import HeaderSettings
@@ -172,6 +172,24 @@ def test_an_application_larger_than_its_partition_is_told(tree) -> None:
     with pytest.raises(DataError, match=r"firmware\.bin has 0x1400.. bytes, the partition 'app0' at 0x10000") as caught:
         read_build(folder)
     assert caught.value.code == "build-oversize"
+
+
+@pytest.mark.parametrize("name", ["bootloader/bootloader.bin", "hello_world.bin"])
+def test_a_file_that_the_build_left_empty_is_told(tree, name: str) -> None:
+    folder = tree("esp-idf") / "build"
+    (folder / name).write_bytes(b"")
+    for path in (folder, folder / "flash_args"):
+        with pytest.raises(DataError, match=f"{name} is empty") as caught:
+            read_build(path)
+        assert caught.value.code == "build-empty"
+
+
+def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
+    text = json.dumps({"flash_files": {"0x0": "a\x1b[2J.bin"}}).encode()
+    plan = plan_flasher_args(
+        "flasher_args.json", lambda name: text if name.endswith(".json") else b"abc", "x", BuildRequest()
+    )
+    assert plan.files[0].name == "a�[2J.bin"
 
 
 def test_parts_that_overlap_are_told(tree) -> None:

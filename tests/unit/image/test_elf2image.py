@@ -52,6 +52,46 @@ def test_each_mapped_segment_stands_at_its_address_within_a_page():
     assert image.segments[0].address == 0x3C000020
 
 
+@pytest.mark.parametrize("options", [{}, {"ram_only_header": True}, {"append_digest": False}])
+def test_padding_goes_behind_an_image_with_or_without_a_digest(options):
+    """Without one, esptool 5.6 writes it over the image's beginning."""
+    plain = convert(APP, **options)[0].data
+    padded = convert(APP, **options, pad_to_size=0x100000)[0].data
+    assert padded == plain.ljust(0x100000, b"\xff")
+
+
+def test_padding_that_the_chip_does_not_have_asks_for_no_digest():
+    assert convert(APP, secure_pad=1, append_digest=False) == convert(APP, append_digest=False)
+    assert refusal(APP, secure_pad=2, append_digest=False) == "elf-secure-pad"
+    esp32 = [Part(".iram0.text", 0x40080000, b"c" * 64)]
+    assert refusal(esp32, load_chip("esp32"), secure_pad=1, append_digest=False) == "elf-secure-pad"
+
+
+def test_the_segment_that_pads_for_a_signature_counts():
+    """esptool 5.6 makes an image of 17 segments, which no boot loader takes."""
+    full = [Part(".a", 0x40380000 + 64 * n, b"1234") for n in range(16)]
+    assert parse(convert(full)[0].data, C3).intact
+    assert refusal(full, secure_pad=2) == "elf-segments"
+    assert parse(convert(full[1:], secure_pad=2)[0].data, C3).intact
+
+
+def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_path):
+    note = Part(".note.build-id", 0x3C000400, b"n" * 20, type=7)
+    (tmp_path / "a.elf").write_bytes(write_elf(Program([*APP, note, Part(".debug", 0x400, b"d", type=7, flags=0)])))
+    made = elf2image(tmp_path / "a.elf", chip="esp32c3")
+    assert [doubt for doubt in made.doubts if "left out" in doubt] == [
+        "left out, since their type is not one that is loaded: sections .note.build-id"
+    ]
+    made = elf2image(tmp_path / "a.elf", chip="esp32c3", options=ElfOptions(use_segments=True))
+    assert not any("left out" in doubt for doubt in made.doubts)
+
+
+def test_a_part_that_goes_past_the_address_space_is_refused():
+    top = Part(".top", 0xFFFFFFF0, b"x" * 16)
+    assert parse(convert([*APP, top])[0].data, C3).intact
+    assert refusal([*APP, Part(".top", 0xFFFFFFF0, b"x" * 17)]) == "elf-address"
+
+
 @pytest.mark.parametrize("chip", chip_ids())
 def test_an_image_holds_every_byte_of_the_program_and_checks_out(chip):
     """Whatever is cut up to fill gaps: put together again it is what the ELF said."""

@@ -293,3 +293,10 @@ def test_any_bytes_end_in_an_answer_or_one_error():
         except DataError:
             continue
         assert found.items
+
+
+def test_of_tables_without_end_only_the_first_few_are_looked_into():
+    """A file of nothing but tables would cost seconds; a flash has one."""
+    sector = build_table(PartitionTable((Partition("a", 1, 6, 0x9000, 0x1000),))).ljust(0x1000, b"\xff")
+    found = find_contents(sector * 100)
+    assert sum(item.kind == "partition-table" for item in found) == 16

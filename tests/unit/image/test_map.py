@@ -75,6 +75,12 @@ def test_a_partition_past_the_end_is_noted_and_drawn() -> None:
     ElementTree.fromstring(draw_svg(flash))
 
 
+def test_content_past_the_end_of_the_flash_is_noted_and_does_not_count() -> None:
+    picture = map_dump(b"x" * 0x9000, flash_size=0x8000)
+    assert picture.notes == ("the content goes on to 0x9000, past the end of the flash at 0x8000",)
+    assert (picture.filled, picture.filled_bytes) == (((0, 0x8000),), 0x8000)
+
+
 def test_the_strip_tells_filled_blank_shared_and_unclaimed(flash: FlashMap) -> None:
     lines = draw_text(flash, "x.bin").splitlines()
     assert lines[0] == "x.bin: 4MB of flash, each sign 16KB"
@@ -100,6 +106,37 @@ def test_the_svg_is_well_formed_and_every_row_has_room(flash: FlashMap) -> None:
         assert len(rows_at) == len(picture.areas)
         assert all(below - above >= 25.9 for above, below in pairwise(rows_at))
         assert rows_at[-1] < height
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_no_line_is_drawn_over_partitions_that_are_lower_than_it() -> None:
+    """60 filled partitions of 4 KiB in 16 MiB: with a white line on top of each they would all look blank."""
+    rows = tuple(Partition(f"p{n}", 1, 6, 0x10000 + n * 0x1000, 0x1000) for n in range(60))
+    picture = map_dump(dump(PartitionTable(rows), size=0x1000000))
+    lines = [e for e in ElementTree.fromstring(draw_svg(picture)).iter(f"{SVG}path") if e.get("stroke") == "#ffffff"]
+    assert lines == []
+    rows = (Partition("a", 0, 0, 0x10000, 0x100000), Partition("b", 0, 16, 0x110000, 0x100000))
+    picture = map_dump(dump(PartitionTable(rows)))
+    lines = [e for e in ElementTree.fromstring(draw_svg(picture)).iter(f"{SVG}path") if e.get("stroke") == "#ffffff"]
+    assert len(lines) >= 1
+
+
+def test_text_of_wide_signs_ends_before_what_stands_beside_it() -> None:
+    rows = tuple(Partition(sign * 15, 0x40, 0, 0x10000 * (n + 1), 0x10000) for n, sign in enumerate("WMmi"))
+    root = ElementTree.fromstring(draw_svg(map_dump(dump(PartitionTable(rows))), "W" * 200))
+    shown = [element.text or "" for element in root.iter(f"{SVG}text")]
+    names = [text for text in shown if text[:2] in ("WW", "MM", "mm", "ii")]
+    assert [len(name) for name in names[1:]] == [10, 10, 10, 15]
+    assert names[0].endswith("W…: 4MB")
+    assert len(names[0]) < 60
+
+
+def test_notes_that_have_no_room_are_counted() -> None:
+    rows = tuple(Partition("same", 1, 6, 0x10000 * (n + 1), 0x10000) for n in range(12))
+    root = ElementTree.fromstring(draw_svg(map_dump(dump(PartitionTable(rows)))))
+    assert "and 3 more" in [element.text for element in root.iter(f"{SVG}text")]
 
 
 def test_text_from_a_file_can_drive_neither_terminal_nor_svg() -> None:

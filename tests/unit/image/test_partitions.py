@@ -110,6 +110,7 @@ def test_a_byte_order_mark_comments_and_blank_lines_are_no_rows() -> None:
         ("$A,data,nvs,,4K", "csv-row", "variables"),
         ("a" * 2000, "csv-row", "longer"),
         ("a" * 17 + ",data,nvs,,4K", "partition-name", "15 bytes"),
+        ("a\x1b[2J,data,nvs,,4K", "partition-name", "nobody can see"),
         ("b,bootloader,primary,N/A,N/A", "csv-row", "begins is not known"),
         ("b,bootloader,ota,,", "csv-row", "how large"),
     ],

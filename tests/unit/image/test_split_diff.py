@@ -56,6 +56,24 @@ def test_parts_have_the_names_of_their_partitions():
     }
 
 
+def test_no_two_parts_get_one_name_and_none_a_name_that_a_system_keeps_for_itself():
+    names = ("a", "A", "a-0x10000", "CON", "lpt1.x", "../b", "con1")
+    rows = tuple(Partition(name, 1, 6, 0x10000 * (n + 1), 0x10000) for n, name in enumerate(names))
+    parts = [(0x8000, build_table(PartitionTable(rows))), *((row.offset, row.name.encode()) for row in rows)]
+    found = {part.file: part.data for part in split_image(merged(parts=parts))}
+    del found["partition-table.bin"]
+    assert list(found) == [
+        "a-0x10000-0x10000.bin",
+        "A-0x20000.bin",
+        "a-0x10000.bin",
+        "_CON.bin",
+        "_lpt1.x.bin",
+        "_b.bin",
+        "con1.bin",
+    ]
+    assert [data.rstrip(b"\xff").decode() for data in found.values()] == list(names)
+
+
 def test_an_image_is_cut_to_its_own_size_and_what_follows_it_is_kept():
     parts = {part.file: part.data for part in split_image(merged())}
     assert parts["bootloader.bin"] == BOOT

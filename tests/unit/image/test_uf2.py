@@ -19,6 +19,19 @@ def test_parts_come_back_as_they_went_in(md5, chunk):
     assert (found.family, found.parts) == (FAMILY, ((0x1000, DATA), (0x20000, b"abc")))
 
 
+def test_a_file_cut_at_a_block_s_end_or_with_one_missing_is_not_taken_for_whole():
+    whole = build_uf2([(0x1000, DATA), (0x20000, DATA)], FAMILY)
+    blocks = [whole[at : at + BLOCK] for at in range(0, len(whole), BLOCK)]
+    for missing, number in ((0, 0), (1, 1), (4, 1), (5, 2)):
+        with pytest.raises(ImageError) as caught:
+            parse_uf2(b"".join(blocks[:missing] + blocks[missing + 1 :]), "a.uf2")
+        assert caught.value.code == "image-uf2-size"
+        assert f"of 3 blocks that it tells of, number {number} is missing" in str(caught.value)
+    with pytest.raises(ImageError, match="of 4294967295 blocks that it tells of, number 1 is missing"):
+        parse_uf2(change(24, b"\xff\xff\xff\xff"))
+    assert parse_uf2(b"".join(reversed(blocks))) == parse_uf2(whole)
+
+
 def test_numbering_restarts_with_each_part():
     data = build_uf2([(0, DATA), (0x4000, DATA)], FAMILY)
     numbers = [int.from_bytes(data[at + 20 : at + 24], "little") for at in range(0, len(data), BLOCK)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ def command(session: Session, old: str, new: str) -> None:
 
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
-    found = diff_images(read_file(old), read_file(new), chip)
+    names = os.path.basename(old), os.path.basename(new)
+    found = diff_images(read_file(old), read_file(new), chip, names=names)
     session.result("image-diff", "\n".join(draw(found)), diff_data(found))
     if not found.same:
         raise VerifyError(

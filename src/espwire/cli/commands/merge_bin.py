@@ -26,7 +26,7 @@ FORMATS = ("raw", "uf2", "hex")
     "-t", "--target-offset", type=Number(0), default=0, metavar="N", help="Where the raw file will be flashed."
 )
 @click.option("--pad-to-size", metavar="SIZE", help="Fill the raw file with 0xFF up to this flash size.")
-@click.option("--chunk-size", type=int, metavar="N", help="Payload bytes of each UF2 block: a multiple of 4.")
+@click.option("--chunk-size", type=Number(), metavar="N", help="Payload bytes of each UF2 block: a multiple of 4.")
 @click.option("--md5-disable", is_flag=True, help="Write no MD5 sums into UF2 blocks.")
 @click.option("-sc", "--spi-connection", hidden=True, expose_value=False)  # esptool 3 and 4 took it, to no effect
 @header_options
@@ -46,13 +46,14 @@ def command(
 ) -> None:
     """Read, merge, write."""
     from espwire.chips.lookup import load_image_chip
-    from espwire.cli.parts import header_settings
+    from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
-    from espwire.files import write_file
+    from espwire.files import keep_inputs, write_file
     from espwire.image.flash_settings import parse_size
     from espwire.image.merge import MergeOptions, find_merge_chip, merge_parts
 
     session.configure()
+    keep_inputs(output, [path for _, path in pairs if path != STDIN])
     settings = header_settings(flash_mode, flash_freq, flash_size)
     parts = [part for address, path in pairs for part in _read(session, address, path, settings)]
     chip = load_image_chip(session.chip) if session.chip is not None else find_merge_chip(parts)
@@ -68,10 +69,15 @@ def command(
     for text in merged.warnings:
         session.report(Warned(code="header-kept", text=text))
     write_file(output, merged.data)
+    end = max(part.end for part in merged.parts)
+    if kind == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
+        text = f"the parts end at {end:#x}, past the {pad_to_size} to pad to: the file is larger than that"
+        session.report(Warned(code="merge-past-pad", text=text))
+    count = len(merged.parts)
     place = f", to be flashed at {target_offset:#x}" if kind == "raw" else ""
     session.result(
         "merge-bin",
-        f"{output}: {len(merged.data):,} bytes, {len(merged.parts)} parts for {chip.name}{place}.",
+        f"{output}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
             "format": kind,
@@ -85,7 +91,7 @@ def command(
 
 def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> Iterator[MergePart]:
     """The parts of one file. What is raw, as most files are, needs no chip and no converting."""
-    from espwire.cli.parts import name_source, read_source
+    from espwire.cli.parts import name_source, read_source, require_data
     from espwire.events import Note
     from espwire.image.inputs import find_format, read_input
     from espwire.image.merge import MergePart
@@ -100,7 +106,9 @@ def _read(session: Session, address: int, path: str, settings: HeaderSettings) -
         from espwire.chips.registry import load_chip
 
         chip = load_chip(session.chip)
-    for piece in read_input(data, name, chip=chip, settings=settings):
+    pieces = read_input(data, name, chip=chip, settings=settings)
+    require_data(pieces, name)
+    for piece in pieces:
         if piece.note:
             session.report(Note(text=piece.note))
         yield MergePart(address if piece.address is None else piece.address, piece.data, name)

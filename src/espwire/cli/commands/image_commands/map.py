@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from espwire.image.map import FlashMap
 
 
-@click.command("map", help="Draw what stands where: in FILE (a dump or a merged file), or in the device.")
+@click.command("map", help="Draw what stands where: in FILE (a dump or a merged file of any format), or in the device.")
 @click.argument("file", metavar="[FILE|PORT]", required=False)
 @click.option("--svg", metavar="FILE", help="Draw it into this SVG file, too.")
 @flash_limit_option
@@ -24,19 +24,23 @@ if TYPE_CHECKING:
 def command(session: Session, file: str | None, svg: str | None, flash_size: int | None) -> None:
     """Look, draw, write."""
     from espwire.chips.registry import load_chip
-    from espwire.files import read_file, write_file
+    from espwire.files import keep_inputs, read_file, write_file
     from espwire.flash.map import read_map
     from espwire.image.map import map_dump
     from espwire.image.map_svg import draw_svg
     from espwire.image.map_text import draw_text
+    from espwire.image.split import lay_out
 
     if file is not None and is_port(file):
         session.port, file = file, None
         session.given.add("port")
     if file is not None:
+        if svg is not None:
+            keep_inputs(svg, [file])
         session.configure()
         chip = None if session.chip is None else load_chip(session.chip)
-        flash, title = map_dump(read_file(file), chip, flash_size=flash_size), os.path.basename(file)
+        title = os.path.basename(file)
+        flash = map_dump(lay_out(read_file(file), title), chip, flash_size=flash_size)
     else:
         with session.device() as device:
             offset = session.partition_table_offset

@@ -28,7 +28,7 @@ def command(session: Session, slot: str, file: str | None, state: str, dry_run: 
     from espwire.image.partitions import show_name
 
     if file is not None:
-        dump = open_dump(file, session)
+        dump = open_dump(file, session, to_change=True)
         place = require_ota_data(dump.table)
         data = dump.status.data or OtaData((OtaEntry(), OtaEntry()))
         change = plan_switch(dump.table, data, slot, STATES[state])

@@ -40,11 +40,12 @@ def command(
     from espwire.chips.lookup import load_image_chip
     from espwire.cli.tables import describe_table, read_table_file
     from espwire.events import Warned
-    from espwire.files import write_file
+    from espwire.files import keep_inputs, write_file
     from espwire.image.partition_csv import CsvPlaces
     from espwire.image.partitions import TableRules, build_table, check_table, require_sound
 
     session.configure()
+    keep_inputs(output, [file])
     if bootloader_offset is None and session.chip is not None:
         bootloader_offset = load_image_chip(session.chip).flash.bootloader_offset
     offset = session.partition_table_offset
