@@ -42,7 +42,11 @@ static void change_flash(u8 near, u8 far, u32 address, u32 out) {
   spi_run(&change);
 }
 
-int flash_busy(void) { return plain(READ_STATUS, 1) & 1; }
+/* All ones: no part answers, or one that sleeps; it would be waited for without end. */
+int flash_busy(void) {
+  u32 status = plain(READ_STATUS, 1) & 0xFF;
+  return status != 0xFF && (status & 1);
+}
 
 void flash_wait(void) {
   while (flash_busy()) rx_poll();

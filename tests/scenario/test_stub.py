@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from espwire import Device, connect
-from espwire.chips.registry import chip_ids
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.device.streams import ReadTransfer, WriteTransfer
 from espwire.device.stub_commands import find_written, read_md5s, run_batch
@@ -20,6 +20,7 @@ from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_bytes
 from espwire.virtual.link import open_virtual
 from espwire.wire.commands import ReadReg, RegWrite, WriteReg
+from espwire.wire.dialect import BaudRule
 from espwire.wire.stub import Codec
 
 CHIPS = ("esp8266", "esp32", "esp32c3")
@@ -161,6 +162,16 @@ def test_a_stub_that_stays_is_found_whatever_the_rate_was(chip: str, baud: int) 
         assert again.loader.dialect.capabilities is not None
         assert again.loader.baud == baud
         assert again.attach_flash().size == 4 << 20
+
+
+@pytest.mark.parametrize("chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE])
+def test_a_rom_that_stays_is_found_whatever_the_rate_was(chip: str) -> None:
+    link = open_virtual(f"virtual:{chip}?size=4MB")
+    first = connect(link, baud=921600)
+    assert first.loader.baud == 921600
+    first.leave("no-reset")
+    with connect(link, before="no-reset") as again:
+        assert again.chip.id == chip
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])

@@ -15,7 +15,7 @@ from espwire.device.flash_id import FlashInfo
 from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
 from espwire.device.flash_status import FlashStatus, FlashStatusChange
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
-from espwire.device.leave import leave, run_application
+from espwire.device.leave import CONTACT_BAUD, leave, run_application
 from espwire.device.lines import After
 from espwire.device.loader import Loader
 from espwire.device.ram import MemWord, MemWrite
@@ -243,8 +243,7 @@ class Device:
             return read_stream(self.loader, address, size)
         if self.loader.supports(Op.READ_FLASH):
             return transfer.read_packets(self.loader, address, size)
-        if not self.loader.supports(Op.READ_FLASH_SLOW):
-            raise self._cannot_read()
+        self.loader.require(Op.READ_FLASH_SLOW)
         return transfer.read_slow(self.loader, address, size)
 
     def read_mem(self, address: int) -> MemWord:
@@ -335,9 +334,13 @@ class Device:
         """Leave the chip as asked; the link stays open. If the reset takes the port away, ``link`` is a new one.
 
         :raises Unsupported: this chip has no such way
+        :raises ConnectError: code ``baud-change``: a loader that was to stay is lost on the way back to 115200 baud
         """
         if after == "no-reset" and self.loader.dialect.sync_value == 0 and self.reenter is not None:
             self.reenter()  # who comes next expects a ROM; ``no-reset-stub`` leaves the stub there
+        stays = after in ("no-reset", "no-reset-stub") and self.loader.baud > CONTACT_BAUD
+        if stays and self._has_rate and self.loader.dialect.baud is not BaudRule.NONE:
+            self.change_baud(CONTACT_BAUD)  # whoever comes next asks at this rate
         if after == "soft-reset" and self.flash is None:
             self._attach()  # the loader leaves by a flash command
         leave(self.loader, self.chip, after, self.report, self._follower)
@@ -385,16 +388,4 @@ class Device:
             size=size,
             maker_name=flash.maker_name,
             assumed=True,
-        )
-
-    def _cannot_read(self) -> Unsupported:
-        if self.secure_download:
-            return Unsupported(
-                "in Secure Download Mode the flash cannot be read",
-                hint="This mode was burned into the chip; nothing reads it back.",
-                code="secure-download-mode",
-            )
-        return Unsupported(
-            f"the {self.chip.name}'s {self.loader.dialect.name} loader cannot read flash",
-            hint="The stub can: leave --no-stub out.",
         )

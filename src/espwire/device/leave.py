@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from espwire.chips.model import Chip
-from espwire.device.baud import change_baud
 from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
@@ -15,7 +14,6 @@ from espwire.errors import LinkLost, NoReply, Unsupported
 from espwire.events import Note, Report, Resetting
 from espwire.link.base import Link, LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
-from espwire.wire.dialect import BaudRule
 from espwire.wire.stub import StubOp, StubReset
 
 CONTACT_BAUD = 115200  # at which a loader is looked for
@@ -24,18 +22,13 @@ CONTACT_BAUD = 115200  # at which a loader is looked for
 def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> None:
     """Do what ``after`` says. On a link without lines a hard reset becomes a note to the user.
 
-    A loader that stays goes back to the rate that whoever comes next asks at.
-
     If the port goes away with the reset, ``follower`` waits for it: what had to be done is done, so a port that stays
     away is only a warning.
 
     :raises Unsupported: this chip has no such way
     :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
-    :raises ConnectError: code ``baud-change``: the loader that was to stay is lost
     """
     if after in ("no-reset", "no-reset-stub"):
-        if loader.baud > CONTACT_BAUD and loader.dialect.baud is BaudRule.PLAIN:
-            change_baud(loader, chip, None, CONTACT_BAUD, None)
         return
     with _following(loader, report, follower):
         if after == "soft-reset":

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from espwire.virtual.programs import Ending, Program, Services, find_program
+from espwire.virtual.soc.usb import PACKET, POLL_S, USB_BAUD
 from espwire.wire import slip
 from espwire.wire.commands import HEADER, REPLY
 from espwire.wire.slip import END, ESC, ESC_END, ESC_ESC
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Steps = Generator[float, None, None]
 BIT_TIMES = 10
-USB_RATE = 4_920_000  # what its own USB port carries, in bit times: of 64 bytes 80 µs, and 50 until they are fetched
 TRANSMIT_FIFO = 126
 LAST_BYTE_S = 0.0015  # what the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
@@ -225,22 +225,24 @@ class Resident:
     @property
     def byte_s(self) -> float:
         """How long a byte takes on the wire."""
-        return BIT_TIMES / (USB_RATE if self.services.usb else self.rate)
+        return BIT_TIMES / USB_BAUD + POLL_S / PACKET if self.services.usb else BIT_TIMES / self.rate
 
     def send_frame(self, payload: bytes) -> Steps:
         """One frame out; done when the transmitter's FIFO has taken the last byte."""
         data = slip.encode(payload)
         wire_s, work_s = len(data) * self.byte_s, len(data) * self._send_s + self._owed
         self._owed = 0.0
-        start = max(self.now + max(0.0, work_s - wire_s), self._line_free)
-        done = max(self.now + work_s, start + wire_s - TRANSMIT_FIFO * self.byte_s)
-        if self.services.usb:
-            done = max(done, start + work_s + wire_s)  # a packet is filled when the one before it has gone
+        if self.services.usb:  # a packet is filled when the one before it has gone: nothing overlaps
+            done = self.now + work_s + wire_s
+            start = done - len(data) * BIT_TIMES / USB_BAUD
+        else:
+            start = max(self.now + max(0.0, work_s - wire_s), self._line_free)
+            done = max(self.now + work_s, start + wire_s - TRANSMIT_FIFO * self.byte_s)
         if start > self.now:
             self._idle_from = self.now + work_s
             yield start
         self.services.send(self.now, data, self.rate)
-        self._line_free = start + wire_s
+        self._line_free = done if self.services.usb else start + wire_s
         yield from self.settle(done)
 
     def reply(self, op: int, value: int = 0, data: bytes = b"", status: int = 0) -> Steps:

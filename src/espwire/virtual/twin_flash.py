@@ -7,7 +7,6 @@ nobody has attached hears nothing, and what is read of it is zeros.
 from __future__ import annotations
 
 from collections.abc import Generator
-from math import inf
 from typing import TYPE_CHECKING
 
 from espwire.virtual.paces import Pace
@@ -20,8 +19,7 @@ SECTOR, BLOCK, BURST = 0x1000, 0x10000, 64
 MOST = 1 << 28  # where nobody told the size
 FEW = 3  # dirty sectors that are erased one by one
 LONG_FROM = 1 << 24
-WRITE_ENABLE, ERASE_CHIP, READ_STATUS = 0x06, 0xC7, 0x05
-BUSY = 1
+WRITE_ENABLE, ERASE_CHIP = 0x06, 0xC7
 PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
 LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
 BLANK_BURST = b"\xff" * BURST
@@ -52,11 +50,9 @@ class TwinFlash:
         return self._flash.busy_until
 
     def wait(self) -> Steps:
-        """Until the part is ready; for ever where it sleeps, and says neither yes nor no."""
+        """Until the part is ready; one that sleeps says neither yes nor no, and is not waited for."""
         self._cpu.owe(self._pace.transaction)
-        yield from self._cpu.settle(self._flash.busy_until)
-        if self._registers.attached and self._flash.execute(self._cpu.now, READ_STATUS, read=1)[0] & BUSY:
-            yield from self._cpu.settle(inf)
+        return self._cpu.settle(self._flash.busy_until)
 
     @property
     def _wide(self) -> bool:

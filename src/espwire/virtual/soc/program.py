@@ -36,7 +36,8 @@ class EngineProgram:
         self.jumped = 0
         self._looking = self._leaving = False
         self.encrypting = False  # what the ROM's function has switched
-        self._idle_at: int | None = None  # the progress at which nothing was left to do
+        self._idle_at: int | None = None  # the progress at which nothing was left to do,
+        self._idle_until = 0.0  # before this time
         riscv = chip.cpu.architecture == "riscv"
         self.activity = Activity(self._look)
         bus = SocBus(chip, services.registers, self.activity, reset=self.reset, leave=self._leave)
@@ -102,7 +103,7 @@ class EngineProgram:
     def next_event(self) -> float | None:
         """When it should be asked to run again; None: not before bytes come."""
         soon = self.clock.now + SLICE_S
-        if self._idle_at != self.activity.progress:
+        if self._idle_at != self.activity.progress or self.clock.now >= self._idle_until:
             return soon
         due = min(self._events(), self._bite())
         return None if due == NEVER else max(due, soon)
@@ -158,7 +159,7 @@ class EngineProgram:
             self.uart.shift(cycles)
             self._idle.shift(cycles)
         if until == limit:
-            self._idle_at = self.activity.progress
+            self._idle_at, self._idle_until = self.activity.progress, due
 
     def _events(self) -> float:
         due = min(self.uart.next_event(), self.flash.next_event())

@@ -14,7 +14,7 @@ import pytest
 from espwire.secure.flash_encryption import encrypt_esp32
 from espwire.virtual.chip import State
 from espwire.virtual.soc.program import EngineProgram
-from espwire.wire.commands import ChangeBaudrate
+from espwire.wire.commands import ChangeBaudrate, SpiAttach
 from espwire.wire.stub import Abort, AskCapabilities, Codec, Hash, ReadOpen, StubReset, WriteOpen, parse_capabilities
 
 spec = importlib.util.spec_from_file_location("raw_host", Path(__file__).with_name("raw_host.py"))
@@ -35,6 +35,12 @@ USB_ECHO = bytes.fromhex("37360460 5842 118b 75df 1c42 1cc2 0547 58c2 5842 098b 
 # lui a2, 0x6001f; lui a3, 0x50d84; addi a3, a3, -0x55f; sw a3, 0x64(a2); lui a4, 0x10000; sw a4, 0x4c(a2);
 # li a4, 400; sw a4, 0x50(a2); lui a4, 0x80000; sw a4, 0x48(a2); 1: j 1b     (a watchdog of 400 * 4096 / 40 MHz)
 ARM_WATCHDOG = bytes.fromhex("37f60160 b746d850 938616aa 74d2 37070010 78c6 13070019 38ca 37070080 38c6 01a0")
+# forty times: a slow flash transaction is waited for, and then counted to 16384; at the end a sign. lui a2, 0x60002;
+# lui a3, 0xff0; sw a3, 0x14(a2); lui a3, 0x40; li t0, 40; 0: sw a3, 0(a2); 1: lw a4, 0(a2); bnez a4, 1b; lui a5, 4;
+# 2: addi a5, a5, -1; bnez a5, 2b; addi t0, t0, -1; bnez t0, 0b; lui a2, 0x60000; li a4, '!'; sw a4, 0(a2); 3: j 3b
+WAIT_AND_WORK = bytes.fromhex(
+    "37260060b706ff0054cab70604009302800214c218427dff9167fd17fdfffd12e39902fe370600601307100218c201a0"
+)
 ENTRY = {"esp8266": 0x40100008, "esp32": 0x40080008, "esp32c3": 0x40380000}
 CHIPS = list(ENTRY)
 
@@ -74,6 +80,15 @@ def test_a_second_of_waiting_costs_next_to_nothing():
     assert host.program.instructions < 5000
     host.link.write(b"still there?", host.link.now() + 1)
     assert host.text(0.1) == b"still there?"
+
+
+def test_work_behind_a_wait_goes_on_without_anybody_asking():
+    host = RawHost("virtual:esp32c3?stub=engine")
+    host.ask(SpiAttach(0, 0))
+    host.run(ENTRY["esp32c3"], (ENTRY["esp32c3"], WAIT_AND_WORK.ljust(-(-len(WAIT_AND_WORK) // 4) * 4, b"\0")))
+    began = host.link.now()
+    assert host.link.read(10.0).endswith(b"!")
+    assert host.link.now() - began < 1.0
 
 
 @pytest.mark.parametrize("chip", CHIPS)
