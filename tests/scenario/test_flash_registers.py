@@ -84,7 +84,7 @@ def test_a_locked_register_is_a_verify_error_with_both_values(monkeypatch: pytes
     import espwire.virtual.flash as virtual
 
     for opcode in (0x01, 0x31, 0x11):
-        monkeypatch.setitem(virtual._ACTIONS, opcode, NorFlash._write_status)
+        monkeypatch.setitem(virtual._SMALL_ACTIONS, opcode, NorFlash._write_status)
     with espwire.connect("virtual:esp32") as device, pytest.raises(VerifyError) as caught:
         device.write_flash_status(0x1C)
     assert caught.value.code == "status-not-taken"
@@ -94,12 +94,12 @@ def test_a_locked_register_is_a_verify_error_with_both_values(monkeypatch: pytes
 def test_a_part_that_clears_register_2_with_register_1_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     import espwire.virtual.flash as virtual
 
-    original = virtual._ACTIONS[0x01]
+    original = virtual._SMALL_ACTIONS[0x01]
 
     def write(self: NorFlash, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return original(self, t, opcode, address, data.ljust(2, b"\0"), read)
 
-    monkeypatch.setitem(virtual._ACTIONS, 0x01, write)
+    monkeypatch.setitem(virtual._SMALL_ACTIONS, 0x01, write)
     with espwire.connect("virtual:esp32") as device:
         device.write_flash_status(0x0200, 2, non_volatile=True)
         assert device.write_flash_status(0x04, non_volatile=True).disturbed == (0x02, 0x00)

@@ -140,8 +140,7 @@ def test_both_encrypt_alike_and_refuse_alike(offset, size, flags, key):
         pytest.importorskip("cryptography")
     data, answers = bytes(range(1, 251)) * 20, []
     for bench in benches("esp32", **key):
-        replies = bench.send(words(StubOp.WRITE_OPEN, offset, size, size, 0, flags, 7))
-        for at in range(0, size, 2048):
-            replies += bench.send(data_frame(at, data[at : min(at + 2048, size)]))
+        frames = [data_frame(at, data[at : min(at + 2048, size)]) for at in range(0, size, 2048)]
+        replies = bench.send(words(StubOp.WRITE_OPEN, offset, size, size, 0, flags, 7), *frames)
         answers.append((replies, bytes(bench.chip.flash.contents[: 2 * 4096])))
     assert answers[0] == answers[1]
