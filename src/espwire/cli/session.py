@@ -196,7 +196,8 @@ class Session:
         :raises ToolError: it cannot be reached
         """
         from espwire.cli.stub_choice import choose_baud, choose_stub
-        from espwire.device.connect import ROM_BAUD, connect, speed_up
+        from espwire.device.baud import ROM_BAUD
+        from espwire.device.connect import connect, speed_up
 
         if self.connected is not None:
             self.configure()

@@ -9,6 +9,7 @@ from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
 from espwire.wire.commands import ChangeBaudrate
 from espwire.wire.dialect import BaudRule
 
+ROM_BAUD = 115200  # at which a loader is looked for
 # the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
 PLAUSIBLE_HZ = (20_000_000, 50_000_000)
 # seconds for an answer to each SYNC at the new rate: a chip or a bridge that needs longer to change gets another one

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.device.baud import ROM_BAUD
 from espwire.device.detect import detect
 from espwire.device.device import Device, StubSource
 from espwire.device.enter import Entrance, reach_loader
@@ -33,7 +34,6 @@ from espwire.wire.dialect import BaudRule, Dialect, EraseRule, Md5Form
 if TYPE_CHECKING:
     from espwire.link.ports import Port
 
-ROM_BAUD = 115200
 RESETTING = ("default-reset", "usb-reset")
 BORROW_PATIENCE_S = 0.5
 # what every ROM has in common, before it is known which one it is

@@ -15,7 +15,7 @@ from espwire.device.flash_id import FlashInfo
 from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
 from espwire.device.flash_status import FlashStatus, FlashStatusChange
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
-from espwire.device.leave import CONTACT_BAUD, leave, run_application
+from espwire.device.leave import leave, run_application
 from espwire.device.lines import After
 from espwire.device.loader import Loader
 from espwire.device.ram import MemWord, MemWrite
@@ -338,9 +338,9 @@ class Device:
         """
         if after == "no-reset" and self.loader.dialect.sync_value == 0 and self.reenter is not None:
             self.reenter()  # who comes next expects a ROM; ``no-reset-stub`` leaves the stub there
-        stays = after in ("no-reset", "no-reset-stub") and self.loader.baud > CONTACT_BAUD
+        stays = after in ("no-reset", "no-reset-stub") and self.loader.baud > baud_rates.ROM_BAUD
         if stays and self._has_rate and self.loader.dialect.baud is not BaudRule.NONE:
-            self.change_baud(CONTACT_BAUD)  # whoever comes next asks at this rate
+            self.change_baud(baud_rates.ROM_BAUD)  # whoever comes next asks at this rate
         if after == "soft-reset" and self.flash is None:
             self._attach()  # the loader leaves by a flash command
         leave(self.loader, self.chip, after, self.report, self._follower)

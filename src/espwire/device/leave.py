@@ -16,8 +16,6 @@ from espwire.link.base import Link, LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
 from espwire.wire.stub import StubOp, StubReset
 
-CONTACT_BAUD = 115200  # at which a loader is looked for
-
 
 def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> None:
     """Do what ``after`` says. On a link without lines a hard reset becomes a note to the user.

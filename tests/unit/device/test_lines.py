@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espwire.device import connect, flash_id, lines, loader, security
+from espwire.device import baud, connect, flash_id, lines, loader, security
 from espwire.device import detect as detection
 from espwire.device.enter import plan_ways
 from espwire.device.lines import (
@@ -56,7 +56,7 @@ def test_numbers_in_code_are_those_of_the_data():
     assert PROTOCOL["retries"]["pause_between_syncs_s"] == loader.PAUSE_BETWEEN_SYNCS
     xmc = PROTOCOL["flash_start_up"]["xmc"]
     assert tuple((f["type"], f["size_min"], f["size_max"]) for f in xmc["families"]) == flash_id.XMC_FAMILIES
-    assert PROTOCOL["link"]["rom_baud"] == connect.ROM_BAUD
+    assert PROTOCOL["link"]["rom_baud"] == baud.ROM_BAUD
 
 
 def test_native_usb_gets_its_own_sequence_and_only_that():
