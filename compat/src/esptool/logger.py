@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from abc import ABC, abstractmethod
 from typing import Any
+
+from espwire.cli.output import STREAM_ERRORS
 
 
 class TemplateLogger(ABC):
@@ -57,7 +60,7 @@ class EsptoolLogger(TemplateLogger):
         if self._other is not None:
             self._other.print(*args, **kwargs)
         elif not self._silent:
-            print(*args, **kwargs)
+            self._print(*args, **kwargs)
 
     def note(self, message: str) -> None:
         """A line to standard output."""
@@ -71,14 +74,14 @@ class EsptoolLogger(TemplateLogger):
         if self._other is not None:
             self._other.warning(message)
         else:
-            print(f"warning: {message}", file=sys.stderr)
+            self._print(f"warning: {message}", file=sys.stderr)
 
     def error(self, message: str) -> None:
         """A line to standard error."""
         if self._other is not None:
             self._other.error(message)
         else:
-            print(message, file=sys.stderr)
+            self._print(message, file=sys.stderr)
 
     def stage(self, finish: bool = False) -> None:
         """Nothing is folded here."""
@@ -93,6 +96,12 @@ class EsptoolLogger(TemplateLogger):
             self._other.progress_bar(cur_iter, total_iters, prefix, suffix, bar_length)
         else:
             self.print(f"{prefix}... ({cur_iter * 100 // max(total_iters, 1)} %){suffix}")
+
+    def _print(self, *args: Any, **kwargs: Any) -> None:
+        """Print; a stream that fails does not stop the work."""
+        kwargs["flush"] = False  # the host program's stream may have nothing but ``write``
+        with contextlib.suppress(*STREAM_ERRORS):
+            print(*args, **kwargs)
 
     def set_verbosity(self, verbosity: str) -> None:
         """``silent`` keeps warnings and errors only."""

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from espwire.cli.main import COMPLETION_VARIABLE
+from espwire.cli.output import Output
 from espwire.errors import ToolError, UsageError
 
 
@@ -24,16 +25,17 @@ def build_script(shell: str, program: str = "espwire") -> str:
 def answer(instruction: str) -> int:
     """Print what a shell asks for, as ``bash_complete``; the exit code. A broken line completes to nothing."""
     shell, _, verb = instruction.partition("_")
+    output = Output()
     try:
         if verb == "source":
-            click.echo(build_script(shell))
+            output.line(build_script(shell))
             return 0
         completer = _open_completer(shell, "espwire")
         arguments, incomplete = completer.get_completion_args()
         found = completer.get_completions(arguments, incomplete) or _files(incomplete)
     except (ToolError, click.ClickException, click.exceptions.Exit, KeyError, ValueError):
         return 1
-    click.echo("\n".join(completer.format_completion(item) for item in found))
+    output.line("\n".join(completer.format_completion(item) for item in found))
     return 0
 
 

@@ -23,11 +23,10 @@ FATAL = "A fatal error occurred"
 
 def run(name: str = "esptool.py") -> None:
     """The ``esptool.py`` program: runs the command line of this process and exits."""
-    from espwire.cli.main import start
+    from espwire.cli.main import print_at_once, start
 
-    if sys.argv[1:] in (["--version"], ["version"]):
-        print(describe_version())  # the fast path: not even click
-        sys.exit(0)
+    if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
+        sys.exit(0)  # the fast path: not even click
     start(lambda: main(sys.argv[1:], name), interrupted=EXIT_FATAL)
 
 

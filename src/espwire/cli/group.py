@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.main import HIDDEN, OFFLINE, SECTIONS
-from espwire.cli.options import HELP_ALL, global_options
+from espwire.cli.options import HELP_ALL, global_options, help_option
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,6 +27,7 @@ class LazyGroup(click.Group):
         **keywords: object,
     ) -> None:
         super().__init__(**keywords)  # type: ignore[arg-type]
+        self.params.append(help_option())
         self.sections, self.package = sections, package
         self.online = (
             package == "espwire.cli.commands" if online is None else online
@@ -124,7 +125,7 @@ def add_global_options(command: click.Command, *, offline: bool, shown: bool = F
     more = global_options(hidden=True, offline=offline, taken=taken)
     for option in more if shown else ():
         option.hidden = False  # type: ignore[attr-defined]  # they all are options
-    command.params.extend(more)
+    command.params.extend([*more, help_option()])
     command.has_global_options = True  # type: ignore[attr-defined]
 
 
@@ -137,7 +138,7 @@ def build(program: str = "espwire") -> LazyGroup:
         help="Talk to the ROM bootloader of Espressif chips: flash, verify, read, inspect.",
         params=global_options(),
         context_settings={
-            "help_option_names": ["-h", "--help"],
+            "help_option_names": [],  # each command has its own; see options.help_option
             "max_content_width": 110,
             "token_normalize_func": _hyphens,
         },

@@ -83,8 +83,8 @@ def run() -> None:
         # the fast path: not even click; see tests/house/test_startup.py
         from espwire._version import __version__
 
-        print(f"espwire {__version__}")
-        sys.exit(0)
+        if print_at_once(f"espwire {__version__}"):
+            sys.exit(0)
     import os
 
     if instruction := os.environ.get(COMPLETION_VARIABLE):
@@ -92,6 +92,15 @@ def run() -> None:
 
         sys.exit(answer(instruction))
     start(lambda: main(sys.argv[1:]))
+
+
+def print_at_once(text: str) -> bool:
+    """Print; False if that fails, which the long way then reports."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> None:
@@ -109,6 +118,9 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
     except KeyboardInterrupt:  # before main could set itself up, or while it was telling of another failure
         sys.exit(interrupted)
     finally:
+        from espwire.cli.output import discard_unwritten
+
+        discard_unwritten()
         gc.freeze()  # else the interpreter searches all modules for garbage on its way out: 5 ms
 
 
@@ -156,8 +168,7 @@ def main(arguments: Sequence[str], session: Session | None = None) -> int:
         return session.fail(UsageError(group.sentence(error), hint=group.hint(error)))
     except (KeyboardInterrupt, click.Abort):
         return session.fail(Cancelled("stopped by Ctrl-C"))
-    except BrokenPipeError:
-        session.mute()
+    except BrokenPipeError:  # the monitor's reader has gone
         return EXIT_PIPE
     except Exception as error:
         return session.fail_with_bug(error)

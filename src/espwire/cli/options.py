@@ -58,17 +58,42 @@ def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str
     setattr(context.obj, name, (*getattr(context.obj, name), *value))
 
 
+def _print_and_exit(context: click.Context, text: str) -> None:
+    """Print instead of running the command.
+
+    :raises FileError: standard output does not take it
+    """
+    context.obj.output.line(text)
+    context.obj.close()
+    context.exit()
+
+
+def help_option() -> click.Option:
+    """``--help``, as click's own, but a full disk behind standard output is reported like any other failure."""
+    return click.Option(
+        ["-h", "--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_help,
+        help="Show this message and exit.",
+    )
+
+
+def _show_help(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        _print_and_exit(context, context.get_help())
+
+
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(context.obj.program.version_text)
-        context.exit()
+        _print_and_exit(context, context.obj.program.version_text)
 
 
 def _show_all(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         context.meta[HELP_ALL] = True
-        click.echo(context.get_help())
-        context.exit()
+        _print_and_exit(context, context.get_help())
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

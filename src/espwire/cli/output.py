@@ -1,4 +1,8 @@
-"""Standard output and error as the command line uses them: whole lines, and a reader who leaves stops nothing."""
+"""Standard output and error as the command line uses them: whole lines, and no failure to print stops the work.
+
+A host program may have put anything in the place of ``sys.stdout``: a text sink with ``write`` alone, a closed
+file, None. Such streams are used as far as they go.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,34 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from espwire.errors import FileError
 
-GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: Windows' word for a closed pipe
-
+GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: a closed pipe on Windows
+# what streams raise: OSError (disk, pipe), ValueError (closed, or an encoding), the others (a host program's sink)
+STREAM_ERRORS = (OSError, ValueError, AttributeError, TypeError, RuntimeError)
 
 COLOURS = {"error": "1;31", "A fatal error occurred": "1;31", "warning": "33", "hint": "36"}
 
 
+def is_terminal(stream: TextIO | None, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the stream is a terminal that understands control codes; any stream-like object will do."""
+    try:
+        return stream is not None and stream.isatty() and environment.get("TERM") != "dumb"
+    except STREAM_ERRORS:
+        return False
+
+
 def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Whether this stream is to have colours: NO_COLOR says no, FORCE_COLOR yes, else a terminal has them."""
+    """Whether to print colours to this stream: NO_COLOR disables, FORCE_COLOR enables, default: on a terminal."""
     if environment.get("NO_COLOR") or stream is None:
         return False
     if environment.get("FORCE_COLOR", "0") not in ("", "0"):
         return True
     if os.name == "nt" and not environment.get("WT_SESSION"):  # older consoles would show the codes
         return False
-    return stream.isatty() and environment.get("TERM") != "dumb"
+    return is_terminal(stream, environment)
 
 
 def printable(text: str) -> str:
@@ -33,49 +46,94 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)
 
 
+def write_text(stream: TextIO, text: str) -> None:
+    """Write and flush; what the stream's encoding lacks is written as escapes.
+
+    :raises STREAM_ERRORS: the stream does not take it
+    """
+    try:
+        stream.write(text)
+    except UnicodeEncodeError as error:
+        stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+    flush = getattr(stream, "flush", None)
+    if flush is not None:
+        flush()
+
+
 class Output:
-    """Writes lines. Flashing goes on when nobody reads any more; a full disk is told at the end."""
+    """Writes lines. When a stream fails, the work goes on; ``finish`` reports a full disk at the end."""
 
     def __init__(self) -> None:
+        self._failures: dict[int, Exception] = {}  # by the stream's id: nothing more is written there
         self._lost: OSError | None = None
 
     def line(self, text: str) -> None:
         """One line to standard output."""
-        self._write(sys.stdout, text)
+        self.write(sys.stdout, text + "\n")
 
     def error_line(self, text: str) -> None:
-        """One line to standard error; what kind of line it is in colour, where colour is wanted."""
+        """One line to standard error; its first word in colour, where the stream shows colours."""
         word, colon, rest = text.partition(": ")
         if colon and word in COLOURS and wants_colour(sys.stderr, os.environ):
             text = f"\x1b[{COLOURS[word]}m{word}:\x1b[0m {rest}"
-        self._write(sys.stderr, text)
+        self.write(sys.stderr, text + "\n")
+
+    def write(self, stream: TextIO | None, text: str) -> None:
+        """Write to a stream of ours; after a failure, nothing more."""
+        if stream is None or id(stream) in self._failures:
+            return
+        try:
+            write_text(stream, text)
+        except STREAM_ERRORS as error:
+            self._failures[id(stream)] = error
+            if stream is sys.stdout and isinstance(error, OSError):
+                self._lost = error
 
     def finish(self) -> None:
-        """Everything is written, or somebody is told.
+        """Report that standard output is incomplete. A reader that has gone (a closed pipe) is not a failure.
 
-        :raises FileError: standard output took not all (a full disk, say)
+        :raises FileError: standard output did not take all of it, for example because the disk is full
         """
         lost, self._lost = self._lost, None
         if lost is not None and lost.errno not in GONE:
-            raise FileError(
-                f"standard output could not be written: {lost.strerror}", hint="The command itself ran to its end."
-            )
+            raise lost_output(lost)
 
-    def mute(self, stream: TextIO | None = None) -> None:
-        """Send what follows nowhere, so that no later flush fails."""
-        for each in (stream,) if stream is not None else (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, each.fileno())
-                os.close(nowhere)
 
-    def _write(self, stream: TextIO | None, text: str) -> None:
-        if stream is None or (self._lost is not None and stream is sys.stdout):
-            return
+def lost_output(error: OSError) -> FileError:
+    """The failure for standard output that cannot be written."""
+    return FileError(
+        f"cannot write to standard output: {error.strerror or error}",
+        hint="The command itself ran to its end. Send its output to a file or pipe that can be written.",
+        code="stdout",
+    )
+
+
+class StdoutForBar:
+    """Standard output for rich, which would raise in its drawing thread when the terminal goes away."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def write(self, text: str) -> int:
+        """Write; never fails."""
+        self._output.write(sys.stdout, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """``write`` has done it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+
+def discard_unwritten() -> None:
+    """At the end of the process: drop what standard output and error do not take, or Python would fail in its last flush."""
+    for stream in (sys.stdout, sys.stderr):
         try:
-            stream.write(text + "\n")
-            stream.flush()
-        except OSError as error:
-            if stream is sys.stdout:
-                self._lost = error
-            self.mute(stream)
+            if stream is not None:
+                stream.flush()
+        except STREAM_ERRORS:
+            with contextlib.suppress(*STREAM_ERRORS):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

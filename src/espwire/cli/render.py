@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from espwire.cli.output import printable
+from espwire.cli.output import StdoutForBar, is_terminal, printable
 from espwire.events import (
     ChipFound,
     Event,
@@ -67,7 +66,7 @@ def open_renderer(
     if as_json:
         return JsonLines(output)
     if terminal is None:
-        terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = is_terminal(sys.stdout)
     if terminal and progress and not quiet:
         return Bar(output, verbose=verbose, wording=wording)
     return Plain(output, quiet=quiet, verbose=verbose, progress=progress, wording=wording)
@@ -210,6 +209,7 @@ class Bar:
             self._bar.update(self._id, completed=event.done, total=event.total)
 
     def _open(self, event: Progress) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
@@ -219,6 +219,7 @@ class Bar:
             TextColumn("{task.percentage:>3.0f} %"),
             DownloadColumn(binary_units=True),
             TimeRemainingColumn(),
+            console=Console(file=cast(TextIO, StdoutForBar(self.output))),
             transient=True,
         )
         self._bar.start()

@@ -272,10 +272,6 @@ class Session:
         if self._renderer is not None:
             self._renderer.close()
 
-    def mute(self) -> None:
-        """Nobody reads any more."""
-        self.output.mute()
-
     def fail(self, error: ToolError) -> int:
         """Tell a deliberate failure: what, what to try, its id. The exit code to end with."""
         self.stop_drawing()

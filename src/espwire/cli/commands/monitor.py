@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.cli.session import DEFAULT_BAUD, Session
 
 if TYPE_CHECKING:
@@ -127,29 +128,44 @@ def _now() -> datetime:
 
 
 class StandardScreen:
-    """The chip's words on standard output, ours on standard error."""
+    """The chip's output on standard output, messages of the monitor on standard error.
+
+    A closed pipe ends the monitor like any filter; a full disk is an error.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self._dims = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+        self._messages = Output()
+        self.is_terminal = is_terminal(sys.stdout)
+        self._dims = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
 
     def show(self, text: str) -> None:
         """Text of the chip."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        self._print(sys.stdout, text)
 
     def pass_on(self, data: bytes) -> None:
         """Bytes of the chip."""
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        self._print(getattr(sys.stdout, "buffer", None), data)
 
     def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
-        """A line of ours, dim; on a terminal not behind text of the chip."""
+        """A message of the monitor, dim, on a line of its own."""
         if self._quiet and not urgent:
             return
         if mid_line and self.is_terminal:
             self.show("\n")
         for line in text.splitlines():
-            sys.stderr.write(f"{DIM}--- {line}{PLAIN}\n" if self._dims else f"--- {line}\n")
-        sys.stderr.flush()
+            self._messages.error_line(f"{DIM}--- {line}{PLAIN}" if self._dims else f"--- {line}")
+
+    def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
+        """:raises BrokenPipeError: nobody reads any more
+        :raises FileError: standard output does not take it
+        """
+        if stream is None:
+            return
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            if error.errno in GONE:
+                raise BrokenPipeError from error
+            raise lost_output(error) from error

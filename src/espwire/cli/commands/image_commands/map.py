@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.output import is_terminal
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
 
@@ -59,8 +60,7 @@ def is_port(word: str) -> bool:
 
 def is_colourful() -> bool:
     """Whether standard output shows colours."""
-    terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    return terminal and not os.environ.get("NO_COLOR")
+    return is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
 def describe_map(flash: FlashMap) -> dict[str, Any]:
