@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.cli.esptool_image import describe_first_image
+from espwire.cli.image_text import file_data
 from espwire.errors import DataError
 from espwire.image.build import build, create_image
 from espwire.image.info import inspect_bytes
@@ -72,6 +74,25 @@ def judge(esptool, folder, content):
         if bool(ours) != bool(theirs):
             differ.append((name, ours, theirs, end))
     return differ, counts
+
+
+def test_esptool_image_info_prints_the_peers_lines(esptool, tmp_path):
+    """Every line with a label that esptool prints for this file is the one that esptool prints."""
+    content = {name: data for name, data in images().items() if name not in MISTAKEN and data[:1] in (b"\xe9", b"\xea")}
+    for name, data in content.items():
+        (tmp_path / name).write_bytes(data)
+    answers = run_many(esptool, [["image-info", name] for name in content], tmp_path)
+    compared = 0
+    for (name, data), (end, said) in zip(content.items(), answers, strict=True):
+        ours = describe_first_image(file_data(inspect_bytes(data, name))).splitlines()
+        if end:
+            continue
+        theirs = {line.rstrip() for line in said.splitlines()}
+        labels = {line.partition(":")[0] for line in theirs}
+        comparable = [line.rstrip() for line in ours if line.partition(":")[0] in labels or line.startswith(" ")]
+        assert [line for line in comparable if line not in theirs] == [], name
+        compared += len(comparable)
+    assert compared > 200
 
 
 # boot_v1.7.bin has an ESP8266's image that esptool takes for an ESP32-S31's: docs/differences.md

@@ -179,8 +179,85 @@ def test_percentages_rise_to_a_hundred_and_hold_an_address(capsys: pytest.Captur
 def test_a_failure_is_announced_by_the_words_that_ides_wait_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert esptool.main(["-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("A fatal error occurred: ")
+    assert said.err.startswith("A fatal error occurred: Verification failed: the flash differs from ")
     assert "Hash of data verified" not in said.out
+    assert "Verification successful" not in said.out
+
+
+def test_image_info_prints_what_scripts_search_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["image_info", str(DEMO)]) == 0
+    out = capsys.readouterr().out
+    assert "Detected image type: ESP32-C3" in out.splitlines()
+    assert re.search(r"^Entry point: 0x[0-9a-f]{8}$", out, re.M)
+    assert re.search(r"^Segments: \d+$", out, re.M)
+    assert re.search(r"^Checksum: 0x[0-9a-f]{2} \(valid\)$", out, re.M)
+    assert re.search(r"^Validation hash: [0-9a-f]{64} \(valid\)$", out, re.M)
+
+
+def test_a_damaged_image_is_invalid_in_the_words_that_scripts_search_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = bytearray(DEMO.read_bytes())
+    data[100] ^= 1
+    path = tmp_path / "damaged.bin"
+    path.write_bytes(data)
+    assert esptool.main(["image_info", str(path)]) == 2
+    out = capsys.readouterr().out
+    assert re.search(r"^Checksum: 0x[0-9a-f]{2} \(invalid\)$", out, re.M)
+    assert re.search(r"^Validation hash: [0-9a-f]{64} \(invalid\)$", out, re.M)
+
+
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3", "esp32s3"])
+def test_erasing_reports_success_in_the_words_that_scripts_search_for(
+    chip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert esptool.main(["-p", f"virtual:{chip}?size=1MB", "erase_flash"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "Flash memory erased successfully." in out
+    assert "Chip erase completed successfully." in out
+    assert esptool.main(["-p", f"virtual:{chip}?size=1MB", "erase_region", "0x80000", "ALL"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "Detected flash size: 1MB" in out
+    assert "Flash memory region erased successfully." in out
+    assert esptool.main(["-p", f"virtual:{chip}?size=1MB", "erase_flash", "--dry-run"]) == 0
+    assert "successfully" not in capsys.readouterr().out
+
+
+def test_verify_reports_success_in_the_words_that_scripts_search_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    port = f"virtual:esp32c3?flash={(tmp_path / 'flash.bin').as_posix()}"
+    assert esptool.main(["-p", port, "write_flash", "0", str(DEMO)]) == 0
+    capsys.readouterr()
+    assert esptool.main(["-p", port, "verify_flash", "0", str(DEMO)]) == 0
+    assert "Verification successful (digest matched)." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("flash-id", "Manufacturer:"),
+        ("read-mac", "MAC:"),
+        ("chip-id", "MAC:"),
+        ("get-security-info", "Flags:"),
+        ("read-flash-status", "Status:"),
+        ("read-mem 0x60008000", "0x60008000 ="),
+        ("chip-info", "Crystal:"),
+        ("read-flash-sfdp 0 4", "SFDP"),
+    ],
+)
+def test_what_was_asked_for_is_printed_before_the_reset(
+    words: str, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert esptool.main(["-p", "virtual:esp32c3", *words.split()]) == 0
+    out = capsys.readouterr().out
+    assert found in out
+    assert out.endswith("Leaving...\nHard resetting via RTS pin...\n")
+
+
+def test_the_reset_is_printed_when_a_command_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert esptool.main(["-p", "virtual:esp32c3", "run"]) == 0
+    assert "Leaving..." in capsys.readouterr().out
 
 
 def test_espwire_itself_keeps_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:

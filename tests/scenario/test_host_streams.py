@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.scenario.test_compat import DEMO, esptool, path  # noqa: F401  the two are fixtures
 
 import espwire
 from espwire.cli.main import main
 from espwire.cli.output import Output, is_terminal
-from tests.scenario.test_compat import DEMO, esptool, path  # noqa: F401  the two are fixtures
 
 PROGRAM = [sys.executable, "-m", "espwire"]
 FULL = Path("/dev/full")

@@ -71,6 +71,8 @@ def find_exit_code(error: ToolError) -> int:
 def _choose_word(error: ToolError) -> str:
     from espwire.errors import UsageError
 
+    if error.code == "verify":
+        return f"{FATAL}: Verification failed"
     return "error" if isinstance(error, UsageError) else FATAL
 
 

@@ -127,7 +127,7 @@ class StdoutForBar:
 
 
 def discard_unwritten() -> None:
-    """At the end of the process: drop what standard output and error do not take, or Python would fail in its last flush."""
+    """Drop what standard output and error do not take; Python would fail in its last flush otherwise."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -212,9 +212,16 @@ def place_by_table(
 def find_region(session: Session, device: Device, place: int | str, size: int | None) -> tuple[int, int | None]:
     """Address and size of a region that a word names; a partition's size where none is given.
 
+    Size None is the rest of the flash, whose detected size is then reported.
+
     :raises Unsupported, TableError: the table cannot be read; a name is unknown, or its partition smaller than ``size``
     """
     if isinstance(place, int):
+        if size is None and (info := device.attach_flash()).size and not info.assumed:
+            from espwire.bits import format_size
+            from espwire.events import Note
+
+            session.report(Note(text=f"Detected flash size: {format_size(info.size)}"))
         return place, size
     from espwire.cli.tables import read_table_file
     from espwire.flash.places import check_fits, read_partition_table

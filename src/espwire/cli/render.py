@@ -44,11 +44,15 @@ DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read
 
 @dataclass(frozen=True)
 class Wording:
-    """How events are put into words: ``tell`` for all but progress, ``count`` for that, in ``steps`` lines at most."""
+    """How events are put into words: ``tell`` for all but progress, ``count`` for that, in ``steps`` lines at most.
+
+    ``reset_last``: print the final reset after the command's results.
+    """
 
     tell: Callable[[Event, bool], str | None]
     count: Callable[[Progress], str]
     steps: int
+    reset_last: bool = False
 
 
 def open_renderer(
@@ -67,9 +71,12 @@ def open_renderer(
         return JsonLines(output)
     if terminal is None:
         terminal = is_terminal(sys.stdout)
+    renderer: Renderer
     if terminal and progress and not quiet:
-        return Bar(output, verbose=verbose, wording=wording)
-    return Plain(output, quiet=quiet, verbose=verbose, progress=progress, wording=wording)
+        renderer = Bar(output, verbose=verbose, wording=wording)
+    else:
+        renderer = Plain(output, quiet=quiet, verbose=verbose, progress=progress, wording=wording)
+    return ResetLast(renderer) if wording.reset_last else renderer
 
 
 def describe(event: Event, *, verbose: bool) -> str | None:
@@ -156,6 +163,34 @@ class Plain:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+class ResetLast:
+    """Draws a command's results before the final reset, although they are reported after it."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._reset: Resetting | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Draw, or keep a reset into the application until the result is there."""
+        if isinstance(event, Resetting) and event.into == "application":
+            self._release()
+            self._reset = event
+            return
+        self._renderer(event)
+        if isinstance(event, Result):
+            self._release()
+
+    def _release(self) -> None:
+        reset, self._reset = self._reset, None
+        if reset is not None:
+            self._renderer(reset)
+
+    def close(self) -> None:
+        """The command has ended."""
+        self._release()
+        self._renderer.close()
 
 
 class JsonLines:

@@ -32,6 +32,17 @@ def tell(event: Event, verbose: bool) -> str | None:
         case Result(command="flash-id"):
             size = None if event.data.get("assumed") else event.data.get("size")
             return f"{event.text}\nDetected flash size: {_format_size(size) if size else 'Unknown'}"
+        case Result(command="image-info"):
+            from espwire.cli.esptool_image import describe_first_image
+
+            lines = describe_first_image(event.data)
+            return lines if len(event.data["items"]) == 1 else f"{lines}\n\n{event.text}"
+        case Result(command="verify-flash", data={"equal": True}):
+            return f"Verification successful (digest matched).\n{event.text}"
+        case Result(command="erase-flash", data={"erased": True}):
+            return "Chip erase completed successfully.\nFlash memory erased successfully."
+        case Result(command="erase-region", data={"erased": True}):
+            return "Erase completed successfully.\nFlash memory region erased successfully."
         case Resetting(into="application"):
             way = "Hard resetting via RTS pin..." if event.how in BY_RTS else f"Starting the application ({event.how})."
             return f"Leaving...\n{way}"
@@ -70,4 +81,4 @@ def tell_device(device: Device, report: Report) -> None:
             report(Note(text=f"{words}{device.crystal_mhz}MHz"))
 
 
-ESPTOOL = Wording(tell, count, steps=100)
+ESPTOOL = Wording(tell, count, steps=100, reset_last=True)

@@ -1,0 +1,84 @@
+"""What scripts search for in the output of ``esptool.py image-info``, from the data of our own command.
+
+The labels are those of esptool 5; tests/peers/test_image_info_peer.py compares the lines with its output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from espwire.cli.image_text import format_revision
+from espwire.cli.output import printable
+
+
+def describe_first_image(data: dict[str, Any]) -> str:
+    """Lines with esptool's labels about the first image in the file, the only one that esptool looks at.
+
+    :param data: of the result of ``image-info``
+    """
+    lines = [f"Image size: {data['size']} bytes"]
+    image = next((item["image"] for item in data["items"] if item["image"] is not None), None)
+    if image is not None:
+        lines += map(printable, _describe_image(image))
+    return "\n".join(lines)
+
+
+def _describe_image(image: dict[str, Any]) -> Iterator[str]:
+    from espwire.chips.index import CHIPS
+
+    segments = image["segments"]
+    yield f"Detected image type: {CHIPS[image['chip']].name if image['chip'] else 'unknown'}"
+    yield f"Entry point: {image['entry']:#010x}"
+    yield f"Segments: {len(segments)}"
+    for label, key in (("Flash size", "flash_size"), ("Flash freq", "flash_frequency"), ("Flash mode", "flash_mode")):
+        value = str(image[key] or "unknown")
+        yield f"{label}: {value.upper() if key == 'flash_mode' else value}"
+    yield from _describe_header(image["extended_header"])
+    for number, segment in enumerate(segments):
+        memory = ", ".join(segment["memory"])
+        places = f"0x{segment['size']:05x}  0x{segment['address']:08x}  0x{segment['offset'] - 8:08x}"
+        yield f"{number:>7}  {places}  {memory}".rstrip()
+    checksum = image["checksum"]
+    if checksum is not None:
+        yield f"Checksum: {checksum:#04x} ({_verdict(image['checksum_valid'])})"
+    if image["sha256"] is not None:
+        yield f"Validation hash: {image['sha256']} ({_verdict(image['sha256_valid'])})"
+    yield from _describe_app(image["app_descriptor"])
+    yield from _describe_bootloader(image["bootloader_descriptor"])
+
+
+def _verdict(valid: bool) -> str:
+    return "valid" if valid else "invalid"
+
+
+def _describe_header(header: dict[str, Any] | None) -> Iterator[str]:
+    if header is None:
+        return
+    from espwire.chips.index import CHIPS
+    from espwire.chips.lookup import find_by_image_id
+
+    chip = find_by_image_id(header["chip_id"])
+    yield f"Chip ID: {header['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
+    legacy = f"(legacy min_rev = {header['min_revision_legacy']})"
+    yield f"Minimal chip revision: {format_revision(header['min_revision'])}, {legacy}"
+    yield f"Maximal chip revision: {format_revision(header['max_revision'])}"
+
+
+def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:
+    if app is None:
+        return
+    yield f"Project name: {app['project']}"
+    yield f"App version: {app['version']}"
+    yield f"Compile time: {app['date']} {app['time']}"
+    yield f"ELF file SHA256: {app['elf_sha256']}"
+    yield f"ESP-IDF: {app['idf_version']}"
+    yield f"Secure version: {app['secure_version']}"
+
+
+def _describe_bootloader(bootloader: dict[str, Any] | None) -> Iterator[str]:
+    if bootloader is None:
+        return
+    yield f"Bootloader version: {bootloader['version']}"
+    yield f"ESP-IDF: {bootloader['idf_version']}"
+    yield f"Compile time: {bootloader['date_time']}"
