@@ -11,9 +11,10 @@ Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, apart from each other
 
 KIB, MIB = 0x400, 0x100000
 MAX_DIGITS = 1000
+SECTOR = 0x1000  # of every supported flash chip
 # patterns are compiled when they are first used: a run needs few of them
-_NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)([kKmM]?)"
-_FLASH_SIZE = r"([0-9]{1,9})(KB|MB)"
+_NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)(?: ?([kKmM])(?:i?[bB])?)?"
+_FLASH_SIZE = r"([0-9]{1,9}) ?(KB|MB)"
 
 
 def align_down(value: int, step: int) -> int:
@@ -47,27 +48,75 @@ def extract(word: int, shift: int, bits: int) -> int:
 
 
 def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) -> int:
-    """An unsigned number in any C-style base, with ``k`` or ``M`` (binary) as suffix.
+    """An unsigned number in any C-style base, with ``k``, ``KB``, ``M`` or ``MB`` (binary) as suffix.
 
-    :raises UsageError: the text is no number, or above ``limit``
+    :raises UsageError: the text is not a number, code ``bad-number``, or above ``limit``
 
-    >>> parse_number("0x1000"), parse_number("4k"), parse_number("2M")
-    (4096, 4096, 2097152)
+    >>> parse_number("0x1000"), parse_number("4k"), parse_number("5MB")
+    (4096, 4096, 5242880)
     """
-    match = re.fullmatch(_NUMBER, text.strip())
+    text = text.strip()
+    match = re.fullmatch(_NUMBER, text)
     if match is None:
-        raise UsageError(
-            f"{what} {text!r} is not a number", hint="Write decimal, 0x… for hexadecimal, or a number with k or M."
-        )
+        raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text), code="bad-number")
     digits, suffix = match.groups()
-    # a leading zero is decimal here: "010" is ten, as users of C-style 0o… spell octal
     if len(digits) > MAX_DIGITS:  # Python itself refuses to read very long ones
         raise UsageError(f"{what} has {len(digits)} digits", hint="Check the number's digits and unit.")
+    if digits.isdecimal() and digits[0] == "0" and digits.strip("0"):
+        bare = digits.lstrip("0")
+        raise UsageError(
+            f"{what} {text!r} starts with a zero: octal, decimal and hexadecimal are possible",
+            hint=f"Write 0x{bare} for hexadecimal or {bare} for decimal.",
+            code="bad-number",
+        )
     value = int(digits, 0) if digits[:2].lower() in ("0x", "0o", "0b") else int(digits, 10)
-    value *= {"": 1, "k": KIB, "m": MIB}[suffix.lower()]
+    value *= {"": 1, "k": KIB, "m": MIB}[(suffix or "").lower()]
     if value > limit:
         raise UsageError(f"{what} {text} is above {limit:#x}", hint="Check the number's digits and unit.")
     return value
+
+
+def parse_flash_address(text: str, *, strict: bool = True) -> int:
+    """As ``parse_number``, for an address in flash.
+
+    :param strict: refuse a decimal number off the sectors that is on a sector if read as hexadecimal
+    :raises UsageError: code ``bad-number``
+
+    >>> parse_flash_address("4096"), parse_flash_address("10000", strict=False)
+    (4096, 10000)
+    """
+    value = parse_number(text, "address")
+    text = text.strip()
+    if strict and text.isdecimal() and value % SECTOR and not int(text, 16) % SECTOR:
+        raise UsageError(
+            f"address {text!r} is decimal ({value:#x}) and not on a sector of flash",
+            hint=f"Write 0x{text} for hexadecimal, or {value:#x} if {text} is meant as decimal.",
+            code="bad-number",
+        )
+    return value
+
+
+def fix_number(text: str) -> str | None:
+    """The number that a mistyped word most likely stands for; None: it is not obvious.
+
+    >>> fix_number("1OOOO"), fix_number("0x1OOO"), fix_number("1000h"), fix_number("A000"), fix_number("dout")
+    ('0x10000', '0x1000', '0x1000', '0xA000', None)
+    """
+    if len(text) > MAX_DIGITS or not any(sign.isdecimal() or sign in "Oo" for sign in text):
+        return None
+    plain = text.translate(str.maketrans("OoIl", "0011")).replace("_", "").replace(",", "").strip("'\"")
+    match = re.fullmatch(r"(?:0[xX]|[xX$#])*([0-9a-fA-F]+)[hH]?", plain)
+    return f"0x{match[1]}" if match is not None and any(map(str.isdecimal, match[1])) else None
+
+
+def _suggest(text: str) -> str:
+    """The hint for a word that is not a number."""
+    fixed = fix_number(text)
+    if fixed is None:
+        return "Write decimal, 0x… for hexadecimal, or a number with KB or MB."
+    if any(sign in text for sign in "OoIl"):
+        return f"Did you mean {fixed}? The word contains a letter (O, I or l) that looks like a digit."
+    return f"Did you mean {fixed}? Hexadecimal numbers start with 0x."
 
 
 def parse_flash_size(text: str) -> int:

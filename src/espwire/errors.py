@@ -163,7 +163,7 @@ class HexError(DataError):
     """Not a usable Intel HEX file."""
 
     code = "hex"
-    hint = "Check that the file is whole Intel HEX, or rename it if it is raw binary that starts with ':'."
+    hint = "Check that the file is whole Intel HEX."
 
 
 class KeyFileError(DataError):

@@ -10,6 +10,7 @@ from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, ESPLoader, open_loader
 from esptool.logger import log
 from esptool.util import ImageSource, NotSupportedError, name_source, read_source, translated
 from espwire.chips.registry import parse_chip_id
+from espwire.cli.esptool import SILENT
 from espwire.flash.plan import Part, Policy
 from espwire.image.flash_settings import HeaderSettings
 
@@ -195,6 +196,7 @@ def write_flash(
         compress=wanted,
         erase_all=bool(kwargs.get("erase_all")),
         force=bool(kwargs.get("force")),
+        consents=SILENT,
         skip_flashed=bool(kwargs.get("skip_flashed")),
     )
     write.write_flash(

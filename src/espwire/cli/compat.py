@@ -163,6 +163,10 @@ class _Line:
                 done.append(word)
                 others += 1
                 continue
+            if (port := self._find_port(word, words[at : at + 1])) is not None:
+                done += ["--port", port]
+                at += word == "-p"
+                continue
             spelt, count = self._long(word) if word.startswith("--") else self._short(word)
             if self.diff and spelt[0].partition("=")[0] in ("-d", "--diff", "-dyes", "-dno"):
                 # a file may be called "yes": it is taken as an answer only where an address would stand
@@ -181,6 +185,15 @@ class _Line:
                 done += [spelt[0], *words[at : at + many]]
                 at += many
         return done
+
+    def _find_port(self, word: str, after: list[str]) -> str | None:
+        """The port that ``-p`` is given where the command has a flag of that name; None: it is the flag."""
+        if not word.startswith("-p") or self.takes.get("-p") != 0 or "--port" not in self.takes:
+            return None
+        from espwire.cli.ports import is_port
+
+        port = word[2:].removeprefix("=") or "".join(after)
+        return port if is_port(port) else None
 
     def _long(self, word: str) -> tuple[list[str], int]:
         """A long option in full, and how many words follow it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPEAKS = "5.6.0"  # the newest esptool whose command line is understood; scripts compare such numbers
 EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
+SILENT = frozenset({"wrong-offset", "not-an-image", "unsigned-image"})  # consents for what esptool does not check
 FATAL = "A fatal error occurred"
 
 
@@ -57,6 +58,8 @@ def build_program(name: str) -> Program:
         exit_code=find_exit_code,
         open_wording=_open_wording,
         tell_device=_tell_device,
+        strict=False,
+        consents=SILENT,
     )
 
 

@@ -65,7 +65,8 @@ def _refuse_nand(context: click.Context, parameter: click.Parameter, value: str)
 def _parse_consents(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> frozenset[str]:
     from espwire.device.consents import check_consents
 
-    return check_consents(value)
+    consents: frozenset[str] = context.obj.program.consents
+    return check_consents(value) | consents
 
 
 def known_size_option(default: str) -> Callable[[F], F]:

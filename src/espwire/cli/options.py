@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
 AFTER = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
 MODES = ("keep", "qio", "qout", "dio", "dout")
+INPUT_FORMATS = ("auto", "raw", "hex", "srec", "uf2", "elf")
+NO_LIMIT = (1 << 64) - 1  # of numbers whose options have their own limits
 FREQUENCIES = ("keep", *(f"{mhz}m" for mhz in (80, 64, 60, 48, 40, 32, 30, 26, 24, 20, 16, 15, 12)))
 
 
@@ -24,10 +25,40 @@ class Number(click.IntRange):
     """A whole number, written as in C if one likes: ``0x1C200``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's, for any base."""
-        if isinstance(value, str) and value.lower().startswith(("0x", "0o", "0b")):
-            with suppress(ValueError):
-                value = int(value, 0)
+        """As click's, for any base and with the unit KB or MB.
+
+        :raises UsageError: it is not a number, code ``bad-number``
+        """
+        if isinstance(value, str) and not value.startswith("-"):
+            from espwire.bits import parse_number
+
+            what = param.opts[-1] if param is not None else "number"
+            value = parse_number(value, what, limit=NO_LIMIT)
+        return super().convert(value, param, ctx)
+
+
+class FlashAddress(Number):
+    """A number that is an address in flash."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As ``Number``; a decimal number that is a likely mistake is refused.
+
+        :raises UsageError: code ``bad-number``
+        """
+        if isinstance(value, str) and not value.startswith("-"):
+            from espwire.bits import parse_flash_address
+
+            value = parse_flash_address(value, strict=ctx is None or ctx.obj is None or ctx.obj.program.strict)
+        return super().convert(value, param, ctx)
+
+
+class Setting(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no parameter here
+    """A flash setting; a frequency also as ``40`` or ``40MHz``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's, for any spelling of a frequency."""
+        if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}) ?(m|mhz)?", value, re.IGNORECASE)):
+            value = f"{match[1]}m" if f"{match[1]}m" in self.choices else value
         return super().convert(value, param, ctx)
 
 
@@ -275,7 +306,7 @@ def header_options(command: F) -> F:
 
 def _choice(short: str, long: str, choices: tuple[str, ...], metavar: str) -> Callable[[F], F]:
     told = ", ".join(choices[:5]) + (", …" if len(choices) > 5 else "")
-    kind = click.Choice(choices)
+    kind = Setting(choices, case_sensitive=False)
     return click.option(short, long, type=kind, default="keep", metavar=metavar, callback=_or_setting, help=told)
 
 
@@ -302,6 +333,29 @@ def chip_option(command: F) -> F:
     )(command)
 
 
+def input_format_option(command: F) -> F:
+    """``--format`` of a command that reads files; kept in the session."""
+    return _format_option("--format", "--input-format")(command)
+
+
+def named_input_format_option(command: F) -> F:
+    """``--input-format``, of a command whose ``--format`` is that of its output."""
+    return _format_option("--input-format")(command)
+
+
+def _format_option(*names: str) -> Callable[[F], F]:
+    told = "What the files are: auto (default), raw, hex (Intel HEX), srec, uf2 or elf."
+    choice = click.Choice(INPUT_FORMATS)
+    return click.option(
+        *names, "form", type=choice, expose_value=False, callback=_keep_format, metavar="FORMAT", help=told
+    )
+
+
+def _keep_format(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        context.obj.input_format = "srecord" if value == "srec" else value
+
+
 def progress_option(command: F) -> F:
     """``-p/--no-progress`` of the flash commands (before the command, ``-p`` is the port)."""
     return click.option("-p", "--no-progress", is_flag=True, help="Draw no progress.")(command)
@@ -318,19 +372,57 @@ def pairs_argument(command: F) -> F:
 
 
 def _parse_pairs(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> list[tuple[int, str]]:
-    from espwire.bits import parse_number
+    from espwire.cli.argument_mistakes import explain_file, explain_last
+
+    for address, name in zip(words[::2], words[1::2], strict=False):
+        if (mistake := explain_file(address, name, words)) is not None:
+            raise mistake
+    if len(words) % 2:
+        raise explain_last(words[-1], words)
+    strict = context.obj.program.strict
+    return [
+        (parse_pair_address(address, words, strict=strict), name)
+        for address, name in zip(words[::2], words[1::2], strict=True)
+    ]
+
+
+def parse_pair_address(word: str, words: Sequence[str], *, strict: bool) -> int:
+    """The address of a pair that has no name; ``words`` are all words of the list, for the error.
+
+    :raises UsageError: codes ``bad-number``, ``bad-arguments``
+    """
+    from espwire.bits import parse_flash_address
+    from espwire.cli.argument_mistakes import explain_place
     from espwire.errors import UsageError
 
-    if len(words) % 2:
-        raise UsageError(
-            f"the file for address {words[-1]} is missing" if len(words) > 1 else f"{words[0]!r} stands alone",
-            hint="Give pairs: an address, then the file for it.",
-        )
-    return [(parse_number(address, "address"), name) for address, name in zip(words[::2], words[1::2], strict=True)]
+    try:
+        return parse_flash_address(word, strict=strict)
+    except UsageError as error:
+        raise explain_place(word, words) or error from None
 
 
 def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    """Callback of an address argument."""
-    from espwire.bits import parse_number
+    """Callback of an argument that is a flash address."""
+    from espwire.bits import parse_flash_address
 
-    return parse_number(value, "address")
+    return parse_flash_address(value, strict=context.obj.program.strict)
+
+
+def parse_memory_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Callback of an argument that is an address of memory or registers.
+
+    All of them have eight hexadecimal digits; the same number of decimal digits is a forgotten ``0x``.
+
+    :raises UsageError: code ``bad-number``
+    """
+    from espwire.bits import parse_number
+    from espwire.errors import UsageError
+
+    number = parse_number(value, "address")
+    if value.isdecimal() and len(value) == 8:
+        raise UsageError(
+            f"address {value!r} is decimal ({number:#x}), where no chip has memory",
+            hint=f"Write 0x{value}.",
+            code="bad-number",
+        )
+    return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from espwire.errors import TableError
@@ -59,15 +58,18 @@ def open_dump(path: str, session: Session, *, to_change: bool = False) -> Dump:
     :raises TableError: it has no partition table, or ends before the OTA data does
     :raises UsageError: it is not raw and shall be changed
     """
+    from espwire.chips.registry import load_chip
+    from espwire.cli.parts import STDIN, name_source, read_source
     from espwire.errors import UsageError
-    from espwire.files import read_file
     from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
     from espwire.image.partitions import TABLE_SIZE, parse_table
     from espwire.image.split import lay_out
 
-    offset, stored = session.partition_table_offset, read_file(path)
-    data = stored if not stored else lay_out(stored, os.path.basename(path))
-    if to_change and data is not stored:
+    session.configure()
+    chip = None if session.chip is None else load_chip(session.chip)
+    offset, stored = session.partition_table_offset, read_source(path)
+    data = stored if not stored else lay_out(stored, name_source(path), chip, format=session.input_format)
+    if to_change and (data is not stored or path == STDIN):
         raise UsageError(
             f"{path} is no raw dump: OTA data can be changed in such a one only",
             hint="`espwire merge-bin -o dump.bin 0 FILE` makes one of it.",

@@ -23,7 +23,7 @@ def read_pairs(
     :param session: whose ``--chip`` an ELF is converted for, and who is told of the conversion
     :param settings: flash settings for the header of a converted ELF
     :raises FileError: a file cannot be read
-    :raises DataError: a file begins as Intel HEX, S-record, UF2 or ELF does and is none
+    :raises DataError: a file is damaged, or an ELF that cannot be converted
     """
     from espwire.cli.places import Placed
     from espwire.flash.plan import Part
@@ -37,7 +37,7 @@ def read_pairs(
         for piece in pieces:
             at = address if piece.address is None else piece.address
             label = f"{name} at {at:#x}" if len(pieces) > 1 else name
-            parts.append(Part(at, piece.data, label, made_for=piece.chips))
+            parts.append(Part(at, piece.data, label, made_for=piece.chips, one_of=piece.one_of))
     return parts
 
 
@@ -54,7 +54,8 @@ def read_pieces(
     if session is not None:
         session.configure()  # the chip may stand in a file or in the environment
     chip = None if session is None or session.chip is None else load_chip(session.chip)
-    pieces = read_input(read_source(path), name_source(path), chip=chip, settings=settings)
+    kind = "auto" if session is None else session.peer_format
+    pieces = read_input(read_source(path), name_source(path), chip=chip, settings=settings, format=kind)
     require_data(pieces, name_source(path))
     if session is not None:
         from espwire.events import Note
@@ -79,14 +80,15 @@ def require_data(pieces: Sequence[Piece], name: str) -> None:
         )
 
 
-def read_program(path: str, session: Session) -> bytes:
-    """The image of a program for RAM, out of a file of any format.
+def choose_program(pieces: Sequence[Piece], chip: str, path: str) -> bytes:
+    """The one piece for the chip.
 
-    :raises FileError, DataError: it cannot be read or used, or holds more than one piece
+    :raises DataError: there is none, or more than one
     """
     from espwire.errors import ImageError
+    from espwire.image.inputs import choose_for_chip
 
-    pieces = read_pieces(path, session)
+    pieces = choose_for_chip(pieces, chip)
     if len(pieces) != 1:
         raise ImageError(
             f"{name_source(path)} holds {len(pieces)} pieces for different addresses; a program for RAM is one image",

@@ -60,7 +60,11 @@ def place_options(command: F) -> F:
 def named_pairs_argument(command: F) -> F:
     """``ADDRESS FILE`` or ``NAME=FILE`` any number of times, as ``pairs``."""
     return click.argument(
-        "pairs", nargs=-1, required=True, metavar="ADDRESS FILE…", callback=lambda _, __, words: parse_pairs(words)
+        "pairs",
+        nargs=-1,
+        required=True,
+        metavar="ADDRESS FILE…",
+        callback=lambda context, _, words: parse_pairs(words, strict=context.obj.program.strict),
     )(command)
 
 
@@ -99,61 +103,72 @@ def _keep(context: click.Context, parameter: click.Parameter, value: str | None)
 
 def _keep_offset(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        from espwire.bits import parse_number
+        from espwire.cli.options import parse_address
 
-        context.obj.partition_table_offset = parse_number(value, "address")
+        context.obj.partition_table_offset = parse_address(context, parameter, value)
 
 
-def parse_place(word: str) -> int | str:
-    """An address, or a name as it is.
+def parse_place(word: str, words: Sequence[str] = (), *, strict: bool = True) -> int | str:
+    """An address, or a partition's name as it is.
 
-    :raises UsageError: a number that no address can be
+    :param words: all words of the list, for the error
+    :param strict: refuse a decimal number that is a likely mistake for a hexadecimal one
+    :raises UsageError: codes ``bad-number``, ``bad-arguments``
     """
-    from espwire.bits import parse_number
-    from espwire.flash.places import is_name
+    from espwire.bits import parse_flash_address
+    from espwire.cli.argument_mistakes import explain_place, is_partition_name
 
-    return word if word and is_name(word) else parse_number(word, "address")
+    if is_partition_name(word):
+        return word
+    try:
+        return parse_flash_address(word, strict=strict)
+    except UsageError as error:
+        raise explain_place(word, words) or error from None
 
 
-def parse_pairs(words: Sequence[str]) -> list[tuple[int | str, str]]:
+def parse_pairs(words: Sequence[str], *, strict: bool = True) -> list[tuple[int | str, str]]:
     """``ADDRESS FILE``, ``NAME FILE`` and ``NAME=FILE``, mixed.
 
-    :raises UsageError: a file is missing, or a number no address can be
+    :raises UsageError: a word is missing, superfluous, or not an address; codes ``bad-number``, ``bad-arguments``
     """
+    from espwire.cli.argument_mistakes import explain_file, explain_last
+
     pairs: list[tuple[int | str, str]] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         place, equals, file = word.partition("=")
         if equals and place and file:
-            pairs.append((parse_place(place), file))
+            pairs.append((parse_place(place, words, strict=strict), file))
             continue
         if not rest:
-            raise UsageError(
-                f"the file for {word} is missing" if len(words) > 1 else f"{word!r} stands alone",
-                hint="Give pairs: an address, then the file for it; or NAME=FILE with a partition's name.",
-            )
-        pairs.append((parse_place(word), rest.pop(0)))
+            raise explain_last(word, words)
+        file = rest.pop(0)
+        if (mistake := explain_file(word, file, words)) is not None:
+            raise mistake
+        pairs.append((parse_place(word, words, strict=strict), file))
     return pairs
 
 
-def parse_region(words: Sequence[str], *, files: int) -> tuple[int | str, int | None, list[str]]:
+def parse_region(words: Sequence[str], *, files: int, strict: bool = True) -> tuple[int | str, int | None, list[str]]:
     """``ADDRESS SIZE`` or ``NAME [SIZE]``, and the ``files`` words behind it. Of a name, no size means all of it.
 
-    :raises UsageError: a word is missing or too many, or is no number
+    :raises UsageError: a word is missing, superfluous, or not a number
     """
     from espwire.bits import parse_number
 
-    form = "ADDRESS SIZE or NAME [SIZE]" + (", then FILE" if files else "")
+    form = f"Write ADDRESS SIZE{' FILE' * files} or NAME [SIZE]{' FILE' * files}."
     count = len(words) - files
-    place = parse_place(words[0])
+    place = parse_place(words[0], strict=strict)
     if count == 1 and isinstance(place, str):
         return place, None, list(words[1:])
-    if count != 2:
-        what = "SIZE is missing" if count == 1 else f"{len(words)} words are too {'few' if count < 2 else 'many'}"
-        if count < 1:
-            what = "SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing"
-        raise UsageError(what, hint=f"Write {form}.")
+    if count > 2:
+        more = " ".join(words[2 + files :])
+        raise UsageError(f"too many arguments: {more}", hint=f"{form} A path with a space needs quotes.")
+    if count < 1:
+        raise UsageError("SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing", hint=form)
+    if count == 1:
+        raise UsageError("SIZE is missing", hint=form)
     size = None if words[1].upper() == "ALL" else parse_number(words[1], "size")
     return place, size, list(words[2:])
 

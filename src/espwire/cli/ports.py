@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 URL = re.compile(r"(?!COM\d+:?$)[A-Za-z][A-Za-z0-9+]{2,}:.*", re.IGNORECASE)
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-]?[0-9a-fA-F]{2}){5}")
+PORT_WORD = re.compile(
+    r"[a-z0-9]{3,}://.+|virtual:.+|com[0-9]+:?|/dev/(?!std(in|out|err)$|fd/|null$|zero$|full$|shm/|u?random$).+",
+    re.IGNORECASE,
+)
 HEAD = ("port", "ids", "serial number", "location", "board", "held by")
+
+
+def is_port(word: str) -> bool:
+    """Whether a word names a port rather than a file or an address.
+
+    >>> [is_port(word) for word in ("/dev/ttyUSB0", "COM3", "virtual:esp32", "/dev/stdin", "common.bin", "0x0")]
+    [True, True, True, False, False, False]
+    """
+    return PORT_WORD.fullmatch(word) is not None or (":" in word and MAC.fullmatch(word) is not None)
 
 
 def find_target(

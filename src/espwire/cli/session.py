@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.device.packets import PacketRing
     from espwire.events import Error, Event, Report
+    from espwire.image.read_any import FormatChoice
     from espwire.link.ports import SystemPort
     from espwire.settings import Settings
 
@@ -40,6 +41,8 @@ class Program:
     exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
     open_wording: Callable[[], Wording] | None = None  # None: our own
     tell_device: Callable[[Device, Report], None] | None = None
+    strict: bool = True  # False: take ambiguous numbers and files as esptool does
+    consents: frozenset[str] = frozenset()  # given without being asked for: their findings are warnings
 
 
 @dataclass(eq=False, repr=False)
@@ -62,6 +65,7 @@ class Session:
     override_vddsdio: str | None = None
     partitions: str | None = None  # a file with the table that names are looked up in
     partition_table_offset: int = 0x8000
+    input_format: FormatChoice = "auto"  # of the files that are read
     trace: bool = False
     verbose: bool = False
     quiet: bool = False
@@ -79,6 +83,11 @@ class Session:
     _values: dict[str, Given] | None = None
     _told: Loaded | None = None
     _packets: PacketRing | None = None
+
+    @property
+    def peer_format(self) -> FormatChoice:
+        """``input_format``, for commands that esptool has too: under its name its rules count."""
+        return "esptool" if self.input_format == "auto" and not self.program.strict else self.input_format
 
     def guess(self, words: Sequence[str]) -> None:
         """How to answer a command line that is too broken to be parsed."""

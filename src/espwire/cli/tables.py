@@ -25,14 +25,14 @@ def read_table_file(path: str, session: Session, *, places: CsvPlaces | None = N
 
 def parse_table_bytes(data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None) -> PartitionTable:
     """As ``read_table_file``, for bytes."""
-    from espwire.image.inputs import find_format
+    from espwire.chips.lookup import load_image_chip
     from espwire.image.partition_csv import CsvPlaces, parse_csv
     from espwire.image.partitions import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
-    from espwire.image.split import lay_out
+    from espwire.image.split import lay_out_addressed
 
     offset = session.partition_table_offset
-    if find_format(data) in ("hex", "srecord", "uf2"):
-        data = lay_out(data, name)
+    chip = None if session.chip is None else load_image_chip(session.chip)
+    data = lay_out_addressed(data, name, chip, format=session.input_format)
     if data[:2] in (ROW_MAGIC, MD5_MAGIC):
         return parse_table(data, name)
     if data[offset : offset + 2] in (ROW_MAGIC, MD5_MAGIC):

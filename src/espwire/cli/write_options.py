@@ -128,7 +128,7 @@ def read_parts(
     for number, pair in enumerate(pairs):
         new = read_pairs([pair], session, settings=settings)
         if number < len(old) and old[number].lower() != SKIP:
-            new = _add_previous(new, read_pairs([(pair[0], old[number])]))
+            new = _add_previous(new, read_pairs([(pair[0], old[number])], session))
         parts += new
     if chosen.encrypt:
         return [replace(part, encrypted=True) for part in parts]
@@ -137,14 +137,15 @@ def read_parts(
 
 def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
     """Each new part with the old one that begins where it begins; a part without one is written whole."""
-    held = {part.address: part.data for part in old}
-    return [replace(part, previous=held.get(part.address)) for part in new]
+    held = {(part.address, part.made_for): part.data for part in old}
+    return [replace(part, previous=held.get((part.address, part.made_for))) for part in new]
 
 
 def _parse_pairs(context: click.Context, parameter: click.Parameter, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    from espwire.bits import parse_number
+    from espwire.cli.options import parse_pair_address
 
-    return tuple((parse_number(str(address), "address"), name) for address, name in value)
+    strict = context.obj.program.strict
+    return tuple((parse_pair_address(str(address), (), strict=strict), name) for address, name in value)
 
 
 def _spelt(name: str) -> str:

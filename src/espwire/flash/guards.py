@@ -13,6 +13,7 @@ from espwire.bits import format_size
 from espwire.chips.registry import find_by_image_id
 from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
+from espwire.flash.image_safety import cut_boot_part, find_place_problems, find_unsigned
 from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
 from espwire.image.flash_settings import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
@@ -64,7 +65,9 @@ def find_problems(parts: Iterable[Part], target: Target, policy: Policy) -> tupl
                 text = f"{part.label} is for {' or '.join(part.made_for)}, not for {target.chip.id}"
                 found.append(Finding("wrong-chip-image", text, fatal=True, consent="wrong-chip-image"))
             else:
-                found += _find_image_problems(part, target)
+                found += _find_image_problems(cut_boot_part(part, target.chip) or part, target)
+            found += find_place_problems(part, target.chip, target.security)
+            found += find_unsigned(part, target.chip, target.security)
     if policy.erase_all:
         found += find_erase_problems(0, target.survey.flash_size or 0, target)
     return tuple(found)
@@ -236,14 +239,32 @@ def _find_revision_problems(part: Part, header: ExtendedHeader, target: Target, 
     if revision is None or allows_revision(header, revision, legacy_is_minor=legacy_is_minor):
         return []
     least, most = header.min_revision, header.max_revision
-    legacy = header.min_revision_legacy
     span = f"v{least // 100}.{least % 100}" + (
         f" to v{most // 100}.{most % 100}" if most != ANY_REVISION else " or later"
     )
-    if not most or (most == ANY_REVISION and not least):
-        span = (f"v0.{legacy}" if legacy_is_minor else f"v{legacy}.0") + " or later"
     text = f"{part.label} needs chip revision {span}, this is v{revision // 100}.{revision % 100}"
+    if _has_legacy_rule(header):
+        text = _describe_legacy(part.label, header.min_revision_legacy, target, revision)
     return [Finding("wrong-revision", text, fatal=at_boot, consent="wrong-revision")]
+
+
+def _describe_legacy(label: str, legacy: int, target: Target, revision: int) -> str:
+    """Why an image is refused whose header has the old one-byte field only."""
+    major, minor = divmod(revision, 100)
+    chip = target.chip
+    if chip.image.legacy_revision != "minor":
+        return f"{label} needs chip revision v{legacy}.0 or later, this is v{major}.{minor}"
+    return (
+        f"{label} has an old header that states only a minor revision, {legacy}, as the minimum; this {chip.name} is"
+        f" v{major}.{minor}, so its minor revision {minor} is too low. The old field leaves the major revision"
+        " out: build with ESP-IDF 5 or later, which states both"
+    )
+
+
+def _has_legacy_rule(header: ExtendedHeader) -> bool:
+    """Whether the old one-byte field decides."""
+    most = header.max_revision
+    return not most or (most == ANY_REVISION and not header.min_revision and bool(header.min_revision_legacy))
 
 
 def allows_revision(header: ExtendedHeader, revision: int, *, legacy_is_minor: bool = False) -> bool:
@@ -251,10 +272,9 @@ def allows_revision(header: ExtendedHeader, revision: int, *, legacy_is_minor: b
 
     :param legacy_is_minor: on the ESP32-C3 it holds the minor revision
     """
-    least, most, legacy = header.min_revision, header.max_revision, header.min_revision_legacy
-    if not most or (most == ANY_REVISION and not least and legacy):
-        return (revision % 100 if legacy_is_minor else revision // 100) >= legacy
-    return least <= revision <= most
+    if _has_legacy_rule(header):
+        return (revision % 100 if legacy_is_minor else revision // 100) >= header.min_revision_legacy
+    return header.min_revision <= revision <= header.max_revision
 
 
 def _find_size_problems(part: Part, image: Image, target: Target) -> list[Finding]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from espwire.bits import parse_number
-from espwire.errors import TableError, Unsupported, UsageError
+from espwire.errors import TableError, Unsupported
 from espwire.events import Report, Warned, silent
 from espwire.flash.read import read_bytes
 from espwire.image.partitions import (
@@ -40,15 +39,6 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
             code="cannot-read-partitions",
         ) from None
     return parse_table(data, f"the flash at {offset:#x}")
-
-
-def is_name(word: str) -> bool:
-    """Whether a word of the command line is a partition's name, not an address."""
-    try:
-        parse_number(word)
-    except UsageError as error:
-        return "is not a number" in str(error)
-    return False
 
 
 def find_place(table: PartitionTable, name: str, *, report: Report = silent) -> Partition:

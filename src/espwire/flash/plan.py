@@ -29,6 +29,7 @@ class Part:
 
     ``previous``: what the flash holds there now, as the caller believes; only what differs is then written.
     ``made_for``: ids of the chips that its file is for, where the file says so (UF2, ELF, a build folder).
+    ``one_of``: the name of a file that has parts for several chips; the part is left out for chips not in ``made_for``.
     """
 
     address: int
@@ -37,6 +38,12 @@ class Part:
     encrypted: bool = False
     previous: bytes | None = field(default=None, repr=False)
     made_for: tuple[str, ...] = ()
+    one_of: str = ""
+
+    @property
+    def chips(self) -> tuple[str, ...]:
+        """``made_for``, as other things that are for some chips call it."""
+        return self.made_for
 
     @property
     def end(self) -> int:

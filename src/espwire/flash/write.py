@@ -19,6 +19,7 @@ from espwire.flash.plan import Part, Plan, Policy, plan
 from espwire.flash.survey import survey_content, survey_device, survey_encryption
 from espwire.flash.verify import Cancel
 from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
+from espwire.image.inputs import choose_for_chip
 from espwire.image.patch import find_codes, find_patch_obstacle, patch_header
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ def find_stated_size(settings: HeaderSettings) -> int | None:
 def prepare_parts(
     parts: Iterable[Part], target: Target, settings: HeaderSettings, *, report: Report = silent
 ) -> tuple[Part, ...]:
-    """``parts`` with the boot image's header as ``settings`` want it; ``detect`` takes the size that the flash has.
+    """``parts`` for this chip, with the boot image's header as ``settings`` want it; ``detect`` takes the size that
+    the flash has. What files for several chips hold for others is left out.
 
     A chip that checks signatures gets its images unchanged.
 
     :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
+    :raises DataError: a file for several chips has nothing for this one
     """
-    parts = tuple(parts)
+    parts = choose_for_chip(parts, target.chip.id)
     if settings.keep_all:
         return parts
     settings = _resolve_size(settings, target, report)

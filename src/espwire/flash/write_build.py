@@ -43,7 +43,14 @@ def write_build(
 def build_parts(build: BuildPlan, *, encrypt: bool = False) -> tuple[Part, ...]:
     """The files as parts."""
     return tuple(
-        Part(file.address, file.data, file.name, encrypted=encrypt and file.encrypted, made_for=build.chips)
+        Part(
+            file.address,
+            file.data,
+            file.name,
+            encrypted=encrypt and file.encrypted,
+            made_for=file.chips if file.one_of else build.chips,
+            one_of=file.one_of,
+        )
         for file in build.files
     )
 

@@ -16,7 +16,8 @@ from espwire.image.build_plan import (
     find_chips,
     find_image_chip,
 )
-from espwire.image.inputs import Format, Piece, find_format, read_input
+from espwire.image.inputs import Piece, make_pieces
+from espwire.image.read_any import Format, read_any
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip
@@ -38,8 +39,9 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
     :raises DataError: it is broken, or nothing tells where it goes (code ``build-unclear``)
     """
     request = request or BuildRequest()
-    kind = find_format(data)
-    pieces = read_input(data, name, chip=request.chip, settings=request.settings)
+    content = read_any(data, name, request.format)
+    kind, asked = content.format, request.format == "elf"
+    pieces = make_pieces(content, data, name, chip=request.chip, settings=request.settings, asked=asked)
     notes = tuple(dict.fromkeys(piece.note for piece in pieces if piece.note))
     chips: tuple[str, ...] = ()
     if kind == "raw":
@@ -51,12 +53,18 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         files = (BuildFile(address, pieces[0].data, name, APP),)
     else:
         files = tuple(
-            BuildFile(piece.address or 0, piece.data, f"{name} at {piece.address or 0:#x}" if len(pieces) > 1 else name)
+            BuildFile(
+                piece.address or 0,
+                piece.data,
+                f"{name} at {piece.address or 0:#x}" if len(pieces) > 1 else name,
+                chips=piece.chips,
+                one_of=piece.one_of,
+            )
             for piece in pieces
         )
     if not files:
         raise DataError(f"{name} holds no data", hint="Build again.", code="build-empty")
-    chips = chips or pieces[0].chips or find_chips(files, name)
+    chips = chips or tuple(dict.fromkeys(chip for piece in pieces for chip in piece.chips)) or find_chips(files, name)
     return check_plan(BuildPlan(kind=KINDS[kind], place=name, files=files, chips=chips, notes=notes), request)
 
 

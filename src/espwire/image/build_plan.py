@@ -5,7 +5,7 @@ How such a plan is made of a folder is build_folder.py's, of one file build_file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from espwire.errors import DataError, ImageError, TableError, UsageError
 from espwire.image.flash_settings import HeaderSettings
 from espwire.image.parse import is_image, parse
+from espwire.image.read_any import FormatChoice
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ APP, BOOTLOADER, TABLE, OTA_DATA = "app", "bootloader", "partition-table", "ota-
 
 @dataclass(frozen=True)
 class BuildFile:
-    """One file's bytes and their flash address. ``encrypted``: the build wants the chip to encrypt it."""
+    """One file's bytes and their flash address. ``encrypted``: the build wants the chip to encrypt it.
+
+    ``chips``, ``one_of``: of a file with parts for several chips, as ``Piece`` has them.
+    """
 
     address: int
     data: bytes = field(repr=False)
     name: str
     role: str = ""
     encrypted: bool = False
+    chips: tuple[str, ...] = ()
+    one_of: str = ""
 
     @property
     def end(self) -> int:
@@ -70,11 +76,12 @@ class BuildPlan:
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What the caller knows or wants: the chip, flash settings for the header of a converted ELF, the address of an
-    application that stands alone."""
+    application that stands alone. ``format``: what a single file is, if not to be found out."""
 
     chip: Chip | None = None
     settings: HeaderSettings = field(default_factory=HeaderSettings)
     app_address: int | None = None
+    format: FormatChoice = "auto"
 
 
 def find_image_chip(data: bytes) -> str:
@@ -129,7 +136,7 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
         raise DataError(
             f"{plan.place}: {empty} is empty", hint="The build did not end well: build again.", code="build-empty"
         )
-    for one, other in pairwise(files):
+    for one, other in _find_neighbours(files):
         if one.end > other.address:
             raise DataError(
                 f"{plan.place}: {one.name} ends at {one.end:#x}, past {other.address:#x} where {other.name} begins",
@@ -140,6 +147,13 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
     for file in files if table is not None else ():
         _check_room(file, table, plan.place)
     return plan
+
+
+def _find_neighbours(files: Iterable[BuildFile]) -> Iterator[tuple[BuildFile, BuildFile]]:
+    """Files that follow each other in flash: those for all chips, and those for each chip of a file for several."""
+    files = tuple(files)
+    for chips in dict.fromkeys(file.chips if file.one_of else () for file in files):
+        yield from pairwise(file for file in files if not file.one_of or file.chips == chips)
 
 
 def find_table(files: Iterable[BuildFile]) -> PartitionTable | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
 from espwire.image.info import FileInfo, ImageInfo, Item, inspect_bytes
+from espwire.image.read_any import FormatChoice
 from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
 from espwire.values import dataclass
@@ -68,6 +69,7 @@ def diff_images(
     chip: Chip | ImageChip | None = None,
     *,
     names: tuple[str, str] = ("the first file", "the second file"),
+    format: FormatChoice = "auto",
 ) -> ImageDiff:
     """How ``new`` differs from ``old``: raw, HEX, S-record or UF2, firmware or anything else.
 
@@ -75,13 +77,15 @@ def diff_images(
     UF2 at the addresses they give.
 
     :param names: what to call the files in messages
+    :param format: what both files are, if not to be found out
     :raises HexError: broken Intel HEX
     :raises ImageError: broken UF2
     """
-    (old_start, old_flat), (new_start, new_flat) = flatten(old, names[0]), flatten(new, names[1])
+    old_start, old_flat = flatten(old, names[0], chip, format=format)
+    new_start, new_flat = flatten(new, names[1], chip, format=format)
     start = min(old_start, new_start)
     flats = b"\xff" * (old_start - start) + old_flat, b"\xff" * (new_start - start) + new_flat
-    items = _pair(_inspect(old, chip), _inspect(new, chip))
+    items = _pair(_inspect(old, names[0], chip, format), _inspect(new, names[1], chip, format))
     fields = tuple(found for a, b in items for found in _diff_item(a, b))
     segments = tuple(found for a, b in items if a and b and a.info and b.info for found in _diff_segments(a, b))
     return ImageDiff(
@@ -110,9 +114,9 @@ def find_differing_sectors(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _inspect(data: bytes, chip: Chip | ImageChip | None) -> FileInfo | None:
+def _inspect(data: bytes, name: str, chip: Chip | ImageChip | None, format: FormatChoice) -> FileInfo | None:
     try:
-        return inspect_bytes(data, chip=chip)
+        return inspect_bytes(data, name, chip, format=format)
     except DataError:
         return None  # no firmware: there are still sectors
 

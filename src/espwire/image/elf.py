@@ -69,6 +69,11 @@ def is_elf(data: bytes) -> bool:
     return data[:4] == b"\x7fELF"
 
 
+def is_program(data: bytes) -> bool:
+    """Whether an ELF file states that it is an executable program, not an object file or a shared library."""
+    return data[16:18] == b"\x02\x00"
+
+
 def parse_elf(data: bytes) -> Elf:
     """The program in an ELF file.
 

@@ -1,17 +1,15 @@
-"""Intel HEX text → pieces with addresses. HEX is told by its leading ``:``; nothing is written here.
+"""Intel HEX text → pieces with addresses. Nothing is written here.
 
 Record decoding is bincopy's; joining is ours, since bincopy inserts pieces one by one (hours for a hostile file).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from io import BytesIO
 
 from espwire.errors import HexError
-from espwire.files import read_file
 from espwire.values import dataclass
 
 DATA, END, SEGMENT_BASE, START_SEGMENT, LINEAR_BASE, START_LINEAR = range(6)
@@ -31,28 +29,21 @@ class HexPart:
 
 
 def is_hex(data: bytes) -> bool:
-    """Whether the file is Intel HEX."""
+    """Whether the file begins as Intel HEX does."""
     return data[:1] == b":"
 
 
-def read_parts(path: str | os.PathLike[str]) -> tuple[HexPart, ...]:
-    """The file's pieces: one without an address for raw binary, else one per run of HEX data, by address.
-
-    :raises FileError: it cannot be read, or is larger than 256 MiB
-    :raises HexError: broken Intel HEX; the message tells the line
-    """
-    data = read_file(path)
-    return parse_hex(data, os.path.basename(os.fspath(path))) if is_hex(data) else (HexPart(None, data),)
-
-
-def parse_hex(data: bytes, name: str = "the file", *, join_within: int = SECTOR) -> tuple[HexPart, ...]:
+def parse_hex(
+    data: bytes, name: str = "the file", *, join_within: int = SECTOR, whole: bool = True
+) -> tuple[HexPart, ...]:
     """Pieces of Intel HEX text, by address. Gaps inside one ``join_within``-byte unit are filled with 0xFF.
 
     A flash sector is erased whole, so two pieces in one sector are one write.
 
+    :param whole: require an end record as the last; False: read up to the end record, if there is one
     :raises HexError: broken record, overlapping data, no end record, more than 4096 pieces
     """
-    return join_records(_read_records(data, name), name, join_within=join_within)
+    return join_records(_read_records(data, name, whole=whole), name, join_within=join_within)
 
 
 def join_records(records: Iterable[tuple[int, bytes]], name: str, *, join_within: int = SECTOR) -> tuple[HexPart, ...]:
@@ -92,7 +83,7 @@ def _find_runs(records: Iterable[tuple[int, bytes]], name: str) -> list[tuple[in
     return runs
 
 
-def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
+def _read_records(data: bytes, name: str, *, whole: bool) -> Iterator[tuple[int, bytes]]:
     """Address and bytes of every data record, in file order."""
     import bincopy
 
@@ -101,6 +92,8 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         line = raw.strip()
         if not line:
             continue
+        if ended and not whole:
+            return
         if ended:
             raise _broken(name, number, "there is data after the end record")
         if len(line) > LONGEST_RECORD:
@@ -120,7 +113,7 @@ def _read_records(data: bytes, name: str) -> Iterator[tuple[int, bytes]]:
             ended = True
         elif not (kind in (START_SEGMENT, START_LINEAR) and size == 4):
             raise _broken(name, number, f"record type {kind} with {size} bytes does not exist")
-    if not ended:
+    if not ended and whole:
         raise HexError(
             f"{name} ends without an end record",
             hint="The file was not copied or downloaded whole: get it again.",

@@ -12,13 +12,12 @@ from espwire.chips.lookup import find_by_image_id, load_image_chip
 from espwire.errors import ImageError
 from espwire.image.contents import Found, Kind, find_contents, looks_encrypted
 from espwire.image.descriptors import AppDescriptor, BootDescriptor, find_app_descriptor, find_boot_descriptor
-from espwire.image.hexfile import is_hex, parse_hex
+from espwire.image.inputs import find_address_parts
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.naming import naming
 from espwire.image.parse import is_image, parse
+from espwire.image.read_any import Content, FormatChoice, read_any
 from espwire.image.signature import SECTOR, Signature, find_signatures
-from espwire.image.srecord import is_srecord, parse_srecord
-from espwire.image.uf2 import is_uf2, parse_uf2
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -107,30 +106,44 @@ class FileInfo:
         )
 
 
-def inspect_bytes(data: bytes, name: str = "the file", chip: Chip | ImageChip | None = None) -> FileInfo:
+def inspect_bytes(
+    data: bytes, name: str = "the file", chip: Chip | ImageChip | None = None, *, format: FormatChoice = "auto"
+) -> FileInfo:
     """What ``data`` is: one image, several in a merged file or dump, Intel HEX, S-record or UF2 with any of these.
 
     :param chip: whose formats and memory map to use; None finds it out
+    :param format: what the file is, if not to be found out
     :raises ImageError: there is no image in it, or one with a broken structure; wrong sums are ``problems``
     :raises HexError: broken Intel HEX or S-record
     """
+    content = read_any(data, name, format)
     kind: Format = "image"
-    if is_hex(data):
-        kind, parts = "hex", [(part.address or 0, part.data) for part in parse_hex(data, name)]
-    elif is_srecord(data):
-        kind, parts = "srecord", [(part.address or 0, part.data) for part in parse_srecord(data, name)]
-    elif is_uf2(data):
-        uf2 = parse_uf2(data, name)
-        kind, parts, chip = "uf2", list(uf2.parts), chip or find_family_chip(uf2.family)
-    else:
-        parts = [(0, data)]
+    if content.format != "raw" and content.format != "elf":  # noqa: PLR1714  mypy understands it
+        kind = content.format
+    parts = _find_parts(content, data, name, chip)
     with naming(name):
-        items = tuple(item for address, piece in parts for item in _inspect_piece(address, piece, chip))
+        items = tuple(item for address, piece, own in parts for item in _inspect_piece(address, piece, own))
     if not any(item.info for item in items):
         raise _no_image(parts[0][1] if parts else b"", name, items)
     if kind == "image" and (len(items) > 1 or items[0].offset):
         kind = "merged"
     return FileInfo(name=name, size=len(data), format=kind, items=items)
+
+
+def _find_parts(
+    content: Content, data: bytes, name: str, chip: Chip | ImageChip | None
+) -> list[tuple[int, bytes, Chip | ImageChip | None]]:
+    """Address, bytes and chip of each stretch of flash. UF2 for several chips gives those of all, if none is named."""
+    if content.format == "uf2" and chip is None:
+        return [
+            (address, piece, find_family_chip(entry.family))
+            for entry in content.families
+            for address, piece in entry.parts
+        ]
+    if content.format in ("hex", "srecord", "uf2"):
+        own = find_address_parts(content, name, None if chip is None else chip.id)
+        return [(address, piece, chip) for address, piece in own]
+    return [(0, data, chip)]
 
 
 def find_image_chip(image: Image) -> str | None:

@@ -1,25 +1,26 @@
 """Files of any format → pieces for the flash: raw binary, Intel HEX, S-record, UF2, and ELF, which is converted.
 
-Pure: it is handed bytes and a name for messages. What a file is, is told by how it begins.
+Pure: it is handed bytes and a name for messages. What a file is, is decided in read_any.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from espwire.errors import DataError
-from espwire.image.hexfile import is_hex, join_records, parse_hex
+from espwire.errors import DataError, ElfError
+from espwire.image.hexfile import join_records
 from espwire.image.naming import naming
-from espwire.image.srecord import is_srecord, parse_srecord
-from espwire.image.uf2 import is_uf2, parse_uf2
+from espwire.image.read_any import AS_RAW, Content, Format, FormatChoice, read_any
+from espwire.image.uf2 import Uf2Family
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.image.flash_settings import HeaderSettings
 
-Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
+PROGRAM_EXTENSIONS = ("elf", "axf", "out")  # of ELF files that linkers write; some write none
 
 
 @dataclass(frozen=True)
@@ -27,69 +28,153 @@ class Piece:
     """Bytes, and the address that the file itself gives them; None: it gives none.
 
     ``note`` says in a sentence what was done to the file, if anything was; ``chips`` which chips it is for, if the
-    file says so.
+    file says so. ``one_of``: the file's name if it has pieces for several chips, of which one chip uses some.
     """
 
     address: int | None
     data: bytes = field(repr=False)
     note: str = ""
     chips: tuple[str, ...] = ()
+    one_of: str = ""
 
 
-def find_format(data: bytes) -> Format:
-    """What the file is. Anything that begins like nothing else is raw binary."""
-    tests: tuple[tuple[Format, bool], ...] = (
-        ("hex", is_hex(data)),
-        ("elf", data[:1] == b"\x7f" and _is_elf(data)),
-        ("uf2", is_uf2(data)),
-        ("srecord", is_srecord(data)),
-    )
-    return next((name for name, fits in tests if fits), "raw")
+class ForChips(Protocol):
+    """What may be for some chips only: a piece, a part, a build's file."""
+
+    @property
+    def chips(self) -> tuple[str, ...]:
+        """Ids of the chips it is for; empty: not stated."""
+
+    @property
+    def one_of(self) -> str:
+        """The file's name if it has more for other chips."""
 
 
-def _is_elf(data: bytes) -> bool:
-    from espwire.image.elf import is_elf  # a large module, that few files need
+T = TypeVar("T", bound=ForChips)
 
-    return is_elf(data)
+
+def find_format(data: bytes, name: str = "the file") -> Format:
+    """What the file is.
+
+    :raises HexError, ImageError, ElfError: it is damaged
+    """
+    return read_any(data, name).format
 
 
 def read_input(
-    data: bytes, name: str, *, chip: Chip | None = None, settings: HeaderSettings | None = None
+    data: bytes,
+    name: str,
+    *,
+    chip: Chip | None = None,
+    settings: HeaderSettings | None = None,
+    format: FormatChoice = "auto",
 ) -> tuple[Piece, ...]:
     """The file's pieces: one without an address for raw binary and most ELFs, else by address.
 
-    :param chip: whose format an ELF is converted to; None: the one chip that the ELF can be for
+    :param chip: whose format an ELF is converted to, and whose blocks of a UF2 file are used; None: the one chip that
+        the ELF can be for, and all blocks
     :param settings: flash settings for the header that an ELF gets
+    :param format: what the file is, if not to be found out
     :raises HexError: broken Intel HEX or S-record; the message tells the line
     :raises ImageError: broken UF2; the message tells block and offset
+    :raises DataError: UF2 without a block for ``chip``, or for any known chip
     :raises ElfError: no usable ELF, or one that can be for several chips, which the message names
     :raises UsageError: ``settings`` do not exist on the chip
     """
-    match find_format(data):
-        case "hex":
-            return tuple(Piece(part.address, part.data) for part in parse_hex(data, name))
-        case "srecord":
-            return tuple(Piece(part.address, part.data) for part in parse_srecord(data, name))
+    return make_pieces(read_any(data, name, format), data, name, chip=chip, settings=settings, asked=format == "elf")
+
+
+def make_pieces(
+    content: Content,
+    data: bytes,
+    name: str,
+    *,
+    chip: Chip | None = None,
+    settings: HeaderSettings | None = None,
+    asked: bool = False,
+) -> tuple[Piece, ...]:
+    """As ``read_input``, for a file that was read already.
+
+    :param asked: the caller wants an ELF to be converted, whatever its name
+    """
+    match content.format:
+        case "hex" | "srecord":
+            return tuple(Piece(address, piece) for address, piece in content.parts)
         case "uf2":
-            return _read_uf2(data, name)
+            return choose_for_chip(_read_uf2(content.families, name), None if chip is None else chip.id)
         case "elf":
-            return _read_elf(data, name, chip, settings)
+            return _read_elf(data, name, chip, settings, asked=asked)
         case _:
-            return (Piece(None, data),)
+            return (Piece(None, data, content.note),)
 
 
-def _read_uf2(data: bytes, name: str) -> tuple[Piece, ...]:
-    parsed = parse_uf2(data, name)
-    chips: tuple[str, ...] = ()
-    if parsed.family is not None:
-        chips = find_by_family(parsed.family)
-        if not chips:
-            raise DataError(
-                f"{name} is a UF2 file for the family {parsed.family:#010x} (offset 0x1c), which is no Espressif chip",
-                hint="It was made for another maker's chip: build it for yours.",
-                code="image-uf2-foreign",
-            )
-    return tuple(Piece(part.address, part.data, chips=chips) for part in join_records(parsed.parts, name))
+def _read_uf2(families: tuple[Uf2Family, ...], name: str) -> tuple[Piece, ...]:
+    """The pieces for all chips that are known."""
+    chips = {entry.family: () if entry.family is None else find_by_family(entry.family) for entry in families}
+    known = [entry for entry in families if entry.family is None or chips[entry.family]]
+    if families and not known:
+        listed = ", ".join(f"{entry.family:#010x}" for entry in families)
+        word = "family" if len(families) == 1 else "families"
+        raise DataError(
+            f"{name} is a UF2 file for the {word} {listed} (offset 0x1c), which is not an Espressif chip",
+            hint=f"It was made for another maker's chip: build it for yours. {AS_RAW}.",
+            code="image-uf2-foreign",
+        )
+    one_of = name if len(families) > 1 else ""
+    return tuple(
+        Piece(part.address, part.data, chips=chips[entry.family], one_of=one_of)
+        for entry in known
+        for part in join_records(entry.parts, name)
+    )
+
+
+def choose_for_chip(pieces: Iterable[T], chip: str | None) -> tuple[T, ...]:
+    """Without what files for several chips hold for others than ``chip``; None: nothing is left out.
+
+    :raises DataError: such a file holds nothing for ``chip``, code ``image-uf2-family``
+    """
+    pieces = tuple(pieces)
+    if chip is None:
+        return pieces
+    chosen = tuple(piece for piece in pieces if not piece.one_of or chip in piece.chips)
+    missing = {piece.one_of for piece in pieces} - {piece.one_of for piece in chosen}
+    for name in sorted(missing):
+        listed = dict.fromkeys(chip for piece in pieces if piece.one_of == name for chip in piece.chips)
+        raise DataError(
+            f"{name} is a UF2 file for {' and '.join(listed)}, not for {chip}",
+            hint="Build a UF2 file for this chip.",
+            code="image-uf2-family",
+        )
+    return chosen
+
+
+def require_one_chip(pieces: Iterable[ForChips]) -> None:
+    """Refuse a file for several chips where it must be known which one is meant.
+
+    :raises DataError: code ``image-uf2-family``
+    """
+    pieces = [piece for piece in pieces if piece.one_of]
+    listed = dict.fromkeys(chip for piece in pieces for chip in piece.chips)
+    if len(listed) > 1:
+        raise DataError(
+            f"{pieces[0].one_of} is a UF2 file for several chips: {', '.join(listed)}",
+            hint="Name the chip with --chip.",
+            code="image-uf2-family",
+        )
+
+
+def find_address_parts(content: Content, name: str, chip: str | None) -> tuple[tuple[int, bytes], ...]:
+    """What Intel HEX, S-record or UF2 holds for one chip, by address, as the file has it.
+
+    :raises DataError: UF2 for other chips, or for several of which none is named
+    """
+    if content.format != "uf2":
+        return content.parts
+    if len(content.families) > 1:
+        pieces = choose_for_chip(_read_uf2(content.families, name), chip)
+        require_one_chip(pieces)
+        return tuple((piece.address or 0, piece.data) for piece in pieces)
+    return tuple(part for entry in content.families for part in entry.parts)
 
 
 def find_by_family(family: int) -> tuple[str, ...]:
@@ -99,9 +184,21 @@ def find_by_family(family: int) -> tuple[str, ...]:
     return tuple(name for name, chip in IMAGE_CHIPS.items() if chip.image.uf2_family == family)
 
 
-def _read_elf(data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None) -> tuple[Piece, ...]:
+def _read_elf(
+    data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None, *, asked: bool
+) -> tuple[Piece, ...]:
+    try:
+        return _convert_elf(data, name, chip, settings, asked=asked)
+    except ElfError as error:
+        hint = f"{error.hint} {AS_RAW}."
+        raise ElfError(f"{error}", hint=hint, code=error.code, **error.details) from None
+
+
+def _convert_elf(
+    data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None, *, asked: bool
+) -> tuple[Piece, ...]:
     from espwire.chips.lookup import load_image_chip
-    from espwire.image.elf import parse_elf
+    from espwire.image.elf import is_program, parse_elf
     from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
     from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings
 
@@ -109,10 +206,29 @@ def _read_elf(data: bytes, name: str, chip: Chip | None, settings: HeaderSetting
     size = KEEP if wanted.size == DETECT else wanted.size
     wanted = HeaderSettings(mode=wanted.mode, size=size, frequency=wanted.frequency)
     with naming(name):
-        target = chip or load_image_chip(choose_chip(parse_elf(data)))
+        elf = parse_elf(data)
+        if not is_program(data):
+            raise ElfError(
+                "this ELF file is not a program for a known chip, but a shared library or object file (offset 0x10)",
+                hint="Give the .elf file that the linker made.",
+                code="elf-type",
+            )
+        target = chip or load_image_chip(choose_chip(elf))
+        if not asked and not _is_named_as_program(name):
+            raise ElfError(
+                f"this is an ELF program for {target.id}, but its extension is of another kind of file",
+                hint="To convert it to an image, add --format elf.",
+                code="elf-unclear",
+            )
         files = convert_elf(data, target, ElfOptions(settings=wanted))
     note = f"{name} was converted to an image for {target.id}, {_describe(wanted)}"
     return tuple(Piece(file.address, file.data, note, (target.id,)) for file in files)
+
+
+def _is_named_as_program(name: str) -> bool:
+    """Whether the name is one that linkers give to programs: with their extensions, or without any."""
+    extension = name.lower().rpartition(".")[2] if "." in name else ""
+    return not extension or extension in PROGRAM_EXTENSIONS
 
 
 def _describe(settings: HeaderSettings) -> str:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError
 from espwire.image.contents import Found, find_contents, guess_start
-from espwire.image.hexfile import is_hex, parse_hex
+from espwire.image.inputs import find_address_parts
+from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
 from espwire.image.signature import SECTOR
-from espwire.image.srecord import is_srecord, parse_srecord
-from espwire.image.uf2 import is_uf2, parse_uf2
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
+    from espwire.chips.lookup import AnyChip, ImageChip
     from espwire.chips.model import Chip
 
 LIMIT = 256 * 0x100000
@@ -40,14 +39,20 @@ class SplitPart:
 
 
 def split_image(
-    data: bytes, name: str = "the file", chip: Chip | ImageChip | None = None, *, target_offset: int | None = None
+    data: bytes,
+    name: str = "the file",
+    chip: Chip | ImageChip | None = None,
+    *,
+    target_offset: int | None = None,
+    format: FormatChoice = "auto",
 ) -> tuple[SplitPart, ...]:
     """The parts of a merged BIN, HEX, S-record or UF2, by address.
 
+    :param format: what the file is, if not to be found out
     :param target_offset: the flash address of a raw file's first byte; None: 0, or where its boot loader stands
     :raises ImageError: there is no partition table in it, code ``split-no-table``; it ends beyond any flash
     """
-    start, flat = flatten(data, name)
+    start, flat = flatten(data, name, chip, format=format)
     if target_offset is not None:
         start = target_offset
     elif not start:
@@ -72,19 +77,21 @@ def split_image(
     return tuple(_unique(sorted(parts, key=lambda part: part.address)))
 
 
-def flatten(data: bytes, name: str = "the file") -> tuple[int, bytes]:
+def flatten(
+    data: bytes, name: str = "the file", chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+) -> tuple[int, bytes]:
     """First address and bytes of a raw, HEX, S-record or UF2 file; gaps blank.
 
+    :param chip: whose blocks of a UF2 file for several chips are used
     :raises ImageError: the pieces lie too far apart to be flash content, code ``image-too-wide``
     """
-    if is_hex(data):
-        pieces = [(part.address or 0, part.data) for part in parse_hex(data, name)]
-    elif is_srecord(data):
-        pieces = [(part.address or 0, part.data) for part in parse_srecord(data, name)]
-    elif is_uf2(data):
-        pieces = list(parse_uf2(data, name).parts)
-    else:
+    return _flatten(read_any(data, name, format), data, name, chip)
+
+
+def _flatten(content: Content, data: bytes, name: str, chip: AnyChip | None) -> tuple[int, bytes]:
+    if content.format in ("raw", "elf"):
         return 0, data
+    pieces = find_address_parts(content, name, None if chip is None else chip.id)
     if not pieces:
         return 0, b""
     start, end = pieces[0][0], pieces[-1][0] + len(pieces[-1][1])
@@ -101,25 +108,35 @@ def flatten(data: bytes, name: str = "the file") -> tuple[int, bytes]:
     return start, bytes(out)
 
 
-def lay_out(data: bytes, name: str = "the file") -> bytes:
+def lay_out(
+    data: bytes, name: str = "the file", chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+) -> bytes:
     """Flash from address 0 on, as a HEX, S-record or UF2 file describes it, gaps blank; a raw file as it is.
 
+    :param chip: whose blocks of a UF2 file for several chips are used
     :raises ImageError: it is empty, an ELF file, or its pieces lie too far apart
     """
-    from espwire.image.inputs import find_format
-
-    kind = find_format(data)
-    if kind == "elf":
+    content = read_any(data, name, format)
+    if content.format == "elf":
         raise ImageError(
             f"{name} is an ELF file, which does not tell what goes where in flash",
-            hint="elf2image makes an image of it.",
+            hint=f"elf2image makes an image of it. {AS_RAW}.",
             code="image-elf",
         )
-    if kind == "raw" and data:
+    if content.format == "raw" and data:
         return data
-    start, flat = flatten(data, name)
+    start, flat = _flatten(content, data, name, chip)
     if not flat:
         raise ImageError(f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty")
+    return b"\xff" * start + flat
+
+
+def lay_out_addressed(data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto") -> bytes:
+    """As ``lay_out`` for a HEX, S-record or UF2 file; any other file as it is."""
+    content = read_any(data, name, format)
+    if content.format in ("raw", "elf"):
+        return data
+    start, flat = _flatten(content, data, name, chip)
     return b"\xff" * start + flat
 
 

@@ -15,7 +15,7 @@ from espwire.image.hexfile import TOP, HexPart, find_reason, join_records
 LONGEST_RECORD = 2 + 2 * (1 + 255)
 HEADER, DATA, COUNT, END = "0", "123", "56", "789"
 _FIRST_LINE = rb"S[0-9][0-9A-Fa-f]{8,}[ \t]*\r?(\n|$)"
-HINT = "Check that the file is whole S-record text; data that is none must not begin like it."
+HINT = "Check that the file is whole S-record text."
 
 
 def is_srecord(data: bytes) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import field
 
 from espwire.errors import ImageError, UsageError
@@ -20,14 +20,25 @@ NOT_FLASH, FAMILY_PRESENT, MD5_PRESENT = 0x0001, 0x2000, 0x4000
 MAX_PAYLOAD, MD5_PART = 476, struct.Struct("<II16s")
 MAX_RUNS = 4096
 TOP = 1 << 32
+Numbers = defaultdict[int, Counter[int]]  # by the number of blocks that they state: how often each number is there
+
+
+@dataclass(frozen=True)
+class Uf2Family:
+    """What a UF2 file holds for one family of chips: parts by address, joined where they touch.
+
+    ``family`` None: the file does not name one.
+    """
+
+    family: int | None
+    parts: tuple[tuple[int, bytes], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Uf2:
-    """What a UF2 file holds: parts by address, joined where they touch; ``family`` None: not said."""
+    """A UF2 file. One made for several chips has an entry for each; their addresses may be the same."""
 
-    family: int | None
-    parts: tuple[tuple[int, bytes], ...] = field(repr=False)
+    families: tuple[Uf2Family, ...]
 
 
 def is_uf2(data: bytes) -> bool:
@@ -36,9 +47,9 @@ def is_uf2(data: bytes) -> bool:
 
 
 def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
-    """The parts of a UF2 file.
+    """The parts of a UF2 file. Blocks that name no family belong to all families of the file.
 
-    :raises ImageError: cut short, a block broken or missing, a wrong MD5, several families, bytes given twice
+    :raises ImageError: cut short, a block broken or missing, a wrong MD5, bytes given twice
     """
     if len(data) % BLOCK or not data:
         raise ImageError(
@@ -46,42 +57,58 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
             hint="The file was not copied or downloaded whole: get it again.",
             code="image-uf2-size",
         )
-    families: set[int] = set()
-    numbers: defaultdict[int, Counter[int]] = defaultdict(Counter)  # by the count that blocks tell
-    runs: list[tuple[int, bytearray]] = []
+    numbers: dict[int | None, Numbers] = {}
+    blocks: dict[int | None, list[tuple[int, bytes]]] = {}
     for at in range(0, len(data), BLOCK):
         address, payload, family = _parse_block(data, at, name)
         number, count = struct.unpack_from("<2I", data, at + 20)
-        numbers[count][number] += 1
-        if payload is None:
-            continue
-        if family is not None:
-            families.add(family)
+        numbers.setdefault(family, defaultdict(Counter))[count][number] += 1
+        if payload is not None:
+            blocks.setdefault(family, []).append((address, payload))
+    _check_complete(numbers.values(), name)
+    if len(blocks) > 1:
+        for_all = blocks.pop(None, [])
+        blocks = {family: for_all + own for family, own in blocks.items()}
+    return Uf2(tuple(Uf2Family(family, _join(_find_runs(own), name)) for family, own in blocks.items()))
+
+
+def _find_runs(blocks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytearray]]:
+    """Blocks that follow each other, joined."""
+    runs: list[tuple[int, bytearray]] = []
+    for address, payload in blocks:
         if runs and runs[-1][0] + len(runs[-1][1]) == address:
             runs[-1][1].extend(payload)
         elif payload:
             runs.append((address, bytearray(payload)))
-    _check_complete(numbers, name)
-    if len(families) > 1:
-        raise ImageError(
-            f"{name} is for several chips: families {', '.join(f'{family:#010x}' for family in sorted(families))}",
-            hint="Build a UF2 file for one chip.",
-            code="image-uf2-family",
-        )
-    return Uf2(min(families, default=None), _join(runs, name))
+    return runs
 
 
-def _check_complete(numbers: Mapping[int, Counter[int]], name: str) -> None:
-    """A file may hold several numberings, and in any order; but no number of one may be missing."""
+def _check_complete(numbers: Collection[Numbers], name: str) -> None:
+    """Each family has its own numbering, or all share one. No number may be missing."""
+    missing = next(filter(None, map(_find_missing, numbers)), None)
+    if missing is None:
+        return
+    shared: Numbers = defaultdict(Counter)
+    for own in numbers:
+        for count, seen in own.items():
+            shared[count].update(seen)
+    if len(numbers) > 1 and _find_missing(shared) is None and max(map(max, map(Counter.values, shared.values()))) == 1:
+        return
+    count, number = missing
+    raise ImageError(
+        f"{name} is not whole: of {count} blocks that it tells of, number {number} is missing",
+        hint="The file was not copied or downloaded whole: get it again.",
+        code="image-uf2-size",
+    )
+
+
+def _find_missing(numbers: Numbers) -> tuple[int, int] | None:
+    """Count and number of a block that is missing. A file may hold several numberings, and in any order."""
     for count, seen in numbers.items():
         if len(seen) != count or len(set(seen.values())) > 1:
             rarest = min(seen.values()) if len(seen) == count else 0
-            first = next(number for number in range(count) if seen[number] == rarest)
-            raise ImageError(
-                f"{name} is not whole: of {count} blocks that it tells of, number {first} is missing",
-                hint="The file was not copied or downloaded whole: get it again.",
-                code="image-uf2-size",
-            )
+            return count, next(number for number in range(count) if seen[number] == rarest)
+    return None
 
 
 def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, int | None]:
@@ -101,7 +128,7 @@ def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, in
             code="image-uf2-block",
         )
     if flags & NOT_FLASH:
-        return address, None, None
+        return address, None, family if flags & FAMILY_PRESENT else None
     start = at + HEAD.size
     if flags & MD5_PRESENT:
         _check_md5(data, start + size, at, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import parse_address, progress_option
+from espwire.cli.options import parse_memory_address, progress_option
 from espwire.cli.session import Session
 
 
@@ -19,7 +19,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
     help="Read memory into a file. SIZE bytes from ADDRESS. The stub lies in RAM itself: --no-stub leaves all RAM as it"
     " was, but a ROM hands out one word per round trip, about 1 KiB a second at 115200 baud.",
 )
-@click.argument("address", metavar="ADDRESS", callback=parse_address)
+@click.argument("address", metavar="ADDRESS", callback=parse_memory_address)
 @click.argument("size", metavar="SIZE", callback=_parse_size)
 @click.argument("file", metavar="FILE")
 @progress_option

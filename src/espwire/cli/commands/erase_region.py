@@ -27,7 +27,7 @@ def command(session: Session, words: tuple[str, ...], force: bool, allow: frozen
     from espwire.flash.erase import erase_region
     from espwire.flash.plan import Policy
 
-    place, size, _ = parse_region(words, files=0)
+    place, size, _ = parse_region(words, files=0, strict=session.program.strict)
     policy = Policy(force=force, consents=allow)
     with session.device() as device:
         address, size = find_region(session, device, place, size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.flash_options import allow_option, flash_options
-from espwire.cli.options import Number, dry_run_option, header_options, progress_option
+from espwire.cli.options import FlashAddress, dry_run_option, header_options, input_format_option, progress_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ a flasher_args.json or flash_args, or one file: merged binary, Intel HEX, S-reco
 @header_options
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option("--encrypt", is_flag=True, help="Have the chip encrypt the files that the build marks so.")
-@click.option("--app-address", type=Number(0), metavar="ADDRESS", help="Where an image or ELF goes that stands alone.")
+@click.option(
+    "--app-address", type=FlashAddress(0), metavar="ADDRESS", help="Where an image or ELF goes that stands alone."
+)
+@input_format_option
 @click.option("--show", is_flag=True, help="Show what goes where, and stop; needs no device.")
 @click.option("--force", is_flag=True, help="Write even if a guard has a reason against it.")
 @allow_option
@@ -56,7 +59,10 @@ def command(
     session.configure()
     settings = header_settings(flash_mode, flash_freq, flash_size)
     chip = None if session.chip is None else load_chip(session.chip)
-    build = read_build(path, BuildRequest(chip=chip, settings=settings, app_address=choices["app_address"]))
+    build = read_build(
+        path,
+        BuildRequest(chip=chip, settings=settings, app_address=choices["app_address"], format=session.input_format),
+    )
     for line in (_head(build), *build.describe()):
         session.report(Note(text=line))
     if choices["show"]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.options import chip_option
+from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
@@ -19,20 +18,21 @@ LISTED = 32  # ranges of sectors that the text names
 
 @click.command("image-diff", help="Show in what two firmware files differ. Ends with exit code 7 if they do.")
 @chip_option
+@input_format_option
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @click.pass_obj
 def command(session: Session, old: str, new: str) -> None:
     """Compare, tell, and fail if they differ: as verify-flash does."""
     from espwire.chips.lookup import load_image_chip
+    from espwire.cli.parts import name_source, read_source
     from espwire.errors import VerifyError
-    from espwire.files import read_file
     from espwire.image.diff import diff_images
 
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
-    names = os.path.basename(old), os.path.basename(new)
-    found = diff_images(read_file(old), read_file(new), chip, names=names)
+    names = name_source(old), name_source(new)
+    found = diff_images(read_source(old), read_source(new), chip, names=names, format=session.input_format)
     session.result("image-diff", "\n".join(draw(found)), diff_data(found))
     if not found.same:
         raise VerifyError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from espwire.cli.flash_options import allow_option
-from espwire.cli.options import progress_option
+from espwire.cli.options import input_format_option, progress_option
 from espwire.cli.session import Session
 
 
@@ -14,20 +14,24 @@ from espwire.cli.session import Session
     help="Put a program into RAM and start it. FILE is an image (also as HEX) or an ELF; the flash is not touched.",
 )
 @click.argument("file", metavar="FILE")
+@input_format_option
 @click.option("--force", is_flag=True, help="Also over the RAM that the ROM uses itself.")
 @allow_option
 @progress_option
 @click.pass_obj
 def command(session: Session, file: str, force: bool, allow: frozenset[str], no_progress: bool) -> None:
     """Read the file first; once the program runs, nothing resets the chip."""
-    from espwire.cli.parts import name_source, read_program
+    from espwire.cli.parts import choose_program, name_source, read_pieces
     from espwire.flash.memory import load_ram
     from espwire.flash.plan import Policy
 
     session.progress = not no_progress
-    data = read_program(file, session)
+    pieces = read_pieces(file, session)
+    if not any(piece.one_of for piece in pieces):
+        choose_program(pieces, "", file)  # before the chip is reset
     policy = Policy(force=force, consents=allow)
     with session.device(bulk=False) as device:
+        data = choose_program(pieces, device.chip.id, file)
         done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
         session.after = "no-reset"  # what runs now shall go on
     text = (

@@ -25,7 +25,7 @@ def command(session: Session, words: tuple[str, ...], flash_size: str, no_progre
     from espwire.cli.places import find_region, parse_region
     from espwire.flash.read import read_to_file
 
-    place, size, (file,) = parse_region(words, files=1)
+    place, size, (file,) = parse_region(words, files=1, strict=session.program.strict)
     session.progress = not no_progress
     known = parse_known_size(flash_size)
     with session.device() as device:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import parse_address
+from espwire.cli.options import parse_memory_address
 from espwire.cli.session import Session
 
 
 @click.command("read-mem", help="Read one word of memory or of a register. ADDRESS is a multiple of 4.")
-@click.argument("address", metavar="ADDRESS", callback=parse_address)
+@click.argument("address", metavar="ADDRESS", callback=parse_memory_address)
 @click.pass_obj
 def command(session: Session, address: int) -> None:
     """Check before connecting, then ask."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from espwire.cli.options import Number, chip_option
+from espwire.cli.options import FlashAddress, chip_option, input_format_option
 from espwire.cli.session import Session
 
 ARGUMENTS = "flash_args"
@@ -18,17 +16,23 @@ ARGUMENTS = "flash_args"
 @chip_option
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", metavar="FOLDER", required=True, help="A new folder; one that holds files is refused.")
-@click.option("-t", "--target-offset", type=Number(0), metavar="N", help="The flash address where a raw file starts.")
+@click.option(
+    "-t", "--target-offset", type=FlashAddress(0), metavar="N", help="The flash address where a raw file starts."
+)
+@input_format_option
 @click.pass_obj
 def command(session: Session, file: str, output: str, target_offset: int | None) -> None:
     """Cut, write all files, and one that write-flash can read: ``write-flash @flash_args``."""
     from espwire.chips.lookup import load_image_chip
-    from espwire.files import read_file, write_folder
+    from espwire.cli.parts import name_source, read_source
+    from espwire.files import write_folder
     from espwire.image.split import split_image
 
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
-    parts = split_image(read_file(file), os.path.basename(file), chip, target_offset=target_offset)
+    parts = split_image(
+        read_source(file), name_source(file), chip, target_offset=target_offset, format=session.input_format
+    )
     files = {part.file: part.data for part in parts}
     files[ARGUMENTS] = "".join(f"{part.address:#x} {part.file}\n" for part in parts).encode()
     write_folder(output, files)

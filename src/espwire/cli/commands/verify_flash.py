@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.flash_options import flash_options
-from espwire.cli.options import header_options, progress_option
+from espwire.cli.options import header_options, input_format_option, progress_option
 from espwire.cli.places import named_pairs_argument, place_options
 from espwire.cli.session import Session
 
@@ -24,6 +24,7 @@ MAX_LISTED = 64
 @named_pairs_argument
 @header_options
 @click.option("-d", "--diff", is_flag=True, help="Say where it differs, byte by byte where the loader can read.")
+@input_format_option
 @flash_options
 @place_options
 @progress_option

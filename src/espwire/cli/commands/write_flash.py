@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.flash_options import allow_option, flash_options
-from espwire.cli.options import dry_run_option, header_options, progress_option
+from espwire.cli.options import dry_run_option, header_options, input_format_option, progress_option
 from espwire.cli.places import named_pairs_argument, place_options
 from espwire.cli.session import Session
 from espwire.cli.write_options import WriteChoices, encrypt_options, unchanged_options
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("-u", "--no-compress", is_flag=True, help="Send as it is.")
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option("--verify", is_flag=True, help="Write only if the result can be verified, which is done in any case.")
+@input_format_option
 @encrypt_options
 @unchanged_options
 @click.option("--force", is_flag=True, help="Write even if a guard has a reason against it.")
@@ -52,6 +53,7 @@ def command(
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.write_options import read_parts
     from espwire.flash.write import write_flash
+    from espwire.image.inputs import choose_for_chip
 
     chosen = WriteChoices(**choices)
     chosen.check()
@@ -63,6 +65,7 @@ def command(
     with session.device(encrypt=bool(chosen.encrypt or chosen.encrypt_files)) as device:
         if known is None:
             parts = read_parts(place_by_device(pairs, device, session), chosen, session, settings=settings)
+        parts = list(choose_for_chip(parts, device.chip.id))
         made = write_flash(
             device, parts, policy=chosen.policy(), settings=settings, dry_run=dry_run, report=session.report
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import parse_address
+from espwire.cli.options import parse_memory_address
 from espwire.cli.session import Session
 
 
@@ -18,7 +18,7 @@ def _parse_word(context: click.Context, parameter: click.Parameter, value: str) 
     "write-mem",
     help="Write one word of memory or of a register, or some of its bits. With MASK only the bits set in it.",
 )
-@click.argument("address", metavar="ADDRESS", callback=parse_address)
+@click.argument("address", metavar="ADDRESS", callback=parse_memory_address)
 @click.argument("value", metavar="VALUE", callback=_parse_word)
 @click.argument("mask", metavar="[MASK]", default="0xffffffff", callback=_parse_word)
 @click.pass_obj

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.options import input_format_option
 from espwire.cli.output import is_terminal
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
 @click.command("map", help="Draw what stands where: in FILE (a dump or a merged file of any format), or in the device.")
 @click.argument("file", metavar="[FILE|PORT]", required=False)
 @click.option("--svg", metavar="FILE", help="Draw it into this SVG file, too.")
+@input_format_option
 @flash_limit_option
 @table_offset_option
 @click.pass_obj
 def command(session: Session, file: str | None, svg: str | None, flash_size: int | None) -> None:
     """Look, draw, write."""
     from espwire.chips.registry import load_chip
-    from espwire.files import keep_inputs, read_file, write_file
+    from espwire.cli.parts import STDIN, name_source, read_source
+    from espwire.cli.ports import is_port
+    from espwire.files import keep_inputs, write_file
     from espwire.flash.map import read_map
     from espwire.image.map import map_dump
     from espwire.image.map_svg import draw_svg
@@ -36,12 +40,14 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
         session.port, file = file, None
         session.given.add("port")
     if file is not None:
-        if svg is not None:
+        if svg is not None and file != STDIN:
             keep_inputs(svg, [file])
         session.configure()
         chip = None if session.chip is None else load_chip(session.chip)
-        title = os.path.basename(file)
-        flash = map_dump(lay_out(read_file(file), title), chip, flash_size=flash_size)
+        title = name_source(file)
+        flash = map_dump(
+            lay_out(read_source(file), title, chip, format=session.input_format), chip, flash_size=flash_size
+        )
     else:
         with session.device() as device:
             offset = session.partition_table_offset
@@ -51,11 +57,6 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
         write_file(svg, draw_svg(flash, title).encode())
     text = draw_text(flash, title, colour=not session.json and is_colourful())
     session.result("image map", text, describe_map(flash) | {"svg": svg})
-
-
-def is_port(word: str) -> bool:
-    """Whether a word names a port, not a file."""
-    return "://" in word or word.lower().startswith(("virtual:", "com")) or word.startswith("/dev/")
 
 
 def is_colourful() -> bool:

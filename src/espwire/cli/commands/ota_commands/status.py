@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.options import input_format_option
 from espwire.cli.places import place_options
 from espwire.cli.session import Session
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("status", help="Show which application slot boots, of the device or of a dump of flash.")
 @click.argument("file", metavar="[FILE]", required=False)
+@input_format_option
 @place_options
 @click.pass_obj
 def command(session: Session, file: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import dry_run_option
+from espwire.cli.options import dry_run_option, input_format_option
 from espwire.cli.places import place_options
 from espwire.cli.session import Session
 
@@ -16,6 +16,7 @@ from espwire.cli.session import Session
     "--state", type=click.Choice(("undefined", "new", "valid")), default="undefined", help="new: it may roll back."
 )
 @dry_run_option
+@input_format_option
 @place_options
 @click.pass_obj
 def command(session: Session, slot: str, file: str | None, state: str, dry_run: bool) -> None:

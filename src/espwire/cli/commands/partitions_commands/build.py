@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import parse_address
+from espwire.cli.options import input_format_option, parse_address
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
 
@@ -22,6 +22,7 @@ def _parse_offset(context: click.Context, parameter: click.Parameter, value: str
 @click.option("--no-check", is_flag=True, help="Build it even if it is not sound.")
 @click.option("--bootloader-offset", metavar="ADDRESS", callback=_parse_offset, help="Else as --chip says.")
 @click.option("--recovery-offset", metavar="ADDRESS", callback=_parse_offset, help="Of the recovery boot loader.")
+@input_format_option
 @table_offset_option
 @click.pass_obj
 def command(

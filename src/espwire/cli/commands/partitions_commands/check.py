@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from espwire.cli.options import input_format_option
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
 
@@ -12,6 +13,7 @@ from espwire.cli.session import Session
 @click.argument("file", metavar="[FILE]", required=False)
 @flash_limit_option
 @click.option("--secure-boot-v1", is_flag=True, help="Applications must have sizes of whole 64 KiB.")
+@input_format_option
 @table_offset_option
 @click.pass_obj
 def command(session: Session, file: str | None, flash_size: int | None, secure_boot_v1: bool) -> None:

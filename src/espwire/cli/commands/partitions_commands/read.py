@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from espwire.cli.options import named_input_format_option
 from espwire.cli.places import table_offset_option
 from espwire.cli.session import Session
 
@@ -12,6 +13,7 @@ from espwire.cli.session import Session
 @click.argument("file", metavar="FILE")
 @click.option("--from", "source", metavar="FILE", help="A dump of flash, or another table; else the device.")
 @click.option("--format", "form", type=click.Choice(("csv", "bin")), help="Else as the name of FILE says.")
+@named_input_format_option
 @table_offset_option
 @click.pass_obj
 def command(session: Session, file: str, source: str | None, form: str | None) -> None:

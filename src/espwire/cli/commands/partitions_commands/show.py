@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from espwire.cli.options import input_format_option
 from espwire.cli.places import table_offset_option
 from espwire.cli.session import Session
 
 
 @click.command("show", help="Show a table: of FILE (CSV, binary table or dump of flash), or of the device.")
 @click.argument("file", metavar="[FILE]", required=False)
+@input_format_option
 @table_offset_option
 @click.pass_obj
 def command(session: Session, file: str | None) -> None:

@@ -1,0 +1,139 @@
+"""Explains wrong ADDRESS and FILE arguments: which word is at fault and what was probably meant.
+
+Looks at the disk only to see whether files exist; parsing is the callers'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from espwire.errors import UsageError
+from espwire.image.read_any import find_named_format
+
+STDIN = "-"
+MAX_SPACES = 8  # in a path that was not quoted
+MAX_WORDS = 256  # of an argument list that is searched for such paths
+PAIRS_HINT = "Give pairs: an address, then the file for it; or NAME=FILE with a partition's name."
+# option → values that are put where an address belongs when an option is given two of them
+SETTINGS = {
+    "--flash-mode": ("qio", "qout", "dio", "dout"),
+    "--flash-size": ("detect",),
+    "--flash-mode, --flash-freq or --flash-size": ("keep",),
+}
+
+
+def is_partition_name(word: str) -> bool:
+    """Whether a word can be the name of a partition, and is not more likely a mistyped number, file or setting.
+
+    >>> [is_partition_name(word) for word in ("ota_0", "2nd", "0xZZ", "1OOOO", "dout", "a/b", "app.bin")]
+    [True, True, False, False, False, False, False]
+    """
+    return bool(
+        word.isprintable()
+        and 1 <= len(word.encode(errors="replace")) <= 16
+        and not word.startswith("-")
+        and not any(sign in word for sign in "/\\=")
+        and not _is_like_number(word)
+        and not _is_like_file(word)
+        and _find_setting(word) is None
+    )
+
+
+def _is_like_number(word: str) -> bool:
+    from espwire.bits import fix_number
+
+    if word[:2].lower() in ("0x", "ox") or word.isdecimal():
+        return True
+    return word[:1].isdecimal() and fix_number(word) is not None
+
+
+def _is_like_file(word: str) -> bool:
+    return word.lower().endswith((".bin", ".img")) or find_named_format(word) is not None
+
+
+def _find_setting(word: str) -> str | None:
+    return next((option for option, values in SETTINGS.items() if word.lower() in values), None)
+
+
+def explain_place(word: str, words: Sequence[str]) -> UsageError | None:
+    """The error for a word that is where an address or a partition's name belongs; None: there is no better reason
+    than that it is not a number.
+
+    :param words: all words of the list
+    """
+    if found := find_unquoted(words):
+        return found
+    if (option := _find_setting(word)) is not None:
+        return _stray(word, f"it looks like a value of {option}", "Give one value after each option.")
+    if not _is_like_number(word) and (_is_like_file(word) or os.path.sep in word or os.path.exists(word)):
+        return _stray(word, "it looks like a file", PAIRS_HINT)
+    if len(word.encode(errors="replace")) > 16 and not _is_like_number(word):
+        return _stray(word, "names of partitions have at most 16 bytes", PAIRS_HINT)
+    return None
+
+
+def explain_file(place: str, word: str, words: Sequence[str]) -> UsageError | None:
+    """The error for a word that is where a file belongs but is not the path of one; None: it may be one.
+
+    :param place: the word before it
+    """
+    if word == STDIN or os.path.exists(word):
+        return None
+    if found := find_unquoted(words):
+        return found
+    if _is_number(word):
+        if _is_number(place):
+            return missing_file(place)
+        return explain_place(place, words) or _stray(place, "an address follows it", PAIRS_HINT)
+    return None
+
+
+def missing_file(place: str) -> UsageError:
+    """The error for an address or name without a file."""
+    return UsageError(f"no file given for {_describe(place)}", hint=PAIRS_HINT, code="bad-arguments")
+
+
+def explain_last(word: str, words: Sequence[str]) -> UsageError:
+    """The error for the last word of a list that cannot be split into pairs."""
+    if found := find_unquoted(words):
+        return found
+    if _is_number(word):
+        return missing_file(word)
+    return explain_place(word, words) or missing_file(word)
+
+
+def find_unquoted(words: Sequence[str]) -> UsageError | None:
+    """The error for a path with spaces that the shell has split."""
+    for start in range(min(len(words), MAX_WORDS)):
+        if os.path.exists(words[start]):
+            continue
+        for end in range(start + 2, min(start + 2 + MAX_SPACES, len(words) + 1)):
+            path = " ".join(words[start:end])
+            if len(path) < 4096 and os.path.exists(path):
+                return UsageError(
+                    f"{words[start]!r} is not a file, but {path!r} is: the path contains a space",
+                    hint=f'Put it in quotes: "{path}".',
+                    code="bad-arguments",
+                )
+    return None
+
+
+def _is_number(word: str) -> bool:
+    from espwire.bits import parse_number
+
+    try:
+        parse_number(word)
+    except UsageError:
+        return False
+    return True
+
+
+def _stray(word: str, why: str, hint: str) -> UsageError:
+    return UsageError(
+        f"{word!r} is given where an address or a partition's name is expected: {why}", hint=hint, code="bad-arguments"
+    )
+
+
+def _describe(place: str) -> str:
+    return f"address {place}" if _is_number(place) else f"{place!r}"
