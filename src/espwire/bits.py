@@ -50,7 +50,7 @@ def extract(word: int, shift: int, bits: int) -> int:
 def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) -> int:
     """An unsigned number in any C-style base, with ``k``, ``KB``, ``M`` or ``MB`` (binary) as suffix.
 
-    :raises UsageError: the text is not a number, code ``bad-number``, or above ``limit``
+    :raises UsageError: the text is not a number, or above ``limit``
 
     >>> parse_number("0x1000"), parse_number("4k"), parse_number("5MB")
     (4096, 4096, 5242880)
@@ -58,7 +58,7 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
     text = text.strip()
     match = re.fullmatch(_NUMBER, text)
     if match is None:
-        raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text), code="bad-number")
+        raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text))
     digits, suffix = match.groups()
     if len(digits) > MAX_DIGITS:  # Python itself refuses to read very long ones
         raise UsageError(f"{what} has {len(digits)} digits", hint="Check the number's digits and unit.")
@@ -67,7 +67,6 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
         raise UsageError(
             f"{what} {text!r} starts with a zero: octal, decimal and hexadecimal are possible",
             hint=f"Write 0x{bare} for hexadecimal or {bare} for decimal.",
-            code="bad-number",
         )
     value = int(digits, 0) if digits[:2].lower() in ("0x", "0o", "0b") else int(digits, 10)
     value *= {"": 1, "k": KIB, "m": MIB}[(suffix or "").lower()]
@@ -80,7 +79,7 @@ def parse_flash_address(text: str, *, strict: bool = True) -> int:
     """As ``parse_number``, for an address in flash.
 
     :param strict: refuse a decimal number off the sectors that is on a sector if read as hexadecimal
-    :raises UsageError: code ``bad-number``
+    :raises UsageError: it is not a number, or a likely mistake
 
     >>> parse_flash_address("4096"), parse_flash_address("10000", strict=False)
     (4096, 10000)
@@ -91,7 +90,6 @@ def parse_flash_address(text: str, *, strict: bool = True) -> int:
         raise UsageError(
             f"address {text!r} is decimal ({value:#x}) and not on a sector of flash",
             hint=f"Write 0x{text} for hexadecimal, or {value:#x} if {text} is meant as decimal.",
-            code="bad-number",
         )
     return value
 

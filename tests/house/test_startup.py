@@ -36,6 +36,7 @@ HELP = CORE | {
     "espwire.cli.argfile",
     "espwire.cli.group",
     "espwire.cli.help_screen",
+    "espwire.cli.number_types",
     "espwire.cli.options",
     "espwire.cli.output",
     "espwire.cli.session",

@@ -91,7 +91,7 @@ def explain_file(place: str, word: str, words: Sequence[str]) -> UsageError | No
 
 def missing_file(place: str) -> UsageError:
     """The error for an address or name without a file."""
-    return UsageError(f"no file given for {_describe(place)}", hint=PAIRS_HINT, code="bad-arguments")
+    return UsageError(f"no file given for {_describe(place)}", hint=PAIRS_HINT)
 
 
 def explain_last(word: str, words: Sequence[str]) -> UsageError:
@@ -114,7 +114,6 @@ def find_unquoted(words: Sequence[str]) -> UsageError | None:
                 return UsageError(
                     f"{words[start]!r} is not a file, but {path!r} is: the path contains a space",
                     hint=f'Put it in quotes: "{path}".',
-                    code="bad-arguments",
                 )
     return None
 
@@ -131,7 +130,8 @@ def _is_number(word: str) -> bool:
 
 def _stray(word: str, why: str, hint: str) -> UsageError:
     return UsageError(
-        f"{word!r} is given where an address or a partition's name is expected: {why}", hint=hint, code="bad-arguments"
+        f"{word!r} is given where an address or a partition's name is expected: {why}",
+        hint=hint,
     )
 
 

@@ -103,7 +103,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: str | None)
 
 def _keep_offset(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        from espwire.cli.options import parse_address
+        from espwire.cli.number_types import parse_address
 
         context.obj.partition_table_offset = parse_address(context, parameter, value)
 
@@ -113,7 +113,7 @@ def parse_place(word: str, words: Sequence[str] = (), *, strict: bool = True) ->
 
     :param words: all words of the list, for the error
     :param strict: refuse a decimal number that is a likely mistake for a hexadecimal one
-    :raises UsageError: codes ``bad-number``, ``bad-arguments``
+    :raises UsageError: it is not an address
     """
     from espwire.bits import parse_flash_address
     from espwire.cli.argument_mistakes import explain_place, is_partition_name
@@ -129,7 +129,7 @@ def parse_place(word: str, words: Sequence[str] = (), *, strict: bool = True) ->
 def parse_pairs(words: Sequence[str], *, strict: bool = True) -> list[tuple[int | str, str]]:
     """``ADDRESS FILE``, ``NAME FILE`` and ``NAME=FILE``, mixed.
 
-    :raises UsageError: a word is missing, superfluous, or not an address; codes ``bad-number``, ``bad-arguments``
+    :raises UsageError: a word is missing, superfluous, or not an address
     """
     from espwire.cli.argument_mistakes import explain_file, explain_last
 

@@ -142,7 +142,7 @@ def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
 
 
 def _parse_pairs(context: click.Context, parameter: click.Parameter, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    from espwire.cli.options import parse_pair_address
+    from espwire.cli.number_types import parse_pair_address
 
     strict = context.obj.program.strict
     return tuple((parse_pair_address(str(address), (), strict=strict), name) for address, name in value)

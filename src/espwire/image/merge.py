@@ -23,11 +23,13 @@ RECORD = 16  # bytes per line of Intel HEX
 
 @dataclass(frozen=True)
 class MergePart:
-    """Bytes, their flash address, and a name for messages."""
+    """Bytes, their flash address, and a name for messages. ``chips``, ``one_of``: as ``Piece`` has them."""
 
     address: int
     data: bytes = field(repr=False)
     name: str = ""
+    chips: tuple[str, ...] = ()
+    one_of: str = ""
 
     @property
     def end(self) -> int:

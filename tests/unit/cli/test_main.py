@@ -91,7 +91,7 @@ def test_a_misspelt_command_is_answered_with_near_ones(capsys: pytest.CaptureFix
         (["--before", "wish", "version"], "wish"),
         (["chips", "nope"], "nope"),
         (["write-flash"], "ADDRESS FILE"),
-        (["write-flash", "0x0"], "'0x0' stands alone"),
+        (["write-flash", "0x0"], "no file given for address 0x0"),
         (["read-mem", "zero"], "'zero' is not a number"),
         (["write-flash", "0x0", "a.bin", "0x10"], "0x10"),
         (["write-flash", "0x1ffffffff", "a.bin"], "above 0xffffffff"),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espwire.errors import FileError, HexError
-from espwire.image.hexfile import HexPart, parse_hex, read_parts
+from espwire.errors import HexError
+from espwire.image.hexfile import HexPart, parse_hex
 
 # the classic example of the format's description: 16 bytes at 0x0100, then the end
 GOLDEN = b":10010000214601360121470136007EFE09D2190140\r\n:00000001FF\r\n"
@@ -141,13 +141,9 @@ def test_anything_else_is_a_hex_error(noise):
             parse_hex(text)
 
 
-def test_a_raw_file_has_no_address(tmp_path):
-    (tmp_path / "raw.bin").write_bytes(b"\xe9raw")
-    assert read_parts(tmp_path / "raw.bin") == (HexPart(None, b"\xe9raw"),)
-    (tmp_path / "fw.hex").write_bytes(GOLDEN)
-    assert read_parts(tmp_path / "fw.hex") == (HexPart(0x100, GOLDEN_DATA),)
-
-
-def test_a_missing_file_is_a_file_error(tmp_path):
-    with pytest.raises(FileError, match="No such file"):
-        read_parts(tmp_path / "nothing.bin")
+def test_without_an_end_record_a_file_is_read_as_far_as_it_goes_only_if_asked():
+    start = GOLDEN[: GOLDEN.index(b":00000001FF")]
+    assert parse_hex(start, whole=False) == (HexPart(0x100, GOLDEN_DATA),)
+    assert parse_hex(GOLDEN + b"anything", whole=False) == (HexPart(0x100, GOLDEN_DATA),)
+    with pytest.raises(HexError, match="ends without an end record"):
+        parse_hex(start)

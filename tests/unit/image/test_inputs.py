@@ -39,8 +39,9 @@ ESP8266_ELF = write_elf(
 )
 
 
-def test_each_format_is_known_by_its_beginning() -> None:
-    found = [find_format(data) for data in (b"\xe9raw", b":00", b"\x7fELF", SREC, build_uf2([(0, b"a")], 1), b"")]
+def test_each_format_is_recognized() -> None:
+    hexadecimal = b":0400000001020304F2\n:00000001FF\n"
+    found = [find_format(data) for data in (b"\xe9raw", hexadecimal, b"\x7fELF", SREC, build_uf2([(0, b"a")], 1), b"")]
     assert found == ["raw", "hex", "elf", "srecord", "uf2", "raw"]
 
 
@@ -88,7 +89,7 @@ def test_uf2_brings_addresses_and_its_chip() -> None:
 
 
 def test_uf2_for_another_maker_s_chip_is_refused() -> None:
-    with pytest.raises(DataError, match=r"0xe48bff56.*no Espressif chip") as caught:
+    with pytest.raises(DataError, match=r"0xe48bff56.*not an Espressif chip") as caught:
         read_input(build_uf2([(0x10000000, b"rp2040")], 0xE48BFF56), "x.uf2")
     assert caught.value.code == "image-uf2-foreign"
 
@@ -138,8 +139,9 @@ BAD_INPUTS = {
 @pytest.mark.parametrize("case", BAD_INPUTS)
 def test_bad_input_is_one_error_with_file_place_and_rule(case: str) -> None:
     data, code, words = BAD_INPUTS[case]
+    name = next((f"x.{kind.lower()}" for kind in ("HEX", "UF2") if kind in case), "x")
     with pytest.raises(ToolError) as caught:
-        read_input(data, "x")
+        read_input(data, name)
     assert caught.value.code == code
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert caught.value.hint

@@ -33,7 +33,7 @@ def test_the_target_offset_is_where_the_file_begins():
 def test_hex_and_uf2_keep_addresses_and_gaps():
     for kind, read in (("hex", lambda data: [(p.address, p.data) for p in parse_hex(data)]), ("uf2", None)):
         data = merge_parts(PARTS, ESP32, MergeOptions(format=kind)).data
-        parts = read(data) if read else list(parse_uf2(data).parts)
+        parts = read(data) if read else list(parse_uf2(data).families[0].parts)
         assert parts == [(0x1000, BOOT), (0x8000, b"table")]
 
 

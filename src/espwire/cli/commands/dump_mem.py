@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import parse_memory_address, progress_option
+from espwire.cli.number_types import parse_memory_address
+from espwire.cli.options import progress_option
 from espwire.cli.session import Session
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.options import Number, header_options
+from espwire.cli.number_types import Number
+from espwire.cli.options import header_options
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.flash_options import allow_option, flash_options
-from espwire.cli.options import FlashAddress, dry_run_option, header_options, input_format_option, progress_option
+from espwire.cli.number_types import FlashAddress
+from espwire.cli.options import dry_run_option, header_options, input_format_option, progress_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from espwire.cli.flash_options import allow_option
-from espwire.cli.options import (
-    FlashAddress,
-    Number,
-    chip_option,
-    header_options,
-    named_input_format_option,
-    pairs_argument,
-)
+from espwire.cli.number_types import FlashAddress, Number
+from espwire.cli.options import chip_option, header_options, named_input_format_option, pairs_argument
 from espwire.cli.session import Session
 from espwire.errors import UsageError
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
-    from espwire.flash.plan import Part, Policy
     from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.merge import Merged, MergePart
 
 FORMATS = ("raw", "uf2", "hex")
+IMAGE_BEGINS = (b"\xe9", b"\xea", b"\xff")  # of images, and of files with blank bytes before one
 
 
 @click.command("merge-bin", help="Merge files into one that holds them all: raw, UF2 or Intel HEX.")
@@ -46,73 +41,72 @@ FORMATS = ("raw", "uf2", "hex")
 @click.pass_obj
 def command(
     session: Session,
+    /,
     pairs: list[tuple[int, str]],
     output: str,
-    kind: str,
-    target_offset: int,
-    pad_to_size: str | None,
-    chunk_size: int | None,
-    md5_disable: bool,
     flash_mode: str,
     flash_freq: str,
     flash_size: str,
-    force: bool,
-    allow: frozenset[str],
+    **choices: Any,
 ) -> None:
-    """Read, merge, write."""
+    """Read, check, merge, write."""
     from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
     from espwire.files import keep_inputs, write_file
-    from espwire.flash.plan import Policy
     from espwire.image.flash_settings import parse_size
     from espwire.image.inputs import choose_for_chip
-    from espwire.image.merge import MergeOptions, MergePart, merge_parts
+    from espwire.image.merge import MergeOptions, merge_parts
 
     session.configure()
     keep_inputs(output, [path for _, path in pairs if path != STDIN])
     settings = header_settings(flash_mode, flash_freq, flash_size)
-    parts: Sequence[Part] = [part for address, path in pairs for part in _read(session, address, path, settings)]
-    chip = _find_chip(session, parts)
-    parts = choose_for_chip(parts, chip.id)
-    _check(session, parts, chip, Policy(force=force, consents=allow))
+    pad_to_size = choices["pad_to_size"]
     options = MergeOptions(
-        format=kind,  # type: ignore[arg-type]  # one of FORMATS: click has checked
-        target_offset=target_offset,
+        format=choices["kind"],
+        target_offset=choices["target_offset"],
         pad_to_size=None if pad_to_size is None else parse_size(pad_to_size),
-        chunk_size=chunk_size,
-        md5=not md5_disable,
+        chunk_size=choices["chunk_size"],
+        md5=not choices["md5_disable"],
         settings=settings,
     )
-    merged = merge_parts([MergePart(part.address, part.data, part.name) for part in parts], chip, options)
+    parts: Sequence[MergePart] = [part for address, path in pairs for part in _read(session, address, path, settings)]
+    chip = _find_chip(session, parts)
+    parts = choose_for_chip(parts, chip.id)
+    _check(session, parts, chip, force=choices["force"], allow=choices["allow"])
+    merged = merge_parts(parts, chip, options)
     for text in merged.warnings:
         session.report(Warned(code="header-kept", text=text))
     write_file(output, merged.data)
     end = max(part.end for part in merged.parts)
-    if kind == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
+    if merged.format == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
         text = f"the parts end at {end:#x}, past the {pad_to_size} to pad to: the file is larger than that"
         session.report(Warned(code="merge-past-pad", text=text))
+    _tell(session, output, merged, chip)
+
+
+def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> None:
     count = len(merged.parts)
-    place = f", to be flashed at {target_offset:#x}" if kind == "raw" else ""
+    place = f", to be flashed at {merged.target_offset:#x}" if merged.format == "raw" else ""
     session.result(
         "merge-bin",
         f"{output}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
-            "format": kind,
+            "format": merged.format,
             "bytes": len(merged.data),
             "chip": chip.id,
-            "target_offset": target_offset,
+            "target_offset": merged.target_offset,
             "parts": [{"address": part.address, "bytes": len(part.data), "name": part.name} for part in merged.parts],
         },
     )
 
 
-def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> Iterator[Part]:
+def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> Iterator[MergePart]:
     """The parts of one file."""
     from espwire.cli.parts import name_source, read_source, require_data
     from espwire.events import Note
-    from espwire.flash.plan import Part
     from espwire.image.inputs import make_pieces
+    from espwire.image.merge import MergePart
     from espwire.image.read_any import read_any
 
     name, data = name_source(path), read_source(path)
@@ -129,39 +123,47 @@ def _read(session: Session, address: int, path: str, settings: HeaderSettings) -
         session.report(Note(text=note))
     for piece in pieces:
         at = address if piece.address is None else piece.address
-        yield Part(at, piece.data, name, made_for=piece.chips, one_of=piece.one_of)
+        yield MergePart(at, piece.data, name, piece.chips, piece.one_of)
 
 
-def _find_chip(session: Session, parts: Sequence[Part]) -> ImageChip:
+def _find_chip(session: Session, parts: Sequence[MergePart]) -> ImageChip:
     """The chip that ``--chip`` names, or that the files are for.
 
     :raises DataError, UsageError: nothing tells it, or several are possible
     """
     from espwire.chips.lookup import load_image_chip
     from espwire.image.inputs import require_one_chip
-    from espwire.image.merge import MergePart, find_merge_chip
+    from espwire.image.merge import find_merge_chip
 
     if session.chip is not None:
         return load_image_chip(session.chip)
-    certain = [MergePart(part.address, part.data, part.name) for part in parts if not part.one_of]
+    certain = [part for part in parts if not part.one_of]
     if len(certain) < len(parts):
         try:
             return find_merge_chip(certain)
         except UsageError:
             require_one_chip(parts)
-    return find_merge_chip([MergePart(part.address, part.data, part.name) for part in parts])
+    return find_merge_chip(parts)
 
 
-def _check(session: Session, parts: Sequence[Part], chip: ImageChip, policy: Policy) -> None:
+def _check(
+    session: Session, parts: Sequence[MergePart], chip: ImageChip, *, force: bool, allow: frozenset[str]
+) -> None:
     """Report what speaks against merging the parts for the chip.
 
     :raises SafetyStop: a consent is missing
     """
+    boot = chip.flash.bootloader_offset
+    doubtful = [part for part in parts if part.data[:1] in IMAGE_BEGINS or part.address <= boot < part.end]
+    if not doubtful:
+        return  # the checks load much of the library
     from espwire.events import Warned
     from espwire.flash.guards import stop_if_fatal
     from espwire.flash.image_safety import find_place_problems
+    from espwire.flash.plan import Part, Policy
 
-    found = [finding for part in parts if part.data for finding in find_place_problems(part, chip)]
-    stop_if_fatal(found, policy)
+    checked = [Part(part.address, part.data, part.name) for part in doubtful]
+    found = [finding for part in checked for finding in find_place_problems(part, chip)]
+    stop_if_fatal(found, Policy(force=force, consents=allow))
     for finding in found:
         session.report(Warned(code=finding.code, text=finding.text))

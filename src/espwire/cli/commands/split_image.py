@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import FlashAddress, chip_option, input_format_option
+from espwire.cli.number_types import FlashAddress
+from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
 
 ARGUMENTS = "flash_args"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.options import input_format_option, parse_address
+from espwire.cli.number_types import parse_address
+from espwire.cli.options import input_format_option
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
 
