@@ -136,7 +136,7 @@ def test_a_difference_is_exit_7_and_told_byte_by_byte(board: Board) -> None:
 
 
 def test_a_region_is_erased_and_the_rest_stays(board: Board) -> None:
-    board.run("write-flash", "0x0", board.file("a.bin", WORKS + bytes(0x3000)))
+    board.run("write-flash", "--allow", "not-an-image", "0x0", board.file("a.bin", WORKS + bytes(0x3000)))
     board.run("erase-region", "0x1000", "4k")
     assert set(board.held(0x1000, 0x1000)) == {0xFF}
     assert board.held(0, 0x1000) == WORKS[:0x1000]

@@ -218,7 +218,7 @@ BAD = {  # what is wrong → command line with {file}, its content, exit code, w
                     ("overlap",)),
     "oversize": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}", "0x20000000", "{file}"], b"x", 2,
                  ("in.x", "0x20000000", "beyond any flash")),
-    "HEX with bad sums": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}"], b":0400000001020304FF\n", 6,
+    "HEX with bad sums": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "--input-format", "hex", "0", "{file}"], b":0400000001020304FF\n", 6,
                           ("in.x", "line 1", "checksum")),
 }  # fmt: skip
 

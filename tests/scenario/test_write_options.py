@@ -364,7 +364,8 @@ def test_the_option_for_it_is_refused_elsewhere(board):
 def test_a_chip_that_checks_signatures_gets_its_images_unchanged(board, query):
     board.query += query
     image = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
-    code, events = board.run("write-flash", "-fs", "8MB", "-fm", "dout", "0", str(image), "--allow", "past-flash-end")
+    allowed = ["--allow", "past-flash-end", "--allow", "unsigned-image"]
+    code, events = board.run("write-flash", "-fs", "8MB", "-fm", "dout", "0", str(image), *allowed)
     assert code == 0, events[-1]
     assert "header-kept" in codes(events)
     data = image.read_bytes()

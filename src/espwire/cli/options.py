@@ -316,7 +316,7 @@ def _format_option(*names: str) -> Callable[[F], F]:
     told = "What the files are: auto (default), raw, hex (Intel HEX), srec, uf2 or elf."
     choice = click.Choice(INPUT_FORMATS)
     return click.option(
-        *names, "form", type=choice, expose_value=False, callback=_keep_format, metavar="FORMAT", help=told
+        *names, "input_format", type=choice, expose_value=False, callback=_keep_format, metavar="FORMAT", help=told
     )
 
 

@@ -19,7 +19,7 @@ CONSENTS: dict[str, str] = {
     "wrong-revision": "write a boot image for another chip revision",
     "damaged-image": "write a damaged boot image",
     "wrong-offset": "write or merge a bootloader or a merged file to an address where the chip does not start it",
-    "not-an-image": "write or merge something that is not an image to where the chip boots from",
+    "not-an-image": "write something that is not an image to where the chip boots from",
     "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",

@@ -45,7 +45,7 @@ def cut_boot_part(part: Part, chip: AnyChip) -> Part | None:
     return part if part.address == offset else replace(part, address=offset, data=part.data[offset - part.address :])
 
 
-def find_place_problems(part: Part, chip: AnyChip, security: SecurityInfo | None = None) -> tuple[Finding, ...]:
+def find_place_problems(part: Part, chip: AnyChip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for a part that is meant for another address, or not for where the chip boots from.
 
     :param security: of the chip, if known: one with flash encryption boots from encrypted data
@@ -114,7 +114,7 @@ def _is_bootloader(image: Image, chip: ImageChip) -> bool:
     return not mapped and image.irom is None and find_app_descriptor(image) is None
 
 
-def find_boot_content_problems(part: Part, chip: AnyChip, security: SecurityInfo | None) -> tuple[Finding, ...]:
+def find_boot_content_problems(part: Part, chip: AnyChip, security: SecurityInfo | None = None) -> tuple[Finding, ...]:
     """Findings for a part that puts something else than an image where the chip boots from."""
     boot = cut_boot_part(part, chip)
     if boot is None or not boot.data or is_image(boot.data):

@@ -72,8 +72,8 @@ def command(
     parts: Sequence[MergePart] = [part for address, path in pairs for part in _read(session, address, path, settings)]
     chip = _find_chip(session, parts)
     parts = choose_for_chip(parts, chip.id)
-    _check(session, parts, chip, force=choices["force"], allow=choices["allow"])
     merged = merge_parts(parts, chip, options)
+    _check(session, parts, chip, force=choices["force"], allow=choices["allow"])
     for text in merged.warnings:
         session.report(Warned(code="header-kept", text=text))
     write_file(output, merged.data)
@@ -159,11 +159,12 @@ def _check(
         return  # the checks load much of the library
     from espwire.events import Warned
     from espwire.flash.guards import stop_if_fatal
-    from espwire.flash.image_safety import find_place_problems
+    from espwire.flash.image_safety import find_boot_content_problems, find_misplaced
     from espwire.flash.plan import Part, Policy
 
     checked = [Part(part.address, part.data, part.name) for part in doubtful]
-    found = [finding for part in checked for finding in find_place_problems(part, chip)]
-    stop_if_fatal(found, Policy(force=force, consents=allow))
+    misplaced = [finding for part in checked for finding in find_misplaced(part, chip)]
+    stop_if_fatal(misplaced, Policy(force=force, consents=allow))
+    found = misplaced or [finding for part in checked for finding in find_boot_content_problems(part, chip)]
     for finding in found:
         session.report(Warned(code=finding.code, text=finding.text))
