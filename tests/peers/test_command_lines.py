@@ -24,6 +24,7 @@ from espwire.cli.main import main
 CI_LINES, FULL_LINES = 40, 300
 WORKERS = 2
 DIFFERENCES = Path(__file__).resolve().parents[2] / "docs/differences.md"
+NOT_IMAGES = ("odd1.bin", "odd5.bin", "odd4095.bin", "odd4097.bin", "page.bin", "five.bin", "zeros.bin", "one.hex")
 HEADER = re.compile(r"-f[mfs]|--flash[-_](mode|freq|size)")
 
 
@@ -97,6 +98,30 @@ INTENDED = {
         False,
         "safety",
         has("esp32c3-broken.bin", "esp32-torn.bin"),
+    ),
+    "not an image where the chip boots from": Difference(
+        "a file that is not an image where the chip boots from",
+        line("esp32c3", "write-flash 0x0 odd5.bin"),
+        True,
+        False,
+        "safety",
+        has(*NOT_IMAGES),
+    ),
+    "bootloader at another chip's offset": Difference(
+        "a bootloader or merged file at another chip's offset",
+        line("esp32c3", "write-flash 0x1000 esp32c3-boot.bin", options="revision=0.4"),
+        True,
+        False,
+        "safety",
+        lambda line: any(word.endswith("-boot.bin") for word in (*line.words, *line.then)),
+    ),
+    "decimal address that is likely hexadecimal": Difference(
+        "a decimal address off the sectors of flash",
+        line("esp32c3", "write-flash 10000 odd5.bin"),
+        True,
+        False,
+        "usage",
+        lambda line: any(word.isdecimal() for word in (*line.words, *line.then)),
     ),
     "reading nothing": Difference(
         "reading or erasing 0 bytes",
