@@ -120,7 +120,7 @@ def image_info(input: ImageSource, chip: str | None = None) -> None:
     from espwire.image.info import inspect_bytes
 
     named = None if chip is None or chip == "auto" else load_chip(parse_chip_id(chip))
-    found = inspect_bytes(read_source(input), name_source(input), named)
+    found = inspect_bytes(read_source(input), name_source(input), named, format="esptool")
     log.print(draw_file(found))
     if not found.intact:
         raise FatalError(f"{found.name} is damaged: {found.problems[0]}")

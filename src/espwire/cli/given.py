@@ -122,6 +122,13 @@ def _one_of(choices: tuple[str, ...]) -> Check:
     return check
 
 
+def _frequency(raw: Any) -> str:
+    """As ``-ff``: ``40m``, ``40``."""
+    value = f"{raw}m" if isinstance(raw, int) or (isinstance(raw, str) and raw.isdecimal()) else raw
+    checked: str = _one_of(FREQUENCIES)(value)
+    return checked
+
+
 TIMES = (
     *("default", "sync", "write", "md5_per_mb", "erase_per_mb", "write_per_mb", "chip_erase", "longest"),
     *("baud_settle", "reset_delay", "mem_end"),
@@ -139,7 +146,7 @@ CHECKS: dict[str, Check] = {
     "stub": _text,
     "stub_version": _stub,
     "flash_mode": _one_of(MODES),
-    "flash_freq": _one_of(FREQUENCIES),
+    "flash_freq": _frequency,
     "flash_size": _text,
     **COUNTS,
     **dict.fromkeys(SEQUENCES, _sequence),

@@ -14,15 +14,16 @@ class Number(click.IntRange):
     """A whole number, written as in C if one likes: ``0x1C200``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's, for any base and with the unit KB or MB.
+        """As click's, for any base. Units are not read: a rate of 1M is not 1,048,576.
 
         :raises UsageError: it is not a number
         """
         if isinstance(value, str) and not value.startswith("-"):
             from espwire.bits import parse_number
 
-            what = param.opts[-1] if param is not None else "number"
-            value = parse_number(value, what, limit=NO_LIMIT)
+            if value[-1:] in "kKmMbB" and not value.lower().startswith("0x"):
+                self.fail(f"{value!r} is not a plain number.", param, ctx)
+            value = parse_number(value, param.opts[-1] if param is not None else "number", limit=NO_LIMIT)
         return super().convert(value, param, ctx)
 
 

@@ -376,3 +376,9 @@ def test_the_users_folder_is_where_platformdirs_says(monkeypatch, home):
         monkeypatch.setenv("XDG_CONFIG_HOME", home)
     expected = platformdirs.user_config_dir("espwire", appauthor=False)
     assert real_find_user_file() == os.path.join(expected, "espwire.toml")
+
+
+@pytest.mark.parametrize("value", ["40", '"40"', '"40m"'])
+def test_a_frequency_may_lack_its_unit(tmp_path, monkeypatch, value):
+    (tmp_path / "x.toml").write_text(f"[flash]\nfreq = {value}\n")
+    assert read_files({}, str(tmp_path / "x.toml")).values["flash_freq"].value == "40m"
