@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import espwire
 from espwire.cli import esptool
 from espwire.cli.main import main
 from espwire.image.uf2 import build_uf2
@@ -195,6 +196,16 @@ def test_merging_something_else_to_the_boot_offset_is_a_warning(capsys):
     assert main(words) == 0
     (warned,) = [e for e in map(json.loads, capsys.readouterr().out.splitlines()) if e["event"] == "Warned"]
     assert (warned["code"], "an HTML page" in warned["text"]) == ("not-an-image", True)
+
+
+def test_an_unsigned_image_for_a_chip_with_secure_boot_needs_consent(capsys):
+    image = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
+    words = ["--json", "-p", "virtual:esp32c3?size=4MB&secure-boot=1", "write-flash", "0x0", str(image)]
+    assert main(words) == 8
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["details"]["consents"] == ["unsigned-image"]
+    for program, more in ((main, ["--allow", "unsigned-image"]), (esptool.main, [])):
+        assert program([*words, *more]) == 0
+        assert "unsigned-image" in codes(map(json.loads, capsys.readouterr().out.splitlines()))
 
 
 def test_a_program_for_ram_out_of_uf2_for_two_chips(run):

@@ -43,7 +43,7 @@ def is_partition_name(word: str) -> bool:
 def _is_like_number(word: str) -> bool:
     from espwire.bits import fix_number
 
-    if word[:2].lower() in ("0x", "ox") or word.isdecimal():
+    if word[:2].lower() in ("0x", "ox") or _is_number(word) or word.isdecimal():
         return True
     return word[:1].isdecimal() and fix_number(word) is not None
 

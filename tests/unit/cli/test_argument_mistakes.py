@@ -130,6 +130,7 @@ def test_every_command_that_takes_an_address_or_a_size(words, says, capsys):
         "erase-region 0x0 64KB",
         "erase-region 0 4M",
         "write-flash 4096 r.bin",
+        "write-flash 64k r.bin 1MB a.bin",
         "write-flash 00000 r.bin",
         "write-flash 2nd=r.bin",
         "write-flash ota_0 r.bin nvs a.bin",
@@ -189,7 +190,25 @@ def test_names_of_partitions(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "0x1", "0xZZ", "12", "1OOO", "a/b", "a.bin", "a.hex", "dout", "-x", "x" * 17, "a\nb"]
+    "name",
+    [
+        "",
+        "0x1",
+        "0xZZ",
+        "12",
+        "1OOO",
+        "a/b",
+        "a.bin",
+        "a.hex",
+        "dout",
+        "-x",
+        "x" * 17,
+        "a\nb",
+        "64k",
+        "5MB",
+        "1M",
+        "0b1",
+    ],
 )
 def test_what_is_not_the_name_of_a_partition(name):
     assert not is_partition_name(name)
