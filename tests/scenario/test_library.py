@@ -77,7 +77,7 @@ def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(chip: s
                 seen.append((device.link.now(), event))
 
         espwire.write_flash(
-            device, [espwire.Part(0, b"abcd" * 0x8000)], policy=espwire.Policy(compress=False), report=report
+            device, [espwire.Part(0x10000, b"abcd" * 0x8000)], policy=espwire.Policy(compress=False), report=report
         )
     assert (seen[0][1].done, seen[-1][1].done) == (0, seen[-1][1].total)
     between = [at for at, event in seen if 0 < event.done < event.total]

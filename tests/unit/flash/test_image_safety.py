@@ -11,7 +11,7 @@ import pytest
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
 from espwire.flash.guards import Target, find_problems
-from espwire.flash.image_safety import find_bootloader, find_place_problems
+from espwire.flash.image_safety import find_boot_content_problems, find_bootloader
 from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
 from espwire.image.build import build, create_image
 from espwire.image.model import Segment
@@ -118,7 +118,7 @@ def test_encrypted_data_may_go_where_a_chip_with_flash_encryption_boots_from():
     assert problems(data, 0x0, target("esp32c3")).keys() == {"not-an-image"}
     assert "not-an-image" not in problems(data, 0x0, target("esp32c3", flash_encryption=True))
     assert "not-an-image" in problems(b"<html>", 0x0, target("esp32c3", flash_encryption=True))
-    assert find_place_problems(Part(0, data), load_chip("esp32c3")) == ()  # merging: nobody knows
+    assert find_boot_content_problems(Part(0, data), load_chip("esp32c3")) == ()  # merging: nobody knows
 
 
 def sign(data: bytes, *, right: bool = True) -> bytes:
