@@ -114,7 +114,7 @@ def _suggest(text: str) -> str:
         return "Write decimal, 0x… for hexadecimal, or a number with KB or MB."
     if any(sign in text for sign in "OoIl"):
         return f"Did you mean {fixed}? The word contains a letter (O, I or l) that looks like a digit."
-    return f"Did you mean {fixed}? Hexadecimal numbers start with 0x."
+    return f"Did you mean {fixed}?" + ("" if text[:2].lower() == "0x" else " Hexadecimal numbers start with 0x.")
 
 
 def parse_flash_size(text: str) -> int:

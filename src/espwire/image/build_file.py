@@ -56,7 +56,7 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
             BuildFile(
                 piece.address or 0,
                 piece.data,
-                f"{name} at {piece.address or 0:#x}" if len(pieces) > 1 else name,
+                _name_piece(piece, name, alone=len(pieces) == 1),
                 chips=piece.chips,
                 one_of=piece.one_of,
             )
@@ -66,6 +66,13 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         raise DataError(f"{name} holds no data", hint="Build again.", code="build-empty")
     chips = chips or tuple(dict.fromkeys(chip for piece in pieces for chip in piece.chips)) or find_chips(files, name)
     return check_plan(BuildPlan(kind=KINDS[kind], place=name, files=files, chips=chips, notes=notes), request)
+
+
+def _name_piece(piece: Piece, name: str, *, alone: bool) -> str:
+    if alone:
+        return name
+    made_for = f" for {' or '.join(piece.chips)}" if piece.one_of and piece.chips else ""
+    return f"{name}{made_for} at {piece.address or 0:#x}"
 
 
 def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...]] | None:

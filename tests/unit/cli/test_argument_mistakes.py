@@ -44,6 +44,7 @@ MISTAKES = [
     ("0xl0000 r.bin", "Did you mean 0x10000?"),
     ("10000h r.bin", "Did you mean 0x10000? Hexadecimal numbers start with 0x."),
     ("1a000 r.bin", "Did you mean 0x1a000?"),
+    ("0x10000, r.bin", "Did you mean 0x10000?"),
     ("0x0x1000 r.bin", "Did you mean 0x1000?"),
     ("010000 r.bin", "Write 0x10000 for hexadecimal or 10000 for decimal."),
     ("10000 r.bin", "Write 0x10000 for hexadecimal, or 0x2710 if 10000 is meant as decimal."),

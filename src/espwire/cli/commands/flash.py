@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,6 +56,7 @@ def command(
     from espwire.flash.write_build import write_build
     from espwire.image.build_plan import BuildRequest
     from espwire.image.build_source import read_build
+    from espwire.image.inputs import choose_for_chip
 
     session.progress = not no_progress
     session.configure()
@@ -74,6 +76,7 @@ def command(
     _take_options(session, build)
     policy = Policy(erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"])
     with session.device(encrypt=choices["encrypt"]) as device:
+        build = replace(build, files=choose_for_chip(build.files, device.chip.id))
         made = write_build(
             device,
             build,
