@@ -90,7 +90,7 @@ def test_a_bug_leaves_one_too(
 ) -> None:
     monkeypatch.setattr("espwire.flash.write.execute", lambda *_, **__: 1 / 0)
     Path("a.bin").write_bytes(b"abcd")
-    assert main(["--port", CHIP, "write-flash", "0", "a.bin"]) == 70
+    assert main(["--port", CHIP, "write-flash", "0x10000", "a.bin"]) == 70
     assert "trace: " in capsys.readouterr().err
 
 
