@@ -39,6 +39,7 @@ HELP = CORE | {
     "espwire.cli.options",
     "espwire.cli.output",
     "espwire.cli.session",
+    "espwire.escape",
 }
 WRITE_FLASH_HELP = HELP | {
     "espwire.cli.commands",

@@ -45,7 +45,8 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
         yield from (f"  {line}" for line in draw_image(item.info))
     if item.table is not None:
         for row in item.table.partitions:
-            yield f"  {row.name:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
+            line = f"  {row.label:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
+            yield f"{line}  ! {row.flaw}" if row.flaw else line
     if item.kind == "encrypted":
         yield "  Neither blank nor an image, and very even: likely encrypted (a guess)."
     for problem in item.problems:

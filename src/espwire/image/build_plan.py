@@ -167,7 +167,7 @@ def _check_room(file: BuildFile, table: PartitionTable | None, place: str) -> No
     for row in table.partitions if table is not None else ():
         if row.offset == file.address and file.end > row.end:
             raise DataError(
-                f"{place}: {file.name} has {len(file.data):#x} bytes, the partition {row.name!r} at {row.offset:#x}"
+                f"{place}: {file.name} has {len(file.data):#x} bytes, the partition '{row.label}' at {row.offset:#x}"
                 f" has {row.size:#x}",
                 hint="Make the program smaller or the partition larger.",
                 code="build-oversize",
