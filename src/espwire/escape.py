@@ -21,6 +21,11 @@ def escape(text: str, keep: str = "") -> str:
     return "".join(sign if sign.isprintable() or sign in keep else _spell(ord(sign)) for sign in text)
 
 
+def escape_lines(text: str) -> str:
+    """``text`` of several lines, for a terminal: line feeds and tabs stay, everything else as in ``escape``."""
+    return text if text.isprintable() else "\n".join(escape(line, "\t") for line in text.split("\n"))
+
+
 def shorten(text: str, most: int = 60) -> str:
     """``text`` for a message: escaped, and cut where it is longer than ``most`` characters.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from espwire.escape import escape
+
 if TYPE_CHECKING:
     from espwire.image.descriptors import AppDescriptor, BootDescriptor
     from espwire.image.info import FileInfo, ImageInfo, Item
@@ -30,7 +32,7 @@ def draw_file(file: FileInfo) -> str:
 
 
 def _row(name: str, value: object) -> str:
-    return f"{name + ':':<{WIDTH}} {value}"
+    return f"{name + ':':<{WIDTH}} {escape(str(value))}"
 
 
 def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:

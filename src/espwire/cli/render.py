@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from espwire.cli.output import StdoutForBar, is_terminal, printable
+from espwire.escape import escape
 from espwire.events import (
     ChipFound,
     Event,
@@ -106,7 +107,7 @@ def describe(event: Event, *, verbose: bool) -> str | None:
 
 
 def _named(name: str) -> str:
-    return f"{name}: " if name else ""
+    return f"{escape(name)}: " if name else ""
 
 
 def _speed(event: Finished) -> str:
@@ -258,7 +259,7 @@ class Bar:
             transient=True,
         )
         self._bar.start()
-        name = f" {event.name}" if event.name else ""
+        name = f" {escape(event.name)}" if event.name else ""
         self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
 
     def close(self) -> None:

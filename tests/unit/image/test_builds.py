@@ -189,7 +189,7 @@ def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
     plan = plan_flasher_args(
         "flasher_args.json", lambda name: text if name.endswith(".json") else b"abc", "x", BuildRequest()
     )
-    assert plan.files[0].name == "a�[2J.bin"
+    assert plan.files[0].name == "a\\x1b[2J.bin"
 
 
 def test_parts_that_overlap_are_told(tree) -> None:

@@ -9,6 +9,7 @@ import click
 
 from espwire.cli.options import Number, chip_option, header_options, pairs_argument
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.image.flash_settings import HeaderSettings
@@ -77,7 +78,7 @@ def command(
     place = f", to be flashed at {target_offset:#x}" if kind == "raw" else ""
     session.result(
         "merge-bin",
-        f"{output}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
+        f"{escape(output)}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
             "format": kind,
