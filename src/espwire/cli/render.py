@@ -88,7 +88,10 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case Resetting():
             return f"Resetting into the {event.into} ({event.how})." if verbose else None
         case ChipFound():
-            known = {"revision": event.revision, "MAC": event.mac}  # Secure Download Mode hides both
+            from espwire.device.identity import describe_mac
+
+            mac = event.mac and describe_mac(event.mac)
+            known = {"revision": event.revision, "MAC": mac}  # Secure Download Mode hides both
             return ", ".join([f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]) + "."
         case StubStarted():
             return f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)." if verbose else None

@@ -82,5 +82,7 @@ def _is_boot_descriptor(segment: Segment) -> bool:
 
 
 def _text(raw: bytes) -> str:
-    """Up to the zero; what is not printable, or not UTF-8, as an escape."""
+    """Up to the zero; what is not printable, or not UTF-8, as an escape. Erased flash is no text."""
+    if not raw.strip(b"\xff"):
+        return ""
     return escape(raw.split(b"\0", maxsplit=1)[0].decode("utf-8", "surrogateescape"))

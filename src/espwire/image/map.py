@@ -143,12 +143,17 @@ def _describe(item: Found) -> Content:
     application, loader = find_app_descriptor(item.image), find_boot_descriptor(item.image)
     words = []
     if application is not None:
-        words += [application.project, application.version, f"ESP-IDF {application.idf_version}"]
+        words += [application.project, application.version, name_idf(application.idf_version)]
     elif loader is not None:
-        words.append(f"ESP-IDF {loader.idf_version}")
+        words.append(name_idf(loader.idf_version))
     words += [] if item.image.intact else ["DAMAGED"]
     words += ["signed"] if item.signatures else []
     return Content(kind, item.offset, item.size, join_words(words))
+
+
+def name_idf(version: str) -> str:
+    """``ESP-IDF v5.1``; empty where the version is not set."""
+    return f"ESP-IDF {version}" if version else ""
 
 
 def join_words(words: Iterable[str]) -> str:
