@@ -14,13 +14,14 @@ import espwire
 ROOT = Path(espwire.__file__).parent
 EVENTS, BITS, ERRORS, FILES, COMPRESS = "events", "bits", "errors", "files", "compress"
 WIRE, CHIPS, IMAGE, VIRTUAL = "wire", "chips", "image", "virtual"
-BASE = {"_version", "values", "escape"}  # everyone may import these
+BASE = {"_version", "values", "escape", "split_words"}  # everyone may import these
 
 # module or package (the longest name that fits counts) → what it may import, beside itself
 MAY: dict[str, set[str]] = {
     "_version": set(),
     "values": set(),
     "escape": set(),
+    "split_words": set(),
     ERRORS: set(),
     EVENTS: set(),
     BITS: {ERRORS},

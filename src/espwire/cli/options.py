@@ -20,11 +20,16 @@ MODES = ("keep", "qio", "qout", "dio", "dout")
 FREQUENCIES = ("keep", *(f"{mhz}m" for mhz in (80, 64, 60, 48, 40, 32, 30, 26, 24, 20, 16, 15, 12)))
 
 
+MAX_NUMBER = 100  # characters; Python refuses to read very long numbers
+
+
 class Number(click.IntRange):
     """A whole number, written as in C if one likes: ``0x1C200``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click's, for any base."""
+        if isinstance(value, str) and len(value) > MAX_NUMBER:
+            self.fail(f"a number of {len(value):,} characters is out of range.", param, ctx)
         if isinstance(value, str) and value.lower().startswith(("0x", "0o", "0b")):
             with suppress(ValueError):
                 value = int(value, 0)
