@@ -148,8 +148,10 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
 
     :raises UsageError: code ``output-is-input``
     """
-    target = os.path.realpath(output)
-    if any(os.path.realpath(path) == target for path in inputs):
+    with _naming("write", output):
+        target = os.path.realpath(output)
+        clash = any("\0" not in os.fspath(path) and os.path.realpath(path) == target for path in inputs)
+    if clash:
         raise UsageError(
             f"{os.fspath(output)} is one of the files that are read: it would be overwritten",
             hint="Name another file to write.",

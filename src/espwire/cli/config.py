@@ -18,7 +18,7 @@ from espwire.escape import shorten
 from espwire.values import dataclass
 
 NAME = "espwire.toml"
-MAX_BYTES = 1 << 20  # anything above is surely the wrong file
+MAX_BYTES = 1 << 18  # anything above is surely the wrong file
 SECTION = "esptool"
 VENDOR_NAMES = ("esptool.cfg", "setup.cfg", "tox.ini")
 VENDOR_VARIABLE, OWN_VARIABLE = "ESPTOOL_CFGFILE", "ESPWIRE_CFGFILE"
@@ -57,7 +57,8 @@ TABLES: dict[str, dict[str, str]] = {
     "timing": {name: name for name in TIMES if name != "reset_delay"},
     "reset": {"enter": "custom_reset_sequence", "leave": "custom_hard_reset_sequence", "delay": "reset_delay"},
 }
-MAX_LINE, MAX_NAME, MAX_REASON, MOST_UNKNOWN = 10_000, 200, 300, 10
+# TOML's dotted keys and the vendor's patterns take quadratic time for a long line: no setting needs one
+MAX_LINE, MAX_NAME, MAX_REASON, MOST_UNKNOWN = 1000, 200, 300, 10
 LONGEST_PER_CHIP_ERASE = 2  # the vendor's rule for `max_timeout` where it is not given
 
 
@@ -220,9 +221,8 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
     """What the section holds; None: there is none; a text: what is wrong with the file."""
     import configparser
 
-    for number, line in enumerate(text.splitlines(), 1):  # its patterns take quadratic time for a long line
-        if len(line) > MAX_LINE:
-            return f"{path}, line {number}: it has {len(line):,} characters, more than {MAX_LINE:,}"
+    if (number := _find_long_line(text)) is not None:
+        return f"{path}, line {number}: it has more than {MAX_LINE:,} characters"
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text)
@@ -237,6 +237,10 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
     if not parser.has_section(SECTION):
         return None
     return dict(parser.items(SECTION))
+
+
+def _find_long_line(text: str) -> int | None:
+    return next((number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_LINE), None)
 
 
 def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
@@ -258,6 +262,12 @@ def _take_toml(path: str, text: str, loaded: Loaded) -> None:
     import tomllib
 
     loaded.files.append(path)
+    if (number := _find_long_line(text)) is not None:
+        raise UsageError(
+            f"{path}, line {number}: it has more than {MAX_LINE:,} characters",
+            hint="Correct the file, or name another one.",
+            code="config-file",
+        )
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # not TOML, a number of thousands of digits, nested without end

@@ -42,8 +42,13 @@ def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     return is_terminal(stream, environment)
 
 
-def printable(text: str) -> str:
-    """One line, with the escapes of ``espwire.escape``; white space of any kind becomes a space."""
+def printable(text: str, most: int | None = None) -> str:
+    """One line, with the escapes of ``espwire.escape``; white space of any kind becomes a space.
+
+    :param most: characters; a longer text is cut in its middle
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
     return text if text.isprintable() else escape("".join(" " if sign.isspace() else sign for sign in text))
 
 
