@@ -20,6 +20,7 @@ CONSENTS: dict[str, str] = {
     "damaged-image": "write a damaged boot image",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
+    "outside-build": "read and flash a file that a build names outside its own folder",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

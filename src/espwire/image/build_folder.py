@@ -147,8 +147,10 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
     for entry in args.files:
         try:
             content = read(posixpath.join(folder, entry.path))
-        except FileError:
-            raise broken(base, f"{entry.path} for {entry.address:#x} is not there", code="build-incomplete") from None
+        except FileError as error:
+            if error.code != "file-read":
+                raise
+            raise broken(base, f"{escape(entry.path)} for {entry.address:#x} is not there", code="build-incomplete") from None
         role = {"partition-table": TABLE, "otadata": OTA_DATA}.get(entry.role, entry.role)
         files.append(BuildFile(entry.address, content, escape(entry.path), role, entry.encrypted))
     marked = sum(file.encrypted for file in files)

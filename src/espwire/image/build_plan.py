@@ -70,11 +70,12 @@ class BuildPlan:
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What the caller knows or wants: the chip, flash settings for the header of a converted ELF, the address of an
-    application that stands alone."""
+    application that stands alone. ``consents`` allow by name what is otherwise refused (``outside-build``)."""
 
     chip: Chip | None = None
     settings: HeaderSettings = field(default_factory=HeaderSettings)
     app_address: int | None = None
+    consents: frozenset[str] = frozenset()
 
 
 def find_image_chip(data: bytes) -> str:

@@ -49,12 +49,13 @@ def command(
     from espwire.chips.lookup import load_image_chip
     from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
-    from espwire.files import keep_inputs, write_file
+    from espwire.files import check_total_size, keep_inputs, write_file
     from espwire.image.flash_settings import parse_size
     from espwire.image.merge import MergeOptions, find_merge_chip, merge_parts
 
     session.configure()
     keep_inputs(output, [path for _, path in pairs if path != STDIN])
+    check_total_size(path for _, path in pairs)
     settings = header_settings(flash_mode, flash_freq, flash_size)
     parts = [part for address, path in pairs for part in _read(session, address, path, settings)]
     chip = load_image_chip(session.chip) if session.chip is not None else find_merge_chip(parts)
