@@ -1,7 +1,7 @@
 """Makes text from files, chips and arguments harmless: the one definition of what may reach a terminal as it is.
 
-Control characters (C0, C1, ESC), bidirectional overrides, line separators and everything else that ``str.isprintable``
-rejects become visible escapes: ``\\x1b``, ``\\u202e``. A byte that is not UTF-8 and was decoded with ``surrogateescape``
+Control characters (C0, C1, ESC), bidirectional overrides, line separators and all else that ``str.isprintable`` rejects
+become visible escapes: ``\\x1b``, ``\\u202e``. A byte that is not UTF-8 and was decoded with ``surrogateescape``
 becomes ``\\xce``, so a name can be shown, copied and recognised.
 """
 

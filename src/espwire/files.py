@@ -43,11 +43,10 @@ def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = IN
 
     :raises FileError: code ``files-too-large``
     """
-    total = count = 0
-    for path in paths:
+    total = 0
+    for count, path in enumerate(paths, 1):
         with contextlib.suppress(OSError, ValueError):
             total += os.stat(path).st_size
-        count += 1
         if total > limit:
             raise FileError(
                 f"the first {count} files hold {total:,} bytes together, more than {limit // 0x100000} MiB",

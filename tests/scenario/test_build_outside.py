@@ -71,7 +71,9 @@ def test_a_link_that_leads_out_needs_consent(project: Path, target: str) -> None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
-def test_a_linked_folder_that_leads_out_needs_consent_and_a_linked_build_does_not(project: Path, tmp_path: Path) -> None:
+def test_a_linked_folder_that_leads_out_needs_consent_and_a_linked_build_does_not(
+    project: Path, tmp_path: Path
+) -> None:
     shutil.move(project / "build/bootloader", tmp_path / "elsewhere")
     (project / "build/bootloader").symlink_to(tmp_path / "elsewhere")
     check_refused(project / "build")

@@ -15,7 +15,15 @@ from espwire.image.partitions import Partition, PartitionTable, build_table
 
 CASES = Path(__file__).parents[1] / "data/cases"
 ESCAPES = CASES / "escapes.bin"
-NASTY = ("\x1b[31mEVIL\x1b]0;t\x07", "\u202egnp.exe", "\x9b31m", "a\x08b\x7f", "x\x85\u2028y", "\u2066a\u2069", "\x0e\r")
+NASTY = (
+    "\x1b[31mEVIL\x1b]0;t\x07",
+    "\u202egnp.exe",
+    "\x9b31m",
+    "a\x08b\x7f",
+    "x\x85\u2028y",
+    "\u2066a\u2069",
+    "\x0e\r",
+)
 
 
 def read_shown(capfd: pytest.CaptureFixture[str]) -> str:
@@ -35,7 +43,9 @@ def nasty_dump(tmp_path: Path) -> Path:
     ]
     data = bytearray(ESCAPES.read_bytes().ljust(0x40000, b"\xff"))
     data[0x8000:0x8C00] = build_table(PartitionTable(tuple(rows)))
-    segment = struct.pack("<II8s32s32s16s16s32s32s", 0xABCD5432, 0, b"", *(t.encode()[:16] for t in NASTY[:5]), bytes(32))
+    segment = struct.pack(
+        "<II8s32s32s16s16s32s32s", 0xABCD5432, 0, b"", *(t.encode()[:16] for t in NASTY[:5]), bytes(32)
+    )
     from espwire.chips.registry import load_chip
     from espwire.image.build import build, create_image
     from espwire.image.model import Segment
@@ -47,8 +57,12 @@ def nasty_dump(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [("image-info",), ("image", "map"), ("partitions", "show"), ("partitions", "check"), ("ota", "status")])
-def test_what_a_dump_holds_is_shown_escaped(nasty_dump: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words", [("image-info",), ("image", "map"), ("partitions", "show"), ("partitions", "check"), ("ota", "status")]
+)
+def test_what_a_dump_holds_is_shown_escaped(
+    nasty_dump: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     main([*words, str(nasty_dump)])
     assert r"\x1b[31mEVIL" in read_shown(capfd)
     main([*words, str(ESCAPES)])

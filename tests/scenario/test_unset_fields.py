@@ -76,7 +76,8 @@ def test_image_diff_names_them_too(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "v0.0"), (103, "v1.3"), (9999, "v99.99"), (10000, "invalid (0x2710)"), (0xFFFF, "invalid (0xffff)")]
+    ("value", "text"),
+    [(0, "v0.0"), (103, "v1.3"), (9999, "v99.99"), (10000, "invalid (0x2710)"), (0xFFFF, "invalid (0xffff)")],
 )
 def test_a_revision_out_of_range_is_invalid(value: int, text: str) -> None:
     assert format_revision(value) == text
@@ -85,7 +86,11 @@ def test_a_revision_out_of_range_is_invalid(value: int, text: str) -> None:
 def test_each_field_has_its_own_unset_value() -> None:
     assert format_revisions(3, 0xFFFF) == format_revisions(3, 0) == "v0.3 or later (maximum not set)"
     assert format_revisions(0, 199) == "v0.0 to v1.99"
-    assert (format_chip_id(5), format_chip_id(0xFFFF), format_chip_id(2592)) == ("5 (ESP32-C3)", "not set", "invalid (2592)")
+    assert (format_chip_id(5), format_chip_id(0xFFFF), format_chip_id(2592)) == (
+        "5 (ESP32-C3)",
+        "not set",
+        "invalid (2592)",
+    )
     assert (format_wp_pin(0xEE), format_wp_pin(7), format_wp_pin(0xFF)) == ("not used", "7", "invalid (0xff)")
     assert (describe_mac("00:00:00:00:00:00"), known_mac("00:00:00:00:00:00")) == ("not set", None)
     assert (describe_mac("ff:ff:ff:ff:ff:ff"), known_mac("FF:FF:FF:FF:FF:FF")) == ("invalid (ff:ff:ff:ff:ff:ff)", None)
@@ -104,7 +109,10 @@ def test_a_chip_without_a_burned_mac_is_shown_without_one(capsys: pytest.Capture
     assert read_result(capsys, *port, "chip-info")["mac"] is None
 
 
-@pytest.mark.parametrize(("chip_id", "eco", "shown"), [(2592, 0xFFFFFFFF, ("invalid (2592)", "not set")), (0xFFFFFFFF, 0x10000, ("not set", "invalid (0x10000)"))])
+@pytest.mark.parametrize(
+    ("chip_id", "eco", "shown"),
+    [(2592, 0xFFFFFFFF, ("invalid (2592)", "not set")), (0xFFFFFFFF, 0x10000, ("not set", "invalid (0x10000)"))],
+)
 def test_security_info_names_ids_that_are_none(chip_id: int, eco: int, shown: tuple[str, str]) -> None:
     with connect("virtual:esp32c3?profile=instant") as device:
         info = SecurityInfo(flags=0, flash_crypt_count=0, chip_id=chip_id, eco=eco)

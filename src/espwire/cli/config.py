@@ -149,8 +149,8 @@ class _Lines:
     def __init__(self, text: str) -> None:
         self._places: dict[tuple[str, str], int] = {}
         section = None
-        for number, line in enumerate(text.splitlines(), 1):
-            line = line[:MAX_NAME].strip()
+        for number, whole in enumerate(text.splitlines(), 1):
+            line = whole[:MAX_NAME].strip()
             if head := re.match(r"\[\s*([^\[\]]+)\]", line):
                 section = head[1].strip().strip("\"'")
                 self._places.setdefault((section, ""), number)

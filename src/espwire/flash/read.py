@@ -155,9 +155,7 @@ def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
                 raise
 
 
-def _fetch(
-    device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit
-) -> bytearray:
+def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit) -> bytearray:
     """``size`` bytes; after a lost answer it goes on where it was, for reading changes nothing."""
     piece, stuck = bytearray(), 0
     for _ in range(RESTARTS):

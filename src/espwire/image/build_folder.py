@@ -150,7 +150,9 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
         except FileError as error:
             if error.code != "file-read":
                 raise
-            raise broken(base, f"{escape(entry.path)} for {entry.address:#x} is not there", code="build-incomplete") from None
+            raise broken(
+                base, f"{escape(entry.path)} for {entry.address:#x} is not there", code="build-incomplete"
+            ) from None
         role = {"partition-table": TABLE, "otadata": OTA_DATA}.get(entry.role, entry.role)
         files.append(BuildFile(entry.address, content, escape(entry.path), role, entry.encrypted))
     marked = sum(file.encrypted for file in files)

@@ -8,6 +8,7 @@ from typing import Any
 
 from espwire.bits import parse_number
 from espwire.errors import DataError, ToolError, UsageError
+from espwire.escape import shorten
 from espwire.image.flash_settings import HeaderSettings, parse_size_name
 from espwire.split_words import split_words
 from espwire.values import dataclass
@@ -215,5 +216,6 @@ def _address(text: str, where: str, name: str) -> int:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+    if isinstance(value, list | dict):  # however deep: its text could be nested too deep to be made
+        return "an array" if isinstance(value, list) else "an object"
+    return shorten(repr(value))

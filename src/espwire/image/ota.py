@@ -181,7 +181,9 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
         return OtaStatus(first, reason, None, everything)
     place = find_ota_data(table)
     if place is not None and place.size < OTA_DATA_SIZE:
-        reason = f"the OTA data partition has {place.size:#x} bytes, less than {OTA_DATA_SIZE:#x}: the bootloader resets"
+        reason = (
+            f"the OTA data partition has {place.size:#x} bytes, less than {OTA_DATA_SIZE:#x}: the bootloader resets"
+        )
         return OtaStatus(None, reason, data, everything)
     active = data.active
     if active is None or not slots:

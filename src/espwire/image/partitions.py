@@ -255,7 +255,9 @@ def find_partition(table: PartitionTable, name: str) -> Partition:
             size=row.size,
         )
     known = ", ".join(row.label for row in table.partitions) or "none"
-    raise TableError(f"there is no partition '{escape(name)}'", hint=f"The table has: {known}.", code="partition-unknown")
+    raise TableError(
+        f"there is no partition '{escape(name)}'", hint=f"The table has: {known}.", code="partition-unknown"
+    )
 
 
 def check_table(table: PartitionTable, rules: TableRules | None = None) -> tuple[Problem, ...]:

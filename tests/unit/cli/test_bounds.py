@@ -94,7 +94,9 @@ class TestSplitting:
         else:
             assert split_words(text) == expected
 
-    @pytest.mark.parametrize("text", ["x" * 90_000, '"' + "a b\\" * 30_000, "'" * 99_999, "\\a" * 50_000, "'a'" * 30_000])
+    @pytest.mark.parametrize(
+        "text", ["x" * 90_000, '"' + "a b\\" * 30_000, "'" * 99_999, "\\a" * 50_000, "'a'" * 30_000]
+    )
     def test_a_long_word_is_matched_piece_by_piece_and_never_again(self, text: str) -> None:
         """Each match ends where the next begins: the pieces add up to the text, whatever its form."""
         from espwire.split_words import _PIECE
@@ -138,7 +140,17 @@ def test_a_host_that_cannot_be_looked_up_is_named(host: str, told: str) -> None:
 
 
 def test_hosts_that_can_be_looked_up_pass() -> None:
-    for host in ("a", "localhost", "a.b.", "127.0.0.1", "::1", "fe80::1%eth0", "grüße.example", "a" * 63 + ".de", "a_b"):
+    for host in (
+        "a",
+        "localhost",
+        "a.b.",
+        "127.0.0.1",
+        "::1",
+        "fe80::1%eth0",
+        "grüße.example",
+        "a" * 63 + ".de",
+        "a_b",
+    ):
         assert find_host_fault(host) is None, host
     assert parse_socket_url("socket://[::1]:5") == ("::1", 5)
 

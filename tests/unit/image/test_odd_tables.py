@@ -71,7 +71,9 @@ def test_a_reserved_type_blocks_only_its_own_row(type_: int) -> None:
     assert table.partitions[2].type_name == str(type_)
 
 
-@pytest.mark.parametrize(("subtype", "flags", "code"), [(0x55, 0, "partition-subtype"), (0x82, 0x80, "partition-flags")])
+@pytest.mark.parametrize(
+    ("subtype", "flags", "code"), [(0x55, 0, "partition-subtype"), (0x82, 0x80, "partition-flags")]
+)
 def test_an_unknown_subtype_or_flag_is_reported_and_usable(subtype: int, flags: int, code: str) -> None:
     data = build_odd(subtype=subtype, flags=flags)
     table = parse_table(data)
@@ -128,7 +130,15 @@ def test_utf8_with_and_without_a_mark_is_text_and_binary_data_is_not() -> None:
     text = "größe,data,nvs,0x9000,0x6000\n"
     assert decode_csv(text.encode()) == decode_csv(text.encode("utf-8-sig")) == text
     rng = random.Random(5)
-    for data in (b"", b"  \n", bytes(range(256)), b"\xff\xfe\x00", b"\0" * 64, rng.randbytes(4096), b"\xff" * 64 + b"\0"):
+    for data in (
+        b"",
+        b"  \n",
+        bytes(range(256)),
+        b"\xff\xfe\x00",
+        b"\0" * 64,
+        rng.randbytes(4096),
+        b"\xff" * 64 + b"\0",
+    ):
         assert decode_csv(data) is None, data[:8]
     assert guess_encoding(b"\xff\xfe" + b"\x00\xd8" * 8) is None  # a mark, and no UTF-16 after it
 

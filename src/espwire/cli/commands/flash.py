@@ -56,9 +56,7 @@ def command(
     session.configure()
     settings = header_settings(flash_mode, flash_freq, flash_size)
     chip = None if session.chip is None else load_chip(session.chip)
-    request = BuildRequest(
-        chip=chip, settings=settings, app_address=choices["app_address"], consents=choices["allow"]
-    )
+    request = BuildRequest(chip=chip, settings=settings, app_address=choices["app_address"], consents=choices["allow"])
     build = read_build(path, request)
     for line in (_head(build), *build.describe()):
         session.report(Note(text=line))

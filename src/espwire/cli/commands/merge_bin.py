@@ -79,7 +79,7 @@ def command(
     place = f", to be flashed at {target_offset:#x}" if kind == "raw" else ""
     session.result(
         "merge-bin",
-        f"{escape(output)}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
+        f"{escape(output)}: {len(merged.data):,} bytes, {count} part{'s' if count > 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
             "format": kind,
