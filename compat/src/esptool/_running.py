@@ -22,9 +22,9 @@ class LogOutput(Output):
         """One line."""
         log.print(text if styled else escape_lines(text))
 
-    def error_line(self, text: str) -> None:
+    def error_line(self, text: str, *, styled: bool = False) -> None:
         """One line about what is wrong."""
-        log.error(escape_lines(text))
+        log.error(text if styled else escape_lines(text))
 
 
 def report(event: Event) -> None:
