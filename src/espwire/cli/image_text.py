@@ -206,13 +206,14 @@ def image_data(info: ImageInfo) -> dict[str, Any]:
 
 
 def _header_data(header: ExtendedHeader) -> dict[str, Any]:
-    """The extended header; None for what is not set or invalid."""
+    """The extended header; None for what is not set or invalid, and ``raw`` with these fields as they are stored."""
     from espwire.image.field_text import known_chip_id, known_maximum, known_revision
 
     return _plain(header) | {
         "chip_id": known_chip_id(header.chip_id),
         "min_revision": known_revision(header.min_revision),
         "max_revision": known_maximum(header.max_revision),
+        "raw": {name: getattr(header, name) for name in ("chip_id", "min_revision", "max_revision")},
     }
 
 
