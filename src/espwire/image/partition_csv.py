@@ -280,8 +280,14 @@ def build_csv(table: PartitionTable) -> str:
         if "," in row.name or not row.name.isprintable() or row.name.startswith("#") or row.name != row.name.strip():
             raise TableError(
                 f"{table.describe_row(index)}: this name cannot stand in CSV",
-                hint="Rename the partition.",
+                hint="Rename the partition, or write the table as binary.",
                 code="partition-name",
+            )
+        if unknown := row.flags & ~sum(FLAGS.values()):
+            raise TableError(
+                f"{table.describe_row(index)}: flags {unknown:#x} cannot stand in CSV",
+                hint="Write the table as binary.",
+                code="partition-flags",
             )
         size, flags = _show_size(row.size), ":".join(row.flag_names)
         lines.append(f"{row.name},{row.type_name},{row.subtype_name},{row.offset:#x},{size},{flags}\n")

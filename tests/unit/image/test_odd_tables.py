@@ -19,7 +19,7 @@ from espwire.image.ota import (
     parse_ota_data,
     plan_switch,
 )
-from espwire.image.partition_csv import decode_csv, guess_encoding, parse_csv
+from espwire.image.partition_csv import build_csv, decode_csv, guess_encoding, parse_csv
 from espwire.image.partitions import (
     ROW,
     Partition,
@@ -81,6 +81,13 @@ def test_an_unknown_subtype_or_flag_is_reported_and_usable(subtype: int, flags: 
     assert code in [problem.code for problem in check_table(table)]
     assert build_table(table, md5=False) == data
     assert table.partitions[2].flag_names == (("0x80",) if flags else ())
+
+
+@pytest.mark.parametrize("data", [build_odd(b"\xce\xc4"), build_odd(b"a\x1bb"), build_odd(flags=0x80)])
+def test_what_csv_cannot_hold_is_an_error_and_no_loss(data: bytes) -> None:
+    with pytest.raises(TableError, match=r"row 3 \(.*cannot stand in CSV") as caught:
+        build_csv(parse_table(data))
+    assert "binary" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ESCAPES)
