@@ -27,6 +27,7 @@ LINKS = {
     "held-in-reset": _PINS,
     "image-broken": "troubleshooting.md#missing-boot-loader",
     "image-magic": "image-format.md",
+    "line-too-bad": "troubleshooting.md#it-fails-part-of-the-way",
     "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
     "no-reply": _NO_LOADER,
     "noise": "wiring.md#serial-lines",

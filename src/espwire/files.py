@@ -35,6 +35,26 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
     return data
 
 
+def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = INPUT_LIMIT) -> None:
+    """Refuse files that together are larger than any flash, before one of them is read.
+
+    A file that is named more than once counts each time, since each time it is data. What cannot be examined counts as
+    empty: reading it fails with a better message, or is bounded by ``read_file``.
+
+    :raises FileError: code ``files-too-large``
+    """
+    total = 0
+    for count, path in enumerate(paths, 1):
+        with contextlib.suppress(OSError, ValueError):
+            total += os.stat(path).st_size
+        if total > limit:
+            raise FileError(
+                f"the first {count} files hold {total:,} bytes together, more than {limit // 0x100000} MiB",
+                hint="Check which files are named: no flash is that large.",
+                code="files-too-large",
+            )
+
+
 def list_files(
     folder: str | os.PathLike[str], *, endings: tuple[str, ...], skip: Container[str], depth: int, most: int
 ) -> tuple[str, ...]:
@@ -148,8 +168,10 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
 
     :raises UsageError: code ``output-is-input``
     """
-    target = os.path.realpath(output)
-    if any(os.path.realpath(path) == target for path in inputs):
+    with _naming("write", output):
+        target = os.path.realpath(output)
+        clash = any("\0" not in os.fspath(path) and os.path.realpath(path) == target for path in inputs)
+    if clash:
         raise UsageError(
             f"{os.fspath(output)} is one of the files that are read: it would be overwritten",
             hint="Name another file to write.",

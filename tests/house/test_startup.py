@@ -40,6 +40,8 @@ HELP = CORE | {
     "espwire.cli.options",
     "espwire.cli.output",
     "espwire.cli.session",
+    "espwire.escape",
+    "espwire.split_words",
 }
 WRITE_FLASH_HELP = HELP | {
     "espwire.cli.commands",

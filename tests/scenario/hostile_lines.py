@@ -31,7 +31,7 @@ from espwire.errors import UsageError
 CODES = {0, 2, 3, 4, 5, 6, 7, 8}
 FIRST = re.compile(r"error: .* \[[a-z0-9-]+\]")
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-LONGEST_LINE_S = 20
+LONGEST_LINE_S, LONGEST_MESSAGE = 20, 4500
 FLASH = "chip.flash"
 FLASH_SIZE = 0x40000
 # `monitor` and `virtual serve` end when somebody stops them; `demo` is slow and takes nothing
@@ -380,6 +380,8 @@ def judge(code: int, out: str, err: str, changed: list[str]) -> str:
         return f"not one error line: {errors or err[-300:]!r}"
     if len(hints) != 1 or len(hints[0]) < len("hint: ") + 8:
         return f"not one hint: {hints}"
-    if any(ord(sign) < 0x20 for sign in errors[0] + hints[0]):
+    if not (errors[0] + hints[0]).isprintable():
         return "control characters"
+    if len(errors[0]) + len(hints[0]) > LONGEST_MESSAGE:
+        return f"a message of {len(errors[0])} characters, a hint of {len(hints[0])}"
     return ""

@@ -10,7 +10,13 @@ _NUMBERS = """
 NUMBERS = [
     *_NUMBERS.split(),
     "9" * 5000,
+    "9" * 10_000,
+    "-" + "9" * 10_000,
     "0x" + "F" * 3000,
+    "0x" + "F" * 10_000,
+    "0b" + "1" * 10_000,
+    "9" * 10_000 + "M",
+    "1." + "0" * 10_000,
     " 1",
     "1 ",
     "\t1",
@@ -24,12 +30,13 @@ NUMBERS = [
 _FILES = """
 app.bin boot.bin torn.bin text.txt empty.bin data.hex bad.hex table.bin table.csv junk.toml junk.cfg args.txt loop.txt folder
 folder/out.bin missing.bin missing/out.bin out.bin out2.bin . .. ./ - -- /dev/full /dev/null /dev/zero /nonexistent/x folder/
-unreadable.bin prog.elf flasher_args.json @ @args.txt @loop.txt @missing @folder @app.bin @@args.txt @/dev/null @empty.bin
+unreadable.bin prog.elf flasher_args.json @ @args.txt @loop.txt @missing @folder @app.bin @@args.txt @word.txt @quoted.txt @open.txt @keys.toml digits.csv @/dev/null @empty.bin
 """
 FILES = _FILES.split()
 JUNK = [
     "", " ", "-", "--", "---", "=", "--=", "-=", "--x=y", "\0", "a\0b", "\x1b[31m", "\x7f", "\r", "\n", "\n\nerror: x", "\t",
-    "\udc80", "\udcff\udcfe", "\ud800", "a\u0300\u0301", "\u202eabc", "\ufeff", "𝟘𝟙", "𝔴𝔯𝔦𝔱𝔢", "é" * 300, "A" * 70_000, "%s%n", "{}",
+    "\udc80", "\udcff\udcfe", "\ud800", "a\u0300\u0301", "\u202eabc", "\ufeff", "𝟘𝟙", "𝔴𝔯𝔦𝔱𝔢", "é" * 300, "A" * 70_000, "x" * 125_000, "--" + "x" * 125_000,
+    "-x" * 50_000, "a=" * 30_000, "\x9b31m", "\u2066a\u2069", "\x1b]0;t\x07", "a\x08\x08b", "x\x85y", "\u2028", "%s%n", "{}",
     "{0}", "$(id)", "`id`", "'", '"', "\\", "*", "?", "~", "~root", "--help=1", "-hh", "--version=2", "nvs", "nvs=app.bin", "=app.bin",
     "nvs=", "0x0=app.bin", "app.bin=0x0", "0x9000,app.bin", "CON", "NUL", "COM1", "1:2", "15:1,2:0", "vid=0x303A", "vid=", "name=", "yes", "no",
 ]  # fmt: skip
@@ -48,6 +55,14 @@ PORTS = [
     "VIRTUAL:esp32c3", "virtual:ESP32-C3", "virtual://esp32c3", "virtual:esp32c3?pins=²:1", "virtual:esp32c3?revision=²",
     "socket://", "socket://x", "socket://x:", "socket://x:99999", "socket://x:-1", "socket://[::1", "socket://[::1]:1", "socket://x:1:2", "socket:x",
     "socket://:1", "socket://\udcff:1", "socket://a b:1", "rfc2217://", "rfc2217://x", "rfc2217://x:1?ign_set_control", "rfc2217://x:x", "rfc2217://x:²",
+    "socket://a..b:1", "socket://.:1", "socket://..:1", "socket://.a:1", "rfc2217://a..b:1", "socket://" + "a" * 64 + ".de:1",
+    "rfc2217://" + "a" * 70 + ":1", "socket://" + "a." * 200 + "b:1", "socket://" + "ü" * 60 + ":1", "socket://xn--:1", "socket://xn--\u20ac:1",
+    "socket://\u2488com:1", "socket://a\u3002\u3002b:1", "socket://x:" + "9" * 10_000, "socket://a\0b:1", "socket://[" + ":" * 5000 + "]:1",
+    "socket://[fe80::1%" + "e" * 300 + "]:1", "rfc2217://x:1?timeout=" + "9" * 10_000, "socket://" + "x" * 100_000,
+    "virtual:esp32c3?pins=" + "9" * 10_000 + ":1", "virtual:esp32c3?fault=flip@" + "9" * 10_000, "virtual:esp32c3?fault=flip:" + "9" * 10_000,
+    "virtual:esp32c3?seed=" + "9" * 10_000, "virtual:esp32c3?mac=" + "a" * 10_000, "virtual:esp32c3?revision=" + "9" * 10_000,
+    "virtual:esp32c3?latency=" + "9" * 10_000, "virtual:esp32c3?size=" + "9" * 10_000 + "MB", "virtual:esp32c3?strap=" + "9" * 10_000,
+    "virtual:esp32c3?" + "a=1&" * 20_000, "virtual:" + "esp32c3?" * 10_000,
     "loop://", "spy://", "hwgrep://", "http://x", "://", "COM", "/dev/null", "/dev/full", "/dev/zero", "folder", "app.bin", "/nonexistent", "", " ", "\0",
     "24:0a:c4:00:01:10", "ff:ff", "A" * 5000,
 ]  # fmt: skip
@@ -70,7 +85,10 @@ FITTING = {
     "address": ["0", "0x8000", "0x10000"],
     "offset": ["0", "0x8000", "0xb0"],
     "baud": ["115200", "460800"],
-    "config": ["junk.toml", "junk.cfg"],
+    "config": [
+        *("junk.toml", "junk.cfg", "keys.toml", "tables.toml", "deep.toml", "dots.toml", "digits.toml", "hexa.toml"),
+        *("keys.cfg", "long.cfg"),
+    ],
 }
 CONTENTS = {
     "text.txt": b"no firmware at all\n",
@@ -80,6 +98,18 @@ CONTENTS = {
     "table.csv": b"# Name, Type, SubType, Offset, Size\nnvs, data, nvs, 0x9000, 0x6000\nfactory, app, factory, , 64K\n",
     "junk.toml": b"[connect]\nbaud = 'x'\n[\n",
     "junk.cfg": b"[esptool]\ntimeout = soon\nbogus\n\xff",
+    "word.txt": b"x" * 100_000,
+    "quoted.txt": b"'" + b"a b" * 30_000 + b"'",
+    "open.txt": b'"' + b"a b\\" * 20_000,
+    "keys.toml": b"[connect]\n" + b"".join(b"key%d = 1\n" % number for number in range(2_000)),
+    "tables.toml": b"".join(b"[t%d]\n" % number for number in range(2_000)),
+    "deep.toml": b"[connect]\nport = " + b"[" * 50_000,
+    "dots.toml": b"connect." + b"a." * 50_000 + b"b = 1\n",
+    "digits.toml": b"[connect]\nbaud = " + b"9" * 10_000 + b"\n",
+    "hexa.toml": b"[connect]\nbaud = 0x" + b"f" * 10_000 + b"\n[timing]\nsync = 0x" + b"f" * 10_000 + b"\n",
+    "keys.cfg": b"[esptool]\n" + b"".join(b"key%d = 1\n" % number for number in range(2_000)),
+    "long.cfg": b"[esptool]\na" + b" " * 90_000 + b"b\n",
+    "digits.csv": b"nvs, data, nvs, " + b"9" * 900 + b", 0x6000\n",
     "args.txt": b"--chip esp32c3 'a b' --baud\n",
     "loop.txt": b"@loop.txt\n",
     "flasher_args.json": b'{"flash_files": {"0x0": 7, "x": "boot.bin"}}',

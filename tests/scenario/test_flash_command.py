@@ -266,4 +266,6 @@ def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for()
 def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(run, tmp_path) -> None:
     (tmp_path / "flasher_args.json").write_bytes(b'{"flash_files": {"0x0": "../../../../no/such/file"}}')
     code, lines, _ = run("esp32", "flash", str(tmp_path / "flasher_args.json"))
+    assert (code, lines[-1]["code"]) == (8, "build-outside")
+    code, lines, _ = run("esp32", "flash", str(tmp_path / "flasher_args.json"), "--allow", "outside-build")
     assert (code, lines[-1]["code"]) == (6, "build-incomplete")

@@ -171,6 +171,7 @@ def test_a_table_at_another_offset(run: Run, tmp_path: Path) -> None:
         "offset": 0x11000,
         "size": 0x4000,
         "flags": None,
+        "flaw": None,
     }
     assert run("read-flash", *moved, "nvs", "out.bin")[1]["data"]["address"] == 0x11000
 
@@ -322,3 +323,36 @@ def test_an_ordinary_error_of_the_write_passes_through_a_switch(flash: Path, mon
     link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
     with connect(link) as device, pytest.raises(VerifyError):
         switch_ota(device, "app0")
+
+
+CASES = DATA / "cases"
+
+
+def test_a_row_that_is_not_utf8_blocks_only_operations_on_itself(run: Run, flash: Path) -> None:
+    content = bytearray(flash.read_bytes())
+    content[0x8000:0x8C00] = (CASES / "gbk_name.bin").read_bytes()
+    flash.write_bytes(content)
+    code, told = run("partitions", "show")
+    assert code == 0
+    assert [(row["name"], row["flaw"]) for row in told["data"]["partitions"]] == [
+        ("nvs", None),
+        ("factory", None),
+        (r"\xce\xc4\xbc\xfe", "its name is not UTF-8"),
+    ]
+    assert run("write-flash", "factory=small.bin")[0] == 0
+    assert flash.read_bytes()[0x10000:0x10800] == bytes(range(256)) * 8
+    code, told = run("erase-region", r"\xce\xc4\xbc\xfe")
+    assert (code, told["code"]) == (6, "partition-flawed")
+    assert run("erase-region", "0x110000", "0x10000")[0] == 0
+
+
+def test_the_cases_of_odd_tables_end_as_they_should(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["partitions", "show", str(CASES / "gbk_name.bin")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == ["Name", "nvs", "factory", r"\xce\xc4\xbc\xfe"]
+    assert shown[3].endswith("! its name is not UTF-8")
+    assert main(["partitions", "build", str(CASES / "gbk.csv"), "-o", "o.bin"]) == 6
+    told = capsys.readouterr().err
+    assert "gbk.csv, line 1: the text is not UTF-8; it looks like GBK [csv-encoding]" in told
+    assert main(["ota", "status", str(CASES / "ota_seq0.bin")]) == 0
+    assert capsys.readouterr().out.startswith("boots app1: sector 0 has sequence 0\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from esptool.logger import log
 from esptool.util import translate
 from espwire.cli.output import Output
+from espwire.escape import escape_lines
 from espwire.events import Event, Note, Progress, Report, Warned
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 class LogOutput(Output):
     """Standard output and error as the logger has them."""
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, *, styled: bool = False) -> None:
         """One line."""
-        log.print(text)
+        log.print(text if styled else escape_lines(text))
 
-    def error_line(self, text: str) -> None:
+    def error_line(self, text: str, *, styled: bool = False) -> None:
         """One line about what is wrong."""
-        log.error(text)
+        log.error(text if styled else escape_lines(text))
 
 
 def report(event: Event) -> None:
@@ -34,11 +35,11 @@ def report(event: Event) -> None:
         if event.total:
             log.progress_bar(event.done, event.total, prefix=ESPTOOL.count(event).partition("... (")[0])
     elif isinstance(event, Warned):
-        log.warning(event.text)
+        log.warning(escape_lines(event.text))
     elif isinstance(event, Note):
-        log.note(event.text)
+        log.note(escape_lines(event.text))
     elif text := ESPTOOL.tell(event, False):
-        log.print(text)
+        log.print(escape_lines(text))
 
 
 def without_progress(event: Event) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from espwire.errors import FileError, UsageError
+from espwire.split_words import split_words
 
-MAX_BYTES, MAX_DEPTH, MAX_WORDS = 1 << 20, 8, 20_000
+MAX_BYTES, MAX_DEPTH, MAX_WORDS, MAX_WORD = 1 << 20, 8, 20_000, 4096
 
 
 def expand(words: Iterable[str]) -> list[str]:
@@ -36,8 +37,6 @@ def _expand(words: Iterable[str], into: list[str], above: tuple[str, ...]) -> No
 
 
 def _split(name: str) -> list[str]:
-    import shlex
-
     if not name:
         raise UsageError("'@' names no file", hint="Write @file, with the arguments in that file.")
     try:
@@ -57,9 +56,15 @@ def _split(name: str) -> list[str]:
         text = content.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it holds a zero byte")
-        return shlex.split(text)
+        words = split_words(text)
     except ValueError as error:
         raise UsageError(
             f"argument file {name!r} cannot be split into words: {error}",
             hint="It should hold plain text: options and files, quoted as in a shell.",
         ) from None
+    longest = max(map(len, words), default=0)
+    if longest > MAX_WORD:
+        raise UsageError(
+            f"argument file {name!r} holds a word of {longest:,} characters", hint="Is it a list of arguments?"
+        )
+    return words

@@ -14,10 +14,11 @@ from typing import Any
 
 from espwire.cli.given import TIMES, Given, check
 from espwire.errors import UsageError
+from espwire.escape import shorten
 from espwire.values import dataclass
 
 NAME = "espwire.toml"
-MAX_BYTES = 1 << 20  # anything above is surely the wrong file
+MAX_BYTES = 1 << 18  # anything above is surely the wrong file
 SECTION = "esptool"
 VENDOR_NAMES = ("esptool.cfg", "setup.cfg", "tox.ini")
 VENDOR_VARIABLE, OWN_VARIABLE = "ESPTOOL_CFGFILE", "ESPWIRE_CFGFILE"
@@ -56,6 +57,8 @@ TABLES: dict[str, dict[str, str]] = {
     "timing": {name: name for name in TIMES if name != "reset_delay"},
     "reset": {"enter": "custom_reset_sequence", "leave": "custom_hard_reset_sequence", "delay": "reset_delay"},
 }
+# TOML's dotted keys and the vendor's patterns take quadratic time for a long line: no setting needs one
+MAX_LINE, MAX_NAME, MAX_REASON, MOST_UNKNOWN = 1000, 200, 300, 10
 LONGEST_PER_CHIP_ERASE = 2  # the vendor's rule for `max_timeout` where it is not given
 
 
@@ -66,6 +69,13 @@ class Loaded:
     values: dict[str, Given] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     warnings: list[tuple[str, str]] = field(default_factory=list)
+    unknown: int = 0
+
+    def warn_unknown(self, place: str, text: str) -> None:
+        """Warn of a key or table that is unknown. Only the first few are named; ``read_files`` counts the others."""
+        self.unknown += 1
+        if self.unknown <= MOST_UNKNOWN:
+            self.warnings.append(("config-unknown-key", place + text))
 
 
 def read_files(environment: Mapping[str, str], named: str | None = None) -> Loaded:
@@ -96,6 +106,8 @@ def read_files(environment: Mapping[str, str], named: str | None = None) -> Load
         _take_toml(named, _read_named(named, origin), loaded)
     elif named is None and (path := find_own_file()) is not None:
         _take_toml(path, _read_named(path, "the settings file"), loaded)
+    if (more := loaded.unknown - MOST_UNKNOWN) > 0:
+        loaded.warnings.append(("config-unknown-key", f"{loaded.files[-1]}: {more:,} more keys or tables are unknown"))
     return loaded
 
 
@@ -128,20 +140,34 @@ def vendor_folders() -> tuple[str, ...]:
 
 def find_line(text: str, section: str, key: str = "") -> int:
     """The line, from 1, of ``key`` in ``[section]``, or of the section's head; 0 if it cannot be told."""
-    wanted = re.compile(rf"\s*[\"']?{re.escape(key).replace('_', '[-_]')}[\"']?\s*[=:]", re.IGNORECASE)
-    inside = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if head := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            inside = head[1].strip("\"'") == section
-            if inside and not key:
-                return number
-        elif inside and key and wanted.match(line):
-            return number
-    return 0
+    return _Lines(text).find(section, key)
 
 
-def _place(path: str, text: str, section: str, key: str) -> str:
-    line = find_line(text, section, key)
+class _Lines:
+    """Where sections and keys stand in a text, found in one pass over it."""
+
+    def __init__(self, text: str) -> None:
+        self._places: dict[tuple[str, str], int] = {}
+        section = None
+        for number, whole in enumerate(text.splitlines(), 1):
+            line = whole[:MAX_NAME].strip()
+            if head := re.match(r"\[\s*([^\[\]]+)\]", line):
+                section = head[1].strip().strip("\"'")
+                self._places.setdefault((section, ""), number)
+            elif section is not None and (named := re.match(r"""(?:"([^"]+)"|'([^']+)'|([^=:"']+))\s*[=:]""", line)):
+                self._places.setdefault((section, _plain((named[1] or named[2] or named[3]).strip())), number)
+
+    def find(self, section: str, key: str = "") -> int:
+        """The line of ``key`` in ``[section]``, or of the section's head; 0 if it cannot be told."""
+        return self._places.get((section, _plain(key)), 0)
+
+
+def _plain(key: str) -> str:
+    return key.replace("-", "_").lower()
+
+
+def _place(path: str, lines: _Lines, section: str, key: str) -> str:
+    line = lines.find(section, key)
     return f"{path}, line {line}" if line else path
 
 
@@ -195,6 +221,8 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
     """What the section holds; None: there is none; a text: what is wrong with the file."""
     import configparser
 
+    if (number := _find_long_line(text)) is not None:
+        return f"{path}, line {number}: it has more than {MAX_LINE:,} characters"
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text)
@@ -211,12 +239,18 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
     return dict(parser.items(SECTION))
 
 
+def _find_long_line(text: str) -> int | None:
+    return next((number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_LINE), None)
+
+
 def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
     loaded.files.append(path)
+    lines = _Lines(text)
     for key, raw in parsed.items():
-        where = f"{_place(path, text, SECTION, key)}: {key}"
+        place = _place(path, lines, SECTION, key)
+        where = f"{place}: {key}"
         if key not in VENDOR_KEYS:
-            loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{SECTION}]"))
+            loaded.warn_unknown(place, f": {shorten(key)} is no setting of [{SECTION}]")
         elif raw.strip() or "sequence" not in key:
             loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where)
     erase, longest = loaded.values.get("chip_erase"), loaded.values.get("longest")
@@ -228,29 +262,37 @@ def _take_toml(path: str, text: str, loaded: Loaded) -> None:
     import tomllib
 
     loaded.files.append(path)
+    if (number := _find_long_line(text)) is not None:
+        raise UsageError(
+            f"{path}, line {number}: it has more than {MAX_LINE:,} characters",
+            hint="Correct the file, or name another one.",
+            code="config-file",
+        )
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, a number of thousands of digits, nested without end
+        deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if deep else shorten(" ".join(str(error).split()), MAX_REASON)
         raise UsageError(
-            f"{path} makes no sense: {' '.join(str(error).split())}", hint="It is written in TOML.", code="config-file"
+            f"{path} is not valid TOML: {reason}", hint="Correct the file, or name another one.", code="config-file"
         ) from None
+    lines = _Lines(text)
     for table, content in tables.items():
         if table not in TABLES:
-            place = _place(path, text, table, "")
-            loaded.warnings.append(("config-unknown-key", f"{place}: there is no table [{table}]"))
+            loaded.warn_unknown(_place(path, lines, table, ""), f": there is no table [{shorten(table)}]")
         elif not isinstance(content, dict):
             raise UsageError(
                 f"{path}: {table} must be a table, [{table}]", hint="See docs/guide/settings.md.", code="config-file"
             )
         else:
-            _take_table(path, text, table, content, loaded)
+            _take_table(path, lines, table, content, loaded)
 
 
-def _take_table(path: str, text: str, table: str, content: Mapping[str, Any], loaded: Loaded) -> None:
+def _take_table(path: str, lines: _Lines, table: str, content: Mapping[str, Any], loaded: Loaded) -> None:
     for key, raw in content.items():
-        where = f"{_place(path, text, table, key)}: {key}"
+        place = _place(path, lines, table, key)
         name = TABLES[table].get(key.replace("-", "_"))
         if name is None:
-            loaded.warnings.append(("config-unknown-key", f"{where} is no setting of [{table}]"))
+            loaded.warn_unknown(place, f": {shorten(key)} is no setting of [{table}]")
         else:
-            loaded.values[name] = check(name, raw, where)
+            loaded.values[name] = check(name, raw, f"{place}: {key}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from espwire.cli.image_text import format_revision
 from espwire.cli.output import printable
+from espwire.device.identity import format_revision
 
 
 def describe_first_image(data: dict[str, Any]) -> str:
@@ -58,20 +58,22 @@ def _describe_header(header: dict[str, Any] | None) -> Iterator[str]:
     from espwire.chips.index import CHIPS
     from espwire.chips.lookup import find_by_image_id
 
-    chip = find_by_image_id(header["chip_id"])
-    yield f"Chip ID: {header['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
+    raw = header["raw"]  # esptool prints what is stored, set or not
+    chip = find_by_image_id(raw["chip_id"])
+    yield f"Chip ID: {raw['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
     legacy = f"(legacy min_rev = {header['min_revision_legacy']})"
-    yield f"Minimal chip revision: {format_revision(header['min_revision'])}, {legacy}"
-    yield f"Maximal chip revision: {format_revision(header['max_revision'])}"
+    yield f"Minimal chip revision: {format_revision(raw['min_revision'])}, {legacy}"
+    yield f"Maximal chip revision: {format_revision(raw['max_revision'])}"
 
 
 def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:
     if app is None:
         return
+    app = {name: "" if value is None else value for name, value in app.items()}
     yield f"Project name: {app['project']}"
     yield f"App version: {app['version']}"
     yield f"Compile time: {app['date']} {app['time']}"
-    yield f"ELF file SHA256: {app['elf_sha256']}"
+    yield f"ELF file SHA256: {app['elf_sha256'] or '0' * 64}"
     yield f"ESP-IDF: {app['idf_version']}"
     yield f"Secure version: {app['secure_version']}"
 
@@ -80,5 +82,5 @@ def _describe_bootloader(bootloader: dict[str, Any] | None) -> Iterator[str]:
     if bootloader is None:
         return
     yield f"Bootloader version: {bootloader['version']}"
-    yield f"ESP-IDF: {bootloader['idf_version']}"
-    yield f"Compile time: {bootloader['date_time']}"
+    yield f"ESP-IDF: {bootloader['idf_version'] or ''}"
+    yield f"Compile time: {bootloader['date_time'] or ''}"

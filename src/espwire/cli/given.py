@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from espwire.cli.options import AFTER, BEFORE, FREQUENCIES, MODES
 from espwire.errors import ToolError, UsageError
+from espwire.escape import shorten
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NO_END = 0x7FFFFFFF  # attempts without end
 MAX_BAUD = 100_000_000
 MAX_SECONDS = 86_400.0
+MAX_BITS = 128
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _seconds(raw: Any) -> float:
     wanted = "a time in seconds, 0 or more"
     try:
         value = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(wanted) from None
     if isinstance(raw, bool) or not math.isfinite(value) or not 0 <= value <= MAX_SECONDS:
         raise ValueError(wanted)
@@ -162,14 +164,24 @@ def check(name: str, raw: Any, where: str) -> Given:
     try:
         return Given(CHECKS[name](raw), where)
     except ValueError as error:
-        shown = raw if isinstance(raw, (int, float)) else repr(raw)
         raise UsageError(
-            f"{where} is {shown}, not {error}",
+            f"{where} is {describe_raw(raw)}, not {error}",
             hint=f"Give {error}.",
             code="config-value",
             where=where,
             setting=name,
         ) from None
+
+
+def describe_raw(raw: Any) -> str:
+    """A value of a file or variable for a message, in bounded time and length whatever it is."""
+    if isinstance(raw, int) and raw.bit_length() > MAX_BITS:
+        return f"a number of {raw.bit_length():,} bits"
+    if isinstance(raw, str):
+        return f"'{shorten(raw)}'"
+    if isinstance(raw, (list, dict)):
+        return "a table" if isinstance(raw, dict) else "an array"
+    return str(raw)
 
 
 def build_settings(values: Values) -> Settings:

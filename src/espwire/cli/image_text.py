@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from espwire.escape import escape
+
 if TYPE_CHECKING:
     from espwire.image.descriptors import AppDescriptor, BootDescriptor
     from espwire.image.info import FileInfo, ImageInfo, Item
+    from espwire.image.model import ExtendedHeader
     from espwire.image.signature import Signature
 
 WIDTH = 20
-NO_REVISION = 0xFFFF
 
 
 def draw_file(file: FileInfo) -> str:
@@ -30,7 +32,7 @@ def draw_file(file: FileInfo) -> str:
 
 
 def _row(name: str, value: object) -> str:
-    return f"{name + ':':<{WIDTH}} {value}"
+    return f"{name + ':':<{WIDTH}} {escape(str(value))}"
 
 
 def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
@@ -45,7 +47,8 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
         yield from (f"  {line}" for line in draw_image(item.info))
     if item.table is not None:
         for row in item.table.partitions:
-            yield f"  {row.name:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
+            line = f"  {row.label:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
+            yield f"{line}  ! {row.flaw}" if row.flaw else line
     if item.kind == "encrypted":
         yield "  Neither blank nor an image, and very even: likely encrypted (a guess)."
     for problem in item.problems:
@@ -54,12 +57,14 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
 
 def draw_image(info: ImageInfo) -> Iterator[str]:
     """One image."""
-    image = info.image
+    from espwire.image.field_text import format_setting
+
+    image, known = info.image, info.chip is not None
     yield _row("Image version", image.version)
     yield _row("Entry", f"{image.entry:#010x}")
-    yield _row("Flash mode", info.flash_mode or f"code {image.mode_code:#x}")
-    yield _row("Flash size", info.flash_size or f"code {image.size_code >> 4:#x}")
-    yield _row("Flash frequency", info.flash_frequency or f"code {image.frequency_code:#x}")
+    yield _row("Flash mode", format_setting(info.flash_mode, image.mode_code, known=known))
+    yield _row("Flash size", format_setting(info.flash_size, image.size_code >> 4, known=known))
+    yield _row("Flash frequency", format_setting(info.flash_frequency, image.frequency_code, known=known))
     yield from _draw_extended(info)
     yield ""
     yield "Segment  Length    Load address  File offset  Memory"
@@ -85,15 +90,12 @@ def _draw_extended(info: ImageInfo) -> Iterator[str]:
     header = info.image.extended
     if header is None:
         return
-    from espwire.chips.index import CHIPS
-    from espwire.chips.lookup import find_by_image_id
+    from espwire.image.field_text import format_chip_id, format_revisions, format_wp_pin
 
-    name = find_by_image_id(header.chip_id)
-    yield _row("Chip id", f"{header.chip_id} ({CHIPS[name].name if name else 'unknown'})")
-    least, most = format_revision(header.min_revision), format_revision(header.max_revision)
-    most = "any" if header.max_revision == NO_REVISION else most
-    yield _row("Chip revisions", f"{least} to {most} (legacy minimum {header.min_revision_legacy})")
-    yield _row("WP pin", "not used" if header.wp_pin == 0xEE else header.wp_pin)
+    yield _row("Chip id", format_chip_id(header.chip_id))
+    yield _row("Chip revisions", format_revisions(header.min_revision, header.max_revision))
+    yield _row("Legacy minimum", header.min_revision_legacy)
+    yield _row("WP pin", format_wp_pin(header.wp_pin))
     clk_q, d_cs, hd_wp = header.drive
     drives = {"clk": clk_q & 15, "q": clk_q >> 4, "d": d_cs & 15, "cs": d_cs >> 4, "hd": hd_wp & 15, "wp": hd_wp >> 4}
     yield _row("Pin drive", ", ".join(f"{pin} {drive}" for pin, drive in drives.items()))
@@ -124,27 +126,26 @@ def _draw_signature(signature: Signature) -> str:
 
 
 def _draw_app(app: AppDescriptor) -> Iterator[str]:
-    yield _row("Project", app.project)
-    yield _row("Version", app.version)
-    yield _row("Built", f"{app.date} {app.time}".strip())
-    yield _row("ESP-IDF", app.idf_version)
-    yield _row("ELF SHA-256", app.elf_sha256.hex())
-    least, most = format_revision(app.min_efuse_block_revision), format_revision(app.max_efuse_block_revision)
-    yield _row("eFuse block", f"revisions {least} to {most}")
+    from espwire.image.field_text import format_digest, format_revisions, format_text
+
+    yield _row("Project", format_text(app.project))
+    yield _row("Version", format_text(app.version))
+    yield _row("Built", format_text(f"{app.date} {app.time}"))
+    yield _row("ESP-IDF", format_text(app.idf_version))
+    yield _row("ELF SHA-256", format_digest(app.elf_sha256))
+    revisions = format_revisions(app.min_efuse_block_revision, app.max_efuse_block_revision)
+    yield _row("eFuse block", f"revisions {revisions}")
     if app.mmu_page_size is not None:
         yield _row("MMU page", f"{app.mmu_page_size >> 10} KiB")
     yield _row("Secure version", app.secure_version)
 
 
 def _draw_bootloader(boot: BootDescriptor) -> Iterator[str]:
+    from espwire.image.field_text import format_text
+
     yield _row("Boot loader version", boot.version)
-    yield _row("Built", boot.date_time)
-    yield _row("ESP-IDF", boot.idf_version)
-
-
-def format_revision(value: int) -> str:
-    """``v1.3`` for 103."""
-    return f"v{value // 100}.{value % 100}"
+    yield _row("Built", format_text(boot.date_time))
+    yield _row("ESP-IDF", format_text(boot.idf_version))
 
 
 def file_data(file: FileInfo) -> dict[str, Any]:
@@ -169,7 +170,12 @@ def _item_data(item: Item) -> dict[str, Any]:
         "name": item.name,
         "intact": item.intact,
         "image": image_data(item.info) if item.info else None,
-        "partitions": [{name: getattr(row, name) for name in rows} for row in table.partitions] if table else None,
+        "partitions": [
+            {name: getattr(row, name) for name in rows} | {"name": row.label, "flaw": row.flaw or None}
+            for row in table.partitions
+        ]
+        if table
+        else None,
     }
 
 
@@ -183,7 +189,7 @@ def image_data(info: ImageInfo) -> dict[str, Any]:
         "flash_mode": info.flash_mode,
         "flash_size": info.flash_size,
         "flash_frequency": info.flash_frequency,
-        "extended_header": header and _plain(header),
+        "extended_header": _header_data(header) if header else None,
         "segments": [_plain(segment) for segment in info.segments],
         "checksum": image.checksum,
         "checksum_valid": image.checksum_valid,
@@ -191,12 +197,40 @@ def image_data(info: ImageInfo) -> dict[str, Any]:
         "sha256_valid": image.digest_valid,
         "crc32": int.from_bytes(image.crc, "little") if image.crc else None,
         "crc32_valid": image.crc_valid,
-        "app_descriptor": _plain(info.app) if info.app else None,
-        "bootloader_descriptor": _plain(info.bootloader) if info.bootloader else None,
+        "app_descriptor": _app_data(info.app) if info.app else None,
+        "bootloader_descriptor": _texts_or_null(_plain(info.bootloader)) if info.bootloader else None,
         "signatures": [_plain(signature) for signature in info.signatures],
         "warnings": list(info.warnings),
         "problems": list(info.problems),
     }
+
+
+def _header_data(header: ExtendedHeader) -> dict[str, Any]:
+    """The extended header; None for what is not set or invalid, and ``raw`` with these fields as they are stored."""
+    from espwire.image.field_text import known_chip_id, known_maximum, known_revision
+
+    return _plain(header) | {
+        "chip_id": known_chip_id(header.chip_id),
+        "min_revision": known_revision(header.min_revision),
+        "max_revision": known_maximum(header.max_revision),
+        "raw": {name: getattr(header, name) for name in ("chip_id", "min_revision", "max_revision")},
+    }
+
+
+def _app_data(app: AppDescriptor) -> dict[str, Any]:
+    """The application descriptor; None for what is not set or invalid."""
+    from espwire.image.field_text import known_digest, known_maximum, known_revision
+
+    digest = known_digest(app.elf_sha256)
+    return _texts_or_null(_plain(app)) | {
+        "elf_sha256": None if digest is None else digest.hex(),
+        "min_efuse_block_revision": known_revision(app.min_efuse_block_revision),
+        "max_efuse_block_revision": known_maximum(app.max_efuse_block_revision),
+    }
+
+
+def _texts_or_null(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value == "" else value for name, value in values.items()}
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from espwire.errors import FileError
+from espwire.escape import escape, escape_lines
 
 GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: a closed pipe on Windows
 # what streams raise: OSError (disk, pipe), ValueError (closed, or an encoding), the others (a host program's sink)
@@ -41,9 +42,14 @@ def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     return is_terminal(stream, environment)
 
 
-def printable(text: str) -> str:
-    """No control characters: what a chip, a file, its name or an argument holds must not drive the terminal."""
-    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in text)
+def printable(text: str, most: int | None = None) -> str:
+    """One line, with the escapes of ``espwire.escape``; white space of any kind becomes a space.
+
+    :param most: characters; a longer text is cut in its middle
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    return text if text.isprintable() else escape("".join(" " if sign.isspace() else sign for sign in text))
 
 
 def write_text(stream: TextIO, text: str) -> None:
@@ -67,12 +73,16 @@ class Output:
         self._failures: dict[int, Exception] = {}  # by the stream's id: nothing more is written there
         self._lost: OSError | None = None
 
-    def line(self, text: str) -> None:
-        """One line to standard output."""
-        self.write(sys.stdout, text + "\n")
+    def line(self, text: str, *, styled: bool = False) -> None:
+        """Lines to standard output.
 
-    def error_line(self, text: str) -> None:
+        :param styled: the text has colours of ours, and what comes from elsewhere in it is escaped already
+        """
+        self.write(sys.stdout, (text if styled else escape_lines(text)) + "\n")
+
+    def error_line(self, text: str, *, styled: bool = False) -> None:
         """One line to standard error; its first word in colour, where the stream shows colours."""
+        text = text if styled else escape_lines(text)
         word, colon, rest = text.partition(": ")
         if colon and word in COLOURS and wants_colour(sys.stderr, os.environ):
             text = f"\x1b[{COLOURS[word]}m{word}:\x1b[0m {rest}"

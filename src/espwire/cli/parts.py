@@ -26,8 +26,11 @@ def read_pairs(
     :raises DataError: a file is damaged, or an ELF that cannot be converted
     """
     from espwire.cli.places import Placed
+    from espwire.files import check_total_size
     from espwire.flash.plan import Part
 
+    pairs = list(pairs)
+    check_total_size(path for _, path in pairs)
     parts = []
     for address, path in pairs:
         name = name_source(path)

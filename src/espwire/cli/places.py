@@ -191,8 +191,9 @@ def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> l
 
         return [*place_by_table(pairs, read_table_file(session.partitions, session), session)]
     from espwire.cli.parts import STDIN
-    from espwire.files import read_file
+    from espwire.files import check_total_size, read_file
 
+    check_total_size(path for _, path in pairs)
     for _, path in pairs:
         if path != STDIN:
             read_file(path)

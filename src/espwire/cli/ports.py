@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import PortNotFound, UsageError
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.cli.state import State
@@ -146,10 +147,10 @@ def _is_path(name: str) -> bool:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     ids = "-" if row["vid"] is None else f"{row['vid']:04x}:{row['pid'] or 0:04x}"
     holder = row["holder"]
-    held = "-" if holder is None else f"{holder['name'] or 'process'} ({holder['pid']})"
-    return (row["path"], ids, _text(row["serial"]), _text(row["location"]), row["board"], held)
+    held = "-" if holder is None else f"{escape(holder['name']) or 'process'} ({holder['pid']})"
+    return (_text(row["path"]), ids, _text(row["serial"]), _text(row["location"]), row["board"], held)
 
 
 def _text(value: str) -> str:
     """What a device says of itself must not drive the terminal."""
-    return "".join(sign if sign.isprintable() else "�" for sign in value) or "-"
+    return escape(value) or "-"

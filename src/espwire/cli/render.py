@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from espwire.cli.output import StdoutForBar, is_terminal, printable
+from espwire.escape import escape
 from espwire.events import (
     ChipFound,
     Event,
@@ -87,7 +88,10 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case Resetting():
             return f"Resetting into the {event.into} ({event.how})." if verbose else None
         case ChipFound():
-            known = {"revision": event.revision, "MAC": event.mac}  # Secure Download Mode hides both
+            from espwire.device.identity import describe_mac
+
+            mac = event.mac and describe_mac(event.mac)
+            known = {"revision": event.revision, "MAC": mac}  # Secure Download Mode hides both
             return ", ".join([f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]) + "."
         case StubStarted():
             return f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)." if verbose else None
@@ -106,7 +110,7 @@ def describe(event: Event, *, verbose: bool) -> str | None:
 
 
 def _named(name: str) -> str:
-    return f"{name}: " if name else ""
+    return f"{escape(name)}: " if name else ""
 
 
 def _speed(event: Finished) -> str:
@@ -258,7 +262,7 @@ class Bar:
             transient=True,
         )
         self._bar.start()
-        name = f" {event.name}" if event.name else ""
+        name = f" {escape(event.name)}" if event.name else ""
         self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
 
     def close(self) -> None:

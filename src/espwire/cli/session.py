@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BAUD = 115200
 BOOT_TEXT_LINES = 12
+LONGEST_MESSAGE = 2000  # characters of an error or a hint
 EXIT_BUG = 70
 
 
@@ -295,8 +296,8 @@ class Session:
             for line in error.boot_text.strip().splitlines()[-BOOT_TEXT_LINES:]:
                 self.output.error_line(f"  | {printable(line)}")
         word = self.program.error_word(error)
-        self.output.error_line(f"{word}: {printable(str(error))} [{error.code}]")
-        self.output.error_line(f"hint: {printable(error.hint)}")
+        self.output.error_line(f"{word}: {printable(str(error), LONGEST_MESSAGE)} [{error.code}]")
+        self.output.error_line(f"hint: {printable(error.hint, LONGEST_MESSAGE)}")
         if kept:
             self.output.error_line(f"trace: {printable(kept)} holds the last packets")
         return exit_code

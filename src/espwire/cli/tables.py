@@ -26,7 +26,7 @@ def read_table_file(path: str, session: Session, *, places: CsvPlaces | None = N
 def parse_table_bytes(data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None) -> PartitionTable:
     """As ``read_table_file``, for bytes."""
     from espwire.chips.lookup import load_image_chip
-    from espwire.image.partition_csv import CsvPlaces, parse_csv
+    from espwire.image.partition_csv import CsvPlaces, decode_csv, parse_csv
     from espwire.image.partitions import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.split import lay_out_addressed
 
@@ -37,11 +37,8 @@ def parse_table_bytes(data: bytes, name: str, session: Session, *, places: CsvPl
         return parse_table(data, name)
     if data[offset : offset + 2] in (ROW_MAGIC, MD5_MAGIC):
         return parse_table(data[offset : offset + TABLE_SIZE], f"{name} at {offset:#x}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text or not text.strip():
+    text = decode_csv(data, name)
+    if text is None:
         raise TableError(
             f"{name} is neither a partition table nor CSV, and has no table at {offset:#x}",
             hint="Give a CSV, a binary table, or a dump with --partition-table-offset.",
@@ -66,14 +63,13 @@ def read_table(path: str | None, session: Session) -> PartitionTable:
 def draw_table(table: PartitionTable) -> str:
     """The rows, aligned."""
     from espwire.bits import format_size
-    from espwire.image.partitions import show_name
 
     rows = [("Name", "Type", "Subtype", "Offset", "End", "Size", "Flags")]
     for row in table.partitions:
         size = format_size(row.size)
-        flags = " ".join(row.flag_names)
+        flags = " ".join([*row.flag_names, *([f"! {row.flaw}"] if row.flaw else [])])
         kind = (row.type_name, row.subtype_name)
-        rows.append((show_name(row.name), *kind, f"{row.offset:#010x}", f"{row.end:#010x}", size, flags))
+        rows.append((row.label, *kind, f"{row.offset:#010x}", f"{row.end:#010x}", size, flags))
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -81,17 +77,20 @@ def draw_table(table: PartitionTable) -> str:
 
 
 def describe_table(table: PartitionTable) -> dict[str, object]:
-    """The rows for programs."""
+    """The rows for programs. ``flaw``: why a row cannot be used by name."""
+    from espwire.image.partitions import is_utf8
+
     return {
         "md5_valid": table.md5_valid,
         "partitions": [
             {
-                "name": row.name,
+                "name": row.name if is_utf8(row.name) else row.label,
                 "type": row.type_name,
                 "subtype": row.subtype_name,
                 "offset": row.offset,
                 "size": row.size,
                 "flags": list(row.flag_names),
+                "flaw": row.flaw or None,
             }
             for row in table.partitions
         ],

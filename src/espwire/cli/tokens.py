@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espwire.cli.render import VERBS, Wording, describe
+from espwire.escape import escape
 from espwire.events import ChipFound, Event, Finished, Note, Opened, Progress, Report, Resetting, Result, StubStarted
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def count(event: Progress) -> str:
         return f"Writing at {event.address + event.done:#010x}... ({percent} %)"
     if event.task == "read":
         return f"{event.done} ({percent} %)"
-    return f"{VERBS.get(event.task, event.task)} {event.name}... ({percent} %)"
+    return f"{VERBS.get(event.task, event.task)} {escape(event.name)}... ({percent} %)"
 
 
 def _format_size(size: int) -> str:

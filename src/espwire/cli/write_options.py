@@ -122,8 +122,10 @@ def read_parts(
     :raises FileError, HexError: a file cannot be used
     """
     from espwire.cli.parts import read_pairs
+    from espwire.files import check_total_size
 
     old = chosen.diff_with
+    check_total_size([path for _, path in (*pairs, *chosen.encrypt_files)] + list(old))
     parts: list[Part] = []
     for number, pair in enumerate(pairs):
         new = read_pairs([pair], session, settings=settings)

@@ -23,6 +23,7 @@ CONSENTS: dict[str, str] = {
     "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
+    "outside-build": "read and flash a file that a build names outside its own folder",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

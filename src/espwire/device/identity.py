@@ -213,6 +213,16 @@ def format_mac(mac: bytes) -> str:
     return mac.hex(":")
 
 
+def known_mac(mac: str) -> str | None:
+    """The MAC; None: it was never burned (all zeros) or cannot be a board's (all ones)."""
+    return None if not mac or set(mac) <= set("0:") or set(mac.lower()) <= set("f:") else mac
+
+
+def describe_mac(mac: str) -> str:
+    """The MAC for people; what is not set or invalid is named."""
+    return known_mac(mac) or ("not set" if set(mac) <= set("0:") else f"invalid ({mac})")
+
+
 def format_revision(revision: int) -> str:
     """``v3.1`` for 301."""
     return f"v{revision // 100}.{revision % 100}"

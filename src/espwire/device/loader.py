@@ -55,7 +55,7 @@ class Loader:
         self.link, self.dialect, self.secure = link, dialect, secure
         self.settings = settings or Settings()
         self.baud = 115200
-        self.trips = 0
+        self.trips = self.lost = 0  # round trips, and those of them that were not answered
         self.grouped: bool | None = None
         self.on_trip: Trace | None = None
         self.packets = PacketRing()
@@ -64,8 +64,7 @@ class Loader:
         self._overheard = Overheard()
         self.sync_bytes = 0  # in the body of a ROM's last answer to SYNC
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
-        self._dirty = False
-        self._last_op = 0
+        self._dirty, self._last_op = False, 0
         self.ahead = b""
 
     @property
@@ -174,6 +173,7 @@ class Loader:
         deadline = link.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
         reply = self._reply_to(op, deadline)
         if reply is None:
+            self.lost += 1
             raise NoReply(f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds)
         self.packets.add((link.now(), reply))
         self._dirty = False

@@ -175,6 +175,8 @@ def _content(table: dict[str, Any], key: str, name: str) -> bytes:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list | dict):
+        return "an array" if isinstance(value, list) else "an object"
     text = "missing" if value is None else repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
 

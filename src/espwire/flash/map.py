@@ -14,7 +14,7 @@ from espwire.flash.read import read_bytes
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import read_md5
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
-from espwire.image.map import Content, Evidence, FlashMap, build_map, join_words
+from espwire.image.map import Content, Evidence, FlashMap, build_map, join_words, name_idf
 from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partitions import APP as APP_TYPE
@@ -113,5 +113,5 @@ def _read_head(device: Device, address: int, size: int) -> Content | None:
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
         return Content(kind, address, end - address, "")  # type: ignore[arg-type]
     told = parse_app_descriptor(head[start:])
-    detail = join_words((told.project, told.version, f"ESP-IDF {told.idf_version}"))
+    detail = join_words((told.project, told.version, name_idf(told.idf_version)))
     return Content("app", address, end - address, detail)

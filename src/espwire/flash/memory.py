@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
+from espwire.device.loss_limit import LossLimit
 from espwire.device.ram import check_range, load_segment, read_words, start_program
 from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, silent
@@ -66,10 +67,12 @@ def dump_mem(
     device.loader.require(Op.READ_REG)
     name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
     began, trips, done, shown = device.link.now(), device.loader.trips, 0, 0
+    limit = LossLimit(device.loader)
     report(Progress(task="read", name=name, done=0, total=size))
     with _open_sink(path) as (write, held):
         piece = bytearray()
         for word in read_words(device.loader, address, size):
+            limit.check()
             piece += word
             done += len(word)
             if len(piece) >= PIECE or done == size:

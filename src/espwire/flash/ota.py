@@ -70,7 +70,7 @@ def switch_ota(
     for index in change.erase:
         erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
     if change.write is not None and change.entry is not None:
-        part = Part(place.offset + change.write * SECTOR, build_sector(change.entry), f"{place.name} {change.write}")
+        part = Part(place.offset + change.write * SECTOR, build_sector(change.entry), f"{place.label} {change.write}")
         write_flash(device, [part], report=report)
     return change
 
@@ -92,11 +92,11 @@ def require_ota_data(table: PartitionTable) -> Partition:
 
 def describe_change(change: OtaChange, place: Partition) -> tuple[str, ...]:
     """One line per step."""
-    steps = [f"erase {place.offset + index * SECTOR:#x}, sector {index} of {place.name}" for index in change.erase]
+    steps = [f"erase {place.offset + index * SECTOR:#x}, sector {index} of {place.label}" for index in change.erase]
     if change.entry is not None and change.write is not None:
         address = place.offset + change.write * SECTOR
-        steps.append(f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {place.name}")
-    return tuple(steps) or (f"nothing: {change.slot.name} boots already",)
+        steps.append(f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {place.label}")
+    return tuple(steps) or (f"nothing: {change.slot.label} boots already",)
 
 
 def _check_plain(device: Device) -> None:

@@ -15,7 +15,6 @@ from espwire.image.partitions import (
     PartitionTable,
     find_partition,
     parse_table,
-    show_name,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ def find_place(table: PartitionTable, name: str, *, report: Report = silent) -> 
     """
     found = find_partition(table, name)
     if "encrypted" in found.flag_names:
-        shown = show_name(name)
-        text = f"partition {shown!r} is flagged encrypted: with flash encryption on, it must be written encrypted"
+        text = f"partition '{found.label}' is flagged encrypted: with flash encryption on, it must be written encrypted"
         report(Warned(code="partition-encrypted", text=text))
     return found
 
@@ -60,9 +58,8 @@ def check_fits(found: Partition, size: int, what: str) -> None:
     :raises TableError: code ``partition-too-small``
     """
     if size > found.size:
-        shown = show_name(found.name)
         raise TableError(
-            f"{what} has {size:#x} bytes, but partition {shown!r} at {found.offset:#x} only {found.size:#x}",
+            f"{what} has {size:#x} bytes, but partition '{found.label}' at {found.offset:#x} only {found.size:#x}",
             hint="Make it smaller, or the partition larger; an address instead of the name is not checked.",
             code="partition-too-small",
             partition=found.name,
@@ -79,7 +76,7 @@ def check_inside(partition: Partition, ranges: Iterable[tuple[int, int]], what: 
     for start, end in ranges:
         if start < partition.offset or end > partition.end:
             raise TableError(
-                f"{what} has data for {start:#x} to {end:#x}, outside partition {show_name(partition.name)!r} "
+                f"{what} has data for {start:#x} to {end:#x}, outside partition '{partition.label}' "
                 f"({partition.offset:#x} to {partition.end:#x})",
                 hint="The file brings its own addresses: name the right partition, or give an address.",
                 code="partition-outside",

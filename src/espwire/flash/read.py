@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from espwire.device.loss_limit import LossLimit
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
@@ -47,7 +48,7 @@ def read_to_file(
     _check_can_read(device)
     size = _resolve_size(device, address, size, flash_size)
     report = thin_out(report, device.link.now)
-    name, began = os.path.basename(os.fspath(path)), device.link.now()
+    name, began, limit = os.path.basename(os.fspath(path)), device.link.now(), LossLimit(device.loader)
     furthest = at = 0
 
     def on_bytes(done: int) -> None:
@@ -69,7 +70,7 @@ def read_to_file(
             for at in range(0, size, PIECE):
                 if cancel is not None:
                     cancel.check()
-                file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, report))
+                file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, limit, report))
     report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began))
     return size
 
@@ -85,11 +86,11 @@ def read_bytes(
     size = _resolve_size(device, address, size, None)
     if device.loader.supports(StubOp.READ_OPEN):
         return b"".join(_stream(device, address, size))
-    data = bytearray()
+    data, limit = bytearray(), LossLimit(device.loader)
     for at in range(0, size, PIECE):
         if cancel is not None:
             cancel.check()
-        data += _read_piece(device, address + at, min(PIECE, size - at), lambda done: None, report)
+        data += _read_piece(device, address + at, min(PIECE, size - at), lambda done: None, limit, report)
     return bytes(data)
 
 
@@ -121,10 +122,12 @@ def _resolve_size(device: Device, address: int, size: int | None, flash_size: in
     return size
 
 
-def _read_piece(device: Device, address: int, size: int, on_bytes: Callable[[int], None], report: Report) -> bytearray:
+def _read_piece(
+    device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit, report: Report
+) -> bytearray:
     """One piece, read again while it differs from the chip's MD5."""
     for attempt in range(ATTEMPTS):
-        piece = _fetch(device, address, size, on_bytes)
+        piece = _fetch(device, address, size, on_bytes, limit)
         if _is_right(device, address, piece):
             return piece
         if attempt + 1 < ATTEMPTS:
@@ -138,7 +141,7 @@ def _read_piece(device: Device, address: int, size: int, on_bytes: Callable[[int
 
 def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
     """``size`` bytes; after a broken transfer it goes on where it was."""
-    done = stuck = 0
+    done = stuck = restarts = 0
     while done < size:
         before = done
         try:
@@ -146,12 +149,13 @@ def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
                 done += len(data)
                 yield data
         except (NoReply, CommandFailed):
+            restarts += 1
             stuck = stuck + 1 if done == before else 1
-            if stuck >= device.loader.settings.block_attempts:
+            if stuck >= device.loader.settings.block_attempts or restarts > RESTARTS + done // PIECE:
                 raise
 
 
-def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None]) -> bytearray:
+def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit) -> bytearray:
     """``size`` bytes; after a lost answer it goes on where it was, for reading changes nothing."""
     piece, stuck = bytearray(), 0
     for _ in range(RESTARTS):
@@ -160,7 +164,9 @@ def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], No
             for data in device.read_flash(address + before, size - before):
                 piece += data
                 on_bytes(len(piece))
+                limit.check()
         except (NoReply, CommandFailed):
+            limit.check()
             stuck = stuck + 1 if len(piece) == before else 1
             if stuck >= device.loader.settings.block_attempts:
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.bits import Ranges, align_down, join_ranges
+from espwire.device.loss_limit import LossLimit
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Progress, Report, silent, thin_out
@@ -134,7 +135,9 @@ def _differences_by_reading(device: Device, address: int, data: bytes, name: str
         check_can_verify_device(device)
     wrong: list[tuple[int, int]] = []
     at = 0
+    limit = LossLimit(device.loader)
     for piece in device.read_flash(address, len(data)):
+        limit.check()
         if piece != data[at : at + len(piece)]:
             wrong += _differing_sectors(address, data, at, piece)
         before, at = at, at + len(piece)

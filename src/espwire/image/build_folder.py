@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import DataError, FileError
+from espwire.escape import escape
 from espwire.image.build_file import plan_file
 from espwire.image.build_plan import (
     APP,
@@ -139,8 +140,6 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
 
     :raises DataError: it is broken, or names a file that is not there
     """
-    from espwire.image.partitions import show_name
-
     folder, base = posixpath.split(path)
     data = read(path)
     args: FlasherArgs = (parse_flasher_args if base.endswith(".json") else parse_flash_args)(data, base)
@@ -148,10 +147,14 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
     for entry in args.files:
         try:
             content = read(posixpath.join(folder, entry.path))
-        except FileError:
-            raise broken(base, f"{entry.path} for {entry.address:#x} is not there", code="build-incomplete") from None
+        except FileError as error:
+            if error.code != "file-read":
+                raise
+            raise broken(
+                base, f"{escape(entry.path)} for {entry.address:#x} is not there", code="build-incomplete"
+            ) from None
         role = {"partition-table": TABLE, "otadata": OTA_DATA}.get(entry.role, entry.role)
-        files.append(BuildFile(entry.address, content, show_name(entry.path), role, entry.encrypted))
+        files.append(BuildFile(entry.address, content, escape(entry.path), role, entry.encrypted))
     marked = sum(file.encrypted for file in files)
     plan = BuildPlan(
         kind=ESP_IDF,
@@ -219,6 +222,7 @@ class _Assembly:
         return check_plan(plan, self.request)
 
     def _place(self, parts: Mapping[str, str], data: Mapping[str, bytes], boot: int) -> list[BuildFile]:
+        from espwire.image.ota import find_ota_data
         from espwire.image.partitions import parse_table
 
         for role in (BOOTLOADER, TABLE):
@@ -235,7 +239,7 @@ class _Assembly:
             BuildFile(extra.get(parts[TABLE], TABLE_ADDRESS), data[TABLE], parts[TABLE], TABLE),
             BuildFile(address or 0, data[APP], parts[APP], APP),
         ]
-        ota = next((one for one in table.partitions if (one.type, one.subtype) == (1, 0)), None)
+        ota = find_ota_data(table)
         if ota is not None:
             files.append(self._ota_data(parts, data, ota, _find_row(table, address or 0)))
         return files
@@ -247,7 +251,7 @@ class _Assembly:
         if OTA_DATA in parts:
             return BuildFile(ota.offset, data[OTA_DATA], parts[OTA_DATA], OTA_DATA)
         slot = None if app is None else app.ota_slot
-        name = "OTA data" if app is None else f"OTA data (selects {app.name})"
+        name = "OTA data" if app is None else f"OTA data (selects {app.label})"
         self.notes.append(f"no {OTA_NAMES[0]} in the folder: the OTA data that selects the application are made here")
         return BuildFile(ota.offset, build_ota_data(slot), name, OTA_DATA)
 

@@ -76,12 +76,14 @@ class BuildPlan:
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What the caller knows or wants: the chip, flash settings for the header of a converted ELF, the address of an
-    application that stands alone. ``format``: what a single file is, if not to be found out."""
+    application that stands alone. ``format``: what a single file is, if not to be found out. ``consents`` allow by name
+    what is otherwise refused (``outside-build``)."""
 
     chip: Chip | None = None
     settings: HeaderSettings = field(default_factory=HeaderSettings)
     app_address: int | None = None
     format: FormatChoice = "auto"
+    consents: frozenset[str] = frozenset()
 
 
 def find_image_chip(data: bytes) -> str:
@@ -181,7 +183,7 @@ def _check_room(file: BuildFile, table: PartitionTable | None, place: str) -> No
     for row in table.partitions if table is not None else ():
         if row.offset == file.address and file.end > row.end:
             raise DataError(
-                f"{place}: {file.name} has {len(file.data):#x} bytes, the partition {row.name!r} at {row.offset:#x}"
+                f"{place}: {file.name} has {len(file.data):#x} bytes, the partition '{row.label}' at {row.offset:#x}"
                 f" has {row.size:#x}",
                 hint="Make the program smaller or the partition larger.",
                 code="build-oversize",

@@ -228,7 +228,7 @@ def _parse(data: bytes, chip: AnyChip | None) -> Image | None:
 def _name_image(found: Found, tables: tuple[Found, ...], partitions: Sequence[Partition]) -> Found:
     """Tell boot loader from application: by descriptor, else by place."""
     assert found.image is not None
-    name = next((part.name for part in partitions if part.offset == found.offset), "")
+    name = next((part.label for part in partitions if part.offset == found.offset), "")
     kind: Kind = "image"
     if name or find_app_descriptor(found.image) is not None:
         kind = "app"
@@ -252,4 +252,4 @@ def _look_into_partition(data: bytes, part: Partition) -> Found | None:
         kind = "app"  # without an image: it is broken
     elif part.type == 0 and looks_encrypted(content):
         kind = "encrypted"
-    return Found(kind=kind, offset=part.offset, size=used, name=part.name)
+    return Found(kind=kind, offset=part.offset, size=used, name=part.label)

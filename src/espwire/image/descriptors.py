@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import field
 
+from espwire.escape import escape
 from espwire.image.model import Image, Segment
 from espwire.values import dataclass
 
@@ -81,6 +82,7 @@ def _is_boot_descriptor(segment: Segment) -> bool:
 
 
 def _text(raw: bytes) -> str:
-    """Up to the zero; what is not printable becomes a sign that says so."""
-    text = raw.split(b"\0", maxsplit=1)[0].decode("utf-8", "replace")
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    """Up to the zero; what is not printable, or not UTF-8, as an escape. Erased flash is no text."""
+    if not raw.strip(b"\xff"):
+        return ""
+    return escape(raw.split(b"\0", maxsplit=1)[0].decode("utf-8", "surrogateescape"))

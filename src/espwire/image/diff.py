@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
+from espwire.image.field_text import format_chip_id, format_digest, format_revisions, format_setting, format_text
 from espwire.image.info import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.read_any import FormatChoice
 from espwire.image.signature import SECTOR
@@ -158,30 +159,34 @@ def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
 
 def describe_fields(info: ImageInfo) -> dict[str, str]:
     """Header, sums and descriptors of an image as short texts."""
-    image = info.image
+    image, known = info.image, info.chip is not None
     fields = {
         "chip": info.chip or "unknown",
         "entry": f"{image.entry:#010x}",
-        "flash mode": info.flash_mode or f"{image.mode_code:#x}",
-        "flash size": info.flash_size or f"{image.size_code:#x}",
-        "flash frequency": info.flash_frequency or f"{image.frequency_code:#x}",
+        "flash mode": format_setting(info.flash_mode, image.mode_code, known=known),
+        "flash size": format_setting(info.flash_size, image.size_code >> 4, known=known),
+        "flash frequency": format_setting(info.flash_frequency, image.frequency_code, known=known),
         "segments": str(len(info.segments)),
         "checksum": f"{image.checksum or 0:#04x}",
         "SHA-256": (image.digest or b"").hex() or "none",
     }
     if image.extended is not None:
-        fields["least revision"] = str(image.extended.min_revision)
-        fields["most revision"] = str(image.extended.max_revision)
+        fields["chip revisions"] = format_revisions(image.extended.min_revision, image.extended.max_revision)
+        fields["legacy minimum revision"] = str(image.extended.min_revision_legacy)
+        fields["chip id"] = format_chip_id(image.extended.chip_id)
     if info.app is not None:
         fields |= {
-            "project": info.app.project,
-            "version": info.app.version,
-            "ESP-IDF": info.app.idf_version,
-            "built": f"{info.app.date} {info.app.time}",
-            "ELF SHA-256": info.app.elf_sha256.hex(),
+            "project": format_text(info.app.project),
+            "version": format_text(info.app.version),
+            "ESP-IDF": format_text(info.app.idf_version),
+            "built": format_text(f"{info.app.date} {info.app.time}"),
+            "ELF SHA-256": format_digest(info.app.elf_sha256),
         }
     if info.bootloader is not None:
-        fields |= {"ESP-IDF": info.bootloader.idf_version, "built": info.bootloader.date_time}
+        fields |= {
+            "ESP-IDF": format_text(info.bootloader.idf_version),
+            "built": format_text(info.bootloader.date_time),
+        }
     return fields
 
 

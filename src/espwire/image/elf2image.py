@@ -281,7 +281,7 @@ def _name_files(
     else:
         names = [output or f"{stem}.bin"]
     for name in names:
-        if os.path.realpath(name) == os.path.realpath(path):
+        if "\0" not in os.fspath(name) and os.path.realpath(name) == os.path.realpath(path):
             raise UsageError(
                 f"the image would overwrite the ELF file {path}", hint="Name another file with --output.",
                 code="elf-output",

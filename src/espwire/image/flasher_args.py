@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import field
 from typing import Any
 
 from espwire.bits import parse_number
 from espwire.errors import DataError, ToolError, UsageError
+from espwire.escape import shorten
 from espwire.image.flash_settings import HeaderSettings, parse_size_name
+from espwire.split_words import split_words
 from espwire.values import dataclass
 
 MAX_BYTES = 1 << 20
@@ -136,7 +137,7 @@ def _split(data: bytes, name: str) -> list[str]:
         text = data.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it holds a zero byte")
-        return shlex.split(text)
+        return split_words(text)
     except ValueError as error:
         raise broken(name, f"it cannot be split into words: {error}") from None
 
@@ -215,5 +216,6 @@ def _address(text: str, where: str, name: str) -> int:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+    if isinstance(value, list | dict):  # however deep: its text could be nested too deep to be made
+        return "an array" if isinstance(value, list) else "an object"
+    return shorten(repr(value))

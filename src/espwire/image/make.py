@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError, UsageError
-from espwire.files import keep_inputs, read_file, write_files
+from espwire.files import check_total_size, keep_inputs, read_file, write_files
 from espwire.image.build import build, create_image
 from espwire.image.elf import is_flash
 from espwire.image.elf2image import ImageFiles, WrittenFile
@@ -116,6 +116,7 @@ def make_image(
     from espwire.chips.lookup import load_image_chip
 
     found = load_image_chip(chip)
+    check_total_size(path for _, path in parts)
     segments = [(address, read_file(path)) for address, path in parts]
     files = build_segments(segments, found, entry=entry, settings=settings)
     prefix = found.image.format == "esp8266"

@@ -7,6 +7,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.bits import Ranges, align_up, join_ranges
+from espwire.escape import escape
 from espwire.image.ota import OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partitions import APP, SUBTYPES, TABLE_SIZE, Partition, PartitionTable, TableRules, check_table
 from espwire.values import dataclass
@@ -142,17 +143,22 @@ def _describe(item: Found) -> Content:
     application, loader = find_app_descriptor(item.image), find_boot_descriptor(item.image)
     words = []
     if application is not None:
-        words += [application.project, application.version, f"ESP-IDF {application.idf_version}"]
+        words += [application.project, application.version, name_idf(application.idf_version)]
     elif loader is not None:
-        words.append(f"ESP-IDF {loader.idf_version}")
+        words.append(name_idf(loader.idf_version))
     words += [] if item.image.intact else ["DAMAGED"]
     words += ["signed"] if item.signatures else []
     return Content(kind, item.offset, item.size, join_words(words))
 
 
+def name_idf(version: str) -> str:
+    """``ESP-IDF v5.1``; empty where the version is not set."""
+    return f"ESP-IDF {version}" if version else ""
+
+
 def join_words(words: Iterable[str]) -> str:
     """What a build wrote, safe to show."""
-    cleaned = ("".join(sign if sign.isprintable() else "�" for sign in word).strip() for word in words)
+    cleaned = (escape(word.strip()) for word in words)
     return ", ".join(word for word in cleaned if word)
 
 
@@ -219,8 +225,7 @@ def _draw_partition(row: Partition, evidence: Evidence) -> Area:
         words.append("no image")
     words += row.flag_names
     boots = evidence.boot is not None and evidence.boot.boots == row
-    name = "".join(sign if sign.isprintable() else "�" for sign in row.name)
-    return Area(kind, name, row.offset, row.size, join_words(words), boots=boots)
+    return Area(kind, row.label, row.offset, row.size, join_words(words), boots=boots)
 
 
 def _measure_used(area: Area, filled: Ranges) -> int:

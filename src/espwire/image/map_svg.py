@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from bisect import bisect_right
-from html import escape
 from itertools import accumulate, pairwise
 from unicodedata import east_asian_width
 
 from espwire.bits import format_size
+from espwire.escape import escape
 from espwire.image.map import Area, FlashMap
 from espwire.image.map_text import format_share
 from espwire.values import dataclass
@@ -212,4 +213,4 @@ def _measure(sign: str) -> float:
 
 
 def _safe(text: str) -> str:
-    return escape("".join(sign if sign.isprintable() else "�" for sign in text))
+    return html.escape(escape(text))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import IntEnum
 
 from espwire.errors import TableError
+from espwire.escape import escape
 from espwire.image.partitions import APP, DATA, FACTORY, OTA_DATA, TEST, Partition, PartitionTable, find_kind
 from espwire.values import dataclass
 
@@ -47,7 +48,7 @@ class OtaEntry:
 
     @property
     def blank(self) -> bool:
-        """Whether the sector was erased and not written."""
+        """Whether the sequence is that of an erased sector."""
         return self.sequence == BLANK
 
     @property
@@ -57,8 +58,8 @@ class OtaEntry:
 
     @property
     def usable(self) -> bool:
-        """Whether the boot loader takes it."""
-        return not self.blank and self.crc_valid and self.sequence > 0 and self.state not in GIVEN_UP
+        """Whether the bootloader takes it: sequence 0 counts too, if its CRC is right."""
+        return not self.blank and self.crc_valid and self.state not in GIVEN_UP
 
     @property
     def state_name(self) -> str:
@@ -136,15 +137,33 @@ def build_sector(entry: OtaEntry) -> bytes:
 
 
 def find_ota_data(table: PartitionTable) -> Partition | None:
-    """The partition that holds the choice."""
-    return find_kind(table.partitions, DATA, OTA_DATA)
+    """The partition that holds the choice: the last one of its kind, as the bootloader has it."""
+    return find_kind(reversed(table.partitions), DATA, OTA_DATA)
+
+
+def number_slots(table: PartitionTable) -> tuple[Partition | None, ...]:
+    """The bootloader's slots by number: as many as the table has OTA rows, whatever the rows' own numbers are.
+
+    None: no row has that number. Of two rows with one number the last counts; a row whose number is not below the
+    count is never started.
+    """
+    rows = [row for row in table.partitions if row.ota_slot is not None]
+    slots = {row.ota_slot: row for row in rows}
+    return tuple(slots.get(number) for number in range(len(rows)))
 
 
 def find_ota_slots(table: PartitionTable) -> tuple[Partition, ...]:
-    """The slots that the boot loader counts: ``ota_0`` and on, up to the first that is missing."""
-    slots = {row.ota_slot: row for row in reversed(table.partitions) if row.ota_slot is not None}
-    count = next(number for number in range(len(slots) + 1) if number not in slots)
-    return tuple(slots[number] for number in range(count))
+    """The slots that the bootloader can start, by their numbers."""
+    return tuple(row for row in number_slots(table) if row is not None)
+
+
+def choose_slot(sequence: int, count: int) -> int:
+    """The slot that a sequence selects, by the bootloader's 32-bit arithmetic: 0 wraps to the largest number.
+
+    >>> choose_slot(1, 2), choose_slot(2, 2), choose_slot(0, 2), choose_slot(0, 3)
+    (0, 1, 1, 0)
+    """
+    return ((sequence - 1) & 0xFFFFFFFF) % count
 
 
 def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
@@ -152,14 +171,20 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
 
     Not seen here: a button that selects ``test`` or ``factory``, and an application that fails its checks.
     """
-    factory = find_kind(table.partitions, APP, FACTORY)
-    test = find_kind(table.partitions, APP, TEST)
-    slots = find_ota_slots(table)
+    factory = find_kind(reversed(table.partitions), APP, FACTORY)
+    test = find_kind(reversed(table.partitions), APP, TEST)
+    slots = number_slots(table)
     everything = tuple(row for row in (factory, *slots, test) if row is not None)
-    first = factory or next(iter(slots), None) or test
+    first = next((row for row in (factory, *slots, test) if row is not None and row.size), None)
     if data is None:
         reason = "there is no OTA data partition"
         return OtaStatus(first, reason, None, everything)
+    place = find_ota_data(table)
+    if place is not None and place.size < OTA_DATA_SIZE:
+        reason = (
+            f"the OTA data partition has {place.size:#x} bytes, less than {OTA_DATA_SIZE:#x}: the bootloader resets"
+        )
+        return OtaStatus(None, reason, data, everything)
     active = data.active
     if active is None or not slots:
         blank = all(entry.blank for entry in data.entries)
@@ -168,8 +193,14 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
             reason = "there is no OTA slot"
         return OtaStatus(first, reason, data, everything, _find_notes(data))
     entry = data.entries[active]
-    slot = slots[(entry.sequence - 1) % len(slots)]
-    return OtaStatus(slot, f"sector {active} has sequence {entry.sequence}", data, everything, _find_notes(data))
+    number = choose_slot(entry.sequence, len(slots))
+    reason = f"sector {active} has sequence {entry.sequence}"
+    # from the selected slot down to factory, then up, then test: what is missing or empty is passed over
+    order = (*reversed(slots[: number + 1]), factory, *slots[number + 1 :], test)
+    boots = next((row for row in order if row is not None and row.size), None)
+    if slots[number] is None or boots != slots[number]:
+        reason += f", but slot {number} is missing or empty"
+    return OtaStatus(boots, reason, data, everything, _find_notes(data))
 
 
 def _find_notes(data: OtaData) -> tuple[str, ...]:
@@ -193,15 +224,15 @@ def plan_switch(table: PartitionTable, data: OtaData, name: str, state: OtaState
     :raises TableError: ``ota-slot``: no such slot, or OTA data cannot choose it; ``ota-sequence``: the counter is full
     """
     slot = _find_slot(table, name)
-    slots = find_ota_slots(table)
+    slots = number_slots(table)
     active = data.active
     if slot.ota_slot is None:
         used = [index for index in (0, 1) if data.entries[index] != OtaEntry()]
         return OtaChange(slot, erase=tuple(sorted(used, key=lambda index: index == active)))
     current = 0 if active is None else data.entries[active].sequence
-    if active is not None and slots[(current - 1) % len(slots)] == slot:
+    if active is not None and slots[choose_slot(current, len(slots))] == slot:
         return OtaChange(slot)
-    sequence = current + 1 + (slot.ota_slot - current) % len(slots)
+    sequence = current + 1 + (slot.ota_slot - current) % len(slots)  # the next one that selects the slot
     if sequence > MAX_SEQUENCE:
         raise TableError(
             f"the OTA data's sequence {current:#x} cannot go higher",
@@ -214,16 +245,16 @@ def plan_switch(table: PartitionTable, data: OtaData, name: str, state: OtaState
 
 
 def _find_slot(table: PartitionTable, name: str) -> Partition:
-    factory = find_kind(table.partitions, APP, FACTORY)
+    factory = find_kind(reversed(table.partitions), APP, FACTORY)
     bootable = (*find_ota_slots(table), *([factory] if factory else []))
     for row in bootable:
-        if row.name == name:
+        if name in (row.name, row.label):
             return row
     for row in bootable:
         if name in (row.subtype_name, str(row.ota_slot)):
             return row
-    known = ", ".join(row.name for row in bootable) or "none"
-    raise TableError(f"OTA data cannot select {name!r}", hint=f"It can select: {known}.", code="ota-slot")
+    known = ", ".join(row.label for row in bootable) or "none"
+    raise TableError(f"OTA data cannot select '{escape(name)}'", hint=f"It can select: {known}.", code="ota-slot")
 
 
 def apply_change(data: OtaData, change: OtaChange) -> OtaData:

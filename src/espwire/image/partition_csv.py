@@ -5,6 +5,8 @@ Columns: name, type, subtype, offset, size, flags. Source: ESP-IDF's guide "Part
 
 from __future__ import annotations
 
+import re
+
 from espwire.bits import KIB, MIB, align_up, parse_number
 from espwire.errors import TableError, UsageError
 from espwire.image.partitions import (
@@ -30,6 +32,15 @@ from espwire.values import dataclass
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
 MAX_LINE, MAX_LINES = 1000, 10000
 LEFT_OUT = ("", "N/A")
+ENCODING_SAMPLE = 0x1000
+MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32", "UTF-32 (little-endian)"),
+    (b"\x00\x00\xfe\xff", "utf-32", "UTF-32 (big-endian)"),
+    (b"\xff\xfe", "utf-16", "UTF-16 (little-endian)"),
+    (b"\xfe\xff", "utf-16", "UTF-16 (big-endian)"),
+)
+TEXT_BYTES = bytes([*b"\t\n\v\f\r", *range(0x20, 0x7F), *range(0x80, 0x100)])
+HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,73 @@ class _Row:
     offset: int | None
     size: int | None
     flags: int
+
+
+def decode_csv(data: bytes, name: str = "the CSV") -> str | None:
+    """The text of a CSV file; None: it is not text, but binary data.
+
+    :raises TableError: code ``csv-encoding``: it is text in another encoding than UTF-8
+    """
+    encoding = guess_encoding(data)
+    if encoding == "UTF-8":
+        text = data.decode("utf-8-sig")
+        return text if text.strip() else None
+    if encoding is None:
+        return None
+    line = 1
+    if not encoding.startswith("UTF"):
+        start = find_bad_byte(data)
+        line = len(data[:start].decode("utf-8", "replace").splitlines() or [""])
+        line += data[:start].endswith((b"\n", b"\r"))
+    raise TableError(
+        f"{name}, line {line}: the text is not UTF-8; it looks like {encoding}",
+        hint="Save the file as UTF-8, or use ASCII letters only.",
+        code="csv-encoding",
+        line=line,
+        encoding=encoding,
+    )
+
+
+def find_bad_byte(data: bytes) -> int:
+    """Where the first byte is that is not UTF-8; the length of ``data`` if there is none."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(data)
+
+
+def guess_encoding(data: bytes) -> str | None:
+    """``UTF-8``, or the encoding that a text seems to have; None: it is not text. A guess where it is not Unicode."""
+    for mark, codec, encoding in MARKS:
+        if data.startswith(mark):
+            return encoding if _decodes(data, codec) else None
+    head = data[:ENCODING_SAMPLE]
+    if b"\0" in data:
+        even, odd = head[::2].count(0), head[1::2].count(0)
+        for zeros, others, encoding in ((odd, even, "UTF-16 (little-endian)"), (even, odd, "UTF-16 (big-endian)")):
+            if zeros * 3 >= len(head) and not others:
+                return encoding
+        return None
+    if find_bad_byte(data) == len(data):
+        return "UTF-8"
+    if data.translate(None, TEXT_BYTES):
+        return None
+    high = HIGH_RUN.findall(data)
+    if all(len(run) % 2 == 0 and min(run) >= 0xA1 and min(run[::2]) <= 0xF7 for run in high) and _decodes(data, "gbk"):
+        return "GBK"
+    for codec, encoding in (("shift_jis", "Shift-JIS"), ("gbk", "GBK"), ("big5", "Big5")):
+        if any(min(run) < 0xA0 for run in high) and _decodes(data, codec):
+            return encoding
+    return "Latin-1 or Windows-1252"
+
+
+def _decodes(data: bytes, codec: str) -> bool:
+    try:
+        data.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_csv(text: str, places: CsvPlaces | None = None, name: str = "the CSV") -> PartitionTable:
@@ -202,8 +280,14 @@ def build_csv(table: PartitionTable) -> str:
         if "," in row.name or not row.name.isprintable() or row.name.startswith("#") or row.name != row.name.strip():
             raise TableError(
                 f"{table.describe_row(index)}: this name cannot stand in CSV",
-                hint="Rename the partition.",
+                hint="Rename the partition, or write the table as binary.",
                 code="partition-name",
+            )
+        if unknown := row.flags & ~sum(FLAGS.values()):
+            raise TableError(
+                f"{table.describe_row(index)}: flags {unknown:#x} cannot stand in CSV",
+                hint="Write the table as binary.",
+                code="partition-flags",
             )
         size, flags = _show_size(row.size), ":".join(row.flag_names)
         lines.append(f"{row.name},{row.type_name},{row.subtype_name},{row.offset:#x},{size},{flags}\n")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import field
 
 from espwire.errors import TableError
+from espwire.escape import escape
 from espwire.values import dataclass
 
 ROW = struct.Struct("<2sBBII16sI")
@@ -67,6 +68,25 @@ class Partition:
         return next((name for name, value in known.items() if value == self.subtype), str(self.subtype))
 
     @property
+    def label(self) -> str:
+        """The name as it can be shown: escaped where a terminal would not print it, or where it is not UTF-8."""
+        return escape(self.name if is_utf8(self.name) else self.name_bytes.decode("ascii", "surrogateescape"))
+
+    @property
+    def name_bytes(self) -> bytes:
+        """The name as the table stores it; bytes that are not UTF-8 are kept."""
+        return self.name.encode("utf-8", "surrogateescape")
+
+    @property
+    def flaw(self) -> str:
+        """Why operations on this row by its name are refused, or empty. The bootloader ignores such a row's flaw."""
+        if not is_utf8(self.name):
+            return "its name is not UTF-8"
+        if self.type not in TYPES.values() and not FIRST_CUSTOM_TYPE <= self.type <= LAST_CUSTOM_TYPE:
+            return f"its type {self.type:#04x} is reserved (custom types are 0x40 to 0xfe)"
+        return ""
+
+    @property
     def encrypted(self) -> bool:
         """Whether its content is encrypted where the chip encrypts its flash; applications and OTA data always are."""
         always = self.type in (APP, BOOTLOADER, TABLE) or (self.type == DATA and self.subtype == OTA_DATA)
@@ -74,8 +94,10 @@ class Partition:
 
     @property
     def flag_names(self) -> tuple[str, ...]:
-        """The flags that are set."""
-        return tuple(name for name, bit in FLAGS.items() if self.flags & bit)
+        """The flags that are set; unknown ones as one number."""
+        unknown = self.flags & ~(ENCRYPTED | READONLY)
+        names = tuple(name for name, bit in FLAGS.items() if self.flags & bit)
+        return (*names, f"{unknown:#x}") if unknown else names
 
     @property
     def ota_slot(self) -> int | None:
@@ -98,7 +120,7 @@ class PartitionTable:
     def describe_row(self, index: int) -> str:
         """Where a row stands, for messages."""
         place = f"line {self.lines[index]}" if index < len(self.lines) else f"row {index + 1}"
-        return f"{place} ({show_name(self.partitions[index].name)})"
+        return f"{place} ({self.partitions[index].label})"
 
     @property
     def end(self) -> int:
@@ -125,9 +147,9 @@ class TableRules:
     secure_boot_v1: bool = False
 
 
-def show_name(name: str) -> str:
-    """A name that can do no harm to a terminal."""
-    return "".join(sign if sign.isprintable() else "�" for sign in name)
+def is_utf8(name: str) -> bool:
+    """Whether a name that was decoded with ``surrogateescape`` holds nothing but UTF-8."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
 def parse_table(data: bytes, name: str = "the partition table") -> PartitionTable:
@@ -165,10 +187,7 @@ def _parse_row(raw: bytes, name: str, offset: int) -> Partition:
     magic, type_, subtype, start, size, label, flags = ROW.unpack(raw)
     if magic != ROW_MAGIC:
         raise _broken(name, offset, f"it begins with {magic.hex()}, not aa50")
-    try:
-        text = label.partition(b"\0")[0].decode("utf-8")
-    except UnicodeDecodeError:
-        raise _broken(name, offset, "its name is not UTF-8") from None
+    text = label.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     return Partition(text, type_, subtype, start, size, flags)
 
 
@@ -195,7 +214,12 @@ def build_table(table: PartitionTable, *, md5: bool = True) -> bytes:
 
 def _build_row(table: PartitionTable, index: int) -> bytes:
     row = table.partitions[index]
-    name = row.name.encode("utf-8")
+    try:
+        name = row.name_bytes
+    except UnicodeEncodeError:
+        raise TableError(
+            f"{table.describe_row(index)}: the name cannot be encoded", hint="Rename it.", code="partition-name"
+        ) from None
     if len(name) > MAX_NAME + 1 or b"\0" in name:
         raise TableError(
             f"{table.describe_row(index)}: the name has {len(name)} bytes, more than {MAX_NAME}",
@@ -213,16 +237,26 @@ def _build_row(table: PartitionTable, index: int) -> bytes:
 
 
 def find_partition(table: PartitionTable, name: str) -> Partition:
-    """The partition with this name.
+    """The partition with this name, which may be written as ``Partition.label`` shows it.
 
-    :raises TableError: code ``partition-unknown``
+    Only the row itself is judged: other rows may be odd.
+
+    :raises TableError: codes ``partition-unknown``; ``partition-flawed``: the row cannot be used by name
     """
-    for partition in table.partitions:
-        if partition.name == name:
-            return partition
-    known = ", ".join(show_name(partition.name) for partition in table.partitions) or "none"
+    exact = [row for row in table.partitions if row.name == name]
+    for row in exact or [row for row in table.partitions if row.label == name]:
+        if not row.flaw:
+            return row
+        raise TableError(
+            f"partition '{row.label}' cannot be used by name: {row.flaw}",
+            hint=f"Use its address, {row.offset:#x}, instead.",
+            code="partition-flawed",
+            offset=row.offset,
+            size=row.size,
+        )
+    known = ", ".join(row.label for row in table.partitions) or "none"
     raise TableError(
-        f"there is no partition {show_name(name)!r}", hint=f"The table has: {known}.", code="partition-unknown"
+        f"there is no partition '{escape(name)}'", hint=f"The table has: {known}.", code="partition-unknown"
     )
 
 
@@ -276,10 +310,18 @@ def _check_row(row: Partition, rules: TableRules) -> Iterator[tuple[str, str, bo
         yield "partition-range", f"it ends at {row.end:#x}, beyond 32 bits", True
     if not row.name:
         yield "partition-name", "it has no name", False
-    elif len(row.name.encode("utf-8")) > MAX_NAME:
+    elif not is_utf8(row.name):
+        yield "partition-name", "its name is not UTF-8", False
+    elif len(row.name_bytes) > MAX_NAME:
         yield "partition-name", f"its name has {MAX_NAME + 1} bytes, which leaves no room for the zero behind it", False
+    elif not row.name.isprintable():
+        yield "partition-name", "its name holds characters that cannot be displayed", False
     if row.type not in TYPES.values() and not FIRST_CUSTOM_TYPE <= row.type <= LAST_CUSTOM_TYPE:
         yield "partition-type", f"type {row.type:#x} is reserved; own types are 0x40 to 0xfe", False
+    elif row.type in SUBTYPES and row.subtype not in SUBTYPES[row.type].values():
+        yield "partition-subtype", f"subtype {row.subtype:#x} of type {row.type_name} is unknown", False
+    if unknown := row.flags & ~(ENCRYPTED | READONLY):
+        yield "partition-flags", f"flags {unknown:#x} are unknown", False
     if row.type == DATA:
         yield from _check_data(row)
     if row.name in TYPES and TYPES[row.name] != row.type:

@@ -12,12 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from espwire.errors import LinkLost, PortNotFound, UsageError
+from espwire.escape import shorten
 from espwire.link.base import CancelToken, LinkInfo
 
 CONNECT_TIMEOUT = 5.0
 SLICE = 0.05  # seconds between looks at the cancel token
 CHUNK = 0x10000
 UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
+MAX_HOST, MAX_LABEL = 253, 63
 MOST_DISCARDED = 256  # chunks: a side that never stops must not hold us here
 
 
@@ -31,9 +33,32 @@ def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
         host, port, fits = parts.hostname, parts.port, parts.scheme == scheme and parts.path in ("", "/")
     except ValueError:  # a bracket that is not closed, a port that is no number
         host, port, fits = None, None, False
+    hint = f"Write for example {scheme}://127.0.0.1:5555."
     if not fits or not host or not port:
-        raise UsageError(f"{url} is not {scheme}://host:port", hint=f"Write for example {scheme}://127.0.0.1:5555.")
+        raise UsageError(f"{shorten(url)} is not {scheme}://host:port", hint=hint)
+    if (fault := find_host_fault(host)) is not None:
+        raise UsageError(f"{shorten(host)!r} is not a host name: {fault}", hint=hint, code="bad-host")
     return host, port
+
+
+def find_host_fault(host: str) -> str | None:
+    """Why the system could not even look up ``host``; None: it can."""
+    if not host.isprintable() or any(sign.isspace() for sign in host):
+        return "it holds a space or a control character"
+    if len(host) > MAX_HOST:
+        return f"it has {len(host):,} characters, more than {MAX_HOST}"
+    if ":" in host:  # an IPv6 address
+        return None
+    labels = host.removesuffix(".").split(".")
+    if not all(labels):
+        return "nothing stands between two of its dots"
+    if longest := max((label for label in labels if len(label) > MAX_LABEL), key=len, default=""):
+        return f"a part of it has {len(longest)} characters, more than {MAX_LABEL}"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return "it cannot be written in the letters of host names"
+    return None
 
 
 def open_tcp(url: str, cancel: CancelToken) -> TcpLink:
@@ -53,8 +78,8 @@ def connect_socket(host: str, port: int, cancel: CancelToken) -> socket.socket:
     reason = "no address"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        addresses, reason = [], error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        addresses, reason = [], getattr(error, "strerror", None) or str(error)
     for family, kind, protocol, _, address in addresses:
         connection = socket.socket(family, kind, protocol)
         try:

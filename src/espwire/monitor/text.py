@@ -11,6 +11,8 @@ import re
 from enum import Enum, auto
 from typing import NamedTuple
 
+from espwire.escape import escape
+
 
 class Kind(Enum):
     """What a token does on a terminal."""
@@ -31,7 +33,7 @@ class Token(NamedTuple):
 
 
 STRANGE = "�"
-_PASS = frozenset("\u00a0\u200d\t")  # str.isprintable says no to these
+_PASS = "\u00a0\u200d\t"  # str.isprintable says no to these
 _TOKEN = re.compile(
     r"(?P<NEWLINE>\r*\n)|(?P<RETURN>\r+)|(?P<BACK>\x08)|(?P<STYLE>\x1b\[[0-9;:]{0,40}m)|(?P<MOVE>\x1b\[[0-9]{0,4}[CDK])"
     r"|(?P<TEXT>[^\x00-\x08\x0a-\x1f\x7f]+)|(?P<other>.)",
@@ -73,15 +75,4 @@ def _token(match: re.Match[str]) -> Token:
             return Token(Kind.RETURN, "\r")
         case "BACK" | "STYLE" | "MOVE":
             return Token(Kind[name], said)
-    return Token(Kind.TEXT, escape(said))
-
-
-def escape(text: str) -> str:
-    """The text with every sign that is not printable written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() or sign in _PASS else _escaped(ord(sign)) for sign in text)
-
-
-def _escaped(number: int) -> str:
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return Token(Kind.TEXT, escape(said, _PASS))

@@ -251,7 +251,7 @@ def _parse_pins(key: str, text: str) -> dict[int, bool]:
     pins = {}
     for word in text.split(","):
         gpio, _, level = word.lower().removeprefix("gpio").partition(":")
-        if not gpio.isdecimal() or level not in ("0", "1"):
+        if not (gpio.isdecimal() and len(gpio) <= 3) or level not in ("0", "1"):
             raise UsageError(f"virtual chip option {key}={text} is no list of pins", hint="Write it as 15:1,2:0.")
         pins[int(gpio)] = level == "1"
     return pins

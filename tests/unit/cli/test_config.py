@@ -227,7 +227,7 @@ def test_our_own_file_is_looked_for_here_and_then_among_the_user_s(home):
         ("[connect]\nport = 3\n", "config-value", "line 2: port is 3"),
         ("[flash]\nmode = 'fast'\n", "config-value", "line 2: mode is 'fast'"),
         ("connect = 3\n", "config-file", "connect must be a table"),
-        ("[timing\n", "config-file", "espwire.toml makes no sense"),
+        ("[timing\n", "config-file", "espwire.toml is not valid TOML"),
         ("a = 1\na = 2\n", "config-file", "line 2"),
     ],
 )

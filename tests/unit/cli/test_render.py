@@ -162,5 +162,5 @@ def test_a_full_disk_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_what_files_and_chips_say_does_not_drive_the_terminal(event):
     text = describe(event, verbose=True)
-    assert "a�[2Jb c" in text
+    assert "a\\x1b[2Jb c" in text
     assert "\x1b" not in text

@@ -29,6 +29,7 @@ class FakeLoader:
     def __init__(self, chip, secure=False):
         self.dialect, self.secure, self.settings = chip.rom, secure, Settings()
         self.baud = 115200
+        self.trips = self.lost = 0
 
     def supports(self, op):
         return op in (self.dialect.secure_ops if self.secure else self.dialect.ops)

@@ -25,7 +25,7 @@ def command(session: Session) -> None:
 def describe_device(device: Device) -> str:
     """Lines for people. Attach the flash first to have it in there."""
     from espwire.cli.commands.flash_id import describe_flash
-    from espwire.device.identity import format_revision
+    from espwire.device.identity import describe_mac, format_revision
 
     rows = [("Chip", f"{device.description} ({device.chip.id})")]
     if device.revision_known:
@@ -35,9 +35,9 @@ def describe_device(device: Device) -> str:
     if device.crystal_mhz is not None:
         rows.append(("Crystal", f"{device.crystal_mhz} MHz"))
     if device.mac:
-        rows.append(("MAC", device.mac))
+        rows.append(("MAC", describe_mac(device.mac)))
     if device.eui64:
-        rows.append(("EUI-64", device.eui64))
+        rows.append(("EUI-64", describe_mac(device.eui64)))
     rows.append(("Security", describe_security(device)))
     lines = [f"{name + ':':<13} {value}" for name, value in rows]
     if device.flash is not None:
@@ -64,6 +64,7 @@ def describe_security(device: Device) -> str:
 def device_data(device: Device) -> dict[str, Any]:
     """The same for programs."""
     from espwire.cli.commands.flash_id import flash_data
+    from espwire.device.identity import known_mac
 
     security = device.security
     return {
@@ -73,8 +74,8 @@ def device_data(device: Device) -> dict[str, Any]:
         "revision": device.revision if device.revision_known else None,
         "features": list(device.features),
         "crystal_mhz": device.crystal_mhz,
-        "mac": device.mac or None,
-        "eui64": device.eui64,
+        "mac": known_mac(device.mac),
+        "eui64": known_mac(device.eui64 or ""),
         "secure_download": device.secure_download,
         "security": {
             "known": security.known,

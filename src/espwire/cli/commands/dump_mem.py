@@ -7,6 +7,7 @@ import click
 from espwire.cli.number_types import parse_memory_address
 from espwire.cli.options import progress_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 
 def _parse_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
@@ -34,6 +35,6 @@ def command(session: Session, address: int, size: int, file: str, no_progress: b
     session.progress = not no_progress
     with session.device() as device:
         dump = dump_mem(device, address, size, file, report=session.report)
-    text = f"{file} holds {dump.size:,} bytes of memory from {address:#x}."
+    text = f"{escape(file)} holds {dump.size:,} bytes of memory from {address:#x}."
     data = {"address": dump.address, "size": dump.size, "file": file, "trips": dump.trips}
     session.result("dump-mem", text, data)

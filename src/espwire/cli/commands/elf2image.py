@@ -9,6 +9,7 @@ import click
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.image.elf2image import ImageFiles
@@ -93,6 +94,6 @@ def report(session: Session, name: str, made: ImageFiles) -> None:
     lines = []
     for file in made.files:
         where = "" if file.address is None else f", for flash at {file.address:#x}"
-        lines.append(f"{file.path}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}.")
+        lines.append(f"{escape(file.path)}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}.")
     files = [{"file": file.path, "address": file.address, "size": file.size} for file in made.files]
     session.result(name, "\n".join(lines), {"chip": made.chip, "entry": made.entry, "files": files})

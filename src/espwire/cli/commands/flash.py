@@ -64,7 +64,13 @@ def command(
     chip = None if session.chip is None else load_chip(session.chip)
     build = read_build(
         path,
-        BuildRequest(chip=chip, settings=settings, app_address=choices["app_address"], format=session.input_format),
+        BuildRequest(
+            chip=chip,
+            settings=settings,
+            app_address=choices["app_address"],
+            format=session.input_format,
+            consents=choices["allow"],
+        ),
     )
     for line in (_head(build), *build.describe()):
         session.report(Note(text=line))

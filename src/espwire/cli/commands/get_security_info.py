@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.device.security import SecurityInfo
 
+UNSET, MAX_ECO = 0xFFFFFFFF, 0xFFFF
+
 
 @click.command(
     "get-security-info",
@@ -36,6 +38,8 @@ def command(session: Session) -> None:
 
 def describe_info(device: Device, info: SecurityInfo) -> str:
     """Lines for people."""
+    from espwire.image.field_text import format_chip_id
+
     count = info.flash_crypt_count or 0
     encryption = f"{'on' if info.flash_encryption else 'off'} (count {count:#05b})"
     rows = [
@@ -47,12 +51,22 @@ def describe_info(device: Device, info: SecurityInfo) -> str:
         *((f"Key {number}", name) for number, name in enumerate(info.purpose_names(device.chip))),
     ]
     if info.chip_id is not None:
-        rows += [("Chip ID", str(info.chip_id)), ("ECO", str(info.eco))]
+        rows += [("Chip ID", format_chip_id(info.chip_id)), ("ECO", _format_eco(info.eco))]
     return "\n".join(f"{name + ':' if name.strip() else '':<21} {value}" for name, value in rows)
 
 
+def _format_eco(eco: int | None) -> str:
+    from espwire.image.field_text import NOT_SET, format_invalid
+
+    if eco is None or eco == UNSET:
+        return NOT_SET
+    return str(eco) if eco <= MAX_ECO else format_invalid(eco)
+
+
 def info_data(device: Device, info: SecurityInfo) -> dict[str, Any]:
-    """The same for programs."""
+    """The same for programs; None for what is not set or invalid."""
+    from espwire.image.field_text import known_chip_id
+
     return {
         "flags": info.flags,
         "flag_names": list(info.flag_names()),
@@ -61,6 +75,6 @@ def info_data(device: Device, info: SecurityInfo) -> dict[str, Any]:
         "flash_crypt_count": info.flash_crypt_count,
         "secure_download": info.secure_download,
         "key_purposes": list(info.purpose_names(device.chip)),
-        "chip_id": info.chip_id,
-        "eco": info.eco,
+        "chip_id": known_chip_id(info.chip_id),
+        "eco": info.eco if info.eco is not None and info.eco <= MAX_ECO else None,
     }

@@ -9,6 +9,7 @@ import click
 
 from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.image.diff import ImageDiff, SegmentDiff
@@ -51,7 +52,7 @@ def draw(found: ImageDiff) -> Iterator[str]:
     if found.old_size != found.new_size:
         yield f"size: {found.old_size:,} → {found.new_size:,} bytes"
     for field in found.fields:
-        yield f"{field.item}, {field.field}: {field.old} → {field.new}"
+        yield escape(f"{field.item}, {field.field}: {field.old} → {field.new}")
     for segment in found.segments:
         yield _draw_segment(segment)
     yield f"{found.changed_sectors} of {found.sector_count} sectors of 4 KiB differ:"

@@ -12,6 +12,7 @@ from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import chip_option, header_options, named_input_format_option, pairs_argument
 from espwire.cli.session import Session
 from espwire.errors import UsageError
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -52,13 +53,14 @@ def command(
     """Read, check, merge, write."""
     from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
-    from espwire.files import keep_inputs, write_file
+    from espwire.files import check_total_size, keep_inputs, write_file
     from espwire.image.flash_settings import parse_size
     from espwire.image.inputs import choose_for_chip
     from espwire.image.merge import MergeOptions, merge_parts
 
     session.configure()
     keep_inputs(output, [path for _, path in pairs if path != STDIN])
+    check_total_size(path for _, path in pairs)
     settings = header_settings(flash_mode, flash_freq, flash_size)
     pad_to_size = choices["pad_to_size"]
     options = MergeOptions(
@@ -89,7 +91,7 @@ def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> Non
     place = f", to be flashed at {merged.target_offset:#x}" if merged.format == "raw" else ""
     session.result(
         "merge-bin",
-        f"{output}: {len(merged.data):,} bytes, {count} part{'s' if count != 1 else ''} for {chip.name}{place}.",
+        f"{escape(output)}: {len(merged.data):,} bytes, {count} part{'s' if count > 1 else ''} for {chip.name}{place}.",
         {
             "output": output,
             "format": merged.format,

@@ -11,6 +11,7 @@ import click
 
 from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.cli.session import DEFAULT_BAUD, Session
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -154,7 +155,8 @@ class StandardScreen:
         if mid_line and self.is_terminal:
             self.show("\n")
         for line in text.splitlines():
-            self._messages.error_line(f"{DIM}--- {line}{PLAIN}" if self._dims else f"--- {line}")
+            shown = escape(line)
+            self._messages.error_line(f"{DIM}--- {shown}{PLAIN}" if self._dims else f"--- {shown}", styled=True)
 
     def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
         """:raises BrokenPipeError: nobody reads any more

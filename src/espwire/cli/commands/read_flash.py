@@ -8,6 +8,7 @@ from espwire.cli.flash_options import flash_options, known_size_option, parse_kn
 from espwire.cli.options import progress_option
 from espwire.cli.places import place_options
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 
 @click.command(
@@ -31,5 +32,5 @@ def command(session: Session, words: tuple[str, ...], flash_size: str, no_progre
     with session.device() as device:
         address, size = find_region(session, device, place, size)
         done = read_to_file(device, address, size, file, flash_size=known, report=session.report)
-    text = f"{file} holds {done:,} bytes from {address:#x}."
+    text = f"{escape(file)} holds {done:,} bytes from {address:#x}."
     session.result("read-flash", text, {"address": address, "size": done, "file": file})

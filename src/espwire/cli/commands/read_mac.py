@@ -11,6 +11,7 @@ from espwire.cli.session import Session
 @click.pass_obj
 def command(session: Session) -> None:
     """Connecting has read it already, unless the chip hides it."""
+    from espwire.device.identity import describe_mac, known_mac
     from espwire.errors import Unsupported
 
     with session.device(bulk=False) as device:
@@ -21,5 +22,5 @@ def command(session: Session) -> None:
                 code="secure-download-mode",
             )
         mac, eui64 = device.mac, device.eui64
-    lines = [f"MAC: {mac}", *([f"EUI-64: {eui64}"] if eui64 else [])]
-    session.result("read-mac", "\n".join(lines), {"mac": mac, "eui64": eui64})
+    lines = [f"MAC: {describe_mac(mac)}", *([f"EUI-64: {describe_mac(eui64)}"] if eui64 else [])]
+    session.result("read-mac", "\n".join(lines), {"mac": known_mac(mac), "eui64": known_mac(eui64 or "")})

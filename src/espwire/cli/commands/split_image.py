@@ -7,6 +7,7 @@ import click
 from espwire.cli.number_types import FlashAddress
 from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 ARGUMENTS = "flash_args"
 
@@ -38,6 +39,6 @@ def command(session: Session, file: str, output: str, target_offset: int | None)
     files[ARGUMENTS] = "".join(f"{part.address:#x} {part.file}\n" for part in parts).encode()
     write_folder(output, files)
     rows = [f"{part.address:#010x}  {len(part.data):>10,} bytes  {part.file}" for part in parts]
-    rows.append(f"Written to {output}, with {ARGUMENTS} for `espwire write-flash @{ARGUMENTS}` in that folder.")
+    rows.append(f"Written to {escape(output)}, with {ARGUMENTS} for `espwire write-flash @{ARGUMENTS}` in that folder.")
     found = [{"address": part.address, "bytes": len(part.data), "file": part.file, "kind": part.kind} for part in parts]
     session.result("split-image", "\n".join(rows), {"folder": output, "parts": found})

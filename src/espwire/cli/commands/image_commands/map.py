@@ -12,6 +12,7 @@ from espwire.cli.options import input_format_option
 from espwire.cli.output import is_terminal
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 if TYPE_CHECKING:
     from espwire.image.map import FlashMap
@@ -55,8 +56,13 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
             title = f"{device.chip.name} {device.mac}".strip()
     if svg is not None:
         write_file(svg, draw_svg(flash, title).encode())
-    text = draw_text(flash, title, colour=not session.json and is_colourful())
-    session.result("image map", text, describe_map(flash) | {"svg": svg})
+    colour = not session.json and is_colourful()
+    text = draw_text(flash, escape(title), colour=colour)
+    if colour:  # escape sequences of ours: a result is text, in which none survives
+        session.stop_drawing()
+        session.output.line(text, styled=True)
+    else:
+        session.result("image map", text, describe_map(flash) | {"svg": svg})
 
 
 def is_colourful() -> bool:

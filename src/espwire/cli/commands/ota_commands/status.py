@@ -37,13 +37,11 @@ def command(session: Session, file: str | None) -> None:
 
 def draw_status(status: OtaStatus) -> str:
     """A few lines."""
-    from espwire.image.partitions import show_name
-
-    boots = "nothing can boot" if status.boots is None else f"boots {show_name(status.boots.name)}"
+    boots = "nothing can boot" if status.boots is None else f"boots {status.boots.label}"
     lines = [f"{boots}: {status.reason}"]
     for row in status.slots:
         mark = "*" if row == status.boots else " "
-        lines.append(f"{mark} {show_name(row.name):16} {row.subtype_name:8} {row.offset:#010x}")
+        lines.append(f"{mark} {row.label:16} {row.subtype_name:8} {row.offset:#010x}")
     active = None if status.data is None else status.data.active
     for index, entry in enumerate(status.data.entries if status.data else ()):
         told = "blank" if entry.blank else f"sequence {entry.sequence}, state {entry.state_name}"
@@ -55,9 +53,9 @@ def draw_status(status: OtaStatus) -> str:
 def describe_status(status: OtaStatus) -> dict[str, Any]:
     """The same for programs."""
     return {
-        "boots": None if status.boots is None else status.boots.name,
+        "boots": None if status.boots is None else status.boots.label,
         "reason": status.reason,
-        "slots": [{"name": row.name, "subtype": row.subtype_name, "offset": row.offset} for row in status.slots],
+        "slots": [{"name": row.label, "subtype": row.subtype_name, "offset": row.offset} for row in status.slots],
         "active": None if status.data is None else status.data.active,
         "entries": describe_entries(status.data),
         "notes": list(status.notes),

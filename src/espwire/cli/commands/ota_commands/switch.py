@@ -26,7 +26,6 @@ def command(session: Session, slot: str, file: str | None, state: str, dry_run: 
     from espwire.flash.ota import describe_change, require_ota_data, switch_ota
     from espwire.flash.places import read_partition_table
     from espwire.image.ota import STATES, OtaData, OtaEntry, plan_switch
-    from espwire.image.partitions import show_name
 
     if file is not None:
         dump = open_dump(file, session, to_change=True)
@@ -41,14 +40,14 @@ def command(session: Session, slot: str, file: str | None, state: str, dry_run: 
         with session.device() as device:
             table = table or read_partition_table(device, session.partition_table_offset)
             change = switch_ota(device, slot, table=table, state=STATES[state], dry_run=dry_run, report=session.report)
-    name = show_name(change.slot.name)
+    name = change.slot.label
     if change.nothing:
         text = f"{name} boots already; nothing was written."
     else:
         text = f"Nothing was written (--dry-run): {name} would boot." if dry_run else f"{name} boots next."
     written = not (dry_run or change.nothing)
     told = {
-        "slot": change.slot.name,
+        "slot": change.slot.label,
         "written": written,
         "erased": list(change.erase),
         "sector": change.write,

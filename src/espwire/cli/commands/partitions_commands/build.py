@@ -8,6 +8,7 @@ from espwire.cli.number_types import parse_address
 from espwire.cli.options import input_format_option
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 
 def _parse_offset(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -60,5 +61,5 @@ def command(
     data = build_table(table, md5=not no_md5)
     write_file(output, data)
     count = len(table.partitions)
-    text = f"{output} holds {count} partition{'s' if count != 1 else ''}, {len(data)} bytes, for {offset:#x}."
+    text = f"{escape(output)} holds {count} partition{'s' if count != 1 else ''}, {len(data)} bytes, for {offset:#x}."
     session.result("partitions build", text, {"file": output, "size": len(data)} | describe_table(table))

@@ -7,6 +7,7 @@ import click
 from espwire.cli.options import named_input_format_option
 from espwire.cli.places import table_offset_option
 from espwire.cli.session import Session
+from espwire.escape import escape
 
 
 @click.command("read", help="Take the table from the device, or --from a dump, into FILE: CSV if it ends in .csv.")
@@ -29,5 +30,5 @@ def command(session: Session, file: str, source: str | None, form: str | None) -
     data = build_csv(table).encode() if form == "csv" else build_table(table, md5=table.md5_valid is not None)
     write_file(file, data)
     count = len(table.partitions)
-    text = f"{file} holds {count} partition{'s' if count != 1 else ''} as {form}."
+    text = f"{escape(file)} holds {count} partition{'s' if count != 1 else ''} as {form}."
     session.result("partitions read", text, {"file": file, "format": form} | describe_table(table))
