@@ -3,8 +3,8 @@
 The protocol in words: docs/protocol.md. ``CRC-32`` is zlib's. All words are 32-bit little-endian.
 
 Every frame between espwire and its stub is *sealed*: a request carries a CRC-32 in its check word, a reply at its end,
-over all other bytes of the frame, header included. A flipped bit makes either the length or the CRC wrong, even where it
-splits a frame or joins two. So whatever passes the check is what was sent.
+over all other bytes of the frame, header included. A flipped bit makes either the length or the CRC wrong, even where
+it splits a frame or joins two. So whatever passes the check is what was sent.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def unseal(reply: Reply) -> Reply | None:
 def refuses(reply: Reply, packet: bytes) -> bool:
     """Whether the stub reports that this request arrived damaged and was not carried out.
 
-    The report carries the check word as it arrived, because the opcode may be the damaged part. The check word itself may
-    differ by one bit.
+    The report carries the check word as it arrived, because the opcode may be the damaged part. The check word itself
+    may differ by one bit.
     """
     damage = reply.value ^ int.from_bytes(packet[4:8], "little")
     return reply.body == BAD_CHECKSUM.to_bytes(2, "big") and damage.bit_count() <= 1
