@@ -260,15 +260,15 @@ def _borrow(loader: Loader, named: Chip | None, follower: Follower, report: Repo
     :raises ConnectError: code ``stub-running``: it answers SYNC and nothing else, or is of another version of espwire
     """
     ours = ask_capabilities(loader) is not None
-    if not ours and is_of_another_protocol(loader):
-        raise ConnectError(
-            "a stub that another version of espwire left is running on the chip, and this port cannot reset it",
-            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
-            code="stub-running",
-        )
     loader.dialect = replace(loader.dialect, sealed=ours)
     try:
         loader.call(ReadReg(MAGIC_ADDRESS), timeout=BORROW_PATIENCE_S)  # before much time is spent on it
+        if not ours and is_of_another_protocol(loader):
+            raise ConnectError(
+                "a stub that another version of espwire left is running on the chip, and this port cannot reset it",
+                hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+                code="stub-running",
+            )
         device = _identify(loader, named, follower, report, borrowed=True)
     except (NoReply, CommandFailed):
         raise ConnectError(

@@ -29,7 +29,7 @@ from espwire.wire.stub import (
 
 ANSWER_HEAD = 8  # of each answer in a batch
 ASK_SECONDS = 0.5
-ASK_TRIES = 2  # either way a bit may flip
+ASK_TRIES, MOST_SILENCES = 3, 2  # a flipped bit costs up to two tries: the next frame closes the one that lost its end
 
 
 def ask_capabilities(loader: Loader) -> Capabilities | None:
@@ -38,12 +38,18 @@ def ask_capabilities(loader: Loader) -> Capabilities | None:
     The question is sealed, which only ours looks at; the answer counts if it is sealed too. Others refuse the opcode.
     """
     loader.dialect = replace(loader.dialect, sealed=False)  # until it is known who answers
+    silences = 0
     for _ in range(ASK_TRIES):
         reply = _ask_unsealed(loader, seal(AskCapabilities().packet()))
-        told = unseal(reply) if reply is not None else None
+        if reply is None:
+            silences += 1
+            if silences == MOST_SILENCES:
+                return None
+            continue
+        told = unseal(reply)
         if told is not None and told.value == PROTOCOL_VERSION and told.body[-2:] == b"\0\0":
             return parse_capabilities(told.body[:-2])
-        if reply is not None and reply.body == UNKNOWN_COMMAND.to_bytes(2, "big"):
+        if reply.body == UNKNOWN_COMMAND.to_bytes(2, "big"):
             return None
     return None
 
