@@ -181,7 +181,8 @@ def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> P
     sources = [f"{name}.c" for name in (*shared, f"hw_{own.platform}")] + [f"{n}.S" for n in (tools.start, *calls)]
     elf = folder / "stub.elf"
     arch = [f"-march={chip.cpu.isa}_zicsr"] if chip.cpu.architecture == "riscv" else []
-    command = [f"{tools.prefix}gcc", *FLAGS, *tools.flags, *arch, f"-I{SOURCES}", f"-I{folder}"]
+    stage = ["-DFIRST_STAGE"] if first is not None else []
+    command = [f"{tools.prefix}gcc", *FLAGS, *tools.flags, *arch, *stage, f"-I{SOURCES}", f"-I{folder}"]
     objects = [f"{Path(name).stem}.o" for name in sources]
     link = [LINK, "-T", "link.ld", "-o", elf.name, *objects]
     try:

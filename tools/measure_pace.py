@@ -68,7 +68,7 @@ class Meter:
         flags = 0 if erase else 2
         total = self.run(words(StubOp.WRITE_OPEN, 0, len(data), len(stream), int(packed), flags, 1))
         bodies = [at.to_bytes(4, "little") + stream[at : at + PAYLOAD] for at in range(0, len(stream), PAYLOAD)]
-        return total + self.run(*(request(StubOp.WRITE_DATA, body, zlib.crc32(body)) for body in bodies))
+        return total + self.run(*(request(StubOp.WRITE_DATA, body) for body in bodies))
 
 
 def measure(chip_id: str) -> Pace:
@@ -82,21 +82,22 @@ def measure(chip_id: str) -> Pace:
     crc = _slope(m, lambda n: [request(StubOp.WRITE_DATA, bytes(n + 5))], 1000) - receive
     m.nor.memory[: 64 * KIB] = b"\xff" * 64 * KIB
     looked = _slope(m, lambda n: [words(StubOp.HASH, 0, n, 0, HashKind.BLANK)], 16 * KIB)
-    short = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 1), ack(n)], 1024)
+    pieces = _pieces(m)
     m.nor.memory[: 64 * KIB] = IMAGE[CODE_AT : CODE_AT + 64 * KIB]
     md5 = _slope(m, lambda n: [words(StubOp.HASH, 0, n, 0, HashKind.MD5)], 16 * KIB)
     m.nor.memory[: 64 * KIB] = b"\x11" * 64 * KIB
-    read = (short - looked - crc) * BURST
+    look = (pieces - _pieces(m)) / BURST  # a piece that is not blank ends after its first burst
+    read = (looked - look) * BURST
     send = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 0), ack(n)], 1024) - crc - read / BURST
     copied, written = _raw(m, b"\xff"), _raw(m, b"\x5a")
     program = (written - copied) * BURST + SKIP
-    sums = _vendor(m) - written + crc
+    sums = _vendor(m) - written
     out, both = _packed(m, lambda n: b"\x5a" * n), _packed(m, lambda n: IMAGE[CODE_AT : CODE_AT + n])
     inflate_out = out[0] / out[2] - program / BURST
     inflate_in = (both[0] - both[2] * (inflate_out + program / BURST)) / both[1] - receive - crc
     return Pace(
         start=m.start,
-        command=round(set_params - 34 * receive - 12 * send),
+        command=round(set_params - 34 * receive - 16 * send - (28 + 10) * crc),
         receive_byte=round(receive),
         send_byte=round(send),
         copy_byte=round(copied - receive - crc - SKIP / BURST),
@@ -105,7 +106,7 @@ def measure(chip_id: str) -> Pace:
         inflate_in=round(inflate_in),
         inflate_out=round(inflate_out),
         md5_byte=round(md5 - read / BURST),
-        look_byte=round(looked - read / BURST),
+        look_byte=round(look),
         read_burst=round(read),
         program_burst=round(program),
         skip_burst=SKIP,
@@ -120,6 +121,11 @@ def ack(size: int) -> bytes:
 def _slope(m: Meter, frames, size: int) -> float:  # type: ignore[no-untyped-def]
     few, many = (m.run(*frames(n)) for n in (size, 2 * size))
     return (many - few) / size
+
+
+def _pieces(m: Meter) -> float:
+    """Cycles of a blank check for two bursts."""
+    return 2 * BURST * _slope(m, lambda n: [words(StubOp.HASH, 0, n, 2 * BURST, HashKind.BLANK)], 16 * KIB)
 
 
 def _raw(m: Meter, byte: bytes) -> float:
@@ -138,7 +144,11 @@ def _vendor(m: Meter) -> float:
     def job(n: int) -> int:
         data = b"\x5a" * n
         body = struct.pack("<4I", n, 0, 0, 0) + data
-        return m.run(words(Op.FLASH_BEGIN, n, 1, 0x4000, 0)) + m.run(request(Op.FLASH_DATA, body, checksum(data)))
+        m.bench.sealed = False
+        m.run(request(Op.SYNC, bytes(36)))
+        taken = m.run(words(Op.FLASH_BEGIN, n, 1, 0x4000, 0)) + m.run(request(Op.FLASH_DATA, body, checksum(data)))
+        m.bench.sealed = True
+        return taken
 
     return (job(12 * KIB) - job(4 * KIB)) / (8 * KIB)
 

@@ -142,6 +142,7 @@ def _own_commands() -> str:
 def _own_examples(slip) -> str:
     """A few frames of our stub, both ways: what the classes pack."""
     from espwire.wire import stub
+    from espwire.wire.commands import ReadReg
 
     report = stub.Report(2048, 2048 + 26624, 0, 7)
     told = (
@@ -149,11 +150,13 @@ def _own_examples(slip) -> str:
         ("WRITE_OPEN, 4096 raw bytes to 0x10000, transfer 7", stub.WriteOpen(0x10000, 4096, 4096, 0, 4, 7)),
         ("WRITE_DATA, last bytes 01 02 at 2048, mask 0x80", stub.WriteData(2048, b"\x01\x02", 0x80)),
         ("WRITE_DATA, a question", stub.WriteData(2048)),
-        ("a report: 2048 received, window 26624", report.reply()),
+        ("READ_REG of 0x40001000", ReadReg(0x40001000)),
         ("READ_ACK, 4096, again", stub.ReadAck(4096, stub.ACK_AGAIN)),
         ("ABORT, token 5", stub.Abort(5)),
     )
-    return _rows((name, f"`{slip.encode(one.packet()).hex(' ')}`") for name, one in told)
+    frames = [(name, stub.seal(command.packet())) for name, command in told]
+    frames.append(("a report: 2048 received, window 26624", stub.seal_reply(report.reply())))
+    return _rows((name, f"`{slip.encode(frame).hex(' ')}`") for name, frame in frames)
 
 
 def _roms() -> str:

@@ -8,16 +8,22 @@
 
 static u32 ram_address, ram_left;
 
-void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
-  u32 length = size + 2;
-  u8 head[HEADER] = {1, op, (u8)length, (u8)(length >> 8)};
-  u8 tail[2] = {(u8)(status >> 8), (u8)status};
-  copy(head + 4, &value, 4);
+void begin_reply(u8 op, u32 value, u32 size) {
+  u32 length = size + (unsealed ? 2 : 6), head[2] = {1u | (u32)op << 8 | length << 16, value};
   slip_begin();
   slip_put(head, HEADER);
-  slip_put(data, size);
+}
+
+void end_reply(u16 status) {
+  u8 tail[2] = {(u8)(status >> 8), (u8)status};
   slip_put(tail, 2);
   slip_end();
+}
+
+void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
+  begin_reply(op, value, size);
+  slip_put(data, size);
+  end_reply(status);
 }
 
 void send_status(u8 op, u16 status) { send_reply(op, 0, 0, 0, status); }
@@ -32,7 +38,7 @@ static u16 ram_begin(const struct frame *frame) {
 static u16 ram_data(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER);
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
-  if (vendor_checksum(frame, size) != frame_byte(frame, 4)) return BAD_CHECKSUM;
+  if (unsealed && vendor_checksum(frame, size) != frame_byte(frame, 4)) return BAD_CHECKSUM;
   if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
   if (ram_address % 4) return BAD_BLOCK;
   for (u32 i = 0; i < size; i += 4) {

@@ -2,7 +2,7 @@
 #include "stub.h"
 #include "basics.h"
 
-#define VERSION 1u
+#define VERSION 2u
 #define ANY 0xFFFF                    /* for a command that checks its own length */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
 enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 };
@@ -175,21 +175,17 @@ static void handle_small(const struct frame *frame, u8 op) {
   send_reply(op, answer.value, answer.data, answer.size, status);
 }
 
-/* The check word of a request without data: 0, or the CRC of its body. */
-static int is_damaged(const struct frame *frame, u8 op) {
-  int has_data = op == WRITE_DATA || op == FLASH_DATA || op == FLASH_DEFL_DATA || op == MEM_DATA;
-  return !has_data && frame_word(frame, 4) && !frame_is_intact(frame);
-}
-
 static void handle(const struct frame *frame) {
   u8 op = frame_byte(frame, 1);
-  u32 size = frame->size - HEADER;
-  if (size != (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8) || !has_length(op, size)) {
-    if (op != WRITE_DATA && op != READ_ACK) send_status(op, BAD_LENGTH);
+  u32 trust = frame_trust(frame);
+  if (!trust) {
+    /* the check word tells the host which of its requests came damaged */
+    if (op != WRITE_DATA && op != READ_ACK) send_reply(op, frame_word(frame, 4), 0, 0, BAD_CHECKSUM);
     return;
   }
-  if (is_damaged(frame, op)) {
-    send_status(op, BAD_CHECKSUM);
+  unsealed = trust == UNSEALED;
+  if (!has_length(op, frame->size - HEADER)) {
+    send_status(op, BAD_LENGTH);
     return;
   }
   if (op != WRITE_DATA && op != SPI_FLASH_MD5) write_forget_hash();
@@ -224,7 +220,7 @@ void serve(void) {
   if (options.batch_size) run_batch(options.batch, options.batch_size);
   for (;;) {
     while (!frame_take(&frame)) {}
-    if (frame.size >= HEADER && !frame_byte(&frame, 0)) handle(&frame);
+    if (frame.size >= HEADER) handle(&frame);
     frame_release();
   }
 }

@@ -19,8 +19,43 @@ static u8 escaped, dropping, aborting;
 static u32 place(u32 start, u32 at) { return start + at < RING ? start + at : start + at - RING; }
 static u32 distance(u32 from, u32 to) { return to >= from ? to - from : to + RING - from; }
 
-/* An ABORT that has come whole: what was queued before it is forgotten, and what runs ends. */
-static int is_abort(const struct frame *frame) { return frame_byte(frame, 1) == ABORT && frame_is_whole(frame); }
+#ifdef FIRST_STAGE
+static int is_abort(const struct frame *frame) { (void)frame; return 0; }
+#else
+u8 unsealed;
+
+/* CRC-32 of the frame without its check word. */
+static u32 frame_crc(const struct frame *frame) {
+  u32 crc = 0, at = 0;
+  while (at < frame->size) {
+    const u8 *data;
+    u32 count = frame_span(frame, at, (at < 4 ? 4 : frame->size) - at, &data);
+    crc = crc32_add(crc, data, count);
+    at += count;
+    if (at == 4) at = HEADER;
+  }
+  return crc;
+}
+
+/* SEALED: the check word is the CRC. UNSEALED: a request of a vendor's tool (check word 0, or the vendor's checksum of data),
+   which counts after a SYNC of the same kind, and as that SYNC. Our own commands are always sealed. */
+u32 frame_trust(const struct frame *frame) {
+  u32 check;
+  u8 op;
+  if (frame->size < HEADER || frame_byte(frame, 0) || frame->size - HEADER != frame_word(frame, 2) % 65536) return DAMAGED;
+  check = frame_word(frame, 4);
+  op = frame_byte(frame, 1);
+  if (check == frame_crc(frame)) return SEALED;
+  if (op != SYNC && (!unsealed || op >= CAPABILITIES)) return DAMAGED;
+  return check < (is_data(op) ? 256 : 1) ? UNSEALED : DAMAGED;
+}
+
+/* An ABORT that has come whole: what was queued before it is forgotten, and what runs ends. The size comes first: the CRC
+   of a long frame would poll, and this is the poll. */
+static int is_abort(const struct frame *frame) {
+  return frame->size == HEADER + 4 && frame_byte(frame, 1) == ABORT && frame_trust(frame) == SEALED;
+}
+#endif
 
 static void end_of_frame(void) {
   struct frame frame = {frame_start, distance(frame_start, ring_in)};
@@ -74,15 +109,10 @@ void frame_unread(void) { queue_out--; }
 
 void frame_release(void) { ring_free = queue_in != queue_out ? queue[queue_out % QUEUE].start : frame_start; }
 
-int frame_is_whole(const struct frame *frame) {
-  return frame->size >= HEADER && frame_word(frame, 4) == 0 && !frame_byte(frame, 0) &&
-         frame->size - HEADER == (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8);
-}
-
 int request_waits(void) {
   struct frame frame;
   while (frame_take(&frame)) {
-    if (frame_is_whole(&frame)) {
+    if (frame_trust(&frame)) {
       frame_unread();
       return 1;
     }
@@ -123,6 +153,7 @@ u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
 }
 
 static u32 room;
+static u32 sent_crc;                  /* of the frame that goes out */
 
 static void put(u8 byte) {
   while (!room) {
@@ -133,9 +164,14 @@ static void put(u8 byte) {
   hw_tx_byte(byte);
 }
 
-void slip_begin(void) { put(END); }
+void slip_begin(void) {
+  put(END);
+  sent_crc = 0;
+}
 
 void slip_end(void) {
+  u32 crc = sent_crc;
+  if (!unsealed) slip_put(&crc, 4);
   put(END);
   hw_tx_flush();
   room = 0;
@@ -143,6 +179,7 @@ void slip_end(void) {
 
 void slip_put(const void *data, u32 size) {
   const u8 *bytes = data;
+  if (!unsealed) sent_crc = crc32_add(sent_crc, bytes, size);
   for (u32 i = 0; i < size; i++) {
     u8 byte = bytes[i];
     if (byte == END || byte == ESCAPE) {

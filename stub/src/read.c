@@ -6,34 +6,25 @@ enum { AGAIN = 1 };
 #define VENDOR_PACKET 4096u
 #define VENDOR_WINDOW 64u
 
-/* Flash to the wire; the CRC or MD5 of it on the way. */
-static u32 send_flash(u32 address, u32 size, struct md5 *md5, int silent) {
-  u32 words[BURST / 4], crc = 0;
+/* Flash to the wire; the MD5 of it on the way. */
+static void send_flash(u32 address, u32 size, struct md5 *md5) {
+  u32 words[BURST / 4];
   while (size) {
     u32 count = size < BURST ? size : BURST;
     flash_read(address, words, count);
-    if (!silent) slip_put(words, count);
+    slip_put(words, count);
     if (md5) md5_add(md5, (u8 *)words, count);
-    else crc = crc32_add(crc, (u8 *)words, count);
     rx_poll();
     address += count;
     size -= count;
   }
-  return crc;
 }
 
 static void send_packet(u32 address, u32 position, u32 size, u32 flags) {
-  int blank = (flags & SHORT_BLANKS) && hash_flash(0, address, size);
-  u32 length = (blank ? 0 : size) + 6, crc;
-  u8 head[HEADER] = {1, READ_OPEN, (u8)length, (u8)(length >> 8)};
-  static const u8 WELL[2];
-  copy(head + 4, &position, 4);
-  slip_begin();
-  slip_put(head, HEADER);
-  crc = send_flash(address, size, 0, blank);
-  slip_put(&crc, 4);
-  slip_put(WELL, 2);
-  slip_end();
+  if ((flags & SHORT_BLANKS) && hash_flash(0, address, size)) size = 0;
+  begin_reply(READ_OPEN, position, size);
+  send_flash(address, size, 0);
+  end_reply(OK);
 }
 
 void read_open(const struct frame *frame) {
@@ -46,7 +37,7 @@ void read_open(const struct frame *frame) {
     send_status(READ_OPEN, BAD_BLOCK);
     return;
   }
-  send_status(READ_OPEN, OK);
+  send_reply(READ_OPEN, size, 0, 0, OK); /* no packet has this position */
   flash_wait();
   frame_release();
   while (done < size) {
@@ -56,7 +47,7 @@ void read_open(const struct frame *frame) {
       next += count;
     }
     while (done < size && frame_take(&ack)) {
-      u32 received = frame_word(&ack, HEADER), whole = (u32)frame_is_whole(&ack);
+      u32 received = frame_word(&ack, HEADER), whole = frame_trust(&ack);
       if (whole && frame_byte(&ack, 1) != READ_ACK) {
         frame_unread();
         return;
@@ -90,14 +81,14 @@ void read_vendor(const struct frame *frame) {
     if (sent < size && sent - done < most * packet) {
       u32 count = size - sent < packet ? size - sent : packet;
       slip_begin();
-      send_flash(offset + sent, count, &md5, 0);
+      send_flash(offset + sent, count, &md5);
       slip_end();
       sent += count;
     }
     while (frame_take(&ack)) {
       if (ack.size == 4) {
         done = frame_word(&ack, 0);
-      } else if (frame_is_whole(&ack)) {
+      } else if (frame_trust(&ack)) {
         frame_unread();
         return;
       }

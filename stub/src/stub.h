@@ -57,7 +57,13 @@ void hw_spi_finish(struct spi *transaction);
 /* --- frames.c: SLIP, and a ring of received frames --- */
 struct frame { u32 start, size; };
 void rx_poll(void);                   /* call from every wait and every long loop */
-int frame_is_whole(const struct frame *frame);      /* a request as long as it says, without check word: no damaged data */
+#ifdef FIRST_STAGE
+enum { unsealed = 1 };
+#else
+extern u8 unsealed;                   /* the other side is a vendor's tool: no CRCs are sent, and none expected */
+#endif
+enum trust { DAMAGED, UNSEALED, SEALED };
+u32 frame_trust(const struct frame *frame);         /* whether it is a request, and how sure that is */
 int request_waits(void);              /* drops what is none */
 int abort_waits(void);                /* what runs should end */
 int frame_take(struct frame *frame);  /* the oldest; it stays in the ring until it is released */
@@ -70,17 +76,18 @@ u8 vendor_checksum(const struct frame *frame, u32 size); /* of the data in one o
 void frame_unread(void);              /* the frame just taken is for somebody else */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
-void slip_end(void);
+void slip_end(void);                  /* with the CRC of the frame */
 
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
+void begin_reply(u8 op, u32 value, u32 size);       /* so many bytes of data follow */
+void end_reply(u16 status);
 void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status);
 void send_status(u8 op, u16 status); /* a reply without anything else */
 void serve(void);
 
 /* --- write.c, read.c, hash.c --- */
 struct md5 { u32 state[4], size; u8 block[64] __attribute__((aligned(4))); };
-int frame_is_intact(const struct frame *frame);     /* its check word is the CRC of its body */
 void write_open(const struct frame *frame);
 void write_begin_vendor(const struct frame *frame, u8 op);
 void write_data_late(const struct frame *frame, u8 op);
@@ -148,3 +155,6 @@ enum {
   ERASE_FLASH = 0xD0, ERASE_REGION, READ_FLASH, RUN_USER_CODE,
   CAPABILITIES = 0xF0, WRITE_OPEN, WRITE_DATA, READ_OPEN, READ_ACK, HASH, SPI, BATCH, ABORT, RESET,
 };
+
+/* Whether the command carries data, with a checksum of its own in the vendor's form. */
+static inline int is_data(u8 op) { return op == FLASH_DATA || op == FLASH_DEFL_DATA || op == MEM_DATA; }

@@ -37,22 +37,10 @@ static void refuse_frame(void) {
   if (w.again++ % 8 == 0) report(GO_BACK);
 }
 
-int frame_is_intact(const struct frame *frame) {
-  u32 crc = 0, size = frame->size - HEADER, at = HEADER;
-  while (size) {
-    const u8 *data;
-    u32 count = frame_span(frame, at, size, &data);
-    crc = crc32_add(crc, data, count);
-    at += count;
-    size -= count;
-  }
-  return crc == frame_word(frame, 4);
-}
-
 /* Whether the frame brings the next piece of the stream. Pokes are answered here. */
 static int accept(const struct frame *frame) {
   u32 size = frame->size - HEADER - 4, position, mask;
-  if (frame->size < HEADER + 4 || !frame_is_intact(frame)) {
+  if (frame_trust(frame) != SEALED || frame->size < HEADER + 4) {
     refuse_frame();
     return 0;
   }
@@ -81,7 +69,7 @@ static int accept_vendor(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER), sequence = frame_word(frame, HEADER + 4);
   u16 status = OK;
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) status = BAD_LENGTH;
-  else if (vendor_checksum(frame, size) != frame_byte(frame, 4)) status = BAD_CHECKSUM;
+  else if (!frame_trust(frame) || (unsealed && vendor_checksum(frame, size) != frame_byte(frame, 4))) status = BAD_CHECKSUM;
   else if (sequence != w.again && sequence + 1 != w.again) status = BAD_BLOCK;
   else if (sequence == w.again) {
     w.again++;
@@ -151,11 +139,11 @@ int write_more(const u8 **data, u32 *size) {
     if (w.kind == OURS && w.received == w.stream_size) return 0;
     if (w.kind == OURS && w.received - w.reported >= WINDOW / 4) report(OK);
     while (!frame_take(&w.frame)) use_idle_time();
-    if (w.frame.size < HEADER || frame_byte(&w.frame, 0)) continue;
+    if (w.frame.size < HEADER) continue;
     if (frame_byte(&w.frame, 1) == w.op) {
       if (w.kind == OURS) accept(&w.frame);
       else accept_vendor(&w.frame);
-    } else if (frame_is_whole(&w.frame)) {
+    } else if (frame_trust(&w.frame)) {
       frame_unread();
       w.interrupted = 1;
       return 0;
@@ -252,7 +240,7 @@ void write_open(const struct frame *frame) {
 /* A data frame, or a poke, when no write runs: the last report again for a poke, silence for data. */
 void write_data_late(const struct frame *frame, u8 op) {
   if (op != WRITE_DATA) send_status(op, w.status ? w.status : NOT_OPEN);
-  else if (frame->size == HEADER + 4 && frame_is_intact(frame)) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
+  else if (frame->size == HEADER + 4) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
 }
 
 void write_begin_vendor(const struct frame *frame, u8 op) {

@@ -9,9 +9,10 @@ from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case,
 from espwire.device.streams import ReadTransfer, WriteTransfer
 from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
-from espwire.virtual import twin
+from espwire.virtual.frame_trust import Trust
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
-from espwire.virtual.twin_write import Writer
+from espwire.wire.commands import Reply, parse_request
+from espwire.wire.stub import SEAL_BYTES
 
 CHIPS = stub_chips()
 CI_CASES, FULL_CASES = 500, 5000
@@ -76,6 +77,15 @@ def test_after_a_client_that_was_killed_in_mid_frame_the_next_one_works_at_once(
     print("recovered within", max(outcome.seconds for outcome in outcomes), "s")
 
 
+def trust_all(monkeypatch):
+    """Have the stub take every frame that is as long as it says."""
+
+    def find(frame, *, sealed):
+        return Trust.DAMAGED if parse_request(frame) is None else Trust.SEALED
+
+    monkeypatch.setattr("espwire.virtual.twin.find_trust", find)
+
+
 class TestTheHarnessNotices:
     """With a check switched off, the same cases must not be judged well."""
 
@@ -83,24 +93,18 @@ class TestTheHarnessNotices:
         return [run_stub_case(seed, CHIPS[seed % len(CHIPS)], "twin", kind, job) for seed in range(count)]
 
     def test_a_missing_check_of_data(self, monkeypatch):
-        monkeypatch.setattr(Writer, "_is_intact", lambda self, frame: True)
+        trust_all(monkeypatch)
         assert any(outcome.false_success for outcome in self.cases())
 
     def test_a_missing_check_of_packets(self, monkeypatch):
-        class Intact:
-            """As if no packet were ever damaged."""
+        def cut(reply):
+            return Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES])
 
-            def __get__(self, packet, kind):
-                return True
-
-            def __set__(self, packet, value):
-                pass
-
-        monkeypatch.setattr("espwire.wire.stub.ReadPacket.intact", Intact())
+        monkeypatch.setattr("espwire.device.loader.unseal", cut)
         assert any(outcome.false_success for outcome in self.cases(job="read"))
 
     def test_a_missing_check_of_requests(self, monkeypatch):
-        monkeypatch.setattr(twin, "DATA_OPS", frozenset(range(256)))
+        trust_all(monkeypatch)
         assert run_stub_case(1022, "esp32c3", "twin", "flip", "read").false_success
 
     def test_no_going_back(self, monkeypatch):

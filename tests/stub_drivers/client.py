@@ -1,4 +1,4 @@
-"""A host of our stub in plain frames, over any link: it asks, counts answers, writes and reads, and knows no retries."""
+"""A host of our stub, over any link: it seals, asks, counts answers, writes and reads, and knows no retries."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from itertools import count
 from espwire.link.base import Link
 from espwire.wire import slip
 from espwire.wire import stub as s
-from espwire.wire.commands import Reply
+from espwire.wire.commands import Op, Reply
 
-from .frames import PAYLOAD, WINDOW, packet, pieces, report, split
+from .frames import PAYLOAD, WINDOW, frame, opened, packet, pieces, report, sent, split
 
 PATIENCE = 100.0  # seconds for an answer, on the link's clock
+SYNC_ANSWER = b"\x01\x08\x02\0\0\0\0\0\0\0"
 _TOKENS = count(0x7E570001)
 
 
 class StubClient:
-    """``ask`` sends frames and takes a given number of answers; what comes besides waits for the next ``ask``."""
+    """``ask`` sends frames and takes a given number of answers; what comes besides waits for the next ``ask``.
+
+    Frames are sealed on their way out, and opened when they come in: callers see neither. ``unseal`` makes a vendor's
+    tool of it, until the next ``abort``.
+    """
 
     def __init__(self, link: Link, *, patience: float = PATIENCE) -> None:
         self.link, self.patience = link, patience
         self._decoder = slip.Decoder()
         self._waiting: list[bytes] = []
+        self.sealed = True
 
     def send(self, data: bytes) -> None:
         """Raw bytes, whatever they are."""
@@ -29,10 +35,19 @@ class StubClient:
 
     def post(self, *frames: bytes) -> None:
         """Frames, and nothing is waited for."""
-        self.send(b"".join(map(slip.encode, frames)))
+        self.send(b"".join(slip.encode(sent(frame) if self.sealed else frame) for frame in frames))
+
+    def unseal(self) -> None:
+        """Talk as a vendor's tool does from now on."""
+        self.sealed = False
+        assert self.ask(frame(Op.SYNC, b"\x07\x07\x12\x20" + b"U" * 32), answers=8) == [SYNC_ANSWER] * 8
 
     def next(self) -> bytes:
         """The next frame from the stub."""
+        found = self._take()
+        return opened(found) if self.sealed else found
+
+    def _take(self) -> bytes:
         end = self.link.now() + self.patience
         while not self._waiting:
             data = self.link.read(end - self.link.now())
@@ -55,17 +70,18 @@ class StubClient:
         while data := self.link.read(seconds):
             self._waiting += self._decoder.feed(data)
         found, self._waiting = self._waiting, []
-        return found
+        return [opened(frame) if self.sealed else frame for frame in found]
 
     def abort(self) -> list[bytes]:
         """End whatever runs; what came before the answer to that."""
         token = next(_TOKENS)
         passed: list[bytes] = []
+        self.sealed = True
         self.send(slip.END * 2)
         self.post(s.Abort(token).packet())
         while True:
-            answer = self.next()
-            if answer[1:2] == bytes((s.StubOp.ABORT,)) and split(answer)[0].value == token:
+            answer = self._take()
+            if answer == s.seal_reply(Reply(s.StubOp.ABORT, token, b"\0\0")):
                 return passed
             passed.append(answer)
 
@@ -94,7 +110,6 @@ class StubClient:
         found = bytearray()
         while len(found) < size:
             part = packet(self.next(), min(step, size - len(found)))
-            assert part.intact
             assert part.position == len(found)
             found += part.data
             self.post(s.ReadAck(len(found)).packet())

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 from espwire.wire import stub as s
-from espwire.wire.commands import HEADER, Reply
+from espwire.wire.commands import HEADER, Reply, parse_reply
 
 BAD_LENGTH, BAD_CHECK, BAD_BLOCK, UNKNOWN = 0xC000, 0xC100, 0xC200, 0xC300
 NOT_OPEN, BAD_STREAM, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
@@ -24,6 +24,20 @@ def words(*values: int) -> bytes:
 def frame(op: int, body: bytes = b"", check: int = 0) -> bytes:
     """A request's content; any opcode, any body."""
     return HEADER.pack(0, op, len(body), check) + body
+
+
+def sent(content: bytes) -> bytes:
+    """A frame as espwire sends it: a request without a check word is sealed, all else is as it is."""
+    open_yet = len(content) >= HEADER.size and not content[0] and not any(content[4:8])
+    return s.seal(content) if open_yet else content
+
+
+def opened(content: bytes) -> bytes:
+    """A frame of the stub without its seal, which must fit."""
+    assert s.seal_frame(content[: -s.SEAL_BYTES]) == content, content.hex()
+    reply = parse_reply(content)
+    opened = s.unseal(reply) if reply is not None else None
+    return opened.packet() if opened is not None else content[: -s.SEAL_BYTES]
 
 
 def pieces(stream: bytes, mask: int = 0) -> list[bytes]:
@@ -60,7 +74,8 @@ def packet(answer: bytes, size: int) -> s.ReadPacket:
 
 
 def damaged(content: bytes, at: int, mask: int = 1) -> bytes:
-    """With a bit changed."""
+    """With a bit changed on the way."""
+    content = sent(content)
     return content[:at] + bytes((content[at] ^ mask,)) + content[at + 1 :]
 
 

@@ -11,7 +11,7 @@ from espwire.wire import slip
 from espwire.wire import stub as s
 from espwire.wire.commands import Op, Request, checksum
 
-from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, text, words
+from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, sent, text, words
 from .programs import FREE_RAM
 
 FLASH = 1 << 20
@@ -22,17 +22,18 @@ class Stream:
     """One conversation. ``steps`` gives what is sent; the jobs are methods."""
 
     def __init__(self, seed: int | str, chip: str) -> None:
-        self.pick, self._chip = random.Random(f"{chip} {seed}"), chip
+        self.pick, self._chip, self._sealed = random.Random(f"{chip} {seed}"), chip, True
 
     def steps(self, count: int) -> Iterator[Step]:
         """So many jobs, each of one or more steps; an ABORT at the end."""
         for _ in range(count):
             job: Callable[[Stream], Iterator[list[bytes]]] = self.pick.choice(JOBS)
             for frames in job(self):
-                yield b"".join(map(slip.encode, frames))
+                yield b"".join(slip.encode(sent(frame) if self._sealed else frame) for frame in frames)
             if self.pick.random() < 0.2:
                 yield self._noise()
-        yield slip.END * 2 + slip.encode(s.Abort(self.pick.getrandbits(32)).packet())
+            self._sealed = True
+        yield slip.END * 2 + slip.encode(sent(s.Abort(self.pick.getrandbits(32)).packet()))
 
     # --- what things are made of ---
 
@@ -65,6 +66,15 @@ class Stream:
         if self.pick.random() < 0.1:
             stream = damaged(stream, self.pick.randrange(len(stream)), 1 << self.pick.randrange(8))
         return stream if self.pick.random() > 0.05 else stream[: self.pick.randrange(1, len(stream) + 1)]
+
+    def _unseal(self) -> list[bytes]:
+        """A vendor's tool takes over, for the rest of this job."""
+        self._sealed = False
+        return [frame(Op.SYNC, bytes(36))]
+
+    def _check(self, data: bytes) -> int:
+        """The check word of a data frame; 0: it is sealed."""
+        return 0 if self._sealed else checksum(data) ^ (self.pick.random() < 0.1)
 
     # --- jobs ---
 
@@ -117,10 +127,12 @@ class Stream:
         stream = self._stream(data) if packed else data + b"\xff" * (-len(data) % block)
         op = Op.FLASH_DEFL_BEGIN if packed else Op.FLASH_BEGIN
         more = words(0) if pick.random() < 0.5 else b""
+        if pick.random() < 0.8:
+            yield self._unseal()
         yield [frame(op, words(len(data), -(-len(stream) // block), block, self._place(4)) + more)]
         for number, at in enumerate(range(0, len(stream), block)):
             piece = stream[at : at + block]
-            check = checksum(piece) ^ (pick.random() < 0.1)
+            check = self._check(piece)
             body = words(len(piece), number + (pick.random() < 0.05), 0, 0) + piece
             yield [frame(op + 1, body, check)] * pick.choice((1, 1, 1, 2))
         yield [frame(op + 2, words(1))]
@@ -128,6 +140,7 @@ class Stream:
     def vendor_read(self) -> Iterator[list[bytes]]:
         pick, size = self.pick, self._size(2000)
         packet = pick.choice((64, 1000, 4096, 0))
+        yield self._unseal()
         yield [frame(Op.READ_FLASH, words(self._place(4), size, packet, pick.randrange(3)))]
         for done in range(packet or 1, size + packet, packet or size):
             yield [words(min(done, size))]
@@ -146,7 +159,9 @@ class Stream:
         pick, start = self.pick, FREE_RAM[self._chip] + 4 * self.pick.randrange(64)
         code = pick.randbytes(4 * pick.randrange(1, 200))
         told = len(code) + (pick.choice((-4, 4)) if pick.random() < 0.2 else 0)
-        check = checksum(code) ^ (pick.random() < 0.1)
+        if pick.random() < 0.5:
+            yield self._unseal()
+        check = self._check(code)
         yield [frame(Op.MEM_BEGIN, words(told, 1, len(code), start + (pick.random() < 0.05)))]
         yield [frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code, check), frame(Op.MEM_END, words(1, 0))]
         yield [frame(Op.READ_REG, words(FREE_RAM[self._chip] + 4 * pick.randrange(64)))]

@@ -34,7 +34,20 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
         )
     word = baud_word(loader, chip, registers, baud, crystal_mhz)
     old = loader.baud if dialect.sync_value == 0 else 0  # a stub knows no other way what its clock divides
-    loader.call(ChangeBaudrate(word, old))
+    command, before = ChangeBaudrate(word, old), loader.baud
+    try:
+        loader.call(command)
+    except NoReply:
+        if not loader.dialect.sealed:
+            raise
+        try:
+            follow(loader, baud)  # perhaps only the answer came damaged
+        except ConnectError:
+            loader.link.set_baud(before)
+            loader.baud = before
+            loader.call(command)
+        else:
+            return
     follow(loader, baud)
 
 

@@ -23,6 +23,7 @@ from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
 from espwire.device.security import LONG_FORM, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub import join_stub, take_dialect
+from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.words import read_first_words
 from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
@@ -256,10 +257,18 @@ def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
 def _borrow(loader: Loader, named: Chip | None, follower: Follower, report: Report) -> Device:
     """The chip through a stub that is running already; what it cannot do, the dialect does not have.
 
-    :raises ConnectError: code ``stub-running``: it answers SYNC and nothing else
+    :raises ConnectError: code ``stub-running``: it answers SYNC and nothing else, or is of another version of espwire
     """
+    ours = ask_capabilities(loader) is not None
+    loader.dialect = replace(loader.dialect, sealed=ours)
     try:
         loader.call(ReadReg(MAGIC_ADDRESS), timeout=BORROW_PATIENCE_S)  # before much time is spent on it
+        if not ours and is_of_another_protocol(loader):
+            raise ConnectError(
+                "a stub that another version of espwire left is running on the chip, and this port cannot reset it",
+                hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+                code="stub-running",
+            )
         device = _identify(loader, named, follower, report, borrowed=True)
     except (NoReply, CommandFailed):
         raise ConnectError(

@@ -7,7 +7,6 @@ Start-up needs: power (some ESP32-P4), reset out of whatever mode the applicatio
 from __future__ import annotations
 
 import tomllib
-import zlib
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,8 +17,9 @@ from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.values import dataclass
 from espwire.wire import slip
-from espwire.wire.commands import Command, FlashBegin, RegWrite, Request, SpiAttach, SpiSetParams
+from espwire.wire.commands import Command, FlashBegin, RegWrite, SpiAttach, SpiSetParams
 from espwire.wire.dialect import Dialect
+from espwire.wire.stub import seal
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
@@ -172,9 +172,8 @@ def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
 def set_params(loader: Loader, size: int) -> None:
     """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
     command = SpiSetParams(0, size)
-    if loader.dialect.capabilities is not None and loader.on_trip is None:
-        body = command.body()  # our stub looks at the check word, and works without the size too
-        loader.ahead = slip.encode(Request(command.op, zlib.crc32(body), body).packet())
+    if loader.dialect.sealed and loader.on_trip is None:
+        loader.ahead = slip.encode(seal(command.packet()))  # if it comes damaged, our stub works without the size too
     elif loader.supports(command.op):
         loader.call_again(command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from espwire.chips.model import Chip
 from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
@@ -27,6 +28,8 @@ def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Fo
     :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
     """
     if after in ("no-reset", "no-reset-stub"):
+        if loader.dialect.sealed:
+            unseal_stub(loader)
         return
     with _following(loader, report, follower):
         if after == "soft-reset":
@@ -35,6 +38,18 @@ def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Fo
             watchdog_reset(loader, chip, report)
         else:
             hard_reset(loader, chip, report, follower.reset_low if follower is not None else None)
+
+
+def unseal_stub(loader: Loader) -> None:
+    """Have our stub take what a vendor's tool says, too, from its next request on; the next one of ours ends that."""
+    sealed = loader.dialect
+    loader.dialect = replace(sealed, sealed=False)
+    try:
+        loader.sync()
+    except NoReply:
+        return  # a tool that begins with a SYNC of its own does not need it
+    finally:
+        loader.dialect = sealed
 
 
 @contextmanager
@@ -133,13 +148,22 @@ def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
         try:
             loader.call(StubReset())
         except NoReply:
-            return
+            _reset_again(loader)
         return
     loader.call(FlashBegin(0, 0, loader.dialect.flash_block, 0, fifth))
     try:
         loader.call(FlashEnd(stay))
     except NoReply:
         return  # the chip may be gone before its answer is
+
+
+def _reset_again(loader: Loader) -> None:
+    """Where no answer came to a RESET: if the stub is there still, the request was lost, and not its answer."""
+    try:
+        if loader.sync(1) == 0:
+            loader.call(StubReset())
+    except NoReply:
+        return  # the chip has gone
 
 
 def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:

@@ -7,6 +7,7 @@ is still on its way; that is how the stream is made sure again after a reply wen
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -28,7 +29,7 @@ from espwire.wire.commands import (
 )
 from espwire.wire.dialect import Dialect
 from espwire.wire.status import NOT_ACCEPTED, status_meaning
-from espwire.wire.stub import name_op
+from espwire.wire.stub import name_op, refuses, seal, unseal
 
 MAGIC_ADDRESS = 0x40001000  # tells some chips; mask ROM or nothing on the others
 BITS_PER_BYTE = 10  # on the wire: start, eight, stop
@@ -36,6 +37,8 @@ QUIET = 0.05  # seconds of silence after which nothing more is under way, a brid
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
 RESYNC_ATTEMPTS = 2
+DAMAGED_TRIES = 3  # of a request that our stub tells came damaged
+SENT_KEPT = 16  # packets that such a refusal may be about
 
 Trace = Callable[[Command, "Reply | ToolError", float], None]
 
@@ -66,6 +69,7 @@ class Loader:
         self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
         self._dirty, self._last_op = False, 0
         self.ahead = b""
+        self._sent: deque[bytes] = deque(maxlen=SENT_KEPT)
 
     @property
     def text(self) -> str:
@@ -122,12 +126,16 @@ class Loader:
         self.on_trip(command, reply, self.link.now() - began)
         return reply
 
+    def ask_again(self, command: Command, timeout: float | None = None) -> Reply:
+        """As ``ask``, and once more where the answer is lost: for commands that may be carried out twice."""
+        try:
+            return self.ask(command, timeout)
+        except NoReply:
+            return self.ask(command, timeout)
+
     def call_again(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
         """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
-        try:
-            return self.call(command, timeout=timeout, result=result)
-        except NoReply:
-            return self.call(command, timeout=timeout, result=result)
+        return self.judge(self.ask_again(command, timeout), result)
 
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
@@ -160,7 +168,22 @@ class Loader:
         raise NoReply(f"no answer to {attempts} SYNC requests")
 
     def exchange(self, op: IntEnum, packet: bytes, timeout: float | None = None) -> Reply:
-        """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``."""
+        """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``.
+
+        Where it came damaged, which only our stub tells, it is sent again: nothing was done about it.
+        """
+        if not self.dialect.sealed:
+            return self._exchange(op, packet, timeout)
+        packet = seal(packet)
+        self._sent.append(packet)
+        for attempt in range(DAMAGED_TRIES):
+            reply = self._exchange(op, packet, timeout)
+            self._dirty = attempt > 0 or refuses(reply, packet)  # perhaps noise was refused, and two answers come
+            if not refuses(reply, packet):
+                break
+        return reply
+
+    def _exchange(self, op: IntEnum, packet: bytes, timeout: float | None) -> Reply:
         self.prepare()
         link, timing = self.link, self.settings.timing
         frame, self.ahead = self.ahead + slip.encode(packet), b""
@@ -188,9 +211,14 @@ class Loader:
     def post(self, *packets: bytes, ends: int = 0) -> None:
         """Send packets and wait for nothing; ``take`` brings what comes of them, and ``settle`` ends that.
 
+        What our stub refuses as damaged, ``take`` brings as a refusal of what is asked for.
+
         :param ends: lone ENDs before the packets, to cut off whatever frame the chip is in
         """
         now = self.link.now()
+        if self.dialect.sealed:
+            packets = tuple(map(seal, packets))
+            self._sent.extend(packets)
         for packet in packets:
             self.packets.add((now, packet))
         self._dirty = True
@@ -277,11 +305,18 @@ class Loader:
             reply = parse_reply(frame)
             if reply is None:
                 self._overheard.keep(frame)
-            elif op is None or reply.op == op:
+                continue
+            if self.dialect.sealed:
+                opened = unseal(reply)
+                if opened is None:
+                    continue  # it came damaged: as if it had not come
+                known = op is None or not any(refuses(opened, packet) for packet in self._sent)
+                reply = opened if known else Reply(op or 0, opened.value, opened.body)  # of a request that came damaged
+            if op is None or reply.op == op:
                 self._frames = frames[index + 1 :]
                 self._last_op = reply.op
                 return reply
-            elif reply.op == self._last_op and self._is_refusal(reply):
+            if reply.op == self._last_op and self._is_refusal(reply):
                 return self._refused(op, reply, frames[index + 1 :])
         return None
 
@@ -330,7 +365,7 @@ class Loader:
         self._forget_the_past()
         self.trips += 1
         began, command = self.link.now(), Sync()
-        packet = command.packet()
+        packet = seal(command.packet()) if self.dialect.sealed else command.packet()
         self.packets.add((began, packet))
         # the lone END ends a frame that was cut off
         self.link.write(slip.END + slip.encode(packet), began + self.settings.timing.write)
@@ -353,12 +388,11 @@ class Loader:
         deadline = self.link.now() + self.settings.timing.sync
         for _ in range(SYNC_ANSWERS - 1):
             frames, self._frames = self._frames, []
-            replies = [reply for frame in frames if (reply := parse_reply(frame)) and reply.op == Op.SYNC]
-            reply = replies[0] if replies else self._reply_to(Op.SYNC, deadline)
+            reply = self._find_reply(Op.SYNC, frames) or self._reply_to(Op.SYNC, deadline)
             if reply is None:
                 break
-            if value := next((r.value for r in (*replies, reply) if r.value), 0):
-                return value
+            if reply.value:
+                return reply.value
         return 0
 
     def _resync(self) -> None:

@@ -45,6 +45,7 @@ RETURNS_PER_TRY = 30  # in all, for each try that a block has in the settings
 RAREST = 8.0  # seconds between two such questions at most
 ABORT_TRIES = 4
 REPORTS_PER_WINDOW = 4
+OK = b"\0\0"  # status
 REPEATED_AFTER = 8  # frames that are not the expected one, after which the stub says so again
 _TOKENS = count(0x5A0001)
 
@@ -61,9 +62,11 @@ def abort(loader: Loader) -> None:
         deadline = loader.link.now() + loader.settings.timing.default * (1 + attempt) / 2
         while (left := deadline - loader.link.now()) > 0:
             reply = loader.take(StubOp.ABORT, left)
-            if reply is not None and reply.value == token and len(reply.body) == 2:
+            if reply is not None and reply.body == OK and reply.value == token:
                 loader.settle()
                 return
+            if reply is not None and reply.body != OK:
+                break  # it came damaged
     raise NoReply("the stub does not answer any more", hint="Reset the board; lower --baud if it happens again.")
 
 
@@ -126,7 +129,6 @@ class WriteTransfer:
         self.received = self.in_flash = self._next = 0
         self._held = bytearray(first)  # of the stream from `received` on
         self._back_to, self._stale, self._asked = -1, 0, False
-        self._doubtful: Report | None = None
         self._returns = _Returns(loader, "what was sent")
         self._open = False
         self._transfer = next(_TOKENS) & 0xFFFFFFFF
@@ -245,10 +247,6 @@ class WriteTransfer:
         report = parse_report(reply) if reply is not None else None
         if report is None or report.transfer != self._transfer or not self._is_sane(report):
             return False
-        if not self._is_credible(report):
-            self._asked = True
-            self._loader.post(WriteData(self._next).packet())
-            return True
         asked_for = report.received - self.received < self._window // REPORTS_PER_WINDOW
         if report.received > self.received:
             del self._held[: report.received - self.received]
@@ -268,13 +266,6 @@ class WriteTransfer:
     def _is_sane(self, report: Report) -> bool:
         most = self.received + len(self._held)
         return self.received <= report.received <= most and self.in_flash <= report.in_flash <= self.size
-
-    def _is_credible(self, report: Report) -> bool:
-        """A report has no checksum: what looks odd in one counts when it is told twice in a row."""
-        failed = report.status not in (0, REPORT_AGAIN)
-        odd = failed or report.credit_end - report.received != self._window
-        doubtful, self._doubtful = self._doubtful, report if odd else None
-        return not odd or report == doubtful
 
     def _heed(self, report: Report) -> None:
         """Go back, unless frames that were under way at the last time explain that it is said again."""
@@ -314,7 +305,7 @@ class ReadTransfer:
         flags = READ_SHORT_BLANKS if Feature.BLANK_PACKETS in told.features else 0
         command = ReadOpen(offset, size, self._packet, self._window, flags)
         reply = loader.ask(command)
-        if len(reply.body) == 2:
+        if reply.value == size or reply.body[-2:] != OK:
             loader.judge(reply, 0)
         else:
             self._early = reply  # the answer is lost, the first packet is here
@@ -363,7 +354,7 @@ class ReadTransfer:
         expected = min(self._packet, self.size - self.received)
         packet = parse_read_packet(reply, expected)
         if packet is not None and packet.position == self.received:
-            if packet.intact and len(packet.data) == expected:
+            if len(packet.data) == expected:
                 return packet
             self._go_back()
         elif not self._returned or reply.value <= self._last:  # not what was still under way when we went back

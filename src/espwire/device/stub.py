@@ -29,7 +29,7 @@ from espwire.files import read_file
 from espwire.values import dataclass
 from espwire.wire.commands import Command, MemBegin, MemData, MemEnd, Op, SpiAttach
 from espwire.wire.dialect import BaudRule, Dialect, Md5Form
-from espwire.wire.stub import HELLO, Batch, Capabilities, Feature, StubOp
+from espwire.wire.stub import HELLO, Batch, Capabilities, Feature, StubOp, seal_frame
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -210,6 +210,7 @@ def start_stub(loader: Loader, chip: Chip, image: StubImage, *, attach: Command 
     :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
     """
     upload(loader, chip, image, attach=attach)
+    loader.dialect = replace(loader.dialect, sealed=bool(image.build))
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
         take_dialect(loader, own_dialect(chip.rom, found[0]))
@@ -293,7 +294,7 @@ def _await_hello(loader: Loader) -> None:
     deadline = loader.link.now() + HELLO_SECONDS
     while (left := deadline - loader.link.now()) > 0:
         frame = loader.take_frame(left)
-        if frame is not None and frame.endswith(HELLO):
+        if frame is not None and frame.endswith((HELLO, seal_frame(HELLO))):
             return
     if loader.sync(2, timeout=loader.settings.timing.default / 4) != 0:
         raise NoReply("no stub answers, but the ROM still does")
@@ -304,7 +305,6 @@ def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
 
     :param uploaded: by us, just now; else it is one of an earlier session
     """
-    loader.dialect = replace(loader.dialect, ops=loader.dialect.ops | {StubOp.CAPABILITIES})
     told = ask_capabilities(loader)
     if told is not None:
         take_dialect(loader, own_dialect(chip.rom, told))
@@ -332,8 +332,9 @@ def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:
 
 
 def own_dialect(rom: Dialect, told: Capabilities) -> Dialect:
-    """Our stub: the vendor's commands, and those that it told of."""
-    ops: set[IntEnum] = set(STUB_OPS | VENDOR_OPS)
+    """Our stub: the vendor's commands, and those that it told of. READ_FLASH is not sealed."""
+    ops: set[IntEnum] = {*STUB_OPS, *VENDOR_OPS}
+    ops.discard(Op.READ_FLASH)
     ops |= {StubOp.CAPABILITIES, StubOp.ABORT}
     for feature, its_ops in OPS_OF_FEATURES.items():
         ops |= its_ops if feature in told.features else set()
@@ -345,4 +346,5 @@ def own_dialect(rom: Dialect, told: Capabilities) -> Dialect:
         md5=Md5Form.RAW,
         encrypted_write=Feature.ENCRYPT in told.features,
         capabilities=told,
+        sealed=True,
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from espwire.device.loader import Loader
 from espwire.device.streams import abort
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.wire.commands import Command, Op, Reply, Request
+from espwire.wire.status import BAD_CHECKSUM, UNKNOWN_COMMAND
 from espwire.wire.stub import (
     DIGEST_BYTES,
     HASH_RESULT_BYTES,
+    MAGIC,
     PROTOCOL_VERSION,
     AskCapabilities,
     Batch,
@@ -20,22 +23,49 @@ from espwire.wire.stub import (
     StubOp,
     parse_batch_reply,
     parse_capabilities,
+    seal,
+    unseal,
 )
 
 ANSWER_HEAD = 8  # of each answer in a batch
 ASK_SECONDS = 0.5
+ASK_TRIES, MOST_SILENCES = 3, 2  # a flipped bit costs up to two tries: the next frame closes the one that lost its end
 
 
 def ask_capabilities(loader: Loader) -> Capabilities | None:
-    """What the stub that is running can do; None: it is none of ours, or of another protocol."""
+    """What the stub that is running can do; None: it is none of ours, or of another protocol.
+
+    The question is sealed, which only ours looks at; the answer counts if it is sealed too. Others refuse the opcode.
+    """
+    loader.dialect = replace(loader.dialect, sealed=False)  # until it is known who answers
+    silences = 0
+    for _ in range(ASK_TRIES):
+        reply = _ask_unsealed(loader, seal(AskCapabilities().packet()))
+        if reply is None:
+            silences += 1
+            if silences == MOST_SILENCES:
+                return None
+            continue
+        told = unseal(reply)
+        if told is not None and told.value == PROTOCOL_VERSION and told.body[-2:] == b"\0\0":
+            return parse_capabilities(told.body[:-2])
+        if reply.body == UNKNOWN_COMMAND.to_bytes(2, "big"):
+            return None
+    return None
+
+
+def is_of_another_protocol(loader: Loader) -> bool:
+    """Whether a stub of ours with another protocol version is running: another version of espwire left it."""
+    reply = _ask_unsealed(loader, AskCapabilities().packet())
+    return reply is not None and reply.body.startswith(MAGIC) and reply.value != PROTOCOL_VERSION
+
+
+def _ask_unsealed(loader: Loader, packet: bytes) -> Reply | None:
     try:
-        reply = loader.exchange(StubOp.CAPABILITIES, AskCapabilities().packet(), ASK_SECONDS)
+        return loader.exchange(StubOp.CAPABILITIES, packet, ASK_SECONDS)
     except NoReply:
         loader.settle()  # no other answer can be taken for this one's
         return None
-    if reply.value != PROTOCOL_VERSION or len(reply.body) < 2 or reply.body[-2]:
-        return None
-    return parse_capabilities(reply.body[:-2])
 
 
 def plan_first_batch(commands: Iterable[Command]) -> Batch:
@@ -83,12 +113,14 @@ def find_written(loader: Loader, offset: int, size: int, piece: int) -> list[int
 def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
     """Several commands in as few trips as possible, in order; their replies, each with its status cut off.
 
+    A trip whose answer is lost is made once more: only for commands that may be carried out twice.
+
     :raises Unsupported: the loader has no batches
     :raises CommandFailed: one of them; those after it were not carried out
     """
     replies: list[Reply] = []
     for requests in _fill(loader, [command.request() for command in commands]):
-        answer = loader.ask(Batch(requests))
+        answer = loader.ask_again(Batch(requests))
         whole = loader.judge(answer, max(len(answer.body) - 2, 0))
         parts = parse_batch_reply(whole.body, requests)
         if not parts:
@@ -134,7 +166,9 @@ def _read_pieces(loader: Loader, offset: int, size: int, piece: int, kind: HashK
         done = before // width * piece
         try:
             _collect(loader, Hash(offset + done, size - done, piece, kind), width, found)
-        except NoReply:
+        except (NoReply, CommandFailed) as error:
+            if isinstance(error, CommandFailed) and error.status != BAD_CHECKSUM:
+                raise
             attempts -= len(found) == before
             abort(loader)
             if attempts <= 0:

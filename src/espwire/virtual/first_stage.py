@@ -48,6 +48,8 @@ class FirstStage(Resident):
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size
+        if frame[0]:
+            return  # no request
         if size != int.from_bytes(frame[2:4], "little") or LENGTHS.get(op, size) != size:
             yield from self.reply(op, status=BAD_LENGTH)
         elif op == Op.SYNC:

@@ -18,7 +18,7 @@ from espwire.wire import slip
 from espwire.wire.commands import HEADER, REPLY
 from espwire.wire.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.wire.status import BAD_BLOCK
-from espwire.wire.stub import HELLO
+from espwire.wire.stub import HELLO, SEAL_BYTES, seal_frame
 
 if TYPE_CHECKING:
     from espwire.virtual.flash import NorFlash
@@ -80,7 +80,11 @@ class Ring:
 
 class Resident:
     """The part of a ``programs.Program`` that imitations share. ``hz``: of the CPU; ``receive_cycles``: for one byte
-    that comes in, ``send_cycles`` for one that goes out."""
+    that comes in, ``send_cycles`` for one that goes out. ``sealed``: every frame that it sends ends in a CRC-32, which
+    costs ``seal_cycles`` a byte."""
+
+    sealed = False
+    seal_cycles = 0
 
     def __init__(self, services: Services, *, hz: int, receive_cycles: int, send_cycles: int, ring: Ring) -> None:
         self.services, self.hz, self.ring = services, hz, ring
@@ -195,7 +199,7 @@ class Resident:
         yield from greet
         while True:
             frame = yield from self.take()
-            if len(frame) >= HEADER.size and not frame[0]:
+            if len(frame) >= HEADER.size:
                 self.owe(command_cycles)
                 yield from handle(frame)
                 yield from self.settle()
@@ -229,6 +233,9 @@ class Resident:
 
     def send_frame(self, payload: bytes) -> Steps:
         """One frame out; done when the transmitter's FIFO has taken the last byte."""
+        if self.sealed:
+            self.owe(len(payload) * self.seal_cycles)
+            payload = seal_frame(payload)
         data = slip.encode(payload)
         wire_s, work_s = len(data) * self.byte_s, len(data) * self._send_s + self._owed
         self._owed = 0.0
@@ -248,7 +255,8 @@ class Resident:
     def reply(self, op: int, value: int = 0, data: bytes = b"", status: int = 0) -> Steps:
         """A reply with its two status bytes."""
         body = data + status.to_bytes(2, "big")
-        return self.send_frame(HEADER.pack(REPLY, op, len(body) & 0xFFFF, value & 0xFFFFFFFF) + body)
+        size = len(body) + SEAL_BYTES * self.sealed
+        return self.send_frame(HEADER.pack(REPLY, op, size & 0xFFFF, value & 0xFFFFFFFF) + body)
 
     def drain(self) -> Steps:
         """Until the last bit has left."""
@@ -306,9 +314,3 @@ def word(frame: bytes, index: int) -> int:
     """A word of a request's body; what lies behind the frame reads as 0."""
     at = HEADER.size + 4 * index
     return int.from_bytes(frame[at : at + 4], "little")
-
-
-def is_whole(frame: bytes) -> bool:
-    """A request as long as it says, without check word: no damaged data."""
-    said = int.from_bytes(frame[2:4], "little")
-    return len(frame) >= HEADER.size and not frame[0] and frame[4:8] == bytes(4) and said == len(frame) - HEADER.size

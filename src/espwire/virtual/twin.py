@@ -8,7 +8,6 @@ behind a frame that is shorter than its command reads.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
@@ -21,9 +20,10 @@ from espwire.device.stub_image import (
     parse_stub_options,
     stub_chips,
 )
+from espwire.virtual.frame_trust import Trust, find_trust
 from espwire.virtual.paces import PACES
 from espwire.virtual.programs import Services
-from espwire.virtual.resident import Resident, Ring, Steps, is_whole, lies_in_ram, word
+from espwire.virtual.resident import Resident, Ring, Steps, lies_in_ram, word
 from espwire.virtual.resident_ram import RamCommands
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
 from espwire.virtual.twin_read import PACKET, READ_WINDOW, Reader
@@ -31,11 +31,10 @@ from espwire.virtual.twin_write import PAYLOAD, WINDOW, Writer
 from espwire.wire import stub
 from espwire.wire.commands import ALL_BITS, HEADER, Op, Reply
 from espwire.wire.status import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, NOT_IMPLEMENTED, UNKNOWN_COMMAND
-from espwire.wire.stub import Capabilities, Feature, HashKind, StubOp
+from espwire.wire.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
-DATA_OPS = frozenset({StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})  # check words of their own
 NO_CHIP_ID = 0xFFFFFFFF
 KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
 FEATURES = Feature(0xFFB)
@@ -82,23 +81,26 @@ def start_program(services: Services, entry: int) -> Twin | None:
 
 
 class Twin(Resident):
-    """One run of the stub."""
+    """One run of the stub. ``sealed``: the host is ours; else a vendor's tool, which knows no CRCs."""
+
+    sealed = True
 
     def __init__(self, services: Services, image: StubImage, options: StubOptions) -> None:
         chip = services.chip
         assert chip.stub.own is not None
         self._own, self._image, self._pace = chip.stub.own, image, PACES[chip.id]
-        ring = Ring(RING_BYTES, QUEUE, lambda frame: frame[1:2] == bytes((StubOp.ABORT,)) and is_whole(frame))
+        ring = Ring(RING_BYTES, QUEUE, _is_abort)
         self._options = options
         full = self._takes_full_clock()
         hz = self._own.cpu_hz if full else int(find_rom_hz(services))
         pace = self._pace
+        self.seal_cycles = pace.crc_byte
         super().__init__(services, hz=hz, receive_cycles=pace.receive_byte, send_cycles=pace.send_byte, ring=ring)
         flash_hz = find_bus_hz(services, full=full) / services.spi.find_divider(self._options.spi_clock)
         self.memory = TwinFlash(self, self.flash, pace, flash_hz)
         can = self._own.can_encrypt
-        self.writer = Writer(self, self.memory, pace, services.encrypt, can=can)
-        self.reader = Reader(self, self.memory, pace)
+        self.writer = Writer(self, self.memory, pace, self._trust, services.encrypt, can=can)
+        self.reader = Reader(self, self.memory, pace, self._trust)
         self.ram = RamCommands(self, pace.sum_byte + pace.copy_byte, self.memory.wait)
 
     def _takes_full_clock(self) -> bool:
@@ -119,17 +121,15 @@ class Twin(Resident):
             yield from self._batch(self._options.batch)
 
     def _handle(self, frame: bytes) -> Steps:
-        op, size = frame[1], len(frame) - HEADER.size
-        if size != int.from_bytes(frame[2:4], "little") or size not in LENGTHS.get(op, (size,)):
+        op, size, trust = frame[1], len(frame) - HEADER.size, self._trust(frame)
+        if not trust:
             if op not in (StubOp.WRITE_DATA, StubOp.READ_ACK):
-                yield from self.reply(op, status=BAD_LENGTH)
+                yield from self.reply(op, int.from_bytes(frame[4:8], "little"), status=BAD_CHECKSUM)
             return
-        check = frame[4:8]
-        if op not in DATA_OPS and any(check):
-            self.owe(size * self._pace.crc_byte)
-            if int.from_bytes(check, "little") != zlib.crc32(frame[HEADER.size :]):
-                yield from self.reply(op, status=BAD_CHECKSUM)
-                return
+        self.sealed = trust is Trust.SEALED
+        if size not in LENGTHS.get(op, (size,)):
+            yield from self.reply(op, status=BAD_LENGTH)
+            return
         if op not in (StubOp.WRITE_DATA, Op.SPI_FLASH_MD5):
             self.writer.forget_hash()
         handler = HANDLERS.get(op)
@@ -137,6 +137,10 @@ class Twin(Resident):
             yield from handler(self, frame, op)
         elif op not in (StubOp.READ_ACK, Op.RUN_USER_CODE):
             yield from self._small(frame, op)
+
+    def _trust(self, frame: bytes) -> Trust:
+        self.owe(len(frame) * self._pace.crc_byte)
+        return find_trust(frame, sealed=self.sealed)
 
     def _erase(self, frame: bytes, op: int) -> Steps:
         offset, size, status = word(frame, 0), word(frame, 1), 0
@@ -292,6 +296,10 @@ def find_bus_hz(services: Services, *, full: bool) -> float:
     """The clock of the peripherals: of the PLL, where the stub has changed to it."""
     tree = services.chip.soc.clock if services.chip.soc is not None else None
     return tree.bus_mhz * 1e6 if full and tree is not None and tree.select is not None else find_rom_hz(services)
+
+
+def _is_abort(frame: bytes) -> bool:
+    return len(frame) == HEADER.size + 4 and frame[1] == StubOp.ABORT and is_sealed(frame)
 
 
 def _late(twin: Twin, frame: bytes, op: int) -> Steps:

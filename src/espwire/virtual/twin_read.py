@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
+from espwire.virtual.frame_trust import Trust
 from espwire.virtual.paces import Pace
-from espwire.virtual.resident import Resident, Steps, is_whole, word
+from espwire.virtual.resident import Resident, Steps, word
 from espwire.virtual.twin_flash import SECTOR, TwinFlash
 from espwire.wire import stub
-from espwire.wire.commands import HEADER, REPLY, Op
+from espwire.wire.commands import HEADER, Op
 from espwire.wire.status import BAD_BLOCK
 from espwire.wire.stub import HashKind, StubOp
 
@@ -30,17 +30,17 @@ class Begun(NamedTuple):
 
 
 class Reader:
-    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5."""
+    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5. ``trust`` tells what a frame is worth."""
 
-    def __init__(self, cpu: Resident, flash: TwinFlash, pace: Pace) -> None:
-        self._cpu, self._flash, self._pace = cpu, flash, pace
+    def __init__(self, cpu: Resident, flash: TwinFlash, pace: Pace, trust: Callable[[bytes], Trust]) -> None:
+        self._cpu, self._flash, self._pace, self._trust = cpu, flash, pace, trust
 
     def open(self, frame: bytes) -> Steps:
         """READ_OPEN, and all of the read."""
         offset, size, packet, most, flags = struct.unpack_from("<5I", frame, HEADER.size)
         bad = not size or not packet or packet > PACKET or packet % 4 or most < packet
         bad = bad or not self._flash.covers(offset, size)
-        yield from self._cpu.reply(StubOp.READ_OPEN, status=BAD_BLOCK if bad else 0)
+        yield from self._cpu.reply(StubOp.READ_OPEN, 0 if bad else size, status=BAD_BLOCK if bad else 0)
         if bad:
             return
         yield from self._flash.wait()
@@ -55,7 +55,7 @@ class Reader:
                 yield from self._cpu.listen()
             yield from self._cpu.settle()
             while done < size and (ack := ring.take()) is not None:
-                whole, received = is_whole(ack), word(ack, 0)
+                whole, received = self._trust(ack), word(ack, 0)
                 if whole and ack[1] != StubOp.READ_ACK:
                     ring.unread()
                     return
@@ -70,10 +70,8 @@ class Reader:
         blank = False
         if flags & stub.READ_SHORT_BLANKS:
             blank = yield from self._flash.blank_now(address, size)
-        data = self._flash.read(address, size)
-        self._cpu.owe(size * self._pace.crc_byte)
-        body = (b"" if blank else data) + zlib.crc32(data).to_bytes(4, "little") + b"\0\0"
-        yield from self._cpu.send_frame(HEADER.pack(REPLY, StubOp.READ_OPEN, len(body), position) + body)
+        data = b"" if blank else self._flash.read(address, size)
+        yield from self._cpu.reply(StubOp.READ_OPEN, position, data)
 
     def read(self, frame: bytes) -> Steps:
         """The vendor's READ_FLASH."""
@@ -98,7 +96,7 @@ class Reader:
             while (ack := ring.take()) is not None:
                 if len(ack) == 4:
                     done = int.from_bytes(ack, "little")
-                elif is_whole(ack):
+                elif self._trust(ack):
                     ring.unread()
                     return
                 ring.release()
@@ -146,7 +144,7 @@ class Reader:
     def _request_waits(self) -> bool:
         ring = self._cpu.ring
         while (frame := ring.take()) is not None:
-            if is_whole(frame):
+            if self._trust(frame):
                 ring.unread()
                 return True
             ring.release()

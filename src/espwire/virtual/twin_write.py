@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Callable, Generator
 from enum import Enum
 
+from espwire.virtual.frame_trust import Trust
 from espwire.virtual.paces import Pace
-from espwire.virtual.resident import Resident, Steps, is_whole, word
+from espwire.virtual.resident import Resident, Steps, word
 from espwire.virtual.twin_flash import BURST, SECTOR, TwinFlash
 from espwire.virtual.twin_inflate import SURE_BYTES, Inflate
 from espwire.virtual.twin_read import Begun
@@ -51,10 +51,20 @@ class Kind(Enum):
 
 
 class Writer:
-    """The write under way, or the last one. ``encrypt``: what the chip's flash encryption makes of data, or None."""
+    """The write under way, or the last one. ``trust`` tells what a frame is worth; ``encrypt``: what the chip's flash
+    encryption makes of data, or None."""
 
-    def __init__(self, cpu: Resident, flash: TwinFlash, pace: Pace, encrypt: Encrypt | None, *, can: bool) -> None:
-        self._cpu, self._flash, self._pace = cpu, flash, pace
+    def __init__(
+        self,
+        cpu: Resident,
+        flash: TwinFlash,
+        pace: Pace,
+        trust: Callable[[bytes], Trust],
+        encrypt: Encrypt | None,
+        *,
+        can: bool,
+    ) -> None:
+        self._cpu, self._flash, self._pace, self._trust = cpu, flash, pace, trust
         self._encrypt, self._can_encrypt = encrypt, can
         self.kind = Kind.CLOSED
         self._offset = self._size = self._stream_size = self._codec = self._flags = self._id = 0
@@ -107,7 +117,7 @@ class Writer:
         """A data frame when no write runs: a poke gets the last report, other data silence."""
         if op != StubOp.WRITE_DATA:
             yield from self._cpu.reply(op, status=self._status or NOT_OPEN)
-        elif len(frame) == HEADER.size + 4 and self._is_intact(frame):
+        elif len(frame) == HEADER.size + 4:
             well = self.kind is Kind.OURS and not self._interrupted
             yield from self._report(0 if well else NOT_OPEN)
 
@@ -158,14 +168,10 @@ class Writer:
         data = struct.pack("<III", self._received + WINDOW & 0xFFFFFFFF, self._in_flash, self._id)
         return self._cpu.reply(StubOp.WRITE_DATA, self._received, data, status or self._status)
 
-    def _is_intact(self, frame: bytes) -> bool:
-        self._cpu.owe((len(frame) - HEADER.size) * self._pace.crc_byte)
-        return zlib.crc32(frame[HEADER.size :]) == int.from_bytes(frame[4:8], "little")
-
     def _accept(self, frame: bytes) -> Steps:
         """Take the stream's next piece; answer pokes; refuse what does not come next."""
         size = len(frame) - HEADER.size - 4
-        fits = size >= 0 and self._is_intact(frame)
+        fits = self._trust(frame) is Trust.SEALED and size >= 0
         if fits and not size:
             yield from self._report(0)
             return
@@ -185,9 +191,12 @@ class Writer:
         size, sequence, payload, status = word(frame, 0), word(frame, 1), frame[HEADER.size + DATA_HEAD :], 0
         if len(frame) < HEADER.size + DATA_HEAD or size != len(payload):
             status = BAD_LENGTH
+        elif not self._trust(frame):
+            status = BAD_CHECKSUM
         else:
-            self._cpu.owe(size * self._pace.sum_byte)
-            if checksum(payload) != frame[4]:
+            if not self._cpu.sealed:
+                self._cpu.owe(size * self._pace.sum_byte)
+            if not self._cpu.sealed and checksum(payload) != frame[4]:
                 status = BAD_CHECKSUM
             elif sequence == self._again:
                 self._again += 1
@@ -215,12 +224,12 @@ class Writer:
                 else:
                     yield from self._work()
                     yield from cpu.settle()
-            if len(frame) < HEADER.size or frame[0]:
+            if len(frame) < HEADER.size:
                 continue
             if frame[1] == self._op:
                 cpu.owe(self._pace.command)
                 yield from self._accept(frame) if ours else self._accept_vendor(frame)
-            elif is_whole(frame):
+            elif self._trust(frame):
                 ring.unread()
                 self._interrupted = True
                 return False

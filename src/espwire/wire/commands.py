@@ -7,7 +7,6 @@ Source: ``chips/data/protocol.toml``.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import fields
 from enum import IntEnum
 from typing import ClassVar, Self
@@ -367,14 +366,10 @@ class EraseFlash(Command, op=Op.ERASE_FLASH):
 
 @dataclass(frozen=True)
 class EraseRegion(Command, op=Op.ERASE_REGION, least=8):
-    """Stub: erase whole sectors. The check word is the CRC-32 of the body: ours looks at it, others do not."""
+    """Stub: erase whole sectors."""
 
     offset: int
     size: int
-
-    def request(self) -> Request:
-        body = self.body()
-        return Request(self.op, zlib.crc32(body), body)
 
 
 @dataclass(frozen=True)

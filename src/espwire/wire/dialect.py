@@ -55,7 +55,8 @@ class Dialect:
     ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
     ``requests_ahead``: how many short requests it takes before it has answered the first.
     ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
-    ``capabilities``: what our own stub told of itself; None for all other loaders.
+    ``capabilities``: what our own stub told of itself; None for all other loaders. ``sealed``: every request and every
+    answer carries a CRC-32 (``wire.stub.seal``), and an answer without one does not count: so our stub speaks.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dialect:
     exact_deflate_size: bool = False
     requests_ahead: int = 1
     capabilities: Capabilities | None = None
+    sealed: bool = False
 
     @property
     def can_inflate(self) -> bool:

@@ -1,6 +1,10 @@
-"""What our own stub speaks beyond the vendor's: commands, reports, packets, capabilities. Pure layout, no behaviour.
+"""What our own stub speaks beyond the vendor's: seals, commands, reports, packets, capabilities. Pure layout.
 
 The protocol in words: docs/protocol.md. ``CRC-32`` is zlib's. All words are 32-bit little-endian.
+
+Every frame between espwire and its stub is *sealed*: a request carries a CRC-32 in its check word, a reply at its end,
+over all other bytes of the frame, header included. A flipped bit makes either the length or the CRC wrong, even where
+it splits a frame or joins two. So whatever passes the check is what was sent.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ from typing import Self
 
 from espwire.values import dataclass
 from espwire.wire import slip
-from espwire.wire.commands import Command, Op, Reply, Request
+from espwire.wire.commands import REQUEST, Command, Op, Reply, Request
+from espwire.wire.status import BAD_CHECKSUM
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 1: only some requests had a CRC, of the body alone
 MAGIC = b"EWST"
 HELLO = b"OHAI"
+SEAL_BYTES = 4
 DIGEST_BYTES = 16
 HASH_RESULT_BYTES = 256  # at most, in one reply of HASH
 _CAPABILITIES = struct.Struct("<4s8I8s")
@@ -88,19 +94,47 @@ class AskCapabilities(Command, op=StubOp.CAPABILITIES, least=4, table=STUB_COMMA
     host_version: int = PROTOCOL_VERSION
 
 
-class Checked(Command):
-    """Base of requests that do harm if they come damaged: the check word is the CRC-32 of the body.
+def seal(packet: bytes) -> bytes:
+    """The request with the CRC-32 of all its other bytes in its check word; other stubs do not look at that."""
+    return packet[:4] + zlib.crc32(packet[8:], zlib.crc32(packet[:4])).to_bytes(4, "little") + packet[8:]
 
-    The stub takes 0 as well, and other stubs do not look. Only requests with 0 end a transfer: ``Abort`` is one.
+
+def is_sealed(packet: bytes) -> bool:
+    """Whether a frame is a request whose size and check word fit it."""
+    size = int.from_bytes(packet[2:4], "little")
+    return len(packet) == size + 8 and packet[0] == REQUEST and seal(packet) == packet
+
+
+def seal_frame(content: bytes) -> bytes:
+    """What the stub sends, with the CRC-32 of it behind it."""
+    return content + zlib.crc32(content).to_bytes(SEAL_BYTES, "little")
+
+
+def seal_reply(reply: Reply) -> bytes:
+    """A reply as our stub sends it: its size counts the seal."""
+    return seal_frame(Reply(reply.op, reply.value, reply.body + bytes(SEAL_BYTES)).packet()[:-SEAL_BYTES])
+
+
+def unseal(reply: Reply) -> Reply | None:
+    """The reply that ``seal_reply`` has sealed; None: it came damaged, or never was sealed."""
+    packet = reply.packet()
+    if len(reply.body) < SEAL_BYTES or seal_frame(packet[:-SEAL_BYTES]) != packet:
+        return None
+    return Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES])
+
+
+def refuses(reply: Reply, packet: bytes) -> bool:
+    """Whether the stub reports that this request arrived damaged and was not carried out.
+
+    The report carries the check word as it arrived, because the opcode may be the damaged part. The check word itself
+    may differ by one bit.
     """
-
-    def request(self) -> Request:
-        body = self.body()
-        return Request(self.op, zlib.crc32(body), body)
+    damage = reply.value ^ int.from_bytes(packet[4:8], "little")
+    return reply.body == BAD_CHECKSUM.to_bytes(2, "big") and damage.bit_count() <= 1
 
 
 @dataclass(frozen=True)
-class WriteOpen(Checked, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
+class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
     """Open a write of ``size`` bytes at ``offset``, coming as a stream of ``stream_size`` bytes in ``codec``."""
 
     offset: int
@@ -113,7 +147,7 @@ class WriteOpen(Checked, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
-    """A piece of the stream at its offset; without payload it asks for a report. The check word is the CRC-32.
+    """A piece of the stream at its offset; without payload it asks for a report.
 
     ``mask``: what each byte is XORed with on its way; the lowest byte of the offset, a multiple of 256, carries it.
     """
@@ -124,10 +158,6 @@ class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
 
     def body(self) -> bytes:
         return (self.position | self.mask).to_bytes(4, "little") + mask_bytes(self.data, self.mask)
-
-    def request(self) -> Request:
-        body = self.body()
-        return Request(self.op, zlib.crc32(body), body)
 
     @classmethod
     def parse(cls, body: bytes) -> Self | None:
@@ -162,7 +192,7 @@ def find_mask(data: bytes) -> int:
 
 
 @dataclass(frozen=True)
-class ReadOpen(Checked, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
+class ReadOpen(Command, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
     """Stream flash in packets; at most ``window`` bytes are unacknowledged."""
 
     offset: int
@@ -181,7 +211,7 @@ class ReadAck(Command, op=StubOp.READ_ACK, least=8, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class Hash(Checked, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
+class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
     """One result per ``piece`` bytes of the range; 0: one for all of it."""
 
     offset: int
@@ -191,7 +221,7 @@ class Hash(Checked, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class SpiTransaction(Checked, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
+class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
     """One transaction on the flash's bus. ``dummy`` in cycles; at most 64 bytes each way."""
 
     opcode: int
@@ -218,7 +248,7 @@ class SpiTransaction(Checked, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
 
 
 @dataclass(frozen=True)
-class Batch(Checked, op=StubOp.BATCH, table=STUB_COMMANDS):
+class Batch(Command, op=StubOp.BATCH, table=STUB_COMMANDS):
     """Several requests in one frame; ``parse_batch_reply`` takes the answer apart."""
 
     requests: tuple[Request, ...]
@@ -339,24 +369,21 @@ def parse_report(reply: Reply) -> Report | None:
 
 @dataclass(frozen=True)
 class ReadPacket:
-    """Flash from ``position`` on, counted from the start of the read. ``intact``: the CRC-32 fits."""
+    """Flash from ``position`` on, counted from the start of the read."""
 
     position: int
     data: bytes
-    intact: bool = True
 
     def reply(self, *, short: bool = False) -> Reply:
         """The frame's content. ``short``: the payload is left out (it is all 0xFF)."""
-        check = zlib.crc32(self.data).to_bytes(4, "little")
-        return Reply(StubOp.READ_OPEN, self.position, (b"" if short else self.data) + check + b"\0\0")
+        return Reply(StubOp.READ_OPEN, self.position, (b"" if short else self.data) + b"\0\0")
 
 
 def parse_read_packet(reply: Reply, expected: int) -> ReadPacket | None:
     """The packet in a reply, or None where it is none. ``expected``: its size in bytes, for a blank one."""
-    if reply.op != StubOp.READ_OPEN or len(reply.body) < 6:
+    if reply.op != StubOp.READ_OPEN or reply.body[-2:] != b"\0\0":
         return None
-    data, check = reply.body[:-6] or b"\xff" * expected, int.from_bytes(reply.body[-6:-2], "little")
-    return ReadPacket(reply.value, data, zlib.crc32(data) == check)
+    return ReadPacket(reply.value, reply.body[:-2] or b"\xff" * expected)
 
 
 def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply, ...] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from tests.stub_drivers.frames import opened, sent
+
 from espwire.chips.model import Chip
 from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.cpu.memory import Memory, Region
@@ -123,7 +125,9 @@ class Board:
 
 
 class Bench:
-    """A stub that runs on an engine, and the host's end of its wire."""
+    """A stub that runs on an engine, and the host's end of its wire, which seals unless it is told not to."""
+
+    sealed = True
 
     def __init__(self, chip: Chip, entry: int, segments: tuple[tuple[int, bytes], ...]) -> None:
         own = chip.stub.own
@@ -142,12 +146,12 @@ class Bench:
     def send(self, *frames: bytes) -> list[bytes]:
         """What the stub answers to these frames until it waits again."""
         for frame in frames:
-            self.board.incoming.extend(slip.encode(frame))
+            self.board.incoming.extend(slip.encode(sent(frame) if self.sealed else frame))
         self.board.idle = 0
         self.engine.run(self.engine.cycles[0] + 2_000_000_000)
         answers = self._decoder.feed(bytes(self.board.outgoing))
         self.board.outgoing.clear()
-        return answers
+        return [opened(answer) if self.sealed else answer for answer in answers]
 
 
 def _return(engine: Engine) -> None:

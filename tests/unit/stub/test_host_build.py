@@ -107,6 +107,7 @@ def test_the_baud_rate_changes_after_the_answer(stub):
 @pytest.mark.parametrize("size", [5, 300])
 def test_blocks_for_ram_that_leave_the_next_one_unaligned_do_not_harm(stub, size):
     code = text(size)
+    stub.unseal()
     assert stub.call(frame(Op.MEM_BEGIN, words(2 * size, 2, size, 0x40080000)))[1] == 0
     statuses = [
         stub.call(frame(Op.MEM_DATA, words(size, number, 0, 0) + code, checksum(code)))[1] for number in range(2)

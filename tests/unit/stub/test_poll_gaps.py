@@ -49,24 +49,31 @@ def write_damaged(bench: StubBench) -> None:
 
 
 def write_vendor(bench: StubBench, op: int, data: bytes, stream: bytes) -> None:
+    bench.unseal()
     bench.ask(frame(op, words(len(data), 1, len(stream), 0)))
     bench.ask(frame(op + 1, words(len(stream), 0, 0, 0) + stream, checksum(stream)))
     assert bench.ask(frame(op + 2, words(1)))[-2:] == b"\0\0"
     assert bytes(bench.chip.flash.contents[: len(data)]) == data
+    bench.sealed = True
 
 
 def read_vendor(bench: StubBench) -> None:
+    bench.unseal()
     bench.ask(frame(Op.READ_FLASH, words(0, SECTOR, 2048, 2)))
     for done in (2048, 4096):
         bench.next()
         bench.post(words(done))
     bench.next()
+    bench.sealed = True
 
 
 def load_ram(bench: StubBench) -> None:
     code = text(2048)
     bench.ask(frame(Op.MEM_BEGIN, words(2048, 1, 2048, FREE_RAM[bench.chip.chip.id])))
+    bench.send(frame(Op.MEM_DATA, words(2048, 0, 0, 0) + code))
+    bench.unseal()
     bench.send(frame(Op.MEM_DATA, words(2048, 0, 0, 0) + code, checksum(code)))
+    bench.sealed = True
 
 
 def ask_small(bench: StubBench) -> None:

@@ -7,11 +7,13 @@ times. The same list of frames through two benches must give the same replies an
 import struct
 import zlib
 
+from tests.stub_drivers.frames import opened, sent
+
 from espwire.device.stub_image import StubOptions, load_stub
 from espwire.virtual.link import VirtualLink
 from espwire.virtual.options import VirtualOptions, build_chip
 from espwire.wire import slip
-from espwire.wire.commands import HEADER
+from espwire.wire.commands import HEADER, Op
 from espwire.wire.stub import StubOp
 
 QUIET_S = 0.6  # nobody says anything for so long: the stub waits for us
@@ -27,12 +29,16 @@ def words(op, *values):
 
 
 def data_frame(position, payload):
-    body = position.to_bytes(4, "little") + payload
-    return request(StubOp.WRITE_DATA, body, zlib.crc32(body))
+    return sent(request(StubOp.WRITE_DATA, position.to_bytes(4, "little") + payload))
 
 
 class StubBench:
-    """``replies`` are (time, frame); ``now`` is the host's clock."""
+    """``replies`` are (time, frame); ``now`` is the host's clock.
+
+    Frames are sealed on their way out, and opened when they come in, unless ``sealed`` is False, after ``unseal``.
+    """
+
+    sealed = True
 
     def __init__(self, link):
         self.link, self.chip = link, link.chip
@@ -46,8 +52,16 @@ class StubBench:
     def collect(self, quiet=QUIET_S):
         found = []
         while data := self.link.read(quiet):
-            found += [(self.now, frame) for frame in self._decoder.feed(data)]
+            found += [(self.now, self._open(frame)) for frame in self._decoder.feed(data)]
         return found
+
+    def _open(self, frame):
+        return opened(frame) if self.sealed else frame
+
+    def unseal(self):
+        """Talk as a vendor's tool does from now on."""
+        self.sealed = False
+        assert len(self.send(request(Op.SYNC, bytes(36)), quiet=0.05)) == 8
 
     def send(self, *frames, quiet=QUIET_S):
         """All at once; what comes back until it is quiet."""
@@ -56,7 +70,7 @@ class StubBench:
 
     def post(self, *frames):
         for frame in frames:
-            self.link.write(slip.encode(frame), float("inf"))
+            self.link.write(slip.encode(sent(frame) if self.sealed else frame), float("inf"))
 
     def ask(self, frame, timeout=200.0):
         """One request, one reply."""
@@ -68,7 +82,7 @@ class StubBench:
             data = self.link.read(timeout)
             assert data, "the stub says nothing"
             self._queue += self._decoder.feed(data)
-        return self._queue.pop(0)
+        return self._open(self._queue.pop(0))
 
     def write(self, offset, data, *, packed=True, flags=0):
         """A write of ours as a host would do it, credits and all; seconds that it took."""
@@ -93,13 +107,13 @@ class StubBench:
         assert self.ask(words(StubOp.READ_OPEN, offset, size, packet, window, flags))[-2:] == b"\0\0"
         while len(out) < size:
             frame = self.next()
-            out += frame[8:-6] or b"\xff" * min(packet, size - len(out))
+            out += frame[8:-2] or b"\xff" * min(packet, size - len(out))
             self.post(words(StubOp.READ_ACK, len(out), 0))
         return bytes(out), self.now - start
 
 
 def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
-    """The bench, after the hello."""
+    """The bench, after the hello and at ``baud``."""
     link = VirtualLink(build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options)))
     chip = link.chip
     chip.flash.contents[: len(flash)] = flash

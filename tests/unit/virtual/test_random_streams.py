@@ -8,7 +8,7 @@ from tests.stub_drivers.random_streams import FLASH, Stream
 from tests.unit.virtual.stub_bench import start
 
 from espwire.device.stub_image import stub_chips
-from espwire.virtual.twin_write import Writer
+from espwire.virtual.frame_trust import Trust
 from espwire.wire.slip import Decoder
 
 CHIPS = stub_chips()
@@ -64,6 +64,6 @@ def test_full_size(chip):
 
 
 def test_a_check_that_one_of_them_lacks_shows(monkeypatch):
-    monkeypatch.setattr(Writer, "_is_intact", lambda self, frame: True)
+    monkeypatch.setattr("espwire.virtual.twin.find_trust", lambda frame, sealed: Trust.SEALED)
     with pytest.raises(AssertionError, match="seed"):
         _ = [compare("esp32c3", seed) for seed in range(CI_SEQUENCES)]

@@ -9,7 +9,7 @@ from tests.unit.virtual.stub_bench import data_frame, request, start, words
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import stub_chips
 from espwire.virtual.chip import State
-from espwire.wire.commands import Op, checksum
+from espwire.wire.commands import Op
 from espwire.wire.stub import StubOp
 
 CHIPS = stub_chips()
@@ -24,7 +24,7 @@ def benches(chip, **options):
 def put(address, data):
     """The frames that put ``data`` into RAM."""
     body = struct.pack("<4I", len(data), 0, 0, 0) + data
-    return words(Op.MEM_BEGIN, len(data), 1, len(data), address), request(Op.MEM_DATA, body, checksum(data))
+    return words(Op.MEM_BEGIN, len(data), 1, len(data), address), request(Op.MEM_DATA, body)
 
 
 def rom_of(chip):

@@ -1,14 +1,13 @@
-"""A client of a virtual chip that uploads programs and speaks to our stub in plain frames: no device code in between."""
+"""A client of a virtual chip that uploads programs and speaks to our stub in sealed frames: no device code in between."""
 
 from __future__ import annotations
 
-import struct
-import zlib
+from tests.stub_drivers.frames import opened, sent
 
 from espwire.virtual.link import VirtualLink, open_virtual
 from espwire.wire import slip
 from espwire.wire.commands import MemBegin, MemData, MemEnd, SpiAttach, Sync, parse_reply
-from espwire.wire.stub import WriteData, parse_report
+from espwire.wire.stub import HELLO, ReadAck, WriteData, parse_report
 
 FRAME = 2048
 
@@ -21,6 +20,7 @@ class RawHost:
         self.chip = self.link.chip
         self.decoder = slip.Decoder()
         self.frames: list[bytes] = []
+        self.sealed = False
         self.send(Sync().packet())
         for _ in range(8):
             self.answer(Sync.op)
@@ -34,14 +34,14 @@ class RawHost:
         return self.chip.program
 
     def send(self, packet: bytes) -> None:
-        self.link.write(slip.encode(packet), self.link.now() + 1000)
+        self.link.write(slip.encode(sent(packet) if self.sealed else packet), self.link.now() + 1000)
 
     def frame(self, timeout: float = 3.0) -> bytes:
         end = self.link.now() + timeout
         while not self.frames:
             assert self.link.now() < end, f"no answer; {self.chip.state}, {self.chip.slot.ended}"
             self.frames += self.decoder.feed(self.link.read(end - self.link.now()))
-        return self.frames.pop(0)
+        return opened(self.frames.pop(0)) if self.sealed else self.frames.pop(0)
 
     def answer(self, op: int, timeout: float = 3.0):
         while True:
@@ -77,7 +77,8 @@ class RawHost:
         options = StubOptions(baud=baud, spi_clock=chip.stub.own.spi_clocks.direct)
         image = load_stub(chip.id).with_options(options)
         self.run(image.entry, *image.segments)
-        assert self.frame() == b"OHAI"
+        self.sealed = True
+        assert self.frame() == HELLO
 
     def write(self, offset: int, data: bytes, open_command) -> None:
         """A deflated or raw write, with credits."""
@@ -99,11 +100,10 @@ class RawHost:
         out = b""
         while len(out) < command.size:
             reply = self.answer(0xF3)
-            body, check = reply.body[:-6], reply.body[-6:-2]
+            body = reply.body[:-2]
             expected = min(command.packet_size, command.size - len(out))
             body = body or b"\xff" * expected
-            assert zlib.crc32(body) == struct.unpack("<I", check)[0]
             assert reply.value == len(out)
             out += body
-            self.send(struct.pack("<BBHIII", 0, 0xF4, 8, 0, len(out), 0))
+            self.send(ReadAck(len(out)).packet())
         return out
