@@ -49,6 +49,23 @@ def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityRep
     return found, reply
 
 
+def detect_surely(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
+    """As ``detect``, but a chip is only refused if it answers so twice: one flipped bit makes another chip of it.
+
+    A chip that is not refused must still be proved by a second answer: see ``words.read_first_words``.
+
+    :raises WrongChip: as ``detect``
+    """
+    refused = ""
+    while True:
+        try:
+            return detect(loader, named)
+        except WrongChip as error:
+            if str(error) == refused:
+                raise
+            refused = str(error)
+
+
 def _find_older_chip(loader: Loader) -> Chip | None:
     """A chip without GET_SECURITY_INFO that looks like one and has its magic: what it would refuse is not asked.
 
