@@ -11,6 +11,7 @@ from typing import Self
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_status, ram, sfdp, transfer
+from espwire.device.double_read import read_word
 from espwire.device.flash_id import FlashInfo
 from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
 from espwire.device.flash_status import FlashStatus, FlashStatusChange
@@ -104,7 +105,7 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        baud, divider = self.divider or (self.loader.baud, self.loader.read_reg(chip.uart.clock_divider_address))
+        baud, divider = self.divider or (self.loader.baud, read_word(self.loader, chip.uart.clock_divider_address))
         mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
         if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from espwire.chips.model import Chip
+from espwire.device.double_read import read_word
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
@@ -89,7 +90,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     skip = rule.skip_on_302
     if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
         clear = skip.then_clear
-        if loader.read_reg(clear.address) & clear.mask == clear.mask:
+        if read_word(loader, clear.address) & clear.mask == clear.mask:
             loader.write_regs(RegWrite(clear.address, 0, clear.mask))
         return
     writes: list[RegWrite] = []

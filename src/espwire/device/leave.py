@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from espwire.chips.model import Chip
+from espwire.device.double_read import read_word
 from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
@@ -176,8 +177,8 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
         return False
     if "if strap" not in rule or pin.address is None or flag is None:
         return True
-    by_pin = not loader.read_reg(pin.address) >> pin.bits["boot"] & 1
-    return by_pin and not loader.read_reg(flag.address) >> flag.bit & 1
+    by_pin = not read_word(loader, pin.address) >> pin.bits["boot"] & 1
+    return by_pin and not read_word(loader, flag.address) >> flag.bit & 1
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:
