@@ -16,7 +16,7 @@ from espwire.wire.commands import Op
 SECURE = tuple(name for name in chip_ids() if load_chip(name).rom.secure_ops)
 JTAG = tuple(name for name in chip_ids() if load_chip(name).usb.serial_jtag)
 OTG = tuple(name for name in chip_ids() if load_chip(name).usb.otg)
-MOST_TRIPS, MOST_TRIPS_ONE_BY_ONE = 20, 30
+MOST_TRIPS, MOST_TRIPS_ONE_BY_ONE = 20, 50
 
 
 def open_device(kind, query="", **keywords):

@@ -175,7 +175,7 @@ class Device:
         self.flash = None
         ascent = Ascent(
             image=open_stub(source, self.chip),
-            attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so
+            attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so, or does it itself
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,
             over_usb=find_over_usb(self.loader, self.chip, self.revision),
@@ -361,10 +361,12 @@ class Device:
 
     def _attach(self) -> None:
         attached, request = self._attached, self._plan_attach()
-        if self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
+        if request is None:
+            flash_id.attach_by_registers(self.loader, self.chip)
+        elif self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
             self.loader.call_again(request)
 
-    def _plan_attach(self) -> Command:
+    def _plan_attach(self) -> Command | None:
         self._attached = None if self._connection is None else build_attach_word(self.chip, self._connection)
         return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
 

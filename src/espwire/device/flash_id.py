@@ -13,16 +13,18 @@ from importlib.resources import files
 from typing import Any
 
 from espwire.chips.model import Chip
-from espwire.device.double_read import read_word
+from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
+from espwire.errors import DeviceError
 from espwire.values import dataclass
 from espwire.wire import slip
-from espwire.wire.commands import Command, FlashBegin, RegWrite, Request, SpiAttach, SpiSetParams
+from espwire.wire.commands import RegWrite, Request, SpiAttach, SpiSetParams
 from espwire.wire.dialect import Dialect
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
+READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
+ATTACH_ATTEMPTS = 3
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
@@ -57,18 +59,41 @@ class FlashInfo:
     assumed: bool = False
 
 
-def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> Command:
+def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> SpiAttach | None:
     """The request that connects the flash to its controller, in the form that this loader takes; may be repeated.
+
+    None: this loader has no such request; see ``attach_by_registers``.
 
     :param identity: None where no register can be read
     :param word: for SPI_ATTACH; None: as the eFuses say
     """
     if dialect.attach_bytes == 0:
-        return FlashBegin(0, 0, dialect.flash_block, 0)  # a BEGIN of nothing attaches
+        return None  # a FLASH_BEGIN of nothing would attach, too, but one flipped bit in it erases the bootloader
     pins = word
     if pins is None:
         pins = embedded_flash_pins(chip, identity) if identity is not None else 0
     return SpiAttach(pins, 0 if dialect.attach_bytes == 8 else None)
+
+
+def attach_by_registers(loader: Loader, chip: Chip) -> None:
+    """Connect the flash to its controller as the ROM's own routine does, wake it up, and read back what was written.
+
+    :raises DeviceError: code ``flash-attach``: the registers do not hold it
+    :raises Unsupported: the loader gives no access to registers
+    """
+    steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
+    checked = [step for step in steps if step.checked]
+    for _ in range(ATTACH_ATTEMPTS):
+        write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
+        words = read_words(loader, [step.address for step in checked])
+        if all((word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)):
+            run_spi_command(loader, chip, RELEASE)
+            return
+    raise DeviceError(
+        "the registers that connect the flash to its controller do not hold what was written",
+        hint="Reset the board, then try again with a shorter cable.",
+        code="flash-attach",
+    )
 
 
 def embedded_flash_pins(chip: Chip, identity: Identity) -> int:
