@@ -252,8 +252,9 @@ def _detect_twice(loader: Loader, named: Chip | None) -> tuple[Chip, SecurityRep
     :raises WrongChip: as ``detect``
     :raises DeviceError: code ``answers-differ``
     """
-    found = detect_surely(loader, named)
+    dialect, found = loader.dialect, detect_surely(loader, named)
     for _ in range(DETECTIONS):
+        loader.dialect, loader.secure = dialect, False
         before, found = found, detect_surely(loader, named)
         if found == before:
             return found

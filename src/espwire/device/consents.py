@@ -20,6 +20,7 @@ CONSENTS: dict[str, str] = {
     "damaged-image": "write a damaged boot image",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
+    "unverified": "write or erase although nothing can be verified, after the stub did not start",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

@@ -61,6 +61,7 @@ class Device:
         self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
         self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
         self._identity = identity
+        self.stub_failed = False  # one was wanted, and the ROM had to stay
         self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
@@ -182,12 +183,14 @@ class Device:
         )
         started = climb(self.loader, self.chip, ascent, self.report)
         self._early_id = started.flash_id if started is not None else None
+        self.stub_failed = started is None
         return started is not None
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
         """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
 
         :param size: bytes, if the caller knows better than the id
+        :raises DeviceError: codes ``no-flash``, ``nand-flash``: there is nothing that could be read or written
         """
         loader, chip = self.loader, self.chip
         if self._identity is None:
@@ -200,6 +203,7 @@ class Device:
             flash_id.power_on(loader, chip, self._identity.registers, self.revision)
             self._attach()
             jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+            flash_id.check_flash_answers(jedec)
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)

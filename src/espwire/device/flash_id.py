@@ -156,11 +156,56 @@ def is_plausible(jedec: int) -> bool:
     """Whether an id is one that a part gives when it is awake."""
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16
     table = flash_facts()
-    if jedec in table["read_id"]["bad_values"]:
+    if is_silent(jedec) or find_nand(jedec) is not None:
         return False
     if maker == XMC and any(kind == family for family, _, _ in XMC_FAMILIES):
         return any(kind == family and least <= code <= most for family, least, most in XMC_FAMILIES)
     return any(entry["id"] == maker for entry in table["makers"]) and find_flash_size(jedec) is not None
+
+
+def check_flash_answers(jedec: int) -> None:
+    """Stop where no NOR flash chip gave this id: nothing that is read or written then would make sense.
+
+    :raises DeviceError: codes ``no-flash``, ``nand-flash``
+    """
+    if is_silent(jedec):
+        raise DeviceError(
+            f"no flash chip answers: its JEDEC ID reads {jedec:#08x}",
+            hint="Check the pins, power and strapping pins of the flash chip; octal or NAND flash may not answer.",
+            code="no-flash",
+            jedec=jedec,
+        )
+    if (name := find_nand(jedec)) is not None:
+        raise DeviceError(
+            f"the flash chip is NAND flash ({name}, ID {jedec.to_bytes(3, 'little').hex()}), which is not supported",
+            hint="Use a board with NOR flash, or esptool with --flash-type nand.",
+            code="nand-flash",
+            jedec=jedec,
+        )
+
+
+def is_silent(jedec: int) -> bool:
+    """Whether the id is what a line without a flash chip reads: the maker's byte is never all zeros or all ones."""
+    floating = jedec & 0xFF in (0x00, 0xFF) and find_nand(jedec) is None
+    return floating or jedec in flash_facts()["read_id"]["bad_values"]
+
+
+def find_nand(jedec: int) -> str | None:
+    """The part, or the maker, if the id is a NAND chip's, with or without the byte that goes before it."""
+    table = flash_facts()
+    first, second, third = jedec.to_bytes(3, "little")
+    late = first in (0x00, 0xFF)
+    maker, kind = (second, third) if late else (first, second)
+    makers = table["makers"] + table["nand_types"]
+    if late:
+        known = any(entry["id" if "id" in entry else "maker"] == maker for entry in makers) and kind not in (0x00, 0xFF)
+    else:
+        known = any(entry["maker"] == maker and kind in entry.get("types", (kind,)) for entry in table["nand_types"])
+    if not known:
+        return None
+    part = next((row for row in table["nand"] if (row["maker"], row["device"]) == (maker, kind << 8 | third)), None)
+    named = next((entry["name"] for entry in table["nand_types"] if entry["maker"] == maker and "name" in entry), "")
+    return str(part["name"]) if part is not None else named or find_maker_name(maker)
 
 
 def find_flash_size(jedec: int) -> int | None:

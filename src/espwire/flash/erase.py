@@ -13,7 +13,7 @@ from espwire.flash.cost import LinkCost, estimate_erase
 from espwire.flash.guards import find_erase_problems, stop_if_fatal
 from espwire.flash.plan import Erase, Policy, describe_erased_behind, find_erased_end
 from espwire.flash.survey import survey_device
-from espwire.flash.verify import SECTOR, Cancel, read_md5
+from espwire.flash.verify import SECTOR, Cancel, check_not_blind, read_md5
 from espwire.wire.commands import Op
 from espwire.wire.stub import StubOp
 
@@ -62,6 +62,7 @@ def erase_region(
         report(Warned(code=finding.code, text=finding.text))
     step = Erase(address, size)
     report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=estimate_erase(address, size, LinkCost())))
+    check_not_blind(device, policy)
     if dry_run:
         return
     if cancel is not None:

@@ -16,10 +16,11 @@ from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.plan import Part
+    from espwire.flash.plan import Part, Policy
 
 SECTOR = 0x1000
 MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
+UNVERIFIED = "unverified"  # the consent
 READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)
 
 
@@ -118,6 +119,23 @@ def check_can_verify_device(device: Device) -> None:
         f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
         hint=hint_at_stub(secure=device.secure_download),
         code="cannot-verify",
+    )
+
+
+def check_not_blind(device: Device, policy: Policy) -> None:
+    """Stop before work that nobody can verify, only because the stub that was wanted did not start.
+
+    :raises VerifyError: code ``unverified``
+    """
+    loader = device.loader
+    blind = not (loader.supports(Op.SPI_FLASH_MD5) or can_read(device))
+    if not blind or not device.stub_failed or policy.verify is False or UNVERIFIED in policy.consents:
+        return
+    raise VerifyError(
+        f"the stub did not start, and the {device.chip.name}'s ROM loader can verify nothing: nothing was changed",
+        hint=f"Lower --baud or use a shorter cable; if it must be, repeat with --allow {UNVERIFIED}.",
+        code="unverified",
+        consents=[UNVERIFIED],
     )
 
 
