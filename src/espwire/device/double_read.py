@@ -22,6 +22,7 @@ from espwire.wire.commands import Command, Op, ReadReg, Reply
 from espwire.wire.dialect import Md5Form
 
 PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
+SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted
 ROUNDS = 4  # of two answers each
 FRAME_BYTES = 60  # of an answer with the longest result, some escapes included
 MD5_HEX_BYTES, MD5_BYTES = 32, 16
@@ -108,22 +109,25 @@ def find_result_bytes(loader: Loader, command: Command) -> int:
 def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | None) -> list[Reply]:
     """All replies, or none. An answer too few leaves the loader to be brought in step by its next request.
 
-    No more requests than it takes are ahead of its answers; each answer lets another one go.
+    No more requests than it takes are ahead of its answers; each answer lets others go.
     """
     for command in commands:
         loader.require(command.op)
     loader.prepare()
-    began, ahead = loader.link.now(), loader.dialect.requests_ahead
-    patience = PATIENCE_S + (seconds or 0.0)
-    loader.post(*(command.packet() for command in commands[:ahead]))
+    began, patience = loader.link.now(), PATIENCE_S + (seconds or 0.0)
+    packets = [command.packet() for command in commands]
     replies: list[Reply] = []
-    for at, command in enumerate(commands):
-        reply = loader.take(command.op, patience + FRAME_BYTES * BITS_PER_BYTE / loader.baud)
+    sent = 0
+    while len(replies) < len(commands):
+        fit = _count_fitting(packets[len(replies) :], sent - len(replies), loader.dialect.requests_ahead)
+        if fit:
+            loader.post(*packets[sent : sent + fit])
+            sent += fit
+        wire = (FRAME_BYTES + len(packets[len(replies)])) * BITS_PER_BYTE / loader.baud
+        reply = loader.take(commands[len(replies)].op, patience + wire)
         if reply is None:
             return []
         replies.append(reply)
-        if at + ahead < len(commands):
-            loader.post(commands[at + ahead].packet())
     loader.settle()
     try:
         judged = [
@@ -136,3 +140,19 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
         for command, reply in zip(commands, replies, strict=True):
             loader.on_trip(command, reply, (loader.link.now() - began) / len(commands))
     return judged
+
+
+def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:
+    """How many packets more may be sent while ``waiting`` of them, the first ones, wait for their answers.
+
+    What lies behind the first of them waits in the receiver, which holds ``ahead`` short requests with that one.
+    """
+    room = (ahead - 1) * SHORT_REQUEST - sum(len(packet) + 2 for packet in packets[1:waiting])
+    fit = 0
+    for at in range(waiting, len(packets)):
+        if at:  # the first one is taken as it comes
+            room -= len(packets[at]) + 2
+        if room < 0:
+            break
+        fit += 1
+    return fit
