@@ -15,7 +15,7 @@ from espwire.device.device import Device, StubSource
 from espwire.device.double_read import build_difference
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
-from espwire.device.leave import reset_by_lines
+from espwire.device.leave import find_hard_reset, reset_by_lines
 from espwire.device.lines import Before, Sequence, is_usb_jtag
 from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
 from espwire.device.memory import Memory, memory_key
@@ -97,6 +97,7 @@ def connect(
     loader = Loader(link, ANY_ROM, settings)
     try:
         report(Opened(port=link.info.name, baud=slow))
+        find_hard_reset(link.info, settings.custom_hard_reset_sequence)  # one that makes no sense fails now, not at last
         loader.baud, loader.on_trip = slow, trace
         if packets is not None:
             loader.packets = packets

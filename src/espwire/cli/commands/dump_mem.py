@@ -27,10 +27,12 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 @click.pass_obj
 def command(session: Session, address: int, size: int, file: str, no_progress: bool) -> None:
     """Check before connecting; the file is whole or absent."""
+    from espwire.cli.preconditions import check_output
     from espwire.device.ram import check_range
     from espwire.flash.memory import dump_mem
 
     check_range(address, size)
+    check_output(file)
     session.progress = not no_progress
     with session.device() as device:
         dump = dump_mem(device, address, size, file, report=session.report)
