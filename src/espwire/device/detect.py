@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
+from espwire.device.double_read import read_word
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply
 from espwire.errors import CommandFailed, NoReply, WrongChip
@@ -128,6 +129,9 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
             return _chip_with_short_form(reply)
         raise
     name = find_by_magic(magic)
+    if name is None:  # one flipped bit? the other ways read where other chips have nothing
+        magic = read_word(loader, MAGIC_ADDRESS)
+        name = find_by_magic(magic)
     if name is not None:
         return load_chip(name)
     # rare ways: words that only older tools went by, and another place that tells; then nobody knows
@@ -137,7 +141,7 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
         return old[0]
     for chip in old or chips:
         other = chip.identity.alternate_detect
-        if other is not None and loader.read_reg(other.address) & other.mask == other.value:
+        if other is not None and read_word(loader, other.address) & other.mask == other.value:
             return chip
     raise _unknown_chip(f"magic {magic:#010x}")
 
