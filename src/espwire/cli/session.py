@@ -197,7 +197,7 @@ class Session:
         :raises UsageError: several ports could be meant
         :raises ToolError: it cannot be reached
         """
-        from espwire.cli.preconditions import read_stub_file
+        from espwire.cli.preconditions import check_inputs, read_stub_file
         from espwire.cli.stub_choice import choose_baud, choose_stub
         from espwire.device.baud import ROM_BAUD
         from espwire.device.connect import connect, speed_up
@@ -212,6 +212,7 @@ class Session:
             return
         target = self.target()
         self.stub_image = read_stub_file(self)
+        check_inputs([] if self.partitions is None else [self.partitions])
         self._packets = self._open_ring()
         if self.port is None and not isinstance(target, str):
             self.port = target.identity.path

@@ -12,6 +12,7 @@ from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_
 from espwire.errors import CommandFailed, NoReply, WrongChip
 from espwire.wire.banner import parse_boot
 from espwire.wire.commands import GetSecurityInfo
+from espwire.wire.status import NOT_ACCEPTED
 
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -21,6 +22,8 @@ RETIRED_CHIP_IDS = {
     14: "ESP32-H2 beta 2",
     17: "ESP32-C5 beta 3",
 }
+SECURITY_ATTEMPTS = 2
+REFUSED = bytes((1, NOT_ACCEPTED))
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
 
@@ -89,14 +92,20 @@ def _find_older_chip(loader: Loader) -> Chip | None:
 
 
 def _read_security_reply(loader: Loader) -> SecurityReply | None:
-    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it."""
-    try:
-        reply = loader.ask(GetSecurityInfo())
-        for size in (LONG_FORM, SHORT_FORM):
-            if len(reply.body) >= size + 2:
-                return parse_security_reply(loader.judge(reply, size).body)
-    except (CommandFailed, NoReply):
-        pass
+    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it.
+
+    A ROM without it refuses in two bytes. Anything else that is not an answer was damaged, and is asked for again.
+    """
+    for _ in range(SECURITY_ATTEMPTS):
+        try:
+            reply = loader.ask(GetSecurityInfo())
+            for size in (LONG_FORM, SHORT_FORM):
+                if len(reply.body) >= size + 2:
+                    return parse_security_reply(loader.judge(reply, size).body)
+            if reply.body[:2] == REFUSED:
+                return None
+        except (CommandFailed, NoReply):
+            continue
     return None
 
 
