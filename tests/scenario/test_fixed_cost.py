@@ -9,8 +9,8 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import load_chip
 from espwire.device import stub as starting
-from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.device.double_read import read_words
+from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.plan import Part

@@ -18,7 +18,13 @@ from espwire.link.url import open_link
 from espwire.virtual import parts
 
 SILENT = ["ff-ffff", "00-0000", "3f-ffff", "ff-3fff", "00-ffff", "ff-0000"]
-NAND = {"ef-aa21": "W25N01GV", "00-efaa": "Winbond", "ff-c8d1": "GigaDevice", "c8-d181": "GigaDevice", "2c-2425": "Micron"}
+NAND = {
+    "ef-aa21": "W25N01GV",
+    "00-efaa": "Winbond",
+    "ff-c8d1": "GigaDevice",
+    "c8-d181": "GigaDevice",
+    "2c-2425": "Micron",
+}
 
 
 @pytest.fixture
@@ -82,7 +88,9 @@ def test_chip_info_shows_the_rest(open_with, capsys):
     assert "Flash size" not in said.out
 
 
-@pytest.mark.parametrize(("jedec", "size"), [("85-6014", "1MB"), ("20-4016", "4MB"), ("c8-4017", "8MB"), ("c2-2018", "16MB")])
+@pytest.mark.parametrize(
+    ("jedec", "size"), [("85-6014", "1MB"), ("20-4016", "4MB"), ("c8-4017", "8MB"), ("c2-2018", "16MB")]
+)
 def test_nor_flash_is_taken_for_what_it_is(open_with, jedec, size):
     with connect(open_with(jedec, "esp32c3", size)) as device:
         info = device.attach_flash()

@@ -61,6 +61,15 @@ def open_rom(chip: str, fault: OneBit | None, query: str = "", events: list[Even
     return connect(link, report=events.append if events is not None else lambda event: None), link
 
 
+def attempt(work: Callable[..., object], *arguments: object, **more: object) -> VerifyError | None:
+    """Why it failed to verify, if it did."""
+    try:
+        work(*arguments, **more)
+    except VerifyError as error:
+        return error
+    return None
+
+
 def answer_bit(at: int) -> int:
     """Bit ``at`` of an answer's value word."""
     return 8 * 4 + at
@@ -150,15 +159,14 @@ def test_a_write_that_erases_elsewhere_stops_with_exit_7(chip, compress, word, b
         op = Op.FLASH_BEGIN if compress is False else Op.FLASH_DEFL_BEGIN
         fault = link.chip.faults = OneBit(op, begin_bit(word, bit), to_chip=True)
         part = Part(0x21000, bytes(range(256)) * 40, "app.bin")  # 10 KiB, three sectors
-        try:
-            write_flash(device, [part], policy=Policy(compress=compress, force=True))
-        except VerifyError as error:
+        error = attempt(write_flash, device, [part], policy=Policy(compress=compress, force=True))
+        if error is not None:
             assert (error.exit_code, error.code) == (7, "wrong-erase")
             assert error.details["requested"] == [0x21000, 0x24000]
             assert "other sectors may have been erased" in str(error)
         else:  # a BEGIN that was refused, and came again
             after = bytes(link.chip.flash.contents)
-            assert after[: 0x21000] == before[:0x21000] and after[0x24000:] == before[0x24000:], (word, bit)
+            assert (after[:0x21000], after[0x24000:]) == (before[:0x21000], before[0x24000:]), (word, bit)
             assert after[0x21000:0x24000] == part.data.ljust(0x3000, b"\xff")
         assert fault.done == 1
 
@@ -174,9 +182,8 @@ def test_data_that_arrives_elsewhere_is_not_hidden_by_a_second_write(bit, blank)
     before = bytes(contents)
     link.chip.faults = OneBit(Op.FLASH_DEFL_BEGIN, begin_bit(3, bit), to_chip=True)
     data = random.Random(1).randbytes(0x2800)
-    try:
-        write_flash(device, [Part(0x21000, data)], policy=Policy(force=True))
-    except VerifyError as error:
+    error = attempt(write_flash, device, [Part(0x21000, data)], policy=Policy(force=True))
+    if error is not None:
         assert error.code == "wrong-erase"
     else:
         assert bytes(contents[:0x21000]) == before[:0x21000]
@@ -195,9 +202,8 @@ def test_an_erase_that_erases_elsewhere_stops_with_exit_7(word, bits, used):
             contents[0x21000:0x24000] = b"\xff" * 0x3000
         before = bytes(contents)
         link.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(word, bit), to_chip=True)
-        try:
-            erase_region(device, 0x21000, 0x3000, policy=Policy(force=True))
-        except VerifyError as error:
+        error = attempt(erase_region, device, 0x21000, 0x3000, policy=Policy(force=True))
+        if error is not None:
             assert error.code in ("wrong-erase", "not-blank")
         else:
             assert bytes(contents) == before[:0x21000] + b"\xff" * 0x3000 + before[0x24000:], (word, bit)
@@ -228,8 +234,9 @@ def test_an_md5_of_another_place_is_not_taken_for_this_one():
     assert link.chip.flash.contents[0x10000:0x11000] == data
 
 
+@pytest.mark.parametrize("spoils", [1, 9])
 @pytest.mark.parametrize(("compress", "stub"), [(None, False), (False, False), (None, True), (False, True)])
-def test_padding_is_verified(monkeypatch, compress, stub):
+def test_padding_is_verified(monkeypatch, compress, stub, spoils):
     """A byte behind the file's end that is not blank any more: written again, and an error if it stays."""
     device, link = open_rom("esp32", None)
     if stub:
@@ -244,16 +251,13 @@ def test_padding_is_verified(monkeypatch, compress, stub):
             spoiled.append(step.address)
 
     monkeypatch.setattr(executing._Run, "write", write_and_spoil)
-    for spoils, fails in ((1, False), (9, True)):
-        spoiled.clear()
-        parts = [Part(0x10000, b"\x11" * 0x1F00)]
-        if fails:
-            with pytest.raises(VerifyError) as caught:
-                write_flash(device, parts, policy=Policy(compress=compress))
-            assert caught.value.ranges[-1][1] == 0x12000
-        else:
-            write_flash(device, parts, policy=Policy(compress=compress))
-            assert contents[0x10000:0x12000] == (b"\x11" * 0x1F00).ljust(0x2000, b"\xff")
+    error = attempt(write_flash, device, [Part(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress))
+    if spoils > 1:
+        assert error is not None
+        assert error.ranges[-1][1] == 0x12000
+    else:
+        assert error is None
+        assert contents[0x10000:0x12000] == (b"\x11" * 0x1F00).ljust(0x2000, b"\xff")
 
 
 @pytest.mark.parametrize("damaged", [True, False])
@@ -336,7 +340,8 @@ def test_a_command_that_only_reads_sends_nothing_that_can_erase(chip, monkeypatc
     assert not ERASING_SPI.intersection(ran)
     assert contents == before
     assert {code for line, code in codes.items() if "flash-id" in line or "chip-info" in line} == {0}
-    assert 70 not in codes.values() and 2 not in {codes["flash-id"], codes["dump-mem {ram} 0x20 {output}"]}
+    assert 70 not in codes.values()
+    assert codes["dump-mem {ram} 0x20 {output}"] == 0
 
 
 @pytest.mark.parametrize("work", ["write", "erase"])

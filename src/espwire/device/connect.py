@@ -97,7 +97,9 @@ def connect(
     loader = Loader(link, ANY_ROM, settings)
     try:
         report(Opened(port=link.info.name, baud=slow))
-        find_hard_reset(link.info, settings.custom_hard_reset_sequence)  # one that makes no sense fails now, not at last
+        find_hard_reset(
+            link.info, settings.custom_hard_reset_sequence
+        )  # one that makes no sense fails now, not at last
         loader.baud, loader.on_trip = slow, trace
         if packets is not None:
             loader.packets = packets

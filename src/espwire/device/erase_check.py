@@ -35,7 +35,7 @@ BLANK_SECTOR = hashlib.md5(b"\xff" * SECTOR, usedforsecurity=False).digest()
 class EraseWitness:
     """The sectors to look at for one range, ``start`` to ``end``; ``neighbours``: their MD5 before the erase."""
 
-    def __init__(self, loader: Loader, start: int, end: int, neighbours: Mapping[int, bytes]) -> None:
+    def __init__(self, loader: Loader, start: int, end: int, neighbours: dict[int, bytes]) -> None:
         self.loader, self.start, self.end, self.neighbours = loader, start, end, neighbours
 
     def check_erased(self, start: int) -> None:
@@ -55,14 +55,18 @@ class EraseWitness:
 
     def _compare(self, expected: Mapping[int, bytes]) -> None:
         commands = [SpiFlashMd5(address, SECTOR) for address in expected]
-        seen = [parse_md5(self.loader, reply) for reply in ask_together(self.loader, commands)]
-        odd = [c for c, digest in zip(commands, seen, strict=True) if digest != expected[c.offset]]
+        replies = ask_together(self.loader, commands)
+        odd = [c for c, reply in zip(commands, replies, strict=True) if not self._holds(reply, expected[c.offset])]
         if not odd:
             return
         again = [parse_md5(self.loader, reply) for reply in ask_twice(self.loader, odd)]  # an answer can be damaged
         wrong = [c.offset for c, digest in zip(odd, again, strict=True) if digest != expected[c.offset]]
         if wrong:
             raise build_wrong_erase(self.start, self.end, wrong)
+
+    def _holds(self, reply: Reply, digest: bytes) -> bool:
+        wanted = digest.hex().encode() if self.loader.dialect.md5 is Md5Form.HEX else digest
+        return reply.body.lower() == wanted
 
 
 def watch_erase(loader: Loader, offset: int, size: int) -> EraseWitness | None:

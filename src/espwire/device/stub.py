@@ -92,9 +92,9 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> 
 class Ascent:
     """What is to be started, and what that takes.
 
-    ``attach``: the request for the ROM that connects the flash; None: the stub does it. ``reenter`` resets the chip into its ROM loader; None:
-    this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage where the ROM cannot;
-    0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
+    ``attach``: the request for the ROM that connects the flash; None: the stub does it. ``reenter`` resets the chip
+    into its ROM loader; None: this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage
+    where the ROM cannot; 0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
     """
 
     image: StubImage

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 
 from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
-from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.double_read import ask_together
 from espwire.device.erase_check import parse_md5, watch_erase
+from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.settings import Settings
 from espwire.wire.commands import (

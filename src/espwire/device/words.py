@@ -74,5 +74,3 @@ def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
         registers.field(chip.fields[calibration.ck8m_from])
         registers.word(calibration.address)
     return tuple(registers.known())
-
-

@@ -76,7 +76,7 @@ def erase(device: Device, address: int, size: int, *, report: Report = silent) -
 
 
 def _is_blank(device: Device, address: int, size: int) -> bool:
-    """Whether all of it is blank before it is erased. Then no sector of it could show that others were erased instead."""
+    """Whether all of it is blank already: then no sector of it could show that others are erased instead."""
     if not device.loader.supports(Op.SPI_FLASH_MD5) or size <= 0:
         return False
     blank = b"\xff" * SECTOR

@@ -73,7 +73,7 @@ def has_content(device: Device, address: int, data: bytes, *, name: str = "", re
 
 
 def check_encrypted(device: Device, step: Write) -> None:
-    """What can be told of data that the chip has encrypted: it is neither plain nor missing, and nothing lies behind it.
+    """What can be checked of data that the chip has encrypted: it is not plain, not missing, and nothing is behind it.
 
     :raises VerifyError: codes ``not-encrypted``, ``wrong-erase``, ``verify``
     """

@@ -17,7 +17,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 @click.command(
     "dump-mem",
     help="Read memory into a file. SIZE bytes from ADDRESS. The stub lies in RAM itself: --no-stub leaves all RAM as it"
-    " was, but a ROM hands out one word per round trip, and each word is read twice, since its answers have no checksum."
+    " was, but a ROM hands out one word per round trip, and each is read twice, since its answers have no checksum."
     " Registers that a read changes (a FIFO) are read twice, too: use read-mem for those.",
 )
 @click.argument("address", metavar="ADDRESS", callback=parse_address)
