@@ -28,6 +28,8 @@ LINKS = {
     "image-broken": "troubleshooting.md#missing-boot-loader",
     "image-magic": "image-format.md",
     "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
+    "nand-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
+    "no-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
     "no-reply": _NO_LOADER,
     "noise": "wiring.md#serial-lines",
     "not-a-serial-port": _NO_PORT,
@@ -38,10 +40,12 @@ LINKS = {
     "reset-sequence": "connecting.md#your-own-sequence",
     "spi-busy": "wiring.md#pins-of-the-flash",
     "stub-running": "connecting.md#a-stub-that-is-still-running",
+    "unverified": "troubleshooting.md#other-sectors-were-erased",
     "verify": "troubleshooting.md#the-flash-differs",
     "write-timeout": "troubleshooting.md#it-fails-part-of-the-way",
     "wrong-baud-noise": "boot-log.md#reading-it",
     "wrong-boot-mode": _PINS,
+    "wrong-erase": "troubleshooting.md#other-sectors-were-erased",
 }
 
 

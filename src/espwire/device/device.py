@@ -37,6 +37,9 @@ from espwire.wire.stub import StubOp
 StubSource = bool | str | os.PathLike[str] | StubImage  # ours, none, a vendor's file, or what was made of one
 
 
+ATTACH_ATTEMPTS = 2
+
+
 class Device:
     """A chip in its loader. A context manager that closes the link; it does not reset the chip: see ``leave``.
 
@@ -200,9 +203,12 @@ class Device:
             self._attach()
             self.flash = FlashInfo(jedec=None, size=size)
         else:
-            flash_id.power_on(loader, chip, self._identity.registers, self.revision)
-            self._attach()
-            jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+            for _ in range(ATTACH_ATTEMPTS):  # one flipped bit in what switches it on, and it is silent
+                flash_id.power_on(loader, chip, self._identity.registers, self.revision)
+                self._attach()
+                jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+                if not flash_id.is_silent(jedec):
+                    break
             flash_id.check_flash_answers(jedec)
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:

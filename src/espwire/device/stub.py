@@ -93,8 +93,8 @@ class Ascent:
     """What is to be started, and what that takes.
 
     ``attach``: the request for the ROM that connects the flash; None: the stub does it. ``reenter`` resets the chip
-    into its ROM loader; None: this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage
-    where the ROM cannot; 0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
+    into its ROM loader; None: this port cannot, or must not. ``baud``: have this rate before the upload, by a first
+    stage where the ROM cannot; 0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
     """
 
     image: StubImage
