@@ -29,6 +29,8 @@ LINKS = {
     "image-magic": "image-format.md",
     "line-too-bad": "troubleshooting.md#it-fails-part-of-the-way",
     "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
+    "nand-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
+    "no-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
     "no-reply": _NO_LOADER,
     "noise": "wiring.md#serial-lines",
     "not-a-serial-port": _NO_PORT,
@@ -39,10 +41,12 @@ LINKS = {
     "reset-sequence": "connecting.md#your-own-sequence",
     "spi-busy": "wiring.md#pins-of-the-flash",
     "stub-running": "connecting.md#a-stub-that-is-still-running",
+    "unverified": "troubleshooting.md#other-sectors-were-erased",
     "verify": "troubleshooting.md#the-flash-differs",
     "write-timeout": "troubleshooting.md#it-fails-part-of-the-way",
     "wrong-baud-noise": "boot-log.md#reading-it",
     "wrong-boot-mode": _PINS,
+    "wrong-erase": "troubleshooting.md#other-sectors-were-erased",
 }
 
 

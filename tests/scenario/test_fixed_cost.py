@@ -9,8 +9,8 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import load_chip
 from espwire.device import stub as starting
+from espwire.device.double_read import read_words
 from espwire.device.stub_image import StubImage, StubOptions, load_stub
-from espwire.device.words import read_words
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.plan import Part
@@ -184,7 +184,7 @@ def test_no_more_requests_are_ahead_of_their_answers_than_the_rom_takes():
         link.write, link.read = count_out, count_in  # type: ignore[method-assign]
         assert len(read_words(device.loader, [0x3FF5A000 + 4 * at for at in range(20)])) == 20
         assert (most, ahead) == (8, 0)
-        assert sent == [8] + [1] * 12
+        assert sent == [8] + [1] * 32, "each word twice"
 
 
 def test_a_chip_that_changes_its_rate_late_is_asked_again():

@@ -587,6 +587,40 @@ class FlashPowerOn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttachPads:
+    """The pads' registers, ``first`` to ``last``, and the bits that choose the flash controller for each."""
+
+    first: int
+    last: int
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachStep:
+    """One masked write. ``checked``: it reads back as it was written."""
+
+    address: int
+    value: int
+    mask: int = 0xFFFFFFFF
+    checked: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashAttach:
+    """ESP8266: how to connect the flash to its controller by registers, since its ROM has no SPI_ATTACH."""
+
+    pads: AttachPads
+    steps: tuple[AttachStep, ...]
+
+    def all_steps(self) -> tuple[AttachStep, ...]:
+        """The writes in order, pads first."""
+        pads = self.pads
+        chosen = range(pads.first, pads.last + 4, 4)
+        return (*(AttachStep(address=at, value=pads.value, mask=pads.mask) for at in chosen), *self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """An ordinary part of today, which the virtual chip is by default; ``fields`` by their names in ``Chip.fields``."""
 
@@ -764,6 +798,7 @@ class Chip:
     security: Security = field(default_factory=Security)
     flash_voltage: FlashVoltage | None = None
     flash_power_on: FlashPowerOn | None = None
+    flash_attach: FlashAttach | None = None
     peripherals: Mapping[str, int] = field(default_factory=dict)
     rom_addresses: Mapping[str, int] = field(default_factory=dict)
     rom_addresses_rev300: Mapping[str, int] = field(default_factory=dict)

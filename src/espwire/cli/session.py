@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from espwire.cli.state import State
     from espwire.device.device import Device
     from espwire.device.packets import PacketRing
+    from espwire.device.stub_image import StubImage
     from espwire.events import Error, Event, Report
     from espwire.image.read_any import FormatChoice
     from espwire.link.ports import SystemPort
@@ -60,6 +61,7 @@ class Session:
     after: str = "hard-reset"
     no_stub: bool = False
     stub: str | None = None  # a file in the vendor's format, in place of ours
+    stub_image: StubImage | None = None  # what that file holds
     stub_version: int | None = None
     connect_attempts: int | None = None
     spi_connection: str | tuple[int, ...] | None = None
@@ -205,9 +207,11 @@ class Session:
         :raises UsageError: several ports could be meant
         :raises ToolError: it cannot be reached
         """
+        from espwire.cli.preconditions import check_inputs, read_stub_file
         from espwire.cli.stub_choice import choose_baud, choose_stub
         from espwire.device.baud import ROM_BAUD
         from espwire.device.connect import connect, speed_up
+        from espwire.device.leave import check_after
 
         if self.connected is not None:
             self.configure()
@@ -217,6 +221,8 @@ class Session:
             yield self.connected
             return
         target = self.target()
+        self.stub_image = read_stub_file(self)
+        check_inputs([] if self.partitions is None else [self.partitions])
         self._packets = self._open_ring()
         if self.port is None and not isinstance(target, str):
             self.port = target.identity.path
@@ -231,6 +237,7 @@ class Session:
             memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
             self._check_board(device, target)
+            check_after(device.loader, device.chip, self.after)
             if self.program.tell_device is not None and not (self.json or self.quiet):
                 self.program.tell_device(device, self.report)
             if self.override_vddsdio is not None:

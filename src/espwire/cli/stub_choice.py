@@ -25,7 +25,7 @@ def choose_stub(session: Session, device: Device, bulk: bool, encrypt: bool) -> 
     if session.no_stub or not (bulk or session.after == "no-reset-stub"):
         return False
     if session.stub is not None:
-        return session.stub
+        return session.stub_image or session.stub
     own = device.chip.stub.own
     if encrypt and device.chip.rom.encrypted_write and not (own is not None and own.can_encrypt):
         session.report(Note(text="no stub is used: on this chip it is the ROM loader that encrypts"))

@@ -54,6 +54,13 @@ class WriteChoices:
         if self.trust_flash_content and not self.diff_with:
             raise UsageError("--trust-flash-content needs --diff-with", hint="Name the files that the flash holds.")
 
+    def input_files(self) -> list[str]:
+        """The files that these options name."""
+        return [
+            *(file for _, file in self.encrypt_files),
+            *(file for file in self.diff_with if file.lower() != SKIP),
+        ]
+
     def policy(self) -> Policy:
         """The same for the library."""
         from espwire.flash.plan import Policy

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
 from espwire.device.baud import ROM_BAUD
-from espwire.device.detect import detect
+from espwire.device.detect import detect_surely
 from espwire.device.device import Device, StubSource
+from espwire.device.double_read import build_difference
 from espwire.device.enter import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers, format_revision
-from espwire.device.leave import reset_by_lines
+from espwire.device.leave import find_hard_reset, reset_by_lines
 from espwire.device.lines import Before, Sequence, is_usb_jtag
 from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
 from espwire.device.memory import Memory, memory_key
 from espwire.device.packets import PacketRing
 from espwire.device.reopen import OPEN_PAUSE_S, Follower, open_port
-from espwire.device.security import LONG_FORM, read_security
+from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub import join_stub, take_dialect
 from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
-from espwire.device.words import read_first_words
+from espwire.device.words import open_registers, read_first_words
 from espwire.errors import CommandFailed, ConnectError, DeviceError, LinkError, NoReply, Unsupported
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
 from espwire.link.base import CancelToken, Link
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 RESETTING = ("default-reset", "usb-reset")
 BORROW_PATIENCE_S = 0.5
+DETECTIONS = 3
 # what every ROM has in common, before it is known which one it is
 ANY_ROM = Dialect(
     name="ROM",
@@ -96,6 +98,9 @@ def connect(
     loader = Loader(link, ANY_ROM, settings)
     try:
         report(Opened(port=link.info.name, baud=slow))
+        find_hard_reset(
+            link.info, settings.custom_hard_reset_sequence
+        )  # one that makes no sense fails now, not at last
         loader.baud, loader.on_trip = slow, trace
         if packets is not None:
             loader.packets = packets
@@ -203,17 +208,14 @@ def _is_port(port: Port | Link) -> TypeGuard[Port]:
 def _identify(
     loader: Loader, named: Chip | None, follower: Follower, report: Report, *, borrowed: bool = False
 ) -> Device:
-    chip, reply = detect(loader, named)
-    identity, divider = None, None
+    registers: Registers | None
     if borrowed:
+        chip, reply = _detect_twice(loader, named)
         join_stub(loader, chip, uploaded=False)
-    if not loader.secure:
-        if is_usb_jtag(loader.link.info) and not borrowed:
-            disable_watchdogs(loader, chip)
-        registers = Registers(loader.read_reg)
-        if not borrowed:
-            registers, divider = read_first_words(loader, chip, reply)
-        identity = Identity(chip, registers)
+        registers, divider = open_registers(loader), None
+    else:
+        chip, reply, registers, divider = _detect_and_read(loader, named)
+    identity = Identity(chip, registers) if registers is not None else None
     revision = identity.revision() if identity is not None else 0
     security = read_security(chip, identity.registers if identity is not None else None, reply, revision)
     device = Device(chip, loader, identity, security, report, follower)
@@ -224,6 +226,43 @@ def _identify(
     if loader.secure:
         report(Note(text="the chip is in Secure Download Mode: it can be written, but not read or verified"))
     return device
+
+
+def _detect_and_read(
+    loader: Loader, named: Chip | None
+) -> tuple[Chip, SecurityReply | None, Registers | None, int | None]:
+    """The chip and its first words; begun again where the chip then answers as another one does.
+
+    :raises WrongChip: as ``detect``
+    :raises DeviceError: code ``answers-differ``
+    """
+    for left in reversed(range(DETECTIONS)):
+        chip, reply = detect_surely(loader, named)
+        if is_usb_jtag(loader.link.info) and not loader.secure:
+            disable_watchdogs(loader, chip)
+        try:
+            return chip, reply, *read_first_words(loader, chip, reply)
+        except DeviceError as error:
+            if error.code != "answers-differ" or not left:
+                raise
+        take_dialect(loader, ANY_ROM)
+        loader.secure = False
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _detect_twice(loader: Loader, named: Chip | None) -> tuple[Chip, SecurityReply | None]:
+    """The chip, as two answers in a row have it.
+
+    :raises WrongChip: as ``detect``
+    :raises DeviceError: code ``answers-differ``
+    """
+    dialect, found = loader.dialect, detect_surely(loader, named)
+    for _ in range(DETECTIONS):
+        loader.dialect, loader.secure = dialect, False
+        before, found = found, detect_surely(loader, named)
+        if found == before:
+            return found
+    raise build_difference("chip detection", DETECTIONS + 1)
 
 
 def _reenter(device: Device, entrance: Entrance, baud: int) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
+from espwire.device.double_read import read_word
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply
 from espwire.errors import CommandFailed, NoReply, WrongChip
 from espwire.wire.banner import parse_boot
 from espwire.wire.commands import GetSecurityInfo
+from espwire.wire.status import NOT_ACCEPTED
 
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -20,6 +22,8 @@ RETIRED_CHIP_IDS = {
     14: "ESP32-H2 beta 2",
     17: "ESP32-C5 beta 3",
 }
+SECURITY_ATTEMPTS = 2
+REFUSED = bytes((1, NOT_ACCEPTED))
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
 
@@ -49,6 +53,23 @@ def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityRep
     return found, reply
 
 
+def detect_surely(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
+    """As ``detect``, but a chip is only refused if it answers so twice: one flipped bit makes another chip of it.
+
+    A chip that is not refused must still be proved by a second answer: see ``words.read_first_words``.
+
+    :raises WrongChip: as ``detect``
+    """
+    refused = ""
+    while True:
+        try:
+            return detect(loader, named)
+        except WrongChip as error:
+            if str(error) == refused:
+                raise
+            refused = str(error)
+
+
 def _find_older_chip(loader: Loader) -> Chip | None:
     """A chip without GET_SECURITY_INFO that looks like one and has its magic: what it would refuse is not asked.
 
@@ -71,14 +92,20 @@ def _find_older_chip(loader: Loader) -> Chip | None:
 
 
 def _read_security_reply(loader: Loader) -> SecurityReply | None:
-    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it."""
-    try:
-        reply = loader.ask(GetSecurityInfo())
-        for size in (LONG_FORM, SHORT_FORM):
-            if len(reply.body) >= size + 2:
-                return parse_security_reply(loader.judge(reply, size).body)
-    except (CommandFailed, NoReply):
-        pass
+    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it.
+
+    A ROM without it refuses in two bytes. Anything else that is not an answer was damaged, and is asked for again.
+    """
+    for _ in range(SECURITY_ATTEMPTS):
+        try:
+            reply = loader.ask(GetSecurityInfo())
+            for size in (LONG_FORM, SHORT_FORM):
+                if len(reply.body) >= size + 2:
+                    return parse_security_reply(loader.judge(reply, size).body)
+            if reply.body[:2] == REFUSED:
+                return None
+        except (CommandFailed, NoReply):
+            continue
     return None
 
 
@@ -111,6 +138,9 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
             return _chip_with_short_form(reply)
         raise
     name = find_by_magic(magic)
+    if name is None:  # one flipped bit? the other ways read where other chips have nothing
+        magic = read_word(loader, MAGIC_ADDRESS)
+        name = find_by_magic(magic)
     if name is not None:
         return load_chip(name)
     # rare ways: words that only older tools went by, and another place that tells; then nobody knows
@@ -120,7 +150,7 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
         return old[0]
     for chip in old or chips:
         other = chip.identity.alternate_detect
-        if other is not None and loader.read_reg(other.address) & other.mask == other.value:
+        if other is not None and read_word(loader, other.address) & other.mask == other.value:
             return chip
     raise _unknown_chip(f"magic {magic:#010x}")
 

@@ -11,6 +11,7 @@ from typing import Self
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_status, ram, sfdp, transfer
+from espwire.device.double_read import read_word
 from espwire.device.flash_id import FlashInfo
 from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
 from espwire.device.flash_status import FlashStatus, FlashStatusChange
@@ -34,6 +35,9 @@ from espwire.wire.dialect import BaudRule
 from espwire.wire.stub import StubOp
 
 StubSource = bool | str | os.PathLike[str] | StubImage  # ours, none, a vendor's file, or what was made of one
+
+
+ATTACH_ATTEMPTS = 2
 
 
 class Device:
@@ -60,6 +64,7 @@ class Device:
         self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
         self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
         self._identity = identity
+        self.stub_failed = False  # one was wanted, and the ROM had to stay
         self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
@@ -104,7 +109,7 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        baud, divider = self.divider or (self.loader.baud, self.loader.read_reg(chip.uart.clock_divider_address))
+        baud, divider = self.divider or (self.loader.baud, read_word(self.loader, chip.uart.clock_divider_address))
         mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
         if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"
@@ -174,19 +179,21 @@ class Device:
         self.flash = None
         ascent = Ascent(
             image=open_stub(source, self.chip),
-            attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so
+            attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so, or does it itself
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,
             over_usb=find_over_usb(self.loader, self.chip, self.revision),
         )
         started = climb(self.loader, self.chip, ascent, self.report)
         self._early_id = started.flash_id if started is not None else None
+        self.stub_failed = started is None
         return started is not None
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
         """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
 
         :param size: bytes, if the caller knows better than the id
+        :raises DeviceError: codes ``no-flash``, ``nand-flash``: there is nothing that could be read or written
         """
         loader, chip = self.loader, self.chip
         if self._identity is None:
@@ -196,9 +203,13 @@ class Device:
             self._attach()
             self.flash = FlashInfo(jedec=None, size=size)
         else:
-            flash_id.power_on(loader, chip, self._identity.registers, self.revision)
-            self._attach()
-            jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+            for _ in range(ATTACH_ATTEMPTS):  # one flipped bit in what switches it on, and it is silent
+                flash_id.power_on(loader, chip, self._identity.registers, self.revision)
+                self._attach()
+                jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+                if not flash_id.is_silent(jedec):
+                    break
+            flash_id.check_flash_answers(jedec)
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
@@ -360,10 +371,12 @@ class Device:
 
     def _attach(self) -> None:
         attached, request = self._attached, self._plan_attach()
-        if self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
+        if request is None:
+            flash_id.attach_by_registers(self.loader, self.chip)
+        elif self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
             self.loader.call_again(request)
 
-    def _plan_attach(self) -> Command:
+    def _plan_attach(self) -> Command | None:
         self._attached = None if self._connection is None else build_attach_word(self.chip, self._connection)
         return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
 

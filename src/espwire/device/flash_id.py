@@ -12,16 +12,19 @@ from importlib.resources import files
 from typing import Any
 
 from espwire.chips.model import Chip
+from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
+from espwire.errors import DeviceError
 from espwire.values import dataclass
 from espwire.wire import slip
-from espwire.wire.commands import Command, FlashBegin, RegWrite, SpiAttach, SpiSetParams
+from espwire.wire.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.wire.dialect import Dialect
 from espwire.wire.stub import seal
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET = 0x9F, 0x5A, 0x66, 0x99
+READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
+ATTACH_ATTEMPTS = 3
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
@@ -56,18 +59,41 @@ class FlashInfo:
     assumed: bool = False
 
 
-def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> Command:
+def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> SpiAttach | None:
     """The request that connects the flash to its controller, in the form that this loader takes; may be repeated.
+
+    None: this loader has no such request; see ``attach_by_registers``.
 
     :param identity: None where no register can be read
     :param word: for SPI_ATTACH; None: as the eFuses say
     """
     if dialect.attach_bytes == 0:
-        return FlashBegin(0, 0, dialect.flash_block, 0)  # a BEGIN of nothing attaches
+        return None  # a FLASH_BEGIN of nothing would attach, too, but one flipped bit in it erases the bootloader
     pins = word
     if pins is None:
         pins = embedded_flash_pins(chip, identity) if identity is not None else 0
     return SpiAttach(pins, 0 if dialect.attach_bytes == 8 else None)
+
+
+def attach_by_registers(loader: Loader, chip: Chip) -> None:
+    """Connect the flash to its controller as the ROM's own routine does, wake it up, and read back what was written.
+
+    :raises DeviceError: code ``flash-attach``: the registers do not hold it
+    :raises Unsupported: the loader gives no access to registers
+    """
+    steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
+    checked = [step for step in steps if step.checked]
+    for _ in range(ATTACH_ATTEMPTS):
+        write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
+        words = read_words(loader, [step.address for step in checked])
+        if all((word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)):
+            run_spi_command(loader, chip, RELEASE)
+            return
+    raise DeviceError(
+        "the registers that connect the flash to its controller do not hold what was written",
+        hint="Reset the board, then try again with a shorter cable.",
+        code="flash-attach",
+    )
 
 
 def embedded_flash_pins(chip: Chip, identity: Identity) -> int:
@@ -89,7 +115,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     skip = rule.skip_on_302
     if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
         clear = skip.then_clear
-        if loader.read_reg(clear.address) & clear.mask == clear.mask:
+        if read_word(loader, clear.address) & clear.mask == clear.mask:
             loader.write_regs(RegWrite(clear.address, 0, clear.mask))
         return
     writes: list[RegWrite] = []
@@ -130,11 +156,56 @@ def is_plausible(jedec: int) -> bool:
     """Whether an id is one that a part gives when it is awake."""
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16
     table = flash_facts()
-    if jedec in table["read_id"]["bad_values"]:
+    if is_silent(jedec) or find_nand(jedec) is not None:
         return False
     if maker == XMC and any(kind == family for family, _, _ in XMC_FAMILIES):
         return any(kind == family and least <= code <= most for family, least, most in XMC_FAMILIES)
     return any(entry["id"] == maker for entry in table["makers"]) and find_flash_size(jedec) is not None
+
+
+def check_flash_answers(jedec: int) -> None:
+    """Stop where no NOR flash chip gave this id: nothing that is read or written then would make sense.
+
+    :raises DeviceError: codes ``no-flash``, ``nand-flash``
+    """
+    if is_silent(jedec):
+        raise DeviceError(
+            f"no flash chip answers: its JEDEC ID reads {jedec:#08x}",
+            hint="Check the pins, power and strapping pins of the flash chip; octal or NAND flash may not answer.",
+            code="no-flash",
+            jedec=jedec,
+        )
+    if (name := find_nand(jedec)) is not None:
+        raise DeviceError(
+            f"the flash chip is NAND flash ({name}, ID {jedec.to_bytes(3, 'little').hex()}), which is not supported",
+            hint="Use a board with NOR flash, or esptool with --flash-type nand.",
+            code="nand-flash",
+            jedec=jedec,
+        )
+
+
+def is_silent(jedec: int) -> bool:
+    """Whether the id is what a line without a flash chip reads: the maker's byte is never all zeros or all ones."""
+    floating = jedec & 0xFF in (0x00, 0xFF) and find_nand(jedec) is None
+    return floating or jedec in flash_facts()["read_id"]["bad_values"]
+
+
+def find_nand(jedec: int) -> str | None:
+    """The part, or the maker, if the id is a NAND chip's, with or without the byte that goes before it."""
+    table = flash_facts()
+    first, second, third = jedec.to_bytes(3, "little")
+    late = first in (0x00, 0xFF)
+    maker, kind = (second, third) if late else (first, second)
+    makers = table["makers"] + table["nand_types"]
+    if late:
+        known = any(entry["id" if "id" in entry else "maker"] == maker for entry in makers) and kind not in (0x00, 0xFF)
+    else:
+        known = any(entry["maker"] == maker and kind in entry.get("types", (kind,)) for entry in table["nand_types"])
+    if not known:
+        return None
+    part = next((row for row in table["nand"] if (row["maker"], row["device"]) == (maker, kind << 8 | third)), None)
+    named = next((entry["name"] for entry in table["nand_types"] if entry["maker"] == maker and "name" in entry), "")
+    return str(part["name"]) if part is not None else named or find_maker_name(maker)
 
 
 def find_flash_size(jedec: int) -> int | None:

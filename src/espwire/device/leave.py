@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from espwire.chips.model import Chip
+from espwire.chips.model import Chip, Watchdog, WatchdogFire
+from espwire.device.double_read import read_word
 from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
@@ -50,6 +51,15 @@ def unseal_stub(loader: Loader) -> None:
         return  # a tool that begins with a SYNC of its own does not need it
     finally:
         loader.dialect = sealed
+
+
+def check_after(loader: Loader, chip: Chip, after: str) -> None:
+    """Refuse now what ``leave`` would refuse after the work.
+
+    :raises Unsupported: code ``no-watchdog-reset``
+    """
+    if after == "watchdog-reset":
+        require_watchdog_reset(loader, chip)
 
 
 @contextmanager
@@ -171,15 +181,8 @@ def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
 
     :raises Unsupported: no such watchdog, or registers are barred
     """
-    reset = chip.reset
-    if reset.watchdog is None or reset.watchdog_fire is None or not _can_fire(loader, chip):
-        raise Unsupported(
-            f"the {chip.name} cannot be reset by its watchdog" + (" now" if chip.reset.watchdog_reset else ""),
-            hint="Use --after hard-reset, or press the reset button.",
-            code="no-watchdog-reset",
-        )
+    dog, fire = require_watchdog_reset(loader, chip)
     report(Resetting(how="watchdog", into="application"))
-    dog, fire = reset.watchdog, reset.watchdog_fire
     for address, value in (
         (dog.write_protect, dog.key),
         (dog.config1, fire.config1),
@@ -188,6 +191,21 @@ def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
     ):
         loader.write_regs(RegWrite(address, value))
     loader.link.sleep(fire.settle_s)
+
+
+def require_watchdog_reset(loader: Loader, chip: Chip) -> tuple[Watchdog, WatchdogFire]:
+    """The chip's RTC watchdog and what to write to it.
+
+    :raises Unsupported: code ``no-watchdog-reset``
+    """
+    reset = chip.reset
+    if reset.watchdog is None or reset.watchdog_fire is None or not _can_fire(loader, chip):
+        raise Unsupported(
+            f"the {chip.name} cannot be reset by its watchdog" + (" now" if chip.reset.watchdog_reset else ""),
+            hint="Use --after hard-reset, or press the reset button.",
+            code="no-watchdog-reset",
+        )
+    return reset.watchdog, reset.watchdog_fire
 
 
 def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
@@ -200,8 +218,8 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
         return False
     if "if strap" not in rule or pin.address is None or flag is None:
         return True
-    by_pin = not loader.read_reg(pin.address) >> pin.bits["boot"] & 1
-    return by_pin and not loader.read_reg(flag.address) >> flag.bit & 1
+    by_pin = not read_word(loader, pin.address) >> pin.bits["boot"] & 1
+    return by_pin and not read_word(loader, flag.address) >> flag.bit & 1
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:

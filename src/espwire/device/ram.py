@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from espwire.bits import align_up
 from espwire.chips.model import Chip
+from espwire.device.double_read import ask_together
 from espwire.device.loader import Loader
 from espwire.device.reopen import is_native_usb
 from espwire.device.stub_commands import run_batch
@@ -20,6 +21,7 @@ from espwire.wire.stub import StubOp
 WORD = 4
 ADDRESS_END = 1 << 32
 BATCH_WORDS = 64
+CHANGES = 6  # reads of a word that differs, before it counts as one that changes by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,14 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
     return MemWrite(address=address, value=value, mask=mask)
 
 
-def read_words(loader: Loader, address: int, size: int) -> Iterator[bytes]:
+def read_words(
+    loader: Loader, address: int, size: int, *, on_change: Callable[[int], None] = lambda address: None
+) -> Iterator[bytes]:
     """Memory from ``address`` on, in pieces of four bytes (the last may be shorter): one trip each, but by our stub.
 
+    A ROM's answers have no checksum: what it reads is read a second time, and again where that differs.
+
+    :param on_change: called with the address of each word of which no two reads agree: it changes by itself
     :raises UsageError: at the first ``next``: codes ``unaligned``, ``memory-range``
     :raises Unsupported, DeviceError: as ``read_mem``
     """
@@ -80,9 +87,25 @@ def read_words(loader: Loader, address: int, size: int) -> Iterator[bytes]:
     if loader.supports(StubOp.BATCH):
         yield from _read_batches(loader, address, size)
         return
-    for at in range(address, address + size, WORD):
-        word = _read_word(loader, at).to_bytes(WORD, "little")
-        yield word[: address + size - at]
+    end = address + size
+    for start in range(address, end, BATCH_WORDS * WORD):
+        addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
+        once = [_read_word(loader, at) for at in addresses]  # one by one: a crash is told with its address
+        again = ask_together(loader, [ReadReg(at) for at in addresses])
+        for at, word, reply in zip(addresses, once, again, strict=True):
+            value = word if word == reply.value else _read_until_equal(loader, at, {word, reply.value}, on_change)
+            yield value.to_bytes(WORD, "little")[: end - at]
+
+
+def _read_until_equal(loader: Loader, address: int, seen: set[int], on_change: Callable[[int], None]) -> int:
+    """The word as two reads have it; else as the last one has it."""
+    for _ in range(CHANGES):
+        word = _read_word(loader, address)
+        if word in seen:
+            return word
+        seen.add(word)
+    on_change(address)
+    return word
 
 
 def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:

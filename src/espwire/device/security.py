@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from espwire.chips.model import BitAt, Chip, CryptCount
+from espwire.device.double_read import ask_twice
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.errors import DeviceError
@@ -128,7 +129,7 @@ def ask_security(loader: Loader, chip: Chip, registers: Registers | None, revisi
     :raises Unsupported: the loader has no GET_SECURITY_INFO
     :raises DeviceError: code ``bad-reply``
     """
-    body = loader.call_again(GetSecurityInfo(), result=loader.dialect.security_info_bytes).body
+    body = ask_twice(loader, (GetSecurityInfo(),))[0].body
     reply = parse_security_reply(body)
     if reply is None:
         raise DeviceError(f"the chip's security information has {len(body)} bytes", code="bad-reply")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from espwire.bits import align_up
 from espwire.device.baud import change_baud
 from espwire.device.borrow import STUB_OPS, stub_dialect
+from espwire.device.double_read import read_word
 from espwire.device.flash_id import RESET_AND_READ_ID
 from espwire.device.lines import is_usb_jtag
 from espwire.device.loader import BITS_PER_BYTE
@@ -91,13 +92,13 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> 
 class Ascent:
     """What is to be started, and what that takes.
 
-    ``attach``: the request for the ROM that connects the flash. ``reenter`` resets the chip into its ROM loader; None:
-    this port cannot, or must not. ``baud``: have this rate before the upload, by a first stage where the ROM cannot;
-    0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
+    ``attach``: the request for the ROM that connects the flash; None: the stub does it. ``reenter`` resets the chip
+    into its ROM loader; None: this port cannot, or must not. ``baud``: have this rate before the upload, by a first
+    stage where the ROM cannot; 0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
     """
 
     image: StubImage
-    attach: Command
+    attach: Command | None
     reenter: Callable[[], None] | None
     baud: int
     over_usb: bool
@@ -163,7 +164,7 @@ def find_over_usb(loader: Loader, chip: Chip, revision: int) -> bool:
     if not info.remote or variable is None or place is None:
         return is_usb_jtag(info)
     address, value = place
-    return loader.read_reg(address & ~3) >> address % 4 * 8 & variable.mask == value
+    return read_word(loader, address & ~3) >> address % 4 * 8 & variable.mask == value
 
 
 def _is_stuck(loader: Loader) -> bool:

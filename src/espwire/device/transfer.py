@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 
 from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
+from espwire.device.double_read import ask_together
+from espwire.device.erase_check import parse_md5, watch_erase
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.settings import Settings
@@ -31,7 +33,7 @@ from espwire.wire.commands import (
     ReadFlashSlow,
     SpiFlashMd5,
 )
-from espwire.wire.dialect import EraseRule, Md5Form
+from espwire.wire.dialect import EraseRule
 
 SECTOR = 0x1000
 SECTORS_PER_BLOCK = 16
@@ -53,16 +55,21 @@ def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, 
     """
     size = loader.dialect.flash_block
     attempts = Attempts(loader.settings)
+    witness = watch_erase(loader, offset, len(data))
     confirmed = start = 0
     while True:
         try:
             _begin_plain(loader, offset + start, len(data) - start, encrypted)
+            if witness is not None:
+                witness.check_erased(offset + start)
             for sequence, at in enumerate(range(start, len(data), size)):
                 block = bytes(data[at : at + size])
                 loader.call(FlashData(sequence, block.ljust(size, b"\xff")))
                 confirmed = min(at + size, len(data))
                 on_block(confirmed)
             _await_last_block(loader)
+            if witness is not None:
+                witness.check_neighbours()
         except (NoReply, CommandFailed) as error:
             attempts.count(confirmed, error)
             start = confirmed = _restart(offset, confirmed - size)
@@ -87,6 +94,7 @@ def write_deflated(
     """
     padded = bytes(data).ljust(align_up(len(data), WORD), b"\xff")
     attempts = Attempts(loader.settings)
+    witness = watch_erase(loader, offset, len(padded))
     confirmed = start = 0
     while True:
         stream = packed if packed is not None and not start else deflate_zlib(padded[start:])
@@ -94,6 +102,8 @@ def write_deflated(
         last = 0
         try:
             _begin_deflated(loader, offset + start, len(padded) - start, len(blocks), encrypted)
+            if witness is not None:
+                witness.check_erased(offset + start)
             for sequence, (block, size) in enumerate(blocks):
                 timing = loader.settings.timing
                 # the ROM answers when all of it is in flash, so what it unpacks to decides
@@ -101,6 +111,8 @@ def write_deflated(
                 confirmed, last = confirmed + size, size
                 on_block(min(confirmed, len(data)))
             _await_last_block(loader)
+            if witness is not None:
+                witness.check_neighbours()
         except (NoReply, CommandFailed) as error:
             attempts.count(confirmed, error)
             start = confirmed = _restart(offset, confirmed - last)
@@ -112,6 +124,7 @@ def write_deflated(
 def erase_range(loader: Loader, offset: int, size: int) -> None:
     """Erase ``size`` bytes from ``offset``, both multiples of a sector; announces data and sends none."""
     attempts = Attempts(loader.settings)
+    witness = watch_erase(loader, offset, size)
     while True:
         try:
             if loader.supports(Op.ERASE_REGION):  # a stub erases as data comes: its BEGIN alone does nothing
@@ -119,6 +132,8 @@ def erase_range(loader: Loader, offset: int, size: int) -> None:
                 loader.call(EraseRegion(offset, size), timeout=timing.scaled(timing.erase_per_mb, size))
             else:
                 _begin_plain(loader, offset, size, encrypted=False)
+            if witness is not None:
+                witness.check_erased(offset)
         except (NoReply, CommandFailed) as error:
             attempts.count(0, error)
         else:
@@ -197,16 +212,9 @@ def flash_md5(loader: Loader, offset: int, size: int) -> bytes:
     :raises Unsupported: the loader cannot
     """
     timing = loader.settings.timing
-    hexadecimal = loader.dialect.md5 is Md5Form.HEX
     command = SpiFlashMd5(offset, size)
-    width = 32 if hexadecimal else 16
-    reply = loader.call_again(command, timeout=timing.scaled(timing.md5_per_mb, size), result=width)
-    if not hexadecimal:
-        return reply.body
-    try:
-        return bytes.fromhex(reply.body.decode("ascii"))
-    except ValueError:
-        raise DeviceError(f"the chip's MD5 is no number: {reply.body!r}", code="bad-reply") from None
+    (reply,) = ask_together(loader, (command,), seconds=timing.scaled(timing.md5_per_mb, size))
+    return parse_md5(loader, reply)
 
 
 def erase_size_to_send(rule: EraseRule, offset: int, size: int) -> int:

@@ -1,32 +1,60 @@
-"""Reads the words that identify a chip in one trip through its ROM: as many requests at once as it is known to take."""
+"""Reads the words that identify a chip in one trip through its ROM, each of them twice: see double_read.py.
+
+The answers that told the chip's kind come once more in the same trip.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from espwire.chips.model import Chip
+from espwire.chips.registry import find_by_magic
+from espwire.device.double_read import ask_together, ask_twice, build_difference, read_word
 from espwire.device.identity import Identity, Registers
-from espwire.device.loader import BITS_PER_BYTE, Loader
-from espwire.device.security import SecurityReply, read_security
-from espwire.errors import CommandFailed
-from espwire.wire.commands import Op, ReadReg, Reply
+from espwire.device.loader import MAGIC_ADDRESS, Loader
+from espwire.device.security import SecurityReply, parse_security_reply, read_security
+from espwire.wire.commands import Command, GetSecurityInfo, ReadReg
 
-PATIENCE_S = 0.15  # for their answers, beyond what the wire needs
 NEWEST = 9999  # a revision that has every field
 NOTHING_TOLD = SecurityReply(0, 0, (), None, None)
 
 
-def read_first_words(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers, int | None]:
+def open_registers(loader: Loader) -> Registers:
+    """The chip's registers, each read when it is asked for."""
+    return Registers(partial(read_word, loader))
+
+
+def read_first_words(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers | None, int | None]:
     """The chip's registers, with what will be asked of them first in them already; and its UART's divider.
 
-    The divider is None where it would cost a trip of its own, or tells nothing: it tells the crystal.
+    None for the registers in Secure Download Mode. The divider is None where it would cost a trip of its own, or tells
+    nothing: it tells the crystal.
+
+    :param reply: the answer by which the chip was detected; None: it was detected by its magic word
+    :raises DeviceError: code ``answers-differ``: the chip now answers as another one does
     """
-    registers = Registers(loader.read_reg)
-    words = plan_first_words(chip, reply)
-    found = dict(zip(words, read_words(loader, words), strict=True))
+    words = plan_first_words(chip, reply) if not loader.secure else ()
+    proof: Command = GetSecurityInfo() if reply is not None else ReadReg(MAGIC_ADDRESS)
+    if loader.dialect.requests_ahead > 1:
+        *answers, last = ask_twice(loader, [*map(ReadReg, words), proof])
+    else:  # detection has seen its answer once already
+        answers, (last,) = ask_twice(loader, [*map(ReadReg, words)]), ask_together(loader, (proof,))
+    same = parse_security_reply(last.body) == reply if reply is not None else _is_magic_of(chip, last.value)
+    if not same:
+        raise build_difference("chip detection", 3)
+    if loader.secure:
+        return None, None
+    registers = open_registers(loader)
+    found = dict(zip(words, (answer.value for answer in answers), strict=True))
     divider = found.pop(chip.uart.clock_divider_address, None)
     registers.keep(found)
     return registers, divider
+
+
+def _is_magic_of(chip: Chip, magic: int) -> bool:
+    """Whether the word is this chip's, or tells nothing about it: then another place told."""
+    identity = chip.identity
+    return find_by_magic(magic) == chip.id or magic in identity.legacy_magic_values or bool(identity.alternate_detect)
 
 
 def plan_first_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
@@ -46,38 +74,3 @@ def plan_words(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
         registers.field(chip.fields[calibration.ck8m_from])
         registers.word(calibration.address)
     return tuple(registers.known())
-
-
-def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
-    """The word at each address. Answers do not tell whose they are: one by one, where not all of them came and well."""
-    found = read_at_once(loader, addresses) if loader.dialect.requests_ahead > 1 else []
-    return found or [loader.read_reg(address) for address in addresses]
-
-
-def read_at_once(loader: Loader, addresses: Sequence[int]) -> list[int]:
-    """All of the words, or none. An answer too few leaves the loader to be brought in step by its next request.
-
-    No more requests than it takes are ahead of its answers; each answer lets another one go.
-    """
-    loader.require(Op.READ_REG)
-    loader.prepare()
-    began, ahead = loader.link.now(), loader.dialect.requests_ahead
-    requests = [ReadReg(address) for address in addresses]
-    loader.post(*(request.packet() for request in requests[:ahead]))
-    replies: list[Reply] = []
-    for at in range(len(requests)):
-        reply = loader.take(Op.READ_REG, PATIENCE_S + 40 * BITS_PER_BYTE / loader.baud)
-        if reply is None:
-            return []
-        replies.append(reply)
-        if at + ahead < len(requests):
-            loader.post(requests[at + ahead].packet())
-    loader.settle()
-    try:
-        words = [loader.judge(reply, 0).value for reply in replies]
-    except CommandFailed:
-        return []
-    if loader.on_trip is not None:
-        for request, reply in zip(requests, replies, strict=True):
-            loader.on_trip(request, reply, (loader.link.now() - began) / len(requests))
-    return words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from espwire.device.stub_commands import find_written
@@ -13,14 +12,12 @@ from espwire.flash.cost import LinkCost, estimate_erase
 from espwire.flash.guards import find_erase_problems, stop_if_fatal
 from espwire.flash.plan import Erase, Policy, describe_erased_behind, find_erased_end
 from espwire.flash.survey import survey_device
-from espwire.flash.verify import SECTOR, Cancel, read_md5
+from espwire.flash.verify import SECTOR, Cancel, check_not_blind, has_content
 from espwire.wire.commands import Op
 from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-
-BLANK_CHUNK = b"\xff" * 0x10000
 
 
 def erase_region(
@@ -62,6 +59,7 @@ def erase_region(
         report(Warned(code=finding.code, text=finding.text))
     step = Erase(address, size)
     report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=estimate_erase(address, size, LinkCost())))
+    check_not_blind(device, policy)
     if dry_run:
         return
     if cancel is not None:
@@ -116,8 +114,5 @@ def _not_blank(ranges: tuple[tuple[int, int], ...], address: int, size: int) -> 
 
 
 def _check_blank(device: Device, address: int, size: int) -> None:
-    blank = hashlib.md5(usedforsecurity=False)
-    for at in range(0, size, len(BLANK_CHUNK)):
-        blank.update(BLANK_CHUNK[: size - at])
-    if read_md5(device, address, size) != blank.digest():
+    if not has_content(device, address, b"\xff" * size):
         raise _not_blank(((address, address + size),), address, size)

@@ -5,18 +5,22 @@ Every verified part is known to be in flash when this returns; a part that canno
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from espwire.device.erase_check import build_wrong_erase, erases_unchecked
 from espwire.device.stream_write import write_streamed
 from espwire.device.transfer import erase_range, write_deflated, write_plain
 from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
-from espwire.flash.plan import Erase, Plan, Skip, Verify, Write
+from espwire.flash.plan import Erase, Plan, Skip, Verify, Write, find_tail
 from espwire.flash.verify import (
+    SECTOR,
     Cancel,
     build_verify_error,
     can_read,
     check_can_verify_device,
+    check_encrypted,
     find_differences,
     has_content,
 )
@@ -60,12 +64,24 @@ def erase(device: Device, address: int, size: int, *, report: Report = silent) -
     step = ERASE_STEP if device.loader.supports(Op.ERASE_REGION) else size  # a ROM may erase more than it is asked to
     done = 0
     report(Progress(task="erase", name=name, done=0, total=size))
+    if erases_unchecked(device.loader) and _is_blank(device, address, size):
+        report(Note(text=f"{name} is blank already: nothing to erase"))
+        done = size
     while done < size:
         piece = min(step - (address + done) % step, size - done) if step < size else size
         erase_range(device.loader, address + done, piece)
         done += piece
         report(Progress(task="erase", name=name, done=done, total=size))
     report(Finished(task="erase", name=name, size=size, seconds=device.link.now() - began))
+
+
+def _is_blank(device: Device, address: int, size: int) -> bool:
+    """Whether all of it is blank already: then no sector of it could show that others are erased instead."""
+    if not device.loader.supports(Op.SPI_FLASH_MD5) or size <= 0:
+        return False
+    blank = b"\xff" * SECTOR
+    ends = (address, address + size - SECTOR)
+    return all(has_content(device, at, blank) for at in ends) and has_content(device, address, b"\xff" * size)
 
 
 class _Run:
@@ -96,6 +112,8 @@ class _Run:
         if self.device.loader.supports(StubOp.WRITE_OPEN):
             send = partial(write_streamed, packed=step.packed)
         send(self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted)
+        if step.encrypted and self.plan.policy.verify is not False:
+            check_encrypted(self.device, step)
         seconds = self.device.link.now() - began
         self.report(Finished(task="write", name=step.name, size=total, seconds=seconds, address=step.address))
 
@@ -113,15 +131,38 @@ class _Run:
             text = f"{step.name} is not in flash as it was sent; writing it again"
             if step.rewrite is not None:
                 text = f"the flash held something else than was said of {step.name}; writing all of it"
+            self._stop_if_misplaced(step)
             self.report(Warned(code="rewrite", text=text))
             self.write(write)
+            if step.rewrite is not None:
+                step = replace(step, tail=find_tail(write, SECTOR))
         # equal now means that the flash answers differently each time: that is no success either
-        ranges = find_differences(self.device, step.address, step.data)
-        raise build_verify_error([step.name], ranges or ((step.address, step.address + len(step.data)),))
+        ranges = find_differences(self.device, step.address, step.content)
+        raise build_verify_error([step.name], ranges or ((step.address, step.address + len(step.content)),))
 
     def holds(self, step: Verify) -> bool:
         """Whether the flash holds what it should, as far as one answer tells."""
-        return has_content(self.device, step.address, step.data, name=step.name, report=self.report)
+        return has_content(self.device, step.address, step.content, name=step.name, report=self.report)
+
+    def _stop_if_misplaced(self, step: Verify) -> None:
+        """Stop if nothing has arrived where all of it was sent: then it lies elsewhere, over something else.
+
+        A ROM takes the address from a request without a checksum, and erased sectors show where only if they were not
+        blank before; see erase_check.py.
+
+        :raises VerifyError: code ``wrong-erase``
+        """
+        loader = self.device.loader
+        if not erases_unchecked(loader) or not loader.supports(Op.SPI_FLASH_MD5):
+            return
+        end = step.address + len(step.data)
+        for start in range(step.address, end, SECTOR):
+            piece = step.data[start - step.address :][: SECTOR - start % SECTOR]
+            blank = b"\xff" * len(piece)
+            if piece != blank:
+                if has_content(self.device, start, blank):
+                    raise build_wrong_erase(step.address, end, [start])
+                return
 
     def _find_write(self, step: Verify) -> Write | None:
         return next((w for w in self.plan.writes if w.address == step.address), None)

@@ -168,12 +168,20 @@ class Verify:
     """The flash must hold ``data`` at ``address``; how to find out is the executor's choice.
 
     ``rewrite``: what to write if it does not, where the step before wrote only a part of it.
+    ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
+    last block and was erased with the rest.
     """
 
     address: int
     data: bytes = field(repr=False)
     name: str
     rewrite: Write | None = field(default=None, repr=False)
+    tail: int = 0
+
+    @property
+    def content(self) -> bytes:
+        """All that the flash must hold from ``address`` on, blank tail included."""
+        return self.data + BLANK * self.tail
 
     def describe(self) -> str:
         """One line for people."""
@@ -270,10 +278,16 @@ def _plan_part(part: Part, survey: FlashSurvey, policy: Policy) -> list[Step]:
             return [Skip(part.address, len(part.data), part.label, "nothing has changed, and the flash is trusted")]
         changed = [_cut(write, start, end, survey, policy) for start, end in runs]
         kept = 0 if runs and runs[0][0] == 0 else len(head)  # what stands before the part, if nobody erases it
-        return [*changed, Verify(write.address + kept, write.data[kept:], write.name, rewrite=write)]
+        tail = find_tail(write, survey.sector_size) if runs and runs[-1][1] == len(write.data) else 0
+        return [*changed, Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)]
     if policy.verify is not False and not part.encrypted and survey.can_verify:
-        return [write, Verify(write.address, write.data, write.name)]
+        return [write, Verify(write.address, write.data, write.name, tail=find_tail(write, survey.sector_size))]
     return [write]
+
+
+def find_tail(write: Write, sector: int) -> int:
+    """Bytes from the end of what is written to the end of its last sector."""
+    return -(write.address + len(write.data)) % sector
 
 
 def _cut(write: Write, start: int, end: int, survey: FlashSurvey, policy: Policy) -> Write:

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from espwire.bits import Ranges, align_down, join_ranges
+from espwire.bits import Ranges, align_down, align_up, join_ranges
+from espwire.device.double_read import has_checked_answers
+from espwire.device.erase_check import build_wrong_erase
 from espwire.device.loss_limit import LossLimit
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
@@ -17,10 +19,11 @@ from espwire.wire.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.plan import Part
+    from espwire.flash.plan import Part, Policy, Write
 
 SECTOR = 0x1000
 MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
+UNVERIFIED = "unverified"  # the consent
 READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)
 
 
@@ -53,7 +56,8 @@ def read_md5(device: Device, address: int, size: int) -> bytes:
 
 
 def has_content(device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent) -> bool:
-    """Whether the flash at ``address`` holds exactly ``data``. A no is asked for twice: answers can be damaged too.
+    """Whether the flash at ``address`` holds exactly ``data``. A no counts the second time: answers can be damaged. So
+    does a yes where requests have no checksum: a damaged one is answered with the MD5 of another place.
 
     :raises Unsupported: this loader can neither compute an MD5 nor read
     """
@@ -62,7 +66,34 @@ def has_content(device: Device, address: int, data: bytes, *, name: str = "", re
     if not device.loader.supports(Op.SPI_FLASH_MD5):
         return not _differences_by_reading(device, address, data, name, report)
     wanted = hashlib.md5(data, usedforsecurity=False).digest()
-    return any(read_md5(device, address, len(data)) == wanted for _ in range(2))
+    needed, same, other = 1 if has_checked_answers(device.loader) else 2, 0, 0
+    while same < needed and other < 2:
+        equal = read_md5(device, address, len(data)) == wanted
+        same, other = same + equal, other + (not equal)
+    return same == needed
+
+
+def check_encrypted(device: Device, step: Write) -> None:
+    """What can be checked of data that the chip has encrypted: it is not plain, not missing, and nothing is behind it.
+
+    :raises VerifyError: codes ``not-encrypted``, ``wrong-erase``, ``verify``
+    """
+    if not (device.loader.supports(Op.SPI_FLASH_MD5) or can_read(device)):
+        return
+    end = step.address + len(step.data)
+    if has_content(device, step.address, step.data):
+        raise VerifyError(
+            f"{step.name} is in flash as it was sent: the chip has not encrypted it",
+            ranges=((step.address, end),),
+            hint="Check that the chip holds a flash encryption key, then write again.",
+            code="not-encrypted",
+        )
+    if has_content(device, step.address, b"\xff" * len(step.data)):
+        raise build_wrong_erase(step.address, end, [step.address])
+    blocks_end = step.address + align_up(len(step.data), device.loader.dialect.flash_block)
+    sectors_end = align_up(end, SECTOR)
+    if not has_content(device, blocks_end, b"\xff" * (sectors_end - blocks_end)):
+        raise build_verify_error([f"the padding behind {step.name}"], ((blocks_end, sectors_end),))
 
 
 def find_differences(device: Device, address: int, data: bytes) -> Ranges:
@@ -119,6 +150,23 @@ def check_can_verify_device(device: Device) -> None:
         f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
         hint=hint_at_stub(secure=device.secure_download),
         code="cannot-verify",
+    )
+
+
+def check_not_blind(device: Device, policy: Policy) -> None:
+    """Stop before work that nobody can verify, only because the stub that was wanted did not start.
+
+    :raises VerifyError: code ``unverified``
+    """
+    loader = device.loader
+    blind = not (loader.supports(Op.SPI_FLASH_MD5) or can_read(device))
+    if not blind or not device.stub_failed or policy.verify is False or UNVERIFIED in policy.consents:
+        return
+    raise VerifyError(
+        f"the stub did not start, and the {device.chip.name}'s ROM loader can verify nothing: nothing was changed",
+        hint=f"Lower --baud or use a shorter cable; if it must be, repeat with --allow {UNVERIFIED}.",
+        code="unverified",
+        consents=[UNVERIFIED],
     )
 
 

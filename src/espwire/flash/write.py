@@ -17,7 +17,7 @@ from espwire.flash.execute import execute
 from espwire.flash.guards import Target, find_problems, stop_if_fatal
 from espwire.flash.plan import Part, Plan, Policy, plan
 from espwire.flash.survey import survey_content, survey_device, survey_encryption
-from espwire.flash.verify import Cancel
+from espwire.flash.verify import Cancel, check_not_blind
 from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
 from espwire.image.inputs import choose_for_chip
 from espwire.image.patch import find_codes, find_patch_obstacle, patch_header
@@ -60,6 +60,8 @@ def write_flash(
     stop_if_fatal(made.findings, policy)
     for finding in made.findings:
         report(Warned(code=finding.code, text=finding.text))
+    if made.writes:
+        check_not_blind(device, policy)
     if not dry_run:
         execute(made, device, cancel=cancel, report=report)
     return made

@@ -51,6 +51,17 @@ def decrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USU
     return _run_esp32(data, address, key, crypt_config, encrypt=False)
 
 
+def require_cryptography() -> None:
+    """Raise now what encrypting would raise.
+
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        raise _no_cryptography() from None
+
+
 def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
     """Units of 128 bytes, each turned around before and after; a part of a unit is filled up and cut out again."""
     _check(data, address, BLOCK)

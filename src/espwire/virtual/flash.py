@@ -343,7 +343,7 @@ class NorFlash:
         return b"\xff" * read
 
     def _wake(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        return bytes((self.part.jedec[2] - 1,)) * read  # awake already: the old one-byte id
+        return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # awake already: the old one-byte id
 
     def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         self._reset_armed = True

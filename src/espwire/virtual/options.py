@@ -163,6 +163,8 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     if (options.kind == "usb-jtag" and not chip.usb.serial_jtag) or (options.kind == "usb-otg" and not chip.usb.otg):
         raise UsageError(f"{chip.name} has no {options.kind} port", hint="Leave kind out for a UART.")
     config = config if config is not None else build_config(options)
+    from espwire.secure.flash_encryption import require_cryptography
+
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
     fuse_registers(chip, config)  # what does not fit is refused before a flash file comes into being
     kind = AilingChip if options.ails or options.app_baud else VirtualChip
@@ -170,8 +172,10 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     if options.kind == "usb-jtag":
         made.registers.note_usb(config.revision)
     if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:
+        require_cryptography()
         made.rom.encrypt = made.slot.encrypt = partial(_encrypt, config.flash_key or OWN_FLASH_KEY)
     elif config.has_flash_key and chip.security.key_readable is not None and not config.manual_encrypt_disabled:
+        require_cryptography()
         setting = config.fields.get("flash_crypt_config", USUAL_CRYPT_CONFIG)
         made.slot.encrypt = partial(_encrypt_esp32, config.flash_key or OWN_FLASH_KEY, setting)
     return made

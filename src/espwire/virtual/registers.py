@@ -170,9 +170,18 @@ class Registers:
             self.ram.write(address, value.to_bytes(4, "little"))
         elif not self.is_memory(address):
             self._loose[address] = value
+            self.attached = self.attached or self._pads_are_connected(address)
             self.power.wrote(address, old, value)
             self.flash.powered = self.power.on
         return True
+
+    def _pads_are_connected(self, address: int) -> bool:
+        """Whether the write to ``address`` was the last that connects the flash's pads to the controller."""
+        pads = self.chip.flash_attach.pads if self.chip.flash_attach is not None else None
+        if pads is None or not pads.first <= address <= pads.last:
+            return False
+        words = (self._loose.get(at, 0) for at in range(pads.first, pads.last + 4, 4))
+        return all(word & pads.mask == pads.value for word in words)
 
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset

@@ -111,7 +111,9 @@ class Twin(Resident):
 
     def main(self) -> Steps:
         """Start, say hello, serve for ever."""
-        self.services.registers.watchdogs.restart(self.now, running=False)
+        registers = self.services.registers
+        registers.watchdogs.restart(self.now, running=False)
+        registers.attached |= self.services.chip.flash_attach is not None  # hw_start has the ROM attach it
         self.owe(self._pace.start)
         yield from self.serve(self._pace.command, self._handle, self._greet())
 

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(session: Session) -> None:
     """Ask everything that a loader may be asked."""
+    from espwire.errors import DeviceError
+    from espwire.events import Warned
+
     with session.device(bulk=False) as device:
-        device.attach_flash()
+        try:
+            device.attach_flash()
+        except DeviceError as error:
+            if error.code not in ("no-flash", "nand-flash"):
+                raise
+            session.report(Warned(code=error.code, text=str(error)))  # the rest can be told all the same
         text, data = describe_device(device), device_data(device)
     session.result("chip-info", text, data)
 

@@ -19,7 +19,8 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 @click.command(
     "dump-mem",
     help="Read memory into a file. SIZE bytes from ADDRESS. The stub lies in RAM itself: --no-stub leaves all RAM as it"
-    " was, but a ROM hands out one word per round trip, about 1 KiB a second at 115200 baud.",
+    " was, but a ROM hands out one word per round trip, and each is read twice, since its answers have no checksum."
+    " Registers that a read changes (a FIFO) are read twice, too: use read-mem for those.",
 )
 @click.argument("address", metavar="ADDRESS", callback=parse_memory_address)
 @click.argument("size", metavar="SIZE", callback=_parse_size)
@@ -28,10 +29,12 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 @click.pass_obj
 def command(session: Session, address: int, size: int, file: str, no_progress: bool) -> None:
     """Check before connecting; the file is whole or absent."""
+    from espwire.cli.preconditions import check_output
     from espwire.device.ram import check_range
     from espwire.flash.memory import dump_mem
 
     check_range(address, size)
+    check_output(file)
     session.progress = not no_progress
     with session.device() as device:
         dump = dump_mem(device, address, size, file, report=session.report)

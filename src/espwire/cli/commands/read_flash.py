@@ -24,9 +24,11 @@ from espwire.escape import escape
 def command(session: Session, words: tuple[str, ...], flash_size: str, no_progress: bool) -> None:
     """Stream to disk; the file is whole or absent."""
     from espwire.cli.places import find_region, parse_region
+    from espwire.cli.preconditions import check_output
     from espwire.flash.read import read_to_file
 
     place, size, (file,) = parse_region(words, files=1, strict=session.program.strict)
+    check_output(file)
     session.progress = not no_progress
     known = parse_known_size(flash_size)
     with session.device() as device:

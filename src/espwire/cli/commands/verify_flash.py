@@ -41,6 +41,7 @@ def command(
     """Compare all files, then say what is wrong."""
     from espwire.cli.parts import header_settings, read_pairs
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
+    from espwire.cli.preconditions import check_inputs
     from espwire.errors import VerifyError
     from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
@@ -49,6 +50,7 @@ def command(
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
     pairs = place_by_file(pairs, session)
+    check_inputs(file for _, file in pairs)
     known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
     parts: Sequence[Part] = () if known is None else read_pairs(known, session, settings=settings)
     with session.device() as device:

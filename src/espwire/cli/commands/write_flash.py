@@ -51,6 +51,7 @@ def command(
     """Read the files first, so that a bad one is told before the chip is touched."""
     from espwire.cli.parts import header_settings
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
+    from espwire.cli.preconditions import check_inputs
     from espwire.cli.write_options import read_parts
     from espwire.flash.write import write_flash
     from espwire.image.inputs import choose_for_chip
@@ -60,6 +61,7 @@ def command(
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
     pairs = place_by_file(pairs, session)
+    check_inputs([*(file for _, file in pairs), *chosen.input_files()])
     known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
     parts = [] if known is None else read_parts(known, chosen, session, settings=settings)
     with session.device(encrypt=bool(chosen.encrypt or chosen.encrypt_files)) as device:

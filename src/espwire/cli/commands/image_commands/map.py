@@ -30,6 +30,7 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
     from espwire.chips.registry import load_chip
     from espwire.cli.parts import STDIN, name_source, read_source
     from espwire.cli.ports import is_port
+    from espwire.cli.preconditions import check_output
     from espwire.files import keep_inputs, write_file
     from espwire.flash.map import read_map
     from espwire.image.map import map_dump
@@ -37,6 +38,8 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
     from espwire.image.map_text import draw_text
     from espwire.image.split import lay_out
 
+    if svg is not None:
+        check_output(svg)
     if file is not None and is_port(file):
         session.port, file = file, None
         session.given.add("port")

@@ -19,12 +19,14 @@ from espwire.escape import escape
 @click.pass_obj
 def command(session: Session, file: str, source: str | None, form: str | None) -> None:
     """Read, write."""
+    from espwire.cli.preconditions import check_output
     from espwire.cli.tables import describe_table, read_table
     from espwire.files import keep_inputs, write_file
     from espwire.image.partition_csv import build_csv
     from espwire.image.partitions import build_table
 
     keep_inputs(file, [] if source is None else [source])
+    check_output(file)
     table = read_table(source, session)
     form = form or ("csv" if file.lower().endswith(".csv") else "bin")
     data = build_csv(table).encode() if form == "csv" else build_table(table, md5=table.md5_valid is not None)

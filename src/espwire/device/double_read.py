@@ -1,0 +1,158 @@
+"""Requests whose answers decide something: each is answered twice, and only equal answers count.
+
+A ROM loader puts no checksum on requests and answers, apart from one byte of XOR on data blocks. One flipped bit in a
+JEDEC id makes a 4 MB flash chip one of 1 MB, one in a request reads another register, and nothing on the line shows it.
+Everything that decides what is erased or written, or which chip this is, is therefore asked for twice: both requests
+travel together where the ROM takes several ahead of its answers, so that this costs bytes and no round trip. The
+second answer comes from a second request, so a damaged request is found, too.
+
+Answers that differ are asked for again, until any two agree: that bears noise, and a register that changes between two
+reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC: once is enough there.
+
+Not for registers that a read changes (a FIFO), and not for requests with an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from espwire.device.loader import BITS_PER_BYTE, Loader
+from espwire.errors import CommandFailed, DeviceError
+from espwire.wire.commands import Command, Op, ReadReg, Reply
+from espwire.wire.dialect import Md5Form
+
+PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
+SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted
+ROUNDS = 4  # of two answers each
+FRAME_BYTES = 60  # of an answer with the longest result, some escapes included
+MD5_HEX_BYTES, MD5_BYTES = 32, 16
+
+
+def has_checked_answers(loader: Loader) -> bool:
+    """Whether requests and answers carry a checksum, as those of our own stub do."""
+    return loader.dialect.capabilities is not None
+
+
+def read_word(loader: Loader, address: int) -> int:
+    """The word at ``address``."""
+    return read_words(loader, (address,))[0]
+
+
+def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
+    """The word at each address.
+
+    :raises DeviceError: code ``answers-differ``: the line is too bad
+    """
+    return [reply.value for reply in ask_twice(loader, [ReadReg(address) for address in addresses])]
+
+
+def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
+    """The reply to each command, as two equal answers have it.
+
+    :param seconds: that one command takes, beside the wire; None: next to nothing
+    :raises DeviceError: code ``answers-differ``
+    :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
+    """
+    if has_checked_answers(loader):
+        return ask_together(loader, commands, seconds=seconds)
+    seen: list[list[Reply]] = [[] for _ in commands]
+    settled: dict[int, Reply] = {}
+    for _ in range(ROUNDS):
+        left = [index for index in range(len(commands)) if index not in settled]
+        replies = ask_together(loader, [commands[index] for index in left] * 2, seconds=seconds)
+        for index, reply in zip(left * 2, replies, strict=True):
+            if any(_say_the_same(reply, other) for other in seen[index]):
+                settled.setdefault(index, reply)
+            seen[index].append(reply)
+        if len(settled) == len(commands):
+            return [settled[index] for index in range(len(commands))]
+    missing = next(command for index, command in enumerate(commands) if index not in settled)
+    raise build_difference(missing.op.name, 2 * ROUNDS)
+
+
+def _say_the_same(one: Reply, other: Reply) -> bool:
+    """What a command leaves undefined may differ: its value word, or the bytes behind its result."""
+    return one.value == other.value if one.op == Op.READ_REG else one.body == other.body
+
+
+def build_difference(what: str, times: int) -> DeviceError:
+    """The error for answers of which no two agree."""
+    return DeviceError(
+        f"{what}: {times} answers of the chip, and no two of them agree",
+        hint="Use a shorter cable or a lower --baud, then try again.",
+        code="answers-differ",
+        command=what,
+    )
+
+
+def ask_together(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
+    """The reply to each command, in as few round trips as the loader is known to take. One by one, where not all
+    replies came and well.
+
+    :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
+    """
+    found = _ask_ahead(loader, commands, seconds) if loader.dialect.requests_ahead > 1 and len(commands) > 1 else []
+    return found or [
+        loader.call_again(command, timeout=seconds, result=find_result_bytes(loader, command)) for command in commands
+    ]
+
+
+def find_result_bytes(loader: Loader, command: Command) -> int:
+    """Bytes of the result that this loader answers ``command`` with, beside its value word."""
+    if command.op == Op.GET_SECURITY_INFO:
+        return loader.dialect.security_info_bytes
+    if command.op == Op.SPI_FLASH_MD5:
+        return MD5_HEX_BYTES if loader.dialect.md5 is Md5Form.HEX else MD5_BYTES
+    return 0
+
+
+def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | None) -> list[Reply]:
+    """All replies, or none. An answer too few leaves the loader to be brought in step by its next request.
+
+    No more requests than it takes are ahead of its answers; each answer lets others go.
+    """
+    for command in commands:
+        loader.require(command.op)
+    loader.prepare()
+    began, patience = loader.link.now(), PATIENCE_S + (seconds or 0.0)
+    packets = [command.packet() for command in commands]
+    replies: list[Reply] = []
+    sent = 0
+    while len(replies) < len(commands):
+        fit = _count_fitting(packets[len(replies) :], sent - len(replies), loader.dialect.requests_ahead)
+        if fit:
+            loader.post(*packets[sent : sent + fit])
+            sent += fit
+        wire = (FRAME_BYTES + len(packets[len(replies)])) * BITS_PER_BYTE / loader.baud
+        reply = loader.take(commands[len(replies)].op, patience + wire)
+        if reply is None:
+            return []
+        replies.append(reply)
+    loader.settle()
+    try:
+        judged = [
+            loader.judge(reply, find_result_bytes(loader, command))
+            for command, reply in zip(commands, replies, strict=True)
+        ]
+    except CommandFailed:
+        return []
+    if loader.on_trip is not None:
+        for command, reply in zip(commands, replies, strict=True):
+            loader.on_trip(command, reply, (loader.link.now() - began) / len(commands))
+    return judged
+
+
+def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:
+    """How many packets more may be sent while ``waiting`` of them, the first ones, wait for their answers.
+
+    What lies behind the first of them waits in the receiver, which holds ``ahead`` short requests with that one.
+    """
+    room = (ahead - 1) * SHORT_REQUEST - sum(len(packet) + 2 for packet in packets[1:waiting])
+    fit = 0
+    for at in range(waiting, len(packets)):
+        if at:  # the first one is taken as it comes
+            room -= len(packets[at]) + 2
+        if room < 0:
+            break
+        fit += 1
+    return fit
