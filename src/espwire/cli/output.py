@@ -63,13 +63,15 @@ def write_text(stream: TextIO, text: str) -> None:
 class Output:
     """Writes lines. When a stream fails, the work goes on; ``finish`` reports a full disk at the end."""
 
+    diverted = False  # a file of data goes to standard output: text would spoil it
+
     def __init__(self) -> None:
         self._failures: dict[int, Exception] = {}  # by the stream's id: nothing more is written there
         self._lost: OSError | None = None
 
     def line(self, text: str) -> None:
-        """One line to standard output."""
-        self.write(sys.stdout, text + "\n")
+        """One line to standard output, or to standard error where data goes there."""
+        self.write(sys.stderr if self.diverted else sys.stdout, text + "\n")
 
     def error_line(self, text: str) -> None:
         """One line to standard error; its first word in colour, where the stream shows colours."""
