@@ -16,6 +16,9 @@ from typing import Any
 
 import output_cases
 import pytest
+
+if sys.platform == "win32":
+    pytest.skip("pipes, devices and signals of POSIX", allow_module_level=True)
 from output_cases import (
     CASES,
     CONDITIONS,

@@ -117,9 +117,9 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
     # a Ctrl-C outside the block below, while the interpreter ends for example, is no reason for a traceback either
     show, sys.unraisablehook = sys.excepthook, _deliver_again
     sys.excepthook = lambda kind, *more: None if kind is KeyboardInterrupt else show(kind, *more)
-    import gc
-
     try:
+        import gc
+
         gc.set_threshold(GARBAGE)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
@@ -132,6 +132,8 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
         print(f"error: {NO_MEMORY} [out-of-memory]\nhint: {NO_MEMORY_HINT}", file=sys.stderr)
         sys.exit(EXIT_NO_MEMORY)
     finally:
+        import gc
+
         if "espwire.cli.output" in sys.modules:
             from espwire.cli.output import discard_unwritten
 
