@@ -281,7 +281,8 @@ def render_errors() -> str:
         "",
         "## Besides",
         "",
-        "Exit codes: 0 is success; 70 is a bug in espwire (run again with `--trace` and report it); 143 is SIGTERM.",
+        "Exit codes: 0 is success; 70 is a bug in espwire (run again with `--trace` and report it); "
+        "128 + n is signal n, such as 143 for SIGTERM.",
     ]
     return "\n".join([*lines, ""])
 

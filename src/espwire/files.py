@@ -1,21 +1,35 @@
-"""Reading input files and writing output files whole or not at all. Knows no format; the only file I/O of the library.
+"""Reads input files whole, and writes output files whole or not at all. Knows no file format.
 
-An output file is written beside its final place and renamed into it, so that an error, a full disk or Ctrl-C leaves
-either the old file or none.
+An output file is written under a random name beside its final place and renamed into it, so that an error, a full disk
+or a signal leaves either the old file or none. What a name may stand for as an output:
+
+=====================================  ================================================================
+nothing yet                            a new file appears
+a regular file                         it is replaced, permissions and owner stay; an error if write-protected
+a symbolic link to a regular file      the link stays, its target is replaced
+a symbolic link to nothing             an error, code ``dangling-link``
+a pipe, a character device             written in place once the content is complete; see ``streams.py``
+a folder, a name that ends in ``/``    an error
+a block device, a socket               an error
+=====================================  ================================================================
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
 import os
+import stat
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from espwire.errors import FileError, UsageError
+from espwire.file_lock import lock
+from espwire.streams import BINARY, NO_BLOCKING, StreamWriter, find_descriptor, is_stream, open_writer, read_most
 
-if TYPE_CHECKING:
-    from pathlib import Path  # costs 4 ms: only the function that makes folders loads it
-
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 INPUT_LIMIT = 256 * 0x100000  # twice the largest flash: anything above is surely the wrong file
 
 
@@ -24,8 +38,8 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
 
     :raises FileError: it cannot be read, or is larger
     """
-    with _naming("read", path), open(path, "rb") as file:
-        data = file.read(limit + 1)
+    with _naming("read", path):
+        data = read_most(path, limit + 1)
     if len(data) > limit:
         raise FileError(
             f"{os.fspath(path)} is larger than {limit // 0x100000} MiB",
@@ -91,7 +105,7 @@ def list_files(
 class OutputFile:
     """What ``open_output`` gives: something to write bytes to."""
 
-    def __init__(self, file: BinaryIO, path: str | os.PathLike[str]) -> None:
+    def __init__(self, file: BinaryIO | _Held, path: str | os.PathLike[str]) -> None:
         self._file, self._path = file, path
 
     def write(self, data: bytes | bytearray) -> None:
@@ -111,6 +125,23 @@ class OutputFile:
             self._file.flush()
 
 
+class _Held:
+    """The content for a pipe or device, which gets it when it is complete: nothing can be taken back there."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes | bytearray) -> None:
+        self._pieces.append(bytes(data))
+
+    def flush(self) -> None:
+        pass
+
+    def deliver(self, stream: StreamWriter) -> None:
+        for piece in self._pieces:
+            stream.write(piece)
+
+
 def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
     """Write several files that belong together: all of them or none.
 
@@ -124,43 +155,171 @@ def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
             file.flush()
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+def write_file(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
     """Write ``data`` to ``path``, whole or not at all.
 
+    :param private: nobody but this user may read it
     :raises FileError: it cannot be written
     """
-    with open_output(path, durable=False) as file:
+    with open_output(path, durable=False, private=private) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def open_output(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[OutputFile]:
+def open_output(path: str | os.PathLike[str], *, durable: bool = True, private: bool = False) -> Iterator[OutputFile]:
     """A file to write to; it gets its name when the block ends well and vanishes when it does not.
-
-    A device or a pipe (``/dev/stdout``) is written to directly: it cannot be renamed.
 
     :param durable: it must be on the disk before it gets its name, so that a power cut leaves no empty file: for what
         came from a device, not for what can be made again
-
+    :param private: nobody but this user may read it
     :raises FileError: it cannot be written; errors of the block itself pass as they are
     """
-    with _naming("write", path):
-        target = os.path.realpath(path)  # a symbolic link stays, what it points to is replaced
-        if os.path.isdir(target):
-            raise IsADirectoryError("it is a directory")
-        special = os.path.exists(target) and not os.path.isfile(target)
-        place = target if special else _name_unfinished(target)
-        file = open(place, "wb" if special else "xb")  # noqa: SIM115  closed below, whatever happens
-    try:
-        yield OutputFile(file, path)
+    with contextlib.ExitStack() as stack:
         with _naming("write", path):
-            _finish(file, place, target, durable=durable)
+            target, found = _find_target(path)
+            if target is None:
+                stream, held = stack.enter_context(contextlib.closing(open_writer(path))), _Held()
+            else:
+                if found is not None:
+                    _hold_old(target, stack)
+                place = stack.enter_context(unfinished(target))
+                file = stack.enter_context(_closing(_create(place, private=private or found is not None)))
+        if target is None:
+            yield OutputFile(held, path)
+            with _naming("write", path):
+                held.deliver(stream)
+        else:
+            yield OutputFile(file, path)
+            with _naming("write", path):
+                _finish(file, durable=durable, like=None if private else found)
+                os.replace(place, target)
+
+
+def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_result | None]:
+    """The file to replace, links followed, and what is there now. No name: a pipe or device, to write in place.
+
+    :raises FileError, OSError, ValueError: nothing can be written there
+    """
+    name = os.fspath(path)
+    if os.path.basename(name) in ("", os.curdir, os.pardir):
+        raise _cannot_write(name, "it names a folder, not a file", "Add the name of a file.")
+    target = _follow_links(name)
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        return target, None
+    if stat.S_ISDIR(found.st_mode):
+        raise _cannot_write(name, "it is a folder", "Add the name of a file.")
+    if is_stream(found.st_mode) or find_descriptor(name) is not None:
+        return None, found
+    if not stat.S_ISREG(found.st_mode):
+        raise _cannot_write(name, "it is neither a file, nor a pipe, nor a character device", "Name a file.")
+    if not os.access(target, os.W_OK):
+        raise _cannot_write(name, "it is write-protected", "Change its permissions, or name another file.")
+    return target, found
+
+
+def _cannot_write(name: str, reason: str, hint: str) -> FileError:
+    return FileError(f"cannot write {name!r}: {reason}", hint=hint, code="file-write")
+
+
+def _follow_links(name: str) -> str:
+    """The place that a path leads to.
+
+    :raises FileError: code ``dangling-link``
+    """
+    if os.path.islink(name) and not os.path.exists(name):
+        raise FileError(
+            f"cannot write {name!r}: it is a symbolic link to {os.readlink(name)!r}, which does not exist",
+            hint="Remove the link, or give the name of the file itself.",
+            code="dangling-link",
+        )
+    return os.path.realpath(name)
+
+
+def _hold_old(target: str, stack: contextlib.ExitStack) -> None:
+    """Keep the old file as it is until it is replaced: no virtual chip may use it as its flash meanwhile.
+
+    :raises FileError: code ``file-locked``
+    """
+    if os.name == "nt":  # there the system itself refuses to replace a file that is open
+        return
+    try:
+        descriptor = os.open(target, os.O_RDONLY | NO_BLOCKING | BINARY)
+    except OSError:  # it may be written, but not read
+        return
+    stack.callback(os.close, descriptor)
+    if not lock(descriptor, shared=True):
+        raise FileError(
+            f"{target} is in use, as the flash of a virtual chip",
+            hint="Stop that virtual chip, or write to another file.",
+            code="file-locked",
+        )
+
+
+def _create(place: str, *, private: bool) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | BINARY
+    return os.fdopen(os.open(place, flags, 0o600 if private else 0o666), "wb")
+
+
+@contextlib.contextmanager
+def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
+    try:
+        yield file
     finally:
         with contextlib.suppress(OSError):  # closing again, or flushing to a full disk: the error is on its way
             file.close()
-        if not special:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place)
+
+
+def _finish(file: BinaryIO, *, durable: bool, like: os.stat_result | None) -> None:
+    """Everything is in the file, with the permissions of the one that it replaces."""
+    file.flush()
+    if like is not None and sys.platform != "win32":
+        new = os.fstat(file.fileno())
+        if (new.st_uid, new.st_gid) != (like.st_uid, like.st_gid):
+            with contextlib.suppress(OSError):  # giving a file away takes privileges
+                os.fchown(file.fileno(), like.st_uid, like.st_gid)
+        os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+    if durable:
+        os.fsync(file.fileno())
+    file.close()
+
+
+_unfinished: dict[str, int] = {}  # name → process that writes it
+
+
+@contextlib.contextmanager
+def unfinished(target: str | os.PathLike[str]) -> Iterator[str]:
+    """A random name beside ``target``, of the same length at most; what has that name when the block ends is removed.
+
+    A signal can interrupt the removal, too. Then it is done when the process exits.
+    """
+    folder, name = os.path.split(os.fspath(target))
+    place = os.path.join(folder, f".{name[:50]}.{os.urandom(8).hex()}.part")
+    _unfinished[place] = os.getpid()
+    try:
+        yield place
+    finally:
+        _remove(place)
+        _unfinished.pop(place, None)
+
+
+def _remove(place: str) -> None:
+    """What is left of something unfinished: a file, a folder of files, or nothing where it got its name."""
+    with contextlib.suppress(OSError, ValueError):
+        if not os.path.isdir(place):
+            os.unlink(place)
+            return
+        for name in os.listdir(place):
+            os.unlink(os.path.join(place, name))
+        os.rmdir(place)
+
+
+@atexit.register
+def _remove_all() -> None:
+    for place, process in list(_unfinished.items()):
+        if process == os.getpid():  # not in a child that was forked meanwhile
+            _remove(place)
 
 
 def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
@@ -179,56 +338,61 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
         )
 
 
-def _name_unfinished(target: str) -> str:
-    """A name beside ``target`` that nobody has."""
-    folder, name = os.path.split(target)
-    return os.path.join(folder, f".{name[:200]}.{os.urandom(4).hex()}.part")
-
-
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
     """A new folder with ``files`` in it, whole or not at all. An empty one may be there already.
 
     :raises FileError: it cannot be written, or holds something, code ``folder-not-empty``
     """
-    from pathlib import Path
-
-    with _naming("write", path):
-        target = Path(os.path.realpath(path))
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    with _naming("write", path), contextlib.ExitStack() as stack:
+        target = _follow_links(os.fspath(path).rstrip("/" if os.sep == "/" else "/\\"))
+        if os.path.exists(target) and not os.path.isdir(target):
+            raise _cannot_write(os.fspath(path), "it is a file, not a folder", "Name a new folder.")
+        old = os.stat(target) if os.path.exists(target) else None
+        if old is not None and os.listdir(target):
             raise FileError(
                 f"{os.fspath(path)} is there already, and not empty",
                 hint="Name a folder that does not exist yet, or empty it first.",
                 code="folder-not-empty",
             )
-        place = Path(_name_unfinished(os.fspath(target)))
-        try:
-            place.mkdir(parents=True)
-            for name, data in files.items():
-                (place / name).write_bytes(data)
-            if target.exists():
-                target.rmdir()
-            os.replace(place, target)
-        finally:
-            _remove_folder(place)
-
-
-def _remove_folder(place: Path) -> None:
-    """What is left of a folder that was not finished; nothing, where it was renamed."""
-    with contextlib.suppress(OSError):
-        for path in place.iterdir():
-            path.unlink()
-        place.rmdir()
-
-
-def _finish(file: BinaryIO, place: str, target: str, *, durable: bool) -> None:
-    file.flush()
-    if durable and place != target:
-        os.fsync(file.fileno())
-    file.close()
-    if place != target:
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(place, os.stat(target).st_mode & 0o7777)
+        _make_parents(os.path.dirname(target), stack)
+        place = stack.enter_context(unfinished(target))
+        os.mkdir(place)
+        for name, data in files.items():
+            with _create(os.path.join(place, name), private=False) as file:
+                file.write(data)
+        if old is not None:
+            os.chmod(place, stat.S_IMODE(old.st_mode))
+            if os.name == "nt":  # elsewhere an empty folder is replaced in one step
+                os.rmdir(target)
         os.replace(place, target)
+
+
+def _make_parents(folder: str, stack: contextlib.ExitStack) -> None:
+    """The folders above an output. Those that were missing vanish again if they are empty in the end."""
+    missing = []
+    while folder and not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for each in reversed(missing):
+        stack.callback(_remove_empty, each)
+        os.mkdir(each)
+
+
+def _remove_empty(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
+def make_private_folder(path: str | os.PathLike[str]) -> None:
+    """The folder and those above it, as far as they are missing, for this user alone.
+
+    :raises OSError: it cannot be made
+    """
+    folder = os.path.abspath(os.fspath(path))
+    if not os.path.isdir(folder):
+        make_private_folder(os.path.dirname(folder))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
 
 
 @contextlib.contextmanager
@@ -238,4 +402,9 @@ def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise FileError(f"cannot {what} {os.fspath(path)!r}: {reason}", code=f"file-{what}") from None
+        full = isinstance(error, OSError) and error.errno in NO_ROOM
+        raise FileError(
+            f"cannot {what} {os.fspath(path)!r}: {reason}",
+            hint="Make room, or write to another disk." if full else None,
+            code=f"file-{what}",
+        ) from None

@@ -201,3 +201,71 @@ def test_the_command_line_takes_rfc2217(capsys):
     with serve("virtual:esp32c6?boot=app") as (url, _):
         assert main(["--no-state", "-p", url, "read-mac"]) == 0
     assert "esp32-c6" in capsys.readouterr().out.lower()
+
+
+@pytest.fixture
+def many_files():
+    """All descriptors below 1100 are taken, so the next ones are above what ``select`` can take."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("no 2000 files can be opened here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    taken = []
+    try:
+        while not taken or taken[-1] < 1100:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_descriptors_above_1023_work_on_every_kind_of_port(many_files):
+    import tty
+
+    from espwire.monitor.terminal import _TerminalKeyboard
+
+    master, slave = os.openpty()
+    assert min(master, slave) > 1023
+    tty.setraw(slave)
+    link = open_link(os.ttyname(slave))
+    link.write(b"out", link.now() + 5)
+    assert os.read(master, 10) == b"out"
+    os.write(master, b"in")
+    assert link.read(5) == b"in"
+    assert link.read(0.01) == b""
+    link.close()
+    keyboard = _TerminalKeyboard(slave)
+    assert keyboard.read() == b""
+    os.write(master, b"k")
+    assert keyboard.read() == b"k"
+    os.close(master)
+    os.close(slave)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = open_link(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        peer, _ = server.accept()
+        with peer:
+            assert peer.fileno() > 1023
+            link.write(b"out", link.now() + 5)
+            assert peer.recv(10) == b"out"
+            peer.sendall(b"in")
+            assert link.read(5) == b"in"
+            assert link.read(0.01) == b""
+        link.close()
+
+
+def test_a_whole_command_works_with_descriptors_above_1023(many_files, capsys, tmp_path):
+    out = tmp_path / "out.bin"
+    assert main(["-p", "virtual:esp32c3?size=1MB", "read-flash", "0", "16", str(out)]) == 0
+    assert out.read_bytes() == b"\xff" * 16
+    capsys.readouterr()
+
+
+def test_a_connection_that_is_refused_is_noticed_above_1023(many_files):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(LinkError, match="cannot connect"):
+        open_link(f"socket://127.0.0.1:{port}")

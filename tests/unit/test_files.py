@@ -6,11 +6,13 @@ import errno
 import io
 import os
 import stat
+import sys
 
 import pytest
 
+from espwire import files
 from espwire.errors import FileError
-from espwire.files import OutputFile, open_output, read_file, write_file
+from espwire.files import OutputFile, make_private_folder, open_output, read_file, write_file, write_files, write_folder
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -91,3 +93,156 @@ def test_a_device_is_written_to_directly():
     write_file(os.devnull, b"gone")
     if os.name == "posix":
         assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.parametrize("name", ["new/", "new/.", "new/..", ".", "..", ""])
+def test_a_folder_s_name_is_no_output(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="folder"):
+        write_file(name, b"data")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are for the privileged there")
+def test_a_link_to_nothing_is_an_error_that_names_both(tmp_path):
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(FileError, match=r"link.*nothing") as caught:
+        write_file(tmp_path / "link", b"data")
+    assert caught.value.code == "dangling-link"
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_write_protected_file_stays(tmp_path, monkeypatch):
+    (tmp_path / "out").write_bytes(b"old")
+    (tmp_path / "out").chmod(0o444)
+    if os.access(tmp_path / "out", os.W_OK):  # the privileged may write anything
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(FileError, match="write-protected"):
+        write_file(tmp_path / "out", b"new")
+    assert (tmp_path / "out").read_bytes() == b"old"
+
+
+def test_a_long_name_in_any_script_has_room_for_the_temporary_one(tmp_path):
+    for sign, count in (("a", 255), ("ж", 127), ("字", 85), ("😀", 63)):
+        write_file(tmp_path / (sign * count), b"data")
+        assert (tmp_path / (sign * count)).read_bytes() == b"data"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of POSIX")
+def test_what_replaces_a_private_file_was_never_open_to_others(tmp_path):
+    (tmp_path / "out").write_bytes(b"old")
+    (tmp_path / "out").chmod(0o600)
+    with open_output(tmp_path / "out") as file:
+        file.write(b"new")
+        (place,) = set(os.listdir(tmp_path)) - {"out"}
+        assert stat.S_IMODE((tmp_path / place).stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of POSIX")
+def test_private_folders_are_private_all_the_way(tmp_path):
+    make_private_folder(tmp_path / "a" / "b")
+    make_private_folder(tmp_path / "a" / "b")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+def test_a_folder_that_fails_leaves_no_parents(tmp_path, monkeypatch):
+    with pytest.raises(FileError):
+        write_folder(tmp_path / "a" / "b" / "c", {"good": b"x", "no/such/folder": b"y"})
+    assert os.listdir(tmp_path) == []
+    write_folder(f"{tmp_path}/a/b/c/", {"good": b"x"})
+    assert (tmp_path / "a/b/c/good").read_bytes() == b"x"
+
+
+def test_what_an_interrupted_removal_left_goes_when_the_process_exits(tmp_path):
+    with files.unfinished(tmp_path / "out") as place:
+        pass
+    (tmp_path / os.path.basename(place)).write_bytes(b"left")
+    files._unfinished[place] = os.getpid()
+    files._unfinished[str(tmp_path / "of-a-parent")] = os.getpid() + 1
+    (tmp_path / "of-a-parent").write_bytes(b"stays")
+    files._remove_all()
+    files._unfinished.clear()
+    assert os.listdir(tmp_path) == ["of-a-parent"]
+
+
+class Stop(BaseException):
+    """As a signal raises it."""
+
+
+def interrupt_at(step, work):
+    """Run ``work``, interrupted before the given instruction of files.py; whether it came that far."""
+    left = step
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise Stop
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except Stop:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+# what to do, what is there then, every how manyth instruction
+JOBS = {
+    "one file": (lambda folder: write_file(folder / "out", b"new"), {"out": b"new"}, 1),
+    "a private file": (lambda folder: write_file(folder / "out", b"new", private=True), {"out": b"new"}, 5),
+    "two files": (
+        lambda folder: write_files([(folder / "out", b"new"), (folder / "second", b"two")]),
+        {"out": b"new", "second": b"two"},
+        5,
+    ),
+}
+
+
+UNTIDY = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # files that are not closed: what matters is on the disk
+
+
+@UNTIDY
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_interruption_at_any_instruction_leaves_files_old_or_new(tmp_path, name, old):
+    job, new, stride = JOBS[name]
+    step, goes_on = 0, True
+    while goes_on:
+        for each in tmp_path.iterdir():
+            each.unlink()
+        if old is not None:
+            (tmp_path / "out").write_bytes(old)
+        goes_on = interrupt_at(step, lambda: job(tmp_path))
+        files._remove_all()  # as when the process exits
+        files._unfinished.clear()
+        for each in os.listdir(tmp_path):
+            assert (tmp_path / each).read_bytes() in (new[each], old), step
+        step += stride
+    assert {each: (tmp_path / each).read_bytes() for each in os.listdir(tmp_path)} == new
+    assert step > 300
+
+
+@UNTIDY
+def test_an_interruption_at_any_instruction_leaves_a_folder_whole_or_absent(tmp_path):
+    step, goes_on = 0, True
+    while goes_on:
+        folder = tmp_path / str(step)
+        goes_on = interrupt_at(step, lambda: write_folder(folder, {"a": b"1", "b": b"2"}))  # noqa: B023
+        files._remove_all()
+        files._unfinished.clear()
+        assert not folder.exists() or sorted(os.listdir(folder)) == ["a", "b"]
+        assert all(name.isdecimal() for name in os.listdir(tmp_path)), step
+        step += 1
+    assert step > 200

@@ -39,9 +39,10 @@ def _expand(words: Iterable[str], into: list[str], above: tuple[str, ...]) -> No
 def _split(name: str) -> list[str]:
     if not name:
         raise UsageError("'@' names no file", hint="Write @file, with the arguments in that file.")
+    from espwire.streams import read_most
+
     try:
-        with open(name, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_most(name, MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(

@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Any
 
 from espwire.cli.given import TIMES, Given, check
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 from espwire.escape import shorten
 from espwire.values import dataclass
 
@@ -106,9 +106,31 @@ def read_files(environment: Mapping[str, str], named: str | None = None) -> Load
         _take_toml(named, _read_named(named, origin), loaded)
     elif named is None and (path := find_own_file()) is not None:
         _take_toml(path, _read_named(path, "the settings file"), loaded)
+        if path != os.path.abspath(find_user_file()):
+            _check_local_port(loaded)
     if (more := loaded.unknown - MOST_UNKNOWN) > 0:
         loaded.warnings.append(("config-unknown-key", f"{loaded.files[-1]}: {more:,} more keys or tables are unknown"))
     return loaded
+
+
+def _check_local_port(loaded: Loaded) -> None:
+    """The settings file of the working folder came with that folder: a project, an archive. It must not make files.
+
+    :raises UsageError: code ``config-port-file``
+    """
+    port = loaded.values.get("port")
+    if port is None or not port.value.lower().startswith("virtual:"):
+        return
+    from espwire.virtual.options import names_file
+
+    if names_file(port.value):
+        raise UsageError(
+            f"{port.where} is {port.value!r}: a settings file in the working folder may not name a file to write",
+            hint="Give the port with -p, or pass the settings file with --config.",
+            code="config-port-file",
+            where=port.where,
+            setting="port",
+        )
 
 
 def find_own_file() -> str | None:
@@ -176,8 +198,9 @@ def _read_text(path: str) -> str:
 
     :raises OSError, ValueError: it cannot be read, is too big, or no text
     """
-    with open(path, "rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    from espwire.streams import read_most
+
+    content = read_most(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError("too big")
     return content.decode("utf-8-sig")
@@ -186,8 +209,10 @@ def _read_text(path: str) -> str:
 def _read_named(path: str, origin: str) -> str:
     try:
         return _read_text(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FileError) as error:
         reason = getattr(error, "strerror", None) or "it is no text, or too long"
+        if isinstance(error, FileError):
+            reason = str(error)
         raise UsageError(
             f"{path} cannot be read: {reason}", hint=f"Check the name that {origin} gives.", code="config-file"
         ) from None

@@ -26,9 +26,12 @@ def run(name: str = "esptool.py") -> None:
     """The ``esptool.py`` program: runs the command line of this process and exits."""
     from espwire.cli.main import print_at_once, start
 
-    if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
-        sys.exit(0)  # the fast path: not even click
-    start(lambda: main(sys.argv[1:], name), interrupted=EXIT_FATAL)
+    def work() -> int:
+        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
+            return 0  # the fast path: not even click
+        return main(sys.argv[1:], name)
+
+    start(work, interrupted=EXIT_FATAL)
 
 
 def main(arguments: Sequence[str], name: str = "esptool.py") -> int:

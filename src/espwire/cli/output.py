@@ -69,16 +69,18 @@ def write_text(stream: TextIO, text: str) -> None:
 class Output:
     """Writes lines. When a stream fails, the work goes on; ``finish`` reports a full disk at the end."""
 
+    diverted = False  # a file of data goes to standard output: text would spoil it
+
     def __init__(self) -> None:
         self._failures: dict[int, Exception] = {}  # by the stream's id: nothing more is written there
         self._lost: OSError | None = None
 
     def line(self, text: str, *, styled: bool = False) -> None:
-        """Lines to standard output.
+        """Lines to standard output, or to standard error where data goes there.
 
         :param styled: the text has colours of ours, and what comes from elsewhere in it is escaped already
         """
-        self.write(sys.stdout, (text if styled else escape_lines(text)) + "\n")
+        self.write(sys.stderr if self.diverted else sys.stdout, (text if styled else escape_lines(text)) + "\n")
 
     def error_line(self, text: str, *, styled: bool = False) -> None:
         """One line to standard error; its first word in colour, where the stream shows colours."""

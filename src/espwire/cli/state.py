@@ -6,7 +6,10 @@ foreign or missing file costs time and a warning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ VERSION = 1
 FILE = "state.json"
 MOST_ENTRIES = 200  # per table; what was noted longest ago goes first
 LONGEST = 200  # characters of a key or a value
+LOCK_S, LOCK_STEP_S = 3.0, 0.01  # how long to wait for another run that writes
 FILE_LIMIT = 0x40000  # bytes: both tables full are less
 
 
@@ -62,13 +66,26 @@ class State:
             return
         if self._load()[table].get(key) == value or self._frozen:
             return
-        self._tables = None  # another run may have written since: add to what is there now
-        entries = self._load()[table]
+        try:
+            with _alone(self._path):
+                self._tables = None  # another run may have written since: add to what is there now
+                self._add(self._load()[table], key, value, self._path)
+        except (FileError, OSError) as error:
+            self._frozen = True
+            self._warn("state-unwritable", f"what was learnt is not kept: {_first_line(error)}")
+
+    def _add(self, entries: dict[str, str], key: str, value: str, path: Path) -> None:
+        import json
+
+        from espwire.files import write_file
+
+        if self._frozen:
+            return
         entries.pop(key, None)
         entries[key] = value
         while len(entries) > MOST_ENTRIES:
             del entries[next(iter(entries))]
-        self._save()
+        write_file(path, json.dumps({"v": VERSION, **self._load()}, indent=1).encode() + b"\n", private=True)
 
     def _load(self) -> dict[str, dict[str, str]]:
         if self._tables is None:
@@ -84,6 +101,10 @@ class State:
 
         if self._frozen or not path.exists():
             return
+        if not path.is_file():  # a pipe would be waited for, a device written to
+            self._frozen = True
+            self._warn("state-unreadable", f"{path} is not a regular file: it stays as it is")
+            return
         try:
             found = json.loads(read_file(path, limit=FILE_LIMIT))
         except (FileError, ValueError, RecursionError) as error:
@@ -98,21 +119,33 @@ class State:
         for name, entries in tables.items():
             entries.update(_usable(found.get(name)))
 
-    def _save(self) -> None:
-        import json
-
-        from espwire.files import write_file
-
-        assert self._path is not None
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._path, json.dumps({"v": VERSION, **self._load()}, indent=1).encode() + b"\n")
-        except (FileError, OSError) as error:
-            self._frozen = True
-            self._warn("state-unwritable", f"what was learnt is not kept: {_first_line(error)}")
-
     def _warn(self, code: str, text: str) -> None:
         self._report(Warned(code=code, text=text))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other runs from changing the state meanwhile, by a lock on a file beside it; the state itself is replaced.
+
+    :raises OSError: the lock file cannot be opened
+    :raises FileError: somebody keeps the lock
+    """
+    from espwire.file_lock import lock
+    from espwire.files import make_private_folder
+    from espwire.streams import BINARY, NO_BLOCKING
+
+    make_private_folder(path.parent)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | NO_BLOCKING | BINARY
+    descriptor = os.open(path.with_suffix(".lock"), flags, 0o600)
+    try:
+        limit = time.monotonic() + LOCK_S
+        while not lock(descriptor):
+            if time.monotonic() >= limit:
+                raise FileError(f"another run has locked {path} for {LOCK_S:.0f} seconds", code="state-locked")
+            time.sleep(LOCK_STEP_S)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def find_remembered(state: State, mac: str, identities: tuple[PortIdentity, ...]) -> PortIdentity | None:

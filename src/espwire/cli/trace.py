@@ -56,16 +56,16 @@ class Tracer(PacketRing):
 def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> Path | None:
     """Keep the packets before a failure in a new file of ``folder``; None where that cannot be."""
     from espwire._version import __version__
-    from espwire.files import write_file
+    from espwire.files import make_private_folder, write_file
 
     moment = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1000 % 1_000_000:06d}"
     head = [f"espwire {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}", f"error: {error} [{error.code}]", ""]
     path = folder / f"espwire-trace-{moment}.txt"
     text = "\n".join([*head, *map(describe_packet, packets), ""])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, text.encode("utf-8", "backslashreplace"))
-        path.chmod(0o600)  # register values and data may be nobody else's business
+        make_private_folder(folder)
+        # register values and data may be nobody else's business
+        write_file(path, text.encode("utf-8", "backslashreplace"), private=True)
         for old in sorted(folder.glob("espwire-trace-*.txt"))[:-KEPT_FILES]:
             old.unlink(missing_ok=True)
     except (FileError, OSError):

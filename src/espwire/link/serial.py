@@ -1,7 +1,7 @@
 """A serial port of the operating system, by pyserial. Knows ports, not chips: no reset sequence is here.
 
 pyserial sets the whole port up again whenever its ``timeout`` is assigned; so that is done once, and waiting is
-done here: by select on POSIX, in short reads elsewhere.
+done here: by polling on POSIX, in short reads elsewhere.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from espwire.errors import LinkError, LinkLost, PortNotFound
 from espwire.link import modes
 from espwire.link.base import CancelToken, LinkInfo, LinkKind
 from espwire.link.failures import open_error
+from espwire.polling import wait_ready
 
 if TYPE_CHECKING:
     import serial
@@ -171,7 +171,7 @@ class SerialLink:
             if not POSIX:
                 # its fixed time-out bounds this; time-outs below it end a little late
                 return self._port.read(max(1, self._port.in_waiting)) if timeout or self._port.in_waiting else b""
-            if not select.select([self._fd], [], [], timeout)[0]:
+            if not wait_ready(self._fd, timeout):
                 return b""
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
@@ -186,7 +186,7 @@ class SerialLink:
         try:
             if not POSIX:
                 return self._port.write(bytes(data)) or 0
-            if not select.select([], [self._fd], [], SLICE)[1]:
+            if not wait_ready(self._fd, SLICE, write=True):
                 return 0
             return os.write(self._fd, data)
         except BlockingIOError:

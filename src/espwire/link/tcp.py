@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import socket
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from espwire.errors import LinkLost, PortNotFound, UsageError
 from espwire.escape import shorten
 from espwire.link.base import CancelToken, LinkInfo
+from espwire.polling import wait_ready
 
 CONNECT_TIMEOUT = 5.0
 SLICE = 0.05  # seconds between looks at the cancel token
@@ -107,8 +107,7 @@ def _connect(connection: socket.socket, address: Any, cancel: CancelToken) -> in
     deadline = time.monotonic() + CONNECT_TIMEOUT
     while number in UNDER_WAY:
         cancel.check()
-        _, done, failed = select.select([], [connection], [connection], SLICE)
-        if done or failed:
+        if wait_ready(connection.fileno(), SLICE, write=True):
             return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if time.monotonic() >= deadline:
             return errno.ETIMEDOUT
@@ -138,7 +137,7 @@ class TcpLink:
             left = deadline - self.now()
             if left <= 0:
                 return b""
-            select.select([self._socket], [], [], min(left, SLICE))
+            wait_ready(self._socket.fileno(), min(left, SLICE))
 
     def write(self, data: bytes, deadline: float) -> None:
         """Hand over all of ``data``."""
@@ -168,7 +167,7 @@ class TcpLink:
                     hint="Check the network and the server.",
                     code="write-timeout",
                 )
-            select.select([], [self._socket], [], SLICE)
+            wait_ready(self._socket.fileno(), SLICE, write=True)
 
     def drain(self) -> None:
         """Nothing to wait for: the system sends at once."""

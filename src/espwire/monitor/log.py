@@ -11,7 +11,9 @@ from typing import BinaryIO
 
 from espwire.errors import FileError
 from espwire.monitor.text import Kind, Token
+from espwire.streams import BINARY, NO_BLOCKING, StreamWriter, is_stream, open_writer
 
+STUCK_S = 2.0  # a pipe whose reader takes nothing for so long ends the log, not the monitor
 LONGEST_LINE = 0x10000  # characters; a chip that never ends its line must not fill memory
 
 
@@ -21,7 +23,9 @@ class LineLog:
     :param stamp: gives the time in front of each line; None: no times
     """
 
-    def __init__(self, file: BinaryIO, name: str, *, stamp: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, file: BinaryIO | StreamWriter, name: str, *, stamp: Callable[[], datetime] | None = None
+    ) -> None:
         self.name, self.on = name, True
         self.failure: FileError | None = None
         self._file, self._stamp = file, stamp
@@ -110,7 +114,7 @@ class LineLog:
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, FileError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.failure = FileError(
                 f"the log {self.name!r} is not whole: {reason}",
@@ -122,15 +126,16 @@ class LineLog:
 def open_log(
     path: str | os.PathLike[str], *, append: bool = False, stamp: Callable[[], datetime] | None = None
 ) -> LineLog:
-    """A new log file, or with ``append`` more of an old one.
+    """A new log file, or with ``append`` more of an old one. A pipe or device gets each line at once.
 
     :raises FileError: it exists already, or cannot be written
     """
     name = os.fspath(path)
     try:
         fresh = not os.path.lexists(path)
-        file = open(path, "ab" if append else "xb", buffering=0)  # noqa: SIM115  closed by LineLog
-        ahead = b"\n" if append and _ends_in_mid_line(path) else b""
+        stream = not fresh and os.path.exists(path) and is_stream(os.stat(path).st_mode)
+        file = open_writer(path, silence=STUCK_S) if stream else _open_file(name, append=append)
+        ahead = b"\n" if append and not stream and _ends_in_mid_line(path) else b""
     except FileExistsError:
         raise FileError(
             f"there is a file {name!r} already",
@@ -143,6 +148,18 @@ def open_log(
     log = LineLog(file, name, stamp=stamp)
     log.fresh, log.ahead = fresh, ahead
     return log
+
+
+def _open_file(name: str, *, append: bool) -> BinaryIO:
+    """
+    :raises OSError, ValueError: it cannot be opened
+    :raises FileError: it is not a regular file
+    """
+    if append and os.path.lexists(name) and not os.path.isfile(name):
+        what = "a symbolic link to nothing" if os.path.islink(name) else "not a regular file"
+        raise FileError(f"cannot write {name!r}: it is {what}", hint="Name another file.", code="file-write")
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL) | NO_BLOCKING | BINARY
+    return open(os.open(name, flags, 0o666), "ab" if append else "wb", buffering=0)
 
 
 def _ends_in_mid_line(path: str | os.PathLike[str]) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+from espwire.polling import wait_ready
 
 CHUNK = 1024
 
@@ -31,7 +33,8 @@ def open_keyboard(descriptor: int) -> Iterator[Keyboard]:
             _set_keywise(descriptor)
             yield _TerminalKeyboard(descriptor)
         finally:
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+            with suppress(termios.error):  # the terminal is gone, and with it the need
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def is_foreground(descriptor: int) -> bool:
@@ -85,10 +88,8 @@ else:
             self._descriptor = descriptor
 
         def read(self) -> bytes | None:
-            import select
-
             try:
-                if not select.select([self._descriptor], [], [], 0)[0]:
+                if not wait_ready(self._descriptor, 0):
                     return b""
                 return os.read(self._descriptor, CHUNK) or None
             except OSError:

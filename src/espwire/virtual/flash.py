@@ -59,7 +59,8 @@ class _Running:
 class NorFlash:
     """One flash part with its contents.
 
-    :param path: keeps the contents; created full of 0xFF if absent or empty. Status registers are not kept.
+    :param path: keeps the contents; created full of 0xFF if absent, locked until ``close``.
+        Status registers are not kept.
     :param seed: for what an interrupted operation leaves behind
     :raises DataError: (``flash-file-size``) the file has another size than the part
     :raises FileError: the file cannot be made or opened
@@ -70,8 +71,8 @@ class NorFlash:
         self._actions = _ACTIONS if part.size > 16 * MIB else _SMALL_ACTIONS
         self.busy_until = float("-inf")
         self._random = random.Random(seed)
-        self._map = None if path is None else open_flash_file(path, part.size)
-        self.contents = memoryview(self._map if self._map is not None else bytearray(b"\xff") * part.size)
+        self._file = None if path is None else open_flash_file(path, part.size)
+        self.contents = memoryview(self._file.map if self._file is not None else bytearray(b"\xff") * part.size)
         self._kept_status = [0, 0, 0]
         self._powered = True
         self._wake_to = Mode.SPI
@@ -155,18 +156,16 @@ class NorFlash:
 
     def flush(self) -> None:
         """Hands the contents to the file system, if a file keeps them."""
-        if self._map is not None:
-            self._map.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         """Flushes and lets go of the file; the part cannot be used afterwards. May be called again."""
-        if self._map is None:
-            return
-        self._map.flush()
-        with contextlib.suppress(BufferError):  # someone still holds a piece: the mapping ends with that piece
-            self.contents.release()
-            self._map.close()
-        self._map = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(BufferError):  # someone still holds a piece: the mapping ends with that piece
+                self.contents.release()
+            file.close()
 
     # what stands in the way of a command
 

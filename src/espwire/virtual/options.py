@@ -15,6 +15,7 @@ other key is a field of the chip's eFuses by its name, such as ``package=1``.
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -39,6 +40,7 @@ Kind = Literal["uart", "usb-jtag", "usb-otg"]
 MIB = 0x100000
 MAC_BYTES = (6, 8)
 KEY_BYTES = (16, 32, 64)
+FILE_KEYS = frozenset({"flash"})  # keys that name a file
 USUAL_CRYPT_CONFIG = 0xF
 OWN_FLASH_KEY = bytes(range(32))  # of a chip with flash encryption whose key nobody has named
 
@@ -88,17 +90,29 @@ def parse_options(url: str) -> VirtualOptions:
 
     :raises UsageError: no such chip, a value makes no sense
     """
-    chip, _, query = url.removeprefix("virtual:").strip("/").partition("?")
+    chip, pairs = _split(url.removeprefix("virtual:"))
     found: dict[str, object] = {"chip": load_chip(chip).id}
     fields: dict[str, int] = {}
-    for key, text in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
-        name = key.replace("-", "_")
+    for key, name, text in pairs:
         parse = _PARSERS.get(name)
         if parse is not None:
             found[{"fault": "faults", "ail": "ails"}.get(name, name)] = parse(key, text)
         else:
             fields[name] = parse_number(text, f"virtual chip option {key}")
     return VirtualOptions(**found, fields=fields)  # type: ignore[arg-type]
+
+
+def names_file(url: str) -> bool:
+    """Whether a port is a virtual chip that creates or writes a file."""
+    scheme, _, rest = url.strip().partition(":")
+    return scheme.lower() == "virtual" and any(name in FILE_KEYS for _, name, _ in _split(rest)[1])
+
+
+def _split(text: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """The chip, and each key as written, its name in ``VirtualOptions``, and its value."""
+    chip, _, query = text.partition("?")
+    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
+    return chip.strip("/"), [(key, key.replace("-", "_"), value) for key, value in pairs]
 
 
 def build_config(options: VirtualOptions) -> ChipConfig:
@@ -201,6 +215,12 @@ def _encrypt_esp32(key: bytes, crypt_config: int, address: int, data: bytes) -> 
     return encrypt_esp32(data, address, key, crypt_config)
 
 
+def _parse_file(key: str, text: str) -> Path:
+    if os.path.basename(text) in ("", os.curdir, os.pardir):
+        raise UsageError(f"virtual chip option {key}={text} names no file", hint="Write flash=FILE, such as flash.bin.")
+    return Path(text)
+
+
 def _parse_flag(key: str, text: str) -> bool:
     if text.lower() not in ("", "0", "1", "true", "false", "yes", "no"):
         raise UsageError(f"virtual chip option {key}={text} is neither 0 nor 1", hint="Write 1 or 0.")
@@ -276,7 +296,7 @@ def _one_of(*choices: str) -> Callable[[str, str], str]:
 
 
 _PARSERS: Mapping[str, Callable[[str, str], object]] = {
-    "flash": lambda key, text: Path(text),
+    "flash": _parse_file,
     "size": _parse_size,
     "vendor": lambda key, text: text,
     "sfdp": _parse_flag,

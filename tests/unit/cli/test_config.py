@@ -382,3 +382,29 @@ def test_the_users_folder_is_where_platformdirs_says(monkeypatch, home):
 def test_a_frequency_may_lack_its_unit(tmp_path, monkeypatch, value):
     (tmp_path / "x.toml").write_text(f"[flash]\nfreq = {value}\n")
     assert read_files({}, str(tmp_path / "x.toml")).values["flash_freq"].value == "40m"
+
+
+WRITES = "virtual:esp32c3?size=1MB&flash=made.bin"
+
+
+def test_the_file_of_the_working_folder_may_not_name_a_file_to_write(home, capsys):
+    Path("espwire.toml").write_text(f'[connect]\n\nport = "{WRITES}"\n')
+    assert main(["flash-id"]) == 2
+    said = capsys.readouterr().err
+    assert f"{Path('espwire.toml').absolute()}, line 3: port" in said
+    assert "[config-port-file]" in said
+    assert main(["-p", "virtual:esp32c3", "flash-id"]) == 2  # it is a mistake also where it would not count
+    assert not Path("made.bin").exists()
+
+
+def test_a_settings_file_that_the_user_named_or_owns_may(home, monkeypatch):
+    Path("espwire.toml").write_text(f'[connect]\nport = "{WRITES}"\n')
+    assert read_files({}, "espwire.toml").values["port"].value == WRITES
+    assert read_files({"ESPWIRE_CFGFILE": "espwire.toml"}).values["port"].value == WRITES
+    monkeypatch.setattr(config, "find_user_file", lambda: os.path.abspath("espwire.toml"))
+    assert read_files({}).values["port"].value == WRITES
+
+
+def test_other_ports_may_stand_in_the_file_of_the_working_folder(home):
+    Path("espwire.toml").write_text('[connect]\nport = "virtual:esp32c3?size=1MB"\n')
+    assert read_files({}).values["port"].value == "virtual:esp32c3?size=1MB"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espwire.cli import state as state_module
 from espwire.cli.state import FILE_LIMIT, LONGEST, MOST_ENTRIES, State, find_remembered, find_state_file
 from espwire.events import Warned
+from espwire.file_lock import lock
 from espwire.link.ports import PortIdentity
 
 KEY, MAC = "10C4:EA60:0001", "24:0a:c4:00:01:10"
@@ -47,7 +52,7 @@ def test_what_is_noted_is_there_in_the_next_run(book):
     second.note_sequence(KEY, "classic")
     assert book.state().best_sequence(KEY) == "classic"
     assert json.loads(book.path.read_text("utf-8"))["v"] == 1
-    assert list(book.path.parent.iterdir()) == [book.path]
+    assert {path.name for path in book.path.parent.iterdir()} == {"state.json", "state.lock"}
     assert book.codes == []
 
 
@@ -161,3 +166,81 @@ def test_a_mac_leads_to_the_port_that_has_its_key_now(book):
     assert find_remembered(state, MAC.replace(":", ""), (other, bridge)) == bridge
     assert find_remembered(state, MAC, (other,)) is None
     assert find_remembered(state, "00:00:00:00:00:01", (bridge,)) is None
+
+
+NOTE = """
+import sys
+from pathlib import Path
+from espwire.cli.state import State
+def stop(event):
+    sys.exit(str(event))
+sys.stdin.readline()
+for number in range(int(sys.argv[2])):
+    State(Path(sys.argv[1]), stop).note_sequence(f"{sys.argv[3]}{number}", "tight")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="starting processes takes too long there")
+def test_processes_that_note_at_once_lose_nothing(book):
+    line = [sys.executable, "-c", NOTE, str(book.path), "25"]
+    others = [subprocess.Popen([*line, name], stdin=subprocess.PIPE, text=True) for name in "ab"]
+    for other in others:
+        other.stdin.write("\n")
+        other.stdin.flush()
+    for other in others:
+        other.stdin.close()
+        assert other.wait(30) == 0
+    noted = json.loads(book.path.read_text("utf-8"))["sequences"]
+    assert noted == {f"{name}{number}": "tight" for name in "ab" for number in range(25)}
+
+
+def test_a_lock_that_somebody_keeps_costs_a_warning(book, monkeypatch):
+    monkeypatch.setattr(state_module, "LOCK_S", 0.02)
+    book.state().note_sequence("a", "tight")
+    descriptor = os.open(book.path.with_suffix(".lock"), os.O_RDWR)
+    assert lock(descriptor)
+    before = book.path.read_bytes()
+    book.state().note_sequence("b", "tight")
+    os.close(descriptor)
+    assert book.codes == ["state-unwritable"]
+    assert book.path.read_bytes() == before
+    book.state().note_sequence("b", "tight")
+    assert book.state().best_sequence("b") == "tight"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of POSIX")
+def test_what_is_private_is_created_private_and_made_so(book):
+    before = os.umask(0)
+    try:
+        book.state().note_sequence("a", "tight")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in book.path.parent.iterdir()}
+        assert modes == {"state.json": 0o600, "state.lock": 0o600}
+        assert stat.S_IMODE(book.path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(book.path.parent.parent.stat().st_mode) == 0o700
+        book.path.chmod(0o644)  # as earlier versions made it
+        book.state().note_sequence("b", "tight")
+        assert stat.S_IMODE(book.path.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names are of POSIX")
+@pytest.mark.parametrize("name", ["state.json", "state.lock"])
+def test_a_pipe_in_its_place_is_neither_waited_for_nor_written(book, name):
+    book.path.parent.mkdir(parents=True)
+    os.mkfifo(book.path.parent / name)
+    state = book.state()
+    assert state.best_sequence("a") is None
+    state.note_sequence("a", "tight")
+    if name == "state.json":
+        assert book.codes == ["state-unreadable"]
+    assert stat.S_ISFIFO(os.lstat(book.path.parent / name).st_mode)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are for the privileged there")
+def test_a_link_in_place_of_the_lock_is_not_followed(book, tmp_path):
+    book.path.parent.mkdir(parents=True)
+    book.path.with_suffix(".lock").symlink_to(tmp_path / "victim")
+    book.state().note_sequence("a", "tight")
+    assert book.codes == ["state-unwritable"]
+    assert not (tmp_path / "victim").exists()

@@ -413,11 +413,13 @@ def test_contents_live_on_in_a_file(tmp_path):
     assert bytes(piece) == b"hello"
 
 
-def test_an_empty_file_is_filled(tmp_path):
+def test_an_empty_file_is_somebody_elses_and_stays(tmp_path):
     path = tmp_path / "flash.bin"
     path.touch()
-    make(path=path).close()
-    assert path.read_bytes() == b"\xff" * SMALL.size
+    with pytest.raises(DataError) as caught:
+        make(path=path)
+    assert caught.value.code == "flash-file-size"
+    assert path.read_bytes() == b""
 
 
 def test_a_file_of_another_size_is_refused(tmp_path):
