@@ -5,7 +5,8 @@ from __future__ import annotations
 from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
-from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
+from espwire.virtual.memory_map import require_soc
 from espwire.virtual.programs import Ending, Services
 from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.bus import SocBus
@@ -29,8 +30,7 @@ class EngineProgram:
     """
 
     def __init__(self, services: Services, entry: int, *, jumps: bool = True) -> None:
-        chip = services.chip
-        assert chip.soc is not None
+        chip, soc = services.chip, require_soc(services.chip)
         self.services, self.jumps = services, jumps
         self.ended: Ending | None = None
         self.jumped = 0
@@ -52,14 +52,17 @@ class EngineProgram:
         self.flash = FlashPort(chip, services.spi, services.flash, services.registers, self.clock, self.activity)
         port = chip.peripherals.get("usb_serial_jtag")
         self.usb = UsbSerialJtag(port, self.clock, self.activity, self._send_usb) if port is not None else None
-        dog = chip.soc.timer_watchdog
+        dog = soc.timer_watchdog
         self._dog = TimerWatchdog(dog, self.clock, self.activity) if dog is not None else None
         bus.connect(memory, self.flash, self.usb, self._dog)
         stack = STACK_POINTERS[chip.cpu.architecture]
-        self.engine.registers[stack] = chip.soc.ram[0].end - STACK_ROOM
+        self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
         self._idle = IdleLoop(self.engine, self.activity, stack)
 
     # --- what a Program is ---
+
+    runs_freely = True
+    busy = False  # it cannot be seen whether it works or waits: it runs by the real clock
 
     @property
     def baud(self) -> int:
@@ -138,7 +141,10 @@ class EngineProgram:
         try:
             self.engine.run(limit)
         except CpuFault as fault:
-            self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
+            windows = fault.what.startswith(NEEDS_WINDOWS) and self.services.chip.cpu.isa != "lx106"
+            self.ended = Ending(
+                self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc
+            )
             self._leaving = True
             return
         if self._looking:
@@ -174,9 +180,8 @@ class EngineProgram:
 def _read_rom(services: Services) -> list[Region]:
     """The ROM: zeros, but for the word that tells the chip."""
     chip = services.chip
-    assert chip.soc is not None
     regions = []
-    for rom in chip.soc.rom:
+    for rom in require_soc(chip).rom:
         region = Region(rom.name, rom.start, bytearray(rom.end - rom.start), writable=False)
         address = chip.identity.magic_address
         if rom.start <= address < rom.end:
