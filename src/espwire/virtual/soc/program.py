@@ -15,8 +15,8 @@ from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import IdleLoop
 from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, make_hooks
 from espwire.virtual.soc.timers import TimerWatchdog
-from espwire.virtual.soc.uart import NEVER, Uart
-from espwire.virtual.soc.usb import UsbSerialJtag
+from espwire.virtual.soc.uart import BIT_TIMES, NEVER, Uart
+from espwire.virtual.soc.usb import USB_BAUD, UsbSerialJtag
 
 SLICE_S = 0.0005  # what a program runs at most before the host can see what it sent
 STACK_ROOM = 16  # below the end of the data RAM, for a program that brings no stack of its own
@@ -118,6 +118,15 @@ class EngineProgram:
         self.ended = Ending(self.clock.now, "reset")
         self._leave()
 
+    def write_text(self, text: bytes) -> None:
+        """Send text as the ROM does, and wait until it has room."""
+        if self.services.usb:
+            self.services.send(self.clock.now, text, USB_BAUD)
+            self.clock.wait_until(self.clock.now + len(text) * BIT_TIMES / USB_BAUD)
+        else:
+            for byte in text:
+                self.uart.write_when_free(byte)
+
     def _leave(self) -> None:
         self._leaving = True
         self.engine.stop()
@@ -141,7 +150,7 @@ class EngineProgram:
         try:
             self.engine.run(limit)
         except CpuFault as fault:
-            windows = fault.what.startswith(NEEDS_WINDOWS) and self.services.chip.cpu.isa != "lx106"
+            windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
             self.ended = Ending(
                 self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc
             )

@@ -153,6 +153,11 @@ class Uart:
             self._clock.wait_until(self._free - (FIFO_BYTES - 1) * BIT_TIMES / self.rate)
         self.write_fifo(value)
 
+    def wait_until_sent(self) -> None:
+        """As the ROM does it: wait until the line is idle."""
+        self.flush()
+        self._clock.wait_until(self._free)
+
     def write_divider(self, value: int) -> None:
         """Another rate."""
         self._activity.changed()
