@@ -34,6 +34,7 @@ POLL_S = 0.1  # how soon a stop is noticed
 STEP_S = 0.2  # of simulated time at once; a program that runs slower than the real clock gets no more
 BUDGET_S = 0.25  # of real time at once, for what takes long to compute
 LINE_ROOM_S = 0.1  # what may wait for the line before no more is taken from the client
+HOLD_S = 0.3  # before both lines are asserted at once
 SILENT_S = 10.0  # after which a client yields to one that waits
 MOST_CLIENTS = 8  # that wait
 
@@ -50,6 +51,7 @@ class Bench:
         latency = chip.options.latency if self.paced else 0.0
         self.wire = Wire(chip, latency=latency, has_baud=has_baud and uart, follows=self.paced and uart)
         self._ahead = self._last = 0.0
+        self._both_at: float | None = None  # when both lines become asserted, unless they change before
         self._started = time.monotonic()
 
     @property
@@ -63,8 +65,17 @@ class Bench:
         self.wire.host_baud = baud
 
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
-        """Set the client's modem lines."""
-        self.wire.lines(self._now(), dtr=dtr, rts=rts)
+        """Set the client's modem lines.
+
+        A client of RFC 2217 changes one line at a time and may wait 50 ms in between. A reset sequence then passes
+        through both lines asserted for so long that the usual reset circuit starts the application. So this state
+        waits for the next change; on its own it comes later.
+        """
+        self._both_at = None
+        if dtr and rts and self.wire.has_baud:
+            self._both_at = time.monotonic() + HOLD_S
+        else:
+            self.wire.lines(self._now(), dtr=dtr, rts=rts)
 
     def discard(self) -> None:
         """Forget what the chip has sent by now."""
@@ -75,6 +86,9 @@ class Bench:
     def exchange(self, data: bytes) -> bytes:
         """Bytes from the client go in; what the chip has to say by now comes out."""
         now = self._now()
+        if self._both_at is not None and time.monotonic() >= self._both_at:
+            self._both_at = None
+            self.wire.lines(now, dtr=True, rts=True)
         self.wire.advance(now)
         if data:
             self.wire.send(now, data)
