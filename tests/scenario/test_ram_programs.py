@@ -163,6 +163,7 @@ SURVIVED = {
     0x5000007C: tuple(chip for chip in chip_ids() if chip not in ("esp32h4", "esp32e22")),
     0x3FCEF14C: ("esp32h2", "esp32h21", "esp32s3"),
     0x4FFBFEC8: ("esp32p4",),
+    0x4087F580: ("esp32c6", "esp32c61", "esp32h2", "esp32h21", "esp32h4"),  # esptool 4 on chips with less RAM than the C6
 }  # fmt: skip
 
 
