@@ -653,9 +653,9 @@ class OwnStub:
 class StubRoom:
     """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one.
 
-    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only for a host at the chip's own USB port.
-    ``rom_ram``: ``packet_buffer`` up to ``packet_buffer_end`` holds the ROM's last request; ``rom_pointers_start`` up to
-    ``ram_end`` are pointers that its functions use.
+    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only for a host at the chip's USB port.
+    ``rom_ram``: from ``packet_buffer`` on lies the ROM's last request; from ``rom_pointers_start`` to ``ram_end`` are
+    pointers that its functions use.
     """
 
     flash_block: int

@@ -1,4 +1,4 @@
-"""The clients of a served chip: a TCP socket, with RFC 2217 or plain, or a pseudo terminal. They carry bytes to a bench.
+"""The clients of a served chip: a TCP socket, with RFC 2217 or plain, or a pseudo terminal.
 
 No client can block the server: sockets are never waited for, and one that does not take what the chip sends is dropped.
 """

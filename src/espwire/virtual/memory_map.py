@@ -1,7 +1,7 @@
 """What lies where in a chip's address space, by its facts: memory, mask ROM, RAM for programs, reserved ranges.
 
-The map among a chip's facts sorts image segments and is loose; ``memory.measured`` gives the true limits. Reserved ranges
-that answer (``answers``) read 0 and ignore writes on real chips; anywhere else, an access to nothing faults.
+The map among a chip's facts sorts image segments and is loose; ``memory.measured`` gives the true limits. Reserved
+ranges that answer (``answers``) read 0 and ignore writes; anywhere else, an access to nothing faults.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def find_reserved(chip: Chip) -> tuple[Span, ...]:
 
 
 def find_soc(chip: Chip) -> Soc | None:
-    """What a program in RAM sees of the chip: its facts, or for other RISC-V chips memory, UART and ROM functions alone.
+    """What a program in RAM sees of the chip; for RISC-V chips without such facts memory, UART and ROM functions.
 
     None where no engine runs the chip's programs: Xtensa with register windows.
     """
     if chip.soc is not None or chip.cpu.architecture != "riscv":
         return chip.soc
     ram = tuple(_find_banks(chip))
-    rom = tuple(Region(name="ROM", start=s.start, end=s.end) for s in find_memory(chip) if not s.writable and _is_rom(chip, s))
+    rom = tuple(
+        Region(name="ROM", start=s.start, end=s.end) for s in find_memory(chip) if not s.writable and _is_rom(chip, s)
+    )
     return Soc(ram=ram, rom=rom, clock=ClockTree(), software_reset=None)
 
 

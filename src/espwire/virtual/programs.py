@@ -1,7 +1,8 @@
 """A program in the virtual chip's RAM, however it is run: by an engine, or imitated. What it is given, what it must do.
 
-``VirtualOptions.stub`` chooses: ``twin`` (our own stub by its behavioural twin, the vendor's stub by its imitation, all
-else on the engine), ``engine``, ``vendor`` (whatever is not ours is taken for the vendor's stub), ``off`` (nothing runs).
+``VirtualOptions.stub`` chooses: ``twin`` (our own stub by its behavioural twin, the vendor's stub by its imitation,
+all else on the engine), ``engine``, ``vendor`` (whatever is not ours is taken for the vendor's stub), ``off`` (nothing
+runs).
 ``find_program`` decides; a module that can stand in for a program (``twin.py``, ``vendor.py``) has
 ``start_program(services, entry)``, which gives None when the program in RAM is not the one that it knows.
 """
@@ -38,8 +39,8 @@ class Services:
 
     ``baud`` is what the UART runs at, ``sent_until`` when the last byte that the ROM sent has left; ``received`` waits
     in the receive FIFO. ``usb``: the host is at the chip's own USB port, not at its UART. ``encrypt``: the chip's flash
-    encryption, where it has a key. ``uploads`` are the address and size of each upload to RAM. ``send(t, data, baud)``: ``data`` leaves back to back, its first bit at ``t``.
-    ``lost(count)``: so many received bytes found no room.
+    encryption, where it has a key. ``uploads``: address and size of each upload to RAM. ``send(t, data, baud)``:
+    ``data`` leaves back to back, its first bit at ``t``. ``lost(count)``: so many received bytes found no room.
     """
 
     t: float
@@ -61,7 +62,7 @@ class Services:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a program does not go on after ``t``: it reset the chip, a watchdog did, it fell over, or nothing can run it."""
+    """Why a program does not go on after ``t``: a reset by itself or a watchdog, a crash, or nothing can run it."""
 
     t: float
     how: Literal["reset", "watchdog", "crash", "refused"]
@@ -111,7 +112,7 @@ def find_program(services: Services, entry: int) -> Program | None:
 
 
 def load_stand_ins(mode: StubMode) -> None:
-    """Import now what ``find_program`` may need: esptool waits 0.2 s for the answer to the command that starts a stub."""
+    """Import now what ``find_program`` may need: esptool waits 0.2 s for the answer when it starts a stub."""
     for name in (*STAND_INS[mode], "espwire.virtual.soc.program"):
         import_module(name)
 

@@ -79,7 +79,7 @@ class Board(Protocol):
         """Software reset."""
 
     def run(self, entry: int | None, uploads: tuple[tuple[int, int], ...] = ()) -> None:
-        """Leave the loader for a program in RAM, or (None) for what is in flash; ``uploads``: what lies in RAM where."""
+        """Leave the loader for a program in RAM, or (None) for what is in flash; ``uploads``: address and size each."""
 
     def crash(self, fault: str, address: int) -> None:
         """A bus fault: the loader is gone."""

@@ -1,11 +1,12 @@
 """Lets any flashing tool talk to a virtual chip, over TCP, RFC 2217 or a pseudo terminal. Prints nothing.
 
-One client at a time; the chip lives on between them. A plain TCP socket and a pseudo terminal carry no baud rate and no
-DTR and RTS; RFC 2217 carries all of them. Unpaced, simulated time jumps to the end of whatever the loader or a stub does,
-so a client waits for nothing. Paced, an erase takes as long as on the desk, and bytes take as long as on a serial line.
+One client at a time; the chip lives on between them. A plain TCP socket and a pseudo terminal carry no baud rate and
+no DTR and RTS; RFC 2217 carries all of them. Unpaced, simulated time jumps to the end of whatever the loader or a stub
+does, so a client waits for nothing. Paced, an erase takes as long as on the desk, and bytes as long as on a serial
+line.
 
-A client cannot lock out the next one: the next one takes over as soon as it sends something, or once the present one has
-been silent for ten seconds. A connection that is opened and closed again, as by a port scanner, disturbs nobody.
+A client cannot lock out the next one: the next one takes over as soon as it sends something, or once the present one
+has been silent for ten seconds. A connection that is opened and closed again, as by a port scanner, disturbs nobody.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """An imitation of the vendor's stub of esptool 5 (generation 2): its dialect and its pace. No code of it runs.
 
-An upload is taken for this stub, of any version, if it lies where a layout among the chip's facts (``reference_layouts``)
-says: code at the same address with the entry inside, data close to the same address, since versions differ by a few
-hundred bytes. Under ``stub=vendor`` any program that is not ours is. Facts: ``chips/data/protocol.toml`` [stub], and
-published timings. A block is acknowledged when it has come, before it is unpacked, erased for and programmed: a failure
-shows on the next request. Reads go packet by packet, one in flight. The CPU's clock is raised as ``stub.clock_boost``
-tells. Left out: encrypted writes, NAND, the plug-ins.
+An upload is taken for this stub, of any version, if it lies where one of the chip's ``reference_layouts`` says: code at
+the same address with the entry inside, data close to the same address, since versions differ by a few hundred bytes.
+Under ``stub=vendor`` any program that is not ours is. Facts: ``chips/data/protocol.toml`` [stub], published timings. A
+block is acknowledged when it has come, before it is unpacked, erased for and programmed: a failure shows on the next
+request. Reads go packet by packet, one in flight. The CPU's clock is raised as ``stub.clock_boost`` tells. Left out:
+encrypted writes, NAND, the plug-ins.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ FRAME_BORDER = END * 2
 class Wire:
     """Both directions between host and chip. ``inbox`` holds what the host can read from which time on.
 
-    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB), unless ``follows``:
-    the host's rate is always the chip's.
+    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB), unless the host's
+    ``follows`` the chip's.
     """
 
     def __init__(

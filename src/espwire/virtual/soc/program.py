@@ -151,9 +151,7 @@ class EngineProgram:
             self.engine.run(limit)
         except CpuFault as fault:
             windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
-            self.ended = Ending(
-                self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc
-            )
+            self.ended = Ending(self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc)
             self._leaving = True
             return
         if self._looking:

@@ -1,7 +1,8 @@
 """Functions of the ROM that programs in RAM call, carried out at once and in the time that they take.
 
-How a caller passes its arguments is the processor's: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), further
-ones on the stack. The functions of later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in a10), and only with windows switched on.
+How a caller passes its arguments is the processor's: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), more
+of them on the stack. The functions of later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in
+a10), and only with windows switched on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Convention(NamedTuple):
     first: int
     back: int
     stack: int
-    count: int
+    in_registers: int
 
 
 RISCV, CALL0, WINDOWED_CALL = Convention(10, 1, 2, 8), Convention(2, 0, 1, 6), Convention(10, 8, 1, 6)
@@ -144,7 +145,7 @@ def _print(convention: Convention, program: EngineProgram, template: int, b: int
     engine, memory = program.engine, program.engine.memory
 
     def arguments() -> Iterator[int]:
-        yield from engine.registers[convention.first + 1 : convention.first + convention.count]
+        yield from engine.registers[convention.first + 1 : convention.first + convention.in_registers]
         for address in count(engine.registers[convention.stack], 4):
             yield memory.read(address, 4)
 
