@@ -7,6 +7,7 @@ when that is full. Work of the loader is a generator, so a reset, a watchdog or 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ class VirtualChip:
         self.text = find_boot_text(chip)
         self.overruns = 0
         self.boots = 0
+        self.note: Callable[[str], None] = lambda text: None  # for whoever runs the chip, not for its client
         self._agenda = Agenda()
         self.front = Front(
             CIRCUITS[options.circuit or ("transistor" if options.kind == "uart" else "usb-jtag")](),
@@ -274,7 +276,9 @@ class VirtualChip:
     def _refuse(self, entry: int) -> None:
         """Print that nothing here can run the program: what a real chip would do is not known."""
         if self.options.stub != "off":
-            self.send(refusal_text(self.chip, entry))
+            text = refusal_text(self.chip, entry)
+            self.send(text)
+            self.note(text.decode().strip())
         self._enter(State.GONE)
 
     def _end(self, ended: Ending) -> None:

@@ -135,6 +135,7 @@ def serve(
     tcp: tuple[str, int] | None = None,
     rfc2217: bool = False,
     announce: Callable[[str], None],
+    note: Callable[[str], None] = lambda text: None,
     stop: CancelToken | None = None,
 ) -> VirtualChip:
     """Serve one chip until ``stop``, or SIGINT or SIGTERM where there is none; then the flash file is whole.
@@ -142,12 +143,14 @@ def serve(
     :param tcp: host and port to listen on, port 0 for a free one; None: a pseudo terminal
     :param rfc2217: speak RFC 2217 there: the client sets the rate and the modem lines
     :param announce: called once, with the line that tells where: ``listening on socket://127.0.0.1:3333``
+    :param note: called with what a client may miss, such as that a program cannot run
     :returns: the chip, its flash file closed
     :raises UsageError: the options do not suit the chip
     :raises LinkError: the address cannot be listened on
     :raises Unsupported: there are no pseudo terminals here
     """
     chip = build_chip(options)
+    chip.note = note
     try:
         load_stand_ins(options.stub)
         with _stop_token(stop) as token:

@@ -44,6 +44,7 @@ def command(
 ) -> None:
     """Build the chip from the options and serve it."""
     from espwire.errors import UsageError
+    from espwire.events import Note
     from espwire.virtual.options import parse_options
     from espwire.virtual.serve import serve
 
@@ -66,7 +67,11 @@ def command(
         else:
             session.output.line(line)
 
-    serve(options, tcp=None if pty else parse_endpoint(tcp or "127.0.0.1:0"), rfc2217=rfc2217, announce=announce)
+    def note(text: str) -> None:
+        session.report(Note(text=text))
+
+    address = None if pty else parse_endpoint(tcp or "127.0.0.1:0")
+    serve(options, tcp=address, rfc2217=rfc2217, announce=announce, note=note)
 
 
 def _quote(text: str) -> str:
