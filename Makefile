@@ -9,10 +9,13 @@ CLIENTS := .venv-clients
 PEER_STAMP := $(PEER)/.esptool-$(PEER_VERSION)
 # older versions, for what newer ones dropped; they need setuptools' pkg_resources, and 3.3.3 the bitstring of its time
 OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
+# esptool 4 and esptool-js, as clients of served chips; the latter from npm, where there is node
+PEER_4 := $(PEER)-4.8.1/.installed
+PEER_JS := $(PEER)-js/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test check bench soak docs generate clean venv peer clients clean-install stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test check bench soak docs generate clean venv peer clients peer-clients clean-install stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -57,6 +60,18 @@ $(PEER_STAMP):
 	@$(PYTHON) -m venv --clear $(PEER)
 	@$(PEER)/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==$(PEER_VERSION)
 	@touch $@
+
+peer-clients: $(PEER_4) $(PEER_JS)
+
+$(PEER_4):
+	@$(PYTHON) -m venv --clear $(PEER)-4.8.1
+	@$(PEER)-4.8.1/bin/python -m pip --disable-pip-version-check --quiet --no-input install esptool==4.8.1
+	@touch $@
+
+$(PEER_JS): tests/peers/esptool_js/package.json
+	@mkdir -p $(PEER)-js && cp tests/peers/esptool_js/package.json $(PEER)-js/
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "no node here: esptool-js is not tested"; exit 0; }; \
+		cd $(PEER)-js && npm install --silent --no-audit --no-fund --no-package-lock && touch .installed
 
 $(PEER)-%/.installed:
 	@$(PYTHON) -m venv --clear $(PEER)-$*
@@ -104,5 +119,5 @@ docs generate: $(STAMP)
 	$(BIN)/python tools/generate.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,6 +48,7 @@ MAY: dict[str, set[str]] = {
     "virtual.options": {VIRTUAL, "secure.flash_encryption", WIRE, CHIPS, ERRORS, BITS},
     "virtual.bus": {VIRTUAL, "link.base", "link.ports", WIRE, CHIPS, ERRORS, BITS},
     "virtual.link": {VIRTUAL, "link.base", WIRE, CHIPS, ERRORS, BITS},
+    "virtual.clients": {VIRTUAL, "link.telnet", ERRORS},
     "virtual.serve": {VIRTUAL, "link.base", WIRE, CHIPS, ERRORS, BITS},
     "virtual.twin": {VIRTUAL, "device.stub_image", WIRE, CHIPS, ERRORS, BITS},
     "virtual.first_stage": {VIRTUAL, "device.stub_image", WIRE, CHIPS, ERRORS, BITS},

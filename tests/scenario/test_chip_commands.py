@@ -52,6 +52,21 @@ def test_old_chips_fail_before_sending(name: str) -> None:
     assert caught.value.code == "no-security-info"
 
 
+def test_security_info_works_while_our_stub_of_an_earlier_run_is_active_which_lacks_the_command() -> None:
+    url = "virtual:esp32c3?flash-encryption=1"
+    with espwire.connect(url) as device:
+        asked = device.read_security_info()
+    link = open_virtual(url)
+    first = espwire.connect(link)
+    assert first.use_stub()
+    with espwire.connect(link, before="no-reset") as device:
+        told = device.read_security_info()
+    assert asked.flash_encryption
+    assert (told.flags, told.eco) == (None, None)
+    for name in ("secure_boot", "flash_encryption", "secure_download", "flash_crypt_count", "key_purposes", "chip_id"):
+        assert getattr(told, name) == getattr(asked, name), name
+
+
 def test_get_security_info_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board = Board(tmp_path, capsys, "esp32c3", **{"secure-download": 1})
     out = board.run("get_security_info")

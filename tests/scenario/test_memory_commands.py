@@ -241,10 +241,10 @@ def test_images_that_are_not_for_ram_are_refused_before_anything_is_sent() -> No
         assert device.loader.trips == trips
 
 
-@pytest.mark.parametrize("name", [n for n in chip_ids() if find_rom_ram(load_chip(n), None)])
+@pytest.mark.parametrize("name", [n for n in chip_ids() if find_rom_ram(load_chip(n), None, 8)])
 def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
     with espwire.connect(f"virtual:{name}") as device:
-        ranges = find_rom_ram(device.chip, device.revision)
+        ranges = find_rom_ram(device.chip, device.revision, 8)
         assert ranges
         image = program(name, Segment(ranges[0][0] - 4, bytes(8)))
         trips = device.loader.trips

@@ -275,7 +275,10 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The map that sorts image segments; ``measured`` gives true limits where the map is loose."""
+    """The map that sorts image segments; ``measured`` gives true limits where the map is loose.
+
+    ``measured["answers"]``: reserved ranges that read 0, where an access does not fault.
+    """
 
     map: tuple[Region, ...]
     measured: Mapping[str, Any] = field(default_factory=dict)
@@ -682,9 +685,15 @@ class OwnStub:
 
 @dataclass(frozen=True, kw_only=True)
 class StubRoom:
-    """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one."""
+    """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one.
+
+    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only for a host at the chip's USB port.
+    ``rom_ram``: from ``packet_buffer`` on lies the ROM's last request; from ``rom_pointers_start`` to ``ram_end`` are
+    pointers that its functions use.
+    """
 
     flash_block: int
+    clock_boost: Literal["always", "usb"]
     reference_layouts: tuple[Mapping[str, Any], ...] = ()
     rom_ram: tuple[Mapping[str, int], ...] = ()
     bootloader_use: tuple[Mapping[str, Any], ...] = ()
@@ -750,7 +759,7 @@ class TimerDog:
 
 @dataclass(frozen=True, kw_only=True)
 class Soc:
-    """What a program in RAM sees of the chip; the virtual chip runs programs where this is known.
+    """What a program in RAM sees of the chip, in full: ``virtual/memory_map.py`` has less for other chips.
 
     The first of ``ram`` is the one for data and stacks. ``rom`` reads as zeros but for what is known.
     """
@@ -758,7 +767,7 @@ class Soc:
     ram: tuple[RamBank, ...]
     rom: tuple[Region, ...]
     clock: ClockTree
-    software_reset: BitAt
+    software_reset: BitAt | None
     uart_clock: UartClock | None = None
     rtc_watchdog: Watchdog | None = None  # where ``reset`` has none, since no client may use it
     timer_watchdog: TimerDog | None = None

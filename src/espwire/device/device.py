@@ -21,7 +21,13 @@ from espwire.device.lines import After
 from espwire.device.loader import Loader
 from espwire.device.ram import MemWord, MemWrite
 from espwire.device.reopen import Follower
-from espwire.device.security import SecurityInfo, ask_security, read_crypt_config, read_flash_key_valid
+from espwire.device.security import (
+    SecurityInfo,
+    ask_security,
+    read_crypt_config,
+    read_flash_key_valid,
+    read_fuse_security,
+)
 from espwire.device.sfdp import Sfdp
 from espwire.device.streams import read_stream
 from espwire.device.stub import Ascent, climb, find_obstacle, find_over_usb, open_stub
@@ -141,9 +147,14 @@ class Device:
     def read_security_info(self) -> SecurityInfo:
         """Ask the loader for its security information, also in Secure Download Mode.
 
+        A running stub may lack the command: then eFuses tell all but ``flags`` and ``eco``, which are None.
+
         :raises Unsupported: code ``no-security-info``: this ROM has no such command; ``security`` holds what eFuses say
         """
         if Op.GET_SECURITY_INFO not in self.loader.dialect.ops:
+            if Op.GET_SECURITY_INFO in self.chip.rom.ops and self._identity is not None:
+                self.security = read_fuse_security(self.chip, self._identity.registers, self.security)
+                return self.security
             raise Unsupported(
                 f"the {self.chip.name}'s loader has no GET_SECURITY_INFO",
                 hint="chip-info shows what its eFuses tell." if self.security.known else "It has no security features.",

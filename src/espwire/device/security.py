@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from espwire.bits import extract
 from espwire.chips.model import BitAt, Chip, CryptCount
 from espwire.device.double_read import ask_twice
 from espwire.device.identity import Identity, Registers
@@ -134,6 +137,14 @@ def ask_security(loader: Loader, chip: Chip, registers: Registers | None, revisi
     if reply is None:
         raise DeviceError(f"the chip's security information has {len(body)} bytes", code="bad-reply")
     return read_security(chip, registers, reply, revision)
+
+
+def read_fuse_security(chip: Chip, registers: Registers, known: SecurityInfo) -> SecurityInfo:
+    """What GET_SECURITY_INFO would tell, from eFuses: for a running stub that lacks the command. No flags, no ECO."""
+    slots = sorted(chip.security.key_purpose_slots, key=lambda slot: slot.key)
+    purposes = tuple(extract(registers.word(slot.address), slot.shift, slot.bits) for slot in slots)
+    chip_id = chip.identity.image_chip_id if chip.identity.security_info_bytes == LONG_FORM else None
+    return replace(known, key_purposes=purposes[: chip.security.key_count], chip_id=chip_id)
 
 
 def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -> bool | None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PROGRESS_STEP = 0x400
 PIECE = 0x1000
+MEM_DATA_HEAD = 24  # of the request for a block: header and four words
 NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")
 
 
@@ -191,9 +192,11 @@ def parse_program(chip: Chip, data: bytes) -> Image:
 def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tuple[Finding, ...]:
     """What speaks against segments over what the ROM needs while it loads them. Pure."""
     found = []
-    for start, end in find_rom_ram(chip, revision):
-        for segment in image.segments:
-            if segment.data and segment.address < end and segment.end > start:
+    segments = [segment for segment in image.segments if segment.data]
+    for number, segment in enumerate(segments):
+        longest = max(min(len(later.data), chip.rom.ram_block) for later in segments[number:])
+        for start, end in find_rom_ram(chip, revision, longest):
+            if segment.address < end and segment.end > start:
                 text = (
                     f"the segment for {segment.address:#010x} overlaps RAM that the ROM uses itself,"
                     f" {start:#010x} to {end:#010x}"
@@ -202,10 +205,14 @@ def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tup
     return tuple(found)
 
 
-def find_rom_ram(chip: Chip, revision: int | None) -> tuple[tuple[int, int], ...]:
+def find_rom_ram(chip: Chip, revision: int | None, longest: int) -> tuple[tuple[int, int], ...]:
     """Half-open ranges of RAM that the ROM's loader uses, as far as the chip's data tell; aliases included.
 
+    Each request fills the ROM's packet buffer from its start, so what lies behind the longest request stays. Where the
+    buffer's place was not measured, all of the ROM's buffers count.
+
     :param revision: None: unknown, all that could be
+    :param longest: bytes of data in the longest block that is sent at the same time or later
     """
     found = []
     for fact in chip.stub.rom_ram:
@@ -213,9 +220,12 @@ def find_rom_ram(chip: Chip, revision: int | None) -> tuple[tuple[int, int], ...
         start, end = fact.get("rom_buffers_start"), fact.get("ram_end", fact.get("rom_stack_start"))
         if start is None or end is None or (revision is not None and not least <= revision <= most):
             continue
-        found.append((start, end))
-        if offset := fact.get("instruction_alias_offset"):
-            found.append((start + offset, end + offset))
+        ranges = [(start, end)]
+        if (packets := fact.get("packet_buffer")) is not None:
+            data_and_stack = (fact["stack_sentry"], fact["rtos_end"])
+            ranges = [(packets, packets + MEM_DATA_HEAD + longest), data_and_stack, (fact["rom_pointers_start"], end)]
+        offset = fact.get("instruction_alias_offset")
+        found += ranges + ([(low + offset, high + offset) for low, high in ranges] if offset else [])
     return tuple(found)
 
 

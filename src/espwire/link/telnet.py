@@ -7,8 +7,10 @@ BINARY, SUPPRESS_GO_AHEAD, COM_PORT = 0, 3, 44
 OURS = (BINARY, SUPPRESS_GO_AHEAD, COM_PORT)  # what we do, and let the other side do
 SET_BAUD, SET_DATA_SIZE, SET_PARITY, SET_STOP_SIZE, SET_CONTROL, PURGE = 1, 2, 3, 4, 5, 12
 ANSWER = 100  # the server's answer to n is n + 100
+NOTIFY_MODEM_STATE, SET_LINE_STATE_MASK, SET_MODEM_STATE_MASK = 7, 10, 11
 SUSPEND, RESUME = 8 + ANSWER, 9 + ANSWER  # from the server: take a break, go on
 NO_FLOW_CONTROL, DTR_ON, DTR_OFF, RTS_ON, RTS_OFF = 1, 8, 9, 11, 12
+DTR_STATE, RTS_STATE = 7, 10  # requests for the state
 PURGE_RECEIVED = 1
 LONGEST_REQUEST = 1024  # of the other side; a longer one is not meant for us
 
@@ -29,6 +31,11 @@ def build_greeting() -> bytes:
     return b"".join(bytes((IAC, *one)) for one in asked)
 
 
+def build_answer(option: int, value: bytes) -> bytes:
+    """A server's answer to a COM-PORT request, or a notification."""
+    return build_request(option + ANSWER, value)
+
+
 class Decoder:
     """Takes the other side's bytes apart, however they are cut.
 
@@ -42,11 +49,12 @@ class Decoder:
         self.accepted: bool | None = None
         self.suspended = False
         self._rest = b""
+        self._found = bytearray()
         self._said = {(WILL, option) for option in OURS} | {(DO, BINARY), (DO, SUPPRESS_GO_AHEAD)}
 
     def feed(self, data: bytes) -> bytes:
         """The data among the bytes."""
-        found = bytearray()
+        found = self._found = bytearray()
         text, at = self._rest + data, 0
         self._rest = b""
         while (mark := text.find(IAC, at)) >= 0:
@@ -104,3 +112,31 @@ class Decoder:
         if (answer, option) not in self._said:  # what was said once is not said again, or both sides never stop
             self._said.add((answer, option))
             self.replies += bytes((IAC, answer, option))
+
+
+class ServerDecoder(Decoder):
+    """The same for the server's end: bytes and COM-PORT requests in the order in which they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said.clear()
+        self._events: list[bytes | tuple[int, bytes]] = []
+
+    def take(self, data: bytes) -> list[bytes | tuple[int, bytes]]:
+        """Data as bytes, requests as (option, value)."""
+        rest = self.feed(data)
+        events, self._events = self._events, []
+        return [*events, rest] if rest else events
+
+    def _note_request(self, value: bytes) -> None:
+        if len(value) < 2 or value[0] != COM_PORT:
+            return
+        if self._found:
+            self._events.append(bytes(self._found))
+            self._found.clear()
+        self._events.append((value[1], value[2:]))
+
+    def _negotiate(self, command: int, option: int) -> None:
+        if option == COM_PORT and command == WILL:
+            self.accepted = True
+        super()._negotiate(command, option)

@@ -219,6 +219,13 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
 
 
+def refusal_text(chip: Chip, entry: int) -> bytes:
+    """What a virtual chip prints instead of running a program that it has no engine for. No real chip prints this."""
+    windowed = chip.cpu.architecture == "xtensa"
+    why = "Xtensa register windows are not emulated" if windowed else "programs for this CPU are not emulated"
+    return f"virtual chip: cannot run the program at {entry:#010x}: {why}\r\n".encode()
+
+
 def find_fault(what: str) -> str:
     """The name that a RISC-V ROM gives to what an engine complains of (``CpuFault.what``).
 

@@ -7,6 +7,7 @@ when that is full. Work of the loader is a generator, so a reset, a watchdog or 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from espwire.virtual.boot import (
     find_fault,
     panic_text,
     read_straps,
+    refusal_text,
 )
 from espwire.virtual.circuits import CIRCUITS, Front
 from espwire.virtual.faults import FIFO_BYTES, Faults
@@ -76,6 +78,7 @@ class VirtualChip:
         self.text = find_boot_text(chip)
         self.overruns = 0
         self.boots = 0
+        self.note: Callable[[str], None] = lambda text: None  # for whoever runs the chip, not for its client
         self._agenda = Agenda()
         self.front = Front(
             CIRCUITS[options.circuit or ("transistor" if options.kind == "uart" else "usb-jtag")](),
@@ -117,8 +120,15 @@ class VirtualChip:
 
     @property
     def busy(self) -> bool:
-        """Whether the loader works on a request, or the chip is on its way to it."""
-        return self._work is not None or self.state is State.BOOTING or bool(self._out)
+        """Whether the loader or a stub works on a request, or the chip is on its way to the loader."""
+        program = self.program
+        works = program.busy if program is not None else self._work is not None
+        return works or self.state is State.BOOTING or bool(self._out)
+
+    @property
+    def runs_freely(self) -> bool:
+        """Whether a program runs that may send without being asked."""
+        return self.program is not None and self.program.runs_freely
 
     def receive(self, t: float, data: bytes, rate: int | None = None) -> None:
         """``data`` has arrived completely at ``t``; while a program runs, its first bit arrives, at ``rate``."""
@@ -212,10 +222,10 @@ class VirtualChip:
         """Software reset."""
         self._restart(Reason.SOFTWARE)
 
-    def run(self, entry: int | None) -> None:
-        """Leave the loader for a program in RAM, or for what is in flash."""
+    def run(self, entry: int | None, uploads: tuple[tuple[int, int], ...] = ()) -> None:
+        """Leave the loader for a program in RAM, or for what is in flash; ``uploads``: what lies in RAM where."""
         if entry is not None:
-            self._start_program(entry)
+            self._start_program(entry, uploads)
         elif self.has_app:
             self._enter(State.APP)
         else:
@@ -255,18 +265,29 @@ class VirtualChip:
             self.chip, self.config.crystal_mhz, self.chip.uart.rom_baud
         )
 
-    def _start_program(self, entry: int) -> None:
+    def _start_program(self, entry: int, uploads: tuple[tuple[int, int], ...]) -> None:
         received = bytes(self._backlog)
         self._backlog.clear()
-        if self.slot.start(entry, self._baud or self.text_baud, self._sent_until, received):
+        if self.slot.start(entry, uploads, self._baud or self.text_baud, self._sent_until, received):
             self.state, self._work = State.PROGRAM, None
         else:
-            self._enter(State.GONE)
+            self._refuse(entry)
+
+    def _refuse(self, entry: int) -> None:
+        """Print that nothing here can run the program: what a real chip would do is not known."""
+        if self.options.stub != "off":
+            text = refusal_text(self.chip, entry)
+            self.send(text)
+            self.note(text.decode().strip())
+        self._enter(State.GONE)
 
     def _end(self, ended: Ending) -> None:
         """The program does not go on."""
-        if ended.how == "crash":
+        if ended.how in ("crash", "refused"):
             self._baud = self.baud
+        if ended.how == "refused":
+            self._refuse(ended.address)
+        elif ended.how == "crash":
             self.crash(find_fault(ended.fault), ended.address)
         else:
             self._restart(Reason.SOFTWARE if ended.how == "reset" else Reason.WATCHDOG)

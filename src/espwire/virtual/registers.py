@@ -1,7 +1,8 @@
 """The chip's address space as its ROM loader sees it: eFuse words, UART, SPI, watchdogs, RAM. No command is known here.
 
-An address that no data file names reads 0 and takes writes without effect, as long as it lies in RAM, in ROM or near
-a register that is known; anything else faults, as does address 0: that is what the recorded ROMs did.
+An address that no data file names reads 0 and takes writes without effect, as long as it lies in RAM, in ROM, in a
+reserved range that answers, or near a register that is known; anything else faults, as does address 0: that is what the
+recorded ROMs did.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
+from espwire.virtual.memory_map import find_memory, find_reserved
 from espwire.virtual.soc.ram import Ram
 from espwire.virtual.watchdog import Watchdogs
 
@@ -21,9 +23,6 @@ WORD = 0xFFFFFFFF
 SPI_START = 1 << 18
 # one part of the address space is one peripheral bus: a register that no fact names lies near one that a fact names
 BUS_SHIFT, KNOWN_BUS_SHIFT = 24, 19  # the second where the chip's memory is known in full
-NO_MEMORY = ("PADDING", "BYTE_ACCESSIBLE")  # of the map: what images are filled with, and a property of other entries
-MASK_ROM_SIZE = 0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
-READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
 
 
 class FlashPower:
@@ -92,10 +91,7 @@ class Registers:
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
         self._roms = [(rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())]
-        self._regions = [(r.start, r.end, r.name) for r in chip.memory.map if r.name not in NO_MEMORY]
-        if chip.identity.detect == "magic" and not self.is_memory(chip.identity.magic_address):
-            start = chip.identity.magic_address & ~(MASK_ROM_SIZE - 1)  # the map is of images, which never go there
-            self._regions.append((start, start + MASK_ROM_SIZE, "IROM_MASK"))
+        self._memory, self._reserved = find_memory(chip), find_reserved(chip)
         self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
@@ -117,11 +113,11 @@ class Registers:
         """Whether an access to ``address`` does not fault."""
         if address in self.words or address in self.preset or address == self.chip.identity.magic_address:
             return True
-        return self.is_memory(address) or address >> self._bus_shift in self._buses
+        return self.is_memory(address) or self._is_reserved(address) or address >> self._bus_shift in self._buses
 
     def is_memory(self, address: int) -> bool:
         """Whether the address lies in RAM, ROM or mapped flash."""
-        return self.ram.covers(address) or any(start <= address < end for start, end, _ in self._regions)
+        return self.ram.covers(address) or any(span.start <= address < span.end for span in self._memory)
 
     def is_ram(self, address: int) -> bool:
         """Whether what is written there stays there."""
@@ -129,8 +125,7 @@ class Registers:
             return True
         if any(start <= address < end for start, end in self._roms):
             return False
-        inside = [name for start, end, name in self._regions if start <= address < end]
-        return any(not name.endswith(READ_ONLY) for name in inside)
+        return next((span.writable for span in self._memory if span.start <= address < span.end), False)
 
     def is_read_only(self, address: int) -> bool:
         """Whether it is memory that cannot be written."""
@@ -168,7 +163,7 @@ class Registers:
             pass
         elif self.is_ram(address):
             self.ram.write(address, value.to_bytes(4, "little"))
-        elif not self.is_memory(address):
+        elif not self.is_memory(address) and not self._is_reserved(address):
             self._loose[address] = value
             self.attached = self.attached or self._pads_are_connected(address)
             self.power.wrote(address, old, value)
@@ -182,6 +177,9 @@ class Registers:
             return False
         words = (self._loose.get(at, 0) for at in range(pads.first, pads.last + 4, 4))
         return all(word & pads.mask == pads.value for word in words)
+
+    def _is_reserved(self, address: int) -> bool:
+        return any(span.start <= address < span.end for span in self._reserved)
 
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset

@@ -88,6 +88,7 @@ class Resident:
 
     def __init__(self, services: Services, *, hz: int, receive_cycles: int, send_cycles: int, ring: Ring) -> None:
         self.services, self.hz, self.ring = services, hz, ring
+        self.uploads: list[tuple[int, int]] = []  # through this program: address and size
         self.flash: NorFlash = services.flash
         self.now = services.t
         self.rate = services.baud
@@ -108,6 +109,18 @@ class Resident:
             self.receive(self.now, services.received, self.rate)
 
     # --- what a Program is ---
+
+    @property
+    def runs_freely(self) -> bool:
+        """Whether it may send without being asked."""
+        return self._successor is not None and self._successor.runs_freely
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works on a request, or waits for the flash."""
+        if self._successor is not None:
+            return self._successor.busy
+        return self.ended is None and not self._listening and self._due < inf
 
     @property
     def baud(self) -> int:
@@ -277,10 +290,17 @@ class Resident:
     def jump(self, entry: int) -> Steps:
         """Give the chip to what lies at an address."""
         yield from self.settle()
-        here = replace(self.services, t=self.now, baud=self.rate, sent_until=self._line_free, received=bytes(self._run))
-        self._successor = find_program(here, entry, "twin")
+        here = replace(
+            self.services,
+            t=self.now,
+            baud=self.rate,
+            sent_until=self._line_free,
+            received=bytes(self._run),
+            uploads=tuple(self.uploads),
+        )
+        self._successor = find_program(here, entry)
         if self._successor is None:
-            self.ended = Ending(self.now, "crash")
+            self.ended = Ending(self.now, "refused", address=entry)
         yield inf
 
     # --- inside ---

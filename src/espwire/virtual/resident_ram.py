@@ -22,6 +22,7 @@ class RamCommands:
     def begin(self, frame: bytes) -> Steps:
         """Where data will go."""
         self._left, self._address = word(frame, 0), word(frame, 3)
+        self._cpu.uploads.append((self._address, self._left))
         bad = self._address % 4 or word(frame, 2) > LARGEST_BLOCK
         yield from self._cpu.reply(Op.MEM_BEGIN, status=BAD_BLOCK if bad else 0)
 

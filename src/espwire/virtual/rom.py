@@ -78,8 +78,8 @@ class Board(Protocol):
     def restart(self) -> None:
         """Software reset."""
 
-    def run(self, entry: int | None) -> None:
-        """Leave the loader for a program in RAM, or (None) for what is in flash."""
+    def run(self, entry: int | None, uploads: tuple[tuple[int, int], ...] = ()) -> None:
+        """Leave the loader for a program in RAM, or (None) for what is in flash; ``uploads``: address and size each."""
 
     def crash(self, fault: str, address: int) -> None:
         """A bus fault: the loader is gone."""
@@ -144,6 +144,7 @@ class Rom:
         self._op, self._value, self._repeats, self._size = int(Op.SYNC), 0, 1, 0
         self._error = 0
         self._transfer: Transfer | None = None
+        self._uploads: list[tuple[int, int]] = []
 
     def handle(self, t: float, frame: bytes) -> Work:
         """Carry out one frame. One that is no request (first byte not 0) is refused like an unknown command."""
@@ -193,7 +194,7 @@ class Rom:
             case Op.FLASH_END:
                 self.board.run(None)
             case Op.MEM_END if not first:
-                self.board.run(entry)
+                self.board.run(entry, tuple(self._uploads))
 
     # --- registers and RAM ---
 
@@ -221,8 +222,9 @@ class Rom:
         return OK
 
     def _mem_begin(self, t: float) -> Handling:
-        _, blocks, block_size, address = (self._word(i) for i in range(4))
+        size, blocks, block_size, address = (self._word(i) for i in range(4))
         self._transfer = Transfer(True, address, blocks, block_size)
+        self._uploads.append((address, size))
         yield t
         return OK
 

@@ -1,8 +1,12 @@
-"""Lets any flashing tool talk to a virtual chip, over TCP or a pseudo terminal. Prints nothing; ``announce`` is told.
+"""Lets any flashing tool talk to a virtual chip, over TCP, RFC 2217 or a pseudo terminal. Prints nothing.
 
-One client at a time; the chip lives on between them. There is no baud rate here, and no DTR and RTS: neither a plain
-TCP socket nor a pseudo terminal carries them. Unpaced, simulated time jumps to the end of whatever the chip does, so
-a client waits for nothing; paced, an erase takes as long as on the desk.
+One client at a time; the chip lives on between them. A plain TCP socket and a pseudo terminal carry no baud rate and
+no DTR and RTS; RFC 2217 carries all of them. Unpaced, simulated time jumps to the end of whatever the loader or a stub
+does, so a client waits for nothing. Paced, an erase takes as long as on the desk, and bytes as long as on a serial
+line.
+
+A client cannot lock out the next one: the next one takes over as soon as it sends something, or once the present one
+has been silent for ten seconds. A connection that is opened and closed again, as by a port scanner, disturbs nobody.
 """
 
 from __future__ import annotations
@@ -16,40 +20,85 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from espwire.errors import LinkError, PortBusy, PortDenied, PortNotFound, Unsupported
 from espwire.link.base import CancelToken
 from espwire.virtual.chip import VirtualChip
+from espwire.virtual.clients import Rfc2217Client, SocketClient, TerminalClient
 from espwire.virtual.options import VirtualOptions, build_chip
+from espwire.virtual.programs import load_stand_ins
 from espwire.virtual.wire import Wire
 
 POLL_S = 0.1  # how soon a stop is noticed
-CLIENT_TIMEOUT_S = 10.0  # a client that takes no bytes for so long is dropped
-CHUNK = 0x10000
+STEP_S = 0.2  # of simulated time at once; a program that runs slower than the real clock gets no more
+BUDGET_S = 0.25  # of real time at once, for what takes long to compute
+LINE_ROOM_S = 0.1  # what may wait for the line before no more is taken from the client
+HOLD_S = 0.3  # before both lines are asserted at once
+SILENT_S = 10.0  # after which a client yields to one that waits
+MOST_CLIENTS = 8  # that wait
 
 
 class Bench:
-    """A chip on a wire whose simulated time follows the real clock, and runs ahead of it unless paced."""
+    """A chip on a wire whose simulated time follows the real clock, and runs ahead of it unless paced.
 
-    def __init__(self, chip: VirtualChip) -> None:
+    ``has_baud``: the client sets a rate of its own.
+    """
+
+    def __init__(self, chip: VirtualChip, *, has_baud: bool = False) -> None:
         self.chip, self.paced = chip, chip.options.pace
-        self.wire = Wire(chip, latency=0.0, has_baud=False)
-        self._ahead = 0.0
+        uart = chip.options.kind == "uart"
+        latency = chip.options.latency if self.paced else 0.0
+        self.wire = Wire(chip, latency=latency, has_baud=has_baud and uart, follows=self.paced and uart)
+        self._ahead = self._last = 0.0
+        self._both_at: float | None = None  # when both lines become asserted, unless they change before
         self._started = time.monotonic()
+
+    @property
+    def baud(self) -> int:
+        """The client's rate."""
+        return self.wire.host_baud
+
+    @baud.setter
+    def baud(self, baud: int) -> None:
+        self.wire.advance(self._now())
+        self.wire.host_baud = baud
+
+    def set_lines(self, *, dtr: bool, rts: bool) -> None:
+        """Set the client's modem lines.
+
+        A client of RFC 2217 changes one line at a time and may wait 50 ms in between. A reset sequence then passes
+        through both lines asserted for so long that the usual reset circuit starts the application. So this state
+        waits for the next change; on its own it comes later.
+        """
+        self._both_at = None
+        if dtr and rts and self.wire.has_baud:
+            self._both_at = time.monotonic() + HOLD_S
+        else:
+            self.wire.lines(self._now(), dtr=dtr, rts=rts)
+
+    def discard(self) -> None:
+        """Forget what the chip has sent by now."""
+        now = self._now()
+        self.wire.advance(now)
+        self.wire.take(now)
 
     def exchange(self, data: bytes) -> bytes:
         """Bytes from the client go in; what the chip has to say by now comes out."""
         now = self._now()
+        if self._both_at is not None and time.monotonic() >= self._both_at:
+            self._both_at = None
+            self.wire.lines(now, dtr=True, rts=True)
         self.wire.advance(now)
         if data:
             self.wire.send(now, data)
         self.wire.advance(now)
         answer = self.wire.take(now)
-        while not self.paced and (self.wire.pending or self.chip.busy) and (due := self.wire.next_event()) is not None:
+        stop = time.monotonic() + BUDGET_S
+        while self._runs_ahead and (due := self.wire.next_event()) is not None and time.monotonic() < stop:
             self._ahead += max(0.0, due - now)
-            now = max(now, due)
+            now = self._last = max(now, due)
             self.wire.advance(now)
             answer += self.wire.take(now)
         return answer
@@ -57,78 +106,56 @@ class Bench:
     def pause(self) -> float:
         """How long nothing will happen, in real seconds, at most the poll time."""
         due = self.wire.next_event()
-        return POLL_S if due is None else min(POLL_S, max(0.0, due - self._now()))
+        if due is None:
+            return POLL_S
+        return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self._now()))
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the line has room for more from the client: a serial port takes no more than it can send."""
+        return self.wire.sent_by < self._now() + LINE_ROOM_S
+
+    @property
+    def _runs_ahead(self) -> bool:
+        """Whether time jumps on: not because of a program that goes on for ever."""
+        return not self.paced and (self.chip.busy or (self.wire.pending and not self.chip.runs_freely))
 
     def _now(self) -> float:
-        return time.monotonic() - self._started + self._ahead
-
-
-class _Client(Protocol):
-    """Something to read from and write to; either end of it may go away."""
-
-    def fileno(self) -> int: ...
-    def read(self) -> bytes: ...
-    def write(self, data: bytes) -> None: ...
-
-
-class _SocketClient:
-    def __init__(self, client: socket.socket) -> None:
-        self._socket = client
-        client.settimeout(CLIENT_TIMEOUT_S)
-        with contextlib.suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def read(self) -> bytes:
-        return self._socket.recv(CHUNK)
-
-    def write(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-
-class _TerminalClient:
-    """The master side. Clients come and go unnoticed: the slave side is kept open, or reading would fail."""
-
-    def __init__(self, master: int) -> None:
-        self._master = master
-
-    def fileno(self) -> int:
-        return self._master
-
-    def read(self) -> bytes:
-        return os.read(self._master, CHUNK)
-
-    def write(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(self._master, data) :]
-            except BlockingIOError:
-                return  # nobody reads and the terminal is full: a serial port loses such bytes too
+        now = time.monotonic() - self._started + self._ahead
+        if now > self._last + STEP_S:
+            self._ahead -= now - self._last - STEP_S
+            now = self._last + STEP_S
+        self._last = max(self._last, now)
+        return now
 
 
 def serve(
     options: VirtualOptions,
     *,
     tcp: tuple[str, int] | None = None,
+    rfc2217: bool = False,
     announce: Callable[[str], None],
+    note: Callable[[str], None] = lambda text: None,
     stop: CancelToken | None = None,
 ) -> VirtualChip:
     """Serve one chip until ``stop``, or SIGINT or SIGTERM where there is none; then the flash file is whole.
 
     :param tcp: host and port to listen on, port 0 for a free one; None: a pseudo terminal
+    :param rfc2217: speak RFC 2217 there: the client sets the rate and the modem lines
     :param announce: called once, with the line that tells where: ``listening on socket://127.0.0.1:3333``
+    :param note: called with what a client may miss, such as that a program cannot run
     :returns: the chip, its flash file closed
     :raises UsageError: the options do not suit the chip
     :raises LinkError: the address cannot be listened on
     :raises Unsupported: there are no pseudo terminals here
     """
     chip = build_chip(options)
+    chip.note = note
     try:
+        load_stand_ins(options.stub)
         with _stop_token(stop) as token:
             if tcp is not None:
-                _serve_tcp(Bench(chip), tcp, announce, token)
+                _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, announce, token, rfc2217=rfc2217)
             else:
                 _serve_pty(Bench(chip), announce, token)
     finally:
@@ -151,22 +178,82 @@ def _stop_token(stop: CancelToken | None) -> Iterator[CancelToken]:
             signal.signal(number, handler)
 
 
-def _serve_tcp(bench: Bench, address: tuple[str, int], announce: Callable[[str], None], token: CancelToken) -> None:
+def _serve_tcp(
+    bench: Bench, address: tuple[str, int], announce: Callable[[str], None], token: CancelToken, *, rfc2217: bool
+) -> None:
     host, port = address
-    with _listen(host, port) as server, selectors.DefaultSelector() as selector:
+    with _listen(host, port) as server, _Counter(bench, Rfc2217Client if rfc2217 else SocketClient) as counter:
         server.setblocking(False)
-        selector.register(server, selectors.EVENT_READ)
         shown = f"[{host}]" if ":" in host else host
-        announce(f"listening on socket://{shown}:{server.getsockname()[1]}")
+        announce(f"listening on {'rfc2217' if rfc2217 else 'socket'}://{shown}:{server.getsockname()[1]}")
         while not token.cancelled:
-            bench.exchange(b"")  # what the chip says now, nobody hears
-            if not selector.select(bench.pause()):
-                continue
-            with contextlib.suppress(OSError):
-                client, _ = server.accept()
-                with client:
-                    _talk(bench, _SocketClient(client), token)
-            bench.chip.flash.flush()
+            counter.serve(server)
+
+
+class _Counter:
+    """Who is served, and who waits."""
+
+    def __init__(self, bench: Bench, kind: type[SocketClient]) -> None:
+        self._bench, self._kind = bench, kind
+        self.client: SocketClient | None = None
+        self.waiting: deque[SocketClient] = deque()
+
+    def __enter__(self) -> _Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in (self.client, *self.waiting):
+            if client is not None:
+                client.close(self._bench)
+
+    def serve(self, server: socket.socket) -> None:
+        """Wait until something happens, and let it."""
+        bench, client = self._bench, self.client
+        with selectors.DefaultSelector() as selector:
+            selector.register(server, selectors.EVENT_READ)
+            for other in self.waiting:
+                selector.register(other, selectors.EVENT_READ)
+            if client is not None:
+                events = selectors.EVENT_READ * bench.takes_more | selectors.EVENT_WRITE * client.has_more
+                if events:
+                    selector.register(client, events)
+            ready = {key.fileobj: events for key, events in selector.select(bench.pause())}
+        if server in ready:
+            self._accept(server)
+        stays = True
+        if client is not None:
+            if ready.get(client, 0) & selectors.EVENT_READ:
+                stays = client.receive(bench)
+            else:
+                client.deliver(bench.exchange(b""))
+            stays = client.flush() and stays
+        else:
+            bench.exchange(b"")  # nobody receives what the chip sends now
+        self._choose(stays=stays)
+
+    def _accept(self, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self.waiting.append(self._kind(server.accept()[0]))
+        while len(self.waiting) > MOST_CLIENTS:
+            self.waiting.popleft().close(self._bench)
+
+    def _choose(self, *, stays: bool) -> None:
+        """Find out who is served next."""
+        for other in [other for other in self.waiting if other.has_spoken is None]:
+            self.waiting.remove(other)
+            other.close(self._bench)
+        following = next((other for other in self.waiting if other.has_spoken), None)
+        silent = self.client is None or time.monotonic() - self.client.heard_at > SILENT_S
+        if following is None and self.waiting and (silent or not stays):
+            following = self.waiting[0]
+        if self.client is not None and (following is not None or not stays):
+            self.client.close(self._bench)
+            self.client = None
+            self._bench.chip.flash.flush()
+        if following is not None:
+            self.waiting.remove(following)
+            self.client = following
+            following.heard_at = time.monotonic()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -196,7 +283,7 @@ def _serve_pty(bench: Bench, announce: Callable[[str], None], token: CancelToken
             tty.setraw(slave)
             os.set_blocking(master, False)
             announce(f"listening on {os.ttyname(slave)}")
-            _talk(bench, _TerminalClient(master), token)
+            _serve_terminal(bench, TerminalClient(master), token)
         finally:
             os.close(master)
             os.close(slave)
@@ -204,24 +291,16 @@ def _serve_pty(bench: Bench, announce: Callable[[str], None], token: CancelToken
         raise Unsupported("this system has no pseudo terminals", hint="Serve with --tcp 127.0.0.1:0 instead.")
 
 
-def _talk(bench: Bench, client: _Client, token: CancelToken) -> None:
-    """Carry bytes both ways until the client goes away or the token is set."""
+def _serve_terminal(bench: Bench, client: TerminalClient, token: CancelToken) -> None:
+    """Carry bytes both ways until the token is set."""
     with selectors.DefaultSelector() as selector:
-        selector.register(client.fileno(), selectors.EVENT_READ)
         while not token.cancelled:
-            data = b""
-            if selector.select(bench.pause()):
-                try:
-                    data = client.read()
-                except BlockingIOError:
-                    continue
-                except OSError:
+            if bench.takes_more:
+                selector.register(client, selectors.EVENT_READ)
+                came = bool(selector.select(bench.pause()))
+                selector.unregister(client)
+                if came and not client.receive(bench):
                     return
-                if not data:
-                    return
-            answer = bench.exchange(data)
-            if answer:
-                try:
-                    client.write(answer)
-                except OSError:
-                    return
+            else:
+                time.sleep(min(POLL_S, LINE_ROOM_S))
+            client.deliver(bench.exchange(b""))

@@ -29,7 +29,9 @@ class ProgramSlot:
         self.rates: list[tuple[float, int]] = []
         self.encrypt: Encrypt | None = None
 
-    def start(self, entry: int, baud: int, sent_until: float, received: bytes) -> bool:
+    def start(
+        self, entry: int, uploads: tuple[tuple[int, int], ...], baud: int, sent_until: float, received: bytes
+    ) -> bool:
         """Start the program at ``entry``; False: nothing can run it."""
         chip = self._chip
         services = Services(
@@ -44,10 +46,12 @@ class ProgramSlot:
             received=received[:FIFO_BYTES],
             usb=chip.options.kind != "uart",
             encrypt=self.encrypt,
+            uploads=uploads,
+            mode=chip.options.stub,
             send=self._send,
             lost=self._lose,
         )
-        self.program = find_program(services, entry, chip.options.stub)
+        self.program = find_program(services, entry)
         return self.program is not None
 
     def clear(self) -> None:

@@ -1,9 +1,11 @@
 """An imitation of the vendor's stub of esptool 5 (generation 2): its dialect and its pace. No code of it runs.
 
-Whatever is uploaded and is not ours is taken for it under ``stub=vendor``. Facts: ``chips/data/protocol.toml`` [stub],
-and timings that others have published. A block is acknowledged when it has come, before it is unpacked, erased for and
-programmed: a failure shows on the next request. Reads go packet by packet, one in flight. The clock is raised on the
-chips that [stub].clock_boost names; the others keep the ROM's. Left out: encrypted writes, NAND, the plug-ins.
+An upload is taken for this stub, of any version, if it lies where one of the chip's ``reference_layouts`` says: code at
+the same address with the entry inside, data close to the same address, since versions differ by a few hundred bytes.
+Under ``stub=vendor`` any program that is not ours is. Facts: ``chips/data/protocol.toml`` [stub], published timings. A
+block is acknowledged when it has come, before it is unpacked, erased for and programmed: a failure shows on the next
+request. Reads go packet by packet, one in flight. The CPU's clock is raised as ``stub.clock_boost`` tells. Left out:
+encrypted writes, NAND, the plug-ins.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 
+from espwire.chips.model import Chip
 from espwire.virtual.fuses import security_info
 from espwire.virtual.programs import Services
 from espwire.virtual.resident import Resident, Ring, Steps, word
@@ -46,23 +49,42 @@ RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 38, 150_000
 MD5, LOOK = 41, 12  # for a byte of flash: read through the ROM in pieces of 16, then hashed; or looked at
 MD5_BUS_S, LOOK_BUS_S = 0.22e-6, 0.18e-6  # and what the flash's bus takes for it
 BURST_S = 3e-6  # of a program operation, beside the flash's own time
-BOOST_HZ = {"esp32": 160_000_000, "esp32s2": 160_000_000, "esp32p4": 160_000_000}  # [stub].clock_boost
-ROM_HZ = {"esp8266": 52_000_000}
-USUAL_ROM_HZ = 20_000_000
-NO_SECURITY_INFO = ("esp8266", "esp32")  # GET_SECURITY_INFO: stub_absent
+BOOST_MHZ = 160  # or the most that the chip can do
+RESET_DIVIDER = 2  # of the CPU's clock, where the ROM runs on the crystal
+DATA_TOLERANCE = 0x400  # how far versions of one layout put their data from the known address
 
 
-def start_program(services: Services, entry: int) -> Vendor:
-    """Anything at all is taken for it."""
-    return Vendor(services)
+def start_program(services: Services, entry: int) -> Vendor | None:
+    """The imitation, if the uploads lie as the vendor's stub does, or the options say that any program is this stub."""
+    known = services.mode == "vendor" or has_vendor_layout(services.chip, services.uploads, entry)
+    return Vendor(services) if known else None
+
+
+def has_vendor_layout(chip: Chip, uploads: Iterable[tuple[int, int]], entry: int) -> bool:
+    """Whether the uploads (address, size) and the entry are those of a version of the vendor's stub."""
+    placed = dict(uploads)
+    for layout in chip.stub.reference_layouts:
+        code, data = layout["text_start"], layout["data_start"]
+        holds_entry = code <= entry < code + placed.get(code, 0)
+        if holds_entry and any(abs(address - data) < DATA_TOLERANCE for address in placed):
+            return True
+    return False
+
+
+def find_clock_hz(services: Services) -> int:
+    """The CPU's clock while the stub runs."""
+    chip = services.chip
+    if chip.stub.clock_boost == "always" or services.usb:
+        return min(BOOST_MHZ, chip.cpu.max_mhz) * 1_000_000
+    crystal, multiple = services.config.crystal_mhz * 1_000_000, chip.crystal.clock_multiple
+    return crystal * multiple if multiple > 1 else crystal // RESET_DIVIDER
 
 
 class Vendor(Resident):
     """One run of it."""
 
     def __init__(self, services: Services) -> None:
-        hz = BOOST_HZ.get(services.chip.id) or ROM_HZ.get(services.chip.id, USUAL_ROM_HZ)
-        ring = Ring(FRAMES * FRAME_BYTES, FRAMES)
+        hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
         self.ram = RamCommands(self, SUM, self._ready)
         self._open = False
@@ -87,7 +109,7 @@ class Vendor(Resident):
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size
         handler = HANDLERS.get(op)
-        absent = op == Op.GET_SECURITY_INFO and self.services.chip.id in NO_SECURITY_INFO
+        absent = op == Op.GET_SECURITY_INFO and op not in self.services.chip.rom.ops
         if size != int.from_bytes(frame[2:4], "little") or size not in LENGTHS.get(op, (size,)):
             yield from self.reply(op, status=BAD_LENGTH)
         elif handler is None or absent:

@@ -2,7 +2,8 @@
 
 A byte takes ten bit times at the sender's rate and arrives a bridge's latency later (or earlier, on the way down). If
 the two rates differ by more than 3 % the receiver samples the sender's bits at the wrong times, and the bytes come out
-as the nonsense that a real UART makes of them. USB links have no rate, only a throughput.
+as the nonsense that a real UART makes of them. USB links have no rate, only a throughput. A carrier that has no rate of
+its own, such as a TCP socket, may stand for a serial line whose host always runs at the chip's rate.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ FRAME_BORDER = END * 2
 class Wire:
     """Both directions between host and chip. ``inbox`` holds what the host can read from which time on.
 
-    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB).
+    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB), unless the host's
+    ``follows`` the chip's.
     """
 
-    def __init__(self, chip: VirtualChip, *, latency: float = 0.001, has_baud: bool = True) -> None:
-        self.chip, self.latency, self.has_baud = chip, latency, has_baud
+    def __init__(
+        self, chip: VirtualChip, *, latency: float = 0.001, has_baud: bool = True, follows: bool = False
+    ) -> None:
+        self.chip, self.latency, self.has_baud, self.follows = chip, latency, has_baud, follows
         self.host_baud = chip.chip.uart.rom_baud
         self.inbox: deque[tuple[float, bytes]] = deque()
         self.sent_by = 0.0
@@ -41,7 +45,7 @@ class Wire:
             end = border + 1 if border >= 0 else len(data)
             piece = data[start:end] if end - start < len(data) else data
             wait, spoiled = self.chip.faults.piece(t, piece, to_chip=True)
-            rate = self.host_baud if self.has_baud else USB_BAUD
+            rate = self._host_rate()
             begin = max(t + self.latency, self.sent_by) + wait
             self.sent_by = begin + len(piece) * BIT_TIMES / rate
             self._down.append((begin, self.sent_by, spoiled, rate))
@@ -115,7 +119,7 @@ class Wire:
         chip = self.chip
         for t, data in sent:
             rate = self._rate_at(t)
-            if not self.has_baud:
+            if not self.has_baud and not self.follows:
                 rate = USB_BAUD
             elif rate == 0:
                 continue
@@ -126,6 +130,11 @@ class Wire:
                 spoiled = resample(spoiled, rate, self.host_baud)
             if spoiled:
                 self.inbox.append((self._up_free + self.latency, spoiled))
+
+    def _host_rate(self) -> int:
+        if self.has_baud:
+            return self.host_baud
+        return (self.chip.baud or self.chip.text_baud) if self.follows else USB_BAUD
 
     def _rate_at(self, t: float) -> int:
         """What the chip sent at, at ``t``."""

@@ -177,3 +177,24 @@ def test_a_cancelled_link_stops_but_still_releases_the_lines(pair):
     link.set_lines(dtr=False, rts=False)
     assert len(theirs.recv(100)) == 14
     assert link.now() == 0.0
+
+
+def test_a_server_gets_bytes_and_requests_in_their_order_however_they_are_cut():
+    stream = (
+        telnet.build_greeting()
+        + b"ab"
+        + telnet.escape(b"\xff")
+        + telnet.build_request(telnet.SET_BAUD, (255).to_bytes(4, "big"))
+        + b"c"
+        + telnet.build_request(telnet.SET_CONTROL, bytes((telnet.DTR_ON,)))
+    )
+    for step in (1, 3, len(stream)):
+        decoder = telnet.ServerDecoder()
+        events = [e for at in range(0, len(stream), step) for e in decoder.take(stream[at : at + step])]
+        data = [b"".join(e for e in events if isinstance(e, bytes))]
+        requests = [e for e in events if not isinstance(e, bytes)]
+        assert data == [b"ab\xffc"]
+        assert requests == [(telnet.SET_BAUD, b"\0\0\0\xff"), (telnet.SET_CONTROL, b"\x08")]
+        assert events.index(b"c") == events.index(requests[0]) + 1
+        assert decoder.accepted
+        assert bytes((telnet.IAC, telnet.DO, telnet.COM_PORT)) in decoder.replies

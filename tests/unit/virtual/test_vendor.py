@@ -10,9 +10,11 @@ import zlib
 import pytest
 from tests.unit.virtual.stub_bench import StubBench, request, words
 
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.virtual.link import VirtualLink
 from espwire.virtual.options import VirtualOptions, build_chip
 from espwire.virtual.parts import FlashTiming
+from espwire.virtual.vendor import has_vendor_layout
 from espwire.wire import slip
 from espwire.wire.commands import Op, checksum
 
@@ -113,6 +115,86 @@ def test_the_clock_is_raised_on_the_chips_that_the_facts_name():
         times[chip] = bench.now - start
     assert 0.4 < times["esp32"] < 0.6
     assert 1.8 < times["esp32c3"] < 2.6
+
+
+@pytest.mark.parametrize(
+    ("chip", "kind", "mhz"),
+    [
+        ("esp8266", "uart", 52),  # the ROM's: twice the crystal
+        ("esp32", "uart", 160),
+        ("esp32s2", "uart", 160),
+        ("esp32p4", "uart", 160),
+        ("esp32c3", "uart", 20),  # the ROM's: half the crystal
+        ("esp32h2", "uart", 16),
+        ("esp32c3", "usb-jtag", 160),
+        ("esp32h2", "usb-jtag", 96),  # all that it can do
+        ("esp32s3", "usb-otg", 160),
+    ],
+)
+def test_the_clock_follows_the_chips_data_and_its_port(chip, kind, mhz):
+    made = build_chip(VirtualOptions(chip=chip, stub="vendor", kind=kind))
+    made._set_baud(115200)
+    made.run(0x40000000)
+    assert made.program.hz == mhz * 1_000_000
+
+
+# (chip, entry, uploads) of stubs that stand in no table: esptool 3.3.3, 4.5.1, 4.8.1, 4.9, 5.2, esptool-js 0.5.7, 0.7
+VERSIONS = [
+    ("esp32", 0x400BE5AC, ((0x400BE000, 3432), (0x3FFDEBA8, 4))),
+    ("esp32", 0x400A800C, ((0x400A8000, 6884), (0x3FFDED60, 92))),
+    ("esp8266", 0x4010D004, ((0x4010D000, 8240), (0x3FFFACA8, 768))),
+    ("esp8266", 0x4010E004, ((0x4010E000, 8020), (0x3FFFACA4, 768))),
+    ("esp8266", 0x4010C504, ((0x4010C500, 12260), (0x3FFFAE5C, 3968))),
+    ("esp32s2", 0x400287F0, ((0x40028000, 4336), (0x3FFE2BFC, 160))),
+    ("esp32s3", 0x40379524, ((0x40378000, 7832), (0x3FCB2DC0, 264), (0x3FCB0000, 3000))),
+    ("esp32c3", 0x40380000, ((0x40380000, 6300), (0x3FC96D64, 84))),
+    ("esp32c2", 0x403805D0, ((0x40380000, 3424), (0x3FCB6BA8, 4))),
+    ("esp32c5", 0x40800610, ((0x40800000, 3648), (0x40852BB0, 160))),
+    ("esp32c6", 0x40800000, ((0x40800000, 6272), (0x40852D64, 84))),
+    ("esp32c61", 0x40801130, ((0x40800000, 6552), (0x40816D68, 204))),
+    ("esp32h2", 0x40800690, ((0x40800000, 3740), (0x40842BAC, 160))),
+    ("esp32h4", 0x40810E92, ((0x40810000, 5884), (0x40842D68, 204))),
+    ("esp32p4", 0x4FF1068E, ((0x4FF10000, 3680), (0x4FF62BAC, 160))),
+    ("esp32p4", 0x4FF50BA0, ((0x4FF50000, 5400), (0x4FF72C00, 160))),
+    ("esp32s31", 0x2F00221E, ((0x2F001000, 7144), (0x2F01CDB8, 204))),
+]
+
+
+@pytest.mark.parametrize(("chip", "entry", "uploads"), VERSIONS)
+def test_other_versions_of_a_known_layout_are_recognised(chip, entry, uploads):
+    assert has_vendor_layout(load_chip(chip), uploads, entry)
+
+
+@pytest.mark.parametrize("chip", chip_ids())
+def test_every_known_layout_is_recognised_and_near_misses_are_not(chip):
+    for layout in load_chip(chip).stub.reference_layouts:
+        code, data, entry = layout["text_start"], layout["data_start"], layout["entry"]
+        size = layout["text_bytes"]
+        assert has_vendor_layout(load_chip(chip), ((code, size), (data, layout["data_bytes"])), entry)
+        for other in (
+            ((code, size),),  # no data
+            ((code + 16, size), (data, 160)),  # code elsewhere
+            ((code, entry - code), (data, 160)),  # the entry lies behind it
+            ((code, size), (code + size, 160)),  # data behind the code, as of many small programs
+        ):
+            assert not has_vendor_layout(load_chip(chip), other, entry), (layout, other)
+
+
+def test_a_stub_that_is_uploaded_as_esptool_does_it_is_served_by_default():
+    link = VirtualLink(build_chip(VirtualOptions(chip="esp32s2", latency=0.0)))
+    bench = StubBench(link)
+    bench.send(request(Op.SYNC, b"\7\7\x12\x20" + b"\x55" * 32))
+    for address, size in ((0x40028000, 6600), (0x3FFE2DC4, 212)):
+        blocks = -(-size // 0x1800)
+        assert bench.ask(words(Op.MEM_BEGIN, size, blocks, 0x1800, address))[8] == 0
+        for number in range(blocks):
+            piece = bytes(min(0x1800, size - number * 0x1800))
+            body = struct.pack("<4I", len(piece), number, 0, 0) + piece
+            assert bench.ask(request(Op.MEM_DATA, body, checksum(piece)))[8] == 0
+    assert bench.ask(words(Op.MEM_END, 0, 0x400290A4))[8] == 0
+    assert bench.next() == b"OHAI"
+    # the first register that esptool writes then: of the flash controller
+    assert bench.ask(words(Op.WRITE_REG, 0x3F402028, 0x17, 0xFFFFFFFF, 0))[-2:] == b"\0\0"
 
 
 def test_a_failed_block_shows_on_the_next_request():

@@ -43,7 +43,7 @@ def describe_info(device: Device, info: SecurityInfo) -> str:
     count = info.flash_crypt_count or 0
     encryption = f"{'on' if info.flash_encryption else 'off'} (count {count:#05b})"
     rows = [
-        ("Flags", f"{info.flags or 0:#010x}"),
+        ("Flags", "not available from the running stub" if info.flags is None else f"{info.flags:#010x}"),
         *((" ", name) for name in info.flag_names()),
         ("Secure Boot", "on" if info.secure_boot else "off"),
         ("Flash Encryption", encryption),
@@ -51,7 +51,9 @@ def describe_info(device: Device, info: SecurityInfo) -> str:
         *((f"Key {number}", name) for number, name in enumerate(info.purpose_names(device.chip))),
     ]
     if info.chip_id is not None:
-        rows += [("Chip ID", format_chip_id(info.chip_id)), ("ECO", _format_eco(info.eco))]
+        rows.append(("Chip ID", format_chip_id(info.chip_id)))
+    if info.eco is not None:
+        rows.append(("ECO", _format_eco(info.eco)))
     return "\n".join(f"{name + ':' if name.strip() else '':<21} {value}" for name, value in rows)
 
 

@@ -17,6 +17,7 @@ SAR_BITS = 63
 WINDOWS_ON = 1 << 18  # PS.WOE
 CALLX8 = 0xFFF0FF, 0x0000E0  # all bits but those of its register
 MIN_MAX = range(4, 8)  # of RST3
+NEEDS_WINDOWS = "register windows"  # in the fault of such an instruction
 WINDOWED = -1  # no register: the call at hand is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
@@ -278,7 +279,7 @@ def _lsai(i: _Word, block: Block) -> None:
 
 def _call(i: _Word, block: Block) -> None:
     if i.t & 3:
-        raise CpuFault("windowed call", i.pc, i.pc)
+        raise CpuFault(f"windowed call: {NEEDS_WINDOWS}", i.pc, i.pc)
     block.out(f"r[0] = {i.next}")
     block.jump = str((i.pc & ~3) + (sign_extend(i.word >> 6, 18) << 2) + 4)
 
@@ -300,7 +301,9 @@ def _si(i: _Word, block: Block) -> None:
     elif m >= 2:
         block.condition = f"{i.as_} {'>=' if m & 1 else '<'} {UNSIGNED_CONSTANTS[i.r]}"
         block.jump = str(near)
-    else:  # entry, and the loop option that these cores' compiler does not use
+    elif m == 0:
+        raise CpuFault(f"illegal instruction {i.word:#x}: {NEEDS_WINDOWS}", i.pc, i.pc)
+    else:  # the loop option, which the compiler of these cores does not use
         raise i.illegal()
 
 

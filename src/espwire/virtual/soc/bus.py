@@ -7,6 +7,7 @@ from functools import partial
 
 from espwire.chips.model import Chip
 from espwire.virtual.cpu.memory import CpuFault, Memory
+from espwire.virtual.memory_map import require_soc
 from espwire.virtual.registers import Registers
 from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
@@ -33,8 +34,8 @@ class SocBus:
         reset: Callable[[], None],
         leave: Callable[[], None],
     ) -> None:
-        assert chip.soc is not None
-        self._chip, self._soc, self._registers, self._activity = chip, chip.soc, registers, activity
+        self._chip, self._registers, self._activity = chip, registers, activity
+        self._soc = require_soc(chip)
         self._reset, self._leave = reset, leave
         self.clock: Clock  # set by whoever makes both
         self.uart: Uart
@@ -62,7 +63,7 @@ class SocBus:
             self.uart.update_rate()
             self._leave()
         at = self._soc.software_reset
-        if address == at.address and value >> at.bit & 1:
+        if at is not None and address == at.address and value >> at.bit & 1:
             self._reset()
 
     def connect(self, memory: Memory, flash: FlashPort, usb: UsbSerialJtag | None, dog: TimerWatchdog | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from espwire.bits import extract
 from espwire.chips.model import BitsAt, Chip
 from espwire.virtual.fuses import ChipConfig
+from espwire.virtual.memory_map import require_soc
 from espwire.virtual.registers import Registers
 
 CRYSTAL, PLL = 0, 1
@@ -18,8 +19,7 @@ class Clock:
     """
 
     def __init__(self, chip: Chip, config: ChipConfig, registers: Registers, cycles: list[int], t: float) -> None:
-        assert chip.soc is not None
-        self.tree = chip.soc.clock
+        self.tree = require_soc(chip).clock
         self.crystal_hz = config.crystal_mhz * 1e6
         self._base_hz = self.crystal_hz * chip.crystal.clock_multiple
         self._registers = registers

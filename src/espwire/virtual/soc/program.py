@@ -5,7 +5,8 @@ from __future__ import annotations
 from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
-from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
+from espwire.virtual.memory_map import require_soc
 from espwire.virtual.programs import Ending, Services
 from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.bus import SocBus
@@ -14,8 +15,8 @@ from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import IdleLoop
 from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, make_hooks
 from espwire.virtual.soc.timers import TimerWatchdog
-from espwire.virtual.soc.uart import NEVER, Uart
-from espwire.virtual.soc.usb import UsbSerialJtag
+from espwire.virtual.soc.uart import BIT_TIMES, NEVER, Uart
+from espwire.virtual.soc.usb import USB_BAUD, UsbSerialJtag
 
 SLICE_S = 0.0005  # what a program runs at most before the host can see what it sent
 STACK_ROOM = 16  # below the end of the data RAM, for a program that brings no stack of its own
@@ -29,8 +30,7 @@ class EngineProgram:
     """
 
     def __init__(self, services: Services, entry: int, *, jumps: bool = True) -> None:
-        chip = services.chip
-        assert chip.soc is not None
+        chip, soc = services.chip, require_soc(services.chip)
         self.services, self.jumps = services, jumps
         self.ended: Ending | None = None
         self.jumped = 0
@@ -52,14 +52,17 @@ class EngineProgram:
         self.flash = FlashPort(chip, services.spi, services.flash, services.registers, self.clock, self.activity)
         port = chip.peripherals.get("usb_serial_jtag")
         self.usb = UsbSerialJtag(port, self.clock, self.activity, self._send_usb) if port is not None else None
-        dog = chip.soc.timer_watchdog
+        dog = soc.timer_watchdog
         self._dog = TimerWatchdog(dog, self.clock, self.activity) if dog is not None else None
         bus.connect(memory, self.flash, self.usb, self._dog)
         stack = STACK_POINTERS[chip.cpu.architecture]
-        self.engine.registers[stack] = chip.soc.ram[0].end - STACK_ROOM
+        self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
         self._idle = IdleLoop(self.engine, self.activity, stack)
 
     # --- what a Program is ---
+
+    runs_freely = True
+    busy = False  # it cannot be seen whether it works or waits: it runs by the real clock
 
     @property
     def baud(self) -> int:
@@ -115,6 +118,15 @@ class EngineProgram:
         self.ended = Ending(self.clock.now, "reset")
         self._leave()
 
+    def write_text(self, text: bytes) -> None:
+        """Send text as the ROM does, and wait until it has room."""
+        if self.services.usb:
+            self.services.send(self.clock.now, text, USB_BAUD)
+            self.clock.wait_until(self.clock.now + len(text) * BIT_TIMES / USB_BAUD)
+        else:
+            for byte in text:
+                self.uart.write_when_free(byte)
+
     def _leave(self) -> None:
         self._leaving = True
         self.engine.stop()
@@ -138,7 +150,8 @@ class EngineProgram:
         try:
             self.engine.run(limit)
         except CpuFault as fault:
-            self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
+            windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
+            self.ended = Ending(self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc)
             self._leaving = True
             return
         if self._looking:
@@ -174,9 +187,8 @@ class EngineProgram:
 def _read_rom(services: Services) -> list[Region]:
     """The ROM: zeros, but for the word that tells the chip."""
     chip = services.chip
-    assert chip.soc is not None
     regions = []
-    for rom in chip.soc.rom:
+    for rom in require_soc(chip).rom:
         region = Region(rom.name, rom.start, bytearray(rom.end - rom.start), writable=False)
         address = chip.identity.magic_address
         if rom.start <= address < rom.end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from espwire.chips.model import Chip
 from espwire.virtual.cpu.memory import Region
+from espwire.virtual.memory_map import find_soc
 
 PAGE = 0x1000
 
@@ -15,7 +16,8 @@ class Ram:
         self._pages: dict[int, bytearray] = {}
         self._places: list[tuple[int, int, bytearray]] = []
         self.regions: list[Region] = []
-        for bank in chip.soc.ram if chip.soc is not None else ():
+        soc = find_soc(chip)
+        for bank in soc.ram if soc is not None else ():
             data = bytearray(bank.end - bank.start)
             self._add(Region(bank.name, bank.start, data, words_only=bank.words_only, code=bank.code))
             if bank.code_alias is not None:

@@ -1,35 +1,42 @@
 """Functions of the ROM that programs in RAM call, carried out at once and in the time that they take.
 
-How a caller passes its arguments is the processor's: RISC-V in a0, the ESP8266's ROM in a2 (call0). The functions of
-later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in a10), and only with windows switched on.
+How a caller passes its arguments is the processor's: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), more
+of them on the stack. The functions of later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in
+a10), and only with windows switched on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
+from espwire.virtual.soc.printf import format_text
 
 if TYPE_CHECKING:
     from espwire.virtual.soc.program import EngineProgram
 
 WRITE_ENABLE, PROGRAM = 0x06, 0x02
 ENCRYPTED_UNIT = 32
-FAILED = 1
+FAILED, POWER_ON = 1, 1
 MASK = 0xFFFFFFFF
 
 
 class Convention(NamedTuple):
-    """The registers of a function's first argument and of the address to go back to."""
+    """The registers of a function's first argument, of the address to go back to, and of the stack; how many arguments
+    come in registers."""
 
     first: int
     back: int
+    stack: int
+    in_registers: int
 
 
-RISCV, CALL0, WINDOWED_CALL = Convention(10, 1), Convention(2, 0), Convention(10, 8)
+RISCV, CALL0, WINDOWED_CALL = Convention(10, 1, 2, 8), Convention(2, 0, 1, 6), Convention(10, 8, 1, 6)
 Function = Callable[["EngineProgram", int, int, int], int | None]
 
 
@@ -52,6 +59,14 @@ def _receive(program: EngineProgram, a: int, b: int, c: int) -> int:
         return FAILED
     program.engine.memory.write(a, program.uart.read_fifo(), 1)
     return 0
+
+
+def _flush(program: EngineProgram, a: int, b: int, c: int) -> None:
+    program.uart.wait_until_sent()
+
+
+def _reset_reason(program: EngineProgram, a: int, b: int, c: int) -> int:
+    return POWER_ON
 
 
 def _delay(program: EngineProgram, a: int, b: int, c: int) -> None:
@@ -101,6 +116,11 @@ FUNCTIONS: Mapping[str, Function] = {
     "uart_tx_one_char": _transmit,
     "uart_tx_one_char2": _transmit,
     "uart_rx_one_char": _receive,
+    "uart_tx_flush": _flush,
+    "uart_tx_wait_idle": _flush,
+    "ets_install_putc1": _nothing,
+    "ets_install_uart_printf": _nothing,
+    "rtc_get_reset_reason": _reset_reason,
     "ets_delay_us": _delay,
     "ets_get_cpu_frequency": _cpu_frequency,
     "ets_update_cpu_frequency": _nothing,
@@ -114,7 +134,24 @@ FUNCTIONS: Mapping[str, Function] = {
 def make_hooks(program: EngineProgram, addresses: Mapping[str, int], convention: Convention) -> dict[int, Hook]:
     """Address → what is done there, for the functions whose addresses are known."""
     known = {name: addresses[name] for name in FUNCTIONS if addresses.get(name)}
-    return {address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()}
+    hooks = {address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()}
+    if printf := addresses.get("ets_printf"):
+        hooks[printf] = _hook(program, partial(_print, convention), convention)
+    return hooks
+
+
+def _print(convention: Convention, program: EngineProgram, template: int, b: int, c: int) -> int:
+    """ets_printf, to the UART or the USB port, a line feed as carriage return and line feed."""
+    engine, memory = program.engine, program.engine.memory
+
+    def arguments() -> Iterator[int]:
+        yield from engine.registers[convention.first + 1 : convention.first + convention.in_registers]
+        for address in count(engine.registers[convention.stack], 4):
+            yield memory.read(address, 4)
+
+    text = format_text(template, arguments(), lambda address: memory.read(address, 1))
+    program.write_text(text.replace(b"\r", b"").replace(b"\n", b"\r\n"))
+    return len(text)
 
 
 def _hook(program: EngineProgram, function: Function, convention: Convention) -> Hook:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from espwire.bits import extract
 from espwire.chips.model import Chip
+from espwire.virtual.memory_map import require_soc
 from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
 
@@ -35,7 +36,6 @@ class Uart:
         send: Callable[[float, bytes, int], None],
         lost: Callable[[int], None],
     ) -> None:
-        assert chip.soc is not None
         own = chip.stub.own
         self.base = chip.uart.clock_divider_address - 0x14
         self.transmit = own.uart_transmit if own is not None and own.uart_transmit is not None else self.base
@@ -43,7 +43,7 @@ class Uart:
         self._mask = (1 << FRACTION_SHIFT) - 1 & chip.uart.clock_divider_mask
         self._clock, self._activity, self._send, self._lost = clock, activity, send, lost
         self._multiple = chip.crystal.clock_multiple
-        self.choice = chip.soc.uart_clock
+        self.choice = require_soc(chip).uart_clock
         self.clock_word = self.choice.start if self.choice is not None else 0
         self.divider = 0
         self.rate = 115200.0
@@ -152,6 +152,11 @@ class Uart:
         if self.rate > 0:
             self._clock.wait_until(self._free - (FIFO_BYTES - 1) * BIT_TIMES / self.rate)
         self.write_fifo(value)
+
+    def wait_until_sent(self) -> None:
+        """As the ROM does it: wait until the line is idle."""
+        self.flush()
+        self._clock.wait_until(self._free)
 
     def write_divider(self, value: int) -> None:
         """Another rate."""

@@ -15,6 +15,7 @@ URL_KEYS = ("flash", "size", "mac", "revision", "fault", "profile", "seed", "ven
 @click.command("serve", help="Serve a virtual chip over TCP or a pty, until Ctrl-C. Any flashing tool may talk to it.")
 @click.argument("chip", metavar="CHIP")
 @click.option("--tcp", metavar="HOST:PORT", help="Listen here; port 0 takes a free one. Default: 127.0.0.1:0.")
+@click.option("--rfc2217", is_flag=True, help="Speak RFC 2217 on the TCP port: with baud rate, DTR and RTS.")
 @click.option("--pty", is_flag=True, help="Make a pseudo-terminal instead (not on Windows).")
 @click.option("--flash", metavar="FILE", help="Keep the flash's contents in this file.")
 @click.option("--size", metavar="SIZE", help="Flash size, such as 4MB (the default).")
@@ -31,15 +32,25 @@ URL_KEYS = ("flash", "size", "mac", "revision", "fault", "profile", "seed", "ven
 @click.option("--set", "more", metavar="KEY=VALUE", multiple=True, help="Any other key of a virtual: URL: package=1 …")
 @click.pass_obj
 def command(
-    session: Session, /, chip: str, tcp: str | None, pty: bool, pace: bool, more: tuple[str, ...], **keys: str | None
+    session: Session,
+    /,
+    chip: str,
+    tcp: str | None,
+    rfc2217: bool,
+    pty: bool,
+    pace: bool,
+    more: tuple[str, ...],
+    **keys: str | None,
 ) -> None:
     """Build the chip from the options and serve it."""
     from espwire.errors import UsageError
+    from espwire.events import Note
     from espwire.virtual.options import parse_options
     from espwire.virtual.serve import serve
 
-    if tcp is not None and pty:
-        raise UsageError("--tcp and --pty exclude each other", hint="Give one of them.")
+    if pty and (tcp is not None or rfc2217):
+        other = "--rfc2217" if rfc2217 else "--tcp"
+        raise UsageError(f"{other} and --pty exclude each other", hint="Give one of them.")
     pairs = [f"{key}={_quote(value)}" for key in URL_KEYS if (value := keys[key]) is not None]
     for item in more:
         key, equals, value = item.partition("=")
@@ -56,7 +67,11 @@ def command(
         else:
             session.output.line(line)
 
-    serve(options, tcp=None if pty else parse_endpoint(tcp or "127.0.0.1:0"), announce=announce)
+    def note(text: str) -> None:
+        session.report(Note(text=text))
+
+    address = None if pty else parse_endpoint(tcp or "127.0.0.1:0")
+    serve(options, tcp=address, rfc2217=rfc2217, announce=announce, note=note)
 
 
 def _quote(text: str) -> str:
