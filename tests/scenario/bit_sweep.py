@@ -46,6 +46,7 @@ from espwire.wire.stub import StubOp, name_op
 ROMS = ("esp8266", "esp32", "esp32s2", "esp32c3", "esp32c2", "esp32p4")
 STUBS = ("esp8266", "esp32", "esp32c3")
 LOADERS = (*(f"rom-{chip}" for chip in ROMS), *(f"stub-{chip}" for chip in STUBS))
+ENGINES = tuple(f"engine-{chip}" for chip in STUBS)  # the stub's own machine code, which is slow to interpret
 # other ways in for some: a ROM that raises its rate by its own clock, watchdogs that must be kept quiet
 URL_EXTRAS = {"rom-esp32p4": "&kind=usb-jtag"}
 WORDS_EXTRAS = {"rom-esp32c2": ("-b", "460800"), "stub-esp32": ("-b", "460800"), "stub-esp8266": ("-b", "460800")}
@@ -75,7 +76,11 @@ JOBS = {
     job.name: job
     for job in (
         Job("write-flash", ("write-flash", "--force", hex(WRITE_AT), "{payload}"), (WRITE_AT, WRITE_AT + WRITE_SIZE)),
-        Job("write-flash-u", ("write-flash", "--force", "-u", hex(WRITE_AT), "{payload}"), (WRITE_AT, WRITE_AT + WRITE_SIZE)),
+        Job(
+            "write-flash-u",
+            ("write-flash", "--force", "-u", hex(WRITE_AT), "{payload}"),
+            (WRITE_AT, WRITE_AT + WRITE_SIZE),
+        ),
         Job("read-flash", ("read-flash", hex(READ_AT), hex(READ_SIZE), "{output}"), output="flash"),
         Job("verify-flash", ("verify-flash", hex(VERIFY_AT), "{equal}")),
         Job("verify-flash-differs", ("verify-flash", hex(VERIFY_AT), "{differing}"), code=7),
@@ -176,7 +181,9 @@ class Frame:
         elif (head := BULK.get((self.content[0], self.content[1]))) is not None:
             start, end = HEADER.size + head, max(HEADER.size + head, size - TAIL)
             payload = range(start, end)
-            return [(byte, bit) for byte in (*range(start), *range(end, size)) for bit in range(8)] + _sample(payload, rng)
+            return [(byte, bit) for byte in (*range(start), *range(end, size)) for bit in range(8)] + _sample(
+                payload, rng
+            )
         return [(byte, bit) for byte in whole for bit in range(8)] + _sample(payload, rng)
 
 
@@ -390,7 +397,7 @@ class Rig:
     """A folder with the files that the jobs need."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.output = folder, folder / "output"
         here = noise()[VERIFY_AT : VERIFY_AT + VERIFY_SIZE]
         self.files = {
             "payload": payload(),
@@ -401,13 +408,13 @@ class Rig:
             (folder / name).write_bytes(data)
         self._pairs: dict[tuple[str, str], Pair] = {}
 
-    def words(self, loader: str, job: Job) -> list[str]:
+    def words(self, loader: str, job: Job, *, port: str = "virtual:swept", output: Path | None = None) -> list[str]:
         """The command line."""
         kind, _, chip = loader.partition("-")
-        paths = {name: str(self.folder / name) for name in (*self.files, "output")}
+        paths = {name: str(self.folder / name) for name in self.files} | {"output": str(output or self.output)}
         words = [word.format(ram=hex(ram_address(chip)), **paths) for word in job.words]
         how = ["--no-stub"] if kind == "rom" else ["--after", "no-reset-stub"] if job.name == "chip-info" else []
-        return ["--json", "--no-state", "-p", "virtual:swept", *WORDS_EXTRAS.get(loader, ()), *how, *words]
+        return ["--json", "--no-state", "-p", port, *WORDS_EXTRAS.get(loader, ()), *how, *words]
 
     def pair(self, loader: str, job: str) -> Pair:
         """The clean run of a job, recorded once."""
@@ -433,7 +440,7 @@ class Rig:
         job = pair.job
         link = self._open(pair.loader, line)
         watch = FlashWatch(link.chip.flash)
-        (self.folder / "output").unlink(missing_ok=True)
+        self.output.unlink(missing_ok=True)
         session = Watched(output=Quiet(), reads_settings=False)
         effect, code = "", -1
         with _line_to(link):
@@ -441,57 +448,62 @@ class Rig:
                 code = main(self.words(pair.loader, job), session)
             except Hang as hang:
                 effect = f"hang: {hang}"
-        printed = _printed(session.output.lines)
+        printed = read_printed(session.output.lines)
         if not effect:
-            effect = self._judge(pair, code, session.error, link, watch, printed)
+            flash, touched = bytes(link.chip.flash.contents), watch.outside(*job.touches)
+            effect = find_fault(pair, code, session.error, flash, touched, printed, self.output)
         kind, _, note = effect.partition(": ")
         error = session.error.code if session.error is not None else ""
         return Outcome(code, error, kind, note, link.now(), line.changed), printed, line
 
     def _open(self, loader: str, line: Line) -> VirtualLink:
-        chip = loader.partition("-")[2]
-        link = open_virtual(f"virtual:{chip}?size=1MB&seed=1&profile=fast&latency=0.0005{URL_EXTRAS.get(loader, '')}")
+        kind, _, chip = loader.partition("-")
+        extras = "&stub=engine" if kind == "engine" else URL_EXTRAS.get(loader, "")
+        link = open_virtual(f"virtual:{chip}?size=1MB&seed=1&profile=fast&latency=0.0005{extras}")
         link.chip.flash.contents[:] = noise()
         link.chip.registers.ram.write(ram_address(chip), ram_content())
         link.chip.faults = line
-        link.wire.chip.faults = line
         return link
 
-    def _judge(
-        self, pair: Pair, code: int, error: ToolError | None, link: VirtualLink, watch: FlashWatch, printed: Any
-    ) -> str:
-        job, contents = pair.job, bytes(link.chip.flash.contents)
-        start, end = job.touches
-        before = noise()
-        touched = watch.outside(start, end) if end else watch.ranges
-        outside = bool(touched) or contents[:start] != before[:start] or contents[end:] != before[end:]
-        where = ", ".join(f"{low:#x}..{high:#x}" for low, high in touched[:3])
-        if code:
-            if error is None or error.code in ("bug", "error") or not error.code or code == 70:
-                return f"bug: exit code {code}, {error!r}"
-            return f"damaged: {where}" if outside else ""
-        if outside:
-            return f"outside: {where}"
-        return self._judge_success(pair, contents, printed)
 
-    def _judge_success(self, pair: Pair, contents: bytes, printed: Any) -> str:
-        """Why an exit code 0 is a lie."""
-        job = pair.job
-        start, end = job.touches
-        if job.code:
-            return "wrong: files that differ were called equal"
-        if end:
-            wanted = (payload() if job.words[0] == "write-flash" else b"").ljust(end - start, b"\xff")
-            if contents[start:end] != wanted:
-                return "wrong: flash content"
-        if job.output:
-            wanted = noise()[READ_AT : READ_AT + READ_SIZE] if job.output == "flash" else ram_content()
-            output = self.folder / "output"
-            if not output.exists() or output.read_bytes() != wanted:
-                return "wrong: file content"
-        if pair.printed is not None and printed != pair.printed:
-            return "wrong: printed " + _difference(pair.printed, printed)
-        return ""
+def find_fault(
+    pair: Pair,
+    code: int,
+    error: ToolError | None,
+    flash: bytes,
+    touched: list[tuple[int, int]],
+    printed: Any,
+    output: Path,
+) -> str:
+    """What is wrong with the end of a run; empty where nothing is. ``touched``: ranges outside those of the job."""
+    start, end = pair.job.touches
+    before = noise()
+    outside = bool(touched) or flash[:start] != before[:start] or flash[end:] != before[end:]
+    where = ", ".join(f"{low:#x}..{high:#x}" for low, high in touched[:3])
+    if code:
+        if error is None or not error.code or error.code in ("bug", "error"):
+            return f"bug: exit code {code}, {error!r}"
+        return f"damaged: {where}" if outside else ""
+    return f"outside: {where}" if outside else _find_false_success(pair, flash, printed, output)
+
+
+def _find_false_success(pair: Pair, flash: bytes, printed: Any, output: Path) -> str:
+    """Why an exit code 0 is not true."""
+    job = pair.job
+    start, end = job.touches
+    if job.code:
+        return "wrong: files that differ were called equal"
+    if end:
+        content = payload() if job.words[0] == "write-flash" else b""
+        if flash[start:end] != content.ljust(end - start, b"\xff"):
+            return "wrong: flash content"
+    if job.output:
+        content = noise()[READ_AT : READ_AT + READ_SIZE] if job.output == "flash" else ram_content()
+        if not output.exists() or output.read_bytes() != content:
+            return "wrong: file content"
+    if pair.printed is not None and printed != pair.printed:
+        return "wrong: printed " + _difference(pair.printed, printed)
+    return ""
 
 
 @contextmanager
@@ -513,7 +525,7 @@ def _line_to(link: VirtualLink) -> Iterator[None]:
         yield
 
 
-def _printed(lines: list[str]) -> Any:
+def read_printed(lines: list[str]) -> Any:
     """What a run printed about the chip and its result."""
     found: dict[str, Any] = {}
     for line in lines:
