@@ -35,8 +35,19 @@ KINDS = ("flip", "drop", "dup", "delay", "cut", "garbage")
 LOADERS = ("stub-esp32c3", "rom-esp32c3", "stub-esp32", "rom-esp32", "stub-esp8266", "rom-esp32s2")
 JOB_NAMES = tuple(name for name in JOBS if name != "dump-mem")
 SETTINGS = "[timing]\ndefault = 0.8\n\n[connect]\nattempts = 3\n"  # so that what is lost costs less real time
+PROGRAM = ("-m", "espwire")
 LONGEST = 100.0  # seconds of real time for one run, on a machine that is busy with others
 AT_ONCE = 8  # runs; each waits most of the time
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run to be: its number is its seed."""
+
+    number: int
+    loader: str
+    job: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,7 @@ class Plan:
 class ProxyOutcome:
     """What a run came to. ``effect`` is as in bit_sweep.Outcome; ``error`` is the code that was printed."""
 
-    loader: str
-    job: str
+    case: Case
     plan: Plan
     code: int
     error: str
@@ -148,21 +158,26 @@ def served_chip(chip: str, flash: Path) -> Iterator[int]:
 
 
 class ProxyRig:
-    """A folder for runs side by side; ``extra`` words go before each command."""
+    """A folder for runs side by side. ``program``: how Python starts the command line."""
 
-    def __init__(self, folder: Path, extra: Sequence[str] = ()) -> None:
-        self.folder, self.extra = folder, tuple(extra)
+    def __init__(self, folder: Path, program: Sequence[str] = PROGRAM) -> None:
+        self.folder, self.program = folder, tuple(program)
         self.settings = folder / "settings.toml"
         self.settings.write_text(SETTINGS, "utf-8")
         clean = folder / "clean"
         clean.mkdir()
         self.clean = Rig(clean)
 
-    def run(self, number: int, loader: str, name: str, kind: str) -> ProxyOutcome:
+    def plan(self, case: Case) -> Plan:
+        """The fault of a case."""
+        lines = self.clean.pair(case.loader, case.job).lines
+        return choose_plan(random.Random(str(case)), case.kind, {way: len(line) for way, line in lines.items()})
+
+    def run(self, case: Case) -> ProxyOutcome:
         """One job under one fault."""
-        pair = self.clean.pair(loader, name)
-        rng = random.Random(f"{number} {loader} {name} {kind}")
-        plan = choose_plan(rng, kind, {way: len(line) for way, line in pair.lines.items()})
+        number, loader = case.number, case.loader
+        pair = self.clean.pair(loader, case.job)
+        plan = self.plan(case)
         flash, output = self.folder / f"{number}.flash", self.folder / f"{number}.output"
         flash.write_bytes(noise())
         began = time.monotonic()
@@ -176,11 +191,11 @@ class ProxyRig:
         effect, error = self._judge(pair, code, events, flash.read_bytes(), output)
         for path in (flash, output):
             path.unlink(missing_ok=True)
-        return ProxyOutcome(loader, name, plan, code, error, effect, proxy.fired, seconds)
+        return ProxyOutcome(case, plan, code, error, effect, proxy.fired, seconds)
 
     def _start(self, port: int, loader: str, job: Job, output: Path) -> tuple[int, list[str]]:
         words = self.clean.words(loader, job, port=f"socket://127.0.0.1:{port}", output=output)
-        command = [sys.executable, "-m", "espwire", "--config", str(self.settings), *self.extra, *words]
+        command = [sys.executable, *self.program, "--config", str(self.settings), *words]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
         except subprocess.TimeoutExpired:
@@ -200,16 +215,22 @@ class ProxyRig:
         return fault, error.code if error is not None else ""
 
 
-def run_jobs(rig: ProxyRig, count: int, first: int = 0, loaders: Sequence[str] = LOADERS) -> list[ProxyOutcome]:
-    """``count`` runs, over all kinds of fault, loaders and jobs in turn; each combination has its own seed."""
-    names = [name for name in JOB_NAMES]
-    cases = []
-    for number in range(first, first + count):
-        rng = random.Random(f"case {number}")
-        kind = KINDS[number % len(KINDS)]
-        loader = loaders[number // len(KINDS) % len(loaders)]
-        cases.append((number, loader, rng.choice(names), kind))
-    for _, loader, name, _ in cases:
-        rig.clean.pair(loader, name)  # recorded in turn: the clean runs patch what they open
+def choose_cases(count: int, first: int = 0) -> list[Case]:
+    """``count`` cases: kinds of fault and loaders in turn, jobs at random."""
+    return [
+        Case(
+            number,
+            LOADERS[number // len(KINDS) % len(LOADERS)],
+            random.Random(f"case {number}").choice(JOB_NAMES),
+            KINDS[number % len(KINDS)],
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def run_cases(rig: ProxyRig, cases: Sequence[Case]) -> list[ProxyOutcome]:
+    """Run them, some at a time."""
+    for case in cases:
+        rig.clean.pair(case.loader, case.job)  # recorded one by one: a clean run patches what opens ports
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda case: rig.run(*case), cases))
+        return list(pool.map(rig.run, cases))

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from bit_sweep import ENGINES, JOBS, LOADERS, REFUSED, Flip, Outcome, Pair, Rig, parse_flip, split_frames
