@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bit_sweep import FLASH, JOBS, Job, Rig, find_fault, noise, read_printed
+from bit_sweep import FLASH, JOBS, Job, Rig, find_fault, read_printed
 
 from espwire.errors import ToolError
 from espwire.link.base import CancelToken
@@ -179,7 +179,7 @@ class ProxyRig:
         pair = self.clean.pair(loader, case.job)
         plan = self.plan(case)
         flash, output = self.folder / f"{number}.flash", self.folder / f"{number}.output"
-        flash.write_bytes(noise())
+        flash.write_bytes(pair.job.before())
         began = time.monotonic()
         with served_chip(loader.partition("-")[2], flash) as port:
             proxy = Proxy(plan, port)
