@@ -90,6 +90,12 @@ JOBS = {
             ("write-flash", "--force", "-u", hex(WRITE_AT), "{payload}"),
             (WRITE_AT, WRITE_AT + WRITE_SIZE),
         ),
+        Job(  # flash as it is in a new board: no sector shows where a ROM has erased
+            "write-flash-blank",
+            ("write-flash", "--force", "-u", hex(WRITE_AT), "{payload}"),
+            (WRITE_AT, WRITE_AT + WRITE_SIZE),
+            blank=(WRITE_AT - WRITE_SIZE, WRITE_AT + 2 * WRITE_SIZE),
+        ),
         Job("read-flash", ("read-flash", hex(READ_AT), hex(READ_SIZE), "{output}"), output="flash"),
         Job("verify-flash", ("verify-flash", hex(VERIFY_AT), "{equal}")),
         Job("verify-flash-differs", ("verify-flash", hex(VERIFY_AT), "{differing}"), code=7),
