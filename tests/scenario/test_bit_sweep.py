@@ -18,7 +18,7 @@ from bit_sweep import ENGINES, JOBS, LOADERS, REFUSED, Flip, Outcome, Pair, Rig,
 from espwire.wire.commands import Reply
 from espwire.wire.stub import SEAL_BYTES, StubOp
 
-CI_FLIPS = 50  # of each job with each loader
+CI_FLIPS = 40  # of each job with each loader
 ENGINE_FLIPS = 40
 SEED = int(os.environ.get("ESPWIRE_SEED", "1"))
 
