@@ -13,23 +13,17 @@ import espwire
 ROOT = Path(espwire.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 400
-<<<<<<< HEAD
 # tables, not logic: the public names, one dataclass per section of the data files, one class per command;
-# and the loader and the device, which are to be divided
+# and the loader, the device and the virtual chip, which are to be divided
 DATA_FILES = {
     "__init__.py": 600,
     "chips/model.py": 820,
     "device/device.py": 420,
     "device/loader.py": 450,
+    "virtual/chip.py": 430,
     "wire/commands.py": 450,
     "wire/stub.py": 450,
 }
-=======
-# tables, not logic: the public names, one dataclass per section of the data files, one class per command
-DATA_FILES = {"__init__.py": 600, "chips/model.py": 800, "wire/commands.py": 450}
-# one topic each, and a little more than fits
-DATA_FILES |= {"device/device.py": 420, "virtual/chip.py": 430}
->>>>>>> 95d5aa8 (Docs of served chips and programs in RAM; layers and sizes)
 
 
 def name_of(path: Path) -> str:
