@@ -9,22 +9,53 @@ from collections.abc import Sequence
 
 from esptool import cmds as cmds
 from esptool._running import perform
+from esptool.bin_image import LoadFirmwareImage as LoadFirmwareImage
 from esptool.cmds import *  # noqa: F403  what cmds.__all__ names, all of it
-from esptool.loader import ESPLoader
-from esptool.util import FatalError, NotImplementedInROMError, NotSupportedError, UnsupportedCommandError
+from esptool.cmds import connect_first_available as get_default_connected_device
+from esptool.cmds import connect_with_retries as connect_loop
+from esptool.cmds import get_port_list as get_port_list
+from esptool.loader import (
+    DEFAULT_CONNECT_ATTEMPTS,
+    DEFAULT_OPEN_PORT_ATTEMPTS,
+    ESPLoader,
+    StubFlasher,
+)
+from esptool.logger import log
+from esptool.targets import *  # noqa: F403  a class per chip
+from esptool.targets import CHIP_DEFS, CHIP_LIST, ROM_LIST
+from esptool.util import (
+    FatalError,
+    NotImplementedInROMError,
+    NotSupportedError,
+    UnsupportedCommandError,
+    flash_size_bytes,
+)
 from espwire.cli.esptool import SPEAKS as __version__
 
 __all__ = [
+    "CHIP_DEFS",
+    "CHIP_LIST",
+    "DEFAULT_CONNECT_ATTEMPTS",
+    "DEFAULT_OPEN_PORT_ATTEMPTS",
+    "ROM_LIST",
     "ESPLoader",
     "FatalError",
+    "LoadFirmwareImage",
     "NotImplementedInROMError",
     "NotSupportedError",
+    "StubFlasher",
     "UnsupportedCommandError",
     "__version__",
     "cmds",
+    "connect_loop",
+    "flash_size_bytes",
+    "get_default_connected_device",
+    "get_port_list",
+    "log",
     "main",
 ]
 __all__ += cmds.__all__
+__all__ += [rom.__name__ for rom in ROM_LIST]
 
 
 def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> None:
@@ -37,3 +68,9 @@ def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> Non
     import sys
 
     perform(sys.argv[1:] if argv is None else list(argv), esp.device if esp is not None else None)
+
+
+def __getattr__(name: str) -> object:
+    if name == "DETECTED_FLASH_SIZES":
+        return cmds.DETECTED_FLASH_SIZES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """``python -m esptool``."""
 
-from esptool._programs import esptool
+from espwire_compat.programs import esptool
 
 if __name__ == "__main__":
     esptool()

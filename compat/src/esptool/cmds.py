@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from esptool._images import elf2image, image_info, merge_bin
 from esptool._running import perform, report, reporting
-from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, ESPLoader, open_loader
+from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_OPEN_PORT_ATTEMPTS, ESPLoader, open_loader
 from esptool.logger import log
-from esptool.util import ImageSource, NotSupportedError, name_source, read_source, translated
+from esptool.targets import CHIP_DEFS as CHIP_DEFS
+from esptool.targets import CHIP_LIST as CHIP_LIST
+from esptool.targets import ROM_LIST as ROM_LIST
+from esptool.util import FatalError, ImageSource, NotSupportedError, name_source, read_source, translated
+from espwire.bits import format_size
 from espwire.chips.registry import parse_chip_id
 from espwire.cli.esptool import SILENT
 from espwire.flash.plan import Part, Policy
@@ -18,7 +23,10 @@ __all__ = [
     "attach_flash",
     "chip_id",
     "connect_esp",
+    "connect_first_available",
+    "connect_with_retries",
     "detect_chip",
+    "detect_flash_size",
     "dump_mem",
     "elf2image",
     "erase_flash",
@@ -42,18 +50,21 @@ __all__ = [
     "write_flash_status",
     "write_mem",
 ]
+FLASH_MODES = {"qio": 0, "qout": 1, "dio": 2, "dout": 3}
 FLAGS = frozenset({"erase_all", "force", "skip_flashed", "compress", "no_compress", "no_progress"})  # of write_flash
 
 
-@translated
 def detect_chip(
-    port: str = "/dev/ttyUSB0",
+    port: Any = ESPLoader.DEFAULT_PORT,
     baud: int = ESPLoader.ESP_ROM_BAUD,
     connect_mode: str = "default-reset",
     trace_enabled: bool = False,
     connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS,
 ) -> ESPLoader:
-    """Connect to whichever chip is there. Tracing is the command line's: ``trace_enabled`` changes nothing."""
+    """Connect to whichever chip is there. Tracing is the command line's: ``trace_enabled`` changes nothing.
+
+    :param port: a name, or a pyserial object that is open
+    """
     return open_loader([port], None, baud, connect_mode, connect_attempts)
 
 
@@ -66,22 +77,86 @@ def connect_esp(
     before: str = "default-reset",
     trace: bool = False,
     connect_attempts: int = DEFAULT_CONNECT_ATTEMPTS,
-    open_port_attempts: int = 1,
+    open_port_attempts: int = DEFAULT_OPEN_PORT_ATTEMPTS,
 ) -> ESPLoader:
     """Connect to ``port``, or without one to the first likely board that answers.
 
-    :raises NotSupportedError: ``port_filter`` is for the command line
+    :param port_filter: texts such as ``vid=0x303A``, as ``--port-filter`` takes them
     """
-    if port_filter:
-        raise NotSupportedError("port_filter works on the command line only: esptool --port-filter")
     if port is None:
-        from espwire.link.ports import likely_board, list_ports, list_system_ports, rank
+        from espwire.link.ports import likely_board, list_ports, list_system_ports, matches, parse_filter, rank
 
-        ports = [found.path for found in rank(list_ports(list_system_ports)) if likely_board(found)]
+        wanted = parse_filter(port_filter or ())
+        ports = [
+            found.path
+            for found in rank(list_ports(list_system_ports))
+            if (matches(found, wanted) if wanted else likely_board(found))
+        ]
     else:
         ports = [port]
-    named = None if chip == "auto" else parse_chip_id(chip)
-    return open_loader(ports, named, initial_baud, before, connect_attempts)
+    return open_loader(ports, _name_chip(chip), initial_baud, before, connect_attempts, open_port_attempts)
+
+
+@translated
+def connect_with_retries(
+    port: str,
+    initial_baud: int,
+    chip: str,
+    max_retries: int,
+    trace: bool = False,
+    before: str = "default-reset",
+) -> ESPLoader:
+    """Connect to ``port``, and try to open it ``max_retries`` times; 0 or less: without end."""
+    return open_loader([port], _name_chip(chip), initial_baud, before, DEFAULT_CONNECT_ATTEMPTS, max_retries)
+
+
+def connect_first_available(
+    serial_list: list[str],
+    port: str | None,
+    connect_attempts: int,
+    initial_baud: int,
+    chip: str = "auto",
+    trace: bool = False,
+    before: str = "default-reset",
+) -> ESPLoader | None:
+    """Connect to ``port``, or without one to the last of ``serial_list`` that answers.
+
+    Returns None where none answers; with ``port``, that is raised.
+    """
+    for name in [port] if port is not None else reversed(serial_list):
+        try:
+            return open_loader([name], _name_chip(chip), initial_baud, before, connect_attempts)
+        except FatalError as error:
+            if port is not None:
+                raise
+            log.note(f"{name}: {error}")
+    return None
+
+
+def get_port_list(
+    vids: Sequence[int] = (),
+    pids: Sequence[int] = (),
+    names: Sequence[str] = (),
+    serials: Sequence[str] = (),
+) -> list[str]:
+    """The names of the serial ports that pass the filters; empty filters pass all."""
+    from espwire.link.ports import PortFilter, list_ports, list_system_ports, matches
+
+    wanted = PortFilter(vid=tuple(vids), pid=tuple(pids), name=tuple(names), serial=tuple(serials))
+    return sorted(found.path for found in list_ports(list_system_ports) if matches(found, wanted))
+
+
+def _name_chip(chip: str) -> str | None:
+    return None if chip == "auto" else parse_chip_id(chip)
+
+
+@translated
+def detect_flash_size(esp: ESPLoader) -> str | None:
+    """The size that the flash part's id stands for, such as ``4MB``; None where it stands for none."""
+    from espwire.device.flash_id import find_flash_size
+
+    size = None if esp.secure_download_mode else find_flash_size(esp.flash_id())
+    return None if size is None else format_size(size)
 
 
 def run_stub(esp: ESPLoader, plugins: list[str] | None = None) -> ESPLoader:
@@ -298,3 +373,12 @@ def _read_parts(addr_data: list[tuple[int, ImageSource]]) -> list[Part]:
 def _check_nor(flash_type: str) -> None:
     if flash_type != "nor":
         raise NotSupportedError("NAND flash is out of espwire's scope")
+
+
+def __getattr__(name: str) -> dict[int, str]:
+    """``DETECTED_FLASH_SIZES``: the third byte of a flash part's id and the size that it stands for."""
+    if name == "DETECTED_FLASH_SIZES":
+        from espwire.device.flash_id import flash_facts
+
+        return {entry["code"]: format_size(entry["bytes"]) for entry in flash_facts()["size_codes"]}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

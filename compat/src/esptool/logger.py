@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 from espwire.cli.output import STREAM_ERRORS
 
@@ -62,26 +62,49 @@ class EsptoolLogger(TemplateLogger):
         elif not self._silent:
             self._print(*args, **kwargs)
 
-    def note(self, message: str) -> None:
+    def note(self, *args: Any) -> None:
         """A line to standard output."""
         if self._other is not None:
-            self._other.note(message)
+            self._other.note(_join(args))
         else:
-            self.print(message)
+            self.print(_join(args))
 
-    def warning(self, message: str) -> None:
-        """A line to standard error."""
-        if self._other is not None:
-            self._other.warning(message)
-        else:
-            self._print(f"warning: {message}", file=sys.stderr)
+    def warning(self, *args: Any, suggestion: str | None = None) -> None:
+        """A line to standard error.
 
-    def error(self, message: str) -> None:
-        """A line to standard error."""
+        :param suggestion: what to try, on a line of its own
+        """
         if self._other is not None:
-            self._other.error(message)
+            self._other.warning(_join(args, suggestion))
         else:
-            self._print(message, file=sys.stderr)
+            self._print(f"warning: {_join(args, suggestion)}", file=sys.stderr)
+
+    def error(self, *args: Any, suggestion: str | None = None) -> None:
+        """A line to standard error.
+
+        :param suggestion: what to try, on a line of its own
+        """
+        if self._other is not None:
+            self._other.error(_join(args, suggestion))
+        else:
+            self._print(_join(args, suggestion), file=sys.stderr)
+
+    warn, err = warning, error
+
+    def hint(self, *args: Any) -> None:
+        """What to try: a line as ``note`` prints it."""
+        self.note(*args)
+
+    def debug(self, *args: Any) -> None:
+        """Nothing: there is no such level here."""
+
+    def die(self, *args: Any, exit_code: int = 1, suggestion: str | None = None) -> NoReturn:
+        """Print an error and end the program.
+
+        :raises SystemExit: with ``exit_code``
+        """
+        self.error(*args, suggestion=suggestion)
+        raise SystemExit(exit_code)
 
     def stage(self, finish: bool = False) -> None:
         """Nothing is folded here."""
@@ -108,6 +131,11 @@ class EsptoolLogger(TemplateLogger):
         if self._other is not None:
             self._other.set_verbosity(verbosity)
         self._silent = verbosity == "silent"
+
+
+def _join(words: tuple[Any, ...], suggestion: str | None = None) -> str:
+    text = " ".join(map(str, words))
+    return f"{text}\n{suggestion}" if suggestion else text
 
 
 log = EsptoolLogger()

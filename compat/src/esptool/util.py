@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 from collections.abc import Callable
 from typing import IO, ParamSpec, TypeAlias, TypeVar
 
@@ -18,6 +20,11 @@ class FatalError(RuntimeError):
 
     code = "error"
     hint = ""
+
+    @staticmethod
+    def WithResult(message: str, result: bytes) -> FatalError:
+        """An error about a reply, whose bytes are shown."""
+        return FatalError(f"{message} (result was {hexify(result)})")
 
 
 class NotImplementedInROMError(FatalError):
@@ -72,3 +79,71 @@ def name_source(source: ImageSource) -> str:
     if isinstance(source, str):
         return source
     return "image" if isinstance(source, bytes) else str(getattr(source, "name", "image"))
+
+
+def flash_size_bytes(size: str | None) -> int | None:
+    """Bytes of a flash size such as ``4MB``; None for None.
+
+    :raises FatalError: no such spelling
+    """
+    from espwire.image.flash_settings import parse_size
+
+    return None if size is None else translated(parse_size)(size)
+
+
+def hexify(data: bytes, uppercase: bool = True) -> str:
+    """Two hexadecimal digits per byte."""
+    return data.hex().upper() if uppercase else data.hex()
+
+
+def div_roundup(a: int, b: int) -> int:
+    """``a / b``, rounded up.
+
+    >>> div_roundup(9, 4), div_roundup(8, 4)
+    (3, 2)
+    """
+    return -(-a // b)
+
+
+def pad_to(data: bytes, alignment: int, pad_character: bytes = b"\xff") -> bytes:
+    """``data``, lengthened to a multiple of ``alignment``."""
+    return data.ljust(div_roundup(len(data), alignment) * alignment, pad_character)
+
+
+def mask_to_shift(mask: int) -> int:
+    """The number of the lowest bit that is set."""
+    return (mask & -mask).bit_length() - 1
+
+
+def byte(bitstr: bytes, index: int) -> int:
+    """One byte as a number."""
+    return bitstr[index]
+
+
+def strip_chip_name(chip_name: str) -> str:
+    """A chip's name as ``--chip`` takes it: ``esp32c3``."""
+    return re.sub(r"[-()]", "", chip_name.lower())
+
+
+def expand_chip_name(chip_name: str) -> str:
+    """A chip's name as people write it: ``ESP32-C3``; what is no chip's stays."""
+    from espwire.chips.index import CHIPS
+    from espwire.chips.registry import load_chip
+
+    return load_chip(chip_name).name if chip_name in CHIPS else chip_name
+
+
+def get_key_from_value(table: dict[str, int], value: int) -> str | None:
+    """The first key that has this value."""
+    return next((key for key, found in table.items() if found == value), None)
+
+
+def get_file_size(path_to_file: str) -> int:
+    """Bytes of a file."""
+    return os.path.getsize(path_to_file)
+
+
+def get_bytes(source: ImageSource) -> tuple[bytes, str | None]:
+    """The bytes of a path, an open file or as they are, and the file's name."""
+    name = source if isinstance(source, str) else getattr(source, "name", None)
+    return translated(read_source)(source), name

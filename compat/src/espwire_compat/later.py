@@ -36,18 +36,3 @@ def answer(program: str, arguments: list[str]) -> int:
         f"error: {program} is not there yet: {brought_by} will bring it [not-yet]; hint: use {instead}", file=sys.stderr
     )
     return EXIT_USAGE
-
-
-def espefuse() -> None:
-    """The ``espefuse.py`` program."""
-    sys.exit(answer("espefuse.py", sys.argv[1:]))
-
-
-def espsecure() -> None:
-    """The ``espsecure.py`` program."""
-    sys.exit(answer("espsecure.py", sys.argv[1:]))
-
-
-def esp_rfc2217_server() -> None:
-    """The ``esp_rfc2217_server.py`` program."""
-    sys.exit(answer("esp_rfc2217_server.py", sys.argv[1:]))
