@@ -179,8 +179,6 @@ def test_what_is_not_there_says_so_by_name(esptool: Any) -> None:
             esptool.write_flash(esp, [(0, b"x")], encrypt=True)
         with pytest.raises(esptool.NotSupportedError, match="NAND"):
             esptool.attach_flash(esp, flash_type="nand")
-    with pytest.raises(esptool.NotSupportedError, match="port_filter"):
-        esptool.connect_esp(port_filter=["vid=1"])
     with pytest.raises(esptool.FatalError) as missing:
         esptool.detect_chip("/dev/no-such-port", connect_attempts=1)
     assert missing.value.code == "port-not-found"

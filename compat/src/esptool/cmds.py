@@ -9,9 +9,11 @@ from esptool._images import elf2image, image_info, merge_bin
 from esptool._running import perform, report, reporting
 from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_OPEN_PORT_ATTEMPTS, ESPLoader, open_loader
 from esptool.logger import log
-from esptool.targets import CHIP_DEFS as CHIP_DEFS
-from esptool.targets import CHIP_LIST as CHIP_LIST
-from esptool.targets import ROM_LIST as ROM_LIST
+from esptool.targets import (
+    CHIP_DEFS,  # noqa: F401  where esptool has it, too
+    CHIP_LIST,  # noqa: F401  where esptool has it, too
+    ROM_LIST,  # noqa: F401  where esptool has it, too
+)
 from esptool.util import FatalError, ImageSource, NotSupportedError, name_source, read_source, translated
 from espwire.bits import format_size
 from espwire.chips.registry import parse_chip_id

@@ -1,11 +1,11 @@
 """The programs of espwire-compat: esptool, espefuse, espsecure and esp_rfc2217_server, with and without ``.py``.
 
-The names without ``.py`` are console scripts. The others are the files in ``scripts/``, all alike, which call ``serve``.
+The names without ``.py`` are console scripts. The others are the files in ``scripts/``, all alike: they call ``serve``.
 
-**Why the files can be imported.** Python puts the folder of the program that it runs at the front of ``sys.path``. For a
-program in ``bin/`` that folder holds ``esptool.py``, so ``import esptool`` in *any* program there (ESPHome, mpflash,
-esp-coredump) loads that file instead of the module. The file therefore recognises that it is being imported, and puts the
-module that it hides in its own place.
+**Why these files can be imported.** Python puts the folder of the program that it runs at the front of ``sys.path``. For
+a program in ``bin/``, ``esptool.py`` is in that folder, so ``import esptool`` in *any* program there (ESPHome, mpflash,
+esp-coredump) loads this file instead of the module. The file therefore recognises that it is being imported, and puts
+the module that it hides in its own place.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def serve(module: str, file: str) -> None:
 def give_way(name: str, file: str) -> None:
     """Replace the module ``name``, which is being loaded from ``file``, with the one elsewhere on ``sys.path``.
 
-    The import system returns what ``sys.modules`` holds once the file has run, so the importing program gets the module.
+    The import system returns what ``sys.modules`` holds once the file has run: the importer gets the module.
 
     :raises ModuleNotFoundError: there is no such module, as if ``file`` did not exist
     """
@@ -86,9 +86,7 @@ def warn_of_other_module() -> None:
 
     if other := find_other_module():
         out = Output()
-        out.error_line(
-            f"warning: this program is espwire's, but the module esptool is another one: {other} [two-esptools]"
-        )
+        out.error_line(f"warning: this program is espwire's, but the module esptool is not: {other} [two-esptools]")
         out.error_line("hint: Uninstall esptool and espwire-compat, then install the one that you want.")
 
 
