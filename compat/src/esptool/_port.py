@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WRITE_SECONDS = 10.0
 SLICE = 0.05
+POLL = 0.001
 
 
 class LinkPort(serial.SerialBase):
@@ -52,8 +53,9 @@ class LinkPort(serial.SerialBase):
 
     @property
     def in_waiting(self) -> int:
-        """How many bytes can be read at once."""
-        self._fetch(0.0)
+        """How many bytes can be read at once. Waits a moment for the first: the clock of a virtual chip needs that."""
+        if not self._waiting:
+            self._fetch(POLL)
         return len(self._waiting)
 
     def read(self, size: int = 1) -> bytes:

@@ -2,10 +2,10 @@
 
 The names without ``.py`` are console scripts. The others are the files in ``scripts/``, all alike: they call ``serve``.
 
-**Why these files can be imported.** Python puts the folder of the program that it runs at the front of ``sys.path``. For
-a program in ``bin/``, ``esptool.py`` is in that folder, so ``import esptool`` in *any* program there (ESPHome, mpflash,
-esp-coredump) loads this file instead of the module. The file therefore recognises that it is being imported, and puts
-the module that it hides in its own place.
+**Why these files can be imported.** Python puts the folder of the program that it runs at the front of ``sys.path``.
+For a program in ``bin/``, ``esptool.py`` is in that folder, so ``import esptool`` in *any* program there (ESPHome,
+mpflash, esp-coredump) loads this file instead of the module. The file therefore recognises that it is being imported,
+and puts the module that it hides in its own place.
 """
 
 from __future__ import annotations
