@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEER_VERSION := 5.6.0
 PEER := .venv-peer
+CLIENTS := .venv-clients
 PEER_STAMP := $(PEER)/.esptool-$(PEER_VERSION)
 # older versions, for what newer ones dropped; they need setuptools' pkg_resources, and 3.3.3 the bitstring of its time
 OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test check bench soak docs generate clean venv peer clean-install stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test check bench soak docs generate clean venv peer clients clean-install stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make check     lint, format, types on three systems, generated files"
 	@echo "make bench     measure, with ratios to esptool $(PEER_VERSION), which it installs beside (.venv-peer)"
+	@echo "make clients   install programs that import esptool, for the tests (.venv-clients)"
 	@echo "make soak      the long runs: faults, fuzzing"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages under docs/"
@@ -27,11 +29,11 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml compat/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("espwire needs Python 3.11 or later; make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || { echo "setting up $(VENV) (once)"; $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "On Debian and Ubuntu, venv is a package: apt install python3-venv"; exit 1; }; }
-	@$(PIP) install -e '.[dev]'
+	@$(PIP) install -e '.[dev]' -e ./compat
 	@touch $@
 
 demo: $(STAMP)
@@ -62,6 +64,10 @@ $(PEER)-%/.installed:
 	@$(PEER)-$*/bin/python -m pip --disable-pip-version-check --quiet --no-input install --no-build-isolation esptool==$*
 	@touch $@
 
+# programs that import esptool, each in an environment of its own, with espwire-compat in esptool's place
+clients: $(STAMP)
+	@$(BIN)/python tools/install_clients.py $(CLIENTS)
+
 # the wheel alone in a clean environment: what a user gets, how large that is, and whether it runs
 clean-install: $(STAMP)
 	@rm -rf build/clean dist && mkdir -p dist
@@ -69,7 +75,7 @@ clean-install: $(STAMP)
 	@$(PYTHON) -m venv build/clean
 	@build/clean/bin/python -m pip --disable-pip-version-check --quiet --no-input install --no-compile dist/espwire-*.whl
 	@$(BIN)/python tools/installed_size.py build/clean
-	build/clean/bin/esptool.py version
+	build/clean/bin/espwire version
 
 bench: $(STAMP) $(PEER_STAMP)
 	ESPWIRE_PEER=$${ESPWIRE_PEER:-$(CURDIR)/$(PEER)/bin/esptool} $(BIN)/python bench/run.py
@@ -98,5 +104,5 @@ docs generate: $(STAMP)
 	$(BIN)/python tools/generate.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
