@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import espwire
-from espwire.cli import esptool, later
+from espwire.cli import esptool
 from espwire.cli.main import HIDDEN, SECTIONS, main
 from espwire.cli.output import wants_colour
 from espwire.errors import (
@@ -281,22 +281,6 @@ def test_the_version_ends_with_the_esptool_that_is_spoken(capsys: pytest.Capture
         assert re.search(r"esptool(?:\.py)? v?([\d.]+)", out)
         assert out.splitlines()[-1] == "5.6.0"
         assert out.startswith(f"espwire {espwire.__version__}")
-
-
-@pytest.mark.parametrize("program", ["espefuse.py", "espsecure.py", "esp_rfc2217_server.py", "espefuse"])
-def test_programs_to_come_answer_in_one_line(program: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for line in ([], ["summary"], ["-p", "/dev/ttyUSB0", "dump"]):
-        assert later.answer(program, line) == 2
-        said = capsys.readouterr()
-        assert not said.out
-        assert len(said.err.splitlines()) == 1
-        assert re.match(rf"error: {re.escape(program)} .*\[not-yet\]; hint: use ", said.err)
-    for line in (["version"], ["--version"]):
-        assert later.answer(program, line) == 0
-        assert capsys.readouterr().out == f"espwire {espwire.__version__}\n"
-    for line in (["-h"], ["--help"], ["summary", "--help"]):
-        assert later.answer(program, line) == 0
-        assert capsys.readouterr().out.startswith(f"Usage: {program} ")
 
 
 class Terminal:

@@ -20,6 +20,14 @@ class ChipFact:
         return self._default if owner.CHIP is None else self._read(load_chip(owner.CHIP))
 
 
+class BlockSize(ChipFact):
+    """Bytes of one block of flash data: what the running loader takes; of a class, what its ROM takes."""
+
+    def __get__(self, instance: object, owner: type[ChipFacts]) -> Any:
+        device = getattr(instance, "_device", None)
+        return super().__get__(instance, owner) if device is None else device.loader.dialect.flash_block
+
+
 def _map_memory(chip: Chip) -> list[list[Any]]:
     return [[region.start, region.end, region.name] for region in chip.memory.map]
 
@@ -42,6 +50,7 @@ class ChipFacts:
     FLASH_ENCRYPTED_WRITE_ALIGN = ChipFact(lambda chip: chip.flash.encrypted_write_align or 16, 16)
     FLASH_32BIT_ADDR_SUPPORTED = ChipFact(lambda chip: chip.flash.address_32bit, False)
     FLASH_SECTOR_SIZE = 0x1000
+    FLASH_WRITE_SIZE = BlockSize(lambda chip: chip.rom.flash_block, 0x400)
     ESP_RAM_BLOCK = ChipFact(lambda chip: chip.rom.ram_block, 0x1800)
 
     MEMORY_MAP = ChipFact(_map_memory, [])

@@ -45,11 +45,6 @@ class FlashCommands(ChipFacts):
         def device(self) -> Device:
             """The chip, as espwire's library has it."""
 
-    @property
-    def FLASH_WRITE_SIZE(self) -> int:
-        """Bytes of one block of flash data: what the loader that is running takes."""
-        return self.device.loader.dialect.flash_block
-
     @translated
     def flash_id(self, cache: bool = True) -> int:
         """The flash part's id, maker in the low byte. ``cache`` changes nothing: it is read each time."""

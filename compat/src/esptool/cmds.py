@@ -229,6 +229,7 @@ def read_flash(
     flash_size: str = "keep",
     no_progress: bool = False,
     flash_type: str = "nor",
+    nand_end_address: int | None = None,
 ) -> bytes | None:
     """Read flash into a file, or without one return it."""
     import tempfile
@@ -236,7 +237,7 @@ def read_flash(
 
     from espwire.flash.read import read_to_file
 
-    _check_nor(flash_type)
+    _check_nor("nand" if nand_end_address is not None else flash_type)
     if output is not None:
         read_to_file(esp.device, address, size, output, report=reporting(no_progress))
         return None

@@ -401,7 +401,7 @@ class ESPLoader(FlashCommands):
         """Set the ESP32's flash voltage until the next reset."""
         self.device.override_flash_voltage(new_voltage)
 
-    def trace(self, message: str, *format_args: object) -> None:
+    def trace(self, message: str, newline: bool = False) -> None:
         """Without effect: ``esptool --trace`` traces."""
 
 
