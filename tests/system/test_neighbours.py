@@ -14,6 +14,7 @@ import pytest
 
 import espwire
 
+ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = os.name == "nt"
 NAMES = ("esptool", "espefuse", "espsecure", "esp_rfc2217_server")
 PROGRAMS = (*NAMES, *(f"{name}.py" for name in NAMES))
@@ -168,6 +169,23 @@ def test_a_program_does_not_take_the_place_of_a_module_that_is_not_installed(env
     )
     done = environment.run(environment.python.name, str(probe))
     assert done.stdout.split() == ["espefuse", "espsecure", "esp_rfc2217_server"], done.stderr
+
+
+def test_a_program_does_not_take_a_modules_place_in_another_environment(tmp_path: Path) -> None:
+    """As ~/.local/bin is shared by pipx and programs of the system's Python, which do not have espwire-compat."""
+    for name in PROGRAMS[len(NAMES) :]:
+        (tmp_path / name).write_bytes((ROOT / "compat/scripts" / name).read_bytes())
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/esptool.py").write_text("where = 'lib'\n", "utf-8")
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import sys\nsys.path.append(sys.argv[1])\nimport esptool\nprint(esptool.where)\n"
+        "try:\n    import espefuse\nexcept ModuleNotFoundError as error:\n    print(error.name)\n",
+        "utf-8",
+    )
+    command = [sys.executable, "-S", str(probe), str(tmp_path / "lib")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["lib", "espefuse"], done.stderr
 
 
 def test_an_editable_install_has_the_same_programs_and_module() -> None:

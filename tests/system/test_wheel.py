@@ -59,13 +59,7 @@ def test_the_wheel_builds_and_core_with_dependencies_is_small(tmp_path: Path) ->
     assert "espwire/py.typed" in names
     assert any(name.startswith("espwire/chips/data/") for name in names)
     assert all(name.startswith(("espwire/", "espwire-")) for name in names)
-    assert set(entry_points(wheel)) == {
-        "espwire",
-        "esptool.py",
-        "espefuse.py",
-        "espsecure.py",
-        "esp_rfc2217_server.py",
-    }
+    assert set(entry_points(wheel)) == {"espwire"}
     others = {name: installed_bytes(name) for name in needed("espwire", set()) - {"espwire"}}
     assert others["click"] > 100_000
     total = ours + sum(others.values())
@@ -74,10 +68,20 @@ def test_the_wheel_builds_and_core_with_dependencies_is_small(tmp_path: Path) ->
     assert total <= MOST_BYTES
 
 
-def test_the_wheel_of_espwire_compat_builds_and_has_the_names_without_py(tmp_path: Path) -> None:
+def test_the_wheel_of_espwire_compat_has_esptools_programs_and_nothing_that_esptool_installs(tmp_path: Path) -> None:
     wheel = build(ROOT / "compat", tmp_path)
-    assert set(entry_points(wheel)) == {"esptool", "espefuse", "espsecure", "esp_rfc2217_server"}
+    programs = {"esptool", "espefuse", "espsecure", "esp_rfc2217_server"}
+    assert set(entry_points(wheel)) == programs
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    assert {"esptool/__init__.py", "esptool/cmds.py", "esptool/py.typed"} <= set(names)
-    assert not any(name.startswith("espwire/") for name in names)
+        names = set(archive.namelist())
+        scripts = [entry for entry in archive.infolist() if ".data/scripts/" in entry.filename]
+    assert {Path(entry.filename).name for entry in scripts} == {f"{program}.py" for program in programs}
+    assert all(entry.external_attr >> 16 & 0o111 for entry in scripts)  # else nobody can start them
+    module = "espwire_compat/modules/esptool"
+    assert {f"{module}/__init__.py", f"{module}/cmds.py", f"{module}/py.typed", "espwire-compat.pth"} <= names
+    assert not any(name.startswith(("espwire/", "esptool/")) for name in names)
+
+
+def test_the_files_of_programs_are_alike() -> None:
+    texts = {path.read_bytes() for path in (ROOT / "compat/scripts").iterdir()}
+    assert len(texts) == 1

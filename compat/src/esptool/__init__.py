@@ -70,6 +70,13 @@ def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> Non
     perform(sys.argv[1:] if argv is None else list(argv), esp.device if esp is not None else None)
 
 
+def _main() -> None:
+    """Run the program ``esptool`` on the command line of this process; exits."""
+    from espwire_compat.programs import esptool
+
+    esptool()
+
+
 def __getattr__(name: str) -> object:
     if name == "DETECTED_FLASH_SIZES":
         return cmds.DETECTED_FLASH_SIZES

@@ -1,11 +1,6 @@
 """The programs of espwire-compat: esptool, espefuse, espsecure and esp_rfc2217_server, with and without ``.py``.
 
-The names without ``.py`` are console scripts. The others are the files in ``scripts/``, all alike: they call ``serve``.
-
-**Why these files can be imported.** Python puts the folder of the program that it runs at the front of ``sys.path``.
-For a program in ``bin/``, ``esptool.py`` is in that folder, so ``import esptool`` in *any* program there (ESPHome,
-mpflash, esp-coredump) loads this file instead of the module. The file therefore recognises that it is being imported,
-and puts the module that it hides in its own place.
+The names without ``.py`` are console scripts. The others are the files in ``scripts/``, all alike, which call ``run``.
 """
 
 from __future__ import annotations
@@ -49,37 +44,6 @@ def run(name: str) -> None:
         sys.exit(answer(name, sys.argv[1:]))
 
 
-def serve(module: str, file: str) -> None:
-    """Do what a file of ``scripts/`` is loaded for: run as a program, or give way to the module of its name.
-
-    :param module: the file's ``__name__``
-    :param file: the file's ``__file__``
-    """
-    program = os.path.basename(file)
-    if module == "__main__":
-        run(program)
-    elif module == program.removesuffix(".py"):
-        give_way(module, file)
-
-
-def give_way(name: str, file: str) -> None:
-    """Replace the module ``name``, which is being loaded from ``file``, with the one elsewhere on ``sys.path``.
-
-    The import system returns what ``sys.modules`` holds once the file has run: the importer gets the module.
-
-    :raises ModuleNotFoundError: there is no such module, as if ``file`` did not exist
-    """
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
-
-    spec = PathFinder.find_spec(name, _path_without(os.path.dirname(file)))
-    if spec is None or spec.loader is None or spec.origin is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-
 def warn_of_other_module() -> None:
     """Warn where ``import esptool`` does not load espwire-compat's module: two distributions then mix."""
     from espwire.cli.output import Output
@@ -97,13 +61,9 @@ def find_other_module() -> str:
     here = os.path.dirname(os.path.realpath(__file__))
     installed, in_clone = os.path.join(here, "modules"), os.path.dirname(here)
     own = installed if os.path.isdir(installed) else in_clone
-    spec = PathFinder.find_spec("esptool", _path_without(os.path.dirname(os.path.abspath(sys.argv[0]))))
+    programs = os.path.realpath(os.path.dirname(os.path.abspath(sys.argv[0])))  # may hold a file esptool.py
+    path = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != programs]
+    spec = PathFinder.find_spec("esptool", path)
     if spec is None or spec.origin is None or os.path.realpath(spec.origin).startswith(os.path.join(own, "")):
         return ""
     return spec.origin
-
-
-def _path_without(folder: str) -> list[str]:
-    """``sys.path`` without the entries that lead to ``folder``."""
-    hidden = os.path.realpath(folder)
-    return [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != hidden]
