@@ -2,7 +2,7 @@
 """Runs the program of this file's name. Imported as a module, it gives way to the module of that name.
 
 Python puts the folder of the program that it runs at the front of ``sys.path``. This file is among the programs, so
-``import esptool`` in another one (ESPHome, mpflash, esp-coredump) loads this file instead of the module. That program may
+``import esptool`` in another one (ESPHome, mpflash, esp-coredump) loads this file instead of the module. That one may
 even belong to another environment, where espwire-compat is not installed: only the standard library is used for this.
 """
 

@@ -120,6 +120,11 @@ def test_espwire_compat_takes_the_place_of_esptool_and_leaves_it(environment: En
     assert environment.probe().startswith(OURS)
     module = environment.run(environment.python.name, "-m", "esptool", "version")
     assert module.stdout.startswith(OURS), module.stderr
+    if not WINDOWS:
+        link = environment.bin.parent / "esptool.py"  # as pipx puts programs on the path
+        link.symlink_to(environment.bin / "esptool.py")
+        done = subprocess.run([link, "version"], capture_output=True, text=True, check=True, timeout=60)
+        assert (done.stdout.startswith(OURS), done.stderr) == (True, "")
 
     environment.uninstall("espwire-compat")
     assert not any(environment.has(program) for program in PROGRAMS)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-EXIT_USAGE = 2
-
 
 def esptool() -> None:
     """Run the program ``esptool``."""
@@ -61,7 +59,7 @@ def find_other_module() -> str:
     here = os.path.dirname(os.path.realpath(__file__))
     installed, in_clone = os.path.join(here, "modules"), os.path.dirname(here)
     own = installed if os.path.isdir(installed) else in_clone
-    programs = os.path.realpath(os.path.dirname(os.path.abspath(sys.argv[0])))  # may hold a file esptool.py
+    programs = os.path.dirname(os.path.realpath(sys.argv[0]))  # where Python looks first, and finds a file esptool.py
     path = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != programs]
     spec = PathFinder.find_spec("esptool", path)
     if spec is None or spec.origin is None or os.path.realpath(spec.origin).startswith(os.path.join(own, "")):
