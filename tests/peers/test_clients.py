@@ -26,7 +26,7 @@ def clients() -> Path:
         if os.environ.get("ESPWIRE_REQUIRE_PEERS"):
             pytest.fail("ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`")
         pytest.skip("needs the programs that `make clients` installs: set ESPWIRE_CLIENTS to its folder")
-    return Path(path)
+    return Path(path).resolve()
 
 
 def run(client: Path, *command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -86,7 +86,7 @@ def environment(tmp_path: Path) -> Environment:
         if os.environ.get("ESPWIRE_REQUIRE_PEERS"):
             pytest.fail("ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`")
         pytest.skip("needs packages from PyPI that `make clients` installs: set ESPWIRE_CLIENTS to its folder")
-    return Environment(tmp_path / "env", Path(path))
+    return Environment(tmp_path / "env", Path(path).resolve())
 
 
 @pytest.mark.parametrize("order", [("esptool", "espwire"), ("espwire", "esptool")], ids="-then-".join)
