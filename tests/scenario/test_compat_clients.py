@@ -264,6 +264,29 @@ def test_an_image_is_loaded_with_its_digest(esptool: Any) -> None:
         LoadFirmwareImage("esp32c3", b"no image")
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "into"),
+    [
+        ("HardReset", (), b"SPI_FAST_FLASH_BOOT"),
+        ("ClassicReset", (), b"waiting for download"),
+        ("UnixTightReset", (), b"waiting for download"),
+        ("CustomReset", ("D0|R1|W0.1|D1|R0|W0.1|D0",), b"waiting for download"),
+    ],
+)
+def test_a_reset_by_lines_needs_only_the_port(esptool: Any, name: str, more: tuple[str, ...], into: bytes) -> None:
+    from esptool import reset
+    from esptool._port import LinkPort
+
+    port = LinkPort("virtual:esp32c3", open_link("virtual:esp32c3"), 115200)
+    port.timeout = 0.5
+    getattr(reset, name)(port, *more)()
+    assert into in port.read(2000)
+    with pytest.raises(esptool.FatalError) as bad:
+        reset.CustomReset(port, "X9")()
+    assert bad.value.code == "reset-sequence"
+    port.close()
+
+
 @pytest.mark.parametrize("program", ["espefuse.py", "espsecure.py", "esp_rfc2217_server.py", "espefuse"])
 def test_programs_to_come_answer_in_one_line(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     answer = pytest.importorskip("espwire_compat.later").answer

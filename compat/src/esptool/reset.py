@@ -1,0 +1,80 @@
+"""Resets by the port's lines, for programs that have the port and no chip: ``HardReset(port)()``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from esptool._port import LinkPort, PyserialLink
+from esptool.util import translated
+from espwire.device.lines import find_or_parse, play
+from espwire.link.base import Link
+
+DEFAULT_RESET_DELAY = 0.05
+
+
+class ResetStrategy:
+    """One way to reset. Calling it does it.
+
+    :param port: an open pyserial object
+    :param reset_delay: seconds for which the boot pin is held
+    :param flow_control: the bridge stops talking when DTR is released
+    """
+
+    sequence = ""
+
+    def __init__(self, port: Any, reset_delay: float = DEFAULT_RESET_DELAY, flow_control: bool = False) -> None:
+        self.port, self.reset_delay, self.flow_control = port, reset_delay, flow_control
+
+    def __call__(self) -> None:
+        """Do it.
+
+        :raises FatalError: the port is lost, or a custom sequence makes no sense
+        """
+        self.reset()
+
+    @translated
+    def reset(self) -> None:
+        """Play the sequence on the port's lines."""
+        link: Link = self.port.link if isinstance(self.port, LinkPort) else PyserialLink(self.port)
+        steps = find_or_parse(self.sequence, link.info, self.reset_delay)
+        if self.flow_control and steps[-1].dtr is False:
+            steps = steps[:-1]
+        play(link, steps)
+
+
+class ClassicReset(ResetStrategy):
+    """Into the loader, one line after the other."""
+
+    sequence = "classic"
+
+
+class UnixTightReset(ResetStrategy):
+    """Into the loader, both lines at once where the system can."""
+
+    sequence = "tight"
+
+
+class USBJTAGSerialReset(ResetStrategy):
+    """Into the loader, over the chip's own USB-Serial/JTAG."""
+
+    sequence = "usb_jtag"
+
+
+class HardReset(ResetStrategy):
+    """Into the application.
+
+    :param uses_usb: over the chip's own USB, which needs more time
+    """
+
+    def __init__(self, port: Any, uses_usb: bool = False, flow_control: bool = False) -> None:
+        super().__init__(port)
+        kind = "hard_usb" if uses_usb else "hard_flow_control" if flow_control else "hard"
+        self.sequence = kind
+
+
+class CustomReset(ResetStrategy):
+    """A sequence such as ``D0|R1|W0.1|D1|R0|W0.05|D0``."""
+
+    def __init__(self, port: Any, seq_str: str) -> None:
+        super().__init__(port)
+        self.sequence = seq_str
