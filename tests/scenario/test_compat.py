@@ -62,8 +62,9 @@ def test_main_raises_fatal_error_for_a_failure_and_exits_for_a_broken_line(
 def test_main_takes_a_chip_that_is_connected(esptool: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with esptool.cmds.detect_chip("virtual:esp32s3") as esp:
         capsys.readouterr()
-        esptool.main(["read-mac"], esp)
-        esptool.main(["flash-id"], esp)
+        esptool.main(["--after", "no-reset", "read-mac"], esp)
+        esptool.main(["--after", "no-reset", "flash-id"], esp)
+        assert esp.read_reg(0x60008000) is not None
         assert esp.read_mac() == (0x24, 0x0A, 0xC4, 0x00, 0x01, 0x10)  # it still answers
     out = capsys.readouterr().out
     assert "MAC: 24:0a:c4:00:01:10" in out

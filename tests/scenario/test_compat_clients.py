@@ -159,6 +159,44 @@ def test_the_port_is_a_pyserial_object_that_hears_the_chip_and_stays_the_same(es
     esp._port = None
 
 
+def test_main_resets_a_connected_chip_at_the_end_as_the_command_line_says(
+    esptool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pytest-embedded flashes so, and then waits for the application's log."""
+    with esptool.detect_chip("virtual:esp32c3") as esp:
+        port = esp._port
+        before = port.get_settings()
+        capsys.readouterr()
+        esptool.main(["--baud", "460800", "write-flash", "0x0", str(DEMO)], esp=esp)
+        out = capsys.readouterr().out
+        assert "Stub flasher running." in out
+        assert "Hard resetting via RTS pin..." in out
+        assert port.baudrate == esp.get_baud() == 460800
+        port.apply_settings(before)
+        assert port.baudrate == 115200
+        port.timeout = 0.5
+        esp.hard_reset()
+        assert b"SPI_FAST_FLASH_BOOT" in port.read(2000)
+        esp.connect()
+        assert not esp.IS_STUB
+        capsys.readouterr()
+        esptool.main(["--no-stub", "--after", "no-reset", "read-mac"], esp=esp)
+        assert "Hard resetting" not in capsys.readouterr().out
+        assert esp.read_flash(0, 16) == DEMO.read_bytes()[:16]
+
+
+def test_a_chip_that_was_closed_can_be_connected_again(esptool: Any) -> None:
+    esp = esptool.detect_chip("virtual:esp32c3")
+    for _ in range(2):
+        esp.close()
+        with pytest.raises(esptool.FatalError):
+            esp.read_reg(0x60008000)
+        esp.connect()
+        assert esp.read_mac()[:3] == (0x24, 0x0A, 0xC4)
+        assert esp._port.is_open
+    esp.close()
+
+
 def test_an_open_pyserial_object_is_a_port_too(esptool: Any) -> None:
     from esptool._port import LinkPort, PyserialLink
 

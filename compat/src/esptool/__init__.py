@@ -61,13 +61,21 @@ __all__ += [rom.__name__ for rom in ROM_LIST]
 def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> None:
     """Run one command line of esptool, that of this process if none is given.
 
-    :param esp: a chip that is connected already; it stays so, and ``--before``, ``--after``, ``--port`` change nothing
+    :param esp: a chip that is connected already: ``--port`` and ``--before`` change nothing. Its port stays open, but
+        the chip is reset at the end as ``--after`` says: ``esp.connect()`` enters the loader again.
     :raises FatalError: the command failed
     :raises SystemExit: 2: the command line makes no sense, which has been told on standard error
     """
     import sys
 
-    perform(sys.argv[1:] if argv is None else list(argv), esp.device if esp is not None else None)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if esp is None:
+        perform(words)
+        return
+    try:
+        perform(words, esp.device, leave=True)
+    finally:
+        esp.refresh()
 
 
 def _main() -> None:

@@ -53,10 +53,11 @@ def reporting(no_progress: object) -> Report:
     return without_progress if no_progress else report
 
 
-def perform(words: Sequence[str], device: Device | None = None) -> None:
+def perform(words: Sequence[str], device: Device | None = None, *, leave: bool = False) -> None:
     """Run one command line.
 
     :param device: use this one; it stays connected, and its own reports come back afterwards
+    :param leave: also start a stub, raise the rate and reset at the end, as the command line asks
     :raises FatalError: the command failed
     :raises SystemExit: 2, the command line makes no sense
     """
@@ -67,7 +68,7 @@ def perform(words: Sequence[str], device: Device | None = None) -> None:
     from espwire.cli.session import Session
     from espwire.errors import ToolError, UsageError
 
-    session = Session(program=build_program("esptool"), output=LogOutput(), connected=device)
+    session = Session(program=build_program("esptool"), output=LogOutput(), connected=device, leave_connected=leave)
     reporting_before = device.report if device is not None else None
     try:
         code = main.perform(words, session)

@@ -50,6 +50,7 @@ class ESPLoader(FlashCommands):
         self.cache: dict[str, Any] = {"flash_id": None, "chip_id": None, "uart_no": None, "usb_pid": None}
         self._device: Device | None = None
         self._serial: LinkPort | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -131,12 +132,21 @@ class ESPLoader(FlashCommands):
             settings=settings,
             report=report,
         )
-        self.IS_STUB = self._device.loader.dialect.sync_value == 0
-        if self._serial is not None:
-            self._serial.take(self._device.link, self._device.loader.baud)
+        self._closed = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take note of what others have done with ``device``: the stub that runs, the port's name and rate."""
+        loader = self.device.loader
+        self.IS_STUB = loader.dialect.sync_value == 0
+        port = self._serial
+        if port is not None and (port.is_open or port.link is not loader.link):
+            port.take(loader.link, loader.baud)
 
     def _find_link(self) -> Link | None:
         """The link that is open already: of an earlier ``connect``, or of a pyserial object that was given."""
+        if self._closed:
+            return None
         if self._serial is not None:
             return self._serial.link if self._serial.is_open else None
         if self._device is not None:
@@ -149,6 +159,7 @@ class ESPLoader(FlashCommands):
 
     def close(self) -> None:
         """Close the port; a second time does nothing."""
+        self._closed = True
         if self._serial is not None:
             self._serial.close()
         elif self._device is not None:
@@ -371,8 +382,7 @@ class ESPLoader(FlashCommands):
     def change_baud(self, baud: int) -> None:
         """Bring chip and port to ``baud``."""
         self.device.change_baud(baud)
-        if self._serial is not None:
-            self._serial.take(self.device.link, self.device.loader.baud)
+        self.refresh()
 
     @translated
     def reset(self, mode: str) -> None:

@@ -77,7 +77,8 @@ class Session:
     reads_settings: bool = True  # whether files and environment count
     output: Output = field(default_factory=Output)
     program: Program = field(default_factory=Program)
-    connected: Device | None = None  # a device that a calling program holds already; it stays open and as it is
+    connected: Device | None = None  # a device that a calling program holds already; it stays open
+    leave_connected: bool = False  # whether stub, baud rate and ``--after`` apply to it, too; else it stays as it is
     _renderer: Renderer | None = None
     _report: Report | None = None
     _state: State | None = None
@@ -205,13 +206,16 @@ class Session:
         :raises UsageError: several ports could be meant
         :raises ToolError: it cannot be reached
         """
-        from espwire.cli.stub_choice import choose_baud, choose_stub
         from espwire.device.baud import ROM_BAUD
-        from espwire.device.connect import connect, speed_up
+        from espwire.device.connect import connect
 
         if self.connected is not None:
             self.configure()
             self.connected.report = self.report
+            if self.leave_connected:
+                with self._prepared(self.connected, bulk=bulk, encrypt=encrypt):
+                    yield self.connected
+                return
             if self.spi_connection is not None:
                 self.connected.use_flash_pins(self.spi_connection)
             yield self.connected
@@ -233,13 +237,22 @@ class Session:
             self._check_board(device, target)
             if self.program.tell_device is not None and not (self.json or self.quiet):
                 self.program.tell_device(device, self.report)
-            if self.override_vddsdio is not None:
-                device.override_flash_voltage(self.override_vddsdio)
-            if self.spi_connection is not None:
-                device.use_flash_pins(self.spi_connection)
-            speed_up(device, stub=choose_stub(self, device, bulk, encrypt), baud=choose_baud(self, device, bulk))
-            yield device
-            device.leave(self.after)  # type: ignore[arg-type]
+            with self._prepared(device, bulk=bulk, encrypt=encrypt):
+                yield device
+
+    @contextmanager
+    def _prepared(self, device: Device, *, bulk: bool, encrypt: bool) -> Iterator[None]:
+        """Apply the options to the chip, run the command in here, and then reset the chip as ``--after`` says."""
+        from espwire.cli.stub_choice import choose_baud, choose_stub
+        from espwire.device.connect import speed_up
+
+        if self.override_vddsdio is not None:
+            device.override_flash_voltage(self.override_vddsdio)
+        if self.spi_connection is not None:
+            device.use_flash_pins(self.spi_connection)
+        speed_up(device, stub=choose_stub(self, device, bulk, encrypt), baud=choose_baud(self, device, bulk))
+        yield
+        device.leave(self.after)  # type: ignore[arg-type]
 
     def _check_board(self, device: Device, target: SystemPort | str) -> None:
         """A MAC that was remembered led to an adapter: see that the board behind it is still the same.
