@@ -20,6 +20,7 @@ DATA_FILES = {
     "chips/model.py": 820,
     "device/device.py": 420,
     "device/loader.py": 450,
+    "files.py": 420,
     "virtual/chip.py": 430,
     "wire/commands.py": 450,
     "wire/stub.py": 450,

@@ -1,6 +1,7 @@
 """Bytes that are not an image are named."""
 
 import gzip
+import itertools
 import io
 import zipfile
 
@@ -35,6 +36,7 @@ def archive() -> bytes:
         (bytes(100), "all zeros"),
         (b"\x00\x01\x02\x03", "data that begins with 00 01 02 03"),
     ],
+    ids=itertools.count(),  # archives hold the time, and workers must agree on names
 )
 def test_it_is_named(data: bytes, kind: str) -> None:
     assert describe_kind(data) == kind
