@@ -1,8 +1,8 @@
 """Bytes that are not an image are named."""
 
 import gzip
-import itertools
 import io
+import itertools
 import zipfile
 
 import pytest
