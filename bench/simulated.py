@@ -17,7 +17,7 @@ def main() -> None:
     """Print the time taken, the floor and their ratio."""
     link = open_virtual(f"virtual:esp32c3?size=4MB&latency={LATENCY}")
     data = os.urandom(SIZE)
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         device.attach_flash()
         began = link.now()
         write_plain(device.loader, 0x10000, data, on_block=lambda done: None)

@@ -29,7 +29,7 @@ def count(name: str) -> list[str]:
     def note(command: Command, outcome: Reply | ToolError, seconds: float) -> None:
         asked.append("data" if isinstance(command, FlashData | FlashDeflData) else describe(command))
 
-    with connect(open_virtual(f"virtual:{name}?size=4MB"), trace=note) as device:
+    with connect(open_virtual(f"virtual:{name}?size=4MB"), trace=note, stub=False) as device:
         device.attach_flash()
         write_flash(device, [Part(0x10000, bytes(range(256)) * 16)])
     return asked[: asked.index("data")]

@@ -68,6 +68,10 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     """The schema of a field's type; a type that is not listed here stops the generator."""
     if kind in SIMPLE:
         return {"type": SIMPLE[kind]}
+    if kind is events.PlannedStep:
+        kinds = typing.get_type_hints(kind)
+        names = [f.name for f in fields(kind)]
+        return {"type": "object", "properties": {n: _schema_of(kinds[n]) for n in names}, "required": names}
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict and inner == (str, Any):
         return {"type": "object"}

@@ -8,6 +8,7 @@ from espwire._version import __version__
 # Not typing.TYPE_CHECKING: typing alone would double the time of `import espwire`; type checkers know this name too.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from espwire.bits import Revision as Revision
     from espwire.chips.model import Chip as Chip
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
@@ -53,10 +54,12 @@ if TYPE_CHECKING:
     from espwire.errors import WrongBootMode as WrongBootMode
     from espwire.errors import WrongChip as WrongChip
     from espwire.events import ChipFound as ChipFound
+    from espwire.events import Connecting as Connecting
     from espwire.events import Event as Event
     from espwire.events import Finished as Finished
     from espwire.events import Note as Note
     from espwire.events import Opened as Opened
+    from espwire.events import PlannedStep as PlannedStep
     from espwire.events import PlanReady as PlanReady
     from espwire.events import Progress as Progress
     from espwire.events import Report as Report
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from espwire.flash.plan import Part as Part
     from espwire.flash.plan import Plan as Plan
     from espwire.flash.plan import Policy as Policy
+    from espwire.flash.read import read_flash as read_flash
     from espwire.flash.read import read_to_file as read_to_file
     from espwire.flash.streams import open_read as open_read
     from espwire.flash.streams import open_write as open_write
@@ -138,6 +142,7 @@ if TYPE_CHECKING:
     from espwire.settings import Timing as Timing
 
 _HOME = {
+    "Revision": "espwire.bits",
     "Chip": "espwire.chips.model",
     "chip_ids": "espwire.chips.registry",
     "load_chip": "espwire.chips.registry",
@@ -183,10 +188,12 @@ _HOME = {
     "WrongBootMode": "espwire.errors",
     "WrongChip": "espwire.errors",
     "ChipFound": "espwire.events",
+    "Connecting": "espwire.events",
     "Event": "espwire.events",
     "Finished": "espwire.events",
     "Note": "espwire.events",
     "Opened": "espwire.events",
+    "PlannedStep": "espwire.events",
     "PlanReady": "espwire.events",
     "Progress": "espwire.events",
     "Report": "espwire.events",
@@ -207,6 +214,7 @@ _HOME = {
     "Part": "espwire.flash.plan",
     "Plan": "espwire.flash.plan",
     "Policy": "espwire.flash.plan",
+    "read_flash": "espwire.flash.read",
     "read_to_file": "espwire.flash.read",
     "verify_flash": "espwire.flash.verify",
     "write_flash": "espwire.flash.write",
@@ -277,6 +285,7 @@ __all__ = [
     "ChipFound",
     "CommandFailed",
     "ConnectError",
+    "Connecting",
     "CsvPlaces",
     "DataError",
     "Device",
@@ -325,6 +334,7 @@ __all__ = [
     "Piece",
     "Plan",
     "PlanReady",
+    "PlannedStep",
     "Policy",
     "Port",
     "PortBusy",
@@ -339,6 +349,7 @@ __all__ = [
     "Reporter",
     "Resetting",
     "Result",
+    "Revision",
     "SafetyStop",
     "SecurityInfo",
     "Settings",
@@ -385,6 +396,7 @@ __all__ = [
     "parse_csv",
     "parse_table",
     "read_build",
+    "read_flash",
     "read_input",
     "read_map",
     "read_ota_status",

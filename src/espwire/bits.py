@@ -17,6 +17,29 @@ _NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)(?: ?([kKmM])(?:i?[
 _FLASH_SIZE = r"([0-9]{1,9}) ?(KB|MB)"
 
 
+class Revision(int):
+    """A chip revision: major × 100 + minor, so that revisions compare; its text is ``v3.1`` for 301.
+
+    >>> Revision(301), Revision(301) >= 300, str(Revision(3)), Revision(301).major, Revision(301).minor
+    (v3.1, True, 'v0.3', 3, 1)
+    """
+
+    @property
+    def major(self) -> int:
+        """The number before the dot."""
+        return int(self) // 100
+
+    @property
+    def minor(self) -> int:
+        """The number after the dot."""
+        return int(self) % 100
+
+    def __repr__(self) -> str:
+        return f"v{self.major}.{self.minor}"
+
+    __str__ = __repr__
+
+
 def align_down(value: int, step: int) -> int:
     """The largest multiple of ``step`` not above ``value``."""
     return value - value % step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import field, fields, replace
 from typing import Any
 
@@ -29,6 +29,18 @@ class Opened(Event):
 
     port: str
     baud: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connecting(Event):
+    """An attempt to reach the bootloader begins: number ``attempt`` (from 1) of ``attempts`` (0: no limit).
+
+    ``how`` names the reset sequence; empty: the chip is not reset, because the port cannot or the caller forbids it.
+    """
+
+    attempt: int
+    attempts: int
+    how: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,34 +72,53 @@ class StubStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedStep:
+    """One step of a plan. ``kind`` is ``"erase"``, ``"write"``, ``"verify"`` or ``"skip"``; ``name`` is of a file."""
+
+    kind: str
+    address: int
+    size: int
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanReady(Event):
-    """What is going to be done. ``steps`` are one line each; ``seconds`` is an estimate."""
+    """What is going to be done: ``actions``, and ``steps`` in words, one line each. ``seconds`` is an estimate."""
 
     steps: tuple[str, ...]
     wire_bytes: int
     seconds: float
+    actions: tuple[PlannedStep, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``."""
+    """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
+
+    ``percent``: how much of the whole job is done, all its tasks together, 0 to 100.
+    """
 
     task: str
     name: str
     done: int
     total: int
     address: int | None = None
+    percent: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """One task is over, successfully. ``seconds`` on the link's clock; ``address``: where in flash it began."""
+    """One task is over, successfully. ``seconds`` on the link's clock; ``address``: where in flash it began.
+
+    ``percent``: how much of the whole job is done, all its tasks together, 0 to 100.
+    """
 
     task: str
     name: str
     size: int
     seconds: float
     address: int | None = None
+    percent: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +163,45 @@ def silent(event: Event) -> None:
     """The default report: say nothing."""
 
 
+def with_percent(event: Event) -> Event:
+    """The event; a job's only task is the whole of it, so its percentage is that of the job."""
+    if isinstance(event, Progress) and event.percent is None:
+        return replace(event, percent=round(100 * event.done / event.total, 1) if event.total else 100.0)
+    if isinstance(event, Finished) and event.percent is None:
+        return replace(event, percent=100.0)
+    return event
+
+
+class Overall:
+    """Puts the percentage of a whole job into its events.
+
+    :param tasks: the tasks of the job in order, each with its name (empty: any) and its share of the work
+    """
+
+    def __init__(self, report: Report, tasks: Iterable[tuple[str, str, float]]) -> None:
+        self.report, self.tasks = report, tuple(tasks)
+        self._at, self._percent = 0, 0.0
+        self._whole = sum(share for _, _, share in self.tasks) or 1.0
+
+    def __call__(self, event: Event) -> None:
+        """Pass on; the percentage never goes back, even if a task is repeated."""
+        if isinstance(event, Progress):
+            share = event.done / event.total if event.total else 1.0
+            event = replace(event, percent=self._advance(event.task, event.name, share))
+        elif isinstance(event, Finished):
+            event = replace(event, percent=self._advance(event.task, event.name, 1.0))
+        self.report(event)
+
+    def _advance(self, task: str, name: str, share: float) -> float:
+        for at in range(self._at, len(self.tasks)):
+            if self.tasks[at][0] == task and self.tasks[at][1] in ("", name):
+                self._at = at
+                done = sum(part for _, _, part in self.tasks[:at]) + share * self.tasks[at][2]
+                self._percent = max(self._percent, round(100 * done / self._whole, 1))
+                break
+        return self._percent
+
+
 class Thinned:
     """Lets progress through at most 20 times a second of ``clock``; first and last always. Numbering comes after it.
 
@@ -149,7 +219,7 @@ class Thinned:
             if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
                 return
             self._last = now
-        self.report(event)
+        self.report(with_percent(event))
 
 
 def thin_out(report: Report, clock: Callable[[], float]) -> Report:
@@ -173,10 +243,12 @@ class Reporter:
         if self._start < 0:
             self._start = now
         self._seq += 1
-        self.sink(replace(event, device=self.device, seq=self._seq, time=round(now - self._start, 6)))
+        self.sink(replace(with_percent(event), device=self.device, seq=self._seq, time=round(now - self._start, 6)))
 
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
     values = {f.name: getattr(event, f.name) for f in fields(event)}
+    if isinstance(event, PlanReady):
+        values["actions"] = [{f.name: getattr(step, f.name) for f in fields(step)} for step in event.actions]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values

@@ -79,7 +79,7 @@ class Wire:
 @pytest.fixture(scope="module")
 def device(port: str) -> Iterator[Device]:
     """A chip that was reset, where the port can, and identified by the library."""
-    with connect(open_link(port), before="default-reset") as found:
+    with connect(open_link(port), before="default-reset", stub=False) as found:
         yield found
 
 

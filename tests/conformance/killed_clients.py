@@ -80,7 +80,7 @@ def write_flash(device: Device, address: int, data: bytes) -> None:
 
 def play_client(link: CutLink, scratch: int, data: bytes) -> None:
     """All that a client does for a write, or as much of it as it lives to do."""
-    device = connect(link, before="no-reset")
+    device = connect(link, before="no-reset", stub=False)
     device.attach_flash()
     write_flash(device, scratch, data)
 
@@ -98,7 +98,7 @@ def recover(opener: Opener, mac: str, scratch: int, data: bytes) -> Outcome:
     """Connect as the next client does."""
     began, link = time.monotonic(), opener()
     try:
-        device = connect(link)
+        device = connect(link, stub=False)
         wrong = check(device, scratch, data) if device.mac == mac else f"the MAC is {device.mac}"
         through = f" {THROUGH_STUB}" if device.loader.dialect.name == "stub" else ""
     except ToolError as error:
@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     data = chance.randbytes(SIZE)
     first = CutLink(opener())
     try:
-        found = connect(first)
+        found = connect(first, stub=False)
     except ToolError as error:
         raise SystemExit(f"a chip must wait in its ROM loader at {options.port}: {error}") from error
     with found as device:

@@ -34,6 +34,7 @@ HELP = CORE | {
     "espwire.chips",
     "espwire.chips.index",
     "espwire.cli.argfile",
+    "espwire.cli.examples",
     "espwire.cli.group",
     "espwire.cli.help_screen",
     "espwire.cli.number_types",

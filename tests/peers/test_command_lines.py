@@ -96,7 +96,7 @@ INTENDED = {
         line("esp32c3", "write-flash 0x0 esp32c3-broken.bin", options="revision=0.4"),
         True,
         False,
-        "safety",
+        "damaged-image",
         has("esp32c3-broken.bin", "esp32-torn.bin"),
     ),
     "not an image where the chip boots from": Difference(
@@ -104,7 +104,7 @@ INTENDED = {
         line("esp32c3", "write-flash 0x0 odd5.bin"),
         True,
         False,
-        "safety",
+        "not-an-image",
         has(*NOT_IMAGES),
     ),
     "bootloader at another chip's offset": Difference(
@@ -112,7 +112,7 @@ INTENDED = {
         line("esp32c3", "write-flash 0x1000 esp32c3-boot.bin", options="revision=0.4"),
         True,
         False,
-        "safety",
+        "wrong-offset",
         lambda line: any(word.endswith("-boot.bin") for word in (*line.words, *line.then)),
     ),
     "decimal address that is likely hexadecimal": Difference(

@@ -116,7 +116,7 @@ def run_case(seed: int, chip: str, kind: str, *, early: bool) -> Outcome:
     address = 0x1000 * rng.randint(0x10, 0xF0)
     events: list[Event] = []
     settings = Settings()
-    device = connect(link, settings=settings)
+    device = connect(link, settings=settings, stub=False)
     device.attach_flash()
     witness = Witness(link)
     link.chip.faults = Faults(choose_spec(rng, kind, len(payload) + 200, early=early), seed)

@@ -25,7 +25,7 @@ TIMEOUT_S = 3.0
 
 @pytest.fixture
 def device() -> Iterator[Device]:
-    with connect("virtual:esp32?size=4MB") as device:
+    with connect("virtual:esp32?size=4MB", stub=False) as device:
         yield device
 
 

@@ -18,7 +18,7 @@ ODD = (9600, 57600, 74880, 250000, 1500000, 2000000)
 
 def open_device(chip, query="", **keywords):
     link = open_link(f"virtual:{chip}?profile=instant&{query}")
-    return connect(link, **keywords)
+    return connect(link, **({"stub": False} | keywords))
 
 
 @pytest.mark.parametrize("baud", ODD)

@@ -30,7 +30,7 @@ def test_the_chips_that_tell_are_all_but_the_oldest_two() -> None:
 @pytest.mark.parametrize("secure", [False, True])
 def test_security_is_told_by_name(name: str, secure: bool) -> None:
     chip = load_chip(name)
-    with espwire.connect(f"virtual:{name}?secure-download={int(secure)}") as device:
+    with espwire.connect(f"virtual:{name}?secure-download={int(secure)}", stub=False) as device:
         trips = device.loader.trips
         info = device.read_security_info()
         assert device.loader.trips > trips
@@ -44,7 +44,7 @@ def test_security_is_told_by_name(name: str, secure: bool) -> None:
 
 @pytest.mark.parametrize("name", ["esp8266", "esp32"])
 def test_old_chips_fail_before_sending(name: str) -> None:
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         trips = device.loader.trips
         with pytest.raises(Unsupported) as caught:
             device.read_security_info()
@@ -54,12 +54,12 @@ def test_old_chips_fail_before_sending(name: str) -> None:
 
 def test_security_info_works_while_our_stub_of_an_earlier_run_is_active_which_lacks_the_command() -> None:
     url = "virtual:esp32c3?flash-encryption=1"
-    with espwire.connect(url) as device:
+    with espwire.connect(url, stub=False) as device:
         asked = device.read_security_info()
     link = open_virtual(url)
-    first = espwire.connect(link)
+    first = espwire.connect(link, stub=False)
     assert first.use_stub()
-    with espwire.connect(link, before="no-reset") as device:
+    with espwire.connect(link, before="no-reset", stub=False) as device:
         told = device.read_security_info()
     assert asked.flash_encryption
     assert (told.flags, told.eco) == (None, None)
@@ -82,7 +82,7 @@ def test_get_security_info_as_a_command(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_only_the_esp8266_has_a_chip_id(name: str) -> None:
-    with espwire.connect(f"virtual:{name}?mac=18:fe:34:12:34:56") as device:
+    with espwire.connect(f"virtual:{name}?mac=18:fe:34:12:34:56", stub=False) as device:
         found = device.legacy_chip_id
         if name != "esp8266":
             assert found is None
@@ -116,7 +116,7 @@ def test_the_whole_flash_is_erased(name: str) -> None:
     link = open_virtual(f"virtual:{name}?size=1MB")
     contents = link.chip.flash.contents
     contents[:] = bytes(1 << 20)
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         assert espwire.erase_flash(device) == 1 << 20
     assert bytes(contents) == b"\xff" * (1 << 20)
 
@@ -128,7 +128,7 @@ def test_in_secure_download_mode_the_size_must_be_given_and_force_too(name: str)
     link = open_virtual(f"virtual:{name}?size=1MB&secure-download=1{revision}")
     contents = link.chip.flash.contents
     contents[:] = bytes(1 << 20)
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         with pytest.raises(UsageError) as caught:
             espwire.erase_flash(device)
         assert caught.value.code == "flash-size-unknown"
@@ -137,7 +137,7 @@ def test_in_secure_download_mode_the_size_must_be_given_and_force_too(name: str)
 
 
 def test_a_size_that_is_given_counts_even_if_it_had_been_assumed() -> None:
-    with espwire.connect("virtual:esp32c3?size=4MB&secure-download=1") as device:
+    with espwire.connect("virtual:esp32c3?size=4MB&secure-download=1", stub=False) as device:
         with pytest.raises(UsageError):
             espwire.erase_flash(device)
         assert device.flash is not None
@@ -146,7 +146,7 @@ def test_a_size_that_is_given_counts_even_if_it_had_been_assumed() -> None:
 
 
 def test_a_secured_chip_is_erased_by_force_only() -> None:
-    with espwire.connect("virtual:esp32c3?size=1MB&flash-encryption=1") as device:
+    with espwire.connect("virtual:esp32c3?size=1MB&flash-encryption=1", stub=False) as device:
         assert device.security.flash_encryption
         with pytest.raises(SafetyStop):
             espwire.erase_flash(device)
@@ -165,7 +165,7 @@ def test_erase_flash_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[
     board.run("write-flash", "0x10000", board.file("a.bin", bytes(5000)))
     assert board.result("erase-flash", "--dry-run") == {"size": 4 << 20, "erased": False}
     assert board.held(0x10000, 16) == bytes(16)
-    assert "The flash is erased." in board.run("erase_flash", "--force")
+    assert "Done: the whole flash is erased" in board.run("erase_flash", "--force")
     assert set(board.flash.read_bytes()) == {0xFF}
     board.run("erase-flash", "-fs", "huge", code=2)
 
@@ -176,7 +176,7 @@ def test_run_leaves_the_loader_for_the_application(name: str, attached: bool) ->
     link = open_virtual(f"virtual:{name}")
     link.chip.flash.contents[load_chip(name).flash.bootloader_offset] = 0xE9
     events: list[espwire.Event] = []
-    with espwire.connect(link, report=events.append) as device:
+    with espwire.connect(link, report=events.append, stub=False) as device:
         if attached:
             device.attach_flash()
         boots = link.chip.boots
@@ -223,7 +223,7 @@ def test_native_usb_may_go_away_with_what_starts(kind: str) -> None:
 
     link = open_virtual(f"virtual:esp32s3?kind={kind}")
     link.chip.flash.contents[0] = 0xE9
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         device.run()
         assert link.chip.state is State.APP
     link = open_virtual(f"virtual:esp32s3?kind={kind}")
@@ -231,7 +231,7 @@ def test_native_usb_may_go_away_with_what_starts(kind: str) -> None:
     image = Image(
         mode_code=0, size_frequency=0, entry=0x3FC90000, segments=(Segment(0x3FC90000, b"abcd"),), extended=extended
     )
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         load_ram(device, build(image))
         assert link.chip.state is State.GONE
 

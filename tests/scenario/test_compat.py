@@ -55,7 +55,7 @@ def test_main_raises_fatal_error_for_a_failure_and_exits_for_a_broken_line(
         with pytest.raises(SystemExit) as ended:
             esptool.main(line)
         assert ended.value.code == 2
-    assert "there is no command 'bogus'" in capsys.readouterr().err
+    assert "unknown command 'bogus'" in capsys.readouterr().err
     assert issubclass(esptool.FatalError, RuntimeError)
 
 

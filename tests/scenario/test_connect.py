@@ -20,7 +20,7 @@ MOST_TRIPS, MOST_TRIPS_ONE_BY_ONE = 20, 50
 
 
 def open_device(kind, query="", **keywords):
-    return connect(f"virtual:{kind}?profile=instant&{query}", **keywords)
+    return connect(f"virtual:{kind}?profile=instant&{query}", **({"stub": False} | keywords))
 
 
 def write(device, data, address=0x10000):
@@ -220,7 +220,7 @@ def test_another_chip_than_the_named_one_is_refused_by_name(chip, named):
 
 def test_a_name_that_is_no_chip_is_refused_before_the_port_is_opened():
     with pytest.raises(UsageError, match="no chip"):
-        connect("/dev/does-not-exist", chip="esp64")
+        connect("/dev/does-not-exist", chip="esp64", stub=False)
 
 
 def test_a_chip_in_its_application_is_reset_into_the_loader():
@@ -238,10 +238,10 @@ def test_a_chip_in_its_application_that_must_not_be_reset_does_not_answer():
 
 def test_a_chip_in_its_loader_is_found_without_a_reset():
     link = open_link("virtual:esp32c3?profile=instant")
-    device = connect(link)
-    again = connect(link, before="no-reset")
+    device = connect(link, stub=False)
+    again = connect(link, before="no-reset", stub=False)
     assert again.attach_flash().size == 0x400000
-    third = connect(link, before="no-reset-no-sync")
+    third = connect(link, before="no-reset-no-sync", stub=False)
     assert third.description == device.description
     device.close()
 
@@ -252,7 +252,7 @@ def test_a_boot_pin_that_is_not_pulled_is_told():
     # a board whose DTR is not wired
     link.set_lines = lambda *, dtr=None, rts=None: pull(dtr=False, rts=rts if rts is not None else None)
     with pytest.raises(WrongBootMode, match="boot:0x") as caught:
-        connect(link)
+        connect(link, stub=False)
     assert "rst:0x" in caught.value.boot_text
 
 
@@ -275,7 +275,7 @@ def test_a_port_without_lines_says_that_the_button_must_be_pressed():
     events = []
     link = open_link("virtual:esp32c3?profile=instant")
     object.__setattr__(link.info, "can_reset", False)
-    with connect(link, report=events.append) as device:
+    with connect(link, report=events.append, stub=False) as device:
         device.leave("hard-reset")
     assert any(isinstance(event, Note) and "button" in event.text for event in events)
 
@@ -283,7 +283,9 @@ def test_a_port_without_lines_says_that_the_button_must_be_pressed():
 def ops_of(url, **more):
     """What was asked until the chip was known."""
     trips = []
-    with connect(url, trace=lambda command, reply, seconds: trips.append(command), **more) as device:
+    with connect(
+        url, trace=lambda command, reply, seconds: trips.append(command), **({"stub": False} | more)
+    ) as device:
         asked = [command.op for command in trips if command.op != Op.SYNC]
         return device.chip.id, asked, [getattr(command, "address", 0) for command in trips]
 
@@ -318,6 +320,6 @@ def test_a_boot_text_of_another_chip_misleads_nobody(chip, secure):
     read = link.read
     lie = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n"
     link.read = lambda timeout: lie if b"rst:" in (data := read(timeout)) else data
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert device.chip.id == chip
         assert device.secure_download is bool(secure)

@@ -31,7 +31,7 @@ def fail(chip, query="", *, program=True, settle=0.0, **keywords):
         link.sleep(settle)
     began = link.now()
     with pytest.raises(ConnectError) as caught:
-        connect(link, **keywords)
+        connect(link, **({"stub": False} | keywords))
     assert link.now() - began < LONGEST
     assert link.wire.host_baud == 115200, "the rate is left as it was"
     error = caught.value
@@ -175,7 +175,7 @@ def test_a_program_that_crashes_again_and_again_on_an_unwired_chip(chip, before)
 def test_a_program_that_crashes_is_no_obstacle_where_the_lines_are_wired(chip):
     link = open_link(f"virtual:{chip}?profile=instant&boot=app&ail=crash-loop")
     link.sleep(3.1)
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert device.chip.id == chip
 
 
@@ -188,7 +188,7 @@ def test_a_crashing_program_behind_a_boot_pin_that_is_not_pulled_is_the_boot_pin
 
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32s2"])
 def test_secure_download_mode_is_told_when_it_refuses(chip):
-    with connect(f"virtual:{chip}?profile=instant&secure-download=1") as device:
+    with connect(f"virtual:{chip}?profile=instant&secure-download=1", stub=False) as device:
         with pytest.raises(Unsupported) as caught:
             device.loader.read_reg(0x40001000)
         assert caught.value.code == "secure-download-mode"

@@ -13,7 +13,7 @@ import pytest
 
 import espwire
 from espwire.cli import esptool
-from espwire.cli.main import HIDDEN, SECTIONS, main
+from espwire.cli.main import SECTIONS, main
 from espwire.cli.output import wants_colour
 from espwire.errors import (
     Cancelled,
@@ -97,33 +97,32 @@ def test_help_names_the_program_that_was_called(capsys: pytest.CaptureFixture[st
     assert esptool.main(["write-flash", "--help"]) == 0
     assert capsys.readouterr().out.startswith("Usage: esptool.py write-flash")
     assert esptool.main(["write-flash"]) == 2
-    assert "hint: See `esptool.py write-flash --help`." in capsys.readouterr().err
+    assert "hint: For example: `esptool.py write-flash 0x0 bootloader.bin" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("run", [main, esptool.main])
-def test_help_is_one_screen_and_names_every_command_and_option(
+def test_help_has_one_line_per_command_and_names_every_option(
     run: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert run(["--help"]) == 0  # type: ignore[operator]
     text = capsys.readouterr().out
     lines = text.splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 80
     assert max(map(len, lines)) <= 100
     for section, commands in SECTIONS.items():
         assert section in text
-        assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in commands)
+        assert all(re.search(rf"^  {name} +{re.escape(line)}$", text, re.MULTILINE) for name, line in commands.items())
     assert "Examples:" in text
     assert run(["--help-all"]) == 0  # type: ignore[operator]
     whole = capsys.readouterr().out
     for name in set(re.findall(r"--[a-z-]+", whole)) - {"--quiet", "--silent", "--verbose", "--trace", "--help"}:
         assert name in text, name
-    assert not set(HIDDEN) & set(text.split())
 
 
 def test_a_misspelt_command_gets_near_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert esptool.main(["write_flahs", "0", "x.bin"]) == 2
-    assert "Did you mean write-flash" in capsys.readouterr().err
+    assert "Did you mean `esptool.py write-flash`?" in capsys.readouterr().err
 
 
 def listed(task: str) -> list[str]:

@@ -119,7 +119,7 @@ def test_none_is_used_where_nothing_can_take_it_back(monkeypatch):
 
 def test_a_first_stage_answers_what_it_does_not_know():
     link = open_link("virtual:esp8266?size=1MB&stub=engine")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         loader, image = device.loader, load_stub("esp8266")
         assert image.first is not None
         starting.start_first_stage(loader, device.chip, image.first, 460800)
@@ -144,7 +144,7 @@ def test_its_place_is_free():
 
 def test_a_lost_answer_among_many_makes_them_be_asked_one_by_one():
     link = open_link("virtual:esp32?size=1MB")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         addresses = [0x3FF5A000 + 4 * at for at in range(7)]
         wanted = [device.loader.read_reg(address) for address in addresses]
         assert read_words(device.loader, addresses) == wanted
@@ -164,7 +164,7 @@ def test_a_lost_answer_among_many_makes_them_be_asked_one_by_one():
 
 def test_no_more_requests_are_ahead_of_their_answers_than_the_rom_takes():
     link = open_link("virtual:esp32?size=1MB")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert device.divider is not None, "the crystal's register came along"
         write, read, ahead, most, sent = link.write, link.read, 0, 0, []
 
@@ -189,7 +189,7 @@ def test_no_more_requests_are_ahead_of_their_answers_than_the_rom_takes():
 
 def test_a_chip_that_changes_its_rate_late_is_asked_again():
     link = open_link("virtual:esp32c3?size=1MB")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         write, lost = link.write, []
 
         def lose(data, deadline):
@@ -206,7 +206,7 @@ def test_a_chip_that_changes_its_rate_late_is_asked_again():
 
 def test_a_rate_that_never_comes_ends():
     link = open_link("virtual:esp32c3?size=1MB")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         read = link.read
         link.read = lambda timeout: read(timeout) if device.loader.baud != BAUD else (link.sleep(timeout), b"")[1]  # type: ignore[method-assign]
         began = link.now()
@@ -229,5 +229,5 @@ def test_refusals_that_come_byte_by_byte_are_all_waited_for(chip):
         return piece
 
     link.read = trickle
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert device.chip.id == chip

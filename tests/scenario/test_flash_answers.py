@@ -49,7 +49,7 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
     flash[:] = bytes(range(256)) * (len(flash) // 256)
     before = bytes(flash)
     code = "nand-flash" if jedec in NAND else "no-flash"
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         for work in (
             device.attach_flash,
             lambda: device.attach_flash(size=0x400000),
@@ -92,7 +92,7 @@ def test_chip_info_shows_the_rest(open_with, capsys):
     ("jedec", "size"), [("85-6014", "1MB"), ("20-4016", "4MB"), ("c8-4017", "8MB"), ("c2-2018", "16MB")]
 )
 def test_nor_flash_is_taken_for_what_it_is(open_with, jedec, size):
-    with connect(open_with(jedec, "esp32c3", size)) as device:
+    with connect(open_with(jedec, "esp32c3", size), stub=False) as device:
         info = device.attach_flash()
         assert (info.size, info.assumed) == (int(size[:-2]) << 20, False)
 

@@ -29,7 +29,7 @@ def board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Board:
 @pytest.mark.parametrize("count, value", [(1, 0x1C), (2, 0x021C), (3, 0x60021C)])
 @pytest.mark.parametrize("non_volatile", [False, True])
 def test_status_is_written_and_read_back(name: str, count: int, value: int, non_volatile: bool) -> None:
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         change = device.write_flash_status(value, count, non_volatile=non_volatile)
         assert (change.before.value, change.after.value, change.after.bytes) == (0, value, count)
         assert change.non_volatile is non_volatile
@@ -43,7 +43,7 @@ def test_status_is_written_and_read_back(name: str, count: int, value: int, non_
 
 @pytest.mark.parametrize("value, count", [(0x80, 1), (0x0100, 2), (0x0800, 2), (0x002000, 3)])
 def test_bits_that_lock_for_good_need_consent(value: int, count: int) -> None:
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         with pytest.raises(SafetyStop) as caught:
             device.write_flash_status(value, count, non_volatile=True)
         assert (caught.value.code, caught.value.consents) == ("status-lock", ("status-lock",))
@@ -58,7 +58,7 @@ def test_registers_are_bytes_in_order() -> None:
 
 
 def test_bits_that_nobody_writes_do_not_count() -> None:
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         assert device.write_flash_status(0x07, non_volatile=True).after.value == 0x04
 
 
@@ -74,7 +74,7 @@ def test_a_part_that_takes_one_byte_per_register_gets_them_one_by_one(monkeypatc
         return original(self, t, opcode, data=data, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(NorFlash, "execute", execute)
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         assert device.write_flash_status(0x60021C, 3, non_volatile=True).after.value == 0x60021C
     assert written == [(0x01, b"\x1c\x02"), (0x01, b"\x1c"), (0x31, b"\x02"), (0x11, b"\x60")]
 
@@ -85,7 +85,7 @@ def test_a_locked_register_is_a_verify_error_with_both_values(monkeypatch: pytes
 
     for opcode in (0x01, 0x31, 0x11):
         monkeypatch.setitem(virtual._SMALL_ACTIONS, opcode, NorFlash._write_status)
-    with espwire.connect("virtual:esp32") as device, pytest.raises(VerifyError) as caught:
+    with espwire.connect("virtual:esp32", stub=False) as device, pytest.raises(VerifyError) as caught:
         device.write_flash_status(0x1C)
     assert caught.value.code == "status-not-taken"
     assert (caught.value.details["wanted"], caught.value.details["after"]) == (0x1C, 0)
@@ -100,13 +100,13 @@ def test_a_part_that_clears_register_2_with_register_1_is_told(monkeypatch: pyte
         return original(self, t, opcode, address, data.ljust(2, b"\0"), read)
 
     monkeypatch.setitem(virtual._SMALL_ACTIONS, 0x01, write)
-    with espwire.connect("virtual:esp32") as device:
+    with espwire.connect("virtual:esp32", stub=False) as device:
         device.write_flash_status(0x0200, 2, non_volatile=True)
         assert device.write_flash_status(0x04, non_volatile=True).disturbed == (0x02, 0x00)
 
 
 def test_a_part_that_stays_busy_ends_in_an_error() -> None:
-    with espwire.connect("virtual:esp32s3") as device:
+    with espwire.connect("virtual:esp32s3", stub=False) as device:
         device.attach_flash()
         flash_of(device).busy_until = 1e9
         with pytest.raises(DeviceError) as caught:
@@ -116,7 +116,7 @@ def test_a_part_that_stays_busy_ends_in_an_error() -> None:
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_sfdp_is_read_raw_and_decoded(name: str) -> None:
-    with espwire.connect(f"virtual:{name}?size=4MB") as device:
+    with espwire.connect(f"virtual:{name}?size=4MB", stub=False) as device:
         assert device.read_flash_sfdp(0, 4) == b"SFDP"
         assert device.read_flash_sfdp(1, 2) == b"FD"
         found = device.decode_flash_sfdp()
@@ -130,7 +130,7 @@ def test_sfdp_is_read_raw_and_decoded(name: str) -> None:
 
 @pytest.mark.parametrize("name", SECURE)
 def test_in_secure_download_mode_nothing_is_sent(name: str) -> None:
-    with espwire.connect(f"virtual:{name}?secure-download=1") as device:
+    with espwire.connect(f"virtual:{name}?secure-download=1", stub=False) as device:
         trips = device.loader.trips
         for work in (
             device.read_flash_status,
@@ -145,7 +145,7 @@ def test_in_secure_download_mode_nothing_is_sent(name: str) -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         for count, value in ((0, 0), (4, 0), (1, 0x100), (2, 0x10000), (1, -1)):
             with pytest.raises(UsageError):
                 device.write_flash_status(value, count)

@@ -189,6 +189,6 @@ def test_json_on_a_full_disk_still_flashes(tmp_path: Path) -> None:
 def test_the_library_prints_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    with espwire.connect("virtual:esp32c3", report=lambda event: None) as device:
+    with espwire.connect("virtual:esp32c3", report=lambda event: None, stub=False) as device:
         assert device.mac == "24:0a:c4:00:01:10"
     assert json.dumps(device.mac)

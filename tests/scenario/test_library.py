@@ -37,7 +37,7 @@ def test_the_recipe_of_streams_does_what_it_says() -> None:
 
 
 def test_streams_need_our_stub_and_stop_what_was_left_open() -> None:
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         with pytest.raises(espwire.Unsupported):
             espwire.open_write(device, 0, 4096)
         with pytest.raises(espwire.Unsupported):
@@ -63,14 +63,14 @@ def test_the_example_flashes_one_board_and_stops_the_other() -> None:
     assert "virtual:esp32c3: 100 %" in lines
     percents = [int(line.split()[-2]) for line in lines if line.startswith("virtual:esp32: ")]
     assert percents[0] == 0
-    assert 50 <= percents[-1] < 60
+    assert 50 <= percents[-1] < 70
 
 
 @pytest.mark.parametrize("baud", [115200, 921600])
 @pytest.mark.parametrize("chip", ["esp32c3", "esp8266"])
 def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(chip: str, baud: int) -> None:
     seen: list[tuple[float, espwire.Progress]] = []
-    with espwire.connect(f"virtual:{chip}?size=4MB&profile=instant", baud=baud) as device:
+    with espwire.connect(f"virtual:{chip}?size=4MB&profile=instant", baud=baud, stub=False) as device:
 
         def report(event: espwire.Event) -> None:
             if isinstance(event, espwire.Progress) and event.task == "write":

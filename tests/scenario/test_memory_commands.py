@@ -35,7 +35,7 @@ def board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Board:
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_a_word_is_written_masked_and_read_in_one_trip_each(name: str) -> None:
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         address, trips = ram_of(name), device.loader.trips
         assert device.write_mem(address, 0x12345678) == espwire.MemWrite(
             address=address, value=0x12345678, mask=0xFFFFFFFF
@@ -48,7 +48,7 @@ def test_a_word_is_written_masked_and_read_in_one_trip_each(name: str) -> None:
 @pytest.mark.parametrize("name", chip_ids())
 def test_a_dump_reads_each_word_twice_and_shows_progress(name: str) -> None:
     events: list[espwire.Event] = []
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         address, data = ram_of(name), random.Random(1).randbytes(0x1802)
         device.link.chip.registers.ram.write(address, data)  # type: ignore[attr-defined]
         dump = espwire.dump_mem(device, address, len(data), report=events.append)
@@ -60,7 +60,7 @@ def test_a_dump_reads_each_word_twice_and_shows_progress(name: str) -> None:
 
 
 def test_a_dump_goes_on_over_a_line_that_loses_answers() -> None:
-    with espwire.connect("virtual:esp32c3?seed=8&fault=stall:0.01") as device:
+    with espwire.connect("virtual:esp32c3?seed=8&fault=stall:0.01", stub=False) as device:
         data = random.Random(2).randbytes(0x800)
         device.link.chip.registers.ram.write(ram_of("esp32c3"), data)  # type: ignore[attr-defined]
         assert espwire.dump_mem(device, ram_of("esp32c3"), len(data)).data == data
@@ -68,7 +68,7 @@ def test_a_dump_goes_on_over_a_line_that_loses_answers() -> None:
 
 @pytest.mark.parametrize("name", SECURE)
 def test_in_secure_download_mode_nothing_is_sent(name: str, tmp_path: Path) -> None:
-    with espwire.connect(f"virtual:{name}?secure-download=1") as device:
+    with espwire.connect(f"virtual:{name}?secure-download=1", stub=False) as device:
         trips, address = device.loader.trips, ram_of(name)
         for work in (
             lambda: device.read_mem(address),
@@ -94,17 +94,17 @@ def test_in_secure_download_mode_nothing_is_sent(name: str, tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_range_of_words_is_refused(address: int, size: int, code: str) -> None:
-    with espwire.connect("virtual:esp32c3") as device, pytest.raises(UsageError) as caught:
+    with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(UsageError) as caught:
         espwire.dump_mem(device, address, size)
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_an_address_with_nothing_behind_it_is_told_by_name(name: str) -> None:
-    with espwire.connect(f"virtual:{name}") as device, pytest.raises(DeviceError) as caught:
+    with espwire.connect(f"virtual:{name}", stub=False) as device, pytest.raises(DeviceError) as caught:
         device.read_mem(NOWHERE)
     assert (caught.value.code, caught.value.details["address"]) == ("memory-access", NOWHERE)
-    with espwire.connect(f"virtual:{name}") as device, pytest.raises(DeviceError) as caught:
+    with espwire.connect(f"virtual:{name}", stub=False) as device, pytest.raises(DeviceError) as caught:
         device.write_mem(NOWHERE, 1)
     assert caught.value.code == "memory-access"
 
@@ -123,7 +123,7 @@ def test_a_cancelled_dump_and_a_bad_path_leave_no_file(tmp_path: Path) -> None:
         if isinstance(event, Progress) and event.done:
             token.cancel()
 
-    with espwire.connect("virtual:esp32c3") as device:
+    with espwire.connect("virtual:esp32c3", stub=False) as device:
         with pytest.raises(espwire.Cancelled):
             espwire.dump_mem(device, ram_of("esp32c3"), 0x4000, path, cancel=token, report=cancel_soon)
         with pytest.raises(FileError):
@@ -177,7 +177,7 @@ def test_a_program_goes_into_ram_block_by_block_and_starts(name: str) -> None:
     first, data = ram_of(name), random.Random(3).randbytes(0x4004)
     link = open_virtual(f"virtual:{name}")
     blocks: list[int] = []
-    with espwire.connect(link, trace=lambda command, *_: blocks.append(command.op)) as device:
+    with espwire.connect(link, trace=lambda command, *_: blocks.append(command.op), stub=False) as device:
         image = program(name, Segment(first, data), Segment(first + 0x8000, b"abcd"))
         blocks.clear()
         done = espwire.load_ram(device, image)
@@ -197,7 +197,7 @@ def test_over_usb_otg_blocks_are_smaller(name: str) -> None:
     def note(command: object, *_: object) -> None:
         sizes.append(len(getattr(command, "data", b"")))
 
-    with espwire.connect(link, trace=note) as device:
+    with espwire.connect(link, trace=note, stub=False) as device:
         espwire.load_ram(device, program(name, Segment(ram_of(name), bytes(0x2000))))
     assert max(sizes) == load_chip(name).usb.otg_ram_block
 
@@ -213,11 +213,11 @@ def test_a_block_that_is_refused_is_sent_again(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Rom, "_take_block", take)
     link, data = open_virtual("virtual:esp32c3"), random.Random(4).randbytes(0x4000)
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
     assert link.chip.registers.ram.read(ram_of("esp32c3"), len(data)) == data
     monkeypatch.setattr(Rom, "_take_block", lambda self: 0x07)
-    with espwire.connect("virtual:esp32c3") as device, pytest.raises(CommandFailed):
+    with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(CommandFailed):
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
 
 
@@ -232,7 +232,7 @@ def test_images_that_are_not_for_ram_are_refused_before_anything_is_sent() -> No
         "image-magic": b"no image at all",
         "image-empty": b"",
     }
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         trips = device.loader.trips
         for code, data in cases.items():
             with pytest.raises(ImageError) as caught:
@@ -243,7 +243,7 @@ def test_images_that_are_not_for_ram_are_refused_before_anything_is_sent() -> No
 
 @pytest.mark.parametrize("name", [n for n in chip_ids() if find_rom_ram(load_chip(n), None, 8)])
 def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
-    with espwire.connect(f"virtual:{name}") as device:
+    with espwire.connect(f"virtual:{name}", stub=False) as device:
         ranges = find_rom_ram(device.chip, device.revision, 8)
         assert ranges
         image = program(name, Segment(ranges[0][0] - 4, bytes(8)))
@@ -257,7 +257,10 @@ def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
 
 
 def test_in_secure_download_mode_no_program_is_loaded() -> None:
-    with espwire.connect("virtual:esp32s3?secure-download=1") as device, pytest.raises(Unsupported) as caught:
+    with (
+        espwire.connect("virtual:esp32s3?secure-download=1", stub=False) as device,
+        pytest.raises(Unsupported) as caught,
+    ):
         espwire.load_ram(device, program("esp32s3", Segment(ram_of("esp32s3"), b"abcd")))
     assert caught.value.code == "secure-download-mode"
 

@@ -58,7 +58,7 @@ def open_rom(chip: str, fault: OneBit | None, query: str = "", events: list[Even
     link.chip.flash.contents[:] = random.Random(7).randbytes(MIB)
     if fault is not None:
         link.chip.faults = fault
-    return connect(link, report=events.append if events is not None else lambda event: None), link
+    return connect(link, report=events.append if events is not None else lambda event: None, stub=False), link
 
 
 def attempt(work: Callable[..., object], *arguments: object, **more: object) -> VerifyError | None:

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_loader_keeps_the_last_packets_by_name() -> None:
-    with espwire.connect(CHIP) as device:
+    with espwire.connect(CHIP, stub=False) as device:
         address = device.chip.flash.bootloader_offset + 0x40001000
         device.loader.read_reg(address)
         request, reply = list(device.loader.packets)[-2:]
@@ -45,7 +45,7 @@ def test_the_loader_keeps_the_last_packets_by_name() -> None:
 def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
     packets = espwire.PacketRing()
     with pytest.raises(espwire.ConnectError):
-        espwire.connect(MUTE, packets=packets, settings=espwire.Settings(connect_attempts=1))
+        espwire.connect(MUTE, packets=packets, settings=espwire.Settings(connect_attempts=1), stub=False)
     assert packets
     assert all("> SYNC" in describe_packet(packet) for packet in packets)
 

@@ -263,13 +263,13 @@ def test_whenever_the_power_fails_in_a_switch_the_old_or_the_new_slot_boots(flas
     """The supply is cut at every reply in turn, until one comes after the end."""
     place = next(row for row in TABLE.partitions if row.name == "otadata")
     url = f"virtual:esp32?size=2MB&profile=instant&flash={flash}"
-    with connect(open_virtual(url, CancelToken())) as device:
+    with connect(open_virtual(url, CancelToken()), stub=False) as device:
         switch_ota(device, "app0")
     start, outcomes = flash.read_bytes(), set()
     for moment in range(1, 400):
         flash.write_bytes(start)
         try:
-            with connect(open_virtual(f"{url}&fault=power@{moment}", CancelToken())) as device:
+            with connect(open_virtual(f"{url}&fault=power@{moment}", CancelToken()), stub=False) as device:
                 switch_ota(device, "app1", table=TABLE)
                 ended = True
         except ToolError:
@@ -287,7 +287,7 @@ def test_whenever_the_power_fails_in_a_switch_the_old_or_the_new_slot_boots(flas
 
 def test_the_library_gives_values(flash: Path) -> None:
     link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert read_partition_table(device).partitions == TABLE.partitions
         change = switch_ota(device, "app1")
         assert (change.write, change.slot.name) == (0, "app1")
@@ -307,7 +307,7 @@ def test_the_picture_of_a_device_is_that_of_its_dump(run: Run, flash: Path, tmp_
     assert [[area[key] for key in where] for area in areas] == [[area[key] for key in where] for area in others]
     dump = map_dump(flash.read_bytes())
     link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         seen = read_map(device)
     for start, end in dump.filled:  # a device is asked for larger stretches, but misses nothing
         assert any(low <= start and end <= high for low, high in seen.filled)
@@ -321,7 +321,7 @@ def test_an_ordinary_error_of_the_write_passes_through_a_switch(flash: Path, mon
 
     monkeypatch.setattr("espwire.flash.ota.write_flash", fail)
     link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link) as device, pytest.raises(VerifyError):
+    with connect(link, stub=False) as device, pytest.raises(VerifyError):
         switch_ota(device, "app0")
 
 

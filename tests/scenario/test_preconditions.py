@@ -127,7 +127,7 @@ def test_an_input_that_cannot_be_read(words, tmp_path, opened, capsys, monkeypat
 def test_a_reset_sequence_that_makes_no_sense():
     link = open_link("virtual:esp32")
     with pytest.raises(UsageError) as caught:
-        connect(link, settings=Settings(custom_hard_reset_sequence="D0|Z"))
+        connect(link, settings=Settings(custom_hard_reset_sequence="D0|Z"), stub=False)
     assert caught.value.code == "reset-sequence"
     assert link.chip.boots == 0, "nothing was reset"
 

@@ -152,7 +152,7 @@ def test_what_the_rom_uses_while_it_loads_is_refused(chip, segments, refused):
     problems = find_rom_ram_problems(load_chip(chip), parse(image, load_chip(chip)), None)
     assert bool(problems) is refused
     if refused:
-        with espwire.connect(f"virtual:{chip}") as device, pytest.raises(SafetyStop):
+        with espwire.connect(f"virtual:{chip}", stub=False) as device, pytest.raises(SafetyStop):
             espwire.load_ram(device, image)
 
 
@@ -169,7 +169,7 @@ SURVIVED = {
 
 @pytest.mark.parametrize(("address", "chip"), [(a, c) for a, chips in SURVIVED.items() for c in chips])
 def test_reads_that_real_chips_survive_are_answered(address, chip):
-    with espwire.connect(f"virtual:{chip}") as device:
+    with espwire.connect(f"virtual:{chip}", stub=False) as device:
         device.write_mem(address, 0)
         assert device.read_mem(address).value == 0
 

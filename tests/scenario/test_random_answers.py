@@ -117,7 +117,9 @@ def session(rng, tmp_path):
     link = RandomLink(rng, load_chip(name), rng.choice((0.5, 0.9, 0.98, 1.0)))
     target = tmp_path / "read.bin"
     try:
-        device = connect(link, chip=rng.choice((None, name)), settings=QUICK, baud=rng.choice((115200, 460800)))
+        device = connect(
+            link, chip=rng.choice((None, name)), settings=QUICK, baud=rng.choice((115200, 460800)), stub=False
+        )
         device.features, device.crystal_mhz  # noqa: B018 reads registers
         device.attach_flash(size=rng.choice((None, 0x400000)))
         part = Part(0x10000, rng.randbytes(rng.randint(1, 4000)))

@@ -36,7 +36,9 @@ def flash_and_leave(port, chip):
     """What a user does; what was noted on the way."""
     notes = []
     address = load_chip(chip).flash.bootloader_offset + 0x10000
-    with connect(port, report=lambda event: notes.append(event) if isinstance(event, Note) else None) as device:
+    with connect(
+        port, report=lambda event: notes.append(event) if isinstance(event, Note) else None, stub=False
+    ) as device:
         assert device.chip.id == chip
         device.attach_flash()
         write_flash(device, [Part(address, DATA, "data.bin")])

@@ -167,7 +167,7 @@ def test_a_strapping_pin_at_the_wrong_level_gives_the_wrong_mode_and_its_value(c
     assert link.chip.state is not State.LOADER
     link.set_baud(115200)
     with pytest.raises(ConnectError):
-        connect(link)
+        connect(link, stub=False)
 
 
 @pytest.mark.parametrize("chip", [name for name in CHIPS if load_chip(name).strapping.address])
@@ -184,14 +184,14 @@ def test_the_strap_register_holds_what_the_pins_said(chip):
 def test_without_wires_only_the_buttons_lead_into_the_loader():
     link = open_virtual("virtual:esp32c3?circuit=none&boot=app")
     with pytest.raises(ConnectError):
-        connect(link)
+        connect(link, stub=False)
     chip, t = link.chip, link.now()
     chip.press(t, boot=True, reset=True)
     link.sleep(0.2)
     chip.press(link.now(), reset=False)
     link.sleep(0.2)
     chip.press(link.now(), boot=False)
-    assert connect(link, before="no-reset").chip.id == "esp32c3"
+    assert connect(link, before="no-reset", stub=False).chip.id == "esp32c3"
 
 
 # --- connecting ---
@@ -226,7 +226,7 @@ def stated(case):
 def test_with_the_remembered_sequence_connecting_takes_a_third_of_a_second(chip, circuit):
     for best in SHORT:
         link, events = open_virtual(f"virtual:{chip}?circuit={circuit}&boot=app"), []
-        connect(link, memory=Notebook(best), report=events.append)
+        connect(link, memory=Notebook(best), report=events.append, stub=False)
         assert tried(events) == [best]
         assert link.now() <= stated("the remembered sequence works") == 0.35
 
@@ -236,7 +236,7 @@ def test_what_is_remembered_changes_order_and_time_but_no_result():
     for best in (None, *TRY_ORDER_POSIX, "usb_jtag", "no such thing"):
         memory, events = Notebook(best), []
         link = open_virtual("virtual:esp32?rc=0.2&boot=app")
-        device = connect(link, memory=memory, report=events.append)
+        device = connect(link, memory=memory, report=events.append, stub=False)
         results.append((device.mac, device.description, device.revision))
         assert tried(events)[-1] in LONG
         assert tried(events)[0] == (best if best in TRY_ORDER_POSIX else TRY_ORDER_POSIX[0])
@@ -249,7 +249,7 @@ def test_the_worst_cases_take_no_longer_than_is_stated():
     quiet = open_virtual("virtual:esp32?circuit=none")
     quiet.chip.state = State.GONE
     with pytest.raises(ConnectError):
-        connect(quiet)
+        connect(quiet, stub=False)
     assert 0.8 * stated("nothing ever answers") < quiet.now() <= stated("nothing ever answers")
 
     for kind, where in (("usb-jtag", "esp32c3"), ("usb-otg", "esp32s2")):
@@ -257,7 +257,7 @@ def test_the_worst_cases_take_no_longer_than_is_stated():
         port = bus.add(f"{where}?kind={kind}&circuit=none")
         bus.devices[0].chip.state = State.GONE
         with pytest.raises(ConnectError):
-            connect(port)
+            connect(port, stub=False)
         assert 0.8 * stated("the same on native") < bus.now <= stated("the same on native")
 
 
@@ -278,7 +278,7 @@ def test_a_chip_that_needs_the_last_sequence_is_reached_in_the_stated_time(case,
             set_lines(dtr=dtr, rts=rts)
 
     link.set_lines = one_line_only
-    connect(link, report=events.append)
+    connect(link, report=events.append, stub=False)
     assert tried(events)[-1] == needs
     assert len(set(tried(events))) == len(tried(events)) == (5 if needs == "usb_jtag" else 4)
     assert 0.8 * stated(case) < link.now() <= stated(case)
@@ -293,16 +293,16 @@ def test_a_chip_that_says_that_it_starts_its_application_is_not_waited_for():
             began.append(link.now())
 
     with pytest.raises(WrongBootMode):
-        connect(link, report=report)
+        connect(link, report=report, stub=False)
     assert tried(events) == [*TRY_ORDER_POSIX, *TRY_ORDER_POSIX[:3]]
     assert began[1] - began[0] < 0.35
 
 
 def test_the_hold_is_a_setting():
     patient = Settings(timing=Timing(reset_delay=0.3), connect_attempts=1)
-    assert connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=patient).chip.id == "esp32"
+    assert connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=patient, stub=False).chip.id == "esp32"
     with pytest.raises(ConnectError):
-        connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=Settings(connect_attempts=1))
+        connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=Settings(connect_attempts=1), stub=False)
 
 
 CLASSIC = "D0|R1|W0.1|D1|R0|W0.05|D0"
@@ -311,7 +311,7 @@ CLASSIC = "D0|R1|W0.1|D1|R0|W0.05|D0"
 @pytest.mark.parametrize("how", [CLASSIC, "classic", SEQUENCES["classic"], "U0,1|W0.1|U1,0|W0.05|U0,0"])
 def test_a_sequence_of_the_callers_is_the_only_one_that_is_played(how):
     events, memory = [], Notebook("tight")
-    connect("virtual:esp32?boot=app", reset=how, report=events.append, memory=memory)
+    connect("virtual:esp32?boot=app", reset=how, report=events.append, memory=memory, stub=False)
     assert tried(events) == ["custom"]
     assert not memory.noted
 
@@ -319,16 +319,16 @@ def test_a_sequence_of_the_callers_is_the_only_one_that_is_played(how):
 def test_custom_sequences_come_from_the_settings():
     settings = Settings(custom_reset_sequence=CLASSIC, custom_hard_reset_sequence="U0,1|W0.1|U0,0")
     events = []
-    with connect("virtual:esp32?boot=app", settings=settings, report=events.append) as device:
+    with connect("virtual:esp32?boot=app", settings=settings, report=events.append, stub=False) as device:
         device.leave("hard-reset")
         device.link.sleep(0.2)
         assert device.link.chip.state is State.APP
     assert [event.how for event in events if isinstance(event, Resetting)] == ["custom", "custom"]
     wrong = Settings(custom_reset_sequence="R1|W0.1|R0", connect_attempts=2)
     with pytest.raises(WrongBootMode):
-        connect("virtual:esp32?boot=app", settings=wrong)
+        connect("virtual:esp32?boot=app", settings=wrong, stub=False)
     with pytest.raises(UsageError) as caught:
-        connect("virtual:esp32", settings=Settings(custom_reset_sequence="D0|X"))
+        connect("virtual:esp32", settings=Settings(custom_reset_sequence="D0|X"), stub=False)
     assert caught.value.code == "reset-sequence"
 
 
@@ -376,10 +376,10 @@ def test_both_lines_are_released_whatever_ends_a_sequence(name, error):
 def test_both_lines_are_released_after_failures_and_after_work():
     link = Watched("boot=app&pins=0:1")
     with pytest.raises(WrongBootMode):
-        connect(link)
+        connect(link, stub=False)
     assert (link.dtr, link.rts) == (False, False)
     link = Watched()
-    connect(link).leave("hard-reset")
+    connect(link, stub=False).leave("hard-reset")
     assert (link.dtr, link.rts) == (False, False)
     assert link.changes > 8
 
@@ -396,7 +396,7 @@ def test_a_cancelled_sequence_releases_the_lines_of_a_virtual_link_too():
 
 def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset():
     for circuit in UART_CIRCUITS:
-        with connect(f"virtual:esp32?circuit={circuit}") as device:
+        with connect(f"virtual:esp32?circuit={circuit}", stub=False) as device:
             device.link.set_lines(dtr=True, rts=False)
             device.leave("hard-reset")
             device.link.sleep(0.2)
@@ -430,7 +430,7 @@ def low_of(link):
 )
 def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low):
     link = open_virtual(f"virtual:esp32?size=1MB&boot=app&{query}")
-    with connect(link, **more) as device:
+    with connect(link, **({"stub": False} | more)) as device:
         measured = low_of(link)
         device.leave("hard-reset")
         link.sleep(1.0)
@@ -440,7 +440,7 @@ def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low
 
 def test_on_the_esp8266_too_whose_boot_text_has_another_rate():
     link = open_virtual("virtual:esp8266?size=1MB&boot=app")
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         measured = low_of(link)
         device.leave("hard-reset")
         link.sleep(0.2)
@@ -470,7 +470,7 @@ def held_of(link):
 def test_the_boot_pin_is_let_go_when_the_chip_says_that_it_has_looked(chip, circuit):
     link = open_virtual(f"virtual:{chip}?boot=app&circuit={circuit}")
     held = held_of(link)
-    with connect(link) as device:
+    with connect(link, stub=False) as device:
         assert device.chip.id == chip
         silent = load_chip(chip).rom.attach_bytes == 0  # its text comes at another rate
         assert (held() == 0.05) is silent
@@ -490,7 +490,7 @@ def test_a_long_hold_ends_early_too():
     link = open_virtual("virtual:esp32?boot=app&rc=0.2")
     held, memory = held_of(link), Remembered()
     memory.note_device = lambda mac, key: None
-    with connect(link, memory=memory):
+    with connect(link, memory=memory, stub=False):
         assert 0.1 < held() < 0.4
 
 
@@ -510,7 +510,7 @@ def test_without_the_whole_text_it_is_held_as_long_as_ever(query):
     link = open_virtual(f"virtual:esp32?boot=app&{query}")
     held = held_of(link)
     cut(link, 20)
-    with connect(link):
+    with connect(link, stub=False):
         assert held() == 0.05
 
 
@@ -520,7 +520,7 @@ def test_without_the_whole_text_it_is_held_as_long_as_ever(query):
 def test_a_sequence_of_ones_own_is_played_as_it_is(more):
     link = open_virtual("virtual:esp32?boot=app")
     held = held_of(link)
-    with connect(link, **more):
+    with connect(link, **({"stub": False} | more)):
         assert held() == 0.05
 
 
@@ -538,7 +538,7 @@ def test_text_of_an_earlier_start_that_comes_late_only_costs_an_attempt():
 
     link.read = lie
     events = []
-    with connect(link, report=events.append) as device:
+    with connect(link, report=events.append, stub=False) as device:
         assert device.chip.id == "esp32"
     assert sum(isinstance(event, Resetting) for event in events) == 2
 
@@ -569,7 +569,7 @@ def test_a_port_that_changes_its_name_with_each_reset_is_followed(chip, kind):
     bus, events = VirtualBus(seed=3), []
     port = bus.add(f"{chip}?profile=instant&kind={kind}&boot=app")
     memory = Notebook()
-    with connect(port, report=events.append, memory=memory) as device:
+    with connect(port, report=events.append, memory=memory, stub=False) as device:
         assert device.link.info.name != port.identity.path
         assert device.attach_flash().size == 0x400000
         inside = device.link.info.name
@@ -585,7 +585,7 @@ def test_a_port_that_changes_its_name_with_each_reset_is_followed(chip, kind):
 def test_a_device_that_stays_away_after_the_last_reset_is_a_warning():
     bus, events = VirtualBus(seed=1), []
     port = bus.add("esp32c3?profile=instant&kind=usb-jtag")
-    with connect(port, report=events.append) as device:
+    with connect(port, report=events.append, stub=False) as device:
         bus.away = (60.0, 60.0)
         began = bus.now
         device.leave("hard-reset")
@@ -597,7 +597,7 @@ def test_a_device_that_stays_away_on_the_way_into_the_loader_is_an_error():
     bus = VirtualBus(away=(60.0, 60.0))
     port = bus.add("esp32c3?kind=usb-jtag&boot=app")
     with pytest.raises(PortNotFound, match="did not come back") as caught:
-        connect(port)
+        connect(port, stub=False)
     assert caught.value.code == "port-not-back"
 
 
@@ -606,12 +606,12 @@ def test_a_port_that_is_not_there_yet_is_opened_as_often_as_the_settings_say():
     port = bus.add("esp32c3")
     for attempts, back_after in ((30, 1.0), (0, 8.0)):
         bus.lose(port.identity.path, back_after=back_after)
-        with connect(port, settings=Settings(open_attempts=attempts)) as device:
+        with connect(port, settings=Settings(open_attempts=attempts), stub=False) as device:
             assert device.chip.id == "esp32c3"
     bus.lose(port.identity.path, back_after=5.0)
     began = bus.now
     with pytest.raises(PortNotFound, match="no port"):
-        connect(port, settings=Settings(open_attempts=5))
+        connect(port, settings=Settings(open_attempts=5), stub=False)
     assert 0.3 < bus.now - began < 0.6
 
 
@@ -621,7 +621,7 @@ def test_on_an_otg_port_the_watchdog_is_used_only_where_the_boot_button_led_into
     events = []
     query = "" if by_button else "&boot=app"
     before = "no-reset" if by_button else "default-reset"
-    with connect(f"virtual:{chip}?kind=usb-otg{query}", before=before, report=events.append) as device:
+    with connect(f"virtual:{chip}?kind=usb-otg{query}", before=before, report=events.append, stub=False) as device:
         if not by_button:  # a program asked for the loader: the flag is set
             force = device.chip.reset.force_download
             device.link.chip.registers.words[force.address] = 1 << force.bit

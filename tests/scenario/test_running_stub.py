@@ -126,7 +126,7 @@ class StubLink:
 @pytest.mark.parametrize("before", ["default-reset", "no-reset"])
 def test_with_lines_the_chip_is_reset_into_its_rom(inside, before):
     link, events = StubLink(inside), []
-    device = connect(link, before=before, report=events.append)
+    device = connect(link, before=before, report=events.append, stub=False)
     assert device.attach_flash().size == 0x400000
     assert any("stub" in event.text for event in events if isinstance(event, Note)) is (before == "no-reset")
 
@@ -136,7 +136,7 @@ def test_with_lines_the_chip_is_reset_into_its_rom(inside, before):
 def test_without_lines_it_is_told(inside, before):
     link = StubLink(inside, can_reset=False)
     with pytest.raises(ConnectError) as caught:
-        connect(link, before=before)
+        connect(link, before=before, stub=False)
     assert caught.value.code == "stub-running"
     assert "RESET" in caught.value.hint
     assert link.now() < 2
@@ -147,7 +147,7 @@ def test_lines_that_reach_nothing_leave_the_stub_running_and_that_is_told(inside
     link = StubLink(inside)
     link.set_lines = lambda *, dtr=None, rts=None: None
     with pytest.raises(ConnectError) as caught:
-        connect(link)
+        connect(link, stub=False)
     assert caught.value.code == "stub-running"
 
 
@@ -156,7 +156,7 @@ def test_lines_that_reach_nothing_leave_the_stub_running_and_that_is_told(inside
 def test_without_lines_a_stub_that_works_is_used_as_it_is(inside, compress):
     link, events = StubLink(inside, can_reset=False, talks=True), []
     data = random.Random(1).randbytes(5000) + bytes(40_001)
-    with connect(link, report=events.append) as device:
+    with connect(link, report=events.append, stub=False) as device:
         assert (device.chip.id, device.mac, device.loader.dialect.name) == ("esp32", "24:0a:c4:00:01:10", "stub")
         assert device.attach_flash().size == 0x400000
         write_flash(device, [Part(0x10000, data, "data")], policy=Policy(compress=compress), report=events.append)

@@ -158,7 +158,7 @@ def test_no_stub_and_a_stub_that_is_no_stub(tmp_path: Path, capsys: pytest.Captu
 def test_a_stub_that_stays_is_found_whatever_the_rate_was(chip: str, baud: int) -> None:
     link = open_virtual(f"virtual:{chip}")
     connect(link, baud=921600, stub=True).leave("no-reset-stub")
-    with connect(link, before="no-reset", baud=baud) as again:
+    with connect(link, before="no-reset", baud=baud, stub=False) as again:
         assert again.loader.dialect.capabilities is not None
         assert again.loader.baud == baud
         assert again.attach_flash().size == 4 << 20
@@ -167,10 +167,10 @@ def test_a_stub_that_stays_is_found_whatever_the_rate_was(chip: str, baud: int) 
 @pytest.mark.parametrize("chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE])
 def test_a_rom_that_stays_is_found_whatever_the_rate_was(chip: str) -> None:
     link = open_virtual(f"virtual:{chip}?size=4MB")
-    first = connect(link, baud=921600)
+    first = connect(link, baud=921600, stub=False)
     assert first.loader.baud == 921600
     first.leave("no-reset")
-    with connect(link, before="no-reset") as again:
+    with connect(link, before="no-reset", stub=False) as again:
         assert again.chip.id == chip
 
 
@@ -178,7 +178,7 @@ def test_a_rom_that_stays_is_found_whatever_the_rate_was(chip: str) -> None:
 def test_a_stub_that_stays_is_found_without_a_sync_too(chip: str) -> None:
     link = open_virtual(f"virtual:{chip}")
     connect(link, stub=True).leave("no-reset-stub")
-    with connect(link, before="no-reset-no-sync") as again:
+    with connect(link, before="no-reset-no-sync", stub=False) as again:
         assert again.loader.dialect.capabilities is not None
         assert again.attach_flash().size == 4 << 20
 
@@ -186,8 +186,8 @@ def test_a_stub_that_stays_is_found_without_a_sync_too(chip: str) -> None:
 @pytest.mark.parametrize("chip", chip_ids())
 def test_without_a_sync_a_rom_is_taken_for_a_rom(chip: str) -> None:
     link = open_virtual(f"virtual:{chip}")
-    connect(link).leave("no-reset")
-    with connect(link, before="no-reset-no-sync") as again:
+    connect(link, stub=False).leave("no-reset")
+    with connect(link, before="no-reset-no-sync", stub=False) as again:
         assert again.loader.dialect.name == "ROM"
         assert again.chip.id == chip
 
@@ -201,6 +201,6 @@ def test_after_no_reset_the_rom_answers_and_after_no_reset_stub_the_stub() -> No
         assert device.loader.sync() != 0
         assert device.use_stub()
         device.leave("no-reset-stub")
-        with connect(device.link, before="no-reset") as again:
+        with connect(device.link, before="no-reset", stub=False) as again:
             assert again.loader.dialect.capabilities is not None
             assert again.attach_flash().size == 1 << 20

@@ -95,7 +95,7 @@ def test_flash_at_the_controllers_own_pins_is_clocked_at_40_mhz(chip: str, mode:
     "query", ["pins", "package=5&spi_pad_clk=6&spi_pad_q=17&spi_pad_d=8&spi_pad_cs=16&spi_pad_hd=11"]
 )
 def test_flash_at_other_pins_is_clocked_at_20_mhz(query: str, mode: str) -> None:
-    device = connect(open_link(f"virtual:esp32?size=1MB&stub={mode}&{query.replace('pins', '')}"))
+    device = connect(open_link(f"virtual:esp32?size=1MB&stub={mode}&{query.replace('pins', '')}"), stub=False)
     with device:
         if query == "pins":
             device.use_flash_pins("HSPI")

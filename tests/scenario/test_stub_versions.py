@@ -63,7 +63,7 @@ class OldStub:
 
 def test_an_old_stub_is_reset_away():
     link, events = OldStub(can_reset=True), []
-    with connect(link, before="no-reset", report=events.append) as device:
+    with connect(link, before="no-reset", report=events.append, stub=False) as device:
         assert not device.loader.dialect.sealed
         assert device.loader.dialect.name == "ROM"
     assert any("resetting the chip into its ROM" in event.text for event in events if isinstance(event, Note))
@@ -71,7 +71,7 @@ def test_an_old_stub_is_reset_away():
 
 def test_an_old_stub_that_cannot_be_reset_is_reported():
     with pytest.raises(ConnectError, match="another version of espwire") as caught:
-        connect(OldStub(can_reset=False), before="no-reset")
+        connect(OldStub(can_reset=False), before="no-reset", stub=False)
     assert caught.value.code == "stub-running"
     assert "RESET" in caught.value.hint
 
@@ -88,7 +88,7 @@ def stayed():
 
 @pytest.mark.parametrize("before", ["no-reset", "no-reset-no-sync"])
 def test_a_stub_that_stayed_is_used_sealed(stayed, before):
-    device = connect(stayed, before=before)
+    device = connect(stayed, before=before, stub=False)
     assert device.loader.dialect.sealed
     assert device.mac == "24:0a:c4:00:01:10"
     assert not is_of_another_protocol(device.loader)
@@ -121,7 +121,7 @@ def test_a_stub_left_in_the_middle_of_a_write_answers_a_vendors_sync():
 @pytest.mark.parametrize("way", ["out", "in"])
 def test_who_is_running_is_told_right_whichever_bit_flips(stayed, way):
     link = FlippingLink(stayed)
-    device = connect(link, before="no-reset")
+    device = connect(link, before="no-reset", stub=False)
     expected = device.loader.dialect.capabilities
     link.arm(None, 0)
     assert ask_capabilities(device.loader) == expected

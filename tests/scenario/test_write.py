@@ -52,7 +52,7 @@ def open_chip(chip_id: str, query: str = "size=4MB"):
     if chip_id == "esp32c3":
         query += "&revision=0.4"  # the real image is of the time before v1.1 and says so
     link = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
-    return connect(link), link
+    return connect(link, stub=False), link
 
 
 def boot_image(chip_id: str) -> bytes:
@@ -237,7 +237,7 @@ def test_a_cancelled_write_stops():
         if isinstance(event, Progress) and event.done > 4096:
             cancel.cancel()
 
-    with connect(link, cancel=cancel) as device, pytest.raises(ToolError) as caught:
+    with connect(link, cancel=cancel, stub=False) as device, pytest.raises(ToolError) as caught:
         write_flash(device, [Part(0x10000, APPLICATION, "app.bin")], cancel=cancel, report=report)
     assert caught.value.code == "cancelled"
 

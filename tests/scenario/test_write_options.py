@@ -76,7 +76,7 @@ def codes(events: list[dict]) -> set[str]:
 
 def attach_word(chip: str, connection: str | tuple[int, ...]) -> int | None:
     link = open_virtual(f"virtual:{chip}?size=4MB", CancelToken())
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         device.use_flash_pins(connection)
         device.attach_flash()
         return link.chip.registers.attach_word
@@ -93,7 +93,7 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
         query = f"size=4MB&flash-encryption={on}&flash-key={key.hex()}"
         link = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
         warned = []
-        with espwire.connect(link) as device:
+        with espwire.connect(link, stub=False) as device:
             assert device.flash_key_valid
             part = Part(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
             espwire.write_flash(device, [part], report=warned.append)
@@ -105,7 +105,7 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
 @pytest.mark.parametrize("chip_id", ["esp8266", "esp32"])
 def test_a_rom_that_cannot_encrypt_says_what_will(chip_id):
     link = open_virtual(f"virtual:{chip_id}?size=4MB", CancelToken())
-    with espwire.connect(link) as device, pytest.raises(Unsupported) as caught:
+    with espwire.connect(link, stub=False) as device, pytest.raises(Unsupported) as caught:
         espwire.write_flash(device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True))
     assert caught.value.code == "no-encrypted-write"
     assert "ESP32 our own stub" in caught.value.hint
@@ -311,7 +311,7 @@ def test_the_loader_is_told_where_the_flash_is(chip, connection, word):
 
 def test_without_a_word_from_the_user_the_fuses_decide():
     link = open_virtual("virtual:esp32?size=4MB&package=5&revision=1.1", CancelToken())  # ESP32-PICO-D4
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         device.attach_flash()
         by_fuses = link.chip.registers.attach_word
         device.use_flash_pins("SPI")
@@ -344,7 +344,7 @@ def test_every_command_that_touches_the_part_takes_its_connection(board, words):
 def test_the_esp32_s_supply_is_overridden_before_the_flash_is_used():
     link = open_virtual("virtual:esp32?size=4MB", CancelToken())
     notes = []
-    with espwire.connect(link, report=notes.append) as device:
+    with espwire.connect(link, report=notes.append, stub=False) as device:
         device.override_flash_voltage("1.9V")
         assert device.read_mem(0x3FF48074).value == 0xFE600000
     assert "1.9V" in next(e.text for e in notes if isinstance(e, Note) and "supply" in e.text)
@@ -408,7 +408,7 @@ def test_bits_that_lock_the_flash_need_their_name(board):
     assert (code, events[-1]["code"], events[-1]["details"]["consents"]) == (8, "status-lock", ["status-lock"])
     assert board.run("write-flash-status", "--non-volatile", "0x80", "--force")[0] == 2
     assert board.run("write-flash-status", "--non-volatile", "0x80", "--allow", "status-lock")[0] == 0
-    with espwire.connect("virtual:esp32c3") as device, pytest.raises(UsageError) as caught:
+    with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(UsageError) as caught:
         device.write_flash_status(0, consents=["status_lock"])
     assert caught.value.code == "unknown-consent"
 
@@ -416,7 +416,7 @@ def test_bits_that_lock_the_flash_need_their_name(board):
 def test_the_library_wants_names_as_well():
     link = open_virtual("virtual:esp32c3?size=4MB&flash-encryption=1&secure-download=1", CancelToken())
     settings = espwire.HeaderSettings(size="4MB")
-    with espwire.connect(link) as device:
+    with espwire.connect(link, stub=False) as device:
         with pytest.raises(SafetyStop) as caught:
             espwire.write_flash(device, [Part(0x10000, DATA)], settings=settings)
         assert caught.value.consents == ("plaintext",)

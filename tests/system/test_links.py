@@ -193,7 +193,7 @@ def test_rfc2217_connects_resets_changes_the_rate_and_flashes(tmp_path):
 
 @pytest.mark.parametrize("option", ["?ign_set_control", "?timeout=2"])
 def test_options_of_pyserial_s_urls_are_understood(option):
-    with serve("virtual:esp32c3?boot=app") as (url, _), connect(url + option) as device:
+    with serve("virtual:esp32c3?boot=app") as (url, _), connect(url + option, stub=False) as device:
         assert device.chip.id == "esp32c3"
 
 

@@ -131,6 +131,7 @@ class ESPLoader(FlashCommands):
             before=before,
             settings=settings,
             report=report,
+            stub=False,
         )
         self._closed = False
         self.refresh()

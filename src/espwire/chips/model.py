@@ -775,7 +775,7 @@ class Soc:
     unverified: Unverified = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Chip:
     """All facts of one chip. ``rom`` is how its ROM loader speaks."""
 
@@ -813,3 +813,6 @@ class Chip:
     rom_addresses_rev300: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     maturity: str = "released"
+
+    def __repr__(self) -> str:
+        return f"<Chip {self.id}>"

@@ -1,4 +1,4 @@
-"""click's side of the command line: a group that loads a command when it is run, and its complaints in our words."""
+"""click's side of the command line: a group that loads a command when it is run, and click's errors in our words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.main import HIDDEN, OFFLINE, SECTIONS
-from espwire.cli.options import HELP_ALL, global_options, help_option
+from espwire.cli.main import OFFLINE, SECTIONS
+from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -32,7 +32,6 @@ class LazyGroup(click.Group):
         self.online = (
             package == "espwire.cli.commands" if online is None else online
         )  # whether commands may need a port
-        self.unlisted = HIDDEN if package == "espwire.cli.commands" else {}
         self.names = [name for section in sections.values() for name in section]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,7 +41,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, any spelling since version 1: ``write_flash`` is ``write-flash``."""
         name = cmd_name.replace("_", "-")
-        if name not in self.names and name not in self.unlisted:
+        if name not in self.names:
             return None
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         command: click.Command = module.command
@@ -61,18 +60,27 @@ class LazyGroup(click.Group):
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's, with the options before the command in any spelling."""
-        return super().parse_args(ctx, respelt(self, args, name="", stop=True))
+        """As click's, with the options before the command in any spelling; a group without a command shows its help."""
+        if not args:
+            show_help(ctx)
+        words = super().parse_args(ctx, respelt(self, args, name="", stop=True))
+        name = vars(ctx).get("_protected_args", vars(ctx).get("protected_args"))  # click 8.1 has no underscore
+        if not name and not ctx.resilient_parsing:
+            if ctx.parent is not None:
+                show_help(ctx)
+            raise NoCommand("no command given", ctx)
+        return words
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but an unknown name is answered with near ones."""
+        """As click's, but an unknown name is answered with the command that was probably meant."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from espwire.cli.command_names import COMMANDS, GROUPS, refuse
             from espwire.cli.compat import refuse_what_comes_later
 
             refuse_what_comes_later(args[0].replace("_", "-"))
-            raise UnknownCommand(args[0], self.names, ctx)
+            raise refuse(args[0], self.names, GROUPS.get(ctx.info_name or "", {}) if ctx.parent else COMMANDS, ctx)
         name, command, words = super().resolve_command(ctx, args)
         if command is None or isinstance(command, LazyGroup):  # a group does it itself
             return name, command, words
@@ -103,15 +111,13 @@ def respelt(command: click.Command, words: list[str], *, name: str, stop: bool =
     return respell(command, words, name=name, stop=stop)
 
 
-class UnknownCommand(click.UsageError):
-    """A name that no command has."""
+class NoCommand(click.UsageError):
+    """Options, and no command after them."""
 
-    def __init__(self, name: str, names: list[str], ctx: click.Context) -> None:
-        import difflib
-
-        super().__init__(f"there is no command {name!r}", ctx)
-        near = difflib.get_close_matches(name.replace("_", "-").lower(), names, n=3, cutoff=0.5)
-        self.hint = f"Did you mean {' or '.join(near)}?" if near else f"Commands: {', '.join(names)}."
+    @property
+    def hint(self) -> str:
+        """What to run."""
+        return f"Run `{self.ctx.command_path if self.ctx is not None else 'espwire'} --help` to list the commands."
 
 
 def add_global_options(command: click.Command, *, offline: bool, shown: bool = False) -> None:
@@ -152,6 +158,9 @@ def _hyphens(token: str) -> str:
 
 def sentence(error: click.ClickException) -> str:
     """What click complains about, as one sentence without a full stop."""
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        missing = _find_missing(error)
+        return f"missing argument{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
     return " ".join(error.format_message().split()).rstrip(".") or "the command line cannot be understood"
 
 
@@ -161,4 +170,17 @@ def hint(error: click.ClickException) -> str:
     if found:
         return str(found)
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.MissingParameter) and context is not None:
+        from espwire.cli.examples import find_examples
+
+        for example in find_examples(context)[:1]:
+            return f"For example: `{example}`. More: `{context.command_path} --help`."
     return f"See `{context.command_path} --help`." if context is not None else "See `espwire --help`."
+
+
+def _find_missing(error: click.MissingParameter) -> list[str]:
+    """Every argument that is missing; click names the first only."""
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    after = parameters[parameters.index(error.param) :] if error.param in parameters else [error.param]
+    required = [one for one in after if isinstance(one, click.Argument) and one.required]
+    return [(one.metavar or one.human_readable_name.upper()).replace(" FILE…", " and FILE") for one in required]

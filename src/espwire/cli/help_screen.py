@@ -1,4 +1,4 @@
-"""What ``--help`` shows of the whole program: one screen; ``--help-all`` shows every command and option."""
+"""The help of the whole program: each command in one line and the common options; ``--help-all`` has every option."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import click
 
 # the options that most people need, in few words; the others are named behind them
 OPTIONS = {
-    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, socket://…, virtual:esp32c3; else the one board that is there",
-    "-c, --chip CHIP": "refuse any other chip: esp8266, esp32, esp32s2 …; without it the chip is detected",
-    "-b, --baud N": "rate for the data, 115200 if not given",
-    "--before, -a, --after WAY": "how to reset into the loader, and what to do with the chip at the end",
-    "--no-stub, --stub FILE": "work with the chip's ROM loader; with the vendor's stub from its JSON file",
-    "-v, -q, -t, --json": "say more; results only; show each packet; one JSON event per line",
+    "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, socket://…, virtual:esp32c3 (default: the only board)",
+    "-c, --chip CHIP": "expected chip: esp8266, esp32, esp32s2 … (default: auto-detect)",
+    "-b, --baud N": "baud rate for data (default: 115200)",
+    "--before, -a, --after WAY": "how to reset into the bootloader, and what to do with the chip at the end",
+    "--no-stub, --stub FILE": "use the ROM bootloader only; use this stub flasher (the vendor's JSON format)",
+    "-v, -q, -t, --json": "more detail; results only; show each packet; one JSON event per line",
 }
 EXAMPLES = """\
 Examples:
   {program} -p /dev/ttyUSB0 chip-info
   {program} -p /dev/ttyUSB0 -b 460800 write-flash 0x0 firmware.bin
   {program} -p virtual:esp32c3 write-flash 0x0 firmware.bin      (no board needed)
+  {program} demo                                                 (a tour, no board needed)
 
-`{program} COMMAND --help` tells what a command takes, `{program} --help-all` all there is.
+Run `{program} COMMAND --help` for its options and examples,
+`{program} --help-all` for everything.
 """
 
 
@@ -31,14 +33,16 @@ def write_screen(
     formatter: click.HelpFormatter,
     sections: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """The screen: usage, commands by task, options, examples."""
+    """Usage, one line per command by section, options, examples."""
     command.format_usage(context, formatter)
     command.format_help_text(context, formatter)
-    with formatter.section("Commands"):
-        formatter.write_dl([(title, ", ".join(commands)) for title, commands in sections.items()])
-    with formatter.section("Options, before the command or after it"):
+    width = max(len(name) for commands in sections.values() for name in commands)
+    for title, commands in sections.items():
+        with formatter.section(title):
+            formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
+    with formatter.section("Options (before or after the command)"):
         more = _name_others(command)
-        formatter.write_dl([*OPTIONS.items(), ("also", ", ".join(more))])
+        formatter.write_dl([*OPTIONS.items(), ("others", ", ".join(more))])
     formatter.write("\n" + EXAMPLES.format(program=context.info_name))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # section → command → one line of help, so that `--help` imports no command
 SECTIONS: dict[str, dict[str, str]] = {
     "Flash": {
-        "flash": "Find what goes where in a build, show it, write it, verify it.",
+        "flash": "Write a build folder or firmware file to its addresses, and verify it.",
         "write-flash": "Write files to flash, and verify them.",
         "verify-flash": "Compare flash with files.",
         "read-flash": "Read flash into a file.",
@@ -24,13 +24,13 @@ SECTIONS: dict[str, dict[str, str]] = {
         "chip-info": "Show chip, revision, features, flash and security.",
         "flash-id": "Show maker, device and size of the flash.",
         "read-flash-status": "Show the flash's status registers.",
-        "read-flash-sfdp": "Show what the flash tells of itself, raw or decoded.",
+        "read-flash-sfdp": "Read the flash chip's SFDP table, raw or decoded.",
         "read-mac": "Show the MAC address.",
         "chip-id": "Show the chip id of an ESP8266; other chips have none.",
         "get-security-info": "Show security flags and key purposes.",
-        "monitor": "Show what the chip says, and pass on what you type.",
+        "monitor": "Show the chip's serial output, and send what you type.",
         "chips": "List the chips this program knows.",
-        "ports": "List the serial ports and what is likely behind them; opens none.",
+        "ports": "List the serial ports and the boards that are likely connected; opens none.",
     },
     "Memory and control": {
         "read-mem": "Read one word of memory or of a register.",
@@ -41,23 +41,23 @@ SECTIONS: dict[str, dict[str, str]] = {
         "reset": "Reset the chip by the port's lines.",
     },
     "Images": {
-        "elf2image": "Make the image that the ROM boots of an ELF file.",
-        "make-image": "Make an image of raw files.",
+        "elf2image": "Convert an ELF file to a bootable image.",
+        "make-image": "Make an image from raw files.",
         "image-info": "Show what a firmware file holds, and check it.",
         "merge-bin": "Merge files into one that holds them all: raw, UF2 or Intel HEX.",
-        "split-image": "Cut a merged BIN, HEX, S-record or UF2 into boot loader, partition table and partitions.",
-        "image-diff": "Show in what two firmware files differ.",
+        "split-image": "Split a merged file into bootloader, partition table and partitions.",
+        "image-diff": "Compare two firmware files.",
         "partitions": "Partition tables: show, check, build, read.",
         "ota": "OTA data: which application boots.",
         "image": "Pictures of firmware files and of flash.",
     },
     "More": {
+        "demo": "Write firmware to a virtual chip and show the result. Needs no board.",
         "virtual": "A chip made of software, for any flashing tool.",
         "completion": "Print the script that completes command lines in bash, zsh or fish.",
         "version": "Show the version.",
     },
 }
-HIDDEN = {"demo": "Flash firmware to a virtual chip, and look at what it then holds."}
 OFFLINE = frozenset(
     {
         "image-info",

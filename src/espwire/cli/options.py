@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence, Set
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -58,7 +58,7 @@ def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str
     setattr(context.obj, name, (*getattr(context.obj, name), *value))
 
 
-def _print_and_exit(context: click.Context, text: str) -> None:
+def _print_and_exit(context: click.Context, text: str) -> NoReturn:
     """Print instead of running the command.
 
     :raises FileError: standard output does not take it
@@ -82,10 +82,26 @@ def help_option() -> click.Option:
 
 def _show_help(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        _print_and_exit(context, context.get_help())
+        show_help(context)
+
+
+def show_help(context: click.Context) -> NoReturn:
+    """Print the help of the context's command, examples included, and exit."""
+    from espwire.cli.examples import format_examples
+
+    command = context.command
+    if context.parent is not None:
+        root = context.find_root().info_name
+        shared = f"Options such as --port, --chip and --baud work with every command: `{root} --help`."
+        command.epilog = "\n\n".join(part for part in (format_examples(context), shared) if part)
+    _print_and_exit(context, context.get_help())
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and context.obj.json:
+        context.obj.report_version()
+        context.obj.close()
+        context.exit()
     if value:
         _print_and_exit(context, context.obj.program.version_text)
 

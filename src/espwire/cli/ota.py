@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from espwire.errors import TableError
@@ -18,7 +19,7 @@ class Dump:
     """A file that begins where flash begins, and what it says of booting."""
 
     path: str
-    data: bytes
+    data: bytes = field(repr=False)
     table: PartitionTable
     status: OtaStatus
 

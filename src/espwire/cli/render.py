@@ -9,6 +9,7 @@ from espwire.cli.output import StdoutForBar, is_terminal, printable
 from espwire.escape import escape
 from espwire.events import (
     ChipFound,
+    Connecting,
     Event,
     Finished,
     Note,
@@ -87,6 +88,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             return f"Port {event.port} is open."
         case Resetting():
             return f"Resetting into the {event.into} ({event.how})." if verbose else None
+        case Connecting(attempt=2):
+            return describe_attempt(event)
         case ChipFound():
             from espwire.device.identity import describe_mac
 
@@ -107,6 +110,16 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case Warned():
             return f"warning: {printable(event.text)} [{event.code}]"
     return None
+
+
+def describe_attempt(event: Connecting) -> str:
+    """What is being tried, and from the second attempt on, what the user can do."""
+    if event.attempt == 1:
+        return f"Connecting (reset sequence {event.how})" if event.how else "Connecting (without a reset)"
+    number = f"attempt {event.attempt}" + (f" of {event.attempts}" if event.attempts else "")
+    if not event.how:
+        return f"Connecting, {number}, without a reset. Hold BOOT and press RESET on the board."
+    return f"Connecting, {number} (reset sequence {event.how}). Hold BOOT until the chip is found."
 
 
 def _named(name: str) -> str:
@@ -224,6 +237,7 @@ class Bar:
     def __init__(self, output: Output, *, verbose: bool = False, wording: Wording = OURS) -> None:
         self.output, self.verbose, self.wording = output, verbose, wording
         self._bar: RichProgress | None = None
+        self._status = 0  # columns of the line that is updated in place
         self._task: tuple[str, str] | None = None
         self._id: TaskID | None = None
 
@@ -231,6 +245,9 @@ class Bar:
         """Draw."""
         if isinstance(event, Progress):
             self._draw_progress(event)
+            return
+        if isinstance(event, Connecting):
+            self._draw_status(describe_attempt(event))
             return
         text = self.wording.tell(event, self.verbose)
         if isinstance(event, Finished) or text is not None:
@@ -246,6 +263,15 @@ class Bar:
             self._task = task
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, completed=event.done, total=event.total)
+
+    def _draw_status(self, text: str) -> None:
+        """Replace the line that is updated in place."""
+        import shutil
+
+        self.close()
+        text = printable(text)[: shutil.get_terminal_size().columns - 1]
+        self._status = len(text)
+        self.output.write(sys.stdout, text)
 
     def _open(self, event: Progress) -> None:
         from rich.console import Console
@@ -266,7 +292,10 @@ class Bar:
         self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
 
     def close(self) -> None:
-        """Take the bar away and give the cursor back."""
+        """Take the bar or the status line away and give the cursor back."""
+        if self._status:
+            self.output.write(sys.stdout, "\r" + " " * self._status + "\r")
+            self._status = 0
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = self._id = None

@@ -74,6 +74,7 @@ class Session:
     quiet: bool = False
     json: bool = False
     progress: bool = True
+    runs: bool = False  # the command has started a program: the chip is not reset at the end
     config: str | None = None
     given: set[str] = field(default_factory=set)  # what the command line gave
     reads_settings: bool = True  # whether files and environment count
@@ -87,6 +88,7 @@ class Session:
     _values: dict[str, Given] | None = None
     _told: Loaded | None = None
     _packets: PacketRing | None = None
+    _ending: str = ""  # how the board was left, until that is printed
 
     @property
     def peer_format(self) -> FormatChoice:
@@ -122,6 +124,15 @@ class Session:
         from espwire.events import Result
 
         self.report(Result(command=command, text=text, data=data))
+
+    def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
+        """Report what a command has done, and how it left the board: the last line of its output."""
+        ending, self._ending = self._ending, ""
+        self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def report_version(self) -> None:
+        """Report which espwire this is, under which name it runs."""
+        self.result("version", self.program.version_text, {"version": __version__})
 
     @property
     def values(self) -> Mapping[str, Given]:
@@ -237,6 +248,7 @@ class Session:
             settings=self.settings(),
             report=self.report,
             packets=self._packets,
+            stub=False,  # started below, if the command gains by one
             memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
         ) as device:
             self._check_board(device, target)
@@ -259,7 +271,18 @@ class Session:
             device.use_flash_pins(self.spi_connection)
         speed_up(device, stub=choose_stub(self, device, bulk, encrypt), baud=choose_baud(self, device, bulk))
         yield
-        device.leave(self.after)  # type: ignore[arg-type]
+        self._note_ending(device.leave("no-reset" if self.runs else self.after))  # type: ignore[arg-type]
+
+    def _note_ending(self, way: str) -> None:
+        """Keep a sentence on how the board was left. Under another name than ours, its own words say so."""
+        if self.runs or self.program.open_wording is not None:
+            return
+        if way:
+            self._ending = "The application was started." if way == "soft" else "The board was reset."
+        elif self.after.startswith("no-reset"):
+            self._ending = f"The board was not reset (--after {self.after})."
+        else:
+            self._ending = "The board was not reset: this port has no reset line."
 
     def _check_board(self, device: Device, target: SystemPort | str) -> None:
         """A MAC that was remembered led to an adapter: see that the board behind it is still the same.
@@ -290,10 +313,15 @@ class Session:
         return PacketRing()
 
     def close(self) -> None:
-        """The work is done: end the drawing.
+        """The work is done: print how the board was left, if that is not printed yet, and end the drawing.
 
         :raises FileError: standard output took not all of it
         """
+        ending, self._ending = self._ending, ""
+        if ending and not self.json:
+            from espwire.events import Note
+
+            self.report(Note(text=ending))
         self.stop_drawing()
         self.output.finish()
 

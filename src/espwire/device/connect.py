@@ -73,7 +73,7 @@ def connect(
     memory: Memory | None = None,
     reset: Sequence | str | None = None,
     packets: PacketRing | None = None,
-    stub: StubSource = False,
+    stub: StubSource = "auto",
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
 
@@ -85,7 +85,8 @@ def connect(
     :param trace: called after each round trip with command, reply or error, and seconds
     :param memory: which reset sequence worked last; changes the order of attempts only
     :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
-    :param stub: also start one: ours (True), or that of a vendor's JSON file; see ``Device.use_stub``
+    :param stub: which stub flasher to start: ours where there is one for the chip (``"auto"``, ``True``), none
+        (``False``), or that of a vendor's JSON file; see ``Device.use_stub``
     :param packets: keeps the last 200 packets of this conversation, to be looked at if it fails, here or later
     :raises LinkError: the port
     :raises UsageError: code ``reset-sequence``

@@ -8,6 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from espwire.bits import Revision
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_status, ram, sfdp, transfer
@@ -40,7 +41,8 @@ from espwire.wire.commands import Command, Op
 from espwire.wire.dialect import BaudRule
 from espwire.wire.stub import StubOp
 
-StubSource = bool | str | os.PathLike[str] | StubImage  # ours, none, a vendor's file, or what was made of one
+# "auto" or True: ours where there is one; False: none; a path of a vendor's file; what was made of one
+StubSource = bool | str | os.PathLike[str] | StubImage
 
 
 ATTACH_ATTEMPTS = 2
@@ -50,7 +52,7 @@ class Device:
     """A chip in its loader. A context manager that closes the link; it does not reset the chip: see ``leave``.
 
     ``description`` is the product's name. In Secure Download Mode (``secure_download``) no register can be read:
-    ``mac`` is empty, ``revision`` is 0 and ``revision_known`` False, ``features`` is empty.
+    ``mac`` is empty, ``revision`` is v0.0 and ``revision_known`` False, ``features`` is empty.
     """
 
     def __init__(
@@ -74,11 +76,15 @@ class Device:
         self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
-        self.revision = identity.revision() if identity is not None else 0
+        self.revision = Revision(identity.revision() if identity is not None else 0)
         self.description = identity.description() if identity is not None else chip.name
         self.mac = format_mac(identity.mac()) if identity is not None else ""
         eui64 = identity.eui64() if identity is not None else None
         self.eui64 = format_mac(eui64) if eui64 is not None else None
+
+    def __repr__(self) -> str:
+        known = [str(self.revision)] * self.revision_known + [f"MAC {self.mac}"] * bool(self.mac)
+        return f"<Device {' '.join([self.description, *known])} at {self.link.info.name}>"
 
     def __enter__(self) -> Self:
         return self
@@ -168,6 +174,7 @@ class Device:
 
     def find_stub_obstacle(self, source: StubSource = True) -> str:
         """Why ``use_stub`` would do nothing, in words; empty where it would start one."""
+        source = True if source == "auto" else source
         if source is False or self.loader.dialect.sync_value == 0:
             return "one is running already" if source else "none is wanted"
         own = source is True
@@ -178,11 +185,12 @@ class Device:
 
         Returns whether one runs now. Where one does not start, the ROM stays, with a warning ``stub-failed``.
 
-        :param source: True: ours, where there is one for this chip; a path: the vendor's JSON format; an image
+        :param source: "auto" or True: ours, if there is one for this chip; a path: the vendor's JSON format; an image
         :param baud: have this rate before the upload, where only a stub can raise it; else the rate stays
         :raises FileError, DataError: the file
         :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
         """
+        source = True if source == "auto" else source
         if self.find_stub_obstacle(source):
             return self.loader.dialect.sync_value == 0
         if self.chip.crystal.method != "fixed":
@@ -352,8 +360,10 @@ class Device:
             )
         baud_rates.change_baud(self.loader, self.chip, registers, baud, crystal)
 
-    def leave(self, after: After = "hard-reset") -> None:
+    def leave(self, after: After = "hard-reset") -> str:
         """Leave the chip as asked; the link stays open. If the reset takes the port away, ``link`` is a new one.
+
+        Returns what reset the chip: ``"hard"``, ``"soft"`` or ``"watchdog"``; empty: it was not reset.
 
         :raises Unsupported: this chip has no such way
         :raises ConnectError: code ``baud-change``: a loader that was to stay is lost on the way back to 115200 baud
@@ -365,7 +375,7 @@ class Device:
             self.change_baud(baud_rates.ROM_BAUD)  # whoever comes next asks at this rate
         if after == "soft-reset" and self.flash is None:
             self._attach()  # the loader leaves by a flash command
-        leave(self.loader, self.chip, after, self.report, self._follower)
+        return leave(self.loader, self.chip, after, self.report, self._follower)
 
     def run(self) -> None:
         """Have the loader start the application; no line is moved, and the loader is gone.

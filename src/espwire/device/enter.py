@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from espwire.chips.model import Chip
@@ -24,7 +25,7 @@ from espwire.device.memory import Memory, memory_key
 from espwire.device.reopen import Follower, is_native_usb
 from espwire.device.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, LinkLost, NoReply
-from espwire.events import Note, Report, Resetting
+from espwire.events import Connecting, Note, Report, Resetting
 from espwire.link.base import LinkInfo
 from espwire.settings import Settings
 from espwire.values import dataclass
@@ -132,6 +133,8 @@ def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tup
     follower, attempts, stub, spoke = entrance.follower, loader.settings.connect_attempts, "", False
     for attempt in range(attempts):
         way = ways[attempt % len(ways)] if ways else None
+        limit = attempts if attempts < sys.maxsize else 0
+        entrance.report(Connecting(attempt=attempt + 1, attempts=limit, how=way.name if way is not None else ""))
         try:
             if way is not None:
                 entrance.report(Resetting(how=way.name, into="loader"))

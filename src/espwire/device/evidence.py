@@ -37,19 +37,19 @@ class Evidence:
     ``while_held``: what came while RTS was asserted, which should keep the chip still.
     """
 
-    raw: bytes = b""
+    raw: bytes = field(default=b"", repr=False)
     text: str = ""
     sequences: tuple[str, ...] = ()
     can_reset: bool = True
     baud: int = 115200
     chip: Chip | None = None
     attempts: tuple[bytes, ...] = ()
-    before: bytes = b""
-    after: bytes = b""
+    before: bytes = field(default=b"", repr=False)
+    after: bytes = field(default=b"", repr=False)
     at_rates: Mapping[int, bytes] = field(default_factory=dict)
     rounds: tuple[bytes, ...] = ()
-    restarted: bytes | None = None
-    while_held: bytes = b""
+    restarted: bytes | None = field(default=None, repr=False)
+    while_held: bytes = field(default=b"", repr=False)
 
     @property
     def was_reset(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from espwire.bits import Revision
 from espwire.chips.model import BitField, Chip, Mac, NamePart
 
 ReadWord = Callable[[int], int]
@@ -225,7 +226,7 @@ def describe_mac(mac: str) -> str:
 
 def format_revision(revision: int) -> str:
     """``v3.1`` for 301."""
-    return f"v{revision // 100}.{revision % 100}"
+    return str(Revision(revision))
 
 
 def estimate_crystal(chip: Chip, baud: int, divider: int) -> int:

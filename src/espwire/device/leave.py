@@ -19,8 +19,10 @@ from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
 from espwire.wire.stub import StubOp, StubReset
 
 
-def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> None:
+def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Follower | None = None) -> str:
     """Do what ``after`` says. On a link without lines a hard reset becomes a note to the user.
+
+    Returns the name of the way that was taken; empty: the chip was not reset.
 
     If the port goes away with the reset, ``follower`` waits for it: what had to be done is done, so a port that stays
     away is only a warning.
@@ -31,14 +33,19 @@ def leave(loader: Loader, chip: Chip, after: After, report: Report, follower: Fo
     if after in ("no-reset", "no-reset-stub"):
         if loader.dialect.sealed:
             unseal_stub(loader)
-        return
+        return ""
+    way = ""
     with _following(loader, report, follower):
         if after == "soft-reset":
+            way = "soft"
             soft_reset(loader, report)
         elif after == "watchdog-reset" or _needs_watchdog(loader, chip):
+            way = "watchdog"
             watchdog_reset(loader, chip, report)
         else:
+            way = "hard" if loader.link.info.can_reset else ""
             hard_reset(loader, chip, report, follower.reset_low if follower is not None else None)
+    return way
 
 
 def unseal_stub(loader: Loader) -> None:

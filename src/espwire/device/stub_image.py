@@ -11,7 +11,7 @@ import struct
 import tomllib
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -41,7 +41,7 @@ class StubOptions:
     leave_clock: bool = False
     over_usb: bool = False
     spi_clock: int = 0
-    batch: bytes = b""
+    batch: bytes = field(default=b"", repr=False)
 
     def build(self) -> bytes:
         """As they lie in the stub's data."""

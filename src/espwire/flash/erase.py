@@ -10,7 +10,7 @@ from espwire.events import PlanReady, Report, Warned, silent
 from espwire.flash import execute
 from espwire.flash.cost import LinkCost, estimate_erase
 from espwire.flash.guards import find_erase_problems, stop_if_fatal
-from espwire.flash.plan import Erase, Policy, describe_erased_behind, find_erased_end
+from espwire.flash.plan import Erase, Policy, describe_erased_behind, describe_step, find_erased_end
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import SECTOR, Cancel, check_not_blind, has_content
 from espwire.wire.commands import Op
@@ -58,7 +58,8 @@ def erase_region(
     for finding in findings:
         report(Warned(code=finding.code, text=finding.text))
     step = Erase(address, size)
-    report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=estimate_erase(address, size, LinkCost())))
+    seconds = estimate_erase(address, size, LinkCost())
+    report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=seconds, actions=(describe_step(step),)))
     check_not_blind(device, policy)
     if dry_run:
         return

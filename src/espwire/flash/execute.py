@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from espwire.device.erase_check import build_wrong_erase, erases_unchecked
 from espwire.device.stream_write import write_streamed
 from espwire.device.transfer import erase_range, write_deflated, write_plain
-from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
+from espwire.events import Finished, Note, Overall, Progress, Report, Warned, silent, thin_out
 from espwire.flash.plan import Erase, Plan, Skip, Verify, Write, find_tail
 from espwire.flash.verify import (
     SECTOR,
@@ -42,6 +42,8 @@ def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report:
     :raises VerifyError: a part is still wrong; ``ranges`` tell where
     :raises NoReply, CommandFailed, LinkLost, Cancelled: as the device has it; the flash is then half written
     """
+    if report is not silent:
+        report = Overall(report, plan.shares)
     run = _Run(plan, device, cancel, thin_out(report, device.link.now))
     if plan.policy.verify and plan.writes:
         check_can_verify_device(device)

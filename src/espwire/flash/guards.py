@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from espwire.bits import format_size
+from espwire.bits import Revision, format_size
 from espwire.chips.registry import find_by_image_id
 from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
@@ -105,7 +105,7 @@ def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | No
     raise SafetyStop(
         open_ones[0].text + more,
         hint=_build_hint(open_ones),
-        code=code,
+        code=code or open_ones[0].code,
         consents=consents,
         findings=[{"code": f.code, "text": f.text, "consent": f.consent} for f in open_ones],
     )
@@ -242,7 +242,7 @@ def _find_revision_problems(part: Part, header: ExtendedHeader, target: Target, 
     span = f"v{least // 100}.{least % 100}" + (
         f" to v{most // 100}.{most % 100}" if most != ANY_REVISION else " or later"
     )
-    text = f"{part.label} needs chip revision {span}, this is v{revision // 100}.{revision % 100}"
+    text = f"{part.label} needs chip revision {span}, this is {Revision(revision)}"
     if _has_legacy_rule(header):
         text = _describe_legacy(part.label, header.min_revision_legacy, target, revision)
     return [Finding("wrong-revision", text, fatal=at_boot, consent="wrong-revision")]

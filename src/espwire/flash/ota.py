@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espwire.errors import TableError, Unsupported
-from espwire.events import PlanReady, Report, silent
+from espwire.events import PlannedStep, PlanReady, Report, silent
 from espwire.flash.erase import erase_region
 from espwire.flash.places import read_partition_table
 from espwire.flash.plan import Part, Policy
@@ -65,7 +65,7 @@ def switch_ota(
     data = parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE))
     change = plan_switch(table, data, slot, state)
     if dry_run:
-        report(PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0))
+        report(build_plan_event(change, place))
         return change
     for index in change.erase:
         erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
@@ -88,6 +88,18 @@ def require_ota_data(table: PartitionTable) -> Partition:
             code="no-ota-data",
         )
     return place
+
+
+def build_plan_event(change: OtaChange, place: Partition) -> PlanReady:
+    """What a switch is going to do, as an event."""
+    sectors = [("erase", index) for index in change.erase]
+    if change.entry is not None and change.write is not None:
+        sectors.append(("write", change.write))
+    actions = tuple(
+        PlannedStep(kind=kind, address=place.offset + index * SECTOR, size=SECTOR, name=place.name)
+        for kind, index in sectors
+    )
+    return PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0, actions=actions)
 
 
 def describe_change(change: OtaChange, place: Partition) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
 from espwire.device.transfer import erase_size_to_send
 from espwire.errors import UsageError
+from espwire.events import PlannedStep
 from espwire.flash.changes import find_changed_runs
 from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
 from espwire.flash.cost import LinkCost, count_wire_bytes, estimate_erase, estimate_write
+from espwire.flash.part_data import Source, check_address, check_name, read_source
 from espwire.values import dataclass
 from espwire.wire.commands import Op
 from espwire.wire.dialect import Dialect, EraseRule
@@ -23,9 +25,12 @@ from espwire.wire.dialect import Dialect, EraseRule
 BLANK = b"\xff"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False)
 class Part:
     """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing.
+
+    ``data`` may be given as bytes, as a path or as an open binary file, which are read at once; ``name`` is then the
+    file's unless it is given, too.
 
     ``previous``: what the flash holds there now, as the caller believes; only what differs is then written.
     ``made_for``: ids of the chips that its file is for, where the file says so (UF2, ELF, a build folder).
@@ -33,12 +38,43 @@ class Part:
     """
 
     address: int
-    data: bytes = field(repr=False)
+    data: bytes
     name: str = ""
     encrypted: bool = False
-    previous: bytes | None = field(default=None, repr=False)
+    previous: bytes | None = None
     made_for: tuple[str, ...] = ()
     one_of: str = ""
+
+    def __init__(
+        self,
+        address: int,
+        data: Source,
+        name: str = "",
+        encrypted: bool = False,
+        previous: Source | None = None,
+        made_for: tuple[str, ...] = (),
+        one_of: str = "",
+    ) -> None:
+        """Read ``data`` and ``previous``.
+
+        :raises UsageError: code ``part``: something has a wrong type
+        :raises FileError: a file cannot be read
+        """
+        held, file_name = read_source(data, "data")
+        before = None if previous is None else read_source(previous, "previous")[0]
+        fields = {
+            "address": check_address(address),
+            "data": held,
+            "name": check_name(name) or file_name,
+            "encrypted": encrypted,
+        }
+        fields |= {"previous": before, "made_for": made_for, "one_of": one_of}
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
+
+    def __repr__(self) -> str:
+        name = f", {self.name!r}" if self.name else ""
+        return f"<Part {self.address:#x}, {len(self.data):,} bytes{name}>"
 
     @property
     def chips(self) -> tuple[str, ...]:
@@ -236,6 +272,31 @@ class Plan:
     def describe(self) -> tuple[str, ...]:
         """One line per step."""
         return tuple(step.describe() for step in self.steps)
+
+    @property
+    def actions(self) -> tuple[PlannedStep, ...]:
+        """The steps for programs that show them."""
+        return tuple(map(describe_step, self.steps))
+
+    @property
+    def shares(self) -> tuple[tuple[str, str, float], ...]:
+        """The tasks that will report progress, each with its share of the work, for ``events.Overall``."""
+        return tuple(_weigh(step) for step in self.steps if not isinstance(step, Skip))
+
+
+def describe_step(step: Step) -> PlannedStep:
+    """A step as events report it."""
+    size = step.size if isinstance(step, Erase | Skip) else len(step.data)
+    name = "" if isinstance(step, Erase) else step.name
+    return PlannedStep(kind=type(step).__name__.lower(), address=step.address, size=size, name=name)
+
+
+def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
+    """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
+    if isinstance(step, Erase):
+        return "erase", "", step.size / 8
+    size = max(len(step.data), 1)
+    return ("write", step.name, size) if isinstance(step, Write) else ("verify", step.name, size / 20)
 
 
 def plan(

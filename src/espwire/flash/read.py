@@ -47,8 +47,36 @@ def read_to_file(
     """
     _check_can_read(device)
     size = _resolve_size(device, address, size, flash_size)
+    with open_output(path) as file:
+        for data in _read(device, address, size, os.path.basename(os.fspath(path)), cancel, report):
+            file.write(data)
+    return size
+
+
+def read_flash(
+    device: Device,
+    address: int,
+    size: int | None = None,
+    *,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> bytes:
+    """Read flash into memory, checked as ``read_to_file`` does.
+
+    :param size: bytes; None: up to the end of the flash
+    :raises Unsupported, UsageError, VerifyError: as ``read_to_file``
+    """
+    _check_can_read(device)
+    size = _resolve_size(device, address, size, None)
+    return b"".join(_read(device, address, size, f"{address:#x}..{address + size:#x}", cancel, report))
+
+
+def _read(
+    device: Device, address: int, size: int, name: str, cancel: Cancel | None, report: Report
+) -> Iterator[bytes | bytearray]:
+    """The bytes in pieces, with progress."""
     report = thin_out(report, device.link.now)
-    name, began, limit = os.path.basename(os.fspath(path)), device.link.now(), LossLimit(device.loader)
+    began, limit = device.link.now(), LossLimit(device.loader)
     furthest = at = 0
 
     def on_bytes(done: int) -> None:
@@ -58,21 +86,19 @@ def read_to_file(
             report(Progress(task="read", name=name, done=furthest, total=size))
 
     report(Progress(task="read", name=name, done=0, total=size))
-    with open_output(path) as file:
-        if device.loader.supports(StubOp.READ_OPEN):  # each packet is checked on its way: no pieces are needed
-            for data in _stream(device, address, size):
-                if cancel is not None:
-                    cancel.check()
-                file.write(data)
-                furthest += len(data)
-                report(Progress(task="read", name=name, done=furthest, total=size))
-        else:
-            for at in range(0, size, PIECE):
-                if cancel is not None:
-                    cancel.check()
-                file.write(_read_piece(device, address + at, min(PIECE, size - at), on_bytes, limit, report))
+    if device.loader.supports(StubOp.READ_OPEN):  # each packet is checked on its way: no pieces are needed
+        for data in _stream(device, address, size):
+            if cancel is not None:
+                cancel.check()
+            yield data
+            furthest += len(data)
+            report(Progress(task="read", name=name, done=furthest, total=size))
+    else:
+        for at in range(0, size, PIECE):
+            if cancel is not None:
+                cancel.check()
+            yield _read_piece(device, address + at, min(PIECE, size - at), on_bytes, limit, report)
     report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began))
-    return size
 
 
 def read_bytes(

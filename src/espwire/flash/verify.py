@@ -12,7 +12,7 @@ from espwire.device.erase_check import build_wrong_erase
 from espwire.device.loss_limit import LossLimit
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
-from espwire.events import Finished, Progress, Report, silent, thin_out
+from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
 from espwire.flash.checks import hint_at_stub
 from espwire.wire.commands import Op
 from espwire.wire.stub import StubOp
@@ -121,6 +121,11 @@ def verify_flash(
     :raises VerifyError: the ranges that differ
     """
     check_can_verify_device(device)
+    if device.flash is None:
+        device.attach_flash()
+    parts = tuple(parts)
+    if report is not silent:
+        report = Overall(report, [("verify", part.label, max(len(part.data), 1)) for part in parts])
     report = thin_out(report, device.link.now)
     wrong: list[str] = []
     ranges: list[tuple[int, int]] = []

@@ -56,7 +56,8 @@ def write_flash(
         target = survey_content(device, target, parts, policy, report=report)
     made = plan(parts, survey=target.survey, cost=_cost(device), policy=policy)
     made = replace(made, findings=made.findings + find_problems(parts, target, policy))
-    report(PlanReady(steps=made.describe(), wire_bytes=made.wire_bytes, seconds=round(made.seconds, 3)))
+    seconds = round(made.seconds, 3)
+    report(PlanReady(steps=made.describe(), wire_bytes=made.wire_bytes, seconds=seconds, actions=made.actions))
     stop_if_fatal(made.findings, policy)
     for finding in made.findings:
         report(Warned(code=finding.code, text=finding.text))

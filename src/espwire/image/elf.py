@@ -55,7 +55,7 @@ class Elf:
     entry: int
     sections: tuple[ElfPart, ...]
     segments: tuple[ElfPart, ...]
-    metadata: bytes = b""
+    metadata: bytes = field(default=b"", repr=False)
     left_out: tuple[str, ...] = ()
 
     @property

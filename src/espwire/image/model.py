@@ -82,7 +82,7 @@ class Image:
     segments: tuple[Segment, ...]
     extended: ExtendedHeader | None = None
     irom: IromPart | None = None
-    fill: bytes = b""
+    fill: bytes = field(default=b"", repr=False)
     checksum: int | None = None
     digest: bytes | None = None
     crc: bytes | None = None

@@ -7,7 +7,7 @@ Source: ``chips/data/protocol.toml``.
 from __future__ import annotations
 
 import struct
-from dataclasses import fields
+from dataclasses import field, fields
 from enum import IntEnum
 from typing import ClassVar, Self
 
@@ -72,7 +72,7 @@ class Request:
 
     op: int
     check: int
-    body: bytes
+    body: bytes = field(repr=False)
 
     def packet(self) -> bytes:
         """The frame's content, before SLIP."""
@@ -120,7 +120,7 @@ class DataBlock(Command):
     """Base of the four-word-header data commands: length, sequence (from 0), two zeros, then the payload."""
 
     sequence: int
-    data: bytes
+    data: bytes = field(repr=False)
 
     def body(self) -> bytes:
         return struct.pack("<IIII", len(self.data), self.sequence, 0, 0) + self.data
@@ -305,7 +305,7 @@ class GetSecurityInfo(Command, op=Op.GET_SECURITY_INFO):
 class SizedBlock(Command):
     """Base of the secure-debug data commands: length, then the payload; checksum as for data blocks."""
 
-    data: bytes
+    data: bytes = field(repr=False)
 
     def body(self) -> bytes:
         return struct.pack("<I", len(self.data)) + self.data
@@ -393,7 +393,7 @@ class Reply:
 
     op: int
     value: int
-    body: bytes
+    body: bytes = field(repr=False)
 
     def packet(self) -> bytes:
         """The frame's content, before SLIP."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
+from dataclasses import field
 from enum import IntEnum, IntFlag
 from functools import cache
 from typing import Self
@@ -153,7 +154,7 @@ class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
     """
 
     position: int
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
     mask: int = 0
 
     def body(self) -> bytes:
@@ -372,7 +373,7 @@ class ReadPacket:
     """Flash from ``position`` on, counted from the start of the read."""
 
     position: int
-    data: bytes
+    data: bytes = field(repr=False)
 
     def reply(self, *, short: bool = False) -> Reply:
         """The frame's content. ``short``: the payload is left out (it is all 0xFF)."""

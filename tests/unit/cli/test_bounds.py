@@ -223,5 +223,5 @@ def test_the_library_raises_its_own_errors_for_such_hosts() -> None:
     from espwire.device.connect import connect
 
     for port in ("socket://a..b:1", "rfc2217://" + "a" * 64 + ":1", "socket://a\0b:1"):
-        with pytest.raises(ToolError), connect(port):
+        with pytest.raises(ToolError), connect(port, stub=False):
             pass

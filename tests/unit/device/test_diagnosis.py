@@ -70,5 +70,5 @@ def test_no_line_is_moved_where_no_reset_is_wanted(ail):
     moved = []
     link.set_lines = lambda **lines: moved.append(lines)
     with pytest.raises(ConnectError):
-        connect(link, before="no-reset")
+        connect(link, before="no-reset", stub=False)
     assert all(not any(lines.values()) for lines in moved), "released at most"

@@ -79,7 +79,7 @@ def device_data(device: Device) -> dict[str, Any]:
         "chip": device.chip.id,
         "name": device.chip.name,
         "description": device.description,
-        "revision": device.revision if device.revision_known else None,
+        "revision": str(device.revision) if device.revision_known else None,
         "features": list(device.features),
         "crystal_mhz": device.crystal_mhz,
         "mac": known_mac(device.mac),

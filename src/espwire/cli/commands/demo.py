@@ -18,7 +18,7 @@ CHIP, FIRMWARE = "esp32c3", "esp32c3-hello.bin"
 HEAD, ROW = 64, 16
 
 
-@click.command("demo", help="Flash firmware to a virtual chip, and look at what it then holds.")
+@click.command("demo", help="Write firmware to a virtual chip and show the result. Needs no board.")
 @click.option("--no-pace", is_flag=True, help="Do not take as long as a real chip would.")
 @click.pass_obj
 def command(session: Session, no_pace: bool) -> None:

@@ -40,4 +40,4 @@ def command(session: Session, address: int, size: int, file: str, no_progress: b
         dump = dump_mem(device, address, size, file, report=session.report)
     text = f"{escape(file)} holds {dump.size:,} bytes of memory from {address:#x}."
     data = {"address": dump.address, "size": dump.size, "file": file, "trips": dump.trips}
-    session.result("dump-mem", text, data)
+    session.finish("dump-mem", text, data)

@@ -31,7 +31,7 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
 
 @click.command(
     "elf2image",
-    help="Make the image that the ROM boots of an ELF file. Without --chip, the program's machine and addresses tell"
+    help="Convert an ELF file to a bootable image. Without --chip, the program's machine and addresses tell"
     " the chip. -fs is 1MB, -fm qio, -ff that of code 0 if not given.",
 )
 @click.argument("file", metavar="ELF")

@@ -18,6 +18,7 @@ from espwire.cli.session import Session
 @click.pass_obj
 def command(session: Session, flash_size: str, force: bool, allow: frozenset[str], dry_run: bool) -> None:
     """Erase all sectors, and check that they are blank where the chip can tell."""
+    from espwire.bits import format_size
     from espwire.flash.erase import erase_flash
     from espwire.flash.plan import Policy
 
@@ -25,5 +26,5 @@ def command(session: Session, flash_size: str, force: bool, allow: frozenset[str
     policy = Policy(force=force, consents=allow)
     with session.device() as device:
         size = erase_flash(device, flash_size=known, policy=policy, dry_run=dry_run, report=session.report)
-    text = "Nothing was erased (--dry-run)." if dry_run else "The flash is erased."
-    session.result("erase-flash", text, {"size": size, "erased": not dry_run})
+    text = "Nothing was erased (--dry-run)." if dry_run else f"Done: the whole flash is erased, {format_size(size)}."
+    session.finish("erase-flash", text, {"size": size, "erased": not dry_run})

@@ -32,5 +32,6 @@ def command(session: Session, words: tuple[str, ...], force: bool, allow: frozen
     with session.device() as device:
         address, size = find_region(session, device, place, size)
         erase_region(device, address, size, policy=policy, dry_run=dry_run, report=session.report)
-    text = "Nothing was erased (--dry-run)." if dry_run else "The region is erased."
-    session.result("erase-region", text, {"address": address, "size": size, "erased": not dry_run})
+    what = f"everything from {address:#x} on" if size is None else f"{size:,} bytes at {address:#x}"
+    text = "Nothing was erased (--dry-run)." if dry_run else f"Done: {what} erased."
+    session.finish("erase-region", text, {"address": address, "size": size, "erased": not dry_run})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from espwire.flash.plan import Plan
     from espwire.image.build_plan import BuildPlan
 
-HELP = """Find what goes where in a build, show it, write it, verify it.
+HELP = """Write a build folder or firmware file to its addresses, and verify it.
 
 PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project's folder, if it holds one build),
 a flasher_args.json or flash_args, or one file: merged binary, Intel HEX, S-record, UF2, ELF."""
@@ -119,9 +119,9 @@ def _tell(session: Session, build: BuildPlan, made: Plan | None, *, dry_run: boo
         text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {named}."
     else:
         what = "nothing" if len(unchecked) == len([file for file in build.files if file.data]) else "not all of it"
-        text = f"Flash holds {named}." if verified else f"Wrote {named}; {what} was verified."
+        text = f"Done: {named} written" + (" and verified." if verified else f"; {what} was verified.")
     parts = [
         {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role} for file in build.files
     ]
     data = {"kind": build.kind, "chips": list(build.chips), "bytes": build.size, "parts": parts}
-    session.result("flash", text, data | {"written": written, "verified": verified, "unchecked": list(unchecked)})
+    session.finish("flash", text, data | {"written": written, "verified": verified, "unchecked": list(unchecked)})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LISTED = 32  # ranges of sectors that the text names
 
 
-@click.command("image-diff", help="Show in what two firmware files differ. Ends with exit code 7 if they do.")
+@click.command("image-diff", help="Compare two firmware files. Ends with exit code 7 if they do.")
 @chip_option
 @input_format_option
 @click.argument("old", metavar="OLD")

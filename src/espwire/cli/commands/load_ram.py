@@ -33,7 +33,7 @@ def command(session: Session, file: str, force: bool, allow: frozenset[str], no_
     with session.device(bulk=False) as device:
         data = choose_program(pieces, device.chip.id, file)
         done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
-        session.after = "no-reset"  # what runs now shall go on
+        session.runs = True
     text = (
         f"RAM holds {len(done.segments)} segments, {done.size:,} bytes; the program at {done.entry:#010x} was started."
     )

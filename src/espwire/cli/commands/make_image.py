@@ -10,7 +10,7 @@ from espwire.cli.session import Session
 
 @click.command(
     "make-image",
-    help="Make an image of raw files. Give -f FILE -a ADDRESS for each. For an ESP8266, which it is without --chip,"
+    help="Make an image from raw files. Give -f FILE -a ADDRESS for each. For an ESP8266, which it is without --chip,"
     " OUTPUT is the beginning of the names: app.bin becomes app.bin0x00000.bin.",
 )
 @click.argument("output", metavar="OUTPUT")

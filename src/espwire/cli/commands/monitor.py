@@ -27,7 +27,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 @click.command(
     "monitor",
-    help="Show what the chip says, and pass on what you type. Ctrl-] quits, Ctrl-T Ctrl-H tells the other keys.",
+    help="Show the chip's serial output, and send what you type. Ctrl-] quits, Ctrl-T Ctrl-H lists the other keys.",
 )
 @click.option("--reset", is_flag=True, help="Reset the chip into its application first.")
 @click.option("--log", "log_name", metavar="FILE", help="Keep the chip's lines in this new file, too.")

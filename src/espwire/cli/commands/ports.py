@@ -8,7 +8,7 @@ from espwire.cli.options import filter_option
 from espwire.cli.session import Session
 
 
-@click.command("ports", help="List the serial ports and what is likely behind them; opens none.")
+@click.command("ports", help="List the serial ports and the boards that are likely connected; opens none.")
 @filter_option
 @click.pass_obj
 def command(session: Session) -> None:

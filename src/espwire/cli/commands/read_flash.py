@@ -34,5 +34,5 @@ def command(session: Session, words: tuple[str, ...], flash_size: str, no_progre
     with session.device() as device:
         address, size = find_region(session, device, place, size)
         done = read_to_file(device, address, size, file, flash_size=known, report=session.report)
-    text = f"{escape(file)} holds {done:,} bytes from {address:#x}."
-    session.result("read-flash", text, {"address": address, "size": done, "file": file})
+    text = f"Done: {done:,} bytes read from {address:#x} into {escape(file)}."
+    session.finish("read-flash", text, {"address": address, "size": done, "file": file})

@@ -23,7 +23,7 @@ def _parse_word(context: click.Context, parameter: click.Parameter, value: str |
 
 @click.command(
     "read-flash-sfdp",
-    help="Show what the flash tells of itself, raw or decoded. 1 to 4 BYTES of its SFDP area from ADDRESS.",
+    help="Read the flash chip's SFDP table, raw or decoded. Raw: 1 to 4 BYTES from ADDRESS of the table.",
 )
 @click.argument("address", metavar="ADDRESS", required=False, callback=_parse_word)
 @click.argument("size", metavar="BYTES", required=False, callback=_parse_word)

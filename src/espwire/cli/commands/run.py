@@ -16,5 +16,5 @@ def command(session: Session) -> None:
     """Leave by the loader's own commands, and by nothing after them."""
     with session.device(bulk=False) as device:
         device.run()
-        session.after = "no-reset"  # what runs now shall go on
+        session.runs = True
     session.result("run", "The application was started.", {"started": True})

@@ -13,7 +13,8 @@ ARGUMENTS = "flash_args"
 
 
 @click.command(
-    "split-image", help="Cut a merged BIN, HEX, S-record or UF2 into boot loader, partition table and partitions."
+    "split-image",
+    help="Split a merged file into bootloader, partition table and partitions. FILE: BIN, Intel HEX, S-record or UF2.",
 )
 @chip_option
 @click.argument("file", metavar="FILE")

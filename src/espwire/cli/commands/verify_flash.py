@@ -67,7 +67,7 @@ def command(
                 report_differences(session, device, parts, error.ranges)
             raise
     size = sum(len(part.data) for part in parts)
-    session.result("verify-flash", f"Flash holds all {size:,} bytes.", {"bytes": size, "equal": True})
+    session.finish("verify-flash", f"Done: flash holds all {size:,} bytes.", {"bytes": size, "equal": True})
 
 
 def report_differences(

@@ -11,6 +11,4 @@ from espwire.cli.session import Session
 @click.pass_obj
 def command(session: Session) -> None:
     """Report the version."""
-    from espwire._version import __version__
-
-    session.result("version", session.program.version_text, {"version": __version__})
+    session.report_version()

@@ -83,7 +83,7 @@ def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dr
         text = f"Nothing was written (--dry-run): {named}."
     else:
         what = "nothing" if len(unchecked) == len([part for part in parts if part.data]) else "not all of it"
-        text = f"Flash holds {named}." if verified else f"Wrote {named}; {what} was verified."
+        text = f"Done: {named} written" + (" and verified." if verified else f"; {what} was verified.")
     told = [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts]
     data = {"written": not dry_run, "verified": verified, "unchecked": [] if dry_run else list(unchecked)}
-    session.result("write-flash", text, data | {"bytes": size, "parts": told})
+    session.finish("write-flash", text, data | {"bytes": size, "parts": told})

@@ -31,4 +31,4 @@ def command(session: Session, address: int, value: int, mask: int) -> None:
         done = device.write_mem(address, value, mask)
     masked = "" if done.mask == 0xFFFFFFFF else f", mask {done.mask:#010x}"
     text = f"Wrote {done.value:#010x}{masked} to {done.address:#010x}."
-    session.result("write-mem", text, {"address": done.address, "value": done.value, "mask": done.mask})
+    session.finish("write-mem", text, {"address": done.address, "value": done.value, "mask": done.mask})

@@ -22,8 +22,7 @@ from espwire.cli.session import Session
 def command(session: Session, slot: str, file: str | None, state: str, dry_run: bool) -> None:
     """Write only what must change."""
     from espwire.cli.ota import open_dump, read_table_option
-    from espwire.events import PlanReady
-    from espwire.flash.ota import describe_change, require_ota_data, switch_ota
+    from espwire.flash.ota import build_plan_event, require_ota_data, switch_ota
     from espwire.flash.places import read_partition_table
     from espwire.image.ota import STATES, OtaData, OtaEntry, plan_switch
 
@@ -32,7 +31,7 @@ def command(session: Session, slot: str, file: str | None, state: str, dry_run: 
         place = require_ota_data(dump.table)
         data = dump.status.data or OtaData((OtaEntry(), OtaEntry()))
         change = plan_switch(dump.table, data, slot, STATES[state])
-        session.report(PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0))
+        session.report(build_plan_event(change, place))
         if not dry_run and not change.nothing:
             dump.apply(change)
     else:
@@ -53,4 +52,4 @@ def command(session: Session, slot: str, file: str | None, state: str, dry_run: 
         "sector": change.write,
         "sequence": None if change.entry is None else change.entry.sequence,
     }
-    session.result("ota switch", text, told)
+    session.finish("ota switch", text, told)

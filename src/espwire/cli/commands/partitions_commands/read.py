@@ -33,4 +33,4 @@ def command(session: Session, file: str, source: str | None, form: str | None) -
     write_file(file, data)
     count = len(table.partitions)
     text = f"{escape(file)} holds {count} partition{'s' if count != 1 else ''} as {form}."
-    session.result("partitions read", text, {"file": file, "format": form} | describe_table(table))
+    session.finish("partitions read", text, {"file": file, "format": form} | describe_table(table))

@@ -1,0 +1,87 @@
+"""Example command lines: each command's help ends with them, and the hint for missing arguments shows the first.
+
+tests/unit/cli/test_help.py checks that each one parses. `{program}` is the name the program was started under.
+"""
+
+from __future__ import annotations
+
+import click
+
+# command, as typed after the program's name → arguments (what follows two spaces is a remark)
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "flash": (
+        "flash build",
+        "flash .pio/build/esp32dev --dry-run",
+        "flash --show firmware.uf2",
+    ),
+    "write-flash": (
+        "write-flash 0x0 bootloader.bin 0x8000 partitions.bin 0x10000 app.bin",
+        "-p /dev/ttyUSB0 -b 460800 write-flash 0x10000 app.bin",
+        "write-flash nvs=settings.bin",
+        "write-flash 0x10000 new.bin --diff-with old.bin",
+    ),
+    "verify-flash": ("verify-flash 0x10000 app.bin", "verify-flash --diff 0x10000 app.bin"),
+    "read-flash": (
+        "read-flash 0x8000 0xC00 partitions.bin",
+        "read-flash 0 ALL flash.bin",
+        "read-flash nvs nvs.bin",
+    ),
+    "erase-flash": ("erase-flash", "-p virtual:esp32c3 erase-flash"),
+    "erase-region": ("erase-region 0x9000 0x6000", "erase-region nvs"),
+    "write-flash-status": ("write-flash-status --non-volatile 0", "write-flash-status --bytes 2 0x0200"),
+    "chip-info": ("chip-info", "-p virtual:esp32s3 chip-info --json"),
+    "flash-id": ("flash-id", "flash-id --spi-connection HSPI"),
+    "read-flash-status": ("read-flash-status", "read-flash-status --bytes 3"),
+    "read-flash-sfdp": ("read-flash-sfdp 0 16", "read-flash-sfdp --decode"),
+    "read-mac": ("read-mac", "-q -p /dev/ttyUSB0 read-mac"),
+    "chip-id": ("chip-id",),
+    "get-security-info": ("get-security-info",),
+    "monitor": ("monitor", "-b 74880 monitor --reset", "monitor --log boot.log"),
+    "chips": ("chips", "chips esp32c3 esp32c6"),
+    "ports": ("ports", "ports --port-filter vid=0x303A"),
+    "read-mem": ("read-mem 0x60008000",),
+    "write-mem": ("write-mem 0x3FC80000 0x12345678", "write-mem 0x3FC80000 0x1 0x1"),
+    "dump-mem": ("dump-mem 0x40000000 0x10000 rom.bin",),
+    "load-ram": ("load-ram ram-program.bin",),
+    "run": ("run",),
+    "reset": ("reset",),
+    "elf2image": ("elf2image app.elf", "-c esp32c3 elf2image app.elf -o app.bin"),
+    "make-image": ("make-image -f text.bin -a 0x40100000 -e 0x40100004 image.bin",),
+    "image-info": ("image-info app.bin", "image-info --json merged.bin"),
+    "merge-bin": (
+        "-c esp32 merge-bin -o all.bin 0x1000 bootloader.bin 0x8000 partitions.bin 0x10000 app.bin",
+        "-c esp32c3 merge-bin -f uf2 -o all.uf2 0x0 bootloader.bin 0x10000 app.bin",
+    ),
+    "split-image": ("split-image all.bin -o parts",),
+    "image-diff": ("image-diff old.bin new.bin",),
+    "partitions": ("partitions show partitions.csv", "partitions show", "partitions build partitions.csv -o table.bin"),
+    "partitions show": ("partitions show", "partitions show partitions.csv"),
+    "partitions check": ("partitions check partitions.csv --flash-size 4MB",),
+    "partitions build": ("partitions build partitions.csv -o partitions.bin",),
+    "partitions read": ("partitions read partitions.csv",),
+    "ota": ("ota status", "ota switch ota_1"),
+    "ota status": ("ota status", "ota status flash-dump.bin"),
+    "ota switch": ("ota switch ota_1", "ota switch factory"),
+    "image": ("image map all.bin", "image map all.bin --svg flash.svg"),
+    "image map": ("image map all.bin", "image map all.bin --svg flash.svg", "image map"),
+    "virtual": ("virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",),
+    "virtual serve": (
+        "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",
+        "virtual serve esp32 --pty",
+    ),
+    "demo": ("demo", "demo --no-pace"),
+    "completion": ("completion bash", "completion zsh"),
+    "version": ("version", "--version"),
+}
+
+
+def find_examples(context: click.Context) -> list[str]:
+    """The example command lines of a context's command."""
+    program, _, path = context.command_path.partition(" ")
+    return [f"{program} {line}" for line in EXAMPLES.get(path, ())]
+
+
+def format_examples(context: click.Context) -> str:
+    """Examples as the last paragraph of a command's help; empty if there are none."""
+    lines = find_examples(context)
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else ""
