@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import errno
 import os
 import stat
@@ -70,11 +71,17 @@ def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = IN
 
 
 def list_files(
-    folder: str | os.PathLike[str], *, endings: tuple[str, ...], skip: Container[str], depth: int, most: int
+    folder: str | os.PathLike[str],
+    *,
+    endings: tuple[str, ...],
+    skip: Mapping[str, tuple[str, ...]],
+    depth: int,
+    most: int,
 ) -> tuple[str, ...]:
     """Paths below ``folder``, relative and with ``/``, of files whose names end in one of ``endings``.
 
-    :param skip: names of folders not to look into; hidden ones but ``.pio`` are not looked into either
+    :param skip: name of a folder not to look into → endings of names, one of which must be in the same folder for that
+        (none: in any case); hidden ones but ``.pio`` are not looked into either
     :param depth: how many folders deep
     :param most: how many entries to look at
     :raises FileError: it cannot be listed, or holds more than ``most`` entries
@@ -84,12 +91,15 @@ def list_files(
     with _naming("list", folder):
         while waiting:
             below = waiting.pop()
-            for entry in os.scandir(os.path.join(folder, below)):
-                seen += 1
+            with os.scandir(os.path.join(folder, below)) as listing:
+                entries = list(itertools.islice(listing, most + 1))
+            seen += len(entries)
+            names = [entry.name for entry in entries]
+            for entry in entries:
                 name = f"{below}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     hidden = entry.name.startswith(".") and entry.name != ".pio"
-                    if entry.name not in skip and not hidden and name.count("/") < depth - 1:
+                    if not hidden and name.count("/") < depth - 1 and not _is_skipped(entry.name, names, skip):
                         waiting.append(f"{name}/")
                 elif entry.name.endswith(endings):
                     found.append(name)
@@ -100,6 +110,11 @@ def list_files(
                     code="folder-too-large",
                 )
     return tuple(sorted(found))
+
+
+def _is_skipped(name: str, beside: Iterable[str], skip: Mapping[str, tuple[str, ...]]) -> bool:
+    marks = skip.get(name)
+    return marks is not None and (not marks or any(other.endswith(marks) for other in beside))
 
 
 class OutputFile:

@@ -61,17 +61,29 @@ class Candidate:
 
 
 def find_candidates(files: Iterable[str]) -> tuple[Candidate, ...]:
-    """The builds in a listing of relative paths; what lies inside another one's folder belongs to that."""
+    """The builds in a listing of relative paths; what lies inside the output folder of a build belongs to that.
+
+    A set of parts or a list of files is not such a folder: a project may keep one beside its builds.
+    """
     folders: dict[str, set[str]] = {}
     for file in files:
         folder, name = posixpath.split(file)
         folders.setdefault(folder, set()).add(name)
     found: list[Candidate] = []
     for folder in sorted(folders, key=lambda name: (name.count("/") + bool(name), name)):
-        if any(not other.folder or folder.startswith(other.folder + "/") for other in found):
+        if any(_is_inside(folder, other.folder) for other in found if _is_output(other, folders)):
             continue
         found += _classify(folder, folders[folder])
     return tuple(found)
+
+
+def _is_inside(folder: str, outer: str) -> bool:
+    return folder != outer and (not outer or folder.startswith(outer + "/"))
+
+
+def _is_output(candidate: Candidate, folders: Mapping[str, set[str]]) -> bool:
+    """Whether a build system made the folder and all that is in it."""
+    return candidate.kind in (PLATFORMIO, ARDUINO) or IDF_JSON in folders[candidate.folder]
 
 
 def _classify(folder: str, names: set[str]) -> list[Candidate]:

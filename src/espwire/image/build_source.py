@@ -12,11 +12,20 @@ from espwire.image.build_folder import IDF_ARGS, IDF_JSON, plan_flasher_args, pl
 from espwire.image.build_plan import BuildPlan, BuildRequest
 
 ENDINGS = (".bin", ".hex", ".uf2", ".elf", ".srec", ".s19", "flasher_args.json", "idedata.json", *IDF_ARGS)
-# big folders inside builds that hold nothing to flash
-DULL = frozenset(
-    {"CMakeFiles", "esp-idf", "managed_components", "node_modules", "libdeps", "core", "libraries", "deps"}
-)
-DEPTH, MOST = 4, 50_000
+_CMAKE, _ARDUINO = ("CMakeCache.txt", "build.ninja", IDF_JSON), ("build.options.json", ".ino.bin", ".ino.elf")
+# big folders that hold nothing to flash → what is beside them in a build; a project or a checkout of ESP-IDF may have
+# such a name, too
+DULL: dict[str, tuple[str, ...]] = {
+    "CMakeFiles": (),
+    "managed_components": (),
+    "node_modules": (),
+    "libdeps": (),
+    "esp-idf": _CMAKE,
+    "core": _ARDUINO,
+    "libraries": _ARDUINO,
+    "deps": (".fingerprint",),
+}
+DEPTH, MOST = 9, 50_000
 OUTSIDE = "outside-build"
 
 

@@ -133,6 +133,40 @@ def test_a_folder_inside_another_build_is_not_another_build() -> None:
     assert [one.folder for one in find_candidates(files)] == ["build", "build2"]
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("esp-idf/examples/get-started/hello_world/build", "app/build"),  # a checkout of ESP-IDF beside a project
+        ("esp-idf", "other"),
+        ("core/build", "libraries/demo/build", "deps"),
+        ("one/.pio/build/esp32dev", "two/build"),
+        ("a/b/c/d/e/build", "x"),
+    ],
+)
+def test_every_build_below_a_folder_is_counted(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    for folder in folders:
+        place = tmp_path / folder
+        place.mkdir(parents=True)
+        for name in ("firmware.bin", "bootloader.bin") if ".pio" in folder else ("flasher_args.json",):
+            (place / name).write_bytes(b"{}")
+    with pytest.raises(DataError) as caught:
+        read_build(tmp_path)
+    assert sorted(one.split(" (")[0] for one in caught.value.details["candidates"]) == sorted(folders)
+
+
+def test_the_intermediate_folders_of_a_build_are_not_looked_into(tree) -> None:
+    folder = tree("esp-idf")
+    for below in ("esp-idf/main", "CMakeFiles/x", "bootloader/esp-idf/y"):
+        (folder / "build" / below).mkdir(parents=True)
+        (folder / "build" / below / "flasher_args.json").write_bytes(b"{}")
+    assert read_build(folder).kind == "ESP-IDF"
+
+
+def test_a_set_of_parts_does_not_hide_a_build_below_it() -> None:
+    files = ["bootloader.bin", "partitions.bin", "app.bin", "build/flasher_args.json"]
+    assert [one.folder for one in find_candidates(files)] == ["", "build"]
+
+
 def test_a_platformio_build_with_esp_idf_inside_counts_as_platformio_s() -> None:
     names = ["firmware.bin", "bootloader.bin", "partitions.bin", "flasher_args.json"]
     (found,) = find_candidates([f".pio/build/x/{name}" for name in names])
