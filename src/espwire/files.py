@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import errno
+import itertools
 import os
 import stat
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from espwire.errors import FileError, UsageError

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from docs_examples import ROOT, SHELL, BadPage, Block, Runner, find_blocks, parse_only
+
+sys.path.append(str(ROOT / "tools"))
+import transcripts
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/guide").glob("*.md"))]
 LEAST_RUN = 28  # commands that must be run in all, so that the search for them cannot quietly find none
@@ -28,6 +34,23 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
 def test_the_example_runs(block: Block, runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     runner.run(block)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", transcripts.PAGES, ids=lambda path: path.name)
+def test_the_shown_output_is_what_the_commands_print(path: Path) -> None:
+    """`make docs` writes it. Without libdeflate, sizes and times of compressed data differ."""
+    fresh, shown = transcripts.render_page(path), path.read_text("utf-8")
+    if find_spec("deflate") is None:
+        fresh, shown = (re.sub(r"[0-9,.]+", "#", text) for text in (fresh, shown))
+    assert fresh == shown, f"{path.name} is stale: run `make docs`"
+
+
+def test_only_the_output_of_commands_that_end_is_replaced() -> None:
+    lines = ["$ espwire a \\", "  b", "old", "$ espwire monitor", "kept", "", "kept too", "$ espwire c"]
+    printed = [["new"], None, []]
+    assert transcripts.weave(lines, printed) == [*lines[:2], "new", *lines[3:]]
+    progress = [f"Writing a: {n} % of 9 bytes" for n in (10, 50, 100)]
+    assert transcripts.shorten(["x", *progress, "y"]) == ["x", progress[0], "…", progress[2], "y"]
 
 
 def test_enough_examples_are_run_and_the_others_have_a_reason() -> None:

@@ -129,7 +129,8 @@ def _named(name: str) -> str:
 def _speed(event: Finished) -> str:
     carried = event.task in ("write", "read") and event.size and event.seconds > 0  # a check by MD5 carries no data
     rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if carried else ""
-    return f"{event.size:,} bytes in {event.seconds:.1f} s{rate}"
+    took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
+    return f"{event.size:,} bytes{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:

@@ -1,0 +1,128 @@
+"""Runs the commands of the `console` blocks in README.md and the guide on virtual chips, and puts the output there.
+
+`make docs` runs it; tests/scenario/test_docs_examples.py compares the pages with fresh output. A block that is marked
+`not run`, and the output of a command that does not end (monitor, virtual serve), stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/scenario"))
+
+from docs_examples import ENDLESS, PORT, Block, Runner, find_blocks, parse_only  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
+PROGRESS = re.compile(r": \d+ % of .*")
+TRACE = re.compile(r"\S*espwire-trace-\S*\.txt")
+SHOWN_TRACE = "~/.local/state/espwire/espwire-trace-20260101-120000-1.txt"
+USUAL_PORT = "/dev/ttyUSB0"  # shown where a command leaves the port to espwire
+
+
+class Recorder(Runner):
+    """Runs commands and keeps what each printed, standard error included."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, os.environ.__setitem__, parse_only)
+        self.printed: list[list[str] | None] = []  # None: the command does not end
+
+    def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
+        stream = io.StringIO()
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            code = super()._command(words, port, said, block)
+        named = next((word for word in words if PORT.fullmatch(word)), USUAL_PORT)
+        endless = any(all(word in words for word in name) for name in ENDLESS)
+        text = TRACE.sub(SHOWN_TRACE, stream.getvalue().replace(port, named))
+        self.printed.append(None if endless else shorten([line.rstrip() for line in text.splitlines()]))
+        return code
+
+
+def shorten(lines: list[str]) -> list[str]:
+    """The lines with three or more reports of progress of the same task cut down to the first and the last."""
+    shown: list[str] = []
+    tasks = [PROGRESS.sub("", line) if PROGRESS.search(line) else str(at) for at, line in enumerate(lines)]
+    for _, run in itertools.groupby(zip(tasks, lines, strict=True), key=lambda pair: pair[0]):
+        group = [line for _, line in run]
+        shown += group if len(group) < 3 else [group[0], "…", group[-1]]
+    return shown
+
+
+@contextlib.contextmanager
+def clean_place() -> Iterator[Path]:
+    """An empty folder as the current one, and an environment that no setting of the user gets into."""
+    before, environment = Path.cwd(), dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="espwire-docs-") as folder:
+        for name in [name for name in os.environ if name.startswith(("ESPWIRE_", "ESPTOOL_", "FORCE_COLOR"))]:
+            del os.environ[name]
+        os.environ |= {"HOME": folder, "XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": folder, "NO_COLOR": "1"}
+        os.environ["COLUMNS"] = "100"
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+            os.environ.clear()
+            os.environ.update(environment)
+
+
+def render_page(path: Path) -> str:
+    """The page with the output of its commands as it is now.
+
+    :raises BadPage: a command does not run, or ends with another exit code than the page expects
+    """
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
+    for block in reversed(find_blocks(text, path.relative_to(ROOT).as_posix())):
+        if not block.console or block.reason is not None:
+            continue
+        with clean_place() as folder:
+            recorder = Recorder(folder)
+            recorder.run(block)
+        end = block.line + len(block.text.splitlines())
+        indent = lines[block.line - 1][: len(lines[block.line - 1]) - len(lines[block.line - 1].lstrip())]
+        body = weave(block.text.splitlines(), recorder.printed)
+        lines[block.line : end] = [f"{indent}{line}".rstrip() for line in body]
+    return "\n".join(lines) + "\n"
+
+
+def weave(lines: list[str], printed: list[list[str] | None]) -> list[str]:
+    """The commands of a block, each with what it printed; the old output where there is nothing new."""
+    woven: list[str] = []
+    outputs, keep, at = iter(printed), False, 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if not line.startswith("$ "):
+            woven += [line] if keep else []
+            continue
+        woven.append(line)
+        while woven[-1].endswith("\\"):
+            woven.append(lines[at])
+            at += 1
+        new = next(outputs)
+        keep = new is None
+        woven += new or []
+    return woven
+
+
+def main() -> int:
+    """Write the pages that have changed."""
+    for path in PAGES:
+        text = render_page(path)
+        if text != path.read_text("utf-8"):
+            path.write_text(text, "utf-8", newline="\n")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
