@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
 PEER_VERSION := 5.6.0
 PEER := .venv-peer
 CLIENTS := .venv-clients
@@ -32,15 +33,22 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml compat/pyproject.toml
+# what espwire itself imports, and no more: enough to run it from src
+$(RUNTIME): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("espwire needs Python 3.11 or later; make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || { echo "setting up $(VENV) (once)"; $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "On Debian and Ubuntu, venv is a package: apt install python3-venv"; exit 1; }; }
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+		> $(VENV)/requirements.txt
+	@$(PIP) install --no-compile -r $(VENV)/requirements.txt
+	@touch $@
+
+$(STAMP): $(RUNTIME) compat/pyproject.toml
 	@$(PIP) install -e '.[dev]' -e ./compat
 	@touch $@
 
-demo: $(STAMP)
-	@$(BIN)/espwire demo
+demo: $(RUNTIME)
+	@PYTHONPATH=src $(BIN)/python -m espwire demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
