@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import random
 import re
+import signal
 import sys
 import tempfile
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +57,7 @@ FLASH = 0x100000
 WRITE_AT, VERIFY_AT, READ_AT, ERASE_AT = 0x21000, 0x31000, 0x41000, 0x51000
 WRITE_SIZE, READ_SIZE, VERIFY_SIZE, ERASE_SIZE, DUMP_SIZE = 0x2000, 0x180, 2000, 0x2000, 0x40
 LONGEST = 600.0  # seconds of simulated time for one run; the longest single time-out is 240 s
-MOST_READS = 400_000  # of the link, in one run: whoever reads more is caught in a loop
+MOST_CPU = 30.0  # seconds of CPU for one run, which takes less than one: whoever needs more is caught in a loop
 PAYLOAD_BITS = 64  # sampled of each payload
 TAIL = 8  # bytes at a payload's end that are swept whole: check words and status
 FULL = 1 << 30
@@ -265,7 +267,7 @@ class Line(Faults):
 
 
 class Hang(BaseException):
-    """A run that does not end: past the bound of simulated time, or of reads."""
+    """A run that does not end: past the bound of simulated time, or of CPU time."""
 
 
 class Quiet(Output):
@@ -528,16 +530,35 @@ def _find_false_success(pair: Pair, flash: bytes, printed: Any, output: Path) ->
     return ""
 
 
+@contextmanager
+def _cpu_limit() -> Iterator[None]:
+    """Interrupt a loop that reads nothing, too; only where the system has such a timer."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Hang(f"{MOST_CPU:.0f} s of CPU")
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MOST_CPU)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 _read_index = cache(stub_image._read_index)
 
 
 @contextmanager
 def _line_to(link: VirtualLink) -> Iterator[None]:
     """The command line opens ``link``, whatever port it names; the run is as deterministic as the chip."""
-    read, reads = link.read, count(1)
+    read = link.read
 
     def watched(timeout: float) -> bytes:
-        if link.now() > LONGEST or next(reads) > MOST_READS:
+        if link.now() > LONGEST:
             raise Hang(f"{link.now():.0f} s")
         return read(timeout)
 
@@ -550,6 +571,7 @@ def _line_to(link: VirtualLink) -> Iterator[None]:
         patch("espwire.link.url.open_link", open_link),
         patch.object(streams, "_TOKENS", count(0x5A0001)),
         patch.object(stub_image, "_read_index", _read_index),  # a third of the time of a run
+        _cpu_limit(),
     ):
         yield
 

@@ -10,6 +10,7 @@ from test_cli import Board
 
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, FileError, ImageError, SafetyStop, Unsupported, UsageError
 from espwire.events import Finished, Progress
 from espwire.flash.memory import find_rom_ram
@@ -273,3 +274,18 @@ def test_load_ram_as_a_command_starts_the_program_and_leaves_it_alone(board: Boa
     assert "was started" in board.run("load-ram", file)
     board.run("load-ram", "missing.bin", code=6)
     board.run("load-ram", board.file("rom.bin", program("esp32c3", Segment(0x3FCDFFFC, b"abcd"))), code=8)
+
+
+@pytest.mark.parametrize("words", [("read-mem", 0), ("write-mem", 0, 1), ("dump-mem", 0, 4, "dump")])
+def test_a_refused_request_is_reported_as_it_is(
+    board: Board, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
+) -> None:
+    def refuse(self: Loader, *arguments: object) -> None:
+        raise CommandFailed("READ_REG failed", command="READ_REG", status=0x105)
+
+    command, offset, *rest = words
+    monkeypatch.chdir(board.folder)
+    for name in ("read_reg", "write_regs"):
+        monkeypatch.setattr(f"espwire.device.ram.Loader.{name}", refuse)
+    error = board.events("--no-stub", command, hex(ram_of("esp32c3") + int(str(offset))), *rest, code=5)[-1]
+    assert (error["code"], error["message"]) == ("command-failed", "READ_REG failed")

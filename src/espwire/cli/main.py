@@ -211,8 +211,12 @@ def _find_stop(error: Exception) -> BaseException | None:
     from espwire.errors import ToolError
 
     found: BaseException | None = error
+    seen: set[int] = set()  # an error may be its own cause
     while found is not None and not isinstance(found, KeyboardInterrupt | SystemExit):
+        seen.add(id(found))
         found = found.__cause__ or found.__context__
+        if id(found) in seen:
+            found = None
     if found is None and _arrived and not isinstance(error, ToolError | click.ClickException):
         return _arrived[-1]  # nobody meant to raise this error, so it is the signal's doing
     return found

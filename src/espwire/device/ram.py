@@ -67,7 +67,9 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
     try:
         loader.write_regs(RegWrite(address, value, mask))
     except (NoReply, DeviceError) as error:
-        raise _explain(error, "write to", address) from error
+        if not _fell_silent(error):
+            raise
+        raise _build_silence("write to", address) from error
     return MemWrite(address=address, value=value, mask=mask)
 
 
@@ -130,7 +132,9 @@ def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Repl
         except NoReply:
             return run_batch(loader, commands)
     except (NoReply, DeviceError) as error:
-        raise _explain(error, f"read of {len(commands)} words from", start) from error
+        if not _fell_silent(error):
+            raise
+        raise _build_silence(f"read of {len(commands)} words from", start) from error
 
 
 def check_range(address: int, size: int) -> None:
@@ -199,13 +203,17 @@ def _read_word(loader: Loader, address: int) -> int:
     try:
         return loader.read_reg(address)
     except (NoReply, DeviceError) as error:
-        raise _explain(error, "read from", address) from error
+        if not _fell_silent(error):
+            raise
+        raise _build_silence("read from", address) from error
 
 
-def _explain(error: NoReply | DeviceError, what: str, address: int) -> NoReply | DeviceError:
-    """A ROM that touches an address with nothing behind it falls over; tell that instead of a lost answer."""
-    if not isinstance(error, NoReply) and error.code != "chip-reset":
-        return error
+def _fell_silent(error: NoReply | DeviceError) -> bool:
+    """Whether a ROM may have touched an address with nothing behind it: that is what it does then."""
+    return isinstance(error, NoReply) or error.code == "chip-reset"
+
+
+def _build_silence(what: str, address: int) -> DeviceError:
     return DeviceError(
         f"the chip fell silent at a {what} {address:#x}",
         hint="There is probably nothing at that address, which no loader survives: reset the board.",

@@ -12,6 +12,7 @@ from espwire.cli import main as cli
 from espwire.cli.group import build
 from espwire.cli.main import OFFLINE, SECTIONS, main
 from espwire.cli.session import Session
+from espwire.errors import UsageError
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
 
@@ -174,6 +175,18 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     make_the_version_raise(monkeypatch, KeyboardInterrupt())
     assert main(["version", "-v"]) == 130
     assert failure(capsys)[0] == "stopped by Ctrl-C [cancelled]"
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_an_error_that_is_its_own_cause_is_reported_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], length: int
+) -> None:
+    errors = [UsageError("what now") for _ in range(length)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+    make_the_version_raise(monkeypatch, errors[0])
+    assert main(["version", "-v"]) == 2
+    assert failure(capsys)[0] == "what now [usage]"
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
