@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's, with the options before the command in any spelling; a group without a command shows its help."""
-        if not args:
+        if not args and not ctx.resilient_parsing:
             show_help(ctx)
         words = super().parse_args(ctx, respelt(self, args, name="", stop=True))
         name = vars(ctx).get("_protected_args", vars(ctx).get("protected_args"))  # click 8.1 has no underscore
