@@ -156,7 +156,7 @@ _arrived: list[BaseException] = []  # what signals raised
 
 
 def _stop(number: int, frame: object) -> None:
-    """Unwind: Ctrl-C as ever, the other signals alike."""
+    """Unwind: Ctrl-C by KeyboardInterrupt, the other signals by SystemExit."""
     _arrived.append(KeyboardInterrupt() if number == 2 else SystemExit(128 + number))
     raise _arrived[-1]
 

@@ -51,7 +51,7 @@ class Kind(Enum):
 
 
 class Writer:
-    """The write under way, or the last one. ``trust`` tells what a frame is worth; ``encrypt``: what the chip's flash
+    """The write under way, or the last one. ``trust``: how far a frame can be trusted; ``encrypt``: what the chip's flash
     encryption makes of data, or None."""
 
     def __init__(
