@@ -6,8 +6,9 @@ Everything that decides what is erased or written, or which chip this is, is the
 travel together where the ROM takes several ahead of its answers, so that this costs bytes and no round trip. The
 second answer comes from a second request, so a damaged request is found, too.
 
-Requests whose answers differ are repeated until any two answers agree. This tolerates noise, and a register that changes
-between two reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC: once is enough there.
+Requests whose answers differ are repeated until any two answers agree. This tolerates noise, and a register that
+changes between two reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC:
+once is enough there.
 
 Not for registers that a read changes (a FIFO), and not for requests with an effect.
 """
@@ -71,7 +72,7 @@ def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | N
 
 
 def _say_the_same(one: Reply, other: Reply) -> bool:
-    """Whether two replies agree. What the command leaves undefined may differ: the value word, or bytes after the result."""
+    """Whether two replies agree. What the command leaves undefined may differ: value word, or bytes after the result."""
     return one.value == other.value if one.op == Op.READ_REG else one.body == other.body
 
 
@@ -86,8 +87,9 @@ def build_difference(what: str, times: int) -> DeviceError:
 
 
 def ask_together(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
-    """The reply to each command, in as few round trips as the loader is known to take. If a reply is missing or refused,
-    all commands are sent again, one by one.
+    """The reply to each command, in as few round trips as the loader is known to take.
+
+    If a reply is missing or refused, all commands are sent again, one by one.
 
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
