@@ -305,7 +305,7 @@ _unfinished: dict[str, int] = {}  # name → process that writes it
 
 @contextlib.contextmanager
 def unfinished(target: str | os.PathLike[str]) -> Iterator[str]:
-    """A random name beside ``target``, of the same length at most; what has that name when the block ends is removed.
+    """A random name beside ``target``; what has that name when the block ends is removed.
 
     A signal can interrupt the removal, too. Then it is done when the process exits.
     """
@@ -359,7 +359,8 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> No
     :raises FileError: it cannot be written, or holds something, code ``folder-not-empty``
     """
     with _naming("write", path), contextlib.ExitStack() as stack:
-        target = _follow_links(os.fspath(path).rstrip("/" if os.sep == "/" else "/\\"))
+        name = os.fspath(path)
+        target = _follow_links(name.rstrip("/" if os.sep == "/" else "/\\") or name[:1])
         if os.path.exists(target) and not os.path.isdir(target):
             raise _cannot_write(os.fspath(path), "it is a file, not a folder", "Name a new folder.")
         old = os.stat(target) if os.path.exists(target) else None

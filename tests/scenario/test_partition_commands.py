@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def run(flash: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         return code, results[-1]
 
     return call
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files here")
+@pytest.mark.parametrize("place", ["app0", "0x50000"])
+def test_a_pipe_is_read_once(run: Run, flash: Path, place: str) -> None:
+    """As the shell's ``<(command)`` gives it: what is read to check it is gone when it is to be written."""
+    reading, writing = os.pipe()
+    os.write(writing, bytes(range(256)))
+    os.close(writing)
+    code, told = run("write-flash", place, f"/dev/fd/{reading}")
+    os.close(reading)
+    assert (code, told["data"]["bytes"]) == (0, 256)
+    assert flash.read_bytes()[0x50000:0x50100] == bytes(range(256))
 
 
 def test_names_stand_for_addresses_in_all_four_commands(run: Run, flash: Path, tmp_path: Path) -> None:

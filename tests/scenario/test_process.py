@@ -202,3 +202,11 @@ def test_data_on_standard_output_are_alone_there_and_appended(tmp_path: Path) ->
     run_in_shell("read-flash 0 16 /dev/stdout >> out", tmp_path)
     assert (tmp_path / "out").read_bytes() == b"kept" + b"\xff" * 16
     assert run_in_shell("read-flash 0 16 /dev/stdout | cat", tmp_path) == b"\xff" * 16
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="no names for open files here")
+def test_an_input_whose_descriptor_begins_with_1_is_not_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    line = f"{sys.executable} -m espwire image-diff /dev/fd/12 a 12<a"
+    done = subprocess.run(["bash", "-c", line], check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("The files hold the same 7 bytes.\n", "")

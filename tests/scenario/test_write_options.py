@@ -211,9 +211,10 @@ def test_only_sectors_that_differ_are_written_and_all_is_checked(board):
     assert board.flash[0x10000:0x14000] == changed(0x1800, 0x2800, 0x3FFF)
 
 
-def test_flash_that_held_something_else_is_written_whole(board):
+@pytest.mark.parametrize("more", [[], ["--no-stub"]], ids=["stub", "ROM"])
+def test_flash_that_held_something_else_is_written_whole(board, more):
     old, new = board.file("old.bin", DATA), board.file("new.bin", changed(0x1800))
-    code, events = board.run("write-flash", "0x10000", new, "--diff-with", old)  # the flash is blank
+    code, events = board.run(*more, "write-flash", "0x10000", new, "--diff-with", old)  # the flash is blank
     assert code == 0
     assert "rewrite" in codes(events)
     assert board.flash[0x10000:0x14000] == changed(0x1800)

@@ -118,6 +118,16 @@ def test_uf2_for_two_chips_the_connected_one_gets_its_blocks(run, chip, first):
     assert run(other, "verify-flash", "0x0", path)[0] == 7
 
 
+def test_uf2_blocks_for_another_chip_may_lie_past_the_end_of_this_flash(run):
+    data = bytearray((INPUTS / "two_families.uf2").read_bytes())
+    for at in range(8 * 512, 16 * 512, 512):
+        address = int.from_bytes(data[at + 12 : at + 16], "little") + 0x1000000
+        data[at + 12 : at + 16] = address.to_bytes(4, "little")
+    Path("two.uf2").write_bytes(data)
+    assert run("esp32s2", "write-flash", "0x0", "two.uf2")[0] == 0
+    assert run("esp32s2", "verify-flash", "0x0", "two.uf2")[0] == 0
+
+
 def test_uf2_for_other_chips_is_one_error(run, capsys):
     path = str(INPUTS / "two_families.uf2")
     code, events, flash = run("esp32c3", "write-flash", "0x0", path)

@@ -153,6 +153,14 @@ def test_a_folder_that_fails_leaves_no_parents(tmp_path, monkeypatch):
     assert (tmp_path / "a/b/c/good").read_bytes() == b"x"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a root folder without a drive")
+def test_the_root_is_not_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="^/ is there already"):
+        write_folder("/", {"a": b"x"})
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_an_interrupted_removal_left_goes_when_the_process_exits(tmp_path):
     with files.unfinished(tmp_path / "out") as place:
         pass

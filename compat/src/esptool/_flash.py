@@ -106,7 +106,7 @@ class FlashCommands(ChipFacts):
 
     @translated
     def flash_defl_finish(self, reboot: bool = False) -> None:
-        """End the write. The ROM would leave download mode: without ``reboot`` it is not told."""
+        """End the write. The ROM would leave download mode: without ``reboot`` nothing is sent to it."""
         if reboot or self.device.loader.dialect.sync_value == 0:
             self._send(FlashDeflEnd(int(not reboot)), DEFAULT_TIMEOUT)
 

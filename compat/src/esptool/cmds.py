@@ -154,7 +154,7 @@ def _name_chip(chip: str) -> str | None:
 
 @translated
 def detect_flash_size(esp: ESPLoader) -> str | None:
-    """The size that the flash part's id stands for, such as ``4MB``; None where it stands for none."""
+    """The size that the flash chip's id encodes, such as ``4MB``; None if it encodes none."""
     from espwire.device.flash_id import find_flash_size
 
     size = None if esp.secure_download_mode else find_flash_size(esp.flash_id())
@@ -379,7 +379,7 @@ def _check_nor(flash_type: str) -> None:
 
 
 def __getattr__(name: str) -> dict[int, str]:
-    """``DETECTED_FLASH_SIZES``: the third byte of a flash part's id and the size that it stands for."""
+    """``DETECTED_FLASH_SIZES``: the third byte of a flash part's id and the size that it encodes."""
     if name == "DETECTED_FLASH_SIZES":
         from espwire.device.flash_id import flash_facts
 

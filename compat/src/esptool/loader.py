@@ -12,9 +12,10 @@ from esptool.logger import log
 from esptool.util import FatalError, NotSupportedError, translated
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.identity import Identity, Registers, format_revision
+from espwire.device.identity import Identity, format_revision
 from espwire.device.lines import After, Before
 from espwire.device.spi import write_group
+from espwire.device.words import open_registers
 from espwire.link.base import Link
 from espwire.settings import Settings
 from espwire.wire.commands import HEADER, REQUEST, Op, RegWrite, Reply
@@ -240,7 +241,7 @@ class ESPLoader(FlashCommands):
     @translated
     def get_pkg_version(self) -> int:
         """The number of the package."""
-        return Identity(self.device.chip, Registers(self.device.loader.read_reg)).value("package")
+        return Identity(self.device.chip, open_registers(self.device.loader)).value("package")
 
     def get_chip_id(self) -> int | None:
         """The number that image headers have for this chip."""

@@ -126,7 +126,7 @@ def strip_chip_name(chip_name: str) -> str:
 
 
 def expand_chip_name(chip_name: str) -> str:
-    """A chip's name as people write it: ``ESP32-C3``; what is no chip's stays."""
+    """A chip's name as people write it: ``ESP32-C3``; other names stay as they are."""
     from espwire.chips.index import CHIPS
     from espwire.chips.registry import load_chip
 

@@ -166,7 +166,7 @@ def find_line(text: str, section: str, key: str = "") -> int:
 
 
 class _Lines:
-    """Where sections and keys stand in a text, found in one pass over it."""
+    """Line numbers of sections and keys in a text, by one pass over it."""
 
     def __init__(self, text: str) -> None:
         self._places: dict[tuple[str, str], int] = {}
@@ -180,7 +180,7 @@ class _Lines:
                 self._places.setdefault((section, _plain((named[1] or named[2] or named[3]).strip())), number)
 
     def find(self, section: str, key: str = "") -> int:
-        """The line of ``key`` in ``[section]``, or of the section's head; 0 if it cannot be told."""
+        """The line of ``key`` in ``[section]``, or of the section's head; 0 if it is not found."""
         return self._places.get((section, _plain(key)), 0)
 
 
@@ -275,7 +275,7 @@ def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded
         place = _place(path, lines, SECTION, key)
         where = f"{place}: {key}"
         if key not in VENDOR_KEYS:
-            loaded.warn_unknown(place, f": {shorten(key)} is no setting of [{SECTION}]")
+            loaded.warn_unknown(place, f": {shorten(key)} is not a setting of [{SECTION}]")
         elif raw.strip() or "sequence" not in key:
             loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where)
     erase, longest = loaded.values.get("chip_erase"), loaded.values.get("longest")
@@ -318,6 +318,6 @@ def _take_table(path: str, lines: _Lines, table: str, content: Mapping[str, Any]
         place = _place(path, lines, table, key)
         name = TABLES[table].get(key.replace("-", "_"))
         if name is None:
-            loaded.warn_unknown(place, f": {shorten(key)} is no setting of [{table}]")
+            loaded.warn_unknown(place, f": {shorten(key)} is not a setting of [{table}]")
         else:
             loaded.values[name] = check(name, raw, f"{place}: {key}")

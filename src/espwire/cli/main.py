@@ -156,7 +156,7 @@ _arrived: list[BaseException] = []  # what signals raised
 
 
 def _stop(number: int, frame: object) -> None:
-    """Unwind: Ctrl-C as ever, the other signals alike."""
+    """Unwind: Ctrl-C by KeyboardInterrupt, the other signals by SystemExit."""
     _arrived.append(KeyboardInterrupt() if number == 2 else SystemExit(128 + number))
     raise _arrived[-1]
 
@@ -193,7 +193,7 @@ def perform(arguments: Sequence[str], session: Session) -> int:
     session.guess(arguments)  # so that a broken command line is answered in the form it asked for
     words = options.spread_filters(argfile.expand(arguments)) or ["--help"]
     session.guess(words)
-    session.output.diverted = any(name in word for word in words for name in STDOUT_NAMES)
+    session.output.diverted = any(word.endswith(STDOUT_NAMES) for word in words)
     root = group.build(session.program.name)
     try:
         with root.make_context(session.program.name, list(words), obj=session) as context:

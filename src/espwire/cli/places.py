@@ -180,9 +180,9 @@ def find_addresses(pairs: Sequence[tuple[int | str, str]]) -> list[tuple[int, st
 
 
 def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> list[tuple[int | str, str]]:
-    """Addresses for names where ``--partitions`` tells them; else it is checked that the files are there.
+    """Addresses for names where ``--partitions`` tells them.
 
-    :raises FileError, TableError: a file or the table cannot be used, or a name is unknown
+    :raises FileError, TableError: the table cannot be used, or a name is unknown; the files are larger than any flash
     """
     if find_addresses(pairs) is not None:
         return list(pairs)
@@ -190,13 +190,9 @@ def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> l
         from espwire.cli.tables import read_table_file
 
         return [*place_by_table(pairs, read_table_file(session.partitions, session), session)]
-    from espwire.cli.parts import STDIN
-    from espwire.files import check_total_size, read_file
+    from espwire.files import check_total_size
 
     check_total_size(path for _, path in pairs)
-    for _, path in pairs:
-        if path != STDIN:
-            read_file(path)
     return list(pairs)
 
 

@@ -125,7 +125,7 @@ class State:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other runs from changing the state meanwhile, by a lock on a file beside it; the state itself is replaced.
+    """Exclude other runs while the state changes, by a lock on a separate file; the state file itself is replaced.
 
     :raises OSError: the lock file cannot be opened
     :raises FileError: somebody keeps the lock

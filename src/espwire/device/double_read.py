@@ -6,8 +6,9 @@ Everything that decides what is erased or written, or which chip this is, is the
 travel together where the ROM takes several ahead of its answers, so that this costs bytes and no round trip. The
 second answer comes from a second request, so a damaged request is found, too.
 
-Answers that differ are asked for again, until any two agree: that bears noise, and a register that changes between two
-reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC: once is enough there.
+Requests whose answers differ are repeated until any two answers agree. This tolerates noise, and a register that
+changes between two reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC:
+once is enough there.
 
 Not for registers that a read changes (a FIFO), and not for requests with an effect.
 """
@@ -49,7 +50,7 @@ def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
 def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
     """The reply to each command, as two equal answers have it.
 
-    :param seconds: that one command takes, beside the wire; None: next to nothing
+    :param seconds: time that one command takes, without the transfer; None: almost none
     :raises DeviceError: code ``answers-differ``
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
@@ -71,7 +72,7 @@ def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | N
 
 
 def _say_the_same(one: Reply, other: Reply) -> bool:
-    """What a command leaves undefined may differ: its value word, or the bytes behind its result."""
+    """Whether two replies agree. What the command leaves undefined may differ: value word, or bytes after the result."""
     return one.value == other.value if one.op == Op.READ_REG else one.body == other.body
 
 
@@ -86,8 +87,9 @@ def build_difference(what: str, times: int) -> DeviceError:
 
 
 def ask_together(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
-    """The reply to each command, in as few round trips as the loader is known to take. One by one, where not all
-    replies came and well.
+    """The reply to each command, in as few round trips as the loader is known to take.
+
+    If a reply is missing or refused, all commands are sent again, one by one.
 
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
@@ -98,7 +100,7 @@ def ask_together(loader: Loader, commands: Sequence[Command], *, seconds: float 
 
 
 def find_result_bytes(loader: Loader, command: Command) -> int:
-    """Bytes of the result that this loader answers ``command`` with, beside its value word."""
+    """Bytes of the result that this loader answers ``command`` with, in addition to its value word."""
     if command.op == Op.GET_SECURITY_INFO:
         return loader.dialect.security_info_bytes
     if command.op == Op.SPI_FLASH_MD5:
@@ -107,9 +109,9 @@ def find_result_bytes(loader: Loader, command: Command) -> int:
 
 
 def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | None) -> list[Reply]:
-    """All replies, or none. An answer too few leaves the loader to be brought in step by its next request.
+    """All replies, or none. If a reply is missing, the next request resynchronizes first.
 
-    No more requests than it takes are ahead of its answers; each answer lets others go.
+    At most as many requests as the loader can buffer wait for their replies; each reply makes room for more.
     """
     for command in commands:
         loader.require(command.op)
@@ -145,7 +147,7 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
 def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:
     """How many packets more may be sent while ``waiting`` of them, the first ones, wait for their answers.
 
-    What lies behind the first of them waits in the receiver, which holds ``ahead`` short requests with that one.
+    All but the first wait in the receiver, which holds ``ahead`` short requests including the first.
     """
     room = (ahead - 1) * SHORT_REQUEST - sum(len(packet) + 2 for packet in packets[1:waiting])
     fit = 0

@@ -37,7 +37,7 @@ QUIET = 0.05  # seconds of silence after which nothing more is under way, a brid
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
 RESYNC_ATTEMPTS = 2
-DAMAGED_TRIES = 3  # of a request that our stub tells came damaged
+DAMAGED_TRIES = 3  # of a request that our stub reports as damaged
 SENT_KEPT = 16  # packets that such a refusal may be about
 
 Trace = Callable[[Command, "Reply | ToolError", float], None]
@@ -170,7 +170,7 @@ class Loader:
     def exchange(self, op: IntEnum, packet: bytes, timeout: float | None = None) -> Reply:
         """Send one packet and return the reply with its opcode, unjudged. The hot path under ``call``.
 
-        Where it came damaged, which only our stub tells, it is sent again: nothing was done about it.
+        If our stub reports that it arrived damaged, it is sent again: the stub has not carried it out.
         """
         if not self.dialect.sealed:
             return self._exchange(op, packet, timeout)

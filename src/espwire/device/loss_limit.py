@@ -14,12 +14,12 @@ from espwire.errors import NoReply
 if TYPE_CHECKING:
     from espwire.device.loader import Loader
 
-FREE = 30  # lost answers that are no reason to stop
+FREE = 30  # lost answers that are tolerated in any case
 REQUESTS_PER_LOSS = 50
 
 
 class LossLimit:
-    """Counts from when it is made; one for each read, whatever the read tries again."""
+    """Counts from its creation. Each read has one, which also covers its repetitions."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader, self._lost, self._trips = loader, loader.lost, loader.trips

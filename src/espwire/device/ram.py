@@ -92,7 +92,7 @@ def read_words(
     end = address + size
     for start in range(address, end, BATCH_WORDS * WORD):
         addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
-        once = [_read_word(loader, at) for at in addresses]  # one by one: a crash is told with its address
+        once = [_read_word(loader, at) for at in addresses]  # one by one, so that a crash is reported with its address
         again = ask_together(loader, [ReadReg(at) for at in addresses])
         for at, word, reply in zip(addresses, once, again, strict=True):
             value = word if word == reply.value else _read_until_equal(loader, at, {word, reply.value}, on_change)

@@ -333,7 +333,7 @@ def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:
 
 
 def own_dialect(rom: Dialect, told: Capabilities) -> Dialect:
-    """Our stub: the vendor's commands, and those that it told of. READ_FLASH is not sealed."""
+    """Our stub: the vendor's commands, and those in its capabilities. READ_FLASH is not sealed."""
     ops: set[IntEnum] = {*STUB_OPS, *VENDOR_OPS}
     ops.discard(Op.READ_FLASH)
     ops |= {StubOp.CAPABILITIES, StubOp.ABORT}

@@ -1,6 +1,6 @@
 """Reads the words that identify a chip in one trip through its ROM, each of them twice: see double_read.py.
 
-The answers that told the chip's kind come once more in the same trip.
+The request by which the chip was detected is repeated in the same trip.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def open_registers(loader: Loader) -> Registers:
 def read_first_words(loader: Loader, chip: Chip, reply: SecurityReply | None) -> tuple[Registers | None, int | None]:
     """The chip's registers, with what will be asked of them first in them already; and its UART's divider.
 
-    None for the registers in Secure Download Mode. The divider is None where it would cost a trip of its own, or tells
-    nothing: it tells the crystal.
+    None for the registers in Secure Download Mode. The divider, which reveals the crystal, is None where it would
+    cost a trip of its own or is not needed.
 
     :param reply: the answer by which the chip was detected; None: it was detected by its magic word
     :raises DeviceError: code ``answers-differ``: the chip now answers as another one does
@@ -52,7 +52,7 @@ def read_first_words(loader: Loader, chip: Chip, reply: SecurityReply | None) ->
 
 
 def _is_magic_of(chip: Chip, magic: int) -> bool:
-    """Whether the word is this chip's, or tells nothing about it: then another place told."""
+    """Whether the word is this chip's, or the chip is detected by another word."""
     identity = chip.identity
     return find_by_magic(magic) == chip.id or magic in identity.legacy_magic_values or bool(identity.alternate_detect)
 

@@ -133,7 +133,8 @@ class _Run:
             text = f"{step.name} is not in flash as it was sent; writing it again"
             if step.rewrite is not None:
                 text = f"the flash held something else than was said of {step.name}; writing all of it"
-            self._stop_if_misplaced(step)
+            for sent in self._find_writes(step):
+                self._stop_if_misplaced(sent)
             self.report(Warned(code="rewrite", text=text))
             self.write(write)
             if step.rewrite is not None:
@@ -146,7 +147,7 @@ class _Run:
         """Whether the flash holds what it should, as far as one answer tells."""
         return has_content(self.device, step.address, step.content, name=step.name, report=self.report)
 
-    def _stop_if_misplaced(self, step: Verify) -> None:
+    def _stop_if_misplaced(self, write: Write) -> None:
         """Stop if nothing has arrived where all of it was sent: then it lies elsewhere, over something else.
 
         A ROM takes the address from a request without a checksum, and erased sectors show where only if they were not
@@ -157,14 +158,19 @@ class _Run:
         loader = self.device.loader
         if not erases_unchecked(loader) or not loader.supports(Op.SPI_FLASH_MD5):
             return
-        end = step.address + len(step.data)
-        for start in range(step.address, end, SECTOR):
-            piece = step.data[start - step.address :][: SECTOR - start % SECTOR]
+        end = write.address + len(write.data)
+        for start in range(write.address, end, SECTOR):
+            piece = write.data[start - write.address :][: SECTOR - start % SECTOR]
             blank = b"\xff" * len(piece)
             if piece != blank:
                 if has_content(self.device, start, blank):
-                    raise build_wrong_erase(step.address, end, [start])
+                    raise build_wrong_erase(write.address, end, [start])
                 return
+
+    def _find_writes(self, step: Verify) -> list[Write]:
+        """What was sent of a part: all of it, or only the sectors that were believed to differ."""
+        end = step.address + len(step.data)
+        return [w for w in self.plan.writes if w.address < end and step.address < w.address + len(w.data)]
 
     def _find_write(self, step: Verify) -> Write | None:
         return next((w for w in self.plan.writes if w.address == step.address), None)

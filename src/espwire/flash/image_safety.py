@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from espwire.image.model import Image
 
 SECTOR = 0x1000
-TABLE_ADDRESS = 0x8000  # of the partition table, unless the build was told otherwise
+TABLE_ADDRESS = 0x8000  # of the partition table, by default
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def build_plan_event(change: OtaChange, place: Partition) -> PlanReady:
     if change.entry is not None and change.write is not None:
         sectors.append(("write", change.write))
     actions = tuple(
-        PlannedStep(kind=kind, address=place.offset + index * SECTOR, size=SECTOR, name=place.name)
+        PlannedStep(kind=kind, address=place.offset + index * SECTOR, size=SECTOR, name=place.label)
         for kind, index in sectors
     )
     return PlanReady(steps=describe_change(change, place), wire_bytes=0, seconds=0.0, actions=actions)

@@ -279,13 +279,13 @@ def build_csv(table: PartitionTable) -> str:
     for index, row in enumerate(table.partitions):
         if "," in row.name or not row.name.isprintable() or row.name.startswith("#") or row.name != row.name.strip():
             raise TableError(
-                f"{table.describe_row(index)}: this name cannot stand in CSV",
+                f"{table.describe_row(index)}: this name cannot be written as CSV",
                 hint="Rename the partition, or write the table as binary.",
                 code="partition-name",
             )
         if unknown := row.flags & ~sum(FLAGS.values()):
             raise TableError(
-                f"{table.describe_row(index)}: flags {unknown:#x} cannot stand in CSV",
+                f"{table.describe_row(index)}: flags {unknown:#x} cannot be written as CSV",
                 hint="Write the table as binary.",
                 code="partition-flags",
             )

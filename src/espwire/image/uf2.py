@@ -96,7 +96,7 @@ def _check_complete(numbers: Collection[Numbers], name: str) -> None:
         return
     count, number = missing
     raise ImageError(
-        f"{name} is not whole: of {count} blocks that it tells of, number {number} is missing",
+        f"{name} is not whole: block number {number} of {count} is missing",
         hint="The file was not copied or downloaded whole: get it again.",
         code="image-uf2-size",
     )

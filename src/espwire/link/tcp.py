@@ -44,20 +44,20 @@ def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
 def find_host_fault(host: str) -> str | None:
     """Why the system could not even look up ``host``; None: it can."""
     if not host.isprintable() or any(sign.isspace() for sign in host):
-        return "it holds a space or a control character"
+        return "it contains a space or a control character"
     if len(host) > MAX_HOST:
         return f"it has {len(host):,} characters, more than {MAX_HOST}"
     if ":" in host:  # an IPv6 address
         return None
     labels = host.removesuffix(".").split(".")
     if not all(labels):
-        return "nothing stands between two of its dots"
+        return "one of the parts between its dots is empty"
     if longest := max((label for label in labels if len(label) > MAX_LABEL), key=len, default=""):
         return f"a part of it has {len(longest)} characters, more than {MAX_LABEL}"
     try:
         host.encode("idna")
     except UnicodeError:
-        return "it cannot be written in the letters of host names"
+        return "it contains characters that host names cannot have"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a frame from the host is worth to our stub. Mirrors ``frame_trust`` in ``stub/src/frames.c``."""
+"""How far our stub trusts a frame from the host. Mirrors ``frame_trust`` in ``stub/src/frames.c``."""
 
 from __future__ import annotations
 

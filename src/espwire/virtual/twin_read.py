@@ -30,7 +30,7 @@ class Begun(NamedTuple):
 
 
 class Reader:
-    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5. ``trust`` tells what a frame is worth."""
+    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5. ``trust``: how far a frame can be trusted."""
 
     def __init__(self, cpu: Resident, flash: TwinFlash, pace: Pace, trust: Callable[[bytes], Trust]) -> None:
         self._cpu, self._flash, self._pace, self._trust = cpu, flash, pace, trust

@@ -51,8 +51,8 @@ class Kind(Enum):
 
 
 class Writer:
-    """The write under way, or the last one. ``trust`` tells what a frame is worth; ``encrypt``: what the chip's flash
-    encryption makes of data, or None."""
+    """The write under way, or the last one. ``trust``: how far a frame can be trusted; ``encrypt``: what the chip's
+    flash encryption makes of data, or None."""
 
     def __init__(
         self,

@@ -246,8 +246,8 @@ def test_unknown_keys_warn_with_file_and_line(home):
     assert {code for code, _ in loaded.warnings} == {"config-unknown-key"}
     said = [text for _, text in loaded.warnings]
     assert [text.split(os.sep)[-1] for text in said] == [
-        "esptool.cfg, line 3: bogus is no setting of [esptool]",
-        "espwire.toml, line 2: bogus is no setting of [timing]",
+        "esptool.cfg, line 3: bogus is not a setting of [esptool]",
+        "espwire.toml, line 2: bogus is not a setting of [timing]",
         "espwire.toml, line 4: there is no table [more]",
     ]
 

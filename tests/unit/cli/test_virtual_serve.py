@@ -20,7 +20,14 @@ Served = list[tuple[VirtualOptions, tuple[str, int] | None]]
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     calls: Served = []
 
-    def serve(options: VirtualOptions, *, tcp: tuple[str, int] | None = None, announce: Callable[[str], None]) -> None:
+    def serve(
+        options: VirtualOptions,
+        *,
+        tcp: tuple[str, int] | None,
+        rfc2217: bool,
+        announce: Callable[[str], None],
+        note: Callable[[str], None],
+    ) -> None:
         calls.append((options, tcp))
         announce("listening on socket://127.0.0.1:4000")
 

@@ -46,6 +46,7 @@ def command(
     from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
     from espwire.flash.write import find_stated_size, prepare_parts, survey_target
+    from espwire.image.inputs import choose_for_chip
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
@@ -56,6 +57,7 @@ def command(
     with session.device() as device:
         if known is None:
             parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
+        parts = choose_for_chip(parts, device.chip.id)
         target = survey_target(device, settings)
         for part in parts:
             check_reach(target, part.address, part.end, stated=find_stated_size(settings))
