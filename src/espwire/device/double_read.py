@@ -72,7 +72,7 @@ def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | N
 
 
 def _say_the_same(one: Reply, other: Reply) -> bool:
-    """Whether two replies agree, apart from what the command leaves undefined: value word, or bytes after the result."""
+    """Whether two replies agree. The value word, or bytes after the result, may be undefined and are not compared."""
     return one.value == other.value if one.op == Op.READ_REG else one.body == other.body
 
 
