@@ -427,7 +427,7 @@ def test_the_map_names_tests_that_there_are() -> None:
 
 
 def test_differences_names_tests_that_there_are() -> None:
-    ids = TEST_ID.findall((ROOT / "docs/differences.md").read_text("utf-8"))
+    ids = [one for one in TEST_ID.findall((ROOT / "docs/differences.md").read_text("utf-8")) if "test_" in one[0]]
     assert len(ids) >= 3
     assert [one for one in ids if not is_there(*one)] == []
 

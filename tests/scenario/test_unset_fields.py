@@ -103,6 +103,7 @@ def test_a_chip_without_a_burned_mac_is_shown_without_one(capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines()[1:] == [
         "Found ESP32-C3 (QFN32), revision v1.1, MAC not set.",
         "MAC: not set",
+        "The board was reset.",
     ]
     assert main([*port, "chip-info"]) == 0
     assert "not set" in capsys.readouterr().out

@@ -6,6 +6,7 @@ Looks at the disk only to see whether files exist; parsing is the callers'.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from espwire.errors import UsageError
@@ -29,6 +30,7 @@ def is_partition_name(word: str) -> bool:
     >>> [is_partition_name(word) for word in ("ota_0", "2nd", "0xZZ", "1OOOO", "dout", "a/b", "app.bin")]
     [True, True, False, False, False, False, False]
     """
+    word = re.sub(r"\\x[0-9a-fA-F]{2}", "?", word)  # a byte that is not text, as partitions show prints it
     return bool(
         word.isprintable()
         and 1 <= len(word.encode(errors="replace")) <= 16

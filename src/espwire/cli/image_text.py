@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from espwire.bits import Revision
 from espwire.escape import escape
 
 if TYPE_CHECKING:
@@ -205,14 +206,18 @@ def image_data(info: ImageInfo) -> dict[str, Any]:
     }
 
 
+def _revision_text(revision: int | None) -> str | None:
+    return None if revision is None else str(Revision(revision))
+
+
 def _header_data(header: ExtendedHeader) -> dict[str, Any]:
     """The extended header; None for what is not set or invalid, and ``raw`` with these fields as they are stored."""
     from espwire.image.field_text import known_chip_id, known_maximum, known_revision
 
     return _plain(header) | {
         "chip_id": known_chip_id(header.chip_id),
-        "min_revision": known_revision(header.min_revision),
-        "max_revision": known_maximum(header.max_revision),
+        "min_revision": _revision_text(known_revision(header.min_revision)),
+        "max_revision": _revision_text(known_maximum(header.max_revision)),
         "raw": {name: getattr(header, name) for name in ("chip_id", "min_revision", "max_revision")},
     }
 
@@ -224,8 +229,8 @@ def _app_data(app: AppDescriptor) -> dict[str, Any]:
     digest = known_digest(app.elf_sha256)
     return _texts_or_null(_plain(app)) | {
         "elf_sha256": None if digest is None else digest.hex(),
-        "min_efuse_block_revision": known_revision(app.min_efuse_block_revision),
-        "max_efuse_block_revision": known_maximum(app.max_efuse_block_revision),
+        "min_efuse_block_revision": _revision_text(known_revision(app.min_efuse_block_revision)),
+        "max_efuse_block_revision": _revision_text(known_maximum(app.max_efuse_block_revision)),
     }
 
 
