@@ -209,7 +209,10 @@ def test_an_open_pyserial_object_is_a_port_too(esptool: Any) -> None:
 
     foreign = Foreign("virtual:esp32", open_link("virtual:esp32"), 115200)
     link = PyserialLink(foreign)
-    assert link.read(0.0) == b""
+    foreign.timeout = 5.0
+    assert link.read(0.0) == b""  # without the port's own time-out, which is left as it is
+    assert foreign.timeout == 5.0
+    assert foreign.write_timeout is not None  # a write ends
     foreign.close()
     with pytest.raises(espwire.LinkError):
         link.write(b"x", 0.0)

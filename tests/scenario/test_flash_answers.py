@@ -97,6 +97,11 @@ def test_nor_flash_is_taken_for_what_it_is(open_with, jedec, size):
         assert (info.size, info.assumed) == (int(size[:-2]) << 20, False)
 
 
+@pytest.mark.parametrize("jedec", ["2c-5b1a", "2c-5a1a", "20-ba18", "ef-4016"])
+def test_nor_flash_of_a_maker_of_nand_is_not_nand(jedec):
+    assert find_nand(int.from_bytes(bytes.fromhex(jedec.replace("-", "")), "little")) is None
+
+
 @pytest.mark.parametrize(("jedec", "name"), [*NAND.items(), *((silent, None) for silent in SILENT)])
 def test_which_ids_are_nand(jedec, name):
     word = int.from_bytes(bytes.fromhex(jedec.replace("-", "")), "little")

@@ -14,6 +14,7 @@ from espwire.errors import LinkError, LinkLost, ToolError
 if TYPE_CHECKING:
     from espwire.link.base import Link
 
+POLL_SECONDS = 0.0005
 WRITE_SECONDS = 10.0
 SLICE = 0.05
 POLL = 0.001
@@ -135,13 +136,20 @@ class PyserialLink:
         from espwire.link.base import LinkInfo
 
         self._serial = port
+        if port.write_timeout is None:  # else a port that takes nothing would hold the program for ever
+            port.write_timeout = WRITE_SECONDS
         self.info = LinkInfo(name=str(port.port), kind="uart")
 
     def read(self, timeout: float) -> bytes:
-        """What has come; empty when time is up."""
+        """What has come; empty when time is up.
+
+        Looks again and again: setting ``timeout`` of a pyserial port configures the port anew, which takes a remote one long.
+        """
+        end = time.monotonic() + timeout
         with self._guarded():
-            self._serial.timeout = timeout
-            return bytes(self._serial.read(max(1, self._serial.in_waiting)))
+            while not (waiting := self._serial.in_waiting) and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
+            return bytes(self._serial.read(waiting)) if waiting else b""
 
     def write(self, data: bytes, deadline: float) -> None:
         """Hand over all of ``data``."""
