@@ -143,7 +143,7 @@ class PyserialLink:
     def read(self, timeout: float) -> bytes:
         """What has come; empty when time is up.
 
-        Looks again and again: setting ``timeout`` of a pyserial port configures the port anew, which takes a remote one long.
+        It polls: setting ``timeout`` configures a pyserial port again, which is slow for a remote one.
         """
         end = time.monotonic() + timeout
         with self._guarded():

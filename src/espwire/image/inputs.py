@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from espwire.errors import DataError, ElfError
 from espwire.image.hexfile import join_records
 from espwire.image.naming import naming
-from espwire.image.read_any import AS_RAW, Content, Format, FormatChoice, read_any
+from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
 from espwire.image.uf2 import Uf2Family
 from espwire.values import dataclass
 
@@ -51,14 +51,6 @@ class ForChips(Protocol):
 
 
 T = TypeVar("T", bound=ForChips)
-
-
-def find_format(data: bytes, name: str = "the file") -> Format:
-    """What the file is.
-
-    :raises HexError, ImageError, ElfError: it is damaged
-    """
-    return read_any(data, name).format
 
 
 def read_input(

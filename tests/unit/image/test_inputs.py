@@ -13,8 +13,9 @@ from elf_writer import RISCV, XTENSA, Part, Program, write_elf
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.flash_settings import HeaderSettings
-from espwire.image.inputs import Piece, find_format, read_input
+from espwire.image.inputs import Piece, read_input
 from espwire.image.parse import parse
+from espwire.image.read_any import read_any
 from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import build_uf2
 
@@ -41,7 +42,8 @@ ESP8266_ELF = write_elf(
 
 def test_each_format_is_recognized() -> None:
     hexadecimal = b":0400000001020304F2\n:00000001FF\n"
-    found = [find_format(data) for data in (b"\xe9raw", hexadecimal, b"\x7fELF", SREC, build_uf2([(0, b"a")], 1), b"")]
+    files = (b"\xe9raw", hexadecimal, b"\x7fELF", SREC, build_uf2([(0, b"a")], 1), b"")
+    found = [read_any(data, "x").format for data in files]
     assert found == ["raw", "hex", "elf", "srecord", "uf2", "raw"]
 
 
