@@ -107,6 +107,8 @@ def test_merge_bin_names_it_too(words, says, capsys):
         ("read-flash out.bin 0x0 0x1000", "'out.bin' is given where"),
         ("read-flash 0x0", "SIZE and FILE are missing"),
         ("read-flash 0x0 out.bin", "SIZE is missing"),
+        ("read-flash 0x0 0x1000", "FILE is missing"),
+        ("read-flash 0x0 ALL", "FILE is missing"),
         ("erase-region 010000 0x1000", "Write 0x10000"),
         ("erase-region 0x1000", "SIZE is missing"),
         ("erase-region 0x1000 1OOO", "Did you mean 0x1000?"),
