@@ -122,10 +122,15 @@ def fix_number(text: str) -> str | None:
 
     >>> fix_number("1OOOO"), fix_number("0x1OOO"), fix_number("1000h"), fix_number("A000"), fix_number("dout")
     ('0x10000', '0x1000', '0x1000', '0xA000', None)
+    >>> fix_number("10 000"), fix_number("\uff10x1000"), fix_number("+0x1000"), fix_number("0x1000:")
+    ('0x10000', '0x1000', '0x1000', '0x1000')
     """
     if len(text) > MAX_DIGITS or not any(sign.isdecimal() or sign in "Oo" for sign in text):
         return None
-    plain = text.translate(str.maketrans("OoIl", "0011")).replace("_", "").replace(",", "").strip("'\"")
+    from unicodedata import normalize  # a library of its own, which a run without mistakes does not need
+
+    plain = normalize("NFKC", text).translate(str.maketrans("OoIl", "0011"))
+    plain = re.sub(r"[\s_,]", "", plain).strip("'\";:.").removeprefix("+")
     match = re.fullmatch(r"(?:0[xX]|[xX$#])*([0-9a-fA-F]+)[hH]?", plain)
     return f"0x{match[1]}" if match is not None and any(map(str.isdecimal, match[1])) else None
 

@@ -216,4 +216,4 @@ class Cancelled(ToolError):
 
     code = "cancelled"
     exit_code = 130
-    hint = "The flash may be half written; run the command again to make it whole."
+    hint = "Run the command again. If it was writing or erasing, the flash is incomplete until then."

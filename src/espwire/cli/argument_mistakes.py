@@ -13,6 +13,7 @@ from espwire.errors import UsageError
 from espwire.image.read_any import find_named_format
 
 STDIN = "-"
+FRACTION = r"\d[\d.,]*\s*(?:[kKmM](?:i?[bB])?)?"  # 1.5M, 10.000
 MAX_SPACES = 8  # in a path that was not quoted
 MAX_WORDS = 256  # of an argument list that is searched for such paths
 PAIRS_HINT = "Give pairs: an address, then the file for it; or NAME=FILE with a partition's name."
@@ -29,6 +30,8 @@ def is_partition_name(word: str) -> bool:
 
     >>> [is_partition_name(word) for word in ("ota_0", "2nd", "0xZZ", "1OOOO", "dout", "a/b", "app.bin")]
     [True, True, False, False, False, False, False]
+    >>> [is_partition_name(word) for word in ("10 000", "\uff10x1000", "+0x1000", "$1000", "1.5M", " ")]
+    [False, False, False, False, False, False]
     """
     word = re.sub(r"\\x[0-9a-fA-F]{2}", "?", word)  # a byte that is not text, as partitions show prints it
     return bool(
@@ -43,11 +46,14 @@ def is_partition_name(word: str) -> bool:
 
 
 def _is_like_number(word: str) -> bool:
+    from unicodedata import normalize
+
     from espwire.bits import fix_number
 
-    if word[:2].lower() in ("0x", "ox") or _is_number(word) or word.isdecimal():
+    plain = normalize("NFKC", word).strip().lstrip("+$#")
+    if not plain or plain[:2].lower() in ("0x", "ox") or _is_number(plain) or re.fullmatch(FRACTION, plain):
         return True
-    return word[:1].isdecimal() and fix_number(word) is not None
+    return plain[0].isdecimal() and fix_number(plain) is not None
 
 
 def _is_like_file(word: str) -> bool:

@@ -304,13 +304,22 @@ def _take_toml(path: str, text: str, loaded: Loaded) -> None:
     lines = _Lines(text)
     for table, content in tables.items():
         if table not in TABLES:
-            loaded.warn_unknown(_place(path, lines, table, ""), f": there is no table [{shorten(table)}]")
+            loaded.warn_unknown(_place(path, lines, table, ""), f": {_explain_unknown(table, content)}")
         elif not isinstance(content, dict):
             raise UsageError(
                 f"{path}: {table} must be a table, [{table}]", hint="See docs/guide/settings.md.", code="config-file"
             )
         else:
             _take_table(path, lines, table, content, loaded)
+
+
+def _explain_unknown(name: str, content: Any) -> str:
+    if isinstance(content, dict):
+        return f"there is no table [{shorten(name)}]"
+    homes = [f"[{table}]" for table, settings in TABLES.items() if _plain(name) in settings]
+    return f"{shorten(name)} is outside of all tables and has no effect" + (
+        f"; put it under {homes[0]}" if homes else ""
+    )
 
 
 def _take_table(path: str, lines: _Lines, table: str, content: Mapping[str, Any], loaded: Loaded) -> None:

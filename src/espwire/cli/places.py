@@ -168,9 +168,19 @@ def parse_region(words: Sequence[str], *, files: int, strict: bool = True) -> tu
     if count < 1:
         raise UsageError("SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing", hint=form)
     if count == 1:
-        raise UsageError("SIZE is missing", hint=form)
+        raise UsageError(f"{'FILE' if files and _is_size(words[1]) else 'SIZE'} is missing", hint=form)
     size = None if words[1].upper() == "ALL" else parse_number(words[1], "size")
     return place, size, list(words[2:])
+
+
+def _is_size(word: str) -> bool:
+    from espwire.bits import parse_number
+
+    try:
+        parse_number(word)
+    except UsageError:
+        return word.upper() == "ALL"
+    return True
 
 
 def find_addresses(pairs: Sequence[tuple[int | str, str]]) -> list[tuple[int, str]] | None:

@@ -117,12 +117,20 @@ def parse_json(data: bytes, name: str, *, code: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{name} is not JSON ({where}): {error.msg}", hint=HINT, code=code) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, absurd numbers, nested without end
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:MAX_TEXT]
-        raise DataError(f"{name} is not JSON: {reason}", hint=HINT, code=code) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} is not JSON: {explain_json_error(error)}", hint=HINT, code=code) from None
     if not isinstance(table, dict):
         raise DataError(f"{name} holds no JSON object", hint=HINT, code=code)
     return table
+
+
+def explain_json_error(error: ValueError | RecursionError) -> str:
+    """Why ``json.loads`` rejected a text. Python's own words for long numbers name functions of Python."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, json.JSONDecodeError | UnicodeError):
+        return str(error)[:MAX_TEXT]
+    return "it contains a number with too many digits"
 
 
 def broken(name: str, reason: str, *, code: str = "flasher-args") -> DataError:
@@ -203,9 +211,14 @@ def _table(table: dict[str, Any], key: str, name: str, *, required: bool = False
 
 
 def _text(value: Any, key: str, name: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT or "\0" in value:
+    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT or not _is_writable(value):
         raise broken(name, f"{key} is {_short(value)}, not a text")
     return value
+
+
+def _is_writable(value: str) -> bool:
+    """Whether a text can be a path: JSON may hold zeros and lone surrogates, which no file system takes."""
+    return "\0" not in value and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def _address(text: str, where: str, name: str) -> int:

@@ -7,6 +7,7 @@ does not answer is asked without waiting from then on.
 
 from __future__ import annotations
 
+from math import isnan, nan
 from urllib.parse import parse_qsl, urlsplit
 
 from espwire.errors import LinkError, LinkLost, UsageError
@@ -188,6 +189,9 @@ class Rfc2217Link:
 
 def _parse_seconds(text: str) -> float:
     try:
-        return min(max(float(text), 0.1), 60.0)
+        seconds = float(text)
     except ValueError:
-        raise UsageError(f"timeout={text} is no number of seconds", hint="Write timeout=3.", code="bad-port") from None
+        seconds = nan
+    if isnan(seconds):
+        raise UsageError(f"timeout={text} is not a number of seconds", hint="Write timeout=3.", code="bad-port")
+    return min(max(seconds, 0.1), 60.0)

@@ -129,7 +129,7 @@ class ServerDecoder(Decoder):
         return [*events, rest] if rest else events
 
     def _note_request(self, value: bytes) -> None:
-        if len(value) < 2 or value[0] != COM_PORT:
+        if len(value) < 2 or value[0] != COM_PORT or value[1] >= ANSWER:  # a client sends no answers
             return
         if self._found:
             self._events.append(bytes(self._found))

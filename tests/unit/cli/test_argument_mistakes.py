@@ -67,7 +67,21 @@ MISTAKES = [
     ("0x10000 my app.bin", "the path contains a space"),
     ("0x10000 my app.bin 0x20000 r.bin", "'my app.bin' is: the path contains a space"),
     ("0x10000 r.bin a_name_of_more_than_16_bytes a.bin", "names of partitions have at most 16 bytes"),
+    ("+0x1000 r.bin", "Did you mean 0x1000?"),
+    ("\uff10x1000 r.bin", "Did you mean 0x1000?"),
+    ("$1000 r.bin", "Did you mean 0x1000?"),
+    ("0x10000: r.bin", "Did you mean 0x10000?"),
+    ("1e5 r.bin", "Did you mean 0x1e5?"),
+    ("0x r.bin", "'0x' is not a number"),
+    ("1.5M r.bin", "'1.5M' is not a number"),
+    ("4096.0 r.bin", "'4096.0' is not a number"),
+    ("10.000 r.bin", "'10.000' is not a number"),
 ]
+
+
+def test_a_number_with_spaces_is_not_looked_up_as_a_partition(capsys):
+    assert "Did you mean 0x10000?" in fail(capsys, "-p", "virtual:esp32c3", "write-flash", "10 000", "r.bin")
+    assert "address '' is not a number" in fail(capsys, "-p", "virtual:esp32c3", "write-flash", " ", "r.bin")
 
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES)
@@ -93,6 +107,8 @@ def test_merge_bin_names_it_too(words, says, capsys):
         ("read-flash out.bin 0x0 0x1000", "'out.bin' is given where"),
         ("read-flash 0x0", "SIZE and FILE are missing"),
         ("read-flash 0x0 out.bin", "SIZE is missing"),
+        ("read-flash 0x0 0x1000", "FILE is missing"),
+        ("read-flash 0x0 ALL", "FILE is missing"),
         ("erase-region 010000 0x1000", "Write 0x10000"),
         ("erase-region 0x1000", "SIZE is missing"),
         ("erase-region 0x1000 1OOO", "Did you mean 0x1000?"),

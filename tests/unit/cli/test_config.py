@@ -252,6 +252,18 @@ def test_unknown_keys_warn_with_file_and_line(home):
     ]
 
 
+def test_a_setting_outside_of_all_tables_names_the_table_where_it_belongs(home):
+    Path("espwire.toml").write_text('port = "virtual:esp32"\nno-stub = true\nprt = 1\n', "utf-8")
+    loaded = read_files({})
+    assert not loaded.values
+    said = [text.split(": ", 1)[1] for _, text in loaded.warnings]
+    assert said == [
+        "port is outside of all tables and has no effect; put it under [connect]",
+        "no-stub is outside of all tables and has no effect; put it under [connect]",
+        "prt is outside of all tables and has no effect",
+    ]
+
+
 def test_a_named_file_is_read_by_its_form_and_must_be_there(home, tmp_path):
     timeout_of(home[0], "esptool.cfg", 5)
     (tmp_path / "a.toml").write_text("[timing]\nsync = 0.2\n", "utf-8")

@@ -277,6 +277,8 @@ BROKEN_JSON = {
     "a size that is none": (b'{"flash_files": {"0": "a"}, "flash_settings": {"flash_size": "big"}}', "not a size"),
     "stub is a text": (b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"stub": "no"}}', "neither true nor false"),
     "nested without end": (b"[" * 100_000, "nested too deep"),
+    "a file name with half a surrogate pair": (b'{"flash_files": {"0x0": "\\ud800.bin"}}', "not a text"),
+    "a number of many digits": (b'{"flash_files": {"0x0": ' + b"9" * 5000 + b"}}", "too many digits$"),
     "not UTF-8": (b"\xff\xfe{", "is not JSON"),
     "above 1 MiB": (b" " * (1 << 20) + b"{}", "above 1 MiB"),
 }

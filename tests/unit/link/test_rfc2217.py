@@ -62,6 +62,14 @@ def test_an_endless_request_does_not_swallow_everything():
     assert decoder.feed(b"hello") == b"hello"
 
 
+def test_a_server_ignores_the_options_of_answers():
+    decoder = telnet.ServerDecoder()
+    sent = b"".join(telnet.build_request(option, b"\1") for option in (99, 100, 101, 156, 255))
+    events = decoder.take(sent + telnet.build_request(telnet.SET_CONTROL, b"\x08"))
+    assert [event[0] for event in events] == [99, telnet.SET_CONTROL]
+    assert all(telnet.build_answer(event[0], b"") for event in events)
+
+
 def test_options_are_agreed_once_and_others_refused():
     decoder = Decoder()
     decoder.feed(bytes((telnet.IAC, telnet.WILL, telnet.BINARY)) + DO_COM_PORT)
@@ -73,7 +81,15 @@ def test_options_are_agreed_once_and_others_refused():
 
 
 @pytest.mark.parametrize(
-    "url", ["rfc2217://", "rfc2217://host", "rfc2217://host:1/x", "rfc2217://h:1?speed=3", "rfc2217://h:1?timeout=x"]
+    "url",
+    [
+        "rfc2217://",
+        "rfc2217://host",
+        "rfc2217://host:1/x",
+        "rfc2217://h:1?speed=3",
+        "rfc2217://h:1?timeout=x",
+        "rfc2217://h:1?timeout=nan",
+    ],
 )
 def test_urls_that_make_no_sense(url):
     with pytest.raises(UsageError) as caught:

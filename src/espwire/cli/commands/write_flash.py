@@ -77,13 +77,15 @@ def command(
 def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool) -> None:
     size = sum(len(part.data) for part in parts)
     unchecked = made.unchecked
-    verified = not dry_run and not unchecked
+    verified = not dry_run and not unchecked and size > 0
     named = f"{files} file{'s' if files > 1 else ''}, {size:,} bytes"
     if dry_run:
         text = f"Nothing was written (--dry-run): {named}."
+    elif not size:
+        text = f"Nothing was written: {'the files are' if files > 1 else 'the file is'} empty."
     else:
         what = "nothing" if len(unchecked) == len([part for part in parts if part.data]) else "not all of it"
         text = f"Done: {named} written" + (" and verified." if verified else f"; {what} was verified.")
     told = [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts]
-    data = {"written": not dry_run, "verified": verified, "unchecked": [] if dry_run else list(unchecked)}
+    data = {"written": not dry_run and size > 0, "verified": verified, "unchecked": [] if dry_run else list(unchecked)}
     session.finish("write-flash", text, data | {"bytes": size, "parts": told})
