@@ -61,7 +61,10 @@ def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report:
 
 
 def erase(device: Device, address: int, size: int, *, name: str | None = None, report: Report = silent) -> None:
-    """Erase whole sectors and report it; where a stub does it, with progress. ``name``: in reports (default: the range)."""
+    """Erase whole sectors and report it; where a stub does it, with progress.
+
+    :param name: in reports; None: the range
+    """
     began, name = device.link.now(), name or f"{address:#x}..{address + size:#x}"
     step = ERASE_STEP if device.loader.supports(Op.ERASE_REGION) else size  # a ROM may erase more than it is asked to
     done = 0
