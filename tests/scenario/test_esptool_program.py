@@ -27,6 +27,9 @@ from espwire.errors import (
     VerifyError,
 )
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from elf_writer import Part, Program, write_elf
+
 DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
 ROOT = Path(__file__).resolve().parents[2]
 VERIFIED = r"^Hash of data verified\."
@@ -128,7 +131,8 @@ def test_a_misspelt_command_gets_near_names(capsys: pytest.CaptureFixture[str]) 
 def listed(task: str) -> list[str]:
     """The tokens that the guide lists for a command, as regular expressions."""
     rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("| `")]
-    return [row[1].strip().strip("`") for row in rows if task in row[2]]
+    named = [row[1] for row in rows if re.search(rf"(?<![\w-]){task}(?![\w-])", row[2])]
+    return [pattern for cell in named for pattern in re.findall(r"`([^`]+)`", cell)]
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3", "esp32s3"])
@@ -153,6 +157,44 @@ def test_the_tokens_that_the_guide_lists_are_printed(
             assert re.search(pattern, out, re.M), f"{task}: {pattern} in {out}"
             seen += 1
     print(f"{chip}: {seen} tokens")
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("get-security-info", ""),
+        ("read-flash-status", ""),
+        ("write-flash-status", "0"),
+        ("read-flash-sfdp", "0 4"),
+        ("dump-mem", "0x50000000 16 {out}"),
+        ("erase-flash", ""),
+        ("erase-region", "0 0x1000"),
+        ("merge-bin", "-o {out} 0 {demo}"),
+        ("elf2image", "-o {out} {elf}"),
+    ],
+)
+def test_the_tokens_of_other_commands_are_printed(
+    task: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    elf = tmp_path / "app.elf"
+    elf.write_bytes(write_elf(Program([Part(".dram0.data", 0x3FC80000, b"data" * 4)])))
+    line = words.format(out=tmp_path / "out.bin", demo=DEMO, elf=elf).split()
+    assert esptool.main(["-c", "esp32c3", "-p", "virtual:esp32c3?size=1MB", task, *line]) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    patterns = listed(task)
+    assert patterns
+    for pattern in patterns:
+        assert re.search(pattern, out, re.M), f"{task}: {pattern} in {out}"
+
+
+def test_erasing_all_before_writing_and_a_watchdog_reset_have_their_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--after", "watchdog-reset", "-p", "virtual:esp32c3?size=1MB", "write-flash", "--erase-all", "0", str(DEMO)]
+    assert esptool.main(line) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "Flash memory erased successfully." in out
+    assert out[-1] == "Hard resetting with a watchdog..."
+    assert esptool.main(["-p", "virtual:esp32c3?size=1MB", "write-flash", "0", str(DEMO)]) == 0
+    assert "erased successfully" not in capsys.readouterr().out
 
 
 def test_the_chip_id_of_an_esp8266_is_a_token(capsys: pytest.CaptureFixture[str]) -> None:

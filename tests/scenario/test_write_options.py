@@ -170,6 +170,17 @@ def test_without_a_key_the_chip_encrypts_nothing_and_force_makes_no_key(board):
         assert (code, events[-1]["code"]) == (5, "command-failed"), "our guard let it pass, the chip did not"
 
 
+def test_an_esp32_with_blank_efuses_encrypts_with_a_key_of_zeros(tmp_path):
+    """The expected bytes are espsecure 5.6's, for a key of 32 zeros, address 0x10000 and crypt config 0."""
+    data, flash = tmp_path / "a.bin", tmp_path / "flash.bin"
+    data.write_bytes(bytes(range(32)))
+    line = ["-p", f"virtual:esp32?size=1MB&flash={flash.as_posix()}", "write-flash", "--encrypt", "0x10000", str(data)]
+    assert main(line) == 8
+    assert main([*line, "--ignore-flash-enc-efuse"]) == 0
+    expected = "c17085e07ff78f70a9cf6d9cf8daca5cffe2c22a17e96934dd242002aa0a6aba"
+    assert flash.read_bytes()[0x10000:0x10020].hex() == expected
+
+
 def test_a_chip_that_encrypts_nothing_any_more_is_asked_by_name_only(board):
     board.query += "&flash-encryption=1&manual-encrypt-disabled=1"
     a = board.file("a.bin", DATA)

@@ -10,6 +10,7 @@ from typing import Any
 
 from espwire.cli.output import printable
 from espwire.device.identity import format_revision
+from espwire.image.model import WP_PIN_DISABLED
 
 
 def describe_first_image(data: dict[str, Any]) -> str:
@@ -28,17 +29,22 @@ def _describe_image(image: dict[str, Any]) -> Iterator[str]:
     from espwire.chips.index import CHIPS
 
     segments = image["segments"]
-    yield f"Detected image type: {CHIPS[image['chip']].name if image['chip'] else 'unknown'}"
+    name = CHIPS[image["chip"]].name if image["chip"] else "unknown"
+    yield f"Detected image type: {name}"
+    yield from _describe_title(f"{name} Image Header")
+    yield f"Image version: {image['version'] if image['extended_header'] is None else 1}"  # as esptool counts
     yield f"Entry point: {image['entry']:#010x}"
     yield f"Segments: {len(segments)}"
     for label, key in (("Flash size", "flash_size"), ("Flash freq", "flash_frequency"), ("Flash mode", "flash_mode")):
         value = str(image[key] or "unknown")
         yield f"{label}: {value.upper() if key == 'flash_mode' else value}"
-    yield from _describe_header(image["extended_header"])
+    yield from _describe_header(name, image["extended_header"])
+    yield from _describe_title("Segments Information")
     for number, segment in enumerate(segments):
         memory = ", ".join(segment["memory"])
         places = f"0x{segment['size']:05x}  0x{segment['address']:08x}  0x{segment['offset'] - 8:08x}"
         yield f"{number:>7}  {places}  {memory}".rstrip()
+    yield from _describe_title(f"{name} Image Footer")
     checksum = image["checksum"]
     if checksum is not None:
         yield f"Checksum: {checksum:#04x} ({_verdict(image['checksum_valid'])})"
@@ -48,16 +54,28 @@ def _describe_image(image: dict[str, Any]) -> Iterator[str]:
     yield from _describe_bootloader(image["bootloader_descriptor"])
 
 
+def _describe_title(text: str) -> Iterator[str]:
+    yield ""
+    yield text
+    yield "=" * len(text)
+
+
 def _verdict(valid: bool) -> str:
     return "valid" if valid else "invalid"
 
 
-def _describe_header(header: dict[str, Any] | None) -> Iterator[str]:
+def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
     if header is None:
         return
     from espwire.chips.index import CHIPS
     from espwire.chips.lookup import find_by_image_id
 
+    yield from _describe_title(f"{name} Extended Image Header")
+    wp_pin = header["wp_pin"]
+    yield f"WP pin: {wp_pin:#x}{' (disabled)' if wp_pin == WP_PIN_DISABLED else ''}"
+    strengths = [nibble for byte in bytes.fromhex(header["drive"]) for nibble in (byte & 15, byte >> 4)]
+    pairs = zip(("clk", "q", "d", "cs0", "hd", "wp"), strengths, strict=True)
+    yield f"Flash pins drive settings: {', '.join(f'{pin}_drv: {strength:#x}' for pin, strength in pairs)}"
     raw = header["raw"]  # esptool prints what is stored, set or not
     chip = find_by_image_id(raw["chip_id"])
     yield f"Chip ID: {raw['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
@@ -69,6 +87,7 @@ def _describe_header(header: dict[str, Any] | None) -> Iterator[str]:
 def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:
     if app is None:
         return
+    yield from _describe_title("Application Information")
     app = {name: "" if value is None else value for name, value in app.items()}
     yield f"Project name: {app['project']}"
     yield f"App version: {app['version']}"
@@ -81,6 +100,7 @@ def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:
 def _describe_bootloader(bootloader: dict[str, Any] | None) -> Iterator[str]:
     if bootloader is None:
         return
+    yield from _describe_title("Bootloader Information")
     yield f"Bootloader version: {bootloader['version']}"
     yield f"ESP-IDF: {bootloader['idf_version'] or ''}"
     yield f"Compile time: {bootloader['date_time'] or ''}"

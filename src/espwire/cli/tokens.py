@@ -5,7 +5,8 @@ docs/guide/scripts-and-ides.md lists them and who looks for them; tests/scenario
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from espwire.cli.render import VERBS, Wording, describe
 from espwire.escape import escape
@@ -28,6 +29,11 @@ def tell(event: Event, verbose: bool) -> str | None:
             return "Uploading stub...\nRunning stub...\nStub running...\nStub flasher running."
         case Finished(task="write", address=int(address)):
             return f"Wrote {event.size} bytes at {address:#010x} in {event.seconds:.1f} seconds."
+        case Finished(task="read", address=int(address)):
+            took = f"{event.seconds:.1f} seconds"
+            return f"Read {event.size} bytes from {address:#010x} in {took} to '{escape(event.name)}'."
+        case Finished(task="erase", name="the whole flash"):
+            return f"{describe(event, verbose=verbose)}\nFlash memory erased successfully."
         case Finished(task="verify"):
             return "Hash of data verified."
         case Result(command="flash-id"):
@@ -38,6 +44,8 @@ def tell(event: Event, verbose: bool) -> str | None:
 
             lines = describe_first_image(event.data)
             return lines if len(event.data["items"]) == 1 else f"{lines}\n\n{event.text}"
+        case Result(command=str(command), data=dict(data)) if command in RESULTS:
+            return f"{event.text}\n{RESULTS[command](data)}".rstrip()
         case Result(command="verify-flash", data={"equal": True}):
             return f"Verification successful (digest matched).\n{event.text}"
         case Result(command="erase-flash", data={"erased": True}):
@@ -46,6 +54,7 @@ def tell(event: Event, verbose: bool) -> str | None:
             return "Erase completed successfully.\nFlash memory region erased successfully."
         case Resetting(into="application"):
             way = "Hard resetting via RTS pin..." if event.how in BY_RTS else f"Starting the application ({event.how})."
+            way = "Hard resetting with a watchdog..." if event.how == "watchdog" else way
             return f"Leaving...\n{way}"
     return describe(event, verbose=verbose)
 
@@ -53,8 +62,57 @@ def tell(event: Event, verbose: bool) -> str | None:
 def _describe_chip(event: ChipFound) -> list[str]:
     """The chip as versions 1 to 4 (``Chip is``) and 5 (``Chip type:``) had it, and its MAC."""
     chip = f"{event.description} (revision {event.revision})" if event.revision else event.description
-    lines = [f"Chip is {chip}", f"Chip type: {chip}"]
+    lines = [f"Detecting chip type... {event.chip}", f"Chip is {chip}", f"{'Chip type:':<19} {chip}"]
     return [*lines, f"MAC: {event.mac}"] if event.mac else lines
+
+
+def _describe_status(data: dict[str, Any]) -> str:
+    return f"{data['value']:#0{2 + 2 * data['bytes']}x}"
+
+
+def _describe_sfdp(data: dict[str, Any]) -> str:
+    """The raw bytes; nothing to add to the decoded table."""
+    if "data" not in data:
+        return ""
+    octets = " ".join(f"{octet:#04x}" for octet in bytes.fromhex(data["data"]))
+    return f"SFDP[{data['address']}..{data['address'] + data['size'] - 1}]: {octets}"
+
+
+def _describe_security(data: dict[str, Any]) -> str:
+    """Verdicts; the numbers of key purposes are not in ``data``, so their names."""
+    lines = [
+        f"Secure Boot: {'Enabled' if data['secure_boot'] else 'Disabled'}",
+        f"Flash Encryption: {'Enabled' if data['flash_encryption'] else 'Disabled'}",
+        f"SPI Boot Crypt Count (SPI_BOOT_CRYPT_CNT): {data['flash_crypt_count'] or 0:#x}",
+    ]
+    if data["key_purposes"]:
+        lines.append(f"Key Purposes: {', '.join(data['key_purposes'])}")
+    if data["chip_id"] is not None:
+        lines.append(f"Chip ID: {data['chip_id']}")
+    if data["eco"] is not None:
+        lines.append(f"API Version: {data['eco']}")
+    return "\n".join(lines)
+
+
+def _describe_new_image(data: dict[str, Any]) -> str:
+    from espwire.chips.index import CHIPS
+
+    return f"Successfully created {CHIPS[data['chip']].name} image."
+
+
+RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "dump-mem": lambda data: f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'.",
+    "elf2image": _describe_new_image,
+    "get-security-info": _describe_security,
+    "merge-bin": lambda data: f"Wrote {data['bytes']:#x} bytes to file '{escape(data['output'])}'.",
+    "read-flash-sfdp": _describe_sfdp,
+    "read-flash-status": lambda data: f"Flash memory status: {_describe_status(data)}",
+    "write-flash-status": lambda data: (
+        f"Initial flash memory status: {_describe_status(data['before'])}\n"
+        f"After flash memory status:   {_describe_status(data['after'])}"
+    ),
+}
+"""Lines with esptool's labels for what these commands found out, added to our own text."""
 
 
 def count(event: Progress) -> str:

@@ -54,15 +54,18 @@ def execute(plan: Plan, device: Device, *, cancel: Cancel | None = None, report:
         elif isinstance(step, Verify):
             run.verify(step)
         elif isinstance(step, Erase):
-            erase(device, step.address, step.size, report=report)
+            erase(device, step.address, step.size, name="the whole flash" if step.whole else None, report=report)
         elif isinstance(step, Skip):
             report(Note(text=step.describe()))
     run.warn_of_unverified()
 
 
-def erase(device: Device, address: int, size: int, *, report: Report = silent) -> None:
-    """Erase whole sectors and say so; where a stub does it, how far it is."""
-    began, name = device.link.now(), f"{address:#x}..{address + size:#x}"
+def erase(device: Device, address: int, size: int, *, name: str | None = None, report: Report = silent) -> None:
+    """Erase whole sectors and report it; where a stub does it, with progress.
+
+    :param name: in reports; None: the range
+    """
+    began, name = device.link.now(), name or f"{address:#x}..{address + size:#x}"
     step = ERASE_STEP if device.loader.supports(Op.ERASE_REGION) else size  # a ROM may erase more than it is asked to
     done = 0
     report(Progress(task="erase", name=name, done=0, total=size))

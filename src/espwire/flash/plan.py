@@ -166,10 +166,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Erase:
-    """Erase whole sectors."""
+    """Erase whole sectors. ``whole``: all that the flash has."""
 
     address: int
     size: int
+    whole: bool = False
 
     def describe(self) -> str:
         """One line for people."""
@@ -377,7 +378,7 @@ def _find_ignored(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) 
 def _erase_all(survey: FlashSurvey) -> Erase:
     if survey.real_size is None:
         raise UsageError("the flash size is not known, so not all can be erased", hint="Name it with --flash-size.")
-    return Erase(0, survey.real_size)
+    return Erase(0, survey.real_size, whole=True)
 
 
 def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:

@@ -98,7 +98,7 @@ def _read(
             if cancel is not None:
                 cancel.check()
             yield _read_piece(device, address + at, min(PIECE, size - at), on_bytes, limit, report)
-    report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began))
+    report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began, address=address))
 
 
 def read_bytes(

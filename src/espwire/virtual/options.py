@@ -42,6 +42,7 @@ MAC_BYTES = (6, 8)
 KEY_BYTES = (16, 32, 64)
 FILE_KEYS = frozenset({"flash"})  # keys that name a file
 USUAL_CRYPT_CONFIG = 0xF
+BLANK_FLASH_KEY = bytes(32)
 OWN_FLASH_KEY = bytes(range(32))  # of a chip with flash encryption whose key nobody has named
 
 
@@ -188,10 +189,12 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:
         require_cryptography()
         made.rom.encrypt = made.slot.encrypt = partial(_encrypt, config.flash_key or OWN_FLASH_KEY)
-    elif config.has_flash_key and chip.security.key_readable is not None and not config.manual_encrypt_disabled:
-        require_cryptography()
-        setting = config.fields.get("flash_crypt_config", USUAL_CRYPT_CONFIG)
-        made.slot.encrypt = partial(_encrypt_esp32, config.flash_key or OWN_FLASH_KEY, setting)
+    elif chip.security.key_readable is not None and not config.manual_encrypt_disabled:
+        key, setting = BLANK_FLASH_KEY, 0  # with blank eFuses, an ESP32 encrypts with a key of zeros
+        if config.has_flash_key:
+            require_cryptography()
+            key, setting = config.flash_key or OWN_FLASH_KEY, USUAL_CRYPT_CONFIG
+        made.slot.encrypt = partial(_encrypt_esp32, key, config.fields.get("flash_crypt_config", setting))
     return made
 
 

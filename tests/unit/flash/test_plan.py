@@ -254,7 +254,7 @@ def test_where_nothing_can_be_compared_all_is_written_and_said(survey, policy, e
 
 def test_erase_all_comes_first_and_needs_a_known_size():
     made = plan([Part(0, b"data")], survey=SURVEY, policy=Policy(erase_all=True))
-    assert made.steps[0] == Erase(0, 0x400000)
+    assert made.steps[0] == Erase(0, 0x400000, whole=True)
     for survey in (replace(SURVEY, flash_size=None), replace(SURVEY, size_assumed=True)):
         with pytest.raises(UsageError):
             plan([Part(0, b"data")], survey=survey, policy=Policy(erase_all=True))
