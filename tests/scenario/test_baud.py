@@ -7,6 +7,7 @@ import pytest
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
+from espwire.device.double_read import read_word
 from espwire.device.identity import measured_mhz
 from espwire.errors import DeviceError
 from espwire.events import Opened, Warned
@@ -42,9 +43,10 @@ def with_measurement(device, mhz, monkeypatch):
     chip = device.chip
     divider = round(mhz * 1e6 * chip.crystal.clock_multiple / device.loader.baud)
     assert abs(measured_mhz(chip, device.loader.baud, divider) - mhz) < 0.2
-    read = device.loader.read_reg
     address = chip.uart.clock_divider_address
-    monkeypatch.setattr(device.loader, "read_reg", lambda at: divider if at == address else read(at))
+    monkeypatch.setattr(
+        "espwire.device.device.read_word", lambda loader, at: divider if at == address else read_word(loader, at)
+    )
     device.divider = None  # as it was read when connecting
 
 

@@ -19,6 +19,11 @@ class Packet:
     time: float
     content: bytes | Reply
 
+    def __repr__(self) -> str:
+        if isinstance(self.content, bytes):
+            return f"<Packet {self.time:.4f} s, request, {len(self.content)} bytes>"
+        return f"<Packet {self.time:.4f} s, reply {self.content.op:#04x}, {len(self.content.body)} bytes>"
+
     @property
     def command(self) -> Command | None:
         """The request by name and fields; None for a reply, and where the vocabulary does not know it."""
