@@ -96,7 +96,7 @@ INTENDED = {
         line("esp32c3", "write-flash 0x0 esp32c3-broken.bin", options="revision=0.4"),
         True,
         False,
-        "damaged-image",
+        "image-damaged",
         has("esp32c3-broken.bin", "esp32-torn.bin"),
     ),
     "not an image where the chip boots from": Difference(
