@@ -17,7 +17,7 @@ def give_way() -> None:
 
     The import system returns what ``sys.modules`` holds once this file has run: the importer gets the other module.
 
-    :raises ModuleNotFoundError: there is no other one, as if this file did not exist
+    :raises ModuleNotFoundError: no other module has this name, as if this file did not exist
     """
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec

@@ -12,7 +12,7 @@ from esptool.logger import log
 from esptool.util import FatalError, NotSupportedError, translated
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.identity import Identity, format_revision
+from espwire.device.identity import Identity
 from espwire.device.lines import After, Before
 from espwire.device.spi import write_group
 from espwire.device.words import open_registers
@@ -208,7 +208,7 @@ class ESPLoader(FlashCommands):
         device = self.device
         if not device.revision_known:
             return device.description
-        return f"{device.description} (revision {format_revision(device.revision)})"
+        return f"{device.description} (revision {device.revision})"
 
     @translated
     def get_chip_features(self) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from espwire.bits import Revision
 from espwire.cli.output import printable
-from espwire.device.identity import format_revision
 from espwire.image.model import WP_PIN_DISABLED
 
 
@@ -80,8 +80,8 @@ def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
     chip = find_by_image_id(raw["chip_id"])
     yield f"Chip ID: {raw['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
     legacy = f"(legacy min_rev = {header['min_revision_legacy']})"
-    yield f"Minimal chip revision: {format_revision(raw['min_revision'])}, {legacy}"
-    yield f"Maximal chip revision: {format_revision(raw['max_revision'])}"
+    yield f"Minimal chip revision: {Revision(raw['min_revision'])}, {legacy}"
+    yield f"Maximal chip revision: {Revision(raw['max_revision'])}"
 
 
 def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:

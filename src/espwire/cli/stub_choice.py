@@ -24,8 +24,8 @@ def choose_stub(session: Session, device: Device, bulk: bool, encrypt: bool) -> 
         session.report(Note(text="there is one stub only, espwire's own: --stub-version changes nothing"))
     if session.no_stub or not (bulk or session.after == "no-reset-stub"):
         return False
-    if session.stub is not None:
-        return session.stub_image or session.stub
+    if session.stub_image is not None:
+        return session.stub_image
     own = device.chip.stub.own
     if encrypt and device.chip.rom.encrypted_write and not (own is not None and own.can_encrypt):
         session.report(Note(text="no stub is used: on this chip it is the ROM loader that encrypts"))

@@ -14,7 +14,7 @@ from espwire.device.detect import detect_surely
 from espwire.device.device import Device, StubSource
 from espwire.device.double_read import build_difference
 from espwire.device.enter import Entrance, reach_loader
-from espwire.device.identity import Identity, Registers, format_revision
+from espwire.device.identity import Identity, Registers
 from espwire.device.leave import find_hard_reset, reset_by_lines
 from espwire.device.lines import Before, Sequence, is_usb_jtag
 from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
@@ -222,7 +222,7 @@ def _identify(
     device = Device(chip, loader, identity, security, report, follower)
     if divider is not None:
         device.divider = (loader.baud, divider)
-    shown = format_revision(device.revision) if device.revision_known else ""
+    shown = str(device.revision) if device.revision_known else ""
     report(ChipFound(chip=chip.name, description=device.description, revision=shown, mac=device.mac))
     if loader.secure:
         report(Note(text="the chip is in Secure Download Mode: it can be written, but not read or verified"))

@@ -76,7 +76,7 @@ class Device:
         self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
-        self.revision = Revision(identity.revision() if identity is not None else 0)
+        self.revision = identity.revision() if identity is not None else Revision(0)
         self.description = identity.description() if identity is not None else chip.name
         self.mac = format_mac(identity.mac()) if identity is not None else ""
         eui64 = identity.eui64() if identity is not None else None

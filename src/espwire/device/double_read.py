@@ -29,11 +29,6 @@ FRAME_BYTES = 60  # of an answer with the longest result, some escapes included
 MD5_HEX_BYTES, MD5_BYTES = 32, 16
 
 
-def has_checked_answers(loader: Loader) -> bool:
-    """Whether requests and answers carry a checksum, as those of our own stub do."""
-    return loader.dialect.capabilities is not None
-
-
 def read_word(loader: Loader, address: int) -> int:
     """The word at ``address``."""
     return read_words(loader, (address,))[0]
@@ -54,7 +49,7 @@ def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | N
     :raises DeviceError: code ``answers-differ``
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
-    if has_checked_answers(loader):
+    if loader.dialect.sealed:
         return ask_together(loader, commands, seconds=seconds)
     seen: list[list[Reply]] = [[] for _ in commands]
     settled: dict[int, Reply] = {}

@@ -68,15 +68,15 @@ class Identity:
             return self.chip.revision.major_from_raw.get(raw, self.chip.revision.major_otherwise)
         return self.registers.field(self.chip.fields[name])
 
-    def revision(self) -> int:
-        """Major times 100 plus minor."""
+    def revision(self) -> Revision:
+        """Of the chip, as its eFuses have it."""
         rule = self.chip.revision
         if rule.constant is not None:
-            return rule.constant
+            return Revision(rule.constant)
         zero_when = rule.treat_as_zero_when
         if zero_when and all(self.value(name) == value for name, value in zero_when.items()):
-            return 0
-        return self.value("major_revision") * 100 + self.value("minor_revision")
+            return Revision(0)
+        return Revision(self.value("major_revision") * 100 + self.value("minor_revision"))
 
     def description(self) -> str:
         """The product's name, as printed on its package as far as the eFuses tell."""
@@ -222,11 +222,6 @@ def known_mac(mac: str) -> str | None:
 def describe_mac(mac: str) -> str:
     """The MAC for people; what is not set or invalid is named."""
     return known_mac(mac) or ("not set" if set(mac) <= set("0:") else f"invalid ({mac})")
-
-
-def format_revision(revision: int) -> str:
-    """``v3.1`` for 301."""
-    return str(Revision(revision))
 
 
 def estimate_crystal(chip: Chip, baud: int, divider: int) -> int:

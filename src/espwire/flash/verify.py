@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.bits import Ranges, align_down, align_up, join_ranges
-from espwire.device.double_read import has_checked_answers
 from espwire.device.erase_check import build_wrong_erase
 from espwire.device.loss_limit import LossLimit
 from espwire.device.stub_commands import read_md5s
@@ -66,7 +65,7 @@ def has_content(device: Device, address: int, data: bytes, *, name: str = "", re
     if not device.loader.supports(Op.SPI_FLASH_MD5):
         return not _differences_by_reading(device, address, data, name, report)
     wanted = hashlib.md5(data, usedforsecurity=False).digest()
-    needed, same, other = 1 if has_checked_answers(device.loader) else 2, 0, 0
+    needed, same, other = 1 if device.loader.dialect.sealed else 2, 0, 0
     while same < needed and other < 2:
         equal = read_md5(device, address, len(data)) == wanted
         same, other = same + equal, other + (not equal)

@@ -6,6 +6,7 @@ Revisions are ``major * 100 + minor``; ESP-IDF's bootloader ignores a maximum of
 
 from __future__ import annotations
 
+from espwire.bits import Revision
 from espwire.chips.index import CHIPS
 from espwire.chips.lookup import find_by_image_id
 from espwire.image.model import ANY_REVISION, WP_PIN_DISABLED
@@ -33,7 +34,7 @@ def known_maximum(value: int) -> int | None:
 
 def format_revision(value: int) -> str:
     """``v1.3`` for 103."""
-    return format_invalid(value) if known_revision(value) is None else f"v{value // 100}.{value % 100}"
+    return format_invalid(value) if known_revision(value) is None else str(Revision(value))
 
 
 def format_revisions(least: int, most: int) -> str:

@@ -33,11 +33,11 @@ def command(session: Session) -> None:
 def describe_device(device: Device) -> str:
     """Lines for people. Attach the flash first to have it in there."""
     from espwire.cli.commands.flash_id import describe_flash
-    from espwire.device.identity import describe_mac, format_revision
+    from espwire.device.identity import describe_mac
 
     rows = [("Chip", f"{device.description} ({device.chip.id})")]
     if device.revision_known:
-        rows.append(("Revision", format_revision(device.revision)))
+        rows.append(("Revision", str(device.revision)))
     if device.features:
         rows.append(("Features", ", ".join(device.features)))
     if device.crystal_mhz is not None:
