@@ -72,7 +72,7 @@ class Output:
     diverted = False  # a file of data goes to standard output: text would spoil it
 
     def __init__(self) -> None:
-        self._failures: dict[int, Exception] = {}  # by the stream's id: nothing more is written there
+        self._failed: set[int] = set()  # ids of streams that nothing more is written to
         self._lost: OSError | None = None
 
     def line(self, text: str, *, styled: bool = False) -> None:
@@ -92,12 +92,12 @@ class Output:
 
     def write(self, stream: TextIO | None, text: str) -> None:
         """Write to a stream of ours; after a failure, nothing more."""
-        if stream is None or id(stream) in self._failures:
+        if stream is None or id(stream) in self._failed:
             return
         try:
             write_text(stream, text)
         except STREAM_ERRORS as error:
-            self._failures[id(stream)] = error
+            self._failed.add(id(stream))
             if stream is sys.stdout and isinstance(error, OSError):
                 self._lost = error
 
