@@ -627,3 +627,16 @@ def test_on_an_otg_port_the_watchdog_is_used_only_where_the_boot_button_led_into
             device.link.chip.registers.words[force.address] = 1 << force.bit
         device.leave("hard-reset")
     assert events[-1].how == ("watchdog" if by_button else "hard_usb")
+
+
+@pytest.mark.parametrize("stub", [True, False])
+@pytest.mark.parametrize("latency", ["0", "0.03"])
+def test_a_watchdog_that_a_stub_or_the_rom_starts_resets_the_virtual_chip(stub, latency):
+    """On a slow link the chip resets in the middle of the sequence, which is what was asked for."""
+    with connect(f"virtual:esp32c3?size=1MB&latency={latency}", stub=stub) as device:
+        chip = device.link.chip
+        assert (chip.program is not None) is stub
+        boots = chip.boots
+        device.leave("watchdog-reset")
+        device.link.sleep(2.0)
+        assert (chip.boots, chip.state) == (boots + 1, State.APP)

@@ -293,6 +293,7 @@ def erase_flash(esp: ESPLoader, force: bool = False, flash_type: str = "nor") ->
 
     _check_nor(flash_type)
     erase.erase_flash(esp.device, policy=Policy(force=force), report=report)
+    log.print("Flash memory erased successfully.")
 
 
 @translated
@@ -302,6 +303,7 @@ def erase_region(esp: ESPLoader, address: int, size: int, force: bool = False, f
 
     _check_nor(flash_type)
     erase.erase_region(esp.device, address, size, policy=Policy(force=force), report=report)
+    log.print("Flash memory region erased successfully.")
 
 
 @translated
@@ -326,6 +328,7 @@ def verify_flash(
     target = write.survey_target(esp.device, settings)
     parts = write.prepare_parts(_read_parts(addr_data), target, settings, report=report)
     verify.verify_flash(esp.device, parts, report=report)
+    log.print("Verification successful (digest matched).")
 
 
 def read_flash_status(esp: ESPLoader, bytes: int = 2) -> None:

@@ -383,6 +383,7 @@ class ESPLoader(FlashCommands):
     @translated
     def change_baud(self, baud: int) -> None:
         """Bring chip and port to ``baud``."""
+        log.print(f"Changing baud rate to {baud}")
         self.device.change_baud(baud)
         self.refresh()
 

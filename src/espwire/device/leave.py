@@ -12,7 +12,7 @@ from espwire.device.double_read import read_word
 from espwire.device.lines import SEQUENCES, After, Sequence, Step, find_or_parse, needs_flow_control, play, release
 from espwire.device.loader import Loader
 from espwire.device.reopen import Follower, is_native_usb
-from espwire.errors import LinkLost, NoReply, Unsupported
+from espwire.errors import DeviceError, LinkLost, NoReply, Unsupported
 from espwire.events import Note, Report, Resetting
 from espwire.link.base import Link, LinkInfo
 from espwire.wire.commands import FlashBegin, FlashEnd, Op, RegWrite
@@ -190,13 +190,15 @@ def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
     """
     dog, fire = require_watchdog_reset(loader, chip)
     report(Resetting(how="watchdog", into="application"))
-    for address, value in (
-        (dog.write_protect, dog.key),
-        (dog.config1, fire.config1),
-        (dog.config0, fire.config0),
-        (dog.write_protect, 0),
-    ):
-        loader.write_regs(RegWrite(address, value))
+    loader.write_regs(RegWrite(dog.write_protect, dog.key))
+    loader.write_regs(RegWrite(dog.config1, fire.config1))
+    try:
+        loader.write_regs(RegWrite(dog.config0, fire.config0))
+        loader.write_regs(RegWrite(dog.write_protect, 0))
+    except (DeviceError, NoReply) as error:
+        if isinstance(error, DeviceError) and error.code != "chip-reset":
+            raise
+        # on a slow link, the chip resets (about 15 ms after config0) before it has answered the last write
     loader.link.sleep(fire.settle_s)
 
 

@@ -175,6 +175,8 @@ class VirtualChip:
     def advance(self, t: float) -> None:
         """Let the clock reach ``t``."""
         self.slot.advance(t)
+        if self.program is not None:  # it may have started a watchdog
+            self._watch()
 
     def power_loss(self, t: float) -> None:
         """The supply fails at ``t`` and comes back: RAM is lost, the flash is left in the middle of what it did."""
