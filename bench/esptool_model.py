@@ -13,9 +13,19 @@ import zlib
 from dataclasses import dataclass
 
 from espwire.chips.registry import load_chip
-from espwire.virtual.link import VirtualLink, open_virtual
-from espwire.wire import slip
-from espwire.wire.commands import HEADER, Command, MemBegin, MemData, MemEnd, Op, ReadReg, Sync, checksum
+from espwire.protocol import slip
+from espwire.protocol.commands import (
+    HEADER,
+    Command,
+    MemBegin,
+    MemData,
+    MemEnd,
+    Op,
+    ReadReg,
+    Sync,
+    checksum,
+)
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 BLOCK, RAM_BLOCK, PACKET = 0x4000, 0x1800, 4096
 BLOCK_THINK_S, PACKET_THINK_S = 0.0107, 0.0043
@@ -39,14 +49,14 @@ class Esptool:
     """One run of it, from the reset on. ``now`` is the time on the wire; starting Python is not in it."""
 
     def __init__(self, chip: str, query: str, baud: int) -> None:
-        self.link: VirtualLink = open_virtual(f"virtual:{chip}?stub=vendor&{query}")
+        self.transport: VirtualTransport = open_virtual(f"virtual:{chip}?stub=vendor&{query}")
         self._decoder, self._frames = slip.Decoder(), list[bytes]()
         self._chip, self._habits = load_chip(chip), HABITS[chip]
         self._start(baud)
 
     @property
     def now(self) -> float:
-        return self.link.now()
+        return self.transport.now()
 
     def write(self, offset: int, data: bytes) -> None:
         """write-flash: packed blocks one by one, then the MD5."""
@@ -54,7 +64,7 @@ class Esptool:
         blocks = [stream[at : at + BLOCK] for at in range(0, len(stream), BLOCK)]
         self._ask_words(Op.FLASH_DEFL_BEGIN, len(data), len(blocks), BLOCK, offset)
         for number, block in enumerate(blocks):
-            self.link.sleep(BLOCK_THINK_S)
+            self.transport.sleep(BLOCK_THINK_S)
             body = struct.pack("<4I", len(block), number, 0, 0) + block
             self._ask(HEADER.pack(0, Op.FLASH_DEFL_DATA, len(body), checksum(block)) + body)
         self._ask(ReadReg(ANYWHERE).packet())  # it waits so for the last block to be written
@@ -74,7 +84,7 @@ class Esptool:
         found = bytearray()
         while len(found) < size:
             found += self._next()
-            self.link.sleep(PACKET_THINK_S)
+            self.transport.sleep(PACKET_THINK_S)
             self._post(len(found).to_bytes(4, "little"))
         self._next()
         self.leave()
@@ -82,15 +92,18 @@ class Esptool:
 
     def leave(self) -> None:
         """The reset at the end."""
-        self.link.sleep(END_S)
+        self.transport.sleep(END_S)
 
     def _start(self, baud: int) -> None:
         habits, layout = self._habits, self._chip.stub.reference_layouts[0]
-        self.link.sleep(RESET_S + DRAIN_S * habits.drains)
+        self.transport.sleep(RESET_S + DRAIN_S * habits.drains)
         self._post(Sync().packet())
         for _ in range(8):
             self._next()
-        pieces = [(layout["text_start"], layout["text_bytes"]), (layout["data_start"], layout["data_bytes"])]
+        pieces = [
+            (layout["text_start"], layout["text_bytes"]),
+            (layout["data_start"], layout["data_bytes"]),
+        ]
         upload = [one for start, size in pieces for one in self._load(start, size)]
         for _ in range(habits.rom_commands - len(upload) - 2):
             self._ask(ReadReg(self._chip.uart.clock_divider_address).packet())
@@ -101,8 +114,8 @@ class Esptool:
             pass
         if baud != self._chip.uart.rom_baud:
             self._ask_words(Op.CHANGE_BAUDRATE, baud, self._chip.uart.rom_baud)
-            self.link.sleep(BAUD_S)
-            self.link.set_baud(baud)
+            self.transport.sleep(BAUD_S)
+            self.transport.set_baud(baud)
         for _ in range(habits.stub_commands):
             self._ask(ReadReg(self._chip.uart.clock_divider_address).packet())
 
@@ -122,11 +135,11 @@ class Esptool:
         return answer
 
     def _post(self, packet: bytes) -> None:
-        self.link.write(slip.encode(packet), float("inf"))
+        self.transport.write(slip.encode(packet), float("inf"))
 
     def _next(self) -> bytes:
         while not self._frames:
-            data = self.link.read(200.0)
+            data = self.transport.read(200.0)
             assert data, "nothing comes"
             self._frames += self._decoder.feed(data)
         return self._frames.pop(0)

@@ -16,11 +16,14 @@ MEGABYTE = 0x100000
 def make_files(folder: Path) -> None:
     """An application of almost 4 MB and a boot loader for the ESP32."""
     from espwire.chips.registry import load_chip
-    from espwire.image.build import build, create_image
+    from espwire.image.codec import build, create_image
     from espwire.image.model import Segment
 
     chip, dice = load_chip("esp32"), random.Random(1)
-    app = [Segment(0x3F400020, dice.randbytes(MEGABYTE)), Segment(0x400D0018, dice.randbytes(2 * MEGABYTE + 0xD0000))]
+    app = [
+        Segment(0x3F400020, dice.randbytes(MEGABYTE)),
+        Segment(0x400D0018, dice.randbytes(2 * MEGABYTE + 0xD0000)),
+    ]
     boot = [Segment(0x3FFF0040, dice.randbytes(0x6000))]
     (folder / "app.bin").write_bytes(build(create_image(app, 0x400D0018, chip=chip)))
     (folder / "boot.bin").write_bytes(build(create_image(boot, 0x3FFF0040, chip=chip)))
@@ -42,8 +45,18 @@ def main(count: int = 7) -> None:
             ("merge-bin of 4 MB, uf2", [*merge, "-f", "uf2", *pairs]),
         ):
             a, b = in_turn([*ESPWIRE, *words], [*peer(), *words], count)
-            print(ratio_line(title, [1e3 * r.wall for r in a], [1e3 * r.wall for r in b], "ms", 0.6))
-            print(ratio_line(f"{title}, peak memory", [r.peak / 1e6 for r in a], [r.peak / 1e6 for r in b], "MB", 1.0))
+            print(
+                ratio_line(title, [1e3 * r.wall for r in a], [1e3 * r.wall for r in b], "ms", 0.6)
+            )
+            print(
+                ratio_line(
+                    f"{title}, peak memory",
+                    [r.peak / 1e6 for r in a],
+                    [r.peak / 1e6 for r in b],
+                    "MB",
+                    1.0,
+                )
+            )
 
 
 if __name__ == "__main__":

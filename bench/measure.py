@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ESPWIRE = [str(Path(sys.executable).with_name("espwire"))]  # the installed program, as the peer's is
+ESPWIRE = [
+    str(Path(sys.executable).with_name("espwire"))
+]  # the installed program, as the peer's is
 # what pip installs is compiled, the peer as well: so may be what runs from this tree
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 def peer() -> list[str]:
@@ -37,7 +41,9 @@ class Run:
 def run(command: Sequence[str]) -> Run:
     """Run to the end; a failure ends the bench with what the program said."""
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT
+    ) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -59,7 +65,9 @@ def median(values: Iterator[float] | Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def ratio_line(name: str, ours: Sequence[float], theirs: Sequence[float], unit: str, goal: float) -> str:
+def ratio_line(
+    name: str, ours: Sequence[float], theirs: Sequence[float], unit: str, goal: float
+) -> str:
     """One printed line: medians, the median of the paired ratios, the goal."""
     ratio = median([a / b for a, b in zip(ours, theirs, strict=True)])
     return f"{name:<44} {median(ours):9.3f} {median(theirs):9.3f} {unit:<3} ratio {ratio:6.3f}  goal <= {goal}"
@@ -68,7 +76,9 @@ def ratio_line(name: str, ours: Sequence[float], theirs: Sequence[float], unit: 
 @contextmanager
 def served(*arguments: str) -> Iterator[str]:
     """An ``espwire virtual serve`` process; gives its port."""
-    with subprocess.Popen([*ESPWIRE, "virtual", "serve", *arguments], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*ESPWIRE, "virtual", "serve", *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().removeprefix("listening on ").strip()

@@ -14,10 +14,21 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         served("esp32c3", "--tcp", "127.0.0.1:0", "--size", "16MB", "--profile", "instant") as port,
     ):
-        options = ["--chip", "esp32c3", "--port", port, "--before", "no-reset", "--after", "no-reset"]
+        options = [
+            "--chip",
+            "esp32c3",
+            "--port",
+            port,
+            "--before",
+            "no-reset",
+            "--after",
+            "no-reset",
+        ]
         done = run([*ESPWIRE, *options, "read-flash", "0", "16M", str(Path(folder, "out.bin"))])
         assert Path(folder, "out.bin").stat().st_size == 16 << 20
-    print(f"peak memory, reading 16 MB   {done.peak / 1e6:9.1f} MB    goal <= 80   ({done.wall:.0f} s)")
+    print(
+        f"peak memory, reading 16 MB   {done.peak / 1e6:9.1f} MB    goal <= 80   ({done.wall:.0f} s)"
+    )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,24 @@ def main(count: int = 5) -> None:
         data = Path(folder, "data.bin")
         data.write_bytes(os.urandom(1_500_000))
         with served(CHIP, "--tcp", "127.0.0.1:0", "--size", "4MB", "--profile", "instant") as port:
-            common = ["--chip", CHIP, "--port", port, "--before", "no-reset", "--after", "no-reset", "--no-stub"]
+            common = [
+                "--chip",
+                CHIP,
+                "--port",
+                port,
+                "--before",
+                "no-reset",
+                "--after",
+                "no-reset",
+                "--no-stub",
+            ]
             jobs = [
                 ("CPU, ROM write 1.5 MB uncompressed", ["write-flash", "-u", "0", str(data)], 0.25),
-                ("CPU, ROM read 256 KiB", ["read-flash", "0", "0x40000", str(Path(folder, "out.bin"))], 0.3),
+                (
+                    "CPU, ROM read 256 KiB",
+                    ["read-flash", "0", "0x40000", str(Path(folder, "out.bin"))],
+                    0.3,
+                ),
             ]
             for name, job, goal in jobs:
                 a, b = in_turn([*ESPWIRE, *common, *job], [*peer(), *common, *job], count)

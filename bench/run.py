@@ -17,7 +17,18 @@ import trips
 def main() -> None:
     """Print all figures."""
     # memory first: a child counts what we hold
-    for bench in (memory, startup, images, rom_cpu, slip, trips, simulated, stub_cpu, stub_speed, elf2image):
+    for bench in (
+        memory,
+        startup,
+        images,
+        rom_cpu,
+        slip,
+        trips,
+        simulated,
+        stub_cpu,
+        stub_speed,
+        elf2image,
+    ):
         bench.main()
 
 

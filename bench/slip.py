@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from espwire.wire import slip
+from espwire.protocol import slip
 from measure import median
 
 TOTAL = 16 << 20
@@ -28,7 +28,9 @@ def rate(frame: int, piece: int) -> float:
 def main() -> None:
     """Print a line per case; linear decoding shows as a rate that does not fall with the piece size."""
     for frame, piece in [(4096, 65536), (4096, 4096), (16384, 65536), (16384, 1024)]:
-        print(f"SLIP decoding, frames {frame:>5}, pieces {piece:>5}   {rate(frame, piece):9.0f} MB/s    goal >= 100")
+        print(
+            f"SLIP decoding, frames {frame:>5}, pieces {piece:>5}   {rate(frame, piece):9.0f} MB/s    goal >= 100"
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from measure import ESPWIRE, in_turn, peer, ratio_line
 
-CASES = [(["--version"], ["version"]), (["--help"], ["--help"]), (["write-flash", "--help"], ["write-flash", "--help"])]
+CASES = [
+    (["--version"], ["version"]),
+    (["--help"], ["--help"]),
+    (["write-flash", "--help"], ["write-flash", "--help"]),
+]
 
 
 def main(count: int = 15) -> None:
@@ -12,7 +16,13 @@ def main(count: int = 15) -> None:
     for ours, theirs in CASES:
         a, b = in_turn([*ESPWIRE, *ours], [*peer(), *theirs], count)
         print(
-            ratio_line(f"start-up {' '.join(ours)}", [1e3 * r.wall for r in a], [1e3 * r.wall for r in b], "ms", 0.45)
+            ratio_line(
+                f"start-up {' '.join(ours)}",
+                [1e3 * r.wall for r in a],
+                [1e3 * r.wall for r in b],
+                "ms",
+                0.45,
+            )
         )
 
 

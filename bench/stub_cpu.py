@@ -11,8 +11,8 @@ from espwire.device.stream_write import write_streamed
 from espwire.device.streams import read_stream
 from espwire.device.stub_commands import find_written, read_md5s
 from espwire.device.stub_image import stub_chips
-from espwire.virtual.link import open_virtual
 from espwire.virtual.soc.program import EngineProgram
+from espwire.virtual.transport import open_virtual
 
 SIZE, BASE = 0x4000, 0x10000
 
@@ -26,15 +26,17 @@ def _code() -> bytes:
 
 def measure(chip: str) -> dict[str, float]:
     """Instructions a byte of each job."""
-    link = open_virtual(f"virtual:{chip}?stub=engine&profile=fast")
-    device = connect(link, stub=True, baud=921600)
+    transport = open_virtual(f"virtual:{chip}?stub=engine&profile=fast")
+    device = connect(transport, stub=True, baud=921600)
     device.attach_flash()
-    program = link.chip.program
+    program = transport.chip.program
     assert isinstance(program, EngineProgram)
     loader, data = device.loader, _code()
     packed = zlib.compress(data, 9)
     jobs: dict[str, Callable[[], object]] = {
-        "write": lambda: write_streamed(loader, BASE, data, on_block=lambda done: None, packed=packed),
+        "write": lambda: write_streamed(
+            loader, BASE, data, on_block=lambda done: None, packed=packed
+        ),
         "write raw": lambda: write_streamed(loader, 2 * BASE, data, on_block=lambda done: None),
         "read": lambda: list(read_stream(loader, BASE, SIZE)),
         "hash": lambda: read_md5s(loader, BASE, SIZE, SIZE),

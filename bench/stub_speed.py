@@ -21,7 +21,7 @@ from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
-from espwire.virtual.link import open_virtual
+from espwire.virtual.transport import open_virtual
 
 MIB = 1 << 20
 COLLECTION = Path(__file__).resolve().parents[2] / "shared/firmware"
@@ -87,9 +87,9 @@ def _fill(contents: memoryview, case: Case) -> None:
 
 
 def _connect(case: Case) -> Device:
-    link = open_virtual(f"virtual:{case.chip}?{_query(case)}")
-    _fill(link.chip.flash.contents, case)
-    device = connect(link, baud=case.baud, stub=True)
+    transport = open_virtual(f"virtual:{case.chip}?{_query(case)}")
+    _fill(transport.chip.flash.contents, case)
+    device = connect(transport, baud=case.baud, stub=True)
     device.attach_flash()
     return device
 
@@ -105,14 +105,14 @@ def ours(case: Case) -> float:
         else:
             read_bytes(device, 0, 4 * MIB)
         device.leave("hard-reset")
-        return device.link.now()
+        return device.transport.now()
 
 
 def theirs(case: Case) -> float:
     """Seconds of esptool's command."""
     data = firmware(case.chip)[1]
     esptool = Esptool(case.chip, _query(case), case.baud)
-    _fill(esptool.link.chip.flash.contents, case)
+    _fill(esptool.transport.chip.flash.contents, case)
     if case.job == "write":
         esptool.write(BASE, data)
     elif case.job == "verify":
@@ -131,15 +131,15 @@ def fixed_cost(chip: str) -> float:
     """Seconds from the reset to the first byte of data."""
     case = Case("write", chip, 921600, "2 ms")
     device = _connect(case)
-    write, marks = device.link.write, list[float]()
+    write, marks = device.transport.write, list[float]()
 
     def watched(data: bytes, deadline: float) -> None:
         if data[1:3] == b"\x00\xf2":
-            marks.append(device.link.now())
+            marks.append(device.transport.now())
             raise _Started
         write(data, deadline)
 
-    vars(device.link)["write"] = watched
+    vars(device.transport)["write"] = watched
     try:
         write_flash(device, [Part(BASE, firmware(chip)[1][:0x40000])])
     except _Started:
@@ -152,14 +152,20 @@ def main() -> None:
     for case in CASES:
         mine, other = ours(case), theirs(case)
         wanted = None if case.job == "write" and firmware(case.chip)[0] == MADE_UP else case.goal
-        goal = "" if wanted is None else f"  goal >= {wanted}{'' if other / mine >= wanted else '  MISSED'}"
+        goal = (
+            ""
+            if wanted is None
+            else f"  goal >= {wanted}{'' if other / mine >= wanted else '  MISSED'}"
+        )
         size = "4 MiB" if case.job == "read" else "1 MiB"
         name = f"{case.job} {size}, {case.chip}, {case.baud}, {case.bridge}"
         print(f"{name:<44} {mine:8.2f} {other:8.2f} s   ratio {other / mine:5.2f}{goal}")
     for chip, goal_s in FIXED_GOAL_S.items():
         took = fixed_cost(chip)
         late = "" if took <= goal_s else "  MISSED"
-        print(f"before the first byte of data, {chip:<13} {took:8.3f} s               goal <= {goal_s}{late}")
+        print(
+            f"before the first byte of data, {chip:<13} {took:8.3f} s               goal <= {goal_s}{late}"
+        )
     print("firmware:", ", ".join(f"{chip} {firmware(chip)[0]}" for chip in FIXED_GOAL_S))
 
 

@@ -7,8 +7,8 @@ from espwire.device.connect import connect
 from espwire.errors import ToolError
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.virtual.link import open_virtual
-from espwire.wire.commands import Command, FlashData, FlashDeflData, ReadReg, Reply, WriteReg
+from espwire.protocol.commands import Command, FlashData, FlashDeflData, ReadReg, Reply, WriteReg
+from espwire.virtual.transport import open_virtual
 
 
 def describe(command: Command) -> str:
@@ -27,7 +27,9 @@ def count(name: str) -> list[str]:
     asked: list[str] = []
 
     def note(command: Command, outcome: Reply | ToolError, seconds: float) -> None:
-        asked.append("data" if isinstance(command, FlashData | FlashDeflData) else describe(command))
+        asked.append(
+            "data" if isinstance(command, FlashData | FlashDeflData) else describe(command)
+        )
 
     with connect(open_virtual(f"virtual:{name}?size=4MB"), trace=note, stub=False) as device:
         device.attach_flash()

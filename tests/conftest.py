@@ -18,9 +18,16 @@ SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.register_profile(
-    "ci", max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW_IS_FINE
+    "ci",
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=SLOW_IS_FINE,
 )
-settings.register_profile("soak", max_examples=5000, deadline=None, database=None, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile(
+    "soak", max_examples=5000, deadline=None, database=None, suppress_health_check=SLOW_IS_FINE
+)
 # a shell starts what it puts into the background with these ignored, and so would every program that a test starts
 for _number, _default in (
     (signal.SIGINT, signal.default_int_handler),
@@ -28,7 +35,9 @@ for _number, _default in (
 ):
     if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev"))
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +62,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_settings(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No test takes the user's espwire.toml; Windows does not ask the environment where such files go."""
     place = tmp_path_factory.getbasetemp() / "settings" / secrets.token_hex(8) / "espwire.toml"
     monkeypatch.setattr("espwire.cli.config.find_user_file", lambda: str(place))
@@ -78,10 +89,14 @@ def _no_ports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Soak tests run only when asked for by marker or by name."""
-    if "soak" in (config.option.markexpr or "") or any("::" in argument for argument in config.args):
+    if "soak" in (config.option.markexpr or "") or any(
+        "::" in argument for argument in config.args
+    ):
         return
     kept = [item for item in items if item.get_closest_marker("soak") is None]
-    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak") is not None])
+    config.hook.pytest_deselected(
+        items=[item for item in items if item.get_closest_marker("soak") is not None]
+    )
     items[:] = kept
 
 
@@ -126,7 +141,9 @@ class SkipWatch:
 def list_skips(text: str) -> list[tuple[str, str]]:
     """Patterns of test id and reason, from skips.txt."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [(where.strip(), why.strip()) for where, _, why in (line.partition(" | ") for line in lines)]
+    return [
+        (where.strip(), why.strip()) for where, _, why in (line.partition(" | ") for line in lines)
+    ]
 
 
 def _fits(text: str, pattern: str) -> bool:

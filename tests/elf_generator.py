@@ -15,7 +15,7 @@ from elf_writer import Part, Program
 from espwire.chips.model import Chip
 from espwire.image.elf import is_flash
 from espwire.image.elf2image import ElfOptions
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.header import HeaderSettings
 
 SKIPPED_TYPES = (7, 8)  # notes and NOBITS
 LOADED_TYPES = (1, 1, 1, 14, 15, 16)
@@ -58,7 +58,9 @@ def generate(chip: Chip, seed: int) -> tuple[Program, ElfOptions]:
     ram = _ram_parts(chip, chance, at_least=1 if not flash else 0)
     chance.shuffle(ram)
     parts = [*flash, *ram] if chance.random() < 0.7 else [*ram, *flash]
-    return Program(parts, machine=chip.cpu.elf_machine, entry=chance.randrange(0x40000000, 0x50000000)), options
+    return Program(
+        parts, machine=chip.cpu.elf_machine, entry=chance.randrange(0x40000000, 0x50000000)
+    ), options
 
 
 def _size(chance: random.Random, page: int) -> int:
@@ -67,7 +69,11 @@ def _size(chance: random.Random, page: int) -> int:
         return chance.randint(1, 64)
     if kind < 0.85:
         return chance.randint(64, 4000)
-    return page * chance.randint(0, 1) + chance.randint(1, page) if kind < 0.93 else chance.randint(4000, 90000)
+    return (
+        page * chance.randint(0, 1) + chance.randint(1, page)
+        if kind < 0.93
+        else chance.randint(4000, 90000)
+    )
 
 
 def _data(chance: random.Random, size: int) -> bytes:
@@ -82,10 +88,20 @@ def _flash_parts(chip: Chip, chance: random.Random, options: ElfOptions) -> list
     ends = {window: window[0] for window in sorted(windows)}
     parts: list[Part] = []
     esp8266 = chip.image.format == "esp8266"
-    plain = not options.ram_only_header and options.mmu_page_size is None and options.digest_offset is None
+    plain = (
+        not options.ram_only_header
+        and options.mmu_page_size is None
+        and options.digest_offset is None
+    )
     if options.digest_offset is not None:
         start = min(ends)
-        parts.append(Part(".flash.text", start[0] + 0x20, chance.randbytes(16) + bytes(32) + chance.randbytes(99)))
+        parts.append(
+            Part(
+                ".flash.text",
+                start[0] + 0x20,
+                chance.randbytes(16) + bytes(32) + chance.randbytes(99),
+            )
+        )
         ends[start] = parts[0].address + len(parts[0].data)
     elif plain and not esp8266 and chance.random() < 0.4:
         parts.append(_descriptor(chip, chance, min(ends)[0]))
@@ -93,15 +109,24 @@ def _flash_parts(chip: Chip, chance: random.Random, options: ElfOptions) -> list
     for _ in range(chance.randint(0, 1 if esp8266 else 4)):
         window = chance.choice(list(ends))
         end = ends[window]
-        if parts and parts[-1].address + len(parts[-1].data) == end and chance.random() < 0.3 and end % 4 == 0:
+        if (
+            parts
+            and parts[-1].address + len(parts[-1].data) == end
+            and chance.random() < 0.3
+            and end % 4 == 0
+        ):
             address = end  # right behind the last part: they are joined
         else:
             address = -(-end // page) * page + page * chance.randint(0, 1)
-            address += chance.choice((0x20, 0x20, 0x20, 0x24, 4, 0x1010, chance.randrange(4, page // 2, 4)))
+            address += chance.choice(
+                (0x20, 0x20, 0x20, 0x24, 4, 0x1010, chance.randrange(4, page // 2, 4))
+            )
         data = _data(chance, _size(chance, page))
         if address + len(data) >= window[1]:
             continue
-        parts.append(Part(chance.choice(FLASH_NAMES), address, data, type=chance.choice(LOADED_TYPES)))
+        parts.append(
+            Part(chance.choice(FLASH_NAMES), address, data, type=chance.choice(LOADED_TYPES))
+        )
         ends[window] = address + len(data)
     return parts
 
@@ -113,11 +138,19 @@ def _descriptor(chip: Chip, chance: random.Random, start: int) -> Part:
     data[:4], data[16:22], data[48:53] = bytes.fromhex("3254cdab"), b"v1.2.3", b"hello"
     data[180] = chance.choice((0, int(math.log2(page)), int(math.log2(page)), 14))
     offset = 0x20 if data[180] else chance.choice((0x20, page + 0x20))
-    return Part(".flash.appdesc", start + offset, bytes(data) + chance.randbytes(chance.choice((0, 0, 1000))))
+    return Part(
+        ".flash.appdesc",
+        start + offset,
+        bytes(data) + chance.randbytes(chance.choice((0, 0, 1000))),
+    )
 
 
 def _ram_parts(chip: Chip, chance: random.Random, *, at_least: int) -> list[Part]:
-    regions = [r for r in chip.memory.map if r.start and not r.name.startswith(NOT_RAM) and not is_flash(chip, r.start)]
+    regions = [
+        r
+        for r in chip.memory.map
+        if r.start and not r.name.startswith(NOT_RAM) and not is_flash(chip, r.start)
+    ]
     parts: list[Part] = []
     for _ in range(chance.randint(at_least, 6)):
         region = chance.choice(regions)
@@ -125,10 +158,18 @@ def _ram_parts(chip: Chip, chance: random.Random, *, at_least: int) -> list[Part
         if taken and chance.random() < 0.5:
             address = -(-(taken[-1].address + len(taken[-1].data)) // 4) * 4  # right behind
         else:
-            address = region.start + chance.randrange(0, max(4, (region.end - region.start) // 2), 4)
+            address = region.start + chance.randrange(
+                0, max(4, (region.end - region.start) // 2), 4
+            )
         size = min(_size(chance, 0x10000), region.end - address - 4)
-        if size <= 0 or any(p.address - 4 < address + size and address < p.address + len(p.data) for p in parts):
+        if size <= 0 or any(
+            p.address - 4 < address + size and address < p.address + len(p.data) for p in parts
+        ):
             continue
-        kind = chance.choice(SKIPPED_TYPES) if parts and chance.random() < 0.1 else chance.choice(LOADED_TYPES)
+        kind = (
+            chance.choice(SKIPPED_TYPES)
+            if parts and chance.random() < 0.1
+            else chance.choice(LOADED_TYPES)
+        )
         parts.append(Part(chance.choice(RAM_NAMES), address, _data(chance, size), type=kind))
     return parts

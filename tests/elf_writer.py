@@ -28,13 +28,17 @@ class Program:
     parts: list[Part]
     machine: int = RISCV
     entry: int = 0x40380000
-    joined: list[tuple[int, bytes]] = field(default_factory=list)  # segments instead of one per section
+    joined: list[tuple[int, bytes]] = field(
+        default_factory=list
+    )  # segments instead of one per section
 
 
 def write_elf(program: Program) -> bytes:
     """The file: header, program headers, data, names, section headers."""
     loads = program.joined or [
-        (part.address if part.load is None else part.load, part.data) for part in program.parts if part.type != NOBITS
+        (part.address if part.load is None else part.load, part.data)
+        for part in program.parts
+        if part.type != NOBITS
     ]
     body = bytearray(bytes(52 + 32 * len(loads)))
     names = bytearray(b"\0")
@@ -43,7 +47,9 @@ def write_elf(program: Program) -> bytes:
         body += bytes(-len(body) % 4)
         size = len(part.data)
         sections.append(
-            struct.pack("<10I", len(names), part.type, part.flags, part.address, len(body), size, 0, 0, 4, 0)
+            struct.pack(
+                "<10I", len(names), part.type, part.flags, part.address, len(body), size, 0, 0, 4, 0
+            )
         )
         names += part.name.encode() + b"\0"
         if part.type != NOBITS:
@@ -55,7 +61,9 @@ def write_elf(program: Program) -> bytes:
             at = len(body)
             body += data
         programs += struct.pack("<8I", 1, at, address, address, len(data), len(data), 7, 4)
-    sections.append(struct.pack("<10I", len(names), 3, 0, 0, len(body), len(names) + 10, 0, 0, 1, 0))
+    sections.append(
+        struct.pack("<10I", len(names), 3, 0, 0, len(body), len(names) + 10, 0, 0, 1, 0)
+    )
     body += names + b".shstrtab\0"
     body += bytes(-len(body) % 4)
     header = b"\x7fELF\x01\x01\x01" + bytes(9)

@@ -26,7 +26,11 @@ SIMPLE: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: 
 def event_classes() -> Iterator[type[events.Event]]:
     """Every event, in the order of events.py."""
     for value in vars(events).values():
-        if isinstance(value, type) and issubclass(value, events.Event) and value is not events.Event:
+        if (
+            isinstance(value, type)
+            and issubclass(value, events.Event)
+            and value is not events.Event
+        ):
             yield value
 
 
@@ -45,7 +49,9 @@ def render_schema() -> str:
 
 def render_golden() -> str:
     """The names, required fields and their types of this version: what was there before, and what is there now."""
-    held: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_text("utf-8")) if GOLDEN.exists() else {}
+    held: dict[str, dict[str, Any]] = (
+        json.loads(GOLDEN.read_text("utf-8")) if GOLDEN.exists() else {}
+    )
     for cls in event_classes():
         found = _definition(cls)
         now = {name: found["properties"][name] for name in found["required"]}
@@ -56,12 +62,20 @@ def render_golden() -> str:
 
 def _definition(cls: type[events.Event]) -> dict[str, Any]:
     kinds = typing.get_type_hints(cls)
-    properties: dict[str, Any] = {"v": {"const": events.SCHEMA_VERSION}, "event": {"const": cls.__name__}}
+    properties: dict[str, Any] = {
+        "v": {"const": events.SCHEMA_VERSION},
+        "event": {"const": cls.__name__},
+    }
     properties |= {f.name: _schema_of(kinds[f.name]) for f in fields(cls)}
     properties["seq"] = {"type": "integer", "minimum": 1}
     properties["time"] = {"type": "number", "minimum": 0}
     about = re.sub(r"``\"?(.*?)\"?``", r"\1", " ".join((cls.__doc__ or "").split()))
-    return {"description": about, "type": "object", "properties": properties, "required": list(properties)}
+    return {
+        "description": about,
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
 
 
 def _schema_of(kind: Any) -> dict[str, Any]:
@@ -71,12 +85,18 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     if kind is events.PlannedStep:
         kinds = typing.get_type_hints(kind)
         names = [f.name for f in fields(kind)]
-        return {"type": "object", "properties": {n: _schema_of(kinds[n]) for n in names}, "required": names}
+        return {
+            "type": "object",
+            "properties": {n: _schema_of(kinds[n]) for n in names},
+            "required": names,
+        }
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict and inner == (str, Any):
         return {"type": "object"}
     if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
         return {"type": "array", "items": _schema_of(inner[0])}
     if origin is types.UnionType:
-        return {"anyOf": [{"type": "null"} if one is type(None) else _schema_of(one) for one in inner]}
+        return {
+            "anyOf": [{"type": "null"} if one is type(None) else _schema_of(one) for one in inner]
+        }
     raise TypeError(f"no JSON schema is known for {kind}")

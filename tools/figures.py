@@ -39,20 +39,32 @@ def find_docstrings(tree: ast.AST) -> list[ast.Expr]:
     """The docstring statements of a module, its classes and its functions."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+        ):
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                if isinstance(first.value.value, str):
-                    found.append(first)
+            value = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found.append(first)
     return found
 
 
 def count_lines(source: str, tree: ast.AST) -> dict[str, int]:
     """Numbers of statements and of lines of code, docstring and comment."""
     docstrings = find_docstrings(tree)
-    doc_lines = {n for doc in docstrings for n in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)}
+    doc_lines = {
+        n for doc in docstrings for n in range(doc.lineno, (doc.end_lineno or doc.lineno) + 1)
+    }
     comment_lines, code_lines = set(), set()
-    skip = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
+    skip = {
+        tokenize.NEWLINE,
+        tokenize.NL,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENCODING,
+        tokenize.ENDMARKER,
+    }
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             comment_lines.add(token.start[0])
@@ -131,7 +143,11 @@ def find_chip_names(tree: ast.AST, chips: set[str]) -> Iterator[int]:
 
     def names(node: ast.AST | None) -> Iterator[int]:
         for part in ast.walk(node) if node is not None else ():
-            if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value.lower() in chips:
+            if (
+                isinstance(part, ast.Constant)
+                and isinstance(part.value, str)
+                and part.value.lower() in chips
+            ):
                 yield part.lineno
 
     for node in ast.walk(tree):
@@ -152,7 +168,9 @@ def find_loader_questions(tree: ast.AST) -> Iterator[int]:
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             none = any(isinstance(side, ast.Constant) and side.value is None for side in sides)
-            if none and any(isinstance(side, ast.Attribute) and side.attr == "capabilities" for side in sides):
+            if none and any(
+                isinstance(side, ast.Attribute) and side.attr == "capabilities" for side in sides
+            ):
                 yield node.lineno
 
 
@@ -162,7 +180,7 @@ def measure(root: Path) -> dict[str, object]:
     chips = {path.stem.lower() for path in (root / "chips" / "data").glob("esp*.toml")}
     packages: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     chip_names, questions = [], []
-    for name, path in modules.items():
+    for path in modules.values():
         source = path.read_text("utf-8")
         tree = ast.parse(source)
         relative = path.relative_to(root)
@@ -179,7 +197,9 @@ def measure(root: Path) -> dict[str, object]:
             len(node.value.elts)
             for node in ast.walk(init)
             if isinstance(node, ast.Assign)
-            and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+            and any(
+                isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
+            )
             and isinstance(node.value, (ast.List, ast.Tuple))
         ),
         None,
@@ -198,7 +218,9 @@ def measure(root: Path) -> dict[str, object]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=ROOT)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -210,7 +232,9 @@ def main() -> None:
     print(f"{'package':<14}" + "".join(f"{column:>12}" for column in columns))
     packages = figures["packages"]
     for name in sorted(packages, key=lambda name: (name == "total", name)):
-        print(f"{name:<14}" + "".join(f"{packages[name].get(column, 0):>12,}" for column in columns))
+        print(
+            f"{name:<14}" + "".join(f"{packages[name].get(column, 0):>12,}" for column in columns)
+        )
     for title, key in (
         ("import cycles", "cycles"),
         ("chip names in conditions or dictionaries", "chip_names"),

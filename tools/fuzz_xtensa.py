@@ -24,7 +24,24 @@ from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.xtensa import SIGNED_CONSTANTS, UNSIGNED_CONSTANTS, Xtensa
 
 CODE, DATA, BATCH = 0x40100000, 0x3FFE0000, 1500
-EDGES = [0, 1, 2, 3, 31, 32, 33, 0x7F, 0x80, 0xFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+EDGES = [
+    0,
+    1,
+    2,
+    3,
+    31,
+    32,
+    33,
+    0x7F,
+    0x80,
+    0xFF,
+    0x8000,
+    0xFFFF,
+    0x10000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+]
 ASSEMBLE = [
     "xtensa-lx106-elf-gcc",
     "-nostdlib",
@@ -35,9 +52,31 @@ ASSEMBLE += ["-Wa,--auto-litpools", f"-Wl,-Ttext={CODE:#x}", "-Wl,-e,_start"]
 EMULATE = shlex.split(
     "qemu-system-xtensa -M sim -cpu lx106 -m 64M -display none -serial none -monitor none -semihosting"
 )
-THREE = shlex.split("add sub and or xor addx2 addx4 addx8 subx2 subx4 subx8 mull mul16u mul16s add.n")
-BRANCHES = ["beq", "bne", "blt", "bge", "bltu", "bgeu", "bany", "bnone", "ball", "bnall", "bbc", "bbs"]
-HEAD = [".text", ".global _start", ".literal_position", f".literal .Lbuf, {DATA:#x}", "_start:", "l32r a1, .Lbuf"]
+THREE = shlex.split(
+    "add sub and or xor addx2 addx4 addx8 subx2 subx4 subx8 mull mul16u mul16s add.n"
+)
+BRANCHES = [
+    "beq",
+    "bne",
+    "blt",
+    "bge",
+    "bltu",
+    "bgeu",
+    "bany",
+    "bnone",
+    "ball",
+    "bnall",
+    "bbc",
+    "bbs",
+]
+HEAD = [
+    ".text",
+    ".global _start",
+    ".literal_position",
+    f".literal .Lbuf, {DATA:#x}",
+    "_start:",
+    "l32r a1, .Lbuf",
+]
 # write(1, buffer, size) and exit(0) by semihosting
 TAIL = [
     "l32r a4, .Lbuf",
@@ -74,7 +113,17 @@ def _with_constant(rng: random.Random) -> str:
 
 def _by_sar(rng: random.Random) -> list[str]:
     how, what = rng.choice(
-        ["ssl sll", "ssr srl", "ssr sra", "ssai src", "ssa8l src", "ssr src", "ssai srl", "ssl src", "ssa8b src"]
+        [
+            "ssl sll",
+            "ssr srl",
+            "ssr sra",
+            "ssai src",
+            "ssa8l src",
+            "ssr src",
+            "ssai srl",
+            "ssl src",
+            "ssa8b src",
+        ]
     ).split()
     amount = str(rng.randrange(32)) if how == "ssai" else "a4"
     return [f"{how} {amount}", f"{what} a5, a3, a4" if what == "src" else f"{what} a5, a3"]
@@ -98,7 +147,11 @@ def _memory(rng: random.Random) -> list[str]:
     width = rng.choice(["s32i", "s16i", "s8i"])
     back = rng.choice(["l32i", "l16ui", "l16si", "l8ui"])
     at = rng.choice([64, 128, 252])
-    return [f"{width} a3, a1, {at}", f"s32i a4, a1, {at + 4}" if rng.random() < 0.5 else "nop", f"{back} a5, a1, {at}"]
+    return [
+        f"{width} a3, a1, {at}",
+        f"s32i a4, a1, {at + 4}" if rng.random() < 0.5 else "nop",
+        f"{back} a5, a1, {at}",
+    ]
 
 
 def _case(rng: random.Random) -> list[str]:
@@ -139,7 +192,11 @@ def run_engine(program: Path, cases: int) -> tuple[int, ...]:
         code = next(s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_flags"] & 1)
         text, start, entry = code.data(), code["p_vaddr"], elf["e_entry"]
     memory = Memory(
-        [Region("data", DATA, bytearray(0x20000)), Region("code", start, bytearray(text) + bytearray(16))], _Nothing()
+        [
+            Region("data", DATA, bytearray(0x20000)),
+            Region("code", start, bytearray(text) + bytearray(16)),
+        ],
+        _Nothing(),
     )
     engine = Engine(Xtensa(), memory, entry=entry)
     try:
@@ -172,7 +229,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             program, cases = build(rng, count, Path(folder))
             loader = ["-device", f"loader,file={program},cpu-num=0"]
-            out = subprocess.run([*EMULATE, *loader], capture_output=True, timeout=120, check=False).stdout
+            out = subprocess.run(
+                [*EMULATE, *loader], capture_output=True, timeout=120, check=False
+            ).stdout
             expected = struct.unpack(f"<{len(out) // 4}I", out)
             found = run_engine(program, count)
         if len(expected) != count:
@@ -184,7 +243,9 @@ def main() -> int:
                 wrong += 1
                 print(f"differs: {'; '.join(code)}: {theirs:#x}, here {ours:#x}")
         done += count
-    print(f"seed {told.seed}: {done} cases, {len(kinds)} kinds, {wrong} mismatches, {time.time() - began:.1f} s")
+    print(
+        f"seed {told.seed}: {done} cases, {len(kinds)} kinds, {wrong} mismatches, {time.time() - began:.1f} s"
+    )
     return int(wrong > 0)
 
 

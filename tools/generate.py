@@ -49,8 +49,12 @@ def render_index() -> str:
         table = tomllib.loads((DATA / f"{name}.toml").read_text("utf-8"))
         identity = table["identity"]
         magics = "".join(f"0x{magic:08X}, " for magic in identity["magic_values"])
-        magic_text = f"({magics.rstrip(' ') if len(identity['magic_values']) == 1 else magics.rstrip(', ')})"
-        lines.append(f'    "{name}": Entry("{table["name"]}", {identity.get("image_chip_id")}, {magic_text}),')
+        magic_text = (
+            f"({magics.rstrip(' ') if len(identity['magic_values']) == 1 else magics.rstrip(', ')})"
+        )
+        lines.append(
+            f'    "{name}": Entry("{table["name"]}", {identity.get("image_chip_id")}, {magic_text}),'
+        )
     return "\n".join([*lines, "}", ""])
 
 
@@ -62,8 +66,8 @@ def _heads(names: str) -> list[str]:
 
 def render_chips() -> str:
     """docs/chips.md: what the chips' data says, side by side."""
-    from espwire.bits import format_size
     from espwire.chips.registry import chip_ids, load_chip
+    from espwire.sizes import format_size
 
     chips = [load_chip(name) for name in chip_ids()]
     lines = [
@@ -73,10 +77,14 @@ def render_chips() -> str:
         "",
         "## What they are",
         "",
-        *_heads("Chip, `--chip`, Image id, Detected by, CPU, Cores, Crystal MHz, Boot loader at, Native USB, State"),
+        *_heads(
+            "Chip, `--chip`, Image id, Detected by, CPU, Cores, Crystal MHz, Boot loader at, Native USB, State"
+        ),
     ]
     for chip in chips:
-        usb = ", ".join(n for n, has in (("serial/JTAG", chip.usb.serial_jtag), ("OTG", chip.usb.otg)) if has)
+        usb = ", ".join(
+            n for n, has in (("serial/JTAG", chip.usb.serial_jtag), ("OTG", chip.usb.otg)) if has
+        )
         image_id = "-" if chip.identity.image_chip_id is None else chip.identity.image_chip_id
         lines.append(
             f"| {chip.name} | `{chip.id}` | {image_id} | {chip.identity.detect.replace('_', ' ')} | "
@@ -120,7 +128,7 @@ def render_chips() -> str:
 
 def _boot_pins(chips: list[Chip]) -> list[str]:
     """What each pin must be at reset for the loader, and what hangs on the flash."""
-    from espwire.wire.banner import strap_pins
+    from espwire.protocol.boot_log import strap_pins
 
     lines = [
         "",
@@ -129,13 +137,17 @@ def _boot_pins(chips: list[Chip]) -> list[str]:
         "Levels at reset; see [wiring](guide/wiring.md#reset-and-boot-pins). The boot pin is high for the program.",
     ]
     lines += [""]
-    lines += _heads("Chip, Boot pin for the loader, Others for the loader, Not confirmed by a second source")
+    lines += _heads(
+        "Chip, Boot pin for the loader, Others for the loader, Not confirmed by a second source"
+    )
     for chip in chips:
         pins = strap_pins(chip.strapping)
         level = {True: "high", False: "low"}
         loose = chip.strapping.second_level_for_download == "low_or_floating"
         told = [
-            f"GPIO{pin.gpio} {level[bool(pin.level)]}{' or free' if loose else ''}" for pin in pins if not pin.is_boot
+            f"GPIO{pin.gpio} {level[bool(pin.level)]}{' or free' if loose else ''}"
+            for pin in pins
+            if not pin.is_boot
         ]
         boot = next((f"GPIO{pin.gpio} low" for pin in pins if pin.is_boot), "?")
         doubt = chip.strapping.unverified
@@ -154,7 +166,7 @@ class Place(NamedTuple):
 
 
 # modules whose every error is a diagnosis: those with the id of their class are listed, too
-DIAGNOSES = ("device/diagnosis.py", "link/failures.py")
+DIAGNOSES = ("device/diagnose.py", "transport/open_errors.py")
 
 
 def find_codes(class_codes: dict[str, str]) -> list[Place]:
@@ -172,7 +184,9 @@ def find_codes(class_codes: dict[str, str]) -> list[Place]:
     return found
 
 
-def _places(node: ast.Call, names: dict[str, list[ast.expr]], class_codes: dict[str, str]) -> list[Place]:
+def _places(
+    node: ast.Call, names: dict[str, list[ast.expr]], class_codes: dict[str, str]
+) -> list[Place]:
     given = {word.arg: word.value for word in node.keywords if word.arg}
     maker = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     arguments = list(node.args)
@@ -183,8 +197,12 @@ def _places(node: ast.Call, names: dict[str, list[ast.expr]], class_codes: dict[
     else:
         codes = [class_codes[maker]] if maker in class_codes else []
     said = arguments[0] if arguments else given.get("text")
-    latest = {name: [v for v in values if v.lineno <= node.lineno][-1:] for name, values in names.items()}
-    text = " *or* ".join(_templates(said, latest))  # a text is set just before; a hint by one branch of several
+    latest = {
+        name: [v for v in values if v.lineno <= node.lineno][-1:] for name, values in names.items()
+    }
+    text = " *or* ".join(
+        _templates(said, latest)
+    )  # a text is set just before; a hint by one branch of several
     hint = " *or* ".join(_templates(given.get("hint"), names))
     return [Place(code, maker, text, hint) for code in codes]
 
@@ -204,7 +222,9 @@ def _assigned(body: list[ast.stmt] | list[ast.AST]) -> dict[str, list[ast.expr]]
     return found
 
 
-def _templates(node: ast.expr | None, names: dict[str, list[ast.expr]], depth: int = 2) -> list[str]:
+def _templates(
+    node: ast.expr | None, names: dict[str, list[ast.expr]], depth: int = 2
+) -> list[str]:
     """The texts that an expression can be, with … for what is filled in; safe in a table."""
     match node:
         case None:
@@ -214,7 +234,11 @@ def _templates(node: ast.expr | None, names: dict[str, list[ast.expr]], depth: i
         case ast.IfExp(body=one, orelse=other):
             return [*_templates(one, names, depth), *_templates(other, names, depth)]
         case ast.Name(id=name) if name in names and depth:
-            return list(dict.fromkeys(text for value in names[name] for text in _templates(value, names, depth - 1)))
+            return list(
+                dict.fromkeys(
+                    text for value in names[name] for text in _templates(value, names, depth - 1)
+                )
+            )
         case ast.JoinedStr(values=parts):
             texts = [_part(part, names, depth) for part in parts]
             return [" ".join("".join(texts).replace("|", "\\|").split())]
@@ -225,7 +249,11 @@ def _part(part: ast.expr, names: dict[str, list[ast.expr]], depth: int) -> str:
     """A piece of an f-string: itself, a constant of the module by its value, or …"""
     if isinstance(part, ast.Constant):
         return str(part.value)
-    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id.isupper():
+    if (
+        isinstance(part, ast.FormattedValue)
+        and isinstance(part.value, ast.Name)
+        and part.value.id.isupper()
+    ):
         return "".join(_templates(part.value, names, depth))
     return "…"
 
@@ -262,20 +290,44 @@ def render_errors() -> str:
 
     add(ToolError, 0)
     classes = {name: cls for name, cls in vars(espwire.errors).items() if isinstance(cls, type)}
-    places = find_codes({name: cls.code for name, cls in classes.items() if issubclass(cls, ToolError)})
+    places = find_codes(
+        {name: cls.code for name, cls in classes.items() if issubclass(cls, ToolError)}
+    )
     lines += ["", "## Finer ids", "", "Where `…` stands, the program fills in what it found.", ""]
     lines += _heads("Exit code, Id, Class, What it says, What to try")
     rows = set()
     for place in places:
         if (cls := classes.get(place.maker)) is not None:
             hint = place.hint or cls.hint
-            rows.add((cls.exit_code, place.code, f"`{place.maker}`", place.text, error_links.linked(place.code, hint)))
-    lines += [f"| {number} | `{code}` | {' | '.join(rest)} |" for number, code, *rest in sorted(rows)]
-    lines += ["", "## Ids of warnings and findings", "", "They stand in events, plans and results, and stop nothing by"]
-    lines += ["themselves; a `SafetyStop` names the findings that it stops for.", "", *_heads("Id, Kind, What it says")]
-    others = {(place.code, place.maker, place.text) for place in places if place.maker not in classes}
+            rows.add(
+                (
+                    cls.exit_code,
+                    place.code,
+                    f"`{place.maker}`",
+                    place.text,
+                    error_links.linked(place.code, hint),
+                )
+            )
     lines += [
-        f"| `{code}` | `{maker}` | {error_links.linked(code, text or '…')} |" for code, maker, text in sorted(others)
+        f"| {number} | `{code}` | {' | '.join(rest)} |" for number, code, *rest in sorted(rows)
+    ]
+    lines += [
+        "",
+        "## Ids of warnings and findings",
+        "",
+        "They stand in events, plans and results, and stop nothing by",
+    ]
+    lines += [
+        "themselves; a `SafetyStop` names the findings that it stops for.",
+        "",
+        *_heads("Id, Kind, What it says"),
+    ]
+    others = {
+        (place.code, place.maker, place.text) for place in places if place.maker not in classes
+    }
+    lines += [
+        f"| `{code}` | `{maker}` | {error_links.linked(code, text or '…')} |"
+        for code, maker, text in sorted(others)
     ]
     lines += [
         "",
@@ -325,9 +377,13 @@ def render_image_index() -> str:
             for key in ("modes", "sizes", "frequencies")
         )
         regions = (
-            f'RegionFacts("{row["name"]}", {row["start"]:#x}, {row["end"]:#x})' for row in table["memory"]["map"]
+            f'RegionFacts("{row["name"]}", {row["start"]:#x}, {row["end"]:#x})'
+            for row in table["memory"]["map"]
         )
-        mapped = (table["mapped_flash"].get(key) for key in ("irom_start", "irom_end", "drom_start", "drom_end"))
+        mapped = (
+            table["mapped_flash"].get(key)
+            for key in ("irom_start", "irom_end", "drom_start", "drom_end")
+        )
         cpu = table["cpu"]
         words = [
             f'"{name}", "{table["name"]}",',
@@ -342,7 +398,9 @@ def render_image_index() -> str:
             f"IdentityFacts({_hex(table['identity'].get('image_chip_id'))}),",
             f"{table['rom'].get('default_flash_size_mb', 1) << 20:#x},",
         ]
-        wrapped = (line for word in words for line in textwrap.wrap(word, 108, subsequent_indent="    "))
+        wrapped = (
+            line for word in words for line in textwrap.wrap(word, 108, subsequent_indent="    ")
+        )
         lines += [f'    "{name}": ImageChip(', *(f"        {line}" for line in wrapped), "    ),"]
     return "\n".join([*lines, "}", ""])
 
@@ -360,7 +418,11 @@ TARGETS = {
 
 def main() -> int:
     """Write, or with --check only say which files are stale."""
-    stale = [path for path, render in TARGETS.items() if not path.exists() or path.read_text("utf-8") != render()]
+    stale = [
+        path
+        for path, render in TARGETS.items()
+        if not path.exists() or path.read_text("utf-8") != render()
+    ]
     for path in stale:
         if "--check" in sys.argv:
             print(f"stale: {path.relative_to(ROOT)}; run `make generate`")

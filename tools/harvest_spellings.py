@@ -46,7 +46,11 @@ class Option:
 def ask(program: str, *words: str) -> str:
     """What ``-h`` says, without colours."""
     done = subprocess.run(
-        [program, *words, "-h"], capture_output=True, text=True, check=True, env={**os.environ, **WIDE}
+        [program, *words, "-h"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **WIDE},
     )
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
 
@@ -64,7 +68,11 @@ def parse_argparse(text: str) -> Iterator[Option]:
         if SECTION.match(line):
             section = line
         found = ARGPARSE_OPTION.match(line)
-        if section not in ("options:", "optional arguments:") or not found or found[1].startswith("-h, "):
+        if (
+            section not in ("options:", "optional arguments:")
+            or not found
+            or found[1].startswith("-h, ")
+        ):
             continue
         option = Option("")
         for spelled in re.split(r", (?=-)", found[1]):
@@ -128,10 +136,16 @@ def write_options(options: Sequence[Option]) -> list[str]:
     lines = []
     for option in sorted(options, key=lambda one: one.long):
         assert option.long.startswith("--"), option
-        facts = [f'{key} = "{getattr(option, key)}"' for key in ("short", "takes") if getattr(option, key)]
+        facts = [
+            f'{key} = "{getattr(option, key)}"'
+            for key in ("short", "takes")
+            if getattr(option, key)
+        ]
         if option.values:
             facts.append("values = [" + ", ".join(f'"{value}"' for value in option.values) + "]")
-        lines.append(f'"{option.long}" = {{ {", ".join(facts)} }}' if facts else f'"{option.long}" = {{}}')
+        lines.append(
+            f'"{option.long}" = {{ {", ".join(facts)} }}' if facts else f'"{option.long}" = {{}}'
+        )
     return lines
 
 
@@ -155,7 +169,9 @@ def harvest(program: str) -> list[str]:
 
 def main(programs: Sequence[str]) -> None:
     """Ask all, write the file."""
-    FILE.write_text(HEAD + "\n".join(line for program in programs for line in harvest(program)) + "\n", "utf-8")
+    FILE.write_text(
+        HEAD + "\n".join(line for program in programs for line in harvest(program)) + "\n", "utf-8"
+    )
     print(f"{FILE.relative_to(ROOT)}: {FILE.stat().st_size:,} bytes of {len(programs)} versions")
 
 

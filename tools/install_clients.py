@@ -27,7 +27,10 @@ def main(folder: Path) -> None:
     wheels = build_wheels(folder / "wheels")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         base = pool.submit(install_base, folder, wheels)
-        made = [pool.submit(install_client, folder, path, wheels) for path in sorted(CLIENTS.glob("*.txt"))]
+        made = [
+            pool.submit(install_client, folder, path, wheels)
+            for path in sorted(CLIENTS.glob("*.txt"))
+        ]
         lines = [one.result() for one in made]
         base.result()
     print(*lines, sep="\n")
@@ -70,14 +73,23 @@ def install_client(folder: Path, requirements: Path, wheels: list[Path]) -> str:
         run(python, "install", "--no-compile", *map(str, wheels))
         stamp.write_text(text, "utf-8")
     else:
-        run(find_python(place), "install", "--no-compile", "--no-deps", "--force-reinstall", *map(str, wheels))
+        run(
+            find_python(place),
+            "install",
+            "--no-compile",
+            "--no-deps",
+            "--force-reinstall",
+            *map(str, wheels),
+        )
     pins = [line for line in text.splitlines() if "==" in line and not line.startswith("#")]
     return f"{requirements.stem}: {', '.join(pins[:4])}"
 
 
 def make_environment(place: Path) -> Path:
     """An empty environment without pip; its Python."""
-    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(place)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(place)], check=True
+    )
     return find_python(place)
 
 

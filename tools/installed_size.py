@@ -10,7 +10,9 @@ OWN = ("pip", "setuptools", "wheel", "_distutils_hack", "distutils-precedence", 
 def main(environment: str) -> int:
     (packages,) = {path.resolve() for path in Path(environment).glob("[Ll]ib*/**/site-packages")}
     sizes = {
-        entry.name: sum(file.stat().st_size for file in entry.rglob("*") if file.is_file()) if entry.is_dir() else 0
+        entry.name: sum(file.stat().st_size for file in entry.rglob("*") if file.is_file())
+        if entry.is_dir()
+        else 0
         for entry in packages.iterdir()
         if not entry.name.startswith(OWN) and entry.name != "__pycache__"
     }

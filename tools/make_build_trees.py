@@ -16,10 +16,10 @@ import sys
 from pathlib import Path
 
 from espwire.chips.registry import load_chip
-from espwire.image.build import build, create_image
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.codec import build, create_image
+from espwire.image.header import HeaderSettings
 from espwire.image.model import Segment
-from espwire.image.partitions import Partition, PartitionTable, build_table
+from espwire.image.partition_table import Partition, PartitionTable, build_table
 
 TARGET = Path(__file__).resolve().parent.parent / "tests/data/builds"
 SETTINGS = HeaderSettings(mode="dio", size="4MB", frequency="40m")
@@ -52,7 +52,11 @@ def make_image(chip_id: str, what: str) -> bytes:
     """A small, sound image; ``what`` is its text, so that no two are alike."""
     text = f"{what} for {chip_id}".encode()
     segment = Segment(RAM[chip_id], text.ljust(-(-len(text) // 4) * 4 + 64, b"\0"))
-    settings = SETTINGS if chip_id != "esp8266" else HeaderSettings(mode="dio", size="4MB", frequency="40m")
+    settings = (
+        SETTINGS
+        if chip_id != "esp8266"
+        else HeaderSettings(mode="dio", size="4MB", frequency="40m")
+    )
     return build(create_image((segment,), RAM[chip_id], chip=load_chip(chip_id), settings=settings))
 
 
@@ -64,7 +68,11 @@ def make_table(rows: tuple[Partition, ...]) -> bytes:
 def make_idf(chip_id: str, app: str, *, ota: bool) -> Tree:
     """``build/`` of an ESP-IDF project."""
     boot = load_chip(chip_id).flash.bootloader_offset
-    files = {boot: "bootloader/bootloader.bin", 0x8000: "partition_table/partition-table.bin", 0x10000: f"{app}.bin"}
+    files = {
+        boot: "bootloader/bootloader.bin",
+        0x8000: "partition_table/partition-table.bin",
+        0x10000: f"{app}.bin",
+    }
     roles = {"bootloader": boot, "app": 0x10000, "partition-table": 0x8000}
     if ota:
         files[0xE000], roles["otadata"] = "ota_data_initial.bin", 0xE000
@@ -73,12 +81,24 @@ def make_idf(chip_id: str, app: str, *, ota: bool) -> Tree:
         "flash_settings": {"flash_mode": "dio", "flash_size": "4MB", "flash_freq": "40m"},
         "flash_files": {f"{at:#x}": name for at, name in files.items()},
         **{
-            role: {"offset": f"{at:#x}", "file": files[at], "encrypted": "true" if role == "nvs_keys" else "false"}
+            role: {
+                "offset": f"{at:#x}",
+                "file": files[at],
+                "encrypted": "true" if role == "nvs_keys" else "false",
+            }
             for role, at in roles.items()
         },
-        "extra_esptool_args": {"after": "hard_reset", "before": "default_reset", "stub": True, "chip": chip_id},
+        "extra_esptool_args": {
+            "after": "hard_reset",
+            "before": "default_reset",
+            "stub": True,
+            "chip": chip_id,
+        },
     }
-    lines = ["--flash_mode dio --flash_freq 40m --flash_size 4MB", *(f"{at:#x} {name}" for at, name in files.items())]
+    lines = [
+        "--flash_mode dio --flash_freq 40m --flash_size 4MB",
+        *(f"{at:#x} {name}" for at, name in files.items()),
+    ]
     text = ("\n".join(lines) + "\n").encode()
     tree = {
         "flasher_args.json": json.dumps(args, indent=4).encode() + b"\n",
@@ -92,31 +112,51 @@ def make_idf(chip_id: str, app: str, *, ota: bool) -> Tree:
     }
     if ota:
         tree["ota_data_initial.bin"] = b"\xff" * 0x2000
-    return {f"build/{name}": data for name, data in tree.items()} | {"CMakeLists.txt": b"# a project of ESP-IDF\n"}
+    return {f"build/{name}": data for name, data in tree.items()} | {
+        "CMakeLists.txt": b"# a project of ESP-IDF\n"
+    }
 
 
 def make_pio(chip_id: str, environment: str, rows: tuple[Partition, ...] | None) -> Tree:
     """``.pio/build/<environment>``; without partitions it is an ESP8266's."""
     tree = {"firmware.bin": make_image(chip_id, "firmware"), "firmware.elf": ELF_STUB}
     if rows is not None:
-        tree |= {"bootloader.bin": make_image(chip_id, "boot loader"), "partitions.bin": make_table(rows)}
+        tree |= {
+            "bootloader.bin": make_image(chip_id, "boot loader"),
+            "partitions.bin": make_table(rows),
+        }
     below = {f".pio/build/{environment}/{name}": data for name, data in tree.items()}
-    return below | {".pio/build/project.checksum": b"0\n", "platformio.ini": f"[env:{environment}]\n".encode()}
+    return below | {
+        ".pio/build/project.checksum": b"0\n",
+        "platformio.ini": f"[env:{environment}]\n".encode(),
+    }
 
 
 def make_arduino(chip_id: str, sketch: str, board: str, *, merged_only: bool = False) -> Tree:
     """``build/<board>`` beside a sketch, as "export compiled binary" and arduino-cli write it."""
     stem, app = f"build/{board}/{sketch}.ino", make_image(chip_id, sketch)
-    tree = {f"{sketch}.ino": b"void setup() {}\nvoid loop() {}\n", f"{stem}.elf": ELF_STUB, f"{stem}.map": b"\n"}
+    tree = {
+        f"{sketch}.ino": b"void setup() {}\nvoid loop() {}\n",
+        f"{stem}.elf": ELF_STUB,
+        f"{stem}.map": b"\n",
+    }
     if chip_id == "esp8266":
         return tree | {f"{stem}.bin": app}
     boot, table = make_image(chip_id, "boot loader"), make_table(ARDUINO)
     if merged_only:
         whole = bytearray(b"\xff" * 0x10000)
-        for at, data in ((load_chip(chip_id).flash.bootloader_offset, boot), (0x8000, table), (0xE000, BOOT_APP0)):
+        for at, data in (
+            (load_chip(chip_id).flash.bootloader_offset, boot),
+            (0x8000, table),
+            (0xE000, BOOT_APP0),
+        ):
             whole[at : at + len(data)] = data
         return {f"{sketch}.ino": tree[f"{sketch}.ino"], f"{stem}.merged.bin": bytes(whole) + app}
-    return tree | {f"{stem}.bin": app, f"{stem}.bootloader.bin": boot, f"{stem}.partitions.bin": table}
+    return tree | {
+        f"{stem}.bin": app,
+        f"{stem}.bootloader.bin": boot,
+        f"{stem}.partitions.bin": table,
+    }
 
 
 def make_trees() -> Tree:
@@ -125,7 +165,10 @@ def make_trees() -> Tree:
         "prog_path": "/home/me/feather/.pio/build/feather/firmware.elf",
         "extra": {
             "flash_images": [
-                {"offset": "0x0000", "path": "C:\\Users\\me\\feather\\.pio\\build\\feather\\bootloader.bin"},
+                {
+                    "offset": "0x0000",
+                    "path": "C:\\Users\\me\\feather\\.pio\\build\\feather\\bootloader.bin",
+                },
                 {"offset": "0x8000", "path": "/home/me/feather/.pio/build/feather/partitions.bin"},
             ],
             "application_offset": "0x10000",
@@ -145,19 +188,28 @@ def make_trees() -> Tree:
         "platformio-esp32s3": make_pio("esp32s3", "feather", UF2_BOOT)
         | {".pio/build/feather/idedata.json": json.dumps(idedata).encode()},
         "platformio-esp8266": make_pio("esp8266", "nodemcuv2", None),
-        "platformio-two": make_pio("esp32", "esp32dev", ARDUINO) | make_pio("esp32c3", "c3mini", ARDUINO),
+        "platformio-two": make_pio("esp32", "esp32dev", ARDUINO)
+        | make_pio("esp32c3", "c3mini", ARDUINO),
         "arduino-esp32": make_arduino("esp32c3", "Blink", "esp32.esp32.esp32c3"),
-        "arduino-esp32-merged": make_arduino("esp32", "Blink", "esp32.esp32.esp32", merged_only=True),
+        "arduino-esp32-merged": make_arduino(
+            "esp32", "Blink", "esp32.esp32.esp32", merged_only=True
+        ),
         "arduino-esp8266": make_arduino("esp8266", "Blink", "esp8266.esp8266.nodemcuv2"),
         "release": release,
-        "no-build": {"README.md": b"Nothing here.\n", "a.bin": b"\x01\x02", "sub/b.hex": b":00000001FF\n"},
+        "no-build": {
+            "README.md": b"Nothing here.\n",
+            "a.bin": b"\x01\x02",
+            "sub/b.hex": b":00000001FF\n",
+        },
     }
     return {f"{tree}/{name}": data for tree, files in trees.items() for name, data in files.items()}
 
 
 def main() -> int:
     """Write or check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true")
     wrong = []
     only_check = parser.parse_args().check

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
-from espwire.image.build import build, create_image
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.codec import build, create_image
+from espwire.image.header import HeaderSettings
 from espwire.image.model import Segment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,9 @@ def lw(rd: int, rs: int, offset: int = 0) -> int:
 
 
 def sw(rs2: int, rs1: int, offset: int = 0) -> int:
-    return (offset >> 5 & 0x7F) << 25 | rs2 << 20 | rs1 << 15 | 2 << 12 | (offset & 0x1F) << 7 | 0x23
+    return (
+        (offset >> 5 & 0x7F) << 25 | rs2 << 20 | rs1 << 15 | 2 << 12 | (offset & 0x1F) << 7 | 0x23
+    )
 
 
 def jalr(rd: int, rs: int, offset: int = 0) -> int:
@@ -61,7 +63,10 @@ def jalr(rd: int, rs: int, offset: int = 0) -> int:
 
 def jal(rd: int, offset: int) -> int:
     bits = (
-        (offset >> 20 & 1) << 31 | (offset >> 1 & 0x3FF) << 21 | (offset >> 11 & 1) << 20 | (offset >> 12 & 0xFF) << 12
+        (offset >> 20 & 1) << 31
+        | (offset >> 1 & 0x3FF) << 21
+        | (offset >> 11 & 1) << 20
+        | (offset >> 12 & 0xFF) << 12
     )
     return bits | rd << 7 | 0x6F
 
@@ -133,8 +138,12 @@ def make_image() -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if the file is stale")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, fail if the file is stale"
+    )
     check = parser.parse_args().check
     image = make_image()
     if not check:

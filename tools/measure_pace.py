@@ -1,4 +1,4 @@
-"""Measures on the engines how many cycles our packed stub needs for its work; prints the table of ``virtual/paces.py``.
+"""Measures on the engines how many cycles our packed stub needs for its work; prints the table of ``virtual/programs/cycle_costs.py``.
 
     measure_pace.py [CHIP…]
 
@@ -19,9 +19,9 @@ from tests.unit.stub import board
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import load_stub, stub_chips
-from espwire.virtual.paces import Pace
-from espwire.wire.commands import HEADER, Op, checksum
-from espwire.wire.stub import HashKind, StubOp
+from espwire.protocol.commands import HEADER, Op, checksum
+from espwire.protocol.stub import HashKind, StubOp
+from espwire.virtual.programs.cycle_costs import Pace
 
 KIB = 1024
 board.IDLE_POLLS = 2500  # more than any job here polls on its way
@@ -67,14 +67,19 @@ class Meter:
         stream = zlib.compress(data, 9) if packed else data
         flags = 0 if erase else 2
         total = self.run(words(StubOp.WRITE_OPEN, 0, len(data), len(stream), int(packed), flags, 1))
-        bodies = [at.to_bytes(4, "little") + stream[at : at + PAYLOAD] for at in range(0, len(stream), PAYLOAD)]
+        bodies = [
+            at.to_bytes(4, "little") + stream[at : at + PAYLOAD]
+            for at in range(0, len(stream), PAYLOAD)
+        ]
         return total + self.run(*(request(StubOp.WRITE_DATA, body) for body in bodies))
 
 
 def measure(chip_id: str) -> Pace:
     """All numbers of one chip."""
     m = Meter(chip_id)
-    set_params = m.run(request(Op.SPI_SET_PARAMS, struct.pack("<6I", 0, 4 << 20, 65536, 4096, 256, 65535)))
+    set_params = m.run(
+        request(Op.SPI_SET_PARAMS, struct.pack("<6I", 0, 4 << 20, 65536, 4096, 256, 65535))
+    )
     noise = [m.run(b"\1" * size) for size in (1000, 3000)]
     receive = (noise[1] - noise[0]) / 2000
     m.run(words(StubOp.WRITE_OPEN, 0, 4096, 4096, 0, 2, 1))
@@ -88,11 +93,18 @@ def measure(chip_id: str) -> Pace:
     m.nor.memory[: 64 * KIB] = b"\x11" * 64 * KIB
     look = (pieces - _pieces(m)) / BURST  # a piece that is not blank ends after its first burst
     read = (looked - look) * BURST
-    send = _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 0), ack(n)], 1024) - crc - read / BURST
+    send = (
+        _slope(m, lambda n: [words(StubOp.READ_OPEN, 0, n, n, 65536, 0), ack(n)], 1024)
+        - crc
+        - read / BURST
+    )
     copied, written = _raw(m, b"\xff"), _raw(m, b"\x5a")
     program = (written - copied) * BURST + SKIP
     sums = _vendor(m) - written
-    out, both = _packed(m, lambda n: b"\x5a" * n), _packed(m, lambda n: IMAGE[CODE_AT : CODE_AT + n])
+    out, both = (
+        _packed(m, lambda n: b"\x5a" * n),
+        _packed(m, lambda n: IMAGE[CODE_AT : CODE_AT + n]),
+    )
     inflate_out = out[0] / out[2] - program / BURST
     inflate_in = (both[0] - both[2] * (inflate_out + program / BURST)) / both[1] - receive - crc
     return Pace(
@@ -125,7 +137,11 @@ def _slope(m: Meter, frames, size: int) -> float:  # type: ignore[no-untyped-def
 
 def _pieces(m: Meter) -> float:
     """Cycles of a blank check for two bursts."""
-    return 2 * BURST * _slope(m, lambda n: [words(StubOp.HASH, 0, n, 2 * BURST, HashKind.BLANK)], 16 * KIB)
+    return (
+        2
+        * BURST
+        * _slope(m, lambda n: [words(StubOp.HASH, 0, n, 2 * BURST, HashKind.BLANK)], 16 * KIB)
+    )
 
 
 def _raw(m: Meter, byte: bytes) -> float:
@@ -146,7 +162,9 @@ def _vendor(m: Meter) -> float:
         body = struct.pack("<4I", n, 0, 0, 0) + data
         m.bench.sealed = False
         m.run(request(Op.SYNC, bytes(36)))
-        taken = m.run(words(Op.FLASH_BEGIN, n, 1, 0x4000, 0)) + m.run(request(Op.FLASH_DATA, body, checksum(data)))
+        taken = m.run(words(Op.FLASH_BEGIN, n, 1, 0x4000, 0)) + m.run(
+            request(Op.FLASH_DATA, body, checksum(data))
+        )
         m.bench.sealed = True
         return taken
 

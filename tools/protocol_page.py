@@ -23,10 +23,11 @@ def render_protocol() -> str:
 
 
 def _tables(facts: dict) -> dict[str, str]:
+    from espwire.protocol import commands, slip
+    from espwire.protocol import replies as status
+    from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
+    from espwire.protocol.stub import PROTOCOL_VERSION, Feature
     from espwire.settings import Timing
-    from espwire.wire import commands, slip, status
-    from espwire.wire.dialect import SECURE_DOWNLOAD_OPS
-    from espwire.wire.stub import PROTOCOL_VERSION, Feature
 
     timing = Timing()
     return {
@@ -49,14 +50,18 @@ def _tables(facts: dict) -> dict[str, str]:
         "secure": ", ".join(op.name for op in sorted(SECURE_DOWNLOAD_OPS)),
         "timeouts": _timeouts(timing),
         "rom_errors": _rows((f"0x{code:02X}", text) for code, text in status.ROM_MEANINGS.items()),
-        "stub_errors": _rows((f"0x{code:04X}", text) for code, text in status.STUB_MEANINGS.items()),
+        "stub_errors": _rows(
+            (f"0x{code:04X}", text) for code, text in status.STUB_MEANINGS.items()
+        ),
         "hello": f"`{facts['stub']['hello']}`",
         "stub_block": str(facts["blocks"]["flash_stub"]),
         "stub_commands": _commands(facts, stub=True),
         "own_commands": _own_commands(),
         "own_examples": _own_examples(slip),
         "stub_version": str(PROTOCOL_VERSION),
-        "features": ", ".join(f"{flag.value} {(flag.name or '').lower().replace('_', ' ')}" for flag in Feature),
+        "features": ", ".join(
+            f"{flag.value} {(flag.name or '').lower().replace('_', ' ')}" for flag in Feature
+        ),
     }
 
 
@@ -94,12 +99,15 @@ def _by_chip(fact) -> str:
     for chip in _chips():
         groups.setdefault(fact(chip.rom), []).append(chip.name)
     most = max(groups, key=lambda value: len(groups[value]))
-    return _rows((str(value), "all others" if value == most else ", ".join(names)) for value, names in groups.items())
+    return _rows(
+        (str(value), "all others" if value == most else ", ".join(names))
+        for value, names in groups.items()
+    )
 
 
 def _words(cls) -> str:
     """The body in words: field names, in brackets where they may be left out, and payloads as such."""
-    from espwire.wire import commands
+    from espwire.protocol import commands
 
     if issubclass(cls, commands.DataBlock):
         return "data with size and sequence"
@@ -108,47 +116,62 @@ def _words(cls) -> str:
     if cls is commands.Sync:
         return f"`{cls().body()[:4].hex(' ')}`, then 32 times `55`"
     if cls is commands.WriteReg:
-        return ", ".join(f.name for f in fields(commands.RegWrite)) + "; more such groups may follow"
+        return (
+            ", ".join(f.name for f in fields(commands.RegWrite)) + "; more such groups may follow"
+        )
     named = [f"[{f.name}]" if f.default is None else f.name for f in fields(cls)]
     return ", ".join(named) or "-"
 
 
 def _commands(facts: dict, *, stub: bool) -> str:
-    from espwire.wire.commands import COMMANDS
+    from espwire.protocol.commands import COMMANDS
 
     replies = {entry["opcode"]: entry for entry in facts["command"]}
-    lines = ["| Opcode | Command | Body | What it does | Answers | Checksum |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| Opcode | Command | Body | What it does | Answers | Checksum |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for op, cls in COMMANDS.items():
         if (op >= STUB_FROM) != stub:
             continue
         entry = replies[op]
         about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
-        answer = entry["reply"].replace("see [read_flash]", "raw frames, each acknowledged by its running total")
+        answer = entry["reply"].replace(
+            "see [read_flash]", "raw frames, each acknowledged by its running total"
+        )
         check = "yes" if entry.get("checksum") else ""
         lines.append(f"| 0x{op:02X} | `{op.name}` | {_words(cls)} | {about} | {answer} | {check} |")
     return "\n".join(lines)
 
 
 def _own_commands() -> str:
-    from espwire.wire.stub import STUB_COMMANDS
+    from espwire.protocol.stub import STUB_COMMANDS
 
     lines = ["| Opcode | Command | Body | What it does |", "| --- | --- | --- | --- |"]
     for op, cls in STUB_COMMANDS.items():
         about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
-        lines.append(f"| 0x{op:02X} | `{op.name}` | {OWN_BODIES.get(op) or _words(cls)} | {about} |")
+        lines.append(
+            f"| 0x{op:02X} | `{op.name}` | {OWN_BODIES.get(op) or _words(cls)} | {about} |"
+        )
     return "\n".join(lines)
 
 
 def _own_examples(slip) -> str:
     """A few frames of our stub, both ways: what the classes pack."""
-    from espwire.wire import stub
-    from espwire.wire.commands import ReadReg
+    from espwire.protocol import stub
+    from espwire.protocol.commands import ReadReg
 
     report = stub.Report(2048, 2048 + 26624, 0, 7)
     told = (
         ("CAPABILITIES", stub.AskCapabilities()),
-        ("WRITE_OPEN, 4096 raw bytes to 0x10000, transfer 7", stub.WriteOpen(0x10000, 4096, 4096, 0, 4, 7)),
-        ("WRITE_DATA, last bytes 01 02 at 2048, mask 0x80", stub.WriteData(2048, b"\x01\x02", 0x80)),
+        (
+            "WRITE_OPEN, 4096 raw bytes to 0x10000, transfer 7",
+            stub.WriteOpen(0x10000, 4096, 4096, 0, 4, 7),
+        ),
+        (
+            "WRITE_DATA, last bytes 01 02 at 2048, mask 0x80",
+            stub.WriteData(2048, b"\x01\x02", 0x80),
+        ),
         ("WRITE_DATA, a question", stub.WriteData(2048)),
         ("READ_REG of 0x40001000", ReadReg(0x40001000)),
         ("READ_ACK, 4096, again", stub.ReadAck(4096, stub.ACK_AGAIN)),
@@ -160,7 +183,7 @@ def _own_examples(slip) -> str:
 
 
 def _roms() -> str:
-    from espwire.wire.commands import COMMANDS
+    from espwire.protocol.commands import COMMANDS
 
     chips = _chips()
     rows = []
@@ -168,7 +191,13 @@ def _roms() -> str:
         have = [chip.name for chip in chips if op in chip.rom.ops]
         lack = [chip.name for chip in chips if op not in chip.rom.ops]
         if have and op < STUB_FROM:
-            told = "all" if not lack else f"all but {', '.join(lack)}" if len(lack) < len(have) else ", ".join(have)
+            told = (
+                "all"
+                if not lack
+                else f"all but {', '.join(lack)}"
+                if len(lack) < len(have)
+                else ", ".join(have)
+            )
             rows.append((f"`{op.name}`", told))
     return _rows(rows)
 
@@ -190,7 +219,7 @@ def _block_sizes() -> str:
 
 
 def _baud_rules() -> str:
-    from espwire.wire.dialect import BaudRule
+    from espwire.protocol.dialect import BaudRule
 
     told = {
         BaudRule.NONE: "cannot",
@@ -198,7 +227,9 @@ def _baud_rules() -> str:
         BaudRule.ASSUMES_40_MHZ: "divides as if its crystal had 40 MHz",
         BaudRule.MISTAKEN_CRYSTAL: "may be set for the other of 40 and 48 MHz",
     }
-    odd = [f"the {chip.name}'s ROM {told[chip.rom.baud]}" for chip in _chips() if chip.rom.baud in told]
+    odd = [
+        f"the {chip.name}'s ROM {told[chip.rom.baud]}" for chip in _chips() if chip.rom.baud in told
+    ]
     return "; ".join(odd) + "; the others take the rate as it is."
 
 

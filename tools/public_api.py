@@ -39,7 +39,11 @@ def _members(cls: type) -> list[str]:
     if dataclasses.is_dataclass(cls):
         lines += [f"    {f.name}: {f.type}" for f in dataclasses.fields(cls)]
     else:
-        lines += [f"    {name}: {kind}" for name, kind in vars(cls).get("__annotations__", {}).items() if _public(name)]
+        lines += [
+            f"    {name}: {kind}"
+            for name, kind in vars(cls).get("__annotations__", {}).items()
+            if _public(name)
+        ]
         if "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):
             lines.append(f"    def __init__{_signature(cls.__init__)}")
     for name, value in vars(cls).items():
@@ -63,7 +67,9 @@ def _public(name: str) -> bool:
 def _signature(function: object) -> str:
     """As written; default values that print an address or differ between Pythons are left out."""
     text = str(inspect.signature(function))  # type: ignore[arg-type]
-    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings, and printed as such
+    text = re.sub(
+        r"(: |-> )'([^']*)'", r"\1\2", text
+    )  # annotations are strings, and printed as such
     return re.sub(r"=? ?<[^>]*>", "= …", text)
 
 

@@ -42,14 +42,19 @@ class Recorder(Runner):
         named = next((word for word in words if PORT.fullmatch(word)), USUAL_PORT)
         endless = any(all(word in words for word in name) for name in ENDLESS)
         text = TRACE.sub(SHOWN_TRACE, stream.getvalue().replace(port, named))
-        self.printed.append(None if endless else shorten([line.rstrip() for line in text.splitlines()]))
+        self.printed.append(
+            None if endless else shorten([line.rstrip() for line in text.splitlines()])
+        )
         return code
 
 
 def shorten(lines: list[str]) -> list[str]:
     """The lines with three or more reports of progress of the same task cut down to the first and the last."""
     shown: list[str] = []
-    tasks = [PROGRESS.sub("", line) if PROGRESS.search(line) else str(at) for at, line in enumerate(lines)]
+    tasks = [
+        PROGRESS.sub("", line) if PROGRESS.search(line) else str(at)
+        for at, line in enumerate(lines)
+    ]
     for _, run in itertools.groupby(zip(tasks, lines, strict=True), key=lambda pair: pair[0]):
         group = [line for _, line in run]
         shown += group if len(group) < 3 else [group[0], "…", group[-1]]
@@ -61,9 +66,16 @@ def clean_place() -> Iterator[Path]:
     """An empty folder as the current one, and an environment that no setting of the user gets into."""
     before, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="espwire-docs-") as folder:
-        for name in [name for name in os.environ if name.startswith(("ESPWIRE_", "ESPTOOL_", "FORCE_COLOR"))]:
+        for name in [
+            name for name in os.environ if name.startswith(("ESPWIRE_", "ESPTOOL_", "FORCE_COLOR"))
+        ]:
             del os.environ[name]
-        os.environ |= {"HOME": folder, "XDG_STATE_HOME": f"{folder}/state", "XDG_CONFIG_HOME": folder, "NO_COLOR": "1"}
+        os.environ |= {
+            "HOME": folder,
+            "XDG_STATE_HOME": f"{folder}/state",
+            "XDG_CONFIG_HOME": folder,
+            "NO_COLOR": "1",
+        }
         os.environ["COLUMNS"] = "100"
         os.chdir(folder)
         try:
@@ -88,7 +100,9 @@ def render_page(path: Path) -> str:
             recorder = Recorder(folder)
             recorder.run(block)
         end = block.line + len(block.text.splitlines())
-        indent = lines[block.line - 1][: len(lines[block.line - 1]) - len(lines[block.line - 1].lstrip())]
+        indent = lines[block.line - 1][
+            : len(lines[block.line - 1]) - len(lines[block.line - 1].lstrip())
+        ]
         body = weave(block.text.splitlines(), recorder.printed)
         lines[block.line : end] = [f"{indent}{line}".rstrip() for line in body]
     return "\n".join(lines) + "\n"

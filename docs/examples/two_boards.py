@@ -47,7 +47,9 @@ def main(ports: list[str]) -> None:
 
     sinks: list[espwire.Report] = [show, show_and_stop]
     with ThreadPoolExecutor(len(ports)) as pool:
-        reports = [espwire.Reporter(sink, device=port) for sink, port in zip(sinks, ports, strict=True)]
+        reports = [
+            espwire.Reporter(sink, device=port) for sink, port in zip(sinks, ports, strict=True)
+        ]
         outcomes = list(pool.map(flash, ports, cancels, reports))
     for port, outcome in zip(ports, outcomes, strict=True):
         sys.stdout.write(f"{port} {outcome}\n")

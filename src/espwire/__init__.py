@@ -8,21 +8,20 @@ from espwire._version import __version__
 # Not typing.TYPE_CHECKING: typing alone would double the time of `import espwire`; type checkers know this name too.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from espwire.bits import Revision as Revision
     from espwire.chips.model import Chip as Chip
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
     from espwire.device.connect import connect as connect
     from espwire.device.connect import reset as reset
+    from espwire.device.connect_history import Memory as Memory
     from espwire.device.device import Device as Device
     from espwire.device.flash_id import FlashInfo as FlashInfo
-    from espwire.device.flash_status import FlashStatus as FlashStatus
-    from espwire.device.flash_status import FlashStatusChange as FlashStatusChange
-    from espwire.device.memory import Memory as Memory
-    from espwire.device.packets import Packet as Packet
-    from espwire.device.packets import PacketRing as PacketRing
-    from espwire.device.ram import MemWord as MemWord
-    from espwire.device.ram import MemWrite as MemWrite
+    from espwire.device.flash_registers import FlashStatus as FlashStatus
+    from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.memory_access import MemWord as MemWord
+    from espwire.device.memory_access import MemWrite as MemWrite
+    from espwire.device.packet_log import Packet as Packet
+    from espwire.device.packet_log import PacketLog as PacketLog
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from espwire.errors import HexError as HexError
     from espwire.errors import ImageError as ImageError
     from espwire.errors import KeyFileError as KeyFileError
-    from espwire.errors import LinkError as LinkError
-    from espwire.errors import LinkLost as LinkLost
     from espwire.errors import NoReply as NoReply
     from espwire.errors import PortBusy as PortBusy
     from espwire.errors import PortDenied as PortDenied
@@ -48,6 +45,8 @@ if TYPE_CHECKING:
     from espwire.errors import SafetyStop as SafetyStop
     from espwire.errors import TableError as TableError
     from espwire.errors import ToolError as ToolError
+    from espwire.errors import TransportError as TransportError
+    from espwire.errors import TransportLost as TransportLost
     from espwire.errors import Unsupported as Unsupported
     from espwire.errors import UsageError as UsageError
     from espwire.errors import VerifyError as VerifyError
@@ -70,14 +69,14 @@ if TYPE_CHECKING:
     from espwire.events import to_json as to_json
     from espwire.flash.erase import erase_flash as erase_flash
     from espwire.flash.erase import erase_region as erase_region
-    from espwire.flash.map import read_map as read_map
-    from espwire.flash.memory import MemDump as MemDump
-    from espwire.flash.memory import RamLoad as RamLoad
-    from espwire.flash.memory import dump_mem as dump_mem
-    from espwire.flash.memory import load_ram as load_ram
-    from espwire.flash.ota import read_ota_status as read_ota_status
-    from espwire.flash.ota import switch_ota as switch_ota
-    from espwire.flash.places import read_partition_table as read_partition_table
+    from espwire.flash.flash_map import read_map as read_map
+    from espwire.flash.load_ram import MemDump as MemDump
+    from espwire.flash.load_ram import RamLoad as RamLoad
+    from espwire.flash.load_ram import dump_mem as dump_mem
+    from espwire.flash.load_ram import load_ram as load_ram
+    from espwire.flash.partitions import read_ota_status as read_ota_status
+    from espwire.flash.partitions import read_partition_table as read_partition_table
+    from espwire.flash.partitions import switch_ota as switch_ota
     from espwire.flash.plan import Finding as Finding
     from espwire.flash.plan import Part as Part
     from espwire.flash.plan import Plan as Plan
@@ -87,29 +86,29 @@ if TYPE_CHECKING:
     from espwire.flash.streams import open_read as open_read
     from espwire.flash.streams import open_write as open_write
     from espwire.flash.verify import verify_flash as verify_flash
+    from espwire.flash.write import write_build as write_build
     from espwire.flash.write import write_flash as write_flash
-    from espwire.flash.write_build import write_build as write_build
+    from espwire.image.build_dir import read_build as read_build
     from espwire.image.build_plan import BuildFile as BuildFile
     from espwire.image.build_plan import BuildPlan as BuildPlan
     from espwire.image.build_plan import BuildRequest as BuildRequest
-    from espwire.image.build_source import read_build as read_build
     from espwire.image.diff import ImageDiff as ImageDiff
     from espwire.image.diff import diff_images as diff_images
     from espwire.image.elf2image import ImageFiles as ImageFiles
     from espwire.image.elf2image import WrittenFile as WrittenFile
     from espwire.image.elf2image import elf2image as elf2image
-    from espwire.image.flash_settings import HeaderSettings as HeaderSettings
-    from espwire.image.info import FileInfo as FileInfo
-    from espwire.image.info import ImageInfo as ImageInfo
-    from espwire.image.info import inspect_bytes as inspect_bytes
+    from espwire.image.flash_map import FlashMap as FlashMap
+    from espwire.image.flash_map import map_dump as map_dump
+    from espwire.image.flash_map_svg import draw_svg as draw_svg
+    from espwire.image.flash_map_text import draw_text as draw_text
+    from espwire.image.header import HeaderSettings as HeaderSettings
     from espwire.image.inputs import Piece as Piece
     from espwire.image.inputs import read_input as read_input
-    from espwire.image.make import make_image as make_image
-    from espwire.image.making import ElfOptions as ElfOptions
-    from espwire.image.map import FlashMap as FlashMap
-    from espwire.image.map import map_dump as map_dump
-    from espwire.image.map_svg import draw_svg as draw_svg
-    from espwire.image.map_text import draw_text as draw_text
+    from espwire.image.inspect import FileInfo as FileInfo
+    from espwire.image.inspect import ImageInfo as ImageInfo
+    from espwire.image.inspect import inspect_bytes as inspect_bytes
+    from espwire.image.layout import ElfOptions as ElfOptions
+    from espwire.image.make_image import make_image as make_image
     from espwire.image.merge import Merged as Merged
     from espwire.image.merge import MergeOptions as MergeOptions
     from espwire.image.merge import MergePart as MergePart
@@ -120,29 +119,30 @@ if TYPE_CHECKING:
     from espwire.image.partition_csv import CsvPlaces as CsvPlaces
     from espwire.image.partition_csv import build_csv as build_csv
     from espwire.image.partition_csv import parse_csv as parse_csv
-    from espwire.image.partitions import Partition as Partition
-    from espwire.image.partitions import PartitionTable as PartitionTable
-    from espwire.image.partitions import Problem as Problem
-    from espwire.image.partitions import TableRules as TableRules
-    from espwire.image.partitions import build_table as build_table
-    from espwire.image.partitions import check_table as check_table
-    from espwire.image.partitions import find_partition as find_partition
-    from espwire.image.partitions import parse_table as parse_table
+    from espwire.image.partition_table import Partition as Partition
+    from espwire.image.partition_table import PartitionTable as PartitionTable
+    from espwire.image.partition_table import Problem as Problem
+    from espwire.image.partition_table import TableRules as TableRules
+    from espwire.image.partition_table import build_table as build_table
+    from espwire.image.partition_table import check_table as check_table
+    from espwire.image.partition_table import find_partition as find_partition
+    from espwire.image.partition_table import parse_table as parse_table
     from espwire.image.split import SplitPart as SplitPart
     from espwire.image.split import split_image as split_image
-    from espwire.link.base import CancelToken as CancelToken
-    from espwire.link.base import Link as Link
-    from espwire.link.base import LinkInfo as LinkInfo
-    from espwire.link.ports import Port as Port
-    from espwire.link.ports import PortIdentity as PortIdentity
-    from espwire.link.ports import SystemPort as SystemPort
-    from espwire.link.ports import list_ports as list_ports
-    from espwire.link.url import open_link as open_link
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
+    from espwire.sizes import Revision as Revision
+    from espwire.transport.base import CancelToken as CancelToken
+    from espwire.transport.base import Transport as Transport
+    from espwire.transport.base import TransportInfo as TransportInfo
+    from espwire.transport.ports import Port as Port
+    from espwire.transport.ports import PortIdentity as PortIdentity
+    from espwire.transport.ports import SystemPort as SystemPort
+    from espwire.transport.ports import list_ports as list_ports
+    from espwire.transport.url import open_transport as open_transport
 
 _HOME = {
-    "Revision": "espwire.bits",
+    "Revision": "espwire.sizes",
     "Chip": "espwire.chips.model",
     "chip_ids": "espwire.chips.registry",
     "load_chip": "espwire.chips.registry",
@@ -150,16 +150,16 @@ _HOME = {
     "reset": "espwire.device.connect",
     "Device": "espwire.device.device",
     "FlashInfo": "espwire.device.flash_id",
-    "FlashStatus": "espwire.device.flash_status",
-    "FlashStatusChange": "espwire.device.flash_status",
+    "FlashStatus": "espwire.device.flash_registers",
+    "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
-    "Memory": "espwire.device.memory",
-    "Packet": "espwire.device.packets",
-    "PacketRing": "espwire.device.packets",
+    "Memory": "espwire.device.connect_history",
+    "Packet": "espwire.device.packet_log",
+    "PacketLog": "espwire.device.packet_log",
     "ReadTransfer": "espwire.device.streams",
     "WriteTransfer": "espwire.device.streams",
-    "MemWord": "espwire.device.ram",
-    "MemWrite": "espwire.device.ram",
+    "MemWord": "espwire.device.memory_access",
+    "MemWrite": "espwire.device.memory_access",
     "Sfdp": "espwire.device.sfdp",
     "SfdpTable": "espwire.device.sfdp",
     "EraseType": "espwire.device.sfdp",
@@ -173,8 +173,8 @@ _HOME = {
     "HexError": "espwire.errors",
     "ImageError": "espwire.errors",
     "KeyFileError": "espwire.errors",
-    "LinkError": "espwire.errors",
-    "LinkLost": "espwire.errors",
+    "TransportError": "espwire.errors",
+    "TransportLost": "espwire.errors",
     "NoReply": "espwire.errors",
     "PortBusy": "espwire.errors",
     "PortDenied": "espwire.errors",
@@ -204,12 +204,12 @@ _HOME = {
     "to_json": "espwire.events",
     "erase_region": "espwire.flash.erase",
     "erase_flash": "espwire.flash.erase",
-    "MemDump": "espwire.flash.memory",
-    "dump_mem": "espwire.flash.memory",
+    "MemDump": "espwire.flash.load_ram",
+    "dump_mem": "espwire.flash.load_ram",
     "open_read": "espwire.flash.streams",
     "open_write": "espwire.flash.streams",
-    "RamLoad": "espwire.flash.memory",
-    "load_ram": "espwire.flash.memory",
+    "RamLoad": "espwire.flash.load_ram",
+    "load_ram": "espwire.flash.load_ram",
     "Finding": "espwire.flash.plan",
     "Part": "espwire.flash.plan",
     "Plan": "espwire.flash.plan",
@@ -218,60 +218,60 @@ _HOME = {
     "read_to_file": "espwire.flash.read",
     "verify_flash": "espwire.flash.verify",
     "write_flash": "espwire.flash.write",
-    "write_build": "espwire.flash.write_build",
+    "write_build": "espwire.flash.write",
     "BuildFile": "espwire.image.build_plan",
     "BuildPlan": "espwire.image.build_plan",
     "BuildRequest": "espwire.image.build_plan",
-    "read_build": "espwire.image.build_source",
+    "read_build": "espwire.image.build_dir",
     "Piece": "espwire.image.inputs",
     "read_input": "espwire.image.inputs",
     "ImageFiles": "espwire.image.elf2image",
     "WrittenFile": "espwire.image.elf2image",
     "elf2image": "espwire.image.elf2image",
-    "read_map": "espwire.flash.map",
-    "read_ota_status": "espwire.flash.ota",
-    "switch_ota": "espwire.flash.ota",
-    "read_partition_table": "espwire.flash.places",
-    "FlashMap": "espwire.image.map",
-    "map_dump": "espwire.image.map",
-    "draw_svg": "espwire.image.map_svg",
-    "draw_text": "espwire.image.map_text",
+    "read_map": "espwire.flash.flash_map",
+    "read_ota_status": "espwire.flash.partitions",
+    "switch_ota": "espwire.flash.partitions",
+    "read_partition_table": "espwire.flash.partitions",
+    "FlashMap": "espwire.image.flash_map",
+    "map_dump": "espwire.image.flash_map",
+    "draw_svg": "espwire.image.flash_map_svg",
+    "draw_text": "espwire.image.flash_map_text",
     "OtaChange": "espwire.image.ota",
     "OtaState": "espwire.image.ota",
     "OtaStatus": "espwire.image.ota",
     "CsvPlaces": "espwire.image.partition_csv",
     "build_csv": "espwire.image.partition_csv",
     "parse_csv": "espwire.image.partition_csv",
-    "Partition": "espwire.image.partitions",
-    "PartitionTable": "espwire.image.partitions",
-    "Problem": "espwire.image.partitions",
-    "TableRules": "espwire.image.partitions",
-    "build_table": "espwire.image.partitions",
-    "check_table": "espwire.image.partitions",
-    "find_partition": "espwire.image.partitions",
-    "parse_table": "espwire.image.partitions",
-    "HeaderSettings": "espwire.image.flash_settings",
-    "make_image": "espwire.image.make",
-    "ElfOptions": "espwire.image.making",
+    "Partition": "espwire.image.partition_table",
+    "PartitionTable": "espwire.image.partition_table",
+    "Problem": "espwire.image.partition_table",
+    "TableRules": "espwire.image.partition_table",
+    "build_table": "espwire.image.partition_table",
+    "check_table": "espwire.image.partition_table",
+    "find_partition": "espwire.image.partition_table",
+    "parse_table": "espwire.image.partition_table",
+    "HeaderSettings": "espwire.image.header",
+    "make_image": "espwire.image.make_image",
+    "ElfOptions": "espwire.image.layout",
     "ImageDiff": "espwire.image.diff",
     "diff_images": "espwire.image.diff",
-    "FileInfo": "espwire.image.info",
-    "ImageInfo": "espwire.image.info",
-    "inspect_bytes": "espwire.image.info",
+    "FileInfo": "espwire.image.inspect",
+    "ImageInfo": "espwire.image.inspect",
+    "inspect_bytes": "espwire.image.inspect",
     "MergeOptions": "espwire.image.merge",
     "MergePart": "espwire.image.merge",
     "Merged": "espwire.image.merge",
     "merge_parts": "espwire.image.merge",
     "SplitPart": "espwire.image.split",
     "split_image": "espwire.image.split",
-    "CancelToken": "espwire.link.base",
-    "Link": "espwire.link.base",
-    "LinkInfo": "espwire.link.base",
-    "Port": "espwire.link.ports",
-    "PortIdentity": "espwire.link.ports",
-    "SystemPort": "espwire.link.ports",
-    "list_ports": "espwire.link.ports",
-    "open_link": "espwire.link.url",
+    "CancelToken": "espwire.transport.base",
+    "Transport": "espwire.transport.base",
+    "TransportInfo": "espwire.transport.base",
+    "Port": "espwire.transport.ports",
+    "PortIdentity": "espwire.transport.ports",
+    "SystemPort": "espwire.transport.ports",
+    "list_ports": "espwire.transport.ports",
+    "open_transport": "espwire.transport.url",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
 }
@@ -309,10 +309,6 @@ __all__ = [
     "ImageFiles",
     "ImageInfo",
     "KeyFileError",
-    "Link",
-    "LinkError",
-    "LinkInfo",
-    "LinkLost",
     "MemDump",
     "MemWord",
     "MemWrite",
@@ -327,7 +323,7 @@ __all__ = [
     "OtaState",
     "OtaStatus",
     "Packet",
-    "PacketRing",
+    "PacketLog",
     "Part",
     "Partition",
     "PartitionTable",
@@ -361,6 +357,10 @@ __all__ = [
     "TableRules",
     "Timing",
     "ToolError",
+    "Transport",
+    "TransportError",
+    "TransportInfo",
+    "TransportLost",
     "Unsupported",
     "UsageError",
     "VerifyError",
@@ -390,8 +390,8 @@ __all__ = [
     "make_image",
     "map_dump",
     "merge_parts",
-    "open_link",
     "open_read",
+    "open_transport",
     "open_write",
     "parse_csv",
     "parse_table",

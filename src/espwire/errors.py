@@ -4,7 +4,7 @@
 
     ToolError                .code (stable id)  .hint  .exit_code
     ├─ UsageError            the caller's arguments                               2
-    ├─ LinkError             the port: PortNotFound PortBusy PortDenied LinkLost  3
+    ├─ TransportError             the port: PortNotFound PortBusy PortDenied TransportLost  3
     ├─ ConnectError          NoReply WrongBootMode WrongChip (carries boot text)  4
     ├─ DeviceError           CommandFailed(command, code)  Unsupported(op)        5
     ├─ DataError             ImageError ElfError HexError KeyFileError TableError FileError  6
@@ -27,7 +27,9 @@ class ToolError(Exception):
     exit_code: ClassVar[int] = 1
     hint: str = "Run again with --trace and report what you see."
 
-    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None, **details: Any) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, code: str | None = None, **details: Any
+    ) -> None:
         super().__init__(message)
         if hint is not None:
             self.hint = hint
@@ -44,7 +46,7 @@ class UsageError(ToolError):
     hint = "See --help for what this command takes."
 
 
-class LinkError(ToolError):
+class TransportError(ToolError):
     """The port, not the chip."""
 
     code = "link"
@@ -52,28 +54,28 @@ class LinkError(ToolError):
     hint = "Check the cable and that no other program uses the port."
 
 
-class PortNotFound(LinkError):
+class PortNotFound(TransportError):
     """There is no such port (now)."""
 
     code = "port-not-found"
     hint = "Plug the board in, or name the port with --port."
 
 
-class PortBusy(LinkError):
+class PortBusy(TransportError):
     """Another program holds the port."""
 
     code = "port-busy"
     hint = "Close the other program (serial monitor, IDE), then try again."
 
 
-class PortDenied(LinkError):
+class PortDenied(TransportError):
     """The operating system refuses access to the port."""
 
     code = "port-denied"
     hint = "On Linux, add yourself to the port's group (often dialout or uucp) and log in again."
 
 
-class LinkLost(LinkError):
+class TransportLost(TransportError):
     """The port was open and went away, or would not take bytes in time."""
 
     code = "link-lost"
@@ -192,7 +194,9 @@ class VerifyError(ToolError):
     exit_code = 7
     hint = "Write again; if it repeats, lower --baud, and suspect the flash chip or its supply."
 
-    def __init__(self, message: str, *, ranges: tuple[tuple[int, int], ...] = (), **keywords: Any) -> None:
+    def __init__(
+        self, message: str, *, ranges: tuple[tuple[int, int], ...] = (), **keywords: Any
+    ) -> None:
         super().__init__(message, **keywords)
         self.ranges = ranges
         self.details["ranges"] = [list(pair) for pair in ranges]
@@ -216,4 +220,6 @@ class Cancelled(ToolError):
 
     code = "cancelled"
     exit_code = 130
-    hint = "Run the command again. If it was writing or erasing, the flash is incomplete until then."
+    hint = (
+        "Run the command again. If it was writing or erasing, the flash is incomplete until then."
+    )

@@ -166,7 +166,9 @@ def silent(event: Event) -> None:
 def with_percent(event: Event) -> Event:
     """The event; a job's only task is the whole of it, so its percentage is that of the job."""
     if isinstance(event, Progress) and event.percent is None:
-        return replace(event, percent=round(100 * event.done / event.total, 1) if event.total else 100.0)
+        return replace(
+            event, percent=round(100 * event.done / event.total, 1) if event.total else 100.0
+        )
     if isinstance(event, Finished) and event.percent is None:
         return replace(event, percent=100.0)
     return event
@@ -208,7 +210,9 @@ class Thinned:
     :param progress: False: none of what is between first and last
     """
 
-    def __init__(self, report: Report, *, clock: Callable[[], float] = time.monotonic, progress: bool = True) -> None:
+    def __init__(
+        self, report: Report, *, clock: Callable[[], float] = time.monotonic, progress: bool = True
+    ) -> None:
         self.report, self.clock, self.progress = report, clock, progress
         self._last = -math.inf
 
@@ -243,12 +247,21 @@ class Reporter:
         if self._start < 0:
             self._start = now
         self._seq += 1
-        self.sink(replace(with_percent(event), device=self.device, seq=self._seq, time=round(now - self._start, 6)))
+        self.sink(
+            replace(
+                with_percent(event),
+                device=self.device,
+                seq=self._seq,
+                time=round(now - self._start, 6),
+            )
+        )
 
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
     values = {f.name: getattr(event, f.name) for f in fields(event)}
     if isinstance(event, PlanReady):
-        values["actions"] = [{f.name: getattr(step, f.name) for f in fields(step)} for step in event.actions]
+        values["actions"] = [
+            {f.name: getattr(step, f.name) for f in fields(step)} for step in event.actions
+        ]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values

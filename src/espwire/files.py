@@ -12,6 +12,10 @@ a pipe, a character device             written in place once the content is comp
 a folder, a name that ends in ``/``    an error
 a block device, a socket               an error
 =====================================  ================================================================
+
+Advisory locks on open files, against a second user in this process or another one.
+
+A lock ends with ``unlock``, or when the system closes the file, so a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -27,8 +31,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from espwire.errors import FileError, UsageError
-from espwire.file_lock import lock
-from espwire.streams import BINARY, NO_BLOCKING, StreamWriter, find_descriptor, is_stream, open_writer, read_most
+from espwire.streams import (
+    BINARY,
+    NO_BLOCKING,
+    StreamWriter,
+    find_descriptor,
+    is_stream,
+    open_writer,
+    read_most,
+)
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 INPUT_LIMIT = 256 * 0x100000  # twice the largest flash: anything above is surely the wrong file
@@ -99,7 +110,11 @@ def list_files(
                 name = f"{below}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     hidden = entry.name.startswith(".") and entry.name != ".pio"
-                    if not hidden and name.count("/") < depth - 1 and not _is_skipped(entry.name, names, skip):
+                    if (
+                        not hidden
+                        and name.count("/") < depth - 1
+                        and not _is_skipped(entry.name, names, skip)
+                    ):
                         waiting.append(f"{name}/")
                 elif entry.name.endswith(endings):
                     found.append(name)
@@ -166,7 +181,9 @@ def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
         opened = [stack.enter_context(open_output(path, durable=False)) for path, _ in files]
         for file, (_, data) in zip(opened, files, strict=True):
             file.write(data)
-        for file in opened:  # a full disk shows here at the latest, before the first one gets its name
+        for (
+            file
+        ) in opened:  # a full disk shows here at the latest, before the first one gets its name
             file.flush()
 
 
@@ -181,7 +198,9 @@ def write_file(path: str | os.PathLike[str], data: bytes, *, private: bool = Fal
 
 
 @contextlib.contextmanager
-def open_output(path: str | os.PathLike[str], *, durable: bool = True, private: bool = False) -> Iterator[OutputFile]:
+def open_output(
+    path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
+) -> Iterator[OutputFile]:
     """A file to write to; it gets its name when the block ends well and vanishes when it does not.
 
     :param durable: it must be on the disk before it gets its name, so that a power cut leaves no empty file: for what
@@ -198,7 +217,9 @@ def open_output(path: str | os.PathLike[str], *, durable: bool = True, private: 
                 if found is not None:
                     _hold_old(target, stack)
                 place = stack.enter_context(unfinished(target))
-                file = stack.enter_context(_closing(_create(place, private=private or found is not None)))
+                file = stack.enter_context(
+                    _closing(_create(place, private=private or found is not None))
+                )
         if target is None:
             yield OutputFile(held, path)
             with _naming("write", path):
@@ -228,9 +249,13 @@ def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_resu
     if is_stream(found.st_mode) or find_descriptor(name) is not None:
         return None, found
     if not stat.S_ISREG(found.st_mode):
-        raise _cannot_write(name, "it is neither a file, nor a pipe, nor a character device", "Name a file.")
+        raise _cannot_write(
+            name, "it is neither a file, nor a pipe, nor a character device", "Name a file."
+        )
     if not os.access(target, os.W_OK):
-        raise _cannot_write(name, "it is write-protected", "Change its permissions, or name another file.")
+        raise _cannot_write(
+            name, "it is write-protected", "Change its permissions, or name another file."
+        )
     return target, found
 
 
@@ -282,7 +307,9 @@ def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
     try:
         yield file
     finally:
-        with contextlib.suppress(OSError):  # closing again, or flushing to a full disk: the error is on its way
+        with contextlib.suppress(
+            OSError
+        ):  # closing again, or flushing to a full disk: the error is on its way
             file.close()
 
 
@@ -344,7 +371,9 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
     """
     with _naming("write", output):
         target = os.path.realpath(output)
-        clash = any("\0" not in os.fspath(path) and os.path.realpath(path) == target for path in inputs)
+        clash = any(
+            "\0" not in os.fspath(path) and os.path.realpath(path) == target for path in inputs
+        )
     if clash:
         raise UsageError(
             f"{os.fspath(output)} is one of the files that are read: it would be overwritten",
@@ -424,3 +453,51 @@ def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
             hint="Make room, or write to another disk." if full else None,
             code=f"file-{what}",
         ) from None
+
+
+HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+LOCKED_BYTE = 0x7FFFFFF0  # on Windows a lock also keeps others from reading: this byte is past the end of any flash
+
+
+def lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the lock without waiting. False: somebody else has it. A file system without locks grants every lock.
+
+    :param shared: together with others that share it
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in HELD
+        return True
+    else:  # noqa: RET505  the other platform's branch, told apart by the type checker
+        return _lock_byte(descriptor, unlocking=False)
+
+
+def unlock(descriptor: int) -> None:
+    """Release the lock, also for copies of the descriptor."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        _lock_byte(descriptor, unlocking=True)
+
+
+if sys.platform == "win32":
+
+    def _lock_byte(descriptor: int, *, unlocking: bool) -> bool:
+        import msvcrt
+
+        position = os.lseek(descriptor, 0, os.SEEK_CUR)
+        try:
+            os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK if unlocking else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, position, os.SEEK_SET)
+        return True

@@ -35,7 +35,11 @@ class Timing:
         """Refuse what cannot be a time."""
         for name in (one.name for one in fields(self)):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+            if (
+                not isinstance(value, (int, float))
+                or isinstance(value, bool)
+                or not 0 <= value < math.inf
+            ):
                 raise _bad(name, value, "a time in seconds, 0 or more")
 
     def scaled(self, per_mb: float, size: int) -> float:
@@ -69,4 +73,9 @@ class Settings:
 
 
 def _bad(name: str, value: object, wanted: str) -> UsageError:
-    return UsageError(f"{name} is {value!r}, not {wanted}", hint=f"Give {wanted}.", code="bad-setting", setting=name)
+    return UsageError(
+        f"{name} is {value!r}, not {wanted}",
+        hint=f"Give {wanted}.",
+        code="bad-setting",
+        setting=name,
+    )

@@ -4,6 +4,8 @@ Two kinds differ. A *named* pipe or device is opened here, without blocking: if 
 nothing moves for a minute, that is an error. A name for a file that this process has open already (``/dev/stdin``,
 ``/dev/stdout``, ``/dev/fd/3``, the shell's ``<(command)``) was set up by whoever started the process: its other end is
 there, and it may take its time.
+
+Waits until a file descriptor can be read or written, also one above 1023, which ``select`` cannot take.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 
 from espwire.errors import FileError
-from espwire.polling import wait_ready
 
 OPEN_S = 3.0  # for somebody to open the other end of a named pipe
 SILENCE_S = 60.0  # without a byte
@@ -54,7 +56,11 @@ def read_most(path: str | os.PathLike[str], most: int) -> bytes:
     """
     owned = find_descriptor(path)
     inherited = owned is not None and not stat.S_ISREG(os.fstat(owned).st_mode)
-    descriptor = os.dup(owned) if inherited and owned is not None else os.open(path, os.O_RDONLY | NO_BLOCKING | BINARY)
+    descriptor = (
+        os.dup(owned)
+        if inherited and owned is not None
+        else os.open(path, os.O_RDONLY | NO_BLOCKING | BINARY)
+    )
     try:
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode):
@@ -119,7 +125,9 @@ class StreamWriter:
     :param silence: seconds after which a reader that takes nothing is given up; None: never
     """
 
-    def __init__(self, descriptor: int, path: str | os.PathLike[str], *, silence: float | None) -> None:
+    def __init__(
+        self, descriptor: int, path: str | os.PathLike[str], *, silence: float | None
+    ) -> None:
         self._descriptor, self._path, self._silence = descriptor, path, silence
         self.closed = False
 
@@ -173,7 +181,10 @@ def open_writer(path: str | os.PathLike[str], *, silence: float | None = None) -
     descriptor = _open_other_end(path)
     try:
         if not is_stream(os.fstat(descriptor).st_mode):
-            raise FileError(f"cannot write {os.fspath(path)!r}: it is no longer a pipe or device", code="file-write")
+            raise FileError(
+                f"cannot write {os.fspath(path)!r}: it is no longer a pipe or device",
+                code="file-write",
+            )
     except BaseException:
         os.close(descriptor)
         raise
@@ -195,3 +206,22 @@ def _open_other_end(path: str | os.PathLike[str]) -> int:
                 code="no-reader",
             )
         time.sleep(STEP_S)
+
+
+SELECT_LIMIT = 1024  # FD_SETSIZE of the usual systems; on Windows it limits the number of sockets, not their value
+
+
+def wait_ready(descriptor: int, seconds: float, *, write: bool = False) -> bool:
+    """Whether reading (or writing) would not block, after at most ``seconds``. An error or a hang-up counts as ready.
+
+    :raises OSError, ValueError: the descriptor is closed
+    """
+    import select
+
+    if sys.platform != "win32" and descriptor >= SELECT_LIMIT:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLOUT if write else select.POLLIN)
+        return bool(poller.poll(max(0.0, seconds) * 1000))
+    read, written = ([], [descriptor]) if write else ([descriptor], [])
+    # Windows reports a connection that failed as an exceptional condition only
+    return any(select.select(read, written, written, max(0.0, seconds)))

@@ -56,6 +56,8 @@ class _Pending:
         """Let the standard library do it."""
         with _lock:
             if self.options is not None:
-                dataclasses.dataclass(**self.options)(self.cls)  # puts the real fields in this one's place
+                dataclasses.dataclass(**self.options)(
+                    self.cls
+                )  # puts the real fields in this one's place
                 self.new.__wrapped__ = vars(self.cls)["__init__"]  # type: ignore[attr-defined]  # its signature
                 self.options = None

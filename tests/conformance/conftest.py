@@ -14,17 +14,19 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.link.base import Link
-from espwire.link.url import open_link
-from espwire.wire import slip
-from espwire.wire.commands import Command, Op, Reply, parse_reply
+from espwire.protocol import slip
+from espwire.protocol.commands import Command, Op, Reply, parse_reply
+from espwire.transport.base import Transport
+from espwire.transport.url import open_transport
 
 from .stub_targets import Target, target_names
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--port", help="check the chip at this port instead of the virtual chips")
-    parser.addoption("--scratch", default="0x180000", help="flash address of 64 KiB that may be overwritten")
+    parser.addoption(
+        "--scratch", default="0x180000", help="flash address of 64 KiB that may be overwritten"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,17 +50,17 @@ def target(request: pytest.FixtureRequest, scratch: int) -> Iterator[Target]:
 class Wire:
     """Raw frames over a link: what was sent is ours to choose, right or wrong."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
         self.decoder = slip.Decoder()
 
     def send(self, data: bytes) -> None:
-        self.link.write(data, self.link.now() + 10)
+        self.transport.write(data, self.transport.now() + 10)
 
     def frames(self, seconds: float = 0.5, quiet: float = 0.3) -> list[bytes]:
         """Every frame that comes until ``quiet`` seconds pass without a byte, waiting ``seconds`` for the first."""
         found, wait = [], seconds
-        while data := self.link.read(wait):
+        while data := self.transport.read(wait):
             found += self.decoder.feed(data)
             wait = quiet
         return found
@@ -67,7 +69,9 @@ class Wire:
         """Send one request and collect the replies."""
         self.frames(0.01, 0.01)
         self.send(slip.encode(command if isinstance(command, bytes) else command.packet()))
-        return [reply for frame in self.frames(seconds) if (reply := parse_reply(frame)) is not None]
+        return [
+            reply for frame in self.frames(seconds) if (reply := parse_reply(frame)) is not None
+        ]
 
     def one(self, command: Command, seconds: float = 5.0) -> Reply:
         """The single reply to a request."""
@@ -79,7 +83,7 @@ class Wire:
 @pytest.fixture(scope="module")
 def device(port: str) -> Iterator[Device]:
     """A chip that was reset, where the port can, and identified by the library."""
-    with connect(open_link(port), before="default-reset", stub=False) as found:
+    with connect(open_transport(port), before="default-reset", stub=False) as found:
         yield found
 
 
@@ -90,7 +94,7 @@ def chip(device: Device) -> Chip:
 
 @pytest.fixture(scope="module")
 def wire(device: Device) -> Wire:
-    return Wire(device.link)
+    return Wire(device.transport)
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,10 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.transfer import write_deflated, write_plain
 from espwire.errors import ToolError
-from espwire.link.base import Link
-from espwire.link.url import open_link
-from espwire.wire import slip
-from espwire.wire.commands import HEADER, Op
+from espwire.protocol import slip
+from espwire.protocol.commands import HEADER, Op
+from espwire.transport.base import Transport
+from espwire.transport.url import open_transport
 
 SIZE = 0x4000
 CHECKED = 0x1000
@@ -38,7 +38,7 @@ STUB_BLOCK = 0x4000
 STUB_TIMEOUT_S = 60
 THROUGH_STUB = "through the stub"
 
-Opener = Callable[[], Link]
+Opener = Callable[[], Transport]
 
 
 class Killed(Exception):
@@ -48,21 +48,21 @@ class Killed(Exception):
 class CutLink:
     """A link that dies after ``limit`` bytes were sent, in the middle of whatever that is; None: it lives."""
 
-    def __init__(self, link: Link, limit: int | None = None) -> None:
-        self.link, self.limit = link, limit
+    def __init__(self, transport: Transport, limit: int | None = None) -> None:
+        self.transport, self.limit = transport, limit
         self.sent = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.link, name)
+        return getattr(self.transport, name)
 
     def write(self, data: bytes, deadline: float) -> None:
         """Send as much as the client still can."""
         if self.limit is not None and self.sent + len(data) > self.limit:
-            self.link.write(data[: self.limit - self.sent], deadline)
-            self.link.drain()
+            self.transport.write(data[: self.limit - self.sent], deadline)
+            self.transport.drain()
             raise Killed
         self.sent += len(data)
-        self.link.write(data, deadline)
+        self.transport.write(data, deadline)
 
 
 class Outcome(NamedTuple):
@@ -78,9 +78,9 @@ def write_flash(device: Device, address: int, data: bytes) -> None:
     send(device.loader, address, data, on_block=lambda done: None)
 
 
-def play_client(link: CutLink, scratch: int, data: bytes) -> None:
+def play_client(transport: CutLink, scratch: int, data: bytes) -> None:
     """All that a client does for a write, or as much of it as it lives to do."""
-    device = connect(link, before="no-reset", stub=False)
+    device = connect(transport, before="no-reset", stub=False)
     device.attach_flash()
     write_flash(device, scratch, data)
 
@@ -91,40 +91,48 @@ def check(device: Device, scratch: int, data: bytes) -> str:
     write_flash(device, scratch, data)
     if not device.loader.supports(Op.SPI_FLASH_MD5):
         return ""
-    return "" if device.flash_md5(scratch, len(data)) == hashlib.md5(data).digest() else "the flash differs"
+    return (
+        ""
+        if device.flash_md5(scratch, len(data)) == hashlib.md5(data).digest()
+        else "the flash differs"
+    )
 
 
 def recover(opener: Opener, mac: str, scratch: int, data: bytes) -> Outcome:
     """Connect as the next client does."""
-    began, link = time.monotonic(), opener()
+    began, transport = time.monotonic(), opener()
     try:
-        device = connect(link, stub=False)
+        device = connect(transport, stub=False)
         wrong = check(device, scratch, data) if device.mac == mac else f"the MAC is {device.mac}"
         through = f" {THROUGH_STUB}" if device.loader.dialect.name == "stub" else ""
     except ToolError as error:
         return Outcome(False, f"{error.code}: {error}")
     finally:
-        link.close()
+        transport.close()
     return Outcome(
-        not wrong, wrong or f"reached again, written and verified{through} in {time.monotonic() - began:.2f} s"
+        not wrong,
+        wrong
+        or f"reached again, written and verified{through} in {time.monotonic() - began:.2f} s",
     )
 
 
 def kill_writing(opener: Opener, place: int, scratch: int, data: bytes) -> None:
     """A client of the ROM that dies after ``place`` bytes."""
-    link = opener()
+    transport = opener()
     try:
-        play_client(CutLink(link, place), scratch, data)
+        play_client(CutLink(transport, place), scratch, data)
     except Killed:
         pass
     finally:
-        link.close()
+        transport.close()
 
 
 def stub_requests(scratch: int, data: bytes) -> list[tuple[str, bytes]]:
     """Requests to a stub, worth cutting off: a write with data, and the start of a read."""
     begin = slip.encode(_request(Op.FLASH_BEGIN, (len(data), 1, STUB_BLOCK, scratch)))
-    block = slip.encode(_request(Op.FLASH_DATA, (len(data), 0, 0, 0), data, checksum=_checksum(data)))
+    block = slip.encode(
+        _request(Op.FLASH_DATA, (len(data), 0, 0, 0), data, checksum=_checksum(data))
+    )
     read = slip.encode(_request(READ_FLASH, (scratch, len(data), CHECKED, 64)))
     return [("FLASH_BEGIN", begin), ("FLASH_DATA", block), ("READ_FLASH", read)]
 
@@ -143,8 +151,19 @@ def _checksum(data: bytes) -> int:
 
 def start_stub(esptool: str, port: str) -> None:
     """Have esptool leave its stub running."""
-    words = [esptool, "--port", port, "--before", "no-reset", "--after", "no-reset-stub", "flash-id"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=STUB_TIMEOUT_S, check=False)
+    words = [
+        esptool,
+        "--port",
+        port,
+        "--before",
+        "no-reset",
+        "--after",
+        "no-reset-stub",
+        "flash-id",
+    ]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=STUB_TIMEOUT_S, check=False
+    )
     if done.returncode:
         raise SystemExit(f"esptool failed:\n{done.stdout}{done.stderr}")
 
@@ -153,26 +172,28 @@ def kill_stub_client(opener: Opener, chance: random.Random, scratch: int, data: 
     """A client of the stub that dies in one of its frames."""
     name, frame = chance.choice(stub_requests(scratch, data))
     place = chance.randrange(1, len(frame))
-    link = opener()
+    transport = opener()
     try:
-        link.write(frame[:place], link.now() + 10)
-        link.drain()
-        link.read(0.05)
+        transport.write(frame[:place], transport.now() + 10)
+        transport.drain()
+        transport.read(0.05)
     finally:
-        link.close()
+        transport.close()
     return f"{name} cut after {place} of {len(frame)} bytes"
 
 
 def run(options: argparse.Namespace) -> int:
     """All places; the number that failed."""
     chance = random.Random(options.seed)
-    opener: Opener = lambda: open_link(options.port)  # noqa: E731  a name for a closure
+    opener: Opener = lambda: open_transport(options.port)  # noqa: E731  a name for a closure
     data = chance.randbytes(SIZE)
     first = CutLink(opener())
     try:
         found = connect(first, stub=False)
     except ToolError as error:
-        raise SystemExit(f"a chip must wait in its ROM loader at {options.port}: {error}") from error
+        raise SystemExit(
+            f"a chip must wait in its ROM loader at {options.port}: {error}"
+        ) from error
     with found as device:
         mac, who = device.mac, f"{device.chip.name} {device.mac}"
         device.attach_flash()
@@ -191,7 +212,9 @@ def run(options: argparse.Namespace) -> int:
         outcome = recover(opener, mac, options.scratch, data[:CHECKED])
         stub_runs = THROUGH_STUB in outcome.text
         failed += not outcome.good
-        print(f"{number:3}  {'ok  ' if outcome.good else 'FAIL'}  {where}: {outcome.text}", flush=True)
+        print(
+            f"{number:3}  {'ok  ' if outcome.good else 'FAIL'}  {where}: {outcome.text}", flush=True
+        )
     print(f"{options.places - failed} of {options.places} recovered")
     return failed
 
@@ -199,11 +222,17 @@ def run(options: argparse.Namespace) -> int:
 def main() -> int:
     """Read the options, run, tell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--port", required=True, help="a port at which a chip waits in its ROM loader")
+    parser.add_argument(
+        "--port", required=True, help="a port at which a chip waits in its ROM loader"
+    )
     parser.add_argument("--places", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--scratch", type=lambda text: int(text, 0), default=0x180000, help="64 KiB to overwrite")
-    parser.add_argument("--stub", metavar="ESPTOOL", help="cut off a client of esptool's stub instead of the ROM's")
+    parser.add_argument(
+        "--scratch", type=lambda text: int(text, 0), default=0x180000, help="64 KiB to overwrite"
+    )
+    parser.add_argument(
+        "--stub", metavar="ESPTOOL", help="cut off a client of esptool's stub instead of the ROM's"
+    )
     return 1 if run(parser.parse_args()) else 0
 
 

@@ -12,7 +12,7 @@ from espwire.chips.registry import load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.stub_image import stub_chips
-from espwire.link.url import open_link
+from espwire.transport.url import open_transport
 
 HOST = "host build"
 HOST_REGISTER = 0x60000000
@@ -42,14 +42,19 @@ class Place:
 
     @property
     def writable(self) -> int:
-        return HOST_REGISTER if self.chip is None else self.chip.spi.base + self.chip.spi.data_offset
+        return (
+            HOST_REGISTER if self.chip is None else self.chip.spi.base + self.chip.spi.data_offset
+        )
 
 
 def target_names(port: str | None) -> list[str]:
     """What the checks run over: a port alone, where one is given."""
     if port:
         return [port]
-    chips = [*stub_chips(), *(f"{chip}?kind=usb-jtag" for chip in stub_chips() if load_chip(chip).usb.serial_jtag)]
+    chips = [
+        *stub_chips(),
+        *(f"{chip}?kind=usb-jtag" for chip in stub_chips() if load_chip(chip).usb.serial_jtag),
+    ]
     urls = [f"virtual:{chip}{'&' if '?' in chip else '?'}size=4MB" for chip in chips]
     return [f"{url}&stub={mode}" for url in urls for mode in ("twin", "engine")] + [HOST]
 
@@ -72,12 +77,12 @@ class Target:
         """It is gone, or in an unknown state."""
         place, self._place = self._place, None
         if place is not None:
-            place.stub.link.close()
+            place.stub.transport.close()
 
     def _start(self) -> Place:
         if self.name == HOST:
             return Place(HostStub(), self._scratch, None, slow=False)
-        device = connect(open_link(self.name), before="default-reset", stub=True)
+        device = connect(open_transport(self.name), before="default-reset", stub=True)
         assert device.loader.dialect.capabilities is not None, "the stub does not run"
         slow = "stub=engine" in self.name and not self._soak
-        return Place(StubClient(device.link), self._scratch, device.chip, slow, device)
+        return Place(StubClient(device.transport), self._scratch, device.chip, slow, device)

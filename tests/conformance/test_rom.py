@@ -8,8 +8,8 @@ import zlib
 
 from espwire.chips.model import Chip
 from espwire.device.device import Device
-from espwire.wire import slip
-from espwire.wire.commands import (
+from espwire.protocol import slip
+from espwire.protocol.commands import (
     FlashBegin,
     FlashData,
     FlashDeflBegin,
@@ -100,9 +100,15 @@ def test_security_info_has_the_size_of_the_facts(wire: Wire, chip: Chip) -> None
         assert all(failed(reply, chip) for reply in replies)
 
 
-def test_registers_of_one_request_are_written_in_order_under_their_masks(wire: Wire, chip: Chip) -> None:
+def test_registers_of_one_request_are_written_in_order_under_their_masks(
+    wire: Wire, chip: Chip
+) -> None:
     first = chip.spi.base + chip.spi.data_offset
-    writes = (RegWrite(first, 0x11223344), RegWrite(first + 4, 0xAABBCCDD), RegWrite(first, 0xFFFFFFFF, 0x00FF0000))
+    writes = (
+        RegWrite(first, 0x11223344),
+        RegWrite(first + 4, 0xAABBCCDD),
+        RegWrite(first, 0xFFFFFFFF, 0x00FF0000),
+    )
     assert not failed(wire.one(WriteReg(writes)), chip)
     assert wire.one(ReadReg(first)).value == 0x11FF3344
     assert wire.one(ReadReg(first + 4)).value == 0xAABBCCDD
@@ -140,13 +146,17 @@ def test_plain_blocks_reach_the_flash(flash: Device, wire: Wire, chip: Chip, scr
             assert wire.one(ReadFlashSlow(scratch + at, 64)).body[:64] == data[at : at + 64]
 
 
-def test_a_slow_read_always_answers_64_bytes(flash: Device, wire: Wire, chip: Chip, scratch: int) -> None:
+def test_a_slow_read_always_answers_64_bytes(
+    flash: Device, wire: Wire, chip: Chip, scratch: int
+) -> None:
     needs(chip, Op.READ_FLASH_SLOW)
     for size in (64, 16, 1):
         assert len(wire.one(ReadFlashSlow(scratch, size)).body) == 64 + chip.rom.status_bytes
 
 
-def test_a_bad_checksum_is_refused_until_a_new_begin(flash: Device, wire: Wire, chip: Chip, scratch: int) -> None:
+def test_a_bad_checksum_is_refused_until_a_new_begin(
+    flash: Device, wire: Wire, chip: Chip, scratch: int
+) -> None:
     block = bytes(range(256)) * 4
     assert not failed(wire.one(begin(chip, 2 * BLOCK, scratch), 20), chip)
     good = FlashData(0, block).request()
@@ -158,7 +168,9 @@ def test_a_bad_checksum_is_refused_until_a_new_begin(flash: Device, wire: Wire, 
     assert not failed(wire.one(FlashData(1, block), 20), chip)
 
 
-def test_deflated_blocks_reach_the_flash(flash: Device, wire: Wire, chip: Chip, scratch: int) -> None:
+def test_deflated_blocks_reach_the_flash(
+    flash: Device, wire: Wire, chip: Chip, scratch: int
+) -> None:
     needs(chip, Op.FLASH_DEFL_BEGIN)
     data = (b"squeeze me " * 800)[:0x2000]
     packed = zlib.compress(data, 9)
@@ -170,14 +182,18 @@ def test_deflated_blocks_reach_the_flash(flash: Device, wire: Wire, chip: Chip, 
     assert md5(wire, scratch, len(data)) == hashlib.md5(data).digest()
 
 
-def test_broken_deflate_data_is_refused(flash: Device, wire: Wire, chip: Chip, scratch: int) -> None:
+def test_broken_deflate_data_is_refused(
+    flash: Device, wire: Wire, chip: Chip, scratch: int
+) -> None:
     needs(chip, Op.FLASH_DEFL_BEGIN)
     assert not failed(wire.one(deflate_begin(chip, 0x1000, 1, scratch), 20), chip)
     reply = wire.one(FlashDeflData(0, b"this is not a deflate stream, not at all" * 4), 20)
     assert reply.body[:2] == b"\x01\x0b"
 
 
-def test_the_library_writes_verifies_and_reads_what_it_wrote(flash: Device, chip: Chip, scratch: int) -> None:
+def test_the_library_writes_verifies_and_reads_what_it_wrote(
+    flash: Device, chip: Chip, scratch: int
+) -> None:
     from espwire.device.transfer import erase_range, write_plain
 
     data = os.urandom(0x3000)
@@ -188,12 +204,15 @@ def test_the_library_writes_verifies_and_reads_what_it_wrote(flash: Device, chip
         assert b"".join(flash.read_flash(scratch + 0x100, 0x250)) == data[0x100:0x350]
     erase_range(flash.loader, scratch, 0x2000)
     if Op.SPI_FLASH_MD5 in chip.rom.ops:
-        assert flash.flash_md5(scratch, 0x3000) == hashlib.md5(b"\xff" * 0x2000 + data[0x2000:]).digest()
+        assert (
+            flash.flash_md5(scratch, 0x3000)
+            == hashlib.md5(b"\xff" * 0x2000 + data[0x2000:]).digest()
+        )
 
 
 def test_the_baud_rate_changes_and_comes_back(flash: Device, chip: Chip) -> None:
     needs(chip, Op.CHANGE_BAUDRATE)
-    if not flash.link.info.can_change_baud:
+    if not flash.transport.info.can_change_baud:
         return  # over TCP there is no rate to change
     for baud in (460800, 115200):
         flash.change_baud(baud)

@@ -41,11 +41,11 @@ from tests.stub_drivers.frames import (
 from tests.stub_drivers.programs import FREE_RAM, echo
 
 from espwire.chips.registry import load_chip
-from espwire.device.lines import is_usb_jtag
+from espwire.device.reset_sequences import is_usb_jtag
 from espwire.device.stub_image import load_stub
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, Request, checksum
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, Request, checksum
 
 from .stub_targets import Place, Target
 
@@ -86,7 +86,9 @@ def md5(stub: StubClient, offset: int, size: int) -> bytes:
     return reply.body
 
 
-def open_write(stub: StubClient, offset: int, size: int, stream: bytes, codec: int = s.Codec.RAW) -> None:
+def open_write(
+    stub: StubClient, offset: int, size: int, stream: bytes, codec: int = s.Codec.RAW
+) -> None:
     assert stub.call(s.WriteOpen(offset, size, len(stream), codec, 0, 5).packet())[1] == 0
 
 
@@ -110,7 +112,9 @@ def test_it_syncs_and_tells_what_it_can(place: Place, stub: StubClient) -> None:
 
 
 def test_noise_and_cut_frames_before_a_request_are_survived(stub: StubClient, place: Place) -> None:
-    stub.send(b"hello, no frame\r\n\xc0\xc0\xc0\xdb\xc0" + bytes(range(1, 190)) + b"\xc0\xdb\xff\xc0")
+    stub.send(
+        b"hello, no frame\r\n\xc0\xc0\xc0\xdb\xc0" + bytes(range(1, 190)) + b"\xc0\xdb\xff\xc0"
+    )
     for cut in (1, 7, 20, 40):
         stub.send(slip.encode(frame(Op.SYNC, SYNC_BODY))[:cut] + slip.END)
     reply, status = stub.call(frame(Op.READ_REG, words(place.readable)))
@@ -137,7 +141,9 @@ def test_what_is_written_stands_in_flash_and_nothing_beside_it(
     data = text(count, count)
     stream = pack(data) if codec == s.Codec.ZLIB else data
     around = [md5(stub, base - SECTOR, SECTOR), md5(stub, base + BLOCK, SECTOR)]
-    assert stub.write(base, count, stream, codec) == s.Report(len(stream), len(stream) + WINDOW, count, 77, 0)
+    assert stub.write(base, count, stream, codec) == s.Report(
+        len(stream), len(stream) + WINDOW, count, 77, 0
+    )
     padded = data + b"\xff" * (-count % SECTOR)
     assert md5(stub, base, count) == hashlib.md5(data).digest()
     assert md5(stub, base, len(padded)) == hashlib.md5(padded).digest()
@@ -145,7 +151,9 @@ def test_what_is_written_stands_in_flash_and_nothing_beside_it(
 
 
 @pytest.mark.parametrize("codec", list(s.Codec))
-def test_what_is_read_back_meanwhile_gives_the_same_md5(stub: StubClient, base: int, codec: s.Codec) -> None:
+def test_what_is_read_back_meanwhile_gives_the_same_md5(
+    stub: StubClient, base: int, codec: s.Codec
+) -> None:
     size = 3 * SECTOR + 5
     data = text(size)
     stream = pack(data) if codec == s.Codec.ZLIB else data
@@ -158,18 +166,24 @@ def test_what_is_read_back_meanwhile_gives_the_same_md5(stub: StubClient, base: 
 
 
 @pytest.mark.parametrize("codec", list(s.Codec))
-def test_a_mask_on_the_way_does_not_show_in_flash(stub: StubClient, base: int, codec: s.Codec) -> None:
+def test_a_mask_on_the_way_does_not_show_in_flash(
+    stub: StubClient, base: int, codec: s.Codec
+) -> None:
     data = text(2 * SECTOR, 3)
     stream = pack(data, 0) if codec == s.Codec.ZLIB else data
     open_write(stub, base, len(data), stream, codec)
-    for mask, frame_at in zip((0xFF, 0, 1, 0xC0, 0xDB), range(0, len(stream), PAYLOAD), strict=False):
+    for mask, frame_at in zip(
+        (0xFF, 0, 1, 0xC0, 0xDB), range(0, len(stream), PAYLOAD), strict=False
+    ):
         stub.post(s.WriteData(frame_at, stream[frame_at : frame_at + PAYLOAD], mask).packet())
     while report(stub.next()).in_flash != len(data):
         pass
     assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
 
 
-def test_an_erase_takes_the_sectors_of_the_range_and_not_one_more(stub: StubClient, base: int) -> None:
+def test_an_erase_takes_the_sectors_of_the_range_and_not_one_more(
+    stub: StubClient, base: int
+) -> None:
     for at in range(0, 5 * SECTOR, SECTOR):
         stub.write(base + at, 4, b"old!", s.Codec.RAW)
     stub.write(base + SECTOR, SECTOR + 1, pack(b"\xff" * SECTOR + b"n"))
@@ -202,7 +216,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_block_is_unpacked(place: Place, stub: StubClient, base: int, kind: str) -> None:
+def test_every_kind_of_block_is_unpacked(
+    place: Place, stub: StubClient, base: int, kind: str
+) -> None:
     level, strategy = KINDS[kind]
     data = text(place.large // 3) + bytes(place.large // 3)
     packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
@@ -212,19 +228,27 @@ def test_every_kind_of_block_is_unpacked(place: Place, stub: StubClient, base: i
     assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
 
 
-def test_damage_and_gaps_are_told_once_and_after_eight_more(place: Place, stub: StubClient, base: int) -> None:
+def test_damage_and_gaps_are_told_once_and_after_eight_more(
+    place: Place, stub: StubClient, base: int
+) -> None:
     count = 6 if place.slow else 12
     data = text(count * PAYLOAD)
     frames = pieces(data)
     open_write(stub, base, len(data), data)
     broken = damaged(frames[1], 20)
-    assert report(stub.ask(frames[0], broken)[0]) == s.Report(PAYLOAD, PAYLOAD + WINDOW, 0, 5, s.REPORT_AGAIN)
+    assert report(stub.ask(frames[0], broken)[0]) == s.Report(
+        PAYLOAD, PAYLOAD + WINDOW, 0, 5, s.REPORT_AGAIN
+    )
     small = s.WriteData(PAYLOAD * 3, b"not the one").packet()
-    assert report(stub.ask(*[small] * 7, POKE)[0]).status == 0  # seven more: nothing but the poke's report
+    assert (
+        report(stub.ask(*[small] * 7, POKE)[0]).status == 0
+    )  # seven more: nothing but the poke's report
     assert report(stub.ask(small)[0]).status == s.REPORT_AGAIN
     told = [*range(5, count, 4), count]  # each quarter of a window, and the end
     answers = [report(answer) for answer in stub.ask(*frames[1:], answers=len(told))]
-    assert [(answer.received // PAYLOAD, answer.status) for answer in answers] == [(at, 0) for at in told]
+    assert [(answer.received // PAYLOAD, answer.status) for answer in answers] == [
+        (at, 0) for at in told
+    ]
     assert answers[-1].in_flash == len(data)
     assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
 
@@ -233,11 +257,15 @@ def test_a_frame_that_comes_twice_is_not_the_expected_one(stub: StubClient, base
     data = text(PAYLOAD + 9)
     first, second = pieces(data)
     open_write(stub, base, len(data), data)
-    assert report(stub.ask(first, first)[0]) == s.Report(PAYLOAD, PAYLOAD + WINDOW, 0, 5, s.REPORT_AGAIN)
+    assert report(stub.ask(first, first)[0]) == s.Report(
+        PAYLOAD, PAYLOAD + WINDOW, 0, 5, s.REPORT_AGAIN
+    )
     assert report(stub.ask(second)[0]).in_flash == len(data)
 
 
-def test_a_data_frame_whose_head_is_damaged_does_not_end_the_write(stub: StubClient, base: int) -> None:
+def test_a_data_frame_whose_head_is_damaged_does_not_end_the_write(
+    stub: StubClient, base: int
+) -> None:
     data = text(PAYLOAD + 100)
     first, second = pieces(data)
     open_write(stub, base, len(data), data)
@@ -247,7 +275,9 @@ def test_a_data_frame_whose_head_is_damaged_does_not_end_the_write(stub: StubCli
     assert found[0].status == s.REPORT_AGAIN  # the damage that left it a data frame
 
 
-def test_a_poke_is_answered_before_in_the_midst_of_and_after_a_write(stub: StubClient, base: int) -> None:
+def test_a_poke_is_answered_before_in_the_midst_of_and_after_a_write(
+    stub: StubClient, base: int
+) -> None:
     stub.abort()
     assert report(stub.ask(POKE)[0]).status == NOT_OPEN
     open_write(stub, base, PAYLOAD, bytes(PAYLOAD))
@@ -256,7 +286,9 @@ def test_a_poke_is_answered_before_in_the_midst_of_and_after_a_write(stub: StubC
     assert last == report(stub.ask(POKE)[0]) == s.Report(PAYLOAD, PAYLOAD + WINDOW, PAYLOAD, 5)
 
 
-def test_after_an_error_data_is_dropped_and_a_poke_repeats_the_report(stub: StubClient, base: int) -> None:
+def test_after_an_error_data_is_dropped_and_a_poke_repeats_the_report(
+    stub: StubClient, base: int
+) -> None:
     stream = pieces(b"this is no zlib stream" * 10)[0]
     open_write(stub, base, 9999, bytes(9999), s.Codec.ZLIB)
     stub.post(s.WriteData(0, b"x" * PAYLOAD).packet())
@@ -266,7 +298,9 @@ def test_after_an_error_data_is_dropped_and_a_poke_repeats_the_report(stub: Stub
     assert report(stub.ask(POKE)[0]) == told
 
 
-def test_another_request_ends_a_write_and_is_carried_out(place: Place, stub: StubClient, base: int) -> None:
+def test_another_request_ends_a_write_and_is_carried_out(
+    place: Place, stub: StubClient, base: int
+) -> None:
     open_write(stub, base, 9999, bytes(9999))
     stub.post(pieces(text(PAYLOAD))[0])
     reply, status = stub.call(frame(Op.READ_REG, words(place.readable)))
@@ -321,7 +355,9 @@ def test_an_abort_ends_a_frame_that_unpacks_to_much(stub: StubClient, base: int)
     assert md5(stub, base, BLOCK) != hashlib.md5(bytes(BLOCK)).digest()
 
 
-def test_an_abort_forgets_what_was_queued_before_it(place: Place, stub: StubClient, base: int) -> None:
+def test_an_abort_forgets_what_was_queued_before_it(
+    place: Place, stub: StubClient, base: int
+) -> None:
     stub.write(base, 100, text(100), s.Codec.RAW)
     erase = frame(Op.ERASE_REGION, words(base, SECTOR))
     stub.post(erase, frame(Op.READ_REG, words(place.readable)), s.Abort(8).packet())
@@ -342,11 +378,15 @@ def test_reads_stay_in_their_window_and_go_back_when_asked(stub: StubClient, bas
     assert [split(answer)[0].value for answer in answers] == [size, 0, step, 2 * step, 3 * step]
     again = stub.ask(s.ReadAck(step, s.ACK_AGAIN).packet(), answers=4)
     assert [split(answer)[0].value for answer in again] == [step, 2 * step, 3 * step, 4 * step]
-    back = stub.ask(s.ReadAck(0, s.ACK_AGAIN).packet(), answers=4)  # an earlier acknowledgement was damaged
+    back = stub.ask(
+        s.ReadAck(0, s.ACK_AGAIN).packet(), answers=4
+    )  # an earlier acknowledgement was damaged
     assert [split(answer)[0].value for answer in back] == [0, step, 2 * step, 3 * step]
     found = b"".join(packet(answer, step).data for answer in back)
     while len(found) < size:
-        (answer,) = stub.ask(s.ReadAck(len(found)).packet()) if len(found) % (4 * step) == 0 else stub.ask()
+        (answer,) = (
+            stub.ask(s.ReadAck(len(found)).packet()) if len(found) % (4 * step) == 0 else stub.ask()
+        )
         part = packet(answer, min(step, size - len(found)))
         assert part.position == len(found)
         found += part.data
@@ -367,7 +407,12 @@ def test_blank_packets_come_without_their_bytes_when_asked(stub: StubClient, bas
 
 def test_garbage_between_acknowledgements_does_not_end_a_read(stub: StubClient, base: int) -> None:
     stub.ask(s.ReadOpen(base, 2048, 1024, 1024, 0).packet(), answers=2)
-    for junk in (b"x", b"\x01\xf4\x08\0" + bytes(12), frame(s.StubOp.READ_ACK, bytes(8))[:-1], bytes(7)):
+    for junk in (
+        b"x",
+        b"\x01\xf4\x08\0" + bytes(12),
+        frame(s.StubOp.READ_ACK, bytes(8))[:-1],
+        bytes(7),
+    ):
         stub.post(junk)
     assert split(stub.ask(s.ReadAck(1024).packet())[0])[0].value == 1024
 
@@ -382,7 +427,10 @@ def test_hashes_of_pieces(stub: StubClient, base: int, piece: int) -> None:
         stub.write(base, len(data), pack(data))
     step = piece or len(data)
     expected = [hashlib.md5(data[at : at + step]).digest() for at in range(0, len(data), step)]
-    answers = [split(a) for a in stub.ask(s.Hash(base, len(data), piece).packet(), answers=-(-len(expected) // 16))]
+    answers = [
+        split(a)
+        for a in stub.ask(s.Hash(base, len(data), piece).packet(), answers=-(-len(expected) // 16))
+    ]
     assert b"".join(reply.body for reply, _ in answers) == b"".join(expected)
     assert [reply.value for reply, _ in answers] == list(range(0, len(expected), 16))
     assert {status for _, status in answers} == {0}
@@ -408,13 +456,28 @@ def test_one_spi_transaction(stub: StubClient, base: int) -> None:
 
 def test_registers_are_written_in_order_under_their_masks(place: Place, stub: StubClient) -> None:
     at = place.writable
-    body = words(at, 0x11223344, 0xFFFFFFFF, 0, at + 4, 0xAABBCCDD, 0xFFFFFFFF, 0, at, 0xFFFFFFFF, 0x00FF0000, 5)
+    body = words(
+        at,
+        0x11223344,
+        0xFFFFFFFF,
+        0,
+        at + 4,
+        0xAABBCCDD,
+        0xFFFFFFFF,
+        0,
+        at,
+        0xFFFFFFFF,
+        0x00FF0000,
+        5,
+    )
     assert stub.call(frame(Op.WRITE_REG, body))[1] == 0
     assert stub.call(frame(Op.READ_REG, words(at)))[0].value == 0x11FF3344
     assert stub.call(frame(Op.READ_REG, words(at + 4)))[0].value == 0xAABBCCDD
 
 
-def test_a_batch_answers_until_the_first_that_fails(place: Place, stub: StubClient, base: int) -> None:
+def test_a_batch_answers_until_the_first_that_fails(
+    place: Place, stub: StubClient, base: int
+) -> None:
     at = place.writable
     requests = (
         Request(Op.WRITE_REG, 0, words(at, 0xABCD, 0xFFFF, 0)),
@@ -439,7 +502,9 @@ def test_a_batch_answers_until_the_first_that_fails(place: Place, stub: StubClie
 # --- the vendor's commands ---
 
 
-def test_the_vendors_compressed_write_as_its_tool_does_it(place: Place, stub: StubClient, base: int) -> None:
+def test_the_vendors_compressed_write_as_its_tool_does_it(
+    place: Place, stub: StubClient, base: int
+) -> None:
     data = text(place.large)
     stream = pack(data)
     size = 16384 if not place.slow else 2048
@@ -449,13 +514,18 @@ def test_the_vendors_compressed_write_as_its_tool_does_it(place: Place, stub: St
     for number, block in enumerate(blocks):
         body = words(len(block), number, 0, 0) + block
         assert stub.call(frame(Op.FLASH_DEFL_DATA, body, checksum(block)))[1] == 0
-        assert stub.call(frame(Op.FLASH_DEFL_DATA, body, checksum(block)))[1] in (0, NOT_OPEN)  # a repeated one
+        assert stub.call(frame(Op.FLASH_DEFL_DATA, body, checksum(block)))[1] in (
+            0,
+            NOT_OPEN,
+        )  # a repeated one
     assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
     assert stub.call(frame(Op.FLASH_BEGIN, words(0, 0, 0, 0)))[1] == 0
     assert stub.call(frame(Op.FLASH_DEFL_END, words(1)))[1] == 0
 
 
-def test_the_vendors_plain_write_fills_up_its_last_block(place: Place, stub: StubClient, base: int) -> None:
+def test_the_vendors_plain_write_fills_up_its_last_block(
+    place: Place, stub: StubClient, base: int
+) -> None:
     size = 0x4000 if not place.slow else 0x800
     data = text(2 * size - 777)
     padded = data + b"\xff" * (-len(data) % size)
@@ -466,13 +536,18 @@ def test_the_vendors_plain_write_fills_up_its_last_block(place: Place, stub: Stu
         body = words(size, number, 0, 0) + block
         if number:
             assert stub.call(frame(Op.FLASH_DATA, body, checksum(block) ^ 1))[1] == BAD_CHECK
-            assert stub.call(frame(Op.FLASH_DATA, words(size, 7, 0, 0) + block, checksum(block)))[1] == BAD_BLOCK
+            assert (
+                stub.call(frame(Op.FLASH_DATA, words(size, 7, 0, 0) + block, checksum(block)))[1]
+                == BAD_BLOCK
+            )
         assert stub.call(frame(Op.FLASH_DATA, body, checksum(block)))[1] == 0
     assert stub.call(frame(Op.FLASH_END, words(1)))[1] == 0
     assert md5(stub, base, len(padded)) == hashlib.md5(padded).digest()
 
 
-def test_two_of_the_vendors_largest_frames_fit_at_once(place: Place, stub: StubClient, base: int) -> None:
+def test_two_of_the_vendors_largest_frames_fit_at_once(
+    place: Place, stub: StubClient, base: int
+) -> None:
     size = 16384 if not place.slow else 2048
     data = b"\xc0" * 2 * size
     stub.unseal()
@@ -498,27 +573,31 @@ def test_the_vendors_read_ends_with_a_hash(stub: StubClient, base: int) -> None:
     assert stub.next() == hashlib.md5(data).digest()
 
 
-def test_a_program_for_ram_is_taken_checked_and_started(place: Place, stub: StubClient, target: Target) -> None:
+def test_a_program_for_ram_is_taken_checked_and_started(
+    place: Place, stub: StubClient, target: Target
+) -> None:
     chip = place.chip
     if chip is None:
         start, code = 0x40080000, text(300)
         entry = start
     else:
         entry = FREE_RAM[chip.id]
-        start, code = echo(chip.id, entry, over_usb=is_usb_jtag(stub.link.info))
+        start, code = echo(chip.id, entry, over_usb=is_usb_jtag(stub.transport.info))
     count = len(code)
     stub.unseal()
     assert stub.call(frame(Op.MEM_BEGIN, words(count, 1, count, start)))[1] == 0
     assert stub.call(frame(Op.MEM_DATA, words(count, 0, 0, 0) + code, 0))[1] == BAD_CHECK
     assert stub.call(frame(Op.MEM_END, words(1, 0)))[1] == TOO_LITTLE
     assert stub.call(frame(Op.MEM_DATA, words(count, 0, 0, 0) + code, checksum(code)))[1] == 0
-    assert stub.call(frame(Op.READ_REG, words(start + 8)))[0].value == int.from_bytes(code[8:12], "little")
+    assert stub.call(frame(Op.READ_REG, words(start + 8)))[0].value == int.from_bytes(
+        code[8:12], "little"
+    )
     assert stub.call(frame(Op.MEM_END, words(1, 0)))[1] == 0  # stay
     assert stub.call(frame(Op.MEM_END, words(0, entry)))[1] == 0
     if chip is not None:
-        said, end = b"", stub.link.now() + 1
-        while len(said) < 2 and stub.link.now() < end:
-            said += stub.link.read(0.2)
+        said, end = b"", stub.transport.now() + 1
+        while len(said) < 2 and stub.transport.now() < end:
+            said += stub.transport.read(0.2)
         assert said == b"hi"
     target.drop()
 
@@ -532,22 +611,24 @@ def test_a_reset_is_answered_first(stub: StubClient, target: Target, last: str) 
     }
     assert split(stub.ask(frames[last])[0])[0].op == frames[last][1]
     if target.name != "host build":
-        stub.link.sleep(0.5)
-        stub.link.discard_input()
+        stub.transport.sleep(0.5)
+        stub.transport.discard_input()
         stub.post(POKE)
-        assert not [frame for frame in stub.quiet(0.5) if frame[1:2] == b"\xf2"]  # nobody knows it any more
+        assert not [
+            frame for frame in stub.quiet(0.5) if frame[1:2] == b"\xf2"
+        ]  # nobody knows it any more
     target.drop()
 
 
 def test_the_baud_rate_changes_after_the_answer(place: Place, stub: StubClient) -> None:
     assert stub.call(frame(Op.CHANGE_BAUDRATE, words(0, 115200)))[1] == BAD_BLOCK
-    link, now = stub.link, 115200
-    if not link.info.can_change_baud:
+    transport, now = stub.transport, 115200
+    if not transport.info.can_change_baud:
         return  # there is no rate to change
     for baud in (921600, 2_000_000, 115200):
         assert stub.call(frame(Op.CHANGE_BAUDRATE, words(baud, now)))[1] == 0
-        link.sleep(0.05)
-        link.set_baud(baud)
+        transport.sleep(0.05)
+        transport.set_baud(baud)
         now = baud
         assert stub.call(frame(Op.READ_REG, words(place.readable)))[1] == 0
 
@@ -582,7 +663,9 @@ LENGTHS = {
 
 
 def test_a_wrong_length_is_answered_with_its_code(place: Place, stub: StubClient) -> None:
-    sizes = {0, 3, 5, 17, 37} if place.slow else {0, 1, 3, 4, 5, 8, 15, 16, 17, 20, 24, 25, 36, 37, 600}
+    sizes = (
+        {0, 3, 5, 17, 37} if place.slow else {0, 1, 3, 4, 5, 8, 15, 16, 17, 20, 24, 25, 36, 37, 600}
+    )
     for op, right in LENGTHS.items():
         wrong = sorted(sizes - set(right))
         for size in wrong:

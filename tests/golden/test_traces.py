@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from espwire.protocol import slip
+from espwire.protocol.commands import parse_command, parse_reply, parse_request
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.options import VirtualOptions, build_chip, build_config
-from espwire.wire import slip
-from espwire.wire.commands import parse_command, parse_reply, parse_request
+from espwire.virtual.config import VirtualOptions, build_chip, build_config
 
 TRACES = Path(__file__).parent / "traces"
 NAMES = sorted(path.name for path in TRACES.glob("*.jsonl"))
@@ -28,8 +28,18 @@ NOT_REQUESTS = [
 ]
 # Answers that the virtual ROM does not give byte by byte: (file, frame, how many bytes must be equal, reason)
 NOT_EQUAL = [
-    ("esp32c3-probe-short-body.jsonl", 7, 60, "panic text: registers and stack of a CPU that is not emulated"),
-    ("esp32c3-probe-flash-end.jsonl", 15, 99, "panic text: registers and stack of a CPU that is not emulated"),
+    (
+        "esp32c3-probe-short-body.jsonl",
+        7,
+        60,
+        "panic text: registers and stack of a CPU that is not emulated",
+    ),
+    (
+        "esp32c3-probe-flash-end.jsonl",
+        15,
+        99,
+        "panic text: registers and stack of a CPU that is not emulated",
+    ),
     ("esp32c3-rom-write-mem.jsonl", 21, 27, "the recording ends in the middle of the panic text"),
 ]
 
@@ -76,7 +86,9 @@ def test_every_recorded_request_parses_and_re_encodes_byte_equal(name):
             if command is not None:
                 # a wrong checksum is part of some recordings: only then the typed form differs, and only there
                 assert command.body() == request.body, number
-                assert command.request().check == request.check or (name.endswith("errors.jsonl") and number == 12)
+                assert command.request().check == request.check or (
+                    name.endswith("errors.jsonl") and number == 12
+                )
             rebuilt += slip.encode(request.packet())
         assert rebuilt == frame.data, number
 
@@ -88,7 +100,9 @@ def test_requests_that_are_typed_are_nearly_all(name):
         for content in slip.Decoder().feed(frame.data) if frame.host else ():
             request = parse_request(content)
             untyped += request is not None and parse_command(request) is None
-    assert untyped == {"errors": 1, "body": 3}.get(name.removesuffix(".jsonl").rpartition("-")[2], 0)
+    assert untyped == {"errors": 1, "body": 3}.get(
+        name.removesuffix(".jsonl").rpartition("-")[2], 0
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,11 +14,11 @@ import pytest
 from espwire.chips.model import BitField, Chip
 from espwire.chips.registry import chip_from_toml, chip_ids, load_chip
 from espwire.errors import TableError
+from espwire.protocol import slip
+from espwire.protocol.commands import COMMANDS, Op, checksum
+from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
+from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
 from espwire.settings import Settings, Timing
-from espwire.wire import slip
-from espwire.wire.commands import COMMANDS, Op, checksum
-from espwire.wire.dialect import SECURE_DOWNLOAD_OPS
-from espwire.wire.status import ROM_MEANINGS, STUB_MEANINGS
 
 DATA = files("espwire.chips").joinpath("data")
 PROTOCOL = tomllib.loads(DATA.joinpath("protocol.toml").read_text("utf-8"))
@@ -40,7 +40,11 @@ def chip(request: pytest.FixtureRequest) -> Chip:
 
 def bit_fields(value: object, path: str) -> Iterator[tuple[str, BitField]]:
     """Every bit field anywhere in a model, with the way to it."""
-    if isinstance(value, tuple) and value and all(type(item).__name__ == "BitPart" for item in value):
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(type(item).__name__ == "BitPart" for item in value)
+    ):
         yield path, value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for f in dataclasses.fields(value):
@@ -79,7 +83,9 @@ def test_each_file_is_named_after_the_chip_in_it(chip: Chip) -> None:
 
 def test_ids_magics_and_names_are_unique() -> None:
     chips = [load_chip(name) for name in chip_ids()]
-    image_ids = [chip.identity.image_chip_id for chip in chips if chip.identity.image_chip_id is not None]
+    image_ids = [
+        chip.identity.image_chip_id for chip in chips if chip.identity.image_chip_id is not None
+    ]
     magics = [magic for chip in chips for magic in chip.identity.magic_values]
     assert len(image_ids) == len(set(image_ids)) == 14
     assert len(magics) == len(set(magics))
@@ -123,16 +129,28 @@ def test_our_stub_lies_in_ram_that_the_rom_leaves_alone(chip: Chip) -> None:
     own = chip.stub.own
     if own is None:
         return
-    assert any(r.start <= own.data_start < own.data_end <= r.end for r in chip.memory.map if r.name == "DRAM")
+    assert any(
+        r.start <= own.data_start < own.data_end <= r.end
+        for r in chip.memory.map
+        if r.name == "DRAM"
+    )
     # images may not use all that can hold code: the ESP8266's cache is free while nothing runs from flash
     proven = any(layout["text_start"] == own.code_start for layout in chip.stub.reference_layouts)
-    assert proven or any(r.start <= own.code_start < own.code_end <= r.end for r in chip.memory.map if "IRAM" in r.name)
-    assert all(place % 16 == 0 for place in (own.code_start, own.code_end, own.data_start, own.data_end))
+    assert proven or any(
+        r.start <= own.code_start < own.code_end <= r.end
+        for r in chip.memory.map
+        if "IRAM" in r.name
+    )
+    assert all(
+        place % 16 == 0 for place in (own.code_start, own.code_end, own.data_start, own.data_end)
+    )
     for known in chip.stub.rom_ram:
         taken = known.get("rom_buffers_start", known.get("uart_device", ADDRESS_LIMIT))
         assert own.data_end <= taken
         if alias := known.get("instruction_alias_offset"):
-            assert own.code_end <= own.data_start + alias or own.data_end + alias <= own.code_start, "one RAM, twice"
+            assert (
+                own.code_end <= own.data_start + alias or own.data_end + alias <= own.code_start
+            ), "one RAM, twice"
             assert own.code_end <= taken + alias
     assert own.code_end <= own.data_start or own.data_end <= own.code_start
 
@@ -194,7 +212,9 @@ def test_fuse_rows_lie_in_their_block(chip_id: str) -> None:
                 assert row["start"] + row["bits"] <= 32 * len(data["words"]), where
             for lock in ("wr_dis", "rd_dis"):
                 locks = row.get(lock, 0)
-                assert all(0 <= bit < 32 for bit in (locks if isinstance(locks, list) else [locks])), where
+                assert all(
+                    0 <= bit < 32 for bit in (locks if isinstance(locks, list) else [locks])
+                ), where
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
@@ -209,7 +229,9 @@ def test_fuse_bits_never_overlap_but_for_rows_that_name_a_whole_key_block(chip_i
                 continue
             for bit in range(row["start"], row["start"] + row["bits"]):
                 other = owner.setdefault((block, bit), row["name"])
-                assert other == row["name"], f"{chip_id} {table}: {other} and {row['name']} share bit {bit} of {block}"
+                assert other == row["name"], (
+                    f"{chip_id} {table}: {other} and {row['name']} share bit {bit} of {block}"
+                )
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
@@ -223,7 +245,9 @@ def test_fuse_blocks_have_addresses_of_their_own(chip_id: str) -> None:
 def test_the_opcodes_are_those_of_the_data() -> None:
     told = {row["name"]: row["opcode"] for row in PROTOCOL["command"]}
     # commands of other stubs' plug-ins and of old stubs are told in the data, and not spoken
-    assert {op.name: op.value for op in Op} == {name: code for name, code in told.items() if name in Op.__members__}
+    assert {op.name: op.value for op in Op} == {
+        name: code for name, code in told.items() if name in Op.__members__
+    }
     unspoken = set(told) - set(Op.__members__)
     assert all(name.startswith("SPI_NAND_") or name == "FLASH_ENCRYPT_DATA" for name in unspoken)
     assert set(COMMANDS) == set(Op)
@@ -252,7 +276,11 @@ def test_every_reply_code_of_the_data_has_a_meaning_and_no_other_has() -> None:
 
 def test_the_default_time_outs_and_tries_are_those_of_the_data() -> None:
     timing, told, tries = Timing(), PROTOCOL["timeouts_s"], PROTOCOL["retries"]
-    assert (timing.default, timing.sync, timing.write) == (told["default"], told["sync"], told["serial_write"])
+    assert (timing.default, timing.sync, timing.write) == (
+        told["default"],
+        told["sync"],
+        told["serial_write"],
+    )
     assert (timing.chip_erase, timing.longest) == (told["chip_erase"], told["longest"])
     assert timing.md5_per_mb == told["md5_per_mb"]
     assert timing.erase_per_mb == told["erase_region_per_mb"]
@@ -279,9 +307,17 @@ GOOD = text_of("esp32c3")
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("bootloader_offset = 0x0000", 'bootloader_offset = "zero"', "flash.bootloader_offset should be of type int"),
+        (
+            "bootloader_offset = 0x0000",
+            'bootloader_offset = "zero"',
+            "flash.bootloader_offset should be of type int",
+        ),
         ("bootloader_offset = 0x0000\n", "", "bootloader_offset is missing"),
-        ("sector_size = 0x1000", "sector_size = 0x1000\nsectors = 5", "flash.sectors is not a known key"),
+        (
+            "sector_size = 0x1000",
+            "sector_size = 0x1000\nsectors = 5",
+            "flash.sectors is not a known key",
+        ),
         ('architecture = "riscv"', 'architecture = "arm"', "cpu.architecture should be one of"),
         ("mhz = [40]", "mhz = 40", "crystal.mhz should be a list"),
         ("schema = 1", "schema = 2", "esp32c3.toml: schema"),

@@ -33,13 +33,13 @@ def anchors(path: Path) -> frozenset[str]:
 def find_dead_links(text: str, page: Path) -> list[str]:
     """The links in a page that lead nowhere; the web is not asked."""
     dead = []
-    for link in LINK.findall(re.sub(r"\]\s*\n\s*\(", "](", plain(text))):
-        target, _, anchor = link.partition("#")
+    for transport in LINK.findall(re.sub(r"\]\s*\n\s*\(", "](", plain(text))):
+        target, _, anchor = transport.partition("#")
         if re.match(r"[a-z]+:", target):
             continue
         path = (page.parent / target).resolve() if target else page
         if not path.exists() or (anchor and anchor not in anchors(path)):
-            dead.append(link)
+            dead.append(transport)
     return dead
 
 
@@ -79,10 +79,14 @@ def test_every_page_of_the_guide_is_in_its_index() -> None:
 
 
 def test_the_protocol_page_tells_every_command_and_every_code() -> None:
-    from espwire.wire.commands import COMMANDS
-    from espwire.wire.status import ROM_MEANINGS, STUB_MEANINGS
+    from espwire.protocol.commands import COMMANDS
+    from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
 
     page = (DOCS / "protocol.md").read_text("utf-8")
     assert [op.name for op in COMMANDS if f"| 0x{op:02X} | `{op.name}` |" not in page] == []
-    assert [code for code, text in ROM_MEANINGS.items() if f"| 0x{code:02X} | {text} |" not in page] == []
-    assert [code for code, text in STUB_MEANINGS.items() if f"| 0x{code:04X} | {text} |" not in page] == []
+    assert [
+        code for code, text in ROM_MEANINGS.items() if f"| 0x{code:02X} | {text} |" not in page
+    ] == []
+    assert [
+        code for code, text in STUB_MEANINGS.items() if f"| 0x{code:04X} | {text} |" not in page
+    ] == []

@@ -24,8 +24,15 @@ def tree(cls: type[ToolError] = ToolError) -> Iterator[type[ToolError]]:
 CLASSES = list(tree())
 SOURCE = Path(espwire.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
-DIAGNOSES = ("device/diagnosis.py", "device/enter.py", "link/failures.py")
-CLASS_DIAGNOSES = ("wrong-boot-mode", "port-not-found", "port-busy", "port-denied", "link-lost", "secure-download-mode")
+DIAGNOSES = ("device/diagnose.py", "device/enter_bootloader.py", "transport/open_errors.py")
+CLASS_DIAGNOSES = (
+    "wrong-boot-mode",
+    "port-not-found",
+    "port-busy",
+    "port-denied",
+    "link-lost",
+    "secure-download-mode",
+)
 
 
 def given_codes() -> dict[str, str]:
@@ -34,7 +41,11 @@ def given_codes() -> dict[str, str]:
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             for word in node.keywords if isinstance(node, ast.Call) else ():
-                values = [word.value.body, word.value.orelse] if isinstance(word.value, ast.IfExp) else [word.value]
+                values = (
+                    [word.value.body, word.value.orelse]
+                    if isinstance(word.value, ast.IfExp)
+                    else [word.value]
+                )
                 for value in values if word.arg == "code" else ():
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
                         found[value.value] = f"{path.relative_to(SOURCE)}:{node.lineno}"
@@ -90,7 +101,10 @@ def test_ids_given_in_the_source_are_kebab_case() -> None:
 
 def test_every_diagnosis_is_asked_for_by_a_test_that_sets_up_its_cause() -> None:
     """An id that nobody provokes is a guess. The tests named here use the virtual chip or the system, not texts."""
-    tests = [*(ROOT / "tests/scenario").glob("test_*.py"), *(ROOT / "tests/system").glob("test_*.py")]
+    tests = [
+        *(ROOT / "tests/scenario").glob("test_*.py"),
+        *(ROOT / "tests/system").glob("test_*.py"),
+    ]
     asked = " ".join(path.read_text("utf-8") for path in tests)
     given = {code for code, where in given_codes().items() if where.startswith(DIAGNOSES)}
     unasked = {code for code in given | {"no-reply", *CLASS_DIAGNOSES} if f'"{code}"' not in asked}

@@ -15,7 +15,10 @@ GOLDEN = json.loads((ROOT / f"tests/golden/events.v{SCHEMA_VERSION}.json").read_
 
 
 def required() -> dict[str, dict[str, object]]:
-    return {name: {key: one["properties"][key] for key in one["required"]} for name, one in SCHEMA["$defs"].items()}
+    return {
+        name: {key: one["properties"][key] for key in one["required"]}
+        for name, one in SCHEMA["$defs"].items()
+    }
 
 
 def test_the_schema_is_one() -> None:

@@ -30,7 +30,9 @@ print(count, sorted(blocked))
 
 
 def test_every_module_imports_without_termios_fcntl_pty_and_resource() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     count, blocked = done.stdout.split(maxsplit=1)
     assert int(count) >= 20

@@ -49,6 +49,8 @@ def test_every_deliberate_error_is_public() -> None:
     import espwire.errors as errors
 
     classes = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
     }
     assert classes <= set(espwire.__all__)

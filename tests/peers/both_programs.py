@@ -17,9 +17,9 @@ from unittest.mock import patch
 from line_generator import SIZES, Line
 
 from espwire.cli.main import main
-from espwire.link.base import CancelToken
-from espwire.virtual.options import parse_options
-from espwire.virtual.serve import serve
+from espwire.transport.base import CancelToken
+from espwire.virtual.config import parse_options
+from espwire.virtual.server import serve
 
 CONNECTION = ["--no-stub", "--before", "no-reset", "--after", "no-reset"]
 OUTPUTS = ("out.bin",)
@@ -31,7 +31,9 @@ FACTS = {
     "maker": re.compile(r"^Manufacturer:\s+([0-9a-f]{2})\b", re.MULTILINE),
     "device": re.compile(r"^Device:\s+([0-9a-f]{4})\b", re.MULTILINE),
     "status": re.compile(r"^(?:Flash memory status|Status):\s+0x0*([0-9a-f]+)", re.MULTILINE),
-    "sfdp": re.compile(r"^(?:Flash memory )?SFDP[^:]*:\s+((?:(?:0x)?[0-9a-f]{2}\s?)+)$", re.MULTILINE),
+    "sfdp": re.compile(
+        r"^(?:Flash memory )?SFDP[^:]*:\s+((?:(?:0x)?[0-9a-f]{2}\s?)+)$", re.MULTILINE
+    ),
 }
 
 
@@ -93,7 +95,9 @@ def words_of(line: Line, port: str, words: tuple[str, ...]) -> list[str]:
     return ["--port", port, *(["--chip", line.chip] if line.named else []), *CONNECTION, *words]
 
 
-def finish(line: Line, folder: Path, flash: Path, done: list[tuple[int, str]], code: str = "") -> End:
+def finish(
+    line: Line, folder: Path, flash: Path, done: list[tuple[int, str]], code: str = ""
+) -> End:
     """What is left when the line has run."""
     text = "".join(said for _, said in done)
     facts = {name: _fact(pattern, text) for name, pattern in FACTS.items() if pattern.search(text)}
@@ -112,7 +116,9 @@ def run_theirs(esptool: str, line: Line, place: Path, files: Path) -> End:
     """The line through esptool."""
     folder = place / "theirs"
     flash = prepare(line, folder, files)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ESPTOOL_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ESPTOOL_")
+    }
     done = []
     with served(line, flash) as port:
         for words in filter(None, (line.words or ("",), line.then)):
@@ -157,9 +163,13 @@ def find_differences(theirs: End, ours: End) -> list[str]:
     """What is not the same: verdict, flash, files, facts."""
     found = []
     if theirs.accepted != ours.accepted:
-        found.append(f"esptool {'accepts' if theirs.accepted else 'refuses'}, we do not agree [{ours.code}]")
+        found.append(
+            f"esptool {'accepts' if theirs.accepted else 'refuses'}, we do not agree [{ours.code}]"
+        )
     if theirs.flash != ours.flash:
-        at = next(i for i, (a, b) in enumerate(zip(theirs.flash, ours.flash, strict=True)) if a != b)
+        at = next(
+            i for i, (a, b) in enumerate(zip(theirs.flash, ours.flash, strict=True)) if a != b
+        )
         found.append(f"flash differs from {at:#x}")
     if ours.accepted and theirs.accepted:
         if theirs.files != ours.files:

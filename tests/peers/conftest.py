@@ -31,9 +31,13 @@ class Served:
 
     def __init__(self, *arguments):
         command = [sys.executable, "-m", "espwire", "virtual", "serve", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         lines = queue.Queue()
-        threading.Thread(target=lambda: lines.put(self.process.stdout.readline()), daemon=True).start()
+        threading.Thread(
+            target=lambda: lines.put(self.process.stdout.readline()), daemon=True
+        ).start()
         line = lines.get(timeout=30)
         if not line.startswith("listening on "):
             self.process.kill()

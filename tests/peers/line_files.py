@@ -7,8 +7,7 @@ import random
 from pathlib import Path
 
 from espwire.chips.registry import load_chip
-from espwire.image.build import build
-from espwire.image.parse import parse
+from espwire.image.codec import build, parse
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 
@@ -61,7 +60,9 @@ def make_image(of: bytes, chip: str) -> bytes:
     assert image.extended is not None
     chip_id = load_chip(chip).identity.image_chip_id
     assert chip_id is not None
-    extended = dataclasses.replace(image.extended, chip_id=chip_id, min_revision_legacy=0, min_revision=0)
+    extended = dataclasses.replace(
+        image.extended, chip_id=chip_id, min_revision_legacy=0, min_revision=0
+    )
     return build(dataclasses.replace(image, extended=extended, checksum=None, trailing=b""))
 
 

@@ -35,7 +35,16 @@ RAM = {  # free RAM of the chip
     "esp32s3": 0x3FC98000,
     "esp32h2": 0x40810000,
 }
-RAW = ("odd1.bin", "odd5.bin", "odd4095.bin", "odd4097.bin", "page.bin", "five.bin", "blank.bin", "zeros.bin")
+RAW = (
+    "odd1.bin",
+    "odd5.bin",
+    "odd4095.bin",
+    "odd4097.bin",
+    "page.bin",
+    "five.bin",
+    "blank.bin",
+    "zeros.bin",
+)
 MODES = ("keep", "qio", "qout", "dio", "dout")
 FREQUENCIES = ("keep", "80m", "40m", "26m", "20m", "60m", "15m", "48m")
 FLASH_SIZES = ("keep", "detect", "256KB", "512KB", "1MB", "2MB", "4MB", "16MB", "128MB", "2MB-c1")
@@ -89,7 +98,12 @@ class Drawer:
 
     def number_word(self, value: int) -> str:
         """A number in one of the ways to write one."""
-        ways = [hex(value), str(value), f"0x{value:08X}", bin(value) if value < 99999 else hex(value)]
+        ways = [
+            hex(value),
+            str(value),
+            f"0x{value:08X}",
+            bin(value) if value < 99999 else hex(value),
+        ]
         return self.rng.choice(ways if value >= 0 else [str(value)])
 
     def address(self, size: str) -> int:
@@ -106,7 +120,10 @@ class Drawer:
             (("-fs", "--flash-size", "--flash_size"), FLASH_SIZES),
         ):
             if self.chance(0.5):
-                words += [self.rng.choice(names), self.rng.choice(values[:5] if self.chance(0.7) else values)]
+                words += [
+                    self.rng.choice(names),
+                    self.rng.choice(values[:5] if self.chance(0.7) else values),
+                ]
         return words
 
     def write_name(self) -> str:
@@ -137,8 +154,12 @@ def _write_boot(draw: Drawer) -> Line:
     words = [draw.write_name(), *draw.header(), *draw.packing(), draw.number_word(place), name]
     if draw.chance(0.4):
         words += ["0x10000", draw.pick(*RAW)]
-    environment = {"ESPTOOL_FM": "dout", "ESPTOOL_FF": "40m", "ESPTOOL_FS": "4MB"} if draw.chance(0.2) else {}
-    return Line(chip, tuple(words), options=options, size=draw.pick("2MB", "4MB"), environment=environment)
+    environment = (
+        {"ESPTOOL_FM": "dout", "ESPTOOL_FF": "40m", "ESPTOOL_FS": "4MB"} if draw.chance(0.2) else {}
+    )
+    return Line(
+        chip, tuple(words), options=options, size=draw.pick("2MB", "4MB"), environment=environment
+    )
 
 
 def _write_foreign(draw: Drawer) -> Line:
@@ -155,7 +176,12 @@ def _write_foreign(draw: Drawer) -> Line:
 def _write_hex(draw: Drawer) -> Line:
     chip = draw.chip()
     name = draw.pick("one.hex", "two.hex", "two.hex", "far.hex", "bad.hex", "after.hex")
-    words = [draw.write_name(), *draw.packing(), draw.number_word(draw.rng.choice([0, 0x1000, 0x50000])), name]
+    words = [
+        draw.write_name(),
+        *draw.packing(),
+        draw.number_word(draw.rng.choice([0, 0x1000, 0x50000])),
+        name,
+    ]
     if draw.chance(0.3):
         words += [draw.pick("0x10000", "0x60000", "0x21000"), "odd5.bin"]
     return Line(chip, tuple(words), named=draw.chance(0.5))
@@ -218,7 +244,9 @@ def _write_options(draw: Drawer) -> Line:
             ["@nothing.txt"],
         ]
     )
-    text = draw.pick("write-flash --flash-mode dio\n--flash-freq 40m\n", "write-flash\n", "write-flash 'open\n")
+    text = draw.pick(
+        "write-flash --flash-mode dio\n--flash-freq 40m\n", "write-flash\n", "write-flash 'open\n"
+    )
     return Line(chip, (*head, *tail), argfile=text, preset=((0x30000, "five.bin"),))
 
 
@@ -226,15 +254,21 @@ def _erase_region(draw: Drawer) -> Line:
     chip, size = draw.chip(), draw.pick(*SIZES)
     at = draw.address(size)
     address = draw.rng.choice([hex(at), hex(at), str(at), hex(at + 4), "-1", hex(SIZES[size]), "x"])
-    count = draw.rng.choice(["0x1000", "4096", "8k", "0x3000", "0x10000", "ALL", "all", "100", "0", "-0x1000", "1M"])
+    count = draw.rng.choice(
+        ["0x1000", "4096", "8k", "0x3000", "0x10000", "ALL", "all", "100", "0", "-0x1000", "1M"]
+    )
     name = draw.pick("erase-region", "erase-region", "erase_region")
-    return Line(chip, (name, address, count), size=size, preset=((at, "five.bin"), (0x8000, "page.bin")))
+    return Line(
+        chip, (name, address, count), size=size, preset=((at, "five.bin"), (0x8000, "page.bin"))
+    )
 
 
 def _read_flash(draw: Drawer) -> Line:
     chip, size = draw.chip(but="esp8266" if draw.chance(0.8) else ""), draw.pick(*SIZES)
     at = draw.address(size)
-    address = draw.rng.choice([hex(at), str(at), hex(at + 1), hex(at + 0x123), hex(SIZES[size] - 0x40), "-4", "y"])
+    address = draw.rng.choice(
+        [hex(at), str(at), hex(at + 1), hex(at + 0x123), hex(SIZES[size] - 0x40), "-4", "y"]
+    )
     count = draw.rng.choice(["1", "0x40", "100", "0x101", "4k", "0x1fff", "0", "-5", "12x"])
     name, target = draw.pick("read-flash", "read-flash", "read_flash"), "out.bin"
     if draw.chance(0.15):
@@ -263,7 +297,10 @@ def _verify_boot(draw: Drawer) -> Line:
     header = draw.header()
     other = header if draw.chance(0.6) else draw.header()
     return Line(
-        chip, ("write-flash", *header, place, name), options=options, then=("verify-flash", *other, place, name)
+        chip,
+        ("write-flash", *header, place, name),
+        options=options,
+        then=("verify-flash", *other, place, name),
     )
 
 
@@ -325,7 +362,12 @@ def _look(draw: Drawer) -> Line:
 def _secured(draw: Drawer) -> Line:
     """Chips with secure boot, flash encryption, Secure Download Mode."""
     chip = draw.pick("esp32", "esp32s2", "esp32c3", "esp32c6", "esp32s3")
-    security = draw.pick("secure-boot=1", "flash-encryption=1", "secure-download=1", "secure-boot=1&flash-encryption=1")
+    security = draw.pick(
+        "secure-boot=1",
+        "flash-encryption=1",
+        "secure-download=1",
+        "secure-boot=1&flash-encryption=1",
+    )
     if chip == "esp32" and "download" in security:
         security = "secure-boot=1"
     place = load_chip(chip).flash.bootloader_offset
@@ -345,7 +387,9 @@ def _secured(draw: Drawer) -> Line:
         ]
     )
     options = "&".join(filter(None, (BOOT[chip][1], security)))
-    return Line(chip, tuple(words), options=options, preset=((0x10000, "five.bin"), (0, "zeros.bin")))
+    return Line(
+        chip, tuple(words), options=options, preset=((0x10000, "five.bin"), (0, "zeros.bin"))
+    )
 
 
 def _environment(draw: Drawer) -> Line:
@@ -362,8 +406,12 @@ def _environment(draw: Drawer) -> Line:
             {"ESPTOOL_FM": ""},
         ]
     )
-    words = draw.rng.choice([["write-flash", "0x0", "esp32c3-boot.bin"], ["write-flash", "0x40000", "odd5.bin"]])
-    return Line("esp32c3", tuple(words), options="revision=0.4", named=False, environment=environment)
+    words = draw.rng.choice(
+        [["write-flash", "0x0", "esp32c3-boot.bin"], ["write-flash", "0x40000", "odd5.bin"]]
+    )
+    return Line(
+        "esp32c3", tuple(words), options="revision=0.4", named=False, environment=environment
+    )
 
 
 KINDS: tuple[Callable[[Drawer], Line], ...] = (

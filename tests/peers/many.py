@@ -26,7 +26,13 @@ def run_many(esptool, lines, folder):
     python = str(Path(esptool).parent / "python")
     words = "\n".join(json.dumps([str(word) for word in line]) for line in lines)
     done = subprocess.run(
-        [python, "-c", PROGRAM], input=words, capture_output=True, text=True, cwd=folder, check=False, encoding="utf-8"
+        [python, "-c", PROGRAM],
+        input=words,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        encoding="utf-8",
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(lines), done.stderr[-2000:]

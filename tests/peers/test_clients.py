@@ -24,15 +24,22 @@ def clients() -> Path:
     path = os.environ.get("ESPWIRE_CLIENTS")
     if not path:
         if os.environ.get("ESPWIRE_REQUIRE_PEERS"):
-            pytest.fail("ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`")
-        pytest.skip("needs the programs that `make clients` installs: set ESPWIRE_CLIENTS to its folder")
+            pytest.fail(
+                "ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`"
+            )
+        pytest.skip(
+            "needs the programs that `make clients` installs: set ESPWIRE_CLIENTS to its folder"
+        )
     return Path(path).resolve()
 
 
 def run(client: Path, *command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command as the client's environment runs it: with the folder of its programs in front, as for those."""
     programs = client / ("Scripts" if os.name == "nt" else "bin")
-    environment = os.environ | {"PYTHONPATH": str(programs), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PYTHONPATH": str(programs),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
     program = shutil.which(str(command[0]), path=str(programs))
     assert program, command[0]
     return subprocess.run(
@@ -61,7 +68,15 @@ def test_esphome_uploads(clients: Path, chip: str, tmp_path: Path) -> None:
     file, _ = image_for(chip, tmp_path)
     flash = tmp_path / "flash.bin"
     port = f"virtual:{chip}?size=4MB&flash={flash}"
-    done = run(clients / "esphome", "python", DRIVERS / "esphome_upload.py", chip, port, file, folder=tmp_path)
+    done = run(
+        clients / "esphome",
+        "python",
+        DRIVERS / "esphome_upload.py",
+        chip,
+        port,
+        file,
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Hash of data verified." in done.stdout
     assert flash.read_bytes()[: file.stat().st_size] == file.read_bytes()
@@ -70,7 +85,9 @@ def test_esphome_uploads(clients: Path, chip: str, tmp_path: Path) -> None:
 def test_esphome_reports_an_upload_that_failed(clients: Path, tmp_path: Path) -> None:
     file, _ = image_for("esp32c3", tmp_path)
     driver = DRIVERS / "esphome_upload.py"
-    done = run(clients / "esphome", "python", driver, "esp32c3", "virtual:esp32", file, folder=tmp_path)
+    done = run(
+        clients / "esphome", "python", driver, "esp32c3", "virtual:esp32", file, folder=tmp_path
+    )
     assert done.returncode not in (0, None)
     assert "not an ESP32-C3" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -82,7 +99,15 @@ def test_mpflash_erases_and_flashes(clients: Path, chip: str, tmp_path: Path) ->
     flash = tmp_path / "flash.bin"
     flash.write_bytes(b"old!" * 0x100000)
     port = f"virtual:{chip}?size=4MB&flash={flash}"
-    done = run(clients / "mpflash", "python", DRIVERS / "mpflash_flash.py", chip, port, file, folder=tmp_path)
+    done = run(
+        clients / "mpflash",
+        "python",
+        DRIVERS / "mpflash_flash.py",
+        chip,
+        port,
+        file,
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     content, size = flash.read_bytes(), file.stat().st_size
     assert content[offset : offset + size] == file.read_bytes()
@@ -93,9 +118,20 @@ def test_pytest_embedded_finds_erases_and_resets_the_board(clients: Path, tmp_pa
     shutil.copy(DRIVERS / "embedded_dut.py", tmp_path / "test_dut.py")
     flash = tmp_path / "flash.bin"
     flash.write_bytes(b"old!" * 0x100000)
-    options = ["--embedded-services", "esp,serial", "--port", f"virtual:esp32c3?size=4MB&flash={flash}"]
+    options = [
+        "--embedded-services",
+        "esp,serial",
+        "--port",
+        f"virtual:esp32c3?size=4MB&flash={flash}",
+    ]
     done = run(
-        clients / "pytest-embedded", "pytest", "-p", "no:cacheprovider", "test_dut.py", *options, folder=tmp_path
+        clients / "pytest-embedded",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "test_dut.py",
+        *options,
+        folder=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
@@ -112,6 +148,12 @@ def test_esp_coredump_detects_the_chip(clients: Path, chip: str, tmp_path: Path)
 
 def test_esp_coredump_detects_a_chip_behind_a_server(clients: Path, tmp_path: Path, serve) -> None:
     served = serve("esp32c6", "--tcp", "127.0.0.1:0")
-    done = run(clients / "esp-coredump", "python", DRIVERS / "coredump_detect.py", served.port, folder=tmp_path)
+    done = run(
+        clients / "esp-coredump",
+        "python",
+        DRIVERS / "coredump_detect.py",
+        served.port,
+        folder=tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "target esp32c6" in done.stdout

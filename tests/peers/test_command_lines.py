@@ -24,7 +24,16 @@ from espwire.cli.main import main
 CI_LINES, FULL_LINES = 40, 300
 WORKERS = 2
 DIFFERENCES = Path(__file__).resolve().parents[2] / "docs/differences.md"
-NOT_IMAGES = ("odd1.bin", "odd5.bin", "odd4095.bin", "odd4097.bin", "page.bin", "five.bin", "zeros.bin", "one.hex")
+NOT_IMAGES = (
+    "odd1.bin",
+    "odd5.bin",
+    "odd4095.bin",
+    "odd4097.bin",
+    "page.bin",
+    "five.bin",
+    "zeros.bin",
+    "one.hex",
+)
 HEADER = re.compile(r"-f[mfs]|--flash[-_](mode|freq|size)")
 
 
@@ -195,7 +204,9 @@ ACCEPTED_DIFFERENTLY = {
     "memory that is no multiple of 4": (
         "`dump-mem` of a size that is not a multiple of 4",
         line("esp32", "dump-mem 0x3ffb8000 18 out.bin"),
-        lambda theirs, ours: (len(ours.files["out.bin"]), len(theirs.files["out.bin"]) % 4) == (18, 0),
+        lambda theirs, ours: (
+            (len(ours.files["out.bin"]), len(theirs.files["out.bin"]) % 4) == (18, 0)
+        ),
     ),
 }
 
@@ -216,7 +227,11 @@ class Comparison:
 
 
 def compare(
-    lines: Iterable[Line], esptool: str, place: Path, files: Path, run: Callable[[list[str]], int] = main
+    lines: Iterable[Line],
+    esptool: str,
+    place: Path,
+    files: Path,
+    run: Callable[[list[str]], int] = main,
 ) -> Comparison:
     """Run all lines through both; theirs beside ours."""
     result, todo = Comparison(), []
@@ -232,7 +247,9 @@ def compare(
             result.counts[kind] += 1
             if kind == "different":
                 said = [" | ".join(end.text.strip().splitlines()[-2:]) for end in (theirs, ours)]
-                result.found.append(f"{each}\n  {differences}\n  esptool: {said[0]}\n  here:    {said[1]}")
+                result.found.append(
+                    f"{each}\n  {differences}\n  esptool: {said[0]}\n  here:    {said[1]}"
+                )
             for path in folder.glob("*.flash"):
                 path.unlink()
     return result
@@ -255,7 +272,10 @@ def judge(line: Line, theirs: End, ours: End, differences: list[str]) -> str:
 
 
 def check(result: Comparison, count: int) -> None:
-    print(f"{count} lines: " + ", ".join(f"{number} {kind}" for kind, number in sorted(result.counts.items())))
+    print(
+        f"{count} lines: "
+        + ", ".join(f"{number} {kind}" for kind, number in sorted(result.counts.items()))
+    )
     assert not result.found, "\n".join(result.found)
     assert result.counts["accepted by both"] * 2 >= count
     assert result.counts["refused by both"] * 10 >= count
@@ -284,12 +304,18 @@ def test_intended_differences_are_as_described(esptool: str, files: Path, tmp_pa
             futures.append(pool.submit(run_theirs, esptool, difference.example, folder, files))
     for folder, future, (name, difference) in zip(folders, futures, INTENDED.items(), strict=True):
         theirs, ours = future.result(), run_ours(difference.example, folder, files)
-        assert difference.explains(difference.example, theirs, ours), (name, theirs.text[-300:], ours.text[-300:])
+        assert difference.explains(difference.example, theirs, ours), (
+            name,
+            theirs.text[-300:],
+            ours.text[-300:],
+        )
         assert difference.told in told, name
 
 
 @pytest.mark.parametrize("name", ACCEPTED_DIFFERENTLY)
-def test_what_both_accept_and_do_differently(name: str, esptool: str, files: Path, tmp_path: Path) -> None:
+def test_what_both_accept_and_do_differently(
+    name: str, esptool: str, files: Path, tmp_path: Path
+) -> None:
     text, example, test = ACCEPTED_DIFFERENTLY[name]
     theirs, ours = run_theirs(esptool, example, tmp_path, files), run_ours(example, tmp_path, files)
     assert theirs.accepted
@@ -320,7 +346,9 @@ class TestTheComparisonNotices:
         assert result.counts["different"] == 1
         assert "flash differs" in result.found[0]
 
-    def test_a_verdict_that_is_turned_round(self, esptool: str, files: Path, tmp_path: Path) -> None:
+    def test_a_verdict_that_is_turned_round(
+        self, esptool: str, files: Path, tmp_path: Path
+    ) -> None:
         lines = (*self.WRITE, line("esp32c3", "write-flash 0x10000 nothing.bin"))
         result = compare(lines, esptool, tmp_path, files, run=lambda words: int(main(words) == 0))
         assert result.counts["different"] == 2

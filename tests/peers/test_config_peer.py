@@ -72,7 +72,10 @@ SITUATIONS = {
     "only unknown keys": {"cwd/esptool.cfg": "[esptool]\nbogus = 1\n", "cwd/setup.cfg": GOOD},
     "only defaults": {"cwd/esptool.cfg": "[DEFAULT]\ntimeout = 5\n[x]\n", "home/esptool.cfg": GOOD},
     "config folder and home": {"home/.config/esptool/esptool.cfg": GOOD, "home/esptool.cfg": GOOD},
-    "setup.cfg of the config folder": {"home/.config/esptool/setup.cfg": GOOD, "home/esptool.cfg": GOOD},
+    "setup.cfg of the config folder": {
+        "home/.config/esptool/setup.cfg": GOOD,
+        "home/esptool.cfg": GOOD,
+    },
     "home": {"home/esptool.cfg": GOOD},
     "tox.ini of home": {"home/tox.ini": GOOD},
     "not XDG's folder": {"home/xdg/esptool/esptool.cfg": GOOD},
@@ -92,7 +95,9 @@ def place(tmp_path, monkeypatch):
         folder.mkdir()
 
     def put(files):
-        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS",)}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("COLUMNS",)
+        }
         environment |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "xdg"), "COLUMNS": "400"}
         for name, text in files.items():
             if name == "$":
@@ -110,7 +115,12 @@ def place(tmp_path, monkeypatch):
 
 def run(esptool, environment, *arguments):
     done = subprocess.run(
-        [esptool, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment
+        [esptool, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
     )
     return done, " ".join((done.stdout + done.stderr).split())
 
@@ -122,7 +132,9 @@ def test_the_same_file_counts(files, esptool, place):
     assert done.returncode == 0, said
     theirs = re.search(r"Loaded custom configuration from (\S+)", said)
     ours = read_files(environment)
-    assert [os.path.realpath(path) for path in ours.files] == ([os.path.realpath(theirs[1])] if theirs else [])
+    assert [os.path.realpath(path) for path in ours.files] == (
+        [os.path.realpath(theirs[1])] if theirs else []
+    )
     unknown = re.search(r"unknown config option", said)
     assert bool(unknown) == ("config-unknown-key" in {code for code, _ in ours.warnings})
     broken = re.search(r"Ignoring invalid config file", said)
@@ -138,15 +150,24 @@ def test_the_same_file_gives_the_same_values(text, esptool, place):
     )
     python = Path(esptool).parent / "python"
     done = subprocess.run(
-        [python, "-c", program], capture_output=True, text=True, timeout=60, check=False, env=environment
+        [python, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout.split("@")[-1])
     ours = build_settings(read_files(environment).values)
-    assert {name: theirs[name] for name in CONSTANTS} == {name: pick(ours) for name, pick in CONSTANTS.items()}
+    assert {name: theirs[name] for name in CONSTANTS} == {
+        name: pick(ours) for name, pick in CONSTANTS.items()
+    }
 
 
-@pytest.mark.parametrize("line", ["timeout = abc", "connect_attempts = 2.5", "timeout = 4 ; comment"])
+@pytest.mark.parametrize(
+    "line", ["timeout = abc", "connect_attempts = 2.5", "timeout = 4 ; comment"]
+)
 def test_what_esptool_stumbles_over_is_an_error_here(line, esptool, place):
     environment = place({"cwd/esptool.cfg": f"[esptool]\n{line}\n"})
     assert run(esptool, environment, "version")[0].returncode != 0
@@ -171,7 +192,9 @@ def attempts_on(name, command, environment):
 
     tty.setraw(slave)
     process = subprocess.Popen(
-        [*command, "-p", os.ttyname(slave)] if name == "-p" else [*command[:1], "-p", os.ttyname(slave), *command[1:]],
+        [*command, "-p", os.ttyname(slave)]
+        if name == "-p"
+        else [*command[:1], "-p", os.ttyname(slave), *command[1:]],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
@@ -190,7 +213,12 @@ def attempts_on(name, command, environment):
     ("files", "variables", "options", "rounds"),
     [
         ({"cwd/esptool.cfg": "[esptool]\nconnect_attempts = 2\n"}, {}, [], 2),
-        ({"cwd/esptool.cfg": "[esptool]\nconnect_attempts = 2\n"}, {"ESPTOOL_CONNECT_ATTEMPTS": "1"}, [], 1),
+        (
+            {"cwd/esptool.cfg": "[esptool]\nconnect_attempts = 2\n"},
+            {"ESPTOOL_CONNECT_ATTEMPTS": "1"},
+            [],
+            1,
+        ),
         ({}, {"ESPTOOL_CONNECT_ATTEMPTS": "3"}, ["--connect-attempts", "1"], 1),
     ],
 )
@@ -228,5 +256,7 @@ def test_custom_sequences_move_the_same_lines(key, sequence, states, esptool, pl
             assert done.returncode == 0, done.stdout + done.stderr
             # esptool writes DTR again after each RTS, for some Windows drivers: only changes are compared
             seen = [f"{dtr:d}{rts:d}" for dtr, rts in port.changes]
-            found = " ".join(one for one, before in zip(seen, ["", *seen], strict=False) if one != before)
+            found = " ".join(
+                one for one, before in zip(seen, ["", *seen], strict=False) if one != before
+            )
             assert states in found, (command, found)

@@ -34,7 +34,11 @@ class Peer:
         python = Path(program).with_name("python")
         self.folder = folder
         self.process = subprocess.Popen(
-            [python, HERE / "drive.py", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+            [python, HERE / "drive.py", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
         )
 
     def run(self, *words: str) -> tuple[int, str]:
@@ -44,13 +48,17 @@ class Peer:
         code, said = json.loads(self.process.stdout.readline())
         return code, said
 
-    def convert(self, elf: bytes, chip: str, options: ElfOptions) -> tuple[dict[str, bytes] | None, str]:
+    def convert(
+        self, elf: bytes, chip: str, options: ElfOptions
+    ) -> tuple[dict[str, bytes] | None, str]:
         """The files that it makes by the ends of their names, or None and what it said."""
         for old in self.folder.glob("*"):
             old.unlink()
         (self.folder / "x.elf").write_bytes(elf)
         code, said = self.run("--chip", chip, "elf2image", "-o", "out", *words_of(options), "x.elf")
-        files = {path.name.removeprefix("out"): path.read_bytes() for path in self.folder.glob("out*")}
+        files = {
+            path.name.removeprefix("out"): path.read_bytes() for path in self.folder.glob("out*")
+        }
         return (None if code else files), said
 
     def close(self) -> None:
@@ -124,7 +132,9 @@ def compare_generated(peer: Peer, chip: str, count: int) -> dict[int, str]:
 
 
 def judge(found: dict[int, str]) -> Counter[str]:
-    odd = {seed: verdict for seed, verdict in found.items() if verdict not in ("equal", "both refuse")}
+    odd = {
+        seed: verdict for seed, verdict in found.items() if verdict not in ("equal", "both refuse")
+    }
     assert not odd
     counts = Counter(found.values())
     assert counts["equal"] * 2 >= len(found), counts
@@ -163,11 +173,17 @@ def test_real_programs_become_the_same_bytes_with_each_option(peer, path):
     (chip,) = find_elf_chips(parse_elf(elf))
     choices = [options for options in dict.fromkeys(OPTIONS) if options.digest_offset is None]
     if chip == "esp8266":
-        choices = [replace(options, version=version) for options in choices for version in (1, 2, 3)]
+        choices = [
+            replace(options, version=version) for options in choices for version in (1, 2, 3)
+        ]
     verdicts = [(compare(peer, elf, chip, options), options) for options in choices]
     # Rust programs have several parts in one page of flash: we join them, esptool gives up; see docs/differences.md
     known = ("equal", "both refuse")
-    odd = [v for v in verdicts if v[0] not in known and "lands in same" not in v[0] and not is_moved_descriptor(v[1])]
+    odd = [
+        v
+        for v in verdicts
+        if v[0] not in known and "lands in same" not in v[0] and not is_moved_descriptor(v[1])
+    ]
     assert not odd
     counts = Counter(verdict.partition(":")[0] for verdict, _ in verdicts)
     print(f"{path.name}: {dict(counts)}")
@@ -183,12 +199,20 @@ DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
 # what esptool does and espwire does not, or the other way round: see docs/differences.md
 DIFFERENCES = {
     "two parts in one page": (
-        [Part(".a", 0x42000020, b"a" * 20), Part(".m", 0x40380000, b"m" * 8), Part(".b", 0x42000100, b"b" * 20)],
+        [
+            Part(".a", 0x42000020, b"a" * 20),
+            Part(".m", 0x40380000, b"m" * 8),
+            Part(".b", 0x42000100, b"b" * 20),
+        ],
         ElfOptions(),
         "only we convert",
     ),
     "a part that begins where another's page ends": (
-        [Part(".a", 0x42000020, b"a" * 0x10100), Part(".m", 0x40380000, b"m" * 8), Part(".b", 0x42010200, b"b" * 20)],
+        [
+            Part(".a", 0x42000020, b"a" * 0x10100),
+            Part(".m", 0x40380000, b"m" * 8),
+            Part(".b", 0x42010200, b"b" * 20),
+        ],
         ElfOptions(),
         "differ",
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from espwire.chips.registry import load_chip
-from espwire.device.flash_pins import build_attach_word, parse_connection
+from espwire.device.flash_id import build_attach_word, parse_connection
 from espwire.secure.flash_encryption import encrypt_esp32, encrypt_xts
 
 DATA = bytes(range(256)) * 64
@@ -30,19 +30,35 @@ def espsecure(esptool):
 def ask(espsecure, folder, data, address, key, *words):
     (folder / "key").write_bytes(key)
     (folder / "plain").write_bytes(data)
-    command = [espsecure, "encrypt-flash-data", *words, "-k", "key", "-a", hex(address), "-o", "out", "plain"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    command = [
+        espsecure,
+        "encrypt-flash-data",
+        *words,
+        "-k",
+        "key",
+        "-a",
+        hex(address),
+        "-o",
+        "out",
+        "plain",
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return (folder / "out").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("size", "address", "length"), [(32, 0x10, 48), (32, 0x20070, 160), (64, 0, 256), (64, 0x7FFF80, 1024)]
+    ("size", "address", "length"),
+    [(32, 0x10, 48), (32, 0x20070, 160), (64, 0, 256), (64, 0x7FFF80, 1024)],
 )
 def test_xts_ciphertext_is_espsecure_s(espsecure, tmp_path, size, address, length):
     chance = random.Random(size + address)
     key, data = chance.randbytes(size), chance.randbytes(length)
-    assert encrypt_xts(data, address, key) == ask(espsecure, tmp_path, data, address, key, "--aes-xts")
+    assert encrypt_xts(data, address, key) == ask(
+        espsecure, tmp_path, data, address, key, "--aes-xts"
+    )
 
 
 @pytest.mark.parametrize(("size", "address", "config"), [(32, 0xABCDE0, 0xF), (24, 0x10000, 0x5)])
@@ -55,9 +71,22 @@ def test_the_esp32_s_ciphertext_is_espsecure_s(espsecure, tmp_path, size, addres
 
 
 def write(program, port, *words):
-    command = [*program, "--no-stub", "--chip", "esp32c3", "--before", "no-reset", "--after", "no-reset"]
+    command = [
+        *program,
+        "--no-stub",
+        "--chip",
+        "esp32c3",
+        "--before",
+        "no-reset",
+        "--after",
+        "no-reset",
+    ]
     return subprocess.run(
-        [*command, "--port", port, "write-flash", *words], capture_output=True, text=True, timeout=60, check=False
+        [*command, "--port", port, "write-flash", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -90,11 +119,27 @@ def test_esptool_and_espwire_leave_the_same_flash(esptool, serve, tmp_path, word
     assert left[0] == left[1]
 
 
-@pytest.mark.parametrize(("chip", "text"), [("esp32", "6,17,8,11,16"), ("esp32", "HSPI"), ("esp32s3", "1,2,3,46,48")])
+@pytest.mark.parametrize(
+    ("chip", "text"), [("esp32", "6,17,8,11,16"), ("esp32", "HSPI"), ("esp32s3", "1,2,3,46,48")]
+)
 def test_pins_are_sent_in_the_same_word(esptool, serve, chip, text):
     port = serve(chip, "--size", "4MB", "--profile", "instant").port
-    command = [esptool, "--no-stub", "--trace", "-c", chip, "--before", "no-reset", "--after", "no-reset", "-p", port]
-    done = subprocess.run([*command, "flash-id", "-sc", text], capture_output=True, text=True, timeout=60, check=False)
+    command = [
+        esptool,
+        "--no-stub",
+        "--trace",
+        "-c",
+        chip,
+        "--before",
+        "no-reset",
+        "--after",
+        "no-reset",
+        "-p",
+        port,
+    ]
+    done = subprocess.run(
+        [*command, "flash-id", "-sc", text], capture_output=True, text=True, timeout=60, check=False
+    )
     sent = re.search(r"SPI_ATTACH.*?data ([0-9a-f]{8})", done.stdout + done.stderr)
     assert sent, done.stdout + done.stderr
     assert int.from_bytes(bytes.fromhex(sent[1]), "little") == build_attach_word(

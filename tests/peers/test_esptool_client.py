@@ -13,8 +13,21 @@ PAYLOAD = bytes(range(256)) * 20 + b"the end of an odd-sized file"
 
 
 def run(esptool, port, *arguments, chip="auto"):
-    command = [esptool, "--no-stub", "--chip", chip, "--before", "no-reset", "--after", "no-reset", "--port", port]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    command = [
+        esptool,
+        "--no-stub",
+        "--chip",
+        chip,
+        "--before",
+        "no-reset",
+        "--after",
+        "no-reset",
+        "--port",
+        port,
+    ]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -38,7 +51,9 @@ def use_every_command(esptool, port, chip, flash_file, tmp_path):
     if chip != "esp8266":
         run(esptool, port, "write-flash", "-z", "0x20000", str(payload))
         assert flash_file.read_bytes()[0x20000 : 0x20000 + len(PAYLOAD)] == PAYLOAD
-        assert "Verification successful" in run(esptool, port, "verify-flash", "0x10000", str(payload))
+        assert "Verification successful" in run(
+            esptool, port, "verify-flash", "0x10000", str(payload)
+        )
         read = tmp_path / "read.bin"
         run(esptool, port, "read-flash", "0x10000", "0x1000", str(read))
         assert read.read_bytes() == PAYLOAD[:0x1000]
@@ -52,7 +67,9 @@ def use_every_command(esptool, port, chip, flash_file, tmp_path):
 @pytest.mark.parametrize("chip", DETECTABLE)
 def test_esptool_works_over_tcp(chip, esptool, serve, tmp_path):
     flash = tmp_path / "flash.bin"
-    served = serve(chip, "--tcp", "127.0.0.1:0", "--flash", str(flash), "--size", "4MB", "--mac", MAC)
+    served = serve(
+        chip, "--tcp", "127.0.0.1:0", "--flash", str(flash), "--size", "4MB", "--mac", MAC
+    )
     use_every_command(esptool, served.port, chip, flash, tmp_path)
     code, rest, errors = served.close()
     assert (code, rest, errors) == (0, "", "")

@@ -15,7 +15,17 @@ HERE = Path(__file__).parent / "esptool_js"
 PAYLOAD = bytes(range(256)) * 30 + b"the end of an odd-sized file"
 WRITTEN = ("esp8266", "esp32", "esp32c3", "esp32s3")
 # it has no stub for the ESP32-E22 and the ESP32-H21
-OTHERS = ("esp32s2", "esp32c2", "esp32c5", "esp32c6", "esp32c61", "esp32h2", "esp32h4", "esp32p4", "esp32s31")
+OTHERS = (
+    "esp32s2",
+    "esp32c2",
+    "esp32c5",
+    "esp32c6",
+    "esp32c61",
+    "esp32h2",
+    "esp32h4",
+    "esp32p4",
+    "esp32s31",
+)
 WINBOND_4_MB = 0x1640EF
 
 
@@ -26,7 +36,9 @@ def script(tmp_path_factory):
         pytest.skip("there is no node on this machine")
     modules = Path(os.environ.get("ESPWIRE_PEER_JS", ""), "node_modules")
     if not (modules / "esptool-js").is_dir():
-        assert not os.environ.get("ESPWIRE_REQUIRE_PEERS"), "ESPWIRE_PEER_JS does not name a folder with esptool-js"
+        assert not os.environ.get("ESPWIRE_REQUIRE_PEERS"), (
+            "ESPWIRE_PEER_JS does not name a folder with esptool-js"
+        )
         pytest.skip("needs esptool-js from npm: make peer-clients, and set ESPWIRE_PEER_JS")
     folder = tmp_path_factory.mktemp("esptool-js")
     for file in HERE.iterdir():
@@ -56,7 +68,9 @@ def test_a_file_is_written_verified_and_read(chip, script, serve, tmp_path):
     assert result["stub"]
     assert result["md5"] == result["fileMd5"]
     assert result["same"]
-    if chip != "esp8266":  # there esptool-js sets the length of the answer in a register that this chip does not have
+    if (
+        chip != "esp8266"
+    ):  # there esptool-js sets the length of the answer in a register that this chip does not have
         assert result["flashId"] == WINBOND_4_MB
     served.close()
     assert flash.read_bytes()[0x10000 : 0x10000 + len(PAYLOAD)] == PAYLOAD
@@ -64,7 +78,9 @@ def test_a_file_is_written_verified_and_read(chip, script, serve, tmp_path):
 
 @pytest.mark.parametrize("chips", [OTHERS[:5], OTHERS[5:]], ids=lambda chips: chips[0])
 def test_the_flash_id_is_read_on_every_other_chip(chips, script, serve):
-    running = {chip: start(script, serve(chip, "--rfc2217")) for chip in chips}  # mostly they wait: all at once
+    running = {
+        chip: start(script, serve(chip, "--rfc2217")) for chip in chips
+    }  # mostly they wait: all at once
     for chip, process in running.items():
         result = finish(process)
         assert (chip, result["stub"], result["flashId"]) == (chip, True, WINBOND_4_MB)

@@ -29,13 +29,33 @@ def client(esptool, serve, tmp_path):
     def start(chip, program=esptool, *options):
         flash = tmp_path / "flash.bin"
         flash.write_bytes(b"\x5a" * (4 << 20))
-        served = serve(chip, "--tcp", "127.0.0.1:0", "--flash", str(flash), "--size", "4MB", "--mac", MAC, *options)
+        served = serve(
+            chip,
+            "--tcp",
+            "127.0.0.1:0",
+            "--flash",
+            str(flash),
+            "--size",
+            "4MB",
+            "--mac",
+            MAC,
+            *options,
+        )
         dash = "-" if program == esptool else "_"
 
         def run(command, *arguments):
             # the stub is still there for the next call, as on a board that nobody resets
             modes = ["--before", f"no{dash}reset", "--after", f"no{dash}reset"]
-            line = [program, "--chip", chip, *modes, "--port", served.port, command.replace("-", dash), *arguments]
+            line = [
+                program,
+                "--chip",
+                chip,
+                *modes,
+                "--port",
+                served.port,
+                command.replace("-", dash),
+                *arguments,
+            ]
             done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
@@ -88,12 +108,16 @@ def test_get_security_info_works_while_the_stub_of_an_earlier_run_is_active(clie
     assert "Chip ID: 5" in out
 
 
-@pytest.mark.parametrize(("version", "chip"), [(v, chip) for v, (_, chips) in VERSIONS.items() for chip in chips])
+@pytest.mark.parametrize(
+    ("version", "chip"), [(v, chip) for v, (_, chips) in VERSIONS.items() for chip in chips]
+)
 def test_older_versions_work_with_their_stubs(version, chip, client, tmp_path):
     variable, _ = VERSIONS[version]
     program = os.environ.get(variable, "")
     if not Path(program).is_file():
-        assert not os.environ.get("ESPWIRE_REQUIRE_PEERS"), f"{variable} does not name esptool {version}"
+        assert not os.environ.get("ESPWIRE_REQUIRE_PEERS"), (
+            f"{variable} does not name esptool {version}"
+        )
         pytest.skip(f"needs esptool {version} from PyPI: set {variable} to its program")
     run, flash = client(chip, program)
     payload = tmp_path / "payload.bin"

@@ -20,5 +20,7 @@ LINES = [
 
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_the_exit_code_is_that_of_esptool(esptool, line, tmp_path, capsys):
-    theirs = subprocess.run([esptool, *line], capture_output=True, cwd=tmp_path, timeout=60, check=False).returncode
+    theirs = subprocess.run(
+        [esptool, *line], capture_output=True, cwd=tmp_path, timeout=60, check=False
+    ).returncode
     assert ours.main(line) == theirs

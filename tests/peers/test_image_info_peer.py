@@ -11,15 +11,17 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.esptool_image import describe_first_image
 from espwire.cli.image_text import file_data
 from espwire.errors import DataError
-from espwire.image.build import build, create_image
-from espwire.image.info import inspect_bytes
+from espwire.image.codec import build, create_image
+from espwire.image.inspect import inspect_bytes
 from espwire.image.model import Segment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from many import run_many
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL = sorted((ROOT / "tests/data").glob("esp*/*.bin")) + sorted((ROOT.parent / "shared/firmware").glob("esp*/*.bin"))
+REAL = sorted((ROOT / "tests/data").glob("esp*/*.bin")) + sorted(
+    (ROOT.parent / "shared/firmware").glob("esp*/*.bin")
+)
 SEGMENT = re.compile(r"^ +\d+ +(0x[0-9a-f]+) +(0x[0-9a-f]+) +0x[0-9a-f]+ +(.*)$", re.MULTILINE)
 
 
@@ -28,7 +30,10 @@ def images():
     found = {path.name: path.read_bytes() for path in REAL}
     for chip in map(load_chip, chip_ids()):
         start = chip.mapped_flash.irom_start + 0x20
-        segments = [Segment(start, bytes(range(1, 251)) * 2), Segment(chip.memory.map[-1].start, b"espwire!" * 40)]
+        segments = [
+            Segment(start, bytes(range(1, 251)) * 2),
+            Segment(chip.memory.map[-1].start, b"espwire!" * 40),
+        ]
         found[f"made-{chip.id}.bin"] = build(create_image(segments, start, chip=chip))
     return found
 
@@ -57,7 +62,11 @@ def first_verdict(data):
         return None
     image = next(item.info for item in found.items if item.info)
     known = image.image.extended is None or image.chip is not None
-    return image.image.checksum_valid and known and (image.image.version != 3 or image.image.digest_valid is not False)
+    return (
+        image.image.checksum_valid
+        and known
+        and (image.image.version != 3 or image.image.digest_valid is not False)
+    )
 
 
 def judge(esptool, folder, content):
@@ -78,7 +87,11 @@ def judge(esptool, folder, content):
 
 def test_esptool_image_info_prints_the_peers_lines(esptool, tmp_path):
     """Every line with a label that esptool prints for this file is the one that esptool prints."""
-    content = {name: data for name, data in images().items() if name not in MISTAKEN and data[:1] in (b"\xe9", b"\xea")}
+    content = {
+        name: data
+        for name, data in images().items()
+        if name not in MISTAKEN and data[:1] in (b"\xe9", b"\xea")
+    }
     for name, data in content.items():
         (tmp_path / name).write_bytes(data)
     answers = run_many(esptool, [["image-info", name] for name in content], tmp_path)
@@ -89,7 +102,11 @@ def test_esptool_image_info_prints_the_peers_lines(esptool, tmp_path):
             continue
         theirs = {line.rstrip() for line in said.splitlines()}
         labels = {line.partition(":")[0] for line in theirs}
-        comparable = [line.rstrip() for line in ours if line.partition(":")[0] in labels or line.startswith(" ")]
+        comparable = [
+            line.rstrip()
+            for line in ours
+            if line.partition(":")[0] in labels or line.startswith(" ")
+        ]
         assert [line for line in comparable if line not in theirs] == [], name
         compared += len(comparable)
     assert compared > 200
@@ -133,10 +150,12 @@ def test_memory_types_are_the_peer_s(esptool, tmp_path):
             (int(size, 16), int(at, 16), set(kinds.replace(" ", "").split(",")) - {""})
             for size, at, kinds in SEGMENT.findall(said)
         ]
-        assert theirs == [(segment.size, segment.address, set(segment.memory)) for segment in ours], name
+        assert theirs == [
+            (segment.size, segment.address, set(segment.memory)) for segment in ours
+        ], name
 
 
 def test_the_comparison_notices_a_check_that_is_switched_off(esptool, tmp_path, monkeypatch):
-    monkeypatch.setattr("espwire.image.parse.compute_checksum", lambda segments: 0)
+    monkeypatch.setattr("espwire.image.codec.compute_checksum", lambda segments: 0)
     differ, _ = judge(esptool, tmp_path, {"made-esp32.bin": images()["made-esp32.bin"]})
     assert known(differ)

@@ -26,15 +26,23 @@ def calls(folder: Path) -> list[list[str]]:
         words: list[str] = []
         places = chance.sample(RAM, chance.randint(1, 4))
         if chance.random() < 0.4:
-            places.insert(chance.randint(0, len(places)), 0x40200000 + chance.randrange(0x1000, 0xF0000, 16))
+            places.insert(
+                chance.randint(0, len(places)), 0x40200000 + chance.randrange(0x1000, 0xF0000, 16)
+            )
         if chance.random() < 0.1:
             places.append(0)
         for index, place in enumerate(places):
-            (folder / f"{number}-{index}").write_bytes(chance.randbytes(chance.choice((0, 1, 4, 17, 900, 0x1000))))
+            (folder / f"{number}-{index}").write_bytes(
+                chance.randbytes(chance.choice((0, 1, 4, 17, 900, 0x1000)))
+            )
             address = hex(place) if chance.random() < 0.8 else str(place)
             file = f"{number}-{index}"
             words += chance.choice(
-                (["-f", file, "-a", address], ["--segaddr", address, "--segfile", file], [f"-f{file}", f"-a{address}"])
+                (
+                    ["-f", file, "-a", address],
+                    ["--segaddr", address, "--segfile", file],
+                    [f"-f{file}", f"-a{address}"],
+                )
             )
         if chance.random() < 0.6:
             words += [chance.choice(("-e", "--entrypoint", "--entry")), hex(chance.choice(places))]
@@ -56,7 +64,10 @@ def test_a_hundred_calls_make_the_same_files(version, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     lines = calls(tmp_path)
     with subprocess.Popen(
-        [Path(program).with_name("python"), DRIVE, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [Path(program).with_name("python"), DRIVE, program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as peer:
         said, _ = peer.communicate("".join(json.dumps(words) + "\n" for words in lines))
     codes = [json.loads(line)[0] for line in said.splitlines()]

@@ -9,7 +9,7 @@ import pytest
 import espwire.image.merge
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
-from espwire.image.build import build, create_image
+from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,11 +27,20 @@ def make_files(folder, seed):
     for chip in map(load_chip, chip_ids()):
         address = chip.mapped_flash.irom_start + 0x20
         ram = next(region for region in chip.memory.map if "RAM" in region.name).start
-        segments = [Segment(ram, dice.randbytes(dice.randrange(4, 3000))), Segment(address, dice.randbytes(400))]
+        segments = [
+            Segment(ram, dice.randbytes(dice.randrange(4, 3000))),
+            Segment(address, dice.randbytes(400)),
+        ]
         image = build(create_image(segments, address, chip=chip, hash_appended=dice.random() < 0.7))
         (folder / f"{chip.id}.bin").write_bytes(image)
-        (folder / f"{chip.id}-damaged.bin").write_bytes(image[:60] + bytes([image[60] ^ 1]) + image[61:])
-    pieces = [(0x1000, dice.randbytes(100)), (0x9000, dice.randbytes(5000)), (0x1FFF0, dice.randbytes(40))]
+        (folder / f"{chip.id}-damaged.bin").write_bytes(
+            image[:60] + bytes([image[60] ^ 1]) + image[61:]
+        )
+    pieces = [
+        (0x1000, dice.randbytes(100)),
+        (0x9000, dice.randbytes(5000)),
+        (0x1FFF0, dice.randbytes(40)),
+    ]
     (folder / "pieces.hex").write_bytes(espwire.image.merge.build_hex(pieces))
 
 
@@ -45,7 +54,11 @@ def make_line(dice, folder):
     if dice.random() < 0.4:
         words += ["-ff", dice.choice((*chip.flash.frequencies, "keep", "15m"))]
     if dice.random() < 0.4:
-        sizes = [size for size in chip.flash.sizes if size in ("256KB", "1MB", "2MB", "2MB-c1", "4MB", "16MB", "128MB")]
+        sizes = [
+            size
+            for size in chip.flash.sizes
+            if size in ("256KB", "1MB", "2MB", "2MB-c1", "4MB", "16MB", "128MB")
+        ]
         words += ["-fs", dice.choice((*sizes, "keep", "256KB"))]
     if dice.random() < 0.3:
         words += ["-t", hex(dice.choice((0, 0x400, 0x1000, 0x8000)))]
@@ -74,7 +87,11 @@ def make_line(dice, folder):
 
 def compare(esptool, folder, lines):
     """Byte-equal, refused by both, differing lines, lines where the peer crashed."""
-    theirs = run_many(esptool, [[*line[:3], "-o", f"{n}.theirs", *line[3:]] for n, line in enumerate(lines)], folder)
+    theirs = run_many(
+        esptool,
+        [[*line[:3], "-o", f"{n}.theirs", *line[3:]] for n, line in enumerate(lines)],
+        folder,
+    )
     equal, refused, wrong, crashed = 0, 0, [], 0
     for number, (line, (end, _)) in enumerate(zip(lines, theirs, strict=True)):
         code = main([*line[:3], "-o", f"{number}.ours", *line[3:]])
@@ -85,7 +102,9 @@ def compare(esptool, folder, lines):
             crashed += 1
         elif code == 2 and end and not ours.exists():
             refused += 1
-        elif not (code == 2 and not end and "esp32e22" in line and "uf2" in line):  # it takes the ESP32's family id
+        elif not (
+            code == 2 and not end and "esp32e22" in line and "uf2" in line
+        ):  # it takes the ESP32's family id
             wrong.append((line, code, end))
         for path in (ours, their):
             path.unlink(missing_ok=True)
@@ -93,7 +112,9 @@ def compare(esptool, folder, lines):
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.soak)])
-def test_merged_files_are_byte_equal_or_refused_by_both(esptool, tmp_path, monkeypatch, capsys, count):
+def test_merged_files_are_byte_equal_or_refused_by_both(
+    esptool, tmp_path, monkeypatch, capsys, count
+):
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path, count)
     dice = random.Random(count)
@@ -113,5 +134,7 @@ def test_the_comparison_notices_one_wrong_byte(esptool, tmp_path, monkeypatch):
     lines = [["--chip", "esp32", "merge-bin", "0x1000", "esp32.bin", "0x8000", "raw3.bin"]]
     assert compare(esptool, tmp_path, lines)[:3] == (1, 0, [])
     built = espwire.image.merge._build_raw
-    monkeypatch.setattr(espwire.image.merge, "_build_raw", lambda *given: built(*given).replace(b"\xff", b"\x00", 1))
+    monkeypatch.setattr(
+        espwire.image.merge, "_build_raw", lambda *given: built(*given).replace(b"\xff", b"\x00", 1)
+    )
     assert compare(esptool, tmp_path, lines)[0] == 0

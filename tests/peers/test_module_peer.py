@@ -54,7 +54,9 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def theirs(esptool: str) -> dict[str, Any]:
     python = next(path for path in Path(esptool).parent.glob("python*") if path.stem == "python")
-    done = subprocess.run([python, "-c", ASK], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        [python, "-c", ASK], capture_output=True, text=True, check=True, timeout=120
+    )
     return json.loads(done.stdout)
 
 
@@ -69,7 +71,11 @@ def test_the_chips_have_the_same_constants(theirs: dict[str, Any], ours: Any) ->
     for chip, constants in theirs["constants"].items():
         rom = ours.CHIP_DEFS[chip]
         for name, value in constants.items():
-            if name in OTHER or (name in UNUSED and not constants["USES_MAGIC_VALUE"]) or not hasattr(rom, name):
+            if (
+                name in OTHER
+                or (name in UNUSED and not constants["USES_MAGIC_VALUE"])
+                or not hasattr(rom, name)
+            ):
                 continue
             mine = json.loads(json.dumps(getattr(rom, name)))
             compared += 1
@@ -87,7 +93,9 @@ def test_commands_and_flash_sizes_have_the_same_numbers(theirs: dict[str, Any], 
 
 
 @pytest.mark.parametrize("holder", ["methods", "functions"])
-def test_calls_take_the_same_arguments_by_place_and_name(holder: str, theirs: dict[str, Any], ours: Any) -> None:
+def test_calls_take_the_same_arguments_by_place_and_name(
+    holder: str, theirs: dict[str, Any], ours: Any
+) -> None:
     mine = ours.ESP32ROM if holder == "methods" else ours.cmds
     wrong, compared = [], 0
     for name, parameters in theirs[holder].items():

@@ -39,19 +39,25 @@ from espwire.cli.output import Output
 from espwire.cli.session import Session
 from espwire.device import streams, stub_image
 from espwire.errors import ToolError
+from espwire.protocol import slip
+from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.stub import StubOp, name_op
 from espwire.virtual.faults import Faults, FaultSpec
-from espwire.virtual.link import VirtualLink, open_virtual
-from espwire.wire import slip
-from espwire.wire.commands import HEADER, Op
-from espwire.wire.stub import StubOp, name_op
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 ROMS = ("esp8266", "esp32", "esp32s2", "esp32c3", "esp32c2", "esp32p4")
 STUBS = ("esp8266", "esp32", "esp32c3")
 LOADERS = (*(f"rom-{chip}" for chip in ROMS), *(f"stub-{chip}" for chip in STUBS))
-ENGINES = tuple(f"engine-{chip}" for chip in STUBS)  # the stub's own machine code, which is slow to interpret
+ENGINES = tuple(
+    f"engine-{chip}" for chip in STUBS
+)  # the stub's own machine code, which is slow to interpret
 # other ways in for some: a ROM that raises its rate by its own clock, watchdogs that must be kept quiet
 URL_EXTRAS = {"rom-esp32p4": "&kind=usb-jtag"}
-WORDS_EXTRAS = {"rom-esp32c2": ("-b", "460800"), "stub-esp32": ("-b", "460800"), "stub-esp8266": ("-b", "460800")}
+WORDS_EXTRAS = {
+    "rom-esp32c2": ("-b", "460800"),
+    "stub-esp32": ("-b", "460800"),
+    "stub-esp8266": ("-b", "460800"),
+}
 
 FLASH = 0x100000
 WRITE_AT, VERIFY_AT, READ_AT, ERASE_AT = 0x21000, 0x31000, 0x41000, 0x51000
@@ -86,7 +92,11 @@ class Job:
 JOBS = {
     job.name: job
     for job in (
-        Job("write-flash", ("write-flash", "--force", hex(WRITE_AT), "{payload}"), (WRITE_AT, WRITE_AT + WRITE_SIZE)),
+        Job(
+            "write-flash",
+            ("write-flash", "--force", hex(WRITE_AT), "{payload}"),
+            (WRITE_AT, WRITE_AT + WRITE_SIZE),
+        ),
         Job(
             "write-flash-u",
             ("write-flash", "--force", "-u", hex(WRITE_AT), "{payload}"),
@@ -204,9 +214,9 @@ class Frame:
         elif (head := BULK.get((self.content[0], self.content[1]))) is not None:
             start, end = HEADER.size + head, max(HEADER.size + head, size - TAIL)
             payload = range(start, end)
-            return [(byte, bit) for byte in (*range(start), *range(end, size)) for bit in range(8)] + _sample(
-                payload, rng
-            )
+            return [
+                (byte, bit) for byte in (*range(start), *range(end, size)) for bit in range(8)
+            ] + _sample(payload, rng)
         return [(byte, bit) for byte in whole for bit in range(8)] + _sample(payload, rng)
 
 
@@ -258,10 +268,17 @@ class Line(Faults):
         sent, change = self.sent[to_chip], self.change
         at = len(sent)
         sent += data
-        if change is None or change.to_chip is not to_chip or at + len(data) <= change.start or at >= change.end:
+        if (
+            change is None
+            or change.to_chip is not to_chip
+            or at + len(data) <= change.start
+            or at >= change.end
+        ):
             return 0.0, data
         low, high = max(change.start - at, 0), min(change.end - at, len(data))
-        assert data[low:high] == change.old[low + at - change.start : high + at - change.start], "not deterministic"
+        assert data[low:high] == change.old[low + at - change.start : high + at - change.start], (
+            "not deterministic"
+        )
         self.changed = True
         return 0.0, data[:low] + (change.new if at <= change.start else b"") + data[high:]
 
@@ -364,7 +381,9 @@ class Pair:
         line = self.lines[to_chip]
         special = {slip.END[0], slip.ESC[0]}
         head = BULK.get((frame.content[0], frame.content[1]))
-        payload_start = frame.spots[min(HEADER.size + head, len(frame.content))] if head is not None else FULL
+        payload_start = (
+            frame.spots[min(HEADER.size + head, len(frame.content))] if head is not None else FULL
+        )
         payload_end = frame.spots[max(0, len(frame.content) - TAIL)]
         for at in range(max(frame.start - 1, 0), min(frame.end + 1, len(line))):
             if payload_start <= at < payload_end:
@@ -431,12 +450,22 @@ class Rig:
             (folder / name).write_bytes(data)
         self._pairs: dict[tuple[str, str], Pair] = {}
 
-    def words(self, loader: str, job: Job, *, port: str = "virtual:swept", output: Path | None = None) -> list[str]:
+    def words(
+        self, loader: str, job: Job, *, port: str = "virtual:swept", output: Path | None = None
+    ) -> list[str]:
         """The command line."""
         kind, _, chip = loader.partition("-")
-        paths = {name: str(self.folder / name) for name in self.files} | {"output": str(output or self.output)}
+        paths = {name: str(self.folder / name) for name in self.files} | {
+            "output": str(output or self.output)
+        }
         words = [word.format(ram=hex(ram_address(chip)), **paths) for word in job.words]
-        how = ["--no-stub"] if kind == "rom" else ["--after", "no-reset-stub"] if job.name == "chip-info" else []
+        how = (
+            ["--no-stub"]
+            if kind == "rom"
+            else ["--after", "no-reset-stub"]
+            if job.name == "chip-info"
+            else []
+        )
         return ["--json", "--no-state", "-p", port, *WORDS_EXTRAS.get(loader, ()), *how, *words]
 
     def pair(self, loader: str, job: str) -> Pair:
@@ -461,33 +490,35 @@ class Rig:
 
     def _run(self, pair: Pair, line: Line) -> tuple[Outcome, Any, Line]:
         job = pair.job
-        link = self._open(pair, line)
-        watch = FlashWatch(link.chip.flash)
+        transport = self._open(pair, line)
+        watch = FlashWatch(transport.chip.flash)
         self.output.unlink(missing_ok=True)
         session = Watched(output=Quiet(), reads_settings=False)
         effect, code = "", -1
-        with _line_to(link):
+        with _line_to(transport):
             try:
                 code = main(self.words(pair.loader, job), session)
             except Hang as hang:
                 effect = f"hang: {hang}"
         printed = read_printed(session.output.lines)
         if not effect:
-            flash, touched = bytes(link.chip.flash.contents), watch.outside(*job.touches)
+            flash, touched = bytes(transport.chip.flash.contents), watch.outside(*job.touches)
             effect = find_fault(pair, code, session.error, flash, touched, printed, self.output)
         kind, _, note = effect.partition(": ")
         error = session.error.code if session.error is not None else ""
-        return Outcome(code, error, kind, note, link.now(), line.changed), printed, line
+        return Outcome(code, error, kind, note, transport.now(), line.changed), printed, line
 
-    def _open(self, pair: Pair, line: Line) -> VirtualLink:
+    def _open(self, pair: Pair, line: Line) -> VirtualTransport:
         loader = pair.loader
         kind, _, chip = loader.partition("-")
         extras = "&stub=engine" if kind == "engine" else URL_EXTRAS.get(loader, "")
-        link = open_virtual(f"virtual:{chip}?size=1MB&seed=1&profile=fast&latency=0.0005{extras}")
-        link.chip.flash.contents[:] = pair.job.before()
-        link.chip.registers.ram.write(ram_address(chip), ram_content())
-        link.chip.faults = line
-        return link
+        transport = open_virtual(
+            f"virtual:{chip}?size=1MB&seed=1&profile=fast&latency=0.0005{extras}"
+        )
+        transport.chip.flash.contents[:] = pair.job.before()
+        transport.chip.registers.ram.write(ram_address(chip), ram_content())
+        transport.chip.faults = line
+        return transport
 
 
 def find_fault(
@@ -533,7 +564,10 @@ def _find_false_success(pair: Pair, flash: bytes, printed: Any, output: Path) ->
 @contextmanager
 def _cpu_limit() -> Iterator[None]:
     """Interrupt a loop that reads nothing, too; only where the system has such a timer."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if (
+        not hasattr(signal, "setitimer")
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 
@@ -553,22 +587,22 @@ _read_index = cache(stub_image._read_index)
 
 
 @contextmanager
-def _line_to(link: VirtualLink) -> Iterator[None]:
+def _line_to(transport: VirtualTransport) -> Iterator[None]:
     """The command line opens ``link``, whatever port it names; the run is as deterministic as the chip."""
-    read = link.read
+    read = transport.read
 
     def watched(timeout: float) -> bytes:
-        if link.now() > LONGEST:
-            raise Hang(f"{link.now():.0f} s")
+        if transport.now() > LONGEST:
+            raise Hang(f"{transport.now():.0f} s")
         return read(timeout)
 
-    def open_link(url: str, *, baud: int = 115200, cancel: object = None) -> VirtualLink:
-        link.set_baud(baud)
-        return link
+    def open_transport(url: str, *, baud: int = 115200, cancel: object = None) -> VirtualTransport:
+        transport.set_baud(baud)
+        return transport
 
-    vars(link)["read"] = watched
+    vars(transport)["read"] = watched
     with (
-        patch("espwire.link.url.open_link", open_link),
+        patch("espwire.transport.url.open_transport", open_transport),
         patch.object(streams, "_TOKENS", count(0x5A0001)),
         patch.object(stub_image, "_read_index", _read_index),  # a third of the time of a run
         _cpu_limit(),
@@ -586,18 +620,24 @@ def read_printed(lines: list[str]) -> Any:
         if event["event"] == "ChipFound":
             found["chip"] = {key: event[key] for key in ("chip", "description", "revision", "mac")}
         elif event["event"] == "Result":
-            found["result"] = {key: value for key, value in event["data"].items() if key not in PRINTED}
+            found["result"] = {
+                key: value for key, value in event["data"].items() if key not in PRINTED
+            }
     return found
 
 
 def _difference(right: Any, wrong: Any, path: str = "") -> str:
     if isinstance(right, dict) and isinstance(wrong, dict):
         names = [name for name in right | wrong if right.get(name) != wrong.get(name)]
-        return "; ".join(_difference(right.get(name), wrong.get(name), f"{path}.{name}") for name in names)
+        return "; ".join(
+            _difference(right.get(name), wrong.get(name), f"{path}.{name}") for name in names
+        )
     return f"{path.lstrip('.')} {wrong!r} for {right!r}"
 
 
-def sweep(rig: Rig, pair: Pair, flips: list[Flip]) -> tuple[Counter[str], list[tuple[Flip, Outcome]]]:
+def sweep(
+    rig: Rig, pair: Pair, flips: list[Flip]
+) -> tuple[Counter[str], list[tuple[Flip, Outcome]]]:
     """Try all of ``flips``: how they ended, and those that went wrong."""
     ends: Counter[str] = Counter()
     found = []
@@ -621,7 +661,9 @@ def _by_hand(words: list[str]) -> None:
         flips = pair.sample(int(rest[1]), 1) if rest else pair.flips()
         ends, found = sweep(rig, pair, flips)
         for flip, outcome in found:
-            print(f"{outcome.effect}\t{pair}\t{flip}\t{pair.name(flip)}\t{outcome.note}\t{outcome.error}")
+            print(
+                f"{outcome.effect}\t{pair}\t{flip}\t{pair.name(flip)}\t{outcome.note}\t{outcome.error}"
+            )
         print(pair, len(flips), dict(ends), file=sys.stderr)
 
 

@@ -78,11 +78,15 @@ def find_blocks(text: str, page: str) -> list[Block]:
             at += 1
             if fence["tag"] in SHELL:
                 blocks.append(_block(Block(page, start, body, fence["tag"] == "console"), marks))
-            elif marks or any(one.split()[:1] and one.split()[0] in PROGRAMS for one in body.splitlines()):
+            elif marks or any(
+                one.split()[:1] and one.split()[0] in PROGRAMS for one in body.splitlines()
+            ):
                 raise BadPage(f"{page}:{start}: commands belong into a block tagged sh or console")
             marks = []
         elif HIDDEN.match(line):
-            raise BadPage(f"{page}:{at}: an indented command is not run: fence it, tagged sh or console")
+            raise BadPage(
+                f"{page}:{at}: an indented command is not run: fence it, tagged sh or console"
+            )
         elif marks and line.strip():
             raise BadPage(f"{page}:{at}: the comment above belongs to no block")
     return blocks
@@ -108,7 +112,10 @@ class Runner:
     """Runs blocks in an empty folder; the current folder and the environment are the caller's to set."""
 
     def __init__(
-        self, folder: Path, set_variable: Callable[[str, str], None], parse_only: Callable[[list[str]], int]
+        self,
+        folder: Path,
+        set_variable: Callable[[str, str], None],
+        parse_only: Callable[[list[str]], int],
     ) -> None:
         self.folder, self.set_variable, self.parse_only = folder, set_variable, parse_only
         self.ran = 0
@@ -139,7 +146,9 @@ class Runner:
     def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
         program, *arguments = words
         if program not in PROGRAMS:
-            raise BadPage(f"{block.place}: `{said}` is none of our programs: mark the block as not run")
+            raise BadPage(
+                f"{block.place}: `{said}` is none of our programs: mark the block as not run"
+            )
         if "|" in arguments:
             raise BadPage(f"{block.place}: `{said}` has a pipe: mark the block as not run")
         if ">" in arguments:
@@ -147,7 +156,11 @@ class Runner:
         arguments = [_with_port(word, port) for word in arguments]
         self.ran += 1
         plain = [word for word in arguments if not word.startswith("-") and word != port]
-        if any(tuple(plain[at : at + len(name)]) == name for name in ENDLESS for at in range(len(plain))):
+        if any(
+            tuple(plain[at : at + len(name)]) == name
+            for name in ENDLESS
+            for at in range(len(plain))
+        ):
             return self.parse_only(arguments)
         return find_main(program)(arguments)
 
@@ -160,7 +173,12 @@ class Runner:
         for word in (word for words in commands for word in words):
             name = word.partition("=")[2] or word
             path = self.folder / name
-            if Path(name).suffix in (".bin", ".hex") and "/" not in name and not path.exists() and ":" not in name:
+            if (
+                Path(name).suffix in (".bin", ".hex")
+                and "/" not in name
+                and not path.exists()
+                and ":" not in name
+            ):
                 path.write_bytes(_hex() if path.suffix == ".hex" else firmware(chip))
 
 

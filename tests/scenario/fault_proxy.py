@@ -25,10 +25,10 @@ from typing import Any
 from bit_sweep import FLASH, JOBS, Job, Rig, find_fault, read_printed
 
 from espwire.errors import ToolError
-from espwire.link.base import CancelToken
+from espwire.transport.base import CancelToken
+from espwire.virtual.config import parse_options
 from espwire.virtual.faults import Faults, FaultSpec
-from espwire.virtual.options import parse_options
-from espwire.virtual.serve import serve
+from espwire.virtual.server import serve
 
 KINDS = ("flip", "drop", "dup", "delay", "cut", "garbage")
 # Not the ESP8266's ROM: it can neither verify nor read what was written. Not dump-mem: over TCP nobody sets the RAM.
@@ -114,7 +114,9 @@ class Proxy:
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._ends += [client, chip]
                 for source, target, to_chip in ((client, chip, True), (chip, client, False)):
-                    threading.Thread(target=self._pump, args=(source, target, to_chip), daemon=True).start()
+                    threading.Thread(
+                        target=self._pump, args=(source, target, to_chip), daemon=True
+                    ).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, to_chip: bool) -> None:
         with contextlib.suppress(OSError):
@@ -171,7 +173,9 @@ class ProxyRig:
     def plan(self, case: Case) -> Plan:
         """The fault of a case."""
         lines = self.clean.pair(case.loader, case.job).lines
-        return choose_plan(random.Random(str(case)), case.kind, {way: len(line) for way, line in lines.items()})
+        return choose_plan(
+            random.Random(str(case)), case.kind, {way: len(line) for way, line in lines.items()}
+        )
 
     def run(self, case: Case) -> ProxyOutcome:
         """One job under one fault."""
@@ -197,12 +201,16 @@ class ProxyRig:
         words = self.clean.words(loader, job, port=f"socket://127.0.0.1:{port}", output=output)
         command = [sys.executable, *self.program, "--config", str(self.settings), *words]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=LONGEST, check=False
+            )
         except subprocess.TimeoutExpired:
             return -1, []
         return done.returncode, done.stdout.splitlines()
 
-    def _judge(self, pair: Any, code: int, lines: list[str], flash: bytes, output: Path) -> tuple[str, str]:
+    def _judge(
+        self, pair: Any, code: int, lines: list[str], flash: bytes, output: Path
+    ) -> tuple[str, str]:
         """What is wrong, if anything, and the code of the error that was printed."""
         if code == -1:
             return f"hang: more than {LONGEST:.0f} s", ""
@@ -231,6 +239,8 @@ def choose_cases(count: int, first: int = 0) -> list[Case]:
 def run_cases(rig: ProxyRig, cases: Sequence[Case]) -> list[ProxyOutcome]:
     """Run them, some at a time."""
     for case in cases:
-        rig.clean.pair(case.loader, case.job)  # recorded one by one: a clean run patches what opens ports
+        rig.clean.pair(
+            case.loader, case.job
+        )  # recorded one by one: a clean run patches what opens ports
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(rig.run, cases))

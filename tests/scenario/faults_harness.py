@@ -12,13 +12,13 @@ from espwire.errors import ToolError
 from espwire.events import Event, Warned
 from espwire.flash.plan import Part, Policy
 from espwire.flash.write import write_flash
+from espwire.protocol import slip
+from espwire.protocol.commands import Op
+from espwire.protocol.dialect import Md5Form
 from espwire.settings import Settings
 from espwire.virtual.faults import BYTE_KINDS, KINDS, Faults, FaultSpec
-from espwire.virtual.link import VirtualLink, open_virtual
-from espwire.virtual.romflash import Work
-from espwire.wire import slip
-from espwire.wire.commands import Op
-from espwire.wire.dialect import Md5Form
+from espwire.virtual.rom import Work
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 CELLS = tuple(product(chip_ids(), KINDS))
 FLASH = 0x100000
@@ -66,13 +66,13 @@ class Outcome:
 class Witness:
     """Listens at both ends: ``fooled`` once the ROM carries out a flash request that nobody sent like that."""
 
-    def __init__(self, link: VirtualLink) -> None:
+    def __init__(self, transport: VirtualTransport) -> None:
         self.fooled = False
         self._sent: set[bytes] = set()
         self._heard = b""
         self._decoder = slip.Decoder()
-        rom = link.chip.rom
-        write, handle, answer = link.write, rom.handle, rom._answer
+        rom = transport.chip.rom
+        write, handle, answer = transport.write, rom.handle, rom._answer
 
         def watched_write(data: bytes, deadline: float) -> None:
             self._sent.update(self._decoder.feed(data))
@@ -83,11 +83,20 @@ class Witness:
             return (yield from handle(t, frame))
 
         def watched_answer(size: int, error: int) -> None:
-            if not error and self._heard[1:2] and self._heard[1] in FLASH_OPS and self._heard not in self._sent:
+            if (
+                not error
+                and self._heard[1:2]
+                and self._heard[1] in FLASH_OPS
+                and self._heard not in self._sent
+            ):
                 self.fooled = True
             answer(size, error)
 
-        vars(link)["write"], vars(rom)["handle"], vars(rom)["_answer"] = watched_write, watched_handle, watched_answer
+        vars(transport)["write"], vars(rom)["handle"], vars(rom)["_answer"] = (
+            watched_write,
+            watched_handle,
+            watched_answer,
+        )
 
 
 def choose_spec(rng: random.Random, kind: str, traffic: int, *, early: bool) -> FaultSpec:
@@ -107,8 +116,10 @@ def choose_spec(rng: random.Random, kind: str, traffic: int, *, early: bool) -> 
 def run_case(seed: int, chip: str, kind: str, *, early: bool) -> Outcome:
     """Connect undisturbed, then write a random payload under faults of one kind."""
     rng = random.Random(f"{seed} {chip} {kind}")
-    link = open_virtual(f"virtual:{chip}?size=1MB&seed={seed}&profile={rng.choice(('typ', 'fast', 'slow'))}")
-    contents = link.chip.flash.contents
+    transport = open_virtual(
+        f"virtual:{chip}?size=1MB&seed={seed}&profile={rng.choice(('typ', 'fast', 'slow'))}"
+    )
+    contents = transport.chip.flash.contents
     contents[:] = rng.randbytes(FLASH)
     payload = rng.randbytes(rng.randint(0x200 if early else 1, 24 * 1024))
     if not early and rng.random() < 0.3:
@@ -116,14 +127,16 @@ def run_case(seed: int, chip: str, kind: str, *, early: bool) -> Outcome:
     address = 0x1000 * rng.randint(0x10, 0xF0)
     events: list[Event] = []
     settings = Settings()
-    device = connect(link, settings=settings, stub=False)
+    device = connect(transport, settings=settings, stub=False)
     device.attach_flash()
-    witness = Witness(link)
-    link.chip.faults = Faults(choose_spec(rng, kind, len(payload) + 200, early=early), seed)
-    began, error = link.now(), None
+    witness = Witness(transport)
+    transport.chip.faults = Faults(choose_spec(rng, kind, len(payload) + 200, early=early), seed)
+    began, error = transport.now(), None
     policy = Policy(compress=rng.choice((None, False)), force=True)
     try:
-        write_flash(device, [Part(address, payload, "payload")], policy=policy, report=events.append)
+        write_flash(
+            device, [Part(address, payload, "payload")], policy=policy, report=events.append
+        )
     except ToolError as caught:
         error = caught
     return Outcome(
@@ -131,10 +144,12 @@ def run_case(seed: int, chip: str, kind: str, *, early: bool) -> Outcome:
         kind=kind,
         error=error,
         right=bytes(contents[address : address + len(payload)]) == payload,
-        unverified=any(isinstance(event, Warned) and event.code == "unverified" for event in events),
+        unverified=any(
+            isinstance(event, Warned) and event.code == "unverified" for event in events
+        ),
         fooled=witness.fooled,
-        fired=len(link.chip.faults.fired),
-        seconds=link.now() - began,
+        fired=len(transport.chip.faults.fired),
+        seconds=transport.now() - began,
         bound=time_bound(settings, len(payload)),
     )
 
@@ -147,4 +162,6 @@ def run_cases(rounds: int, first_seed: int = 0) -> list[Outcome]:
     blind = [cell for cell in CELLS if load_chip(cell[0]).rom.md5 is Md5Form.NONE]
     cells = list(CELLS) * rounds
     cells += blind * (len(cells) // len(blind))
-    return [run_case(first_seed + at, *cell, early=at < len(CELLS)) for at, cell in enumerate(cells)]
+    return [
+        run_case(first_seed + at, *cell, early=at < len(CELLS)) for at, cell in enumerate(cells)
+    ]

@@ -18,17 +18,16 @@ from typing import Any
 from espwire.chips.registry import load_chip
 from espwire.cli.config import Loaded, _parse_vendor, _take_toml, _take_vendor
 from espwire.errors import FileError, TableError, ToolError
-from espwire.image.build import build, create_image
+from espwire.image.build_dir import plan_folder
 from espwire.image.build_file import plan_file
-from espwire.image.build_folder import plan_folder
-from espwire.image.contents import find_contents
+from espwire.image.codec import build, create_image, parse
 from espwire.image.diff import diff_images
 from espwire.image.elf import parse_elf
 from espwire.image.elf2image import choose_chip, convert_elf
 from espwire.image.flasher_args import parse_flash_args, parse_flasher_args
-from espwire.image.hexfile import parse_hex
-from espwire.image.info import inspect_bytes
+from espwire.image.hex import parse_hex, parse_srecord
 from espwire.image.inputs import read_input
+from espwire.image.inspect import inspect_bytes
 from espwire.image.model import Segment
 from espwire.image.ota import (
     OtaEntry,
@@ -39,11 +38,16 @@ from espwire.image.ota import (
     parse_ota_data,
     plan_switch,
 )
-from espwire.image.parse import parse
 from espwire.image.partition_csv import build_csv, decode_csv, parse_csv
-from espwire.image.partitions import build_table, check_table, find_partition, parse_table, require_sound
+from espwire.image.partition_table import (
+    build_table,
+    check_table,
+    find_partition,
+    parse_table,
+    require_sound,
+)
+from espwire.image.scan import find_contents
 from espwire.image.split import split_image
-from espwire.image.srecord import parse_srecord
 from espwire.image.uf2 import build_uf2, parse_uf2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -53,7 +57,21 @@ DATA = Path(__file__).parents[1] / "data"
 BUILDS = DATA / "builds"
 MAX_SECONDS, MAX_BYTES = 1.0, 200 * 0x100000
 TRACED = 64  # every so many cases, memory is measured exactly; in the others by the process's peak
-NUMBERS = (0, 1, 3, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x01000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF)
+NUMBERS = (
+    0,
+    1,
+    3,
+    0x7F,
+    0x80,
+    0xFF,
+    0x100,
+    0xFFFF,
+    0x01000000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFF0,
+    0xFFFFFFFF,
+)
 CSV = b"""# Name, Type, SubType, Offset, Size, Flags
 nvs, data, nvs, 0x9000, 0x5000,
 otadata, data, ota, 0xe000, 0x2000,
@@ -251,7 +269,11 @@ def _elves() -> tuple[bytes, ...]:
 
 def _merged_seed() -> bytes:
     whole = bytearray(b"\xff" * 0x10100)
-    for at, data in ((0, _images()[1]), (0x8000, TREES["release"]["partitions.bin"]), (0x10000, _images()[1])):
+    for at, data in (
+        (0, _images()[1]),
+        (0x8000, TREES["release"]["partitions.bin"]),
+        (0x10000, _images()[1]),
+    ):
         whole[at : at + len(data)] = data
     return bytes(whole)
 
@@ -271,20 +293,32 @@ KINDS: dict[str, Kind] = {
     "uf2": Kind((build_uf2(PIECES, 0x1C5F21B0),), lambda data: parse_uf2(data, "x.uf2")),
     "table": Kind((TREES["release"]["partitions.bin"],), _table),
     "csv": Kind((CSV,), _csv, text=True),
-    "csv-bytes": Kind(tuple(CSV.replace(b"store", "größe".encode()).decode().encode(c) for c in CODECS), _csv_bytes),
+    "csv-bytes": Kind(
+        tuple(CSV.replace(b"store", "größe".encode()).decode().encode(c) for c in CODECS),
+        _csv_bytes,
+    ),
     "ota": Kind(OTA, _ota),
     "toml": Kind((TOML,), _toml, text=True),
     "vendor": Kind((VENDOR,), _vendor, text=True),
     "flasher_args": Kind((IDF_JSON,), parse_flasher_args, text=True, json=True),
     "flash_args": Kind((IDF_ARGS,), parse_flash_args, text=True),
     "input": Kind(
-        (*_images()[:1], *_elves()[:2], _hex(PIECES), _srecord(PIECES), build_uf2(PIECES, 0x1C5F21B0)),
+        (
+            *_images()[:1],
+            *_elves()[:2],
+            _hex(PIECES),
+            _srecord(PIECES),
+            build_uf2(PIECES, 0x1C5F21B0),
+        ),
         lambda data: read_input(data, "x"),
     ),
     "merged": Kind((_merged_seed(),), _merged),
     "inspect": Kind((*_images(), _merged_seed(), *FAR), _inspect),
     "split": Kind((_merged_seed(), _merged_seed(), *FAR[2:4]), split_image),
-    "folder": Kind(tuple(bytes([at]) + TREES[tree][name] for at, (tree, name) in enumerate(FOLDER_FILES)), _folder),
+    "folder": Kind(
+        tuple(bytes([at]) + TREES[tree][name] for at, (tree, name) in enumerate(FOLDER_FILES)),
+        _folder,
+    ),
 }
 
 
@@ -308,13 +342,26 @@ def mutate_json(rng: random.Random, data: bytes) -> bytes:
                     del node[key]
                 else:
                     other = isinstance(node, dict) and rng.random() < 0.3
-                    node[rng.choice(JSON_KEYS) if other else key] = copy.deepcopy(rng.choice(JSON_VALUES))
+                    node[rng.choice(JSON_KEYS) if other else key] = copy.deepcopy(
+                        rng.choice(JSON_VALUES)
+                    )
                 break
             node = node[key]
     return json.dumps(table).encode()
 
 
-JSON_KEYS = ("0x10000", "-1", "", "0xFFFFFFFFFF", "9" * 5000, "\x00", "chip", "flash_files", "file", "0X10000")
+JSON_KEYS = (
+    "0x10000",
+    "-1",
+    "",
+    "0xFFFFFFFFFF",
+    "9" * 5000,
+    "\x00",
+    "chip",
+    "flash_files",
+    "file",
+    "0X10000",
+)
 JSON_VALUES = (
     None, True, 0, -1, 1e300, 10**400, "", "x", "\0", "é" * 5000, [], {}, [[]], {"file": 1}, {"file": "x"}, "hard_reset",
     "esp32", "esp99", "64MB", "-4MB", "80m", ["a"], "../x", "9" * 5000,
@@ -363,7 +410,11 @@ def _change_text(rng: random.Random, out: bytearray) -> None:
         case 4:
             lines[at] = lines[at] * rng.choice((2, 50))
         case 5:
-            lines[at] = lines[at].replace(b"0x", b"-0x").replace(b"1", rng.choice((b"9", b"-", b"", b"1e9")))
+            lines[at] = (
+                lines[at]
+                .replace(b"0x", b"-0x")
+                .replace(b"1", rng.choice((b"9", b"-", b"", b"1e9")))
+            )
         case _:
             lines[at] = rng.choice(WORDS) + b"\n"
     out[:] = b"".join(lines)
@@ -387,7 +438,9 @@ def run_case(kind: str, number: int) -> Outcome:
     outcome = _run_once(kind, number)
     for _ in range(2):
         if outcome.seconds > MAX_SECONDS:
-            outcome = replace(outcome, seconds=min(outcome.seconds, _run_once(kind, number).seconds))
+            outcome = replace(
+                outcome, seconds=min(outcome.seconds, _run_once(kind, number).seconds)
+            )
     return outcome
 
 

@@ -23,10 +23,10 @@ from unittest.mock import patch
 import click
 from hostile_words import CONTENTS, FILES, FITTING, JUNK, NUMBERS, PORTS, VARIABLES
 
-from espwire.bits import parse_number
 from espwire.cli import group
 from espwire.cli.options import global_options
 from espwire.errors import UsageError
+from espwire.sizes import parse_number
 
 CODES = {0, 2, 3, 4, 5, 6, 7, 8}
 FIRST = re.compile(r"error: .* \[[a-z0-9-]+\]")
@@ -47,7 +47,8 @@ class Line:
 
     def __str__(self) -> str:
         shown = " ".join(
-            word if word.isascii() and word.isprintable() and word else ascii(word)[:80] for word in self.words
+            word if word.isascii() and word.isprintable() and word else ascii(word)[:80]
+            for word in self.words
         )
         return shown + (f"   with {ascii(self.environment)[:200]}" if self.environment else "")
 
@@ -91,12 +92,19 @@ class Drawer:
         if rng.random() < self.rubbish / 4:
             shown[-1] = self.spoil(shown[-1])
         command = self.commands[name]
-        options = [p for p in command.params if isinstance(p, click.Option) and p.opts[-1] != "--help"]
+        options = [
+            p for p in command.params if isinstance(p, click.Option) and p.opts[-1] != "--help"
+        ]
         own = [option for option in options if option.expose_value or rng.random() < 0.1] or options
         tail = [word for p in options if p.required for word in self.option(p)]
         for _ in range(rng.choice([0, 0, 1, 1, 2, 4])):
             tail += self.option(rng.choice(own)) if own else []
-        arguments = [word for p in command.params if isinstance(p, click.Argument) for word in self.argument(p)]
+        arguments = [
+            word
+            for p in command.params
+            if isinstance(p, click.Argument)
+            for word in self.argument(p)
+        ]
         words = tail + arguments if rng.random() < 0.7 else arguments + tail
         for _ in range(rng.choice([0, 0, 0, 1, 3]) if rng.random() < self.rubbish * 2 else 0):
             words.insert(rng.randrange(len(words) + 1), self.junk())
@@ -104,7 +112,9 @@ class Drawer:
             words *= 40
         environment = {}
         if rng.random() < 0.12:
-            environment = {rng.choice(VARIABLES): clean(self.junk()) for _ in range(rng.choice([1, 1, 2]))}
+            environment = {
+                rng.choice(VARIABLES): clean(self.junk()) for _ in range(rng.choice([1, 1, 2]))
+            }
         return tame(Line((*head, *shown, *words), environment), name)
 
     def argument(self, argument: click.Argument) -> list[str]:
@@ -115,24 +125,46 @@ class Drawer:
         if "address file" in told:
             count = rng.choice([1, 1, 2, 3])
             pairs = [[self.number(), self.file()] for _ in range(count)]
-            return [word for pair in pairs for word in (pair if rng.random() < 0.9 else ["=".join(pair)])]
+            return [
+                word
+                for pair in pairs
+                for word in (pair if rng.random() < 0.9 else ["=".join(pair)])
+            ]
         if any(word in told for word in ("address", "size", "value", "mask", "bytes", "offset")):
             return [self.number()]
         if "chip" in told:
-            return [self.junk() if rng.random() < self.rubbish else rng.choice(["esp32c3", "esp8266", "ESP32-S3"])]
+            return [
+                self.junk()
+                if rng.random() < self.rubbish
+                else rng.choice(["esp32c3", "esp8266", "ESP32-S3"])
+            ]
         return [self.file() for _ in range(1 if argument.nargs >= 0 else rng.choice([1, 2, 3]))]
 
     def number(self) -> str:
         if self.rng.random() < self.rubbish:
             return self.junk()
         return self.rng.choice(
-            ["0", "0", "0x1000", "0x2000", "0x8000", "0x10000", "4096", "4k", "0x3fc90000", "16", "ALL"]
+            [
+                "0",
+                "0",
+                "0x1000",
+                "0x2000",
+                "0x8000",
+                "0x10000",
+                "4096",
+                "4k",
+                "0x3fc90000",
+                "16",
+                "ALL",
+            ]
         )
 
     def file(self) -> str:
         if self.rng.random() < self.rubbish:
             return self.junk()
-        return self.rng.choice([*FILES[:17], "boot.bin", "boot.bin", "app.bin", "table.bin", "out.bin"])
+        return self.rng.choice(
+            [*FILES[:17], "boot.bin", "boot.bin", "app.bin", "table.bin", "out.bin"]
+        )
 
     def port(self) -> str:
         if self.rng.random() > self.rubbish:
@@ -152,7 +184,11 @@ class Drawer:
         if rng.random() > self.rubbish:
             value = self.fitting(option)
         return (
-            [f"{spelt}={value}"] if rng.random() < 0.2 else [spelt + value] if rng.random() < 0.05 else [spelt, value]
+            [f"{spelt}={value}"]
+            if rng.random() < 0.2
+            else [spelt + value]
+            if rng.random() < 0.05
+            else [spelt, value]
         )
 
     def fitting(self, option: click.Option) -> str:
@@ -175,13 +211,22 @@ class Drawer:
             return self.rng.choice(JUNK)
         if kind < 0.95:
             return self.rng.choice(PORTS)
-        signs = [chr(self.rng.choice([self.rng.randrange(1, 128), self.rng.randrange(0x11000)])) for _ in range(6)]
+        signs = [
+            chr(self.rng.choice([self.rng.randrange(1, 128), self.rng.randrange(0x11000)]))
+            for _ in range(6)
+        ]
         return "".join(signs).replace("/", "").replace("~", "")
 
     def spoil(self, word: str) -> str:
         at = self.rng.randrange(len(word))
         return self.rng.choice(
-            [word[:at] + word[at + 1 :], word[:at] + "x" + word[at:], word.upper(), word[:at], word + "\0"]
+            [
+                word[:at] + word[at + 1 :],
+                word[:at] + "x" + word[at:],
+                word.upper(),
+                word[:at],
+                word + "\0",
+            ]
         )
 
 
@@ -210,8 +255,14 @@ def _fits(value: str) -> bool:
 def tame(line: Line, name: tuple[str, ...]) -> Line:
     """The line without what would only take long: reading gigabytes, waiting for a chip that never answers."""
     words = list(line.words)
-    environment = {key: value for key, value in line.environment.items() if "ATTEMPTS" not in key or not _is_int(value)}
-    slow = name[-1] in ENDLESS or (name[-1] in ("dump-mem", "read-flash") and any(map(_is_long, words)))
+    environment = {
+        key: value
+        for key, value in line.environment.items()
+        if "ATTEMPTS" not in key or not _is_int(value)
+    }
+    slow = name[-1] in ENDLESS or (
+        name[-1] in ("dump-mem", "read-flash") and any(map(_is_long, words))
+    )
     if slow or any(re.match("-+con", word, re.IGNORECASE) for word in words):
         words = [re.sub("virtual:", "virtual:nope", word, flags=re.IGNORECASE) for word in words]
         words = ["-p", "virtual:nope", *words, *(["x"] if name[-1] == "demo" else [])]
@@ -236,7 +287,9 @@ class Stream(io.TextIOWrapper):
     """Like the program's standard output: text over bytes, and what cannot be said is escaped."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO(), "utf-8", errors="backslashreplace", newline="\n", write_through=True)
+        super().__init__(
+            io.BytesIO(), "utf-8", errors="backslashreplace", newline="\n", write_through=True
+        )
 
     def getvalue(self) -> str:
         """All that was written."""
@@ -287,7 +340,10 @@ class Place:
                 for entry in entries:
                     if entry.name != FLASH and entry.is_file(follow_symlinks=False):
                         told = entry.stat()
-                        found[os.path.relpath(entry.path, self.folder)] = (told.st_size, told.st_mtime_ns)
+                        found[os.path.relpath(entry.path, self.folder)] = (
+                            told.st_size,
+                            told.st_mtime_ns,
+                        )
                     elif entry.name != "folder":
                         found[os.path.relpath(entry.path, self.folder)] = (0, 0)
         return found
@@ -295,7 +351,11 @@ class Place:
     def changes(self, *, flash: bool) -> list[str]:
         """The names of what changed."""
         now = self.look()
-        changed = sorted(name for name in now.keys() | self.before.keys() if now.get(name) != self.before.get(name))
+        changed = sorted(
+            name
+            for name in now.keys() | self.before.keys()
+            if now.get(name) != self.before.get(name)
+        )
         if flash and (self.folder / FLASH).read_bytes() != self.contents[FLASH]:
             changed.append(FLASH)
         return changed
@@ -328,7 +388,9 @@ def run_lines(lines: Iterator[Line], place: Place, run: Callable[[list[str]], in
             if wrong:
                 tally.failures.append((line, wrong))
             tally.codes[code] += 1
-            tally.ids.update(re.findall(r"^error: .*\[([a-z0-9-]+)\]$", err.getvalue(), re.MULTILINE)[:1])
+            tally.ids.update(
+                re.findall(r"^error: .*\[([a-z0-9-]+)\]$", err.getvalue(), re.MULTILINE)[:1]
+            )
             if changed:
                 place.restore(changed)
     finally:
@@ -336,7 +398,9 @@ def run_lines(lines: Iterator[Line], place: Place, run: Callable[[list[str]], in
     return tally
 
 
-def _run_one(line: Line, run: Callable[[list[str]], int], out: Stream, err: Stream) -> tuple[int, str]:
+def _run_one(
+    line: Line, run: Callable[[list[str]], int], out: Stream, err: Stream
+) -> tuple[int, str]:
     def late(*_: object) -> None:
         raise TookTooLong(f"more than {LONGEST_LINE_S} s")
 
@@ -374,7 +438,11 @@ def judge(code: int, out: str, err: str, changed: list[str]) -> str:
     if code == 0:
         return "success with an error" if errors or events else ""
     if events and not errors:
-        return "" if len(events) == 1 and json.loads(events[0])["hint"] else "not one error event with a hint"
+        return (
+            ""
+            if len(events) == 1 and json.loads(events[0])["hint"]
+            else "not one error event with a hint"
+        )
     hints = [text for text in err.splitlines() if text.startswith("hint: ")]
     if len(errors) != 1 or not FIRST.fullmatch(errors[0]):
         return f"not one error line: {errors or err[-300:]!r}"

@@ -86,7 +86,16 @@ FITTING = {
     "offset": ["0", "0x8000", "0xb0"],
     "baud": ["115200", "460800"],
     "config": [
-        *("junk.toml", "junk.cfg", "keys.toml", "tables.toml", "deep.toml", "dots.toml", "digits.toml", "hexa.toml"),
+        *(
+            "junk.toml",
+            "junk.cfg",
+            "keys.toml",
+            "tables.toml",
+            "deep.toml",
+            "dots.toml",
+            "digits.toml",
+            "hexa.toml",
+        ),
         *("keys.cfg", "long.cfg"),
     ],
 }
@@ -106,7 +115,11 @@ CONTENTS = {
     "deep.toml": b"[connect]\nport = " + b"[" * 50_000,
     "dots.toml": b"connect." + b"a." * 50_000 + b"b = 1\n",
     "digits.toml": b"[connect]\nbaud = " + b"9" * 10_000 + b"\n",
-    "hexa.toml": b"[connect]\nbaud = 0x" + b"f" * 10_000 + b"\n[timing]\nsync = 0x" + b"f" * 10_000 + b"\n",
+    "hexa.toml": b"[connect]\nbaud = 0x"
+    + b"f" * 10_000
+    + b"\n[timing]\nsync = 0x"
+    + b"f" * 10_000
+    + b"\n",
     "keys.cfg": b"[esptool]\n" + b"".join(b"key%d = 1\n" % number for number in range(2_000)),
     "long.cfg": b"[esptool]\na" + b" " * 90_000 + b"b\n",
     "digits.csv": b"nvs, data, nvs, " + b"9" * 900 + b", 0x6000\n",

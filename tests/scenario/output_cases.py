@@ -43,15 +43,27 @@ CASES = (
     Case("dump-mem", (*C3, "--no-stub", "dump-mem", "0x3fc80000", "64", "OUT")),
     Case("merge-bin", ("-c", "esp32c3", "merge-bin", "-o", "OUT", "0x8000", "IN/big.bin")),
     Case("elf2image", ("-c", "esp32c3", "elf2image", "-o", "OUT", "IN/esp32c3-hello.elf")),
-    Case("elf2image esp8266", ("-c", "esp8266", "elf2image", "-o", "OUT", "IN/esp8266-hello.elf"), "files"),
-    Case("make-image", ("-c", "esp32c3", "make-image", "-f", "IN/small.bin", "-a", "0x40380000", "OUT")),
+    Case(
+        "elf2image esp8266",
+        ("-c", "esp8266", "elf2image", "-o", "OUT", "IN/esp8266-hello.elf"),
+        "files",
+    ),
+    Case(
+        "make-image",
+        ("-c", "esp32c3", "make-image", "-f", "IN/small.bin", "-a", "0x40380000", "OUT"),
+    ),
     Case("partitions build", ("partitions", "build", "IN/table.csv", "-o", "OUT")),
-    Case("partitions read", ("partitions", "read", "OUT", "--from", "IN/table.csv", "--format", "bin")),
+    Case(
+        "partitions read",
+        ("partitions", "read", "OUT", "--from", "IN/table.csv", "--format", "bin"),
+    ),
     Case("image map", ("image", "map", "IN/dump.bin", "--svg", "OUT")),
     Case("split-image", ("split-image", "IN/dump.bin", "-o", "OUT"), "folder"),
     Case("ota switch", ("ota", "switch", "app1", "OUT"), "change"),
     Case(
-        "flash file", ("-p", "virtual:esp32c3?size=256KB&profile=instant&flash=OUT", "--no-stub", "flash-id"), "flash"
+        "flash file",
+        ("-p", "virtual:esp32c3?size=256KB&profile=instant&flash=OUT", "--no-stub", "flash-id"),
+        "flash",
     ),
 )
 
@@ -68,11 +80,16 @@ def write_inputs(folder: Path) -> None:
 
 def _build_dump() -> bytes:
     from espwire.image.partition_csv import parse_csv
-    from espwire.image.partitions import build_table
+    from espwire.image.partition_table import build_table
 
     dump = bytearray(b"\xff" * 0x90000)
     boot = (OTA / "bootloader/bootloader.bin").read_bytes()
-    for at, piece in ((0, boot), (0x8000, build_table(parse_csv(CSV))), (0x10000, boot), (0x50000, boot)):
+    for at, piece in (
+        (0, boot),
+        (0x8000, build_table(parse_csv(CSV))),
+        (0x10000, boot),
+        (0x50000, boot),
+    ):
         dump[at : at + len(piece)] = piece
     return bytes(dump)
 
@@ -87,7 +104,9 @@ Snapshot = dict[str, tuple[Any, ...]]
 
 def look(folder: Path) -> Snapshot:
     """Everything below a folder: type, permissions, and content or target or device number."""
-    return {path.relative_to(folder).as_posix(): _look_at(path) for path in sorted(folder.rglob("*"))}
+    return {
+        path.relative_to(folder).as_posix(): _look_at(path) for path in sorted(folder.rglob("*"))
+    }
 
 
 def _look_at(path: Path) -> tuple[Any, ...]:
@@ -105,7 +124,9 @@ class Place:
     folder: Path
     inputs: Path
     case: Case
-    expected: Snapshot  # what the command makes in an empty folder, the output's names as in ``OUT``
+    expected: (
+        Snapshot  # what the command makes in an empty folder, the output's names as in ``OUT``
+    )
     before: Snapshot = field(default_factory=dict)
 
     @property
@@ -122,7 +143,8 @@ class Place:
     def complete(self) -> Snapshot:
         """The folder as it should be after success."""
         return self.before | {
-            name: (row[0], self.before.get(name, row)[1], *row[2:]) for name, row in self.expected.items()
+            name: (row[0], self.before.get(name, row)[1], *row[2:])
+            for name, row in self.expected.items()
         }
 
     def check(self, code: int, *, refused: bool | None) -> None:
@@ -135,16 +157,22 @@ class Place:
             refused = code != 0
         assert (code == 0) != refused, f"exit code {code}"
         wanted = self.before if refused else self.complete()
-        assert after.keys() == wanted.keys(), f"names changed: {sorted(after.keys() ^ wanted.keys())}"
+        assert after.keys() == wanted.keys(), (
+            f"names changed: {sorted(after.keys() ^ wanted.keys())}"
+        )
         changed = [name for name in wanted if after[name] != wanted[name]]
         assert not changed, f"{changed} are neither as before nor complete"
 
     def check_broken_off(self) -> None:
         """After a signal: each output is complete, or as before; nothing else changed."""
         after, complete = look(self.folder), self.complete()
-        assert after.keys() <= complete.keys(), f"left behind: {sorted(after.keys() - complete.keys())}"
+        assert after.keys() <= complete.keys(), (
+            f"left behind: {sorted(after.keys() - complete.keys())}"
+        )
         for name, row in complete.items():
-            assert after.get(name) in (row, self.before.get(name)), f"{name} is neither as before nor complete"
+            assert after.get(name) in (row, self.before.get(name)), (
+                f"{name} is neither as before nor complete"
+            )
 
 
 # what an output may be; each yields (the words' output, whether the command is refused)
@@ -240,7 +268,9 @@ def link_to_file(place: Place) -> Iterator[tuple[str, bool]]:
     (place.folder / name).symlink_to("elsewhere")
     refused = made in ("folder", "flash")
     if not refused:
-        place.expected = {("elsewhere" if key == name else key): row for key, row in place.expected.items()}
+        place.expected = {
+            ("elsewhere" if key == name else key): row for key, row in place.expected.items()
+        }
     yield str(place.out), refused
 
 
@@ -292,6 +322,14 @@ def _names(place: Place) -> list[str]:
 
 
 CONDITIONS: tuple[Condition, ...] = (
-    *(absent, existing, pipe_without_reader, pipe_with_reader, null_device, full_device, folder_there),
+    *(
+        absent,
+        existing,
+        pipe_without_reader,
+        pipe_with_reader,
+        null_device,
+        full_device,
+        folder_there,
+    ),
     *(new_folder_named, link_to_file, dangling_link, circular_link, full_disk, full_disk_over_old),
 )

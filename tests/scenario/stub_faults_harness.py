@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from faults_harness import choose_spec
 from tests.conformance.killed_clients import CutLink, Killed
 
-from espwire.bits import align_up
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.stream_write import write_streamed
 from espwire.errors import ToolError
 from espwire.flash.read import read_bytes
+from espwire.sizes import align_up
 from espwire.virtual.faults import BYTE_KINDS, FRAME_KINDS, PIECE_KINDS, Faults
-from espwire.virtual.flash import NorFlash
-from espwire.virtual.link import VirtualLink, open_virtual
+from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 KINDS = (*BYTE_KINDS, *PIECE_KINDS, *FRAME_KINDS)
 JOBS = ("write", "read")
@@ -70,14 +70,18 @@ class StubOutcome:
         return self.error is None and not self.right
 
 
-def open_stub(chip: str, mode: str, seed: int, profile: str = "fast", baud: int = BAUD) -> tuple[Device, VirtualLink]:
+def open_stub(
+    chip: str, mode: str, seed: int, profile: str = "fast", baud: int = BAUD
+) -> tuple[Device, VirtualTransport]:
     """A chip with our stub running, nothing disturbed yet; its flash full of noise."""
-    link = open_virtual(f"virtual:{chip}?size=1MB&seed={seed}&profile={profile}&stub={mode}&latency=0.0005")
-    link.chip.flash.contents[:] = random.Random(seed).randbytes(FLASH)
-    device = connect(link, stub=True, baud=baud)
+    transport = open_virtual(
+        f"virtual:{chip}?size=1MB&seed={seed}&profile={profile}&stub={mode}&latency=0.0005"
+    )
+    transport.chip.flash.contents[:] = random.Random(seed).randbytes(FLASH)
+    device = connect(transport, stub=True, baud=baud)
     assert device.loader.dialect.capabilities is not None
     device.attach_flash()
-    return device, link
+    return device, transport
 
 
 def make_payload(rng: random.Random, most: int) -> bytes:
@@ -88,29 +92,41 @@ def make_payload(rng: random.Random, most: int) -> bytes:
     return payload[: len(payload) // 3] + b"\xff" * (len(payload) // 2) if kind == 1 else payload
 
 
-def run_stub_case(seed: int, chip: str, mode: str, kind: str, job: str, *, most: int = 12 * 1024) -> StubOutcome:
+def run_stub_case(
+    seed: int, chip: str, mode: str, kind: str, job: str, *, most: int = 12 * 1024
+) -> StubOutcome:
     """Connect undisturbed, then one job under faults of one kind."""
     rng = random.Random(f"{seed} {chip} {kind} {job}")
-    device, link = open_stub(chip, mode, seed, rng.choice(("typ", "fast")) if mode == "twin" else "fast")
-    flash, payload = link.chip.flash, make_payload(rng, most)
+    device, transport = open_stub(
+        chip, mode, seed, rng.choice(("typ", "fast")) if mode == "twin" else "fast"
+    )
+    flash, payload = transport.chip.flash, make_payload(rng, most)
     address = SECTOR * rng.randint(0x10, 0xE0)
     before = bytes(flash.contents)
     watch = FlashWatch(flash)
-    link.chip.faults = Faults(choose_spec(rng, kind, len(payload) + 200, early=rng.random() < 0.2), seed)
-    began, error, right = link.now(), None, False
+    transport.chip.faults = Faults(
+        choose_spec(rng, kind, len(payload) + 200, early=rng.random() < 0.2), seed
+    )
+    began, error, right = transport.now(), None, False
     end = address + align_up(len(payload), SECTOR) if job == "write" else address
     try:
         if job == "write":
             whole = payload.ljust(align_up(len(payload), 4), b"\xff")
             packed = zlib.compress(whole, 9) if rng.random() < 0.6 else None
-            write_streamed(device.loader, address, payload, on_block=lambda done: None, packed=packed)
+            write_streamed(
+                device.loader, address, payload, on_block=lambda done: None, packed=packed
+            )
             right = bytes(flash.contents[address : address + len(payload)]) == payload
         else:
             found = read_bytes(device, address, len(payload))
             right = found == before[address : address + len(payload)]
     except ToolError as caught:
         error = caught
-    right = right and flash.contents[:address] == before[:address] and flash.contents[end:] == before[end:]
+    right = (
+        right
+        and flash.contents[:address] == before[:address]
+        and flash.contents[end:] == before[end:]
+    )
     return StubOutcome(
         seed=seed,
         chip=chip,
@@ -120,8 +136,8 @@ def run_stub_case(seed: int, chip: str, mode: str, kind: str, job: str, *, most:
         right=right,
         outside=tuple(watch.outside(address, end)),
         changed=len(watch.ranges),
-        fired=len(link.chip.faults.fired),
-        seconds=link.now() - began,
+        fired=len(transport.chip.faults.fired),
+        seconds=transport.now() - began,
     )
 
 
@@ -131,7 +147,12 @@ def run_stub_cases(
     """So many cases, over all kinds, jobs and chips in turn."""
     return [
         run_stub_case(
-            first + i, chips[i % len(chips)], mode, KINDS[i % len(KINDS)], JOBS[i // len(KINDS) % 2], most=most
+            first + i,
+            chips[i % len(chips)],
+            mode,
+            KINDS[i % len(KINDS)],
+            JOBS[i // len(KINDS) % 2],
+            most=most,
         )
         for i in range(count)
     ]
@@ -154,26 +175,28 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
     """A client dies in mid-frame; the next one connects, with a reset or without, writes and reads."""
     rng = random.Random(f"kill {seed} {chip}")
     where, before = rng.randrange(1, 9000), rng.choice(("default-reset", "no-reset"))
-    baud = BAUD if before == "default-reset" else 115200  # what runs at another rate only a reset brings back
-    device, link = open_stub(chip, mode, seed, baud=baud)
+    baud = (
+        BAUD if before == "default-reset" else 115200
+    )  # what runs at another rate only a reset brings back
+    device, transport = open_stub(chip, mode, seed, baud=baud)
     data = rng.randbytes(6000)
-    watch, address = FlashWatch(link.chip.flash), SECTOR * rng.randint(0x10, 0xE0)
-    cut = CutLink(link, where)
-    device.loader.link = cut
+    watch, address = FlashWatch(transport.chip.flash), SECTOR * rng.randint(0x10, 0xE0)
+    cut = CutLink(transport, where)
+    device.loader.transport = cut
     try:
         write_streamed(device.loader, address, data, on_block=lambda done: None)
         while True:
             read_bytes(device, address, len(data))
     except Killed:
-        link.sleep(rng.choice((0.0, 0.01, 1.0)))
-    began, error, right = link.now(), None, False
-    link.set_baud(link.chip.chip.uart.rom_baud)  # as whoever opens a port does
+        transport.sleep(rng.choice((0.0, 0.01, 1.0)))
+    began, error, right = transport.now(), None, False
+    transport.set_baud(transport.chip.chip.uart.rom_baud)  # as whoever opens a port does
     try:
-        again = connect(link, before=before, stub=True, baud=baud)  # type: ignore[arg-type]
+        again = connect(transport, before=before, stub=True, baud=baud)  # type: ignore[arg-type]
         again.attach_flash()
         write_streamed(again.loader, address, data[::-1], on_block=lambda done: None)
         right = read_bytes(again, address, len(data)) == data[::-1]
     except ToolError as caught:
         error = caught
     outside = tuple(watch.outside(address, address + align_up(len(data), SECTOR)))
-    return Recovery(chip, where, before, error, right, outside, link.now() - began)
+    return Recovery(chip, where, before, error, right, outside, transport.now() - began)

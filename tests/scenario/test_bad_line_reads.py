@@ -13,11 +13,11 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.loss_limit import FREE, REQUESTS_PER_LOSS
 from espwire.errors import NoReply
-from espwire.flash.memory import dump_mem
+from espwire.flash.load_ram import dump_mem
 from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes, read_to_file
 from espwire.flash.verify import verify_flash
-from espwire.wire.commands import Op
+from espwire.protocol.commands import Op
 
 SIZE = 0x40000
 TIMEOUT_S = 3.0
@@ -37,13 +37,15 @@ def lose_answers(device: Device, monkeypatch: pytest.MonkeyPatch, every: int) ->
         reply = whole(op, deadline)
         if next(numbers) % every:
             return reply
-        device.link.sleep(max(deadline - device.link.now(), 0))
+        device.transport.sleep(max(deadline - device.transport.now(), 0))
         return None
 
     monkeypatch.setattr(device.loader, "_reply_to", reply_to)
 
 
-def test_a_line_that_loses_few_answers_is_read_right(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_loses_few_answers_is_read_right(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lose_answers(device, monkeypatch, 200)
     assert read_bytes(device, 0, SIZE) == b"\xff" * SIZE
     assert device.loader.lost > 10
@@ -54,14 +56,19 @@ def test_a_read_over_a_bad_line_ends_in_time(
     device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, every: int
 ) -> None:
     lose_answers(device, monkeypatch, every)
-    began, trips = device.link.now(), device.loader.trips
+    began, trips = device.transport.now(), device.loader.trips
     with pytest.raises(NoReply) as caught:
         read_to_file(device, 0, 0x400000, tmp_path / "out.bin")
-    assert caught.value.code in ("no-reply", "line-too-bad")  # three in a row at one place end it, too
+    assert caught.value.code in (
+        "no-reply",
+        "line-too-bad",
+    )  # three in a row at one place end it, too
     lost = device.loader.lost
     assert lost <= FREE + (device.loader.trips - trips) // REQUESTS_PER_LOSS + 2
     # what was lost costs a time-out each, and putting the loader in step again less than that
-    assert device.link.now() - began < (lost + 2) * 2 * TIMEOUT_S + 0.02 * (device.loader.trips - trips)
+    assert device.transport.now() - began < (lost + 2) * 2 * TIMEOUT_S + 0.02 * (
+        device.loader.trips - trips
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -69,14 +76,16 @@ def test_a_dump_of_memory_and_a_verification_by_reading_end_in_time(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device.attach_flash()
-    began = device.link.now()
+    began = device.transport.now()
     lose_answers(device, monkeypatch, 10)
     with pytest.raises(NoReply) as caught:
         dump_mem(device, 0x40000000, 0x10000)
     assert caught.value.code == "line-too-bad"
     whole = device.loader.supports
-    monkeypatch.setattr(device.loader, "supports", lambda op: op is not Op.SPI_FLASH_MD5 and whole(op))
+    monkeypatch.setattr(
+        device.loader, "supports", lambda op: op is not Op.SPI_FLASH_MD5 and whole(op)
+    )
     with pytest.raises(NoReply) as caught:
         verify_flash(device, [Part(0, b"\xff" * SIZE, "x")])
     assert caught.value.code in ("no-reply", "line-too-bad")
-    assert device.link.now() - began < 600
+    assert device.transport.now() - began < 600

@@ -11,23 +11,25 @@ from espwire.device.double_read import read_word
 from espwire.device.identity import measured_mhz
 from espwire.errors import DeviceError
 from espwire.events import Opened, Warned
-from espwire.link.url import open_link
-from espwire.wire.dialect import BaudRule
+from espwire.protocol.dialect import BaudRule
+from espwire.transport.url import open_transport
 
 ODD = (9600, 57600, 74880, 250000, 1500000, 2000000)
 
 
 def open_device(chip, query="", **keywords):
-    link = open_link(f"virtual:{chip}?profile=instant&{query}")
-    return connect(link, **({"stub": False} | keywords))
+    transport = open_transport(f"virtual:{chip}?profile=instant&{query}")
+    return connect(transport, **({"stub": False} | keywords))
 
 
 @pytest.mark.parametrize("baud", ODD)
-@pytest.mark.parametrize("chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE])
+@pytest.mark.parametrize(
+    "chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE]
+)
 def test_any_rate_is_reached_from_115200_or_less(chip, baud):
     events = []
     with open_device(chip, baud=baud, report=events.append) as device:
-        assert device.loader.baud == device.link.wire.host_baud == baud
+        assert device.loader.baud == device.transport.wire.host_baud == baud
         assert device.loader.read_reg(device.chip.identity.magic_address) is not None
         if device.chip.crystal.method == "uart_divider":
             assert device.crystal_mhz in (26, 40, 48)
@@ -45,13 +47,16 @@ def with_measurement(device, mhz, monkeypatch):
     assert abs(measured_mhz(chip, device.loader.baud, divider) - mhz) < 0.2
     address = chip.uart.clock_divider_address
     monkeypatch.setattr(
-        "espwire.device.device.read_word", lambda loader, at: divider if at == address else read_word(loader, at)
+        "espwire.device.device.read_word",
+        lambda loader, at: divider if at == address else read_word(loader, at),
     )
     device.divider = None  # as it was read when connecting
 
 
 @pytest.mark.parametrize("chip", MEASURED)
-@pytest.mark.parametrize(("mhz", "odd"), [(40.0, False), (40.7, False), (26.0, False), (36.5, True), (12.0, True)])
+@pytest.mark.parametrize(
+    ("mhz", "odd"), [(40.0, False), (40.7, False), (26.0, False), (36.5, True), (12.0, True)]
+)
 def test_a_crystal_that_no_board_has_is_told_once(chip, mhz, odd, monkeypatch):
     events = []
     with open_device(chip, report=events.append) as device:
@@ -62,7 +67,9 @@ def test_a_crystal_that_no_board_has_is_told_once(chip, mhz, odd, monkeypatch):
 
 
 @pytest.mark.parametrize("chip", ["esp32c2", "esp32c5"])
-def test_a_rate_that_hangs_on_a_nonsense_crystal_is_refused_before_anything_is_sent(chip, monkeypatch):
+def test_a_rate_that_hangs_on_a_nonsense_crystal_is_refused_before_anything_is_sent(
+    chip, monkeypatch
+):
     with open_device(chip) as device:
         with_measurement(device, 12.0, monkeypatch)
         trips = device.loader.trips

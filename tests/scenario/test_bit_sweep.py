@@ -13,10 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from bit_sweep import ENGINES, JOBS, LOADERS, REFUSED, Flip, Outcome, Pair, Rig, parse_flip, split_frames
+from bit_sweep import (
+    ENGINES,
+    JOBS,
+    LOADERS,
+    REFUSED,
+    Flip,
+    Outcome,
+    Pair,
+    Rig,
+    parse_flip,
+    split_frames,
+)
 
-from espwire.wire.commands import Reply
-from espwire.wire.stub import SEAL_BYTES, StubOp
+from espwire.protocol.commands import Reply
+from espwire.protocol.stub import SEAL_BYTES, StubOp
 
 CI_FLIPS = 40  # of each job with each loader
 ENGINE_FLIPS = 40
@@ -81,11 +92,12 @@ class Tally:
     longest: float = 0.0
 
     def __str__(self) -> str:
-        accepted = "; ".join(f"{count} × {reason}" for reason, count in sorted(self.accepted.items())) or "none"
-        ends = ", ".join(f"{end} {count}" for end, count in self.ends.most_common())
-        return (
-            f"{self.ends.total()} flips: {ends}; accepted: {accepted}; longest {self.longest:.0f} s of simulated time"
+        accepted = (
+            "; ".join(f"{count} × {reason}" for reason, count in sorted(self.accepted.items()))
+            or "none"
         )
+        ends = ", ".join(f"{end} {count}" for end, count in self.ends.most_common())
+        return f"{self.ends.total()} flips: {ends}; accepted: {accepted}; longest {self.longest:.0f} s of simulated time"
 
 
 def sweep(rig: Rig, pair: Pair, flips: Sequence[Flip]) -> Tally:
@@ -138,7 +150,9 @@ def test_no_flipped_bit_makes_a_false_success(rig: Rig, loader: str, job: str) -
 @pytest.mark.soak
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("loader", ENGINES)
-def test_no_flipped_bit_makes_a_false_success_with_the_code_of_the_stub(rig: Rig, loader: str, job: str) -> None:
+def test_no_flipped_bit_makes_a_false_success_with_the_code_of_the_stub(
+    rig: Rig, loader: str, job: str
+) -> None:
     pair = rig.pair(loader, job)
     tally = sweep(rig, pair, pair.sample(ENGINE_FLIPS, SEED))
     print(f"\n{pair}: {tally}")
@@ -156,9 +170,13 @@ class TestTheHarness:
                 if not frame.is_message:
                     continue
                 wanted = [at for at in range(len(frame.content)) if frame.field(at) != "payload"]
-                assert all((to_chip, number, byte, bit) in flips for byte in wanted for bit in range(8))
+                assert all(
+                    (to_chip, number, byte, bit) in flips for byte in wanted for bit in range(8)
+                )
                 payload = [at for at in range(len(frame.content)) if frame.field(at) == "payload"]
-                sampled = sum((to_chip, number, byte, bit) in flips for byte in payload for bit in range(8))
+                sampled = sum(
+                    (to_chip, number, byte, bit) in flips for byte in payload for bit in range(8)
+                )
                 assert sampled == min(64, 8 * len(payload))
 
     @pytest.mark.parametrize("loader", LOADERS)
@@ -167,10 +185,14 @@ class TestTheHarness:
             pair = rig.pair(loader, job)
             for frames in pair.frames.values():
                 assert sum(frame.is_message for frame in frames) >= 3
-            with_stub = any(frame.is_message and frame.content[1] in set(StubOp) for frame in pair.frames[False])
+            with_stub = any(
+                frame.is_message and frame.content[1] in set(StubOp) for frame in pair.frames[False]
+            )
             assert with_stub is loader.startswith("stub")
             assert pair.printed["chip"]["mac"]
-            assert ("result" in pair.printed) is (not pair.job.code and (loader, job) not in REFUSED)
+            assert ("result" in pair.printed) is (
+                not pair.job.code and (loader, job) not in REFUSED
+            )
 
     def test_a_flip_in_the_content_changes_its_frame_and_no_other(self, rig: Rig) -> None:
         pair = rig.pair("rom-esp32", "flash-id")
@@ -182,7 +204,11 @@ class TestTheHarness:
             if flip.line:
                 assert len(change.new) == 1
                 continue
-            changed = [n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old.content != new.content]
+            changed = [
+                n
+                for n, (old, new) in enumerate(zip(before, after, strict=True))
+                if old.content != new.content
+            ]
             assert changed == [flip.frame]
 
     def test_a_flip_is_written_and_read_alike(self) -> None:
@@ -193,30 +219,43 @@ class TestTheHarness:
 class TestTheSweepNotices:
     """With a check switched off, the same sweep must find false successes."""
 
-    def test_missing_checks_of_what_was_erased_and_written(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("espwire.flash.execute._Run.verify", lambda self, step: None)
-        monkeypatch.setattr("espwire.device.erase_check.EraseWitness._compare", lambda self, expected: None)
+    def test_missing_checks_of_what_was_erased_and_written(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("espwire.flash.write._Run.verify", lambda self, step: None)
+        monkeypatch.setattr(
+            "espwire.device.erase_check.EraseWitness._compare", lambda self, expected: None
+        )
         assert count_false_successes(rig, "rom-esp32", "write-flash-u", r"FLASH_BEGIN body\[[03]\]")
 
     @pytest.mark.parametrize("job", ["flash-id", "erase-flash"])
-    def test_a_second_answer_that_is_not_compared(self, rig: Rig, monkeypatch: pytest.MonkeyPatch, job: str) -> None:
+    def test_a_second_answer_that_is_not_compared(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch, job: str
+    ) -> None:
         monkeypatch.setattr("espwire.device.double_read._say_the_same", lambda one, other: True)
         assert count_false_successes(rig, "rom-esp32c3", job, r"READ_REG.reply value")
 
-    def test_a_missing_crc_check_in_the_stub(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("espwire.virtual.frame_trust.is_sealed", lambda frame: True)
+    def test_a_missing_crc_check_in_the_stub(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda frame: True)
         assert count_false_successes(rig, "stub-esp32c3", "erase-region", r"ERASE_REGION body.*")
 
-    def test_a_missing_crc_check_of_answers(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_crc_check_of_answers(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(
-            "espwire.device.loader.unseal", lambda reply: Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES])
+            "espwire.device.loader.unseal",
+            lambda reply: Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES]),
         )
         assert count_false_successes(rig, "stub-esp32c3", "dump-mem", r"BATCH.reply body.*")
 
 
 def count_false_successes(rig: Rig, loader: str, job: str, fields: str) -> int:
     """Runs that end with exit code 0 and are wrong, documented or not, of up to 100 with flips of these fields."""
-    pair = Rig(rig.folder).pair(loader, job)  # recorded anew: without the check the traffic may be another
+    pair = Rig(rig.folder).pair(
+        loader, job
+    )  # recorded anew: without the check the traffic may be another
     flips = [flip for flip in pair.flips(SEED) if re.fullmatch(fields, pair.name(flip))]
     chosen = random.Random(SEED).sample(flips, min(100, len(flips)))
     outcomes = [rig.try_flip(pair, flip) for flip in chosen]

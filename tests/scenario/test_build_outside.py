@@ -11,8 +11,8 @@ import pytest
 
 from espwire.cli.main import main
 from espwire.errors import FileError, SafetyStop
+from espwire.image.build_dir import read_build
 from espwire.image.build_plan import BuildRequest
-from espwire.image.build_source import read_build
 
 BUILDS = Path(__file__).parents[1] / "data/builds"
 ALLOWED = BuildRequest(consents=frozenset({"outside-build"}))
@@ -46,14 +46,20 @@ def check_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["", "build", "build/flasher_args.json", "build/flash_args"])
-@pytest.mark.parametrize("outside", ["../secret.bin", "../../secret.bin", "bootloader/../../secret.bin", "ABSOLUTE"])
+@pytest.mark.parametrize(
+    "outside", ["../secret.bin", "../../secret.bin", "bootloader/../../secret.bin", "ABSOLUTE"]
+)
 def test_a_path_that_leads_out_needs_consent(project: Path, target: str, outside: str) -> None:
     name_file(project, str(project / "secret.bin") if outside == "ABSOLUTE" else outside)
     check_refused(project / target)
 
 
 def test_a_path_that_leads_out_and_in_again_is_inside(project: Path) -> None:
-    for inside in ("../build/hello_world.bin", str(project / "build/hello_world.bin"), "./hello_world.bin"):
+    for inside in (
+        "../build/hello_world.bin",
+        str(project / "build/hello_world.bin"),
+        "./hello_world.bin",
+    ):
         folder = project.parent / "again"
         shutil.copytree(project, folder, dirs_exist_ok=True)
         name_file(folder, inside.replace(str(project), str(folder)))
@@ -82,7 +88,9 @@ def test_a_linked_folder_that_leads_out_needs_consent_and_a_linked_build_does_no
     assert len(read_build(tmp_path / "link").files) == 3
 
 
-def test_the_command_names_the_consent_and_takes_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_the_consent_and_takes_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name_file(project, "../secret.bin")
     port = ["--port", "virtual:esp32c3?profile=instant", "--no-state"]
     assert main([*port, "flash", str(project / "build"), "--force"]) == 8  # by its name only
@@ -118,7 +126,11 @@ def test_one_large_file_named_again_and_again_is_refused_before_it_is_read(
         [*port, "write-flash", "0", str(sparse), "--encrypt-files", *pairs],
         [*port, "write-flash", *[f"nvs={sparse}"] * 62],
         ["merge-bin", "--chip", "esp32", "-o", str(tmp_path / "o.bin"), *pairs],
-        ["make-image", *[word for _ in range(62) for word in ("-f", str(sparse), "-a", "0")], str(tmp_path / "o.bin")],
+        [
+            "make-image",
+            *[word for _ in range(62) for word in ("-f", str(sparse), "-a", "0")],
+            str(tmp_path / "o.bin"),
+        ],
     ):
         assert main(words) == 6, words[:6]
         assert "[files-too-large]" in capsys.readouterr().err, words[:6]
@@ -126,8 +138,10 @@ def test_one_large_file_named_again_and_again_is_refused_before_it_is_read(
     assert not (tmp_path / "o.bin").exists()
 
 
-def test_the_files_of_a_build_share_one_limit(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("espwire.image.build_source.INPUT_LIMIT", 0x40000)
+def test_the_files_of_a_build_share_one_limit(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espwire.image.build_dir.INPUT_LIMIT", 0x40000)
     make_sparse(project / "build/big.bin", 0x10000)
     files = {f"{number << 20:#x}": "big.bin" for number in range(62)}
     (project / "build/flasher_args.json").write_text(json.dumps({"flash_files": files}))

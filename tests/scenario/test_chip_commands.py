@@ -13,10 +13,10 @@ import espwire
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Resetting
-from espwire.link.base import LinkInfo
+from espwire.protocol.commands import Op
+from espwire.transport.base import TransportInfo
 from espwire.virtual.chip import State
-from espwire.virtual.link import open_virtual
-from espwire.wire.commands import Op
+from espwire.virtual.transport import open_virtual
 
 TELLING = [name for name in chip_ids() if Op.GET_SECURITY_INFO in load_chip(name).rom.ops]
 SECURE = [name for name in chip_ids() if load_chip(name).rom.secure_ops]
@@ -52,18 +52,27 @@ def test_old_chips_fail_before_sending(name: str) -> None:
     assert caught.value.code == "no-security-info"
 
 
-def test_security_info_works_while_our_stub_of_an_earlier_run_is_active_which_lacks_the_command() -> None:
+def test_security_info_works_while_our_stub_of_an_earlier_run_is_active_which_lacks_the_command() -> (
+    None
+):
     url = "virtual:esp32c3?flash-encryption=1"
     with espwire.connect(url, stub=False) as device:
         asked = device.read_security_info()
-    link = open_virtual(url)
-    first = espwire.connect(link, stub=False)
+    transport = open_virtual(url)
+    first = espwire.connect(transport, stub=False)
     assert first.use_stub()
-    with espwire.connect(link, before="no-reset", stub=False) as device:
+    with espwire.connect(transport, before="no-reset", stub=False) as device:
         told = device.read_security_info()
     assert asked.flash_encryption
     assert (told.flags, told.eco) == (None, None)
-    for name in ("secure_boot", "flash_encryption", "secure_download", "flash_crypt_count", "key_purposes", "chip_id"):
+    for name in (
+        "secure_boot",
+        "flash_encryption",
+        "secure_download",
+        "flash_crypt_count",
+        "key_purposes",
+        "chip_id",
+    ):
         assert getattr(told, name) == getattr(asked, name), name
 
 
@@ -113,10 +122,10 @@ def test_chip_id_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_the_whole_flash_is_erased(name: str) -> None:
-    link = open_virtual(f"virtual:{name}?size=1MB")
-    contents = link.chip.flash.contents
+    transport = open_virtual(f"virtual:{name}?size=1MB")
+    contents = transport.chip.flash.contents
     contents[:] = bytes(1 << 20)
-    with espwire.connect(link, stub=False) as device:
+    with espwire.connect(transport, stub=False) as device:
         assert espwire.erase_flash(device) == 1 << 20
     assert bytes(contents) == b"\xff" * (1 << 20)
 
@@ -125,14 +134,17 @@ def test_the_whole_flash_is_erased(name: str) -> None:
 def test_in_secure_download_mode_the_size_must_be_given_and_force_too(name: str) -> None:
     # a revision whose flash has power from the start: without registers nobody can switch it on
     revision = "&revision=300" if load_chip(name).flash_power_on is not None else ""
-    link = open_virtual(f"virtual:{name}?size=1MB&secure-download=1{revision}")
-    contents = link.chip.flash.contents
+    transport = open_virtual(f"virtual:{name}?size=1MB&secure-download=1{revision}")
+    contents = transport.chip.flash.contents
     contents[:] = bytes(1 << 20)
-    with espwire.connect(link, stub=False) as device:
+    with espwire.connect(transport, stub=False) as device:
         with pytest.raises(UsageError) as caught:
             espwire.erase_flash(device)
         assert caught.value.code == "flash-size-unknown"
-        assert espwire.erase_flash(device, flash_size=1 << 20, policy=espwire.Policy(force=True)) == 1 << 20
+        assert (
+            espwire.erase_flash(device, flash_size=1 << 20, policy=espwire.Policy(force=True))
+            == 1 << 20
+        )
     assert bytes(contents) == b"\xff" * (1 << 20)
 
 
@@ -142,7 +154,10 @@ def test_a_size_that_is_given_counts_even_if_it_had_been_assumed() -> None:
             espwire.erase_flash(device)
         assert device.flash is not None
         assert device.flash.size == 2 << 20
-        assert espwire.erase_flash(device, flash_size=2 << 20, policy=espwire.Policy(force=True)) == 2 << 20
+        assert (
+            espwire.erase_flash(device, flash_size=2 << 20, policy=espwire.Policy(force=True))
+            == 2 << 20
+        )
 
 
 def test_a_secured_chip_is_erased_by_force_only() -> None:
@@ -157,7 +172,12 @@ def test_a_stub_tells_how_far_the_erasing_is() -> None:
     seen: list[espwire.Event] = []
     with espwire.connect("virtual:esp32c3?size=4MB", stub=True) as device:
         espwire.erase_region(device, 0x1000, 0x280000, report=seen.append)
-    assert [e.done for e in seen if isinstance(e, espwire.Progress)] == [0, 0xFF000, 0x1FF000, 0x280000]
+    assert [e.done for e in seen if isinstance(e, espwire.Progress)] == [
+        0,
+        0xFF000,
+        0x1FF000,
+        0x280000,
+    ]
 
 
 def test_erase_flash_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,21 +193,23 @@ def test_erase_flash_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", chip_ids())
 @pytest.mark.parametrize("attached", [False, True])
 def test_run_leaves_the_loader_for_the_application(name: str, attached: bool) -> None:
-    link = open_virtual(f"virtual:{name}")
-    link.chip.flash.contents[load_chip(name).flash.bootloader_offset] = 0xE9
+    transport = open_virtual(f"virtual:{name}")
+    transport.chip.flash.contents[load_chip(name).flash.bootloader_offset] = 0xE9
     events: list[espwire.Event] = []
-    with espwire.connect(link, report=events.append, stub=False) as device:
+    with espwire.connect(transport, report=events.append, stub=False) as device:
         if attached:
             device.attach_flash()
-        boots = link.chip.boots
+        boots = transport.chip.boots
         device.run()
-        link.sleep(0.1)
-        assert link.chip.state is State.APP
-        assert link.chip.boots == boots
+        transport.sleep(0.1)
+        assert transport.chip.state is State.APP
+        assert transport.chip.boots == boots
     assert [e.how for e in events if isinstance(e, Resetting)][-1] == "run"
 
 
-def test_run_as_a_command_is_the_last_thing_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_as_a_command_is_the_last_thing_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     board = Board(tmp_path, capsys)
     board.run("write-flash", "0", board.file("a.bin", b"\xe9" + bytes(15)), "--force")
     events = board.events("run")
@@ -196,47 +218,59 @@ def test_run_as_a_command_is_the_last_thing_done(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", chip_ids())
-def test_reset_pulses_the_lines_and_sends_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = open_virtual(f"virtual:{name}")
-    link.chip.flash.contents[load_chip(name).flash.bootloader_offset] = 0xE9
-    monkeypatch.setattr(link, "write", lambda *args: pytest.fail("a byte was sent"))
-    boots = link.chip.boots
-    assert espwire.reset(link) == "hard"
-    link.sleep(0.2)
-    assert link.chip.boots > boots
-    assert link.chip.state is State.APP
+def test_reset_pulses_the_lines_and_sends_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = open_virtual(f"virtual:{name}")
+    transport.chip.flash.contents[load_chip(name).flash.bootloader_offset] = 0xE9
+    monkeypatch.setattr(transport, "write", lambda *args: pytest.fail("a byte was sent"))
+    boots = transport.chip.boots
+    assert espwire.reset(transport) == "hard"
+    transport.sleep(0.2)
+    assert transport.chip.boots > boots
+    assert transport.chip.state is State.APP
 
 
 def test_a_port_without_lines_cannot_reset(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = open_virtual("virtual:esp32c3")
-    monkeypatch.setattr(link, "info", LinkInfo(name="there", kind="tcp", can_reset=False, can_change_baud=False))
+    transport = open_virtual("virtual:esp32c3")
+    monkeypatch.setattr(
+        transport,
+        "info",
+        TransportInfo(name="there", kind="tcp", can_reset=False, can_change_baud=False),
+    )
     with pytest.raises(Unsupported) as caught:
-        espwire.reset(link)
+        espwire.reset(transport)
     assert caught.value.code == "cannot-reset"
 
 
 @pytest.mark.parametrize("kind", ["usb-jtag", "usb-otg"])
 def test_native_usb_may_go_away_with_what_starts(kind: str) -> None:
-    from espwire.flash.memory import load_ram
-    from espwire.image.build import build
+    from espwire.flash.load_ram import load_ram
+    from espwire.image.codec import build
     from espwire.image.model import ExtendedHeader, Image, Segment
 
-    link = open_virtual(f"virtual:esp32s3?kind={kind}")
-    link.chip.flash.contents[0] = 0xE9
-    with espwire.connect(link, stub=False) as device:
+    transport = open_virtual(f"virtual:esp32s3?kind={kind}")
+    transport.chip.flash.contents[0] = 0xE9
+    with espwire.connect(transport, stub=False) as device:
         device.run()
-        assert link.chip.state is State.APP
-    link = open_virtual(f"virtual:esp32s3?kind={kind}")
+        assert transport.chip.state is State.APP
+    transport = open_virtual(f"virtual:esp32s3?kind={kind}")
     extended = ExtendedHeader(chip_id=9)
     image = Image(
-        mode_code=0, size_frequency=0, entry=0x3FC90000, segments=(Segment(0x3FC90000, b"abcd"),), extended=extended
+        mode_code=0,
+        size_frequency=0,
+        entry=0x3FC90000,
+        segments=(Segment(0x3FC90000, b"abcd"),),
+        extended=extended,
     )
-    with espwire.connect(link, stub=False) as device:
+    with espwire.connect(transport, stub=False) as device:
         load_ram(device, build(image))
-        assert link.chip.state is State.GONE
+        assert transport.chip.state is State.GONE
 
 
-def test_reset_as_a_command_identifies_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reset_as_a_command_identifies_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     board = Board(tmp_path, capsys)
     events = board.events("reset")
     assert [event["event"] for event in events] == ["Opened", "Resetting", "Result"]

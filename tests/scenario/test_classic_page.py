@@ -30,7 +30,9 @@ TEST_ID = re.compile(r"`(?:tests/)?([\w/]+\.py)(?:::(\w+))?`")
 class Page:
     """The page's command lines, run in a folder with its files."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.folder, self.capsys, self.monkeypatch = folder, capsys, monkeypatch
         self.main = find_main("esptool.py")
         monkeypatch.chdir(folder)
@@ -57,7 +59,9 @@ class Page:
         """Run a line of the page; its output."""
         words = shlex.split(line)
         assert words.pop(0) == "esptool.py"
-        words = [re.sub(r"(/dev/(ttyUSB|tty\.)\w+|COM\d+)$", lambda _: self.port, word) for word in words]
+        words = [
+            re.sub(r"(/dev/(ttyUSB|tty\.)\w+|COM\d+)$", lambda _: self.port, word) for word in words
+        ]
         got = self.main(words)
         out, err = self.capsys.readouterr()
         assert "Traceback" not in err
@@ -70,7 +74,9 @@ class Page:
 
 
 @pytest.fixture
-def page(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Page:
+def page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Page:
     return Page(tmp_path, capsys, monkeypatch)
 
 
@@ -81,19 +87,40 @@ def test_pip_installs_esptool_py() -> None:
     import tomllib
 
     compat = tomllib.loads((ROOT / "compat/pyproject.toml").read_text("utf-8"))
-    assert "esptool.py" in compat["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-scripts"].values()
+    assert (
+        "esptool.py"
+        in compat["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-scripts"].values()
+    )
 
 
 def test_help_lists_commands_and_options(page: Page) -> None:
     said = page("esptool.py -h")
-    for word in ("--port", "--baud", "write-flash", "read-mac", "flash-id", "chip-id", "dump-mem", "verify-flash"):
+    for word in (
+        "--port",
+        "--baud",
+        "write-flash",
+        "read-mac",
+        "flash-id",
+        "chip-id",
+        "dump-mem",
+        "verify-flash",
+    ):
         assert word in said
     assert page("esptool.py --help") == said
 
 
 @pytest.mark.parametrize(
     "command",
-    ["write_flash", "verify_flash", "read_flash", "dump_mem", "read_mac", "flash_id", "chip_id", "erase_flash"],
+    [
+        "write_flash",
+        "verify_flash",
+        "read_flash",
+        "dump_mem",
+        "read_mac",
+        "flash_id",
+        "chip_id",
+        "erase_flash",
+    ],
 )
 def test_help_of_a_command(page: Page, command: str) -> None:
     said = page(f"esptool.py {command} -h")
@@ -108,7 +135,9 @@ def test_version(page: Page) -> None:
 # ---- port and rate
 
 
-@pytest.mark.parametrize("option", ["-p /dev/ttyUSB0", "-p COM1", "--port COM4", "--port /dev/tty.usbserial", ""])
+@pytest.mark.parametrize(
+    "option", ["-p /dev/ttyUSB0", "-p COM1", "--port COM4", "--port /dev/tty.usbserial", ""]
+)
 def test_the_port_is_named_by_an_option(page: Page, option: str) -> None:
     assert MAC in page(f"esptool.py {option} read_mac")
 
@@ -118,7 +147,9 @@ def test_port_names_of_every_system_are_taken_as_they_are(port: str) -> None:
     assert parse_only(["-p", port, "read_mac"]) == 0
 
 
-@pytest.mark.parametrize("baud", ["9600", "74880", "115200", "230400", "460800", "921600", "1500000"])
+@pytest.mark.parametrize(
+    "baud", ["9600", "74880", "115200", "230400", "460800", "921600", "1500000"]
+)
 def test_any_rate_is_accepted(page: Page, baud: str) -> None:
     assert MAC in page(f"esptool.py -b {baud} read_mac")
     assert MAC in page(f"esptool.py --baud {baud} read_mac")
@@ -201,7 +232,9 @@ def test_make_image_puts_segments_together(page: Page) -> None:
 
 
 def test_make_image_takes_an_entry_point(page: Page) -> None:
-    page("esptool.py --chip esp8266 make_image -f app.text.bin -a 0x40100000 -e 0x40100010 app.flash.bin")
+    page(
+        "esptool.py --chip esp8266 make_image -f app.text.bin -a 0x40100000 -e 0x40100010 app.flash.bin"
+    )
     made = next(page.folder.glob("app.flash.bin*")).read_bytes()
     assert made[4:8] == bytes.fromhex("10001040")
 
@@ -222,7 +255,9 @@ def test_merge_bin_makes_one_file(page: Page) -> None:
 
 
 def test_version_1_images_are_two_pairs(page: Page) -> None:
-    page("esptool.py --port COM4 write_flash 0x00000 my_app.elf-0x00000.bin 0x40000 my_app.elf-0x40000.bin")
+    page(
+        "esptool.py --port COM4 write_flash 0x00000 my_app.elf-0x00000.bin 0x40000 my_app.elf-0x40000.bin"
+    )
     assert page.held(0, len(BOOT)) == BOOT
     assert page.held(0x40000, len(INIT)) == INIT
 
@@ -255,7 +290,9 @@ def test_flash_sizes(page: Page, size: str, option: str) -> None:
     assert page.held(3, 1)[0] >> 4 == HEADER_SIZES[size]
 
 
-@pytest.mark.parametrize("real, code", [("512KB", 0), ("1MB", 2), ("2MB", 3), ("4MB", 4), ("16MB", 9)])
+@pytest.mark.parametrize(
+    "real, code", [("512KB", 0), ("1MB", 2), ("2MB", 3), ("4MB", 4), ("16MB", 9)]
+)
 def test_the_size_is_detected(page: Page, real: str, code: int) -> None:
     page.plug(f"size={real}")
     page("esptool.py write_flash -fs detect 0x0 boot_v1.7.bin")
@@ -386,7 +423,11 @@ def test_chip_id_ends_like_the_mac(page: Page) -> None:
 def find_tests(path: Path) -> set[str]:
     """The test functions of a file."""
     tree = ast.parse(path.read_text("utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    return {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 def is_there(file: str, name: str) -> bool:
@@ -398,7 +439,11 @@ def is_there(file: str, name: str) -> bool:
 def find_bad_rows(text: str, headings: str) -> list[str]:
     """Rows of the map that name no test, no heading of differences.md, or one that is not there."""
     bad = []
-    rows = [row for row in text.splitlines() if row.startswith("| ") and not row.startswith(("| ---", "| The page"))]
+    rows = [
+        row
+        for row in text.splitlines()
+        if row.startswith("| ") and not row.startswith(("| ---", "| The page"))
+    ]
     for row in rows:
         shown_by = row.strip("| ").rsplit(" | ", 1)[1]
         ids = TEST_ID.findall(shown_by)
@@ -416,7 +461,9 @@ def find_bad_rows(text: str, headings: str) -> list[str]:
 
 
 def anchors_of_differences() -> str:
-    heads = re.findall(r"^#+ +(.*)$", (ROOT / "docs/differences.md").read_text("utf-8"), re.MULTILINE)
+    heads = re.findall(
+        r"^#+ +(.*)$", (ROOT / "docs/differences.md").read_text("utf-8"), re.MULTILINE
+    )
     return "\n".join(re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads)
 
 
@@ -427,7 +474,11 @@ def test_the_map_names_tests_that_there_are() -> None:
 
 
 def test_differences_names_tests_that_there_are() -> None:
-    ids = [one for one in TEST_ID.findall((ROOT / "docs/differences.md").read_text("utf-8")) if "test_" in one[0]]
+    ids = [
+        one
+        for one in TEST_ID.findall((ROOT / "docs/differences.md").read_text("utf-8"))
+        if "test_" in one[0]
+    ]
     assert len(ids) >= 3
     assert [one for one in ids if not is_there(*one)] == []
 

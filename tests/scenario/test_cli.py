@@ -21,7 +21,13 @@ WORKS = random.Random(0).randbytes(9000)
 class Board:
     """A virtual chip whose flash is a file, and the program run on it."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], chip: str = "esp32c3", **keys: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        chip: str = "esp32c3",
+        **keys: object,
+    ) -> None:
         self.flash = folder / f"{chip}.flash"
         self.folder, self.capsys = folder, capsys
         extra = "".join(f"&{key}={value}" for key, value in keys.items())
@@ -76,8 +82,14 @@ def test_compressed_or_not_the_flash_is_the_same(board: Board, option: list[str]
     assert board.held(0x10000, len(WORKS)) == WORKS
 
 
-def test_progress_without_a_terminal_is_a_line_per_ten_percent_and_can_be_left_out(board: Board) -> None:
-    lines = [line for line in board.run("--no-stub", "write-flash", "0x0", DEMO).splitlines() if "% of" in line]
+def test_progress_without_a_terminal_is_a_line_per_ten_percent_and_can_be_left_out(
+    board: Board,
+) -> None:
+    lines = [
+        line
+        for line in board.run("--no-stub", "write-flash", "0x0", DEMO).splitlines()
+        if "% of" in line
+    ]
     assert 5 <= len(lines) <= 11
     assert "% of" not in board.run("write-flash", "-p", "0x0", DEMO)
     assert board.run("-q", "write-flash", "0x0", DEMO).count("\n") == 1
@@ -101,7 +113,7 @@ def test_arguments_may_come_from_a_file(board: Board) -> None:
 
 
 def test_header_settings_are_patched_in_and_the_hash_is_made_anew(board: Board) -> None:
-    from espwire.image.parse import parse
+    from espwire.image.codec import parse
 
     board.run("write-flash", "-fm", "qio", "-ff", "80m", "-fs", "detect", "0x0", DEMO)
     held = board.held(0, DEMO.stat().st_size)
@@ -136,7 +148,9 @@ def test_a_difference_is_exit_7_and_told_byte_by_byte(board: Board) -> None:
 
 
 def test_a_region_is_erased_and_the_rest_stays(board: Board) -> None:
-    board.run("write-flash", "--allow", "not-an-image", "0x0", board.file("a.bin", WORKS + bytes(0x3000)))
+    board.run(
+        "write-flash", "--allow", "not-an-image", "0x0", board.file("a.bin", WORKS + bytes(0x3000))
+    )
     board.run("erase-region", "0x1000", "4k")
     assert set(board.held(0x1000, 0x1000)) == {0xFF}
     assert board.held(0, 0x1000) == WORKS[:0x1000]
@@ -167,7 +181,9 @@ def test_every_json_line_has_version_event_and_device(board: Board) -> None:
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert {event["v"] for event in events} == {1}
     assert {event["device"] for event in events} == {board.port}
-    assert {"Opened", "ChipFound", "PlanReady", "Progress", "Finished", "Result"} <= {e["event"] for e in events}
+    assert {"Opened", "ChipFound", "PlanReady", "Progress", "Finished", "Result"} <= {
+        e["event"] for e in events
+    }
 
 
 def test_trace_shows_every_packet_on_standard_error(board: Board) -> None:
@@ -216,7 +232,9 @@ def test_a_port_that_is_not_there_is_exit_3(board: Board) -> None:
         (["erase-region", "0x400000", "0x1000"], None),
     ],
 )
-def test_bad_input_ends_in_one_clear_error(board: Board, words: list[str], code: int | None) -> None:
+def test_bad_input_ends_in_one_clear_error(
+    board: Board, words: list[str], code: int | None
+) -> None:
     line = [word.format(demo=DEMO) for word in words]
     got = main(["--port", board.port, *line])
     out, err = board.capsys.readouterr()
@@ -227,14 +245,18 @@ def test_bad_input_ends_in_one_clear_error(board: Board, words: list[str], code:
     assert not (board.folder / "out.bin").exists()
 
 
-def test_a_read_that_fails_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_that_fails_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     board = Board(tmp_path, capsys, "esp8266")
     board.run("--no-stub", "read-flash", "0", "16", tmp_path / "out.bin", code=5)
     assert "hint: The stub can: leave out --no-stub" in board.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["esp8266.flash"]
 
 
-def test_the_esp8266_is_written_and_its_rom_cannot_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_esp8266_is_written_and_its_rom_cannot_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     board = Board(tmp_path, capsys, "esp8266")
     file = board.file("a.bin", WORKS)
     board.run("--no-stub", "write-flash", "0x0", file)
@@ -244,20 +266,22 @@ def test_the_esp8266_is_written_and_its_rom_cannot_verify(tmp_path: Path, capsys
     assert "[cannot-verify]" in board.err
 
 
-def test_ctrl_c_closes_the_port_and_is_exit_130(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    from espwire.virtual.link import VirtualLink
+def test_ctrl_c_closes_the_port_and_is_exit_130(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from espwire.virtual.transport import VirtualTransport
 
     closed: list[bool] = []
-    close = VirtualLink.close
+    close = VirtualTransport.close
 
-    def note(link: VirtualLink) -> None:
+    def note(transport: VirtualTransport) -> None:
         closed.append(True)
-        close(link)
+        close(transport)
 
     def interrupt(*arguments: object, **keywords: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(VirtualLink, "close", note)
+    monkeypatch.setattr(VirtualTransport, "close", note)
     monkeypatch.setattr("espwire.flash.write.execute", interrupt)
     board.run("write-flash", "0x0", DEMO, code=130)
     assert closed
@@ -280,14 +304,18 @@ def test_connect_attempts_zero_means_no_end() -> None:
     assert Session(connect_attempts=3).settings().connect_attempts == 3
 
 
-def test_read_mac_fails_clearly_where_the_chip_hides_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_mac_fails_clearly_where_the_chip_hides_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hidden = Board(tmp_path, capsys, **{"secure-download": 1})
     out = hidden.run("read-mac", code=5)
     assert "MAC" not in out
     assert "[secure-download-mode]" in hidden.err
 
 
-def test_a_loader_that_cannot_verify_claims_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loader_that_cannot_verify_claims_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The ESP8266's ROM: written, said to be unverified; with --verify refused before anything is written."""
     old = Board(tmp_path, capsys, "esp8266")
     out = old.run("--no-stub", "write-flash", "0x10000", old.file("a.bin", WORKS))
@@ -299,11 +327,18 @@ def test_a_loader_that_cannot_verify_claims_nothing(tmp_path: Path, capsys: pyte
 
 
 def test_verify_is_what_happens_anyway(board: Board) -> None:
-    assert board.result("write-flash", "--verify", "0x10000", board.file("a.bin", WORKS))["verified"] is True
+    assert (
+        board.result("write-flash", "--verify", "0x10000", board.file("a.bin", WORKS))["verified"]
+        is True
+    )
 
 
-@pytest.mark.parametrize("line", ["read-flash -fs 4MB 0x200000 4 out.bin", "verify-flash -fs 4MB 0x200000 data.bin"])
-def test_a_stated_flash_size_does_not_make_the_flash_larger_than_it_is(line, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "line", ["read-flash -fs 4MB 0x200000 4 out.bin", "verify-flash -fs 4MB 0x200000 data.bin"]
+)
+def test_a_stated_flash_size_does_not_make_the_flash_larger_than_it_is(
+    line, tmp_path, monkeypatch, capsys
+):
     """Past its end a flash answers with its beginning: that is no success."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.bin").write_bytes(b"\xff" * 4)

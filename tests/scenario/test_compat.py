@@ -20,7 +20,9 @@ DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
 @pytest.fixture(scope="module", autouse=True)
 def path() -> Iterator[None]:
     """Other tests must not see this module under esptool's name."""
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "esptool"}
+    before = {
+        name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "esptool"
+    }
     sys.path.insert(0, str(SOURCE))
     yield
     sys.path.remove(str(SOURCE))
@@ -37,7 +39,9 @@ def esptool() -> Any:
     return esptool
 
 
-def test_main_runs_a_command_line(esptool: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_runs_a_command_line(
+    esptool: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert esptool.main(["-p", "virtual:esp32c3", "write_flash", "0x0", str(DEMO)]) is None
     out = capsys.readouterr().out
     assert "Chip is ESP32-C3" in out
@@ -59,7 +63,9 @@ def test_main_raises_fatal_error_for_a_failure_and_exits_for_a_broken_line(
     assert issubclass(esptool.FatalError, RuntimeError)
 
 
-def test_main_takes_a_chip_that_is_connected(esptool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_takes_a_chip_that_is_connected(
+    esptool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     with esptool.cmds.detect_chip("virtual:esp32s3") as esp:
         capsys.readouterr()
         esptool.main(["--after", "no-reset", "read-mac"], esp)
@@ -103,8 +109,19 @@ def test_functions_that_look_print_and_return_none(
 ) -> None:
     cmds = esptool.cmds
     with cmds.connect_esp("virtual:esp32c3", chip="ESP32-C3") as esp:
-        assert cmds.chip_id(esp) is cmds.read_mac(esp) is cmds.get_security_info(esp) is cmds.flash_id(esp) is None
-        assert cmds.read_flash_status(esp) is cmds.read_flash_sfdp(esp, 0, 4) is cmds.read_mem(esp, 0x60008000) is None
+        assert (
+            cmds.chip_id(esp)
+            is cmds.read_mac(esp)
+            is cmds.get_security_info(esp)
+            is cmds.flash_id(esp)
+            is None
+        )
+        assert (
+            cmds.read_flash_status(esp)
+            is cmds.read_flash_sfdp(esp, 0, 4)
+            is cmds.read_mem(esp, 0x60008000)
+            is None
+        )
         cmds.write_mem(esp, 0x3FC80000, 0x12345678)
         assert cmds.dump_mem(esp, 0x3FC80000, 4) == bytes.fromhex("78563412")
         assert cmds.dump_mem(esp, 0x3FC80000, 4, str(tmp_path / "mem.bin")) is None
@@ -129,10 +146,14 @@ def test_a_class_per_chip_connects_to_that_chip_only(esptool: Any) -> None:
         assert esp.CHIP_NAME == "ESP32"
     with targets.ESP32S3ROM("virtual:esp32") as esp, pytest.raises(esptool.FatalError):
         esp.connect(attempts=1)
-    assert {f"{name.upper()}ROM" for name in espwire.chip_ids()} == {n for n in dir(targets) if n.endswith("ROM")}
+    assert {f"{name.upper()}ROM" for name in espwire.chip_ids()} == {
+        n for n in dir(targets) if n.endswith("ROM")
+    }
 
 
-def test_a_logger_of_ones_own_gets_everything(esptool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_logger_of_ones_own_gets_everything(
+    esptool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     from esptool.logger import TemplateLogger, log
 
     got: list[tuple[str, Any]] = []
@@ -153,7 +174,9 @@ def test_a_logger_of_ones_own_gets_everything(esptool: Any, capsys: pytest.Captu
         def stage(self, finish: bool = False) -> None:
             got.append(("stage", finish))
 
-        def progress_bar(self, cur_iter: int, total_iters: int, *more: Any, **keywords: Any) -> None:
+        def progress_bar(
+            self, cur_iter: int, total_iters: int, *more: Any, **keywords: Any
+        ) -> None:
             got.append(("progress", (cur_iter, total_iters)))
 
         def set_verbosity(self, verbosity: str) -> None:
@@ -185,12 +208,16 @@ def test_what_is_not_there_says_so_by_name(esptool: Any) -> None:
     assert missing.value.code == "port-not-found"
 
 
-def test_images_are_made_merged_and_shown(esptool: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_made_merged_and_shown(
+    esptool: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cmds = esptool.cmds
     merged = cmds.merge_bin([(0x0, str(DEMO)), (0x10000, b"\x01\x02")], "esp32c3")
     assert merged[: len(DEMO.read_bytes())] == DEMO.read_bytes()
     assert merged[0x10000:] == b"\x01\x02"
-    assert cmds.merge_bin([(0x0, str(DEMO))], "esp32c3", str(tmp_path / "m.uf2"), format="uf2") is None
+    assert (
+        cmds.merge_bin([(0x0, str(DEMO))], "esp32c3", str(tmp_path / "m.uf2"), format="uf2") is None
+    )
     assert (tmp_path / "m.uf2").read_bytes()[:4] == b"UF2\n"
     assert cmds.image_info(str(DEMO)) is None
     assert "ESP32-C3" in capsys.readouterr().out

@@ -15,7 +15,7 @@ import pytest
 import serial
 
 import espwire
-from espwire.link.url import open_link
+from espwire.transport.url import open_transport
 
 DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
 
@@ -29,7 +29,9 @@ def esptool() -> Any:
     ("chip", "offset", "chip_id"),
     [("esp8266", 0, None), ("esp32", 0x1000, 0), ("esp32c3", 0, 5), ("esp32p4", 0x2000, 18)],
 )
-def test_constants_are_attributes_of_the_class(esptool: Any, chip: str, offset: int, chip_id: int | None) -> None:
+def test_constants_are_attributes_of_the_class(
+    esptool: Any, chip: str, offset: int, chip_id: int | None
+) -> None:
     rom = esptool.targets.CHIP_DEFS[chip]
     assert (offset, chip_id) == (rom.BOOTLOADER_FLASH_OFFSET, rom.IMAGE_CHIP_ID)
     assert rom is getattr(esptool, f"{chip.upper()}ROM")
@@ -74,7 +76,9 @@ def test_blocks_written_one_by_one_are_in_flash(esptool: Any, chip: str, stub: b
             esp.flash_block(data[number * size :][:size].ljust(size, b"\xff"), number)
         if esp.IS_STUB:
             esp.flash_finish(False)
-        assert bytes(esp.device.link.chip.flash.contents[0x10000 : 0x10000 + len(data)]) == data
+        assert (
+            bytes(esp.device.transport.chip.flash.contents[0x10000 : 0x10000 + len(data)]) == data
+        )
         if chip == "esp8266" and not stub:
             with pytest.raises(esptool.FatalError):
                 esp.flash_md5sum(0x10000, 16)
@@ -86,7 +90,10 @@ def test_blocks_written_one_by_one_are_in_flash(esptool: Any, chip: str, stub: b
         esp.flash_defl_finish(False)
         assert esp.flash_md5sum(0x20000, len(data)) == hashlib.md5(data).hexdigest()
         seen: list[tuple[int, int]] = []
-        assert esp.read_flash(0x20000, len(data), lambda done, total: seen.append((done, total))) == data
+        assert (
+            esp.read_flash(0x20000, len(data), lambda done, total: seen.append((done, total)))
+            == data
+        )
         assert seen[-1] == (len(data), len(data))
         esp.erase_region(0x20000, 0x1000)
         assert esp.read_flash(0x20000, 8) == b"\xff" * 8
@@ -115,14 +122,23 @@ def test_raw_commands_are_sent_and_checked(esptool: Any) -> None:
         assert esp.check_command("read", read, struct.pack("<I", 0x40001000)) == esp.MAGIC_VALUE
         esp.check_command("attach", attach, bytes(8))
         with pytest.raises(esptool.FatalError):
-            esp.check_command("refused", esp.ESP_CMDS["FLASH_DATA"], struct.pack("<IIII", 4, 0, 0, 0) + b"data", chk=0)
+            esp.check_command(
+                "refused",
+                esp.ESP_CMDS["FLASH_DATA"],
+                struct.pack("<IIII", 4, 0, 0, 0) + b"data",
+                chk=0,
+            )
         with pytest.raises(esptool.NotSupportedError):
             esp.command(0x77)
 
 
 def test_the_port_is_a_pyserial_object_that_hears_the_chip_and_stays_the_same(esptool: Any) -> None:
     esp = esptool.get_default_connected_device(
-        ["virtual:esp32c3"], port="virtual:esp32c3", connect_attempts=3, initial_baud=115200, chip="esp32c3"
+        ["virtual:esp32c3"],
+        port="virtual:esp32c3",
+        connect_attempts=3,
+        initial_baud=115200,
+        chip="esp32c3",
     )
     assert esp.serial_port == "virtual:esp32c3"
     port = esp._port
@@ -198,27 +214,29 @@ def test_a_chip_that_was_closed_can_be_connected_again(esptool: Any) -> None:
 
 
 def test_an_open_pyserial_object_is_a_port_too(esptool: Any) -> None:
-    from esptool._port import LinkPort, PyserialLink
+    from esptool._port import PyserialTransport, TransportPort
 
-    opened = LinkPort("virtual:esp32s3", open_link("virtual:esp32s3"), 115200)
+    opened = TransportPort("virtual:esp32s3", open_transport("virtual:esp32s3"), 115200)
     with esptool.detect_chip(opened) as esp:
         assert esp.CHIP_NAME == "ESP32-S3"
 
-    class Foreign(LinkPort):
+    class Foreign(TransportPort):
         """Known only by pyserial's methods."""
 
-    foreign = Foreign("virtual:esp32", open_link("virtual:esp32"), 115200)
-    link = PyserialLink(foreign)
+    foreign = Foreign("virtual:esp32", open_transport("virtual:esp32"), 115200)
+    transport = PyserialTransport(foreign)
     foreign.timeout = 5.0
-    assert link.read(0.0) == b""  # without the port's own time-out, which is left as it is
+    assert transport.read(0.0) == b""  # without the port's own time-out, which is left as it is
     assert foreign.timeout == 5.0
     assert foreign.write_timeout is not None  # a write ends
     foreign.close()
-    with pytest.raises(espwire.LinkError):
-        link.write(b"x", 0.0)
+    with pytest.raises(espwire.TransportError):
+        transport.write(b"x", 0.0)
 
 
-def test_ports_are_tried_from_the_last_and_none_means_none(esptool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ports_are_tried_from_the_last_and_none_means_none(
+    esptool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     ports = ["/dev/none1", "virtual:esp32", "/dev/none2"]
     with esptool.get_default_connected_device(ports, None, 1, 115200) as esp:
         assert esp.serial_port == "virtual:esp32"
@@ -249,7 +267,9 @@ def test_port_names_are_listed_and_filtered(esptool: Any, monkeypatch: pytest.Mo
     assert esptool.get_port_list(names=["ACM"], pids=[1]) == []
 
 
-def test_the_logger_has_the_names_that_clients_call(esptool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_logger_has_the_names_that_clients_call(
+    esptool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     from esptool.logger import log
 
     assert esptool.log is log
@@ -278,7 +298,11 @@ def test_flash_size_and_small_helpers(esptool: Any) -> None:
 
     with esptool.detect_chip("virtual:esp32?size=8MB") as esp:
         assert cmds.detect_flash_size(esp) == "8MB"
-        assert esptool.DETECTED_FLASH_SIZES[esp.flash_id() >> 16] == cmds.DETECTED_FLASH_SIZES[0x17] == "8MB"
+        assert (
+            esptool.DETECTED_FLASH_SIZES[esp.flash_id() >> 16]
+            == cmds.DETECTED_FLASH_SIZES[0x17]
+            == "8MB"
+        )
         assert esp.parse_flash_size_arg("8MB") == 0x30
         assert esp.parse_flash_freq_arg("80m") == 0xF
         with pytest.raises(esptool.FatalError):
@@ -288,7 +312,10 @@ def test_flash_size_and_small_helpers(esptool: Any) -> None:
     assert util.hexify(b"\x0a\xff") == "0AFF"
     assert util.pad_to(b"abc", 4) == b"abc\xff"
     assert util.mask_to_shift(0xF0) == 4
-    assert (util.strip_chip_name("ESP32-C3"), util.expand_chip_name("esp32c3")) == ("esp32c3", "ESP32-C3")
+    assert (util.strip_chip_name("ESP32-C3"), util.expand_chip_name("esp32c3")) == (
+        "esp32c3",
+        "ESP32-C3",
+    )
     assert util.get_bytes(b"x") == (b"x", None)
     assert "0102" in str(esptool.FatalError.WithResult("bad", b"\x01\x02"))
 
@@ -300,7 +327,9 @@ def test_an_image_is_loaded_with_its_digest(esptool: Any) -> None:
     assert image.append_digest
     assert image.stored_digest == image.calc_digest
     assert image.segments[0].addr
-    assert LoadFirmwareImage("esp32c3", io.BytesIO(DEMO.read_bytes())).entrypoint == image.entrypoint
+    assert (
+        LoadFirmwareImage("esp32c3", io.BytesIO(DEMO.read_bytes())).entrypoint == image.entrypoint
+    )
     with pytest.raises(esptool.FatalError):
         LoadFirmwareImage("esp32c3", b"no image")
 
@@ -314,11 +343,13 @@ def test_an_image_is_loaded_with_its_digest(esptool: Any) -> None:
         ("CustomReset", ("D0|R1|W0.1|D1|R0|W0.1|D0",), b"waiting for download"),
     ],
 )
-def test_a_reset_by_lines_needs_only_the_port(esptool: Any, name: str, more: tuple[str, ...], into: bytes) -> None:
+def test_a_reset_by_lines_needs_only_the_port(
+    esptool: Any, name: str, more: tuple[str, ...], into: bytes
+) -> None:
     from esptool import reset
-    from esptool._port import LinkPort
+    from esptool._port import TransportPort
 
-    port = LinkPort("virtual:esp32c3", open_link("virtual:esp32c3"), 115200)
+    port = TransportPort("virtual:esp32c3", open_transport("virtual:esp32c3"), 115200)
     port.timeout = 0.5
     getattr(reset, name)(port, *more)()
     assert into in port.read(2000)
@@ -328,8 +359,12 @@ def test_a_reset_by_lines_needs_only_the_port(esptool: Any, name: str, more: tup
     port.close()
 
 
-@pytest.mark.parametrize("program", ["espefuse.py", "espsecure.py", "esp_rfc2217_server.py", "espefuse"])
-def test_programs_to_come_answer_in_one_line(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "program", ["espefuse.py", "espsecure.py", "esp_rfc2217_server.py", "espefuse"]
+)
+def test_programs_to_come_answer_in_one_line(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     answer = pytest.importorskip("espwire_compat.later").answer
     for line in ([], ["summary"], ["-p", "/dev/ttyUSB0", "dump"]):
         assert answer(program, line) == 2

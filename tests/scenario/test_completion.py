@@ -32,7 +32,12 @@ def ask(*words: str, shell: str = "bash") -> tuple[list[str], set[str]]:
         line["COMP_CWORD"] = words[-1]
     environment = {**os.environ, **line, COMPLETION_VARIABLE: f"{shell}_complete"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment, encoding="utf-8"
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        encoding="utf-8",
     )
     *offers, last = done.stdout.splitlines()
     assert not done.stderr
@@ -72,10 +77,13 @@ def test_chips_and_usual_rates_and_choices_are_offered_without_looking_for_ports
 
 
 def test_ports_are_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    from espwire.link.ports import PortIdentity
+    from espwire.transport.ports import PortIdentity
 
-    there = (PortIdentity(path="/dev/ttyS0"), PortIdentity(path="/dev/ttyUSB0", vid=0x10C4, pid=0xEA60))
-    monkeypatch.setattr("espwire.link.ports.list_system_ports", lambda: there)
+    there = (
+        PortIdentity(path="/dev/ttyS0"),
+        PortIdentity(path="/dev/ttyUSB0", vid=0x10C4, pid=0xEA60),
+    )
+    monkeypatch.setattr("espwire.transport.ports.list_system_ports", lambda: there)
     assert [item.value for item in complete_port("")] == ["/dev/ttyUSB0", "/dev/ttyS0"]
     assert [item.value for item in complete_port("/dev/ttyS")] == ["/dev/ttyS0"]
     assert "serial" in ask("--port", "/dev/no-such-")[1]
@@ -85,8 +93,12 @@ def test_where_nothing_else_is_known_the_shell_completes_files() -> None:
     assert ask("write-flash", "0x0", "firm")[0] == ["file,firm"]
 
 
-@pytest.mark.parametrize("words", [("no-such-command", ""), ("--chip", "nonsense", "write-flash", "--no-such", "x")])
-def test_a_broken_line_is_answered_with_nothing_or_files_and_no_noise(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words", [("no-such-command", ""), ("--chip", "nonsense", "write-flash", "--no-such", "x")]
+)
+def test_a_broken_line_is_answered_with_nothing_or_files_and_no_noise(
+    words: tuple[str, ...],
+) -> None:
     offers, _ = ask(*words)
     assert offers in ([], ["file,x"], ["file,"])
 
@@ -120,7 +132,11 @@ def test_bash_takes_the_script(tmp_path: Path) -> None:
     )
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
+        ["bash", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
     )
     assert "_espwire_completion espwire" in done.stdout, done.stderr
     offered = set(done.stdout.splitlines()[-1].split())

@@ -8,10 +8,17 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.loader import MAGIC_ADDRESS
 from espwire.device.transfer import write_deflated, write_plain
-from espwire.errors import ConnectError, DeviceError, Unsupported, UsageError, WrongBootMode, WrongChip
+from espwire.errors import (
+    ConnectError,
+    DeviceError,
+    Unsupported,
+    UsageError,
+    WrongBootMode,
+    WrongChip,
+)
 from espwire.events import ChipFound, Note, Opened, Resetting, Warned
-from espwire.link.url import open_link
-from espwire.wire.commands import Op
+from espwire.protocol.commands import Op
+from espwire.transport.url import open_transport
 
 SECURE = tuple(name for name in chip_ids() if load_chip(name).rom.secure_ops)
 JTAG = tuple(name for name in chip_ids() if load_chip(name).usb.serial_jtag)
@@ -26,7 +33,7 @@ def open_device(kind, query="", **keywords):
 def write(device, data, address=0x10000):
     send = write_deflated if device.loader.supports(Op.FLASH_DEFL_BEGIN) else write_plain
     send(device.loader, address, data, on_block=lambda done: None)
-    return bytes(device.link.chip.flash.contents[address : address + len(data)])
+    return bytes(device.transport.chip.flash.contents[address : address + len(data)])
 
 
 @pytest.mark.parametrize("chip", chip_ids())
@@ -42,11 +49,23 @@ def test_every_chip_is_found_identified_attached_and_written_in_few_trips(chip):
         assert write(device, data) == data
         before_data = [type(command).__name__ for command, _, _ in trips]
         first = next(at for at, name in enumerate(before_data) if name.endswith("Data"))
-        runs = [name for at, name in enumerate(before_data[:first]) if at == 0 or name != before_data[at - 1]]
+        runs = [
+            name
+            for at, name in enumerate(before_data[:first])
+            if at == 0 or name != before_data[at - 1]
+        ]
         together = device.loader.dialect.requests_ahead > 1  # then a run of reads is one trip
-        assert (len(runs) if together else first) <= (MOST_TRIPS if together else MOST_TRIPS_ONE_BY_ONE), before_data
-        reads = [command.address for command, _, _ in trips[:first] if type(command).__name__ == "ReadReg"]
-        fuses = [at for at in reads if not device.chip.spi.base <= at < device.chip.spi.base + 0x100]
+        assert (len(runs) if together else first) <= (
+            MOST_TRIPS if together else MOST_TRIPS_ONE_BY_ONE
+        ), before_data
+        reads = [
+            command.address
+            for command, _, _ in trips[:first]
+            if type(command).__name__ == "ReadReg"
+        ]
+        fuses = [
+            at for at in reads if not device.chip.spi.base <= at < device.chip.spi.base + 0x100
+        ]
         counts = {at: fuses.count(at) for at in fuses if at != MAGIC_ADDRESS}
         assert set(counts.values()) == {2}, "every register is read twice"
     assert [type(event) for event in events[:1]] == [Opened]
@@ -69,7 +88,12 @@ def test_every_chip_is_found_identified_attached_and_written_in_few_trips(chip):
         ("esp32c2", "revision=200&package=1", 200, "ESP8684H"),
         ("esp32c3", "revision=3&package=3", 3, "ESP8686 (QFN24)"),
         ("esp32c3", "revision=101&package=1", 101, "ESP8685 (QFN28)"),
-        ("esp32c5", "revision=100&temperature=1&flash-capacity=1&psram-capacity=2", 100, "ESP32-C5HF4R8"),
+        (
+            "esp32c5",
+            "revision=100&temperature=1&flash-capacity=1&psram-capacity=2",
+            100,
+            "ESP32-C5HF4R8",
+        ),
         ("esp32c5", "revision=1", 1, "ESP32-C5N"),
         ("esp32c6", "revision=2&package=1&flash-capacity=2", 2, "ESP32-C6FH8 (QFN32)"),
         ("esp32c6", "revision=0", 0, "ESP32-C6 (QFN40)"),
@@ -110,10 +134,12 @@ def test_secure_download_mode_writes_and_nothing_else(chip):
         assert device.mac == ""
         info = device.attach_flash()
         assert (info.jedec, info.size, info.assumed) == (None, device.chip.default_flash_size, True)
-        assert any(isinstance(event, Warned) and event.code == "flash-size-unknown" for event in events)
+        assert any(
+            isinstance(event, Warned) and event.code == "flash-size-unknown" for event in events
+        )
         data = bytes(range(256)) * 9
         write_plain(device.loader, 0x10000, data, on_block=lambda done: None)
-        assert device.link.chip.flash.contents[0x10000 : 0x10000 + len(data)] == data
+        assert device.transport.chip.flash.contents[0x10000 : 0x10000 + len(data)] == data
         for forbidden in (
             lambda: device.flash_md5(0, 16),
             lambda: device.read_flash(0, 16),
@@ -135,7 +161,7 @@ def test_the_esp32s2_in_secure_download_mode_is_told_by_the_short_answer_alone()
 def test_over_usb_jtag_the_watchdogs_are_off(chip):
     with open_device(chip, "kind=usb-jtag", baud=921600) as device:
         device.attach_flash()
-        device.link.sleep(60)
+        device.transport.sleep(60)
         assert write(device, b"still here" * 50) == b"still here" * 50
 
 
@@ -237,27 +263,31 @@ def test_a_chip_in_its_application_that_must_not_be_reset_does_not_answer():
 
 
 def test_a_chip_in_its_loader_is_found_without_a_reset():
-    link = open_link("virtual:esp32c3?profile=instant")
-    device = connect(link, stub=False)
-    again = connect(link, before="no-reset", stub=False)
+    transport = open_transport("virtual:esp32c3?profile=instant")
+    device = connect(transport, stub=False)
+    again = connect(transport, before="no-reset", stub=False)
     assert again.attach_flash().size == 0x400000
-    third = connect(link, before="no-reset-no-sync", stub=False)
+    third = connect(transport, before="no-reset-no-sync", stub=False)
     assert third.description == device.description
     device.close()
 
 
 def test_a_boot_pin_that_is_not_pulled_is_told():
-    link = open_link("virtual:esp32c3?profile=instant")
-    pull = link.set_lines
+    transport = open_transport("virtual:esp32c3?profile=instant")
+    pull = transport.set_lines
     # a board whose DTR is not wired
-    link.set_lines = lambda *, dtr=None, rts=None: pull(dtr=False, rts=rts if rts is not None else None)
+    transport.set_lines = lambda *, dtr=None, rts=None: pull(
+        dtr=False, rts=rts if rts is not None else None
+    )
     with pytest.raises(WrongBootMode, match="boot:0x") as caught:
-        connect(link, stub=False)
+        connect(transport, stub=False)
     assert "rst:0x" in caught.value.boot_text
 
 
 @pytest.mark.parametrize("chip", chip_ids())
-@pytest.mark.parametrize("after", ["hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset"])
+@pytest.mark.parametrize(
+    "after", ["hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset"]
+)
 def test_leaving(chip, after):
     events = []
     with open_device(chip, report=events.append) as device:
@@ -266,16 +296,20 @@ def test_leaving(chip, after):
                 device.leave(after)
             return
         device.leave(after)
-        resets = [event.how for event in events if isinstance(event, Resetting) and event.into == "application"]
+        resets = [
+            event.how
+            for event in events
+            if isinstance(event, Resetting) and event.into == "application"
+        ]
         assert bool(resets) is not after.startswith("no-reset")
-        device.link.sleep(1.0)
+        device.transport.sleep(1.0)
 
 
 def test_a_port_without_lines_says_that_the_button_must_be_pressed():
     events = []
-    link = open_link("virtual:esp32c3?profile=instant")
-    object.__setattr__(link.info, "can_reset", False)
-    with connect(link, report=events.append, stub=False) as device:
+    transport = open_transport("virtual:esp32c3?profile=instant")
+    object.__setattr__(transport.info, "can_reset", False)
+    with connect(transport, report=events.append, stub=False) as device:
         device.leave("hard-reset")
     assert any(isinstance(event, Note) and "button" in event.text for event in events)
 
@@ -316,10 +350,10 @@ def test_the_status_bytes_that_tell_are_those_of_chips_without_security_informat
 @pytest.mark.parametrize("secure", ["", "&secure-download=1"])
 @pytest.mark.parametrize("chip", SECURE)
 def test_a_boot_text_of_another_chip_misleads_nobody(chip, secure):
-    link = open_link(f"virtual:{chip}?boot=app&size=1MB{secure}")
-    read = link.read
+    transport = open_transport(f"virtual:{chip}?boot=app&size=1MB{secure}")
+    read = transport.read
     lie = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n"
-    link.read = lambda timeout: lie if b"rst:" in (data := read(timeout)) else data
-    with connect(link, stub=False) as device:
+    transport.read = lambda timeout: lie if b"rst:" in (data := read(timeout)) else data
+    with connect(transport, stub=False) as device:
         assert device.chip.id == chip
         assert device.secure_download is bool(secure)

@@ -39,7 +39,9 @@ def test_a_terminal_shows_one_line_that_is_updated_in_place(
     assert capsys.readouterr().out == ""
 
 
-def test_plain_output_has_the_line_once_after_the_first_attempt_failed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_output_has_the_line_once_after_the_first_attempt_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["-p", DEAF, "--no-state", "--connect-attempts", "4", "read-mac"]) != 0
     out = capsys.readouterr().out.splitlines()
     lines = [line for line in out if "Connecting" in line]
@@ -49,18 +51,34 @@ def test_plain_output_has_the_line_once_after_the_first_attempt_failed(capsys: p
 
 
 def test_a_port_that_cannot_reset_asks_for_both_buttons(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["-p", DEAF, "--no-state", "--before", "no-reset", "--connect-attempts", "3", "read-mac"]
+    words = [
+        "-p",
+        DEAF,
+        "--no-state",
+        "--before",
+        "no-reset",
+        "--connect-attempts",
+        "3",
+        "read-mac",
+    ]
     assert main(words) != 0
-    assert "attempt 2 of 3, without a reset. Hold BOOT and press RESET on the board.\n" in capsys.readouterr().out
+    assert (
+        "attempt 2 of 3, without a reset. Hold BOOT and press RESET on the board.\n"
+        in capsys.readouterr().out
+    )
 
 
-def test_quiet_shows_nothing_and_json_has_an_event_per_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_nothing_and_json_has_an_event_per_attempt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = ["-p", DEAF, "--no-state", "--connect-attempts", "3", "read-mac"]
     assert main(["-q", *words]) != 0
     assert capsys.readouterr().out == ""
     assert main(["--json", *words]) != 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    attempts = [(event["attempt"], event["attempts"]) for event in events if event["event"] == "Connecting"]
+    attempts = [
+        (event["attempt"], event["attempts"]) for event in events if event["event"] == "Connecting"
+    ]
     assert attempts == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -86,17 +104,20 @@ def test_the_last_line_says_what_was_done_and_how_the_board_was_left(
 def test_a_port_without_lines_is_not_said_to_have_reset_the_board(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from espwire.virtual.link import VirtualLink
+    from espwire.virtual.transport import VirtualTransport
 
-    real = VirtualLink.__init__
+    real = VirtualTransport.__init__
 
-    def without_lines(link: VirtualLink, *arguments: Any, **keywords: Any) -> None:
-        real(link, *arguments, **keywords)
-        link.info = replace(link.info, can_reset=False)
+    def without_lines(transport: VirtualTransport, *arguments: Any, **keywords: Any) -> None:
+        real(transport, *arguments, **keywords)
+        transport.info = replace(transport.info, can_reset=False)
 
-    monkeypatch.setattr(VirtualLink, "__init__", without_lines)
+    monkeypatch.setattr(VirtualTransport, "__init__", without_lines)
     assert main(["-p", "virtual:esp32c3?profile=instant&boot=download", "flash-id"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "The board was not reset: this port has no reset line."
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == "The board was not reset: this port has no reset line."
+    )
 
 
 def test_results_alone_stay_alone(capsys: pytest.CaptureFixture[str]) -> None:

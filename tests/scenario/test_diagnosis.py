@@ -9,35 +9,45 @@ import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
-from espwire.device.evidence import OTHER_RATES
+from espwire.device.diagnose import OTHER_RATES
 from espwire.errors import ConnectError, Unsupported, WrongBootMode
 from espwire.events import Note
-from espwire.link.url import open_link
+from espwire.protocol.boot_log import strap_pins
 from espwire.settings import Settings
-from espwire.wire.banner import strap_pins
+from espwire.transport.url import open_transport
 
-SOME = ("esp8266", "esp32", "esp32s3", "esp32c3", "esp32c5", "esp32p4")  # one of each form of boot message
+SOME = (
+    "esp8266",
+    "esp32",
+    "esp32s3",
+    "esp32c3",
+    "esp32c5",
+    "esp32p4",
+)  # one of each form of boot message
 IMAGE_MAGIC = 0xE9
-TOO_FAST = (1_500_000, 2_000_000)  # a whole byte passes within one bit of 115200 baud: nothing certain is left of it
+TOO_FAST = (
+    1_500_000,
+    2_000_000,
+)  # a whole byte passes within one bit of 115200 baud: nothing certain is left of it
 LONGEST = 25.0  # seconds of listening, at all rates and with all attempts
 
 
 def fail(chip, query="", *, program=True, settle=0.0, **keywords):
     """Connect in vain: the error, and the link."""
-    link = open_link(f"virtual:{chip}?profile=instant&{query}")
+    transport = open_transport(f"virtual:{chip}?profile=instant&{query}")
     if program:
-        link.chip.flash.contents[load_chip(chip).flash.bootloader_offset] = IMAGE_MAGIC
+        transport.chip.flash.contents[load_chip(chip).flash.bootloader_offset] = IMAGE_MAGIC
     if settle:
-        link.sleep(settle)
-    began = link.now()
+        transport.sleep(settle)
+    began = transport.now()
     with pytest.raises(ConnectError) as caught:
-        connect(link, **({"stub": False} | keywords))
-    assert link.now() - began < LONGEST
-    assert link.wire.host_baud == 115200, "the rate is left as it was"
+        connect(transport, **({"stub": False} | keywords))
+    assert transport.now() - began < LONGEST
+    assert transport.wire.host_baud == 115200, "the rate is left as it was"
     error = caught.value
     assert error.hint.endswith(".")
     assert error.exit_code == 4
-    return error, link
+    return error, transport
 
 
 @pytest.mark.parametrize("chip", chip_ids())
@@ -75,7 +85,9 @@ def pins_of(chip):
 
 
 @pytest.mark.parametrize(
-    ("chip", "pin"), [(chip, pin) for chip in chip_ids() for pin in pins_of(chip)], ids=lambda value: str(value)[:20]
+    ("chip", "pin"),
+    [(chip, pin) for chip in chip_ids() for pin in pins_of(chip)],
+    ids=lambda value: str(value)[:20],
 )
 def test_a_strapping_pin_at_the_wrong_level_is_named(chip, pin):
     error, _ = fail(chip, f"pins={pin.gpio}:{1 - pin.level}")
@@ -103,11 +115,11 @@ def test_an_empty_flash_and_lines_that_do_not_reach_the_chip(chip):
 @pytest.mark.parametrize("before", ["default-reset", "no-reset"])
 def test_a_program_runs_and_no_line_reaches_the_chip(chip, before):
     wiring = "circuit=none&" if before == "default-reset" else ""
-    error, link = fail(chip, f"{wiring}boot=app&app-baud=115200", before=before)
+    error, transport = fail(chip, f"{wiring}boot=app&app-baud=115200", before=before)
     assert error.code == "application-running"
     assert "app: running" in error.boot_text
     assert ("our resets do not reach it" in str(error)) is (before == "default-reset")
-    assert link.chip.boots == 0, "nothing was reset"
+    assert transport.chip.boots == 0, "nothing was reset"
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
@@ -142,10 +154,10 @@ def test_noise_never_looks_like_anything_else(seed):
 @pytest.mark.parametrize("chip", SOME)
 def test_an_enable_pin_without_pull_up(chip):
     """It ran, and our own reset stopped it for good."""
-    error, link = fail(chip, "boot=app&ail=no-pull-up", settle=2.5)
+    error, transport = fail(chip, "boot=app&ail=no-pull-up", settle=2.5)
     assert error.code == "held-in-reset"
     assert "pull-up" in error.hint
-    assert link.chip.boots == 0
+    assert transport.chip.boots == 0
 
 
 @pytest.mark.parametrize("chip", SOME)
@@ -173,9 +185,9 @@ def test_a_program_that_crashes_again_and_again_on_an_unwired_chip(chip, before)
 
 @pytest.mark.parametrize("chip", SOME)
 def test_a_program_that_crashes_is_no_obstacle_where_the_lines_are_wired(chip):
-    link = open_link(f"virtual:{chip}?profile=instant&boot=app&ail=crash-loop")
-    link.sleep(3.1)
-    with connect(link, stub=False) as device:
+    transport = open_transport(f"virtual:{chip}?profile=instant&boot=app&ail=crash-loop")
+    transport.sleep(3.1)
+    with connect(transport, stub=False) as device:
         assert device.chip.id == chip
 
 
@@ -213,14 +225,16 @@ def test_secure_download_mode_is_told_when_it_refuses(chip):
         ("circuit=none&boot=app&app-baud=9600", 0.3, "wrong-baud-noise"),
     ],
 )
-def test_few_attempts_and_a_slow_bridge_change_no_diagnosis(chip, query, settle, code, latency, attempts):
+def test_few_attempts_and_a_slow_bridge_change_no_diagnosis(
+    chip, query, settle, code, latency, attempts
+):
     settings = Settings(connect_attempts=attempts)
     error, _ = fail(chip, f"{query}&latency={latency}&rc=0.02", settle=settle, settings=settings)
     assert error.code == code
 
 
 def test_a_chip_that_waits_in_its_loader_without_hearing_is_not_restarted_when_that_is_forbidden():
-    error, link = fail("esp32c3", "boot=app&ail=tx-dead,mute", before="no-reset")
+    error, transport = fail("esp32c3", "boot=app&ail=tx-dead,mute", before="no-reset")
     assert error.code == "no-reply"
-    assert link.chip.boots == 0
+    assert transport.chip.boots == 0
     assert "by hand" in error.hint

@@ -13,8 +13,14 @@ from docs_examples import ROOT, SHELL, BadPage, Block, Runner, find_blocks, pars
 sys.path.append(str(ROOT / "tools"))
 import transcripts
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/guide").glob("*.md"))]
-LEAST_RUN = 28  # commands that must be run in all, so that the search for them cannot quietly find none
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/guide").glob("*.md")),
+]
+LEAST_RUN = (
+    28  # commands that must be run in all, so that the search for them cannot quietly find none
+)
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -46,7 +52,16 @@ def test_the_shown_output_is_what_the_commands_print(path: Path) -> None:
 
 
 def test_only_the_output_of_commands_that_end_is_replaced() -> None:
-    lines = ["$ espwire a \\", "  b", "old", "$ espwire monitor", "kept", "", "kept too", "$ espwire c"]
+    lines = [
+        "$ espwire a \\",
+        "  b",
+        "old",
+        "$ espwire monitor",
+        "kept",
+        "",
+        "kept too",
+        "$ espwire c",
+    ]
     printed = [["new"], None, []]
     assert transcripts.weave(lines, printed) == [*lines[:2], "new", *lines[3:]]
     progress = [f"Writing a: {n} % of 9 bytes" for n in (10, 50, 100)]
@@ -62,7 +77,8 @@ def test_enough_examples_are_run_and_the_others_have_a_reason() -> None:
 
 def page(*lines: str, tag: str = "sh", above: str = "") -> list[Block]:
     return find_blocks(
-        "\n".join(["# A page", "", *([above] if above else []), f"```{tag}", *lines, "```"]), "sample.md"
+        "\n".join(["# A page", "", *([above] if above else []), f"```{tag}", *lines, "```"]),
+        "sample.md",
     )
 
 
@@ -84,7 +100,10 @@ def test_a_good_sample_runs_on_one_flash_with_its_port_mapped(runner: Runner) ->
         (["espwire -p /dev/ttyUSB0 write-flsh 0x0 app.bin"], ""),
         (["espwire -p /dev/ttyUSB0 write-flash 0x0 app.bin --no-such-option"], ""),
         (["espwire -p /dev/ttyUSB0 monitor --no-such-option"], ""),
-        (["espwire -p /dev/ttyUSB0 verify-flash 0x10000 app.bin"], ""),  # nothing was written before
+        (
+            ["espwire -p /dev/ttyUSB0 verify-flash 0x10000 app.bin"],
+            "",
+        ),  # nothing was written before
         (["espwire -p /dev/ttyUSB0 chip-info"], "<!-- exit: 4 -->"),
         (["espwire -c esp32 -p /dev/ttyUSB0 chip-info"], ""),
         (["pip install espwire"], ""),
@@ -98,7 +117,9 @@ def test_a_wrong_sample_fails(lines: list[str], above: str, runner: Runner) -> N
 
 
 def test_only_what_the_program_is_told_is_run_of_a_console_block(runner: Runner) -> None:
-    (block,) = page("$ espwire version", "espwire 9.9 as it would print", "$ espwire chips", tag="console")
+    (block,) = page(
+        "$ espwire version", "espwire 9.9 as it would print", "$ espwire chips", tag="console"
+    )
     runner.run(block)
     assert runner.ran == 2
 

@@ -10,8 +10,8 @@ import pytest
 
 from espwire.cli.main import main
 from espwire.cli.output import Output
-from espwire.escape import escape, escape_lines, shorten
-from espwire.image.partitions import Partition, PartitionTable, build_table
+from espwire.image.partition_table import Partition, PartitionTable, build_table
+from espwire.text import escape, escape_lines, shorten
 
 CASES = Path(__file__).parents[1] / "data/cases"
 ESCAPES = CASES / "escapes.bin"
@@ -38,19 +38,34 @@ def nasty_dump(tmp_path: Path) -> Path:
     """A dump whose table, application descriptor and bootloader are hostile, in the parts that are text."""
     rows = [Partition("nvs", 1, 2, 0x9000, 0x6000), Partition("o", 1, 0, 0xF000, 0x2000)]
     rows += [
-        Partition(name.encode()[:15].decode("utf-8", "ignore"), 0, 0x10 + number, 0x20000 + number * 0x10000, 0x10000)
+        Partition(
+            name.encode()[:15].decode("utf-8", "ignore"),
+            0,
+            0x10 + number,
+            0x20000 + number * 0x10000,
+            0x10000,
+        )
         for number, name in enumerate(NASTY)
     ]
     data = bytearray(ESCAPES.read_bytes().ljust(0x40000, b"\xff"))
     data[0x8000:0x8C00] = build_table(PartitionTable(tuple(rows)))
     segment = struct.pack(
-        "<II8s32s32s16s16s32s32s", 0xABCD5432, 0, b"", *(t.encode()[:16] for t in NASTY[:5]), bytes(32)
+        "<II8s32s32s16s16s32s32s",
+        0xABCD5432,
+        0,
+        b"",
+        *(t.encode()[:16] for t in NASTY[:5]),
+        bytes(32),
     )
     from espwire.chips.registry import load_chip
-    from espwire.image.build import build, create_image
+    from espwire.image.codec import build, create_image
     from espwire.image.model import Segment
 
-    app = build(create_image((Segment(0x3C000020, segment.ljust(256, b"\0")),), 0x40380000, chip=load_chip("esp32c3")))
+    app = build(
+        create_image(
+            (Segment(0x3C000020, segment.ljust(256, b"\0")),), 0x40380000, chip=load_chip("esp32c3")
+        )
+    )
     data[0x20000 : 0x20000 + len(app)] = app
     path = tmp_path / ("dump\x1b[2J" if os.name != "nt" else "dump")
     path.write_bytes(data)
@@ -58,7 +73,14 @@ def nasty_dump(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", [("image-info",), ("image", "map"), ("partitions", "show"), ("partitions", "check"), ("ota", "status")]
+    "words",
+    [
+        ("image-info",),
+        ("image", "map"),
+        ("partitions", "show"),
+        ("partitions", "check"),
+        ("ota", "status"),
+    ],
 )
 def test_what_a_dump_holds_is_shown_escaped(
     nasty_dump: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...]
@@ -74,7 +96,9 @@ def test_image_info_of_the_case_shows_no_escape_sequence(capfd: pytest.CaptureFi
     assert r"App for ESP32-C3 \x1b[31mEVIL\x1b]0;t\x07 at 0x10000" in read_shown(capfd)
 
 
-def test_image_diff_shows_no_escape_sequence(nasty_dump: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_image_diff_shows_no_escape_sequence(
+    nasty_dump: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["image-diff", str(ESCAPES), str(nasty_dump)]) == 7
     assert r"\x1b[31mEVIL" in read_shown(capfd)
 
@@ -86,7 +110,9 @@ def test_a_map_in_colour_holds_colours_of_ours_only(nasty_dump: Path, capsys, mo
     assert "\x1b[38;5;" in out
     import re
 
-    assert escape_lines(re.sub(r"\x1b\[(38;5;\d+|0)m", "", out)) == re.sub(r"\x1b\[(38;5;\d+|0)m", "", out)
+    assert escape_lines(re.sub(r"\x1b\[(38;5;\d+|0)m", "", out)) == re.sub(
+        r"\x1b\[(38;5;\d+|0)m", "", out
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
@@ -120,7 +146,9 @@ def test_file_names_are_shown_escaped(tmp_path: Path, capfd, monkeypatch, nasty:
         assert read_shown(capfd), words
 
 
-def test_the_output_is_the_boundary_whatever_the_caller_passes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_is_the_boundary_whatever_the_caller_passes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output = Output()
     for nasty in NASTY:
         output.line(nasty)

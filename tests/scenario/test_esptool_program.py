@@ -18,11 +18,11 @@ from espwire.cli.output import wants_colour
 from espwire.errors import (
     Cancelled,
     FileError,
-    LinkLost,
     NoReply,
     PortBusy,
     PortNotFound,
     SafetyStop,
+    TransportLost,
     UsageError,
     VerifyError,
 )
@@ -42,7 +42,7 @@ PAGE = (ROOT / "docs/guide/scripts-and-ides.md").read_text("utf-8")
         (UsageError("x"), 2),
         (PortNotFound("x"), 2),
         (PortBusy("x"), 2),
-        (LinkLost("x"), 1),
+        (TransportLost("x"), 1),
         (NoReply("x"), 2),
         (FileError("x"), 2),
         (VerifyError("x"), 2),
@@ -83,7 +83,9 @@ def test_a_command_line_ends_with_esptools_exit_code(
         assert re.search(r"^(error|A fatal error occurred): .+ \[[a-z-]+\]$", said.err, re.M)
 
 
-def test_json_tells_the_exit_code_that_the_program_ends_with(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_tells_the_exit_code_that_the_program_ends_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     line = ["--json", "-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)]
     for run, expected in ((esptool.main, 2), (main, 7)):
         assert run(line) == expected
@@ -100,7 +102,9 @@ def test_help_names_the_program_that_was_called(capsys: pytest.CaptureFixture[st
     assert esptool.main(["write-flash", "--help"]) == 0
     assert capsys.readouterr().out.startswith("Usage: esptool.py write-flash")
     assert esptool.main(["write-flash"]) == 2
-    assert "hint: For example: `esptool.py write-flash 0x0 bootloader.bin" in capsys.readouterr().err
+    assert (
+        "hint: For example: `esptool.py write-flash 0x0 bootloader.bin" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("run", [main, esptool.main])
@@ -115,11 +119,20 @@ def test_help_has_one_line_per_command_and_names_every_option(
     assert max(map(len, lines)) <= 100
     for section, commands in SECTIONS.items():
         assert section in text
-        assert all(re.search(rf"^  {name} +{re.escape(line)}$", text, re.MULTILINE) for name, line in commands.items())
+        assert all(
+            re.search(rf"^  {name} +{re.escape(line)}$", text, re.MULTILINE)
+            for name, line in commands.items()
+        )
     assert "Examples:" in text
     assert run(["--help-all"]) == 0  # type: ignore[operator]
     whole = capsys.readouterr().out
-    for name in set(re.findall(r"--[a-z-]+", whole)) - {"--quiet", "--silent", "--verbose", "--trace", "--help"}:
+    for name in set(re.findall(r"--[a-z-]+", whole)) - {
+        "--quiet",
+        "--silent",
+        "--verbose",
+        "--trace",
+        "--help",
+    }:
         assert name in text, name
 
 
@@ -179,7 +192,9 @@ def test_the_tokens_of_other_commands_are_printed(
     elf = tmp_path / "app.elf"
     elf.write_bytes(write_elf(Program([Part(".dram0.data", 0x3FC80000, b"data" * 4)])))
     line = words.format(out=tmp_path / "out.bin", demo=DEMO, elf=elf).split()
-    assert esptool.main(["-c", "esp32c3", "-p", "virtual:esp32c3?size=1MB", task, *line]) == 0, capsys.readouterr().err
+    assert esptool.main(["-c", "esp32c3", "-p", "virtual:esp32c3?size=1MB", task, *line]) == 0, (
+        capsys.readouterr().err
+    )
     out = capsys.readouterr().out
     patterns = listed(task)
     assert patterns
@@ -187,8 +202,19 @@ def test_the_tokens_of_other_commands_are_printed(
         assert re.search(pattern, out, re.M), f"{task}: {pattern} in {out}"
 
 
-def test_erasing_all_before_writing_and_a_watchdog_reset_have_their_tokens(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["--after", "watchdog-reset", "-p", "virtual:esp32c3?size=1MB", "write-flash", "--erase-all", "0", str(DEMO)]
+def test_erasing_all_before_writing_and_a_watchdog_reset_have_their_tokens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = [
+        "--after",
+        "watchdog-reset",
+        "-p",
+        "virtual:esp32c3?size=1MB",
+        "write-flash",
+        "--erase-all",
+        "0",
+        str(DEMO),
+    ]
     assert esptool.main(line) == 0
     out = capsys.readouterr().out.splitlines()
     assert "Flash memory erased successfully." in out
@@ -203,11 +229,15 @@ def test_the_chip_id_of_an_esp8266_is_a_token(capsys: pytest.CaptureFixture[str]
     assert all(re.search(pattern, out, re.M) for pattern in listed("chip-id"))
 
 
-def test_percentages_rise_to_a_hundred_and_hold_an_address(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_percentages_rise_to_a_hundred_and_hold_an_address(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "data.bin"
     file.write_bytes(os.urandom(100_000))
     assert esptool.main(["-p", "virtual:esp32", "write_flash", "0x10000", str(file)]) == 0
-    found = re.findall(r"^Writing at 0x([0-9a-f]{8})\.\.\. \((\d+) %\)$", capsys.readouterr().out, re.M)
+    found = re.findall(
+        r"^Writing at 0x([0-9a-f]{8})\.\.\. \((\d+) %\)$", capsys.readouterr().out, re.M
+    )
     percents = [int(percent) for _, percent in found]
     addresses = [int(address, 16) for address, _ in found]
     assert len(percents) >= 10
@@ -217,10 +247,14 @@ def test_percentages_rise_to_a_hundred_and_hold_an_address(capsys: pytest.Captur
     assert addresses[-1] == 0x10000 + 100_000
 
 
-def test_a_failure_is_announced_by_the_words_that_ides_wait_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_announced_by_the_words_that_ides_wait_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert esptool.main(["-p", "virtual:esp32c3", "verify-flash", "0", str(DEMO)]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("A fatal error occurred: Verification failed: the flash differs from ")
+    assert said.err.startswith(
+        "A fatal error occurred: Verification failed: the flash differs from "
+    )
     assert "Hash of data verified" not in said.out
     assert "Verification successful" not in said.out
 
@@ -296,7 +330,9 @@ def test_what_was_asked_for_is_printed_before_the_reset(
     assert out.endswith("Leaving...\nHard resetting via RTS pin...\n")
 
 
-def test_the_reset_is_printed_when_a_command_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reset_is_printed_when_a_command_has_no_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert esptool.main(["-p", "virtual:esp32c3", "run"]) == 0
     assert "Leaving..." in capsys.readouterr().out
 
@@ -315,7 +351,9 @@ def test_no_token_spoils_json_or_quiet(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.splitlines() == ["MAC: 24:0a:c4:00:01:10"]
 
 
-def test_the_version_ends_with_the_esptool_that_is_spoken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_ends_with_the_esptool_that_is_spoken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for line in (["version"], ["-c", "esp32", "version"]):
         assert esptool.main(line) == 0
         out = capsys.readouterr().out
@@ -342,7 +380,9 @@ class Terminal:
         ({"WT_SESSION": "1", "TERM": "dumb"}, True, False),
     ],
 )
-def test_no_color_and_force_color_are_honoured(environment: dict[str, str], terminal: bool, colour: bool) -> None:
+def test_no_color_and_force_color_are_honoured(
+    environment: dict[str, str], terminal: bool, colour: bool
+) -> None:
     stream = Terminal() if terminal else open(os.devnull, encoding="utf-8")  # noqa: SIM115
     assert wants_colour(stream, environment) is colour  # type: ignore[arg-type]
     if not terminal:
@@ -352,7 +392,13 @@ def test_no_color_and_force_color_are_honoured(environment: dict[str, str], term
 def test_an_error_is_coloured_only_if_that_is_wanted() -> None:
     command = [sys.executable, "-m", "espwire", "no-such-command"]
     plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    for extra, coloured in (({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
-        done = subprocess.run(command, capture_output=True, text=True, env=plain | extra, check=False)
+    for extra, coloured in (
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=plain | extra, check=False
+        )
         assert done.returncode == 2
         assert ("\x1b[" in done.stderr) is coloured

@@ -43,7 +43,10 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "image": (["image", "map", "--svg", "{folder}/map.svg"], {0}),
     "image-info": (["image-info", "{demo}"], {0}),
     "merge-bin": (["merge-bin", "-o", "{folder}/out.bin", "0", "{demo}"], {0}),
-    "split-image": (["split-image", "{demo}", "-o", "{folder}/out"], {6}),  # it is one image, not a merged file
+    "split-image": (
+        ["split-image", "{demo}", "-o", "{folder}/out"],
+        {6},
+    ),  # it is one image, not a merged file
     "image-diff": (["image-diff", "{demo}", "{demo}"], {0}),
     "elf2image": (["elf2image", "{elf}", "-o", "{folder}/out.bin"], {0}),
     "make-image": (["make-image", "-f", "{demo}", "-a", "0x40100000", "{folder}/out"], {0}),
@@ -66,7 +69,9 @@ Run = Callable[..., tuple[int, list[dict[str, Any]]]]
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command line with ``--json`` on a virtual chip, and checks each of its lines."""
-    monkeypatch.setattr("espwire.virtual.serve.serve", lambda *_, announce, **__: announce("listening on nothing"))
+    monkeypatch.setattr(
+        "espwire.virtual.server.serve", lambda *_, announce, **__: announce("listening on nothing")
+    )
     monkeypatch.chdir(tmp_path)
     port = f"virtual:esp32c3?flash={(tmp_path / 'flash').as_posix()}&size=4MB"
 
@@ -95,13 +100,19 @@ def test_every_line_of_every_command_is_as_the_schema_says(run: Run, name: str) 
     words, codes = WORDS.get(name, ([name], {0}))
     code, lines = run(*words)
     assert code in codes, lines[-1]
-    assert lines[-1]["event"] in (("Result", "Resetting", "Note") if code == 0 else ("Error",)), lines[-1]
+    assert lines[-1]["event"] in (("Result", "Resetting", "Note") if code == 0 else ("Error",)), (
+        lines[-1]
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), FAILURES, ids=lambda value: " ".join(value) if isinstance(value, list) else None
+    ("words", "code"),
+    FAILURES,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_failure_is_the_last_line_and_numbered_like_the_others(run: Run, words: list[str], code: int) -> None:
+def test_a_failure_is_the_last_line_and_numbered_like_the_others(
+    run: Run, words: list[str], code: int
+) -> None:
     got, lines = run(*words)
     assert got == code, lines
     assert [line["event"] for line in lines].count("Error") == 1

@@ -13,7 +13,7 @@ from espwire.virtual.faults import Faults
 CI_RUNS, SOAK_RUNS = 60, 500
 # starts the command line with one check less
 UNVERIFIED = (
-    "import sys, espwire.flash.execute as execute\n"
+    "import sys, espwire.flash.write as execute\n"
     "execute._Run.verify = lambda self, step: None\n"
     "from espwire.cli.main import main\n"
     "sys.exit(main(sys.argv[1:]))"
@@ -28,7 +28,10 @@ def find_faults(outcomes: Sequence[ProxyOutcome]) -> list[ProxyOutcome]:
     return [
         outcome
         for outcome in outcomes
-        if (outcome.effect and not (outcome.effect.startswith("damaged") and outcome.case.loader.startswith("rom")))
+        if (
+            outcome.effect
+            and not (outcome.effect.startswith("damaged") and outcome.case.loader.startswith("rom"))
+        )
         or outcome.seconds > LONGEST
     ]
 
@@ -52,7 +55,9 @@ def test_sixty_runs_on_a_spoiled_line(tmp_path):
 
 @pytest.mark.soak
 def test_full_size(tmp_path):
-    outcomes = run_cases(ProxyRig(tmp_path), choose_cases(SOAK_RUNS, int(os.environ.get("ESPWIRE_SEED", "1000"))))
+    outcomes = run_cases(
+        ProxyRig(tmp_path), choose_cases(SOAK_RUNS, int(os.environ.get("ESPWIRE_SEED", "1000")))
+    )
     assert len(outcomes) == SOAK_RUNS
     ends = Counter((outcome.case.kind, outcome.error or "right") for outcome in outcomes)
     for (kind, end), count in sorted(ends.items()):
@@ -72,7 +77,8 @@ def flips_one_column(pair: Pair, plan: Plan) -> bool:
     return (
         inside
         and len(changed) == 2
-        and not {0xC0, 0xDB} & {*line[changed[0] : changed[1] + 1], *spoiled[changed[0] : changed[1] + 1]}
+        and not {0xC0, 0xDB}
+        & {*line[changed[0] : changed[1] + 1], *spoiled[changed[0] : changed[1] + 1]}
     )
 
 
@@ -80,7 +86,11 @@ def test_the_proxy_notices_a_missing_verification(tmp_path):
     """Two flips in one column of a block fit its checksum: only the verification finds them."""
     rig = ProxyRig(tmp_path, ("-c", UNVERIFIED))
     cases = [Case(number, "rom-esp32c3", "write-flash-u", "flip") for number in range(1000)]
-    cases = [case for case in cases if flips_one_column(rig.clean.pair(case.loader, case.job), rig.plan(case))][:4]
+    cases = [
+        case
+        for case in cases
+        if flips_one_column(rig.clean.pair(case.loader, case.job), rig.plan(case))
+    ][:4]
     outcomes = run_cases(rig, cases)
     assert any(outcome.effect == "wrong: flash content" for outcome in outcomes)
     assert find_faults(outcomes)

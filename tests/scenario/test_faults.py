@@ -7,7 +7,7 @@ import pytest
 from faults_harness import CELLS, run_cases
 
 from espwire.device.loader import Loader
-from espwire.flash import execute
+from espwire.flash import write
 from espwire.virtual.rom import Rom
 
 CI_ROUNDS, FULL_ROUNDS = 2, 8  # 540 and 2160 writes
@@ -45,7 +45,9 @@ def test_full_size():
     assert len(outcomes) >= 2000
     judge(outcomes)
     assert cells_that_never_fired(outcomes) == []
-    ends = Counter((outcome.kind, outcome.error.code if outcome.error else "written") for outcome in outcomes)
+    ends = Counter(
+        (outcome.kind, outcome.error.code if outcome.error else "written") for outcome in outcomes
+    )
     for (kind, end), count in sorted(ends.items()):
         print(f"{kind:<10} {end:<20} {count}")
 
@@ -54,12 +56,14 @@ class TestTheHarnessNotices:
     """With a check switched off, the same cases must show a false success."""
 
     def test_a_missing_final_verify(self, monkeypatch):
-        monkeypatch.setattr(execute._Run, "verify", lambda self, step: None)
+        monkeypatch.setattr(write._Run, "verify", lambda self, step: None)
         assert any(outcome.false_success for outcome in run_cases(CI_ROUNDS))
 
     def test_a_missing_status_check(self, monkeypatch):
         monkeypatch.setattr(
-            Loader, "judge", lambda self, reply, result: type(reply)(reply.op, reply.value, reply.body[:result])
+            Loader,
+            "judge",
+            lambda self, reply, result: type(reply)(reply.op, reply.value, reply.body[:result]),
         )
         assert any(outcome.false_success for outcome in run_cases(CI_ROUNDS))
 

@@ -8,16 +8,16 @@ import pytest
 
 from espwire import Device, connect
 from espwire.chips.registry import load_chip
-from espwire.device import stub as starting
+from espwire.device import stub_upload as starting
 from espwire.device.double_read import read_words
 from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.link.url import open_link
-from espwire.wire.commands import Op, Sync
-from espwire.wire.stub import StubOp
+from espwire.protocol.commands import Op, Sync
+from espwire.protocol.stub import StubOp
+from espwire.transport.url import open_transport
 
 GOALS_S = {"esp8266": 0.57, "esp32": 0.335, "esp32c3": 0.325}
 BAUD = 921600
@@ -43,17 +43,19 @@ def stop_at(device_link, marks):
 @pytest.mark.parametrize("mode", ["twin", "engine"])
 @pytest.mark.parametrize("chip", GOALS_S)
 def test_it_is_as_short_as_promised(chip: str, mode: str) -> None:
-    link = open_link(f"virtual:{chip}?size=4MB&stub={mode}")
+    transport = open_transport(f"virtual:{chip}?size=4MB&stub={mode}")
     marks: list[float] = []
-    stop_at(link, marks)
-    device = connect(link, baud=BAUD, stub=True)
+    stop_at(transport, marks)
+    device = connect(transport, baud=BAUD, stub=True)
     device.attach_flash()
     with pytest.raises(Reached):
         write_flash(device, [Part(0x10000, bytes(range(256)) * 64)])
     assert 0.2 < marks[0] <= GOALS_S[chip]
 
 
-def open_with(first: StubImage | None, monkeypatch, query: str = "", **more: object) -> tuple[Device, list[Event]]:
+def open_with(
+    first: StubImage | None, monkeypatch, query: str = "", **more: object
+) -> tuple[Device, list[Event]]:
     """An ESP8266 whose stub comes with that first stage."""
     monkeypatch.setattr(starting, "load_stub", lambda chip: replace(load_stub(chip), first=first))
     events: list[Event] = []
@@ -62,7 +64,9 @@ def open_with(first: StubImage | None, monkeypatch, query: str = "", **more: obj
 
 
 def told(events: list[Event]) -> list[str]:
-    return [e.text for e in events if isinstance(e, Note)] + [e.code for e in events if isinstance(e, Warned)]
+    return [e.text for e in events if isinstance(e, Note)] + [
+        e.code for e in events if isinstance(e, Warned)
+    ]
 
 
 def broken(how: str) -> StubImage:
@@ -92,7 +96,7 @@ def test_a_rate_that_the_wire_does_not_carry_is_left_again(monkeypatch):
     """The first stage answers no more at the new rate: the ROM is taken back, and the old rate with it."""
 
     def refuse(loader, chip, registers, baud, crystal):
-        loader.link.set_baud(baud)
+        loader.transport.set_baud(baud)
         loader.baud = baud
         raise ConnectError("the chip does not answer there", code="baud-change")
 
@@ -109,26 +113,33 @@ def test_none_is_used_where_nothing_can_take_it_back(monkeypatch):
     monkeypatch.setattr(
         starting,
         "upload",
-        lambda loader, chip, image, **more: (sent.append(image.size), upload(loader, chip, image, **more)),
+        lambda loader, chip, image, **more: (
+            sent.append(image.size),
+            upload(loader, chip, image, **more),
+        ),
     )
-    link = open_link("virtual:esp8266?size=1MB&boot=download")
-    with connect(link, baud=BAUD, stub=True, before="no-reset") as device:
+    transport = open_transport("virtual:esp8266?size=1MB&boot=download")
+    with connect(transport, baud=BAUD, stub=True, before="no-reset") as device:
         assert sent == [load_stub("esp8266").size]
         assert device.loader.baud == BAUD
 
 
 def test_a_first_stage_answers_what_it_does_not_know():
-    link = open_link("virtual:esp8266?size=1MB&stub=engine")
-    with connect(link, stub=False) as device:
+    transport = open_transport("virtual:esp8266?size=1MB&stub=engine")
+    with connect(transport, stub=False) as device:
         loader, image = device.loader, load_stub("esp8266")
         assert image.first is not None
         starting.start_first_stage(loader, device.chip, image.first, 460800)
         for op in (Op.READ_REG, StubOp.CAPABILITIES, Op.FLASH_BEGIN):
             reply = loader.exchange(op, bytes((0, op, 4, 0)) + bytes(8))
             assert reply.body == b"\xc3\x00"
-        assert loader.exchange(Op.MEM_END, bytes((0, Op.MEM_END, 4, 0)) + bytes(8)).body == b"\xc0\x00"
+        assert (
+            loader.exchange(Op.MEM_END, bytes((0, Op.MEM_END, 4, 0)) + bytes(8)).body == b"\xc0\x00"
+        )
         assert loader.sync() == 0
-        starting.start_stub(loader, device.chip, image.with_options(StubOptions(baud=460800, spi_clock=0x1001)))
+        starting.start_stub(
+            loader, device.chip, image.with_options(StubOptions(baud=460800, spi_clock=0x1001))
+        )
         assert loader.dialect.capabilities is not None
 
 
@@ -143,12 +154,12 @@ def test_its_place_is_free():
 
 
 def test_a_lost_answer_among_many_makes_them_be_asked_one_by_one():
-    link = open_link("virtual:esp32?size=1MB")
-    with connect(link, stub=False) as device:
+    transport = open_transport("virtual:esp32?size=1MB")
+    with connect(transport, stub=False) as device:
         addresses = [0x3FF5A000 + 4 * at for at in range(7)]
         wanted = [device.loader.read_reg(address) for address in addresses]
         assert read_words(device.loader, addresses) == wanted
-        read, lost = link.read, []
+        read, lost = transport.read, []
 
         def lose(timeout):
             data = read(timeout)
@@ -157,16 +168,16 @@ def test_a_lost_answer_among_many_makes_them_be_asked_one_by_one():
                 return b""
             return data
 
-        link.read = lose  # type: ignore[method-assign]
+        transport.read = lose  # type: ignore[method-assign]
         assert read_words(device.loader, addresses) == wanted
         assert lost
 
 
 def test_no_more_requests_are_ahead_of_their_answers_than_the_rom_takes():
-    link = open_link("virtual:esp32?size=1MB")
-    with connect(link, stub=False) as device:
+    transport = open_transport("virtual:esp32?size=1MB")
+    with connect(transport, stub=False) as device:
         assert device.divider is not None, "the crystal's register came along"
-        write, read, ahead, most, sent = link.write, link.read, 0, 0, []
+        write, read, ahead, most, sent = transport.write, transport.read, 0, 0, []
 
         def count_out(data, deadline):
             nonlocal ahead, most
@@ -181,16 +192,16 @@ def test_no_more_requests_are_ahead_of_their_answers_than_the_rom_takes():
             ahead -= data.count(b"\xc0\x01\x0a")
             return data
 
-        link.write, link.read = count_out, count_in  # type: ignore[method-assign]
+        transport.write, transport.read = count_out, count_in  # type: ignore[method-assign]
         assert len(read_words(device.loader, [0x3FF5A000 + 4 * at for at in range(20)])) == 20
         assert (most, ahead) == (8, 0)
         assert sent == [8] + [1] * 32, "each word twice"
 
 
 def test_a_chip_that_changes_its_rate_late_is_asked_again():
-    link = open_link("virtual:esp32c3?size=1MB")
-    with connect(link, stub=False) as device:
-        write, lost = link.write, []
+    transport = open_transport("virtual:esp32c3?size=1MB")
+    with connect(transport, stub=False) as device:
+        write, lost = transport.write, []
 
         def lose(data, deadline):
             if device.loader.baud == BAUD and len(lost) < 3 and Sync().packet() in data:
@@ -198,29 +209,31 @@ def test_a_chip_that_changes_its_rate_late_is_asked_again():
             else:
                 write(data, deadline)
 
-        link.write = lose  # type: ignore[method-assign]
+        transport.write = lose  # type: ignore[method-assign]
         device.change_baud(BAUD)
         assert len(lost) == 3
         assert device.loader.read_reg(0x40001000) is not None
 
 
 def test_a_rate_that_never_comes_ends():
-    link = open_link("virtual:esp32c3?size=1MB")
-    with connect(link, stub=False) as device:
-        read = link.read
-        link.read = lambda timeout: read(timeout) if device.loader.baud != BAUD else (link.sleep(timeout), b"")[1]  # type: ignore[method-assign]
-        began = link.now()
+    transport = open_transport("virtual:esp32c3?size=1MB")
+    with connect(transport, stub=False) as device:
+        read = transport.read
+        transport.read = lambda timeout: (
+            read(timeout) if device.loader.baud != BAUD else (transport.sleep(timeout), b"")[1]
+        )  # type: ignore[method-assign]
+        began = transport.now()
         with pytest.raises(ConnectError) as caught:
             device.change_baud(BAUD)
         assert caught.value.code == "baud-change"
-        assert link.now() - began < 6
+        assert transport.now() - began < 6
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32"])
 def test_refusals_that_come_byte_by_byte_are_all_waited_for(chip):
     """As a real ROM's do; one too few, and the next request is taken for refused."""
-    link = open_link(f"virtual:{chip}?size=1MB")
-    read, held = link.read, bytearray()
+    transport = open_transport(f"virtual:{chip}?size=1MB")
+    read, held = transport.read, bytearray()
 
     def trickle(timeout):
         held.extend(b"" if held else read(timeout))
@@ -228,6 +241,6 @@ def test_refusals_that_come_byte_by_byte_are_all_waited_for(chip):
         del held[:1]
         return piece
 
-    link.read = trickle
-    with connect(link, stub=False) as device:
+    transport.read = trickle
+    with connect(transport, stub=False) as device:
         assert device.chip.id == chip

@@ -14,8 +14,8 @@ from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.plan import Part, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
-from espwire.link.url import open_link
-from espwire.virtual import parts
+from espwire.transport.url import open_transport
+from espwire.virtual import flash_parts
 
 SILENT = ["ff-ffff", "00-0000", "3f-ffff", "ff-3fff", "00-ffff", "ff-0000"]
 NAND = {
@@ -34,8 +34,8 @@ def open_with(monkeypatch):
     def prepare(jedec: str, chip: str, size: str = "4MB") -> str:
         maker, kind, code = bytes.fromhex(jedec.replace("-", ""))
         rows = {f"odd{at}": (kind, code, 1 << at) for at in range(18, 28)}
-        table = dict(parts._TABLE) | {f"id-{jedec}": (maker, rows)}
-        monkeypatch.setattr(parts, "_TABLE", MappingProxyType(table))
+        table = dict(flash_parts._TABLE) | {f"id-{jedec}": (maker, rows)}
+        monkeypatch.setattr(flash_parts, "_TABLE", MappingProxyType(table))
         return f"virtual:{chip}?size={size}&vendor=id-{jedec}"
 
     return prepare
@@ -44,12 +44,12 @@ def open_with(monkeypatch):
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3", "esp32s3"])
 @pytest.mark.parametrize("jedec", SILENT + list(NAND))
 def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
-    link = open_link(open_with(jedec, chip, "1MB"))
-    flash = link.chip.flash.contents
+    transport = open_transport(open_with(jedec, chip, "1MB"))
+    flash = transport.chip.flash.contents
     flash[:] = bytes(range(256)) * (len(flash) // 256)
     before = bytes(flash)
     code = "nand-flash" if jedec in NAND else "no-flash"
-    with connect(link, stub=False) as device:
+    with connect(transport, stub=False) as device:
         for work in (
             device.attach_flash,
             lambda: device.attach_flash(size=0x400000),
@@ -61,7 +61,9 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
             with pytest.raises(DeviceError) as caught:
                 work()
             # through the ESP8266's ROM nothing can be read in the first place
-            assert caught.value.code == code or (chip == "esp8266" and caught.value.code == "cannot-read-flash")
+            assert caught.value.code == code or (
+                chip == "esp8266" and caught.value.code == "cannot-read-flash"
+            )
     assert flash == before
 
 
@@ -71,7 +73,9 @@ def test_flash_id_says_what_to_check(open_with, capsys, stub):
     assert main(["-p", url, *([] if stub else ["--no-stub"]), "flash-id"]) == 5
     lines = capsys.readouterr().err.splitlines()
     assert "error: no flash chip answers: its JEDEC ID reads 0xffffff [no-flash]" in lines
-    assert any("pins, power and strapping pins" in line and "octal or NAND" in line for line in lines)
+    assert any(
+        "pins, power and strapping pins" in line and "octal or NAND" in line for line in lines
+    )
 
 
 def test_flash_id_names_a_nand_chip(open_with, capsys):
@@ -89,7 +93,8 @@ def test_chip_info_shows_the_rest(open_with, capsys):
 
 
 @pytest.mark.parametrize(
-    ("jedec", "size"), [("85-6014", "1MB"), ("20-4016", "4MB"), ("c8-4017", "8MB"), ("c2-2018", "16MB")]
+    ("jedec", "size"),
+    [("85-6014", "1MB"), ("20-4016", "4MB"), ("c8-4017", "8MB"), ("c2-2018", "16MB")],
 )
 def test_nor_flash_is_taken_for_what_it_is(open_with, jedec, size):
     with connect(open_with(jedec, "esp32c3", size), stub=False) as device:

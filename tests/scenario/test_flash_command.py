@@ -15,8 +15,8 @@ import espwire
 from espwire.cli.main import main
 from espwire.errors import SafetyStop
 from espwire.image.uf2 import build_uf2
-from espwire.link.base import CancelToken
-from espwire.virtual.link import open_virtual
+from espwire.transport.base import CancelToken
+from espwire.virtual.transport import open_virtual
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from elf_writer import RISCV, Part, Program, write_elf
@@ -43,7 +43,9 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
     def call(chip: str, *words: str, query: str = ""):
         flash = tmp_path / f"{chip}.flash"
-        code = main(["--json", "--port", f"virtual:{chip}?flash={flash.as_posix()}&size=4MB{query}", *words])
+        code = main(
+            ["--json", "--port", f"virtual:{chip}?flash={flash.as_posix()}&size=4MB{query}", *words]
+        )
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return code, lines, flash.read_bytes() if flash.exists() else b""
 
@@ -59,7 +61,9 @@ def test_every_tool_s_build_is_written_where_it_belongs_and_verified(run, tree: 
     for file in plan.files:
         there = flash[file.address : file.end]
         differs = [at for at, (a, b) in enumerate(zip(there, file.data, strict=True)) if a != b]
-        assert not differs or (file.role == "bootloader" and max(differs) < len(file.data)), file.name
+        assert not differs or (file.role == "bootloader" and max(differs) < len(file.data)), (
+            file.name
+        )
     if plan.settings.keep_all:
         assert all(flash[file.address : file.end] == file.data for file in plan.files)
     told = [line["text"] for line in lines if line["event"] == "Note"]
@@ -94,7 +98,10 @@ def test_what_the_chip_encrypts_is_not_said_to_be_verified(run, tmp_path, capsys
     words = ("flash", "--encrypt", "--allow", "plaintext", str(build))
     code, lines, _ = run("esp32c3", *words, query=query)
     assert code == 0, lines[-1]
-    assert (lines[-1]["data"]["verified"], lines[-1]["data"]["unchecked"]) == (False, ["hello_world.bin"])
+    assert (lines[-1]["data"]["verified"], lines[-1]["data"]["unchecked"]) == (
+        False,
+        ["hello_world.bin"],
+    )
     assert lines[-1]["text"].endswith("; not all of it was verified. The board was reset.")
     assert main(["--port", f"virtual:esp32c3?size=4MB{query}", *words]) == 0
     out = capsys.readouterr()
@@ -129,22 +136,28 @@ def test_header_options_win_over_the_build_s_own(run) -> None:
 
 
 def test_the_library_does_the_same(tmp_path) -> None:
-    link = open_virtual("virtual:esp32c3?size=4MB", CancelToken())
-    with espwire.connect(link, stub=False) as device:
+    transport = open_virtual("virtual:esp32c3?size=4MB", CancelToken())
+    with espwire.connect(transport, stub=False) as device:
         build = espwire.read_build(BUILDS / "arduino-esp32")
         plan = espwire.write_build(device, build)
         assert plan.steps
         with pytest.raises(SafetyStop):
             espwire.write_build(device, espwire.read_build(BUILDS / "arduino-esp8266"))
-    flash = link.chip.flash.contents
+    flash = transport.chip.flash.contents
     assert all(bytes(flash[file.address : file.end]) == file.data for file in build.files)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.hex", HEX), ("a.srec", SREC), ("a.uf2", build_uf2([(0x10, bytes(range(16)))], 0xD42BA06C))],
+    [
+        ("a.hex", HEX),
+        ("a.srec", SREC),
+        ("a.uf2", build_uf2([(0x10, bytes(range(16)))], 0xD42BA06C)),
+    ],
 )
-def test_own_addresses_of_a_file_win_over_the_typed_one(run, tmp_path, name: str, content: bytes) -> None:
+def test_own_addresses_of_a_file_win_over_the_typed_one(
+    run, tmp_path, name: str, content: bytes
+) -> None:
     (tmp_path / name).write_bytes(content)
     for command in ("write-flash", "verify-flash"):
         code, lines, flash = run("esp32c3", command, "0x5000", str(tmp_path / name))
@@ -156,10 +169,17 @@ def test_own_addresses_of_a_file_win_over_the_typed_one(run, tmp_path, name: str
 def test_an_elf_is_converted_written_to_the_typed_address_and_said(run, tmp_path) -> None:
     (tmp_path / "app.elf").write_bytes(write_elf(Program(APP, RISCV, 0x40380000)))
     for command in ("write-flash", "verify-flash"):
-        code, lines, flash = run("esp32c3", "--chip", "esp32c3", command, "0x10000", str(tmp_path / "app.elf"))
+        code, lines, flash = run(
+            "esp32c3", "--chip", "esp32c3", command, "0x10000", str(tmp_path / "app.elf")
+        )
         assert code == 0, lines[-1]
-        assert any(line["text"].startswith("app.elf was converted to an image for esp32c3") for line in lines[:3])
-    image = espwire.read_input((tmp_path / "app.elf").read_bytes(), "app.elf", chip=espwire.load_chip("esp32c3"))
+        assert any(
+            line["text"].startswith("app.elf was converted to an image for esp32c3")
+            for line in lines[:3]
+        )
+    image = espwire.read_input(
+        (tmp_path / "app.elf").read_bytes(), "app.elf", chip=espwire.load_chip("esp32c3")
+    )
     assert flash[0x10000 : 0x10000 + len(image[0].data)] == image[0].data
 
 
@@ -168,11 +188,18 @@ def test_a_uf2_for_another_chip_is_refused(run, tmp_path) -> None:
     code, lines, flash = run("esp32c3", "write-flash", "0", str(tmp_path / "a.uf2"))
     assert (code, lines[-1]["message"]) == (8, "a.uf2 is for esp32, not for esp32c3")
     assert not flash.strip(b"\xff")
-    assert run("esp32c3", "write-flash", "0", str(tmp_path / "a.uf2"), "--allow", "wrong-chip-image")[0] == 0
+    assert (
+        run("esp32c3", "write-flash", "0", str(tmp_path / "a.uf2"), "--allow", "wrong-chip-image")[
+            0
+        ]
+        == 0
+    )
 
 
 def test_a_program_for_ram_may_be_an_elf_or_hex(run, tmp_path) -> None:
-    elf = write_elf(Program([Part(".text", 0x40390000, b"\x6f\x00\x00\x00" * 8)], RISCV, 0x40390000))
+    elf = write_elf(
+        Program([Part(".text", 0x40390000, b"\x6f\x00\x00\x00" * 8)], RISCV, 0x40390000)
+    )
     (tmp_path / "ram.elf").write_bytes(elf)
     code, lines, _ = run("esp32c3", "--chip", "esp32c3", "load-ram", str(tmp_path / "ram.elf"))
     assert code == 0, lines[-1]
@@ -244,7 +271,9 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
     from espwire.cli.commands.flash import _take_options
     from espwire.cli.session import Session
 
-    build = espwire.BuildPlan(kind="x", place="x", files=(), before="usb-reset", after="no-reset", stub=False)
+    build = espwire.BuildPlan(
+        kind="x", place="x", files=(), before="usb-reset", after="no-reset", stub=False
+    )
     session = Session()
     _take_options(session, build)
     assert (session.before, session.after, session.no_stub) == ("usb-reset", "no-reset", True)
@@ -254,7 +283,7 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
 
 
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:
-    from espwire.flash.write_build import build_parts
+    from espwire.flash.write import build_parts
 
     files = (espwire.BuildFile(0, b"a", "a", encrypted=True), espwire.BuildFile(0x1000, b"b", "b"))
     build = espwire.BuildPlan(kind="x", place="x", files=files, chips=("esp32",))
@@ -263,9 +292,15 @@ def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for()
     assert build_parts(build)[0].made_for == ("esp32",)
 
 
-def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(run, tmp_path) -> None:
-    (tmp_path / "flasher_args.json").write_bytes(b'{"flash_files": {"0x0": "../../../../no/such/file"}}')
+def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(
+    run, tmp_path
+) -> None:
+    (tmp_path / "flasher_args.json").write_bytes(
+        b'{"flash_files": {"0x0": "../../../../no/such/file"}}'
+    )
     code, lines, _ = run("esp32", "flash", str(tmp_path / "flasher_args.json"))
     assert (code, lines[-1]["code"]) == (8, "build-outside")
-    code, lines, _ = run("esp32", "flash", str(tmp_path / "flasher_args.json"), "--allow", "outside-build")
+    code, lines, _ = run(
+        "esp32", "flash", str(tmp_path / "flasher_args.json"), "--allow", "outside-build"
+    )
     assert (code, lines[-1]["code"]) == (6, "build-incomplete")

@@ -10,13 +10,13 @@ from test_cli import Board
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import DeviceError, SafetyStop, Unsupported, UsageError, VerifyError
-from espwire.virtual.flash import NorFlash
+from espwire.virtual.nor_flash import NorFlash
 
 SECURE = [name for name in chip_ids() if load_chip(name).rom.secure_ops]
 
 
 def flash_of(device: espwire.Device) -> NorFlash:
-    part: NorFlash = device.link.chip.flash  # type: ignore[attr-defined]
+    part: NorFlash = device.transport.chip.flash  # type: ignore[attr-defined]
     return part
 
 
@@ -28,7 +28,9 @@ def board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Board:
 @pytest.mark.parametrize("name", chip_ids())
 @pytest.mark.parametrize("count, value", [(1, 0x1C), (2, 0x021C), (3, 0x60021C)])
 @pytest.mark.parametrize("non_volatile", [False, True])
-def test_status_is_written_and_read_back(name: str, count: int, value: int, non_volatile: bool) -> None:
+def test_status_is_written_and_read_back(
+    name: str, count: int, value: int, non_volatile: bool
+) -> None:
     with espwire.connect(f"virtual:{name}", stub=False) as device:
         change = device.write_flash_status(value, count, non_volatile=non_volatile)
         assert (change.before.value, change.after.value, change.after.bytes) == (0, value, count)
@@ -48,7 +50,9 @@ def test_bits_that_lock_for_good_need_consent(value: int, count: int) -> None:
             device.write_flash_status(value, count, non_volatile=True)
         assert (caught.value.code, caught.value.consents) == ("status-lock", ("status-lock",))
         assert flash_of(device)._status == [0, 0, 0]
-        assert device.write_flash_status(value, count).after.value == value  # gone with the next reset
+        assert (
+            device.write_flash_status(value, count).after.value == value
+        )  # gone with the next reset
         device.write_flash_status(value, count, non_volatile=True, consents=("status-lock",))
         assert device.read_flash_status(count).value == value
 
@@ -62,11 +66,15 @@ def test_bits_that_nobody_writes_do_not_count() -> None:
         assert device.write_flash_status(0x07, non_volatile=True).after.value == 0x04
 
 
-def test_a_part_that_takes_one_byte_per_register_gets_them_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_takes_one_byte_per_register_gets_them_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     written: list[tuple[int, bytes]] = []
     original = NorFlash.execute
 
-    def execute(self: NorFlash, t: float, opcode: int, *, data: bytes = b"", **keywords: object) -> bytes:
+    def execute(
+        self: NorFlash, t: float, opcode: int, *, data: bytes = b"", **keywords: object
+    ) -> bytes:
         if opcode in (0x01, 0x31, 0x11):
             written.append((opcode, data))
             if len(data) != 1:
@@ -79,20 +87,27 @@ def test_a_part_that_takes_one_byte_per_register_gets_them_one_by_one(monkeypatc
     assert written == [(0x01, b"\x1c\x02"), (0x01, b"\x1c"), (0x31, b"\x02"), (0x11, b"\x60")]
 
 
-def test_a_locked_register_is_a_verify_error_with_both_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_register_is_a_verify_error_with_both_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(NorFlash, "_write_status", lambda *args: b"")
-    import espwire.virtual.flash as virtual
+    import espwire.virtual.nor_flash as virtual
 
     for opcode in (0x01, 0x31, 0x11):
         monkeypatch.setitem(virtual._SMALL_ACTIONS, opcode, NorFlash._write_status)
-    with espwire.connect("virtual:esp32", stub=False) as device, pytest.raises(VerifyError) as caught:
+    with (
+        espwire.connect("virtual:esp32", stub=False) as device,
+        pytest.raises(VerifyError) as caught,
+    ):
         device.write_flash_status(0x1C)
     assert caught.value.code == "status-not-taken"
     assert (caught.value.details["wanted"], caught.value.details["after"]) == (0x1C, 0)
 
 
-def test_a_part_that_clears_register_2_with_register_1_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    import espwire.virtual.flash as virtual
+def test_a_part_that_clears_register_2_with_register_1_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import espwire.virtual.nor_flash as virtual
 
     original = virtual._SMALL_ACTIONS[0x01]
 
@@ -121,7 +136,11 @@ def test_sfdp_is_read_raw_and_decoded(name: str) -> None:
         assert device.read_flash_sfdp(1, 2) == b"FD"
         found = device.decode_flash_sfdp()
     assert (found.major, found.minor, found.size, found.page_size) == (1, 6, 4 << 20, 256)
-    assert [(kind.size, kind.opcode) for kind in found.erase_types] == [(0x1000, 0x20), (0x8000, 0x52), (0x10000, 0xD8)]
+    assert [(kind.size, kind.opcode) for kind in found.erase_types] == [
+        (0x1000, 0x20),
+        (0x8000, 0x52),
+        (0x10000, 0xD8),
+    ]
     assert (found.erase_4k_opcode, found.address_bytes) == (0x20, "3")
     assert [table.id for table in found.tables] == [0xFF00, 0x01EF]
     assert found.quad_enable_text is not None
@@ -155,12 +174,20 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 
 def test_the_status_commands_show_before_and_after(board: Board) -> None:
-    assert board.result("read-flash-status", "--bytes", "2") == {"value": 0, "bytes": 2, "registers": [0, 0]}
+    assert board.result("read-flash-status", "--bytes", "2") == {
+        "value": 0,
+        "bytes": 2,
+        "registers": [0, 0],
+    }
     assert "Status: 0x00\n" in board.run("read_flash_status", "--bytes", "1")
     out = board.run("write-flash-status", "--bytes", "2", "--non-volatile", "0x0204")
     assert "Status before: 0x0000\nStatus after:  0x0204" in out
     result = board.result("write-flash-status", "--bytes", "1", "0x4")
-    assert (result["before"]["value"], result["after"]["value"], result["non_volatile"]) == (0, 4, False)
+    assert (result["before"]["value"], result["after"]["value"], result["non_volatile"]) == (
+        0,
+        4,
+        False,
+    )
     board.run("write-flash-status", "--bytes", "1", "0x100", code=2)
     assert board.result("read-flash-status")["bytes"] == 2
     board.run("read-flash-status", "--bytes", "4", code=2)

@@ -11,13 +11,15 @@ import pytest
 from fuzz_files import KINDS, Kind, Outcome, find_bad, find_peak, run_cases
 
 from espwire.errors import ToolError
-from espwire.image import flasher_args, hexfile, parse
+from espwire.image import codec, flasher_args, hex
 
 CI_CASES, FULL_CASES = 5_000, 200_000
 
 
 def count_ends(outcomes: list[Outcome]) -> dict[str, Counter[bool]]:
-    return {kind: Counter(bool(one.error) for one in outcomes if one.kind == kind) for kind in KINDS}
+    return {
+        kind: Counter(bool(one.error) for one in outcomes if one.kind == kind) for kind in KINDS
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,18 +61,22 @@ def test_full_size() -> None:
     for (kind, end), count in sorted(ends.items()):
         print(f"{kind:<14} {end:<24} {count}")
     took = time.perf_counter() - began
-    print(f"{cases} cases from seed {first} in {took:.0f} s; slowest {slowest:.3f} s, {find_peak() >> 20} MiB at most")
+    print(
+        f"{cases} cases from seed {first} in {took:.0f} s; slowest {slowest:.3f} s, {find_peak() >> 20} MiB at most"
+    )
 
 
 class TestTheHarnessNotices:
     """With a check switched off, or a parser that misbehaves, the same cases must not pass."""
 
-    def test_an_image_reader_that_does_not_look_whether_the_bytes_are_there(self, monkeypatch) -> None:
+    def test_an_image_reader_that_does_not_look_whether_the_bytes_are_there(
+        self, monkeypatch
+    ) -> None:
         def take(self, size, what):
             self.at += size
             return self.data[self.at - size : self.at]
 
-        monkeypatch.setattr(parse._Cursor, "take", take)
+        monkeypatch.setattr(codec._Cursor, "take", take)
         assert find_bad(run_cases(1000, kinds=("image", "merged")))
 
     def test_json_values_that_nobody_checks(self, monkeypatch) -> None:
@@ -78,7 +84,7 @@ class TestTheHarnessNotices:
         assert find_bad(run_cases(2000, kinds=("flasher_args",)))
 
     def test_hex_records_that_are_not_decoded_with_care(self, monkeypatch) -> None:
-        monkeypatch.setattr(hexfile, "find_reason", lambda line, error, begin: 1 // 0)
+        monkeypatch.setattr(hex, "find_reason", lambda line, error, begin: 1 // 0)
         assert find_bad(run_cases(200, kinds=("hex",)))
 
     def test_time_and_memory(self, monkeypatch) -> None:
@@ -87,4 +93,7 @@ class TestTheHarnessNotices:
         monkeypatch.setattr(fuzz_files, "MAX_SECONDS", 0.01)
         monkeypatch.setattr(fuzz_files, "MAX_BYTES", 1 << 20)
         monkeypatch.setattr(fuzz_files, "KINDS", {"slow": slow, "greedy": greedy})
-        assert {one.kind for one in find_bad(run_cases(2, kinds=("slow", "greedy")))} == {"slow", "greedy"}
+        assert {one.kind for one in find_bad(run_cases(2, kinds=("slow", "greedy")))} == {
+            "slow",
+            "greedy",
+        }

@@ -124,7 +124,9 @@ def test_the_command_line_itself_writes_flash_and_reports_only_a_full_disk(
     assert starts_with_demo(tmp_path / "flash.bin")
     assert code == (6 if name == "full-disk" else 0)
     errors = capsys.readouterr().err
-    assert ("cannot write to standard output: No space left on device [stdout]" in errors) == (name == "full-disk")
+    assert ("cannot write to standard output: No space left on device [stdout]" in errors) == (
+        name == "full-disk"
+    )
 
 
 def test_characters_that_the_encoding_lacks_are_escaped_not_lost() -> None:
@@ -137,7 +139,9 @@ def test_characters_that_the_encoding_lacks_are_escaped_not_lost() -> None:
 
 
 def test_a_stream_of_unknown_kind_is_not_a_terminal() -> None:
-    assert not any(is_terminal(make()) for name, make in STREAMS.items() if name != "terminal-without-fileno")  # type: ignore[arg-type]
+    assert not any(
+        is_terminal(make()) for name, make in STREAMS.items() if name != "terminal-without-fileno"
+    )  # type: ignore[arg-type]
     assert is_terminal(Terminal())
 
 
@@ -149,9 +153,14 @@ def test_a_stream_of_unknown_kind_is_not_a_terminal() -> None:
 )  # fmt: skip
 def test_a_full_disk_behind_standard_output_is_one_clear_error(line: str) -> None:
     with FULL.open("w") as full:
-        done = subprocess.run([*PROGRAM, *line.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*PROGRAM, *line.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 6
-    assert done.stderr.splitlines()[0] == "error: cannot write to standard output: No space left on device [stdout]"
+    assert (
+        done.stderr.splitlines()[0]
+        == "error: cannot write to standard output: No space left on device [stdout]"
+    )
     assert done.stderr.splitlines()[1].startswith("hint: ")
     assert len(done.stderr.splitlines()) == 2
 
@@ -162,7 +171,9 @@ def test_esptool_ends_with_its_own_exit_code_when_the_disk_is_full() -> None:
     for line in ("--help", "--version", "version"):
         with FULL.open("w") as full:
             command = [sys.executable, "-c", start, line]
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
         assert done.returncode == 2
         assert done.stderr.startswith("A fatal error occurred: cannot write to standard output")
         assert "Traceback" not in done.stderr
@@ -172,7 +183,12 @@ def test_esptool_ends_with_its_own_exit_code_when_the_disk_is_full() -> None:
 @pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_do_not_stop_a_write(redirect: str, tmp_path: Path) -> None:
     words = " ".join(f"'{word}'" for word in [*PROGRAM, *write_line(tmp_path / "flash.bin")])
-    assert subprocess.run(["sh", "-c", f"{words} {redirect}"], check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            ["sh", "-c", f"{words} {redirect}"], check=False, capture_output=True
+        ).returncode
+        == 0
+    )
     assert starts_with_demo(tmp_path / "flash.bin")
 
 

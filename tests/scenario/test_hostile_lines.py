@@ -28,7 +28,7 @@ def _no_world(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
     def serve(options: object, **_: object) -> None:
-        from espwire.virtual.options import VirtualOptions, build_chip
+        from espwire.virtual.config import VirtualOptions, build_chip
 
         assert isinstance(options, VirtualOptions)
         build_chip(options).flash.close()
@@ -36,7 +36,7 @@ def _no_world(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: 111)
-    monkeypatch.setattr("espwire.virtual.serve.serve", serve)
+    monkeypatch.setattr("espwire.virtual.server.serve", serve)
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def check(tally: Tally, count: int) -> None:
 
 def test_hostile_lines_end_in_one_clear_error(place: Place) -> None:
     tally = run_lines(draw(1, CI_LINES), place, main)
-    print(f"{CI_LINES} hostile lines: exit codes {sorted(tally.codes.items())}, {len(tally.ids)} kinds of error")
+    print(
+        f"{CI_LINES} hostile lines: exit codes {sorted(tally.codes.items())}, {len(tally.ids)} kinds of error"
+    )
     check(tally, CI_LINES)
 
 
@@ -78,7 +80,9 @@ def test_full_size(place: Place) -> None:
 class TestTheHarnessNotices:
     """With something switched off, the same lines must show it."""
 
-    def test_a_file_that_is_left_half_written(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_that_is_left_half_written(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("os.unlink", lambda path: None)  # the cleaning up is switched off
         whole = files.OutputFile.write
 
@@ -96,22 +100,36 @@ class TestTheHarnessNotices:
             main([word for word in words if word != "--verify"])
             return main(["nonsense"])
 
-        line = Line(("-p", "virtual:esp32c3?size=256KB&flash=chip.flash", "write-flash", "0x1000", "app.bin"))
+        line = Line(
+            (
+                "-p",
+                "virtual:esp32c3?size=256KB&flash=chip.flash",
+                "write-flash",
+                "0x1000",
+                "app.bin",
+            )
+        )
         tally = run_lines(iter([line]), place, write_then_refuse)
         assert "chip.flash" in tally.failures[0][1]
 
-    def test_an_error_that_nobody_thought_of(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_error_that_nobody_thought_of(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def no_check(*_: object, **__: object) -> int:
             raise KeyError("x")
 
-        monkeypatch.setattr("espwire.bits.parse_number", no_check)
+        monkeypatch.setattr("espwire.sizes.parse_number", no_check)
         tally = run_lines(draw(2, PROOF_LINES), place, main)
         assert any("exit code 70" in wrong for _, wrong in tally.failures)
 
     def test_two_errors_a_missing_hint_and_a_success_that_is_none(self) -> None:
         assert judge(2, "", "error: a [x]\nhint: look at it\n", []) == ""
-        assert "not one error line" in judge(2, "", "error: a [x]\nerror: b [x]\nhint: look at it\n", [])
+        assert "not one error line" in judge(
+            2, "", "error: a [x]\nerror: b [x]\nhint: look at it\n", []
+        )
         assert "not one hint" in judge(2, "", "error: a [x]\n", [])
         assert "success" in judge(0, "", "error: a [x]\nhint: look at it\n", [])
         assert "traceback" in judge(2, "", "Traceback\nerror: a [x]\nhint: look at it\n", [])
-        assert "exit code 1" in judge(ToolError.exit_code, "", "error: a [x]\nhint: look at it\n", [])
+        assert "exit code 1" in judge(
+            ToolError.exit_code, "", "error: a [x]\nhint: look at it\n", []
+        )

@@ -30,11 +30,18 @@ def result(capsys, *words):
 
 
 def merge(capsys, *more):
-    pairs = ["0x2000", str(C5 / "marauder_c5_bootloader.bin"), "0x8000", str(C5 / "marauder_c5_partitions.bin")]
+    pairs = [
+        "0x2000",
+        str(C5 / "marauder_c5_bootloader.bin"),
+        "0x8000",
+        str(C5 / "marauder_c5_partitions.bin"),
+    ]
     assert run(capsys, "merge-bin", "-o", "merged", *more, *pairs)[0] == 0
 
 
-@pytest.mark.parametrize("words", [["image-info"], ["image_info", "--version", "2"], ["image_info", "--version=1"]])
+@pytest.mark.parametrize(
+    "words", [["image-info"], ["image_info", "--version", "2"], ["image_info", "--version=1"]]
+)
 def test_a_whole_image_ends_well(capsys, words):
     code, out, _ = run(capsys, *words, BOOT)
     assert code == 0
@@ -102,7 +109,9 @@ def test_what_is_read_is_not_overwritten(capsys, words):
     assert (code, "[output-is-input]" in err, Path("x").read_bytes() == table) == (2, True, True)
 
 
-@pytest.mark.parametrize("words", [["merge-bin", "--chip", "esp32", "-o", "o"], ["-p", "virtual:esp32", "write-flash"]])
+@pytest.mark.parametrize(
+    "words", [["merge-bin", "--chip", "esp32", "-o", "o"], ["-p", "virtual:esp32", "write-flash"]]
+)
 def test_a_hex_file_of_no_data_is_told(capsys, words):
     Path("e.hex").write_text(":00000001FF\n", "utf-8")
     code, _, err = run(capsys, *words, "0x1000", "e.hex")
@@ -112,7 +121,11 @@ def test_a_hex_file_of_no_data_is_told(capsys, words):
 def test_parts_past_the_size_to_pad_to_are_told(capsys):
     words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
     code, out, err = run(capsys, *words, "0x3F000", BOOT)
-    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (0, True, True)
+    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (
+        0,
+        True,
+        True,
+    )
     code, out, err = run(capsys, *words, "0x1000", BOOT)
     assert (code, err, len(Path("o").read_bytes())) == (0, "", 0x40000)
 
@@ -135,14 +148,21 @@ def test_json_tells_header_segments_and_descriptor(capsys):
         "hidden": False,
     }
     assert image["bootloader_descriptor"]["idf_version"].startswith("v6.1")
-    assert (image["checksum_valid"], image["sha256_valid"], image["crc32_valid"]) == (True, True, None)
+    assert (image["checksum_valid"], image["sha256_valid"], image["crc32_valid"]) == (
+        True,
+        True,
+        None,
+    )
 
 
 @pytest.mark.parametrize("kind", ["raw", "hex", "uf2"])
 def test_merging_inspecting_splitting_and_merging_again_is_a_circle(capsys, kind):
     merge(capsys, "-f", kind)
     code, data, _ = result(capsys, "image-info", "merged")
-    assert (code, [item["kind"] for item in data["items"]]) == (0, ["bootloader", "partition-table"])
+    assert (code, [item["kind"] for item in data["items"]]) == (
+        0,
+        ["bootloader", "partition-table"],
+    )
     assert data["items"][1]["partitions"][0]["name"] == "nvs"
     assert run(capsys, "split-image", "merged", "-o", "parts")[0] == 0
     arguments = Path("parts/flash_args").read_text("utf-8").split()
@@ -191,7 +211,19 @@ def test_equal_files_end_with_0_and_different_ones_with_7(capsys):
         ["merge_bin", "-o", "o", "--fill-flash-size", "256KB"],
         ["merge_bin", "-oo", "--fill-flash-si", "256KB", "--target-off", "0"],
         ["merge_bin", "-o", "o", "-sc", "SPI", "--pad-to-size=256KB", "--format", "raw"],
-        ["merge_bin", "-o", "o", "--pad-to-size", "256KB", "--flash_mode", "keep", "-ff", "keep", "-fs", "keep"],
+        [
+            "merge_bin",
+            "-o",
+            "o",
+            "--pad-to-size",
+            "256KB",
+            "--flash_mode",
+            "keep",
+            "-ff",
+            "keep",
+            "-fs",
+            "keep",
+        ],
     ],
 )
 def test_every_spelling_merges_alike(capsys, words):

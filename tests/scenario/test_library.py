@@ -22,7 +22,9 @@ GUIDE = ROOT / "docs/guide/library.md"
 def recipe() -> dict[str, Any]:
     """The names of the asyncio recipe, as it stands in the guide."""
     code = next(
-        block for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S) if "to_thr" in block
+        block
+        for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
+        if "to_thr" in block
     )
     names: dict[str, Any] = {"__name__": "recipe"}
     exec(compile("from __future__ import annotations\n" + code, str(GUIDE), "exec"), names)
@@ -53,7 +55,11 @@ def test_streams_need_our_stub_and_stop_what_was_left_open() -> None:
 def test_the_example_flashes_one_board_and_stops_the_other() -> None:
     assert len(EXAMPLE.read_text("utf-8").splitlines()) <= 60
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLE)], capture_output=True, text=True, check=True, encoding="utf-8"
+        [sys.executable, "-W", "error", str(EXAMPLE)],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     lines = done.stdout.splitlines()
     assert not done.stderr
@@ -68,16 +74,23 @@ def test_the_example_flashes_one_board_and_stops_the_other() -> None:
 
 @pytest.mark.parametrize("baud", [115200, 921600])
 @pytest.mark.parametrize("chip", ["esp32c3", "esp8266"])
-def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(chip: str, baud: int) -> None:
+def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(
+    chip: str, baud: int
+) -> None:
     seen: list[tuple[float, espwire.Progress]] = []
-    with espwire.connect(f"virtual:{chip}?size=4MB&profile=instant", baud=baud, stub=False) as device:
+    with espwire.connect(
+        f"virtual:{chip}?size=4MB&profile=instant", baud=baud, stub=False
+    ) as device:
 
         def report(event: espwire.Event) -> None:
             if isinstance(event, espwire.Progress) and event.task == "write":
-                seen.append((device.link.now(), event))
+                seen.append((device.transport.now(), event))
 
         espwire.write_flash(
-            device, [espwire.Part(0x10000, b"abcd" * 0x8000)], policy=espwire.Policy(compress=False), report=report
+            device,
+            [espwire.Part(0x10000, b"abcd" * 0x8000)],
+            policy=espwire.Policy(compress=False),
+            report=report,
         )
     assert (seen[0][1].done, seen[-1][1].done) == (0, seen[-1][1].total)
     between = [at for at, event in seen if 0 < event.done < event.total]
@@ -88,7 +101,9 @@ def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(chip: s
 def test_the_asyncio_recipe_flashes_and_hands_over_events() -> None:
     async def main() -> tuple[str, list[espwire.Event]]:
         events: asyncio.Queue[espwire.Event] = asyncio.Queue()
-        mac = await recipe()["flash_async"]("virtual:esp32c3?mac=24:6f:28:aa:bb:cc", b"abcd" * 1000, events)
+        mac = await recipe()["flash_async"](
+            "virtual:esp32c3?mac=24:6f:28:aa:bb:cc", b"abcd" * 1000, events
+        )
         return mac, [events.get_nowait() for _ in range(events.qsize())]
 
     mac, events = asyncio.run(main())
@@ -96,12 +111,16 @@ def test_the_asyncio_recipe_flashes_and_hands_over_events() -> None:
     assert any(isinstance(event, espwire.Finished) for event in events)
 
 
-def test_a_cancelled_task_stops_the_thread_and_closes_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    from espwire.virtual.link import VirtualLink
+def test_a_cancelled_task_stops_the_thread_and_closes_the_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from espwire.virtual.transport import VirtualTransport
 
-    closed: list[VirtualLink] = []
-    close = VirtualLink.close
-    monkeypatch.setattr(VirtualLink, "close", lambda link: (closed.append(link), close(link)))
+    closed: list[VirtualTransport] = []
+    close = VirtualTransport.close
+    monkeypatch.setattr(
+        VirtualTransport, "close", lambda transport: (closed.append(transport), close(transport))
+    )
 
     async def main() -> None:
         events: asyncio.Queue[espwire.Event] = asyncio.Queue()

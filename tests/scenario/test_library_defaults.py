@@ -39,7 +39,9 @@ def test_verify_attaches_the_flash(stub: bool) -> None:
         assert device.flash is not None
 
 
-@pytest.mark.parametrize(("chip", "stub"), [("esp32c3", True), ("esp32", True), ("esp8266", True), ("esp32h21", False)])
+@pytest.mark.parametrize(
+    ("chip", "stub"), [("esp32c3", True), ("esp32", True), ("esp8266", True), ("esp32h21", False)]
+)
 def test_our_stub_runs_by_default_where_there_is_one(chip: str, stub: bool) -> None:
     with espwire.connect(f"virtual:{chip}?profile=instant") as device:
         assert (device.loader.dialect.capabilities is not None) is stub
@@ -106,7 +108,8 @@ def test_a_revision_is_one_text_everywhere(capsys: pytest.CaptureFixture[str]) -
 
     found: list[str] = []
     with espwire.connect(
-        PORT, report=lambda e: found.append(e.revision) if isinstance(e, espwire.ChipFound) else None
+        PORT,
+        report=lambda e: found.append(e.revision) if isinstance(e, espwire.ChipFound) else None,
     ) as d:
         assert (str(d.revision), repr(d.revision), f"{d.revision}") == ("v1.1", "v1.1", "v1.1")
         assert d.revision == 101
@@ -146,7 +149,9 @@ def test_json_has_structured_steps_and_the_percentage_of_the_whole(
     assert finished == [("write", 47.6), ("verify", 50.0), ("write", 97.6), ("verify", 100.0)]
 
 
-def test_a_safety_stop_has_the_code_of_its_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_safety_stop_has_the_code_of_its_finding(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     import json
 
     page = tmp_path / "index.bin"

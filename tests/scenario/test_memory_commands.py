@@ -11,14 +11,22 @@ from test_cli import Board
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.loader import Loader
-from espwire.errors import CommandFailed, DeviceError, FileError, ImageError, SafetyStop, Unsupported, UsageError
+from espwire.errors import (
+    CommandFailed,
+    DeviceError,
+    FileError,
+    ImageError,
+    SafetyStop,
+    Unsupported,
+    UsageError,
+)
 from espwire.events import Finished, Progress
-from espwire.flash.memory import find_rom_ram
-from espwire.image.build import build
+from espwire.flash.load_ram import find_rom_ram
+from espwire.image.codec import build
 from espwire.image.model import ExtendedHeader, Image, Segment
-from espwire.link.base import CancelToken
+from espwire.transport.base import CancelToken
 from espwire.virtual.chip import State
-from espwire.virtual.link import open_virtual
+from espwire.virtual.transport import open_virtual
 
 SECURE = [name for name in chip_ids() if load_chip(name).rom.secure_ops]
 NOWHERE = 0xDEADBEE0
@@ -26,7 +34,10 @@ NOWHERE = 0xDEADBEE0
 
 def ram_of(name: str) -> int:
     """An address in data RAM that the loader leaves alone."""
-    return next(region.start for region in load_chip(name).memory.map if region.name == "DRAM") + 0x1000
+    return (
+        next(region.start for region in load_chip(name).memory.map if region.name == "DRAM")
+        + 0x1000
+    )
 
 
 @pytest.fixture
@@ -51,7 +62,7 @@ def test_a_dump_reads_each_word_twice_and_shows_progress(name: str) -> None:
     events: list[espwire.Event] = []
     with espwire.connect(f"virtual:{name}", stub=False) as device:
         address, data = ram_of(name), random.Random(1).randbytes(0x1802)
-        device.link.chip.registers.ram.write(address, data)  # type: ignore[attr-defined]
+        device.transport.chip.registers.ram.write(address, data)  # type: ignore[attr-defined]
         dump = espwire.dump_mem(device, address, len(data), report=events.append)
     assert dump.data == data
     words = -(-len(data) // 4)
@@ -63,7 +74,7 @@ def test_a_dump_reads_each_word_twice_and_shows_progress(name: str) -> None:
 def test_a_dump_goes_on_over_a_line_that_loses_answers() -> None:
     with espwire.connect("virtual:esp32c3?seed=8&fault=stall:0.01", stub=False) as device:
         data = random.Random(2).randbytes(0x800)
-        device.link.chip.registers.ram.write(ram_of("esp32c3"), data)  # type: ignore[attr-defined]
+        device.transport.chip.registers.ram.write(ram_of("esp32c3"), data)  # type: ignore[attr-defined]
         assert espwire.dump_mem(device, ram_of("esp32c3"), len(data)).data == data
 
 
@@ -95,23 +106,35 @@ def test_in_secure_download_mode_nothing_is_sent(name: str, tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_range_of_words_is_refused(address: int, size: int, code: str) -> None:
-    with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(UsageError) as caught:
+    with (
+        espwire.connect("virtual:esp32c3", stub=False) as device,
+        pytest.raises(UsageError) as caught,
+    ):
         espwire.dump_mem(device, address, size)
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_an_address_with_nothing_behind_it_is_told_by_name(name: str) -> None:
-    with espwire.connect(f"virtual:{name}", stub=False) as device, pytest.raises(DeviceError) as caught:
+    with (
+        espwire.connect(f"virtual:{name}", stub=False) as device,
+        pytest.raises(DeviceError) as caught,
+    ):
         device.read_mem(NOWHERE)
     assert (caught.value.code, caught.value.details["address"]) == ("memory-access", NOWHERE)
-    with espwire.connect(f"virtual:{name}", stub=False) as device, pytest.raises(DeviceError) as caught:
+    with (
+        espwire.connect(f"virtual:{name}", stub=False) as device,
+        pytest.raises(DeviceError) as caught,
+    ):
         device.write_mem(NOWHERE, 1)
     assert caught.value.code == "memory-access"
 
 
 def test_a_dump_by_the_stub_of_what_is_not_there_names_the_address() -> None:
-    with espwire.connect("virtual:esp32c3", stub=True) as device, pytest.raises(DeviceError) as caught:
+    with (
+        espwire.connect("virtual:esp32c3", stub=True) as device,
+        pytest.raises(DeviceError) as caught,
+    ):
         espwire.dump_mem(device, NOWHERE, 256)
     assert (caught.value.code, caught.value.details["address"]) == ("memory-access", NOWHERE)
 
@@ -126,7 +149,9 @@ def test_a_cancelled_dump_and_a_bad_path_leave_no_file(tmp_path: Path) -> None:
 
     with espwire.connect("virtual:esp32c3", stub=False) as device:
         with pytest.raises(espwire.Cancelled):
-            espwire.dump_mem(device, ram_of("esp32c3"), 0x4000, path, cancel=token, report=cancel_soon)
+            espwire.dump_mem(
+                device, ram_of("esp32c3"), 0x4000, path, cancel=token, report=cancel_soon
+            )
         with pytest.raises(FileError):
             espwire.dump_mem(device, ram_of("esp32c3"), 8, tmp_path / "no" / "dump")
     assert [entry.name for entry in tmp_path.iterdir()] == ["dump"]
@@ -170,35 +195,39 @@ def program(name: str, *segments: Segment, entry: int = 0, chip_id: int | None =
     number = chip.identity.image_chip_id if chip_id is None else chip_id
     extended = None if chip.image.format == "esp8266" else ExtendedHeader(chip_id=number or 0)
     entry = entry or segments[0].address
-    return build(Image(mode_code=0, size_frequency=0, entry=entry, segments=segments, extended=extended))
+    return build(
+        Image(mode_code=0, size_frequency=0, entry=entry, segments=segments, extended=extended)
+    )
 
 
 @pytest.mark.parametrize("name", chip_ids())
 def test_a_program_goes_into_ram_block_by_block_and_starts(name: str) -> None:
     first, data = ram_of(name), random.Random(3).randbytes(0x4004)
-    link = open_virtual(f"virtual:{name}")
+    transport = open_virtual(f"virtual:{name}")
     blocks: list[int] = []
-    with espwire.connect(link, trace=lambda command, *_: blocks.append(command.op), stub=False) as device:
+    with espwire.connect(
+        transport, trace=lambda command, *_: blocks.append(command.op), stub=False
+    ) as device:
         image = program(name, Segment(first, data), Segment(first + 0x8000, b"abcd"))
         blocks.clear()
         done = espwire.load_ram(device, image)
     assert done == espwire.RamLoad(entry=first, segments=((first, 0x4004), (first + 0x8000, 4)))
-    assert link.chip.registers.ram.read(first, len(data)) == data
-    assert link.chip.registers.ram.read(first + 0x8000, 4) == b"abcd"
-    assert link.chip.state is State.GONE  # no CPU is emulated: the loader has been left
+    assert transport.chip.registers.ram.read(first, len(data)) == data
+    assert transport.chip.registers.ram.read(first + 0x8000, 4) == b"abcd"
+    assert transport.chip.state is State.GONE  # no CPU is emulated: the loader has been left
     whole = -(-0x4004 // load_chip(name).rom.ram_block)
     assert blocks == [5, *[7] * whole, 5, 7, 6]
 
 
 @pytest.mark.parametrize("name", [n for n in chip_ids() if load_chip(n).usb.otg_ram_block])
 def test_over_usb_otg_blocks_are_smaller(name: str) -> None:
-    link = open_virtual(f"virtual:{name}?kind=usb-otg")
+    transport = open_virtual(f"virtual:{name}?kind=usb-otg")
     sizes: list[int] = []
 
     def note(command: object, *_: object) -> None:
         sizes.append(len(getattr(command, "data", b"")))
 
-    with espwire.connect(link, trace=note, stub=False) as device:
+    with espwire.connect(transport, trace=note, stub=False) as device:
         espwire.load_ram(device, program(name, Segment(ram_of(name), bytes(0x2000))))
     assert max(sizes) == load_chip(name).usb.otg_ram_block
 
@@ -213,10 +242,10 @@ def test_a_block_that_is_refused_is_sent_again(monkeypatch: pytest.MonkeyPatch) 
         return 0x07 if len(taken) == 2 else original(self)
 
     monkeypatch.setattr(Rom, "_take_block", take)
-    link, data = open_virtual("virtual:esp32c3"), random.Random(4).randbytes(0x4000)
-    with espwire.connect(link, stub=False) as device:
+    transport, data = open_virtual("virtual:esp32c3"), random.Random(4).randbytes(0x4000)
+    with espwire.connect(transport, stub=False) as device:
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
-    assert link.chip.registers.ram.read(ram_of("esp32c3"), len(data)) == data
+    assert transport.chip.registers.ram.read(ram_of("esp32c3"), len(data)) == data
     monkeypatch.setattr(Rom, "_take_block", lambda self: 0x07)
     with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(CommandFailed):
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
@@ -253,7 +282,9 @@ def test_the_roms_own_ram_is_not_overwritten_unless_forced(name: str) -> None:
             espwire.load_ram(device, image)
         assert caught.value.code == "rom-ram"
         assert device.loader.trips == trips
-        if any(region.end > ranges[0][0] for region in device.chip.memory.map if region.name == "DRAM"):
+        if any(
+            region.end > ranges[0][0] for region in device.chip.memory.map if region.name == "DRAM"
+        ):
             espwire.load_ram(device, image, policy=espwire.Policy(consents=frozenset({"rom-ram"})))
 
 
@@ -269,14 +300,21 @@ def test_in_secure_download_mode_no_program_is_loaded() -> None:
 def test_load_ram_as_a_command_starts_the_program_and_leaves_it_alone(board: Board) -> None:
     file = board.file("app.bin", program("esp32c3", Segment(0x3FC90000, b"abcd")))
     events = board.events("load_ram", file)
-    assert events[-1]["data"] == {"entry": 0x3FC90000, "segments": [{"address": 0x3FC90000, "size": 4}]}
+    assert events[-1]["data"] == {
+        "entry": 0x3FC90000,
+        "segments": [{"address": 0x3FC90000, "size": 4}],
+    }
     assert not [e for e in events if e["event"] == "Resetting" and e["into"] == "application"]
     assert "was started" in board.run("load-ram", file)
     board.run("load-ram", "missing.bin", code=6)
-    board.run("load-ram", board.file("rom.bin", program("esp32c3", Segment(0x3FCDFFFC, b"abcd"))), code=8)
+    board.run(
+        "load-ram", board.file("rom.bin", program("esp32c3", Segment(0x3FCDFFFC, b"abcd"))), code=8
+    )
 
 
-@pytest.mark.parametrize("words", [("read-mem", 0), ("write-mem", 0, 1), ("dump-mem", 0, 4, "dump")])
+@pytest.mark.parametrize(
+    "words", [("read-mem", 0), ("write-mem", 0, 1), ("dump-mem", 0, 4, "dump")]
+)
 def test_a_refused_request_is_reported_as_it_is(
     board: Board, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
 ) -> None:
@@ -286,6 +324,8 @@ def test_a_refused_request_is_reported_as_it_is(
     command, offset, *rest = words
     monkeypatch.chdir(board.folder)
     for name in ("read_reg", "write_regs"):
-        monkeypatch.setattr(f"espwire.device.ram.Loader.{name}", refuse)
-    error = board.events("--no-stub", command, hex(ram_of("esp32c3") + int(str(offset))), *rest, code=5)[-1]
+        monkeypatch.setattr(f"espwire.device.memory_access.Loader.{name}", refuse)
+    error = board.events(
+        "--no-stub", command, hex(ram_of("esp32c3") + int(str(offset))), *rest, code=5
+    )[-1]
     assert (error["code"], error["message"]) == ("command-failed", "READ_REG failed")

@@ -12,16 +12,16 @@ from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.errors import VerifyError
 from espwire.events import Event, Note, Warned
-from espwire.flash import execute as executing
+from espwire.flash import write as executing
 from espwire.flash.erase import erase_flash, erase_region
-from espwire.flash.memory import dump_mem
+from espwire.flash.load_ram import dump_mem
 from espwire.flash.plan import Part, Policy
 from espwire.flash.verify import has_content, verify_flash
 from espwire.flash.write import write_flash
-from espwire.link.url import open_link
+from espwire.protocol import slip
+from espwire.protocol.commands import Op
+from espwire.transport.url import open_transport
 from espwire.virtual.faults import Faults, FaultSpec
-from espwire.wire import slip
-from espwire.wire.commands import Op
 
 MIB = 0x100000
 
@@ -40,7 +40,9 @@ class OneBit(Faults):
             return 0.0, data
         out = b""
         for frame in data.split(b"\xc0\xc0"):
-            (content,) = self._decoders[to_chip].feed(b"\xc0" + frame.strip(b"\xc0") + b"\xc0") or (b"",)
+            (content,) = self._decoders[to_chip].feed(b"\xc0" + frame.strip(b"\xc0") + b"\xc0") or (
+                b"",
+            )
             if content[:2] == bytes((not to_chip, self.op)) and self.done >= 0:
                 if self.number == 0:
                     changed = bytearray(content)
@@ -54,11 +56,13 @@ class OneBit(Faults):
 
 def open_rom(chip: str, fault: OneBit | None, query: str = "", events: list[Event] | None = None):
     """A device whose flash is full of noise; the fault strikes from the connection on."""
-    link = open_link(f"virtual:{chip}?size=1MB&profile=instant{query}")
-    link.chip.flash.contents[:] = random.Random(7).randbytes(MIB)
+    transport = open_transport(f"virtual:{chip}?size=1MB&profile=instant{query}")
+    transport.chip.flash.contents[:] = random.Random(7).randbytes(MIB)
     if fault is not None:
-        link.chip.faults = fault
-    return connect(link, report=events.append if events is not None else lambda event: None, stub=False), link
+        transport.chip.faults = fault
+    return connect(
+        transport, report=events.append if events is not None else lambda event: None, stub=False
+    ), transport
 
 
 def attempt(work: Callable[..., object], *arguments: object, **more: object) -> VerifyError | None:
@@ -97,7 +101,9 @@ def test_a_flipped_bit_of_the_security_info_makes_no_other_chip(chip):
     size = load_chip(chip).identity.security_info_bytes
     for bit in range(0, 8 * size, 9):
         for number in (0, 1):
-            device, _ = open_rom(chip, OneBit(Op.GET_SECURITY_INFO, 64 + bit, to_chip=False, number=number))
+            device, _ = open_rom(
+                chip, OneBit(Op.GET_SECURITY_INFO, 64 + bit, to_chip=False, number=number)
+            )
             assert (device.chip.id, device.security) == (chip, right.security), bit
 
 
@@ -105,37 +111,43 @@ def test_a_flipped_bit_of_the_security_info_makes_no_other_chip(chip):
 def test_the_flash_is_as_large_as_it_is(chip):
     """One bit of the JEDEC id is the difference between 1 MB and 4 MB, 2 MB or 512 KB."""
     for bit in (17, 0):
-        device, link = open_rom(chip, None)
+        device, transport = open_rom(chip, None)
         for number in range(10):
-            link.chip.faults = OneBit(Op.READ_REG, answer_bit(bit), to_chip=False, number=number)
+            transport.chip.faults = OneBit(
+                Op.READ_REG, answer_bit(bit), to_chip=False, number=number
+            )
             info = device.attach_flash()
             assert (info.jedec, info.size, info.assumed) == (0x1440EF, MIB, False), (bit, number)
 
 
 def test_erase_flash_erases_all_of_it():
-    device, link = open_rom("esp32s3", None)
-    link.chip.faults = OneBit(Op.READ_REG, answer_bit(17), to_chip=False, number=5)
+    device, transport = open_rom("esp32s3", None)
+    transport.chip.faults = OneBit(Op.READ_REG, answer_bit(17), to_chip=False, number=5)
     assert erase_flash(device, policy=Policy(force=True)) == MIB
-    assert link.chip.flash.contents == b"\xff" * MIB
+    assert transport.chip.flash.contents == b"\xff" * MIB
 
 
 def test_dump_mem_brings_what_is_there():
-    device, link = open_rom("esp32c3", None)
+    device, transport = open_rom("esp32c3", None)
     address, data = 0x3FC90000, random.Random(5).randbytes(0x200)
-    link.chip.registers.ram.write(address, data)
+    transport.chip.registers.ram.write(address, data)
     for number in (0, 3, 64, 130):
-        fault = link.chip.faults = OneBit(Op.READ_REG, answer_bit(11), to_chip=False, number=number)
+        fault = transport.chip.faults = OneBit(
+            Op.READ_REG, answer_bit(11), to_chip=False, number=number
+        )
         assert dump_mem(device, address, len(data)).data == data
         assert fault.done == 1
 
 
 def test_dump_mem_warns_of_words_that_change_by_themselves(monkeypatch):
     events: list[Event] = []
-    device, link = open_rom("esp32c3", None)
-    read, count = link.chip.registers.read, iter(range(1000))
+    device, transport = open_rom("esp32c3", None)
+    read, count = transport.chip.registers.read, iter(range(1000))
     timer = 0x3FC90008
     monkeypatch.setattr(
-        link.chip.registers, "read", lambda t, address: next(count) if address == timer else read(t, address)
+        transport.chip.registers,
+        "read",
+        lambda t, address: next(count) if address == timer else read(t, address),
     )
     dump_mem(device, timer - 8, 16, report=events.append)
     (warned,) = [event for event in events if isinstance(event, Warned)]
@@ -153,11 +165,11 @@ def begin_bit(word: int, bit: int) -> int:
 @pytest.mark.parametrize(("word", "bits"), [(0, range(12, 19)), (3, range(12, 19))])
 def test_a_write_that_erases_elsewhere_stops_with_exit_7(chip, compress, word, bits):
     for bit in bits:
-        device, link = open_rom(chip, None)
+        device, transport = open_rom(chip, None)
         device.attach_flash()
-        before = bytes(link.chip.flash.contents)
+        before = bytes(transport.chip.flash.contents)
         op = Op.FLASH_BEGIN if compress is False else Op.FLASH_DEFL_BEGIN
-        fault = link.chip.faults = OneBit(op, begin_bit(word, bit), to_chip=True)
+        fault = transport.chip.faults = OneBit(op, begin_bit(word, bit), to_chip=True)
         part = Part(0x21000, bytes(range(256)) * 40, "app.bin")  # 10 KiB, three sectors
         error = attempt(write_flash, device, [part], policy=Policy(compress=compress, force=True))
         if error is not None:
@@ -165,8 +177,11 @@ def test_a_write_that_erases_elsewhere_stops_with_exit_7(chip, compress, word, b
             assert error.details["requested"] == [0x21000, 0x24000]
             assert "other sectors may have been erased" in str(error)
         else:  # a BEGIN that was refused, and came again
-            after = bytes(link.chip.flash.contents)
-            assert (after[:0x21000], after[0x24000:]) == (before[:0x21000], before[0x24000:]), (word, bit)
+            after = bytes(transport.chip.flash.contents)
+            assert (after[:0x21000], after[0x24000:]) == (before[:0x21000], before[0x24000:]), (
+                word,
+                bit,
+            )
             assert after[0x21000:0x24000] == part.data.ljust(0x3000, b"\xff")
         assert fault.done == 1
 
@@ -175,12 +190,12 @@ def test_a_write_that_erases_elsewhere_stops_with_exit_7(chip, compress, word, b
 @pytest.mark.parametrize("blank", [(0x20000, 0x28000), (0x21000, 0x24000)])
 def test_data_that_arrives_elsewhere_is_not_hidden_by_a_second_write(bit, blank):
     """The range was blank before, so the erase shows nothing; the data does."""
-    device, link = open_rom("esp32s3", None)
+    device, transport = open_rom("esp32s3", None)
     device.attach_flash()
-    contents = link.chip.flash.contents
+    contents = transport.chip.flash.contents
     contents[blank[0] : blank[1]] = b"\xff" * (blank[1] - blank[0])
     before = bytes(contents)
-    link.chip.faults = OneBit(Op.FLASH_DEFL_BEGIN, begin_bit(3, bit), to_chip=True)
+    transport.chip.faults = OneBit(Op.FLASH_DEFL_BEGIN, begin_bit(3, bit), to_chip=True)
     data = random.Random(1).randbytes(0x2800)
     error = attempt(write_flash, device, [Part(0x21000, data)], policy=Policy(force=True))
     if error is not None:
@@ -195,53 +210,60 @@ def test_data_that_arrives_elsewhere_is_not_hidden_by_a_second_write(bit, blank)
 @pytest.mark.parametrize("used", [True, False])
 def test_an_erase_that_erases_elsewhere_stops_with_exit_7(word, bits, used):
     for bit in bits:
-        device, link = open_rom("esp32c6", None)
+        device, transport = open_rom("esp32c6", None)
         device.attach_flash()
-        contents = link.chip.flash.contents
+        contents = transport.chip.flash.contents
         if not used:
             contents[0x21000:0x24000] = b"\xff" * 0x3000
         before = bytes(contents)
-        link.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(word, bit), to_chip=True)
+        transport.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(word, bit), to_chip=True)
         error = attempt(erase_region, device, 0x21000, 0x3000, policy=Policy(force=True))
         if error is not None:
             assert error.code in ("wrong-erase", "not-blank")
         else:
-            assert bytes(contents) == before[:0x21000] + b"\xff" * 0x3000 + before[0x24000:], (word, bit)
+            assert bytes(contents) == before[:0x21000] + b"\xff" * 0x3000 + before[0x24000:], (
+                word,
+                bit,
+            )
 
 
 def test_what_is_blank_already_is_not_erased_again():
     events: list[Event] = []
-    device, link = open_rom("esp32c6", None)
-    link.chip.flash.contents[0x21000:0x24000] = b"\xff" * 0x3000
+    device, transport = open_rom("esp32c6", None)
+    transport.chip.flash.contents[0x21000:0x24000] = b"\xff" * 0x3000
     erase_region(device, 0x21000, 0x3000, policy=Policy(force=True), report=events.append)
-    assert [e.text for e in events if isinstance(e, Note)] == ["0x21000..0x24000 is blank already: nothing to erase"]
+    assert [e.text for e in events if isinstance(e, Note)] == [
+        "0x21000..0x24000 is blank already: nothing to erase"
+    ]
 
 
 def test_an_md5_of_another_place_is_not_taken_for_this_one():
     """The other slot holds what is looked for: one flipped bit of the request, and the answer is yes."""
-    device, link = open_rom("esp32s3", None)
+    device, transport = open_rom("esp32s3", None)
     device.attach_flash()
     data = random.Random(3).randbytes(0x1000)
-    link.chip.flash.contents[0x50000:0x51000] = data
+    transport.chip.flash.contents[0x50000:0x51000] = data
     bit = 8 * 8 + 18  # of the offset: 0x10000 becomes 0x50000
-    link.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
+    transport.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
     assert not has_content(device, 0x10000, data)
-    link.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
+    transport.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
     with pytest.raises(VerifyError):
         verify_flash(device, [Part(0x10000, data)])
-    link.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
+    transport.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
     write_flash(device, [Part(0x10000, data)], policy=Policy(skip_flashed=True))
-    assert link.chip.flash.contents[0x10000:0x11000] == data
+    assert transport.chip.flash.contents[0x10000:0x11000] == data
 
 
 @pytest.mark.parametrize("spoils", [1, 9])
-@pytest.mark.parametrize(("compress", "stub"), [(None, False), (False, False), (None, True), (False, True)])
+@pytest.mark.parametrize(
+    ("compress", "stub"), [(None, False), (False, False), (None, True), (False, True)]
+)
 def test_padding_is_verified(monkeypatch, compress, stub, spoils):
     """A byte behind the file's end that is not blank any more: written again, and an error if it stays."""
-    device, link = open_rom("esp32", None)
+    device, transport = open_rom("esp32", None)
     if stub:
         device.use_stub()
-    contents, spoiled = link.chip.flash.contents, []
+    contents, spoiled = transport.chip.flash.contents, []
     real = executing._Run.write
 
     def write_and_spoil(run, step):
@@ -251,7 +273,9 @@ def test_padding_is_verified(monkeypatch, compress, stub, spoils):
             spoiled.append(step.address)
 
     monkeypatch.setattr(executing._Run, "write", write_and_spoil)
-    error = attempt(write_flash, device, [Part(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress))
+    error = attempt(
+        write_flash, device, [Part(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress)
+    )
     if spoils > 1:
         assert error is not None
         assert error.ranges[-1][1] == 0x12000
@@ -263,14 +287,16 @@ def test_padding_is_verified(monkeypatch, compress, stub, spoils):
 @pytest.mark.parametrize("damaged", [True, False])
 def test_a_part_that_the_chip_has_not_encrypted_is_an_error(damaged):
     """The flag is the fifth word of BEGIN, which has no checksum."""
-    device, link = open_rom("esp32c3", None, f"&flash-encryption=1&flash-key={bytes(range(32)).hex()}")
+    device, transport = open_rom(
+        "esp32c3", None, f"&flash-encryption=1&flash-key={bytes(range(32)).hex()}"
+    )
     device.attach_flash()
     if damaged:
-        link.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(4, 0), to_chip=True)
+        transport.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(4, 0), to_chip=True)
     part = Part(0x10000, bytes(range(256)) * 8, "app.bin", encrypted=True)
     if not damaged:
         write_flash(device, [part], policy=Policy(force=True))
-        assert link.chip.flash.contents[0x10000:0x10800] != part.data
+        assert transport.chip.flash.contents[0x10000:0x10800] != part.data
         return
     with pytest.raises(VerifyError) as caught:
         write_flash(device, [part], policy=Policy(force=True))
@@ -279,11 +305,20 @@ def test_a_part_that_the_chip_has_not_encrypted_is_an_error(damaged):
 
 ERASE_CAPABLE = frozenset(
     {
-        *(Op.FLASH_BEGIN, Op.FLASH_DATA, Op.FLASH_END, Op.FLASH_DEFL_BEGIN, Op.FLASH_DEFL_DATA, Op.FLASH_DEFL_END),
+        *(
+            Op.FLASH_BEGIN,
+            Op.FLASH_DATA,
+            Op.FLASH_END,
+            Op.FLASH_DEFL_BEGIN,
+            Op.FLASH_DEFL_DATA,
+            Op.FLASH_DEFL_END,
+        ),
         *(Op.ERASE_FLASH, Op.ERASE_REGION),
     }
 )
-ERASING_SPI = frozenset({0x06, 0x02, 0x12, 0x20, 0x21, 0x52, 0xD8, 0xDC, 0x60, 0xC7, 0x01, 0x31, 0x11, 0x50})
+ERASING_SPI = frozenset(
+    {0x06, 0x02, 0x12, 0x20, 0x21, 0x52, 0xD8, 0xDC, 0x60, 0xC7, 0x01, 0x31, 0x11, 0x50}
+)
 READ_ONLY: tuple[tuple[str, ...], ...] = (
     ("chip-info",),
     ("chip-id",),
@@ -305,41 +340,54 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
 
 
 @pytest.mark.parametrize("chip", chip_ids())
-def test_a_command_that_only_reads_sends_nothing_that_can_erase(chip, monkeypatch, tmp_path, capsys):
-    link = open_link(f"virtual:{chip}?size=1MB&profile=instant")
-    contents = link.chip.flash.contents
+def test_a_command_that_only_reads_sends_nothing_that_can_erase(
+    chip, monkeypatch, tmp_path, capsys
+):
+    transport = open_transport(f"virtual:{chip}?size=1MB&profile=instant")
+    contents = transport.chip.flash.contents
     contents[:] = random.Random(7).randbytes(MIB)
     (tmp_path / "equal").write_bytes(contents[0x1000:0x1100])
     memory = {region.name: region.start for region in load_chip(chip).memory.map}
     sent: list[tuple[int, ...]] = []
     decoder = slip.Decoder()
-    write: Callable[[bytes, float], None] = link.write
+    write: Callable[[bytes, float], None] = transport.write
 
     def watch(data: bytes, deadline: float) -> None:
         sent.extend(frame[1] for frame in decoder.feed(data) if len(frame) > 1 and not frame[0])  # type: ignore[misc]
         write(data, deadline)
 
     ran: list[int] = []
-    execute = link.chip.flash.execute
+    execute = transport.chip.flash.execute
 
     def watch_flash(t, opcode, **more):
         ran.append(opcode)
         return execute(t, opcode, **more)
 
-    monkeypatch.setattr(link, "write", watch)
-    monkeypatch.setattr(link.chip.flash, "execute", watch_flash)
-    monkeypatch.setattr(link, "close", lambda: None)
-    monkeypatch.setattr("espwire.link.url.open_link", lambda url, **more: (link.set_baud(115200), link)[1])
+    monkeypatch.setattr(transport, "write", watch)
+    monkeypatch.setattr(transport.chip.flash, "execute", watch_flash)
+    monkeypatch.setattr(transport, "close", lambda: None)
+    monkeypatch.setattr(
+        "espwire.transport.url.open_transport",
+        lambda url, **more: (transport.set_baud(115200), transport)[1],
+    )
     before, codes = bytes(contents), {}
     for words in READ_ONLY:
         for how in ((), ("--no-stub",)):
-            names = {"ram": hex(memory["DRAM"] + 0x1000), "output": tmp_path / "out", "equal": tmp_path / "equal"}
+            names = {
+                "ram": hex(memory["DRAM"] + 0x1000),
+                "output": tmp_path / "out",
+                "equal": tmp_path / "equal",
+            }
             line = [word.format(**names) for word in words]
-            codes[" ".join((*how, *words))] = main(["--no-state", "-p", "virtual:watched", *how, *line])
+            codes[" ".join((*how, *words))] = main(
+                ["--no-state", "-p", "virtual:watched", *how, *line]
+            )
     assert not ERASE_CAPABLE.intersection(sent)
     assert not ERASING_SPI.intersection(ran)
     assert contents == before
-    assert {code for line, code in codes.items() if "flash-id" in line or "chip-info" in line} == {0}
+    assert {code for line, code in codes.items() if "flash-id" in line or "chip-info" in line} == {
+        0
+    }
     assert 70 not in codes.values()
     assert codes["dump-mem {ram} 0x20 {output}"] == 0
 
@@ -347,9 +395,9 @@ def test_a_command_that_only_reads_sends_nothing_that_can_erase(chip, monkeypatc
 @pytest.mark.parametrize("work", ["write", "erase"])
 def test_after_a_stub_that_failed_what_cannot_be_verified_needs_consent(work):
     events: list[Event] = []
-    link = open_link("virtual:esp8266?size=1MB&profile=instant&stub=off")
-    link.chip.flash.contents[:] = bytes(MIB)
-    device = connect(link, stub=True, report=events.append)
+    transport = open_transport("virtual:esp8266?size=1MB&profile=instant&stub=off")
+    transport.chip.flash.contents[:] = bytes(MIB)
+    device = connect(transport, stub=True, report=events.append)
     assert [event.code for event in events if isinstance(event, Warned)] == ["stub-failed"]
 
     def run(**policy):
@@ -362,14 +410,19 @@ def test_after_a_stub_that_failed_what_cannot_be_verified_needs_consent(work):
         run(force=True)
     assert (caught.value.exit_code, caught.value.code) == (7, "unverified")
     assert "--allow unverified" in caught.value.hint
-    assert link.chip.flash.contents == bytes(MIB), "nothing was changed"
+    assert transport.chip.flash.contents == bytes(MIB), "nothing was changed"
     run(consents=frozenset({"unverified"}))
-    assert link.chip.flash.contents[0x10000:0x11000] == (b"data" if work == "write" else b"").ljust(0x1000, b"\xff")
+    assert transport.chip.flash.contents[0x10000:0x11000] == (
+        b"data" if work == "write" else b""
+    ).ljust(0x1000, b"\xff")
 
 
 def test_without_a_stub_on_purpose_the_esp8266_is_written_as_ever(tmp_path, capsys):
     (tmp_path / "app").write_bytes(b"data")
-    url, words = "virtual:esp8266?profile=instant&stub=off", ["write-flash", "0x10000", str(tmp_path / "app")]
+    url, words = (
+        "virtual:esp8266?profile=instant&stub=off",
+        ["write-flash", "0x10000", str(tmp_path / "app")],
+    )
     assert main(["-p", url, "--no-stub", *words]) == 0
     assert main(["-p", url, *words]) == 7
     assert main(["-p", url, *words, "--allow", "unverified"]) == 0

@@ -70,7 +70,12 @@ def expect(tmp_path_factory: pytest.TempPathFactory, inputs: Path) -> Callable[[
 
 
 @pytest.fixture
-def open_place(tmp_path: Path, inputs: Path, expect: Callable[[Case], Snapshot], monkeypatch: pytest.MonkeyPatch):
+def open_place(
+    tmp_path: Path,
+    inputs: Path,
+    expect: Callable[[Case], Snapshot],
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(streams, "OPEN_S", 0.2)
     monkeypatch.setattr(streams, "STEP_S", 0.005)
 
@@ -92,7 +97,9 @@ def try_condition(place: Place, condition: Condition) -> None:
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_output_is_complete_or_absent(case: Case, condition: Condition, open_place, capsys) -> None:
+def test_an_output_is_complete_or_absent(
+    case: Case, condition: Condition, open_place, capsys
+) -> None:
     try_condition(open_place(case), condition)
     said = capsys.readouterr()
     assert "bug" not in said.err
@@ -106,7 +113,11 @@ BROKEN: dict[str, tuple[str, Condition, Callable[[pytest.MonkeyPatch], None]]] =
         full_disk,
         lambda patch: patch.setattr(files, "unfinished", contextlib.nullcontext),
     ),
-    "nothing is removed": ("merge-bin", full_disk, lambda patch: patch.setattr(files, "_remove", lambda place: None)),
+    "nothing is removed": (
+        "merge-bin",
+        full_disk,
+        lambda patch: patch.setattr(files, "_remove", lambda place: None),
+    ),
     "an old file is opened for writing": (
         "partitions build",
         full_disk_over_old,
@@ -130,7 +141,9 @@ BROKEN: dict[str, tuple[str, Condition, Callable[[pytest.MonkeyPatch], None]]] =
     "a flash file is created in place": (
         "flash file",
         full_disk,
-        lambda patch: patch.setattr("espwire.virtual.flash_file.unfinished", contextlib.nullcontext),
+        lambda patch: patch.setattr(
+            "espwire.virtual.flash_file.unfinished", contextlib.nullcontext
+        ),
     ),
     "an old flash file of another size is taken": (
         "flash file",
@@ -153,7 +166,9 @@ def _make_blank(path: Path) -> int:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_protection_that_is_missing_is_noticed(name: str, open_place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_protection_that_is_missing_is_noticed(
+    name: str, open_place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case, condition, break_it = BROKEN[name]
     place = open_place(BY_NAME[case])
     break_it(monkeypatch)
@@ -166,7 +181,9 @@ def test_a_protection_that_is_missing_is_noticed(name: str, open_place, monkeypa
 def mounted(folder: Path, size: int) -> Iterator[None]:
     """A small disk."""
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        capture_output=True,
+        check=False,
     )
     if made.returncode:
         pytest.skip("no disk can be mounted here")
@@ -216,10 +233,16 @@ class Runner:
     def __init__(self) -> None:
         program = Path(__file__).with_name("output_signals.py")
         self._process = subprocess.Popen(
-            [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
 
-    def run(self, words: list[str], *, number: int = 0, delay: float = 0.0, breaks: str = "") -> dict[str, Any]:
+    def run(
+        self, words: list[str], *, number: int = 0, delay: float = 0.0, breaks: str = ""
+    ) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(
@@ -269,17 +292,23 @@ def send_signals(place: Place, runner: Runner, *, count: int, seed: int, breaks:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_signal_at_a_random_moment_leaves_nothing_unfinished(case: Case, open_place, runner: Runner) -> None:
+def test_a_signal_at_a_random_moment_leaves_nothing_unfinished(
+    case: Case, open_place, runner: Runner
+) -> None:
     send_signals(open_place(case), runner, count=SIGNALS_CI, seed=len(case.name))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_signal_at_fifty_random_moments_leaves_nothing_unfinished(case: Case, open_place, runner: Runner) -> None:
+def test_a_signal_at_fifty_random_moments_leaves_nothing_unfinished(
+    case: Case, open_place, runner: Runner
+) -> None:
     send_signals(open_place(case), runner, count=SIGNALS_SOAK, seed=random.randrange(1 << 32))
 
 
 @pytest.mark.parametrize("breaks", ["write-in-place", "lose-signals"])
-def test_a_run_that_leaves_something_after_a_signal_is_noticed(breaks: str, open_place, runner: Runner) -> None:
+def test_a_run_that_leaves_something_after_a_signal_is_noticed(
+    breaks: str, open_place, runner: Runner
+) -> None:
     with pytest.raises(AssertionError, match=r"left behind|neither"):
         send_signals(open_place(BY_NAME["merge-bin"]), runner, count=20, seed=1, breaks=breaks)

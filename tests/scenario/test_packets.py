@@ -11,8 +11,8 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.cli.trace import KEPT_FILES, describe_packet
-from espwire.device.packets import KEPT
-from espwire.wire.commands import ReadReg, Reply
+from espwire.device.packet_log import KEPT
+from espwire.protocol.commands import ReadReg, Reply
 
 CHIP = "virtual:esp32c3?size=4MB"
 MUTE = "virtual:esp32c3?circuit=none&boot=app"
@@ -43,14 +43,18 @@ def test_the_loader_keeps_the_last_packets_by_name() -> None:
 
 
 def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
-    packets = espwire.PacketRing()
+    packets = espwire.PacketLog()
     with pytest.raises(espwire.ConnectError):
-        espwire.connect(MUTE, packets=packets, settings=espwire.Settings(connect_attempts=1), stub=False)
+        espwire.connect(
+            MUTE, packets=packets, settings=espwire.Settings(connect_attempts=1), stub=False
+        )
     assert packets
     assert all("> SYNC" in describe_packet(packet) for packet in packets)
 
 
-def test_a_failure_of_the_chip_leaves_a_file_and_names_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_of_the_chip_leaves_a_file_and_names_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--port", CHIP, "--chip", "esp32", "read-mac"]) == 4
     told = re.search(r"^trace: (.*) holds", capsys.readouterr().err, re.MULTILINE)
     assert told is not None
@@ -80,7 +84,9 @@ def test_a_failure_of_the_chip_leaves_a_file_and_names_it(folder: Path, capsys: 
         (["no-such-command"], 2),
     ],
 )
-def test_success_wrong_words_and_wrong_files_leave_none(folder: Path, words: list[str], code: int) -> None:
+def test_success_wrong_words_and_wrong_files_leave_none(
+    folder: Path, words: list[str], code: int
+) -> None:
     assert main(words) == code
     assert not list(folder.glob("espwire-trace-*")) if folder.exists() else True
 
@@ -106,7 +112,9 @@ def test_only_the_newest_files_stay(folder: Path) -> None:
     assert (folder / "state.json").exists()
 
 
-def test_a_folder_that_cannot_be_made_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_changes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder.write_text("in the way")
     assert main(["--port", CHIP, "--chip", "esp32", "read-mac"]) == 4
     err = capsys.readouterr().err

@@ -14,15 +14,14 @@ import pytest
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.errors import TableError, ToolError, VerifyError
-from espwire.flash.map import read_map
-from espwire.flash.ota import read_ota_status, switch_ota
-from espwire.flash.places import read_partition_table
-from espwire.image.map import map_dump
+from espwire.flash.flash_map import read_map
+from espwire.flash.partitions import read_ota_status, read_partition_table, switch_ota
+from espwire.image.flash_map import map_dump
 from espwire.image.ota import find_boot, parse_ota_data
 from espwire.image.partition_csv import parse_csv
-from espwire.image.partitions import build_table, parse_table
-from espwire.link.base import CancelToken
-from espwire.virtual.link import open_virtual
+from espwire.image.partition_table import build_table, parse_table
+from espwire.transport.base import CancelToken
+from espwire.virtual.transport import open_virtual
 
 DATA = Path(__file__).parents[1] / "data"
 BOOT = (DATA / "esp32/esp32-bootloader.bin").read_bytes()
@@ -48,7 +47,9 @@ def flash(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(flash: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    flash: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """Runs a command line on an ESP32 with that flash; exit code and the last JSON line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text(CSV)
@@ -80,7 +81,9 @@ def test_a_pipe_is_read_once(run: Run, flash: Path, place: str) -> None:
     assert flash.read_bytes()[0x50000:0x50100] == bytes(range(256))
 
 
-def test_names_stand_for_addresses_in_all_four_commands(run: Run, flash: Path, tmp_path: Path) -> None:
+def test_names_stand_for_addresses_in_all_four_commands(
+    run: Run, flash: Path, tmp_path: Path
+) -> None:
     code, told = run("write-flash", "nvs=small.bin", "app0", "large.bin")
     assert (code, [part["address"] for part in told["data"]["parts"]]) == (0, [0x9000, 0x50000])
     assert run("verify-flash", "0x9000=small.bin", "app0=large.bin")[0] == 0
@@ -104,7 +107,11 @@ def test_names_stand_for_addresses_in_all_four_commands(run: Run, flash: Path, t
         (["write-flash", "nvs=missing.bin"], 6, "file-read"),
         (["write-flash", "nvs"], 2, "usage"),
         (["write-flash", "--partitions", "small.bin", "nvs=small.bin"], 6, "no-partition-table"),
-        (["write-flash", "--partition-table-offset", "0x100000", "nvs=small.bin"], 6, "no-partition-table"),
+        (
+            ["write-flash", "--partition-table-offset", "0x100000", "nvs=small.bin"],
+            6,
+            "no-partition-table",
+        ),
         (["read-flash", "nvs", "0x4001", "out.bin"], 6, "partition-too-small"),
         (["read-flash", "0x9000", "out.bin"], 2, "usage"),
         (["read-flash", "nvs"], 2, "usage"),
@@ -121,7 +128,9 @@ def test_what_goes_wrong_with_names_is_told_and_nothing_is_written(
     assert flash.read_bytes() == before
 
 
-def test_a_hex_file_must_stay_inside_the_partition_it_is_named_for(run: Run, tmp_path: Path) -> None:
+def test_a_hex_file_must_stay_inside_the_partition_it_is_named_for(
+    run: Run, tmp_path: Path
+) -> None:
     record = bytes([4, 0x90, 0x00, 0, 1, 2, 3, 4])
     line = f":{record.hex()}{-sum(record) & 0xFF:02X}\n:00000001FF\n"
     (tmp_path / "some.hex").write_text(line.upper())
@@ -142,7 +151,10 @@ def test_where_the_loader_cannot_read_a_file_gives_the_names(run: Run) -> None:
     assert (code, told["code"]) == (5, "cannot-read-partitions")
     assert "--partitions" in told["hint"]
     assert "leave out --no-stub" in told["hint"]
-    assert run("--no-stub", "write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0] == 0
+    assert (
+        run("--no-stub", "write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0]
+        == 0
+    )
 
 
 def test_secure_download_mode_is_told(run: Run) -> None:
@@ -154,7 +166,9 @@ def test_secure_download_mode_is_told(run: Run) -> None:
 
 
 def test_encrypted_flash_has_no_readable_ota_data(run: Run) -> None:
-    code, told = run("ota", "status", port="virtual:esp32s3?size=2MB&flash=flash&flash-encryption=1")
+    code, told = run(
+        "ota", "status", port="virtual:esp32s3?size=2MB&flash=flash&flash-encryption=1"
+    )
     assert (code, told["code"]) == (5, "ota-encrypted")
 
 
@@ -170,7 +184,11 @@ def test_a_table_is_shown_checked_built_and_read(run: Run, flash: Path, tmp_path
     assert parse_csv((tmp_path / "out.csv").read_text()).partitions == TABLE.partitions
     assert run("partitions", "read", "out.bin", "--from", "flash")[0] == 0
     assert (tmp_path / "out.bin").read_bytes() == (tmp_path / "t.bin").read_bytes()
-    assert run("partitions", "check", "t.bin")[1]["data"] == {"sound": True, "problems": [], "end": TABLE.end}
+    assert run("partitions", "check", "t.bin")[1]["data"] == {
+        "sound": True,
+        "problems": [],
+        "end": TABLE.end,
+    }
 
 
 def test_a_table_at_another_offset(run: Run, tmp_path: Path) -> None:
@@ -214,9 +232,11 @@ def test_ota_switch_writes_one_sector_and_the_chip_then_boots_it(run: Run, flash
     assert flash.read_bytes() == before
     assert run("ota", "switch", "app1")[1]["data"]["sector"] == 0
     after = flash.read_bytes()
-    assert [at for at in range(0, len(after), 0x1000) if after[at : at + 0x1000] != before[at : at + 0x1000]] == [
-        OTADATA
-    ]
+    assert [
+        at
+        for at in range(0, len(after), 0x1000)
+        if after[at : at + 0x1000] != before[at : at + 0x1000]
+    ] == [OTADATA]
     assert run("ota", "status")[1]["data"]["boots"] == "app1"
     assert run("ota", "switch", "ota_1")[1]["data"]["written"] is False
     assert run("ota", "switch", "app0", "--state", "new")[1]["data"]["sector"] == 1
@@ -237,7 +257,9 @@ def test_ota_on_a_dump_gives_what_the_device_gets(run: Run, flash: Path, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["hex", "uf2", "srecord"])
-def test_a_merged_file_of_any_format_is_looked_into_as_a_raw_one_is(run: Run, flash: Path, kind: str) -> None:
+def test_a_merged_file_of_any_format_is_looked_into_as_a_raw_one_is(
+    run: Run, flash: Path, kind: str
+) -> None:
     raw = flash.read_bytes()
     if kind == "srecord":
         text = bincopy.BinFile()
@@ -245,8 +267,16 @@ def test_a_merged_file_of_any_format_is_looked_into_as_a_raw_one_is(run: Run, fl
         Path("merged").write_text(text.as_srec())
     else:
         Path("rest").write_bytes(raw[0x1000:0x20000])
-        assert run("--chip", "esp32", "merge-bin", "-f", kind, "-o", "merged", "0x1000", "rest")[0] == 0
-    for words in (["image", "map"], ["partitions", "show"], ["partitions", "check"], ["ota", "status"]):
+        assert (
+            run("--chip", "esp32", "merge-bin", "-f", kind, "-o", "merged", "0x1000", "rest")[0]
+            == 0
+        )
+    for words in (
+        ["image", "map"],
+        ["partitions", "show"],
+        ["partitions", "check"],
+        ["ota", "status"],
+    ):
         size = ["--flash-size", "2MB"] if words[0] == "image" else []
         expected, found = run(*words, str(flash), *size), run(*words, "merged", *size)
         assert found[0] == expected[0] == 0
@@ -260,7 +290,11 @@ def test_a_merged_file_of_any_format_is_looked_into_as_a_raw_one_is(run: Run, fl
 
 
 def test_a_picture_of_nothing_or_of_what_has_no_place_in_flash_is_refused(run: Run) -> None:
-    for content, wanted in ((b"", "image-empty"), (b":00000001FF\n", "image-empty"), (b"\x7fELF\x01\x01", "image-elf")):
+    for content, wanted in (
+        (b"", "image-empty"),
+        (b":00000001FF\n", "image-empty"),
+        (b"\x7fELF\x01\x01", "image-elf"),
+    ):
         Path("x").write_bytes(content)
         code, said = run("image", "map", "x", "--svg", "x.svg")
         assert (code, said["code"], Path("x.svg").exists()) == (6, wanted, False)
@@ -283,7 +317,9 @@ def test_whenever_the_power_fails_in_a_switch_the_old_or_the_new_slot_boots(flas
     for moment in range(1, 400):
         flash.write_bytes(start)
         try:
-            with connect(open_virtual(f"{url}&fault=power@{moment}", CancelToken()), stub=False) as device:
+            with connect(
+                open_virtual(f"{url}&fault=power@{moment}", CancelToken()), stub=False
+            ) as device:
                 switch_ota(device, "app1", table=TABLE)
                 ended = True
         except ToolError:
@@ -300,8 +336,8 @@ def test_whenever_the_power_fails_in_a_switch_the_old_or_the_new_slot_boots(flas
 
 
 def test_the_library_gives_values(flash: Path) -> None:
-    link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link, stub=False) as device:
+    transport = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
+    with connect(transport, stub=False) as device:
         assert read_partition_table(device).partitions == TABLE.partitions
         change = switch_ota(device, "app1")
         assert (change.write, change.slot.name) == (0, "app1")
@@ -318,10 +354,12 @@ def test_the_picture_of_a_device_is_that_of_its_dump(run: Run, flash: Path, tmp_
     by_file = run("image", "map", "flash")[1]["data"]
     areas, others = told["data"]["areas"], by_file["areas"]
     where = ("kind", "name", "offset", "size", "boots", "overlaps")
-    assert [[area[key] for key in where] for area in areas] == [[area[key] for key in where] for area in others]
+    assert [[area[key] for key in where] for area in areas] == [
+        [area[key] for key in where] for area in others
+    ]
     dump = map_dump(flash.read_bytes())
-    link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link, stub=False) as device:
+    transport = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
+    with connect(transport, stub=False) as device:
         seen = read_map(device)
     for start, end in dump.filled:  # a device is asked for larger stretches, but misses nothing
         assert any(low <= start and end <= high for low, high in seen.filled)
@@ -329,13 +367,15 @@ def test_the_picture_of_a_device_is_that_of_its_dump(run: Run, flash: Path, tmp_
     assert (code, told["code"]) == (5, "cannot-read-partitions")
 
 
-def test_an_ordinary_error_of_the_write_passes_through_a_switch(flash: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_error_of_the_write_passes_through_a_switch(
+    flash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise VerifyError("differs", ranges=((0, 1),))
 
-    monkeypatch.setattr("espwire.flash.ota.write_flash", fail)
-    link = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
-    with connect(link, stub=False) as device, pytest.raises(VerifyError):
+    monkeypatch.setattr("espwire.flash.partitions.write_flash", fail)
+    transport = open_virtual(f"virtual:esp32?size=2MB&profile=instant&flash={flash}", CancelToken())
+    with connect(transport, stub=False) as device, pytest.raises(VerifyError):
         switch_ota(device, "app0")
 
 

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from espwire.cli.main import main
-from espwire.errors import Cancelled, LinkLost, PortBusy, PortNotFound
-from espwire.link.base import CancelToken
-from espwire.link.ports import PortIdentity, SystemPort
-from espwire.virtual.bus import VirtualBus
+from espwire.errors import Cancelled, PortBusy, PortNotFound, TransportLost
+from espwire.transport.base import CancelToken
+from espwire.transport.ports import PortIdentity, SystemPort
 from espwire.virtual.chip import State
+from espwire.virtual.usb_bus import VirtualBus
 
 MAC, OTHER = "24:6F:28:AA:BB:CC", "24:6F:28:00:00:01"
 JTAG = f"esp32c3?kind=usb-jtag&profile=instant&mac={MAC}"
@@ -26,45 +26,55 @@ def test_devices_have_the_identities_of_their_kind():
     for text in (JTAG, f"esp32s2?kind=usb-otg&mac={OTHER}", BRIDGED):
         bus.add(text)
     jtag, otg, bridge = bus.enumerate()
-    assert (jtag.path, jtag.ids, jtag.serial, jtag.location) == ("/dev/ttyACM0", "303A:1001", MAC, "1-1")
+    assert (jtag.path, jtag.ids, jtag.serial, jtag.location) == (
+        "/dev/ttyACM0",
+        "303A:1001",
+        MAC,
+        "1-1",
+    )
     assert (otg.path, otg.ids, otg.serial) == ("/dev/ttyACM1", "303A:0002", OTHER)
     assert (bridge.path, bridge.ids, bridge.serial) == ("/dev/ttyUSB0", "10C4:EA60", "B0000002")
     info = bus.add("esp32c6?kind=usb-jtag").open().info
-    assert (info.name, info.kind, info.vid, info.pid) == ("/dev/ttyACM2", "usb-jtag", 0x303A, 0x1001)
+    assert (info.name, info.kind, info.vid, info.pid) == (
+        "/dev/ttyACM2",
+        "usb-jtag",
+        0x303A,
+        0x1001,
+    )
 
 
-def reset(link):
+def reset(transport):
     """A reset into the application by the lines of USB-Serial/JTAG."""
-    link.set_lines(dtr=False, rts=True)
+    transport.set_lines(dtr=False, rts=True)
 
 
 def test_after_a_reset_every_use_of_the_old_link_fails_and_the_clock_goes_on():
     bus = VirtualBus(seed=1, away=(0.2, 0.2))
     port = bus.add(JTAG)
-    link = port.open()
-    link.sleep(1.0)
-    reset(link)
+    transport = port.open()
+    transport.sleep(1.0)
+    reset(transport)
     assert bus.enumerate() == ()
     for use in (
-        lambda: link.read(0.1),
-        lambda: link.write(b"x", link.now() + 1),
-        lambda: link.set_lines(rts=False),
-        link.drain,
-        link.discard_input,
+        lambda: transport.read(0.1),
+        lambda: transport.write(b"x", transport.now() + 1),
+        lambda: transport.set_lines(rts=False),
+        transport.drain,
+        transport.discard_input,
     ):
-        with pytest.raises(LinkLost):
+        with pytest.raises(TransportLost):
             use()
-    before = link.now()
-    link.sleep(0.05)
+    before = transport.now()
+    transport.sleep(0.05)
     assert before == pytest.approx(1.0)
-    assert bus.now == link.now() == pytest.approx(1.05)
+    assert bus.now == transport.now() == pytest.approx(1.05)
     back = port.wait_back(1.0)
     assert bus.now == pytest.approx(1.2, abs=0.06)
     assert back.identity.path != port.identity.path
-    with pytest.raises(LinkLost):
-        link.read(0.1)
-    link.close()
-    link.close()
+    with pytest.raises(TransportLost):
+        transport.read(0.1)
+    transport.close()
+    transport.close()
     again = back.open()
     assert again.now() == bus.now
     again.sleep(0.5)
@@ -75,25 +85,25 @@ def test_a_reader_notices_soon_that_the_device_leaves_by_itself():
     bus = VirtualBus(seed=1)
     port = bus.add(JTAG)
     device = bus.devices[0]
-    link = port.open()
+    transport = port.open()
     device.chip.reset(0.5)
-    with pytest.raises(LinkLost):
-        link.read(3.0)
+    with pytest.raises(TransportLost):
+        transport.read(3.0)
     assert bus.now < 0.7
 
 
 def test_lines_are_released_by_the_return_to_the_bus():
     bus = VirtualBus(seed=1)
     port = bus.add(f"{JTAG}&boot=app")
-    link = port.open()
-    link.set_lines(dtr=True, rts=False)
-    link.set_lines(dtr=True, rts=True)
-    link.set_lines(dtr=False, rts=True)
+    transport = port.open()
+    transport.set_lines(dtr=True, rts=False)
+    transport.set_lines(dtr=True, rts=True)
+    transport.set_lines(dtr=False, rts=True)
     chip = bus.devices[0].chip
     port = port.wait_back(2.0)
     assert chip.state is State.LOADER
-    link = port.open()
-    reset(link)
+    transport = port.open()
+    reset(transport)
     port.wait_back(2.0)
     bus.sleep(0.1)
     assert chip.state is State.APP
@@ -102,22 +112,22 @@ def test_lines_are_released_by_the_return_to_the_bus():
 def test_behind_a_bridge_a_reset_changes_nothing_on_the_bus():
     bus = VirtualBus()
     port = bus.add(f"{BRIDGED}&boot=app")
-    link = port.open()
-    link.set_lines(dtr=False, rts=True)
-    link.sleep(0.1)
-    link.set_lines(rts=False)
-    assert b"boot:0x13" in link.read(1.0)
+    transport = port.open()
+    transport.set_lines(dtr=False, rts=True)
+    transport.sleep(0.1)
+    transport.set_lines(rts=False)
+    assert b"boot:0x13" in transport.read(1.0)
     assert bus.devices[0].paths == ["/dev/ttyUSB0"]
-    assert link.info.kind == "uart"
+    assert transport.info.kind == "uart"
 
 
 def test_a_device_is_lost_and_comes_back_when_told():
     bus = VirtualBus(seed=4)
     port = bus.add(BRIDGED)
-    link = port.open()
+    transport = port.open()
     bus.lose("/dev/ttyUSB0", back_after=2.0)
-    with pytest.raises(LinkLost):
-        link.read(0.1)
+    with pytest.raises(TransportLost):
+        transport.read(0.1)
     with pytest.raises(PortNotFound):
         port.open()
     with pytest.raises(PortNotFound) as caught:
@@ -145,24 +155,26 @@ def test_an_unplugged_device_stays_away_whatever_its_chip_does():
 def test_one_port_is_open_once():
     bus = VirtualBus()
     port = bus.add(JTAG)
-    link = port.open()
+    transport = port.open()
     with pytest.raises(PortBusy):
         port.open()
-    link.close()
-    with pytest.raises(LinkLost, match="closed"):
-        link.read(0.1)
+    transport.close()
+    with pytest.raises(TransportLost, match="closed"):
+        transport.read(0.1)
     port.open()
 
 
 def test_the_old_name_may_be_another_s_and_two_devices_never_share_one():
     bus = VirtualBus(seed=3)
-    ports = [bus.add(f"esp32c3?kind=usb-jtag&mac=24:6F:28:00:00:{number:02x}") for number in range(4)]
+    ports = [
+        bus.add(f"esp32c3?kind=usb-jtag&mac=24:6F:28:00:00:{number:02x}") for number in range(4)
+    ]
     taken_over = 0
     for _ in range(40):
         for at, port in enumerate(ports):
-            link = port.open()
-            reset(link)
-            link.close()
+            transport = port.open()
+            reset(transport)
+            transport.close()
             ports[at] = port.wait_back(2.0)
             paths = [one.path for one in bus.enumerate()]
             assert len(set(paths)) == len(paths) == 4
@@ -199,14 +211,18 @@ def test_cancelling_works_with_and_without_the_device():
     bus = VirtualBus()
     port = bus.add(JTAG)
     token = CancelToken()
-    link = port.open(cancel=token)
+    transport = port.open(cancel=token)
     token.cancel()
-    for use in (lambda: link.read(1.0), lambda: link.sleep(1.0), lambda: link.write(b"x", 9.0)):
+    for use in (
+        lambda: transport.read(1.0),
+        lambda: transport.sleep(1.0),
+        lambda: transport.write(b"x", 9.0),
+    ):
         with pytest.raises(Cancelled):
             use()
-    reset(link)  # lines can still be released
+    reset(transport)  # lines can still be released
     with pytest.raises(Cancelled):
-        link.sleep(1.0)
+        transport.sleep(1.0)
     with pytest.raises(Cancelled):
         port.wait_back(1.0, cancel=token)
 
@@ -219,8 +235,8 @@ class Desk:
 
     def __init__(self, monkeypatch, capsys):
         self.bus, self.capsys, self.extra, self.opened = VirtualBus(seed=2), capsys, [], []
-        monkeypatch.setattr("espwire.link.ports.list_system_ports", self.list)
-        monkeypatch.setattr("espwire.link.url.open_link", self.open)
+        monkeypatch.setattr("espwire.transport.ports.list_system_ports", self.list)
+        monkeypatch.setattr("espwire.transport.url.open_transport", self.open)
         for name, value in {"clock": lambda: self.bus.now, "sleep": self.bus.sleep}.items():
             monkeypatch.setitem(SystemPort.__init__.__kwdefaults__, name, value)
 
@@ -273,7 +289,9 @@ def test_of_several_none_is_touched_until_one_is_meant(desk):
         out, _ = desk.run(*words)
         assert f"MAC: {OTHER.lower()}" in out
     assert set(desk.opened) == {"/dev/ttyUSB0"}
-    assert "the filter does not fit" in desk.run("--port-filter", "vid=1", "--", "read-mac", code=3)[1]
+    assert (
+        "the filter does not fit" in desk.run("--port-filter", "vid=1", "--", "read-mac", code=3)[1]
+    )
     assert "[port-filter]" in desk.run("--port-filter", "speed=1", "read-mac", code=2)[1]
 
 
@@ -331,9 +349,12 @@ def test_two_ports_with_one_serial_number_are_told(desk):
 
 
 def test_ports_are_listed_and_none_is_opened(desk, monkeypatch):
-    from espwire.link.holders import Holder
+    from espwire.transport.open_errors import Holder
 
-    monkeypatch.setattr("espwire.link.holders.find_holders", lambda paths: {"/dev/ttyUSB0": Holder(42, "picocom")})
+    monkeypatch.setattr(
+        "espwire.transport.open_errors.find_holders",
+        lambda paths: {"/dev/ttyUSB0": Holder(42, "picocom")},
+    )
     desk.extra.append(PortIdentity("/dev/ttyS0"))
     desk.bus.add(BRIDGED)
     desk.bus.add(JTAG)
@@ -357,9 +378,14 @@ def test_ports_are_listed_and_none_is_opened(desk, monkeypatch):
     }
     assert [row["known"] for row in rows] == [True, True, False]
     assert [row["holder"] for row in rows] == [None, rows[1]["holder"], None]
-    only = json.loads(desk.run("--json", "ports", "--port-filter", "vid=0x303A", "pid=4097")[0])["data"]["ports"]
+    only = json.loads(desk.run("--json", "ports", "--port-filter", "vid=0x303A", "pid=4097")[0])[
+        "data"
+    ]["ports"]
     assert [row["path"] for row in only] == ["/dev/ttyACM0"]
-    assert "No serial port fits the filter; 3 do not." in desk.run("ports", "--port-filter", "vid=1")[0]
+    assert (
+        "No serial port fits the filter; 3 do not."
+        in desk.run("ports", "--port-filter", "vid=1")[0]
+    )
     desk.bus.devices.clear()
     desk.extra.clear()
     assert "There is no serial port here." in desk.run("ports")[0]
@@ -369,7 +395,11 @@ def test_ports_are_listed_and_none_is_opened(desk, monkeypatch):
 def resets(text):
     """The sequences into the loader that a run with --json tried."""
     events = [json.loads(line) for line in text.splitlines()]
-    return [event["how"] for event in events if event["event"] == "Resetting" and event["into"] == "loader"]
+    return [
+        event["how"]
+        for event in events
+        if event["event"] == "Resetting" and event["into"] == "loader"
+    ]
 
 
 def test_the_reset_that_worked_at_an_adapter_is_tried_first_next_time(desk):

@@ -12,8 +12,8 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.errors import Unsupported, UsageError
-from espwire.link.url import open_link
 from espwire.settings import Settings
+from espwire.transport.url import open_transport
 
 NO_WATCHDOG = [name for name in chip_ids() if not load_chip(name).reset.watchdog_reset]
 
@@ -24,10 +24,10 @@ def opened(monkeypatch):
     links = []
 
     def watch(url, **more):
-        links.append(open_link(url, **more))
+        links.append(open_transport(url, **more))
         return links[-1]
 
-    monkeypatch.setattr("espwire.link.url.open_link", watch)
+    monkeypatch.setattr("espwire.transport.url.open_transport", watch)
     return links
 
 
@@ -39,7 +39,9 @@ def run(*words: str | Path) -> int:
 def test_a_watchdog_reset_that_the_chip_does_not_have(chip, tmp_path, opened, capsys):
     (tmp_path / "app").write_bytes(b"data")
     url = f"virtual:{chip}?size=1MB&profile=instant"
-    assert run("-p", url, "--after", "watchdog-reset", "write-flash", "0x10000", tmp_path / "app") == 5
+    assert (
+        run("-p", url, "--after", "watchdog-reset", "write-flash", "0x10000", tmp_path / "app") == 5
+    )
     assert "[no-watchdog-reset]" in capsys.readouterr().err
     assert opened[0].chip.flash.contents == b"\xff" * 0x100000, "nothing was written"
 
@@ -58,13 +60,19 @@ STUBS = {
     "not JSON": b"{",
     "another JSON": b"[1, 2]",
     "no text": json.dumps({"entry": 1, "text_start": 0}).encode(),
-    "broken base64": json.dumps({"entry": 1, "text": "§", "text_start": 0, "data": "", "data_start": 0}).encode(),
+    "broken base64": json.dumps(
+        {"entry": 1, "text": "§", "text_start": 0, "data": "", "data_start": 0}
+    ).encode(),
 }
 
 
 @pytest.mark.parametrize("content", STUBS.values(), ids=STUBS.keys())
-@pytest.mark.parametrize("words", [("flash-id",), ("write-flash", "0x10000", "app"), ("erase-flash",), ("chip-info",)])
-def test_a_stub_file_that_is_broken_or_missing(content, words, tmp_path, opened, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "words", [("flash-id",), ("write-flash", "0x10000", "app"), ("erase-flash",), ("chip-info",)]
+)
+def test_a_stub_file_that_is_broken_or_missing(
+    content, words, tmp_path, opened, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     Path("app").write_bytes(b"data")
     if content is not None:
@@ -97,7 +105,10 @@ def test_an_output_that_cannot_be_written(words, place, tmp_path, opened, capsys
 def test_an_output_that_is_there_is_kept_until_the_new_one_is_whole(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("out").write_bytes(b"old")
-    assert run("-p", "virtual:esp32?boot=app&circuit=none", "--connect-attempts", "1", *words, "out") != 0
+    assert (
+        run("-p", "virtual:esp32?boot=app&circuit=none", "--connect-attempts", "1", *words, "out")
+        != 0
+    )
     assert Path("out").read_bytes() == b"old"
     assert [path.name for path in Path().iterdir()] == ["out"]
 
@@ -125,19 +136,19 @@ def test_an_input_that_cannot_be_read(words, tmp_path, opened, capsys, monkeypat
 
 
 def test_a_reset_sequence_that_makes_no_sense():
-    link = open_link("virtual:esp32")
+    transport = open_transport("virtual:esp32")
     with pytest.raises(UsageError) as caught:
-        connect(link, settings=Settings(custom_hard_reset_sequence="D0|Z"), stub=False)
+        connect(transport, settings=Settings(custom_hard_reset_sequence="D0|Z"), stub=False)
     assert caught.value.code == "reset-sequence"
-    assert link.chip.boots == 0, "nothing was reset"
+    assert transport.chip.boots == 0, "nothing was reset"
 
 
 def test_a_missing_extra(monkeypatch):
     """Only a virtual chip needs it here: it encrypts with a key of its own."""
     for name in ("cryptography", "cryptography.hazmat.primitives.ciphers"):
         monkeypatch.setitem(sys.modules, name, None)
-    open_link("virtual:esp32c3")
+    open_transport("virtual:esp32c3")
     with pytest.raises(Unsupported) as caught:
-        open_link(f"virtual:esp32c3?flash-encryption=1&flash-key={bytes(range(32)).hex()}")
+        open_transport(f"virtual:esp32c3?flash-encryption=1&flash-key={bytes(range(32)).hex()}")
     assert caught.value.code == "needs-cryptography"
     assert "espwire[secure]" in caught.value.hint

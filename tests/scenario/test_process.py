@@ -21,7 +21,14 @@ PROGRAM = [sys.executable, "-m", "espwire"]
 
 def test_a_reader_who_leaves_does_not_stop_the_writing(tmp_path: Path) -> None:
     flash = tmp_path / "flash.bin"
-    line = [*PROGRAM, "-p", f"virtual:esp32c3?flash={flash.as_posix()}", "write-flash", "0", str(DEMO)]
+    line = [
+        *PROGRAM,
+        "-p",
+        f"virtual:esp32c3?flash={flash.as_posix()}",
+        "write-flash",
+        "0",
+        str(DEMO),
+    ]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -48,7 +55,9 @@ def test_an_ending_signal_unwinds_and_leaves_no_half_file(tmp_path: Path, name: 
     out = tmp_path / "out.bin"
     # paced: 1 MB at 115200 would take minutes, so it is certainly still at work when the signal comes
     line = [*PROGRAM, "--json", "-p", "virtual:esp32c3?pace=1", "read-flash", "0", "1M", str(out)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for event in process.stdout:
             if '"Progress"' in event:
@@ -60,10 +69,23 @@ def test_an_ending_signal_unwinds_and_leaves_no_half_file(tmp_path: Path, name: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included"
+)
 def test_sigint_is_exit_130_with_one_clear_line(tmp_path: Path) -> None:
-    line = [*PROGRAM, "-v", "-p", "virtual:esp32c3?pace=1", "read-flash", "0", "1M", str(tmp_path / "out.bin")]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    line = [
+        *PROGRAM,
+        "-v",
+        "-p",
+        "virtual:esp32c3?pace=1",
+        "read-flash",
+        "0",
+        "1M",
+        str(tmp_path / "out.bin"),
+    ]
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for text in process.stdout:
             if "Found" in text:
@@ -77,7 +99,12 @@ def test_sigint_is_exit_130_with_one_clear_line(tmp_path: Path) -> None:
 
 def run_python(program: str, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60, **keywords
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **keywords,
     )
 
 
@@ -107,9 +134,13 @@ start(work)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included"
+)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_a_destructor_which_drops_exceptions_ends_the_run_all_the_same(number: int, code: int) -> None:
+def test_a_signal_in_a_destructor_which_drops_exceptions_ends_the_run_all_the_same(
+    number: int, code: int
+) -> None:
     began = time.monotonic()
     done = run_python(DROPPED, str(int(number)))
     assert (done.returncode, done.stderr) == (code, "")
@@ -117,10 +148,14 @@ def test_a_signal_in_a_destructor_which_drops_exceptions_ends_the_run_all_the_sa
 
 
 @pytest.mark.parametrize(
-    ("stop", "expected"), [(KeyboardInterrupt(), 130), (SystemExit(143), SystemExit), (ValueError("x"), 70)]
+    ("stop", "expected"),
+    [(KeyboardInterrupt(), 130), (SystemExit(143), SystemExit), (ValueError("x"), 70)],
 )
 def test_a_signal_behind_another_error_counts(
-    stop: BaseException, expected: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stop: BaseException,
+    expected: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(*arguments: object) -> int:
         try:
@@ -154,7 +189,9 @@ run()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console, the test included"
+)
 @pytest.mark.parametrize("number", [1, 2, 5, 20, 60, 120])
 def test_ctrl_c_while_modules_are_imported_prints_no_traceback(number: int) -> None:
     done = run_python(IMPORTING, str(number))
@@ -173,7 +210,9 @@ start(lambda: main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not limit memory so")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="other systems do not limit memory so"
+)
 def test_a_lack_of_memory_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "big.bin").touch()
     os.truncate(tmp_path / "big.bin", 250 << 20)
@@ -183,7 +222,9 @@ def test_a_lack_of_memory_is_one_clear_error(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_even_a_report_that_needs_too_much_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_even_a_report_that_needs_too_much_memory_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     program = "from espwire.cli.main import start\ndef work():\n    raise MemoryError\nstart(work, interrupted=2)"
     done = run_python(program)
     assert done.stderr.startswith("error: not enough memory for this [out-of-memory]\nhint: ")
@@ -192,7 +233,9 @@ def test_even_a_report_that_needs_too_much_memory_is_one_clear_error(monkeypatch
 
 def run_in_shell(words: str, folder: Path) -> bytes:
     line = f"{sys.executable} -m espwire -p 'virtual:esp32c3?size=1MB' {words}"
-    done = subprocess.run(line, shell=True, check=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        line, shell=True, check=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     return done.stdout
 
 
@@ -208,5 +251,7 @@ def test_data_on_standard_output_are_alone_there_and_appended(tmp_path: Path) ->
 def test_an_input_whose_descriptor_begins_with_1_is_not_standard_output(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     line = f"{sys.executable} -m espwire image-diff /dev/fd/12 a 12<a"
-    done = subprocess.run(["bash", "-c", line], check=True, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", line], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.stdout, done.stderr) == ("The files hold the same 7 bytes.\n", "")

@@ -8,12 +8,18 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.cli.main import main
-from espwire.image.parse import parse
+from espwire.image.codec import parse
 
 PROGRAMS = Path(__file__).parents[1] / "data/programs"
 COMMON = ["-Os", "-ffreestanding", "-nostdlib", "-nostartfiles", "-Wl,--build-id=none"]
 COMPILERS = {
-    "esp32c3": ["riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-relax", *COMMON],
+    "esp32c3": [
+        "riscv64-unknown-elf-gcc",
+        "-march=rv32imc",
+        "-mabi=ilp32",
+        "-Wl,--no-relax",
+        *COMMON,
+    ],
     "esp8266": ["xtensa-lx106-elf-gcc", "-mlongcalls", *COMMON],
 }
 
@@ -23,7 +29,10 @@ def build(chip, folder, *flags):
     if shutil.which(command[0]) is None:
         pytest.skip(f"there is no {command[0]} on this machine")
     elf = folder / "app.elf"
-    subprocess.run([*command, *flags, "-T", PROGRAMS / f"{chip}.ld", PROGRAMS / "hello.c", "-o", elf], check=True)
+    subprocess.run(
+        [*command, *flags, "-T", PROGRAMS / f"{chip}.ld", PROGRAMS / "hello.c", "-o", elf],
+        check=True,
+    )
     return elf
 
 
@@ -46,21 +55,42 @@ def test_a_compiled_program_with_mapped_code_becomes_what_its_chip_boots(chip, t
         return
     image = parse((tmp_path / "app.bin").read_bytes(), load_chip(chip))
     assert image.intact
-    assert [s.address for s in image.segments if s.address >> 24 in (0x3C, 0x42)] == [0x3C000020, 0x42010020]
+    assert [s.address for s in image.segments if s.address >> 24 in (0x3C, 0x42)] == [
+        0x3C000020,
+        0x42010020,
+    ]
 
 
 @pytest.mark.parametrize("chip", COMPILERS)
 def test_a_program_that_was_built_before_loads_into_ram_without_a_compiler(chip, tmp_path, capsys):
     options = ["-e", "1"] if chip == "esp8266" else []
     out = str(tmp_path / "app")
-    assert main(["--chip", chip, "elf2image", *options, "-o", out, str(PROGRAMS / f"{chip}-hello.elf")]) == 0
+    assert (
+        main(
+            ["--chip", chip, "elf2image", *options, "-o", out, str(PROGRAMS / f"{chip}-hello.elf")]
+        )
+        == 0
+    )
     image = out + ("0x00000.bin" if chip == "esp8266" else "")
     assert main(["--port", f"virtual:{chip}", "load-ram", image]) == 0
 
 
 def test_chip_may_follow_the_command_and_json_tells_the_files(tmp_path, capsys):
     out = str(tmp_path / "app.bin")
-    assert main(["elf2image", "--chip", "esp32c3", "--json", "-o", out, str(PROGRAMS / "esp32c3-app.elf")]) == 0
+    assert (
+        main(
+            [
+                "elf2image",
+                "--chip",
+                "esp32c3",
+                "--json",
+                "-o",
+                out,
+                str(PROGRAMS / "esp32c3-app.elf"),
+            ]
+        )
+        == 0
+    )
     assert '"chip": "esp32c3"' in capsys.readouterr().out
 
 
@@ -93,7 +123,7 @@ def test_make_image_refuses_what_makes_no_image_and_leaves_nothing(words, said, 
 
 def test_make_image_takes_a_part_that_ends_with_the_address_space_and_tells_of_too_many():
     from espwire.errors import ImageError
-    from espwire.image.make import build_segments
+    from espwire.image.make_image import build_segments
 
     chip = load_chip("esp8266")
     assert build_segments([(0xFFFFFFFC, b"code")], chip)
@@ -109,7 +139,7 @@ def test_make_image_takes_a_part_that_ends_with_the_address_space_and_tells_of_t
 
 def test_make_image_refuses_an_entry_address_of_more_than_32_bits():
     from espwire.errors import UsageError
-    from espwire.image.make import build_segments
+    from espwire.image.make_image import build_segments
 
     with pytest.raises(UsageError) as caught:
         build_segments([(0x40100000, b"code")], load_chip("esp8266"), entry=1 << 32)

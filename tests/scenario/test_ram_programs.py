@@ -10,11 +10,10 @@ import pytest
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import SafetyStop
-from espwire.flash.memory import find_rom_ram_problems
-from espwire.image.build import build
+from espwire.flash.load_ram import find_rom_ram_problems
+from espwire.image.codec import build, parse
 from espwire.image.model import ExtendedHeader, Image, Segment
-from espwire.image.parse import parse
-from espwire.virtual.link import open_virtual
+from espwire.virtual.transport import open_virtual
 
 TEXT = b"Hello %s, %d of %05x!\n\0world\0"
 PRINTED = b"Hello world, -1 of 000ff!\r\n"
@@ -50,9 +49,17 @@ def riscv_hello(printf: int, data: int) -> bytes:
     for register, value in ((10, data), (11, data + TEXT.index(b"world"))):
         code += load_upper(register, value) + add_lower(register, value)
     code += struct.pack("<II", 0xFFF00613, 0x0FF00693)  # li a2, -1; li a3, 255
-    code += load_upper(5, printf) + struct.pack("<I", (printf & 0xFFF) << 20 | 5 << 15 | 1 << 7 | 0x67)
+    code += load_upper(5, printf) + struct.pack(
+        "<I", (printf & 0xFFF) << 20 | 5 << 15 | 1 << 7 | 0x67
+    )
     back = -len(code) & 0x1FFFFF
-    jump = back >> 20 << 31 | (back >> 1 & 0x3FF) << 21 | (back >> 11 & 1) << 20 | (back >> 12 & 0xFF) << 12 | 0x6F
+    jump = (
+        back >> 20 << 31
+        | (back >> 1 & 0x3FF) << 21
+        | (back >> 11 & 1) << 20
+        | (back >> 12 & 0xFF) << 12
+        | 0x6F
+    )
     return code + struct.pack("<I", jump)
 
 
@@ -72,18 +79,24 @@ def hello(chip: str) -> tuple[bytes, int]:
 
 
 def image_of(chip: str, entry: int, *segments: Segment) -> bytes:
-    extended = None if chip == "esp8266" else ExtendedHeader(chip_id=load_chip(chip).identity.image_chip_id or 0)
+    extended = (
+        None
+        if chip == "esp8266"
+        else ExtendedHeader(chip_id=load_chip(chip).identity.image_chip_id or 0)
+    )
     segments = tuple(Segment(s.address, s.data + bytes(-len(s.data) % 4)) for s in segments)
-    return build(Image(mode_code=0, size_frequency=0, entry=entry, segments=segments, extended=extended))
+    return build(
+        Image(mode_code=0, size_frequency=0, entry=entry, segments=segments, extended=extended)
+    )
 
 
 def load_and_listen(url: str, image: bytes, seconds: float = 0.1) -> bytes:
-    link = open_virtual(url)
-    with espwire.connect(link, stub=False) as device:
+    transport = open_virtual(url)
+    with espwire.connect(transport, stub=False) as device:
         espwire.load_ram(device, image)
-        end, heard = link.now() + seconds, b""
-        while link.now() < end:
-            heard += link.read(end - link.now())
+        end, heard = transport.now() + seconds, b""
+        while transport.now() < end:
+            heard += transport.read(end - transport.now())
     return heard
 
 
@@ -104,7 +117,9 @@ def test_a_program_that_overwrites_its_text_prints_its_own_code():
     printf, place = load_chip("esp32c3").rom_addresses["ets_printf"], 0x3FCDFD00
     code = load_upper(10, place) + add_lower(10, place) + load_upper(5, printf)
     code += struct.pack("<II", (printf & 0xFFF) << 20 | 5 << 15 | 1 << 7 | 0x67, 0xFF1FF06F)
-    image = image_of("esp32c3", 0x403DFD00, Segment(place, b"Hello world!\n\0"), Segment(0x403DFD00, code))
+    image = image_of(
+        "esp32c3", 0x403DFD00, Segment(place, b"Hello world!\n\0"), Segment(0x403DFD00, code)
+    )
     heard = load_and_listen("virtual:esp32c3", image)
     assert b"Hello" not in heard
     assert heard.count(code[: code.index(0)]) > 20
@@ -122,7 +137,9 @@ def test_a_program_with_register_windows_is_answered_with_one_line(chip):
 
 
 def test_windows_in_the_middle_of_a_program_are_answered_with_the_same_line():
-    image = image_of("esp32", 0x40080000, Segment(0x40080000, b"\x3d\xf0" + b"\x65\x00\x00" + bytes(3)))  # nop.n; call8
+    image = image_of(
+        "esp32", 0x40080000, Segment(0x40080000, b"\x3d\xf0" + b"\x65\x00\x00" + bytes(3))
+    )  # nop.n; call8
     assert b"virtual chip: cannot run" in load_and_listen("virtual:esp32", image)
 
 
@@ -135,7 +152,11 @@ def test_images_that_load_on_real_chips_are_not_rejected(chip):
 @pytest.mark.parametrize(
     ("chip", "segments", "refused"),
     [
-        ("esp32h2", ((0x40848000, 0x1800),), True),  # the block fills the packet buffer beyond its own target
+        (
+            "esp32h2",
+            ((0x40848000, 0x1800),),
+            True,
+        ),  # the block fills the packet buffer beyond its own target
         ("esp32h2", ((0x40848000, 16), (0x40804000, 0x1800)), True),  # a later block does
         ("esp32h2", ((0x40804000, 0x1800), (0x40848000, 16)), False),
         ("esp32h2", ((0x40847A78, 4),), True),  # every request does
@@ -148,7 +169,9 @@ def test_images_that_load_on_real_chips_are_not_rejected(chip):
     ],
 )
 def test_what_the_rom_uses_while_it_loads_is_refused(chip, segments, refused):
-    image = image_of(chip, segments[0][0], *(Segment(address, bytes(size)) for address, size in segments))
+    image = image_of(
+        chip, segments[0][0], *(Segment(address, bytes(size)) for address, size in segments)
+    )
     problems = find_rom_ram_problems(load_chip(chip), parse(image, load_chip(chip)), None)
     assert bool(problems) is refused
     if refused:
@@ -167,7 +190,9 @@ SURVIVED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("address", "chip"), [(a, c) for a, chips in SURVIVED.items() for c in chips])
+@pytest.mark.parametrize(
+    ("address", "chip"), [(a, c) for a, chips in SURVIVED.items() for c in chips]
+)
 def test_reads_that_real_chips_survive_are_answered(address, chip):
     with espwire.connect(f"virtual:{chip}", stub=False) as device:
         device.write_mem(address, 0)
@@ -177,7 +202,7 @@ def test_reads_that_real_chips_survive_are_answered(address, chip):
 @pytest.mark.parametrize("chip", chip_ids())
 def test_every_word_of_the_flash_controller_can_be_written_while_a_stub_runs(chip):
     """The memory map of the ESP32-S2 calls these addresses mapped flash; the bus does not."""
-    from espwire.virtual.options import build_chip, parse_options
+    from espwire.virtual.config import build_chip, parse_options
 
     registers = build_chip(parse_options(f"virtual:{chip}")).registers
     base = load_chip(chip).spi.base

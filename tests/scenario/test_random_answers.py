@@ -14,10 +14,10 @@ from espwire.flash.plan import Part
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
-from espwire.link.base import LinkInfo
+from espwire.protocol import slip
+from espwire.protocol.commands import Op, parse_request
 from espwire.settings import Settings
-from espwire.wire import slip
-from espwire.wire.commands import Op, parse_request
+from espwire.transport.base import TransportInfo
 
 CI_ANSWERS, FULL_ANSWERS = 5_000, 100_000
 QUICK = Settings(connect_attempts=2, syncs_per_attempt=2, block_attempts=2)
@@ -28,7 +28,7 @@ class RandomLink:
 
     def __init__(self, rng, chip, kindness):
         self.rng, self.chip, self.kindness = rng, chip, kindness
-        self.info = LinkInfo(name="random", kind="virtual", can_reset=rng.random() < 0.3)
+        self.info = TransportInfo(name="random", kind="virtual", can_reset=rng.random() < 0.3)
         self.decoder = slip.Decoder()
         self.inbox = []
         self.answers = 0
@@ -64,7 +64,14 @@ class RandomLink:
                 data = data[: rng.randint(0, len(data))]
             case 2:
                 data = (
-                    rng.choice((b"\r\nGuru Meditation Error", b"rst:0x1 (POWERON),boot:0x8", b"ets Jan  8 2013")) + data
+                    rng.choice(
+                        (
+                            b"\r\nGuru Meditation Error",
+                            b"rst:0x1 (POWERON),boot:0x8",
+                            b"ets Jan  8 2013",
+                        )
+                    )
+                    + data
                 )
             case 3:
                 data = b"\xdb" + data
@@ -114,11 +121,15 @@ class RandomLink:
 def session(rng, tmp_path):
     """One use of the library against a random chip; the number of answers given."""
     name = rng.choice(chip_ids())
-    link = RandomLink(rng, load_chip(name), rng.choice((0.5, 0.9, 0.98, 1.0)))
+    transport = RandomLink(rng, load_chip(name), rng.choice((0.5, 0.9, 0.98, 1.0)))
     target = tmp_path / "read.bin"
     try:
         device = connect(
-            link, chip=rng.choice((None, name)), settings=QUICK, baud=rng.choice((115200, 460800)), stub=False
+            transport,
+            chip=rng.choice((None, name)),
+            settings=QUICK,
+            baud=rng.choice((115200, 460800)),
+            stub=False,
         )
         device.features, device.crystal_mhz  # noqa: B018 reads registers
         device.attach_flash(size=rng.choice((None, 0x400000)))
@@ -136,10 +147,10 @@ def session(rng, tmp_path):
     else:
         unclear = False
     assert not unclear
-    assert link.time < 2000
+    assert transport.time < 2000
     assert [p.name for p in tmp_path.iterdir() if p != target] == []
     target.unlink(missing_ok=True)
-    return link.answers
+    return transport.answers
 
 
 def run(count, seed, tmp_path):

@@ -11,15 +11,18 @@ from espwire.device.connect import connect
 from espwire.events import Note
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.link.ports import SystemPort, choose
-from espwire.virtual.bus import VirtualBus
+from espwire.transport.ports import SystemPort, choose
 from espwire.virtual.chip import State
+from espwire.virtual.usb_bus import VirtualBus
 
 SEEDS = 200
 PORTS = [
     (name, kind)
     for name in chip_ids()
-    for kind, there in (("usb-jtag", load_chip(name).usb.serial_jtag), ("usb-otg", load_chip(name).usb.otg))
+    for kind, there in (
+        ("usb-jtag", load_chip(name).usb.serial_jtag),
+        ("usb-otg", load_chip(name).usb.otg),
+    )
     if there
 ]
 MAC = "24:6F:28:AA:BB:CC"
@@ -37,7 +40,9 @@ def flash_and_leave(port, chip):
     notes = []
     address = load_chip(chip).flash.bootloader_offset + 0x10000
     with connect(
-        port, report=lambda event: notes.append(event) if isinstance(event, Note) else None, stub=False
+        port,
+        report=lambda event: notes.append(event) if isinstance(event, Note) else None,
+        stub=False,
     ) as device:
         assert device.chip.id == chip
         device.attach_flash()
@@ -73,7 +78,9 @@ def test_a_port_of_the_system_follows_by_the_list_alone(chip, kind):
     plug(bus, chip, kind)
     device = bus.devices[0]
     identity = choose(bus.enumerate())
-    port = SystemPort(identity, lister=bus.enumerate, opener=bus.open_path, clock=lambda: bus.now, sleep=bus.sleep)
+    port = SystemPort(
+        identity, lister=bus.enumerate, opener=bus.open_path, clock=lambda: bus.now, sleep=bus.sleep
+    )
     flash_and_leave(port, chip)
     bus.sleep(1.0)
     assert device.chip.state is State.APP

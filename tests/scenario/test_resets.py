@@ -12,14 +12,29 @@ import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
-from espwire.device.lines import SEQUENCES, TRY_ORDER_POSIX, Step, find_hold, find_reset_low, parse_sequence, play
-from espwire.errors import Cancelled, ConnectError, LinkLost, PortNotFound, UsageError, WrongBootMode
+from espwire.device.reset_sequences import (
+    SEQUENCES,
+    TRY_ORDER_POSIX,
+    Step,
+    find_hold,
+    find_reset_low,
+    parse_sequence,
+    play,
+)
+from espwire.errors import (
+    Cancelled,
+    ConnectError,
+    PortNotFound,
+    TransportLost,
+    UsageError,
+    WrongBootMode,
+)
 from espwire.events import Note, Resetting, Warned
-from espwire.link.base import CancelToken
 from espwire.settings import Settings, Timing
-from espwire.virtual.bus import VirtualBus
+from espwire.transport.base import CancelToken
 from espwire.virtual.chip import State
-from espwire.virtual.link import open_virtual
+from espwire.virtual.transport import open_virtual
+from espwire.virtual.usb_bus import VirtualBus
 
 CHIPS = chip_ids()
 CIRCUITS = ("transistor", "direct", "usb-jtag", "none")
@@ -57,11 +72,11 @@ SHORT, LONG = ("classic", "tight"), ("classic_long", "tight_long")
 
 
 def state_after(chip, circuit, steps, query="boot=app"):
-    link = open_virtual(f"virtual:{chip}?profile=instant&size=256KB&circuit={circuit}&{query}")
-    link.sleep(0.01)
-    play(link, steps)
-    link.sleep(1.0)  # also the largest capacitor here is full by then
-    return link.chip.state
+    transport = open_virtual(f"virtual:{chip}?profile=instant&size=256KB&circuit={circuit}&{query}")
+    transport.sleep(0.01)
+    play(transport, steps)
+    transport.sleep(1.0)  # also the largest capacitor here is full by then
+    return transport.chip.state
 
 
 def swapped(steps, at):
@@ -70,9 +85,13 @@ def swapped(steps, at):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_sequence_enters_download_mode_on_the_circuits_it_is_meant_for_and_on_no_other(chip, name):
+def test_a_sequence_enters_download_mode_on_the_circuits_it_is_meant_for_and_on_no_other(
+    chip, name
+):
     found = {circuit: state_after(chip, circuit, SEQUENCES[name]) for circuit in CIRCUITS}
-    wanted = {circuit: State.LOADER if circuit in INTO_LOADER[name] else State.APP for circuit in CIRCUITS}
+    wanted = {
+        circuit: State.LOADER if circuit in INTO_LOADER[name] else State.APP for circuit in CIRCUITS
+    }
     assert found == wanted
 
 
@@ -80,20 +99,26 @@ def test_a_sequence_enters_download_mode_on_the_circuits_it_is_meant_for_and_on_
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_hard_reset_leads_from_the_loader_into_the_application(chip, name):
     for circuit in INTO_APP[name]:
-        link = open_virtual(f"virtual:{chip}?profile=instant&size=256KB&circuit={circuit}&boot=app")
-        play(link, SEQUENCES["usb_jtag" if circuit == "usb-jtag" else "classic"])
-        link.sleep(0.1)
-        assert link.chip.state is State.LOADER
-        play(link, SEQUENCES[name])
-        link.sleep(0.1)
-        assert link.chip.state is State.APP, circuit
+        transport = open_virtual(
+            f"virtual:{chip}?profile=instant&size=256KB&circuit={circuit}&boot=app"
+        )
+        play(transport, SEQUENCES["usb_jtag" if circuit == "usb-jtag" else "classic"])
+        transport.sleep(0.1)
+        assert transport.chip.state is State.LOADER
+        play(transport, SEQUENCES[name])
+        transport.sleep(0.1)
+        assert transport.chip.state is State.APP, circuit
 
 
 @pytest.mark.parametrize(("name", "circuit"), ORDER_MATTERS)
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_sequence_with_two_steps_swapped_fails_where_their_order_matters(chip, name, circuit):
     steps = SEQUENCES[name]
-    failed = {at for at in range(len(steps) - 1) if state_after(chip, circuit, swapped(steps, at)) is not State.LOADER}
+    failed = {
+        at
+        for at in range(len(steps) - 1)
+        if state_after(chip, circuit, swapped(steps, at)) is not State.LOADER
+    }
     assert failed == ORDER_MATTERS[name, circuit] != set()
 
 
@@ -101,14 +126,21 @@ def test_a_sequence_with_two_steps_swapped_fails_where_their_order_matters(chip,
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_large_capacitor_needs_the_long_sequences(chip, circuit):
     for rc, works in ((0.01, SHORT + LONG), (0.2, LONG), (0.7, ())):
-        states = {name: state_after(chip, circuit, SEQUENCES[name], f"boot=app&rc={rc}") for name in TRY_ORDER_POSIX}
-        assert states == {name: State.LOADER if name in works else State.APP for name in TRY_ORDER_POSIX}, rc
+        states = {
+            name: state_after(chip, circuit, SEQUENCES[name], f"boot=app&rc={rc}")
+            for name in TRY_ORDER_POSIX
+        }
+        assert states == {
+            name: State.LOADER if name in works else State.APP for name in TRY_ORDER_POSIX
+        }, rc
 
 
 @pytest.mark.parametrize("circuit", UART_CIRCUITS)
 def test_a_pulse_that_is_too_short_for_the_capacitor_resets_nothing(circuit):
     for wait, state in (("0.002", State.APP), ("0.02", State.LOADER)):
-        assert state_after("esp32", circuit, parse_sequence(f"D0|R1|W{wait}|D1|R0|W0.05|D0")) is state
+        assert (
+            state_after("esp32", circuit, parse_sequence(f"D0|R1|W{wait}|D1|R0|W0.05|D0")) is state
+        )
 
 
 @pytest.mark.parametrize("name", TRY_ORDER_POSIX)
@@ -121,20 +153,26 @@ def test_a_driver_that_changes_one_line_at_a_time_needs_a_capacitor_that_covers_
     assert state_after(chip, "transistor", SEQUENCES[name], slow + "&rc=0") is State.APP
     assert state_after(chip, "direct", SEQUENCES[name], slow + "&rc=0") is State.LOADER
     at_once = State.LOADER if name.startswith("tight") else State.APP
-    assert state_after(chip, "transistor", SEQUENCES[name], "boot=app&rc=0&line-delay=0.001") is at_once
+    assert (
+        state_after(chip, "transistor", SEQUENCES[name], "boot=app&rc=0&line-delay=0.001")
+        is at_once
+    )
 
 
 @pytest.mark.parametrize("circuit", UART_CIRCUITS)
 @pytest.mark.parametrize("name", TRY_ORDER_POSIX)
 def test_lines_that_the_driver_asserts_on_opening_do_no_harm(circuit, name):
-    assert state_after("esp32c3", circuit, SEQUENCES[name], "boot=app&quirk=open-asserts") is State.LOADER
+    assert (
+        state_after("esp32c3", circuit, SEQUENCES[name], "boot=app&quirk=open-asserts")
+        is State.LOADER
+    )
 
 
 def test_direct_wires_with_both_lines_asserted_hold_the_chip_in_reset():
     for circuit, state in (("direct", State.RESET), ("transistor", State.APP)):
-        link = open_virtual(f"virtual:esp32?circuit={circuit}&boot=app&quirk=open-asserts")
-        link.sleep(0.1)
-        assert link.chip.state is state
+        transport = open_virtual(f"virtual:esp32?circuit={circuit}&boot=app&quirk=open-asserts")
+        transport.sleep(0.1)
+        assert transport.chip.state is state
 
 
 # --- pins ---
@@ -157,41 +195,41 @@ def test_direct_wires_with_both_lines_asserted_hold_the_chip_in_reset():
     ],
 )
 def test_a_strapping_pin_at_the_wrong_level_gives_the_wrong_mode_and_its_value(chip, pins, said):
-    link = open_virtual(f"virtual:{chip}?profile=instant&boot=app&pins={pins}")
-    link.set_baud(link.chip.text_baud)
-    play(link, SEQUENCES["classic"])
-    heard, end = b"", link.now() + 0.1
-    while link.now() < end:
-        heard += link.read(end - link.now())
+    transport = open_virtual(f"virtual:{chip}?profile=instant&boot=app&pins={pins}")
+    transport.set_baud(transport.chip.text_baud)
+    play(transport, SEQUENCES["classic"])
+    heard, end = b"", transport.now() + 0.1
+    while transport.now() < end:
+        heard += transport.read(end - transport.now())
     assert said in heard.decode("latin-1")
-    assert link.chip.state is not State.LOADER
-    link.set_baud(115200)
+    assert transport.chip.state is not State.LOADER
+    transport.set_baud(115200)
     with pytest.raises(ConnectError):
-        connect(link, stub=False)
+        connect(transport, stub=False)
 
 
 @pytest.mark.parametrize("chip", [name for name in CHIPS if load_chip(name).strapping.address])
 def test_the_strap_register_holds_what_the_pins_said(chip):
     at = load_chip(chip).strapping
     for sequence, boot_bit in (("classic", 0), ("hard", 1)):
-        link = open_virtual(f"virtual:{chip}?boot=app")
-        play(link, SEQUENCES[sequence])
-        link.sleep(0.1)
+        transport = open_virtual(f"virtual:{chip}?boot=app")
+        play(transport, SEQUENCES[sequence])
+        transport.sleep(0.1)
         bit = at.bits.get("boot", at.bits.get(f"gpio{at.boot_gpio}"))
-        assert link.chip.registers.words[at.address] >> bit & 1 == boot_bit
+        assert transport.chip.registers.words[at.address] >> bit & 1 == boot_bit
 
 
 def test_without_wires_only_the_buttons_lead_into_the_loader():
-    link = open_virtual("virtual:esp32c3?circuit=none&boot=app")
+    transport = open_virtual("virtual:esp32c3?circuit=none&boot=app")
     with pytest.raises(ConnectError):
-        connect(link, stub=False)
-    chip, t = link.chip, link.now()
+        connect(transport, stub=False)
+    chip, t = transport.chip, transport.now()
     chip.press(t, boot=True, reset=True)
-    link.sleep(0.2)
-    chip.press(link.now(), reset=False)
-    link.sleep(0.2)
-    chip.press(link.now(), boot=False)
-    assert connect(link, before="no-reset", stub=False).chip.id == "esp32c3"
+    transport.sleep(0.2)
+    chip.press(transport.now(), reset=False)
+    transport.sleep(0.2)
+    chip.press(transport.now(), boot=False)
+    assert connect(transport, before="no-reset", stub=False).chip.id == "esp32c3"
 
 
 # --- connecting ---
@@ -212,7 +250,9 @@ class Notebook:
 
 
 def tried(events):
-    return [event.how for event in events if isinstance(event, Resetting) and event.into == "loader"]
+    return [
+        event.how for event in events if isinstance(event, Resetting) and event.into == "loader"
+    ]
 
 
 def stated(case):
@@ -225,23 +265,23 @@ def stated(case):
 @pytest.mark.parametrize("chip", CHIPS)
 def test_with_the_remembered_sequence_connecting_takes_a_third_of_a_second(chip, circuit):
     for best in SHORT:
-        link, events = open_virtual(f"virtual:{chip}?circuit={circuit}&boot=app"), []
-        connect(link, memory=Notebook(best), report=events.append, stub=False)
+        transport, events = open_virtual(f"virtual:{chip}?circuit={circuit}&boot=app"), []
+        connect(transport, memory=Notebook(best), report=events.append, stub=False)
         assert tried(events) == [best]
-        assert link.now() <= stated("the remembered sequence works") == 0.35
+        assert transport.now() <= stated("the remembered sequence works") == 0.35
 
 
 def test_what_is_remembered_changes_order_and_time_but_no_result():
     results = []
     for best in (None, *TRY_ORDER_POSIX, "usb_jtag", "no such thing"):
         memory, events = Notebook(best), []
-        link = open_virtual("virtual:esp32?rc=0.2&boot=app")
-        device = connect(link, memory=memory, report=events.append, stub=False)
+        transport = open_virtual("virtual:esp32?rc=0.2&boot=app")
+        device = connect(transport, memory=memory, report=events.append, stub=False)
         results.append((device.mac, device.description, device.revision))
         assert tried(events)[-1] in LONG
         assert tried(events)[0] == (best if best in TRY_ORDER_POSIX else TRY_ORDER_POSIX[0])
-        assert memory.noted == ({} if best in LONG else {link.info.name: tried(events)[-1]})
-        assert memory.seen == {device.mac: link.info.name}
+        assert memory.noted == ({} if best in LONG else {transport.info.name: tried(events)[-1]})
+        assert memory.seen == {device.mac: transport.info.name}
     assert len(set(results)) == 1
 
 
@@ -269,46 +309,55 @@ def test_the_worst_cases_take_no_longer_than_is_stated():
     ],
 )
 def test_a_chip_that_needs_the_last_sequence_is_reached_in_the_stated_time(case, query, needs):
-    link, events = open_virtual(f"virtual:esp32s2?boot=app&{query}"), []
-    chip, set_lines = link.chip, link.set_lines
+    transport, events = open_virtual(f"virtual:esp32s2?boot=app&{query}"), []
+    chip, set_lines = transport.chip, transport.set_lines
     chip.state = State.GONE  # it says nothing that would tell that a reset went wrong
 
     def one_line_only(*, dtr=None, rts=None):
         if tried(events)[-1] == needs:
             set_lines(dtr=dtr, rts=rts)
 
-    link.set_lines = one_line_only
-    connect(link, report=events.append, stub=False)
+    transport.set_lines = one_line_only
+    connect(transport, report=events.append, stub=False)
     assert tried(events)[-1] == needs
     assert len(set(tried(events))) == len(tried(events)) == (5 if needs == "usb_jtag" else 4)
-    assert 0.8 * stated(case) < link.now() <= stated(case)
+    assert 0.8 * stated(case) < transport.now() <= stated(case)
 
 
 def test_a_chip_that_says_that_it_starts_its_application_is_not_waited_for():
-    link, events, began = open_virtual("virtual:esp32?boot=app&pins=0:1"), [], []
+    transport, events, began = open_virtual("virtual:esp32?boot=app&pins=0:1"), [], []
 
     def report(event):
         events.append(event)
         if isinstance(event, Resetting):
-            began.append(link.now())
+            began.append(transport.now())
 
     with pytest.raises(WrongBootMode):
-        connect(link, report=report, stub=False)
+        connect(transport, report=report, stub=False)
     assert tried(events) == [*TRY_ORDER_POSIX, *TRY_ORDER_POSIX[:3]]
     assert began[1] - began[0] < 0.35
 
 
 def test_the_hold_is_a_setting():
     patient = Settings(timing=Timing(reset_delay=0.3), connect_attempts=1)
-    assert connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=patient, stub=False).chip.id == "esp32"
+    assert (
+        connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=patient, stub=False).chip.id
+        == "esp32"
+    )
     with pytest.raises(ConnectError):
-        connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=Settings(connect_attempts=1), stub=False)
+        connect(
+            open_virtual("virtual:esp32?rc=0.2&boot=app"),
+            settings=Settings(connect_attempts=1),
+            stub=False,
+        )
 
 
 CLASSIC = "D0|R1|W0.1|D1|R0|W0.05|D0"
 
 
-@pytest.mark.parametrize("how", [CLASSIC, "classic", SEQUENCES["classic"], "U0,1|W0.1|U1,0|W0.05|U0,0"])
+@pytest.mark.parametrize(
+    "how", [CLASSIC, "classic", SEQUENCES["classic"], "U0,1|W0.1|U1,0|W0.05|U0,0"]
+)
 def test_a_sequence_of_the_callers_is_the_only_one_that_is_played(how):
     events, memory = [], Notebook("tight")
     connect("virtual:esp32?boot=app", reset=how, report=events.append, memory=memory, stub=False)
@@ -319,10 +368,12 @@ def test_a_sequence_of_the_callers_is_the_only_one_that_is_played(how):
 def test_custom_sequences_come_from_the_settings():
     settings = Settings(custom_reset_sequence=CLASSIC, custom_hard_reset_sequence="U0,1|W0.1|U0,0")
     events = []
-    with connect("virtual:esp32?boot=app", settings=settings, report=events.append, stub=False) as device:
+    with connect(
+        "virtual:esp32?boot=app", settings=settings, report=events.append, stub=False
+    ) as device:
         device.leave("hard-reset")
-        device.link.sleep(0.2)
-        assert device.link.chip.state is State.APP
+        device.transport.sleep(0.2)
+        assert device.transport.chip.state is State.APP
     assert [event.how for event in events if isinstance(event, Resetting)] == ["custom", "custom"]
     wrong = Settings(custom_reset_sequence="R1|W0.1|R0", connect_attempts=2)
     with pytest.raises(WrongBootMode):
@@ -339,80 +390,80 @@ class Watched:
     """A link that remembers its lines, and fails when told to."""
 
     def __init__(self, query="boot=app", fail_at=None, error=None):
-        self.link = open_virtual(f"virtual:esp32?{query}")
+        self.transport = open_virtual(f"virtual:esp32?{query}")
         self.dtr = self.rts = False
         self.changes, self.fail_at, self.error = 0, fail_at, error
 
     def __getattr__(self, name):
-        return getattr(self.link, name)
+        return getattr(self.transport, name)
 
     def set_lines(self, *, dtr=None, rts=None):
         self.dtr = self.dtr if dtr is None else dtr
         self.rts = self.rts if rts is None else rts
-        self.link.set_lines(dtr=dtr, rts=rts)
+        self.transport.set_lines(dtr=dtr, rts=rts)
         self.changes += 1
 
     def sleep(self, seconds):
         if self.changes == self.fail_at:
             self.fail_at = None
             raise self.error
-        self.link.sleep(seconds)
+        self.transport.sleep(seconds)
 
 
 @pytest.mark.parametrize("name", ["classic", "tight", "usb_jtag", "hard"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), Cancelled("stop"), LinkLost("gone")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Cancelled("stop"), TransportLost("gone")])
 def test_both_lines_are_released_whatever_ends_a_sequence(name, error):
     waits = 0
     for at in range(1, len(SEQUENCES[name])):
-        link = Watched(fail_at=at, error=error)
+        transport = Watched(fail_at=at, error=error)
         try:
-            play(link, SEQUENCES[name])
+            play(transport, SEQUENCES[name])
         except type(error):
             waits += 1
-        assert (link.dtr, link.rts) == (False, False)
+        assert (transport.dtr, transport.rts) == (False, False)
     assert waits == sum(bool(step.wait) for step in SEQUENCES[name])
 
 
 def test_both_lines_are_released_after_failures_and_after_work():
-    link = Watched("boot=app&pins=0:1")
+    transport = Watched("boot=app&pins=0:1")
     with pytest.raises(WrongBootMode):
-        connect(link, stub=False)
-    assert (link.dtr, link.rts) == (False, False)
-    link = Watched()
-    connect(link, stub=False).leave("hard-reset")
-    assert (link.dtr, link.rts) == (False, False)
-    assert link.changes > 8
+        connect(transport, stub=False)
+    assert (transport.dtr, transport.rts) == (False, False)
+    transport = Watched()
+    connect(transport, stub=False).leave("hard-reset")
+    assert (transport.dtr, transport.rts) == (False, False)
+    assert transport.changes > 8
 
 
 def test_a_cancelled_sequence_releases_the_lines_of_a_virtual_link_too():
     token = CancelToken()
-    link = open_virtual("virtual:esp32?boot=app&circuit=direct", token)
-    link.set_lines(dtr=True, rts=True)
+    transport = open_virtual("virtual:esp32?boot=app&circuit=direct", token)
+    transport.set_lines(dtr=True, rts=True)
     token.cancel()
     with pytest.raises(Cancelled):
-        play(link, (Step(rts=True), Step(wait=0.1)))
-    assert not link.chip.front.circuit.en_low
+        play(transport, (Step(rts=True), Step(wait=0.1)))
+    assert not transport.chip.front.circuit.en_low
 
 
 def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset():
     for circuit in UART_CIRCUITS:
         with connect(f"virtual:esp32?circuit={circuit}", stub=False) as device:
-            device.link.set_lines(dtr=True, rts=False)
+            device.transport.set_lines(dtr=True, rts=False)
             device.leave("hard-reset")
-            device.link.sleep(0.2)
-            assert device.link.chip.state is State.APP
+            device.transport.sleep(0.2)
+            assert device.transport.chip.state is State.APP
 
 
-def low_of(link):
+def low_of(transport):
     """Seconds for which the last reset pulled the enable pin: watches the lines from now on."""
-    set_lines, lows = link.set_lines, []
+    set_lines, lows = transport.set_lines, []
 
     def watch(*, dtr=None, rts=None):
         set_lines(dtr=dtr, rts=rts)
         if rts is not None:
-            lows.append((link.now(), rts))
+            lows.append((transport.now(), rts))
 
-    link.set_lines = watch
+    transport.set_lines = watch
     return lambda: round(lows[-1][0] - [at for at, on in lows if on][-1], 3)
 
 
@@ -422,40 +473,44 @@ def low_of(link):
         ("", {}, 0.05),
         ("rc=0.2", {}, 0.1),  # only a long sequence got in
         ("boot=download", {"before": "no-reset"}, 0.1),
-        ("boot=download&circuit=none", {}, 0.1),  # it was in its loader before: nothing says that it was reset
+        (
+            "boot=download&circuit=none",
+            {},
+            0.1,
+        ),  # it was in its loader before: nothing says that it was reset
         ("", {"reset": "D0|R1|W0.3|D1|R0|W0.05|D0"}, 0.3),
         ("", {"reset": "D0|R1|W0.02|D1|R0|W0.05|D0"}, 0.05),
         ("", {"stub": True}, 0.05),
     ],
 )
 def test_the_reset_at_the_end_is_as_long_as_the_one_that_worked(query, more, low):
-    link = open_virtual(f"virtual:esp32?size=1MB&boot=app&{query}")
-    with connect(link, **({"stub": False} | more)) as device:
-        measured = low_of(link)
+    transport = open_virtual(f"virtual:esp32?size=1MB&boot=app&{query}")
+    with connect(transport, **({"stub": False} | more)) as device:
+        measured = low_of(transport)
         device.leave("hard-reset")
-        link.sleep(1.0)
+        transport.sleep(1.0)
         assert measured() == low
-        assert "circuit=none" in query or link.chip.state is State.APP
+        assert "circuit=none" in query or transport.chip.state is State.APP
 
 
 def test_on_the_esp8266_too_whose_boot_text_has_another_rate():
-    link = open_virtual("virtual:esp8266?size=1MB&boot=app")
-    with connect(link, stub=False) as device:
-        measured = low_of(link)
+    transport = open_virtual("virtual:esp8266?size=1MB&boot=app")
+    with connect(transport, stub=False) as device:
+        measured = low_of(transport)
         device.leave("hard-reset")
-        link.sleep(0.2)
-        assert (measured(), link.chip.state) == (0.05, State.APP)
+        transport.sleep(0.2)
+        assert (measured(), transport.chip.state) == (0.05, State.APP)
 
 
-def held_of(link):
+def held_of(transport):
     """(when the enable pin was released, when the boot pin was) of each change; watches from now on."""
-    set_lines, seen = link.set_lines, []
+    set_lines, seen = transport.set_lines, []
 
     def watch(*, dtr=None, rts=None):
         set_lines(dtr=dtr, rts=rts)
-        seen.append((link.now(), dtr, rts))
+        seen.append((transport.now(), dtr, rts))
 
-    link.set_lines = watch
+    transport.set_lines = watch
 
     def held():
         low = max(at for at, (_, _, rts) in enumerate(seen) if rts)
@@ -468,9 +523,9 @@ def held_of(link):
 @pytest.mark.parametrize("circuit", UART_CIRCUITS)
 @pytest.mark.parametrize("chip", CHIPS)
 def test_the_boot_pin_is_let_go_when_the_chip_says_that_it_has_looked(chip, circuit):
-    link = open_virtual(f"virtual:{chip}?boot=app&circuit={circuit}")
-    held = held_of(link)
-    with connect(link, stub=False) as device:
+    transport = open_virtual(f"virtual:{chip}?boot=app&circuit={circuit}")
+    held = held_of(transport)
+    with connect(transport, stub=False) as device:
         assert device.chip.id == chip
         silent = load_chip(chip).rom.attach_bytes == 0  # its text comes at another rate
         assert (held() == 0.05) is silent
@@ -487,58 +542,64 @@ def test_a_long_hold_ends_early_too():
 
         note_device = note_sequence
 
-    link = open_virtual("virtual:esp32?boot=app&rc=0.2")
-    held, memory = held_of(link), Remembered()
+    transport = open_virtual("virtual:esp32?boot=app&rc=0.2")
+    held, memory = held_of(transport), Remembered()
     memory.note_device = lambda mac, key: None
-    with connect(link, memory=memory, stub=False):
+    with connect(transport, memory=memory, stub=False):
         assert 0.1 < held() < 0.4
 
 
-def cut(link, at):
+def cut(transport, at):
     """Have the link lose what comes from the ``at``-th byte of each boot text on."""
-    read = link.read
+    read = transport.read
 
     def less(timeout):
         data = read(timeout)
-        return data[:at] if b"ets " in data or b"rst:" in data else b"" if b"waiting" in data else data
+        return (
+            data[:at] if b"ets " in data or b"rst:" in data else b"" if b"waiting" in data else data
+        )
 
-    link.read = less
+    transport.read = less
 
 
 @pytest.mark.parametrize("query", ["", "latency=0.03"])
 def test_without_the_whole_text_it_is_held_as_long_as_ever(query):
-    link = open_virtual(f"virtual:esp32?boot=app&{query}")
-    held = held_of(link)
-    cut(link, 20)
-    with connect(link, stub=False):
+    transport = open_virtual(f"virtual:esp32?boot=app&{query}")
+    held = held_of(transport)
+    cut(transport, 20)
+    with connect(transport, stub=False):
         assert held() == 0.05
 
 
 @pytest.mark.parametrize(
-    "more", [{"reset": "classic"}, {"settings": Settings(custom_reset_sequence="D0|R1|W0.1|D1|R0|W0.05|D0")}]
+    "more",
+    [
+        {"reset": "classic"},
+        {"settings": Settings(custom_reset_sequence="D0|R1|W0.1|D1|R0|W0.05|D0")},
+    ],
 )
 def test_a_sequence_of_ones_own_is_played_as_it_is(more):
-    link = open_virtual("virtual:esp32?boot=app")
-    held = held_of(link)
-    with connect(link, **({"stub": False} | more)):
+    transport = open_virtual("virtual:esp32?boot=app")
+    held = held_of(transport)
+    with connect(transport, **({"stub": False} | more)):
         assert held() == 0.05
 
 
 def test_text_of_an_earlier_start_that_comes_late_only_costs_an_attempt():
     """It says that the chip waits, before the chip has looked at its pin: the second time nobody listens to it."""
-    link = open_virtual("virtual:esp32?boot=app&circuit=transistor&rc=0.01")
-    read, late = link.read, []
+    transport = open_virtual("virtual:esp32?boot=app&circuit=transistor&rc=0.01")
+    read, late = transport.read, []
     text = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n"
 
     def lie(timeout):
         if timeout > 0.04 and len(late) < 9:
-            late.append(link.now())
+            late.append(transport.now())
             return text
         return read(timeout)
 
-    link.read = lie
+    transport.read = lie
     events = []
-    with connect(link, report=events.append, stub=False) as device:
+    with connect(transport, report=events.append, stub=False) as device:
         assert device.chip.id == "esp32"
     assert sum(isinstance(event, Resetting) for event in events) == 2
 
@@ -559,7 +620,10 @@ def test_the_hold_is_found_in_every_sequence():
 NATIVE = [
     (chip, kind)
     for chip in CHIPS
-    for kind, has in (("usb-jtag", load_chip(chip).usb.serial_jtag), ("usb-otg", load_chip(chip).usb.otg))
+    for kind, has in (
+        ("usb-jtag", load_chip(chip).usb.serial_jtag),
+        ("usb-otg", load_chip(chip).usb.otg),
+    )
     if has
 ]
 
@@ -570,12 +634,12 @@ def test_a_port_that_changes_its_name_with_each_reset_is_followed(chip, kind):
     port = bus.add(f"{chip}?profile=instant&kind={kind}&boot=app")
     memory = Notebook()
     with connect(port, report=events.append, memory=memory, stub=False) as device:
-        assert device.link.info.name != port.identity.path
+        assert device.transport.info.name != port.identity.path
         assert device.attach_flash().size == 0x400000
-        inside = device.link.info.name
+        inside = device.transport.info.name
         device.leave("hard-reset")
-        assert device.link.info.name != inside
-        assert device.link.chip.state is State.APP
+        assert device.transport.info.name != inside
+        assert device.transport.chip.state is State.APP
     notes = [event.text for event in events if isinstance(event, Note)]
     assert any(inside in text for text in notes)
     assert not [event for event in events if isinstance(event, Warned)]
@@ -617,14 +681,18 @@ def test_a_port_that_is_not_there_yet_is_opened_as_often_as_the_settings_say():
 
 @pytest.mark.parametrize("chip", ["esp32s2", "esp32s3"])
 @pytest.mark.parametrize("by_button", [True, False])
-def test_on_an_otg_port_the_watchdog_is_used_only_where_the_boot_button_led_into_the_loader(chip, by_button):
+def test_on_an_otg_port_the_watchdog_is_used_only_where_the_boot_button_led_into_the_loader(
+    chip, by_button
+):
     events = []
     query = "" if by_button else "&boot=app"
     before = "no-reset" if by_button else "default-reset"
-    with connect(f"virtual:{chip}?kind=usb-otg{query}", before=before, report=events.append, stub=False) as device:
+    with connect(
+        f"virtual:{chip}?kind=usb-otg{query}", before=before, report=events.append, stub=False
+    ) as device:
         if not by_button:  # a program asked for the loader: the flag is set
             force = device.chip.reset.force_download
-            device.link.chip.registers.words[force.address] = 1 << force.bit
+            device.transport.chip.registers.words[force.address] = 1 << force.bit
         device.leave("hard-reset")
     assert events[-1].how == ("watchdog" if by_button else "hard_usb")
 
@@ -634,9 +702,9 @@ def test_on_an_otg_port_the_watchdog_is_used_only_where_the_boot_button_led_into
 def test_a_watchdog_that_a_stub_or_the_rom_starts_resets_the_virtual_chip(stub, latency):
     """On a slow link the chip resets in the middle of the sequence, which is what was asked for."""
     with connect(f"virtual:esp32c3?size=1MB&latency={latency}", stub=stub) as device:
-        chip = device.link.chip
+        chip = device.transport.chip
         assert (chip.program is not None) is stub
         boots = chip.boots
         device.leave("watchdog-reset")
-        device.link.sleep(2.0)
+        device.transport.sleep(2.0)
         assert (chip.boots, chip.state) == (boots + 1, State.APP)

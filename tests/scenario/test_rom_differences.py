@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.virtual.link import open_virtual
-from espwire.wire import commands as c
-from espwire.wire import slip
+from espwire.protocol import commands as c
+from espwire.protocol import slip
+from espwire.virtual.transport import open_virtual
 
 ALL = frozenset(chip_ids())
 OLD = frozenset({"esp8266"})
@@ -32,23 +32,29 @@ class Chip:
         if self.facts.flash_power_on is not None:
             options.setdefault("revision", 300)  # a revision whose flash has power from the start
         query = "&".join(f"{key}={value}" for key, value in {"size": "4MB", **options}.items())
-        self.link = open_virtual(f"virtual:{name}?{query}")
+        self.transport = open_virtual(f"virtual:{name}?{query}")
         self.decoder = slip.Decoder()
         self.words = self.facts.rom.begin_words
         self.ask(c.Sync())
 
     def ask(self, command, wait=20.0):
-        self.link.write(slip.encode(command.packet()), self.link.now() + 10)
+        self.transport.write(slip.encode(command.packet()), self.transport.now() + 10)
         replies = []
-        while data := self.link.read(wait):
-            replies += [reply for f in self.decoder.feed(data) if (reply := c.parse_reply(f)) is not None]
+        while data := self.transport.read(wait):
+            replies += [
+                reply for f in self.decoder.feed(data) if (reply := c.parse_reply(f)) is not None
+            ]
             wait = 0.2
         return replies
 
     def result(self, command, size=0):
         """The result bytes, or REFUSED; a reply must carry the opcode asked for and the chip's status length."""
         replies = self.ask(command)
-        if not replies or replies[-1].op != command.op or replies[-1].body[size : size + 1] != b"\0":
+        if (
+            not replies
+            or replies[-1].op != command.op
+            or replies[-1].body[size : size + 1] != b"\0"
+        ):
             return REFUSED
         assert len(replies[-1].body) == size + self.facts.rom.status_bytes
         return replies[-1].body[:size]
@@ -59,7 +65,9 @@ class Chip:
             assert self.result(c.SpiSetParams(0, 0x400000)) == b""
 
     def begin(self, size, offset, words=None, kind=c.FlashBegin):
-        return self.result(kind(size, -(-size // BLOCK), BLOCK, offset, 0 if (words or self.words) == 5 else None))
+        return self.result(
+            kind(size, -(-size // BLOCK), BLOCK, offset, 0 if (words or self.words) == 5 else None)
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def deflate(name):
     if chip.begin(0x1000, 0x10000, kind=c.FlashDeflBegin) == REFUSED:
         return REFUSED
     chip.result(c.FlashDeflData(0, packed))
-    return bytes(chip.link.chip.flash.contents[0x10000:0x10003])
+    return bytes(chip.transport.chip.flash.contents[0x10000:0x10003])
 
 
 def slow_read(name):
@@ -117,7 +125,7 @@ def flash_without_attach(name):
 def erased_by_naive_size(name):
     """Sectors that FLASH_BEGIN for 8 KiB at a block's start erases when it is told the true size."""
     chip = Chip(name)
-    contents = chip.link.chip.flash.contents
+    contents = chip.transport.chip.flash.contents
     contents[:0x40000] = bytes(0x40000)
     chip.attach()
     assert chip.begin(0x2000, 0x10000) == b""
@@ -134,7 +142,11 @@ def security_info(name):
 
 def magic(name):
     value = Chip(name).ask(c.ReadReg(0x40001000))[-1].value
-    return value if any(value in load_chip(n).identity.magic_values for n in ALL) else "not told by magic"
+    return (
+        value
+        if any(value in load_chip(n).identity.magic_values for n in ALL)
+        else "not told by magic"
+    )
 
 
 def secure_debug(name):
@@ -149,7 +161,7 @@ def rate_after(number_for):
         chip = Chip(name)
         if chip.result(c.ChangeBaudrate(number_for(name))) == REFUSED:
             return REFUSED
-        return round(100 * chip.link.chip.baud / 460800)
+        return round(100 * chip.transport.chip.baud / 460800)
 
     return exchange
 
@@ -168,7 +180,11 @@ ROWS = [
     Row("status bytes", status_length, of(4, esp8266=2)),
     Row("BEGIN with four words", begin_with(4), of(REFUSED, esp8266=b"", esp32=b"")),
     Row("BEGIN with five words", begin_with(5), of(b"", esp8266=REFUSED, esp32=REFUSED)),
-    Row("MD5 as 32 hex digits", md5, of(hashlib.md5(b"\xff" * 0x1000).hexdigest().encode(), esp8266=REFUSED)),
+    Row(
+        "MD5 as 32 hex digits",
+        md5,
+        of(hashlib.md5(b"\xff" * 0x1000).hexdigest().encode(), esp8266=REFUSED),
+    ),
     Row("inflates", deflate, of(b"zzz", esp8266=REFUSED)),
     Row("slow read of 64 bytes", slow_read, of(64, esp8266=REFUSED)),
     Row("SPI_ATTACH of eight bytes", attach_form, of(b"", esp8266=REFUSED)),
@@ -180,7 +196,9 @@ ROWS = [
         {n: (20, load_chip(n).identity.image_chip_id) for n in ALL}
         | {"esp8266": REFUSED, "esp32": REFUSED, "esp32s2": (12, None)},
     ),
-    Row("magic", magic, of("not told by magic", esp8266=0xFFF0C101, esp32=0x00F01D83, esp32s2=0x7C6)),
+    Row(
+        "magic", magic, of("not told by magic", esp8266=0xFFF0C101, esp32=0x00F01D83, esp32s2=0x7C6)
+    ),
     Row("secure debug commands", secure_debug, of(False, esp32s31=True)),
     Row("baud, plain number", rate_after(lambda n: 460800), of(100, esp8266=REFUSED, esp32c2=65)),
     Row("baud, falsified number", rate_after(falsified), of(100, esp8266=REFUSED)),
@@ -201,17 +219,19 @@ def test_the_esp32_divides_by_its_own_measurement():
     measured = (word >> calibration.shift & calibration.mask) * 15625 * 0x50 / 40
     assert measured > calibration.threshold_hz
     chip.result(c.ChangeBaudrate(round(460800 * measured / 40e6)))
-    assert abs(chip.link.chip.baud - 460800) < 460800 * 0.01
+    assert abs(chip.transport.chip.baud - 460800) < 460800 * 0.01
 
 
-@pytest.mark.parametrize("crystal, set_for, factor", [(48, 40, 40 / 48), (40, 48, 48 / 40), (48, 48, 1), (40, 40, 1)])
+@pytest.mark.parametrize(
+    "crystal, set_for, factor", [(48, 40, 40 / 48), (40, 48, 48 / 40), (48, 48, 1), (40, 40, 1)]
+)
 def test_the_esp32c5_divides_by_the_crystal_it_is_set_for(crystal, set_for, factor):
     chip = Chip("esp32c5", **{"crystal": crystal, "rom-crystal": set_for})
     chip.result(c.ChangeBaudrate(460800))
-    assert abs(chip.link.chip.baud * factor - 460800) < 4608
+    assert abs(chip.transport.chip.baud * factor - 460800) < 4608
     again = Chip("esp32c5", **{"crystal": crystal, "rom-crystal": set_for})
     again.result(c.ChangeBaudrate(round(460800 * factor)))
-    assert abs(again.link.chip.baud - 460800) < 4608
+    assert abs(again.transport.chip.baud - 460800) < 4608
 
 
 SAMPLES = [
@@ -237,7 +257,7 @@ def test_secure_download_mode_leaves_only_its_subset(name):
     chip.attach()
     assert chip.begin(BLOCK, 0x10000) == b""
     assert chip.result(c.FlashData(0, b"\x5a" * BLOCK)) == b""
-    assert bytes(chip.link.chip.flash.contents[0x10000:0x10400]) == b"\x5a" * BLOCK
+    assert bytes(chip.transport.chip.flash.contents[0x10000:0x10400]) == b"\x5a" * BLOCK
     assert chip.result(c.ChangeBaudrate(230400)) == b""
 
 

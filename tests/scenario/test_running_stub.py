@@ -18,10 +18,8 @@ from espwire.events import Note
 from espwire.flash.erase import erase_region
 from espwire.flash.plan import Part, Policy
 from espwire.flash.write import write_flash
-from espwire.link.base import LinkInfo
-from espwire.virtual.link import open_virtual
-from espwire.wire import slip
-from espwire.wire.commands import (
+from espwire.protocol import slip
+from espwire.protocol.commands import (
     EraseRegion,
     FlashBegin,
     FlashData,
@@ -38,6 +36,8 @@ from espwire.wire.commands import (
     parse_command,
     parse_request,
 )
+from espwire.transport.base import TransportInfo
+from espwire.virtual.transport import open_virtual
 
 END = 0xC0
 
@@ -46,21 +46,23 @@ class StubLink:
     """A virtual chip in whose RAM a stub runs until the chip is reset; ``inside``: a frame was begun and never ended."""
 
     def __init__(self, inside: bool, *, can_reset: bool = True, talks: bool = False):
-        self.link = open_virtual("virtual:esp32?boot=app")
+        self.transport = open_virtual("virtual:esp32?boot=app")
         self.talks, self.left = talks, 0
         if not can_reset:
-            self.link.info = LinkInfo(name="stub", kind="tcp", can_reset=False, can_change_baud=False)
+            self.transport.info = TransportInfo(
+                name="stub", kind="tcp", can_reset=False, can_change_baud=False
+            )
         self.inside, self.frame = inside, bytearray(b"\x00\x03\x10" * inside)
         self.answers = b""
-        self.boots = self.link.chip.boots
+        self.boots = self.transport.chip.boots
 
     def __getattr__(self, name):
-        return getattr(self.link, name)
+        return getattr(self.transport, name)
 
     def carry_out(self, command):
         """The answer of a stub that does its work: two status bytes, raw MD5, erasing while it writes."""
-        chip, value, result = self.link.chip, 0, b""
-        contents, now = chip.flash.contents, self.link.now()
+        chip, value, result = self.transport.chip, 0, b""
+        contents, now = chip.flash.contents, self.transport.now()
         match command:
             case ReadReg(address):
                 value = chip.registers.read(now, address)
@@ -92,11 +94,11 @@ class StubLink:
 
     @property
     def running(self):
-        return self.link.chip.boots == self.boots
+        return self.transport.chip.boots == self.boots
 
     def write(self, data, deadline):
         if not self.running:
-            self.link.write(data, deadline)
+            self.transport.write(data, deadline)
             return
         for byte in data:
             if byte != END:
@@ -114,57 +116,68 @@ class StubLink:
     def read(self, timeout):
         if not self.running:
             self.answers = b""
-            return self.link.read(timeout)
+            return self.transport.read(timeout)
         if self.answers:
             data, self.answers = self.answers, b""
             return data
-        self.link.sleep(timeout)
+        self.transport.sleep(timeout)
         return b""
 
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("before", ["default-reset", "no-reset"])
 def test_with_lines_the_chip_is_reset_into_its_rom(inside, before):
-    link, events = StubLink(inside), []
-    device = connect(link, before=before, report=events.append, stub=False)
+    transport, events = StubLink(inside), []
+    device = connect(transport, before=before, report=events.append, stub=False)
     assert device.attach_flash().size == 0x400000
-    assert any("stub" in event.text for event in events if isinstance(event, Note)) is (before == "no-reset")
+    assert any("stub" in event.text for event in events if isinstance(event, Note)) is (
+        before == "no-reset"
+    )
 
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("before", ["default-reset", "no-reset"])
 def test_without_lines_it_is_told(inside, before):
-    link = StubLink(inside, can_reset=False)
+    transport = StubLink(inside, can_reset=False)
     with pytest.raises(ConnectError) as caught:
-        connect(link, before=before, stub=False)
+        connect(transport, before=before, stub=False)
     assert caught.value.code == "stub-running"
     assert "RESET" in caught.value.hint
-    assert link.now() < 2
+    assert transport.now() < 2
 
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_lines_that_reach_nothing_leave_the_stub_running_and_that_is_told(inside):
-    link = StubLink(inside)
-    link.set_lines = lambda *, dtr=None, rts=None: None
+    transport = StubLink(inside)
+    transport.set_lines = lambda *, dtr=None, rts=None: None
     with pytest.raises(ConnectError) as caught:
-        connect(link, stub=False)
+        connect(transport, stub=False)
     assert caught.value.code == "stub-running"
 
 
 @pytest.mark.parametrize("compress", [None, False])
 @pytest.mark.parametrize("inside", [False, True])
 def test_without_lines_a_stub_that_works_is_used_as_it_is(inside, compress):
-    link, events = StubLink(inside, can_reset=False, talks=True), []
+    transport, events = StubLink(inside, can_reset=False, talks=True), []
     data = random.Random(1).randbytes(5000) + bytes(40_001)
-    with connect(link, report=events.append, stub=False) as device:
-        assert (device.chip.id, device.mac, device.loader.dialect.name) == ("esp32", "24:0a:c4:00:01:10", "stub")
+    with connect(transport, report=events.append, stub=False) as device:
+        assert (device.chip.id, device.mac, device.loader.dialect.name) == (
+            "esp32",
+            "24:0a:c4:00:01:10",
+            "stub",
+        )
         assert device.attach_flash().size == 0x400000
-        write_flash(device, [Part(0x10000, data, "data")], policy=Policy(compress=compress), report=events.append)
-        contents = link.chip.flash.contents
+        write_flash(
+            device,
+            [Part(0x10000, data, "data")],
+            policy=Policy(compress=compress),
+            report=events.append,
+        )
+        contents = transport.chip.flash.contents
         assert bytes(contents[0x10000 : 0x10000 + len(data)]) == data
         erase_region(device, 0x10000, 0x1000)
         assert bytes(contents[0x10000:0x12000]) == b"\xff" * 0x1000 + data[0x1000:0x2000]
         with pytest.raises(Unsupported):
             list(device.read_flash(0, 64))
     assert any("used as it is" in event.text for event in events if isinstance(event, Note))
-    assert link.running
+    assert transport.running

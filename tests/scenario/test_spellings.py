@@ -19,14 +19,22 @@ import pytest
 from espwire.cli import compat
 from espwire.cli.main import SECTIONS, main
 from espwire.cli.session import Session
-from espwire.image.flash_settings import parse_size
+from espwire.image.header import parse_size
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TABLE: dict[str, dict[str, Any]] = tomllib.loads((DATA / "spellings.toml").read_text("utf-8"))
-NOT_YET: dict[str, dict[str, str]] = tomllib.loads((DATA / "spellings-not-yet.toml").read_text("utf-8"))
+NOT_YET: dict[str, dict[str, str]] = tomllib.loads(
+    (DATA / "spellings-not-yet.toml").read_text("utf-8")
+)
 HERE = {name for section in SECTIONS.values() for name in section}
 # version → names (commands, options, values) that must at least have been parsed, and lines run to that end
-LEAST = {"1.3": (79, 930), "2.8": (104, 1800), "3.3.3": (164, 2700), "4.12.0": (289, 4100), "5.6.0": (296, 2400)}
+LEAST = {
+    "1.3": (79, 930),
+    "2.8": (104, 1800),
+    "3.3.3": (164, 2700),
+    "4.12.0": (289, 4100),
+    "5.6.0": (296, 2400),
+}
 MOST_NOT_YET = 7
 
 WORDS = {
@@ -51,8 +59,14 @@ SAMPLES = {
 # what a command must be given besides its words
 REQUIRED = {"merge-bin": "--output"}
 # taken since esptool took it, and without effect there as here: no file holds which pins lead to the flash, or has two layouts
-HIDDEN_OPTIONS = ("--min-rev",)  # of esptool 4, which its help does not show: `--mi` meant neither this nor that
-IDLE = {("elf2image", "--spi-connection"), ("merge-bin", "--spi-connection"), ("image-info", "--version")}
+HIDDEN_OPTIONS = (
+    "--min-rev",
+)  # of esptool 4, which its help does not show: `--mi` meant neither this nor that
+IDLE = {
+    ("elf2image", "--spi-connection"),
+    ("merge-bin", "--spi-connection"),
+    ("image-info", "--version"),
+}
 
 
 def hyphens(name: str) -> str:
@@ -75,7 +89,11 @@ def parse(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, Any, s
     def note(command: click.Command, context: click.Context) -> None:
         if not isinstance(command, click.Group):
             session = context.obj
-            state = {name: value for name, value in vars(session).items() if name[0] != "_" and name != "output"}
+            state = {
+                name: value
+                for name, value in vars(session).items()
+                if name[0] != "_" and name != "output"
+            }
             arrived.append((command.name, context.params, state))
 
     monkeypatch.setattr(click.Command, "invoke", note)
@@ -113,7 +131,11 @@ def spellings(name: str, facts: dict[str, Any], value: str) -> Iterator[list[str
     if hyphens(value) != value:
         yield [name, hyphens(value)]
     if name == "--chip":
-        yield from ([name, value.upper()], [name, value.title()], [name, value.replace("esp32", "ESP32-").rstrip("-")])
+        yield from (
+            [name, value.upper()],
+            [name, value.title()],
+            [name, value.replace("esp32", "ESP32-").rstrip("-")],
+        )
     if short:
         yield [short, *words]
         if len(words) == 1:
@@ -177,16 +199,32 @@ class Run:
 
     def everything(self) -> None:
         for name, facts in self.table["globals"].items():
-            self.option("", ["read_mac" if self.argparse else "read-mac"], name, facts, self.table["globals"])
+            self.option(
+                "",
+                ["read_mac" if self.argparse else "read-mac"],
+                name,
+                facts,
+                self.table["globals"],
+            )
         for command, facts in self.table["commands"].items():
             more = [REQUIRED[hyphens(command)], "some.out"] if hyphens(command) in REQUIRED else []
             for words in forms(facts["form"]):
-                self.check((hyphens(command),), [[command, *words, *more], [hyphens(command), *words, *more]])
+                self.check(
+                    (hyphens(command),),
+                    [[command, *words, *more], [hyphens(command), *words, *more]],
+                )
             options = facts.get("options", {})
             for name, option in options.items():
                 self.option(command, forms(facts["form"])[0], name, option, options)
 
-    def option(self, command: str, words: list[str], name: str, facts: dict[str, Any], options: dict[str, Any]) -> None:
+    def option(
+        self,
+        command: str,
+        words: list[str],
+        name: str,
+        facts: dict[str, Any],
+        options: dict[str, Any],
+    ) -> None:
         head = [command] if command else []
         takes = facts.get("takes")
         if facts.get("values") == [
@@ -201,10 +239,16 @@ class Run:
         without = parse([*head, *words], self.monkeypatch)[1]
         seen: list[Any] = []
         for number, value in enumerate(values):
-            key = (hyphens(command), hyphens(name), *([hyphens(value)] if facts.get("values") else []))
+            key = (
+                hyphens(command),
+                hyphens(name),
+                *([hyphens(value)] if facts.get("values") else []),
+            )
             written = list(spellings(name, facts, value))
             if number == 0:
-                for short in abbreviations(name, [*options, *HIDDEN_OPTIONS], argparse=self.argparse):
+                for short in abbreviations(
+                    name, [*options, *HIDDEN_OPTIONS], argparse=self.argparse
+                ):
                     written.append([short, *value.split()])
                     if takes == "one":
                         written.append([f"{short}={value}"])
@@ -225,7 +269,9 @@ def test_every_name_of_a_version_parses(version: str, monkeypatch: pytest.Monkey
     run.everything()
     assert not run.arrived, "these parse now: take them out of tests/data/spellings-not-yet.toml"
     count = run.count
-    print(f"{version}: {len(count.parsed)} names parsed in {count.lines} lines, {len(count.not_yet)} not yet")
+    print(
+        f"{version}: {len(count.parsed)} names parsed in {count.lines} lines, {len(count.not_yet)} not yet"
+    )
     names, lines = LEAST[version]
     assert len(count.parsed) >= names
     assert count.lines >= lines
@@ -243,7 +289,9 @@ def test_the_list_of_what_is_not_there_yet_only_shrinks() -> None:
             for name, option in facts.get("options", {}).items():
                 keys.add(("options", f"{hyphens(command)} {hyphens(name)}".strip()))
                 for value in option.get("values", ()):
-                    keys.add(("values", f"{hyphens(command)} {hyphens(name)} {hyphens(value)}".strip()))
+                    keys.add(
+                        ("values", f"{hyphens(command)} {hyphens(name)} {hyphens(value)}".strip())
+                    )
     stale = {(group, name) for group in NOT_YET for name in NOT_YET[group]} - keys
     assert not stale
 

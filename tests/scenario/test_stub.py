@@ -18,10 +18,10 @@ from espwire.device.transfer import ask_harmless
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_bytes
-from espwire.virtual.link import open_virtual
-from espwire.wire.commands import ReadReg, RegWrite, WriteReg
-from espwire.wire.dialect import BaudRule
-from espwire.wire.stub import Codec
+from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
+from espwire.protocol.dialect import BaudRule
+from espwire.protocol.stub import Codec
+from espwire.virtual.transport import open_virtual
 
 CHIPS = ("esp8266", "esp32", "esp32c3")
 NOISE = random.Random(6).randbytes(40_000)
@@ -63,13 +63,13 @@ def test_damage_on_the_way_is_repaired(chip: str, seed: int) -> None:
     with device:
         device.attach_flash()
         hurt = random.Random(seed)
-        link, write, read = device.link, device.link.write, device.link.read
+        transport, write, read = device.transport, device.transport.write, device.transport.read
 
         def spoil(data: bytes, worst: float = 0.00008) -> bytes:
             return bytes(byte ^ (hurt.random() < worst) << hurt.randrange(8) for byte in data)
 
-        link.write = lambda data, deadline: write(spoil(data), deadline)  # type: ignore[method-assign]
-        link.read = lambda timeout: spoil(read(timeout))  # type: ignore[method-assign]
+        transport.write = lambda data, deadline: write(spoil(data), deadline)  # type: ignore[method-assign]
+        transport.read = lambda timeout: spoil(read(timeout))  # type: ignore[method-assign]
         with WriteTransfer(device.loader, 0x10000, len(NOISE), len(NOISE), Codec.RAW) as transfer:
             transfer.send(NOISE)
             transfer.finish()
@@ -129,7 +129,9 @@ def test_what_does_not_start_is_told_once_and_the_rom_goes_on(chip: str) -> None
         ("esp32c3", "secure-boot=1", "secure boot enabled"),
     ],
 )
-def test_where_none_can_be_used_the_rom_is_taken_without_a_word(chip: str, query: str, why: str) -> None:
+def test_where_none_can_be_used_the_rom_is_taken_without_a_word(
+    chip: str, query: str, why: str
+) -> None:
     device, events = open_device(chip, query)
     with device:
         assert why in device.find_stub_obstacle()
@@ -137,7 +139,9 @@ def test_where_none_can_be_used_the_rom_is_taken_without_a_word(chip: str, query
         assert warnings(events) == []
 
 
-def test_no_stub_and_a_stub_that_is_no_stub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_stub_and_a_stub_that_is_no_stub(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = ["-p", "virtual:esp8266", "--json"]
     assert main([*line, "--no-stub", "flash-id"]) == 0
     assert "StubStarted" not in capsys.readouterr().out
@@ -156,38 +160,40 @@ def test_no_stub_and_a_stub_that_is_no_stub(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
 @pytest.mark.parametrize("baud", [115200, 460800])
 def test_a_stub_that_stays_is_found_whatever_the_rate_was(chip: str, baud: int) -> None:
-    link = open_virtual(f"virtual:{chip}")
-    connect(link, baud=921600, stub=True).leave("no-reset-stub")
-    with connect(link, before="no-reset", baud=baud, stub=False) as again:
+    transport = open_virtual(f"virtual:{chip}")
+    connect(transport, baud=921600, stub=True).leave("no-reset-stub")
+    with connect(transport, before="no-reset", baud=baud, stub=False) as again:
         assert again.loader.dialect.capabilities is not None
         assert again.loader.baud == baud
         assert again.attach_flash().size == 4 << 20
 
 
-@pytest.mark.parametrize("chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE])
+@pytest.mark.parametrize(
+    "chip", [chip for chip in chip_ids() if load_chip(chip).rom.baud is not BaudRule.NONE]
+)
 def test_a_rom_that_stays_is_found_whatever_the_rate_was(chip: str) -> None:
-    link = open_virtual(f"virtual:{chip}?size=4MB")
-    first = connect(link, baud=921600, stub=False)
+    transport = open_virtual(f"virtual:{chip}?size=4MB")
+    first = connect(transport, baud=921600, stub=False)
     assert first.loader.baud == 921600
     first.leave("no-reset")
-    with connect(link, before="no-reset", stub=False) as again:
+    with connect(transport, before="no-reset", stub=False) as again:
         assert again.chip.id == chip
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
 def test_a_stub_that_stays_is_found_without_a_sync_too(chip: str) -> None:
-    link = open_virtual(f"virtual:{chip}")
-    connect(link, stub=True).leave("no-reset-stub")
-    with connect(link, before="no-reset-no-sync", stub=False) as again:
+    transport = open_virtual(f"virtual:{chip}")
+    connect(transport, stub=True).leave("no-reset-stub")
+    with connect(transport, before="no-reset-no-sync", stub=False) as again:
         assert again.loader.dialect.capabilities is not None
         assert again.attach_flash().size == 4 << 20
 
 
 @pytest.mark.parametrize("chip", chip_ids())
 def test_without_a_sync_a_rom_is_taken_for_a_rom(chip: str) -> None:
-    link = open_virtual(f"virtual:{chip}")
-    connect(link, stub=False).leave("no-reset")
-    with connect(link, before="no-reset-no-sync", stub=False) as again:
+    transport = open_virtual(f"virtual:{chip}")
+    connect(transport, stub=False).leave("no-reset")
+    with connect(transport, before="no-reset-no-sync", stub=False) as again:
         assert again.loader.dialect.name == "ROM"
         assert again.chip.id == chip
 
@@ -201,6 +207,6 @@ def test_after_no_reset_the_rom_answers_and_after_no_reset_stub_the_stub() -> No
         assert device.loader.sync() != 0
         assert device.use_stub()
         device.leave("no-reset-stub")
-        with connect(device.link, before="no-reset", stub=False) as again:
+        with connect(device.transport, before="no-reset", stub=False) as again:
             assert again.loader.dialect.capabilities is not None
             assert again.attach_flash().size == 1 << 20

@@ -12,10 +12,10 @@ from espwire.device.streams import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.link.url import open_link
-from espwire.wire import slip
-from espwire.wire.commands import Op
-from espwire.wire.stub import Codec, StubOp
+from espwire.protocol import slip
+from espwire.protocol.commands import Op
+from espwire.protocol.stub import Codec, StubOp
+from espwire.transport.url import open_transport
 
 DATA = bytes(at * 7 & 255 for at in range(14_000))
 MODES = [("esp32", "twin"), ("esp8266", "twin"), ("esp32c3", "engine")]
@@ -26,13 +26,13 @@ anywhere = pytest.mark.parametrize(("chip", "mode"), MODES)
 class Wire:
     """The frames of one link, for as long as it is watched; harms the first ones with an opcode."""
 
-    def __init__(self, link, op: int = 0, harm: str = "", times: int = 1) -> None:
+    def __init__(self, transport, op: int = 0, harm: str = "", times: int = 1) -> None:
         self._times = times
         self.sent: list[int] = []
         self.done = 0
         self.events: list[str] = []
-        self._op, self._harm, self._write, self._read = op, harm, link.write, link.read
-        link.write, link.read = self.write, self.read
+        self._op, self._harm, self._write, self._read = op, harm, transport.write, transport.read
+        transport.write, transport.read = self.write, self.read
 
     def write(self, data: bytes, deadline: float) -> None:
         for frame in slip.Decoder().feed(data):
@@ -69,7 +69,7 @@ def open_stub(chip: str, mode: str, query: str = "") -> Device:
 
 
 def holds(device: Device, data: bytes = DATA) -> bool:
-    return bytes(device.link.chip.flash.contents[0x10000 : 0x10000 + len(data)]) == data  # type: ignore[attr-defined]
+    return bytes(device.transport.chip.flash.contents[0x10000 : 0x10000 + len(data)]) == data  # type: ignore[attr-defined]
 
 
 def write(device: Device, packed: bytes | None = None) -> None:
@@ -80,7 +80,7 @@ def write(device: Device, packed: bytes | None = None) -> None:
 def test_data_does_not_wait_for_the_answer_to_the_opening(chip: str, mode: str) -> None:
     with open_stub(chip, mode, "latency=0.008") as device:
         device.attach_flash()
-        wire = Wire(device.link, StubOp.WRITE_OPEN)
+        wire = Wire(device.transport, StubOp.WRITE_OPEN)
         write(device)
         assert wire.events[:5] == ["> 0b", "> f1", "> f2", "> f2", "> f2"]
         assert wire.events.count("< f1") == 1
@@ -94,12 +94,12 @@ def test_data_does_not_wait_for_the_answer_to_the_opening(chip: str, mode: str) 
 def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op, packed) -> None:
     with open_stub(chip, mode, "latency=0.008") as device:
         device.attach_flash()
-        wire = Wire(device.link, op, harm)
-        began = device.link.now()
+        wire = Wire(device.transport, op, harm)
+        began = device.transport.now()
         write(device, packed)
         assert wire.done
         assert holds(device)
-        assert device.link.now() - began < 12
+        assert device.transport.now() - began < 12
         assert device.loader.read_reg(0x40001000) is not None
 
 
@@ -108,12 +108,12 @@ def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op,
 def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, first) -> None:
     with open_stub(chip, mode) as device:
         device.attach_flash()
-        before = bytes(device.link.chip.flash.contents)  # type: ignore[attr-defined]
+        before = bytes(device.transport.chip.flash.contents)  # type: ignore[attr-defined]
         with pytest.raises(CommandFailed) as caught:
             WriteTransfer(device.loader, 0xFF000, len(DATA), len(DATA), Codec.RAW, first=first)
         assert str(caught.value) == "WRITE_OPEN failed: the block size is wrong (0xc200)"
         assert (caught.value.status, caught.value.command) == (0xC200, "WRITE_OPEN")
-        assert device.link.chip.flash.contents == before  # type: ignore[attr-defined]
+        assert device.transport.chip.flash.contents == before  # type: ignore[attr-defined]
         write(device)
         assert holds(device)
 
@@ -121,26 +121,30 @@ def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, f
 def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
     with open_stub("esp32", "twin") as device:
         device.attach_flash()
-        link = device.link
-        began, read = link.now(), link.read
-        link.read = lambda timeout: (read(timeout), b"")[1]  # type: ignore[method-assign]
+        transport = device.transport
+        began, read = transport.now(), transport.read
+        transport.read = lambda timeout: (read(timeout), b"")[1]  # type: ignore[method-assign]
         for first in (b"", DATA[:0x2000]):
             with pytest.raises(NoReply) as caught:
                 WriteTransfer(device.loader, 0x10000, len(DATA), len(DATA), Codec.RAW, first=first)
             assert str(caught.value) == "no answer to WRITE_OPEN within 3 s"
             device.loader.settle()
-        assert link.now() - began < 7
-        link.read = read  # type: ignore[method-assign]
+        assert transport.now() - began < 7
+        transport.read = read  # type: ignore[method-assign]
         write(device)
         assert holds(device)
 
 
 def test_the_trace_shows_the_opening() -> None:
     trips = []
-    link = open_link("virtual:esp32?size=1MB")
-    with connect(link, stub=True, trace=lambda command, reply, seconds: trips.append((command, reply))) as device:
+    transport = open_transport("virtual:esp32?size=1MB")
+    with connect(
+        transport, stub=True, trace=lambda command, reply, seconds: trips.append((command, reply))
+    ) as device:
         write_flash(device, [Part(0x10000, DATA)])
-        assert [reply.body for command, reply in trips if command.op == StubOp.WRITE_OPEN] == [b"\0\0"]
+        assert [reply.body for command, reply in trips if command.op == StubOp.WRITE_OPEN] == [
+            b"\0\0"
+        ]
 
 
 # --- on the way in ---
@@ -150,9 +154,9 @@ def test_the_trace_shows_the_opening() -> None:
 @pytest.mark.parametrize("op", [Op.READ_REG, Op.SPI_ATTACH, Op.MEM_BEGIN, Op.MEM_DATA])
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
 def test_harm_to_what_is_sent_ahead_to_the_rom_is_repaired(chip, op, harm) -> None:
-    link = open_link(f"virtual:{chip}?size=1MB&latency=0.004")
-    wire = Wire(link, op, harm)
-    with connect(link, baud=921600, stub=True) as device:
+    transport = open_transport(f"virtual:{chip}?size=1MB&latency=0.004")
+    wire = Wire(transport, op, harm)
+    with connect(transport, baud=921600, stub=True) as device:
         assert wire.done
         assert (device.chip.id, device.mac[:1]) == (chip, "2")
         assert device.loader.dialect.capabilities is not None
@@ -161,19 +165,21 @@ def test_harm_to_what_is_sent_ahead_to_the_rom_is_repaired(chip, op, harm) -> No
 
 
 def test_a_chip_that_its_boot_text_names_is_known_in_two_trips() -> None:
-    link = open_link("virtual:esp32?size=1MB")
-    wire = Wire(link, Op.READ_REG)
-    with connect(link, stub=False):
+    transport = open_transport("virtual:esp32?size=1MB")
+    wire = Wire(transport, Op.READ_REG)
+    with connect(transport, stub=False):
         reads = [event for event in wire.events if event in ("> 0a", "< 0a")]
-        assert reads[:10] == ["> 0a", "< 0a", *["> 0a"] * 8], "the magic alone, then the words at once"
+        assert reads[:10] == ["> 0a", "< 0a", *["> 0a"] * 8], (
+            "the magic alone, then the words at once"
+        )
         assert f"> {Op.GET_SECURITY_INFO:02x}" not in wire.events
 
 
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3"])
 def test_the_flash_is_attached_along_with_the_beginning_of_the_upload(chip: str) -> None:
-    link = open_link(f"virtual:{chip}?size=1MB")
-    wire = Wire(link, Op.SPI_ATTACH)
-    with connect(link, stub=True):
+    transport = open_transport(f"virtual:{chip}?size=1MB")
+    wire = Wire(transport, Op.SPI_ATTACH)
+    with connect(transport, stub=True):
         at = wire.events.index(f"> {Op.SPI_ATTACH:02x}")
         assert wire.events[at + 1] == f"> {Op.MEM_BEGIN:02x}"
         assert wire.events.count(f"> {Op.SPI_ATTACH:02x}") == 1
@@ -183,13 +189,17 @@ def test_the_flash_is_attached_along_with_the_beginning_of_the_upload(chip: str)
 
 
 @anywhere
-def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(chip: str, mode: str) -> None:
-    link = open_link(f"virtual:{chip}?size=1MB&stub={mode}")
-    wire = Wire(link)
-    with connect(link, baud=921600, stub=True) as device:
+def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(
+    chip: str, mode: str
+) -> None:
+    transport = open_transport(f"virtual:{chip}?size=1MB&stub={mode}")
+    wire = Wire(transport)
+    with connect(transport, baud=921600, stub=True) as device:
         info = device.attach_flash()
         assert (info.jedec, info.size) == (0x1440EF, 1 << 20)
-        assert not {StubOp.BATCH, StubOp.CAPABILITIES} & {*wire.sent}, "the question came with the image"
+        assert not {StubOp.BATCH, StubOp.CAPABILITIES} & {*wire.sent}, (
+            "the question came with the image"
+        )
         device.attach_flash()
         assert wire.sent.count(StubOp.BATCH) == 1, "asked anew, the part is reset anew"
 
@@ -197,10 +207,12 @@ def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(chip: str
 @pytest.mark.parametrize(("times", "singly"), [(1, False), (2, True)])
 @pytest.mark.parametrize("harm", HARMS[2:])
 @anywhere
-def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(chip, mode, harm, times, singly) -> None:
-    link = open_link(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
-    wire = Wire(link, StubOp.BATCH, harm, times)
-    with connect(link, baud=921600, stub=True) as device:
+def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(
+    chip, mode, harm, times, singly
+) -> None:
+    transport = open_transport(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
+    wire = Wire(transport, StubOp.BATCH, harm, times)
+    with connect(transport, baud=921600, stub=True) as device:
         assert wire.done == times
         assert device.loader.dialect.capabilities is not None
         assert device.attach_flash().jedec == 0x1440EF
@@ -213,7 +225,7 @@ def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(chip, mod
 @anywhere
 def test_harm_to_the_size_is_repaired(chip, mode, harm) -> None:
     with open_stub(chip, mode, "latency=0.004") as device:
-        wire = Wire(device.link, Op.SPI_SET_PARAMS, harm)
+        wire = Wire(device.transport, Op.SPI_SET_PARAMS, harm)
         assert device.attach_flash().size == 1 << 20
         assert not wire.sent, "it goes with the next request"
         write(device)
@@ -231,15 +243,15 @@ def test_the_size_that_came_is_what_the_stub_checks_by(chip, mode) -> None:
 
 
 def test_an_id_that_makes_no_sense_is_asked_for_again() -> None:
-    link = open_link("virtual:esp32?size=1MB")
-    with connect(link, stub=True) as device:
+    transport = open_transport("virtual:esp32?size=1MB")
+    with connect(transport, stub=True) as device:
         device._early_id = 0xFFFFFF
         assert device.attach_flash().jedec == 0x1440EF
 
 
 def test_other_pins_or_another_voltage_are_not_answered_from_before() -> None:
-    link = open_link("virtual:esp32?size=1MB")
-    with connect(link, stub=True) as device:
+    transport = open_transport("virtual:esp32?size=1MB")
+    with connect(transport, stub=True) as device:
         assert device._early_id == 0x1440EF
         device.use_flash_pins("HSPI")
         assert device._early_id is None

@@ -9,10 +9,10 @@ from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case,
 from espwire.device.streams import ReadTransfer, WriteTransfer
 from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
-from espwire.virtual.frame_trust import Trust
-from espwire.virtual.twin_flash import SECTOR, TwinFlash
-from espwire.wire.commands import Reply, parse_request
-from espwire.wire.stub import SEAL_BYTES
+from espwire.protocol.commands import Reply, parse_request
+from espwire.protocol.stub import SEAL_BYTES
+from espwire.virtual.programs.frame_trust import Trust
+from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
 
 CHIPS = stub_chips()
 CI_CASES, FULL_CASES = 500, 5000
@@ -43,7 +43,9 @@ def test_faulty_writes_and_reads_end_right_or_in_a_clear_error():
     judge(outcomes)
     fired = {(outcome.kind, outcome.job) for outcome in outcomes if outcome.fired}
     assert len(fired) == 2 * len(KINDS) - 1  # a read has no long frames to the chip
-    assert all(outcome.changed for outcome in outcomes if outcome.job == "write" and outcome.error is None)
+    assert all(
+        outcome.changed for outcome in outcomes if outcome.job == "write" and outcome.error is None
+    )
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -83,14 +85,17 @@ def trust_all(monkeypatch):
     def find(frame, *, sealed):
         return Trust.DAMAGED if parse_request(frame) is None else Trust.SEALED
 
-    monkeypatch.setattr("espwire.virtual.twin.find_trust", find)
+    monkeypatch.setattr("espwire.virtual.programs.stub_model.find_trust", find)
 
 
 class TestTheHarnessNotices:
     """With a check switched off, the same cases must not be judged well."""
 
     def cases(self, kind="flip", job="write", count=60):
-        return [run_stub_case(seed, CHIPS[seed % len(CHIPS)], "twin", kind, job) for seed in range(count)]
+        return [
+            run_stub_case(seed, CHIPS[seed % len(CHIPS)], "twin", kind, job)
+            for seed in range(count)
+        ]
 
     def test_a_missing_check_of_data(self, monkeypatch):
         trust_all(monkeypatch)
@@ -117,11 +122,11 @@ class TestTheHarnessNotices:
             judge(run_stub_cases(28, "twin", CHIPS, first=20))
 
     def test_an_erase_that_goes_too_far(self, monkeypatch):
-        start = TwinFlash.start_erase
+        start = StubFlash.start_erase
 
         def further(self, address, size):
             yield from start(self, address, size)
             yield from start(self, address + size, SECTOR)
 
-        monkeypatch.setattr(TwinFlash, "start_erase", further)
+        monkeypatch.setattr(StubFlash, "start_erase", further)
         assert any(outcome.outside for outcome in self.cases(kind="delay", count=3))

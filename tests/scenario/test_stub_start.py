@@ -10,13 +10,19 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import load_chip
 from espwire.device import device as devices
-from espwire.device.stub_image import FIRST_BATCH, OPTIONS, StubOptions, load_stub, parse_stub_options
+from espwire.device.stub_image import (
+    FIRST_BATCH,
+    OPTIONS,
+    StubOptions,
+    load_stub,
+    parse_stub_options,
+)
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
-from espwire.link.base import Link
-from espwire.link.url import open_link
+from espwire.transport.base import Transport
+from espwire.transport.url import open_transport
 
 DATA = random.Random(11).randbytes(9000)
 MODES = ["twin", "engine"]
@@ -26,14 +32,20 @@ USB = "virtual:esp32c3?size=1MB&kind=usb-jtag&stub="
 def told(device: Device) -> StubOptions:
     """What stands in the options of the stub that was uploaded."""
     where = load_stub(device.chip.id).options_address
-    return parse_stub_options(device.link.chip.registers.ram.read(where, OPTIONS.size + FIRST_BATCH))
+    return parse_stub_options(
+        device.transport.chip.registers.ram.read(where, OPTIONS.size + FIRST_BATCH)
+    )
 
 
-def start(link: Link, **more: object) -> tuple[Device, list[str]]:
+def start(transport: Transport, **more: object) -> tuple[Device, list[str]]:
     """The device, and the stubs that ran and the warnings that came, in order."""
     events: list[Event] = []
-    device = connect(link, report=events.append, stub=True, **more)
-    names = [e.stub if isinstance(e, StubStarted) else e.code for e in events if isinstance(e, StubStarted | Warned)]
+    device = connect(transport, report=events.append, stub=True, **more)
+    names = [
+        e.stub if isinstance(e, StubStarted) else e.code
+        for e in events
+        if isinstance(e, StubStarted | Warned)
+    ]
     return device, names
 
 
@@ -44,7 +56,7 @@ def write_and_read(device: Device) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_talks_over_the_chips_own_usb_port(mode: str) -> None:
-    device, names = start(open_link(USB + mode))
+    device, names = start(open_transport(USB + mode))
     with device:
         assert names == ["stub"]
         assert told(device).over_usb
@@ -54,9 +66,11 @@ def test_it_talks_over_the_chips_own_usb_port(mode: str) -> None:
 @pytest.mark.parametrize("revision", ["1.0", "1.1"])
 @pytest.mark.parametrize("mode", MODES)
 def test_behind_a_server_the_rom_tells_which_port_it_is(mode: str, revision: str) -> None:
-    link = open_link(f"{USB}{mode}&revision={revision}&boot=download")
-    link.info = replace(link.info, kind="tcp", vid=None, pid=None, can_reset=False, remote=True)
-    device, names = start(link)
+    transport = open_transport(f"{USB}{mode}&revision={revision}&boot=download")
+    transport.info = replace(
+        transport.info, kind="tcp", vid=None, pid=None, can_reset=False, remote=True
+    )
+    device, names = start(transport)
     with device:
         assert names == ["stub"]
         write_and_read(device)
@@ -64,18 +78,20 @@ def test_behind_a_server_the_rom_tells_which_port_it_is(mode: str, revision: str
 
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32", "esp8266"])
 def test_behind_a_server_a_uart_is_a_uart(chip: str) -> None:
-    link = open_link(f"virtual:{chip}?size=1MB")
-    link.info = replace(link.info, kind="tcp", can_change_baud=False, remote=True)
-    device, names = start(link)
+    transport = open_transport(f"virtual:{chip}?size=1MB")
+    transport.info = replace(transport.info, kind="tcp", can_change_baud=False, remote=True)
+    device, names = start(transport)
     with device:
         assert names == ["stub"]
         assert not told(device).over_usb
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "find_over_usb", lambda *_: False)
-    device, names = start(open_link(USB + mode))
+    device, names = start(open_transport(USB + mode))
     with device:
         assert names == ["stub-failed"]
         write_flash(device, [Part(0x10000, DATA[:4096])])
@@ -84,7 +100,7 @@ def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(mode: str, monk
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32", "esp8266"])
 def test_flash_at_the_controllers_own_pins_is_clocked_at_40_mhz(chip: str, mode: str) -> None:
-    device, names = start(open_link(f"virtual:{chip}?size=1MB&stub={mode}"))
+    device, names = start(open_transport(f"virtual:{chip}?size=1MB&stub={mode}"))
     with device:
         assert names == ["stub"]
         assert told(device).spi_clock == load_chip(chip).stub.own.spi_clocks.direct
@@ -92,10 +108,14 @@ def test_flash_at_the_controllers_own_pins_is_clocked_at_40_mhz(chip: str, mode:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    "query", ["pins", "package=5&spi_pad_clk=6&spi_pad_q=17&spi_pad_d=8&spi_pad_cs=16&spi_pad_hd=11"]
+    "query",
+    ["pins", "package=5&spi_pad_clk=6&spi_pad_q=17&spi_pad_d=8&spi_pad_cs=16&spi_pad_hd=11"],
 )
 def test_flash_at_other_pins_is_clocked_at_20_mhz(query: str, mode: str) -> None:
-    device = connect(open_link(f"virtual:esp32?size=1MB&stub={mode}&{query.replace('pins', '')}"), stub=False)
+    device = connect(
+        open_transport(f"virtual:esp32?size=1MB&stub={mode}&{query.replace('pins', '')}"),
+        stub=False,
+    )
     with device:
         if query == "pins":
             device.use_flash_pins("HSPI")
@@ -105,9 +125,9 @@ def test_flash_at_other_pins_is_clocked_at_20_mhz(query: str, mode: str) -> None
 
 
 def test_where_the_clock_is_left_alone_so_is_the_flashs() -> None:
-    link = open_link("virtual:esp32?size=1MB&stub=engine")
+    transport = open_transport("virtual:esp32?size=1MB&stub=engine")
     ends: list[bytes] = []
-    write = link.write
+    write = transport.write
 
     def lose_first_start(data: bytes, deadline: float) -> None:
         if data[1:3] == b"\0\x06" and not ends:
@@ -115,8 +135,8 @@ def test_where_the_clock_is_left_alone_so_is_the_flashs() -> None:
             return
         write(data, deadline)
 
-    link.write = lose_first_start
-    device, names = start(link)
+    transport.write = lose_first_start
+    device, names = start(transport)
     with device:
         assert names == ["stub"]
         assert (told(device).leave_clock, told(device).spi_clock) == (True, 0)
@@ -124,16 +144,16 @@ def test_where_the_clock_is_left_alone_so_is_the_flashs() -> None:
 
 def test_the_esp32_has_its_core_at_full_voltage_before_it_takes_the_pll() -> None:
     registers = load_chip("esp32").stub.own.registers
-    link = open_link("virtual:esp32?size=1MB&stub=engine")
+    transport = open_transport("virtual:esp32?size=1MB&stub=engine")
     writes: list[int] = []
-    write = link.chip.registers.write
+    write = transport.chip.registers.write
 
     def watch(t: float, address: int, value: int, mask: int = 0xFFFFFFFF) -> bool:
         writes.append(address)
         return write(t, address, value, mask)
 
-    link.chip.registers.write = watch
-    device, _ = start(link)
+    transport.chip.registers.write = watch
+    device, _ = start(transport)
     with device:
         assert device.loader.read_reg(registers["core_voltage"]) >> 11 & 7 == 7
         assert writes.index(registers["core_voltage"]) < writes.index(registers["clock_control"])

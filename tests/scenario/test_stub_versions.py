@@ -7,11 +7,11 @@ from espwire.device.connect import connect
 from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.errors import ConnectError, NoReply
 from espwire.events import Note
-from espwire.virtual.link import open_virtual
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import ReadReg, Reply, Sync, parse_reply, parse_request
-from espwire.wire.status import BAD_CHECKSUM
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import ReadReg, Reply, Sync, parse_reply, parse_request
+from espwire.protocol.replies import BAD_CHECKSUM
+from espwire.virtual.transport import open_virtual
 
 OLD = s.Capabilities(
     features=s.Feature(0xFFB), frame_payload=2048, write_window=26624, read_packet=4096, read_window=65536,
@@ -23,23 +23,28 @@ class OldStub:
     """A chip on which a stub of protocol version 1 runs, until a reset: unsealed answers, CRCs of the body in requests."""
 
     def __init__(self, *, can_reset):
-        self.link, self.decoder, self.answers = open_virtual("virtual:esp32"), slip.Decoder(), b""
-        self.link.sleep(1.0)
-        self.boots = self.link.chip.boots
-        self.info = type(self.link.info)(
-            **{f: getattr(self.link.info, f) for f in ("name", "kind", "can_change_baud")}, can_reset=can_reset
+        self.transport, self.decoder, self.answers = (
+            open_virtual("virtual:esp32"),
+            slip.Decoder(),
+            b"",
+        )
+        self.transport.sleep(1.0)
+        self.boots = self.transport.chip.boots
+        self.info = type(self.transport.info)(
+            **{f: getattr(self.transport.info, f) for f in ("name", "kind", "can_change_baud")},
+            can_reset=can_reset,
         )
 
     def __getattr__(self, name):
-        return getattr(self.link, name)
+        return getattr(self.transport, name)
 
     @property
     def running(self):
-        return self.link.chip.boots == self.boots
+        return self.transport.chip.boots == self.boots
 
     def write(self, data, deadline):
         if not self.running:
-            self.link.write(data, deadline)
+            self.transport.write(data, deadline)
             return
         for frame in self.decoder.feed(data):
             request = parse_request(frame)
@@ -50,23 +55,29 @@ class OldStub:
                 value, body = 1, OLD.pack() + body
             if request.check:
                 value, body = 0, BAD_CHECKSUM.to_bytes(2, "big")  # it is no CRC of the body alone
-            self.answers += slip.encode(Reply(request.op, value, body).packet()) * (8 if request.op == Sync.op else 1)
+            self.answers += slip.encode(Reply(request.op, value, body).packet()) * (
+                8 if request.op == Sync.op else 1
+            )
 
     def read(self, timeout):
         if not self.running:
-            return self.link.read(timeout)
+            return self.transport.read(timeout)
         data, self.answers = self.answers, b""
         if not data:
-            self.link.sleep(timeout)
+            self.transport.sleep(timeout)
         return data
 
 
 def test_an_old_stub_is_reset_away():
-    link, events = OldStub(can_reset=True), []
-    with connect(link, before="no-reset", report=events.append, stub=False) as device:
+    transport, events = OldStub(can_reset=True), []
+    with connect(transport, before="no-reset", report=events.append, stub=False) as device:
         assert not device.loader.dialect.sealed
         assert device.loader.dialect.name == "ROM"
-    assert any("resetting the chip into its ROM" in event.text for event in events if isinstance(event, Note))
+    assert any(
+        "resetting the chip into its ROM" in event.text
+        for event in events
+        if isinstance(event, Note)
+    )
 
 
 def test_an_old_stub_that_cannot_be_reset_is_reported():
@@ -79,11 +90,11 @@ def test_an_old_stub_that_cannot_be_reset_is_reported():
 @pytest.fixture
 def stayed():
     """The link of a chip on which our stub stayed."""
-    link = open_virtual("virtual:esp32")
-    device = connect(link, stub=True)
+    transport = open_virtual("virtual:esp32")
+    device = connect(transport, stub=True)
     device.attach_flash()
     device.leave("no-reset-stub")
-    return link
+    return transport
 
 
 @pytest.mark.parametrize("before", ["no-reset", "no-reset-no-sync"])
@@ -94,10 +105,10 @@ def test_a_stub_that_stayed_is_used_sealed(stayed, before):
     assert not is_of_another_protocol(device.loader)
 
 
-def ask(link, packet):
-    link.write(slip.encode(packet), link.now() + 1)
+def ask(transport, packet):
+    transport.write(slip.encode(packet), transport.now() + 1)
     decoder, found = slip.Decoder(), []
-    while data := link.read(0.2):
+    while data := transport.read(0.2):
         found += decoder.feed(data)
     return [parse_reply(frame) for frame in found]
 
@@ -110,23 +121,23 @@ def test_a_stub_that_stayed_answers_a_vendors_tool(stayed, sync):
 
 
 def test_a_stub_left_in_the_middle_of_a_write_answers_a_vendors_sync():
-    link = open_virtual("virtual:esp32")
-    loader = connect(link, stub=True).loader
+    transport = open_virtual("virtual:esp32")
+    loader = connect(transport, stub=True).loader
     loader.call(s.WriteOpen(0x10000, 8192, 8192, s.Codec.RAW, 0, 7))
-    assert ask(link, ReadReg(0x40001000).packet()) == []
-    assert ask(link, Sync().packet()) == [Reply(Sync.op, 0, b"\0\0")] * 8
-    assert ask(link, ReadReg(0x40001000).packet()) == [Reply(ReadReg.op, 0x00F01D83, b"\0\0")]
+    assert ask(transport, ReadReg(0x40001000).packet()) == []
+    assert ask(transport, Sync().packet()) == [Reply(Sync.op, 0, b"\0\0")] * 8
+    assert ask(transport, ReadReg(0x40001000).packet()) == [Reply(ReadReg.op, 0x00F01D83, b"\0\0")]
 
 
 @pytest.mark.parametrize("way", ["out", "in"])
 def test_who_is_running_is_told_right_whichever_bit_flips(stayed, way):
-    link = FlippingLink(stayed)
-    device = connect(link, before="no-reset", stub=False)
+    transport = FlippingLink(stayed)
+    device = connect(transport, before="no-reset", stub=False)
     expected = device.loader.dialect.capabilities
-    link.arm(None, 0)
+    transport.arm(None, 0)
     assert ask_capabilities(device.loader) == expected
-    for bit in range(8 * link.passed[way]):
-        link.arm(way, bit)
+    for bit in range(8 * transport.passed[way]):
+        transport.arm(way, bit)
         assert ask_capabilities(device.loader) == expected, bit
 
 
@@ -134,16 +145,16 @@ def test_who_is_running_is_told_right_whichever_bit_flips(stayed, way):
 def test_a_soft_reset_is_done_or_fails_whichever_bit_flips(way):
     bits, bit = 1, 0
     while bit < bits:
-        link = FlippingLink(open_virtual("virtual:esp8266"))
-        device = connect(link, stub=True)
+        transport = FlippingLink(open_virtual("virtual:esp8266"))
+        device = connect(transport, stub=True)
         device.attach_flash()
-        boots = link.chip.boots
-        link.arm(way, bit)
+        boots = transport.chip.boots
+        transport.arm(way, bit)
         try:
             device.leave("soft-reset")
         except NoReply:
             pass
         else:
-            link.sleep(0.1)
-            assert link.chip.boots > boots, bit
+            transport.sleep(0.1)
+            assert transport.chip.boots > boots, bit
         bits, bit = 8 * 14, bit + 29

@@ -15,17 +15,31 @@ from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.identity import describe_mac, known_mac
 from espwire.device.security import SecurityInfo
-from espwire.image.build import build, create_image
-from espwire.image.field_text import format_chip_id, format_revision, format_revisions, format_wp_pin
+from espwire.image.codec import build, create_image
+from espwire.image.field_text import (
+    format_chip_id,
+    format_revision,
+    format_revisions,
+    format_wp_pin,
+)
 from espwire.image.model import Segment
 
 
 def make_app(tmp_path: Path, name: str = "app.bin", **header: int) -> str:
     """An application whose descriptor was never filled in, and a header with the given fields."""
-    descriptor = struct.pack("<II", 0xABCD5432, 0) + header.pop("fill", 0).to_bytes(1, "little") * 248
-    image = build(create_image((Segment(0x3C000020, descriptor),), 0x40380000, chip=load_chip("esp32c3")))
+    descriptor = (
+        struct.pack("<II", 0xABCD5432, 0) + header.pop("fill", 0).to_bytes(1, "little") * 248
+    )
+    image = build(
+        create_image((Segment(0x3C000020, descriptor),), 0x40380000, chip=load_chip("esp32c3"))
+    )
     data = bytearray(image)
-    for field, (at, form) in {"chip_id": (12, "<H"), "min": (15, "<H"), "max": (17, "<H"), "wp": (8, "<B")}.items():
+    for field, (at, form) in {
+        "chip_id": (12, "<H"),
+        "min": (15, "<H"),
+        "max": (17, "<H"),
+        "wp": (8, "<B"),
+    }.items():
         if field in header:
             struct.pack_into(form, data, at, header[field])
     path = tmp_path / name
@@ -40,7 +54,9 @@ def read_result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, An
 
 
 @pytest.mark.parametrize("fill", [0, 0xFF])
-def test_an_empty_descriptor_reads_not_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], fill: int) -> None:
+def test_an_empty_descriptor_reads_not_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fill: int
+) -> None:
     path = make_app(tmp_path, fill=fill)
     main(["image-info", path])
     shown = capsys.readouterr().out
@@ -50,12 +66,22 @@ def test_an_empty_descriptor_reads_not_set(tmp_path: Path, capsys: pytest.Captur
     assert "maximum not set" in shown
     told = read_result(capsys, "image-info", path)["items"][0]["image"]
     app = told["app_descriptor"]
-    for field in ("project", "version", "date", "time", "idf_version", "elf_sha256", "max_efuse_block_revision"):
+    for field in (
+        "project",
+        "version",
+        "date",
+        "time",
+        "idf_version",
+        "elf_sha256",
+        "max_efuse_block_revision",
+    ):
         assert app[field] is None, field
     assert told["extended_header"]["max_revision"] is None
 
 
-def test_headers_out_of_range_read_invalid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_headers_out_of_range_read_invalid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = make_app(tmp_path, chip_id=2592, min=0xFFFE, max=20000, wp=0x77)
     main(["image-info", path])
     shown = capsys.readouterr().out
@@ -77,27 +103,46 @@ def test_image_diff_names_them_too(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "v0.0"), (103, "v1.3"), (9999, "v99.99"), (10000, "invalid (0x2710)"), (0xFFFF, "invalid (0xffff)")],
+    [
+        (0, "v0.0"),
+        (103, "v1.3"),
+        (9999, "v99.99"),
+        (10000, "invalid (0x2710)"),
+        (0xFFFF, "invalid (0xffff)"),
+    ],
 )
 def test_a_revision_out_of_range_is_invalid(value: int, text: str) -> None:
     assert format_revision(value) == text
 
 
 def test_each_field_has_its_own_unset_value() -> None:
-    assert format_revisions(3, 0xFFFF) == format_revisions(3, 0) == "v0.3 or later (maximum not set)"
+    assert (
+        format_revisions(3, 0xFFFF) == format_revisions(3, 0) == "v0.3 or later (maximum not set)"
+    )
     assert format_revisions(0, 199) == "v0.0 to v1.99"
     assert (format_chip_id(5), format_chip_id(0xFFFF), format_chip_id(2592)) == (
         "5 (ESP32-C3)",
         "not set",
         "invalid (2592)",
     )
-    assert (format_wp_pin(0xEE), format_wp_pin(7), format_wp_pin(0xFF)) == ("not used", "7", "invalid (0xff)")
+    assert (format_wp_pin(0xEE), format_wp_pin(7), format_wp_pin(0xFF)) == (
+        "not used",
+        "7",
+        "invalid (0xff)",
+    )
     assert (describe_mac("00:00:00:00:00:00"), known_mac("00:00:00:00:00:00")) == ("not set", None)
-    assert (describe_mac("ff:ff:ff:ff:ff:ff"), known_mac("FF:FF:FF:FF:FF:FF")) == ("invalid (ff:ff:ff:ff:ff:ff)", None)
-    assert describe_mac("60:55:f9:00:00:01") == known_mac("60:55:f9:00:00:01") == "60:55:f9:00:00:01"
+    assert (describe_mac("ff:ff:ff:ff:ff:ff"), known_mac("FF:FF:FF:FF:FF:FF")) == (
+        "invalid (ff:ff:ff:ff:ff:ff)",
+        None,
+    )
+    assert (
+        describe_mac("60:55:f9:00:00:01") == known_mac("60:55:f9:00:00:01") == "60:55:f9:00:00:01"
+    )
 
 
-def test_a_chip_without_a_burned_mac_is_shown_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chip_without_a_burned_mac_is_shown_without_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     port = ["--port", "virtual:esp32c3?profile=instant&mac=00:00:00:00:00:00", "--no-state"]
     assert main([*port, "read-mac"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
@@ -112,9 +157,14 @@ def test_a_chip_without_a_burned_mac_is_shown_without_one(capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("chip_id", "eco", "shown"),
-    [(2592, 0xFFFFFFFF, ("invalid (2592)", "not set")), (0xFFFFFFFF, 0x10000, ("not set", "invalid (0x10000)"))],
+    [
+        (2592, 0xFFFFFFFF, ("invalid (2592)", "not set")),
+        (0xFFFFFFFF, 0x10000, ("not set", "invalid (0x10000)")),
+    ],
 )
-def test_security_info_names_ids_that_are_none(chip_id: int, eco: int, shown: tuple[str, str]) -> None:
+def test_security_info_names_ids_that_are_none(
+    chip_id: int, eco: int, shown: tuple[str, str]
+) -> None:
     with connect("virtual:esp32c3?profile=instant", stub=False) as device:
         info = SecurityInfo(flags=0, flash_crypt_count=0, chip_id=chip_id, eco=eco)
         lines = describe_info(device, info).splitlines()

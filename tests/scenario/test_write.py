@@ -15,11 +15,10 @@ from espwire.flash.plan import Part, Policy
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
-from espwire.image.build import build, create_image
-from espwire.image.flash_settings import HeaderSettings
-from espwire.image.parse import parse
-from espwire.link.base import CancelToken
-from espwire.virtual.link import open_virtual
+from espwire.image.codec import build, create_image, parse
+from espwire.image.header import HeaderSettings
+from espwire.transport.base import CancelToken
+from espwire.virtual.transport import open_virtual
 
 DATA = Path(__file__).parents[1] / "data"
 REAL_BOOT = {
@@ -51,8 +50,8 @@ def open_chip(chip_id: str, query: str = "size=4MB"):
         query += "&revision=1.0"  # later ones need registers to power the flash: impossible in Secure Download Mode
     if chip_id == "esp32c3":
         query += "&revision=0.4"  # the real image is of the time before v1.1 and says so
-    link = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
-    return connect(link, stub=False), link
+    transport = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
+    return connect(transport, stub=False), transport
 
 
 def boot_image(chip_id: str) -> bytes:
@@ -76,14 +75,17 @@ def parts_for(chip_id: str) -> list[Part]:
 @pytest.mark.parametrize("compress", [None, False])
 @pytest.mark.parametrize("chip_id", chip_ids())
 def test_real_firmware_arrives_on_every_chip(chip_id, compress, tmp_path):
-    device, link = open_chip(chip_id)
-    flash = link.chip.flash.contents
+    device, transport = open_chip(chip_id)
+    flash = transport.chip.flash.contents
     flash[0:0x40000] = bytes(range(256)) * 0x400  # a used flash: what is not erased shows
     before = bytes(flash)
     events = []
     with device:
         made = write_flash(
-            device, parts_for(chip_id), policy=Policy(compress=compress, verify=None), report=events.append
+            device,
+            parts_for(chip_id),
+            policy=Policy(compress=compress, verify=None),
+            report=events.append,
         )
         can_verify = chip_id != "esp8266"
         if can_verify:
@@ -100,7 +102,11 @@ def test_real_firmware_arrives_on_every_chip(chip_id, compress, tmp_path):
         expected[write.address : write.erase_end] = b"\xff" * (write.erase_end - write.address)
     for part in parts_for(chip_id):
         expected[part.address : part.end] = part.data
-    different = [hex(at) for at in range(0, len(expected), 0x1000) if expected[at : at + 4096] != flash[at : at + 4096]]
+    different = [
+        hex(at)
+        for at in range(0, len(expected), 0x1000)
+        if expected[at : at + 4096] != flash[at : at + 4096]
+    ]
     assert different == []
     finished = [(e.task, e.name) for e in events if isinstance(e, Finished)]
     names = [p.name for p in parts_for(chip_id)]
@@ -112,67 +118,79 @@ def test_real_firmware_arrives_on_every_chip(chip_id, compress, tmp_path):
 
 @pytest.mark.parametrize("chip_id", WITH_SECURE_DOWNLOAD)
 def test_secure_download_mode_writes_and_says_that_it_is_unverified(chip_id):
-    device, link = open_chip(chip_id, "size=4MB&secure-download=1")
+    device, transport = open_chip(chip_id, "size=4MB&secure-download=1")
     events = []
     with device:
-        write_flash(device, parts_for(chip_id)[:2], settings=HeaderSettings(size="4MB"), report=events.append)
+        write_flash(
+            device,
+            parts_for(chip_id)[:2],
+            settings=HeaderSettings(size="4MB"),
+            report=events.append,
+        )
         with pytest.raises(Unsupported):
             write_flash(device, parts_for(chip_id)[1:2], policy=Policy(verify=True))
-    assert link.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
+    assert transport.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
     assert "unverified" in {e.code for e in events if isinstance(e, Warned)}
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
 def test_the_boot_image_takes_the_size_of_the_flash(chip_id):
     chip = load_chip(chip_id)
-    device, link = open_chip(chip_id, "size=8MB")
-    settings = HeaderSettings(size="detect", mode="dout", frequency=next(iter(chip.flash.frequencies)))
+    device, transport = open_chip(chip_id, "size=8MB")
+    settings = HeaderSettings(
+        size="detect", mode="dout", frequency=next(iter(chip.flash.frequencies))
+    )
     with device:
         write_flash(device, parts_for(chip_id)[:2], settings=settings)
     offset = chip.flash.bootloader_offset
-    image = parse(bytes(link.chip.flash.contents[offset : offset + len(boot_image(chip_id))]), chip)
+    image = parse(
+        bytes(transport.chip.flash.contents[offset : offset + len(boot_image(chip_id))]), chip
+    )
     assert image.intact
     assert (image.size_code, image.mode_code) == (chip.flash.sizes["8MB"], 3)
     assert image.frequency_code == next(iter(chip.flash.frequencies.values()))
-    assert link.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
+    assert transport.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
 
 
 def test_a_dry_run_plans_and_touches_nothing():
-    device, link = open_chip("esp32c3")
-    before = bytes(link.chip.flash.contents)
+    device, transport = open_chip("esp32c3")
+    before = bytes(transport.chip.flash.contents)
     events = []
     with device:
         made = write_flash(device, parts_for("esp32c3"), dry_run=True, report=events.append)
     assert len(made.writes) == 4
     assert any(isinstance(e, PlanReady) and e.wire_bytes == made.wire_bytes for e in events)
-    assert bytes(link.chip.flash.contents) == before
+    assert bytes(transport.chip.flash.contents) == before
 
 
 @pytest.mark.parametrize(
-    "chip_id, compress", [("esp32c3", False), ("esp32c3", None), ("esp8266", None), ("esp32", False)]
+    "chip_id, compress",
+    [("esp32c3", False), ("esp32c3", None), ("esp8266", None), ("esp32", False)],
 )
 def test_the_estimate_is_honest(chip_id, compress):
-    device, link = open_chip(chip_id)
+    device, transport = open_chip(chip_id)
     with device:
-        began = link.now()
+        began = transport.now()
         write_flash(device, [], report=lambda event: None)  # attaches; not part of the estimate
-        began = link.now()
-        made = write_flash(device, [Part(0x10000, APPLICATION * 5, "app.bin")], policy=Policy(compress=compress))
-        took = link.now() - began
+        began = transport.now()
+        made = write_flash(
+            device, [Part(0x10000, APPLICATION * 5, "app.bin")], policy=Policy(compress=compress)
+        )
+        took = transport.now() - began
     assert made.seconds == pytest.approx(took, rel=0.1)
 
 
 def test_a_wrong_boot_image_is_stopped_and_can_be_forced():
-    device, link = open_chip("esp32c3")
-    before = bytes(link.chip.flash.contents)
+    device, transport = open_chip("esp32c3")
+    before = bytes(transport.chip.flash.contents)
     parts = [Part(0, (DATA / REAL_BOOT["esp32"]).read_bytes(), "boot.bin")]
     with device:
         with pytest.raises(SafetyStop) as caught:
             write_flash(device, parts)
         assert caught.value.consents == ("wrong-chip-image",)
-        assert bytes(link.chip.flash.contents) == before
+        assert bytes(transport.chip.flash.contents) == before
         write_flash(device, parts, policy=Policy(consents=frozenset({"wrong-chip-image"})))
-    assert link.chip.flash.contents[: len(parts[0].data)] == parts[0].data
+    assert transport.chip.flash.contents[: len(parts[0].data)] == parts[0].data
 
 
 def test_a_part_past_the_real_end_is_stopped():
@@ -186,8 +204,8 @@ def test_a_part_past_the_real_end_is_stopped():
 
 @pytest.mark.parametrize("chip_id", chip_ids())
 def test_a_region_is_erased_and_nothing_else(chip_id):
-    device, link = open_chip(chip_id)
-    flash = link.chip.flash.contents
+    device, transport = open_chip(chip_id)
+    flash = transport.chip.flash.contents
     flash[:] = b"\x5a" * len(flash)
     with device:
         erase_region(device, 0x11000, 0x23000)
@@ -197,8 +215,8 @@ def test_a_region_is_erased_and_nothing_else(chip_id):
 
 
 def test_the_sector_too_many_that_the_esp8266_erases_is_told():
-    device, link = open_chip("esp8266")
-    flash = link.chip.flash.contents
+    device, transport = open_chip("esp8266")
+    flash = transport.chip.flash.contents
     flash[:] = b"\x5a" * len(flash)
     events = []
     with device:
@@ -210,20 +228,20 @@ def test_the_sector_too_many_that_the_esp8266_erases_is_told():
 
 
 def test_everything_is_erased_on_request():
-    device, link = open_chip("esp32c3", "size=1MB")
-    link.chip.flash.contents[:] = bytes(0x100000)
+    device, transport = open_chip("esp32c3", "size=1MB")
+    transport.chip.flash.contents[:] = bytes(0x100000)
     with device:
         write_flash(device, [Part(0x10000, APPLICATION, "app.bin")], policy=Policy(erase_all=True))
     expected = bytearray(b"\xff" * 0x100000)
     expected[0x10000 : 0x10000 + len(APPLICATION)] = APPLICATION
-    assert bytes(link.chip.flash.contents) == expected
+    assert bytes(transport.chip.flash.contents) == expected
 
 
 def test_a_changed_flash_is_told_by_range():
-    device, link = open_chip("esp32s3")
+    device, transport = open_chip("esp32s3")
     with device:
         write_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
-        link.chip.flash.contents[0x12345] ^= 1
+        transport.chip.flash.contents[0x12345] ^= 1
         with pytest.raises(VerifyError) as caught:
             verify_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
     assert caught.value.ranges == ((0x12000, 0x13000),)
@@ -231,13 +249,16 @@ def test_a_changed_flash_is_told_by_range():
 
 def test_a_cancelled_write_stops():
     cancel = CancelToken()
-    link = open_virtual("virtual:esp32c3?size=4MB", cancel)
+    transport = open_virtual("virtual:esp32c3?size=4MB", cancel)
 
     def report(event):
         if isinstance(event, Progress) and event.done > 4096:
             cancel.cancel()
 
-    with connect(link, cancel=cancel, stub=False) as device, pytest.raises(ToolError) as caught:
+    with (
+        connect(transport, cancel=cancel, stub=False) as device,
+        pytest.raises(ToolError) as caught,
+    ):
         write_flash(device, [Part(0x10000, APPLICATION, "app.bin")], cancel=cancel, report=report)
     assert caught.value.code == "cancelled"
 
@@ -246,13 +267,13 @@ def test_a_cancelled_write_stops():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_bad_line_ends_in_right_content_or_an_error(fault, seed):
     try:
-        device, link = open_chip("esp32c6", f"size=4MB&fault={fault}&seed={seed}")
+        device, transport = open_chip("esp32c6", f"size=4MB&fault={fault}&seed={seed}")
         with device:
             write_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
     except ToolError as error:
         assert error.hint  # noqa: PT017
         return
-    assert link.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
+    assert transport.chip.flash.contents[0x10000 : 0x10000 + len(APPLICATION)] == APPLICATION
 
 
 @pytest.mark.parametrize("chip_id", ["esp32c3", "esp8266"])
@@ -261,5 +282,7 @@ def test_a_stated_flash_size_does_not_let_a_write_wrap_round_to_the_boot_loader(
     device, _ = open_chip(chip_id, "size=2MB")
     settings = HeaderSettings(size="4MB")
     with device, pytest.raises(SafetyStop) as stop:
-        write_flash(device, [Part(0x200000, b"data")], policy=Policy(force=force), settings=settings)
+        write_flash(
+            device, [Part(0x200000, b"data")], policy=Policy(force=force), settings=settings
+        )
     assert stop.value.consents == ("past-flash-end",)

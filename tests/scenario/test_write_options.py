@@ -15,9 +15,9 @@ from espwire.cli.main import main
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Note, Warned
 from espwire.flash.plan import Part, Policy
-from espwire.link.base import CancelToken
 from espwire.secure.flash_encryption import encrypt_xts
-from espwire.virtual.link import open_virtual
+from espwire.transport.base import CancelToken
+from espwire.virtual.transport import open_virtual
 
 DATA = bytes(range(256)) * 64
 KEYS = {size: bytes((3 * at + size) & 255 for at in range(size)) for size in (32, 64)}
@@ -75,11 +75,11 @@ def codes(events: list[dict]) -> set[str]:
 
 
 def attach_word(chip: str, connection: str | tuple[int, ...]) -> int | None:
-    link = open_virtual(f"virtual:{chip}?size=4MB", CancelToken())
-    with espwire.connect(link, stub=False) as device:
+    transport = open_virtual(f"virtual:{chip}?size=4MB", CancelToken())
+    with espwire.connect(transport, stub=False) as device:
         device.use_flash_pins(connection)
         device.attach_flash()
-        return link.chip.registers.attach_word
+        return transport.chip.registers.attach_word
 
 
 # --- encryption ---
@@ -91,30 +91,33 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
         key = KEYS[size]
         on = int(load_chip(chip_id).security.flash_encryption is not None)
         query = f"size=4MB&flash-encryption={on}&flash-key={key.hex()}"
-        link = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
+        transport = open_virtual(f"virtual:{chip_id}?{query}", CancelToken())
         warned = []
-        with espwire.connect(link, stub=False) as device:
+        with espwire.connect(transport, stub=False) as device:
             assert device.flash_key_valid
             part = Part(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
             espwire.write_flash(device, [part], report=warned.append)
         padded = DATA[:0x1234].ljust(0x1400, b"\xff")
-        assert link.chip.flash.contents[0x10000:0x11400] == encrypt_xts(padded, 0x10000, key)
+        assert transport.chip.flash.contents[0x10000:0x11400] == encrypt_xts(padded, 0x10000, key)
         assert [e.code for e in warned if isinstance(e, Warned)] == ["unverified"]
 
 
 @pytest.mark.parametrize("chip_id", ["esp8266", "esp32"])
 def test_a_rom_that_cannot_encrypt_says_what_will(chip_id):
-    link = open_virtual(f"virtual:{chip_id}?size=4MB", CancelToken())
-    with espwire.connect(link, stub=False) as device, pytest.raises(Unsupported) as caught:
-        espwire.write_flash(device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True))
+    transport = open_virtual(f"virtual:{chip_id}?size=4MB", CancelToken())
+    with espwire.connect(transport, stub=False) as device, pytest.raises(Unsupported) as caught:
+        espwire.write_flash(
+            device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
+        )
     assert caught.value.code == "no-encrypted-write"
     assert "ESP32 our own stub" in caught.value.hint
     assert "no ESP8266 can" in caught.value.hint
-    assert set(link.chip.flash.contents) == {0xFF}
+    assert set(transport.chip.flash.contents) == {0xFF}
 
 
 @pytest.mark.parametrize(
-    "words", [("--encrypt", "0x10008", "{a}"), ("0x10000", "{a}", "--encrypt-files", "0x20008", "{b}")]
+    "words",
+    [("--encrypt", "0x10008", "{a}"), ("0x10000", "{a}", "--encrypt-files", "0x20008", "{b}")],
 )
 def test_both_forms_want_encrypted_files_aligned(board, words):
     board.query += "&flash-encryption=1"
@@ -139,7 +142,9 @@ def test_the_guards_look_at_the_encrypted_files_as_well(board):
 def test_encrypted_and_plain_files_go_in_one_run_and_the_unverified_is_named(board):
     board.query += f"&flash-encryption=1&flash-key={KEYS[32].hex()}"
     a, b = board.file("a.bin", DATA), board.file("b.bin", changed(5))
-    code, events = board.run("write_flash", "0x10000", a, "--encrypt_files", "0x20000", b, "0x30000", a)
+    code, events = board.run(
+        "write_flash", "0x10000", a, "--encrypt_files", "0x20000", b, "0x30000", a
+    )
     assert code == 0
     assert board.flash[0x10000:0x14000] == DATA
     assert board.flash[0x20000:0x24000] == encrypt_xts(changed(5), 0x20000, KEYS[32])
@@ -155,7 +160,10 @@ def test_encrypted_and_plain_files_go_in_one_run_and_the_unverified_is_named(boa
 @pytest.mark.parametrize("compress", ["-u", "-z"])
 def test_compressed_or_not_the_chip_stores_the_same(board, compress):
     board.query += f"&flash-encryption=1&flash-key={KEYS[32].hex()}"
-    assert board.run("write-flash", compress, "--encrypt", "0x10000", board.file("a.bin", DATA))[0] == 0
+    assert (
+        board.run("write-flash", compress, "--encrypt", "0x10000", board.file("a.bin", DATA))[0]
+        == 0
+    )
     assert board.flash[0x10000:0x14000] == encrypt_xts(DATA, 0x10000, KEYS[32])
 
 
@@ -167,14 +175,23 @@ def test_without_a_key_the_chip_encrypts_nothing_and_force_makes_no_key(board):
         assert "--allow no-flash-key" in events[-1]["hint"]
     for words in (("--ignore-flash-enc-efuse",), ("--allow", "no-flash-key")):
         code, events = board.run("write-flash", "--encrypt", "0x10000", a, *words)
-        assert (code, events[-1]["code"]) == (5, "command-failed"), "our guard let it pass, the chip did not"
+        assert (code, events[-1]["code"]) == (5, "command-failed"), (
+            "our guard let it pass, the chip did not"
+        )
 
 
 def test_an_esp32_with_blank_efuses_encrypts_with_a_key_of_zeros(tmp_path):
     """The expected bytes are espsecure 5.6's, for a key of 32 zeros, address 0x10000 and crypt config 0."""
     data, flash = tmp_path / "a.bin", tmp_path / "flash.bin"
     data.write_bytes(bytes(range(32)))
-    line = ["-p", f"virtual:esp32?size=1MB&flash={flash.as_posix()}", "write-flash", "--encrypt", "0x10000", str(data)]
+    line = [
+        "-p",
+        f"virtual:esp32?size=1MB&flash={flash.as_posix()}",
+        "write-flash",
+        "--encrypt",
+        "0x10000",
+        str(data),
+    ]
     assert main(line) == 8
     assert main([*line, "--ignore-flash-enc-efuse"]) == 0
     expected = "c17085e07ff78f70a9cf6d9cf8daca5cffe2c22a17e96934dd242002aa0a6aba"
@@ -228,7 +245,9 @@ def test_only_sectors_that_differ_are_written_and_all_is_checked(board):
 @pytest.mark.parametrize("more", [[], ["--no-stub"]], ids=["stub", "ROM"])
 def test_flash_that_held_something_else_is_written_whole(board, more):
     old, new = board.file("old.bin", DATA), board.file("new.bin", changed(0x1800))
-    code, events = board.run(*more, "write-flash", "0x10000", new, "--diff-with", old)  # the flash is blank
+    code, events = board.run(
+        *more, "write-flash", "0x10000", new, "--diff-with", old
+    )  # the flash is blank
     assert code == 0
     assert "rewrite" in codes(events)
     assert board.flash[0x10000:0x14000] == changed(0x1800)
@@ -236,10 +255,14 @@ def test_flash_that_held_something_else_is_written_whole(board, more):
 
 def test_trust_leaves_out_the_check_of_what_has_not_changed_and_no_more(board):
     old, new = board.file("old.bin", DATA), board.file("new.bin", changed(0x1800))
-    code, events = board.run("write-flash", "0x10000", old, "--diff-with", old, "--trust-flash-content")
+    code, events = board.run(
+        "write-flash", "0x10000", old, "--diff-with", old, "--trust-flash-content"
+    )
     assert (code, events[-1]["data"]["verified"]) == (0, False)
     assert set(board.flash) <= {0xFF}, "it was trusted, and nothing was written"
-    code, events = board.run("write-flash", "0x10000", new, "--diff-with", old, "--trust-flash-content")
+    code, events = board.run(
+        "write-flash", "0x10000", new, "--diff-with", old, "--trust-flash-content"
+    )
     assert (code, events[-1]["data"]["verified"]) == (0, True)
     assert board.flash[0x10000:0x14000] == changed(0x1800)
     code, events = board.run("write-flash", "0x10000", new, "--trust-flash-content")
@@ -249,12 +272,19 @@ def test_trust_leaves_out_the_check_of_what_has_not_changed_and_no_more(board):
 def test_old_files_go_with_new_ones_by_order_and_skip_leaves_one_out(board):
     a, b = board.file("a.bin", DATA), board.file("b.bin", changed(0x1000))
     assert board.run("write-flash", "0x10000", a, "0x20000", a)[0] == 0
-    code, events = board.run("write-flash", "0x10000", b, "0x20000", b, "0x30000", b, "--diff-with", "skip", a)
+    code, events = board.run(
+        "write-flash", "0x10000", b, "0x20000", b, "0x30000", b, "--diff-with", "skip", a
+    )
     steps = [
-        s.split(" (")[0] for s in next(e for e in events if e["event"] == "PlanReady")["steps"] if s[:5] == "write"
+        s.split(" (")[0]
+        for s in next(e for e in events if e["event"] == "PlanReady")["steps"]
+        if s[:5] == "write"
     ]
     assert code == 0
-    assert steps == [f"write b.bin to {span}" for span in ("0x10000..0x14000", "0x21000..0x22000", "0x30000..0x34000")]
+    assert steps == [
+        f"write b.bin to {span}"
+        for span in ("0x10000..0x14000", "0x21000..0x22000", "0x30000..0x34000")
+    ]
 
 
 def test_a_file_that_is_in_flash_already_is_skipped(board):
@@ -325,13 +355,15 @@ def test_the_loader_is_told_where_the_flash_is(chip, connection, word):
 
 
 def test_without_a_word_from_the_user_the_fuses_decide():
-    link = open_virtual("virtual:esp32?size=4MB&package=5&revision=1.1", CancelToken())  # ESP32-PICO-D4
-    with espwire.connect(link, stub=False) as device:
+    transport = open_virtual(
+        "virtual:esp32?size=4MB&package=5&revision=1.1", CancelToken()
+    )  # ESP32-PICO-D4
+    with espwire.connect(transport, stub=False) as device:
         device.attach_flash()
-        by_fuses = link.chip.registers.attach_word
+        by_fuses = transport.chip.registers.attach_word
         device.use_flash_pins("SPI")
         device.attach_flash()
-    assert (by_fuses, link.chip.registers.attach_word) == (0, 0)
+    assert (by_fuses, transport.chip.registers.attach_word) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +381,11 @@ def test_without_a_word_from_the_user_the_fuses_decide():
     ],
 )
 def test_every_command_that_touches_the_part_takes_its_connection(board, words):
-    names = {"a": board.file("a.bin", DATA), "o": str(board.folder / "o.bin"), "f": board.file("f.bin", b"\xff" * 64)}
+    names = {
+        "a": board.file("a.bin", DATA),
+        "o": str(board.folder / "o.bin"),
+        "f": board.file("f.bin", b"\xff" * 64),
+    }
     filled = [word.format(**names) for word in words]
     assert board.run(*filled, "-sc", "1,2,3,4,5")[0] == 0
     code, events = board.run(*filled, "--spi-connection", "HSPI")
@@ -357,9 +393,9 @@ def test_every_command_that_touches_the_part_takes_its_connection(board, words):
 
 
 def test_the_esp32_s_supply_is_overridden_before_the_flash_is_used():
-    link = open_virtual("virtual:esp32?size=4MB", CancelToken())
+    transport = open_virtual("virtual:esp32?size=4MB", CancelToken())
     notes = []
-    with espwire.connect(link, report=notes.append, stub=False) as device:
+    with espwire.connect(transport, report=notes.append, stub=False) as device:
         device.override_flash_voltage("1.9V")
         assert device.read_mem(0x3FF48074).value == 0xFE600000
     assert "1.9V" in next(e.text for e in notes if isinstance(e, Note) and "supply" in e.text)
@@ -403,7 +439,12 @@ def test_reading_takes_a_flash_size_and_sfdp_takes_header_options(board):
     assert (code, events[-1]["code"]) == (2, "past-flash-end")
     assert board.run("read-flash", "-fs", "5 apples", "0", "16", out)[0] == 2
     plain = board.run("read-flash-sfdp", "0", "4")[1][-1]["data"]
-    assert board.run("read-flash-sfdp", "-fm", "dio", "-ff", "40m", "-fs", "4MB", "0", "4")[1][-1]["data"] == plain
+    assert (
+        board.run("read-flash-sfdp", "-fm", "dio", "-ff", "40m", "-fs", "4MB", "0", "4")[1][-1][
+            "data"
+        ]
+        == plain
+    )
     assert board.run("read-flash-sfdp", "-fs", "5 apples", "0", "4")[0] == 2
 
 
@@ -411,7 +452,12 @@ def test_consents_are_given_one_by_one(board):
     board.query += "&flash-encryption=1"
     code, events = board.run("erase-region", "0", "0x1000", "--allow", "plaintext")
     assert (code, events[-1]["details"]["consents"]) == (8, ["erase-secured"])
-    assert board.run("erase-region", "0", "0x1000", "--allow", "plaintext", "--allow", "erase-secured")[0] == 0
+    assert (
+        board.run(
+            "erase-region", "0", "0x1000", "--allow", "plaintext", "--allow", "erase-secured"
+        )[0]
+        == 0
+    )
     assert board.run("erase-flash", "--allow", "erase-secured")[0] == 0
     code, events = board.run("erase-flash", "--allow", "nothing")
     assert (code, events[-1]["code"]) == (2, "unknown-consent")
@@ -420,21 +466,32 @@ def test_consents_are_given_one_by_one(board):
 
 def test_bits_that_lock_the_flash_need_their_name(board):
     code, events = board.run("write-flash-status", "--non-volatile", "0x80")
-    assert (code, events[-1]["code"], events[-1]["details"]["consents"]) == (8, "status-lock", ["status-lock"])
+    assert (code, events[-1]["code"], events[-1]["details"]["consents"]) == (
+        8,
+        "status-lock",
+        ["status-lock"],
+    )
     assert board.run("write-flash-status", "--non-volatile", "0x80", "--force")[0] == 2
-    assert board.run("write-flash-status", "--non-volatile", "0x80", "--allow", "status-lock")[0] == 0
-    with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(UsageError) as caught:
+    assert (
+        board.run("write-flash-status", "--non-volatile", "0x80", "--allow", "status-lock")[0] == 0
+    )
+    with (
+        espwire.connect("virtual:esp32c3", stub=False) as device,
+        pytest.raises(UsageError) as caught,
+    ):
         device.write_flash_status(0, consents=["status_lock"])
     assert caught.value.code == "unknown-consent"
 
 
 def test_the_library_wants_names_as_well():
-    link = open_virtual("virtual:esp32c3?size=4MB&flash-encryption=1&secure-download=1", CancelToken())
+    transport = open_virtual(
+        "virtual:esp32c3?size=4MB&flash-encryption=1&secure-download=1", CancelToken()
+    )
     settings = espwire.HeaderSettings(size="4MB")
-    with espwire.connect(link, stub=False) as device:
+    with espwire.connect(transport, stub=False) as device:
         with pytest.raises(SafetyStop) as caught:
             espwire.write_flash(device, [Part(0x10000, DATA)], settings=settings)
         assert caught.value.consents == ("plaintext",)
         policy = Policy(consents=frozenset({"plaintext"}))
         espwire.write_flash(device, [Part(0x10000, DATA)], policy=policy, settings=settings)
-    assert link.chip.flash.contents[0x10000:0x14000] == DATA
+    assert transport.chip.flash.contents[0x10000:0x14000] == DATA

@@ -47,7 +47,9 @@ def codes(events) -> set[str]:
 
 
 def pipe(monkeypatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False)
+    )
 
 
 @pytest.mark.parametrize("name", RAW)
@@ -169,7 +171,9 @@ def test_each_command_that_reads_files_takes_a_format(run, capsys):
         ("esp32c3", "0x0", INPUTS / "download.bin", "not-an-image"),
     ],
 )
-def test_what_does_not_belong_there_needs_consent_and_under_esptool_s_name_is_a_warning(run, chip, address, path, code):
+def test_what_does_not_belong_there_needs_consent_and_under_esptool_s_name_is_a_warning(
+    run, chip, address, path, code
+):
     exit_code, events, flash = run(chip, "write-flash", address, path)
     assert (exit_code, flash.strip(b"\xff")) == (8, b"")
     assert events[-1]["details"]["consents"] == [code]
@@ -203,17 +207,37 @@ def test_merging_needs_consent_too(capsys, chip, address, path, code):
 
 
 def test_merging_something_else_to_the_boot_offset_is_a_warning(capsys):
-    words = ["--json", "-c", "esp32c3", "merge-bin", "-o", "out.bin", "0x0", str(INPUTS / "download.bin")]
+    words = [
+        "--json",
+        "-c",
+        "esp32c3",
+        "merge-bin",
+        "-o",
+        "out.bin",
+        "0x0",
+        str(INPUTS / "download.bin"),
+    ]
     assert main(words) == 0
-    (warned,) = [e for e in map(json.loads, capsys.readouterr().out.splitlines()) if e["event"] == "Warned"]
+    (warned,) = [
+        e for e in map(json.loads, capsys.readouterr().out.splitlines()) if e["event"] == "Warned"
+    ]
     assert (warned["code"], "an HTML page" in warned["text"]) == ("not-an-image", True)
 
 
 def test_an_unsigned_image_for_a_chip_with_secure_boot_needs_consent(capsys):
     image = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
-    words = ["--json", "-p", "virtual:esp32c3?size=4MB&secure-boot=1", "write-flash", "0x0", str(image)]
+    words = [
+        "--json",
+        "-p",
+        "virtual:esp32c3?size=4MB&secure-boot=1",
+        "write-flash",
+        "0x0",
+        str(image),
+    ]
     assert main(words) == 8
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["details"]["consents"] == ["unsigned-image"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["details"]["consents"] == [
+        "unsigned-image"
+    ]
     for program, more in ((main, ["--allow", "unsigned-image"]), (esptool.main, [])):
         assert program([*words, *more]) == 0
         assert "unsigned-image" in codes(map(json.loads, capsys.readouterr().out.splitlines()))

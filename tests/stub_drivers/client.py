@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import count
 
-from espwire.link.base import Link
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, Reply
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, Reply
+from espwire.transport.base import Transport
 
 from .frames import PAYLOAD, WINDOW, frame, opened, packet, pieces, report, sent, split
 
@@ -23,15 +23,15 @@ class StubClient:
     tool of it, until the next ``abort``.
     """
 
-    def __init__(self, link: Link, *, patience: float = PATIENCE) -> None:
-        self.link, self.patience = link, patience
+    def __init__(self, transport: Transport, *, patience: float = PATIENCE) -> None:
+        self.transport, self.patience = transport, patience
         self._decoder = slip.Decoder()
         self._waiting: list[bytes] = []
         self.sealed = True
 
     def send(self, data: bytes) -> None:
         """Raw bytes, whatever they are."""
-        self.link.write(data, self.link.now() + self.patience)
+        self.transport.write(data, self.transport.now() + self.patience)
 
     def post(self, *frames: bytes) -> None:
         """Frames, and nothing is waited for."""
@@ -40,7 +40,10 @@ class StubClient:
     def unseal(self) -> None:
         """Talk as a vendor's tool does from now on."""
         self.sealed = False
-        assert self.ask(frame(Op.SYNC, b"\x07\x07\x12\x20" + b"U" * 32), answers=8) == [SYNC_ANSWER] * 8
+        assert (
+            self.ask(frame(Op.SYNC, b"\x07\x07\x12\x20" + b"U" * 32), answers=8)
+            == [SYNC_ANSWER] * 8
+        )
 
     def next(self) -> bytes:
         """The next frame from the stub."""
@@ -48,9 +51,9 @@ class StubClient:
         return opened(found) if self.sealed else found
 
     def _take(self) -> bytes:
-        end = self.link.now() + self.patience
+        end = self.transport.now() + self.patience
         while not self._waiting:
-            data = self.link.read(end - self.link.now())
+            data = self.transport.read(end - self.transport.now())
             assert data, "the stub is silent"
             self._waiting += self._decoder.feed(data)
         return self._waiting.pop(0)
@@ -67,7 +70,7 @@ class StubClient:
 
     def quiet(self, seconds: float = 0.3) -> list[bytes]:
         """All that comes until nothing has come for so long."""
-        while data := self.link.read(seconds):
+        while data := self.transport.read(seconds):
             self._waiting += self._decoder.feed(data)
         found, self._waiting = self._waiting, []
         return [opened(frame) if self.sealed else frame for frame in found]
@@ -86,10 +89,18 @@ class StubClient:
             passed.append(answer)
 
     def write(
-        self, offset: int, size: int, stream: bytes, codec: int = s.Codec.ZLIB, flags: int = 0, transfer: int = 77
+        self,
+        offset: int,
+        size: int,
+        stream: bytes,
+        codec: int = s.Codec.ZLIB,
+        flags: int = 0,
+        transfer: int = 77,
     ) -> s.Report:
         """A whole write, within the window; its last report."""
-        reply, status = self.call(s.WriteOpen(offset, size, len(stream), codec, flags, transfer).packet())
+        reply, status = self.call(
+            s.WriteOpen(offset, size, len(stream), codec, flags, transfer).packet()
+        )
         assert status == 0, hex(status)
         assert reply.value == WINDOW
         frames, sent = pieces(stream), 0
@@ -103,7 +114,9 @@ class StubClient:
             if last.status or last.in_flash == size:
                 return last
 
-    def read(self, offset: int, size: int, step: int = 4096, window: int = 65536, flags: int = 0) -> bytes:
+    def read(
+        self, offset: int, size: int, step: int = 4096, window: int = 65536, flags: int = 0
+    ) -> bytes:
         """Flash by one read of ours."""
         _, status = self.call(s.ReadOpen(offset, size, step, window, flags).packet())
         assert status == 0, hex(status)

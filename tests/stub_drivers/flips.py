@@ -6,9 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from espwire.link.base import Link
-from espwire.wire import stub as s
-from espwire.wire.commands import (
+from espwire.protocol import stub as s
+from espwire.protocol.commands import (
     ChangeBaudrate,
     EraseFlash,
     EraseRegion,
@@ -32,6 +31,7 @@ from espwire.wire.commands import (
     Sync,
     WriteReg,
 )
+from espwire.transport.base import Transport
 
 ESCAPED = b"\xc0\xdb\xc0\xdc\xdb\xdd"
 PAYLOAD = ESCAPED + random.Random(3).randbytes(40)
@@ -84,8 +84,8 @@ def flips(data: bytes) -> Iterator[bytes]:
 class FlippingLink:
     """A link on which one bit flips, once, on its way to the chip or from it. It counts what has passed since ``arm``."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
         self.arm(None, 0)
 
     def arm(self, direction: str | None, bit: int) -> None:
@@ -99,12 +99,12 @@ class FlippingLink:
         return flip(data, at) if direction == self._direction and 0 <= at < 8 * len(data) else data
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.link, name)
+        return getattr(self.transport, name)
 
     def read(self, timeout: float) -> bytes:
         """What came."""
-        return self._pass("in", self.link.read(timeout))
+        return self._pass("in", self.transport.read(timeout))
 
     def write(self, data: bytes, deadline: float) -> None:
         """Send it."""
-        self.link.write(self._pass("out", data), deadline)
+        self.transport.write(self._pass("out", data), deadline)

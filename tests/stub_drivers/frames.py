@@ -6,8 +6,8 @@ import random
 import struct
 import zlib
 
-from espwire.wire import stub as s
-from espwire.wire.commands import HEADER, Reply, parse_reply
+from espwire.protocol import stub as s
+from espwire.protocol.commands import HEADER, Reply, parse_reply
 
 BAD_LENGTH, BAD_CHECK, BAD_BLOCK, UNKNOWN = 0xC000, 0xC100, 0xC200, 0xC300
 NOT_OPEN, BAD_STREAM, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
@@ -42,7 +42,10 @@ def opened(content: bytes) -> bytes:
 
 def pieces(stream: bytes, mask: int = 0) -> list[bytes]:
     """A stream as WRITE_DATA has it."""
-    return [s.WriteData(at, stream[at : at + PAYLOAD], mask).packet() for at in range(0, len(stream), PAYLOAD)]
+    return [
+        s.WriteData(at, stream[at : at + PAYLOAD], mask).packet()
+        for at in range(0, len(stream), PAYLOAD)
+    ]
 
 
 def split(answer: bytes) -> tuple[Reply, int]:

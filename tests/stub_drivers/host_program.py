@@ -15,8 +15,8 @@ from types import ModuleType
 
 import pytest
 
-from espwire.link.base import LinkInfo
-from espwire.wire.stub import HELLO
+from espwire.protocol.stub import HELLO
+from espwire.transport.base import TransportInfo
 
 from .client import StubClient
 
@@ -51,9 +51,15 @@ class PipeLink:
     """A running stub. Its clock is the real one; baud and lines it has none."""
 
     def __init__(self, program: Path, *arguments: str) -> None:
-        self.info = LinkInfo(name="pipe", kind="virtual", can_reset=False, can_change_baud=False)
+        self.info = TransportInfo(
+            name="pipe", kind="virtual", can_reset=False, can_change_baud=False
+        )
         self.process = subprocess.Popen(
-            [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            [program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, Request, checksum
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, Request, checksum
 
 from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, sent, text, words
 from .programs import FREE_RAM
@@ -29,7 +29,9 @@ class Stream:
         for _ in range(count):
             job: Callable[[Stream], Iterator[list[bytes]]] = self.pick.choice(JOBS)
             for frames in job(self):
-                yield b"".join(slip.encode(sent(frame) if self._sealed else frame) for frame in frames)
+                yield b"".join(
+                    slip.encode(sent(frame) if self._sealed else frame) for frame in frames
+                )
             if self.pick.random() < 0.2:
                 yield self._noise()
             self._sealed = True
@@ -58,14 +60,20 @@ class Stream:
         """What is no request."""
         junk = self.pick.randbytes(self.pick.randrange(1, 40)).replace(slip.END, b"")
         cut = slip.encode(frame(Op.SYNC, bytes(36)))[: self.pick.randrange(1, 30)]
-        return self.pick.choice((slip.END + b"\x01" + junk + slip.END, cut + slip.END, slip.END * 3, b"\xdb\x00\xc0"))
+        return self.pick.choice(
+            (slip.END + b"\x01" + junk + slip.END, cut + slip.END, slip.END * 3, b"\xdb\x00\xc0")
+        )
 
     def _stream(self, data: bytes) -> bytes:
         level = self.pick.choice((0, 1, 9))
         stream = pack(data, level, self.pick.randrange(5))
         if self.pick.random() < 0.1:
             stream = damaged(stream, self.pick.randrange(len(stream)), 1 << self.pick.randrange(8))
-        return stream if self.pick.random() > 0.05 else stream[: self.pick.randrange(1, len(stream) + 1)]
+        return (
+            stream
+            if self.pick.random() > 0.05
+            else stream[: self.pick.randrange(1, len(stream) + 1)]
+        )
 
     def _unseal(self) -> list[bytes]:
         """A vendor's tool takes over, for the rest of this job."""
@@ -86,16 +94,27 @@ class Stream:
         stream = self._stream(data) if packed else data
         size = len(data) + (pick.choice((-1, 1, 100)) if pick.random() < 0.1 else 0)
         offset = self._place(4 if flags & s.WRITE_NO_ERASE else SECTOR)
-        yield [s.WriteOpen(offset, size, len(stream), int(packed), flags, pick.getrandbits(32)).packet()]
+        yield [
+            s.WriteOpen(
+                offset, size, len(stream), int(packed), flags, pick.getrandbits(32)
+            ).packet()
+        ]
         frames, at = pieces(stream, pick.choice((0, pick.randrange(256)))), 0
         while at < len(frames):
             some = frames[at : at + pick.randrange(1, 5)]
             trouble, spoiled = pick.random(), pick.randrange(len(some))
             if trouble < 0.15:
                 one = some[spoiled]
-                yield [*some[:spoiled], damaged(one, pick.randrange(len(one)), 1 << pick.randrange(8))]
+                yield [
+                    *some[:spoiled],
+                    damaged(one, pick.randrange(len(one)), 1 << pick.randrange(8)),
+                ]
             elif trouble < 0.25:
-                yield [*some[:spoiled], s.WriteData(pick.randrange(9) * PAYLOAD, bytes(7)).packet(), POKE]
+                yield [
+                    *some[:spoiled],
+                    s.WriteData(pick.randrange(9) * PAYLOAD, bytes(7)).packet(),
+                    POKE,
+                ]
             elif trouble < 0.32:
                 yield [*some, some[-1]]
                 at += len(some)
@@ -106,7 +125,12 @@ class Stream:
                 at += len(some)
         yield [POKE]
         if pick.random() < 0.5:
-            yield [frame(Op.SPI_FLASH_MD5, words(offset, pick.choice((len(data), SECTOR, 2 * SECTOR)), 0, 0))]
+            yield [
+                frame(
+                    Op.SPI_FLASH_MD5,
+                    words(offset, pick.choice((len(data), SECTOR, 2 * SECTOR)), 0, 0),
+                )
+            ]
 
     def read(self) -> Iterator[list[bytes]]:
         pick, size = self.pick, self._size()
@@ -148,7 +172,11 @@ class Stream:
     def hash(self) -> Iterator[list[bytes]]:
         pick = self.pick
         size, piece = self._size(9000), pick.choice((0, 64, 1000, SECTOR))
-        yield [s.Hash(self._place(4), size, piece, pick.randrange(2) if pick.random() < 0.95 else 2).packet()]
+        yield [
+            s.Hash(
+                self._place(4), size, piece, pick.randrange(2) if pick.random() < 0.95 else 2
+            ).packet()
+        ]
         yield [frame(Op.SPI_FLASH_MD5, words(self._place(4), self._size(9000), 0, 0))]
 
     def erase(self) -> Iterator[list[bytes]]:
@@ -163,7 +191,10 @@ class Stream:
             yield self._unseal()
         check = self._check(code)
         yield [frame(Op.MEM_BEGIN, words(told, 1, len(code), start + (pick.random() < 0.05)))]
-        yield [frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code, check), frame(Op.MEM_END, words(1, 0))]
+        yield [
+            frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code, check),
+            frame(Op.MEM_END, words(1, 0)),
+        ]
         yield [frame(Op.READ_REG, words(FREE_RAM[self._chip] + 4 * pick.randrange(64)))]
         mask = pick.choice((0xFFFFFFFF, 0xFF00, 1 << 31))
         yield [frame(Op.WRITE_REG, words(start, pick.getrandbits(32), mask, 0) * pick.randrange(3))]
@@ -190,7 +221,9 @@ class Stream:
             Request(Op.READ_REG, 0, words(2)),
             Request(Op.ERASE_FLASH, 0, b""),
         ]
-        found = s.Batch(tuple(pick.choices(known, (4, 4, 4, 4, 1, 1), k=pick.randrange(0, 7)))).packet()
+        found = s.Batch(
+            tuple(pick.choices(known, (4, 4, 4, 4, 1, 1), k=pick.randrange(0, 7)))
+        ).packet()
         yield [found]
 
     def small(self) -> Iterator[list[bytes]]:
@@ -198,18 +231,31 @@ class Stream:
         pick, found = self.pick, []
         for _ in range(pick.randrange(1, 6)):
             op = pick.choice((*HARMLESS, pick.randrange(0x80, 0xC0)))
-            found.append(frame(op, bytes(pick.choice((0, 4, 4, 8, 16, 24, 36, 37))), pick.choice((0, 0, 5))))
+            found.append(
+                frame(op, bytes(pick.choice((0, 4, 4, 8, 16, 24, 36, 37))), pick.choice((0, 0, 5)))
+            )
         yield found
 
     def sizes(self) -> Iterator[list[bytes]]:
         size = self.pick.choice((FLASH, FLASH, FLASH // 2, 0))
-        yield [frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF)), frame(Op.SPI_ATTACH, words(0))]
+        yield [
+            frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF)),
+            frame(Op.SPI_ATTACH, words(0)),
+        ]
 
     def abort(self) -> Iterator[list[bytes]]:
         yield [s.Abort(self.pick.getrandbits(32)).packet()]
 
 
-HARMLESS = (Op.SYNC, Op.SPI_ATTACH, Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA, Op.RUN_USER_CODE, *s.StubOp)[:-1]
+HARMLESS = (
+    Op.SYNC,
+    Op.SPI_ATTACH,
+    Op.FLASH_DATA,
+    Op.FLASH_DEFL_DATA,
+    Op.MEM_DATA,
+    Op.RUN_USER_CODE,
+    *s.StubOp,
+)[:-1]
 JOBS = (
     *[Stream.write] * 6, *[Stream.read] * 3, *[Stream.vendor_write] * 3, Stream.vendor_read, *[Stream.hash] * 2,
     Stream.erase, Stream.ram, Stream.spi, Stream.batch, *[Stream.small] * 2, Stream.sizes, Stream.abort,

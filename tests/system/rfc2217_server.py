@@ -10,7 +10,7 @@ import time
 
 from serial.rfc2217 import PortManager
 
-from espwire.virtual.link import open_virtual
+from espwire.virtual.transport import open_virtual
 
 
 class ChipPort:
@@ -20,16 +20,16 @@ class ChipPort:
     cts = dsr = ri = cd = False
 
     def __init__(self, url):
-        self.link = open_virtual(url)
+        self.transport = open_virtual(url)
         self.changes = []  # both lines after each request
         self._baud, self._dtr, self._rts = 115200, False, False
         self._began = time.monotonic()
 
     def live(self):
         """Let the chip's time reach ours."""
-        behind = time.monotonic() - self._began - self.link.now()
+        behind = time.monotonic() - self._began - self.transport.now()
         if behind > 0:
-            self.link.sleep(behind)
+            self.transport.sleep(behind)
 
     @property
     def baudrate(self):
@@ -38,7 +38,7 @@ class ChipPort:
     @baudrate.setter
     def baudrate(self, baud):
         self._baud = baud
-        self.link.set_baud(baud)
+        self.transport.set_baud(baud)
 
     @property
     def dtr(self):
@@ -61,11 +61,11 @@ class ChipPort:
     def _set_lines(self):
         self.live()
         self.changes.append((self._dtr, self._rts))
-        self.link.set_lines(dtr=self._dtr, rts=self._rts)
+        self.transport.set_lines(dtr=self._dtr, rts=self._rts)
 
     def reset_input_buffer(self):
         self.live()
-        self.link.discard_input()
+        self.transport.discard_input()
 
     def reset_output_buffer(self):
         pass
@@ -108,7 +108,7 @@ def _run(listener, port, stop):
                 if not data:
                     return
                 port.live()
-                port.link.write(b"".join(manager.filter(data)), port.link.now() + 60)
+                port.transport.write(b"".join(manager.filter(data)), port.transport.now() + 60)
             port.live()
-            if answer := port.link.read(0.0):
+            if answer := port.transport.read(0.0):
                 client.sendall(b"".join(manager.escape(answer)))

@@ -13,12 +13,12 @@ import pytest
 
 from espwire.cli.main import main
 from espwire.device.connect import connect
-from espwire.errors import Cancelled, LinkError, LinkLost, PortBusy
-from espwire.link import modes
-from espwire.link.base import CancelToken
-from espwire.link.rfc2217 import Rfc2217Link
-from espwire.link.tcp import TcpLink
-from espwire.link.url import open_link
+from espwire.errors import Cancelled, PortBusy, TransportError, TransportLost
+from espwire.transport import serial
+from espwire.transport.base import CancelToken
+from espwire.transport.rfc2217 import Rfc2217Transport
+from espwire.transport.tcp import TcpTransport
+from espwire.transport.url import open_transport
 
 if sys.platform == "win32":
     pytest.skip("pseudo terminals are of POSIX", allow_module_level=True)
@@ -47,12 +47,12 @@ def terminal():
 def make(kind, terminal, token):
     """An open link of that kind, and what holds its other end."""
     if kind == "serial":
-        return open_link(terminal[1], cancel=token), terminal
+        return open_transport(terminal[1], cancel=token), terminal
     if kind == "virtual":
-        return open_link("virtual:esp32c3?pace=1", cancel=token), None
+        return open_transport("virtual:esp32c3?pace=1", cancel=token), None
     ours, theirs = socket.socketpair()
-    tcp = TcpLink(ours, f"{kind}://test:1", token)
-    return (tcp if kind == "tcp" else Rfc2217Link(tcp)), theirs
+    tcp = TcpTransport(ours, f"{kind}://test:1", token)
+    return (tcp if kind == "tcp" else Rfc2217Transport(tcp)), theirs
 
 
 @pytest.mark.parametrize("act", ["read", "sleep", "write"])
@@ -61,7 +61,7 @@ def test_a_token_set_in_another_thread_ends_every_wait_within_100_ms(kind, act, 
     if (kind, act) == ("virtual", "write"):
         return  # its writes never wait
     token = CancelToken()
-    link, other = make(kind, terminal, token)
+    transport, other = make(kind, terminal, token)
     cancelled = []
 
     def cancel():
@@ -71,15 +71,17 @@ def test_a_token_set_in_another_thread_ends_every_wait_within_100_ms(kind, act, 
     timer = threading.Timer(0.12, cancel)
     timer.start()
     acts = {
-        "read": lambda: link.read(20.0),
-        "sleep": lambda: link.sleep(20.0),
-        "write": lambda: link.write(bytes(20_000_000), link.now() + 20.0),  # nobody takes them
+        "read": lambda: transport.read(20.0),
+        "sleep": lambda: transport.sleep(20.0),
+        "write": lambda: transport.write(
+            bytes(20_000_000), transport.now() + 20.0
+        ),  # nobody takes them
     }
     with pytest.raises(Cancelled):
         acts[act]()
     took = time.monotonic() - cancelled[0]
     before = time.monotonic()
-    link.close()
+    transport.close()
     assert took < SOON + SLACK
     assert time.monotonic() - before < 1.0
     timer.join()
@@ -89,13 +91,13 @@ def test_a_token_set_in_another_thread_ends_every_wait_within_100_ms(kind, act, 
 
 @pytest.mark.parametrize("kind", ["serial", "tcp", "rfc2217"])
 def test_a_write_that_nobody_takes_ends_at_its_deadline(kind, terminal):
-    link, other = make(kind, terminal, CancelToken())
+    transport, other = make(kind, terminal, CancelToken())
     began = time.monotonic()
-    with pytest.raises(LinkLost) as caught:
-        link.write(bytes(20_000_000), link.now() + 0.2)
+    with pytest.raises(TransportLost) as caught:
+        transport.write(bytes(20_000_000), transport.now() + 0.2)
     assert caught.value.code == "write-timeout"
     assert 0.15 < time.monotonic() - began < 1.5
-    link.close()
+    transport.close()
     assert time.monotonic() - began < 2.5
     if isinstance(other, socket.socket):
         other.close()
@@ -103,57 +105,59 @@ def test_a_write_that_nobody_takes_ends_at_its_deadline(kind, terminal):
 
 def test_drain_and_discard_on_a_terminal(terminal):
     master, name = terminal
-    link = open_link(name)
-    link.write(b"out", link.now() + 1)
-    link.drain()
+    transport = open_transport(name)
+    transport.write(b"out", transport.now() + 1)
+    transport.drain()
     assert os.read(master, 10) == b"out"
     os.write(master, b"old")
     time.sleep(0.02)
-    link.discard_input()
-    assert link.read(0.05) == b""
+    transport.discard_input()
+    assert transport.read(0.05) == b""
     os.write(master, b"new")
-    assert link.read(1.0) == b"new"
-    link.close()
+    assert transport.read(1.0) == b"new"
+    transport.close()
 
 
 @pytest.mark.skipif(not LINUX, reason="any rate is a thing of Linux")
 @pytest.mark.parametrize("baud", [74880, 250000, 1500000, 460800, 115200, 123457])
 def test_odd_rates_reach_the_driver(baud, terminal):
-    link = open_link(terminal[1])
-    link.set_baud(baud)
-    assert modes.read_baud(link._fd) == baud
-    link.close()
-    link = open_link(terminal[1], baud=baud)
-    assert modes.read_baud(link._fd) == baud
-    link.close()
+    transport = open_transport(terminal[1])
+    transport.set_baud(baud)
+    assert serial.read_baud(transport._fd) == baud
+    transport.close()
+    transport = open_transport(terminal[1], baud=baud)
+    assert serial.read_baud(transport._fd) == baud
+    transport.close()
 
 
 def test_a_rate_that_cannot_be_is_refused(terminal, monkeypatch):
-    with pytest.raises(LinkError) as caught:
-        open_link(terminal[1], baud=2**33)
+    with pytest.raises(TransportError) as caught:
+        open_transport(terminal[1], baud=2**33)
     assert caught.value.code == "baud-refused"
-    link = open_link(terminal[1])
-    with pytest.raises(LinkError) as caught:
-        link.set_baud(2**33)
+    transport = open_transport(terminal[1])
+    with pytest.raises(TransportError) as caught:
+        transport.set_baud(2**33)
     assert caught.value.code == "baud-refused"
-    monkeypatch.setattr(modes, "read_baud", lambda fd: 9600)  # a driver that takes the nearest it can
-    with pytest.raises(LinkError, match="it does 9600 instead") as caught:
-        link.set_baud(921600)
+    monkeypatch.setattr(
+        serial, "read_baud", lambda fd: 9600
+    )  # a driver that takes the nearest it can
+    with pytest.raises(TransportError, match="it does 9600 instead") as caught:
+        transport.set_baud(921600)
     assert caught.value.code == "baud-refused"
-    link.close()
+    transport.close()
 
 
 def test_one_port_one_user(terminal):
-    link = open_link(terminal[1])
+    transport = open_transport(terminal[1])
     with pytest.raises(PortBusy):
-        open_link(terminal[1])
+        open_transport(terminal[1])
     program = "import sys\nfrom espwire.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "--no-state", "-p", terminal[1], "read-mac"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3, done.stderr
     assert "[port-busy]" in done.stderr
-    link.close()
-    open_link(terminal[1]).close()
+    transport.close()
+    open_transport(terminal[1]).close()
 
 
 def test_a_cancelled_token_ends_connecting_to_a_host_that_does_not_answer():
@@ -169,8 +173,8 @@ def test_a_cancelled_token_ends_connecting_to_a_host_that_does_not_answer():
         token = CancelToken()
         threading.Timer(0.2, token.cancel).start()
         began = time.monotonic()
-        with pytest.raises((Cancelled, LinkError)):
-            open_link(f"rfc2217://127.0.0.1:{address[1]}", cancel=token)
+        with pytest.raises((Cancelled, TransportError)):
+            open_transport(f"rfc2217://127.0.0.1:{address[1]}", cancel=token)
         assert time.monotonic() - began < 1.0
         for one in crowd:
             one.close()
@@ -184,11 +188,17 @@ def test_rfc2217_connects_resets_changes_the_rate_and_flashes(tmp_path):
     file = tmp_path / "payload.bin"
     file.write_bytes(payload)
     with serve("virtual:esp32?boot=app&circuit=transistor&size=2MB&profile=instant") as (url, port):
-        assert main(["--no-state", "-p", url, "-b", "460800", "write-flash", "0x10000", str(file)]) == 0
+        assert (
+            main(["--no-state", "-p", url, "-b", "460800", "write-flash", "0x10000", str(file)])
+            == 0
+        )
         assert port.baudrate == 460800
         assert (False, True) in port.changes
         assert port.changes[-1] == (False, False)
-        assert port.link.chip.flash.read_array(port.link.now(), 0x10000, len(payload)) == payload
+        assert (
+            port.transport.chip.flash.read_array(port.transport.now(), 0x10000, len(payload))
+            == payload
+        )
 
 
 @pytest.mark.parametrize("option", ["?ign_set_control", "?timeout=2"])
@@ -231,13 +241,13 @@ def test_descriptors_above_1023_work_on_every_kind_of_port(many_files):
     master, slave = os.openpty()
     assert min(master, slave) > 1023
     tty.setraw(slave)
-    link = open_link(os.ttyname(slave))
-    link.write(b"out", link.now() + 5)
+    transport = open_transport(os.ttyname(slave))
+    transport.write(b"out", transport.now() + 5)
     assert os.read(master, 10) == b"out"
     os.write(master, b"in")
-    assert link.read(5) == b"in"
-    assert link.read(0.01) == b""
-    link.close()
+    assert transport.read(5) == b"in"
+    assert transport.read(0.01) == b""
+    transport.close()
     keyboard = _TerminalKeyboard(slave)
     assert keyboard.read() == b""
     os.write(master, b"k")
@@ -245,16 +255,16 @@ def test_descriptors_above_1023_work_on_every_kind_of_port(many_files):
     os.close(master)
     os.close(slave)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        link = open_link(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        transport = open_transport(f"socket://127.0.0.1:{server.getsockname()[1]}")
         peer, _ = server.accept()
         with peer:
             assert peer.fileno() > 1023
-            link.write(b"out", link.now() + 5)
+            transport.write(b"out", transport.now() + 5)
             assert peer.recv(10) == b"out"
             peer.sendall(b"in")
-            assert link.read(5) == b"in"
-            assert link.read(0.01) == b""
-        link.close()
+            assert transport.read(5) == b"in"
+            assert transport.read(0.01) == b""
+        transport.close()
 
 
 def test_a_whole_command_works_with_descriptors_above_1023(many_files, capsys, tmp_path):
@@ -267,5 +277,5 @@ def test_a_whole_command_works_with_descriptors_above_1023(many_files, capsys, t
 def test_a_connection_that_is_refused_is_noticed_above_1023(many_files):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(LinkError, match="cannot connect"):
-        open_link(f"socket://127.0.0.1:{port}")
+    with pytest.raises(TransportError, match="cannot connect"):
+        open_transport(f"socket://127.0.0.1:{port}")

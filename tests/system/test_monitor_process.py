@@ -37,7 +37,10 @@ def test_a_pipe_gets_the_chip_s_text_alone_and_a_signal_ends_it(number: int, cod
     assert process.returncode == code
     assert said[0].startswith("ets ")
     assert "---" not in "".join(said) + rest
-    assert "--- boot:0x13 means the program in flash starts: GPIO0 was high at reset (power-on)\n" in notes
+    assert (
+        "--- boot:0x13 means the program in flash starts: GPIO0 was high at reset (power-on)\n"
+        in notes
+    )
     assert errors == ""
 
 
@@ -82,7 +85,9 @@ def test_a_busy_port_is_an_error_and_raw_bytes_pass_as_they_come() -> None:
     words = ["monitor", "-p", os.ttyname(slave)]
     pipe = subprocess.PIPE
     try:
-        with subprocess.Popen([*PROGRAM, *words, "--raw"], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        with subprocess.Popen(
+            [*PROGRAM, *words, "--raw"], stdin=pipe, stdout=pipe, stderr=pipe
+        ) as process:
             assert process.stderr is not None
             assert process.stdout is not None
             assert b"115200" in process.stderr.readline()
@@ -105,7 +110,9 @@ def test_a_busy_port_is_an_error_and_raw_bytes_pass_as_they_come() -> None:
         ["--eol", "none"],
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_makes_no_sense_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["-p", "virtual:esp32", "monitor", *words]) == 2
     said = capsys.readouterr()
     assert "usage" in said.out + said.err

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux on this machine")
+pytestmark = pytest.mark.skipif(
+    shutil.which("tmux") is None, reason="there is no tmux on this machine"
+)
 
 PATIENCE = 15.0
-BOOT = (
-    b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2))\r\n"
-)
+BOOT = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2))\r\n"
 QUIT, MENU, INTERRUPT = "C-]", "C-t", "C-c"
 
 
@@ -93,7 +93,9 @@ class Terminal:
 
     def tmux(self, *words: str) -> str:
         environment = {name: value for name, value in os.environ.items() if name != "TMUX"}
-        done = subprocess.run([*self._base, *words], capture_output=True, text=True, env=environment, check=True)
+        done = subprocess.run(
+            [*self._base, *words], capture_output=True, text=True, env=environment, check=True
+        )
         return done.stdout
 
     def press(self, *keys: str) -> None:
@@ -146,7 +148,9 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
-def test_keys_unplug_replug_and_a_clean_end(board: Board, terminal: Terminal, tmp_path: Path) -> None:
+def test_keys_unplug_replug_and_a_clean_end(
+    board: Board, terminal: Terminal, tmp_path: Path
+) -> None:
     log = tmp_path / "log.txt"
     terminal.start("-p", str(board.path), "-b", "74880", "--log", str(log))
     terminal.shows("at 74880 baud; Ctrl-] quits")
@@ -184,12 +188,16 @@ def test_keys_unplug_replug_and_a_clean_end(board: Board, terminal: Terminal, tm
     assert lines[6:] == [f"--- {board.path} is back", "first words"]
 
 
-def test_the_log_has_every_line_whole_over_three_unplugs(board: Board, terminal: Terminal, tmp_path: Path) -> None:
+def test_the_log_has_every_line_whole_over_three_unplugs(
+    board: Board, terminal: Terminal, tmp_path: Path
+) -> None:
     log = tmp_path / "log.txt"
     terminal.start("-p", str(board.path), "--log", str(log))
     terminal.shows("at 115200 baud")
     for time_ in range(3):
-        board.say(b"".join(b"round %d line %04d %s\r\n" % (time_, n, b"x" * 40) for n in range(1000)))
+        board.say(
+            b"".join(b"round %d line %04d %s\r\n" % (time_, n, b"x" * 40) for n in range(1000))
+        )
         board.say(b"round %d ends here" % time_)
         terminal.shows(f"round {time_} ends here")
         board.unplug()
@@ -201,7 +209,9 @@ def test_the_log_has_every_line_whole_over_three_unplugs(board: Board, terminal:
     said = [line for line in log.read_text().splitlines() if not line.startswith("---")]
     wanted = []
     for time_ in range(3):
-        wanted += [f"round {time_} line {n:04d} {'x' * 40}" for n in range(1000)] + [f"round {time_} ends here"]
+        wanted += [f"round {time_} line {n:04d} {'x' * 40}" for n in range(1000)] + [
+            f"round {time_} ends here"
+        ]
     assert said == wanted
 
 

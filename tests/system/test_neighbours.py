@@ -35,12 +35,22 @@ class Environment:
         self.bin = place / ("Scripts" if WINDOWS else "bin")
         self.python = self.bin / ("python.exe" if WINDOWS else "python")
         self.site = next(place.rglob("site-packages"))
-        (self.site / "zz-dependencies.pth").write_text(f"{next((clients / 'base').rglob('site-packages'))}\n", "utf-8")
+        (self.site / "zz-dependencies.pth").write_text(
+            f"{next((clients / 'base').rglob('site-packages'))}\n", "utf-8"
+        )
         self.wheels = clients / "wheels"
 
     def pip(self, *words: str) -> str:
         """Run pip on this environment, without a network; what it said."""
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.python), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--python",
+            str(self.python),
+            *words,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -56,9 +66,16 @@ class Environment:
     def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Start a program of the environment as a shell does, by its file in ``bin``."""
         path = self.bin / program
-        command = [str(path)] if not WINDOWS or path.suffix != ".py" else [str(self.python), str(path)]
+        command = (
+            [str(path)] if not WINDOWS or path.suffix != ".py" else [str(self.python), str(path)]
+        )
         return subprocess.run(
-            [*command, *words], cwd=self.bin.parent, capture_output=True, text=True, check=False, timeout=60
+            [*command, *words],
+            cwd=self.bin.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     def version(self, program: str) -> str:
@@ -84,12 +101,18 @@ def environment(tmp_path: Path) -> Environment:
     path = os.environ.get("ESPWIRE_CLIENTS")
     if not path:
         if os.environ.get("ESPWIRE_REQUIRE_PEERS"):
-            pytest.fail("ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`")
-        pytest.skip("needs packages from PyPI that `make clients` installs: set ESPWIRE_CLIENTS to its folder")
+            pytest.fail(
+                "ESPWIRE_REQUIRE_PEERS is set, but ESPWIRE_CLIENTS does not name the folder of `make clients`"
+            )
+        pytest.skip(
+            "needs packages from PyPI that `make clients` installs: set ESPWIRE_CLIENTS to its folder"
+        )
     return Environment(tmp_path / "env", Path(path).resolve())
 
 
-@pytest.mark.parametrize("order", [("esptool", "espwire"), ("espwire", "esptool")], ids="-then-".join)
+@pytest.mark.parametrize(
+    "order", [("esptool", "espwire"), ("espwire", "esptool")], ids="-then-".join
+)
 def test_espwire_and_esptool_share_an_environment_and_either_can_go(
     order: tuple[str, str], environment: Environment
 ) -> None:
@@ -121,9 +144,11 @@ def test_espwire_compat_takes_the_place_of_esptool_and_leaves_it(environment: En
     module = environment.run(environment.python.name, "-m", "esptool", "version")
     assert module.stdout.startswith(OURS), module.stderr
     if not WINDOWS:
-        link = environment.bin.parent / "esptool.py"  # as pipx puts programs on the path
-        link.symlink_to(environment.bin / "esptool.py")
-        done = subprocess.run([link, "version"], capture_output=True, text=True, check=True, timeout=60)
+        transport = environment.bin.parent / "esptool.py"  # as pipx puts programs on the path
+        transport.symlink_to(environment.bin / "esptool.py")
+        done = subprocess.run(
+            [transport, "version"], capture_output=True, text=True, check=True, timeout=60
+        )
         assert (done.stdout.startswith(OURS), done.stderr) == (True, "")
 
     environment.uninstall("espwire-compat")
@@ -164,7 +189,9 @@ def test_espwire_compat_over_esptool_says_whose_module_it_is(environment: Enviro
     assert done.stderr == ""
 
 
-def test_a_program_does_not_take_the_place_of_a_module_that_is_not_installed(environment: Environment) -> None:
+def test_a_program_does_not_take_the_place_of_a_module_that_is_not_installed(
+    environment: Environment,
+) -> None:
     environment.install("espwire", "espwire-compat")
     probe = environment.bin / "probe.py"
     probe.write_text(

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from espwire.errors import LinkLost, PortBusy, PortDenied, PortNotFound
-from espwire.link.url import open_link
+from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportLost
+from espwire.transport.url import open_transport
 
 if sys.platform == "win32":
     pytest.skip("pseudo terminals and modes are of POSIX", allow_module_level=True)
@@ -26,12 +26,12 @@ sys.stdin.read()
 # as another user: everything is imported before, for that user may not be allowed to read our files
 TRY = """
 import json, os, sys
-from espwire.errors import LinkError
-from espwire.link.url import open_link
+from espwire.errors import TransportError
+from espwire.transport.url import open_transport
 def attempt(name):
     try:
-        open_link(name).close()
-    except LinkError as error:
+        open_transport(name).close()
+    except TransportError as error:
         return {"class": type(error).__name__, "code": error.code, "text": str(error), "hint": error.hint, **error.details}
     return {}
 attempt("/nonexistent/port")
@@ -62,7 +62,7 @@ def test_a_port_held_by_another_process_names_the_process(terminal):
     try:
         assert child.stdout.readline().strip() == "held"
         with pytest.raises(PortBusy) as caught:
-            open_link(path)
+            open_transport(path)
         assert caught.value.code == "port-busy"
         if sys.platform == "linux":
             assert caught.value.details["pid"] == child.pid
@@ -70,22 +70,22 @@ def test_a_port_held_by_another_process_names_the_process(terminal):
             assert f"(process {child.pid})" in caught.value.hint
     finally:
         child.communicate("", timeout=WAIT_S)
-    open_link(path).close()
+    open_transport(path).close()
 
 
 def test_a_port_that_this_program_has_open_already(terminal):
     _, path = terminal
-    link = open_link(path)
+    transport = open_transport(path)
     try:
         with pytest.raises(PortBusy) as caught:
-            open_link(path)
+            open_transport(path)
         assert caught.value.code == "port-busy"
         if sys.platform == "linux":
             assert caught.value.details["pid"] == os.getpid()
             assert "already" in str(caught.value)
     finally:
-        link.close()
-    open_link(path).close()
+        transport.close()
+    open_transport(path).close()
 
 
 def attempt(path, mode):
@@ -93,7 +93,11 @@ def attempt(path, mode):
     os.chmod(path, mode)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", TRY, path, str(NOBODY)], capture_output=True, text=True, timeout=WAIT_S, check=True
+            [sys.executable, "-c", TRY, path, str(NOBODY)],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=True,
         )
     finally:
         os.chmod(path, 0o620)
@@ -106,7 +110,11 @@ def test_a_port_that_its_group_may_open_names_the_group(terminal):
     _, path = terminal
     told = attempt(path, 0o060)
     group = grp.getgrgid(os.stat(path).st_gid).gr_name
-    assert (told["class"], told["code"], told["group"]) == (PortDenied.__name__, "port-denied", group)
+    assert (told["class"], told["code"], told["group"]) == (
+        PortDenied.__name__,
+        "port-denied",
+        group,
+    )
     assert group in told["text"]
     assert f"group {group}" in told["hint"]
     assert "log in again" in told["hint"]
@@ -125,32 +133,37 @@ def test_things_that_are_no_serial_ports(tmp_path):
     file.write_bytes(b"\xe9" * 100)
     folder.mkdir()
     os.mkfifo(pipe)
-    said = {file: "a regular file", folder: "a directory", pipe: "a pipe", "/dev/null": "a device of another kind"}
+    said = {
+        file: "a regular file",
+        folder: "a directory",
+        pipe: "a pipe",
+        "/dev/null": "a device of another kind",
+    }
     for path, what in said.items():
         with pytest.raises(PortNotFound, match=what) as caught:
-            open_link(str(path))
+            open_transport(str(path))
         assert caught.value.code == "not-a-serial-port"
     assert file.read_bytes() == b"\xe9" * 100
 
 
 def test_a_port_that_is_not_there():
     with pytest.raises(PortNotFound) as caught:
-        open_link("/dev/ttyUSB-none")
+        open_transport("/dev/ttyUSB-none")
     assert caught.value.code == "port-not-found"
 
 
 def test_a_port_that_vanishes_while_open_and_after(terminal):
     master, path = terminal
-    link = open_link(path)
+    transport = open_transport(path)
     master.write(b"hello")
-    assert link.read(5.0) == b"hello"
+    assert transport.read(5.0) == b"hello"
     master.close()
-    with pytest.raises(LinkLost) as caught:
-        link.read(5.0)
+    with pytest.raises(TransportLost) as caught:
+        transport.read(5.0)
     assert caught.value.code == "link-lost"
-    link.close()
+    transport.close()
     with pytest.raises(PortNotFound) as gone:
-        open_link(path)
+        open_transport(path)
     assert gone.value.code == "port-not-found"
 
 

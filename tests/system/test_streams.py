@@ -72,7 +72,9 @@ def test_a_slow_writer_is_waited_for(pipe: Path) -> None:
         lambda path: main(["image-info", str(path)]) and read_file(path),
     ],
 )
-def test_a_pipe_that_nobody_opens_is_one_error_soon(pipe: Path, read: Callable[[Path], object]) -> None:
+def test_a_pipe_that_nobody_opens_is_one_error_soon(
+    pipe: Path, read: Callable[[Path], object]
+) -> None:
     began = time.monotonic()
     with pytest.raises(FileError) as caught:
         read(pipe)
@@ -171,7 +173,9 @@ def test_a_log_to_a_pipe_without_a_reader_is_an_error(pipe: Path, append: bool) 
     assert caught.value.code == "no-reader"
 
 
-def test_a_log_whose_reader_is_stuck_ends_and_the_monitor_goes_on(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_whose_reader_is_stuck_ends_and_the_monitor_goes_on(
+    pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log, "STUCK_S", 0.02)
     descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     made = open_log(pipe)

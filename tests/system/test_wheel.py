@@ -19,7 +19,11 @@ def build(folder: Path, where: Path) -> Path:
     """A wheel of the project in ``folder``, without network: the build backend stands in this environment."""
     program = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(where)], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(where)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return where / done.stdout.split()[-1]
@@ -63,22 +67,37 @@ def test_the_wheel_builds_and_core_with_dependencies_is_small(tmp_path: Path) ->
     others = {name: installed_bytes(name) for name in needed("espwire", set()) - {"espwire"}}
     assert others["click"] > 100_000
     total = ours + sum(others.values())
-    print(f"wheel {wheel.stat().st_size:,} bytes; installed: espwire {ours:,} + dependencies {sum(others.values()):,}")
-    print(", ".join(f"{name} {size:,}" for name, size in sorted(others.items(), key=lambda item: -item[1])))
+    print(
+        f"wheel {wheel.stat().st_size:,} bytes; installed: espwire {ours:,} + dependencies {sum(others.values()):,}"
+    )
+    print(
+        ", ".join(
+            f"{name} {size:,}" for name, size in sorted(others.items(), key=lambda item: -item[1])
+        )
+    )
     assert total <= MOST_BYTES
 
 
-def test_the_wheel_of_espwire_compat_has_esptools_programs_and_nothing_that_esptool_installs(tmp_path: Path) -> None:
+def test_the_wheel_of_espwire_compat_has_esptools_programs_and_nothing_that_esptool_installs(
+    tmp_path: Path,
+) -> None:
     wheel = build(ROOT / "compat", tmp_path)
     programs = {"esptool", "espefuse", "espsecure", "esp_rfc2217_server"}
     assert set(entry_points(wheel)) == programs
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         scripts = [entry for entry in archive.infolist() if ".data/scripts/" in entry.filename]
-    assert {Path(entry.filename).name for entry in scripts} == {f"{program}.py" for program in programs}
+    assert {Path(entry.filename).name for entry in scripts} == {
+        f"{program}.py" for program in programs
+    }
     assert all(entry.external_attr >> 16 & 0o111 for entry in scripts)  # else nobody can start them
     module = "espwire_compat/modules/esptool"
-    assert {f"{module}/__init__.py", f"{module}/cmds.py", f"{module}/py.typed", "espwire-compat.pth"} <= names
+    assert {
+        f"{module}/__init__.py",
+        f"{module}/cmds.py",
+        f"{module}/py.typed",
+        "espwire-compat.pth",
+    } <= names
     assert not any(name.startswith(("espwire/", "esptool/")) for name in names)
 
 

@@ -20,7 +20,9 @@ FIRMWARE = (
     "esp32s2/micropython-head.bin",
     "esp8266/boot_v1.7.bin",
 )
-needs_libdeflate = pytest.mark.skipif(importlib.util.find_spec("deflate") is None, reason="deflate is not installed")
+needs_libdeflate = pytest.mark.skipif(
+    importlib.util.find_spec("deflate") is None, reason="deflate is not installed"
+)
 
 
 def check(packed: bytes, data: bytes) -> None:
@@ -44,7 +46,10 @@ def test_firmware_is_no_larger_than_by_zlib(name: str) -> None:
 
 def test_firmware_is_smaller_as_a_whole() -> None:
     images = [(DATA / name).read_bytes() for name in FIRMWARE]
-    packed, by_zlib = (sum(map(len, map(pack, images))) for pack in (deflate_zlib, lambda data: zlib.compress(data, 9)))
+    packed, by_zlib = (
+        sum(map(len, map(pack, images)))
+        for pack in (deflate_zlib, lambda data: zlib.compress(data, 9))
+    )
     print(f"libdeflate {packed:,} bytes, zlib {by_zlib:,}: {1 - packed / by_zlib:.2%} less")
     if importlib.util.find_spec("deflate") is not None:
         assert packed < 0.99 * by_zlib

@@ -12,7 +12,15 @@ import pytest
 
 from espwire import files
 from espwire.errors import FileError
-from espwire.files import OutputFile, make_private_folder, open_output, read_file, write_file, write_files, write_folder
+from espwire.files import (
+    OutputFile,
+    make_private_folder,
+    open_output,
+    read_file,
+    write_file,
+    write_files,
+    write_folder,
+)
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -78,12 +86,12 @@ def test_what_cannot_be_read_is_a_file_error(tmp_path, bad):
 
 
 def test_mode_and_link_of_an_old_file_are_kept(tmp_path):
-    target, link = tmp_path / "real.bin", tmp_path / "link.bin"
+    target, transport = tmp_path / "real.bin", tmp_path / "link.bin"
     target.write_bytes(b"old")
     target.chmod(0o600)
-    link.symlink_to(target)
-    write_file(link, b"new")
-    assert link.is_symlink()
+    transport.symlink_to(target)
+    write_file(transport, b"new")
+    assert transport.is_symlink()
     assert target.read_bytes() == b"new"
     if os.name == "posix":
         assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -142,7 +150,10 @@ def test_what_replaces_a_private_file_was_never_open_to_others(tmp_path):
 def test_private_folders_are_private_all_the_way(tmp_path):
     make_private_folder(tmp_path / "a" / "b")
     make_private_folder(tmp_path / "a" / "b")
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [
+        0o700,
+        0o700,
+    ]
 
 
 def test_a_folder_that_fails_leaves_no_parents(tmp_path, monkeypatch):
@@ -207,7 +218,11 @@ def interrupt_at(step, work):
 # what to do, what is there then, every how manyth instruction
 JOBS = {
     "one file": (lambda folder: write_file(folder / "out", b"new"), {"out": b"new"}, 1),
-    "a private file": (lambda folder: write_file(folder / "out", b"new", private=True), {"out": b"new"}, 5),
+    "a private file": (
+        lambda folder: write_file(folder / "out", b"new", private=True),
+        {"out": b"new"},
+        5,
+    ),
     "two files": (
         lambda folder: write_files([(folder / "out", b"new"), (folder / "second", b"two")]),
         {"out": b"new", "second": b"two"},

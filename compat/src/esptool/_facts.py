@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
-from espwire.wire.commands import Op
+from espwire.protocol.commands import Op
 
 
 class ChipFact:
@@ -25,7 +25,11 @@ class BlockSize(ChipFact):
 
     def __get__(self, instance: object, owner: type[ChipFacts]) -> Any:
         device = getattr(instance, "_device", None)
-        return super().__get__(instance, owner) if device is None else device.loader.dialect.flash_block
+        return (
+            super().__get__(instance, owner)
+            if device is None
+            else device.loader.dialect.flash_block
+        )
 
 
 def _map_memory(chip: Chip) -> list[list[Any]]:
@@ -39,7 +43,9 @@ class ChipFacts:
 
     CHIP_NAME = ChipFact(lambda chip: chip.name, "Espressif device")
     IMAGE_CHIP_ID = ChipFact(lambda chip: chip.identity.image_chip_id)
-    MAGIC_VALUE = ChipFact(lambda chip: chip.identity.magic_values[0] if chip.identity.detect == "magic" else None)
+    MAGIC_VALUE = ChipFact(
+        lambda chip: chip.identity.magic_values[0] if chip.identity.detect == "magic" else None
+    )
     USES_MAGIC_VALUE = ChipFact(lambda chip: chip.identity.detect == "magic", True)
     SECURITY_INFO_SUPPORTED = ChipFact(lambda chip: chip.identity.security_info_supported, False)
     UF2_FAMILY_ID = ChipFact(lambda chip: chip.image.uf2_family or 0, 0)

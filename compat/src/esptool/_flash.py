@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from esptool._facts import ChipFacts
 from esptool.util import NotSupportedError, div_roundup, translated
-from espwire.bits import align_up
 from espwire.device import flash_id as flash_part
-from espwire.device import ram
+from espwire.device import memory_access
 from espwire.device.spi import run_spi_command
 from espwire.device.transfer import SECTOR, erase_size_to_send, refuse_encryption
-from espwire.wire.commands import (
+from espwire.protocol.commands import (
     Command,
     FlashBegin,
     FlashData,
@@ -28,6 +27,7 @@ from espwire.wire.commands import (
     MemEnd,
     SpiAttach,
 )
+from espwire.sizes import align_up
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -58,7 +58,9 @@ class FlashCommands(ChipFacts):
         """Connect the flash: 0 for the chip's own pins, else the word that SPI_ATTACH takes."""
         dialect = self.device.loader.dialect
         if hspi_arg and dialect.attach_bytes:
-            self.device.loader.call_again(SpiAttach(hspi_arg, 0 if dialect.attach_bytes == 8 else None))
+            self.device.loader.call_again(
+                SpiAttach(hspi_arg, 0 if dialect.attach_bytes == 8 else None)
+            )
         else:
             self.device.attach_flash()
 
@@ -68,17 +70,23 @@ class FlashCommands(ChipFacts):
         flash_part.set_params(self.device.loader, size)
 
     @translated
-    def flash_begin(self, size: int, offset: int, encrypted_write: bool = False, logging: bool = True) -> int:
+    def flash_begin(
+        self, size: int, offset: int, encrypted_write: bool = False, logging: bool = True
+    ) -> int:
         """Erase the sectors of the range and announce blocks for it; returns how many blocks."""
         device = self._attached()
         dialect, blocks = device.loader.dialect, div_roundup(size, self.FLASH_WRITE_SIZE)
         erase = erase_size_to_send(dialect.erase, offset, size)
-        command = FlashBegin(erase, blocks, dialect.flash_block, offset, self._fifth_word(encrypted_write))
+        command = FlashBegin(
+            erase, blocks, dialect.flash_block, offset, self._fifth_word(encrypted_write)
+        )
         self._call_for(command, device.loader.settings.timing.erase_per_mb, align_up(size, SECTOR))
         return blocks
 
     @translated
-    def flash_block(self, data: bytes, seq: int, timeout: float = DEFAULT_TIMEOUT, encrypted: bool = False) -> None:
+    def flash_block(
+        self, data: bytes, seq: int, timeout: float = DEFAULT_TIMEOUT, encrypted: bool = False
+    ) -> None:
         """Write one block of ``FLASH_WRITE_SIZE`` bytes, the ``seq``-th (from 0) since ``flash_begin``."""
         self._send(FlashData(seq, bytes(data)), timeout)
 
@@ -89,13 +97,20 @@ class FlashCommands(ChipFacts):
 
     @translated
     def flash_defl_begin(
-        self, size: int, compsize: int, offset: int, encrypted_write: bool = False, logging: bool = True
+        self,
+        size: int,
+        compsize: int,
+        offset: int,
+        encrypted_write: bool = False,
+        logging: bool = True,
     ) -> int:
         """As ``flash_begin``, for ``compsize`` bytes of zlib data that inflate to ``size``; returns how many blocks."""
         device = self._attached()
         dialect, blocks = device.loader.dialect, div_roundup(compsize, self.FLASH_WRITE_SIZE)
         inflated = size if dialect.exact_deflate_size else align_up(size, dialect.flash_block)
-        command = FlashDeflBegin(inflated, blocks, dialect.flash_block, offset, self._fifth_word(encrypted_write))
+        command = FlashDeflBegin(
+            inflated, blocks, dialect.flash_block, offset, self._fifth_word(encrypted_write)
+        )
         self._call_for(command, device.loader.settings.timing.erase_per_mb, align_up(size, SECTOR))
         return blocks
 
@@ -128,7 +143,9 @@ class FlashCommands(ChipFacts):
                 progress_fn(len(data), length)
         return bytes(data)
 
-    def read_flash_slow(self, offset: int, length: int, progress_fn: Progress | None = None) -> bytes:
+    def read_flash_slow(
+        self, offset: int, length: int, progress_fn: Progress | None = None
+    ) -> bytes:
         """Flash contents, as ``read_flash``: the fastest way that the loader has is used there, too."""
         return self.read_flash(offset, length, progress_fn)
 
@@ -154,7 +171,9 @@ class FlashCommands(ChipFacts):
         return self.device.read_flash_status(num_bytes).value
 
     @translated
-    def write_status(self, new_status: int, num_bytes: int = 2, set_non_volatile: bool = False) -> None:
+    def write_status(
+        self, new_status: int, num_bytes: int = 2, set_non_volatile: bool = False
+    ) -> None:
         """Write the flash part's status registers."""
         self.device.write_flash_status(new_status, num_bytes, non_volatile=set_non_volatile)
 
@@ -200,7 +219,7 @@ class FlashCommands(ChipFacts):
     def mem_finish(self, entrypoint: int = 0) -> None:
         """End a download to RAM, and start the program at ``entrypoint``; 0: none."""
         if entrypoint:
-            ram.start_program(self.device.loader, entrypoint)
+            memory_access.start_program(self.device.loader, entrypoint)
         else:
             self._send(MemEnd(1, 0), DEFAULT_TIMEOUT)
 

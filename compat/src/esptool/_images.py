@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from esptool.logger import log
-from esptool.util import FatalError, ImageSource, NotSupportedError, name_source, read_source, translated
+from esptool.util import (
+    FatalError,
+    ImageSource,
+    NotSupportedError,
+    name_source,
+    read_source,
+    translated,
+)
 from espwire.chips.registry import load_chip, parse_chip_id
-from espwire.image.flash_settings import HeaderSettings, parse_size
+from espwire.image.header import HeaderSettings, parse_size
 
 if TYPE_CHECKING:
     from espwire.image.elf2image import ElfOptions
@@ -33,7 +40,9 @@ def elf2image(
     from espwire.image.elf2image import convert_elf
 
     settings = HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq or "keep")
-    files = convert_elf(read_source(input), load_chip(parse_chip_id(chip)), _elf_options(kwargs, settings))
+    files = convert_elf(
+        read_source(input), load_chip(parse_chip_id(chip)), _elf_options(kwargs, settings)
+    )
     if output is not None:
         for file in files:
             write_file(output if len(files) == 1 else f"{output}{file.suffix}", file.data)
@@ -58,7 +67,9 @@ def _elf_options(given: dict[str, Any], settings: HeaderSettings) -> ElfOptions:
         "flash_mmu_page_size": "mmu_page_size",
     }
     known = ("version", "append_digest", "use_segments", "pad_to_size", "ram_only_header")
-    values: dict[str, Any] = {names.get(key, key): value for key, value in left.items() if value is not None}
+    values: dict[str, Any] = {
+        names.get(key, key): value for key, value in left.items() if value is not None
+    }
     for key in left:
         if key not in names and key not in known:
             raise NotSupportedError(f"elf2image does not take {key}")
@@ -102,7 +113,10 @@ def merge_bin(
         md5=not kwargs.get("md5_disable", False),
         settings=HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq),
     )
-    parts = [MergePart(address, read_source(source), name_source(source)) for address, source in addr_data]
+    parts = [
+        MergePart(address, read_source(source), name_source(source))
+        for address, source in addr_data
+    ]
     merged = merge_parts(parts, load_chip(parse_chip_id(chip)), options)
     if output is None:
         return merged.data
@@ -117,7 +131,7 @@ def image_info(input: ImageSource, chip: str | None = None) -> None:
     :raises FatalError: something in it is wrong
     """
     from espwire.cli.image_text import draw_file
-    from espwire.image.info import inspect_bytes
+    from espwire.image.inspect import inspect_bytes
 
     named = None if chip is None or chip == "auto" else load_chip(parse_chip_id(chip))
     found = inspect_bytes(read_source(input), name_source(input), named, format="esptool")

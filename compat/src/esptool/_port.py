@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import serial
 
-from espwire.errors import LinkError, LinkLost, ToolError
+from espwire.errors import ToolError, TransportError, TransportLost
 
 if TYPE_CHECKING:
-    from espwire.link.base import Link
+    from espwire.transport.base import Transport
 
 POLL_SECONDS = 0.0005
 WRITE_SECONDS = 10.0
@@ -20,37 +20,37 @@ SLICE = 0.05
 POLL = 0.001
 
 
-class LinkPort(serial.SerialBase):
+class TransportPort(serial.SerialBase):
     """Any link of espwire (a serial port, TCP, RFC 2217, a virtual chip) with pyserial's methods.
 
     The link is the one that the chip is reached by: closing this closes that.
     """
 
-    def __init__(self, name: str, link: Link, baud: int) -> None:
+    def __init__(self, name: str, transport: Transport, baud: int) -> None:
         super().__init__(baudrate=baud)
         self.name = self.portstr = self._port = name
         self._waiting = b""
-        self.take(link, baud)
+        self.take(transport, baud)
 
-    def take(self, link: Link, baud: int) -> None:
+    def take(self, transport: Transport, baud: int) -> None:
         """Use ``link``, which is open and runs at ``baud``, from now on."""
-        self.link = link
+        self.transport = transport
         self._baudrate = baud
         self.is_open = True
 
     def open(self) -> None:
         """Open the port again after ``close``."""
-        from espwire.link.url import open_link
+        from espwire.transport.url import open_transport
 
         try:
-            self.take(open_link(self._port, baud=self._baudrate), self._baudrate)
+            self.take(open_transport(self._port, baud=self._baudrate), self._baudrate)
         except ToolError as error:
             raise serial.SerialException(str(error)) from error
 
     def close(self) -> None:
         """Close the port; a second time does nothing."""
         self.is_open = False
-        self.link.close()
+        self.transport.close()
 
     @property
     def in_waiting(self) -> int:
@@ -61,21 +61,21 @@ class LinkPort(serial.SerialBase):
 
     def read(self, size: int = 1) -> bytes:
         """At most ``size`` bytes, fewer when the time-out passes first."""
-        link, timeout = self._check(), self.timeout
-        deadline = link.now() + (timeout or 0.0)
+        transport, timeout = self._check(), self.timeout
+        deadline = transport.now() + (timeout or 0.0)
         self._fetch(0.0)
-        while len(self._waiting) < size and (timeout is None or link.now() < deadline):
-            self._fetch(SLICE if timeout is None else min(SLICE, deadline - link.now()))
+        while len(self._waiting) < size and (timeout is None or transport.now() < deadline):
+            self._fetch(SLICE if timeout is None else min(SLICE, deadline - transport.now()))
         data, self._waiting = self._waiting[:size], self._waiting[size:]
         return data
 
     def write(self, data: Any) -> int:
         """Send all of ``data``."""
-        link = self._check()
+        transport = self._check()
         raw = bytes(data)
         try:
-            link.write(raw, link.now() + (self.write_timeout or WRITE_SECONDS))
-        except LinkError as error:
+            transport.write(raw, transport.now() + (self.write_timeout or WRITE_SECONDS))
+        except TransportError as error:
             raise serial.SerialException(str(error)) from error
         return len(raw)
 
@@ -95,7 +95,7 @@ class LinkPort(serial.SerialBase):
         """The file descriptor, where the port has one."""
         import io
 
-        number = getattr(self.link, "_fd", -1)
+        number = getattr(self.transport, "_fd", -1)
         if number < 0:
             raise io.UnsupportedOperation("fileno")
         return int(number)
@@ -103,18 +103,18 @@ class LinkPort(serial.SerialBase):
     def _fetch(self, timeout: float) -> None:
         try:
             self._waiting += self._check().read(timeout)
-        except LinkError as error:
+        except TransportError as error:
             raise serial.SerialException(str(error)) from error
 
-    def _check(self) -> Link:
+    def _check(self) -> Transport:
         if not self.is_open:
             raise serial.PortNotOpenError
-        return self.link
+        return self.transport
 
     def _reconfigure_port(self, *_: Any, **__: Any) -> None:
         """pyserial calls this after any setting has changed; only the rate means something to a link."""
         if self.is_open:
-            self.link.set_baud(self._baudrate)
+            self.transport.set_baud(self._baudrate)
 
     def _update_dtr_state(self) -> None:
         self._check().set_lines(dtr=bool(self.dtr))
@@ -126,19 +126,21 @@ class LinkPort(serial.SerialBase):
         """No link sends a break."""
 
 
-class PyserialLink:
+class PyserialTransport:
     """A link on a pyserial object that the client has opened; its rate is changed, and it is closed with the link.
 
-    :raises LinkLost: by any method, where pyserial fails
+    :raises TransportLost: by any method, where pyserial fails
     """
 
     def __init__(self, port: Any) -> None:
-        from espwire.link.base import LinkInfo
+        from espwire.transport.base import TransportInfo
 
         self._serial = port
-        if port.write_timeout is None:  # else a port that takes nothing would hold the program for ever
+        if (
+            port.write_timeout is None
+        ):  # else a port that takes nothing would hold the program for ever
             port.write_timeout = WRITE_SECONDS
-        self.info = LinkInfo(name=str(port.port), kind="uart")
+        self.info = TransportInfo(name=str(port.port), kind="uart")
 
     def read(self, timeout: float) -> bytes:
         """What has come; empty when time is up.
@@ -178,7 +180,9 @@ class PyserialLink:
                 self._serial.dtr = dtr
             if rts is not None:
                 self._serial.rts = rts
-                self._serial.dtr = self._serial.dtr  # some Windows drivers pass RTS on only with the next DTR
+                self._serial.dtr = (
+                    self._serial.dtr
+                )  # some Windows drivers pass RTS on only with the next DTR
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -197,4 +201,4 @@ class PyserialLink:
         try:
             yield
         except OSError as error:  # pyserial's own exception is one
-            raise LinkLost(f"{self.info.name} is lost: {error}") from error
+            raise TransportLost(f"{self.info.name} is lost: {error}") from error

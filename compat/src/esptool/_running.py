@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from esptool.logger import log
 from esptool.util import translate
 from espwire.cli.output import Output
-from espwire.escape import escape_lines
 from espwire.events import Event, Note, Progress, Report, Warned
+from espwire.text import escape_lines
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -33,7 +33,9 @@ def report(event: Event) -> None:
 
     if isinstance(event, Progress):
         if event.total:
-            log.progress_bar(event.done, event.total, prefix=ESPTOOL.count(event).partition("... (")[0])
+            log.progress_bar(
+                event.done, event.total, prefix=ESPTOOL.count(event).partition("... (")[0]
+            )
     elif isinstance(event, Warned):
         log.warning(escape_lines(event.text))
     elif isinstance(event, Note):
@@ -68,7 +70,12 @@ def perform(words: Sequence[str], device: Device | None = None, *, leave: bool =
     from espwire.cli.session import Session
     from espwire.errors import ToolError, UsageError
 
-    session = Session(program=build_program("esptool"), output=LogOutput(), connected=device, leave_connected=leave)
+    session = Session(
+        program=build_program("esptool"),
+        output=LogOutput(),
+        connected=device,
+        leave_connected=leave,
+    )
     reporting_before = device.report if device is not None else None
     try:
         code = main.perform(words, session)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from esptool.util import ImageSource, read_source, translated
 from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.image.codec import parse
 from espwire.image.model import Image, Segment
-from espwire.image.parse import parse
 
 
 class ImageSegment:
@@ -32,7 +32,10 @@ class FirmwareImage:
         if image.extended is not None:
             self.chip_id = image.extended.chip_id
             self.min_rev = image.extended.min_revision_legacy
-            self.min_rev_full, self.max_rev_full = image.extended.min_revision, image.extended.max_revision
+            self.min_rev_full, self.max_rev_full = (
+                image.extended.min_revision,
+                image.extended.max_revision,
+            )
 
 
 @translated

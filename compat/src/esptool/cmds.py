@@ -7,19 +7,31 @@ from typing import Any
 
 from esptool._images import elf2image, image_info, merge_bin
 from esptool._running import perform, report, reporting
-from esptool.loader import DEFAULT_CONNECT_ATTEMPTS, DEFAULT_OPEN_PORT_ATTEMPTS, ESPLoader, open_loader
+from esptool.loader import (
+    DEFAULT_CONNECT_ATTEMPTS,
+    DEFAULT_OPEN_PORT_ATTEMPTS,
+    ESPLoader,
+    open_loader,
+)
 from esptool.logger import log
 from esptool.targets import (
     CHIP_DEFS,  # noqa: F401  where esptool has it, too
     CHIP_LIST,  # noqa: F401  where esptool has it, too
     ROM_LIST,  # noqa: F401  where esptool has it, too
 )
-from esptool.util import FatalError, ImageSource, NotSupportedError, name_source, read_source, translated
-from espwire.bits import format_size
+from esptool.util import (
+    FatalError,
+    ImageSource,
+    NotSupportedError,
+    name_source,
+    read_source,
+    translated,
+)
 from espwire.chips.registry import parse_chip_id
 from espwire.cli.esptool import SILENT
 from espwire.flash.plan import Part, Policy
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.header import HeaderSettings
+from espwire.sizes import format_size
 
 __all__ = [
     "attach_flash",
@@ -53,7 +65,9 @@ __all__ = [
     "write_mem",
 ]
 FLASH_MODES = {"qio": 0, "qout": 1, "dio": 2, "dout": 3}
-FLAGS = frozenset({"erase_all", "force", "skip_flashed", "compress", "no_compress", "no_progress"})  # of write_flash
+FLAGS = frozenset(
+    {"erase_all", "force", "skip_flashed", "compress", "no_compress", "no_progress"}
+)  # of write_flash
 
 
 def detect_chip(
@@ -86,7 +100,14 @@ def connect_esp(
     :param port_filter: texts such as ``vid=0x303A``, as ``--port-filter`` takes them
     """
     if port is None:
-        from espwire.link.ports import likely_board, list_ports, list_system_ports, matches, parse_filter, rank
+        from espwire.transport.ports import (
+            likely_board,
+            list_ports,
+            list_system_ports,
+            matches,
+            parse_filter,
+            rank,
+        )
 
         wanted = parse_filter(port_filter or ())
         ports = [
@@ -96,7 +117,9 @@ def connect_esp(
         ]
     else:
         ports = [port]
-    return open_loader(ports, _name_chip(chip), initial_baud, before, connect_attempts, open_port_attempts)
+    return open_loader(
+        ports, _name_chip(chip), initial_baud, before, connect_attempts, open_port_attempts
+    )
 
 
 @translated
@@ -109,7 +132,9 @@ def connect_with_retries(
     before: str = "default-reset",
 ) -> ESPLoader:
     """Connect to ``port``, and try to open it ``max_retries`` times; 0 or less: without end."""
-    return open_loader([port], _name_chip(chip), initial_baud, before, DEFAULT_CONNECT_ATTEMPTS, max_retries)
+    return open_loader(
+        [port], _name_chip(chip), initial_baud, before, DEFAULT_CONNECT_ATTEMPTS, max_retries
+    )
 
 
 def connect_first_available(
@@ -142,7 +167,7 @@ def get_port_list(
     serials: Sequence[str] = (),
 ) -> list[str]:
     """The names of the serial ports that pass the filters; empty filters pass all."""
-    from espwire.link.ports import PortFilter, list_ports, list_system_ports, matches
+    from espwire.transport.ports import PortFilter, list_ports, list_system_ports, matches
 
     wanted = PortFilter(vid=tuple(vids), pid=tuple(pids), name=tuple(names), serial=tuple(serials))
     return sorted(found.path for found in list_ports(list_system_ports) if matches(found, wanted))
@@ -169,7 +194,7 @@ def run_stub(esp: ESPLoader, plugins: list[str] | None = None) -> ESPLoader:
 @translated
 def load_ram(esp: ESPLoader, input: ImageSource) -> None:
     """Put a program into RAM and start it."""
-    from espwire.flash import memory
+    from espwire.flash import load_ram as memory
 
     memory.load_ram(esp.device, read_source(input), name=name_source(input), report=report)
 
@@ -202,7 +227,9 @@ def get_security_info(esp: ESPLoader) -> None:
 
 @translated
 def attach_flash(
-    esp: ESPLoader, spi_connection: tuple[int, int, int, int, int] | str | None = None, flash_type: str = "nor"
+    esp: ESPLoader,
+    spi_connection: tuple[int, int, int, int, int] | str | None = None,
+    flash_type: str = "nor",
 ) -> None:
     """Make the flash ready.
 
@@ -268,7 +295,9 @@ def write_flash(
     _check_nor(flash_type)
     odd = [name for name, value in kwargs.items() if value and name not in FLAGS]
     if odd:
-        raise NotSupportedError(f"write_flash does not take {odd[0]} here: use the command line, or espwire's library")
+        raise NotSupportedError(
+            f"write_flash does not take {odd[0]} here: use the command line, or espwire's library"
+        )
     wanted = True if kwargs.get("compress") else False if kwargs.get("no_compress") else None
     policy = Policy(
         compress=wanted,
@@ -297,7 +326,9 @@ def erase_flash(esp: ESPLoader, force: bool = False, flash_type: str = "nor") ->
 
 
 @translated
-def erase_region(esp: ESPLoader, address: int, size: int, force: bool = False, flash_type: str = "nor") -> None:
+def erase_region(
+    esp: ESPLoader, address: int, size: int, force: bool = False, flash_type: str = "nor"
+) -> None:
     """Erase whole sectors."""
     from espwire.flash import erase
 
@@ -336,7 +367,9 @@ def read_flash_status(esp: ESPLoader, bytes: int = 2) -> None:
     perform(["read-flash-status", "--bytes", str(bytes)], esp.device)
 
 
-def write_flash_status(esp: ESPLoader, value: int, bytes: int = 2, non_volatile: bool = False) -> None:
+def write_flash_status(
+    esp: ESPLoader, value: int, bytes: int = 2, non_volatile: bool = False
+) -> None:
     """Write the flash's status registers."""
     more = ["--non-volatile"] if non_volatile else []
     perform(["write-flash-status", "--bytes", str(bytes), *more, hex(value)], esp.device)
@@ -360,7 +393,7 @@ def write_mem(esp: ESPLoader, address: int, value: int, mask: int = 0xFFFFFFFF) 
 @translated
 def dump_mem(esp: ESPLoader, address: int, size: int, output: str | None = None) -> bytes | None:
     """Read memory into a file, or without one return it."""
-    from espwire.flash import memory
+    from espwire.flash import load_ram as memory
 
     return memory.dump_mem(esp.device, address, size, output, report=report).data
 
@@ -373,7 +406,9 @@ def version() -> None:
 
 
 def _read_parts(addr_data: list[tuple[int, ImageSource]]) -> list[Part]:
-    return [Part(address, read_source(source), name_source(source)) for address, source in addr_data]
+    return [
+        Part(address, read_source(source), name_source(source)) for address, source in addr_data
+    ]
 
 
 def _check_nor(flash_type: str) -> None:

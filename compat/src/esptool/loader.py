@@ -13,15 +13,15 @@ from esptool.util import FatalError, NotSupportedError, translated
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.identity import Identity
-from espwire.device.lines import After, Before
+from espwire.device.register_prefetch import open_registers
+from espwire.device.reset_sequences import After, Before
 from espwire.device.spi import write_group
-from espwire.device.words import open_registers
-from espwire.link.base import Link
+from espwire.protocol.commands import HEADER, REQUEST, Op, RegWrite, Reply
 from espwire.settings import Settings
-from espwire.wire.commands import HEADER, REQUEST, Op, RegWrite, Reply
+from espwire.transport.base import Transport
 
 if TYPE_CHECKING:
-    from esptool._port import LinkPort
+    from esptool._port import TransportPort
 
 DEFAULT_PORT, ESP_ROM_BAUD = FlashCommands.DEFAULT_PORT, FlashCommands.ESP_ROM_BAUD
 DEFAULT_CONNECT_ATTEMPTS = 7
@@ -48,23 +48,33 @@ class ESPLoader(FlashCommands):
         self._given = None if isinstance(port, str) else port
         self.port: str = port if isinstance(port, str) else str(port.port)
         self.baud, self.trace_enabled = baud, trace_enabled
-        self.cache: dict[str, Any] = {"flash_id": None, "chip_id": None, "uart_no": None, "usb_pid": None}
+        self.cache: dict[str, Any] = {
+            "flash_id": None,
+            "chip_id": None,
+            "uart_no": None,
+            "usb_pid": None,
+        }
         self._device: Device | None = None
-        self._serial: LinkPort | None = None
+        self._serial: TransportPort | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     @classmethod
     def _continue(cls, other: ESPLoader) -> Self:
         """The chip that ``other`` is connected to, as an object of this class; ``other`` is given up."""
-        esp = cls(other.port if other._given is None else other._given, other.baud, other.trace_enabled)
+        esp = cls(
+            other.port if other._given is None else other._given, other.baud, other.trace_enabled
+        )
         esp._device, esp.IS_STUB = other._device, other.IS_STUB
         return esp
 
@@ -85,11 +95,13 @@ class ESPLoader(FlashCommands):
             return self._given
         loader = self._device.loader
         if self._serial is None:
-            from esptool._port import LinkPort
+            from esptool._port import TransportPort
 
-            self._serial = LinkPort(self.port, loader.link, loader.baud)
-        elif self._serial.link is not loader.link:  # native USB came back under another name
-            self._serial.take(loader.link, loader.baud)
+            self._serial = TransportPort(self.port, loader.transport, loader.baud)
+        elif (
+            self._serial.transport is not loader.transport
+        ):  # native USB came back under another name
+            self._serial.take(loader.transport, loader.baud)
         return self._serial
 
     @_port.setter
@@ -122,7 +134,8 @@ class ESPLoader(FlashCommands):
         import sys
 
         settings = Settings(
-            connect_attempts=attempts if attempts > 0 else sys.maxsize, open_attempts=max(open_attempts, 0)
+            connect_attempts=attempts if attempts > 0 else sys.maxsize,
+            open_attempts=max(open_attempts, 0),
         )
         before = cast(Before, mode.replace("_", "-"))
         self._device = connect(
@@ -142,22 +155,26 @@ class ESPLoader(FlashCommands):
         loader = self.device.loader
         self.IS_STUB = loader.dialect.sync_value == 0
         port = self._serial
-        if port is not None and (port.is_open or port.link is not loader.link):
-            port.take(loader.link, loader.baud)
+        if port is not None and (port.is_open or port.transport is not loader.transport):
+            port.take(loader.transport, loader.baud)
 
-    def _find_link(self) -> Link | None:
+    def _find_link(self) -> Transport | None:
         """The link that is open already: of an earlier ``connect``, or of a pyserial object that was given."""
         if self._closed:
             return None
         if self._serial is not None:
-            return self._serial.link if self._serial.is_open else None
+            return self._serial.transport if self._serial.is_open else None
         if self._device is not None:
-            return self._device.link
+            return self._device.transport
         if self._given is None:
             return None
-        from esptool._port import LinkPort, PyserialLink
+        from esptool._port import PyserialTransport, TransportPort
 
-        return self._given.link if isinstance(self._given, LinkPort) else PyserialLink(self._given)
+        return (
+            self._given.transport
+            if isinstance(self._given, TransportPort)
+            else PyserialTransport(self._given)
+        )
 
     def close(self) -> None:
         """Close the port; a second time does nothing."""
@@ -254,7 +271,9 @@ class ESPLoader(FlashCommands):
         """
         found = self.device.legacy_chip_id
         if found is None:
-            raise NotSupportedError(f"the {self.device.chip.name} has no chip id; its MAC address identifies it")
+            raise NotSupportedError(
+                f"the {self.device.chip.name} has no chip id; its MAC address identifies it"
+            )
         return found
 
     def read_mac(self, mac_type: str = "BASE_MAC") -> tuple[int, ...]:
@@ -292,11 +311,11 @@ class ESPLoader(FlashCommands):
 
     def uses_usb_otg(self) -> bool:
         """Whether the port is the chip's USB-OTG."""
-        return self.device.link.info.kind == "usb-otg"
+        return self.device.transport.info.kind == "usb-otg"
 
     def uses_usb_jtag_serial(self) -> bool:
         """Whether the port is the chip's USB-Serial/JTAG."""
-        return self.device.link.info.kind == "usb-jtag"
+        return self.device.transport.info.kind == "usb-jtag"
 
     def get_memory_region(self, name: str) -> tuple[int, int] | None:
         """Start and end of the first region of that name; None: there is none."""
@@ -309,7 +328,12 @@ class ESPLoader(FlashCommands):
 
     @translated
     def write_reg(
-        self, addr: int, value: int, mask: int = 0xFFFFFFFF, delay_us: int = 0, delay_after_us: int = 0
+        self,
+        addr: int,
+        value: int,
+        mask: int = 0xFFFFFFFF,
+        delay_us: int = 0,
+        delay_after_us: int = 0,
     ) -> None:
         """Some bits of one word of memory.
 

@@ -35,7 +35,12 @@ class TemplateLogger(ABC):
 
     @abstractmethod
     def progress_bar(
-        self, cur_iter: int, total_iters: int, prefix: str = "", suffix: str = "", bar_length: int = 30
+        self,
+        cur_iter: int,
+        total_iters: int,
+        prefix: str = "",
+        suffix: str = "",
+        bar_length: int = 30,
     ) -> None:
         """``cur_iter`` of ``total_iters`` is done."""
 
@@ -112,7 +117,12 @@ class EsptoolLogger(TemplateLogger):
             self._other.stage(finish)
 
     def progress_bar(
-        self, cur_iter: int, total_iters: int, prefix: str = "", suffix: str = "", bar_length: int = 30
+        self,
+        cur_iter: int,
+        total_iters: int,
+        prefix: str = "",
+        suffix: str = "",
+        bar_length: int = 30,
     ) -> None:
         """A line with the percentage."""
         if self._other is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from esptool._port import LinkPort, PyserialLink
+from esptool._port import PyserialTransport, TransportPort
 from esptool.util import translated
-from espwire.device.lines import find_or_parse, play
-from espwire.link.base import Link
+from espwire.device.reset_sequences import find_or_parse, play
+from espwire.transport.base import Transport
 
 DEFAULT_RESET_DELAY = 0.05
 
@@ -22,7 +22,9 @@ class ResetStrategy:
 
     sequence = ""
 
-    def __init__(self, port: Any, reset_delay: float = DEFAULT_RESET_DELAY, flow_control: bool = False) -> None:
+    def __init__(
+        self, port: Any, reset_delay: float = DEFAULT_RESET_DELAY, flow_control: bool = False
+    ) -> None:
         self.port, self.reset_delay, self.flow_control = port, reset_delay, flow_control
 
     def __call__(self) -> None:
@@ -35,11 +37,15 @@ class ResetStrategy:
     @translated
     def reset(self) -> None:
         """Play the sequence on the port's lines."""
-        link: Link = self.port.link if isinstance(self.port, LinkPort) else PyserialLink(self.port)
-        steps = find_or_parse(self.sequence, link.info, self.reset_delay)
+        transport: Transport = (
+            self.port.transport
+            if isinstance(self.port, TransportPort)
+            else PyserialTransport(self.port)
+        )
+        steps = find_or_parse(self.sequence, transport.info, self.reset_delay)
         if self.flow_control and steps[-1].dtr is False:
             steps = steps[:-1]
-        play(link, steps)
+        play(transport, steps)
 
 
 class ClassicReset(ResetStrategy):

@@ -86,7 +86,7 @@ def flash_size_bytes(size: str | None) -> int | None:
 
     :raises FatalError: no such spelling
     """
-    from espwire.image.flash_settings import parse_size
+    from espwire.image.header import parse_size
 
     return None if size is None else translated(parse_size)(size)
 

@@ -12,7 +12,11 @@ PROGRAMS = {
         "chip-info and get-security-info of espwire, or espefuse of esptool",
     ),
     "espsecure": ("signs and encrypts images", "the secure boot commands", "espsecure of esptool"),
-    "esp_rfc2217_server": ("shares a serial port by RFC 2217", "the port server", "esp_rfc2217_server of esptool"),
+    "esp_rfc2217_server": (
+        "shares a serial port by RFC 2217",
+        "the port server",
+        "esp_rfc2217_server of esptool",
+    ),
 }
 EXIT_USAGE = 2
 
@@ -33,6 +37,7 @@ def answer(program: str, arguments: list[str]) -> int:
         print(f"Usage: {program} [-h] [--version]\n\n  {program} {does}. {later}")
         return 0
     print(
-        f"error: {program} is not there yet: {brought_by} will bring it [not-yet]; hint: use {instead}", file=sys.stderr
+        f"error: {program} is not there yet: {brought_by} will bring it [not-yet]; hint: use {instead}",
+        file=sys.stderr,
     )
     return EXIT_USAGE

@@ -48,8 +48,12 @@ def warn_of_other_module() -> None:
 
     if other := find_other_module():
         out = Output()
-        out.error_line(f"warning: this program is espwire's, but the module esptool is not: {other} [two-esptools]")
-        out.error_line("hint: Uninstall esptool and espwire-compat, then install the one that you want.")
+        out.error_line(
+            f"warning: this program is espwire's, but the module esptool is not: {other} [two-esptools]"
+        )
+        out.error_line(
+            "hint: Uninstall esptool and espwire-compat, then install the one that you want."
+        )
 
 
 def find_other_module() -> str:
@@ -59,9 +63,15 @@ def find_other_module() -> str:
     here = os.path.dirname(os.path.realpath(__file__))
     installed, in_clone = os.path.join(here, "modules"), os.path.dirname(here)
     own = installed if os.path.isdir(installed) else in_clone
-    programs = os.path.dirname(os.path.realpath(sys.argv[0]))  # where Python looks first, and finds a file esptool.py
+    programs = os.path.dirname(
+        os.path.realpath(sys.argv[0])
+    )  # where Python looks first, and finds a file esptool.py
     path = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != programs]
     spec = PathFinder.find_spec("esptool", path)
-    if spec is None or spec.origin is None or os.path.realpath(spec.origin).startswith(os.path.join(own, "")):
+    if (
+        spec is None
+        or spec.origin is None
+        or os.path.realpath(spec.origin).startswith(os.path.join(own, ""))
+    ):
         return ""
     return spec.origin

@@ -90,7 +90,9 @@ class ImageChip(NamedTuple):
 
 def find_by_image_id(image_chip_id: int) -> str | None:
     """The id of the chip whose images carry this chip id (the ESP32's is 0)."""
-    return next((name for name, entry in CHIPS.items() if entry.image_chip_id == image_chip_id), None)
+    return next(
+        (name for name, entry in CHIPS.items() if entry.image_chip_id == image_chip_id), None
+    )
 
 
 def parse_chip_id(name: str) -> str:

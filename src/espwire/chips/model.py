@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
+from espwire.protocol.dialect import Dialect
 from espwire.values import dataclass
-from espwire.wire.dialect import Dialect
 
 Unverified = bool | tuple[str, ...]
 
@@ -620,7 +620,10 @@ class FlashAttach:
         """The writes in order, pads first."""
         pads = self.pads
         chosen = range(pads.first, pads.last + 4, 4)
-        return (*(AttachStep(address=at, value=pads.value, mask=pads.mask) for at in chosen), *self.steps)
+        return (
+            *(AttachStep(address=at, value=pads.value, mask=pads.mask) for at in chosen),
+            *self.steps,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

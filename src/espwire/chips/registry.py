@@ -13,11 +13,18 @@ from espwire.chips.lookup import find_by_image_id, parse_chip_id
 from espwire.chips.model import Chip
 from espwire.chips.tables import load_table
 from espwire.errors import TableError
+from espwire.protocol.commands import Op
+from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 from espwire.values import dataclass
-from espwire.wire.commands import Op
-from espwire.wire.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 
-__all__ = ["chip_from_toml", "chip_ids", "find_by_image_id", "find_by_magic", "load_chip", "parse_chip_id"]
+__all__ = [
+    "chip_from_toml",
+    "chip_ids",
+    "find_by_image_id",
+    "find_by_magic",
+    "load_chip",
+    "parse_chip_id",
+]
 SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
 
@@ -77,7 +84,10 @@ def chip_from_toml(text: str, file: str) -> Chip:
     except tomllib.TOMLDecodeError as error:
         raise TableError(f"{file} is not TOML: {error}", hint="Mend the data file.") from None
     if table.pop("schema", None) != SCHEMA:
-        raise TableError(f"{file}: schema is not {SCHEMA}", hint="This espwire reads another schema of chip data.")
+        raise TableError(
+            f"{file}: schema is not {SCHEMA}",
+            hint="This espwire reads another schema of chip data.",
+        )
     rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
     table["default_flash_size"] = rom.default_flash_size_mb * 0x100000
     dialect = _dialect(rom, table, file)
@@ -88,7 +98,9 @@ def _dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
     try:
         ops = frozenset(Op[name] for name in rom.commands)
     except KeyError as error:
-        raise TableError(f"{file}: rom.commands: {error} is no command", hint="See wire/commands.py.") from None
+        raise TableError(
+            f"{file}: rom.commands: {error} is no command", hint="See protocol/commands.py."
+        ) from None
     return Dialect(
         name="ROM",
         ops=ops,

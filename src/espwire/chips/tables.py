@@ -33,10 +33,16 @@ def load_table(cls: type[T], table: Any, where: str) -> T:
         if f.name in table:
             values[f.name] = _load(hints[f.name], table[f.name], f"{where}.{f.name}")
         elif f.default is MISSING and f.default_factory is MISSING:
-            raise TableError(f"{where}.{f.name} is missing", hint="Add the key; chips/model.py says what it means.")
+            raise TableError(
+                f"{where}.{f.name} is missing",
+                hint="Add the key; chips/model.py says what it means.",
+            )
     unknown = table.keys() - {f.name for f in fields(cast(Any, cls))}
     if unknown:
-        raise TableError(f"{where}.{min(unknown)} is not a known key", hint="Remove it, or add it to chips/model.py.")
+        raise TableError(
+            f"{where}.{min(unknown)} is not a known key",
+            hint="Remove it, or add it to chips/model.py.",
+        )
     return cls(**values)
 
 
@@ -57,7 +63,10 @@ def _load(kind: Any, value: Any, where: str) -> Any:
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise _wrong(where, "should be a table", value)
-        loaded = {_key(arguments[0], k, where): _load(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        loaded = {
+            _key(arguments[0], k, where): _load(arguments[1], v, f"{where}.{k}")
+            for k, v in value.items()
+        }
         return types.MappingProxyType(loaded)
     if origin is typing.Literal:
         if value not in arguments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from espwire.errors import FileError, UsageError
-from espwire.split_words import split_words
+from espwire.text import split_words
 
 MAX_BYTES, MAX_DEPTH, MAX_WORDS, MAX_WORD = 1 << 20, 8, 20_000, 4096
 
@@ -33,7 +33,9 @@ def _expand(words: Iterable[str], into: list[str], above: tuple[str, ...]) -> No
         else:
             into.append(word)
         if len(into) > MAX_WORDS:
-            raise UsageError(f"more than {MAX_WORDS} arguments", hint="Put fewer files into one call.")
+            raise UsageError(
+                f"more than {MAX_WORDS} arguments", hint="Put fewer files into one call."
+            )
 
 
 def _split(name: str) -> list[str]:
@@ -51,7 +53,8 @@ def _split(name: str) -> list[str]:
         ) from error
     if len(content) > MAX_BYTES:
         raise UsageError(
-            f"argument file {name!r} is above 1 MiB", hint="Is it the firmware itself? Then leave out '@'."
+            f"argument file {name!r} is above 1 MiB",
+            hint="Is it the firmware itself? Then leave out '@'.",
         )
     try:
         text = content.decode("utf-8-sig")
@@ -66,6 +69,7 @@ def _split(name: str) -> list[str]:
     longest = max(map(len, words), default=0)
     if longest > MAX_WORD:
         raise UsageError(
-            f"argument file {name!r} holds a word of {longest:,} characters", hint="Is it a list of arguments?"
+            f"argument file {name!r} holds a word of {longest:,} characters",
+            hint="Is it a list of arguments?",
         )
     return words

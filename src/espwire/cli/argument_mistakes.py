@@ -33,7 +33,9 @@ def is_partition_name(word: str) -> bool:
     >>> [is_partition_name(word) for word in ("10 000", "\uff10x1000", "+0x1000", "$1000", "1.5M", " ")]
     [False, False, False, False, False, False]
     """
-    word = re.sub(r"\\x[0-9a-fA-F]{2}", "?", word)  # a byte that is not text, as partitions show prints it
+    word = re.sub(
+        r"\\x[0-9a-fA-F]{2}", "?", word
+    )  # a byte that is not text, as partitions show prints it
     return bool(
         word.isprintable()
         and 1 <= len(word.encode(errors="replace")) <= 16
@@ -48,10 +50,15 @@ def is_partition_name(word: str) -> bool:
 def _is_like_number(word: str) -> bool:
     from unicodedata import normalize
 
-    from espwire.bits import fix_number
+    from espwire.sizes import fix_number
 
     plain = normalize("NFKC", word).strip().lstrip("+$#")
-    if not plain or plain[:2].lower() in ("0x", "ox") or _is_number(plain) or re.fullmatch(FRACTION, plain):
+    if (
+        not plain
+        or plain[:2].lower() in ("0x", "ox")
+        or _is_number(plain)
+        or re.fullmatch(FRACTION, plain)
+    ):
         return True
     return plain[0].isdecimal() and fix_number(plain) is not None
 
@@ -73,8 +80,12 @@ def explain_place(word: str, words: Sequence[str]) -> UsageError | None:
     if found := find_unquoted(words):
         return found
     if (option := _find_setting(word)) is not None:
-        return _stray(word, f"it looks like a value of {option}", "Give one value after each option.")
-    if not _is_like_number(word) and (_is_like_file(word) or os.path.sep in word or os.path.exists(word)):
+        return _stray(
+            word, f"it looks like a value of {option}", "Give one value after each option."
+        )
+    if not _is_like_number(word) and (
+        _is_like_file(word) or os.path.sep in word or os.path.exists(word)
+    ):
         return _stray(word, "it looks like a file", PAIRS_HINT)
     if len(word.encode(errors="replace")) > 16 and not _is_like_number(word):
         return _stray(word, "names of partitions have at most 16 bytes", PAIRS_HINT)
@@ -127,7 +138,7 @@ def find_unquoted(words: Sequence[str]) -> UsageError | None:
 
 
 def _is_number(word: str) -> bool:
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     try:
         parse_number(word)

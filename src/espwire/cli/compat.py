@@ -79,7 +79,10 @@ def refuse_what_comes_later(name: str) -> None:
     """
     if reason := NOT_YET.get(name):
         raise UsageError(
-            f"{name} is not there yet: {reason}", hint="Use esptool for this until then.", code="not-yet", command=name
+            f"{name} is not there yet: {reason}",
+            hint="Use esptool for this until then.",
+            code="not-yet",
+            command=name,
         )
 
 
@@ -95,9 +98,13 @@ def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bo
     takes, longs = {"-h": 0, "--help": 0}, {"-h": "--help"}
     for parameter in command.params:
         if isinstance(parameter, click.Option):
-            takes |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), _count_words(parameter))
+            takes |= dict.fromkeys(
+                (*parameter.opts, *parameter.secondary_opts), _count_words(parameter)
+            )
             long = [option for option in parameter.opts if option.startswith("--")][:1]
-            longs |= {option: name for option in parameter.opts if len(option) == 2 for name in long}
+            longs |= {
+                option: name for option in parameter.opts if len(option) == 2 for name in long
+            }
     if name == "image-info":
         words = _name_layout(words)
     line = _Line(takes, longs, LONG_OPTIONS.get(name, ()), diff=name == "verify-flash")
@@ -115,7 +122,9 @@ def _name_layout(words: Sequence[str]) -> list[str]:
         if word in ("-v1", "-v2"):
             named += ["--version", word[2:]]
         else:
-            named.append("--version" if word == "-v" and words[at + 1 : at + 2] in (["1"], ["2"]) else word)
+            named.append(
+                "--version" if word == "-v" and words[at + 1 : at + 2] in (["1"], ["2"]) else word
+            )
     return named
 
 
@@ -144,7 +153,12 @@ class _Line:
     """What is needed to walk along one command's words. A plain class: a dataclass takes longer to make than to use."""
 
     def __init__(
-        self, takes: Mapping[str, int], longs: Mapping[str, str], generations: Sequence[str], *, diff: bool
+        self,
+        takes: Mapping[str, int],
+        longs: Mapping[str, str],
+        generations: Sequence[str],
+        *,
+        diff: bool,
     ) -> None:
         self.takes = takes  # option → how many words it takes
         self.longs = longs  # option of one letter → the same one's long name
@@ -201,7 +215,11 @@ class _Line:
         name = written.replace("_", "-")
         if name not in self.takes:
             hyphened = HYPHENED.get(written, "")
-            full = hyphened if hyphened in self.takes else RENAMED.get(name) or expand_long(name, self.generations)
+            full = (
+                hyphened
+                if hyphened in self.takes
+                else RENAMED.get(name) or expand_long(name, self.generations)
+            )
             full = full if full is None or full in self.takes else RENAMED.get(full)
             if full is None or full not in self.takes:
                 return [word], 0  # click has something to say about it
@@ -215,7 +233,9 @@ class _Line:
             return [word], self.takes[word]
         if equals and name in self.takes:
             return ([name, value], 0) if len(name) == 2 and self.takes[name] else ([word], 0)
-        if self.takes.get(word[:3]):  # before it is taken for -s and -c with a value: esptool has only -sc
+        if self.takes.get(
+            word[:3]
+        ):  # before it is taken for -s and -c with a value: esptool has only -sc
             return [word[:3], word[3:]], 0
         for at, letter in enumerate(word[1:], start=1):
             count = self.takes.get(f"-{letter}")
@@ -230,7 +250,9 @@ class _Line:
 
 def _parse_diff(word: str, answer: str) -> list[str]:
     """Versions 1 to 4 asked ``--diff`` for a yes or no; now it is a flag."""
-    name, _, glued = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:].removeprefix("="))
+    name, _, glued = (
+        word.partition("=") if word.startswith("--") else (word[:2], "", word[2:].removeprefix("="))
+    )
     answer = answer or glued
     return [] if answer == "no" else [name] if answer in ("", "yes") else [word]
 

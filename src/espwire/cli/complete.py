@@ -19,7 +19,9 @@ def build_script(shell: str, program: str = "espwire") -> str:
 
     :raises UsageError: click has no such shell
     """
-    return ShellComplete.source(_open_completer(shell, program))  # past bash's, which would run bash to see its version
+    return ShellComplete.source(
+        _open_completer(shell, program)
+    )  # past bash's, which would run bash to see its version
 
 
 def answer(instruction: str) -> int:
@@ -45,7 +47,9 @@ def _open_completer(shell: str, program: str) -> ShellComplete:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise UsageError(f"no completion is known for the shell {shell}", hint="Name bash, zsh or fish.")
+        raise UsageError(
+            f"no completion is known for the shell {shell}", hint="Name bash, zsh or fish."
+        )
     return kind(group.build(), {"obj": Session()}, program, COMPLETION_VARIABLE)
 
 
@@ -59,12 +63,16 @@ def complete_chip(incomplete: str) -> list[CompletionItem[str]]:
     from espwire.chips.index import CHIPS
 
     names = {"auto": "the one that answers", **{name: entry.name for name, entry in CHIPS.items()}}
-    return [CompletionItem(name, help=told) for name, told in names.items() if name.startswith(incomplete.lower())]
+    return [
+        CompletionItem(name, help=told)
+        for name, told in names.items()
+        if name.startswith(incomplete.lower())
+    ]
 
 
 def complete_port(incomplete: str) -> list[CompletionItem[str]]:
     """``--port``: the ports that are here, likely boards first. Opens none."""
-    from espwire.link.ports import likely_board, list_ports, list_system_ports, rank
+    from espwire.transport.ports import likely_board, list_ports, list_system_ports, rank
 
     there = rank(list_ports(list_system_ports))
     return [

@@ -14,7 +14,7 @@ from typing import Any
 
 from espwire.cli.given import TIMES, Given, check
 from espwire.errors import FileError, UsageError
-from espwire.escape import shorten
+from espwire.text import shorten
 from espwire.values import dataclass
 
 NAME = "espwire.toml"
@@ -43,7 +43,19 @@ VENDOR_KEYS = {
 # table of espwire.toml → key → name of given.py; hyphens and underscores are the same
 TABLES: dict[str, dict[str, str]] = {
     "connect": {
-        **{name: name for name in ("chip", "port", "baud", "before", "after", "no_stub", "stub", "stub_version")},
+        **{
+            name: name
+            for name in (
+                "chip",
+                "port",
+                "baud",
+                "before",
+                "after",
+                "no_stub",
+                "stub",
+                "stub_version",
+            )
+        },
         "attempts": "connect_attempts",
         "open_attempts": "open_attempts",
         "syncs_per_attempt": "syncs_per_attempt",
@@ -55,7 +67,11 @@ TABLES: dict[str, dict[str, str]] = {
         "block_attempts": "block_attempts",
     },
     "timing": {name: name for name in TIMES if name != "reset_delay"},
-    "reset": {"enter": "custom_reset_sequence", "leave": "custom_hard_reset_sequence", "delay": "reset_delay"},
+    "reset": {
+        "enter": "custom_reset_sequence",
+        "leave": "custom_hard_reset_sequence",
+        "delay": "reset_delay",
+    },
 }
 # TOML's dotted keys and the vendor's patterns take quadratic time for a long line: no setting needs one
 MAX_LINE, MAX_NAME, MAX_REASON, MOST_UNKNOWN = 1000, 200, 300, 10
@@ -96,10 +112,14 @@ def read_files(environment: Mapping[str, str], named: str | None = None) -> Load
         text = _read_named(named, origin)
         parsed = _parse_vendor(named, text)
         if isinstance(parsed, str):
-            raise UsageError(parsed, hint="Correct the file, or name another one.", code="config-file")
+            raise UsageError(
+                parsed, hint="Correct the file, or name another one.", code="config-file"
+            )
         if parsed is None:
             raise UsageError(
-                f"{named} has no section [{SECTION}]", hint="Add it, or name a .toml file.", code="config-file"
+                f"{named} has no section [{SECTION}]",
+                hint="Add it, or name a .toml file.",
+                code="config-file",
             )
         _take_vendor(named, text, parsed, loaded)
     if toml and named is not None:
@@ -109,7 +129,9 @@ def read_files(environment: Mapping[str, str], named: str | None = None) -> Load
         if path != os.path.abspath(find_user_file()):
             _check_local_port(loaded)
     if (more := loaded.unknown - MOST_UNKNOWN) > 0:
-        loaded.warnings.append(("config-unknown-key", f"{loaded.files[-1]}: {more:,} more keys or tables are unknown"))
+        loaded.warnings.append(
+            ("config-unknown-key", f"{loaded.files[-1]}: {more:,} more keys or tables are unknown")
+        )
     return loaded
 
 
@@ -121,7 +143,7 @@ def _check_local_port(loaded: Loaded) -> None:
     port = loaded.values.get("port")
     if port is None or not port.value.lower().startswith("virtual:"):
         return
-    from espwire.virtual.options import names_file
+    from espwire.virtual.config import names_file
 
     if names_file(port.value):
         raise UsageError(
@@ -143,7 +165,9 @@ def find_own_file() -> str | None:
 
 def find_user_file() -> str:
     """Where the user's own ``espwire.toml`` would be."""
-    if sys.platform == "linux":  # what platformdirs says there, in a tenth of the time that importing it takes
+    if (
+        sys.platform == "linux"
+    ):  # what platformdirs says there, in a tenth of the time that importing it takes
         base = os.environ.get("XDG_CONFIG_HOME", "").strip() or os.path.expanduser("~/.config")
         folder = os.path.join(base, "espwire")
     else:
@@ -176,8 +200,12 @@ class _Lines:
             if head := re.match(r"\[\s*([^\[\]]+)\]", line):
                 section = head[1].strip().strip("\"'")
                 self._places.setdefault((section, ""), number)
-            elif section is not None and (named := re.match(r"""(?:"([^"]+)"|'([^']+)'|([^=:"']+))\s*[=:]""", line)):
-                self._places.setdefault((section, _plain((named[1] or named[2] or named[3]).strip())), number)
+            elif section is not None and (
+                named := re.match(r"""(?:"([^"]+)"|'([^']+)'|([^=:"']+))\s*[=:]""", line)
+            ):
+                self._places.setdefault(
+                    (section, _plain((named[1] or named[2] or named[3]).strip())), number
+                )
 
     def find(self, section: str, key: str = "") -> int:
         """The line of ``key`` in ``[section]``, or of the section's head; 0 if it is not found."""
@@ -214,11 +242,15 @@ def _read_named(path: str, origin: str) -> str:
         if isinstance(error, FileError):
             reason = str(error)
         raise UsageError(
-            f"{path} cannot be read: {reason}", hint=f"Check the name that {origin} gives.", code="config-file"
+            f"{path} cannot be read: {reason}",
+            hint=f"Check the name that {origin} gives.",
+            code="config-file",
         ) from None
 
 
-def _find_vendor_file(environment: Mapping[str, str], loaded: Loaded) -> tuple[str, str, dict[str, str]] | None:
+def _find_vendor_file(
+    environment: Mapping[str, str], loaded: Loaded
+) -> tuple[str, str, dict[str, str]] | None:
     """The first file with the section: path, text and what the section holds."""
     paths = [environment.get(VENDOR_VARIABLE, "").strip()]
     paths += [os.path.join(folder, name) for folder in vendor_folders() for name in VENDOR_NAMES]
@@ -252,7 +284,9 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
     try:
         parser.read_string(text)
     except configparser.Error as error:
-        line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+        line = (
+            getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
+        )
         what = {
             "MissingSectionHeaderError": "something stands before the first [section]",
             "DuplicateOptionError": f"{getattr(error, 'option', '')} stands there twice",
@@ -265,7 +299,9 @@ def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
 
 
 def _find_long_line(text: str) -> int | None:
-    return next((number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_LINE), None)
+    return next(
+        (number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_LINE), None
+    )
 
 
 def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
@@ -295,19 +331,30 @@ def _take_toml(path: str, text: str, loaded: Loaded) -> None:
         )
     try:
         tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # not TOML, a number of thousands of digits, nested without end
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML, a number of thousands of digits, nested without end
         deep = isinstance(error, RecursionError)
-        reason = "it is nested too deeply" if deep else shorten(" ".join(str(error).split()), MAX_REASON)
+        reason = (
+            "it is nested too deeply" if deep else shorten(" ".join(str(error).split()), MAX_REASON)
+        )
         raise UsageError(
-            f"{path} is not valid TOML: {reason}", hint="Correct the file, or name another one.", code="config-file"
+            f"{path} is not valid TOML: {reason}",
+            hint="Correct the file, or name another one.",
+            code="config-file",
         ) from None
     lines = _Lines(text)
     for table, content in tables.items():
         if table not in TABLES:
-            loaded.warn_unknown(_place(path, lines, table, ""), f": {_explain_unknown(table, content)}")
+            loaded.warn_unknown(
+                _place(path, lines, table, ""), f": {_explain_unknown(table, content)}"
+            )
         elif not isinstance(content, dict):
             raise UsageError(
-                f"{path}: {table} must be a table, [{table}]", hint="See docs/guide/settings.md.", code="config-file"
+                f"{path}: {table} must be a table, [{table}]",
+                hint="See docs/guide/settings.md.",
+                code="config-file",
             )
         else:
             _take_table(path, lines, table, content, loaded)
@@ -322,7 +369,9 @@ def _explain_unknown(name: str, content: Any) -> str:
     )
 
 
-def _take_table(path: str, lines: _Lines, table: str, content: Mapping[str, Any], loaded: Loaded) -> None:
+def _take_table(
+    path: str, lines: _Lines, table: str, content: Mapping[str, Any], loaded: Loaded
+) -> None:
     for key, raw in content.items():
         place = _place(path, lines, table, key)
         name = TABLES[table].get(key.replace("-", "_"))

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from espwire.errors import ToolError
     from espwire.events import Report
 
-SPEAKS = "5.6.0"  # the newest esptool whose command line is understood; scripts compare such numbers
+SPEAKS = (
+    "5.6.0"  # the newest esptool whose command line is understood; scripts compare such numbers
+)
 EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
-SILENT = frozenset({"wrong-offset", "not-an-image", "unsigned-image"})  # consents for what esptool does not check
+SILENT = frozenset(
+    {"wrong-offset", "not-an-image", "unsigned-image"}
+)  # consents for what esptool does not check
 FATAL = "A fatal error occurred"
 
 

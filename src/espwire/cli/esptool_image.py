@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from espwire.bits import Revision
 from espwire.cli.output import printable
 from espwire.image.model import WP_PIN_DISABLED
+from espwire.sizes import Revision
 
 
 def describe_first_image(data: dict[str, Any]) -> str:
@@ -35,14 +35,20 @@ def _describe_image(image: dict[str, Any]) -> Iterator[str]:
     yield f"Image version: {image['version'] if image['extended_header'] is None else 1}"  # as esptool counts
     yield f"Entry point: {image['entry']:#010x}"
     yield f"Segments: {len(segments)}"
-    for label, key in (("Flash size", "flash_size"), ("Flash freq", "flash_frequency"), ("Flash mode", "flash_mode")):
+    for label, key in (
+        ("Flash size", "flash_size"),
+        ("Flash freq", "flash_frequency"),
+        ("Flash mode", "flash_mode"),
+    ):
         value = str(image[key] or "unknown")
         yield f"{label}: {value.upper() if key == 'flash_mode' else value}"
     yield from _describe_header(name, image["extended_header"])
     yield from _describe_title("Segments Information")
     for number, segment in enumerate(segments):
         memory = ", ".join(segment["memory"])
-        places = f"0x{segment['size']:05x}  0x{segment['address']:08x}  0x{segment['offset'] - 8:08x}"
+        places = (
+            f"0x{segment['size']:05x}  0x{segment['address']:08x}  0x{segment['offset'] - 8:08x}"
+        )
         yield f"{number:>7}  {places}  {memory}".rstrip()
     yield from _describe_title(f"{name} Image Footer")
     checksum = image["checksum"]
@@ -73,7 +79,9 @@ def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
     yield from _describe_title(f"{name} Extended Image Header")
     wp_pin = header["wp_pin"]
     yield f"WP pin: {wp_pin:#x}{' (disabled)' if wp_pin == WP_PIN_DISABLED else ''}"
-    strengths = [nibble for byte in bytes.fromhex(header["drive"]) for nibble in (byte & 15, byte >> 4)]
+    strengths = [
+        nibble for byte in bytes.fromhex(header["drive"]) for nibble in (byte & 15, byte >> 4)
+    ]
     pairs = zip(("clk", "q", "d", "cs0", "hd", "wp"), strengths, strict=True)
     yield f"Flash pins drive settings: {', '.join(f'{pin}_drv: {strength:#x}' for pin, strength in pairs)}"
     raw = header["raw"]  # esptool prints what is stored, set or not

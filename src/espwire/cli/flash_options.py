@@ -49,7 +49,7 @@ def allow_option(command: F) -> F:
 
 
 def _keep_connection(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    from espwire.device.flash_pins import parse_connection
+    from espwire.device.flash_id import parse_connection
 
     if value is not None:
         context.obj.spi_connection = parse_connection(value)
@@ -59,10 +59,14 @@ def _refuse_nand(context: click.Context, parameter: click.Parameter, value: str)
     if value == "nand":
         from espwire.errors import UsageError
 
-        raise UsageError(NAND, hint="Leave --flash-type out for NOR flash; use esptool for NAND.", code="nand")
+        raise UsageError(
+            NAND, hint="Leave --flash-type out for NOR flash; use esptool for NAND.", code="nand"
+        )
 
 
-def _parse_consents(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> frozenset[str]:
+def _parse_consents(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> frozenset[str]:
     from espwire.device.consents import check_consents
 
     consents: frozenset[str] = context.obj.program.consents
@@ -80,6 +84,6 @@ def parse_known_size(value: str) -> int | None:
 
     :raises UsageError: it is spelled in no known way
     """
-    from espwire.bits import parse_flash_size
+    from espwire.sizes import parse_flash_size
 
     return None if value.lower() in ("detect", "keep") else parse_flash_size(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from espwire.cli.options import AFTER, BEFORE, FREQUENCIES, MODES
 from espwire.errors import ToolError, UsageError
-from espwire.escape import shorten
+from espwire.text import shorten
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def _chip(raw: Any) -> str | None:
 
 
 def _whole(raw: Any, least: int, most: int) -> int:
-    wanted = f"a whole number, {least} or more" if most >= NO_END else f"a whole number from {least} to {most}"
+    wanted = (
+        f"a whole number, {least} or more"
+        if most >= NO_END
+        else f"a whole number from {least} to {most}"
+    )
     try:
         value = int(raw, 10) if isinstance(raw, str) else raw
     except ValueError:
@@ -104,7 +108,7 @@ def _seconds(raw: Any) -> float:
 
 
 def _sequence(raw: Any) -> str:
-    from espwire.device.lines import SEQUENCES, parse_sequence
+    from espwire.device.reset_sequences import SEQUENCES, parse_sequence
 
     try:
         if _text(raw).lower().replace("-", "_") not in SEQUENCES:
@@ -132,10 +136,24 @@ def _frequency(raw: Any) -> str:
 
 
 TIMES = (
-    *("default", "sync", "write", "md5_per_mb", "erase_per_mb", "write_per_mb", "chip_erase", "longest"),
+    *(
+        "default",
+        "sync",
+        "write",
+        "md5_per_mb",
+        "erase_per_mb",
+        "write_per_mb",
+        "chip_erase",
+        "longest",
+    ),
     *("baud_settle", "reset_delay", "mem_end"),
 )
-COUNTS = {"connect_attempts": _tries, "open_attempts": _openings, "block_attempts": _count, "syncs_per_attempt": _count}
+COUNTS = {
+    "connect_attempts": _tries,
+    "open_attempts": _openings,
+    "block_attempts": _count,
+    "syncs_per_attempt": _count,
+}
 SEQUENCES = ("custom_reset_sequence", "custom_hard_reset_sequence")
 # name → what it must be; the first ones are fields of the session, the others of Settings and Timing
 CHECKS: dict[str, Check] = {

@@ -54,9 +54,15 @@ class LazyGroup(click.Group):
         """The commands from the table, without importing them; options as click has it."""
         from click.shell_completion import CompletionItem
 
-        listed = {name: told for section in self.sections.values() for name, told in section.items()}
+        listed = {
+            name: told for section in self.sections.values() for name, told in section.items()
+        }
         start = incomplete.replace("_", "-")
-        found = [CompletionItem(name, help=told) for name, told in listed.items() if name.startswith(start)]
+        found = [
+            CompletionItem(name, help=told)
+            for name, told in listed.items()
+            if name.startswith(start)
+        ]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -64,7 +70,9 @@ class LazyGroup(click.Group):
         if not args and not ctx.resilient_parsing:
             show_help(ctx)
         words = super().parse_args(ctx, respelt(self, args, name="", stop=True))
-        name = vars(ctx).get("_protected_args", vars(ctx).get("protected_args"))  # click 8.1 has no underscore
+        name = vars(ctx).get(
+            "_protected_args", vars(ctx).get("protected_args")
+        )  # click 8.1 has no underscore
         if not name and not ctx.resilient_parsing:
             if ctx.parent is not None:
                 show_help(ctx)
@@ -80,7 +88,12 @@ class LazyGroup(click.Group):
             from espwire.cli.compat import refuse_what_comes_later
 
             refuse_what_comes_later(args[0].replace("_", "-"))
-            raise refuse(args[0], self.names, GROUPS.get(ctx.info_name or "", {}) if ctx.parent else COMMANDS, ctx)
+            raise refuse(
+                args[0],
+                self.names,
+                GROUPS.get(ctx.info_name or "", {}) if ctx.parent else COMMANDS,
+                ctx,
+            )
         name, command, words = super().resolve_command(ctx, args)
         if command is None or isinstance(command, LazyGroup):  # a group does it itself
             return name, command, words
@@ -102,7 +115,9 @@ class LazyGroup(click.Group):
                 formatter.write_dl(list(commands.items()))
 
 
-def respelt(command: click.Command, words: list[str], *, name: str, stop: bool = False) -> list[str]:
+def respelt(
+    command: click.Command, words: list[str], *, name: str, stop: bool = False
+) -> list[str]:
     """The words in today's spelling; see cli/compat.py, which is loaded only if there is an option to look at."""
     if all(not word.startswith("-") or word in ("-h", "--help") for word in words):
         return words
@@ -127,7 +142,11 @@ def add_global_options(command: click.Command, *, offline: bool, shown: bool = F
     """
     if getattr(command, "has_global_options", False):
         return
-    taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    taken = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     more = global_options(hidden=True, offline=offline, taken=taken)
     for option in more if shown else ():
         option.hidden = False  # type: ignore[attr-defined]  # they all are options
@@ -161,7 +180,10 @@ def sentence(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
         missing = _find_missing(error)
         return f"missing argument{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
-    return " ".join(error.format_message().split()).rstrip(".") or "the command line cannot be understood"
+    return (
+        " ".join(error.format_message().split()).rstrip(".")
+        or "the command line cannot be understood"
+    )
 
 
 def hint(error: click.ClickException) -> str:
@@ -175,12 +197,19 @@ def hint(error: click.ClickException) -> str:
 
         for example in find_examples(context)[:1]:
             return f"For example: `{example}`. More: `{context.command_path} --help`."
-    return f"See `{context.command_path} --help`." if context is not None else "See `espwire --help`."
+    return (
+        f"See `{context.command_path} --help`." if context is not None else "See `espwire --help`."
+    )
 
 
 def _find_missing(error: click.MissingParameter) -> list[str]:
     """Every argument that is missing; click names the first only."""
     parameters = error.ctx.command.params if error.ctx is not None else []
-    after = parameters[parameters.index(error.param) :] if error.param in parameters else [error.param]
+    after = (
+        parameters[parameters.index(error.param) :] if error.param in parameters else [error.param]
+    )
     required = [one for one in after if isinstance(one, click.Argument) and one.required]
-    return [(one.metavar or one.human_readable_name.upper()).replace(" FILE…", " and FILE") for one in required]
+    return [
+        (one.metavar or one.human_readable_name.upper()).replace(" FILE…", " and FILE")
+        for one in required
+    ]

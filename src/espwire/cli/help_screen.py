@@ -50,4 +50,6 @@ def _name_others(command: click.Command) -> list[str]:
     """The long names that OPTIONS does not show."""
     shown = {word.rstrip(",") for line in OPTIONS for word in line.split()}
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    return [option.opts[-1] for option in options if not option.hidden and not shown & set(option.opts)]
+    return [
+        option.opts[-1] for option in options if not option.hidden and not shown & set(option.opts)
+    ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from espwire.bits import Revision
-from espwire.escape import escape
+from espwire.sizes import Revision
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.image.descriptors import AppDescriptor, BootDescriptor
-    from espwire.image.info import FileInfo, ImageInfo, Item
+    from espwire.image.inspect import FileInfo, ImageInfo, Item
     from espwire.image.model import ExtendedHeader
     from espwire.image.signature import Signature
 
@@ -26,7 +26,11 @@ def draw_file(file: FileInfo) -> str:
         "srecord": "S-record",
         "uf2": "UF2",
     }
-    lines = [_row("File", file.name), _row("Size", f"{file.size:,} bytes"), _row("Format", kinds[file.format])]
+    lines = [
+        _row("File", file.name),
+        _row("Size", f"{file.size:,} bytes"),
+        _row("Format", kinds[file.format]),
+    ]
     for item in file.items:
         lines += ["", *_draw_item(item, alone=file.format == "image")]
     return "\n".join(lines)
@@ -65,12 +69,16 @@ def draw_image(info: ImageInfo) -> Iterator[str]:
     yield _row("Entry", f"{image.entry:#010x}")
     yield _row("Flash mode", format_setting(info.flash_mode, image.mode_code, known=known))
     yield _row("Flash size", format_setting(info.flash_size, image.size_code >> 4, known=known))
-    yield _row("Flash frequency", format_setting(info.flash_frequency, image.frequency_code, known=known))
+    yield _row(
+        "Flash frequency", format_setting(info.flash_frequency, image.frequency_code, known=known)
+    )
     yield from _draw_extended(info)
     yield ""
     yield "Segment  Length    Load address  File offset  Memory"
     for number, segment in enumerate(info.segments):
-        memory = ", ".join(segment.memory) + (" (behind the checksum: unseen by the ROM)" if segment.hidden else "")
+        memory = ", ".join(segment.memory) + (
+            " (behind the checksum: unseen by the ROM)" if segment.hidden else ""
+        )
         line = f"{number:>7}  {segment.size:#08x}  {segment.address:#010x}    {segment.offset:#010x}   {memory}"
         yield line.rstrip()
     yield ""
@@ -98,7 +106,14 @@ def _draw_extended(info: ImageInfo) -> Iterator[str]:
     yield _row("Legacy minimum", header.min_revision_legacy)
     yield _row("WP pin", format_wp_pin(header.wp_pin))
     clk_q, d_cs, hd_wp = header.drive
-    drives = {"clk": clk_q & 15, "q": clk_q >> 4, "d": d_cs & 15, "cs": d_cs >> 4, "hd": hd_wp & 15, "wp": hd_wp >> 4}
+    drives = {
+        "clk": clk_q & 15,
+        "q": clk_q >> 4,
+        "d": d_cs & 15,
+        "cs": d_cs >> 4,
+        "hd": hd_wp & 15,
+        "wp": hd_wp >> 4,
+    }
     yield _row("Pin drive", ", ".join(f"{pin} {drive}" for pin, drive in drives.items()))
 
 
@@ -108,7 +123,9 @@ def _draw_sums(info: ImageInfo) -> Iterator[str]:
     wrong = "" if info.actual_checksum is None else f"wrong: should be {info.actual_checksum:#04x}"
     yield _row("Checksum", f"{checksum} ({wrong or 'right'})")
     if image.digest is not None:
-        yield _row("SHA-256", f"{image.digest.hex()} ({'right' if image.digest_valid else 'wrong'})")
+        yield _row(
+            "SHA-256", f"{image.digest.hex()} ({'right' if image.digest_valid else 'wrong'})"
+        )
     elif image.extended is not None:
         yield _row("SHA-256", "none appended")
     if image.crc is not None:
@@ -172,7 +189,8 @@ def _item_data(item: Item) -> dict[str, Any]:
         "intact": item.intact,
         "image": image_data(item.info) if item.info else None,
         "partitions": [
-            {name: getattr(row, name) for name in rows} | {"name": row.label, "flaw": row.flaw or None}
+            {name: getattr(row, name) for name in rows}
+            | {"name": row.label, "flaw": row.flaw or None}
             for row in table.partitions
         ]
         if table
@@ -199,7 +217,9 @@ def image_data(info: ImageInfo) -> dict[str, Any]:
         "crc32": int.from_bytes(image.crc, "little") if image.crc else None,
         "crc32_valid": image.crc_valid,
         "app_descriptor": _app_data(info.app) if info.app else None,
-        "bootloader_descriptor": _texts_or_null(_plain(info.bootloader)) if info.bootloader else None,
+        "bootloader_descriptor": _texts_or_null(_plain(info.bootloader))
+        if info.bootloader
+        else None,
         "signatures": [_plain(signature) for signature in info.signatures],
         "warnings": list(info.warnings),
         "problems": list(info.problems),
@@ -218,7 +238,9 @@ def _header_data(header: ExtendedHeader) -> dict[str, Any]:
         "chip_id": known_chip_id(header.chip_id),
         "min_revision": _revision_text(known_revision(header.min_revision)),
         "max_revision": _revision_text(known_maximum(header.max_revision)),
-        "raw": {name: getattr(header, name) for name in ("chip_id", "min_revision", "max_revision")},
+        "raw": {
+            name: getattr(header, name) for name in ("chip_id", "min_revision", "max_revision")
+        },
     }
 
 

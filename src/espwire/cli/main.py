@@ -123,10 +123,14 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
         gc.set_threshold(GARBAGE)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")  # a console that lacks a sign must not cost the work
+                stream.reconfigure(
+                    errors="backslashreplace"
+                )  # a console that lacks a sign must not cost the work
         _catch_signals()
         sys.exit(work())
-    except KeyboardInterrupt:  # before main could set itself up, or while it was reporting another failure
+    except (
+        KeyboardInterrupt
+    ):  # before main could set itself up, or while it was reporting another failure
         sys.exit(interrupted)
     except MemoryError:  # there was not even enough to report it properly
         print(f"error: {NO_MEMORY} [out-of-memory]\nhint: {NO_MEMORY_HINT}", file=sys.stderr)
@@ -146,7 +150,9 @@ def _catch_signals() -> None:
 
     for name in ENDING_SIGNALS:
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+        if (
+            number is not None and signal.getsignal(number) is not signal.SIG_IGN
+        ):  # nohup has SIGHUP ignored
             signal.signal(number, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
@@ -168,7 +174,11 @@ def _deliver_again(dropped: sys.UnraisableHookArgs) -> None:
     import time
 
     error = dropped.exc_value
-    code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else getattr(error, "code", None)
+    code = (
+        128 + signal.SIGINT
+        if isinstance(error, KeyboardInterrupt)
+        else getattr(error, "code", None)
+    )
     number = next((each for each in signal.Signals if code == 128 + each), None)
     if number is None:
         sys.__unraisablehook__(dropped)

@@ -19,11 +19,13 @@ class Number(click.IntRange):
         :raises UsageError: it is not a number
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.bits import parse_number
+            from espwire.sizes import parse_number
 
             if value[-1:] in "kKmMbB" and not value.lower().startswith("0x"):
                 self.fail(f"{value!r} is not a plain number.", param, ctx)
-            value = parse_number(value, param.opts[-1] if param is not None else "number", limit=NO_LIMIT)
+            value = parse_number(
+                value, param.opts[-1] if param is not None else "number", limit=NO_LIMIT
+            )
         return super().convert(value, param, ctx)
 
 
@@ -36,9 +38,11 @@ class FlashAddress(Number):
         :raises UsageError: it is not a number, or a likely mistake
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.bits import parse_flash_address
+            from espwire.sizes import parse_flash_address
 
-            value = parse_flash_address(value, strict=ctx is None or ctx.obj is None or ctx.obj.program.strict)
+            value = parse_flash_address(
+                value, strict=ctx is None or ctx.obj is None or ctx.obj.program.strict
+            )
         return super().convert(value, param, ctx)
 
 
@@ -47,9 +51,9 @@ def parse_pair_address(word: str, words: Sequence[str], *, strict: bool) -> int:
 
     :raises UsageError: it is not an address
     """
-    from espwire.bits import parse_flash_address
     from espwire.cli.argument_mistakes import explain_place
     from espwire.errors import UsageError
+    from espwire.sizes import parse_flash_address
 
     try:
         return parse_flash_address(word, strict=strict)
@@ -59,7 +63,7 @@ def parse_pair_address(word: str, words: Sequence[str], *, strict: bool) -> int:
 
 def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """Callback of an argument that is a flash address."""
-    from espwire.bits import parse_flash_address
+    from espwire.sizes import parse_flash_address
 
     return parse_flash_address(value, strict=context.obj.program.strict)
 
@@ -71,8 +75,8 @@ def parse_memory_address(context: click.Context, parameter: click.Parameter, val
 
     :raises UsageError: it is not a number, or a likely mistake
     """
-    from espwire.bits import parse_number
     from espwire.errors import UsageError
+    from espwire.sizes import parse_number
 
     number = parse_number(value, "address")
     if value.isdecimal() and len(value) == 8:

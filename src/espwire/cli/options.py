@@ -26,7 +26,9 @@ class Setting(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no param
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click's, for any spelling of a frequency."""
-        if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}) ?(m|mhz)?", value, re.IGNORECASE)):
+        if isinstance(value, str) and (
+            match := re.fullmatch(r"([0-9]{1,3}) ?(m|mhz)?", value, re.IGNORECASE)
+        ):
             value = f"{match[1]}m" if f"{match[1]}m" in self.choices else value
         return super().convert(value, param, ctx)
 
@@ -92,7 +94,9 @@ def show_help(context: click.Context) -> NoReturn:
     command = context.command
     if context.parent is not None:
         root = context.find_root().info_name
-        shared = f"Options such as --port, --chip and --baud work with every command: `{root} --help`."
+        shared = (
+            f"Options such as --port, --chip and --baud work with every command: `{root} --help`."
+        )
         command.epilog = "\n\n".join(part for part in (format_examples(context), shared) if part)
     _print_and_exit(context, context.get_help())
 
@@ -112,22 +116,36 @@ def _show_all(context: click.Context, parameter: click.Parameter, value: bool) -
         _print_and_exit(context, context.get_help())
 
 
-def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+def _complete(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
     """What a shell may offer as this option's value; cli/complete.py is loaded only when one asks."""
     from espwire.cli import complete
 
-    offers = {"chip": complete.complete_chip, "port": complete.complete_port, "baud": complete.complete_baud}
+    offers = {
+        "chip": complete.complete_chip,
+        "port": complete.complete_port,
+        "baud": complete.complete_baud,
+    }
     return offers[parameter.name or ""](incomplete)
 
 
-FILTER_HELP = "Without --port, take only ports with these vid=, pid=, name=, serial=; several may follow."
+FILTER_HELP = (
+    "Without --port, take only ports with these vid=, pid=, name=, serial=; several may follow."
+)
 FILTER_WORD = r"(vid|pid|name|serial)=.+"
 
 Spec = tuple[tuple[str, ...], dict[str, Any]]
 OUTPUT: tuple[Spec, ...] = (
-    (("trace", "-t", "--trace"), {"is_flag": True, "help": "Show each packet, with its time, on standard error."}),
+    (
+        ("trace", "-t", "--trace"),
+        {"is_flag": True, "help": "Show each packet, with its time, on standard error."},
+    ),
     (("verbose", "-v", "--verbose"), {"is_flag": True, "help": "Say more."}),
-    (("quiet", "-q", "--quiet", "-s", "--silent"), {"is_flag": True, "help": "Say results, warnings and errors only."}),
+    (
+        ("quiet", "-q", "--quiet", "-s", "--silent"),
+        {"is_flag": True, "help": "Say results, warnings and errors only."},
+    ),
     (("json", "--json"), {"is_flag": True, "help": "One JSON event per line on standard output."}),
 )
 CONNECTION: tuple[Spec, ...] = (
@@ -155,7 +173,10 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (
         ("any_port", "--any-port"),
-        {"is_flag": True, "help": "Without --port, also take a port that is not known to lead to a board."},
+        {
+            "is_flag": True,
+            "help": "Without --port, also take a port that is not known to lead to a board.",
+        },
     ),
     (
         ("no_state", "--no-state"),
@@ -170,10 +191,22 @@ CONNECTION: tuple[Spec, ...] = (
             "help": "Rate for the data; 115200 if not given.",
         },
     ),
-    (("before", "--before"), {"type": click.Choice(BEFORE), "help": "How to get the chip into its loader."}),
-    (("after", "-a", "--after"), {"type": click.Choice(AFTER), "help": "What to do with the chip at the end."}),
-    (("no_stub", "--no-stub"), {"is_flag": True, "help": "Use the chip's ROM loader, and upload no stub."}),
-    (("stub", "--stub"), {"metavar": "FILE", "help": "Use this stub, in the vendor's JSON format, not ours."}),
+    (
+        ("before", "--before"),
+        {"type": click.Choice(BEFORE), "help": "How to get the chip into its loader."},
+    ),
+    (
+        ("after", "-a", "--after"),
+        {"type": click.Choice(AFTER), "help": "What to do with the chip at the end."},
+    ),
+    (
+        ("no_stub", "--no-stub"),
+        {"is_flag": True, "help": "Use the chip's ROM loader, and upload no stub."},
+    ),
+    (
+        ("stub", "--stub"),
+        {"metavar": "FILE", "help": "Use this stub, in the vendor's JSON format, not ours."},
+    ),
     (
         ("stub_version", "--stub-version"),
         {
@@ -185,7 +218,11 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (
         ("connect_attempts", "--connect-attempts"),
-        {"type": Number(max=1_000_000), "metavar": "N", "help": "Rounds of resetting and syncing; 0: no end."},
+        {
+            "type": Number(max=1_000_000),
+            "metavar": "N",
+            "help": "Rounds of resetting and syncing; 0: no end.",
+        },
     ),
     (
         ("override_vddsdio", "--override-vddsdio"),
@@ -197,7 +234,11 @@ CONNECTION: tuple[Spec, ...] = (
     ),
     (
         ("config", "--config"),
-        {"metavar": "FILE", "is_eager": True, "help": "Read settings from this espwire.toml or esptool.cfg."},
+        {
+            "metavar": "FILE",
+            "is_eager": True,
+            "help": "Read settings from this espwire.toml or esptool.cfg.",
+        },
     ),
 )
 
@@ -212,7 +253,10 @@ def spread_filters(words: Sequence[str]) -> list[str]:
     more = False  # whether another value may follow
     for at, word in enumerate(words):
         if more and re.fullmatch(FILTER_WORD, word, re.IGNORECASE):
-            spread += [*(["--port-filter"] if spread[-1].replace("_", "-") != "--port-filter" else []), word]
+            spread += [
+                *(["--port-filter"] if spread[-1].replace("_", "-") != "--port-filter" else []),
+                word,
+            ]
             continue
         flag = word.partition("=")[0].replace("_", "-")
         more = flag == "--port-filter"
@@ -226,7 +270,12 @@ def filter_option(command: F) -> F:
     """``--port-filter`` for a command that lists ports."""
     told = "Show only ports with these vid=, pid=, name=, serial=; several may follow."
     return click.option(
-        "--port-filter", multiple=True, expose_value=False, callback=_extend, metavar="KEY=VALUE…", help=told
+        "--port-filter",
+        multiple=True,
+        expose_value=False,
+        callback=_extend,
+        metavar="KEY=VALUE…",
+        help=told,
     )(command)
 
 
@@ -292,7 +341,9 @@ def header_options(command: F) -> F:
 def _choice(short: str, long: str, choices: tuple[str, ...], metavar: str) -> Callable[[F], F]:
     told = ", ".join(choices[:5]) + (", …" if len(choices) > 5 else "")
     kind = Setting(choices, case_sensitive=False)
-    return click.option(short, long, type=kind, default="keep", metavar=metavar, callback=_or_setting, help=told)
+    return click.option(
+        short, long, type=kind, default="keep", metavar=metavar, callback=_or_setting, help=told
+    )
 
 
 def _or_setting(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -332,7 +383,13 @@ def _format_option(*names: str) -> Callable[[F], F]:
     told = "What the files are: auto (default), raw, hex (Intel HEX), srec, uf2 or elf."
     choice = click.Choice(INPUT_FORMATS)
     return click.option(
-        *names, "input_format", type=choice, expose_value=False, callback=_keep_format, metavar="FORMAT", help=told
+        *names,
+        "input_format",
+        type=choice,
+        expose_value=False,
+        callback=_keep_format,
+        metavar="FORMAT",
+        help=told,
     )
 
 
@@ -348,15 +405,21 @@ def progress_option(command: F) -> F:
 
 def dry_run_option(command: F) -> F:
     """``--dry-run``."""
-    return click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")(command)
+    return click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")(
+        command
+    )
 
 
 def pairs_argument(command: F) -> F:
     """``<address> <file>`` any number of times, as ``pairs``: tuples of the two words."""
-    return click.argument("pairs", nargs=-1, required=True, metavar="ADDRESS FILE…", callback=_parse_pairs)(command)
+    return click.argument(
+        "pairs", nargs=-1, required=True, metavar="ADDRESS FILE…", callback=_parse_pairs
+    )(command)
 
 
-def _parse_pairs(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> list[tuple[int, str]]:
+def _parse_pairs(
+    context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> list[tuple[int, str]]:
     from espwire.cli.argument_mistakes import explain_file, explain_last
 
     for address, name in zip(words[::2], words[1::2], strict=False):

@@ -11,7 +11,7 @@ from espwire.values import dataclass
 if TYPE_CHECKING:
     from espwire.cli.session import Session
     from espwire.image.ota import OtaChange, OtaStatus
-    from espwire.image.partitions import PartitionTable
+    from espwire.image.partition_table import PartitionTable
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Dump:
         :raises FileError: it cannot be written
         """
         from espwire.files import write_file
-        from espwire.flash.ota import require_ota_data
+        from espwire.flash.partitions import require_ota_data
         from espwire.image.ota import SECTOR, build_sector
 
         offset, data = require_ota_data(self.table).offset, bytearray(self.data)
@@ -63,13 +63,17 @@ def open_dump(path: str, session: Session, *, to_change: bool = False) -> Dump:
     from espwire.cli.parts import STDIN, name_source, read_source
     from espwire.errors import UsageError
     from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
-    from espwire.image.partitions import TABLE_SIZE, parse_table
+    from espwire.image.partition_table import TABLE_SIZE, parse_table
     from espwire.image.split import lay_out
 
     session.configure()
     chip = None if session.chip is None else load_chip(session.chip)
     offset, stored = session.partition_table_offset, read_source(path)
-    data = stored if not stored else lay_out(stored, name_source(path), chip, format=session.input_format)
+    data = (
+        stored
+        if not stored
+        else lay_out(stored, name_source(path), chip, format=session.input_format)
+    )
     if to_change and (data is not stored or path == STDIN):
         raise UsageError(
             f"{path} is no raw dump: OTA data can be changed in such a one only",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from espwire.errors import FileError
-from espwire.escape import escape, escape_lines
+from espwire.text import escape, escape_lines
 
 GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: a closed pipe on Windows
 # what streams raise: OSError (disk, pipe), ValueError (closed, or an encoding), the others (a host program's sink)
@@ -43,13 +43,17 @@ def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
 
 
 def printable(text: str, most: int | None = None) -> str:
-    """One line, with the escapes of ``espwire.escape``; white space of any kind becomes a space.
+    """One line, with the escapes of ``espwire.text``; white space of any kind becomes a space.
 
     :param most: characters; a longer text is cut in its middle
     """
     if most is not None and len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"
-    return text if text.isprintable() else escape("".join(" " if sign.isspace() else sign for sign in text))
+    return (
+        text
+        if text.isprintable()
+        else escape("".join(" " if sign.isspace() else sign for sign in text))
+    )
 
 
 def write_text(stream: TextIO, text: str) -> None:
@@ -80,7 +84,10 @@ class Output:
 
         :param styled: the text has colours of ours, and what comes from elsewhere in it is escaped already
         """
-        self.write(sys.stderr if self.diverted else sys.stdout, (text if styled else escape_lines(text)) + "\n")
+        self.write(
+            sys.stderr if self.diverted else sys.stdout,
+            (text if styled else escape_lines(text)) + "\n",
+        )
 
     def error_line(self, text: str, *, styled: bool = False) -> None:
         """One line to standard error; its first word in colour, where the stream shows colours."""

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espwire.cli.session import Session
     from espwire.flash.plan import Part
-    from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.header import HeaderSettings
     from espwire.image.inputs import Piece
 
 STDIN = "-"
 
 
 def read_pairs(
-    pairs: Iterable[tuple[int, str]], session: Session | None = None, *, settings: HeaderSettings | None = None
+    pairs: Iterable[tuple[int, str]],
+    session: Session | None = None,
+    *,
+    settings: HeaderSettings | None = None,
 ) -> list[Part]:
     """The parts of ``(address, file)`` pairs; addresses that a file itself gives win over the typed one.
 
@@ -58,7 +61,9 @@ def read_pieces(
         session.configure()  # the chip may stand in a file or in the environment
     chip = None if session is None or session.chip is None else load_chip(session.chip)
     kind = "auto" if session is None else session.peer_format
-    pieces = read_input(read_source(path), name_source(path), chip=chip, settings=settings, format=kind)
+    pieces = read_input(
+        read_source(path), name_source(path), chip=chip, settings=settings, format=kind
+    )
     require_data(pieces, name_source(path))
     if session is not None:
         from espwire.events import Note
@@ -115,7 +120,9 @@ def read_source(path: str) -> bytes:
     import sys
 
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("'-' is standard input, which is the keyboard", hint="Write ./- for a file called '-'.")
+        raise UsageError(
+            "'-' is standard input, which is the keyboard", hint="Write ./- for a file called '-'."
+        )
     try:
         data = sys.stdin.buffer.read(INPUT_LIMIT + 1)
     except (OSError, ValueError) as error:
@@ -123,7 +130,9 @@ def read_source(path: str) -> bytes:
     if len(data) > INPUT_LIMIT:
         raise FileError("standard input gives more than 256 MiB", code="file-too-large")
     if not data:
-        raise UsageError("standard input is empty", hint="Pipe a file into it; '-' can stand once only.")
+        raise UsageError(
+            "standard input is empty", hint="Pipe a file into it; '-' can stand once only."
+        )
     return data
 
 
@@ -137,6 +146,6 @@ def header_settings(flash_mode: str, flash_freq: str, flash_size: str) -> Header
 
     :raises UsageError: the size is spelled in no known way
     """
-    from espwire.image.flash_settings import HeaderSettings, parse_size_name
+    from espwire.image.header import HeaderSettings, parse_size_name
 
     return HeaderSettings(mode=flash_mode, frequency=flash_freq, size=parse_size_name(flash_size))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from espwire.cli.session import Session
     from espwire.device.device import Device
     from espwire.image.inputs import Piece
-    from espwire.image.partitions import Partition, PartitionTable
+    from espwire.image.partition_table import Partition, PartitionTable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,13 +36,15 @@ class Placed(int):
 
         :raises TableError: ``partition-too-small``, ``partition-outside``
         """
-        from espwire.flash.places import check_fits, check_inside
+        from espwire.flash.partitions import check_fits, check_inside
 
         for piece in pieces:
             if piece.address is None:
                 check_fits(self.partition, len(piece.data), what)
             else:
-                check_inside(self.partition, [(piece.address, piece.address + len(piece.data))], what)
+                check_inside(
+                    self.partition, [(piece.address, piece.address + len(piece.data))], what
+                )
 
 
 def place_options(command: F) -> F:
@@ -90,8 +92,10 @@ def flash_limit_option(command: F) -> F:
     )(command)
 
 
-def _parse_limit(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from espwire.bits import parse_flash_size
+def _parse_limit(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    from espwire.sizes import parse_flash_size
 
     return None if value is None or value.lower() in ("keep", "detect") else parse_flash_size(value)
 
@@ -115,8 +119,8 @@ def parse_place(word: str, words: Sequence[str] = (), *, strict: bool = True) ->
     :param strict: refuse a decimal number that is a likely mistake for a hexadecimal one
     :raises UsageError: it is not an address
     """
-    from espwire.bits import parse_flash_address
     from espwire.cli.argument_mistakes import explain_place, is_partition_name
+    from espwire.sizes import parse_flash_address
 
     if is_partition_name(word):
         return word
@@ -150,12 +154,14 @@ def parse_pairs(words: Sequence[str], *, strict: bool = True) -> list[tuple[int 
     return pairs
 
 
-def parse_region(words: Sequence[str], *, files: int, strict: bool = True) -> tuple[int | str, int | None, list[str]]:
+def parse_region(
+    words: Sequence[str], *, files: int, strict: bool = True
+) -> tuple[int | str, int | None, list[str]]:
     """``ADDRESS SIZE`` or ``NAME [SIZE]``, and the ``files`` words behind it. Of a name, no size means all of it.
 
     :raises UsageError: a word is missing, superfluous, or not a number
     """
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     form = f"Write ADDRESS SIZE{' FILE' * files} or NAME [SIZE]{' FILE' * files}."
     count = len(words) - files
@@ -164,17 +170,23 @@ def parse_region(words: Sequence[str], *, files: int, strict: bool = True) -> tu
         return place, None, list(words[1:])
     if count > 2:
         more = " ".join(words[2 + files :])
-        raise UsageError(f"too many arguments: {more}", hint=f"{form} A path with a space needs quotes.")
+        raise UsageError(
+            f"too many arguments: {more}", hint=f"{form} A path with a space needs quotes."
+        )
     if count < 1:
-        raise UsageError("SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing", hint=form)
+        raise UsageError(
+            "SIZE and FILE are missing" if isinstance(place, int) else "FILE is missing", hint=form
+        )
     if count == 1:
-        raise UsageError(f"{'FILE' if files and _is_size(words[1]) else 'SIZE'} is missing", hint=form)
+        raise UsageError(
+            f"{'FILE' if files and _is_size(words[1]) else 'SIZE'} is missing", hint=form
+        )
     size = None if words[1].upper() == "ALL" else parse_number(words[1], "size")
     return place, size, list(words[2:])
 
 
 def _is_size(word: str) -> bool:
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     try:
         parse_number(word)
@@ -189,7 +201,9 @@ def find_addresses(pairs: Sequence[tuple[int | str, str]]) -> list[tuple[int, st
     return known if len(known) == len(pairs) else None
 
 
-def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> list[tuple[int | str, str]]:
+def place_by_file(
+    pairs: Sequence[tuple[int | str, str]], session: Session
+) -> list[tuple[int | str, str]]:
     """Addresses for names where ``--partitions`` tells them.
 
     :raises FileError, TableError: the table cannot be used, or a name is unknown; the files are larger than any flash
@@ -206,14 +220,18 @@ def place_by_file(pairs: Sequence[tuple[int | str, str]], session: Session) -> l
     return list(pairs)
 
 
-def place_by_device(pairs: Sequence[tuple[int | str, str]], device: Device, session: Session) -> list[tuple[int, str]]:
+def place_by_device(
+    pairs: Sequence[tuple[int | str, str]], device: Device, session: Session
+) -> list[tuple[int, str]]:
     """Addresses for names, by the table in flash.
 
     :raises Unsupported, TableError: the table cannot be read, or a name is unknown
     """
-    from espwire.flash.places import read_partition_table
+    from espwire.flash.partitions import read_partition_table
 
-    return place_by_table(pairs, read_partition_table(device, session.partition_table_offset), session)
+    return place_by_table(
+        pairs, read_partition_table(device, session.partition_table_offset), session
+    )
 
 
 def place_by_table(
@@ -223,15 +241,22 @@ def place_by_table(
 
     :raises TableError: code ``partition-unknown``
     """
-    from espwire.flash.places import find_place
+    from espwire.flash.partitions import find_place
 
     return [
-        (place if isinstance(place, int) else Placed.at(find_place(table, place, report=session.report), session), path)
+        (
+            place
+            if isinstance(place, int)
+            else Placed.at(find_place(table, place, report=session.report), session),
+            path,
+        )
         for place, path in pairs
     ]
 
 
-def find_region(session: Session, device: Device, place: int | str, size: int | None) -> tuple[int, int | None]:
+def find_region(
+    session: Session, device: Device, place: int | str, size: int | None
+) -> tuple[int, int | None]:
     """Address and size of a region that a word names; a partition's size where none is given.
 
     Size None is the rest of the flash, whose detected size is then reported.
@@ -240,14 +265,14 @@ def find_region(session: Session, device: Device, place: int | str, size: int | 
     """
     if isinstance(place, int):
         if size is None and (info := device.attach_flash()).size and not info.assumed:
-            from espwire.bits import format_size
             from espwire.events import Note
+            from espwire.sizes import format_size
 
             session.report(Note(text=f"Detected flash size: {format_size(info.size)}"))
         return place, size
     from espwire.cli.tables import read_table_file
-    from espwire.flash.places import check_fits, read_partition_table
-    from espwire.image.partitions import find_partition
+    from espwire.flash.partitions import check_fits, read_partition_table
+    from espwire.image.partition_table import find_partition
 
     if session.partitions is not None:
         table = read_table_file(session.partitions, session)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import PortNotFound, UsageError
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.state import State
-    from espwire.link.holders import Holder
-    from espwire.link.ports import Lister, PortIdentity, SystemPort
+    from espwire.transport.open_errors import Holder
+    from espwire.transport.ports import Lister, PortIdentity, SystemPort
 
 URL = re.compile(r"(?!COM\d+:?$)[A-Za-z][A-Za-z0-9+]{2,}:.*", re.IGNORECASE)
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-]?[0-9a-fA-F]{2}){5}")
@@ -30,7 +30,9 @@ def is_port(word: str) -> bool:
     >>> [is_port(word) for word in ("/dev/ttyUSB0", "COM3", "virtual:esp32", "/dev/stdin", "common.bin", "0x0")]
     [True, True, True, False, False, False]
     """
-    return PORT_WORD.fullmatch(word) is not None or (":" in word and MAC.fullmatch(word) is not None)
+    return PORT_WORD.fullmatch(word) is not None or (
+        ":" in word and MAC.fullmatch(word) is not None
+    )
 
 
 def find_target(
@@ -47,7 +49,13 @@ def find_target(
     :raises UsageError: codes ``several-ports``, ``port-filter``
     :raises PortNotFound: no board; nothing has this MAC
     """
-    from espwire.link.ports import SystemPort, choose, list_ports, list_system_ports, parse_filter
+    from espwire.transport.ports import (
+        SystemPort,
+        choose,
+        list_ports,
+        list_system_ports,
+        parse_filter,
+    )
 
     lister = lister or list_system_ports
     wanted = parse_filter(filters)
@@ -65,9 +73,11 @@ def is_other_board(name: str, identity: PortIdentity, mac: str) -> bool:
     return plain_mac(mac) != plain_mac(name)
 
 
-def list_data(identities: Sequence[PortIdentity], holders: dict[str, Holder]) -> list[dict[str, Any]]:
+def list_data(
+    identities: Sequence[PortIdentity], holders: dict[str, Holder]
+) -> list[dict[str, Any]]:
     """The ports for programs."""
-    from espwire.link.ports import is_known, likely_board
+    from espwire.transport.ports import is_known, likely_board
 
     rows: list[dict[str, Any]] = []
     for one in identities:
@@ -92,19 +102,24 @@ def list_data(identities: Sequence[PortIdentity], holders: dict[str, Holder]) ->
 def draw_table(rows: Sequence[dict[str, Any]], *, hidden: int = 0) -> str:
     """The ports for people; ``hidden`` is how many the filter took away."""
     if not rows:
-        return f"No serial port fits the filter; {hidden} do not." if hidden else "There is no serial port here."
+        return (
+            f"No serial port fits the filter; {hidden} do not."
+            if hidden
+            else "There is no serial port here."
+        )
     cells = [HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
     )
 
 
 def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
-    from espwire.link.ports import SystemPort, find_by_serial, find_port, list_ports
+    from espwire.transport.ports import SystemPort, find_by_serial, find_port, list_ports
 
     if not name.strip() or URL.fullmatch(name):
-        return name  # link/url.py knows them, or says what is wrong
+        return name  # transport/url.py knows them, or says what is wrong
     if _is_path(name):
         return find_port(name, lister)
     there = list_ports(lister)
@@ -133,7 +148,9 @@ def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
     return SystemPort(remembered, lister=lister)
 
 
-def _find_remembered(mac: str, state: State, there: tuple[PortIdentity, ...]) -> PortIdentity | None:
+def _find_remembered(
+    mac: str, state: State, there: tuple[PortIdentity, ...]
+) -> PortIdentity | None:
     from espwire.cli.state import find_remembered
 
     return find_remembered(state, mac, there)
@@ -148,7 +165,14 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     ids = "-" if row["vid"] is None else f"{row['vid']:04x}:{row['pid'] or 0:04x}"
     holder = row["holder"]
     held = "-" if holder is None else f"{escape(holder['name']) or 'process'} ({holder['pid']})"
-    return (_text(row["path"]), ids, _text(row["serial"]), _text(row["location"]), row["board"], held)
+    return (
+        _text(row["path"]),
+        ids,
+        _text(row["serial"]),
+        _text(row["location"]),
+        row["board"],
+        held,
+    )
 
 
 def _text(value: str) -> str:

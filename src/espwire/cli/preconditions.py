@@ -44,7 +44,9 @@ def check_inputs(paths: Iterable[str]) -> None:
     from espwire.files import read_file
 
     for path in paths:
-        if path != STDIN and (os.path.isfile(path) or not os.path.exists(path) or os.path.isdir(path)):
+        if path != STDIN and (
+            os.path.isfile(path) or not os.path.exists(path) or os.path.isdir(path)
+        ):
             read_file(path)
 
 

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from espwire.cli.output import StdoutForBar, is_terminal, printable
-from espwire.escape import escape
 from espwire.events import (
     ChipFound,
     Connecting,
@@ -22,6 +21,7 @@ from espwire.events import (
     Warned,
     to_json,
 )
+from espwire.text import escape
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -95,9 +95,18 @@ def describe(event: Event, *, verbose: bool) -> str | None:
 
             mac = event.mac and describe_mac(event.mac)
             known = {"revision": event.revision, "MAC": mac}  # Secure Download Mode hides both
-            return ", ".join([f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]) + "."
+            return (
+                ", ".join(
+                    [f"Found {event.description}", *(f"{k} {v}" for k, v in known.items() if v)]
+                )
+                + "."
+            )
         case StubStarted():
-            return f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)." if verbose else None
+            return (
+                f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)."
+                if verbose
+                else None
+            )
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
@@ -115,7 +124,11 @@ def describe(event: Event, *, verbose: bool) -> str | None:
 def describe_attempt(event: Connecting) -> str:
     """What is being tried, and from the second attempt on, what the user can do."""
     if event.attempt == 1:
-        return f"Connecting (reset sequence {event.how})" if event.how else "Connecting (without a reset)"
+        return (
+            f"Connecting (reset sequence {event.how})"
+            if event.how
+            else "Connecting (without a reset)"
+        )
     number = f"attempt {event.attempt}" + (f" of {event.attempts}" if event.attempts else "")
     if not event.how:
         return f"Connecting, {number}, without a reset. Hold BOOT and press RESET on the board."
@@ -127,7 +140,9 @@ def _named(name: str) -> str:
 
 
 def _speed(event: Finished) -> str:
-    carried = event.task in ("write", "read") and event.size and event.seconds > 0  # a check by MD5 carries no data
+    carried = (
+        event.task in ("write", "read") and event.size and event.seconds > 0
+    )  # a check by MD5 carries no data
     rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if carried else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
     return f"{event.size:,} bytes{took}{rate if took else ''}"
@@ -136,7 +151,9 @@ def _speed(event: Finished) -> str:
 def count(event: Progress) -> str:
     """Progress in our words."""
     verb = VERBS.get(event.task, event.task)
-    return f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes"
+    return (
+        f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes"
+    )
 
 
 OURS = Wording(lambda event, verbose: describe(event, verbose=verbose), count, steps=10)
@@ -154,7 +171,13 @@ class Plain:
         progress: bool = True,
         wording: Wording = OURS,
     ) -> None:
-        self.output, self.quiet, self.verbose, self.progress, self.wording = output, quiet, verbose, progress, wording
+        self.output, self.quiet, self.verbose, self.progress, self.wording = (
+            output,
+            quiet,
+            verbose,
+            progress,
+            wording,
+        )
         self._tenth: tuple[str, str, int] | None = None
 
     def __call__(self, event: Event) -> None:
@@ -229,7 +252,9 @@ def dump(values: dict[str, Any]) -> str:
     """One line of JSON; bytes as hexadecimal, anything else unknown as its text."""
     import json
 
-    return json.dumps(values, default=lambda value: value.hex() if isinstance(value, bytes) else str(value))
+    return json.dumps(
+        values, default=lambda value: value.hex() if isinstance(value, bytes) else str(value)
+    )
 
 
 class Bar:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from espwire._version import __version__
 from espwire.cli.output import Output, printable
-from espwire.errors import ConnectError, DeviceError, LinkError, ToolError, Unsupported, VerifyError
+from espwire.errors import (
+    ConnectError,
+    DeviceError,
+    ToolError,
+    TransportError,
+    Unsupported,
+    VerifyError,
+)
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -20,12 +27,12 @@ if TYPE_CHECKING:
     from espwire.cli.render import Renderer, Wording
     from espwire.cli.state import State
     from espwire.device.device import Device
-    from espwire.device.packets import PacketRing
+    from espwire.device.packet_log import PacketLog
     from espwire.device.stub_image import StubImage
     from espwire.events import Error, Event, Report
     from espwire.image.read_any import FormatChoice
-    from espwire.link.ports import SystemPort
     from espwire.settings import Settings
+    from espwire.transport.ports import SystemPort
 
 DEFAULT_BAUD = 115200
 BOOT_TEXT_LINES = 12
@@ -44,7 +51,9 @@ class Program:
     open_wording: Callable[[], Wording] | None = None  # None: our own
     tell_device: Callable[[Device, Report], None] | None = None
     strict: bool = True  # False: take ambiguous numbers and files as esptool does
-    consents: frozenset[str] = frozenset()  # given without being asked for: their findings are warnings
+    consents: frozenset[str] = (
+        frozenset()
+    )  # given without being asked for: their findings are warnings
 
 
 @dataclass(eq=False, repr=False)
@@ -81,19 +90,25 @@ class Session:
     output: Output = field(default_factory=Output)
     program: Program = field(default_factory=Program)
     connected: Device | None = None  # a device that a calling program holds already; it stays open
-    leave_connected: bool = False  # whether stub, baud rate and ``--after`` apply to it, too; else it stays as it is
+    leave_connected: bool = (
+        False  # whether stub, baud rate and ``--after`` apply to it, too; else it stays as it is
+    )
     _renderer: Renderer | None = None
     _report: Report | None = None
     _state: State | None = None
     _values: dict[str, Given] | None = None
     _told: Loaded | None = None
-    _packets: PacketRing | None = None
+    _packets: PacketLog | None = None
     _ending: str = ""  # how the board was left, until that is printed
 
     @property
     def peer_format(self) -> FormatChoice:
         """``input_format``, for commands that esptool has too: under its name its rules count."""
-        return "esptool" if self.input_format == "auto" and not self.program.strict else self.input_format
+        return (
+            "esptool"
+            if self.input_format == "auto" and not self.program.strict
+            else self.input_format
+        )
 
     def guess(self, words: Sequence[str]) -> None:
         """How to answer a command line that is too broken to be parsed."""
@@ -113,7 +128,9 @@ class Session:
                 quiet=self.quiet,
                 verbose=self.verbose,
                 progress=self.progress,
-                wording=self.program.open_wording() if self.program.open_wording is not None else None,
+                wording=self.program.open_wording()
+                if self.program.open_wording is not None
+                else None,
             )
             stamped = Reporter(sink=self._renderer, device=self.port or "")
             self._report = Thinned(stamped, progress=self.progress) if self.json else stamped
@@ -208,7 +225,9 @@ class Session:
         from espwire.cli.ports import find_target
 
         self.configure()
-        return find_target(self.port, filters=self.port_filter, any_port=self.any_port, state=self.state)
+        return find_target(
+            self.port, filters=self.port_filter, any_port=self.any_port, state=self.state
+        )
 
     @contextmanager
     def device(self, *, bulk: bool = True, encrypt: bool = False) -> Iterator[Device]:
@@ -249,7 +268,9 @@ class Session:
             report=self.report,
             packets=self._packets,
             stub=False,  # started below, if the command gains by one
-            memory=None if isinstance(target, str) and target.lower().startswith("virtual:") else self.state,
+            memory=None
+            if isinstance(target, str) and target.lower().startswith("virtual:")
+            else self.state,
         ) as device:
             self._check_board(device, target)
             if self.program.tell_device is not None and not (self.json or self.quiet):
@@ -262,14 +283,18 @@ class Session:
         """Apply the options to the chip, run the command in here, and then reset the chip as ``--after`` says."""
         from espwire.cli.stub_choice import choose_baud, choose_stub
         from espwire.device.connect import speed_up
-        from espwire.device.leave import check_after
+        from espwire.device.reset import check_after
 
         check_after(device.loader, device.chip, self.after)
         if self.override_vddsdio is not None:
             device.override_flash_voltage(self.override_vddsdio)
         if self.spi_connection is not None:
             device.use_flash_pins(self.spi_connection)
-        speed_up(device, stub=choose_stub(self, device, bulk, encrypt), baud=choose_baud(self, device, bulk))
+        speed_up(
+            device,
+            stub=choose_stub(self, device, bulk, encrypt),
+            baud=choose_baud(self, device, bulk),
+        )
         yield
         self._note_ending(device.leave("no-reset" if self.runs else self.after))  # type: ignore[arg-type]
 
@@ -278,7 +303,9 @@ class Session:
         if self.runs or self.program.open_wording is not None:
             return
         if way:
-            self._ending = "The application was started." if way == "soft" else "The board was reset."
+            self._ending = (
+                "The application was started." if way == "soft" else "The board was reset."
+            )
         elif self.after.startswith("no-reset"):
             self._ending = f"The board was not reset (--after {self.after})."
         else:
@@ -292,7 +319,9 @@ class Session:
         from espwire.cli.ports import is_other_board
         from espwire.errors import WrongChip
 
-        if isinstance(target, str) or not is_other_board(self.port or "", target.identity, device.mac):
+        if isinstance(target, str) or not is_other_board(
+            self.port or "", target.identity, device.mac
+        ):
             return
         device.leave("hard-reset")
         raise WrongChip(
@@ -302,15 +331,15 @@ class Session:
             mac=device.mac,
         )
 
-    def _open_ring(self) -> PacketRing:
+    def _open_ring(self) -> PacketLog:
         """Keeps the last packets; with ``--trace`` it prints them all."""
         if self.trace:
             from espwire.cli.trace import Tracer
 
             return Tracer(self.output)
-        from espwire.device.packets import PacketRing
+        from espwire.device.packet_log import PacketLog
 
-        return PacketRing()
+        return PacketLog()
 
     def close(self) -> None:
         """The work is done: print how the board was left, if that is not printed yet, and end the drawing.
@@ -381,7 +410,7 @@ class Bug(ToolError):
     hint = "Run again with --trace, and report what it prints."
 
 
-TOLD_BY_PACKETS = (LinkError, ConnectError, DeviceError, VerifyError, Bug)
+TOLD_BY_PACKETS = (TransportError, ConnectError, DeviceError, VerifyError, Bug)
 
 
 def error_event(error: ToolError, more: dict[str, Any]) -> Error:
@@ -389,4 +418,10 @@ def error_event(error: ToolError, more: dict[str, Any]) -> Error:
     from espwire.events import Error
 
     details = error.details | more
-    return Error(code=error.code, message=str(error), hint=error.hint, exit_code=error.exit_code, details=details)
+    return Error(
+        code=error.code,
+        message=str(error),
+        hint=error.hint,
+        exit_code=error.exit_code,
+        details=details,
+    )

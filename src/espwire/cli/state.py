@@ -17,7 +17,7 @@ from espwire.errors import FileError
 from espwire.events import Report, Warned
 
 if TYPE_CHECKING:
-    from espwire.link.ports import PortIdentity
+    from espwire.transport.ports import PortIdentity
 
 VERSION = 1
 FILE = "state.json"
@@ -85,7 +85,11 @@ class State:
         entries[key] = value
         while len(entries) > MOST_ENTRIES:
             del entries[next(iter(entries))]
-        write_file(path, json.dumps({"v": VERSION, **self._load()}, indent=1).encode() + b"\n", private=True)
+        write_file(
+            path,
+            json.dumps({"v": VERSION, **self._load()}, indent=1).encode() + b"\n",
+            private=True,
+        )
 
     def _load(self) -> dict[str, dict[str, str]]:
         if self._tables is None:
@@ -108,7 +112,10 @@ class State:
         try:
             found = json.loads(read_file(path, limit=FILE_LIMIT))
         except (FileError, ValueError, RecursionError) as error:
-            self._warn("state-unreadable", f"{path} is not usable and counts as empty: {_first_line(error)}")
+            self._warn(
+                "state-unreadable",
+                f"{path} is not usable and counts as empty: {_first_line(error)}",
+            )
             return
         version = found.get("v") if isinstance(found, Mapping) else None
         if version != VERSION:
@@ -130,8 +137,7 @@ def _alone(path: Path) -> Iterator[None]:
     :raises OSError: the lock file cannot be opened
     :raises FileError: somebody keeps the lock
     """
-    from espwire.file_lock import lock
-    from espwire.files import make_private_folder
+    from espwire.files import lock, make_private_folder
     from espwire.streams import BINARY, NO_BLOCKING
 
     make_private_folder(path.parent)
@@ -141,14 +147,18 @@ def _alone(path: Path) -> Iterator[None]:
         limit = time.monotonic() + LOCK_S
         while not lock(descriptor):
             if time.monotonic() >= limit:
-                raise FileError(f"another run has locked {path} for {LOCK_S:.0f} seconds", code="state-locked")
+                raise FileError(
+                    f"another run has locked {path} for {LOCK_S:.0f} seconds", code="state-locked"
+                )
             time.sleep(LOCK_STEP_S)
         yield
     finally:
         os.close(descriptor)
 
 
-def find_remembered(state: State, mac: str, identities: tuple[PortIdentity, ...]) -> PortIdentity | None:
+def find_remembered(
+    state: State, mac: str, identities: tuple[PortIdentity, ...]
+) -> PortIdentity | None:
     """The port where the chip with this MAC was seen, if something with that key is there now."""
     key = state.find_device(mac)
     return next((one for one in identities if key is not None and one.key == key), None)

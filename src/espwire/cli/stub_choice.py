@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espwire.events import Note
-from espwire.wire.dialect import BaudRule
+from espwire.protocol.dialect import BaudRule
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session
@@ -21,14 +21,18 @@ def choose_stub(session: Session, device: Device, bulk: bool, encrypt: bool) -> 
     :param encrypt: the chip shall encrypt what is written
     """
     if session.stub_version is not None:
-        session.report(Note(text="there is one stub only, espwire's own: --stub-version changes nothing"))
+        session.report(
+            Note(text="there is one stub only, espwire's own: --stub-version changes nothing")
+        )
     if session.no_stub or not (bulk or session.after == "no-reset-stub"):
         return False
     if session.stub_image is not None:
         return session.stub_image
     own = device.chip.stub.own
     if encrypt and device.chip.rom.encrypted_write and not (own is not None and own.can_encrypt):
-        session.report(Note(text="no stub is used: on this chip it is the ROM loader that encrypts"))
+        session.report(
+            Note(text="no stub is used: on this chip it is the ROM loader that encrypts")
+        )
         return False
     why = device.find_stub_obstacle()
     if why and session.verbose:

@@ -9,10 +9,12 @@ from espwire.errors import TableError
 if TYPE_CHECKING:
     from espwire.cli.session import Session
     from espwire.image.partition_csv import CsvPlaces
-    from espwire.image.partitions import PartitionTable
+    from espwire.image.partition_table import PartitionTable
 
 
-def read_table_file(path: str, session: Session, *, places: CsvPlaces | None = None) -> PartitionTable:
+def read_table_file(
+    path: str, session: Session, *, places: CsvPlaces | None = None
+) -> PartitionTable:
     """The table in a file: binary where one begins it, or stands where the table's offset says; else CSV.
 
     :raises FileError: it cannot be read
@@ -23,11 +25,13 @@ def read_table_file(path: str, session: Session, *, places: CsvPlaces | None = N
     return parse_table_bytes(read_source(path), name_source(path), session, places=places)
 
 
-def parse_table_bytes(data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None) -> PartitionTable:
+def parse_table_bytes(
+    data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None
+) -> PartitionTable:
     """As ``read_table_file``, for bytes."""
     from espwire.chips.lookup import load_image_chip
     from espwire.image.partition_csv import CsvPlaces, decode_csv, parse_csv
-    from espwire.image.partitions import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
+    from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.split import lay_out_addressed
 
     offset = session.partition_table_offset
@@ -54,7 +58,7 @@ def read_table(path: str | None, session: Session) -> PartitionTable:
     """
     if path is not None:
         return read_table_file(path, session)
-    from espwire.flash.places import read_partition_table
+    from espwire.flash.partitions import read_partition_table
 
     with session.device() as device:
         return read_partition_table(device, session.partition_table_offset)
@@ -62,7 +66,7 @@ def read_table(path: str | None, session: Session) -> PartitionTable:
 
 def draw_table(table: PartitionTable) -> str:
     """The rows, aligned."""
-    from espwire.bits import format_size
+    from espwire.sizes import format_size
 
     rows = [("Name", "Type", "Subtype", "Offset", "End", "Size", "Flags")]
     for row in table.partitions:
@@ -72,13 +76,14 @@ def draw_table(table: PartitionTable) -> str:
         rows.append((row.label, *kind, f"{row.offset:#010x}", f"{row.end:#010x}", size, flags))
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 
 def describe_table(table: PartitionTable) -> dict[str, object]:
     """The rows for programs. ``flaw``: why a row cannot be used by name."""
-    from espwire.image.partitions import is_utf8
+    from espwire.image.partition_table import is_utf8
 
     return {
         "md5_valid": table.md5_valid,

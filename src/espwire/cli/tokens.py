@@ -9,8 +9,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.render import VERBS, Wording, describe
-from espwire.escape import escape
-from espwire.events import ChipFound, Event, Finished, Note, Opened, Progress, Report, Resetting, Result, StubStarted
+from espwire.events import (
+    ChipFound,
+    Event,
+    Finished,
+    Note,
+    Opened,
+    Progress,
+    Report,
+    Resetting,
+    Result,
+    StubStarted,
+)
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -31,7 +42,9 @@ def tell(event: Event, verbose: bool) -> str | None:
             return f"Wrote {event.size} bytes at {address:#010x} in {event.seconds:.1f} seconds."
         case Finished(task="read", address=int(address)):
             took = f"{event.seconds:.1f} seconds"
-            return f"Read {event.size} bytes from {address:#010x} in {took} to '{escape(event.name)}'."
+            return (
+                f"Read {event.size} bytes from {address:#010x} in {took} to '{escape(event.name)}'."
+            )
         case Finished(task="erase", name="the whole flash"):
             return f"{describe(event, verbose=verbose)}\nFlash memory erased successfully."
         case Finished(task="verify"):
@@ -53,7 +66,11 @@ def tell(event: Event, verbose: bool) -> str | None:
         case Result(command="erase-region", data={"erased": True}):
             return "Erase completed successfully.\nFlash memory region erased successfully."
         case Resetting(into="application"):
-            way = "Hard resetting via RTS pin..." if event.how in BY_RTS else f"Starting the application ({event.how})."
+            way = (
+                "Hard resetting via RTS pin..."
+                if event.how in BY_RTS
+                else f"Starting the application ({event.how})."
+            )
             way = "Hard resetting with a watchdog..." if event.how == "watchdog" else way
             return f"Leaving...\n{way}"
     return describe(event, verbose=verbose)
@@ -61,8 +78,14 @@ def tell(event: Event, verbose: bool) -> str | None:
 
 def _describe_chip(event: ChipFound) -> list[str]:
     """The chip as versions 1 to 4 (``Chip is``) and 5 (``Chip type:``) had it, and its MAC."""
-    chip = f"{event.description} (revision {event.revision})" if event.revision else event.description
-    lines = [f"Detecting chip type... {event.chip}", f"Chip is {chip}", f"{'Chip type:':<19} {chip}"]
+    chip = (
+        f"{event.description} (revision {event.revision})" if event.revision else event.description
+    )
+    lines = [
+        f"Detecting chip type... {event.chip}",
+        f"Chip is {chip}",
+        f"{'Chip type:':<19} {chip}",
+    ]
     return [*lines, f"MAC: {event.mac}"] if event.mac else lines
 
 
@@ -101,7 +124,9 @@ def _describe_new_image(data: dict[str, Any]) -> str:
 
 
 RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "dump-mem": lambda data: f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'.",
+    "dump-mem": lambda data: (
+        f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'."
+    ),
     "elf2image": _describe_new_image,
     "get-security-info": _describe_security,
     "merge-bin": lambda data: f"Wrote {data['bytes']:#x} bytes to file '{escape(data['output'])}'.",
@@ -126,7 +151,7 @@ def count(event: Progress) -> str:
 
 
 def _format_size(size: int) -> str:
-    from espwire.bits import format_size
+    from espwire.sizes import format_size
 
     return format_size(size)
 

@@ -11,21 +11,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espwire.device.packets import Packet, PacketRing
+from espwire.device.packet_log import Packet, PacketLog
 from espwire.errors import FileError, ToolError
-from espwire.wire.commands import Request
-from espwire.wire.stub import name_op
+from espwire.protocol.commands import Request
+from espwire.protocol.stub import name_op
 
 if TYPE_CHECKING:
     from espwire.cli.output import Output
-    from espwire.wire.commands import Command, Reply
+    from espwire.protocol.commands import Command, Reply
 
 SHOWN_BYTES = 16
 SHOWN_ITEMS = 8  # of a group
 KEPT_FILES = 20  # of failed runs; the oldest goes first
 
 
-class Tracer(PacketRing):
+class Tracer(PacketLog):
     """A ring that prints each packet as it comes: it changes nothing of what is said, or when.
 
     A line holds: seconds since the start on this host's clock, milliseconds since the packet before on the link's clock
@@ -50,7 +50,9 @@ class Tracer(PacketRing):
         since = time.monotonic() - self._began
         passed = 0.0 if self._last is None else packet.time - self._last
         self._last = packet.time
-        self._output.error_line(f"{since:9.4f} s {passed * 1000:9.2f} ms  {describe_content(packet)}")
+        self._output.error_line(
+            f"{since:9.4f} s {passed * 1000:9.2f} ms  {describe_content(packet)}"
+        )
 
 
 def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> Path | None:
@@ -59,7 +61,11 @@ def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> 
     from espwire.files import make_private_folder, write_file
 
     moment = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 1000 % 1_000_000:06d}"
-    head = [f"espwire {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}", f"error: {error} [{error.code}]", ""]
+    head = [
+        f"espwire {__version__}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
+        f"error: {error} [{error.code}]",
+        "",
+    ]
     path = folder / f"espwire-trace-{moment}.txt"
     text = "\n".join([*head, *map(describe_packet, packets), ""])
     try:

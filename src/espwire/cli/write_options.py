@@ -14,7 +14,7 @@ from espwire.values import dataclass
 if TYPE_CHECKING:
     from espwire.cli.session import Session
     from espwire.flash.plan import Part, Policy
-    from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.header import HeaderSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[int, str]
@@ -50,9 +50,15 @@ class WriteChoices:
             ("trust_flash_content", "skip_flashed"),
         ):
             if getattr(self, one) and getattr(self, other):
-                raise UsageError(f"{_spelt(one)} and {_spelt(other)} exclude each other", hint="Leave one of them out.")
+                raise UsageError(
+                    f"{_spelt(one)} and {_spelt(other)} exclude each other",
+                    hint="Leave one of them out.",
+                )
         if self.trust_flash_content and not self.diff_with:
-            raise UsageError("--trust-flash-content needs --diff-with", hint="Name the files that the flash holds.")
+            raise UsageError(
+                "--trust-flash-content needs --diff-with",
+                hint="Name the files that the flash holds.",
+            )
 
     def input_files(self) -> list[str]:
         """The files that these options name."""
@@ -81,7 +87,9 @@ def encrypt_options(command: F) -> F:
     """``--encrypt``, ``--encrypt-files``, ``--ignore-flash-enc-efuse``."""
     for option in (
         click.option(
-            "--ignore-flash-enc-efuse", is_flag=True, help="Do not ask the eFuses whether the chip can encrypt."
+            "--ignore-flash-enc-efuse",
+            is_flag=True,
+            help="Do not ask the eFuses whether the chip can encrypt.",
         ),
         click.option(
             "--encrypt-files",
@@ -91,7 +99,11 @@ def encrypt_options(command: F) -> F:
             callback=_parse_pairs,
             help="Files that the chip shall encrypt, beside others that it shall not.",
         ),
-        click.option("--encrypt", is_flag=True, help="Have the chip encrypt all files. That cannot be verified."),
+        click.option(
+            "--encrypt",
+            is_flag=True,
+            help="Have the chip encrypt all files. That cannot be verified.",
+        ),
     ):
         command = option(command)
     return command
@@ -101,9 +113,16 @@ def unchanged_options(command: F) -> F:
     """``--diff-with``, ``--skip-flashed``, ``--trust-flash-content``."""
     for option in (
         click.option(
-            "--trust-flash-content", is_flag=True, help="Do not check files that are as --diff-with has them."
+            "--trust-flash-content",
+            is_flag=True,
+            help="Do not check files that are as --diff-with has them.",
         ),
-        click.option("-s", "--skip-flashed", is_flag=True, help="Leave out each file that the flash holds already."),
+        click.option(
+            "-s",
+            "--skip-flashed",
+            is_flag=True,
+            help="Leave out each file that the flash holds already.",
+        ),
         click.option(
             "--diff-with",
             multiple=True,
@@ -141,7 +160,10 @@ def read_parts(
         parts += new
     if chosen.encrypt:
         return [replace(part, encrypted=True) for part in parts]
-    return [*parts, *(replace(part, encrypted=True) for part in read_pairs(chosen.encrypt_files, session))]
+    return [
+        *parts,
+        *(replace(part, encrypted=True) for part in read_pairs(chosen.encrypt_files, session)),
+    ]
 
 
 def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
@@ -150,11 +172,15 @@ def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
     return [replace(part, previous=held.get((part.address, part.made_for))) for part in new]
 
 
-def _parse_pairs(context: click.Context, parameter: click.Parameter, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+def _parse_pairs(
+    context: click.Context, parameter: click.Parameter, value: tuple[Pair, ...]
+) -> tuple[Pair, ...]:
     from espwire.cli.number_types import parse_pair_address
 
     strict = context.obj.program.strict
-    return tuple((parse_pair_address(str(address), (), strict=strict), name) for address, name in value)
+    return tuple(
+        (parse_pair_address(str(address), (), strict=strict), name) for address, name in value
+    )
 
 
 def _spelt(name: str) -> str:

@@ -6,8 +6,8 @@ from espwire.chips.model import Chip, RomCalibration
 from espwire.device.identity import Registers
 from espwire.device.loader import Loader
 from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
-from espwire.wire.commands import ChangeBaudrate
-from espwire.wire.dialect import BaudRule
+from espwire.protocol.commands import ChangeBaudrate
+from espwire.protocol.dialect import BaudRule
 
 ROM_BAUD = 115200  # at which a loader is looked for
 # the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
@@ -16,7 +16,9 @@ PLAUSIBLE_HZ = (20_000_000, 50_000_000)
 PROOFS_S = (0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
-def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> None:
+def change_baud(
+    loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None
+) -> None:
     """Bring chip and link to ``baud`` and prove it with a command.
 
     :param crystal_mhz: the true crystal, None where nobody knows it
@@ -33,7 +35,9 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
             code="no-baud-change",
         )
     word = baud_word(loader, chip, registers, baud, crystal_mhz)
-    old = loader.baud if dialect.sync_value == 0 else 0  # a stub knows no other way what its clock divides
+    old = (
+        loader.baud if dialect.sync_value == 0 else 0
+    )  # a stub knows no other way what its clock divides
     command, before = ChangeBaudrate(word, old), loader.baud
     try:
         loader.call(command)
@@ -43,7 +47,7 @@ def change_baud(loader: Loader, chip: Chip, registers: Registers | None, baud: i
         try:
             follow(loader, baud)  # perhaps only the answer came damaged
         except ConnectError:
-            loader.link.set_baud(before)
+            loader.transport.set_baud(before)
             loader.baud = before
             loader.call(command)
         else:
@@ -56,10 +60,10 @@ def follow(loader: Loader, baud: int) -> None:
 
     :raises ConnectError: code ``baud-change``: it does not answer there
     """
-    loader.link.sleep(loader.settings.timing.baud_settle)
-    loader.link.set_baud(baud)
+    loader.transport.sleep(loader.settings.timing.baud_settle)
+    loader.transport.set_baud(baud)
     loader.baud = baud
-    loader.link.discard_input()
+    loader.transport.discard_input()
     for seconds in PROOFS_S:
         try:
             loader.sync(1, timeout=seconds)
@@ -74,7 +78,9 @@ def follow(loader: Loader, baud: int) -> None:
     )
 
 
-def baud_word(loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None) -> int:
+def baud_word(
+    loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None
+) -> int:
     """What CHANGE_BAUDRATE must carry so that the chip ends at ``baud``. Source: protocol.toml [baud_change].
 
     In Secure Download Mode nothing can be measured; the plain number is sent.

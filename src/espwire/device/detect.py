@@ -10,9 +10,9 @@ from espwire.device.double_read import read_word
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply
 from espwire.errors import CommandFailed, NoReply, WrongChip
-from espwire.wire.banner import parse_boot
-from espwire.wire.commands import GetSecurityInfo
-from espwire.wire.status import NOT_ACCEPTED
+from espwire.protocol.boot_log import parse_boot
+from espwire.protocol.commands import GetSecurityInfo
+from espwire.protocol.replies import NOT_ACCEPTED
 
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -47,7 +47,9 @@ def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityRep
     else:
         found = _chip_by_magic(loader, reply)
     if named is not None and found.id != named.id:
-        raise WrongChip(f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id)
+        raise WrongChip(
+            f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id
+        )
     loader.dialect = found.rom
     loader.secure = reply is not None and reply.secure_download and bool(found.rom.secure_ops)
     return found, reply
@@ -126,7 +128,10 @@ def _chip_by_id(chip_id: int) -> Chip:
 def _chip_with_short_form(reply: SecurityReply) -> Chip:
     """In Secure Download Mode no magic can be read; the short form alone tells the one chip that has it."""
     if reply.chip_id is None:
-        return _only_chip(lambda chip: chip.identity.security_info_bytes == SHORT_FORM, "the 12-byte security info")
+        return _only_chip(
+            lambda chip: chip.identity.security_info_bytes == SHORT_FORM,
+            "the 12-byte security info",
+        )
     raise _unknown_chip(f"chip id {reply.chip_id}")
 
 

@@ -8,20 +8,24 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from espwire.bits import Revision
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
-from espwire.device import flash_id, flash_status, ram, sfdp, transfer
+from espwire.device import flash_id, flash_registers, memory_access, sfdp, transfer
 from espwire.device.double_read import read_word
-from espwire.device.flash_id import FlashInfo
-from espwire.device.flash_pins import Connection, build_attach_word, find_pin_doubts
-from espwire.device.flash_status import FlashStatus, FlashStatusChange
+from espwire.device.flash_id import (
+    Connection,
+    FlashInfo,
+    build_attach_word,
+    find_pin_doubts,
+    override_flash_voltage,
+)
+from espwire.device.flash_registers import FlashStatus, FlashStatusChange
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
-from espwire.device.leave import leave, run_application
-from espwire.device.lines import After
 from espwire.device.loader import Loader
-from espwire.device.ram import MemWord, MemWrite
-from espwire.device.reopen import Follower
+from espwire.device.memory_access import MemWord, MemWrite
+from espwire.device.reconnect import PortTracker
+from espwire.device.reset import leave, run_application
+from espwire.device.reset_sequences import After
 from espwire.device.security import (
     SecurityInfo,
     ask_security,
@@ -31,15 +35,15 @@ from espwire.device.security import (
 )
 from espwire.device.sfdp import Sfdp
 from espwire.device.streams import read_stream
-from espwire.device.stub import Ascent, climb, find_obstacle, find_over_usb, open_stub
 from espwire.device.stub_image import StubImage
-from espwire.device.voltage import override_flash_voltage
+from espwire.device.stub_upload import StubLaunch, climb, find_obstacle, find_over_usb, open_stub
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
-from espwire.link.base import Link
-from espwire.wire.commands import Command, Op
-from espwire.wire.dialect import BaudRule
-from espwire.wire.stub import StubOp
+from espwire.protocol.commands import Command, Op
+from espwire.protocol.dialect import BaudRule
+from espwire.protocol.stub import StubOp
+from espwire.sizes import Revision
+from espwire.transport.base import Transport
 
 # "auto" or True: ours where there is one; False: none; a path of a vendor's file; what was made of one
 StubSource = bool | str | os.PathLike[str] | StubImage
@@ -62,18 +66,24 @@ class Device:
         identity: Identity | None,
         security: SecurityInfo,
         report: Report = silent,
-        follower: Follower | None = None,
+        tracker: PortTracker | None = None,
     ) -> None:
         self.chip, self.loader, self.report = chip, loader, report
-        self.security, self._follower = security, follower or Follower(report=report)
+        self.security, self._follower = security, tracker or PortTracker(report=report)
         self.flash: FlashInfo | None = None
-        self._early_id: int | None = None  # the flash's, from the start of our stub; for the next attach_flash
+        self._early_id: int | None = (
+            None  # the flash's, from the start of our stub; for the next attach_flash
+        )
         self._connection: Connection | None = None
         self._attached: int | None = None  # the last word for SPI_ATTACH; None: as the eFuses say
-        self.reenter: Callable[[], None] | None = None  # resets the chip into its ROM loader, where that is possible
+        self.reenter: Callable[[], None] | None = (
+            None  # resets the chip into its ROM loader, where that is possible
+        )
         self._identity = identity
         self.stub_failed = False  # one was wanted, and the ROM had to stay
-        self.divider: tuple[int, int] | None = None  # of the UART, as it was read at a rate; None: not yet
+        self.divider: tuple[int, int] | None = (
+            None  # of the UART, as it was read at a rate; None: not yet
+        )
         self._crystal_odd = False  # measured, and no crystal at all
         self.revision_known = identity is not None
         self.revision = identity.revision() if identity is not None else Revision(0)
@@ -84,24 +94,27 @@ class Device:
 
     def __repr__(self) -> str:
         known = [str(self.revision)] * self.revision_known + [f"MAC {self.mac}"] * bool(self.mac)
-        return f"<Device {' '.join([self.description, *known])} at {self.link.info.name}>"
+        return f"<Device {' '.join([self.description, *known])} at {self.transport.info.name}>"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the port; a second time does nothing."""
-        self.link.close()
+        self.transport.close()
 
     @property
-    def link(self) -> Link:
+    def transport(self) -> Transport:
         """The link under the loader."""
-        return self.loader.link
+        return self.loader.transport
 
     @property
     def secure_download(self) -> bool:
@@ -121,7 +134,10 @@ class Device:
             return chip.crystal.mhz[0]
         if self._identity is None:
             return None
-        baud, divider = self.divider or (self.loader.baud, read_word(self.loader, chip.uart.clock_divider_address))
+        baud, divider = self.divider or (
+            self.loader.baud,
+            read_word(self.loader, chip.uart.clock_divider_address),
+        )
         mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
         if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal seems to be one of {measured:.1f} MHz, which no board has; taking it for {mhz} MHz"
@@ -131,14 +147,18 @@ class Device:
 
     @property
     def _has_rate(self) -> bool:
-        info = self.link.info
+        info = self.transport.info
         return info.can_change_baud and info.kind not in ("usb-jtag", "usb-otg", "tcp")
 
     @cached_property
     def flash_key_valid(self) -> bool | None:
         """Whether a flash encryption key is burned; None where that cannot be told."""
         known = self._identity if self.security.known else None
-        return read_flash_key_valid(self.chip, known.registers, self.security) if known is not None else None
+        return (
+            read_flash_key_valid(self.chip, known.registers, self.security)
+            if known is not None
+            else None
+        )
 
     @cached_property
     def flash_crypt_config(self) -> int | None:
@@ -159,11 +179,15 @@ class Device:
         """
         if Op.GET_SECURITY_INFO not in self.loader.dialect.ops:
             if Op.GET_SECURITY_INFO in self.chip.rom.ops and self._identity is not None:
-                self.security = read_fuse_security(self.chip, self._identity.registers, self.security)
+                self.security = read_fuse_security(
+                    self.chip, self._identity.registers, self.security
+                )
                 return self.security
             raise Unsupported(
                 f"the {self.chip.name}'s loader has no GET_SECURITY_INFO",
-                hint="chip-info shows what its eFuses tell." if self.security.known else "It has no security features.",
+                hint="chip-info shows what its eFuses tell."
+                if self.security.known
+                else "It has no security features.",
                 code="no-security-info",
                 secure_boot=self.security.secure_boot,
                 flash_encryption=self.security.flash_encryption,
@@ -178,7 +202,9 @@ class Device:
         if source is False or self.loader.dialect.sync_value == 0:
             return "one is running already" if source else "none is wanted"
         own = source is True
-        return find_obstacle(self.chip, self.security, self.revision, secure=self.secure_download, own=own)
+        return find_obstacle(
+            self.chip, self.security, self.revision, secure=self.secure_download, own=own
+        )
 
     def use_stub(self, source: StubSource = True, *, baud: int = 0) -> bool:
         """Start a stub on the chip, faster than its ROM loader and able to do more; this device then speaks with it.
@@ -196,7 +222,7 @@ class Device:
         if self.chip.crystal.method != "fixed":
             _ = self.crystal_mhz  # measured by a register that a stub changes
         self.flash = None
-        ascent = Ascent(
+        ascent = StubLaunch(
             image=open_stub(source, self.chip),
             attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so, or does it itself
             reenter=self.reenter,
@@ -222,7 +248,9 @@ class Device:
             self._attach()
             self.flash = FlashInfo(jedec=None, size=size)
         else:
-            for _ in range(ATTACH_ATTEMPTS):  # one flipped bit in what switches it on, and it is silent
+            for _ in range(
+                ATTACH_ATTEMPTS
+            ):  # one flipped bit in what switches it on, and it is silent
                 flash_id.power_on(loader, chip, self._identity.registers, self.revision)
                 self._attach()
                 jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
@@ -283,14 +311,14 @@ class Device:
         :raises Unsupported: code ``secure-download-mode``
         :raises DeviceError: code ``memory-access``: there is nothing at that address
         """
-        return ram.read_mem(self.loader, address)
+        return memory_access.read_mem(self.loader, address)
 
     def write_mem(self, address: int, value: int, mask: int = 0xFFFFFFFF) -> MemWrite:
         """Write the bits of ``mask`` of the word at ``address``; never repeated, never read back.
 
         :raises UsageError, Unsupported, DeviceError: as ``read_mem``
         """
-        return ram.write_mem(self.loader, address, value, mask)
+        return memory_access.write_mem(self.loader, address, value, mask)
 
     def read_flash_status(self, count: int = 1) -> FlashStatus:
         """The flash part's first ``count`` status registers (1 to 3). Attaches the flash, which resets the part.
@@ -298,12 +326,17 @@ class Device:
         :raises UsageError: code ``status-bytes``
         :raises Unsupported: code ``secure-download-mode``
         """
-        flash_status.check_status(count)
+        flash_registers.check_status(count)
         self._reach_part()
-        return flash_status.read_status(self.loader, self.chip, count)
+        return flash_registers.read_status(self.loader, self.chip, count)
 
     def write_flash_status(
-        self, value: int, count: int = 1, *, non_volatile: bool = False, consents: Collection[str] = ()
+        self,
+        value: int,
+        count: int = 1,
+        *,
+        non_volatile: bool = False,
+        consents: Collection[str] = (),
     ) -> FlashStatusChange:
         """Write the first ``count`` status registers, register 1 in the low byte, and read them back.
 
@@ -313,9 +346,9 @@ class Device:
         :raises SafetyStop: code ``status-lock``
         :raises VerifyError: code ``status-not-taken``
         """
-        flash_status.check_status(count, value)
+        flash_registers.check_status(count, value)
         self._reach_part()
-        return flash_status.write_status(
+        return flash_registers.write_status(
             self.loader, self.chip, value, count, non_volatile=non_volatile, consents=consents
         )
 
@@ -350,7 +383,10 @@ class Device:
             self.report(Note(text="this port has no baud rate to change"))
             return
         registers = self._identity.registers if self._identity is not None else None
-        needs_crystal = self.loader.dialect.baud in (BaudRule.ASSUMES_40_MHZ, BaudRule.MISTAKEN_CRYSTAL)
+        needs_crystal = self.loader.dialect.baud in (
+            BaudRule.ASSUMES_40_MHZ,
+            BaudRule.MISTAKEN_CRYSTAL,
+        )
         crystal = self.crystal_mhz if needs_crystal else None
         if needs_crystal and self._crystal_odd:
             raise DeviceError(
@@ -394,11 +430,15 @@ class Device:
         attached, request = self._attached, self._plan_attach()
         if request is None:
             flash_id.attach_by_registers(self.loader, self.chip)
-        elif self.loader.dialect.capabilities is None or attached != self._attached:  # else the ROM has done it
+        elif (
+            self.loader.dialect.capabilities is None or attached != self._attached
+        ):  # else the ROM has done it
             self.loader.call_again(request)
 
     def _plan_attach(self) -> Command | None:
-        self._attached = None if self._connection is None else build_attach_word(self.chip, self._connection)
+        self._attached = (
+            None if self._connection is None else build_attach_word(self.chip, self._connection)
+        )
         return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
 
     def _reach_part(self) -> None:
@@ -412,7 +452,11 @@ class Device:
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
         size = self.chip.default_flash_size
-        why = "in Secure Download Mode it cannot be read" if flash.jedec is None else f"its id is {flash.jedec:#08x}"
+        why = (
+            "in Secure Download Mode it cannot be read"
+            if flash.jedec is None
+            else f"its id is {flash.jedec:#08x}"
+        )
         text = f"the flash size is not known ({why}): assuming {size >> 20} MB; give it with --flash-size"
         self.report(Warned(code="flash-size-unknown", text=text))
         return FlashInfo(

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 from espwire.device.loader import BITS_PER_BYTE, Loader
 from espwire.errors import CommandFailed, DeviceError
-from espwire.wire.commands import Command, Op, ReadReg, Reply
-from espwire.wire.dialect import Md5Form
+from espwire.protocol.commands import Command, Op, ReadReg, Reply
+from espwire.protocol.dialect import Md5Form
 
 PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
 SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted
@@ -42,7 +42,9 @@ def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
     return [reply.value for reply in ask_twice(loader, [ReadReg(address) for address in addresses])]
 
 
-def ask_twice(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
+def ask_twice(
+    loader: Loader, commands: Sequence[Command], *, seconds: float | None = None
+) -> list[Reply]:
     """The reply to each command, as two equal answers have it.
 
     :param seconds: time that one command takes, without the transfer; None: almost none
@@ -81,16 +83,23 @@ def build_difference(what: str, times: int) -> DeviceError:
     )
 
 
-def ask_together(loader: Loader, commands: Sequence[Command], *, seconds: float | None = None) -> list[Reply]:
+def ask_together(
+    loader: Loader, commands: Sequence[Command], *, seconds: float | None = None
+) -> list[Reply]:
     """The reply to each command, in as few round trips as the loader is known to take.
 
     If a reply is missing or refused, all commands are sent again, one by one.
 
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
-    found = _ask_ahead(loader, commands, seconds) if loader.dialect.requests_ahead > 1 and len(commands) > 1 else []
+    found = (
+        _ask_ahead(loader, commands, seconds)
+        if loader.dialect.requests_ahead > 1 and len(commands) > 1
+        else []
+    )
     return found or [
-        loader.call_again(command, timeout=seconds, result=find_result_bytes(loader, command)) for command in commands
+        loader.call_again(command, timeout=seconds, result=find_result_bytes(loader, command))
+        for command in commands
     ]
 
 
@@ -111,12 +120,14 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
     for command in commands:
         loader.require(command.op)
     loader.prepare()
-    began, patience = loader.link.now(), PATIENCE_S + (seconds or 0.0)
+    began, patience = loader.transport.now(), PATIENCE_S + (seconds or 0.0)
     packets = [command.packet() for command in commands]
     replies: list[Reply] = []
     sent = 0
     while len(replies) < len(commands):
-        fit = _count_fitting(packets[len(replies) :], sent - len(replies), loader.dialect.requests_ahead)
+        fit = _count_fitting(
+            packets[len(replies) :], sent - len(replies), loader.dialect.requests_ahead
+        )
         if fit:
             loader.post(*packets[sent : sent + fit])
             sent += fit
@@ -135,7 +146,7 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
         return []
     if loader.on_trip is not None:
         for command, reply in zip(commands, replies, strict=True):
-            loader.on_trip(command, reply, (loader.link.now() - began) / len(commands))
+            loader.on_trip(command, reply, (loader.transport.now() - began) / len(commands))
     return judged
 
 

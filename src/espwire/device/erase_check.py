@@ -21,12 +21,12 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 
-from espwire.bits import align_down, align_up
 from espwire.device.double_read import ask_together, ask_twice
 from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, VerifyError
-from espwire.wire.commands import Op, Reply, SpiFlashMd5
-from espwire.wire.dialect import Md5Form
+from espwire.protocol.commands import Op, Reply, SpiFlashMd5
+from espwire.protocol.dialect import Md5Form
+from espwire.sizes import align_down, align_up
 
 SECTOR = 0x1000
 BLANK_SECTOR = hashlib.md5(b"\xff" * SECTOR, usedforsecurity=False).digest()
@@ -56,11 +56,19 @@ class EraseWitness:
     def _compare(self, expected: Mapping[int, bytes]) -> None:
         commands = [SpiFlashMd5(address, SECTOR) for address in expected]
         replies = ask_together(self.loader, commands)
-        odd = [c for c, reply in zip(commands, replies, strict=True) if not self._holds(reply, expected[c.offset])]
+        odd = [
+            c
+            for c, reply in zip(commands, replies, strict=True)
+            if not self._holds(reply, expected[c.offset])
+        ]
         if not odd:
             return
-        again = [parse_md5(self.loader, reply) for reply in ask_twice(self.loader, odd)]  # an answer can be damaged
-        wrong = [c.offset for c, digest in zip(odd, again, strict=True) if digest != expected[c.offset]]
+        again = [
+            parse_md5(self.loader, reply) for reply in ask_twice(self.loader, odd)
+        ]  # an answer can be damaged
+        wrong = [
+            c.offset for c, digest in zip(odd, again, strict=True) if digest != expected[c.offset]
+        ]
         if wrong:
             raise build_wrong_erase(self.start, self.end, wrong)
 
@@ -101,7 +109,9 @@ def parse_md5(loader: Loader, reply: Reply) -> bytes:
     try:
         return bytes.fromhex(reply.body.decode("ascii"))
     except ValueError:
-        raise DeviceError(f"the chip's MD5 is not a number: {reply.body!r}", code="bad-reply") from None
+        raise DeviceError(
+            f"the chip's MD5 is not a number: {reply.body!r}", code="bad-reply"
+        ) from None
 
 
 def build_wrong_erase(start: int, end: int, wrong: list[int]) -> VerifyError:

@@ -2,6 +2,10 @@
 
 Start-up needs: power (some ESP32-P4), reset out of whatever mode the application left it in (66h, 99h), wake-up
 (sleepy XMC parts). Source: ``chips/data`` protocol.toml [flash_start_up], flash-ids.toml.
+
+Which pins the flash hangs on: the word for SPI_ATTACH. Source: protocol.toml [spi_attach], chips' [spi].
+
+Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next reset. Burns nothing.
 """
 
 from __future__ import annotations
@@ -9,19 +13,19 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from espwire.chips.model import Chip
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
-from espwire.errors import DeviceError
+from espwire.errors import DeviceError, UsageError
+from espwire.protocol import slip
+from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
+from espwire.protocol.dialect import Dialect
+from espwire.protocol.stub import seal
 from espwire.values import dataclass
-from espwire.wire import slip
-from espwire.wire.commands import RegWrite, SpiAttach, SpiSetParams
-from espwire.wire.dialect import Dialect
-from espwire.wire.stub import seal
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 ATTACH_ATTEMPTS = 3
@@ -59,7 +63,9 @@ class FlashInfo:
     assumed: bool = False
 
 
-def plan_attach(dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None) -> SpiAttach | None:
+def plan_attach(
+    dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None
+) -> SpiAttach | None:
     """The request that connects the flash to its controller, in the form that this loader takes; may be repeated.
 
     None: this loader has no such request; see ``attach_by_registers``.
@@ -86,7 +92,9 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
     for _ in range(ATTACH_ATTEMPTS):
         write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
         words = read_words(loader, [step.address for step in checked])
-        if all((word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)):
+        if all(
+            (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
+        ):
             run_spi_command(loader, chip, RELEASE)
             return
     raise DeviceError(
@@ -130,7 +138,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
         writes.append(RegWrite(step.address, value, mask, round(wait * 1e6)))
         wait = 0.0
     write_group(loader, chip, writes)
-    loader.link.sleep(wait)
+    loader.transport.sleep(wait)
 
 
 def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
@@ -144,7 +152,13 @@ def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
     if is_plausible(jedec):
         return jedec
     maker = run_spi_command(
-        loader, chip, READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
+        loader,
+        chip,
+        READ_SFDP,
+        read_bits=8,
+        address=XMC_SFDP_ADDRESS,
+        address_bits=24,
+        dummy_cycles=8,
     )
     if maker != XMC:
         return jedec
@@ -160,7 +174,10 @@ def is_plausible(jedec: int) -> bool:
         return False
     if maker == XMC and any(kind == family for family, _, _ in XMC_FAMILIES):
         return any(kind == family and least <= code <= most for family, least, most in XMC_FAMILIES)
-    return any(entry["id"] == maker for entry in table["makers"]) and find_flash_size(jedec) is not None
+    return (
+        any(entry["id"] == maker for entry in table["makers"])
+        and find_flash_size(jedec) is not None
+    )
 
 
 def check_flash_answers(jedec: int) -> None:
@@ -198,13 +215,32 @@ def find_nand(jedec: int) -> str | None:
     maker, kind = (second, third) if late else (first, second)
     makers = table["makers"] + table["nand_types"]
     if late:
-        known = any(entry["id" if "id" in entry else "maker"] == maker for entry in makers) and kind not in (0x00, 0xFF)
+        known = any(
+            entry["id" if "id" in entry else "maker"] == maker for entry in makers
+        ) and kind not in (0x00, 0xFF)
     else:
-        known = any(entry["maker"] == maker and kind in entry.get("types", (kind,)) for entry in table["nand_types"])
+        known = any(
+            entry["maker"] == maker and kind in entry.get("types", (kind,))
+            for entry in table["nand_types"]
+        )
     if not known:
         return None
-    part = next((row for row in table["nand"] if (row["maker"], row["device"]) == (maker, kind << 8 | third)), None)
-    named = next((entry["name"] for entry in table["nand_types"] if entry["maker"] == maker and "name" in entry), "")
+    part = next(
+        (
+            row
+            for row in table["nand"]
+            if (row["maker"], row["device"]) == (maker, kind << 8 | third)
+        ),
+        None,
+    )
+    named = next(
+        (
+            entry["name"]
+            for entry in table["nand_types"]
+            if entry["maker"] == maker and "name" in entry
+        ),
+        "",
+    )
     return str(part["name"]) if part is not None else named or find_maker_name(maker)
 
 
@@ -225,7 +261,10 @@ def find_flash_size(jedec: int) -> int | None:
 def find_maker_name(manufacturer: int) -> str:
     """The maker's name, or its number."""
     makers = flash_facts()["makers"]
-    return next((entry["name"] for entry in makers if entry["id"] == manufacturer), f"maker {manufacturer:#04x}")
+    return next(
+        (entry["name"] for entry in makers if entry["id"] == manufacturer),
+        f"maker {manufacturer:#04x}",
+    )
 
 
 def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
@@ -244,7 +283,9 @@ def set_params(loader: Loader, size: int) -> None:
     """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
     command = SpiSetParams(0, size)
     if loader.dialect.sealed and loader.on_trip is None:
-        loader.ahead = slip.encode(seal(command.packet()))  # if it comes damaged, our stub works without the size too
+        loader.ahead = slip.encode(
+            seal(command.packet())
+        )  # if it comes damaged, our stub works without the size too
     elif loader.supports(command.op):
         loader.call_again(command)
 
@@ -252,4 +293,134 @@ def set_params(loader: Loader, size: int) -> None:
 @cache
 def flash_facts() -> dict[str, Any]:
     """``chips/data/flash-ids.toml``: makers, sizes, opcodes, SFDP."""
-    return tomllib.loads(files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8"))
+    return tomllib.loads(
+        files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8")
+    )
+
+
+SPI, HSPI = 0, 1  # the words for the usual pins, and for the ESP32's second controller
+SHIFTS = {"clk": 0, "q": 6, "d": 12, "hd": 24, "cs": 18}
+Connection = str | tuple[int, ...]
+_HINT = "Give SPI, HSPI, or five GPIO numbers as CLK,Q,D,HD,CS."
+
+
+def parse_connection(text: str) -> Connection:
+    """``SPI``, ``HSPI``, or the numbers of five pins, in the order CLK, Q, D, HD, CS.
+
+    :raises UsageError: code ``spi-connection``
+
+    >>> parse_connection("hspi"), parse_connection("6,7,8,9,11")
+    ('HSPI', (6, 7, 8, 9, 11))
+    """
+    if text.upper() in ("SPI", "HSPI"):
+        return text.upper()
+    try:
+        pins = tuple(int(word, 0) for word in text.split(","))
+    except ValueError:
+        pins = ()
+    if len(pins) != len(SHIFTS):
+        raise UsageError(
+            f"{text!r} names no connection of the flash", hint=_HINT, code="spi-connection"
+        )
+    return pins
+
+
+def build_attach_word(chip: Chip, connection: Connection) -> int:
+    """The word that attaches the flash at ``connection``.
+
+    :raises UsageError: code ``spi-connection``: this chip cannot have its flash there
+    """
+    if connection == "SPI":
+        return SPI
+    if connection == "HSPI":
+        if not chip.spi.hspi_pins:
+            raise _refuse(
+                f"the {chip.name} has no flash on HSPI", "Only the ESP32 has; leave it out."
+            )
+        return HSPI
+    if isinstance(connection, str) or not chip.spi.custom_pins:
+        raise _refuse(f"the {chip.name} cannot have its flash on other pins", "Leave it out.")
+    pins = dict(zip(SHIFTS, connection, strict=True))
+    allowed = _allowed_pins(chip)
+    for name, pin in pins.items():
+        if pin not in allowed:
+            told = ", ".join(chip.spi.allowed_pins)
+            raise _refuse(
+                f"GPIO{pin} of the {chip.name} cannot be the flash's {name.upper()}",
+                f"Take from {told}.",
+            )
+    most = chip.spi.max_hd_pin
+    if most is not None and pins["hd"] > most:
+        raise _refuse(
+            f"GPIO{pins['hd']} of the {chip.name} cannot be the flash's HD",
+            f"Take one up to {most}.",
+        )
+    return sum(pin << SHIFTS[name] for name, pin in pins.items())
+
+
+def find_pin_doubts(chip: Chip, connection: Connection) -> tuple[str, ...]:
+    """What is odd about pins that the chip would take."""
+    if isinstance(connection, str):
+        return ()
+    doubts = []
+    if len(set(connection)) != len(connection):
+        doubts.append("two of the flash's five signals are to be on one pin")
+    if usb := [str(pin) for pin in connection if pin in chip.spi.usb_pins]:
+        doubts.append(
+            f"GPIO{' and GPIO'.join(usb)} carry this chip's own USB: a connection over USB will break"
+        )
+    return tuple(doubts)
+
+
+def _allowed_pins(chip: Chip) -> frozenset[int]:
+    found: set[int] = set()
+    for span in chip.spi.allowed_pins:
+        first, _, last = span.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def _refuse(text: str, hint: str) -> UsageError:
+    return UsageError(text, hint=hint, code="spi-connection")
+
+
+Voltage = Literal["1.8V", "1.9V", "OFF"]
+OFF, RAISED = "OFF", "1.9V"
+
+
+def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
+    """Have the internal regulator give ``voltage``, or nothing (``OFF``: the board feeds the flash).
+
+    :raises UsageError: code ``flash-voltage``: this chip has no such override, or no such voltage
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    """
+    loader.require(Op.WRITE_REG)
+    address, value = build_voltage_word(chip, voltage)
+    loader.write_regs(RegWrite(address, value))
+
+
+def build_voltage_word(chip: Chip, voltage: str) -> tuple[int, int]:
+    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage] override.
+
+    :raises UsageError: code ``flash-voltage``
+    """
+    override = chip.flash_voltage.override if chip.flash_voltage is not None else None
+    if override is None:
+        raise UsageError(
+            f"the {chip.name}'s flash voltage cannot be overridden: only the ESP32 has such a regulator",
+            hint="Leave --override-vddsdio out.",
+            code="flash-voltage",
+        )
+    if voltage not in override.choices:
+        raise UsageError(
+            f"the flash voltage cannot be {voltage}",
+            hint=f"Choose one of {', '.join(override.choices)}.",
+            code="flash-voltage",
+        )
+    word = 1 << override.force_bit | 1 << override.pull_down_bit
+    if voltage != OFF:
+        word |= 1 << override.power_bit
+    if voltage == RAISED:
+        for shift in (override.high_ref_shift, override.mid_ref_shift, override.low_ref_shift):
+            word |= override.ref_mask << shift
+    return override.address, word

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from espwire.bits import Revision
 from espwire.chips.model import BitField, Chip, Mac, NamePart
+from espwire.sizes import Revision
 
 ReadWord = Callable[[int], int]
 _BITS = re.compile(r"(\w+)\[(\d+):(\d+)\]")
@@ -92,7 +92,12 @@ class Identity:
         """Radios, cores, clock, and what is embedded in the package, for people."""
         return tuple(
             feature
-            for part in (self._radio(), self._processor(), self._embedded("flash"), self._embedded("psram"))
+            for part in (
+                self._radio(),
+                self._processor(),
+                self._embedded("flash"),
+                self._embedded("psram"),
+            )
             for feature in (*part,)
             if feature
         ) + tuple(self._calibration())
@@ -132,7 +137,11 @@ class Identity:
 
         for oui in rule.oui_rules:
             if _holds(oui["when"], words):
-                head = bits(oui["bytes"]) if "bytes" in oui else bytes.fromhex(oui["value"].replace(":", ""))
+                head = (
+                    bits(oui["bytes"])
+                    if "bytes" in oui
+                    else bytes.fromhex(oui["value"].replace(":", ""))
+                )
                 return head + bits(rule.tail)
         return bytes(3) + bits(rule.tail)  # a maker part that no rule knows
 
@@ -143,11 +152,19 @@ class Identity:
     def _composed_name(self) -> str:
         naming = self.chip.naming
         has_flash = "flash_capacity" in self.chip.fields and self.value("flash_capacity") != 0
-        name = "".join(self._name_part(part) for part in naming.parts if has_flash or not part.only_if_flash)
+        name = "".join(
+            self._name_part(part) for part in naming.parts if has_flash or not part.only_if_flash
+        )
         suffix = naming.suffix
-        if suffix and (has_flash or not suffix.only_if_flash) and self.revision() >= suffix.min_revision:
+        if (
+            suffix
+            and (has_flash or not suffix.only_if_flash)
+            and self.revision() >= suffix.min_revision
+        ):
             name += suffix.text
-        return f"Unknown {name}" if naming.unknown_marker and naming.unknown_marker in name else name
+        return (
+            f"Unknown {name}" if naming.unknown_marker and naming.unknown_marker in name else name
+        )
 
     def _name_part(self, part: NamePart) -> str:
         if not part.field:
@@ -188,9 +205,15 @@ class Identity:
         if not code:
             return []
         size = sizes.get(str(code))
-        text = f"embedded {what} {size} MB" if size else f"embedded {what} of unknown size (code {code})"
+        text = (
+            f"embedded {what} {size} MB"
+            if size
+            else f"embedded {what} of unknown size (code {code})"
+        )
         vendors: Mapping[str, str] = values.get(f"{what}_vendor", {})
-        if f"{what}_vendor" in fields and (vendor := vendors.get(str(self.value(f"{what}_vendor")))):
+        if f"{what}_vendor" in fields and (
+            vendor := vendors.get(str(self.value(f"{what}_vendor")))
+        ):
             text += f" ({vendor})"
         return [text]
 

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from espwire.device.overheard import Overheard, find_text
-from espwire.device.packets import PacketRing
+from espwire.device.packet_log import PacketLog
 from espwire.errors import CommandFailed, NoReply, ToolError, Unsupported
-from espwire.link.base import Link
-from espwire.settings import Settings
-from espwire.wire import slip
-from espwire.wire.commands import (
+from espwire.protocol import slip
+from espwire.protocol.commands import (
     Command,
     Op,
     ReadReg,
@@ -27,13 +25,17 @@ from espwire.wire.commands import (
     WriteReg,
     parse_reply,
 )
-from espwire.wire.dialect import Dialect
-from espwire.wire.status import NOT_ACCEPTED, status_meaning
-from espwire.wire.stub import name_op, refuses, seal, unseal
+from espwire.protocol.dialect import Dialect
+from espwire.protocol.replies import NOT_ACCEPTED, status_meaning
+from espwire.protocol.stub import name_op, refuses, seal, unseal
+from espwire.settings import Settings
+from espwire.transport.base import Transport
 
 MAGIC_ADDRESS = 0x40001000  # tells some chips; mask ROM or nothing on the others
 BITS_PER_BYTE = 10  # on the wire: start, eight, stop
-QUIET = 0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
+QUIET = (
+    0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
+)
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
 RESYNC_ATTEMPTS = 2
@@ -54,19 +56,28 @@ class Loader:
     nobody looks at: they are strangers then.
     """
 
-    def __init__(self, link: Link, dialect: Dialect, settings: Settings | None = None, *, secure: bool = False) -> None:
-        self.link, self.dialect, self.secure = link, dialect, secure
+    def __init__(
+        self,
+        transport: Transport,
+        dialect: Dialect,
+        settings: Settings | None = None,
+        *,
+        secure: bool = False,
+    ) -> None:
+        self.transport, self.dialect, self.secure = transport, dialect, secure
         self.settings = settings or Settings()
         self.baud = 115200
         self.trips = self.lost = 0  # round trips, and those of them that were not answered
         self.grouped: bool | None = None
         self.on_trip: Trace | None = None
-        self.packets = PacketRing()
+        self.packets = PacketLog()
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
         self._overheard = Overheard()
         self.sync_bytes = 0  # in the body of a ROM's last answer to SYNC
-        self.regain: Callable[[], None] | None = None  # how to be sure of the next answer, where SYNC is not the way
+        self.regain: Callable[[], None] | None = (
+            None  # how to be sure of the next answer, where SYNC is not the way
+        )
         self._dirty, self._last_op = False, 0
         self.ahead = b""
         self._sent: deque[bytes] = deque(maxlen=SENT_KEPT)
@@ -117,13 +128,13 @@ class Loader:
             raise self._unsupported(command.op)
         if self.on_trip is None:
             return self.exchange(command.op, command.packet(), timeout)
-        began = self.link.now()
+        began = self.transport.now()
         try:
             reply = self.exchange(command.op, command.packet(), timeout)
         except ToolError as error:
-            self.on_trip(command, error, self.link.now() - began)
+            self.on_trip(command, error, self.transport.now() - began)
             raise
-        self.on_trip(command, reply, self.link.now() - began)
+        self.on_trip(command, reply, self.transport.now() - began)
         return reply
 
     def ask_again(self, command: Command, timeout: float | None = None) -> Reply:
@@ -133,7 +144,9 @@ class Loader:
         except NoReply:
             return self.ask(command, timeout)
 
-    def call_again(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
+    def call_again(
+        self, command: Command, *, timeout: float | None = None, result: int = 0
+    ) -> Reply:
         """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
         return self.judge(self.ask_again(command, timeout), result)
 
@@ -158,7 +171,7 @@ class Loader:
         seconds = self.settings.timing.sync if timeout is None else timeout
         for attempt in range(attempts):
             if attempt:
-                self.link.sleep(PAUSE_BETWEEN_SYNCS)
+                self.transport.sleep(PAUSE_BETWEEN_SYNCS)
             value = self._sync_once(seconds)
             if value == 0:
                 value = self._sync_value_of_all()
@@ -178,27 +191,31 @@ class Loader:
         self._sent.append(packet)
         for attempt in range(DAMAGED_TRIES):
             reply = self._exchange(op, packet, timeout)
-            self._dirty = attempt > 0 or refuses(reply, packet)  # perhaps noise was refused, and two answers come
+            self._dirty = attempt > 0 or refuses(
+                reply, packet
+            )  # perhaps noise was refused, and two answers come
             if not refuses(reply, packet):
                 break
         return reply
 
     def _exchange(self, op: IntEnum, packet: bytes, timeout: float | None) -> Reply:
         self.prepare()
-        link, timing = self.link, self.settings.timing
+        transport, timing = self.transport, self.settings.timing
         frame, self.ahead = self.ahead + slip.encode(packet), b""
         self._dirty = True  # until the answer is here, whatever ends this call
         self.trips += 1
-        now = link.now()
+        now = transport.now()
         self.packets.add((now, packet))
-        link.write(frame, now + timing.write)
+        transport.write(frame, now + timing.write)
         seconds = timing.default if timeout is None else timeout
-        deadline = link.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
+        deadline = transport.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
         reply = self._reply_to(op, deadline)
         if reply is None:
             self.lost += 1
-            raise NoReply(f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds)
-        self.packets.add((link.now(), reply))
+            raise NoReply(
+                f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds
+            )
+        self.packets.add((transport.now(), reply))
         self._dirty = False
         return reply
 
@@ -215,7 +232,7 @@ class Loader:
 
         :param ends: lone ENDs before the packets, to cut off whatever frame the chip is in
         """
-        now = self.link.now()
+        now = self.transport.now()
         if self.dialect.sealed:
             packets = tuple(map(seal, packets))
             self._sent.extend(packets)
@@ -224,25 +241,25 @@ class Loader:
         self._dirty = True
         self.trips += 1
         frames, self.ahead = self.ahead + slip.END * ends + b"".join(map(slip.encode, packets)), b""
-        self.link.write(frames, now + self.settings.timing.write)
+        self.transport.write(frames, now + self.settings.timing.write)
 
     def take(self, op: IntEnum | None, timeout: float) -> Reply | None:
         """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
         reply = self._find_reply(op, self._waiting())
         if reply is None and timeout > 0:
-            reply = self._reply_to(op, self.link.now() + timeout)
-        elif reply is None and (data := self.link.read(0.0)):
+            reply = self._reply_to(op, self.transport.now() + timeout)
+        elif reply is None and (data := self.transport.read(0.0)):
             reply = self._find_reply(op, self._decoder.feed(data))
         if reply is not None:
-            self.packets.add((self.link.now(), reply))
+            self.packets.add((self.transport.now(), reply))
         return reply
 
     def take_frame(self, timeout: float) -> bytes | None:
         """The next frame's content, whatever it is, or None when ``timeout`` is up: not all that comes are replies."""
-        deadline = self.link.now() + timeout
+        deadline = self.transport.now() + timeout
         while not self._frames:
-            left = deadline - self.link.now()
-            data = self.link.read(left) if left > 0 else b""
+            left = deadline - self.transport.now()
+            data = self.transport.read(left) if left > 0 else b""
             if not data:
                 return None
             self._frames = self._decoder.feed(data)
@@ -268,11 +285,17 @@ class Loader:
             return reply if len(body) == result else Reply(reply.op, reply.value, body[:result])
         name = name_op(reply.op)
         if len(status) < 2 or not status[0]:
-            raise CommandFailed(f"{name}: the answer is too short ({len(body)} bytes)", command=name, status=0)
+            raise CommandFailed(
+                f"{name}: the answer is too short ({len(body)} bytes)", command=name, status=0
+            )
         code = int.from_bytes(status, "big")
         if status[1] == NOT_ACCEPTED:
-            self._dirty = True  # perhaps noise was refused, and the answer to the request is still to come
-        raise CommandFailed(f"{name} failed: {status_meaning(status)} ({code:#06x})", command=name, status=code)
+            self._dirty = (
+                True  # perhaps noise was refused, and the answer to the request is still to come
+            )
+        raise CommandFailed(
+            f"{name} failed: {status_meaning(status)} ({code:#06x})", command=name, status=code
+        )
 
     def _unsupported(self, op: IntEnum) -> Unsupported:
         if self.secure and op in self.dialect.ops:
@@ -282,14 +305,20 @@ class Loader:
                 code="secure-download-mode",
                 command=op.name,
             )
-        hint = "A stub may: not every chip has one, and --no-stub bars it." if self.dialect.name == "ROM" else None
-        return Unsupported(f"this chip's {self.dialect.name} loader has no {op.name}", hint=hint, command=op.name)
+        hint = (
+            "A stub may: not every chip has one, and --no-stub bars it."
+            if self.dialect.name == "ROM"
+            else None
+        )
+        return Unsupported(
+            f"this chip's {self.dialect.name} loader has no {op.name}", hint=hint, command=op.name
+        )
 
     def _reply_to(self, op: int | None, deadline: float) -> Reply | None:
         """The reply to ``op``, or None when time is up. Strangers are dropped, text is kept."""
-        link = self.link
-        while (left := deadline - link.now()) > 0:
-            data = link.read(left)
+        transport = self.transport
+        while (left := deadline - transport.now()) > 0:
+            data = transport.read(left)
             if not data:
                 return None
             self._overheard.hear(data)
@@ -311,7 +340,9 @@ class Loader:
                 if opened is None:
                     continue  # it came damaged: as if it had not come
                 known = op is None or not any(refuses(opened, packet) for packet in self._sent)
-                reply = opened if known else Reply(op or 0, opened.value, opened.body)  # of a request that came damaged
+                reply = (
+                    opened if known else Reply(op or 0, opened.value, opened.body)
+                )  # of a request that came damaged
             if op is None or reply.op == op:
                 self._frames = frames[index + 1 :]
                 self._last_op = reply.op
@@ -328,7 +359,9 @@ class Loader:
     def _is_refusal(self, reply: Reply) -> bool:
         """Of this request, or a late one of the request before: either way the work did not go as it should."""
         body = reply.body
-        return body[:2] == bytes((1, NOT_ACCEPTED)) or (len(body) == self.dialect.status_bytes and body[0] == 1)
+        return body[:2] == bytes((1, NOT_ACCEPTED)) or (
+            len(body) == self.dialect.status_bytes and body[0] == 1
+        )
 
     def _refused(self, op: int, reply: Reply, behind: list[bytes]) -> Reply:
         """A request that the ROM does not know: it repeats its last answer, opcode and all, with 01 05 as status.
@@ -336,56 +369,60 @@ class Loader:
         After a SYNC that comes eight times; let the rest pass, or the next refusal cannot be told from it.
         """
         self._dirty = False
-        left = SYNC_ANSWERS if reply.op == Op.SYNC else SYNC_ANSWERS + 1  # of the others nobody has counted
-        deadline = self.link.now() + 1.0  # a chip may go on talking
-        while self.link.now() < deadline:
+        left = (
+            SYNC_ANSWERS if reply.op == Op.SYNC else SYNC_ANSWERS + 1
+        )  # of the others nobody has counted
+        deadline = self.transport.now() + 1.0  # a chip may go on talking
+        while self.transport.now() < deadline:
             self._forget(behind)
-            again = [other for frame in behind if (other := parse_reply(frame)) and other.op == reply.op]
+            again = [
+                other for frame in behind if (other := parse_reply(frame)) and other.op == reply.op
+            ]
             left -= sum(map(self._is_refusal, again))
-            if left <= 1 or not (data := self.link.read(QUIET)):
+            if left <= 1 or not (data := self.transport.read(QUIET)):
                 break
             behind = self._decoder.feed(data)
         return Reply(op, reply.value, reply.body)
 
     def listen(self, timeout: float = 0.0) -> bytes:
         """What comes within ``timeout`` seconds, if anything does; text is kept, answers are not."""
-        if data := self.link.read(timeout):
+        if data := self.transport.read(timeout):
             self._overheard.hear(data)
             self._forget(self._decoder.feed(data))
         return data
 
     def forget_input(self) -> None:
         """Drop all input and text: a reset follows, and only what the chip says then matters. ``heard`` keeps it."""
-        self._overheard.start_part(self.link.read(0.0))
-        self.link.discard_input()
+        self._overheard.start_part(self.transport.read(0.0))
+        self.transport.discard_input()
         self._decoder, self._frames, self.ahead = slip.Decoder(), [], b""
         self._dirty = False
 
     def _sync_once(self, seconds: float) -> int | None:
         self._forget_the_past()
         self.trips += 1
-        began, command = self.link.now(), Sync()
+        began, command = self.transport.now(), Sync()
         packet = seal(command.packet()) if self.dialect.sealed else command.packet()
         self.packets.add((began, packet))
         # the lone END ends a frame that was cut off
-        self.link.write(slip.END + slip.encode(packet), began + self.settings.timing.write)
-        deadline = self.link.now() + seconds
+        self.transport.write(slip.END + slip.encode(packet), began + self.settings.timing.write)
+        deadline = self.transport.now() + seconds
         self._last_op = Op.SYNC
         while True:
             reply = self._reply_to(Op.SYNC, deadline)
             if reply is None or (reply.body and not reply.body[0]):
                 break
         if reply is not None:
-            self.packets.add((self.link.now(), reply))
+            self.packets.add((self.transport.now(), reply))
             self.sync_bytes = len(reply.body) if reply.value else 0
         if self.on_trip is not None:
             outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
-            self.on_trip(command, outcome, self.link.now() - began)
+            self.on_trip(command, outcome, self.transport.now() - began)
         return None if reply is None else reply.value
 
     def _sync_value_of_all(self) -> int:
         """The first value of the other seven answers that is not 0: only a stub answers 0 in all eight."""
-        deadline = self.link.now() + self.settings.timing.sync
+        deadline = self.transport.now() + self.settings.timing.sync
         for _ in range(SYNC_ANSWERS - 1):
             frames, self._frames = self._frames, []
             reply = self._find_reply(Op.SYNC, frames) or self._reply_to(Op.SYNC, deadline)
@@ -411,10 +448,12 @@ class Loader:
 
     def drain_input(self, quiet: float = QUIET, longest: float = 1.0) -> None:
         """Read until nothing has come for ``quiet`` seconds, at most ``longest``; text is kept, answers are not."""
-        deadline = self.link.now() + longest
+        deadline = self.transport.now() + longest
         self._forget(self._frames)
         self._frames = []
-        while (left := deadline - self.link.now()) > 0 and (data := self.link.read(min(quiet, left))):
+        while (left := deadline - self.transport.now()) > 0 and (
+            data := self.transport.read(min(quiet, left))
+        ):
             self._forget(self._decoder.feed(data))
 
     def _forget_the_past(self) -> None:

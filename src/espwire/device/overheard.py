@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from espwire.errors import DeviceError
-from espwire.wire.commands import HEADER, REPLY
+from espwire.protocol.commands import HEADER, REPLY
 
 TEXT_LIMIT = 0x10000
 # what ROMs print when they start or fall over; nothing else in a download session looks like it
@@ -22,7 +22,9 @@ def find_text(tail: bytes) -> bytes:
     if len(tail) < HEADER.size:
         return b""
     size: int = HEADER.unpack_from(tail)[2]
-    return b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail  # escapes double a reply at most
+    return (
+        b"" if len(tail) <= HEADER.size + 2 * size + 2 else tail
+    )  # escapes double a reply at most
 
 
 class Overheard:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from espwire.bits import extract
 from espwire.chips.model import BitAt, Chip, CryptCount
 from espwire.device.double_read import ask_twice
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.errors import DeviceError
+from espwire.protocol.commands import GetSecurityInfo
+from espwire.sizes import extract
 from espwire.values import dataclass
-from espwire.wire.commands import GetSecurityInfo
 
 SECURE_BOOT_ENABLED, SECURE_DOWNLOAD_ENABLED = 1 << 0, 1 << 2
 FLAG_NAMES = (
@@ -58,7 +58,9 @@ class SecurityInfo:
 
     def purpose_names(self, chip: Chip) -> tuple[str, ...]:
         """The key purposes by name, key 0 first."""
-        return tuple(chip.security.key_purposes.get(purpose, str(purpose)) for purpose in self.key_purposes)
+        return tuple(
+            chip.security.key_purposes.get(purpose, str(purpose)) for purpose in self.key_purposes
+        )
 
 
 UNKNOWN = SecurityInfo(known=False)
@@ -84,11 +86,17 @@ def parse_security_reply(body: bytes) -> SecurityReply | None:
     """The 20- or 12-byte form; None for any other length. Source: protocol.toml [security_info]."""
     if len(body) not in (LONG_FORM, SHORT_FORM):
         return None
-    ids = [int.from_bytes(body[at : at + 4], "little") for at in (12, 16)] if len(body) == LONG_FORM else [None, None]
+    ids = (
+        [int.from_bytes(body[at : at + 4], "little") for at in (12, 16)]
+        if len(body) == LONG_FORM
+        else [None, None]
+    )
     return SecurityReply(int.from_bytes(body[:4], "little"), body[4], tuple(body[5:12]), *ids)
 
 
-def read_security(chip: Chip, registers: Registers | None, reply: SecurityReply | None, revision: int) -> SecurityInfo:
+def read_security(
+    chip: Chip, registers: Registers | None, reply: SecurityReply | None, revision: int
+) -> SecurityInfo:
     """The security state from the loader's answer and, where they may be read, from registers.
 
     :param registers: None in Secure Download Mode
@@ -125,7 +133,9 @@ def read_security(chip: Chip, registers: Registers | None, reply: SecurityReply 
     )
 
 
-def ask_security(loader: Loader, chip: Chip, registers: Registers | None, revision: int) -> SecurityInfo:
+def ask_security(
+    loader: Loader, chip: Chip, registers: Registers | None, revision: int
+) -> SecurityInfo:
     """As ``read_security``, with a fresh answer of the loader.
 
     :param registers: None in Secure Download Mode
@@ -135,7 +145,9 @@ def ask_security(loader: Loader, chip: Chip, registers: Registers | None, revisi
     body = ask_twice(loader, (GetSecurityInfo(),))[0].body
     reply = parse_security_reply(body)
     if reply is None:
-        raise DeviceError(f"the chip's security information has {len(body)} bytes", code="bad-reply")
+        raise DeviceError(
+            f"the chip's security information has {len(body)} bytes", code="bad-reply"
+        )
     return read_security(chip, registers, reply, revision)
 
 
@@ -143,7 +155,9 @@ def read_fuse_security(chip: Chip, registers: Registers, known: SecurityInfo) ->
     """What GET_SECURITY_INFO would tell, from eFuses: for a running stub that lacks the command. No flags, no ECO."""
     slots = sorted(chip.security.key_purpose_slots, key=lambda slot: slot.key)
     purposes = tuple(extract(registers.word(slot.address), slot.shift, slot.bits) for slot in slots)
-    chip_id = chip.identity.image_chip_id if chip.identity.security_info_bytes == LONG_FORM else None
+    chip_id = (
+        chip.identity.image_chip_id if chip.identity.security_info_bytes == LONG_FORM else None
+    )
     return replace(known, key_purposes=purposes[: chip.security.key_count], chip_id=chip_id)
 
 
@@ -159,7 +173,9 @@ def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -
     if (valid := where.key_valid) is not None:
         long = registers.word(valid.long_key_address) >> valid.long_key_bit & 1
         disabled = registers.word(valid.read_disable_address) & valid.read_disable_mask
-        needs, words = (valid.long_needs, valid.long_words) if long else (valid.short_needs, valid.short_words)
+        needs, words = (
+            (valid.long_needs, valid.long_words) if long else (valid.short_needs, valid.short_words)
+        )
         if disabled & needs == needs:
             return True
         return any(registers.word(valid.key_address + 4 * at) for at in range(words))

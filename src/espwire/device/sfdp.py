@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from espwire.bits import extract
 from espwire.chips.model import Chip
 from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import run_spi_command
 from espwire.errors import DeviceError, UsageError
+from espwire.protocol.commands import Op
+from espwire.sizes import extract
 from espwire.values import dataclass
-from espwire.wire.commands import Op
 
 MAX_PIECE = 4
 ADDRESS_END = 1 << 24
@@ -105,7 +105,9 @@ def read_whole_sfdp(loader: Loader, chip: Chip) -> Sfdp:
 
     def read(address: int, size: int) -> bytes:
         pieces = range(address, address + size, MAX_PIECE)
-        return b"".join(read_sfdp(loader, chip, at, min(MAX_PIECE, address + size - at)) for at in pieces)
+        return b"".join(
+            read_sfdp(loader, chip, at, min(MAX_PIECE, address + size - at)) for at in pieces
+        )
 
     return decode_sfdp(read)
 
@@ -124,7 +126,9 @@ def decode_sfdp(read: ReadSfdp) -> Sfdp:
             code="no-sfdp",
         )
     start, count = facts["first_parameter_header_at"], min(head[6] + 1, MOST_TABLES)
-    tables = tuple(_parse_table(read(start + PARAMETER_SIZE * at, PARAMETER_SIZE)) for at in range(count))
+    tables = tuple(
+        _parse_table(read(start + PARAMETER_SIZE * at, PARAMETER_SIZE)) for at in range(count)
+    )
     basic = [table for table in tables if table.id == facts["basic_table_id"] and table.words]
     if not basic:
         return Sfdp(major=head[5], minor=head[4], tables=tables)
@@ -146,7 +150,9 @@ def _parse_table(data: bytes) -> SfdpTable:
     )
 
 
-def _decode_basic(words: tuple[int, ...], major: int, minor: int, tables: tuple[SfdpTable, ...]) -> Sfdp:
+def _decode_basic(
+    words: tuple[int, ...], major: int, minor: int, tables: tuple[SfdpTable, ...]
+) -> Sfdp:
     facts = flash_facts()["sfdp"]
     rows = {row["name"]: row for row in facts["basic_table"]}
 
@@ -170,7 +176,9 @@ def _decode_basic(words: tuple[int, ...], major: int, minor: int, tables: tuple[
         erase_4k_opcode=field("erase_4k_opcode") if has_4k else None,
         erase_types=_find_erase_types(field),
         quad_enable=quad,
-        quad_enable_text=None if quad is None else facts["quad_enable_values"].get(str(quad), "reserved"),
+        quad_enable_text=None
+        if quad is None
+        else facts["quad_enable_values"].get(str(quad), "reserved"),
         basic_words=words,
     )
 
@@ -192,6 +200,8 @@ def _find_erase_types(field: Callable[[str], int | None]) -> tuple[EraseType, ..
     if both is not None:
         pairs += [(extract(both, at, 8), extract(both, at + 8, 8)) for at in (0, 16)]
     found = [
-        EraseType(size=1 << log, opcode=op) for log, op in pairs if log and op is not None and log <= MOST_EXPONENT
+        EraseType(size=1 << log, opcode=op)
+        for log, op in pairs
+        if log and op is not None and log <= MOST_EXPONENT
     ]
     return tuple(sorted(found, key=lambda kind: kind.size))

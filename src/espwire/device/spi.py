@@ -14,12 +14,18 @@ from espwire.device.double_read import ROUNDS, ask_together, build_difference, r
 from espwire.device.loader import Loader
 from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
+from espwire.protocol.commands import Command, ReadReg, RegWrite, Reply, WriteReg
+from espwire.protocol.stub import SpiTransaction, StubOp
 from espwire.values import dataclass
-from espwire.wire.commands import Command, ReadReg, RegWrite, Reply, WriteReg
-from espwire.wire.stub import SpiTransaction, StubOp
 
 START = 1 << 18
-USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
+USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (
+    1 << 31,
+    1 << 30,
+    1 << 29,
+    1 << 28,
+    1 << 27,
+)
 COMMAND_8_BITS = 7 << 28
 ADDRESS_SHIFT = 26
 MAX_READ_BITS, MAX_WRITE_BYTES = 32, 64
@@ -99,7 +105,9 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    for _ in range(2 * ROUNDS):  # set-up and answer have no checksum: all of it is done until two answers agree
+    for _ in range(
+        2 * ROUNDS
+    ):  # set-up and answer have no checksum: all of it is done until two answers agree
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
             return value
@@ -181,7 +189,9 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     for at in range(0, len(words), 4):
         writes.append((spi.data_offset + at, int.from_bytes(words[at : at + 4], "little")))
     # the first write waits for a transaction before this one, the write after the start for this one
-    first = RegWrite(spi.base + writes[0][0], writes[0][1], delay_us=max(SETTLE_US, command.wait_us))
+    first = RegWrite(
+        spi.base + writes[0][0], writes[0][1], delay_us=max(SETTLE_US, command.wait_us)
+    )
     rest = [RegWrite(spi.base + offset, value) for offset, value in writes[1:]]
     return [first, *rest, RegWrite(spi.base + spi.command_offset, START)]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
 from espwire.device.loader import Loader
 from espwire.device.streams import WriteTransfer
 from espwire.device.transfer import SECTOR, WORD, Attempts, OnBlock, refuse_encryption
 from espwire.errors import CommandFailed, NoReply
-from espwire.wire.stub import Codec
+from espwire.protocol.stub import Codec
+from espwire.sizes import align_down, align_up
 
 CHUNK = 0x2000  # of the stream; progress comes as often at least
 
@@ -41,7 +41,9 @@ def write_streamed(
         transfer: WriteTransfer | None = None
         try:
             place = (offset + start, len(rest), len(stream), codec)
-            with WriteTransfer(loader, *place, encrypted=encrypted, first=stream[:CHUNK]) as transfer:
+            with WriteTransfer(
+                loader, *place, encrypted=encrypted, first=stream[:CHUNK]
+            ) as transfer:
                 for at in range(0, len(stream), CHUNK):
                     transfer.send(stream[at : at + CHUNK] if at else b"")
                     come = transfer.received * len(rest) // len(stream)

@@ -1,6 +1,6 @@
 """Streams to and from flash with our stub: credits, frames that are checked one by one, going back, aborting.
 
-What WRITE_OPEN, READ_OPEN and their frames mean stands in wire/stub.py and docs/protocol.md. A link keeps bytes in
+What WRITE_OPEN, READ_OPEN and their frames mean stands in protocol/stub.py and docs/protocol.md. A link keeps bytes in
 order and the stub works through frames in order; all of this rests on that.
 """
 
@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from espwire.device.loader import BITS_PER_BYTE, Loader
-from espwire.errors import Cancelled, CommandFailed, LinkLost, NoReply
-from espwire.wire.commands import Reply
-from espwire.wire.status import status_meaning
-from espwire.wire.stub import (
+from espwire.errors import Cancelled, CommandFailed, NoReply, TransportLost
+from espwire.protocol.commands import Reply
+from espwire.protocol.replies import status_meaning
+from espwire.protocol.stub import (
     ACK_AGAIN,
     READ_SHORT_BLANKS,
     REPORT_AGAIN,
@@ -59,20 +59,25 @@ def abort(loader: Loader) -> None:
     for attempt in range(ABORT_TRIES):
         token = next(_TOKENS)
         loader.post(Abort(token).packet(), ends=2)
-        deadline = loader.link.now() + loader.settings.timing.default * (1 + attempt) / 2
-        while (left := deadline - loader.link.now()) > 0:
+        deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
+        while (left := deadline - loader.transport.now()) > 0:
             reply = loader.take(StubOp.ABORT, left)
             if reply is not None and reply.body == OK and reply.value == token:
                 loader.settle()
                 return
             if reply is not None and reply.body != OK:
                 break  # it came damaged
-    raise NoReply("the stub does not answer any more", hint="Reset the board; lower --baud if it happens again.")
+    raise NoReply(
+        "the stub does not answer any more",
+        hint="Reset the board; lower --baud if it happens again.",
+    )
 
 
 def can_abort(kind: type[BaseException] | None) -> bool:
     """Whether a transfer that ends by this exception is to be aborted: somebody will go on talking to the stub."""
-    return kind is None or not issubclass(kind, (LinkLost, Cancelled, KeyboardInterrupt, SystemExit))
+    return kind is None or not issubclass(
+        kind, (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
+    )
 
 
 class _Returns:
@@ -125,7 +130,7 @@ class WriteTransfer:
         self._loader, self.size, self.stream_size = loader, size, stream_size
         told = _capabilities(loader)
         self._payload, self._window = told.frame_payload, told.write_window
-        self._masked = Feature.MASK in told.features and loader.link.info.can_change_baud
+        self._masked = Feature.MASK in told.features and loader.transport.info.can_change_baud
         self.received = self.in_flash = self._next = 0
         self._held = bytearray(first)  # of the stream from `received` on
         self._back_to, self._stale, self._asked = -1, 0, False
@@ -142,7 +147,10 @@ class WriteTransfer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._open and can_abort(kind):
             self.abort()
@@ -193,17 +201,23 @@ class WriteTransfer:
         """
         loader, seconds = self._loader, self._loader.settings.timing.default
         loader.prepare()
-        began, reply = loader.link.now(), None
+        began, reply = loader.transport.now(), None
         loader.post(command.packet())
-        while reply is None and (size := self._frame_size(len(self._held))) and self._next + size <= self._window:
+        while (
+            reply is None
+            and (size := self._frame_size(len(self._held)))
+            and self._next + size <= self._window
+        ):
             loader.post(self._pack(bytes(self._held[self._next : self._next + size])))
             self._next += size
             reply = loader.take(StubOp.WRITE_OPEN, 0.0)
-        reply = reply or loader.take(StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud)
+        reply = reply or loader.take(
+            StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud
+        )
         name = StubOp.WRITE_OPEN.name
         lost = NoReply(f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds)
         if loader.on_trip is not None:
-            loader.on_trip(command, reply or lost, loader.link.now() - began)
+            loader.on_trip(command, reply or lost, loader.transport.now() - began)
         if reply is None:
             raise lost
         return loader.judge(reply, 0).value
@@ -232,9 +246,13 @@ class WriteTransfer:
         """Until a report comes; in silence ask for one, ever more rarely."""
         loader, timing = self._loader, self._loader.settings.timing
         under_way = (self._next - self.received) * BITS_PER_BYTE / loader.baud
-        deadline = loader.link.now() + under_way + timing.scaled(timing.write_per_mb, self.size - self.in_flash)
+        deadline = (
+            loader.transport.now()
+            + under_way
+            + timing.scaled(timing.write_per_mb, self.size - self.in_flash)
+        )
         pause, rarely = PATIENCE + under_way, PATIENCE
-        while (left := deadline - loader.link.now()) > 0:
+        while (left := deadline - loader.transport.now()) > 0:
             if self._take(loader.take(StubOp.WRITE_DATA, min(pause, left))):
                 return
             self._asked = True
@@ -259,13 +277,18 @@ class WriteTransfer:
             self._fail(report.status)
         elif self._asked and asked_for:  # what it tells unasked comes after more than that
             self._asked = False
-            if self.received < self._next:  # it has seen all that was sent before it was asked: some of it is lost
+            if (
+                self.received < self._next
+            ):  # it has seen all that was sent before it was asked: some of it is lost
                 self._go_back()
         return True
 
     def _is_sane(self, report: Report) -> bool:
         most = self.received + len(self._held)
-        return self.received <= report.received <= most and self.in_flash <= report.in_flash <= self.size
+        return (
+            self.received <= report.received <= most
+            and self.in_flash <= report.in_flash <= self.size
+        )
 
     def _heed(self, report: Report) -> None:
         """Go back, unless frames that were under way at the last time explain that it is said again."""
@@ -284,7 +307,9 @@ class WriteTransfer:
         self._open = False
         self._loader.settle()
         meaning = status_meaning(status.to_bytes(2, "big"))
-        raise CommandFailed(f"WRITE_DATA failed: {meaning} ({status:#06x})", command="WRITE_DATA", status=status)
+        raise CommandFailed(
+            f"WRITE_DATA failed: {meaning} ({status:#06x})", command="WRITE_DATA", status=status
+        )
 
 
 class ReadTransfer:
@@ -314,7 +339,10 @@ class ReadTransfer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.received < self.size and can_abort(kind):
             self.abort()
@@ -330,7 +358,10 @@ class ReadTransfer:
                 continue
             self.received += len(packet.data)
             self._last, self._returned = -1, False
-            if self.received - self._acknowledged >= self._window // 4 or self.received == self.size:
+            if (
+                self.received - self._acknowledged >= self._window // 4
+                or self.received == self.size
+            ):
                 self._acknowledge()
             yield packet.data
         self._loader.settle()
@@ -357,7 +388,9 @@ class ReadTransfer:
             if len(packet.data) == expected:
                 return packet
             self._go_back()
-        elif not self._returned or reply.value <= self._last:  # not what was still under way when we went back
+        elif (
+            not self._returned or reply.value <= self._last
+        ):  # not what was still under way when we went back
             self._go_back()
         self._last = reply.value
         return None

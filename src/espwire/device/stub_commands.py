@@ -8,9 +8,9 @@ from dataclasses import replace
 from espwire.device.loader import Loader
 from espwire.device.streams import abort
 from espwire.errors import CommandFailed, DeviceError, NoReply
-from espwire.wire.commands import Command, Op, Reply, Request
-from espwire.wire.status import BAD_CHECKSUM, UNKNOWN_COMMAND
-from espwire.wire.stub import (
+from espwire.protocol.commands import Command, Op, Reply, Request
+from espwire.protocol.replies import BAD_CHECKSUM, UNKNOWN_COMMAND
+from espwire.protocol.stub import (
     DIGEST_BYTES,
     HASH_RESULT_BYTES,
     MAGIC,
@@ -29,7 +29,10 @@ from espwire.wire.stub import (
 
 ANSWER_HEAD = 8  # of each answer in a batch
 ASK_SECONDS = 0.5
-ASK_TRIES, MOST_SILENCES = 3, 2  # a flipped bit costs up to two tries: the next frame closes the one that lost its end
+ASK_TRIES, MOST_SILENCES = (
+    3,
+    2,
+)  # a flipped bit costs up to two tries: the next frame closes the one that lost its end
 
 
 def ask_capabilities(loader: Loader) -> Capabilities | None:
@@ -81,7 +84,9 @@ def take_first_batch(loader: Loader, batch: Batch) -> tuple[Capabilities, list[R
     """
     requests = batch.requests
     try:
-        reply = loader.take(StubOp.BATCH, ASK_SECONDS) or loader.exchange(StubOp.BATCH, batch.packet(), ASK_SECONDS)
+        reply = loader.take(StubOp.BATCH, ASK_SECONDS) or loader.exchange(
+            StubOp.BATCH, batch.packet(), ASK_SECONDS
+        )
         parts = parse_batch_reply(loader.judge(reply, max(len(reply.body) - 2, 0)).body, requests)
         if parts is None or len(parts) != len(requests):
             return None

@@ -20,11 +20,16 @@ from espwire.chips.lookup import parse_chip_id
 from espwire.errors import DataError, Unsupported
 from espwire.values import dataclass
 
-OPTIONS, FIRST_BATCH = struct.Struct("<IIII"), 128  # flags, rate, flash clock, size of the batch that follows
+OPTIONS, FIRST_BATCH = (
+    struct.Struct("<IIII"),
+    128,
+)  # flags, rate, flash clock, size of the batch that follows
 LEAVE_CLOCK, TALK_USB = 1, 2  # in the first word of the options
 INDEX = "index.toml"
 REBUILD = "Write it again: `make stub`."
-VENDOR_HINT = "It should be a stub in the vendor's JSON format: entry, text, text_start, data, data_start."
+VENDOR_HINT = (
+    "It should be a stub in the vendor's JSON format: entry, text, text_start, data, data_start."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +91,14 @@ class StubImage:
         """The same stub with these in its data; one that has none stays as it is."""
         if self.options_address is None:
             return self
-        return replace(self, segments=tuple(_patched(self.segments, self.options_address, options.build())))
+        return replace(
+            self, segments=tuple(_patched(self.segments, self.options_address, options.build()))
+        )
 
 
-def _patched(segments: tuple[tuple[int, bytes], ...], where: int, words: bytes) -> Iterator[tuple[int, bytes]]:
+def _patched(
+    segments: tuple[tuple[int, bytes], ...], where: int, words: bytes
+) -> Iterator[tuple[int, bytes]]:
     for address, content in segments:
         at = where - address
         if 0 <= at <= len(content) - len(words):
@@ -113,7 +122,9 @@ def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
     chip_id = parse_chip_id(chip)
     row = _read_index(place).get(chip_id)
     if row is None:
-        raise Unsupported(f"There is no stub for {chip_id}.", hint="Work with the ROM loader: --no-stub.")
+        raise Unsupported(
+            f"There is no stub for {chip_id}.", hint="Work with the ROM loader: --no-stub."
+        )
     file = f"{chip_id}.z"
     try:
         content = zlib.decompress(place.joinpath(file).read_bytes())
@@ -150,17 +161,23 @@ def parse_vendor_stub(data: bytes, name: str) -> StubImage:
     if not isinstance(table, dict):
         raise DataError(f"{name} is JSON, but no table.", hint=VENDOR_HINT)
     parts = ("text", "data") if "data" in table or "data_start" in table else ("text",)
-    segments = tuple((_number(table, f"{part}_start", name), _content(table, part, name)) for part in parts)
+    segments = tuple(
+        (_number(table, f"{part}_start", name), _content(table, part, name)) for part in parts
+    )
     entry = _number(table, "entry", name)
     if not any(address <= entry < address + len(content) for address, content in segments):
-        raise DataError(f"{name}: its entry, {entry:#x}, lies outside of its segments.", hint=VENDOR_HINT)
+        raise DataError(
+            f"{name}: its entry, {entry:#x}, lies outside of its segments.", hint=VENDOR_HINT
+        )
     return StubImage(entry, tuple((address, content) for address, content in segments if content))
 
 
 def _number(table: dict[str, Any], key: str, name: str) -> int:
     value = table.get(key)
     if type(value) is not int or not 0 <= value < 1 << 32:
-        raise DataError(f"{name}: {key} should be an address, but is {_short(value)}.", hint=VENDOR_HINT)
+        raise DataError(
+            f"{name}: {key} should be an address, but is {_short(value)}.", hint=VENDOR_HINT
+        )
     return value
 
 
@@ -168,7 +185,9 @@ def _content(table: dict[str, Any], key: str, name: str) -> bytes:
     try:
         content = base64.b64decode(table.get(key, 0), validate=True)
     except (TypeError, ValueError):
-        raise DataError(f"{name}: {key} should be base64, but is {_short(table.get(key))}.", hint=VENDOR_HINT) from None
+        raise DataError(
+            f"{name}: {key} should be base64, but is {_short(table.get(key))}.", hint=VENDOR_HINT
+        ) from None
     if table[f"{key}_start"] + len(content) > 1 << 32:
         raise DataError(f"{name}: {key} ends beyond the address space.", hint=VENDOR_HINT)
     return content + bytes(-len(content) % 4)

@@ -13,14 +13,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
 from espwire.device.double_read import ask_together
 from espwire.device.erase_check import parse_md5, watch_erase
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
-from espwire.settings import Settings
-from espwire.wire.commands import (
+from espwire.protocol.commands import (
     REQUEST,
     EraseRegion,
     FlashBegin,
@@ -33,7 +31,9 @@ from espwire.wire.commands import (
     ReadFlashSlow,
     SpiFlashMd5,
 )
-from espwire.wire.dialect import EraseRule
+from espwire.protocol.dialect import EraseRule
+from espwire.settings import Settings
+from espwire.sizes import align_down, align_up
 
 SECTOR = 0x1000
 SECTORS_PER_BLOCK = 16
@@ -46,7 +46,9 @@ _SLOW_READ = struct.Struct("<BBHIII")
 OnBlock = Callable[[int], None]
 
 
-def write_plain(loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, encrypted: bool = False) -> None:
+def write_plain(
+    loader: Loader, offset: int, data: bytes, *, on_block: OnBlock, encrypted: bool = False
+) -> None:
     """Erase and write ``data`` at ``offset`` (a sector's start), uncompressed; the last block is padded with 0xFF.
 
     :param on_block: called with the bytes of ``data`` confirmed so far; it may go back after a repetition
@@ -107,7 +109,9 @@ def write_deflated(
             for sequence, (block, size) in enumerate(blocks):
                 timing = loader.settings.timing
                 # the ROM answers when all of it is in flash, so what it unpacks to decides
-                loader.call(FlashDeflData(sequence, block), timeout=timing.scaled(timing.write_per_mb, size))
+                loader.call(
+                    FlashDeflData(sequence, block), timeout=timing.scaled(timing.write_per_mb, size)
+                )
                 confirmed, last = confirmed + size, size
                 on_block(min(confirmed, len(data)))
             _await_last_block(loader)
@@ -127,9 +131,13 @@ def erase_range(loader: Loader, offset: int, size: int) -> None:
     witness = watch_erase(loader, offset, size)
     while True:
         try:
-            if loader.supports(Op.ERASE_REGION):  # a stub erases as data comes: its BEGIN alone does nothing
+            if loader.supports(
+                Op.ERASE_REGION
+            ):  # a stub erases as data comes: its BEGIN alone does nothing
                 timing = loader.settings.timing
-                loader.call(EraseRegion(offset, size), timeout=timing.scaled(timing.erase_per_mb, size))
+                loader.call(
+                    EraseRegion(offset, size), timeout=timing.scaled(timing.erase_per_mb, size)
+                )
             else:
                 _begin_plain(loader, offset, size, encrypted=False)
             if witness is not None:
@@ -270,7 +278,9 @@ def _begin_deflated(loader: Loader, offset: int, size: int, blocks: int, encrypt
     dialect, timing = loader.dialect, loader.settings.timing
     # a ROM erases this much, in whole blocks
     unpacked = size if dialect.exact_deflate_size else align_up(size, dialect.flash_block)
-    command = FlashDeflBegin(unpacked, blocks, dialect.flash_block, offset, _fifth_word(loader, encrypted))
+    command = FlashDeflBegin(
+        unpacked, blocks, dialect.flash_block, offset, _fifth_word(loader, encrypted)
+    )
     loader.call(command, timeout=timing.scaled(timing.erase_per_mb, size))
 
 

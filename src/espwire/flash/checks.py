@@ -5,23 +5,25 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from espwire.bits import align_down, align_up, format_size
 from espwire.errors import Unsupported, UsageError
+from espwire.sizes import align_down, align_up, format_size
 
 if TYPE_CHECKING:
-    from espwire.flash.plan import FlashSurvey, Part, Policy
+    from espwire.flash.plan import FlashTarget, Part, Policy
 
 ADDRESS_LIMIT = 1 << 32
 WRITE_ALIGN = 4
 
 
-def check_parts(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) -> list[Part]:
+def check_parts(parts: tuple[Part, ...], survey: FlashTarget, policy: Policy) -> list[Part]:
     """The parts that are not empty, by address, once nothing speaks against planning them.
 
     :raises UsageError, Unsupported: as ``plan``
     """
     _check_abilities(parts, survey, policy)
-    ordered = sorted((p for p in parts if p.data), key=lambda p: (p.address, p.end))  # see find_erased_end
+    ordered = sorted(
+        (p for p in parts if p.data), key=lambda p: (p.address, p.end)
+    )  # see find_erased_end
     for part in ordered:
         _check_address(part, survey)
     for left, right in pairwise(ordered):
@@ -29,12 +31,12 @@ def check_parts(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) ->
     return ordered
 
 
-def can_compare(part: Part, survey: FlashSurvey, policy: Policy) -> bool:
+def can_compare(part: Part, survey: FlashTarget, policy: Policy) -> bool:
     """Whether it can be found out that the flash holds a part, and will still hold it then."""
     return not (part.encrypted or policy.erase_all or policy.verify is False) and survey.can_verify
 
 
-def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) -> None:
+def _check_abilities(parts: tuple[Part, ...], survey: FlashTarget, policy: Policy) -> None:
     name = survey.dialect.name
     if any(part.encrypted for part in parts) and not survey.dialect.encrypted_write:
         raise Unsupported(
@@ -46,13 +48,15 @@ def _check_abilities(parts: tuple[Part, ...], survey: FlashSurvey, policy: Polic
         check_can_verify(survey, encrypted=any(part.encrypted for part in parts))
 
 
-def check_can_verify(survey: FlashSurvey, *, encrypted: bool = False) -> None:
+def check_can_verify(survey: FlashTarget, *, encrypted: bool = False) -> None:
     """Raise if flash content cannot be checked.
 
     :raises Unsupported: neither MD5 nor reading exists, or the content is encrypted by the chip
     """
     if encrypted:
-        raise Unsupported("what the chip encrypts cannot be verified", hint="Leave verification out.")
+        raise Unsupported(
+            "what the chip encrypts cannot be verified", hint="Leave verification out."
+        )
     if not survey.can_verify:
         raise Unsupported(
             f"this {survey.dialect.name} loader can neither compute an MD5 of the flash nor read it",
@@ -71,11 +75,15 @@ def hint_at_stub(*, secure: bool) -> str:
     return "The stub can: leave out --no-stub; if it did not start, lower --baud."
 
 
-def _check_address(part: Part, survey: FlashSurvey) -> None:
-    align = survey.encrypted_align if part.encrypted else 1  # a plain part is filled up from its sector's start
+def _check_address(part: Part, survey: FlashTarget) -> None:
+    align = (
+        survey.encrypted_align if part.encrypted else 1
+    )  # a plain part is filled up from its sector's start
     if part.address < 0 or part.end > ADDRESS_LIMIT:
         raise UsageError(
-            f"{part.label} does not fit into 32-bit flash addresses", hint="Check the address.", code="address"
+            f"{part.label} does not fit into 32-bit flash addresses",
+            hint="Check the address.",
+            code="address",
         )
     if part.address % align:
         raise UsageError(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from espwire.device.stub_commands import find_written
 from espwire.errors import UsageError, VerifyError
 from espwire.events import PlanReady, Report, Warned, silent
-from espwire.flash import execute
-from espwire.flash.cost import LinkCost, estimate_erase
-from espwire.flash.guards import find_erase_problems, stop_if_fatal
+from espwire.flash import write
+from espwire.flash.estimate import TransportCost, estimate_erase
 from espwire.flash.plan import Erase, Policy, describe_erased_behind, describe_step, find_erased_end
+from espwire.flash.safety import find_erase_problems, stop_if_fatal
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import SECTOR, Cancel, check_not_blind, has_content
-from espwire.wire.commands import Op
-from espwire.wire.stub import StubOp
+from espwire.protocol.commands import Op
+from espwire.protocol.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -42,7 +42,9 @@ def erase_region(
     sector, flash_size = target.survey.sector_size, target.survey.real_size
     if size is None:
         if flash_size is None:
-            raise UsageError("the flash size is not known", hint="Give the size to erase as a number.")
+            raise UsageError(
+                "the flash size is not known", hint="Give the size to erase as a number."
+            )
         size = flash_size - address
     if size <= 0 or address < 0 or address % sector or size % sector:
         raise UsageError(
@@ -58,14 +60,18 @@ def erase_region(
     for finding in findings:
         report(Warned(code=finding.code, text=finding.text))
     step = Erase(address, size)
-    seconds = estimate_erase(address, size, LinkCost())
-    report(PlanReady(steps=(step.describe(),), wire_bytes=0, seconds=seconds, actions=(describe_step(step),)))
+    seconds = estimate_erase(address, size, TransportCost())
+    report(
+        PlanReady(
+            steps=(step.describe(),), wire_bytes=0, seconds=seconds, actions=(describe_step(step),)
+        )
+    )
     check_not_blind(device, policy)
     if dry_run:
         return
     if cancel is not None:
         cancel.check()
-    execute.erase(device, address, size, report=report)
+    write.erase(device, address, size, report=report)
     if policy.verify is not False and device.loader.supports(StubOp.HASH):
         _check_sectors(device, address, size)
     elif policy.verify is not False and device.loader.supports(Op.SPI_FLASH_MD5):
@@ -90,7 +96,9 @@ def erase_flash(
     size = survey_device(device, flash_size=flash_size).survey.real_size
     if size is None:
         raise UsageError(
-            "the flash size is not known, so its end is not", hint="Give --flash-size.", code="flash-size-unknown"
+            "the flash size is not known, so its end is not",
+            hint="Give --flash-size.",
+            code="flash-size-unknown",
         )
     erase_region(device, 0, size, policy=policy, dry_run=dry_run, cancel=cancel, report=report)
     return size

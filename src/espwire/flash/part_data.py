@@ -37,7 +37,9 @@ def read_source(source: Source, what: str) -> tuple[bytes, str]:
         if isinstance(data, bytes):
             return data, os.path.basename(name) if isinstance(name, str) else ""
         raise UsageError(
-            f"{what} is a text file (reading gave {type(data).__name__})", hint="Open it with mode 'rb'.", code="part"
+            f"{what} is a text file (reading gave {type(data).__name__})",
+            hint="Open it with mode 'rb'.",
+            code="part",
         )
     raise UsageError(
         f"{what} must be bytes, a path or a binary file, not {type(source).__name__}",
@@ -67,6 +69,8 @@ def check_name(name: object) -> str:
     """
     if not isinstance(name, str):
         raise UsageError(
-            f"the name of a part must be a string, not {type(name).__name__}", hint="Leave it out.", code="part"
+            f"the name of a part must be a string, not {type(name).__name__}",
+            hint="Leave it out.",
+            code="part",
         )
     return name

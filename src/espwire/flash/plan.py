@@ -9,18 +9,18 @@ from collections.abc import Iterable
 from dataclasses import field
 from enum import IntEnum
 
-from espwire.bits import align_down, align_up
 from espwire.compress import deflate_zlib
 from espwire.device.transfer import erase_size_to_send
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.flash.changes import find_changed_runs
 from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
-from espwire.flash.cost import LinkCost, count_wire_bytes, estimate_erase, estimate_write
+from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
 from espwire.flash.part_data import Source, check_address, check_name, read_source
+from espwire.protocol.commands import Op
+from espwire.protocol.dialect import Dialect, EraseRule
+from espwire.sizes import align_down, align_up
 from espwire.values import dataclass
-from espwire.wire.commands import Op
-from espwire.wire.dialect import Dialect, EraseRule
 
 BLANK = b"\xff"
 
@@ -93,7 +93,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlashSurvey:
+class FlashTarget:
     """What is known before planning. ``flash_size`` None: not known, so not checked; ``size_assumed``: it is a guess.
 
     ``long_addresses``: the loader reaches beyond 16 MB. No ROM loader is known to; our stub does.
@@ -240,7 +240,9 @@ class Skip:
         return f"skip {self.name}: {self.why}"
 
 
-Step = Erase | Write | Verify | Skip  # later also Keep: journalled on the host, then rewritten after the erase
+Step = (
+    Erase | Write | Verify | Skip
+)  # later also Keep: journalled on the host, then rewritten after the erase
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,9 @@ class Plan:
     @property
     def unverified(self) -> tuple[str, ...]:
         """Names of what is written and not verified after."""
-        checks = [range(s.address, s.address + len(s.data)) for s in self.steps if isinstance(s, Verify)]
+        checks = [
+            range(s.address, s.address + len(s.data)) for s in self.steps if isinstance(s, Verify)
+        ]
         return tuple(w.name for w in self.writes if not any(w.address in check for check in checks))
 
     @property
@@ -297,14 +301,16 @@ def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
     if isinstance(step, Erase):
         return "erase", "", step.size / 8
     size = max(len(step.data), 1)
-    return ("write", step.name, size) if isinstance(step, Write) else ("verify", step.name, size / 20)
+    return (
+        ("write", step.name, size) if isinstance(step, Write) else ("verify", step.name, size / 20)
+    )
 
 
 def plan(
     parts: Iterable[Part],
     *,
-    survey: FlashSurvey,
-    cost: LinkCost | None = None,
+    survey: FlashTarget,
+    cost: TransportCost | None = None,
     policy: Policy | None = None,
 ) -> Plan:
     """The steps that bring ``parts`` into the flash, by address, each verified right after it is written if possible.
@@ -312,7 +318,7 @@ def plan(
     :raises UsageError: code ``overlap``: two parts share a sector; code ``address``: an address cannot be written to
     :raises Unsupported: verification or encryption was asked for and the loader has none
     """
-    cost, policy = cost or LinkCost(), policy or Policy()
+    cost, policy = cost or TransportCost(), policy or Policy()
     parts = tuple(parts)
     ordered = check_parts(parts, survey, policy)
     steps: list[Step] = [_erase_all(survey)] if policy.erase_all else []
@@ -328,22 +334,45 @@ def plan(
     )
 
 
-def _plan_part(part: Part, survey: FlashSurvey, policy: Policy) -> list[Step]:
+def _plan_part(part: Part, survey: FlashTarget, policy: Policy) -> list[Step]:
     """Write all of it, or what differs, or nothing; then check."""
     if part.address in survey.present:
-        return [Skip(part.address, len(part.data), part.label, "the flash holds it already", checked=True)]
+        return [
+            Skip(
+                part.address, len(part.data), part.label, "the flash holds it already", checked=True
+            )
+        ]
     write = _plan_write(part, survey, policy)
     if part.previous is not None and can_compare(part, survey, policy):
         head = BLANK * (part.address - write.address)
         runs = find_changed_runs(write.data, head + part.previous, survey.sector_size)
         if not runs and policy.trust_flash_content and not policy.verify:
-            return [Skip(part.address, len(part.data), part.label, "nothing has changed, and the flash is trusted")]
+            return [
+                Skip(
+                    part.address,
+                    len(part.data),
+                    part.label,
+                    "nothing has changed, and the flash is trusted",
+                )
+            ]
         changed = [_cut(write, start, end, survey, policy) for start, end in runs]
-        kept = 0 if runs and runs[0][0] == 0 else len(head)  # what stands before the part, if nobody erases it
-        tail = find_tail(write, survey.sector_size) if runs and runs[-1][1] == len(write.data) else 0
-        return [*changed, Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)]
+        kept = (
+            0 if runs and runs[0][0] == 0 else len(head)
+        )  # what stands before the part, if nobody erases it
+        tail = (
+            find_tail(write, survey.sector_size) if runs and runs[-1][1] == len(write.data) else 0
+        )
+        return [
+            *changed,
+            Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail),
+        ]
     if policy.verify is not False and not part.encrypted and survey.can_verify:
-        return [write, Verify(write.address, write.data, write.name, tail=find_tail(write, survey.sector_size))]
+        return [
+            write,
+            Verify(
+                write.address, write.data, write.name, tail=find_tail(write, survey.sector_size)
+            ),
+        ]
     return [write]
 
 
@@ -352,18 +381,26 @@ def find_tail(write: Write, sector: int) -> int:
     return -(write.address + len(write.data)) % sector
 
 
-def _cut(write: Write, start: int, end: int, survey: FlashSurvey, policy: Policy) -> Write:
+def _cut(write: Write, start: int, end: int, survey: FlashTarget, policy: Policy) -> Write:
     """The write of a run of sectors."""
     if (start, end) == (0, len(write.data)):
         return write
-    return _plan_write(Part(write.address + start, write.data[start:end], write.name), survey, policy)
+    return _plan_write(
+        Part(write.address + start, write.data[start:end], write.name), survey, policy
+    )
 
 
-def _find_ignored(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) -> tuple[Finding, ...]:
+def _find_ignored(
+    parts: tuple[Part, ...], survey: FlashTarget, policy: Policy
+) -> tuple[Finding, ...]:
     """Parts that are written whole although they were to be compared with what is there."""
     found = []
     for part in parts:
-        if (part.previous is None and not policy.skip_flashed) or can_compare(part, survey, policy) or not part.data:
+        if (
+            (part.previous is None and not policy.skip_flashed)
+            or can_compare(part, survey, policy)
+            or not part.data
+        ):
             continue
         why = "this loader cannot tell what the flash holds"
         if part.encrypted or policy.erase_all:
@@ -375,13 +412,16 @@ def _find_ignored(parts: tuple[Part, ...], survey: FlashSurvey, policy: Policy) 
     return tuple(found)
 
 
-def _erase_all(survey: FlashSurvey) -> Erase:
+def _erase_all(survey: FlashTarget) -> Erase:
     if survey.real_size is None:
-        raise UsageError("the flash size is not known, so not all can be erased", hint="Name it with --flash-size.")
+        raise UsageError(
+            "the flash size is not known, so not all can be erased",
+            hint="Name it with --flash-size.",
+        )
     return Erase(0, survey.real_size, whole=True)
 
 
-def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:
+def _plan_write(part: Part, survey: FlashTarget, policy: Policy) -> Write:
     """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
     start = align_down(part.address, survey.sector_size)
     align = survey.encrypted_align if part.encrypted else WRITE_ALIGN
@@ -399,7 +439,7 @@ def _plan_write(part: Part, survey: FlashSurvey, policy: Policy) -> Write:
     return Write(start, data, part.label, packed, wire_bytes, part.encrypted, erase_end)
 
 
-def find_erased_end(address: int, size: int, survey: FlashSurvey) -> int:
+def find_erased_end(address: int, size: int, survey: FlashTarget) -> int:
     """Where erasing really ends, which on the ESP8266's ROM may be a sector late.
 
     Of a short range with an odd number of sectors its ROM erases one more, whatever it is sent. Parts are written
@@ -409,7 +449,9 @@ def find_erased_end(address: int, size: int, survey: FlashSurvey) -> int:
     if survey.dialect.erase is EraseRule.TRUE_SIZE:
         return align_up(address + size, sector)
     counted = erase_size_to_send(survey.dialect.erase, address, size) // sector
-    twice = min(16 - address // sector % 16, counted)  # sectors up to the end of a 64 KiB block are counted twice
+    twice = min(
+        16 - address // sector % 16, counted
+    )  # sectors up to the end of a 64 KiB block are counted twice
     return address + (counted + twice) * sector
 
 
@@ -419,7 +461,9 @@ def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
     return Finding("erases-behind", text)
 
 
-def _find_side_effects(parts: tuple[Part, ...], steps: list[Step], survey: FlashSurvey) -> tuple[Finding, ...]:
+def _find_side_effects(
+    parts: tuple[Part, ...], steps: list[Step], survey: FlashTarget
+) -> tuple[Finding, ...]:
     found = []
     for part in parts:
         start = align_down(part.address, survey.sector_size)
@@ -437,12 +481,14 @@ def _find_side_effects(parts: tuple[Part, ...], steps: list[Step], survey: Flash
     return tuple(found)
 
 
-def _estimate(step: Step, survey: FlashSurvey, cost: LinkCost) -> float:
+def _estimate(step: Step, survey: FlashTarget, cost: TransportCost) -> float:
     if isinstance(step, Erase):
         return estimate_erase(step.address, step.size, cost)
     if isinstance(step, Write):
         payload = len(step.packed or step.data)
-        return estimate_write(range(step.address, step.erase_end), payload, step.wire_bytes, survey.dialect, cost)
+        return estimate_write(
+            range(step.address, step.erase_end), payload, step.wire_bytes, survey.dialect, cost
+        )
     if isinstance(step, Verify) and survey.supports(Op.SPI_FLASH_MD5):
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
     return 0.0

@@ -14,8 +14,8 @@ from espwire.files import open_output
 from espwire.flash.checks import hint_at_stub
 from espwire.flash.survey import check_reach, survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
-from espwire.wire.commands import Op
-from espwire.wire.stub import StubOp
+from espwire.protocol.commands import Op
+from espwire.protocol.stub import StubOp
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -68,25 +68,31 @@ def read_flash(
     """
     _check_can_read(device)
     size = _resolve_size(device, address, size, None)
-    return b"".join(_read(device, address, size, f"{address:#x}..{address + size:#x}", cancel, report))
+    return b"".join(
+        _read(device, address, size, f"{address:#x}..{address + size:#x}", cancel, report)
+    )
 
 
 def _read(
     device: Device, address: int, size: int, name: str, cancel: Cancel | None, report: Report
 ) -> Iterator[bytes | bytearray]:
     """The bytes in pieces, with progress."""
-    report = thin_out(report, device.link.now)
-    began, limit = device.link.now(), LossLimit(device.loader)
+    report = thin_out(report, device.transport.now)
+    began, limit = device.transport.now(), LossLimit(device.loader)
     furthest = at = 0
 
     def on_bytes(done: int) -> None:
         nonlocal furthest
-        if at + done >= furthest + PROGRESS_STEP or at + done == size:  # a piece read again shows no progress
+        if (
+            at + done >= furthest + PROGRESS_STEP or at + done == size
+        ):  # a piece read again shows no progress
             furthest = at + done
             report(Progress(task="read", name=name, done=furthest, total=size))
 
     report(Progress(task="read", name=name, done=0, total=size))
-    if device.loader.supports(StubOp.READ_OPEN):  # each packet is checked on its way: no pieces are needed
+    if device.loader.supports(
+        StubOp.READ_OPEN
+    ):  # each packet is checked on its way: no pieces are needed
         for data in _stream(device, address, size):
             if cancel is not None:
                 cancel.check()
@@ -98,11 +104,24 @@ def _read(
             if cancel is not None:
                 cancel.check()
             yield _read_piece(device, address + at, min(PIECE, size - at), on_bytes, limit, report)
-    report(Finished(task="read", name=name, size=size, seconds=device.link.now() - began, address=address))
+    report(
+        Finished(
+            task="read",
+            name=name,
+            size=size,
+            seconds=device.transport.now() - began,
+            address=address,
+        )
+    )
 
 
 def read_bytes(
-    device: Device, address: int, size: int, *, cancel: Cancel | None = None, report: Report = silent
+    device: Device,
+    address: int,
+    size: int,
+    *,
+    cancel: Cancel | None = None,
+    report: Report = silent,
 ) -> bytes:
     """Read a small piece of flash into memory, checked as ``read_to_file`` does.
 
@@ -116,7 +135,9 @@ def read_bytes(
     for at in range(0, size, PIECE):
         if cancel is not None:
             cancel.check()
-        data += _read_piece(device, address + at, min(PIECE, size - at), lambda done: None, limit, report)
+        data += _read_piece(
+            device, address + at, min(PIECE, size - at), lambda done: None, limit, report
+        )
     return bytes(data)
 
 
@@ -134,10 +155,14 @@ def _resolve_size(device: Device, address: int, size: int | None, flash_size: in
     flash_size = target.survey.real_size
     if size is None:
         if flash_size is None:
-            raise UsageError("the flash size is not known", hint="Give the size to read as a number.")
+            raise UsageError(
+                "the flash size is not known", hint="Give the size to read as a number."
+            )
         size = flash_size - address
     if size <= 0 or address < 0:
-        raise UsageError(f"there is nothing to read at {address:#x}", hint="Check address and size.")
+        raise UsageError(
+            f"there is nothing to read at {address:#x}", hint="Check address and size."
+        )
     if flash_size is not None and address + size > flash_size:
         raise UsageError(
             f"{address:#x} and {size:#x} go past the end of the flash at {flash_size:#x}",
@@ -149,7 +174,12 @@ def _resolve_size(device: Device, address: int, size: int | None, flash_size: in
 
 
 def _read_piece(
-    device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit, report: Report
+    device: Device,
+    address: int,
+    size: int,
+    on_bytes: Callable[[int], None],
+    limit: LossLimit,
+    report: Report,
 ) -> bytearray:
     """One piece, read again while it differs from the chip's MD5."""
     for attempt in range(ATTEMPTS):
@@ -157,7 +187,12 @@ def _read_piece(
         if _is_right(device, address, piece):
             return piece
         if attempt + 1 < ATTEMPTS:
-            report(Warned(code="reread", text=f"{size} bytes at {address:#x} came damaged; reading them again"))
+            report(
+                Warned(
+                    code="reread",
+                    text=f"{size} bytes at {address:#x} came damaged; reading them again",
+                )
+            )
     raise VerifyError(
         f"what was read at {address:#x} differs from the chip's own MD5, {ATTEMPTS} times",
         ranges=((address, address + size),),
@@ -177,11 +212,16 @@ def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
         except (NoReply, CommandFailed):
             restarts += 1
             stuck = stuck + 1 if done == before else 1
-            if stuck >= device.loader.settings.block_attempts or restarts > RESTARTS + done // PIECE:
+            if (
+                stuck >= device.loader.settings.block_attempts
+                or restarts > RESTARTS + done // PIECE
+            ):
                 raise
 
 
-def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit) -> bytearray:
+def _fetch(
+    device: Device, address: int, size: int, on_bytes: Callable[[int], None], limit: LossLimit
+) -> bytearray:
     """``size`` bytes; after a lost answer it goes on where it was, for reading changes nothing."""
     piece, stuck = bytearray(), 0
     for _ in range(RESTARTS):
@@ -198,10 +238,15 @@ def _fetch(device: Device, address: int, size: int, on_bytes: Callable[[int], No
                 raise
         if len(piece) >= size:
             return piece[:size]
-    raise NoReply(f"the flash at {address:#x} could not be read: too many answers were lost", hint="Lower --baud.")
+    raise NoReply(
+        f"the flash at {address:#x} could not be read: too many answers were lost",
+        hint="Lower --baud.",
+    )
 
 
 def _is_right(device: Device, address: int, piece: bytearray) -> bool:
     if not device.loader.supports(Op.SPI_FLASH_MD5):
         return True
-    return read_md5(device, address, len(piece)) == hashlib.md5(piece, usedforsecurity=False).digest()
+    return (
+        read_md5(device, address, len(piece)) == hashlib.md5(piece, usedforsecurity=False).digest()
+    )

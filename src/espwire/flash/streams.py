@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from espwire.device.streams import ReadTransfer, WriteTransfer
-from espwire.wire.stub import Codec
+from espwire.protocol.stub import Codec
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -34,7 +34,9 @@ def open_write(
     _make_ready(device)
     codec = Codec.RAW if stream_size is None else Codec.ZLIB
     announced = size if stream_size is None else stream_size
-    return WriteTransfer(device.loader, address, size, announced, codec, encrypted=encrypted, erase=erase)
+    return WriteTransfer(
+        device.loader, address, size, announced, codec, encrypted=encrypted, erase=erase
+    )
 
 
 def open_read(device: Device, address: int, size: int) -> ReadTransfer:

@@ -10,8 +10,8 @@ from espwire.device.flash_id import find_flash_size, is_plausible
 from espwire.errors import UsageError
 from espwire.events import Report, silent
 from espwire.flash.checks import can_compare
-from espwire.flash.guards import Target
-from espwire.flash.plan import FlashSurvey, Part, Policy
+from espwire.flash.plan import FlashTarget, Part, Policy
+from espwire.flash.safety import Target
 from espwire.flash.verify import has_content
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
     """
     info = device.flash
     if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
-        info = device.attach_flash(size=flash_size)  # the loader must know the size too: it checks addresses by it
+        info = device.attach_flash(
+            size=flash_size
+        )  # the loader must know the size too: it checks addresses by it
     chip = device.chip
-    survey = FlashSurvey(
+    survey = FlashTarget(
         dialect=device.loader.dialect,
         flash_size=info.size,
         size_assumed=info.assumed,
@@ -35,7 +37,9 @@ def survey_device(device: Device, *, flash_size: int | None = None) -> Target:
         sector_size=chip.flash.sector_size,
         long_addresses=device.loader.dialect.capabilities is not None,
         encrypted_align=chip.flash.encrypted_write_align or 16,
-        part_size=find_flash_size(info.jedec) if info.jedec is not None and is_plausible(info.jedec) else None,
+        part_size=find_flash_size(info.jedec)
+        if info.jedec is not None and is_plausible(info.jedec)
+        else None,
     )
     revision = device.revision if device.revision_known else None
     return Target(chip=chip, survey=survey, revision=revision, security=device.security)
@@ -68,7 +72,12 @@ def survey_encryption(device: Device, target: Target) -> Target:
 
 
 def survey_content(
-    device: Device, target: Target, parts: Iterable[Part], policy: Policy, *, report: Report = silent
+    device: Device,
+    target: Target,
+    parts: Iterable[Part],
+    policy: Policy,
+    *,
+    report: Report = silent,
 ) -> Target:
     """``target`` with the parts that the flash holds already; one MD5 each."""
     survey = target.survey

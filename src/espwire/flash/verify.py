@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from espwire.bits import Ranges, align_down, align_up, join_ranges
 from espwire.device.erase_check import build_wrong_erase
 from espwire.device.loss_limit import LossLimit
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
 from espwire.flash.checks import hint_at_stub
-from espwire.wire.commands import Op
-from espwire.wire.stub import StubOp
+from espwire.protocol.commands import Op
+from espwire.protocol.stub import StubOp
+from espwire.sizes import Ranges, align_down, align_up, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -54,7 +54,9 @@ def read_md5(device: Device, address: int, size: int) -> bytes:
                 raise
 
 
-def has_content(device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent) -> bool:
+def has_content(
+    device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent
+) -> bool:
     """Whether the flash at ``address`` holds exactly ``data``. A no counts the second time: answers can be damaged. So
     does a yes where requests have no checksum: a damaged one is answered with the MD5 of another place.
 
@@ -125,15 +127,15 @@ def verify_flash(
     parts = tuple(parts)
     if report is not silent:
         report = Overall(report, [("verify", part.label, max(len(part.data), 1)) for part in parts])
-    report = thin_out(report, device.link.now)
+    report = thin_out(report, device.transport.now)
     wrong: list[str] = []
     ranges: list[tuple[int, int]] = []
     for part in parts:
         if cancel is not None:
             cancel.check()
-        began = device.link.now()
+        began = device.transport.now()
         if has_content(device, part.address, part.data, name=part.label, report=report):
-            seconds = device.link.now() - began
+            seconds = device.transport.now() - began
             report(Finished(task="verify", name=part.label, size=len(part.data), seconds=seconds))
             continue
         wrong.append(part.label)
@@ -164,7 +166,12 @@ def check_not_blind(device: Device, policy: Policy) -> None:
     """
     loader = device.loader
     blind = not (loader.supports(Op.SPI_FLASH_MD5) or can_read(device))
-    if not blind or not device.stub_failed or policy.verify is False or UNVERIFIED in policy.consents:
+    if (
+        not blind
+        or not device.stub_failed
+        or policy.verify is False
+        or UNVERIFIED in policy.consents
+    ):
         return
     raise VerifyError(
         f"the stub did not start, and the {device.chip.name}'s ROM loader can verify nothing: nothing was changed",
@@ -181,7 +188,9 @@ def build_verify_error(names: Iterable[str], ranges: Ranges) -> VerifyError:
     return VerifyError(f"the flash differs from {', '.join(names)} at {shown}{more}", ranges=ranges)
 
 
-def _differences_by_reading(device: Device, address: int, data: bytes, name: str, report: Report) -> Ranges:
+def _differences_by_reading(
+    device: Device, address: int, data: bytes, name: str, report: Report
+) -> Ranges:
     """Reads all of it; sectors with any other byte."""
     if not can_read(device):
         check_can_verify_device(device)
@@ -233,10 +242,15 @@ def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:
 
     def same(start: int, end: int) -> bool:
         part = data[start - address : end - address]
-        return read_md5(device, start, end - start) == hashlib.md5(part, usedforsecurity=False).digest()
+        return (
+            read_md5(device, start, end - start)
+            == hashlib.md5(part, usedforsecurity=False).digest()
+        )
 
     while pending:
-        start, end = pending.pop(0)  # coarse before fine, so that an exhausted budget leaves no huge range
+        start, end = pending.pop(
+            0
+        )  # coarse before fine, so that an exhausted budget leaves no huge range
         middle = align_down((start + end) // 2, SECTOR)
         if middle <= start:
             middle = align_down(start, SECTOR) + SECTOR

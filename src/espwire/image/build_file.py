@@ -41,7 +41,9 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
     request = request or BuildRequest()
     content = read_any(data, name, request.format)
     kind, asked = content.format, request.format == "elf"
-    pieces = make_pieces(content, data, name, chip=request.chip, settings=request.settings, asked=asked)
+    pieces = make_pieces(
+        content, data, name, chip=request.chip, settings=request.settings, asked=asked
+    )
     notes = tuple(dict.fromkeys(piece.note for piece in pieces if piece.note))
     chips: tuple[str, ...] = ()
     if kind == "raw":
@@ -64,8 +66,14 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         )
     if not files:
         raise DataError(f"{name} holds no data", hint="Build again.", code="build-empty")
-    chips = chips or tuple(dict.fromkeys(chip for piece in pieces for chip in piece.chips)) or find_chips(files, name)
-    return check_plan(BuildPlan(kind=KINDS[kind], place=name, files=files, chips=chips, notes=notes), request)
+    chips = (
+        chips
+        or tuple(dict.fromkeys(chip for piece in pieces for chip in piece.chips))
+        or find_chips(files, name)
+    )
+    return check_plan(
+        BuildPlan(kind=KINDS[kind], place=name, files=files, chips=chips, notes=notes), request
+    )
 
 
 def _name_piece(piece: Piece, name: str, *, alone: bool) -> str:
@@ -84,7 +92,9 @@ def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...
     from espwire.chips.image_index import IMAGE_CHIPS
 
     chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
-    found = [(start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None]
+    found = [
+        (start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None
+    ]
     return found[0] if len(found) == 1 else None
 
 
@@ -124,11 +134,13 @@ def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
     )
 
 
-def _place_elf(piece: Piece, name: str, request: BuildRequest, notes: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+def _place_elf(
+    piece: Piece, name: str, request: BuildRequest, notes: tuple[str, ...]
+) -> tuple[int, tuple[str, ...]]:
     """An ELF tells no flash address. An application goes where applications go; a program for RAM nowhere."""
     from espwire.chips.lookup import load_image_chip
+    from espwire.image.codec import parse
     from espwire.image.elf import is_flash
-    from espwire.image.parse import parse
 
     chip = load_image_chip(piece.chips[0])
     image = parse(piece.data, chip)

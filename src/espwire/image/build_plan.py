@@ -11,17 +11,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError, ImageError, TableError, UsageError
-from espwire.image.flash_settings import HeaderSettings
-from espwire.image.parse import is_image, parse
+from espwire.image.codec import is_image, parse
+from espwire.image.header import HeaderSettings
 from espwire.image.read_any import FormatChoice
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
-    from espwire.image.partitions import Partition, PartitionTable
+    from espwire.image.partition_table import Partition, PartitionTable
 
 Read = Callable[[str], bytes]
-USUAL_APP = 0x10000  # where Arduino, PlatformIO and ESP-IDF put an application unless told otherwise
+USUAL_APP = (
+    0x10000  # where Arduino, PlatformIO and ESP-IDF put an application unless told otherwise
+)
 APP, BOOTLOADER, TABLE, OTA_DATA = "app", "bootloader", "partition-table", "ota-data"
 
 
@@ -70,7 +72,9 @@ class BuildPlan:
 
     def describe(self) -> tuple[str, ...]:
         """One line per file for people."""
-        return tuple(f"{file.address:#010x}  {len(file.data):>9,} bytes  {file.name}" for file in self.files)
+        return tuple(
+            f"{file.address:#010x}  {len(file.data):>9,} bytes  {file.name}" for file in self.files
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +140,9 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
     files = sorted(plan.files, key=lambda file: file.address)
     if empty := next((file.name for file in files if not file.data), ""):
         raise DataError(
-            f"{plan.place}: {empty} is empty", hint="The build did not end well: build again.", code="build-empty"
+            f"{plan.place}: {empty} is empty",
+            hint="The build did not end well: build again.",
+            code="build-empty",
         )
     for one, other in _find_neighbours(files):
         if one.end > other.address:
@@ -160,7 +166,7 @@ def _find_neighbours(files: Iterable[BuildFile]) -> Iterator[tuple[BuildFile, Bu
 
 def find_table(files: Iterable[BuildFile]) -> PartitionTable | None:
     """The partition table among ``files``, if one is there and sound enough to be read."""
-    from espwire.image.partitions import parse_table
+    from espwire.image.partition_table import parse_table
 
     for file in files:
         if file.data[:2] == b"\xaa\x50":
@@ -195,5 +201,8 @@ def unclear(message: str, candidates: Iterable[str], hint: str) -> DataError:
     names = tuple(candidates)
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     return DataError(
-        f"{message}: {listed}" if names else message, hint=hint, code="build-unclear", candidates=list(names)
+        f"{message}: {listed}" if names else message,
+        hint=hint,
+        code="build-unclear",
+        candidates=list(names),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import field
 
-from espwire.escape import escape
 from espwire.image.model import Image, Segment
+from espwire.text import escape
 from espwire.values import dataclass
 
 APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
@@ -43,14 +43,19 @@ class BootDescriptor:
 def find_app_descriptor(image: Image) -> AppDescriptor | None:
     """The application's descriptor, if the image has one."""
     for segment in image.segments:
-        if len(segment.data) >= APP.size and int.from_bytes(segment.data[:4], "little") == APP_MAGIC:
+        if (
+            len(segment.data) >= APP.size
+            and int.from_bytes(segment.data[:4], "little") == APP_MAGIC
+        ):
             return parse_app_descriptor(segment.data)
     return None
 
 
 def parse_app_descriptor(data: bytes) -> AppDescriptor:
     """The descriptor at the beginning of ``data``, which must be long enough."""
-    _, secure, _, version, project, time, date, idf, sha, least, most, page, _, _ = APP.unpack_from(data)
+    _, secure, _, version, project, time, date, idf, sha, least, most, page, _, _ = APP.unpack_from(
+        data
+    )
     return AppDescriptor(
         secure_version=secure,
         version=_text(version),
@@ -70,7 +75,12 @@ def find_boot_descriptor(image: Image) -> BootDescriptor | None:
     for segment in image.segments[:1] if image.extended is not None else ():
         if _is_boot_descriptor(segment):
             _, _, secure, version, idf, when, _ = BOOT.unpack_from(segment.data)
-            return BootDescriptor(secure_version=secure, version=version, idf_version=_text(idf), date_time=_text(when))
+            return BootDescriptor(
+                secure_version=secure,
+                version=version,
+                idf_version=_text(idf),
+                date_time=_text(when),
+            )
     return None
 
 

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
-from espwire.image.field_text import format_chip_id, format_digest, format_revisions, format_setting, format_text
-from espwire.image.info import FileInfo, ImageInfo, Item, inspect_bytes
+from espwire.image.field_text import (
+    format_chip_id,
+    format_digest,
+    format_revisions,
+    format_setting,
+    format_text,
+)
+from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.read_any import FormatChoice
 from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
@@ -88,14 +94,18 @@ def diff_images(
     flats = b"\xff" * (old_start - start) + old_flat, b"\xff" * (new_start - start) + new_flat
     items = _pair(_inspect(old, names[0], chip, format), _inspect(new, names[1], chip, format))
     fields = tuple(found for a, b in items for found in _diff_item(a, b))
-    segments = tuple(found for a, b in items if a and b and a.info and b.info for found in _diff_segments(a, b))
+    segments = tuple(
+        found for a, b in items if a and b and a.info and b.info for found in _diff_segments(a, b)
+    )
     return ImageDiff(
         same=flats[0] == flats[1],
         old_size=len(old_flat),
         new_size=len(new_flat),
         fields=fields,
         segments=segments,
-        sectors=tuple((start + first, start + last) for first, last in find_differing_sectors(*flats)),
+        sectors=tuple(
+            (start + first, start + last) for first, last in find_differing_sectors(*flats)
+        ),
         sector_count=-(-max(map(len, flats)) // SECTOR),
     )
 
@@ -115,7 +125,9 @@ def find_differing_sectors(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _inspect(data: bytes, name: str, chip: Chip | ImageChip | None, format: FormatChoice) -> FileInfo | None:
+def _inspect(
+    data: bytes, name: str, chip: Chip | ImageChip | None, format: FormatChoice
+) -> FileInfo | None:
     try:
         return inspect_bytes(data, name, chip, format=format)
     except DataError:
@@ -132,7 +144,9 @@ def _pair(old: FileInfo | None, new: FileInfo | None) -> list[tuple[Item | None,
 
 
 def _title(item: Item) -> str:
-    return f"{item.name or item.kind} at {item.offset:#x}" if item.name or item.offset else item.kind
+    return (
+        f"{item.name or item.kind} at {item.offset:#x}" if item.name or item.offset else item.kind
+    )
 
 
 def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
@@ -146,14 +160,19 @@ def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
         ours, theirs = describe_fields(old.info), describe_fields(new.info)
         for name in dict.fromkeys((*ours, *theirs)):
             if ours.get(name) != theirs.get(name):
-                yield FieldDiff(item=title, field=name, old=ours.get(name, "-"), new=theirs.get(name, "-"))
+                yield FieldDiff(
+                    item=title, field=name, old=ours.get(name, "-"), new=theirs.get(name, "-")
+                )
     elif old.table and new.table and old.table != new.table:
         ours_rows = {row.name: row for row in old.table.partitions}
         theirs_rows = {row.name: row for row in new.table.partitions}
         for name in dict.fromkeys((*ours_rows, *theirs_rows)):
             if ours_rows.get(name) != theirs_rows.get(name):
                 yield FieldDiff(
-                    item=title, field=name, old=str(ours_rows.get(name, "-")), new=str(theirs_rows.get(name, "-"))
+                    item=title,
+                    field=name,
+                    old=str(ours_rows.get(name, "-")),
+                    new=str(theirs_rows.get(name, "-")),
                 )
 
 
@@ -171,7 +190,9 @@ def describe_fields(info: ImageInfo) -> dict[str, str]:
         "SHA-256": (image.digest or b"").hex() or "none",
     }
     if image.extended is not None:
-        fields["chip revisions"] = format_revisions(image.extended.min_revision, image.extended.max_revision)
+        fields["chip revisions"] = format_revisions(
+            image.extended.min_revision, image.extended.max_revision
+        )
         fields["legacy minimum revision"] = str(image.extended.min_revision_legacy)
         fields["chip id"] = format_chip_id(image.extended.chip_id)
     if info.app is not None:

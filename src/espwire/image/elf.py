@@ -120,11 +120,15 @@ class _Reader:
 
     def read(self) -> Elf:
         header = self._parse(self.structs.Elf_Ehdr, 0)
-        machine = int.from_bytes(self.data[18:20], "little")  # as a number, whatever pyelftools calls it
+        machine = int.from_bytes(
+            self.data[18:20], "little"
+        )  # as a number, whatever pyelftools calls it
         self.structs.create_advanced_structs()
         sections = tuple(self._sections(header))
         segments = tuple(self._segments(header))
-        return Elf(machine, header["e_entry"], sections, segments, self.metadata, tuple(self.left_out))
+        return Elf(
+            machine, header["e_entry"], sections, segments, self.metadata, tuple(self.left_out)
+        )
 
     def _parse(self, struct: Any, offset: int) -> Any:
         from elftools.common.utils import struct_parse
@@ -160,7 +164,9 @@ class _Reader:
                 if row["sh_flags"] & ALLOCATED and row["sh_addr"]:
                     self.left_out.append(name)
             elif name == METADATA and row["sh_size"] <= MAX_NAME:
-                self.metadata = bytes(self._slice(f"section {name}", row["sh_offset"], row["sh_size"]))
+                self.metadata = bytes(
+                    self._slice(f"section {name}", row["sh_offset"], row["sh_size"])
+                )
             elif row["sh_addr"]:
                 data = self._slice(f"section {name}", row["sh_offset"], row["sh_size"])
                 yield ElfPart(row["sh_addr"], data, name)
@@ -170,7 +176,10 @@ class _Reader:
         if not rows or not index:
             return 0, 0
         if index >= len(rows) or rows[index]["sh_type"] != "SHT_STRTAB":
-            raise ElfError(f"the ELF file's table of names is no such table (section {index})", code="elf-names")
+            raise ElfError(
+                f"the ELF file's table of names is no such table (section {index})",
+                code="elf-names",
+            )
         start, size = rows[index]["sh_offset"], rows[index]["sh_size"]
         self._slice("the table of names", start, size)
         return start, start + size
@@ -180,14 +189,18 @@ class _Reader:
         if start >= end:
             return ""
         stop = self.data.find(b"\0", start, min(end, start + MAX_NAME))
-        return self.data[start : stop if stop >= 0 else min(end, start + MAX_NAME)].decode("utf-8", "replace")
+        return self.data[start : stop if stop >= 0 else min(end, start + MAX_NAME)].decode(
+            "utf-8", "replace"
+        )
 
     def _segments(self, header: Any) -> Iterator[ElfPart]:
         start, size, count = header["e_phoff"], header["e_phentsize"], header["e_phnum"]
         for at in self._table("program", start, count, size, PROGRAM_HEADER_SIZE):
             row = self._parse(self.structs.Elf_Phdr, at)
             if row["p_type"] == "PT_LOAD" and row["p_paddr"] and row["p_filesz"]:
-                data = self._slice(f"the segment at {row['p_paddr']:#x}", row["p_offset"], row["p_filesz"])
+                data = self._slice(
+                    f"the segment at {row['p_paddr']:#x}", row["p_offset"], row["p_filesz"]
+                )
                 yield ElfPart(row["p_paddr"], data)
 
     def _slice(self, what: str, offset: int, size: int) -> memoryview:
@@ -226,7 +239,9 @@ def find_elf_chips(elf: Elf) -> tuple[str, ...]:
 def fits(elf: Elf, chip: AnyChip) -> bool:
     """Whether ``chip`` has something at every address of the program."""
     parts = elf.sections or elf.segments
-    return bool(parts) and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
+    return bool(parts) and all(
+        is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts
+    )
 
 
 def is_flash(chip: AnyChip, address: int) -> bool:

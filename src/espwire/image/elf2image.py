@@ -18,23 +18,21 @@ from espwire.image.esp8266 import convert_esp8266
 from espwire.image.layout import (
     APP_DESCRIPTOR,
     BOOT_DESCRIPTOR,
+    ElfOptions,
+    FlashFile,
     Layout,
     Piece,
+    append_checksum,
+    append_segments,
     check_count,
     check_parts,
     find_page_size,
-    join_pages,
-    join_pieces,
-    order_pieces,
-)
-from espwire.image.making import (
-    ElfOptions,
-    FlashFile,
-    append_checksum,
-    append_segments,
     header_codes,
     in_order,
+    join_pages,
+    join_pieces,
     kind_of,
+    order_pieces,
     with_digest,
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
@@ -54,11 +52,16 @@ __all__ = [
     "elf2image",
     "find_doubts",
 ]
-SIGNATURE_V1, SIGNATURE_V2 = 112, 32  # bytes after the checksum: SHA-256 and signature; SHA-256 only
+SIGNATURE_V1, SIGNATURE_V2 = (
+    112,
+    32,
+)  # bytes after the checksum: SHA-256 and signature; SHA-256 only
 DEFAULT_PAGE = 0x10000
 
 
-def convert_elf(data: bytes, chip: AnyChip, options: ElfOptions | None = None) -> tuple[FlashFile, ...]:
+def convert_elf(
+    data: bytes, chip: AnyChip, options: ElfOptions | None = None
+) -> tuple[FlashFile, ...]:
     """The image for ``chip``; for an ESP8266 and version 1 its two files, or one if nothing is mapped.
 
     :raises ElfError: no usable ELF, or one for another chip
@@ -114,7 +117,9 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
     doubts = []
     sizes = chip.image.mmu_page_sizes
     if options.mmu_page_size is not None and options.mmu_page_size not in sizes:
-        doubts.append(f"the {chip.name} has no MMU pages of {options.mmu_page_size >> 10} KiB: the option is ignored")
+        doubts.append(
+            f"the {chip.name} has no MMU pages of {options.mmu_page_size >> 10} KiB: the option is ignored"
+        )
     meant = find_elf_chips(elf)
     fitting = fits(elf, chip)
     if meant and chip.id not in meant and (not fitting or meant[0].encode() in elf.metadata):
@@ -123,7 +128,9 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
             f"the program is for the {names}, but converted for the {chip.name}: is --chip right? It can be left out"
         )
     elif not fitting:
-        doubts.append(f"some addresses of the program are nothing that the {chip.name} is known to have")
+        doubts.append(
+            f"some addresses of the program are nothing that the {chip.name} is known to have"
+        )
     if elf.left_out and not options.use_segments:
         names = ", ".join(elf.left_out[:8]) + (" …" if len(elf.left_out) > 8 else "")
         doubts.append(f"left out, since their type is not one that is loaded: sections {names}")
@@ -134,7 +141,9 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
     return tuple(doubts)
 
 
-def _convert_esp32(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
+def _convert_esp32(
+    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
+) -> bytes:
     with_hash = options.append_digest and not options.ram_only_header
     pads = options.secure_pad == 2 or (options.secure_pad == 1 and chip.image.secure_boot_v1)
     if pads and not with_hash:
@@ -211,7 +220,9 @@ def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyC
     return layout
 
 
-def _lay_out_ram_only(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip) -> Layout:
+def _lay_out_ram_only(
+    flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip
+) -> Layout:
     layout = Layout(page, shift=chip.flash.bootloader_offset)
     for piece in ram:
         layout.add(piece.address, piece.data)
@@ -286,4 +297,7 @@ def _name_files(
                 f"the image would overwrite the ELF file {path}", hint="Name another file with --output.",
                 code="elf-output",
             )  # fmt: skip
-    return tuple(WrittenFile(name, file.address, len(file.data)) for name, file in zip(names, files, strict=True))
+    return tuple(
+        WrittenFile(name, file.address, len(file.data))
+        for name, file in zip(names, files, strict=True)
+    )

@@ -7,21 +7,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from espwire.errors import ElfError
+from espwire.image.codec import compute_crc
 from espwire.image.elf import Elf, ElfPart, is_flash
-from espwire.image.layout import Piece, check_count, join_pages, join_pieces, order_pieces
-from espwire.image.making import (
+from espwire.image.layout import (
     ElfOptions,
     FlashFile,
+    Piece,
     append_checksum,
     append_segments,
+    check_count,
     header_codes,
     in_order,
+    join_pages,
+    join_pieces,
     kind_of,
+    order_pieces,
     place,
     with_digest,
 )
 from espwire.image.model import HEADER, MAGIC, MAGIC_V2, SEGMENT_HEADER, V2_FIRST_COUNT
-from espwire.image.parse import compute_crc
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip
@@ -71,7 +75,12 @@ def convert_esp8266(
 
 
 def _build_v2(
-    elf: Elf, mapped: Sequence[Piece], ram: Sequence[Piece], codes: tuple[int, int], options: ElfOptions, file: bytes
+    elf: Elf,
+    mapped: Sequence[Piece],
+    ram: Sequence[Piece],
+    codes: tuple[int, int],
+    options: ElfOptions,
+    file: bytes,
 ) -> bytes:
     """Two images in one: what is mapped under a header of its own, then what goes to RAM, checksum and CRC."""
     first = [Piece(0, bytes(piece.data) + bytes(-len(piece.data) % 16)) for piece in mapped]
@@ -86,12 +95,16 @@ def _build_v2(
     return bytes(out) + compute_crc(memoryview(out))
 
 
-def _convert_v3(elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes) -> bytes:
+def _convert_v3(
+    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
+) -> bytes:
     codes = header_codes(chip, options.settings, V3_SIZES)
     pieces = join_pieces(in_order(parts, options), lambda address: kind_of(chip, address))
     flash = join_pages([p for p in pieces if p.address > V3_FLASH_ABOVE], V3_PAGE)
     ram = order_pieces((p for p in pieces if p.address <= V3_FLASH_ABOVE), first="")
-    skipped = [Piece(p.address, p.data[V3_RODATA_SKIP:]) if p.name == V3_RODATA else p for p in flash]
+    skipped = [
+        Piece(p.address, p.data[V3_RODATA_SKIP:]) if p.name == V3_RODATA else p for p in flash
+    ]
     check_count(len(skipped) + len(ram))
     segments = with_digest(place([*skipped, *ram], HEADER.size), options, file)
     out = bytearray(HEADER.pack(MAGIC, len(segments), *codes, elf.entry))

@@ -6,10 +6,10 @@ Revisions are ``major * 100 + minor``; ESP-IDF's bootloader ignores a maximum of
 
 from __future__ import annotations
 
-from espwire.bits import Revision
 from espwire.chips.index import CHIPS
 from espwire.chips.lookup import find_by_image_id
 from espwire.image.model import ANY_REVISION, WP_PIN_DISABLED
+from espwire.sizes import Revision
 
 NOT_SET = "not set"
 MAX_REVISION = 9999

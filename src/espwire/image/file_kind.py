@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from espwire.image.contents import looks_encrypted
-from espwire.image.hexfile import is_hex
-from espwire.image.srecord import is_srecord
+from espwire.image.hex import is_hex, is_srecord
+from espwire.image.scan import looks_encrypted
 from espwire.image.uf2 import is_uf2
 
 SAMPLE = 512
@@ -57,7 +56,9 @@ def describe_kind(data: bytes) -> str:
 def _describe_text(sample: bytes) -> str | None:
     """What kind of text the bytes are; None: they are not text."""
     text = sample.decode("utf-8-sig", "ignore")
-    if len(text.encode()) < len(sample) - 6 or any(not sign.isprintable() and sign not in "\t\r\n\f" for sign in text):
+    if len(text.encode()) < len(sample) - 6 or any(
+        not sign.isprintable() and sign not in "\t\r\n\f" for sign in text
+    ):
         return None
     start = text.lstrip().lower()
     if start.startswith(("<!doctype html", "<html")) or "<html" in start:

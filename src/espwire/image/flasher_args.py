@@ -6,11 +6,10 @@ import json
 from dataclasses import field
 from typing import Any
 
-from espwire.bits import parse_number
 from espwire.errors import DataError, ToolError, UsageError
-from espwire.escape import shorten
-from espwire.image.flash_settings import HeaderSettings, parse_size_name
-from espwire.split_words import split_words
+from espwire.image.header import HeaderSettings, parse_size_name
+from espwire.sizes import parse_number
+from espwire.text import shorten, split_words
 from espwire.values import dataclass
 
 MAX_BYTES = 1 << 20
@@ -55,7 +54,11 @@ def parse_flasher_args(data: bytes, name: str = "flasher_args.json") -> FlasherA
     files = []
     for text, value in _table(table, "flash_files", name, required=True).items():
         path = _text(value, f"flash_files[{_short(text)}]", name)
-        files.append(FileEntry(_address(text, "flash_files", name), path, roles.get(path, ""), path in encrypted))
+        files.append(
+            FileEntry(
+                _address(text, "flash_files", name), path, roles.get(path, ""), path in encrypted
+            )
+        )
     if not files:
         raise broken(name, "flash_files names no file")
     if len(files) > MAX_FILES:
@@ -116,9 +119,13 @@ def parse_json(data: bytes, name: str, *, code: str) -> dict[str, Any]:
         table = json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"{name} is not JSON ({where}): {error.msg}", hint=HINT, code=code) from None
+        raise DataError(
+            f"{name} is not JSON ({where}): {error.msg}", hint=HINT, code=code
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} is not JSON: {explain_json_error(error)}", hint=HINT, code=code) from None
+        raise DataError(
+            f"{name} is not JSON: {explain_json_error(error)}", hint=HINT, code=code
+        ) from None
     if not isinstance(table, dict):
         raise DataError(f"{name} holds no JSON object", hint=HINT, code=code)
     return table
@@ -184,12 +191,16 @@ def _read_chip(value: Any, name: str) -> str:
     try:
         return parse_chip_id(text)
     except ToolError:
-        raise broken(name, f"extra_esptool_args.chip {_short(text)} is no chip that is known") from None
+        raise broken(
+            name, f"extra_esptool_args.chip {_short(text)} is no chip that is known"
+        ) from None
 
 
 def _choice(table: dict[str, Any], key: str, known: set[str], name: str) -> str:
     """A reset mode in today's spelling; one that nobody knows is left to the command line."""
-    value = _text(table.get(key, ""), f"extra_esptool_args.{key}", name, empty=True).replace("_", "-")
+    value = _text(table.get(key, ""), f"extra_esptool_args.{key}", name, empty=True).replace(
+        "_", "-"
+    )
     return value if value in known else ""
 
 
@@ -197,7 +208,10 @@ def _refuse_twice(files: list[FileEntry], name: str) -> None:
     seen: dict[int, str] = {}
     for file in files:
         if file.address in seen:
-            raise broken(name, f"{_short(seen[file.address])} and {_short(file.path)} both go to {file.address:#x}")
+            raise broken(
+                name,
+                f"{_short(seen[file.address])} and {_short(file.path)} both go to {file.address:#x}",
+            )
         seen[file.address] = file.path
 
 
@@ -206,12 +220,20 @@ def _table(table: dict[str, Any], key: str, name: str, *, required: bool = False
     if value is None and not required:
         return {}
     if not isinstance(value, dict):
-        raise broken(name, f"{key} is missing" if value is None else f"{key} is {_short(value)}, not an object")
+        raise broken(
+            name,
+            f"{key} is missing" if value is None else f"{key} is {_short(value)}, not an object",
+        )
     return value
 
 
 def _text(value: Any, key: str, name: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str) or not (value or empty) or len(value) > MAX_TEXT or not _is_writable(value):
+    if (
+        not isinstance(value, str)
+        or not (value or empty)
+        or len(value) > MAX_TEXT
+        or not _is_writable(value)
+    ):
         raise broken(name, f"{key} is {_short(value)}, not a text")
     return value
 

@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from espwire.errors import DataError, ElfError
-from espwire.image.hexfile import join_records
+from espwire.image.hex import join_records
 from espwire.image.naming import naming
 from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
 from espwire.image.uf2 import Uf2Family
@@ -18,7 +18,7 @@ from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
-    from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.header import HeaderSettings
 
 PROGRAM_EXTENSIONS = ("elf", "axf", "out")  # of ELF files that linkers write; some write none
 
@@ -73,7 +73,14 @@ def read_input(
     :raises ElfError: no usable ELF, or one that can be for several chips, which the message names
     :raises UsageError: ``settings`` do not exist on the chip
     """
-    return make_pieces(read_any(data, name, format), data, name, chip=chip, settings=settings, asked=format == "elf")
+    return make_pieces(
+        read_any(data, name, format),
+        data,
+        name,
+        chip=chip,
+        settings=settings,
+        asked=format == "elf",
+    )
 
 
 def make_pieces(
@@ -93,7 +100,9 @@ def make_pieces(
         case "hex" | "srecord":
             return tuple(Piece(address, piece) for address, piece in content.parts)
         case "uf2":
-            return choose_for_chip(_read_uf2(content.families, name), None if chip is None else chip.id)
+            return choose_for_chip(
+                _read_uf2(content.families, name), None if chip is None else chip.id
+            )
         case "elf":
             return _read_elf(data, name, chip, settings, asked=asked)
         case _:
@@ -102,7 +111,10 @@ def make_pieces(
 
 def _read_uf2(families: tuple[Uf2Family, ...], name: str) -> tuple[Piece, ...]:
     """The pieces for all chips that are known."""
-    chips = {entry.family: () if entry.family is None else find_by_family(entry.family) for entry in families}
+    chips = {
+        entry.family: () if entry.family is None else find_by_family(entry.family)
+        for entry in families
+    }
     known = [entry for entry in families if entry.family is None or chips[entry.family]]
     if families and not known:
         listed = ", ".join(f"{entry.family:#010x}" for entry in families)
@@ -131,7 +143,9 @@ def choose_for_chip(pieces: Iterable[T], chip: str | None) -> tuple[T, ...]:
     chosen = tuple(piece for piece in pieces if not piece.one_of or chip in piece.chips)
     missing = {piece.one_of for piece in pieces} - {piece.one_of for piece in chosen}
     for name in sorted(missing):
-        listed = dict.fromkeys(chip for piece in pieces if piece.one_of == name for chip in piece.chips)
+        listed = dict.fromkeys(
+            chip for piece in pieces if piece.one_of == name for chip in piece.chips
+        )
         raise DataError(
             f"{name} is a UF2 file for {' and '.join(listed)}, not for {chip}",
             hint="Build a UF2 file for this chip.",
@@ -155,7 +169,9 @@ def require_one_chip(pieces: Iterable[ForChips]) -> None:
         )
 
 
-def find_address_parts(content: Content, name: str, chip: str | None) -> tuple[tuple[int, bytes], ...]:
+def find_address_parts(
+    content: Content, name: str, chip: str | None
+) -> tuple[tuple[int, bytes], ...]:
     """What Intel HEX, S-record or UF2 holds for one chip, by address, as the file has it.
 
     :raises DataError: UF2 for other chips, or for several of which none is named
@@ -192,7 +208,7 @@ def _convert_elf(
     from espwire.chips.lookup import load_image_chip
     from espwire.image.elf import is_program, parse_elf
     from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
-    from espwire.image.flash_settings import DETECT, KEEP, HeaderSettings
+    from espwire.image.header import DETECT, KEEP, HeaderSettings
 
     wanted = settings or HeaderSettings()
     size = KEEP if wanted.size == DETECT else wanted.size

@@ -3,22 +3,37 @@
 Flash is mapped by whole pages, so a mapped segment must stand at a file offset that equals its address within a page.
 The room in front of it is used for segments of RAM, which can be cut anywhere, or filled by a segment that is loaded
 to address 0: the boot loader skips those. Facts: ``[layout]`` of ``chips/data/image.toml``.
+
+What all ways of making an image share: options, header codes, segments to bytes. Decides no layout.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from espwire.errors import ElfError
-from espwire.image.model import MAX_SEGMENT_SIZE, MAX_SEGMENTS, SEGMENT_HEADER, Segment
+from espwire.errors import ElfError, UsageError
+from espwire.image.header import KEEP, HeaderSettings, parse_size_name
+from espwire.image.model import (
+    ANY_REVISION,
+    MAX_SEGMENT_SIZE,
+    MAX_SEGMENTS,
+    SEGMENT_HEADER,
+    Segment,
+    compute_checksum,
+)
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.image.elf import ElfPart
+if TYPE_CHECKING:
+    from espwire.chips.lookup import AnyChip
+    from espwire.image.elf import ElfPart
+
 
 HEADER_BYTES = 24
 MAX_TOTAL = 0x02000000
@@ -54,12 +69,18 @@ def join_pieces(parts: Iterable[ElfPart], kind: Callable[[int], object]) -> list
     for part in parts:
         piece = Piece(part.address, pad4(part.data), part.name)
         last = joined[-1][-1] if joined else None
-        if last is not None and last.end == piece.address and kind(last.address) == kind(piece.address):
+        if (
+            last is not None
+            and last.end == piece.address
+            and kind(last.address) == kind(piece.address)
+        ):
             joined[-1].append(piece)
         else:
             joined.append([piece])
     return [
-        group[0] if len(group) == 1 else Piece(group[0].address, b"".join(p.data for p in group), group[0].name)
+        group[0]
+        if len(group) == 1
+        else Piece(group[0].address, b"".join(p.data for p in group), group[0].name)
         for group in joined
     ]
 
@@ -82,7 +103,10 @@ def join_pages(flash: Sequence[Piece], page: int) -> list[Piece]:
         address, end, name = done[-1] if done else (0, 0, "")
         if done and (end - 1) // page == piece.address // page:
             # the end may be padding, which what follows may overwrite
-            joined[-1] += [bytes(max(piece.address - end, 0)), piece.data[max(end - piece.address, 0) :]]
+            joined[-1] += [
+                bytes(max(piece.address - end, 0)),
+                piece.data[max(end - piece.address, 0) :],
+            ]
             done[-1] = (address, max(piece.end, end), name)
         else:
             joined.append([piece.data])
@@ -129,7 +153,11 @@ def _tell(part: ElfPart) -> str:
 def find_page_size(descriptor: ElfPart, sizes: Sequence[int], default: int) -> int:
     """The page size that an application was linked for: its descriptor says it, else the descriptor's address tells."""
     data = descriptor.data
-    if len(data) > PAGE_LOG2_AT and data[:4] == struct.pack("<I", APP_DESCRIPTOR_MAGIC) and data[PAGE_LOG2_AT]:
+    if (
+        len(data) > PAGE_LOG2_AT
+        and data[:4] == struct.pack("<I", APP_DESCRIPTOR_MAGIC)
+        and data[PAGE_LOG2_AT]
+    ):
         size: int = 1 << data[PAGE_LOG2_AT]
         if size not in sizes:
             raise ElfError(
@@ -170,7 +198,11 @@ class Layout:
                 head = ram[0]
                 taken = min(room, len(head.data))
                 self.add(head.address, head.data[:taken])
-                ram[0:1] = [Piece(head.address + taken, head.data[taken:])] if taken < len(head.data) else []
+                ram[0:1] = (
+                    [Piece(head.address + taken, head.data[taken:])]
+                    if taken < len(head.data)
+                    else []
+                )
             else:
                 self.add(0, bytes(room))
         self._add_mapped(piece, tail=tail)
@@ -260,3 +292,110 @@ def check_count(count: int) -> None:
             hint="Join sections in the linker script, or try --use-segments.",
             code="elf-segments",
         )
+
+
+DIGEST_IN_DESCRIPTOR = 144  # so that it stands at 0xB0 of the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElfOptions:
+    """What to make of an ELF. ``version`` is the ESP8266's image format; other chips have one only.
+
+    ``settings``: ``keep`` means qio, 1MB, and the frequency of code 0. ``mmu_page_size`` None: as the program was
+    linked. ``digest_offset``: where in the file to put the ELF's SHA-256; None: into the application's descriptor.
+    ``pad_to_size``: fill with 0xFF up to a multiple of it.
+    """
+
+    version: Literal[1, 2, 3] = 1
+    settings: HeaderSettings = field(default_factory=HeaderSettings)
+    min_revision_legacy: int = 0
+    min_revision: int = 0
+    max_revision: int = ANY_REVISION
+    secure_pad: Literal[0, 1, 2] = 0
+    digest_offset: int | None = None
+    append_digest: bool = True
+    use_segments: bool = False
+    mmu_page_size: int | None = None
+    pad_to_size: int | None = None
+    ram_only_header: bool = False
+
+
+@dataclass(frozen=True)
+class FlashFile:
+    """One output file: where in flash it goes, if that is known, and how its name ends when there are several."""
+
+    address: int | None
+    data: bytes = field(repr=False)
+    suffix: str = ".bin"
+
+
+def header_codes(
+    chip: AnyChip, settings: HeaderSettings, sizes: Mapping[str, int]
+) -> tuple[int, int]:
+    """Header bytes 2 and 3.
+
+    :raises UsageError: the chip has no such mode, size or frequency
+    """
+    flash = chip.flash
+    size = "1MB" if settings.size == KEEP else parse_size_name(settings.size)
+    mode = "qio" if settings.mode == KEEP else settings.mode
+    for what, value, known in (
+        ("mode", mode, flash.modes),
+        ("size", size, sizes),
+        ("frequency", settings.frequency, {KEEP: 0, **flash.frequencies}),
+    ):
+        if value not in known:
+            raise UsageError(
+                f"the {chip.name} has no flash {what} {value}",
+                hint=f"It has {', '.join(name for name in known if name != KEEP)}.",
+                code="flash-setting",
+            )
+    return flash.modes[mode], sizes[size] | flash.frequencies.get(settings.frequency, 0)
+
+
+def kind_of(chip: AnyChip, address: int) -> tuple[str, ...]:
+    """Names of all that the chip has at an address; parts are joined only within the same."""
+    return tuple(region.name for region in chip.memory.map if region.start <= address < region.end)
+
+
+def in_order(parts: Sequence[ElfPart], options: ElfOptions) -> Sequence[ElfPart]:
+    """The file's order, in which parts are joined; by address for an image whose header shows RAM only."""
+    return sorted(parts, key=lambda part: part.address) if options.ram_only_header else parts
+
+
+def with_digest(
+    segments: Sequence[Segment], options: ElfOptions, file: bytes, *, descriptor: int | None = None
+) -> Sequence[Segment]:
+    """The segments with the ELF's SHA-256 where the options say, else in the application's descriptor."""
+    offset = options.digest_offset
+    if offset is None and descriptor is not None:
+        offset = next(
+            (s.offset + DIGEST_IN_DESCRIPTOR for s in segments if s.address == descriptor), None
+        )
+    if offset is None:
+        return segments
+    return insert_digest(segments, offset, hashlib.sha256(file).digest())
+
+
+def place(pieces: Sequence[Piece], start: int) -> list[Segment]:
+    """Segments one after another, the first one's header at ``start``."""
+    segments = []
+    for piece in pieces:
+        check_size(piece.address, len(piece.data))
+        start += SEGMENT_HEADER.size
+        segments.append(Segment(piece.address, piece.data, start))  # type: ignore[arg-type]
+        start += len(piece.data)
+    return segments
+
+
+def append_segments(out: bytearray, segments: Sequence[Segment]) -> None:
+    """Headers and data."""
+    for segment in segments:
+        out += SEGMENT_HEADER.pack(segment.address, len(segment.data))
+        out += segment.data
+
+
+def append_checksum(out: bytearray, segments: Sequence[Segment]) -> None:
+    """Zeros and the checksum of ``segments``, which ends a row of 16 bytes."""
+    out += bytes(15 - len(out) % 16)
+    out.append(compute_checksum(tuple(segments)))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import ImageError, UsageError
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.header import HeaderSettings
 from espwire.values import dataclass
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Merged:
     warnings: tuple[str, ...] = ()
 
 
-def merge_parts(parts: Iterable[MergePart], chip: Chip | ImageChip, options: MergeOptions | None = None) -> Merged:
+def merge_parts(
+    parts: Iterable[MergePart], chip: Chip | ImageChip, options: MergeOptions | None = None
+) -> Merged:
     """One file of all parts. The part at the chip's bootloader offset gets the flash settings.
 
     :raises UsageError: parts overlap or lie outside, the chip has no such flash setting or no UF2 family
@@ -87,8 +89,8 @@ def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
     :raises UsageError: there is none, or they are for several, code ``merge-chip``
     """
     from espwire.chips.lookup import load_image_chip
-    from espwire.image.info import find_image_chip
-    from espwire.image.parse import parse
+    from espwire.image.codec import parse
+    from espwire.image.inspect import find_image_chip
 
     found: set[str] = set()
     for part in parts:
@@ -100,14 +102,22 @@ def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
         if name is not None:
             found.add(name)
     if len(found) != 1:
-        said = f"the images are for {', '.join(sorted(found))}" if found else "no image among the files tells the chip"
-        raise UsageError(f"{said}: one chip is needed", hint="Name it with --chip.", code="merge-chip")
+        said = (
+            f"the images are for {', '.join(sorted(found))}"
+            if found
+            else "no image among the files tells the chip"
+        )
+        raise UsageError(
+            f"{said}: one chip is needed", hint="Name it with --chip.", code="merge-chip"
+        )
     return load_image_chip(found.pop())
 
 
 def _check(parts: Sequence[MergePart], sector: int, options: MergeOptions) -> None:
     if not parts:
-        raise UsageError("there is nothing to merge", hint="Give pairs: an address, then the file for it.")
+        raise UsageError(
+            "there is nothing to merge", hint="Give pairs: an address, then the file for it."
+        )
     if parts[0].address < options.target_offset:
         raise UsageError(
             f"{parts[0].name} at {parts[0].address:#x} lies before the target offset {options.target_offset:#x}",
@@ -131,16 +141,20 @@ def _check(parts: Sequence[MergePart], sector: int, options: MergeOptions) -> No
         )
 
 
-def _patch(part: MergePart, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]) -> MergePart:
+def _patch(
+    part: MergePart, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]
+) -> MergePart:
     """The part with the flash settings in its header, if it is a whole image for the boot loader's place."""
     if part.address != chip.flash.bootloader_offset or settings.keep_all or not part.data:
         return part
-    from espwire.image.patch import find_patch_obstacle, patch_header  # few merges change a header
+    from espwire.image.patch_header import find_patch_obstacle, patch_header
 
     if obstacle := find_patch_obstacle(part.data, chip):
         warnings.append(f"the header of {part.name} is left as it is: {obstacle}")
         return part
-    data = patch_header(part.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency)
+    data = patch_header(
+        part.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
+    )
     return replace(part, data=data)
 
 
@@ -159,7 +173,9 @@ def _build_uf2(parts: Sequence[MergePart], chip: Chip | ImageChip, options: Merg
 
     if chip.image.uf2_family is None:
         raise UsageError(
-            f"the {chip.name} has no UF2 family id", hint="Merge to --format hex or raw.", code="merge-uf2-family"
+            f"the {chip.name} has no UF2 family id",
+            hint="Merge to --format hex or raw.",
+            code="merge-uf2-family",
         )
     pairs = [(part.address, part.data) for part in parts]
     return build_uf2(pairs, chip.image.uf2_family, chunk_size=options.chunk_size, md5=options.md5)

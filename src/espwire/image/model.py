@@ -111,7 +111,9 @@ class Image:
     @property
     def intact(self) -> bool:
         """Whether everything that can be checked is right."""
-        return self.checksum_valid and self.digest_valid is not False and self.crc_valid is not False
+        return (
+            self.checksum_valid and self.digest_valid is not False and self.crc_valid is not False
+        )
 
 
 def compute_checksum(segments: tuple[Segment, ...]) -> int:

@@ -14,4 +14,6 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except (ElfError, ImageError, UsageError) as error:
-        raise type(error)(f"{name}: {error}", hint=error.hint, code=error.code, **error.details) from None
+        raise type(error)(
+            f"{name}: {error}", hint=error.hint, code=error.code, **error.details
+        ) from None

@@ -11,8 +11,17 @@ from dataclasses import replace
 from enum import IntEnum
 
 from espwire.errors import TableError
-from espwire.escape import escape
-from espwire.image.partitions import APP, DATA, FACTORY, OTA_DATA, TEST, Partition, PartitionTable, find_kind
+from espwire.image.partition_table import (
+    APP,
+    DATA,
+    FACTORY,
+    OTA_DATA,
+    TEST,
+    Partition,
+    PartitionTable,
+    find_kind,
+)
+from espwire.text import escape
 from espwire.values import dataclass
 
 ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
@@ -181,9 +190,7 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
         return OtaStatus(first, reason, None, everything)
     place = find_ota_data(table)
     if place is not None and place.size < OTA_DATA_SIZE:
-        reason = (
-            f"the OTA data partition has {place.size:#x} bytes, less than {OTA_DATA_SIZE:#x}: the bootloader resets"
-        )
+        reason = f"the OTA data partition has {place.size:#x} bytes, less than {OTA_DATA_SIZE:#x}: the bootloader resets"
         return OtaStatus(None, reason, data, everything)
     active = data.active
     if active is None or not slots:
@@ -211,11 +218,15 @@ def _find_notes(data: OtaData) -> tuple[str, ...]:
         elif not entry.blank and entry.state in GIVEN_UP:
             notes.append(f"sector {index}: its application was given up ({entry.state_name})")
     if data.active is not None and data.entries[data.active].state == OtaState.PENDING_VERIFY:
-        notes.append("the application has not confirmed itself: with rollback, the next boot goes back")
+        notes.append(
+            "the application has not confirmed itself: with rollback, the next boot goes back"
+        )
     return tuple(notes)
 
 
-def plan_switch(table: PartitionTable, data: OtaData, name: str, state: OtaState = OtaState.UNDEFINED) -> OtaChange:
+def plan_switch(
+    table: PartitionTable, data: OtaData, name: str, state: OtaState = OtaState.UNDEFINED
+) -> OtaChange:
     """What to write so that ``name`` (a partition's name, ``ota_1``, ``factory``) boots.
 
     Only the sector that does not count now is written, so at every moment one of both applications boots. To go to
@@ -232,7 +243,9 @@ def plan_switch(table: PartitionTable, data: OtaData, name: str, state: OtaState
     current = 0 if active is None else data.entries[active].sequence
     if active is not None and slots[choose_slot(current, len(slots))] == slot:
         return OtaChange(slot)
-    sequence = current + 1 + (slot.ota_slot - current) % len(slots)  # the next one that selects the slot
+    sequence = (
+        current + 1 + (slot.ota_slot - current) % len(slots)
+    )  # the next one that selects the slot
     if sequence > MAX_SEQUENCE:
         raise TableError(
             f"the OTA data's sequence {current:#x} cannot go higher",
@@ -254,7 +267,9 @@ def _find_slot(table: PartitionTable, name: str) -> Partition:
         if name in (row.subtype_name, str(row.ota_slot)):
             return row
     known = ", ".join(row.label for row in bootable) or "none"
-    raise TableError(f"OTA data cannot select '{escape(name)}'", hint=f"It can select: {known}.", code="ota-slot")
+    raise TableError(
+        f"OTA data cannot select '{escape(name)}'", hint=f"It can select: {known}.", code="ota-slot"
+    )
 
 
 def apply_change(data: OtaData, change: OtaChange) -> OtaData:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 
-from espwire.bits import KIB, MIB, align_up, parse_number
 from espwire.errors import TableError, UsageError
-from espwire.image.partitions import (
+from espwire.image.partition_table import (
     APP,
     BOOTLOADER,
     FLAGS,
@@ -27,6 +26,7 @@ from espwire.image.partitions import (
     Partition,
     PartitionTable,
 )
+from espwire.sizes import KIB, MIB, align_up, parse_number
 from espwire.values import dataclass
 
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
@@ -107,7 +107,10 @@ def guess_encoding(data: bytes) -> str | None:
     head = data[:ENCODING_SAMPLE]
     if b"\0" in data:
         even, odd = head[::2].count(0), head[1::2].count(0)
-        for zeros, others, encoding in ((odd, even, "UTF-16 (little-endian)"), (even, odd, "UTF-16 (big-endian)")):
+        for zeros, others, encoding in (
+            (odd, even, "UTF-16 (little-endian)"),
+            (even, odd, "UTF-16 (big-endian)"),
+        ):
             if zeros * 3 >= len(head) and not others:
                 return encoding
         return None
@@ -116,7 +119,9 @@ def guess_encoding(data: bytes) -> str | None:
     if data.translate(None, TEXT_BYTES):
         return None
     high = HIGH_RUN.findall(data)
-    if all(len(run) % 2 == 0 and min(run) >= 0xA1 and min(run[::2]) <= 0xF7 for run in high) and _decodes(data, "gbk"):
+    if all(
+        len(run) % 2 == 0 and min(run) >= 0xA1 and min(run[::2]) <= 0xF7 for run in high
+    ) and _decodes(data, "gbk"):
         return "GBK"
     for codec, encoding in (("shift_jis", "Shift-JIS"), ("gbk", "GBK"), ("big5", "Big5")):
         if any(min(run) < 0xA0 for run in high) and _decodes(data, codec):
@@ -140,14 +145,18 @@ def parse_csv(text: str, places: CsvPlaces | None = None, name: str = "the CSV")
     places = places or CsvPlaces()
     lines = text.removeprefix("\ufeff").splitlines()
     if len(lines) > MAX_LINES:
-        raise TableError(f"{name} has {len(lines)} lines", hint="It is no partition table.", code="csv-row")
+        raise TableError(
+            f"{name} has {len(lines)} lines", hint="It is no partition table.", code="csv-row"
+        )
     rows = []
     for number, raw in enumerate(lines, 1):
         line = raw.strip()
         if line and not line.startswith("#"):
             rows.append(_Parser(name, number).parse(line))
     if not rows:
-        raise TableError(f"{name} has no row", hint="Write one line per partition.", code="table-empty")
+        raise TableError(
+            f"{name} has no row", hint="Write one line per partition.", code="table-empty"
+        )
     return _place(rows, places, name)
 
 
@@ -165,15 +174,24 @@ class _Parser:
         fields = [field.strip() for field in line.split(",")]
         if len(fields) > 6 and any(fields[6:]):
             raise self.fail(
-                f"{len(fields)} columns are more than 6", "Columns: name, type, subtype, offset, size, flags."
+                f"{len(fields)} columns are more than 6",
+                "Columns: name, type, subtype, offset, size, flags.",
             )
         name, type_text, subtype_text, offset, size, flags = (*fields, *[""] * 6)[:6]
         if "$" in line:
             raise self.fail("variables ($…) are not replaced", "Write the value itself.")
         if not name.isprintable():
-            raise self.fail(f"the name {name[:40]!r} has signs that nobody can see", "Rename it.", "partition-name")
+            raise self.fail(
+                f"the name {name[:40]!r} has signs that nobody can see",
+                "Rename it.",
+                "partition-name",
+            )
         if len(name.encode("utf-8", "replace")) > MAX_NAME + 1:
-            raise self.fail(f"the name {name[:40]!r} has more than {MAX_NAME} bytes", "Shorten it.", "partition-name")
+            raise self.fail(
+                f"the name {name[:40]!r} has more than {MAX_NAME} bytes",
+                "Shorten it.",
+                "partition-name",
+            )
         type_ = self.number(type_text, "type", TYPES)
         return _Row(
             line=self.line,
@@ -200,7 +218,9 @@ class _Parser:
         if text:
             return self.number(text, "subtype", SUBTYPES.get(type_, {}))
         if type_ in (APP, BOOTLOADER, TABLE):
-            raise self.fail("the subtype is missing", f"Write one of: {', '.join(SUBTYPES[type_])}.")
+            raise self.fail(
+                "the subtype is missing", f"Write one of: {', '.join(SUBTYPES[type_])}."
+            )
         return UNDEFINED
 
     def amount(self, text: str, what: str, *, negative: bool = False) -> int:
@@ -209,7 +229,9 @@ class _Parser:
         try:
             value = parse_number(text[minus:], what)
         except UsageError:
-            raise self.fail(f"{what} {text[:40]!r} is no number", "Write 0x9000, 24K or 1M.") from None
+            raise self.fail(
+                f"{what} {text[:40]!r} is no number", "Write 0x9000, 24K or 1M."
+            ) from None
         return -value if minus else value
 
     def flags(self, text: str) -> int:
@@ -224,7 +246,9 @@ class _Parser:
 
     def fail(self, reason: str, hint: str, code: str = "csv-row") -> TableError:
         """The error for this line."""
-        return TableError(f"{self.name}, line {self.line}: {reason}", hint=hint, code=code, line=self.line)
+        return TableError(
+            f"{self.name}, line {self.line}: {reason}", hint=hint, code=code, line=self.line
+        )
 
 
 def _place(rows: list[_Row], places: CsvPlaces, name: str) -> PartitionTable:
@@ -237,11 +261,15 @@ def _place(rows: list[_Row], places: CsvPlaces, name: str) -> PartitionTable:
         if offset is None:
             offset = align_up(end, OFFSET_STEP.get(row.type, SECTOR))
         if size is None:
-            raise _Parser(name, row.line).fail("the size is missing", "Write the size, such as 24K or 0x6000.")
+            raise _Parser(name, row.line).fail(
+                "the size is missing", "Write the size, such as 24K or 0x6000."
+            )
         if size < 0:
             if -size <= offset:
                 text = f"it begins at {offset:#x} and shall end at {-size:#x}"
-                raise _Parser(name, row.line).fail(text, "A negative size is the address to end at.")
+                raise _Parser(name, row.line).fail(
+                    text, "A negative size is the address to end at."
+                )
             size = -size - offset
         placed.append(Partition(row.name, row.type, row.subtype, offset, size, row.flags))
         if not (row.type in (BOOTLOADER, TABLE) and row.subtype == PRIMARY):
@@ -260,13 +288,17 @@ def _place_special(row: _Row, places: CsvPlaces, name: str) -> tuple[int | None,
         offset = offset if found is None else found
         if offset is None:
             text = "where this boot loader begins is not known"
-            raise _Parser(name, row.line).fail(text, "Write its offset, or give --chip or --bootloader-offset.")
+            raise _Parser(name, row.line).fail(
+                text, "Write its offset, or give --chip or --bootloader-offset."
+            )
     start = offset if row.subtype == PRIMARY else places.bootloader_offset
     if start is not None and start < places.table_offset:
         size = places.table_offset - start
     if size is None:
         text = "how large this boot loader is, is not known"
-        raise _Parser(name, row.line).fail(text, "Write its size, or give --chip or --bootloader-offset.")
+        raise _Parser(name, row.line).fail(
+            text, "Write its size, or give --chip or --bootloader-offset."
+        )
     return offset, size
 
 
@@ -277,7 +309,12 @@ def build_csv(table: PartitionTable) -> str:
     """
     lines = []
     for index, row in enumerate(table.partitions):
-        if "," in row.name or not row.name.isprintable() or row.name.startswith("#") or row.name != row.name.strip():
+        if (
+            "," in row.name
+            or not row.name.isprintable()
+            or row.name.startswith("#")
+            or row.name != row.name.strip()
+        ):
             raise TableError(
                 f"{table.describe_row(index)}: this name cannot be written as CSV",
                 hint="Rename the partition, or write the table as binary.",
@@ -290,7 +327,9 @@ def build_csv(table: PartitionTable) -> str:
                 code="partition-flags",
             )
         size, flags = _show_size(row.size), ":".join(row.flag_names)
-        lines.append(f"{row.name},{row.type_name},{row.subtype_name},{row.offset:#x},{size},{flags}\n")
+        lines.append(
+            f"{row.name},{row.type_name},{row.subtype_name},{row.offset:#x},{size},{flags}\n"
+        )
     return HEAD + "".join(lines)
 
 

@@ -11,8 +11,7 @@ from dataclasses import field
 from typing import Literal
 
 from espwire.errors import DataError, ElfError, HexError, ImageError
-from espwire.image.hexfile import is_hex, parse_hex
-from espwire.image.srecord import is_srecord, parse_srecord
+from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Uf2Family, is_uf2, parse_uf2
 from espwire.values import dataclass
 
@@ -24,7 +23,13 @@ EXTENSIONS: dict[str, Format] = {
     "uf2": "uf2",
     "elf": "elf",
 }
-NAMES: dict[Format, str] = {"hex": "Intel HEX", "srecord": "S-record", "uf2": "UF2", "elf": "ELF", "raw": "raw binary"}
+NAMES: dict[Format, str] = {
+    "hex": "Intel HEX",
+    "srecord": "S-record",
+    "uf2": "UF2",
+    "elf": "ELF",
+    "raw": "raw binary",
+}
 # errors that say that not all of the file parses; others, such as two values for one byte, concern its content
 NOT_WHOLE = frozenset(
     {
@@ -99,13 +104,20 @@ def _find_beginning(data: bytes) -> Format | None:
 def _read_as(format_: Format, data: bytes, name: str) -> Content:
     match format_:
         case "hex":
-            return Content("hex", tuple((part.address or 0, part.data) for part in parse_hex(data, name)))
+            return Content(
+                "hex", tuple((part.address or 0, part.data) for part in parse_hex(data, name))
+            )
         case "srecord":
-            return Content("srecord", tuple((part.address or 0, part.data) for part in parse_srecord(data, name)))
+            return Content(
+                "srecord",
+                tuple((part.address or 0, part.data) for part in parse_srecord(data, name)),
+            )
         case "uf2":
             return Content("uf2", families=parse_uf2(data, name).families)
         case "elf" if data[:4] != b"\x7fELF":
-            raise ElfError(f"{name} is not an ELF file: it does not begin with 7f 45 4c 46", code="elf-magic")
+            raise ElfError(
+                f"{name} is not an ELF file: it does not begin with 7f 45 4c 46", code="elf-magic"
+            )
         case _:
             return Content(format_)
 

@@ -66,13 +66,16 @@ def _find_blocks(data: bytes, sector: int) -> Iterator[Signature]:
         if len(block) < BLOCK or block[0] != MAGIC or block[1] not in (RSA, ECDSA):
             return
         scheme, digest, key = _describe(block)
-        hashed = hashlib.new("sha384" if len(digest) == 48 else "sha256", memoryview(data)[:sector]).digest()
+        hashed = hashlib.new(
+            "sha384" if len(digest) == 48 else "sha256", memoryview(data)[:sector]
+        ).digest()
         yield Signature(
             version=2,
             offset=at,
             scheme=scheme,
             block=number,
-            crc_valid=zlib.crc32(block[:CRC_AT]) == int.from_bytes(block[CRC_AT : CRC_AT + 4], "little"),
+            crc_valid=zlib.crc32(block[:CRC_AT])
+            == int.from_bytes(block[CRC_AT : CRC_AT + 4], "little"),
             digest_valid=digest == hashed,
             key_digest=hashlib.sha256(key).digest(),
         )

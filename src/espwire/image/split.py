@@ -12,9 +12,9 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError
-from espwire.image.contents import Found, find_contents, guess_start
 from espwire.image.inputs import find_address_parts
 from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
+from espwire.image.scan import Found, find_contents, guess_start
 from espwire.image.signature import SECTOR
 from espwire.values import dataclass
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 LIMIT = 256 * 0x100000
 SPARSE = 32 * 0x100000  # a file that reaches further must hold at least a 64th of it
-RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10))})
+RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10))}
+)
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -78,7 +80,11 @@ def split_image(
 
 
 def flatten(
-    data: bytes, name: str = "the file", chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+    data: bytes,
+    name: str = "the file",
+    chip: AnyChip | None = None,
+    *,
+    format: FormatChoice = "auto",
 ) -> tuple[int, bytes]:
     """First address and bytes of a raw, HEX, S-record or UF2 file; gaps blank.
 
@@ -109,7 +115,11 @@ def _flatten(content: Content, data: bytes, name: str, chip: AnyChip | None) -> 
 
 
 def lay_out(
-    data: bytes, name: str = "the file", chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+    data: bytes,
+    name: str = "the file",
+    chip: AnyChip | None = None,
+    *,
+    format: FormatChoice = "auto",
 ) -> bytes:
     """Flash from address 0 on, as a HEX, S-record or UF2 file describes it, gaps blank; a raw file as it is.
 
@@ -127,11 +137,15 @@ def lay_out(
         return data
     start, flat = _flatten(content, data, name, chip)
     if not flat:
-        raise ImageError(f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty")
+        raise ImageError(
+            f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty"
+        )
     return b"\xff" * start + flat
 
 
-def lay_out_addressed(data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto") -> bytes:
+def lay_out_addressed(
+    data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+) -> bytes:
     """As ``lay_out`` for a HEX, S-record or UF2 file; any other file as it is."""
     content = read_any(data, name, format)
     if content.format in ("raw", "elf"):
@@ -145,14 +159,26 @@ def _places(found: tuple[Found, ...], size: int) -> Iterator[tuple[int, int, int
     table = next(item.table for item in found if item.table is not None)
     rows = {row.offset: row for row in table.partitions if row.offset < size}
     for row in rows.values():
-        item = next((item for item in found if item.offset == row.offset and item.image is not None), None)
+        item = next(
+            (item for item in found if item.offset == row.offset and item.image is not None), None
+        )
         end = min(row.end, size)
-        yield row.offset, end if item is None else min(item.end, end), end, _file_name(row.name), row.type_name
+        yield (
+            row.offset,
+            end if item is None else min(item.end, end),
+            end,
+            _file_name(row.name),
+            row.type_name,
+        )
     for item in found:
         if item.kind == "partition-table":
             yield item.offset, item.end, item.end, "partition-table.bin", item.kind
         elif item.image is not None and item.offset not in rows:
-            name = "bootloader.bin" if item.kind == "bootloader" else f"{item.kind}-{item.offset:#x}.bin"
+            name = (
+                "bootloader.bin"
+                if item.kind == "bootloader"
+                else f"{item.kind}-{item.offset:#x}.bin"
+            )
             yield item.offset, item.end, item.end, name, item.kind
 
 
@@ -175,7 +201,9 @@ def _leftovers(content: bytes, places: list[tuple[int, int, int, str, str]]) -> 
             blank = len(gap) - len(gap.lstrip(b"\xff"))
             first = max(at, (at + blank) // SECTOR * SECTOR)
             last = at + len(gap.rstrip(b"\xff"))
-            yield SplitPart(address=first, data=content[first:last], file=f"data-{first:#x}.bin", kind="data")
+            yield SplitPart(
+                address=first, data=content[first:last], file=f"data-{first:#x}.bin", kind="data"
+            )
         at = max(at, room)
 
 

@@ -14,13 +14,17 @@ from espwire.errors import ImageError, UsageError
 from espwire.values import dataclass
 
 BLOCK = 512
-HEAD = struct.Struct("<8I")  # magic 1, magic 2, flags, address, payload bytes, number, count, family
+HEAD = struct.Struct(
+    "<8I"
+)  # magic 1, magic 2, flags, address, payload bytes, number, count, family
 MAGIC_1, MAGIC_2, MAGIC_END = 0x0A324655, 0x9E5D5157, (0x0AB16F30).to_bytes(4, "little")
 NOT_FLASH, FAMILY_PRESENT, MD5_PRESENT = 0x0001, 0x2000, 0x4000
 MAX_PAYLOAD, MD5_PART = 476, struct.Struct("<II16s")
 MAX_RUNS = 4096
 TOP = 1 << 32
-Numbers = defaultdict[int, Counter[int]]  # by the number of blocks that they state: how often each number is there
+Numbers = defaultdict[
+    int, Counter[int]
+]  # by the number of blocks that they state: how often each number is there
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
     if len(blocks) > 1:
         for_all = blocks.pop(None, [])
         blocks = {family: for_all + own for family, own in blocks.items()}
-    return Uf2(tuple(Uf2Family(family, _join(_find_runs(own), name)) for family, own in blocks.items()))
+    return Uf2(
+        tuple(Uf2Family(family, _join(_find_runs(own), name)) for family, own in blocks.items())
+    )
 
 
 def _find_runs(blocks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytearray]]:
@@ -92,7 +98,11 @@ def _check_complete(numbers: Collection[Numbers], name: str) -> None:
     for own in numbers:
         for count, seen in own.items():
             shared[count].update(seen)
-    if len(numbers) > 1 and _find_missing(shared) is None and max(map(max, map(Counter.values, shared.values()))) == 1:
+    if (
+        len(numbers) > 1
+        and _find_missing(shared) is None
+        and max(map(max, map(Counter.values, shared.values()))) == 1
+    ):
         return
     count, number = missing
     raise ImageError(
@@ -160,7 +170,9 @@ def _join(runs: list[tuple[int, bytearray]], name: str) -> tuple[tuple[int, byte
         end = joined[-1][0] + len(joined[-1][1]) if joined else -1
         if joined and address < end:
             raise ImageError(
-                f"{name} has data for {address:#x} twice", hint="The file was merged wrongly.", code="image-uf2-overlap"
+                f"{name} has data for {address:#x} twice",
+                hint="The file was merged wrongly.",
+                code="image-uf2-overlap",
             )
         if joined and address == end:
             joined[-1][1].extend(piece)
@@ -176,7 +188,11 @@ def _join(runs: list[tuple[int, bytearray]], name: str) -> tuple[tuple[int, byte
 
 
 def build_uf2(
-    parts: Iterable[tuple[int, bytes]], family: int, *, chunk_size: int | None = None, md5: bool = True
+    parts: Iterable[tuple[int, bytes]],
+    family: int,
+    *,
+    chunk_size: int | None = None,
+    md5: bool = True,
 ) -> bytes:
     """A UF2 file with ``parts`` in the order given.
 

@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.monitor.text import STRANGE, Kind, Token
-from espwire.wire.banner import BootMessage, explain_strap, parse_boot, strap_pins
+from espwire.protocol.boot_log import BootMessage, explain_strap, parse_boot, strap_pins
 
 KEPT_LINES = 8  # a boot message has fewer
 KEPT_SIGNS = 300  # of a line; none of a boot message is longer
 NOISE_WINDOW = 96  # signs looked at together
-NOISE_SHARE = 4  # one strange sign in so many is noise: text has next to none, a wrong rate every second one
+NOISE_SHARE = (
+    4  # one strange sign in so many is noise: text has next to none, a wrong rate every second one
+)
 _MODE_LINE = re.compile(r"\bboot(?: mode)?:")
 
 
@@ -56,10 +58,22 @@ def explain_boot(message: BootMessage, chip: Chip | None = None) -> str:
     if message.chip_id in chip_ids():
         chip = load_chip(message.chip_id)
     value = f"boot mode:({message.strap},…)" if message.old_form else f"boot:{message.strap:#x}"
-    reason = f"{message.reset_reason}: the supply is too low" if message.brown_out else message.reset_reason
-    boot_pin = None if chip is None else next((pin for pin in strap_pins(chip.strapping) if pin.is_boot), None)
+    reason = (
+        f"{message.reset_reason}: the supply is too low"
+        if message.brown_out
+        else message.reset_reason
+    )
+    boot_pin = (
+        None
+        if chip is None
+        else next((pin for pin in strap_pins(chip.strapping) if pin.is_boot), None)
+    )
     name = "the boot pin" if boot_pin is None else f"GPIO{boot_pin.gpio}"
-    is_high = None if boot_pin is None or boot_pin.bit is None else bool(message.strap >> boot_pin.bit & 1)
+    is_high = (
+        None
+        if boot_pin is None or boot_pin.bit is None
+        else bool(message.strap >> boot_pin.bit & 1)
+    )
     if message.download and is_high:
         said = f"download mode, asked for by software: {name} was high at reset"
     elif message.download:

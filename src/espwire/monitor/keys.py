@@ -32,7 +32,15 @@ class Send:
 Action = Do | Send
 
 # after the menu key, with or without Ctrl
-MENU_KEYS = {"r": Do.RESET, "p": Do.LOADER, "l": Do.LOG, "h": Do.HELP, "?": Do.HELP, "x": Do.QUIT, "q": Do.QUIT}
+MENU_KEYS = {
+    "r": Do.RESET,
+    "p": Do.LOADER,
+    "l": Do.LOG,
+    "h": Do.HELP,
+    "?": Do.HELP,
+    "x": Do.QUIT,
+    "q": Do.QUIT,
+}
 HELP = """\
 keys:
   Ctrl-]         quit                        Ctrl-C         quit, exit code 130

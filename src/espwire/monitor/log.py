@@ -24,7 +24,11 @@ class LineLog:
     """
 
     def __init__(
-        self, file: BinaryIO | StreamWriter, name: str, *, stamp: Callable[[], datetime] | None = None
+        self,
+        file: BinaryIO | StreamWriter,
+        name: str,
+        *,
+        stamp: Callable[[], datetime] | None = None,
     ) -> None:
         self.name, self.on = name, True
         self.failure: FileError | None = None
@@ -39,7 +43,10 @@ class LineLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
         if error is not None and self.fresh:
@@ -56,14 +63,20 @@ class LineLog:
                 self._add(text)
             elif kind is Kind.BACK:
                 self._take_back()
-            if kind is Kind.NEWLINE or (kind is Kind.RETURN and self._size) or self._size >= LONGEST_LINE:
+            if (
+                kind is Kind.NEWLINE
+                or (kind is Kind.RETURN and self._size)
+                or self._size >= LONGEST_LINE
+            ):
                 done += self._end_line()
         self._write(bytes(done))
 
     def note(self, text: str) -> None:
         """A line of ours, after the one the chip has begun."""
         if self.on:
-            self._write(self._rest() + f"{self._time(None)}--- {text}\n".encode("utf-8", "backslashreplace"))
+            self._write(
+                self._rest() + f"{self._time(None)}--- {text}\n".encode("utf-8", "backslashreplace")
+            )
 
     def toggle(self) -> bool:
         """Off or on again, which the file tells; whether it is on now."""
@@ -124,7 +137,10 @@ class LineLog:
 
 
 def open_log(
-    path: str | os.PathLike[str], *, append: bool = False, stamp: Callable[[], datetime] | None = None
+    path: str | os.PathLike[str],
+    *,
+    append: bool = False,
+    stamp: Callable[[], datetime] | None = None,
 ) -> LineLog:
     """A new log file, or with ``append`` more of an old one. A pipe or device gets each line at once.
 
@@ -157,11 +173,17 @@ def _open_file(name: str, *, append: bool) -> BinaryIO:
     """
     if append and os.path.lexists(name) and not os.path.isfile(name):
         what = "a symbolic link to nothing" if os.path.islink(name) else "not a regular file"
-        raise FileError(f"cannot write {name!r}: it is {what}", hint="Name another file.", code="file-write")
+        raise FileError(
+            f"cannot write {name!r}: it is {what}", hint="Name another file.", code="file-write"
+        )
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL) | NO_BLOCKING | BINARY
     return open(os.open(name, flags, 0o666), "ab" if append else "wb", buffering=0)
 
 
 def _ends_in_mid_line(path: str | os.PathLike[str]) -> bool:
     with open(path, "rb") as file:
-        return bool(file.seek(0, os.SEEK_END)) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        return (
+            bool(file.seek(0, os.SEEK_END))
+            and file.seek(-1, os.SEEK_END) >= 0
+            and file.read(1) != b"\n"
+        )

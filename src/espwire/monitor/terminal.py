@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from espwire.polling import wait_ready
+from espwire.streams import wait_ready
 
 CHUNK = 1024
 
@@ -50,7 +50,18 @@ def is_foreground(descriptor: int) -> bool:
 
 if sys.platform == "win32":
     # second half of a special key → what a terminal would send
-    _SPECIAL = {"H": "A", "P": "B", "M": "C", "K": "D", "G": "H", "O": "F", "S": "3~", "R": "2~", "I": "5~", "Q": "6~"}
+    _SPECIAL = {
+        "H": "A",
+        "P": "B",
+        "M": "C",
+        "K": "D",
+        "G": "H",
+        "O": "F",
+        "S": "3~",
+        "R": "2~",
+        "I": "5~",
+        "Q": "6~",
+    }
 
     class _ConsoleKeyboard:
         """Windows' console."""
@@ -75,9 +86,16 @@ else:
 
         attributes: list[Any] = termios.tcgetattr(descriptor)  # a list of unlike things
         attributes[0] &= ~(
-            termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON
+            termios.BRKINT
+            | termios.ICRNL
+            | termios.INLCR
+            | termios.IGNCR
+            | termios.ISTRIP
+            | termios.IXON
         )
-        attributes[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        attributes[3] &= ~(
+            termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN
+        )
         attributes[6][termios.VMIN], attributes[6][termios.VTIME] = 1, 0
         termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 

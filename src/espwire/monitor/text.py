@@ -11,7 +11,7 @@ import re
 from enum import Enum, auto
 from typing import NamedTuple
 
-from espwire.escape import escape
+from espwire.text import escape
 
 
 class Kind(Enum):

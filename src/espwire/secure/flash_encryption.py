@@ -38,7 +38,9 @@ def decrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
     return _run_xts(data, address, key, encrypt=False)
 
 
-def encrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG) -> bytes:
+def encrypt_esp32(
+    data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG
+) -> bytes:
     """Plain bytes → what stands in an ESP32's flash at ``address``; the key has 32 bytes, or 24 (3/4 coding).
 
     :raises UsageError, KeyFileError, Unsupported: as ``encrypt_xts``
@@ -46,7 +48,9 @@ def encrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USU
     return _run_esp32(data, address, key, crypt_config, encrypt=True)
 
 
-def decrypt_esp32(data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG) -> bytes:
+def decrypt_esp32(
+    data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG
+) -> bytes:
     """What stands in an ESP32's flash at ``address`` → plain bytes; as ``encrypt_esp32``."""
     return _run_esp32(data, address, key, crypt_config, encrypt=False)
 
@@ -124,7 +128,9 @@ def _key_masks(crypt_config: int) -> tuple[tuple[int, int], ...]:
     """Address bit → the bits of the key that it turns."""
     masks: dict[int, int] = {}
     for position, bit in enumerate(_address_bits()):
-        owner = next(at for at, (first, last) in enumerate(_CONFIG_RANGES) if first <= position <= last)
+        owner = next(
+            at for at, (first, last) in enumerate(_CONFIG_RANGES) if first <= position <= last
+        )
         if crypt_config >> owner & 1:
             masks[bit] = masks.get(bit, 0) | 1 << 255 - position
     return tuple(masks.items())

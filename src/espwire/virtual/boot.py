@@ -15,7 +15,10 @@ from espwire.chips.model import Chip
 from espwire.values import dataclass
 
 BOOT_S = 0.03  # from EN up to the ROM's first character
-NAMED_PADS = {"mtdo": 15, "mtdi_flash_voltage": 12}  # the ESP32's strapping pins that go by their pads' names
+NAMED_PADS = {
+    "mtdo": 15,
+    "mtdi_flash_voltage": 12,
+}  # the ESP32's strapping pins that go by their pads' names
 
 
 class Reason(Enum):
@@ -81,7 +84,11 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     :param pins: levels that the board forces on pins, by their GPIO numbers, True high; also the boot pin's
     """
     strapping = chip.strapping
-    boot_low = not pins.get(strapping.boot_gpio, not boot_low) if strapping.boot_gpio is not None else boot_low
+    boot_low = (
+        not pins.get(strapping.boot_gpio, not boot_low)
+        if strapping.boot_gpio is not None
+        else boot_low
+    )
     value = text.download_strap if boot_low else text.app_strap
     for gpio, bit in _strap_bits(chip).items():
         if gpio in pins:
@@ -89,7 +96,9 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     seconds = {pin.gpio: pin.level for pin in strapping.second_gpios}
     if strapping.second_gpio is not None:
         seconds[strapping.second_gpio] = strapping.second_level_for_download
-    fits = all(pins.get(gpio, level == "high") is (level == "high") for gpio, level in seconds.items())
+    fits = all(
+        pins.get(gpio, level == "high") is (level == "high") for gpio, level in seconds.items()
+    )
     # the application asks nothing of the further pins, but on the ESP8266, where they choose among three bits' modes
     if boot_low or strapping.second_gpios:
         return Straps(value, "wrong" if not fits else "download" if boot_low else "app")
@@ -100,7 +109,9 @@ def _strap_bits(chip: Chip) -> Mapping[int, int]:
     """GPIO number → bit of the strap value."""
     strapping = chip.strapping
     found = {int(name[4:]): bit for name, bit in strapping.bits.items() if name.startswith("gpio")}
-    found |= {gpio: strapping.bits[name] for name, gpio in NAMED_PADS.items() if name in strapping.bits}
+    found |= {
+        gpio: strapping.bits[name] for name, gpio in NAMED_PADS.items() if name in strapping.bits
+    }
     for name, gpio in (("boot", strapping.boot_gpio), ("second", strapping.second_gpio)):
         if gpio is not None and name in strapping.bits:
             found[gpio] = strapping.bits[name]
@@ -190,7 +201,9 @@ def find_boot_text(chip: Chip) -> BootText:
         download_name=name,
         app_name="SPI_FAST_FLASH_BOOT",
         reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
-        download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")} if chip.cpu.architecture == "riscv" else {},
+        download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")}
+        if chip.cpu.architecture == "riscv"
+        else {},
         program_end="user code done\r\n",
     )
 
@@ -215,14 +228,20 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
     )
     lines = [f"Guru Meditation Error: Core 0 panic'ed ({fault})", "Core 0 register dump:"]
     lines += ["  ".join(f"{name:<8}: 0x00000000" for name in row) for row in rows]
-    lines.append(f"MSTATUS : 0x00001880  MCAUSE  : {cause:#010x}  MTVAL   : {address:#010x}  INTLEVEL: 0x00000001")
+    lines.append(
+        f"MSTATUS : 0x00001880  MCAUSE  : {cause:#010x}  MTVAL   : {address:#010x}  INTLEVEL: 0x00000001"
+    )
     return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
 
 
 def refusal_text(chip: Chip, entry: int) -> bytes:
     """What a virtual chip prints instead of running a program that it has no engine for. No real chip prints this."""
     windowed = chip.cpu.architecture == "xtensa"
-    why = "Xtensa register windows are not emulated" if windowed else "programs for this CPU are not emulated"
+    why = (
+        "Xtensa register windows are not emulated"
+        if windowed
+        else "programs for this CPU are not emulated"
+    )
     return f"virtual chip: cannot run the program at {entry:#010x}: {why}\r\n".encode()
 
 
@@ -240,7 +259,9 @@ def find_fault(what: str) -> str:
         "instruction fetch": "Instruction access fault",
         "code runs out": "Instruction access fault",
     }
-    return next((name for start, name in starts.items() if what.startswith(start)), "Illegal instruction")
+    return next(
+        (name for start, name in starts.items() if what.startswith(start)), "Illegal instruction"
+    )
 
 
 FAULT_CAUSES = {

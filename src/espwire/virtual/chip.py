@@ -11,8 +11,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from espwire.bits import extract
 from espwire.chips.model import Chip
+from espwire.protocol.commands import Op, Sync
+from espwire.protocol.dialect import BaudRule
+from espwire.sizes import extract
+from espwire.virtual.board import CIRCUITS, Front
 from espwire.virtual.boot import (
     BOOT_S,
     FAULT_CAUSES,
@@ -23,26 +26,29 @@ from espwire.virtual.boot import (
     read_straps,
     refusal_text,
 )
-from espwire.virtual.circuits import CIRCUITS, Front
+from espwire.virtual.efuses import (
+    ChipConfig,
+    find_divider,
+    find_rom_clock,
+    fuse_registers,
+    security_info,
+)
 from espwire.virtual.faults import FIFO_BYTES, Faults
-from espwire.virtual.fuses import ChipConfig, find_divider, find_rom_clock, fuse_registers, security_info
-from espwire.virtual.kernel import Agenda
+from espwire.virtual.programs.runner import ProgramRunner
 from espwire.virtual.registers import Registers
-from espwire.virtual.rom import Rom
-from espwire.virtual.romflash import RomFlash, Work
-from espwire.virtual.romslip import RomReceiver
-from espwire.virtual.slot import ProgramSlot
+from espwire.virtual.rom import Rom, RomFlash, RomReceiver, Work
+from espwire.virtual.scheduler import EventQueue
 from espwire.virtual.spi import SpiController
-from espwire.wire.commands import Op, Sync
-from espwire.wire.dialect import BaudRule
 
 if TYPE_CHECKING:
     from espwire.virtual.boot import Straps
-    from espwire.virtual.flash import NorFlash
-    from espwire.virtual.options import VirtualOptions
-    from espwire.virtual.programs import Ending, Program
+    from espwire.virtual.config import VirtualOptions
+    from espwire.virtual.nor_flash import NorFlash
+    from espwire.virtual.programs.registry import Ending, Program
 
-RECEIVE_BYTES = FIFO_BYTES + 0x2000  # FIFO and the buffer that the ROM's interrupt fills; a RAM block must fit in
+RECEIVE_BYTES = (
+    FIFO_BYTES + 0x2000
+)  # FIFO and the buffer that the ROM's interrupt fills; a RAM block must fit in
 MAX_AUTOBAUD = 3_000_000
 SYNC_MARK = Sync().body()[:4]
 IMAGE_MAGIC = 0xE9
@@ -66,20 +72,37 @@ class VirtualChip:
     """One chip. ``flash``, ``registers``, ``rom`` and ``faults`` are open to tests; ``overruns`` counts lost bytes."""
 
     def __init__(
-        self, chip: Chip, config: ChipConfig, flash: NorFlash, options: VirtualOptions, faults: Faults
+        self,
+        chip: Chip,
+        config: ChipConfig,
+        flash: NorFlash,
+        options: VirtualOptions,
+        faults: Faults,
     ) -> None:
-        self.chip, self.config, self.flash, self.faults, self.options = chip, config, flash, faults, options
+        self.chip, self.config, self.flash, self.faults, self.options = (
+            chip,
+            config,
+            flash,
+            faults,
+            options,
+        )
         self.spi = SpiController(chip, flash)
         words = fuse_registers(chip, config)
-        self.registers = Registers(chip, words=words, spi=self.spi, flash=flash, revision=config.revision)
-        self.rom = Rom(chip, self.registers, RomFlash(flash, long_addresses=chip.flash.address_32bit), self)
+        self.registers = Registers(
+            chip, words=words, spi=self.spi, flash=flash, revision=config.revision
+        )
+        self.rom = Rom(
+            chip, self.registers, RomFlash(flash, long_addresses=chip.flash.address_32bit), self
+        )
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
         self.text = find_boot_text(chip)
         self.overruns = 0
         self.boots = 0
-        self.note: Callable[[str], None] = lambda text: None  # for whoever runs the chip, not for its client
-        self._agenda = Agenda()
+        self.note: Callable[[str], None] = lambda text: (
+            None
+        )  # for whoever runs the chip, not for its client
+        self._agenda = EventQueue()
         self.front = Front(
             CIRCUITS[options.circuit or ("transistor" if options.kind == "uart" else "usb-jtag")](),
             self._agenda,
@@ -91,7 +114,7 @@ class VirtualChip:
         self._watched: float | None = None
         self._out: list[tuple[float, bytes]] = []
         self._sent_until = 0.0
-        self.slot = ProgramSlot(self, self._agenda, self._end)
+        self.slot = ProgramRunner(self, self._agenda, self._end)
         self._clear()
         self._enter(State.LOADER if options.boot == "download" else State.APP)
 
@@ -111,7 +134,9 @@ class VirtualChip:
     def text_baud(self) -> int:
         """The rate of text before anything was measured: the ESP8266 divides for 40 MHz, whatever is fitted."""
         slow = self.chip.uart.boot_log_baud_26mhz
-        return slow if slow is not None and self.config.crystal_mhz == 26 else self.chip.uart.rom_baud
+        return (
+            slow if slow is not None and self.config.crystal_mhz == 26 else self.chip.uart.rom_baud
+        )
 
     @property
     def now(self) -> float:
@@ -270,7 +295,9 @@ class VirtualChip:
     def _start_program(self, entry: int, uploads: tuple[tuple[int, int], ...]) -> None:
         received = bytes(self._backlog)
         self._backlog.clear()
-        if self.slot.start(entry, uploads, self._baud or self.text_baud, self._sent_until, received):
+        if self.slot.start(
+            entry, uploads, self._baud or self.text_baud, self._sent_until, received
+        ):
             self.state, self._work = State.PROGRAM, None
         else:
             self._refuse(entry)
@@ -314,9 +341,16 @@ class VirtualChip:
         """From reset to the first instruction of the ROM; the straps are sampled now."""
         force = self.chip.reset.force_download
         word = self.registers.read(self.now, force.address) if force is not None else None
-        forced = force is not None and word is not None and bool(word >> force.bit & 1) and reason is Reason.SOFTWARE
+        forced = (
+            force is not None
+            and word is not None
+            and bool(word >> force.bit & 1)
+            and reason is Reason.SOFTWARE
+        )
         held = not self.front.driven and self.options.boot == "download"
-        straps = read_straps(self.chip, self.text, boot_low=held or self.front.boot_low, pins=self.options.pins)
+        straps = read_straps(
+            self.chip, self.text, boot_low=held or self.front.boot_low, pins=self.options.pins
+        )
         if forced:
             straps = straps._replace(mode="download")
         self._clear_all()
@@ -338,7 +372,9 @@ class VirtualChip:
             self._drain()
             return
         app = straps.mode == "app"
-        self.send(self.text.app(reason, straps.value) if app else self.text.wrong(reason, straps.value))
+        self.send(
+            self.text.app(reason, straps.value) if app else self.text.wrong(reason, straps.value)
+        )
         self._backlog.clear()
         self._enter(State.APP if app else State.GONE)
 
@@ -346,7 +382,11 @@ class VirtualChip:
         self.state = state
         self.slot.clear()
         self._work = None
-        watched = state is State.LOADER and self.options.kind == "usb-jtag" and not self.config.secure_download
+        watched = (
+            state is State.LOADER
+            and self.options.kind == "usb-jtag"
+            and not self.config.secure_download
+        )
         self.registers.watchdogs.restart(self.now, running=watched)
         self._watch()
         if state is State.APP:
@@ -359,7 +399,11 @@ class VirtualChip:
             return
         start = self.chip.flash.bootloader_offset
         head = bytes(self.flash.contents[start : start + 4])
-        said = f"I ({self.now * 1000:.0f}) app: running" if self.has_app else f"invalid header: 0x{head[::-1].hex()}"
+        said = (
+            f"I ({self.now * 1000:.0f}) app: running"
+            if self.has_app
+            else f"invalid header: 0x{head[::-1].hex()}"
+        )
         self.send(said.encode() + b"\r\n")
         self._agenda.at(self.now + APP_LOG_S, lambda: self._log(boot))
 

@@ -13,10 +13,9 @@ import os
 import stat
 from pathlib import Path
 
-from espwire.bits import MIB, format_size
 from espwire.errors import DataError, FileError
-from espwire.file_lock import lock, unlock
-from espwire.files import NO_ROOM, unfinished
+from espwire.files import NO_ROOM, lock, unfinished, unlock
+from espwire.sizes import MIB, format_size
 from espwire.streams import BINARY, NO_BLOCKING
 
 _BLANK = b"\xff" * MIB
@@ -38,7 +37,9 @@ class FlashFile:
         """Flush, and let others use the file."""
         try:
             self.map.flush()
-            with contextlib.suppress(BufferError):  # somebody still holds a piece: the mapping ends with that piece
+            with contextlib.suppress(
+                BufferError
+            ):  # somebody still holds a piece: the mapping ends with that piece
                 self.map.close()
         finally:
             unlock(self._descriptor)
@@ -63,11 +64,15 @@ def open_flash_file(path: Path, size: int) -> FlashFile:
             raise
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         full = isinstance(error, OSError) and error.errno in NO_ROOM
-        hint = "Make room, or choose another disk." if full else "Check the path and its permissions."
+        hint = (
+            "Make room, or choose another disk." if full else "Check the path and its permissions."
+        )
         raise _unusable(path, getattr(error, "strerror", None) or str(error), hint) from None
 
 
-def _unusable(path: Path, reason: str, hint: str = "Choose a regular file, or a new name.") -> FileError:
+def _unusable(
+    path: Path, reason: str, hint: str = "Choose a regular file, or a new name."
+) -> FileError:
     return FileError(f"{path} cannot be used as flash: {reason}", hint=hint, code="flash-file")
 
 
@@ -101,7 +106,9 @@ def _open_regular(path: Path) -> int:
     if stat.S_ISREG(found.st_mode):
         return os.open(path, os.O_RDWR | NO_BLOCKING | _NO_FOLLOW | BINARY)
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
-    raise _unusable(path, f"it is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a regular file")
+    raise _unusable(
+        path, f"it is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a regular file"
+    )
 
 
 def _check(descriptor: int, path: Path, size: int) -> None:

@@ -11,8 +11,13 @@ from typing import Any, NamedTuple
 
 from espwire.chips.model import Chip, ClockTree, RamBank, Region, Soc
 
-NO_MEMORY = ("PADDING", "BYTE_ACCESSIBLE")  # of the map: what images are filled with, and a property of other entries
-MASK_ROM_SIZE = 0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
+NO_MEMORY = (
+    "PADDING",
+    "BYTE_ACCESSIBLE",
+)  # of the map: what images are filled with, and a property of other entries
+MASK_ROM_SIZE = (
+    0x10000  # of a chip whose map of image regions leaves its ROM out: the ESP8266 has 64 KiB
+)
 READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
 
 
@@ -36,7 +41,9 @@ def find_memory(chip: Chip) -> tuple[Span, ...]:
 
 def find_reserved(chip: Chip) -> tuple[Span, ...]:
     """Ranges where nothing is, and an access does not fault."""
-    return tuple(Span(start, end, writable=False) for start, end in chip.memory.measured.get("answers", ()))
+    return tuple(
+        Span(start, end, writable=False) for start, end in chip.memory.measured.get("answers", ())
+    )
 
 
 def find_soc(chip: Chip) -> Soc | None:
@@ -48,7 +55,9 @@ def find_soc(chip: Chip) -> Soc | None:
         return chip.soc
     ram = tuple(_find_banks(chip))
     rom = tuple(
-        Region(name="ROM", start=s.start, end=s.end) for s in find_memory(chip) if not s.writable and _is_rom(chip, s)
+        Region(name="ROM", start=s.start, end=s.end)
+        for s in find_memory(chip)
+        if not s.writable and _is_rom(chip, s)
     )
     return Soc(ram=ram, rom=rom, clock=ClockTree(), software_reset=None)
 
@@ -70,12 +79,24 @@ def _find_banks(chip: Chip) -> Iterator[RamBank]:
     """The data RAM first. One memory on two buses is one bank with an alias, or one that holds code as well."""
     regions = {region.name: region for region in _true_regions(chip)}
     data, code = regions["DRAM"], regions["IRAM"]
-    offsets = [fact["instruction_alias_offset"] for fact in chip.stub.rom_ram if "instruction_alias_offset" in fact]
+    offsets = [
+        fact["instruction_alias_offset"]
+        for fact in chip.stub.rom_ram
+        if "instruction_alias_offset" in fact
+    ]
     alias = data.start + offsets[0] if offsets else None
-    yield RamBank(name="data RAM", start=data.start, end=data.end, code=alias is None, code_alias=alias)
+    yield RamBank(
+        name="data RAM", start=data.start, end=data.end, code=alias is None, code_alias=alias
+    )
     code_end = alias if alias is not None else data.start
     if code.start < code_end:
-        yield RamBank(name="instruction RAM", start=code.start, end=code_end, words_only=alias is not None, code=True)
+        yield RamBank(
+            name="instruction RAM",
+            start=code.start,
+            end=code_end,
+            words_only=alias is not None,
+            code=True,
+        )
     if (low_power := regions.get("RTC_IRAM")) is not None:
         yield RamBank(name="low-power RAM", start=low_power.start, end=low_power.end, code=True)
 

@@ -16,7 +16,7 @@ from espwire.virtual.soc.ram import Ram
 from espwire.virtual.watchdog import Watchdogs
 
 if TYPE_CHECKING:
-    from espwire.virtual.flash import NorFlash
+    from espwire.virtual.nor_flash import NorFlash
     from espwire.virtual.spi import SpiController
 
 WORD = 0xFFFFFFFF
@@ -74,7 +74,13 @@ class Registers:
     """
 
     def __init__(
-        self, chip: Chip, *, words: Mapping[int, int], spi: SpiController, flash: NorFlash, revision: int
+        self,
+        chip: Chip,
+        *,
+        words: Mapping[int, int],
+        spi: SpiController,
+        flash: NorFlash,
+        revision: int,
     ) -> None:
         self.chip = chip
         self.flash = flash
@@ -82,7 +88,9 @@ class Registers:
         self.preset: dict[int, int] = {}
         self.ram = Ram(chip)
         self.spi = spi
-        self.watchdogs = Watchdogs(chip.reset, chip.soc.rtc_watchdog if chip.soc is not None else None)
+        self.watchdogs = Watchdogs(
+            chip.reset, chip.soc.rtc_watchdog if chip.soc is not None else None
+        )
         self.power = FlashPower(chip, revision, self.words)
         self.attached = False
         self.attach_word: int | None = None
@@ -90,7 +98,9 @@ class Registers:
         self._fixed = frozenset(words)
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
-        self._roms = [(rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())]
+        self._roms = [
+            (rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())
+        ]
         self._memory, self._reserved = find_memory(chip), find_reserved(chip)
         self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
@@ -111,13 +121,23 @@ class Registers:
 
     def is_mapped(self, address: int) -> bool:
         """Whether an access to ``address`` does not fault."""
-        if address in self.words or address in self.preset or address == self.chip.identity.magic_address:
+        if (
+            address in self.words
+            or address in self.preset
+            or address == self.chip.identity.magic_address
+        ):
             return True
-        return self.is_memory(address) or self._is_reserved(address) or address >> self._bus_shift in self._buses
+        return (
+            self.is_memory(address)
+            or self._is_reserved(address)
+            or address >> self._bus_shift in self._buses
+        )
 
     def is_memory(self, address: int) -> bool:
         """Whether the address lies in RAM, ROM or mapped flash."""
-        return self.ram.covers(address) or any(span.start <= address < span.end for span in self._memory)
+        return self.ram.covers(address) or any(
+            span.start <= address < span.end for span in self._memory
+        )
 
     def is_ram(self, address: int) -> bool:
         """Whether what is written there stays there."""
@@ -125,7 +145,9 @@ class Registers:
             return True
         if any(start <= address < end for start, end in self._roms):
             return False
-        return next((span.writable for span in self._memory if span.start <= address < span.end), False)
+        return next(
+            (span.writable for span in self._memory if span.start <= address < span.end), False
+        )
 
     def is_read_only(self, address: int) -> bool:
         """Whether it is memory that cannot be written."""
@@ -184,7 +206,9 @@ class Registers:
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset
         if is_command and not self.attached:
-            value &= ~SPI_START  # the flash does not hear it; the data registers keep what they hold
+            value &= (
+                ~SPI_START
+            )  # the flash does not hear it; the data registers keep what they hold
         self.spi.write(t, address, value)
 
 
@@ -193,7 +217,9 @@ def _addresses(chip: Chip) -> Iterator[int]:
     yield from chip.peripherals.values()
     yield from (chip.spi.base, chip.uart.clock_divider_address, chip.uart.date_address)
     yield from (part.address for field in chip.fields.values() for part in field)
-    yield from (a for a in (chip.mac.low_word, chip.mac.high_word, chip.strapping.address) if a is not None)
+    yield from (
+        a for a in (chip.mac.low_word, chip.mac.high_word, chip.strapping.address) if a is not None
+    )
     if chip.reset.watchdog is not None:
         yield chip.reset.watchdog.config0
     if chip.reset.force_download is not None:

@@ -6,25 +6,41 @@ there; an unknown command is answered with the header of the last known one, as 
 checksum uses its sequence number up, without moving on in flash; blocks beyond the flash are accepted and lost; data
 behind the end of a deflate stream hangs the loader. (Traces, and probes of the same two ROMs in the same emulators.)
 Each handler is a generator of the times it needs.
+
+How a ROM loader erases, programs and reads its flash: SPI transactions in simulated time. No command is parsed here.
+
+Every method that takes time is a generator: it yields the time at which it wants to go on, so that a reset or a loss
+of power can come between two transactions, as it can in silicon.
+
+How a ROM loader cuts its input into frames: unlike the host's decoder it knows whether it is inside a frame.
+
+Bytes between a closing END and the next opening one are passed over, and ENDs in a row count as one: so a lost END
+costs the next frame, no more. A bad escape stands for its second byte, even for END. Recorded and probed, ESP32 and
+ESP32-C3 alike. What is too long for the buffer is passed over (not probed).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Protocol
 
-from espwire.bits import align_up
 from espwire.chips.model import Chip
+from espwire.protocol import slip
+from espwire.protocol.commands import HEADER, REPLY, Op, checksum
+from espwire.protocol.dialect import EraseRule
+from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
+from espwire.sizes import align_down, align_up
 from espwire.values import dataclass
-from espwire.virtual.romflash import RomFlash, Work, count_erased
-from espwire.wire import slip
-from espwire.wire.commands import HEADER, REPLY, Op, checksum
 
 if TYPE_CHECKING:
     from espwire.virtual.registers import Registers
+if TYPE_CHECKING:
+    from espwire.virtual.nor_flash import NorFlash
+
 
 # Time the ROM needs beside wire and flash. Approximate: the recordings are not timed faithfully.
 COMMAND_S = 0.0002
@@ -42,7 +58,14 @@ OK = 0
 BAD_MESSAGE, FAILED, BAD_CHECKSUM, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x09, 0x0A
 BAD_DEFLATE, BAD_ADLER, BAD_CERTIFICATE = 0x0B, 0x0C, 0x65
 # commands that clear the error byte when they succeed; the others leave that of the last failure in place
-CLEARS_ERROR = {Op.SYNC, Op.READ_REG, Op.WRITE_REG, Op.SPI_ATTACH, Op.READ_FLASH_SLOW, Op.SPI_FLASH_MD5}
+CLEARS_ERROR = {
+    Op.SYNC,
+    Op.READ_REG,
+    Op.WRITE_REG,
+    Op.SPI_ATTACH,
+    Op.READ_FLASH_SLOW,
+    Op.SPI_FLASH_MD5,
+}
 CHIP_INFORMATION = 64
 DATA_HEAD = 16
 SECTOR = 0x1000
@@ -50,7 +73,9 @@ SECTOR = 0x1000
 CIPHER_BLOCK = 16
 
 Encrypt = Callable[[int, bytes], bytes]  # address and plain data → what stands in flash then
-Handling = Generator[float, float, int | None]  # like Work; returns the error code, or None: no answer at all
+Handling = Generator[
+    float, float, int | None
+]  # like Work; returns the error code, or None: no answer at all
 
 
 class Inflate(Protocol):
@@ -246,7 +271,9 @@ class Rom:
             self.registers.ram.write(address, data)
             return True
         words = struct.iter_unpack("<I", data.ljust(-(-len(data) // 4) * 4, b"\0"))
-        return all(self.registers.write(t, address + 4 * i, word) for i, (word,) in enumerate(words))
+        return all(
+            self.registers.write(t, address + 4 * i, word) for i, (word,) in enumerate(words)
+        )
 
     def _mem_end(self, t: float) -> Handling:
         yield t
@@ -271,7 +298,9 @@ class Rom:
         if not self.dialect.attach_bytes:
             self.registers.attached = True
         inflate = zlib.decompressobj() if self._op == Op.FLASH_DEFL_BEGIN else None
-        self._transfer = Transfer(False, offset, blocks, block_size, inflate=inflate, encrypted=encrypted)
+        self._transfer = Transfer(
+            False, offset, blocks, block_size, inflate=inflate, encrypted=encrypted
+        )
         if size and (offset % SECTOR or not self._is_ready(offset, align_up(size, SECTOR))):
             return FAILED
         if not self.registers.attached:
@@ -306,8 +335,16 @@ class Rom:
     def _encipher(self, transfer: Transfer, payload: bytes) -> bytes:
         """What goes to flash of an encrypted transfer: whole cipher blocks, the last one filled up."""
         payload = transfer.held + payload
-        last = transfer.sequence >= transfer.blocks if transfer.inflate is None else transfer.inflate.eof
-        size = align_up(len(payload), CIPHER_BLOCK) if last else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
+        last = (
+            transfer.sequence >= transfer.blocks
+            if transfer.inflate is None
+            else transfer.inflate.eof
+        )
+        size = (
+            align_up(len(payload), CIPHER_BLOCK)
+            if last
+            else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
+        )
         transfer.held = payload[size:]
         encrypt = self.encrypt or (lambda address, data: data)
         return encrypt(transfer.address, payload[:size].ljust(size, b"\xff"))
@@ -316,7 +353,11 @@ class Rom:
         """The payload of a data command that is in turn, or the error code. The sequence number is used up before the
         checksum is looked at, so a block with a wrong one cannot be sent again."""
         transfer, size = self._transfer, self._word(0)
-        if transfer is None or transfer.to_ram is not (self._op == Op.MEM_DATA) or size > transfer.block_size:
+        if (
+            transfer is None
+            or transfer.to_ram is not (self._op == Op.MEM_DATA)
+            or size > transfer.block_size
+        ):
             return BAD_MESSAGE
         if self._word(1) != transfer.sequence:
             return BAD_MESSAGE
@@ -396,3 +437,116 @@ class Rom:
                 self._size = CHIP_INFORMATION
                 self._reply[:CHIP_INFORMATION] = bytes(CHIP_INFORMATION)
         return OK
+
+
+Work = Generator[
+    float, float, float
+]  # yields when to go on, gets the time then, returns the time at its end
+
+SECTOR, BLOCK, PAGE = 0x1000, 0x10000, 0x100
+SECTORS_PER_BLOCK = BLOCK // SECTOR
+WRITE_ENABLE = 0x06
+PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
+# the same with four address bytes, for what lies above 16 MB
+LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
+LONG_FROM = 1 << 24
+
+
+def count_erased(rule: EraseRule, start: int, size: int) -> int:
+    """Sectors that FLASH_BEGIN erases from ``start`` on when asked for ``size`` bytes.
+
+    The ESP8266's ROM erases the sectors up to the next 64 KiB block, forgets to subtract them, and then erases the
+    full number from there on: as many again as lie before the block, at most as many as were asked for. So the
+    shortened size that clients send comes out right (one sector too much where the true number is odd and small).
+
+    >>> count_erased(EraseRule.ESP8266_HEAD_BUG, 0x1000, 0x11000), count_erased(EraseRule.TRUE_SIZE, 0x1000, 0x11000)
+    (32, 17)
+    """
+    sectors = align_up(size, SECTOR) // SECTOR
+    if rule is EraseRule.TRUE_SIZE:
+        return sectors
+    return sectors + min(sectors, SECTORS_PER_BLOCK - start // SECTOR % SECTORS_PER_BLOCK)
+
+
+class RomFlash:
+    """The flash through the ROM's own routines."""
+
+    def __init__(self, flash: NorFlash, *, long_addresses: bool) -> None:
+        self.flash = flash
+        self._long = long_addresses
+
+    def erase(self, t: float, start: int, sectors: int) -> Work:
+        """Erase ``sectors`` sectors from the one that holds ``start``: by 64 KiB where that fits, else by 4 KiB."""
+        address = align_down(start, SECTOR)
+        end = address + sectors * SECTOR
+        while address < end:
+            whole = address % BLOCK == 0 and end - address >= BLOCK
+            self._modify(t, ERASE_BLOCK if whole else ERASE_SECTOR, address, b"")
+            t = yield self.flash.busy_until
+            address += BLOCK if whole else SECTOR
+        return t
+
+    def program(self, t: float, address: int, data: bytes) -> Work:
+        """Program ``data``, page by page; returns when the last page is in flash."""
+        position = 0
+        while position < len(data):
+            room = PAGE - (address + position) % PAGE
+            piece = data[position : position + room]
+            self._modify(t, PROGRAM, address + position, piece)
+            t = yield self.flash.busy_until
+            position += len(piece)
+        return t
+
+    def read(self, t: float, address: int, size: int) -> bytes:
+        """Bytes of flash, as the flash gives them."""
+        return self.flash.read_array(t, address if self._long else address % LONG_FROM, size)
+
+    def _modify(self, t: float, opcode: int, address: int, data: bytes) -> None:
+        self.flash.execute(t, WRITE_ENABLE)
+        self.flash.execute(t, self._opcode(opcode, address), address=address, data=data)
+
+    def _opcode(self, opcode: int, address: int) -> int:
+        return LONG[opcode] if self._long and address >= LONG_FROM else opcode
+
+
+MAX_FRAME = 0x4000  # escaped; a RAM block of 0x1800 bytes may double
+_ESCAPE = re.compile(rb"\xdb(.)", re.DOTALL)
+_ESCAPED = {b"\xdc": END, b"\xdd": ESC}
+
+
+class RomReceiver:
+    """Bytes in, whole unescaped frames out."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._run = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that ``data`` completes, in order."""
+        frames: list[bytes] = []
+        runs = data.split(END)
+        for run in runs[:-1]:  # each of these is followed by an END
+            if not self._open:
+                self._open = True
+                continue
+            whole = bytes(self._run) + run if self._run else run
+            self._run.clear()
+            if _ends_in_escape(whole):
+                self._run += whole + END  # that END is data
+            elif whole:
+                self._open = False
+                if len(whole) <= MAX_FRAME:
+                    frames.append(_unescape(whole))
+        if self._open and len(self._run) <= MAX_FRAME:
+            self._run += runs[-1]
+        return frames
+
+
+def _ends_in_escape(run: bytes) -> bool:
+    return run.endswith(ESC) and (len(run) - len(run.rstrip(ESC))) % 2 == 1
+
+
+def _unescape(run: bytes) -> bytes:
+    if run.count(ESC) == run.count(ESC_END) + run.count(ESC_ESC):
+        return run.replace(ESC_END, END).replace(ESC_ESC, ESC)
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), run)

@@ -9,9 +9,9 @@ Register bits: ``chips/data/protocol.toml`` [spi_command]; reset values: the rec
 
 from __future__ import annotations
 
-from espwire.bits import extract
 from espwire.chips.model import Chip
-from espwire.virtual.flash import NorFlash
+from espwire.sizes import extract
+from espwire.virtual.nor_flash import NorFlash
 
 _START = 1 << 18
 _COMMAND, _ADDRESS, _DUMMY, _READ, _WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
@@ -30,12 +30,19 @@ class _Bits:
         self.value = self.count = 0
 
     def append(self, value: int, count: int) -> None:
-        self.value, self.count = self.value << count | value & ((1 << count) - 1), self.count + count
+        self.value, self.count = (
+            self.value << count | value & ((1 << count) - 1),
+            self.count + count,
+        )
 
     def take(self, start: int, count: int) -> int:
         """``count`` bits from ``start``; the line is low after the last one."""
         end = start + count
-        value = self.value << (end - self.count) if end > self.count else self.value >> (self.count - end)
+        value = (
+            self.value << (end - self.count)
+            if end > self.count
+            else self.value >> (self.count - end)
+        )
         return value & ((1 << count) - 1)
 
 
@@ -56,7 +63,10 @@ class SpiController:
         """Registers as after a chip reset."""
         self.bit_time = self.done_at = 0.0
         old = self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
-        self._words = {self.spi.user_offset: 0x80000000 if old else 0x800000C0, self.spi.user2_offset: 0x70000000}
+        self._words = {
+            self.spi.user_offset: 0x80000000 if old else 0x800000C0,
+            self.spi.user2_offset: 0x70000000,
+        }
 
     @property
     def has_old_layout(self) -> bool:
@@ -107,7 +117,11 @@ class SpiController:
 
     def _run_status(self, t: float, user: int, user1: int, user2: int) -> bool:
         """The quick way of the transaction that is run most: read one byte of status. False: it is another."""
-        if user & 0xF8000000 != _COMMAND | _READ or user2 != 0x70000005 or self._lengths(user1)[1] != 8:
+        if (
+            user & 0xF8000000 != _COMMAND | _READ
+            or user2 != 0x70000005
+            or self._lengths(user1)[1] != 8
+        ):
             return False
         self.opcode = 0x05
         self.done_at = t + 16 * self.bit_time
@@ -138,10 +152,14 @@ class SpiController:
             else:
                 out.append(word, length)
         if user & _DUMMY:
-            out.append(0, extract(user1, 0, 8 if spi.user_offset == _OLD_LAYOUT_USER_OFFSET else 6) + 1)
+            out.append(
+                0, extract(user1, 0, 8 if spi.user_offset == _OLD_LAYOUT_USER_OFFSET else 6) + 1
+            )
         if user & _WRITE:
             size = -(-write_bits // 8)
-            out.append(int.from_bytes(self._buffer()[:size], "big") >> (size * 8 - write_bits), write_bits)
+            out.append(
+                int.from_bytes(self._buffer()[:size], "big") >> (size * 8 - write_bits), write_bits
+            )
         read_bits = read_bits if user & _READ else 0
         self.done_at = t + (out.count + read_bits) * self.bit_time
         self._transfer(self.done_at, out, read_bits)
@@ -158,7 +176,9 @@ class SpiController:
         address = out.take(8, 8 * address_bytes)
         size = max(0, out.count - header) // 8
         data = out.take(header, size * 8).to_bytes(size, "big")
-        ahead = out.count - header - 8 * dummy_bytes  # bits of the answer that pass before the reading starts
+        ahead = (
+            out.count - header - 8 * dummy_bytes
+        )  # bits of the answer that pass before the reading starts
         wanted = max(0, ahead + read_bits) if read_bits else 0
         answer = self.flash.execute(t, opcode, address=address, data=data, read=-(-wanted // 8))
         if read_bits:

@@ -13,7 +13,9 @@ RTC_TIMEOUT_S = 9.0
 SUPER_TIMEOUT_S = 12.0
 SLOW_CLOCK_HZ = 136_000  # what the RTC watchdog counts; nominal RC oscillator of the later chips
 ENABLE = 1 << 31
-FEED_BEFORE_PROTECT = 4  # the register that feeds the RTC watchdog lies right before its write protection
+FEED_BEFORE_PROTECT = (
+    4  # the register that feeds the RTC watchdog lies right before its write protection
+)
 
 
 class Watchdogs:
@@ -24,7 +26,9 @@ class Watchdogs:
         self._words: dict[int, int] = {}
         if self._rtc is not None:
             feed = self._rtc.write_protect - FEED_BEFORE_PROTECT
-            self._words |= dict.fromkeys((self._rtc.config0, self._rtc.config1, feed, self._rtc.write_protect), 0)
+            self._words |= dict.fromkeys(
+                (self._rtc.config0, self._rtc.config1, feed, self._rtc.write_protect), 0
+            )
         if self._super is not None:
             self._words |= dict.fromkeys((self._super.config, self._super.write_protect), 0)
         self._rtc_deadline: float | None = None
@@ -63,7 +67,11 @@ class Watchdogs:
     def write(self, t: float, address: int, value: int) -> None:
         """A write at ``t``; configuration counts only while the key stands in the write-protection register."""
         rtc, swd = self._rtc, self._super
-        if rtc is not None and address in (rtc.config0, rtc.config1, rtc.write_protect - FEED_BEFORE_PROTECT):
+        if rtc is not None and address in (
+            rtc.config0,
+            rtc.config1,
+            rtc.write_protect - FEED_BEFORE_PROTECT,
+        ):
             if self._words[rtc.write_protect] == rtc.key:
                 if address != rtc.write_protect - FEED_BEFORE_PROTECT:
                     self._words[address] = value

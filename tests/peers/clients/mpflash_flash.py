@@ -14,5 +14,9 @@ class Board(MPRemoteBoard):
 
 chip, port, file = sys.argv[1:]
 board = Board(port)
-board.port, board.board, board.cpu = "esp8266" if chip == "esp8266" else "esp32", "GENERIC", chip.upper()
+board.port, board.board, board.cpu = (
+    "esp8266" if chip == "esp8266" else "esp32",
+    "GENERIC",
+    chip.upper(),
+)
 sys.exit(flash_esp(board, Path(file), retry_on_error=False) is None)

@@ -4,10 +4,17 @@ from importlib.resources import files
 
 import pytest
 
-from espwire.chips.registry import chip_from_toml, chip_ids, find_by_image_id, find_by_magic, load_chip, parse_chip_id
+from espwire.chips.registry import (
+    chip_from_toml,
+    chip_ids,
+    find_by_image_id,
+    find_by_magic,
+    load_chip,
+    parse_chip_id,
+)
 from espwire.errors import TableError, UsageError
-from espwire.wire.commands import Op
-from espwire.wire.dialect import BaudRule, EraseRule, Md5Form
+from espwire.protocol.commands import Op
+from espwire.protocol.dialect import BaudRule, EraseRule, Md5Form
 
 
 def data_text(name):
@@ -40,10 +47,22 @@ def test_an_unknown_chip_lists_the_known_ones():
 
 
 def test_the_dialects_differ_as_the_facts_say():
-    old, esp32, s2, c2, c5 = (load_chip(n).rom for n in ("esp8266", "esp32", "esp32s2", "esp32c2", "esp32c5"))
+    old, esp32, s2, c2, c5 = (
+        load_chip(n).rom for n in ("esp8266", "esp32", "esp32s2", "esp32c2", "esp32c5")
+    )
     assert (old.status_bytes, old.begin_words, old.erase) == (2, 4, EraseRule.ESP8266_HEAD_BUG)
-    assert (old.md5, old.slow_read, old.attach_bytes, old.can_inflate) == (Md5Form.NONE, 0, 0, False)
-    assert (esp32.status_bytes, esp32.begin_words, esp32.md5, esp32.attach_bytes) == (4, 4, Md5Form.HEX, 8)
+    assert (old.md5, old.slow_read, old.attach_bytes, old.can_inflate) == (
+        Md5Form.NONE,
+        0,
+        0,
+        False,
+    )
+    assert (esp32.status_bytes, esp32.begin_words, esp32.md5, esp32.attach_bytes) == (
+        4,
+        4,
+        Md5Form.HEX,
+        8,
+    )
     assert (s2.begin_words, s2.security_info_bytes, s2.encrypted_write) == (5, 12, True)
     assert (esp32.baud, c2.baud, c5.baud, s2.baud) == (
         BaudRule.ESP32_CALIBRATION,
@@ -66,10 +85,18 @@ def test_the_esp8266_knows_the_classic_size_32m_c2():
         ("status_bytes = 4", "", "rom.status_bytes is missing"),
         ("status_bytes = 4", 'status_bytes = "4"', "rom.status_bytes should be of type int"),
         ("bootloader_offset", "bootloader_ofset", "flash.bootloader_offset is missing"),
-        ("sector_size = 0x1000", "sector_size = 0x1000\nsectors = 1", "flash.sectors is not a known key"),
+        (
+            "sector_size = 0x1000",
+            "sector_size = 0x1000\nsectors = 1",
+            "flash.sectors is not a known key",
+        ),
         ("shift = 21, bits = 3", "shift = 21", "fields.package[0].bits is missing"),
         ('"SPI_ATTACH"', '"SPI_ATTAK"', "rom.commands: 'SPI_ATTAK' is no command"),
-        ('detect = "security_info"', 'detect = "guess"', "identity.detect should be one of magic, security_info"),
+        (
+            'detect = "security_info"',
+            'detect = "guess"',
+            "identity.detect should be one of magic, security_info",
+        ),
         ("schema = 1", "schema = 2", "schema is not 1"),
         ("[cpu]", "[cpu", "is not TOML"),
     ],

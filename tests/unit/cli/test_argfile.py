@@ -63,7 +63,12 @@ def test_files_that_double_themselves_are_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"'open", "quotation"), (b"\xff\xfe\x00", "decode"), (b"a\0b", "zero byte"), (b"x" * (MAX_BYTES + 1), "1 MiB")],
+    [
+        (b"'open", "quotation"),
+        (b"\xff\xfe\x00", "decode"),
+        (b"a\0b", "zero byte"),
+        (b"x" * (MAX_BYTES + 1), "1 MiB"),
+    ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "bad").write_bytes(content)
@@ -85,14 +90,18 @@ def test_a_directory_is_no_argument_file(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=40), max_size=8), st.binary(max_size=300))
 @settings(max_examples=1_000)
-def test_whatever_stands_there_ends_in_words_or_a_tool_error(words: list[str], content: bytes) -> None:
+def test_whatever_stands_there_ends_in_words_or_a_tool_error(
+    words: list[str], content: bytes
+) -> None:
     expand_and_check(words, content)
 
 
 @pytest.mark.soak
 @given(st.lists(st.text(max_size=40), max_size=8), st.binary(max_size=3000))
 @settings(max_examples=20_000)
-def test_whatever_stands_in_many_files_ends_in_words_or_a_tool_error(words: list[str], content: bytes) -> None:
+def test_whatever_stands_in_many_files_ends_in_words_or_a_tool_error(
+    words: list[str], content: bytes
+) -> None:
     expand_and_check(words, content)
 
 

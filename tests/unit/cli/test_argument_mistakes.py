@@ -51,7 +51,10 @@ MISTAKES = [
     ("8000 r.bin", "Write 0x8000 for hexadecimal"),
     ("-1 r.bin", "-1"),
     ("0x100000000 r.bin", "above 0xffffffff"),
-    ("dout 0x00000", "'dout' is given where an address or a partition's name is expected: it looks like a value"),
+    (
+        "dout 0x00000",
+        "'dout' is given where an address or a partition's name is expected: it looks like a value",
+    ),
     ("dout 0x00000 r.bin", "'dout' is given where"),
     ("dio 0x0 r.bin 0x10000 a.bin", "'dio' is given where"),
     ("keep 0x0 r.bin", "'keep' is given where"),
@@ -59,14 +62,20 @@ MISTAKES = [
     ("0x0 r.bin stray 0x1000 a.bin", "'stray' is given where an address"),
     ("0x10000 r.bin dir/bootloader.bin r.bin", "'dir/bootloader.bin' is given where"),
     ("0x10000 r.bin a.bin r.bin", "'a.bin' is given where"),
-    ("r.bin 0x10000", "'r.bin' is given where an address or a partition's name is expected: it looks like a file"),
+    (
+        "r.bin 0x10000",
+        "'r.bin' is given where an address or a partition's name is expected: it looks like a file",
+    ),
     ("0x10000", "no file given for address 0x10000"),
     ("0x10000 r.bin 0x20000", "no file given for address 0x20000"),
     ("0x10000 0x20000 r.bin", "no file given for address 0x10000"),
     ("r.bin", "'r.bin' is given where"),
     ("0x10000 my app.bin", "the path contains a space"),
     ("0x10000 my app.bin 0x20000 r.bin", "'my app.bin' is: the path contains a space"),
-    ("0x10000 r.bin a_name_of_more_than_16_bytes a.bin", "names of partitions have at most 16 bytes"),
+    (
+        "0x10000 r.bin a_name_of_more_than_16_bytes a.bin",
+        "names of partitions have at most 16 bytes",
+    ),
     ("+0x1000 r.bin", "Did you mean 0x1000?"),
     ("\uff10x1000 r.bin", "Did you mean 0x1000?"),
     ("$1000 r.bin", "Did you mean 0x1000?"),
@@ -80,8 +89,12 @@ MISTAKES = [
 
 
 def test_a_number_with_spaces_is_not_looked_up_as_a_partition(capsys):
-    assert "Did you mean 0x10000?" in fail(capsys, "-p", "virtual:esp32c3", "write-flash", "10 000", "r.bin")
-    assert "address '' is not a number" in fail(capsys, "-p", "virtual:esp32c3", "write-flash", " ", "r.bin")
+    assert "Did you mean 0x10000?" in fail(
+        capsys, "-p", "virtual:esp32c3", "write-flash", "10 000", "r.bin"
+    )
+    assert "address '' is not a number" in fail(
+        capsys, "-p", "virtual:esp32c3", "write-flash", " ", "r.bin"
+    )
 
 
 @pytest.mark.parametrize(("words", "says"), MISTAKES)
@@ -90,7 +103,9 @@ def test_the_word_at_fault_is_named_before_a_port_is_opened(command, words, says
     assert says in fail(capsys, "-p", "virtual:esp8266", command, *words.split(" "))
 
 
-@pytest.mark.parametrize(("words", "says"), [pair for pair in MISTAKES if "esp_name" not in pair[0]])
+@pytest.mark.parametrize(
+    ("words", "says"), [pair for pair in MISTAKES if "esp_name" not in pair[0]]
+)
 def test_merge_bin_names_it_too(words, says, capsys):
     fail(capsys, "-c", "esp32", "merge-bin", "-o", "out.bin", *words.split(" "))
     assert not Path("out.bin").exists()
@@ -195,7 +210,9 @@ def test_p_after_a_command_is_the_port_if_its_argument_looks_like_one(words, mon
 )
 def test_any_spelling_of_a_port_is_one(port, monkeypatch):
     seen = []
-    monkeypatch.setattr(Session, "target", lambda self: seen.append((self.port, self.progress)) or 1 / 0)
+    monkeypatch.setattr(
+        Session, "target", lambda self: seen.append((self.port, self.progress)) or 1 / 0
+    )
     main(["write-flash", "-p", port, "0x0", "r.bin"])
     main(["-p", port, "write-flash", "-p", "0x0", "r.bin"])  # of esptool 1: no progress
     assert seen == [(port, True), (port, False)]

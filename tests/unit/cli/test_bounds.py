@@ -13,8 +13,8 @@ from espwire.cli import argfile, config
 from espwire.cli.config import read_files
 from espwire.cli.main import main
 from espwire.errors import ToolError, UsageError
-from espwire.link.tcp import find_host_fault, parse_socket_url
-from espwire.split_words import split_words
+from espwire.text import split_words
+from espwire.transport.tcp import find_host_fault, parse_socket_url
 
 MANY = 15_000
 
@@ -99,7 +99,7 @@ class TestSplitting:
     )
     def test_a_long_word_is_matched_piece_by_piece_and_never_again(self, text: str) -> None:
         """Each match ends where the next begins: the pieces add up to the text, whatever its form."""
-        from espwire.split_words import _PIECE
+        from espwire.text import _PIECE
 
         at = 0
         while at < len(text) and (match := _PIECE.match(text, at)) is not None:
@@ -107,8 +107,12 @@ class TestSplitting:
             at = match.end()
         assert at == len(text) or text[0] == '"' or text[0] == "'"
 
-    @pytest.mark.parametrize("content", ["x" * 1_000_000, "'" + "a b" * 300_000 + "'", "a\\ " * 300_000])
-    def test_an_argument_file_of_one_long_word_is_refused(self, tmp_path: Path, content: str) -> None:
+    @pytest.mark.parametrize(
+        "content", ["x" * 1_000_000, "'" + "a b" * 300_000 + "'", "a\\ " * 300_000]
+    )
+    def test_an_argument_file_of_one_long_word_is_refused(
+        self, tmp_path: Path, content: str
+    ) -> None:
         path = tmp_path / "words"
         path.write_text(content)
         with pytest.raises(UsageError, match=r"holds a word of|cannot be split"):

@@ -56,7 +56,10 @@ def test_options_of_a_command(words: list[str], spelt: list[str]) -> None:
 @pytest.mark.parametrize(
     "words, spelt",
     [
-        (["--po", "COM3", "--ba=9600", "x", "--po"], ["--port", "COM3", "--baud=9600", "x", "--po"]),
+        (
+            ["--po", "COM3", "--ba=9600", "x", "--po"],
+            ["--port", "COM3", "--baud=9600", "x", "--po"],
+        ),
         (["-p", "--po", "--po", "--ba", "x"], ["--port", "--po", "--port", "--ba", "x"]),
         (["-tb", "9600", "-p=COM3", "x", "-p=y"], ["-tb", "9600", "--port", "COM3", "x", "-p=y"]),
         (["--connect_att", "-1", "x"], ["--connect-attempts", "-1", "x"]),
@@ -79,21 +82,39 @@ def test_options_before_the_command(words: list[str], spelt: list[str]) -> None:
         (["--diff=maybe"], ["--diff=maybe"]),
     ],
 )
-def test_verify_flash_takes_yes_and_no_where_no_file_can_stand(words: list[str], spelt: list[str]) -> None:
+def test_verify_flash_takes_yes_and_no_where_no_file_can_stand(
+    words: list[str], spelt: list[str]
+) -> None:
     assert respell(find("verify-flash"), words, name="verify-flash", stop=False) == spelt
 
 
 def test_an_option_that_was_renamed_goes_by_its_new_name() -> None:
     command = click.Command("w", params=[click.Option(["--ignore-flash-enc-efuse"], is_flag=True)])
-    for old in ("--ignore-flash-encryption-efuse-setting", "--ignore_flash_encryption_efuse_setting", "--ig"):
-        assert respell(command, [old], name="write-flash", stop=False) == ["--ignore-flash-enc-efuse"]
+    for old in (
+        "--ignore-flash-encryption-efuse-setting",
+        "--ignore_flash_encryption_efuse_setting",
+        "--ig",
+    ):
+        assert respell(command, [old], name="write-flash", stop=False) == [
+            "--ignore-flash-enc-efuse"
+        ]
 
 
 def test_a_value_that_may_be_left_out_is_not_taken_for_the_command() -> None:
     params = [click.Option(["--vdd"], is_flag=False, flag_value="1.9V"), click.Option(["-fm"])]
     command = click.Command("w", params=params)
-    assert respell(command, ["--vdd", "OFF", "x", "-fmdio"], name="", stop=True) == ["--vdd", "OFF", "x", "-fmdio"]
-    assert respell(command, ["--vdd", "-fmdio", "x"], name="", stop=True) == ["--vdd", "-fm", "dio", "x"]
+    assert respell(command, ["--vdd", "OFF", "x", "-fmdio"], name="", stop=True) == [
+        "--vdd",
+        "OFF",
+        "x",
+        "-fmdio",
+    ]
+    assert respell(command, ["--vdd", "-fmdio", "x"], name="", stop=True) == [
+        "--vdd",
+        "-fm",
+        "dio",
+        "x",
+    ]
 
 
 def test_an_option_of_many_words_is_repeated() -> None:
@@ -101,10 +122,27 @@ def test_an_option_of_many_words_is_repeated() -> None:
     params += [click.Option(["-fm"]), click.Argument(["pairs"], nargs=-1)]
     command = click.Command("write-flash", params=params)
     line = ["0", "a", "--encrypt_f", "1", "b", "2", "c", "-fmdio", "3", "d"]
-    spelt = ["0", "a", "--encrypt-files", "1", "b", "--encrypt-files", "2", "c", "-fm", "dio", "3", "d"]
+    spelt = [
+        "0",
+        "a",
+        "--encrypt-files",
+        "1",
+        "b",
+        "--encrypt-files",
+        "2",
+        "c",
+        "-fm",
+        "dio",
+        "3",
+        "d",
+    ]
     assert respell(command, line, name="write-flash", stop=False) == spelt
     odd = ["--encrypt-files", "1", "b", "2"]
-    assert respell(command, odd, name="write-flash", stop=False) == [*odd[:3], "--encrypt-files", "2"]
+    assert respell(command, odd, name="write-flash", stop=False) == [
+        *odd[:3],
+        "--encrypt-files",
+        "2",
+    ]
 
 
 def test_an_abbreviation_means_what_it_meant_when_it_was_the_only_one() -> None:
@@ -123,8 +161,34 @@ def test_a_rate_may_be_written_as_in_c() -> None:
 
 WORDS = st.sampled_from(
     [
-        *("-fm", "-fs", "-ff", "-z", "-u", "-p", "-e", "-zu", "-zp", "-zb", "-b", "-c", "-t", "-tc", "-h", "--help"),
-        *("--flash-mode", "--flash_size", "--no-progress", "--port", "--baud", "--chip", "--any-port", "--json"),
+        *(
+            "-fm",
+            "-fs",
+            "-ff",
+            "-z",
+            "-u",
+            "-p",
+            "-e",
+            "-zu",
+            "-zp",
+            "-zb",
+            "-b",
+            "-c",
+            "-t",
+            "-tc",
+            "-h",
+            "--help",
+        ),
+        *(
+            "--flash-mode",
+            "--flash_size",
+            "--no-progress",
+            "--port",
+            "--baud",
+            "--chip",
+            "--any-port",
+            "--json",
+        ),
         *(
             "--",
             "-",
@@ -140,7 +204,19 @@ WORDS = st.sampled_from(
             "-fm=dio",
             "-fs=2MB",
         ),
-        *("--no", "-fmdio", "--flash", "--fl", "yes", "no", "--diff", "-d", "--force", "--before", "no_reset"),
+        *(
+            "--no",
+            "-fmdio",
+            "--flash",
+            "--fl",
+            "yes",
+            "no",
+            "--diff",
+            "-d",
+            "--force",
+            "--before",
+            "no_reset",
+        ),
     ]
 )
 
@@ -150,7 +226,11 @@ def parse(words: list[str]) -> tuple[int, Any]:
 
     def note(command: click.Command, context: click.Context) -> None:
         if not isinstance(command, click.Group):
-            state = {name: value for name, value in vars(context.obj).items() if name[0] != "_" and name != "output"}
+            state = {
+                name: value
+                for name, value in vars(context.obj).items()
+                if name[0] != "_" and name != "output"
+            }
             arrived.append((context.params, state))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -160,12 +240,23 @@ def parse(words: list[str]) -> tuple[int, Any]:
             return main(words), arrived
 
 
-@given(st.lists(WORDS, max_size=4), st.sampled_from(["write-flash", "verify_flash"]), st.lists(WORDS, max_size=6))
+@given(
+    st.lists(WORDS, max_size=4),
+    st.sampled_from(["write-flash", "verify_flash"]),
+    st.lists(WORDS, max_size=6),
+)
 @settings(max_examples=600)
-def test_what_click_takes_by_itself_means_the_same(before: list[str], command: str, after: list[str]) -> None:
+def test_what_click_takes_by_itself_means_the_same(
+    before: list[str], command: str, after: list[str]
+) -> None:
     words = [*before, command, *after, "0x1000", "b.bin"]
     # versions 1 to 4 asked --diff for an answer: a partition of that name comes second
-    assume(not any(word.startswith(("-d", "--d")) and then in ("yes", "no") for word, then in pairwise(words)))
+    assume(
+        not any(
+            word.startswith(("-d", "--d")) and then in ("yes", "no")
+            for word, then in pairwise(words)
+        )
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group, "respelt", lambda command, words, **keywords: words)
         code, plain = parse(words)

@@ -155,7 +155,9 @@ def test_the_longest_wait_follows_the_chip_erase_as_the_vendor_has_it(home):
 
 @pytest.mark.parametrize("count", ["0", "-1"])
 def test_attempts_of_zero_and_less_are_without_end(home, count):
-    Path("esptool.cfg").write_text(f"[esptool]\nconnect_attempts={count}\nopen_port_attempts={count}\n", "utf-8")
+    Path("esptool.cfg").write_text(
+        f"[esptool]\nconnect_attempts={count}\nopen_port_attempts={count}\n", "utf-8"
+    )
     settings = build_settings(read_files({}).values)
     assert settings.connect_attempts > 1_000_000_000
     assert settings.open_attempts == 0
@@ -205,9 +207,16 @@ def test_our_own_file_wins_over_the_vendor_s(home):
     given = {name: one.value for name, one in loaded.values.items()}
     assert (given["baud"], given["chip"], given["before"]) == (921600, "esp32s3", "usb-reset")
     settings = build_settings(loaded.values)
-    assert (settings.timing.default, settings.timing.md5_per_mb, settings.timing.reset_delay) == (6.5, 9, 0.1)
+    assert (settings.timing.default, settings.timing.md5_per_mb, settings.timing.reset_delay) == (
+        6.5,
+        9,
+        0.1,
+    )
     assert (settings.connect_attempts, settings.block_attempts) == (3, 5)
-    assert (settings.custom_reset_sequence, settings.custom_hard_reset_sequence) == ("classic", "R1|W0.2|R0")
+    assert (settings.custom_reset_sequence, settings.custom_hard_reset_sequence) == (
+        "classic",
+        "R1|W0.2|R0",
+    )
 
 
 def test_our_own_file_is_looked_for_here_and_then_among_the_user_s(home):
@@ -405,7 +414,9 @@ def test_the_file_of_the_working_folder_may_not_name_a_file_to_write(home, capsy
     said = capsys.readouterr().err
     assert f"{Path('espwire.toml').absolute()}, line 3: port" in said
     assert "[config-port-file]" in said
-    assert main(["-p", "virtual:esp32c3", "flash-id"]) == 2  # it is a mistake also where it would not count
+    assert (
+        main(["-p", "virtual:esp32c3", "flash-id"]) == 2
+    )  # it is a mistake also where it would not count
     assert not Path("made.bin").exists()
 
 

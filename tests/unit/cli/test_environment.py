@@ -33,7 +33,9 @@ def test_every_variable_of_the_vendor_has_one_of_ours():
 
 
 def test_ours_win_and_empty_ones_do_not_count():
-    assert read_environment({"ESPTOOL_BAUD": "9600", "ESPWIRE_BAUD": "19200"})["baud"].value == 19200
+    assert (
+        read_environment({"ESPTOOL_BAUD": "9600", "ESPWIRE_BAUD": "19200"})["baud"].value == 19200
+    )
     assert read_environment({"ESPTOOL_BAUD": "9600", "ESPWIRE_BAUD": " "})["baud"].value == 9600
     assert read_environment({"ESPTOOL_BAUD": ""}) == {}
     assert read_environment({}) == {}
@@ -78,7 +80,10 @@ def test_attempts_from_the_environment_bound_the_time_to_fail(monkeypatch, capsy
 
     def resets():
         assert main(["--json", "-p", "virtual:esp32?circuit=none&boot=app", "read-mac"]) == 4
-        return sum(json.loads(line)["event"] == "Resetting" for line in capsys.readouterr().out.splitlines())
+        return sum(
+            json.loads(line)["event"] == "Resetting"
+            for line in capsys.readouterr().out.splitlines()
+        )
 
     monkeypatch.setenv("ESPTOOL_CONNECT_ATTEMPTS", "2")
     assert resets() == 2

@@ -123,12 +123,18 @@ def test_missing_arguments_are_named_with_an_example(
         ("gen_esp32part.py", "partitions show"),
     ],
 )
-def test_a_synonym_leads_to_the_command(name: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_synonym_leads_to_the_command(
+    name: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert answer([name], capsys) == (f"unknown command {name!r} [usage]", f"Use `espwire {line}`.")
 
 
-@pytest.mark.parametrize("name", ["efuse", "summary", "burn_efuse", "burn-key", "sign", "sign_data", "espsecure.py"])
-def test_what_is_not_there_yet_names_what_to_use_until_then(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "name", ["efuse", "summary", "burn_efuse", "burn-key", "sign", "sign_data", "espsecure.py"]
+)
+def test_what_is_not_there_yet_names_what_to_use_until_then(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     error, hint = answer([name], capsys)
     assert error.startswith(f"{name} is not available yet: espwire has no ")
     assert error.endswith("[not-yet]")
@@ -147,7 +153,10 @@ def test_what_is_not_there_yet_names_what_to_use_until_then(name: str, capsys: p
         (["uplaod"], "Did you mean `espwire flash PATH`?"),
         (["merge_b"], "Did you mean `espwire merge-bin`?"),
         (["app.bin"], "To write it, use `espwire flash app.bin`."),
-        (["0x10000", "app.bin"], "To write a file to an address, use `espwire write-flash 0x10000 FILE`."),
+        (
+            ["0x10000", "app.bin"],
+            "To write a file to an address, use `espwire write-flash 0x10000 FILE`.",
+        ),
         (["/dev/ttyUSB0", "chip-info"], "To select a port, use `-p /dev/ttyUSB0`."),
         (["qzx"], "Run `espwire --help` to list the commands."),
         (["{x}.bin"], "To write it, use `espwire flash '{x}.bin'`."),
@@ -173,7 +182,12 @@ def test_every_synonym_leads_to_a_command_and_hides_none() -> None:
 def test_the_version_as_json_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    assert main(["--version", "--json"]) == main(["--json", "--version"]) == main(["version", "--json"]) == 0
+    assert (
+        main(["--version", "--json"])
+        == main(["--json", "--version"])
+        == main(["version", "--json"])
+        == 0
+    )
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0] == events[1] == events[2]
     assert events[0]["event"] == "Result"

@@ -34,7 +34,9 @@ def test_without_arguments_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_table_exists_and_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_table_exists_and_has_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([command, "--help"]) == 0
     assert "Usage: espwire" in capsys.readouterr().out
     assert main([command.replace("-", "_"), "-h"]) == 0
@@ -102,7 +104,9 @@ def test_a_misspelt_command_is_answered_with_near_ones(capsys: pytest.CaptureFix
         (["virtual", "sevre"], "unknown command 'sevre' of virtual"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_exit_2(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_makes_no_sense_is_exit_2(
+    line: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(line) == 2
     error, hint = failure(capsys)
     assert said in error
@@ -127,7 +131,13 @@ def test_a_device_command_without_a_port_says_so(
     error, hint = failure(capsys)
     assert error == "no board is plugged in [no-port]"
     assert "There is no serial port here" in hint
-    facts = {"device": "/dev/ttyS7", "vid": None, "pid": None, "serial_number": None, "location": None}
+    facts = {
+        "device": "/dev/ttyS7",
+        "vid": None,
+        "pid": None,
+        "serial_number": None,
+        "location": None,
+    }
     ports = [SimpleNamespace(**facts, description="n/a", manufacturer=None)]
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     assert main(["read-mac"]) == 3
@@ -136,7 +146,9 @@ def test_a_device_command_without_a_port_says_so(
     assert "/dev/ttyS7 (port without USB, taken only with --any-port)" in hint
 
 
-def test_with_json_an_error_is_one_line_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_an_error_is_one_line_on_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--json", "chips", "nope"]) == 2
     out, err = capsys.readouterr()
     assert err == ""
@@ -194,7 +206,9 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_the_fast_path_says_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fast_path_says_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["version"])
     slow = capsys.readouterr().out
     for word in ("version", "--version"):

@@ -28,7 +28,9 @@ from espwire.events import (
 EVENTS: list[Event] = [
     Opened(port="p", baud=115200),
     Resetting(how="classic", into="loader"),
-    ChipFound(chip="esp32c3", description="ESP32-C3 (QFN32)", revision="v0.4", mac="60:55:f9:00:00:01"),
+    ChipFound(
+        chip="esp32c3", description="ESP32-C3 (QFN32)", revision="v0.4", mac="60:55:f9:00:00:01"
+    ),
     PlanReady(steps=("write a",), wire_bytes=2000, seconds=1.5),
     Finished(task="write", name="a", size=1000, seconds=0.5),
     Result(command="read-mac", text="MAC", data={"mac": "x"}),
@@ -38,7 +40,10 @@ EVENTS: list[Event] = [
 
 
 def progress(size: int = 10_000, step: int = 100) -> list[Progress]:
-    return [Progress(task="write", name="a.bin", done=done, total=size) for done in range(0, size + 1, step)]
+    return [
+        Progress(task="write", name="a.bin", done=done, total=size)
+        for done in range(0, size + 1, step)
+    ]
 
 
 def test_progress_is_a_line_per_ten_percent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +56,9 @@ def test_progress_is_a_line_per_ten_percent(capsys: pytest.CaptureFixture[str]) 
     assert lines[-1].startswith("Writing a.bin: 100 %")
 
 
-def test_progress_of_nothing_is_no_line_and_no_division_by_zero(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_nothing_is_no_line_and_no_division_by_zero(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Plain(Output())(Progress(task="write", name="", done=0, total=0))
     assert capsys.readouterr().out == ""
 
@@ -80,17 +87,23 @@ def test_every_event_but_progress_has_words() -> None:
     assert describe(Resetting(how="classic", into="loader"), verbose=False) is None
 
 
-def test_json_lines_hold_every_event_with_version_and_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_hold_every_event_with_version_and_sequence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     report = Reporter(sink=JsonLines(Output()), device="p")
     for event in EVENTS:
         report(event)
-    lines: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines: list[dict[str, Any]] = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines()
+    ]
     assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS]
     assert [line["seq"] for line in lines] == list(range(1, len(EVENTS) + 1))
     assert all(line["v"] == 1 and line["device"] == "p" and line["time"] >= 0 for line in lines)
 
 
-def test_json_progress_is_thinned_but_first_and_last_come(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_progress_is_thinned_but_first_and_last_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     draw = Thinned(JsonLines(Output()))
     for event in progress(100_000, 10):
         draw(event)
@@ -106,10 +119,18 @@ def test_json_of_odd_values_is_still_json() -> None:
 def test_the_renderer_fits_the_output() -> None:
     output = Output()
     common = {"verbose": False, "progress": True}
-    assert isinstance(open_renderer(output, as_json=True, quiet=False, terminal=True, **common), JsonLines)
-    assert isinstance(open_renderer(output, as_json=False, quiet=False, terminal=True, **common), Bar)
-    assert isinstance(open_renderer(output, as_json=False, quiet=True, terminal=True, **common), Plain)
-    assert isinstance(open_renderer(output, as_json=False, quiet=False, terminal=False, **common), Plain)
+    assert isinstance(
+        open_renderer(output, as_json=True, quiet=False, terminal=True, **common), JsonLines
+    )
+    assert isinstance(
+        open_renderer(output, as_json=False, quiet=False, terminal=True, **common), Bar
+    )
+    assert isinstance(
+        open_renderer(output, as_json=False, quiet=True, terminal=True, **common), Plain
+    )
+    assert isinstance(
+        open_renderer(output, as_json=False, quiet=False, terminal=False, **common), Plain
+    )
 
 
 def test_the_bar_draws_and_goes_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espwire.cli import state as state_module
-from espwire.cli.state import FILE_LIMIT, LONGEST, MOST_ENTRIES, State, find_remembered, find_state_file
+from espwire.cli.state import (
+    FILE_LIMIT,
+    LONGEST,
+    MOST_ENTRIES,
+    State,
+    find_remembered,
+    find_state_file,
+)
 from espwire.events import Warned
-from espwire.file_lock import lock
-from espwire.link.ports import PortIdentity
+from espwire.files import lock
+from espwire.transport.ports import PortIdentity
 
 KEY, MAC = "10C4:EA60:0001", "24:0a:c4:00:01:10"
 
@@ -78,7 +85,10 @@ def test_two_runs_at_once_lose_nothing_of_each_other(book):
     assert one.best_sequence("a") is two.best_sequence("a") is None
     one.note_sequence("a", "tight")
     two.note_sequence("b", "classic")
-    assert (book.state().best_sequence("a"), book.state().best_sequence("b")) == ("tight", "classic")
+    assert (book.state().best_sequence("a"), book.state().best_sequence("b")) == (
+        "tight",
+        "classic",
+    )
 
 
 def test_the_file_stays_small_and_keeps_the_newest(book):
@@ -98,7 +108,18 @@ def test_the_file_stays_small_and_keeps_the_newest(book):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"null", b"7", b'{"v": 0}', b'{"v": "1"}', b"[" * 100_000, b" " * (FILE_LIMIT + 1)],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"7",
+        b'{"v": 0}',
+        b'{"v": "1"}',
+        b"[" * 100_000,
+        b" " * (FILE_LIMIT + 1),
+    ],
 )
 def test_a_broken_file_is_a_warning_and_is_replaced(book, content):
     book.path.parent.mkdir(parents=True)
@@ -213,7 +234,9 @@ def test_what_is_private_is_created_private_and_made_so(book):
     before = os.umask(0)
     try:
         book.state().note_sequence("a", "tight")
-        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in book.path.parent.iterdir()}
+        modes = {
+            path.name: stat.S_IMODE(path.stat().st_mode) for path in book.path.parent.iterdir()
+        }
         assert modes == {"state.json": 0o600, "state.lock": 0o600}
         assert stat.S_IMODE(book.path.parent.stat().st_mode) == 0o700
         assert stat.S_IMODE(book.path.parent.parent.stat().st_mode) == 0o700

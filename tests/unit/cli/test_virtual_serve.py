@@ -11,7 +11,7 @@ import pytest
 from espwire.cli.commands.virtual_commands.serve import parse_endpoint
 from espwire.cli.main import main
 from espwire.errors import UsageError
-from espwire.virtual.options import VirtualOptions
+from espwire.virtual.config import VirtualOptions
 
 Served = list[tuple[VirtualOptions, tuple[str, int] | None]]
 
@@ -31,18 +31,25 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
         calls.append((options, tcp))
         announce("listening on socket://127.0.0.1:4000")
 
-    monkeypatch.setattr("espwire.virtual.serve.serve", serve)
+    monkeypatch.setattr("espwire.virtual.server.serve", serve)
     return calls
 
 
-def test_options_become_a_chip(served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_become_a_chip(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "a b&c.bin"
     line = "virtual serve ESP32-C3 --size 8MB --mac 60:55:f9:01:02:03 --revision 0.3 --profile fast --seed 7 --flash"
     more = ["--fault", "flip:0.001", "--set", "package=1", "--pace", "--tcp", "127.0.0.1:4000"]
     assert main([*line.split(), str(file), *more]) == 0
     (options, tcp), *rest = served
     assert not rest
-    assert (options.chip, options.size, options.flash, options.pace) == ("esp32c3", 8 << 20, file, True)
+    assert (options.chip, options.size, options.flash, options.pace) == (
+        "esp32c3",
+        8 << 20,
+        file,
+        True,
+    )
     assert (options.mac, options.revision, options.profile, options.seed) == (
         bytes.fromhex("6055f9010203"),
         3,
@@ -80,7 +87,9 @@ def test_json_names_the_port(served: Served, capsys: pytest.CaptureFixture[str])
         ["esp32", "--latency", "\ud800"],
     ],
 )
-def test_bad_options_are_exit_2(served: Served, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_are_exit_2(
+    served: Served, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["virtual", "serve", *words]) == 2
     assert not served
     assert "error: " in capsys.readouterr().err

@@ -9,14 +9,14 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.device.loader import Loader
-from espwire.link.base import LinkInfo
+from espwire.transport.base import TransportInfo
 
 
 class ScriptedLink:
     """``answer(request bytes)`` gives what the chip says, as (delay, bytes) pairs; every request is kept."""
 
     def __init__(self, answer: Callable[[bytes], list[tuple[float, bytes]]]) -> None:
-        self.info = LinkInfo(name="scripted", kind="uart")
+        self.info = TransportInfo(name="scripted", kind="uart")
         self.sent: list[bytes] = []
         self.lines: list[tuple[bool | None, bool | None]] = []
         self.bauds: list[int] = []
@@ -61,7 +61,9 @@ class ScriptedLink:
     def close(self) -> None: ...
 
 
-SYNC = bytes.fromhex("c0c00008240000000000070712205555555555555555555555555555555555555555555555555555555555555555c0")
+SYNC = bytes.fromhex(
+    "c0c00008240000000000070712205555555555555555555555555555555555555555555555555555555555555555c0"
+)
 SYNC_ANSWERS = bytes.fromhex("c0010804000707122000000000c0") * 8
 
 
@@ -84,8 +86,8 @@ def scripted():
                 reply = [(0.0, reply)]
             return [(delay, bytes.fromhex(text)) for delay, text in reply]
 
-        link = ScriptedLink(answer)
-        return Loader(link, load_chip(chip).rom, secure=secure), link
+        transport = ScriptedLink(answer)
+        return Loader(transport, load_chip(chip).rom, secure=secure), transport
 
     return make
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from espwire.chips.registry import load_chip
-from espwire.device.flash_id import describe_flash, embedded_flash_pins, find_flash_size, is_plausible
+from espwire.device.flash_id import (
+    describe_flash,
+    embedded_flash_pins,
+    find_flash_size,
+    is_plausible,
+)
 from espwire.device.identity import Identity, Registers
 
 
@@ -33,12 +38,22 @@ def test_size_and_plausibility_of_an_id(jedec, size, plausible):
 
 def test_an_id_is_taken_apart():
     info = describe_flash(0x1640C8)
-    assert (info.manufacturer, info.device, info.size, info.maker_name) == (0xC8, 0x4016, 0x400000, "GigaDevice")
+    assert (info.manufacturer, info.device, info.size, info.maker_name) == (
+        0xC8,
+        0x4016,
+        0x400000,
+        "GigaDevice",
+    )
     assert describe_flash(0x1640C8, 0x200000).size == 0x200000
 
 
-@pytest.mark.parametrize(("package", "pins"), [(1, 0), (2, 17 << 0 | 8 << 6 | 11 << 12 | 16 << 18 | 7 << 24)])
+@pytest.mark.parametrize(
+    ("package", "pins"), [(1, 0), (2, 17 << 0 | 8 << 6 | 11 << 12 | 16 << 18 | 7 << 24)]
+)
 def test_an_esp32_with_flash_inside_is_attached_by_the_pins_of_its_efuses(package, pins):
     words = {0x3FF5A014: 17 | 8 << 5 | 11 << 10 | 16 << 15, 0x3FF5A00C: package << 9 | 7 << 4}
     chip = load_chip("esp32")
-    assert embedded_flash_pins(chip, Identity(chip, Registers(lambda address: words.get(address, 0)))) == pins
+    assert (
+        embedded_flash_pins(chip, Identity(chip, Registers(lambda address: words.get(address, 0))))
+        == pins
+    )

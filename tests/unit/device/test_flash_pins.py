@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.device.flash_pins import SHIFTS, build_attach_word, find_pin_doubts, parse_connection
+from espwire.device.flash_id import SHIFTS, build_attach_word, find_pin_doubts, parse_connection
 from espwire.errors import UsageError
 
 CUSTOM = {"esp32", "esp32s2", "esp32s3", "esp32c3"}
@@ -19,7 +19,10 @@ def test_only_four_chips_take_pins_and_only_one_takes_hspi(chip_id):
     assert build_attach_word(chip, "SPI") == 0
     assert chip.spi.custom_pins is (chip_id in CUSTOM)
     if chip_id in CUSTOM:
-        assert build_attach_word(chip, (6, 17, 8, 11, 16)) == 6 | 17 << 6 | 8 << 12 | 16 << 18 | 11 << 24
+        assert (
+            build_attach_word(chip, (6, 17, 8, 11, 16))
+            == 6 | 17 << 6 | 8 << 12 | 16 << 18 | 11 << 24
+        )
     else:
         with pytest.raises(UsageError, match="other pins") as caught:
             build_attach_word(chip, (6, 17, 8, 11, 16))

@@ -21,7 +21,13 @@ def identity(chip, words, reads=None):
 
 
 # words as recorded from the ROMs of an ESP32 and an ESP32-C3
-ESP32 = {0x3FF5A00C: 0x8000, 0x3FF5A014: 0x100000, 0x3FF6607C: 0x96042000, 0x3FF5A004: 0xC4000110, 0x3FF5A008: 0xB9240A}
+ESP32 = {
+    0x3FF5A00C: 0x8000,
+    0x3FF5A014: 0x100000,
+    0x3FF6607C: 0x96042000,
+    0x3FF5A004: 0xC4000110,
+    0x3FF5A008: 0xB9240A,
+}
 ESP32C3 = {0x60008850: 0xC0000, 0x60008858: 0, 0x60008844: 0xC4000110, 0x60008848: 0x240A}
 
 
@@ -60,7 +66,12 @@ def test_no_register_is_read_twice():
         ("esp32", {0x3FF5A00C: 7 << 9 | 0x8000}, 100, "ESP32-D0WDR2-V3"),
         ("esp32", {0x3FF5A00C: 1 << 2}, 0, "Unknown ESP32"),
         # ESP32-S3 revision 0 holds other data in the major field
-        ("esp32s3", {0x60007058: 1 << 24, 0x6000706C: 1, 0x60007050: 1 << 24}, 0, "ESP32-S3 (QFN56)"),
+        (
+            "esp32s3",
+            {0x60007058: 1 << 24, 0x6000706C: 1, 0x60007050: 1 << 24},
+            0,
+            "ESP32-S3 (QFN56)",
+        ),
         ("esp32s3", {0x60007050: 2 << 18 | 1 << 21}, 2, "ESP32-S3-PICO-1 (LGA56)"),
         ("esp32s2", {0x3F41A050: 2 << 21 | 1 << 28 | 1 << 18}, 100, "ESP32-S2FNR2"),
         ("esp32h2", {0x600B0850: 1 << 24 | 1 << 27 | 2 << 18 | 1 << 21}, 102, "ESP32-H2FH4S"),
@@ -99,10 +110,19 @@ def test_an_eui64_has_the_extension_in_the_middle():
 
 def test_features_tell_what_is_embedded():
     c3 = identity("esp32c3", {0x60008850: 1 << 27, 0x60008854: 2})
-    assert c3.features() == ("Wi-Fi 4", "Bluetooth 5 LE", "Single core", "160 MHz", "embedded flash 4 MB (GD)")
+    assert c3.features() == (
+        "Wi-Fi 4",
+        "Bluetooth 5 LE",
+        "Single core",
+        "160 MHz",
+        "embedded flash 4 MB (GD)",
+    )
     s3 = identity("esp32s3", {0x60007054: 1 << 3 | 1 << 7})
     assert "embedded psram 8 MB (AP_3v3)" in s3.features()
-    assert "embedded flash of unknown size (code 7)" in identity("esp32c3", {0x60008850: 7 << 27}).features()
+    assert (
+        "embedded flash of unknown size (code 7)"
+        in identity("esp32c3", {0x60008850: 7 << 27}).features()
+    )
     old = identity("esp32", {0x3FF5A00C: 1 << 0 | 1 << 1 | 1 << 13 | 1 << 12})
     assert old.features()[:3] == ("Wi-Fi 4", "Single core", "160 MHz")
 
@@ -140,9 +160,13 @@ def test_the_recorded_security_answer_of_the_esp32c3():
 
 
 def test_security_flags_and_counters():
-    body = bytes([0b101, 0, 0, 0, 0b111, 9, 4, 0, 0, 0, 0, 0]) + (9).to_bytes(4, "little") + bytes(4)
+    body = (
+        bytes([0b101, 0, 0, 0, 0b111, 9, 4, 0, 0, 0, 0, 0]) + (9).to_bytes(4, "little") + bytes(4)
+    )
     chip = load_chip("esp32s3")
-    words = {chip.security.manual_encrypt_disable.address: 1 << chip.security.manual_encrypt_disable.bit}
+    words = {
+        chip.security.manual_encrypt_disable.address: 1 << chip.security.manual_encrypt_disable.bit
+    }
     registers = Registers(lambda address: words.get(address, 0))
     info = read_security(chip, registers, parse_security_reply(body), 0)
     assert info.secure_boot

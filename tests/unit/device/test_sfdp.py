@@ -27,8 +27,17 @@ def area(table: bytes, words: int, head: bytes = HEAD) -> bytes:
 
 def test_a_parts_table_is_decoded():
     found = decode_sfdp(reader(area(TABLE, 16)))
-    assert (found.size, found.page_size, found.address_bytes, found.erase_4k_opcode) == (16 << 20, 256, "3", 0x20)
-    assert [(kind.size, kind.opcode) for kind in found.erase_types] == [(4096, 0x20), (32768, 0x52), (65536, 0xD8)]
+    assert (found.size, found.page_size, found.address_bytes, found.erase_4k_opcode) == (
+        16 << 20,
+        256,
+        "3",
+        0x20,
+    )
+    assert [(kind.size, kind.opcode) for kind in found.erase_types] == [
+        (4096, 0x20),
+        (32768, 0x52),
+        (65536, 0xD8),
+    ]
     assert found.quad_enable == 4
     assert len(found.basic_words) == 15
 
@@ -40,7 +49,9 @@ def test_an_old_short_table_leaves_open_what_it_does_not_tell():
 
 
 def test_without_a_basic_table_only_the_list_is_told():
-    found = decode_sfdp(reader(area(TABLE, 16).replace(b"\x00\x06\x01\x10\x30", b"\x84\x06\x01\x10\x30")))
+    found = decode_sfdp(
+        reader(area(TABLE, 16).replace(b"\x00\x06\x01\x10\x30", b"\x84\x06\x01\x10\x30"))
+    )
     assert (found.size, found.tables[0].id) == (None, 0xFF84)
 
 

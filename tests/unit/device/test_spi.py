@@ -15,13 +15,25 @@ READ_SFDP = SpiCommand(opcode=0x5A, read_bits=8, address=0x10, address_bits=24, 
 
 
 def writes(chip, command):
-    return {(write.address, write.value) for write in plan_transaction(load_chip(chip).spi, command)}
+    return {
+        (write.address, write.value) for write in plan_transaction(load_chip(chip).spi, command)
+    }
 
 
 def test_reading_the_id_is_the_recorded_set_up():
-    esp32 = {(0x3FF4202C, 0x17), (0x3FF4201C, 0x90000000), (0x3FF42024, 0x7000009F), (0x3FF42080, 0)}
+    esp32 = {
+        (0x3FF4202C, 0x17),
+        (0x3FF4201C, 0x90000000),
+        (0x3FF42024, 0x7000009F),
+        (0x3FF42080, 0),
+    }
     assert writes("esp32", READ_ID) == esp32 | {(0x3FF42000, 0x40000)}
-    esp32c3 = {(0x60002028, 0x17), (0x60002018, 0x90000000), (0x60002020, 0x7000009F), (0x60002058, 0)}
+    esp32c3 = {
+        (0x60002028, 0x17),
+        (0x60002018, 0x90000000),
+        (0x60002020, 0x7000009F),
+        (0x60002058, 0),
+    }
     assert writes("esp32c3", READ_ID) == esp32c3 | {(0x60002000, 0x40000)}
 
 
@@ -79,13 +91,24 @@ class RegisterRom:
                 else:
                     self.words[address] = word
         reply = struct.pack("<BBHI", 1, packet[1], 4, value) + bytes(4)
-        return [(0.0, b"\xc0" + reply.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + b"\xc0")]
+        return [
+            (
+                0.0,
+                b"\xc0"
+                + reply.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc")
+                + b"\xc0",
+            )
+        ]
 
     def start(self):
         spi, words = self.spi, self.words
         command = words[spi.base + spi.user2_offset]
         self.started.append(
-            (command & 0xFF, words[spi.base + spi.user_offset], words.get(spi.base + (spi.miso_length_offset or 0)))
+            (
+                command & 0xFF,
+                words[spi.base + spi.user_offset],
+                words.get(spi.base + (spi.miso_length_offset or 0)),
+            )
         )
         if command & 0xFF == 0x9F:
             words[spi.base + spi.data_offset] = 0x1640EF

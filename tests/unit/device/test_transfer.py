@@ -12,9 +12,16 @@ import pytest
 from espwire.chips.registry import load_chip
 from espwire.device import transfer
 from espwire.device.loader import Loader
-from espwire.device.transfer import erase_range, erase_size_to_send, flash_md5, read_slow, write_deflated, write_plain
+from espwire.device.transfer import (
+    erase_range,
+    erase_size_to_send,
+    flash_md5,
+    read_slow,
+    write_deflated,
+    write_plain,
+)
 from espwire.errors import CommandFailed, NoReply, Unsupported
-from espwire.wire.dialect import EraseRule
+from espwire.protocol.dialect import EraseRule
 
 BEGIN, DATA, SYNC, DEFL_BEGIN, DEFL_DATA, MD5, READ = 2, 3, 8, 0x10, 0x11, 0x13, 0x0E
 LOST = object()
@@ -70,8 +77,14 @@ class TinyRom:
             result = bytes(self.flash[words[0] : words[0] + 64])
         elif op == SYNC:
             repeats = 8
-        reply = struct.pack("<BBHI", 1, op, len(result) + 4, 0x20120707) + result + bytes((bool(status), status, 0, 0))
-        framed = b"\xc0" + reply.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + b"\xc0"
+        reply = (
+            struct.pack("<BBHI", 1, op, len(result) + 4, 0x20120707)
+            + result
+            + bytes((bool(status), status, 0, 0))
+        )
+        framed = (
+            b"\xc0" + reply.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + b"\xc0"
+        )
         return [(self.seconds, framed * repeats)]
 
 
@@ -79,8 +92,8 @@ class TinyRom:
 def rom_and_loader(link_with):
     def make(chip="esp32", **keywords):
         rom = TinyRom(**keywords)
-        link = link_with(rom.answer)
-        return rom, Loader(link, load_chip(chip).rom), link
+        transport = link_with(rom.answer)
+        return rom, Loader(transport, load_chip(chip).rom), transport
 
     return make
 
@@ -91,19 +104,19 @@ def test_begin_has_four_words_on_the_esp32_and_five_on_the_esp32c3(scripted):
         ("esp32", "c0000210000000000000400000100000000004000000000100c0"),
         ("esp32c3", "c000021400000000000040000010000000000400000000010000000000c0"),
     ):
-        loader, link = scripted({request: "c0010204000000100000000000c0"}, chip=chip)
+        loader, transport = scripted({request: "c0010204000000100000000000c0"}, chip=chip)
         erase_range(loader, 0x10000, 0x4000)
-        assert link.sent[0].hex() == request
+        assert transport.sent[0].hex() == request
 
 
 def test_the_last_block_is_padded_with_ff(rom_and_loader):
-    rom, loader, link = rom_and_loader()
+    rom, loader, transport = rom_and_loader()
     done = []
     write_plain(loader, 0x1000, b"A" * 1500, on_block=done.append)
     assert rom.begins == [(1500, 2, 0x400, 0x1000)]
     assert rom.flash[0x1000:0x1800] == b"A" * 1500 + b"\xff" * 548
     assert done == [1024, 1500]
-    assert len(unslip(link.sent[-1])) == 8 + 16 + 1024
+    assert len(unslip(transport.sent[-1])) == 8 + 16 + 1024
 
 
 @pytest.mark.parametrize(
@@ -137,10 +150,12 @@ def test_after_a_bad_block_a_new_begin_repeats_from_a_sector(rom_and_loader):
 @pytest.mark.parametrize("write", [write_plain, write_deflated])
 def test_a_lost_answer_is_survived_in_bounded_time(rom_and_loader, write):
     data = random.Random(2).randbytes(30000)
-    rom, loader, link = rom_and_loader(spoil=lambda op, number: LOST if number in (5, 17) else None)
+    rom, loader, transport = rom_and_loader(
+        spoil=lambda op, number: LOST if number in (5, 17) else None
+    )
     write(loader, 0, data, on_block=lambda done: None)
     assert rom.flash[:30000] == data
-    assert link.now() < 2 * 3.5
+    assert transport.now() < 2 * 3.5
 
 
 def test_a_deflated_write_begins_its_stream_anew(rom_and_loader):
@@ -156,27 +171,27 @@ def test_a_deflated_write_begins_its_stream_anew(rom_and_loader):
 
 
 def test_a_deflate_block_has_time_for_what_it_unpacks_to(rom_and_loader):
-    _, loader, link = rom_and_loader(seconds=5.0)
-    loader.link = link
+    _, loader, transport = rom_and_loader(seconds=5.0)
+    loader.transport = transport
     write_deflated(loader, 0, bytes(0x30000), on_block=lambda done: None)  # 196 KB: 7.9 s
-    assert link.now() == pytest.approx(10.0)
+    assert transport.now() == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(("fault", "error"), [(7, CommandFailed), (LOST, NoReply)])
 def test_a_block_that_never_arrives_ends_the_write_after_three_tries(rom_and_loader, fault, error):
-    rom, loader, link = rom_and_loader(spoil=lambda op, number: fault if number >= 4 else None)
+    rom, loader, transport = rom_and_loader(spoil=lambda op, number: fault if number >= 4 else None)
     with pytest.raises(error):
         write_plain(loader, 0, bytes(0x4000), on_block=lambda done: None)
     assert len(rom.begins) <= 6
-    assert link.now() < 60
+    assert transport.now() < 60
 
 
 def test_a_begin_past_the_flash_is_not_repeated(scripted):
     begin = "c0000210000000000000040000010000000004000000f0ff7fc0"  # recorded
-    loader, link = scripted({begin: "c0010204000080000001060000c0"})
+    loader, transport = scripted({begin: "c0010204000080000001060000c0"})
     with pytest.raises(CommandFailed, match=r"0x0106"):
         write_plain(loader, 0x7FFFF000, bytes(0x400), on_block=lambda done: None)
-    assert len(link.sent) == 1
+    assert len(transport.sent) == 1
 
 
 def test_the_md5_is_asked_and_read_as_recorded(scripted):
@@ -187,15 +202,15 @@ def test_the_md5_is_asked_and_read_as_recorded(scripted):
 
 
 def test_slow_reading_gives_what_was_asked_and_repeats_what_was_lost(rom_and_loader):
-    rom, loader, link = rom_and_loader()
+    rom, loader, transport = rom_and_loader()
     rom.flash[0x100:0x200] = random.Random(4).randbytes(0x100)
-    answer, lost = link._answer, [3]
+    answer, lost = transport._answer, [3]
 
     def lossy(frame):
         lost[0] -= 1
         return [] if lost[0] == 0 else answer(frame)
 
-    link._answer = lossy
+    transport._answer = lossy
     assert b"".join(read_slow(loader, 0x100, 200)) == rom.flash[0x100 : 0x100 + 200]
     assert [len(piece) for piece in read_slow(loader, 0, 130)] == [64, 64, 2]
 
@@ -208,12 +223,12 @@ def test_slow_reading_is_the_same_with_a_trace(rom_and_loader):
 
 
 def test_the_esp8266_rom_reads_nothing(rom_and_loader):
-    _, loader, link = rom_and_loader("esp8266")
+    _, loader, transport = rom_and_loader("esp8266")
     with pytest.raises(Unsupported):
         next(read_slow(loader, 0, 64))
     with pytest.raises(Unsupported):
         flash_md5(loader, 0, 64)
-    assert not link.sent
+    assert not transport.sent
 
 
 def test_an_encrypted_write_needs_a_rom_that_can(rom_and_loader):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.device.voltage import build_voltage_word
+from espwire.device.flash_id import build_voltage_word
 from espwire.errors import UsageError
 
 
-@pytest.mark.parametrize(("voltage", "word"), [("1.8V", 0x80600000), ("1.9V", 0xFE600000), ("OFF", 0x00600000)])
+@pytest.mark.parametrize(
+    ("voltage", "word"), [("1.8V", 0x80600000), ("1.9V", 0xFE600000), ("OFF", 0x00600000)]
+)
 def test_the_words_are_those_that_other_tools_write(voltage, word):
     assert build_voltage_word(load_chip("esp32"), voltage) == (0x3FF48074, word)
 

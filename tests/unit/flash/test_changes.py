@@ -23,11 +23,14 @@ def test_the_runs_are_what_must_be_written_and_no_more(old, data):
     for start, end in runs:
         there[start:end] = new[start:end]
     assert there[: len(new)] == new
-    assert all(start % SECTOR == 0 and (end % SECTOR == 0 or end == len(new)) for start, end in runs)
+    assert all(
+        start % SECTOR == 0 and (end % SECTOR == 0 or end == len(new)) for start, end in runs
+    )
     assert all(left[1] < right[0] for left, right in itertools.pairwise(runs))
     for start, end in runs:  # no sector of a run is equal
         assert all(
-            new[at : min(at + SECTOR, end)] != old[at : min(at + SECTOR, end)] for at in range(start, end, SECTOR)
+            new[at : min(at + SECTOR, end)] != old[at : min(at + SECTOR, end)]
+            for at in range(start, end, SECTOR)
         )
 
 

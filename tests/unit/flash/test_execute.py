@@ -11,16 +11,24 @@ from hypothesis import strategies as st
 from espwire.chips.registry import load_chip
 from espwire.device.flash_id import FlashInfo
 from espwire.device.security import SecurityInfo
-from espwire.errors import Cancelled, DeviceError, NoReply, SafetyStop, Unsupported, UsageError, VerifyError
+from espwire.errors import (
+    Cancelled,
+    DeviceError,
+    NoReply,
+    SafetyStop,
+    Unsupported,
+    UsageError,
+    VerifyError,
+)
 from espwire.events import Finished, Progress, Warned
-from espwire.flash import execute as execute_module
+from espwire.flash import write as execute_module
 from espwire.flash.erase import erase_region
-from espwire.flash.execute import execute
-from espwire.flash.plan import FlashSurvey, Part, Policy, plan
+from espwire.flash.plan import FlashTarget, Part, Policy, plan
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import MD5_BUDGET, find_differences, verify_flash
-from espwire.link.base import CancelToken
+from espwire.flash.write import execute
 from espwire.settings import Settings
+from espwire.transport.base import CancelToken
 
 SIZE, SECTOR = 0x400000, 0x1000
 
@@ -48,7 +56,7 @@ class FakeDevice:
 
     def __init__(self, chip_id="esp32c3", *, secure=False, **security):
         self.chip = load_chip(chip_id)
-        self.loader, self.link = FakeLoader(self.chip, secure), FakeClock()
+        self.loader, self.transport = FakeLoader(self.chip, secure), FakeClock()
         self.memory = bytearray(b"\x55" * SIZE)
         self.flash = FlashInfo(jedec=0x1640EF, size=SIZE)
         self.revision, self.revision_known = 3, True
@@ -106,7 +114,9 @@ def make(monkeypatch):
 
 def run(device, parts, policy=None, **keywords):
     events = []
-    survey = FlashSurvey(dialect=device.loader.dialect, flash_size=SIZE, secure_download=device.secure_download)
+    survey = FlashTarget(
+        dialect=device.loader.dialect, flash_size=SIZE, secure_download=device.secure_download
+    )
     made = plan(parts, survey=survey, policy=policy)
     execute(made, device, report=events.append, **keywords)
     return events
@@ -159,15 +169,19 @@ def test_nothing_is_asked_when_verification_is_off(make):
 @pytest.mark.parametrize("arguments", [{"chip_id": "esp8266"}, {"secure": True}])
 def test_what_cannot_be_verified_is_warned_of_by_name(make, arguments):
     device = make(**arguments)
-    events = run(device, [Part(0x10000, b"content", "app.bin"), Part(0x20000, b"content", "data.bin")])
+    events = run(
+        device, [Part(0x10000, b"content", "app.bin"), Part(0x20000, b"content", "data.bin")]
+    )
     assert codes(events) == ["unverified"]
-    assert "app.bin, data.bin: written, but not verified" in next(e.text for e in events if isinstance(e, Warned))
+    assert "app.bin, data.bin: written, but not verified" in next(
+        e.text for e in events if isinstance(e, Warned)
+    )
     assert not any(e.task == "verify" for e in events if isinstance(e, Finished))
 
 
 def test_verification_that_is_demanded_and_impossible_writes_nothing(make):
     device = make("esp8266")
-    made = plan([Part(0, b"content")], survey=FlashSurvey(dialect=device.loader.dialect))
+    made = plan([Part(0, b"content")], survey=FlashTarget(dialect=device.loader.dialect))
     object.__setattr__(made, "policy", Policy(verify=True))
     with pytest.raises(Unsupported):
         execute(made, device)
@@ -178,7 +192,10 @@ def test_a_lost_md5_answer_is_asked_for_again(make):
     device = make()
     device.bad_md5 = [NoReply("lost"), DeviceError("garbled", code="bad-reply")]
     run(device, [Part(0x10000, b"content")])
-    assert (device.md5s, device.writes) == (4, 1)  # two of them lost, and a yes counts the second time
+    assert (device.md5s, device.writes) == (
+        4,
+        1,
+    )  # two of them lost, and a yes counts the second time
     device.bad_md5 = [DeviceError("reset", code="chip-reset")]
     with pytest.raises(DeviceError, match="reset"):
         run(device, [Part(0x10000, b"content")])
@@ -193,13 +210,16 @@ def test_cancelling_stops_between_blocks(make):
         if isinstance(event, Progress) and event.done >= 2048:
             cancel.cancel()
 
-    made = plan([Part(0, bytes(0x8000))], survey=FlashSurvey(dialect=device.loader.dialect))
+    made = plan([Part(0, bytes(0x8000))], survey=FlashTarget(dialect=device.loader.dialect))
     with pytest.raises(Cancelled):
         execute(made, device, cancel=cancel, report=report)
     assert max(e.done for e in events if isinstance(e, Progress)) < 0x8000
 
 
-@given(st.sets(st.integers(0, 0x2FFFF), min_size=1, max_size=12), st.sampled_from([0, 0x10000, 0x10800]))
+@given(
+    st.sets(st.integers(0, 0x2FFFF), min_size=1, max_size=12),
+    st.sampled_from([0, 0x10000, 0x10800]),
+)
 def test_every_difference_is_found_and_nothing_far_from_one(places, address):
     device = FakeDevice()
     data = bytes(device.memory[address : address + 0x30000])
@@ -240,7 +260,10 @@ def test_flash_is_read_into_a_file(tmp_path):
     device = FakeDevice()
     device.memory[0x11000:0x11007] = b"content"
     events = []
-    assert read_to_file(device, 0x10FFF, 0x20001, tmp_path / "out.bin", report=events.append) == 0x20001
+    assert (
+        read_to_file(device, 0x10FFF, 0x20001, tmp_path / "out.bin", report=events.append)
+        == 0x20001
+    )
     assert (tmp_path / "out.bin").read_bytes() == device.memory[0x10FFF:0x31000]
     bar = [e.done for e in events if isinstance(e, Progress)]
     assert bar == sorted(bar)
@@ -300,7 +323,9 @@ def test_an_erase_that_did_not_work_is_not_called_a_success(make):
     assert caught.value.code == "not-blank"
 
 
-@pytest.mark.parametrize("address, size", [(0x10001, 0x1000), (0x10000, 0x1001), (0x10000, 0), (0, -4096)])
+@pytest.mark.parametrize(
+    "address, size", [(0x10001, 0x1000), (0x10000, 0x1001), (0x10000, 0), (0, -4096)]
+)
 def test_only_whole_sectors_are_erased(make, address, size):
     device = make()
     with pytest.raises(UsageError):

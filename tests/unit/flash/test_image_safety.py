@@ -10,10 +10,9 @@ import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
-from espwire.flash.guards import Target, find_problems
-from espwire.flash.image_safety import find_boot_content_problems, find_bootloader
-from espwire.flash.plan import Finding, FlashSurvey, Part, Policy
-from espwire.image.build import build, create_image
+from espwire.flash.plan import Finding, FlashTarget, Part, Policy
+from espwire.flash.safety import Target, find_boot_content_problems, find_bootloader, find_problems
+from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
 
 DATA = Path(__file__).parents[2] / "data"
@@ -26,7 +25,7 @@ BLANK = b"\xff"
 
 def target(chip_id: str, **security: bool) -> Target:
     chip = load_chip(chip_id)
-    survey = FlashSurvey(dialect=chip.rom, flash_size=0x400000)
+    survey = FlashTarget(dialect=chip.rom, flash_size=0x400000)
     return Target(chip=chip, survey=survey, security=SecurityInfo(**security))
 
 
@@ -51,7 +50,12 @@ def app(chip_id: str = "esp32c3") -> bytes:
         ("esp32", BOOT32, 0x0, "0x1000"),
         ("esp32", BOOT32, 0x2000, "0x1000"),
         ("esp32c5", BOOT_C5, 0x0, "0x2000"),
-        ("esp32", BLANK * 0x1000 + MERGED32, 0x1000, "0x0"),  # a whole flash, written at the bootloader's offset
+        (
+            "esp32",
+            BLANK * 0x1000 + MERGED32,
+            0x1000,
+            "0x0",
+        ),  # a whole flash, written at the bootloader's offset
     ],
 )
 def test_a_bootloader_or_merged_file_at_another_offset_is_fatal(chip, data, address, right):
@@ -90,14 +94,22 @@ def test_images_of_an_esp8266_may_be_at_many_addresses():
 
 @pytest.mark.parametrize("chip", chip_ids())
 @pytest.mark.parametrize(
-    "data", [(DATA / "inputs/download.bin").read_bytes(), b"PK\x03\x04zip", random.Random(1).randbytes(8192)]
+    "data",
+    [
+        (DATA / "inputs/download.bin").read_bytes(),
+        b"PK\x03\x04zip",
+        random.Random(1).randbytes(8192),
+    ],
 )
 def test_something_else_where_the_chip_boots_from_is_fatal_and_named(chip, data):
     offset = load_chip(chip).flash.bootloader_offset
     found = problems(data, offset, target(chip))["not-an-image"]
     assert found.fatal
     assert found.consent == "not-an-image"
-    assert any(name in found.text for name in ("an HTML page", "a ZIP archive", "encrypted or compressed data"))
+    assert any(
+        name in found.text
+        for name in ("an HTML page", "a ZIP archive", "encrypted or compressed data")
+    )
     assert "not-an-image" not in problems(data, 0x10000, target(chip))
 
 
@@ -118,7 +130,9 @@ def test_encrypted_data_may_go_where_a_chip_with_flash_encryption_boots_from():
     assert problems(data, 0x0, target("esp32c3")).keys() == {"not-an-image"}
     assert "not-an-image" not in problems(data, 0x0, target("esp32c3", flash_encryption=True))
     assert "not-an-image" in problems(b"<html>", 0x0, target("esp32c3", flash_encryption=True))
-    assert find_boot_content_problems(Part(0, data), load_chip("esp32c3")) == ()  # merging: nobody knows
+    assert (
+        find_boot_content_problems(Part(0, data), load_chip("esp32c3")) == ()
+    )  # merging: nobody knows
 
 
 def sign(data: bytes, *, right: bool = True) -> bytes:
@@ -143,7 +157,10 @@ def test_an_unsigned_image_for_a_chip_with_secure_boot_is_fatal(address):
 def test_a_signature_must_fit():
     secured = target("esp32c3", secure_boot=True)
     assert "unsigned-image" not in problems(sign(app()), 0x10000, secured)
-    assert "no signature that fits" in problems(sign(app(), right=False), 0x10000, secured)["unsigned-image"].text
+    assert (
+        "no signature that fits"
+        in problems(sign(app(), right=False), 0x10000, secured)["unsigned-image"].text
+    )
 
 
 def test_unsigned_images_in_a_merged_file_are_found():
@@ -168,9 +185,13 @@ def test_only_the_first_image_counts():
 
 def test_the_old_revision_field_of_the_c3_is_explained():
     where = target("esp32c3")
-    found = problems(MERGED_C3, 0x0, Target(chip=where.chip, survey=where.survey, revision=101))["wrong-revision"]
+    found = problems(MERGED_C3, 0x0, Target(chip=where.chip, survey=where.survey, revision=101))[
+        "wrong-revision"
+    ]
     assert found.fatal
     assert "only a minor revision, 3" in found.text
     assert "v1.1" in found.text
     assert "ESP-IDF 5" in found.text
-    assert "wrong-revision" not in problems(MERGED_C3, 0, Target(chip=where.chip, survey=where.survey, revision=3))
+    assert "wrong-revision" not in problems(
+        MERGED_C3, 0, Target(chip=where.chip, survey=where.survey, revision=3)
+    )

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from espwire.chips.registry import load_chip
 from espwire.errors import Unsupported, UsageError
-from espwire.flash.cost import LinkCost, count_wire_bytes, estimate_erase
-from espwire.flash.plan import Erase, FlashSurvey, Part, Policy, Skip, Verify, Write, plan
-from espwire.wire import slip
-from espwire.wire.commands import FlashBegin, FlashData
+from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase
+from espwire.flash.plan import Erase, FlashTarget, Part, Policy, Skip, Verify, Write, plan
+from espwire.protocol import slip
+from espwire.protocol.commands import FlashBegin, FlashData
 
 ROM, ROM8266 = load_chip("esp32c3").rom, load_chip("esp8266").rom
-SURVEY = FlashSurvey(dialect=ROM, flash_size=0x400000)
-OLD = FlashSurvey(dialect=ROM8266, flash_size=0x400000)
+SURVEY = FlashTarget(dialect=ROM, flash_size=0x400000)
+OLD = FlashTarget(dialect=ROM8266, flash_size=0x400000)
 SECURE = replace(SURVEY, secure_download=True)
 SECTOR = 0x1000
 
@@ -46,7 +46,9 @@ def test_any_parts_are_either_written_whole_or_refused_as_overlapping(given_part
         assert len(step.data) % 4 == 0
         end = -(-(step.address + len(step.data)) // SECTOR) * SECTOR
         assert end <= step.erase_end <= end + (SECTOR if survey is OLD else 0)
-        assert not set(range(step.address, step.erase_end, SECTOR)) & sectors  # what is written is not erased again
+        assert (
+            not set(range(step.address, step.erase_end, SECTOR)) & sectors
+        )  # what is written is not erased again
         sectors |= set(range(step.address, end, SECTOR))
         flash |= {step.address + at: value for at, value in enumerate(step.data)}
     for part in given_parts:
@@ -55,7 +57,9 @@ def test_any_parts_are_either_written_whole_or_refused_as_overlapping(given_part
     assert set(flash.values()) <= {0xFF}  # what is written beside the parts changes no erased byte
     addresses = [step.address for step in made.writes]
     assert addresses == sorted(addresses)
-    assert [s.address for s in made.steps if isinstance(s, Verify)] == (addresses if survey is SURVEY else [])
+    assert [s.address for s in made.steps if isinstance(s, Verify)] == (
+        addresses if survey is SURVEY else []
+    )
 
 
 @given(parts)
@@ -76,11 +80,16 @@ def test_parts_are_refused_exactly_when_they_share_a_sector(given_parts):
 
 def test_an_overlap_names_both_parts_and_their_ranges():
     with pytest.raises(UsageError) as caught:
-        plan([Part(0x1800, b"x" * 16, "app.bin"), Part(0x1000, b"x" * 16, "boot.bin")], survey=SURVEY)
+        plan(
+            [Part(0x1800, b"x" * 16, "app.bin"), Part(0x1000, b"x" * 16, "boot.bin")], survey=SURVEY
+        )
     assert caught.value.code == "overlap"
     for text in ("app.bin", "boot.bin", "0x1000..0x1010", "0x1800..0x1810", "4 KiB sector"):
         assert text in str(caught.value)
-    assert caught.value.details["parts"] == [["boot.bin", 0x1000, 0x1010], ["app.bin", 0x1800, 0x1810]]
+    assert caught.value.details["parts"] == [
+        ["boot.bin", 0x1000, 0x1010],
+        ["app.bin", 0x1800, 0x1810],
+    ]
 
 
 def test_neighbours_in_different_sectors_are_fine():
@@ -119,7 +128,9 @@ def test_the_sector_too_many_that_the_esp8266_erases_is_told(address, size, eras
 
 
 def test_a_sector_too_many_is_no_news_where_a_part_follows():
-    made = plan([Part(0, bytes(0x1000), "boot.bin"), Part(0x1000, bytes(0x2000), "user.bin")], survey=OLD)
+    made = plan(
+        [Part(0, bytes(0x1000), "boot.bin"), Part(0x1000, bytes(0x2000), "user.bin")], survey=OLD
+    )
     assert made.findings == ()
 
 
@@ -151,7 +162,10 @@ def test_data_is_compressed_where_it_helps_and_the_loader_can():
     assert plan([Part(0, bytes([1, 2, 3, 4]))], survey=SURVEY).writes[0].packed is None
     assert plan([Part(0, zeros)], survey=OLD).writes[0].packed is None
     assert plan([Part(0, zeros)], survey=SECURE).writes[0].packed is None
-    assert plan([Part(0, zeros)], survey=SURVEY, policy=Policy(compress=False)).writes[0].packed is None
+    assert (
+        plan([Part(0, zeros)], survey=SURVEY, policy=Policy(compress=False)).writes[0].packed
+        is None
+    )
     assert plan([Part(0, noise)], survey=SURVEY).wire_bytes < 1000
     assert plan([Part(0, b"x")], survey=OLD).wire_bytes > 1024  # a plain block is sent whole
 
@@ -173,7 +187,7 @@ def test_compression_that_is_impossible_is_told_and_left_out(survey):
 def test_encryption_needs_a_loader_that_can_and_is_not_verified():
     part = Part(0x1000, b"secret", "s", encrypted=True)
     with pytest.raises(Unsupported):
-        plan([part], survey=FlashSurvey(dialect=load_chip("esp32").rom))
+        plan([part], survey=FlashTarget(dialect=load_chip("esp32").rom))
     made = plan([part], survey=SURVEY)
     assert [type(s) for s in made.steps] == [Write]
     assert len(made.writes[0].data) == 16
@@ -211,9 +225,15 @@ def test_a_part_inside_a_sector_is_compared_as_it_stands_there():
     (write,), verify = made.writes, made.steps[-1]
     assert (write.address, write.data) == (0x12000, part.data[0x1800:0x2800])
     assert isinstance(verify, Verify)
-    assert (verify.address, verify.data) == (0x10800, part.data), "what stands before the part may be anything"
+    assert (verify.address, verify.data) == (0x10800, part.data), (
+        "what stands before the part may be anything"
+    )
     first = plan([replace(part, data=differing(0))], survey=SURVEY)
-    assert (first.writes[0].address, first.steps[-1].address, first.unverified) == (0x10000, 0x10000, ())
+    assert (first.writes[0].address, first.steps[-1].address, first.unverified) == (
+        0x10000,
+        0x10000,
+        (),
+    )
 
 
 def test_what_has_not_changed_is_only_verified_or_on_trust_not_even_that():
@@ -248,7 +268,9 @@ def test_where_nothing_can_be_compared_all_is_written_and_said(survey, policy, e
     made = plan([part], survey=survey, policy=policy)
     assert [w.data for w in made.writes] == [OLD_DATA]
     assert [f.code for f in made.findings if f.code == "written-whole"] == ["written-whole"]
-    skipping = plan([replace(part, previous=None)], survey=survey, policy=replace(policy, skip_flashed=True))
+    skipping = plan(
+        [replace(part, previous=None)], survey=survey, policy=replace(policy, skip_flashed=True)
+    )
     assert [f.code for f in skipping.findings if f.code == "written-whole"] == ["written-whole"]
 
 
@@ -272,28 +294,36 @@ def test_a_plan_describes_itself_line_by_line():
 def test_wire_bytes_are_counted_as_they_are_sent(data):
     for dialect, extra in ((ROM, (0,)), (ROM8266, ())):
         frames = [slip.encode(FlashBegin(len(data), 5, dialect.flash_block, 0, *extra).packet())]
-        blocks = [data[at : at + dialect.flash_block] for at in range(0, len(data), dialect.flash_block)]
+        blocks = [
+            data[at : at + dialect.flash_block] for at in range(0, len(data), dialect.flash_block)
+        ]
         plain = [block.ljust(dialect.flash_block, b"\xff") for block in blocks]
-        packed_frames = frames + [slip.encode(FlashData(n, block).packet()) for n, block in enumerate(blocks)]
+        packed_frames = frames + [
+            slip.encode(FlashData(n, block).packet()) for n, block in enumerate(blocks)
+        ]
         frames += [slip.encode(FlashData(n, block).packet()) for n, block in enumerate(plain)]
         sent = sum(map(len, frames))
         assume(all(b"\xc0" not in f.strip(b"\xc0")[:24] for f in frames))
         # headers may hold a byte or two that needs an escape; payloads are counted exactly
         assert 0 <= sent - count_wire_bytes(data, dialect, packed=False) <= 4 * len(frames)
-        assert 0 <= sum(map(len, packed_frames)) - count_wire_bytes(data, dialect, packed=True) <= 4 * len(frames)
+        assert (
+            0
+            <= sum(map(len, packed_frames)) - count_wire_bytes(data, dialect, packed=True)
+            <= 4 * len(frames)
+        )
 
 
 def test_estimates_grow_with_the_work_and_shrink_with_the_baud():
     part = Part(0, bytes(range(256)) * 4096)
     slow = plan([part], survey=OLD)
-    fast = plan([part], survey=OLD, cost=LinkCost(baud=921600))
+    fast = plan([part], survey=OLD, cost=TransportCost(baud=921600))
     assert 91 < slow.seconds < 110  # 1 MiB at 115200 baud
     assert fast.seconds < slow.seconds / 4
-    assert plan([part], survey=OLD, cost=LinkCost(baud=0)).seconds < fast.seconds
+    assert plan([part], survey=OLD, cost=TransportCost(baud=0)).seconds < fast.seconds
 
 
 def test_erasing_takes_blocks_where_they_are_aligned():
-    cost = LinkCost(erase_sector_s=1, erase_block_s=100)
+    cost = TransportCost(erase_sector_s=1, erase_block_s=100)
     assert estimate_erase(0, 0x1000, cost) == 1
     assert estimate_erase(0x8000, 0x10000, cost) == 16
     assert estimate_erase(0xF000, 0x12000, cost) == 102

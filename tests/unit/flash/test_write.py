@@ -9,17 +9,17 @@ import pytest
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.events import Note, Warned
-from espwire.flash.guards import Target
-from espwire.flash.plan import FlashSurvey, Part
+from espwire.flash.plan import FlashTarget, Part
+from espwire.flash.safety import Target
 from espwire.flash.write import prepare_parts
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.header import HeaderSettings
 
 BOOT = (Path(__file__).parents[2] / "data/esp32/esp32-bootloader.bin").read_bytes()
 CHIP = load_chip("esp32")
 
 
 def target(size: int | None = 0x800000, **keywords) -> Target:
-    return Target(chip=CHIP, survey=FlashSurvey(dialect=CHIP.rom, flash_size=size, **keywords))
+    return Target(chip=CHIP, survey=FlashTarget(dialect=CHIP.rom, flash_size=size, **keywords))
 
 
 def prepare(part: Part, settings: HeaderSettings, where: Target | None = None):
@@ -59,7 +59,9 @@ def test_a_size_that_cannot_be_detected_is_a_usage_error(where):
 
 
 def test_a_size_that_no_header_can_say_is_left_with_a_warning():
-    data, events = prepare(Part(0x1000, BOOT), HeaderSettings(size="detect", mode="qio"), target(0x180000))
+    data, events = prepare(
+        Part(0x1000, BOOT), HeaderSettings(size="detect", mode="qio"), target(0x180000)
+    )
     assert data[2:4] == bytes([0, BOOT[3]])
     assert "flash-size-unusual" in [e.code for e in events if isinstance(e, Warned)]
 

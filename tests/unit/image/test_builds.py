@@ -12,12 +12,11 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, FileError, ToolError, UsageError
+from espwire.image.build_dir import find_candidates, plan_flasher_args, read_build
 from espwire.image.build_file import plan_file
-from espwire.image.build_folder import find_candidates, plan_flasher_args
 from espwire.image.build_plan import BuildRequest
-from espwire.image.build_source import read_build
-from espwire.image.flash_settings import HeaderSettings
 from espwire.image.flasher_args import parse_flash_args, parse_flasher_args
+from espwire.image.header import HeaderSettings
 from espwire.image.uf2 import build_uf2
 
 ROOT = Path(__file__).parents[3]
@@ -55,13 +54,19 @@ def tree(tmp_path: Path):
 
 def test_the_trees_are_what_their_tool_makes() -> None:
     done = subprocess.run(
-        [sys.executable, "tools/make_build_trees.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "tools/make_build_trees.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_project_s_build_is_found_and_each_part_goes_where_the_build_s_own_tool_puts_it(name: str) -> None:
+def test_a_project_s_build_is_found_and_each_part_goes_where_the_build_s_own_tool_puts_it(
+    name: str,
+) -> None:
     plan = read_build(BUILDS / name)
     kind, chip, files = EXPECTED[name]
     assert (plan.kind, plan.chips) == (kind, (chip,))
@@ -87,7 +92,9 @@ def test_esp_idf_s_settings_and_resets_are_taken_over() -> None:
 @pytest.mark.parametrize("name", ["flash_args", "flash_project_args"])
 def test_the_text_file_of_esp_idf_gives_the_same_files(name: str) -> None:
     one, other = read_build(BUILDS / "esp-idf/build" / name), read_build(BUILDS / "esp-idf/build")
-    assert [(file.address, file.data) for file in one.files] == [(file.address, file.data) for file in other.files]
+    assert [(file.address, file.data) for file in one.files] == [
+        (file.address, file.data) for file in other.files
+    ]
     assert one.settings == other.settings
 
 
@@ -118,25 +125,36 @@ def test_several_builds_are_listed(tree) -> None:
 def test_two_sketches_in_one_folder_are_listed(tree) -> None:
     folder = tree("arduino-esp8266") / "build/esp8266.esp8266.nodemcuv2"
     shutil.copy(folder / "Blink.ino.bin", folder / "Fade.ino.bin")
-    with pytest.raises(DataError, match=r"Blink\.ino\.bin \(Arduino\), .*Fade\.ino\.bin \(Arduino\)"):
+    with pytest.raises(
+        DataError, match=r"Blink\.ino\.bin \(Arduino\), .*Fade\.ino\.bin \(Arduino\)"
+    ):
         read_build(folder)
 
 
 def test_a_folder_without_a_build_lists_what_could_be_meant() -> None:
-    with pytest.raises(DataError, match=r"no build folder that is known; it holds: a\.bin, sub/b\.hex") as caught:
+    with pytest.raises(
+        DataError, match=r"no build folder that is known; it holds: a\.bin, sub/b\.hex"
+    ) as caught:
         read_build(BUILDS / "no-build")
     assert caught.value.code == "build-unclear"
 
 
 def test_a_folder_inside_another_build_is_not_another_build() -> None:
-    files = ["build/flasher_args.json", "build/bootloader/flasher_args.json", "build2/flasher_args.json"]
+    files = [
+        "build/flasher_args.json",
+        "build/bootloader/flasher_args.json",
+        "build2/flasher_args.json",
+    ]
     assert [one.folder for one in find_candidates(files)] == ["build", "build2"]
 
 
 @pytest.mark.parametrize(
     "folders",
     [
-        ("esp-idf/examples/get-started/hello_world/build", "app/build"),  # a checkout of ESP-IDF beside a project
+        (
+            "esp-idf/examples/get-started/hello_world/build",
+            "app/build",
+        ),  # a checkout of ESP-IDF beside a project
         ("esp-idf", "other"),
         ("core/build", "libraries/demo/build", "deps"),
         ("one/.pio/build/esp32dev", "two/build"),
@@ -147,11 +165,15 @@ def test_every_build_below_a_folder_is_counted(tmp_path: Path, folders: tuple[st
     for folder in folders:
         place = tmp_path / folder
         place.mkdir(parents=True)
-        for name in ("firmware.bin", "bootloader.bin") if ".pio" in folder else ("flasher_args.json",):
+        for name in (
+            ("firmware.bin", "bootloader.bin") if ".pio" in folder else ("flasher_args.json",)
+        ):
             (place / name).write_bytes(b"{}")
     with pytest.raises(DataError) as caught:
         read_build(tmp_path)
-    assert sorted(one.split(" (")[0] for one in caught.value.details["candidates"]) == sorted(folders)
+    assert sorted(one.split(" (")[0] for one in caught.value.details["candidates"]) == sorted(
+        folders
+    )
 
 
 def test_the_intermediate_folders_of_a_build_are_not_looked_into(tree) -> None:
@@ -177,12 +199,16 @@ def test_a_platformio_build_with_esp_idf_inside_counts_as_platformio_s() -> None
 def test_a_file_that_flasher_args_names_and_that_is_not_there_is_named(tree, missing: str) -> None:
     folder = tree("esp-idf") / "build"
     (folder / missing).unlink()
-    with pytest.raises(DataError, match=rf"flasher_args\.json: {missing} for 0x.* is not there") as caught:
+    with pytest.raises(
+        DataError, match=rf"flasher_args\.json: {missing} for 0x.* is not there"
+    ) as caught:
         read_build(folder)
     assert caught.value.code == "build-incomplete"
 
 
-@pytest.mark.parametrize(("missing", "what"), [("bootloader.bin", "bootloader"), ("partitions.bin", "partition table")])
+@pytest.mark.parametrize(
+    ("missing", "what"), [("bootloader.bin", "bootloader"), ("partitions.bin", "partition table")]
+)
 def test_an_incomplete_platformio_build_says_what_is_missing(tree, missing: str, what: str) -> None:
     folder = tree("platformio-esp32") / ".pio/build/esp32dev"
     (folder / missing).unlink()
@@ -194,7 +220,9 @@ def test_an_incomplete_platformio_build_says_what_is_missing(tree, missing: str,
 def test_files_for_two_chips_in_one_build_are_told(tree) -> None:
     folder = tree("esp-idf") / "build"
     shutil.copy(BUILDS / "esp-idf-ota/build/native_ota_example.bin", folder / "hello_world.bin")
-    with pytest.raises(DataError, match=r"the build is for esp32c3.*hello_world\.bin is for esp32") as caught:
+    with pytest.raises(
+        DataError, match=r"the build is for esp32c3.*hello_world\.bin is for esp32"
+    ) as caught:
         read_build(folder)
     assert caught.value.code == "build-mixed"
 
@@ -203,7 +231,9 @@ def test_an_application_larger_than_its_partition_is_told(tree) -> None:
     folder = tree("platformio-esp32") / ".pio/build/esp32dev"
     app = (folder / "firmware.bin").read_bytes()
     (folder / "firmware.bin").write_bytes(app + bytes(0x140000))
-    with pytest.raises(DataError, match=r"firmware\.bin has 0x1400.. bytes, the partition 'app0' at 0x10000") as caught:
+    with pytest.raises(
+        DataError, match=r"firmware\.bin has 0x1400.. bytes, the partition 'app0' at 0x10000"
+    ) as caught:
         read_build(folder)
     assert caught.value.code == "build-oversize"
 
@@ -221,7 +251,10 @@ def test_a_file_that_the_build_left_empty_is_told(tree, name: str) -> None:
 def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
     text = json.dumps({"flash_files": {"0x0": "a\x1b[2J.bin"}}).encode()
     plan = plan_flasher_args(
-        "flasher_args.json", lambda name: text if name.endswith(".json") else b"abc", "x", BuildRequest()
+        "flasher_args.json",
+        lambda name: text if name.endswith(".json") else b"abc",
+        "x",
+        BuildRequest(),
     )
     assert plan.files[0].name == "a\\x1b[2J.bin"
 
@@ -231,7 +264,9 @@ def test_parts_that_overlap_are_told(tree) -> None:
     (folder / "bootloader/bootloader.bin").write_bytes(
         (folder / "bootloader/bootloader.bin").read_bytes() + bytes(0x8000)
     )
-    with pytest.raises(DataError, match=r"bootloader\.bin ends at 0x80.., past 0x8000 where partition_table") as caught:
+    with pytest.raises(
+        DataError, match=r"bootloader\.bin ends at 0x80.., past 0x8000 where partition_table"
+    ) as caught:
         read_build(folder)
     assert caught.value.code == "build-overlap"
 
@@ -251,7 +286,7 @@ def test_a_folder_of_no_firmware_is_told(tree) -> None:
 
 
 def test_a_folder_of_too_many_files_asks_for_the_build_itself(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("espwire.image.build_source.MOST", 3)
+    monkeypatch.setattr("espwire.image.build_dir.MOST", 3)
     with pytest.raises(FileError, match="holds more than 3 files") as caught:
         read_build(BUILDS)
     assert caught.value.code == "folder-too-large"
@@ -271,14 +306,32 @@ BROKEN_JSON = {
     "files are a list": (b'{"flash_files": []}', r"flash_files is an array, not an object"),
     "empty": (b'{"flash_files": {}}', "names no file"),
     "a number for a file": (b'{"flash_files": {"0x0": 7}}', "is 7, not a text"),
-    "a negative address": (b'{"flash_files": {"-0x1000": "a"}}', "'-0x1000' in flash_files is no flash address"),
+    "a negative address": (
+        b'{"flash_files": {"-0x1000": "a"}}',
+        "'-0x1000' in flash_files is no flash address",
+    ),
     "an address twice": (b'{"flash_files": {"0": "a", "0x0": "b"}}', "'a' and 'b' both go to 0x0"),
-    "an unknown chip": (b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"chip": "esp99"}}', "is no chip"),
-    "a size that is none": (b'{"flash_files": {"0": "a"}, "flash_settings": {"flash_size": "big"}}', "not a size"),
-    "stub is a text": (b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"stub": "no"}}', "neither true nor false"),
+    "an unknown chip": (
+        b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"chip": "esp99"}}',
+        "is no chip",
+    ),
+    "a size that is none": (
+        b'{"flash_files": {"0": "a"}, "flash_settings": {"flash_size": "big"}}',
+        "not a size",
+    ),
+    "stub is a text": (
+        b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"stub": "no"}}',
+        "neither true nor false",
+    ),
     "nested without end": (b"[" * 100_000, "nested too deep"),
-    "a file name with half a surrogate pair": (b'{"flash_files": {"0x0": "\\ud800.bin"}}', "not a text"),
-    "a number of many digits": (b'{"flash_files": {"0x0": ' + b"9" * 5000 + b"}}", "too many digits$"),
+    "a file name with half a surrogate pair": (
+        b'{"flash_files": {"0x0": "\\ud800.bin"}}',
+        "not a text",
+    ),
+    "a number of many digits": (
+        b'{"flash_files": {"0x0": ' + b"9" * 5000 + b"}}",
+        "too many digits$",
+    ),
     "not UTF-8": (b"\xff\xfe{", "is not JSON"),
     "above 1 MiB": (b" " * (1 << 20) + b"{}", "above 1 MiB"),
 }
@@ -308,9 +361,14 @@ def test_a_broken_flash_args_is_one_clear_error(text: bytes, says: str) -> None:
 
 
 def test_flags_and_short_options_of_flash_args() -> None:
-    args = parse_flash_args(b"-z --force -fm qio --flash-freq=80m --flash_size 8MB 0x10000 'my app.bin' 0 b.bin")
+    args = parse_flash_args(
+        b"-z --force -fm qio --flash-freq=80m --flash_size 8MB 0x10000 'my app.bin' 0 b.bin"
+    )
     assert args.settings == HeaderSettings(mode="qio", size="8MB", frequency="80m")
-    assert [(file.address, file.path) for file in args.files] == [(0, "b.bin"), (0x10000, "my app.bin")]
+    assert [(file.address, file.path) for file in args.files] == [
+        (0, "b.bin"),
+        (0x10000, "my app.bin"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +385,8 @@ def test_a_broken_idedata_is_one_clear_error(tree, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "address"), [("esp32c3/micropython-head.bin", 0), ("esp32s2/micropython-head.bin", 0x1000)]
+    ("name", "address"),
+    [("esp32c3/micropython-head.bin", 0), ("esp32s2/micropython-head.bin", 0x1000)],
 )
 def test_a_real_merged_file_goes_where_its_boot_loader_belongs(name: str, address: int) -> None:
     plan = plan_file((DATA / name).read_bytes(), "firmware.bin")
@@ -352,7 +411,10 @@ def test_data_that_are_no_image_are_unclear() -> None:
 
 def test_uf2_goes_to_its_own_addresses() -> None:
     plan = plan_file(build_uf2([(0x0, b"a" * 16), (0x10000, b"b" * 16)], 0xD42BA06C), "x.uf2")
-    assert [(file.address, file.name) for file in plan.files] == [(0, "x.uf2 at 0x0"), (0x10000, "x.uf2 at 0x10000")]
+    assert [(file.address, file.name) for file in plan.files] == [
+        (0, "x.uf2 at 0x0"),
+        (0x10000, "x.uf2 at 0x10000"),
+    ]
     assert plan.chips == ("esp32c3",)
 
 

@@ -17,7 +17,13 @@ from espwire.errors import ElfError, ToolError
 from espwire.image.elf import find_elf_chips, parse_elf
 from espwire.image.elf2image import choose_chip, convert_elf
 
-GOOD = Program([Part(".text", 0x40380000, b"code"), Part(".data", 0x3FC80000, b"data" * 9), Part(".debug", 0, b"info")])
+GOOD = Program(
+    [
+        Part(".text", 0x40380000, b"code"),
+        Part(".data", 0x3FC80000, b"data" * 9),
+        Part(".debug", 0, b"info"),
+    ]
+)
 
 
 def code_of(data: bytes) -> str:
@@ -38,7 +44,10 @@ def test_sections_and_segments_come_with_names_addresses_and_bytes():
         (".text", 0x40380000, b"code"),
         (".data", 0x3FC80000, b"data" * 9),
     ]
-    assert [(s.address, bytes(s.data)) for s in elf.segments] == [(0x40380000, b"code"), (0x3FC80000, b"data" * 9)]
+    assert [(s.address, bytes(s.data)) for s in elf.segments] == [
+        (0x40380000, b"code"),
+        (0x3FC80000, b"data" * 9),
+    ]
     assert (elf.entry, elf.architecture) == (0x40380000, "riscv")
 
 
@@ -49,7 +58,9 @@ def test_a_section_counts_by_its_run_address_and_a_segment_by_its_load_address()
 
 
 def test_what_holds_no_bytes_is_not_loaded():
-    program = Program([Part(".bss", 0x3FC80000, b"0000", type=NOBITS), Part(".empty", 0x3FC80000, b"")])
+    program = Program(
+        [Part(".bss", 0x3FC80000, b"0000", type=NOBITS), Part(".empty", 0x3FC80000, b"")]
+    )
     assert parse_elf(write_elf(program)).sections == ()
 
 
@@ -81,7 +92,9 @@ def test_random_damage_ends_in_an_elf_or_a_deliberate_error():
     for _ in range(600):
         bad = bytearray(data)
         for _ in range(chance.randint(1, 6)):
-            bad[chance.randrange(len(bad))] = chance.choice((0, 1, 0x7F, 0xFF, chance.randrange(256)))
+            bad[chance.randrange(len(bad))] = chance.choice(
+                (0, 1, 0x7F, 0xFF, chance.randrange(256))
+            )
         with contextlib.suppress(ElfError):
             parse_elf(bytes(bad[: chance.randint(0, len(bad))] if chance.random() < 0.2 else bad))
 
@@ -91,7 +104,9 @@ def test_a_hostile_file_costs_neither_time_nor_memory():
     count, blob = 4096, b"A" * 0x100000
     header = b"\x7fELF\x01\x01\x01" + bytes(9)
     table = 52 + len(blob)
-    header += struct.pack("<HHIIIIIHHHHHH", 2, 0xF3, 1, 0x40380000, 0, table, 0, 52, 32, 0, 40, count, 1)
+    header += struct.pack(
+        "<HHIIIIIHHHHHH", 2, 0xF3, 1, 0x40380000, 0, table, 0, 52, 32, 0, 40, count, 1
+    )
     rows = struct.pack("<10I", 0, 3, 0, 0, 52, len(blob), 0, 0, 1, 0)
     row = [
         struct.pack("<10I", 5, 1, 6, 0x40000000 + n % 1000 * len(blob), 52, len(blob), 0, 0, 4, 0)
@@ -123,7 +138,9 @@ def test_a_hostile_file_costs_neither_time_nor_memory():
     ],
 )
 def test_machine_and_addresses_tell_the_chip(addresses, entry, machine, chips):
-    program = Program([Part(f".{n}", a, b"1234") for n, a in enumerate(addresses)], machine=machine, entry=entry)
+    program = Program(
+        [Part(f".{n}", a, b"1234") for n, a in enumerate(addresses)], machine=machine, entry=entry
+    )
     assert find_elf_chips(parse_elf(write_elf(program))) == chips
 
 

@@ -12,10 +12,9 @@ from elf_generator import generate
 from elf_writer import XTENSA, Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError, ToolError, UsageError
-from espwire.image.build import build
+from espwire.image.codec import build, parse
 from espwire.image.elf2image import ElfOptions, convert_elf, elf2image
-from espwire.image.flash_settings import HeaderSettings
-from espwire.image.parse import parse
+from espwire.image.header import HeaderSettings
 
 C3, C6, ESP8266 = load_chip("esp32c3"), load_chip("esp32c6"), load_chip("esp8266")
 DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
@@ -34,7 +33,9 @@ OLD = [
 
 def convert(parts, chip=C3, options=None, **keywords):
     machine = chip.cpu.elf_machine
-    return convert_elf(write_elf(Program(parts, machine=machine)), chip, options or ElfOptions(**keywords))
+    return convert_elf(
+        write_elf(Program(parts, machine=machine)), chip, options or ElfOptions(**keywords)
+    )
 
 
 def refusal(parts, chip=C3, options=None, **keywords):
@@ -77,7 +78,9 @@ def test_the_segment_that_pads_for_a_signature_counts():
 
 def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_path):
     note = Part(".note.build-id", 0x3C000400, b"n" * 20, type=7)
-    (tmp_path / "a.elf").write_bytes(write_elf(Program([*APP, note, Part(".debug", 0x400, b"d", type=7, flags=0)])))
+    (tmp_path / "a.elf").write_bytes(
+        write_elf(Program([*APP, note, Part(".debug", 0x400, b"d", type=7, flags=0)]))
+    )
     made = elf2image(tmp_path / "a.elf", chip="esp32c3")
     assert [doubt for doubt in made.doubts if "left out" in doubt] == [
         "left out, since their type is not one that is loaded: sections .note.build-id"
@@ -113,7 +116,11 @@ def test_an_image_holds_every_byte_of_the_program_and_checks_out(chip):
         for part in program.parts:
             if part.type not in (7, 8) and part.address in memory:
                 there = bytes(memory[part.address + n] for n in range(len(part.data)))
-                assert there == part.data or part.name == ".flash.appdesc" or options.digest_offset is not None
+                assert (
+                    there == part.data
+                    or part.name == ".flash.appdesc"
+                    or options.digest_offset is not None
+                )
                 checked += 1
     assert checked
 
@@ -133,7 +140,10 @@ def test_with_ram_only_header_it_stands_in_the_descriptor_too_and_the_header_hid
 
 def test_the_page_size_comes_from_the_descriptor():
     descriptor = DESCRIPTOR[:180] + b"\x0e" + DESCRIPTOR[181:]
-    parts = [Part(".flash.appdesc", 0x42000020, descriptor), Part(".flash.text", 0x42004020, b"t" * 99)]
+    parts = [
+        Part(".flash.appdesc", 0x42000020, descriptor),
+        Part(".flash.text", 0x42004020, b"t" * 99),
+    ]
     image = parse(convert(parts, C6)[0].data, C6)
     assert image.segments[-1].offset == 0x4020
 
@@ -141,7 +151,10 @@ def test_the_page_size_comes_from_the_descriptor():
 def test_a_signature_of_secure_boot_v2_will_start_on_a_page():
     assert len(convert(APP, secure_pad=2)[0].data) % 0x10000 == 0
     esp32 = load_chip("esp32")
-    assert len(convert([Part(".iram", 0x40080000, b"c" * 77)], esp32, secure_pad=1)[0].data) % 0x10000 == 0x10000 - 80
+    assert (
+        len(convert([Part(".iram", 0x40080000, b"c" * 77)], esp32, secure_pad=1)[0].data) % 0x10000
+        == 0x10000 - 80
+    )
 
 
 def test_padding_to_a_size_adds_ff():
@@ -151,14 +164,19 @@ def test_padding_to_a_size_adds_ff():
 
 def test_revisions_and_settings_go_into_the_header():
     settings = HeaderSettings(mode="dio", size="4MB", frequency="80m")
-    header = convert(APP, min_revision=3, max_revision=199, min_revision_legacy=1, settings=settings)[0].data[:24]
+    header = convert(
+        APP, min_revision=3, max_revision=199, min_revision_legacy=1, settings=settings
+    )[0].data[:24]
     assert header[2:4] == b"\x02\x2f"
     assert struct.unpack_from("<BHH", header, 14) == (1, 3, 199)
 
 
 def test_version_1_gives_the_pair_and_version_2_one_file_that_checks_out():
     ram, irom = convert(OLD, ESP8266)
-    assert [(f.address, f.suffix) for f in (ram, irom)] == [(0, "0x00000.bin"), (0x40000, "0x40000.bin")]
+    assert [(f.address, f.suffix) for f in (ram, irom)] == [
+        (0, "0x00000.bin"),
+        (0x40000, "0x40000.bin"),
+    ]
     assert irom.data == b"i" * 50 + bytes(2)
     (both,) = convert(OLD, ESP8266, version=2)
     image = parse(both.data, ESP8266)
@@ -203,7 +221,11 @@ def test_a_program_for_another_machine_is_refused():
 
 
 def test_parts_in_one_page_become_one_segment():
-    parts = [Part(".a", 0x42000020, b"a" * 10), Part(".m", 0x40380000, b"m"), Part(".b", 0x42000100, b"b" * 10)]
+    parts = [
+        Part(".a", 0x42000020, b"a" * 10),
+        Part(".m", 0x40380000, b"m"),
+        Part(".b", 0x42000100, b"b" * 10),
+    ]
     image = parse(convert(parts)[0].data, C3)
     assert image.segments[0].data == b"a" * 10 + bytes(0xD6) + b"b" * 10 + bytes(2)
 

@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from elf_writer import RISCV, XTENSA, Part, Program, write_elf
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
-from espwire.image.flash_settings import HeaderSettings
+from espwire.image.codec import parse
+from espwire.image.header import HeaderSettings
+from espwire.image.hex import is_srecord, parse_srecord
 from espwire.image.inputs import Piece, read_input
-from espwire.image.parse import parse
 from espwire.image.read_any import read_any
-from espwire.image.srecord import is_srecord, parse_srecord
 from espwire.image.uf2 import build_uf2
 
 ESP32C3 = load_chip("esp32c3")
@@ -35,7 +35,9 @@ C3_ELF = write_elf(
 )
 ESP8266_ELF = write_elf(
     Program(
-        [Part(".text", 0x40100000, b"code" * 16), Part(".irom0.text", 0x40210000, b"irom" * 16)], XTENSA, 0x40100000
+        [Part(".text", 0x40100000, b"code" * 16), Part(".irom0.text", 0x40210000, b"irom" * 16)],
+        XTENSA,
+        0x40100000,
     )
 )
 
@@ -52,20 +54,28 @@ def test_raw_data_have_no_address_and_are_left_as_they_are() -> None:
 
 
 def test_s_records_bring_their_addresses() -> None:
-    assert read_input(SREC, "x.srec") == (Piece(0, bytes.fromhex("285F245F2212226A000424290008237C")),)
+    assert read_input(SREC, "x.srec") == (
+        Piece(0, bytes.fromhex("285F245F2212226A000424290008237C")),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (SREC.replace(b"2A\r", b"2B\r"), "line 2: its checksum is wrong"),
-        (SREC.replace(b"S5030001FB", b"S5030002FA"), "line 3: it counts 2 data records, the file has 1"),
+        (
+            SREC.replace(b"S5030001FB", b"S5030002FA"),
+            "line 3: it counts 2 data records, the file has 1",
+        ),
         (SREC + SREC, "line 5: there is data after the end record"),
         (b"S10500001234B4\nXYZ\n", "line 2: it does not begin with 'S'"),
         (b"S10500001234B4\nS1\n", "line 2: it is too short"),
         (b"S10500001234B4\nS10500001234ZZ\n", "line 2: it is not hexadecimal"),
         (b"S10500001234B4\nS4050000123400\n", "line 2: there is no such type of record"),
-        (b"S30500000000FA\nS307FFFFFFFF1234B6\n", "line 2: its data goes past the 32-bit address space"),
+        (
+            b"S30500000000FA\nS307FFFFFFFF1234B6\n",
+            "line 2: its data goes past the 32-bit address space",
+        ),
     ],
 )
 def test_a_broken_s_record_is_told_with_its_line(text: bytes, says: str) -> None:
@@ -80,13 +90,18 @@ def test_an_s_record_file_without_end_or_count_is_cut_short() -> None:
     with pytest.raises(HexError, match="ends without an end record") as caught:
         parse_srecord(SREC.splitlines(keepends=True)[1], "x.srec")
     assert caught.value.code == "srecord-truncated"
-    assert len(parse_srecord(SREC[: SREC.index(b"S9")], "x.srec")) == 1  # the count shows that it is whole
+    assert (
+        len(parse_srecord(SREC[: SREC.index(b"S9")], "x.srec")) == 1
+    )  # the count shows that it is whole
 
 
 def test_uf2_brings_addresses_and_its_chip() -> None:
     data = build_uf2([(0x1000, b"boot" * 200), (0x8000, b"table")], 0xD42BA06C)
     pieces = read_input(data, "x.uf2")
-    assert [(piece.address, piece.chips) for piece in pieces] == [(0x1000, ("esp32c3",)), (0x8000, ("esp32c3",))]
+    assert [(piece.address, piece.chips) for piece in pieces] == [
+        (0x1000, ("esp32c3",)),
+        (0x8000, ("esp32c3",)),
+    ]
     assert pieces[0].data == b"boot" * 200
 
 

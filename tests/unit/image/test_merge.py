@@ -4,12 +4,11 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
-from espwire.image.build import build, create_image
-from espwire.image.flash_settings import HeaderSettings
-from espwire.image.hexfile import parse_hex
+from espwire.image.codec import build, create_image, parse
+from espwire.image.header import HeaderSettings
+from espwire.image.hex import parse_hex
 from espwire.image.merge import MergeOptions, MergePart, build_hex, find_merge_chip, merge_parts
 from espwire.image.model import Segment
-from espwire.image.parse import parse
 from espwire.image.uf2 import parse_uf2
 
 ESP32 = load_chip("esp32")
@@ -31,7 +30,10 @@ def test_the_target_offset_is_where_the_file_begins():
 
 
 def test_hex_and_uf2_keep_addresses_and_gaps():
-    for kind, read in (("hex", lambda data: [(p.address, p.data) for p in parse_hex(data)]), ("uf2", None)):
+    for kind, read in (
+        ("hex", lambda data: [(p.address, p.data) for p in parse_hex(data)]),
+        ("uf2", None),
+    ):
         data = merge_parts(PARTS, ESP32, MergeOptions(format=kind)).data
         parts = read(data) if read else list(parse_uf2(data).families[0].parts)
         assert parts == [(0x1000, BOOT), (0x8000, b"table")]
@@ -59,7 +61,11 @@ def test_only_the_image_at_the_boot_loader_s_place_gets_the_settings():
 
 def test_a_damaged_image_keeps_its_wrong_sums_and_is_told():
     damaged = BOOT[:40] + b"!" + BOOT[41:]
-    merged = merge_parts([MergePart(0x1000, damaged, "boot")], ESP32, MergeOptions(settings=HeaderSettings(mode="qio")))
+    merged = merge_parts(
+        [MergePart(0x1000, damaged, "boot")],
+        ESP32,
+        MergeOptions(settings=HeaderSettings(mode="qio")),
+    )
     assert merged.data[0x1000:] == damaged
     assert "left as it is" in merged.warnings[0]
 
@@ -77,7 +83,9 @@ def test_a_damaged_image_keeps_its_wrong_sums_and_is_told():
 )
 def test_what_cannot_be_merged_is_refused(parts, options, code):
     with pytest.raises(UsageError) as caught:
-        merge_parts([MergePart(at, bytes(size), "x") for at, size in parts], ESP32, MergeOptions(**options))
+        merge_parts(
+            [MergePart(at, bytes(size), "x") for at, size in parts], ESP32, MergeOptions(**options)
+        )
     assert caught.value.code == code
 
 

@@ -20,7 +20,7 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_csv import build_csv, decode_csv, guess_encoding, parse_csv
-from espwire.image.partitions import (
+from espwire.image.partition_table import (
     ROW,
     Partition,
     PartitionTable,
@@ -34,7 +34,14 @@ from espwire.image.partitions import (
 CASES = Path(__file__).parents[2] / "data/cases"
 NVS = Partition("nvs", 1, 2, 0x9000, 0x6000)
 FACTORY = Partition("factory", 0, 0, 0x10000, 0x100000)
-ODD_NAMES = (b"\xce\xc4\xbc\xfe", b"\xff\xfe", b"a\xe9", b"\x80" * 16, b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80")
+ODD_NAMES = (
+    b"\xce\xc4\xbc\xfe",
+    b"\xff\xfe",
+    b"a\xe9",
+    b"\x80" * 16,
+    b"\xed\xa0\x80",
+    b"\xf8\x88\x80\x80\x80",
+)
 ESCAPES = (b"\x1b[31mx\x1b]0;t\x07", "\u202etxt.exe".encode(), "\x9b31mx".encode(), b"x\ry\nz")
 
 
@@ -57,7 +64,9 @@ def test_a_name_that_is_not_utf8_hides_no_other_row_and_blocks_only_its_own(name
             find_partition(table, word)
         assert caught.value.code == "partition-flawed"
         assert caught.value.hint == "Use its address, 0x110000, instead."
-    assert ("partition-name", False) in [(problem.code, problem.fatal) for problem in check_table(table)]
+    assert ("partition-name", False) in [
+        (problem.code, problem.fatal) for problem in check_table(table)
+    ]
     require_sound(table)  # the bootloader does not look at names
     assert build_table(table, md5=False) == data
 
@@ -74,7 +83,9 @@ def test_a_reserved_type_blocks_only_its_own_row(type_: int) -> None:
 @pytest.mark.parametrize(
     ("subtype", "flags", "code"), [(0x55, 0, "partition-subtype"), (0x82, 0x80, "partition-flags")]
 )
-def test_an_unknown_subtype_or_flag_is_reported_and_usable(subtype: int, flags: int, code: str) -> None:
+def test_an_unknown_subtype_or_flag_is_reported_and_usable(
+    subtype: int, flags: int, code: str
+) -> None:
     data = build_odd(subtype=subtype, flags=flags)
     table = parse_table(data)
     assert find_partition(table, "odd").offset == 0x110000
@@ -83,7 +94,9 @@ def test_an_unknown_subtype_or_flag_is_reported_and_usable(subtype: int, flags: 
     assert table.partitions[2].flag_names == (("0x80",) if flags else ())
 
 
-@pytest.mark.parametrize("data", [build_odd(b"\xce\xc4"), build_odd(b"a\x1bb"), build_odd(flags=0x80)])
+@pytest.mark.parametrize(
+    "data", [build_odd(b"\xce\xc4"), build_odd(b"a\x1bb"), build_odd(flags=0x80)]
+)
 def test_what_csv_cannot_hold_is_an_error_and_no_loss(data: bytes) -> None:
     with pytest.raises(TableError, match=r"row 3 \(.*cannot be written as CSV") as caught:
         build_csv(parse_table(data))
@@ -119,7 +132,13 @@ TEXTS = {
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_csv_in_another_encoding_is_named_with_its_line(codec: str, newline: str) -> None:
     encoding, word = TEXTS[codec]
-    lines = ["# Name,Type", "nvs,data,nvs,0x9000,0x6000", f"# {word}", "factory,app,factory,0x10000,1M", ""]
+    lines = [
+        "# Name,Type",
+        "nvs,data,nvs,0x9000,0x6000",
+        f"# {word}",
+        "factory,app,factory,0x10000,1M",
+        "",
+    ]
     with pytest.raises(TableError) as caught:
         decode_csv(newline.join(lines).encode(codec), "t.csv")
     assert caught.value.code == "csv-encoding"
@@ -159,13 +178,17 @@ def entry(sequence: int, state: int = OtaState.UNDEFINED) -> OtaEntry:
     return OtaEntry(sequence, state, compute_crc(sequence))
 
 
-def find_booted(*entries: OtaEntry, slots: tuple[int, ...] = (0, 1), factory: bool = False) -> str | None:
+def find_booted(
+    *entries: OtaEntry, slots: tuple[int, ...] = (0, 1), factory: bool = False
+) -> str | None:
     rows = [OTADATA, *([FACTORY] if factory else []), *(SLOTS[number] for number in slots)]
     boots = find_boot(PartitionTable(tuple(rows)), OtaData(entries)).boots  # type: ignore[arg-type]
     return None if boots is None else boots.name
 
 
-@pytest.mark.parametrize(("count", "number"), [(1, 0), (2, 1), (3, 0), (4, 3), (5, 0), (6, 3), (7, 3), (16, 15)])
+@pytest.mark.parametrize(
+    ("count", "number"), [(1, 0), (2, 1), (3, 0), (4, 3), (5, 0), (6, 3), (7, 3), (16, 15)]
+)
 def test_sequence_0_selects_the_slot_that_32_bit_arithmetic_gives(count: int, number: int) -> None:
     (wrapped,) = struct.unpack("<I", struct.pack("<i", -1))
     assert choose_slot(0, count) == wrapped % count == number
@@ -177,7 +200,10 @@ def test_sequence_0_with_its_crc_is_valid_and_loses_to_any_other() -> None:
     assert find_booted(entry(0), OtaEntry(), factory=True) == "app1"
     assert find_booted(entry(0), entry(1)) == "app0"
     assert find_booted(OtaEntry(0, crc=0), OtaEntry(), factory=True) == "factory"
-    assert find_booted(OtaEntry(0, OtaState.ABORTED, compute_crc(0)), OtaEntry(), factory=True) == "factory"
+    assert (
+        find_booted(OtaEntry(0, OtaState.ABORTED, compute_crc(0)), OtaEntry(), factory=True)
+        == "factory"
+    )
 
 
 def test_the_erased_sequence_is_invalid_even_with_its_crc() -> None:
@@ -199,7 +225,9 @@ def test_the_slots_are_as_many_as_the_rows_whatever_their_numbers() -> None:
 
 def test_the_last_row_of_a_kind_counts() -> None:
     twin = Partition("twin", 0, 0x11, 0x300000, 0x10000)
-    status = find_boot(PartitionTable((OTADATA, SLOTS[0], SLOTS[1], twin)), OtaData((entry(2), OtaEntry())))
+    status = find_boot(
+        PartitionTable((OTADATA, SLOTS[0], SLOTS[1], twin)), OtaData((entry(2), OtaEntry()))
+    )
     assert status.boots == twin
 
 

@@ -24,7 +24,9 @@ from espwire.image.ota import (
 from espwire.image.partition_csv import parse_csv
 
 SLOTS = "".join(f"app{n},app,ota_{n},,64K\n" for n in range(3))
-WITH_FACTORY = parse_csv("otadata,data,ota,,0x2000\nmain,app,factory,,64K\n" + SLOTS + "check,app,test,,64K\n")
+WITH_FACTORY = parse_csv(
+    "otadata,data,ota,,0x2000\nmain,app,factory,,64K\n" + SLOTS + "check,app,test,,64K\n"
+)
 WITHOUT_FACTORY = parse_csv("otadata,data,ota,,0x2000\n" + SLOTS)
 BLANK = OtaData((OtaEntry(), OtaEntry()))
 
@@ -41,7 +43,9 @@ def booted(table, *entries: OtaEntry) -> str:
 
 def test_the_crc_is_that_of_real_otadata() -> None:
     # Arduino's boot_app0.bin: sequence 1, and what a first update writes: sequence 2
-    assert build_sector(entry(1))[:4] + build_sector(entry(1))[28:32] == bytes.fromhex("01000000 9a984347")
+    assert build_sector(entry(1))[:4] + build_sector(entry(1))[28:32] == bytes.fromhex(
+        "01000000 9a984347"
+    )
     assert compute_crc(2) == 0x55F63774
 
 
@@ -139,7 +143,9 @@ def test_after_any_switch_the_slot_boots_and_at_every_moment_before_the_old_one(
         flash[index * SECTOR : (index + 1) * SECTOR] = b"\xff" * SECTOR
         assert find_boot(WITH_FACTORY, parse_ota_data(bytes(flash))).boots in (before, change.slot)
     if change.write is not None and change.entry is not None and kept < 32:
-        flash[change.write * SECTOR : change.write * SECTOR + kept] = build_sector(change.entry)[:kept]
+        flash[change.write * SECTOR : change.write * SECTOR + kept] = build_sector(change.entry)[
+            :kept
+        ]
         assert find_boot(WITH_FACTORY, parse_ota_data(bytes(flash))).boots in (before, change.slot)
 
 

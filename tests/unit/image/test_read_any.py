@@ -14,8 +14,8 @@ from elf_writer import RISCV, Part, Program, write_elf
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.diff import diff_images
-from espwire.image.info import inspect_bytes
 from espwire.image.inputs import Piece, read_input
+from espwire.image.inspect import inspect_bytes
 from espwire.image.read_any import find_named_format, read_any
 from espwire.image.split import flatten, lay_out
 from espwire.image.uf2 import build_uf2, parse_uf2
@@ -29,14 +29,33 @@ TWO = (INPUTS / "two_families.uf2").read_bytes()
 S2, S3 = 0xBFDD4EEE, 0xC47E5767
 WHOLE = {"hex": HEX, "srecord": SREC, "uf2": UF2}
 DAMAGED = {
-    "hex": (HEX[:-13], HEX.replace(b"F2", b"F3"), HEX + b"text\n", b"\n\xff" + HEX, b"", b"\xe9raw"),
+    "hex": (
+        HEX[:-13],
+        HEX.replace(b"F2", b"F3"),
+        HEX + b"text\n",
+        b"\n\xff" + HEX,
+        b"",
+        b"\xe9raw",
+    ),
     "srecord": (SREC[:-11], SREC.replace(b"2A\n", b"2B\n"), SREC + SREC, b"", b"S1 text"),
-    "uf2": (UF2[:-1], UF2[:-512] if len(UF2) > 512 else UF2[:511], UF2[:40] + b"\xff" + UF2[41:], b"", HEX[:-13]),
+    "uf2": (
+        UF2[:-1],
+        UF2[:-512] if len(UF2) > 512 else UF2[:511],
+        UF2[:40] + b"\xff" + UF2[41:],
+        b"",
+        HEX[:-13],
+    ),
 }
-EXTENSIONS = {"hex": ("hex", "ihex", "HEX"), "srecord": ("srec", "s19", "s37", "mot"), "uf2": ("uf2", "UF2")}
+EXTENSIONS = {
+    "hex": ("hex", "ihex", "HEX"),
+    "srecord": ("srec", "s19", "s37", "mot"),
+    "uf2": ("uf2", "UF2"),
+}
 
 
-@pytest.mark.parametrize("data", [*RAW, b"S1", b"S1 is text", b"S19 rifle\n", b"::", b"UF2\n", b"UF2\nWQ]\x9e"])
+@pytest.mark.parametrize(
+    "data", [*RAW, b"S1", b"S1 is text", b"S19 rifle\n", b"::", b"UF2\n", b"UF2\nWQ]\x9e"]
+)
 def test_what_only_begins_like_a_format_is_raw(data: bytes) -> None:
     assert read_any(data, "firmware.bin").format == "raw"
     assert read_input(data, "firmware.bin")[0].data == data
@@ -65,7 +84,10 @@ def test_a_whole_file_is_recognized_under_any_name(kind: str) -> None:
 
 def test_a_file_that_goes_wrong_after_its_first_record_is_raw_with_a_note() -> None:
     (piece,) = read_input(HEX.replace(b":00000001FF", b":00000001FE"), "fw.txt")
-    assert piece.note == "fw.txt, line 2: its checksum is wrong; fw.txt is used as raw data, not as Intel HEX"
+    assert (
+        piece.note
+        == "fw.txt, line 2: its checksum is wrong; fw.txt is used as raw data, not as Intel HEX"
+    )
     assert read_input(RAW[0], "style.css")[0].note == ""
 
 
@@ -112,11 +134,18 @@ def test_an_elf_that_is_not_for_a_chip_is_reported_with_the_way_to_write_it_raw(
 
 
 def test_an_elf_program_is_converted_only_if_it_is_named_as_one() -> None:
-    parts = [Part(".flash.text", 0x42010020, b"code" * 40), Part(".iram0.text", 0x40380000, b"iram" * 16)]
-    data = write_elf(Program([*parts, Part(".espressif.metadata", 0, b"chip esp32c3")], RISCV, 0x40380000))
+    parts = [
+        Part(".flash.text", 0x42010020, b"code" * 40),
+        Part(".iram0.text", 0x40380000, b"iram" * 16),
+    ]
+    data = write_elf(
+        Program([*parts, Part(".espressif.metadata", 0, b"chip esp32c3")], RISCV, 0x40380000)
+    )
     for name in ("app.elf", "app", "standard input", "app.out"):
         assert read_input(data, name)[0].chips == ("esp32c3",)
-    with pytest.raises(ElfError, match=r"plugin\.bin: this is an ELF program for esp32c3") as caught:
+    with pytest.raises(
+        ElfError, match=r"plugin\.bin: this is an ELF program for esp32c3"
+    ) as caught:
         read_input(data, "plugin.bin")
     assert "--format elf" in caught.value.hint
     assert "--format raw" in caught.value.hint
@@ -124,11 +153,15 @@ def test_an_elf_program_is_converted_only_if_it_is_named_as_one() -> None:
 
 
 def test_uf2_for_two_chips_gives_each_its_blocks() -> None:
-    by_chip = {chip: read_input(TWO, "x.uf2", chip=load_chip(chip)) for chip in ("esp32s2", "esp32s3")}
+    by_chip = {
+        chip: read_input(TWO, "x.uf2", chip=load_chip(chip)) for chip in ("esp32s2", "esp32s3")
+    }
     assert [(piece.address, len(piece.data)) for piece in by_chip["esp32s3"]] == [(0x10000, 2048)]
     assert by_chip["esp32s2"] != by_chip["esp32s3"]
     assert len(read_input(TWO, "x.uf2")) == 2
-    with pytest.raises(DataError, match=r"x\.uf2 is a UF2 file for esp32s2 and esp32s3, not for esp32c3") as caught:
+    with pytest.raises(
+        DataError, match=r"x\.uf2 is a UF2 file for esp32s2 and esp32s3, not for esp32c3"
+    ) as caught:
         read_input(TWO, "x.uf2", chip=load_chip("esp32c3"))
     assert caught.value.code == "image-uf2-family"
 
@@ -142,7 +175,9 @@ def test_where_one_chip_must_be_meant_uf2_for_two_asks_for_it() -> None:
 
 def test_families_that_are_not_known_are_passed_over_beside_known_ones() -> None:
     mixed = build_uf2([(0, b"pico" * 64)], 0xE48BFF56) + build_uf2([(0x8000, b"c3")], 0xD42BA06C)
-    assert [(piece.address, piece.chips) for piece in read_input(mixed, "x.uf2")] == [(0x8000, ("esp32c3",))]
+    assert [(piece.address, piece.chips) for piece in read_input(mixed, "x.uf2")] == [
+        (0x8000, ("esp32c3",))
+    ]
     with pytest.raises(DataError, match="families 0x00000007, 0x00000008"):
         read_input(build_uf2([(0, b"a")], 7) + build_uf2([(0, b"a")], 8), "x.uf2")
 
@@ -181,14 +216,30 @@ def test_image_info_shows_the_images_of_all_chips() -> None:
     assert shown == {"esp32c3", "esp32s2"}
 
 
-@pytest.mark.parametrize("name", ["a.hex", "A.IHEX", "b.s19", "c.uf2", "d.elf", "e.bin", "hex", "x.y.mot", ""])
+@pytest.mark.parametrize(
+    "name", ["a.hex", "A.IHEX", "b.s19", "c.uf2", "d.elf", "e.bin", "hex", "x.y.mot", ""]
+)
 def test_extensions(name: str) -> None:
-    wanted = {"hex": "hex", "ihex": "hex", "s19": "srecord", "mot": "srecord", "uf2": "uf2", "elf": "elf"}
-    assert find_named_format(name) == (wanted.get(name.lower().rpartition(".")[2]) if "." in name else None)
+    wanted = {
+        "hex": "hex",
+        "ihex": "hex",
+        "s19": "srecord",
+        "mot": "srecord",
+        "uf2": "uf2",
+        "elf": "elf",
+    }
+    assert find_named_format(name) == (
+        wanted.get(name.lower().rpartition(".")[2]) if "." in name else None
+    )
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", b":", b"S1", UF2[:8], UF2[:40], b"\x7fELF", HEX, SREC]))
-def test_any_bytes_without_an_extension_are_raw_whole_or_one_error(noise: bytes, start: bytes) -> None:
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b":", b"S1", UF2[:8], UF2[:40], b"\x7fELF", HEX, SREC]),
+)
+def test_any_bytes_without_an_extension_are_raw_whole_or_one_error(
+    noise: bytes, start: bytes
+) -> None:
     data = start + noise
     try:
         content = read_any(data, "x.bin")

@@ -4,11 +4,11 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.errors import ImageError
-from espwire.image.build import build, create_image
+from espwire.image.codec import build, create_image
 from espwire.image.diff import count_changed, diff_images, find_differing_sectors
 from espwire.image.merge import MergeOptions, MergePart, build_hex, merge_parts
 from espwire.image.model import Segment
-from espwire.image.partitions import Partition, PartitionTable, build_table
+from espwire.image.partition_table import Partition, PartitionTable, build_table
 from espwire.image.split import flatten, split_image
 
 S2 = load_chip("esp32s2")
@@ -33,7 +33,9 @@ PARTS = (
 
 
 def merged(kind="raw", parts=PARTS, **given):
-    return merge_parts([MergePart(at, data, "x") for at, data in parts], S2, MergeOptions(format=kind, **given)).data
+    return merge_parts(
+        [MergePart(at, data, "x") for at, data in parts], S2, MergeOptions(format=kind, **given)
+    ).data
 
 
 @pytest.mark.parametrize("kind", ["raw", "hex", "uf2"])
@@ -59,7 +61,10 @@ def test_parts_have_the_names_of_their_partitions():
 def test_no_two_parts_get_one_name_and_none_a_name_that_a_system_keeps_for_itself():
     names = ("a", "A", "a-0x10000", "CON", "lpt1.x", "../b", "con1")
     rows = tuple(Partition(name, 1, 6, 0x10000 * (n + 1), 0x10000) for n, name in enumerate(names))
-    parts = [(0x8000, build_table(PartitionTable(rows))), *((row.offset, row.name.encode()) for row in rows)]
+    parts = [
+        (0x8000, build_table(PartitionTable(rows))),
+        *((row.offset, row.name.encode()) for row in rows),
+    ]
     found = {part.file: part.data for part in split_image(merged(parts=parts))}
     del found["partition-table.bin"]
     assert list(found) == [
@@ -85,7 +90,10 @@ def test_a_file_that_begins_with_the_boot_loader_is_put_where_the_chip_has_it():
     data = merged(target_offset=0x1000)
     assert data.startswith(BOOT)
     for given in (None, 0x1000):
-        assert [part.address for part in split_image(data, target_offset=given)][:2] == [0x1000, 0x8000]
+        assert [part.address for part in split_image(data, target_offset=given)][:2] == [
+            0x1000,
+            0x8000,
+        ]
 
 
 def test_a_file_without_a_table_cannot_be_split():
@@ -109,7 +117,9 @@ def test_equal_files_are_the_same_whatever_their_format():
 
 
 def test_a_changed_application_is_told_by_segment_and_by_sector():
-    other = build(create_image([Segment(0x3F000020, b"app!" * 500 + b"App!" * 499)], 0x3F000020, chip=S2))
+    other = build(
+        create_image([Segment(0x3F000020, b"app!" * 500 + b"App!" * 499)], 0x3F000020, chip=S2)
+    )
     found = diff_images(APP, other)
     assert [(one.number, one.changed, one.same) for one in found.segments] == [(0, 499, False)]
     assert {one.field for one in found.fields} == {"checksum", "SHA-256"}

@@ -33,11 +33,15 @@ def test_a_file_cut_at_a_block_s_end_or_with_one_missing_is_not_taken_for_whole(
 
 def test_numbering_restarts_with_each_part():
     data = build_uf2([(0, DATA), (0x4000, DATA)], FAMILY)
-    numbers = [int.from_bytes(data[at + 20 : at + 24], "little") for at in range(0, len(data), BLOCK)]
+    numbers = [
+        int.from_bytes(data[at + 20 : at + 24], "little") for at in range(0, len(data), BLOCK)
+    ]
     assert numbers == [0, 1, 2, 0, 1, 2]
 
 
-@pytest.mark.parametrize(("chunk", "md5"), [(456, True), (480, False), (480, True), (0, False), (-4, True), (6, True)])
+@pytest.mark.parametrize(
+    ("chunk", "md5"), [(456, True), (480, False), (480, True), (0, False), (-4, True), (6, True)]
+)
 def test_a_payload_that_does_not_fit_a_block_is_refused(chunk, md5):
     with pytest.raises(UsageError) as caught:
         build_uf2([(0, DATA)], FAMILY, chunk_size=chunk, md5=md5)

@@ -12,15 +12,16 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.monitor.console import FILE, Console
 from espwire.virtual.boot import Reason, find_boot_text
 
-ESP32 = (
-    b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2))\r\n"
-)
+ESP32 = b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0/UART1/SDIO_REI_REO_V2))\r\n"
 ESP32 += b"waiting for download\r\n"
 
 
 def test_a_boot_message_is_explained_below_its_line(screen: Any) -> None:
     Console(screen).feed(ESP32)
-    assert "<boot:0x3 means download mode: GPIO0 was low at reset (power-on)>\nwaiting for download\n" in screen.text
+    assert (
+        "<boot:0x3 means download mode: GPIO0 was low at reset (power-on)>\nwaiting for download\n"
+        in screen.text
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7])
@@ -45,8 +46,12 @@ def test_every_chip_s_boot_message_is_explained(screen: Any, name: str) -> None:
 
 
 def test_a_forced_download_mode_is_not_blamed_on_the_pin(screen: Any) -> None:
-    Console(screen).feed(b"ESP-ROM:esp32c3-api1\r\nrst:0x15 (USB),boot:0xd (DOWNLOAD(USB/UART0/1))\r\n")
-    assert screen.notes == ["boot:0xd means download mode, asked for by software: GPIO9 was high at reset (USB)"]
+    Console(screen).feed(
+        b"ESP-ROM:esp32c3-api1\r\nrst:0x15 (USB),boot:0xd (DOWNLOAD(USB/UART0/1))\r\n"
+    )
+    assert screen.notes == [
+        "boot:0xd means download mode, asked for by software: GPIO9 was high at reset (USB)"
+    ]
 
 
 def test_a_brown_out_is_named_for_what_it_is(screen: Any) -> None:
@@ -57,8 +62,12 @@ def test_a_brown_out_is_named_for_what_it_is(screen: Any) -> None:
 
 
 def test_without_a_banner_nobody_knows_the_pins(screen: Any) -> None:
-    Console(screen).feed(b"rst:0x1 (POWERON),boot:0x4 (DOWNLOAD(USB/UART0/1))\r\nboot: something else\n")
-    assert screen.notes == ["boot:0x4 means download mode: the boot pin was low at reset (power-on)"]
+    Console(screen).feed(
+        b"rst:0x1 (POWERON),boot:0x4 (DOWNLOAD(USB/UART0/1))\r\nboot: something else\n"
+    )
+    assert screen.notes == [
+        "boot:0x4 means download mode: the boot pin was low at reset (power-on)"
+    ]
 
 
 def test_noise_is_told_once_and_names_the_old_rate(screen: Any) -> None:

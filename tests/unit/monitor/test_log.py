@@ -111,7 +111,9 @@ def test_a_full_disk_is_kept_to_be_told() -> None:
 
 
 @pytest.mark.parametrize("append", [False, True])
-def test_a_log_that_was_never_begun_is_not_left_behind_when_the_work_fails(tmp_path: Path, append: bool) -> None:
+def test_a_log_that_was_never_begun_is_not_left_behind_when_the_work_fails(
+    tmp_path: Path, append: bool
+) -> None:
     path = tmp_path / "new.log"
     with pytest.raises(PortNotFound), open_log(path, append=append):
         raise PortNotFound("no such port")

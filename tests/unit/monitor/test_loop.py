@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from espwire.errors import LinkLost, PortBusy, PortNotFound
-from espwire.link.base import LinkInfo
+from espwire.errors import PortBusy, PortNotFound, TransportLost
 from espwire.monitor.console import Console
 from espwire.monitor.keys import Do
 from espwire.monitor.log import LineLog
 from espwire.monitor.loop import Monitor, Wishes, application_steps, loader_steps
+from espwire.transport.base import TransportInfo
 
-UART = LinkInfo(name="/dev/ttyUSB0", kind="uart")
+UART = TransportInfo(name="/dev/ttyUSB0", kind="uart")
 ZERO = b""
 
 
 class ListLink:
     """Says what it is given, one item a read; an exception is raised; then the link is silent."""
 
-    def __init__(self, says: Sequence[bytes | Exception], info: LinkInfo = UART) -> None:
+    def __init__(self, says: Sequence[bytes | Exception], info: TransportInfo = UART) -> None:
         self.info, self.says = info, list(says)
         self.written = b""
         self.lines: list[tuple[bool | None, bool | None]] = []
@@ -40,7 +40,7 @@ class ListLink:
 
     def write(self, data: bytes, deadline: float) -> None:
         if self.stuck:
-            raise LinkLost("it takes no more bytes", code="write-timeout")
+            raise TransportLost("it takes no more bytes", code="write-timeout")
         self.written += data
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
@@ -91,25 +91,29 @@ class ListKeyboard:
         return self.typed.pop(0) if self.typed else None
 
 
-def run(screen: Any, port: ListPort, *typed: bytes, log: LineLog | None = None, **wishes: Any) -> Do:
+def run(
+    screen: Any, port: ListPort, *typed: bytes, log: LineLog | None = None, **wishes: Any
+) -> Do:
     console = Console(screen, log=log)
-    monitor = Monitor(port, console, keyboard=ListKeyboard(*typed), wishes=Wishes(**wishes), pause=lambda _: None)
+    monitor = Monitor(
+        port, console, keyboard=ListKeyboard(*typed), wishes=Wishes(**wishes), pause=lambda _: None
+    )
     return monitor.run()
 
 
 def test_what_is_typed_goes_to_the_chip_and_what_it_says_to_the_screen(screen: Any) -> None:
-    link = ListLink([b"hello\r\n", b"you\r\n"])
-    assert run(screen, ListPort(link), b"ab", b"c\r", b"\x1d") is Do.QUIT
-    assert link.written == b"abc\r"
+    transport = ListLink([b"hello\r\n", b"you\r\n"])
+    assert run(screen, ListPort(transport), b"ab", b"c\r", b"\x1d") is Do.QUIT
+    assert transport.written == b"abc\r"
     assert "hello\nyou\n" in screen.text
-    assert link.closed
-    assert link.lines == []  # nothing was asked for
+    assert transport.closed
+    assert transport.lines == []  # nothing was asked for
 
 
 def test_ctrl_c_ends_and_after_the_menu_key_goes_to_the_chip(screen: Any) -> None:
-    link = ListLink([])
-    assert run(screen, ListPort(link), b"\x14\x03", b"\x03") is Do.INTERRUPT
-    assert link.written == b"\x03"
+    transport = ListLink([])
+    assert run(screen, ListPort(transport), b"\x14\x03", b"\x03") is Do.INTERRUPT
+    assert transport.written == b"\x03"
 
 
 def test_a_keyboard_that_is_gone_ends_it(screen: Any) -> None:
@@ -124,31 +128,33 @@ def test_any_baud_is_asked_for_and_greeted_with(screen: Any) -> None:
 
 
 def test_reset_keys_play_the_lines(screen: Any) -> None:
-    link = ListLink([])
-    run(screen, ListPort(link), b"\x14\x12", b"\x1d")
-    assert link.lines == [(None, True), (None, False)]
-    link = ListLink([])
-    run(screen, ListPort(link), b"\x14\x10", b"\x1d")
-    assert (True, False) in link.lines or (True, None) in link.lines
+    transport = ListLink([])
+    run(screen, ListPort(transport), b"\x14\x12", b"\x1d")
+    assert transport.lines == [(None, True), (None, False)]
+    transport = ListLink([])
+    run(screen, ListPort(transport), b"\x14\x10", b"\x1d")
+    assert (True, False) in transport.lines or (True, None) in transport.lines
     assert screen.notes[-1] == "reset into the loader"
 
 
 def test_reset_at_the_start_and_dtr_are_done_when_asked(screen: Any) -> None:
-    link = ListLink([])
-    run(screen, ListPort(link), reset=True, dtr=True)
-    assert link.lines == [(True, None), (None, True), (None, False), (True, None)]
+    transport = ListLink([])
+    run(screen, ListPort(transport), reset=True, dtr=True)
+    assert transport.lines == [(True, None), (None, True), (None, False), (True, None)]
 
 
 def test_a_port_without_lines_says_what_to_press(screen: Any) -> None:
-    link = ListLink([], LinkInfo(name="socket://x:1", kind="tcp", can_reset=False, can_change_baud=False))
-    run(screen, ListPort(link), b"\x14\x12", b"\x1d")
+    transport = ListLink(
+        [], TransportInfo(name="socket://x:1", kind="tcp", can_reset=False, can_change_baud=False)
+    )
+    run(screen, ListPort(transport), b"\x14\x12", b"\x1d")
     assert "reset button" in screen.notes[-1]
-    assert link.lines == []
+    assert transport.lines == []
 
 
 def test_a_device_that_goes_is_followed_and_the_log_stays_whole(screen: Any) -> None:
-    first = ListLink([b"one\r\nha", LinkLost("/dev/ttyUSB0 is gone")])
-    second = ListLink([b"two\r\n"], LinkInfo(name="/dev/ttyUSB1", kind="uart"))
+    first = ListLink([b"one\r\nha", TransportLost("/dev/ttyUSB0 is gone")])
+    second = ListLink([b"two\r\n"], TransportInfo(name="/dev/ttyUSB1", kind="uart"))
     file = io.BytesIO()
     log = LineLog(file, "log")
     port = ListPort(first, PortNotFound("not quite"), second, away=3)
@@ -162,21 +168,24 @@ def test_a_device_that_goes_is_followed_and_the_log_stays_whole(screen: Any) -> 
 
 
 def test_keys_work_while_the_device_is_away(screen: Any) -> None:
-    link = ListLink([LinkLost("gone")])
-    assert run(screen, ListPort(link, away=99), b"", b"typed to nobody", b"\x14\x12", b"\x1d") is Do.QUIT
+    transport = ListLink([TransportLost("gone")])
+    assert (
+        run(screen, ListPort(transport, away=99), b"", b"typed to nobody", b"\x14\x12", b"\x1d")
+        is Do.QUIT
+    )
     assert screen.notes[-1] == "the port is gone: nothing to reset"
 
 
 def test_what_keeps_a_port_from_being_opened_again_is_told_once(screen: Any) -> None:
     busy = [PortBusy("another program uses it") for _ in range(40)]
-    run(screen, ListPort(ListLink([LinkLost("gone")]), *busy), *[ZERO] * 40)
+    run(screen, ListPort(ListLink([TransportLost("gone")]), *busy), *[ZERO] * 40)
     assert len([text for text in screen.urgent if "another program" in text]) == 1
 
 
 def test_a_reset_at_which_the_device_goes_is_a_loss_like_any_other(screen: Any) -> None:
     class Shy(ListLink):
         def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
-            raise LinkLost("it re-enumerates")
+            raise TransportLost("it re-enumerates")
 
     second = ListLink([b"here\r\n"])
     run(screen, ListPort(Shy([]), second), ZERO, ZERO, ZERO, b"\x1d", reset=True)
@@ -185,9 +194,9 @@ def test_a_reset_at_which_the_device_goes_is_a_loss_like_any_other(screen: Any) 
 
 
 def test_a_port_that_takes_nothing_is_no_loss(screen: Any) -> None:
-    link = ListLink([b"alive\r\n"] * 3)
-    link.stuck = True
-    run(screen, ListPort(link), b"x", ZERO, b"\x1d")
+    transport = ListLink([b"alive\r\n"] * 3)
+    transport.stuck = True
+    run(screen, ListPort(transport), b"x", ZERO, b"\x1d")
     assert "takes no bytes" in screen.notes[1]
     assert screen.urgent == []
 
@@ -206,13 +215,13 @@ def test_log_key_without_a_log_and_unknown_keys_are_answered(screen: Any) -> Non
 
 def test_the_log_key_turns_it_off_and_on(screen: Any) -> None:
     file = io.BytesIO()
-    link = ListLink([b"one\n", b"two\n", b"three\n"])
-    run(screen, ListPort(link), b"\x14\x0c", b"\x14\x0c", b"\x1d", log=LineLog(file, "log"))
+    transport = ListLink([b"one\n", b"two\n", b"three\n"])
+    run(screen, ListPort(transport), b"\x14\x0c", b"\x14\x0c", b"\x1d", log=LineLog(file, "log"))
     assert file.getvalue() == b"one\n--- log off\n--- log on\nthree\n"
 
 
 def test_resets_suit_the_port() -> None:
-    usb = LinkInfo(name="x", kind="usb-jtag")
-    bridge = LinkInfo(name="x", kind="uart", vid=0x10C4, pid=0xEA64)
+    usb = TransportInfo(name="x", kind="usb-jtag")
+    bridge = TransportInfo(name="x", kind="uart", vid=0x10C4, pid=0xEA64)
     assert application_steps(usb) != application_steps(UART) != application_steps(bridge)
     assert loader_steps(usb) != loader_steps(UART)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from espwire.errors import Cancelled, PortNotFound
-from espwire.link.base import CancelToken
-from espwire.monitor.ports import NamedPort
+from espwire.monitor.loop import NamedPort
+from espwire.transport.base import CancelToken
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a port is no file there")
@@ -26,13 +26,15 @@ def test_a_path_is_back_when_it_is_there(tmp_path: Path) -> None:
     assert port.wait_back(0) is port
 
 
-@pytest.mark.parametrize("name", ["socket://localhost:1", "rfc2217://localhost:1", "virtual:esp32?flash=/no/such"])
+@pytest.mark.parametrize(
+    "name", ["socket://localhost:1", "rfc2217://localhost:1", "virtual:esp32?flash=/no/such"]
+)
 def test_what_cannot_be_looked_at_is_to_be_tried(name: str) -> None:
     port = NamedPort(name)
     assert port.wait_back(0) is port
 
 
 def test_opening_is_that_of_any_link() -> None:
-    link = NamedPort("virtual:esp32?boot=app").open()
-    assert link.info.kind == "virtual"
-    link.close()
+    transport = NamedPort("virtual:esp32?boot=app").open()
+    assert transport.info.kind == "virtual"
+    transport.close()

@@ -27,7 +27,10 @@ def test_colours_and_moves_within_the_line_pass() -> None:
 
 
 def test_what_drives_a_terminal_becomes_an_escape() -> None:
-    assert shown(b"\x1b]0;title\x07\x1b[2J\x1b[6n\x00\x7f") == "\\x1b]0;title\\x07\\x1b[2J\\x1b[6n\\x00\\x7f"
+    assert (
+        shown(b"\x1b]0;title\x07\x1b[2J\x1b[6n\x00\x7f")
+        == "\\x1b]0;title\\x07\\x1b[2J\\x1b[6n\\x00\\x7f"
+    )
 
 
 def test_signs_that_change_the_direction_of_text_become_escapes() -> None:
@@ -51,13 +54,17 @@ def test_an_escape_that_never_ends_is_not_waited_for_for_ever() -> None:
 
 
 @given(st.binary(max_size=200), st.data())
-def test_chunks_change_nothing_and_no_control_character_gets_through(data: bytes, draws: st.DataObject) -> None:
+def test_chunks_change_nothing_and_no_control_character_gets_through(
+    data: bytes, draws: st.DataObject
+) -> None:
     cuts = sorted(draws.draw(st.lists(st.integers(0, len(data)), max_size=5)))
     tokenizer, tokens = Tokenizer(), []
     for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
         tokens += tokenizer.feed(data[start:end])
     tokens += tokenizer.finish()
-    assert "".join(token.text for token in tokens).replace("\r", "") == shown(data).replace("\r", "")
+    assert "".join(token.text for token in tokens).replace("\r", "") == shown(data).replace(
+        "\r", ""
+    )
     for kind, text in tokens:
         if kind is Kind.TEXT:
             assert all(sign.isprintable() or sign in "\t\u00a0\u200d" for sign in text)

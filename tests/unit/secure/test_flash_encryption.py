@@ -77,7 +77,12 @@ def test_a_key_of_16_bytes_stands_for_its_sha_256():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 0xFFFF), st.binary(min_size=1, max_size=40), st.sampled_from((16, 32, 64)), st.integers(0, 20))
+@given(
+    st.integers(0, 0xFFFF),
+    st.binary(min_size=1, max_size=40),
+    st.sampled_from((16, 32, 64)),
+    st.integers(0, 20),
+)
 def test_each_block_hangs_on_its_own_place_only(place, seed, size, cut):
     address, data = place * 16, (seed * 400)[:400]
     whole = encrypt_xts(data, address, key(size))

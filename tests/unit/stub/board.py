@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from tests.stub_drivers.frames import opened, sent
 
 from espwire.chips.model import Chip
+from espwire.protocol import slip
 from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.cpu.memory import Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import Xtensa
-from espwire.wire import slip
 
 START = 1 << 18
 IDLE_POLLS = 300  # of an empty receiver in a row, and no flash between them: the stub waits for us
@@ -47,7 +47,13 @@ class Nor:
                 if byte & ~self.memory[place]:
                     self.complaints.append(f"program 0 to 1 at {place:#x}")
                 self.memory[place] &= byte
-        elif size := {0x20: 0x1000, 0x21: 0x1000, 0xD8: 0x10000, 0xDC: 0x10000, 0xC7: len(self.memory)}.get(opcode):
+        elif size := {
+            0x20: 0x1000,
+            0x21: 0x1000,
+            0xD8: 0x10000,
+            0xDC: 0x10000,
+            0xC7: len(self.memory),
+        }.get(opcode):
             self._change(f"erase {address:#x}")
             start = address & ~(size - 1)
             self.memory[start : start + size] = b"\xff" * size
@@ -120,7 +126,9 @@ class Board:
         )
         found += bytes(-len(found) % 4)
         for i in range(0, len(found), 4):
-            self.registers[spi.base + spi.data_offset + i] = int.from_bytes(found[i : i + 4], "little")
+            self.registers[spi.base + spi.data_offset + i] = int.from_bytes(
+                found[i : i + 4], "little"
+            )
         self.registers[spi.base + spi.command_offset] = 0
 
 
@@ -134,12 +142,16 @@ class Bench:
         assert own is not None
         self.board = Board(chip)
         data = Region("data", own.data_start, bytearray(own.data_end - own.data_start))
-        code = Region("code", own.code_start, bytearray(own.code_end - own.code_start), words_only=True)
+        code = Region(
+            "code", own.code_start, bytearray(own.code_end - own.code_start), words_only=True
+        )
         memory = Memory([data, code], self.board)
         for address, content in segments:
             memory.load(address, content)
         isa = RiscV() if chip.cpu.architecture == "riscv" else Xtensa()
-        self.engine = Engine(isa, memory, entry=entry, hooks=dict.fromkeys(chip.rom_addresses.values(), _return))
+        self.engine = Engine(
+            isa, memory, entry=entry, hooks=dict.fromkeys(chip.rom_addresses.values(), _return)
+        )
         self.board.engine = self.engine
         self._decoder = slip.Decoder()
 

@@ -12,9 +12,9 @@ from tests.unit.stub.board import Bench
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import StubOptions, load_stub, stub_chips
-from espwire.wire import stub as s
-from espwire.wire.commands import Op
-from espwire.wire.status import STUB_MEANINGS
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op
+from espwire.protocol.replies import STUB_MEANINGS
 
 SIZE = 8192
 
@@ -32,7 +32,9 @@ def test_it_says_hello_and_who_it_is(bench):
     told = s.parse_capabilities(split(answer)[0].body)
     assert told.build == load_stub(chip.id).build
     assert told.cpu_hz == chip.stub.own.cpu_hz
-    assert told.image_chip_id == (0xFFFFFFFF if chip.identity.image_chip_id is None else chip.identity.image_chip_id)
+    assert told.image_chip_id == (
+        0xFFFFFFFF if chip.identity.image_chip_id is None else chip.identity.image_chip_id
+    )
     assert (s.Feature.ENCRYPT in told.features) == chip.stub.own.can_encrypt
 
 
@@ -43,13 +45,17 @@ def test_it_writes_hashes_and_reads_back(bench):
     bench.board.nor.memory[0x11000:0x11010] = bytes(16)  # to erase
     bench.send()
     bench.send(s.WriteOpen(0x10000, SIZE, len(stream), s.Codec.ZLIB, 0, 7).packet())
-    frames = [s.WriteData(at, stream[at : at + 2048]).packet() for at in range(0, len(stream), 2048)]
+    frames = [
+        s.WriteData(at, stream[at : at + 2048]).packet() for at in range(0, len(stream), 2048)
+    ]
     report = bench.send(*frames)[-1]
     assert report[8:] == s.Report(len(stream), len(stream) + 26624, SIZE, 7).reply().body
     assert bench.board.nor.memory[0x10000 : 0x10000 + SIZE] == data
     assert bench.board.nor.erased == [(0x11000, 4096)]
     (answer,) = bench.send(s.Hash(0x10000, SIZE, 4096).packet())
-    assert split(answer)[0].body == b"".join(hashlib.md5(data[at : at + 4096]).digest() for at in (0, 4096))
+    assert split(answer)[0].body == b"".join(
+        hashlib.md5(data[at : at + 4096]).digest() for at in (0, 4096)
+    )
     _, packet = bench.send(s.ReadOpen(0x10000, SIZE, 4096, 4096).packet())
     assert packet[8:-2] == data[:4096]
     assert split(bench.send(s.Abort(3).packet())[-1])[0].value == 3

@@ -24,8 +24,8 @@ from tests.stub_drivers.frames import (
 )
 from tests.stub_drivers.host_program import HostStub
 
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, checksum
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, checksum
 
 
 @pytest.fixture
@@ -67,7 +67,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("data", [text(100_000), b"\0" * 200_000, random.Random(5).randbytes(50_000), b"x"])
+@pytest.mark.parametrize(
+    "data", [text(100_000), b"\0" * 200_000, random.Random(5).randbytes(50_000), b"x"]
+)
 def test_every_kind_of_block_is_unpacked(stub, kind, data):
     level, strategy = KINDS[kind]
     packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
@@ -110,7 +112,8 @@ def test_blocks_for_ram_that_leave_the_next_one_unaligned_do_not_harm(stub, size
     stub.unseal()
     assert stub.call(frame(Op.MEM_BEGIN, words(2 * size, 2, size, 0x40080000)))[1] == 0
     statuses = [
-        stub.call(frame(Op.MEM_DATA, words(size, number, 0, 0) + code, checksum(code)))[1] for number in range(2)
+        stub.call(frame(Op.MEM_DATA, words(size, number, 0, 0) + code, checksum(code)))[1]
+        for number in range(2)
     ]
     assert statuses == ([0, 0xC200] if size % 4 else [0, 0])
     assert stub.call(frame(Op.SPI_ATTACH, words(1)))[1] == NOT_IMPLEMENTED
@@ -147,7 +150,9 @@ def test_mutated_streams_end_in_what_zlib_says(stub, part, request):
     many = 10_000 if "soak" in request.config.getoption("-m") else 1000
     pick = random.Random(part)
     for _ in range(many):
-        data = pick.choice((text(pick.randrange(1, 3000), pick.randrange(9)), bytes(pick.randrange(1, 40_000))))
+        data = pick.choice(
+            (text(pick.randrange(1, 3000), pick.randrange(9)), bytes(pick.randrange(1, 40_000)))
+        )
         stream = mutate(pick, pack(data, pick.choice((0, 1, 9)), pick.randrange(5)))
         try:
             unpacker = zlib.decompressobj()

@@ -16,13 +16,15 @@ from tests.unit.virtual.stub_bench import StubBench, data_frame, start
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import stub_chips
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, checksum
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, checksum
 
 LIMIT_S = 0.0003
 SIZE = 0x1000
 OLD = random.Random(4).randbytes(0x3000)
-SKEWED = bytes(byte for byte in range(256) for _ in range(1 + int(1.3 ** (byte / 10 - 8))))  # codes of all lengths
+SKEWED = bytes(
+    byte for byte in range(256) for _ in range(1 + int(1.3 ** (byte / 10 - 8)))
+)  # codes of all lengths
 
 
 def write(bench: StubBench, data: bytes, stream: bytes, codec: int = s.Codec.ZLIB) -> None:
@@ -79,7 +81,13 @@ def load_ram(bench: StubBench) -> None:
 def ask_small(bench: StubBench) -> None:
     batch = s.Batch((s.SpiTransaction(0x9F, read=64).request(), s.Hash(0, 0).request())).packet()
     md5 = s.Batch((s.Request(Op.SPI_FLASH_MD5, 0, words(0, 2 * SECTOR, 0, 0)),)).packet()
-    for request in (s.AskCapabilities().packet(), batch, md5, frame(Op.SYNC, bytes(36)), frame(0x77, bytes(3000))):
+    for request in (
+        s.AskCapabilities().packet(),
+        batch,
+        md5,
+        frame(Op.SYNC, bytes(36)),
+        frame(0x77, bytes(3000)),
+    ):
         bench.send(request)
     register = bench.chip.chip.spi.base + bench.chip.chip.spi.data_offset
     bench.ask(frame(Op.WRITE_REG, words(register, 1, 1, 3000) * 16))
@@ -96,7 +104,9 @@ JOBS: dict[str, Callable[[StubBench], object]] = {
     "raw": lambda b: write(b, OLD[:SIZE], OLD[:SIZE], s.Codec.RAW),
     "raw, all escaped": lambda b: write(b, b"\xdb" * 2048, b"\xdb" * 2048, s.Codec.RAW),
     "damage": write_damaged,
-    "vendor, deflated": lambda b: write_vendor(b, Op.FLASH_DEFL_BEGIN, text(SIZE), pack(text(SIZE))),
+    "vendor, deflated": lambda b: write_vendor(
+        b, Op.FLASH_DEFL_BEGIN, text(SIZE), pack(text(SIZE))
+    ),
     "vendor, plain": lambda b: write_vendor(b, Op.FLASH_BEGIN, OLD[:SECTOR], OLD[:SECTOR]),
     "vendor, read": read_vendor,
     "read": lambda b: b.read(0, SECTOR),
@@ -113,7 +123,10 @@ JOBS: dict[str, Callable[[StubBench], object]] = {
 def _flushed(data: bytes) -> bytes:
     """A table for every few hundred bytes."""
     packer = zlib.compressobj(9)
-    parts = [packer.compress(data[at : at + 700]) + packer.flush(zlib.Z_FULL_FLUSH) for at in range(0, len(data), 700)]
+    parts = [
+        packer.compress(data[at : at + 700]) + packer.flush(zlib.Z_FULL_FLUSH)
+        for at in range(0, len(data), 700)
+    ]
     return b"".join(parts) + packer.flush()
 
 
@@ -128,7 +141,10 @@ def test_the_receiver_is_never_left_alone_for_long(chip):
         uart.longest_gap = 0
         job(bench)
         gaps[name] = uart.longest_gap / own.cpu_hz
-    print(f"\n{chip}: longest gap in µs: " + ", ".join(f"{name} {gap * 1e6:.0f}" for name, gap in gaps.items()))
+    print(
+        f"\n{chip}: longest gap in µs: "
+        + ", ".join(f"{name} {gap * 1e6:.0f}" for name, gap in gaps.items())
+    )
     assert all(gaps.values())
     assert max(gaps.values()) <= LIMIT_S
     assert uart.overruns == 0

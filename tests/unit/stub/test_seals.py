@@ -12,9 +12,9 @@ from tests.unit.stub.board import Bench
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import load_stub, stub_chips
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import EraseFlash, Op, ReadReg, Reply, Sync
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import EraseFlash, Op, ReadReg, Reply, Sync
 
 SYNC_BODY = Sync().body()
 MARK = s.seal(frame(0x77))
@@ -39,7 +39,10 @@ def test_every_flipped_bit_of_a_request_is_refused_and_nothing_done(command):
         answers = [whole(answer) for answer in answers_to(stub, wire)]
         assert all(one.body == BAD_CHECK.to_bytes(2, "big") for one in answers), wire.hex()
         refused += any(s.refuses(one, packet) for one in answers)
-    assert refused > 0 or command.op in (s.StubOp.WRITE_DATA, s.StubOp.READ_ACK)  # these have no answer
+    assert refused > 0 or command.op in (
+        s.StubOp.WRITE_DATA,
+        s.StubOp.READ_ACK,
+    )  # these have no answer
     assert stub.close().startswith("end of input")
 
 
@@ -61,7 +64,9 @@ def test_unsealed_requests_count_after_an_unsealed_sync_until_the_next_sealed_on
     assert split(stub.next())[1] == BAD_CHECK
     stub.unseal()
     assert split(stub.ask(read.packet())[0])[1] == 0
-    assert split(stub.ask(s.AskCapabilities().packet())[0])[1] == BAD_CHECK  # ours are always sealed
+    assert (
+        split(stub.ask(s.AskCapabilities().packet())[0])[1] == BAD_CHECK
+    )  # ours are always sealed
     stub.sealed = True
     assert split(stub.ask(read.packet())[0])[1] == 0
     stub.send(slip.encode(EraseFlash().packet()))
@@ -79,7 +84,9 @@ def test_a_piece_of_data_that_looks_like_a_request_is_none():
     stub.send(flip(wire, 8 * (len(wire) - 10)))
     stub.abort()
     assert stub.read(0, 4) == b"mark"
-    assert [whole(one).body for one in answers_to(stub, flip(wire, 8 * (len(wire) - 10)))] == [b"\xc1\0"]
+    assert [whole(one).body for one in answers_to(stub, flip(wire, 8 * (len(wire) - 10)))] == [
+        b"\xc1\0"
+    ]
     assert stub.read(0, 4) == b"mark"
     stub.close()
 

@@ -29,7 +29,9 @@ CODE_LIMIT = 12288
 
 
 def test_there_is_an_image_for_each_chip_with_a_stub_of_ours():
-    assert set(stub_chips()) == {chip for chip in chip_ids() if load_chip(chip).stub.own is not None}
+    assert set(stub_chips()) == {
+        chip for chip in chip_ids() if load_chip(chip).stub.own is not None
+    }
     assert {path.stem for path in PACKED.glob("*.z")} == set(stub_chips())
 
 
@@ -48,7 +50,9 @@ def test_an_image_lies_in_the_ram_meant_for_it(chip_id):
 
 def test_options_are_the_first_words_of_the_data():
     image = load_stub("esp32c3")
-    options = StubOptions(baud=921600, leave_clock=True, over_usb=True, spi_clock=0x30103, batch=b"ab")
+    options = StubOptions(
+        baud=921600, leave_clock=True, over_usb=True, spi_clock=0x30103, batch=b"ab"
+    )
     told = image.with_options(options)
     head = (3, 921600, 0x30103, 2)
     assert told.segments[1][1][:18] == b"".join(word.to_bytes(4, "little") for word in head) + b"ab"
@@ -119,7 +123,10 @@ def test_what_is_wrong_with_a_vendors_stub_is_told(key, value, said):
 
 
 @given(
-    st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda x: json.dumps(x).encode())
+    st.binary()
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
+        lambda x: json.dumps(x).encode()
+    )
 )
 def test_junk_is_no_stub(data):
     with pytest.raises(DataError):

@@ -10,11 +10,11 @@ import zlib
 from tests.stub_drivers.frames import opened, sent
 
 from espwire.device.stub_image import StubOptions, load_stub
-from espwire.virtual.link import VirtualLink
-from espwire.virtual.options import VirtualOptions, build_chip
-from espwire.wire import slip
-from espwire.wire.commands import HEADER, Op
-from espwire.wire.stub import StubOp
+from espwire.protocol import slip
+from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.stub import StubOp
+from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.transport import VirtualTransport
 
 QUIET_S = 0.6  # nobody says anything for so long: the stub waits for us
 PAYLOAD = 2048
@@ -40,18 +40,18 @@ class StubBench:
 
     sealed = True
 
-    def __init__(self, link):
-        self.link, self.chip = link, link.chip
+    def __init__(self, transport):
+        self.transport, self.chip = transport, transport.chip
         self._decoder = slip.Decoder()
         self._queue = []
 
     @property
     def now(self):
-        return self.link.now()
+        return self.transport.now()
 
     def collect(self, quiet=QUIET_S):
         found = []
-        while data := self.link.read(quiet):
+        while data := self.transport.read(quiet):
             found += [(self.now, self._open(frame)) for frame in self._decoder.feed(data)]
         return found
 
@@ -70,7 +70,7 @@ class StubBench:
 
     def post(self, *frames):
         for frame in frames:
-            self.link.write(slip.encode(sent(frame) if self.sealed else frame), float("inf"))
+            self.transport.write(slip.encode(sent(frame) if self.sealed else frame), float("inf"))
 
     def ask(self, frame, timeout=200.0):
         """One request, one reply."""
@@ -79,7 +79,7 @@ class StubBench:
 
     def next(self, timeout=200.0):
         while not self._queue:
-            data = self.link.read(timeout)
+            data = self.transport.read(timeout)
             assert data, "the stub says nothing"
             self._queue += self._decoder.feed(data)
         return self._open(self._queue.pop(0))
@@ -88,7 +88,9 @@ class StubBench:
         """A write of ours as a host would do it, credits and all; seconds that it took."""
         stream = zlib.compress(data, 9) if packed else data
         start = self.now
-        reply = self.ask(words(StubOp.WRITE_OPEN, offset, len(data), len(stream), int(packed), flags, 7))
+        reply = self.ask(
+            words(StubOp.WRITE_OPEN, offset, len(data), len(stream), int(packed), flags, 7)
+        )
         assert reply[-2:] == b"\0\0", reply
         sent, credit = 0, int.from_bytes(reply[4:8], "little")
         while True:
@@ -104,7 +106,9 @@ class StubBench:
     def read(self, offset, size, packet=4096, window=65536, flags=1):
         """A read of ours; what came, and seconds."""
         start, out = self.now, bytearray()
-        assert self.ask(words(StubOp.READ_OPEN, offset, size, packet, window, flags))[-2:] == b"\0\0"
+        assert (
+            self.ask(words(StubOp.READ_OPEN, offset, size, packet, window, flags))[-2:] == b"\0\0"
+        )
         while len(out) < size:
             frame = self.next()
             out += frame[8:-2] or b"\xff" * min(packet, size - len(out))
@@ -114,12 +118,14 @@ class StubBench:
 
 def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     """The bench, after the hello and at ``baud``."""
-    link = VirtualLink(build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options)))
-    chip = link.chip
+    transport = VirtualTransport(
+        build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options))
+    )
+    chip = transport.chip
     chip.flash.contents[: len(flash)] = flash
     told = StubOptions(
         baud=115200,
-        over_usb=link.info.kind == "usb-jtag",
+        over_usb=transport.info.kind == "usb-jtag",
         spi_clock=chip.chip.stub.own.spi_clocks.direct,
         batch=batch,
     )
@@ -128,12 +134,12 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
         chip.registers.ram.write(address, content)
     chip.registers.attached = True
     chip._set_baud(115200)
-    link.sleep(0.01)
+    transport.sleep(0.01)
     chip.run(image.entry)
-    bench = StubBench(link)
+    bench = StubBench(transport)
     assert bench.next() == b"OHAI"
     if baud != 115200:
         assert bench.ask(words(0x0F, baud, 115200))[-2:] == b"\0\0"
-        link.sleep(0.05)
-        link.set_baud(baud)
+        transport.sleep(0.05)
+        transport.set_baud(baud)
     return bench

@@ -6,37 +6,39 @@ import pytest
 
 from espwire.chips.registry import chip_ids
 from espwire.errors import UsageError
+from espwire.protocol import slip
+from espwire.protocol.commands import FlashBegin, FlashData, Sync
 from espwire.virtual.faults import KINDS, Faults, FaultSpec, parse_faults
-from espwire.virtual.link import VirtualLink, open_virtual
-from espwire.wire import slip
-from espwire.wire.commands import FlashBegin, FlashData, Sync
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 
-def talk(link: VirtualLink, rounds: int = 6) -> bytes:
+def talk(transport: VirtualTransport, rounds: int = 6) -> bytes:
     """Syncs and writes blindly; what came back."""
     out = b""
-    five = link.chip.chip.rom.begin_words == 5
+    five = transport.chip.chip.rom.begin_words == 5
     blocks = [FlashData(i, b"x" * 0x400) for i in range(rounds)]
     for packet in [Sync(), FlashBegin(0x2000, 8, 0x400, 0, 0 if five else None), *blocks]:
-        link.write(slip.encode(packet.packet()), link.now() + 60)
-        end = link.now() + 2
-        while link.now() < end and not (piece := link.read(end - link.now())).endswith(b"\xc0"):
+        transport.write(slip.encode(packet.packet()), transport.now() + 60)
+        end = transport.now() + 2
+        while transport.now() < end and not (
+            piece := transport.read(end - transport.now())
+        ).endswith(b"\xc0"):
             out += piece
     return out
 
 
 @pytest.mark.parametrize(("kind", "name"), list(itertools.product(KINDS, chip_ids())))
 def test_every_kind_fires_on_every_chip(kind, name):
-    link = open_virtual(f"virtual:{name}?fault={kind}@1")
-    talk(link, 2)
-    assert [fired for _, fired in link.chip.faults.fired] == [kind]
+    transport = open_virtual(f"virtual:{name}?fault={kind}@1")
+    talk(transport, 2)
+    assert [fired for _, fired in transport.chip.faults.fired] == [kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_faults(kind):
     def run(seed: int) -> tuple[bytes, list[tuple[float, str]]]:
-        link = open_virtual(f"virtual:esp32c3?fault={kind}:0.02&seed={seed}")
-        return talk(link), link.chip.faults.fired
+        transport = open_virtual(f"virtual:esp32c3?fault={kind}:0.02&seed={seed}")
+        return talk(transport), transport.chip.faults.fired
 
     assert run(7) == run(7)
 
@@ -54,10 +56,15 @@ def test_a_flip_changes_one_bit_or_the_same_bit_of_two_bytes():
     assert counts == {1, 2}
 
 
-@pytest.mark.parametrize(("kind", "whole"), [("drop", b""), ("dup", bytes(range(200)) * 2), ("garbage", None)])
+@pytest.mark.parametrize(
+    ("kind", "whole"), [("drop", b""), ("dup", bytes(range(200)) * 2), ("garbage", None)]
+)
 def test_drop_dup_and_garbage_change_the_length(kind, whole):
     data = bytes(range(200))
-    outcomes = [Faults(FaultSpec(once={kind: 11}), seed).piece(0.0, data, to_chip=True)[1] for seed in range(50)]
+    outcomes = [
+        Faults(FaultSpec(once={kind: 11}), seed).piece(0.0, data, to_chip=True)[1]
+        for seed in range(50)
+    ]
     for out in outcomes:
         assert out == whole or out[:10] == data[:10]
         assert (len(out) > len(data)) is (kind != "drop")
@@ -92,11 +99,11 @@ def test_rates_come_out_about_right():
 
 def test_reset_and_power_hit_soon_after_a_command_began():
     for kind in ("reset", "power"):
-        link = open_virtual(f"virtual:esp32c3?fault={kind}@2")
-        talk(link, 1)
-        link.sleep(1)
-        assert link.chip.boots == 1
-        assert link.chip.faults.fired[0][1] == kind
+        transport = open_virtual(f"virtual:esp32c3?fault={kind}@2")
+        talk(transport, 1)
+        transport.sleep(1)
+        assert transport.chip.boots == 1
+        assert transport.chip.faults.fired[0][1] == kind
 
 
 def test_without_faults_nothing_is_touched():

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import pytest
 
-from espwire import file_lock
+from espwire import files
 from espwire.errors import DataError, FileError, UsageError
 from espwire.virtual import flash_file
+from espwire.virtual.config import names_file, parse_options
 from espwire.virtual.flash_file import open_flash_file
-from espwire.virtual.link import open_virtual
-from espwire.virtual.options import names_file, parse_options
+from espwire.virtual.transport import open_virtual
 
 SIZE = 0x40000
 BLANK = b"\xff" * SIZE
@@ -108,13 +108,15 @@ def test_an_output_does_not_replace_the_flash_of_a_chip_that_runs(tmp_path: Path
     assert listing(tmp_path) == {"flash.bin": b"new"}
 
 
-def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "flash.bin"
-    link = os.link
+    transport = os.link
 
     def late(*arguments: object, **keywords: object) -> None:
         path.write_bytes(b"somebody else's")
-        link(*arguments, **keywords)  # type: ignore[arg-type]
+        transport(*arguments, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "link", late)
     with pytest.raises(DataError):
@@ -122,7 +124,9 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypat
     assert listing(tmp_path) == {"flash.bin": b"somebody else's"}
 
 
-def test_a_file_system_without_hard_links_works_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_hard_links_works_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*arguments: object, **keywords: object) -> None:
         raise OSError(errno.EPERM, "no")
 
@@ -144,7 +148,9 @@ def test_a_file_with_holes_on_a_full_disk_is_refused_before_it_crashes(
         open_flash_file(tmp_path / "flash.bin", SIZE)
 
 
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(descriptor: int, how: int) -> None:
@@ -152,11 +158,13 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    assert file_lock.lock(descriptor)
+    assert files.lock(descriptor)
     os.close(descriptor)
 
 
-def test_another_file_that_takes_the_place_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_file_that_takes_the_place_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "flash.bin"
     path.write_bytes(BLANK)
     lock = flash_file.lock

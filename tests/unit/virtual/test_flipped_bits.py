@@ -13,17 +13,17 @@ from tests.stub_drivers.programs import FREE_RAM
 from espwire.device import stub_commands
 from espwire.device.baud import change_baud
 from espwire.device.connect import connect
-from espwire.device.ram import load_segment
+from espwire.device.memory_access import load_segment
 from espwire.device.stream_write import write_streamed
 from espwire.device.streams import abort, read_stream
 from espwire.device.stub_image import stub_chips
 from espwire.device.transfer import erase_range, flash_md5
 from espwire.errors import NoReply, ToolError
-from espwire.virtual.frame_trust import Trust, find_trust
-from espwire.virtual.link import open_virtual
-from espwire.wire import slip
-from espwire.wire import stub as s
-from espwire.wire.commands import Op, ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
+from espwire.protocol import slip
+from espwire.protocol import stub as s
+from espwire.protocol.commands import Op, ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
+from espwire.virtual.programs.frame_trust import Trust, find_trust
+from espwire.virtual.transport import open_virtual
 
 CHIPS = stub_chips()
 REPLIES = [
@@ -48,13 +48,24 @@ def frames_of(wire, following):
 
 
 @pytest.mark.parametrize("command", REQUESTS, ids=lambda command: type(command).__name__)
-@pytest.mark.parametrize("behind", [b"", slip.encode(s.seal(ReadReg(0x40001004).packet()))], ids=["alone", "followed"])
+@pytest.mark.parametrize(
+    "behind", [b"", slip.encode(s.seal(ReadReg(0x40001004).packet()))], ids=["alone", "followed"]
+)
 def test_the_stub_trusts_no_request_with_a_flipped_bit(command, behind):
     packet = s.seal(command.packet())
     after = frames_of(b"", behind)
     for wire in flips(slip.encode(packet)):
-        trusted = [one for one in frames_of(wire, behind) if find_trust(one, sealed=True) is not Trust.DAMAGED]
-        assert trusted in ([], [packet], after, [packet, *after])  # a lone END more or less changes nothing
+        trusted = [
+            one
+            for one in frames_of(wire, behind)
+            if find_trust(one, sealed=True) is not Trust.DAMAGED
+        ]
+        assert trusted in (
+            [],
+            [packet],
+            after,
+            [packet, *after],
+        )  # a lone END more or less changes nothing
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: f"{reply.op:02x}-{reply.value:x}")
@@ -65,7 +76,9 @@ def test_the_host_opens_no_reply_with_a_flipped_bit(reply):
 
 
 def test_only_a_sync_is_taken_unsealed_from_a_host_that_seals():
-    trusted = [one for one in REQUESTS if find_trust(one.packet(), sealed=True) is not Trust.DAMAGED]
+    trusted = [
+        one for one in REQUESTS if find_trust(one.packet(), sealed=True) is not Trust.DAMAGED
+    ]
     assert trusted == [Sync()]
     own = [one for one in REQUESTS if find_trust(one.packet(), sealed=False) is Trust.UNSEALED]
     assert not [one for one in own if one.op >= s.StubOp.CAPABILITIES]
@@ -82,10 +95,10 @@ class Board:
     """A chip with our stub, whose flash and link a test may spoil."""
 
     def __init__(self, chip):
-        self.link = FlippingLink(open_virtual(f"virtual:{chip}?size=1MB&profile=fast"))
-        self.device = connect(self.link, stub=True)
+        self.transport = FlippingLink(open_virtual(f"virtual:{chip}?size=1MB&profile=fast"))
+        self.device = connect(self.transport, stub=True)
         self.device.attach_flash()
-        self.loader, self.flash = self.device.loader, self.link.chip.flash.contents
+        self.loader, self.flash = self.device.loader, self.transport.chip.flash.contents
         assert self.loader.dialect.sealed
         self.loader.read_reg(self.register)  # what was sent ahead is done with
 
@@ -95,14 +108,19 @@ class Board:
 
     def restore(self):
         self.flash[:AREA] = OLD
-        self.link.arm(None, 0)
+        self.transport.arm(None, 0)
         with suppress(ToolError):
             abort(self.loader)
         self.loader.write_regs(RegWrite(self.register, 0x1234))
 
 
 def read_words(board):
-    commands = [ReadReg(0x40001000), s.SpiTransaction(0x9F, read=3), SpiFlashMd5(0, 64), ReadReg(board.register)]
+    commands = [
+        ReadReg(0x40001000),
+        s.SpiTransaction(0x9F, read=3),
+        SpiFlashMd5(0, 64),
+        ReadReg(board.register),
+    ]
     return [(one.value, one.body) for one in stub_commands.run_batch(board.loader, commands)]
 
 
@@ -118,24 +136,32 @@ def erase(board):
 
 def write_register(board):
     board.loader.write_regs(RegWrite(board.register, 0xC0DB1234))
-    return board.link.chip.registers.read(board.link.now(), board.register)
+    return board.transport.chip.registers.read(board.transport.now(), board.register)
 
 
 def load_ram(board):
     address = FREE_RAM[board.device.chip.id]
     load_segment(board.loader, board.device.chip, address, NEW, lambda done: None)
-    return board.link.chip.registers.ram.read(address, len(NEW)) == NEW
+    return board.transport.chip.registers.ram.read(address, len(NEW)) == NEW
 
 
 def go_faster(board):
-    change_baud(board.loader, board.device.chip, None, 230400 if board.loader.baud == 115200 else 115200, None)
+    change_baud(
+        board.loader,
+        board.device.chip,
+        None,
+        230400 if board.loader.baud == 115200 else 115200,
+        None,
+    )
     return board.loader.sync(1)
 
 
 JOBS = {
     "read a register": lambda board: board.loader.read_reg(0x40001000),
     "batch": read_words,
-    "capabilities": lambda board: board.loader.call_again(s.AskCapabilities(), result=s.CAPABILITIES_BYTES).body,
+    "capabilities": lambda board: (
+        board.loader.call_again(s.AskCapabilities(), result=s.CAPABILITIES_BYTES).body
+    ),
     "hashes": lambda board: stub_commands.read_md5s(board.loader, 0, 0x2000, 0x1000),
     "blank check": lambda board: stub_commands.find_written(board.loader, 0, AREA, 0x1000),
     "MD5": lambda board: flash_md5(board.loader, 0, 0x1000),
@@ -155,11 +181,11 @@ def sweep(chip, name, pick, most):
     board, job = Board(chip), JOBS[name]
     board.restore()
     expected = job(board)
-    passed, right, failed = dict(board.link.passed), 0, 0
+    passed, right, failed = dict(board.transport.passed), 0, 0
     places = [(way, bit) for way in ("out", "in") for bit in range(8 * passed[way])]
     for way, bit in places if most is None else pick.sample(places, min(most, len(places))):
         board.restore()
-        board.link.arm(way, bit)
+        board.transport.arm(way, bit)
         try:
             found = job(board)
         except ToolError:
@@ -195,6 +221,9 @@ def test_the_sweep_sees_a_side_that_does_not_check(monkeypatch, lacking):
         cut = lambda reply: Reply(reply.op, reply.value, reply.body[: -s.SEAL_BYTES])  # noqa: E731
         monkeypatch.setattr("espwire.device.loader.unseal", cut)
     else:
-        monkeypatch.setattr("espwire.virtual.frame_trust.is_sealed", lambda packet: True)
+        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda packet: True)
     with pytest.raises((AssertionError, NoReply)):  # a wrong result, or the stub is gone
-        _ = [sweep("esp32c3", name, random.Random(1), 150) for name in ("read a register", "write a register", "erase")]
+        _ = [
+            sweep("esp32c3", name, random.Random(1), 150)
+            for name in ("read a register", "write a register", "erase")
+        ]

@@ -8,8 +8,8 @@ from tests.stub_drivers.random_streams import FLASH, Stream
 from tests.unit.virtual.stub_bench import start
 
 from espwire.device.stub_image import stub_chips
-from espwire.virtual.frame_trust import Trust
-from espwire.wire.slip import Decoder
+from espwire.protocol.slip import Decoder
+from espwire.virtual.programs.frame_trust import Trust
 
 CHIPS = stub_chips()
 CI_SEQUENCES, FULL_SEQUENCES = 10, 200
@@ -26,9 +26,9 @@ class Pair:
         self.decoder = Decoder()
 
     def answers(self, step):
-        link, found = self.bench.link, []
-        link.write(step, float("inf"))
-        while data := link.read(QUIET_S):
+        transport, found = self.bench.transport, []
+        transport.write(step, float("inf"))
+        while data := transport.read(QUIET_S):
             found += self.decoder.feed(data)
         return found
 
@@ -64,6 +64,8 @@ def test_full_size(chip):
 
 
 def test_a_check_that_one_of_them_lacks_shows(monkeypatch):
-    monkeypatch.setattr("espwire.virtual.twin.find_trust", lambda frame, sealed: Trust.SEALED)
+    monkeypatch.setattr(
+        "espwire.virtual.programs.stub_model.find_trust", lambda frame, sealed: Trust.SEALED
+    )
     with pytest.raises(AssertionError, match="seed"):
         _ = [compare("esp32c3", seed) for seed in range(CI_SEQUENCES)]

@@ -6,12 +6,8 @@ import zlib
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.secure.flash_encryption import encrypt_xts
-from espwire.virtual.chip import State, VirtualChip
-from espwire.virtual.options import build_chip, parse_options
-from espwire.virtual.romflash import count_erased
-from espwire.wire import slip
-from espwire.wire.commands import (
+from espwire.protocol import slip
+from espwire.protocol.commands import (
     ChangeBaudrate,
     Command,
     FlashBegin,
@@ -36,7 +32,11 @@ from espwire.wire.commands import (
     WriteReg,
     parse_reply,
 )
-from espwire.wire.dialect import EraseRule
+from espwire.protocol.dialect import EraseRule
+from espwire.secure.flash_encryption import encrypt_xts
+from espwire.virtual.chip import State, VirtualChip
+from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.rom import count_erased
 
 MIB = 0x100000
 
@@ -58,7 +58,9 @@ class Host:
             self.t = due
             out += b"".join(piece for _, piece in self.chip.run_until(due))
         self.text = out
-        return [reply for frame in slip.Decoder().feed(out) if (reply := parse_reply(frame)) is not None]
+        return [
+            reply for frame in slip.Decoder().feed(out) if (reply := parse_reply(frame)) is not None
+        ]
 
     def ask(self, command: Command | Request) -> Reply:
         (reply,) = self.say(command)
@@ -109,7 +111,9 @@ def test_begin_takes_the_words_of_its_rom_only(name):
     host = Host(f"virtual:{name}?profile=instant")
     host.attach()
     five = load_chip(name).rom.begin_words == 5
-    results = [host.ask(FlashBegin(0x1000, 4, 0x400, 0, encrypted)).body[0] for encrypted in (None, 0)]
+    results = [
+        host.ask(FlashBegin(0x1000, 4, 0x400, 0, encrypted)).body[0] for encrypted in (None, 0)
+    ]
     assert results == ([1, 0] if five else [0, 1])
 
 
@@ -255,7 +259,11 @@ def test_a_bad_escape_stands_for_its_second_byte(c3):
 def test_secure_download_leaves_its_subset_only(url):
     host = Host(f"virtual:{url}?profile=instant&secure-download=1")
     assert host.say(ReadReg(0x40001000))[0].body[:2] == b"\x01\x05"
-    for command in (SpiFlashMd5(0, 16), MemBegin(4, 1, 4, 0x3FC84000), FlashDeflBegin(16, 1, 16, 0, 0)):
+    for command in (
+        SpiFlashMd5(0, 16),
+        MemBegin(4, 1, 4, 0x3FC84000),
+        FlashDeflBegin(16, 1, 16, 0, 0),
+    ):
         assert host.say(command)[0].body[:2] == b"\x01\x05"
     info = host.ask(GetSecurityInfo())
     assert int.from_bytes(info.body[:4], "little") >> 2 & 1
@@ -309,7 +317,10 @@ def test_ram_download_to_nowhere_is_a_fault_at_its_data(c3):
 
 def test_write_reg_does_its_groups_in_order_each_after_its_delay(c3):
     began = c3.t
-    group = (RegWrite(0x3FC84000, 1, delay_us=1000), RegWrite(0x3FC84000, 0xFF00, mask=0xFF00, delay_us=2000))
+    group = (
+        RegWrite(0x3FC84000, 1, delay_us=1000),
+        RegWrite(0x3FC84000, 0xFF00, mask=0xFF00, delay_us=2000),
+    )
     assert c3.ask(WriteReg(group)).body[0] == 0
     assert c3.t - began == pytest.approx(0.003, abs=0.0005)
     assert c3.ask(ReadReg(0x3FC84000)).value == 0xFF01

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espwire.bits import MIB
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.virtual.flash import PROFILES, NorFlash, find_part
+from espwire.protocol.slip import Decoder
+from espwire.sizes import MIB
+from espwire.virtual.nor_flash import PROFILES, NorFlash, find_part
 from espwire.virtual.spi import SpiController
-from espwire.wire.slip import Decoder
 
 TRACES = Path(__file__).parents[2] / "golden" / "traces"
 COMMAND, ADDRESS, DUMMY, READ, WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
@@ -50,10 +50,16 @@ class Driver:
                 continue
             user |= WRITE if name == "mosi" else READ
             if spi.length_in_user1 is not None:
-                shift = spi.length_in_user1.mosi_shift if name == "mosi" else spi.length_in_user1.miso_shift
+                shift = (
+                    spi.length_in_user1.mosi_shift
+                    if name == "mosi"
+                    else spi.length_in_user1.miso_shift
+                )
                 user1 |= bits - 1 << shift
             else:
-                self.put(spi.mosi_length_offset if name == "mosi" else spi.miso_length_offset, bits - 1)
+                self.put(
+                    spi.mosi_length_offset if name == "mosi" else spi.miso_length_offset, bits - 1
+                )
         self.put(spi.user_offset, user)
         self.put(spi.user1_offset, user1)
         self.put(spi.user2_offset, 7 << 28 | opcode)
@@ -82,7 +88,9 @@ def test_the_recorded_register_traffic_is_answered_alike(chip_id: str, what: str
                     assert expected is None or int.from_bytes(frame[4:8], "little") == expected
                     compared += expected is not None
             elif frame[1] == 0x0A:
-                waiting.append(controller.read(row["t"], words[0]) if controller.covers(words[0]) else None)
+                waiting.append(
+                    controller.read(row["t"], words[0]) if controller.covers(words[0]) else None
+                )
             elif frame[1] == 0x09 and controller.covers(words[0]):
                 assert words[2] == 0xFFFFFFFF
                 controller.write(row["t"], words[0], words[1])
@@ -129,7 +137,9 @@ def test_without_a_dummy_phase_sfdp_comes_a_byte_late():
 
 def test_too_many_dummy_cycles_swallow_bits():
     driver = Driver("esp32c3")
-    assert driver.run(0x5A, address=0, dummy=16, read_bits=24, fill=0) == int.from_bytes(b"FDP", "little")
+    assert driver.run(0x5A, address=0, dummy=16, read_bits=24, fill=0) == int.from_bytes(
+        b"FDP", "little"
+    )
 
 
 def test_without_an_address_phase_the_answer_comes_three_bytes_late():

@@ -7,7 +7,9 @@ import click
 from espwire.cli.session import Session
 
 
-@click.command("chip-id", help="Show the chip id of an ESP8266; other chips have none, and show their MAC.")
+@click.command(
+    "chip-id", help="Show the chip id of an ESP8266; other chips have none, and show their MAC."
+)
 @click.pass_obj
 def command(session: Session) -> None:
     """The id, or a warning and the MAC."""
@@ -23,6 +25,8 @@ def command(session: Session) -> None:
             )
         found, mac, name = device.legacy_chip_id, device.mac, device.chip.name
     if found is None:
-        session.report(Warned(code="no-chip-id", text=f"an {name} has no chip id; its MAC is unique instead"))
+        session.report(
+            Warned(code="no-chip-id", text=f"an {name} has no chip id; its MAC is unique instead")
+        )
     text = f"MAC: {mac}" if found is None else f"Chip ID: {found:#010x}"
     session.result("chip-id", text, {"chip_id": found, "mac": mac})

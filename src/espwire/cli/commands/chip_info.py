@@ -25,7 +25,9 @@ def command(session: Session) -> None:
         except DeviceError as error:
             if error.code not in ("no-flash", "nand-flash"):
                 raise
-            session.report(Warned(code=error.code, text=str(error)))  # everything else can still be shown
+            session.report(
+                Warned(code=error.code, text=str(error))
+            )  # everything else can still be shown
         text, data = describe_device(device), device_data(device)
     session.result("chip-info", text, data)
 

@@ -24,7 +24,10 @@ def command(session: Session, names: tuple[str, ...]) -> None:
     chips = [load_chip(name) for name in names or chip_ids()]
     rows = [HEAD, *(_row(chip) for chip in chips)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     session.result("chips", "\n".join(lines), {"chips": [_data(chip) for chip in chips]})
 
 

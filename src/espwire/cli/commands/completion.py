@@ -18,7 +18,12 @@ fish: espwire completion fish > ~/.config/fish/completions/espwire.fish"""
 
 @click.command("completion", help=HELP)
 @click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
-@click.option("--program", type=click.Choice(PROGRAMS), default="espwire", help="The name to complete for (espwire).")
+@click.option(
+    "--program",
+    type=click.Choice(PROGRAMS),
+    default="espwire",
+    help="The name to complete for (espwire).",
+)
 @click.pass_obj
 def command(session: Session, shell: str, program: str) -> None:
     """Report the script, which is click's own."""

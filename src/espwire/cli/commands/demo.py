@@ -30,11 +30,11 @@ def command(session: Session, no_pace: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="espwire-demo-") as folder:
         flash_file = Path(folder, "flash.bin")
         session.reads_settings = False  # a demo is the same for everybody
-        session.port = (
-            f"virtual:{CHIP}?flash={quote(flash_file.as_posix(), safe='/:')}&size=4MB&pace={0 if no_pace else 1}"
-        )
+        session.port = f"virtual:{CHIP}?flash={quote(flash_file.as_posix(), safe='/:')}&size=4MB&pace={0 if no_pace else 1}"
         haste = "takes no time" if no_pace else "takes as long as a real one"
-        session.report(Note(text=f"No board is needed: this chip is made of software, and {haste}."))
+        session.report(
+            Note(text=f"No board is needed: this chip is made of software, and {haste}.")
+        )
         with as_file(files("espwire.demo").joinpath(FIRMWARE)) as firmware:
             _show(session, firmware, flash_file)
 
@@ -45,7 +45,7 @@ def _show(session: Session, firmware: Path, flash_file: Path) -> None:
     from espwire.cli.parts import read_pairs
     from espwire.errors import VerifyError
     from espwire.flash.write import write_flash
-    from espwire.image.parse import parse
+    from espwire.image.codec import parse
 
     chip = load_chip(CHIP)
     parts = read_pairs([(chip.flash.bootloader_offset, str(firmware))])
@@ -53,13 +53,16 @@ def _show(session: Session, firmware: Path, flash_file: Path) -> None:
     with session.device() as device:
         write_flash(device, parts, report=session.report)
         head = b"".join(device.read_flash(chip.flash.bootloader_offset, HEAD))
-        session.result("chip-info", "\nThe chip:\n" + _indent(describe_device(device)), device_data(device))
+        session.result(
+            "chip-info", "\nThe chip:\n" + _indent(describe_device(device)), device_data(device)
+        )
     with flash_file.open("rb") as file:
         held = file.read(size)
         used = size + sum(1 for byte in file.read() if byte != 0xFF)
     if held != parts[0].data:
         raise VerifyError(
-            f"the virtual chip's flash file does not hold {firmware.name}", hint="This is a bug: report it."
+            f"the virtual chip's flash file does not hold {firmware.name}",
+            hint="This is a bug: report it.",
         )
     image = parse(held, chip)
     lines = [

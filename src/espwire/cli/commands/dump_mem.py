@@ -7,11 +7,11 @@ import click
 from espwire.cli.number_types import parse_memory_address
 from espwire.cli.options import progress_option
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 
 def _parse_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     return parse_number(value, "size")
 
@@ -30,8 +30,8 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
 def command(session: Session, address: int, size: int, file: str, no_progress: bool) -> None:
     """Check before connecting; the file is whole or absent."""
     from espwire.cli.preconditions import check_output
-    from espwire.device.ram import check_range
-    from espwire.flash.memory import dump_mem
+    from espwire.device.memory_access import check_range
+    from espwire.flash.load_ram import dump_mem
 
     check_range(address, size)
     check_output(file)

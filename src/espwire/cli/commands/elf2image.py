@@ -9,7 +9,7 @@ import click
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.image.elf2image import ImageFiles
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 PAGES = ("256KB", "128KB", "64KB", "32KB", "16KB", "8KB")
 
 
-def _parse_size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def _parse_size(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
     if value is None:
         return None
-    from espwire.bits import parse_flash_size, parse_number
     from espwire.errors import UsageError
+    from espwire.sizes import parse_flash_size, parse_number
 
     size = parse_flash_size(value) if value[-1:] in "bB" else parse_number(value, "size")
     if not 0 < size <= 0x8000000:
-        raise UsageError(f"nothing can be padded to a multiple of {value}", hint="Give 4KB, 1MB, … up to 128MB.")
+        raise UsageError(
+            f"nothing can be padded to a multiple of {value}", hint="Give 4KB, 1MB, … up to 128MB."
+        )
     return size
 
 
@@ -36,14 +40,37 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.argument("file", metavar="ELF")
 @header_options
-@click.option("-o", "--output", metavar="FILE", help="Name of the image; for an ESP8266 and version 1 its beginning.")
-@click.option("-e", "--version", "version", type=click.Choice(["1", "2", "3"]), help="ESP8266: the image's format; 1.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Name of the image; for an ESP8266 and version 1 its beginning.",
+)
+@click.option(
+    "-e",
+    "--version",
+    "version",
+    type=click.Choice(["1", "2", "3"]),
+    help="ESP8266: the image's format; 1.",
+)
 @click.option("-r", "--min-rev", type=Number(0, 255), default=0, hidden=True)
 @click.option(
-    "--min-rev-full", type=Number(0, 65535), default=0, metavar="N", help="Least chip revision, 100 * major + minor."
+    "--min-rev-full",
+    type=Number(0, 65535),
+    default=0,
+    metavar="N",
+    help="Least chip revision, 100 * major + minor.",
 )
-@click.option("--max-rev-full", type=Number(0, 65535), default=65535, metavar="N", help="Highest chip revision.")
-@click.option("--secure-pad", is_flag=True, help="Pad for a signature of secure boot version 1 (ESP32).")
+@click.option(
+    "--max-rev-full",
+    type=Number(0, 65535),
+    default=65535,
+    metavar="N",
+    help="Highest chip revision.",
+)
+@click.option(
+    "--secure-pad", is_flag=True, help="Pad for a signature of secure boot version 1 (ESP32)."
+)
 @click.option("--secure-pad-v2", is_flag=True, help="Pad for a signature of secure boot version 2.")
 @click.option(
     "--elf-sha256-offset",
@@ -54,17 +81,32 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str |
 @click.option("--dont-append-digest", is_flag=True, help="No SHA-256 behind the image.")
 @click.option("--use-segments", is_flag=True, help="Take the ELF's segments, not its sections.")
 @click.option(
-    "--flash-mmu-page-size", type=click.Choice(PAGES), help="Another page size than the program was linked for."
+    "--flash-mmu-page-size",
+    type=click.Choice(PAGES),
+    help="Another page size than the program was linked for.",
 )
-@click.option("--pad-to-size", metavar="SIZE", callback=_parse_size, help="Fill with 0xFF to a multiple of SIZE.")
-@click.option("--ram-only-header", is_flag=True, help="RAM first, and let the header tell of nothing else.")
-@click.option("-sc", "--spi-connection", hidden=True, expose_value=False, help="Of old versions; without effect.")
+@click.option(
+    "--pad-to-size",
+    metavar="SIZE",
+    callback=_parse_size,
+    help="Fill with 0xFF to a multiple of SIZE.",
+)
+@click.option(
+    "--ram-only-header", is_flag=True, help="RAM first, and let the header tell of nothing else."
+)
+@click.option(
+    "-sc",
+    "--spi-connection",
+    hidden=True,
+    expose_value=False,
+    help="Of old versions; without effect.",
+)
 @click.pass_obj
 def command(session: Session, /, file: str, output: str | None, **words: Any) -> None:
     """Convert; each doubt is a warning, the files are the result."""
-    from espwire.bits import parse_flash_size
     from espwire.cli.parts import header_settings
     from espwire.image.elf2image import ElfOptions, elf2image
+    from espwire.sizes import parse_flash_size
 
     page = words["flash_mmu_page_size"]
     options = ElfOptions(
@@ -94,6 +136,8 @@ def report(session: Session, name: str, made: ImageFiles) -> None:
     lines = []
     for file in made.files:
         where = "" if file.address is None else f", for flash at {file.address:#x}"
-        lines.append(f"{escape(file.path)}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}.")
+        lines.append(
+            f"{escape(file.path)}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}."
+        )
     files = [{"file": file.path, "address": file.address, "size": file.size} for file in made.files]
     session.result(name, "\n".join(lines), {"chip": made.chip, "entry": made.entry, "files": files})

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-from espwire.cli.flash_options import allow_option, flash_options, known_size_option, parse_known_size
+from espwire.cli.flash_options import (
+    allow_option,
+    flash_options,
+    known_size_option,
+    parse_known_size,
+)
 from espwire.cli.options import dry_run_option
 from espwire.cli.session import Session
 
@@ -16,15 +21,23 @@ from espwire.cli.session import Session
 @flash_options
 @dry_run_option
 @click.pass_obj
-def command(session: Session, flash_size: str, force: bool, allow: frozenset[str], dry_run: bool) -> None:
+def command(
+    session: Session, flash_size: str, force: bool, allow: frozenset[str], dry_run: bool
+) -> None:
     """Erase all sectors, and check that they are blank where the chip can tell."""
-    from espwire.bits import format_size
     from espwire.flash.erase import erase_flash
     from espwire.flash.plan import Policy
+    from espwire.sizes import format_size
 
     known = parse_known_size(flash_size)
     policy = Policy(force=force, consents=allow)
     with session.device() as device:
-        size = erase_flash(device, flash_size=known, policy=policy, dry_run=dry_run, report=session.report)
-    text = "Nothing was erased (--dry-run)." if dry_run else f"Done: the whole flash is erased, {format_size(size)}."
+        size = erase_flash(
+            device, flash_size=known, policy=policy, dry_run=dry_run, report=session.report
+        )
+    text = (
+        "Nothing was erased (--dry-run)."
+        if dry_run
+        else f"Done: the whole flash is erased, {format_size(size)}."
+    )
     session.finish("erase-flash", text, {"size": size, "erased": not dry_run})

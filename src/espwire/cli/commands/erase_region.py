@@ -21,7 +21,9 @@ from espwire.cli.session import Session
 @place_options
 @dry_run_option
 @click.pass_obj
-def command(session: Session, words: tuple[str, ...], force: bool, allow: frozenset[str], dry_run: bool) -> None:
+def command(
+    session: Session, words: tuple[str, ...], force: bool, allow: frozenset[str], dry_run: bool
+) -> None:
     """Erase, and check that it is blank where the chip can tell."""
     from espwire.cli.places import find_region, parse_region
     from espwire.flash.erase import erase_region

@@ -26,9 +26,14 @@ a flasher_args.json or flash_args, or one file: merged binary, Intel HEX, S-reco
 @click.argument("path", metavar="PATH")
 @header_options
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
-@click.option("--encrypt", is_flag=True, help="Have the chip encrypt the files that the build marks so.")
 @click.option(
-    "--app-address", type=FlashAddress(0), metavar="ADDRESS", help="Where an image or ELF goes that stands alone."
+    "--encrypt", is_flag=True, help="Have the chip encrypt the files that the build marks so."
+)
+@click.option(
+    "--app-address",
+    type=FlashAddress(0),
+    metavar="ADDRESS",
+    help="Where an image or ELF goes that stands alone.",
 )
 @input_format_option
 @click.option("--show", is_flag=True, help="Show what goes where, and stop; needs no device.")
@@ -53,9 +58,9 @@ def command(
     from espwire.cli.parts import header_settings
     from espwire.events import Note
     from espwire.flash.plan import Policy
-    from espwire.flash.write_build import write_build
+    from espwire.flash.write import write_build
+    from espwire.image.build_dir import read_build
     from espwire.image.build_plan import BuildRequest
-    from espwire.image.build_source import read_build
     from espwire.image.inputs import choose_for_chip
 
     session.progress = not no_progress
@@ -80,7 +85,9 @@ def command(
         _tell(session, build, None, dry_run=False)
         return
     _take_options(session, build)
-    policy = Policy(erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"])
+    policy = Policy(
+        erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
+    )
     with session.device(encrypt=choices["encrypt"]) as device:
         build = replace(build, files=choose_for_chip(build.files, device.chip.id))
         made = write_build(
@@ -118,10 +125,21 @@ def _tell(session: Session, build: BuildPlan, made: Plan | None, *, dry_run: boo
     if not written:
         text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {named}."
     else:
-        what = "nothing" if len(unchecked) == len([file for file in build.files if file.data]) else "not all of it"
-        text = f"Done: {named} written" + (" and verified." if verified else f"; {what} was verified.")
+        what = (
+            "nothing"
+            if len(unchecked) == len([file for file in build.files if file.data])
+            else "not all of it"
+        )
+        text = f"Done: {named} written" + (
+            " and verified." if verified else f"; {what} was verified."
+        )
     parts = [
-        {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role} for file in build.files
+        {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role}
+        for file in build.files
     ]
     data = {"kind": build.kind, "chips": list(build.chips), "bytes": build.size, "parts": parts}
-    session.finish("flash", text, data | {"written": written, "verified": verified, "unchecked": list(unchecked)})
+    session.finish(
+        "flash",
+        text,
+        data | {"written": written, "verified": verified, "unchecked": list(unchecked)},
+    )

@@ -33,7 +33,7 @@ def command(session: Session) -> None:
 
 def describe_flash(info: FlashInfo) -> str:
     """Lines for people."""
-    from espwire.bits import format_size
+    from espwire.sizes import format_size
 
     if info.jedec is None:
         return "Flash:        its id cannot be read"

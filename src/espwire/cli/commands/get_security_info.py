@@ -43,7 +43,10 @@ def describe_info(device: Device, info: SecurityInfo) -> str:
     count = info.flash_crypt_count or 0
     encryption = f"{'on' if info.flash_encryption else 'off'} (count {count:#05b})"
     rows = [
-        ("Flags", "not available from the running stub" if info.flags is None else f"{info.flags:#010x}"),
+        (
+            "Flags",
+            "not available from the running stub" if info.flags is None else f"{info.flags:#010x}",
+        ),
         *((" ", name) for name in info.flag_names()),
         ("Secure Boot", "on" if info.secure_boot else "off"),
         ("Flash Encryption", encryption),

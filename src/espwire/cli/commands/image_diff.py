@@ -9,7 +9,7 @@ import click
 
 from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.image.diff import ImageDiff, SegmentDiff
@@ -33,7 +33,9 @@ def command(session: Session, old: str, new: str) -> None:
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
     names = name_source(old), name_source(new)
-    found = diff_images(read_source(old), read_source(new), chip, names=names, format=session.input_format)
+    found = diff_images(
+        read_source(old), read_source(new), chip, names=names, format=session.input_format
+    )
     session.result("image-diff", "\n".join(draw(found)), diff_data(found))
     if not found.same:
         raise VerifyError(
@@ -66,8 +68,16 @@ def _draw_segment(segment: SegmentDiff) -> str:
     name = f"{segment.item}, segment {segment.number}"
     if segment.old_address is None or segment.new_address is None:
         return f"{name}: only in the {'second' if segment.old_address is None else 'first'} file"
-    moved = "" if segment.old_address == segment.new_address else f", moved to {segment.new_address:#010x}"
-    grown = "" if segment.old_size == segment.new_size else f", {segment.old_size:,} → {segment.new_size:,} bytes"
+    moved = (
+        ""
+        if segment.old_address == segment.new_address
+        else f", moved to {segment.new_address:#010x}"
+    )
+    grown = (
+        ""
+        if segment.old_size == segment.new_size
+        else f", {segment.old_size:,} → {segment.new_size:,} bytes"
+    )
     changed = f"{segment.changed:,} bytes differ" if segment.changed else "same bytes"
     return f"{name} at {segment.old_address:#010x}{moved}{grown}: {changed}"
 

@@ -8,9 +8,14 @@ from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
 
 
-@click.command("image-info", help="Show what a firmware file holds, and check it. BIN, Intel HEX, S-record, UF2.")
+@click.command(
+    "image-info",
+    help="Show what a firmware file holds, and check it. BIN, Intel HEX, S-record, UF2.",
+)
 @chip_option
-@click.option("--version", "-e", type=click.Choice(("1", "2")), hidden=True)  # of esptool 4: there is one layout now
+@click.option(
+    "--version", "-e", type=click.Choice(("1", "2")), hidden=True
+)  # of esptool 4: there is one layout now
 @input_format_option
 @click.argument("file", metavar="FILE")
 @click.pass_obj
@@ -20,7 +25,7 @@ def command(session: Session, version: str | None, file: str) -> None:
     from espwire.cli.image_text import draw_file, file_data
     from espwire.cli.parts import name_source, read_source
     from espwire.errors import ImageError
-    from espwire.image.info import inspect_bytes
+    from espwire.image.inspect import inspect_bytes
 
     session.configure()
     data = read_source(file)

@@ -19,10 +19,12 @@ from espwire.cli.session import Session
 @allow_option
 @progress_option
 @click.pass_obj
-def command(session: Session, file: str, force: bool, allow: frozenset[str], no_progress: bool) -> None:
+def command(
+    session: Session, file: str, force: bool, allow: frozenset[str], no_progress: bool
+) -> None:
     """Read the file first; once the program runs, nothing resets the chip."""
     from espwire.cli.parts import choose_program, name_source, read_pieces
-    from espwire.flash.memory import load_ram
+    from espwire.flash.load_ram import load_ram
     from espwire.flash.plan import Policy
 
     session.progress = not no_progress
@@ -34,8 +36,6 @@ def command(session: Session, file: str, force: bool, allow: frozenset[str], no_
         data = choose_program(pieces, device.chip.id, file)
         done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
         session.runs = True
-    text = (
-        f"RAM holds {len(done.segments)} segments, {done.size:,} bytes; the program at {done.entry:#010x} was started."
-    )
+    text = f"RAM holds {len(done.segments)} segments, {done.size:,} bytes; the program at {done.entry:#010x} was started."
     segments = [{"address": address, "size": size} for address, size in done.segments]
     session.result("load-ram", text, {"entry": done.entry, "segments": segments})

@@ -14,9 +14,15 @@ from espwire.cli.session import Session
     " OUTPUT is the beginning of the names: app.bin becomes app.bin0x00000.bin.",
 )
 @click.argument("output", metavar="OUTPUT")
-@click.option("-f", "--segfile", multiple=True, metavar="FILE", help="A file with a segment's bytes.")
-@click.option("-a", "--segaddr", multiple=True, metavar="ADDRESS", help="The address of that segment.")
-@click.option("-e", "--entrypoint", default="0", metavar="ADDRESS", help="Where the program starts; 0.")
+@click.option(
+    "-f", "--segfile", multiple=True, metavar="FILE", help="A file with a segment's bytes."
+)
+@click.option(
+    "-a", "--segaddr", multiple=True, metavar="ADDRESS", help="The address of that segment."
+)
+@click.option(
+    "-e", "--entrypoint", default="0", metavar="ADDRESS", help="Where the program starts; 0."
+)
 @header_options
 @click.pass_obj
 def command(
@@ -30,11 +36,11 @@ def command(
     flash_size: str,
 ) -> None:
     """Pair files and addresses, in the order given."""
-    from espwire.bits import parse_number
     from espwire.cli.commands.elf2image import report
     from espwire.cli.parts import header_settings
     from espwire.errors import UsageError
-    from espwire.image.make import make_image
+    from espwire.image.make_image import make_image
+    from espwire.sizes import parse_number
 
     if len(segfile) != len(segaddr) or not segfile:
         raise UsageError(
@@ -42,7 +48,10 @@ def command(
             else "an image of nothing is none",
             hint="Give -f FILE -a ADDRESS for each segment.",
         )  # fmt: skip
-    parts = [(parse_number(address, "address"), file) for address, file in zip(segaddr, segfile, strict=True)]
+    parts = [
+        (parse_number(address, "address"), file)
+        for address, file in zip(segaddr, segfile, strict=True)
+    ]
     entry = parse_number(entrypoint, "entry address")
     settings = header_settings(flash_mode, flash_freq, flash_size)
     made = make_image(parts, output, chip=session.chip or "esp8266", entry=entry, settings=settings)

@@ -9,14 +9,19 @@ import click
 
 from espwire.cli.flash_options import allow_option
 from espwire.cli.number_types import FlashAddress, Number
-from espwire.cli.options import chip_option, header_options, named_input_format_option, pairs_argument
+from espwire.cli.options import (
+    chip_option,
+    header_options,
+    named_input_format_option,
+    pairs_argument,
+)
 from espwire.cli.session import Session
 from espwire.errors import UsageError
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
-    from espwire.image.flash_settings import HeaderSettings
+    from espwire.image.header import HeaderSettings
     from espwire.image.merge import Merged, MergePart
 
 FORMATS = ("raw", "uf2", "hex")
@@ -28,14 +33,35 @@ IMAGE_BEGINS = (b"\xe9", b"\xea", b"\xff")  # of images, and of files with blank
 @pairs_argument
 @click.option("-o", "--output", metavar="FILE", required=True, help="What to write.")
 @named_input_format_option
-@click.option("-f", "--format", "kind", type=click.Choice(FORMATS), default="raw", help="raw (the default), uf2, hex.")
 @click.option(
-    "-t", "--target-offset", type=FlashAddress(0), default=0, metavar="N", help="Where the raw file will be flashed."
+    "-f",
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="raw",
+    help="raw (the default), uf2, hex.",
 )
-@click.option("--pad-to-size", metavar="SIZE", help="Fill the raw file with 0xFF up to this flash size.")
-@click.option("--chunk-size", type=Number(), metavar="N", help="Payload bytes of each UF2 block: a multiple of 4.")
+@click.option(
+    "-t",
+    "--target-offset",
+    type=FlashAddress(0),
+    default=0,
+    metavar="N",
+    help="Where the raw file will be flashed.",
+)
+@click.option(
+    "--pad-to-size", metavar="SIZE", help="Fill the raw file with 0xFF up to this flash size."
+)
+@click.option(
+    "--chunk-size",
+    type=Number(),
+    metavar="N",
+    help="Payload bytes of each UF2 block: a multiple of 4.",
+)
 @click.option("--md5-disable", is_flag=True, help="Write no MD5 sums into UF2 blocks.")
-@click.option("-sc", "--spi-connection", hidden=True, expose_value=False)  # esptool 3 and 4 took it, to no effect
+@click.option(
+    "-sc", "--spi-connection", hidden=True, expose_value=False
+)  # esptool 3 and 4 took it, to no effect
 @header_options
 @click.option("--force", is_flag=True, help="Merge even if a safety check fails.")
 @allow_option
@@ -54,7 +80,7 @@ def command(
     from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
     from espwire.files import check_total_size, keep_inputs, write_file
-    from espwire.image.flash_settings import parse_size
+    from espwire.image.header import parse_size
     from espwire.image.inputs import choose_for_chip
     from espwire.image.merge import MergeOptions, merge_parts
 
@@ -71,7 +97,9 @@ def command(
         md5=not choices["md5_disable"],
         settings=settings,
     )
-    parts: Sequence[MergePart] = [part for address, path in pairs for part in _read(session, address, path, settings)]
+    parts: Sequence[MergePart] = [
+        part for address, path in pairs for part in _read(session, address, path, settings)
+    ]
     chip = _find_chip(session, parts)
     parts = choose_for_chip(parts, chip.id)
     merged = merge_parts(parts, chip, options)
@@ -98,12 +126,17 @@ def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> Non
             "bytes": len(merged.data),
             "chip": chip.id,
             "target_offset": merged.target_offset,
-            "parts": [{"address": part.address, "bytes": len(part.data), "name": part.name} for part in merged.parts],
+            "parts": [
+                {"address": part.address, "bytes": len(part.data), "name": part.name}
+                for part in merged.parts
+            ],
         },
     )
 
 
-def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> Iterator[MergePart]:
+def _read(
+    session: Session, address: int, path: str, settings: HeaderSettings
+) -> Iterator[MergePart]:
     """The parts of one file."""
     from espwire.cli.parts import name_source, read_source, require_data
     from espwire.events import Note
@@ -149,24 +182,32 @@ def _find_chip(session: Session, parts: Sequence[MergePart]) -> ImageChip:
 
 
 def _check(
-    session: Session, parts: Sequence[MergePart], chip: ImageChip, *, force: bool, allow: frozenset[str]
+    session: Session,
+    parts: Sequence[MergePart],
+    chip: ImageChip,
+    *,
+    force: bool,
+    allow: frozenset[str],
 ) -> None:
     """Report what speaks against merging the parts for the chip.
 
     :raises SafetyStop: a consent is missing
     """
     boot = chip.flash.bootloader_offset
-    doubtful = [part for part in parts if part.data[:1] in IMAGE_BEGINS or part.address <= boot < part.end]
+    doubtful = [
+        part for part in parts if part.data[:1] in IMAGE_BEGINS or part.address <= boot < part.end
+    ]
     if not doubtful:
         return  # the checks load much of the library
     from espwire.events import Warned
-    from espwire.flash.guards import stop_if_fatal
-    from espwire.flash.image_safety import find_boot_content_problems, find_misplaced
     from espwire.flash.plan import Part, Policy
+    from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
     checked = [Part(part.address, part.data, part.name) for part in doubtful]
     misplaced = [finding for part in checked for finding in find_misplaced(part, chip)]
     stop_if_fatal(misplaced, Policy(force=force, consents=allow))
-    found = misplaced or [finding for part in checked for finding in find_boot_content_problems(part, chip)]
+    found = misplaced or [
+        finding for part in checked for finding in find_boot_content_problems(part, chip)
+    ]
     for finding in found:
         session.report(Warned(code=finding.code, text=finding.text))

@@ -11,7 +11,7 @@ import click
 
 from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.cli.session import DEFAULT_BAUD, Session
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,12 +30,20 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
     help="Show the chip's serial output, and send what you type. Ctrl-] quits, Ctrl-T Ctrl-H lists the other keys.",
 )
 @click.option("--reset", is_flag=True, help="Reset the chip into its application first.")
-@click.option("--log", "log_name", metavar="FILE", help="Keep the chip's lines in this new file, too.")
+@click.option(
+    "--log", "log_name", metavar="FILE", help="Keep the chip's lines in this new file, too."
+)
 @click.option("--append", is_flag=True, help="Add to the log file if there is one.")
 @click.option("--timestamps", is_flag=True, help="Show the time in front of each line.")
-@click.option("--raw", is_flag=True, help="Pass every byte as it comes; else control characters are shown as \\x07.")
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="Pass every byte as it comes; else control characters are shown as \\x07.",
+)
 @click.option("--no-input", is_flag=True, help="Read no keys; Ctrl-C ends it.")
-@click.option("--eol", type=click.Choice(("cr", "lf", "crlf")), default="cr", help="What Enter sends (cr).")
+@click.option(
+    "--eol", type=click.Choice(("cr", "lf", "crlf")), default="cr", help="What Enter sends (cr)."
+)
 @click.option("--dtr", is_flag=True, help="Assert DTR: some USB applications say nothing without.")
 @click.pass_obj
 def command(
@@ -63,11 +71,20 @@ def command(
     wishes = Wishes(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
     stamp = _now if timestamps else None
     with ExitStack() as stack:
-        log = None if log_name is None else stack.enter_context(open_log(log_name, append=append, stamp=stamp))
+        log = (
+            None
+            if log_name is None
+            else stack.enter_context(open_log(log_name, append=append, stamp=stamp))
+        )
         console = _open_console(session, raw=raw, timestamps=timestamps)
         console.log = log
         keyboard: Keyboard | None = None
-        if not no_input and sys.stdin is not None and sys.stdin.isatty() and is_foreground(sys.stdin.fileno()):
+        if (
+            not no_input
+            and sys.stdin is not None
+            and sys.stdin.isatty()
+            and is_foreground(sys.stdin.fileno())
+        ):
             keyboard = stack.enter_context(open_keyboard(sys.stdin.fileno()))
         stack.callback(console.close)
         try:
@@ -80,28 +97,35 @@ def command(
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
 
 
-def _check(session: Session, *, log_name: str | None, append: bool, timestamps: bool, raw: bool) -> None:
+def _check(
+    session: Session, *, log_name: str | None, append: bool, timestamps: bool, raw: bool
+) -> None:
     from espwire.errors import UsageError
 
     if session.json:
-        raise UsageError("the monitor has no JSON output", hint="Leave --json out; --log keeps plain lines.")
+        raise UsageError(
+            "the monitor has no JSON output", hint="Leave --json out; --log keeps plain lines."
+        )
     if append and log_name is None:
         raise UsageError("--append without --log", hint="Name the file with --log FILE.")
     if raw and timestamps and log_name is None:
         raise UsageError(
-            "--raw and --timestamps exclude each other", hint="Times go with --raw into a --log file only."
+            "--raw and --timestamps exclude each other",
+            hint="Times go with --raw into a --log file only.",
         )
 
 
 def _find_port(session: Session) -> Port:
-    from espwire.monitor.ports import NamedPort
+    from espwire.monitor.loop import NamedPort
 
     target = session.target()
     if not isinstance(target, str):
         # only USB tells who a device is; anything else is known by its path
         return NamedPort(target.identity.path) if target.identity.vid is None else target
     if target.lower().startswith("virtual:") and "pace=" not in target:
-        target += ("&" if "?" in target else "?") + "pace=1"  # a chip that is watched lives in real time
+        target += (
+            "&" if "?" in target else "?"
+        ) + "pace=1"  # a chip that is watched lives in real time
     return NamedPort(target)
 
 
@@ -113,7 +137,9 @@ def _open_console(session: Session, *, raw: bool, timestamps: bool) -> Console:
     passes = TERMINAL if screen.is_terminal else FILE
     if os.environ.get("NO_COLOR"):
         passes -= {Kind.STYLE}
-    return Console(screen, raw=raw, passes=passes, stamp=_now if timestamps else None, chip=_find_chip(session))
+    return Console(
+        screen, raw=raw, passes=passes, stamp=_now if timestamps else None, chip=_find_chip(session)
+    )
 
 
 def _find_chip(session: Session) -> Chip | None:
@@ -156,7 +182,9 @@ class StandardScreen:
             self.show("\n")
         for line in text.splitlines():
             shown = escape(line)
-            self._messages.error_line(f"{DIM}--- {shown}{PLAIN}" if self._dims else f"--- {shown}", styled=True)
+            self._messages.error_line(
+                f"{DIM}--- {shown}{PLAIN}" if self._dims else f"--- {shown}", styled=True
+            )
 
     def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
         """:raises BrokenPipeError: nobody reads any more

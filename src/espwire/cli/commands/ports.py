@@ -8,14 +8,16 @@ from espwire.cli.options import filter_option
 from espwire.cli.session import Session
 
 
-@click.command("ports", help="List the serial ports and the boards that are likely connected; opens none.")
+@click.command(
+    "ports", help="List the serial ports and the boards that are likely connected; opens none."
+)
 @filter_option
 @click.pass_obj
 def command(session: Session) -> None:
     """Report a table, the likeliest port first."""
     from espwire.cli.ports import draw_table, list_data
-    from espwire.link.holders import find_holders
-    from espwire.link.ports import list_ports, list_system_ports, matches, parse_filter, rank
+    from espwire.transport.open_errors import find_holders
+    from espwire.transport.ports import list_ports, list_system_ports, matches, parse_filter, rank
 
     wanted = parse_filter(session.port_filter)
     there = rank(list_ports(list_system_ports))

@@ -8,7 +8,7 @@ from espwire.cli.flash_options import flash_options, known_size_option, parse_kn
 from espwire.cli.options import progress_option
 from espwire.cli.places import place_options
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 
 @click.command(

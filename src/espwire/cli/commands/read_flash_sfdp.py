@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from espwire.device.sfdp import Sfdp
 
 
-def _parse_word(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from espwire.bits import parse_number
+def _parse_word(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    from espwire.sizes import parse_number
 
-    return None if value is None else parse_number(value, "bytes" if parameter.name == "size" else "address")
+    return (
+        None
+        if value is None
+        else parse_number(value, "bytes" if parameter.name == "size" else "address")
+    )
 
 
 @click.command(
@@ -27,7 +33,11 @@ def _parse_word(context: click.Context, parameter: click.Parameter, value: str |
 )
 @click.argument("address", metavar="ADDRESS", required=False, callback=_parse_word)
 @click.argument("size", metavar="BYTES", required=False, callback=_parse_word)
-@click.option("--decode", is_flag=True, help="Read header and basic table, and show size, page, erases, quad enable.")
+@click.option(
+    "--decode",
+    is_flag=True,
+    help="Read header and basic table, and show size, page, erases, quad enable.",
+)
 @header_options
 @spi_connection_option
 @click.pass_obj
@@ -64,12 +74,14 @@ def command(
 
 def describe_sfdp(found: Sfdp) -> str:
     """Lines for people."""
-    from espwire.bits import format_size
+    from espwire.sizes import format_size
 
     def shown(value: object) -> str:
         return "not told" if value is None else str(value)
 
-    erases = ", ".join(f"{format_size(kind.size)} by {kind.opcode:02x}h" for kind in found.erase_types)
+    erases = ", ".join(
+        f"{format_size(kind.size)} by {kind.opcode:02x}h" for kind in found.erase_types
+    )
     address_bytes = None if found.address_bytes is None else found.address_bytes.replace("_", " ")
     rows = [
         ("SFDP", f"version {found.major}.{found.minor}"),
@@ -82,5 +94,7 @@ def describe_sfdp(found: Sfdp) -> str:
     lines = [f"{name + ':':<13} {value}" for name, value in rows]
     for table in found.tables:
         place = f"{table.words} words at {table.address:#x}"
-        lines.append(f"{'Table:':<13} {table.id:#06x}, version {table.major}.{table.minor}, {place}")
+        lines.append(
+            f"{'Table:':<13} {table.id:#06x}, version {table.major}.{table.minor}, {place}"
+        )
     return "\n".join(lines)

@@ -10,12 +10,19 @@ from espwire.cli.flash_options import spi_connection_option
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
-    from espwire.device.flash_status import FlashStatus
+    from espwire.device.flash_registers import FlashStatus
 
 
-@click.command("read-flash-status", help="Show the flash's status registers: register 1 in the low byte.")
+@click.command(
+    "read-flash-status", help="Show the flash's status registers: register 1 in the low byte."
+)
 @click.option(
-    "--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="Registers; 2 if not given."
+    "--bytes",
+    "count",
+    type=click.IntRange(1, 3),
+    default=2,
+    metavar="1|2|3",
+    help="Registers; 2 if not given.",
 )
 @spi_connection_option
 @click.pass_obj

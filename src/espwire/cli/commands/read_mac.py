@@ -23,4 +23,6 @@ def command(session: Session) -> None:
             )
         mac, eui64 = device.mac, device.eui64
     lines = [f"MAC: {describe_mac(mac)}", *([f"EUI-64: {describe_mac(eui64)}"] if eui64 else [])]
-    session.result("read-mac", "\n".join(lines), {"mac": known_mac(mac), "eui64": known_mac(eui64 or "")})
+    session.result(
+        "read-mac", "\n".join(lines), {"mac": known_mac(mac), "eui64": known_mac(eui64 or "")}
+    )

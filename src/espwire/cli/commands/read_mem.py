@@ -8,12 +8,14 @@ from espwire.cli.number_types import parse_memory_address
 from espwire.cli.session import Session
 
 
-@click.command("read-mem", help="Read one word of memory or of a register. ADDRESS is a multiple of 4.")
+@click.command(
+    "read-mem", help="Read one word of memory or of a register. ADDRESS is a multiple of 4."
+)
 @click.argument("address", metavar="ADDRESS", callback=parse_memory_address)
 @click.pass_obj
 def command(session: Session, address: int) -> None:
     """Check before connecting, then ask."""
-    from espwire.device.ram import WORD, check_range
+    from espwire.device.memory_access import WORD, check_range
 
     check_range(address, WORD)
     with session.device(bulk=False) as device:

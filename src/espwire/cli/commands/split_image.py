@@ -7,7 +7,7 @@ import click
 from espwire.cli.number_types import FlashAddress
 from espwire.cli.options import chip_option, input_format_option
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 ARGUMENTS = "flash_args"
 
@@ -18,9 +18,19 @@ ARGUMENTS = "flash_args"
 )
 @chip_option
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--output", metavar="FOLDER", required=True, help="A new folder; one that holds files is refused.")
 @click.option(
-    "-t", "--target-offset", type=FlashAddress(0), metavar="N", help="The flash address where a raw file starts."
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    required=True,
+    help="A new folder; one that holds files is refused.",
+)
+@click.option(
+    "-t",
+    "--target-offset",
+    type=FlashAddress(0),
+    metavar="N",
+    help="The flash address where a raw file starts.",
 )
 @input_format_option
 @click.pass_obj
@@ -34,12 +44,21 @@ def command(session: Session, file: str, output: str, target_offset: int | None)
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
     parts = split_image(
-        read_source(file), name_source(file), chip, target_offset=target_offset, format=session.input_format
+        read_source(file),
+        name_source(file),
+        chip,
+        target_offset=target_offset,
+        format=session.input_format,
     )
     files = {part.file: part.data for part in parts}
     files[ARGUMENTS] = "".join(f"{part.address:#x} {part.file}\n" for part in parts).encode()
     write_folder(output, files)
     rows = [f"{part.address:#010x}  {len(part.data):>10,} bytes  {part.file}" for part in parts]
-    rows.append(f"Written to {escape(output)}, with {ARGUMENTS} for `espwire write-flash @{ARGUMENTS}` in that folder.")
-    found = [{"address": part.address, "bytes": len(part.data), "file": part.file, "kind": part.kind} for part in parts]
+    rows.append(
+        f"Written to {escape(output)}, with {ARGUMENTS} for `espwire write-flash @{ARGUMENTS}` in that folder."
+    )
+    found = [
+        {"address": part.address, "bytes": len(part.data), "file": part.file, "kind": part.kind}
+        for part in parts
+    ]
     session.result("split-image", "\n".join(rows), {"folder": output, "parts": found})

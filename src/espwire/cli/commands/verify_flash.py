@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 MAX_LISTED = 64
 
 
-@click.command("verify-flash", help="Compare flash with files. Ends with exit code 7 if it differs.")
+@click.command(
+    "verify-flash", help="Compare flash with files. Ends with exit code 7 if it differs."
+)
 @named_pairs_argument
 @header_options
-@click.option("-d", "--diff", is_flag=True, help="Say where it differs, byte by byte where the loader can read.")
+@click.option(
+    "-d",
+    "--diff",
+    is_flag=True,
+    help="Say where it differs, byte by byte where the loader can read.",
+)
 @input_format_option
 @flash_options
 @place_options
@@ -69,7 +76,9 @@ def command(
                 report_differences(session, device, parts, error.ranges)
             raise
     size = sum(len(part.data) for part in parts)
-    session.finish("verify-flash", f"Done: flash holds all {size:,} bytes.", {"bytes": size, "equal": True})
+    session.finish(
+        "verify-flash", f"Done: flash holds all {size:,} bytes.", {"bytes": size, "equal": True}
+    )
 
 
 def report_differences(

@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "write-flash", help="Write files to flash, and verify them. Files: raw binary, Intel HEX, S-record, UF2, ELF."
+    "write-flash",
+    help="Write files to flash, and verify them. Files: raw binary, Intel HEX, S-record, UF2, ELF.",
 )
 @named_pairs_argument
 @header_options
 @click.option("-z", "--compress", is_flag=True, help="Send compressed where the loader can.")
 @click.option("-u", "--no-compress", is_flag=True, help="Send as it is.")
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
-@click.option("--verify", is_flag=True, help="Write only if the result can be verified, which is done in any case.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Write only if the result can be verified, which is done in any case.",
+)
 @input_format_option
 @encrypt_options
 @unchanged_options
@@ -66,15 +71,24 @@ def command(
     parts = [] if known is None else read_parts(known, chosen, session, settings=settings)
     with session.device(encrypt=bool(chosen.encrypt or chosen.encrypt_files)) as device:
         if known is None:
-            parts = read_parts(place_by_device(pairs, device, session), chosen, session, settings=settings)
+            parts = read_parts(
+                place_by_device(pairs, device, session), chosen, session, settings=settings
+            )
         parts = list(choose_for_chip(parts, device.chip.id))
         made = write_flash(
-            device, parts, policy=chosen.policy(), settings=settings, dry_run=dry_run, report=session.report
+            device,
+            parts,
+            policy=chosen.policy(),
+            settings=settings,
+            dry_run=dry_run,
+            report=session.report,
         )
     _tell(session, made, parts, files=len(pairs) + len(chosen.encrypt_files), dry_run=dry_run)
 
 
-def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool) -> None:
+def _tell(
+    session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool
+) -> None:
     size = sum(len(part.data) for part in parts)
     unchecked = made.unchecked
     verified = not dry_run and not unchecked and size > 0
@@ -84,8 +98,18 @@ def _tell(session: Session, made: Plan, parts: Sequence[Part], *, files: int, dr
     elif not size:
         text = f"Nothing was written: {'the files are' if files > 1 else 'the file is'} empty."
     else:
-        what = "nothing" if len(unchecked) == len([part for part in parts if part.data]) else "not all of it"
-        text = f"Done: {named} written" + (" and verified." if verified else f"; {what} was verified.")
+        what = (
+            "nothing"
+            if len(unchecked) == len([part for part in parts if part.data])
+            else "not all of it"
+        )
+        text = f"Done: {named} written" + (
+            " and verified." if verified else f"; {what} was verified."
+        )
     told = [{"address": part.address, "size": len(part.data), "name": part.name} for part in parts]
-    data = {"written": not dry_run and size > 0, "verified": verified, "unchecked": [] if dry_run else list(unchecked)}
+    data = {
+        "written": not dry_run and size > 0,
+        "verified": verified,
+        "unchecked": [] if dry_run else list(unchecked),
+    }
     session.finish("write-flash", text, data | {"bytes": size, "parts": told})

@@ -9,7 +9,7 @@ from espwire.cli.session import Session
 
 
 def _parse_value(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     return parse_number(value, "value")
 
@@ -21,16 +21,25 @@ def _parse_value(context: click.Context, parameter: click.Parameter, value: str)
 )
 @click.argument("value", metavar="VALUE", callback=_parse_value)
 @click.option(
-    "--bytes", "count", type=click.IntRange(1, 3), default=2, metavar="1|2|3", help="Registers; 2 if not given."
+    "--bytes",
+    "count",
+    type=click.IntRange(1, 3),
+    default=2,
+    metavar="1|2|3",
+    help="Registers; 2 if not given.",
 )
-@click.option("--non-volatile", is_flag=True, help="To last without power; else until the flash's next reset.")
+@click.option(
+    "--non-volatile", is_flag=True, help="To last without power; else until the flash's next reset."
+)
 @allow_option
 @spi_connection_option
 @click.pass_obj
-def command(session: Session, value: int, count: int, non_volatile: bool, allow: frozenset[str]) -> None:
+def command(
+    session: Session, value: int, count: int, non_volatile: bool, allow: frozenset[str]
+) -> None:
     """Check before connecting; report before and after."""
     from espwire.cli.commands.read_flash_status import format_status, status_data
-    from espwire.device.flash_status import check_status
+    from espwire.device.flash_registers import check_status
     from espwire.events import Warned
 
     check_status(count, value)

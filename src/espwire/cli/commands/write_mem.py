@@ -9,7 +9,7 @@ from espwire.cli.session import Session
 
 
 def _parse_word(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    from espwire.bits import parse_number
+    from espwire.sizes import parse_number
 
     return parse_number(value, parameter.name or "number")
 
@@ -24,11 +24,13 @@ def _parse_word(context: click.Context, parameter: click.Parameter, value: str) 
 @click.pass_obj
 def command(session: Session, address: int, value: int, mask: int) -> None:
     """Check before connecting, then write once. Nothing is read back: registers need not answer what was written."""
-    from espwire.device.ram import WORD, check_range
+    from espwire.device.memory_access import WORD, check_range
 
     check_range(address, WORD)
     with session.device(bulk=False) as device:
         done = device.write_mem(address, value, mask)
     masked = "" if done.mask == 0xFFFFFFFF else f", mask {done.mask:#010x}"
     text = f"Wrote {done.value:#010x}{masked} to {done.address:#010x}."
-    session.finish("write-mem", text, {"address": done.address, "value": done.value, "mask": done.mask})
+    session.finish(
+        "write-mem", text, {"address": done.address, "value": done.value, "mask": done.mask}
+    )

@@ -23,7 +23,11 @@ from espwire.virtual.cpu.memory import CpuFault, Memory
 CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two
 LONGEST_BLOCK = 64
 FOLLOWED = 24  # instructions, until a block ends at its next jump
-ENDS = ("flush()", "c[0] = max", "raise ")  # statements behind which nothing may be done in the same block
+ENDS = (
+    "flush()",
+    "c[0] = max",
+    "raise ",
+)  # statements behind which nothing may be done in the same block
 MASK, SIGN = 0xFFFFFFFF, 0x80000000
 
 _CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
@@ -74,7 +78,12 @@ class Engine:
     """
 
     def __init__(
-        self, isa: InstructionSet, memory: Memory, *, entry: int = 0, hooks: Mapping[int, Hook] | None = None
+        self,
+        isa: InstructionSet,
+        memory: Memory,
+        *,
+        entry: int = 0,
+        hooks: Mapping[int, Hook] | None = None,
     ) -> None:
         self.isa, self.memory, self.pc = isa, memory, entry
         self.hooks = dict(hooks or {})
@@ -243,7 +252,9 @@ def _ends(block: Block) -> bool:
 def _has_effects(lines: list[str], stack: str) -> bool:
     """Whether the statements store elsewhere than through the stack pointer, or read the cycle counter."""
     for at, line in enumerate(lines):
-        if _STORE.search(line) and not (at > 1 and lines[at - 2].startswith((f"a = ({stack} ", f"a = {stack}"))):
+        if _STORE.search(line) and not (
+            at > 1 and lines[at - 2].startswith((f"a = ({stack} ", f"a = {stack}"))
+        ):
             return True
         if "c[0] & M" in line:
             return True
@@ -259,13 +270,21 @@ def _assemble(block: Block, following: int) -> str:
         body = [*block.lines, cost, f"if not ({block.condition}): return {following}"]
         body.append(f"if c[0] >= lim[0]: return {block.pc}")
         return "\n".join([head, " while True:", *(f"  {line}" for line in body)])
-    if block.count == 1 and block.jump == str(block.pc) and not block.condition:  # stays here for good
-        return "\n".join([head, f" c[0] = max(c[0] + {CYCLES_PER_INSTRUCTION}, lim[0])", f" return {block.pc}"])
-    target = f"{block.jump} if {block.condition} else {following}" if block.condition else block.jump
+    if (
+        block.count == 1 and block.jump == str(block.pc) and not block.condition
+    ):  # stays here for good
+        return "\n".join(
+            [head, f" c[0] = max(c[0] + {CYCLES_PER_INSTRUCTION}, lim[0])", f" return {block.pc}"]
+        )
+    target = (
+        f"{block.jump} if {block.condition} else {following}" if block.condition else block.jump
+    )
     return "\n".join([head, *(f" {line}" for line in [*block.lines, cost, f"return {target}"])])
 
 
-def load_lines(target: str, base: str, offset: int, bits: int, *, signed: bool = False) -> list[str]:
+def load_lines(
+    target: str, base: str, offset: int, bits: int, *, signed: bool = False
+) -> list[str]:
     """Statements for ``target = memory[base + offset]``; ``target`` and ``base`` are expressions."""
     lines = [f"a = ({base} + {offset}) & M" if offset else f"a = {base}"]
     fast = _fast(bits)

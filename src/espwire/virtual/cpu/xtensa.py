@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from espwire.virtual.cpu.engine import MASK, SIGN, Block, load_lines, ordered, sign_extend, signed, store_lines
+from espwire.virtual.cpu.engine import (
+    MASK,
+    SIGN,
+    Block,
+    load_lines,
+    ordered,
+    sign_extend,
+    signed,
+    store_lines,
+)
 from espwire.virtual.cpu.memory import CpuFault
 
 SAR, PS, CCOUNT = 3, 230, 234
@@ -156,7 +165,9 @@ def _st0(i: _Word, block: Block) -> None:
     m, n = i.t >> 2, i.t & 3
     if i.r == 0 and m == 2 and n in (0, 2):
         block.jump = i.as_ if n == 2 else "r[0]"
-    elif i.r == 0 and m == 3 and n in (0, 2):  # callx0; callx8 has its arguments in a10…, which only hooks know
+    elif (
+        i.r == 0 and m == 3 and n in (0, 2)
+    ):  # callx0; callx8 has its arguments in a10…, which only hooks know
         block.out(f"t = {i.as_}")
         block.out(f"r[{0 if n == 0 else 8}] = {i.next}")
         block.jump = "t"
@@ -234,7 +245,9 @@ def _rst3(i: _Word, block: Block) -> None:
     elif i.op2 == 1:
         block.out(f"s[{number}] = {_cut(number, i.at)}")
     elif i.op2 in (4, 5, 6, 7):
-        keys = f"({i.as_}, {i.at})" if i.op2 > 5 else f"({i.as_}, {i.at}, key=lambda n: n ^ {SIGN:#x})"
+        keys = (
+            f"({i.as_}, {i.at})" if i.op2 > 5 else f"({i.as_}, {i.at}, key=lambda n: n ^ {SIGN:#x})"
+        )
         block.out(f"{i.ar} = {'max' if i.op2 & 1 else 'min'}{keys}")
     elif 8 <= i.op2 <= 11:
         test = ("== 0", "!= 0", f">= {SIGN:#x}", f"< {SIGN:#x}")[i.op2 - 8]
@@ -292,7 +305,10 @@ def _si(i: _Word, block: Block) -> None:
         block.jump = str(i.pc + 4 + sign_extend(i.word >> 6, 18))
     elif n == 1:
         test = ("== 0", "!= 0", f">= {SIGN:#x}", f"< {SIGN:#x}")[m]
-        block.condition, block.jump = f"{i.as_} {test}", str(i.pc + 4 + sign_extend(i.word >> 12, 12))
+        block.condition, block.jump = (
+            f"{i.as_} {test}",
+            str(i.pc + 4 + sign_extend(i.word >> 12, 12)),
+        )
     elif n == 2:
         constant = SIGNED_CONSTANTS[i.r] & MASK
         plain = f"{i.as_} {'!=' if m else '=='} {constant:#x}"

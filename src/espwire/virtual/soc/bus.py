@@ -9,10 +9,16 @@ from espwire.chips.model import Chip
 from espwire.virtual.cpu.memory import CpuFault, Memory
 from espwire.virtual.memory_map import require_soc
 from espwire.virtual.registers import Registers
-from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
 from espwire.virtual.soc.flash_port import FlashPort
-from espwire.virtual.soc.timers import SYSTIMER_HIGH, SYSTIMER_LOW, SYSTIMER_OP, SystemTimer, TimerWatchdog
+from espwire.virtual.soc.idle import Activity
+from espwire.virtual.soc.timers import (
+    SYSTIMER_HIGH,
+    SYSTIMER_LOW,
+    SYSTIMER_OP,
+    SystemTimer,
+    TimerWatchdog,
+)
 from espwire.virtual.soc.uart import STATUS_OFFSET, Uart
 from espwire.virtual.soc.usb import UsbSerialJtag
 
@@ -66,7 +72,9 @@ class SocBus:
         if at is not None and address == at.address and value >> at.bit & 1:
             self._reset()
 
-    def connect(self, memory: Memory, flash: FlashPort, usb: UsbSerialJtag | None, dog: TimerWatchdog | None) -> None:
+    def connect(
+        self, memory: Memory, flash: FlashPort, usb: UsbSerialJtag | None, dog: TimerWatchdog | None
+    ) -> None:
         """Put the peripherals at their addresses."""
         ports, sinks, uart = memory.ports, memory.sinks, self.uart
         ports[uart.base], sinks[uart.base] = uart.read_fifo, uart.write_fifo
@@ -78,7 +86,10 @@ class SocBus:
             ports[uart.choice.source.address] = lambda: uart.clock_word
             sinks[uart.choice.source.address] = uart.write_clock
         for offset in range(0, SPI_SPAN, 4):
-            ports[flash.base + offset], sinks[flash.base + offset] = flash.port(offset), flash.sink(offset)
+            ports[flash.base + offset], sinks[flash.base + offset] = (
+                flash.port(offset),
+                flash.sink(offset),
+            )
         ports[flash.command], sinks[flash.command] = flash.read_command, flash.write_command
         if usb is not None:
             ports[usb.base], sinks[usb.base] = usb.read_byte, usb.write_byte
@@ -89,7 +100,10 @@ class SocBus:
                 sinks[address] = partial(self._write_dog, dog, address)
         if self._soc.systimer is not None:
             timer = SystemTimer(self._soc.systimer, self.clock, self._activity)
-            ports[timer.base + SYSTIMER_OP], sinks[timer.base + SYSTIMER_OP] = timer.read_op, timer.write_op
+            ports[timer.base + SYSTIMER_OP], sinks[timer.base + SYSTIMER_OP] = (
+                timer.read_op,
+                timer.write_op,
+            )
             ports[timer.base + SYSTIMER_HIGH] = timer.read_high
             ports[timer.base + SYSTIMER_LOW] = timer.read_low
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from espwire.bits import extract
 from espwire.chips.model import BitsAt, Chip
-from espwire.virtual.fuses import ChipConfig
+from espwire.sizes import extract
+from espwire.virtual.efuses import ChipConfig
 from espwire.virtual.memory_map import require_soc
 from espwire.virtual.registers import Registers
 
@@ -18,7 +18,9 @@ class Clock:
     ``dead``: the PLL is chosen and has no power.
     """
 
-    def __init__(self, chip: Chip, config: ChipConfig, registers: Registers, cycles: list[int], t: float) -> None:
+    def __init__(
+        self, chip: Chip, config: ChipConfig, registers: Registers, cycles: list[int], t: float
+    ) -> None:
         self.tree = require_soc(chip).clock
         self.crystal_hz = config.crystal_mhz * 1e6
         self._base_hz = self.crystal_hz * chip.crystal.clock_multiple
@@ -64,7 +66,9 @@ class Clock:
             period = self._field(tree.period)
             hz = tree.period_mhz[min(period, len(tree.period_mhz) - 1)] * 1e6
             self.bus_hz = tree.bus_mhz * 1e6
-            self.dead = tree.down is not None and bool((self._word(tree.down.address)) & tree.down.mask)
+            self.dead = tree.down is not None and bool(
+                (self._word(tree.down.address)) & tree.down.mask
+            )
         elif choice != CRYSTAL:
             hz = self.bus_hz = SLOWEST_HZ
         if tree.double is not None and self._word(tree.double.address) >> tree.double.bit & 1:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import cast
 
 from espwire.chips.model import Chip
-from espwire.virtual.flash import NorFlash
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.registers import SPI_START, Registers
-from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.idle import Activity
 from espwire.virtual.soc.uart import NEVER
 from espwire.virtual.spi import SpiController
 
@@ -27,7 +27,13 @@ class FlashPort:
     """``transactions`` counts."""
 
     def __init__(
-        self, chip: Chip, spi: SpiController, flash: NorFlash, registers: Registers, clock: Clock, activity: Activity
+        self,
+        chip: Chip,
+        spi: SpiController,
+        flash: NorFlash,
+        registers: Registers,
+        clock: Clock,
+        activity: Activity,
     ) -> None:
         self.base = chip.spi.base
         self._spi, self._flash, self._registers = spi, flash, registers
@@ -44,7 +50,9 @@ class FlashPort:
     @property
     def hz(self) -> float:
         """The clock on the flash's wire."""
-        return self._clock.bus_hz / self._spi.find_divider(self._spi.read(0.0, self.base + self._clock_offset))
+        return self._clock.bus_hz / self._spi.find_divider(
+            self._spi.read(0.0, self.base + self._clock_offset)
+        )
 
     def next_event(self) -> float:
         """When what the program last saw will have changed."""
@@ -99,7 +107,11 @@ class FlashPort:
         spi.write(self._clock.now, self.command, value)
         spi.bit_time = 0.0
         opcode, answer = spi.opcode, words.get(self._answer, 0)
-        self._late = [(at, words[at]) for at, old in zip(self._data, before, strict=True) if words.get(at, 0) != old]
+        self._late = [
+            (at, words[at])
+            for at, old in zip(self._data, before, strict=True)
+            if words.get(at, 0) != old
+        ]
         words.update(zip(self._data, before, strict=True))
         if opcode in STATUS_READS:
             ends = self._flash.busy_until > spi.done_at  # a part that sleeps says the same for ever

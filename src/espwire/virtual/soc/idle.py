@@ -3,14 +3,16 @@
 A machine in the same state does the same again until an answer changes, so whole rounds of such a loop may be left out
 and nothing is different afterwards but the time. Registers and stack are compared always; all of the data RAM only
 where the loop stores elsewhere, which costs some 50 µs and is therefore tried less often where it was in vain.
+
+What the peripherals tell of the program that uses them: whether it gets on, or asks the same again and again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from espwire.virtual.cpu.engine import Engine
-from espwire.virtual.soc.activity import Activity
 
 STACK_BYTES = 4096  # what stores through the stack pointer may have reached above it
 RAM_TRIES = 4  # in vain and in a row; from then on
@@ -51,7 +53,11 @@ class IdleLoop:
             self._looks, self._patience = 0, 1
             self._take(ram=False)
             return 0
-        if then.pc == engine.pc and then.registers == engine.registers and then.special == engine.special:
+        if (
+            then.pc == engine.pc
+            and then.registers == engine.registers
+            and then.special == engine.special
+        ):
             if self._is_same_memory(then):
                 activity.eager = True
                 self._known.add(engine.pc)
@@ -76,7 +82,11 @@ class IdleLoop:
         if same_effects and then.stack == self._stack():
             return True
         tries = self._tries.get(then.pc, 0)
-        if then.ram is not None and then.stores == engine.memory.stores and then.ram == self._fast.data:
+        if (
+            then.ram is not None
+            and then.stores == engine.memory.stores
+            and then.ram == self._fast.data
+        ):
             self._tries[then.pc] = 0
             return True
         self._tries[then.pc] = tries + 1
@@ -85,7 +95,9 @@ class IdleLoop:
 
     def _stack(self) -> bytes:
         at = self._engine.registers[self._stack_register] - self._fast.start
-        return bytes(self._fast.data[at : at + STACK_BYTES]) if 0 <= at < len(self._fast.data) else b""
+        return (
+            bytes(self._fast.data[at : at + STACK_BYTES]) if 0 <= at < len(self._fast.data) else b""
+        )
 
     def _take(self, *, ram: bool) -> None:
         engine = self._engine
@@ -100,3 +112,34 @@ class IdleLoop:
             engine.cycles[0],
             bytes(self._fast.data) if ram else None,
         )
+
+
+PATIENCE = 4  # the same questions, before it is worth a closer look
+
+
+class Activity:
+    """``progress`` counts what changes something; between two of those, ``same`` questions got no news.
+
+    ``look`` is called when the program may be idle: always at the same register, so that a loop is seen as one.
+    """
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.progress = 0
+        self.same = 0
+        self.eager = False  # the last closer look was worth it
+        self._look = look
+        self._anchor = 0
+
+    def changed(self) -> None:
+        """Something happened that makes the next moment unlike the last."""
+        self.progress += 1
+        self.same = 0
+
+    def asked(self, address: int) -> None:
+        """A register was read that tells when to go on."""
+        self.same += 1
+        if self.same == PATIENCE:
+            self._anchor = address
+        elif address != self._anchor or (self.same < PATIENCE and not self.eager):
+            return
+        self._look()

@@ -7,12 +7,11 @@ from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
 from espwire.virtual.memory_map import require_soc
-from espwire.virtual.programs import Ending, Services
-from espwire.virtual.soc.activity import Activity
+from espwire.virtual.programs.registry import Ending, Services
 from espwire.virtual.soc.bus import SocBus
 from espwire.virtual.soc.clock import Clock
 from espwire.virtual.soc.flash_port import FlashPort
-from espwire.virtual.soc.idle import IdleLoop
+from espwire.virtual.soc.idle import Activity, IdleLoop
 from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, make_hooks
 from espwire.virtual.soc.timers import TimerWatchdog
 from espwire.virtual.soc.uart import BIT_TIMES, NEVER, Uart
@@ -43,15 +42,31 @@ class EngineProgram:
         bus = SocBus(chip, services.registers, self.activity, reset=self.reset, leave=self._leave)
         memory = Memory([*services.registers.ram.regions, *_read_rom(services)], bus)
         lx106 = chip.cpu.isa == "lx106"
-        isa: InstructionSet = RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
-        self.engine = Engine(isa, memory, entry=entry & ~1 if riscv else entry)  # a jump drops the lowest bit there
-        self.engine.hooks = make_hooks(self, chip.rom_addresses, RISCV if riscv else CALL0 if lx106 else WINDOWED_CALL)
-        self.clock = bus.clock = Clock(chip, services.config, services.registers, self.engine.cycles, services.t)
+        isa: InstructionSet = (
+            RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
+        )
+        self.engine = Engine(
+            isa, memory, entry=entry & ~1 if riscv else entry
+        )  # a jump drops the lowest bit there
+        self.engine.hooks = make_hooks(
+            self, chip.rom_addresses, RISCV if riscv else CALL0 if lx106 else WINDOWED_CALL
+        )
+        self.clock = bus.clock = Clock(
+            chip, services.config, services.registers, self.engine.cycles, services.t
+        )
         self.uart = bus.uart = Uart(chip, self.clock, self.activity, self._send, services.lost)
-        self.uart.start(services.baud, services.registers.divider, services.sent_until, services.received)
-        self.flash = FlashPort(chip, services.spi, services.flash, services.registers, self.clock, self.activity)
+        self.uart.start(
+            services.baud, services.registers.divider, services.sent_until, services.received
+        )
+        self.flash = FlashPort(
+            chip, services.spi, services.flash, services.registers, self.clock, self.activity
+        )
         port = chip.peripherals.get("usb_serial_jtag")
-        self.usb = UsbSerialJtag(port, self.clock, self.activity, self._send_usb) if port is not None else None
+        self.usb = (
+            UsbSerialJtag(port, self.clock, self.activity, self._send_usb)
+            if port is not None
+            else None
+        )
         dog = soc.timer_watchdog
         self._dog = TimerWatchdog(dog, self.clock, self.activity) if dog is not None else None
         bus.connect(memory, self.flash, self.usb, self._dog)
@@ -151,7 +166,13 @@ class EngineProgram:
             self.engine.run(limit)
         except CpuFault as fault:
             windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
-            self.ended = Ending(self.clock.now, "refused" if windows else "crash", fault.what, fault.address, fault.pc)
+            self.ended = Ending(
+                self.clock.now,
+                "refused" if windows else "crash",
+                fault.what,
+                fault.address,
+                fault.pc,
+            )
             self._leaving = True
             return
         if self._looking:

@@ -19,7 +19,9 @@ class Ram:
         soc = find_soc(chip)
         for bank in soc.ram if soc is not None else ():
             data = bytearray(bank.end - bank.start)
-            self._add(Region(bank.name, bank.start, data, words_only=bank.words_only, code=bank.code))
+            self._add(
+                Region(bank.name, bank.start, data, words_only=bank.words_only, code=bank.code)
+            )
             if bank.code_alias is not None:
                 name = f"{bank.name} on the instruction bus"
                 self._add(Region(name, bank.code_alias, data, words_only=True, code=True))

@@ -3,6 +3,10 @@
 How a caller passes its arguments is the processor's: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), more
 of them on the stack. The functions of later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in
 a10), and only with windows switched on.
+
+The text that the ROM's ets_printf makes: integers, characters, strings and pointers. Pure.
+
+The ROM's own printf knows fewer forms than C's and no floating point; an unknown one is printed as it stands.
 """
 
 from __future__ import annotations
@@ -15,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
-from espwire.virtual.soc.printf import format_text
 
 if TYPE_CHECKING:
     from espwire.virtual.soc.program import EngineProgram
+
 
 WRITE_ENABLE, PROGRAM = 0x06, 0x02
 ENCRYPTED_UNIT = 32
@@ -36,7 +40,11 @@ class Convention(NamedTuple):
     in_registers: int
 
 
-RISCV, CALL0, WINDOWED_CALL = Convention(10, 1, 2, 8), Convention(2, 0, 1, 6), Convention(10, 8, 1, 6)
+RISCV, CALL0, WINDOWED_CALL = (
+    Convention(10, 1, 2, 8),
+    Convention(2, 0, 1, 6),
+    Convention(10, 8, 1, 6),
+)
 Function = Callable[["EngineProgram", int, int, int], int | None]
 
 
@@ -102,7 +110,9 @@ def _write_encrypted(program: EngineProgram, address: int, source: int, size: in
         if services.encrypt is not None and program.encrypting:
             data = services.encrypt(address + at, data)
         flash = services.flash
-        clock.wait_until(max(flash.busy_until, clock.now + (16 + 32 + 8 * ENCRYPTED_UNIT) / program.flash.hz))
+        clock.wait_until(
+            max(flash.busy_until, clock.now + (16 + 32 + 8 * ENCRYPTED_UNIT) / program.flash.hz)
+        )
         flash.execute(clock.now, WRITE_ENABLE)
         flash.execute(clock.now, PROGRAM, address=address + at, data=data)
         clock.wait_until(flash.busy_until)
@@ -131,10 +141,14 @@ FUNCTIONS: Mapping[str, Function] = {
 }
 
 
-def make_hooks(program: EngineProgram, addresses: Mapping[str, int], convention: Convention) -> dict[int, Hook]:
+def make_hooks(
+    program: EngineProgram, addresses: Mapping[str, int], convention: Convention
+) -> dict[int, Hook]:
     """Address → what is done there, for the functions whose addresses are known."""
     known = {name: addresses[name] for name in FUNCTIONS if addresses.get(name)}
-    hooks = {address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()}
+    hooks = {
+        address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()
+    }
     if printf := addresses.get("ets_printf"):
         hooks[printf] = _hook(program, partial(_print, convention), convention)
     return hooks
@@ -145,7 +159,9 @@ def _print(convention: Convention, program: EngineProgram, template: int, b: int
     engine, memory = program.engine, program.engine.memory
 
     def arguments() -> Iterator[int]:
-        yield from engine.registers[convention.first + 1 : convention.first + convention.in_registers]
+        yield from engine.registers[
+            convention.first + 1 : convention.first + convention.in_registers
+        ]
         for address in count(engine.registers[convention.stack], 4):
             yield memory.read(address, 4)
 
@@ -157,8 +173,13 @@ def _print(convention: Convention, program: EngineProgram, template: int, b: int
 def _hook(program: EngineProgram, function: Function, convention: Convention) -> Hook:
     def call(engine: Engine) -> None:
         windowed = bool(engine.special.pop(WINDOWED, 0))
-        if windowed is not (convention is WINDOWED_CALL) or (windowed and not engine.special.get(PS, 0) & WINDOWS_ON):
-            raise CpuFault("illegal instruction: a call of the ROM by another convention than its own", engine.pc)
+        if windowed is not (convention is WINDOWED_CALL) or (
+            windowed and not engine.special.get(PS, 0) & WINDOWS_ON
+        ):
+            raise CpuFault(
+                "illegal instruction: a call of the ROM by another convention than its own",
+                engine.pc,
+            )
         program.activity.changed()
         registers, first = engine.registers, convention.first
         result = function(program, *registers[first : first + 3])
@@ -167,3 +188,93 @@ def _hook(program: EngineProgram, function: Function, convention: Convention) ->
         engine.pc = registers[convention.back]
 
     return call
+
+
+LONGEST = 4096  # of one text, whatever a program asks for
+FLAGS = b"-0+ #"
+
+
+def format_text(template: int, arguments: Iterator[int], read_byte: Callable[[int], int]) -> bytes:
+    """Fill in the template.
+
+    :param template: its address; it ends with a zero byte
+    :param arguments: the words that follow it
+    :param read_byte: gives the byte at an address
+    """
+    text, out, at = _read_string(template, read_byte), bytearray(), 0
+    while (mark := text.find(b"%", at)) >= 0 and len(out) < LONGEST:
+        out += text[at:mark]
+        form = _Form(text, mark + 1)
+        out += form.fill(arguments, read_byte)
+        at = form.end
+    return bytes(out + text[at:])[:LONGEST]
+
+
+class _Form:
+    """One conversion: ``%-08lx``."""
+
+    def __init__(self, text: bytes, at: int) -> None:
+        start = at
+        while text[at : at + 1] and text[at] in FLAGS:
+            at += 1
+        self._flags = text[start:at]
+        self._width, at = _read_number(text, at)
+        self._digits: int | None = None
+        if text[at : at + 1] == b".":
+            self._digits, at = _read_number(text, at + 1)
+        long = 0
+        while text[at : at + 1] in (b"l", b"h", b"z"):
+            long += text[at] == ord("l")
+            at += 1
+        self._words = 2 if long > 1 else 1
+        self._kind = text[at : at + 1]
+        self.end = at + 1 if self._kind else at
+        self._whole = b"%" + text[start : self.end]
+
+    def fill(self, arguments: Iterator[int], read_byte: Callable[[int], int]) -> bytes:
+        """The text for the next argument."""
+        kind = self._kind
+        if kind == b"%":
+            return b"%"
+        if kind == b"c":
+            return self._pad(bytes((next(arguments) & 0xFF,)))
+        if kind == b"s":
+            address = next(arguments)
+            text = _read_string(address, read_byte) if address else b"(null)"
+            return self._pad(text if self._digits is None else text[: self._digits])
+        if kind and kind in b"diuxXpo":
+            value = sum(next(arguments) << 32 * i for i in range(self._words))
+            return self._number(value)
+        return self._whole
+
+    def _number(self, value: int) -> bytes:
+        bits = 32 * self._words
+        sign = b""
+        if self._kind in b"di" and value >> (bits - 1):
+            value, sign = (1 << bits) - value, b"-"
+        elif self._kind in b"di" and b"+" in self._flags:
+            sign = b"+"
+        base = {b"x": "x", b"X": "X", b"p": "x", b"o": "o"}.get(self._kind, "d")
+        digits = format(value, base).encode().rjust(min(self._digits or 0, LONGEST), b"0")
+        if self._kind == b"p" or (b"#" in self._flags and self._kind in b"xX"):
+            sign = b"0x"
+        if b"0" in self._flags and b"-" not in self._flags and self._digits is None:
+            digits = digits.rjust(self._width - len(sign), b"0")
+        return self._pad(sign + digits)
+
+    def _pad(self, text: bytes) -> bytes:
+        return text.ljust(self._width) if b"-" in self._flags else text.rjust(self._width)
+
+
+def _read_number(text: bytes, at: int) -> tuple[int, int]:
+    end = at
+    while text[end : end + 1].isdigit():
+        end += 1
+    return min(int(text[at:end][:5] or b"0"), LONGEST), end
+
+
+def _read_string(address: int, read_byte: Callable[[int], int]) -> bytes:
+    out = bytearray()
+    while len(out) < LONGEST and (byte := read_byte(address + len(out) & 0xFFFFFFFF)):
+        out.append(byte)
+    return bytes(out)

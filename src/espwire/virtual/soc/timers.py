@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from espwire.chips.model import TimerDog
-from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.idle import Activity
 from espwire.virtual.soc.uart import NEVER
 
 ENABLE = 1 << 31

@@ -10,11 +10,11 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from espwire.bits import extract
 from espwire.chips.model import Chip
+from espwire.sizes import extract
 from espwire.virtual.memory_map import require_soc
-from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.idle import Activity
 
 FIFO_BYTES = 128
 BIT_TIMES = 10
@@ -38,7 +38,9 @@ class Uart:
     ) -> None:
         own = chip.stub.own
         self.base = chip.uart.clock_divider_address - 0x14
-        self.transmit = own.uart_transmit if own is not None and own.uart_transmit is not None else self.base
+        self.transmit = (
+            own.uart_transmit if own is not None and own.uart_transmit is not None else self.base
+        )
         self._fraction = own is not None and own.uart_fraction
         self._mask = (1 << FRACTION_SHIFT) - 1 & chip.uart.clock_divider_mask
         self._clock, self._activity, self._send, self._lost = clock, activity, send, lost
@@ -99,7 +101,9 @@ class Uart:
     def next_event(self) -> float:
         """When what the program last saw will have changed."""
         sends = self._waiting and self.rate > 0
-        return min(self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER)
+        return min(
+            self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER
+        )
 
     # --- registers ---
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from espwire.virtual.soc.activity import Activity
 from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.idle import Activity
 from espwire.virtual.soc.uart import NEVER
 
 PACKET = 64
@@ -23,7 +23,9 @@ WRITE_DONE, CAN_WRITE, CAN_READ = 1, 2, 4
 class UsbSerialJtag:
     """EP1 at ``base``, EP1_CONF behind it."""
 
-    def __init__(self, base: int, clock: Clock, activity: Activity, send: Callable[[float, bytes, int], None]) -> None:
+    def __init__(
+        self, base: int, clock: Clock, activity: Activity, send: Callable[[float, bytes, int], None]
+    ) -> None:
         self.base, self._clock, self._activity, self._send = base, clock, activity, send
         self._out = bytearray()
         self._held = bytearray()  # at the host's driver

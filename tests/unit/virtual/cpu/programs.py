@@ -24,7 +24,9 @@ class RecordingBus:
 
 
 def make_engine(isa, code, *, hooks=None, words_only=True):
-    code_ram = Region("code", CODE, bytearray(code) + bytearray(-len(code) % 4 + 64), words_only=words_only)
+    code_ram = Region(
+        "code", CODE, bytearray(code) + bytearray(-len(code) % 4 + 64), words_only=words_only
+    )
     rom = Region("rom", 0x40000000, bytearray(64), writable=False)
     memory = Memory([Region("data", DATA, bytearray(0x4000)), code_ram, rom], RecordingBus())
     return Engine(isa, memory, entry=CODE, hooks=hooks)

@@ -11,7 +11,23 @@ from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.riscv import RiscV
 
 CASES, SOAK_CASES, BATCH = 3_000, 30_000, 10
-EDGES = [0, 1, 2, 3, 31, 32, 0x7F, 0x80, 0xFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE]
+EDGES = [
+    0,
+    1,
+    2,
+    3,
+    31,
+    32,
+    0x7F,
+    0x80,
+    0xFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    0xFFFFFFFE,
+]
 DATA_MIDDLE = DATA + 0x2000
 BASE = 8  # x8 points into the data, and nothing writes to it
 
@@ -27,7 +43,14 @@ def _target(rng):
 def _register_form(rng):
     function, high = rng.randrange(8), rng.choice([0, 1, 32])
     high = high if high != 32 or function in (0, 5) else 0
-    return high << 25 | rng.randrange(32) << 20 | rng.randrange(32) << 15 | function << 12 | _target(rng) << 7 | 0x33
+    return (
+        high << 25
+        | rng.randrange(32) << 20
+        | rng.randrange(32) << 15
+        | function << 12
+        | _target(rng) << 7
+        | 0x33
+    )
 
 
 def _immediate_form(rng):
@@ -46,13 +69,22 @@ def _memory_form(rng):
         return offset << 20 | BASE << 15 | function << 12 | _target(rng) << 7 | 0x03
     function = min(function, 2)
     offset = offset // 4 * 4
-    return (offset >> 5) << 25 | rng.randrange(32) << 20 | BASE << 15 | function << 12 | (offset & 31) << 7 | 0x23
+    return (
+        (offset >> 5) << 25
+        | rng.randrange(32) << 20
+        | BASE << 15
+        | function << 12
+        | (offset & 31) << 7
+        | 0x23
+    )
 
 
 def _branch_form(rng):
     """Over the next instruction, or not."""
     function = rng.choice([0, 1, 4, 5, 6, 7])
-    return rng.randrange(32) << 20 | rng.randrange(32) << 15 | function << 12 | 4 << 8 | 0x63  # to pc + 8
+    return (
+        rng.randrange(32) << 20 | rng.randrange(32) << 15 | function << 12 | 4 << 8 | 0x63
+    )  # to pc + 8
 
 
 def _upper_form(rng):
@@ -69,7 +101,10 @@ def _compressed_form(rng):
     word = 0
     for shift in (0, 16):
         while True:
-            target, second = rng.choice([n for n in range(1, 32) if n not in (2, BASE)]), rng.randrange(1, 32)
+            target, second = (
+                rng.choice([n for n in range(1, 32) if n not in (2, BASE)]),
+                rng.randrange(1, 32),
+            )
             near, other = rng.randrange(1, 8), rng.randrange(8)  # x9…x15: x8 is the base
             immediate = rng.randrange(1, 32)
             form = rng.choice(
@@ -77,8 +112,17 @@ def _compressed_form(rng):
                     0 << 13 | target << 7 | immediate << 2 | 1,  # c.addi
                     2 << 13 | target << 7 | immediate << 2 | (rng.randrange(2) << 12) | 1,  # c.li
                     3 << 13 | target << 7 | immediate << 2 | (rng.randrange(2) << 12) | 1,  # c.lui
-                    4 << 13 | rng.randrange(3) << 10 | near << 7 | immediate << 2 | 1,  # c.srli, c.srai, c.andi
-                    4 << 13 | 3 << 10 | near << 7 | rng.randrange(4) << 5 | other << 2 | 1,  # c.sub, xor, or, and
+                    4 << 13
+                    | rng.randrange(3) << 10
+                    | near << 7
+                    | immediate << 2
+                    | 1,  # c.srli, c.srai, c.andi
+                    4 << 13
+                    | 3 << 10
+                    | near << 7
+                    | rng.randrange(4) << 5
+                    | other << 2
+                    | 1,  # c.sub, xor, or, and
                     0 << 13 | target << 7 | immediate << 2 | 2,  # c.slli
                     4 << 13 | target << 7 | second << 2 | 2,  # c.mv
                     4 << 13 | 1 << 12 | target << 7 | second << 2 | 2,  # c.add
@@ -107,7 +151,10 @@ def _run_unicorn(code, registers, data, isa):
     for number in range(1, 32):
         machine.reg_write(getattr(names, f"UC_RISCV_REG_X{number}"), registers[number])
     machine.emu_start(CODE, CODE + len(code))
-    found = [machine.reg_read(getattr(names, f"UC_RISCV_REG_X{number}")) & 0xFFFFFFFF for number in range(32)]
+    found = [
+        machine.reg_read(getattr(names, f"UC_RISCV_REG_X{number}")) & 0xFFFFFFFF
+        for number in range(32)
+    ]
     return found, bytes(machine.mem_read(DATA, 0x4000))
 
 
@@ -175,7 +222,9 @@ def test_an_unaligned_load_faults():
 
 
 def test_a_peripheral_takes_words_only_and_costs_its_cycles():
-    engine = make_engine(RiscV(), _code(0x00052583, 0x00B52223, 0x00054583))  # lw a1,0(a0); sw a1,4(a0); lbu a1,0(a0)
+    engine = make_engine(
+        RiscV(), _code(0x00052583, 0x00B52223, 0x00054583)
+    )  # lw a1,0(a0); sw a1,4(a0); lbu a1,0(a0)
     engine.registers[10] = PERIPHERAL
     engine.memory.bus.words[PERIPHERAL] = 77
     with pytest.raises(CpuFault, match="load of 1 bytes from a peripheral"):
@@ -213,7 +262,9 @@ def test_a_rom_function_is_a_hook():
         engine.registers[10] *= 2
         engine.pc = engine.registers[1]
 
-    engine = make_engine(RiscV(), _code(0x000300E7, 0x10500073), hooks={0x40000010: double})  # jalr ra, 0(t1)
+    engine = make_engine(
+        RiscV(), _code(0x000300E7, 0x10500073), hooks={0x40000010: double}
+    )  # jalr ra, 0(t1)
     engine.registers[10], engine.registers[6] = 21, 0x40000010
     engine.run(1000)
     assert engine.registers[10] == 42

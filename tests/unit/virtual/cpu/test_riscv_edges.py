@@ -5,9 +5,8 @@ import struct
 import pytest
 from tests.unit.virtual.cpu.programs import CODE, DATA, make_engine
 
-from espwire.virtual.cpu.compressed import expand
 from espwire.virtual.cpu.memory import CpuFault
-from espwire.virtual.cpu.riscv import RiscV
+from espwire.virtual.cpu.riscv import RiscV, expand
 
 WFI = 0x10500073
 MOST, LEAST = 0x7FFFFFFF, 0x80000000
@@ -15,7 +14,9 @@ ALL = 0xFFFFFFFF
 
 
 def run(*words, registers=(), first=False, entry=0):
-    code = b"".join(struct.pack("<I" if word & 3 == 3 else "<H", word) for word in words) + struct.pack("<I", WFI)
+    code = b"".join(
+        struct.pack("<I" if word & 3 == 3 else "<H", word) for word in words
+    ) + struct.pack("<I", WFI)
     engine = make_engine(RiscV(first=first), code, words_only=False)
     for number, value in dict(registers).items():
         engine.registers[number] = value
@@ -26,7 +27,9 @@ def run(*words, registers=(), first=False, entry=0):
 
 def multiply(function, a, b):
     """x3 = x1 <function of the M extension> x2."""
-    return run(1 << 25 | 2 << 20 | 1 << 15 | function << 12 | 3 << 7 | 0x33, registers={1: a, 2: b}).registers[3]
+    return run(
+        1 << 25 | 2 << 20 | 1 << 15 | function << 12 | 3 << 7 | 0x33, registers={1: a, 2: b}
+    ).registers[3]
 
 
 @pytest.mark.parametrize(
@@ -66,14 +69,18 @@ def test_reserved_short_instructions_are_illegal(word):
         expand(word, CODE)
 
 
-@pytest.mark.parametrize("hint", [0x0001, 0x0005, 0x4005, 0x6005, 0x800A, 0x900A, 0x0006, 0x8001, 0x8401])
+@pytest.mark.parametrize(
+    "hint", [0x0001, 0x0005, 0x4005, 0x6005, 0x800A, 0x900A, 0x0006, 0x8001, 0x8401]
+)
 def test_hints_do_nothing(hint):
     before = {number: number * 3 for number in range(1, 32)}
     assert run(hint, registers=before).registers == [0, *before.values()]
 
 
 def test_a_jump_drops_the_lowest_bit_of_its_target():
-    engine = run(0x00008167, 0x00100193, 0x00100213, registers={1: CODE + 9})  # jalr x2, x1; li x3, 1; li x4, 1
+    engine = run(
+        0x00008167, 0x00100193, 0x00100213, registers={1: CODE + 9}
+    )  # jalr x2, x1; li x3, 1; li x4, 1
     assert (engine.registers[2], engine.registers[3], engine.registers[4]) == (CODE + 4, 0, 1)
 
 
@@ -122,7 +129,9 @@ def test_reading_by_setting_nothing_writes_nothing(csr):
 
 
 def test_csr_bits_are_set_and_cleared_one_by_one():
-    engine = run(0x3004D073, 0x30046173, 0x300471F3, 0x30002273)  # csrwi 9; csrrsi x2, 8; csrrci x3, 8; csrr x4
+    engine = run(
+        0x3004D073, 0x30046173, 0x300471F3, 0x30002273
+    )  # csrwi 9; csrrsi x2, 8; csrrci x3, 8; csrr x4
     assert [engine.registers[n] for n in (2, 3, 4)] == [9, 9, 1]
 
 
@@ -145,7 +154,9 @@ def test_their_own_counter_counts():
     assert run(0x7E202573, first=True).registers[10] < 100  # csrr a0, mpccr
 
 
-@pytest.mark.parametrize("word", [0x0000200F, 0x0000700F, 0x00200073, 0x30200073, 0x02000033 | 1 << 30, 0x40001033])
+@pytest.mark.parametrize(
+    "word", [0x0000200F, 0x0000700F, 0x00200073, 0x30200073, 0x02000033 | 1 << 30, 0x40001033]
+)
 def test_other_reserved_encodings_are_illegal(word):
     with pytest.raises(CpuFault):
         run(word)

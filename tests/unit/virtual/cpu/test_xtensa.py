@@ -51,9 +51,13 @@ def test_arithmetic_on_two_registers(op2, op1, expected):
 
 
 def test_shifts_take_their_amount_from_sar():
-    left = _run(_qrst(4, 0, 1, 5, 0) + _qrst(10, 1, 2, 3, 0), registers={3: 0x80000001, 5: 4})  # ssl a5; sll a2, a3
+    left = _run(
+        _qrst(4, 0, 1, 5, 0) + _qrst(10, 1, 2, 3, 0), registers={3: 0x80000001, 5: 4}
+    )  # ssl a5; sll a2, a3
     assert left.registers[2] == 0x10
-    right = _run(_qrst(4, 0, 0, 5, 0) + _qrst(11, 1, 2, 0, 3), registers={3: 0x80000000, 5: 4})  # ssr a5; sra a2, a3
+    right = _run(
+        _qrst(4, 0, 0, 5, 0) + _qrst(11, 1, 2, 0, 3), registers={3: 0x80000000, 5: 4}
+    )  # ssr a5; sra a2, a3
     assert right.registers[2] == 0xF8000000
 
 
@@ -102,7 +106,8 @@ def test_the_cycle_counter_is_a_special_register():
 
 
 @pytest.mark.parametrize(
-    ("value", "shift"), [(0, 31), (1, 30), (0xFFFFFFFF, 31), (0x80000000, 0), (0x00010000, 14), (0x7FFFFFFF, 0)]
+    ("value", "shift"),
+    [(0, 31), (1, 30), (0xFFFFFFFF, 31), (0x80000000, 0), (0x00010000, 14), (0x7FFFFFFF, 0)],
 )
 def test_nsa_counts_the_sign_bits(value, shift):
     engine = _run(_qrst(4, 0, 14, 3, 2), registers={3: value})
@@ -112,7 +117,9 @@ def test_nsa_counts_the_sign_bits(value, shift):
 def test_a_branch_loop_counts_down():
     code = b"\x3b\x22"  # addi.n a2, a2, 3
     code = struct.pack("<H", 0x000B | 2 << 12 | 2 << 8 | 0 << 4)  # addi.n a2, a2, -1
-    code += struct.pack("<I", (0x100 - 6) << 16 | 0 << 12 | 2 << 8 | 1 << 6 | 2 << 4 | 6)[:3]  # bnei a2, -1, back
+    code += struct.pack("<I", (0x100 - 6) << 16 | 0 << 12 | 2 << 8 | 1 << 6 | 2 << 4 | 6)[
+        :3
+    ]  # bnei a2, -1, back
     engine = _run(code, registers={2: 99})
     assert engine.registers[2] == 0xFFFFFFFF
     assert engine.instructions >= 200

@@ -49,13 +49,23 @@ def test_shifts_by_sar_at_its_ends(op2, s, t, amount, expected):
 
 
 def test_sar_has_six_bits():
-    engine = run(qrst(1, 3, 0, SAR, 5) + qrst(0, 3, 0, SAR, 2), registers={5: ALL})  # wsr a5, sar; rsr a2, sar
+    engine = run(
+        qrst(1, 3, 0, SAR, 5) + qrst(0, 3, 0, SAR, 2), registers={5: ALL}
+    )  # wsr a5, sar; rsr a2, sar
     assert engine.registers[2] == 63
 
 
 @pytest.mark.parametrize(
     ("r", "t", "value", "sar"),
-    [(0, 0, 33, 1), (1, 0, 33, 31), (1, 0, 0, 32), (2, 0, 3, 24), (2, 0, 4, 0), (3, 0, 1, 24), (3, 0, 0, 32)],
+    [
+        (0, 0, 33, 1),
+        (1, 0, 33, 31),
+        (1, 0, 0, 32),
+        (2, 0, 3, 24),
+        (2, 0, 4, 0),
+        (3, 0, 1, 24),
+        (3, 0, 0, 32),
+    ],
 )  # ssr, ssl, ssa8l, ssa8b
 def test_shift_amounts_come_from_registers(r, t, value, sar):
     assert run(qrst(4, 0, r, 5, t), registers={5: value}).special[SAR] == sar
@@ -74,10 +84,15 @@ def test_slli_and_srai_and_srli(amount):
     assert engine.registers[2] == 0x80000001 << amount & ALL
     assert engine.registers[4] == (0x80000001 - (1 << 32) >> amount) & ALL
     if amount < 16:
-        assert run(qrst(4, 1, 2, amount, 3), registers={3: 0x80000001}).registers[2] == 0x80000001 >> amount
+        assert (
+            run(qrst(4, 1, 2, amount, 3), registers={3: 0x80000001}).registers[2]
+            == 0x80000001 >> amount
+        )
 
 
-@pytest.mark.parametrize(("shift", "bits"), [(0, 1), (0, 16), (15, 16), (16, 16), (31, 1), (20, 12)])
+@pytest.mark.parametrize(
+    ("shift", "bits"), [(0, 1), (0, 16), (15, 16), (16, 16), (31, 1), (20, 12)]
+)
 def test_extui_cuts_bits_out(shift, bits):
     engine = run(qrst(bits - 1, 4 | shift >> 4, 2, shift & 15, 3), registers={3: 0xA5C3F00F})
     assert engine.registers[2] == 0xA5C3F00F >> shift & (1 << bits) - 1
@@ -90,10 +105,16 @@ def test_nsau_counts_leading_zeros(value, zeros):
 
 @pytest.mark.parametrize(
     ("op2", "op1", "expected"),
-    [(12, 1, 0xFFFF * 0x8000), (13, 1, 0x8000), (8, 2, 0x1FFFF * 0xFFFF8000 & ALL)],  # mul16u, mul16s, mull
+    [
+        (12, 1, 0xFFFF * 0x8000),
+        (13, 1, 0x8000),
+        (8, 2, 0x1FFFF * 0xFFFF8000 & ALL),
+    ],  # mul16u, mul16s, mull
 )
 def test_products(op2, op1, expected):
-    assert run(qrst(op2, op1, 2, 3, 4), registers={3: 0x1FFFF, 4: 0xFFFF8000}).registers[2] == expected
+    assert (
+        run(qrst(op2, op1, 2, 3, 4), registers={3: 0x1FFFF, 4: 0xFFFF8000}).registers[2] == expected
+    )
 
 
 @pytest.mark.parametrize("value", [-32, -1, 0, 1, 95])
@@ -102,9 +123,13 @@ def test_movi_n_reaches_from_minus_32_to_95(value):
     assert run(code).registers[2] == value & ALL
 
 
-@pytest.mark.parametrize(("field", "constant"), [(0, -1), (1, 1), (9, 10), (10, 12), (14, 128), (15, 256)])
+@pytest.mark.parametrize(
+    ("field", "constant"), [(0, -1), (1, 1), (9, 10), (10, 12), (14, 128), (15, 256)]
+)
 def test_branches_know_their_signed_constants(field, constant):
-    code = struct.pack("<I", 3 << 16 | field << 12 | 2 << 8 | 2 << 4 | 6)[:3]  # beqi a2, constant, over the next
+    code = struct.pack("<I", 3 << 16 | field << 12 | 2 << 8 | 2 << 4 | 6)[
+        :3
+    ]  # beqi a2, constant, over the next
     code += b"\x1c\x03" * 2 + b"\x3d\xf0"  # movi.n a3, 16; twice; nop.n
     assert run(code, registers={2: constant & ALL}).registers[3] == 0
     assert run(code, registers={2: constant + 1 & ALL}).registers[3] == 16
@@ -112,7 +137,9 @@ def test_branches_know_their_signed_constants(field, constant):
 
 @pytest.mark.parametrize(("field", "constant"), [(0, 32768), (1, 65536), (2, 2), (15, 256)])
 def test_branches_know_their_unsigned_constants(field, constant):
-    code = struct.pack("<I", 3 << 16 | field << 12 | 2 << 8 | 3 << 6 | 3 << 4 | 6)[:3]  # bgeui a2, constant
+    code = struct.pack("<I", 3 << 16 | field << 12 | 2 << 8 | 3 << 6 | 3 << 4 | 6)[
+        :3
+    ]  # bgeui a2, constant
     code += b"\x1c\x03" * 2 + b"\x3d\xf0"
     assert run(code, registers={2: constant}).registers[3] == 0
     assert run(code, registers={2: constant - 1}).registers[3] == 16
@@ -120,14 +147,18 @@ def test_branches_know_their_unsigned_constants(field, constant):
 
 @pytest.mark.parametrize("bit", [0, 1, 15, 16, 31])
 def test_bits_are_counted_from_the_lowest(bit):
-    code = struct.pack("<I", 3 << 16 | (14 | bit >> 4) << 12 | 2 << 8 | (bit & 15) << 4 | 7)[:3]  # bbsi a2, bit
+    code = struct.pack("<I", 3 << 16 | (14 | bit >> 4) << 12 | 2 << 8 | (bit & 15) << 4 | 7)[
+        :3
+    ]  # bbsi a2, bit
     code += b"\x1c\x03" * 2 + b"\x3d\xf0"
     assert run(code, registers={2: 1 << bit}).registers[3] == 0
     assert run(code, registers={2: ALL ^ 1 << bit}).registers[3] == 16
 
 
 def test_l32r_reaches_back_from_the_next_word():
-    engine = make_engine(Xtensa(), b"\x78\x56\x34\x12" + b"\x3d\xf0" + b"\x21\xfe\xff" + WAIT)  # nop.n; l32r a2, -2
+    engine = make_engine(
+        Xtensa(), b"\x78\x56\x34\x12" + b"\x3d\xf0" + b"\x21\xfe\xff" + WAIT
+    )  # nop.n; l32r a2, -2
     engine.pc = CODE + 4
     engine.run(100)
     assert engine.registers[2] == 0x12345678

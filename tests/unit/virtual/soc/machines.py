@@ -19,7 +19,9 @@ class Machine:
         self.wait(0.01)
         self.program = self.host.program
         if attach:
-            self.host.chip.registers.attached = True  # as the ESP8266's program does it by the ROM's function
+            self.host.chip.registers.attached = (
+                True  # as the ESP8266's program does it by the ROM's function
+            )
 
     def load(self, address: int, size: int = 4) -> int:
         """As an instruction of the program would."""

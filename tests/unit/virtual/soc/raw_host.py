@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.stub_drivers.frames import opened, sent
 
-from espwire.virtual.link import VirtualLink, open_virtual
-from espwire.wire import slip
-from espwire.wire.commands import MemBegin, MemData, MemEnd, SpiAttach, Sync, parse_reply
-from espwire.wire.stub import HELLO, ReadAck, WriteData, parse_report
+from espwire.protocol import slip
+from espwire.protocol.commands import MemBegin, MemData, MemEnd, SpiAttach, Sync, parse_reply
+from espwire.protocol.stub import HELLO, ReadAck, WriteData, parse_report
+from espwire.virtual.transport import VirtualTransport, open_virtual
 
 FRAME = 2048
 
@@ -16,8 +16,8 @@ class RawHost:
     """``link`` and ``chip`` are open to tests. Every wait is bounded in simulated time."""
 
     def __init__(self, url: str, *, attach: bool = True) -> None:
-        self.link: VirtualLink = open_virtual(url)
-        self.chip = self.link.chip
+        self.transport: VirtualTransport = open_virtual(url)
+        self.chip = self.transport.chip
         self.decoder = slip.Decoder()
         self.frames: list[bytes] = []
         self.sealed = False
@@ -34,13 +34,17 @@ class RawHost:
         return self.chip.program
 
     def send(self, packet: bytes) -> None:
-        self.link.write(slip.encode(sent(packet) if self.sealed else packet), self.link.now() + 1000)
+        self.transport.write(
+            slip.encode(sent(packet) if self.sealed else packet), self.transport.now() + 1000
+        )
 
     def frame(self, timeout: float = 3.0) -> bytes:
-        end = self.link.now() + timeout
+        end = self.transport.now() + timeout
         while not self.frames:
-            assert self.link.now() < end, f"no answer; {self.chip.state}, {self.chip.slot.ended}"
-            self.frames += self.decoder.feed(self.link.read(end - self.link.now()))
+            assert self.transport.now() < end, (
+                f"no answer; {self.chip.state}, {self.chip.slot.ended}"
+            )
+            self.frames += self.decoder.feed(self.transport.read(end - self.transport.now()))
         return opened(self.frames.pop(0)) if self.sealed else self.frames.pop(0)
 
     def answer(self, op: int, timeout: float = 3.0):
@@ -54,9 +58,9 @@ class RawHost:
         return self.answer(command.op, timeout)
 
     def text(self, seconds: float) -> bytes:
-        out, end = b"", self.link.now() + seconds
-        while self.link.now() < end:
-            out += self.link.read(end - self.link.now())
+        out, end = b"", self.transport.now() + seconds
+        while self.transport.now() < end:
+            out += self.transport.read(end - self.transport.now())
         return out
 
     def run(self, entry: int, *segments: tuple[int, bytes]) -> None:

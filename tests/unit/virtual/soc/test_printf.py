@@ -2,7 +2,7 @@
 
 import pytest
 
-from espwire.virtual.soc.printf import LONGEST, format_text
+from espwire.virtual.soc.romcalls import LONGEST, format_text
 
 
 def printed(template: bytes, *arguments: int | bytes) -> bytes:

@@ -11,11 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from espwire.protocol.commands import ChangeBaudrate, SpiAttach
+from espwire.protocol.stub import (
+    Abort,
+    AskCapabilities,
+    Codec,
+    Hash,
+    ReadOpen,
+    StubReset,
+    WriteOpen,
+    parse_capabilities,
+)
 from espwire.secure.flash_encryption import encrypt_esp32
 from espwire.virtual.chip import State
 from espwire.virtual.soc.program import EngineProgram
-from espwire.wire.commands import ChangeBaudrate, SpiAttach
-from espwire.wire.stub import Abort, AskCapabilities, Codec, Hash, ReadOpen, StubReset, WriteOpen, parse_capabilities
 
 spec = importlib.util.spec_from_file_location("raw_host", Path(__file__).with_name("raw_host.py"))
 assert spec is not None
@@ -25,7 +34,9 @@ RawHost = raw_host.RawHost
 
 # l32r a2, [0]; l32r a3, [4]; movi a4, 'h'; s32i.n a4, a3, 0; movi a4, 'i'; s32i.n a4, a3, 0;
 # 1: l32i.n a4, a2, 28; extui a4, a4, 0, 8; beqz a4, 1b; l32i.n a5, a2, 0; s32i.n a5, a3, 0; j 1b
-XTENSA_ECHO = bytes.fromhex("21feff 31feff 42a068 4903 42a069 4903 4872 404074 1674ff 5802 5903 06fcff 00")
+XTENSA_ECHO = bytes.fromhex(
+    "21feff 31feff 42a068 4903 42a069 4903 4872 404074 1674ff 5802 5903 06fcff 00"
+)
 # lui a2, 0x60000; li a4, 'h'; sw a4, 0(a2); li a4, 'i'; sw a4, 0(a2);
 # 1: lw a4, 28(a2); andi a4, a4, 255; beqz a4, 1b; lw a5, 0(a2); sw a5, 0(a2); j 1b
 RISCV_ECHO = bytes.fromhex("37060060 13078006 18c2 13079006 18c2 584e 1377f70f 6ddf 1c42 1cc2 d5bf")
@@ -34,7 +45,9 @@ RISCV_ECHO = bytes.fromhex("37060060 13078006 18c2 13079006 18c2 584e 1377f70f 6
 USB_ECHO = bytes.fromhex("37360460 5842 118b 75df 1c42 1cc2 0547 58c2 5842 098b 75df f5b7")
 # lui a2, 0x6001f; lui a3, 0x50d84; addi a3, a3, -0x55f; sw a3, 0x64(a2); lui a4, 0x10000; sw a4, 0x4c(a2);
 # li a4, 400; sw a4, 0x50(a2); lui a4, 0x80000; sw a4, 0x48(a2); 1: j 1b     (a watchdog of 400 * 4096 / 40 MHz)
-ARM_WATCHDOG = bytes.fromhex("37f60160 b746d850 938616aa 74d2 37070010 78c6 13070019 38ca 37070080 38c6 01a0")
+ARM_WATCHDOG = bytes.fromhex(
+    "37f60160 b746d850 938616aa 74d2 37070010 78c6 13070019 38ca 37070080 38c6 01a0"
+)
 # forty times: a slow flash transaction is waited for, and then counted to 16384; at the end a sign. lui a2, 0x60002;
 # lui a3, 0xff0; sw a3, 0x14(a2); lui a3, 0x40; li t0, 40; 0: sw a3, 0(a2); 1: lw a4, 0(a2); bnez a4, 1b; lui a5, 4;
 # 2: addi a5, a5, -1; bnez a5, 2b; addi t0, t0, -1; bnez t0, 0b; lui a2, 0x60000; li a4, '!'; sw a4, 0(a2); 3: j 3b
@@ -67,7 +80,7 @@ def test_a_program_says_something_and_echoes(chip, stub):
     host = RawHost(f"virtual:{chip}?stub={stub}")
     host.run(*echo(chip))
     assert host.text(0.1).endswith(b"hi")
-    host.link.write(b"x" + bytes(range(256)), host.link.now() + 1)
+    host.transport.write(b"x" + bytes(range(256)), host.transport.now() + 1)
     assert host.text(0.1) == b"x" + bytes(range(256))
     assert host.chip.overruns == 0
     assert host.chip.state is State.PROGRAM
@@ -78,17 +91,20 @@ def test_a_second_of_waiting_costs_next_to_nothing():
     host.run(*echo("esp32c3"))
     host.text(1000.0)
     assert host.program.instructions < 5000
-    host.link.write(b"still there?", host.link.now() + 1)
+    host.transport.write(b"still there?", host.transport.now() + 1)
     assert host.text(0.1) == b"still there?"
 
 
 def test_work_behind_a_wait_goes_on_without_anybody_asking():
     host = RawHost("virtual:esp32c3?stub=engine")
     host.ask(SpiAttach(0, 0))
-    host.run(ENTRY["esp32c3"], (ENTRY["esp32c3"], WAIT_AND_WORK.ljust(-(-len(WAIT_AND_WORK) // 4) * 4, b"\0")))
-    began = host.link.now()
-    assert host.link.read(10.0).endswith(b"!")
-    assert host.link.now() - began < 1.0
+    host.run(
+        ENTRY["esp32c3"],
+        (ENTRY["esp32c3"], WAIT_AND_WORK.ljust(-(-len(WAIT_AND_WORK) // 4) * 4, b"\0")),
+    )
+    began = host.transport.now()
+    assert host.transport.read(10.0).endswith(b"!")
+    assert host.transport.now() - began < 1.0
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -98,11 +114,16 @@ def test_idle_time_that_is_jumped_over_is_the_same_to_the_bit(chip, monkeypatch)
         host = RawHost(f"virtual:{chip}?stub=engine&profile=fast&latency=0.0005")
         host.run_stub()
         heard, data = [], zlib.compress(bytes(range(256)) * 16)
-        for command in (AskCapabilities(), Hash(0, 0x2000, 0, 0), ReadOpen(0x1000, 64, 64, 64, 0), Abort(1)):
+        for command in (
+            AskCapabilities(),
+            Hash(0, 0x2000, 0, 0),
+            ReadOpen(0x1000, 64, 64, 64, 0),
+            Abort(1),
+        ):
             reply = host.ask(command)
-            heard.append((host.link.now(), reply.body))
+            heard.append((host.transport.now(), reply.body))
         host.write(0x1000, data, WriteOpen(0x1000, 0x1000, len(data), Codec.ZLIB, 0, 1))
-        heard.append((host.link.now(), bytes(host.chip.flash.contents[0x1000:0x2000])))
+        heard.append((host.transport.now(), bytes(host.chip.flash.contents[0x1000:0x2000])))
         assert (host.program.jumped > 0) is jumps
         return heard
 
@@ -112,7 +133,7 @@ def test_idle_time_that_is_jumped_over_is_the_same_to_the_bit(chip, monkeypatch)
 def test_without_a_program_that_reads_bytes_are_lost():
     host = run_words("esp32c3", bytes.fromhex("01a0"))  # 1: j 1b
     host.program.uart.read_status()
-    host.link.write(bytes(200), host.link.now() + 1)
+    host.transport.write(bytes(200), host.transport.now() + 1)
     host.text(0.1)
     assert host.program.uart.read_status() & 0x3FF == 128
     assert host.chip.overruns == host.program.uart.overruns == 72
@@ -128,7 +149,10 @@ def test_programs_can_be_switched_off():
 def test_a_byte_of_instruction_ram_is_refused_on_xtensa():
     # l32r a2, [0]; l8ui a3, a2, 0
     host = RawHost("virtual:esp8266?stub=engine")
-    host.run(0x40100008, (0x40100000, struct.pack("<II", 0x40100000, 0) + bytes.fromhex("21feff 320200 000000")))
+    host.run(
+        0x40100008,
+        (0x40100000, struct.pack("<II", 0x40100000, 0) + bytes.fromhex("21feff 320200 000000")),
+    )
     assert host.text(0.1) == b""
     ended = host.chip.slot.ended
     assert (ended.how, ended.address, host.chip.state) == ("crash", 0x40100000, State.GONE)
@@ -149,25 +173,29 @@ def test_a_watchdog_that_is_not_fed_bites():
     host.text(0.02)
     assert host.chip.boots == boots
     host.text(0.1)
-    assert (host.chip.boots, host.chip.state, host.chip.slot.ended.how) == (boots + 1, State.LOADER, "watchdog")
+    assert (host.chip.boots, host.chip.state, host.chip.slot.ended.how) == (
+        boots + 1,
+        State.LOADER,
+        "watchdog",
+    )
 
 
 def test_reset_lines_stop_a_program():
     host = RawHost("virtual:esp32?stub=engine")
     host.run(*echo("esp32"))
-    host.link.set_lines(dtr=False, rts=True)
-    host.link.sleep(0.1)
+    host.transport.set_lines(dtr=False, rts=True)
+    host.transport.sleep(0.1)
     assert host.chip.program is None
-    host.link.set_lines(dtr=True, rts=False)
-    host.link.sleep(0.05)
-    host.link.set_lines(dtr=False, rts=False)
+    host.transport.set_lines(dtr=True, rts=False)
+    host.transport.sleep(0.05)
+    host.transport.set_lines(dtr=False, rts=False)
     assert b"boot:" in host.text(0.2)
 
 
 def test_usb_serial_jtag_carries_a_program_s_bytes():
     host = RawHost("virtual:esp32c3?stub=engine&kind=usb-jtag")
     host.run(0x40380000, (0x40380000, USB_ECHO))
-    host.link.write(bytes(range(200)), host.link.now() + 1)
+    host.transport.write(bytes(range(200)), host.transport.now() + 1)
     assert host.text(0.2) == bytes(range(200))
     host.text(15)
     assert host.chip.slot.ended.how == "watchdog"  # nobody has stopped the ROM's
@@ -188,8 +216,8 @@ def test_our_stub_writes_hashes_reads_and_resets(chip):
     assert told is not None
     assert told.cpu_hz == host.program.clock.hz
     host.ask(ChangeBaudrate(921600, 115200))
-    host.link.set_baud(921600)
-    host.link.sleep(0.01)
+    host.transport.set_baud(921600)
+    host.transport.sleep(0.01)
     assert abs(host.chip.baud - 921600) < 9216 * 2
     host.write(0x10000, stream, WriteOpen(0x10000, size, len(stream), Codec.ZLIB, 0, 1))
     assert host.chip.flash.contents[0x10000 : 0x10000 + size] == data

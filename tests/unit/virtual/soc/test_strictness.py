@@ -138,7 +138,9 @@ def test_the_transmit_fifo_takes_128_bytes_and_loses_the_rest(chip):
     assert 60 <= lost <= 72
 
 
-@pytest.mark.parametrize(("size", "held"), [(63, 0), (64, 64), (65, 0), (127, 0), (128, 0), (192, 64)])
+@pytest.mark.parametrize(
+    ("size", "held"), [(63, 0), (64, 64), (65, 0), (127, 0), (128, 0), (192, 64)]
+)
 def test_a_whole_usb_packet_stays_with_the_driver_until_more_comes(size, held):
     machine = Machine("esp32c3", "&kind=usb-jtag")
     base = machine.program.usb.base

@@ -12,13 +12,16 @@ from espwire.cli.options import input_format_option
 from espwire.cli.output import is_terminal
 from espwire.cli.places import flash_limit_option, table_offset_option
 from espwire.cli.session import Session
-from espwire.escape import escape
+from espwire.text import escape
 
 if TYPE_CHECKING:
-    from espwire.image.map import FlashMap
+    from espwire.image.flash_map import FlashMap
 
 
-@click.command("map", help="Draw what stands where: in FILE (a dump or a merged file of any format), or in the device.")
+@click.command(
+    "map",
+    help="Draw what stands where: in FILE (a dump or a merged file of any format), or in the device.",
+)
 @click.argument("file", metavar="[FILE|PORT]", required=False)
 @click.option("--svg", metavar="FILE", help="Draw it into this SVG file, too.")
 @input_format_option
@@ -32,10 +35,10 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
     from espwire.cli.ports import is_port
     from espwire.cli.preconditions import check_output
     from espwire.files import keep_inputs, write_file
-    from espwire.flash.map import read_map
-    from espwire.image.map import map_dump
-    from espwire.image.map_svg import draw_svg
-    from espwire.image.map_text import draw_text
+    from espwire.flash.flash_map import read_map
+    from espwire.image.flash_map import map_dump
+    from espwire.image.flash_map_svg import draw_svg
+    from espwire.image.flash_map_text import draw_text
     from espwire.image.split import lay_out
 
     if svg is not None:
@@ -50,12 +53,16 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
         chip = None if session.chip is None else load_chip(session.chip)
         title = name_source(file)
         flash = map_dump(
-            lay_out(read_source(file), title, chip, format=session.input_format), chip, flash_size=flash_size
+            lay_out(read_source(file), title, chip, format=session.input_format),
+            chip,
+            flash_size=flash_size,
         )
     else:
         with session.device() as device:
             offset = session.partition_table_offset
-            flash = read_map(device, table_offset=offset, flash_size=flash_size, report=session.report)
+            flash = read_map(
+                device, table_offset=offset, flash_size=flash_size, report=session.report
+            )
             title = f"{device.chip.name} {device.mac}".strip()
     if svg is not None:
         write_file(svg, draw_svg(flash, title).encode())

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from espwire.image.ota import OtaData, OtaStatus
 
 
-@click.command("status", help="Show which application slot boots, of the device or of a dump of flash.")
+@click.command(
+    "status", help="Show which application slot boots, of the device or of a dump of flash."
+)
 @click.argument("file", metavar="[FILE]", required=False)
 @input_format_option
 @place_options
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 def command(session: Session, file: str | None) -> None:
     """Table and OTA data, then the boot loader's choice."""
     from espwire.cli.ota import open_dump, read_table_option
-    from espwire.flash.ota import read_ota_status
-    from espwire.flash.places import read_partition_table
+    from espwire.flash.partitions import read_ota_status, read_partition_table
 
     if file is not None:
         status = open_dump(file, session).status
@@ -55,7 +56,10 @@ def describe_status(status: OtaStatus) -> dict[str, Any]:
     return {
         "boots": None if status.boots is None else status.boots.label,
         "reason": status.reason,
-        "slots": [{"name": row.label, "subtype": row.subtype_name, "offset": row.offset} for row in status.slots],
+        "slots": [
+            {"name": row.label, "subtype": row.subtype_name, "offset": row.offset}
+            for row in status.slots
+        ],
         "active": None if status.data is None else status.data.active,
         "entries": describe_entries(status.data),
         "notes": list(status.notes),

@@ -9,7 +9,9 @@ from espwire.cli.places import table_offset_option
 from espwire.cli.session import Session
 
 
-@click.command("show", help="Show a table: of FILE (CSV, binary table or dump of flash), or of the device.")
+@click.command(
+    "show", help="Show a table: of FILE (CSV, binary table or dump of flash), or of the device."
+)
 @click.argument("file", metavar="[FILE]", required=False)
 @input_format_option
 @table_offset_option
@@ -18,7 +20,7 @@ def command(session: Session, file: str | None) -> None:
     """The rows; what is wrong with them as warnings."""
     from espwire.cli.tables import describe_table, draw_table, read_table
     from espwire.events import Warned
-    from espwire.image.partitions import TableRules, check_table
+    from espwire.image.partition_table import TableRules, check_table
 
     table = read_table(file, session)
     for problem in check_table(table, TableRules(table_offset=session.partition_table_offset)):

@@ -9,27 +9,56 @@ import click
 from espwire.cli.session import Session
 
 # option of the command → key of the virtual: URL; the parser of the URL knows what values mean
-URL_KEYS = ("flash", "size", "mac", "revision", "fault", "profile", "seed", "vendor", "kind", "boot", "latency")
+URL_KEYS = (
+    "flash",
+    "size",
+    "mac",
+    "revision",
+    "fault",
+    "profile",
+    "seed",
+    "vendor",
+    "kind",
+    "boot",
+    "latency",
+)
 
 
-@click.command("serve", help="Serve a virtual chip over TCP or a pty, until Ctrl-C. Any flashing tool may talk to it.")
+@click.command(
+    "serve",
+    help="Serve a virtual chip over TCP or a pty, until Ctrl-C. Any flashing tool may talk to it.",
+)
 @click.argument("chip", metavar="CHIP")
-@click.option("--tcp", metavar="HOST:PORT", help="Listen here; port 0 takes a free one. Default: 127.0.0.1:0.")
-@click.option("--rfc2217", is_flag=True, help="Speak RFC 2217 on the TCP port: with baud rate, DTR and RTS.")
+@click.option(
+    "--tcp", metavar="HOST:PORT", help="Listen here; port 0 takes a free one. Default: 127.0.0.1:0."
+)
+@click.option(
+    "--rfc2217", is_flag=True, help="Speak RFC 2217 on the TCP port: with baud rate, DTR and RTS."
+)
 @click.option("--pty", is_flag=True, help="Make a pseudo-terminal instead (not on Windows).")
 @click.option("--flash", metavar="FILE", help="Keep the flash's contents in this file.")
 @click.option("--size", metavar="SIZE", help="Flash size, such as 4MB (the default).")
 @click.option("--vendor", metavar="NAME", help="Who made the flash: winbond, xmc, …")
 @click.option("--mac", metavar="MAC", help="The chip's MAC address.")
 @click.option("--revision", metavar="N.N", help="The chip's revision.")
-@click.option("--profile", metavar="NAME", help="Speed of the flash: typ (the default), fast, slow, instant.")
+@click.option(
+    "--profile", metavar="NAME", help="Speed of the flash: typ (the default), fast, slow, instant."
+)
 @click.option("--latency", metavar="SECONDS", help="Latency of the bridge, each way.")
-@click.option("--kind", metavar="KIND", help="Which port of the chip: uart (the default), usb-jtag, usb-otg.")
+@click.option(
+    "--kind", metavar="KIND", help="Which port of the chip: uart (the default), usb-jtag, usb-otg."
+)
 @click.option("--boot", metavar="MODE", help="Start in download (the default) or app.")
 @click.option("--fault", metavar="SPEC", help="Things that go wrong, such as flip:1e-5.")
 @click.option("--seed", metavar="N", help="For everything that is left to chance.")
 @click.option("--pace", is_flag=True, help="Take as long as a real chip would.")
-@click.option("--set", "more", metavar="KEY=VALUE", multiple=True, help="Any other key of a virtual: URL: package=1 …")
+@click.option(
+    "--set",
+    "more",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any other key of a virtual: URL: package=1 …",
+)
 @click.pass_obj
 def command(
     session: Session,
@@ -45,8 +74,8 @@ def command(
     """Build the chip from the options and serve it."""
     from espwire.errors import UsageError
     from espwire.events import Note
-    from espwire.virtual.options import parse_options
-    from espwire.virtual.serve import serve
+    from espwire.virtual.config import parse_options
+    from espwire.virtual.server import serve
 
     if pty and (tcp is not None or rfc2217):
         other = "--rfc2217" if rfc2217 else "--tcp"
@@ -55,7 +84,9 @@ def command(
     for item in more:
         key, equals, value = item.partition("=")
         if not (key and equals):
-            raise UsageError(f"--set {item!r} is not KEY=VALUE", hint="Write --set package=1, for example.")
+            raise UsageError(
+                f"--set {item!r} is not KEY=VALUE", hint="Write --set package=1, for example."
+            )
         pairs.append(f"{_quote(key)}={_quote(value)}")
     if pace:
         pairs.append("pace=1")
@@ -84,10 +115,12 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
     :raises UsageError: no such form
     """
-    from espwire.bits import parse_number
     from espwire.errors import UsageError
+    from espwire.sizes import parse_number
 
     host, colon, port = text.rpartition(":")
     if not colon:
-        raise UsageError(f"{text!r} is not HOST:PORT", hint="Write 127.0.0.1:4000, or port 0 for a free one.")
+        raise UsageError(
+            f"{text!r} is not HOST:PORT", hint="Write 127.0.0.1:4000, or port 0 for a free one."
+        )
     return host.strip("[]") or "127.0.0.1", parse_number(port, "port", limit=0xFFFF)

@@ -1,0 +1,249 @@
+"""The chip's address space word by word, and programs for its RAM. Knows no flash and no files.
+
+A ROM has no block read of memory: one READ_REG, one trip, brings one word, and nothing faster exists in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from espwire.chips.model import Chip
+from espwire.device.double_read import ask_together
+from espwire.device.loader import Loader
+from espwire.device.reconnect import is_native_usb
+from espwire.device.stub_commands import run_batch
+from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
+from espwire.protocol.commands import (
+    ALL_BITS,
+    MemBegin,
+    MemData,
+    MemEnd,
+    Op,
+    ReadReg,
+    RegWrite,
+    Reply,
+)
+from espwire.protocol.stub import StubOp
+from espwire.sizes import align_up
+from espwire.values import dataclass
+
+WORD = 4
+ADDRESS_END = 1 << 32
+BATCH_WORDS = 64
+CHANGES = 6  # reads of a word that differs, before it counts as one that changes by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemWord:
+    """One word as it was read."""
+
+    address: int
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemWrite:
+    """One masked write: the bits of ``mask`` were taken from ``value``, the others stayed."""
+
+    address: int
+    value: int
+    mask: int
+
+
+def read_mem(loader: Loader, address: int) -> MemWord:
+    """The word at ``address``, in one trip.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises DeviceError: code ``memory-access``: the chip fell over when it read there
+    """
+    check_range(address, WORD)
+    loader.require(Op.READ_REG)
+    return MemWord(address=address, value=_read_word(loader, address))
+
+
+def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) -> MemWrite:
+    """Write the bits of ``mask`` at ``address``, in one trip, once: a write whose answer is lost is not repeated.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises DeviceError: code ``memory-access``: no answer; whether it was written is not known
+    """
+    check_range(address, WORD)
+    if not 0 <= value <= ALL_BITS or not 0 <= mask <= ALL_BITS:
+        raise UsageError(
+            "value and mask have 32 bits",
+            hint="Give numbers up to 0xffffffff.",
+            code="memory-range",
+        )
+    loader.require(Op.WRITE_REG)
+    try:
+        loader.write_regs(RegWrite(address, value, mask))
+    except (NoReply, DeviceError) as error:
+        if not _fell_silent(error):
+            raise
+        raise _build_silence("write to", address) from error
+    return MemWrite(address=address, value=value, mask=mask)
+
+
+def read_words(
+    loader: Loader,
+    address: int,
+    size: int,
+    *,
+    on_change: Callable[[int], None] = lambda address: None,
+) -> Iterator[bytes]:
+    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter): one trip each, but by our stub.
+
+    A ROM's answers have no checksum: what it reads is read a second time, and again where that differs.
+
+    :param on_change: called with the address of each word of which no two reads agree: it changes by itself
+    :raises UsageError: at the first ``next``: codes ``unaligned``, ``memory-range``
+    :raises Unsupported, DeviceError: as ``read_mem``
+    """
+    check_range(address, size)
+    loader.require(Op.READ_REG)
+    if loader.supports(StubOp.BATCH):
+        yield from _read_batches(loader, address, size)
+        return
+    end = address + size
+    for start in range(address, end, BATCH_WORDS * WORD):
+        addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
+        once = [
+            _read_word(loader, at) for at in addresses
+        ]  # one by one, so that a crash is reported with its address
+        again = ask_together(loader, [ReadReg(at) for at in addresses])
+        for at, word, reply in zip(addresses, once, again, strict=True):
+            value = (
+                word
+                if word == reply.value
+                else _read_until_equal(loader, at, {word, reply.value}, on_change)
+            )
+            yield value.to_bytes(WORD, "little")[: end - at]
+
+
+def _read_until_equal(
+    loader: Loader, address: int, seen: set[int], on_change: Callable[[int], None]
+) -> int:
+    """The word as two reads have it; else as the last one has it."""
+    for _ in range(CHANGES):
+        word = _read_word(loader, address)
+        if word in seen:
+            return word
+        seen.add(word)
+    on_change(address)
+    return word
+
+
+def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
+    """As many words per trip as a batch of our stub holds."""
+    end = address + size
+    for start in range(address, end, BATCH_WORDS * WORD):
+        addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
+        commands = [ReadReg(at) for at in addresses]
+        replies = _run_reads(loader, commands, start)
+        for at, reply in zip(addresses, replies, strict=True):
+            yield reply.value.to_bytes(WORD, "little")[: end - at]
+
+
+def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Reply]:
+    """A batch, and once more where its answer is lost. Which of its words a crash came of cannot be told.
+
+    :raises DeviceError: as ``read_mem``
+    """
+    try:
+        try:
+            return run_batch(loader, commands)
+        except NoReply:
+            return run_batch(loader, commands)
+    except (NoReply, DeviceError) as error:
+        if not _fell_silent(error):
+            raise
+        raise _build_silence(f"read of {len(commands)} words from", start) from error
+
+
+def check_range(address: int, size: int) -> None:
+    """Refuse what is no range of words.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    """
+    if address % WORD:
+        raise UsageError(
+            f"the address {address:#x} is not a multiple of {WORD}",
+            hint=f"The loader reads and writes whole words: the word around it is at {address & ~3:#x}.",
+            code="unaligned",
+        )
+    if address < 0 or size <= 0 or address + size > ADDRESS_END:
+        raise UsageError(
+            f"{size} bytes at {address:#x} are no range of a 32-bit address space",
+            hint="Check address and size.",
+            code="memory-range",
+        )
+
+
+def load_segment(
+    loader: Loader, chip: Chip, address: int, data: bytes, on_block: Callable[[int], None]
+) -> None:
+    """Put ``data`` into RAM, padded with zeros to whole words; begun anew when a block fails.
+
+    :param on_block: called with the bytes confirmed so far; it may go back
+    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries failed
+    """
+    padded = data.ljust(align_up(len(data), WORD), b"\0")
+    step = find_ram_block(loader, chip)
+    blocks = [padded[at : at + step] for at in range(0, len(padded), step)]
+    attempts = loader.settings.block_attempts
+    while True:
+        attempts -= 1
+        try:
+            loader.call(MemBegin(len(padded), len(blocks), step, address))
+            for number, block in enumerate(blocks):
+                loader.call(MemData(number, block))
+                on_block(min((number + 1) * step, len(data)))
+            return
+        except (NoReply, CommandFailed):
+            if attempts <= 0:
+                raise
+
+
+def find_ram_block(loader: Loader, chip: Chip) -> int:
+    """The largest block for RAM: over USB-OTG some ROMs take less."""
+    over_otg = chip.usb.otg_ram_block if loader.transport.info.kind == "usb-otg" else None
+    return over_otg or loader.dialect.ram_block
+
+
+def start_program(loader: Loader, entry: int) -> None:
+    """Leave the loader for the program at ``entry``. Its answer may be lost: the program may reuse the port at once.
+
+    :raises CommandFailed: the loader refused, and is still there
+    """
+    try:
+        loader.call(MemEnd(0, entry), timeout=loader.settings.timing.mem_end)
+    except NoReply:
+        return
+    except TransportLost:
+        if not is_native_usb(loader.transport.info):  # the chip's own USB ends with the loader
+            raise
+
+
+def _read_word(loader: Loader, address: int) -> int:
+    try:
+        return loader.read_reg(address)
+    except (NoReply, DeviceError) as error:
+        if not _fell_silent(error):
+            raise
+        raise _build_silence("read from", address) from error
+
+
+def _fell_silent(error: NoReply | DeviceError) -> bool:
+    """Whether a ROM may have touched an address with nothing behind it: that is what it does then."""
+    return isinstance(error, NoReply) or error.code == "chip-reset"
+
+
+def _build_silence(what: str, address: int) -> DeviceError:
+    return DeviceError(
+        f"the chip fell silent at a {what} {address:#x}",
+        hint="There is probably nothing at that address, which no loader survives: reset the board.",
+        code="memory-access",
+        address=address,
+    )

@@ -1,0 +1,253 @@
+"""Memory ↔ files: a dump of the address space, and a program from an image into RAM. Touches no flash.
+
+It stands with the jobs on flash because it needs files and images as they do; the words themselves are device/memory_access.py's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from espwire.chips.registry import find_by_image_id
+from espwire.device.loss_limit import LossLimit
+from espwire.device.memory_access import check_range, load_segment, read_words, start_program
+from espwire.errors import ImageError
+from espwire.events import Finished, Progress, Report, Warned, silent
+from espwire.files import open_output
+from espwire.flash.plan import Finding, Policy
+from espwire.flash.safety import stop_if_fatal
+from espwire.flash.verify import Cancel
+from espwire.image.codec import parse
+from espwire.protocol.commands import Op
+from espwire.values import dataclass
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+    from espwire.device.device import Device
+    from espwire.image.model import Image, Segment
+
+PROGRESS_STEP = 0x400
+PIECE = 0x1000
+MEM_DATA_HEAD = 24  # of the request for a block: header and four words
+NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemDump:
+    """What was dumped. ``data`` is None where a file took it; ``trips`` are round trips to the chip."""
+
+    address: int
+    size: int
+    trips: int
+    path: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+
+def dump_mem(
+    device: Device,
+    address: int,
+    size: int,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> MemDump:
+    """Read memory word by word, into a file (whole or absent) or, without ``path``, as bytes.
+
+    A ROM hands out a word per request and protects none by a checksum, so each word is read twice and the two are
+    compared. At 115200 baud that is less than 1 KiB a second. Words that change by themselves are warned of.
+
+    :raises UsageError: codes ``unaligned``, ``memory-range``
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises DeviceError: code ``memory-access``
+    :raises FileError: the file cannot be written
+    """
+    check_range(address, size)
+    device.loader.require(Op.READ_REG)
+    name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
+    began, trips, done, shown = device.transport.now(), device.loader.trips, 0, 0
+    limit = LossLimit(device.loader)
+    report(Progress(task="read", name=name, done=0, total=size))
+    changing: list[int] = []
+    with _open_sink(path) as (write, held):
+        piece = bytearray()
+        for word in read_words(device.loader, address, size, on_change=changing.append):
+            limit.check()
+            piece += word
+            done += len(word)
+            if len(piece) >= PIECE or done == size:
+                write(bytes(piece))
+                piece.clear()
+            if done >= shown + PROGRESS_STEP or done == size:
+                shown = done
+                report(Progress(task="read", name=name, done=done, total=size))
+                if cancel is not None:
+                    cancel.check()
+    report(Finished(task="read", name=name, size=size, seconds=device.transport.now() - began))
+    if changing:
+        text = f"{len(changing)} words change by themselves between reads, the first at {changing[0]:#010x}"
+        report(Warned(code="memory-changes", text=text))
+    return MemDump(
+        address=address,
+        size=size,
+        trips=device.loader.trips - trips,
+        path=None if path is None else os.fspath(path),
+        data=bytes(held) if path is None else None,
+    )
+
+
+@contextmanager
+def _open_sink(
+    path: str | os.PathLike[str] | None,
+) -> Iterator[tuple[Callable[[bytes], object], bytearray]]:
+    """Where pieces go: a file, or the bytes that are yielded too."""
+    held = bytearray()
+    if path is None:
+        yield held.extend, held
+        return
+    with open_output(path) as file:
+        yield file.write, held
+
+
+@dataclass(frozen=True, kw_only=True)
+class RamLoad:
+    """A program that was put into RAM and started: its entry, and (address, size) of each segment."""
+
+    entry: int
+    segments: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all segments."""
+        return sum(size for _, size in self.segments)
+
+
+def load_ram(
+    device: Device,
+    data: bytes,
+    *,
+    name: str = "program",
+    policy: Policy | None = None,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> RamLoad:
+    """Put an image's segments into RAM and start it. The loader is gone then: the device answers nothing more.
+
+    :param policy: its consents may allow the RAM that the ROM uses itself (``rom-ram``)
+    :raises ImageError: no image, a damaged one, or one for another chip or for flash
+    :raises SafetyStop: a segment overlaps the ROM's own RAM
+    :raises Unsupported: code ``secure-download-mode``, before anything is sent
+    :raises NoReply, CommandFailed: a block failed time and again, or the start was refused
+    """
+    chip, loader = device.chip, device.loader
+    image = parse_program(chip, data)
+    revision = device.revision if device.revision_known else None
+    stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
+    loader.require(Op.MEM_BEGIN)
+    segments = [segment for segment in image.segments if segment.data]
+    total, began, before = sum(len(segment.data) for segment in segments), device.transport.now(), 0
+    report(Progress(task="write", name=name, done=0, total=total))
+    for segment in segments:
+
+        def on_block(done: int, before: int = before) -> None:
+            if cancel is not None:
+                cancel.check()
+            report(Progress(task="write", name=name, done=before + done, total=total))
+
+        load_segment(loader, chip, segment.address, segment.data, on_block)
+        before += len(segment.data)
+    start_program(loader, image.entry)
+    report(Finished(task="write", name=name, size=total, seconds=device.transport.now() - began))
+    return RamLoad(entry=image.entry, segments=tuple((s.address, len(s.data)) for s in segments))
+
+
+def parse_program(chip: Chip, data: bytes) -> Image:
+    """The image, if it is one for this chip's RAM.
+
+    :raises ImageError: codes ``image-damaged``, ``image-wrong-chip``, ``image-not-for-ram`` and those of ``parse``
+    """
+    image = parse(data, chip)
+    if image.extended is not None and image.extended.chip_id != chip.identity.image_chip_id:
+        owner = find_by_image_id(image.extended.chip_id) or f"chip id {image.extended.chip_id}"
+        raise ImageError(
+            f"this is an image for {owner}, not for {chip.id}",
+            hint="Build the program for this chip.",
+            code="image-wrong-chip",
+        )
+    if not image.intact:
+        raise ImageError(
+            "the image is damaged: its checksum or SHA-256 is wrong", code="image-damaged"
+        )
+    used = [segment for segment in image.segments if segment.data]
+    wrong = next((segment for segment in used if not _is_ram(chip, segment)), None)
+    if image.irom is not None or wrong is not None or not used:
+        what = (
+            "mapped code, or nothing"
+            if wrong is None
+            else f"a segment for {wrong.address:#010x}, which is no RAM"
+        )
+        raise ImageError(
+            f"the image holds {what}",
+            hint="Programs for RAM are linked for RAM only; write this one into flash with write-flash.",
+            code="image-not-for-ram",
+        )
+    return image
+
+
+def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tuple[Finding, ...]:
+    """What speaks against segments over what the ROM needs while it loads them. Pure."""
+    found = []
+    segments = [segment for segment in image.segments if segment.data]
+    for number, segment in enumerate(segments):
+        longest = max(min(len(later.data), chip.rom.ram_block) for later in segments[number:])
+        for start, end in find_rom_ram(chip, revision, longest):
+            if segment.address < end and segment.end > start:
+                text = (
+                    f"the segment for {segment.address:#010x} overlaps RAM that the ROM uses itself,"
+                    f" {start:#010x} to {end:#010x}"
+                )
+                found.append(Finding("rom-ram", text, fatal=True, consent="rom-ram"))
+    return tuple(found)
+
+
+def find_rom_ram(chip: Chip, revision: int | None, longest: int) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of RAM that the ROM's loader uses, as far as the chip's data tell; aliases included.
+
+    Each request fills the ROM's packet buffer from its start, so what lies behind the longest request stays. Where the
+    buffer's place was not measured, all of the ROM's buffers count.
+
+    :param revision: None: unknown, all that could be
+    :param longest: bytes of data in the longest block that is sent at the same time or later
+    """
+    found = []
+    for fact in chip.stub.rom_ram:
+        least, most = fact.get("min_revision", 0), fact.get("max_revision", 1 << 16)
+        start, end = fact.get("rom_buffers_start"), fact.get("ram_end", fact.get("rom_stack_start"))
+        if start is None or end is None or (revision is not None and not least <= revision <= most):
+            continue
+        ranges = [(start, end)]
+        if (packets := fact.get("packet_buffer")) is not None:
+            data_and_stack = (fact["stack_sentry"], fact["rtos_end"])
+            ranges = [
+                (packets, packets + MEM_DATA_HEAD + longest),
+                data_and_stack,
+                (fact["rom_pointers_start"], end),
+            ]
+        offset = fact.get("instruction_alias_offset")
+        found += ranges + (
+            [(low + offset, high + offset) for low, high in ranges] if offset else []
+        )
+    return tuple(found)
+
+
+def _is_ram(chip: Chip, segment: Segment) -> bool:
+    """Whether nothing says that it is mapped flash or mask ROM. What no fact names may be RAM: some maps end early."""
+    flash = chip.mapped_flash
+    mapped = ((flash.irom_start, flash.irom_end), (flash.drom_start or 0, flash.drom_end or 0))
+    if any(segment.address < end and segment.end > start for start, end in mapped):
+        return False
+    touched = [r.name for r in chip.memory.map if segment.address < r.end and segment.end > r.start]
+    return not touched or any(not name.endswith(NO_RAM) for name in touched)

@@ -1,0 +1,437 @@
+"""The loaders' vocabulary: one class per command, its layout next to its name. Not how one chip deviates: dialect.py.
+
+The host packs these, the virtual chip unpacks them, the tracer prints them. All words are 32-bit little-endian.
+Source: ``chips/data/protocol.toml``.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import field, fields
+from enum import IntEnum
+from typing import ClassVar, Self
+
+from espwire.values import dataclass
+
+HEADER = struct.Struct("<BBHI")
+REQUEST, REPLY = 0, 1
+ALL_BITS = 0xFFFFFFFF
+
+
+class Op(IntEnum):
+    """Opcodes of the ROM loaders (below 0x80) and of the vendor's stub (from 0xD0)."""
+
+    FLASH_BEGIN = 0x02
+    FLASH_DATA = 0x03
+    FLASH_END = 0x04
+    MEM_BEGIN = 0x05
+    MEM_END = 0x06
+    MEM_DATA = 0x07
+    SYNC = 0x08
+    WRITE_REG = 0x09
+    READ_REG = 0x0A
+    SPI_SET_PARAMS = 0x0B
+    CONFIGURE_SPI_PARAMS = 0x0B  # the classic protocol page's name for the same opcode
+    SPI_ATTACH = 0x0D
+    READ_FLASH_SLOW = 0x0E
+    CHANGE_BAUDRATE = 0x0F
+    FLASH_DEFL_BEGIN = 0x10
+    FLASH_DEFL_DATA = 0x11
+    FLASH_DEFL_END = 0x12
+    SPI_FLASH_MD5 = 0x13
+    GET_SECURITY_INFO = 0x14
+    SDC_VERIF_BEGIN = 0x19
+    SDC_VERIF_DATA = 0x1A
+    SDC_VERIF_END = 0x1B
+    SDC_GEN_BEGIN = 0x1C
+    SDC_GEN_DATA = 0x1D
+    SDC_GEN_END = 0x1E
+    ERASE_FLASH = 0xD0
+    ERASE_REGION = 0xD1
+    READ_FLASH = 0xD2
+    RUN_USER_CODE = 0xD3
+
+
+COMMANDS: dict[int, type[Command]] = {}  # those of Op; our stub's own are in protocol/stub.py
+
+
+def checksum(data: bytes) -> int:
+    """XOR of all bytes and the seed 0xEF, by folding: the host's hot path."""
+    size = len(data)
+    word = int.from_bytes(data, "little")
+    while size > 1:
+        half = (size + 1) // 2
+        word = (word >> (8 * half)) ^ (word & ((1 << (8 * half)) - 1))
+        size = half
+    return word ^ 0xEF
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it stands on the wire: ``check`` is the checksum word, meaningful for data commands only."""
+
+    op: int
+    check: int
+    body: bytes = field(repr=False)
+
+    def packet(self) -> bytes:
+        """The frame's content, before SLIP."""
+        return HEADER.pack(REQUEST, self.op, len(self.body), self.check) + self.body
+
+
+@dataclass(frozen=True)
+class Command:
+    """Base: fields are the body's words in order; subclasses name opcode and least body size in bytes."""
+
+    op: ClassVar[IntEnum]
+    least: ClassVar[int]
+
+    def __init_subclass__(
+        cls,
+        *,
+        op: IntEnum | None = None,
+        least: int = 0,
+        table: dict[int, type[Command]] = COMMANDS,
+    ) -> None:
+        if op is not None:
+            cls.op, cls.least = op, least
+            table[op] = cls
+
+    def body(self) -> bytes:
+        """The request's body."""
+        words = [value for f in fields(self) if (value := getattr(self, f.name)) is not None]
+        return struct.pack(f"<{len(words)}I", *words)
+
+    def request(self) -> Request:
+        """The request, checksum included where the command has one."""
+        return Request(self.op, 0, self.body())
+
+    def packet(self) -> bytes:
+        """The frame's content, before SLIP."""
+        return self.request().packet()
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        """The command in a body, or None where the body is too short or has the wrong form."""
+        if len(body) < cls.least or len(body) % 4:
+            return None
+        words = struct.unpack(f"<{len(body) // 4}I", body)
+        return cls(*words) if len(words) <= len(fields(cls)) else None
+
+
+@dataclass(frozen=True)
+class DataBlock(Command):
+    """Base of the four-word-header data commands: length, sequence (from 0), two zeros, then the payload."""
+
+    sequence: int
+    data: bytes = field(repr=False)
+
+    def body(self) -> bytes:
+        return struct.pack("<IIII", len(self.data), self.sequence, 0, 0) + self.data
+
+    def request(self) -> Request:
+        return Request(self.op, checksum(self.data), self.body())
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        if len(body) < 16:
+            return None
+        size, sequence, zero1, zero2 = struct.unpack_from("<IIII", body)
+        return (
+            cls(sequence, body[16:]) if size == len(body) - 16 and not zero1 and not zero2 else None
+        )
+
+
+@dataclass(frozen=True)
+class FlashBegin(Command, op=Op.FLASH_BEGIN, least=16):
+    """Erase ``erase_size`` bytes at ``offset`` and expect blocks. ``encrypted`` None: the four-word form."""
+
+    erase_size: int
+    blocks: int
+    block_size: int
+    offset: int
+    encrypted: int | None = None
+
+
+@dataclass(frozen=True)
+class FlashData(DataBlock, op=Op.FLASH_DATA, least=16):
+    """One block of plain data, padded with 0xFF to the block size."""
+
+
+@dataclass(frozen=True)
+class FlashEnd(Command, op=Op.FLASH_END, least=4):
+    """Leave: ``stay`` 0 reboots, 1 runs the user program (ROM) or stays (stub)."""
+
+    stay: int
+
+
+@dataclass(frozen=True)
+class MemBegin(Command, op=Op.MEM_BEGIN, least=16):
+    """Expect ``size`` bytes for RAM at ``address``."""
+
+    size: int
+    blocks: int
+    block_size: int
+    address: int
+
+
+@dataclass(frozen=True)
+class MemEnd(Command, op=Op.MEM_END, least=8):
+    """End of RAM download: ``stay`` 1 stays in the loader, else jump to ``entry``."""
+
+    stay: int
+    entry: int
+
+
+@dataclass(frozen=True)
+class MemData(DataBlock, op=Op.MEM_DATA, least=16):
+    """One block for RAM."""
+
+
+@dataclass(frozen=True)
+class Sync(Command, op=Op.SYNC, least=36):
+    """Wake the loader; it measures the baud rate on the 0x55 bytes and answers eight times."""
+
+    def body(self) -> bytes:
+        return b"\x07\x07\x12\x20" + b"\x55" * 32
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        return cls() if body == cls().body() else None
+
+
+@dataclass(frozen=True)
+class RegWrite:
+    """One group of WRITE_REG: first the delay (microseconds), then the masked write."""
+
+    address: int
+    value: int
+    mask: int = ALL_BITS
+    delay_us: int = 0
+
+
+@dataclass(frozen=True)
+class WriteReg(Command, op=Op.WRITE_REG, least=16):
+    """One or more register writes, carried out in order."""
+
+    writes: tuple[RegWrite, ...]
+
+    def body(self) -> bytes:
+        return b"".join(
+            struct.pack("<IIII", w.address, w.value, w.mask, w.delay_us) for w in self.writes
+        )
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        if len(body) < 16 or len(body) % 16:
+            return None
+        return cls(tuple(RegWrite(*group) for group in struct.iter_unpack("<IIII", body)))
+
+
+@dataclass(frozen=True)
+class ReadReg(Command, op=Op.READ_REG, least=4):
+    """Read one word; it comes back in the reply's value field."""
+
+    address: int
+
+
+@dataclass(frozen=True)
+class SpiSetParams(Command, op=Op.SPI_SET_PARAMS, least=24):
+    """Tell the loader the flash's geometry, in bytes."""
+
+    id: int
+    total: int
+    block: int = 0x10000
+    sector: int = 0x1000
+    page: int = 0x100
+    status_mask: int = 0xFFFF
+
+
+@dataclass(frozen=True)
+class SpiAttach(Command, op=Op.SPI_ATTACH, least=4):
+    """Attach the SPI flash; ``pins`` 0 is the default. ``legacy`` None: the stub's one-word form."""
+
+    pins: int = 0
+    legacy: int | None = None
+
+
+@dataclass(frozen=True)
+class ReadFlashSlow(Command, op=Op.READ_FLASH_SLOW, least=8):
+    """Read up to 64 bytes of flash; the ROM answers 64 bytes whatever is asked."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ChangeBaudrate(Command, op=Op.CHANGE_BAUDRATE, least=8):
+    """Change the rate after the reply. ``old`` is 0 for a ROM."""
+
+    new: int
+    old: int = 0
+
+
+@dataclass(frozen=True)
+class FlashDeflBegin(Command, op=Op.FLASH_DEFL_BEGIN, least=16):
+    """Like FlashBegin for zlib data: ``size`` unpacked bytes, ``blocks`` packed blocks."""
+
+    size: int
+    blocks: int
+    block_size: int
+    offset: int
+    encrypted: int | None = None
+
+
+@dataclass(frozen=True)
+class FlashDeflData(DataBlock, op=Op.FLASH_DEFL_DATA, least=16):
+    """One block of zlib data, not padded."""
+
+
+@dataclass(frozen=True)
+class FlashDeflEnd(Command, op=Op.FLASH_DEFL_END, least=4):
+    """Like FlashEnd."""
+
+    stay: int
+
+
+@dataclass(frozen=True)
+class SpiFlashMd5(Command, op=Op.SPI_FLASH_MD5, least=16):
+    """MD5 of ``size`` bytes of flash at ``offset``."""
+
+    offset: int
+    size: int
+    zero1: int = 0
+    zero2: int = 0
+
+
+@dataclass(frozen=True)
+class GetSecurityInfo(Command, op=Op.GET_SECURITY_INFO):
+    """Security flags, key purposes, and on most chips chip id and revision."""
+
+
+@dataclass(frozen=True)
+class SizedBlock(Command):
+    """Base of the secure-debug data commands: length, then the payload; checksum as for data blocks."""
+
+    data: bytes = field(repr=False)
+
+    def body(self) -> bytes:
+        return struct.pack("<I", len(self.data)) + self.data
+
+    def request(self) -> Request:
+        return Request(self.op, checksum(self.data), self.body())
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        if len(body) < 4 or int.from_bytes(body[:4], "little") != len(body) - 4:
+            return None
+        return cls(body[4:])
+
+
+@dataclass(frozen=True)
+class SdcVerifBegin(Command, op=Op.SDC_VERIF_BEGIN, least=8):
+    """Announce a secure-debug certificate."""
+
+    nonce_enable: int
+    size: int
+
+
+@dataclass(frozen=True)
+class SdcVerifData(SizedBlock, op=Op.SDC_VERIF_DATA, least=4):
+    """The certificate, or a part of it."""
+
+
+@dataclass(frozen=True)
+class SdcVerifEnd(Command, op=Op.SDC_VERIF_END, least=4):
+    """Check the certificate; the status says if it is valid."""
+
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class SdcGenBegin(Command, op=Op.SDC_GEN_BEGIN, least=4):
+    """Ask for the chip's secure-debug information."""
+
+    one: int = 1
+
+
+@dataclass(frozen=True)
+class SdcGenData(SizedBlock, op=Op.SDC_GEN_DATA, least=4):
+    """The 32-byte nonce."""
+
+
+@dataclass(frozen=True)
+class SdcGenEnd(Command, op=Op.SDC_GEN_END, least=4):
+    """Answers 64 bytes: 32 of chip information, 32 zero."""
+
+    one: int = 1
+
+
+@dataclass(frozen=True)
+class EraseFlash(Command, op=Op.ERASE_FLASH):
+    """Stub: erase all."""
+
+
+@dataclass(frozen=True)
+class EraseRegion(Command, op=Op.ERASE_REGION, least=8):
+    """Stub: erase whole sectors."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ReadFlash(Command, op=Op.READ_FLASH, least=16):
+    """Stub: stream flash in packets of ``packet_size`` bytes, ``in_flight`` of them unacknowledged at most."""
+
+    offset: int
+    size: int
+    packet_size: int
+    in_flight: int
+
+
+@dataclass(frozen=True)
+class RunUserCode(Command, op=Op.RUN_USER_CODE):
+    """Old stubs: leave and run the application; no reply."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply: ``value`` is the header's word, ``body`` is result bytes then status bytes."""
+
+    op: int
+    value: int
+    body: bytes = field(repr=False)
+
+    def packet(self) -> bytes:
+        """The frame's content, before SLIP."""
+        return HEADER.pack(REPLY, self.op, len(self.body), self.value) + self.body
+
+
+def parse_reply(frame: bytes) -> Reply | None:
+    """The reply in a frame, or None when the frame is something else (boot text, noise)."""
+    if len(frame) < HEADER.size:
+        return None
+    direction, op, size, value = HEADER.unpack_from(frame)
+    if direction != REPLY or size != len(frame) - HEADER.size:
+        return None
+    return Reply(op, value, frame[HEADER.size :])
+
+
+def parse_request(frame: bytes) -> Request | None:
+    """The request in a frame, or None when it is noise or its size field lies."""
+    if len(frame) < HEADER.size:
+        return None
+    direction, op, size, check = HEADER.unpack_from(frame)
+    if direction != REQUEST or size != len(frame) - HEADER.size:
+        return None
+    return Request(op, check, frame[HEADER.size :])
+
+
+def parse_command(request: Request) -> Command | None:
+    """The typed command of a request, or None where opcode or body are not known."""
+    try:
+        command = COMMANDS[request.op]
+    except KeyError:
+        return None
+    return command.parse(request.body)

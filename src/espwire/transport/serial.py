@@ -1,0 +1,340 @@
+"""A serial port of the operating system, by pyserial. Knows ports, not chips: no reset sequence is here.
+
+pyserial sets the whole port up again whenever its ``timeout`` is assigned; so that is done once, and waiting is
+done here: by polling on POSIX, in short reads elsewhere.
+
+What a serial port can do beyond pyserial's settings: tell its true rate, answer at once, be ours alone.
+
+Every function is for an open port and does nothing where system or driver have no such thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from espwire.errors import PortNotFound, TransportError, TransportLost
+from espwire.streams import wait_ready
+from espwire.transport.base import CancelToken, TransportInfo, TransportKind
+from espwire.transport.open_errors import open_error
+
+if TYPE_CHECKING:
+    import serial
+
+
+SLICE = 0.05  # seconds between looks at the cancel token
+CHUNK = 0x10000
+DRAIN_LIMIT = 10.0
+RATE_TOLERANCE = 0.03  # beyond it, no UART hears another
+ESPRESSIF = 0x303A
+SERIAL_JTAG_PRODUCT = 0x1001
+OTG_PRODUCTS = frozenset(
+    {0x0002, 0x0009, 0x0012, 0x001F, 0x0020}
+)  # in the ROM: the chip's id; usb-ids.toml
+POSIX = os.name == "posix"
+NO_LINES = (errno.ENOTTY, errno.EINVAL, errno.ENOSYS)  # pseudo-terminals and some adapters
+
+
+def kind_of(vid: int | None, pid: int | None) -> TransportKind:
+    """What a USB port is, by its ids: the chip's own USB, or a UART behind a bridge."""
+    if vid == ESPRESSIF and pid == SERIAL_JTAG_PRODUCT:
+        return "usb-jtag"
+    if vid == ESPRESSIF and pid in OTG_PRODUCTS:
+        return "usb-otg"
+    return "uart"
+
+
+class SerialTransport:
+    """A Link on a serial port, opened for this program alone where the system can.
+
+    Opening leaves DTR and RTS released, on POSIX both in one step, so that a running chip is not reset by it.
+
+    :raises PortNotFound, PortBusy, PortDenied: it cannot be opened
+    :raises TransportError: code ``baud-refused``
+    """
+
+    def __init__(self, name: str, *, baud: int, cancel: CancelToken) -> None:
+        self._cancel = cancel
+        self._failures = _failures()
+        self._port = _open_port(name, baud)
+        self._closed = self._stuck = False
+        self._fd = -1
+        self._dtr = self._rts = True  # as the system leaves them after opening
+        try:
+            if POSIX:
+                self._fd = self._port.fileno()
+                _keep_lines_on_close(self._fd)
+                keep_others_out(self._fd, name)
+            set_low_latency(self._port)
+            self.info = TransportInfo(name=name, kind="uart")
+            self.info = _describe_port(name, can_reset=self._set_lines(dtr=False, rts=False))
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout: float) -> bytes:
+        """What has come; empty when time is up."""
+        deadline = self.now() + timeout
+        while True:
+            self._cancel.check()
+            left = deadline - self.now()
+            data = self._read_some(min(max(left, 0.0), SLICE))
+            if data or left <= 0:
+                return data
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Hand over all of ``data``."""
+        rest = memoryview(data)
+        while rest:
+            self._cancel.check()
+            rest = rest[self._write_some(rest) :]
+            if rest and self.now() >= deadline:
+                self._stuck = True
+                raise TransportLost(
+                    f"{self.info.name} takes no more bytes",
+                    hint="The port does not send: check its driver and flow control, and plug it in again.",
+                    code="write-timeout",
+                )
+
+    def drain(self) -> None:
+        """Wait until everything written has left, at most ten seconds."""
+        deadline = self.now() + DRAIN_LIMIT
+        try:
+            while self._port.out_waiting and self.now() < deadline:
+                self.sleep(0.001)
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def discard_input(self) -> None:
+        """Forget what has come and was not read."""
+        try:
+            self._port.reset_input_buffer()
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def set_baud(self, baud: int) -> None:
+        """Change the host's rate.
+
+        :raises TransportError: code ``baud-refused``: the port cannot do it, or does another one instead
+        """
+        try:
+            self._port.baudrate = baud
+            done = read_baud(self._fd) if POSIX else None
+        except self._failures as error:
+            raise _baud_refused(self.info.name, baud) from error
+        if done is not None and abs(done - baud) > baud * RATE_TOLERANCE:
+            raise _baud_refused(self.info.name, baud, f"; it does {done} instead")
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        """Set modem lines, both in one step on POSIX; nothing where the port has none."""
+        self._set_lines(dtr=dtr, rts=rts)
+
+    def now(self) -> float:
+        """The monotonic clock."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass."""
+        self._cancel.sleep(seconds)
+
+    def close(self) -> None:
+        """Close; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            if self._stuck or self._cancel.cancelled:
+                with contextlib.suppress(*self._failures):
+                    self._port.reset_output_buffer()  # else closing waits for what nobody takes, up to half a minute
+            let_others_in(self._fd)
+            with contextlib.suppress(*self._failures):
+                self._port.close()
+
+    def _set_lines(self, *, dtr: bool | None, rts: bool | None) -> bool:
+        """Whether the port has such lines."""
+        self._dtr = self._dtr if dtr is None else dtr
+        self._rts = self._rts if rts is None else rts
+        try:
+            if POSIX and dtr is not None and rts is not None:
+                _set_both_lines(self._fd, dtr=dtr, rts=rts)
+                return True
+            if dtr is not None:
+                self._port.dtr = dtr
+            if rts is not None:
+                self._port.rts = rts
+                if not POSIX:
+                    self._port.dtr = (
+                        self._dtr
+                    )  # some Windows drivers pass RTS on only with the next DTR
+        except self._failures as error:
+            if isinstance(error, OSError) and error.errno in NO_LINES:
+                return False
+            raise self._lost(error) from None
+        return True
+
+    def _read_some(self, timeout: float) -> bytes:
+        try:
+            if not POSIX:
+                # its fixed time-out bounds this; time-outs below it end a little late
+                return (
+                    self._port.read(max(1, self._port.in_waiting))
+                    if timeout or self._port.in_waiting
+                    else b""
+                )
+            if not wait_ready(self._fd, timeout):
+                return b""
+            data = os.read(self._fd, CHUNK)
+        except BlockingIOError:
+            return b""
+        except self._failures as error:
+            raise self._lost(error) from None
+        if not data:
+            raise TransportLost(f"{self.info.name} is gone")  # readable and empty: unplugged
+        return data
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            if not POSIX:
+                return self._port.write(bytes(data)) or 0
+            if not wait_ready(self._fd, SLICE, write=True):
+                return 0
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except self._failures as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> TransportLost:
+        return TransportLost(
+            f"{self.info.name} is lost: {getattr(error, 'strerror', None) or error}"
+        )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What pyserial and the system raise for a port that fails; termios has an error of its own kind."""
+    if sys.platform != "win32":
+        import termios
+
+        return (OSError, ValueError, OverflowError, termios.error)
+    else:  # noqa: RET505  the other platform's branch, told apart by the type checker
+        return (OSError, ValueError, OverflowError)
+
+
+def _open_port(name: str, baud: int) -> serial.Serial:
+    import serial
+
+    try:
+        # lines keep pyserial's default here: changing one after the other would pulse the chip's reset
+        return serial.Serial(
+            name, baud, timeout=0.02, write_timeout=10.0, exclusive=True if POSIX else None
+        )
+    except OSError as error:
+        raise open_error(name, error) from None
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, OverflowError) or "baud" in str(error):
+            raise _baud_refused(name, baud) from None
+        raise PortNotFound(f"{name} cannot be opened: {error}", code="cannot-open") from None
+
+
+def _baud_refused(name: str, baud: int, more: str = "") -> TransportError:
+    return TransportError(
+        f"{name} cannot do {baud} baud{more}", hint="Choose another --baud.", code="baud-refused"
+    )
+
+
+def _describe_port(name: str, *, can_reset: bool) -> TransportInfo:
+    from serial.tools import list_ports
+
+    real = os.path.realpath(name)
+    port = next((p for p in list_ports.comports() if p.device in (name, real)), None)
+    if port is None:
+        return TransportInfo(name=name, kind="uart", can_reset=can_reset)
+    kind = kind_of(port.vid, port.pid)
+    return TransportInfo(
+        name=name,
+        kind=kind,
+        vid=port.vid,
+        pid=port.pid,
+        serial=port.serial_number or "",
+        can_reset=can_reset,
+    )
+
+
+def _set_both_lines(fd: int, *, dtr: bool, rts: bool) -> None:
+    if sys.platform != "win32":
+        import fcntl
+        import struct
+        import termios
+
+        word = struct.unpack("I", fcntl.ioctl(fd, termios.TIOCMGET, struct.pack("I", 0)))[0]
+        word &= ~(termios.TIOCM_DTR | termios.TIOCM_RTS)
+        word |= (termios.TIOCM_DTR if dtr else 0) | (termios.TIOCM_RTS if rts else 0)
+        fcntl.ioctl(fd, termios.TIOCMSET, struct.pack("I", word))
+
+
+def _keep_lines_on_close(fd: int) -> None:
+    """Clear hang-up-on-close, which would pulse the lines when the port is closed and opened again."""
+    if sys.platform != "win32":
+        import termios
+
+        with contextlib.suppress(termios.error):
+            attributes = termios.tcgetattr(fd)
+            attributes[2] &= ~termios.HUPCL
+            termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+TERMIOS2 = struct.Struct(
+    "=4I20x2I"
+)  # flags of input, output, control, local; line and signs; rates in and out
+TCGETS2 = 0x802C542A  # Linux on x86, ARM and RISC-V; where it is another number, the call fails and says nothing
+UNLOCKED = (
+    "/dev/pts/",
+    "/dev/ttys",
+)  # pseudo terminals: TIOCEXCL would outlive a client that was killed
+
+
+def read_baud(fd: int) -> int | None:
+    """The rate that the driver really set, which may be another one than asked for; None if it does not tell."""
+    if sys.platform == "linux":
+        import fcntl
+
+        try:
+            told: int = TERMIOS2.unpack(fcntl.ioctl(fd, TCGETS2, bytes(TERMIOS2.size)))[5]
+        except OSError:
+            return None
+        return told or None
+    else:  # noqa: RET505  the other platforms' branch, told apart by the type checker
+        return None
+
+
+def set_low_latency(port: serial.Serial) -> None:
+    """Ask the driver to hand over each byte at once, where it has such a mode (FTDI waits 16 ms without)."""
+    switch = getattr(port, "set_low_latency_mode", None)
+    if switch is not None:
+        with contextlib.suppress(OSError, ValueError, NotImplementedError):
+            switch(True)
+
+
+def keep_others_out(fd: int, name: str) -> None:
+    """Let no program open the port again while it is ours, also those that look at no lock."""
+    if sys.platform != "win32":
+        import fcntl
+        import os
+        import termios
+
+        if not os.path.realpath(name).startswith(UNLOCKED):
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(fd, termios.TIOCEXCL)
+
+
+def let_others_in(fd: int) -> None:
+    """Undo ``keep_others_out`` before closing: another handle of ours, in a child say, could keep it up."""
+    if sys.platform != "win32" and fd >= 0:
+        import fcntl
+        import termios
+
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, termios.TIOCNXCL)

@@ -1,0 +1,435 @@
+"""A NOR flash chip on simulated time, faithful at the level of SPI transactions; no registers, no serial port.
+
+Every transaction goes through :meth:`NorFlash.execute`. Programming only clears bits and wraps inside its page of 256
+bytes; changes need a write enable; while the part is busy it answers status reads only, all else reads 0xFF. Commands
+with four address bytes are unknown to parts of up to 16 MiB.
+
+*Left in a continuous-read or QPI mode* (``starts_in="continuous"``): identification, SFDP and status answer, but the
+array reads shifted by a bit and takes no changes until 66h 99h (or FFh) comes. A client that leaves the reset out
+writes nothing and reads nonsense.
+
+*XMC parts that come up asleep* (``sleepy``): ESP-IDF checks the id against the families XMC makes; if it fits none,
+but SFDP byte 0x10 says XMC, it sends B9h 79h FFh, waits 2 ms, ABh, waits 20 µs, and reads the id again. Here such a
+part answers RDID with 3F FF FF (one of the known bad ids), status with 0, SFDP truly; array reads give 0xFF and
+changes are dropped until exactly these steps came. Leave them out and the size is unknown and a write does not verify.
+
+Sources: W25Q and XM25QH data sheets, ``chips/data/flash-ids.toml``, ``protocol.toml`` [flash_start_up].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+from espwire.sizes import KIB, MIB
+from espwire.values import dataclass
+from espwire.virtual.flash_file import open_flash_file
+from espwire.virtual.flash_parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
+
+__all__ = ["PROFILES", "FlashPart", "FlashTiming", "NorFlash", "find_part"]
+
+_BUSY, _WRITE_ENABLED = 0x01, 0x02
+_BLANK = b"\xff" * MIB
+_SHIFTED = bytes(value >> 1 | (value & 1) << 7 for value in range(256))
+_SLEEPY_ID = b"\x3f\xff\xff"
+
+
+class Mode(Enum):
+    """What the part is ready for."""
+
+    SPI = "spi"
+    CONTINUOUS = "continuous"
+    SLEEPY = "sleepy"
+    POWER_DOWN = "power-down"
+    ULTRA_POWER_DOWN = "ultra-deep power-down"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The change under way: its range, and for a program what was there before."""
+
+    start: int
+    end: int
+    before: bytes | None
+
+
+class NorFlash:
+    """One flash part with its contents.
+
+    :param path: keeps the contents; created full of 0xFF if absent, locked until ``close``.
+        Status registers are not kept.
+    :param seed: for what an interrupted operation leaves behind
+    :raises DataError: (``flash-file-size``) the file has another size than the part
+    :raises FileError: the file cannot be made or opened
+    """
+
+    def __init__(
+        self, part: FlashPart, *, timing: FlashTiming, path: Path | None = None, seed: int = 0
+    ) -> None:
+        self.part, self.timing = part, timing
+        self._actions = _ACTIONS if part.size > 16 * MIB else _SMALL_ACTIONS
+        self.busy_until = float("-inf")
+        self._random = random.Random(seed)
+        self._file = None if path is None else open_flash_file(path, part.size)
+        self.contents = memoryview(
+            self._file.map if self._file is not None else bytearray(b"\xff") * part.size
+        )
+        self._kept_status = [0, 0, 0]
+        self._powered = True
+        self._wake_to = Mode.SPI
+        self._ultra_exit_at: float | None = None
+        self._start(Mode.SLEEPY if part.sleepy else Mode(part.starts_in))
+
+    def _start(self, mode: Mode) -> None:
+        """Volatile state as after power-on."""
+        self.mode = mode
+        self._status = list(self._kept_status)
+        self._write_enabled = self._volatile_enabled = self._reset_armed = False
+        self._wide = False  # 4-byte addresses
+        self._running: _Running | None = None
+        self._protect()
+        self._note_hindrance()
+
+    def _protect(self) -> None:
+        """Block protection BP2..0 as on a W25Q: a 64th (1) to all (7) of the part, from the top, or bottom with TB."""
+        level = self._status[0] >> 2 & 7
+        size = self.part.size
+        protected = max(size >> (7 - level), min(64 * KIB, size)) if level else 0
+        from_bottom = bool(self._status[0] & 0x20)
+        self._protected = (0, protected) if from_bottom else (size - protected, size)
+
+    def _note_hindrance(self) -> None:
+        """One flag that the quick path asks for."""
+        self._hindered = self._reset_armed or not self._powered or self.mode is not Mode.SPI
+
+    @property
+    def powered(self) -> bool:
+        """Whether the part has its supply; without, it answers zeros. Setting it False does not corrupt contents."""
+        return self._powered
+
+    @powered.setter
+    def powered(self, on: bool) -> None:
+        self._powered = on
+        self._note_hindrance()
+
+    def shape(self, opcode: int) -> tuple[int, int]:
+        """How many address bytes and dummy bytes follow this opcode now."""
+        address, dummy = _SHAPES.get(opcode, (0, 0))
+        return (4, dummy) if self._wide and opcode in _FOLLOWS_ADDRESS_MODE else (address, dummy)
+
+    def execute(
+        self,
+        t: float,
+        opcode: int,
+        *,
+        address: int = 0,
+        data: bytes = b"",
+        read: int = 0,
+        dummy_ok: bool = True,
+    ) -> bytes:
+        """One SPI transaction at time ``t``: ``data`` goes in, ``read`` bytes come back.
+
+        ``dummy_ok`` False: the caller left out the dummy byte, so what it reads comes a byte late.
+        An operation that takes time is done to the contents at once; ``busy_until`` says when it ends.
+        """
+        if not dummy_ok and read and self.shape(opcode)[1]:
+            return b"\xff" + self.execute(t, opcode, address=address, data=data, read=read - 1)
+        if t < self.busy_until or self._hindered:
+            return self._execute_hindered(t, opcode, address, data, read)
+        action = self._actions.get(opcode)
+        return (
+            action(self, t, opcode, address, data, read) if action is not None else b"\xff" * read
+        )
+
+    def read_array(self, t: float, address: int, size: int) -> bytes:
+        """What the array reads at time ``t``, with 32-bit addresses: the quick way for long reads.
+
+        0xFF while busy or powered down, zeros without power, nonsense in a continuous-read mode.
+        """
+        if not self._powered:
+            return bytes(size)
+        if t < self.busy_until or self.mode not in (Mode.SPI, Mode.CONTINUOUS):
+            return b"\xff" * size
+        data = self._array(address, size)
+        return data if self.mode is Mode.SPI else data.translate(_SHIFTED)
+
+    def power_loss(self, t: float) -> None:
+        """The supply fails at ``t`` and comes back: an erase under way leaves random bytes, a program some old bits."""
+        self._interrupt(t)
+        self.busy_until = float("-inf")
+        self._start(Mode.SLEEPY if self.part.sleepy else Mode.SPI)
+
+    def reset_line(self, t: float) -> None:
+        """The part's own reset pin, on the few boards that wire it: as 66h 99h, in any mode but power-down."""
+        if self._powered and self.mode not in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
+            self._reset(t)
+
+    def flush(self) -> None:
+        """Hands the contents to the file system, if a file keeps them."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Flushes and lets go of the file; the part cannot be used afterwards. May be called again."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(
+                BufferError
+            ):  # someone still holds a piece: the mapping ends with that piece
+                self.contents.release()
+            file.close()
+
+    # what stands in the way of a command
+
+    def _execute_hindered(
+        self, t: float, opcode: int, address: int, data: bytes, read: int
+    ) -> bytes:
+        if not self._powered:
+            return bytes(read)
+        armed, self._reset_armed = self._reset_armed, False
+        self._note_hindrance()
+        if self.mode in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
+            self._execute_asleep(t, opcode)
+            return b"\xff" * read
+        if opcode == 0x99 and armed:
+            self._reset(t)
+        elif opcode == 0x66:
+            self._arm_reset(t, opcode, address, data, read)
+        elif t < self.busy_until:
+            return (
+                self._read_status(t, opcode, address, data, read)
+                if opcode in _STATUS_READS
+                else b"\xff" * read
+            )
+        elif self.mode is Mode.SLEEPY:
+            return self._execute_sleepy(t, opcode, address, data, read)
+        elif self.mode is Mode.CONTINUOUS:
+            return self._execute_continuous(t, opcode, address, data, read)
+        else:
+            return self.execute(t, opcode, address=address, data=data, read=read)
+        return b"\xff" * read
+
+    def _execute_asleep(self, t: float, opcode: int) -> None:
+        """Power-down hears ABh only; XMC's ultra-deep power-down FFh, and ABh once it has had its 2 ms."""
+        if t < self.busy_until:
+            return
+        if opcode == 0x79 and self.part.maker == XMC and self.mode is Mode.POWER_DOWN:
+            self.mode, self._ultra_exit_at = Mode.ULTRA_POWER_DOWN, None
+        elif opcode == 0xFF and self.mode is Mode.ULTRA_POWER_DOWN:
+            self._ultra_exit_at = t
+        elif opcode == 0xAB:
+            if self.mode is Mode.ULTRA_POWER_DOWN:
+                # a microsecond of grace: callers add up floats
+                if (
+                    self._ultra_exit_at is None
+                    or t < self._ultra_exit_at + self.timing.ultra_wake_s - 1e-6
+                ):
+                    return
+                self._wake_to = Mode.SPI
+            self.mode = self._wake_to
+            self.busy_until = t + self.timing.wake_s
+            self._note_hindrance()
+
+    def _execute_sleepy(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        if opcode == 0xB9:
+            self._power_down(t, opcode, address, data, read)
+        elif opcode in _STATUS_READS:
+            return bytes(read)
+        elif opcode == 0x9F:
+            return (_SLEEPY_ID * (read // 3 + 1))[:read]
+        elif opcode == 0x5A:
+            return self._read_sfdp(t, opcode, address, data, read)
+        return b"\xff" * read
+
+    def _execute_continuous(
+        self, t: float, opcode: int, address: int, data: bytes, read: int
+    ) -> bytes:
+        if opcode in _STATUS_READS or opcode in (0x9F, 0x5A):
+            return _ACTIONS[opcode](self, t, opcode, address, data, read)
+        if opcode == 0xFF:
+            self.mode = Mode.SPI
+            self._note_hindrance()
+        elif opcode in _READS:
+            return self._read(t, opcode, address, data, read).translate(_SHIFTED)
+        return b"\xff" * read
+
+    def _reset(self, t: float) -> None:
+        self._interrupt(t)
+        self._start(Mode.SLEEPY if self.mode is Mode.SLEEPY else Mode.SPI)
+        self.busy_until = t + self.timing.reset_s
+
+    def _interrupt(self, t: float) -> None:
+        running = self._running
+        if running is None or t >= self.busy_until:
+            return
+        size = running.end - running.start
+        noise = self._random.randbytes(size)
+        if running.before is not None:  # of the bits to clear, some are cleared
+            now = int.from_bytes(self.contents[running.start : running.end], "little")
+            old = int.from_bytes(running.before, "little")
+            noise = (now | old & int.from_bytes(noise, "little")).to_bytes(size, "little")
+        self.contents[running.start : running.end] = noise
+
+    # the commands; each has the signature of _Action
+
+    def _array(self, address: int, size: int) -> bytes:
+        start = address % self.part.size
+        if start + size <= self.part.size:
+            return bytes(self.contents[start : start + size])
+        first = bytes(self.contents[start:])
+        whole, rest = divmod(size - len(first), self.part.size)
+        return first + bytes(self.contents) * whole + bytes(self.contents[:rest])
+
+    def _effective(self, opcode: int, address: int) -> int:
+        if not self._wide and opcode in _FOLLOWS_ADDRESS_MODE:
+            address &= 0xFFFFFF  # only three bytes reach the part
+        return address % self.part.size
+
+    def _read(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        return self._array(self._effective(opcode, address), read)
+
+    def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        self._write_enabled = opcode == 0x06
+        return b"\xff" * read
+
+    def _enable_volatile(
+        self, t: float, opcode: int, address: int, data: bytes, read: int
+    ) -> bytes:
+        self._volatile_enabled = True
+        return b"\xff" * read
+
+    def _program(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        if not self._write_enabled or not data:
+            return b"\xff" * read
+        start = self._effective(opcode, address)
+        low, high = self._protected
+        if low <= start & -PAGE < high:
+            return b"\xff" * read
+        if (start & 0xFF) + (count := len(data)) > PAGE:
+            start, data = _wrap_in_page(start, data)
+        end = start + len(data)
+        before = bytes(self.contents[start:end])
+        after = int.from_bytes(before, "little") & int.from_bytes(data, "little")
+        self.contents[start:end] = after.to_bytes(len(data), "little")
+        self._write_enabled = False
+        self._running = _Running(start, end, before)
+        self.busy_until = (
+            t + self.timing.program_base_s + min(count, PAGE) * self.timing.program_byte_s
+        )
+        return b"\xff" * read
+
+    def _erase(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        size = _ERASES[opcode] or self.part.size
+        start = self._effective(opcode, address) & -size if size < self.part.size else 0
+        low, high = self._protected
+        if not self._write_enabled or (start < high and start + size > low):
+            return b"\xff" * read
+        for at in range(start, start + size, MIB):
+            end = min(at + MIB, start + size)
+            self.contents[at:end] = _BLANK[: end - at]
+        self._write_enabled = False
+        self._running = _Running(start, start + size, None)
+        self.busy_until = t + self.timing.erase_s(size)
+        return b"\xff" * read
+
+    def _read_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        value = self._status[_STATUS_READS[opcode]]
+        if opcode == 0x05:
+            busy = t < self.busy_until
+            value |= _BUSY * busy | _WRITE_ENABLED * (busy or self._write_enabled)
+        return bytes((value,)) * read
+
+    def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        if not data or not (self._write_enabled or self._volatile_enabled):
+            return b"\xff" * read
+        first = {0x01: 0, 0x31: 1, 0x11: 2}[opcode]
+        for number, value in enumerate(data[: 2 if first == 0 else 1], first):
+            self._status[number] = (
+                value & (0xFC, 0x7F, 0xFF)[number]
+            )  # BUSY, WEL and SUS are not for writing
+            if not self._volatile_enabled:
+                self._kept_status[number] = self._status[number]
+        if not self._volatile_enabled:
+            self.busy_until = t + self.timing.write_status_s
+        self._write_enabled = self._volatile_enabled = False
+        self._running = None
+        self._protect()
+        return b"\xff" * read
+
+    def _read_id(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        return (self.part.jedec * (read // 3 + 1))[:read]
+
+    def _read_sfdp(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        if not self.part.sfdp:
+            return bytes(read)
+        return self.part.sfdp[address : address + read].ljust(read, b"\xff")
+
+    def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        self._wake_to, self.mode = self.mode, Mode.POWER_DOWN
+        self._write_enabled = False
+        self._note_hindrance()
+        return b"\xff" * read
+
+    def _wake(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # awake already: the old one-byte id
+
+    def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        self._reset_armed = True
+        self._note_hindrance()
+        return b"\xff" * read
+
+    def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+        self._wide = opcode == 0xB7 and self.part.size > 16 * MIB
+        return b"\xff" * read
+
+
+_Action = Callable[[NorFlash, float, int, int, bytes, int], bytes]
+_STATUS_READS = {0x05: 0, 0x35: 1, 0x15: 2}
+# opcode → bytes, 0: the whole chip; 21h 5Ch DCh take four address bytes
+_ERASES = {
+    0x20: 4 * KIB, 0x21: 4 * KIB, 0x52: 32 * KIB, 0x5C: 32 * KIB, 0xD8: 64 * KIB, 0xDC: 64 * KIB, 0x60: 0, 0xC7: 0,
+}  # fmt: skip
+_READS = frozenset({0x03, 0x0B, 0x3B, 0x6B, 0xBB, 0xEB, 0x13, 0x0C})
+_FOLLOWS_ADDRESS_MODE = frozenset(
+    {0x03, 0x0B, 0x3B, 0x6B, 0xBB, 0xEB, 0x02, 0x32, 0x20, 0x52, 0xD8}
+)
+# opcode → address bytes, dummy bytes, on one data line
+_SHAPES = {
+    0x03: (3, 0), 0x0B: (3, 1), 0x3B: (3, 1), 0x6B: (3, 1), 0xBB: (3, 1), 0xEB: (3, 3), 0x13: (4, 0), 0x0C: (4, 1),
+    0x02: (3, 0), 0x32: (3, 0), 0x12: (4, 0), 0x20: (3, 0), 0x52: (3, 0), 0xD8: (3, 0),
+    0x21: (4, 0), 0x5C: (4, 0), 0xDC: (4, 0), 0x5A: (3, 1), 0xAB: (0, 3),
+}  # fmt: skip
+_ACTIONS: dict[int, _Action] = {
+    0x06: NorFlash._write_enable,
+    0x04: NorFlash._write_enable,
+    0x50: NorFlash._enable_volatile,
+    0x9F: NorFlash._read_id,
+    0x5A: NorFlash._read_sfdp,
+    0xB9: NorFlash._power_down,
+    0xAB: NorFlash._wake,
+    0x66: NorFlash._arm_reset,
+    0xB7: NorFlash._address_mode,
+    0xE9: NorFlash._address_mode,
+    **dict.fromkeys(_READS, NorFlash._read),
+    **dict.fromkeys((0x02, 0x12, 0x32), NorFlash._program),
+    **dict.fromkeys(_ERASES, NorFlash._erase),
+    **dict.fromkeys(_STATUS_READS, NorFlash._read_status),
+    **dict.fromkeys((0x01, 0x31, 0x11), NorFlash._write_status),
+}
+_SMALL_ACTIONS = {
+    code: action for code, action in _ACTIONS.items() if _SHAPES.get(code, (0, 0))[0] < 4
+}
+
+
+def _wrap_in_page(start: int, data: bytes) -> tuple[int, bytes]:
+    """A whole page to program, for data that runs over the page's end; of more than a page the last 256 bytes count."""
+    offset = (start + max(0, len(data) - PAGE)) % PAGE
+    data = data[-PAGE:]
+    page = bytearray(b"\xff" * PAGE)
+    first = data[: PAGE - offset]
+    page[offset : offset + len(first)] = first
+    page[: len(data) - len(first)] = data[len(first) :]
+    return start & -PAGE, bytes(page)

@@ -1,0 +1,346 @@
+"""A simulated USB bus: virtual chips that come, go and change their names, on one clock. No port of the system.
+
+A chip with native USB leaves the bus at each of its resets and comes back a moment later under another path, as real
+ones do under Linux; behind a UART bridge the path stays. A link whose device has left raises TransportLost for good.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import field
+
+from espwire.errors import PortBusy, PortNotFound, TransportLost
+from espwire.transport.base import CancelToken, TransportInfo
+from espwire.transport.ports import PortIdentity, find_same, not_back
+from espwire.values import dataclass
+from espwire.virtual.chip import VirtualChip
+from espwire.virtual.config import VirtualOptions, build_chip, parse_options
+from espwire.virtual.transport import VirtualTransport
+
+BRIDGE = (0x10C4, 0xEA60)
+POLL_S = 0.05  # between looks at the list, and the longest time until a link notices that its device has left
+NUMBERS = 8  # of paths of one kind that the system hands out
+DRIVERS = {"uart": "USB", "usb-jtag": "ACM", "usb-otg": "ACM"}
+PRODUCTS = {
+    "uart": "CP2102N USB to UART Bridge Controller",
+    "usb-jtag": "USB JTAG/serial debug unit",
+    "usb-otg": "USB OTG loader",
+}
+
+
+@dataclass(eq=False)
+class BusDevice:
+    """One device: its chip, and who and where it is. ``path`` is empty while it is away; ``back_at`` None: for good."""
+
+    chip: VirtualChip
+    identity: PortIdentity
+    path: str
+    back_at: float | None = None
+    plugged: int = 0  # counts enumerations: a link belongs to one
+    boots: int = 0
+    transport: BusTransport | None = None
+    lines: tuple[bool, bool] = (False, False)  # DTR and RTS as the host last set them
+    paths: list[str] = field(default_factory=list)
+
+    @property
+    def native(self) -> bool:
+        """Whether the chip itself is the USB device."""
+        return self.chip.options.kind != "uart"
+
+
+class VirtualBus:
+    """The bus. ``now`` is its clock, moved by open links and by ``sleep``; ``devices`` are all that were ever added.
+
+    :param seed: of new paths and of the times that devices stay away
+    :param rename: False: a device comes back under the path it had
+    :param away: seconds from leaving to coming back, at least and at most
+    """
+
+    def __init__(
+        self, *, seed: int = 0, rename: bool = True, away: tuple[float, float] = (0.05, 0.6)
+    ) -> None:
+        self.now = 0.0
+        self.rename, self.away = rename, away
+        self.devices: list[BusDevice] = []
+        self._random = random.Random(seed)
+
+    def add(
+        self,
+        chip: VirtualChip | VirtualOptions | str,
+        *,
+        serial: str | None = None,
+        location: str | None = None,
+        ids: tuple[int, int] | None = None,
+    ) -> VirtualPort:
+        """Plug a chip in; a string is a URL's options, such as ``esp32c3?kind=usb-jtag``.
+
+        :param serial: in place of the chip's MAC (native USB) or a number of the bridge's own
+        :param ids: vid and pid, in place of the chip's or, for a bridge, a CP2102N's
+        """
+        if not isinstance(chip, VirtualChip):
+            chip = build_chip(parse_options(chip) if isinstance(chip, str) else chip)
+        kind, usb = chip.options.kind, chip.chip.usb
+        if ids is None:
+            pid = usb.serial_jtag_product_id if kind == "usb-jtag" else usb.otg_product_id
+            ids = BRIDGE if kind == "uart" else (usb.vendor_id or 0, pid or 0)
+        number = len(self.devices)
+        mac = ":".join(f"{byte:02X}" for byte in chip.config.mac)
+        identity = PortIdentity(
+            path="",
+            vid=ids[0],
+            pid=ids[1],
+            serial=serial if serial is not None else f"B0{number:06d}" if kind == "uart" else mac,
+            location=location if location is not None else f"1-{number + 1}",
+            description=PRODUCTS[kind],
+            manufacturer="Silicon Labs" if kind == "uart" else "Espressif",
+        )
+        device = BusDevice(chip, identity, "", boots=chip.boots)
+        self.now = max(self.now, chip.now)
+        self.devices.append(device)
+        self._appear(device)
+        return VirtualPort(self, device.identity)
+
+    def enumerate(self) -> tuple[PortIdentity, ...]:
+        """Who is there now: a ``link.ports.Lister``."""
+        self.advance()
+        return tuple(device.identity for device in self.devices if device.path)
+
+    def find(self, path: str) -> BusDevice | None:
+        """The device at a path."""
+        self.advance()
+        return next((device for device in self.devices if device.path == path), None)
+
+    def lose(self, path: str, *, back_after: float | None = None, power: bool = False) -> None:
+        """Take the device at ``path`` off the bus; None: until ``plug``.
+
+        :param power: the cable is pulled, so the chip loses its supply and starts anew
+        """
+        device = self._at(path)
+        if power:
+            device.chip.power_loss(self.now)
+            device.boots = device.chip.boots
+        self._vanish(device, None if back_after is None else self.now + back_after)
+
+    def plug(self, device: BusDevice) -> None:
+        """Bring a device back that was lost."""
+        if not device.path:
+            self._appear(device)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass on the bus."""
+        self.advance(self.now + seconds)
+
+    def open_path(
+        self, path: str, baud: int = 115200, cancel: CancelToken | None = None
+    ) -> BusTransport:
+        """A link to whatever stands at ``path`` now: a ``link.ports.Opener``.
+
+        :raises PortNotFound, PortBusy: nothing is there, or it is open already
+        """
+        device = self._at(path)
+        if device.transport is not None and device.transport.alive:
+            raise PortBusy(f"another program uses {path}")
+        device.transport = BusTransport(self, device, baud, cancel)
+        return device.transport
+
+    def advance(self, t: float | None = None) -> None:
+        """Let everything happen up to ``t``, or up to now: chips run, reset, leave and come back."""
+        end = self.now if t is None else max(t, self.now)
+        while True:
+            due = min((d.back_at for d in self.devices if d.back_at is not None), default=end)
+            self.now = max(self.now, min(due, end))
+            for device in self.devices:
+                self._run(device)
+            if due >= end and not any(
+                d.back_at is not None and d.back_at <= self.now for d in self.devices
+            ):
+                return
+
+    def _run(self, device: BusDevice) -> None:
+        """Bring one device to now."""
+        chip = device.chip
+        if device.transport is None or not device.transport.alive:
+            self._run_unheard(device)
+        if device.boots != chip.boots:
+            device.boots = chip.boots
+            if device.native and (
+                device.path or device.back_at is not None
+            ):  # not one that was unplugged
+                self._vanish(device, self.now + self._random.uniform(*self.away))
+        if device.back_at is not None and device.back_at <= self.now:
+            self._appear(device)
+
+    def _run_unheard(self, device: BusDevice) -> None:
+        """What a chip says while nobody has its port open is lost."""
+        if device.chip.now < self.now:
+            device.chip.run_until(self.now)
+
+    def _at(self, path: str) -> BusDevice:
+        device = self.find(path)
+        if device is None:
+            raise PortNotFound(f"there is no port {path}", path=path)
+        return device
+
+    def _vanish(self, device: BusDevice, back_at: float | None) -> None:
+        device.path, device.back_at = "", back_at
+
+    def _appear(self, device: BusDevice) -> None:
+        stem = f"/dev/tty{DRIVERS[device.chip.options.kind]}"
+        taken = {other.path for other in self.devices}
+        before = device.paths[-1] if device.paths else ""
+        free = [
+            path for n in range(NUMBERS + len(self.devices)) if (path := f"{stem}{n}") not in taken
+        ]
+        if before and before not in taken and not (self.rename and device.native):
+            path = before
+        elif before:
+            path = self._random.choice([path for path in free if path != before][:NUMBERS])
+        else:
+            path = free[0]
+        device.path, device.back_at = path, None
+        device.plugged += 1
+        device.paths.append(path)
+        device.identity = dataclasses.replace(device.identity, path=path)
+        if device.native and any(device.lines):
+            device.lines = (False, False)  # until a host sets them again
+            device.chip.lines(max(self.now, device.chip.now), dtr=False, rts=False)
+
+
+class VirtualPort:
+    """A Port on a virtual bus: a device as it was when it was last seen."""
+
+    def __init__(self, bus: VirtualBus, identity: PortIdentity) -> None:
+        self.bus, self.identity = bus, identity
+
+    def open(self, *, baud: int = 115200, cancel: CancelToken | None = None) -> BusTransport:
+        """Open what stands at the path now, whoever that is: as with real ports.
+
+        :raises PortNotFound, PortBusy: nothing is there, or it is open already
+        """
+        return self.bus.open_path(self.identity.path, baud, cancel)
+
+    def wait_back(self, seconds: float, *, cancel: CancelToken | None = None) -> VirtualPort:
+        """The same device, by the rule for real ports, in simulated time.
+
+        :raises PortNotFound: not within ``seconds``
+        """
+        end = self.bus.now + seconds
+        while True:
+            if cancel is not None:
+                cancel.check()
+            found = find_same(self.identity, self.bus.enumerate())
+            if found is not None:
+                return VirtualPort(self.bus, found)
+            if self.bus.now >= end:
+                raise not_back(self.identity, seconds)
+            self.bus.sleep(POLL_S)
+
+
+class BusTransport:
+    """A Link to one enumeration of a device; once that has left, reads, writes and line changes raise TransportLost."""
+
+    def __init__(
+        self, bus: VirtualBus, device: BusDevice, baud: int, cancel: CancelToken | None
+    ) -> None:
+        self._bus, self._device, self._plugged = bus, device, device.plugged
+        self._wire = VirtualTransport(
+            device.chip, name=device.path, cancel=cancel, start=max(bus.now, device.chip.now)
+        )
+        identity, options = device.identity, device.chip.options
+        self.info: TransportInfo = dataclasses.replace(
+            self._wire.info,
+            kind="uart" if options.kind == "uart" else self._wire.info.kind,
+            vid=identity.vid,
+            pid=identity.pid,
+            serial=identity.serial,
+        )
+        self._wire.set_baud(baud)
+        self._cancel = cancel or CancelToken()
+        self._open = True
+
+    @property
+    def chip(self) -> VirtualChip:
+        """The chip at the other end."""
+        return self._device.chip
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is open and its device has not left since."""
+        return self._open and bool(self._device.path) and self._device.plugged == self._plugged
+
+    def read(self, timeout: float) -> bytes:
+        """What has come; empty when time is up. Looks every 0.05 s whether the device is there."""
+        end = self.now() + timeout
+        while True:
+            self._check()
+            data = self._wire.read(min(POLL_S, max(0.0, end - self.now())))
+            self._bus.advance(self._wire.now())
+            if data:
+                return data
+            self._check()
+            if self.now() >= end:
+                return b""
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Hand over all of ``data``."""
+        self._check()
+        self._wire.write(data, deadline)
+        self._follow()
+
+    def drain(self) -> None:
+        """Wait until everything written has left."""
+        self._check()
+        self._wire.drain()
+        self._follow()
+
+    def discard_input(self) -> None:
+        """Forget what has come and was not read."""
+        self._check()
+        self._wire.discard_input()
+        self._follow()
+
+    def set_baud(self, baud: int) -> None:
+        """Change the host's rate; nothing happens on native USB."""
+        self._check()
+        self._wire.set_baud(baud)
+
+    def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        """Set modem lines; a reset that they cause takes a native device off the bus."""
+        self._check(cancel=False)  # after a cancellation the lines must still be released
+        before = self._device.lines
+        self._device.lines = (before[0] if dtr is None else dtr, before[1] if rts is None else rts)
+        self._wire.set_lines(dtr=dtr, rts=rts)
+        self._follow()
+
+    def now(self) -> float:
+        """Seconds on the bus's clock."""
+        return max(self._bus.now, self._wire.now()) if self.alive else self._bus.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, also when the device has left. Cancelled."""
+        self._cancel.check()
+        if self.alive:
+            self._wire.sleep(seconds)
+            self._follow()
+        else:
+            self._bus.sleep(seconds)
+
+    def close(self) -> None:
+        """Close; the chip lives on. A second time does nothing."""
+        self._open = False
+
+    def _follow(self) -> None:
+        """The bus keeps the time of the link that is used."""
+        self._bus.advance(self._wire.now())
+
+    def _check(self, *, cancel: bool = True) -> None:
+        if cancel:
+            self._cancel.check()
+        if self.alive and self._wire.now() < self._bus.now:
+            self._wire.sleep(
+                self._bus.now - self._wire.now()
+            )  # another link or the bus itself moved the clock
+            self._bus.advance()
+        if not self.alive:
+            raise TransportLost(f"{self.info.name} is {'gone' if self._open else 'closed'}")
