@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
-
-from espwire.values import dataclass
 
 SCHEMA_VERSION = 1
 MAX_EVENTS_PER_SECOND = 20

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 
 from espwire.errors import UsageError
-from espwire.values import dataclass
 
 MB = 1_000_000
 LEAST = {"connect_attempts": 1, "syncs_per_attempt": 1, "block_attempts": 1, "open_attempts": 0}

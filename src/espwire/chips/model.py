@@ -7,11 +7,10 @@ sources of the facts stand there too. ``unverified`` names what no second source
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from espwire.protocol.dialect import Dialect
-from espwire.values import dataclass
 
 Unverified = bool | tuple[str, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -15,7 +16,6 @@ from espwire.chips.tables import load_table
 from espwire.errors import TableError
 from espwire.protocol.commands import Op
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
-from espwire.values import dataclass
 
 __all__ = [
     "chip_from_toml",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 
 from espwire.chips.tables import load_table
 from espwire.errors import TableError
-from espwire.values import dataclass
 
 SCHEMA = 1
 

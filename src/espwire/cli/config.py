@@ -9,13 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from espwire.cli.given import TIMES, Given, check
 from espwire.errors import FileError, UsageError
 from espwire.text import shorten
-from espwire.values import dataclass
 
 NAME = "espwire.toml"
 MAX_BYTES = 1 << 18  # anything above is surely the wrong file

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.options import AFTER, BEFORE, FREQUENCIES, MODES
 from espwire.errors import ToolError, UsageError
 from espwire.text import shorten
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.settings import Settings

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from espwire.errors import TableError
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from espwire.cli.output import StdoutForBar, is_terminal, printable
@@ -22,7 +23,6 @@ from espwire.events import (
     to_json,
 )
 from espwire.text import escape
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from espwire._version import __version__
@@ -19,7 +19,6 @@ from espwire.errors import (
     Unsupported,
     VerifyError,
 )
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.cli.config import Loaded

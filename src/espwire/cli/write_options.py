@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from espwire.errors import UsageError
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session

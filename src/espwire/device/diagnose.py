@@ -9,7 +9,7 @@ What came instead of an answer, and what listening once more brings. Judges noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from espwire.chips.model import Chip
@@ -31,7 +31,6 @@ from espwire.protocol.boot_log import (
     wrong_pins,
 )
 from espwire.transport.base import Transport
-from espwire.values import dataclass
 
 SHOWN_TEXT = 4096
 LOOP_BOOTS = 3  # starts after one reset of ours: it, and two that nobody asked for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from espwire.chips.model import Chip
 from espwire.device.connect_history import Memory, memory_key
@@ -30,7 +31,6 @@ from espwire.protocol.commands import GetSecurityInfo, Op
 from espwire.protocol.replies import NOT_ACCEPTED
 from espwire.settings import Settings
 from espwire.transport.base import TransportInfo
-from espwire.values import dataclass
 
 # from the end of the boot text until the loader surely listens: it has gone on while its FIFO was sent
 READY_S = 0.002

@@ -11,6 +11,7 @@ Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next res
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -25,7 +26,6 @@ from espwire.protocol import slip
 from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
 from espwire.protocol.stub import seal
-from espwire.values import dataclass
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 ATTACH_ATTEMPTS = 3

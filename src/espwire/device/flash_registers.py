@@ -7,6 +7,7 @@ the maker's. Opcodes: ``chips/data/flash-ids.toml`` [commands].
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from espwire.chips.model import Chip
 from espwire.device.consents import check_consents
@@ -15,7 +16,6 @@ from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands
 from espwire.errors import DeviceError, SafetyStop, UsageError, VerifyError
 from espwire.protocol.commands import Op
-from espwire.values import dataclass
 
 REGISTERS = 3
 BUSY = 0x01

@@ -6,6 +6,7 @@ A ROM has no block read of memory: one READ_REG, one trip, brings one word, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from espwire.chips.model import Chip
 from espwire.device.double_read import ask_together
@@ -25,7 +26,6 @@ from espwire.protocol.commands import (
 )
 from espwire.protocol.stub import StubOp
 from espwire.sizes import align_up
-from espwire.values import dataclass
 
 WORD = 4
 ADDRESS_END = 1 << 32

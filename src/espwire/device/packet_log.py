@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from espwire.protocol.commands import Command, Reply, parse_command, parse_request
 from espwire.protocol.stub import STUB_COMMANDS
-from espwire.values import dataclass
 
 KEPT = 200
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from espwire.chips.model import BitAt, Chip, CryptCount
 from espwire.device.double_read import ask_twice
@@ -11,7 +11,6 @@ from espwire.device.loader import Loader
 from espwire.errors import DeviceError
 from espwire.protocol.commands import GetSecurityInfo
 from espwire.sizes import extract
-from espwire.values import dataclass
 
 SECURE_BOOT_ENABLED, SECURE_DOWNLOAD_ENABLED = 1 << 0, 1 << 2
 FLAG_NAMES = (

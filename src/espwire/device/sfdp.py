@@ -6,6 +6,7 @@ Layout: ``chips/data/flash-ids.toml`` [sfdp].
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from espwire.chips.model import Chip
@@ -15,7 +16,6 @@ from espwire.device.spi import run_spi_command
 from espwire.errors import DeviceError, UsageError
 from espwire.protocol.commands import Op
 from espwire.sizes import extract
-from espwire.values import dataclass
 
 MAX_PIECE = 4
 ADDRESS_END = 1 << 24

@@ -8,6 +8,7 @@ first on, so a ROM that stops early never reaches the start, which comes after t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ROUNDS, ask_together, build_difference, read_words
@@ -16,7 +17,6 @@ from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
 from espwire.protocol.commands import Command, ReadReg, RegWrite, Reply, WriteReg
 from espwire.protocol.stub import SpiTransaction, StubOp
-from espwire.values import dataclass
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (

@@ -11,14 +11,13 @@ import struct
 import tomllib
 import zlib
 from collections.abc import Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
 from espwire.chips.lookup import parse_chip_id
 from espwire.errors import DataError, Unsupported
-from espwire.values import dataclass
 
 OPTIONS, FIRST_BATCH = (
     struct.Struct("<IIII"),

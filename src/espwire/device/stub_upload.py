@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,7 +40,6 @@ from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, Op, Sp
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
 from espwire.protocol.stub import HELLO, Batch, Capabilities, Feature, StubOp, seal_frame
 from espwire.sizes import align_up
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from espwire.protocol.commands import HEADER
 from espwire.protocol.dialect import Dialect
 from espwire.sizes import align_up
-from espwire.values import dataclass
 
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, DATA_HEADER, SLIP_END, SLIP_ESCAPE = 2, 16, 0xC0, 0xDB

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
@@ -22,7 +22,6 @@ from espwire.flash.safety import stop_if_fatal
 from espwire.flash.verify import Cancel
 from espwire.image.codec import parse
 from espwire.protocol.commands import Op
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

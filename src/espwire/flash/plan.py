@@ -6,7 +6,7 @@ Whether the plan is wise (encryption, secure boot, wrong chip) is asked in guard
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from espwire.compress import deflate_zlib
@@ -20,7 +20,6 @@ from espwire.flash.part_data import Source, check_address, check_name, read_sour
 from espwire.protocol.commands import Op
 from espwire.protocol.dialect import Dialect, EraseRule
 from espwire.sizes import align_down, align_up
-from espwire.values import dataclass
 
 BLANK = b"\xff"
 

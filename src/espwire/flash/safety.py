@@ -11,7 +11,7 @@ Used for parts on their way into flash, and for parts that are merged into a fil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espwire.chips.lookup import find_by_image_id, load_image_chip
@@ -26,7 +26,6 @@ from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.scan import TABLE_MAGIC, find_contents, looks_encrypted
 from espwire.sizes import Revision, format_size
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import DataError, FileError, SafetyStop
@@ -40,7 +40,6 @@ from espwire.image.flasher_args import (
     parse_json,
 )
 from espwire.text import escape, shorten
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.image.partition_table import Partition, PartitionTable

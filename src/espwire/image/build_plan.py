@@ -6,7 +6,7 @@ How such a plan is made of a folder is build_folder.py's, of one file build_file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from espwire.errors import DataError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
 from espwire.image.header import HeaderSettings
 from espwire.image.read_any import FormatChoice
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.image.model import Image, Segment
 from espwire.text import escape
-from espwire.values import dataclass
 
 APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
 APP = struct.Struct("<II8s32s32s16s16s32s32sHHB3s72s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
@@ -17,7 +18,6 @@ from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.read_any import FormatChoice
 from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import ElfError
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.chips.index import CHIPS
@@ -37,7 +38,6 @@ from espwire.image.layout import (
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
 from espwire.image.naming import naming
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip

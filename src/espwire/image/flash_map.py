@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.image.ota import OtaStatus, find_boot, find_ota_data, parse_ota_data
@@ -18,7 +18,6 @@ from espwire.image.partition_table import (
 )
 from espwire.sizes import Ranges, align_up, join_ranges
 from espwire.text import escape
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from bisect import bisect_right
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from unicodedata import east_asian_width
 
@@ -11,7 +12,6 @@ from espwire.image.flash_map import Area, FlashMap
 from espwire.image.flash_map_text import format_share
 from espwire.sizes import format_size
 from espwire.text import escape
-from espwire.values import dataclass
 
 WIDTH, TOP, BOTTOM = 1110, 84, 66
 BAR_X, BAR_WIDTH = 104, 120

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from espwire.errors import DataError, ToolError, UsageError
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.sizes import parse_number
 from espwire.text import shorten, split_words
-from espwire.values import dataclass
 
 MAX_BYTES = 1 << 20
 MAX_FILES = 256

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import UsageError
 from espwire.sizes import parse_flash_size
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

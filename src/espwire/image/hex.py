@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from io import BytesIO
 
 from espwire.errors import HexError
-from espwire.values import dataclass
 
 DATA, END, SEGMENT_BASE, START_SEGMENT, LINEAR_BASE, START_LINEAR = range(6)
 LONGEST_RECORD = 1 + 2 * (1 + 2 + 1 + 255 + 1)

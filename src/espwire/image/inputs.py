@@ -6,7 +6,7 @@ Pure: it is handed bytes and a name for messages. What a file is, is decided in 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from espwire.errors import DataError, ElfError
@@ -14,7 +14,6 @@ from espwire.image.hex import join_records
 from espwire.image.naming import naming
 from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
 from espwire.image.uf2 import Uf2Family
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

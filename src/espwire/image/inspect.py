@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.chips.index import CHIPS
@@ -23,7 +23,6 @@ from espwire.image.naming import naming
 from espwire.image.read_any import Content, FormatChoice, read_any
 from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
 from espwire.image.signature import SECTOR, Signature, find_signatures
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +26,6 @@ from espwire.image.model import (
     Segment,
     compute_checksum,
 )
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.image.elf import ElfPart

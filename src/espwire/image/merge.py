@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import ImageError, UsageError
 from espwire.image.header import HeaderSettings
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip

@@ -6,9 +6,7 @@ Offsets and sizes in bytes. Source of every layout: ``chips/data/image.toml``.
 from __future__ import annotations
 
 import struct
-from dataclasses import field
-
-from espwire.values import dataclass
+from dataclasses import dataclass, field
 
 MAGIC, MAGIC_V2 = 0xE9, 0xEA
 HEADER = struct.Struct("<BBBBI")  # magic, segment count, SPI mode, size and frequency, entry

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from espwire.errors import TableError
@@ -22,7 +22,6 @@ from espwire.image.partition_table import (
     find_kind,
 )
 from espwire.text import escape
-from espwire.values import dataclass
 
 ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
 SECTOR = 0x1000

@@ -6,6 +6,7 @@ Columns: name, type, subtype, offset, size, flags. Source: ESP-IDF's guide "Part
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from espwire.errors import TableError, UsageError
 from espwire.image.partition_table import (
@@ -27,7 +28,6 @@ from espwire.image.partition_table import (
     PartitionTable,
 )
 from espwire.sizes import KIB, MIB, align_up, parse_number
-from espwire.values import dataclass
 
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
 MAX_LINE, MAX_LINES = 1000, 10000

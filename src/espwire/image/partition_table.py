@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.errors import TableError
 from espwire.text import escape
-from espwire.values import dataclass
 
 ROW = struct.Struct("<2sBBII16sI")
 ROW_MAGIC, MD5_MAGIC = b"\xaa\x50", b"\xeb\xeb"

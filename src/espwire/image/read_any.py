@@ -7,13 +7,12 @@ magic number. The caller can name the format instead, or choose the rules of esp
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
 from espwire.errors import DataError, ElfError, HexError, ImageError
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Uf2Family, is_uf2, parse_uf2
-from espwire.values import dataclass
 
 Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
 FormatChoice = Literal["auto", "esptool", "raw", "hex", "srecord", "uf2", "elf"]

@@ -7,7 +7,7 @@ Nothing inside an image that was found is looked at again, so any input takes ti
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.chips.lookup import find_by_image_id, load_image_chip
@@ -26,7 +26,6 @@ from espwire.image.model import (
     Image,
 )
 from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_signatures
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip, ImageChip

@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
-
-from espwire.values import dataclass
 
 SECTOR = 0x1000
 BLOCK = 1216

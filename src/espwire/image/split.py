@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError
@@ -16,7 +16,6 @@ from espwire.image.inputs import find_address_parts
 from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
 from espwire.image.scan import Found, find_contents, guess_start
 from espwire.image.signature import SECTOR
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip, ImageChip

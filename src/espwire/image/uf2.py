@@ -8,10 +8,9 @@ from __future__ import annotations
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.errors import ImageError, UsageError
-from espwire.values import dataclass
 
 BLOCK = 512
 HEAD = struct.Struct(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-
-from espwire.values import dataclass
 
 QUIT, INTERRUPT, MENU = 0x1D, 0x03, 0x14  # Ctrl-] Ctrl-C Ctrl-T
 EOL = {"cr": b"\r", "lf": b"\n", "crlf": b"\r\n"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from espwire.device.reset_sequences import (
@@ -25,7 +26,6 @@ from espwire.monitor.keys import HELP, Do, Keys, Send
 from espwire.monitor.terminal import Keyboard
 from espwire.transport.base import CancelToken, Transport, TransportInfo
 from espwire.transport.url import open_transport
-from espwire.values import dataclass
 
 POLL_S = 0.02  # a key waits no longer than that
 LOOK_S = 0.2  # one look for a device that went

@@ -7,9 +7,8 @@ its logging and panic pages (forms of the lines), public boot logs.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip, Strapping

@@ -7,11 +7,9 @@ Source: ``chips/data/protocol.toml``.
 from __future__ import annotations
 
 import struct
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import ClassVar, Self
-
-from espwire.values import dataclass
 
 HEADER = struct.Struct("<BBHI")
 REQUEST, REPLY = 0, 1

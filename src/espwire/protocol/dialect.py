@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 from espwire.protocol.commands import Op
 from espwire.protocol.stub import Capabilities
-from espwire.values import dataclass
 
 SECURE_DOWNLOAD_OPS = frozenset(
     {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from functools import cache
 from typing import Self
@@ -20,7 +20,6 @@ from typing import Self
 from espwire.protocol import slip
 from espwire.protocol.commands import REQUEST, Command, Op, Reply, Request
 from espwire.protocol.replies import BAD_CHECKSUM
-from espwire.values import dataclass
 
 PROTOCOL_VERSION = 2  # 1: only some requests had a CRC, of the body alone
 MAGIC = b"EWST"

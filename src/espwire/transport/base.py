@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from espwire.errors import Cancelled
-from espwire.values import dataclass
 
 TransportKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 

@@ -14,11 +14,11 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError
-from espwire.values import dataclass
 
 POSIX = os.name == "posix"
 GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)

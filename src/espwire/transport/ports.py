@@ -13,12 +13,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from espwire.chips.usb_ids import Bridge, load_usb_ids
 from espwire.errors import PortNotFound, UsageError
 from espwire.transport.base import CancelToken, Transport
-from espwire.values import dataclass
 
 POLL_S = 0.05
 BAUD = 115200

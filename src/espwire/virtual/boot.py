@@ -7,12 +7,11 @@ None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
-from espwire.values import dataclass
 
 BOOT_S = 0.03  # from EN up to the ROM's first character
 NAMED_PADS = {

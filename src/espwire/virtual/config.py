@@ -18,7 +18,7 @@ import dataclasses
 import os
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,6 @@ from urllib.parse import parse_qsl
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.sizes import parse_flash_size, parse_number
-from espwire.values import dataclass
 from espwire.virtual.board import CIRCUITS, RC_DELAY_S
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.defects import AILS, DefectiveChip

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.chips.model import BitAt, BitField, Chip
 from espwire.errors import UsageError
 from espwire.sizes import extract
-from espwire.values import dataclass
 
 _OUI_VALUE = re.compile(r"mac1\[23:16\] == ([0-9]+)")
 _ESP32_APB_DATE = (

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.errors import UsageError
-from espwire.values import dataclass
 
 BYTE_KINDS = ("flip", "drop", "dup", "garbage")
 PIECE_KINDS = ("delay", "stall")

@@ -8,12 +8,12 @@ with ``chips/data/flash-ids.toml``. SFDP tables are built here after JESD216B fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from espwire.errors import UsageError
 from espwire.sizes import KIB, MIB, format_size
-from espwire.values import dataclass
 
 XMC = 0x20
 PAGE = 256

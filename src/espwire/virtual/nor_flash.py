@@ -21,11 +21,11 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from espwire.sizes import KIB, MIB
-from espwire.values import dataclass
 from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.flash_parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
 

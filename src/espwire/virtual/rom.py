@@ -26,6 +26,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.chips.model import Chip
@@ -34,7 +35,6 @@ from espwire.protocol.commands import HEADER, REPLY, Op, checksum
 from espwire.protocol.dialect import EraseRule
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.sizes import align_down, align_up
-from espwire.values import dataclass
 
 if TYPE_CHECKING:
     from espwire.virtual.registers import Registers

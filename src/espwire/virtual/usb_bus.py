@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from espwire.errors import PortBusy, PortNotFound, TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
 from espwire.transport.ports import PortIdentity, find_same, not_back
-from espwire.values import dataclass
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions, build_chip, parse_options
 from espwire.virtual.transport import VirtualTransport

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from espwire.values import dataclass
 from espwire.virtual.cpu.memory import CpuFault, Memory
 
 CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two

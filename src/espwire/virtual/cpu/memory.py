@@ -6,10 +6,8 @@ Strict, as the chips are: alignment, bytes in memory that only takes words, writ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
-
-from espwire.values import dataclass
 
 
 class CpuFault(Exception):

@@ -7,9 +7,8 @@ Two cycles an instruction, twenty an access to a peripheral; bit times of UART a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-
-from espwire.values import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ runs).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from espwire.values import dataclass
 from espwire.virtual.memory_map import find_soc
 
 if TYPE_CHECKING:
