@@ -62,7 +62,7 @@ class TestTheHarnessNotices:
     def test_a_missing_status_check(self, monkeypatch):
         monkeypatch.setattr(
             Loader,
-            "judge",
+            "check_status",
             lambda self, reply, result: type(reply)(reply.op, reply.value, reply.body[:result]),
         )
         assert any(outcome.false_success for outcome in run_cases(CI_ROUNDS))

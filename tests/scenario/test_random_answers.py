@@ -174,6 +174,6 @@ def test_the_harness_notices_a_missing_length_check(tmp_path, monkeypatch):
         assert reply.body[result] in range(256)
         return type(reply)(reply.op, reply.value, reply.body[:result])
 
-    monkeypatch.setattr(Loader, "judge", judge)
+    monkeypatch.setattr(Loader, "check_status", judge)
     with pytest.raises(IndexError):
         run(CI_ANSWERS, 1, tmp_path)

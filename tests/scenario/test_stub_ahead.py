@@ -128,7 +128,7 @@ def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
             with pytest.raises(NoReply) as caught:
                 WriteTransfer(device.loader, 0x10000, len(DATA), len(DATA), Codec.RAW, first=first)
             assert str(caught.value) == "no answer to WRITE_OPEN within 3 s"
-            device.loader.settle()
+            device.loader.end_pipeline()
         assert transport.now() - began < 7
         transport.read = read  # type: ignore[method-assign]
         write(device)

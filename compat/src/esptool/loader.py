@@ -365,7 +365,7 @@ class ESPLoader(FlashCommands):
         """Send one request as it is; the reply's value and body, status included. None if no reply is waited for."""
         reply = self._exchange(op, data, chk, timeout) if wait_response else None
         if not wait_response and op is not None:
-            self.device.loader.post(HEADER.pack(REQUEST, op, len(data), chk) + bytes(data))
+            self.device.loader.send(HEADER.pack(REQUEST, op, len(data), chk) + bytes(data))
         return (reply.value, reply.body) if reply is not None else None
 
     @translated
@@ -382,7 +382,9 @@ class ESPLoader(FlashCommands):
 
         :raises FatalError: the loader refused
         """
-        reply = self.device.loader.judge(self._exchange(op, data, chk, timeout), resp_data_len)
+        reply = self.device.loader.check_status(
+            self._exchange(op, data, chk, timeout), resp_data_len
+        )
         return reply.body if resp_data_len else reply.value
 
     def _exchange(self, op: int | None, data: bytes, chk: int, timeout: float) -> Reply:

@@ -100,10 +100,10 @@ def _read_security_reply(loader: Loader) -> SecurityReply | None:
     """
     for _ in range(SECURITY_ATTEMPTS):
         try:
-            reply = loader.ask(GetSecurityInfo())
+            reply = loader.request(GetSecurityInfo())
             for size in (LONG_FORM, SHORT_FORM):
                 if len(reply.body) >= size + 2:
-                    return parse_security_reply(loader.judge(reply, size).body)
+                    return parse_security_reply(loader.check_status(reply, size).body)
             if reply.body[:2] == REFUSED:
                 return None
         except (CommandFailed, NoReply):

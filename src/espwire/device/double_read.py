@@ -119,7 +119,7 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
     """
     for command in commands:
         loader.require(command.op)
-    loader.prepare()
+    loader.begin_pipeline()
     began, patience = loader.transport.now(), PATIENCE_S + (seconds or 0.0)
     packets = [command.packet() for command in commands]
     replies: list[Reply] = []
@@ -129,17 +129,17 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
             packets[len(replies) :], sent - len(replies), loader.dialect.requests_ahead
         )
         if fit:
-            loader.post(*packets[sent : sent + fit])
+            loader.send(*packets[sent : sent + fit])
             sent += fit
         wire = (FRAME_BYTES + len(packets[len(replies)])) * BITS_PER_BYTE / loader.baud
-        reply = loader.take(commands[len(replies)].op, patience + wire)
+        reply = loader.receive(commands[len(replies)].op, patience + wire)
         if reply is None:
             return []
         replies.append(reply)
-    loader.settle()
+    loader.end_pipeline()
     try:
         judged = [
-            loader.judge(reply, find_result_bytes(loader, command))
+            loader.check_status(reply, find_result_bytes(loader, command))
             for command, reply in zip(commands, replies, strict=True)
         ]
     except CommandFailed:

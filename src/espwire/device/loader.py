@@ -75,7 +75,7 @@ class Loader:
         self._frames: list[bytes] = []
         self._overheard = Overheard()
         self.sync_bytes = 0  # in the body of a ROM's last answer to SYNC
-        self.regain: Callable[[], None] | None = (
+        self.resync: Callable[[], None] | None = (
             None  # how to be sure of the next answer, where SYNC is not the way
         )
         self._dirty, self._last_op = False, 0
@@ -116,10 +116,10 @@ class Loader:
         if self.on_trip is None:
             if not self.supports(command.op):
                 raise self._unsupported(command.op)
-            return self.judge(self.exchange(command.op, command.packet(), timeout), result)
-        return self.judge(self.ask(command, timeout), result)
+            return self.check_status(self.exchange(command.op, command.packet(), timeout), result)
+        return self.check_status(self.request(command, timeout), result)
 
-    def ask(self, command: Command, timeout: float | None = None) -> Reply:
+    def request(self, command: Command, timeout: float | None = None) -> Reply:
         """Send ``command`` and return its reply unjudged, status and all.
 
         :raises Unsupported, NoReply, DeviceError: as ``call``
@@ -137,18 +137,18 @@ class Loader:
         self.on_trip(command, reply, self.transport.now() - began)
         return reply
 
-    def ask_again(self, command: Command, timeout: float | None = None) -> Reply:
-        """As ``ask``, and once more where the answer is lost: for commands that may be carried out twice."""
+    def request_again(self, command: Command, timeout: float | None = None) -> Reply:
+        """As ``request``, and once more where the answer is lost: for commands that may be carried out twice."""
         try:
-            return self.ask(command, timeout)
+            return self.request(command, timeout)
         except NoReply:
-            return self.ask(command, timeout)
+            return self.request(command, timeout)
 
     def call_again(
         self, command: Command, *, timeout: float | None = None, result: int = 0
     ) -> Reply:
         """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
-        return self.judge(self.ask_again(command, timeout), result)
+        return self.check_status(self.request_again(command, timeout), result)
 
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
@@ -199,7 +199,7 @@ class Loader:
         return reply
 
     def _exchange(self, op: IntEnum, packet: bytes, timeout: float | None) -> Reply:
-        self.prepare()
+        self.begin_pipeline()
         transport, timing = self.transport, self.settings.timing
         frame, self.ahead = self.ahead + slip.encode(packet), b""
         self._dirty = True  # until the answer is here, whatever ends this call
@@ -219,16 +219,16 @@ class Loader:
         self._dirty = False
         return reply
 
-    def prepare(self) -> None:
-        """Make sure that the next answer is the next request's. Before ``post``; ``exchange`` does so itself."""
+    def begin_pipeline(self) -> None:
+        """Make sure that the next answer is the next request's. Before ``send``; ``exchange`` does so itself."""
         if self._dirty:
             self._resync()
         self._forget_the_past()
 
-    def post(self, *packets: bytes, ends: int = 0) -> None:
-        """Send packets and wait for nothing; ``take`` brings what comes of them, and ``settle`` ends that.
+    def send(self, *packets: bytes, ends: int = 0) -> None:
+        """Send packets and wait for nothing; ``receive`` brings what comes of them, and ``end_pipeline`` ends that.
 
-        What our stub refuses as damaged, ``take`` brings as a refusal of what is asked for.
+        What our stub refuses as damaged, ``receive`` brings as a refusal of what is asked for.
 
         :param ends: lone ENDs before the packets, to cut off whatever frame the chip is in
         """
@@ -243,7 +243,7 @@ class Loader:
         frames, self.ahead = self.ahead + slip.END * ends + b"".join(map(slip.encode, packets)), b""
         self.transport.write(frames, now + self.settings.timing.write)
 
-    def take(self, op: IntEnum | None, timeout: float) -> Reply | None:
+    def receive(self, op: IntEnum | None, timeout: float) -> Reply | None:
         """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
         reply = self._find_reply(op, self._waiting())
         if reply is None and timeout > 0:
@@ -254,7 +254,7 @@ class Loader:
             self.packets.add((self.transport.now(), reply))
         return reply
 
-    def take_frame(self, timeout: float) -> bytes | None:
+    def receive_frame(self, timeout: float) -> bytes | None:
         """The next frame's content, whatever it is, or None when ``timeout`` is up: not all that comes are replies."""
         deadline = self.transport.now() + timeout
         while not self._frames:
@@ -266,11 +266,11 @@ class Loader:
             self._overheard.watch(self._unfinished_text())
         return self._frames.pop(0)
 
-    def settle(self) -> None:
-        """All that was asked for by ``post`` has come: the next answer is the next request's."""
+    def end_pipeline(self) -> None:
+        """All that was asked for by ``send`` has come: the next answer is the next request's."""
         self._dirty = False
 
-    def judge(self, reply: Reply, result: int) -> Reply:
+    def check_status(self, reply: Reply, result: int) -> Reply:
         """The reply with its status cut off.
 
         The status byte alone decides; the byte after it is stale on success. A body shorter than result and
@@ -434,8 +434,8 @@ class Loader:
 
     def _resync(self) -> None:
         """Make sure that the next answer is the next request's: the last one's may still come."""
-        if self.regain is not None:
-            self.regain()
+        if self.resync is not None:
+            self.resync()
             return
         watching = self._overheard.watching
         self.drain_input()

@@ -58,12 +58,12 @@ def abort(loader: Loader) -> None:
     loader.drain_input(longest=0.2)
     for attempt in range(ABORT_TRIES):
         token = next(_TOKENS)
-        loader.post(Abort(token).packet(), ends=2)
+        loader.send(Abort(token).packet(), ends=2)
         deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
         while (left := deadline - loader.transport.now()) > 0:
-            reply = loader.take(StubOp.ABORT, left)
+            reply = loader.receive(StubOp.ABORT, left)
             if reply is not None and reply.body == OK and reply.value == token:
-                loader.settle()
+                loader.end_pipeline()
                 return
             if reply is not None and reply.body != OK:
                 break  # it came damaged
@@ -184,7 +184,7 @@ class WriteTransfer:
             self._wait()
             self._push()
         self._open = False
-        self._loader.settle()
+        self._loader.end_pipeline()
 
     def abort(self) -> None:
         """End it; what is in flash stays.
@@ -200,18 +200,18 @@ class WriteTransfer:
         After a failure the next request brings the stub in step first.
         """
         loader, seconds = self._loader, self._loader.settings.timing.default
-        loader.prepare()
+        loader.begin_pipeline()
         began, reply = loader.transport.now(), None
-        loader.post(command.packet())
+        loader.send(command.packet())
         while (
             reply is None
             and (size := self._frame_size(len(self._held)))
             and self._next + size <= self._window
         ):
-            loader.post(self._pack(bytes(self._held[self._next : self._next + size])))
+            loader.send(self._pack(bytes(self._held[self._next : self._next + size])))
             self._next += size
-            reply = loader.take(StubOp.WRITE_OPEN, 0.0)
-        reply = reply or loader.take(
+            reply = loader.receive(StubOp.WRITE_OPEN, 0.0)
+        reply = reply or loader.receive(
             StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud
         )
         name = StubOp.WRITE_OPEN.name
@@ -220,7 +220,7 @@ class WriteTransfer:
             loader.on_trip(command, reply or lost, loader.transport.now() - began)
         if reply is None:
             raise lost
-        return loader.judge(reply, 0).value
+        return loader.check_status(reply, 0).value
 
     def _push(self) -> None:
         """Send all frames that are whole, as the credit allows, and take what reports are there."""
@@ -230,9 +230,9 @@ class WriteTransfer:
                 self._wait()
             else:
                 at = self._next - self.received
-                self._loader.post(self._pack(bytes(self._held[at : at + size])))
+                self._loader.send(self._pack(bytes(self._held[at : at + size])))
                 self._next += size
-                self._take(self._loader.take(StubOp.WRITE_DATA, 0.0))
+                self._take(self._loader.receive(StubOp.WRITE_DATA, 0.0))
 
     def _pack(self, data: bytes) -> bytes:
         """The next frame's content; masked, where bytes on the wire take more time than looking for a mask."""
@@ -253,10 +253,10 @@ class WriteTransfer:
         )
         pause, rarely = PATIENCE + under_way, PATIENCE
         while (left := deadline - loader.transport.now()) > 0:
-            if self._take(loader.take(StubOp.WRITE_DATA, min(pause, left))):
+            if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
                 return
             self._asked = True
-            loader.post(WriteData(self._next).packet())
+            loader.send(WriteData(self._next).packet())
             pause = rarely = min(rarely * 2, RAREST)
         raise NoReply("the stub says nothing any more about what was sent", command="WRITE_DATA")
 
@@ -305,7 +305,7 @@ class WriteTransfer:
 
     def _fail(self, status: int) -> None:
         self._open = False
-        self._loader.settle()
+        self._loader.end_pipeline()
         meaning = status_meaning(status.to_bytes(2, "big"))
         raise CommandFailed(
             f"WRITE_DATA failed: {meaning} ({status:#06x})", command="WRITE_DATA", status=status
@@ -329,9 +329,9 @@ class ReadTransfer:
         self._early: Reply | None = None
         flags = READ_SHORT_BLANKS if Feature.BLANK_PACKETS in told.features else 0
         command = ReadOpen(offset, size, self._packet, self._window, flags)
-        reply = loader.ask(command)
+        reply = loader.request(command)
         if reply.value == size or reply.body[-2:] != OK:
-            loader.judge(reply, 0)
+            loader.check_status(reply, 0)
         else:
             self._early = reply  # the answer is lost, the first packet is here
 
@@ -364,7 +364,7 @@ class ReadTransfer:
             ):
                 self._acknowledge()
             yield packet.data
-        self._loader.settle()
+        self._loader.end_pipeline()
 
     def abort(self) -> None:
         """End it.
@@ -378,7 +378,7 @@ class ReadTransfer:
         """The packet that continues what was received; None: another one, damage or silence, which is dealt with."""
         reply, self._early = self._early, None
         if reply is None:
-            reply = self._loader.take(StubOp.READ_OPEN, self._patience())
+            reply = self._loader.receive(StubOp.READ_OPEN, self._patience())
         if reply is None:
             self._go_back()
             return None
@@ -406,7 +406,7 @@ class ReadTransfer:
 
     def _acknowledge(self, flags: int = 0) -> None:
         self._acknowledged = self.received
-        self._loader.post(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
+        self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
 
 
 def read_stream(loader: Loader, offset: int, size: int) -> Iterator[bytes]:

@@ -67,7 +67,7 @@ def _ask_unsealed(loader: Loader, packet: bytes) -> Reply | None:
     try:
         return loader.exchange(StubOp.CAPABILITIES, packet, ASK_SECONDS)
     except NoReply:
-        loader.settle()  # no other answer can be taken for this one's
+        loader.end_pipeline()  # no other answer can be taken for this one's
         return None
 
 
@@ -84,13 +84,15 @@ def take_first_batch(loader: Loader, batch: Batch) -> tuple[Capabilities, list[R
     """
     requests = batch.requests
     try:
-        reply = loader.take(StubOp.BATCH, ASK_SECONDS) or loader.exchange(
+        reply = loader.receive(StubOp.BATCH, ASK_SECONDS) or loader.exchange(
             StubOp.BATCH, batch.packet(), ASK_SECONDS
         )
-        parts = parse_batch_reply(loader.judge(reply, max(len(reply.body) - 2, 0)).body, requests)
+        parts = parse_batch_reply(
+            loader.check_status(reply, max(len(reply.body) - 2, 0)).body, requests
+        )
         if parts is None or len(parts) != len(requests):
             return None
-        answers = [loader.judge(part, max(len(part.body) - 2, 0)) for part in parts]
+        answers = [loader.check_status(part, max(len(part.body) - 2, 0)) for part in parts]
     except (NoReply, CommandFailed):
         return None
     told = parse_capabilities(answers[0].body) if answers[0].value == PROTOCOL_VERSION else None
@@ -125,13 +127,13 @@ def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
     """
     replies: list[Reply] = []
     for requests in _fill(loader, [command.request() for command in commands]):
-        answer = loader.ask_again(Batch(requests))
-        whole = loader.judge(answer, max(len(answer.body) - 2, 0))
+        answer = loader.request_again(Batch(requests))
+        whole = loader.check_status(answer, max(len(answer.body) - 2, 0))
         parts = parse_batch_reply(whole.body, requests)
         if not parts:
             raise _broken()
         for part in parts:
-            replies.append(loader.judge(part, max(len(part.body) - 2, 0)))
+            replies.append(loader.check_status(part, max(len(part.body) - 2, 0)))
         if len(parts) != len(requests):
             raise _broken()
     return replies
@@ -190,19 +192,19 @@ def _collect(loader: Loader, command: Hash, width: int, found: bytearray) -> Non
     timing = loader.settings.timing
     count = -(-command.size // command.piece)
     per_frame = min(HASH_RESULT_BYTES // width, count) * command.piece
-    loader.prepare()
-    loader.post(command.packet())
+    loader.begin_pipeline()
+    loader.send(command.packet())
     index = 0
     while index < count:
-        reply = loader.take(StubOp.HASH, timing.scaled(timing.md5_per_mb, per_frame))
+        reply = loader.receive(StubOp.HASH, timing.scaled(timing.md5_per_mb, per_frame))
         if reply is None or reply.value != index or (len(reply.body) - 2) % width:
             raise NoReply("an answer to HASH is missing", command="HASH")
-        results = loader.judge(reply, len(reply.body) - 2).body
+        results = loader.check_status(reply, len(reply.body) - 2).body
         if not results:
             raise CommandFailed("HASH: the answer is empty", command="HASH", status=0)
         found += results
         index += len(results) // width
-    loader.settle()
+    loader.end_pipeline()
 
 
 def _broken() -> DeviceError:

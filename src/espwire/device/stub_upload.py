@@ -283,10 +283,10 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
                 steps.pop(0)  # some take less at once, now and then
             else:
                 break
-    loader.prepare()
-    loader.post(MemEnd(0, image.entry).packet())
+    loader.begin_pipeline()
+    loader.send(MemEnd(0, image.entry).packet())
     _await_hello(loader)
-    loader.settle()
+    loader.end_pipeline()
 
 
 def _load(loader: Loader, address: int, data: bytes, step: int) -> None:
@@ -317,14 +317,14 @@ def _load_ahead(
         groups[-1:] = [[*groups[-1], begin]] if groups else [[begin]]
         groups += [[block] for block in blocks]
     for group in groups:
-        loader.prepare()
-        loader.post(*(command.packet() for command in group))
+        loader.begin_pipeline()
+        loader.send(*(command.packet() for command in group))
         wire = sum(len(command.packet()) for command in group) * BITS_PER_BYTE / loader.baud
         for command in group:
-            reply = loader.take(command.op, loader.settings.timing.default + wire)
+            reply = loader.receive(command.op, loader.settings.timing.default + wire)
             if reply is None or len(reply.body) < 2 or reply.body[0]:
                 return False  # the next request brings the loader in step first
-        loader.settle()
+        loader.end_pipeline()
     return True
 
 
@@ -332,7 +332,7 @@ def _await_hello(loader: Loader) -> None:
     """The hello; where it was lost on the way, an answer to SYNC that only a stub gives."""
     deadline = loader.transport.now() + HELLO_SECONDS
     while (left := deadline - loader.transport.now()) > 0:
-        frame = loader.take_frame(left)
+        frame = loader.receive_frame(left)
         if frame is not None and frame.endswith((HELLO, seal_frame(HELLO))):
             return
     if loader.sync(2, timeout=loader.settings.timing.default / 4) != 0:
@@ -358,7 +358,7 @@ def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
 def take_dialect(loader: Loader, dialect: Dialect) -> None:
     """Have the loader speak ``dialect`` from now on."""
     loader.dialect, loader.grouped = dialect, None
-    loader.regain = partial(abort, loader) if dialect.capabilities is not None else None
+    loader.resync = partial(abort, loader) if dialect.capabilities is not None else None
 
 
 def first_stage_dialect(rom: Dialect) -> Dialect:

@@ -159,7 +159,7 @@ def read_slow(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
     if not loader.supports(op) or loader.on_trip is not None:
         yield from _read_traced(loader, offset, size)
         return
-    exchange, judge, pack = loader.exchange, loader.judge, _SLOW_READ.pack
+    exchange, judge, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
     attempts = Attempts(loader.settings)
     at = offset
     while at < end:
@@ -183,7 +183,7 @@ def read_packets(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
     timing, received, digest = loader.settings.timing, 0, hashlib.md5(usedforsecurity=False)
     loader.call(ReadFlash(offset, size, PACKET, PACKETS_IN_FLIGHT))
     while True:
-        frame = loader.take_frame(timing.default)
+        frame = loader.receive_frame(timing.default)
         expected = min(PACKET, size - received) or DIGEST_BYTES
         if frame is None or len(frame) != expected:
             raise NoReply("a packet of the flash's content is missing", command="READ_FLASH")
@@ -191,9 +191,9 @@ def read_packets(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
             break
         received += len(frame)
         digest.update(frame)
-        loader.post(received.to_bytes(4, "little"))
+        loader.send(received.to_bytes(4, "little"))
         yield frame
-    loader.settle()
+    loader.end_pipeline()
     if frame != digest.digest():
         raise DeviceError("what was read differs from the stub's MD5 of it", code="bad-reply")
 

@@ -71,7 +71,7 @@ def test_an_unknown_command_is_refused_under_the_last_ones_opcode_and_costs_no_t
         {SYNC: SYNC_OK * 8, "c00014000000000000c0": REFUSED * 8, READ: READ_OK}, chip="esp32c3"
     )
     assert loader.sync() == 0x20120707
-    assert loader.ask(GetSecurityInfo()).body[:2] == b"\x01\x05"
+    assert loader.request(GetSecurityInfo()).body[:2] == b"\x01\x05"
     assert loader.read_reg(0x3FF5A00C) == 0x8000
     assert transport.now() < 0.2
 
