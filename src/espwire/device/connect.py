@@ -24,7 +24,7 @@ from espwire.device.reset import find_hard_reset, reset_by_lines
 from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
-from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.stub_upload import join_stub, take_dialect
 from espwire.errors import (
     CommandFailed,

@@ -10,7 +10,9 @@ from typing import Self
 
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
-from espwire.device import flash_id, flash_registers, memory_access, sfdp, transfer
+from espwire.device import flash_id, flash_registers, memory_access, sfdp
+from espwire.device.backends.base import FlashBackend
+from espwire.device.backends.choose import choose_backend
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import (
     Connection,
@@ -34,14 +36,12 @@ from espwire.device.security import (
     read_fuse_security,
 )
 from espwire.device.sfdp import Sfdp
-from espwire.device.streams import read_stream
 from espwire.device.stub_image import StubImage
 from espwire.device.stub_upload import StubLaunch, climb, find_obstacle, find_over_usb, open_stub
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.protocol.commands import Command, Op
 from espwire.protocol.dialect import BaudRule
-from espwire.protocol.stub import StubOp
 from espwire.sizes import Revision
 from espwire.transport.base import Transport
 
@@ -115,6 +115,11 @@ class Device:
     def transport(self) -> Transport:
         """The link under the loader."""
         return self.loader.transport
+
+    @property
+    def backend(self) -> FlashBackend:
+        """Flash as the loader that is running reaches it."""
+        return choose_backend(self.loader, self.chip)
 
     @property
     def secure_download(self) -> bool:
@@ -253,7 +258,7 @@ class Device:
             ):  # one flipped bit in what switches it on, and it is silent
                 flash_id.power_on(loader, chip, self._identity.registers, self.revision)
                 self._attach()
-                jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
+                jedec, self._early_id = flash_id.read_flash_id(self.backend.spi, self._early_id), None
                 if not flash_id.is_silent(jedec):
                     break
             flash_id.check_flash_answers(jedec)
@@ -290,19 +295,14 @@ class Device:
 
         :raises Unsupported: the loader cannot
         """
-        return transfer.flash_md5(self.loader, address, size)
+        return self.backend.digests(address, size, size)[0]
 
     def read_flash(self, address: int, size: int) -> Iterator[bytes]:
-        """Flash contents in pieces as they come.
+        """Flash contents in order and checked, in pieces as the loader brings them.
 
-        :raises Unsupported: at once, where the loader cannot read
+        :raises Unsupported: the loader cannot read
         """
-        if self.loader.supports(StubOp.READ_OPEN):
-            return read_stream(self.loader, address, size)
-        if self.loader.supports(Op.READ_FLASH):
-            return transfer.read_packets(self.loader, address, size)
-        self.loader.require(Op.READ_FLASH_SLOW)
-        return transfer.read_slow(self.loader, address, size)
+        return self.backend.read(address, size)
 
     def read_mem(self, address: int) -> MemWord:
         """The 32-bit word at ``address``, a multiple of 4; ``espwire.dump_mem`` reads more.
@@ -328,7 +328,7 @@ class Device:
         """
         flash_registers.check_status(count)
         self._reach_part()
-        return flash_registers.read_status(self.loader, self.chip, count)
+        return flash_registers.read_status(self.backend.spi, count)
 
     def write_flash_status(
         self,
@@ -349,7 +349,12 @@ class Device:
         flash_registers.check_status(count, value)
         self._reach_part()
         return flash_registers.write_status(
-            self.loader, self.chip, value, count, non_volatile=non_volatile, consents=consents
+            self.backend.spi,
+            value,
+            count,
+            now=self.transport.now,
+            non_volatile=non_volatile,
+            consents=consents,
         )
 
     def read_flash_sfdp(self, address: int, size: int) -> bytes:
@@ -360,7 +365,7 @@ class Device:
         """
         sfdp.check_sfdp_range(address, size)
         self._reach_part()
-        return sfdp.read_sfdp(self.loader, self.chip, address, size)
+        return sfdp.read_sfdp(self.backend.spi, address, size)
 
     def decode_flash_sfdp(self) -> Sfdp:
         """What the flash part tells of itself: size, page, erase commands, quad enable.
@@ -369,7 +374,7 @@ class Device:
         :raises DeviceError: code ``no-sfdp``
         """
         self._reach_part()
-        return sfdp.read_whole_sfdp(self.loader, self.chip)
+        return sfdp.read_whole_sfdp(self.backend.spi)
 
     def change_baud(self, baud: int) -> None:
         """Bring chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.

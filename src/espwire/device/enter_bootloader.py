@@ -23,7 +23,7 @@ from espwire.device.reset_sequences import (
     release,
     sequence_names,
 )
-from espwire.device.stub_commands import ask_capabilities
+from espwire.device.backends.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, NoReply, TransportLost
 from espwire.events import Connecting, Note, Report, Resetting
 from espwire.protocol.boot_log import parse_boot, says_waiting

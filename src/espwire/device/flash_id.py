@@ -20,7 +20,7 @@ from espwire.chips.model import Chip
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
-from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
+from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
 from espwire.errors import DeviceError, UsageError
 from espwire.protocol import slip
 from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
@@ -30,6 +30,9 @@ from espwire.protocol.stub import seal
 READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 ATTACH_ATTEMPTS = 3
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
+READ_SFDP_MAKER = SpiCommand(
+    opcode=READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
+)
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
@@ -95,7 +98,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_command(loader, chip, RELEASE)
+            run_spi_commands(loader, chip, (SpiCommand(opcode=RELEASE),))
             return
     raise DeviceError(
         "the registers that connect the flash to its controller do not hold what was written",
@@ -141,29 +144,20 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     loader.transport.sleep(wait)
 
 
-def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
+def read_flash_id(spi: RunSpi, early: int | None = None) -> int:
     """The JEDEC id as a register holds it, after a reset of the part and, for sleepy ones, their wake-up.
 
-    :param early: as it was read just now, after a reset of the part; counts if it is plausible
+    :param early: the id as the start of our stub read it, after a reset of the part; used if it is plausible
     """
     if early is not None and is_plausible(early):
         return early
-    jedec = run_spi_commands(loader, chip, RESET_AND_READ_ID)
+    jedec = spi(RESET_AND_READ_ID)
     if is_plausible(jedec):
         return jedec
-    maker = run_spi_command(
-        loader,
-        chip,
-        READ_SFDP,
-        read_bits=8,
-        address=XMC_SFDP_ADDRESS,
-        address_bits=24,
-        dummy_cycles=8,
-    )
-    if maker != XMC:
+    if spi((READ_SFDP_MAKER,)) != XMC:
         return jedec
-    run_spi_commands(loader, chip, XMC_WAKE)
-    return run_spi_command(loader, chip, READ_ID, read_bits=24)
+    spi(XMC_WAKE)
+    return spi((SpiCommand(opcode=READ_ID, read_bits=24),))
 
 
 def is_plausible(jedec: int) -> bool:

@@ -12,7 +12,7 @@ from espwire.chips.model import Chip
 from espwire.device.double_read import ask_together
 from espwire.device.loader import Loader
 from espwire.device.reconnect import is_native_usb
-from espwire.device.stub_commands import run_batch
+from espwire.device.backends.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
 from espwire.protocol.commands import (
     ALL_BITS,

@@ -12,7 +12,7 @@ from typing import Any
 from espwire.chips.model import Chip
 from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
-from espwire.device.spi import run_spi_command
+from espwire.device.spi import RunSpi, SpiCommand
 from espwire.errors import DeviceError, UsageError
 from espwire.protocol.commands import Op
 from espwire.sizes import extract
@@ -62,25 +62,21 @@ class Sfdp:
     basic_words: tuple[int, ...] = ()
 
 
-def read_sfdp(loader: Loader, chip: Chip, address: int, size: int) -> bytes:
-    """``size`` bytes of the SFDP area, as they are. The flash is attached.
+def read_sfdp(spi: RunSpi, address: int, size: int) -> bytes:
+    """``size`` bytes of the SFDP table. The flash is attached.
 
     :raises UsageError: code ``sfdp-range``: not 1 to 4 bytes of a 24-bit address space
-    :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
     check_sfdp_range(address, size)
-    loader.require(Op.READ_REG)
     facts = flash_facts()["sfdp"]
-    word = run_spi_command(
-        loader,
-        chip,
-        facts["opcode"],
+    command = SpiCommand(
+        opcode=facts["opcode"],
         read_bits=8 * size,
         address=address,
         address_bits=facts["address_bits"],
         dummy_cycles=facts["dummy_cycles"],
     )
-    return word.to_bytes(size, "little")
+    return spi((command,)).to_bytes(size, "little")
 
 
 def check_sfdp_range(address: int, size: int) -> None:
@@ -96,18 +92,15 @@ def check_sfdp_range(address: int, size: int) -> None:
         )
 
 
-def read_whole_sfdp(loader: Loader, chip: Chip) -> Sfdp:
+def read_whole_sfdp(spi: RunSpi) -> Sfdp:
     """Header, table of contents and basic table, decoded.
 
-    :raises Unsupported: code ``secure-download-mode``
     :raises DeviceError: code ``no-sfdp``: the part has no such area
     """
 
     def read(address: int, size: int) -> bytes:
         pieces = range(address, address + size, MAX_PIECE)
-        return b"".join(
-            read_sfdp(loader, chip, at, min(MAX_PIECE, address + size - at)) for at in pieces
-        )
+        return b"".join(read_sfdp(spi, at, min(MAX_PIECE, address + size - at)) for at in pieces)
 
     return decode_sfdp(read)
 

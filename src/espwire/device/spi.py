@@ -1,4 +1,4 @@
-"""Runs one SPI flash command through the chip's controller, register by register. Knows no flash part.
+"""Runs SPI transactions on the flash chip through the registers of the flash controller.
 
 All set-up and the start go in one WRITE_REG with several groups. The recorded ROMs carry them out in order; the first
 use on a connection proves it by a word of data memory that only the last group sets. Groups are carried out from the
@@ -7,16 +7,14 @@ first on, so a ROM that stops early never reaches the start, which comes after t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ROUNDS, ask_together, build_difference, read_words
 from espwire.device.loader import Loader
-from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
-from espwire.protocol.commands import Command, ReadReg, RegWrite, Reply, WriteReg
-from espwire.protocol.stub import SpiTransaction, StubOp
+from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (
@@ -50,6 +48,9 @@ class SpiCommand:
     wait_us: int = 0
 
 
+RunSpi = Callable[[Sequence[SpiCommand]], int]  # `FlashBackend.spi`
+
+
 @dataclass(frozen=True)
 class Saved:
     """The registers that the ROM's own flash routines rely on."""
@@ -58,41 +59,15 @@ class Saved:
     user2: int
 
 
-def run_spi_command(
-    loader: Loader,
-    chip: Chip,
-    opcode: int,
-    *,
-    data: bytes = b"",
-    read_bits: int = 0,
-    address: int = 0,
-    address_bits: int = 0,
-    dummy_cycles: int = 0,
-) -> int:
-    """Run one command; what it read as a register holds it: the first byte in bits 7..0. 0 if nothing was read.
+def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
+    """Run commands one after the other and restore the controller once; what the last one read.
+
+    What a command reads, a register holds: its first byte in bits 7..0. 0 if it reads nothing.
 
     :raises DeviceError: code ``spi-busy``: the controller does not finish
     :raises Unsupported: the loader gives no access to registers
     """
-    command = SpiCommand(
-        opcode=opcode,
-        data=data,
-        read_bits=read_bits,
-        address=address,
-        address_bits=address_bits,
-        dummy_cycles=dummy_cycles,
-    )
-    return run_spi_commands(loader, chip, (command,))
-
-
-def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
-    """Run several commands, one after the other, and restore the controller once; what the last one read.
-
-    :raises DeviceError: code ``spi-busy``
-    """
     spi = chip.spi
-    if loader.supports(StubOp.SPI):
-        return _run_in_one_trip(loader, spi, commands)
     saved = Saved(*read_words(loader, (spi.base + spi.user_offset, spi.base + spi.user2_offset)))
     writes: list[RegWrite] = []
     for command in commands:
@@ -124,36 +99,6 @@ def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int
     if loader.grouped is False:
         _wait_idle(loader, chip.spi)
     return loader.read_reg(address)
-
-
-def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
-    """Have our stub do it: one batch."""
-    return parse_last(run_batch(loader, plan_batch(spi, commands))[-1], commands)
-
-
-def parse_last(reply: Reply, commands: Sequence[SpiCommand]) -> int:
-    """What the last command read, from our stub's answer to it."""
-    return int.from_bytes(reply.body, "little") & ((1 << commands[-1].read_bits) - 1)
-
-
-def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
-    """The commands for a batch of our stub, waits in between by a register that nobody needs."""
-    batch: list[Command] = []
-    for command in commands:
-        wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
-        if wait:
-            batch.append(WriteReg((RegWrite(spi.base + spi.data_offset, 0, delay_us=wait),)))
-        batch.append(
-            SpiTransaction(
-                opcode=command.opcode,
-                address=command.address,
-                address_bits=command.address_bits,
-                dummy=command.dummy_cycles,
-                write=command.data,
-                read=-(-command.read_bits // 8),
-            )
-        )
-    return batch
 
 
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:

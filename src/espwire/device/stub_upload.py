@@ -17,15 +17,20 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from espwire.device.backends.stub_commands import (
+    abort,
+    ask_capabilities,
+    parse_spi_reply,
+    plan_first_batch,
+    plan_spi_batch,
+    take_first_batch,
+)
 from espwire.device.baud import change_baud
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import RESET_AND_READ_ID
 from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.memory_access import find_ram_block
 from espwire.device.reset_sequences import is_usb_jtag
-from espwire.device.spi import parse_last, plan_batch
-from espwire.device.streams import abort
-from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
 from espwire.device.stub_image import (
     StubImage,
     StubOptions,
@@ -244,7 +249,7 @@ def start_stub(
     if found is not None:
         take_dialect(loader, own_dialect(chip.rom, found[0]))
         loader.secure = False
-        return parse_last(found[1][-1], RESET_AND_READ_ID) if found[1] else None
+        return parse_spi_reply(found[1][-1], RESET_AND_READ_ID[-1]) if found[1] else None
     join_stub(loader, chip)
     if image.build and loader.dialect.capabilities is None:
         raise NoReply("something answers that is not our stub")
@@ -254,7 +259,7 @@ def start_stub(
 def _first_batch(chip: Chip) -> Batch:
     """What our stub is asked first; the flash's id only where that needs no power first."""
     return plan_first_batch(
-        plan_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
+        plan_spi_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
     )
 
 
