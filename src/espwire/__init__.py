@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from espwire.device.flash_id import FlashInfo as FlashInfo
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
-    from espwire.device.packet_log import Packet as Packet
-    from espwire.device.packet_log import PacketLog as PacketLog
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
@@ -154,8 +153,7 @@ _HOME = {
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.connect_history",
-    "Packet": "espwire.device.packet_log",
-    "PacketLog": "espwire.device.packet_log",
+    "Packet": "espwire.device.loader",
     "ReadTransfer": "espwire.device.streams",
     "WriteTransfer": "espwire.device.streams",
     "MemWord": "espwire.device.memory_access",
@@ -323,7 +321,6 @@ __all__ = [
     "OtaState",
     "OtaStatus",
     "Packet",
-    "PacketLog",
     "Part",
     "Partition",
     "PartitionTable",

@@ -16,8 +16,7 @@ from espwire.device.device import Device, StubSource
 from espwire.device.double_read import build_difference
 from espwire.device.enter_bootloader import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers
-from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
-from espwire.device.packet_log import PacketLog
+from espwire.device.loader import MAGIC_ADDRESS, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
 from espwire.device.register_prefetch import open_registers, read_first_words
 from espwire.device.reset import find_hard_reset, reset_by_lines
@@ -76,10 +75,9 @@ def connect(
     settings: Settings | None = None,
     cancel: CancelToken | None = None,
     report: Report = silent,
-    trace: Trace | None = None,
     memory: Memory | None = None,
     reset: Sequence | str | None = None,
-    packets: PacketLog | None = None,
+    on_packet: OnPacket | None = None,
     stub: StubSource = "auto",
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
@@ -89,12 +87,11 @@ def connect(
     :param port: a port as ``transport.url.open_transport`` takes it, a Port, or a link that is open; the device closes each
     :param chip: refuse any other chip
     :param baud: rate to work at; where loader or port cannot change, a note says so
-    :param trace: called after each round trip with command, reply or error, and seconds
     :param memory: which reset sequence worked last; changes the order of attempts only
     :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
     :param stub: which stub flasher to start: ours where there is one for the chip (``"auto"``, ``True``), none
         (``False``), or that of a vendor's JSON file; see ``Device.use_stub``
-    :param packets: keeps the last 200 packets of this conversation, to be looked at if it fails, here or later
+    :param on_packet: called with each packet sent or received; does not change what is sent
     :raises TransportError: the port
     :raises UsageError: code ``reset-sequence``
     :raises ConnectError: NoReply, WrongBootMode, WrongChip, or another with the code of its cause
@@ -109,9 +106,7 @@ def connect(
         find_hard_reset(
             transport.info, settings.custom_hard_reset_sequence
         )  # one that makes no sense fails now, not at last
-        loader.baud, loader.on_trip = slow, trace
-        if packets is not None:
-            loader.packets = packets
+        loader.baud, loader.on_packet = slow, on_packet
         entrance = Entrance(
             before=before, reset=reset, named=named, memory=memory, tracker=tracker, report=report
         )

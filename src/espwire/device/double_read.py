@@ -120,7 +120,7 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
     for command in commands:
         loader.require(command.op)
     loader.begin_pipeline()
-    began, patience = loader.transport.now(), PATIENCE_S + (seconds or 0.0)
+    patience = PATIENCE_S + (seconds or 0.0)
     packets = [command.packet() for command in commands]
     replies: list[Reply] = []
     sent = 0
@@ -138,16 +138,12 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
         replies.append(reply)
     loader.end_pipeline()
     try:
-        judged = [
+        return [
             loader.check_status(reply, find_result_bytes(loader, command))
             for command, reply in zip(commands, replies, strict=True)
         ]
     except CommandFailed:
         return []
-    if loader.on_trip is not None:
-        for command, reply in zip(commands, replies, strict=True):
-            loader.on_trip(command, reply, (loader.transport.now() - began) / len(commands))
-    return judged
 
 
 def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:

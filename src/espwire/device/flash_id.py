@@ -282,7 +282,7 @@ def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
 def set_params(loader: Loader, size: int) -> None:
     """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
     command = SpiSetParams(0, size)
-    if loader.dialect.sealed and loader.on_trip is None:
+    if loader.dialect.sealed:
         loader.ahead = slip.encode(
             seal(command.packet())
         )  # if it comes damaged, our stub works without the size too

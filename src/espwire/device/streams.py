@@ -201,7 +201,7 @@ class WriteTransfer:
         """
         loader, seconds = self._loader, self._loader.settings.timing.default
         loader.begin_pipeline()
-        began, reply = loader.transport.now(), None
+        reply = None
         loader.send(command.packet())
         while (
             reply is None
@@ -215,11 +215,10 @@ class WriteTransfer:
             StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud
         )
         name = StubOp.WRITE_OPEN.name
-        lost = NoReply(f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds)
-        if loader.on_trip is not None:
-            loader.on_trip(command, reply or lost, loader.transport.now() - began)
         if reply is None:
-            raise lost
+            raise NoReply(
+                f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds
+            )
         return loader.check_status(reply, 0).value
 
     def _push(self) -> None:

@@ -309,7 +309,7 @@ def _load_ahead(
 
     A ROM may be busy with the block for longer than its receiver holds bytes, but a MEM_BEGIN is short.
     """
-    if loader.dialect.requests_ahead == 1 or loader.on_trip is not None:
+    if loader.dialect.requests_ahead == 1:
         return False
     groups: list[list[Command]] = [[attach]] if attach is not None else []
     for address, data in segments:
