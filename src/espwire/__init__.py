@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from espwire.image.partition_table import parse_table as parse_table
     from espwire.image.split import SplitPart as SplitPart
     from espwire.image.split import split_image as split_image
+    from espwire.settings import RetryPolicy as RetryPolicy
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
     from espwire.sizes import Revision as Revision
@@ -270,6 +271,7 @@ _HOME = {
     "SystemPort": "espwire.transport.ports",
     "list_ports": "espwire.transport.ports",
     "open_transport": "espwire.transport.url",
+    "RetryPolicy": "espwire.settings",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
 }
@@ -342,6 +344,7 @@ __all__ = [
     "Reporter",
     "Resetting",
     "Result",
+    "RetryPolicy",
     "Revision",
     "SafetyStop",
     "SecurityInfo",

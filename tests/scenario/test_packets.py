@@ -51,7 +51,7 @@ def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
         espwire.connect(
             MUTE,
             on_packet=packets.append,
-            settings=espwire.Settings(connect_attempts=1),
+            settings=espwire.Settings(retry=espwire.RetryPolicy(connect_attempts=1)),
             stub=False,
         )
     assert packets

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from espwire.device.overheard import Overheard, find_text
+from espwire.device.retry import Attempts
 from espwire.errors import CommandFailed, NoReply, Unsupported
 from espwire.protocol import slip
 from espwire.protocol.commands import (
@@ -40,8 +41,6 @@ QUIET = (
 )
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
-RESYNC_ATTEMPTS = 2
-DAMAGED_TRIES = 3  # of a request that our stub reports as damaged
 SENT_KEPT = 16  # packets that such a refusal may be about
 
 PACKETS_KEPT = 200
@@ -130,42 +129,45 @@ class Loader:
         if not self.supports(op):
             raise self._unsupported(op)
 
-    def call(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
+    def call(
+        self,
+        command: Command,
+        *,
+        timeout: float | None = None,
+        result: int = 0,
+        repeatable: bool = False,
+    ) -> Reply:
         """Send ``command`` and return its reply, whose body then holds ``result`` bytes.
 
-        :param timeout: seconds on the link's clock, ``settings.timing.default`` if None
+        :param timeout: seconds on the transport's clock, ``settings.timing.default`` if None
+        :param repeatable: send again if no reply comes, because the chip may carry this command out twice
         :raises Unsupported: before anything is sent; code ``secure-download-mode`` where only that mode forbids it
         :raises NoReply: nothing came in time
         :raises CommandFailed: the loader refused
         :raises DeviceError: code ``chip-reset``: the chip started anew
         """
-        return self.check_status(self.request(command, timeout), result)
+        reply = self.request(command, timeout, repeatable=repeatable)
+        return self.check_status(reply, result)
 
-    def request(self, command: Command, timeout: float | None = None) -> Reply:
+    def request(
+        self, command: Command, timeout: float | None = None, *, repeatable: bool = False
+    ) -> Reply:
         """Send ``command`` and return its reply unjudged, status and all.
 
         :raises Unsupported, NoReply, DeviceError: as ``call``
         """
         if not self.supports(command.op):
             raise self._unsupported(command.op)
-        return self.exchange(command.op, command.packet(), timeout)
-
-    def request_again(self, command: Command, timeout: float | None = None) -> Reply:
-        """As ``request``, and once more where the answer is lost: for commands that may be carried out twice."""
-        try:
-            return self.request(command, timeout)
-        except NoReply:
-            return self.request(command, timeout)
-
-    def call_again(
-        self, command: Command, *, timeout: float | None = None, result: int = 0
-    ) -> Reply:
-        """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
-        return self.check_status(self.request_again(command, timeout), result)
+        attempts = Attempts(self.settings.retry.request_attempts if repeatable else 1)
+        while True:
+            try:
+                return self.exchange(command.op, command.packet(), timeout)
+            except NoReply as error:
+                attempts.failed(error)
 
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
-        return self.call_again(ReadReg(address)).value
+        return self.call(ReadReg(address), repeatable=True).value
 
     def write_regs(self, *writes: RegWrite) -> None:
         """Carry out ``writes`` in order, in one request. See spi.write_group for loaders that take only one group."""
@@ -180,7 +182,7 @@ class Loader:
         :raises NoReply: no answer to any of ``attempts``
         """
         self._overheard.watching = False
-        attempts = attempts or self.settings.syncs_per_attempt
+        attempts = attempts or self.settings.retry.syncs_per_attempt
         seconds = self.settings.timing.sync if timeout is None else timeout
         for attempt in range(attempts):
             if attempt:
@@ -202,7 +204,7 @@ class Loader:
             return self._exchange(op, packet, timeout)
         packet = seal(packet)
         self._sent.append(packet)
-        for attempt in range(DAMAGED_TRIES):
+        for attempt in range(self.settings.retry.damaged_attempts):
             reply = self._exchange(op, packet, timeout)
             self._dirty = attempt > 0 or refuses(
                 reply, packet
@@ -458,7 +460,8 @@ class Loader:
         self.drain_input()
         self._overheard.watch(self._unfinished_text())
         try:
-            self.sync(RESYNC_ATTEMPTS, timeout=self.settings.timing.default)
+            attempts = self.settings.retry.resync_attempts
+            self.sync(attempts, timeout=self.settings.timing.default)
         finally:
             self._overheard.watching = watching
         self._overheard.watch(self._unfinished_text())

@@ -272,7 +272,7 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
     ]
     done = _load_ahead(loader, segments, steps[0], attach)
     if attach is not None and not done:
-        loader.call_again(attach)
+        loader.call(attach, repeatable=True)
     for address, padded in () if done else segments:
         while True:
             try:

@@ -52,7 +52,7 @@ def write_plain(
 
     :param on_block: called with the bytes of ``data`` confirmed so far; it may go back after a repetition
     :param encrypted: the chip encrypts what it writes
-    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
+    :raises NoReply, CommandFailed: ``settings.retry.block_attempts`` tries at one place failed
     """
     size = loader.dialect.flash_block
     attempts = Attempts(loader.settings)
@@ -227,7 +227,7 @@ class Attempts:
     """Counts tries of each block and restarts in all, so that a bad line ends in an error and not in eternity."""
 
     def __init__(self, settings: Settings) -> None:
-        self._allowed = settings.block_attempts
+        self._allowed = settings.retry.block_attempts
         self._tries: Counter[int] = Counter()
 
     def count(self, place: int, error: NoReply | CommandFailed) -> None:
