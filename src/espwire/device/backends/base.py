@@ -7,21 +7,20 @@ one that fits the loader that answers; everything above it uses the interface al
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from espwire.device.retry import Attempts
 from espwire.device.spi import SpiCommand
 from espwire.errors import CommandFailed, NoReply, Unsupported, VerifyError
 from espwire.events import Report, silent
 from espwire.protocol.dialect import EraseRule
-from espwire.settings import Settings
+from espwire.settings import RetryPolicy
 from espwire.sizes import SECTOR, Ranges, align_up
 
 SECTORS_PER_BLOCK = 16
 WORD = 4  # a loader programs flash in words
-RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has
 CANNOT = 0x06  # the ROM's error for a request that it cannot carry out, such as a BEGIN past the end
 
 Progress = Callable[[int], None]
@@ -193,17 +192,13 @@ def build_wrong_erase(start: int, end: int, wrong: list[int]) -> VerifyError:
     )
 
 
-class Attempts:
-    """Limits retransmissions, so that a bad line fails instead of retrying forever."""
+def count_restart(attempts: Attempts, error: NoReply | CommandFailed, position: int) -> None:
+    """Count a failed transfer; raise ``error`` if no attempt is left, or if the chip can never do it."""
+    if isinstance(error, CommandFailed) and error.status & 0xFF == CANNOT:
+        raise error
+    attempts.failed(error, position)
 
-    def __init__(self, settings: Settings) -> None:
-        self._allowed = settings.block_attempts
-        self._failures: Counter[int] = Counter()
 
-    def count(self, position: int, error: NoReply | CommandFailed) -> None:
-        """Count a failure at ``position``; raise ``error`` if no attempt is left."""
-        self._failures[position] += 1
-        hopeless = isinstance(error, CommandFailed) and error.status & 0xFF == CANNOT
-        exhausted = self._failures.total() >= self._allowed * RESTARTS_PER_TRY
-        if hopeless or exhausted or self._failures[position] >= self._allowed:
-            raise error
+def limit_restarts(retry: RetryPolicy) -> Attempts:
+    """The attempts of one transfer that restarts where it failed."""
+    return Attempts(retry.block_attempts, retry.restarts_per_block_attempt * retry.block_attempts)

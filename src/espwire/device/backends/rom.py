@@ -34,17 +34,19 @@ from espwire.chips.model import Chip
 from espwire.compress import deflate_zlib
 from espwire.device.backends.base import (
     WORD,
-    Attempts,
     FlashLimits,
     Progress,
     build_wrong_erase,
+    count_restart,
     erase_size_to_send,
     holds,
     ignore,
+    limit_restarts,
     refuse_encryption,
 )
 from espwire.device.double_read import ask_together, ask_twice
 from espwire.device.loader import MAGIC_ADDRESS, Loader
+from espwire.device.retry import Attempts, LossLimit
 from espwire.device.spi import SpiCommand, run_spi_commands
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported, VerifyError
 from espwire.events import Report, Warned, silent
@@ -65,10 +67,6 @@ from espwire.protocol.dialect import Md5Form
 from espwire.sizes import SECTOR, Ranges, align_down, align_up
 
 PIECE = 0x10000  # of a read, compared with one MD5
-PIECE_ATTEMPTS = 3
-PIECE_RESTARTS = 30  # after a lost reply each
-FREE_LOSSES = 30  # lost replies that a read may have in any case
-REQUESTS_PER_LOSS = 50
 DATA_HEAD = 16  # of a block's body
 BLANK_SECTOR = hashlib.md5(b"\xff" * SECTOR, usedforsecurity=False).digest()
 _SLOW_READ = struct.Struct("<BBHIII")
@@ -89,7 +87,7 @@ class RomBackend:
 
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
         """One BEGIN that announces data and sends none, since a ROM may erase more than each request asks for."""
-        attempts = Attempts(self.loader.settings)
+        attempts = limit_restarts(self.loader.settings.retry)
         check = watch_erase(self.loader, start, size)
         while True:
             try:
@@ -98,7 +96,7 @@ class RomBackend:
                 if check is not None:
                     check.check_erased(start)
             except (NoReply, CommandFailed) as error:
-                attempts.count(0, error)
+                count_restart(attempts, error, 0)
             else:
                 progress(size)
                 return
@@ -116,13 +114,13 @@ class RomBackend:
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:
-        """As ``FlashBackend.write``; ``settings.block_attempts`` attempts at one position."""
+        """As ``FlashBackend.write``."""
         loader, limits = self.loader, self.limits
         refuse_encryption(limits, encrypted=encrypted)
         total = len(data)
         if packed is not None:
             data = data.ljust(align_up(total, WORD), b"\xff")
-        attempts = Attempts(loader.settings)
+        attempts = limit_restarts(loader.settings.retry)
         check = watch_erase(loader, start, len(data))
         begun = confirmed = last = 0
         while True:
@@ -144,7 +142,7 @@ class RomBackend:
                 begun = confirmed = align_down(max(confirmed - last, 0), SECTOR)
                 last = 0
                 self._note_written(error, start + begun)
-                attempts.count(failed_at, error)
+                count_restart(attempts, error, failed_at)
                 progress(begun)
             except ToolError as error:
                 self._note_written(error, start + align_down(max(confirmed - last, 0), SECTOR))
@@ -196,55 +194,50 @@ class RomBackend:
         self, start: int, size: int, losses: LossLimit, progress: Progress, report: Report
     ) -> bytes:
         """One piece, read again while it differs from the chip's MD5."""
-        for attempt in range(PIECE_ATTEMPTS):
+        attempts = Attempts(self.loader.settings.retry.read_attempts)
+        while True:
             piece = self._fetch(start, size, losses, progress)
             expected = hashlib.md5(piece, usedforsecurity=False).digest()
             if not self.limits.can_digest or read_digest(self.loader, start, size) == expected:
                 return piece
-            if attempt + 1 < PIECE_ATTEMPTS:
-                text = f"{size} bytes at {start:#x} came damaged; reading them again"
-                report(Warned(code="reread", text=text))
-        raise VerifyError(
-            f"what was read at {start:#x} differs from the chip's own MD5, {PIECE_ATTEMPTS} times",
-            ranges=((start, start + size),),
-            hint="Lower --baud, and check cable and supply.",
-        )
+            attempts.failed(
+                VerifyError(
+                    f"what was read at {start:#x} differs from the chip's own MD5, {attempts.limit} times",
+                    ranges=((start, start + size),),
+                    hint="Lower --baud, and check cable and supply.",
+                )
+            )
+            text = f"{size} bytes at {start:#x} came damaged; reading them again"
+            report(Warned(code="reread", text=text))
 
     def _fetch(self, start: int, size: int, losses: LossLimit, progress: Progress) -> bytes:
         """``size`` bytes; continued where it was after a lost reply."""
-        piece, stuck = bytearray(), 0
-        for _ in range(PIECE_RESTARTS):
-            before = len(piece)
+        retry, piece = self.loader.settings.retry, bytearray()
+        attempts = Attempts(retry.block_attempts, retry.read_restarts)
+        while len(piece) < size:
             try:
-                for data in self._read_once(start + before, size - before):
+                for data in self._read_once(start + len(piece), size - len(piece)):
                     piece += data
                     progress(len(piece))
                     losses.check()
-            except (NoReply, CommandFailed):
+            except (NoReply, CommandFailed) as error:
                 losses.check()
-                stuck = stuck + 1 if len(piece) == before else 1
-                if stuck >= self.loader.settings.block_attempts:
-                    raise
-            if len(piece) >= size:
-                return bytes(piece[:size])
-        raise NoReply(
-            f"the flash at {start:#x} could not be read: too many answers were lost",
-            hint="Lower --baud.",
-        )
+                attempts.failed(error, len(piece))
+        return bytes(piece[:size])
 
     def _read_once(self, start: int, size: int) -> Iterator[bytes]:
         """``size`` bytes in pieces of at most 64, one round trip each; a piece whose reply is lost is read again."""
         loader, op, step = self.loader, Op.READ_FLASH_SLOW, self.loader.dialect.slow_read
         loader.require(op)
         exchange, check_status, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
-        attempts, at, end = Attempts(loader.settings), start, start + size
+        attempts, at, end = limit_restarts(loader.settings.retry), start, start + size
         while at < end:
             # the ROM answers with a whole piece in any case; a smaller size keeps the request inside the flash
             size = min(step, end - at)
             try:
                 body = check_status(exchange(op, pack(REQUEST, op, 8, 0, at, size)), step).body
             except (NoReply, CommandFailed) as error:
-                attempts.count(at, error)
+                count_restart(attempts, error, at)
                 continue
             at += size
             yield body if size == step else body[:size]
@@ -341,16 +334,16 @@ def read_digest(loader: Loader, start: int, size: int) -> bytes:
 
     :raises Unsupported: the loader computes none
     """
-    timing, attempts = loader.settings.timing, loader.settings.block_attempts
+    timing, attempts = loader.settings.timing, Attempts(loader.settings.retry.block_attempts)
     seconds = timing.scaled(timing.md5_per_mb, size)
     while True:
-        attempts -= 1
         try:
             (reply,) = ask_together(loader, (SpiFlashMd5(start, size),), seconds=seconds)
             return parse_md5(loader, reply)
         except (NoReply, DeviceError) as error:
-            if attempts <= 0 or isinstance(error, Unsupported) or error.code == "chip-reset":
+            if isinstance(error, Unsupported) or error.code == "chip-reset":
                 raise
+            attempts.failed(error)
 
 
 def parse_md5(loader: Loader, reply: Reply) -> bytes:
@@ -426,29 +419,3 @@ def watch_erase(loader: Loader, offset: int, size: int) -> EraseCheck | None:
                 command = SpiFlashMd5(address, SECTOR)
                 neighbours[address] = parse_md5(loader, ask_twice(loader, (command,))[0])
     return EraseCheck(loader, start, end, neighbours)
-
-
-class LossLimit:
-    """Ends a long read over a line that loses too many replies, counted from its creation.
-
-    Each lost reply costs a whole time-out. Repeating every request repairs a good line; on a bad one the waiting would
-    grow without bound with the size of the read.
-    """
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader, self._lost, self._trips = loader, loader.lost, loader.trips
-
-    def check(self) -> None:
-        """Stop if too many replies were lost.
-
-        :raises NoReply: code ``line-too-bad``
-        """
-        lost, trips = self._loader.lost - self._lost, self._loader.trips - self._trips
-        if lost > FREE_LOSSES + trips // REQUESTS_PER_LOSS:
-            raise NoReply(
-                f"the line is too bad to read: {lost:,} of {trips:,} requests were not answered",
-                hint="Lower --baud, and check cable, hub and supply.",
-                code="line-too-bad",
-                lost=lost,
-                requests=trips,
-            )

@@ -34,7 +34,6 @@ older can be on its way. Not after a lost transport or a cancellation: the proce
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
@@ -43,11 +42,12 @@ from espwire.chips.model import Chip
 from espwire.compress import deflate_zlib
 from espwire.device.backends.base import (
     WORD,
-    Attempts,
     FlashLimits,
     Progress,
+    count_restart,
     holds,
     ignore,
+    limit_restarts,
     refuse_encryption,
 )
 from espwire.device.backends.rom import read_digest
@@ -63,6 +63,7 @@ from espwire.device.backends.stub_commands import (
 )
 from espwire.device.backends.vendor_stub import erase_by_region
 from espwire.device.loader import BITS_PER_BYTE, Loader
+from espwire.device.retry import Attempts
 from espwire.device.spi import SpiCommand
 from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
 from espwire.events import Report as EventReport
@@ -90,15 +91,13 @@ from espwire.protocol.stub import (
     parse_read_packet,
     parse_report,
 )
+from espwire.settings import RetryPolicy
 from espwire.sizes import SECTOR, Ranges, align_down, align_up
 
 CHUNK = 0x2000  # of the stream, between two calls of `progress` at most
-READ_RESTARTS = 30
 BYTES_PER_RESTART = 0x10000  # of a read, for each further restart
 PATIENCE = 0.5  # seconds of silence, on top of the transfer time, after which the stub is polled
 LONGEST_PAUSE = 8.0  # seconds between two polls
-REWINDS_PER_POSITION = 12
-REWINDS_PER_TRY = 30  # in all, for each try that a block has in the settings
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
@@ -157,7 +156,7 @@ class StubBackend:
         refuse_encryption(self.limits, encrypted=encrypted)
         padded = data.ljust(align_up(len(data), WORD), b"\xff")
         codec = Codec.RAW if packed is None else Codec.ZLIB
-        attempts, begun = Attempts(loader.settings), 0
+        attempts, begun = limit_restarts(loader.settings.retry), 0
         while True:
             rest = padded[begun:] if begun else padded
             stream = rest
@@ -181,7 +180,7 @@ class StubBackend:
                 error.written_until = start + in_flash
                 if not isinstance(error, NoReply | CommandFailed):
                     raise
-                attempts.count(in_flash, error)
+                count_restart(attempts, error, in_flash)
                 begun = align_down(in_flash, SECTOR)
                 progress(min(begun, len(data)))
             else:
@@ -191,21 +190,18 @@ class StubBackend:
         self, start: int, size: int, *, progress: Progress = ignore, report: EventReport = silent
     ) -> Iterator[bytes]:
         """Packets, each with a CRC; after a broken stream another one continues where it was."""
-        done = stuck = restarts = 0
+        retry, done = self.loader.settings.retry, 0
+        restarts = retry.read_restarts + size // BYTES_PER_RESTART
+        attempts = Attempts(retry.block_attempts, restarts)
         while done < size:
-            before = done
             try:
                 with ReadTransfer(self.loader, start + done, size - done) as transfer:
                     for data in transfer:
                         done += len(data)
-                        yield data
                         progress(done)
-            except (NoReply, CommandFailed):
-                restarts += 1
-                stuck = stuck + 1 if done == before else 1
-                allowed = READ_RESTARTS + done // BYTES_PER_RESTART
-                if stuck >= self.loader.settings.block_attempts or restarts > allowed:
-                    raise
+                        yield data
+            except (NoReply, CommandFailed) as error:
+                attempts.failed(error, done)
 
     def digests(self, start: int, size: int, piece: int) -> list[bytes]:
         """By SPI_FLASH_MD5 for one piece, which is quick after a write; by HASH for many."""
@@ -228,35 +224,25 @@ class StubBackend:
         return parse_spi_reply(replies[-1], commands[-1])
 
 
-class _Rewinds:
-    """Limits the rewinds of one stream, so that a bad line fails instead of retrying forever."""
-
-    def __init__(self, loader: Loader, what: str) -> None:
-        self._most, self._what = REWINDS_PER_TRY * loader.settings.block_attempts, what
-        self._positions: Counter[int] = Counter()
-
-    def count(self, position: int) -> None:
-        """Count one more at ``position``.
-
-        :raises NoReply: code ``line-bad``: it is one too many
-        """
-        self._positions[position] += 1
-        if (
-            self._positions[position] > REWINDS_PER_POSITION
-            or self._positions.total() > self._most
-        ):
-            raise NoReply(
-                f"{self._what} came damaged too often at byte {position}",
-                hint="Lower --baud, and check cable and supply.",
-                code="line-bad",
-            )
-
-
 class _Transfer:
     """A stream as a context manager that aborts it if it is left before its end."""
 
     _loader: Loader
     _open: bool
+    _attempts: Attempts
+    received: int
+
+    def _count_rewind(self, what: str) -> None:
+        """Limit the rewinds, so that a bad line fails instead of retrying forever.
+
+        :raises NoReply: code ``line-bad``
+        """
+        error = NoReply(
+            f"{what} came damaged too often at byte {self.received}",
+            hint="Lower --baud, and check cable and supply.",
+            code="line-bad",
+        )
+        self._attempts.failed(error, self.received)
 
     def __enter__(self) -> Self:
         return self
@@ -314,7 +300,7 @@ class WriteTransfer(_Transfer):
         self.received = self.in_flash = self._next = 0
         self._held = bytearray(first)  # of the stream, from `received` on
         self._rewound_to, self._stale, self._polled = -1, 0, False
-        self._rewinds = _Rewinds(loader, "what was sent")
+        self._attempts = _limit_rewinds(loader.settings.retry)
         self._open = False
         self._transfer = next(TOKENS) & 0xFFFFFFFF
         read_back = Feature.READ_BACK in capabilities.features and not encrypted
@@ -454,7 +440,7 @@ class WriteTransfer(_Transfer):
             self._rewind()
 
     def _rewind(self) -> None:
-        self._rewinds.count(self.received)
+        self._count_rewind("what was sent")
         frames = -(-(self._next - self.received) // self._payload)
         self._rewound_to, self._stale = self.received, (frames - 1) // REPEATED_AFTER
         self._next = self.received
@@ -482,7 +468,7 @@ class ReadTransfer(_Transfer):
         self._packet, self._window = capabilities.read_packet, capabilities.read_window
         self._acknowledged, self._last, self._rewound = 0, -1, False
         self._open = size > 0
-        self._rewinds = _Rewinds(loader, "what was read")
+        self._attempts = _limit_rewinds(loader.settings.retry)
         self._early: Reply | None = None
         flags = READ_SHORT_BLANKS if Feature.BLANK_PACKETS in capabilities.features else 0
         reply = loader.request(ReadOpen(offset, size, self._packet, self._window, flags))
@@ -539,7 +525,7 @@ class ReadTransfer(_Transfer):
         return None
 
     def _rewind(self) -> None:
-        self._rewinds.count(self.received)
+        self._count_rewind("what was read")
         self._rewound, self._last = True, -1
         self._acknowledge(ACK_AGAIN)
 
@@ -553,6 +539,11 @@ def can_abort(kind: type[BaseException] | None) -> bool:
     return kind is None or not issubclass(
         kind, (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
     )
+
+
+def _limit_rewinds(retry: RetryPolicy) -> Attempts:
+    total = retry.stream_restarts_per_block_attempt * retry.block_attempts + 1
+    return Attempts(retry.stream_attempts, total)
 
 
 def _find_capabilities(loader: Loader) -> Capabilities:

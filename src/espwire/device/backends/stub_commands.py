@@ -8,6 +8,7 @@ from itertools import count
 
 from espwire.chips.model import Spi
 from espwire.device.loader import Loader
+from espwire.device.retry import Attempts
 from espwire.device.spi import SETTLE_US, SpiCommand
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import Command, Op, RegWrite, Reply, Request, WriteReg
@@ -34,9 +35,7 @@ from espwire.sizes import align_up
 
 REPLY_HEAD = 8  # of each reply in a batch
 CAPABILITIES_SECONDS = 0.5
-CAPABILITIES_TRIES = 3
 MOST_SILENCES = 2  # one flipped bit may cost two tries: the next frame ends the one that lost its END
-ABORT_TRIES = 4
 OK = b"\0\0"  # status
 TOKENS = count(0x5A0001)  # each names one ABORT or one write
 
@@ -47,7 +46,7 @@ def abort(loader: Loader) -> None:
     :raises NoReply: the stub no longer replies
     """
     loader.drain_input(longest=0.2)
-    for attempt in range(ABORT_TRIES):
+    for attempt in range(loader.settings.retry.abort_attempts):
         token = next(TOKENS)
         loader.send(Abort(token).packet(), ends=2)
         deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
@@ -71,7 +70,7 @@ def ask_capabilities(loader: Loader) -> Capabilities | None:
     """
     loader.dialect = replace(loader.dialect, sealed=False)  # until it is known what replies
     silences = 0
-    for _ in range(CAPABILITIES_TRIES):
+    for _ in range(loader.settings.retry.capabilities_attempts):
         reply = _exchange_unsealed(loader, seal(AskCapabilities().packet()))
         if reply is None:
             silences += 1
@@ -135,7 +134,7 @@ def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
     """
     replies: list[Reply] = []
     for requests in _fill_batches(loader, [command.request() for command in commands]):
-        found = _split_batch_reply(loader, loader.request_again(Batch(requests)), requests)
+        found = _split_batch_reply(loader, loader.request(Batch(requests), repeatable=True), requests)
         if len(found) != len(requests):
             raise DeviceError("the answer to a batch makes no sense", code="bad-reply")
         replies += found
@@ -222,21 +221,17 @@ def _hash_pieces(loader: Loader, offset: int, size: int, piece: int, kind: HashK
     width = DIGEST_BYTES if kind is HashKind.MD5 else 1
     results = bytearray()
     total = -(-size // piece) * width
-    attempts = loader.settings.block_attempts
-    while True:
-        before = len(results)
-        done = before // width * piece
+    attempts = Attempts(loader.settings.retry.block_attempts)
+    while len(results) < total:
+        done = len(results) // width * piece
         try:
             _collect_results(loader, Hash(offset + done, size - done, piece, kind), width, results)
         except (NoReply, CommandFailed) as error:
             if isinstance(error, CommandFailed) and error.status != BAD_CHECKSUM:
                 raise
-            attempts -= len(results) == before
             abort(loader)
-            if attempts <= 0:
-                raise
-        if len(results) >= total:
-            return bytes(results[:total])
+            attempts.failed(error, len(results))
+    return bytes(results[:total])
 
 
 def _collect_results(loader: Loader, command: Hash, width: int, results: bytearray) -> None:

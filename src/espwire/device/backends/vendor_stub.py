@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from espwire.device.backends.base import Attempts, Progress, ignore
+from espwire.device.backends.base import Progress, count_restart, ignore, limit_restarts
 from espwire.device.backends.rom import RomBackend
 from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError
@@ -63,12 +63,12 @@ def erase_by_region(loader: Loader, start: int, size: int, progress: Progress) -
     while done < size:
         piece = min(ERASE_STEP - (start + done) % ERASE_STEP, size - done)
         seconds = timing.scaled(timing.erase_per_mb, piece)
-        attempts = Attempts(loader.settings)
+        attempts = limit_restarts(loader.settings.retry)
         while True:
             try:
                 loader.call(EraseRegion(start + done, piece), timeout=seconds)
             except (NoReply, CommandFailed) as error:
-                attempts.count(0, error)
+                count_restart(attempts, error, 0)
             else:
                 break
         done += piece
