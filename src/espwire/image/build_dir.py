@@ -251,7 +251,7 @@ class _Assembly:
         self.notes: list[str] = []
 
     def plan(self, parts: Mapping[str, str]) -> BuildPlan:
-        from espwire.chips.lookup import load_image_chip
+        from espwire.chips.registry import load_chip
 
         data = {
             role: self.read(posixpath.join(self.candidate.folder, file))
@@ -263,8 +263,8 @@ class _Assembly:
             raise self._broken(
                 f"{parts[APP]} is no firmware image (offset 0), nor is there a boot loader beside it"
             )
-        chip = load_image_chip(chip_id)
-        if chip.image.format == "esp8266":
+        chip = load_chip(chip_id)
+        if not chip.image.extended_header:
             files = [BuildFile(0, data[APP], parts[APP], APP)]
         else:
             files = self._place(parts, data, chip.flash.bootloader_offset)

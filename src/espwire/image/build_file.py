@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from espwire.chips.index import CHIPS, ChipEntry
 from espwire.errors import DataError, ElfError
 from espwire.image.build_plan import (
     APP,
@@ -18,9 +17,6 @@ from espwire.image.build_plan import (
 )
 from espwire.image.inputs import Piece, make_pieces
 from espwire.image.read_any import Format, read_any
-
-if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
 
 KINDS: dict[Format, str] = {
     "raw": "merged binary",
@@ -89,18 +85,18 @@ def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...
     A partition table, which stands at 0x8000 unless the build was told otherwise, and the boot loader, whose place is
     the chip's, must both be where the same beginning puts them.
     """
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
     found = [
-        (start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None
+        (start, (chip.id,))
+        for chip in CHIPS
+        if request.chip is None or chip.id == request.chip.id
+        if (start := _find_start(data, chip)) is not None
     ]
     return found[0] if len(found) == 1 else None
 
 
-def _find_start(data: bytes, chip: AnyChip) -> int | None:
-    boot = chip.flash.bootloader_offset
-    if chip.image.format == "esp8266":
+def _find_start(data: bytes, chip: ChipEntry) -> int | None:
+    boot = chip.bootloader_offset
+    if chip.image_chip_id is None:  # such chips boot from 0 and have no partition table
         return 0 if find_image_chip(data) == chip.id else None
     for start in dict.fromkeys((0, boot)):
         head = data[boot - start : TABLE_ADDRESS - start]
@@ -112,13 +108,13 @@ def _find_start(data: bytes, chip: AnyChip) -> int | None:
 
 def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
     """The address of a binary that is one part: as the caller says."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
     if request.app_address is not None:
         return request.app_address
     chip_id = find_image_chip(data)
     if chip_id:
-        boot = load_image_chip(chip_id).flash.bootloader_offset
+        boot = load_chip(chip_id).flash.bootloader_offset
         raise DataError(
             f"{name} is one image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
@@ -138,11 +134,11 @@ def _place_elf(
     piece: Piece, name: str, request: BuildRequest, notes: tuple[str, ...]
 ) -> tuple[int, tuple[str, ...]]:
     """An ELF tells no flash address. An application goes where applications go; a program for RAM nowhere."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.codec import parse
     from espwire.image.elf import is_flash
 
-    chip = load_image_chip(piece.chips[0])
+    chip = load_chip(piece.chips[0])
     image = parse(piece.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
     if not mapped and request.app_address is None:

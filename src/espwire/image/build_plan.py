@@ -99,9 +99,9 @@ def find_image_chip(data: bytes) -> str:
         image = parse(data)
     except ImageError:
         return ""
-    if image.extended is not None:
-        return find_by_image_id(image.extended.chip_id) or ""
-    return "esp8266" if image.checksum_valid else ""
+    if image.extended is None and not image.checksum_valid:
+        return ""
+    return find_by_image_id(image.chip_id) or ""
 
 
 def find_chips(files: Iterable[BuildFile], place: str, *, stated: str = "") -> tuple[str, ...]:

@@ -110,8 +110,10 @@ def make_pieces(
 
 def _read_uf2(families: tuple[Uf2Family, ...], name: str) -> tuple[Piece, ...]:
     """The pieces for all chips that are known."""
+    from espwire.chips.registry import find_by_uf2_family
+
     chips = {
-        entry.family: () if entry.family is None else find_by_family(entry.family)
+        entry.family: () if entry.family is None else find_by_uf2_family(entry.family)
         for entry in families
     }
     known = [entry for entry in families if entry.family is None or chips[entry.family]]
@@ -184,13 +186,6 @@ def find_address_parts(
     return tuple(part for entry in content.families for part in entry.parts)
 
 
-def find_by_family(family: int) -> tuple[str, ...]:
-    """Ids of the chips whose UF2 files carry this family id."""
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    return tuple(name for name, chip in IMAGE_CHIPS.items() if chip.image.uf2_family == family)
-
-
 def _read_elf(
     data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None, *, asked: bool
 ) -> tuple[Piece, ...]:
@@ -204,7 +199,7 @@ def _read_elf(
 def _convert_elf(
     data: bytes, name: str, chip: Chip | None, settings: HeaderSettings | None, *, asked: bool
 ) -> tuple[Piece, ...]:
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.elf import is_program, parse_elf
     from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
     from espwire.image.header import DETECT, KEEP, HeaderSettings
@@ -220,7 +215,7 @@ def _convert_elf(
                 hint="Give the .elf file that the linker made.",
                 code="elf-type",
             )
-        target = chip or load_image_chip(choose_chip(elf))
+        target = chip or load_chip(choose_chip(elf))
         if not asked and not _is_named_as_program(name):
             raise ElfError(
                 f"this is an ELF program for {target.id}, but its extension is of another kind of file",

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from espwire.chips.index import CHIPS
-from espwire.chips.lookup import find_by_image_id, load_image_chip
+from espwire.chips.index import NAMES
+from espwire.chips.registry import find_by_image_id, find_by_uf2_family, load_chip
 from espwire.errors import ImageError
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import (
@@ -25,7 +25,6 @@ from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
 from espwire.image.signature import SECTOR, Signature, find_signatures
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
     from espwire.image.partition_table import PartitionTable
 
@@ -113,7 +112,7 @@ class FileInfo:
 def inspect_bytes(
     data: bytes,
     name: str = "the file",
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> FileInfo:
@@ -141,32 +140,20 @@ def inspect_bytes(
 
 
 def _find_parts(
-    content: Content, data: bytes, name: str, chip: Chip | ImageChip | None
-) -> list[tuple[int, bytes, Chip | ImageChip | None]]:
+    content: Content, data: bytes, name: str, chip: Chip | None
+) -> list[tuple[int, bytes, Chip | None]]:
     """Address, bytes and chip of each stretch of flash. UF2 for several chips gives those of all, if none is named."""
     if content.format == "uf2" and chip is None:
         return [
-            (address, piece, find_family_chip(entry.family))
+            (address, piece, load_chip(chips[0]) if chips else None)
             for entry in content.families
+            for chips in [() if entry.family is None else find_by_uf2_family(entry.family)]
             for address, piece in entry.parts
         ]
     if content.format in ("hex", "srecord", "uf2"):
         own = find_address_parts(content, name, None if chip is None else chip.id)
         return [(address, piece, chip) for address, piece in own]
     return [(0, data, chip)]
-
-
-def find_image_chip(image: Image) -> str | None:
-    """The id of the chip that an image is for, by its header; None: no known chip."""
-    if image.extended is not None:
-        return find_by_image_id(image.extended.chip_id)
-    return next((name for name, entry in CHIPS.items() if entry.image_chip_id is None), None)
-
-
-def find_family_chip(family: int | None) -> ImageChip | None:
-    """The chip of a UF2 family id; None: not said, or not known."""
-    chips = (load_image_chip(name) for name in CHIPS) if family is not None else ()
-    return next((chip for chip in chips if chip.image.uf2_family == family), None)
 
 
 def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
@@ -190,7 +177,7 @@ def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
     )
 
 
-def _inspect_piece(base: int, data: bytes, chip: Chip | ImageChip | None) -> Iterator[Item]:
+def _inspect_piece(base: int, data: bytes, chip: Chip | None) -> Iterator[Item]:
     """One stretch of flash: an image alone, or whatever is found in it."""
     image = parse(data, chip) if is_image(data) else None
     if image is not None and len(image.trailing) < SECTOR:
@@ -204,7 +191,7 @@ def _inspect_piece(base: int, data: bytes, chip: Chip | ImageChip | None) -> Ite
         yield _inspect_found(base, data, item, chip)
 
 
-def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | ImageChip | None) -> Item:
+def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | None) -> Item:
     end = len(data) - len(image.trailing)
     signatures = find_signatures(data, end) if image.extended is not None else ()
     info = inspect_image(image, data, chip, signatures)
@@ -212,7 +199,7 @@ def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | ImageChip
     return Item(kind=kind, offset=base, size=len(data), info=info)
 
 
-def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | ImageChip | None) -> Item:
+def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | None) -> Item:
     info: ImageInfo | None = None
     problems: tuple[str, ...] = ()
     if found.image is not None:
@@ -237,13 +224,13 @@ def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | ImageChip 
 def inspect_image(
     image: Image,
     data: bytes,
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     signatures: tuple[Signature, ...] = (),
 ) -> ImageInfo:
     """All there is to tell of one image that was parsed from the beginning of ``data``."""
-    own = find_image_chip(image)
+    own = find_by_image_id(image.chip_id)
     if chip is None and own is not None:
-        chip = load_image_chip(own)
+        chip = load_chip(own)
     flash = chip.flash if chip is not None else None
     mode = find_code(flash.modes, image.mode_code) if flash else None
     size = find_code(flash.sizes, image.size_code) if flash else None
@@ -269,7 +256,7 @@ def find_code(codes: Mapping[str, int], code: int) -> str | None:
     return next((name for name, value in codes.items() if value == code), None)
 
 
-def find_memory(chip: Chip | ImageChip, address: int) -> tuple[str, ...]:
+def find_memory(chip: Chip, address: int) -> tuple[str, ...]:
     """Names of the memories that have ``address``, as the chip's memory map has them."""
     names = (region.name for region in chip.memory.map if region.start <= address < region.end)
     return tuple(dict.fromkeys(names))
@@ -293,7 +280,7 @@ def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
     return tuple(found) if at == len(image.trailing) else ()
 
 
-def _segments(image: Image, chip: Chip | ImageChip | None) -> Iterator[SegmentInfo]:
+def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
     first = () if image.irom is None else (image.irom.segment,)
     hidden = find_hidden_segments(image)
     for number, segment in enumerate((*first, *image.segments, *hidden)):
@@ -326,7 +313,7 @@ def _warnings(info: ImageInfo, own: str | None) -> Iterator[str]:
             if value is None:
                 yield f"the header's flash {what} code {code:#x} means nothing"
     if own is not None and info.chip is not None and own != info.chip:
-        yield f"the header says {CHIPS[own].name}, looked at as {CHIPS[info.chip].name}"
+        yield f"the header says {NAMES[own]}, looked at as {NAMES[info.chip]}"
     part = image.irom
     if part is not None and (part.mode_code, part.size_frequency) != (
         image.mode_code,
@@ -343,7 +330,7 @@ def _problems(info: ImageInfo) -> Iterator[str]:
         yield "the SHA-256 is wrong"
     if image.crc_valid is False:
         yield "the CRC-32 is wrong"
-    if image.extended is not None and find_image_chip(image) is None:
+    if image.extended is not None and find_by_image_id(image.chip_id) is None:
         yield f"no known chip has the image chip id {image.extended.chip_id}"
     for signature in info.signatures:
         if signature.crc_valid is False:

@@ -11,7 +11,6 @@ from espwire.errors import ImageError, UsageError
 from espwire.image.header import HeaderSettings
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 Format = Literal["raw", "uf2", "hex"]
@@ -60,7 +59,7 @@ class Merged:
 
 
 def merge_parts(
-    parts: Iterable[MergePart], chip: Chip | ImageChip, options: MergeOptions | None = None
+    parts: Iterable[MergePart], chip: Chip, options: MergeOptions | None = None
 ) -> Merged:
     """One file of all parts. The part at the chip's bootloader offset gets the flash settings.
 
@@ -82,14 +81,13 @@ def merge_parts(
     )
 
 
-def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
+def find_merge_chip(parts: Iterable[MergePart]) -> Chip:
     """The chip that the whole images among ``parts`` are for.
 
     :raises UsageError: there is none, or they are for several, code ``merge-chip``
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import find_by_image_id, load_chip
     from espwire.image.codec import parse
-    from espwire.image.inspect import find_image_chip
 
     found: set[str] = set()
     for part in parts:
@@ -97,7 +95,7 @@ def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
             image = parse(part.data)
         except ImageError:
             continue
-        name = find_image_chip(image) if image.checksum_valid else None
+        name = find_by_image_id(image.chip_id) if image.checksum_valid else None
         if name is not None:
             found.add(name)
     if len(found) != 1:
@@ -109,7 +107,7 @@ def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
         raise UsageError(
             f"{said}: one chip is needed", hint="Name it with --chip.", code="merge-chip"
         )
-    return load_image_chip(found.pop())
+    return load_chip(found.pop())
 
 
 def _check(parts: Sequence[MergePart], sector: int, options: MergeOptions) -> None:
@@ -140,9 +138,7 @@ def _check(parts: Sequence[MergePart], sector: int, options: MergeOptions) -> No
         )
 
 
-def _patch(
-    part: MergePart, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]
-) -> MergePart:
+def _patch(part: MergePart, chip: Chip, settings: HeaderSettings, warnings: list[str]) -> MergePart:
     """The part with the flash settings in its header, if it is a whole image for the boot loader's place."""
     if part.address != chip.flash.bootloader_offset or settings.keep_all or not part.data:
         return part
@@ -157,7 +153,7 @@ def _patch(
     return replace(part, data=data)
 
 
-def _build_raw(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_raw(parts: Sequence[MergePart], chip: Chip, options: MergeOptions) -> bytes:
     pieces, at = [], options.target_offset
     for part in parts:
         pieces += [b"\xff" * (part.address - at), part.data]
@@ -167,7 +163,7 @@ def _build_raw(parts: Sequence[MergePart], chip: Chip | ImageChip, options: Merg
     return b"".join(pieces)  # the only copy
 
 
-def _build_uf2(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_uf2(parts: Sequence[MergePart], chip: Chip, options: MergeOptions) -> bytes:
     from espwire.image.uf2 import build_uf2
 
     if chip.image.uf2_family is None:
@@ -180,7 +176,7 @@ def _build_uf2(parts: Sequence[MergePart], chip: Chip | ImageChip, options: Merg
     return build_uf2(pairs, chip.image.uf2_family, chunk_size=options.chunk_size, md5=options.md5)
 
 
-def _build_hex(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_hex(parts: Sequence[MergePart], chip: Chip, options: MergeOptions) -> bytes:
     return build_hex([(part.address, part.data) for part in parts])
 
 

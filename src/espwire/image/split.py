@@ -18,7 +18,6 @@ from espwire.image.scan import Found, find_contents, guess_start
 from espwire.image.signature import SECTOR
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip, ImageChip
     from espwire.chips.model import Chip
 
 LIMIT = 256 * 0x100000
@@ -42,7 +41,7 @@ class SplitPart:
 def split_image(
     data: bytes,
     name: str = "the file",
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     *,
     target_offset: int | None = None,
     format: FormatChoice = "auto",
@@ -81,7 +80,7 @@ def split_image(
 def flatten(
     data: bytes,
     name: str = "the file",
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> tuple[int, bytes]:
@@ -93,7 +92,7 @@ def flatten(
     return _flatten(read_any(data, name, format), data, name, chip)
 
 
-def _flatten(content: Content, data: bytes, name: str, chip: AnyChip | None) -> tuple[int, bytes]:
+def _flatten(content: Content, data: bytes, name: str, chip: Chip | None) -> tuple[int, bytes]:
     if content.format in ("raw", "elf"):
         return 0, data
     pieces = find_address_parts(content, name, None if chip is None else chip.id)
@@ -116,7 +115,7 @@ def _flatten(content: Content, data: bytes, name: str, chip: AnyChip | None) -> 
 def lay_out(
     data: bytes,
     name: str = "the file",
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> bytes:
@@ -143,7 +142,7 @@ def lay_out(
 
 
 def lay_out_addressed(
-    data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+    data: bytes, name: str, chip: Chip | None = None, *, format: FormatChoice = "auto"
 ) -> bytes:
     """As ``lay_out`` for a HEX, S-record or UF2 file; any other file as it is."""
     content = read_any(data, name, format)

@@ -128,7 +128,7 @@ def command(session: Session, /, file: str, output: str | None, **words: Any) ->
 
 def report(session: Session, name: str, made: ImageFiles) -> None:
     """Tell what was written."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.events import Warned
 
     for doubt in made.doubts:
@@ -137,7 +137,7 @@ def report(session: Session, name: str, made: ImageFiles) -> None:
     for file in made.files:
         where = "" if file.address is None else f", for flash at {file.address:#x}"
         lines.append(
-            f"{escape(file.path)}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}."
+            f"{escape(file.path)}: {file.size:,} bytes for the {load_chip(made.chip).name}{where}."
         )
     files = [{"file": file.path, "address": file.address, "size": file.size} for file in made.files]
     session.result(name, "\n".join(lines), {"chip": made.chip, "entry": made.entry, "files": files})

@@ -20,7 +20,7 @@ from espwire.errors import UsageError
 from espwire.text import escape
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
+    from espwire.chips.model import Chip
     from espwire.image.header import HeaderSettings
     from espwire.image.merge import Merged, MergePart
 
@@ -114,7 +114,7 @@ def command(
     _tell(session, output, merged, chip)
 
 
-def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> None:
+def _tell(session: Session, output: str, merged: Merged, chip: Chip) -> None:
     count = len(merged.parts)
     place = f", to be flashed at {merged.target_offset:#x}" if merged.format == "raw" else ""
     session.result(
@@ -161,17 +161,17 @@ def _read(
         yield MergePart(at, piece.data, name, piece.chips, piece.one_of)
 
 
-def _find_chip(session: Session, parts: Sequence[MergePart]) -> ImageChip:
+def _find_chip(session: Session, parts: Sequence[MergePart]) -> Chip:
     """The chip that ``--chip`` names, or that the files are for.
 
     :raises DataError, UsageError: nothing tells it, or several are possible
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.inputs import require_one_chip
     from espwire.image.merge import find_merge_chip
 
     if session.chip is not None:
-        return load_image_chip(session.chip)
+        return load_chip(session.chip)
     certain = [part for part in parts if not part.one_of]
     if len(certain) < len(parts):
         try:
@@ -184,7 +184,7 @@ def _find_chip(session: Session, parts: Sequence[MergePart]) -> ImageChip:
 def _check(
     session: Session,
     parts: Sequence[MergePart],
-    chip: ImageChip,
+    chip: Chip,
     *,
     force: bool,
     allow: frozenset[str],
