@@ -17,7 +17,7 @@ from pathlib import Path
 from esptool_model import Esptool
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash

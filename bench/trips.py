@@ -5,7 +5,7 @@ from __future__ import annotations
 from espwire.chips.registry import chip_ids
 from espwire.device.connect import connect
 from espwire.device.loader import Packet
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.write import write_flash
 from espwire.protocol.commands import Command, FlashData, FlashDeflData, ReadReg, WriteReg
 from espwire.virtual.transport import open_virtual

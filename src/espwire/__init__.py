@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip as Chip
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
+    from espwire.device.backends.stub import ReadTransfer as ReadTransfer
+    from espwire.device.backends.stub import WriteTransfer as WriteTransfer
     from espwire.device.connect import connect as connect
     from espwire.device.connect import reset as reset
     from espwire.device.connect_history import Memory as Memory
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
     from espwire.device.sfdp import SfdpTable as SfdpTable
-    from espwire.device.streams import ReadTransfer as ReadTransfer
-    from espwire.device.streams import WriteTransfer as WriteTransfer
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
     from espwire.errors import ConnectError as ConnectError
@@ -68,23 +68,23 @@ if TYPE_CHECKING:
     from espwire.events import to_json as to_json
     from espwire.flash.erase import erase_flash as erase_flash
     from espwire.flash.erase import erase_region as erase_region
-    from espwire.flash.flash_map import read_map as read_map
     from espwire.flash.load_ram import MemDump as MemDump
     from espwire.flash.load_ram import RamLoad as RamLoad
     from espwire.flash.load_ram import dump_mem as dump_mem
     from espwire.flash.load_ram import load_ram as load_ram
+    from espwire.flash.model import Finding as Finding
+    from espwire.flash.model import Part as Part
+    from espwire.flash.model import Plan as Plan
+    from espwire.flash.model import Policy as Policy
+    from espwire.flash.partitions import read_map as read_map
     from espwire.flash.partitions import read_ota_status as read_ota_status
     from espwire.flash.partitions import read_partition_table as read_partition_table
     from espwire.flash.partitions import switch_ota as switch_ota
-    from espwire.flash.plan import Finding as Finding
-    from espwire.flash.plan import Part as Part
-    from espwire.flash.plan import Plan as Plan
-    from espwire.flash.plan import Policy as Policy
+    from espwire.flash.read import open_read as open_read
     from espwire.flash.read import read_flash as read_flash
     from espwire.flash.read import read_to_file as read_to_file
-    from espwire.flash.streams import open_read as open_read
-    from espwire.flash.streams import open_write as open_write
     from espwire.flash.verify import verify_flash as verify_flash
+    from espwire.flash.write import open_write as open_write
     from espwire.flash.write import write_build as write_build
     from espwire.flash.write import write_flash as write_flash
     from espwire.image.build_dir import read_build as read_build
@@ -155,8 +155,8 @@ _HOME = {
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.connect_history",
     "Packet": "espwire.device.loader",
-    "ReadTransfer": "espwire.device.streams",
-    "WriteTransfer": "espwire.device.streams",
+    "ReadTransfer": "espwire.device.backends.stub",
+    "WriteTransfer": "espwire.device.backends.stub",
     "MemWord": "espwire.device.memory_access",
     "MemWrite": "espwire.device.memory_access",
     "Sfdp": "espwire.device.sfdp",
@@ -205,14 +205,14 @@ _HOME = {
     "erase_flash": "espwire.flash.erase",
     "MemDump": "espwire.flash.load_ram",
     "dump_mem": "espwire.flash.load_ram",
-    "open_read": "espwire.flash.streams",
-    "open_write": "espwire.flash.streams",
+    "open_read": "espwire.flash.read",
+    "open_write": "espwire.flash.write",
     "RamLoad": "espwire.flash.load_ram",
     "load_ram": "espwire.flash.load_ram",
-    "Finding": "espwire.flash.plan",
-    "Part": "espwire.flash.plan",
-    "Plan": "espwire.flash.plan",
-    "Policy": "espwire.flash.plan",
+    "Finding": "espwire.flash.model",
+    "Part": "espwire.flash.model",
+    "Plan": "espwire.flash.model",
+    "Policy": "espwire.flash.model",
     "read_flash": "espwire.flash.read",
     "read_to_file": "espwire.flash.read",
     "verify_flash": "espwire.flash.verify",
@@ -227,7 +227,7 @@ _HOME = {
     "ImageFiles": "espwire.image.elf2image",
     "WrittenFile": "espwire.image.elf2image",
     "elf2image": "espwire.image.elf2image",
-    "read_map": "espwire.flash.flash_map",
+    "read_map": "espwire.flash.partitions",
     "read_ota_status": "espwire.flash.partitions",
     "switch_ota": "espwire.flash.partitions",
     "read_partition_table": "espwire.flash.partitions",

@@ -25,7 +25,9 @@ class ToolError(Exception):
 
     code: str = "error"
     exit_code: ClassVar[int] = 1
-    written_until: int | None = None  # of a failed write to flash: the address up to which it is done
+    written_until: int | None = (
+        None  # of a failed write to flash: the address up to which it is done
+    )
     hint: str = "Run again with --trace and report what you see."
 
     def __init__(

@@ -333,7 +333,7 @@ class TestTheComparisonNotices:
         self, esptool: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from espwire.cli import parts
-        from espwire.flash.plan import Part
+        from espwire.flash.model import Part
 
         whole = parts.read_pairs
 

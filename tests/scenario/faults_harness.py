@@ -10,7 +10,7 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import ToolError
 from espwire.events import Event, Warned
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Part, Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import Op

@@ -13,7 +13,7 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import NoReply
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.read import read_bytes, read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.protocol.commands import Op

@@ -13,7 +13,7 @@ from espwire.device.double_read import read_words
 from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.write import write_flash
 from espwire.protocol.commands import Op, Sync
 from espwire.protocol.stub import StubOp

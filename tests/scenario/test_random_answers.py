@@ -10,7 +10,7 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.loader import Loader
 from espwire.errors import ToolError
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash

@@ -9,7 +9,7 @@ import pytest
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.events import Note
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.write import write_flash
 from espwire.transport.ports import SystemPort, choose
 from espwire.virtual.chip import State

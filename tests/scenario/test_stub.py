@@ -12,9 +12,9 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
-from espwire.device.streams import ReadTransfer, WriteTransfer
-from espwire.device.stub_commands import find_written, read_md5s, run_batch
-from espwire.device.transfer import ask_harmless
+from espwire.device.backends.rom import ask_harmless
+from espwire.device.backends.stub import ReadTransfer, WriteTransfer
+from espwire.device.backends.stub_commands import find_written, read_md5s, run_batch
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_bytes

@@ -7,10 +7,9 @@ import zlib
 import pytest
 
 from espwire import Device, Packet, connect
-from espwire.device.stream_write import write_streamed
-from espwire.device.streams import WriteTransfer
+from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import Op, Reply
@@ -73,7 +72,7 @@ def holds(device: Device, data: bytes = DATA) -> bool:
 
 
 def write(device: Device, packed: bytes | None = None) -> None:
-    write_streamed(device.loader, 0x10000, DATA, on_block=lambda done: None, packed=packed)
+    device.backend.write(0x10000, DATA, packed=packed)
 
 
 @anywhere

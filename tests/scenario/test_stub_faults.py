@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case, run_stub_cases
 
-from espwire.device.streams import ReadTransfer, WriteTransfer
+from espwire.device.backends.stub import ReadTransfer, WriteTransfer
 from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
 from espwire.protocol.commands import Reply, parse_request

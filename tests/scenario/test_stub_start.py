@@ -18,7 +18,7 @@ from espwire.device.stub_image import (
     parse_stub_options,
 )
 from espwire.events import Event, StubStarted, Warned
-from espwire.flash.plan import Part
+from espwire.flash.model import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.transport.base import Transport

@@ -29,7 +29,7 @@ from esptool.util import (
 )
 from espwire.chips.registry import parse_chip_id
 from espwire.cli.esptool import SILENT
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import FlashTarget, Part, Policy
 from espwire.image.header import HeaderSettings
 from espwire.sizes import format_size
 
@@ -356,7 +356,7 @@ def verify_flash(
 
     _check_nor(flash_type)
     settings = HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq)
-    target = write.survey_target(esp.device, settings)
+    target = FlashTarget.of(esp.device, flash_size=write.find_stated_size(settings))
     parts = write.prepare_parts(_read_parts(addr_data), target, settings, report=report)
     verify.verify_flash(esp.device, parts, report=report)
     log.print("Verification successful (digest matched).")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session
-    from espwire.flash.plan import Part
+    from espwire.flash.model import Part
     from espwire.image.header import HeaderSettings
     from espwire.image.inputs import Piece
 
@@ -30,7 +30,7 @@ def read_pairs(
     """
     from espwire.cli.places import Placed
     from espwire.files import check_total_size
-    from espwire.flash.plan import Part
+    from espwire.flash.model import Part
 
     pairs = list(pairs)
     check_total_size(path for _, path in pairs)

@@ -12,7 +12,7 @@ from espwire.errors import UsageError
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session
-    from espwire.flash.plan import Part, Policy
+    from espwire.flash.model import Part, Policy
     from espwire.image.header import HeaderSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,7 +68,7 @@ class WriteChoices:
 
     def policy(self) -> Policy:
         """The same for the library."""
-        from espwire.flash.plan import Policy
+        from espwire.flash.model import Policy
 
         return Policy(
             compress=True if self.compress else False if self.no_compress else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.baud import ROM_BAUD
 from espwire.device.connect_history import Memory, memory_key
 from espwire.device.detect import detect_surely
@@ -24,7 +25,6 @@ from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
 from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
-from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.stub_upload import join_stub, take_dialect
 from espwire.errors import (
     CommandFailed,

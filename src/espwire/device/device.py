@@ -254,7 +254,10 @@ class Device:
             for _ in range(loader.settings.retry.flash_id_attempts):
                 flash_id.power_on(loader, chip, self._identity.registers, self.revision)
                 self._attach()
-                jedec, self._early_id = flash_id.read_flash_id(self.backend.spi, self._early_id), None
+                jedec, self._early_id = (
+                    flash_id.read_flash_id(self.backend.spi, self._early_id),
+                    None,
+                )
                 if not flash_id.is_silent(jedec):
                     break
             flash_id.check_flash_answers(jedec)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip
+from espwire.device.backends.stub_commands import ask_capabilities
 from espwire.device.connect_history import Memory, memory_key
 from espwire.device.diagnose import diagnose, examine
 from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
@@ -23,7 +24,6 @@ from espwire.device.reset_sequences import (
     release,
     sequence_names,
 )
-from espwire.device.backends.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, NoReply, TransportLost
 from espwire.events import Connecting, Note, Report, Resetting
 from espwire.protocol.boot_log import parse_boot, says_waiting

@@ -105,8 +105,8 @@ def write_status(
             wanted=value,
         )
     disturbed = None
-    if neighbour is not None and (now := _read(spi, 1)) != neighbour:
-        disturbed = (neighbour, now)
+    if neighbour is not None and (current := _read(spi, 1)) != neighbour:
+        disturbed = (neighbour, current)
     return FlashStatusChange(
         before=before, after=after, non_volatile=non_volatile, disturbed=disturbed
     )

@@ -9,12 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from espwire.chips.model import Chip
 from espwire.device.flash_id import flash_facts
-from espwire.device.loader import Loader
 from espwire.device.spi import RunSpi, SpiCommand
 from espwire.errors import DeviceError, UsageError
-from espwire.protocol.commands import Op
 from espwire.sizes import extract
 
 MAX_PIECE = 4

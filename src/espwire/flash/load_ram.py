@@ -1,7 +1,4 @@
-"""Memory ↔ files: a dump of the address space, and a program from an image into RAM. Touches no flash.
-
-It stands with the jobs on flash because it needs files and images as they do; the words themselves are device/memory_access.py's.
-"""
+"""Dumps memory into files, and loads programs from images into RAM and starts them."""
 
 from __future__ import annotations
 
@@ -17,11 +14,9 @@ from espwire.device.retry import LossLimit
 from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, Warned, silent
 from espwire.files import open_output
-from espwire.flash.plan import Finding, Policy
+from espwire.flash.model import Cancel, Finding, Policy
 from espwire.flash.safety import stop_if_fatal
-from espwire.flash.verify import Cancel
 from espwire.image.codec import parse
-from espwire.protocol.commands import Op
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -65,7 +60,6 @@ def dump_mem(
     :raises FileError: the file cannot be written
     """
     check_range(address, size)
-    device.loader.require(Op.READ_REG)
     name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
     began, trips, done, shown = device.transport.now(), device.loader.trips, 0, 0
     limit = LossLimit(device.loader)
@@ -145,7 +139,6 @@ def load_ram(
     image = parse_program(chip, data)
     revision = device.revision if device.revision_known else None
     stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
-    loader.require(Op.MEM_BEGIN)
     segments = [segment for segment in image.segments if segment.data]
     total, began, before = sum(len(segment.data) for segment in segments), device.transport.now(), 0
     report(Progress(task="write", name=name, done=0, total=total))

@@ -1,22 +1,23 @@
-"""Partitions by name: the table of a device, where a name lies, whether a file fits. Writes nothing.
-
-OTA data of a device: which slot boots, and making another one boot. The rules are image/ota.py's.
-"""
+"""What is where in a device's flash: its partition table, the slot that boots (and switching it), the flash map."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from espwire.errors import TableError, Unsupported
-from espwire.events import PlannedStep, PlanReady, Report, Warned, silent
+from espwire.errors import TableError, Unsupported, UsageError
+from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
 from espwire.flash.erase import erase_region
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import BLANK, FlashTarget, Part, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
+from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
+from espwire.image.flash_map import Content, Evidence, FlashMap, build_map, join_words, name_idf
+from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import (
     OTA_DATA_SIZE,
-    SECTOR,
     OtaChange,
     OtaState,
     OtaStatus,
@@ -26,6 +27,7 @@ from espwire.image.ota import (
     parse_ota_data,
     plan_switch,
 )
+from espwire.image.partition_table import APP as APP_TYPE
 from espwire.image.partition_table import (
     TABLE_OFFSET,
     TABLE_SIZE,
@@ -34,9 +36,14 @@ from espwire.image.partition_table import (
     find_partition,
     parse_table,
 )
+from espwire.sizes import SECTOR, Ranges, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+
+BLOCK = 0x10000
+HEAD = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size + APP.size
+MAX_DIGESTS = 256
 
 
 def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> PartitionTable:
@@ -202,3 +209,110 @@ def _check_plain(device: Device) -> None:
             hint="Have the application itself switch, with esp_ota_set_boot_partition.",
             code="ota-encrypted",
         )
+
+
+def read_map(
+    device: Device,
+    *,
+    table_offset: int = TABLE_OFFSET,
+    flash_size: int | None = None,
+    report: Report = silent,
+) -> FlashMap:
+    """What is where in the flash of a device, without reading all of it: its partition table, the headers of images and
+    the chip's MD5 of each stretch. Checksums of images are not checked.
+
+    :param flash_size: bytes; None: as the flash itself says
+    :raises Unsupported: this loader cannot read flash
+    :raises UsageError: code ``flash-size-unknown``
+    """
+    size = FlashTarget.of(device, flash_size=flash_size).real_size
+    if size is None:
+        raise UsageError(
+            "the flash size is not known", hint="Give --flash-size.", code="flash-size-unknown"
+        )
+    table = _read_table(device, table_offset)
+    boot = _read_boot(device, table) if table is not None else None
+    filled = _find_filled(device, table, size, thin_out(report, device.transport.now))
+    contents = tuple(
+        found for place in _find_places(device, table) if (found := _read_head(device, place, size))
+    )
+    return build_map(
+        Evidence(
+            size=size,
+            filled=filled,
+            table=table,
+            table_offset=table_offset,
+            contents=contents,
+            boot=boot,
+        )
+    )
+
+
+def _read_table(device: Device, offset: int) -> PartitionTable | None:
+    """The table; None: there is none, which is nothing wrong with a picture."""
+    try:
+        return read_partition_table(device, offset)
+    except TableError:
+        return None
+
+
+def _read_boot(device: Device, table: PartitionTable) -> OtaStatus:
+    place = find_ota_data(table)
+    if place is None:
+        return find_boot(table, None)
+    return find_boot(table, parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE)))
+
+
+def _find_places(device: Device, table: PartitionTable | None) -> list[int]:
+    places = [device.chip.flash.bootloader_offset]
+    rows = table.partitions if table is not None else ()
+    return places + [
+        row.offset for row in rows if row.type == APP_TYPE and row.offset not in places
+    ]
+
+
+def _find_filled(device: Device, table: PartitionTable | None, size: int, report: Report) -> Ranges:
+    """Stretches that are not blank: blocks, cut at the borders of partitions; sectors in the first block."""
+    block = max(BLOCK, size // MAX_DIGESTS)
+    borders = {0, size, *range(0, size, block), *range(0, min(BLOCK, size), SECTOR)}
+    for row in table.partitions if table is not None else ():
+        borders |= {at for at in (row.offset, row.end) if at < size and at % SECTOR == 0}
+    edges = sorted(borders)
+    filled = []
+    for start, end in pairwise(edges):
+        if not _is_blank(device, start, end - start):
+            filled.append((start, end))
+        report(Progress(task="read", name="map", done=end, total=size))
+    return join_ranges(filled)
+
+
+def _is_blank(device: Device, address: int, size: int) -> bool:
+    blank = BLANK * size
+    if not device.backend.limits.can_digest:
+        return read_bytes(device, address, size) == blank
+    expected = hashlib.md5(blank, usedforsecurity=False).digest()
+    return device.backend.digests(address, size, size) == [expected]
+
+
+def _read_head(device: Device, address: int, size: int) -> Content | None:
+    """The image at an address, by its headers alone."""
+    if address + HEAD > size:
+        return None
+    head = read_bytes(device, address, HEAD)
+    magic, count, *_ = HEADER.unpack_from(head)
+    if magic != MAGIC or not 1 <= count <= MAX_SEGMENTS:
+        return None
+    at, flag = address + HEADER.size + EXTENDED.size, head[HEADER.size + EXTENDED.size - 1]
+    for _ in range(count):
+        if at + SEGMENT_HEADER.size > size:
+            return None
+        _, length = SEGMENT_HEADER.unpack(read_bytes(device, at, SEGMENT_HEADER.size))
+        at += SEGMENT_HEADER.size + length
+    end = address + ((at - address) // 16 + 1) * 16 + (32 if flag == 1 else 0)
+    start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size
+    kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
+    if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
+        return Content(kind, address, end - address, "")  # type: ignore[arg-type]
+    told = parse_app_descriptor(head[start:])
+    detail = join_words((told.project, told.version, name_idf(told.idf_version)))
+    return Content("app", address, end - address, detail)

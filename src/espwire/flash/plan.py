@@ -115,7 +115,9 @@ def find_tail(write: Write) -> int:
 
 def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
     """The finding for what is lost behind ``end``."""
-    text = f"this chip's ROM loader also erases what follows {label}, {format_span(end, erased_end)}"
+    text = (
+        f"this chip's ROM loader also erases what follows {label}, {format_span(end, erased_end)}"
+    )
     return Finding("erases-behind", text)
 
 
@@ -207,9 +209,7 @@ def _plan_changes(
     changed = [_cut(write, start, end, target, policy) for start, end in runs]
     kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the part, if not erased
     tail = find_tail(write) if runs and runs[-1][1] == len(write.data) else 0
-    verify = Verify(
-        write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail
-    )
+    verify = Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)
     return [*changed, verify]
 
 

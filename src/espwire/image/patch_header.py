@@ -6,12 +6,13 @@ The caller decides that the image goes to the chip's bootloader offset: only tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espwire.errors import ImageError, UsageError
 from espwire.image.codec import parse
 from espwire.image.header import DETECT, KEEP, HeaderSettings, parse_size_name
-from espwire.image.model import DIGEST_SIZE, HEADER, MAGIC
+from espwire.image.model import DIGEST_SIZE, HEADER, MAGIC, Image
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -21,15 +22,19 @@ MODE_AT, SIZE_FREQUENCY_AT = 2, 3
 
 def find_patch_obstacle(data: bytes, chip: Chip) -> str | None:
     """Why the header must be left alone, as the end of a sentence; None: it can be changed."""
-    if len(data) < HEADER.size or data[0] != MAGIC:
-        return "it is no bootable image"
     try:
-        image = parse(data, chip)
+        return find_obstacle(data, parse(data, chip))
     except ImageError as error:
-        return f"{error}"
-    if not image.intact:
-        return "its checksum or SHA-256 is wrong"
-    return None
+        return find_obstacle(data, error)
+
+
+def find_obstacle(data: bytes, image: Image | ImageError) -> str | None:
+    """As ``find_patch_obstacle``, for data that is parsed already: into ``image``, or not."""
+    if len(data) < HEADER.size or data[0] != MAGIC:
+        return "it is not a bootable image"
+    if isinstance(image, ImageError):
+        return f"{image}"
+    return None if image.intact else "its checksum or SHA-256 is wrong"
 
 
 def patch_header(
@@ -37,30 +42,50 @@ def patch_header(
 ) -> bytes:
     """``data`` with other flash settings; unchanged where ``find_patch_obstacle`` finds a reason.
 
-    :param size: any spelling of ``parse_size_name`` but ``detect``, which the caller must have resolved
+    :param size: any spelling of ``parse_size_name`` except ``detect``, which the caller must have resolved
     :raises UsageError: the chip has no such mode, size or frequency
+    """
+    settings = HeaderSettings(mode=mode, size=size, frequency=frequency)
+    find_codes(chip, settings)
+    try:
+        image = parse(data, chip)
+    except ImageError:
+        return data
+    if find_obstacle(data, image) is not None:
+        return data
+    return patch_image(data, image, chip, settings)[0]
+
+
+def patch_image(
+    data: bytes, image: Image, chip: Chip, settings: HeaderSettings
+) -> tuple[bytes, Image]:
+    """``data``, which was parsed into the intact ``image``, and ``image``, both with other flash settings.
 
     What follows the image is untouched. A SHA-256 is recomputed in place when the header says there is one.
+
+    :raises UsageError: as ``patch_header``
     """
     import hashlib
 
-    new_mode, new_size, new_frequency = find_codes(
-        chip, HeaderSettings(mode=mode, size=size, frequency=frequency)
-    )
-    if new_mode is new_size is new_frequency is None or find_patch_obstacle(data, chip) is not None:
-        return data
+    mode, size, frequency = find_codes(chip, settings)
+    if mode is size is frequency is None:
+        return data, image
     out = bytearray(data)
-    if new_mode is not None:
-        out[MODE_AT] = new_mode
-    if new_size is not None:
-        out[SIZE_FREQUENCY_AT] = out[SIZE_FREQUENCY_AT] & 0x0F | new_size
-    if new_frequency is not None:
-        out[SIZE_FREQUENCY_AT] = out[SIZE_FREQUENCY_AT] & 0xF0 | new_frequency
-    image = parse(bytes(out), chip)
-    if image.digest is not None:
+    if mode is not None:
+        out[MODE_AT] = mode
+    if size is not None:
+        out[SIZE_FREQUENCY_AT] = out[SIZE_FREQUENCY_AT] & 0x0F | size
+    if frequency is not None:
+        out[SIZE_FREQUENCY_AT] = out[SIZE_FREQUENCY_AT] & 0xF0 | frequency
+    digest = image.digest
+    if digest is not None:
         end = len(out) - len(image.trailing) - DIGEST_SIZE
-        out[end : end + DIGEST_SIZE] = hashlib.sha256(memoryview(out)[:end]).digest()
-    return bytes(out)
+        digest = hashlib.sha256(memoryview(out)[:end]).digest()
+        out[end : end + DIGEST_SIZE] = digest
+    image = replace(
+        image, mode_code=out[MODE_AT], size_frequency=out[SIZE_FREQUENCY_AT], digest=digest
+    )
+    return bytes(out), image
 
 
 def find_codes(chip: Chip, settings: HeaderSettings) -> tuple[int | None, int | None, int | None]:

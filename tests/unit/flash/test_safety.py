@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.flash.targets import rom_target
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
 from espwire.errors import SafetyStop, UsageError
-from espwire.flash.plan import Finding, FlashTarget, Part, Policy
+from espwire.flash.model import Finding, FlashTarget, Part, Policy
 from espwire.flash.safety import (
-    Target,
     allows_revision,
     find_erase_problems,
     find_problems,
@@ -31,10 +31,10 @@ PARTITIONS = (DATA / "esp32c5/marauder_c5_partitions.bin").read_bytes()
 
 def target(
     chip_id: str, *, size: int | None = 0x400000, revision: int | None = 0, **security
-) -> Target:
-    chip = load_chip(chip_id)
-    survey = FlashTarget(dialect=chip.rom, flash_size=size)
-    return Target(chip=chip, survey=survey, revision=revision, security=SecurityInfo(**security))
+) -> FlashTarget:
+    return rom_target(
+        chip_id, flash_size=size, revision=revision, security=SecurityInfo(**security)
+    )
 
 
 def image(chip_id: str, *, size: str = "2MB", **keywords) -> bytes:
@@ -46,7 +46,7 @@ def image(chip_id: str, *, size: str = "2MB", **keywords) -> bytes:
 
 
 def problems(
-    data: bytes, address: int, where: Target, policy: Policy | None = None
+    data: bytes, address: int, where: FlashTarget, policy: Policy | None = None
 ) -> dict[str, Finding]:
     return {
         f.code: f for f in find_problems([Part(address, data, "x.bin")], where, policy or Policy())
@@ -133,7 +133,7 @@ def test_plaintext_on_an_encrypting_chip_is_fatal_when_nothing_can_encrypt_it_an
     )
     assert problems(data, 0x10000, locked)["plaintext-locked"].fatal
     assert problems(PARTITIONS, 0x8000, locked)["plaintext-locked"].fatal
-    sdm = replace(open_chip, survey=replace(open_chip.survey, secure_download=True))
+    sdm = replace(open_chip, secure_download=True)
     assert problems(data, 0x10000, sdm)["plaintext-locked"].fatal
     unknown = problems(b"ciphertext, as far as anyone can tell", 0x10000, locked)[
         "plaintext-locked"
@@ -155,7 +155,7 @@ def test_the_end_of_the_flash_is_a_limit():
 def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
     """What goes past it comes back at address 0 in most parts, over the boot loader."""
     where = target("esp32", size=0x400000)
-    stated = replace(where, survey=replace(where.survey, part_size=0x200000))
+    stated = replace(where, id_size=0x200000)
     past = problems(b"data!", 0x1FFFFC, stated)["past-flash-end"]
     assert past.fatal
     assert "2MB" in past.text
@@ -168,7 +168,7 @@ def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
 
 def test_a_guessed_size_is_called_a_guess():
     where = target("esp32")
-    where = replace(where, survey=replace(where.survey, size_assumed=True))
+    where = replace(where, size_assumed=True)
     assert "assumed" in problems(b"data", 0x400000, where)["past-flash-end"].text
 
 
@@ -176,7 +176,7 @@ def test_beyond_16_mb_needs_a_loader_with_long_addresses():
     where = target("esp32s3", size=0x2000000)
     assert problems(b"data!", 0xFFFFFC, where)["beyond-16mb"].fatal
     assert problems(b"data", 0xFFFFFC, where) == {}
-    long = replace(where, survey=replace(where.survey, long_addresses=True))
+    long = replace(where, limits=replace(where.limits, address_bits=32))
     assert problems(b"data", 0x1000000, long) == {}
 
 
@@ -232,7 +232,7 @@ def test_a_policy_with_a_consent_that_there_is_not_is_an_error():
     assert caught.value.code == "unknown-consent"
 
 
-def encrypting(where: Target, policy: Policy | None = None) -> dict[str, Finding]:
+def encrypting(where: FlashTarget, policy: Policy | None = None) -> dict[str, Finding]:
     part = Part(0x10000, b"x" * 32, "x.bin", encrypted=True)
     return {f.code: f for f in find_problems([part], where, policy or Policy())}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.unit.flash.targets import rom_target
 
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.events import Note, Warned
-from espwire.flash.plan import FlashTarget, Part
-from espwire.flash.safety import Target
+from espwire.flash.model import FlashTarget, Part
 from espwire.flash.write import prepare_parts
 from espwire.image.header import HeaderSettings
 
@@ -18,11 +18,11 @@ BOOT = (Path(__file__).parents[2] / "data/esp32/esp32-bootloader.bin").read_byte
 CHIP = load_chip("esp32")
 
 
-def target(size: int | None = 0x800000, **keywords) -> Target:
-    return Target(chip=CHIP, survey=FlashTarget(dialect=CHIP.rom, flash_size=size, **keywords))
+def target(size: int | None = 0x800000, **keywords) -> FlashTarget:
+    return rom_target("esp32", flash_size=size, **keywords)
 
 
-def prepare(part: Part, settings: HeaderSettings, where: Target | None = None):
+def prepare(part: Part, settings: HeaderSettings, where: FlashTarget | None = None):
     events = []
     (prepared,) = prepare_parts([part], where or target(), settings, report=events.append)
     return prepared.data, events

@@ -13,7 +13,7 @@ from espwire.cli.options import dry_run_option, header_options, input_format_opt
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
-    from espwire.flash.plan import Plan
+    from espwire.flash.model import Plan
     from espwire.image.build_plan import BuildPlan
 
 HELP = """Write a build folder or firmware file to its addresses, and verify it.
@@ -57,7 +57,7 @@ def command(
     from espwire.chips.registry import load_chip
     from espwire.cli.parts import header_settings
     from espwire.events import Note
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_plan import BuildRequest

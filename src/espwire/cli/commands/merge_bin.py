@@ -200,7 +200,7 @@ def _check(
     if not doubtful:
         return  # the checks load much of the library
     from espwire.events import Warned
-    from espwire.flash.plan import Part, Policy
+    from espwire.flash.model import Part, Policy
     from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
     checked = [Part(part.address, part.data, part.name) for part in doubtful]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from espwire.device.device import Device
-    from espwire.flash.plan import Part
+    from espwire.flash.model import Part
 
 MAX_LISTED = 64
 
@@ -50,9 +50,9 @@ def command(
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
     from espwire.errors import VerifyError
-    from espwire.flash.survey import check_reach
+    from espwire.flash.model import FlashTarget
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_parts, survey_target
+    from espwire.flash.write import find_stated_size, prepare_parts
     from espwire.image.inputs import choose_for_chip
 
     session.progress = not no_progress
@@ -65,9 +65,10 @@ def command(
         if known is None:
             parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
         parts = choose_for_chip(parts, device.chip.id)
-        target = survey_target(device, settings)
+        stated = find_stated_size(settings)
+        target = FlashTarget.of(device, flash_size=stated)
         for part in parts:
-            check_reach(target, part.address, part.end, stated=find_stated_size(settings))
+            target.check_range(part.address, part.end, stated=stated)
         parts = prepare_parts(parts, target, settings, report=session.report)
         try:
             verify_flash(device, parts, report=session.report)
@@ -85,14 +86,12 @@ def report_differences(
     session: Session, device: Device, parts: Sequence[Part], ranges: Sequence[tuple[int, int]]
 ) -> None:
     """One line per range that differs; with the bytes where they can be read."""
-    from espwire.flash.verify import can_read
-
     lines: list[str] = []
     found: list[dict[str, int]] = []
     for start, end in ranges:
         line = f"{start:#010x}..{end:#010x} differs"
         part = next((p for p in parts if p.address <= start and end <= p.end), None)
-        if part is not None and len(found) < MAX_LISTED and can_read(device):
+        if part is not None and len(found) < MAX_LISTED and device.backend.limits.can_read:
             there = b"".join(device.read_flash(start, end - start))
             wanted = part.data[start - part.address : end - part.address]
             wrong = [at for at, (a, b) in enumerate(zip(there, wanted, strict=True)) if a != b]

@@ -15,7 +15,7 @@ from espwire.cli.write_options import WriteChoices, encrypt_options, unchanged_o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espwire.flash.plan import Part, Plan
+    from espwire.flash.model import Part, Plan
 
 
 @click.command(

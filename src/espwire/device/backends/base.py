@@ -21,7 +21,9 @@ from espwire.sizes import SECTOR, Ranges, align_up
 
 SECTORS_PER_BLOCK = 16
 WORD = 4  # a loader programs flash in words
-CANNOT = 0x06  # the ROM's error for a request that it cannot carry out, such as a BEGIN past the end
+CANNOT = (
+    0x06  # the ROM's error for a request that it cannot carry out, such as a BEGIN past the end
+)
 
 Progress = Callable[[int], None]
 

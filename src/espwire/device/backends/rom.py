@@ -226,20 +226,18 @@ class RomBackend:
         return bytes(piece[:size])
 
     def _read_once(self, start: int, size: int) -> Iterator[bytes]:
-        """``size`` bytes in pieces of at most 64, one round trip each; a piece whose reply is lost is read again."""
+        """``size`` bytes in pieces of at most 64, one round trip each.
+
+        :raises NoReply, CommandFailed: at the first lost or refused request
+        """
         loader, op, step = self.loader, Op.READ_FLASH_SLOW, self.loader.dialect.slow_read
         loader.require(op)
         exchange, check_status, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
-        attempts, at, end = limit_restarts(loader.settings.retry), start, start + size
-        while at < end:
+        end = start + size
+        for at in range(start, end, step):
             # the ROM answers with a whole piece in any case; a smaller size keeps the request inside the flash
             size = min(step, end - at)
-            try:
-                body = check_status(exchange(op, pack(REQUEST, op, 8, 0, at, size)), step).body
-            except (NoReply, CommandFailed) as error:
-                count_restart(attempts, error, at)
-                continue
-            at += size
+            body = check_status(exchange(op, pack(REQUEST, op, 8, 0, at, size)), step).body
             yield body if size == step else body[:size]
 
     def _plan_blocks(
@@ -263,9 +261,7 @@ class RomBackend:
             erase, blocks, dialect.flash_block, offset, self._encryption_word(encrypted)
         )
 
-    def _build_deflate_begin(
-        self, offset: int, size: int, blocks: int, encrypted: bool
-    ) -> Command:
+    def _build_deflate_begin(self, offset: int, size: int, blocks: int, encrypted: bool) -> Command:
         dialect = self.loader.dialect
         # a ROM erases this much, in whole blocks
         inflated = size if dialect.exact_deflate_size else align_up(size, dialect.flash_block)

@@ -53,9 +53,9 @@ from espwire.device.backends.base import (
 from espwire.device.backends.rom import read_digest
 from espwire.device.backends.stub_commands import (
     OK,
-    TOKENS,
     abort,
     find_written,
+    next_token,
     parse_spi_reply,
     plan_spi_batch,
     read_md5s,
@@ -302,7 +302,7 @@ class WriteTransfer(_Transfer):
         self._rewound_to, self._stale, self._polled = -1, 0, False
         self._attempts = _limit_rewinds(loader.settings.retry)
         self._open = False
-        self._transfer = next(TOKENS) & 0xFFFFFFFF
+        self._transfer = next_token()
         read_back = Feature.READ_BACK in capabilities.features and not encrypted
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
         flags |= read_back * WRITE_READ_BACK
@@ -421,7 +421,9 @@ class WriteTransfer(_Transfer):
             self._fail(report.status)
         elif self._polled and may_answer_poll:
             self._polled = False
-            if self.received < self._next:  # all that was sent before the poll has arrived or is lost
+            if (
+                self.received < self._next
+            ):  # all that was sent before the poll has arrived or is lost
                 self._rewind()
         return True
 

@@ -35,9 +35,16 @@ from espwire.sizes import align_up
 
 REPLY_HEAD = 8  # of each reply in a batch
 CAPABILITIES_SECONDS = 0.5
-MOST_SILENCES = 2  # one flipped bit may cost two tries: the next frame ends the one that lost its END
+MOST_SILENCES = (
+    2  # one flipped bit may cost two tries: the next frame ends the one that lost its END
+)
 OK = b"\0\0"  # status
-TOKENS = count(0x5A0001)  # each names one ABORT or one write
+_TOKENS = count(0x5A0001)
+
+
+def next_token() -> int:
+    """A number that names one ABORT or one write."""
+    return next(_TOKENS) & 0xFFFFFFFF
 
 
 def abort(loader: Loader) -> None:
@@ -47,7 +54,7 @@ def abort(loader: Loader) -> None:
     """
     loader.drain_input(longest=0.2)
     for attempt in range(loader.settings.retry.abort_attempts):
-        token = next(TOKENS)
+        token = next_token()
         loader.send(Abort(token).packet(), ends=2)
         deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
         while (left := deadline - loader.transport.now()) > 0:
@@ -134,7 +141,9 @@ def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
     """
     replies: list[Reply] = []
     for requests in _fill_batches(loader, [command.request() for command in commands]):
-        found = _split_batch_reply(loader, loader.request(Batch(requests), repeatable=True), requests)
+        found = _split_batch_reply(
+            loader, loader.request(Batch(requests), repeatable=True), requests
+        )
         if len(found) != len(requests):
             raise DeviceError("the answer to a batch makes no sense", code="bad-reply")
         replies += found
@@ -184,9 +193,7 @@ def find_written(loader: Loader, offset: int, size: int, piece: int) -> list[int
     return [offset + piece * index for index, blank in enumerate(results) if blank != 1]
 
 
-def _split_batch_reply(
-    loader: Loader, reply: Reply, requests: tuple[Request, ...]
-) -> list[Reply]:
+def _split_batch_reply(loader: Loader, reply: Reply, requests: tuple[Request, ...]) -> list[Reply]:
     whole = loader.check_status(reply, max(len(reply.body) - 2, 0))
     parts = parse_batch_reply(whole.body, requests) or ()
     return [loader.check_status(part, max(len(part.body) - 2, 0)) for part in parts]

@@ -58,10 +58,12 @@ class VendorStubBackend(RomBackend):
 
 
 def erase_by_region(loader: Loader, start: int, size: int, progress: Progress) -> None:
-    """Erase by ERASE_REGION, a megabyte per request."""
+    """Erase by ERASE_REGION, up to a megabyte per request."""
     timing, done = loader.settings.timing, 0
     while done < size:
-        piece = min(ERASE_STEP - (start + done) % ERASE_STEP, size - done)
+        piece = size
+        if size > ERASE_STEP:
+            piece = min(ERASE_STEP - (start + done) % ERASE_STEP, size - done)
         seconds = timing.scaled(timing.erase_per_mb, piece)
         attempts = limit_restarts(loader.settings.retry)
         while True:
