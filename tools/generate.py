@@ -153,8 +153,7 @@ def _boot_pins(chips: list[Chip]) -> list[str]:
             if not pin.is_boot
         ]
         boot = next((f"GPIO{pin.gpio} low" for pin in pins if pin.is_boot), "?")
-        doubt = chip.strapping.unverified
-        unsure = "all" if doubt is True else ", ".join(doubt or ())
+        unsure = ", ".join(chip.strapping.unverified)
         lines.append(f"| {chip.name} | {boot} | {', '.join(told) or '?'} | {unsure} |")
     return lines
 

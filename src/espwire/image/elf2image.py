@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from espwire.chips.index import NAMES
 from espwire.errors import ElfError, UsageError
 from espwire.files import read_file, write_files
-from espwire.image.elf import Elf, ElfPart, find_elf_chips, fits, is_flash, parse_elf
+from espwire.image.elf import (
+    Elf,
+    ElfPart,
+    find_elf_chips,
+    find_named_chip,
+    fits,
+    is_flash,
+    parse_elf,
+)
 from espwire.image.esp8266 import convert_esp8266
 from espwire.image.layout import (
     APP_DESCRIPTOR,
@@ -120,9 +128,9 @@ def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
         doubts.append(
             f"the {chip.name} has no MMU pages of {options.mmu_page_size >> 10} KiB: the option is ignored"
         )
-    meant = find_elf_chips(elf)
-    fitting = fits(elf, chip)
-    if meant and chip.id not in meant and (not fitting or meant[0].encode() in elf.metadata):
+    named, fitting = find_named_chip(elf), fits(elf, chip)
+    meant = (named,) if named else () if fitting else find_elf_chips(elf)
+    if meant and chip.id not in meant:
         names = " or ".join(NAMES[name] for name in meant)
         doubts.append(
             f"the program is for the {names}, but converted for the {chip.name}: is --chip right? It can be left out"
