@@ -13,6 +13,8 @@ from fuzz_files import KINDS, Kind, Outcome, find_bad, find_peak, run_cases
 from espwire.errors import ToolError
 from espwire.image import codec, flasher_args, hex
 
+pytestmark = pytest.mark.slow
+
 CI_CASES, FULL_CASES = 5_000, 200_000
 
 
