@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from espwire.device.flash_id import FlashInfo as FlashInfo
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
-    from espwire.device.packet_log import Packet as Packet
-    from espwire.device.packet_log import PacketLog as PacketLog
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
@@ -129,6 +128,7 @@ if TYPE_CHECKING:
     from espwire.image.partition_table import parse_table as parse_table
     from espwire.image.split import SplitPart as SplitPart
     from espwire.image.split import split_image as split_image
+    from espwire.settings import RetryPolicy as RetryPolicy
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
     from espwire.sizes import Revision as Revision
@@ -154,8 +154,7 @@ _HOME = {
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.connect_history",
-    "Packet": "espwire.device.packet_log",
-    "PacketLog": "espwire.device.packet_log",
+    "Packet": "espwire.device.loader",
     "ReadTransfer": "espwire.device.streams",
     "WriteTransfer": "espwire.device.streams",
     "MemWord": "espwire.device.memory_access",
@@ -272,6 +271,7 @@ _HOME = {
     "SystemPort": "espwire.transport.ports",
     "list_ports": "espwire.transport.ports",
     "open_transport": "espwire.transport.url",
+    "RetryPolicy": "espwire.settings",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
 }
@@ -323,7 +323,6 @@ __all__ = [
     "OtaState",
     "OtaStatus",
     "Packet",
-    "PacketLog",
     "Part",
     "Partition",
     "PartitionTable",
@@ -345,6 +344,7 @@ __all__ = [
     "Reporter",
     "Resetting",
     "Result",
+    "RetryPolicy",
     "Revision",
     "SafetyStop",
     "SecurityInfo",
