@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from espwire.device.flash_id import FlashInfo as FlashInfo
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
-    from espwire.device.packet_log import Packet as Packet
-    from espwire.device.packet_log import PacketLog as PacketLog
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
@@ -124,6 +123,7 @@ if TYPE_CHECKING:
     from espwire.image.partition_table import parse_table as parse_table
     from espwire.image.read_any import read_input as read_input
     from espwire.image.split import split_image as split_image
+    from espwire.settings import RetryPolicy as RetryPolicy
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
     from espwire.sizes import Revision as Revision
@@ -150,8 +150,7 @@ _HOME = {
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.connect_history",
-    "Packet": "espwire.device.packet_log",
-    "PacketLog": "espwire.device.packet_log",
+    "Packet": "espwire.device.loader",
     "ReadTransfer": "espwire.device.streams",
     "WriteTransfer": "espwire.device.streams",
     "MemWord": "espwire.device.memory_access",
@@ -262,6 +261,7 @@ _HOME = {
     "SystemPort": "espwire.transport.ports",
     "list_ports": "espwire.transport.ports",
     "open_transport": "espwire.transport.url",
+    "RetryPolicy": "espwire.settings",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
 }
@@ -312,7 +312,6 @@ __all__ = [
     "OtaState",
     "OtaStatus",
     "Packet",
-    "PacketLog",
     "Partition",
     "PartitionTable",
     "Plan",
@@ -332,6 +331,7 @@ __all__ = [
     "Reporter",
     "Resetting",
     "Result",
+    "RetryPolicy",
     "Revision",
     "SafetyStop",
     "SecurityInfo",

@@ -245,7 +245,7 @@ BAD = {  # what is wrong → command line with {file}, its content, exit code, w
     "overlapping": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}", "0x10", "{file}"], bytes(64), 2,
                     ("overlap",)),
     "oversize": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}", "0x20000000", "{file}"], b"x", 2,
-                 ("in.x", "0x20000000", "beyond any flash")),
+                 ("in.x", "0x20000000", "beyond the end of any flash")),
     "HEX with bad sums": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "--input-format", "hex", "0", "{file}"], b":0400000001020304FF\n", 6,
                           ("in.x", "line 1", "checksum")),
 }  # fmt: skip
@@ -273,7 +273,7 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
     from espwire.cli.session import Session
 
     build = espwire.BuildPlan(
-        kind="x", place="x", files=(), before="usb-reset", after="no-reset", stub=False
+        kind="x", place="x", blobs=(), before="usb-reset", after="no-reset", stub=False
     )
     session = Session()
     _take_options(session, build)
