@@ -250,8 +250,8 @@ def test_another_chip_than_the_named_one_is_refused_by_name(chip, named):
         open_device(chip, chip=named)
 
 
-def test_a_name_that_is_no_chip_is_refused_before_the_port_is_opened():
-    with pytest.raises(UsageError, match="no chip"):
+def test_an_unknown_chip_name_is_refused_before_the_port_is_opened():
+    with pytest.raises(UsageError, match="unknown chip"):
         connect("/dev/does-not-exist", chip="esp64", stub=False)
 
 

@@ -7,14 +7,16 @@ import zlib
 import pytest
 
 from espwire import Device, Packet, connect
+from espwire.blob import Blob
 from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
-from espwire.flash.model import Part
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import Op, Reply
 from espwire.protocol.stub import Codec, StubOp
 from espwire.transport.url import open_transport
+
+pytestmark = pytest.mark.slow
 
 DATA = bytes(at * 7 & 255 for at in range(14_000))
 MODES = [("esp32", "twin"), ("esp8266", "twin"), ("esp32c3", "engine")]
@@ -138,7 +140,7 @@ def test_the_trace_shows_the_opening() -> None:
     packets: list[Packet] = []
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True, on_packet=packets.append) as device:
-        write_flash(device, [Part(0x10000, DATA)])
+        write_flash(device, [Blob(0x10000, DATA)])
     replies = [packet.content for packet in packets if isinstance(packet.content, Reply)]
     assert [reply.body for reply in replies if reply.op == StubOp.WRITE_OPEN] == [b"\0\0"]
 

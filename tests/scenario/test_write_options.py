@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import espwire
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Note, Warned
-from espwire.flash.model import Part, Policy
+from espwire.flash.model import Policy
 from espwire.secure.flash_encryption import encrypt_xts
 from espwire.transport.base import CancelToken
 from espwire.virtual.transport import open_virtual
@@ -95,7 +96,7 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
         warned = []
         with espwire.connect(transport, stub=False) as device:
             assert device.flash_key_valid
-            part = Part(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
+            part = Blob(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
             espwire.write_flash(device, [part], report=warned.append)
         padded = DATA[:0x1234].ljust(0x1400, b"\xff")
         assert transport.chip.flash.contents[0x10000:0x11400] == encrypt_xts(padded, 0x10000, key)
@@ -107,7 +108,7 @@ def test_a_rom_that_cannot_encrypt_says_what_will(chip_id):
     transport = open_virtual(f"virtual:{chip_id}?size=4MB", CancelToken())
     with espwire.connect(transport, stub=False) as device, pytest.raises(Unsupported) as caught:
         espwire.write_flash(
-            device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
+            device, [Blob(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
         )
     assert caught.value.code == "no-encrypted-write"
     assert "ESP32 our own stub" in caught.value.hint
@@ -490,8 +491,8 @@ def test_the_library_wants_names_as_well():
     settings = espwire.HeaderSettings(size="4MB")
     with espwire.connect(transport, stub=False) as device:
         with pytest.raises(SafetyStop) as caught:
-            espwire.write_flash(device, [Part(0x10000, DATA)], settings=settings)
+            espwire.write_flash(device, [Blob(0x10000, DATA)], settings=settings)
         assert caught.value.consents == ("plaintext",)
         policy = Policy(consents=frozenset({"plaintext"}))
-        espwire.write_flash(device, [Part(0x10000, DATA)], policy=policy, settings=settings)
+        espwire.write_flash(device, [Blob(0x10000, DATA)], policy=policy, settings=settings)
     assert transport.chip.flash.contents[0x10000:0x14000] == DATA

@@ -154,7 +154,7 @@ def reset(
 def disable_watchdogs(loader: Loader, chip: Chip) -> None:
     """Keep the chip's own watchdogs quiet: over USB-Serial/JTAG they stay on in the loader and would reset it."""
     dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
-    if not chip.reset.disable_watchdogs_when or dog is None or super_dog is None:
+    if not chip.reset.disable_watchdogs_over_usb or dog is None or super_dog is None:
         return
     feed = 1 << super_dog.auto_feed_bit
     write_group(

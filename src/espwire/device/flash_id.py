@@ -10,13 +10,12 @@ Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next res
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from espwire.chips.model import Chip
+from espwire.chips.tables import parse_toml, read_data_file
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
@@ -89,7 +88,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
     :raises DeviceError: code ``flash-attach``: the registers do not hold it
     :raises Unsupported: the loader gives no access to registers
     """
-    steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
+    steps = chip.flash_attach
     checked = [step for step in steps if step.checked]
     for _ in range(loader.settings.retry.attach_attempts):
         write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
@@ -124,7 +123,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
         return
     skip = rule.skip_on_302
     if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
-        clear = skip.then_clear
+        clear = rule.skipped_clears
         if read_word(loader, clear.address) & clear.mask == clear.mask:
             loader.write_regs(RegWrite(clear.address, 0, clear.mask))
         return
@@ -286,9 +285,7 @@ def set_params(loader: Loader, size: int) -> None:
 @cache
 def flash_facts() -> dict[str, Any]:
     """``chips/data/flash-ids.toml``: makers, sizes, opcodes, SFDP."""
-    return tomllib.loads(
-        files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8")
-    )
+    return parse_toml(read_data_file("flash-ids.toml"), "flash-ids.toml")
 
 
 SPI, HSPI = 0, 1  # the words for the usual pins, and for the ESP32's second controller
@@ -393,11 +390,11 @@ def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
 
 
 def build_voltage_word(chip: Chip, voltage: str) -> tuple[int, int]:
-    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage] override.
+    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage].
 
     :raises UsageError: code ``flash-voltage``
     """
-    override = chip.flash_voltage.override if chip.flash_voltage is not None else None
+    override = chip.flash_voltage
     if override is None:
         raise UsageError(
             f"the {chip.name}'s flash voltage cannot be overridden: only the ESP32 has such a regulator",

@@ -1,8 +1,7 @@
-"""The values that jobs on flash share: blobs, the target they are for, policy, findings, steps and the plan."""
+"""The values that jobs on flash share: target, policy, findings, steps and the plan."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +9,6 @@ from espwire.device.backends.base import FlashLimits
 from espwire.device.flash_id import find_flash_size, is_plausible
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
-from espwire.files import read_file
 from espwire.sizes import format_size
 
 if TYPE_CHECKING:
@@ -26,140 +24,6 @@ class Cancel(Protocol):
 
     def check(self) -> None:
         """Raise ``Cancelled`` if the job is to stop."""
-
-
-class BinaryFile(Protocol):
-    """A file object, such as ``open(path, "rb")`` or ``io.BytesIO``."""
-
-    def read(self) -> bytes:
-        """The rest of the file."""
-
-
-Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryFile
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class Part:
-    """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing.
-
-    ``data`` may be given as bytes, as a path or as an open binary file, which are read at once; ``name`` is then the
-    file's unless it is given, too.
-
-    ``previous``: what the flash holds there now, as the caller believes; only what differs is then written.
-    ``made_for``: ids of the chips that its file is for, where the file says so (UF2, ELF, a build folder).
-    ``one_of``: the name of a file that has parts for several chips; the part is left out for chips not in ``made_for``.
-    """
-
-    address: int
-    data: bytes
-    name: str = ""
-    encrypted: bool = False
-    previous: bytes | None = None
-    made_for: tuple[str, ...] = ()
-    one_of: str = ""
-
-    def __init__(
-        self,
-        address: int,
-        data: Source,
-        name: str = "",
-        encrypted: bool = False,
-        previous: Source | None = None,
-        made_for: tuple[str, ...] = (),
-        one_of: str = "",
-    ) -> None:
-        """Read ``data`` and ``previous``.
-
-        :raises UsageError: code ``part``: something has a wrong type
-        :raises FileError: a file cannot be read
-        """
-        held, file_name = read_source(data, "data")
-        before = None if previous is None else read_source(previous, "previous")[0]
-        fields = {
-            "address": check_address(address),
-            "data": held,
-            "name": check_name(name) or file_name,
-            "encrypted": encrypted,
-        }
-        fields |= {"previous": before, "made_for": made_for, "one_of": one_of}
-        for key, value in fields.items():
-            object.__setattr__(self, key, value)
-
-    def __repr__(self) -> str:
-        name = f", {self.name!r}" if self.name else ""
-        return f"<Part {self.address:#x}, {len(self.data):,} bytes{name}>"
-
-    @property
-    def chips(self) -> tuple[str, ...]:
-        """``made_for``, as other things that are for some chips call it."""
-        return self.made_for
-
-    @property
-    def end(self) -> int:
-        """One past the last address."""
-        return self.address + len(self.data)
-
-    @property
-    def label(self) -> str:
-        """How to call it in messages."""
-        return self.name or f"the part at {self.address:#x}"
-
-
-def read_source(source: Source, what: str) -> tuple[bytes, str]:
-    """The bytes, and the file's name if there is one.
-
-    :param what: the argument's name, for messages
-    :raises UsageError: code ``part``: it is none of these
-    :raises FileError: the file cannot be read
-    """
-    if isinstance(source, bytes):
-        return source, ""
-    if isinstance(source, bytearray | memoryview):
-        return bytes(source), ""
-    if isinstance(source, str | os.PathLike):
-        return read_file(source), os.path.basename(os.fspath(source))
-    if callable(getattr(source, "read", None)):
-        data, name = source.read(), getattr(source, "name", "")
-        if isinstance(data, bytes):
-            return data, os.path.basename(name) if isinstance(name, str) else ""
-        raise UsageError(
-            f"{what} is a text file (reading gave {type(data).__name__})",
-            hint="Open it with mode 'rb'.",
-            code="part",
-        )
-    raise UsageError(
-        f"{what} must be bytes, a path or a binary file, not {type(source).__name__}",
-        hint="Give the data itself, its file's path, or the opened file.",
-        code="part",
-    )
-
-
-def check_address(address: object) -> int:
-    """The address as it is.
-
-    :raises UsageError: code ``part``: it is not an integer
-    """
-    if isinstance(address, bool) or not isinstance(address, int):
-        raise UsageError(
-            f"the address of a part must be an integer, not {type(address).__name__}",
-            hint="For example: 0x10000, without quotes.",
-            code="part",
-        )
-    return address
-
-
-def check_name(name: object) -> str:
-    """The name as it is.
-
-    :raises UsageError: code ``part``: it is not a string
-    """
-    if not isinstance(name, str):
-        raise UsageError(
-            f"the name of a part must be a string, not {type(name).__name__}",
-            hint="Leave it out.",
-            code="part",
-        )
-    return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,13 +112,13 @@ class FlashTarget:
 class Policy:
     """What the caller wants.
 
-    ``compress`` None: where the loader can and it is shorter; True: encrypted parts, too; False: never.
+    ``compress`` None: where the loader can and it is shorter; True: encrypted blobs, too; False: never.
     ``verify`` None: where the loader can; True: refuse to write where it cannot; False: never.
     ``consents`` allow fatal findings by name; ``force`` allows all of them except those that need their name.
-    ``rewrites``: how often a part may be tried again.
+    ``rewrites``: how often a blob may be tried again.
     ``ignore_flash_enc_efuse``: do not check the eFuses for a flash encryption key.
-    ``skip_flashed``: leave out parts that the flash holds already, by its MD5.
-    ``trust_flash_content``: do not even check a part that equals its ``previous``.
+    ``skip_flashed``: leave out blobs that the flash holds already, by its MD5.
+    ``trust_flash_content``: do not even check a blob that equals its ``previous``.
     """
 
     compress: bool | None = None
@@ -297,9 +161,9 @@ class Erase:
 
 @dataclass(frozen=True)
 class Write:
-    """Erase the sectors of a part and write it.
+    """Erase the sectors of a blob and write it.
 
-    ``address`` and ``data`` are what is sent: the part, filled with 0xFF down to the sector start and up to 4 bytes.
+    ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
     ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
     """
 
@@ -327,7 +191,7 @@ class Write:
 class Verify:
     """The flash must hold ``data`` at ``address``.
 
-    ``rewrite``: what to write if it does not, where the step before wrote only a part of it.
+    ``rewrite``: what to write if it does not, where the step before wrote only some of it.
     ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
     last block and was erased with the rest.
     """
@@ -355,7 +219,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class Skip:
-    """Nothing to do for this part, and why. ``checked``: the flash was read or hashed, and holds it."""
+    """Nothing to do for this blob, and why. ``checked``: the flash was read or hashed, and holds it."""
 
     address: int
     size: int

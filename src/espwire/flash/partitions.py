@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.errors import TableError, Unsupported, UsageError
 from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
 from espwire.flash.erase import erase_region
-from espwire.flash.model import BLANK, FlashTarget, Part, Policy
+from espwire.flash.model import BLANK, FlashTarget, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
@@ -149,12 +150,12 @@ def switch_ota(
     for index in change.erase:
         erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
     if change.write is not None and change.entry is not None:
-        part = Part(
+        blob = Blob(
             place.offset + change.write * SECTOR,
             build_sector(change.entry),
             f"{place.label} {change.write}",
         )
-        write_flash(device, [part], report=report)
+        write_flash(device, [blob], report=report)
     return change
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 
+from espwire.blob import Blob
 from espwire.compress import deflate_zlib
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
@@ -16,7 +17,6 @@ from espwire.flash.model import (
     Erase,
     Finding,
     FlashTarget,
-    Part,
     Plan,
     Policy,
     Skip,
@@ -32,57 +32,57 @@ WRITE_ALIGN = 4
 
 
 def plan(
-    parts: Iterable[Part],
+    blobs: Iterable[Blob],
     *,
     target: FlashTarget,
     cost: TransportCost | None = None,
     policy: Policy | None = None,
     present: Collection[int] = (),
 ) -> Plan:
-    """The steps that bring ``parts`` into the flash, by address, each verified right after it is written if possible.
+    """The steps that bring ``blobs`` into the flash, by address, each verified right after it is written if possible.
 
-    :param present: addresses of parts that the flash was found to hold already
-    :raises UsageError: code ``overlap``: two parts share a sector; code ``address``: an address cannot be written to
+    :param present: addresses of blobs that the flash was found to hold already
+    :raises UsageError: code ``overlap``: two blobs share a sector; code ``address``: an address cannot be written to
     :raises Unsupported: verification or encryption is required and the loader has none
     """
     cost, policy = cost or TransportCost(), policy or Policy()
-    parts = tuple(parts)
-    ordered = check_parts(parts, target, policy)
+    blobs = tuple(blobs)
+    ordered = check_blobs(blobs, target, policy)
     steps: list[Step] = [_erase_all(target)] if policy.erase_all else []
-    steps += [Skip(p.address, 0, p.label, "it is empty") for p in parts if not p.data]
-    for part in ordered:
-        if part.address in present:
+    steps += [Skip(p.address, 0, p.label, "it is empty") for p in blobs if not p.data]
+    for blob in ordered:
+        if blob.address in present:
             why = "the flash holds it already"
-            steps.append(Skip(part.address, len(part.data), part.label, why, checked=True))
+            steps.append(Skip(blob.address, len(blob.data), blob.label, why, checked=True))
         else:
-            steps += _plan_part(part, target, policy)
+            steps += _plan_blob(blob, target, policy)
     return Plan(
         tuple(steps),
-        _find_side_effects(parts, steps) + _find_ignored(parts, target, policy),
+        _find_side_effects(blobs, steps) + _find_ignored(blobs, target, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
         sum(_estimate(step, target, cost) for step in steps),
         policy,
     )
 
 
-def check_parts(parts: tuple[Part, ...], target: FlashTarget, policy: Policy) -> list[Part]:
-    """The parts that are not empty, by address, if they can be planned.
+def check_blobs(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> list[Blob]:
+    """The blobs that are not empty, by address, if they can be planned.
 
     :raises UsageError, Unsupported: as ``plan``
     """
-    _check_abilities(parts, target, policy)
-    # ascending: an erase that goes too far (see FlashLimits.find_erased_end) hits no part of the same plan
-    ordered = sorted((p for p in parts if p.data), key=lambda p: (p.address, p.end))
-    for part in ordered:
-        _check_address(part, target)
+    _check_abilities(blobs, target, policy)
+    # ascending: an erase that goes too far (see FlashLimits.find_erased_end) hits no blob of the same plan
+    ordered = sorted((p for p in blobs if p.data), key=lambda p: (p.address, p.end))
+    for blob in ordered:
+        _check_address(blob, target)
     for left, right in pairwise(ordered):
         _check_overlap(left, right)
     return ordered
 
 
-def can_compare(part: Part, target: FlashTarget, policy: Policy) -> bool:
-    """Whether it can be found out that the flash holds a part, and will still hold it then."""
-    excluded = part.encrypted or policy.erase_all or policy.verify is False
+def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
+    """Whether it can be found out that the flash holds a blob, and will still hold it then."""
+    excluded = blob.encrypted or policy.erase_all or policy.verify is False
     return not excluded and target.limits.can_verify
 
 
@@ -144,8 +144,8 @@ def hint_at_stub(*, secure: bool) -> str:
     return "The stub can: leave out --no-stub; if it did not start, lower --baud."
 
 
-def _check_abilities(parts: tuple[Part, ...], target: FlashTarget, policy: Policy) -> None:
-    encrypted = any(part.encrypted for part in parts)
+def _check_abilities(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> None:
+    encrypted = any(blob.encrypted for blob in blobs)
     if encrypted and not target.limits.can_encrypt:
         raise Unsupported(
             f"this {target.limits.loader} loader cannot encrypt while writing",
@@ -160,23 +160,23 @@ def _check_abilities(parts: tuple[Part, ...], target: FlashTarget, policy: Polic
         check_can_verify(target)
 
 
-def _check_address(part: Part, target: FlashTarget) -> None:
-    align = target.encrypted_align if part.encrypted else 1  # plain parts are filled up
-    if part.address < 0 or part.end > ADDRESS_LIMIT:
+def _check_address(blob: Blob, target: FlashTarget) -> None:
+    align = target.encrypted_align if blob.encrypted else 1  # plain blobs are filled up
+    if blob.address < 0 or blob.end > ADDRESS_LIMIT:
         raise UsageError(
-            f"{part.label} does not fit into 32-bit flash addresses",
+            f"{blob.label} does not fit into 32-bit flash addresses",
             hint="Check the address.",
             code="address",
         )
-    if part.address % align:
+    if blob.address % align:
         raise UsageError(
-            f"{part.label} is to be written to {part.address:#x}, which is not a multiple of {align}",
+            f"{blob.label} is to be written to {blob.address:#x}, which is not a multiple of {align}",
             hint="The chip encrypts whole blocks: choose an address at the start of one.",
             code="address",
         )
 
 
-def _check_overlap(left: Part, right: Part) -> None:
+def _check_overlap(left: Blob, right: Blob) -> None:
     if align_up(left.end, SECTOR) > align_down(right.address, SECTOR):
         raise UsageError(
             f"{left.label} ({format_span(left.address, left.end)}) and {right.label} ({format_span(right.address, right.end)}) "
@@ -187,27 +187,27 @@ def _check_overlap(left: Part, right: Part) -> None:
         )
 
 
-def _plan_part(part: Part, target: FlashTarget, policy: Policy) -> list[Step]:
+def _plan_blob(blob: Blob, target: FlashTarget, policy: Policy) -> list[Step]:
     """Write all of it, or what differs, or nothing; then check."""
-    write = _plan_write(part, target, policy)
-    if part.previous is not None and can_compare(part, target, policy):
-        return _plan_changes(part, part.previous, write, target, policy)
-    if policy.verify is not False and not part.encrypted and target.limits.can_verify:
+    write = _plan_write(blob, target, policy)
+    if blob.previous is not None and can_compare(blob, target, policy):
+        return _plan_changes(blob, blob.previous, write, target, policy)
+    if policy.verify is not False and not blob.encrypted and target.limits.can_verify:
         return [write, Verify(write.address, write.data, write.name, tail=find_tail(write))]
     return [write]
 
 
 def _plan_changes(
-    part: Part, previous: bytes, write: Write, target: FlashTarget, policy: Policy
+    blob: Blob, previous: bytes, write: Write, target: FlashTarget, policy: Policy
 ) -> list[Step]:
     """Write the sectors that differ from ``previous``; then check all of it."""
-    head = BLANK * (part.address - write.address)
+    head = BLANK * (blob.address - write.address)
     runs = find_changed_runs(write.data, head + previous, SECTOR)
     if not runs and policy.trust_flash_content and not policy.verify:
         why = "nothing has changed, and the flash is trusted"
-        return [Skip(part.address, len(part.data), part.label, why)]
+        return [Skip(blob.address, len(blob.data), blob.label, why)]
     changed = [_cut(write, start, end, target, policy) for start, end in runs]
-    kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the part, if not erased
+    kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the blob, if not erased
     tail = find_tail(write) if runs and runs[-1][1] == len(write.data) else 0
     verify = Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)
     return [*changed, verify]
@@ -217,26 +217,26 @@ def _cut(write: Write, start: int, end: int, target: FlashTarget, policy: Policy
     """The write of a run of sectors."""
     if (start, end) == (0, len(write.data)):
         return write
-    part = Part(write.address + start, write.data[start:end], write.name)
-    return _plan_write(part, target, policy)
+    blob = Blob(write.address + start, write.data[start:end], write.name)
+    return _plan_write(blob, target, policy)
 
 
-def _plan_write(part: Part, target: FlashTarget, policy: Policy) -> Write:
+def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
     """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
-    start = align_down(part.address, SECTOR)
-    align = target.encrypted_align if part.encrypted else WRITE_ALIGN
-    head = BLANK * (part.address - start)
-    tail = BLANK * (-(len(head) + len(part.data)) % align)
-    data = b"".join((head, part.data, tail)) if head or tail else bytes(part.data)
+    start = align_down(blob.address, SECTOR)
+    align = target.encrypted_align if blob.encrypted else WRITE_ALIGN
+    head = BLANK * (blob.address - start)
+    tail = BLANK * (-(len(head) + len(blob.data)) % align)
+    data = b"".join((head, blob.data, tail)) if head or tail else bytes(blob.data)
     packed = None
-    compress = policy.compress if part.encrypted else policy.compress is not False
+    compress = policy.compress if blob.encrypted else policy.compress is not False
     if compress and target.limits.can_compress:
         packed = deflate_zlib(data)
         if len(packed) >= len(data):
             packed = None
     wire_bytes = count_wire_bytes(packed or data, target.limits, packed=packed is not None)
     erase_end = target.limits.find_erased_end(start, len(data))
-    return Write(start, data, part.label, packed, wire_bytes, part.encrypted, erase_end)
+    return Write(start, data, blob.label, packed, wire_bytes, blob.encrypted, erase_end)
 
 
 def _erase_all(target: FlashTarget) -> Erase:
@@ -249,32 +249,32 @@ def _erase_all(target: FlashTarget) -> Erase:
 
 
 def _find_ignored(
-    parts: tuple[Part, ...], target: FlashTarget, policy: Policy
+    blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy
 ) -> tuple[Finding, ...]:
     """Parts that are written whole although they were to be compared with the flash."""
     findings = []
-    for part in parts:
-        asked = part.previous is not None or policy.skip_flashed
-        if not part.data or not asked or can_compare(part, target, policy):
+    for blob in blobs:
+        asked = blob.previous is not None or policy.skip_flashed
+        if not blob.data or not asked or can_compare(blob, target, policy):
             continue
         why = "this loader cannot tell what the flash holds"
-        if part.encrypted or policy.erase_all:
-            why = "the chip encrypts it" if part.encrypted else "all is erased first"
-        findings.append(Finding("written-whole", f"{part.label} is written whole: {why}"))
+        if blob.encrypted or policy.erase_all:
+            why = "the chip encrypts it" if blob.encrypted else "all is erased first"
+        findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
     if policy.compress and not target.limits.can_compress:
         text = f"this {target.limits.loader} loader cannot unpack: the data goes as it is"
         findings.append(Finding("not-compressed", text))
     return tuple(findings)
 
 
-def _find_side_effects(parts: tuple[Part, ...], steps: list[Step]) -> tuple[Finding, ...]:
+def _find_side_effects(blobs: tuple[Blob, ...], steps: list[Step]) -> tuple[Finding, ...]:
     findings = []
-    for part in parts:
-        start = align_down(part.address, SECTOR)
-        if not part.data:
-            findings.append(Finding("empty-part", f"{part.label} is empty: nothing to write"))
-        elif start != part.address:
-            text = f"writing {part.label} also erases what precedes it, {format_span(start, part.address)}"
+    for blob in blobs:
+        start = align_down(blob.address, SECTOR)
+        if not blob.data:
+            findings.append(Finding("empty-part", f"{blob.label} is empty: nothing to write"))
+        elif start != blob.address:
+            text = f"writing {blob.label} also erases what precedes it, {format_span(start, blob.address)}"
             findings.append(Finding("erases-before", text))
     writes = [step for step in steps if isinstance(step, Write)]
     starts = {write.address for write in writes}

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.chips.index import CHIPS
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
-from espwire.flash.model import Finding, FlashTarget, Part, Policy
+from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.elf import is_flash
@@ -80,32 +81,32 @@ def _parse(data: bytes, chip: Chip | None) -> Image | ImageError:
 
 
 def find_problems(
-    parts: Iterable[Part],
+    blobs: Iterable[Blob],
     target: FlashTarget,
     policy: Policy,
     images: ParsedImages | None = None,
 ) -> tuple[Finding, ...]:
-    """The reasons against writing ``parts``.
+    """The reasons against writing ``blobs``.
 
-    :param images: those of the parts that are parsed already
+    :param images: those of the blobs that are parsed already
     """
     images = images or ParsedImages(target.chip)
     findings: list[Finding] = []
-    for part in parts:
-        if part.data:
-            findings += _find_area_problems(part.label, part.address, part.end, target)
-            findings += _find_encryption_problems(part, target, images)
-            if part.encrypted:
-                findings += _find_key_problems(part, target, policy)
-            if part.made_for and target.chip.id not in part.made_for:
-                text = f"{part.label} is for {' or '.join(part.made_for)}, not for {target.chip.id}"
+    for blob in blobs:
+        if blob.data:
+            findings += _find_area_problems(blob.label, blob.address, blob.end, target)
+            findings += _find_encryption_problems(blob, target, images)
+            if blob.encrypted:
+                findings += _find_key_problems(blob, target, policy)
+            if blob.chips and target.chip.id not in blob.chips:
+                text = f"{blob.label} is for {' or '.join(blob.chips)}, not for {target.chip.id}"
                 findings.append(_fatal("wrong-chip-image", text))
             else:
-                findings += _find_image_problems(part, target, images)
-            findings += find_misplaced(part, target.chip, images) or find_boot_content_problems(
-                part, target.chip, target.security
+                findings += _find_image_problems(blob, target, images)
+            findings += find_misplaced(blob, target.chip, images) or find_boot_content_problems(
+                blob, target.chip, target.security
             )
-            findings += find_unsigned(part, target.chip, target.security)
+            findings += find_unsigned(blob, target.chip, target.security)
     if policy.erase_all:
         findings += find_erase_problems(0, target.flash_size or 0, target)
     return tuple(findings)
@@ -190,37 +191,37 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
 
 
 def _find_encryption_problems(
-    part: Part, target: FlashTarget, images: ParsedImages
+    blob: Blob, target: FlashTarget, images: ParsedImages
 ) -> list[Finding]:
     security = target.security
-    if security is None or not security.flash_encryption or part.encrypted:
+    if security is None or not security.flash_encryption or blob.encrypted:
         return []
-    plain = _looks_plain(part, images)
+    plain = _looks_plain(blob, images)
     if target.secure_download or security.manual_encrypt_disabled:
         state = "is permanently in Secure Download Mode"
         if not target.secure_download:
             state = "has encrypting downloads permanently disabled"
         is_not = "is not encrypted" if plain else "is written as it is"
-        text = f"{part.label} {is_not}, but the chip reads only encrypted flash and {state}"
+        text = f"{blob.label} {is_not}, but the chip reads only encrypted flash and {state}"
         return [_fatal("plaintext-locked", text, consent="plaintext")]
     if not plain:
         return []
-    text = f"{part.label} is not encrypted, but the chip has flash encryption on: it cannot run"
+    text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
     return [Finding("plaintext", text)]
 
 
-def _find_key_problems(part: Part, target: FlashTarget, policy: Policy) -> list[Finding]:
+def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[Finding]:
     """Whether the chip can encrypt, and would understand what it encrypted. ``force`` does not make a key."""
     findings, security = [], target.security
     if security is not None and security.manual_encrypt_disabled:
         text = (
-            f"{part.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
+            f"{blob.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
         )
         findings.append(_fatal("encrypting-disabled", text, by_name_only=True))
     if policy.ignore_flash_enc_efuse:
         return findings
     if target.flash_key is False:
-        text = f"{part.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
+        text = f"{blob.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
         findings.append(_fatal("no-flash-key", text, by_name_only=True))
     if target.crypt_config not in (None, FULL_CRYPT_CONFIG):
         text = f"the eFuse FLASH_CRYPT_CONFIG is {target.crypt_config:#x}, not 0xf: the key would hardly change"
@@ -228,59 +229,59 @@ def _find_key_problems(part: Part, target: FlashTarget, policy: Policy) -> list[
     return findings
 
 
-def _looks_plain(part: Part, images: ParsedImages) -> bool:
+def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
     """An image or a partition table with sound structure is surely not encrypted; of other data it is unknown."""
-    if not is_image(part.data):
-        return part.data[:2] == TABLE_MAGIC
-    return isinstance(images.parse_any(part.data), Image)
+    if not is_image(blob.data):
+        return blob.data[:2] == TABLE_MAGIC
+    return isinstance(images.parse_any(blob.data), Image)
 
 
-def find_boot_start(part: Part, chip: Chip) -> int | None:
-    """Where in ``part`` the data begins that the chip boots from; None: nowhere."""
+def find_boot_start(blob: Blob, chip: Chip) -> int | None:
+    """Where in ``blob`` the data begins that the chip boots from; None: nowhere."""
     offset = chip.flash.bootloader_offset
-    return offset - part.address if part.address <= offset < part.end else None
+    return offset - blob.address if blob.address <= offset < blob.end else None
 
 
-def _find_image_problems(part: Part, target: FlashTarget, images: ParsedImages) -> list[Finding]:
+def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) -> list[Finding]:
     """A wrong image is fatal where the ROM will start it, elsewhere it may be on purpose."""
     chip = target.chip
-    boot_start = find_boot_start(part, chip)
+    boot_start = find_boot_start(blob, chip)
     start, at_boot = boot_start or 0, boot_start is not None
-    if not is_image(part.data[start : start + 1]):
+    if not is_image(blob.data[start : start + 1]):
         return []
-    image = images.parse(part.data, start)
+    image = images.parse(blob.data, start)
     if isinstance(image, ImageError):
         # not an image for this chip: perhaps one for another, perhaps broken, perhaps just data
-        foreign = images.parse_any(part.data, start)
+        foreign = images.parse_any(blob.data, start)
         if isinstance(foreign, Image) and foreign.checksum_valid:
-            return [_build_foreign(part, chip, at_boot, foreign)]
+            return [_build_foreign(blob, chip, at_boot, foreign)]
         if at_boot:
-            text = f"{part.label} is to be written to where the chip boots from, but {image}"
+            text = f"{blob.label} is to be written to where the chip boots from, but {image}"
             return [_fatal("image-broken", text, consent="damaged-image")]
         return []
     findings = []
     if image.extended is not None and image.extended.chip_id != chip.identity.image_chip_id:
-        return [_build_foreign(part, chip, at_boot, image)]
+        return [_build_foreign(blob, chip, at_boot, image)]
     if image.extended is not None and target.revision is not None:
-        findings += _find_revision_problems(part, image.extended, target, at_boot)
+        findings += _find_revision_problems(blob, image.extended, target, at_boot)
     if not image.intact:
-        text = f"{part.label} is damaged: its checksum or SHA-256 is wrong"
+        text = f"{blob.label} is damaged: its checksum or SHA-256 is wrong"
         findings.append(Finding("image-damaged", text, fatal=at_boot, consent="damaged-image"))
     stated, real = find_header_size(chip, image.size_code), target.real_size
     if at_boot and stated is not None and real is not None and stated > real:
-        text = f"{part.label} says that the flash has {format_size(stated)}, but it has {format_size(real)}"
+        text = f"{blob.label} says that the flash has {format_size(stated)}, but it has {format_size(real)}"
         findings.append(Finding("header-flash-size", text))
     return findings
 
 
-def _build_foreign(part: Part, chip: Chip, at_boot: bool, image: Image) -> Finding:
+def _build_foreign(blob: Blob, chip: Chip, at_boot: bool, image: Image) -> Finding:
     owner = find_by_image_id(image.chip_id) or f"chip id {image.chip_id}"
-    text = f"{part.label} is an image for {owner}, not for {chip.id}"
+    text = f"{blob.label} is an image for {owner}, not for {chip.id}"
     return Finding("wrong-chip-image", text, fatal=at_boot, consent="wrong-chip-image")
 
 
 def _find_revision_problems(
-    part: Part, header: ExtendedHeader, target: FlashTarget, at_boot: bool
+    blob: Blob, header: ExtendedHeader, target: FlashTarget, at_boot: bool
 ) -> list[Finding]:
     revision = target.revision
     legacy_is_minor = target.chip.image.legacy_revision == "minor"
@@ -290,9 +291,9 @@ def _find_revision_problems(
     span = f"v{least // 100}.{least % 100}" + (
         f" to v{most // 100}.{most % 100}" if most != ANY_REVISION else " or later"
     )
-    text = f"{part.label} needs chip revision {span}, this is {Revision(revision)}"
+    text = f"{blob.label} needs chip revision {span}, this is {Revision(revision)}"
     if _has_legacy_rule(header):
-        text = _describe_legacy(part.label, header.min_revision_legacy, target, revision)
+        text = _describe_legacy(blob.label, header.min_revision_legacy, target, revision)
     return [Finding("wrong-revision", text, fatal=at_boot, consent="wrong-revision")]
 
 
@@ -333,7 +334,7 @@ def allows_revision(
 
 @dataclass(frozen=True)
 class Bootloader:
-    """A bootloader in a part, or a merged file that begins with one. ``at``: its flash address there."""
+    """A bootloader in a blob, or a merged file that begins with one. ``at``: its flash address there."""
 
     at: int
     chip: Chip
@@ -341,10 +342,10 @@ class Bootloader:
 
 
 def find_misplaced(
-    part: Part, chip: Chip, images: ParsedImages | None = None
+    blob: Blob, chip: Chip, images: ParsedImages | None = None
 ) -> tuple[Finding, ...]:
     """The finding for a bootloader or a merged file at another address than its own."""
-    loader = find_bootloader(part, images or ParsedImages(chip))
+    loader = find_bootloader(blob, images or ParsedImages(chip))
     if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
         return ()  # an ESP8266 has images at many addresses
     right = loader.chip.flash.bootloader_offset
@@ -353,32 +354,32 @@ def find_misplaced(
     ):
         return ()  # at the chip's own offset, other checks apply
     what = "a merged file that begins with the bootloader" if loader.merged else "a bootloader"
-    text = f"{part.label} at {part.address:#x} is {what} for {loader.chip.id}"
+    text = f"{blob.label} at {blob.address:#x} is {what} for {loader.chip.id}"
     if loader.chip.id == chip.id:
-        text += f", which belongs at {right:#x}: give {part.address - loader.at + right:#x} as its address"
+        text += f", which belongs at {right:#x}: give {blob.address - loader.at + right:#x} as its address"
     else:
         text += f", not for {chip.id}; the {loader.chip.name} boots from {right:#x}"
     return (_fatal("wrong-offset", text),)
 
 
-def find_bootloader(part: Part, images: ParsedImages) -> Bootloader | None:
-    """The bootloader at the beginning of a part, or behind blank bytes where a chip boots from."""
+def find_bootloader(blob: Blob, images: ParsedImages) -> Bootloader | None:
+    """The bootloader at the beginning of a blob, or behind blank bytes where a chip boots from."""
     for start in BOOT_OFFSETS:
-        if start and part.data[:start].strip(b"\xff"):
+        if start and blob.data[:start].strip(b"\xff"):
             return None
-        if not is_image(part.data[start : start + 1]):
+        if not is_image(blob.data[start : start + 1]):
             continue
-        image = images.parse_any(part.data, start)
+        image = images.parse_any(blob.data, start)
         if isinstance(image, ImageError):
             return None
         chip = _find_chip(image)
         if chip is None:
             return None
         table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = part.data[table : table + len(TABLE_MAGIC)] == TABLE_MAGIC
+        merged = blob.data[table : table + len(TABLE_MAGIC)] == TABLE_MAGIC
         if not (merged or _is_bootloader(image, chip)):
             return None
-        return Bootloader(part.address + start, chip, merged)
+        return Bootloader(blob.address + start, chip, merged)
     return None
 
 
@@ -398,42 +399,42 @@ def _is_bootloader(image: Image, chip: Chip) -> bool:
 
 
 def find_boot_content_problems(
-    part: Part, chip: Chip, security: SecurityInfo | None = None
+    blob: Blob, chip: Chip, security: SecurityInfo | None = None
 ) -> tuple[Finding, ...]:
-    """Findings for a part that puts something else than an image where the chip boots from.
+    """Findings for a blob that puts something else than an image where the chip boots from.
 
     :param security: of the chip, if known: one with flash encryption boots from encrypted data
     """
-    start = find_boot_start(part, chip)
-    if start is None or not part.data or is_image(part.data[start : start + 1]):
+    start = find_boot_start(blob, chip)
+    if start is None or not blob.data or is_image(blob.data[start : start + 1]):
         return ()
     place = f"{chip.flash.bootloader_offset:#x}, where the {chip.name} boots from"
-    if not part.data[start : start + SECTOR].strip(b"\xff"):
-        text = f"{part.label} is blank at {place}: the chip cannot start from flash"
+    if not blob.data[start : start + SECTOR].strip(b"\xff"):
+        text = f"{blob.label} is blank at {place}: the chip cannot start from flash"
         return (Finding("boot-blank", text),)
     encrypted_flash = security is None or not security.known or security.flash_encryption
-    if encrypted_flash and not part.encrypted and looks_encrypted(part.data[start:]):
+    if encrypted_flash and not blob.encrypted and looks_encrypted(blob.data[start:]):
         return ()
     verb = "holds" if start else "is"
-    kind = describe_kind(part.data[start:])
-    text = f"{part.label} {verb} {kind}, not an image, but is to be written to {place}"
+    kind = describe_kind(blob.data[start:])
+    text = f"{blob.label} {verb} {kind}, not an image, but is to be written to {place}"
     return (_fatal("not-an-image", text),)
 
 
-def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
+def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
         return ()
     version = 2 if security.secure_boot else 1
     findings = []
-    for item in find_contents(part.data, chip, start=part.address):
+    for item in find_contents(blob.data, chip, start=blob.address):
         if item.image is None or item.image.extended is None:
             continue
-        address = part.address + item.offset
+        address = blob.address + item.offset
         if version == 1 and address == chip.flash.bootloader_offset:
             continue  # version 1 checks it by a digest in flash, not by a signature
         if (why := _find_signature_fault(item, version)) is not None:
-            text = f"the image in {part.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
+            text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
             findings.append(_fatal("unsigned-image", text))
     return tuple(findings)
 

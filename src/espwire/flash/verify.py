@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from hashlib import md5
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase, holds
 from espwire.errors import VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
-from espwire.flash.model import BLANK, Cancel, FlashTarget, Part, Policy, Write
+from espwire.flash.model import BLANK, Cancel, FlashTarget, Policy, Write
 from espwire.flash.plan import check_can_verify
 from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 
@@ -21,30 +22,30 @@ UNVERIFIED = "unverified"  # the consent
 
 
 def verify_flash(
-    device: Device, parts: Iterable[Part], *, cancel: Cancel | None = None, report: Report = silent
+    device: Device, blobs: Iterable[Blob], *, cancel: Cancel | None = None, report: Report = silent
 ) -> None:
-    """Compare the flash with ``parts``; all of them are compared even if the first one differs.
+    """Compare the flash with ``blobs``; all of them are compared even if the first one differs.
 
     :raises Unsupported: before anything is read: this loader can neither compute an MD5 nor read
     :raises VerifyError: the ranges that differ
     """
     check_can_verify(FlashTarget.of(device))
-    parts = tuple(parts)
+    blobs = tuple(blobs)
     if report is not silent:
-        report = Overall(report, [("verify", part.label, max(len(part.data), 1)) for part in parts])
+        report = Overall(report, [("verify", blob.label, max(len(blob.data), 1)) for blob in blobs])
     report = thin_out(report, device.transport.now)
     wrong: list[str] = []
     ranges: list[tuple[int, int]] = []
-    for part in parts:
+    for blob in blobs:
         if cancel is not None:
             cancel.check()
         began = device.transport.now()
-        if has_content(device, part.address, part.data, name=part.label, report=report):
+        if has_content(device, blob.address, blob.data, name=blob.label, report=report):
             seconds = device.transport.now() - began
-            report(Finished(task="verify", name=part.label, size=len(part.data), seconds=seconds))
+            report(Finished(task="verify", name=blob.label, size=len(blob.data), seconds=seconds))
             continue
-        wrong.append(part.label)
-        ranges += find_differences(device, part.address, part.data) or [(part.address, part.end)]
+        wrong.append(blob.label)
+        ranges += find_differences(device, blob.address, blob.data) or [(blob.address, blob.end)]
     if wrong:
         raise build_verify_error(wrong, tuple(ranges))
 

@@ -1,6 +1,6 @@
 """Writes files' content to flash and verifies it: prepare the boot image's header, plan, safety checks, execute.
 
-When ``write_flash`` returns, every verified part is known to be in flash; those that cannot be verified are warned of
+When ``write_flash`` returns, every verified blob is known to be in flash; those that cannot be verified are warned of
 by name.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob, choose_for_chip
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import UsageError
@@ -31,14 +32,13 @@ from espwire.flash.model import (
     Cancel,
     Erase,
     FlashTarget,
-    Part,
     Plan,
     Policy,
     Skip,
     Verify,
     Write,
 )
-from espwire.flash.plan import can_compare, check_can_verify, check_parts, find_tail, plan
+from espwire.flash.plan import can_compare, check_blobs, check_can_verify, find_tail, plan
 from espwire.flash.safety import ParsedImages, find_problems, stop_if_fatal
 from espwire.flash.verify import (
     build_verify_error,
@@ -48,7 +48,6 @@ from espwire.flash.verify import (
     has_content,
 )
 from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
-from espwire.image.inputs import choose_for_chip
 from espwire.image.model import Image
 from espwire.image.patch_header import find_codes, find_obstacle, patch_image
 from espwire.protocol.stub import Codec
@@ -56,12 +55,12 @@ from espwire.sizes import SECTOR, format_size
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.image.build_plan import BuildPlan
+    from espwire.image.build_file import BuildPlan
 
 
 def write_flash(
     device: Device,
-    parts: Iterable[Part],
+    blobs: Iterable[Blob],
     *,
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
@@ -69,29 +68,29 @@ def write_flash(
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> Plan:
-    """Write ``parts`` and verify them; returns the plan that was carried out.
+    """Write ``blobs`` and verify them; returns the plan that was carried out.
 
     :param settings: flash settings for the header of the image at the bootloader's offset
     :param dry_run: stop when the plan is ready; nothing is written
-    :raises UsageError: parts overlap, or a setting does not exist on this chip
+    :raises UsageError: blobs overlap, or a setting does not exist on this chip
     :raises SafetyStop: a safety check fails; ``consents`` name what would allow it
     :raises VerifyError: the flash does not hold what was written
     """
     policy, settings = policy or Policy(), settings or HeaderSettings()
     target = FlashTarget.of(device, flash_size=find_stated_size(settings))
     images = ParsedImages(target.chip)
-    parts = prepare_parts(parts, target, settings, images, report=report)
-    if any(part.encrypted for part in parts) and target.limits.can_encrypt:
+    blobs = prepare_blobs(blobs, target, settings, images, report=report)
+    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
         key, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=key, crypt_config=config)
-    problems = find_problems(parts, target, policy, images)
+    problems = find_problems(blobs, target, policy, images)
     present: frozenset[int] = frozenset()
     if policy.skip_flashed:
-        check_parts(parts, target, policy)
+        check_blobs(blobs, target, policy)
         stop_if_fatal(problems, policy)
-        present = _find_present(device, parts, target, policy, report)
+        present = _find_present(device, blobs, target, policy, report)
     cost = TransportCost(baud=device.loader.baud)
-    planned = plan(parts, target=target, cost=cost, policy=policy, present=present)
+    planned = plan(blobs, target=target, cost=cost, policy=policy, present=present)
     planned = replace(planned, findings=planned.findings + problems)
     report(
         PlanReady(
@@ -132,9 +131,9 @@ def write_build(
     for note in build.notes:
         report(Note(text=note))
     chosen = merge_settings(settings or HeaderSettings(), build.settings)
-    parts = build_parts(build, encrypt=encrypt)
+    blobs = list_build_blobs(build, encrypt=encrypt)
     return write_flash(
-        device, parts, policy=policy, settings=chosen, dry_run=dry_run, cancel=cancel, report=report
+        device, blobs, policy=policy, settings=chosen, dry_run=dry_run, cancel=cancel, report=report
     )
 
 
@@ -174,15 +173,15 @@ def find_stated_size(settings: HeaderSettings) -> int | None:
     return None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
 
 
-def prepare_parts(
-    parts: Iterable[Part],
+def prepare_blobs(
+    blobs: Iterable[Blob],
     target: FlashTarget,
     settings: HeaderSettings,
     images: ParsedImages | None = None,
     *,
     report: Report = silent,
-) -> tuple[Part, ...]:
-    """``parts`` for this chip, with ``settings`` in the boot image's header; ``detect`` takes the size that the flash
+) -> tuple[Blob, ...]:
+    """``blobs`` for this chip, with ``settings`` in the boot image's header; ``detect`` takes the size that the flash
     has. What files for several chips hold for others is left out.
 
     A chip that checks signatures gets its images unchanged.
@@ -190,23 +189,23 @@ def prepare_parts(
     :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
     :raises DataError: a file for several chips has nothing for this one
     """
-    parts = choose_for_chip(parts, target.chip.id)
+    blobs = choose_for_chip(blobs, target.chip.id)
     if settings.keep_all:
-        return parts
+        return blobs
     settings = _resolve_size(settings, target, report)
     find_codes(target.chip, settings)  # a wrong setting is an error even if no header takes it
     offset = target.chip.flash.bootloader_offset
     if target.checks_images:
         text = "the flash settings change no header: with secure boot or Secure Download Mode on, images stay as they are"
         report(Warned(code="header-kept", text=text))
-        return parts
-    if all(part.address != offset for part in parts):
+        return blobs
+    if all(blob.address != offset for blob in blobs):
         text = f"nothing is written to {offset:#x}, so the flash settings change no header"
         report(Note(text=text))
     images = images or ParsedImages(target.chip)
     return tuple(
-        _patch_header(part, settings, images, report) if part.address == offset else part
-        for part in parts
+        _patch_header(blob, settings, images, report) if blob.address == offset else blob
+        for blob in blobs
     )
 
 
@@ -230,32 +229,32 @@ def _resolve_size(settings: HeaderSettings, target: FlashTarget, report: Report)
 
 
 def _patch_header(
-    part: Part, settings: HeaderSettings, images: ParsedImages, report: Report
-) -> Part:
-    image = images.parse(part.data)
-    obstacle = find_obstacle(part.data, image)
+    blob: Blob, settings: HeaderSettings, images: ParsedImages, report: Report
+) -> Blob:
+    image = images.parse(blob.data)
+    obstacle = find_obstacle(blob.data, image)
     if obstacle is not None or not isinstance(image, Image):
-        if part.data:
-            text = f"the header of {part.label} is left as it is: {obstacle}"
+        if blob.data:
+            text = f"the header of {blob.label} is left as it is: {obstacle}"
             report(Warned(code="header-kept", text=text))
-        return part
-    data, image = patch_image(part.data, image, images.chip, settings)
-    if data != part.data:
-        report(Note(text=f"flash settings changed in the header of {part.label}"))
+        return blob
+    data, image = patch_image(blob.data, image, images.chip, settings)
+    if data != blob.data:
+        report(Note(text=f"flash settings changed in the header of {blob.label}"))
     images.put(data, image)
-    return replace(part, data=data)
+    return replace(blob, data=data)
 
 
 def _find_present(
-    device: Device, parts: Iterable[Part], target: FlashTarget, policy: Policy, report: Report
+    device: Device, blobs: Iterable[Blob], target: FlashTarget, policy: Policy, report: Report
 ) -> frozenset[int]:
-    """Addresses of the parts that the flash holds already; one MD5 each."""
+    """Addresses of the blobs that the flash holds already; one MD5 each."""
     return frozenset(
-        part.address
-        for part in parts
-        if part.data
-        and can_compare(part, target, policy)
-        and has_content(device, part.address, part.data, name=part.label, report=report)
+        blob.address
+        for blob in blobs
+        if blob.data
+        and can_compare(blob, target, policy)
+        and has_content(device, blob.address, blob.data, name=blob.label, report=report)
     )
 
 
@@ -264,10 +263,10 @@ def execute(
 ) -> None:
     """Do every step of ``plan``.
 
-    A part that does not verify is written again as often as the policy's ``rewrites`` allows.
+    A blob that does not verify is written again as often as the policy's ``rewrites`` allows.
 
     :raises Unsupported: before anything is written: verification is required and impossible
-    :raises VerifyError: a part is still wrong; ``ranges`` shows where
+    :raises VerifyError: a blob is still wrong; ``ranges`` shows where
     :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
     """
     if report is not silent:
@@ -301,7 +300,7 @@ class _Run:
             self.cancel.check()
 
     def write(self, step: Write) -> None:
-        """Transfer one part; the backend repeats what fails on the way."""
+        """Transfer one blob; the backend repeats what fails on the way."""
         total, furthest = len(step.data), -1
 
         def progress(done: int) -> None:
@@ -333,7 +332,7 @@ class _Run:
         )
 
     def verify(self, step: Verify) -> None:
-        """Check one part; write it again where that is allowed."""
+        """Check one blob; write it again where that is allowed."""
         began = self.device.transport.now()
         for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
             # a reply can be garbled: a second one decides before anything is rewritten
@@ -396,25 +395,25 @@ class _Run:
                 return
 
     def _find_writes(self, step: Verify) -> list[Write]:
-        """What was sent of a part: all of it, or only the sectors that were believed to differ."""
+        """What was sent of a blob: all of it, or only the sectors that were believed to differ."""
         return [w for w in self.plan.writes if w.address < step.end and step.address < w.end]
 
     def _find_write(self, step: Verify) -> Write | None:
         return next((w for w in self.plan.writes if w.address == step.address), None)
 
 
-def build_parts(build: BuildPlan, *, encrypt: bool = False) -> tuple[Part, ...]:
-    """The files as parts."""
+def list_build_blobs(build: BuildPlan, *, encrypt: bool = False) -> tuple[Blob, ...]:
+    """The build's files, with the chips that they are for."""
     return tuple(
-        Part(
+        Blob(
             file.address,
             file.data,
             file.name,
             encrypted=encrypt and file.encrypted,
-            made_for=file.chips if file.one_of else build.chips,
+            chips=file.chips if file.one_of else build.chips,
             one_of=file.one_of,
         )
-        for file in build.files
+        for file in build.blobs
     )
 
 

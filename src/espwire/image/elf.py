@@ -217,24 +217,27 @@ def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
 
 
 def find_elf_chips(elf: Elf) -> tuple[str, ...]:
-    """Ids of the chips that the program can be for, by machine and addresses; one if that is clear.
+    """Ids of the chips that the program can be for: the chip that it names, or else all that fit.
 
-    A chip fits if it has the machine, and memory or mapped flash at each address. If the program contains the id of
-    a fitting chip, only that one is returned. Otherwise, chips with the entry address in RAM are preferred: what is
-    flash of one chip can be RAM of another.
+    Of those that fit, chips with the entry address in RAM are preferred: what is flash of one can be RAM of another.
     """
     from espwire.chips.registry import chip_ids, load_chip
 
-    # the longest id first, since esp32c61 contains esp32c6; named chips first, since that often saves loading others
-    named = [
-        name for name in sorted(chip_ids(), key=len, reverse=True) if name.encode() in elf.metadata
-    ]
-    for chip in map(load_chip, named):
-        if fits(elf, chip):
-            return (chip.id,)
+    named = find_named_chip(elf)
+    if named is not None:
+        return (named,)
     fitting = [chip for chip in map(load_chip, chip_ids()) if fits(elf, chip)]
     in_ram = [chip for chip in fitting if _is_ram(chip, elf.entry, elf.entry + 1)]
     return tuple(chip.id for chip in in_ram or fitting)
+
+
+def find_named_chip(elf: Elf) -> str | None:
+    """The chip that fits the program and whose id is in its metadata."""
+    from espwire.chips.registry import chip_ids, load_chip
+
+    named = [name for name in chip_ids() if name.encode() in elf.metadata]
+    longest_first = sorted(named, key=len, reverse=True)  # esp32c61 contains esp32c6
+    return next((name for name in longest_first if fits(elf, load_chip(name))), None)
 
 
 def fits(elf: Elf, chip: Chip) -> bool:

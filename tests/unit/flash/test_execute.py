@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.device.backends.base import ignore
 from espwire.device.backends.rom import find_block_limits
@@ -23,7 +24,7 @@ from espwire.errors import (
 )
 from espwire.events import Finished, Progress, Warned
 from espwire.flash.erase import erase_region
-from espwire.flash.model import FlashTarget, Part, Policy
+from espwire.flash.model import FlashTarget, Policy
 from espwire.flash.plan import plan
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import MD5_BUDGET, find_differences, verify_flash
@@ -120,7 +121,7 @@ def codes(events):
 
 def test_a_part_is_written_verified_and_told_about():
     device = FakeDevice()
-    events = run(device, [Part(0x10000, b"content" * 1000, "app.bin")])
+    events = run(device, [Blob(0x10000, b"content" * 1000, "app.bin")])
     assert device.memory[0x10000:][:7000] == b"content" * 1000
     assert [(e.task, e.name) for e in events if isinstance(e, Finished)] == [
         ("write", "app.bin"),
@@ -135,7 +136,7 @@ def test_a_part_is_written_verified_and_told_about():
 def test_a_part_that_came_out_wrong_is_written_once_more():
     device = FakeDevice()
     device.backend.spoil_writes = [0x10005]
-    events = run(device, [Part(0x10000, b"content", "app.bin")])
+    events = run(device, [Blob(0x10000, b"content", "app.bin")])
     assert device.backend.writes == 2
     assert device.memory[0x10000:][:7] == b"content"
     assert codes(events) == ["rewrite"]
@@ -146,7 +147,7 @@ def test_a_part_that_stays_wrong_is_a_verify_error_with_its_ranges(rewrites, wri
     device = FakeDevice()
     device.backend.spoil_writes = [0x12005] * 9
     with pytest.raises(VerifyError, match=r"app\.bin at 0x12000\.\.0x13000") as caught:
-        run(device, [Part(0x10000, bytes(0x8000), "app.bin")], Policy(rewrites=rewrites))
+        run(device, [Blob(0x10000, bytes(0x8000), "app.bin")], Policy(rewrites=rewrites))
     assert caught.value.ranges == ((0x12000, 0x13000),)
     assert device.backend.writes == writes
 
@@ -154,7 +155,7 @@ def test_a_part_that_stays_wrong_is_a_verify_error_with_its_ranges(rewrites, wri
 def test_nothing_is_asked_when_verification_is_off():
     device = FakeDevice()
     device.backend.spoil_writes = [0x10005]
-    assert codes(run(device, [Part(0x10000, b"content")], Policy(verify=False))) == []
+    assert codes(run(device, [Blob(0x10000, b"content")], Policy(verify=False))) == []
     assert device.backend.md5s == 0
 
 
@@ -162,7 +163,7 @@ def test_nothing_is_asked_when_verification_is_off():
 def test_what_cannot_be_verified_is_warned_of_by_name(arguments):
     device = FakeDevice(**arguments)
     events = run(
-        device, [Part(0x10000, b"content", "app.bin"), Part(0x20000, b"content", "data.bin")]
+        device, [Blob(0x10000, b"content", "app.bin"), Blob(0x20000, b"content", "data.bin")]
     )
     assert codes(events) == ["unverified"]
     assert "app.bin, data.bin: written, but not verified" in next(
@@ -173,7 +174,7 @@ def test_what_cannot_be_verified_is_warned_of_by_name(arguments):
 
 def test_verification_that_is_demanded_and_impossible_writes_nothing():
     device = FakeDevice("esp8266")
-    planned = plan([Part(0, b"content")], target=FlashTarget.of(device))
+    planned = plan([Blob(0, b"content")], target=FlashTarget.of(device))
     object.__setattr__(planned, "policy", Policy(verify=True))
     with pytest.raises(Unsupported):
         execute(planned, device)
@@ -189,7 +190,7 @@ def test_cancelling_stops_between_blocks():
         if isinstance(event, Progress) and event.done >= 2048:
             cancel.cancel()
 
-    planned = plan([Part(0, bytes(0x8000))], target=FlashTarget.of(device))
+    planned = plan([Blob(0, bytes(0x8000))], target=FlashTarget.of(device))
     with pytest.raises(Cancelled):
         execute(planned, device, cancel=cancel, report=report)
     assert max(e.done for e in events if isinstance(e, Progress)) < 0x8000
@@ -223,7 +224,7 @@ def test_looking_for_differences_is_bounded():
 def test_verify_looks_at_every_part_before_it_complains():
     device = FakeDevice()
     device.memory[0x1000:0x1003] = b"one"
-    parts = [Part(0x1000, b"one", "a"), Part(0x2000, b"two", "b"), Part(0x3000, b"three", "c")]
+    parts = [Blob(0x1000, b"one", "a"), Blob(0x2000, b"two", "b"), Blob(0x3000, b"three", "c")]
     with pytest.raises(VerifyError) as caught:
         verify_flash(device, parts)
     assert "b, c" in str(caught.value)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from tests.unit.flash.targets import rom_target
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
-from espwire.flash.model import Finding, FlashTarget, Part, Policy
+from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.flash.safety import (
     ParsedImages,
     find_boot_content_problems,
@@ -35,7 +36,7 @@ def target(chip_id: str, **security: bool) -> FlashTarget:
 
 
 def problems(data: bytes, address: int, where: FlashTarget) -> dict[str, Finding]:
-    return {f.code: f for f in find_problems([Part(address, data, "x.bin")], where, Policy())}
+    return {f.code: f for f in find_problems([Blob(address, data, "x.bin")], where, Policy())}
 
 
 def app(chip_id: str = "esp32c3") -> bytes:
@@ -136,7 +137,7 @@ def test_encrypted_data_may_go_where_a_chip_with_flash_encryption_boots_from():
     assert "not-an-image" not in problems(data, 0x0, target("esp32c3", flash_encryption=True))
     assert "not-an-image" in problems(b"<html>", 0x0, target("esp32c3", flash_encryption=True))
     assert (
-        find_boot_content_problems(Part(0, data), load_chip("esp32c3")) == ()
+        find_boot_content_problems(Blob(0, data), load_chip("esp32c3")) == ()
     )  # merging: nobody knows
 
 
@@ -185,7 +186,7 @@ def test_what_is_not_an_image_needs_no_signature():
 
 
 def test_only_the_first_image_counts():
-    part = Part(0, b"\xff" * 0x1000 + b"\0" + BOOT32)
+    part = Blob(0, b"\xff" * 0x1000 + b"\0" + BOOT32)
     assert find_bootloader(part, ParsedImages(load_chip("esp32"))) is None
 
 

@@ -10,9 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.unit.flash.targets import rom_target
 
+from espwire.blob import Blob
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase
-from espwire.flash.model import Erase, Part, Policy, Skip, Verify, Write
+from espwire.flash.model import Erase, Policy, Skip, Verify, Write
 from espwire.flash.plan import find_changed_runs, plan
 from espwire.protocol import slip
 from espwire.protocol.commands import FlashBegin, FlashData
@@ -24,7 +25,7 @@ SECTOR = 0x1000
 
 parts = st.lists(
     st.builds(
-        Part,
+        Blob,
         st.integers(0, 200).map(lambda n: n * 0x400),
         st.binary(max_size=64).map(lambda d: d * 150),
         st.sampled_from(["a.bin", "b.bin", ""]),
@@ -81,7 +82,7 @@ def test_parts_are_refused_exactly_when_they_share_a_sector(given_parts):
 
 def test_an_overlap_names_both_parts_and_their_ranges():
     with pytest.raises(UsageError) as caught:
-        plan([Part(0x1800, b"x" * 16, "app.bin"), Part(0x1000, b"x" * 16, "boot.bin")], target=C3)
+        plan([Blob(0x1800, b"x" * 16, "app.bin"), Blob(0x1000, b"x" * 16, "boot.bin")], target=C3)
     assert caught.value.code == "overlap"
     for text in ("app.bin", "boot.bin", "0x1000..0x1010", "0x1800..0x1810", "4 KiB sector"):
         assert text in str(caught.value)
@@ -92,7 +93,7 @@ def test_an_overlap_names_both_parts_and_their_ranges():
 
 
 def test_neighbours_in_different_sectors_are_fine():
-    planned = plan([Part(0x2000, b"x" * 16), Part(0x1000, b"y" * 0x1000)], target=C3)
+    planned = plan([Blob(0x2000, b"x" * 16), Blob(0x1000, b"y" * 0x1000)], target=C3)
     assert [(s.address, s.erase_end) for s in planned.writes] == [
         (0x1000, 0x2000),
         (0x2000, 0x3000),
@@ -100,7 +101,7 @@ def test_neighbours_in_different_sectors_are_fine():
 
 
 def test_a_part_inside_a_sector_says_what_else_is_erased():
-    planned = plan([Part(0x1804, b"data", "cal.bin")], target=C3)
+    planned = plan([Blob(0x1804, b"data", "cal.bin")], target=C3)
     (write,) = planned.writes
     assert (write.address, write.data) == (0x1000, b"\xff" * 0x804 + b"data")
     (finding,) = planned.findings
@@ -123,15 +124,15 @@ def test_a_part_inside_a_sector_says_what_else_is_erased():
     ],
 )
 def test_the_sector_too_many_that_the_esp8266_erases_is_told(address, size, erased):
-    planned = plan([Part(address, bytes(size), "boot.bin")], target=ESP8266)
+    planned = plan([Blob(address, bytes(size), "boot.bin")], target=ESP8266)
     assert planned.writes[0].erase_end == address + erased
     assert [f.code for f in planned.findings] == ["erases-behind"] * (erased > size)
-    assert plan([Part(address, bytes(size))], target=C3).writes[0].erase_end == address + size
+    assert plan([Blob(address, bytes(size))], target=C3).writes[0].erase_end == address + size
 
 
 def test_a_sector_too_many_is_no_news_where_a_part_follows():
     planned = plan(
-        [Part(0, bytes(0x1000), "boot.bin"), Part(0x1000, bytes(0x2000), "user.bin")],
+        [Blob(0, bytes(0x1000), "boot.bin"), Blob(0x1000, bytes(0x2000), "user.bin")],
         target=ESP8266,
     )
     assert planned.findings == ()
@@ -140,20 +141,20 @@ def test_a_sector_too_many_is_no_news_where_a_part_follows():
 @pytest.mark.parametrize("address", [-4, -1, 1 << 32])
 def test_an_address_that_cannot_be_written_to_is_refused(address):
     with pytest.raises(UsageError) as caught:
-        plan([Part(address, b"data", "x")], target=C3)
+        plan([Blob(address, b"data", "x")], target=C3)
     assert caught.value.code == "address"
 
 
 @pytest.mark.parametrize("address", [1, 2, 0x1003])
 def test_a_part_at_an_odd_address_is_filled_up_from_its_sectors_start(address):
-    write = plan([Part(address, b"data", "x")], target=C3).writes[0]
+    write = plan([Blob(address, b"data", "x")], target=C3).writes[0]
     head = address % 0x1000
     assert write.address == address - head
     assert write.data == b"\xff" * head + b"data" + b"\xff" * (-(head + 4) % 4)
 
 
 def test_an_empty_part_is_skipped_with_a_word():
-    planned = plan([Part(0x1000, b"", "empty.bin"), Part(0x1000, b"full", "full.bin")], target=C3)
+    planned = plan([Blob(0x1000, b"", "empty.bin"), Blob(0x1000, b"full", "full.bin")], target=C3)
     assert planned.steps[0] == Skip(0x1000, 0, "empty.bin", "it is empty")
     assert [f.code for f in planned.findings] == ["empty-part"]
     assert len(planned.writes) == 1
@@ -161,31 +162,31 @@ def test_an_empty_part_is_skipped_with_a_word():
 
 def test_data_is_compressed_where_it_helps_and_the_loader_can():
     zeros, noise = bytes(0x4000), bytes(range(256)) * 2
-    assert plan([Part(0, zeros)], target=C3).writes[0].packed is not None
-    assert plan([Part(0, bytes([1, 2, 3, 4]))], target=C3).writes[0].packed is None
-    assert plan([Part(0, zeros)], target=ESP8266).writes[0].packed is None
-    assert plan([Part(0, zeros)], target=SECURE).writes[0].packed is None
-    assert plan([Part(0, zeros)], target=C3, policy=Policy(compress=False)).writes[0].packed is None
-    assert plan([Part(0, noise)], target=C3).wire_bytes < 1000
-    assert plan([Part(0, b"x")], target=ESP8266).wire_bytes > 1024  # a plain block is sent whole
+    assert plan([Blob(0, zeros)], target=C3).writes[0].packed is not None
+    assert plan([Blob(0, bytes([1, 2, 3, 4]))], target=C3).writes[0].packed is None
+    assert plan([Blob(0, zeros)], target=ESP8266).writes[0].packed is None
+    assert plan([Blob(0, zeros)], target=SECURE).writes[0].packed is None
+    assert plan([Blob(0, zeros)], target=C3, policy=Policy(compress=False)).writes[0].packed is None
+    assert plan([Blob(0, noise)], target=C3).wire_bytes < 1000
+    assert plan([Blob(0, b"x")], target=ESP8266).wire_bytes > 1024  # a plain block is sent whole
 
 
 @pytest.mark.parametrize("target", [ESP8266, SECURE])
 def test_verifying_that_is_insisted_on_and_impossible_is_unsupported(target):
     with pytest.raises(Unsupported) as caught:
-        plan([Part(0, b"data")], target=target, policy=Policy(verify=True))
+        plan([Blob(0, b"data")], target=target, policy=Policy(verify=True))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("target", [ESP8266, SECURE])
 def test_compression_that_is_impossible_is_told_and_left_out(target):
-    planned = plan([Part(0, bytes(0x1000))], target=target, policy=Policy(compress=True))
+    planned = plan([Blob(0, bytes(0x1000))], target=target, policy=Policy(compress=True))
     assert planned.writes[0].packed is None
     assert "not-compressed" in [finding.code for finding in planned.findings]
 
 
 def test_encryption_needs_a_loader_that_can_and_is_not_verified():
-    part = Part(0x1000, b"secret", "s", encrypted=True)
+    part = Blob(0x1000, b"secret", "s", encrypted=True)
     with pytest.raises(Unsupported):
         plan([part], target=rom_target("esp32"))
     planned = plan([part], target=C3)
@@ -194,7 +195,7 @@ def test_encryption_needs_a_loader_that_can_and_is_not_verified():
     with pytest.raises(Unsupported):
         plan([part], target=C3, policy=Policy(verify=True))
     with pytest.raises(UsageError, match="multiple of 16"):
-        plan([Part(0x1008, b"secret", encrypted=True)], target=C3)
+        plan([Blob(0x1008, b"secret", encrypted=True)], target=C3)
 
 
 OLD_DATA = bytes(range(256)) * 64
@@ -208,7 +209,7 @@ def differing(*places: int) -> bytes:
 
 
 def test_only_runs_of_sectors_that_differ_are_written_and_the_whole_is_verified():
-    part = Part(0x10000, differing(0x10, 0x1FFF, 0x3000), "x", previous=OLD_DATA)
+    part = Blob(0x10000, differing(0x10, 0x1FFF, 0x3000), "x", previous=OLD_DATA)
     planned = plan([part], target=C3)
     assert [(s.address, len(s.data)) for s in planned.writes] == [
         (0x10000, 0x2000),
@@ -223,7 +224,7 @@ def test_only_runs_of_sectors_that_differ_are_written_and_the_whole_is_verified(
 
 
 def test_a_part_inside_a_sector_is_compared_as_it_stands_there():
-    part = Part(0x10800, differing(0x1900), "x", previous=OLD_DATA)
+    part = Blob(0x10800, differing(0x1900), "x", previous=OLD_DATA)
     planned = plan([part], target=C3)
     (write,), verify = planned.writes, planned.steps[-1]
     assert (write.address, write.data) == (0x12000, part.data[0x1800:0x2800])
@@ -240,7 +241,7 @@ def test_a_part_inside_a_sector_is_compared_as_it_stands_there():
 
 
 def test_what_has_not_changed_is_only_verified_or_on_trust_not_even_that():
-    part = Part(0x10000, OLD_DATA, "x", previous=OLD_DATA + b"more")
+    part = Blob(0x10000, OLD_DATA, "x", previous=OLD_DATA + b"more")
     assert [type(s) for s in plan([part], target=C3).steps] == [Verify]
     trusted = plan([part], target=C3, policy=Policy(trust_flash_content=True))
     assert [type(s) for s in trusted.steps] == [Skip]
@@ -251,7 +252,7 @@ def test_what_has_not_changed_is_only_verified_or_on_trust_not_even_that():
 
 def test_what_the_flash_holds_already_is_skipped():
     planned = plan(
-        [Part(0x10000, OLD_DATA, "a"), Part(0x20000, OLD_DATA, "b")], target=C3, present={0x10000}
+        [Blob(0x10000, OLD_DATA, "a"), Blob(0x20000, OLD_DATA, "b")], target=C3, present={0x10000}
     )
     assert [type(s) for s in planned.steps] == [Skip, Write, Verify]
     assert planned.unchecked == ()
@@ -268,7 +269,7 @@ def test_what_the_flash_holds_already_is_skipped():
     ],
 )
 def test_where_nothing_can_be_compared_all_is_written_and_said(target, policy, encrypted):
-    part = Part(0x10000, OLD_DATA, "x", encrypted, previous=OLD_DATA)
+    part = Blob(0x10000, OLD_DATA, "x", encrypted, previous=OLD_DATA)
     planned = plan([part], target=target, policy=policy)
     assert [w.data for w in planned.writes] == [OLD_DATA]
     assert [f.code for f in planned.findings if f.code == "written-whole"] == ["written-whole"]
@@ -279,15 +280,15 @@ def test_where_nothing_can_be_compared_all_is_written_and_said(target, policy, e
 
 
 def test_erase_all_comes_first_and_needs_a_known_size():
-    planned = plan([Part(0, b"data")], target=C3, policy=Policy(erase_all=True))
+    planned = plan([Blob(0, b"data")], target=C3, policy=Policy(erase_all=True))
     assert planned.steps[0] == Erase(0, 0x400000, whole=True)
     for target in (replace(C3, flash_size=None), replace(C3, size_assumed=True)):
         with pytest.raises(UsageError):
-            plan([Part(0, b"data")], target=target, policy=Policy(erase_all=True))
+            plan([Blob(0, b"data")], target=target, policy=Policy(erase_all=True))
 
 
 def test_a_plan_describes_itself_line_by_line():
-    planned = plan([Part(0x1000, bytes(4096), "boot.bin"), Part(0x8000, b"", "none")], target=C3)
+    planned = plan([Blob(0x1000, bytes(4096), "boot.bin"), Blob(0x8000, b"", "none")], target=C3)
     assert planned.describe()[0] == "skip none: it is empty"
     assert planned.describe()[1].startswith(
         "write boot.bin to 0x1000..0x2000 (4KB), compressed to "
@@ -319,7 +320,7 @@ def test_wire_bytes_are_counted_as_they_are_sent(data):
 
 
 def test_estimates_grow_with_the_work_and_shrink_with_the_baud():
-    part = Part(0, bytes(range(256)) * 4096)
+    part = Blob(0, bytes(range(256)) * 4096)
     slow = plan([part], target=ESP8266)
     fast = plan([part], target=ESP8266, cost=TransportCost(baud=921600))
     assert 91 < slow.seconds < 110  # 1 MiB at 115200 baud

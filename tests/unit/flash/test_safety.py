@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.flash.targets import rom_target
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
 from espwire.errors import SafetyStop, UsageError
-from espwire.flash.model import Finding, FlashTarget, Part, Policy
+from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.flash.safety import (
     allows_revision,
     find_erase_problems,
@@ -49,7 +50,7 @@ def problems(
     data: bytes, address: int, where: FlashTarget, policy: Policy | None = None
 ) -> dict[str, Finding]:
     return {
-        f.code: f for f in find_problems([Part(address, data, "x.bin")], where, policy or Policy())
+        f.code: f for f in find_problems([Blob(address, data, "x.bin")], where, policy or Policy())
     }
 
 
@@ -141,7 +142,7 @@ def test_plaintext_on_an_encrypting_chip_is_fatal_when_nothing_can_encrypt_it_an
     assert (unknown.fatal, unknown.consent) == (True, "plaintext")
     assert "as it is" in unknown.text
     assert problems(b"ciphertext, as far as anyone can tell", 0x10000, open_chip) == {}
-    assert find_problems([Part(0x10000, data, "x", encrypted=True)], open_chip, Policy()) == ()
+    assert find_problems([Blob(0x10000, data, "x", encrypted=True)], open_chip, Policy()) == ()
 
 
 def test_the_end_of_the_flash_is_a_limit():
@@ -233,7 +234,7 @@ def test_a_policy_with_a_consent_that_there_is_not_is_an_error():
 
 
 def encrypting(where: FlashTarget, policy: Policy | None = None) -> dict[str, Finding]:
-    part = Part(0x10000, b"x" * 32, "x.bin", encrypted=True)
+    part = Blob(0x10000, b"x" * 32, "x.bin", encrypted=True)
     return {f.code: f for f in find_problems([part], where, policy or Policy())}
 
 
@@ -263,9 +264,9 @@ def test_a_chip_whose_fuses_disable_encrypting_downloads_is_not_asked_to():
 
 def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
     where = replace(target("esp32c3"), flash_key=True)
-    wrong = find_problems([Part(0, BOOT32, "boot", encrypted=True)], where, Policy())
+    wrong = find_problems([Blob(0, BOOT32, "boot", encrypted=True)], where, Policy())
     assert {f.code for f in wrong} == {"wrong-chip-image"}
-    late = find_problems([Part(0x3FF000, bytes(0x2000), "x", encrypted=True)], where, Policy())
+    late = find_problems([Blob(0x3FF000, bytes(0x2000), "x", encrypted=True)], where, Policy())
     assert {f.code for f in late} == {"past-flash-end"}
 
 
@@ -277,4 +278,4 @@ def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
 def test_no_data_whatever_breaks_the_guards(noise, start, data):
     chip_id = data.draw(st.sampled_from(chip_ids()))
     where = target(chip_id, flash_encryption=True, manual_encrypt_disabled=True)
-    find_problems([Part(where.chip.flash.bootloader_offset, start + noise)], where, Policy())
+    find_problems([Blob(where.chip.flash.bootloader_offset, start + noise)], where, Policy())

@@ -14,8 +14,8 @@ from espwire.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from espwire.blob import Blob
     from espwire.device.device import Device
-    from espwire.flash.model import Part
 
 MAX_LISTED = 64
 
@@ -46,21 +46,21 @@ def command(
     no_progress: bool,
 ) -> None:
     """Compare all files, then say what is wrong."""
+    from espwire.blob import choose_for_chip
     from espwire.cli.parts import header_settings, read_pairs
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
     from espwire.errors import VerifyError
     from espwire.flash.model import FlashTarget
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_parts
-    from espwire.image.inputs import choose_for_chip
+    from espwire.flash.write import find_stated_size, prepare_blobs
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
     pairs = place_by_file(pairs, session)
     check_inputs(file for _, file in pairs)
     known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
-    parts: Sequence[Part] = () if known is None else read_pairs(known, session, settings=settings)
+    parts: Sequence[Blob] = () if known is None else read_pairs(known, session, settings=settings)
     with session.device() as device:
         if known is None:
             parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
@@ -69,7 +69,7 @@ def command(
         target = FlashTarget.of(device, flash_size=stated)
         for part in parts:
             target.check_range(part.address, part.end, stated=stated)
-        parts = prepare_parts(parts, target, settings, report=session.report)
+        parts = prepare_blobs(parts, target, settings, report=session.report)
         try:
             verify_flash(device, parts, report=session.report)
         except VerifyError as error:
@@ -83,7 +83,7 @@ def command(
 
 
 def report_differences(
-    session: Session, device: Device, parts: Sequence[Part], ranges: Sequence[tuple[int, int]]
+    session: Session, device: Device, parts: Sequence[Blob], ranges: Sequence[tuple[int, int]]
 ) -> None:
     """One line per range that differs; with the bytes where they can be read."""
     lines: list[str] = []

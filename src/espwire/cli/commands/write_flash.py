@@ -15,7 +15,8 @@ from espwire.cli.write_options import WriteChoices, encrypt_options, unchanged_o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espwire.flash.model import Part, Plan
+    from espwire.blob import Blob
+    from espwire.flash.model import Plan
 
 
 @click.command(
@@ -54,12 +55,12 @@ def command(
     **choices: Any,
 ) -> None:
     """Read the files first, so that a bad one is told before the chip is touched."""
+    from espwire.blob import choose_for_chip
     from espwire.cli.parts import header_settings
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
     from espwire.cli.write_options import read_parts
     from espwire.flash.write import write_flash
-    from espwire.image.inputs import choose_for_chip
 
     chosen = WriteChoices(**choices)
     chosen.check()
@@ -87,7 +88,7 @@ def command(
 
 
 def _tell(
-    session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool
+    session: Session, made: Plan, parts: Sequence[Blob], *, files: int, dry_run: bool
 ) -> None:
     size = sum(len(part.data) for part in parts)
     unchecked = made.unchecked

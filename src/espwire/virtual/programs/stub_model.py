@@ -128,9 +128,7 @@ class StubModel(CpuModel):
         """Start, say hello, serve for ever."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
-        registers.attached |= (
-            self.services.chip.flash_attach is not None
-        )  # hw_start has the ROM attach it
+        registers.attached |= bool(self.services.chip.flash_attach)  # by the ROM, in hw_start
         self.owe(self._pace.start)
         yield from self.serve(self._pace.command, self._handle, self._greet())
 
