@@ -343,11 +343,7 @@ def _borrow(loader: Loader, named: Chip | None, tracker: PortTracker, report: Re
             hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
             code="stub-running",
         ) from None
-    why = (
-        ""
-        if device.loader.dialect.capabilities is not None
-        else " as it is: this port cannot reset the chip"
-    )
+    why = "" if device.loader.dialect.sealed else " as it is: this port cannot reset the chip"
     report(Note(text=f"a stub of an earlier session is running, and is used{why}"))
     return device
 

@@ -1,4 +1,4 @@
-"""The consents: names that allow, one by one, what the guards refuse. The guards themselves stand where the work is."""
+"""The names for ``--allow``, each of which overrides one safety check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from espwire.errors import UsageError
 
-# name → what it allows. The sentence stands in docs and in the answer to an unknown name.
+# name → what it allows; docs and the error for an unknown name list them
 CONSENTS: dict[str, str] = {
     "secure-boot-area": "write or erase the boot loader's area of a chip with secure boot version 1",
     "key-manager-area": "write or erase where the key manager keeps its data",
@@ -30,16 +30,16 @@ CONSENTS: dict[str, str] = {
 
 
 def check_consents(names: Iterable[str]) -> frozenset[str]:
-    """``names`` as a set, each of them known.
+    """``names`` as a set.
 
-    :raises UsageError: code ``unknown-consent``: one is not; the hint lists those there are
+    :raises UsageError: code ``unknown-consent``: a name is not in ``CONSENTS``; the hint lists them
     """
-    given = frozenset(names)
-    unknown = sorted(given - CONSENTS.keys())
+    consents = frozenset(names)
+    unknown = sorted(consents - CONSENTS.keys())
     if unknown:
         raise UsageError(
-            f"there is no consent called {unknown[0]!r}",
+            f"unknown consent: {unknown[0]!r}",
             hint=f"Consents: {', '.join(CONSENTS)}.",
             code="unknown-consent",
         )
-    return given
+    return consents

@@ -434,10 +434,8 @@ class Device:
         attached, request = self._attached, self._plan_attach()
         if request is None:
             flash_id.attach_by_registers(self.loader, self.chip)
-        elif (
-            self.loader.dialect.capabilities is None or attached != self._attached
-        ):  # else the ROM has done it
-            self.loader.call(request, repeatable=True)
+        elif not self.loader.dialect.sealed or attached != self._attached:
+            self.loader.call(request, repeatable=True)  # before our stub's start, the ROM does it
 
     def _plan_attach(self) -> Command | None:
         self._attached = (
@@ -446,7 +444,7 @@ class Device:
         return flash_id.plan_attach(self.loader.dialect, self.chip, self._identity, self._attached)
 
     def _reach_part(self) -> None:
-        """For commands that speak to the flash part itself: it is attached, and registers are open.
+        """Attach the flash chip for commands that talk to it directly, which takes register access.
 
         :raises Unsupported: before anything is sent
         """

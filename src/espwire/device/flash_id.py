@@ -10,6 +10,7 @@ Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next res
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -20,9 +21,9 @@ from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
-from espwire.errors import DeviceError, UsageError
+from espwire.errors import DeviceError, Unsupported, UsageError
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
+from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
 from espwire.protocol.stub import seal
 
@@ -278,7 +279,8 @@ def set_params(loader: Loader, size: int) -> None:
         loader.ahead = slip.encode(
             seal(command.packet())
         )  # if it comes damaged, our stub works without the size too
-    elif loader.supports(command.op):
+        return
+    with suppress(Unsupported):  # some ROMs need no size
         loader.call(command, repeatable=True)
 
 
@@ -384,7 +386,6 @@ def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
     :raises UsageError: code ``flash-voltage``: this chip has no such override, or no such voltage
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
-    loader.require(Op.WRITE_REG)
     address, value = build_voltage_word(chip, voltage)
     loader.write_regs(RegWrite(address, value))
 

@@ -20,12 +20,10 @@ from espwire.protocol.commands import (
     MemBegin,
     MemData,
     MemEnd,
-    Op,
     ReadReg,
     RegWrite,
     Reply,
 )
-from espwire.protocol.stub import StubOp
 from espwire.sizes import align_up
 
 WORD = 4
@@ -58,7 +56,6 @@ def read_mem(loader: Loader, address: int) -> MemWord:
     :raises DeviceError: code ``memory-access``: the chip fell over when it read there
     """
     check_range(address, WORD)
-    loader.require(Op.READ_REG)
     return MemWord(address=address, value=_read_word(loader, address))
 
 
@@ -76,7 +73,6 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
             hint="Give numbers up to 0xffffffff.",
             code="memory-range",
         )
-    loader.require(Op.WRITE_REG)
     try:
         loader.write_regs(RegWrite(address, value, mask))
     except (NoReply, DeviceError) as error:
@@ -102,8 +98,7 @@ def read_words(
     :raises Unsupported, DeviceError: as ``read_mem``
     """
     check_range(address, size)
-    loader.require(Op.READ_REG)
-    if loader.supports(StubOp.BATCH):
+    if loader.dialect.sealed:
         yield from _read_batches(loader, address, size)
         return
     end = address + size

@@ -23,8 +23,8 @@ from espwire.device.reset_sequences import (
 )
 from espwire.errors import DeviceError, NoReply, TransportLost, Unsupported
 from espwire.events import Note, Report, Resetting
-from espwire.protocol.commands import FlashBegin, FlashEnd, Op, RegWrite
-from espwire.protocol.stub import StubOp, StubReset
+from espwire.protocol.commands import FlashBegin, FlashEnd, RegWrite
+from espwire.protocol.stub import StubReset
 from espwire.transport.base import Transport, TransportInfo
 
 
@@ -111,12 +111,7 @@ def hard_reset(loader: Loader, chip: Chip, report: Report, low: float | None = N
     name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence, low)
     bit = chip.reset.force_download
     usb = is_native_usb(info)
-    if (
-        usb
-        and chip.reset.clear_force_download_first
-        and bit is not None
-        and loader.supports(Op.WRITE_REG)
-    ):
+    if usb and chip.reset.clear_force_download_first and bit is not None and not loader.secure:
         loader.write_regs(RegWrite(bit.address, 0, 1 << bit.bit))
     report(Resetting(how=name, into="application"))
     if not needs_flow_control(info):
@@ -191,7 +186,7 @@ def soft_reset(loader: Loader, report: Report) -> None:
 def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     fifth = 0 if loader.dialect.begin_words == 5 else None
     report(Resetting(how=how, into="application"))
-    if loader.supports(StubOp.RESET):
+    if loader.dialect.sealed:
         try:
             loader.call(StubReset())
         except NoReply:
@@ -263,4 +258,4 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:
-    return chip.reset.watchdog_reset and loader.supports(Op.WRITE_REG)
+    return chip.reset.watchdog_reset and not loader.secure

@@ -251,7 +251,7 @@ def start_stub(
         loader.secure = False
         return parse_spi_reply(found[1][-1], RESET_AND_READ_ID[-1]) if found[1] else None
     join_stub(loader, chip)
-    if image.build and loader.dialect.capabilities is None:
+    if image.build and not loader.dialect.sealed:
         raise NoReply("something answers that is not our stub")
     return None
 
@@ -363,7 +363,7 @@ def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
 def take_dialect(loader: Loader, dialect: Dialect) -> None:
     """Have the loader speak ``dialect`` from now on."""
     loader.dialect, loader.grouped = dialect, None
-    loader.resync = partial(abort, loader) if dialect.capabilities is not None else None
+    loader.resync = partial(abort, loader) if dialect.sealed else None
 
 
 def first_stage_dialect(rom: Dialect) -> Dialect:

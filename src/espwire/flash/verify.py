@@ -17,7 +17,7 @@ from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 if TYPE_CHECKING:
     from espwire.device.device import Device
 
-MD5_BUDGET = 256  # MD5 requests to find out where the flash differs, at most
+MOST_DIGESTS = 256  # requests to find out where the flash differs
 UNVERIFIED = "unverified"  # the consent
 
 
@@ -67,17 +67,13 @@ def has_content(
 def find_differences(device: Device, address: int, data: bytes) -> Ranges:
     """Half-open flash ranges that differ from ``data``: whole sectors, except at the ends; () if all is equal.
 
-    If MD5s are asked for one by one, their number is bounded: scattered differences come as coarser ranges.
+    Of large ranges, a loader that computes one MD5 per request gives coarser ranges.
 
     :raises Unsupported: this loader can neither compute an MD5 nor read
     """
-    limits = device.backend.limits
-    if not limits.can_digest:
+    if not device.backend.limits.can_digest:
         return _compare_by_reading(device, address, data, "", silent)
-    if has_content(device, address, data):
-        return ()
-    compare = _compare_sectors if limits.digests_at_once else _compare_halves
-    return compare(device, address, data)
+    return () if has_content(device, address, data) else _compare_digests(device, address, data)
 
 
 def check_encrypted(device: Device, step: Write) -> None:
@@ -165,49 +161,20 @@ def _find_differing_sectors(
     return sectors
 
 
-def _compare_sectors(device: Device, address: int, data: bytes) -> Ranges:
-    """Has every sector hashed, in one request for all that are whole, and one for the beginning of the first."""
+def _compare_digests(device: Device, address: int, data: bytes) -> Ranges:
+    """Compares the MD5 of each piece: sectors, or larger where each takes a request and they would be too many."""
+    backend, end = device.backend, address + len(data)
+    piece = SECTOR
+    if not backend.limits.digests_at_once:
+        piece = max(SECTOR, align_up(len(data) // MOST_DIGESTS, SECTOR))
     wrong: list[tuple[int, int]] = []
-    end = address + len(data)
     first = min(align_up(address, SECTOR), end)
     for start, stop in ((address, first), (first, end)):
         if start == stop:
             continue
-        for index, digest in enumerate(device.backend.digests(start, stop - start, SECTOR)):
-            low = start + index * SECTOR
-            high = min(low + SECTOR, stop)
+        for index, digest in enumerate(backend.digests(start, stop - start, piece)):
+            low = start + index * piece
+            high = min(low + piece, stop)
             if md5(data[low - address : high - address], usedforsecurity=False).digest() != digest:
                 wrong.append((low, high))
     return join_ranges(wrong)
-
-
-def _compare_halves(device: Device, address: int, data: bytes) -> Ranges:
-    """Halves what is known to differ, down to sectors."""
-    budget = MD5_BUDGET
-    pending, final = [(address, address + len(data))], []
-
-    def is_same(start: int, end: int) -> bool:
-        expected = md5(data[start - address : end - address], usedforsecurity=False).digest()
-        return device.backend.digests(start, end - start, end - start) == [expected]
-
-    while pending:
-        # coarse before fine, so that an exhausted budget leaves no huge range
-        start, end = pending.pop(0)
-        middle = align_down((start + end) // 2, SECTOR)
-        if middle <= start:
-            middle = align_down(start, SECTOR) + SECTOR
-        if middle >= end or not budget:
-            final.append((start, end))
-            continue
-        budget -= 1
-        if is_same(start, middle):
-            pending.append((middle, end))  # so the difference is in the other half
-            continue
-        pending.append((start, middle))
-        if not budget:
-            pending.append((middle, end))
-            continue
-        budget -= 1
-        if not is_same(middle, end):
-            pending.append((middle, end))
-    return join_ranges(final)

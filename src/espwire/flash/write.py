@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob, choose_for_chip
@@ -336,7 +337,9 @@ class _Run:
         began = self.device.transport.now()
         for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
             # a reply can be garbled: a second one decides before anything is rewritten
-            if self._holds(step) or self._holds(step):
+            place = (self.device, step.address, step.content)
+            holds = partial(has_content, *place, name=step.name, report=self.report)
+            if holds() or holds():
                 seconds = self.device.transport.now() - began
                 self.report(
                     Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds)
@@ -369,11 +372,6 @@ class _Run:
             why = "the chip has encrypted it"
         text = f"{', '.join(names)}: written, but not verified: {why}"
         self.report(Warned(code="unverified", text=text))
-
-    def _holds(self, step: Verify) -> bool:
-        return has_content(
-            self.device, step.address, step.content, name=step.name, report=self.report
-        )
 
     def _stop_if_misplaced(self, write: Write) -> None:
         """Stop if nothing has arrived where all of it was sent: then it overwrote something else.

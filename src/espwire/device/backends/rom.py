@@ -44,7 +44,7 @@ from espwire.device.backends.base import (
     limit_restarts,
     refuse_encryption,
 )
-from espwire.device.double_read import ask_together, ask_twice
+from espwire.device.double_read import ask_together, ask_twice, find_result_bytes
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.retry import Attempts, LossLimit
 from espwire.device.spi import SpiCommand, run_spi_commands
@@ -130,7 +130,9 @@ class RomBackend:
                 if check is not None:
                     check.check_erased(start + begun)
                 for command, size, seconds in blocks:
-                    loader.call(command, timeout=seconds)
+                    loader.check_status(
+                        loader.exchange(command.op, command.packet(), seconds), result=0
+                    )
                     confirmed, last = confirmed + size, size
                     progress(min(confirmed, total))
                 if not limits.can_digest:
@@ -332,9 +334,11 @@ def read_digest(loader: Loader, start: int, size: int) -> bytes:
     """
     timing, attempts = loader.settings.timing, Attempts(loader.settings.retry.block_attempts)
     seconds = timing.scaled(timing.md5_per_mb, size)
+    command = SpiFlashMd5(start, size)
+    result = find_result_bytes(loader, command)
     while True:
         try:
-            (reply,) = ask_together(loader, (SpiFlashMd5(start, size),), seconds=seconds)
+            reply = loader.call(command, timeout=seconds, result=result, repeatable=True)
             return parse_md5(loader, reply)
         except (NoReply, DeviceError) as error:
             if isinstance(error, Unsupported) or error.code == "chip-reset":

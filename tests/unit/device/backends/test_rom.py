@@ -240,14 +240,14 @@ def test_a_lost_or_garbled_md5_is_asked_for_again_but_not_after_a_reset(
 ):
     _, backend, _ = rom_and_backend()
     errors = [NoReply("lost"), DeviceError("garbled", code="bad-reply")]
-    whole = rom_backend.ask_together
+    whole = backend.loader.call
 
     def fail(*args, **keywords):
         if errors:
             raise errors.pop()
         return whole(*args, **keywords)
 
-    monkeypatch.setattr(rom_backend, "ask_together", fail)
+    monkeypatch.setattr(backend.loader, "call", fail)
     assert backend.digests(0, 64, 64) == [hashlib.md5(b"\xff" * 64).digest()]
     errors += [DeviceError("reset", code="chip-reset")]
     with pytest.raises(DeviceError, match="reset"):
