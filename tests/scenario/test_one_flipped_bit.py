@@ -153,7 +153,7 @@ def test_dump_mem_warns_of_words_that_change_by_themselves(monkeypatch):
     dump_mem(device, timer - 8, 16, report=events.append)
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert warned.code == "memory-changes"
-    assert warned.text == "1 words change by themselves between reads, the first at 0x3fc90008"
+    assert warned.text == "1 words change between reads, the first at 0x3fc90008"
 
 
 def begin_bit(word: int, bit: int) -> int:

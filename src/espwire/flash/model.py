@@ -31,7 +31,7 @@ class FlashTarget:
     """The chip and its flash, as plans and safety checks see them.
 
     ``flash_size`` None: not known, so not checked. ``size_assumed``: it is a guess. ``id_size``: the size by the
-    flash's own id, whatever the user states; None: the id does not tell.
+    flash's own id, whatever size the user states; None: it is not known.
     ``flash_key``: whether the eFuses hold a key to encrypt flash with; ``crypt_config``: which address bits change
     that key (ESP32). None: not known, or not on this chip; the same for ``revision`` and ``security``.
     """
@@ -51,7 +51,7 @@ class FlashTarget:
     def of(cls, device: Device, *, flash_size: int | None = None) -> FlashTarget:
         """The device as a target. Attaches the flash if that was not done yet.
 
-        :param flash_size: bytes, as stated by the user; None: as its id tells
+        :param flash_size: bytes, as stated by the user; None: by its id
         """
         info = device.flash
         if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
@@ -96,14 +96,14 @@ class FlashTarget:
         size = self.id_size
         if stated is not None and end > stated and (size is None or end <= size):
             raise UsageError(
-                f"{start:#x} to {end:#x} goes past the flash size that was given, {stated:#x}",
+                f"{start:#x} to {end:#x} exceeds the given flash size, {stated:#x}",
                 hint="Give the real --flash-size, or leave it out.",
                 code="past-flash-end",
             )
         if size is not None and end > size:
             raise UsageError(
                 f"{start:#x} to {end:#x} goes past the end of the flash at {size:#x}",
-                hint="Check address and size; the flash's own id tells its size.",
+                hint="Check address and size; the size is that of the flash's own id.",
                 code="past-flash-end",
             )
 
@@ -134,7 +134,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know before acting. ``fatal``: it stops the work unless ``consent`` (a name) is given.
+    """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
 
     ``by_name_only``: ``force`` does not replace the consent.
     """

@@ -67,30 +67,30 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
 
 
 def find_place(table: PartitionTable, name: str, *, report: Report = silent) -> Partition:
-    """The partition that something shall be written to; one that must be encrypted is told.
+    """The partition to write to; a warning if it must be encrypted.
 
     :raises TableError: code ``partition-unknown``
     """
-    found = find_partition(table, name)
-    if "encrypted" in found.flag_names:
-        text = f"partition '{found.label}' is flagged encrypted: with flash encryption on, it must be written encrypted"
+    partition = find_partition(table, name)
+    if "encrypted" in partition.flag_names:
+        text = f"partition '{partition.label}' is flagged encrypted: with flash encryption on, it must be written encrypted"
         report(Warned(code="partition-encrypted", text=text))
-    return found
+    return partition
 
 
-def check_fits(found: Partition, size: int, what: str) -> None:
+def check_fits(partition: Partition, size: int, what: str) -> None:
     """Raise where ``size`` bytes are more than the partition has.
 
     :raises TableError: code ``partition-too-small``
     """
-    if size > found.size:
+    if size > partition.size:
         raise TableError(
-            f"{what} has {size:#x} bytes, but partition '{found.label}' at {found.offset:#x} only {found.size:#x}",
+            f"{what} has {size:#x} bytes, but partition '{partition.label}' at {partition.offset:#x} only {partition.size:#x}",
             hint="Make it smaller, or the partition larger; an address instead of the name is not checked.",
             code="partition-too-small",
-            partition=found.name,
+            partition=partition.name,
             size=size,
-            room=found.size,
+            room=partition.size,
         )
 
 
@@ -116,11 +116,7 @@ def read_ota_status(device: Device, *, table: PartitionTable | None = None) -> O
     :raises TableError: no partition table, or a broken one
     """
     _check_plain(device)
-    table = table or read_partition_table(device)
-    place = find_ota_data(table)
-    if place is None:
-        return find_boot(table, None)
-    return find_boot(table, parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE)))
+    return _read_boot(device, table or read_partition_table(device))
 
 
 def switch_ota(
@@ -132,7 +128,7 @@ def switch_ota(
     dry_run: bool = False,
     report: Report = silent,
 ) -> OtaChange:
-    """Make the slot boot: only the sector of the OTA data that does not count is written, and verified.
+    """Make the slot boot: only the OTA data sector that is not in use is written, and verified.
 
     :param slot: a partition's name, ``ota_1``, ``1``, or ``factory``
     :raises TableError: ``ota-slot``, ``no-ota-data``, or no partition table
@@ -141,63 +137,67 @@ def switch_ota(
     """
     _check_plain(device)
     table = table or read_partition_table(device)
-    place = require_ota_data(table)
-    data = parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE))
+    partition = require_ota_data(table)
+    data = parse_ota_data(read_bytes(device, partition.offset, OTA_DATA_SIZE))
     change = plan_switch(table, data, slot, state)
     if dry_run:
-        report(build_plan_event(change, place))
+        report(build_plan_event(change, partition))
         return change
     for index in change.erase:
-        erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
+        erase_region(
+            device, partition.offset + index * SECTOR, SECTOR, policy=Policy(), report=report
+        )
     if change.write is not None and change.entry is not None:
         blob = Blob(
-            place.offset + change.write * SECTOR,
+            partition.offset + change.write * SECTOR,
             build_sector(change.entry),
-            f"{place.label} {change.write}",
+            f"{partition.label} {change.write}",
         )
         write_flash(device, [blob], report=report)
     return change
 
 
 def require_ota_data(table: PartitionTable) -> Partition:
-    """The partition that holds the choice.
+    """The partition with the OTA data.
 
     :raises TableError: code ``no-ota-data``
     """
-    place = find_ota_data(table)
-    if place is None:
+    partition = find_ota_data(table)
+    if partition is None:
         raise TableError(
             "the partition table has no OTA data partition (type data, subtype ota)",
             hint="What boots is fixed by the table: factory, or the first OTA slot.",
             code="no-ota-data",
         )
-    return place
+    return partition
 
 
-def build_plan_event(change: OtaChange, place: Partition) -> PlanReady:
-    """What a switch is going to do, as an event."""
+def build_plan_event(change: OtaChange, partition: Partition) -> PlanReady:
+    """The plan of a switch, as an event."""
     sectors = [("erase", index) for index in change.erase]
     if change.entry is not None and change.write is not None:
         sectors.append(("write", change.write))
     actions = tuple(
-        PlannedStep(kind=kind, address=place.offset + index * SECTOR, size=SECTOR, name=place.label)
+        PlannedStep(
+            kind=kind, address=partition.offset + index * SECTOR, size=SECTOR, name=partition.label
+        )
         for kind, index in sectors
     )
     return PlanReady(
-        steps=describe_change(change, place), wire_bytes=0, seconds=0.0, actions=actions
+        steps=describe_change(change, partition), wire_bytes=0, seconds=0.0, actions=actions
     )
 
 
-def describe_change(change: OtaChange, place: Partition) -> tuple[str, ...]:
+def describe_change(change: OtaChange, partition: Partition) -> tuple[str, ...]:
     """One line per step."""
     steps = [
-        f"erase {place.offset + index * SECTOR:#x}, sector {index} of {place.label}"
+        f"erase {partition.offset + index * SECTOR:#x}, sector {index} of {partition.label}"
         for index in change.erase
     ]
     if change.entry is not None and change.write is not None:
-        address = place.offset + change.write * SECTOR
+        address = partition.offset + change.write * SECTOR
         steps.append(
-            f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {place.label}"
+            f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {partition.label}"
         )
     return tuple(steps) or (f"nothing: {change.slot.label} boots already",)
 
@@ -222,7 +222,7 @@ def read_map(
     """What is where in the flash of a device, without reading all of it: its partition table, the headers of images and
     the chip's MD5 of each stretch. Checksums of images are not checked.
 
-    :param flash_size: bytes; None: as the flash itself says
+    :param flash_size: bytes; None: by the flash's own id
     :raises Unsupported: this loader cannot read flash
     :raises UsageError: code ``flash-size-unknown``
     """
@@ -234,9 +234,8 @@ def read_map(
     table = _read_table(device, table_offset)
     boot = _read_boot(device, table) if table is not None else None
     filled = _find_filled(device, table, size, thin_out(report, device.transport.now))
-    contents = tuple(
-        found for place in _find_places(device, table) if (found := _read_head(device, place, size))
-    )
+    heads = (_read_head(device, address, size) for address in _list_image_addresses(device, table))
+    contents = tuple(head for head in heads if head is not None)
     return build_map(
         Evidence(
             size=size,
@@ -250,7 +249,7 @@ def read_map(
 
 
 def _read_table(device: Device, offset: int) -> PartitionTable | None:
-    """The table; None: there is none, which is nothing wrong with a picture."""
+    """The table; None if there is none, which a map may show."""
     try:
         return read_partition_table(device, offset)
     except TableError:
@@ -258,18 +257,16 @@ def _read_table(device: Device, offset: int) -> PartitionTable | None:
 
 
 def _read_boot(device: Device, table: PartitionTable) -> OtaStatus:
-    place = find_ota_data(table)
-    if place is None:
-        return find_boot(table, None)
-    return find_boot(table, parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE)))
+    partition = find_ota_data(table)
+    data = read_bytes(device, partition.offset, OTA_DATA_SIZE) if partition is not None else None
+    return find_boot(table, parse_ota_data(data) if data is not None else None)
 
 
-def _find_places(device: Device, table: PartitionTable | None) -> list[int]:
-    places = [device.chip.flash.bootloader_offset]
+def _list_image_addresses(device: Device, table: PartitionTable | None) -> list[int]:
+    addresses = [device.chip.flash.bootloader_offset]
     rows = table.partitions if table is not None else ()
-    return places + [
-        row.offset for row in rows if row.type == APP_TYPE and row.offset not in places
-    ]
+    addresses += [row.offset for row in rows if row.type == APP_TYPE]
+    return list(dict.fromkeys(addresses))
 
 
 def _find_filled(device: Device, table: PartitionTable | None, size: int, report: Report) -> Ranges:
@@ -314,6 +311,6 @@ def _read_head(device: Device, address: int, size: int) -> Content | None:
     kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
         return Content(kind, address, end - address, "")  # type: ignore[arg-type]
-    told = parse_app_descriptor(head[start:])
-    detail = join_words((told.project, told.version, name_idf(told.idf_version)))
+    app = parse_app_descriptor(head[start:])
+    detail = join_words((app.project, app.version, name_idf(app.idf_version)))
     return Content("app", address, end - address, detail)

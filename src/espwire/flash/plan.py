@@ -41,7 +41,7 @@ def plan(
 ) -> Plan:
     """The steps that bring ``blobs`` into the flash, by address, each verified right after it is written if possible.
 
-    :param present: addresses of blobs that the flash was found to hold already
+    :param present: addresses of blobs that the flash holds already
     :raises UsageError: code ``overlap``: two blobs share a sector; code ``address``: an address cannot be written to
     :raises Unsupported: verification or encryption is required and the loader has none
     """
@@ -81,7 +81,7 @@ def check_blobs(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) ->
 
 
 def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
-    """Whether it can be found out that the flash holds a blob, and will still hold it then."""
+    """Whether a blob can be compared with the flash, and the result will still be true when it is used."""
     excluded = blob.encrypted or policy.erase_all or policy.verify is False
     return not excluded and target.limits.can_verify
 
@@ -135,7 +135,7 @@ def check_can_verify(target: FlashTarget) -> None:
 
 
 def hint_at_stub(*, secure: bool) -> str:
-    """What to try where a loader cannot read: a ROM whose stub was not wanted, or did not start.
+    """The hint if a loader cannot read: a ROM without a stub, which was excluded or did not start.
 
     :param secure: Secure Download Mode
     """
@@ -257,12 +257,12 @@ def _find_ignored(
         asked = blob.previous is not None or policy.skip_flashed
         if not blob.data or not asked or can_compare(blob, target, policy):
             continue
-        why = "this loader cannot tell what the flash holds"
+        why = "this loader cannot read or hash the flash"
         if blob.encrypted or policy.erase_all:
             why = "the chip encrypts it" if blob.encrypted else "all is erased first"
         findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
     if policy.compress and not target.limits.can_compress:
-        text = f"this {target.limits.loader} loader cannot unpack: the data goes as it is"
+        text = f"this {target.limits.loader} loader cannot unpack: the data is sent uncompressed"
         findings.append(Finding("not-compressed", text))
     return tuple(findings)
 

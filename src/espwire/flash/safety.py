@@ -1,6 +1,6 @@
 """Safety checks: reasons against writing or erasing, as one list of findings.
 
-A fatal finding stops the work unless its consent is given by name (``--allow``), or ``force`` for all. Rules: the
+A fatal finding stops the work without a consent: by name (``--allow``), or ``force`` for all. Rules: the
 chips' data (``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revision_rule``). The checks of content
 apply to blobs that are merged into a file, too.
 """
@@ -39,7 +39,7 @@ TABLE_ADDRESS = 0x8000  # of the partition table, by default
 class ParsedImages:
     """The images in the data of one plan, each parsed once, in the format of ``chip`` if it fits.
 
-    Images are found by the bytes object that holds them and the offset in it.
+    Keyed by the bytes object that holds an image and the offset in it.
     """
 
     def __init__(self, chip: Chip) -> None:
@@ -269,7 +269,7 @@ def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) 
         findings.append(Finding("image-damaged", text, fatal=at_boot, consent="damaged-image"))
     stated, real = find_header_size(chip, image.size_code), target.real_size
     if at_boot and stated is not None and real is not None and stated > real:
-        text = f"{blob.label} says that the flash has {format_size(stated)}, but it has {format_size(real)}"
+        text = f"the header of {blob.label} states {format_size(stated)} of flash, but it has {format_size(real)}"
         findings.append(Finding("header-flash-size", text))
     return findings
 

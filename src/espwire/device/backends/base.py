@@ -129,7 +129,7 @@ class FlashBackend(Protocol):
         """
 
     def find_written(self, start: int, size: int) -> Ranges | None:
-        """Ranges that are not blank, as exactly as is cheap; () if all is 0xFF, None if this loader cannot tell."""
+        """Ranges that are not blank, as exactly as is cheap; () if all is 0xFF, None if this loader has no way to find out."""
 
     def spi(self, commands: Sequence[SpiCommand]) -> int:
         """Run SPI transactions on the flash chip; what the last one read, its first byte in bits 7..0."""

@@ -95,11 +95,10 @@ class RomBackend:
                 self.loader.call(begin, timeout=self._erase_seconds(size))
                 if check is not None:
                     check.check_erased(start)
-            except (NoReply, CommandFailed) as error:
-                count_restart(attempts, error, 0)
-            else:
                 progress(size)
                 return
+            except (NoReply, CommandFailed) as error:
+                count_restart(attempts, error, 0)
 
     def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
         """All sectors: a ROM has no command for the whole flash."""
@@ -139,18 +138,17 @@ class RomBackend:
                     ask_harmless(loader)  # replies come in order: this one proves the last block
                 if check is not None:
                     check.check_neighbours()
-            except (NoReply, CommandFailed) as error:
+                return
+            except ToolError as error:
                 failed_at = confirmed
                 begun = confirmed = align_down(max(confirmed - last, 0), SECTOR)
                 last = 0
-                self._note_written(error, start + begun)
+                if self.limits.can_resume and not isinstance(error, VerifyError):
+                    error.written_until = start + begun
+                if not isinstance(error, NoReply | CommandFailed):
+                    raise
                 count_restart(attempts, error, failed_at)
                 progress(begun)
-            except ToolError as error:
-                self._note_written(error, start + align_down(max(confirmed - last, 0), SECTOR))
-                raise
-            else:
-                return
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: Report = silent
@@ -286,9 +284,6 @@ class RomBackend:
     def _erase_seconds(self, size: int) -> float:
         timing = self.loader.settings.timing
         return timing.scaled(timing.erase_per_mb, size)
-
-    def _note_written(self, error: ToolError, address: int) -> None:
-        error.written_until = address
 
 
 def find_block_limits(loader: Loader) -> FlashLimits:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from espwire.device.backends.base import Progress, count_restart, ignore, limit_restarts
 from espwire.device.backends.rom import RomBackend
 from espwire.device.loader import Loader
-from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError
+from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import EraseRegion, Op, ReadFlash
 
 ERASE_STEP = 0x100000  # seconds of work at most, so that no time-out is too short
@@ -53,9 +53,6 @@ class VendorStubBackend(RomBackend):
         if frame != digest.digest():
             raise DeviceError("what was read differs from the stub's MD5 of it", code="bad-reply")
 
-    def _note_written(self, error: ToolError, address: int) -> None:
-        """Nothing is certain: acknowledged blocks may not be in flash yet."""
-
 
 def erase_by_region(loader: Loader, start: int, size: int, progress: Progress) -> None:
     """Erase by ERASE_REGION, up to a megabyte per request."""
@@ -69,9 +66,8 @@ def erase_by_region(loader: Loader, start: int, size: int, progress: Progress) -
         while True:
             try:
                 loader.call(EraseRegion(start + done, piece), timeout=seconds)
+                break
             except (NoReply, CommandFailed) as error:
                 count_restart(attempts, error, 0)
-            else:
-                break
         done += piece
         progress(done)
