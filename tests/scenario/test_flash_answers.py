@@ -69,7 +69,7 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
 
 
 @pytest.mark.parametrize("stub", [True, False])
-def test_flash_id_says_what_to_check(open_with, capsys, stub):
+def test_flash_id_hints_at_what_to_check(open_with, capsys, stub):
     url = open_with("ff-ffff", "esp32")
     assert main(["-p", url, *([] if stub else ["--no-stub"]), "flash-id"]) == 5
     lines = capsys.readouterr().err.splitlines()

@@ -140,7 +140,7 @@ def test_dump_mem_brings_what_is_there():
         assert fault.done == 1
 
 
-def test_dump_mem_warns_of_words_that_change_by_themselves(monkeypatch):
+def test_dump_mem_warns_of_words_that_change_between_reads(monkeypatch):
     events: list[Event] = []
     device, transport = open_rom("esp32c3", None)
     read, count = transport.chip.registers.read, iter(range(1000))

@@ -106,7 +106,7 @@ def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op,
 
 @pytest.mark.parametrize("first", [b"", DATA[:0x2000]], ids=["waiting", "ahead"])
 @anywhere
-def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, first) -> None:
+def test_a_refused_opening_is_reported_and_its_data_is_dropped(chip, mode, first) -> None:
     with open_stub(chip, mode) as device:
         device.attach_flash()
         before = bytes(device.transport.chip.flash.contents)  # type: ignore[attr-defined]
@@ -119,7 +119,7 @@ def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, f
         assert holds(device)
 
 
-def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
+def test_an_opening_without_a_reply_ends_in_time() -> None:
     with open_stub("esp32", "twin") as device:
         device.attach_flash()
         transport = device.transport
@@ -205,7 +205,7 @@ def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(
 @pytest.mark.parametrize(("times", "singly"), [(1, False), (2, True)])
 @pytest.mark.parametrize("harm", HARMS[2:])
 @anywhere
-def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(
+def test_after_harm_the_batch_is_sent_again_and_then_the_requests_singly(
     chip, mode, harm, times, singly
 ) -> None:
     transport = open_transport(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
@@ -240,7 +240,7 @@ def test_the_size_that_came_is_what_the_stub_checks_by(chip, mode) -> None:
             WriteTransfer(device.loader, 0x1F000, 0x2000, 0x2000, Codec.RAW)
 
 
-def test_an_id_that_makes_no_sense_is_asked_for_again() -> None:
+def test_an_implausible_id_is_requested_again() -> None:
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True) as device:
         device._early_id = 0xFFFFFF

@@ -118,7 +118,7 @@ def test_real_firmware_arrives_on_every_chip(chip_id, compress, tmp_path):
 
 
 @pytest.mark.parametrize("chip_id", WITH_SECURE_DOWNLOAD)
-def test_secure_download_mode_writes_and_says_that_it_is_unverified(chip_id):
+def test_secure_download_mode_writes_and_reports_that_it_is_unverified(chip_id):
     device, transport = open_chip(chip_id, "size=4MB&secure-download=1")
     events = []
     with device:
@@ -215,7 +215,7 @@ def test_a_region_is_erased_and_nothing_else(chip_id):
     assert flash[0x34000:] == b"\x5a" * (len(flash) - 0x34000)
 
 
-def test_the_sector_too_many_that_the_esp8266_erases_is_told():
+def test_the_surplus_sector_that_the_esp8266_erases_is_reported():
     device, transport = open_chip("esp8266")
     flash = transport.chip.flash.contents
     flash[:] = b"\x5a" * len(flash)
@@ -238,7 +238,7 @@ def test_everything_is_erased_on_request():
     assert bytes(transport.chip.flash.contents) == expected
 
 
-def test_a_changed_flash_is_told_by_range():
+def test_changed_flash_is_reported_by_range():
     device, transport = open_chip("esp32s3")
     with device:
         write_flash(device, [Blob(0x10000, APPLICATION, "app.bin")])

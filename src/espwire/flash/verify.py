@@ -11,7 +11,7 @@ from espwire.device.backends.base import build_wrong_erase, holds
 from espwire.errors import VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Policy, Write
-from espwire.flash.plan import check_can_verify
+from espwire.flash.plan import check_can_verify, find_changed_runs
 from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 
 if TYPE_CHECKING:
@@ -139,26 +139,11 @@ def _compare_by_reading(
             shown = done
             report(Progress(task="verify", name=name, done=done, total=len(data)))
 
-    wrong: list[tuple[int, int]] = []
-    at = 0
-    for piece in device.backend.read(address, len(data), progress=progress):
-        if piece != data[at : at + len(piece)]:
-            wrong += _find_differing_sectors(address, data, at, piece)
-        at += len(piece)
-    if at < len(data):  # a short read is not a good one
-        wrong.append((address + at, address + len(data)))
-    return join_ranges(wrong)
-
-
-def _find_differing_sectors(
-    address: int, data: bytes, at: int, piece: bytes
-) -> list[tuple[int, int]]:
-    sectors = []
-    for start in range(align_down(address + at, SECTOR), address + at + len(piece), SECTOR):
-        low, high = max(start - address, at), min(start + SECTOR - address, at + len(piece))
-        if piece[low - at : high - at] != data[low:high]:
-            sectors.append((max(start, address), min(start + SECTOR, address + len(data))))
-    return sectors
+    content = b"".join(device.backend.read(address, len(data), progress=progress))
+    start = align_down(address, SECTOR)
+    head = bytes(address - start)
+    runs = find_changed_runs(head + data, head + content, SECTOR)
+    return tuple((max(start + low, address), start + high) for low, high in runs)
 
 
 def _compare_digests(device: Device, address: int, data: bytes) -> Ranges:

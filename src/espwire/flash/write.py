@@ -403,15 +403,12 @@ class _Run:
 def list_build_blobs(build: BuildPlan, *, encrypt: bool = False) -> tuple[Blob, ...]:
     """The build's files, with the chips that they are for."""
     return tuple(
-        Blob(
-            file.address,
-            file.data,
-            file.name,
-            encrypted=encrypt and file.encrypted,
-            chips=file.chips if file.one_of else build.chips,
-            one_of=file.one_of,
+        replace(
+            blob,
+            encrypted=encrypt and blob.encrypted,
+            chips=blob.chips if blob.one_of else build.chips,
         )
-        for file in build.blobs
+        for blob in build.blobs
     )
 
 

@@ -22,7 +22,7 @@ def test_an_unknown_name_is_answered_with_those_there_are():
     assert all(name in caught.value.hint for name in CONSENTS)
 
 
-def test_every_guard_asks_for_a_consent_that_can_be_given():
+def test_every_safety_check_names_a_known_consent():
     asked = set()
     for path in [*SOURCES.glob("flash/*.py"), *SOURCES.glob("device/*.py")]:
         source = path.read_text("utf-8")

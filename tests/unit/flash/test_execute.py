@@ -119,7 +119,7 @@ def codes(events):
     return [event.code for event in events if isinstance(event, Warned)]
 
 
-def test_a_part_is_written_verified_and_told_about():
+def test_a_blob_is_written_verified_and_reported():
     device = FakeDevice()
     events = run(device, [Blob(0x10000, b"content" * 1000, "app.bin")])
     assert device.memory[0x10000:][:7000] == b"content" * 1000
@@ -133,7 +133,7 @@ def test_a_part_is_written_verified_and_told_about():
     assert codes(events) == []
 
 
-def test_a_part_that_came_out_wrong_is_written_once_more():
+def test_a_blob_that_came_out_wrong_is_written_once_more():
     device = FakeDevice()
     device.backend.spoil_writes = [0x10005]
     events = run(device, [Blob(0x10000, b"content", "app.bin")])
@@ -152,7 +152,7 @@ def test_a_part_that_stays_wrong_is_a_verify_error_with_its_ranges(rewrites, wri
     assert device.backend.writes == writes
 
 
-def test_nothing_is_asked_when_verification_is_off():
+def test_the_flash_is_not_compared_when_verification_is_off():
     device = FakeDevice()
     device.backend.spoil_writes = [0x10005]
     assert codes(run(device, [Blob(0x10000, b"content")], Policy(verify=False))) == []

@@ -100,7 +100,7 @@ def test_neighbours_in_different_sectors_are_fine():
     ]
 
 
-def test_a_part_inside_a_sector_says_what_else_is_erased():
+def test_a_blob_inside_a_sector_reports_what_else_is_erased():
     planned = plan([Blob(0x1804, b"data", "cal.bin")], target=C3)
     (write,) = planned.writes
     assert (write.address, write.data) == (0x1000, b"\xff" * 0x804 + b"data")
@@ -123,14 +123,14 @@ def test_a_part_inside_a_sector_says_what_else_is_erased():
         (0x11000, 0x23000, 0x23000),
     ],
 )
-def test_the_sector_too_many_that_the_esp8266_erases_is_told(address, size, erased):
+def test_the_surplus_sector_that_the_esp8266_erases_is_reported(address, size, erased):
     planned = plan([Blob(address, bytes(size), "boot.bin")], target=ESP8266)
     assert planned.writes[0].erase_end == address + erased
     assert [f.code for f in planned.findings] == ["erases-behind"] * (erased > size)
     assert plan([Blob(address, bytes(size))], target=C3).writes[0].erase_end == address + size
 
 
-def test_a_sector_too_many_is_no_news_where_a_part_follows():
+def test_a_surplus_sector_is_not_reported_where_a_blob_follows():
     planned = plan(
         [Blob(0, bytes(0x1000), "boot.bin"), Blob(0x1000, bytes(0x2000), "user.bin")],
         target=ESP8266,
@@ -172,14 +172,14 @@ def test_data_is_compressed_where_it_helps_and_the_loader_can():
 
 
 @pytest.mark.parametrize("target", [ESP8266, SECURE])
-def test_verifying_that_is_insisted_on_and_impossible_is_unsupported(target):
+def test_required_verification_that_is_impossible_is_unsupported(target):
     with pytest.raises(Unsupported) as caught:
         plan([Blob(0, b"data")], target=target, policy=Policy(verify=True))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("target", [ESP8266, SECURE])
-def test_compression_that_is_impossible_is_told_and_left_out(target):
+def test_impossible_compression_is_reported_and_left_out(target):
     planned = plan([Blob(0, bytes(0x1000))], target=target, policy=Policy(compress=True))
     assert planned.writes[0].packed is None
     assert "not-compressed" in [finding.code for finding in planned.findings]
@@ -223,7 +223,7 @@ def test_only_runs_of_sectors_that_differ_are_written_and_the_whole_is_verified(
     assert planned.unverified == ()
 
 
-def test_a_part_inside_a_sector_is_compared_as_it_stands_there():
+def test_a_blob_inside_a_sector_is_compared_at_its_own_address():
     part = Blob(0x10800, differing(0x1900), "x", previous=OLD_DATA)
     planned = plan([part], target=C3)
     (write,), verify = planned.writes, planned.steps[-1]
@@ -268,7 +268,7 @@ def test_what_the_flash_holds_already_is_skipped():
         (C3, Policy(), True),
     ],
 )
-def test_where_nothing_can_be_compared_all_is_written_and_said(target, policy, encrypted):
+def test_without_a_comparison_everything_is_written_and_reported(target, policy, encrypted):
     part = Blob(0x10000, OLD_DATA, "x", encrypted, previous=OLD_DATA)
     planned = plan([part], target=target, policy=policy)
     assert [w.data for w in planned.writes] == [OLD_DATA]

@@ -114,7 +114,7 @@ def test_revisions_follow_the_three_rules(legacy, least, most, minor, good, bad)
     assert not any(allows_revision(header, revision, legacy_is_minor=minor) for revision in bad)
 
 
-def test_a_wrong_revision_is_fatal_only_where_the_chip_boots_and_unknown_is_no_objection():
+def test_a_wrong_revision_is_fatal_only_where_the_chip_boots_and_an_unknown_revision_passes():
     data = image("esp32c3", min_revision=3, max_revision=199)
     found = problems(data, 0, target("esp32c3", revision=2))["wrong-revision"]
     assert found.fatal
@@ -153,7 +153,7 @@ def test_the_end_of_the_flash_is_a_limit():
     assert problems(b"data", 0x800000, target("esp32", size=None)) == {}
 
 
-def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
+def test_force_does_not_override_the_flash_size_by_its_id():
     """What goes past it comes back at address 0 in most parts, over the boot loader."""
     where = target("esp32", size=0x400000)
     stated = replace(where, id_size=0x200000)
@@ -238,7 +238,7 @@ def encrypting(where: FlashTarget, policy: Policy | None = None) -> dict[str, Fi
     return {f.code: f for f in find_problems([part], where, policy or Policy())}
 
 
-def test_a_chip_without_a_key_is_not_asked_to_encrypt():
+def test_a_chip_without_a_key_does_not_encrypt():
     ready = replace(target("esp32c3"), flash_key=True)
     assert encrypting(ready) == {}
     assert encrypting(replace(ready, flash_key=None)) == {}, "not known is not missing"
@@ -255,14 +255,14 @@ def test_the_esp32_s_crypt_config_must_be_full():
     assert encrypting(replace(ready, crypt_config=0x3), Policy(ignore_flash_enc_efuse=True)) == {}
 
 
-def test_a_chip_whose_fuses_disable_encrypting_downloads_is_not_asked_to():
+def test_a_chip_whose_efuses_disable_encrypting_downloads_does_not_encrypt():
     disabled = target("esp32c3", flash_encryption=True, manual_encrypt_disabled=True)
     for policy in (Policy(), Policy(ignore_flash_enc_efuse=True)):
         found = encrypting(disabled, policy)["encrypting-disabled"]
         assert (found.fatal, found.by_name_only) == (True, True)
 
 
-def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
+def test_encrypted_and_plain_blobs_meet_the_same_safety_checks():
     where = replace(target("esp32c3"), flash_key=True)
     wrong = find_problems([Blob(0, BOOT32, "boot", encrypted=True)], where, Policy())
     assert {f.code for f in wrong} == {"wrong-chip-image"}
@@ -275,7 +275,7 @@ def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
     st.sampled_from([b"", b"\xe9", b"\xea", b"\xaa\x50", BOOT32[:400]]),
     st.data(),
 )
-def test_no_data_whatever_breaks_the_guards(noise, start, data):
+def test_the_safety_checks_accept_any_data(noise, start, data):
     chip_id = data.draw(st.sampled_from(chip_ids()))
     where = target(chip_id, flash_encryption=True, manual_encrypt_disabled=True)
     find_problems([Blob(where.chip.flash.bootloader_offset, start + noise)], where, Policy())

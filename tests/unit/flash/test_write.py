@@ -29,7 +29,7 @@ def prepare(part: Blob, settings: HeaderSettings, where: FlashTarget | None = No
     return prepared.data, events
 
 
-def test_nothing_is_changed_unasked():
+def test_without_settings_nothing_is_changed():
     assert prepare(Blob(0x1000, BOOT), HeaderSettings()) == (BOOT, [])
 
 
@@ -40,13 +40,13 @@ def test_the_detected_size_goes_into_the_boot_image():
     assert "boot.bin" in events[0].text
 
 
-def test_other_parts_stay_as_they_are_and_that_is_said():
+def test_other_blobs_stay_as_they_are_with_a_note():
     data, events = prepare(Blob(0x10000, BOOT), HeaderSettings(mode="qio"))
     assert data == BOOT
     assert "0x1000" in events[0].text
 
 
-def test_what_is_no_image_is_left_alone_with_a_warning():
+def test_data_without_an_image_is_left_alone_with_a_warning():
     data, events = prepare(Blob(0x1000, b"encrypted", "boot.bin"), HeaderSettings(mode="qio"))
     assert data == b"encrypted"
     assert [e.code for e in events if isinstance(e, Warned)] == ["header-kept"]

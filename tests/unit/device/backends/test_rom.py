@@ -125,7 +125,7 @@ def test_the_last_block_is_padded_with_ff(rom_and_backend):
         (0xF000, 0x3000, 0x2000),
     ],
 )
-def test_the_esp8266_is_told_less_than_it_erases(offset, size, sent):
+def test_the_esp8266_erases_more_than_it_is_sent(offset, size, sent):
     assert erase_size_to_send(EraseRule.ESP8266_HEAD_BUG, offset, size) == sent
     assert erase_size_to_send(EraseRule.TRUE_SIZE, offset, size) == size
 
@@ -192,7 +192,7 @@ def test_a_begin_past_the_flash_is_not_repeated(scripted):
     assert len(transport.sent) == 1
 
 
-def test_the_md5_is_asked_and_read_as_recorded(scripted):
+def test_the_md5_request_and_reply_are_as_recorded(scripted):
     request = "c0001310000000000000000200004000000000000000000000c0"
     reply = "c00113240007071220323634616430633932316461653465633862366338656639363339346131643900000000c0"
     loader, _ = scripted({request: reply})
@@ -200,7 +200,7 @@ def test_the_md5_is_asked_and_read_as_recorded(scripted):
     assert digest.hex() == "264ad0c921dae4ec8b6c8ef96394a1d9"
 
 
-def test_slow_reading_gives_what_was_asked_and_repeats_what_was_lost(rom_and_backend):
+def test_slow_reading_repeats_lost_requests(rom_and_backend):
     rom, backend, transport = rom_and_backend()
     rom.flash[0x100:0x200] = random.Random(4).randbytes(0x100)
     answer, lost = transport._answer, [3]
@@ -235,7 +235,7 @@ def test_an_encrypted_write_needs_a_rom_that_can(rom_and_backend):
     assert rom.begins[0][4] == 1
 
 
-def test_a_lost_or_garbled_md5_is_asked_for_again_but_not_after_a_reset(
+def test_a_lost_or_garbled_md5_is_requested_again_but_not_after_a_reset(
     rom_and_backend, monkeypatch
 ):
     _, backend, _ = rom_and_backend()
