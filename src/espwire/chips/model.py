@@ -252,9 +252,13 @@ class MappedFlash:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFormat:
-    """Which image format, page sizes of the flash MMU, UF2 family; what the header's one-byte least revision means."""
+    """Firmware images: header, page sizes of the flash MMU, UF2 family.
 
-    format: Literal["esp8266", "esp32"]
+    ``extended_header``: 16 bytes behind the first 8, with chip id and revisions; without them an image is of the
+    ESP8266's formats. ``legacy_revision``: what the header's one-byte minimum revision means.
+    """
+
+    extended_header: bool
     mmu_page_sizes: tuple[int, ...]
     legacy_revision: Literal["major", "minor"] = "major"
     default_mmu_page_size: int | None = None

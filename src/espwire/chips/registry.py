@@ -9,22 +9,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from espwire.chips.index import CHIPS
-from espwire.chips.lookup import find_by_image_id, parse_chip_id
+from espwire.chips.index import CHIPS, NAMES
 from espwire.chips.model import Chip
 from espwire.chips.tables import load_table
-from espwire.errors import TableError
+from espwire.errors import TableError, UsageError
 from espwire.protocol.commands import Op
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 
-__all__ = [
-    "chip_from_toml",
-    "chip_ids",
-    "find_by_image_id",
-    "find_by_magic",
-    "load_chip",
-    "parse_chip_id",
-]
 SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
 
@@ -53,13 +44,37 @@ class RomTable:
 
 
 def chip_ids() -> tuple[str, ...]:
-    """Every chip's id, oldest first: ``esp8266``, ``esp32``, …"""
-    return tuple(CHIPS)
+    """Ids of all chips, oldest chip first: ``esp8266``, ``esp32``, …"""
+    return tuple(NAMES)
+
+
+def parse_chip_id(name: str) -> str:
+    """The id of a chip, from its name in any spelling: case, hyphens and underscores are ignored.
+
+    :raises UsageError: unknown chip
+
+    >>> parse_chip_id("ESP32-C3")
+    'esp32c3'
+    """
+    chip_id = name.lower().replace("-", "").replace("_", "")
+    if chip_id not in NAMES:
+        raise UsageError(f"unknown chip {name!r}", hint=f"Known chips: {', '.join(NAMES)}.")
+    return chip_id
+
+
+def find_by_image_id(image_chip_id: int | None) -> str | None:
+    """The id of the chip with this chip id in its image headers; None: headers without that field."""
+    return next((entry.id for entry in CHIPS if entry.image_chip_id == image_chip_id), None)
 
 
 def find_by_magic(magic: int) -> str | None:
-    """The id of the chip with this word at 0x40001000; only words that identify count."""
-    return next((name for name, entry in CHIPS.items() if magic in entry.magic_values), None)
+    """The id of the chip with this value at 0x40001000."""
+    return next((entry.id for entry in CHIPS if magic in entry.magic_values), None)
+
+
+def find_by_uf2_family(family: int) -> tuple[str, ...]:
+    """Ids of the chips with this UF2 family id."""
+    return tuple(entry.id for entry in CHIPS if entry.uf2_family == family)
 
 
 @cache

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from espwire.chips.lookup import find_by_image_id, load_image_chip
+from espwire.chips.index import CHIPS
+from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
 from espwire.flash.plan import Finding, FlashTarget, Part, Policy
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip, ImageChip
+    from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
     from espwire.image.model import Image
     from espwire.image.scan import Found
 
 
 PARTITION_MAGIC = b"\xaa\x50"
+BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
 FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
 SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
 
@@ -357,11 +359,11 @@ class Bootloader:
     """A bootloader in a part, or a merged file that begins with one. ``at``: its flash address there."""
 
     at: int
-    chip: ImageChip
+    chip: Chip
     merged: bool
 
 
-def cut_boot_part(part: Part, chip: AnyChip) -> Part | None:
+def cut_boot_part(part: Part, chip: Chip) -> Part | None:
     """What a part puts where the chip boots from; None: nothing."""
     offset = chip.flash.bootloader_offset
     if not part.address <= offset < part.end:
@@ -374,7 +376,7 @@ def cut_boot_part(part: Part, chip: AnyChip) -> Part | None:
 
 
 def find_place_problems(
-    part: Part, chip: AnyChip, security: SecurityInfo | None
+    part: Part, chip: Chip, security: SecurityInfo | None
 ) -> tuple[Finding, ...]:
     """Findings for a part that is meant for another address, or not for where the chip boots from.
 
@@ -383,14 +385,14 @@ def find_place_problems(
     return find_misplaced(part, chip) or find_boot_content_problems(part, chip, security)
 
 
-def find_misplaced(part: Part, chip: AnyChip) -> tuple[Finding, ...]:
+def find_misplaced(part: Part, chip: Chip) -> tuple[Finding, ...]:
     """The finding for a bootloader or a merged file at another address than its own."""
     loader = find_bootloader(part)
-    if loader is None or (loader.chip.image.format == chip.image.format == "esp8266"):
+    if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
         return ()  # an ESP8266 has images at many addresses
     right = loader.chip.flash.bootloader_offset
     if loader.at == chip.flash.bootloader_offset or not (
-        loader.merged or loader.at in _find_boot_offsets()
+        loader.merged or loader.at in BOOT_OFFSETS
     ):
         return ()  # at the chip's own offset, other checks apply
     what = "a merged file that begins with the bootloader" if loader.merged else "a bootloader"
@@ -404,7 +406,7 @@ def find_misplaced(part: Part, chip: AnyChip) -> tuple[Finding, ...]:
 
 def find_bootloader(part: Part) -> Bootloader | None:
     """The bootloader at the beginning of a part, or behind blank bytes where a chip boots from."""
-    for start in sorted(_find_boot_offsets()):
+    for start in BOOT_OFFSETS:
         if start and part.data[:start].strip(b"\xff"):
             return None
         if not is_image(part.data[start : start + 1]):
@@ -424,21 +426,14 @@ def find_bootloader(part: Part) -> Bootloader | None:
     return None
 
 
-def _find_boot_offsets() -> frozenset[int]:
-    """Where chips boot from."""
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    return frozenset(chip.flash.bootloader_offset for chip in IMAGE_CHIPS.values())
-
-
-def _find_chip(image: Image) -> ImageChip | None:
-    if image.extended is None:
-        return load_image_chip("esp8266") if image.checksum_valid else None
-    name = find_by_image_id(image.extended.chip_id)
-    return None if name is None else load_image_chip(name)
+def _find_chip(image: Image) -> Chip | None:
+    if image.extended is None and not image.checksum_valid:
+        return None
+    chip_id = find_by_image_id(image.chip_id)
+    return None if chip_id is None else load_chip(chip_id)
 
 
-def _is_bootloader(image: Image, chip: ImageChip) -> bool:
+def _is_bootloader(image: Image, chip: Chip) -> bool:
     """An image that says so, or that has nothing in mapped flash and does not say that it is an application."""
     if find_boot_descriptor(image) is not None:
         return True
@@ -447,7 +442,7 @@ def _is_bootloader(image: Image, chip: ImageChip) -> bool:
 
 
 def find_boot_content_problems(
-    part: Part, chip: AnyChip, security: SecurityInfo | None = None
+    part: Part, chip: Chip, security: SecurityInfo | None = None
 ) -> tuple[Finding, ...]:
     """Findings for a part that puts something else than an image where the chip boots from."""
     boot = cut_boot_part(part, chip)
@@ -468,7 +463,7 @@ def find_boot_content_problems(
     return (Finding("not-an-image", text, fatal=True, consent="not-an-image"),)
 
 
-def find_unsigned(part: Part, chip: AnyChip, security: SecurityInfo | None) -> tuple[Finding, ...]:
+def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
         return ()

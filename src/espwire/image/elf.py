@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from espwire.errors import ElfError
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
@@ -219,31 +219,36 @@ def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
 def find_elf_chips(elf: Elf) -> tuple[str, ...]:
     """Ids of the chips that the program can be for, by machine and addresses; one if that is clear.
 
-    A chip fits if it has the machine and memory or mapped flash at each address. Among those, the ones count whose
-    RAM holds the entry address, if there are any: what is flash of one chip can be RAM of another. A chip named by
-    the program itself wins.
+    A chip fits if it has the machine, and memory or mapped flash at each address. If the program contains the id of
+    a fitting chip, only that one is returned. Otherwise, chips with the entry address in RAM are preferred: what is
+    flash of one chip can be RAM of another.
     """
-    from espwire.chips.index import CHIPS
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import chip_ids, load_chip
 
-    chips = [load_image_chip(name) for name in CHIPS]
-    fitting = [chip for chip in chips if chip.cpu.elf_machine == elf.machine and fits(elf, chip)]
-    named = [chip.id for chip in fitting if chip.id.encode() in elf.metadata]
-    if named:
-        return (max(named, key=len),)  # esp32c6 stands in esp32c61, too
+    # the longest id first, since esp32c61 contains esp32c6; named chips first, since that often saves loading others
+    named = [
+        name for name in sorted(chip_ids(), key=len, reverse=True) if name.encode() in elf.metadata
+    ]
+    for chip in map(load_chip, named):
+        if fits(elf, chip):
+            return (chip.id,)
+    fitting = [chip for chip in map(load_chip, chip_ids()) if fits(elf, chip)]
     in_ram = [chip for chip in fitting if _is_ram(chip, elf.entry, elf.entry + 1)]
     return tuple(chip.id for chip in in_ram or fitting)
 
 
-def fits(elf: Elf, chip: AnyChip) -> bool:
-    """Whether ``chip`` has something at every address of the program."""
+def fits(elf: Elf, chip: Chip) -> bool:
+    """Whether ``chip`` has the program's machine, and memory or mapped flash at each of its addresses."""
     parts = elf.sections or elf.segments
-    return bool(parts) and all(
-        is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts
+    same_machine = chip.cpu.elf_machine == elf.machine
+    return (
+        same_machine
+        and bool(parts)
+        and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
     )
 
 
-def is_flash(chip: AnyChip, address: int) -> bool:
+def is_flash(chip: Chip, address: int) -> bool:
     """Whether ``address`` is flash that the chip maps into its address space."""
     flash = chip.mapped_flash
     if flash.irom_start <= address < flash.irom_end:
@@ -251,7 +256,7 @@ def is_flash(chip: AnyChip, address: int) -> bool:
     return flash.drom_start is not None and flash.drom_start <= address < (flash.drom_end or 0)
 
 
-def _is_ram(chip: AnyChip, start: int, end: int) -> bool:
+def _is_ram(chip: Chip, start: int, end: int) -> bool:
     return any(
         region.start <= start and end <= region.end
         for region in chip.memory.map

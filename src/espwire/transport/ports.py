@@ -443,6 +443,6 @@ def _article(name: str) -> str:
 
 
 def _chip_name(chip: str) -> str:
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
-    return CHIPS[chip].name
+    return NAMES[chip]
