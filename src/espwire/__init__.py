@@ -92,8 +92,10 @@ if TYPE_CHECKING:
     from espwire.image.build_file import BuildRequest as BuildRequest
     from espwire.image.diff import ImageDiff as ImageDiff
     from espwire.image.diff import diff_images as diff_images
+    from espwire.image.elf2image import ElfOptions as ElfOptions
     from espwire.image.elf2image import ImageFiles as ImageFiles
     from espwire.image.elf2image import elf2image as elf2image
+    from espwire.image.elf2image import make_image as make_image
     from espwire.image.flash_map import FlashMap as FlashMap
     from espwire.image.flash_map import map_dump as map_dump
     from espwire.image.flash_map_svg import draw_svg as draw_svg
@@ -102,8 +104,6 @@ if TYPE_CHECKING:
     from espwire.image.inspect import FileInfo as FileInfo
     from espwire.image.inspect import ImageInfo as ImageInfo
     from espwire.image.inspect import inspect_bytes as inspect_bytes
-    from espwire.image.layout import ElfOptions as ElfOptions
-    from espwire.image.make_image import make_image as make_image
     from espwire.image.merge import Merged as Merged
     from espwire.image.merge import MergeOptions as MergeOptions
     from espwire.image.merge import merge_blobs as merge_blobs
@@ -242,8 +242,8 @@ _HOME = {
     "find_partition": "espwire.image.partition_table",
     "parse_table": "espwire.image.partition_table",
     "HeaderSettings": "espwire.image.header",
-    "make_image": "espwire.image.make_image",
-    "ElfOptions": "espwire.image.layout",
+    "make_image": "espwire.image.elf2image",
+    "ElfOptions": "espwire.image.elf2image",
     "ImageDiff": "espwire.image.diff",
     "diff_images": "espwire.image.diff",
     "FileInfo": "espwire.image.inspect",

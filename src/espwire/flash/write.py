@@ -47,8 +47,15 @@ from espwire.flash.verify import (
     find_differences,
     has_content,
 )
-from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
-from espwire.image.patch_header import find_codes, find_patch_obstacle, patch_header
+from espwire.image.codec import patch_header
+from espwire.image.header import (
+    DETECT,
+    KEEP,
+    HeaderSettings,
+    find_codes,
+    find_size_name,
+    parse_size,
+)
 from espwire.protocol.commands import Op
 from espwire.protocol.stub import StubOp
 from espwire.sizes import format_size
@@ -172,11 +179,8 @@ def _resolve_size(settings: HeaderSettings, target: Target, report: Report) -> H
 def _prepare(part: Part, chip: Chip, settings: HeaderSettings, report: Report) -> Part:
     if part.address != chip.flash.bootloader_offset:
         return part
-    patched = patch_header(
-        part.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
-    )
-    obstacle = find_patch_obstacle(part.data, chip)
-    if obstacle is not None and part.data:
+    patched, obstacle = patch_header(part.data, chip, settings)
+    if obstacle and part.data:
         report(
             Warned(
                 code="header-kept", text=f"the header of {part.label} is left as it is: {obstacle}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
-from espwire.image.field_text import (
+from espwire.image.header import (
     format_chip_id,
     format_digest,
     format_revisions,

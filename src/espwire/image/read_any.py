@@ -252,9 +252,8 @@ def _convert_elf(
 ) -> tuple[Blob, ...]:
     from espwire.chips.registry import load_chip
     from espwire.image.elf import is_program, parse_elf
-    from espwire.image.elf2image import choose_chip, convert_elf
+    from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
     from espwire.image.header import DETECT, KEEP, HeaderSettings
-    from espwire.image.layout import ElfOptions
 
     settings = settings or HeaderSettings()
     if settings.size == DETECT:

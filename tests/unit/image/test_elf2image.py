@@ -13,9 +13,8 @@ from elf_writer import XTENSA, Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError, ToolError, UsageError
 from espwire.image.codec import build, parse
-from espwire.image.elf2image import convert_elf, elf2image
+from espwire.image.elf2image import ElfOptions, convert_elf, elf2image
 from espwire.image.header import HeaderSettings
-from espwire.image.layout import ElfOptions
 
 C3, C6, ESP8266 = load_chip("esp32c3"), load_chip("esp32c6"), load_chip("esp8266")
 DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
@@ -84,7 +83,7 @@ def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_p
     )
     made = elf2image(tmp_path / "a.elf", chip="esp32c3")
     assert [doubt for doubt in made.doubts if "left out" in doubt] == [
-        "left out, since their type is not one that is loaded: sections .note.build-id"
+        "sections left out because their type is not loaded: .note.build-id"
     ]
     made = elf2image(tmp_path / "a.elf", chip="esp32c3", options=ElfOptions(use_segments=True))
     assert not any("left out" in doubt for doubt in made.doubts)
