@@ -364,7 +364,6 @@ def patch_header(data: bytes, chip: Chip, settings: HeaderSettings) -> tuple[byt
     :return: the bytes, and the reason if the header was left unchanged, as the end of a sentence
     :raises UsageError: the chip does not support a setting
     """
-    mode, size, frequency = find_codes(chip, settings)
     if settings.keep_all:
         return data, ""
     if len(data) < HEADER.size or data[0] != MAGIC:
@@ -375,6 +374,7 @@ def patch_header(data: bytes, chip: Chip, settings: HeaderSettings) -> tuple[byt
         return data, f"{error}"
     if not image.intact:
         return data, "its checksum or SHA-256 is wrong"
+    mode, size, frequency = find_codes(chip, settings)
     patched = replace(
         image,
         mode_code=image.mode_code if mode is None else mode,
