@@ -97,9 +97,9 @@ if TYPE_CHECKING:
     from espwire.image.elf2image import elf2image as elf2image
     from espwire.image.elf2image import make_image as make_image
     from espwire.image.flash_map import FlashMap as FlashMap
+    from espwire.image.flash_map import draw_text as draw_text
     from espwire.image.flash_map import map_dump as map_dump
     from espwire.image.flash_map_svg import draw_svg as draw_svg
-    from espwire.image.flash_map_text import draw_text as draw_text
     from espwire.image.header import HeaderSettings as HeaderSettings
     from espwire.image.inspect import FileInfo as FileInfo
     from espwire.image.inspect import ImageInfo as ImageInfo
@@ -226,7 +226,7 @@ _HOME = {
     "FlashMap": "espwire.image.flash_map",
     "map_dump": "espwire.image.flash_map",
     "draw_svg": "espwire.image.flash_map_svg",
-    "draw_text": "espwire.image.flash_map_text",
+    "draw_text": "espwire.image.flash_map",
     "OtaChange": "espwire.image.ota",
     "OtaState": "espwire.image.ota",
     "OtaStatus": "espwire.image.ota",

@@ -13,7 +13,7 @@ from espwire.flash.read import read_bytes
 from espwire.flash.survey import survey_device
 from espwire.flash.verify import read_md5
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
-from espwire.image.flash_map import Content, Evidence, FlashMap, build_map, join_words, name_idf
+from espwire.image.flash_map import Area, FlashMap, build_map, join_words, name_idf
 from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partition_table import APP as APP_TYPE
@@ -54,14 +54,7 @@ def read_map(
         found for place in _find_places(device, table) if (found := _read_head(device, place, size))
     )
     return build_map(
-        Evidence(
-            size=size,
-            filled=filled,
-            table=table,
-            table_offset=table_offset,
-            contents=contents,
-            boot=boot,
-        )
+        size, filled, table=table, table_offset=table_offset, contents=contents, boot=boot
     )
 
 
@@ -110,7 +103,7 @@ def _is_blank(device: Device, address: int, size: int) -> bool:
     return read_md5(device, address, size) == hashlib.md5(blank, usedforsecurity=False).digest()
 
 
-def _read_head(device: Device, address: int, size: int) -> Content | None:
+def _read_head(device: Device, address: int, size: int) -> Area | None:
     """The image at an address, by its headers alone."""
     if address + HEAD > size:
         return None
@@ -128,7 +121,7 @@ def _read_head(device: Device, address: int, size: int) -> Content | None:
     start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size
     kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
-        return Content(kind, address, end - address, "")  # type: ignore[arg-type]
+        return Area(kind, "", address, end - address)
     told = parse_app_descriptor(head[start:])
     detail = join_words((told.project, told.version, name_idf(told.idf_version)))
-    return Content("app", address, end - address, detail)
+    return Area("app", "", address, end - address, detail)

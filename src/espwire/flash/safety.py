@@ -22,10 +22,10 @@ from espwire.flash.plan import Finding, FlashTarget, Part, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.elf import is_flash
-from espwire.image.file_kind import describe_kind
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
-from espwire.image.scan import TABLE_MAGIC, find_contents, looks_encrypted
+from espwire.image.partition_table import ROW_MAGIC
+from espwire.image.scan import describe_kind, find_regions, looks_encrypted
 from espwire.sizes import Revision, format_size
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
     from espwire.image.model import Image
-    from espwire.image.scan import Found
+    from espwire.image.scan import Region
 
 
 PARTITION_MAGIC = b"\xaa\x50"
@@ -419,7 +419,7 @@ def find_bootloader(part: Part) -> Bootloader | None:
         if chip is None:
             return None
         table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = part.data[table : table + len(TABLE_MAGIC)] == TABLE_MAGIC
+        merged = part.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
         if not (merged or _is_bootloader(image, chip)):
             return None
         return Bootloader(part.address + start, chip, merged)
@@ -469,7 +469,7 @@ def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tupl
         return ()
     version = 2 if security.secure_boot else 1
     found = []
-    for item in find_contents(part.data, chip, start=part.address):
+    for item in find_regions(part.data, chip, start=part.address):
         if item.image is None or item.image.extended is None:
             continue
         address = part.address + item.offset
@@ -481,7 +481,7 @@ def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tupl
     return tuple(found)
 
 
-def _find_signature_fault(item: Found, version: int) -> str | None:
+def _find_signature_fault(item: Region, version: int) -> str | None:
     signatures = [signature for signature in item.signatures if signature.version == version]
     if not signatures:
         other = f" by version {3 - version} of secure boot only" if item.signatures else ""

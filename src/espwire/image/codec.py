@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,9 +49,15 @@ def parse(data: bytes, chip: Chip | None = None) -> Image:
     :param chip: whose format to expect; None tries both and takes the one with a correct checksum
     :raises ImageError: not an image, or its structure is broken
     """
+    image, size = parse_prefix(memoryview(data), chip)
+    return replace(image, trailing=data[size:])
+
+
+def parse_prefix(data: memoryview, chip: Chip | None = None) -> tuple[Image, int]:
+    """As ``parse``, without what follows the image; and the size of the image."""
     if not data:
         raise ImageError("the image is empty", code="image-empty")
-    if not is_image(data):
+    if data[0] not in (MAGIC, MAGIC_V2):
         raise ImageError(
             f"not a firmware image: it begins with {data[0]:#04x}, not {MAGIC:#04x}",
             hint="Pass the .bin file from the build. Raw data needs no image header.",
@@ -64,26 +70,25 @@ def parse(data: bytes, chip: Chip | None = None) -> Image:
     return _parse_unknown(data)
 
 
-def _parse_unknown(data: bytes) -> Image:
+def _parse_unknown(data: memoryview) -> tuple[Image, int]:
     """Both formats begin alike: prefer a correct checksum, then the first format whose structure fits."""
-    images: list[Image] = []
+    images: list[tuple[Image, int]] = []
     first_error: ImageError | None = None
     for attempt in (_parse_esp32, _parse_esp8266):
         try:
-            image = attempt(data)
+            images.append(attempt(data))
         except ImageError as error:
             first_error = first_error or error
-            continue
-        if image.checksum_valid:
-            return image
-        images.append(image)
-    broken = not images or (images[0].extended is None and _has_chip_id(data))
+        else:
+            if images[-1][0].checksum_valid:
+                return images[-1]
+    broken = not images or (images[0][0].extended is None and _has_chip_id(data))
     if broken and first_error is not None:
         raise first_error
     return images[0]
 
 
-def _has_chip_id(data: bytes) -> bool:
+def _has_chip_id(data: memoryview) -> bool:
     """Whether it has a plausible extended header: then it is a broken image for that chip, not for an ESP8266."""
     if len(data) < HEADER.size + EXTENDED.size:
         return False
@@ -94,10 +99,10 @@ def _has_chip_id(data: bytes) -> bool:
 class _Cursor:
     """A reading position; every short read raises the same ImageError."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: memoryview) -> None:
         self.data, self.at = data, 0
 
-    def take(self, size: int, what: str) -> bytes:
+    def take(self, size: int, what: str) -> memoryview:
         if size > len(self.data) - self.at:
             raise ImageError(
                 f"the image is truncated: {what} needs {size} bytes at offset {self.at:#x}, "
@@ -119,44 +124,45 @@ class _Cursor:
             )
         return count, mode, size_frequency, entry
 
-    def segment(self, number: int, *, align: int) -> Segment:
-        address, size = SEGMENT_HEADER.unpack(
-            self.take(SEGMENT_HEADER.size, f"the header of segment {number}")
-        )
-        if size > MAX_SEGMENT_SIZE or size % align:
+    def segments(self, numbers: range, *, align: int) -> tuple[Segment, ...]:
+        """Segments; data are copied only if the structure of all is valid, so that hostile files cost no time."""
+        if not 1 <= len(numbers) <= MAX_SEGMENTS:
             raise ImageError(
-                f"segment {number} at offset {self.at:#x} has the impossible size {size:#x}",
-                code="image-segment",
-            )
-        offset = self.at
-        return Segment(address, self.take(size, f"segment {number}"), offset)
-
-    def segments(self, count: int, *, align: int) -> tuple[Segment, ...]:
-        if not 1 <= count <= MAX_SEGMENTS:
-            raise ImageError(
-                f"the header has a segment count of {count}, not 1 to {MAX_SEGMENTS}",
+                f"the header has a segment count of {len(numbers)}, not 1 to {MAX_SEGMENTS}",
                 code="image-segment-count",
             )
-        return tuple(self.segment(number, align=align) for number in range(count))
+        rows: list[tuple[int, memoryview, int]] = []
+        for number in numbers:
+            address, size = SEGMENT_HEADER.unpack(
+                self.take(SEGMENT_HEADER.size, f"the header of segment {number}")
+            )
+            if size > MAX_SEGMENT_SIZE or size % align:
+                raise ImageError(
+                    f"segment {number} at offset {self.at:#x} has the impossible size {size:#x}",
+                    code="image-segment",
+                )
+            offset = self.at
+            rows.append((address, self.take(size, f"segment {number}"), offset))
+        return tuple(Segment(address, bytes(view), offset) for address, view, offset in rows)
 
     def checksum(self) -> tuple[bytes, int]:
         """The fill and the checksum byte, which ends a 16-byte row."""
-        tail = self.take(16 - self.at % 16, "the checksum")
+        tail = bytes(self.take(16 - self.at % 16, "the checksum"))
         return tail[:-1], tail[-1]
 
 
-def _parse_esp32(data: bytes) -> Image:
+def _parse_esp32(data: memoryview) -> tuple[Image, int]:
     cursor = _Cursor(data)
     count, mode, size_frequency, entry = cursor.header(MAGIC)
     extended = _parse_extended(cursor.take(EXTENDED.size, "the extended header"))
-    segments = cursor.segments(count, align=4)
+    segments = cursor.segments(range(count), align=4)
     fill, checksum = cursor.checksum()
     digest, digest_valid = None, None
     if extended.hash_appended:
-        actual = hashlib.sha256(memoryview(data)[: cursor.at]).digest()
-        digest = cursor.take(DIGEST_SIZE, "the SHA-256")
-        digest_valid = digest == actual
-    return Image(
+        body = data[: cursor.at]
+        digest = bytes(cursor.take(DIGEST_SIZE, "the SHA-256"))
+        digest_valid = digest == hashlib.sha256(body).digest()
+    image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
         entry=entry,
@@ -165,13 +171,13 @@ def _parse_esp32(data: bytes) -> Image:
         fill=fill,
         checksum=checksum,
         digest=digest,
-        trailing=data[cursor.at :],
         checksum_valid=checksum == compute_checksum(segments),
         digest_valid=digest_valid,
     )
+    return image, cursor.at
 
 
-def _parse_extended(data: bytes) -> ExtendedHeader:
+def _parse_extended(data: memoryview) -> ExtendedHeader:
     wp_pin, drive, chip_id, legacy, least, most, reserved, flag = EXTENDED.unpack(data)
     if flag not in (0, 1):
         raise ImageError(
@@ -182,18 +188,26 @@ def _parse_extended(data: bytes) -> ExtendedHeader:
     return ExtendedHeader(chip_id, legacy, least, most, flag, wp_pin, drive, reserved)
 
 
-def _parse_esp8266(data: bytes) -> Image:
+def _parse_esp8266(data: memoryview) -> tuple[Image, int]:
     cursor = _Cursor(data)
     irom = None
     if data[0] == MAGIC_V2:
         count, mode, size_frequency, entry = cursor.header(MAGIC_V2)
-        irom = IromPart(mode, size_frequency, entry, cursor.segment(0, align=1), count)
+        (segment,) = cursor.segments(range(1), align=1)
+        irom = IromPart(mode, size_frequency, entry, segment, count)
     count, mode, size_frequency, entry = cursor.header(MAGIC)
-    segments = cursor.segments(count, align=1)
+    segments = cursor.segments(range(count), align=1)
     fill, checksum = cursor.checksum()
-    crc, crc_valid = _parse_crc(data, cursor.at) if irom else (None, None)
-    digest, digest_valid = (None, None) if irom else _parse_loose_digest(data, cursor.at)
-    return Image(
+    body = data[: cursor.at]
+    if irom is not None:
+        digest, digest_valid = None, None
+        crc, crc_valid = _parse_tail(data, body, CRC_SIZE, compute_crc)
+    else:
+        crc, crc_valid = None, None
+        digest, digest_valid = _parse_tail(
+            data, body, DIGEST_SIZE, lambda body: hashlib.sha256(body).digest()
+        )
+    image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
         entry=entry,
@@ -203,30 +217,21 @@ def _parse_esp8266(data: bytes) -> Image:
         checksum=checksum,
         digest=digest,
         crc=crc,
-        trailing=data[cursor.at + len(digest or crc or b"") :],
         checksum_valid=checksum == compute_checksum(segments),
         digest_valid=digest_valid,
         crc_valid=crc_valid,
     )
+    return image, cursor.at + len(digest or crc or b"")
 
 
-def _parse_loose_digest(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
-    """The SHA-256 that newer ESP8266 tools append without a flag: present if correct, or if only 32 bytes follow."""
-    stored = data[end : end + DIGEST_SIZE]
-    if len(stored) == DIGEST_SIZE:
-        valid = stored == hashlib.sha256(memoryview(data)[:end]).digest()
-        if valid or len(data) == end + DIGEST_SIZE:
-            return stored, valid
-    return None, None
-
-
-def _parse_crc(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
-    """The CRC after a version 2 image: present if correct, or if only 4 bytes follow."""
-    stored = data[end : end + CRC_SIZE]
-    if len(stored) == CRC_SIZE:
-        valid = stored == compute_crc(memoryview(data)[:end])
-        if valid or len(data) == end + CRC_SIZE:
-            return stored, valid
+def _parse_tail(
+    data: memoryview, body: memoryview, size: int, compute: Callable[[memoryview], bytes]
+) -> tuple[bytes | None, bool | None]:
+    """The SHA-256 or CRC that some ESP8266 tools append without a flag: present if correct, or if nothing follows it."""
+    stored = bytes(data[len(body) : len(body) + size])
+    valid = len(stored) == size and stored == compute(body)
+    if valid or len(data) == len(body) + size:
+        return stored, valid
     return None, None
 
 

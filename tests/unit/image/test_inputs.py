@@ -167,5 +167,7 @@ def test_bad_input_is_one_error_with_file_place_and_rule(case: str) -> None:
 
 def test_a_truncated_image_is_told_with_its_offset() -> None:
     (piece,) = read_input(C3_ELF, "app.elf")
-    with pytest.raises(ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, but only 68 follow"):
+    with pytest.raises(
+        ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, but only 68 follow"
+    ):
         parse(piece.data[:100], ESP32C3)
