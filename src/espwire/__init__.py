@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from espwire.image.ota import OtaChange as OtaChange
     from espwire.image.ota import OtaState as OtaState
     from espwire.image.ota import OtaStatus as OtaStatus
-    from espwire.image.partition_csv import CsvPlaces as CsvPlaces
+    from espwire.image.partition_csv import TableOffsets as TableOffsets
     from espwire.image.partition_csv import build_csv as build_csv
     from espwire.image.partition_csv import parse_csv as parse_csv
     from espwire.image.partition_table import Partition as Partition
@@ -230,7 +230,7 @@ _HOME = {
     "OtaChange": "espwire.image.ota",
     "OtaState": "espwire.image.ota",
     "OtaStatus": "espwire.image.ota",
-    "CsvPlaces": "espwire.image.partition_csv",
+    "TableOffsets": "espwire.image.partition_csv",
     "build_csv": "espwire.image.partition_csv",
     "parse_csv": "espwire.image.partition_csv",
     "Partition": "espwire.image.partition_table",
@@ -276,7 +276,6 @@ __all__ = [
     "CommandFailed",
     "ConnectError",
     "Connecting",
-    "CsvPlaces",
     "DataError",
     "Device",
     "DeviceError",
@@ -340,6 +339,7 @@ __all__ = [
     "SfdpTable",
     "SystemPort",
     "TableError",
+    "TableOffsets",
     "TableRules",
     "Timing",
     "ToolError",

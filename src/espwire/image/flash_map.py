@@ -23,13 +23,12 @@ from espwire.image.partition_table import (
     check_table,
 )
 from espwire.image.scan import Region, find_regions, guess_start
-from espwire.sizes import Ranges, align_up, format_size, join_ranges
+from espwire.sizes import SECTOR, Ranges, align_up, format_size, join_ranges
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
-SECTOR = 0x1000
 MIN_FLASH = 0x40000
 SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 COLUMNS, ROWS = 64, 4

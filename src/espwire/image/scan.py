@@ -19,8 +19,9 @@ from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.hex import is_hex, is_srecord
 from espwire.image.model import MAGIC, MAGIC_V2, Image
 from espwire.image.partition_table import ROW_MAGIC, TABLE_SIZE, parse_table
-from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_signatures
+from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
 from espwire.image.uf2 import is_uf2
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
