@@ -22,19 +22,27 @@ from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.errors import DeviceError, UsageError
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
+from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.opcodes import Op
+from espwire.protocol.spi_flash import (
+    ENABLE_RESET,
+    POWER_DOWN,
+    READ_ID,
+    READ_SFDP,
+    RELEASE_POWER_DOWN,
+    RESET,
+)
 from espwire.protocol.stub import seal
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
-    SpiCommand(opcode=0xB9),
+    SpiCommand(opcode=POWER_DOWN),
     SpiCommand(opcode=0x79),
     SpiCommand(opcode=0xFF),
-    SpiCommand(opcode=0xAB, wait_us=2000),
+    SpiCommand(opcode=RELEASE_POWER_DOWN, wait_us=2000),
 )
 RESET_AND_READ_ID = (
     SpiCommand(opcode=ENABLE_RESET),
@@ -93,7 +101,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_command(loader, chip, RELEASE)
+            run_spi_command(loader, chip, RELEASE_POWER_DOWN)
             return
     raise DeviceError(
         "the registers that connect the flash to its controller do not hold what was written",

@@ -23,7 +23,8 @@ from espwire.device.reset_sequences import (
 )
 from espwire.errors import DeviceError, NoReply, TransportLost, Unsupported
 from espwire.events import Note, Report, Resetting
-from espwire.protocol.commands import FlashBegin, FlashEnd, Op, RegWrite
+from espwire.protocol.commands import FlashBegin, FlashEnd, RegWrite
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, StubReset
 from espwire.transport.base import Transport, TransportInfo
 

@@ -16,8 +16,8 @@ from espwire.image.field_text import (
 )
 from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.read_any import FormatChoice
-from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

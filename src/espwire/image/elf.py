@@ -21,6 +21,7 @@ MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
 ALLOCATED = 2  # section flag: it takes memory when the program runs
 METADATA = ".espressif.metadata"
+ELF_MAGIC = b"\x7fELF"
 MACHINES = {0x5E: "xtensa", 0xF3: "riscv"}
 LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
 # parts of a chip's memory map that no program is loaded to, or that only tell how other parts can be reached
@@ -65,7 +66,7 @@ class Elf:
 
 def is_elf(data: bytes) -> bool:
     """Whether the first bytes are those of an ELF file; says nothing about the rest."""
-    return data[:4] == b"\x7fELF"
+    return data[:4] == ELF_MAGIC
 
 
 def is_program(data: bytes) -> bool:

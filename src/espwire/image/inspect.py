@@ -21,7 +21,8 @@ from espwire.image.descriptors import (
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
-from espwire.image.signature import SECTOR, Signature, find_signatures
+from espwire.image.signature import Signature, find_signatures
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

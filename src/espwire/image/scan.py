@@ -25,14 +25,15 @@ from espwire.image.model import (
     SEGMENT_HEADER,
     Image,
 )
-from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_signatures
+from espwire.image.partition_table import ROW_MAGIC
+from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.image.partition_table import Partition, PartitionTable
 
 Kind = Literal["bootloader", "app", "image", "partition-table", "ota-data", "data", "encrypted"]
-TABLE_MAGIC = b"\xaa\x50"
 TABLE_SIZE = 0x1000
 MAX_TABLES = 16  # a flash has one, and perhaps a spare one
 ENTROPY_SAMPLE = 0x10000
@@ -175,7 +176,7 @@ def _find_tables(data: bytes) -> Iterator[Found]:
 
     left = MAX_TABLES
     for at in range(0, len(data), SECTOR):
-        if data[at : at + 2] != TABLE_MAGIC or not left:
+        if data[at : at + 2] != ROW_MAGIC or not left:
             continue
         try:
             table = parse_table(data[at : at + TABLE_SIZE])

@@ -15,7 +15,7 @@ from espwire.blob import Blob
 from espwire.errors import ImageError
 from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, find_contents, guess_start
-from espwire.image.signature import SECTOR
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
