@@ -26,7 +26,7 @@ from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import ROW_MAGIC
 from espwire.image.scan import describe_kind, find_regions, looks_encrypted
-from espwire.sizes import Revision, format_size
+from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from espwire.image.scan import Region
 
 
-PARTITION_MAGIC = b"\xaa\x50"
 BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
 FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
 SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
@@ -236,7 +235,7 @@ def _find_key_problems(part: Part, target: Target, policy: Policy) -> list[Findi
 def _looks_plain(part: Part) -> bool:
     """An image or a partition table with sound structure is surely not encrypted; of other data nobody can tell."""
     if not is_image(part.data):
-        return part.data[:2] == PARTITION_MAGIC
+        return part.data[:2] == ROW_MAGIC
     try:
         parse(part.data)
     except ImageError:
@@ -350,7 +349,6 @@ def _find_size_problems(part: Part, image: Image, target: Target) -> list[Findin
     return [Finding("header-flash-size", text)]
 
 
-SECTOR = 0x1000
 TABLE_ADDRESS = 0x8000  # of the partition table, by default
 
 

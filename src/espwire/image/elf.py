@@ -16,6 +16,7 @@ from espwire.errors import ElfError
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
+ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
@@ -64,7 +65,7 @@ class Elf:
 
 def is_elf(data: bytes) -> bool:
     """Whether the first bytes are the magic number of ELF."""
-    return data[:4] == b"\x7fELF"
+    return data[:4] == ELF_MAGIC
 
 
 def is_program(data: bytes) -> bool:
@@ -213,24 +214,27 @@ def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
 
 
 def find_elf_chips(elf: Elf) -> tuple[str, ...]:
-    """Ids of the chips that the program can be for, by machine and addresses; one if that is clear.
+    """Ids of the chips that the program can be for: the chip that it names, or else all that fit.
 
-    A chip fits if it has the machine, and memory or mapped flash at each address. If the program contains the id of
-    a fitting chip, only that one is returned. Otherwise, chips with the entry address in RAM are preferred: what is
-    flash of one chip can be RAM of another.
+    Of those that fit, chips with the entry address in RAM are preferred: what is flash of one can be RAM of another.
     """
     from espwire.chips.registry import chip_ids, load_chip
 
-    # the longest id first, since esp32c61 contains esp32c6; named chips first, since that often saves loading others
-    named = [
-        name for name in sorted(chip_ids(), key=len, reverse=True) if name.encode() in elf.metadata
-    ]
-    for chip in map(load_chip, named):
-        if fits(elf, chip):
-            return (chip.id,)
+    named = find_named_chip(elf)
+    if named is not None:
+        return (named,)
     fitting = [chip for chip in map(load_chip, chip_ids()) if fits(elf, chip)]
     in_ram = [chip for chip in fitting if _is_ram(chip, elf.entry, elf.entry + 1)]
     return tuple(chip.id for chip in in_ram or fitting)
+
+
+def find_named_chip(elf: Elf) -> str | None:
+    """The chip that fits the program and whose id is in its metadata."""
+    from espwire.chips.registry import chip_ids, load_chip
+
+    named = [name for name in chip_ids() if name.encode() in elf.metadata]
+    longest_first = sorted(named, key=len, reverse=True)  # esp32c61 contains esp32c6
+    return next((name for name in longest_first if fits(elf, load_chip(name))), None)
 
 
 def fits(elf: Elf, chip: Chip) -> bool:

@@ -20,7 +20,15 @@ from espwire.chips.index import NAMES
 from espwire.errors import ElfError, ImageError, UsageError, name_file
 from espwire.files import check_total_size, keep_inputs, read_file, write_files
 from espwire.image.codec import build, compute_crc, create_image, pack, pack_segments
-from espwire.image.elf import Elf, Section, find_elf_chips, fits, is_flash, parse_elf
+from espwire.image.elf import (
+    Elf,
+    Section,
+    find_elf_chips,
+    find_named_chip,
+    fits,
+    is_flash,
+    parse_elf,
+)
 from espwire.image.header import KEEP, HeaderSettings, find_codes
 from espwire.image.layout import (
     APP_DESCRIPTOR,
@@ -179,13 +187,9 @@ def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
         doubts.append(
             f"the {chip.name} has no MMU pages of {(options.mmu_page_size or 0) >> 10} KiB: the option is ignored"
         )
-    suitable = find_elf_chips(elf)
-    fitting = fits(elf, chip)
-    if (
-        suitable
-        and chip.id not in suitable
-        and (not fitting or suitable[0].encode() in elf.metadata)
-    ):
+    named, fitting = find_named_chip(elf), fits(elf, chip)
+    suitable = (named,) if named else () if fitting else find_elf_chips(elf)
+    if suitable and chip.id not in suitable:
         names = " or ".join(NAMES[name] for name in suitable)
         doubts.append(
             f"the program is for the {names}, but converted for the {chip.name}: check --chip, or leave it out"
