@@ -14,7 +14,7 @@ from types import FrameType
 
 from espwire import Blob, connect, write_flash
 from espwire.device.stub_image import StubImage
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.slip import Decoder
 from espwire.protocol.stub import StubOp
 

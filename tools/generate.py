@@ -42,6 +42,7 @@ def render_index() -> str:
         "    magic_values: tuple[int, ...]  # at address 0x40001000",
         "    uf2_family: int | None",
         "    bootloader_offset: int",
+        "    otg_product_id: int | None  # of the ROM bootloader on USB-OTG",
         "",
         "",
         "# fmt: off",
@@ -56,9 +57,20 @@ def render_index() -> str:
         family = table["image"].get("uf2_family")
         lines.append(
             f'    ChipEntry("{chip_id}", "{table["name"]}", {identity.get("image_chip_id")}, ({magics}), '
-            f"{family if family is None else hex(family)}, {table['flash']['bootloader_offset']:#x}),"
+            f"{_hex(family)}, {table['flash']['bootloader_offset']:#x}, "
+            f"{_hex(table['usb'].get('otg_product_id'))}),"
         )
-    return "\n".join([*lines, ")", "", "NAMES = {entry.id: entry.name for entry in CHIPS}", ""])
+    lines += [
+        ")",
+        "",
+        "NAMES = {entry.id: entry.name for entry in CHIPS}",
+        "OTG_PRODUCTS = {entry.otg_product_id: entry.id for entry in CHIPS if entry.otg_product_id is not None}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _hex(value: int | None) -> str:
+    return "None" if value is None else f"{value:#06x}"
 
 
 def _heads(names: str) -> list[str]:

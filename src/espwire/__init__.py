@@ -92,25 +92,25 @@ if TYPE_CHECKING:
     from espwire.image.build_file import BuildRequest as BuildRequest
     from espwire.image.diff import ImageDiff as ImageDiff
     from espwire.image.diff import diff_images as diff_images
+    from espwire.image.elf2image import ElfOptions as ElfOptions
     from espwire.image.elf2image import ImageFiles as ImageFiles
     from espwire.image.elf2image import elf2image as elf2image
+    from espwire.image.elf2image import make_image as make_image
     from espwire.image.flash_map import FlashMap as FlashMap
+    from espwire.image.flash_map import draw_text as draw_text
     from espwire.image.flash_map import map_dump as map_dump
     from espwire.image.flash_map_svg import draw_svg as draw_svg
-    from espwire.image.flash_map_text import draw_text as draw_text
     from espwire.image.header import HeaderSettings as HeaderSettings
     from espwire.image.inspect import FileInfo as FileInfo
     from espwire.image.inspect import ImageInfo as ImageInfo
     from espwire.image.inspect import inspect_bytes as inspect_bytes
-    from espwire.image.layout import ElfOptions as ElfOptions
-    from espwire.image.make_image import make_image as make_image
     from espwire.image.merge import Merged as Merged
     from espwire.image.merge import MergeOptions as MergeOptions
     from espwire.image.merge import merge_blobs as merge_blobs
     from espwire.image.ota import OtaChange as OtaChange
     from espwire.image.ota import OtaState as OtaState
     from espwire.image.ota import OtaStatus as OtaStatus
-    from espwire.image.partition_csv import CsvPlaces as CsvPlaces
+    from espwire.image.partition_csv import TableOffsets as TableOffsets
     from espwire.image.partition_csv import build_csv as build_csv
     from espwire.image.partition_csv import parse_csv as parse_csv
     from espwire.image.partition_table import Partition as Partition
@@ -226,11 +226,11 @@ _HOME = {
     "FlashMap": "espwire.image.flash_map",
     "map_dump": "espwire.image.flash_map",
     "draw_svg": "espwire.image.flash_map_svg",
-    "draw_text": "espwire.image.flash_map_text",
+    "draw_text": "espwire.image.flash_map",
     "OtaChange": "espwire.image.ota",
     "OtaState": "espwire.image.ota",
     "OtaStatus": "espwire.image.ota",
-    "CsvPlaces": "espwire.image.partition_csv",
+    "TableOffsets": "espwire.image.partition_csv",
     "build_csv": "espwire.image.partition_csv",
     "parse_csv": "espwire.image.partition_csv",
     "Partition": "espwire.image.partition_table",
@@ -242,8 +242,8 @@ _HOME = {
     "find_partition": "espwire.image.partition_table",
     "parse_table": "espwire.image.partition_table",
     "HeaderSettings": "espwire.image.header",
-    "make_image": "espwire.image.make_image",
-    "ElfOptions": "espwire.image.layout",
+    "make_image": "espwire.image.elf2image",
+    "ElfOptions": "espwire.image.elf2image",
     "ImageDiff": "espwire.image.diff",
     "diff_images": "espwire.image.diff",
     "FileInfo": "espwire.image.inspect",
@@ -276,7 +276,6 @@ __all__ = [
     "CommandFailed",
     "ConnectError",
     "Connecting",
-    "CsvPlaces",
     "DataError",
     "Device",
     "DeviceError",
@@ -340,6 +339,7 @@ __all__ = [
     "SfdpTable",
     "SystemPort",
     "TableError",
+    "TableOffsets",
     "TableRules",
     "Timing",
     "ToolError",

@@ -14,8 +14,9 @@ import pytest
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
-from espwire.protocol.commands import COMMANDS, Op, checksum
+from espwire.protocol.commands import COMMANDS, checksum
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
 from espwire.settings import RetryPolicy, Timing
 

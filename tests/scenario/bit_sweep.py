@@ -41,7 +41,8 @@ from espwire.device import stub_image
 from espwire.device.backends import stub_commands
 from espwire.errors import ToolError
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, name_op
 from espwire.virtual.faults import Faults, FaultSpec
 from espwire.virtual.transport import VirtualTransport, open_virtual

@@ -17,7 +17,7 @@ from espwire.errors import (
     WrongChip,
 )
 from espwire.events import ChipFound, Note, Opened, Resetting, Warned
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.transport.url import open_transport
 
 SECURE = tuple(name for name in chip_ids() if load_chip(name).rom.secure_ops)

@@ -14,7 +14,8 @@ from espwire.device.double_read import read_word
 from espwire.device.memory_access import load_segment
 from espwire.errors import ToolError
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, ReadReg, Reply, parse_reply
+from espwire.protocol.commands import ReadReg, Reply, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.settings import RetryPolicy, Settings
 from espwire.transport.url import open_transport

@@ -26,7 +26,6 @@ from espwire.protocol.commands import (
     FlashData,
     FlashDeflBegin,
     FlashDeflData,
-    Op,
     ReadReg,
     Reply,
     SpiAttach,
@@ -37,6 +36,7 @@ from espwire.protocol.commands import (
     parse_command,
     parse_request,
 )
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import TransportInfo
 from espwire.virtual.transport import open_virtual
 

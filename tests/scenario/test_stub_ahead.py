@@ -12,7 +12,8 @@ from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, Reply
+from espwire.protocol.commands import Reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import Codec, StubOp
 from espwire.transport.url import open_transport
 

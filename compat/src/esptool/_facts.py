@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 
 class ChipFact:

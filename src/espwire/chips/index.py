@@ -14,25 +14,27 @@ class ChipEntry(NamedTuple):
     magic_values: tuple[int, ...]  # at address 0x40001000
     uf2_family: int | None
     bootloader_offset: int
+    otg_product_id: int | None  # of the ROM bootloader on USB-OTG
 
 
 # fmt: off
 CHIPS: tuple[ChipEntry, ...] = (
-    ChipEntry("esp8266", "ESP8266", None, (0xfff0c101,), 0x7eab61ed, 0x0),
-    ChipEntry("esp32", "ESP32", 0, (0x00f01d83,), 0x1c5f21b0, 0x1000),
-    ChipEntry("esp32s2", "ESP32-S2", 2, (0x000007c6,), 0xbfdd4eee, 0x1000),
-    ChipEntry("esp32c3", "ESP32-C3", 5, (), 0xd42ba06c, 0x0),
-    ChipEntry("esp32s3", "ESP32-S3", 9, (), 0xc47e5767, 0x0),
-    ChipEntry("esp32c2", "ESP32-C2", 12, (), 0x2b88d29c, 0x0),
-    ChipEntry("esp32c6", "ESP32-C6", 13, (), 0x540ddf62, 0x0),
-    ChipEntry("esp32h2", "ESP32-H2", 16, (), 0x332726f6, 0x0),
-    ChipEntry("esp32p4", "ESP32-P4", 18, (), 0x3d308e94, 0x2000),
-    ChipEntry("esp32c5", "ESP32-C5", 23, (), 0xf71c0343, 0x2000),
-    ChipEntry("esp32c61", "ESP32-C61", 20, (), 0x77d850c4, 0x0),
-    ChipEntry("esp32h21", "ESP32-H21", 25, (), 0xb6dd00af, 0x0),
-    ChipEntry("esp32h4", "ESP32-H4", 28, (), 0x9e0baa8a, 0x2000),
-    ChipEntry("esp32e22", "ESP32-E22", 31, (), None, 0x0),
-    ChipEntry("esp32s31", "ESP32-S31", 32, (), 0x3101f7c1, 0x2000),
+    ChipEntry("esp8266", "ESP8266", None, (0xfff0c101,), 0x7eab61ed, 0x0, None),
+    ChipEntry("esp32", "ESP32", 0, (0x00f01d83,), 0x1c5f21b0, 0x1000, None),
+    ChipEntry("esp32s2", "ESP32-S2", 2, (0x000007c6,), 0xbfdd4eee, 0x1000, 0x0002),
+    ChipEntry("esp32c3", "ESP32-C3", 5, (), 0xd42ba06c, 0x0, None),
+    ChipEntry("esp32s3", "ESP32-S3", 9, (), 0xc47e5767, 0x0, 0x0009),
+    ChipEntry("esp32c2", "ESP32-C2", 12, (), 0x2b88d29c, 0x0, None),
+    ChipEntry("esp32c6", "ESP32-C6", 13, (), 0x540ddf62, 0x0, None),
+    ChipEntry("esp32h2", "ESP32-H2", 16, (), 0x332726f6, 0x0, None),
+    ChipEntry("esp32p4", "ESP32-P4", 18, (), 0x3d308e94, 0x2000, 0x0012),
+    ChipEntry("esp32c5", "ESP32-C5", 23, (), 0xf71c0343, 0x2000, None),
+    ChipEntry("esp32c61", "ESP32-C61", 20, (), 0x77d850c4, 0x0, None),
+    ChipEntry("esp32h21", "ESP32-H21", 25, (), 0xb6dd00af, 0x0, None),
+    ChipEntry("esp32h4", "ESP32-H4", 28, (), 0x9e0baa8a, 0x2000, None),
+    ChipEntry("esp32e22", "ESP32-E22", 31, (), None, 0x0, 0x001f),
+    ChipEntry("esp32s31", "ESP32-S31", 32, (), 0x3101f7c1, 0x2000, 0x0020),
 )
 
 NAMES = {entry.id: entry.name for entry in CHIPS}
+OTG_PRODUCTS = {entry.otg_product_id: entry.id for entry in CHIPS if entry.otg_product_id is not None}

@@ -38,22 +38,6 @@ class DevBoard:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RomOtg:
-    """The product id of one chip's ROM bootloader on USB-OTG."""
-
-    pid: int
-    chip: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SerialJtag:
-    """The product id that all chips with USB-Serial/JTAG share."""
-
-    pid: int
-    chips: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class NamedProduct:
     """One product."""
 
@@ -75,9 +59,7 @@ class Espressif:
     """Espressif's product ids. ``dev_boards``: first and last; ids from ``customers_from`` on belong to customers."""
 
     vid: int
-    rom_otg_rule: str
-    rom_otg: tuple[RomOtg, ...]
-    serial_jtag: SerialJtag
+    serial_jtag: int
     usb_bridge: NamedProduct
     sdk_default: SdkDefault
     dev_boards: tuple[int, ...]

@@ -35,8 +35,9 @@ from espwire.errors import (
     Unsupported,
 )
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
-from espwire.protocol.commands import Op, ReadReg, RegWrite
+from espwire.protocol.commands import ReadReg, RegWrite
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.transport.base import CancelToken, Transport
 

@@ -25,9 +25,16 @@ from espwire.errors import DeviceError, Unsupported, UsageError
 from espwire.protocol import slip
 from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.spi_flash import (
+    ENABLE_RESET,
+    POWER_DOWN,
+    READ_ID,
+    READ_SFDP,
+    RELEASE_POWER_DOWN,
+    RESET,
+)
 from espwire.protocol.stub import seal
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 READ_SFDP_MAKER = SpiCommand(
     opcode=READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
@@ -35,10 +42,10 @@ READ_SFDP_MAKER = SpiCommand(
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
-    SpiCommand(opcode=0xB9),
+    SpiCommand(opcode=POWER_DOWN),
     SpiCommand(opcode=0x79),
     SpiCommand(opcode=0xFF),
-    SpiCommand(opcode=0xAB, wait_us=2000),
+    SpiCommand(opcode=RELEASE_POWER_DOWN, wait_us=2000),
 )
 RESET_AND_READ_ID = (
     SpiCommand(opcode=ENABLE_RESET),
@@ -97,7 +104,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_commands(loader, chip, (SpiCommand(opcode=RELEASE),))
+            run_spi_commands(loader, chip, (SpiCommand(opcode=RELEASE_POWER_DOWN),))
             return
     raise DeviceError(
         "the registers that connect the flash to its controller do not hold what was written",

@@ -15,7 +15,7 @@ from espwire.flash.model import BLANK, FlashTarget, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
-from espwire.image.flash_map import Content, Evidence, FlashMap, build_map, join_words, name_idf
+from espwire.image.flash_map import Area, FlashMap, build_map, join_words, name_idf
 from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import (
     OTA_DATA_SIZE,
@@ -37,12 +37,11 @@ from espwire.image.partition_table import (
     find_partition,
     parse_table,
 )
-from espwire.sizes import SECTOR, Ranges, join_ranges
+from espwire.sizes import BLOCK, SECTOR, Ranges, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
 
-BLOCK = 0x10000
 HEAD = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size + APP.size
 MAX_DIGESTS = 256
 
@@ -237,14 +236,7 @@ def read_map(
     heads = (_read_head(device, address, size) for address in _list_image_addresses(device, table))
     contents = tuple(head for head in heads if head is not None)
     return build_map(
-        Evidence(
-            size=size,
-            filled=filled,
-            table=table,
-            table_offset=table_offset,
-            contents=contents,
-            boot=boot,
-        )
+        size, filled, table=table, table_offset=table_offset, contents=contents, boot=boot
     )
 
 
@@ -292,7 +284,7 @@ def _is_blank(device: Device, address: int, size: int) -> bool:
     return device.backend.digests(address, size, size) == [expected]
 
 
-def _read_head(device: Device, address: int, size: int) -> Content | None:
+def _read_head(device: Device, address: int, size: int) -> Area | None:
     """The image at an address, by its headers alone."""
     if address + HEAD > size:
         return None
@@ -310,7 +302,7 @@ def _read_head(device: Device, address: int, size: int) -> Content | None:
     start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size
     kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
-        return Content(kind, address, end - address, "")  # type: ignore[arg-type]
+        return Area(kind, "", address, end - address)
     app = parse_app_descriptor(head[start:])
     detail = join_words((app.project, app.version, name_idf(app.idf_version)))
-    return Content("app", address, end - address, detail)
+    return Area("app", "", address, end - address, detail)

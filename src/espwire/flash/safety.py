@@ -20,16 +20,16 @@ from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.elf import is_flash
-from espwire.image.file_kind import describe_kind
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
-from espwire.image.scan import TABLE_MAGIC, find_contents, looks_encrypted
+from espwire.image.partition_table import ROW_MAGIC
+from espwire.image.scan import describe_kind, find_regions, looks_encrypted
 from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
-    from espwire.image.scan import Found
+    from espwire.image.scan import Region
 
 BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
 FULL_CRYPT_CONFIG = 0xF  # all address bits change the ESP32's flash key
@@ -232,7 +232,7 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
 def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
     """An image or a partition table with sound structure is surely not encrypted; of other data it is unknown."""
     if not is_image(blob.data):
-        return blob.data[:2] == TABLE_MAGIC
+        return blob.data[:2] == ROW_MAGIC
     return isinstance(images.parse_any(blob.data), Image)
 
 
@@ -376,7 +376,7 @@ def find_bootloader(blob: Blob, images: ParsedImages) -> Bootloader | None:
         if chip is None:
             return None
         table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = blob.data[table : table + len(TABLE_MAGIC)] == TABLE_MAGIC
+        merged = blob.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
         if not (merged or _is_bootloader(image, chip)):
             return None
         return Bootloader(blob.address + start, chip, merged)
@@ -427,7 +427,7 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
         return ()
     version = 2 if security.secure_boot else 1
     findings = []
-    for item in find_contents(blob.data, chip, start=blob.address):
+    for item in find_regions(blob.data, chip, start=blob.address):
         if item.image is None or item.image.extended is None:
             continue
         address = blob.address + item.offset
@@ -439,7 +439,7 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
     return tuple(findings)
 
 
-def _find_signature_fault(item: Found, version: int) -> str | None:
+def _find_signature_fault(item: Region, version: int) -> str | None:
     signatures = [signature for signature in item.signatures if signature.version == version]
     if not signatures:
         other = f" by version {3 - version} of secure boot only" if item.signatures else ""

@@ -48,9 +48,16 @@ from espwire.flash.verify import (
     find_differences,
     has_content,
 )
-from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
+from espwire.image.codec import find_patch_obstacle, pack, patch_image
+from espwire.image.header import (
+    DETECT,
+    KEEP,
+    HeaderSettings,
+    find_codes,
+    find_size_name,
+    parse_size,
+)
 from espwire.image.model import Image
-from espwire.image.patch_header import find_codes, find_obstacle, patch_image
 from espwire.protocol.stub import Codec
 from espwire.sizes import SECTOR, format_size
 
@@ -233,13 +240,14 @@ def _patch_header(
     blob: Blob, settings: HeaderSettings, images: ParsedImages, report: Report
 ) -> Blob:
     image = images.parse(blob.data)
-    obstacle = find_obstacle(blob.data, image)
-    if obstacle is not None or not isinstance(image, Image):
+    obstacle = find_patch_obstacle(blob.data, image)
+    if obstacle or not isinstance(image, Image):
         if blob.data:
             text = f"the header of {blob.label} is left as it is: {obstacle}"
             report(Warned(code="header-kept", text=text))
         return blob
-    data, image = patch_image(blob.data, image, images.chip, settings)
+    image = patch_image(image, images.chip, settings)
+    data = pack(image)
     if data != blob.data:
         report(Note(text=f"flash settings changed in the header of {blob.label}"))
     images.put(data, image)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import ClassVar, Self
 
-from espwire.protocol.opcodes import Op as Op  # noqa: PLC0414
+from espwire.protocol.opcodes import Op
 
 HEADER = struct.Struct("<BBHI")
 REQUEST, REPLY = 0, 1

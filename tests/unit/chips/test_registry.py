@@ -13,8 +13,8 @@ from espwire.chips.registry import (
 )
 from espwire.chips.tables import read_data_file
 from espwire.errors import TableError, UsageError
-from espwire.protocol.commands import Op
 from espwire.protocol.dialect import BaudRule, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 
 
 @pytest.mark.parametrize("name", chip_ids())

@@ -317,7 +317,7 @@ BROKEN_JSON = {
     ),
     "a size that is none": (
         b'{"flash_files": {"0": "a"}, "flash_settings": {"flash_size": "big"}}',
-        "not a size",
+        "not a flash size",
     ),
     "stub is a text": (
         b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"stub": "no"}}',

@@ -13,9 +13,8 @@ from elf_writer import XTENSA, Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError, ToolError, UsageError
 from espwire.image.codec import build, parse
-from espwire.image.elf2image import convert_elf, elf2image
+from espwire.image.elf2image import ElfOptions, convert_elf, elf2image
 from espwire.image.header import HeaderSettings
-from espwire.image.layout import ElfOptions
 
 C3, C6, ESP8266 = load_chip("esp32c3"), load_chip("esp32c6"), load_chip("esp8266")
 DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
@@ -84,7 +83,7 @@ def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_p
     )
     made = elf2image(tmp_path / "a.elf", chip="esp32c3")
     assert [doubt for doubt in made.doubts if "left out" in doubt] == [
-        "left out, since their type is not one that is loaded: sections .note.build-id"
+        "sections left out because their type is not loaded: .note.build-id"
     ]
     made = elf2image(tmp_path / "a.elf", chip="esp32c3", options=ElfOptions(use_segments=True))
     assert not any("left out" in doubt for doubt in made.doubts)
@@ -254,11 +253,12 @@ def test_the_elf_itself_is_not_overwritten(tmp_path):
     assert caught.value.code == "elf-output"
 
 
-def test_a_chip_that_contradicts_the_program_is_doubted_by_name(tmp_path):
+def test_a_chip_that_the_program_does_not_fit_is_a_doubt(tmp_path):
     elf = tmp_path / "a.elf"
     elf.write_bytes(write_elf(Program(APP)))
     (doubt,) = elf2image(elf, chip="esp32c6", output=tmp_path / "a").doubts
-    assert "the program is for the ESP32-C3, but converted for the ESP32-C6" in doubt
+    assert "the program is for the ESP32-C3" in doubt
+    assert "but converted for the ESP32-C6" in doubt
     assert elf2image(elf, chip="esp32c3", output=tmp_path / "a").doubts == ()
 
 

@@ -142,7 +142,7 @@ BAD_INPUTS = {
     "truncated ELF": (C3_ELF[: len(C3_ELF) // 2], "elf-truncated", ("x", "offset")),
     "wrong machine": (C3_ELF[:18] + b"\x3e\x00" + C3_ELF[20:], "elf-chip", ("x", "machine 0x3e")),
     "ELF without segments": (write_elf(Program([], RISCV)), "elf-chip", ("x", "ELF")),
-    "absurd counts": (C3_ELF[:48] + b"\xff\xff" + C3_ELF[50:], "elf-headers", ("x", "65535")),
+    "absurd counts": (C3_ELF[:48] + b"\xff\xff" + C3_ELF[50:], "elf-headers", ("x", "65,535")),
     "HEX with bad sums": (b":0400000001020304F2\n:0400040001020304FF\n:00000001FF\n", "hex-record", ("x", "line 2", "checksum")),
     "overlapping HEX": (b":0400000001020304F2\n:0400020001020304F0\n:00000001FF\n", "hex-overlap", ("x", "0x2")),
     "truncated HEX": (b":0400000001020304F2\n", "hex-truncated", ("x", "end record")),
@@ -167,5 +167,7 @@ def test_bad_input_is_one_error_with_file_place_and_rule(case: str) -> None:
 
 def test_a_truncated_image_is_told_with_its_offset() -> None:
     (piece,) = read_input(C3_ELF, "app.elf")
-    with pytest.raises(ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, 68 are there"):
+    with pytest.raises(
+        ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, but only 68 follow"
+    ):
         parse(piece.data[:100], ESP32C3)

@@ -19,7 +19,7 @@ from espwire.image.inspect import inspect_bytes
 from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
-from espwire.image.scan import find_contents, guess_start, looks_encrypted
+from espwire.image.scan import find_regions, guess_start, looks_encrypted
 from espwire.image.signature import BLOCK, find_signatures
 from espwire.image.split import flatten
 
@@ -130,7 +130,7 @@ def test_a_dump_is_told_part_by_part():
 def test_a_dump_that_begins_with_the_boot_loader_is_placed_where_the_chip_has_it():
     cut = dump(S2)[0x1000:]
     assert guess_start(cut) == 0x1000
-    names = [(item.name, item.offset) for item in find_contents(cut) if item.name]
+    names = [(item.name, item.offset) for item in find_regions(cut) if item.name]
     assert names == [("otadata", 0xC000), ("ota_0", 0xF000)]
 
 
@@ -143,7 +143,7 @@ def test_a_broken_application_in_a_partition_is_a_problem():
 def test_even_bytes_in_an_app_partition_look_encrypted():
     noise = random.Random(1).randbytes(0x8000)
     assert looks_encrypted(noise)
-    assert find_contents(dump(extra=[(0x20000, noise)]))[-1].kind == "encrypted"
+    assert find_regions(dump(extra=[(0x20000, noise)]))[-1].kind == "encrypted"
 
 
 @pytest.mark.parametrize("kind", ["hex", "uf2"])
@@ -248,7 +248,7 @@ def test_a_signature_over_other_bytes_or_with_a_wrong_crc_is_a_problem():
     data[4096 + 40] ^= 1
     assert "CRC of signature block 0" in inspect_bytes(bytes(data)).problems[0]
     other = signed(lambda padded: rsa(padded + b"!"))
-    assert "made for other bytes" in inspect_bytes(other).problems[0]
+    assert "does not match the image" in inspect_bytes(other).problems[0]
 
 
 def test_a_version_1_signature_is_found_behind_the_image():
@@ -339,5 +339,5 @@ def test_of_tables_without_end_only_the_first_few_are_looked_into():
     sector = build_table(PartitionTable((Partition("a", 1, 6, 0x9000, 0x1000),))).ljust(
         0x1000, b"\xff"
     )
-    found = find_contents(sector * 100)
+    found = find_regions(sector * 100)
     assert sum(item.kind == "partition-table" for item in found) == 16

@@ -75,7 +75,7 @@ def test_a_wrong_crc_or_a_given_up_application_does_not_count() -> None:
     assert booted(WITH_FACTORY, entry(1), entry(2, OtaState.ABORTED)) == "app0"
     assert booted(WITH_FACTORY, entry(1, OtaState.INVALID), entry(2, OtaState.ABORTED)) == "main"
     status = find_boot(WITH_FACTORY, OtaData((entry(1), entry(2, OtaState.ABORTED))))
-    assert status.notes == ("sector 1: its application was given up (aborted)",)
+    assert status.notes == ("sector 1: its application was rejected (aborted)",)
 
 
 def test_an_unconfirmed_application_is_noted() -> None:

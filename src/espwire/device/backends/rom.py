@@ -59,11 +59,11 @@ from espwire.protocol.commands import (
     FlashDeflBegin,
     FlashDeflData,
     GetSecurityInfo,
-    Op,
     Reply,
     SpiFlashMd5,
 )
 from espwire.protocol.dialect import Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.sizes import SECTOR, Ranges, align_down, align_up
 
 PIECE = 0x10000  # of a read, compared with one MD5

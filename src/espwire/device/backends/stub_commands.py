@@ -11,7 +11,8 @@ from espwire.device.loader import Loader
 from espwire.device.retry import Attempts
 from espwire.device.spi import SETTLE_US, SpiCommand
 from espwire.errors import CommandFailed, DeviceError, NoReply
-from espwire.protocol.commands import Command, Op, RegWrite, Reply, Request, WriteReg
+from espwire.protocol.commands import Command, RegWrite, Reply, Request, WriteReg
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_CHECKSUM, UNKNOWN_COMMAND
 from espwire.protocol.stub import (
     DIGEST_BYTES,

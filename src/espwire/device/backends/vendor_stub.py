@@ -13,7 +13,8 @@ from espwire.device.backends.base import Progress, count_restart, ignore, limit_
 from espwire.device.backends.rom import RomBackend
 from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply
-from espwire.protocol.commands import EraseRegion, Op, ReadFlash
+from espwire.protocol.commands import EraseRegion, ReadFlash
+from espwire.protocol.opcodes import Op
 
 ERASE_STEP = 0x100000  # seconds of work at most, so that no time-out is too short
 PACKET, PACKETS_IN_FLIGHT, DIGEST_BYTES = 0x1000, 64, 16
