@@ -51,14 +51,6 @@ class SpiCommand:
 RunSpi = Callable[[Sequence[SpiCommand]], int]  # `FlashBackend.spi`
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The registers that the ROM's own flash routines rely on."""
-
-    user: int
-    user2: int
-
-
 def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
     """Run commands one after the other and restore the controller once; what the last one read.
 
@@ -68,13 +60,15 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
     :raises Unsupported: the loader gives no access to registers
     """
     spi = chip.spi
-    saved = Saved(*read_words(loader, (spi.base + spi.user_offset, spi.base + spi.user2_offset)))
+    # the ROM's own flash routines rely on these
+    user, user2 = spi.base + spi.user_offset, spi.base + spi.user2_offset
+    saved_user, saved_user2 = read_words(loader, (user, user2))
     writes: list[RegWrite] = []
     for command in commands:
         writes += plan_transaction(spi, command)
     if loader.grouped is None and any(command.data for command in commands):
         prove_groups(loader, chip)  # what writes must not be done twice
-    writes += _restore(spi, saved)
+    writes += [RegWrite(user, saved_user, delay_us=SETTLE_US), RegWrite(user2, saved_user2)]
     if not commands[-1].read_bits:
         write_group(loader, chip, writes)
         return 0
@@ -166,13 +160,6 @@ def write_group(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> None:
         return
     for write in writes:
         loader.write_regs(write)
-
-
-def _restore(spi: Spi, saved: Saved) -> list[RegWrite]:
-    return [
-        RegWrite(spi.base + spi.user_offset, saved.user, delay_us=SETTLE_US),
-        RegWrite(spi.base + spi.user2_offset, saved.user2),
-    ]
 
 
 def _wait_idle(loader: Loader, spi: Spi) -> None:
