@@ -1,7 +1,7 @@
-"""The flash part's status registers, up to three: read, and written with the write enable that was asked for.
+"""Reads and writes the status registers of the flash chip: up to three, volatile or non-volatile.
 
-Volatile bits last until the part's next reset, and each new connection resets it (66h, 99h). What the bits mean is
-the maker's. Opcodes: ``chips/data/flash-ids.toml`` [commands].
+Volatile bits last until the next reset of the flash chip, and each new connection resets it (66h, 99h). The meaning of
+the bits depends on the manufacturer. Opcodes: ``chips/data/flash-ids.toml`` [commands].
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from espwire.errors import DeviceError, SafetyStop, UsageError, VerifyError
 REGISTERS = 3
 BUSY = 0x01
 BUSY_S = (
-    2.0  # a write takes 15 ms at most on common parts, and some tenths of a second on slow ones
+    2.0  # a write takes up to 15 ms on common flash chips, some tenths of a second on slow ones
 )
-# bits that a write is not for: BUSY and WEL; SUS; the address mode that is in use now
+# without read-only bits: BUSY and WEL; SUS; the current address mode
 WRITABLE = (0xFC, 0x7F, 0xFE)
-# SRP and SRL protect the registers themselves, LB1 to LB3 burn the security pages; as on W25Q and most that follow it
+# SRP and SRL protect the registers themselves, LB1 to LB3 burn the security pages; as on W25Q and most others
 LOCK_CONSENT = "status-lock"
 LOCKS = 0x80 | (0x01 | 0x38) << 8
 
@@ -41,7 +41,7 @@ class FlashStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class FlashStatusChange:
-    """What a write did. ``disturbed``: register 2 before and after, if a write of register 1 alone changed it."""
+    """The effect of a write. ``disturbed``: register 2 before and after, if a write of register 1 alone changed it."""
 
     before: FlashStatus
     after: FlashStatus
@@ -113,13 +113,13 @@ def write_status(
 
 
 def check_status(count: int, value: int = 0) -> None:
-    """Refuse what is no set of registers, or no value for it.
+    """Refuse a wrong number of registers, or a value that does not fit them.
 
     :raises UsageError: code ``status-bytes``
     """
     if not 1 <= count <= REGISTERS:
         raise UsageError(
-            f"a flash has no {count} status registers to choose",
+            f"a flash chip has 1 to 3 status registers, not {count}",
             hint="Give 1, 2 or 3.",
             code="status-bytes",
         )
@@ -132,12 +132,12 @@ def check_status(count: int, value: int = 0) -> None:
 
 
 def _stop_if_locking(value: int, before: int) -> None:
-    """Bits that were clear and, once set to last, may never be cleared again."""
+    """Stop if a non-volatile write sets bits that may never be cleared again."""
     locking = value & ~before & LOCKS
     if locking:
         raise SafetyStop(
-            f"{locking:#x} locks the flash's status registers or its security pages, on many parts for ever",
-            hint=f"Look into the part's data sheet; if you are sure, repeat with --allow {LOCK_CONSENT}.",
+            f"{locking:#x} locks the flash's status registers or its security pages, on many flash chips permanently",
+            hint=f"Check the flash chip's data sheet; if you are sure, repeat with --allow {LOCK_CONSENT}.",
             code="status-lock",
             consents=(LOCK_CONSENT,),
         )
@@ -155,7 +155,7 @@ def _read(spi: RunSpi, number: int) -> int:
 def _write(
     spi: RunSpi, number: int, data: bytes, now: Callable[[], float], *, non_volatile: bool
 ) -> None:
-    """One write, and its end."""
+    """Write one or two registers and wait until that is done."""
     opcodes = flash_facts()["commands"]
     enable = opcodes["write_enable" if non_volatile else "write_enable_volatile"]
     write = SpiCommand(opcode=opcodes[f"write_status{number + 1}"], data=data)
@@ -164,7 +164,7 @@ def _write(
     while _read(spi, 0) & BUSY:
         if now() > deadline:
             raise DeviceError(
-                f"the flash is still busy {BUSY_S:g} s after a write of its status",
+                f"the flash chip is still busy {BUSY_S:g} s after a write of its status registers",
                 hint="Power the board off and on, then read the status again; suspect the flash's wiring.",
                 code="flash-busy",
             )

@@ -1,4 +1,4 @@
-"""SFDP: what a flash part tells of itself (JESD216). Reads raw bytes; decodes the basic table; sets up nothing.
+"""Reads the SFDP table of a flash chip (JESD216) and decodes its basic parameters.
 
 Layout: ``chips/data/flash-ids.toml`` [sfdp].
 """
@@ -17,7 +17,7 @@ from espwire.sizes import extract
 MAX_PIECE = 4
 ADDRESS_END = 1 << 24
 HEADER_SIZE = PARAMETER_SIZE = 8
-MOST_TABLES = 16  # a part may claim 256; none has more than a few
+MOST_TABLES = 16  # a flash chip may claim 256, but has only a few
 MOST_EXPONENT = 62
 
 ReadSfdp = Callable[[int, int], bytes]
@@ -33,7 +33,7 @@ class EraseType:
 
 @dataclass(frozen=True, kw_only=True)
 class SfdpTable:
-    """One table: its id (0xFF00: the basic one), revision, place in the SFDP area and length in 32-bit words."""
+    """One table: its id (0xFF00: the basic one), revision, address in the SFDP area and length in 32-bit words."""
 
     id: int
     major: int
@@ -44,7 +44,7 @@ class SfdpTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Sfdp:
-    """The decoded area. None: an old or odd table that does not tell. ``size`` and ``page_size`` in bytes."""
+    """The decoded table. None: not contained in an old or odd table. ``size`` and ``page_size`` in bytes."""
 
     major: int
     minor: int

@@ -1,8 +1,8 @@
 """Runs SPI transactions on the flash chip through the registers of the flash controller.
 
-All set-up and the start go in one WRITE_REG with several groups. The recorded ROMs carry them out in order; the first
-use on a connection proves it by a word of data memory that only the last group sets. Groups are carried out from the
-first on, so a ROM that stops early never reaches the start, which comes after the whole set-up.
+The whole set-up and the start are groups of one WRITE_REG. The recorded ROMs carry them out in order; the first use on
+a connection proves it by a data register that only the last group sets. Groups are carried out from the first on, so a
+ROM that stops early never reaches the start, which comes after the set-up.
 """
 
 from __future__ import annotations
@@ -18,23 +18,19 @@ from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (
-    1 << 31,
-    1 << 30,
-    1 << 29,
-    1 << 28,
-    1 << 27,
+    1 << bit for bit in (31, 30, 29, 28, 27)
 )
 COMMAND_8_BITS = 7 << 28
 ADDRESS_SHIFT = 26
 MAX_READ_BITS, MAX_WRITE_BYTES = 32, 64
 BUSY_POLLS = 10
 SETTLE_US = 200  # 64 bytes at 5 MHz, and what a flash needs after a reset
-PROOF = 0x6A09E667  # any word that no flash answers
+PROOF = 0x6A09E667  # no flash chip reads like this
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpiCommand:
-    """One transaction: ``data`` bytes out, ``read_bits`` in, an address of ``address_bits`` and dummy cycles between.
+    """One transaction: ``data`` bytes out, ``read_bits`` in; an address of ``address_bits`` and dummy cycles before them.
 
     ``wait_us``: microseconds to wait before it.
     """
@@ -54,27 +50,27 @@ RunSpi = Callable[[Sequence[SpiCommand]], int]  # `FlashBackend.spi`
 def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
     """Run commands one after the other and restore the controller once; what the last one read.
 
-    What a command reads, a register holds: its first byte in bits 7..0. 0 if it reads nothing.
+    The first byte that a command reads is in bits 7..0 of the result; 0 if it reads nothing.
 
     :raises DeviceError: code ``spi-busy``: the controller does not finish
     :raises Unsupported: the loader gives no access to registers
     """
     spi = chip.spi
-    # the ROM's own flash routines rely on these
+    # the ROM's flash routines rely on these two
     user, user2 = spi.base + spi.user_offset, spi.base + spi.user2_offset
     saved_user, saved_user2 = read_words(loader, (user, user2))
     writes: list[RegWrite] = []
     for command in commands:
         writes += plan_transaction(spi, command)
     if loader.grouped is None and any(command.data for command in commands):
-        prove_groups(loader, chip)  # what writes must not be done twice
+        prove_groups(loader, chip)  # a write must not be carried out twice
     writes += [RegWrite(user, saved_user, delay_us=SETTLE_US), RegWrite(user2, saved_user2)]
     if not commands[-1].read_bits:
         write_group(loader, chip, writes)
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    # set-up and answer have no checksum: all of it is done until two answers agree
+    # requests and replies have no checksum: repeated until two results agree
     for _ in range(loader.settings.retry.agreement_attempts):
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
@@ -84,7 +80,7 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 
 
 def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int:
-    """Do the writes, in which a transaction starts, then read its data: in one trip where the loader can."""
+    """Do the writes, which start a transaction, then read its data: in one round trip where the loader can."""
     address = chip.spi.base + chip.spi.data_offset
     if loader.grouped and loader.dialect.requests_ahead > 1:
         return ask_together(loader, (WriteReg(tuple(writes)), ReadReg(address)))[1].value
@@ -95,7 +91,7 @@ def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int
 
 
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
-    """The register writes of one transaction, the start last. Lengths are bits - 1; addresses stand left where told."""
+    """The register writes of one transaction, the start last. Lengths are bits - 1; some chips left-align addresses."""
     if command.read_bits > MAX_READ_BITS or len(command.data) > MAX_WRITE_BYTES:
         raise ValueError("one SPI transaction reads at most 32 bits and writes at most 64 bytes")
     user, user1 = USE_COMMAND, 0
