@@ -114,12 +114,12 @@ class TestTheHarnessNotices:
         trust_all(monkeypatch)
         assert run_stub_case(1022, "esp32c3", "twin", "flip", "read").false_success
 
-    def test_no_going_back(self, monkeypatch):
+    def test_without_rewinds(self, monkeypatch):
         def give_up(transfer):
             raise NoReply("no way back")
 
-        monkeypatch.setattr(WriteTransfer, "_go_back", give_up)
-        monkeypatch.setattr(ReadTransfer, "_go_back", give_up)
+        monkeypatch.setattr(WriteTransfer, "_rewind", give_up)
+        monkeypatch.setattr(ReadTransfer, "_rewind", give_up)
         with pytest.raises(AssertionError):
             judge(run_stub_cases(28, "twin", CHIPS, first=20))
 
