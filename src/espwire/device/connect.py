@@ -25,7 +25,7 @@ from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
-from espwire.device.stub_upload import join_stub, take_dialect
+from espwire.device.stub_upload import join_stub
 from espwire.errors import (
     CommandFailed,
     ConnectError,
@@ -267,7 +267,7 @@ def _detect_and_read(
             if error.code != "answers-differ":
                 raise
             attempts.failed(error)
-        take_dialect(loader, ANY_ROM)
+        loader.dialect = ANY_ROM
         loader.secure = False
 
 
@@ -292,7 +292,7 @@ def _reenter(device: Device, entrance: Entrance, baud: int) -> None:
     loader, chip = device.loader, device.chip
     loader.transport.set_baud(baud)
     loader.baud = baud
-    take_dialect(loader, chip.rom)
+    loader.dialect = chip.rom
     device.flash = None
     if reach_loader(loader, replace(entrance, report=silent)):
         raise ConnectError(

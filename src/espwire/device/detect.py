@@ -81,7 +81,7 @@ def _find_older_chip(loader: Loader) -> Chip | None:
     if boot is not None and boot.chip_id in chip_ids():
         looks_old = load_chip(boot.chip_id).identity.security_info_bytes == 0
     else:
-        looks_old = loader.sync_bytes == OLD_STATUS_BYTES
+        looks_old = loader.sync_reply_bytes == OLD_STATUS_BYTES
     if not looks_old:
         return None
     try:

@@ -15,7 +15,6 @@ from typing import Any
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.loader import Loader
-from espwire.device.overheard import TEXT_LIMIT
 from espwire.errors import ConnectError, NoReply, WrongBootMode
 from espwire.events import Note, Report, silent
 from espwire.protocol.boot_log import (
@@ -30,6 +29,7 @@ from espwire.protocol.boot_log import (
     printable_share,
     wrong_pins,
 )
+from espwire.protocol.reply_matcher import TEXT_LIMIT
 from espwire.transport.base import Transport
 
 SHOWN_TEXT = 4096
@@ -368,7 +368,7 @@ def examine(
     :raises TransportError, Cancelled: as the link does
     """
     transport = loader.transport
-    *earlier, last = loader.heard
+    *earlier, last = loader.captures
     before, attempts = (
         (earlier[0], (*earlier[1:], last)) if earlier and sequences else (b"", (*earlier, last))
     )

@@ -22,10 +22,8 @@ from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.errors import DeviceError, UsageError
-from espwire.protocol import slip
 from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
-from espwire.protocol.stub import seal
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
@@ -282,9 +280,7 @@ def set_params(loader: Loader, size: int) -> None:
     """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
     command = SpiSetParams(0, size)
     if loader.dialect.sealed:
-        loader.ahead = slip.encode(
-            seal(command.packet())
-        )  # if it comes damaged, our stub works without the size too
+        loader.send_later(command.packet())  # if it is lost, our stub works without the size too
     elif loader.supports(command.op):
         loader.call(command, repeatable=True)
 

@@ -23,7 +23,6 @@ from espwire.protocol.stub import (
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
     WRITE_READ_BACK,
-    Abort,
     Capabilities,
     Codec,
     Feature,
@@ -47,29 +46,6 @@ REPORTS_PER_WINDOW = 4
 OK = b"\0\0"  # status
 REPEATED_AFTER = 8  # frames that are not the expected one, after which the stub says so again
 _TOKENS = count(0x5A0001)
-
-
-def abort(loader: Loader) -> None:
-    """End whatever the stub does and be in step with it again: after this the next answer is the next request's.
-
-    :raises NoReply: it does not answer any more
-    """
-    loader.drain_input(longest=0.2)
-    for attempt in range(loader.settings.retry.abort_attempts):
-        token = next(_TOKENS)
-        loader.send(Abort(token).packet(), ends=2)
-        deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
-        while (left := deadline - loader.transport.now()) > 0:
-            reply = loader.receive(StubOp.ABORT, left)
-            if reply is not None and reply.body == OK and reply.value == token:
-                loader.end_pipeline()
-                return
-            if reply is not None and reply.body != OK:
-                break  # it came damaged
-    raise NoReply(
-        "the stub does not answer any more",
-        hint="Reset the board; lower --baud if it happens again.",
-    )
 
 
 def can_abort(kind: type[BaseException] | None) -> bool:
@@ -191,7 +167,7 @@ class WriteTransfer:
         :raises NoReply: the stub does not answer any more
         """
         self._open = False
-        abort(self._loader)
+        self._loader.abort()
 
     def _open_ahead(self, command: WriteOpen) -> int:
         """Open, with frames of what is held right behind; the credit. The stub drops data of a write that it refuses.
@@ -370,7 +346,7 @@ class ReadTransfer:
         :raises NoReply: the stub does not answer any more
         """
         self.received = self.size
-        abort(self._loader)
+        self._loader.abort()
 
     def _next_packet(self) -> ReadPacket | None:
         """The packet that continues what was received; None: another one, damage or silence, which is dealt with."""

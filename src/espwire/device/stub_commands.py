@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from espwire.device.loader import Loader
-from espwire.device.streams import abort
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import Command, Op, Reply, Request
 from espwire.protocol.replies import BAD_CHECKSUM, UNKNOWN_COMMAND
@@ -177,7 +176,7 @@ def _read_pieces(loader: Loader, offset: int, size: int, piece: int, kind: HashK
             if isinstance(error, CommandFailed) and error.status != BAD_CHECKSUM:
                 raise
             attempts -= len(found) == before
-            abort(loader)
+            loader.abort()
             if attempts <= 0:
                 raise
         if len(found) >= total:

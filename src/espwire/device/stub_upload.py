@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from espwire.device.baud import change_baud
@@ -24,7 +23,6 @@ from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.memory_access import find_ram_block
 from espwire.device.reset_sequences import is_usb_jtag
 from espwire.device.spi import parse_last, plan_batch
-from espwire.device.streams import abort
 from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
 from espwire.device.stub_image import (
     StubImage,
@@ -202,7 +200,7 @@ def _fall_back(
 
     :raises ConnectError: code ``stub-failed``
     """
-    take_dialect(loader, chip.rom)
+    loader.dialect = chip.rom
     if reenter is not None:
         reenter()
         return
@@ -225,7 +223,7 @@ def start_first_stage(
     :raises ConnectError, DeviceError: it does not start, or not at this rate
     """
     upload(loader, chip, image, attach=attach)
-    take_dialect(loader, first_stage_dialect(chip.rom))
+    loader.dialect = first_stage_dialect(chip.rom)
     change_baud(loader, chip, None, baud, None)
 
 
@@ -242,7 +240,7 @@ def start_stub(
     loader.dialect = replace(loader.dialect, sealed=bool(image.build))
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
-        take_dialect(loader, own_dialect(chip.rom, found[0]))
+        loader.dialect = own_dialect(chip.rom, found[0])
         loader.secure = False
         return parse_last(found[1][-1], RESET_AND_READ_ID) if found[1] else None
     join_stub(loader, chip)
@@ -346,19 +344,12 @@ def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
     """
     told = ask_capabilities(loader)
     if told is not None:
-        take_dialect(loader, own_dialect(chip.rom, told))
+        loader.dialect = own_dialect(chip.rom, told)
     else:
-        take_dialect(
-            loader,
-            vendor_dialect(chip.rom, chip.stub.flash_block) if uploaded else stub_dialect(chip.rom),
+        loader.dialect = (
+            vendor_dialect(chip.rom, chip.stub.flash_block) if uploaded else stub_dialect(chip.rom)
         )
     loader.secure = False
-
-
-def take_dialect(loader: Loader, dialect: Dialect) -> None:
-    """Have the loader speak ``dialect`` from now on."""
-    loader.dialect, loader.grouped = dialect, None
-    loader.resync = partial(abort, loader) if dialect.capabilities is not None else None
 
 
 def first_stage_dialect(rom: Dialect) -> Dialect:

@@ -54,6 +54,7 @@ class Dialect:
     ``secure_ops`` is the subset that survives Secure Download Mode (empty: the chip has no such mode).
     ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
     ``requests_ahead``: how many short requests it takes before it has answered the first.
+    ``write_groups``: whether it carries out several groups of one WRITE_REG; None: not tried yet (``spi.write_group``).
     ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
     ``capabilities``: what our own stub told of itself; None for all other loaders. ``sealed``: every request and every
     answer carries a CRC-32 (``wire.stub.seal``), and an answer without one does not count: so our stub speaks.
@@ -77,6 +78,7 @@ class Dialect:
     sync_value: int
     exact_deflate_size: bool = False
     requests_ahead: int = 1
+    write_groups: bool | None = None
     capabilities: Capabilities | None = None
     sealed: bool = False
 

@@ -24,6 +24,7 @@ from espwire.device.reset_sequences import (
     sequence_names,
 )
 from espwire.errors import UsageError
+from espwire.protocol import reply_matcher
 from espwire.settings import Settings, Timing
 from espwire.transport.base import TransportInfo
 from espwire.transport.ports import PortIdentity
@@ -56,7 +57,7 @@ def test_numbers_in_code_are_those_of_the_data():
     assert {int(k): v for k, v in detect["retired_chip_ids"].items()} == detection.RETIRED_CHIP_IDS
     assert detect["magic_address"] == connect.MAGIC_ADDRESS
     assert tuple(f["name"] for f in PROTOCOL["security_info"]["flags"]) == security.FLAG_NAMES
-    assert PROTOCOL["sync"]["replies"] == loader.SYNC_ANSWERS
+    assert PROTOCOL["sync"]["replies"] == reply_matcher.SYNC_REPLIES
     assert PROTOCOL["retries"]["pause_between_syncs_s"] == loader.PAUSE_BETWEEN_SYNCS
     xmc = PROTOCOL["flash_start_up"]["xmc"]
     assert (
