@@ -17,6 +17,8 @@ from espwire.protocol.commands import Op, Reply
 from espwire.protocol.stub import Codec, StubOp
 from espwire.transport.url import open_transport
 
+pytestmark = pytest.mark.slow
+
 DATA = bytes(at * 7 & 255 for at in range(14_000))
 MODES = [("esp32", "twin"), ("esp8266", "twin"), ("esp32c3", "engine")]
 HARMS = ["lost request", "damaged request", "lost reply", "damaged reply", "cut reply"]
