@@ -372,9 +372,13 @@ class Loader:
 
     def _receive_sync_value(self, deadline: float) -> int | None:
         """The value in a reply to SYNC. It is 0 only if it is so in all eight replies: then a stub answers."""
+        matcher = self._matcher
         reply = self._await_reply(Op.SYNC, deadline)
         if reply is None:
             return None
+        while matcher.state is State.RESYNCING and matcher.sync_replies_due >= SYNC_REPLIES:
+            if self._await_reply(Op.SYNC, self.transport.now() + QUIET) is None:
+                break  # replies to an earlier SYNC were lost
         deadline = self.transport.now() + self.settings.timing.sync
         for _ in range(SYNC_REPLIES - 1):
             if reply is None or reply.value:

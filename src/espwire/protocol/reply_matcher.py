@@ -9,7 +9,8 @@ From this follow three rules:
   arrived earlier is discarded before the request is sent, because it cannot be the answer.
 * After a lost reply, an interrupted stream or a refusal that may have been meant for noise, a reply of unknown age may
   still arrive. No request is allowed then, only a SYNC: it is answered after everything older, so its reply proves that
-  the line is clean again. (Our own stub is asked for an ABORT with a fresh token instead: see ``Loader.abort``.)
+  the line is clean again. A SYNC has eight replies, and some of an earlier SYNC may come first: ``sync_replies_due``
+  counts them. (Our own stub is sent an ABORT with a fresh token instead: see ``Loader.abort``.)
 * A ROM refuses an unknown command by repeating its last reply, opcode included, with the status 01 05. After a SYNC,
   whose reply comes eight times, it repeats the refusal eight times, too. These copies must pass before the next request.
 
@@ -160,12 +161,14 @@ class ReplyMatcher:
     """Sorts what comes in.
 
     ``captures`` holds the raw bytes that came before the first reply, one item per ``restart`` and one for the time
-    since.
+    since. ``sync_replies_due``: replies to SYNC that may still come; from ``SYNC_REPLIES`` on, none of them can be a
+    reply to the last SYNC.
     """
 
     def __init__(self) -> None:
         self.state = State.LISTENING
         self.captures = [bytearray()]
+        self.sync_replies_due = 0
         self._text = bytearray()
         self._decoder = slip.Decoder()
         self._frames: deque[bytes] = deque()
@@ -196,6 +199,7 @@ class ReplyMatcher:
         self._sent.extend(packets)
         if cause is Input.SYNC:
             self._last_op = Op.SYNC
+            self.sync_replies_due += SYNC_REPLIES
 
     def restart(self, last: bytes) -> None:
         """Forget everything because the chip is about to be reset; ``last`` came before that."""
@@ -204,6 +208,7 @@ class ReplyMatcher:
         self._text.clear()
         self._decoder = slip.Decoder()
         self._frames.clear()
+        self.sync_replies_due = 0
         self.state = State.LISTENING
 
     def feed(self, data: bytes) -> None:
@@ -239,6 +244,8 @@ class ReplyMatcher:
                 self._copies -= 1
                 if not self._copies:
                     self.advance(Input.DONE)
+            elif reply.op == Op.SYNC:
+                self.sync_replies_due -= 1
         return reset or self._find_reset(self._unfinished_text())
 
     def _match(self, reply: Reply, op: int, dialect: Dialect) -> Reply | Refusal | None:
@@ -249,12 +256,16 @@ class ReplyMatcher:
             reply = opened
             if any(refuses(reply, packet) for packet in self._sent):
                 reply = Reply(op, reply.value, reply.body)  # a report of damage may have any opcode
+        if reply.op == Op.SYNC:
+            self.sync_replies_due -= 1
         if Input.REPLY not in TRANSITIONS[self.state]:
             return None  # stale
         if self.state in WAITING_FOR_SYNC and (not reply.body or reply.body[0]):
             return None  # noise that was refused
         if reply.op == op:
             self._last_op = reply.op
+            if op != Op.SYNC:
+                self.sync_replies_due = 0  # they came earlier, or were lost
             self.advance(Input.REPLY)
             return reply
         if self.state not in WAITING_FOR_SYNC and self._repeats_last(reply, dialect):
