@@ -124,7 +124,7 @@ def test_what_does_not_start_is_told_once_and_the_rom_goes_on(chip: str) -> None
 @pytest.mark.parametrize(
     ("chip", "query", "why"),
     [
-        ("esp32s3", "", "there is none"),
+        ("esp32s3", "", "espwire has none"),
         ("esp32c3", "secure-download=1", "Secure Download Mode"),
         ("esp32c3", "secure-boot=1", "secure boot enabled"),
     ],

@@ -10,7 +10,7 @@ from typing import Self
 
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
-from espwire.device import flash_id, flash_registers, memory_access, sfdp, transfer
+from espwire.device import flash_id, flash_registers, memory_access, transfer
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import (
     Connection,
@@ -19,7 +19,7 @@ from espwire.device.flash_id import (
     find_pin_doubts,
     override_flash_voltage,
 )
-from espwire.device.flash_registers import FlashStatus, FlashStatusChange
+from espwire.device.flash_registers import FlashStatus, FlashStatusChange, Sfdp
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
 from espwire.device.loader import Loader
 from espwire.device.memory_access import MemWord, MemWrite
@@ -33,10 +33,15 @@ from espwire.device.security import (
     read_flash_key_valid,
     read_fuse_security,
 )
-from espwire.device.sfdp import Sfdp
 from espwire.device.streams import read_stream
 from espwire.device.stub_image import StubImage
-from espwire.device.stub_upload import StubLaunch, climb, find_obstacle, find_over_usb, open_stub
+from espwire.device.stub_upload import (
+    StubLaunch,
+    find_obstacle,
+    find_over_usb,
+    launch_stub,
+    open_stub,
+)
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
 from espwire.protocol.commands import Command, Op
@@ -125,7 +130,7 @@ class Device:
 
     @cached_property
     def crystal_mhz(self) -> int | None:
-        """The crystal in MHz; None where it cannot be told (Secure Download Mode). May read a register."""
+        """The crystal in MHz; None where it cannot be capabilities (Secure Download Mode). May read a register."""
         chip = self.chip
         if chip.crystal.method == "fixed":
             return chip.crystal.mhz[0]
@@ -149,7 +154,7 @@ class Device:
 
     @cached_property
     def flash_key_valid(self) -> bool | None:
-        """Whether a flash encryption key is burned; None where that cannot be told."""
+        """Whether a flash encryption key is burned; None where that cannot be capabilities."""
         known = self._identity if self.security.known else None
         return (
             read_flash_key_valid(self.chip, known.registers, self.security)
@@ -219,20 +224,20 @@ class Device:
         if self.chip.crystal.method != "fixed":
             _ = self.crystal_mhz  # measured by a register that a stub changes
         self.flash = None
-        ascent = StubLaunch(
+        launch = StubLaunch(
             image=open_stub(source, self.chip),
             attach=self._plan_attach(),  # by the ROM, which knows the pins; a stub finds it so, or does it itself
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,
             over_usb=find_over_usb(self.loader, self.chip, self.revision),
         )
-        started = climb(self.loader, self.chip, ascent, self.report)
+        started = launch_stub(self.loader, self.chip, launch, self.report)
         self._early_id = started.flash_id if started is not None else None
         self.stub_failed = started is None
         return started is not None
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
-        """Make the flash ready: power, attach, reset out of the application's mode, id, size told to the loader.
+        """Make the flash ready: power, attach, reset out of the application's mode, id, size capabilities to the loader.
 
         :param size: bytes, if the caller knows better than the id
         :raises DeviceError: codes ``no-flash``, ``nand-flash``: there is nothing that could be read or written
@@ -354,9 +359,9 @@ class Device:
         :raises UsageError: code ``sfdp-range``
         :raises Unsupported: code ``secure-download-mode``
         """
-        sfdp.check_sfdp_range(address, size)
+        flash_registers.check_sfdp_range(address, size)
         self._reach_part()
-        return sfdp.read_sfdp(self.loader, self.chip, address, size)
+        return flash_registers.read_sfdp(self.loader, self.chip, address, size)
 
     def decode_flash_sfdp(self) -> Sfdp:
         """What the flash part tells of itself: size, page, erase commands, quad enable.
@@ -365,7 +370,7 @@ class Device:
         :raises DeviceError: code ``no-sfdp``
         """
         self._reach_part()
-        return sfdp.read_whole_sfdp(self.loader, self.chip)
+        return flash_registers.read_whole_sfdp(self.loader, self.chip)
 
     def change_baud(self, baud: int) -> None:
         """Bring chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.
@@ -448,12 +453,12 @@ class Device:
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
         size = self.chip.default_flash_size
-        why = (
+        reason = (
             "in Secure Download Mode it cannot be read"
             if flash.jedec is None
             else f"its id is {flash.jedec:#08x}"
         )
-        text = f"the flash size is not known ({why}): assuming {size >> 20} MB; give it with --flash-size"
+        text = f"the flash size is not known ({reason}): assuming {size >> 20} MB; give it with --flash-size"
         self.report(Warned(code="flash-size-unknown", text=text))
         return FlashInfo(
             jedec=flash.jedec,

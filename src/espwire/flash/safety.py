@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espwire.chips.lookup import find_by_image_id, load_image_chip
-from espwire.device.consents import check_consents
-from espwire.errors import ImageError, SafetyStop
+from espwire.errors import ImageError, SafetyStop, check_consents
 from espwire.flash.plan import Finding, FlashTarget, Part, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
