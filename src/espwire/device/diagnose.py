@@ -59,7 +59,7 @@ def diagnose(symptoms: Symptoms) -> ConnectError:
 
 
 class _Facts:
-    """Symptoms, read: which boot messages came, which chip that is, what else was reports."""
+    """What the symptoms contain: boot messages, the chip that they name, other text."""
 
     def __init__(self, symptoms: Symptoms) -> None:
         self.symptoms = symptoms
@@ -120,10 +120,8 @@ class _Facts:
 
 def _held(facts: _Facts) -> ConnectError | None:
     symptoms = facts.symptoms
-    output, silent_since = (
-        symptoms.before + b"".join(symptoms.attempts[:1]),
-        not any(symptoms.attempts[1:]),
-    )
+    output = symptoms.before + b"".join(symptoms.attempts[:1])
+    silent_since = not any(symptoms.attempts[1:])
     if not output or not silent_since or symptoms.after or facts.all_boots:
         output = b""
     if output and symptoms.restarted == b"" and len(symptoms.while_held) < LEAST_GARBAGE:
@@ -144,7 +142,7 @@ def _held(facts: _Facts) -> ConnectError | None:
 
 
 def _brown_out(facts: _Facts) -> ConnectError | None:
-    reports = [text for text in (*facts.texts, facts.after) if find_brown_out(text)]
+    brown_outs = [text for text in (*facts.texts, facts.after) if find_brown_out(text)]
     dips = sum(boot.brown_out for boot in facts.all_boots)
     runs = zip((*facts.boots, facts.later), (*facts.texts, facts.after), strict=True)
     power_on = any(
@@ -153,7 +151,7 @@ def _brown_out(facts: _Facts) -> ConnectError | None:
         and not find_panic(text)
         for boots, text in runs
     )
-    if dips + len(reports) < 2 and not power_on:
+    if dips + len(brown_outs) < 2 and not power_on:
         return None
     return ConnectError(
         "the chip keeps resetting from brown-out: its supply voltage drops at every start",
@@ -311,7 +309,7 @@ LEAST_TEXT = 12
 TEXT_SHARE = 0.95
 LEAST_GARBAGE = 6
 HOLD_S = 0.25  # for a large capacitor at EN, and then the ROM's boot text
-UNDER_WAY_S = 0.015  # what the chip reports before it was stopped has arrived by then
+UNDER_WAY_S = 0.015  # for text that was under way when the chip was stopped
 
 
 @dataclass(frozen=True, kw_only=True)

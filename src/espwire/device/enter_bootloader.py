@@ -41,7 +41,7 @@ from espwire.device.reset_sequences import (
 from espwire.device.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, NoReply, TransportLost
 from espwire.events import Connecting, Note, Report, Resetting
-from espwire.protocol.boot_log import parse_boot, says_waiting
+from espwire.protocol.boot_log import is_waiting_for_download, parse_boot
 from espwire.protocol.commands import GetSecurityInfo, Op
 from espwire.protocol.replies import NOT_ACCEPTED
 from espwire.settings import Settings
@@ -179,50 +179,31 @@ def _sync_with(
     loader: Loader, sequences: tuple[NamedSequence, ...], options: EntryOptions
 ) -> tuple[int, str]:
     """The value in the reply to SYNC, and the name of the sequence that led to it (empty without a reset)."""
-    tracker, attempts, stub, printed_text = (
-        options.tracker,
-        loader.settings.retry.connect_attempts,
-        "",
-        False,
-    )
+    tracker, attempts = options.tracker, loader.settings.retry.connect_attempts
+    printed_text = False
     for attempt in range(attempts):
         sequence = sequences[attempt % len(sequences)] if sequences else None
+        name = sequence.name if sequence is not None else ""
         limit = attempts if attempts < sys.maxsize else 0
-        options.report(
-            Connecting(
-                attempt=attempt + 1,
-                attempts=limit,
-                how=sequence.name if sequence is not None else "",
-            )
-        )
+        options.report(Connecting(attempt=attempt + 1, attempts=limit, how=name))
         try:
             if sequence is not None:
-                options.report(Resetting(how=sequence.name, into="loader"))
-                tracker.reset_low, printed_text = (
-                    None,
-                    _reset(loader, sequence, listen=attempt == 0),
-                )
+                options.report(Resetting(how=name, into="loader"))
+                tracker.reset_low = None
+                printed_text = _reset(loader, sequence, listen=attempt == 0)
             value = _sync(loader)
-            if (
-                sequence is not None
-                and value
-                and (printed_text or parse_boot(loader.text) is not None)
-            ):
+            was_reset = printed_text or parse_boot(loader.text) is not None
+            if sequence is not None and value and was_reset:
                 tracker.reset_low = max(find_reset_low(sequence.steps), SHORT_LOW_S)
         except TransportLost as error:
             tracker.reopen(loader, error)
             value = _sync_back(loader)
         if value or (value == 0 and sequence is None):
-            return value, sequence.name if sequence is not None else ""
-        if value == 0 and sequence is not None:
-            stub = sequence.name  # it was not reset: another sequence may do better
+            return value, name
+        if value == 0:  # a stub: the chip was not reset, and another sequence may do that
             if attempt + 1 >= len(sequences):
-                return 0, stub
-        elif (
-            sequence is not None
-            and tracker.port is not None
-            and is_native_usb(loader.transport.info)
-        ):
+                return 0, name
+        elif sequences and tracker.port is not None and is_native_usb(loader.transport.info):
             _look_again(loader, tracker)
     raise _explain(loader, sequences, options)
 
@@ -255,7 +236,7 @@ def _hold(loader: Loader, seconds: float) -> bytes:
     loader.listen()
     while (left := deadline - transport.now()) > 0:
         received += loader.listen(left)
-        if says_waiting(received[-BOOT_TEXT_BYTES:].decode("latin-1")):
+        if is_waiting_for_download(received[-BOOT_TEXT_BYTES:].decode("latin-1")):
             transport.sleep(min(READY_S, max(deadline - transport.now(), 0.0)))
             break
     return received

@@ -1,7 +1,7 @@
-"""The flash part's status registers, up to three: read, and written with the write enable that was asked for.
+"""The flash chip's own registers and tables: up to three status registers, and SFDP (JESD216).
 
-Volatile bits last until the part's next reset, and each new connection resets it (66h, 99h). What the bits mean is
-the maker's. Opcodes: ``chips/data/flash-ids.toml`` [commands].
+Volatile status bits last until the next reset of the flash chip, and each new connection resets it (66h, 99h). The
+meaning of the bits depends on the maker. Opcodes and layout: ``chips/data/flash-ids.toml`` [commands], [sfdp].
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from espwire.sizes import extract
 
 REGISTERS = 3
 BUSY = 0x01
-BUSY_S = (
-    2.0  # a write takes 15 ms at most on common parts, and some tenths of a second on slow ones
-)
-# bits that a write is not for: BUSY and WEL; SUS; the address mode that is in use now
+BUSY_S = 2.0  # a write takes up to 15 ms on common parts, some tenths of a second on slow ones
+# without BUSY and WEL; SUS; the current address mode, which writes do not change
 WRITABLE = (0xFC, 0x7F, 0xFE)
-# SRP and SRL protect the registers themselves, LB1 to LB3 burn the security pages; as on W25Q and most that follow it
+# SRP and SRL protect the registers, LB1 to LB3 lock the security pages; as on W25Q and compatible parts
 LOCK_CONSENT = "status-lock"
 LOCKS = 0x80 | (0x01 | 0x38) << 8
 
@@ -39,13 +37,13 @@ class FlashStatus:
 
     @property
     def registers(self) -> tuple[int, ...]:
-        """The registers one by one, number 1 first."""
+        """The single registers, number 1 first."""
         return tuple(self.value.to_bytes(self.bytes, "little"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlashStatusChange:
-    """What a write did. ``disturbed``: register 2 before and after, if a write of register 1 alone changed it."""
+    """Result of a write. ``disturbed``: register 2 before and after, if a write of register 1 changed it."""
 
     before: FlashStatus
     after: FlashStatus
@@ -105,8 +103,8 @@ def write_status(
         for at, (want, got) in enumerate(zip(wanted, after.registers, strict=True))
     ):
         raise VerifyError(
-            f"the flash's status is {after.value:#0{2 + 2 * count}x}, not {value:#0{2 + 2 * count}x} as written",
-            hint="The part may not have these bits, or its registers may be locked (SRP bits, WP pin).",
+            f"the flash status is {after.value:#0{2 + 2 * count}x} after writing {value:#0{2 + 2 * count}x}",
+            hint="The flash chip may lack these bits, or its registers may be locked (SRP bits, WP pin).",
             code="status-not-taken",
             before=before.value,
             after=after.value,
@@ -121,31 +119,31 @@ def write_status(
 
 
 def check_status(count: int, value: int = 0) -> None:
-    """Refuse what is no set of registers, or no value for it.
+    """Check number of registers and value.
 
     :raises UsageError: code ``status-bytes``
     """
     if not 1 <= count <= REGISTERS:
         raise UsageError(
-            f"a flash has no {count} status registers to choose",
-            hint="Give 1, 2 or 3.",
+            f"invalid number of status registers: {count}",
+            hint="Use 1, 2 or 3.",
             code="status-bytes",
         )
     if not 0 <= value < 1 << 8 * count:
         raise UsageError(
             f"{value:#x} does not fit into {count} status byte{'s' if count > 1 else ''}",
-            hint="Give a smaller value, or more --bytes.",
+            hint="Use a smaller value, or more --bytes.",
             code="status-bytes",
         )
 
 
 def _stop_if_locking(value: int, before: int) -> None:
-    """Bits that were clear and, once set to last, may never be cleared again."""
+    """Stop before setting non-volatile bits that may lock the registers permanently."""
     locking = value & ~before & LOCKS
     if locking:
         raise SafetyStop(
-            f"{locking:#x} locks the flash's status registers or its security pages, on many parts for ever",
-            hint=f"Look into the part's data sheet; if you are sure, repeat with --allow {LOCK_CONSENT}.",
+            f"{locking:#x} locks the status registers or the security pages of the flash chip, on many parts permanently",
+            hint=f"Check the data sheet of the flash chip; to write it anyway, use --allow {LOCK_CONSENT}.",
             code="status-lock",
             consents=(LOCK_CONSENT,),
         )
@@ -161,7 +159,7 @@ def _read(loader: Loader, chip: Chip, number: int) -> int:
 
 
 def _write(loader: Loader, chip: Chip, number: int, data: bytes, *, non_volatile: bool) -> None:
-    """One write, and its end."""
+    """Write, and wait until the flash chip is ready."""
     opcodes = flash_facts()["commands"]
     enable = opcodes["write_enable" if non_volatile else "write_enable_volatile"]
     write = SpiCommand(opcode=opcodes[f"write_status{number + 1}"], data=data)
@@ -170,8 +168,8 @@ def _write(loader: Loader, chip: Chip, number: int, data: bytes, *, non_volatile
     while _read(loader, chip, 0) & BUSY:
         if loader.transport.now() > deadline:
             raise DeviceError(
-                f"the flash is still busy {BUSY_S:g} s after a write of its status",
-                hint="Power the board off and on, then read the status again; suspect the flash's wiring.",
+                f"the flash chip is still busy {BUSY_S:g} s after its status was written",
+                hint="Power-cycle the board, then read the status again; check the wiring of the flash chip.",
                 code="flash-busy",
             )
 
@@ -179,7 +177,7 @@ def _write(loader: Loader, chip: Chip, number: int, data: bytes, *, non_volatile
 MAX_PIECE = 4
 ADDRESS_END = 1 << 24
 HEADER_SIZE = PARAMETER_SIZE = 8
-MOST_TABLES = 16  # a part may claim 256; none has more than a few
+MOST_TABLES = 16  # the header allows 256; real flash chips have a few
 MOST_EXPONENT = 62
 
 ReadSfdp = Callable[[int, int], bytes]
@@ -187,7 +185,7 @@ ReadSfdp = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class EraseType:
-    """One erase command: bytes, and the opcode for it."""
+    """One erase command: size in bytes, and its opcode."""
 
     size: int
     opcode: int
@@ -195,7 +193,7 @@ class EraseType:
 
 @dataclass(frozen=True, kw_only=True)
 class SfdpTable:
-    """One table: its id (0xFF00: the basic one), revision, place in the SFDP area and length in 32-bit words."""
+    """One table: id (0xFF00: the basic table), revision, address in the SFDP area and length in 32-bit words."""
 
     id: int
     major: int
@@ -206,7 +204,7 @@ class SfdpTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Sfdp:
-    """The decoded area. None: an old or odd table that does not tell. ``size`` and ``page_size`` in bytes."""
+    """The decoded SFDP area. None: not in this flash chip's table. ``size`` and ``page_size`` in bytes."""
 
     major: int
     minor: int
@@ -222,7 +220,7 @@ class Sfdp:
 
 
 def read_sfdp(loader: Loader, chip: Chip, address: int, size: int) -> bytes:
-    """``size`` bytes of the SFDP area, as they are. The flash is attached.
+    """``size`` bytes of the SFDP area. The flash chip must be attached.
 
     :raises UsageError: code ``sfdp-range``: not 1 to 4 bytes of a 24-bit address space
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
@@ -243,14 +241,14 @@ def read_sfdp(loader: Loader, chip: Chip, address: int, size: int) -> bytes:
 
 
 def check_sfdp_range(address: int, size: int) -> None:
-    """Refuse what one read cannot bring.
+    """Check the range of one read.
 
     :raises UsageError: code ``sfdp-range``
     """
     if not 1 <= size <= MAX_PIECE or not 0 <= address <= ADDRESS_END - size:
         raise UsageError(
             f"{size} bytes at {address:#x} cannot be read from the SFDP area",
-            hint=f"Give an address below {ADDRESS_END:#x} and 1 to {MAX_PIECE} bytes.",
+            hint=f"Use an address below {ADDRESS_END:#x} and 1 to {MAX_PIECE} bytes.",
             code="sfdp-range",
         )
 
@@ -259,7 +257,7 @@ def read_whole_sfdp(loader: Loader, chip: Chip) -> Sfdp:
     """Header, table of contents and basic table, decoded.
 
     :raises Unsupported: code ``secure-download-mode``
-    :raises DeviceError: code ``no-sfdp``: the part has no such area
+    :raises DeviceError: code ``no-sfdp``: the flash chip does not have an SFDP area
     """
 
     def read(address: int, size: int) -> bytes:
@@ -272,7 +270,7 @@ def read_whole_sfdp(loader: Loader, chip: Chip) -> Sfdp:
 
 
 def decode_sfdp(read: ReadSfdp) -> Sfdp:
-    """Decode what ``read(address, size)`` brings; asks for no more than is needed.
+    """Decode the SFDP area; ``read(address, size)`` is called only for what is needed.
 
     :raises DeviceError: code ``no-sfdp``
     """
@@ -280,8 +278,8 @@ def decode_sfdp(read: ReadSfdp) -> Sfdp:
     head = read(0, HEADER_SIZE)
     if int.from_bytes(head[:4], "little") != facts["signature"]:
         raise DeviceError(
-            f"this flash has no SFDP area: it begins with {head[:4].hex(' ')}",
-            hint="Older parts have none: look into the data sheet of the part that flash-id names.",
+            f"this flash chip does not have an SFDP area: it begins with {head[:4].hex(' ')}",
+            hint="Old flash chips do not have one: use the data sheet. flash-id shows the part.",
             code="no-sfdp",
         )
     start, count = facts["first_parameter_header_at"], min(head[6] + 1, MOST_TABLES)
@@ -353,7 +351,7 @@ def _find_size(density: int | None) -> int | None:
 
 
 def _find_erase_types(field: Callable[[str], int | None]) -> tuple[EraseType, ...]:
-    """The erase types that exist, smallest first; types 3 and 4 stand in one word, laid out as 1 and 2."""
+    """The available erase types, smallest first; types 3 and 4 share one word, laid out as 1 and 2."""
     pairs = [(field(f"erase{n}_size_log2"), field(f"erase{n}_opcode")) for n in (1, 2)]
     both = field("erase3_and_4")
     if both is not None:

@@ -1,8 +1,8 @@
-"""Runs one SPI flash command through the chip's controller, register by register. Knows no flash part.
+"""Runs SPI flash commands through the chip's SPI controller, by register writes or by our stub.
 
-All set-up and the start go in one WRITE_REG with several groups. The recorded ROMs carry them out in order; the first
-use on a connection proves it by a word of data memory that only the last group sets. Groups are carried out from the
-first on, so a ROM that stops early never reaches the start, which comes after the whole set-up.
+The set-up and the start are one WRITE_REG with several groups. The recorded ROMs carry all groups out, in order; the
+first use on a connection proves that by a data word that only the last group sets. A ROM that stops early never reaches
+the start, which comes after the whole set-up.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ COMMAND_8_BITS = 7 << 28
 ADDRESS_SHIFT = 26
 MAX_READ_BITS, MAX_WRITE_BYTES = 32, 64
 BUSY_POLLS = 10
-SETTLE_US = 200  # 64 bytes at 5 MHz, and what a flash needs after a reset
-PROOF = 0x6A09E667  # any word that no flash answers
+SETTLE_US = 200  # 64 bytes at 5 MHz, and the time that a flash chip needs after a reset
+PROOF = 0x6A09E667  # any word that a flash chip does not return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def run_spi_command(
     address_bits: int = 0,
     dummy_cycles: int = 0,
 ) -> int:
-    """Run one command; what it read as a register holds it: the first byte in bits 7..0. 0 if nothing was read.
+    """Run one command. Returns what it read, the first byte in bits 7..0; 0 if it reads nothing.
 
     :raises DeviceError: code ``spi-busy``: the controller does not finish
     :raises Unsupported: the loader gives no access to registers
@@ -86,7 +86,7 @@ def run_spi_command(
 
 
 def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
-    """Run several commands, one after the other, and restore the controller once; what the last one read.
+    """Run several commands, then restore the controller. Returns what the last one read.
 
     :raises DeviceError: code ``spi-busy``
     """
@@ -98,14 +98,14 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
     for command in commands:
         writes += plan_transaction(spi, command)
     if loader.dialect.write_groups is None and any(command.data for command in commands):
-        prove_groups(loader, chip)  # what writes must not be done twice
+        prove_groups(loader, chip)  # a command that writes must not be run twice
     writes += _restore(spi, saved)
     if not commands[-1].read_bits:
         write_group(loader, chip, writes)
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    # set-up and answer have no checksum: all of it is done until two answers agree
+    # requests and replies have no checksum: repeat all of it until two results agree
     for _ in range(loader.settings.retry.agreement_attempts):
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
@@ -115,7 +115,7 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 
 
 def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int:
-    """Do the writes, in which a transaction starts, then read its data: in one trip where the loader can."""
+    """Carry out the writes, which run a transaction, and read its data; in a pipeline if the loader can."""
     address = chip.spi.base + chip.spi.data_offset
     if loader.dialect.write_groups and loader.dialect.requests_ahead > 1:
         return ask_together(loader, (WriteReg(tuple(writes)), ReadReg(address)))[1].value
@@ -126,17 +126,17 @@ def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int
 
 
 def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
-    """Have our stub do it: one batch."""
+    """Run the commands in one batch of our stub."""
     return parse_last(run_batch(loader, plan_batch(spi, commands))[-1], commands)
 
 
 def parse_last(reply: Reply, commands: Sequence[SpiCommand]) -> int:
-    """What the last command read, from our stub's answer to it."""
+    """What the last command read, from our stub's reply."""
     return int.from_bytes(reply.body, "little") & ((1 << commands[-1].read_bits) - 1)
 
 
 def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
-    """The commands for a batch of our stub, waits in between by a register that nobody needs."""
+    """The commands for a batch of our stub; waits are delayed writes to an unused register."""
     batch: list[Command] = []
     for command in commands:
         wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
@@ -156,7 +156,7 @@ def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
 
 
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
-    """The register writes of one transaction, the start last. Lengths are bits - 1; addresses stand left where told."""
+    """The register writes of one transaction, the start last. Lengths are bits - 1; some chips left-align the address."""
     if command.read_bits > MAX_READ_BITS or len(command.data) > MAX_WRITE_BYTES:
         raise ValueError("one SPI transaction reads at most 32 bits and writes at most 64 bytes")
     user, user1 = USE_COMMAND, 0
@@ -187,7 +187,7 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     words = command.data.ljust(-(-len(command.data) // 4) * 4 or 4, b"\0")
     for at in range(0, len(words), 4):
         writes.append((spi.data_offset + at, int.from_bytes(words[at : at + 4], "little")))
-    # the first write waits for a transaction before this one, the write after the start for this one
+    # the first write waits for the transaction before, the write after the start for this one
     first = RegWrite(
         spi.base + writes[0][0], writes[0][1], delay_us=max(SETTLE_US, command.wait_us)
     )
@@ -235,7 +235,7 @@ def _wait_idle(loader: Loader, spi: Spi) -> None:
         if not loader.read_reg(spi.base + spi.command_offset) & START:
             return
     raise DeviceError(
-        "the flash controller does not finish its command",
-        hint="Reset the board; if it repeats, the flash's wiring is suspect.",
+        "the SPI controller does not finish its command",
+        hint="Reset the board; if this repeats, check the wiring of the flash chip.",
         code="spi-busy",
     )
