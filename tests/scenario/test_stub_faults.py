@@ -107,7 +107,7 @@ class TestTheHarnessNotices:
         def cut(reply):
             return Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES])
 
-        monkeypatch.setattr("espwire.device.loader.unseal", cut)
+        monkeypatch.setattr("espwire.protocol.reply_matcher.unseal", cut)
         assert any(outcome.false_success for outcome in self.cases(job="read"))
 
     def test_a_missing_check_of_requests(self, monkeypatch):

@@ -8,7 +8,7 @@ ROM that stops early never reaches the start, which comes after the set-up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ask_together, build_difference, read_words
@@ -62,7 +62,7 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
     writes: list[RegWrite] = []
     for command in commands:
         writes += plan_transaction(spi, command)
-    if loader.grouped is None and any(command.data for command in commands):
+    if loader.dialect.write_groups is None and any(command.data for command in commands):
         prove_groups(loader, chip)  # a write must not be carried out twice
     writes += [RegWrite(user, saved_user, delay_us=SETTLE_US), RegWrite(user2, saved_user2)]
     if not commands[-1].read_bits:
@@ -82,10 +82,10 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int:
     """Do the writes, which start a transaction, then read its data: in one round trip where the loader can."""
     address = chip.spi.base + chip.spi.data_offset
-    if loader.grouped and loader.dialect.requests_ahead > 1:
+    if loader.dialect.write_groups and loader.dialect.requests_ahead > 1:
         return ask_together(loader, (WriteReg(tuple(writes)), ReadReg(address)))[1].value
     write_group(loader, chip, writes)
-    if loader.grouped is False:
+    if loader.dialect.write_groups is False:
         _wait_idle(loader, chip.spi)
     return loader.read_reg(address)
 
@@ -122,7 +122,7 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     words = command.data.ljust(-(-len(command.data) // 4) * 4 or 4, b"\0")
     for at in range(0, len(words), 4):
         writes.append((spi.data_offset + at, int.from_bytes(words[at : at + 4], "little")))
-    # the first write waits for a transaction before this one, the write after the start for this one
+    # the first write waits for the transaction before, the write after the start for this one
     first = RegWrite(
         spi.base + writes[0][0], writes[0][1], delay_us=max(SETTLE_US, command.wait_us)
     )
@@ -130,28 +130,28 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     return [first, *rest, RegWrite(spi.base + spi.command_offset, START)]
 
 
-def prove_groups(loader: Loader, chip: Chip) -> bool:
-    """Whether the loader carries out all groups of one WRITE_REG; tried once per connection, harmless."""
-    if loader.grouped is None:
+def prove_groups(loader: Loader, chip: Chip) -> None:
+    """Find out whether the loader carries out all groups of one WRITE_REG. Harmless; once per connection."""
+    if loader.dialect.write_groups is None:
         word = chip.spi.base + chip.spi.data_offset
-        loader.write_regs(RegWrite(word, 0), RegWrite(word + 4, 0), RegWrite(word + 4, PROOF))
-        loader.grouped = loader.read_reg(word + 4) == PROOF
-    return loader.grouped
+        write_group(loader, chip, [RegWrite(word, 0), RegWrite(word + 4, 0)])
 
 
 def write_group(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> None:
     """Write registers in order: in one request if the loader carries out several groups, else one by one.
 
-    The first time, a last group more proves it, at the price of one read. If it did not happen, all writes are
-    done again one by one: they must bear that.
+    The first time, one more group at the end proves it, which costs one read. If that group was not carried out, all
+    writes are done again one by one: they must bear that.
     """
-    if loader.grouped is None:
+    groups = loader.dialect.write_groups
+    if groups is None:
         proof = chip.spi.base + chip.spi.data_offset + 4
         loader.write_regs(*writes, RegWrite(proof, PROOF))
-        loader.grouped = loader.read_reg(proof) == PROOF
-        if loader.grouped:
+        groups = loader.read_reg(proof) == PROOF
+        loader.dialect = replace(loader.dialect, write_groups=groups)
+        if groups:
             return
-    if loader.grouped:
+    if groups:
         loader.write_regs(*writes)
         return
     for write in writes:
@@ -163,7 +163,7 @@ def _wait_idle(loader: Loader, spi: Spi) -> None:
         if not loader.read_reg(spi.base + spi.command_offset) & START:
             return
     raise DeviceError(
-        "the flash controller does not finish its command",
-        hint="Reset the board; if it repeats, the flash's wiring is suspect.",
+        "the SPI controller does not finish its command",
+        hint="Reset the board; if this repeats, check the wiring of the flash chip.",
         code="spi-busy",
     )
