@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from espwire.device.backends.stub import WriteTransfer as WriteTransfer
     from espwire.device.connect import connect as connect
     from espwire.device.connect import reset as reset
-    from espwire.device.connect_history import Memory as Memory
     from espwire.device.device import Device as Device
+    from espwire.device.enter_bootloader import ConnectHistory as ConnectHistory
     from espwire.device.flash_id import FlashInfo as FlashInfo
+    from espwire.device.flash_registers import EraseType as EraseType
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.flash_registers import Sfdp as Sfdp
+    from espwire.device.flash_registers import SfdpTable as SfdpTable
     from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
     from espwire.device.security import SecurityInfo as SecurityInfo
-    from espwire.device.sfdp import EraseType as EraseType
-    from espwire.device.sfdp import Sfdp as Sfdp
-    from espwire.device.sfdp import SfdpTable as SfdpTable
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
     from espwire.errors import ConnectError as ConnectError
@@ -149,15 +149,15 @@ _HOME = {
     "FlashStatus": "espwire.device.flash_registers",
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
-    "Memory": "espwire.device.connect_history",
+    "ConnectHistory": "espwire.device.enter_bootloader",
     "Packet": "espwire.device.loader",
     "ReadTransfer": "espwire.device.backends.stub",
     "WriteTransfer": "espwire.device.backends.stub",
     "MemWord": "espwire.device.memory_access",
     "MemWrite": "espwire.device.memory_access",
-    "Sfdp": "espwire.device.sfdp",
-    "SfdpTable": "espwire.device.sfdp",
-    "EraseType": "espwire.device.sfdp",
+    "Sfdp": "espwire.device.flash_registers",
+    "SfdpTable": "espwire.device.flash_registers",
+    "EraseType": "espwire.device.flash_registers",
     "Cancelled": "espwire.errors",
     "CommandFailed": "espwire.errors",
     "ConnectError": "espwire.errors",
@@ -275,6 +275,7 @@ __all__ = [
     "ChipFound",
     "CommandFailed",
     "ConnectError",
+    "ConnectHistory",
     "Connecting",
     "DataError",
     "Device",
@@ -301,7 +302,6 @@ __all__ = [
     "MemDump",
     "MemWord",
     "MemWrite",
-    "Memory",
     "MergeOptions",
     "Merged",
     "NoReply",

@@ -247,7 +247,7 @@ class TestTheSweepNotices:
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            "espwire.device.loader.unseal",
+            "espwire.protocol.reply_matcher.unseal",
             lambda reply: Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES]),
         )
         assert count_false_successes(rig, "stub-esp32c3", "dump-mem", r"BATCH.reply body.*")
