@@ -257,7 +257,7 @@ class Device:
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
-        flash_id.set_params(loader, self.flash.size or chip.default_flash_size)
+        flash_id.set_params(loader, self.flash.size or chip.flash.default_size)
         return self.flash
 
     def use_flash_pins(self, connection: Connection) -> None:
@@ -448,7 +448,7 @@ class Device:
             self.attach_flash()
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
-        size = self.chip.default_flash_size
+        size = self.chip.flash.default_size
         why = (
             "in Secure Download Mode it cannot be read"
             if flash.jedec is None

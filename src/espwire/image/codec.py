@@ -294,7 +294,7 @@ def create_image(
     settings = settings or HeaderSettings()
     mode = "dio" if settings.mode == "keep" else settings.mode
     size = (
-        f"{chip.default_flash_size >> 20}MB"
+        f"{chip.flash.default_size >> 20}MB"
         if settings.size == "keep"
         else parse_size_name(settings.size)
     )
