@@ -12,6 +12,9 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.errors import FileError, UsageError, VerifyError
+from espwire.events import ChipFound
+from espwire.image.build_plan import BuildFile
+from espwire.image.inputs import read_input
 
 PORT = "virtual:esp32c3?profile=instant&size=4MB"
 DATA = bytes(range(256)) * 40
@@ -99,8 +102,8 @@ def test_texts_are_short_whatever_the_object_holds() -> None:
         plan = espwire.write_flash(device, [part], dry_run=True)
         assert len(repr(plan)) < 2000
         assert all(len(repr(packet)) < 500 for packet in device.loader.packets)
-    pieces = espwire.read_input(big, "app.bin")
-    assert all(len(repr(value)) < 500 for value in (*pieces, espwire.BuildFile(0, big, "a.bin")))
+    pieces = read_input(big, "app.bin")
+    assert all(len(repr(value)) < 500 for value in (*pieces, BuildFile(0, big, "a.bin")))
 
 
 def test_a_revision_is_one_text_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +112,7 @@ def test_a_revision_is_one_text_everywhere(capsys: pytest.CaptureFixture[str]) -
     found: list[str] = []
     with espwire.connect(
         PORT,
-        report=lambda e: found.append(e.revision) if isinstance(e, espwire.ChipFound) else None,
+        report=lambda e: found.append(e.revision) if isinstance(e, ChipFound) else None,
     ) as d:
         assert (str(d.revision), repr(d.revision), f"{d.revision}") == ("v1.1", "v1.1", "v1.1")
         assert d.revision == 101
