@@ -1,6 +1,7 @@
 # The public names of the top level: type checkers read this file, and __init__.py imports from it on first use.
 # One import per line, in the form `from MODULE import NAME as NAME`.
 from espwire._version import __version__ as __version__
+from espwire.blob import Blob as Blob
 from espwire.chips.model import Chip as Chip
 from espwire.chips.registry import chip_ids as chip_ids
 from espwire.chips.registry import load_chip as load_chip
@@ -32,7 +33,6 @@ from espwire.flash.load_ram import dump_mem as dump_mem
 from espwire.flash.load_ram import load_ram as load_ram
 from espwire.flash.partitions import read_partition_table as read_partition_table
 from espwire.flash.plan import Finding as Finding
-from espwire.flash.plan import Part as Part
 from espwire.flash.plan import Plan as Plan
 from espwire.flash.plan import Policy as Policy
 from espwire.flash.read import read_flash as read_flash
@@ -46,7 +46,7 @@ from espwire.image.build_dir import read_build as read_build
 from espwire.image.elf2image import elf2image as elf2image
 from espwire.image.header import HeaderSettings as HeaderSettings
 from espwire.image.inspect import inspect_bytes as inspect_bytes
-from espwire.image.merge import merge_parts as merge_parts
+from espwire.image.merge import merge_blobs as merge_blobs
 from espwire.image.partition_table import PartitionTable as PartitionTable
 from espwire.settings import RetryPolicy as RetryPolicy
 from espwire.settings import Settings as Settings
