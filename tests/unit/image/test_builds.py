@@ -287,7 +287,7 @@ def test_a_folder_of_no_firmware_is_told(tree) -> None:
 
 def test_a_folder_of_too_many_files_asks_for_the_build_itself(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("espwire.image.build_dir.MOST", 3)
-    with pytest.raises(FileError, match="holds more than 3 files") as caught:
+    with pytest.raises(FileError, match="contains more than 3 files") as caught:
         read_build(BUILDS)
     assert caught.value.code == "folder-too-large"
 
