@@ -131,7 +131,7 @@ def test_a_socket_is_no_output(tmp_path: Path) -> None:
 
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
-        with pytest.raises(FileError, match="neither a file"):
+        with pytest.raises(FileError, match="not a file"):
             write_file(tmp_path / "socket", b"x")
 
 
