@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import NoReply
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes, read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 SIZE = 0x40000
 TIMEOUT_S = 3.0
@@ -91,6 +91,6 @@ def test_a_dump_of_memory_and_a_verification_by_reading_end_in_time(
         device.loader, "supports", lambda op: op is not Op.SPI_FLASH_MD5 and whole(op)
     )
     with pytest.raises(NoReply) as caught:
-        verify_flash(device, [Part(0, b"\xff" * SIZE, "x")])
+        verify_flash(device, [Blob(0, b"\xff" * SIZE, "x")])
     assert caught.value.code in ("no-reply", "line-too-bad")
     assert device.transport.now() - began < 600

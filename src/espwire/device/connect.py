@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.baud import ROM_BAUD
 from espwire.device.detect import detect_surely, open_registers, read_first_registers
 from espwire.device.device import Device, StubSource
@@ -27,7 +28,6 @@ from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
 from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
-from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.stub_upload import join_stub
 from espwire.errors import (
     CommandFailed,
@@ -38,8 +38,9 @@ from espwire.errors import (
     Unsupported,
 )
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
-from espwire.protocol.commands import Op, ReadReg, RegWrite
+from espwire.protocol.commands import ReadReg, RegWrite
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.transport.base import CancelToken, Transport
 
@@ -160,7 +161,7 @@ def reset(
 def disable_watchdogs(loader: Loader, chip: Chip) -> None:
     """Switch off the watchdogs that stay on in download mode over USB-Serial/JTAG and would reset the chip."""
     dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
-    if not chip.reset.disable_watchdogs_when or dog is None or super_dog is None:
+    if not chip.reset.disable_watchdogs_over_usb or dog is None or super_dog is None:
         return
     feed = 1 << super_dog.auto_feed_bit
     write_group(
@@ -349,11 +350,7 @@ def _use_running_stub(
             hint="Reset the board into its ROM bootloader (hold BOOT, press RESET), then try again.",
             code="stub-running",
         ) from None
-    why = (
-        ""
-        if device.loader.dialect.capabilities is not None
-        else ": this port cannot reset the chip"
-    )
+    why = "" if device.loader.dialect.sealed else ": this port cannot reset the chip"
     report(Note(text=f"using the stub that an earlier session left running{why}"))
     return device
 

@@ -10,7 +10,9 @@ from typing import Self
 
 from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
-from espwire.device import flash_id, flash_registers, memory_access, transfer
+from espwire.device import flash_id, flash_registers, memory_access
+from espwire.device.backends.base import FlashBackend
+from espwire.device.backends.choose import choose_backend
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import (
     Connection,
@@ -33,7 +35,6 @@ from espwire.device.security import (
     read_flash_key_valid,
     read_fuse_security,
 )
-from espwire.device.streams import read_stream
 from espwire.device.stub_image import StubImage
 from espwire.device.stub_upload import (
     StubLaunch,
@@ -44,9 +45,9 @@ from espwire.device.stub_upload import (
 )
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
-from espwire.protocol.commands import Command, Op
+from espwire.protocol.commands import Command
 from espwire.protocol.dialect import BaudRule
-from espwire.protocol.stub import StubOp
+from espwire.protocol.opcodes import Op
 from espwire.sizes import Revision
 from espwire.transport.base import Transport
 
@@ -117,6 +118,11 @@ class Device:
     def transport(self) -> Transport:
         """The transport under the loader."""
         return self.loader.transport
+
+    @property
+    def backend(self) -> FlashBackend:
+        """Flash as the loader that is running reaches it."""
+        return choose_backend(self.loader, self.chip)
 
     @property
     def secure_download(self) -> bool:
@@ -255,7 +261,7 @@ class Device:
                 flash_id.power_on(loader, chip, self._identity.registers, self.revision)
                 self._attach()
                 jedec, self._stub_flash_id = (
-                    flash_id.read_flash_id(loader, chip, self._stub_flash_id),
+                    flash_id.read_flash_id(self.backend.spi, self._stub_flash_id),
                     None,
                 )
                 if not flash_id.is_silent(jedec):
@@ -264,7 +270,7 @@ class Device:
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
-        flash_id.set_params(loader, self.flash.size or chip.default_flash_size)
+        flash_id.set_params(loader, self.flash.size or chip.flash.default_size)
         return self.flash
 
     def use_flash_pins(self, connection: Connection) -> None:
@@ -292,19 +298,14 @@ class Device:
 
         :raises Unsupported: the loader cannot
         """
-        return transfer.flash_md5(self.loader, address, size)
+        return self.backend.digests(address, size, size)[0]
 
     def read_flash(self, address: int, size: int) -> Iterator[bytes]:
-        """Flash contents in pieces as they come.
+        """Flash contents in order and checked, in pieces as the loader brings them.
 
-        :raises Unsupported: at once, where the loader cannot read
+        :raises Unsupported: the loader cannot read
         """
-        if self.loader.supports(StubOp.READ_OPEN):
-            return read_stream(self.loader, address, size)
-        if self.loader.supports(Op.READ_FLASH):
-            return transfer.read_packets(self.loader, address, size)
-        self.loader.require(Op.READ_FLASH_SLOW)
-        return transfer.read_slow(self.loader, address, size)
+        return self.backend.read(address, size)
 
     def read_mem(self, address: int) -> MemWord:
         """The 32-bit word at ``address``, a multiple of 4; ``espwire.dump_mem`` reads more.
@@ -330,7 +331,7 @@ class Device:
         """
         flash_registers.check_status(count)
         self._prepare_flash()
-        return flash_registers.read_status(self.loader, self.chip, count)
+        return flash_registers.read_status(self.backend.spi, count)
 
     def write_flash_status(
         self,
@@ -351,7 +352,12 @@ class Device:
         flash_registers.check_status(count, value)
         self._prepare_flash()
         return flash_registers.write_status(
-            self.loader, self.chip, value, count, non_volatile=non_volatile, consents=consents
+            self.backend.spi,
+            value,
+            count,
+            now=self.transport.now,
+            non_volatile=non_volatile,
+            consents=consents,
         )
 
     def read_flash_sfdp(self, address: int, size: int) -> bytes:
@@ -362,7 +368,7 @@ class Device:
         """
         flash_registers.check_sfdp_range(address, size)
         self._prepare_flash()
-        return flash_registers.read_sfdp(self.loader, self.chip, address, size)
+        return flash_registers.read_sfdp(self.backend.spi, address, size)
 
     def decode_flash_sfdp(self) -> Sfdp:
         """The flash chip's decoded SFDP tables: size, page, erase commands, quad enable.
@@ -371,7 +377,7 @@ class Device:
         :raises DeviceError: code ``no-sfdp``
         """
         self._prepare_flash()
-        return flash_registers.read_whole_sfdp(self.loader, self.chip)
+        return flash_registers.read_whole_sfdp(self.backend.spi)
 
     def change_baud(self, baud: int) -> None:
         """Change chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.
@@ -432,10 +438,8 @@ class Device:
         attached, request = self._attached, self._plan_attach()
         if request is None:
             flash_id.attach_by_registers(self.loader, self.chip)
-        elif (
-            self.loader.dialect.capabilities is None or attached != self._attached
-        ):  # else the ROM has done it
-            self.loader.call(request, repeatable=True)
+        elif not self.loader.dialect.sealed or attached != self._attached:
+            self.loader.call(request, repeatable=True)  # before our stub's start, the ROM does it
 
     def _plan_attach(self) -> Command | None:
         self._attached = (
@@ -453,7 +457,7 @@ class Device:
             self.attach_flash()
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
-        size = self.chip.default_flash_size
+        size = self.chip.flash.default_size
         reason = (
             "not readable in Secure Download Mode"
             if flash.jedec is None

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 from espwire.device.loader import BITS_PER_BYTE, Loader
 from espwire.errors import CommandFailed, DeviceError
-from espwire.protocol.commands import Command, Op, ReadReg, Reply
+from espwire.protocol.commands import Command, ReadReg, Reply
 from espwire.protocol.dialect import Md5Form
+from espwire.protocol.opcodes import Op
 
 PATIENCE_S = (
     0.15  # for replies in a pipeline, in addition to the time on the line and the chip's work

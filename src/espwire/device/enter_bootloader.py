@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from espwire.chips.model import Chip
+from espwire.device.backends.stub_commands import ask_capabilities
 from espwire.device.diagnose import diagnose, examine
 from espwire.device.loader import PAUSE_BETWEEN_SYNCS, Loader
 from espwire.device.reconnect import PortTracker, is_native_usb
@@ -38,11 +39,11 @@ from espwire.device.reset_sequences import (
     release,
     sequence_names,
 )
-from espwire.device.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, NoReply, TransportLost
 from espwire.events import Connecting, Note, Report, Resetting
 from espwire.protocol.boot_log import is_waiting_for_download, parse_boot
-from espwire.protocol.commands import GetSecurityInfo, Op
+from espwire.protocol.commands import GetSecurityInfo
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import NOT_ACCEPTED
 from espwire.settings import Settings
 from espwire.transport.base import TransportInfo

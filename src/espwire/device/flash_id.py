@@ -9,30 +9,40 @@ voltage of its supply (VDD_SDIO of the ESP32), which can be overridden until the
 
 from __future__ import annotations
 
-import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from espwire.chips.model import Chip
+from espwire.chips.tables import parse_toml, read_data_file
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
-from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
-from espwire.errors import DeviceError, UsageError
-from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
+from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
+from espwire.errors import DeviceError, Unsupported, UsageError
+from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.spi_flash import (
+    ENABLE_RESET,
+    POWER_DOWN,
+    READ_ID,
+    READ_SFDP,
+    RELEASE_POWER_DOWN,
+    RESET,
+)
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
+READ_SFDP_MAKER = SpiCommand(
+    opcode=READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
+)
 # families of this maker when awake: type byte, smallest and largest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
-    SpiCommand(opcode=0xB9),
+    SpiCommand(opcode=POWER_DOWN),
     SpiCommand(opcode=0x79),
     SpiCommand(opcode=0xFF),
-    SpiCommand(opcode=0xAB, wait_us=2000),
+    SpiCommand(opcode=RELEASE_POWER_DOWN, wait_us=2000),
 )
 RESET_AND_READ_ID = (
     SpiCommand(opcode=ENABLE_RESET),
@@ -83,7 +93,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
     :raises DeviceError: code ``flash-attach``: the registers do not hold what was written
     :raises Unsupported: the loader gives no access to registers
     """
-    steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
+    steps = chip.flash_attach
     checked = [step for step in steps if step.checked]
     for _ in range(loader.settings.retry.attach_attempts):
         write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
@@ -91,7 +101,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_command(loader, chip, RELEASE)
+            run_spi_commands(loader, chip, (SpiCommand(opcode=RELEASE_POWER_DOWN),))
             return
     raise DeviceError(
         "the registers that connect the flash chip to the SPI controller do not keep their values",
@@ -118,7 +128,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
         return
     skip = rule.skip_on_302
     if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
-        clear = skip.then_clear
+        clear = rule.skipped_clears
         if read_word(loader, clear.address) & clear.mask == clear.mask:
             loader.write_regs(RegWrite(clear.address, 0, clear.mask))
         return
@@ -137,29 +147,20 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     loader.transport.sleep(wait)
 
 
-def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
+def read_flash_id(spi: RunSpi, early: int | None = None) -> int:
     """The JEDEC ID as in ``FlashInfo.jedec``, after a reset of the flash chip and a wake-up if it needs one.
 
     :param early: the id that our stub read after such a reset; used if it is plausible
     """
     if early is not None and is_plausible(early):
         return early
-    jedec = run_spi_commands(loader, chip, RESET_AND_READ_ID)
+    jedec = spi(RESET_AND_READ_ID)
     if is_plausible(jedec):
         return jedec
-    maker = run_spi_command(
-        loader,
-        chip,
-        READ_SFDP,
-        read_bits=8,
-        address=XMC_SFDP_ADDRESS,
-        address_bits=24,
-        dummy_cycles=8,
-    )
-    if maker != XMC:
+    if spi((READ_SFDP_MAKER,)) != XMC:
         return jedec
-    run_spi_commands(loader, chip, XMC_WAKE)
-    return run_spi_command(loader, chip, READ_ID, read_bits=24)
+    spi(XMC_WAKE)
+    return spi((SpiCommand(opcode=READ_ID, read_bits=24),))
 
 
 def is_plausible(jedec: int) -> bool:
@@ -280,16 +281,15 @@ def set_params(loader: Loader, size: int) -> None:
     command = SpiSetParams(0, size)
     if loader.dialect.sealed:
         loader.send_later(command.packet())  # if it is lost, our stub works without the size too
-    elif loader.supports(command.op):
+        return
+    with suppress(Unsupported):  # some ROMs need no size
         loader.call(command, repeatable=True)
 
 
 @cache
 def flash_facts() -> dict[str, Any]:
     """``chips/data/flash-ids.toml``: makers, sizes, opcodes, SFDP."""
-    return tomllib.loads(
-        files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8")
-    )
+    return parse_toml(read_data_file("flash-ids.toml"), "flash-ids.toml")
 
 
 SPI, HSPI = 0, 1  # words for the default pins, and for the second controller of the ESP32
@@ -387,17 +387,16 @@ def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
     :raises UsageError: code ``flash-voltage``: this chip has no such override, or no such voltage
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
-    loader.require(Op.WRITE_REG)
     address, value = build_voltage_word(chip, voltage)
     loader.write_regs(RegWrite(address, value))
 
 
 def build_voltage_word(chip: Chip, voltage: str) -> tuple[int, int]:
-    """Register and value that override the eFuses. Source: ``chips/data`` [flash_voltage] override.
+    """Register and value that override the eFuses. Source: ``chips/data`` [flash_voltage].
 
     :raises UsageError: code ``flash-voltage``
     """
-    override = chip.flash_voltage.override if chip.flash_voltage is not None else None
+    override = chip.flash_voltage
     if override is None:
         raise UsageError(
             f"the flash voltage of the {chip.name} cannot be overridden: only the ESP32 has such a regulator",

@@ -10,12 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from espwire.chips.model import Chip
 from espwire.device.flash_id import flash_facts
-from espwire.device.loader import Loader
-from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands
+from espwire.device.spi import RunSpi, SpiCommand
 from espwire.errors import DeviceError, SafetyStop, UsageError, VerifyError, check_consents
-from espwire.protocol.commands import Op
 from espwire.sizes import extract
 
 REGISTERS = 3
@@ -51,24 +48,22 @@ class FlashStatusChange:
     disturbed: tuple[int, int] | None = None
 
 
-def read_status(loader: Loader, chip: Chip, count: int = 1) -> FlashStatus:
+def read_status(spi: RunSpi, count: int = 1) -> FlashStatus:
     """The first ``count`` registers. The flash is attached.
 
     :raises UsageError: code ``status-bytes``: not 1, 2 or 3
-    :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
     check_status(count)
-    loader.require(Op.READ_REG)
-    values = (_read(loader, chip, number) for number in range(count))
+    values = (_read(spi, number) for number in range(count))
     return FlashStatus(value=int.from_bytes(bytes(values), "little"), bytes=count)
 
 
 def write_status(
-    loader: Loader,
-    chip: Chip,
+    spi: RunSpi,
     value: int,
     count: int = 1,
     *,
+    now: Callable[[], float],
     non_volatile: bool = False,
     consents: Collection[str] = (),
 ) -> FlashStatusChange:
@@ -81,23 +76,21 @@ def write_status(
     :param consents: ``status-lock``: also set bits that lock registers or security pages, perhaps for ever
     :raises UsageError: code ``status-bytes``: not 1, 2 or 3, or the value has more bits; ``unknown-consent``
     :raises SafetyStop: code ``status-lock``, before anything is written
-    :raises Unsupported: code ``secure-download-mode``, before anything is sent
     :raises DeviceError: code ``flash-busy``: the part does not finish
     :raises VerifyError: code ``status-not-taken``: what was read back differs
     """
     check_status(count, value)
     allowed = check_consents(consents)
-    loader.require(Op.WRITE_REG)
-    before = read_status(loader, chip, count)
+    before = read_status(spi, count)
     if non_volatile and LOCK_CONSENT not in allowed:
         _stop_if_locking(value, before.value)
-    neighbour = _read(loader, chip, 1) if count == 1 else None
+    neighbour = _read(spi, 1) if count == 1 else None
     wanted = value.to_bytes(count, "little")
-    _write(loader, chip, 0, wanted[:2], non_volatile=non_volatile)
+    _write(spi, 0, wanted[:2], now, non_volatile=non_volatile)
     for number in range(count):
-        if not _holds(number, wanted[number], _read(loader, chip, number)):
-            _write(loader, chip, number, wanted[number : number + 1], non_volatile=non_volatile)
-    after = read_status(loader, chip, count)
+        if not _holds(number, wanted[number], _read(spi, number)):
+            _write(spi, number, wanted[number : number + 1], now, non_volatile=non_volatile)
+    after = read_status(spi, count)
     if any(
         not _holds(at, want, got)
         for at, (want, got) in enumerate(zip(wanted, after.registers, strict=True))
@@ -111,8 +104,8 @@ def write_status(
             wanted=value,
         )
     disturbed = None
-    if neighbour is not None and (now := _read(loader, chip, 1)) != neighbour:
-        disturbed = (neighbour, now)
+    if neighbour is not None and (current := _read(spi, 1)) != neighbour:
+        disturbed = (neighbour, current)
     return FlashStatusChange(
         before=before, after=after, non_volatile=non_volatile, disturbed=disturbed
     )
@@ -153,20 +146,22 @@ def _holds(number: int, wanted: int, got: int) -> bool:
     return not (wanted ^ got) & WRITABLE[number]
 
 
-def _read(loader: Loader, chip: Chip, number: int) -> int:
+def _read(spi: RunSpi, number: int) -> int:
     opcode: int = flash_facts()["commands"][f"read_status{number + 1}"]
-    return run_spi_command(loader, chip, opcode, read_bits=8)
+    return spi((SpiCommand(opcode=opcode, read_bits=8),))
 
 
-def _write(loader: Loader, chip: Chip, number: int, data: bytes, *, non_volatile: bool) -> None:
+def _write(
+    spi: RunSpi, number: int, data: bytes, now: Callable[[], float], *, non_volatile: bool
+) -> None:
     """Write, and wait until the flash chip is ready."""
     opcodes = flash_facts()["commands"]
     enable = opcodes["write_enable" if non_volatile else "write_enable_volatile"]
     write = SpiCommand(opcode=opcodes[f"write_status{number + 1}"], data=data)
-    run_spi_commands(loader, chip, (SpiCommand(opcode=enable), write))
-    deadline = loader.transport.now() + BUSY_S
-    while _read(loader, chip, 0) & BUSY:
-        if loader.transport.now() > deadline:
+    spi((SpiCommand(opcode=enable), write))
+    deadline = now() + BUSY_S
+    while _read(spi, 0) & BUSY:
+        if now() > deadline:
             raise DeviceError(
                 f"the flash chip is still busy {BUSY_S:g} s after its status was written",
                 hint="Power-cycle the board, then read the status again; check the wiring of the flash chip.",
@@ -219,25 +214,21 @@ class Sfdp:
     basic_words: tuple[int, ...] = ()
 
 
-def read_sfdp(loader: Loader, chip: Chip, address: int, size: int) -> bytes:
+def read_sfdp(spi: RunSpi, address: int, size: int) -> bytes:
     """``size`` bytes of the SFDP area. The flash chip must be attached.
 
     :raises UsageError: code ``sfdp-range``: not 1 to 4 bytes of a 24-bit address space
-    :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
     check_sfdp_range(address, size)
-    loader.require(Op.READ_REG)
     facts = flash_facts()["sfdp"]
-    word = run_spi_command(
-        loader,
-        chip,
-        facts["opcode"],
+    command = SpiCommand(
+        opcode=facts["opcode"],
         read_bits=8 * size,
         address=address,
         address_bits=facts["address_bits"],
         dummy_cycles=facts["dummy_cycles"],
     )
-    return word.to_bytes(size, "little")
+    return spi((command,)).to_bytes(size, "little")
 
 
 def check_sfdp_range(address: int, size: int) -> None:
@@ -253,18 +244,15 @@ def check_sfdp_range(address: int, size: int) -> None:
         )
 
 
-def read_whole_sfdp(loader: Loader, chip: Chip) -> Sfdp:
+def read_whole_sfdp(spi: RunSpi) -> Sfdp:
     """Header, table of contents and basic table, decoded.
 
-    :raises Unsupported: code ``secure-download-mode``
     :raises DeviceError: code ``no-sfdp``: the flash chip does not have an SFDP area
     """
 
     def read(address: int, size: int) -> bytes:
         pieces = range(address, address + size, MAX_PIECE)
-        return b"".join(
-            read_sfdp(loader, chip, at, min(MAX_PIECE, address + size - at)) for at in pieces
-        )
+        return b"".join(read_sfdp(spi, at, min(MAX_PIECE, address + size - at)) for at in pieces)
 
     return decode_sfdp(read)
 

@@ -16,7 +16,6 @@ from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
 from espwire.protocol import slip
 from espwire.protocol.commands import (
     Command,
-    Op,
     ReadReg,
     RegWrite,
     Reply,
@@ -26,6 +25,7 @@ from espwire.protocol.commands import (
     parse_request,
 )
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import NOT_ACCEPTED, status_meaning
 from espwire.protocol.reply_matcher import (
     SYNC_REPLIES,
@@ -251,8 +251,8 @@ class Loader:
         for packet in packets:
             self._log(packet)
         self.trips += 1
-        frames = slip.END * ends + b"".join(map(slip.encode, packets))
-        self._write(frames)
+        frames = self._take_deferred() + slip.END * ends + b"".join(map(slip.encode, packets))
+        self.transport.write(frames, self.transport.now() + self.settings.timing.write)
 
     def send_later(self, packet: bytes) -> None:
         """Send ``packet`` together with the next request; its reply is ignored."""
@@ -328,10 +328,11 @@ class Loader:
         self._matcher.advance(Input.REQUEST, packet)
         self.trips += 1
         self._log(packet)
-        size = self._write(slip.encode(packet))
+        frames = self._take_deferred() + slip.encode(packet)
+        self.transport.write(frames, self.transport.now() + self.settings.timing.write)
         seconds = self.settings.timing.default if timeout is None else timeout
         reply = self._await_reply(
-            op, self.transport.now() + seconds + size * BITS_PER_BYTE / self.baud
+            op, self.transport.now() + seconds + len(frames) * BITS_PER_BYTE / self.baud
         )
         if reply is None:
             self._matcher.advance(Input.LOST)
@@ -341,11 +342,10 @@ class Loader:
             )
         return reply
 
-    def _write(self, frames: bytes) -> int:
-        """Send ``frames`` and what was deferred; the number of bytes."""
-        frames, self._deferred = self._deferred + frames, b""
-        self.transport.write(frames, self.transport.now() + self.settings.timing.write)
-        return len(frames)
+    def _take_deferred(self) -> bytes:
+        """The frames to send with the next request."""
+        frames, self._deferred = self._deferred, b""
+        return frames
 
     def _await_reply(self, op: IntEnum, deadline: float) -> Reply | None:
         """The reply, or None when time is up; reads at least once."""

@@ -9,23 +9,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip
+from espwire.device.backends.stub_commands import run_batch
 from espwire.device.double_read import ask_together
 from espwire.device.loader import Loader
 from espwire.device.reconnect import is_native_usb
 from espwire.device.retry import Attempts
-from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
 from espwire.protocol.commands import (
     ALL_BITS,
     MemBegin,
     MemData,
     MemEnd,
-    Op,
     ReadReg,
     RegWrite,
     Reply,
 )
-from espwire.protocol.stub import StubOp
 from espwire.sizes import align_up
 
 WORD = 4
@@ -58,7 +56,6 @@ def read_mem(loader: Loader, address: int) -> MemWord:
     :raises DeviceError: code ``memory-access``: the chip crashed when it read there
     """
     check_range(address, WORD)
-    loader.require(Op.READ_REG)
     return MemWord(address=address, value=_read_word(loader, address))
 
 
@@ -76,7 +73,6 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
             hint="Use numbers up to 0xffffffff.",
             code="memory-range",
         )
-    loader.require(Op.WRITE_REG)
     try:
         loader.write_regs(RegWrite(address, value, mask))
     except (NoReply, DeviceError) as error:
@@ -102,8 +98,7 @@ def read_words(
     :raises Unsupported, DeviceError: as ``read_mem``
     """
     check_range(address, size)
-    loader.require(Op.READ_REG)
-    if loader.supports(StubOp.BATCH):
+    if loader.dialect.sealed:
         yield from _read_batches(loader, address, size)
         return
     end = address + size

@@ -23,8 +23,8 @@ from espwire.device.reset_sequences import (
 )
 from espwire.errors import DeviceError, NoReply, TransportLost, Unsupported
 from espwire.events import Note, Report, Resetting
-from espwire.protocol.commands import FlashBegin, FlashEnd, Op, RegWrite
-from espwire.protocol.stub import StubOp, StubReset
+from espwire.protocol.commands import FlashBegin, FlashEnd, RegWrite
+from espwire.protocol.stub import StubReset
 from espwire.transport.base import Transport, TransportInfo
 
 
@@ -111,12 +111,7 @@ def hard_reset(loader: Loader, chip: Chip, report: Report, low: float | None = N
     name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence, low)
     bit = chip.reset.force_download
     usb = is_native_usb(info)
-    if (
-        usb
-        and chip.reset.clear_force_download_first
-        and bit is not None
-        and loader.supports(Op.WRITE_REG)
-    ):
+    if usb and chip.reset.clear_force_download_first and bit is not None and not loader.secure:
         loader.write_regs(RegWrite(bit.address, 0, 1 << bit.bit))
     report(Resetting(how=name, into="application"))
     if not needs_flow_control(info):
@@ -191,7 +186,7 @@ def soft_reset(loader: Loader, report: Report) -> None:
 def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     fifth = 0 if loader.dialect.begin_words == 5 else None
     report(Resetting(how=how, into="application"))
-    if loader.supports(StubOp.RESET):
+    if loader.dialect.sealed:
         try:
             loader.call(StubReset())
         except NoReply:
@@ -254,18 +249,14 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
     If the rule has a condition, it is this: the boot pin was low at the last reset, and software did not force download
     mode.
     """
-    rule, pin, flag = chip.reset.after_otg, chip.strapping, chip.reset.force_download
-    if (
-        loader.transport.info.kind != "usb-otg"
-        or not rule.startswith("watchdog")
-        or not _can_fire(loader, chip)
-    ):
+    rule, pin, flag = chip.reset.otg_reset, chip.strapping, chip.reset.force_download
+    if loader.transport.info.kind != "usb-otg" or not rule or not _can_fire(loader, chip):
         return False
-    if "if strap" not in rule or pin.address is None or flag is None:
+    if rule != "watchdog-if-strapped" or pin.address is None or flag is None:
         return True
     by_pin = not read_word(loader, pin.address) >> pin.bits["boot"] & 1
     return by_pin and not read_word(loader, flag.address) >> flag.bit & 1
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:
-    return chip.reset.watchdog_reset and loader.supports(Op.WRITE_REG)
+    return chip.reset.watchdog_reset and not loader.secure

@@ -1,42 +1,36 @@
-"""Runs SPI flash commands through the chip's SPI controller, by register writes or by our stub.
+"""Runs SPI transactions on the flash chip through the registers of the flash controller.
 
-The set-up and the start are one WRITE_REG with several groups. The recorded ROMs carry all groups out, in order; the
-first use on a connection proves that by a data word that only the last group sets. A ROM that stops early never reaches
-the start, which comes after the whole set-up.
+The whole set-up and the start are groups of one WRITE_REG. The recorded ROMs carry them out in order; the first use on
+a connection proves it by a data register that only the last group sets. Groups are carried out from the first on, so a
+ROM that stops early never reaches the start, which comes after the set-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ask_together, build_difference, read_words
 from espwire.device.loader import Loader
-from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
-from espwire.protocol.commands import Command, ReadReg, RegWrite, Reply, WriteReg
-from espwire.protocol.stub import SpiTransaction, StubOp
+from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (
-    1 << 31,
-    1 << 30,
-    1 << 29,
-    1 << 28,
-    1 << 27,
+    1 << bit for bit in (31, 30, 29, 28, 27)
 )
 COMMAND_8_BITS = 7 << 28
 ADDRESS_SHIFT = 26
 MAX_READ_BITS, MAX_WRITE_BYTES = 32, 64
 BUSY_POLLS = 10
-SETTLE_US = 200  # 64 bytes at 5 MHz, and the time that a flash chip needs after a reset
-PROOF = 0x6A09E667  # any word that a flash chip does not return
+SETTLE_US = 200  # 64 bytes at 5 MHz, and what a flash needs after a reset
+PROOF = 0x6A09E667  # no flash chip reads like this
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpiCommand:
-    """One transaction: ``data`` bytes out, ``read_bits`` in, an address of ``address_bits`` and dummy cycles between.
+    """One transaction: ``data`` bytes out, ``read_bits`` in; an address of ``address_bits`` and dummy cycles before them.
 
     ``wait_us``: microseconds to wait before it.
     """
@@ -50,62 +44,33 @@ class SpiCommand:
     wait_us: int = 0
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The registers that the ROM's own flash routines rely on."""
-
-    user: int
-    user2: int
+RunSpi = Callable[[Sequence[SpiCommand]], int]  # `FlashBackend.spi`
 
 
-def run_spi_command(
-    loader: Loader,
-    chip: Chip,
-    opcode: int,
-    *,
-    data: bytes = b"",
-    read_bits: int = 0,
-    address: int = 0,
-    address_bits: int = 0,
-    dummy_cycles: int = 0,
-) -> int:
-    """Run one command. Returns what it read, the first byte in bits 7..0; 0 if it reads nothing.
+def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
+    """Run commands one after the other and restore the controller once; what the last one read.
+
+    The first byte that a command reads is in bits 7..0 of the result; 0 if it reads nothing.
 
     :raises DeviceError: code ``spi-busy``: the controller does not finish
     :raises Unsupported: the loader gives no access to registers
     """
-    command = SpiCommand(
-        opcode=opcode,
-        data=data,
-        read_bits=read_bits,
-        address=address,
-        address_bits=address_bits,
-        dummy_cycles=dummy_cycles,
-    )
-    return run_spi_commands(loader, chip, (command,))
-
-
-def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
-    """Run several commands, then restore the controller. Returns what the last one read.
-
-    :raises DeviceError: code ``spi-busy``
-    """
     spi = chip.spi
-    if loader.supports(StubOp.SPI):
-        return _run_in_one_trip(loader, spi, commands)
-    saved = Saved(*read_words(loader, (spi.base + spi.user_offset, spi.base + spi.user2_offset)))
+    # the ROM's flash routines rely on these two
+    user, user2 = spi.base + spi.user_offset, spi.base + spi.user2_offset
+    saved_user, saved_user2 = read_words(loader, (user, user2))
     writes: list[RegWrite] = []
     for command in commands:
         writes += plan_transaction(spi, command)
     if loader.dialect.write_groups is None and any(command.data for command in commands):
-        prove_groups(loader, chip)  # a command that writes must not be run twice
-    writes += _restore(spi, saved)
+        prove_groups(loader, chip)  # a write must not be carried out twice
+    writes += [RegWrite(user, saved_user, delay_us=SETTLE_US), RegWrite(user2, saved_user2)]
     if not commands[-1].read_bits:
         write_group(loader, chip, writes)
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    # requests and replies have no checksum: repeat all of it until two results agree
+    # requests and replies have no checksum: repeated until two results agree
     for _ in range(loader.settings.retry.agreement_attempts):
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
@@ -115,7 +80,7 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 
 
 def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int:
-    """Carry out the writes, which run a transaction, and read its data; in a pipeline if the loader can."""
+    """Do the writes, which start a transaction, then read its data: in one round trip where the loader can."""
     address = chip.spi.base + chip.spi.data_offset
     if loader.dialect.write_groups and loader.dialect.requests_ahead > 1:
         return ask_together(loader, (WriteReg(tuple(writes)), ReadReg(address)))[1].value
@@ -125,38 +90,8 @@ def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int
     return loader.read_reg(address)
 
 
-def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
-    """Run the commands in one batch of our stub."""
-    return parse_last(run_batch(loader, plan_batch(spi, commands))[-1], commands)
-
-
-def parse_last(reply: Reply, commands: Sequence[SpiCommand]) -> int:
-    """What the last command read, from our stub's reply."""
-    return int.from_bytes(reply.body, "little") & ((1 << commands[-1].read_bits) - 1)
-
-
-def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
-    """The commands for a batch of our stub; waits are delayed writes to an unused register."""
-    batch: list[Command] = []
-    for command in commands:
-        wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
-        if wait:
-            batch.append(WriteReg((RegWrite(spi.base + spi.data_offset, 0, delay_us=wait),)))
-        batch.append(
-            SpiTransaction(
-                opcode=command.opcode,
-                address=command.address,
-                address_bits=command.address_bits,
-                dummy=command.dummy_cycles,
-                write=command.data,
-                read=-(-command.read_bits // 8),
-            )
-        )
-    return batch
-
-
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
-    """The register writes of one transaction, the start last. Lengths are bits - 1; some chips left-align the address."""
+    """The register writes of one transaction, the start last. Lengths are bits - 1; some chips left-align addresses."""
     if command.read_bits > MAX_READ_BITS or len(command.data) > MAX_WRITE_BYTES:
         raise ValueError("one SPI transaction reads at most 32 bits and writes at most 64 bytes")
     user, user1 = USE_COMMAND, 0
@@ -221,13 +156,6 @@ def write_group(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> None:
         return
     for write in writes:
         loader.write_regs(write)
-
-
-def _restore(spi: Spi, saved: Saved) -> list[RegWrite]:
-    return [
-        RegWrite(spi.base + spi.user_offset, saved.user, delay_us=SETTLE_US),
-        RegWrite(spi.base + spi.user2_offset, saved.user2),
-    ]
 
 
 def _wait_idle(loader: Loader, spi: Spi) -> None:

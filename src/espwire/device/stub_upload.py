@@ -34,14 +34,19 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from espwire.device.backends.stub_commands import (
+    ask_capabilities,
+    parse_spi_reply,
+    plan_first_batch,
+    plan_spi_batch,
+    take_first_batch,
+)
 from espwire.device.baud import change_baud
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import RESET_AND_READ_ID
 from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.memory_access import find_ram_block
 from espwire.device.reset_sequences import is_usb_jtag
-from espwire.device.spi import parse_last, plan_batch
-from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
 from espwire.device.stub_image import (
     StubImage,
     StubOptions,
@@ -52,8 +57,9 @@ from espwire.device.stub_image import (
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
-from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, Op, SpiAttach
+from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, SpiAttach
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import HELLO, Batch, Capabilities, Feature, StubOp, seal_frame
 from espwire.sizes import align_up
 
@@ -260,9 +266,9 @@ def start_stub(
     if found is not None:
         loader.dialect = own_dialect(chip.rom, found[0])
         loader.secure = False
-        return parse_last(found[1][-1], RESET_AND_READ_ID) if found[1] else None
+        return parse_spi_reply(found[1][-1], RESET_AND_READ_ID[-1]) if found[1] else None
     join_stub(loader, chip)
-    if image.build and loader.dialect.capabilities is None:
+    if image.build and not loader.dialect.sealed:
         raise NoReply("the program that answers is not our stub")
     return None
 
@@ -270,7 +276,7 @@ def start_stub(
 def _first_batch(chip: Chip) -> Batch:
     """The requests that our stub answers at once; without the JEDEC ID where the flash needs its power switched on first."""
     return plan_first_batch(
-        plan_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
+        plan_spi_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
     )
 
 

@@ -33,8 +33,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, REPLY, Op, Reply, parse_reply
+from espwire.protocol.commands import HEADER, REPLY, Reply, parse_reply
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import NOT_ACCEPTED
 from espwire.protocol.stub import refuses, unseal
 
