@@ -256,7 +256,7 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_where_we_differ_from_esptool_it_is_as_told(peer, name):
+def test_differences_from_esptool_are_as_documented(peer, name):
     parts, options, verdict = DIFFERENCES[name]
     assert compare(peer, write_elf(Program(parts)), "esp32c3", options).startswith(verdict)
 

@@ -87,7 +87,7 @@ def test_content_past_the_end_of_the_flash_is_noted_and_does_not_count() -> None
     assert (picture.filled, picture.filled_bytes) == (((0, 0x8000),), 0x8000)
 
 
-def test_the_strip_tells_filled_blank_shared_and_unclaimed(flash: FlashMap) -> None:
+def test_the_strip_shows_filled_blank_shared_and_free_ranges(flash: FlashMap) -> None:
     lines = draw_text(flash, "x.bin").splitlines()
     assert lines[0] == "x.bin: 4MB of flash, 16KB per character"
     strip = "".join(line.split(" ", 1)[1] for line in lines[1:5])
@@ -139,7 +139,7 @@ def test_no_line_is_drawn_over_partitions_that_are_lower_than_it() -> None:
     assert len(lines) >= 1
 
 
-def test_text_of_wide_signs_ends_before_what_stands_beside_it() -> None:
+def test_wide_characters_do_not_overlap_the_next_column() -> None:
     rows = tuple(
         Partition(sign * 15, 0x40, 0, 0x10000 * (n + 1), 0x10000) for n, sign in enumerate("WMmi")
     )

@@ -110,7 +110,7 @@ def test_the_esp8266_takes_the_classic_sizes():
         ("DETECT", "detect"),
     ],
 )
-def test_every_spelling_of_a_size_becomes_the_one_of_the_data(text, name):
+def test_every_spelling_of_a_size_becomes_that_of_the_chip_data(text, name):
     assert parse_size_name(text) == name
 
 

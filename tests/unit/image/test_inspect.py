@@ -70,7 +70,7 @@ def dump(chip=ESP32, extra=()):
     return merge_blobs([Blob(at, data, "x") for at, data in parts], chip).data
 
 
-def test_an_application_is_told_whole():
+def test_all_fields_of_an_application_are_shown():
     item = inspect_bytes(app()).items[0]
     assert (item.kind, item.intact, item.info.chip) == ("app", True, "esp32")
     described = item.info.app
@@ -84,7 +84,7 @@ def test_an_application_is_told_whole():
     assert item.info.segments[0].memory == ("DROM",)
 
 
-def test_a_boot_loader_is_told_by_its_descriptor():
+def test_a_bootloader_is_recognised_by_its_descriptor():
     item = inspect_bytes(bootloader()).items[0]
     assert (item.kind, item.info.bootloader.version, item.info.bootloader.idf_version) == (
         "bootloader",
@@ -114,7 +114,7 @@ def test_another_chip_than_asked_for_is_a_note():
     assert "ESP32" in found.items[0].info.warnings[-1]
 
 
-def test_a_dump_is_told_part_by_part():
+def test_a_dump_has_an_item_per_region():
     found = inspect_bytes(dump(), "dump.bin")
     places = [(item.kind, item.offset, item.name) for item in found.items]
     assert found.format == "merged"
@@ -127,7 +127,7 @@ def test_a_dump_is_told_part_by_part():
     ]
 
 
-def test_a_dump_that_begins_with_the_boot_loader_is_placed_where_the_chip_has_it():
+def test_a_dump_that_begins_with_the_bootloader_starts_at_the_bootloader_offset():
     cut = dump(S2)[0x1000:]
     assert guess_start(cut) == 0x1000
     names = [(item.name, item.offset) for item in find_regions(cut) if item.name]
@@ -147,7 +147,7 @@ def test_even_bytes_in_an_app_partition_look_encrypted():
 
 
 @pytest.mark.parametrize("kind", ["hex", "uf2"])
-def test_hex_and_uf2_are_told_part_by_part(kind):
+def test_hex_and_uf2_have_an_item_per_region(kind):
     parts = [
         Blob(0x1000, bootloader(), "b"),
         Blob(0x8000, TABLE, "t"),
@@ -193,7 +193,7 @@ def write_srecord(parts):
         (app()[:100], "image-truncated"),
     ],
 )
-def test_what_is_no_image_is_one_error_that_says_why(data, code):
+def test_anything_but_an_image_is_one_error_with_the_reason(data, code):
     with pytest.raises(ImageError) as caught:
         inspect_bytes(data)
     assert caught.value.code == code
@@ -319,7 +319,7 @@ def test_every_image_builds_back_into_its_bytes():
     assert all(map(parse_back, images))
 
 
-def test_any_bytes_end_in_an_answer_or_one_error():
+def test_any_bytes_give_a_result_or_one_error():
     dice = random.Random(3)
     seeds = [app(), bootloader(), dump(), signed(rsa)]
     for number in range(300):

@@ -127,7 +127,7 @@ def test_a_byte_order_mark_comments_and_blank_lines_are_no_rows() -> None:
         ("b,bootloader,ota,,", "csv-row", "size of this bootloader"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line(line: str, code: str, told: str) -> None:
+def test_the_error_for_a_bad_row_names_the_line(line: str, code: str, told: str) -> None:
     with pytest.raises(TableError) as caught:
         parse_csv(f"# one\nnvs,data,nvs,,0x4000\n{line}\n", name="t.csv")
     assert caught.value.code == code
@@ -209,7 +209,7 @@ def test_the_first_fatal_problem_is_raised_with_line_hint_and_all_the_others() -
     ]
 
 
-def test_what_is_no_table_is_told() -> None:
+def test_anything_but_a_table_is_an_error() -> None:
     good = build_table(PartitionTable((NVS,)))
     for data, code, told in (
         (b"", "no-partition-table", "is empty"),

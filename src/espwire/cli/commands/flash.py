@@ -105,7 +105,7 @@ def command(
 def _head(build: BuildPlan) -> str:
     """The plan's first line; the files follow."""
     made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
-    return f"{build.place}: {build.kind}{made_for}"
+    return f"{build.name}: {build.kind}{made_for}"
 
 
 def _take_options(session: Session, build: BuildPlan) -> None:
