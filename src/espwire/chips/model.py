@@ -664,6 +664,7 @@ class OwnStub:
     ``platform`` is the C file with what only that family has. ``registers`` are absolute addresses by name,
     ``rom_functions`` names of ``rom_addresses`` that it calls. ``uart_transmit``: where bytes to send go, if not where
     received ones come from. ``first_stage``: for ROMs that cannot change their rate, uploaded before it.
+    ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
     platform: str
@@ -677,6 +678,7 @@ class OwnStub:
     spi_control_offset: int
     spi_clock_offset: int
     spi_clocks: SpiClocks
+    pace: float
     can_encrypt: bool = False
     uart_transmit: int | None = None
     registers: Mapping[str, int] = field(default_factory=dict)
@@ -777,6 +779,20 @@ class Soc:
     unverified: Unverified = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class BootBanner:
+    """What the ROM prints at reset, as public boot logs show it, on chips with a banner of the form ``ESP-ROM:…``.
+
+    ``version`` and ``built`` are the first two lines; the two straps are the values printed as ``boot:``.
+    """
+
+    version: str | None = None
+    built: str = ""
+    download_strap: int = 0x04
+    app_strap: int = 0x0C
+    download_mode: str = "DOWNLOAD(USB/UART0)"
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Chip:
     """All facts of one chip. ``rom`` is how its ROM loader speaks."""
@@ -803,6 +819,7 @@ class Chip:
     default_flash_size: int
     stub: StubRoom
     sample: Sample
+    boot_banner: BootBanner = field(default_factory=BootBanner)
     soc: Soc | None = None
     fields: Mapping[str, BitField] = field(default_factory=dict)
     field_values: Mapping[str, Any] = field(default_factory=dict)

@@ -58,10 +58,10 @@ class Wire:
             self._down.append((begin, self.sent_by, spoiled, rate))
             start = end
 
-    def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
+    def set_lines(self, t: float, *, dtr: bool, rts: bool) -> None:
         """The host's modem lines change at ``t``."""
         self.advance(t)
-        self.chip.lines(t, dtr=dtr, rts=rts)
+        self.chip.set_lines(t, dtr=dtr, rts=rts)
 
     @property
     def pending(self) -> bool:
@@ -146,7 +146,7 @@ class Wire:
     def _rate_at(self, t: float) -> int:
         """What the chip sent at, at ``t``."""
         chip = self.chip
-        return chip.slot.rate_at(t) or (chip.baud if chip.baud is not None else chip.text_baud)
+        return chip.runner.rate_at(t) or (chip.baud if chip.baud is not None else chip.text_baud)
 
 
 def resample(data: bytes, sender: int, receiver: int) -> bytes:

@@ -30,10 +30,10 @@ from collections.abc import Callable, Iterator
 from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError, Unsupported
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.line import Wire
-from espwire.virtual.programs.registry import load_stand_ins
 
 POLL_S = 0.1  # how soon a stop is noticed
 STEP_S = (
@@ -86,7 +86,7 @@ class Bench:
         if dtr and rts and self.wire.has_baud:
             self._both_at = time.monotonic() + HOLD_S
         else:
-            self.wire.lines(self._now(), dtr=dtr, rts=rts)
+            self.wire.set_lines(self._now(), dtr=dtr, rts=rts)
 
     def discard(self) -> None:
         """Forget what the chip has sent by now."""
@@ -99,7 +99,7 @@ class Bench:
         now = self._now()
         if self._both_at is not None and time.monotonic() >= self._both_at:
             self._both_at = None
-            self.wire.lines(now, dtr=True, rts=True)
+            self.wire.set_lines(now, dtr=True, rts=True)
         self.wire.advance(now)
         if data:
             self.wire.send(now, data)
@@ -168,7 +168,9 @@ def serve(
     chip = build_chip(options)
     chip.note = note
     try:
-        load_stand_ins(options.stub)
+        # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
+        import espwire.virtual.programs.registry  # noqa: F401
+
         with _stop_token(stop) as token:
             if tcp is not None:
                 _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, announce, token, rfc2217=rfc2217)

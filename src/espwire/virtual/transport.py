@@ -6,8 +6,9 @@ import time
 
 from espwire.errors import TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip, parse_options
+from espwire.virtual.config import VirtualOptions, parse_options
 from espwire.virtual.line import Wire
 
 PACE_STEP_S = 0.05
@@ -50,7 +51,7 @@ class VirtualTransport:
         self._dtr = self._rts = "open-asserts" in options.quirk
         self._open = True
         if self._dtr:
-            self.wire.lines(self._now, dtr=True, rts=True)
+            self.wire.set_lines(self._now, dtr=True, rts=True)
 
     def read(self, timeout: float) -> bytes:
         """What has come, at least one byte; empty when ``timeout`` passes first. TransportLost, Cancelled."""
@@ -101,7 +102,7 @@ class VirtualTransport:
         if self._line_delay:
             self._now += self._line_delay
             self.wire.advance(self._now)
-        self.wire.lines(self._now, dtr=self._dtr, rts=self._rts)
+        self.wire.set_lines(self._now, dtr=self._dtr, rts=self._rts)
 
     def now(self) -> float:
         """Seconds on this link's clock."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from espwire.errors import PortBusy, PortNotFound, TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
 from espwire.transport.ports import PortIdentity, find_same, not_back
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip, parse_options
+from espwire.virtual.config import VirtualOptions, parse_options
 from espwire.virtual.transport import VirtualTransport
 
 BRIDGE = (0x10C4, 0xEA60)
@@ -203,7 +204,7 @@ class VirtualBus:
         device.identity = dataclasses.replace(device.identity, path=path)
         if device.native and any(device.lines):
             device.lines = (False, False)  # until a host sets them again
-            device.chip.lines(max(self.now, device.chip.now), dtr=False, rts=False)
+            device.chip.set_lines(max(self.now, device.chip.now), dtr=False, rts=False)
 
 
 class VirtualPort:

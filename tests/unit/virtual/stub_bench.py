@@ -13,7 +13,8 @@ from espwire.device.stub_image import StubOptions, load_stub
 from espwire.protocol import slip
 from espwire.protocol.commands import HEADER, Op
 from espwire.protocol.stub import StubOp
-from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.transport import VirtualTransport
 
 QUIET_S = 0.6  # nobody says anything for so long: the stub waits for us

@@ -14,7 +14,8 @@ from espwire.chips.model import BitField, BitPart, Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import UsageError
 from espwire.protocol.slip import Decoder
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import parse_options
 from espwire.virtual.efuses import (
     build_strapping,
     default_config,

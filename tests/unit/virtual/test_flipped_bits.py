@@ -22,7 +22,7 @@ from espwire.errors import NoReply, ToolError
 from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Op, ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
-from espwire.virtual.programs.frame_trust import Trust, find_trust
+from espwire.virtual.programs.stub_model import Trust, find_trust
 from espwire.virtual.transport import open_virtual
 
 CHIPS = stub_chips()
@@ -221,7 +221,7 @@ def test_the_sweep_sees_a_side_that_does_not_check(monkeypatch, lacking):
         cut = lambda reply: Reply(reply.op, reply.value, reply.body[: -s.SEAL_BYTES])  # noqa: E731
         monkeypatch.setattr("espwire.device.loader.unseal", cut)
     else:
-        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda packet: True)
+        monkeypatch.setattr("espwire.virtual.programs.stub_model.is_sealed", lambda packet: True)
     with pytest.raises((AssertionError, NoReply)):  # a wrong result, or the stub is gone
         _ = [
             sweep("esp32c3", name, random.Random(1), 150)

@@ -34,8 +34,9 @@ from espwire.protocol.commands import (
 )
 from espwire.protocol.dialect import EraseRule
 from espwire.secure.flash_encryption import encrypt_xts
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import State, VirtualChip
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.config import parse_options
 from espwire.virtual.rom import count_erased
 
 MIB = 0x100000

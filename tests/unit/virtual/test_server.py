@@ -26,7 +26,8 @@ from espwire.protocol.commands import (
 from espwire.transport.base import CancelToken
 from espwire.virtual import server
 from espwire.virtual import server as serving
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import parse_options
 
 SYNC = slip.encode(Sync().packet())
 

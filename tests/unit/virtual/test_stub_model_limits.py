@@ -53,15 +53,15 @@ def test_a_store_to_rom_ends_the_stub(chip):
         begin, data = put(rom_of(chip), b"1234")
         assert bench.ask(begin)[-2:] == b"\0\0"
         bench.send(data)
-        assert (bench.chip.state, bench.chip.slot.ended.how) == (State.GONE, "crash")
-        assert bench.chip.slot.ended.address == rom_of(chip)
+        assert (bench.chip.state, bench.chip.runner.ended.how) == (State.GONE, "crash")
+        assert bench.chip.runner.ended.address == rom_of(chip)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_register_write_to_rom_ends_the_stub(chip):
     for bench in benches(chip):
         bench.send(words(Op.WRITE_REG, rom_of(chip), 1, 0xFFFFFFFF, 0))
-        assert bench.chip.slot.ended.how == "crash"
+        assert bench.chip.runner.ended.how == "crash"
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -69,7 +69,7 @@ def test_a_register_write_to_rom_ends_the_stub(chip):
 def test_a_read_from_nowhere_ends_the_stub(chip, address):
     for bench in benches(chip):
         bench.send(words(Op.READ_REG, address + 4))
-        assert bench.chip.slot.ended.how == "crash"
+        assert bench.chip.runner.ended.how == "crash"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class RawHost:
     @property
     def program(self):
         """The engine's program that runs."""
-        assert self.chip.program is not None, self.chip.slot.ended
+        assert self.chip.program is not None, self.chip.runner.ended
         return self.chip.program
 
     def send(self, packet: bytes) -> None:
@@ -42,7 +42,7 @@ class RawHost:
         end = self.transport.now() + timeout
         while not self.frames:
             assert self.transport.now() < end, (
-                f"no answer; {self.chip.state}, {self.chip.slot.ended}"
+                f"no answer; {self.chip.state}, {self.chip.runner.ended}"
             )
             self.frames += self.decoder.feed(self.transport.read(end - self.transport.now()))
         return opened(self.frames.pop(0)) if self.sealed else self.frames.pop(0)

@@ -73,7 +73,7 @@ def test_nothing_is_fetched_from_peripherals_or_from_nowhere(chip):
         host = RawHost(f"virtual:{chip}?stub=engine")
         host.run(address)
         host.text(0.05)
-        ended = host.chip.slot.ended
+        ended = host.chip.runner.ended
         assert (ended.how, ended.address, host.chip.state) == ("crash", address, State.GONE)
         assert "instruction fetch" in ended.fault
 
@@ -83,7 +83,7 @@ def test_nothing_is_fetched_from_data_ram_on_xtensa(chip):
     host = RawHost(f"virtual:{chip}?stub=engine")
     host.run(DATA[chip])
     host.text(0.05)
-    assert "instruction fetch from data RAM" in host.chip.slot.ended.fault
+    assert "instruction fetch from data RAM" in host.chip.runner.ended.fault
 
 
 def test_a_jump_drops_the_lowest_bit_of_an_entry_on_risc_v():
@@ -102,7 +102,7 @@ def test_a_pll_that_loses_its_power_takes_the_program_with_it(chip):
     assert machine.program.clock.bus_hz == 80e6
     machine.store(clock.down.address, clock.down.mask)
     machine.wait(0.001)
-    assert "PLL" in machine.host.chip.slot.ended.fault
+    assert "PLL" in machine.host.chip.runner.ended.fault
 
 
 @pytest.mark.parametrize("chip", CHIPS)

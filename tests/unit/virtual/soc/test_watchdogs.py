@@ -47,7 +47,7 @@ def test_who_does_not_feed_is_reset(guarded):
     assert not guarded.has_reset()
     guarded.wait(0.3)
     assert guarded.has_reset()
-    assert guarded.host.chip.slot.ended.how == "watchdog"
+    assert guarded.host.chip.runner.ended.how == "watchdog"
 
 
 def test_who_feeds_goes_on_until_it_stops_feeding(guarded):
