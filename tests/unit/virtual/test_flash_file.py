@@ -180,8 +180,8 @@ def test_another_file_that_takes_the_place_is_noticed(
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "dir/", "a/..", "/"])
-def test_a_folder_s_name_is_no_flash_file(text: str) -> None:
-    with pytest.raises(UsageError, match="names no file"):
+def test_a_folder_is_refused_as_flash_file(text: str) -> None:
+    with pytest.raises(UsageError, match="does not name a file"):
         parse_options(f"virtual:esp32c3?flash={text}")
 
 

@@ -58,17 +58,17 @@ def test_data_ram_takes_any_size_and_rom_none(chip, size):
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_where_nothing_is_nothing_answers(chip):
+def test_an_access_to_an_unmapped_address_faults(chip):
     machine = Machine(chip)
     for address in NOWHERE[chip]:
-        with pytest.raises(CpuFault, match="nothing is"):
+        with pytest.raises(CpuFault, match="unmapped"):
             machine.load(address)
-        with pytest.raises(CpuFault, match="nothing is"):
+        with pytest.raises(CpuFault, match="unmapped"):
             machine.store(address, 0)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_nothing_is_fetched_from_peripherals_or_from_nowhere(chip):
+def test_an_instruction_fetch_from_a_peripheral_or_an_unmapped_address_faults(chip):
     for address in (UART[chip], *NOWHERE[chip][:1]):
         host = RawHost(f"virtual:{chip}?stub=engine")
         host.run(address)
@@ -79,7 +79,7 @@ def test_nothing_is_fetched_from_peripherals_or_from_nowhere(chip):
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32"])
-def test_nothing_is_fetched_from_data_ram_on_xtensa(chip):
+def test_an_instruction_fetch_from_data_ram_faults_on_xtensa(chip):
     host = RawHost(f"virtual:{chip}?stub=engine")
     host.run(DATA[chip])
     host.text(0.05)
