@@ -167,7 +167,7 @@ def test_a_paced_chip_limits_the_line_rate(query, bytes_a_second):
     start = bench.wire.sent_by
     bench.exchange(b"\0" * 5000)
     assert bench.wire.sent_by - start == pytest.approx(5000 / bytes_a_second, abs=took)
-    assert bench.takes_more is (bytes_a_second > 50_000)
+    assert bench.has_room is (bytes_a_second > 50_000)
 
 
 def test_a_paced_line_follows_the_rate_that_the_chip_was_told():

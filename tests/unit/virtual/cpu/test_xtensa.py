@@ -70,7 +70,7 @@ def test_loads_and_stores_of_each_width():
 
 
 def test_code_memory_takes_words_only():
-    with pytest.raises(CpuFault, match="takes words only"):
+    with pytest.raises(CpuFault, match="supports words only"):
         _run(_lsai(0, 3, 5, 0), registers={3: CODE})
 
 

@@ -156,7 +156,7 @@ def test_a_byte_of_instruction_ram_is_refused_on_xtensa():
     assert host.text(0.1) == b""
     ended = host.chip.runner.ended
     assert (ended.how, ended.address, host.chip.state) == ("crash", 0x40100000, State.GONE)
-    assert "takes words only" in ended.fault
+    assert "supports words only" in ended.fault
 
 
 def test_a_fault_on_risc_v_ends_in_the_rom_s_panic_text():

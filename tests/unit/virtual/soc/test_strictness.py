@@ -36,7 +36,7 @@ def test_unaligned_accesses_fault_everywhere(chip):
 def test_instruction_ram_and_peripherals_take_words_only(chip, size):
     machine = Machine(chip)
     for address, what in (
-        (WORDS_ONLY[chip], "takes words only"),
+        (WORDS_ONLY[chip], "supports words only"),
         (UART[chip], "peripheral"),
         (UART[chip] + 0x78, "peri"),
     ):
