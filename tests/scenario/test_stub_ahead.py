@@ -107,7 +107,7 @@ def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op,
 
 @pytest.mark.parametrize("first", [b"", DATA[:0x2000]], ids=["waiting", "ahead"])
 @anywhere
-def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, first) -> None:
+def test_a_refused_opening_is_reported_and_its_data_is_dropped(chip, mode, first) -> None:
     with open_stub(chip, mode) as device:
         device.attach_flash()
         before = bytes(device.transport.chip.flash.contents)  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, f
         assert holds(device)
 
 
-def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
+def test_an_unanswered_opening_ends_with_the_usual_error() -> None:
     with open_stub("esp32", "twin") as device:
         device.attach_flash()
         transport = device.transport

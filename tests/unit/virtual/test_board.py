@@ -1,4 +1,4 @@
-"""Circuits line by line, EN over time, buttons, and the options that choose them."""
+"""Reset circuits line by line, EN over time, buttons, and the options that select them."""
 
 from __future__ import annotations
 

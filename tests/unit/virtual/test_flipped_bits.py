@@ -1,6 +1,6 @@
-"""No single flipped bit between espwire and its stub, either way, is taken for something else than it was.
+"""No single flipped bit between espwire and its stub, in either direction, changes the meaning of a frame.
 
-Frames: every bit as it goes over the wire. Whole operations on the chips: a seeded sample, all bits in soak.
+Frames: every bit on the wire. Whole operations: a seeded sample, all bits in soak.
 """
 
 import random
@@ -65,7 +65,7 @@ def test_the_stub_trusts_no_request_with_a_flipped_bit(command, behind):
             [packet],
             after,
             [packet, *after],
-        )  # a lone END more or less changes nothing
+        )  # an additional or missing END has no effect
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: f"{reply.op:02x}-{reply.value:x}")
@@ -92,7 +92,7 @@ NEW = random.Random(2).randbytes(300)
 
 
 class Board:
-    """A chip with our stub, whose flash and link a test may spoil."""
+    """A chip with our stub, whose flash and transport a test may damage."""
 
     def __init__(self, chip):
         self.transport = FlippingLink(open_virtual(f"virtual:{chip}?size=1MB&profile=fast"))
@@ -100,7 +100,7 @@ class Board:
         self.device.attach_flash()
         self.loader, self.flash = self.device.loader, self.transport.chip.flash.contents
         assert self.loader.dialect.sealed
-        self.loader.read_reg(self.register)  # what was sent ahead is done with
+        self.loader.read_reg(self.register)  # what was sent ahead is complete
 
     @property
     def register(self):
@@ -177,7 +177,7 @@ JOBS = {
 
 
 def sweep(chip, name, pick, most):
-    """How many flips ended in the right result, and in an error; none in anything else."""
+    """Number of flips with the right result, and with an error; anything else fails."""
     board, job = Board(chip), JOBS[name]
     board.restore()
     expected = job(board)

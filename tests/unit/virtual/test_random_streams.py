@@ -16,11 +16,11 @@ pytestmark = pytest.mark.slow
 CHIPS = stub_chips()
 CI_SEQUENCES, FULL_SEQUENCES = 10, 200
 QUIET_S = 0.1  # the fast flash erases a block in 60 ms
-SLOW_S = 3.0  # for what erases much
+SLOW_S = 3.0  # for long erases
 
 
 class Pair:
-    """One stub, and what it answered."""
+    """A stub and its answers."""
 
     def __init__(self, chip, stub, seed):
         content = Random(seed).randbytes(0x5000)
@@ -39,7 +39,7 @@ class Pair:
 
 
 def compare(chip, seed, jobs=3):
-    """The number of frames that came back from both alike."""
+    """Number of equal replies from both."""
     model, engine = (Pair(chip, stub, seed) for stub in ("twin", "engine"))
     count = 0
     for number, step in enumerate(Stream(seed, chip, damaged_streams=False).steps(jobs)):

@@ -60,7 +60,7 @@ def bad_requests():
 
 
 def streams(seed):
-    """Lists of frames that are sent at once; what answers comes before the next list. None: now as a vendor's tool."""
+    """Lists of frames that are sent at once, with all answers before the next list. None: from now on as a vendor's tool."""
     data = firmware(SMALL + 100, seed)
     packed = zlib.compress(data, 9)
     yield [request(Op.SYNC, b"\7\7\x12\x20" + b"\x55" * 32)]
@@ -145,7 +145,7 @@ def test_the_model_takes_the_engines_time(chip):
 def test_the_model_takes_the_engines_time_over_usb():
     compare(
         "esp32c3", SMALL, "usb-jtag", ("write", "read")
-    )  # a hash is over within a slice of the engine's time
+    )  # a hash takes less than a slice of the engine's time
 
 
 @pytest.mark.soak
@@ -188,11 +188,11 @@ def test_a_batch_that_does_not_fit_is_refused():
 
 @pytest.mark.parametrize("stub", ["twin", "engine"])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_what_was_read_back_while_writing_shortens_the_md5_and_is_not_trusted_blindly(chip, stub):
+def test_data_read_back_while_writing_shortens_the_md5_and_is_verified(chip, stub):
     data = firmware(SMALL)
     bench = start(
         chip, stub, baud=115200, profile="fast"
-    )  # slow enough a wire to read back meanwhile
+    )  # the wire is slow enough to read back meanwhile
     times = {}
     for flags in (0, WRITE_READ_BACK):
         bench.write(0x1000, data, flags=flags)
@@ -202,9 +202,7 @@ def test_what_was_read_back_while_writing_shortens_the_md5_and_is_not_trusted_bl
         assert reply[8:-2] == hashlib.md5(data).digest()
     assert times[WRITE_READ_BACK] < 0.9 * times[0]
     bench.write(0x1000, data, flags=WRITE_READ_BACK)
-    bench.chip.flash.contents[0x1000 + 77] ^= (
-        1  # as a write past the end of a smaller part leaves it
-    )
+    bench.chip.flash.contents[0x1000 + 77] ^= 1  # as after a write past the end of a smaller part
     changed = hashlib.md5(bench.chip.flash.contents[0x1000 : 0x1000 + len(data)]).digest()
     assert bench.ask(words(Op.SPI_FLASH_MD5, 0x1000, len(data), 0, 0))[8:-2] == changed
     bench.write(0x1000, data, flags=WRITE_READ_BACK)

@@ -78,7 +78,7 @@ class RomFunctions:
         """spi_flash_attach."""
         self._services.registers.attached = True
 
-    def do_nothing(self, a: int, b: int, c: int) -> int:
+    def ignore(self, a: int, b: int, c: int) -> int:
         """A function whose effect is not modelled."""
         return 0
 
@@ -188,7 +188,7 @@ class RomFunctions:
 
 Function = Callable[[RomFunctions, int, int, int], int | None]
 FUNCTIONS: Mapping[str, Function] = {
-    "SelectSpiFunction": RomFunctions.do_nothing,
+    "SelectSpiFunction": RomFunctions.ignore,
     "spi_flash_attach": RomFunctions.attach,
     "esp_rom_spiflash_attach": RomFunctions.attach,
     "uart_tx_one_char": RomFunctions.transmit,
@@ -196,13 +196,13 @@ FUNCTIONS: Mapping[str, Function] = {
     "uart_rx_one_char": RomFunctions.receive,
     "uart_tx_flush": RomFunctions.flush,
     "uart_tx_wait_idle": RomFunctions.flush,
-    "ets_install_putc1": RomFunctions.do_nothing,
-    "ets_install_uart_printf": RomFunctions.do_nothing,
+    "ets_install_putc1": RomFunctions.ignore,
+    "ets_install_uart_printf": RomFunctions.ignore,
     "ets_printf": RomFunctions.print,
     "rtc_get_reset_reason": RomFunctions.reset_reason,
     "ets_delay_us": RomFunctions.delay,
     "ets_get_cpu_frequency": RomFunctions.cpu_frequency,
-    "ets_update_cpu_frequency": RomFunctions.do_nothing,
+    "ets_update_cpu_frequency": RomFunctions.ignore,
     "software_reset": RomFunctions.reset,
     "esp_rom_spiflash_write_encrypted_enable": RomFunctions.enable_encryption,
     "esp_rom_spiflash_write_encrypted_disable": RomFunctions.disable_encryption,

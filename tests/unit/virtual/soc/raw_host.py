@@ -1,4 +1,4 @@
-"""A client of a virtual chip that uploads programs and speaks to our stub in sealed frames: no device code in between."""
+"""A client of a virtual chip that uploads programs and sends sealed frames to our stub, without device code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RawHost:
 
     @property
     def program(self):
-        """The engine's program that runs."""
+        """The program on the engine."""
         assert self.chip.program is not None, self.chip.runner.ended
         return self.chip.program
 
@@ -64,7 +64,7 @@ class RawHost:
         return out
 
     def run(self, entry: int, *segments: tuple[int, bytes]) -> None:
-        """Put a program into RAM and start it."""
+        """Upload a program and start it."""
         for address, data in segments:
             blocks = [data[at : at + 0x1800] for at in range(0, len(data), 0x1800)]
             self.ask(MemBegin(len(data), len(blocks), 0x1800, address))

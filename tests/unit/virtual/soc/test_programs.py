@@ -1,4 +1,4 @@
-"""Programs that are uploaded into the virtual chip's RAM really run: small ones in machine code, and our own stub."""
+"""Programs that are uploaded to the virtual chip's RAM run: small ones in machine code, and our stub."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_words(chip: str, code: bytes, query: str = "", **keywords) -> RawHost:
 
 @pytest.mark.parametrize("stub", ["twin", "engine"])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_program_says_something_and_echoes(chip, stub):
+def test_a_program_prints_text_and_echoes(chip, stub):
     host = RawHost(f"virtual:{chip}?stub={stub}")
     host.run(*echo(chip))
     assert host.text(0.1).endswith(b"hi")
@@ -167,7 +167,7 @@ def test_a_fault_on_risc_v_ends_in_the_rom_s_panic_text():
     assert host.chip.state is State.GONE
 
 
-def test_a_watchdog_that_is_not_fed_bites():
+def test_a_watchdog_that_is_not_fed_resets_the_chip():
     host = run_words("esp32c3", ARM_WATCHDOG)
     boots = host.chip.boots
     host.text(0.02)
@@ -198,7 +198,7 @@ def test_usb_serial_jtag_carries_a_program_s_bytes():
     host.transport.write(bytes(range(200)), host.transport.now() + 1)
     assert host.text(0.2) == bytes(range(200))
     host.text(15)
-    assert host.chip.runner.ended.how == "watchdog"  # nobody has stopped the ROM's
+    assert host.chip.runner.ended.how == "watchdog"  # the ROM's is still running
 
 
 def some_data(size: int) -> bytes:

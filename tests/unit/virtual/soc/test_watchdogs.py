@@ -1,4 +1,4 @@
-"""Watchdogs reset a program that neither feeds nor stops them, and mind their write protection."""
+"""Watchdogs reset a program that neither feeds nor stops them, and respect their write protection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TICK = 1 << 16  # of the timer group's prescaler: one clock of the bus
 
 
 class Guarded(Machine):
-    """A machine with the timer group's watchdog, and the RTC's."""
+    """A machine with the watchdogs of the timer group and the RTC."""
 
     def __init__(self, chip: str) -> None:
         super().__init__(chip)
