@@ -763,7 +763,7 @@ class TimerDog:
 
 @dataclass(frozen=True, kw_only=True)
 class Soc:
-    """What a program in RAM sees of the chip, in full: ``virtual/memory_map.py`` has less for other chips.
+    """What a program in RAM sees of the chip, in full: ``virtual/registers.py`` derives less for other chips.
 
     The first of ``ram`` is the one for data and stacks. ``rom`` reads as zeros but for what is known.
     """

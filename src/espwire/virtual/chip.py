@@ -127,7 +127,6 @@ class VirtualChip:
             usb=options.kind != "uart",
             send=lambda t, data, baud: self.send(data, t),
             lost=self._count_lost,
-            find=_find_program,
         )
         self.runner = ProgramRunner(services, self._queue, self._on_program_end)
         self._clear()
@@ -489,9 +488,3 @@ class VirtualChip:
             return
         if self._work is work:
             self._queue.at(due, lambda: self._continue(work))
-
-
-def _find_program(services: Services, entry: int) -> Program | None:
-    from espwire.virtual.programs.registry import find_program  # imports the models and the engine
-
-    return find_program(services, entry)

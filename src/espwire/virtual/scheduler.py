@@ -23,9 +23,10 @@ set to the deadline. So a timeout of seconds takes microseconds of real time. ``
 on the wire from the current time on. ``sleep`` and ``drain`` just move the clock. All clocks are monotonic: an event for
 the past is due now.
 
-*Paced mode* (``pace=1``, and always for ``virtual serve`` with a program on the engine): before the clock moves to ``t``,
-the transport sleeps until as much real time has passed, in steps of 50 ms so that a cancellation is noticed. The order of
-events is the same in both modes.
+*Paced mode* (``pace=1``). Before the clock moves to ``t``, the transport sleeps until as much real time has passed, in
+steps of 50 ms so that a cancellation is noticed. The order of events is the same in both modes. ``virtual serve``
+couples the clock to real time in any case, since its clients live there; unpaced, it runs ahead of real time while the
+loader or a stub is busy, and only a program on the CPU engine, which may run forever, is kept to real time.
 """
 
 from __future__ import annotations

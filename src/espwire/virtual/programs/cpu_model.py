@@ -20,7 +20,7 @@ from espwire.protocol.commands import ALL_BITS, HEADER, REPLY, checksum
 from espwire.protocol.replies import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, TOO_LITTLE, TOO_MUCH
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.protocol.stub import HELLO, SEAL_BYTES, seal_frame
-from espwire.virtual.programs.program import Ending, Program, Services
+from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, USB_PACKET, USB_POLL_S
 
 if TYPE_CHECKING:
@@ -112,7 +112,6 @@ class CpuModel:
         self._incoming: deque[tuple[float, float, bytes]] = deque()
         self._run = bytearray()
         self._run_from = services.t
-        self._successor: Program | None = None
         self._steps: Steps = self.main()
         self._due = self.now
         if services.received:
@@ -120,28 +119,20 @@ class CpuModel:
 
     # --- the Program interface ---
 
-    @property
-    def runs_freely(self) -> bool:
-        """Whether it may send without a request."""
-        return self._successor is not None and self._successor.runs_freely
+    runs_freely = False  # it sends only when requested
 
     @property
     def busy(self) -> bool:
         """Whether it is working on a request, or waiting for the flash."""
-        if self._successor is not None:
-            return self._successor.busy
         return self.ended is None and not self._waits_for_frame and self._due < inf
 
     @property
     def baud(self) -> int:
         """Current baud rate of the UART."""
-        return self._successor.baud if self._successor is not None else self.rate
+        return self.rate
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""
-        if self._successor is not None:
-            self._successor.receive(t, data, rate)
-            return
         byte_s, at = BIT_TIMES / rate, 0
         if not self._run:
             self._run_from = t
@@ -159,8 +150,6 @@ class CpuModel:
 
     def next_event(self) -> float | None:
         """When ``run_until`` is due next; None: not before more bytes arrive."""
-        if self._successor is not None:
-            return self._successor.next_event()
         due = self._due
         if self._waits_for_frame and self._incoming:
             due = min(due, max(self.now, self._incoming[0][1]))
@@ -168,7 +157,7 @@ class CpuModel:
 
     def run_until(self, t: float) -> None:
         """Do everything that is due up to ``t``, or set ``ended``."""
-        while self.ended is None and self._successor is None:
+        while self.ended is None:
             due, incoming = self._due, self._incoming
             if incoming and incoming[0][1] <= due:
                 if incoming[0][1] > t:
@@ -183,9 +172,6 @@ class CpuModel:
                 self._due = next(self._steps, inf)
             else:
                 break
-        if self._successor is not None:
-            self._successor.run_until(t)
-            self.ended = self._successor.ended
 
     # --- for the program ---
 
@@ -316,9 +302,7 @@ class CpuModel:
             received=bytes(self._run),
             uploads=tuple(self.uploads),
         )
-        self._successor = services.find(services, entry)
-        if self._successor is None:
-            self.ended = Ending(self.now, "refused", address=entry)
+        self.ended = Ending(self.now, "jump", address=entry, services=services)
         yield inf
 
     # --- inside ---

@@ -25,7 +25,7 @@ class Services:
     contents of the receive FIFO. ``usb``: the host is connected to the chip's own USB port, not to its UART.
     ``encrypt`` is None without a flash encryption key. ``uploads``: address and size of each upload to RAM.
     ``send(t, data, baud)`` transmits ``data`` back to back, its first bit at ``t``; ``lost(count)`` counts received
-    bytes for which there was no room; ``find(services, entry)`` starts the next program.
+    bytes for which there was no room.
     """
 
     chip: Chip
@@ -37,7 +37,6 @@ class Services:
     usb: bool
     send: Callable[[float, bytes, int], None]
     lost: Callable[[int], None]
-    find: Callable[[Services, int], Program | None]
     encrypt: Encrypt | None = None
     t: float = 0.0
     baud: int = 115200
@@ -48,13 +47,15 @@ class Services:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a program ended at ``t``: reset by itself or by a watchdog, a crash, or code that cannot be run here."""
+    """Why a program ended at ``t``: a reset by itself or a watchdog, a crash, code that cannot be run here, or a jump
+    to another program at ``address``, which gets ``services``."""
 
     t: float
-    how: Literal["reset", "watchdog", "crash", "refused"]
+    how: Literal["reset", "watchdog", "crash", "refused", "jump"]
     fault: str = ""
     address: int = 0
     pc: int = 0
+    services: Services | None = None
 
 
 class Program(Protocol):

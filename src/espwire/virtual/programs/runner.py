@@ -40,7 +40,7 @@ class ProgramRunner:
             received=received[:FIFO_BYTES],
             uploads=uploads,
         )
-        self.program = services.find(services, entry)
+        self.program = _find_program(services, entry)
         return self.program is not None
 
     def clear(self) -> None:
@@ -58,13 +58,24 @@ class ProgramRunner:
             program.run_until(until)
             if program.ended is not None:
                 queue.run_until(min(program.ended.t, until))
-                self.ended = program.ended
-                self._on_end(program.ended)
+                self._end(program.ended)
             elif until >= t:
                 break
             else:
                 queue.run_until(until)
         queue.run_until(t)
+
+    def _end(self, ended: Ending) -> None:
+        if ended.services is not None:
+            if self.program is None:
+                return  # the chip was reset at the same time
+            successor = _find_program(ended.services, ended.address)
+            if successor is not None:
+                self.program = successor
+                return
+            ended = Ending(ended.t, "refused", address=ended.address)
+        self.ended = ended
+        self._on_end(ended)
 
     def next_event(self) -> float | None:
         """When the program or the queue has something to do next."""
@@ -79,3 +90,9 @@ class ProgramRunner:
         if not self._rates or self._rates[-1][1] != baud:
             self._rates.append((t, baud))
         self._transmit(t, data, baud)
+
+
+def _find_program(services: Services, entry: int) -> Program | None:
+    from espwire.virtual.programs.registry import find_program  # imports the models and the engine
+
+    return find_program(services, entry)
