@@ -140,9 +140,8 @@ class NorFlash:
         if t < self.busy_until or self._is_slow:
             return self._execute_slow(t, opcode, address, data, read)
         action = self._actions.get(opcode)
-        return (
-            action(self, t, opcode, address, data, read) if action is not None else b"\xff" * read
-        )
+        answer = action(self, t, opcode, address, data, read) if action is not None else None
+        return b"\xff" * read if answer is None else answer
 
     def read_array(self, t: float, address: int, size: int) -> bytes:
         """The array's contents at ``t``, with 32-bit addresses: the fast path for long reads.
@@ -244,7 +243,7 @@ class NorFlash:
         self, t: float, opcode: int, address: int, data: bytes, read: int
     ) -> bytes:
         if opcode in _STATUS_READS or opcode in (0x9F, 0x5A):
-            return _ACTIONS[opcode](self, t, opcode, address, data, read)
+            return _ACTIONS[opcode](self, t, opcode, address, data, read) or b""
         if opcode == 0xFF:
             self.mode = Mode.SPI
             self._update_fast_path()
@@ -269,7 +268,7 @@ class NorFlash:
             noise = (now | old & int.from_bytes(noise, "little")).to_bytes(size, "little")
         self.contents[running.start : running.end] = noise
 
-    # commands; each has the signature of _Action
+    # commands; each has the signature of _Action and returns what it reads, None for a command that reads nothing
 
     def _array(self, address: int, size: int) -> bytes:
         start = address % self.part.size
@@ -287,23 +286,19 @@ class NorFlash:
     def _read(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return self._array(self._effective(opcode, address), read)
 
-    def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._write_enabled = opcode == 0x06
-        return b"\xff" * read
 
-    def _enable_volatile(
-        self, t: float, opcode: int, address: int, data: bytes, read: int
-    ) -> bytes:
+    def _enable_volatile(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._volatile_enabled = True
-        return b"\xff" * read
 
-    def _program(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _program(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         if not self._write_enabled or not data:
-            return b"\xff" * read
+            return
         start = self._effective(opcode, address)
         low, high = self._protected
         if low <= start & -PAGE < high:
-            return b"\xff" * read
+            return
         if (start & 0xFF) + (count := len(data)) > PAGE:
             start, data = _wrap_in_page(start, data)
         end = start + len(data)
@@ -315,21 +310,19 @@ class NorFlash:
         self.busy_until = (
             t + self.timing.program_base_s + min(count, PAGE) * self.timing.program_byte_s
         )
-        return b"\xff" * read
 
-    def _erase(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _erase(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         size = _ERASES[opcode] or self.part.size
         start = self._effective(opcode, address) & -size if size < self.part.size else 0
         low, high = self._protected
         if not self._write_enabled or (start < high and start + size > low):
-            return b"\xff" * read
+            return
         for at in range(start, start + size, MIB):
             end = min(at + MIB, start + size)
             self.contents[at:end] = _BLANK[: end - at]
         self._write_enabled = False
         self._running = _Running(start, start + size, None)
         self.busy_until = t + self.timing.erase_s(size)
-        return b"\xff" * read
 
     def _read_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         value = self._status[_STATUS_READS[opcode]]
@@ -338,9 +331,9 @@ class NorFlash:
             value |= _BUSY * busy | _WRITE_ENABLED * (busy or self._write_enabled)
         return bytes((value,)) * read
 
-    def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         if not data or not (self._write_enabled or self._volatile_enabled):
-            return b"\xff" * read
+            return
         first = {0x01: 0, 0x31: 1, 0x11: 2}[opcode]
         for number, value in enumerate(data[: 2 if first == 0 else 1], first):
             # BUSY, WEL and SUS are read-only
@@ -352,7 +345,6 @@ class NorFlash:
         self._write_enabled = self._volatile_enabled = False
         self._running = None
         self._protect()
-        return b"\xff" * read
 
     def _read_id(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return (self.part.jedec * (read // 3 + 1))[:read]
@@ -362,26 +354,23 @@ class NorFlash:
             return bytes(read)
         return self.part.sfdp[address : address + read].ljust(read, b"\xff")
 
-    def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wake_to, self.mode = self.mode, Mode.POWER_DOWN
         self._write_enabled = False
         self._update_fast_path()
-        return b"\xff" * read
 
     def _wake(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # already awake: the old one-byte id
 
-    def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._reset_armed = True
         self._update_fast_path()
-        return b"\xff" * read
 
-    def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wide = opcode == 0xB7 and self.part.size > 16 * MIB
-        return b"\xff" * read
 
 
-_Action = Callable[[NorFlash, float, int, int, bytes, int], bytes]
+_Action = Callable[[NorFlash, float, int, int, bytes, int], bytes | None]
 _STATUS_READS = {0x05: 0, 0x35: 1, 0x15: 2}
 # opcode → bytes, 0: the whole chip; 21h 5Ch DCh have four address bytes
 _ERASES = {

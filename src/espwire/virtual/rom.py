@@ -73,16 +73,6 @@ Work = Generator[float, float, float]
 Handling = Generator[float, float, int | None]  # like Work, returns the error code; None: no answer
 
 
-class Inflate(Protocol):
-    """A zlib decompressor."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
 class LoaderHost(Protocol):
     """The chip around the ROM loader."""
 
@@ -117,7 +107,7 @@ class Transfer:
     blocks: int
     block_size: int
     sequence: int = 0
-    inflate: Inflate | None = None
+    inflate: zlib._Decompress | None = None
     encrypted: bool = False
     held: bytes = b""  # of an encrypted transfer: an incomplete cipher block
 
