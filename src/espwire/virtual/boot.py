@@ -1,7 +1,7 @@
-"""Boot: the texts that a chip prints when it starts, and how its strapping pins select the boot mode.
+"""What a chip prints when it starts, and how it selects the boot mode from its strapping pins.
 
-Banners and mode names are those of public boot logs; a chip without a public log uses its family's form. The number
-after ``boot:`` is the strapping value; ``rst:`` is the reset reason.
+The texts are those of public logs; a chip without a public log gets its family's form (see ``BootLog``). The number
+behind ``boot:`` is the strap value; ``rst:`` is the reset reason.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     for gpio, bit in _strap_bits(chip).items():
         if gpio in pins:
             value = value & ~(1 << bit) | pins[gpio] << bit
-    seconds = {pin.gpio: pin.level for pin in strapping.second_gpios}
+    seconds: dict[int, str] = {pin.gpio: pin.level for pin in strapping.second_gpios}
     if strapping.second_gpio is not None:
         seconds[strapping.second_gpio] = strapping.second_level_for_download
     fits = all(
@@ -150,7 +150,7 @@ LP_REASONS = {
 
 
 def find_boot_text(chip: Chip) -> BootText:
-    """The texts of a chip, by the generation of its ROM and, for later chips, by ``boot_banner`` in its data."""
+    """The boot texts of a chip, by the generation of its ROM and its ``boot_log``."""
     if not chip.rom.attach_bytes:
         return BootText(
             opening="\r\n ets Jan  8 2013,",
@@ -176,13 +176,13 @@ def find_boot_text(chip: Chip) -> BootText:
             interpreter=True,
             wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
         )
-    banner = chip.boot_banner
-    built_line = f"Build:{banner.built}\r\n" if banner.built else ""
+    log = chip.boot_log
+    built_line = f"Build:{log.built}\r\n" if log.built else ""
     return BootText(
-        opening=f"ESP-ROM:{banner.version or chip.id}\r\n{built_line}",
-        download_strap=banner.download_strap,
-        app_strap=banner.app_strap,
-        download_name=banner.download_mode,
+        opening=f"ESP-ROM:{log.banner or chip.id}\r\n{built_line}",
+        download_strap=log.download_strap,
+        app_strap=log.app_strap,
+        download_name=log.download_mode,
         app_name="SPI_FAST_FLASH_BOOT",
         reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
         download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")}

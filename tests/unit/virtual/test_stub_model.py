@@ -11,7 +11,8 @@ from tests.unit.virtual.stub_bench import PAYLOAD, data_frame, request, start, w
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import StubOptions, load_stub, stub_chips
-from espwire.protocol.commands import Op, checksum, parse_reply
+from espwire.protocol.commands import checksum, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import (
     WRITE_READ_BACK,
     AskCapabilities,

@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from espwire.protocol.spi_flash import (
+    ERASE_BLOCK,
+    ERASE_CHIP,
+    ERASE_SECTOR,
+    PAGE_PROGRAM,
+    WITH_LONG_ADDRESS,
+    WRITE_ENABLE,
+)
+from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps
 
 if TYPE_CHECKING:
     from espwire.virtual.nor_flash import NorFlash
 
-SECTOR, BLOCK, BURST = 0x1000, 0x10000, 64
+BURST = 64
 LARGEST_FLASH = 1 << 28  # as long as SPI_SET_PARAMS has not set the size
 FEW = 3  # dirty sectors of a block that are erased one by one
 LONG_FROM = 1 << 24
-WRITE_ENABLE, ERASE_CHIP = 0x06, 0xC7
-PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
-LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
 HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
 READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
 # CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data
@@ -58,7 +64,7 @@ class StubFlash:
     @property
     def _wide(self) -> bool:
         """Whether the part expects four address bytes with every command, while the stub sends three."""
-        return self._flash.shape(PROGRAM)[0] > 3
+        return self._flash.shape(PAGE_PROGRAM)[0] > 3
 
     def read_now(self, address: int, size: int) -> bytes:
         """The contents, without taking time."""
@@ -81,7 +87,7 @@ class StubFlash:
         if not self._registers.attached:
             return
         flash.execute(t, WRITE_ENABLE)
-        if opcode in LONG and self._wide:
+        if opcode in WITH_LONG_ADDRESS and self._wide:
             if not data:
                 return  # chip select rises before the address is complete
             address, data = address << 8 | data[0], data[1:]
@@ -122,7 +128,7 @@ class StubFlash:
         cpu.add_work(PROGRAM_BURST)
         yield from cpu.finish_work()
         begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
-        self._change(begin, _opcode(PROGRAM, address), address, data)
+        self._change(begin, _opcode(PAGE_PROGRAM, address), address, data)
 
     def poll(self) -> Steps:
         """Read the status of a busy part."""
@@ -170,4 +176,4 @@ class StubFlash:
 
 
 def _opcode(opcode: int, address: int) -> int:
-    return LONG[opcode] if address >= LONG_FROM else opcode
+    return WITH_LONG_ADDRESS[opcode] if address >= LONG_FROM else opcode

@@ -30,7 +30,8 @@ from espwire.device.stub_image import (
     stub_chips,
 )
 from espwire.protocol import stub
-from espwire.protocol.commands import HEADER, Op, Reply, parse_request
+from espwire.protocol.commands import HEADER, Reply, parse_request
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -39,9 +40,10 @@ from espwire.protocol.replies import (
     UNKNOWN_COMMAND,
 )
 from espwire.protocol.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, is_in_ram, word
 from espwire.virtual.programs.program import Services
-from espwire.virtual.programs.stub_flash import SECTOR, TRANSACTION, StubFlash
+from espwire.virtual.programs.stub_flash import TRANSACTION, StubFlash
 from espwire.virtual.programs.stub_read import PACKET, READ_WINDOW, Reader
 from espwire.virtual.programs.stub_write import (
     CHECKSUM_BYTE,
@@ -171,7 +173,7 @@ class StubModel(CpuModel):
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
         # hw_start has the ROM attach the flash
-        registers.attached |= self.services.chip.flash_attach is not None
+        registers.attached |= bool(self.services.chip.flash_attach)
         self.add_work(START)
         yield from self.serve(COMMAND, self._handle, self._run_first_batch())
 

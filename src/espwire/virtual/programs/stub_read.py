@@ -15,8 +15,9 @@ from espwire.protocol import stub
 from espwire.protocol.commands import HEADER
 from espwire.protocol.replies import BAD_BLOCK
 from espwire.protocol.stub import HashKind, StubOp
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
-from espwire.virtual.programs.stub_flash import BLANK_BYTE, HASH_BYTE, SECTOR, StubFlash
+from espwire.virtual.programs.stub_flash import BLANK_BYTE, HASH_BYTE, StubFlash
 
 PACKET = 4096
 READ_WINDOW = 0x10000

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Callable, Generator
 from enum import Enum
 
-from espwire.protocol.commands import HEADER, Op, checksum
+from espwire.protocol.commands import HEADER, checksum
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -33,9 +34,10 @@ from espwire.protocol.stub import (
     StubOp,
     mask_bytes,
 )
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
 from espwire.virtual.programs.program import Encrypt
-from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, SECTOR, StubFlash
+from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, StubFlash
 from espwire.virtual.programs.stub_read import PartialHash
 
 PAYLOAD = 2048

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
 
+from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
@@ -23,7 +24,6 @@ from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import Activity
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, Uart
 
-WRITE_ENABLE, PROGRAM = 0x06, 0x02
 ENCRYPTED_UNIT = 32
 FAILED, POWER_ON = 1, 1
 MASK = 0xFFFFFFFF
@@ -138,7 +138,7 @@ class RomFunctions:
             transfer_s = (16 + 32 + 8 * ENCRYPTED_UNIT) / self._flash.hz
             clock.wait_until(max(flash.busy_until, clock.now + transfer_s))
             flash.execute(clock.now, WRITE_ENABLE)
-            flash.execute(clock.now, PROGRAM, address=address + at, data=data)
+            flash.execute(clock.now, PAGE_PROGRAM, address=address + at, data=data)
             clock.wait_until(flash.busy_until)
         return 0
 
