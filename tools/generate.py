@@ -133,7 +133,7 @@ def render_chips() -> str:
         flash = chip.flash
         lines.append(
             f"| {chip.name} | {', '.join(flash.sizes)} | {', '.join(flash.frequencies)} | "
-            f"{format_size(chip.default_flash_size)}, {flash.default_frequency} |"
+            f"{format_size(flash.default_size)}, {flash.default_frequency} |"
         )
     lines += _boot_pins(chips)
     noted = [(chip.name, chip.notes) for chip in chips if chip.notes]

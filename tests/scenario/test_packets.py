@@ -13,7 +13,7 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.cli.trace import KEPT_FILES, describe_packet
-from espwire.device.loader import PACKETS_KEPT
+from espwire.device.loader import PACKETS_KEPT, Packet
 from espwire.protocol.commands import ReadReg, Reply
 from espwire.virtual.transport import VirtualTransport
 
@@ -46,7 +46,7 @@ def test_the_loader_keeps_the_last_packets_by_name() -> None:
 
 
 def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
-    packets: list[espwire.Packet] = []
+    packets: list[Packet] = []
     with pytest.raises(espwire.ConnectError):
         espwire.connect(
             MUTE,

@@ -194,6 +194,7 @@ class Flash:
     sizes: Mapping[str, int]
     frequencies: Mapping[str, int]
     default_frequency: str
+    default_size: int
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
@@ -700,7 +701,6 @@ class Chip:
     reset: Reset
     strapping: Strapping
     rom: Dialect
-    default_flash_size: int
     stub: StubRoom
     sample: Sample
     boot_log: BootLog = field(default_factory=BootLog)

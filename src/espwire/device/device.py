@@ -270,7 +270,7 @@ class Device:
             self.flash = flash_id.describe_flash(jedec, size)
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
-        flash_id.set_params(loader, self.flash.size or chip.default_flash_size)
+        flash_id.set_params(loader, self.flash.size or chip.flash.default_size)
         return self.flash
 
     def use_flash_pins(self, connection: Connection) -> None:
@@ -457,7 +457,7 @@ class Device:
             self.attach_flash()
 
     def _assume_size(self, flash: FlashInfo) -> FlashInfo:
-        size = self.chip.default_flash_size
+        size = self.chip.flash.default_size
         reason = (
             "not readable in Secure Download Mode"
             if flash.jedec is None

@@ -128,7 +128,7 @@ class Rom:
         self.security_info = b""
         self.secure_download = False
         self.encrypt: Encrypt | None = None
-        self._default_limit = chip.default_flash_size if self.dialect.attach_bytes else SPI_24_BIT
+        self._default_limit = chip.flash.default_size if self.dialect.attach_bytes else SPI_24_BIT
         self._handlers: dict[int, Callable[[float], Handling]] = {
             Op.SYNC: self._sync,
             Op.READ_REG: self._read_reg,
