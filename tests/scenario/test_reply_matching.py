@@ -85,7 +85,8 @@ class Line:
 
     def _spoil(self, frame: bytes) -> bytes:
         fault = self.faults.popleft() if self.faults else ""
-        self._delay = LATE_S.get(fault, 0.0)
+        if not self._due:  # one delay at a time: the loader takes a short silence for the end of what was under way
+            self._delay = LATE_S.get(fault, 0.0)
         if fault == "lose":
             return b""
         if fault == "damage":

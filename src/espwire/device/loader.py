@@ -255,7 +255,7 @@ class Loader:
         self.transport.write(frames, self.transport.now() + self.settings.timing.write)
 
     def send_later(self, packet: bytes) -> None:
-        """Send ``packet`` together with the next request; nobody waits for its reply."""
+        """Send ``packet`` together with the next request; its reply is ignored."""
         self._deferred = slip.encode(seal(packet) if self.dialect.sealed else packet)
 
     def receive(self, op: IntEnum, timeout: float) -> Reply | None:
@@ -283,7 +283,7 @@ class Loader:
         The status byte alone decides; the byte after it is stale on success. A body shorter than result and
         status begins with the status.
 
-        :raises CommandFailed: the status says so, or a success lacks its result
+        :raises CommandFailed: the status is a failure, or the result is missing
         """
         body = reply.body
         whole = len(body) >= result + 2
@@ -389,7 +389,7 @@ class Loader:
         return reply.value if reply is not None else 0
 
     def _drain_refusals(self) -> None:
-        """Let the copies of a refusal pass, or the next refusal could not be told from them."""
+        """Let the copies of a refusal pass, so that none of them is taken for the next one."""
         deadline = self.transport.now() + 1.0  # a chip may go on talking
         self._discard()
         while self._matcher.state is State.REFUSED and self.transport.now() < deadline:

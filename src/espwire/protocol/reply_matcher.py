@@ -15,8 +15,8 @@ From this follow three rules:
   whose reply comes eight times, it repeats the refusal eight times, too. These copies must pass before the next request.
 
 Boot text is expected until the first SYNC is answered. Later, it means that the chip has reset. Text has no framing: it
-is whatever stands between two ENDs and is not a reply, and also an unfinished run of bytes unless it looks like the
-head of a reply, because flash contents may well contain the words of a boot banner.
+is whatever is between two ENDs and is not a reply, and also an unfinished run of bytes unless it looks like the head of
+a reply, because flash contents may well contain the text of a boot banner.
 
 The states and what each input does in them are in ``TRANSITIONS``. An input that is missing in a state must not occur
 there; for a request this means that the line has to be brought in step first.
@@ -54,7 +54,7 @@ class State(Enum):
 
     LISTENING = auto()  # no loader has answered since the last reset: boot text is normal
     SEARCHING = auto()  # a SYNC, after LISTENING
-    IN_STEP = auto()  # nothing, or frames that nobody waits for
+    IN_STEP = auto()  # nothing, or frames that will be discarded
     AWAITING = auto()  # the reply to one request
     PIPELINE = auto()  # the replies to several requests, or a stream
     REFUSED = auto()  # copies of a refusal
@@ -271,7 +271,7 @@ class ReplyMatcher:
             return reply
         if self.state not in WAITING_FOR_SYNC and self._repeats_last(reply, dialect):
             self.advance(Input.REFUSAL)
-            # nobody counts the copies of other replies than SYNC's
+            # one of SYNC's eight copies has just come; for other commands, all may still come
             self._copies = SYNC_REPLIES - 1 if reply.op == Op.SYNC else SYNC_REPLIES
             return Refusal(reply.value, reply.body)
         return None
