@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 from esptool_model import Esptool
+from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
@@ -99,9 +99,9 @@ def ours(case: Case) -> float:
     data = firmware(case.chip)[1]
     with _connect(case) as device:
         if case.job == "write":
-            write_flash(device, [Part(BASE, data)])
+            write_flash(device, [Blob(BASE, data)])
         elif case.job == "verify":
-            verify_flash(device, [Part(BASE, data)])
+            verify_flash(device, [Blob(BASE, data)])
         else:
             read_bytes(device, 0, 4 * MIB)
         device.leave("hard-reset")
@@ -141,7 +141,7 @@ def fixed_cost(chip: str) -> float:
 
     vars(device.transport)["write"] = watched
     try:
-        write_flash(device, [Part(BASE, firmware(chip)[1][:0x40000])])
+        write_flash(device, [Blob(BASE, firmware(chip)[1][:0x40000])])
     except _Started:
         return marks[0]
     raise AssertionError("no data was sent")

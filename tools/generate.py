@@ -204,7 +204,8 @@ def _places(
     given = {word.arg: word.value for word in node.keywords if word.arg}
     maker = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     arguments = list(node.args)
-    if maker == "Finding" and arguments:
+    if maker in ("Finding", "_fatal") and arguments:
+        maker = "Finding"
         given["code"] = arguments.pop(0)
     if "code" in given:
         codes = [code for code in _templates(given["code"], {}) if code != "…"]

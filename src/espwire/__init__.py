@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip as Chip
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
+    from espwire.device.backends.stub import ReadTransfer as ReadTransfer
+    from espwire.device.backends.stub import WriteTransfer as WriteTransfer
     from espwire.device.connect import connect as connect
     from espwire.device.connect import reset as reset
-    from espwire.device.connect_history import Memory as Memory
     from espwire.device.device import Device as Device
+    from espwire.device.enter_bootloader import ConnectHistory as ConnectHistory
     from espwire.device.flash_id import FlashInfo as FlashInfo
+    from espwire.device.flash_registers import EraseType as EraseType
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.flash_registers import Sfdp as Sfdp
+    from espwire.device.flash_registers import SfdpTable as SfdpTable
     from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
     from espwire.device.security import SecurityInfo as SecurityInfo
-    from espwire.device.sfdp import EraseType as EraseType
-    from espwire.device.sfdp import Sfdp as Sfdp
-    from espwire.device.sfdp import SfdpTable as SfdpTable
-    from espwire.device.streams import ReadTransfer as ReadTransfer
-    from espwire.device.streams import WriteTransfer as WriteTransfer
     from espwire.errors import Cancelled as Cancelled
     from espwire.errors import CommandFailed as CommandFailed
     from espwire.errors import ConnectError as ConnectError
@@ -69,22 +69,22 @@ if TYPE_CHECKING:
     from espwire.events import to_json as to_json
     from espwire.flash.erase import erase_flash as erase_flash
     from espwire.flash.erase import erase_region as erase_region
-    from espwire.flash.flash_map import read_map as read_map
     from espwire.flash.load_ram import MemDump as MemDump
     from espwire.flash.load_ram import RamLoad as RamLoad
     from espwire.flash.load_ram import dump_mem as dump_mem
     from espwire.flash.load_ram import load_ram as load_ram
+    from espwire.flash.model import Finding as Finding
+    from espwire.flash.model import Plan as Plan
+    from espwire.flash.model import Policy as Policy
+    from espwire.flash.partitions import read_map as read_map
     from espwire.flash.partitions import read_ota_status as read_ota_status
     from espwire.flash.partitions import read_partition_table as read_partition_table
     from espwire.flash.partitions import switch_ota as switch_ota
-    from espwire.flash.plan import Finding as Finding
-    from espwire.flash.plan import Plan as Plan
-    from espwire.flash.plan import Policy as Policy
+    from espwire.flash.read import open_read as open_read
     from espwire.flash.read import read_flash as read_flash
     from espwire.flash.read import read_to_file as read_to_file
-    from espwire.flash.streams import open_read as open_read
-    from espwire.flash.streams import open_write as open_write
     from espwire.flash.verify import verify_flash as verify_flash
+    from espwire.flash.write import open_write as open_write
     from espwire.flash.write import write_build as write_build
     from espwire.flash.write import write_flash as write_flash
     from espwire.image.build_dir import read_build as read_build
@@ -92,25 +92,25 @@ if TYPE_CHECKING:
     from espwire.image.build_file import BuildRequest as BuildRequest
     from espwire.image.diff import ImageDiff as ImageDiff
     from espwire.image.diff import diff_images as diff_images
+    from espwire.image.elf2image import ElfOptions as ElfOptions
     from espwire.image.elf2image import ImageFiles as ImageFiles
     from espwire.image.elf2image import elf2image as elf2image
+    from espwire.image.elf2image import make_image as make_image
     from espwire.image.flash_map import FlashMap as FlashMap
+    from espwire.image.flash_map import draw_text as draw_text
     from espwire.image.flash_map import map_dump as map_dump
     from espwire.image.flash_map_svg import draw_svg as draw_svg
-    from espwire.image.flash_map_text import draw_text as draw_text
     from espwire.image.header import HeaderSettings as HeaderSettings
     from espwire.image.inspect import FileInfo as FileInfo
     from espwire.image.inspect import ImageInfo as ImageInfo
     from espwire.image.inspect import inspect_bytes as inspect_bytes
-    from espwire.image.layout import ElfOptions as ElfOptions
-    from espwire.image.make_image import make_image as make_image
     from espwire.image.merge import Merged as Merged
     from espwire.image.merge import MergeOptions as MergeOptions
     from espwire.image.merge import merge_blobs as merge_blobs
     from espwire.image.ota import OtaChange as OtaChange
     from espwire.image.ota import OtaState as OtaState
     from espwire.image.ota import OtaStatus as OtaStatus
-    from espwire.image.partition_csv import CsvPlaces as CsvPlaces
+    from espwire.image.partition_csv import TableOffsets as TableOffsets
     from espwire.image.partition_csv import build_csv as build_csv
     from espwire.image.partition_csv import parse_csv as parse_csv
     from espwire.image.partition_table import Partition as Partition
@@ -149,15 +149,15 @@ _HOME = {
     "FlashStatus": "espwire.device.flash_registers",
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
-    "Memory": "espwire.device.connect_history",
+    "ConnectHistory": "espwire.device.enter_bootloader",
     "Packet": "espwire.device.loader",
-    "ReadTransfer": "espwire.device.streams",
-    "WriteTransfer": "espwire.device.streams",
+    "ReadTransfer": "espwire.device.backends.stub",
+    "WriteTransfer": "espwire.device.backends.stub",
     "MemWord": "espwire.device.memory_access",
     "MemWrite": "espwire.device.memory_access",
-    "Sfdp": "espwire.device.sfdp",
-    "SfdpTable": "espwire.device.sfdp",
-    "EraseType": "espwire.device.sfdp",
+    "Sfdp": "espwire.device.flash_registers",
+    "SfdpTable": "espwire.device.flash_registers",
+    "EraseType": "espwire.device.flash_registers",
     "Cancelled": "espwire.errors",
     "CommandFailed": "espwire.errors",
     "ConnectError": "espwire.errors",
@@ -201,13 +201,13 @@ _HOME = {
     "erase_flash": "espwire.flash.erase",
     "MemDump": "espwire.flash.load_ram",
     "dump_mem": "espwire.flash.load_ram",
-    "open_read": "espwire.flash.streams",
-    "open_write": "espwire.flash.streams",
+    "open_read": "espwire.flash.read",
+    "open_write": "espwire.flash.write",
     "RamLoad": "espwire.flash.load_ram",
     "load_ram": "espwire.flash.load_ram",
-    "Finding": "espwire.flash.plan",
-    "Plan": "espwire.flash.plan",
-    "Policy": "espwire.flash.plan",
+    "Finding": "espwire.flash.model",
+    "Plan": "espwire.flash.model",
+    "Policy": "espwire.flash.model",
     "read_flash": "espwire.flash.read",
     "read_to_file": "espwire.flash.read",
     "verify_flash": "espwire.flash.verify",
@@ -219,18 +219,18 @@ _HOME = {
     "read_input": "espwire.image.read_any",
     "ImageFiles": "espwire.image.elf2image",
     "elf2image": "espwire.image.elf2image",
-    "read_map": "espwire.flash.flash_map",
+    "read_map": "espwire.flash.partitions",
     "read_ota_status": "espwire.flash.partitions",
     "switch_ota": "espwire.flash.partitions",
     "read_partition_table": "espwire.flash.partitions",
     "FlashMap": "espwire.image.flash_map",
     "map_dump": "espwire.image.flash_map",
     "draw_svg": "espwire.image.flash_map_svg",
-    "draw_text": "espwire.image.flash_map_text",
+    "draw_text": "espwire.image.flash_map",
     "OtaChange": "espwire.image.ota",
     "OtaState": "espwire.image.ota",
     "OtaStatus": "espwire.image.ota",
-    "CsvPlaces": "espwire.image.partition_csv",
+    "TableOffsets": "espwire.image.partition_csv",
     "build_csv": "espwire.image.partition_csv",
     "parse_csv": "espwire.image.partition_csv",
     "Partition": "espwire.image.partition_table",
@@ -242,8 +242,8 @@ _HOME = {
     "find_partition": "espwire.image.partition_table",
     "parse_table": "espwire.image.partition_table",
     "HeaderSettings": "espwire.image.header",
-    "make_image": "espwire.image.make_image",
-    "ElfOptions": "espwire.image.layout",
+    "make_image": "espwire.image.elf2image",
+    "ElfOptions": "espwire.image.elf2image",
     "ImageDiff": "espwire.image.diff",
     "diff_images": "espwire.image.diff",
     "FileInfo": "espwire.image.inspect",
@@ -275,8 +275,8 @@ __all__ = [
     "ChipFound",
     "CommandFailed",
     "ConnectError",
+    "ConnectHistory",
     "Connecting",
-    "CsvPlaces",
     "DataError",
     "Device",
     "DeviceError",
@@ -302,7 +302,6 @@ __all__ = [
     "MemDump",
     "MemWord",
     "MemWrite",
-    "Memory",
     "MergeOptions",
     "Merged",
     "NoReply",
@@ -340,6 +339,7 @@ __all__ = [
     "SfdpTable",
     "SystemPort",
     "TableError",
+    "TableOffsets",
     "TableRules",
     "Timing",
     "ToolError",

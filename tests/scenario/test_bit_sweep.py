@@ -226,7 +226,7 @@ class TestTheSweepNotices:
     ) -> None:
         monkeypatch.setattr("espwire.flash.write._Run.verify", lambda self, step: None)
         monkeypatch.setattr(
-            "espwire.device.erase_check.EraseWitness._compare", lambda self, expected: None
+            "espwire.device.backends.rom.EraseCheck._compare", lambda self, expected: None
         )
         assert count_false_successes(rig, "rom-esp32", "write-flash-u", r"FLASH_BEGIN body\[[03]\]")
 
@@ -247,7 +247,7 @@ class TestTheSweepNotices:
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            "espwire.device.loader.unseal",
+            "espwire.protocol.reply_matcher.unseal",
             lambda reply: Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES]),
         )
         assert count_false_successes(rig, "stub-esp32c3", "dump-mem", r"BATCH.reply body.*")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from espwire import Device, connect
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.device import device as devices
 from espwire.device.stub_image import (
@@ -18,7 +19,6 @@ from espwire.device.stub_image import (
     parse_stub_options,
 )
 from espwire.events import Event, StubStarted, Warned
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.transport.base import Transport
@@ -50,7 +50,7 @@ def start(transport: Transport, **more: object) -> tuple[Device, list[str]]:
 
 
 def write_and_read(device: Device) -> None:
-    write_flash(device, [Part(0x10000, DATA)])
+    write_flash(device, [Blob(0x10000, DATA)])
     assert read_bytes(device, 0x10000, len(DATA)) == DATA
 
 
@@ -94,7 +94,7 @@ def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(
     device, names = start(open_transport(USB + mode))
     with device:
         assert names == ["stub-failed"]
-        write_flash(device, [Part(0x10000, DATA[:4096])])
+        write_flash(device, [Blob(0x10000, DATA[:4096])])
 
 
 @pytest.mark.parametrize("mode", MODES)

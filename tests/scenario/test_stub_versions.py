@@ -3,8 +3,8 @@
 import pytest
 from tests.stub_drivers.flips import FlippingLink
 
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.connect import connect
-from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.errors import ConnectError, NoReply
 from espwire.events import Note
 from espwire.protocol import slip
