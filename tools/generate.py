@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import error_links
 import events_schema
 import protocol_page
+import virtual_options
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -132,7 +133,7 @@ def render_chips() -> str:
         flash = chip.flash
         lines.append(
             f"| {chip.name} | {', '.join(flash.sizes)} | {', '.join(flash.frequencies)} | "
-            f"{format_size(chip.default_flash_size)}, {flash.default_frequency} |"
+            f"{format_size(flash.default_size)}, {flash.default_frequency} |"
         )
     lines += _boot_pins(chips)
     noted = [(chip.name, chip.notes) for chip in chips if chip.notes]
@@ -361,6 +362,7 @@ TARGETS = {
     ROOT / "docs/protocol.md": protocol_page.render_protocol,
     events_schema.SCHEMA: events_schema.render_schema,
     events_schema.GOLDEN: events_schema.render_golden,
+    virtual_options.PAGE: virtual_options.render,
 }
 
 

@@ -139,7 +139,7 @@ def test_secure_download_mode_writes_and_nothing_else(chip):
         assert not device.revision_known
         assert device.mac == ""
         info = device.attach_flash()
-        assert (info.jedec, info.size, info.assumed) == (None, device.chip.default_flash_size, True)
+        assert (info.jedec, info.size, info.assumed) == (None, device.chip.flash.default_size, True)
         assert any(
             isinstance(event, Warned) and event.code == "flash-size-unknown" for event in events
         )

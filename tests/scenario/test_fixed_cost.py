@@ -89,7 +89,7 @@ def test_a_first_stage_that_does_not_start_costs_time_only(how, monkeypatch):
         assert device.loader.baud == BAUD
         assert [e.stub for e in events if isinstance(e, StubStarted)] == ["stub"]
         (text,) = told(events)
-        assert text.startswith("the stub does not come in two stages")
+        assert text.startswith("the stub did not start in two stages")
         assert text.endswith("at 115200 baud")
 
 

@@ -9,6 +9,7 @@ from test_cli import Board
 
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.device.flash_registers import FlashStatus
 from espwire.errors import DeviceError, SafetyStop, Unsupported, UsageError, VerifyError
 from espwire.virtual.nor_flash import NorFlash
 
@@ -58,7 +59,7 @@ def test_bits_that_lock_for_good_need_consent(value: int, count: int) -> None:
 
 
 def test_registers_are_bytes_in_order() -> None:
-    assert espwire.FlashStatus(value=0x030201, bytes=3).registers == (1, 2, 3)
+    assert FlashStatus(value=0x030201, bytes=3).registers == (1, 2, 3)
 
 
 def test_read_only_bits_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""The stub as users meet it: started, used, left, and what happens where it does not start. On the virtual chip's twin of it."""
+"""The stub for users: start, use, end, and a failed start. On the virtual chip's model of it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_stub_that_does_not_start_is_reported_once_and_the_rom_continues(chip:
 @pytest.mark.parametrize(
     ("chip", "query", "why"),
     [
-        ("esp32s3", "", "there is none"),
+        ("esp32s3", "", "espwire has none"),
         ("esp32c3", "secure-download=1", "Secure Download Mode"),
         ("esp32c3", "secure-boot=1", "secure boot enabled"),
     ],

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from espwire.blob import Blob
 from espwire.chips.index import CHIPS
 from espwire.chips.registry import find_by_image_id, load_chip
-from espwire.device.consents import check_consents
-from espwire.errors import ImageError, SafetyStop
+from espwire.errors import ImageError, SafetyStop, check_consents
 from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor

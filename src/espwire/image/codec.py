@@ -337,7 +337,7 @@ def create_image(
     if mode is None:
         mode = flash.modes["dio"]
     if size is None:
-        size = flash.sizes[f"{chip.default_flash_size >> 20}MB"]
+        size = flash.sizes[f"{chip.flash.default_size >> 20}MB"]
     if frequency is None:
         frequency = flash.frequencies[flash.default_frequency]
     extended = None

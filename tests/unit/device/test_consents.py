@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import espwire
-from espwire.device.consents import CONSENTS, check_consents
-from espwire.errors import UsageError
+from espwire.errors import CONSENTS, UsageError, check_consents
 
 SOURCES = Path(espwire.__file__).parent
 

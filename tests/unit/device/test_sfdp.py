@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from espwire.device.sfdp import decode_sfdp
+from espwire.device.flash_registers import decode_sfdp
 from espwire.errors import DeviceError
 
 HEAD = b"SFDP\x06\x01\x00\xff" + bytes.fromhex("00060110 300000ff".replace(" ", ""))

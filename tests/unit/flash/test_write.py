@@ -9,10 +9,13 @@ from tests.unit.flash.targets import rom_target
 
 from espwire.blob import Blob
 from espwire.chips.registry import load_chip
+from espwire.device.security import SecurityInfo
 from espwire.errors import UsageError
 from espwire.events import Note, Warned
-from espwire.flash.model import FlashTarget
+from espwire.flash import safety
+from espwire.flash.model import FlashTarget, Policy
 from espwire.flash.write import prepare_blobs
+from espwire.image.codec import parse
 from espwire.image.header import HeaderSettings
 
 BOOT = (Path(__file__).parents[2] / "data/esp32/esp32-bootloader.bin").read_bytes()
@@ -71,3 +74,21 @@ def test_a_size_that_no_header_can_say_is_left_with_a_warning():
 def test_a_setting_that_does_not_exist_is_an_error_wherever_the_part_goes(address):
     with pytest.raises(UsageError):
         prepare(Blob(address, BOOT), HeaderSettings(mode="turbo"))
+
+
+def test_an_image_is_parsed_once_for_its_header_and_all_safety_checks(monkeypatch):
+    calls = []
+
+    def count(data, chip=None):
+        calls.append(data)
+        return parse(data, chip)
+
+    monkeypatch.setattr(safety, "parse", count)
+    where = target(security=SecurityInfo(flash_encryption=True))
+    images, settings = safety.ParsedImages(CHIP), HeaderSettings(mode="qio", size="detect")
+    (blob,) = prepare_blobs([Blob(0x1000, BOOT, "boot.bin")], where, settings, images)
+    findings = safety.find_problems([blob], where, Policy(), images)
+    assert [finding.code for finding in findings] == ["plaintext"]
+    assert calls == [BOOT]
+    assert blob.data != BOOT
+    assert images.parse(blob.data) == parse(blob.data, CHIP)

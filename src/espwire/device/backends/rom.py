@@ -44,7 +44,7 @@ from espwire.device.backends.base import (
     limit_restarts,
     refuse_encryption,
 )
-from espwire.device.double_read import ask_together, ask_twice, find_result_bytes
+from espwire.device.double_read import ask_together, ask_twice, result_size
 from espwire.device.loader import MAGIC_ADDRESS, Loader
 from espwire.device.retry import Attempts, LossLimit
 from espwire.device.spi import SpiCommand, run_spi_commands
@@ -330,7 +330,7 @@ def read_digest(loader: Loader, start: int, size: int) -> bytes:
     timing, attempts = loader.settings.timing, Attempts(loader.settings.retry.block_attempts)
     seconds = timing.scaled(timing.md5_per_mb, size)
     command = SpiFlashMd5(start, size)
-    result = find_result_bytes(loader, command)
+    result = result_size(loader, command)
     while True:
         try:
             reply = loader.call(command, timeout=seconds, result=result, repeatable=True)

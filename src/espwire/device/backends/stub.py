@@ -35,6 +35,7 @@ older can be on its way. Not after a lost transport or a cancellation: the proce
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -53,9 +54,7 @@ from espwire.device.backends.base import (
 from espwire.device.backends.rom import read_digest
 from espwire.device.backends.stub_commands import (
     OK,
-    abort,
     find_written,
-    next_token,
     parse_spi_reply,
     plan_spi_batch,
     read_md5s,
@@ -101,6 +100,7 @@ LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
+_TOKENS = count(0x5A0001)  # each names a write
 
 
 class StubBackend:
@@ -262,7 +262,7 @@ class _Transfer:
         :raises NoReply: the stub no longer replies
         """
         self._open = False
-        abort(self._loader)
+        self._loader.abort()
 
 
 class WriteTransfer(_Transfer):
@@ -302,7 +302,7 @@ class WriteTransfer(_Transfer):
         self._rewound_to, self._stale, self._polled = -1, 0, False
         self._attempts = _limit_rewinds(loader.settings.retry)
         self._open = False
-        self._transfer = next_token()
+        self._transfer = next(_TOKENS) & 0xFFFFFFFF
         read_back = Feature.READ_BACK in capabilities.features and not encrypted
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
         flags |= read_back * WRITE_READ_BACK

@@ -1,10 +1,9 @@
-"""Commands of our own stub apart from its streams: capabilities, batches, SPI transactions, hashes, abort."""
+"""Commands of our own stub apart from its streams: capabilities, batches, SPI transactions, hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
 
 from espwire.chips.model import Spi
 from espwire.device.loader import Loader
@@ -19,7 +18,6 @@ from espwire.protocol.stub import (
     HASH_RESULT_BYTES,
     MAGIC,
     PROTOCOL_VERSION,
-    Abort,
     AskCapabilities,
     Batch,
     Capabilities,
@@ -40,35 +38,6 @@ MOST_SILENCES = (
     2  # one flipped bit may cost two tries: the next frame ends the one that lost its END
 )
 OK = b"\0\0"  # status
-_TOKENS = count(0x5A0001)
-
-
-def next_token() -> int:
-    """A number that names one ABORT or one write."""
-    return next(_TOKENS) & 0xFFFFFFFF
-
-
-def abort(loader: Loader) -> None:
-    """End what the stub is doing and resynchronize: after this, the next reply belongs to the next request.
-
-    :raises NoReply: the stub no longer replies
-    """
-    loader.drain_input(longest=0.2)
-    for attempt in range(loader.settings.retry.abort_attempts):
-        token = next_token()
-        loader.send(Abort(token).packet(), ends=2)
-        deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
-        while (left := deadline - loader.transport.now()) > 0:
-            reply = loader.receive(StubOp.ABORT, left)
-            if reply is not None and reply.body == OK and reply.value == token:
-                loader.end_pipeline()
-                return
-            if reply is not None and reply.body != OK:
-                break  # the request arrived damaged
-    raise NoReply(
-        "the stub does not answer any more",
-        hint="Reset the board; lower --baud if it happens again.",
-    )
 
 
 def ask_capabilities(loader: Loader) -> Capabilities | None:
@@ -237,7 +206,7 @@ def _hash_pieces(loader: Loader, offset: int, size: int, piece: int, kind: HashK
         except (NoReply, CommandFailed) as error:
             if isinstance(error, CommandFailed) and error.status != BAD_CHECKSUM:
                 raise
-            abort(loader)
+            loader.abort()
             attempts.failed(error, len(results))
     return bytes(results[:total])
 

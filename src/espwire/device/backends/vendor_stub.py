@@ -14,7 +14,6 @@ from espwire.device.backends.rom import RomBackend
 from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import EraseRegion, ReadFlash
-from espwire.protocol.opcodes import Op
 
 ERASE_STEP = 0x100000  # seconds of work at most, so that no time-out is too short
 PACKET, PACKETS_IN_FLIGHT, DIGEST_BYTES = 0x1000, 64, 16
@@ -28,14 +27,11 @@ class VendorStubBackend(RomBackend):
         erase_by_region(self.loader, start, size, progress)
 
     def _read_once(self, start: int, size: int) -> Iterator[bytes]:
-        """By READ_FLASH, in packets that are never sent again; a stub of an earlier session may lack it.
+        """By READ_FLASH, in packets that are never sent again.
 
         :raises NoReply: a packet is missing
         :raises DeviceError: code ``bad-reply``: the stub's MD5 of all packets is different
         """
-        if not self.loader.supports(Op.READ_FLASH):
-            yield from super()._read_once(start, size)
-            return
         loader, received = self.loader, 0
         timing, digest = loader.settings.timing, hashlib.md5(usedforsecurity=False)
         loader.call(ReadFlash(start, size, PACKET, PACKETS_IN_FLIGHT))
