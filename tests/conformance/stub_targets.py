@@ -1,4 +1,4 @@
-"""Where the stub's protocol is checked: the Python model, the image on a CPU engine, the host build, or any port."""
+"""Targets of the conformance tests: the stub model, the packed image on a CPU engine, the sources on this PC, any port."""
 
 from __future__ import annotations
 

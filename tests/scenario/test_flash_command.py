@@ -275,7 +275,7 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
     from espwire.cli.session import Session
 
     build = BuildPlan(
-        kind="x", place="x", blobs=(), before="usb-reset", after="no-reset", stub=False
+        kind="x", name="x", blobs=(), before="usb-reset", after="no-reset", stub=False
     )
     session = Session()
     _take_options(session, build)
@@ -286,13 +286,13 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
 
 
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:
-    from espwire.flash.write import build_parts
+    from espwire.flash.write import list_build_blobs
 
     blobs = (espwire.Blob(0, b"a", "a", encrypted=True), espwire.Blob(0x1000, b"b", "b"))
-    build = BuildPlan(kind="x", place="x", blobs=blobs, chips=("esp32",))
-    assert [part.encrypted for part in build_parts(build, encrypt=True)] == [True, False]
-    assert [part.encrypted for part in build_parts(build)] == [False, False]
-    assert build_parts(build)[0].chips == ("esp32",)
+    build = BuildPlan(kind="x", name="x", blobs=blobs, chips=("esp32",))
+    assert [part.encrypted for part in list_build_blobs(build, encrypt=True)] == [True, False]
+    assert [part.encrypted for part in list_build_blobs(build)] == [False, False]
+    assert list_build_blobs(build)[0].chips == ("esp32",)
 
 
 def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(

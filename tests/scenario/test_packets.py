@@ -142,7 +142,8 @@ def test_a_traced_run_sends_the_same_bytes(
 
     monkeypatch.setattr(VirtualTransport, "write", record)
     # transfer ids come from a counter that runs on over connections
-    monkeypatch.setattr("espwire.device.streams._TOKENS", cycle([0x5A0001]))
+    for module in ("loader", "backends.stub"):
+        monkeypatch.setattr(f"espwire.device.{module}._TOKENS", cycle([0x5A0001]))
     Path("a.bin").write_bytes(random.Random(chip).randbytes(20_000))
     runs: list[list[bytes]] = []
     for trace in ([], ["--trace"]):

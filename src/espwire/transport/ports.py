@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from espwire.chips.index import NAMES, OTG_PRODUCTS
 from espwire.chips.usb_ids import Bridge, load_usb_ids
 from espwire.errors import PortNotFound, UsageError
 from espwire.transport.base import CancelToken, Transport
@@ -309,13 +310,12 @@ def likely_board(identity: PortIdentity) -> str:
         many = f" ({bridge.ports} ports)" if bridge.ports > 1 else ""
         return f"board with {_article(bridge.name)} {bridge.name}{many}"
     pid = identity.pid or 0
-    if pid == own.serial_jtag.pid:
+    if pid == own.serial_jtag:
         return "ESP chip's built-in USB (Serial/JTAG)"
     if pid == own.usb_bridge.pid:
         return f"board with {_article(own.usb_bridge.name)} {own.usb_bridge.name}"
-    for rom in own.rom_otg:
-        if rom.pid == pid:
-            return f"{_chip_name(rom.chip)} in download mode (USB OTG)"
+    if pid in OTG_PRODUCTS:
+        return f"{NAMES[OTG_PRODUCTS[pid]]} in download mode (USB OTG)"
     for board in ids.dev_board_ids:
         if board.pid == pid:
             return f"{board.board} running {board.firmware}"
@@ -337,12 +337,6 @@ def _article(name: str) -> str:
     return "an" if name[0] in VOWEL_SOUNDS else "a"
 
 
-def _chip_name(chip: str) -> str:
-    from espwire.chips.index import CHIPS
-
-    return CHIPS[chip].name
-
-
 def rank(
     identities: Iterable[PortIdentity], *, platform: str = sys.platform
 ) -> tuple[PortIdentity, ...]:
@@ -356,8 +350,7 @@ def _rank_key(identity: PortIdentity, platform: str) -> tuple[object, ...]:
     if is_skipped(identity):
         group = 5
     elif identity.vid == own.vid:
-        built_in = {own.serial_jtag.pid, *(rom.pid for rom in own.rom_otg)}
-        group = 0 if identity.pid in built_in else 1
+        group = 0 if identity.pid == own.serial_jtag or identity.pid in OTG_PRODUCTS else 1
     elif find_bridge(identity) is not None:
         group = 2
     else:

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from espwire.chips.index import OTG_PRODUCTS
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.streams import wait_ready
 from espwire.transport.base import CancelToken, TransportInfo, TransportKind
@@ -33,7 +34,6 @@ RATE_TOLERANCE = 0.03  # beyond it, UARTs cannot communicate
 # as in chips/data/usb-ids.toml, which takes longer to load than a port to open
 ESPRESSIF = 0x303A
 SERIAL_JTAG_PRODUCT = 0x1001
-OTG_PRODUCTS = frozenset({0x0002, 0x0009, 0x0012, 0x001F, 0x0020})
 POSIX = os.name == "posix"
 NO_LINES = (errno.ENOTTY, errno.EINVAL, errno.ENOSYS)  # pseudo-terminals and some adapters
 TERMIOS2 = struct.Struct("=4I20x2I")  # flags; line discipline and characters; rates in and out
