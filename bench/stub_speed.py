@@ -1,9 +1,10 @@
 """Our stub against esptool and its stub: the same jobs on the same virtual chip, in simulated time. No test.
 
-Flash as data sheets have it (typ), full of old content. Ours is its twin (within 10 % of the engine: test_twin.py);
-esptool is a model of its client on an imitation of its stub (esptool_model.py). Starting Python counts for neither.
-ESPWIRE_FIRMWARE names a folder with <chip>/*.bin of about 1 MiB; without it, and without a collection of firmware
-beside this project, the data is made up, about as compressible: then writes have no goal, which is for real firmware.
+The flash has the timing of data sheets (typ) and is full of old data. Our stub is its Python model (within 10 % of the
+engine: tests/unit/virtual/test_stub_model.py); esptool is a model of its client on an imitation of its stub
+(esptool_model.py). Start-up time of Python is not counted. ESPWIRE_FIRMWARE is a folder with <chip>/*.bin of about
+1 MiB. Without it, and without a collection of firmware next to this project, the data is generated with about the same
+compressibility; then writes have no goal, since the goals are for real firmware.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def firmware(chip: str) -> tuple[str, bytes]:
     found = [path for path in sorted(folder.glob("*.bin")) if path.stat().st_size >= MIB - 0x40000]
     if found:
         best = min(found, key=lambda path: abs(path.stat().st_size - MIB))
-        return best.name, best.read_bytes()[:MIB]
+        # without the magic byte: a merged image may not be written to 0x10000
+        return best.name, b"\0" + best.read_bytes()[1:MIB]
     pick, out = random.Random(5), bytearray()
     while len(out) < MIB:
         out += pick.randbytes(166) + bytes(90)

@@ -1,4 +1,4 @@
-"""Writes the files that are generated from the chip data. `make generate`; a house test fails when they are stale."""
+"""Write all generated files (`make generate`). A house test fails if one is stale."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import error_links
 import events_schema
 import protocol_page
+import virtual_options
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -361,6 +362,7 @@ TARGETS = {
     ROOT / "docs/protocol.md": protocol_page.render_protocol,
     events_schema.SCHEMA: events_schema.render_schema,
     events_schema.GOLDEN: events_schema.render_golden,
+    virtual_options.PAGE: virtual_options.render,
 }
 
 

@@ -240,7 +240,7 @@ class TestTheSweepNotices:
     def test_a_missing_crc_check_in_the_stub(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda frame: True)
+        monkeypatch.setattr("espwire.virtual.programs.stub_model.is_sealed", lambda frame: True)
         assert count_false_successes(rig, "stub-esp32c3", "erase-region", r"ERASE_REGION body.*")
 
     def test_a_missing_crc_check_of_answers(

@@ -442,7 +442,7 @@ def test_a_cancelled_sequence_releases_the_lines_of_a_virtual_link_too():
     token.cancel()
     with pytest.raises(Cancelled):
         play(transport, (Step(rts=True), Step(wait=0.1)))
-    assert not transport.chip.front.circuit.en_low
+    assert not transport.chip.board.circuit.en_low
 
 
 def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset():
@@ -676,7 +676,7 @@ def test_a_port_that_is_not_there_yet_is_opened_as_often_as_the_settings_say():
             assert device.chip.id == "esp32c3"
     bus.lose(port.identity.path, back_after=5.0)
     began = bus.now
-    with pytest.raises(PortNotFound, match="no port"):
+    with pytest.raises(PortNotFound, match="not found"):
         connect(port, settings=Settings(retry=RetryPolicy(open_attempts=5)), stub=False)
     assert 0.3 < bus.now - began < 0.6
 

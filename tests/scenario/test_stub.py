@@ -1,4 +1,4 @@
-"""The stub as users meet it: started, used, left, and what happens where it does not start. On the virtual chip's twin of it."""
+"""The stub for users: start, use, end, and a failed start. On the virtual chip's model of it."""
 
 from __future__ import annotations
 

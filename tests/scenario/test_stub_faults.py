@@ -11,8 +11,8 @@ from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
 from espwire.protocol.commands import Reply, parse_request
 from espwire.protocol.stub import SEAL_BYTES
-from espwire.virtual.programs.frame_trust import Trust
 from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
+from espwire.virtual.programs.stub_model import Trust
 
 pytestmark = pytest.mark.slow
 

@@ -65,7 +65,7 @@ def test_it_talks_over_the_chips_own_usb_port(mode: str) -> None:
 
 @pytest.mark.parametrize("revision", ["1.0", "1.1"])
 @pytest.mark.parametrize("mode", MODES)
-def test_behind_a_server_the_rom_tells_which_port_it_is(mode: str, revision: str) -> None:
+def test_behind_a_server_the_rom_variable_shows_the_port(mode: str, revision: str) -> None:
     transport = open_transport(f"{USB}{mode}&revision={revision}&boot=download")
     transport.info = replace(
         transport.info, kind="tcp", vid=None, pid=None, can_reset=False, remote=True
@@ -87,7 +87,7 @@ def test_behind_a_server_a_uart_is_a_uart(chip: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(
+def test_with_the_wrong_port_the_stub_gets_no_answer_and_the_rom_is_used(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "find_over_usb", lambda *_: False)

@@ -568,6 +568,7 @@ class OwnStub:
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
     names from ``rom_addresses``. ``uart_transmit``: the transmit FIFO's address if it is not the receive FIFO's.
     ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
+    ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
     platform: str
@@ -581,6 +582,7 @@ class OwnStub:
     spi_control_offset: int
     spi_clock_offset: int
     spi_clocks: SpiClocks
+    pace: float
     can_encrypt: bool = False
     uart_transmit: int | None = None
     registers: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""No single flipped bit between espwire and its stub, either way, is taken for something else than it was.
+"""No single flipped bit between espwire and its stub, in either direction, changes the meaning of a frame.
 
-Frames: every bit as it goes over the wire. Whole operations on the chips: a seeded sample, all bits in soak.
+Frames: every bit on the wire. Whole operations: a seeded sample, all bits in soak.
 """
 
 import random
@@ -20,7 +20,7 @@ from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
 from espwire.protocol.opcodes import Op
-from espwire.virtual.programs.frame_trust import Trust, find_trust
+from espwire.virtual.programs.stub_model import Trust, find_trust
 from espwire.virtual.transport import open_virtual
 
 CHIPS = stub_chips()
@@ -63,7 +63,7 @@ def test_the_stub_trusts_no_request_with_a_flipped_bit(command, behind):
             [packet],
             after,
             [packet, *after],
-        )  # a lone END more or less changes nothing
+        )  # an additional or missing END has no effect
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: f"{reply.op:02x}-{reply.value:x}")
@@ -90,7 +90,7 @@ NEW = random.Random(2).randbytes(300)
 
 
 class Board:
-    """A chip with our stub, whose flash and link a test may spoil."""
+    """A chip with our stub, whose flash and transport a test may damage."""
 
     def __init__(self, chip):
         self.transport = FlippingLink(open_virtual(f"virtual:{chip}?size=1MB&profile=fast"))
@@ -98,7 +98,7 @@ class Board:
         self.device.attach_flash()
         self.loader, self.flash = self.device.loader, self.transport.chip.flash.contents
         assert self.loader.dialect.sealed
-        self.loader.read_reg(self.register)  # what was sent ahead is done with
+        self.loader.read_reg(self.register)  # what was sent ahead is complete
 
     @property
     def register(self):
@@ -175,7 +175,7 @@ JOBS = {
 
 
 def sweep(chip, name, pick, most):
-    """How many flips ended in the right result, and in an error; none in anything else."""
+    """Number of flips with the right result, and with an error; anything else fails."""
     board, job = Board(chip), JOBS[name]
     board.restore()
     expected = job(board)
@@ -219,7 +219,7 @@ def test_the_sweep_sees_a_side_that_does_not_check(monkeypatch, lacking):
         cut = lambda reply: Reply(reply.op, reply.value, reply.body[: -s.SEAL_BYTES])  # noqa: E731
         monkeypatch.setattr("espwire.protocol.reply_matcher.unseal", cut)
     else:
-        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda packet: True)
+        monkeypatch.setattr("espwire.virtual.programs.stub_model.is_sealed", lambda packet: True)
     # a wrong result, or the stub is gone, or the chip has reset
     with pytest.raises((AssertionError, NoReply, DeviceError)):
         _ = [
