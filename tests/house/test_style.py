@@ -75,13 +75,12 @@ def test_deliberate_errors_are_of_our_tree() -> None:
     import espwire.errors as errors
 
     ours = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    # RuntimeError, ValueError: a programmer's mistake, never a user's; on the command line it ends as "this is a bug", exit 70
+    # ValueError: a programmer's mistake, never a user's; on the command line it ends as "this is a bug", exit 70
     protocol = {
         "AttributeError",
         "NotImplementedError",
         "AssertionError",
         "IsADirectoryError",
-        "RuntimeError",
         "ValueError",
     }
     protocol.add(
