@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import espwire
+from espwire.cli.context import Context
 from espwire.cli.main import main
-from espwire.cli.session import Session
 
 DEMO = Path(espwire.__file__).parent / "demo/esp32c3-hello.bin"
 MAC = "24:6f:28:aa:bb:cc"
@@ -299,9 +299,9 @@ def test_the_demo_flashes_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_connect_attempts_zero_means_no_end() -> None:
-    session = Session(connect_attempts=0)
-    assert session.settings().connect_attempts > 10**9
-    assert Session(connect_attempts=3).settings().connect_attempts == 3
+    context = Context(options={"connect_attempts": 0})
+    assert context.settings().connect_attempts > 10**9
+    assert Context(options={"connect_attempts": 3}).settings().connect_attempts == 3
 
 
 def test_read_mac_fails_clearly_where_the_chip_hides_it(

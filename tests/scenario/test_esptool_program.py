@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import espwire
-from espwire.cli import esptool
-from espwire.cli.main import SECTIONS, main
+from espwire.cli.command_table import SECTIONS
+from espwire.cli.esptool import program as esptool
+from espwire.cli.main import main
 from espwire.cli.output import wants_colour
 from espwire.errors import (
     Cancelled,

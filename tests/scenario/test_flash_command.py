@@ -268,18 +268,19 @@ def test_bad_input_is_one_error_and_no_output(capsys, tmp_path, case: str) -> No
 
 
 def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_something_else() -> None:
-    from espwire.cli.commands.flash import _take_options
-    from espwire.cli.session import Session
+    from espwire.cli.commands.flash_jobs import set_build_defaults
+    from espwire.cli.context import Context
 
     build = espwire.BuildPlan(
         kind="x", place="x", files=(), before="usb-reset", after="no-reset", stub=False
     )
-    session = Session()
-    _take_options(session, build)
-    assert (session.before, session.after, session.no_stub) == ("usb-reset", "no-reset", True)
-    session = Session(after="hard-reset", given={"after"})
-    _take_options(session, build)
-    assert (session.before, session.after) == ("usb-reset", "hard-reset")
+    context = Context()
+    set_build_defaults(context, build)
+    names = ("before", "after", "no_stub")
+    assert [context.get(name) for name in names] == ["usb-reset", "no-reset", True]
+    context = Context(options={"after": "hard-reset"})
+    set_build_defaults(context, build)
+    assert [context.get(name) for name in names] == ["usb-reset", "hard-reset", True]
 
 
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import espwire
-from espwire.cli import esptool
+from espwire.cli.esptool import program as esptool
 from espwire.cli.main import main
 from espwire.image.uf2 import build_uf2
 

@@ -84,7 +84,7 @@ def explain_address(word: str, words: Sequence[str]) -> UsageError | None:
     ):
         return _stray(word, "it looks like a file", PAIRS_HINT)
     if len(word.encode(errors="replace")) > 16 and not _is_like_number(word):
-        return _stray(word, "partition names have at most 16 bytes", PAIRS_HINT)
+        return _stray(word, "names of partitions have at most 16 bytes", PAIRS_HINT)
     return None
 
 
@@ -134,6 +134,7 @@ def find_unquoted(words: Sequence[str]) -> UsageError | None:
 
 
 def is_number(word: str) -> bool:
+    """Whether a word is a number with or without a unit."""
     from espwire.sizes import parse_number
 
     try:
@@ -145,7 +146,7 @@ def is_number(word: str) -> bool:
 
 def _stray(word: str, why: str, hint: str) -> UsageError:
     return UsageError(
-        f"expected an address or a partition's name, got {word!r}: {why}",
+        f"{word!r} is given where an address or a partition's name is expected: {why}",
         hint=hint,
     )
 

@@ -49,13 +49,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         ),
         "read-mac": Entry("Show the MAC address.", "chip:read_mac"),
         "chip-id": Entry("Show the chip id of an ESP8266; other chips have none.", "chip:chip_id"),
-        "get-security-info": Entry(
-            "Show security flags and key purposes.", "chip:get_security_info"
-        ),
+        "get-security-info": Entry("Show security flags and key purposes.", "chip:security_info"),
         "monitor": Entry(
             "Show the chip's serial output and send what you type.", "monitor:monitor"
         ),
-        "chips": Entry("List the supported chips.", "misc:chips", offline=True),
+        "chips": Entry("List the supported chips.", "about:chips", offline=True),
         "ports": Entry(
             "List serial ports and the boards likely connected to them.",
             "ports:ports",
@@ -97,9 +95,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         ),
         "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
         "completion": Entry(
-            "Print the completion script for bash, zsh or fish.", "misc:completion", offline=True
+            "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
         ),
-        "version": Entry("Show the version.", "misc:version", offline=True),
+        "version": Entry("Show the version.", "about:version", offline=True),
     },
 }
 GROUPS: dict[str, dict[str, Entry]] = {

@@ -35,16 +35,16 @@ MAX_BITS = 128  # of a number that an error message shows in full
 Parse = Callable[[Any], Any]  # raises ValueError with a description of valid values
 
 
-def parse_text(raw: Any) -> str:
+def _parse_text(raw: Any) -> str:
     if not isinstance(raw, str) or not raw.strip():
         raise ValueError("a string")
     return raw.strip()
 
 
-def parse_chip(raw: Any) -> str | None:
+def _parse_chip(raw: Any) -> str | None:
     from espwire.chips.registry import parse_chip_id
 
-    name = parse_text(raw)
+    name = _parse_text(raw)
     if name.lower() == "auto":
         return None
     try:
@@ -53,7 +53,7 @@ def parse_chip(raw: Any) -> str | None:
         raise ValueError("a supported chip, or auto") from None
 
 
-def parse_whole(raw: Any, least: int, most: int) -> int:
+def _parse_whole(raw: Any, least: int, most: int) -> int:
     unlimited = most >= UNLIMITED
     expected = (
         f"a whole number, {least} or more"
@@ -69,23 +69,23 @@ def parse_whole(raw: Any, least: int, most: int) -> int:
     return value
 
 
-def parse_attempts(raw: Any) -> int:
+def _parse_attempts(raw: Any) -> int:
     """0 and negative numbers mean no limit, as in esptool."""
-    value = parse_whole(raw, -UNLIMITED, UNLIMITED)
+    value = _parse_whole(raw, -UNLIMITED, UNLIMITED)
     return value if value > 0 else UNLIMITED
 
 
-def parse_count(raw: Any) -> int:
-    return parse_whole(raw, 1, UNLIMITED)
+def _parse_count(raw: Any) -> int:
+    return _parse_whole(raw, 1, UNLIMITED)
 
 
-def parse_flag(raw: Any) -> bool:
+def _parse_flag(raw: Any) -> bool:
     if not isinstance(raw, bool):
         raise ValueError("true or false")
     return raw
 
 
-def parse_seconds(raw: Any) -> float:
+def _parse_seconds(raw: Any) -> float:
     expected = "a time in seconds, 0 or more"
     try:
         value = float(raw)
@@ -96,20 +96,20 @@ def parse_seconds(raw: Any) -> float:
     return value
 
 
-def parse_reset_sequence(raw: Any) -> str:
+def _parse_reset_sequence(raw: Any) -> str:
     from espwire.device.reset_sequences import SEQUENCES, parse_sequence
 
     try:
-        if parse_text(raw).lower().replace("-", "_") not in SEQUENCES:
+        if _parse_text(raw).lower().replace("-", "_") not in SEQUENCES:
             parse_sequence(raw)
     except UsageError as error:
         raise ValueError(f"a reset sequence such as D0|R1|W0.1|D1|R0|W0.05|D0 ({error})") from None
-    return parse_text(raw)
+    return _parse_text(raw)
 
 
-def parse_choice(choices: tuple[str, ...]) -> Parse:
+def _parse_choice(choices: tuple[str, ...]) -> Parse:
     def parse(raw: Any) -> str:
-        value = parse_text(raw).lower().replace("_", "-")
+        value = _parse_text(raw).lower().replace("_", "-")
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)}")
         return value
@@ -117,10 +117,10 @@ def parse_choice(choices: tuple[str, ...]) -> Parse:
     return parse
 
 
-def parse_frequency(raw: Any) -> str:
+def _parse_frequency(raw: Any) -> str:
     """``40m`` or ``40``."""
     value = f"{raw}m" if isinstance(raw, int) or (isinstance(raw, str) and raw.isdecimal()) else raw
-    frequency: str = parse_choice(FREQUENCIES)(value)
+    frequency: str = _parse_choice(FREQUENCIES)(value)
     return frequency
 
 
@@ -129,7 +129,7 @@ class Setting:
     """A setting and where its value can come from."""
 
     name: str
-    parse: Parse = parse_flag  # of a value from a file or the environment
+    parse: Parse = _parse_flag  # of a value from a file or the environment
     default: Any = None  # None for a library setting: the library's own default
     key: str = ""  # "table.key" in espwire.toml
     vendor_key: str = ""  # key in section [esptool] of esptool.cfg
@@ -162,13 +162,13 @@ def _choice(choices: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _timing(name: str, vendor_key: str = "") -> Setting:
-    return Setting(name, parse_seconds, key=f"timing.{name}", vendor_key=vendor_key)
+    return Setting(name, _parse_seconds, key=f"timing.{name}", vendor_key=vendor_key)
 
 
 _LIST = (
     Setting(
         "chip",
-        parse_chip,
+        _parse_chip,
         key="connect.chip",
         variable="CHIP",
         flags=("-c", "--chip"),
@@ -177,7 +177,7 @@ _LIST = (
     ),
     Setting(
         "port",
-        parse_text,
+        _parse_text,
         key="connect.port",
         variable="PORT",
         flags=("-p", "--port"),
@@ -205,7 +205,7 @@ _LIST = (
     ),
     Setting(
         "baud",
-        lambda raw: parse_whole(raw, 1, MAX_BAUD),
+        lambda raw: _parse_whole(raw, 1, MAX_BAUD),
         DEFAULT_BAUD,
         key="connect.baud",
         variable="BAUD",
@@ -215,7 +215,7 @@ _LIST = (
     ),
     Setting(
         "before",
-        parse_choice(BEFORE),
+        _parse_choice(BEFORE),
         "default-reset",
         key="connect.before",
         variable="BEFORE",
@@ -225,7 +225,7 @@ _LIST = (
     ),
     Setting(
         "after",
-        parse_choice(AFTER),
+        _parse_choice(AFTER),
         "hard-reset",
         key="connect.after",
         variable="AFTER",
@@ -241,7 +241,7 @@ _LIST = (
     ),
     Setting(
         "stub",
-        parse_text,
+        _parse_text,
         key="connect.stub",
         flags=("--stub",),
         help="Upload this stub flasher (Espressif's JSON format) instead of espwire's own.",
@@ -249,7 +249,7 @@ _LIST = (
     ),
     Setting(
         "stub_version",
-        lambda raw: parse_whole(raw, 1, 2),
+        lambda raw: _parse_whole(raw, 1, 2),
         key="connect.stub_version",
         variable="STUB_VERSION",
         flags=("--stub-version",),
@@ -258,7 +258,7 @@ _LIST = (
     ),
     Setting(
         "connect_attempts",
-        parse_attempts,
+        _parse_attempts,
         key="connect.attempts",
         vendor_key="connect_attempts",
         variable="CONNECT_ATTEMPTS",
@@ -301,18 +301,21 @@ _LIST = (
     _flag("json", "--json", help="Print one JSON event per line to standard output.", offline=True),
     Setting(
         "open_attempts",
-        lambda raw: max(parse_whole(raw, -UNLIMITED, UNLIMITED), 0),
+        lambda raw: max(_parse_whole(raw, -UNLIMITED, UNLIMITED), 0),
         key="connect.open_attempts",
         vendor_key="open_port_attempts",
         variable="OPEN_PORT_ATTEMPTS",
     ),
-    Setting("syncs_per_attempt", parse_count, key="connect.syncs_per_attempt"),
+    Setting("syncs_per_attempt", _parse_count, key="connect.syncs_per_attempt"),
     # the options of these three belong to single commands: options.header_options
-    Setting("flash_mode", parse_choice(MODES), "keep", key="flash.mode", variable="FM"),
-    Setting("flash_freq", parse_frequency, "keep", key="flash.freq", variable="FF"),
-    Setting("flash_size", parse_text, "keep", key="flash.size", variable="FS"),
+    Setting("flash_mode", _parse_choice(MODES), "keep", key="flash.mode", variable="FM"),
+    Setting("flash_freq", _parse_frequency, "keep", key="flash.freq", variable="FF"),
+    Setting("flash_size", _parse_text, "keep", key="flash.size", variable="FS"),
     Setting(
-        "block_attempts", parse_count, key="flash.block_attempts", vendor_key="write_block_attempts"
+        "block_attempts",
+        _parse_count,
+        key="flash.block_attempts",
+        vendor_key="write_block_attempts",
     ),
     _timing("default", "timeout"),
     _timing("sync", "sync_timeout"),
@@ -324,16 +327,16 @@ _LIST = (
     _timing("longest", "max_timeout"),
     _timing("baud_settle"),
     _timing("mem_end", "mem_end_rom_timeout"),
-    Setting("reset_delay", parse_seconds, key="reset.delay", vendor_key="reset_delay"),
+    Setting("reset_delay", _parse_seconds, key="reset.delay", vendor_key="reset_delay"),
     Setting(
         "custom_reset_sequence",
-        parse_reset_sequence,
+        _parse_reset_sequence,
         key="reset.enter",
         vendor_key="custom_reset_sequence",
     ),
     Setting(
         "custom_hard_reset_sequence",
-        parse_reset_sequence,
+        _parse_reset_sequence,
         key="reset.leave",
         vendor_key="custom_hard_reset_sequence",
     ),

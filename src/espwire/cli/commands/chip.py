@@ -135,7 +135,7 @@ def chip_id(context: Context) -> None:
 
 @click.command()
 @click.pass_obj
-def get_security_info(context: Context) -> None:
+def security_info(context: Context) -> None:
     """Works in Secure Download Mode as well."""
     with context.device(bulk=False) as device:
         try:
