@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def _complete_command(command: click.Command, name: str, entry: Entry) -> None:
     Global options may follow the command; where a short name is taken, the command's own option wins.
     """
     command.name = name
-    command.help = f"{entry.help}\n\n{command.help}" if command.help else entry.help
+    command.help = f"{entry.help}\n\n{inspect.cleandoc(command.help or '')}".rstrip()
     taken = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
     for option in global_options(hidden=True, offline=entry.offline, taken=taken):
         option.is_global = True  # type: ignore[attr-defined]

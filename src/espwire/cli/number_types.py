@@ -12,6 +12,10 @@ NO_LIMIT = (1 << 64) - 1  # the options have their own limits
 class Number(click.IntRange):
     """A whole number, decimal or hexadecimal (``0x1C200``)."""
 
+    def _describe_range(self) -> str:
+        """click would show it in help."""
+        return ""
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click's, for any base. Without units: a rate of 1M is not 1,048,576.
 

@@ -59,7 +59,9 @@ Pins = str | tuple[int, ...] | None
 @header_options
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option(
-    "--encrypt", is_flag=True, help="Encrypt the files that the build marks for encryption."
+    "--encrypt",
+    is_flag=True,
+    help="Have the chip encrypt the files that the build marks for encryption.",
 )
 @click.option(
     "--app-address",
@@ -181,7 +183,9 @@ def _parse_encrypted(
 
 encrypt_options = combine(
     click.option(
-        "--encrypt", is_flag=True, help="Encrypt all files on the chip. They cannot be verified."
+        "--encrypt",
+        is_flag=True,
+        help="Have the chip encrypt all files, which then cannot be verified.",
     ),
     click.option(
         "--encrypt-files",

@@ -15,8 +15,8 @@ from espwire.cli.inputs import load_image_chip, peer_format
 from espwire.cli.options import (
     chip_option,
     input_format_option,
+    known_size_option,
     table_offset_option,
-    table_size_option,
 )
 from espwire.cli.output import is_terminal
 from espwire.cli.sources import STDIN, check_writable, name_source, read_source
@@ -119,7 +119,7 @@ def _draw_segment(segment: SegmentDiff) -> str:
 @click.argument("file", metavar="[FILE|PORT]", required=False)
 @click.option("--svg", metavar="FILE", help="Also draw the map into this SVG file.")
 @input_format_option
-@table_size_option
+@known_size_option
 @table_offset_option
 @click.pass_obj
 def image_map(
