@@ -396,9 +396,11 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Value]:
 
 def build_settings(values: Mapping[str, Value]) -> Settings:
     """The library's settings; what ``values`` lacks keeps the library's default."""
-    from espwire.settings import Settings, Timing
+    from espwire.settings import RetryPolicy, Settings, Timing
 
     def pick(kind: type[Any]) -> dict[str, Any]:
         return {each.name: values[each.name].value for each in fields(kind) if each.name in values}
 
-    return Settings(timing=Timing(**pick(Timing)), **pick(Settings))
+    return Settings(
+        timing=Timing(**pick(Timing)), retry=RetryPolicy(**pick(RetryPolicy)), **pick(Settings)
+    )

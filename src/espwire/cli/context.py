@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from espwire.cli.render import Renderer, Wording
     from espwire.cli.state import State
     from espwire.device.device import Device, StubSource
-    from espwire.device.packet_log import PacketLog
+    from espwire.device.loader import OnPacket, Packet
     from espwire.events import Report
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
@@ -64,7 +65,7 @@ class Context:
         self.use_files = True  # whether settings files and environment count
         self.progress = True
         self.program_started = False  # the chip runs a program: do not reset it at the end
-        self.packets: PacketLog | None = None
+        self.packets: deque[Packet] | None = None
         self._connected, self._leave_connected = connected, leave_connected
         self._loaded: Loaded | None = None
         self._renderer: Renderer | None = None
@@ -272,7 +273,6 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
-        self.packets = self._open_packet_log()
         virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
@@ -281,7 +281,7 @@ class Context:
             before=self.get("before"),
             settings=self.settings(),
             report=self.report,
-            packets=self.packets,
+            on_packet=self._observe_packets(),
             stub=False,  # _prepare starts one if the command benefits
             memory=None if virtual else self.state,
         ) as device:
@@ -352,15 +352,23 @@ class Context:
         fixed = device.loader.dialect.baud is BaudRule.NONE
         return min(baud, DEFAULT_BAUD) if fixed and not bulk and not self.get("no_stub") else baud
 
-    def _open_packet_log(self) -> PacketLog:
-        """Keeps the last packets; with ``--trace`` it prints all of them."""
-        if self.get("trace"):
-            from espwire.cli.trace import Tracer
+    def _observe_packets(self) -> OnPacket:
+        """Keep the last packets; with ``--trace``, print each as well."""
+        from espwire.device.loader import PACKETS_KEPT
 
-            return Tracer(self.output)
-        from espwire.device.packet_log import PacketLog
+        packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
+        self.packets = packets
+        if not self.get("trace"):
+            return packets.append
+        from espwire.cli.trace import Tracer
 
-        return PacketLog()
+        tracer = Tracer(self.output)
+
+        def observe(packet: Packet) -> None:
+            packets.append(packet)
+            tracer(packet)
+
+        return observe
 
     def close(self) -> None:
         """Print how the board was left, if that is not printed yet, and end the drawing.

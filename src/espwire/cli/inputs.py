@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob, choose_for_chip
 from espwire.cli.argument_mistakes import (
     explain_address,
     explain_file,
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
     from espwire.cli.context import Context
     from espwire.device.device import Device
-    from espwire.flash.plan import Part
     from espwire.image.header import HeaderSettings
-    from espwire.image.inputs import Piece
     from espwire.image.partition_csv import CsvPlaces
     from espwire.image.partition_table import Partition, PartitionTable
     from espwire.image.read_any import FormatChoice
@@ -237,35 +236,38 @@ def find_region(
     return partition.offset, partition.size if size is None else size
 
 
-def read_pieces(
+def read_blobs(
     context: Context,
     path: str,
+    address: int = 0,
     *,
     format: FormatChoice = "auto",
     settings: HeaderSettings | None = None,
-) -> tuple[Piece, ...]:
+) -> tuple[Blob, ...]:
     """Read a file of any format; conversions are reported.
 
+    :param address: where a file goes that contains no address
     :param settings: flash settings for the header of a converted ELF
     :raises FileError, DataError: it cannot be read or used
     """
     from espwire.chips.registry import load_chip
-    from espwire.image.inputs import read_input
+    from espwire.image.read_any import read_input
 
     name = name_source(path)
     chip = None if context.chip is None else load_chip(context.chip)
-    pieces = read_input(
-        read_source(path), name, chip=chip, settings=settings, format=peer_format(context, format)
+    format = peer_format(context, format)
+    blobs = read_input(
+        read_source(path), name, address, chip=chip, settings=settings, format=format
     )
-    if not pieces:
+    if not blobs:
         raise DataError(
             f"{name} contains no data",
             hint="Check that the build succeeded.",
             code="image-empty",
         )
-    for note in dict.fromkeys(piece.note for piece in pieces if piece.note):
+    for note in dict.fromkeys(blob.note for blob in blobs if blob.note):
         context.note(note)
-    return pieces
+    return blobs
 
 
 def peer_format(context: Context, format: FormatChoice) -> FormatChoice:
@@ -279,57 +281,50 @@ def read_inputs(
     *,
     format: FormatChoice = "auto",
     settings: HeaderSettings | None = None,
-) -> list[Part]:
+) -> list[Blob]:
     """Read the files; addresses in a file override the one on the command line.
 
     :raises FileError: a file cannot be read
     :raises DataError: a file is damaged, is an ELF that cannot be converted, or does not fit its partition
     """
     from espwire.files import check_total_size
-    from espwire.flash.plan import Part
 
     check_total_size(item.path for item in inputs)
-    parts = []
+    result: list[Blob] = []
     for item in inputs:
-        name = name_source(item.path)
-        pieces = read_pieces(context, item.path, format=format, settings=settings)
+        blobs = read_blobs(context, item.path, int(item.place), format=format, settings=settings)
         if item.partition is not None:
-            _check_partition(item.partition, pieces, name)
-        for piece in pieces:
-            address = int(item.place) if piece.address is None else piece.address
-            label = f"{name} at {address:#x}" if len(pieces) > 1 else name
-            parts.append(
-                Part(address, piece.data, label, made_for=piece.chips, one_of=piece.one_of)
-            )
-    return parts
+            _check_partition(item.partition, blobs, name_source(item.path))
+        if len(blobs) > 1:
+            blobs = tuple(replace(blob, name=f"{blob.name} at {blob.address:#x}") for blob in blobs)
+        result += blobs
+    return result
 
 
-def _check_partition(partition: Partition, pieces: Sequence[Piece], name: str) -> None:
+def _check_partition(partition: Partition, blobs: Sequence[Blob], name: str) -> None:
     """:raises TableError: codes ``partition-too-small``, ``partition-outside``"""
     from espwire.flash.partitions import check_fits, check_inside
 
-    for piece in pieces:
-        if piece.address is None:
-            check_fits(partition, len(piece.data), name)
+    for blob in blobs:
+        if blob.fixed:
+            check_inside(partition, [(blob.address, blob.end)], name)
         else:
-            check_inside(partition, [(piece.address, piece.address + len(piece.data))], name)
+            check_fits(partition, len(blob.data), name)
 
 
-def choose_ram_program(pieces: Sequence[Piece], chip: str, path: str) -> bytes:
+def choose_ram_program(blobs: Sequence[Blob], chip: str, path: str) -> bytes:
     """The image for the chip.
 
     :raises DataError: there is none, or more than one
     """
-    from espwire.image.inputs import choose_for_chip
-
-    pieces = choose_for_chip(pieces, chip)
-    if len(pieces) != 1:
+    blobs = choose_for_chip(blobs, chip)
+    if len(blobs) != 1:
         raise ImageError(
-            f"{name_source(path)} has data for {len(pieces)} addresses; a program for RAM is one image",
+            f"{name_source(path)} has data for {len(blobs)} addresses; a program for RAM is one image",
             hint="Write it to flash with write-flash.",
             code="image-not-for-ram",
         )
-    return pieces[0].data
+    return blobs[0].data
 
 
 def header_settings(flash_mode: str, flash_freq: str, flash_size: str) -> HeaderSettings:

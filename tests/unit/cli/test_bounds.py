@@ -50,7 +50,9 @@ def test_thousands_of_unknown_keys_are_counted_in_one_pass(
     assert len(passes) == 1
     assert [code for code, _ in loaded.warnings] == ["config-unknown-key"] * 11
     assert f"{MANY - 10:,} more unknown keys or tables" in loaded.warnings[-1][1]
-    assert "line 2: key0" in loaded.warnings[0][1] or "line 1: unknown table" in loaded.warnings[0][1]
+    assert (
+        "line 2: key0" in loaded.warnings[0][1] or "line 1: unknown table" in loaded.warnings[0][1]
+    )
 
 
 @pytest.mark.parametrize(

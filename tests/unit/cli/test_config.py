@@ -17,7 +17,7 @@ from espwire.cli.config_files import TOML_KEYS, VENDOR_KEYS, Lines, read_files
 from espwire.cli.config_files import find_user_file as real_find_user_file
 from espwire.cli.main import main
 from espwire.errors import UsageError
-from espwire.settings import Settings, Timing
+from espwire.settings import RetryPolicy, Settings, Timing
 
 ALL_KEYS = """\
 [esptool]
@@ -83,9 +83,7 @@ def test_all_fifteen_keys_have_a_field(home):
             write=11,
             reset_delay=0.06,
         ),
-        connect_attempts=8,
-        block_attempts=4,
-        open_attempts=2,
+        retry=RetryPolicy(connect_attempts=8, block_attempts=4, open_attempts=2),
         custom_reset_sequence="D0|R1|W0.1|D1|R0|W0.5|D0",
         custom_hard_reset_sequence="U0,1|W0.1|U0,0",
     )
@@ -98,8 +96,10 @@ def test_without_files_the_library_s_own_defaults_count(home):
 
 
 def test_every_setting_of_the_library_can_be_given():
-    names = {one.name for one in (*fields(Timing), *fields(Settings))} - {"timing"}
+    names = {one.name for one in (*fields(Timing), *fields(Settings))} - {"timing", "retry"}
     assert names <= SETTINGS.keys()
+    names |= {one.name for one in fields(RetryPolicy)} & SETTINGS.keys()
+    assert len(names & {one.name for one in fields(RetryPolicy)}) == 4
     assert names <= set(TOML_KEYS.values())
     assert set(VENDOR_KEYS.values()) <= names
 
@@ -163,8 +163,8 @@ def test_attempts_of_zero_and_less_are_without_end(home, count):
         f"[esptool]\nconnect_attempts={count}\nopen_port_attempts={count}\n", "utf-8"
     )
     settings = build_settings(read_files({}).values)
-    assert settings.connect_attempts > 1_000_000_000
-    assert settings.open_attempts == 0
+    assert settings.retry.connect_attempts > 1_000_000_000
+    assert settings.retry.open_attempts == 0
 
 
 def test_an_empty_sequence_is_none(home):
@@ -216,7 +216,7 @@ def test_our_own_file_wins_over_the_vendor_s(home):
         9,
         0.1,
     )
-    assert (settings.connect_attempts, settings.block_attempts) == (3, 5)
+    assert (settings.retry.connect_attempts, settings.retry.block_attempts) == (3, 5)
     assert (settings.custom_reset_sequence, settings.custom_hard_reset_sequence) == (
         "classic",
         "R1|W0.2|R0",
@@ -407,8 +407,8 @@ def test_values_of_the_library_are_checked_there():
             Timing(sync=bad)
     for bad in (0, -1, 1.5, "3"):
         with pytest.raises(UsageError):
-            Settings(connect_attempts=bad)
-    assert Settings(open_attempts=0).open_attempts == 0
+            RetryPolicy(connect_attempts=bad)
+    assert RetryPolicy(open_attempts=0).open_attempts == 0
     assert Timing().scaled(40, 1_000_000_000) == 240
 
 

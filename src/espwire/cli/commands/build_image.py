@@ -102,7 +102,8 @@ def _parse_padding(
 def elf2image(context: Context, /, file: str, output: str | None, **choices: Any) -> None:
     """Without --chip, the chip is detected from the ELF file. Defaults: -fs 1MB, -fm qio, and the frequency that the
     chip encodes as 0."""
-    from espwire.image.elf2image import ElfOptions, elf2image
+    from espwire.image.elf2image import elf2image
+    from espwire.image.layout import ElfOptions
 
     page = choices["flash_mmu_page_size"]
     options = ElfOptions(
@@ -172,8 +173,9 @@ def _report_files(context: Context, command: str, result: ImageFiles) -> None:
     name = load_image_chip(result.chip).name
     lines, files = [], []
     for file in result.files:
-        where = "" if file.address is None else f", for flash address {file.address:#x}"
-        lines.append(f"{escape(file.path)}: {file.size:,} bytes for the {name}{where}.")
-        files.append({"file": file.path, "address": file.address, "size": file.size})
+        address = file.address if file.fixed else None
+        where = "" if address is None else f", for flash address {address:#x}"
+        lines.append(f"{escape(file.name)}: {len(file.data):,} bytes for the {name}{where}.")
+        files.append({"file": file.name, "address": address, "size": len(file.data)})
     data = {"chip": result.chip, "entry": result.entry, "files": files}
     context.result(command, "\n".join(lines), data)

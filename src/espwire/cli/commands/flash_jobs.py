@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.blob import Blob, choose_for_chip
 from espwire.cli.context import Context
 from espwire.cli.inputs import (
     Input,
@@ -43,8 +44,8 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.plan import Part, Plan, Policy
-    from espwire.image.build_plan import BuildPlan
+    from espwire.flash.plan import Plan, Policy
+    from espwire.image.build_file import BuildPlan
     from espwire.image.header import HeaderSettings
     from espwire.image.read_any import FormatChoice
 
@@ -96,8 +97,7 @@ def flash(
     from espwire.flash.plan import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
-    from espwire.image.build_plan import BuildRequest
-    from espwire.image.inputs import choose_for_chip
+    from espwire.image.build_file import BuildRequest
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     request = BuildRequest(
@@ -121,7 +121,7 @@ def flash(
         erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
     )
     with context.device(encrypt=choices["encrypt"], pins=pins) as device:
-        build = replace(build, files=choose_for_chip(build.files, device.chip.id))
+        build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
         plan = write_build(
             device,
             build,
@@ -146,10 +146,10 @@ def set_build_defaults(context: Context, build: BuildPlan) -> None:
 def _report_build(context: Context, build: BuildPlan, plan: Plan | None, *, dry_run: bool) -> None:
     written = plan is not None and not dry_run
     unchecked = plan.unchecked if plan is not None and written else ()
-    count = len(build.files)
+    count = len(build.blobs)
     files = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
     if written:
-        text = _describe_written(files, unchecked, sum(bool(file.data) for file in build.files))
+        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in build.blobs))
     else:
         text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {files}."
     data = {
@@ -157,8 +157,8 @@ def _report_build(context: Context, build: BuildPlan, plan: Plan | None, *, dry_
         "chips": list(build.chips),
         "bytes": build.size,
         "parts": [
-            {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role}
-            for file in build.files
+            {"address": blob.address, "size": len(blob.data), "name": blob.name, "role": blob.kind}
+            for blob in build.blobs
         ],
         "written": written,
         "verified": written and not unchecked,
@@ -315,7 +315,6 @@ def write_flash(
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.write import write_flash
-    from espwire.image.inputs import choose_for_chip
 
     options = WriteOptions(**choices)
     options.check()
@@ -324,31 +323,31 @@ def write_flash(
     inputs = look_up_in_file(context, inputs, source)
     check_readable([*(item.path for item in inputs), *options.input_files()])
     named = has_names(inputs)  # only the device's table can resolve them
-    parts = [] if named else read_parts(context, inputs, options, settings, input_format)
+    blobs = [] if named else read_all(context, inputs, options, settings, input_format)
     encrypt = bool(options.encrypt or options.encrypt_files)
     with context.device(encrypt=encrypt, pins=pins, inputs=source.files) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
-            parts = read_parts(context, inputs, options, settings, input_format)
-        parts = list(choose_for_chip(parts, device.chip.id))
+            blobs = read_all(context, inputs, options, settings, input_format)
+        blobs = list(choose_for_chip(blobs, device.chip.id))
         plan = write_flash(
             device,
-            parts,
+            blobs,
             policy=options.policy(),
             settings=settings,
             dry_run=dry_run,
             report=context.report,
         )
-    _report_write(context, plan, parts, len(inputs) + len(options.encrypt_files), dry_run=dry_run)
+    _report_write(context, plan, blobs, len(inputs) + len(options.encrypt_files), dry_run=dry_run)
 
 
-def read_parts(
+def read_all(
     context: Context,
     inputs: Sequence[Input],
     options: WriteOptions,
     settings: HeaderSettings,
     format: FormatChoice,
-) -> list[Part]:
+) -> list[Blob]:
     """Read the files, each with the file of ``--diff-with`` that is in its place. Surplus such files are ignored.
 
     :raises FileError, DataError: a file cannot be used
@@ -357,26 +356,24 @@ def read_parts(
 
     old = options.diff_with
     check_total_size([*(item.path for item in (*inputs, *options.encrypt_files)), *old])
-    parts: list[Part] = []
+    blobs: list[Blob] = []
     for number, item in enumerate(inputs):
         new = read_inputs(context, [item], format=format, settings=settings)
         if number < len(old) and old[number].lower() != SKIP:
             previous = read_inputs(context, [replace(item, path=old[number])], format=format)
-            in_flash = {(part.address, part.made_for): part.data for part in previous}
-            new = [
-                replace(part, previous=in_flash.get((part.address, part.made_for))) for part in new
-            ]
-        parts += new
+            in_flash = {(blob.address, blob.chips): blob.data for blob in previous}
+            new = [replace(blob, previous=in_flash.get((blob.address, blob.chips))) for blob in new]
+        blobs += new
     if options.encrypt:
-        return [replace(part, encrypted=True) for part in parts]
+        return [replace(blob, encrypted=True) for blob in blobs]
     encrypted = read_inputs(context, options.encrypt_files, format=format)
-    return [*parts, *(replace(part, encrypted=True) for part in encrypted)]
+    return [*blobs, *(replace(blob, encrypted=True) for blob in encrypted)]
 
 
 def _report_write(
-    context: Context, plan: Plan, parts: Sequence[Part], count: int, *, dry_run: bool
+    context: Context, plan: Plan, blobs: Sequence[Blob], count: int, *, dry_run: bool
 ) -> None:
-    size = sum(len(part.data) for part in parts)
+    size = sum(len(blob.data) for blob in blobs)
     unchecked = [] if dry_run else list(plan.unchecked)
     written = not dry_run and size > 0
     files = f"{count} file{'s' if count > 1 else ''}, {size:,} bytes"
@@ -385,14 +382,14 @@ def _report_write(
     elif not size:
         text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
     else:
-        text = _describe_written(files, unchecked, sum(bool(part.data) for part in parts))
+        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in blobs))
     data = {
         "written": written,
         "verified": written and not unchecked,
         "unchecked": unchecked,
         "bytes": size,
         "parts": [
-            {"address": part.address, "size": len(part.data), "name": part.name} for part in parts
+            {"address": blob.address, "size": len(blob.data), "name": blob.name} for blob in blobs
         ],
     }
     context.finish("write-flash", text, data)
@@ -428,7 +425,6 @@ def verify_flash(
     from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
     from espwire.flash.write import find_stated_size, prepare_parts, survey_target
-    from espwire.image.inputs import choose_for_chip
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
@@ -436,29 +432,29 @@ def verify_flash(
     check_readable(item.path for item in inputs)
     named = has_names(inputs)
     read = partial(read_inputs, context, format=input_format, settings=settings)
-    parts: Sequence[Part] = () if named else read(inputs)
+    blobs: Sequence[Blob] = () if named else read(inputs)
     with context.device(pins=pins, inputs=source.files) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
-            parts = read(inputs)
-        parts = choose_for_chip(parts, device.chip.id)
+            blobs = read(inputs)
+        blobs = choose_for_chip(blobs, device.chip.id)
         target = survey_target(device, settings)
-        for part in parts:
-            check_reach(target, part.address, part.end, stated=find_stated_size(settings))
-        parts = prepare_parts(parts, target, settings, report=context.report)
+        for blob in blobs:
+            check_reach(target, blob.address, blob.end, stated=find_stated_size(settings))
+        blobs = prepare_parts(blobs, target, settings, report=context.report)
         try:
-            verify_flash(device, parts, report=context.report)
+            verify_flash(device, blobs, report=context.report)
         except VerifyError as error:
             if diff:
-                _report_differences(context, device, parts, error.ranges)
+                _report_differences(context, device, blobs, error.ranges)
             raise
-    size = sum(len(part.data) for part in parts)
+    size = sum(len(blob.data) for blob in blobs)
     text = f"Done: flash contains all {size:,} bytes."
     context.finish("verify-flash", text, {"bytes": size, "equal": True})
 
 
 def _report_differences(
-    context: Context, device: Device, parts: Sequence[Part], ranges: Sequence[tuple[int, int]]
+    context: Context, device: Device, blobs: Sequence[Blob], ranges: Sequence[tuple[int, int]]
 ) -> None:
     """One line per range that differs; with the bytes where they can be read."""
     from espwire.flash.verify import can_read
@@ -467,10 +463,10 @@ def _report_differences(
     listed: list[dict[str, int]] = []
     for start, end in ranges:
         line = f"{start:#010x}..{end:#010x} differs"
-        part = next((each for each in parts if each.address <= start and end <= each.end), None)
-        if part is not None and len(listed) < MAX_LISTED and can_read(device):
+        blob = next((each for each in blobs if each.address <= start and end <= each.end), None)
+        if blob is not None and len(listed) < MAX_LISTED and can_read(device):
             actual = b"".join(device.read_flash(start, end - start))
-            expected = part.data[start - part.address : end - part.address]
+            expected = blob.data[start - blob.address : end - blob.address]
             wrong = [at for at, (a, b) in enumerate(zip(actual, expected, strict=True)) if a != b]
             line += f" in {len(wrong)} bytes"
             for at in wrong[: MAX_LISTED - len(listed)]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import choose_ram_program, read_pieces
+from espwire.cli.inputs import choose_ram_program, read_blobs
 from espwire.cli.number_types import parse_memory_address, parse_plain
 from espwire.cli.options import allow_option, force_option, input_format_option, progress_option
 from espwire.cli.sources import check_writable, name_source
@@ -87,12 +87,12 @@ def load_ram(
     from espwire.flash.load_ram import load_ram
     from espwire.flash.plan import Policy
 
-    pieces = read_pieces(context, file, format=input_format)
-    if not any(piece.one_of for piece in pieces):
-        choose_ram_program(pieces, "", file)  # fails before the chip is reset
+    blobs = read_blobs(context, file, format=input_format)
+    if not any(blob.one_of for blob in blobs):
+        choose_ram_program(blobs, "", file)  # fails before the chip is reset
     policy = Policy(force=force, consents=allow)
     with context.device(bulk=False) as device:
-        data = choose_ram_program(pieces, device.chip.id, file)
+        data = choose_ram_program(blobs, device.chip.id, file)
         program = load_ram(
             device, data, name=name_source(file), policy=policy, report=context.report
         )

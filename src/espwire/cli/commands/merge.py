@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.blob import Blob, choose_for_chip, require_one_chip
 from espwire.cli.context import Context
-from espwire.cli.inputs import Input, header_settings, load_image_chip, read_pieces
+from espwire.cli.inputs import Input, header_settings, load_image_chip, read_blobs
 from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import (
     addressed_inputs_argument,
@@ -25,8 +26,7 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
-    from espwire.image.header import HeaderSettings
-    from espwire.image.merge import Merged, MergePart
+    from espwire.image.merge import Merged
     from espwire.image.read_any import FormatChoice
 
 FORMATS = ("raw", "uf2", "hex")
@@ -82,8 +82,7 @@ def merge_bin(
 ) -> None:
     from espwire.files import check_total_size, keep_inputs, write_file
     from espwire.image.header import parse_size
-    from espwire.image.inputs import choose_for_chip
-    from espwire.image.merge import MergeOptions, merge_parts
+    from espwire.image.merge import MergeOptions, merge_blobs
 
     paths = [item.path for item in addressed_inputs]
     keep_inputs(output, [path for path in paths if path != STDIN])
@@ -98,17 +97,21 @@ def merge_bin(
         md5=not choices["md5_disable"],
         settings=settings,
     )
-    parts: Sequence[MergePart] = [
-        part for item in addressed_inputs for part in _read(context, item, input_format, settings)
+    blobs: Sequence[Blob] = [
+        blob
+        for item in addressed_inputs
+        for blob in read_blobs(
+            context, item.path, int(item.place), format=input_format, settings=settings
+        )
     ]
-    chip = _find_chip(context, parts)
-    parts = choose_for_chip(parts, chip.id)
-    merged = merge_parts(parts, chip, options)
-    _check(context, parts, chip, force=choices["force"], allow=choices["allow"])
+    chip = _find_chip(context, blobs)
+    blobs = choose_for_chip(blobs, chip.id)
+    merged = merge_blobs(blobs, chip, options)
+    _check(context, blobs, chip, force=choices["force"], allow=choices["allow"])
     for text in merged.warnings:
         context.warn("header-kept", text)
     write_file(output, merged.data)
-    end = max(part.end for part in merged.parts)
+    end = max(blob.end for blob in merged.blobs)
     if merged.format == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
         text = (
             f"the data ends at {end:#x}, after {pad_to_size}: the file is larger than --pad-to-size"
@@ -117,38 +120,27 @@ def merge_bin(
     _report_merged(context, output, merged, chip)
 
 
-def _read(
-    context: Context, item: Input, format: FormatChoice, settings: HeaderSettings
-) -> Iterator[MergePart]:
-    from espwire.image.merge import MergePart
-
-    for piece in read_pieces(context, item.path, format=format, settings=settings):
-        address = int(item.place) if piece.address is None else piece.address
-        yield MergePart(address, piece.data, name_source(item.path), piece.chips, piece.one_of)
-
-
-def _find_chip(context: Context, parts: Sequence[MergePart]) -> ImageChip:
+def _find_chip(context: Context, blobs: Sequence[Blob]) -> ImageChip:
     """The chip of ``--chip``, or the one that the files are for.
 
     :raises DataError, UsageError: the files do not tell, or are for several chips
     """
-    from espwire.image.inputs import require_one_chip
     from espwire.image.merge import find_merge_chip
 
     if (chip := load_image_chip(context)) is not None:
         return chip
-    certain = [part for part in parts if not part.one_of]
-    if len(certain) < len(parts):
+    certain = [blob for blob in blobs if not blob.one_of]
+    if len(certain) < len(blobs):
         try:
             return find_merge_chip(certain)
         except UsageError:
-            require_one_chip(parts)
-    return find_merge_chip(parts)
+            require_one_chip(blobs)
+    return find_merge_chip(blobs)
 
 
 def _check(
     context: Context,
-    parts: Sequence[MergePart],
+    blobs: Sequence[Blob],
     chip: ImageChip,
     *,
     force: bool,
@@ -160,24 +152,23 @@ def _check(
     """
     boot = chip.flash.bootloader_offset
     images = [
-        part for part in parts if part.data[:1] in IMAGE_STARTS or part.address <= boot < part.end
+        blob for blob in blobs if blob.data[:1] in IMAGE_STARTS or blob.address <= boot < blob.end
     ]
     if not images:
         return  # the checks load much of the library
-    from espwire.flash.plan import Part, Policy
+    from espwire.flash.plan import Policy
     from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
-    checked = [Part(part.address, part.data, part.name) for part in images]
-    misplaced = [finding for part in checked for finding in find_misplaced(part, chip)]
+    misplaced = [finding for blob in images for finding in find_misplaced(blob, chip)]
     stop_if_fatal(misplaced, Policy(force=force, consents=allow))
     for finding in misplaced or [
-        finding for part in checked for finding in find_boot_content_problems(part, chip)
+        finding for blob in images for finding in find_boot_content_problems(blob, chip)
     ]:
         context.warn(finding.code, finding.text)
 
 
 def _report_merged(context: Context, output: str, merged: Merged, chip: ImageChip) -> None:
-    count = len(merged.parts)
+    count = len(merged.blobs)
     size = f"{len(merged.data):,} bytes from {count} part{'s' if count > 1 else ''}"
     target = f", to be written to {merged.target_offset:#x}" if merged.format == "raw" else ""
     data = {
@@ -187,8 +178,8 @@ def _report_merged(context: Context, output: str, merged: Merged, chip: ImageChi
         "chip": chip.id,
         "target_offset": merged.target_offset,
         "parts": [
-            {"address": part.address, "bytes": len(part.data), "name": part.name}
-            for part in merged.parts
+            {"address": blob.address, "bytes": len(blob.data), "name": blob.name}
+            for blob in merged.blobs
         ],
     }
     context.result("merge-bin", f"{escape(output)}: {size} for {chip.name}{target}.", data)
@@ -225,22 +216,22 @@ def split_image(
     from espwire.files import write_folder
     from espwire.image.split import split_image
 
-    parts = split_image(
+    blobs = split_image(
         read_source(file),
         name_source(file),
         load_image_chip(context),
         target_offset=target_offset,
         format=input_format,
     )
-    files = {part.file: part.data for part in parts}
-    files[ARGUMENTS] = "".join(f"{part.address:#x} {part.file}\n" for part in parts).encode()
+    files = {blob.name: blob.data for blob in blobs}
+    files[ARGUMENTS] = "".join(f"{blob.address:#x} {blob.name}\n" for blob in blobs).encode()
     write_folder(output, files)
-    lines = [f"{part.address:#010x}  {len(part.data):>10,} bytes  {part.file}" for part in parts]
+    lines = [f"{blob.address:#010x}  {len(blob.data):>10,} bytes  {blob.name}" for blob in blobs]
     lines.append(
         f"Written to {escape(output)}. To flash them: `espwire write-flash @{ARGUMENTS}` in that folder."
     )
     data = [
-        {"address": part.address, "bytes": len(part.data), "file": part.file, "kind": part.kind}
-        for part in parts
+        {"address": blob.address, "bytes": len(blob.data), "file": blob.name, "kind": blob.kind}
+        for blob in blobs
     ]
     context.result("split-image", "\n".join(lines), {"folder": output, "parts": data})

@@ -149,17 +149,17 @@ def _flash_and_show(context: Context, firmware: Path, flash_file: Path) -> None:
 
     chip = load_chip(DEMO_CHIP)
     offset = chip.flash.bootloader_offset
-    parts = read_inputs(context, [Input(offset, str(firmware))])
-    size = len(parts[0].data)
+    blobs = read_inputs(context, [Input(offset, str(firmware))])
+    size = len(blobs[0].data)
     with context.device() as device:
-        write_flash(device, parts, report=context.report)
+        write_flash(device, blobs, report=context.report)
         head = b"".join(device.read_flash(offset, HEAD_SIZE))
         text = "\nThe chip:\n" + _indent(describe_device(device))
         context.result("chip-info", text, device_data(device))
     with flash_file.open("rb") as file:
         stored = file.read(size)
         used = size + sum(1 for byte in file.read() if byte != 0xFF)
-    if stored != parts[0].data:
+    if stored != blobs[0].data:
         raise VerifyError(
             f"the virtual chip's flash file differs from {firmware.name}",
             hint="This is a bug: report it.",
