@@ -103,10 +103,10 @@ def test_what_the_chip_encrypts_is_not_said_to_be_verified(run, tmp_path, capsys
         False,
         ["hello_world.bin"],
     )
-    assert lines[-1]["text"].endswith("; not all of it was verified. The board was reset.")
+    assert lines[-1]["text"].endswith(", but only partly verified. The board was reset.")
     assert main(["--port", f"virtual:esp32c3?size=4MB{query}", *words]) == 0
     out = capsys.readouterr()
-    assert "not all of it was verified." in out.out
+    assert "but only partly verified." in out.out
     assert "hello_world.bin: written, but not verified" in out.out + out.err
 
 

@@ -115,13 +115,13 @@ def test_what_is_read_is_not_overwritten(capsys, words):
 def test_a_hex_file_of_no_data_is_told(capsys, words):
     Path("e.hex").write_text(":00000001FF\n", "utf-8")
     code, _, err = run(capsys, *words, "0x1000", "e.hex")
-    assert (code, "e.hex holds no data" in err, Path("o").exists()) == (6, True, False)
+    assert (code, "e.hex contains no data" in err, Path("o").exists()) == (6, True, False)
 
 
 def test_parts_past_the_size_to_pad_to_are_told(capsys):
     words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
     code, out, err = run(capsys, *words, "0x3F000", BOOT)
-    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (
+    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes from 1 part for" in out) == (
         0,
         True,
         True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.command_table import GROUPS, SECTIONS, Entry
+from espwire.cli.help_screen import write_screen
 from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ class LazyGroup(click.Group):
         if ctx.parent is not None or ctx.meta.get(HELP_ALL):
             super().format_help(ctx, formatter)
             return
-        from espwire.cli.help_screen import write_screen
 
         write_screen(self, ctx, formatter, self.sections)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from espwire.errors import FileError, UsageError
+from espwire.streams import read_most
 from espwire.text import split_words
 
 MAX_BYTES, MAX_DEPTH, MAX_WORDS, MAX_WORD = 1 << 20, 8, 20_000, 4096
@@ -41,7 +42,6 @@ def _expand(words: Iterable[str], into: list[str], above: tuple[str, ...]) -> No
 def _split(name: str) -> list[str]:
     if not name:
         raise UsageError("no file name after '@'", hint="Write @FILE for the arguments in FILE.")
-    from espwire.streams import read_most
 
     try:
         content = read_most(name, MAX_BYTES + 1)

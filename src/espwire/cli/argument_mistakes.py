@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from espwire.cli.sources import STDIN
 from espwire.errors import UsageError
 from espwire.image.read_any import find_named_format
+from espwire.sizes import fix_number, parse_number
 
 FRACTION = r"\d[\d.,]*\s*(?:[kKmM](?:i?[bB])?)?"  # 1.5M, 10.000
 MAX_SPACES = 8  # in an unquoted path
@@ -46,8 +47,6 @@ def is_partition_name(word: str) -> bool:
 
 def _is_like_number(word: str) -> bool:
     from unicodedata import normalize
-
-    from espwire.sizes import fix_number
 
     plain = normalize("NFKC", word).strip().lstrip("+$#")
     if (
@@ -135,7 +134,6 @@ def find_unquoted(words: Sequence[str]) -> UsageError | None:
 
 def is_number(word: str) -> bool:
     """Whether a word is a number with or without a unit."""
-    from espwire.sizes import parse_number
 
     try:
         parse_number(word)

@@ -13,6 +13,7 @@ from typing import Any
 
 from espwire.cli.config import SETTINGS, Value, check
 from espwire.errors import FileError, UsageError
+from espwire.streams import read_most
 from espwire.text import shorten
 
 NAME = "espwire.toml"
@@ -146,7 +147,6 @@ def _plain(key: str) -> str:
 
 def _read_text(path: str) -> str:
     """:raises OSError, ValueError: it cannot be read, is too large, or is not text"""
-    from espwire.streams import read_most
 
     content = read_most(path, MAX_BYTES + 1)  # bounded also for /dev/zero
     if len(content) > MAX_BYTES:

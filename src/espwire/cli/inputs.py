@@ -19,16 +19,17 @@ from espwire.cli.argument_mistakes import (
 )
 from espwire.cli.sources import name_source, read_source
 from espwire.errors import DataError, ImageError, TableError, UsageError
+from espwire.files import check_total_size
+from espwire.image.header import HeaderSettings, parse_size_name
+from espwire.image.read_any import FormatChoice, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
     from espwire.cli.context import Context
     from espwire.device.device import Device
-    from espwire.image.header import HeaderSettings
     from espwire.image.partition_csv import CsvPlaces
     from espwire.image.partition_table import Partition, PartitionTable
-    from espwire.image.read_any import FormatChoice
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,6 @@ def look_up_in_file(context: Context, inputs: Sequence[Input], source: TableSour
 
     :raises FileError, TableError: the table cannot be used, or does not have a name
     """
-    from espwire.files import check_total_size
 
     if source.file is None or not has_names(inputs):
         check_total_size(item.path for item in inputs)
@@ -251,7 +251,6 @@ def read_blobs(
     :raises FileError, DataError: it cannot be read or used
     """
     from espwire.chips.registry import load_chip
-    from espwire.image.read_any import read_input
 
     name = name_source(path)
     chip = None if context.chip is None else load_chip(context.chip)
@@ -287,7 +286,6 @@ def read_inputs(
     :raises FileError: a file cannot be read
     :raises DataError: a file is damaged, is an ELF that cannot be converted, or does not fit its partition
     """
-    from espwire.files import check_total_size
 
     check_total_size(item.path for item in inputs)
     result: list[Blob] = []
@@ -332,6 +330,5 @@ def header_settings(flash_mode: str, flash_freq: str, flash_size: str) -> Header
 
     :raises UsageError: the size is not valid
     """
-    from espwire.image.header import HeaderSettings, parse_size_name
 
     return HeaderSettings(mode=flash_mode, frequency=flash_freq, size=parse_size_name(flash_size))

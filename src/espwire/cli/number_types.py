@@ -6,6 +6,9 @@ from typing import Any
 
 import click
 
+from espwire.errors import UsageError
+from espwire.sizes import parse_flash_address, parse_number
+
 NO_LIMIT = (1 << 64) - 1  # the options have their own limits
 
 
@@ -22,8 +25,6 @@ class Number(click.IntRange):
         :raises UsageError: it is not a number
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.sizes import parse_number
-
             if value[-1:] in "kKmMbB" and not value.lower().startswith("0x"):
                 self.fail(f"{value!r} is not a plain number.", param, ctx)
             value = parse_number(
@@ -41,8 +42,6 @@ class FlashAddress(Number):
         :raises UsageError: it is not a number, or probably a mistake
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.sizes import parse_flash_address
-
             value = parse_flash_address(
                 value, strict=ctx is None or ctx.obj is None or ctx.obj.program.strict
             )
@@ -56,14 +55,12 @@ def parse_plain(
 
     :raises UsageError: it is not a number
     """
-    from espwire.sizes import parse_number
 
     return None if value is None else parse_number(value, parameter.name or "number")
 
 
 def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
     """Callback of a flash address."""
-    from espwire.sizes import parse_flash_address
 
     return parse_flash_address(value, strict=context.obj.program.strict)
 
@@ -73,9 +70,6 @@ def parse_memory_address(context: click.Context, parameter: click.Parameter, val
 
     :raises UsageError: it is not a number, or probably a mistake
     """
-    from espwire.errors import UsageError
-    from espwire.sizes import parse_number
-
     number = parse_number(value, "address")
     if value.isdecimal() and len(value) == 8:
         raise UsageError(

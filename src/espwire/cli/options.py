@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from espwire.cli.config import FREQUENCIES, MODES, SETTINGS, Setting
+from espwire.cli.examples import format_examples
 from espwire.cli.inputs import parse_inputs
 from espwire.cli.number_types import parse_address
+from espwire.device.consents import check_consents
 from espwire.errors import UsageError
+from espwire.sizes import parse_flash_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -132,7 +135,6 @@ def _show_help(context: click.Context, parameter: click.Parameter, value: bool) 
 
 def show_help(context: click.Context) -> NoReturn:
     """Print the help of the context's command, with examples, and exit."""
-    from espwire.cli.examples import format_examples
 
     if context.parent is not None:
         root = context.find_root().info_name
@@ -294,7 +296,6 @@ progress_option = click.option(
 def _parse_consents(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> frozenset[str]:
-    from espwire.device.consents import check_consents
 
     consents: frozenset[str] = context.obj.program.consents
     return check_consents(value) | consents
@@ -353,7 +354,6 @@ flash_options = combine(
 def _parse_size(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> int | None:
-    from espwire.sizes import parse_flash_size
 
     return None if value is None or value.lower() in ("keep", "detect") else parse_flash_size(value)
 

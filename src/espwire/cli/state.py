@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from espwire.errors import FileError
 from espwire.events import Report, Warned
+from espwire.files import lock, make_private_folder, read_file, write_file
+from espwire.streams import BINARY, NO_BLOCKING
 
 if TYPE_CHECKING:
     from espwire.transport.ports import PortIdentity
@@ -79,8 +81,6 @@ class State:
     def _add(self, entries: dict[str, str], key: str, value: str, path: Path) -> None:
         import json
 
-        from espwire.files import write_file
-
         if self._frozen:
             return
         entries.pop(key, None)
@@ -102,8 +102,6 @@ class State:
 
     def _read(self, path: Path, tables: dict[str, dict[str, str]]) -> None:
         import json
-
-        from espwire.files import read_file
 
         if self._frozen or not path.exists():
             return
@@ -138,8 +136,6 @@ def _locked(path: Path) -> Iterator[None]:
     :raises OSError: the lock file cannot be opened
     :raises FileError: another run keeps the lock
     """
-    from espwire.files import lock, make_private_folder
-    from espwire.streams import BINARY, NO_BLOCKING
 
     make_private_folder(path.parent)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | NO_BLOCKING | BINARY

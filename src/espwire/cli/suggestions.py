@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from espwire.cli.ports import is_port
 from espwire.errors import UsageError
 
 EFUSE = "`espefuse` of esptool; for the security eFuses, `{program} get-security-info`"
@@ -180,7 +181,6 @@ def _find_near(plain: str, names: Sequence[str]) -> list[str]:
 
 def _find_line(name: str) -> str:
     """The hint for a file, an address or a port in place of a command."""
-    from espwire.cli.ports import is_port
 
     if name[:1].isdecimal():
         return f"To write a file to an address, use `{{program}} write-flash {_quoted(name)} FILE`."

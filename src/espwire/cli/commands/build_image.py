@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,11 +11,10 @@ from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
 from espwire.errors import UsageError
+from espwire.image.elf2image import ImageFiles
+from espwire.image.layout import ElfOptions
 from espwire.sizes import parse_flash_size, parse_number
 from espwire.text import escape
-
-if TYPE_CHECKING:
-    from espwire.image.elf2image import ImageFiles
 
 PAGES = ("256KB", "128KB", "64KB", "32KB", "16KB", "8KB")
 MAX_PADDING = 0x8000000
@@ -103,7 +102,6 @@ def elf2image(context: Context, /, file: str, output: str | None, **choices: Any
     """Without --chip, the chip is detected from the ELF file. Defaults: -fs 1MB, -fm qio, and the frequency that the
     chip encodes as 0."""
     from espwire.image.elf2image import elf2image
-    from espwire.image.layout import ElfOptions
 
     page = choices["flash_mmu_page_size"]
     options = ElfOptions(

@@ -9,6 +9,7 @@ import click
 from espwire.cli.commands.flash_registers import describe_flash, flash_data
 from espwire.cli.context import Context
 from espwire.errors import DeviceError, Unsupported
+from espwire.image.field_text import NOT_SET, format_chip_id, format_invalid, known_chip_id
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -149,7 +150,6 @@ def security_info(context: Context) -> None:
 
 def describe_security_info(device: Device, info: SecurityInfo) -> str:
     """Lines for people."""
-    from espwire.image.field_text import format_chip_id
 
     flags = "not available from the running stub" if info.flags is None else f"{info.flags:#010x}"
     encryption = f"{_on(info.flash_encryption)} (count {info.flash_crypt_count or 0:#05b})"
@@ -173,7 +173,6 @@ def _on(state: bool) -> str:
 
 
 def _format_eco(eco: int) -> str:
-    from espwire.image.field_text import NOT_SET, format_invalid
 
     if eco == UNSET_ECO:
         return NOT_SET
@@ -182,7 +181,6 @@ def _format_eco(eco: int) -> str:
 
 def security_data(device: Device, info: SecurityInfo) -> dict[str, Any]:
     """The same for programs; None for fields that are not set or invalid."""
-    from espwire.image.field_text import known_chip_id
 
     return {
         "flags": info.flags,

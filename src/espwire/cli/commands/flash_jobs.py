@@ -39,6 +39,7 @@ from espwire.cli.options import (
 )
 from espwire.cli.sources import check_readable, check_writable
 from espwire.errors import UsageError, VerifyError
+from espwire.files import check_total_size
 from espwire.sizes import format_size
 from espwire.text import escape
 
@@ -352,7 +353,6 @@ def read_all(
 
     :raises FileError, DataError: a file cannot be used
     """
-    from espwire.files import check_total_size
 
     old = options.diff_with
     check_total_size([*(item.path for item in (*inputs, *options.encrypt_files)), *old])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.context import Context
+from espwire.cli.image_text import draw_file, file_data
 from espwire.cli.inputs import load_image_chip, peer_format
 from espwire.cli.options import (
     chip_option,
@@ -19,8 +20,10 @@ from espwire.cli.options import (
     table_offset_option,
 )
 from espwire.cli.output import is_terminal
+from espwire.cli.ports import is_port
 from espwire.cli.sources import STDIN, check_writable, name_source, read_source
 from espwire.errors import ImageError, VerifyError
+from espwire.files import keep_inputs, write_file
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -41,7 +44,6 @@ def image_info(
     context: Context, version: str | None, input_format: FormatChoice, file: str
 ) -> None:
     """FILE may be raw binary, Intel HEX, S-record or UF2."""
-    from espwire.cli.image_text import draw_file, file_data
     from espwire.image.inspect import inspect_bytes
 
     format = peer_format(context, input_format)
@@ -131,8 +133,6 @@ def image_map(
     table_offset: int,
 ) -> None:
     """FILE is a dump or a merged file of any format. Without FILE, the device's flash is read."""
-    from espwire.cli.ports import is_port
-    from espwire.files import keep_inputs, write_file
     from espwire.flash.flash_map import read_map
     from espwire.image.flash_map_svg import draw_svg
     from espwire.image.flash_map_text import draw_text

@@ -22,11 +22,13 @@ from espwire.cli.options import (
 )
 from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import UsageError
+from espwire.files import check_total_size, keep_inputs, write_file, write_folder
+from espwire.image.header import parse_size
+from espwire.image.merge import Merged, MergeOptions, find_merge_chip, merge_blobs
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
-    from espwire.image.merge import Merged
     from espwire.image.read_any import FormatChoice
 
 FORMATS = ("raw", "uf2", "hex")
@@ -80,9 +82,6 @@ def merge_bin(
     flash_size: str,
     **choices: Any,
 ) -> None:
-    from espwire.files import check_total_size, keep_inputs, write_file
-    from espwire.image.header import parse_size
-    from espwire.image.merge import MergeOptions, merge_blobs
 
     paths = [item.path for item in addressed_inputs]
     keep_inputs(output, [path for path in paths if path != STDIN])
@@ -125,7 +124,6 @@ def _find_chip(context: Context, blobs: Sequence[Blob]) -> ImageChip:
 
     :raises DataError, UsageError: the files do not tell, or are for several chips
     """
-    from espwire.image.merge import find_merge_chip
 
     if (chip := load_image_chip(context)) is not None:
         return chip
@@ -213,7 +211,6 @@ def split_image(
 ) -> None:
     """FILE may be raw binary, Intel HEX, S-record or UF2. The folder also gets a file flash_args, with which
     `write-flash @flash_args` writes all parts."""
-    from espwire.files import write_folder
     from espwire.image.split import split_image
 
     blobs = split_image(

@@ -12,10 +12,25 @@ from espwire.cli.inputs import TableSource, read_table_file
 from espwire.cli.options import dry_run_option, input_format_option, table_options
 from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import TableError, UsageError
+from espwire.files import write_file
+from espwire.image.ota import (
+    OTA_DATA_SIZE,
+    SECTOR,
+    STATES,
+    OtaChange,
+    OtaData,
+    OtaEntry,
+    OtaStatus,
+    build_sector,
+    find_boot,
+    find_ota_data,
+    parse_ota_data,
+    plan_switch,
+)
+from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
+from espwire.image.split import lay_out
 
 if TYPE_CHECKING:
-    from espwire.image.ota import OtaChange, OtaData, OtaStatus
-    from espwire.image.partition_table import PartitionTable
     from espwire.image.read_any import FormatChoice
 
 
@@ -33,9 +48,7 @@ class Dump:
 
         :raises FileError: it cannot be written
         """
-        from espwire.files import write_file
         from espwire.flash.partitions import require_ota_data
-        from espwire.image.ota import SECTOR, build_sector
 
         offset, data = require_ota_data(self.table).offset, bytearray(self.data)
         for index in change.erase:
@@ -56,9 +69,6 @@ def _open_dump(
     :raises UsageError: it is to be changed, but is not raw
     """
     from espwire.chips.registry import load_chip
-    from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
-    from espwire.image.partition_table import TABLE_SIZE, parse_table
-    from espwire.image.split import lay_out
 
     chip = None if context.chip is None else load_chip(context.chip)
     stored = data = read_source(path)
@@ -194,7 +204,6 @@ def switch(
         require_ota_data,
         switch_ota,
     )
-    from espwire.image.ota import STATES, OtaData, OtaEntry, plan_switch
 
     source = TableSource(partitions, table_offset)
     if file is not None:

@@ -17,11 +17,20 @@ from espwire.cli.options import (
 )
 from espwire.cli.output import align
 from espwire.cli.sources import check_writable
+from espwire.files import keep_inputs, write_file
+from espwire.image.partition_csv import CsvPlaces, build_csv
+from espwire.image.partition_table import (
+    PartitionTable,
+    TableRules,
+    build_table,
+    check_table,
+    is_utf8,
+    require_sound,
+)
 from espwire.sizes import format_size
 from espwire.text import escape
 
 if TYPE_CHECKING:
-    from espwire.image.partition_table import PartitionTable
     from espwire.image.read_any import FormatChoice
 
 secure_boot_v1_option = click.option(
@@ -53,7 +62,6 @@ def read_table(
 @click.pass_obj
 def show(context: Context, file: str | None, input_format: FormatChoice, table_offset: int) -> None:
     """FILE is a CSV file, a binary table or a dump of flash. Without FILE, the device's table is shown."""
-    from espwire.image.partition_table import TableRules, check_table
 
     table = read_table(context, file, table_offset, input_format)
     for problem in check_table(table, TableRules(table_offset=table_offset)):
@@ -78,7 +86,6 @@ def check(
 ) -> None:
     """FILE is a CSV file, a binary table or a dump of flash. Without FILE, the device's table is checked. Exits with
     code 6 if the table is not valid."""
-    from espwire.image.partition_table import TableRules, check_table, require_sound
 
     table = read_table(context, file, table_offset, input_format)
     rules = TableRules(flash_size, table_offset, secure_boot_v1)
@@ -145,9 +152,6 @@ def build(
     table_offset: int,
 ) -> None:
     """The input may also be another binary table. Empty offsets are filled in."""
-    from espwire.files import keep_inputs, write_file
-    from espwire.image.partition_csv import CsvPlaces
-    from espwire.image.partition_table import TableRules, build_table, check_table, require_sound
 
     keep_inputs(output, [file])
     chip = load_image_chip(context)
@@ -193,9 +197,6 @@ def read(
     input_format: FormatChoice,
     table_offset: int,
 ) -> None:
-    from espwire.files import keep_inputs, write_file
-    from espwire.image.partition_csv import build_csv
-    from espwire.image.partition_table import build_table
 
     keep_inputs(file, [] if source is None else [source])
     check_writable(file)
@@ -228,7 +229,6 @@ def draw_table(table: PartitionTable) -> str:
 
 def table_data(table: PartitionTable) -> dict[str, object]:
     """The rows for programs. ``flaw``: why a row cannot be used by name."""
-    from espwire.image.partition_table import is_utf8
 
     return {
         "md5_valid": table.md5_valid,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from espwire.cli.ports import is_port
 from espwire.errors import UsageError
 
 OPTIONAL = -1  # takes an argument unless the next one is an option
@@ -199,7 +200,6 @@ class _Line:
         """The value of ``-p`` if it is a port, although the command has a flag of that name; None: it is the flag."""
         if not word.startswith("-p") or self.takes.get("-p") != 0 or "--port" not in self.takes:
             return None
-        from espwire.cli.ports import is_port
 
         port = word[2:].removeprefix("=") or "".join(after)
         return port if is_port(port) else None
