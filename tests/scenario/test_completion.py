@@ -106,7 +106,7 @@ def test_a_broken_line_is_answered_with_nothing_or_files_and_no_noise(
 
 
 def test_fish_and_zsh_are_told_what_a_command_does() -> None:
-    about = SECTIONS["Look"]["read-mac"]
+    about = SECTIONS["Information"]["read-mac"].help
     assert f"plain,read-mac\t{about}" in ask("read-m", shell="fish")[0]
     assert about in ask("read-mac", shell="zsh")[0]
 

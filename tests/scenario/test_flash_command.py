@@ -208,7 +208,7 @@ def test_a_program_for_ram_may_be_an_elf_or_hex(run, tmp_path) -> None:
     (tmp_path / "two.hex").write_bytes(HEX.splitlines()[0] + b"\n:0120000001DE\n:00000001FF\n")
     code, lines, _ = run("esp32c3", "load-ram", str(tmp_path / "two.hex"))
     assert (code, lines[-1]["code"]) == (6, "image-not-for-ram")
-    assert "two.hex holds 2 pieces" in lines[-1]["message"]
+    assert "two.hex has data for 2 addresses" in lines[-1]["message"]
 
 
 class Stdin:

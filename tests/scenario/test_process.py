@@ -254,4 +254,4 @@ def test_an_input_whose_descriptor_begins_with_1_is_not_standard_output(tmp_path
     done = subprocess.run(
         ["bash", "-c", line], check=True, cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("The files hold the same 7 bytes.\n", "")
+    assert (done.stdout, done.stderr) == ("Both files contain the same 7 bytes.\n", "")

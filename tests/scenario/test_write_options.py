@@ -334,7 +334,7 @@ def test_what_makes_no_sense_is_refused_before_the_chip_is_touched(board, words)
     assert code == 2
     assert [event["event"] for event in events] == ["Error"]
     if "nand" in words:
-        assert (events[0]["code"], "out of scope" in events[0]["message"]) == ("nand", True)
+        assert (events[0]["code"], "not supported" in events[0]["message"]) == ("nand", True)
 
 
 # --- where the flash is, and its supply ---

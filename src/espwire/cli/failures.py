@@ -51,7 +51,7 @@ def report_failure(context: Context, error: ToolError) -> int:
     output.error_line(f"{word}: {printable(str(error), MAX_MESSAGE)} [{error.code}]")
     output.error_line(f"hint: {printable(error.hint, MAX_MESSAGE)}")
     if trace_file:
-        output.error_line(f"trace: the last packets are in {printable(trace_file)}")
+        output.error_line(f"trace: {printable(trace_file)} contains the last packets")
     return exit_code
 
 

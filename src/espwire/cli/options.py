@@ -59,8 +59,9 @@ def _store_chip(context: click.Context, parameter: click.Parameter, value: str |
 
 def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
     """Keep the values of a repeatable option, from before the command and after it."""
-    options = context.obj.options
-    options[parameter.name] = (*options.get(parameter.name, ()), *value)
+    if value:
+        options = context.obj.options
+        options[parameter.name] = (*options.get(parameter.name, ()), *value)
 
 
 def _complete(
