@@ -15,7 +15,6 @@ from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, re
 from espwire.cli.output import Output
 from espwire.cli.sources import check_readable
 from espwire.errors import ToolError, WrongChip
-from espwire.events import Event, Note, Reporter, Result, Thinned, Warned
 
 if TYPE_CHECKING:
     from espwire.cli.config_files import Loaded
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from espwire.cli.state import State
     from espwire.device.device import Device, StubSource
     from espwire.device.loader import OnPacket, Packet
-    from espwire.events import Report
+    from espwire.events import Event, Report
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
@@ -105,9 +104,9 @@ class Context:
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             for path in loaded.files if self.verbose else ():
-                self.report(Note(text=f"read settings from {path}"))
+                self.note(f"read settings from {path}")
             for code, text in loaded.warnings:
-                self.report(Warned(code=code, text=text))
+                self.warn(code, text)
         return value
 
     @property
@@ -141,6 +140,7 @@ class Context:
     def report(self) -> Report:
         """Receives events and has them drawn."""
         from espwire.cli.render import open_renderer
+        from espwire.events import Reporter, Thinned
 
         open_wording = self.program.open_wording
         self._renderer = open_renderer(
@@ -159,14 +159,20 @@ class Context:
 
     def note(self, text: str) -> None:
         """Report a note."""
+        from espwire.events import Note
+
         self.report(Note(text=text))
 
     def warn(self, code: str, text: str) -> None:
         """Report a warning."""
+        from espwire.events import Warned
+
         self.report(Warned(code=code, text=text))
 
     def result(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command: text for people, data for programs."""
+        from espwire.events import Result
+
         self.report(Result(command=command, text=text, data=data))
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:

@@ -163,8 +163,6 @@ def main(arguments: Sequence[str], context: Context | None = None) -> int:
     :param context: for another program than ``espwire``; see cli/esptool/program.py
     """
     from espwire.cli.context import Context
-    from espwire.cli.failures import report_failure
-    from espwire.errors import Cancelled
 
     context = context or Context()
     try:
@@ -179,6 +177,9 @@ def main(arguments: Sequence[str], context: Context | None = None) -> int:
         pass
     finally:
         context.stop_drawing()  # restores the cursor
+    from espwire.cli.failures import report_failure
+    from espwire.errors import Cancelled
+
     return report_failure(context, Cancelled("stopped by Ctrl-C"))
 
 

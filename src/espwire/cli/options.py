@@ -10,7 +10,6 @@ import click
 
 from espwire.cli.config import FREQUENCIES, MODES, SETTINGS, Setting
 from espwire.cli.examples import format_examples
-from espwire.cli.inputs import parse_inputs
 from espwire.cli.number_types import parse_address
 from espwire.device.consents import check_consents
 from espwire.errors import UsageError
@@ -393,6 +392,8 @@ table_options = combine(
 def _parse_inputs(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> list[Input]:
+    from espwire.cli.inputs import parse_inputs
+
     return parse_inputs(value, strict=context.obj.program.strict, names=parameter.name == "inputs")
 
 
