@@ -45,7 +45,7 @@ def merge(capsys, *more):
 def test_a_whole_image_ends_well(capsys, words):
     code, out, _ = run(capsys, *words, BOOT)
     assert code == 0
-    assert "Checksum:            0x52 (right)" in out
+    assert "Checksum:            0x52 (valid)" in out
     assert "ESP32" in out
 
 
@@ -55,7 +55,7 @@ def test_a_damaged_image_is_shown_and_then_an_error(capsys):
     Path("damaged.bin").write_bytes(data)
     code, out, err = run(capsys, "image-info", "damaged.bin")
     assert code == 6
-    assert "0x52 (wrong: should be 0x53)" in out
+    assert "0x52 (invalid, should be 0x53)" in out
     assert "[image-damaged]" in err
     code, data, last = result(capsys, "image-info", "damaged.bin")
     assert (code, data["intact"], last["code"]) == (6, False, "image-damaged")

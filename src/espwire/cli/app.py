@@ -110,7 +110,7 @@ class LazyGroup(click.Group):
 
 
 def _complete_command(command: click.Command, name: str, entry: Entry) -> None:
-    """Give a command what the table knows: name, first line of help, global options.
+    """Complete a command with its name, the first line of its help, and the global options.
 
     Global options may follow the command; where a short name is taken, the command's own option wins.
     """

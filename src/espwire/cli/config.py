@@ -139,11 +139,6 @@ class Setting:
     option: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the click option
     offline: bool = False  # also an option of commands that never use a port
 
-    @property
-    def metavar(self) -> str:
-        """What stands for the option's value in help; empty for a flag."""
-        return str(self.option.get("metavar", ""))
-
 
 def _flag(name: str, *flags: str, help: str, key: str = "", offline: bool = False) -> Setting:
     return Setting(

@@ -104,6 +104,17 @@ def test_every_setting_of_the_library_can_be_given():
     assert set(VENDOR_KEYS.values()) <= names
 
 
+def test_the_page_about_settings_lists_every_key_variable_and_option():
+    page = Path(__file__).parents[3].joinpath("docs/guide/settings.md").read_text("utf-8")
+    for setting in SETTINGS.values():
+        table, _, key = setting.key.partition(".")
+        if setting.option.get("hidden"):
+            continue
+        assert not key or (f"[{table}]" in page and f"\n{key.replace('_', '-')} = " in page)
+        assert f"`{setting.vendor_key}`" in page if setting.vendor_key else True
+        assert f"_{setting.variable}`" in page if setting.variable else True
+
+
 def test_the_first_file_with_the_section_counts(home):
     here, vendor, house = home
     timeout_of(house, "tox.ini", 9)

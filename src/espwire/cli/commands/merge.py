@@ -122,7 +122,7 @@ def merge_bin(
 def _find_chip(context: Context, blobs: Sequence[Blob]) -> ImageChip:
     """The chip of ``--chip``, or the one that the files are for.
 
-    :raises DataError, UsageError: the files do not tell, or are for several chips
+    :raises DataError, UsageError: the files are for no certain chip, or for several
     """
 
     if (chip := load_image_chip(context)) is not None:
