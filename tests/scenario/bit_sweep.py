@@ -37,10 +37,12 @@ from espwire.chips.registry import load_chip
 from espwire.cli.context import Context, Program
 from espwire.cli.main import main
 from espwire.cli.output import Output
-from espwire.device import streams, stub_image
+from espwire.device import loader, stub_image
+from espwire.device.backends import stub
 from espwire.errors import ToolError
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, name_op
 from espwire.virtual.faults import Faults, FaultSpec
 from espwire.virtual.transport import VirtualTransport, open_virtual
@@ -606,7 +608,8 @@ def _line_to(transport: VirtualTransport) -> Iterator[None]:
     vars(transport)["read"] = watched
     with (
         patch("espwire.transport.url.open_transport", open_transport),
-        patch.object(streams, "_TOKENS", count(0x5A0001)),
+        patch.object(loader, "_TOKENS", count(0x5A0001)),
+        patch.object(stub, "_TOKENS", count(0x5A0001)),
         patch.object(stub_image, "_read_index", _read_index),  # a third of the time of a run
         _cpu_limit(),
     ):

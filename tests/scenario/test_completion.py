@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from espwire.chips.index import CHIPS
+from espwire.chips.index import NAMES
 from espwire.cli.command_table import SECTIONS
 from espwire.cli.complete import VARIABLE
 from espwire.cli.complete_values import complete_port
@@ -70,7 +70,7 @@ def test_options_before_and_after_a_command_are_offered() -> None:
 
 def test_chips_and_usual_rates_and_choices_are_offered_without_looking_for_ports() -> None:
     offers, modules = ask("--chip", "")
-    assert offers == [f"plain,{name}" for name in ("auto", *CHIPS)]
+    assert offers == [f"plain,{name}" for name in ("auto", *NAMES)]
     assert "serial" not in modules
     assert ask("write-flash", "-b", "92")[0] == ["plain,921600"]
     assert ask("write-flash", "--flash-mode", "q")[0] == ["plain,qio", "plain,qout"]

@@ -9,9 +9,9 @@ BAUDS = ("115200", "230400", "460800", "921600", "1500000", "2000000", "9600", "
 
 def complete_chip(incomplete: str) -> list[CompletionItem[str]]:
     """``--chip``: the names of the chips."""
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
-    names = {"auto": "detect the chip", **{name: entry.name for name, entry in CHIPS.items()}}
+    names = {"auto": "detect the chip"} | NAMES
     start = incomplete.lower()
     return [
         CompletionItem(name, help=text) for name, text in names.items() if name.startswith(start)

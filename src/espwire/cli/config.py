@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.chips.index import CHIPS
+from espwire.chips.index import NAMES
 from espwire.cli.number_types import Number
 from espwire.errors import ToolError, UsageError
 from espwire.text import shorten
@@ -167,7 +167,7 @@ _LIST = (
         key="connect.chip",
         variable="CHIP",
         flags=("-c", "--chip"),
-        help=f"Expected chip: {', '.join(CHIPS)}. Default: auto, which detects it.",
+        help=f"Expected chip: {', '.join(NAMES)}. Default: auto, which detects it.",
         option={"metavar": "CHIP"},
     ),
     Setting(

@@ -289,7 +289,7 @@ class Context:
             report=self.report,
             on_packet=self._observe_packets(),
             stub=False,  # _prepare starts one if the command benefits
-            memory=None if virtual else self.state,
+            history=None if virtual else self.state,
         ) as device:
             if name is not None and not isinstance(target, str):
                 _check_board(device, name, target)

@@ -25,10 +25,10 @@ from espwire.image.read_any import FormatChoice, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
+    from espwire.chips.model import Chip
     from espwire.cli.context import Context
     from espwire.device.device import Device
-    from espwire.image.partition_csv import CsvPlaces
+    from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import Partition, PartitionTable
 
 
@@ -133,19 +133,19 @@ def read_table_file(
     offset: int,
     *,
     format: FormatChoice = "auto",
-    layout: CsvPlaces | None = None,
+    layout: TableOffsets | None = None,
 ) -> PartitionTable:
     """The partition table in a file: a binary table, a dump that has one at ``offset``, or CSV.
 
     :raises FileError: it cannot be read
     :raises TableError: it has no table, or an invalid one
     """
-    from espwire.image.partition_csv import CsvPlaces, decode_csv, parse_csv
+    from espwire.image.partition_csv import TableOffsets, decode_csv, parse_csv
     from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.split import lay_out_addressed
 
     name = name_source(path)
-    data = lay_out_addressed(read_source(path), name, load_image_chip(context), format=format)
+    data = lay_out_addressed(read_source(path), name, load_chip_option(context), format=format)
     if data[:2] in (ROW_MAGIC, MD5_MAGIC):
         return parse_table(data, name)
     if data[offset : offset + 2] in (ROW_MAGIC, MD5_MAGIC):
@@ -157,14 +157,14 @@ def read_table_file(
             hint="Give a CSV file, a binary table, or a dump with --partition-table-offset.",
             code="no-partition-table",
         )
-    return parse_csv(text, layout or CsvPlaces(offset), name)
+    return parse_csv(text, layout or TableOffsets(offset), name)
 
 
-def load_image_chip(context: Context) -> ImageChip | None:
+def load_chip_option(context: Context) -> Chip | None:
     """The chip of ``--chip``, if it is given."""
-    from espwire.chips import lookup
+    from espwire.chips.registry import load_chip
 
-    return None if context.chip is None else lookup.load_image_chip(context.chip)
+    return None if context.chip is None else load_chip(context.chip)
 
 
 def look_up(context: Context, inputs: Sequence[Input], table: PartitionTable) -> list[Input]:
@@ -250,10 +250,9 @@ def read_blobs(
     :param settings: flash settings for the header of a converted ELF
     :raises FileError, DataError: it cannot be read or used
     """
-    from espwire.chips.registry import load_chip
 
     name = name_source(path)
-    chip = None if context.chip is None else load_chip(context.chip)
+    chip = load_chip_option(context)
     format = peer_format(context, format)
     blobs = read_input(
         read_source(path), name, address, chip=chip, settings=settings, format=format

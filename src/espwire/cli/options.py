@@ -11,8 +11,7 @@ import click
 from espwire.cli.config import FREQUENCIES, MODES, SETTINGS, Setting
 from espwire.cli.examples import format_examples
 from espwire.cli.number_types import parse_address
-from espwire.device.consents import check_consents
-from espwire.errors import UsageError
+from espwire.errors import UsageError, check_consents
 from espwire.sizes import parse_flash_size
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
+from espwire.chips.index import CHIPS, ChipEntry
 from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
 from espwire.image.header import HeaderSettings
@@ -18,7 +19,6 @@ from espwire.image.partition_table import ROW_MAGIC, TABLE_OFFSET, parse_table
 from espwire.image.read_any import Format, FormatChoice, make_blobs, read_any
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
     from espwire.chips.model import Chip
     from espwire.image.partition_table import Partition, PartitionTable
 
@@ -42,7 +42,7 @@ class BuildPlan:
     """
 
     kind: str
-    place: str
+    name: str
     blobs: tuple[Blob, ...]
     chips: tuple[str, ...] = ()
     settings: HeaderSettings = field(default_factory=HeaderSettings)
@@ -88,12 +88,12 @@ def find_image_chip(data: bytes) -> str:
         image = parse(data)
     except ImageError:
         return ""
-    if image.extended is not None:
-        return find_by_image_id(image.extended.chip_id) or ""
-    return "esp8266" if image.checksum_valid else ""
+    if image.extended is None and not image.checksum_valid:
+        return ""
+    return find_by_image_id(image.chip_id) or ""
 
 
-def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[str, ...]:
+def find_chips(blobs: Iterable[Blob], name: str, *, stated: str = "") -> tuple[str, ...]:
     """The only chip that all images among ``blobs`` are for.
 
     :param stated: the chip that the build names
@@ -106,7 +106,7 @@ def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[
     if len(set(chips.values())) > 1:
         text = ", ".join(f"{name} is for {chip}" for name, chip in chips.items())
         raise DataError(
-            f"{place} holds files for several chips: {text}",
+            f"{name} holds files for several chips: {text}",
             hint="Build again from scratch for one chip.",
             code="build-mixed",
         )
@@ -121,28 +121,28 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
     """
     if request.chip is not None and plan.chips and request.chip.id not in plan.chips:
         raise UsageError(
-            f"{plan.place} is a build for {' or '.join(plan.chips)}, not for {request.chip.id}",
+            f"{plan.name} is a build for {' or '.join(plan.chips)}, not for {request.chip.id}",
             hint="Pass the folder of the right build, or leave --chip out.",
             code="build-chip",
         )
     blobs = sorted(plan.blobs, key=lambda blob: blob.address)
     if empty := next((blob.name for blob in blobs if not blob.data), ""):
         raise DataError(
-            f"{plan.place}: {empty} is empty",
+            f"{plan.name}: {empty} is empty",
             hint="The build did not finish: build again.",
             code="build-empty",
         )
     for first, second in _find_neighbours(blobs):
         if first.end > second.address:
             raise DataError(
-                f"{plan.place}: {first.name} ends at {first.end:#x} and overlaps {second.name} at"
+                f"{plan.name}: {first.name} ends at {first.end:#x} and overlaps {second.name} at"
                 f" {second.address:#x}",
                 hint="The build is inconsistent: check its partition table, and build again.",
                 code="build-overlap",
             )
     table = find_table(blobs)
     for blob in blobs if table is not None else ():
-        _check_room(blob, table, plan.place)
+        _check_room(blob, table, plan.name)
     return plan
 
 
@@ -172,11 +172,11 @@ def find_app_partition(table: PartitionTable) -> Partition | None:
     return next(iter((*usual, *factory, *apps)), None)
 
 
-def _check_room(blob: Blob, table: PartitionTable | None, place: str) -> None:
+def _check_room(blob: Blob, table: PartitionTable | None, name: str) -> None:
     for row in table.partitions if table is not None else ():
         if row.offset == blob.address and blob.end > row.end:
             raise DataError(
-                f"{place}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
+                f"{name}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
                 f" {row.offset:#x} only {row.size:#x}",
                 hint="Make the program smaller or the partition larger.",
                 code="build-oversize",
@@ -219,7 +219,7 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         blobs = tuple(replace(blob, name=_name_blob(blob)) for blob in blobs)
     plan = BuildPlan(
         kind=KINDS[file.format],
-        place=name,
+        name=name,
         blobs=blobs,
         chips=chips or find_chips(blobs, name),
         notes=notes,
@@ -238,18 +238,18 @@ def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...
     The partition table (at 0x8000 by default) and the bootloader (at the chip's offset) must both be where the same
     start address puts them.
     """
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
     starts = [
-        (start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None
+        (start, (chip.id,))
+        for chip in CHIPS
+        if request.chip is None or chip.id == request.chip.id
+        if (start := _find_start(data, chip)) is not None
     ]
     return starts[0] if len(starts) == 1 else None
 
 
-def _find_start(data: bytes, chip: AnyChip) -> int | None:
-    boot = chip.flash.bootloader_offset
-    if chip.image.format == "esp8266":
+def _find_start(data: bytes, chip: ChipEntry) -> int | None:
+    boot = chip.bootloader_offset
+    if chip.image_chip_id is None:  # such chips boot from 0 and have no partition table
         return 0 if find_image_chip(data) == chip.id else None
     for start in dict.fromkeys((0, boot)):
         head = data[boot - start : TABLE_OFFSET - start]
@@ -261,13 +261,13 @@ def _find_start(data: bytes, chip: AnyChip) -> int | None:
 
 def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
     """The address of a binary that is not a merged one: from the request."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
     if request.app_address is not None:
         return request.app_address
     chip_id = find_image_chip(data)
     if chip_id:
-        boot = load_image_chip(chip_id).flash.bootloader_offset
+        boot = load_chip(chip_id).flash.bootloader_offset
         raise DataError(
             f"{name} is a single image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
@@ -288,10 +288,10 @@ def _choose_elf_address(blob: Blob, request: BuildRequest) -> tuple[int, str]:
 
     :raises ElfError: it uses no mapped flash, so it is a program for RAM or a bootloader
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.elf import is_flash
 
-    chip = load_image_chip(blob.chips[0])
+    chip = load_chip(blob.chips[0])
     image = parse(blob.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
     if not mapped and request.app_address is None:

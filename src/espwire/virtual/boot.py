@@ -1,7 +1,7 @@
-"""What a chip says when it starts and how it picks the boot mode: texts, straps. No commands, no reset lines.
+"""What a chip prints when it starts, and how it selects the boot mode from its strapping pins.
 
-Banners and mode names are as public logs show them; a chip without a public log gets its family's form (``banner``
-None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason.
+The texts are those of public logs; a chip without a public log gets its family's form (see ``BootLog``). The number
+behind ``boot:`` is the strap value; ``rst:`` is the reset reason.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
 
-BOOT_S = 0.03  # from EN up to the ROM's first character
-NAMED_PADS = {
-    "mtdo": 15,
-    "mtdi_flash_voltage": 12,
-}  # the ESP32's strapping pins that go by their pads' names
+BOOT_S = 0.03  # from the rise of EN to the ROM's first character
+# the ESP32's strapping pins that are named after their pads
+NAMED_PADS = {"mtdo": 15, "mtdi_flash_voltage": 12}
 
 
 class Reason(Enum):
-    """Why the chip starts."""
+    """Reset reason."""
 
     POWER_ON = "power-on"
     SOFTWARE = "software"
@@ -29,12 +27,12 @@ class Reason(Enum):
     SUPER_WATCHDOG = "super-watchdog"
     USB = "usb"
     BROWN_OUT = "brown-out"
-    CRASH = "crash"  # the program fell over and restarts the CPU
+    CRASH = "crash"  # the program crashed and restarts the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootText:
-    """One family's texts. Straps: what ``boot:`` shows; modes: their names; ``reasons``: number and name."""
+    """Boot texts of a chip. ``reasons``: number and name of each reset reason."""
 
     opening: str
     download_strap: int
@@ -50,17 +48,17 @@ class BootText:
     wrong_mode: tuple[str, str] = ("USB_BOOT", "wait usb download\r\n")
 
     def download(self, reason: Reason, strap: int | None = None) -> bytes:
-        """What is printed on the way into the loader; ``strap`` replaces the usual value."""
+        """Printed before download mode; ``strap`` overrides the usual strapping value."""
         strap = self.download_strap if strap is None else strap
         name, ready = self.download_names.get(strap, (self.download_name, self.ready))
         return self._fill(reason, strap, name) + ready.encode()
 
     def app(self, reason: Reason, strap: int | None = None) -> bytes:
-        """What is printed on the way to the application."""
+        """Printed before the application."""
         return self._fill(reason, self.app_strap if strap is None else strap, self.app_name)
 
     def wrong(self, reason: Reason, strap: int) -> bytes:
-        """What is printed on the way to nowhere: the strapping pins name neither the loader nor the application."""
+        """Printed when the strapping pins select neither the loader nor the application."""
         name, rest = self.wrong_mode
         return self._fill(reason, strap, name.format(strap)) + rest.encode()
 
@@ -70,7 +68,7 @@ class BootText:
 
 
 class Straps(NamedTuple):
-    """What the strapping pins said: the value that is printed and latched, and where it leads."""
+    """State of the strapping pins: the value that is printed and latched, and the boot mode."""
 
     value: int
     mode: Literal["download", "app", "wrong"]
@@ -79,7 +77,7 @@ class Straps(NamedTuple):
 def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int, bool]) -> Straps:
     """Sample the strapping pins.
 
-    :param boot_low: whether something pulls the boot pin low
+    :param boot_low: whether the boot pin is pulled low
     :param pins: levels that the board forces on pins, by their GPIO numbers, True high; also the boot pin's
     """
     strapping = chip.strapping
@@ -92,13 +90,13 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     for gpio, bit in _strap_bits(chip).items():
         if gpio in pins:
             value = value & ~(1 << bit) | pins[gpio] << bit
-    seconds = {pin.gpio: pin.level for pin in strapping.second_gpios}
+    seconds: dict[int, str] = {pin.gpio: pin.level for pin in strapping.second_gpios}
     if strapping.second_gpio is not None:
         seconds[strapping.second_gpio] = strapping.second_level_for_download
     fits = all(
         pins.get(gpio, level == "high") is (level == "high") for gpio, level in seconds.items()
     )
-    # the application asks nothing of the further pins, but on the ESP8266, where they choose among three bits' modes
+    # the further pins matter only for download mode, except on the ESP8266, where three bits select the mode
     if boot_low or strapping.second_gpios:
         return Straps(value, "wrong" if not fits else "download" if boot_low else "app")
     return Straps(value, "app")
@@ -121,7 +119,7 @@ ESP8266_REASONS = {
     Reason.POWER_ON: "1",
     Reason.SOFTWARE: "2",
     Reason.WATCHDOG: "4",
-    Reason.BROWN_OUT: "1",  # it has no detector: the supply comes back, that is all it knows
+    Reason.BROWN_OUT: "1",  # it has no brown-out detector
     Reason.CRASH: "2",
 }
 ESP32_REASONS = {
@@ -146,26 +144,13 @@ LP_REASONS = {
     Reason.WATCHDOG: "0x10 (LP_WDT_SYS)",
     Reason.SUPER_WATCHDOG: "0x12 (LP_SWDT_SYS)",
     Reason.USB: "0x15 (USB_UART_HPSYS)",
-    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the names of this and the next follow the others'; the numbers are known
+    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the numbers of this and the next are known, the names are guessed
     Reason.CRASH: "0xc (SW_CPU)",
 }
-# id → (banner, built, strap for download, strap for flash, name of the download mode)
-MODERN: dict[str, tuple[str | None, str, int, int, str]] = {
-    "esp32s2": ("esp32s2-rc4-20191025", "Oct 25 2019", 0x02, 0x08, "DOWNLOAD(USB/UART0/1/SPI)"),
-    "esp32s3": ("esp32s3-20210327", "Mar 27 2021", 0x00, 0x08, "DOWNLOAD(USB/UART0)"),
-    "esp32c2": ("esp8684-api2-20220127", "Jan 27 2022", 0x04, 0x0C, "DOWNLOAD(UART0)"),
-    "esp32c3": ("esp32c3-api1-20210207", "Feb  7 2021", 0x04, 0x0D, "DOWNLOAD(USB/UART0/1)"),
-    "esp32c5": ("esp32c5-eco2-20250121", "Jan 21 2025", 0x08, 0x18, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32c6": ("esp32c6-20220919", "Sep 19 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SDIO_FEI_FEO)"),
-    "esp32h2": ("esp32h2-20221101", "Nov  1 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32p4": ("esp32p4-eco2-20240710", "Jul 10 2024", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32s31": (None, "", 0x69, 0x58, "DOWNLOAD(USB/UART0/SPI)"),
-}
-UNKNOWN = (None, "", 0x04, 0x0C, "DOWNLOAD(USB/UART0)")
 
 
 def find_boot_text(chip: Chip) -> BootText:
-    """The texts of a chip, picked by facts: its ROM's generation and, for later chips, the table above."""
+    """The boot texts of a chip, by the generation of its ROM and its ``boot_log``."""
     if not chip.rom.attach_bytes:
         return BootText(
             opening="\r\n ets Jan  8 2013,",
@@ -191,13 +176,13 @@ def find_boot_text(chip: Chip) -> BootText:
             interpreter=True,
             wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
         )
-    banner, built, download, app, name = MODERN.get(chip.id, UNKNOWN)
-    built_line = f"Build:{built}\r\n" if built else ""
+    log = chip.boot_log
+    built_line = f"Build:{log.built}\r\n" if log.built else ""
     return BootText(
-        opening=f"ESP-ROM:{banner or chip.id}\r\n{built_line}",
-        download_strap=download,
-        app_strap=app,
-        download_name=name,
+        opening=f"ESP-ROM:{log.banner or chip.id}\r\n{built_line}",
+        download_strap=log.download_strap,
+        app_strap=log.app_strap,
+        download_name=log.download_mode,
         app_name="SPI_FAST_FLASH_BOOT",
         reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
         download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")}
@@ -208,13 +193,13 @@ def find_boot_text(chip: Chip) -> BootText:
 
 
 def _is_rtc(chip: Chip) -> bool:
-    """Whether the chip has the RTC of the first generations, by the super watchdog's auto-feed bit."""
+    """Whether the chip has the RTC of the first generations: the super watchdog's auto-feed bit shows it."""
     swd = chip.reset.super_watchdog
     return swd is not None and swd.auto_feed_bit == 31
 
 
 def panic_text(fault: str, address: int, cause: int) -> bytes:
-    """What a RISC-V ROM prints at a bus fault; registers that nobody can know are 0."""
+    """What a RISC-V ROM prints at a bus fault; unknown registers are 0."""
     rows = (
         ("PC", "RA", "SP", "GP"),
         ("TP", "T0", "T1", "T2"),
@@ -234,7 +219,7 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
 
 
 def refusal_text(chip: Chip, entry: int) -> bytes:
-    """What a virtual chip prints instead of running a program that it has no engine for. No real chip prints this."""
+    """Printed instead of running a program for which there is no engine. No real chip prints this."""
     windowed = chip.cpu.architecture == "xtensa"
     why = (
         "Xtensa register windows are not emulated"
@@ -245,7 +230,7 @@ def refusal_text(chip: Chip, entry: int) -> bytes:
 
 
 def find_fault(what: str) -> str:
-    """The name that a RISC-V ROM gives to what an engine complains of (``CpuFault.what``).
+    """The RISC-V ROM's name of an engine's fault (``CpuFault.what``).
 
     >>> find_fault("unaligned load"), find_fault("store to read-only memory"), find_fault("illegal instruction 0x0")
     ('Load address misaligned', 'Store/AMO access fault', 'Illegal instruction')

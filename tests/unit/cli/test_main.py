@@ -8,6 +8,7 @@ from typing import Any
 import click
 import pytest
 
+from espwire.chips.registry import chip_ids
 from espwire.cli import main as cli
 from espwire.cli.app import build
 from espwire.cli.command_table import GROUPS, SECTIONS
@@ -78,7 +79,7 @@ def test_global_options_stand_before_or_after(capsys: pytest.CaptureFixture[str]
 
 def test_chips_is_a_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chips"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 16
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(chip_ids())
     assert main(["chips", "ESP32-C3", "--json"]) == 0
     (chip,) = json.loads(capsys.readouterr().out)["data"]["chips"]
     assert (chip["id"], chip["image_chip_id"], chip["bootloader_offset"]) == ("esp32c3", 5, 0)
@@ -136,8 +137,8 @@ def test_a_device_command_without_a_port_says_so(
     monkeypatch.setattr(list_ports, "comports", list)
     assert main(["read-mac"]) == 3
     error, hint = failure(capsys)
-    assert error == "no board is plugged in [no-port]"
-    assert "There is no serial port here" in hint
+    assert error == "no serial port found [no-port]"
+    assert "Connect the board" in hint
     facts = {
         "device": "/dev/ttyS7",
         "vid": None,
@@ -149,8 +150,8 @@ def test_a_device_command_without_a_port_says_so(
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     assert main(["read-mac"]) == 3
     error, hint = failure(capsys)
-    assert error == "no board is found [no-port]"
-    assert "/dev/ttyS7 (port without USB, taken only with --any-port)" in hint
+    assert error == "no board found [no-port]"
+    assert "/dev/ttyS7 (not a USB port, used only with --any-port)" in hint
 
 
 def test_with_json_an_error_is_one_line_on_standard_output(

@@ -11,8 +11,7 @@ from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
 from espwire.errors import UsageError
-from espwire.image.elf2image import ImageFiles
-from espwire.image.layout import ElfOptions
+from espwire.image.elf2image import ElfOptions, ImageFiles
 from espwire.sizes import parse_flash_size, parse_number
 from espwire.text import escape
 
@@ -141,7 +140,7 @@ def make_image(
 ) -> None:
     """Give -f FILE -a ADDRESS for each segment. Without --chip, the image is for an ESP8266, and OUTPUT is the start
     of the file names: app.bin becomes app.bin0x00000.bin."""
-    from espwire.image.make_image import make_image
+    from espwire.image.elf2image import make_image
 
     if len(segfile) != len(segaddr) or not segfile:
         counts = f"{len(segfile)} files but {len(segaddr)} addresses"
@@ -164,11 +163,11 @@ def make_image(
 
 
 def _report_files(context: Context, command: str, result: ImageFiles) -> None:
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
     for doubt in result.doubts:
         context.warn("elf-doubt", doubt)
-    name = load_image_chip(result.chip).name
+    name = load_chip(result.chip).name
     lines, files = [], []
     for file in result.files:
         address = file.address if file.fixed else None

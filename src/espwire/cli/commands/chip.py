@@ -9,7 +9,7 @@ import click
 from espwire.cli.commands.flash_registers import describe_flash, flash_data
 from espwire.cli.context import Context
 from espwire.errors import DeviceError, Unsupported
-from espwire.image.field_text import NOT_SET, format_chip_id, format_invalid, known_chip_id
+from espwire.image.header import NOT_SET, format_chip_id, format_invalid, known_chip_id
 
 if TYPE_CHECKING:
     from espwire.device.device import Device

@@ -45,7 +45,7 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.plan import Plan, Policy
+    from espwire.flash.model import Plan, Policy
     from espwire.image.build_file import BuildPlan
     from espwire.image.header import HeaderSettings
     from espwire.image.read_any import FormatChoice
@@ -95,7 +95,7 @@ def flash(
     """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.chips.registry import load_chip
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -110,7 +110,7 @@ def flash(
     )
     build = read_build(path, request)
     made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
-    for line in (f"{build.place}: {build.kind}{made_for}", *build.describe()):
+    for line in (f"{build.name}: {build.kind}{made_for}", *build.describe()):
         context.note(line)
     if choices["show"]:
         for line in build.notes:
@@ -263,7 +263,7 @@ class WriteOptions:
 
     def policy(self) -> Policy:
         """The options that the library needs."""
-        from espwire.flash.plan import Policy
+        from espwire.flash.model import Policy
 
         return Policy(
             compress=True if self.compress else False if self.no_compress else None,
@@ -422,9 +422,9 @@ def verify_flash(
     table_offset: int,
 ) -> None:
     """Exits with code 7 if they differ."""
-    from espwire.flash.survey import check_reach
+    from espwire.flash.model import FlashTarget
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_parts, survey_target
+    from espwire.flash.write import find_stated_size, prepare_blobs
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
@@ -438,10 +438,11 @@ def verify_flash(
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read(inputs)
         blobs = choose_for_chip(blobs, device.chip.id)
-        target = survey_target(device, settings)
+        stated = find_stated_size(settings)
+        target = FlashTarget.of(device, flash_size=stated)
         for blob in blobs:
-            check_reach(target, blob.address, blob.end, stated=find_stated_size(settings))
-        blobs = prepare_parts(blobs, target, settings, report=context.report)
+            target.check_range(blob.address, blob.end, stated=stated)
+        blobs = prepare_blobs(blobs, target, settings, report=context.report)
         try:
             verify_flash(device, blobs, report=context.report)
         except VerifyError as error:
@@ -457,14 +458,12 @@ def _report_differences(
     context: Context, device: Device, blobs: Sequence[Blob], ranges: Sequence[tuple[int, int]]
 ) -> None:
     """One line per range that differs; with the bytes where they can be read."""
-    from espwire.flash.verify import can_read
-
     lines: list[str] = []
     listed: list[dict[str, int]] = []
     for start, end in ranges:
         line = f"{start:#010x}..{end:#010x} differs"
         blob = next((each for each in blobs if each.address <= start and end <= each.end), None)
-        if blob is not None and len(listed) < MAX_LISTED and can_read(device):
+        if blob is not None and len(listed) < MAX_LISTED and device.backend.limits.can_read:
             actual = b"".join(device.read_flash(start, end - start))
             expected = blob.data[start - blob.address : end - blob.address]
             wrong = [at for at, (a, b) in enumerate(zip(actual, expected, strict=True)) if a != b]
@@ -523,7 +522,7 @@ def erase_flash(
     dry_run: bool,
 ) -> None:
     from espwire.flash.erase import erase_flash
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
 
     policy = Policy(force=force, consents=allow)
     with context.device(pins=pins) as device:
@@ -557,7 +556,7 @@ def erase_region(
     """Erases whole sectors of 4 KiB. SIZE may be ALL, for everything up to the end of the flash. A partition's
     name may replace ADDRESS and SIZE."""
     from espwire.flash.erase import erase_region
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
 
     region, _ = parse_region(arguments, files=0, strict=context.program.strict)
     source = TableSource(partitions, table_offset)

@@ -16,8 +16,7 @@ from espwire.sizes import format_size
 
 if TYPE_CHECKING:
     from espwire.device.flash_id import FlashInfo
-    from espwire.device.flash_registers import FlashStatus
-    from espwire.device.sfdp import Sfdp
+    from espwire.device.flash_registers import FlashStatus, Sfdp
 
 Pins = str | tuple[int, ...] | None
 
@@ -146,7 +145,7 @@ def read_flash_sfdp(
     pins: Pins,
 ) -> None:
     """Without --decode, reads 1 to 4 BYTES from ADDRESS of the table. The options -fm, -ff and -fs have no effect."""
-    from espwire.device.sfdp import check_sfdp_range
+    from espwire.device.flash_registers import check_sfdp_range
 
     header_settings(flash_mode, flash_freq, flash_size)
     if decode:

@@ -12,7 +12,7 @@ import click
 
 from espwire.cli.context import Context
 from espwire.cli.image_text import draw_file, file_data
-from espwire.cli.inputs import load_image_chip, peer_format
+from espwire.cli.inputs import load_chip_option, peer_format
 from espwire.cli.options import (
     chip_option,
     input_format_option,
@@ -48,7 +48,7 @@ def image_info(
 
     format = peer_format(context, input_format)
     info = inspect_bytes(
-        read_source(file), name_source(file), load_image_chip(context), format=format
+        read_source(file), name_source(file), load_chip_option(context), format=format
     )
     context.result("image-info", draw_file(info), file_data(info))
     if not info.intact:
@@ -70,7 +70,7 @@ def image_diff(context: Context, input_format: FormatChoice, old: str, new: str)
     """Exits with code 7 if they differ."""
     from espwire.image.diff import diff_images
 
-    chip = load_image_chip(context)
+    chip = load_chip_option(context)
     names = name_source(old), name_source(new)
     diff = diff_images(read_source(old), read_source(new), chip, names=names, format=input_format)
     data = {
@@ -133,9 +133,9 @@ def image_map(
     table_offset: int,
 ) -> None:
     """FILE is a dump or a merged file of any format. Without FILE, the device's flash is read."""
-    from espwire.flash.flash_map import read_map
+    from espwire.flash.partitions import read_map
+    from espwire.image.flash_map import draw_text
     from espwire.image.flash_map_svg import draw_svg
-    from espwire.image.flash_map_text import draw_text
 
     if svg is not None:
         check_writable(svg)
@@ -166,11 +166,10 @@ def image_map(
 def _map_file(
     context: Context, file: str, format: FormatChoice, flash_size: int | None
 ) -> FlashMap:
-    from espwire.chips.registry import load_chip
     from espwire.image.flash_map import map_dump
     from espwire.image.split import lay_out
 
-    chip = None if context.chip is None else load_chip(context.chip)
+    chip = load_chip_option(context)
     data = lay_out(read_source(file), name_source(file), chip, format=format)
     return map_dump(data, chip, flash_size=flash_size)
 

@@ -85,7 +85,7 @@ def load_ram(
 ) -> None:
     """FILE is an image (also as Intel HEX) or an ELF. The flash is not touched."""
     from espwire.flash.load_ram import load_ram
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
 
     blobs = read_blobs(context, file, format=input_format)
     if not any(blob.one_of for blob in blobs):

@@ -9,7 +9,7 @@ import click
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
 from espwire.cli.context import Context
-from espwire.cli.inputs import Input, header_settings, load_image_chip, read_blobs
+from espwire.cli.inputs import Input, header_settings, load_chip_option, read_blobs
 from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import (
     addressed_inputs_argument,
@@ -28,7 +28,7 @@ from espwire.image.merge import Merged, MergeOptions, find_merge_chip, merge_blo
 from espwire.text import escape
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
+    from espwire.chips.model import Chip
     from espwire.image.read_any import FormatChoice
 
 FORMATS = ("raw", "uf2", "hex")
@@ -119,13 +119,13 @@ def merge_bin(
     _report_merged(context, output, merged, chip)
 
 
-def _find_chip(context: Context, blobs: Sequence[Blob]) -> ImageChip:
+def _find_chip(context: Context, blobs: Sequence[Blob]) -> Chip:
     """The chip of ``--chip``, or the one that the files are for.
 
     :raises DataError, UsageError: the files are for no certain chip, or for several
     """
 
-    if (chip := load_image_chip(context)) is not None:
+    if (chip := load_chip_option(context)) is not None:
         return chip
     certain = [blob for blob in blobs if not blob.one_of]
     if len(certain) < len(blobs):
@@ -139,7 +139,7 @@ def _find_chip(context: Context, blobs: Sequence[Blob]) -> ImageChip:
 def _check(
     context: Context,
     blobs: Sequence[Blob],
-    chip: ImageChip,
+    chip: Chip,
     *,
     force: bool,
     allow: frozenset[str],
@@ -154,7 +154,7 @@ def _check(
     ]
     if not images:
         return  # the checks load much of the library
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
     misplaced = [finding for blob in images for finding in find_misplaced(blob, chip)]
@@ -165,7 +165,7 @@ def _check(
         context.warn(finding.code, finding.text)
 
 
-def _report_merged(context: Context, output: str, merged: Merged, chip: ImageChip) -> None:
+def _report_merged(context: Context, output: str, merged: Merged, chip: Chip) -> None:
     count = len(merged.blobs)
     size = f"{len(merged.data):,} bytes from {count} part{'s' if count > 1 else ''}"
     target = f", to be written to {merged.target_offset:#x}" if merged.format == "raw" else ""
@@ -216,7 +216,7 @@ def split_image(
     blobs = split_image(
         read_source(file),
         name_source(file),
-        load_image_chip(context),
+        load_chip_option(context),
         target_offset=target_offset,
         format=input_format,
     )

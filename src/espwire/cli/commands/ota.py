@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import TableSource, read_table_file
+from espwire.cli.inputs import TableSource, load_chip_option, read_table_file
 from espwire.cli.options import dry_run_option, input_format_option, table_options
 from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
 from espwire.image.ota import (
     OTA_DATA_SIZE,
-    SECTOR,
     STATES,
     OtaChange,
     OtaData,
@@ -29,6 +28,7 @@ from espwire.image.ota import (
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
 from espwire.image.split import lay_out
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.image.read_any import FormatChoice
@@ -68,9 +68,8 @@ def _open_dump(
     :raises TableError: it has no partition table, or ends before its OTA data
     :raises UsageError: it is to be changed, but is not raw
     """
-    from espwire.chips.registry import load_chip
 
-    chip = None if context.chip is None else load_chip(context.chip)
+    chip = load_chip_option(context)
     stored = data = read_source(path)
     if stored:
         data = lay_out(stored, name_source(path), chip, format=format)

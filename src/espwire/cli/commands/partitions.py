@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import load_image_chip, read_table_file
+from espwire.cli.inputs import load_chip_option, read_table_file
 from espwire.cli.number_types import parse_address
 from espwire.cli.options import (
     input_format_option,
@@ -18,7 +18,7 @@ from espwire.cli.options import (
 from espwire.cli.output import align
 from espwire.cli.sources import check_writable
 from espwire.files import keep_inputs, write_file
-from espwire.image.partition_csv import CsvPlaces, build_csv
+from espwire.image.partition_csv import TableOffsets, build_csv
 from espwire.image.partition_table import (
     PartitionTable,
     TableRules,
@@ -154,10 +154,10 @@ def build(
     """The input may also be another binary table. Empty offsets are filled in."""
 
     keep_inputs(output, [file])
-    chip = load_image_chip(context)
+    chip = load_chip_option(context)
     if bootloader_offset is None and chip is not None:
         bootloader_offset = chip.flash.bootloader_offset
-    layout = CsvPlaces(table_offset, bootloader_offset, recovery_offset)
+    layout = TableOffsets(table_offset, bootloader_offset, recovery_offset)
     table = read_table_file(context, file, table_offset, format=input_format, layout=layout)
     rules = TableRules(flash_size, table_offset, secure_boot_v1)
     if not no_check:
