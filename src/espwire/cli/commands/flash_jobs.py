@@ -17,6 +17,7 @@ from espwire.cli.inputs import (
     find_region,
     has_names,
     header_settings,
+    load_chip_option,
     look_up_in_file,
     look_up_on_device,
     parse_inputs,
@@ -94,7 +95,6 @@ def flash(
 ) -> None:
     """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
-    from espwire.chips.registry import load_chip
     from espwire.flash.model import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
@@ -102,7 +102,7 @@ def flash(
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     request = BuildRequest(
-        chip=None if context.chip is None else load_chip(context.chip),
+        chip=load_chip_option(context),
         settings=settings,
         app_address=choices["app_address"],
         format=input_format,

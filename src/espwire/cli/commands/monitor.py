@@ -11,6 +11,7 @@ import click
 
 from espwire.cli.config import DEFAULT_BAUD
 from espwire.cli.context import Context
+from espwire.cli.inputs import load_chip_option
 from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.errors import UsageError
 from espwire.text import escape
@@ -18,7 +19,6 @@ from espwire.text import escape
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from espwire.chips.model import Chip
     from espwire.monitor.console import Console
     from espwire.monitor.terminal import Keyboard
     from espwire.transport.ports import Port
@@ -136,14 +136,12 @@ def _open_console(context: Context, *, raw: bool, timestamps: bool) -> Console:
     if os.environ.get("NO_COLOR"):
         passes -= {Kind.STYLE}
     return Console(
-        screen, raw=raw, passes=passes, stamp=_now if timestamps else None, chip=_find_chip(context)
+        screen,
+        raw=raw,
+        passes=passes,
+        stamp=_now if timestamps else None,
+        chip=load_chip_option(context),
     )
-
-
-def _find_chip(context: Context) -> Chip | None:
-    from espwire.chips.registry import load_chip
-
-    return None if context.chip is None else load_chip(context.chip)
 
 
 def _now() -> datetime:
