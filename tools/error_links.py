@@ -1,4 +1,4 @@
-"""Which page of the guide helps with which error or warning: docs/errors.md links there."""
+"""The section of the guide for each error or warning; docs/errors.md links to it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from espwire.image.ota import (
     OtaData,
     OtaEntry,
     OtaStatus,
-    build_sector,
+    apply_change,
     find_boot,
     find_ota_data,
     parse_ota_data,
@@ -28,7 +28,6 @@ from espwire.image.ota import (
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
 from espwire.image.split import lay_out
-from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.image.read_any import FormatChoice
@@ -50,13 +49,10 @@ class Dump:
         """
         from espwire.flash.partitions import require_ota_data
 
-        offset, data = require_ota_data(self.table).offset, bytearray(self.data)
-        for index in change.erase:
-            data[offset + index * SECTOR : offset + (index + 1) * SECTOR] = b"\xff" * SECTOR
-        if change.write is not None and change.entry is not None:
-            at = offset + change.write * SECTOR
-            data[at : at + SECTOR] = build_sector(change.entry)
-        write_file(self.path, bytes(data))
+        start = require_ota_data(self.table).offset
+        end = start + OTA_DATA_SIZE
+        changed = apply_change(self.data[start:end], change)
+        write_file(self.path, self.data[:start] + changed + self.data[end:])
 
 
 def _open_dump(
