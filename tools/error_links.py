@@ -25,7 +25,7 @@ LINKS = {
     "header-flash-size": "flash-settings.md#size",
     "header-kept": "flash-settings.md#where-they-go",
     "held-in-reset": _PINS,
-    "image-broken": "troubleshooting.md#missing-boot-loader",
+    "image-broken": "troubleshooting.md#missing-bootloader",
     "image-magic": "image-format.md",
     "line-too-bad": "troubleshooting.md#it-fails-part-of-the-way",
     "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
