@@ -1,4 +1,4 @@
-"""Which page of the guide helps with which error or warning: docs/errors.md links there."""
+"""Sections of the guide for errors and warnings; docs/errors.md links to them."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ LINKS = {
 
 
 def linked(code: str, text: str) -> str:
-    """``text`` with a link to the guide, where there is one for ``code``."""
+    """Append a link to the guide if there is one for ``code``."""
     return f"{text} ([guide](guide/{LINKS[code]}))" if code in LINKS else text
