@@ -235,7 +235,7 @@ class ReadReg(Command, op=Op.READ_REG, least=4):
 
 @dataclass(frozen=True)
 class SpiSetParams(Command, op=Op.SPI_SET_PARAMS, least=24):
-    """Tell the loader the flash's geometry, in bytes."""
+    """Set the flash's geometry, in bytes."""
 
     id: int
     total: int

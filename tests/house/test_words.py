@@ -1,0 +1,101 @@
+"""Phrases that do not belong in plain technical English, in everything a person reads."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# add "program" (help screens, docs/errors.md) and "source" (docstrings and comments) once these are free of them
+CHECKED = ("docs",)
+
+INSTEAD_OF = {
+    r"(is|are|was) no(?! longer)": "is not a, does not have",
+    r"hangs? on": "depends on, is connected to",
+    r"but for": "except for",
+    r"anew": "again",
+    r"mend(s|ed)?": "fix",
+    r"shall": "must, will",
+    r"of itself": "by itself, or leave it out",
+    r"beside": "next to, besides",
+    r"tells?|told|telling": "reports, prints, states",
+    r"hears?|heard": "receives",
+    r"said": "printed, stated",
+    r"stands? (in|at|behind|before|after|alone|beside|there)": "is in, comes after",
+    r"go(es)? to": "is written to, is sent to",
+    r"in 0\.0 s": "leave the time out",
+    r"boot loaders?": "bootloader",
+    r"time-outs?": "timeout",
+}
+ALLOWED = {
+    "docs/classic-page.md": ("The page says",),
+    "docs/evidence": ("",),  # reports of past runs
+}
+PATTERN = re.compile(rf"\b({'|'.join(INSTEAD_OF)})\b", re.IGNORECASE)
+
+
+def read_docs() -> Iterator[tuple[str, str]]:
+    """Pages by hand, without code and transcripts."""
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
+        name = path.relative_to(ROOT).as_posix()
+        if name != "docs/errors.md":
+            text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+            yield name, re.sub(r"`[^`\n]*`", "`…`", text)
+
+
+def read_program() -> Iterator[tuple[str, str]]:
+    """What the program prints: all help screens, and the texts of all errors."""
+    from click.testing import CliRunner
+
+    from espwire.cli.main import main
+
+    yield "docs/errors.md", (ROOT / "docs/errors.md").read_text("utf-8")
+    with CliRunner().isolation() as (out, *_):
+        main(["--help-all"])
+        yield "espwire --help-all", out.getvalue().decode()
+
+
+def read_source() -> Iterator[tuple[str, str]]:
+    """Docstrings and comments."""
+    for path in sorted((ROOT / "src/espwire").rglob("*.py")):
+        text = path.read_text("utf-8")
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+        words = [ast.get_docstring(node) or "" for node in nodes]
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        words += [token.string for token in tokens if token.type == tokenize.COMMENT]
+        yield path.relative_to(ROOT).as_posix(), "\n".join(words)
+
+
+READERS = {"docs": read_docs, "program": read_program, "source": read_source}
+
+
+def find_phrases(name: str, text: str) -> list[str]:
+    """Lines with a phrase of ``INSTEAD_OF``, each with what to write instead."""
+    allowed = [
+        phrase for path, phrases in ALLOWED.items() if name.startswith(path) for phrase in phrases
+    ]
+    found = []
+    for line in text.splitlines():
+        for match in PATTERN.finditer(line):
+            if not any(phrase in line for phrase in allowed):
+                better = next(b for p, b in INSTEAD_OF.items() if re.fullmatch(p, match[0], re.I))
+                found.append(f"{name}: «{match[0]}» (better: {better}) in: {line.strip()[:120]}")
+    return found
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_plain_english(kind: str) -> None:
+    found = [each for name, text in READERS[kind]() for each in find_phrases(name, text)]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_a_phrase_is_found() -> None:
+    assert find_phrases("x.md", "The flash IS NO chip, or is no longer one.") != []
+    assert find_phrases("x.md", "It no longer shallowly tellurizes.") == []
