@@ -16,20 +16,21 @@ PEER_JS := $(PEER)-js/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test check bench soak docs generate clean venv peer clients peer-clients clean-install stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients clean-install stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo      flash real firmware to a virtual chip, and look at what it then holds"
-	@echo "make test      run the tests"
+	@echo "make demo      flash real firmware to a virtual chip and inspect the result"
+	@echo "make test      run the tests, except the slow ones that it lists at the end"
+	@echo "make test-all  run all tests, as CI does; those against esptool need \`make peer\` and ESPWIRE_PEER"
 	@echo "make check     lint, format, types on three systems, generated files"
-	@echo "make bench     measure, with ratios to esptool $(PEER_VERSION), which it installs beside (.venv-peer)"
-	@echo "make clients   install programs that import esptool, for the tests (.venv-clients)"
-	@echo "make soak      the long runs: faults, fuzzing"
+	@echo "make bench     run the benchmarks and compare with esptool $(PEER_VERSION), which it installs in .venv-peer"
+	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
+	@echo "make soak      run the full-size fault and fuzz tests (hours)"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
 	@echo "make generate  write every generated file"
-	@echo "make clean     remove what these made"
+	@echo "make clean     remove everything that these targets create"
 
 venv: $(STAMP)
 
@@ -51,6 +52,9 @@ demo: $(RUNTIME)
 	@PYTHONPATH=src $(BIN)/python -m espwire demo
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --fast $(PYTEST_ARGS)
+
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 check: $(STAMP)

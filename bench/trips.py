@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from espwire.chips.registry import chip_ids
 from espwire.device.connect import connect
-from espwire.errors import ToolError
+from espwire.device.loader import Packet
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.protocol.commands import Command, FlashData, FlashDeflData, ReadReg, Reply, WriteReg
+from espwire.protocol.commands import Command, FlashData, FlashDeflData, ReadReg, WriteReg
 from espwire.virtual.transport import open_virtual
 
 
@@ -26,12 +26,14 @@ def count(name: str) -> list[str]:
     """The requests that a chip gets before its first data block."""
     asked: list[str] = []
 
-    def note(command: Command, outcome: Reply | ToolError, seconds: float) -> None:
-        asked.append(
-            "data" if isinstance(command, FlashData | FlashDeflData) else describe(command)
-        )
+    def note(packet: Packet) -> None:
+        command = packet.command
+        if command is not None:
+            asked.append(
+                "data" if isinstance(command, FlashData | FlashDeflData) else describe(command)
+            )
 
-    with connect(open_virtual(f"virtual:{name}?size=4MB"), trace=note, stub=False) as device:
+    with connect(open_virtual(f"virtual:{name}?size=4MB"), on_packet=note, stub=False) as device:
         device.attach_flash()
         write_flash(device, [Part(0x10000, bytes(range(256)) * 16)])
     return asked[: asked.index("data")]

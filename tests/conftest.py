@@ -1,12 +1,14 @@
-"""What all tests share: a home of their own, hypothesis profiles, soak tests on demand, and no silent skips in CI."""
+"""Shared by all tests: an empty home folder, hypothesis profiles, the soak and slow tests, and the skips that CI accepts."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import signal
+from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from espwire.cli.environment import VARIABLES
 
 SKIPS = Path(__file__).parent / "skips.txt"
+LEFT_OUT = pytest.StashKey[Counter[str]]()  # slow tests that were not run, by file
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=SLOW_IS_FINE)
@@ -87,17 +90,45 @@ def _no_ports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(list_ports, "comports", lambda include_links=False: [])
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Soak tests run only when asked for by marker or by name."""
-    if "soak" in (config.option.markexpr or "") or any(
-        "::" in argument for argument in config.args
-    ):
+    """Deselect soak tests unless selected by marker or by name, and slow ones with --fast; count both by file."""
+    if "soak" in (config.option.markexpr or "") or any("::" in name for name in config.args):
         return
-    kept = [item for item in items if item.get_closest_marker("soak") is None]
-    config.hook.pytest_deselected(
-        items=[item for item in items if item.get_closest_marker("soak") is not None]
+    markers = ("soak", "slow") if config.getoption("--fast") else ("soak",)
+    kept, left_out = [], []
+    for item in items:
+        marked = any(item.get_closest_marker(name) for name in markers)
+        (left_out if marked else kept).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = Counter(
+        f"{item.path.parent.name}/{item.path.stem.removeprefix('test_')}"
+        for item in left_out
+        if not item.get_closest_marker("soak")
     )
     items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist passes on what it left out; all workers collect the same tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the numbers of a worker."""
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left out", {}))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Report which slow tests did not run."""
+    if counts := config.stash.get(LEFT_OUT, Counter()):
+        files = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        terminalreporter.write_line(
+            f"left out {counts.total():,} slow tests; `make test-all` runs them: {files}"
+        )
 
 
 class SkipWatch:
@@ -153,6 +184,10 @@ def _fits(text: str, pattern: str) -> bool:
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return str(said).removeprefix("Skipped: ")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out tests marked as slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ def flash(port: str, cancel: espwire.CancelToken, report: espwire.Report) -> str
     """One board from start to end; returns what became of it."""
     try:
         with espwire.connect(port, cancel=cancel, report=report) as device:
-            part = espwire.Part(0x10000, FIRMWARE, "firmware")
+            part = espwire.Blob(0x10000, FIRMWARE, "firmware")
             espwire.write_flash(device, [part], cancel=cancel, report=report)
             device.leave("hard-reset")
             return f"{device.chip.name} {device.mac} is flashed and verified"

@@ -8,6 +8,7 @@ from espwire._version import __version__
 # Not typing.TYPE_CHECKING: typing alone would double the time of `import espwire`; type checkers know this name too.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from espwire.blob import Blob as Blob
     from espwire.chips.model import Chip as Chip
     from espwire.chips.registry import chip_ids as chip_ids
     from espwire.chips.registry import load_chip as load_chip
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     from espwire.device.flash_id import FlashInfo as FlashInfo
     from espwire.device.flash_registers import FlashStatus as FlashStatus
     from espwire.device.flash_registers import FlashStatusChange as FlashStatusChange
+    from espwire.device.loader import Packet as Packet
     from espwire.device.memory_access import MemWord as MemWord
     from espwire.device.memory_access import MemWrite as MemWrite
-    from espwire.device.packet_log import Packet as Packet
-    from espwire.device.packet_log import PacketLog as PacketLog
     from espwire.device.security import SecurityInfo as SecurityInfo
     from espwire.device.sfdp import EraseType as EraseType
     from espwire.device.sfdp import Sfdp as Sfdp
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
     from espwire.flash.partitions import read_partition_table as read_partition_table
     from espwire.flash.partitions import switch_ota as switch_ota
     from espwire.flash.plan import Finding as Finding
-    from espwire.flash.plan import Part as Part
     from espwire.flash.plan import Plan as Plan
     from espwire.flash.plan import Policy as Policy
     from espwire.flash.read import read_flash as read_flash
@@ -89,21 +88,17 @@ if TYPE_CHECKING:
     from espwire.flash.write import write_build as write_build
     from espwire.flash.write import write_flash as write_flash
     from espwire.image.build_dir import read_build as read_build
-    from espwire.image.build_plan import BuildFile as BuildFile
-    from espwire.image.build_plan import BuildPlan as BuildPlan
-    from espwire.image.build_plan import BuildRequest as BuildRequest
+    from espwire.image.build_file import BuildPlan as BuildPlan
+    from espwire.image.build_file import BuildRequest as BuildRequest
     from espwire.image.diff import ImageDiff as ImageDiff
     from espwire.image.diff import diff_images as diff_images
     from espwire.image.elf2image import ImageFiles as ImageFiles
-    from espwire.image.elf2image import WrittenFile as WrittenFile
     from espwire.image.elf2image import elf2image as elf2image
     from espwire.image.flash_map import FlashMap as FlashMap
     from espwire.image.flash_map import map_dump as map_dump
     from espwire.image.flash_map_svg import draw_svg as draw_svg
     from espwire.image.flash_map_text import draw_text as draw_text
     from espwire.image.header import HeaderSettings as HeaderSettings
-    from espwire.image.inputs import Piece as Piece
-    from espwire.image.inputs import read_input as read_input
     from espwire.image.inspect import FileInfo as FileInfo
     from espwire.image.inspect import ImageInfo as ImageInfo
     from espwire.image.inspect import inspect_bytes as inspect_bytes
@@ -111,8 +106,7 @@ if TYPE_CHECKING:
     from espwire.image.make_image import make_image as make_image
     from espwire.image.merge import Merged as Merged
     from espwire.image.merge import MergeOptions as MergeOptions
-    from espwire.image.merge import MergePart as MergePart
-    from espwire.image.merge import merge_parts as merge_parts
+    from espwire.image.merge import merge_blobs as merge_blobs
     from espwire.image.ota import OtaChange as OtaChange
     from espwire.image.ota import OtaState as OtaState
     from espwire.image.ota import OtaStatus as OtaStatus
@@ -127,8 +121,9 @@ if TYPE_CHECKING:
     from espwire.image.partition_table import check_table as check_table
     from espwire.image.partition_table import find_partition as find_partition
     from espwire.image.partition_table import parse_table as parse_table
-    from espwire.image.split import SplitPart as SplitPart
+    from espwire.image.read_any import read_input as read_input
     from espwire.image.split import split_image as split_image
+    from espwire.settings import RetryPolicy as RetryPolicy
     from espwire.settings import Settings as Settings
     from espwire.settings import Timing as Timing
     from espwire.sizes import Revision as Revision
@@ -143,6 +138,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Revision": "espwire.sizes",
+    "Blob": "espwire.blob",
     "Chip": "espwire.chips.model",
     "chip_ids": "espwire.chips.registry",
     "load_chip": "espwire.chips.registry",
@@ -154,8 +150,7 @@ _HOME = {
     "FlashStatusChange": "espwire.device.flash_registers",
     "SecurityInfo": "espwire.device.security",
     "Memory": "espwire.device.connect_history",
-    "Packet": "espwire.device.packet_log",
-    "PacketLog": "espwire.device.packet_log",
+    "Packet": "espwire.device.loader",
     "ReadTransfer": "espwire.device.streams",
     "WriteTransfer": "espwire.device.streams",
     "MemWord": "espwire.device.memory_access",
@@ -211,7 +206,6 @@ _HOME = {
     "RamLoad": "espwire.flash.load_ram",
     "load_ram": "espwire.flash.load_ram",
     "Finding": "espwire.flash.plan",
-    "Part": "espwire.flash.plan",
     "Plan": "espwire.flash.plan",
     "Policy": "espwire.flash.plan",
     "read_flash": "espwire.flash.read",
@@ -219,14 +213,11 @@ _HOME = {
     "verify_flash": "espwire.flash.verify",
     "write_flash": "espwire.flash.write",
     "write_build": "espwire.flash.write",
-    "BuildFile": "espwire.image.build_plan",
-    "BuildPlan": "espwire.image.build_plan",
-    "BuildRequest": "espwire.image.build_plan",
+    "BuildPlan": "espwire.image.build_file",
+    "BuildRequest": "espwire.image.build_file",
     "read_build": "espwire.image.build_dir",
-    "Piece": "espwire.image.inputs",
-    "read_input": "espwire.image.inputs",
+    "read_input": "espwire.image.read_any",
     "ImageFiles": "espwire.image.elf2image",
-    "WrittenFile": "espwire.image.elf2image",
     "elf2image": "espwire.image.elf2image",
     "read_map": "espwire.flash.flash_map",
     "read_ota_status": "espwire.flash.partitions",
@@ -259,10 +250,8 @@ _HOME = {
     "ImageInfo": "espwire.image.inspect",
     "inspect_bytes": "espwire.image.inspect",
     "MergeOptions": "espwire.image.merge",
-    "MergePart": "espwire.image.merge",
     "Merged": "espwire.image.merge",
-    "merge_parts": "espwire.image.merge",
-    "SplitPart": "espwire.image.split",
+    "merge_blobs": "espwire.image.merge",
     "split_image": "espwire.image.split",
     "CancelToken": "espwire.transport.base",
     "Transport": "espwire.transport.base",
@@ -272,11 +261,12 @@ _HOME = {
     "SystemPort": "espwire.transport.ports",
     "list_ports": "espwire.transport.ports",
     "open_transport": "espwire.transport.url",
+    "RetryPolicy": "espwire.settings",
     "Settings": "espwire.settings",
     "Timing": "espwire.settings",
 }
 __all__ = [
-    "BuildFile",
+    "Blob",
     "BuildPlan",
     "BuildRequest",
     "CancelToken",
@@ -314,7 +304,6 @@ __all__ = [
     "MemWrite",
     "Memory",
     "MergeOptions",
-    "MergePart",
     "Merged",
     "NoReply",
     "Note",
@@ -323,11 +312,8 @@ __all__ = [
     "OtaState",
     "OtaStatus",
     "Packet",
-    "PacketLog",
-    "Part",
     "Partition",
     "PartitionTable",
-    "Piece",
     "Plan",
     "PlanReady",
     "PlannedStep",
@@ -345,13 +331,13 @@ __all__ = [
     "Reporter",
     "Resetting",
     "Result",
+    "RetryPolicy",
     "Revision",
     "SafetyStop",
     "SecurityInfo",
     "Settings",
     "Sfdp",
     "SfdpTable",
-    "SplitPart",
     "SystemPort",
     "TableError",
     "TableRules",
@@ -366,7 +352,6 @@ __all__ = [
     "VerifyError",
     "Warned",
     "WriteTransfer",
-    "WrittenFile",
     "WrongBootMode",
     "WrongChip",
     "__version__",
@@ -389,7 +374,7 @@ __all__ = [
     "load_ram",
     "make_image",
     "map_dump",
-    "merge_parts",
+    "merge_blobs",
     "open_read",
     "open_transport",
     "open_write",

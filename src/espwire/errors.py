@@ -17,6 +17,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -223,3 +225,14 @@ class Cancelled(ToolError):
     hint = (
         "Run the command again. If it was writing or erasing, the flash is incomplete until then."
     )
+
+
+@contextmanager
+def name_file(name: str) -> Iterator[None]:
+    """Put the file's name in front of errors about its content."""
+    try:
+        yield
+    except (ElfError, ImageError, UsageError) as error:
+        raise type(error)(
+            f"{name}: {error}", hint=error.hint, code=error.code, **error.details
+        ) from None

@@ -49,6 +49,8 @@ from espwire.protocol.commands import Op, Request, checksum
 
 from .stub_targets import Place, Target
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 0x10000
 SYNC_BODY = b"\x07\x07\x12\x20" + b"U" * 32
 

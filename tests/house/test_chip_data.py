@@ -18,7 +18,7 @@ from espwire.protocol import slip
 from espwire.protocol.commands import COMMANDS, Op, checksum
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
 from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
-from espwire.settings import Settings, Timing
+from espwire.settings import RetryPolicy, Timing
 
 DATA = files("espwire.chips").joinpath("data")
 PROTOCOL = tomllib.loads(DATA.joinpath("protocol.toml").read_text("utf-8"))
@@ -286,10 +286,10 @@ def test_the_default_time_outs_and_tries_are_those_of_the_data() -> None:
     assert timing.erase_per_mb == told["erase_region_per_mb"]
     assert timing.write_per_mb == told["erase_write_per_mb"]
     assert timing.baud_settle == PROTOCOL["baud_change"]["settle_s"]
-    settings = Settings()
-    assert settings.connect_attempts == tries["connect_attempts"]
-    assert settings.syncs_per_attempt == tries["syncs_per_attempt"]
-    assert settings.block_attempts == tries["write_block_attempts"]
+    retry = RetryPolicy()
+    assert retry.connect_attempts == tries["connect_attempts"]
+    assert retry.syncs_per_attempt == tries["syncs_per_attempt"]
+    assert retry.block_attempts == tries["write_block_attempts"]
 
 
 def test_framing_and_checksum_are_those_of_the_data() -> None:

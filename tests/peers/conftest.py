@@ -15,6 +15,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the harness modules of this folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` leaves these tests out: they need other programs, and minutes."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def esptool():
     path = os.environ.get("ESPWIRE_PEER")

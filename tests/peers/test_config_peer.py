@@ -52,9 +52,9 @@ CONSTANTS = {
     "ERASE_WRITE_TIMEOUT_PER_MB": lambda s: s.timing.write_per_mb,
     "MEM_END_ROM_TIMEOUT": lambda s: s.timing.mem_end,
     "DEFAULT_SERIAL_WRITE_TIMEOUT": lambda s: s.timing.write,
-    "DEFAULT_CONNECT_ATTEMPTS": lambda s: s.connect_attempts,
-    "DEFAULT_OPEN_PORT_ATTEMPTS": lambda s: s.open_attempts,
-    "WRITE_BLOCK_ATTEMPTS": lambda s: s.block_attempts,
+    "DEFAULT_CONNECT_ATTEMPTS": lambda s: s.retry.connect_attempts,
+    "DEFAULT_OPEN_PORT_ATTEMPTS": lambda s: s.retry.open_attempts,
+    "WRITE_BLOCK_ATTEMPTS": lambda s: s.retry.block_attempts,
 }
 # where a file is put, and what it holds; {dir} is the folder of the test
 GOOD, OTHER, RUBBISH = "[esptool]\ntimeout = 5\n", "[pytest]\nx = 1\n", "timeout = 5\n"

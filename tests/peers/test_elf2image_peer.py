@@ -18,8 +18,8 @@ from elf_writer import Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ToolError
 from espwire.image.elf import find_elf_chips, parse_elf
-from espwire.image.elf2image import ElfOptions, convert_elf
-from espwire.image.layout import Layout
+from espwire.image.elf2image import convert_elf
+from espwire.image.layout import ElfOptions, Layout
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE.parent / "data/programs"
@@ -107,7 +107,7 @@ def convert(elf: bytes, chip: str, options: ElfOptions) -> tuple[dict[str, bytes
     except ToolError as error:
         return None, error.code
     pair = load_chip(chip).image.format == "esp8266" and options.version == 1
-    return {file.suffix if pair else "": file.data for file in files}, ""
+    return {file.name if pair else "": file.data for file in files}, ""
 
 
 def compare(peer: Peer, elf: bytes, chip: str, options: ElfOptions) -> str:

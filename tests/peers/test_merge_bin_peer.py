@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 import espwire.image.merge
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.image.codec import build, create_image
+from espwire.image.hex import build_hex
 from espwire.image.model import Segment
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,11 +39,11 @@ def make_files(folder, seed):
             image[:60] + bytes([image[60] ^ 1]) + image[61:]
         )
     pieces = [
-        (0x1000, dice.randbytes(100)),
-        (0x9000, dice.randbytes(5000)),
-        (0x1FFF0, dice.randbytes(40)),
+        Blob(0x1000, dice.randbytes(100)),
+        Blob(0x9000, dice.randbytes(5000)),
+        Blob(0x1FFF0, dice.randbytes(40)),
     ]
-    (folder / "pieces.hex").write_bytes(espwire.image.merge.build_hex(pieces))
+    (folder / "pieces.hex").write_bytes(build_hex(pieces))
 
 
 def make_line(dice, folder):

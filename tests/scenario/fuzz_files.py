@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.cli.config import Loaded, _parse_vendor, _take_toml, _take_vendor
 from espwire.errors import FileError, TableError, ToolError
@@ -26,7 +27,6 @@ from espwire.image.elf import parse_elf
 from espwire.image.elf2image import choose_chip, convert_elf
 from espwire.image.flasher_args import parse_flash_args, parse_flasher_args
 from espwire.image.hex import parse_hex, parse_srecord
-from espwire.image.inputs import read_input
 from espwire.image.inspect import inspect_bytes
 from espwire.image.model import Segment
 from espwire.image.ota import (
@@ -46,6 +46,7 @@ from espwire.image.partition_table import (
     parse_table,
     require_sound,
 )
+from espwire.image.read_any import read_input
 from espwire.image.scan import find_contents
 from espwire.image.split import split_image
 from espwire.image.uf2 import build_uf2, parse_uf2
@@ -242,6 +243,12 @@ FOLDER_FILES = (
     ("arduino-esp32", "build/esp32.esp32.esp32c3/Blink.ino.bin"),
     ("release", "bootloader.bin"),
 )
+
+
+def _uf2(pieces: list[tuple[int, bytes]]) -> bytes:
+    return build_uf2([Blob(*piece) for piece in pieces], 0x1C5F21B0)
+
+
 PIECES = [(0x1000, bytes(range(96))), (0x8000, b"\xaa\x50" * 24), (0x10000, bytes(64))]
 
 
@@ -281,7 +288,7 @@ def _merged_seed() -> bytes:
 FAR = tuple(
     pack([(base + at, data) for at, data in PIECES])
     for base in (0, 0x01FD0000, 0x0FFE0000, 0xF0000000)
-    for pack in (_hex, lambda pieces: build_uf2(pieces, 0x1C5F21B0))
+    for pack in (_hex, _uf2)
 )
 IDF_JSON = TREES["esp-idf-ota"]["build/flasher_args.json"]
 IDF_ARGS = TREES["esp-idf-ota"]["build/flash_args"]
@@ -290,7 +297,7 @@ KINDS: dict[str, Kind] = {
     "elf": Kind(_elves(), _elf),
     "hex": Kind((_hex(PIECES),), lambda data: parse_hex(data, "x.hex"), text=True),
     "srecord": Kind((_srecord(PIECES),), lambda data: parse_srecord(data, "x.srec"), text=True),
-    "uf2": Kind((build_uf2(PIECES, 0x1C5F21B0),), lambda data: parse_uf2(data, "x.uf2")),
+    "uf2": Kind((_uf2(PIECES),), lambda data: parse_uf2(data, "x.uf2")),
     "table": Kind((TREES["release"]["partitions.bin"],), _table),
     "csv": Kind((CSV,), _csv, text=True),
     "csv-bytes": Kind(
@@ -308,7 +315,7 @@ KINDS: dict[str, Kind] = {
             *_elves()[:2],
             _hex(PIECES),
             _srecord(PIECES),
-            build_uf2(PIECES, 0x1C5F21B0),
+            _uf2(PIECES),
         ),
         lambda data: read_input(data, "x"),
     ),

@@ -11,7 +11,6 @@ import pytest
 
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.loss_limit import FREE, REQUESTS_PER_LOSS
 from espwire.errors import NoReply
 from espwire.flash.load_ram import dump_mem
 from espwire.flash.plan import Part
@@ -63,8 +62,9 @@ def test_a_read_over_a_bad_line_ends_in_time(
         "no-reply",
         "line-too-bad",
     )  # three in a row at one place end it, too
-    lost = device.loader.lost
-    assert lost <= FREE + (device.loader.trips - trips) // REQUESTS_PER_LOSS + 2
+    lost, policy = device.loader.lost, device.loader.settings.retry
+    share = (device.loader.trips - trips) // policy.requests_per_lost_reply
+    assert lost <= policy.lost_replies + share + 2
     # what was lost costs a time-out each, and putting the loader in step again less than that
     assert device.transport.now() - began < (lost + 2) * 2 * TIMEOUT_S + 0.02 * (
         device.loader.trips - trips

@@ -29,6 +29,8 @@ from bit_sweep import (
 from espwire.protocol.commands import Reply
 from espwire.protocol.stub import SEAL_BYTES, StubOp
 
+pytestmark = pytest.mark.slow
+
 CI_FLIPS = 40  # of each job with each loader
 ENGINE_FLIPS = 40
 SEED = int(os.environ.get("ESPWIRE_SEED", "1"))

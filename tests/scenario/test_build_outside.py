@@ -12,7 +12,7 @@ import pytest
 from espwire.cli.main import main
 from espwire.errors import FileError, SafetyStop
 from espwire.image.build_dir import read_build
-from espwire.image.build_plan import BuildRequest
+from espwire.image.build_file import BuildRequest
 
 BUILDS = Path(__file__).parents[1] / "data/builds"
 ALLOWED = BuildRequest(consents=frozenset({"outside-build"}))
@@ -42,7 +42,7 @@ def check_refused(path: Path) -> None:
     assert caught.value.code == "build-outside"
     assert caught.value.consents == ("outside-build",)
     assert "--allow outside-build" in caught.value.hint
-    assert len(read_build(path, ALLOWED).files) == 3
+    assert len(read_build(path, ALLOWED).blobs) == 3
 
 
 @pytest.mark.parametrize("target", ["", "build", "build/flasher_args.json", "build/flash_args"])
@@ -63,7 +63,7 @@ def test_a_path_that_leads_out_and_in_again_is_inside(project: Path) -> None:
         folder = project.parent / "again"
         shutil.copytree(project, folder, dirs_exist_ok=True)
         name_file(folder, inside.replace(str(project), str(folder)))
-        assert len(read_build(folder).files) == 3
+        assert len(read_build(folder).blobs) == 3
         shutil.rmtree(folder)
 
 
@@ -85,7 +85,7 @@ def test_a_linked_folder_that_leads_out_needs_consent_and_a_linked_build_does_no
     check_refused(project / "build")
     shutil.copytree(BUILDS / "esp-idf/build", tmp_path / "real")
     (tmp_path / "link").symlink_to("real")
-    assert len(read_build(tmp_path / "link").files) == 3
+    assert len(read_build(tmp_path / "link").blobs) == 3
 
 
 def test_the_command_names_the_consent_and_takes_it(
@@ -145,6 +145,6 @@ def test_the_files_of_a_build_share_one_limit(
     make_sparse(project / "build/big.bin", 0x10000)
     files = {f"{number << 20:#x}": "big.bin" for number in range(62)}
     (project / "build/flasher_args.json").write_text(json.dumps({"flash_files": files}))
-    with pytest.raises(FileError, match="larger than") as caught:
+    with pytest.raises(FileError, match="more than") as caught:
         read_build(project / "build")
     assert caught.value.code == "files-too-large"

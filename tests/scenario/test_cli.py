@@ -300,8 +300,8 @@ def test_the_demo_flashes_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_connect_attempts_zero_means_no_end() -> None:
     session = Session(connect_attempts=0)
-    assert session.settings().connect_attempts > 10**9
-    assert Session(connect_attempts=3).settings().connect_attempts == 3
+    assert session.settings().retry.connect_attempts > 10**9
+    assert Session(connect_attempts=3).settings().retry.connect_attempts == 3
 
 
 def test_read_mac_fails_clearly_where_the_chip_hides_it(

@@ -30,6 +30,11 @@ def open_device(kind, query="", **keywords):
     return connect(f"virtual:{kind}?profile=instant&{query}", **({"stub": False} | keywords))
 
 
+def requests(packets):
+    """The commands among ``packets``, in order."""
+    return [packet.command for packet in packets if isinstance(packet.content, bytes)]
+
+
 def write(device, data, address=0x10000):
     send = write_deflated if device.loader.supports(Op.FLASH_DEFL_BEGIN) else write_plain
     send(device.loader, address, data, on_block=lambda done: None)
@@ -38,8 +43,8 @@ def write(device, data, address=0x10000):
 
 @pytest.mark.parametrize("chip", chip_ids())
 def test_every_chip_is_found_identified_attached_and_written_in_few_trips(chip):
-    trips, events = [], []
-    with open_device(chip, report=events.append, trace=lambda *trip: trips.append(trip)) as device:
+    packets, events = [], []
+    with open_device(chip, report=events.append, on_packet=packets.append) as device:
         assert device.chip.id == chip
         assert device.mac == "24:0a:c4:00:01:10"
         assert device.security.known is (chip != "esp8266")
@@ -47,7 +52,7 @@ def test_every_chip_is_found_identified_attached_and_written_in_few_trips(chip):
         assert (info.jedec, info.size, info.maker_name) == (0x1640EF, 0x400000, "Winbond")
         data = bytes(range(256)) * 20
         assert write(device, data) == data
-        before_data = [type(command).__name__ for command, _, _ in trips]
+        before_data = [type(command).__name__ for command in requests(packets)]
         first = next(at for at, name in enumerate(before_data) if name.endswith("Data"))
         runs = [
             name
@@ -60,7 +65,7 @@ def test_every_chip_is_found_identified_attached_and_written_in_few_trips(chip):
         ), before_data
         reads = [
             command.address
-            for command, _, _ in trips[:first]
+            for command in requests(packets)[:first]
             if type(command).__name__ == "ReadReg"
         ]
         fuses = [
@@ -122,11 +127,11 @@ def test_revisions_and_packages(chip, query, revision, name):
 
 @pytest.mark.parametrize("chip", SECURE)
 def test_secure_download_mode_writes_and_nothing_else(chip):
-    events, trips = [], []
+    events, packets = [], []
     # a later ESP32-P4 needs registers to switch its flash on, which this mode bars
     revision = "&revision=100" if load_chip(chip).flash_power_on else ""
     with open_device(
-        chip, "secure-download=1" + revision, report=events.append, trace=lambda *t: trips.append(t)
+        chip, "secure-download=1" + revision, report=events.append, on_packet=packets.append
     ) as device:
         assert device.chip.id == chip
         assert device.secure_download
@@ -148,7 +153,7 @@ def test_secure_download_mode_writes_and_nothing_else(chip):
             with pytest.raises(Unsupported) as caught:
                 forbidden()
             assert caught.value.code == "secure-download-mode"
-    assert {command.op for command, _, _ in trips} <= device.chip.rom.secure_ops
+    assert {command.op for command in requests(packets)} <= device.chip.rom.secure_ops
 
 
 def test_the_esp32s2_in_secure_download_mode_is_told_by_the_short_answer_alone():
@@ -316,12 +321,11 @@ def test_a_port_without_lines_says_that_the_button_must_be_pressed():
 
 def ops_of(url, **more):
     """What was asked until the chip was known."""
-    trips = []
-    with connect(
-        url, trace=lambda command, reply, seconds: trips.append(command), **({"stub": False} | more)
-    ) as device:
-        asked = [command.op for command in trips if command.op != Op.SYNC]
-        return device.chip.id, asked, [getattr(command, "address", 0) for command in trips]
+    packets = []
+    with connect(url, on_packet=packets.append, **({"stub": False} | more)) as device:
+        asked = requests(packets)
+        ops = [command.op for command in asked if command.op != Op.SYNC]
+        return device.chip.id, ops, [getattr(command, "address", 0) for command in asked]
 
 
 @pytest.mark.parametrize("chip", chip_ids())

@@ -13,7 +13,7 @@ from espwire.device.diagnose import OTHER_RATES
 from espwire.errors import ConnectError, Unsupported, WrongBootMode
 from espwire.events import Note
 from espwire.protocol.boot_log import strap_pins
-from espwire.settings import Settings
+from espwire.settings import RetryPolicy, Settings
 from espwire.transport.url import open_transport
 
 SOME = (
@@ -228,7 +228,7 @@ def test_secure_download_mode_is_told_when_it_refuses(chip):
 def test_few_attempts_and_a_slow_bridge_change_no_diagnosis(
     chip, query, settle, code, latency, attempts
 ):
-    settings = Settings(connect_attempts=attempts)
+    settings = Settings(retry=RetryPolicy(connect_attempts=attempts))
     error, _ = fail(chip, f"{query}&latency={latency}&rc=0.02", settle=settle, settings=settings)
     assert error.code == code
 

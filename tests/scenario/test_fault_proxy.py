@@ -10,6 +10,8 @@ from fault_proxy import KINDS, LONGEST, Case, Plan, ProxyOutcome, ProxyRig, choo
 
 from espwire.virtual.faults import Faults
 
+pytestmark = pytest.mark.slow
+
 CI_RUNS, SOAK_RUNS = 60, 500
 # starts the command line with one check less
 UNVERIFIED = (

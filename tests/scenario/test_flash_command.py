@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import espwire
+from espwire.blob import Blob
 from espwire.cli.main import main
 from espwire.errors import SafetyStop
 from espwire.image.uf2 import build_uf2
@@ -58,14 +59,14 @@ def test_every_tool_s_build_is_written_where_it_belongs_and_verified(run, tree: 
     assert code == 0, lines[-1]
     assert lines[-1]["data"]["verified"] is True
     plan = espwire.read_build(BUILDS / tree)
-    for file in plan.files:
+    for file in plan.blobs:
         there = flash[file.address : file.end]
         differs = [at for at, (a, b) in enumerate(zip(there, file.data, strict=True)) if a != b]
-        assert not differs or (file.role == "bootloader" and max(differs) < len(file.data)), (
+        assert not differs or (file.kind == "bootloader" and max(differs) < len(file.data)), (
             file.name
         )
     if plan.settings.keep_all:
-        assert all(flash[file.address : file.end] == file.data for file in plan.files)
+        assert all(flash[file.address : file.end] == file.data for file in plan.blobs)
     told = [line["text"] for line in lines if line["event"] == "Note"]
     assert all(line in told for line in plan.describe())
 
@@ -144,7 +145,7 @@ def test_the_library_does_the_same(tmp_path) -> None:
         with pytest.raises(SafetyStop):
             espwire.write_build(device, espwire.read_build(BUILDS / "arduino-esp8266"))
     flash = transport.chip.flash.contents
-    assert all(bytes(flash[file.address : file.end]) == file.data for file in build.files)
+    assert all(bytes(flash[file.address : file.end]) == file.data for file in build.blobs)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_the_library_does_the_same(tmp_path) -> None:
     [
         ("a.hex", HEX),
         ("a.srec", SREC),
-        ("a.uf2", build_uf2([(0x10, bytes(range(16)))], 0xD42BA06C)),
+        ("a.uf2", build_uf2([Blob(0x10, bytes(range(16)))], 0xD42BA06C)),
     ],
 )
 def test_own_addresses_of_a_file_win_over_the_typed_one(
@@ -184,7 +185,7 @@ def test_an_elf_is_converted_written_to_the_typed_address_and_said(run, tmp_path
 
 
 def test_a_uf2_for_another_chip_is_refused(run, tmp_path) -> None:
-    (tmp_path / "a.uf2").write_bytes(build_uf2([(0x10000, b"data")], 0x1C5F21B0))
+    (tmp_path / "a.uf2").write_bytes(build_uf2([Blob(0x10000, b"data")], 0x1C5F21B0))
     code, lines, flash = run("esp32c3", "write-flash", "0", str(tmp_path / "a.uf2"))
     assert (code, lines[-1]["message"]) == (8, "a.uf2 is for esp32, not for esp32c3")
     assert not flash.strip(b"\xff")
@@ -244,7 +245,7 @@ BAD = {  # what is wrong → command line with {file}, its content, exit code, w
     "overlapping": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}", "0x10", "{file}"], bytes(64), 2,
                     ("overlap",)),
     "oversize": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "0", "{file}", "0x20000000", "{file}"], b"x", 2,
-                 ("in.x", "0x20000000", "beyond any flash")),
+                 ("in.x", "0x20000000", "beyond the end of any flash")),
     "HEX with bad sums": (["merge-bin", "--chip", "esp32c3", "-o", "{out}", "--input-format", "hex", "0", "{file}"], b":0400000001020304FF\n", 6,
                           ("in.x", "line 1", "checksum")),
 }  # fmt: skip
@@ -272,7 +273,7 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
     from espwire.cli.session import Session
 
     build = espwire.BuildPlan(
-        kind="x", place="x", files=(), before="usb-reset", after="no-reset", stub=False
+        kind="x", place="x", blobs=(), before="usb-reset", after="no-reset", stub=False
     )
     session = Session()
     _take_options(session, build)
@@ -285,11 +286,11 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:
     from espwire.flash.write import build_parts
 
-    files = (espwire.BuildFile(0, b"a", "a", encrypted=True), espwire.BuildFile(0x1000, b"b", "b"))
-    build = espwire.BuildPlan(kind="x", place="x", files=files, chips=("esp32",))
+    blobs = (espwire.Blob(0, b"a", "a", encrypted=True), espwire.Blob(0x1000, b"b", "b"))
+    build = espwire.BuildPlan(kind="x", place="x", blobs=blobs, chips=("esp32",))
     assert [part.encrypted for part in build_parts(build, encrypt=True)] == [True, False]
     assert [part.encrypted for part in build_parts(build)] == [False, False]
-    assert build_parts(build)[0].made_for == ("esp32",)
+    assert build_parts(build)[0].chips == ("esp32",)
 
 
 def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(

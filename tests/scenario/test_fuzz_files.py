@@ -13,6 +13,8 @@ from fuzz_files import KINDS, Kind, Outcome, find_bad, find_peak, run_cases
 from espwire.errors import ToolError
 from espwire.image import codec, flasher_args, hex
 
+pytestmark = pytest.mark.slow
+
 CI_CASES, FULL_CASES = 5_000, 200_000
 
 
@@ -84,7 +86,7 @@ class TestTheHarnessNotices:
         assert find_bad(run_cases(2000, kinds=("flasher_args",)))
 
     def test_hex_records_that_are_not_decoded_with_care(self, monkeypatch) -> None:
-        monkeypatch.setattr(hex, "find_reason", lambda line, error, begin: 1 // 0)
+        monkeypatch.setattr(hex, "_find_reason", lambda line, error, start: 1 // 0)
         assert find_bad(run_cases(200, kinds=("hex",)))
 
     def test_time_and_memory(self, monkeypatch) -> None:

@@ -16,6 +16,8 @@ from espwire import files
 from espwire.cli.main import main
 from espwire.errors import FileError, ToolError
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[1] / "data"
 CI_LINES, FULL_LINES, PROOF_LINES = 5_000, 100_000, 400
 

@@ -249,5 +249,5 @@ def test_flash_settings_of_a_damaged_boot_loader_are_not_touched_and_that_is_sai
     Path("damaged.bin").write_bytes(Path(BOOT).read_bytes()[:-1] + b"\0")
     code, out, err = run(capsys, "merge-bin", "-o", "o", "-fm", "qio", "0x1000", "damaged.bin")
     assert code == 0
-    assert "left as it is" in out + err
+    assert "left unchanged" in out + err
     assert Path("o").read_bytes()[0x1000:] == Path("damaged.bin").read_bytes()

@@ -88,7 +88,7 @@ def test_progress_comes_at_most_twenty_times_a_second_of_the_links_clock(
 
         espwire.write_flash(
             device,
-            [espwire.Part(0x10000, b"abcd" * 0x8000)],
+            [espwire.Blob(0x10000, b"abcd" * 0x8000)],
             policy=espwire.Policy(compress=False),
             report=report,
         )

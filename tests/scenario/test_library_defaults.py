@@ -20,7 +20,7 @@ DATA = bytes(range(256)) * 40
 def test_flash_is_written_verified_and_read_in_three_calls() -> None:
     events: list[espwire.Event] = []
     with espwire.connect(PORT) as device:
-        part = espwire.Part(0x10000, DATA)
+        part = espwire.Blob(0x10000, DATA)
         with pytest.raises(VerifyError):
             espwire.verify_flash(device, [part])  # attaches the flash by itself
         espwire.write_flash(device, [part])
@@ -35,7 +35,7 @@ def test_flash_is_written_verified_and_read_in_three_calls() -> None:
 @pytest.mark.parametrize("stub", [True, False])
 def test_verify_attaches_the_flash(stub: bool) -> None:
     with espwire.connect(PORT, stub=stub) as device:
-        espwire.verify_flash(device, [espwire.Part(0x1000, b"\xff" * 64)])
+        espwire.verify_flash(device, [espwire.Blob(0x1000, b"\xff" * 64)])
         assert device.flash is not None
 
 
@@ -49,50 +49,50 @@ def test_our_stub_runs_by_default_where_there_is_one(chip: str, stub: bool) -> N
         assert device.loader.dialect.capabilities is None
 
 
-def test_a_part_takes_bytes_a_path_or_a_file(tmp_path: Path) -> None:
+def test_a_blob_takes_bytes_a_path_or_a_file(tmp_path: Path) -> None:
     path = tmp_path / "app.bin"
     path.write_bytes(DATA)
     with path.open("rb") as file:
         sources = [DATA, bytearray(DATA), memoryview(DATA), path, str(path), file, io.BytesIO(DATA)]
-        parts = [espwire.Part(0x1000, source) for source in sources]
+        parts = [espwire.Blob(0x1000, source) for source in sources]
     assert all(part.data == DATA and type(part.data) is bytes for part in parts)
     assert [part.name for part in parts] == ["", "", "", "app.bin", "app.bin", "app.bin", ""]
-    assert espwire.Part(0, path, "mine").name == "mine"
-    assert espwire.Part(0, DATA, previous=path).previous == DATA
+    assert espwire.Blob(0, path, "mine").name == "mine"
+    assert espwire.Blob(0, DATA, previous=path).previous == DATA
     moved = replace(parts[3], address=0x2000)
     assert (moved.address, moved.data, moved.name) == (0x2000, DATA, "app.bin")
-    assert moved == espwire.Part(0x2000, DATA, "app.bin")
+    assert moved == espwire.Blob(0x2000, DATA, "app.bin")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 5), "data must be bytes, a path or a binary file, not int"),
-        ((0, None), "data must be bytes, a path or a binary file, not NoneType"),
-        ((0, [1, 2]), "data must be bytes, a path or a binary file, not list"),
-        ((0, io.StringIO("text")), "data is a text file (reading gave str)"),
-        (("0x1000", b"a"), "the address of a part must be an integer, not str"),
-        ((1.0, b"a"), "the address of a part must be an integer, not float"),
-        ((True, b"a"), "the address of a part must be an integer, not bool"),
-        ((0, b"a", b"name"), "the name of a part must be a string, not bytes"),
-        ((0, b"a", "", False, 7), "previous must be bytes, a path or a binary file, not int"),
+        ((0, 5), "data must be bytes, a path or a binary file, got int"),
+        ((0, None), "data must be bytes, a path or a binary file, got NoneType"),
+        ((0, [1, 2]), "data must be bytes, a path or a binary file, got list"),
+        ((0, io.StringIO("text")), "data must be a binary file, got str"),
+        (("0x1000", b"a"), "the address must be an integer, got str"),
+        ((1.0, b"a"), "the address must be an integer, got float"),
+        ((True, b"a"), "the address must be an integer, got bool"),
+        ((0, b"a", b"name"), "the name must be a string, got bytes"),
+        ((0, b"a", "", False, 7), "previous must be bytes, a path or a binary file, got int"),
     ],
 )
-def test_a_part_rejects_anything_else_at_once(arguments: tuple[object, ...], message: str) -> None:
+def test_a_blob_rejects_anything_else_at_once(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$") as caught:
-        espwire.Part(*arguments)  # type: ignore[arg-type]
+        espwire.Blob(*arguments)  # type: ignore[arg-type]
     assert caught.value.code == "part"
 
 
-def test_a_part_of_a_missing_file_is_a_file_error() -> None:
+def test_a_blob_of_a_missing_file_is_a_file_error() -> None:
     with pytest.raises(FileError, match="no-such-file"):
-        espwire.Part(0, "no-such-file.bin")
+        espwire.Blob(0, "no-such-file.bin")
 
 
 def test_texts_are_short_whatever_the_object_holds() -> None:
     big = bytes(1 << 20)
-    part = espwire.Part(0x10000, big, "app.bin")
-    assert repr(part) == "<Part 0x10000, 1,048,576 bytes, 'app.bin'>"
+    part = espwire.Blob(0x10000, big, "app.bin")
+    assert repr(part) == "<Blob 0x10000, 1,048,576 bytes, 'app.bin'>"
     assert repr(espwire.load_chip("esp32c3")) == "<Chip esp32c3>"
     with espwire.connect(PORT) as device:
         assert repr(device) == f"<Device ESP32-C3 (QFN32) v1.1 MAC 24:0a:c4:00:01:10 at {PORT}>"
@@ -100,7 +100,7 @@ def test_texts_are_short_whatever_the_object_holds() -> None:
         assert len(repr(plan)) < 2000
         assert all(len(repr(packet)) < 500 for packet in device.loader.packets)
     pieces = espwire.read_input(big, "app.bin")
-    assert all(len(repr(value)) < 500 for value in (*pieces, espwire.BuildFile(0, big, "a.bin")))
+    assert all(len(repr(value)) < 500 for value in (*pieces, espwire.Blob(0, big, "a.bin")))
 
 
 def test_a_revision_is_one_text_everywhere(capsys: pytest.CaptureFixture[str]) -> None:

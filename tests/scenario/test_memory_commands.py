@@ -204,18 +204,17 @@ def program(name: str, *segments: Segment, entry: int = 0, chip_id: int | None =
 def test_a_program_goes_into_ram_block_by_block_and_starts(name: str) -> None:
     first, data = ram_of(name), random.Random(3).randbytes(0x4004)
     transport = open_virtual(f"virtual:{name}")
-    blocks: list[int] = []
-    with espwire.connect(
-        transport, trace=lambda command, *_: blocks.append(command.op), stub=False
-    ) as device:
+    packets: list[espwire.Packet] = []
+    with espwire.connect(transport, on_packet=packets.append, stub=False) as device:
         image = program(name, Segment(first, data), Segment(first + 0x8000, b"abcd"))
-        blocks.clear()
+        packets.clear()
         done = espwire.load_ram(device, image)
     assert done == espwire.RamLoad(entry=first, segments=((first, 0x4004), (first + 0x8000, 4)))
     assert transport.chip.registers.ram.read(first, len(data)) == data
     assert transport.chip.registers.ram.read(first + 0x8000, 4) == b"abcd"
     assert transport.chip.state is State.GONE  # no CPU is emulated: the loader has been left
     whole = -(-0x4004 // load_chip(name).rom.ram_block)
+    blocks = [packet.command.op for packet in packets if packet.command is not None]
     assert blocks == [5, *[7] * whole, 5, 7, 6]
 
 
@@ -224,10 +223,10 @@ def test_over_usb_otg_blocks_are_smaller(name: str) -> None:
     transport = open_virtual(f"virtual:{name}?kind=usb-otg")
     sizes: list[int] = []
 
-    def note(command: object, *_: object) -> None:
-        sizes.append(len(getattr(command, "data", b"")))
+    def note(packet: espwire.Packet) -> None:
+        sizes.append(len(getattr(packet.command, "data", b"")))
 
-    with espwire.connect(transport, trace=note, stub=False) as device:
+    with espwire.connect(transport, on_packet=note, stub=False) as device:
         espwire.load_ram(device, program(name, Segment(ram_of(name), bytes(0x2000))))
     assert max(sizes) == load_chip(name).usb.otg_ram_block
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.cli.trace import KEPT_FILES, describe_packet
-from espwire.device.packet_log import KEPT
+from espwire.device.loader import PACKETS_KEPT
 from espwire.protocol.commands import ReadReg, Reply
+from espwire.virtual.transport import VirtualTransport
 
 CHIP = "virtual:esp32c3?size=4MB"
 MUTE = "virtual:esp32c3?circuit=none&boot=app"
@@ -36,17 +39,20 @@ def test_the_loader_keeps_the_last_packets_by_name() -> None:
         assert isinstance(reply.content, Reply)
         assert reply.command is None
         assert reply.time >= request.time
-        for _ in range(KEPT):
+        for _ in range(PACKETS_KEPT):
             device.loader.read_reg(address)
-        assert len(device.loader.packets) == KEPT
-        assert len(list(device.loader.packets)) == KEPT
+        assert len(device.loader.packets) == PACKETS_KEPT
+        assert len(list(device.loader.packets)) == PACKETS_KEPT
 
 
 def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
-    packets = espwire.PacketLog()
+    packets: list[espwire.Packet] = []
     with pytest.raises(espwire.ConnectError):
         espwire.connect(
-            MUTE, packets=packets, settings=espwire.Settings(connect_attempts=1), stub=False
+            MUTE,
+            on_packet=packets.append,
+            settings=espwire.Settings(retry=espwire.RetryPolicy(connect_attempts=1)),
+            stub=False,
         )
     assert packets
     assert all("> SYNC" in describe_packet(packet) for packet in packets)
@@ -120,3 +126,30 @@ def test_a_folder_that_cannot_be_made_changes_nothing(
     err = capsys.readouterr().err
     assert "[wrong-chip]" in err
     assert "trace: " not in err
+
+
+@pytest.mark.parametrize("stub", [[], ["--no-stub"]])
+@pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])
+def test_a_traced_run_sends_the_same_bytes(
+    folder: Path, chip: str, stub: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    write = VirtualTransport.write
+
+    def record(self: VirtualTransport, data: bytes, deadline: float) -> None:
+        sent.append(data)
+        write(self, data, deadline)
+
+    monkeypatch.setattr(VirtualTransport, "write", record)
+    # transfer ids come from a counter that runs on over connections
+    monkeypatch.setattr("espwire.device.streams._TOKENS", cycle([0x5A0001]))
+    Path("a.bin").write_bytes(random.Random(chip).randbytes(20_000))
+    runs: list[list[bytes]] = []
+    for trace in ([], ["--trace"]):
+        port = ["--port", f"virtual:{chip}?size=4MB"]
+        assert main([*port, *trace, *stub, "write-flash", "0x10000", "a.bin"]) == 0
+        assert main([*port, *trace, *stub, "--no-state", "flash-id"]) == 0
+        runs.append(sent.copy())
+        sent.clear()
+    assert runs[0] == runs[1]
+    assert sum(map(len, runs[0])) > 1000

@@ -16,11 +16,11 @@ from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import Op, parse_request
-from espwire.settings import Settings
+from espwire.settings import RetryPolicy, Settings
 from espwire.transport.base import TransportInfo
 
 CI_ANSWERS, FULL_ANSWERS = 5_000, 100_000
-QUICK = Settings(connect_attempts=2, syncs_per_attempt=2, block_attempts=2)
+QUICK = Settings(retry=RetryPolicy(connect_attempts=2, syncs_per_attempt=2, block_attempts=2))
 
 
 class RandomLink:

@@ -30,7 +30,7 @@ from espwire.errors import (
     WrongBootMode,
 )
 from espwire.events import Note, Resetting, Warned
-from espwire.settings import Settings, Timing
+from espwire.settings import RetryPolicy, Settings, Timing
 from espwire.transport.base import CancelToken
 from espwire.virtual.chip import State
 from espwire.virtual.transport import open_virtual
@@ -339,7 +339,7 @@ def test_a_chip_that_says_that_it_starts_its_application_is_not_waited_for():
 
 
 def test_the_hold_is_a_setting():
-    patient = Settings(timing=Timing(reset_delay=0.3), connect_attempts=1)
+    patient = Settings(timing=Timing(reset_delay=0.3), retry=RetryPolicy(connect_attempts=1))
     assert (
         connect(open_virtual("virtual:esp32?rc=0.2&boot=app"), settings=patient, stub=False).chip.id
         == "esp32"
@@ -347,7 +347,7 @@ def test_the_hold_is_a_setting():
     with pytest.raises(ConnectError):
         connect(
             open_virtual("virtual:esp32?rc=0.2&boot=app"),
-            settings=Settings(connect_attempts=1),
+            settings=Settings(retry=RetryPolicy(connect_attempts=1)),
             stub=False,
         )
 
@@ -375,7 +375,7 @@ def test_custom_sequences_come_from_the_settings():
         device.transport.sleep(0.2)
         assert device.transport.chip.state is State.APP
     assert [event.how for event in events if isinstance(event, Resetting)] == ["custom", "custom"]
-    wrong = Settings(custom_reset_sequence="R1|W0.1|R0", connect_attempts=2)
+    wrong = Settings(custom_reset_sequence="R1|W0.1|R0", retry=RetryPolicy(connect_attempts=2))
     with pytest.raises(WrongBootMode):
         connect("virtual:esp32?boot=app", settings=wrong, stub=False)
     with pytest.raises(UsageError) as caught:
@@ -670,12 +670,14 @@ def test_a_port_that_is_not_there_yet_is_opened_as_often_as_the_settings_say():
     port = bus.add("esp32c3")
     for attempts, back_after in ((30, 1.0), (0, 8.0)):
         bus.lose(port.identity.path, back_after=back_after)
-        with connect(port, settings=Settings(open_attempts=attempts), stub=False) as device:
+        with connect(
+            port, settings=Settings(retry=RetryPolicy(open_attempts=attempts)), stub=False
+        ) as device:
             assert device.chip.id == "esp32c3"
     bus.lose(port.identity.path, back_after=5.0)
     began = bus.now
     with pytest.raises(PortNotFound, match="no port"):
-        connect(port, settings=Settings(open_attempts=5), stub=False)
+        connect(port, settings=Settings(retry=RetryPolicy(open_attempts=5)), stub=False)
     assert 0.3 < bus.now - began < 0.6
 
 

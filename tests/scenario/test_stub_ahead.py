@@ -6,16 +6,18 @@ import zlib
 
 import pytest
 
-from espwire import Device, connect
+from espwire import Device, Packet, connect
 from espwire.device.stream_write import write_streamed
 from espwire.device.streams import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op
+from espwire.protocol.commands import Op, Reply
 from espwire.protocol.stub import Codec, StubOp
 from espwire.transport.url import open_transport
+
+pytestmark = pytest.mark.slow
 
 DATA = bytes(at * 7 & 255 for at in range(14_000))
 MODES = [("esp32", "twin"), ("esp8266", "twin"), ("esp32c3", "engine")]
@@ -136,15 +138,12 @@ def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
 
 
 def test_the_trace_shows_the_opening() -> None:
-    trips = []
+    packets: list[Packet] = []
     transport = open_transport("virtual:esp32?size=1MB")
-    with connect(
-        transport, stub=True, trace=lambda command, reply, seconds: trips.append((command, reply))
-    ) as device:
+    with connect(transport, stub=True, on_packet=packets.append) as device:
         write_flash(device, [Part(0x10000, DATA)])
-        assert [reply.body for command, reply in trips if command.op == StubOp.WRITE_OPEN] == [
-            b"\0\0"
-        ]
+    replies = [packet.content for packet in packets if isinstance(packet.content, Reply)]
+    assert [reply.body for reply in replies if reply.op == StubOp.WRITE_OPEN] == [b"\0\0"]
 
 
 # --- on the way in ---

@@ -14,6 +14,8 @@ from espwire.protocol.stub import SEAL_BYTES
 from espwire.virtual.programs.frame_trust import Trust
 from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
 
+pytestmark = pytest.mark.slow
+
 CHIPS = stub_chips()
 CI_CASES, FULL_CASES = 500, 5000
 CI_ENGINE_CASES, FULL_ENGINE_CASES = 10, 40  # per chip

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import espwire
+from espwire.blob import Blob
 from espwire.cli import esptool
 from espwire.cli.main import main
 from espwire.image.uf2 import build_uf2
@@ -135,7 +136,7 @@ def test_uf2_for_other_chips_is_one_error(run, capsys):
     code, events, flash = run("esp32c3", "write-flash", "0x0", path)
     assert (code, codes(events), flash.strip(b"\xff")) == (6, {"image-uf2-family"}, b"")
     assert main(["merge-bin", "-o", "out.bin", "0x0", path]) == 6
-    assert "Name the chip with --chip" in capsys.readouterr().err
+    assert "Select the chip with --chip" in capsys.readouterr().err
     assert main(["-c", "esp32s3", "merge-bin", "-o", "out.bin", "0x0", path]) == 0
     assert len(Path("out.bin").read_bytes()) == 0x10800
     assert main(["image-diff", path, path]) == 6
@@ -244,7 +245,7 @@ def test_an_unsigned_image_for_a_chip_with_secure_boot_needs_consent(capsys):
 
 
 def test_a_program_for_ram_out_of_uf2_for_two_chips(run):
-    parts = [(0x0, MERGED_C3.read_bytes())]
+    parts = [Blob(0x0, MERGED_C3.read_bytes())]
     Path("x.uf2").write_bytes(build_uf2(parts, 0xD42BA06C) + build_uf2(parts, 0xBFDD4EEE))
     code, events, _ = run("esp32s3", "load-ram", "x.uf2")
     assert (code, codes(events)) == (6, {"image-uf2-family"})

@@ -14,6 +14,8 @@ import pytest
 
 import espwire
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = os.name == "nt"
 NAMES = ("esptool", "espefuse", "espsecure", "esp_rfc2217_server")

@@ -58,8 +58,8 @@ class FlashCommands(ChipFacts):
         """Connect the flash: 0 for the chip's own pins, else the word that SPI_ATTACH takes."""
         dialect = self.device.loader.dialect
         if hspi_arg and dialect.attach_bytes:
-            self.device.loader.call_again(
-                SpiAttach(hspi_arg, 0 if dialect.attach_bytes == 8 else None)
+            self.device.loader.call(
+                SpiAttach(hspi_arg, 0 if dialect.attach_bytes == 8 else None), repeatable=True
             )
         else:
             self.device.attach_flash()

@@ -17,7 +17,7 @@ from espwire.chips.registry import load_chip, parse_chip_id
 from espwire.image.header import HeaderSettings, parse_size
 
 if TYPE_CHECKING:
-    from espwire.image.elf2image import ElfOptions
+    from espwire.image.layout import ElfOptions
 
 
 @translated
@@ -45,7 +45,7 @@ def elf2image(
     )
     if output is not None:
         for file in files:
-            write_file(output if len(files) == 1 else f"{output}{file.suffix}", file.data)
+            write_file(output if len(files) == 1 else f"{output}{file.name}", file.data)
         return None
     return files[0].data if len(files) == 1 else (files[0].data, files[1].data)
 
@@ -54,7 +54,7 @@ def _elf_options(given: dict[str, Any], settings: HeaderSettings) -> ElfOptions:
     """
     :raises NotSupportedError: a keyword that nobody knows
     """
-    from espwire.image.elf2image import ElfOptions
+    from espwire.image.layout import ElfOptions
 
     left = dict(given)
     pad = 2 if left.pop("secure_pad_v2", False) else 1 if left.pop("secure_pad", False) else 0
@@ -96,8 +96,9 @@ def merge_bin(
 
     :param kwargs: ``target_offset``, ``pad_to_size``, ``chunk_size``, ``md5_disable``
     """
+    from espwire.blob import Blob
     from espwire.files import write_file
-    from espwire.image.merge import MergeOptions, MergePart, merge_parts
+    from espwire.image.merge import MergeOptions, merge_blobs
 
     unknown = kwargs.keys() - {"target_offset", "pad_to_size", "chunk_size", "md5_disable"}
     if unknown:
@@ -106,18 +107,17 @@ def merge_bin(
         raise FatalError(f"merge_bin needs an output file for the format {format}")
     pad = kwargs.get("pad_to_size")
     options = MergeOptions(
-        format=format,  # type: ignore[arg-type]  # merge_parts says what it thinks of another one
+        format=format,  # type: ignore[arg-type]  # merge_blobs rejects others
         target_offset=int(kwargs.get("target_offset") or 0),
         pad_to_size=parse_size(pad) if isinstance(pad, str) else pad,
         chunk_size=kwargs.get("chunk_size"),
         md5=not kwargs.get("md5_disable", False),
         settings=HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq),
     )
-    parts = [
-        MergePart(address, read_source(source), name_source(source))
-        for address, source in addr_data
+    blobs = [
+        Blob(address, read_source(source), name_source(source)) for address, source in addr_data
     ]
-    merged = merge_parts(parts, load_chip(parse_chip_id(chip)), options)
+    merged = merge_blobs(blobs, load_chip(parse_chip_id(chip)), options)
     if output is None:
         return merged.data
     write_file(output, merged.data)

@@ -17,7 +17,7 @@ from espwire.device.register_prefetch import open_registers
 from espwire.device.reset_sequences import After, Before
 from espwire.device.spi import write_group
 from espwire.protocol.commands import HEADER, REQUEST, Op, RegWrite, Reply
-from espwire.settings import Settings
+from espwire.settings import RetryPolicy, Settings
 from espwire.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class ESPLoader(FlashCommands):
         """
         import sys
 
-        settings = Settings(
+        retry = RetryPolicy(
             connect_attempts=attempts if attempts > 0 else sys.maxsize,
             open_attempts=max(open_attempts, 0),
         )
@@ -143,7 +143,7 @@ class ESPLoader(FlashCommands):
             chip=self.CHIP,
             baud=self.baud,
             before=before,
-            settings=settings,
+            settings=Settings(retry=retry),
             report=report,
             stub=False,
         )

@@ -204,8 +204,9 @@ def describe_raw(raw: Any) -> str:
 
 def build_settings(values: Values) -> Settings:
     """The library's settings from checked values; what is not among them keeps its default."""
-    from espwire.settings import Settings, Timing
+    from espwire.settings import RetryPolicy, Settings, Timing
 
     times = {name: values[name].value for name in TIMES if name in values}
-    rest = {name: values[name].value for name in (*COUNTS, *SEQUENCES) if name in values}
-    return Settings(timing=Timing(**times), **rest)
+    counts = {name: values[name].value for name in COUNTS if name in values}
+    sequences = {name: values[name].value for name in SEQUENCES if name in values}
+    return Settings(timing=Timing(**times), retry=RetryPolicy(**counts), **sequences)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from espwire.blob import Blob
     from espwire.cli.session import Session
-    from espwire.flash.plan import Part
     from espwire.image.header import HeaderSettings
-    from espwire.image.inputs import Piece
 
 STDIN = "-"
 
@@ -20,7 +20,7 @@ def read_pairs(
     session: Session | None = None,
     *,
     settings: HeaderSettings | None = None,
-) -> list[Part]:
+) -> list[Blob]:
     """The parts of ``(address, file)`` pairs; addresses that a file itself gives win over the typed one.
 
     :param session: whose ``--chip`` an ELF is converted for, and who is told of the conversion
@@ -30,57 +30,63 @@ def read_pairs(
     """
     from espwire.cli.places import Placed
     from espwire.files import check_total_size
-    from espwire.flash.plan import Part
 
     pairs = list(pairs)
     check_total_size(path for _, path in pairs)
-    parts = []
+    result: list[Blob] = []
     for address, path in pairs:
-        name = name_source(path)
-        pieces = read_pieces(path, session, settings=settings)
+        blobs = read_blobs(path, session, address=address, settings=settings)
         if isinstance(address, Placed):
-            address.check(pieces, name)
-        for piece in pieces:
-            at = address if piece.address is None else piece.address
-            label = f"{name} at {at:#x}" if len(pieces) > 1 else name
-            parts.append(Part(at, piece.data, label, made_for=piece.chips, one_of=piece.one_of))
-    return parts
+            address.check(blobs, name_source(path))
+        if len(blobs) > 1:
+            blobs = tuple(replace(blob, name=f"{blob.name} at {blob.address:#x}") for blob in blobs)
+        result += blobs
+    return result
 
 
-def read_pieces(
-    path: str, session: Session | None = None, *, settings: HeaderSettings | None = None
-) -> tuple[Piece, ...]:
+def read_blobs(
+    path: str,
+    session: Session | None = None,
+    *,
+    address: int = 0,
+    settings: HeaderSettings | None = None,
+) -> tuple[Blob, ...]:
     """One file, recognised and taken apart; what was done to it is told.
 
     :raises FileError, DataError: it cannot be read or used
     """
     from espwire.chips.registry import load_chip
-    from espwire.image.inputs import read_input
+    from espwire.image.read_any import read_input
 
     if session is not None:
         session.configure()  # the chip may stand in a file or in the environment
     chip = None if session is None or session.chip is None else load_chip(session.chip)
     kind = "auto" if session is None else session.peer_format
-    pieces = read_input(
-        read_source(path), name_source(path), chip=chip, settings=settings, format=kind
+    blobs = read_input(
+        read_source(path),
+        name_source(path),
+        int(address),
+        chip=chip,
+        settings=settings,
+        format=kind,
     )
-    require_data(pieces, name_source(path))
+    require_data(blobs, name_source(path))
     if session is not None:
         from espwire.events import Note
 
-        for note in dict.fromkeys(piece.note for piece in pieces if piece.note):
+        for note in dict.fromkeys(blob.note for blob in blobs if blob.note):
             session.report(Note(text=note))
-    return pieces
+    return blobs
 
 
-def require_data(pieces: Sequence[Piece], name: str) -> None:
+def require_data(blobs: Sequence[Blob], name: str) -> None:
     """Refuse a file that has an address for each piece, and no piece: nobody means to write nothing.
 
     :raises DataError: code ``image-empty``
     """
     from espwire.errors import DataError
 
-    if not pieces:
+    if not blobs:
         raise DataError(
             f"{name} holds no data: it has not one byte with an address",
             hint="Check that the build ended well.",
@@ -88,22 +94,22 @@ def require_data(pieces: Sequence[Piece], name: str) -> None:
         )
 
 
-def choose_program(pieces: Sequence[Piece], chip: str, path: str) -> bytes:
-    """The one piece for the chip.
+def choose_program(blobs: Sequence[Blob], chip: str, path: str) -> bytes:
+    """The one blob for the chip.
 
     :raises DataError: there is none, or more than one
     """
+    from espwire.blob import choose_for_chip
     from espwire.errors import ImageError
-    from espwire.image.inputs import choose_for_chip
 
-    pieces = choose_for_chip(pieces, chip)
-    if len(pieces) != 1:
+    blobs = choose_for_chip(blobs, chip)
+    if len(blobs) != 1:
         raise ImageError(
-            f"{name_source(path)} holds {len(pieces)} pieces for different addresses; a program for RAM is one image",
+            f"{name_source(path)} holds {len(blobs)} pieces for different addresses; a program for RAM is one image",
             hint="Programs for RAM are linked for RAM only; write this one into flash with write-flash.",
             code="image-not-for-ram",
         )
-    return pieces[0].data
+    return blobs[0].data
 
 
 def read_source(path: str) -> bytes:

@@ -10,9 +10,9 @@ import click
 from espwire.errors import UsageError
 
 if TYPE_CHECKING:
+    from espwire.blob import Blob
     from espwire.cli.session import Session
     from espwire.device.device import Device
-    from espwire.image.inputs import Piece
     from espwire.image.partition_table import Partition, PartitionTable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,20 +31,18 @@ class Placed(int):
         made.partition, made.session = partition, session
         return made
 
-    def check(self, pieces: Sequence[Piece], what: str) -> None:
+    def check(self, blobs: Sequence[Blob], what: str) -> None:
         """Raise where a file does not fit into the partition.
 
         :raises TableError: ``partition-too-small``, ``partition-outside``
         """
         from espwire.flash.partitions import check_fits, check_inside
 
-        for piece in pieces:
-            if piece.address is None:
-                check_fits(self.partition, len(piece.data), what)
+        for blob in blobs:
+            if blob.fixed:
+                check_inside(self.partition, [(blob.address, blob.end)], what)
             else:
-                check_inside(
-                    self.partition, [(piece.address, piece.address + len(piece.data))], what
-                )
+                check_fits(self.partition, len(blob.data), what)
 
 
 def place_options(command: F) -> F:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from espwire.cli.render import Renderer, Wording
     from espwire.cli.state import State
     from espwire.device.device import Device
-    from espwire.device.packet_log import PacketLog
+    from espwire.device.loader import OnPacket, Packet
     from espwire.device.stub_image import StubImage
     from espwire.events import Error, Event, Report
     from espwire.image.read_any import FormatChoice
@@ -97,7 +98,7 @@ class Session:
     _state: State | None = None
     _values: dict[str, Given] | None = None
     _told: Loaded | None = None
-    _packets: PacketLog | None = None
+    _packets: deque[Packet] | None = None
     _ending: str = ""  # how the board was left, until that is printed
 
     @property
@@ -255,7 +256,6 @@ class Session:
             return
         target = self.target()
         check_inputs([] if self.partitions is None else [self.partitions])
-        self._packets = self._open_ring()
         if self.port is None and not isinstance(target, str):
             self.port = target.identity.path
         with connect(
@@ -265,7 +265,7 @@ class Session:
             before=self.before,  # type: ignore[arg-type]  # one of BEFORE: click has checked
             settings=self.settings(),
             report=self.report,
-            packets=self._packets,
+            on_packet=self._observe_packets(),
             stub=False,  # started below, if the command gains by one
             memory=None
             if isinstance(target, str) and target.lower().startswith("virtual:")
@@ -330,15 +330,23 @@ class Session:
             mac=device.mac,
         )
 
-    def _open_ring(self) -> PacketLog:
-        """Keeps the last packets; with ``--trace`` it prints them all."""
-        if self.trace:
-            from espwire.cli.trace import Tracer
+    def _observe_packets(self) -> OnPacket:
+        """Keep the last packets for a failure report; with ``--trace``, print each as well."""
+        from espwire.device.loader import PACKETS_KEPT
 
-            return Tracer(self.output)
-        from espwire.device.packet_log import PacketLog
+        packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
+        self._packets = packets
+        if not self.trace:
+            return packets.append
+        from espwire.cli.trace import Tracer
 
-        return PacketLog()
+        tracer = Tracer(self.output)
+
+        def observe(packet: Packet) -> None:
+            packets.append(packet)
+            tracer(packet)
+
+        return observe
 
     def close(self) -> None:
         """The work is done: print how the board was left, if that is not printed yet, and end the drawing.

@@ -11,13 +11,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espwire.device.packet_log import Packet, PacketLog
 from espwire.errors import FileError, ToolError
 from espwire.protocol.commands import Request
 from espwire.protocol.stub import name_op
 
 if TYPE_CHECKING:
     from espwire.cli.output import Output
+    from espwire.device.loader import Packet
     from espwire.protocol.commands import Command, Reply
 
 SHOWN_BYTES = 16
@@ -25,28 +25,18 @@ SHOWN_ITEMS = 8  # of a group
 KEPT_FILES = 20  # of failed runs; the oldest goes first
 
 
-class Tracer(PacketLog):
-    """A ring that prints each packet as it comes: it changes nothing of what is said, or when.
+class Tracer:
+    """A callback for ``connect(on_packet=…)`` that prints each packet.
 
-    A line holds: seconds since the start on this host's clock, milliseconds since the packet before on the link's clock
-    (simulated for a virtual chip), ``>`` to the chip or ``<`` from it, name and fields.
+    A line holds: seconds since the start on this host's clock, milliseconds since the previous packet on the
+    transport's clock (simulated for a virtual chip), ``>`` to the chip or ``<`` from it, name and fields.
     """
 
-    __slots__ = ("_began", "_last", "_output")
-
     def __init__(self, output: Output) -> None:
-        super().__init__()
         self._output, self._began = output, time.monotonic()
         self._last: float | None = None
-        keep = self.add
 
-        def show(row: tuple[float, bytes | Reply]) -> None:
-            keep(row)
-            self._show(Packet(*row))
-
-        self.add = show
-
-    def _show(self, packet: Packet) -> None:
+    def __call__(self, packet: Packet) -> None:
         since = time.monotonic() - self._began
         passed = 0.0 if self._last is None else packet.time - self._last
         self._last = packet.time

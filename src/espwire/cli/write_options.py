@@ -167,8 +167,8 @@ def read_parts(
 
 def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
     """Each new part with the old one that begins where it begins; a part without one is written whole."""
-    held = {(part.address, part.made_for): part.data for part in old}
-    return [replace(part, previous=held.get((part.address, part.made_for))) for part in new]
+    held = {(part.address, part.chips): part.data for part in old}
+    return [replace(part, previous=held.get((part.address, part.chips))) for part in new]
 
 
 def _parse_pairs(

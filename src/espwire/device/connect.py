@@ -16,12 +16,12 @@ from espwire.device.device import Device, StubSource
 from espwire.device.double_read import build_difference
 from espwire.device.enter_bootloader import Entrance, reach_loader
 from espwire.device.identity import Identity, Registers
-from espwire.device.loader import MAGIC_ADDRESS, Loader, Trace
-from espwire.device.packet_log import PacketLog
+from espwire.device.loader import MAGIC_ADDRESS, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
 from espwire.device.register_prefetch import open_registers, read_first_words
 from espwire.device.reset import find_hard_reset, reset_by_lines
 from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
+from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 RESETTING = ("default-reset", "usb-reset")
 BORROW_PATIENCE_S = 0.5
-DETECTIONS = 3
 # what every ROM has in common, before it is known which one it is
 ANY_ROM = Dialect(
     name="ROM",
@@ -76,10 +75,9 @@ def connect(
     settings: Settings | None = None,
     cancel: CancelToken | None = None,
     report: Report = silent,
-    trace: Trace | None = None,
     memory: Memory | None = None,
     reset: Sequence | str | None = None,
-    packets: PacketLog | None = None,
+    on_packet: OnPacket | None = None,
     stub: StubSource = "auto",
 ) -> Device:
     """Open the port, bring the chip into its loader, identify it.
@@ -89,12 +87,11 @@ def connect(
     :param port: a port as ``transport.url.open_transport`` takes it, a Port, or a link that is open; the device closes each
     :param chip: refuse any other chip
     :param baud: rate to work at; where loader or port cannot change, a note says so
-    :param trace: called after each round trip with command, reply or error, and seconds
     :param memory: which reset sequence worked last; changes the order of attempts only
     :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
     :param stub: which stub flasher to start: ours where there is one for the chip (``"auto"``, ``True``), none
         (``False``), or that of a vendor's JSON file; see ``Device.use_stub``
-    :param packets: keeps the last 200 packets of this conversation, to be looked at if it fails, here or later
+    :param on_packet: called with each packet sent or received; does not change what is sent
     :raises TransportError: the port
     :raises UsageError: code ``reset-sequence``
     :raises ConnectError: NoReply, WrongBootMode, WrongChip, or another with the code of its cause
@@ -109,9 +106,7 @@ def connect(
         find_hard_reset(
             transport.info, settings.custom_hard_reset_sequence
         )  # one that makes no sense fails now, not at last
-        loader.baud, loader.on_trip = slow, trace
-        if packets is not None:
-            loader.packets = packets
+        loader.baud, loader.on_packet = slow, on_packet
         entrance = Entrance(
             before=before, reset=reset, named=named, memory=memory, tracker=tracker, report=report
         )
@@ -186,30 +181,28 @@ def _open(
     """The link, and what follows its port; a string that is no path of a serial port is opened as it is."""
     if isinstance(port, str):
         if port.startswith("virtual:") or "://" in port:
-            transport = _open_url(port, baud, settings.open_attempts, cancel)
+            transport = _open_url(port, baud, settings.retry.open_attempts, cancel)
             return transport, PortTracker(report=report)
         from espwire.transport.ports import find_port
 
         port = find_port(port)
     if _is_port(port):
-        found, transport = open_port(port, baud, settings.open_attempts, cancel)
+        found, transport = open_port(port, baud, settings.retry.open_attempts, cancel)
         return transport, PortTracker(found, baud=baud, cancel=cancel, report=report)
     transport = cast("Transport", port)
     transport.set_baud(baud)  # whatever it was opened at
     return transport, PortTracker(report=report)
 
 
-def _open_url(url: str, baud: int, attempts: int, cancel: CancelToken | None) -> Transport:
+def _open_url(url: str, baud: int, limit: int, cancel: CancelToken | None) -> Transport:
     from espwire.transport.url import open_transport
 
-    done = 0
+    attempts = Attempts(limit)
     while True:
-        done += 1
         try:
             return open_transport(url, baud=baud, cancel=cancel)
-        except TransportError:
-            if done == attempts:
-                raise
+        except TransportError as error:
+            attempts.failed(error)
         if cancel is not None:
             cancel.check()
         time.sleep(OPEN_PAUSE_S)
@@ -263,18 +256,19 @@ def _detect_and_read(
     :raises WrongChip: as ``detect``
     :raises DeviceError: code ``answers-differ``
     """
-    for left in reversed(range(DETECTIONS)):
+    attempts = Attempts(loader.settings.retry.detect_attempts)
+    while True:
         chip, reply = detect_surely(loader, named)
         if is_usb_jtag(loader.transport.info) and not loader.secure:
             disable_watchdogs(loader, chip)
         try:
             return chip, reply, *read_first_words(loader, chip, reply)
         except DeviceError as error:
-            if error.code != "answers-differ" or not left:
+            if error.code != "answers-differ":
                 raise
+            attempts.failed(error)
         take_dialect(loader, ANY_ROM)
         loader.secure = False
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _detect_twice(loader: Loader, named: Chip | None) -> tuple[Chip, SecurityReply | None]:
@@ -284,12 +278,13 @@ def _detect_twice(loader: Loader, named: Chip | None) -> tuple[Chip, SecurityRep
     :raises DeviceError: code ``answers-differ``
     """
     dialect, found = loader.dialect, detect_surely(loader, named)
-    for _ in range(DETECTIONS):
+    attempts = loader.settings.retry.detect_attempts
+    for _ in range(attempts):
         loader.dialect, loader.secure = dialect, False
         before, found = found, detect_surely(loader, named)
         if found == before:
             return found
-    raise build_difference("chip detection", DETECTIONS + 1)
+    raise build_difference("chip detection", attempts + 1)
 
 
 def _reenter(device: Device, entrance: Entrance, baud: int) -> None:

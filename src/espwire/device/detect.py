@@ -22,7 +22,6 @@ RETIRED_CHIP_IDS = {
     14: "ESP32-H2 beta 2",
     17: "ESP32-C5 beta 3",
 }
-SECURITY_ATTEMPTS = 2
 REFUSED = bytes((1, NOT_ACCEPTED))
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
@@ -98,7 +97,7 @@ def _read_security_reply(loader: Loader) -> SecurityReply | None:
 
     A ROM without it refuses in two bytes. Anything else that is not an answer was damaged, and is asked for again.
     """
-    for _ in range(SECURITY_ATTEMPTS):
+    for _ in range(loader.settings.retry.security_info_attempts):
         try:
             reply = loader.request(GetSecurityInfo())
             for size in (LONG_FORM, SHORT_FORM):

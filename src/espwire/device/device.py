@@ -49,9 +49,6 @@ from espwire.transport.base import Transport
 StubSource = bool | str | os.PathLike[str] | StubImage
 
 
-ATTACH_ATTEMPTS = 2
-
-
 class Device:
     """A chip in its loader. A context manager that closes the link; it does not reset the chip: see ``leave``.
 
@@ -248,9 +245,8 @@ class Device:
             self._attach()
             self.flash = FlashInfo(jedec=None, size=size)
         else:
-            for _ in range(
-                ATTACH_ATTEMPTS
-            ):  # one flipped bit in what switches it on, and it is silent
+            # one flipped bit in what switches it on, and it is silent
+            for _ in range(loader.settings.retry.flash_id_attempts):
                 flash_id.power_on(loader, chip, self._identity.registers, self.revision)
                 self._attach()
                 jedec, self._early_id = flash_id.read_flash_id(loader, chip, self._early_id), None
@@ -433,7 +429,7 @@ class Device:
         elif (
             self.loader.dialect.capabilities is None or attached != self._attached
         ):  # else the ROM has done it
-            self.loader.call_again(request)
+            self.loader.call(request, repeatable=True)
 
     def _plan_attach(self) -> Command | None:
         self._attached = (

@@ -24,7 +24,6 @@ from espwire.protocol.dialect import Md5Form
 
 PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
 SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted
-ROUNDS = 4  # of two answers each
 FRAME_BYTES = 60  # of an answer with the longest result, some escapes included
 MD5_HEX_BYTES, MD5_BYTES = 32, 16
 
@@ -55,7 +54,8 @@ def ask_twice(
         return ask_together(loader, commands, seconds=seconds)
     seen: list[list[Reply]] = [[] for _ in commands]
     settled: dict[int, Reply] = {}
-    for _ in range(ROUNDS):
+    most = loader.settings.retry.agreement_attempts
+    for _ in range(most // 2):
         left = [index for index in range(len(commands)) if index not in settled]
         replies = ask_together(loader, [commands[index] for index in left] * 2, seconds=seconds)
         for index, reply in zip(left * 2, replies, strict=True):
@@ -65,7 +65,7 @@ def ask_twice(
         if len(settled) == len(commands):
             return [settled[index] for index in range(len(commands))]
     missing = next(command for index, command in enumerate(commands) if index not in settled)
-    raise build_difference(missing.op.name, 2 * ROUNDS)
+    raise build_difference(missing.op.name, most)
 
 
 def _say_the_same(one: Reply, other: Reply) -> bool:
@@ -98,7 +98,9 @@ def ask_together(
         else []
     )
     return found or [
-        loader.call_again(command, timeout=seconds, result=find_result_bytes(loader, command))
+        loader.call(
+            command, timeout=seconds, result=find_result_bytes(loader, command), repeatable=True
+        )
         for command in commands
     ]
 
@@ -120,7 +122,7 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
     for command in commands:
         loader.require(command.op)
     loader.begin_pipeline()
-    began, patience = loader.transport.now(), PATIENCE_S + (seconds or 0.0)
+    patience = PATIENCE_S + (seconds or 0.0)
     packets = [command.packet() for command in commands]
     replies: list[Reply] = []
     sent = 0
@@ -138,16 +140,12 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
         replies.append(reply)
     loader.end_pipeline()
     try:
-        judged = [
+        return [
             loader.check_status(reply, find_result_bytes(loader, command))
             for command, reply in zip(commands, replies, strict=True)
         ]
     except CommandFailed:
         return []
-    if loader.on_trip is not None:
-        for command, reply in zip(commands, replies, strict=True):
-            loader.on_trip(command, reply, (loader.transport.now() - began) / len(commands))
-    return judged
 
 
 def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:

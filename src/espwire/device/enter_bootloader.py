@@ -84,7 +84,7 @@ def plan_ways(
 
 
 def reach_loader(loader: Loader, entrance: Entrance) -> bool:
-    """Reset as ``entrance.before`` says and sync, ``settings.connect_attempts`` times with the port's ways in turn.
+    """Reset as ``entrance.before`` says and sync, ``settings.retry.connect_attempts`` times with the port's ways in turn.
 
     Returns whether a stub answers: ours, where no reset is wanted, or another one that could not be reset away.
 
@@ -141,7 +141,12 @@ def _is_stub(loader: Loader) -> bool:
 
 def _sync_with(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> tuple[int, str]:
     """The value in the answer to SYNC, and the name of the way that led to it (empty without a reset)."""
-    tracker, attempts, stub, spoke = entrance.tracker, loader.settings.connect_attempts, "", False
+    tracker, attempts, stub, spoke = (
+        entrance.tracker,
+        loader.settings.retry.connect_attempts,
+        "",
+        False,
+    )
     for attempt in range(attempts):
         way = ways[attempt % len(ways)] if ways else None
         limit = attempts if attempts < sys.maxsize else 0
@@ -205,7 +210,7 @@ def _hold(loader: Loader, seconds: float) -> bytes:
 
 def _sync(loader: Loader) -> int | None:
     """SYNC several times; None: no answer. A chip that says that it starts its application is not asked on."""
-    for attempt in range(loader.settings.syncs_per_attempt):
+    for attempt in range(loader.settings.retry.syncs_per_attempt):
         if attempt:
             loader.transport.sleep(PAUSE_BETWEEN_SYNCS)
         try:
@@ -239,7 +244,7 @@ def _explain(loader: Loader, ways: tuple[Way, ...], entrance: Entrance) -> Conne
             loader.forget_input()
             play(loader.transport, steps)
 
-    used = ways[: loader.settings.connect_attempts]
+    used = ways[: loader.settings.retry.connect_attempts]
     evidence = examine(
         loader,
         sequences=tuple(way.name for way in used),

@@ -28,7 +28,6 @@ from espwire.protocol.dialect import Dialect
 from espwire.protocol.stub import seal
 
 READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
-ATTACH_ATTEMPTS = 3
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
@@ -89,7 +88,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
     """
     steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
     checked = [step for step in steps if step.checked]
-    for _ in range(ATTACH_ATTEMPTS):
+    for _ in range(loader.settings.retry.attach_attempts):
         write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
         words = read_words(loader, [step.address for step in checked])
         if all(
@@ -282,12 +281,12 @@ def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
 def set_params(loader: Loader, size: int) -> None:
     """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
     command = SpiSetParams(0, size)
-    if loader.dialect.sealed and loader.on_trip is None:
+    if loader.dialect.sealed:
         loader.ahead = slip.encode(
             seal(command.packet())
         )  # if it comes damaged, our stub works without the size too
     elif loader.supports(command.op):
-        loader.call_again(command)
+        loader.call(command, repeatable=True)
 
 
 @cache

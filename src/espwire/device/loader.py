@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
+from typing import NamedTuple
 
 from espwire.device.overheard import Overheard, find_text
-from espwire.device.packet_log import PacketLog
-from espwire.errors import CommandFailed, NoReply, ToolError, Unsupported
+from espwire.device.retry import Attempts
+from espwire.errors import CommandFailed, NoReply, Unsupported
 from espwire.protocol import slip
 from espwire.protocol.commands import (
     Command,
@@ -23,11 +24,13 @@ from espwire.protocol.commands import (
     Reply,
     Sync,
     WriteReg,
+    parse_command,
     parse_reply,
+    parse_request,
 )
 from espwire.protocol.dialect import Dialect
 from espwire.protocol.replies import NOT_ACCEPTED, status_meaning
-from espwire.protocol.stub import name_op, refuses, seal, unseal
+from espwire.protocol.stub import STUB_COMMANDS, name_op, refuses, seal, unseal
 from espwire.settings import Settings
 from espwire.transport.base import Transport
 
@@ -38,11 +41,33 @@ QUIET = (
 )
 SYNC_ANSWERS = 8
 PAUSE_BETWEEN_SYNCS = 0.05
-RESYNC_ATTEMPTS = 2
-DAMAGED_TRIES = 3  # of a request that our stub reports as damaged
 SENT_KEPT = 16  # packets that such a refusal may be about
 
-Trace = Callable[[Command, "Reply | ToolError", float], None]
+PACKETS_KEPT = 200
+
+
+class Packet(NamedTuple):
+    """One request (its bytes before SLIP) or one reply. ``time``: seconds on the transport's clock."""
+
+    time: float
+    content: bytes | Reply
+
+    def __repr__(self) -> str:
+        if isinstance(self.content, bytes):
+            return f"<Packet {self.time:.4f} s, request, {len(self.content)} bytes>"
+        return f"<Packet {self.time:.4f} s, reply {self.content.op:#04x}, {len(self.content.body)} bytes>"
+
+    @property
+    def command(self) -> Command | None:
+        """The decoded request; None for a reply and for an unknown opcode."""
+        request = parse_request(self.content) if isinstance(self.content, bytes) else None
+        if request is None:
+            return None
+        ours = STUB_COMMANDS.get(request.op)
+        return parse_command(request) if ours is None else ours.parse(request.body)
+
+
+OnPacket = Callable[[Packet], None]
 
 
 class Loader:
@@ -52,7 +77,7 @@ class Loader:
 
     ``baud`` is the wire's rate, for time-outs only. ``trips`` counts requests sent. ``grouped`` tells whether this
     loader has been seen to carry out several groups of one WRITE_REG (None: not tried yet). ``packets`` holds the
-    last 200 packets, requests and replies. ``ahead``: frames that go out with the next request, and whose answers
+    last 200 packets, requests and replies; ``on_packet`` is called with each and must not use the loader. ``ahead``: frames that go out with the next request, and whose answers
     nobody looks at: they are strangers then.
     """
 
@@ -69,8 +94,8 @@ class Loader:
         self.baud = 115200
         self.trips = self.lost = 0  # round trips, and those of them that were not answered
         self.grouped: bool | None = None
-        self.on_trip: Trace | None = None
-        self.packets = PacketLog()
+        self.packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
+        self.on_packet: OnPacket | None = None
         self._decoder = slip.Decoder()
         self._frames: list[bytes] = []
         self._overheard = Overheard()
@@ -104,55 +129,45 @@ class Loader:
         if not self.supports(op):
             raise self._unsupported(op)
 
-    def call(self, command: Command, *, timeout: float | None = None, result: int = 0) -> Reply:
+    def call(
+        self,
+        command: Command,
+        *,
+        timeout: float | None = None,
+        result: int = 0,
+        repeatable: bool = False,
+    ) -> Reply:
         """Send ``command`` and return its reply, whose body then holds ``result`` bytes.
 
-        :param timeout: seconds on the link's clock, ``settings.timing.default`` if None
+        :param timeout: seconds on the transport's clock, ``settings.timing.default`` if None
+        :param repeatable: send again if no reply comes, because the chip may carry this command out twice
         :raises Unsupported: before anything is sent; code ``secure-download-mode`` where only that mode forbids it
         :raises NoReply: nothing came in time
         :raises CommandFailed: the loader refused
         :raises DeviceError: code ``chip-reset``: the chip started anew
         """
-        if self.on_trip is None:
-            if not self.supports(command.op):
-                raise self._unsupported(command.op)
-            return self.check_status(self.exchange(command.op, command.packet(), timeout), result)
-        return self.check_status(self.request(command, timeout), result)
+        reply = self.request(command, timeout, repeatable=repeatable)
+        return self.check_status(reply, result)
 
-    def request(self, command: Command, timeout: float | None = None) -> Reply:
+    def request(
+        self, command: Command, timeout: float | None = None, *, repeatable: bool = False
+    ) -> Reply:
         """Send ``command`` and return its reply unjudged, status and all.
 
         :raises Unsupported, NoReply, DeviceError: as ``call``
         """
         if not self.supports(command.op):
             raise self._unsupported(command.op)
-        if self.on_trip is None:
-            return self.exchange(command.op, command.packet(), timeout)
-        began = self.transport.now()
-        try:
-            reply = self.exchange(command.op, command.packet(), timeout)
-        except ToolError as error:
-            self.on_trip(command, error, self.transport.now() - began)
-            raise
-        self.on_trip(command, reply, self.transport.now() - began)
-        return reply
-
-    def request_again(self, command: Command, timeout: float | None = None) -> Reply:
-        """As ``request``, and once more where the answer is lost: for commands that may be carried out twice."""
-        try:
-            return self.request(command, timeout)
-        except NoReply:
-            return self.request(command, timeout)
-
-    def call_again(
-        self, command: Command, *, timeout: float | None = None, result: int = 0
-    ) -> Reply:
-        """As ``call``, and once more where the answer is lost: for commands that may be carried out twice."""
-        return self.check_status(self.request_again(command, timeout), result)
+        attempts = Attempts(self.settings.retry.request_attempts if repeatable else 1)
+        while True:
+            try:
+                return self.exchange(command.op, command.packet(), timeout)
+            except NoReply as error:
+                attempts.failed(error)
 
     def read_reg(self, address: int) -> int:
         """The word at ``address``."""
-        return self.call_again(ReadReg(address)).value
+        return self.call(ReadReg(address), repeatable=True).value
 
     def write_regs(self, *writes: RegWrite) -> None:
         """Carry out ``writes`` in order, in one request. See spi.write_group for loaders that take only one group."""
@@ -167,7 +182,7 @@ class Loader:
         :raises NoReply: no answer to any of ``attempts``
         """
         self._overheard.watching = False
-        attempts = attempts or self.settings.syncs_per_attempt
+        attempts = attempts or self.settings.retry.syncs_per_attempt
         seconds = self.settings.timing.sync if timeout is None else timeout
         for attempt in range(attempts):
             if attempt:
@@ -189,7 +204,7 @@ class Loader:
             return self._exchange(op, packet, timeout)
         packet = seal(packet)
         self._sent.append(packet)
-        for attempt in range(DAMAGED_TRIES):
+        for attempt in range(self.settings.retry.damaged_attempts):
             reply = self._exchange(op, packet, timeout)
             self._dirty = attempt > 0 or refuses(
                 reply, packet
@@ -205,7 +220,7 @@ class Loader:
         self._dirty = True  # until the answer is here, whatever ends this call
         self.trips += 1
         now = transport.now()
-        self.packets.add((now, packet))
+        self._log(packet)
         transport.write(frame, now + timing.write)
         seconds = timing.default if timeout is None else timeout
         deadline = transport.now() + seconds + len(frame) * BITS_PER_BYTE / self.baud
@@ -215,9 +230,15 @@ class Loader:
             raise NoReply(
                 f"no answer to {op.name} within {seconds:g} s", command=op.name, seconds=seconds
             )
-        self.packets.add((transport.now(), reply))
+        self._log(reply)
         self._dirty = False
         return reply
+
+    def _log(self, content: bytes | Reply) -> None:
+        packet = Packet(self.transport.now(), content)
+        self.packets.append(packet)
+        if self.on_packet is not None:
+            self.on_packet(packet)
 
     def begin_pipeline(self) -> None:
         """Make sure that the next answer is the next request's. Before ``send``; ``exchange`` does so itself."""
@@ -237,7 +258,7 @@ class Loader:
             packets = tuple(map(seal, packets))
             self._sent.extend(packets)
         for packet in packets:
-            self.packets.add((now, packet))
+            self._log(packet)
         self._dirty = True
         self.trips += 1
         frames, self.ahead = self.ahead + slip.END * ends + b"".join(map(slip.encode, packets)), b""
@@ -251,7 +272,7 @@ class Loader:
         elif reply is None and (data := self.transport.read(0.0)):
             reply = self._find_reply(op, self._decoder.feed(data))
         if reply is not None:
-            self.packets.add((self.transport.now(), reply))
+            self._log(reply)
         return reply
 
     def receive_frame(self, timeout: float) -> bytes | None:
@@ -401,9 +422,10 @@ class Loader:
     def _sync_once(self, seconds: float) -> int | None:
         self._forget_the_past()
         self.trips += 1
-        began, command = self.transport.now(), Sync()
-        packet = seal(command.packet()) if self.dialect.sealed else command.packet()
-        self.packets.add((began, packet))
+        began, packet = self.transport.now(), Sync().packet()
+        if self.dialect.sealed:
+            packet = seal(packet)
+        self._log(packet)
         # the lone END ends a frame that was cut off
         self.transport.write(slip.END + slip.encode(packet), began + self.settings.timing.write)
         deadline = self.transport.now() + seconds
@@ -413,11 +435,8 @@ class Loader:
             if reply is None or (reply.body and not reply.body[0]):
                 break
         if reply is not None:
-            self.packets.add((self.transport.now(), reply))
+            self._log(reply)
             self.sync_bytes = len(reply.body) if reply.value else 0
-        if self.on_trip is not None:
-            outcome = reply or NoReply(f"no answer to SYNC within {seconds:g} s")
-            self.on_trip(command, outcome, self.transport.now() - began)
         return None if reply is None else reply.value
 
     def _sync_value_of_all(self) -> int:
@@ -441,7 +460,8 @@ class Loader:
         self.drain_input()
         self._overheard.watch(self._unfinished_text())
         try:
-            self.sync(RESYNC_ATTEMPTS, timeout=self.settings.timing.default)
+            attempts = self.settings.retry.resync_attempts
+            self.sync(attempts, timeout=self.settings.timing.default)
         finally:
             self._overheard.watching = watching
         self._overheard.watch(self._unfinished_text())

@@ -12,6 +12,7 @@ from espwire.chips.model import Chip
 from espwire.device.double_read import ask_together
 from espwire.device.loader import Loader
 from espwire.device.reconnect import is_native_usb
+from espwire.device.retry import Attempts
 from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
 from espwire.protocol.commands import (
@@ -30,7 +31,6 @@ from espwire.sizes import align_up
 WORD = 4
 ADDRESS_END = 1 << 32
 BATCH_WORDS = 64
-CHANGES = 6  # reads of a word that differs, before it counts as one that changes by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _read_until_equal(
     loader: Loader, address: int, seen: set[int], on_change: Callable[[int], None]
 ) -> int:
     """The word as two reads have it; else as the last one has it."""
-    for _ in range(CHANGES):
+    for _ in range(loader.settings.retry.unstable_word_attempts):
         word = _read_word(loader, address)
         if word in seen:
             return word
@@ -187,23 +187,21 @@ def load_segment(
     """Put ``data`` into RAM, padded with zeros to whole words; begun anew when a block fails.
 
     :param on_block: called with the bytes confirmed so far; it may go back
-    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries failed
+    :raises NoReply, CommandFailed: ``settings.retry.block_attempts`` attempts failed
     """
     padded = data.ljust(align_up(len(data), WORD), b"\0")
     step = find_ram_block(loader, chip)
     blocks = [padded[at : at + step] for at in range(0, len(padded), step)]
-    attempts = loader.settings.block_attempts
+    attempts = Attempts(loader.settings.retry.block_attempts)
     while True:
-        attempts -= 1
         try:
             loader.call(MemBegin(len(padded), len(blocks), step, address))
             for number, block in enumerate(blocks):
                 loader.call(MemData(number, block))
                 on_block(min((number + 1) * step, len(data)))
             return
-        except (NoReply, CommandFailed):
-            if attempts <= 0:
-                raise
+        except (NoReply, CommandFailed) as error:
+            attempts.failed(error)
 
 
 def find_ram_block(loader: Loader, chip: Chip) -> int:

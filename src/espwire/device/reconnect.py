@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from espwire.device.loader import Loader
 from espwire.device.reset_sequences import is_usb_jtag
+from espwire.device.retry import Attempts
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.events import Note, Report, Warned
 from espwire.transport.base import CancelToken, Transport, TransportInfo
@@ -20,9 +21,6 @@ BACK_S = (
 )
 BACK_AFTER_S = 3.0  # and on its way into the application, which may have no USB at all
 GONE_S = 0.1  # after this long the system has noticed that a device left
-REOPENINGS = (
-    8  # of a port that is listed and cannot be opened yet: its permissions come a moment later
-)
 
 
 def is_native_usb(info: TransportInfo) -> bool:
@@ -31,21 +29,19 @@ def is_native_usb(info: TransportInfo) -> bool:
 
 
 def open_port(
-    port: Port, baud: int, attempts: int = 1, cancel: CancelToken | None = None
+    port: Port, baud: int, limit: int = 1, cancel: CancelToken | None = None
 ) -> tuple[Port, Transport]:
     """Open a port; between attempts, look where the device is by now.
 
-    :param attempts: 0 for ever
+    :param limit: attempts; 0: without limit
     :raises TransportError: what the last attempt said
     """
-    done = 0
+    attempts = Attempts(limit)
     while True:
-        done += 1
         try:
             return port, port.open(baud=baud, cancel=cancel)
-        except TransportError:
-            if done == attempts:
-                raise
+        except TransportError as error:
+            attempts.failed(error)
         with contextlib.suppress(PortNotFound):
             port = port.wait_back(OPEN_PAUSE_S, cancel=cancel)
 
@@ -83,14 +79,14 @@ class PortTracker:
             raise error or TransportLost(f"{loader.transport.info.name} cannot be opened again")
         name = loader.transport.info.name
         loader.transport.close()
-        for left in reversed(range(REOPENINGS)):
+        attempts = Attempts(loader.settings.retry.reopen_attempts)
+        while True:
             port = port.wait_back(seconds, cancel=self._cancel)
             try:
                 transport = port.open(baud=self.baud, cancel=self._cancel)
                 break
-            except TransportError:
-                if not left:
-                    raise
+            except TransportError as failure:  # its permissions may come a moment later
+                attempts.failed(failure)
         self.port, loader.transport = port, transport
         loader.forget_input()
         if transport.info.name != name:

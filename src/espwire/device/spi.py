@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip, Spi
-from espwire.device.double_read import ROUNDS, ask_together, build_difference, read_words
+from espwire.device.double_read import ask_together, build_difference, read_words
 from espwire.device.loader import Loader
 from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
@@ -105,9 +105,8 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    for _ in range(
-        2 * ROUNDS
-    ):  # set-up and answer have no checksum: all of it is done until two answers agree
+    # set-up and answer have no checksum: all of it is done until two answers agree
+    for _ in range(loader.settings.retry.agreement_attempts):
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
             return value

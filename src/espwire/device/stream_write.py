@@ -27,7 +27,7 @@ def write_streamed(
     :param on_block: called with about so many bytes of ``data`` as have come, with all of them once they are in flash;
         it may go back after a repetition
     :param packed: the zlib form of ``data``, whose size is then a multiple of 4
-    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
+    :raises NoReply, CommandFailed: ``settings.retry.block_attempts`` tries at one place failed
     """
     refuse_encryption(loader, encrypted=encrypted)
     padded = bytes(data).ljust(align_up(len(data), WORD), b"\xff")

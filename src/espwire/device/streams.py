@@ -43,7 +43,6 @@ PATIENCE = 0.5  # seconds of silence, beyond what the wire needs, after which th
 RETURNS_PER_PLACE = 12  # goings-back at one place of the stream
 RETURNS_PER_TRY = 30  # in all, for each try that a block has in the settings
 RAREST = 8.0  # seconds between two such questions at most
-ABORT_TRIES = 4
 REPORTS_PER_WINDOW = 4
 OK = b"\0\0"  # status
 REPEATED_AFTER = 8  # frames that are not the expected one, after which the stub says so again
@@ -56,7 +55,7 @@ def abort(loader: Loader) -> None:
     :raises NoReply: it does not answer any more
     """
     loader.drain_input(longest=0.2)
-    for attempt in range(ABORT_TRIES):
+    for attempt in range(loader.settings.retry.abort_attempts):
         token = next(_TOKENS)
         loader.send(Abort(token).packet(), ends=2)
         deadline = loader.transport.now() + loader.settings.timing.default * (1 + attempt) / 2
@@ -84,7 +83,7 @@ class _Returns:
     """Counts goings-back, so that a bad line ends in an error and not in eternity."""
 
     def __init__(self, loader: Loader, what: str) -> None:
-        self._most, self._what = RETURNS_PER_TRY * loader.settings.block_attempts, what
+        self._most, self._what = RETURNS_PER_TRY * loader.settings.retry.block_attempts, what
         self._places: Counter[int] = Counter()
 
     def count(self, place: int) -> None:
@@ -201,7 +200,7 @@ class WriteTransfer:
         """
         loader, seconds = self._loader, self._loader.settings.timing.default
         loader.begin_pipeline()
-        began, reply = loader.transport.now(), None
+        reply = None
         loader.send(command.packet())
         while (
             reply is None
@@ -215,11 +214,10 @@ class WriteTransfer:
             StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud
         )
         name = StubOp.WRITE_OPEN.name
-        lost = NoReply(f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds)
-        if loader.on_trip is not None:
-            loader.on_trip(command, reply or lost, loader.transport.now() - began)
         if reply is None:
-            raise lost
+            raise NoReply(
+                f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds
+            )
         return loader.check_status(reply, 0).value
 
     def _push(self) -> None:

@@ -127,7 +127,7 @@ def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
     """
     replies: list[Reply] = []
     for requests in _fill(loader, [command.request() for command in commands]):
-        answer = loader.request_again(Batch(requests))
+        answer = loader.request(Batch(requests), repeatable=True)
         whole = loader.check_status(answer, max(len(answer.body) - 2, 0))
         parts = parse_batch_reply(whole.body, requests)
         if not parts:
@@ -167,7 +167,7 @@ def _read_pieces(loader: Loader, offset: int, size: int, piece: int, kind: HashK
     width = DIGEST_BYTES if kind is HashKind.MD5 else 1
     found = bytearray()
     total = -(-size // piece) * width
-    attempts = loader.settings.block_attempts
+    attempts = loader.settings.retry.block_attempts
     while True:
         before = len(found)
         done = before // width * piece

@@ -272,7 +272,7 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
     ]
     done = _load_ahead(loader, segments, steps[0], attach)
     if attach is not None and not done:
-        loader.call_again(attach)
+        loader.call(attach, repeatable=True)
     for address, padded in () if done else segments:
         while True:
             try:
@@ -309,7 +309,7 @@ def _load_ahead(
 
     A ROM may be busy with the block for longer than its receiver holds bytes, but a MEM_BEGIN is short.
     """
-    if loader.dialect.requests_ahead == 1 or loader.on_trip is not None:
+    if loader.dialect.requests_ahead == 1:
         return False
     groups: list[list[Command]] = [[attach]] if attach is not None else []
     for address, data in segments:

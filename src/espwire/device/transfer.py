@@ -28,7 +28,6 @@ from espwire.protocol.commands import (
     GetSecurityInfo,
     Op,
     ReadFlash,
-    ReadFlashSlow,
     SpiFlashMd5,
 )
 from espwire.protocol.dialect import EraseRule
@@ -53,7 +52,7 @@ def write_plain(
 
     :param on_block: called with the bytes of ``data`` confirmed so far; it may go back after a repetition
     :param encrypted: the chip encrypts what it writes
-    :raises NoReply, CommandFailed: ``settings.block_attempts`` tries at one place failed
+    :raises NoReply, CommandFailed: ``settings.retry.block_attempts`` tries at one place failed
     """
     size = loader.dialect.flash_block
     attempts = Attempts(loader.settings)
@@ -156,9 +155,7 @@ def read_slow(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
     :raises Unsupported: before anything is sent (at the first ``next``)
     """
     op, step, end = Op.READ_FLASH_SLOW, loader.dialect.slow_read, offset + size
-    if not loader.supports(op) or loader.on_trip is not None:
-        yield from _read_traced(loader, offset, size)
-        return
+    loader.require(op)
     exchange, judge, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
     attempts = Attempts(loader.settings)
     at = offset
@@ -198,22 +195,6 @@ def read_packets(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
         raise DeviceError("what was read differs from the stub's MD5 of it", code="bad-reply")
 
 
-def _read_traced(loader: Loader, offset: int, size: int) -> Iterator[bytes]:
-    """As read_slow, by whole commands, which a trace shows."""
-    step, end = loader.dialect.slow_read or 64, offset + size
-    attempts = Attempts(loader.settings)
-    at = offset
-    while at < end:
-        wanted = min(step, end - at)
-        try:
-            body = loader.call(ReadFlashSlow(at, wanted), result=step).body
-        except (NoReply, CommandFailed) as error:
-            attempts.count(at, error)
-            continue
-        at += wanted
-        yield body[:wanted]
-
-
 def flash_md5(loader: Loader, offset: int, size: int) -> bytes:
     """The MD5 of ``size`` bytes of flash, 16 bytes, computed by the chip.
 
@@ -246,7 +227,7 @@ class Attempts:
     """Counts tries of each block and restarts in all, so that a bad line ends in an error and not in eternity."""
 
     def __init__(self, settings: Settings) -> None:
-        self._allowed = settings.block_attempts
+        self._allowed = settings.retry.block_attempts
         self._tries: Counter[int] = Counter()
 
     def count(self, place: int, error: NoReply | CommandFailed) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from espwire.blob import Blob
 from espwire.compress import deflate_zlib
 from espwire.device.transfer import erase_size_to_send
 from espwire.errors import UsageError
@@ -16,7 +17,6 @@ from espwire.events import PlannedStep
 from espwire.flash.changes import find_changed_runs
 from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
-from espwire.flash.part_data import Source, check_address, check_name, read_source
 from espwire.protocol.commands import Op
 from espwire.protocol.dialect import Dialect, EraseRule
 from espwire.sizes import align_down, align_up
@@ -24,71 +24,7 @@ from espwire.sizes import align_down, align_up
 BLANK = b"\xff"
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class Part:
-    """Bytes for a flash address. ``encrypted``: the chip encrypts them while writing.
-
-    ``data`` may be given as bytes, as a path or as an open binary file, which are read at once; ``name`` is then the
-    file's unless it is given, too.
-
-    ``previous``: what the flash holds there now, as the caller believes; only what differs is then written.
-    ``made_for``: ids of the chips that its file is for, where the file says so (UF2, ELF, a build folder).
-    ``one_of``: the name of a file that has parts for several chips; the part is left out for chips not in ``made_for``.
-    """
-
-    address: int
-    data: bytes
-    name: str = ""
-    encrypted: bool = False
-    previous: bytes | None = None
-    made_for: tuple[str, ...] = ()
-    one_of: str = ""
-
-    def __init__(
-        self,
-        address: int,
-        data: Source,
-        name: str = "",
-        encrypted: bool = False,
-        previous: Source | None = None,
-        made_for: tuple[str, ...] = (),
-        one_of: str = "",
-    ) -> None:
-        """Read ``data`` and ``previous``.
-
-        :raises UsageError: code ``part``: something has a wrong type
-        :raises FileError: a file cannot be read
-        """
-        held, file_name = read_source(data, "data")
-        before = None if previous is None else read_source(previous, "previous")[0]
-        fields = {
-            "address": check_address(address),
-            "data": held,
-            "name": check_name(name) or file_name,
-            "encrypted": encrypted,
-        }
-        fields |= {"previous": before, "made_for": made_for, "one_of": one_of}
-        for key, value in fields.items():
-            object.__setattr__(self, key, value)
-
-    def __repr__(self) -> str:
-        name = f", {self.name!r}" if self.name else ""
-        return f"<Part {self.address:#x}, {len(self.data):,} bytes{name}>"
-
-    @property
-    def chips(self) -> tuple[str, ...]:
-        """``made_for``, as other things that are for some chips call it."""
-        return self.made_for
-
-    @property
-    def end(self) -> int:
-        """One past the last address."""
-        return self.address + len(self.data)
-
-    @property
-    def label(self) -> str:
-        """How to call it in messages."""
-        return self.name or f"the part at {self.address:#x}"
+Part = Blob  # to be replaced by Blob everywhere
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from espwire.device.loss_limit import LossLimit
+from espwire.device.retry import LossLimit
 from espwire.errors import CommandFailed, NoReply, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
@@ -213,7 +213,7 @@ def _stream(device: Device, address: int, size: int) -> Iterator[bytes]:
             restarts += 1
             stuck = stuck + 1 if done == before else 1
             if (
-                stuck >= device.loader.settings.block_attempts
+                stuck >= device.loader.settings.retry.block_attempts
                 or restarts > RESTARTS + done // PIECE
             ):
                 raise
@@ -234,7 +234,7 @@ def _fetch(
         except (NoReply, CommandFailed):
             limit.check()
             stuck = stuck + 1 if len(piece) == before else 1
-            if stuck >= device.loader.settings.block_attempts:
+            if stuck >= device.loader.settings.retry.block_attempts:
                 raise
         if len(piece) >= size:
             return piece[:size]

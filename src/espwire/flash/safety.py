@@ -76,8 +76,8 @@ def find_problems(parts: Iterable[Part], target: Target, policy: Policy) -> tupl
             found += _find_encryption_problems(part, target)
             if part.encrypted:
                 found += _find_key_problems(part, target, policy)
-            if part.made_for and target.chip.id not in part.made_for:
-                text = f"{part.label} is for {' or '.join(part.made_for)}, not for {target.chip.id}"
+            if part.chips and target.chip.id not in part.chips:
+                text = f"{part.label} is for {' or '.join(part.chips)}, not for {target.chip.id}"
                 found.append(
                     Finding("wrong-chip-image", text, fatal=True, consent="wrong-chip-image")
                 )

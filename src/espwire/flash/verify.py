@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from espwire.device.erase_check import build_wrong_erase
-from espwire.device.loss_limit import LossLimit
+from espwire.device.retry import LossLimit
 from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
@@ -42,9 +42,9 @@ def read_md5(device: Device, address: int, size: int) -> bytes:
     """The chip's own MD5 of its flash, 16 bytes; asked again where the answer got lost, for asking changes nothing.
 
     :raises Unsupported: the loader cannot
-    :raises NoReply, DeviceError: it failed ``settings.block_attempts`` times, or the chip has reset
+    :raises NoReply, DeviceError: it failed ``settings.retry.block_attempts`` times, or the chip has reset
     """
-    attempts = device.loader.settings.block_attempts
+    attempts = device.loader.settings.retry.block_attempts
     while True:
         attempts -= 1
         try:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from espwire.blob import choose_for_chip
 from espwire.device.erase_check import build_wrong_erase, erases_unchecked
 from espwire.device.stream_write import write_streamed
 from espwire.device.transfer import erase_range, write_deflated, write_plain
@@ -47,7 +48,6 @@ from espwire.flash.verify import (
     has_content,
 )
 from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
-from espwire.image.inputs import choose_for_chip
 from espwire.image.patch_header import find_codes, find_patch_obstacle, patch_header
 from espwire.protocol.commands import Op
 from espwire.protocol.stub import StubOp
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.image.build_plan import BuildPlan
+    from espwire.image.build_file import BuildPlan
 
 
 def write_flash(
@@ -430,10 +430,10 @@ def build_parts(build: BuildPlan, *, encrypt: bool = False) -> tuple[Part, ...]:
             file.data,
             file.name,
             encrypted=encrypt and file.encrypted,
-            made_for=file.chips if file.one_of else build.chips,
+            chips=file.chips if file.one_of else build.chips,
             one_of=file.one_of,
         )
-        for file in build.files
+        for file in build.blobs
     )
 
 

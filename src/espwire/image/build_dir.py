@@ -1,28 +1,25 @@
-"""A listing of a folder → what a build there wants in flash. Pure: files are read by the function that is handed in.
+"""Find the build in a folder and make its `BuildPlan`.
 
-Knows the trees of ESP-IDF (``flasher_args.json``, ``flash_args``), PlatformIO (``.pio/build/<environment>``), Arduino
-(``<sketch>.ino.bin`` and its companions), and a mere set of boot loader, partition table and application.
-
-A path → what a build there wants in flash. Looks at the disk; pure functions judge what it finds.
+Supports the trees of ESP-IDF (``flasher_args.json``, ``flash_args``), PlatformIO (``.pio/build/<environment>``) and
+Arduino (``<sketch>.ino.bin`` and its companions), and a set of bootloader, partition table and application.
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from espwire.errors import DataError, FileError, SafetyStop
+from espwire.blob import Blob
+from espwire.errors import DataError, FileError, SafetyStop, UsageError
 from espwire.files import INPUT_LIMIT, list_files, read_file
-from espwire.image.build_file import plan_file
-from espwire.image.build_plan import (
+from espwire.image.build_file import (
     APP,
     BOOTLOADER,
     OTA_DATA,
     TABLE,
-    BuildFile,
     BuildPlan,
     BuildRequest,
     Read,
@@ -30,6 +27,7 @@ from espwire.image.build_plan import (
     find_app_partition,
     find_chips,
     find_image_chip,
+    plan_file,
     unclear,
 )
 from espwire.image.flasher_args import (
@@ -39,25 +37,23 @@ from espwire.image.flasher_args import (
     parse_flasher_args,
     parse_json,
 )
+from espwire.image.ota import OTA_DATA_SIZE, OtaEntry, build_sector, compute_crc, find_ota_data
+from espwire.image.partition_table import TABLE_OFFSET, Partition, PartitionTable, parse_table
+from espwire.sizes import parse_number
 from espwire.text import escape, shorten
-
-if TYPE_CHECKING:
-    from espwire.image.partition_table import Partition, PartitionTable
-
 
 IDF_JSON, IDF_ARGS = "flasher_args.json", ("flash_args", "flash_project_args")
 BOOT_NAMES = ("bootloader.bin",)
 TABLE_NAMES = ("partitions.bin", "partition-table.bin", "partition_table.bin")
 OTA_NAMES = ("boot_app0.bin", "ota_data_initial.bin", "otadata.bin", "ota_data.bin")
 DATA_NAMES = ("littlefs.bin", "spiffs.bin", "fatfs.bin", "srmodels.bin")
-TABLE_ADDRESS = 0x8000
 MERGED = ".merged.bin"
 ESP_IDF, PLATFORMIO, ARDUINO, PARTS = "ESP-IDF", "PlatformIO", "Arduino", "set of parts"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A build that was found. ``stem`` tells sketches apart that share a folder."""
+    """A possible build. ``stem`` distinguishes sketches that share a folder."""
 
     kind: str
     folder: str
@@ -65,15 +61,15 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """The name for messages."""
         where = [part for part in (self.folder, self.stem and f"{self.stem}.bin") if part]
         return f"{posixpath.join(*where) if where else '.'} ({self.kind})"
 
 
 def find_candidates(files: Iterable[str]) -> tuple[Candidate, ...]:
-    """The builds in a listing of relative paths; what lies inside the output folder of a build belongs to that.
+    """The builds in a list of relative paths. Files inside the output folder of a build belong to that build.
 
-    A set of parts or a list of files is not such a folder: a project may keep one beside its builds.
+    A set of files or a ``flash_args`` does not make an output folder: a project may contain one next to its builds.
     """
     folders: dict[str, set[str]] = {}
     for file in files:
@@ -92,7 +88,7 @@ def _is_inside(folder: str, outer: str) -> bool:
 
 
 def _is_output(candidate: Candidate, folders: Mapping[str, set[str]]) -> bool:
-    """Whether a build system made the folder and all that is in it."""
+    """Whether a build system created the folder and everything in it."""
     return candidate.kind in (PLATFORMIO, ARDUINO) or IDF_JSON in folders[candidate.folder]
 
 
@@ -126,19 +122,19 @@ def _find_apps(names: Iterable[str]) -> list[str]:
 def plan_folder(
     files: Iterable[str], read: Read, name: str, request: BuildRequest | None = None
 ) -> BuildPlan:
-    """What the one build in a folder wants in flash.
+    """The plan of the only build in a folder.
 
     :param files: relative paths with ``/``
-    :param read: gives a file's bytes by such a path
-    :raises DataError: no build, several, an incomplete or inconsistent one
+    :param read: returns a file's bytes by such a path
+    :raises DataError: no build, several, an incomplete or inconsistent build
     """
     request, listing = request or BuildRequest(), sorted(files)
     found = find_candidates(listing)
     if len(found) > 1:
         raise unclear(
-            f"{name} holds {len(found)} builds",
-            (one.label for one in found),
-            "Name one of them instead of the folder.",
+            f"{name} contains {len(found)} builds",
+            (candidate.label for candidate in found),
+            "Pass the folder of one of them.",
         )
     if not found:
         images = [
@@ -146,44 +142,43 @@ def plan_folder(
             for file in listing
             if file.endswith((".bin", ".hex", ".uf2", ".elf", ".srec", ".s19"))
         ]
-        what = (
-            f"{name} is no build folder that is known; it holds"
-            if images
-            else f"{name} holds no build"
-        )
-        raise unclear(what, images, "Name the file, or give address and file to write-flash.")
+        text = f"{name} contains no build"
+        if images:
+            text = f"{name} is not a build folder of a known kind; it contains"
+        raise unclear(text, images, "Pass the file, or use write-flash with address and file.")
     return plan_candidate(found[0], listing, read, name, request)
 
 
 def plan_candidate(
     candidate: Candidate, files: Iterable[str], read: Read, name: str, request: BuildRequest
 ) -> BuildPlan:
-    """As ``plan_folder``, for a build that is chosen already."""
+    """As ``plan_folder``, for a chosen build."""
     here = {
         posixpath.basename(file) for file in files if posixpath.dirname(file) == candidate.folder
     }
     place = posixpath.join(name, candidate.folder) if candidate.folder else name
     if candidate.kind == ESP_IDF:
-        file = next(one for one in (IDF_JSON, *IDF_ARGS) if one in here)
+        file = next(name for name in (IDF_JSON, *IDF_ARGS) if name in here)
         return plan_flasher_args(posixpath.join(candidate.folder, file), read, place, request)
-    parts = _choose_parts(candidate, here)
-    if parts[APP].endswith(MERGED):
-        plan = plan_file(read(posixpath.join(candidate.folder, parts[APP])), parts[APP], request)
+    by_role = _choose_files(candidate, here)
+    app = by_role[APP]
+    if app.endswith(MERGED):
+        plan = plan_file(read(posixpath.join(candidate.folder, app)), app, request)
         return replace(plan, kind=candidate.kind, place=place)
-    return _Assembly(candidate, here, read, place, request).plan(parts)
+    return _Assembly(candidate, here, read, place, request).plan(by_role)
 
 
 def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) -> BuildPlan:
-    """What a ``flasher_args.json`` or ``flash_args`` wants in flash; file names in it are relative to its folder.
+    """The plan of a ``flasher_args.json`` or ``flash_args``; file names in it are relative to its folder.
 
-    :raises DataError: it is broken, or names a file that is not there
+    :raises DataError: it is broken, or names a file that does not exist
     """
     folder, base = posixpath.split(path)
     data = read(path)
     args: FlasherArgs = (parse_flasher_args if base.endswith(".json") else parse_flash_args)(
         data, base
     )
-    files = []
+    blobs = []
     for entry in args.files:
         try:
             content = read(posixpath.join(folder, entry.path))
@@ -192,23 +187,25 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
                 raise
             raise broken(
                 base,
-                f"{escape(entry.path)} for {entry.address:#x} is not there",
+                f"{escape(entry.path)} for {entry.address:#x} does not exist",
                 code="build-incomplete",
             ) from None
         role = {"partition-table": TABLE, "otadata": OTA_DATA}.get(entry.role, entry.role)
-        files.append(BuildFile(entry.address, content, escape(entry.path), role, entry.encrypted))
-    marked = sum(file.encrypted for file in files)
+        blobs.append(
+            Blob(entry.address, content, escape(entry.path), kind=role, encrypted=entry.encrypted)
+        )
+    marked = sum(blob.encrypted for blob in blobs)
     plan = BuildPlan(
         kind=ESP_IDF,
         place=place,
-        files=tuple(files),
-        chips=find_chips(files, place, stated=args.chip),
+        blobs=tuple(blobs),
+        chips=find_chips(blobs, place, stated=args.chip),
         settings=args.settings,
         before=args.before,
         after=args.after,
         stub=args.stub,
         notes=(
-            f"{marked} files are marked as encrypted; they are written as they are unless --encrypt is given",
+            f"{marked} files are marked as encrypted; they are written as plaintext unless --encrypt is used",
         )
         if marked
         else (),
@@ -216,156 +213,137 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
     return check_plan(plan, request)
 
 
-def _choose_parts(candidate: Candidate, names: set[str]) -> dict[str, str]:
-    """Role → file name, of what is there."""
+def _choose_files(candidate: Candidate, names: set[str]) -> dict[str, str]:
+    """Role → file name, of the files that exist."""
+    stem = candidate.stem
+    choices: dict[str, Sequence[str]] = {
+        APP: ("firmware.bin",) if candidate.kind == PLATFORMIO else _find_apps(names),
+        BOOTLOADER: BOOT_NAMES,
+        TABLE: TABLE_NAMES,
+        OTA_DATA: OTA_NAMES,
+    }
     if candidate.kind == ARDUINO:
-        stem = candidate.stem
-        wanted = {
+        choices |= {
             APP: (f"{stem}.bin", f"{stem}{MERGED}"),
             BOOTLOADER: (f"{stem}.bootloader.bin",),
             TABLE: (f"{stem}.partitions.bin",),
         }
-    else:
-        app = ("firmware.bin",) if candidate.kind == PLATFORMIO else tuple(_find_apps(names))
-        wanted = {APP: app, BOOTLOADER: BOOT_NAMES, TABLE: TABLE_NAMES}
-    wanted[OTA_DATA] = OTA_NAMES
-    found = {
-        role: next((one for one in choices if one in names), "") for role, choices in wanted.items()
-    }
-    return {role: file for role, file in found.items() if file}
+    existing = {role: [name for name in choices[role] if name in names] for role in choices}
+    return {role: files[0] for role, files in existing.items() if files}
 
 
 class _Assembly:
-    """Puts parts where the partition table says."""
+    """Puts the files of a build that names no addresses where the partition table has them."""
 
     def __init__(
         self, candidate: Candidate, names: set[str], read: Read, place: str, request: BuildRequest
     ) -> None:
-        self.candidate, self.names, self.read, self.place, self.request = (
-            candidate,
-            names,
-            read,
-            place,
-            request,
-        )
+        self.candidate, self.names, self.read = candidate, names, read
+        self.place, self.request = place, request
+        self.files: dict[str, tuple[str, bytes]] = {}  # role → name and content
         self.notes: list[str] = []
 
-    def plan(self, parts: Mapping[str, str]) -> BuildPlan:
+    def plan(self, files: Mapping[str, str]) -> BuildPlan:
+        """The plan for these files by role."""
         from espwire.chips.lookup import load_image_chip
 
-        data = {
-            role: self.read(posixpath.join(self.candidate.folder, file))
-            for role, file in parts.items()
+        folder = self.candidate.folder
+        self.files = {
+            role: (name, self.read(posixpath.join(folder, name))) for role, name in files.items()
         }
-        chips = [find_image_chip(data[role]) for role in (BOOTLOADER, APP) if role in data]
-        chip_id = next((chip for chip in chips if chip), "")
+        chips = [
+            find_image_chip(self.files[role][1]) for role in (BOOTLOADER, APP) if role in self.files
+        ]
+        chip_id = next(filter(None, chips), "")
         if not chip_id:
             raise self._broken(
-                f"{parts[APP]} is no firmware image (offset 0), nor is there a boot loader beside it"
+                f"{files[APP]} is not a firmware image (offset 0), and the folder has no bootloader"
             )
         chip = load_image_chip(chip_id)
         if chip.image.format == "esp8266":
-            files = [BuildFile(0, data[APP], parts[APP], APP)]
+            blobs = [self._blob(APP, 0)]
         else:
-            files = self._place(parts, data, chip.flash.bootloader_offset)
-        left = sorted(self.names & set(DATA_NAMES))
-        if left:
+            blobs = self._place(chip.flash.bootloader_offset)
+        if left := sorted(self.names & set(DATA_NAMES)):
             self.notes.append(
-                f"{', '.join(left)} is left out: it is data, not program (write-flash writes it)"
+                f"{', '.join(left)} is left out: it contains data, not a program; use write-flash to write it"
             )
         plan = BuildPlan(
             kind=self.candidate.kind,
             place=self.place,
-            files=tuple(sorted(files, key=lambda file: file.address)),
-            chips=find_chips(files, self.place) or (chip_id,),
+            blobs=tuple(sorted(blobs, key=lambda blob: blob.address)),
+            chips=find_chips(blobs, self.place) or (chip_id,),
             notes=tuple(self.notes),
         )
         return check_plan(plan, self.request)
 
-    def _place(
-        self, parts: Mapping[str, str], data: Mapping[str, bytes], boot: int
-    ) -> list[BuildFile]:
-        from espwire.image.ota import find_ota_data
-        from espwire.image.partition_table import parse_table
+    def _blob(self, role: str, address: int) -> Blob:
+        name, data = self.files[role]
+        return Blob(address, data, name, kind=role)
 
+    def _place(self, boot: int) -> list[Blob]:
         for role in (BOOTLOADER, TABLE):
-            if role not in parts:
+            if role not in self.files:
                 raise self._broken(
-                    f"{parts[APP]} is there, but no {role.replace('-', ' ')}",
+                    f"{self.files[APP][0]} has no {role.replace('-', ' ')} in the folder",
                     code="build-incomplete",
                 )
-        table = parse_table(data[TABLE], parts[TABLE])
-        extra, app_address = self._read_idedata()
-        row = find_app_partition(table)
-        if row is None and app_address is None:
-            raise self._broken(f"{parts[TABLE]} has no partition for an application")
-        address = app_address if app_address is not None or row is None else row.offset
-        files = [
-            BuildFile(
-                extra.get("bootloader.bin", boot), data[BOOTLOADER], parts[BOOTLOADER], BOOTLOADER
-            ),
-            BuildFile(extra.get(parts[TABLE], TABLE_ADDRESS), data[TABLE], parts[TABLE], TABLE),
-            BuildFile(address or 0, data[APP], parts[APP], APP),
+        table_name, data = self.files[TABLE]
+        table = parse_table(data, table_name)
+        offsets, address = self._read_idedata()
+        if address is None:
+            row = find_app_partition(table)
+            if row is None:
+                raise self._broken(f"{table_name} has no partition for an application")
+            address = row.offset
+        blobs = [
+            self._blob(BOOTLOADER, offsets.get("bootloader.bin", boot)),
+            self._blob(TABLE, offsets.get(table_name, TABLE_OFFSET)),
+            self._blob(APP, address),
         ]
-        ota = find_ota_data(table)
-        if ota is not None:
-            files.append(self._ota_data(parts, data, ota, _find_row(table, address or 0)))
-        return files
+        if (ota := find_ota_data(table)) is not None:
+            blobs.append(self._ota_data(ota, _find_row(table, address)))
+        return blobs
 
-    def _ota_data(
-        self,
-        parts: Mapping[str, str],
-        data: Mapping[str, bytes],
-        ota: Partition,
-        app: Partition | None,
-    ) -> BuildFile:
-        """What selects the application: without it the chip could go on starting an older one from the other slot."""
-        if OTA_DATA in parts:
-            return BuildFile(ota.offset, data[OTA_DATA], parts[OTA_DATA], OTA_DATA)
+    def _ota_data(self, ota: Partition, app: Partition | None) -> Blob:
+        """What selects the application: without it the chip could still boot an older one from the other slot."""
+        if OTA_DATA in self.files:
+            return self._blob(OTA_DATA, ota.offset)
         slot = None if app is None else app.ota_slot
         name = "OTA data" if app is None else f"OTA data (selects {app.label})"
         self.notes.append(
-            f"no {OTA_NAMES[0]} in the folder: the OTA data that selects the application are made here"
+            f"the folder has no {OTA_NAMES[0]}: OTA data that selects the application is generated"
         )
-        return BuildFile(ota.offset, build_ota_data(slot), name, OTA_DATA)
+        return Blob(ota.offset, build_ota_data(slot), name, kind=OTA_DATA)
 
     def _read_idedata(self) -> tuple[dict[str, int], int | None]:
-        """PlatformIO's own record of flash addresses: file name → address; and the application's."""
+        """Flash addresses from PlatformIO's idedata.json: file name → address; and the application's."""
         if self.candidate.kind != PLATFORMIO or "idedata.json" not in self.names:
             return {}, None
-        code = "idedata"
-        table = parse_json(
-            self.read(posixpath.join(self.candidate.folder, "idedata.json")),
-            "idedata.json",
-            code=code,
-        )
-        extra = table.get("extra", {})
+        data = self.read(posixpath.join(self.candidate.folder, "idedata.json"))
+        extra = parse_json(data, "idedata.json", code="idedata").get("extra", {})
         images = extra.get("flash_images", []) if isinstance(extra, dict) else None
-        if not isinstance(images, list) or not all(isinstance(one, dict) for one in images):
-            raise broken("idedata.json", "extra.flash_images is no list of images", code=code)
-        found = {}
+        if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+            raise _broken_idedata("extra.flash_images is not a list of images")
+        offsets = {}
         for image in images:
             path = image.get("path")
             if not isinstance(path, str):
-                raise broken(
-                    "idedata.json", "an image in extra.flash_images has no path", code=code
-                )
-            found[posixpath.basename(path.replace("\\", "/"))] = _number(image.get("offset"), code)
+                raise _broken_idedata("an image in extra.flash_images has no path")
+            offsets[posixpath.basename(path.replace("\\", "/"))] = _number(image.get("offset"))
         app = extra.get("application_offset")
-        return found, None if app is None else _number(app, code)
+        return offsets, None if app is None else _number(app)
 
     def _broken(self, reason: str, *, code: str = "build-broken") -> DataError:
         return DataError(
             f"{self.place}: {reason}",
-            hint="Build again, or give address and file to write-flash.",
+            hint="Build again, or use write-flash with addresses and files.",
             code=code,
         )
 
 
 def build_ota_data(slot: int | None) -> bytes:
-    """8 KiB of OTA data: an entry that selects that slot; blank without a slot: the factory application."""
-    from espwire.image.ota import OTA_DATA_SIZE, OtaEntry, build_sector, compute_crc
-
+    """8 KiB of OTA data that selects the slot; blank (the factory application) for None."""
     if slot is None:
         return b"\xff" * OTA_DATA_SIZE
     sequence = slot + 1
@@ -376,16 +354,17 @@ def _find_row(table: PartitionTable, address: int) -> Partition | None:
     return next((row for row in table.partitions if row.type == 0 and row.offset == address), None)
 
 
-def _number(value: Any, code: str) -> int:
-    from espwire.errors import UsageError
-    from espwire.sizes import parse_number
+def _broken_idedata(reason: str) -> DataError:
+    return broken("idedata.json", reason, code="idedata")
 
+
+def _number(value: Any) -> int:
     try:
         if isinstance(value, str):
             return parse_number(value, "offset")
     except (UsageError, ValueError):
         pass
-    raise broken("idedata.json", f"{str(value)[:40]!r} is no flash address", code=code)
+    raise _broken_idedata(f"{str(value)[:40]!r} is not a flash address")
 
 
 ENDINGS = (
@@ -403,8 +382,8 @@ _CMAKE, _ARDUINO = (
     ("CMakeCache.txt", "build.ninja", IDF_JSON),
     ("build.options.json", ".ino.bin", ".ino.elf"),
 )
-# big folders that hold nothing to flash → what is beside them in a build; a project or a checkout of ESP-IDF may have
-# such a name, too
+# large folders without files to flash → neighbours that identify them as part of a build, since a project or a checkout
+# of ESP-IDF may have the same name
 DULL: dict[str, tuple[str, ...]] = {
     "CMakeFiles": (),
     "managed_components": (),
@@ -420,10 +399,10 @@ OUTSIDE = "outside-build"
 
 
 def read_build(path: str | os.PathLike[str], request: BuildRequest | None = None) -> BuildPlan:
-    """What the build at ``path`` wants in flash: a folder, ``flasher_args.json``, ``flash_args``, or one file.
+    """The plan of the build at ``path``: a folder, ``flasher_args.json``, ``flash_args``, or a single file.
 
-    :raises FileError: something cannot be read
-    :raises DataError: no build, an unclear, broken or inconsistent one; the message names file and reason
+    :raises FileError: a file cannot be read
+    :raises DataError: no build, or an ambiguous, broken or inconsistent one; the message names file and reason
     :raises UsageError: it is for another chip than the request's
     :raises SafetyStop: code ``build-outside``: it names a file outside its folder
     """
@@ -444,10 +423,10 @@ def read_build(path: str | os.PathLike[str], request: BuildRequest | None = None
 
 
 class BuildFolder:
-    """Reads the files of a build, and no others: what a list of files names must lie in the folder of that list.
+    """Reads the files of a build, which must be inside its folder.
 
-    Paths are compared after all symbolic links and ``..`` are followed. All files together have at most
-    ``INPUT_LIMIT`` bytes, however often one of them is named.
+    Paths are compared after resolving symbolic links and ``..``. All files together may have ``INPUT_LIMIT`` bytes,
+    repeated files included.
     """
 
     def __init__(self, folder: str, consents: frozenset[str]) -> None:
@@ -456,7 +435,7 @@ class BuildFolder:
         self._left = INPUT_LIMIT
 
     def __call__(self, name: str) -> bytes:
-        """The content of a file; a list of files narrows what may be read after it.
+        """The content of a file. After a list of files, only files in its folder may be read.
 
         :param name: relative to the folder, with ``/``; or absolute
         :raises SafetyStop: code ``build-outside``
@@ -473,8 +452,8 @@ class BuildFolder:
             if error.code != "file-too-large":
                 raise
             raise FileError(
-                f"the files of the build are larger than {INPUT_LIMIT // 0x100000} MiB together",
-                hint="Check which files it names: no flash is that large.",
+                f"the files of the build have more than {INPUT_LIMIT // 0x100000} MiB in total",
+                hint="Check which files it names: no flash chip is that large.",
                 code="files-too-large",
             ) from None
         self._left -= len(data)
@@ -487,7 +466,7 @@ class BuildFolder:
             return
         raise SafetyStop(
             f"the build names a file outside its folder: {shorten(name, 200)}",
-            hint=f"If that file is meant to be flashed, repeat with --allow {OUTSIDE}.",
+            hint=f"If that file should be flashed, repeat with --allow {OUTSIDE}.",
             code="build-outside",
             consents=(OUTSIDE,),
             file=real,

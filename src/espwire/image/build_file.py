@@ -1,27 +1,30 @@
-"""One file → what goes where in flash: merged binary, HEX, S-record, UF2, ELF. Pure; folders are build_folder.py's."""
+"""What a build puts in flash: `BuildPlan`, the checks on it, and the plan for a single file.
+
+build_dir.py makes the plan of a folder.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from espwire.errors import DataError, ElfError
-from espwire.image.build_plan import (
-    APP,
-    BOOTLOADER,
-    USUAL_APP,
-    BuildFile,
-    BuildPlan,
-    BuildRequest,
-    check_plan,
-    find_chips,
-    find_image_chip,
-)
-from espwire.image.inputs import Piece, make_pieces
-from espwire.image.read_any import Format, read_any
+from espwire.blob import Blob
+from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
+from espwire.image.codec import is_image, parse
+from espwire.image.header import HeaderSettings
+from espwire.image.partition_table import ROW_MAGIC, TABLE_OFFSET, parse_table
+from espwire.image.read_any import Format, FormatChoice, make_blobs, read_any
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
+    from espwire.image.partition_table import Partition, PartitionTable
 
+Read = Callable[[str], bytes]
+USUAL_APP = 0x10000  # the default of Arduino, PlatformIO and ESP-IDF for an application
+APP, BOOTLOADER, TABLE, OTA_DATA = "app", "bootloader", "partition-table", "ota-data"
 KINDS: dict[Format, str] = {
     "raw": "merged binary",
     "hex": "Intel HEX",
@@ -29,73 +32,219 @@ KINDS: dict[Format, str] = {
     "uf2": "UF2",
     "elf": "ELF",
 }
-TABLE_ADDRESS = 0x8000
-TABLE_MAGIC = b"\xaa\x50"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlan:
+    """What goes where. ``chips``: ids of the chips it is for; empty: not known.
+
+    ``before`` and ``after`` are reset modes that the build specifies, or empty; ``notes`` explain decisions.
+    """
+
+    kind: str
+    place: str
+    blobs: tuple[Blob, ...]
+    chips: tuple[str, ...] = ()
+    settings: HeaderSettings = field(default_factory=HeaderSettings)
+    before: str = ""
+    after: str = ""
+    stub: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all blobs."""
+        return sum(len(blob.data) for blob in self.blobs)
+
+    def describe(self) -> tuple[str, ...]:
+        """One line per blob for people."""
+        return tuple(
+            f"{blob.address:#010x}  {len(blob.data):>9,} bytes  {blob.name}" for blob in self.blobs
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """Options for planning a build.
+
+    ``settings``: for the header of a converted ELF; ``app_address``: of an application without a build;
+    ``format``: of a single file, if it is not to be recognised; ``consents``: overridden checks (``outside-build``).
+    """
+
+    chip: Chip | None = None
+    settings: HeaderSettings = field(default_factory=HeaderSettings)
+    app_address: int | None = None
+    format: FormatChoice = "auto"
+    consents: frozenset[str] = frozenset()
+
+
+def find_image_chip(data: bytes) -> str:
+    """The id of the chip that an image is for; empty: not an intact image, or for an unknown chip."""
+    from espwire.chips.registry import find_by_image_id
+
+    if not is_image(data):
+        return ""
+    try:
+        image = parse(data)
+    except ImageError:
+        return ""
+    if image.extended is not None:
+        return find_by_image_id(image.extended.chip_id) or ""
+    return "esp8266" if image.checksum_valid else ""
+
+
+def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[str, ...]:
+    """The only chip that all images among ``blobs`` are for.
+
+    :param stated: the chip that the build names
+    :raises DataError: code ``build-mixed``
+    """
+    chips = {"the build": stated} if stated else {}
+    for blob in blobs:
+        if blob.kind in (APP, BOOTLOADER, "") and (chip := find_image_chip(blob.data)):
+            chips[blob.name] = chip
+    if len(set(chips.values())) > 1:
+        text = ", ".join(f"{name} is for {chip}" for name, chip in chips.items())
+        raise DataError(
+            f"{place} holds files for several chips: {text}",
+            hint="Build again from scratch for one chip.",
+            code="build-mixed",
+        )
+    return tuple(dict.fromkeys(chips.values()))
+
+
+def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
+    """The plan, if it is consistent.
+
+    :raises DataError: codes ``build-empty``, ``build-overlap``, ``build-oversize``
+    :raises UsageError: code ``build-chip``: it is for another chip than the request's
+    """
+    if request.chip is not None and plan.chips and request.chip.id not in plan.chips:
+        raise UsageError(
+            f"{plan.place} is a build for {' or '.join(plan.chips)}, not for {request.chip.id}",
+            hint="Pass the folder of the right build, or leave --chip out.",
+            code="build-chip",
+        )
+    blobs = sorted(plan.blobs, key=lambda blob: blob.address)
+    if empty := next((blob.name for blob in blobs if not blob.data), ""):
+        raise DataError(
+            f"{plan.place}: {empty} is empty",
+            hint="The build did not finish: build again.",
+            code="build-empty",
+        )
+    for first, second in _find_neighbours(blobs):
+        if first.end > second.address:
+            raise DataError(
+                f"{plan.place}: {first.name} ends at {first.end:#x} and overlaps {second.name} at"
+                f" {second.address:#x}",
+                hint="The build is inconsistent: check its partition table, and build again.",
+                code="build-overlap",
+            )
+    table = find_table(blobs)
+    for blob in blobs if table is not None else ():
+        _check_room(blob, table, plan.place)
+    return plan
+
+
+def _find_neighbours(blobs: Iterable[Blob]) -> Iterator[tuple[Blob, Blob]]:
+    """Blobs that follow each other in flash: those for all chips, and those for each chip of a file for several."""
+    blobs = tuple(blobs)
+    for chips in dict.fromkeys(blob.chips if blob.one_of else () for blob in blobs):
+        yield from pairwise(blob for blob in blobs if not blob.one_of or blob.chips == chips)
+
+
+def find_table(blobs: Iterable[Blob]) -> PartitionTable | None:
+    """The partition table among ``blobs``, if it can be parsed."""
+    for blob in blobs:
+        if blob.data[:2] == ROW_MAGIC:
+            try:
+                return parse_table(blob.data, blob.name)
+            except TableError:
+                return None
+    return None
+
+
+def find_app_partition(table: PartitionTable) -> Partition | None:
+    """Where the application goes: the app partition at 0x10000, else the factory partition, else the first."""
+    apps = [row for row in table.partitions if row.type == 0]
+    usual = [row for row in apps if row.offset == USUAL_APP]
+    factory = [row for row in apps if row.subtype == 0]
+    return next(iter((*usual, *factory, *apps)), None)
+
+
+def _check_room(blob: Blob, table: PartitionTable | None, place: str) -> None:
+    for row in table.partitions if table is not None else ():
+        if row.offset == blob.address and blob.end > row.end:
+            raise DataError(
+                f"{place}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
+                f" {row.offset:#x} only {row.size:#x}",
+                hint="Make the program smaller or the partition larger.",
+                code="build-oversize",
+            )
+
+
+def unclear(message: str, candidates: Iterable[str], hint: str) -> DataError:
+    """The error for an ambiguous build; it lists the candidates."""
+    names = tuple(candidates)
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return DataError(
+        f"{message}: {listed}" if names else message,
+        hint=hint,
+        code="build-unclear",
+        candidates=list(names),
+    )
 
 
 def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> BuildPlan:
-    """What one file wants in flash.
+    """The plan for a single file.
 
-    :raises DataError: it is broken, or nothing tells where it goes (code ``build-unclear``)
+    :raises DataError: it is broken, or its flash address is unknown (code ``build-unclear``)
     """
     request = request or BuildRequest()
-    content = read_any(data, name, request.format)
-    kind, asked = content.format, request.format == "elf"
-    pieces = make_pieces(
-        content, data, name, chip=request.chip, settings=request.settings, asked=asked
+    file = read_any(data, name, request.format)
+    blobs = make_blobs(
+        file, chip=request.chip, settings=request.settings, convert=request.format == "elf"
     )
-    notes = tuple(dict.fromkeys(piece.note for piece in pieces if piece.note))
-    chips: tuple[str, ...] = ()
-    if kind == "raw":
-        found = find_merged(data, request)
-        address, chips = found or (_place_alone(data, name, request), ())
-        files: tuple[BuildFile, ...] = (BuildFile(address, data, name),)
-    elif kind == "elf" and pieces[0].address is None:
-        address, notes = _place_elf(pieces[0], name, request, notes)
-        files = (BuildFile(address, pieces[0].data, name, APP),)
-    else:
-        files = tuple(
-            BuildFile(
-                piece.address or 0,
-                piece.data,
-                _name_piece(piece, name, alone=len(pieces) == 1),
-                chips=piece.chips,
-                one_of=piece.one_of,
-            )
-            for piece in pieces
-        )
-    if not files:
+    if not blobs:
         raise DataError(f"{name} holds no data", hint="Build again.", code="build-empty")
-    chips = (
-        chips
-        or tuple(dict.fromkeys(chip for piece in pieces for chip in piece.chips))
-        or find_chips(files, name)
+    notes = tuple(dict.fromkeys(blob.note for blob in blobs if blob.note))
+    chips = tuple(dict.fromkeys(chip for blob in blobs for chip in blob.chips))
+    if file.format == "raw":
+        address, chips = find_merged(data, request) or (_choose_address(data, name, request), ())
+        blobs = (Blob(address, data, name),)
+    elif file.format == "elf" and not blobs[0].fixed:
+        address, note = _choose_elf_address(blobs[0], request)
+        blobs, notes = (replace(blobs[0], address=address, kind=APP),), (*notes, note)
+    if len(blobs) > 1:
+        blobs = tuple(replace(blob, name=_name_blob(blob)) for blob in blobs)
+    plan = BuildPlan(
+        kind=KINDS[file.format],
+        place=name,
+        blobs=blobs,
+        chips=chips or find_chips(blobs, name),
+        notes=notes,
     )
-    return check_plan(
-        BuildPlan(kind=KINDS[kind], place=name, files=files, chips=chips, notes=notes), request
-    )
+    return check_plan(plan, request)
 
 
-def _name_piece(piece: Piece, name: str, *, alone: bool) -> str:
-    if alone:
-        return name
-    made_for = f" for {' or '.join(piece.chips)}" if piece.one_of and piece.chips else ""
-    return f"{name}{made_for} at {piece.address or 0:#x}"
+def _name_blob(blob: Blob) -> str:
+    made_for = f" for {' or '.join(blob.chips)}" if blob.one_of and blob.chips else ""
+    return f"{blob.name}{made_for} at {blob.address:#x}"
 
 
 def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...]] | None:
-    """Where a binary of several parts begins in flash, and its chip; None: it is none, or nothing tells.
+    """The flash address of a merged binary, and its chip; None: it is not a merged binary, or ambiguous.
 
-    A partition table, which stands at 0x8000 unless the build was told otherwise, and the boot loader, whose place is
-    the chip's, must both be where the same beginning puts them.
+    The partition table (at 0x8000 by default) and the bootloader (at the chip's offset) must both be where the same
+    start address puts them.
     """
     from espwire.chips.image_index import IMAGE_CHIPS
 
     chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
-    found = [
+    starts = [
         (start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None
     ]
-    return found[0] if len(found) == 1 else None
+    return starts[0] if len(starts) == 1 else None
 
 
 def _find_start(data: bytes, chip: AnyChip) -> int | None:
@@ -103,15 +252,15 @@ def _find_start(data: bytes, chip: AnyChip) -> int | None:
     if chip.image.format == "esp8266":
         return 0 if find_image_chip(data) == chip.id else None
     for start in dict.fromkeys((0, boot)):
-        head = data[boot - start : TABLE_ADDRESS - start]
-        there = data[TABLE_ADDRESS - start :][:2] == TABLE_MAGIC
-        if there and find_image_chip(head.rstrip(b"\xff")) == chip.id:
+        head = data[boot - start : TABLE_OFFSET - start]
+        has_table = data[TABLE_OFFSET - start :][:2] == ROW_MAGIC
+        if has_table and find_image_chip(head.rstrip(b"\xff")) == chip.id:
             return start
     return None
 
 
-def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
-    """The address of a binary that is one part: as the caller says."""
+def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
+    """The address of a binary that is not a merged one: from the request."""
     from espwire.chips.lookup import load_image_chip
 
     if request.app_address is not None:
@@ -120,38 +269,39 @@ def _place_alone(data: bytes, name: str, request: BuildRequest) -> int:
     if chip_id:
         boot = load_image_chip(chip_id).flash.bootloader_offset
         raise DataError(
-            f"{name} is one image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
+            f"{name} is a single image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
-            hint="Name the build's folder; or say where it goes with --app-address, as --app-address 0x10000.",
+            hint="Pass the build folder, or set the address, as in --app-address 0x10000.",
             code="build-unclear",
             candidates=[f"{boot:#x}", f"{USUAL_APP:#x}"],
         )
     raise DataError(
-        f"{name} is neither a merged binary nor an image: nothing at offset 0 or 0x1000 tells where it goes",
-        hint="Give address and file to write-flash, or name the build's folder.",
+        f"the flash address of {name} is unknown: it is neither a merged binary nor an image",
+        hint="Use write-flash with its address, or pass the build folder.",
         code="build-unclear",
         candidates=[],
     )
 
 
-def _place_elf(
-    piece: Piece, name: str, request: BuildRequest, notes: tuple[str, ...]
-) -> tuple[int, tuple[str, ...]]:
-    """An ELF tells no flash address. An application goes where applications go; a program for RAM nowhere."""
+def _choose_elf_address(blob: Blob, request: BuildRequest) -> tuple[int, str]:
+    """Flash address and a note for an image that was converted from an ELF, which must be an application.
+
+    :raises ElfError: it uses no mapped flash, so it is a program for RAM or a bootloader
+    """
     from espwire.chips.lookup import load_image_chip
-    from espwire.image.codec import parse
     from espwire.image.elf import is_flash
 
-    chip = load_image_chip(piece.chips[0])
-    image = parse(piece.data, chip)
+    chip = load_image_chip(blob.chips[0])
+    image = parse(blob.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
     if not mapped and request.app_address is None:
         raise ElfError(
-            f"{name} has nothing in mapped flash: it is a program for RAM, or a boot loader",
-            hint="Start it with load-ram; or say where it goes with --app-address.",
+            f"{blob.name} uses no mapped flash: it is a program for RAM or a bootloader",
+            hint="Start it with load-ram, or set its flash address with --app-address.",
             code="elf-not-for-flash",
         )
     address = USUAL_APP if request.app_address is None else request.app_address
-    why = "the usual place of an application" if request.app_address is None else "as asked"
-    alone = "boot loader and partition table must be in flash already"
-    return address, (*notes, f"{name} goes to {address:#x}, {why}; {alone}")
+    why = "the default for applications" if request.app_address is None else "as requested"
+    return address, (
+        f"{blob.name} is written to {address:#x}, {why}; bootloader and partition table must already be in flash"
+    )

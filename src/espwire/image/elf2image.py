@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.chips.index import CHIPS
-from espwire.errors import ElfError, UsageError
+from espwire.errors import ElfError, UsageError, name_file
 from espwire.files import read_file, write_files
 from espwire.image.elf import Elf, ElfPart, find_elf_chips, fits, is_flash, parse_elf
 from espwire.image.esp8266 import convert_esp8266
@@ -20,7 +21,6 @@ from espwire.image.layout import (
     APP_DESCRIPTOR,
     BOOT_DESCRIPTOR,
     ElfOptions,
-    FlashFile,
     Layout,
     Piece,
     append_checksum,
@@ -37,21 +37,10 @@ from espwire.image.layout import (
     with_digest,
 )
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
-from espwire.image.naming import naming
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import AnyChip
 
-__all__ = [
-    "ElfOptions",
-    "FlashFile",
-    "ImageFiles",
-    "WrittenFile",
-    "choose_chip",
-    "convert_elf",
-    "elf2image",
-    "find_doubts",
-]
 SIGNATURE_V1, SIGNATURE_V2 = (
     112,
     32,
@@ -59,9 +48,7 @@ SIGNATURE_V1, SIGNATURE_V2 = (
 DEFAULT_PAGE = 0x10000
 
 
-def convert_elf(
-    data: bytes, chip: AnyChip, options: ElfOptions | None = None
-) -> tuple[FlashFile, ...]:
+def convert_elf(data: bytes, chip: AnyChip, options: ElfOptions | None = None) -> tuple[Blob, ...]:
     """The image for ``chip``; for an ESP8266 and version 1 its two files, or one if nothing is mapped.
 
     :raises ElfError: no usable ELF, or one for another chip
@@ -70,13 +57,13 @@ def convert_elf(
     return _convert(parse_elf(data), data, chip, options or ElfOptions())
 
 
-def _convert(elf: Elf, data: bytes, chip: AnyChip, options: ElfOptions) -> tuple[FlashFile, ...]:
+def _convert(elf: Elf, data: bytes, chip: AnyChip, options: ElfOptions) -> tuple[Blob, ...]:
     check_machine(elf, chip)
     parts = elf.segments if options.use_segments else elf.sections
     check_parts(parts)
     if chip.image.format == "esp8266":
         return convert_esp8266(elf, parts, chip, options, data)
-    return (FlashFile(None, _convert_esp32(elf, parts, chip, options, data)),)
+    return (Blob(0, _convert_esp32(elf, parts, chip, options, data)),)
 
 
 def choose_chip(elf: Elf) -> str:
@@ -233,21 +220,15 @@ def _lay_out_ram_only(
 
 
 @dataclass(frozen=True)
-class WrittenFile:
-    """One file that was written; ``address``: where in flash it goes, None if that is for the user to say."""
-
-    path: str
-    address: int | None
-    size: int
-
-
-@dataclass(frozen=True)
 class ImageFiles:
-    """What ``elf2image()`` and ``make_image()`` wrote. ``doubts``: what is odd about it, sentences."""
+    """What ``elf2image()`` and ``make_image()`` wrote.
+
+    ``files``: named by their paths; their addresses are meaningful only if ``fixed``. ``doubts``: warnings, sentences.
+    """
 
     chip: str
     entry: int
-    files: tuple[WrittenFile, ...]
+    files: tuple[Blob, ...]
     doubts: tuple[str, ...] = ()
 
 
@@ -256,7 +237,7 @@ def elf2image(
     *,
     chip: str | None = None,
     options: ElfOptions | None = None,
-    output: str | None = None,
+    output: str | os.PathLike[str] | None = None,
 ) -> ImageFiles:
     """Turn an ELF file into image files, all of them or none.
 
@@ -271,24 +252,29 @@ def elf2image(
 
     options = options or ElfOptions()
     data = read_file(path)
-    with naming(os.path.basename(os.fspath(path))):
+    with name_file(os.path.basename(os.fspath(path))):
         elf = parse_elf(data)
         found = load_image_chip(chip or choose_chip(elf))
-        files = _convert(elf, data, found, options)
-    written = _name_files(os.fspath(path), files, found, options, output)
-    write_files([(done.path, file.data) for done, file in zip(written, files, strict=True)])
-    return ImageFiles(found.id, elf.entry, written, find_doubts(elf, found, options))
+        blobs = _convert(elf, data, found, options)
+    files = _name_files(os.fspath(path), blobs, found, options, output)
+    write_files([(file.name, file.data) for file in files])
+    return ImageFiles(found.id, elf.entry, files, find_doubts(elf, found, options))
 
 
 def _name_files(
-    path: str, files: Sequence[FlashFile], chip: AnyChip, options: ElfOptions, output: str | None
-) -> tuple[WrittenFile, ...]:
+    path: str,
+    blobs: Sequence[Blob],
+    chip: AnyChip,
+    options: ElfOptions,
+    output: str | os.PathLike[str] | None,
+) -> tuple[Blob, ...]:
+    output = None if output is None else os.fspath(output)
     stem = os.path.splitext(path)[0]
     esp8266 = chip.image.format == "esp8266"
     if esp8266 and options.version == 1:
-        names = [(f"{path}-" if output is None else output) + file.suffix for file in files]
+        names = [(f"{path}-" if output is None else output) + blob.name for blob in blobs]
     elif esp8266 and options.version == 2:
-        names = [output or f"{stem}-0x{files[0].address or 0:05x}.bin"]
+        names = [output or f"{stem}-0x{blobs[0].address:05x}.bin"]
     else:
         names = [output or f"{stem}.bin"]
     for name in names:
@@ -297,7 +283,4 @@ def _name_files(
                 f"the image would overwrite the ELF file {path}", hint="Name another file with --output.",
                 code="elf-output",
             )  # fmt: skip
-    return tuple(
-        WrittenFile(name, file.address, len(file.data))
-        for name, file in zip(names, files, strict=True)
-    )
+    return tuple(replace(blob, name=name) for blob, name in zip(blobs, names, strict=True))

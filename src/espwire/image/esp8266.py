@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.errors import ElfError
 from espwire.image.codec import compute_crc
 from espwire.image.elf import Elf, ElfPart, is_flash
 from espwire.image.layout import (
     ElfOptions,
-    FlashFile,
     Piece,
     append_checksum,
     append_segments,
@@ -37,13 +37,13 @@ V3_FLASH_ABOVE, V3_RODATA, V3_RODATA_SKIP, V3_PAGE = 0x40200000, ".flash.rodata"
 
 def convert_esp8266(
     elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
-) -> tuple[FlashFile, ...]:
+) -> tuple[Blob, ...]:
     """The files of one ESP8266 program: a pair for version 1 if something is mapped, else one.
 
     :raises ElfError: the format has no room for what the program has
     """
     if options.version == 3:
-        return (FlashFile(None, _convert_v3(elf, parts, chip, options, file)),)
+        return (Blob(0, _convert_v3(elf, parts, chip, options, file)),)
     codes = header_codes(chip, options.settings, chip.flash.sizes)
     pieces = join_pieces(in_order(parts, options), lambda address: kind_of(chip, address))
     mapped = [piece for piece in pieces if is_flash(chip, piece.address)]
@@ -58,7 +58,8 @@ def convert_esp8266(
     check_count(max(len(ram), 1))
     where = mapped[0].address - chip.mapped_flash.irom_start if mapped else 0
     if options.version == 2:
-        return (FlashFile(where & ~0xFFF, _build_v2(elf, mapped, ram, codes, options, file)),)
+        data = _build_v2(elf, mapped, ram, codes, options, file)
+        return (Blob(where & ~0xFFF, data, fixed=True),)
     if mapped and not where:
         raise ElfError(
             "the mapped part begins at the start of flash, where the part for RAM must be",
@@ -69,9 +70,9 @@ def convert_esp8266(
     out = bytearray(HEADER.pack(MAGIC, len(segments), *codes, elf.entry))
     append_segments(out, segments)
     append_checksum(out, segments)
-    files = [FlashFile(0, bytes(out), "0x00000.bin")]
-    files += [FlashFile(where, bytes(piece.data), f"0x{where:05x}.bin") for piece in mapped]
-    return tuple(files)
+    blobs = [Blob(0, bytes(out), "0x00000.bin", fixed=True)]
+    blobs += [Blob(where, piece.data, f"0x{where:05x}.bin", fixed=True) for piece in mapped]
+    return tuple(blobs)
 
 
 def _build_v2(

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from espwire.blob import Blob
 from espwire.chips.index import CHIPS
 from espwire.chips.lookup import find_by_image_id, load_image_chip
-from espwire.errors import ImageError
+from espwire.errors import ImageError, name_file
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import (
     AppDescriptor,
@@ -17,10 +18,8 @@ from espwire.image.descriptors import (
     find_app_descriptor,
     find_boot_descriptor,
 )
-from espwire.image.inputs import find_address_parts
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
-from espwire.image.naming import naming
-from espwire.image.read_any import Content, FormatChoice, read_any
+from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
 from espwire.image.signature import SECTOR, Signature, find_signatures
 
@@ -124,36 +123,33 @@ def inspect_bytes(
     :raises ImageError: there is no image in it, or one with a broken structure; wrong sums are ``problems``
     :raises HexError: broken Intel HEX or S-record
     """
-    content = read_any(data, name, format)
+    file = read_any(data, name, format)
     kind: Format = "image"
-    if content.format != "raw" and content.format != "elf":  # noqa: PLR1714  mypy understands it
-        kind = content.format
-    parts = _find_parts(content, data, name, chip)
-    with naming(name):
-        items = tuple(
-            item for address, piece, own in parts for item in _inspect_piece(address, piece, own)
-        )
+    if file.format != "raw" and file.format != "elf":  # noqa: PLR1714  mypy understands it
+        kind = file.format
+    blobs = _find_blobs(file, chip)
+    with name_file(name):
+        items = tuple(item for blob, own in blobs for item in _inspect_blob(blob, own))
     if not any(item.info for item in items):
-        raise _no_image(parts[0][1] if parts else b"", name, items)
+        raise _no_image(blobs[0][0].data if blobs else b"", name, items)
     if kind == "image" and (len(items) > 1 or items[0].offset):
         kind = "merged"
     return FileInfo(name=name, size=len(data), format=kind, items=items)
 
 
-def _find_parts(
-    content: Content, data: bytes, name: str, chip: Chip | ImageChip | None
-) -> list[tuple[int, bytes, Chip | ImageChip | None]]:
-    """Address, bytes and chip of each stretch of flash. UF2 for several chips gives those of all, if none is named."""
-    if content.format == "uf2" and chip is None:
+def _find_blobs(
+    file: InputFile, chip: Chip | ImageChip | None
+) -> list[tuple[Blob, Chip | ImageChip | None]]:
+    """Each range of flash content with its chip. UF2 for several chips gives those of all, if ``chip`` is None."""
+    if not file.addressed:
+        return [(Blob(0, file.data), chip)]
+    if chip is None and file.families:
         return [
-            (address, piece, find_family_chip(entry.family))
-            for entry in content.families
-            for address, piece in entry.parts
+            (blob, find_family_chip(family))
+            for family, blobs in file.families.items()
+            for blob in blobs
         ]
-    if content.format in ("hex", "srecord", "uf2"):
-        own = find_address_parts(content, name, None if chip is None else chip.id)
-        return [(address, piece, chip) for address, piece in own]
-    return [(0, data, chip)]
+    return [(blob, chip) for blob in find_blobs(file, None if chip is None else chip.id)]
 
 
 def find_image_chip(image: Image) -> str | None:
@@ -190,8 +186,9 @@ def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
     )
 
 
-def _inspect_piece(base: int, data: bytes, chip: Chip | ImageChip | None) -> Iterator[Item]:
-    """One stretch of flash: an image alone, or whatever is found in it."""
+def _inspect_blob(blob: Blob, chip: Chip | ImageChip | None) -> Iterator[Item]:
+    """The image that the blob is, or everything found in it."""
+    base, data = blob.address, blob.data
     image = parse(data, chip) if is_image(data) else None
     if image is not None and len(image.trailing) < SECTOR:
         yield _inspect_single(base, data, image, chip)

@@ -319,15 +319,6 @@ class ElfOptions:
     ram_only_header: bool = False
 
 
-@dataclass(frozen=True)
-class FlashFile:
-    """One output file: where in flash it goes, if that is known, and how its name ends when there are several."""
-
-    address: int | None
-    data: bytes = field(repr=False)
-    suffix: str = ".bin"
-
-
 def header_codes(
     chip: AnyChip, settings: HeaderSettings, sizes: Mapping[str, int]
 ) -> tuple[int, int]:

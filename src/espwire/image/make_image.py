@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.errors import ImageError, UsageError
 from espwire.files import check_total_size, keep_inputs, read_file, write_files
 from espwire.image.codec import build, create_image
 from espwire.image.elf import is_flash
-from espwire.image.elf2image import ImageFiles, WrittenFile
+from espwire.image.elf2image import ImageFiles
 from espwire.image.header import KEEP, HeaderSettings
 from espwire.image.layout import (
-    FlashFile,
     Piece,
     append_checksum,
     append_segments,
@@ -34,7 +35,7 @@ def build_segments(
     *,
     entry: int = 0,
     settings: HeaderSettings | None = None,
-) -> tuple[FlashFile, ...]:
+) -> tuple[Blob, ...]:
     """The image of these addresses and bytes, in this order; for an ESP8266 a second file with what is mapped.
 
     :param settings: ``keep`` means the code 0 for mode, size and frequency
@@ -44,7 +45,7 @@ def build_segments(
     settings = settings or HeaderSettings()
     _check(segments, entry)
     if chip.image.format != "esp8266":
-        return (FlashFile(None, _build_esp32(segments, chip, entry, settings)),)
+        return (Blob(0, _build_esp32(segments, chip, entry, settings)),)
     # what goes to address 0 is a filler that no boot loader loads: it is taken as it is
     pieces = [Piece(address, pad4(data) if address else data) for address, data in segments]
     mapped = [piece for piece in pieces if is_flash(chip, piece.address)]
@@ -62,9 +63,9 @@ def build_segments(
     out = bytearray(HEADER.pack(MAGIC, len(placed), *codes, entry))
     append_segments(out, placed)
     append_checksum(out, placed)
-    files = [FlashFile(0, bytes(out), "0x00000.bin")]
-    files += [FlashFile(where, bytes(piece.data), f"0x{where:05x}.bin") for piece in mapped]
-    return tuple(files)
+    blobs = [Blob(0, bytes(out), "0x00000.bin", fixed=True)]
+    blobs += [Blob(where, piece.data, f"0x{where:05x}.bin", fixed=True) for piece in mapped]
+    return tuple(blobs)
 
 
 def _check(segments: Sequence[tuple[int, bytes]], entry: int) -> None:
@@ -135,14 +136,9 @@ def make_image(
     found = load_image_chip(chip)
     check_total_size(path for _, path in parts)
     segments = [(address, read_file(path)) for address, path in parts]
-    files = build_segments(segments, found, entry=entry, settings=settings)
-    prefix = found.image.format == "esp8266"
-    names = [output + file.suffix if prefix else output for file in files]
-    for name in names:
-        keep_inputs(name, [path for _, path in parts])
-    write_files([(name, file.data) for name, file in zip(names, files, strict=True)])
-    written = (
-        WrittenFile(name, file.address, len(file.data))
-        for name, file in zip(names, files, strict=True)
-    )
-    return ImageFiles(found.id, entry, tuple(written))
+    blobs = build_segments(segments, found, entry=entry, settings=settings)
+    blobs = tuple(replace(blob, name=output + blob.name) for blob in blobs)
+    for blob in blobs:
+        keep_inputs(blob.name, [path for _, path in parts])
+    write_files([(blob.name, blob.data) for blob in blobs])
+    return ImageFiles(found.id, entry, blobs)

@@ -1,14 +1,16 @@
-"""Several parts → one file: raw with gaps filled, UF2, or Intel HEX. Pure: reads and writes no file."""
+"""Merge blobs into one file: raw with gaps filled, UF2, or Intel HEX."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+from espwire.blob import Blob
 from espwire.errors import ImageError, UsageError
 from espwire.image.header import HeaderSettings
+from espwire.image.hex import TOP, build_hex
 
 if TYPE_CHECKING:
     from espwire.chips.lookup import ImageChip
@@ -16,24 +18,6 @@ if TYPE_CHECKING:
 
 Format = Literal["raw", "uf2", "hex"]
 LIMIT = 256 * 0x100000  # twice the largest flash
-TOP = 1 << 32
-RECORD = 16  # bytes per line of Intel HEX
-
-
-@dataclass(frozen=True)
-class MergePart:
-    """Bytes, their flash address, and a name for messages. ``chips``, ``one_of``: as ``Piece`` has them."""
-
-    address: int
-    data: bytes = field(repr=False)
-    name: str = ""
-    chips: tuple[str, ...] = ()
-    one_of: str = ""
-
-    @property
-    def end(self) -> int:
-        """One past the last address."""
-        return self.address + len(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,124 +34,122 @@ class MergeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """The finished file, what went into it, and what the caller should be told."""
+    """The finished file, the blobs in it with their final headers, and warnings."""
 
     format: Format
     data: bytes = field(repr=False)
     target_offset: int
-    parts: tuple[MergePart, ...]
+    blobs: tuple[Blob, ...]
     warnings: tuple[str, ...] = ()
 
 
-def merge_parts(
-    parts: Iterable[MergePart], chip: Chip | ImageChip, options: MergeOptions | None = None
+def merge_blobs(
+    blobs: Iterable[Blob], chip: Chip | ImageChip, options: MergeOptions | None = None
 ) -> Merged:
-    """One file of all parts. The part at the chip's bootloader offset gets the flash settings.
+    """Merge ``blobs``. The image at the chip's bootloader offset gets the flash settings.
 
-    :raises UsageError: parts overlap or lie outside, the chip has no such flash setting or no UF2 family
+    :raises UsageError: blobs overlap or are out of range, the chip does not support a flash setting or has no UF2 family
     """
     options = options or MergeOptions()
-    ordered = sorted(parts, key=lambda part: part.address)
+    ordered = sorted(blobs, key=lambda blob: blob.address)
     _check(ordered, chip.flash.sector_size, options)
     warnings: list[str] = []
-    patched = tuple(_patch(part, chip, options.settings, warnings) for part in ordered)
-    builders = {"raw": _build_raw, "uf2": _build_uf2, "hex": _build_hex}
-    data = builders[options.format](patched, chip, options)
+    patched = tuple(_patch(blob, chip, options.settings, warnings) for blob in ordered)
+    if options.format == "hex":
+        data = build_hex(patched)
+    elif options.format == "uf2":
+        data = _build_uf2(patched, chip, options)
+    else:
+        data = _build_raw(patched, options)
     return Merged(
         format=options.format,
         data=data,
         target_offset=options.target_offset,
-        parts=patched,
+        blobs=patched,
         warnings=tuple(warnings),
     )
 
 
-def find_merge_chip(parts: Iterable[MergePart]) -> ImageChip:
-    """The chip that the whole images among ``parts`` are for.
+def find_merge_chip(blobs: Iterable[Blob]) -> ImageChip:
+    """The chip that all intact images among ``blobs`` are for.
 
-    :raises UsageError: there is none, or they are for several, code ``merge-chip``
+    :raises UsageError: code ``merge-chip``: no image names a chip, or they are for several
     """
     from espwire.chips.lookup import load_image_chip
     from espwire.image.codec import parse
     from espwire.image.inspect import find_image_chip
 
-    found: set[str] = set()
-    for part in parts:
+    chips: set[str] = set()
+    for blob in blobs:
         try:
-            image = parse(part.data)
+            image = parse(blob.data)
         except ImageError:
             continue
         name = find_image_chip(image) if image.checksum_valid else None
         if name is not None:
-            found.add(name)
-    if len(found) != 1:
-        said = (
-            f"the images are for {', '.join(sorted(found))}"
-            if found
-            else "no image among the files tells the chip"
-        )
-        raise UsageError(
-            f"{said}: one chip is needed", hint="Name it with --chip.", code="merge-chip"
-        )
-    return load_image_chip(found.pop())
+            chips.add(name)
+    if len(chips) == 1:
+        return load_image_chip(chips.pop())
+    text = "no image among the files names its chip"
+    if chips:
+        text = f"the images are for different chips: {', '.join(sorted(chips))}"
+    raise UsageError(text, hint="Select the chip with --chip.", code="merge-chip")
 
 
-def _check(parts: Sequence[MergePart], sector: int, options: MergeOptions) -> None:
-    if not parts:
+def _check(blobs: Sequence[Blob], sector: int, options: MergeOptions) -> None:
+    if not blobs:
+        raise UsageError("there is nothing to merge", hint="Pass pairs of an address and a file.")
+    if blobs[0].address < options.target_offset:
         raise UsageError(
-            "there is nothing to merge", hint="Give pairs: an address, then the file for it."
-        )
-    if parts[0].address < options.target_offset:
-        raise UsageError(
-            f"{parts[0].name} at {parts[0].address:#x} lies before the target offset {options.target_offset:#x}",
-            hint="Leave --target-offset out, or give the lowest address.",
+            f"{blobs[0].name} at {blobs[0].address:#x} is below the target offset {options.target_offset:#x}",
+            hint="Leave --target-offset out, or set it to the lowest address.",
             code="merge-before-target",
         )
-    for before, after in pairwise(parts):
+    for before, after in pairwise(blobs):
         if after.address < -(-before.end // sector) * sector:
             raise UsageError(
                 f"{before.name} ({before.address:#x} to {before.end:#x}) and {after.name} at {after.address:#x} "
                 "overlap: they share a flash sector",
-                hint=f"Move one of them: a sector of {sector:#x} bytes is erased whole.",
+                hint=f"Move one of them: flash is erased in sectors of {sector:#x} bytes.",
                 code="merge-overlap",
             )
-    last = max(parts, key=lambda part: part.end)
+    last = max(blobs, key=lambda blob: blob.end)
     if last.end > TOP or (options.format == "raw" and last.end - options.target_offset > LIMIT):
         raise UsageError(
-            f"{last.name} at {last.address:#x} lies beyond any flash",
-            hint="Check the address; give --target-offset or --format hex where only the address is high.",
+            f"{last.name} at {last.address:#x} is beyond the end of any flash",
+            hint="Check the address. For a high address, use --target-offset or --format hex.",
             code="merge-size",
         )
 
 
 def _patch(
-    part: MergePart, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]
-) -> MergePart:
-    """The part with the flash settings in its header, if it is a whole image for the boot loader's place."""
-    if part.address != chip.flash.bootloader_offset or settings.keep_all or not part.data:
-        return part
+    blob: Blob, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]
+) -> Blob:
+    """The blob with the flash settings in its header, if it is an intact image at the bootloader offset."""
+    if blob.address != chip.flash.bootloader_offset or settings.keep_all or not blob.data:
+        return blob
     from espwire.image.patch_header import find_patch_obstacle, patch_header
 
-    if obstacle := find_patch_obstacle(part.data, chip):
-        warnings.append(f"the header of {part.name} is left as it is: {obstacle}")
-        return part
+    if obstacle := find_patch_obstacle(blob.data, chip):
+        warnings.append(f"the header of {blob.name} is left unchanged: {obstacle}")
+        return blob
     data = patch_header(
-        part.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
+        blob.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
     )
-    return replace(part, data=data)
+    return replace(blob, data=data)
 
 
-def _build_raw(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_raw(blobs: Sequence[Blob], options: MergeOptions) -> bytes:
     pieces, at = [], options.target_offset
-    for part in parts:
-        pieces += [b"\xff" * (part.address - at), part.data]
-        at = part.end
+    for blob in blobs:
+        pieces += [b"\xff" * (blob.address - at), blob.data]
+        at = blob.end
     if options.pad_to_size is not None:
         pieces.append(b"\xff" * (options.pad_to_size - at))
     return b"".join(pieces)  # the only copy
 
 
-def _build_uf2(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_uf2(blobs: Sequence[Blob], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
     from espwire.image.uf2 import build_uf2
 
     if chip.image.uf2_family is None:
@@ -176,52 +158,4 @@ def _build_uf2(parts: Sequence[MergePart], chip: Chip | ImageChip, options: Merg
             hint="Merge to --format hex or raw.",
             code="merge-uf2-family",
         )
-    pairs = [(part.address, part.data) for part in parts]
-    return build_uf2(pairs, chip.image.uf2_family, chunk_size=options.chunk_size, md5=options.md5)
-
-
-def _build_hex(parts: Sequence[MergePart], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
-    return build_hex([(part.address, part.data) for part in parts])
-
-
-def build_hex(parts: Sequence[tuple[int, bytes]]) -> bytes:
-    """Intel HEX of ``parts``, which must be in order: 16 bytes a line, gaps left out, bases above 64 KiB only."""
-    lines: list[bytes] = []
-    end = max((address + len(data) for address, data in parts if data), default=0)
-    base = 0 if end <= 0x10000 else None  # no base yet
-    for address, piece in _records(parts):
-        if base != address >> 16:
-            base = address >> 16
-            lines.append(_record(0, 4, base.to_bytes(2, "big")))
-        lines.append(_record(address & 0xFFFF, 0, piece))
-    lines.append(_record(0, 1, b""))
-    return b"".join(lines)
-
-
-def _records(parts: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Pieces of at most 16 bytes; none goes over a 64 KiB boundary or a gap."""
-    for address, data in _join_touching(parts):
-        at = 0
-        while at < len(data):
-            here = address + at
-            size = min(RECORD, 0x10000 - (here & 0xFFFF))
-            yield here, data[at : at + size]
-            at += size
-
-
-def _join_touching(parts: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    start, row = 0, bytearray()
-    for address, data in parts:
-        if row and address != start + len(row):
-            yield start, bytes(row)
-            row = bytearray()
-        if not row:
-            start = address
-        row += data
-    if row:
-        yield start, bytes(row)
-
-
-def _record(address: int, kind: int, data: bytes) -> bytes:
-    body = bytes((len(data), address >> 8, address & 0xFF, kind)) + data
-    return b":%b%02X\n" % (body.hex().upper().encode(), -sum(body) & 0xFF)
+    return build_uf2(blobs, chip.image.uf2_family, chunk_size=options.chunk_size, md5=options.md5)

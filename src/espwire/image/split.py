@@ -1,6 +1,6 @@
-"""A merged file or dump → the files it was made of: boot loader, partition table, partitions, and what else is there.
+"""Split a merged file or flash dump into bootloader, partition table, partitions and remaining data.
 
-Pure. Merging the parts again (``merge_parts``, raw) gives the same bytes, but for blank ones at the end.
+Merging the blobs again (``merge_blobs``, raw) gives the same bytes, except blank ones at the end.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from espwire.blob import Blob
 from espwire.errors import ImageError
-from espwire.image.inputs import find_address_parts
-from espwire.image.read_any import AS_RAW, Content, FormatChoice, read_any
+from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, find_contents, guess_start
 from espwire.image.signature import SECTOR
 
@@ -29,16 +29,6 @@ RESERVED = frozenset(
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitPart:
-    """One file to be: where its bytes stand in flash, its name, what it is."""
-
-    address: int
-    data: bytes = field(repr=False)
-    file: str
-    kind: str
-
-
 def split_image(
     data: bytes,
     name: str = "the file",
@@ -46,12 +36,13 @@ def split_image(
     *,
     target_offset: int | None = None,
     format: FormatChoice = "auto",
-) -> tuple[SplitPart, ...]:
-    """The parts of a merged BIN, HEX, S-record or UF2, by address.
+) -> tuple[Blob, ...]:
+    """The blobs in a merged BIN, HEX, S-record or UF2, by address; their names are file names.
 
-    :param format: what the file is, if not to be found out
-    :param target_offset: the flash address of a raw file's first byte; None: 0, or where its boot loader stands
-    :raises ImageError: there is no partition table in it, code ``split-no-table``; it ends beyond any flash
+    :param format: the file's format if it is not to be recognised
+    :param target_offset: the flash address of a raw file's first byte; None: 0, or the bootloader offset if it starts
+        with a bootloader
+    :raises ImageError: it has no partition table, code ``split-no-table``; it ends beyond any flash
     """
     start, flat = flatten(data, name, chip, format=format)
     if target_offset is not None:
@@ -60,8 +51,8 @@ def split_image(
         start = guess_start(flat, chip)
     if start + len(flat) > LIMIT:
         raise ImageError(
-            f"{name} lies beyond any flash at {start:#x}",
-            hint="Check --target-offset: it is an address in flash.",
+            f"{name} at {start:#x} is beyond the end of any flash",
+            hint="Check --target-offset: it is a flash address.",
             code="image-too-wide",
         )
     content = b"\xff" * start + flat
@@ -69,13 +60,13 @@ def split_image(
     table = next((item.table for item in found if item.table is not None), None)
     if table is None:
         raise ImageError(
-            f"there is no partition table in {name}",
-            hint="Only merged files and dumps of whole flash can be split; --target-offset says where a file starts.",
+            f"no partition table found in {name}",
+            hint="Only merged files and dumps of the whole flash can be split. Set --target-offset if it starts elsewhere.",
             code="split-no-table",
         )
-    places = list(_places(found, len(content)))
-    parts = [*_cut(content, places), *_leftovers(content, places)]
-    return tuple(_unique(sorted(parts, key=lambda part: part.address)))
+    slots = list(_find_slots(found, len(content)))
+    blobs = [*_cut(content, slots), *_cut_rest(content, slots)]
+    return tuple(_make_names_unique(sorted(blobs, key=lambda blob: blob.address)))
 
 
 def flatten(
@@ -88,28 +79,28 @@ def flatten(
     """First address and bytes of a raw, HEX, S-record or UF2 file; gaps blank.
 
     :param chip: whose blocks of a UF2 file for several chips are used
-    :raises ImageError: the pieces lie too far apart to be flash content, code ``image-too-wide``
+    :raises ImageError: the addresses are too far apart for flash content, code ``image-too-wide``
     """
-    return _flatten(read_any(data, name, format), data, name, chip)
+    return _flatten(read_any(data, name, format), chip)
 
 
-def _flatten(content: Content, data: bytes, name: str, chip: AnyChip | None) -> tuple[int, bytes]:
-    if content.format in ("raw", "elf"):
-        return 0, data
-    pieces = find_address_parts(content, name, None if chip is None else chip.id)
-    if not pieces:
+def _flatten(file: InputFile, chip: AnyChip | None) -> tuple[int, bytes]:
+    if not file.addressed:
+        return 0, file.data
+    blobs = find_blobs(file, None if chip is None else chip.id)
+    if not blobs:
         return 0, b""
-    start, end = pieces[0][0], pieces[-1][0] + len(pieces[-1][1])
-    size = sum(len(piece) for _, piece in pieces)
+    start, end = blobs[0].address, blobs[-1].end
+    size = sum(len(blob.data) for blob in blobs)
     if end > min(LIMIT, max(SPARSE, 64 * size)):  # callers lay the file out from address 0 on
         raise ImageError(
-            f"{name} reaches from {start:#x} to {end:#x}: that is no flash content",
+            f"{file.name} spans {start:#x} to {end:#x}, too much for flash content",
             hint="Check that it is the right file.",
             code="image-too-wide",
         )
     out = bytearray()
-    for address, piece in pieces:
-        out += b"\xff" * (address - start - len(out)) + piece
+    for blob in blobs:
+        out += b"\xff" * (blob.address - start - len(out)) + blob.data
     return start, bytes(out)
 
 
@@ -120,24 +111,22 @@ def lay_out(
     *,
     format: FormatChoice = "auto",
 ) -> bytes:
-    """Flash from address 0 on, as a HEX, S-record or UF2 file describes it, gaps blank; a raw file as it is.
+    """Flash content from address 0 on of a HEX, S-record or UF2 file, gaps blank; a raw file unchanged.
 
     :param chip: whose blocks of a UF2 file for several chips are used
-    :raises ImageError: it is empty, an ELF file, or its pieces lie too far apart
+    :raises ImageError: it is empty, an ELF file, or its addresses are too far apart
     """
-    content = read_any(data, name, format)
-    if content.format == "elf":
+    file = read_any(data, name, format)
+    if file.format == "elf":
         raise ImageError(
-            f"{name} is an ELF file, which does not tell what goes where in flash",
-            hint=f"elf2image makes an image of it. {AS_RAW}.",
+            f"{name} is an ELF file, which has no flash addresses",
+            hint=f"Convert it with elf2image first. {AS_RAW}.",
             code="image-elf",
         )
-    if content.format == "raw" and data:
-        return data
-    start, flat = _flatten(content, data, name, chip)
+    start, flat = _flatten(file, chip)
     if not flat:
         raise ImageError(
-            f"{name} is empty", hint="Give a dump of flash or a merged file.", code="image-empty"
+            f"{name} is empty", hint="Pass a flash dump or a merged file.", code="image-empty"
         )
     return b"\xff" * start + flat
 
@@ -145,80 +134,74 @@ def lay_out(
 def lay_out_addressed(
     data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto"
 ) -> bytes:
-    """As ``lay_out`` for a HEX, S-record or UF2 file; any other file as it is."""
-    content = read_any(data, name, format)
-    if content.format in ("raw", "elf"):
-        return data
-    start, flat = _flatten(content, data, name, chip)
+    """As ``lay_out`` for a HEX, S-record or UF2 file; any other file unchanged."""
+    start, flat = _flatten(read_any(data, name, format), chip)
     return b"\xff" * start + flat
 
 
-def _places(found: tuple[Found, ...], size: int) -> Iterator[tuple[int, int, int, str, str]]:
-    """Start, end of what is surely meant, end of the room, file name, kind."""
+class _Slot(NamedTuple):
+    """A range of the file that becomes a blob; the bytes between ``used`` and ``end`` only if they are not blank."""
+
+    start: int
+    used: int
+    end: int
+    file: str
+    kind: str
+
+
+def _find_slots(found: tuple[Found, ...], size: int) -> Iterator[_Slot]:
+    """Partitions, the partition table, and images outside of partitions."""
     table = next(item.table for item in found if item.table is not None)
+    images = {item.offset: item for item in found if item.image is not None}
     rows = {row.offset: row for row in table.partitions if row.offset < size}
     for row in rows.values():
-        item = next(
-            (item for item in found if item.offset == row.offset and item.image is not None), None
-        )
         end = min(row.end, size)
-        yield (
-            row.offset,
-            end if item is None else min(item.end, end),
-            end,
-            _file_name(row.name),
-            row.type_name,
-        )
+        image = images.get(row.offset)
+        used = end if image is None else min(image.end, end)
+        yield _Slot(row.offset, used, end, _file_name(row.name), row.type_name)
     for item in found:
         if item.kind == "partition-table":
-            yield item.offset, item.end, item.end, "partition-table.bin", item.kind
+            yield _Slot(item.offset, item.end, item.end, "partition-table.bin", item.kind)
         elif item.image is not None and item.offset not in rows:
-            name = (
-                "bootloader.bin"
-                if item.kind == "bootloader"
-                else f"{item.kind}-{item.offset:#x}.bin"
-            )
-            yield item.offset, item.end, item.end, name, item.kind
+            name = item.kind if item.kind == "bootloader" else f"{item.kind}-{item.offset:#x}"
+            yield _Slot(item.offset, item.end, item.end, f"{name}.bin", item.kind)
 
 
-def _cut(content: bytes, places: list[tuple[int, int, int, str, str]]) -> Iterator[SplitPart]:
-    """The parts that are not blank. What stands behind an image in its partition belongs to the part."""
-    for start, sure, room, file, kind in places:
-        end = sure if not content[sure:room].strip(b"\xff") else room
-        data = content[start:end]
+def _cut(content: bytes, slots: list[_Slot]) -> Iterator[Blob]:
+    """The slots that are not blank."""
+    for slot in slots:
+        blank = not content[slot.used : slot.end].strip(b"\xff")
+        data = content[slot.start : slot.used if blank else slot.end]
         if data.strip(b"\xff"):
-            yield SplitPart(address=start, data=data, file=file, kind=kind)
+            yield Blob(slot.start, data, slot.file, kind=slot.kind)
 
 
-def _leftovers(content: bytes, places: list[tuple[int, int, int, str, str]]) -> Iterator[SplitPart]:
-    """What is not blank and in no place, in whole sectors."""
+def _cut_rest(content: bytes, slots: list[_Slot]) -> Iterator[Blob]:
+    """What is not blank and in no slot, from the start of its sector on."""
     at = 0
-    for start, _, room, _, _ in [*sorted(places), (len(content), 0, len(content), "", "")]:
-        gap = content[at:start]
-        used = gap.strip(b"\xff")
-        if used:
+    for slot in [*sorted(slots), _Slot(len(content), 0, len(content), "", "")]:
+        gap = content[at : slot.start]
+        if gap.strip(b"\xff"):
             blank = len(gap) - len(gap.lstrip(b"\xff"))
             first = max(at, (at + blank) // SECTOR * SECTOR)
             last = at + len(gap.rstrip(b"\xff"))
-            yield SplitPart(
-                address=first, data=content[first:last], file=f"data-{first:#x}.bin", kind="data"
-            )
-        at = max(at, room)
+            yield Blob(first, content[first:last], f"data-{first:#x}.bin", kind="data")
+        at = max(at, slot.end)
 
 
 def _file_name(name: str) -> str:
-    """A partition's name as a file's: no separators, no leading dot, nothing a system would trip over."""
+    """A safe file name for a partition's name: no separators, no leading dot, not a device name of Windows."""
     stem = UNSAFE.sub("_", name).lstrip(".") or "partition"
     return f"_{stem}.bin" if stem.partition(".")[0].lower() in RESERVED else f"{stem}.bin"
 
 
-def _unique(parts: list[SplitPart]) -> Iterator[SplitPart]:
-    """Two partitions whose names look alike as files get their address into the name."""
-    names = Counter(part.file.lower() for part in parts)
-    taken = {name for name, times in names.items() if times == 1}
-    for part in parts:
-        file = part.file
-        while names[part.file.lower()] > 1 and file.lower() in (taken | {part.file.lower()}):
-            file = f"{file.removesuffix('.bin')}-{part.address:#x}.bin"
+def _make_names_unique(blobs: list[Blob]) -> Iterator[Blob]:
+    """Add the address to names that differ in case only, or not at all."""
+    names = Counter(blob.name.lower() for blob in blobs)
+    taken = {name for name, count in names.items() if count == 1}
+    for blob in blobs:
+        file = blob.name
+        while names[blob.name.lower()] > 1 and file.lower() in (taken | {blob.name.lower()}):
+            file = f"{file.removesuffix('.bin')}-{blob.address:#x}.bin"
         taken.add(file.lower())
-        yield replace(part, file=file)
+        yield replace(blob, name=file)

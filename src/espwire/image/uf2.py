@@ -1,6 +1,6 @@
-"""UF2 files ↔ parts with addresses, pure. Layout and family ids: ``chips/data/image.toml`` and the chips' data.
+"""UF2 files: parse into blobs and build. Layout and family ids: ``chips/data/image.toml`` and the chips' data.
 
-A UF2 file is a row of 512-byte blocks; numbering restarts with every part, as ESP USB bridges expect.
+A UF2 file is a sequence of 512-byte blocks; numbering restarts with every blob, as ESP USB bridges expect.
 """
 
 from __future__ import annotations
@@ -8,56 +8,36 @@ from __future__ import annotations
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
+from espwire.blob import Blob
 from espwire.errors import ImageError, UsageError
+from espwire.image.hex import TOP, join_records
 
 BLOCK = 512
-HEAD = struct.Struct(
-    "<8I"
-)  # magic 1, magic 2, flags, address, payload bytes, number, count, family
+HEAD = struct.Struct("<8I")  # magic 1, magic 2, flags, address, payload size, number, count, family
 MAGIC_1, MAGIC_2, MAGIC_END = 0x0A324655, 0x9E5D5157, (0x0AB16F30).to_bytes(4, "little")
 NOT_FLASH, FAMILY_PRESENT, MD5_PRESENT = 0x0001, 0x2000, 0x4000
 MAX_PAYLOAD, MD5_PART = 476, struct.Struct("<II16s")
-MAX_RUNS = 4096
-TOP = 1 << 32
-Numbers = defaultdict[
-    int, Counter[int]
-]  # by the number of blocks that they state: how often each number is there
-
-
-@dataclass(frozen=True)
-class Uf2Family:
-    """What a UF2 file holds for one family of chips: parts by address, joined where they touch.
-
-    ``family`` None: the file does not name one.
-    """
-
-    family: int | None
-    parts: tuple[tuple[int, bytes], ...] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Uf2:
-    """A UF2 file. One made for several chips has an entry for each; their addresses may be the same."""
-
-    families: tuple[Uf2Family, ...]
+Numbers = defaultdict[int, Counter[int]]  # stated number of blocks → how often each number occurs
+Families = dict[
+    int | None, tuple[Blob, ...]
+]  # family id, None where no block names one → blobs by address
 
 
 def is_uf2(data: bytes) -> bool:
-    """Whether the file begins as UF2 files do."""
+    """Whether the file begins like UF2."""
     return data[:8] == struct.pack("<2I", MAGIC_1, MAGIC_2)
 
 
-def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
-    """The parts of a UF2 file. Blocks that name no family belong to all families of the file.
+def parse_uf2(data: bytes, name: str = "the file") -> Families:
+    """The blobs of each chip family; their addresses may be the same. Blocks without a family belong to all families.
 
-    :raises ImageError: cut short, a block broken or missing, a wrong MD5, bytes given twice
+    :raises ImageError: cut short, a block broken or missing, a wrong MD5, overlapping data
     """
     if len(data) % BLOCK or not data:
         raise ImageError(
-            f"{name} is {len(data)} bytes long; UF2 files are whole blocks of {BLOCK}",
-            hint="The file was not copied or downloaded whole: get it again.",
+            f"{name} has {len(data):,} bytes, not a multiple of the UF2 block size {BLOCK}",
+            hint="The file was not copied or downloaded completely: get it again.",
             code="image-uf2-size",
         )
     numbers: dict[int | None, Numbers] = {}
@@ -72,24 +52,15 @@ def parse_uf2(data: bytes, name: str = "the file") -> Uf2:
     if len(blocks) > 1:
         for_all = blocks.pop(None, [])
         blocks = {family: for_all + own for family, own in blocks.items()}
-    return Uf2(
-        tuple(Uf2Family(family, _join(_find_runs(own), name)) for family, own in blocks.items())
-    )
-
-
-def _find_runs(blocks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytearray]]:
-    """Blocks that follow each other, joined."""
-    runs: list[tuple[int, bytearray]] = []
-    for address, payload in blocks:
-        if runs and runs[-1][0] + len(runs[-1][1]) == address:
-            runs[-1][1].extend(payload)
-        elif payload:
-            runs.append((address, bytearray(payload)))
-    return runs
+    codes = "image-uf2-overlap", "image-uf2-block"
+    return {
+        family: join_records(own, name, error=ImageError, codes=codes)
+        for family, own in blocks.items()
+    }
 
 
 def _check_complete(numbers: Collection[Numbers], name: str) -> None:
-    """Each family has its own numbering, or all share one. No number may be missing."""
+    """Each family has its own numbering, or all share a single one. No number may be missing."""
     missing = next(filter(None, map(_find_missing, numbers)), None)
     if missing is None:
         return
@@ -105,8 +76,8 @@ def _check_complete(numbers: Collection[Numbers], name: str) -> None:
         return
     count, number = missing
     raise ImageError(
-        f"{name} is not whole: block number {number} of {count} is missing",
-        hint="The file was not copied or downloaded whole: get it again.",
+        f"{name} is incomplete: block {number} of {count} is missing",
+        hint="The file was not copied or downloaded completely: get it again.",
         code="image-uf2-size",
     )
 
@@ -129,11 +100,11 @@ def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, in
     elif size > MAX_PAYLOAD or address + size > TOP:
         wrong = f"it claims {size} bytes at {address:#x}"
     elif number >= count:
-        wrong = f"it says it is number {number} of {count}"
+        wrong = f"its number is {number}, but the number of blocks is {count}"
     if wrong:
         raise ImageError(
             f"{name}, block {at // BLOCK} at offset {at:#x}: {wrong}",
-            hint="The file is damaged or no UF2: get it again.",
+            hint="The file is damaged or not UF2: get it again.",
             code="image-uf2-block",
         )
     if flags & NOT_FLASH:
@@ -145,7 +116,7 @@ def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, in
 
 
 def _check_md5(data: bytes, where: int, at: int, name: str) -> None:
-    """The MD5 part follows the payload and tells a range of this block's own payload."""
+    """The MD5 part follows the payload: the block's own range and the MD5 of its payload."""
     import hashlib
 
     address, size = struct.unpack_from("<2I", data, at + 12)
@@ -162,38 +133,10 @@ def _check_md5(data: bytes, where: int, at: int, name: str) -> None:
         )
 
 
-def _join(runs: list[tuple[int, bytearray]], name: str) -> tuple[tuple[int, bytes], ...]:
-    runs.sort(key=lambda run: run[0])
-    joined: list[tuple[int, bytearray]] = []
-    for address, piece in runs:
-        end = joined[-1][0] + len(joined[-1][1]) if joined else -1
-        if joined and address < end:
-            raise ImageError(
-                f"{name} has data for {address:#x} twice",
-                hint="The file was merged wrongly.",
-                code="image-uf2-overlap",
-            )
-        if joined and address == end:
-            joined[-1][1].extend(piece)
-        else:
-            joined.append((address, piece))
-    if len(joined) > MAX_RUNS:
-        raise ImageError(
-            f"{name} has {len(joined)} separate pieces, more than {MAX_RUNS}",
-            hint="It is no flash content.",
-            code="image-uf2-block",
-        )
-    return tuple((address, bytes(piece)) for address, piece in joined)
-
-
 def build_uf2(
-    parts: Iterable[tuple[int, bytes]],
-    family: int,
-    *,
-    chunk_size: int | None = None,
-    md5: bool = True,
+    blobs: Iterable[Blob], family: int, *, chunk_size: int | None = None, md5: bool = True
 ) -> bytes:
-    """A UF2 file with ``parts`` in the order given.
+    """A UF2 file with ``blobs`` in their order.
 
     :param chunk_size: payload bytes per block, a multiple of 4; None: as many as fit
     :raises UsageError: code ``merge-chunk-size``
@@ -210,15 +153,15 @@ def build_uf2(
         )
     flags = FAMILY_PRESENT | (MD5_PRESENT if md5 else 0)
     out: list[bytes] = []
-    fresh = hashlib.md5(usedforsecurity=False)  # copies of one are made faster than new ones
-    for start, data in parts:
-        count = -(-len(data) // chunk)
+    fresh = hashlib.md5(usedforsecurity=False)  # copying is faster than creating
+    for blob in blobs:
+        count = -(-len(blob.data) // chunk)
         size, pack = chunk, _block_layout(chunk, md5=md5).pack
         for number in range(count):
-            payload = data[number * chunk : (number + 1) * chunk]
+            payload = blob.data[number * chunk : (number + 1) * chunk]
             if len(payload) != size:
                 size, pack = len(payload), _block_layout(len(payload), md5=md5).pack
-            address = start + number * chunk
+            address = blob.address + number * chunk
             head = (MAGIC_1, MAGIC_2, flags, address, size, number, count, family, payload)
             if md5:
                 digest = fresh.copy()

@@ -14,10 +14,10 @@ import pytest
 from espwire.cli import config
 from espwire.cli.config import TABLES, VENDOR_KEYS, find_line, read_files
 from espwire.cli.config import find_user_file as real_find_user_file
-from espwire.cli.given import CHECKS, build_settings
+from espwire.cli.given import CHECKS, COUNTS, build_settings
 from espwire.cli.main import main
 from espwire.errors import UsageError
-from espwire.settings import Settings, Timing
+from espwire.settings import RetryPolicy, Settings, Timing
 
 ALL_KEYS = """\
 [esptool]
@@ -79,9 +79,7 @@ def test_all_fifteen_keys_have_a_field(home):
             write=11,
             reset_delay=0.06,
         ),
-        connect_attempts=8,
-        block_attempts=4,
-        open_attempts=2,
+        retry=RetryPolicy(connect_attempts=8, block_attempts=4, open_attempts=2),
         custom_reset_sequence="D0|R1|W0.1|D1|R0|W0.5|D0",
         custom_hard_reset_sequence="U0,1|W0.1|U0,0",
     )
@@ -94,8 +92,10 @@ def test_without_files_the_library_s_own_defaults_count(home):
 
 
 def test_every_setting_of_the_library_can_be_given():
-    names = {one.name for one in (*fields(Timing), *fields(Settings))} - {"timing"}
+    names = {one.name for one in (*fields(Timing), *fields(Settings))} - {"timing", "retry"}
     assert names <= CHECKS.keys()
+    assert COUNTS.keys() <= {one.name for one in fields(RetryPolicy)}
+    names |= COUNTS.keys()
     assert {name for table in TABLES.values() for name in table.values()} == CHECKS.keys()
     assert set(VENDOR_KEYS.values()) <= names
 
@@ -159,8 +159,8 @@ def test_attempts_of_zero_and_less_are_without_end(home, count):
         f"[esptool]\nconnect_attempts={count}\nopen_port_attempts={count}\n", "utf-8"
     )
     settings = build_settings(read_files({}).values)
-    assert settings.connect_attempts > 1_000_000_000
-    assert settings.open_attempts == 0
+    assert settings.retry.connect_attempts > 1_000_000_000
+    assert settings.retry.open_attempts == 0
 
 
 def test_an_empty_sequence_is_none(home):
@@ -212,7 +212,7 @@ def test_our_own_file_wins_over_the_vendor_s(home):
         9,
         0.1,
     )
-    assert (settings.connect_attempts, settings.block_attempts) == (3, 5)
+    assert (settings.retry.connect_attempts, settings.retry.block_attempts) == (3, 5)
     assert (settings.custom_reset_sequence, settings.custom_hard_reset_sequence) == (
         "classic",
         "R1|W0.2|R0",
@@ -383,8 +383,8 @@ def test_values_of_the_library_are_checked_there():
             Timing(sync=bad)
     for bad in (0, -1, 1.5, "3"):
         with pytest.raises(UsageError):
-            Settings(connect_attempts=bad)
-    assert Settings(open_attempts=0).open_attempts == 0
+            RetryPolicy(connect_attempts=bad)
+    assert RetryPolicy(open_attempts=0).open_attempts == 0
     assert Timing().scaled(40, 1_000_000_000) == 240
 
 

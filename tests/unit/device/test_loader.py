@@ -215,14 +215,14 @@ def test_text_is_bounded_and_printable(scripted):
     assert loader.text.endswith("xend")
 
 
-def test_a_trace_sees_command_reply_and_error(scripted):
+def test_a_callback_receives_requests_and_replies(scripted):
     loader, _ = scripted({READ: READ_OK})
     seen = []
-    loader.on_trip = lambda command, outcome, seconds: seen.append(
-        (type(command).__name__, type(outcome).__name__)
+    loader.on_packet = lambda packet: seen.append(
+        type(packet.command).__name__ if packet.command else packet.content.op
     )
     loader.sync()
     loader.read_reg(0x3FF5A00C)
     with pytest.raises(NoReply):
         loader.call(ReadReg(4))
-    assert seen == [("Sync", "Reply"), ("ReadReg", "Reply"), ("ReadReg", "NoReply")]
+    assert seen == ["Sync", Op.SYNC, "ReadReg", Op.READ_REG, "ReadReg"]

@@ -215,13 +215,6 @@ def test_slow_reading_gives_what_was_asked_and_repeats_what_was_lost(rom_and_loa
     assert [len(piece) for piece in read_slow(loader, 0, 130)] == [64, 64, 2]
 
 
-def test_slow_reading_is_the_same_with_a_trace(rom_and_loader):
-    rom, loader, _ = rom_and_loader()
-    rom.flash[:300] = random.Random(5).randbytes(300)
-    loader.on_trip = lambda *trip: None
-    assert b"".join(read_slow(loader, 0, 300)) == rom.flash[:300]
-
-
 def test_the_esp8266_rom_reads_nothing(rom_and_loader):
     _, loader, transport = rom_and_loader("esp8266")
     with pytest.raises(Unsupported):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, FileError, ToolError, UsageError
 from espwire.image.build_dir import find_candidates, plan_flasher_args, read_build
-from espwire.image.build_file import plan_file
-from espwire.image.build_plan import BuildRequest
+from espwire.image.build_file import BuildRequest, plan_file
 from espwire.image.flasher_args import parse_flash_args, parse_flasher_args
 from espwire.image.header import HeaderSettings
 from espwire.image.uf2 import build_uf2
@@ -70,8 +70,8 @@ def test_a_project_s_build_is_found_and_each_part_goes_where_the_build_s_own_too
     plan = read_build(BUILDS / name)
     kind, chip, files = EXPECTED[name]
     assert (plan.kind, plan.chips) == (kind, (chip,))
-    assert {file.address: file.name for file in plan.files} == files
-    for file in plan.files:
+    assert {file.address: file.name for file in plan.blobs} == files
+    for file in plan.blobs:
         assert file.data
         found = list((BUILDS / name).rglob(Path(file.name).name))
         assert not found or file.data == found[0].read_bytes()
@@ -80,7 +80,7 @@ def test_a_project_s_build_is_found_and_each_part_goes_where_the_build_s_own_too
 def test_a_build_folder_itself_can_be_named_too() -> None:
     inside = read_build(BUILDS / "platformio-two/.pio/build/c3mini")
     assert inside.chips == ("esp32c3",)
-    assert read_build(BUILDS / "esp-idf/build").files == read_build(BUILDS / "esp-idf").files
+    assert read_build(BUILDS / "esp-idf/build").blobs == read_build(BUILDS / "esp-idf").blobs
 
 
 def test_esp_idf_s_settings_and_resets_are_taken_over() -> None:
@@ -92,18 +92,18 @@ def test_esp_idf_s_settings_and_resets_are_taken_over() -> None:
 @pytest.mark.parametrize("name", ["flash_args", "flash_project_args"])
 def test_the_text_file_of_esp_idf_gives_the_same_files(name: str) -> None:
     one, other = read_build(BUILDS / "esp-idf/build" / name), read_build(BUILDS / "esp-idf/build")
-    assert [(file.address, file.data) for file in one.files] == [
-        (file.address, file.data) for file in other.files
+    assert [(file.address, file.data) for file in one.blobs] == [
+        (file.address, file.data) for file in other.blobs
     ]
     assert one.settings == other.settings
 
 
 def test_ota_data_are_made_where_boot_app0_is_missing_so_that_no_older_application_starts() -> None:
     plan = read_build(BUILDS / "platformio-esp32")
-    (ota,) = [file for file in plan.files if file.role == "ota-data"]
+    (ota,) = [file for file in plan.blobs if file.kind == "ota-data"]
     assert len(ota.data) == 0x2000
     assert ota.data.hex().startswith(BOOT_APP0)
-    assert "made here" in plan.notes[0]
+    assert "is generated" in plan.notes[0]
 
 
 def test_data_images_are_left_out_and_that_is_said() -> None:
@@ -133,7 +133,7 @@ def test_two_sketches_in_one_folder_are_listed(tree) -> None:
 
 def test_a_folder_without_a_build_lists_what_could_be_meant() -> None:
     with pytest.raises(
-        DataError, match=r"no build folder that is known; it holds: a\.bin, sub/b\.hex"
+        DataError, match=r"not a build folder of a known kind; it contains: a\.bin, sub/b\.hex"
     ) as caught:
         read_build(BUILDS / "no-build")
     assert caught.value.code == "build-unclear"
@@ -200,7 +200,7 @@ def test_a_file_that_flasher_args_names_and_that_is_not_there_is_named(tree, mis
     folder = tree("esp-idf") / "build"
     (folder / missing).unlink()
     with pytest.raises(
-        DataError, match=rf"flasher_args\.json: {missing} for 0x.* is not there"
+        DataError, match=rf"flasher_args\.json: {missing} for 0x.* does not exist"
     ) as caught:
         read_build(folder)
     assert caught.value.code == "build-incomplete"
@@ -212,7 +212,7 @@ def test_a_file_that_flasher_args_names_and_that_is_not_there_is_named(tree, mis
 def test_an_incomplete_platformio_build_says_what_is_missing(tree, missing: str, what: str) -> None:
     folder = tree("platformio-esp32") / ".pio/build/esp32dev"
     (folder / missing).unlink()
-    with pytest.raises(DataError, match=f"firmware.bin is there, but no {what}") as caught:
+    with pytest.raises(DataError, match=f"firmware.bin has no {what} in the folder") as caught:
         read_build(folder)
     assert caught.value.code == "build-incomplete"
 
@@ -232,7 +232,7 @@ def test_an_application_larger_than_its_partition_is_told(tree) -> None:
     app = (folder / "firmware.bin").read_bytes()
     (folder / "firmware.bin").write_bytes(app + bytes(0x140000))
     with pytest.raises(
-        DataError, match=r"firmware\.bin has 0x1400.. bytes, the partition 'app0' at 0x10000"
+        DataError, match=r"firmware\.bin has 0x1400.. bytes, but partition 'app0' at 0x10000"
     ) as caught:
         read_build(folder)
     assert caught.value.code == "build-oversize"
@@ -256,7 +256,7 @@ def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
         "x",
         BuildRequest(),
     )
-    assert plan.files[0].name == "a\\x1b[2J.bin"
+    assert plan.blobs[0].name == "a\\x1b[2J.bin"
 
 
 def test_parts_that_overlap_are_told(tree) -> None:
@@ -265,7 +265,7 @@ def test_parts_that_overlap_are_told(tree) -> None:
         (folder / "bootloader/bootloader.bin").read_bytes() + bytes(0x8000)
     )
     with pytest.raises(
-        DataError, match=r"bootloader\.bin ends at 0x80.., past 0x8000 where partition_table"
+        DataError, match=r"bootloader\.bin ends at 0x80.. and overlaps partition_table"
     ) as caught:
         read_build(folder)
     assert caught.value.code == "build-overlap"
@@ -280,7 +280,7 @@ def test_a_build_for_another_chip_than_the_one_asked_for_is_refused() -> None:
 def test_a_folder_of_no_firmware_is_told(tree) -> None:
     folder = tree("arduino-esp8266") / "build/esp8266.esp8266.nodemcuv2"
     (folder / "Blink.ino.bin").write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match=r"Blink\.ino\.bin is no firmware image") as caught:
+    with pytest.raises(DataError, match=r"Blink\.ino\.bin is not a firmware image") as caught:
         read_build(folder)
     assert caught.value.code == "build-broken"
 
@@ -390,7 +390,7 @@ def test_a_broken_idedata_is_one_clear_error(tree, text: bytes) -> None:
 )
 def test_a_real_merged_file_goes_where_its_boot_loader_belongs(name: str, address: int) -> None:
     plan = plan_file((DATA / name).read_bytes(), "firmware.bin")
-    assert [(file.address, file.name) for file in plan.files] == [(address, "firmware.bin")]
+    assert [(file.address, file.name) for file in plan.blobs] == [(address, "firmware.bin")]
     assert plan.chips == (name.split("/", maxsplit=1)[0],)
 
 
@@ -399,7 +399,7 @@ def test_a_single_image_is_unclear_until_somebody_says_where_it_goes() -> None:
     with pytest.raises(DataError, match=r"bootloader \(0x0\) or app \(0x10000\)") as caught:
         plan_file(data, "app.bin")
     assert caught.value.code == "build-unclear"
-    (file,) = plan_file(data, "app.bin", BuildRequest(app_address=0x20000)).files
+    (file,) = plan_file(data, "app.bin", BuildRequest(app_address=0x20000)).blobs
     assert file.address == 0x20000
 
 
@@ -410,8 +410,10 @@ def test_data_that_are_no_image_are_unclear() -> None:
 
 
 def test_uf2_goes_to_its_own_addresses() -> None:
-    plan = plan_file(build_uf2([(0x0, b"a" * 16), (0x10000, b"b" * 16)], 0xD42BA06C), "x.uf2")
-    assert [(file.address, file.name) for file in plan.files] == [
+    plan = plan_file(
+        build_uf2([Blob(0x0, b"a" * 16), Blob(0x10000, b"b" * 16)], 0xD42BA06C), "x.uf2"
+    )
+    assert [(file.address, file.name) for file in plan.blobs] == [
         (0, "x.uf2 at 0x0"),
         (0x10000, "x.uf2 at 0x10000"),
     ]
@@ -427,7 +429,7 @@ def test_an_elf_for_ram_alone_is_not_flashed_by_guess() -> None:
         plan_file(data, "boot.elf", BuildRequest(chip=load_chip("esp32c3")))
     assert caught.value.code == "elf-not-for-flash"
     request = BuildRequest(chip=load_chip("esp32c3"), app_address=0)
-    assert plan_file(data, "boot.elf", request).files[0].address == 0
+    assert plan_file(data, "boot.elf", request).blobs[0].address == 0
 
 
 @pytest.mark.parametrize("content", [b"", b":00000001FF\n"])

@@ -13,8 +13,9 @@ from elf_writer import XTENSA, Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError, ToolError, UsageError
 from espwire.image.codec import build, parse
-from espwire.image.elf2image import ElfOptions, convert_elf, elf2image
+from espwire.image.elf2image import convert_elf, elf2image
 from espwire.image.header import HeaderSettings
+from espwire.image.layout import ElfOptions
 
 C3, C6, ESP8266 = load_chip("esp32c3"), load_chip("esp32c6"), load_chip("esp8266")
 DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
@@ -173,7 +174,7 @@ def test_revisions_and_settings_go_into_the_header():
 
 def test_version_1_gives_the_pair_and_version_2_one_file_that_checks_out():
     ram, irom = convert(OLD, ESP8266)
-    assert [(f.address, f.suffix) for f in (ram, irom)] == [
+    assert [(f.address, f.name) for f in (ram, irom)] == [
         (0, "0x00000.bin"),
         (0x40000, "0x40000.bin"),
     ]
@@ -235,7 +236,7 @@ def test_files_are_named_after_the_elf_and_are_all_there_or_none(tmp_path):
     elf.write_bytes(write_elf(Program(OLD, machine=XTENSA, entry=0x40100004)))
     made = elf2image(elf)
     names = ["app.elf-0x00000.bin", "app.elf-0x40000.bin"]
-    assert (made.chip, [Path(f.path).name for f in made.files]) == ("esp8266", names)
+    assert (made.chip, [Path(f.name).name for f in made.files]) == ("esp8266", names)
     elf2image(elf, options=ElfOptions(version=2))
     elf2image(elf, options=ElfOptions(version=3))
     assert {p.name for p in tmp_path.iterdir()} == {"app.elf", *names, "app-0x40000.bin", "app.bin"}

@@ -10,13 +10,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from elf_writer import RISCV, XTENSA, Part, Program, write_elf
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.codec import parse
 from espwire.image.header import HeaderSettings
 from espwire.image.hex import is_srecord, parse_srecord
-from espwire.image.inputs import Piece, read_input
-from espwire.image.read_any import read_any
+from espwire.image.read_any import read_any, read_input
 from espwire.image.uf2 import build_uf2
 
 ESP32C3 = load_chip("esp32c3")
@@ -44,18 +44,18 @@ ESP8266_ELF = write_elf(
 
 def test_each_format_is_recognized() -> None:
     hexadecimal = b":0400000001020304F2\n:00000001FF\n"
-    files = (b"\xe9raw", hexadecimal, b"\x7fELF", SREC, build_uf2([(0, b"a")], 1), b"")
+    files = (b"\xe9raw", hexadecimal, b"\x7fELF", SREC, build_uf2([Blob(0, b"a")], 1), b"")
     found = [read_any(data, "x").format for data in files]
     assert found == ["raw", "hex", "elf", "srecord", "uf2", "raw"]
 
 
 def test_raw_data_have_no_address_and_are_left_as_they_are() -> None:
-    assert read_input(b"S1 is not always text", "x") == (Piece(None, b"S1 is not always text"),)
+    assert read_input(b"S1 is not always text", "x") == (Blob(0, b"S1 is not always text"),)
 
 
 def test_s_records_bring_their_addresses() -> None:
     assert read_input(SREC, "x.srec") == (
-        Piece(0, bytes.fromhex("285F245F2212226A000424290008237C")),
+        Blob(0, bytes.fromhex("285F245F2212226A000424290008237C")),
     )
 
 
@@ -65,16 +65,16 @@ def test_s_records_bring_their_addresses() -> None:
         (SREC.replace(b"2A\r", b"2B\r"), "line 2: its checksum is wrong"),
         (
             SREC.replace(b"S5030001FB", b"S5030002FA"),
-            "line 3: it counts 2 data records, the file has 1",
+            "line 3: it counts 2 data records, but the file has 1",
         ),
         (SREC + SREC, "line 5: there is data after the end record"),
         (b"S10500001234B4\nXYZ\n", "line 2: it does not begin with 'S'"),
         (b"S10500001234B4\nS1\n", "line 2: it is too short"),
         (b"S10500001234B4\nS10500001234ZZ\n", "line 2: it is not hexadecimal"),
-        (b"S10500001234B4\nS4050000123400\n", "line 2: there is no such type of record"),
+        (b"S10500001234B4\nS4050000123400\n", "line 2: its record type does not exist"),
         (
             b"S30500000000FA\nS307FFFFFFFF1234B6\n",
-            "line 2: its data goes past the 32-bit address space",
+            "line 2: its data exceeds the 32-bit address space",
         ),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_broken_s_record_is_told_with_its_line(text: bytes, says: str) -> None
 
 def test_an_s_record_file_without_end_or_count_is_cut_short() -> None:
     assert is_srecord(SREC)
-    with pytest.raises(HexError, match="ends without an end record") as caught:
+    with pytest.raises(HexError, match="has neither an end record") as caught:
         parse_srecord(SREC.splitlines(keepends=True)[1], "x.srec")
     assert caught.value.code == "srecord-truncated"
     assert (
@@ -96,7 +96,7 @@ def test_an_s_record_file_without_end_or_count_is_cut_short() -> None:
 
 
 def test_uf2_brings_addresses_and_its_chip() -> None:
-    data = build_uf2([(0x1000, b"boot" * 200), (0x8000, b"table")], 0xD42BA06C)
+    data = build_uf2([Blob(0x1000, b"boot" * 200), Blob(0x8000, b"table")], 0xD42BA06C)
     pieces = read_input(data, "x.uf2")
     assert [(piece.address, piece.chips) for piece in pieces] == [
         (0x1000, ("esp32c3",)),
@@ -107,14 +107,14 @@ def test_uf2_brings_addresses_and_its_chip() -> None:
 
 def test_uf2_for_another_maker_s_chip_is_refused() -> None:
     with pytest.raises(DataError, match=r"0xe48bff56.*not an Espressif chip") as caught:
-        read_input(build_uf2([(0x10000000, b"rp2040")], 0xE48BFF56), "x.uf2")
+        read_input(build_uf2([Blob(0x10000000, b"rp2040")], 0xE48BFF56), "x.uf2")
     assert caught.value.code == "image-uf2-foreign"
 
 
 def test_an_elf_is_converted_for_the_chip_it_is_for_and_that_is_said() -> None:
     (piece,) = read_input(C3_ELF, "app.elf", settings=HeaderSettings(mode="dio", size="4MB"))
     image = parse(piece.data, ESP32C3)
-    assert (piece.address, piece.chips, image.intact) == (None, ("esp32c3",), True)
+    assert (piece.fixed, piece.chips, image.intact) == (False, ("esp32c3",), True)
     assert (image.mode_code, image.size_code) == (2, 0x20)
     assert piece.note == (
         "app.elf was converted to an image for esp32c3, flash mode dio, the default frequency, size 4MB"
@@ -146,9 +146,9 @@ BAD_INPUTS = {
     "HEX with bad sums": (b":0400000001020304F2\n:0400040001020304FF\n:00000001FF\n", "hex-record", ("x", "line 2", "checksum")),
     "overlapping HEX": (b":0400000001020304F2\n:0400020001020304F0\n:00000001FF\n", "hex-overlap", ("x", "0x2")),
     "truncated HEX": (b":0400000001020304F2\n", "hex-truncated", ("x", "end record")),
-    "truncated UF2": (build_uf2([(0, bytes(900))], 0)[:700], "image-uf2-size", ("x", "700 bytes")),
-    "overlapping UF2": (build_uf2([(0, bytes(32)), (16, bytes(32))], 0), "image-uf2-overlap", ("x", "0x10")),
-    "oversize UF2 block": (build_uf2([(0, b"a")], 0)[:16] + b"\xff\xff\0\0" + build_uf2([(0, b"a")], 0)[20:], "image-uf2-block",
+    "truncated UF2": (build_uf2([Blob(0, bytes(900))], 0)[:700], "image-uf2-size", ("x", "700 bytes")),
+    "overlapping UF2": (build_uf2([Blob(0, bytes(32)), Blob(16, bytes(32))], 0), "image-uf2-overlap", ("x", "0x10")),
+    "oversize UF2 block": (build_uf2([Blob(0, b"a")], 0)[:16] + b"\xff\xff\0\0" + build_uf2([Blob(0, b"a")], 0)[20:], "image-uf2-block",
                            ("x", "offset 0x0", "65535 bytes")),
 }  # fmt: skip
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import bincopy
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import DataError, ImageError
 from espwire.image.codec import build, compute_crc, create_image, is_image, parse
 from espwire.image.descriptors import APP, BOOT
 from espwire.image.diff import diff_images
 from espwire.image.inspect import inspect_bytes
-from espwire.image.merge import MergeOptions, MergePart, merge_parts
+from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
 from espwire.image.scan import find_contents, guess_start, looks_encrypted
@@ -66,7 +67,7 @@ def dump(chip=ESP32, extra=()):
         (0x10000, app(chip)),
         *extra,
     ]
-    return merge_parts([MergePart(at, data, "x") for at, data in parts], chip).data
+    return merge_blobs([Blob(at, data, "x") for at, data in parts], chip).data
 
 
 def test_an_application_is_told_whole():
@@ -148,11 +149,11 @@ def test_even_bytes_in_an_app_partition_look_encrypted():
 @pytest.mark.parametrize("kind", ["hex", "uf2"])
 def test_hex_and_uf2_are_told_part_by_part(kind):
     parts = [
-        MergePart(0x1000, bootloader(), "b"),
-        MergePart(0x8000, TABLE, "t"),
-        MergePart(0x10000, app(), "a"),
+        Blob(0x1000, bootloader(), "b"),
+        Blob(0x8000, TABLE, "t"),
+        Blob(0x10000, app(), "a"),
     ]
-    found = inspect_bytes(merge_parts(parts, ESP32, MergeOptions(format=kind)).data)
+    found = inspect_bytes(merge_blobs(parts, ESP32, MergeOptions(format=kind)).data)
     assert found.format == kind
     assert [(item.kind, item.offset) for item in found.items] == [
         ("bootloader", 0x1000),
@@ -169,9 +170,7 @@ def test_s_records_are_read_as_intel_hex_is():
     assert [item.offset for item in found.items] == [0x1000, 0x8000, 0x10000]
     start, flat = flatten(data)
     assert (start, flat[: len(parts[0][1])]) == parts[0]
-    assert diff_images(
-        data, merge_parts([MergePart(*part) for part in parts], ESP32, HEX).data
-    ).same
+    assert diff_images(data, merge_blobs([Blob(*part) for part in parts], ESP32, HEX).data).same
 
 
 HEX = MergeOptions(format="hex")

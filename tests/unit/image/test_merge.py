@@ -2,29 +2,30 @@
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.image.codec import build, create_image, parse
 from espwire.image.header import HeaderSettings
-from espwire.image.hex import parse_hex
-from espwire.image.merge import MergeOptions, MergePart, build_hex, find_merge_chip, merge_parts
+from espwire.image.hex import build_hex, parse_hex
+from espwire.image.merge import MergeOptions, find_merge_chip, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.uf2 import parse_uf2
 
 ESP32 = load_chip("esp32")
 BOOT = build(create_image([Segment(0x40080400, b"boot" * 30)], 0x40080400, chip=ESP32))
-PARTS = (MergePart(0x8000, b"table", "table"), MergePart(0x1000, BOOT, "boot"))
+PARTS = (Blob(0x8000, b"table", "table"), Blob(0x1000, BOOT, "boot"))
 
 
 def test_raw_fills_gaps_with_ff_and_sorts():
-    merged = merge_parts(PARTS, ESP32)
+    merged = merge_blobs(PARTS, ESP32)
     assert merged.data[:0x1000] == b"\xff" * 0x1000
     assert merged.data[0x1000:].startswith(BOOT)
     assert merged.data[0x1000 + len(BOOT) :] == b"\xff" * (0x7000 - len(BOOT)) + b"table"
 
 
 def test_the_target_offset_is_where_the_file_begins():
-    merged = merge_parts(PARTS, ESP32, MergeOptions(target_offset=0x1000, pad_to_size=0x40000))
+    merged = merge_blobs(PARTS, ESP32, MergeOptions(target_offset=0x1000, pad_to_size=0x40000))
     assert merged.data.startswith(BOOT)
     assert len(merged.data) == 0x40000 - 0x1000
 
@@ -34,13 +35,17 @@ def test_hex_and_uf2_keep_addresses_and_gaps():
         ("hex", lambda data: [(p.address, p.data) for p in parse_hex(data)]),
         ("uf2", None),
     ):
-        data = merge_parts(PARTS, ESP32, MergeOptions(format=kind)).data
-        parts = read(data) if read else list(parse_uf2(data).families[0].parts)
+        data = merge_blobs(PARTS, ESP32, MergeOptions(format=kind)).data
+        parts = (
+            read(data)
+            if read
+            else [(p.address, p.data) for p in next(iter(parse_uf2(data).values()))]
+        )
         assert parts == [(0x1000, BOOT), (0x8000, b"table")]
 
 
 def test_hex_goes_over_a_64_kib_boundary_in_two_records():
-    assert build_hex([(0xFFFE, b"abcd")]).splitlines() == [
+    assert build_hex([Blob(0xFFFE, b"abcd")]).splitlines() == [
         b":020000040000FA",
         b":02FFFE0061623E",
         b":020000040001F9",
@@ -51,23 +56,23 @@ def test_hex_goes_over_a_64_kib_boundary_in_two_records():
 
 def test_only_the_image_at_the_boot_loader_s_place_gets_the_settings():
     settings = HeaderSettings(mode="qio", size="8MB")
-    parts = (MergePart(0x1000, BOOT, "boot"), MergePart(0x10000, BOOT, "app"))
-    merged = merge_parts(parts, ESP32, MergeOptions(settings=settings))
-    first, second = parse(merged.parts[0].data), merged.parts[1].data
+    parts = (Blob(0x1000, BOOT, "boot"), Blob(0x10000, BOOT, "app"))
+    merged = merge_blobs(parts, ESP32, MergeOptions(settings=settings))
+    first, second = parse(merged.blobs[0].data), merged.blobs[1].data
     assert (first.mode_code, first.size_code, first.digest_valid) == (0, 0x30, True)
     assert second == BOOT
     assert merged.warnings == ()
 
 
-def test_a_damaged_image_keeps_its_wrong_sums_and_is_told():
+def test_a_damaged_image_keeps_its_wrong_checksum_and_is_reported():
     damaged = BOOT[:40] + b"!" + BOOT[41:]
-    merged = merge_parts(
-        [MergePart(0x1000, damaged, "boot")],
+    merged = merge_blobs(
+        [Blob(0x1000, damaged, "boot")],
         ESP32,
         MergeOptions(settings=HeaderSettings(mode="qio")),
     )
     assert merged.data[0x1000:] == damaged
-    assert "left as it is" in merged.warnings[0]
+    assert "left unchanged" in merged.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -83,15 +88,15 @@ def test_a_damaged_image_keeps_its_wrong_sums_and_is_told():
 )
 def test_what_cannot_be_merged_is_refused(parts, options, code):
     with pytest.raises(UsageError) as caught:
-        merge_parts(
-            [MergePart(at, bytes(size), "x") for at, size in parts], ESP32, MergeOptions(**options)
+        merge_blobs(
+            [Blob(at, bytes(size), "x") for at, size in parts], ESP32, MergeOptions(**options)
         )
     assert caught.value.code == code
 
 
 def test_a_chip_without_a_uf2_family_is_refused():
     with pytest.raises(UsageError) as caught:
-        merge_parts(PARTS, load_chip("esp32e22"), MergeOptions(format="uf2"))
+        merge_blobs(PARTS, load_chip("esp32e22"), MergeOptions(format="uf2"))
     assert caught.value.code == "merge-uf2-family"
 
 
@@ -102,7 +107,7 @@ def test_the_chip_is_that_of_the_images():
 def test_an_unclear_chip_is_an_error():
     other = load_chip("esp32c3")
     image = build(create_image([Segment(0x40380000, b"boot" * 30)], 0x40380000, chip=other))
-    for parts in (PARTS[:1], (*PARTS, MergePart(0x10000, image))):
+    for parts in (PARTS[:1], (*PARTS, Blob(0x10000, image))):
         with pytest.raises(UsageError) as caught:
             find_merge_chip(parts)
         assert caught.value.code == "merge-chip"

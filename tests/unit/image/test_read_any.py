@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from elf_writer import RISCV, Part, Program, write_elf
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.diff import diff_images
-from espwire.image.inputs import Piece, read_input
 from espwire.image.inspect import inspect_bytes
-from espwire.image.read_any import find_named_format, read_any
+from espwire.image.read_any import find_named_format, read_any, read_input
 from espwire.image.split import flatten, lay_out
 from espwire.image.uf2 import build_uf2, parse_uf2
 
@@ -24,7 +24,7 @@ INPUTS = Path(__file__).parents[2] / "data/inputs"
 RAW = [(INPUTS / name).read_bytes() for name in ("style.css", "colon.bin", "app-enc.bin")]
 HEX = b":0400000001020304F2\n:00000001FF\n"
 SREC = b"S1130000285F245F2212226A000424290008237C2A\nS9030000FC\n"
-UF2 = build_uf2([(0x1000, bytes(300))], 0xD42BA06C)
+UF2 = build_uf2([Blob(0x1000, bytes(300))], 0xD42BA06C)
 TWO = (INPUTS / "two_families.uf2").read_bytes()
 S2, S3 = 0xBFDD4EEE, 0xC47E5767
 WHOLE = {"hex": HEX, "srecord": SREC, "uf2": UF2}
@@ -73,7 +73,7 @@ def test_a_damaged_file_with_the_extension_is_an_error_and_without_it_is_raw(kin
             assert "--format raw" in caught.value.hint
             assert "fw." in str(caught.value)
         assert read_any(data, "fw.bin").format == "raw"
-        assert read_input(data, "fw", format="raw") == (Piece(None, data),)
+        assert read_input(data, "fw", format="raw") == (Blob(0, data),)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -130,7 +130,7 @@ def test_an_elf_that_is_not_for_a_chip_is_reported_with_the_way_to_write_it_raw(
         with pytest.raises(ElfError, match=r"ELF file is not a program for a known chip") as caught:
             read_input(data, name, chip=chip)
         assert "--format raw" in caught.value.hint
-    assert read_input(data, "module.so", format="raw") == (Piece(None, data),)
+    assert read_input(data, "module.so", format="raw") == (Blob(0, data),)
 
 
 def test_an_elf_program_is_converted_only_if_it_is_named_as_one() -> None:
@@ -169,23 +169,25 @@ def test_uf2_for_two_chips_gives_each_its_blocks() -> None:
 def test_where_one_chip_must_be_meant_uf2_for_two_asks_for_it() -> None:
     with pytest.raises(DataError, match="several chips: esp32s2, esp32s3") as caught:
         flatten(TWO, "x.uf2")
-    assert caught.value.hint == "Name the chip with --chip."
+    assert caught.value.hint == "Select the chip with --chip."
     assert flatten(TWO, "x.uf2", load_chip("esp32s3"))[0] == 0x10000
 
 
 def test_families_that_are_not_known_are_passed_over_beside_known_ones() -> None:
-    mixed = build_uf2([(0, b"pico" * 64)], 0xE48BFF56) + build_uf2([(0x8000, b"c3")], 0xD42BA06C)
+    mixed = build_uf2([Blob(0, b"pico" * 64)], 0xE48BFF56) + build_uf2(
+        [Blob(0x8000, b"c3")], 0xD42BA06C
+    )
     assert [(piece.address, piece.chips) for piece in read_input(mixed, "x.uf2")] == [
         (0x8000, ("esp32c3",))
     ]
     with pytest.raises(DataError, match="families 0x00000007, 0x00000008"):
-        read_input(build_uf2([(0, b"a")], 7) + build_uf2([(0, b"a")], 8), "x.uf2")
+        read_input(build_uf2([Blob(0, b"a")], 7) + build_uf2([Blob(0, b"a")], 8), "x.uf2")
 
 
 def test_each_family_must_be_whole() -> None:
     size = 512
     blocks = [TWO[at : at + size] for at in range(0, len(TWO), size)]
-    assert [entry.family for entry in parse_uf2(TWO).families] == [S2, S3]
+    assert list(parse_uf2(TWO)) == [S2, S3]
     for missing in (0, 9, 15):
         with pytest.raises(ImageError, match="is missing"):
             parse_uf2(b"".join(blocks[:missing] + blocks[missing + 1 :]))
@@ -201,17 +203,17 @@ def test_each_family_must_be_whole() -> None:
 
 
 def test_blocks_without_a_family_are_for_all_chips_of_the_file() -> None:
-    loose = bytearray(build_uf2([(0x9000, b"nvs!")], S3))
+    loose = bytearray(build_uf2([Blob(0x9000, b"nvs!")], S3))
     loose[9] &= ~0x20 & 0xFF
-    for_s3 = build_uf2([(0x10000, b"app!")], S3)
-    parts = {entry.family: entry.parts for entry in parse_uf2(bytes(loose) + for_s3).families}
-    assert parts == {S3: ((0x9000, b"nvs!"), (0x10000, b"app!"))}
+    for_s3 = build_uf2([Blob(0x10000, b"app!")], S3)
+    parts = parse_uf2(bytes(loose) + for_s3)
+    assert parts == {S3: (Blob(0x9000, b"nvs!"), Blob(0x10000, b"app!"))}
 
 
 def test_image_info_shows_the_images_of_all_chips() -> None:
     boot = (INPUTS.parent / "esp32c3/micropython-head.bin").read_bytes()
     other = (INPUTS.parent / "esp32s2/micropython-head.bin").read_bytes()
-    data = build_uf2([(0, boot)], 0xD42BA06C) + build_uf2([(0x1000, other)], S2)
+    data = build_uf2([Blob(0, boot)], 0xD42BA06C) + build_uf2([Blob(0x1000, other)], S2)
     shown = {item.info.chip for item in inspect_bytes(data, "x.uf2").items if item.info}
     assert shown == {"esp32c3", "esp32s2"}
 

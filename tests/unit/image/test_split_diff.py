@@ -2,11 +2,13 @@
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.errors import ImageError
 from espwire.image.codec import build, create_image
 from espwire.image.diff import count_changed, diff_images, find_differing_sectors
-from espwire.image.merge import MergeOptions, MergePart, build_hex, merge_parts
+from espwire.image.hex import build_hex
+from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
 from espwire.image.split import flatten, split_image
@@ -33,20 +35,20 @@ PARTS = (
 
 
 def merged(kind="raw", parts=PARTS, **given):
-    return merge_parts(
-        [MergePart(at, data, "x") for at, data in parts], S2, MergeOptions(format=kind, **given)
+    return merge_blobs(
+        [Blob(at, data, "x") for at, data in parts], S2, MergeOptions(format=kind, **given)
     ).data
 
 
 @pytest.mark.parametrize("kind", ["raw", "hex", "uf2"])
 def test_merging_the_parts_gives_the_file_again(kind):
     parts = split_image(merged(kind))
-    again = merge_parts([MergePart(part.address, part.data, part.file) for part in parts], S2).data
+    again = merge_blobs([Blob(part.address, part.data, part.name) for part in parts], S2).data
     assert again == merged()
 
 
 def test_parts_have_the_names_of_their_partitions():
-    names = {part.file: part.address for part in split_image(merged())}
+    names = {part.name: part.address for part in split_image(merged())}
     assert names == {
         "bootloader.bin": 0x1000,
         "partition-table.bin": 0x8000,
@@ -65,7 +67,7 @@ def test_no_two_parts_get_one_name_and_none_a_name_that_a_system_keeps_for_itsel
         (0x8000, build_table(PartitionTable(rows))),
         *((row.offset, row.name.encode()) for row in rows),
     ]
-    found = {part.file: part.data for part in split_image(merged(parts=parts))}
+    found = {part.name: part.data for part in split_image(merged(parts=parts))}
     del found["partition-table.bin"]
     assert list(found) == [
         "a-0x10000-0x10000.bin",
@@ -80,7 +82,7 @@ def test_no_two_parts_get_one_name_and_none_a_name_that_a_system_keeps_for_itsel
 
 
 def test_an_image_is_cut_to_its_own_size_and_what_follows_it_is_kept():
-    parts = {part.file: part.data for part in split_image(merged())}
+    parts = {part.name: part.data for part in split_image(merged())}
     assert parts["bootloader.bin"] == BOOT
     assert parts["a_b-0x10000.bin"] == APP
     assert parts["A.B.bin"].startswith(APP + b"\xff" * 40 + b"tail")
@@ -104,7 +106,7 @@ def test_a_file_without_a_table_cannot_be_split():
 
 def test_hex_that_reaches_over_gigabytes_is_no_flash_content():
     with pytest.raises(ImageError) as caught:
-        flatten(build_hex([(0, b"a"), (0xF0000000, b"b")]))
+        flatten(build_hex([Blob(0, b"a"), Blob(0xF0000000, b"b")]))
     assert caught.value.code == "image-too-wide"
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.errors import ImageError, UsageError
-from espwire.image.uf2 import BLOCK, Uf2Family, build_uf2, is_uf2, parse_uf2
+from espwire.image.uf2 import BLOCK, build_uf2, is_uf2, parse_uf2
 
 FAMILY = 0x1C5F21B0
 DATA = bytes(range(256)) * 5
@@ -12,27 +13,27 @@ DATA = bytes(range(256)) * 5
 @pytest.mark.parametrize("md5", [True, False])
 @pytest.mark.parametrize("chunk", [None, 4, 256, 452])
 def test_parts_come_back_as_they_went_in(md5, chunk):
-    data = build_uf2([(0x1000, DATA), (0x20000, b"abc")], FAMILY, chunk_size=chunk, md5=md5)
+    data = build_uf2([Blob(0x1000, DATA), Blob(0x20000, b"abc")], FAMILY, chunk_size=chunk, md5=md5)
     assert is_uf2(data)
     assert len(data) % BLOCK == 0
-    assert parse_uf2(data).families == (Uf2Family(FAMILY, ((0x1000, DATA), (0x20000, b"abc"))),)
+    assert parse_uf2(data) == {FAMILY: (Blob(0x1000, DATA), Blob(0x20000, b"abc"))}
 
 
 def test_a_file_cut_at_a_block_s_end_or_with_one_missing_is_not_taken_for_whole():
-    whole = build_uf2([(0x1000, DATA), (0x20000, DATA)], FAMILY)
+    whole = build_uf2([Blob(0x1000, DATA), Blob(0x20000, DATA)], FAMILY)
     blocks = [whole[at : at + BLOCK] for at in range(0, len(whole), BLOCK)]
     for missing, number in ((0, 0), (1, 1), (4, 1), (5, 2)):
         with pytest.raises(ImageError) as caught:
             parse_uf2(b"".join(blocks[:missing] + blocks[missing + 1 :]), "a.uf2")
         assert caught.value.code == "image-uf2-size"
-        assert f"block number {number} of 3 is missing" in str(caught.value)
-    with pytest.raises(ImageError, match="block number 1 of 4294967295 is missing"):
+        assert f"block {number} of 3 is missing" in str(caught.value)
+    with pytest.raises(ImageError, match="block 1 of 4294967295 is missing"):
         parse_uf2(change(24, b"\xff\xff\xff\xff"))
     assert parse_uf2(b"".join(reversed(blocks))) == parse_uf2(whole)
 
 
 def test_numbering_restarts_with_each_part():
-    data = build_uf2([(0, DATA), (0x4000, DATA)], FAMILY)
+    data = build_uf2([Blob(0, DATA), Blob(0x4000, DATA)], FAMILY)
     numbers = [
         int.from_bytes(data[at + 20 : at + 24], "little") for at in range(0, len(data), BLOCK)
     ]
@@ -44,22 +45,22 @@ def test_numbering_restarts_with_each_part():
 )
 def test_a_payload_that_does_not_fit_a_block_is_refused(chunk, md5):
     with pytest.raises(UsageError) as caught:
-        build_uf2([(0, DATA)], FAMILY, chunk_size=chunk, md5=md5)
+        build_uf2([Blob(0, DATA)], FAMILY, chunk_size=chunk, md5=md5)
     assert caught.value.code == "merge-chunk-size"
 
 
 def test_the_largest_payload_without_md5_is_476_bytes():
-    assert len(build_uf2([(0, bytes(476))], FAMILY, chunk_size=476, md5=False)) == BLOCK
+    assert len(build_uf2([Blob(0, bytes(476))], FAMILY, chunk_size=476, md5=False)) == BLOCK
 
 
 def test_blocks_that_are_not_for_the_flash_are_passed_over():
-    data = bytearray(build_uf2([(0, b"one"), (0x1000, b"two")], FAMILY))
+    data = bytearray(build_uf2([Blob(0, b"one"), Blob(0x1000, b"two")], FAMILY))
     data[8] |= 1
-    assert parse_uf2(bytes(data)).families == (Uf2Family(FAMILY, ((0x1000, b"two"),)),)
+    assert parse_uf2(bytes(data)) == {FAMILY: (Blob(0x1000, b"two"),)}
 
 
 def change(at, value):
-    data = bytearray(build_uf2([(0, DATA)], FAMILY))
+    data = bytearray(build_uf2([Blob(0, DATA)], FAMILY))
     data[at : at + len(value)] = value
     return bytes(data)
 
@@ -68,15 +69,18 @@ def change(at, value):
     ("data", "code"),
     [
         (b"", "image-uf2-size"),
-        (build_uf2([(0, DATA)], FAMILY)[:-1], "image-uf2-size"),
+        (build_uf2([Blob(0, DATA)], FAMILY)[:-1], "image-uf2-size"),
         (change(BLOCK, b"\0"), "image-uf2-block"),
         (change(BLOCK - 1, b"\0"), "image-uf2-block"),
         (change(16, b"\xff\xff"), "image-uf2-block"),
         (change(20, b"\x09"), "image-uf2-block"),
         (change(40, b"\xff"), "image-uf2-md5"),
         (change(16, b"\x08"), "image-uf2-md5"),
-        (build_uf2([(0, DATA), (0x100, DATA)], FAMILY), "image-uf2-overlap"),
-        (build_uf2([(at * 8, b"x") for at in range(5000)], FAMILY, md5=False), "image-uf2-block"),
+        (build_uf2([Blob(0, DATA), Blob(0x100, DATA)], FAMILY), "image-uf2-overlap"),
+        (
+            build_uf2([Blob(at * 0x1000 * 2, b"x") for at in range(5000)], FAMILY, md5=False),
+            "image-uf2-block",
+        ),
     ],
 )
 def test_a_broken_file_is_one_clear_error(data, code):

@@ -19,6 +19,8 @@ from espwire.device.stub_image import stub_chips
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Op, checksum
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 0.0003
 SIZE = 0x1000
 OLD = random.Random(4).randbytes(0x3000)

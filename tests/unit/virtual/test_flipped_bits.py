@@ -160,7 +160,7 @@ JOBS = {
     "read a register": lambda board: board.loader.read_reg(0x40001000),
     "batch": read_words,
     "capabilities": lambda board: (
-        board.loader.call_again(s.AskCapabilities(), result=s.CAPABILITIES_BYTES).body
+        board.loader.call(s.AskCapabilities(), result=s.CAPABILITIES_BYTES, repeatable=True).body
     ),
     "hashes": lambda board: stub_commands.read_md5s(board.loader, 0, 0x2000, 0x1000),
     "blank check": lambda board: stub_commands.find_written(board.loader, 0, AREA, 0x1000),

@@ -11,6 +11,8 @@ from espwire.device.stub_image import stub_chips
 from espwire.protocol.slip import Decoder
 from espwire.virtual.programs.frame_trust import Trust
 
+pytestmark = pytest.mark.slow
+
 CHIPS = stub_chips()
 CI_SEQUENCES, FULL_SEQUENCES = 10, 200
 QUIET_S = 0.1  # the fast flash erases a block in 60 ms

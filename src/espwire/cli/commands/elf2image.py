@@ -105,7 +105,8 @@ def _parse_size(
 def command(session: Session, /, file: str, output: str | None, **words: Any) -> None:
     """Convert; each doubt is a warning, the files are the result."""
     from espwire.cli.parts import header_settings
-    from espwire.image.elf2image import ElfOptions, elf2image
+    from espwire.image.elf2image import elf2image
+    from espwire.image.layout import ElfOptions
     from espwire.sizes import parse_flash_size
 
     page = words["flash_mmu_page_size"]
@@ -135,9 +136,16 @@ def report(session: Session, name: str, made: ImageFiles) -> None:
         session.report(Warned(code="elf-doubt", text=doubt))
     lines = []
     for file in made.files:
-        where = "" if file.address is None else f", for flash at {file.address:#x}"
+        where = f", for flash at {file.address:#x}" if file.fixed else ""
         lines.append(
-            f"{escape(file.path)}: {file.size:,} bytes for the {load_image_chip(made.chip).name}{where}."
+            f"{escape(file.name)}: {len(file.data):,} bytes for the {load_image_chip(made.chip).name}{where}."
         )
-    files = [{"file": file.path, "address": file.address, "size": file.size} for file in made.files]
+    files = [
+        {
+            "file": file.name,
+            "address": file.address if file.fixed else None,
+            "size": len(file.data),
+        }
+        for file in made.files
+    ]
     session.result(name, "\n".join(lines), {"chip": made.chip, "entry": made.entry, "files": files})

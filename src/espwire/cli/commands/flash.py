@@ -14,7 +14,7 @@ from espwire.cli.session import Session
 
 if TYPE_CHECKING:
     from espwire.flash.plan import Plan
-    from espwire.image.build_plan import BuildPlan
+    from espwire.image.build_file import BuildPlan
 
 HELP = """Write a build folder or firmware file to its addresses, and verify it.
 
@@ -54,14 +54,14 @@ def command(
     **choices: Any,
 ) -> None:
     """Read the build first, so that what is wrong with it is told before the chip is touched."""
+    from espwire.blob import choose_for_chip
     from espwire.chips.registry import load_chip
     from espwire.cli.parts import header_settings
     from espwire.events import Note
     from espwire.flash.plan import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
-    from espwire.image.build_plan import BuildRequest
-    from espwire.image.inputs import choose_for_chip
+    from espwire.image.build_file import BuildRequest
 
     session.progress = not no_progress
     session.configure()
@@ -89,7 +89,7 @@ def command(
         erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
     )
     with session.device(encrypt=choices["encrypt"]) as device:
-        build = replace(build, files=choose_for_chip(build.files, device.chip.id))
+        build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
         made = write_build(
             device,
             build,
@@ -120,22 +120,22 @@ def _tell(session: Session, build: BuildPlan, made: Plan | None, *, dry_run: boo
     written = made is not None and not dry_run
     unchecked = made.unchecked if made is not None and not dry_run else ()
     verified = written and not unchecked
-    count = len(build.files)
+    count = len(build.blobs)
     named = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
     if not written:
         text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {named}."
     else:
         what = (
             "nothing"
-            if len(unchecked) == len([file for file in build.files if file.data])
+            if len(unchecked) == len([file for file in build.blobs if file.data])
             else "not all of it"
         )
         text = f"Done: {named} written" + (
             " and verified." if verified else f"; {what} was verified."
         )
     parts = [
-        {"address": file.address, "size": len(file.data), "name": file.name, "role": file.role}
-        for file in build.files
+        {"address": file.address, "size": len(file.data), "name": file.name, "role": file.kind}
+        for file in build.blobs
     ]
     data = {"kind": build.kind, "chips": list(build.chips), "bytes": build.size, "parts": parts}
     session.finish(

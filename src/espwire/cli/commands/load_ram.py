@@ -23,17 +23,17 @@ def command(
     session: Session, file: str, force: bool, allow: frozenset[str], no_progress: bool
 ) -> None:
     """Read the file first; once the program runs, nothing resets the chip."""
-    from espwire.cli.parts import choose_program, name_source, read_pieces
+    from espwire.cli.parts import choose_program, name_source, read_blobs
     from espwire.flash.load_ram import load_ram
     from espwire.flash.plan import Policy
 
     session.progress = not no_progress
-    pieces = read_pieces(file, session)
-    if not any(piece.one_of for piece in pieces):
-        choose_program(pieces, "", file)  # before the chip is reset
+    blobs = read_blobs(file, session)
+    if not any(blob.one_of for blob in blobs):
+        choose_program(blobs, "", file)  # before the chip is reset
     policy = Policy(force=force, consents=allow)
     with session.device(bulk=False) as device:
-        data = choose_program(pieces, device.chip.id, file)
+        data = choose_program(blobs, device.chip.id, file)
         done = load_ram(device, data, name=name_source(file), policy=policy, report=session.report)
         session.runs = True
     text = f"RAM holds {len(done.segments)} segments, {done.size:,} bytes; the program at {done.entry:#010x} was started."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,9 +20,10 @@ from espwire.errors import UsageError
 from espwire.text import escape
 
 if TYPE_CHECKING:
+    from espwire.blob import Blob
     from espwire.chips.lookup import ImageChip
     from espwire.image.header import HeaderSettings
-    from espwire.image.merge import Merged, MergePart
+    from espwire.image.merge import Merged
 
 FORMATS = ("raw", "uf2", "hex")
 IMAGE_BEGINS = (b"\xe9", b"\xea", b"\xff")  # of images, and of files with blank bytes before one
@@ -77,12 +78,12 @@ def command(
     **choices: Any,
 ) -> None:
     """Read, check, merge, write."""
+    from espwire.blob import choose_for_chip
     from espwire.cli.parts import STDIN, header_settings
     from espwire.events import Warned
     from espwire.files import check_total_size, keep_inputs, write_file
     from espwire.image.header import parse_size
-    from espwire.image.inputs import choose_for_chip
-    from espwire.image.merge import MergeOptions, merge_parts
+    from espwire.image.merge import MergeOptions, merge_blobs
 
     session.configure()
     keep_inputs(output, [path for _, path in pairs if path != STDIN])
@@ -97,17 +98,17 @@ def command(
         md5=not choices["md5_disable"],
         settings=settings,
     )
-    parts: Sequence[MergePart] = [
-        part for address, path in pairs for part in _read(session, address, path, settings)
+    blobs: Sequence[Blob] = [
+        blob for address, path in pairs for blob in _read(session, address, path, settings)
     ]
-    chip = _find_chip(session, parts)
-    parts = choose_for_chip(parts, chip.id)
-    merged = merge_parts(parts, chip, options)
-    _check(session, parts, chip, force=choices["force"], allow=choices["allow"])
+    chip = _find_chip(session, blobs)
+    blobs = choose_for_chip(blobs, chip.id)
+    merged = merge_blobs(blobs, chip, options)
+    _check(session, blobs, chip, force=choices["force"], allow=choices["allow"])
     for text in merged.warnings:
         session.report(Warned(code="header-kept", text=text))
     write_file(output, merged.data)
-    end = max(part.end for part in merged.parts)
+    end = max(blob.end for blob in merged.blobs)
     if merged.format == "raw" and options.pad_to_size is not None and end > options.pad_to_size:
         text = f"the parts end at {end:#x}, past the {pad_to_size} to pad to: the file is larger than that"
         session.report(Warned(code="merge-past-pad", text=text))
@@ -115,7 +116,7 @@ def command(
 
 
 def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> None:
-    count = len(merged.parts)
+    count = len(merged.blobs)
     place = f", to be flashed at {merged.target_offset:#x}" if merged.format == "raw" else ""
     session.result(
         "merge-bin",
@@ -127,87 +128,80 @@ def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> Non
             "chip": chip.id,
             "target_offset": merged.target_offset,
             "parts": [
-                {"address": part.address, "bytes": len(part.data), "name": part.name}
-                for part in merged.parts
+                {"address": blob.address, "bytes": len(blob.data), "name": blob.name}
+                for blob in merged.blobs
             ],
         },
     )
 
 
-def _read(
-    session: Session, address: int, path: str, settings: HeaderSettings
-) -> Iterator[MergePart]:
-    """The parts of one file."""
+def _read(session: Session, address: int, path: str, settings: HeaderSettings) -> tuple[Blob, ...]:
+    """The blobs of one file."""
     from espwire.cli.parts import name_source, read_source, require_data
     from espwire.events import Note
-    from espwire.image.inputs import make_pieces
-    from espwire.image.merge import MergePart
-    from espwire.image.read_any import read_any
+    from espwire.image.read_any import make_blobs, read_any
 
-    name, data = name_source(path), read_source(path)
-    content = read_any(data, name, session.peer_format)
+    name = name_source(path)
+    content = read_any(read_source(path), name, session.peer_format)
     chip = None
     if content.format in ("elf", "uf2") and session.chip is not None:
         from espwire.chips.registry import load_chip
 
         chip = load_chip(session.chip)
-    asked = session.input_format == "elf"
-    pieces = make_pieces(content, data, name, chip=chip, settings=settings, asked=asked)
-    require_data(pieces, name)
-    for note in dict.fromkeys(piece.note for piece in pieces if piece.note):
+    convert = session.input_format == "elf"
+    blobs = make_blobs(content, address, chip=chip, settings=settings, convert=convert)
+    require_data(blobs, name)
+    for note in dict.fromkeys(blob.note for blob in blobs if blob.note):
         session.report(Note(text=note))
-    for piece in pieces:
-        at = address if piece.address is None else piece.address
-        yield MergePart(at, piece.data, name, piece.chips, piece.one_of)
+    return blobs
 
 
-def _find_chip(session: Session, parts: Sequence[MergePart]) -> ImageChip:
+def _find_chip(session: Session, blobs: Sequence[Blob]) -> ImageChip:
     """The chip that ``--chip`` names, or that the files are for.
 
     :raises DataError, UsageError: nothing tells it, or several are possible
     """
+    from espwire.blob import require_one_chip
     from espwire.chips.lookup import load_image_chip
-    from espwire.image.inputs import require_one_chip
     from espwire.image.merge import find_merge_chip
 
     if session.chip is not None:
         return load_image_chip(session.chip)
-    certain = [part for part in parts if not part.one_of]
-    if len(certain) < len(parts):
+    certain = [blob for blob in blobs if not blob.one_of]
+    if len(certain) < len(blobs):
         try:
             return find_merge_chip(certain)
         except UsageError:
-            require_one_chip(parts)
-    return find_merge_chip(parts)
+            require_one_chip(blobs)
+    return find_merge_chip(blobs)
 
 
 def _check(
     session: Session,
-    parts: Sequence[MergePart],
+    blobs: Sequence[Blob],
     chip: ImageChip,
     *,
     force: bool,
     allow: frozenset[str],
 ) -> None:
-    """Report what speaks against merging the parts for the chip.
+    """Report safety findings about the merged blobs.
 
     :raises SafetyStop: a consent is missing
     """
     boot = chip.flash.bootloader_offset
     doubtful = [
-        part for part in parts if part.data[:1] in IMAGE_BEGINS or part.address <= boot < part.end
+        blob for blob in blobs if blob.data[:1] in IMAGE_BEGINS or blob.address <= boot < blob.end
     ]
     if not doubtful:
         return  # the checks load much of the library
     from espwire.events import Warned
-    from espwire.flash.plan import Part, Policy
+    from espwire.flash.plan import Policy
     from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
-    checked = [Part(part.address, part.data, part.name) for part in doubtful]
-    misplaced = [finding for part in checked for finding in find_misplaced(part, chip)]
+    misplaced = [finding for blob in doubtful for finding in find_misplaced(blob, chip)]
     stop_if_fatal(misplaced, Policy(force=force, consents=allow))
     found = misplaced or [
-        finding for part in checked for finding in find_boot_content_problems(part, chip)
+        finding for blob in doubtful for finding in find_boot_content_problems(blob, chip)
     ]
     for finding in found:
         session.report(Warned(code=finding.code, text=finding.text))

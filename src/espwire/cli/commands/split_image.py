@@ -43,22 +43,22 @@ def command(session: Session, file: str, output: str, target_offset: int | None)
 
     session.configure()
     chip = load_image_chip(session.chip) if session.chip is not None else None
-    parts = split_image(
+    blobs = split_image(
         read_source(file),
         name_source(file),
         chip,
         target_offset=target_offset,
         format=session.input_format,
     )
-    files = {part.file: part.data for part in parts}
-    files[ARGUMENTS] = "".join(f"{part.address:#x} {part.file}\n" for part in parts).encode()
+    files = {blob.name: blob.data for blob in blobs}
+    files[ARGUMENTS] = "".join(f"{blob.address:#x} {blob.name}\n" for blob in blobs).encode()
     write_folder(output, files)
-    rows = [f"{part.address:#010x}  {len(part.data):>10,} bytes  {part.file}" for part in parts]
+    rows = [f"{blob.address:#010x}  {len(blob.data):>10,} bytes  {blob.name}" for blob in blobs]
     rows.append(
         f"Written to {escape(output)}, with {ARGUMENTS} for `espwire write-flash @{ARGUMENTS}` in that folder."
     )
     found = [
-        {"address": part.address, "bytes": len(part.data), "file": part.file, "kind": part.kind}
-        for part in parts
+        {"address": blob.address, "bytes": len(blob.data), "file": blob.name, "kind": blob.kind}
+        for blob in blobs
     ]
     session.result("split-image", "\n".join(rows), {"folder": output, "parts": found})

@@ -46,6 +46,7 @@ def command(
     no_progress: bool,
 ) -> None:
     """Compare all files, then say what is wrong."""
+    from espwire.blob import choose_for_chip
     from espwire.cli.parts import header_settings, read_pairs
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
@@ -53,7 +54,6 @@ def command(
     from espwire.flash.survey import check_reach
     from espwire.flash.verify import verify_flash
     from espwire.flash.write import find_stated_size, prepare_parts, survey_target
-    from espwire.image.inputs import choose_for_chip
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)

@@ -54,12 +54,12 @@ def command(
     **choices: Any,
 ) -> None:
     """Read the files first, so that a bad one is told before the chip is touched."""
+    from espwire.blob import choose_for_chip
     from espwire.cli.parts import header_settings
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
     from espwire.cli.write_options import read_parts
     from espwire.flash.write import write_flash
-    from espwire.image.inputs import choose_for_chip
 
     chosen = WriteChoices(**choices)
     chosen.check()

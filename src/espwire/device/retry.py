@@ -1,0 +1,63 @@
+"""Applies the numbers of ``settings.RetryPolicy``: counts failed attempts and ends with the last error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from espwire.errors import NoReply, ToolError
+
+if TYPE_CHECKING:
+    from espwire.device.loader import Loader
+
+
+class Attempts:
+    """Counts the failed attempts of one job.
+
+    The pattern is ``while True: try: return job() except NoReply as error: attempts.failed(error)``.
+
+    :param limit: attempts at one place without progress; 0: without limit
+    :param total: attempts at all places together; 0: without limit
+    """
+
+    def __init__(self, limit: int, total: int = 0) -> None:
+        self.limit, self.total = limit, total
+        self._failures: Counter[int] = Counter()
+
+    def failed(self, error: ToolError, place: int = 0) -> None:
+        """Count a failure; raise ``error`` if that was the last attempt.
+
+        :param place: how far the job came, for jobs that go on where they failed
+        """
+        self._failures[place] += 1
+        if self._failures[place] == self.limit or self._failures.total() == self.total:
+            raise error
+
+
+class LossLimit:
+    """Ends a long read over a line that loses too many replies.
+
+    A ROM answers one request of 4 or 64 bytes at a time, and each lost reply costs a whole time-out. Retrying repairs a
+    good line; on a bad one the waiting would grow with the size of the read. So the number of lost replies is limited
+    for the whole read: ``lost_replies`` at first, then a share of the requests. Counts from its creation; each read has
+    one, which also covers its repetitions.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._lost, self._trips = loader, loader.lost, loader.trips
+
+    def check(self) -> None:
+        """Stop if too many replies were lost.
+
+        :raises NoReply: code ``line-too-bad``
+        """
+        policy = self._loader.settings.retry
+        lost, trips = self._loader.lost - self._lost, self._loader.trips - self._trips
+        if lost > policy.lost_replies + trips // policy.requests_per_lost_reply:
+            raise NoReply(
+                f"the line is too bad to read: {lost:,} of {trips:,} requests were not answered",
+                hint="Lower --baud, and check cable, hub and supply.",
+                code="line-too-bad",
+                lost=lost,
+                requests=trips,
+            )
