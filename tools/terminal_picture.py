@@ -3,8 +3,8 @@
     python tools/terminal_picture.py        write it
 
 The commands in ``SESSION`` are really run, one after the other, on one virtual flash. The picture ends while the last
-one writes, so that its progress bar is visible. The result is reproducible: virtual chips run in simulated time, and the
-progress bar's clock is theirs.
+one writes, so that its progress bar is visible. The result is reproducible: the virtual chip runs in simulated time, and
+the clock of the progress bar advances as the plan estimates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transcripts import clean_place
 
 from espwire.chips.registry import load_chip
 from espwire.cli.main import main as run_espwire
-from espwire.events import Event, Reporter
+from espwire.events import Event, PlanReady, Progress, Reporter
 from espwire.image.codec import build, create_image
 from espwire.image.header import HeaderSettings
 from espwire.image.model import Segment
@@ -89,12 +89,16 @@ def write_files() -> None:
 
 @contextlib.contextmanager
 def simulated_bar(console: rich.console.Console, terminal: Terminal) -> Iterator[None]:
-    """Progress bars use the chip's clock, are not drawn live, and end the command at the moment to show."""
-    now = [0.0]
+    """Progress bars use the plan's estimate as clock, are not drawn live, and end the command at the moment to show."""
+    estimate, now = 0.0, 0.0
     stamp, update = Reporter.__call__, rich.progress.Progress.update
 
-    def stamp_and_note(reporter: Reporter, event: Event) -> None:
-        now[0] = reporter.clock()
+    def stamp_and_advance(reporter: Reporter, event: Event) -> None:
+        nonlocal estimate, now
+        if isinstance(event, PlanReady):
+            estimate = event.seconds
+        elif isinstance(event, Progress):
+            now = estimate * event.done / event.total
         stamp(reporter, event)
 
     def update_and_stop(bar: rich.progress.Progress, task: rich.progress.TaskID, **fields) -> None:
@@ -107,8 +111,8 @@ def simulated_bar(console: rich.console.Console, terminal: Terminal) -> Iterator
 
     with contextlib.ExitStack() as stack:
         for target, name, value in (
-            (rich.console, "monotonic", lambda: now[0]),
-            (Reporter, "__call__", stamp_and_note),
+            (rich.console, "monotonic", lambda: now),
+            (Reporter, "__call__", stamp_and_advance),
             (rich.progress.Progress, "update", update_and_stop),
             (rich.progress.Progress, "start", lambda bar: None),
             (rich.progress.Progress, "stop", lambda bar: None),
@@ -149,7 +153,7 @@ def run(command: str, console: rich.console.Console, *, shown: bool) -> None:
         name, _, value = arguments[0].partition("=")
         os.environ[name] = value
         return
-    terminal = Terminal()
+    terminal = Terminal() if shown else io.StringIO()
     with contextlib.redirect_stdout(terminal), contextlib.redirect_stderr(terminal):
         try:
             if not shown:
