@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import architecture_map
 import error_links
 import events_schema
 import protocol_page
@@ -409,6 +410,7 @@ TARGETS = {
     ROOT / "docs/chips.md": render_chips,
     ROOT / "docs/errors.md": render_errors,
     ROOT / "docs/protocol.md": protocol_page.render_protocol,
+    ROOT / "ARCHITECTURE.md": architecture_map.render_architecture,
     events_schema.SCHEMA: events_schema.render_schema,
     events_schema.GOLDEN: events_schema.render_golden,
 }

@@ -78,6 +78,26 @@ def test_every_page_of_the_guide_is_in_its_index() -> None:
     assert missing == ["README.md"]
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_modules_named_in_a_page_exist(page: Path) -> None:
+    text = page.read_text("utf-8").split("<!-- map:")[0]  # the map is generated
+    names = set(re.findall(r"`([\w./-]+\.py)`", text))
+    names -= {"utils.py", "src/espwire/cli/commands/<name>.py"}
+    roots = (ROOT / "src/espwire", ROOT)
+    assert sorted(name for name in names if not any((root / name).exists() for root in roots)) == []
+    assert len(names) >= 5
+
+
+def test_every_module_is_on_the_map() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("<!-- map:")[1]
+    source = ROOT / "src/espwire"
+    modules = [path for path in source.rglob("*.py") if path.name != "__init__.py"]
+    assert text.count("\n* `") == len(modules), "run `make generate`"
+    assert [path.name for path in modules if f"* `{path.name}`: " not in text] == []
+
+
 def test_the_protocol_page_lists_every_command_and_every_code() -> None:
     from espwire.protocol.commands import COMMANDS
     from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS

@@ -45,7 +45,8 @@ def read_docs() -> Iterator[tuple[str, str]]:
     for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
         name = path.relative_to(ROOT).as_posix()
         if name != "docs/errors.md":
-            text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+            text = path.read_text("utf-8").split("<!-- map:")[0]  # the rest is docstrings
+            text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
             yield name, re.sub(r"`[^`\n]*`", "`…`", text)
 
 
