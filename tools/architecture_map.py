@@ -38,7 +38,7 @@ def render_map() -> str:
 
 def rank(folder: str) -> tuple[int, str]:
     """Packages in the order of ``FIRST``, subpackages after their package."""
-    package = folder.split("/")[0]
+    package = folder.split("/", maxsplit=1)[0]
     return (FIRST.index(package) if package in FIRST else len(FIRST), folder)
 
 
