@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import re
 import tokenize
@@ -27,6 +28,7 @@ INSTEAD_OF = {
     r"tells?|told|telling": "reports, prints, states",
     r"hears?|heard": "receives",
     r"said": "printed, stated",
+    r"asks|knows|wants": "requests, detects, requires (a program)",
     r"stands? (in|at|behind|before|after|alone|beside|there)": "is in, comes after",
     r"go(es)? to": "is written to, is sent to",
     r"in 0\.0 s": "leave the time out",
@@ -51,15 +53,27 @@ def read_docs() -> Iterator[tuple[str, str]]:
 
 
 def read_program() -> Iterator[tuple[str, str]]:
-    """What the program prints: all help screens, and the texts of all errors."""
-    from click.testing import CliRunner
+    """What the program prints: the texts of all errors, and the help of every command."""
+    yield "docs/errors.md", (ROOT / "docs/errors.md").read_text("utf-8")
+    yield "espwire --help-all", read_help("--help-all")
+    yield from read_command_help()
 
+
+def read_command_help(*command: str) -> Iterator[tuple[str, str]]:
+    """The help of a command and of those that it lists."""
+    text = read_help(*command, "--help")
+    yield " ".join(["espwire", *command]), text
+    if not command or "Commands:" in text:
+        for name in re.findall(r"^  ([a-z][a-z0-9-]+)  +[A-Z]", text, re.MULTILINE):
+            yield from read_command_help(*command, name)
+
+
+def read_help(*arguments: str) -> str:
     from espwire.cli.main import main
 
-    yield "docs/errors.md", (ROOT / "docs/errors.md").read_text("utf-8")
-    with CliRunner().isolation() as (out, *_):
-        main(["--help-all"])
-        yield "espwire --help-all", out.getvalue().decode()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(list(arguments)) == 0, arguments
+    return out.getvalue()
 
 
 def read_source() -> Iterator[tuple[str, str]]:

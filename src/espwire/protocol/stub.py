@@ -155,7 +155,7 @@ class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
-    """A piece of the stream at its offset; without payload it asks for a report.
+    """A piece of the stream at its offset; without payload, a query for a report.
 
     ``mask``: what each byte is XORed with on its way; the lowest byte of the offset, a multiple of 256, carries it.
     """
