@@ -130,7 +130,7 @@ def _commands(facts: dict, *, stub: bool) -> str:
 
     replies = {entry["opcode"]: entry for entry in facts["command"]}
     lines = [
-        "| Opcode | Command | Body | What it does | Answers | Checksum |",
+        "| Opcode | Command | Body | Effect | Reply | Checksum |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for op, cls in COMMANDS.items():
@@ -149,7 +149,7 @@ def _commands(facts: dict, *, stub: bool) -> str:
 def _own_commands() -> str:
     from espwire.protocol.stub import STUB_COMMANDS
 
-    lines = ["| Opcode | Command | Body | What it does |", "| --- | --- | --- | --- |"]
+    lines = ["| Opcode | Command | Body | Effect |", "| --- | --- | --- | --- |"]
     for op, cls in STUB_COMMANDS.items():
         about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
         lines.append(

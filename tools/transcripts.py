@@ -35,12 +35,12 @@ class Recorder(Runner):
         super().__init__(folder, os.environ.__setitem__, parse_only)
         self.printed: list[list[str] | None] = []  # None: the command does not end
 
-    def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
+    def _command(self, command: list[str], port: str, shown: str, block: Block) -> int:
         stream = io.StringIO()
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-            code = super()._command(words, port, said, block)
-        named = next((word for word in words if PORT.fullmatch(word)), USUAL_PORT)
-        endless = any(all(word in words for word in name) for name in ENDLESS)
+            code = super()._command(command, port, shown, block)
+        named = next((word for word in command if PORT.fullmatch(word)), USUAL_PORT)
+        endless = any(all(word in command for word in name) for name in ENDLESS)
         text = TRACE.sub(SHOWN_TRACE, stream.getvalue().replace(port, named))
         self.printed.append(
             None if endless else shorten([line.rstrip() for line in text.splitlines()])

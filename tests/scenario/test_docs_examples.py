@@ -79,7 +79,7 @@ def test_only_the_output_of_commands_that_end_is_replaced() -> None:
     assert transcripts.shorten(["x", *progress, "y"]) == ["x", progress[0], "…", progress[2], "y"]
 
 
-def test_enough_examples_are_run_and_the_others_have_a_reason() -> None:
+def test_enough_examples_are_run() -> None:
     print()
     for block in (block for page in PAGES for block in blocks_of(page) if block.reason):
         print(f"{block.place} is not run: {block.reason}")
@@ -127,7 +127,7 @@ def test_a_wrong_sample_fails(lines: list[str], above: str, runner: Runner) -> N
         runner.run(block)
 
 
-def test_only_what_the_program_is_told_is_run_of_a_console_block(runner: Runner) -> None:
+def test_only_commands_of_a_console_block_are_run(runner: Runner) -> None:
     (block,) = page(
         "$ espwire version", "espwire 9.9 as it would print", "$ espwire chips", tag="console"
     )
@@ -151,7 +151,7 @@ def test_no_command_can_hide_in_a_page(text: str) -> None:
         find_blocks(text, "sample.md")
 
 
-def test_a_block_that_cannot_run_says_why() -> None:
+def test_a_block_that_is_not_run_has_a_reason() -> None:
     (block,) = page("pip install espwire", above="<!-- not run: installs -->")
     assert block.reason == "installs"
     assert SHELL == ("sh", "console")
