@@ -20,11 +20,11 @@ from espwire.protocol.commands import (
     MemBegin,
     MemData,
     MemEnd,
-    Op,
     ReadReg,
     Sync,
     checksum,
 )
+from espwire.protocol.opcodes import Op
 from espwire.virtual.transport import VirtualTransport, open_virtual
 
 BLOCK, RAM_BLOCK, PACKET = 0x4000, 0x1800, 4096

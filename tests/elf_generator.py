@@ -48,7 +48,7 @@ def generate(chip: Chip, seed: int) -> tuple[Program, ElfOptions]:
     """A program for ``chip`` and what to make of it."""
     chance = random.Random(f"{chip.id} {seed}")
     options = chance.choice(OPTIONS)
-    esp8266 = chip.image.format == "esp8266"
+    esp8266 = not chip.image.extended_header
     if esp8266:
         options = replace(options, version=chance.choice((1, 2, 3)), digest_offset=None)
     if options.settings.size != "keep" and chance.random() < 0.5:
@@ -87,7 +87,7 @@ def _flash_parts(chip: Chip, chance: random.Random, options: ElfOptions) -> list
         windows.add((chip.mapped_flash.drom_start, chip.mapped_flash.drom_end or 0))
     ends = {window: window[0] for window in sorted(windows)}
     parts: list[Part] = []
-    esp8266 = chip.image.format == "esp8266"
+    esp8266 = not chip.image.extended_header
     plain = (
         not options.ram_only_header
         and options.mmu_page_size is None

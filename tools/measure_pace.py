@@ -19,7 +19,8 @@ from tests.unit.stub import board
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import load_stub, stub_chips
-from espwire.protocol.commands import HEADER, Op, checksum
+from espwire.protocol.commands import HEADER, checksum
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import HashKind, StubOp
 from espwire.virtual.programs.cycle_costs import Pace
 

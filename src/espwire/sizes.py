@@ -11,7 +11,7 @@ Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, apart from each other
 
 KIB, MIB = 0x400, 0x100000
 MAX_DIGITS = 1000
-SECTOR = 0x1000  # of every supported flash chip
+SECTOR, BLOCK = 0x1000, 0x10000  # what the erase commands of every supported flash chip erase
 # patterns are compiled when they are first used: a run needs few of them
 _NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)(?: ?([kKmM])(?:i?[bB])?)?"
 _FLASH_SIZE = r"([0-9]{1,9}) ?(KB|MB)"

@@ -15,7 +15,8 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.protocol import slip
-from espwire.protocol.commands import Command, Op, Reply, parse_reply
+from espwire.protocol.commands import Command, Reply, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
 

@@ -27,7 +27,8 @@ from espwire.device.device import Device
 from espwire.device.transfer import write_deflated, write_plain
 from espwire.errors import ToolError
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
 

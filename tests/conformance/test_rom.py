@@ -18,7 +18,6 @@ from espwire.protocol.commands import (
     MemBegin,
     MemData,
     MemEnd,
-    Op,
     ReadFlashSlow,
     ReadReg,
     RegWrite,
@@ -27,6 +26,7 @@ from espwire.protocol.commands import (
     Sync,
     WriteReg,
 )
+from espwire.protocol.opcodes import Op
 
 from .conftest import Wire, failed, needs
 

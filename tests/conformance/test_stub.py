@@ -45,7 +45,8 @@ from espwire.device.reset_sequences import is_usb_jtag
 from espwire.device.stub_image import load_stub
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, Request, checksum
+from espwire.protocol.commands import Request, checksum
+from espwire.protocol.opcodes import Op
 
 from .stub_targets import Place, Target
 

@@ -1,4 +1,4 @@
-"""The chips' data checks itself: it loads, ids are unique, ranges sane, fuse bits do not overlap, facts stand once."""
+"""Consistency of the chip data: unique ids, sane ranges, eFuse bits that do not overlap, agreement with the code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from espwire.chips.model import BitField, Chip
-from espwire.chips.registry import chip_from_toml, chip_ids, load_chip
-from espwire.errors import TableError
+from espwire.chips.model import Chip
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
-from espwire.protocol.commands import COMMANDS, Op, checksum
+from espwire.protocol.commands import COMMANDS, checksum
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
 from espwire.settings import RetryPolicy, Timing
 
@@ -38,24 +38,8 @@ def chip(request: pytest.FixtureRequest) -> Chip:
     return load_chip(request.param)
 
 
-def bit_fields(value: object, path: str) -> Iterator[tuple[str, BitField]]:
-    """Every bit field anywhere in a model, with the way to it."""
-    if (
-        isinstance(value, tuple)
-        and value
-        and all(type(item).__name__ == "BitPart" for item in value)
-    ):
-        yield path, value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for f in dataclasses.fields(value):
-            yield from bit_fields(getattr(value, f.name), f"{path}.{f.name}")
-    elif hasattr(value, "items"):
-        for key, item in value.items():
-            yield from bit_fields(item, f"{path}.{key}")
-
-
 def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
-    """Every whole number anywhere in a model: the way to it, its own name, itself."""
+    """Every integer in a model: its path, its name, its value."""
     if isinstance(value, bool):
         return
     if isinstance(value, int):
@@ -71,8 +55,7 @@ def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
             yield from numbers(item, path)
 
 
-def test_there_are_fifteen_chips_and_a_fuse_table_for_each() -> None:
-    assert len(chip_ids()) == 15
+def test_every_chip_has_an_efuse_table() -> None:
     assert {fuses_of(chip)["id"] for chip in chip_ids()} == set(chip_ids())
 
 
@@ -87,9 +70,9 @@ def test_ids_magics_and_names_are_unique() -> None:
         chip.identity.image_chip_id for chip in chips if chip.identity.image_chip_id is not None
     ]
     magics = [magic for chip in chips for magic in chip.identity.magic_values]
-    assert len(image_ids) == len(set(image_ids)) == 14
+    assert len(image_ids) == len(set(image_ids)) >= len(chips) - 1  # the ESP8266's images have none
     assert len(magics) == len(set(magics))
-    assert len({chip.name for chip in chips}) == 15
+    assert len({chip.name for chip in chips}) == len(chips)
     assert not set(image_ids) & {int(key) for key in PROTOCOL["detect"]["retired_chip_ids"]}
 
 
@@ -100,10 +83,10 @@ def test_addresses_fit_in_32_bits(chip: Chip) -> None:
         assert 0 <= value <= ADDRESS_LIMIT, path
 
 
-def test_bit_fields_lie_within_their_words(chip: Chip) -> None:
-    found = list(bit_fields(chip, chip.id))
-    assert found or chip.maturity == "preliminary"
-    for path, field in found:
+def test_bit_fields_fit_their_registers(chip: Chip) -> None:
+    slots = {f"key {i}": (slot,) for i, slot in enumerate(chip.security.key_purpose_slots)}
+    assert chip.fields or chip.maturity == "preliminary"
+    for path, field in {**chip.fields, **slots}.items():
         covered: set[int] = set()
         for part in field:
             assert part.address % 4 == 0, path
@@ -111,7 +94,7 @@ def test_bit_fields_lie_within_their_words(chip: Chip) -> None:
             assert part.shift >= 0, path
             assert part.shift + part.bits <= 32, path
             bits = set(range(part.to, part.to + part.bits))
-            assert not covered & bits, f"{path}: two parts give the same bit"
+            assert not covered & bits, f"{path}: two parts have the same bit"
             covered |= bits
 
 
@@ -125,7 +108,7 @@ def test_memory_regions_are_not_empty(chip: Chip) -> None:
             assert window.drom_start < window.drom_end
 
 
-def test_our_stub_lies_in_ram_that_the_rom_leaves_alone(chip: Chip) -> None:
+def test_our_stub_is_in_ram_that_the_rom_does_not_use(chip: Chip) -> None:
     own = chip.stub.own
     if own is None:
         return
@@ -134,7 +117,7 @@ def test_our_stub_lies_in_ram_that_the_rom_leaves_alone(chip: Chip) -> None:
         for r in chip.memory.map
         if r.name == "DRAM"
     )
-    # images may not use all that can hold code: the ESP8266's cache is free while nothing runs from flash
+    # not all RAM for code is in the map: the ESP8266's cache is free while nothing runs from flash
     proven = any(layout["text_start"] == own.code_start for layout in chip.stub.reference_layouts)
     assert proven or any(
         r.start <= own.code_start < own.code_end <= r.end
@@ -150,7 +133,7 @@ def test_our_stub_lies_in_ram_that_the_rom_leaves_alone(chip: Chip) -> None:
         if alias := known.get("instruction_alias_offset"):
             assert (
                 own.code_end <= own.data_start + alias or own.data_end + alias <= own.code_start
-            ), "one RAM, twice"
+            ), "the same RAM twice"
             assert own.code_end <= taken + alias
     assert own.code_end <= own.data_start or own.data_end <= own.code_start
 
@@ -167,7 +150,7 @@ def test_our_stub_names_registers_and_functions_that_exist(chip: Chip) -> None:
         assert name == name.lower()
         assert name.endswith("_key") or value % 4 == 0, name
     if chip.reset.watchdog is not None:
-        assert chip.reset.watchdog.config0 not in own.registers.values(), "told elsewhere already"
+        assert chip.reset.watchdog.config0 not in own.registers.values(), "already in chip.reset"
 
 
 def test_flash_codes_fit_byte_three_of_an_image_header(chip: Chip) -> None:
@@ -179,7 +162,7 @@ def test_flash_codes_fit_byte_three_of_an_image_header(chip: Chip) -> None:
     assert chip.flash.bootloader_offset in (0, 0x1000, 0x2000)
 
 
-def test_the_rom_speaks_only_what_its_data_says(chip: Chip) -> None:
+def test_the_dialect_of_the_rom_is_consistent(chip: Chip) -> None:
     rom = chip.rom
     assert rom.secure_ops <= rom.ops
     assert rom.status_bytes in (2, 4)
@@ -197,7 +180,7 @@ def fuse_rows(chip: str) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
-def test_fuse_rows_lie_in_their_block(chip_id: str) -> None:
+def test_efuse_fields_fit_their_block(chip_id: str) -> None:
     data = fuses_of(chip_id)
     words = {block["id"]: block["words"] for block in data.get("blocks", [])}
     for table, rows in fuse_rows(chip_id):
@@ -218,7 +201,7 @@ def test_fuse_rows_lie_in_their_block(chip_id: str) -> None:
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
-def test_fuse_bits_never_overlap_but_for_rows_that_name_a_whole_key_block(chip_id: str) -> None:
+def test_efuse_fields_do_not_overlap_except_whole_key_blocks(chip_id: str) -> None:
     words = {block["id"]: block["words"] for block in fuses_of(chip_id).get("blocks", [])}
     for table, rows in fuse_rows(chip_id):
         owner: dict[tuple[int, int], str] = {}
@@ -235,7 +218,7 @@ def test_fuse_bits_never_overlap_but_for_rows_that_name_a_whole_key_block(chip_i
 
 
 @pytest.mark.parametrize("chip_id", chip_ids())
-def test_fuse_blocks_have_addresses_of_their_own(chip_id: str) -> None:
+def test_efuse_blocks_do_not_overlap(chip_id: str) -> None:
     blocks = fuses_of(chip_id).get("blocks", [])
     spans = sorted((block["read"], block["read"] + 4 * block["words"]) for block in blocks)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
@@ -243,22 +226,24 @@ def test_fuse_blocks_have_addresses_of_their_own(chip_id: str) -> None:
 
 
 def test_the_opcodes_are_those_of_the_data() -> None:
-    told = {row["name"]: row["opcode"] for row in PROTOCOL["command"]}
-    # commands of other stubs' plug-ins and of old stubs are told in the data, and not spoken
+    opcodes = {row["name"]: row["opcode"] for row in PROTOCOL["command"]}
+    # the data also has commands of other stubs' plug-ins and of old stubs, which espwire does not use
     assert {op.name: op.value for op in Op} == {
-        name: code for name, code in told.items() if name in Op.__members__
+        name: code for name, code in opcodes.items() if name in Op.__members__
     }
-    unspoken = set(told) - set(Op.__members__)
-    assert all(name.startswith("SPI_NAND_") or name == "FLASH_ENCRYPT_DATA" for name in unspoken)
+    unused = set(opcodes) - set(Op.__members__)
+    assert all(name.startswith("SPI_NAND_") or name == "FLASH_ENCRYPT_DATA" for name in unused)
     assert set(COMMANDS) == set(Op)
 
 
-SPOKEN = [row for row in PROTOCOL["command"] if row["name"] in Op.__members__]
+USED = [row for row in PROTOCOL["command"] if row["name"] in Op.__members__]
 
 
-@pytest.mark.parametrize("row", SPOKEN, ids=lambda row: row["name"])
-def test_a_rom_has_a_command_exactly_where_the_protocol_data_says_so(row: dict[str, Any]) -> None:
-    has = {chip for chip in chip_ids() if Op[row["name"]] in load_chip(chip).rom.ops}
+@pytest.mark.parametrize("row", USED, ids=lambda row: row["name"])
+def test_the_commands_of_a_rom_are_those_of_the_protocol_data(row: dict[str, Any]) -> None:
+    """For the chips that protocol.toml covers."""
+    covered = set(PROTOCOL["chip_sets"]["all"]) & set(chip_ids())
+    has = {chip for chip in covered if Op[row["name"]] in load_chip(chip).rom.ops}
     assert has == set(PROTOCOL["chip_sets"][row["rom"]])
 
 
@@ -269,27 +254,27 @@ def test_secure_download_mode_allows_what_the_data_says() -> None:
     }
 
 
-def test_every_reply_code_of_the_data_has_a_meaning_and_no_other_has() -> None:
+def test_every_error_code_of_the_data_has_a_text() -> None:
     assert {row["code"] for row in PROTOCOL["errors"]["rom"]} == set(ROM_MEANINGS)
     assert {row["code"] for row in PROTOCOL["errors"]["stub"]} == set(STUB_MEANINGS)
 
 
-def test_the_default_time_outs_and_tries_are_those_of_the_data() -> None:
-    timing, told, tries = Timing(), PROTOCOL["timeouts_s"], PROTOCOL["retries"]
+def test_the_default_timeouts_and_attempts_are_those_of_the_data() -> None:
+    timing, timeouts, retries = Timing(), PROTOCOL["timeouts_s"], PROTOCOL["retries"]
     assert (timing.default, timing.sync, timing.write) == (
-        told["default"],
-        told["sync"],
-        told["serial_write"],
+        timeouts["default"],
+        timeouts["sync"],
+        timeouts["serial_write"],
     )
-    assert (timing.chip_erase, timing.longest) == (told["chip_erase"], told["longest"])
-    assert timing.md5_per_mb == told["md5_per_mb"]
-    assert timing.erase_per_mb == told["erase_region_per_mb"]
-    assert timing.write_per_mb == told["erase_write_per_mb"]
+    assert (timing.chip_erase, timing.longest) == (timeouts["chip_erase"], timeouts["longest"])
+    assert timing.md5_per_mb == timeouts["md5_per_mb"]
+    assert timing.erase_per_mb == timeouts["erase_region_per_mb"]
+    assert timing.write_per_mb == timeouts["erase_write_per_mb"]
     assert timing.baud_settle == PROTOCOL["baud_change"]["settle_s"]
     retry = RetryPolicy()
-    assert retry.connect_attempts == tries["connect_attempts"]
-    assert retry.syncs_per_attempt == tries["syncs_per_attempt"]
-    assert retry.block_attempts == tries["write_block_attempts"]
+    assert retry.connect_attempts == retries["connect_attempts"]
+    assert retry.syncs_per_attempt == retries["syncs_per_attempt"]
+    assert retry.block_attempts == retries["write_block_attempts"]
 
 
 def test_framing_and_checksum_are_those_of_the_data() -> None:
@@ -299,38 +284,3 @@ def test_framing_and_checksum_are_those_of_the_data() -> None:
     assert bytes([framing["escape"], framing["escaped_end"]]) == slip.ESC_END
     assert bytes([framing["escape"], framing["escaped_escape"]]) == slip.ESC_ESC
     assert checksum(b"") == PROTOCOL["checksum"]["seed"]
-
-
-GOOD = text_of("esp32c3")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            "bootloader_offset = 0x0000",
-            'bootloader_offset = "zero"',
-            "flash.bootloader_offset should be of type int",
-        ),
-        ("bootloader_offset = 0x0000\n", "", "bootloader_offset is missing"),
-        (
-            "sector_size = 0x1000",
-            "sector_size = 0x1000\nsectors = 5",
-            "flash.sectors is not a known key",
-        ),
-        ('architecture = "riscv"', 'architecture = "arm"', "cpu.architecture should be one of"),
-        ("mhz = [40]", "mhz = 40", "crystal.mhz should be a list"),
-        ("schema = 1", "schema = 2", "esp32c3.toml: schema"),
-        ("shift = 21, bits = 3", "shift = true, bits = 3", "shift should be of type int"),
-        ('"FLASH_BEGIN"', '"FLASH_BEGINN"', "rom.commands"),
-        ("[identity]", "[identity", "esp32c3.toml is not TOML"),
-    ],
-)
-def test_an_error_in_a_data_file_is_told_with_file_and_key(old: str, new: str, said: str) -> None:
-    assert old in GOOD
-    with pytest.raises(TableError) as caught:
-        chip_from_toml(GOOD.replace(old, new, 1), "esp32c3.toml")
-    message = str(caught.value)
-    assert "esp32c3.toml" in message
-    assert said in message
-    assert caught.value.hint

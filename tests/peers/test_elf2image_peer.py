@@ -106,7 +106,7 @@ def convert(elf: bytes, chip: str, options: ElfOptions) -> tuple[dict[str, bytes
         files = convert_elf(elf, load_chip(chip), options)
     except ToolError as error:
         return None, error.code
-    pair = load_chip(chip).image.format == "esp8266" and options.version == 1
+    pair = not load_chip(chip).image.extended_header and options.version == 1
     return {file.name if pair else "": file.data for file in files}, ""
 
 

@@ -40,7 +40,8 @@ from espwire.cli.session import Session
 from espwire.device import streams, stub_image
 from espwire.errors import ToolError
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, name_op
 from espwire.virtual.faults import Faults, FaultSpec
 from espwire.virtual.transport import VirtualTransport, open_virtual

@@ -13,8 +13,8 @@ from espwire.events import Event, Warned
 from espwire.flash.plan import Part, Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op
 from espwire.protocol.dialect import Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.virtual.faults import BYTE_KINDS, KINDS, Faults, FaultSpec
 from espwire.virtual.rom import Work

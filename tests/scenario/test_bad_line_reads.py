@@ -16,7 +16,7 @@ from espwire.flash.load_ram import dump_mem
 from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes, read_to_file
 from espwire.flash.verify import verify_flash
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 SIZE = 0x40000
 TIMEOUT_S = 3.0

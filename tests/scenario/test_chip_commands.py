@@ -13,7 +13,7 @@ import espwire
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Resetting
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import TransportInfo
 from espwire.virtual.chip import State
 from espwire.virtual.transport import open_virtual

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from espwire.chips.index import CHIPS
+from espwire.chips.index import NAMES
 from espwire.cli.complete import complete_port
 from espwire.cli.main import COMPLETION_VARIABLE, SECTIONS, main
 
@@ -68,7 +68,7 @@ def test_options_before_and_after_a_command_are_offered() -> None:
 
 def test_chips_and_usual_rates_and_choices_are_offered_without_looking_for_ports() -> None:
     offers, modules = ask("--chip", "")
-    assert offers == [f"plain,{name}" for name in ("auto", *CHIPS)]
+    assert offers == [f"plain,{name}" for name in ("auto", *NAMES)]
     assert "serial" not in modules
     assert ask("write-flash", "-b", "92")[0] == ["plain,921600"]
     assert ask("write-flash", "--flash-mode", "q")[0] == ["plain,qio", "plain,qout"]

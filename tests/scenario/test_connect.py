@@ -17,7 +17,7 @@ from espwire.errors import (
     WrongChip,
 )
 from espwire.events import ChipFound, Note, Opened, Resetting, Warned
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.transport.url import open_transport
 
 SECURE = tuple(name for name in chip_ids() if load_chip(name).rom.secure_ops)
@@ -249,8 +249,8 @@ def test_another_chip_than_the_named_one_is_refused_by_name(chip, named):
         open_device(chip, chip=named)
 
 
-def test_a_name_that_is_no_chip_is_refused_before_the_port_is_opened():
-    with pytest.raises(UsageError, match="no chip"):
+def test_an_unknown_chip_name_is_refused_before_the_port_is_opened():
+    with pytest.raises(UsageError, match="unknown chip"):
         connect("/dev/does-not-exist", chip="esp64", stub=False)
 
 

@@ -15,7 +15,8 @@ from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
-from espwire.protocol.commands import Op, Sync
+from espwire.protocol.commands import Sync
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.transport.url import open_transport
 

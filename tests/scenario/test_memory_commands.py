@@ -193,7 +193,7 @@ def program(name: str, *segments: Segment, entry: int = 0, chip_id: int | None =
     """An image for RAM."""
     chip = load_chip(name)
     number = chip.identity.image_chip_id if chip_id is None else chip_id
-    extended = None if chip.image.format == "esp8266" else ExtendedHeader(chip_id=number or 0)
+    extended = ExtendedHeader(chip_id=number or 0) if chip.image.extended_header else None
     entry = entry or segments[0].address
     return build(
         Image(mode_code=0, size_frequency=0, entry=entry, segments=segments, extended=extended)

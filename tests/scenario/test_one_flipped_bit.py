@@ -19,7 +19,7 @@ from espwire.flash.plan import Part, Policy
 from espwire.flash.verify import has_content, verify_flash
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.transport.url import open_transport
 from espwire.virtual.faults import Faults, FaultSpec
 

@@ -15,7 +15,8 @@ from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, parse_request
+from espwire.protocol.commands import parse_request
+from espwire.protocol.opcodes import Op
 from espwire.settings import RetryPolicy, Settings
 from espwire.transport.base import TransportInfo
 

@@ -15,7 +15,8 @@ from espwire.device.transfer import read_slow, write_deflated, write_plain
 from espwire.errors import ToolError
 from espwire.flash.verify import read_md5
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, ReadReg, Reply, parse_reply
+from espwire.protocol.commands import ReadReg, Reply, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.settings import RetryPolicy, Settings
 from espwire.transport.url import open_transport

@@ -25,7 +25,6 @@ from espwire.protocol.commands import (
     FlashData,
     FlashDeflBegin,
     FlashDeflData,
-    Op,
     ReadReg,
     Reply,
     SpiAttach,
@@ -36,6 +35,7 @@ from espwire.protocol.commands import (
     parse_command,
     parse_request,
 )
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import TransportInfo
 from espwire.virtual.transport import open_virtual
 

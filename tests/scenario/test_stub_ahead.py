@@ -13,7 +13,8 @@ from espwire.errors import CommandFailed, NoReply
 from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, Reply
+from espwire.protocol.commands import Reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import Codec, StubOp
 from espwire.transport.url import open_transport
 

@@ -6,7 +6,8 @@ from itertools import count
 
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, Reply
+from espwire.protocol.commands import Reply
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 
 from .frames import PAYLOAD, WINDOW, frame, opened, packet, pieces, report, sent, split

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, Request, checksum
+from espwire.protocol.commands import Request, checksum
+from espwire.protocol.opcodes import Op
 
 from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, sent, text, words
 from .programs import FREE_RAM

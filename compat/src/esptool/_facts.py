@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 
 class ChipFact:
@@ -47,7 +47,7 @@ class ChipFacts:
         lambda chip: chip.identity.magic_values[0] if chip.identity.detect == "magic" else None
     )
     USES_MAGIC_VALUE = ChipFact(lambda chip: chip.identity.detect == "magic", True)
-    SECURITY_INFO_SUPPORTED = ChipFact(lambda chip: chip.identity.security_info_supported, False)
+    SECURITY_INFO_SUPPORTED = ChipFact(lambda chip: chip.identity.security_info_bytes > 0, False)
     UF2_FAMILY_ID = ChipFact(lambda chip: chip.image.uf2_family or 0, 0)
 
     BOOTLOADER_FLASH_OFFSET = ChipFact(lambda chip: chip.flash.bootloader_offset, 0)

@@ -13,7 +13,7 @@ from esptool.util import NotSupportedError, div_roundup, translated
 from espwire.device import flash_id as flash_part
 from espwire.device import memory_access
 from espwire.device.spi import run_spi_command
-from espwire.device.transfer import SECTOR, erase_size_to_send, refuse_encryption
+from espwire.device.transfer import erase_size_to_send, refuse_encryption
 from espwire.protocol.commands import (
     Command,
     FlashBegin,
@@ -27,7 +27,7 @@ from espwire.protocol.commands import (
     MemEnd,
     SpiAttach,
 )
-from espwire.sizes import align_up
+from espwire.sizes import SECTOR, align_up
 
 if TYPE_CHECKING:
     from espwire.device.device import Device

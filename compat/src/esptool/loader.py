@@ -16,7 +16,8 @@ from espwire.device.identity import Identity
 from espwire.device.register_prefetch import open_registers
 from espwire.device.reset_sequences import After, Before
 from espwire.device.spi import write_group
-from espwire.protocol.commands import HEADER, REQUEST, Op, RegWrite, Reply
+from espwire.protocol.commands import HEADER, REQUEST, RegWrite, Reply
+from espwire.protocol.opcodes import Op
 from espwire.settings import RetryPolicy, Settings
 from espwire.transport.base import Transport
 

@@ -127,10 +127,9 @@ def strip_chip_name(chip_name: str) -> str:
 
 def expand_chip_name(chip_name: str) -> str:
     """A chip's name as people write it: ``ESP32-C3``; other names stay as they are."""
-    from espwire.chips.index import CHIPS
-    from espwire.chips.registry import load_chip
+    from espwire.chips.index import NAMES
 
-    return load_chip(chip_name).name if chip_name in CHIPS else chip_name
+    return NAMES.get(chip_name, chip_name)
 
 
 def get_key_from_value(table: dict[str, int], value: int) -> str | None:

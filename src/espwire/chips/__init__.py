@@ -1,1 +1,1 @@
-"""Facts about chips, and no behaviour: data files, the types they load into, and the register that finds one."""
+"""The chips: data files, the dataclasses they are loaded into, and lookups by name or number."""

@@ -1,10 +1,10 @@
-"""What a chip is: facts only, frozen and typed. Behaviour lives in device/ and virtual/, picked by these facts.
+"""The facts of one chip as frozen dataclasses. ``registry.py`` loads them from ``data/<chip>.toml``, table by table.
 
-Addresses are absolute, sizes in bytes, revisions ``major * 100 + minor``. The schema is told in ``data/README.md``;
-sources of the facts stand there too. ``unverified`` names what no second source has confirmed.
+Addresses are absolute, sizes are in bytes, revisions are ``major * 100 + minor``. In the data files, a comment
+``unverified`` marks values that only one source has.
 """
 
-from __future__ import annotations
+# no `from __future__ import annotations`: the registry reads the types of the fields
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,19 +12,15 @@ from typing import Any, Literal
 
 from espwire.protocol.dialect import Dialect
 
-Unverified = bool | tuple[str, ...]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BitPart:
-    """A piece of a bit field: ``((word at address >> shift) & mask of bits) << to``."""
+    """A part of a value that registers hold: ``((word at address >> shift) & mask of bits) << to``."""
 
     address: int
     shift: int
     bits: int
     to: int = 0
-    block: int | None = None
-    word: int | None = None
 
 
 BitField = tuple[BitPart, ...]
@@ -37,31 +33,28 @@ class BitAt:
     address: int
     bit: int
     min_revision: int | None = None
-    unverified: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class MagicAt:
-    """Another place that tells the chip."""
+class RegisterValue:
+    """A register and the value of its bits in ``mask``."""
 
     address: int
-    mask: int
     value: int
+    mask: int = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """How to tell the chip from others. ``security_info_bytes`` 0: the command does not exist."""
+    """How detection recognizes the chip. ``security_info_bytes`` 0: the ROM does not have GET_SECURITY_INFO."""
 
     detect: Literal["magic", "security_info"]
     magic_address: int
     magic_values: tuple[int, ...]
     security_info_bytes: int
-    security_info_supported: bool
     image_chip_id: int | None = None
-    legacy_magic_values: tuple[int, ...] = ()
-    alternate_detect: MagicAt | None = None
-    detect_fallback: str = ""
+    legacy_magic_values: tuple[int, ...] = ()  # of several chips: no proof
+    alternate_detect: RegisterValue | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,58 +71,45 @@ class Cpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Radio:
-    """Radios, as the maker names their standards; empty where there is none."""
+    """Radios, as the maker names their standards; empty: none."""
 
     wifi: str = ""
     bluetooth: str = ""
     ieee802154: bool = False
-    none: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threshold:
-    """An estimate above ``above`` MHz means a crystal of ``mhz``."""
-
-    above: int
-    mhz: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RomCalibration:
-    """Where the ESP32's ROM keeps the measurement of its clock; tells the number for CHANGE_BAUDRATE."""
+    """Where the ESP32's ROM keeps its measurement of the clock, which scales the number in CHANGE_BAUDRATE.
+
+    The clock in Hz is ``measurement * 15625 * ck8m / 40``.
+    """
 
     address: int
     shift: int
     mask: int
     ck8m_from: str
-    formula: str
     threshold_hz: int
     high_hz: int
     low_hz: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class BitsAt:
-    """Some bits of one register."""
-
-    address: int
-    shift: int
-    bits: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Crystal:
-    """Possible crystals. ``fixed``: nothing to measure; ``uart_divider``: baud * divider / 1e6 / clock_multiple."""
+    """Possible crystals.
+
+    ``method``: fixed, or estimated from the divider of the UART's clock as ``baud * divider / 1e6 / clock_multiple``;
+    an estimate above a key of ``thresholds`` (descending, in MHz) means the crystal that is its value.
+    """
 
     mhz: tuple[int, ...]
     method: Literal["fixed", "uart_divider"]
-    formula: str = ""
     clock_multiple: int = 1
-    thresholds: tuple[Threshold, ...] = ()
+    thresholds: Mapping[int, int] = field(default_factory=dict)
     warn_if_off_by_mhz: int = 1
     rom_calibration: RomCalibration | None = None
     rom_assumes_mhz: int | None = None
-    rom_setting: BitsAt | None = None
+    rom_setting: BitPart | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,24 +121,21 @@ class Uart:
     date_address: int
     rom_baud: int
     boot_log_baud_26mhz: int | None = None
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleVariable:
-    """A ROM variable that tells the kind of port in use; older tools read it."""
+    """The ROM variable with the kind of port in use. Chips above ``max_revision`` have the ``later_`` values."""
 
     mask: int
     address: int | None = None
-    otg_value: int | None = None
     serial_jtag_value: int | None = None
     max_revision: int | None = None
     later_address: int | None = None
     later_serial_jtag_value: int | None = None
-    unverified: bool = False
 
     def find_serial_jtag(self, revision: int) -> tuple[int, int] | None:
-        """Its address and its value while the ROM talks over USB-Serial/JTAG; None where that is not known."""
+        """Its address, and its value while the ROM uses USB-Serial/JTAG; None: not known."""
         later = self.max_revision is not None and revision > self.max_revision
         address = self.later_address if later else self.address
         value = (self.later_serial_jtag_value if later else None) or self.serial_jtag_value
@@ -180,7 +157,7 @@ class Usb:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthInUser1:
-    """Where the ESP8266 keeps data lengths: shifts into its USER1 register."""
+    """The ESP8266 has data lengths in its USER1 register, at these shifts."""
 
     mosi_shift: int
     miso_shift: int
@@ -188,7 +165,7 @@ class LengthInUser1:
 
 @dataclass(frozen=True, kw_only=True)
 class Spi:
-    """The controller that drives the flash. Offsets from ``base``."""
+    """The SPI controller of the flash. Offsets from ``base``."""
 
     base: int
     command_offset: int
@@ -205,24 +182,12 @@ class Spi:
     allowed_pins: tuple[str, ...] = ()
     usb_pins: tuple[int, ...] = ()
     max_hd_pin: int | None = None
-    default_pins: Mapping[str, int] = field(default_factory=dict)
     hspi_pins: Mapping[str, int] = field(default_factory=dict)
-    unverified: Unverified = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class OctalFlag:
-    """The eFuse bit that says octal flash."""
-
-    address: int
-    shift: int
-    bits: int
-    values: Mapping[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flash:
-    """The flash as the boot ROM and image headers see it; codes for byte 3 of an image header."""
+    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
 
     bootloader_offset: int
     modes: Mapping[str, int]
@@ -231,41 +196,39 @@ class Flash:
     default_frequency: str
     sector_size: int
     address_32bit: bool
-    documented_max_mb: int
     encrypted_write_align: int = 0
-    frequency_quirk: str = ""
-    true_mhz: Mapping[str, int] = field(default_factory=dict)
-    octal_flag: OctalFlag | None = None
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class MappedFlash:
-    """Where flash appears in the address space."""
+    """Address ranges where the caches map flash: instructions, and data where those have their own."""
 
     irom_start: int
     irom_end: int
     drom_start: int | None = None
     drom_end: int | None = None
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFormat:
-    """Which image format, page sizes of the flash MMU, UF2 family; what the header's one-byte least revision means."""
+    """Firmware images: header, page sizes of the flash MMU, UF2 family.
 
-    format: Literal["esp8266", "esp32"]
+    ``extended_header``: 16 bytes behind the first 8, with chip id and revisions; without them an image is of the
+    ESP8266's formats. ``legacy_revision``: what the header's one-byte minimum revision means.
+    """
+
+    extended_header: bool
     mmu_page_sizes: tuple[int, ...]
     legacy_revision: Literal["major", "minor"] = "major"
     default_mmu_page_size: int | None = None
     uf2_family: int | None = None
     page_tail: int = 0  # a mapped segment may not end less than this into a page
-    secure_boot_v1: bool = False  # whether images can be padded for a signature of that version
+    secure_boot_v1: bool = False  # images can be padded for a signature of that version
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A named, half-open range of the address space."""
+    """A named, half-open range of addresses."""
 
     name: str
     start: int
@@ -274,7 +237,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The map that sorts image segments; ``measured`` gives true limits where the map is loose.
+    """The memory map that image segments are sorted by; ``measured`` has the true limits where the map is loose.
 
     ``measured["answers"]``: reserved ranges that read 0, where an access does not fault.
     """
@@ -285,22 +248,21 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class MacCrc:
-    """Where the ESP32 keeps the CRC-8 of its MAC."""
+    """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address."""
 
     word: str
     shift: int
     poly: int
     init: int
-    reflected: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mac:
-    """Where the MAC is: two words, or the ESP8266's three with its rules for the maker part."""
+    """Where the MAC address is: ``high_word[15:0]`` then ``low_word``, big-endian; or the ESP8266's three words with
+    rules for the vendor part."""
 
     low_word: int | None = None
     high_word: int | None = None
-    order: str = ""
     crc8: MacCrc | None = None
     extension: str = ""
     eui64: str = ""
@@ -308,14 +270,12 @@ class Mac:
     oui_rules: tuple[Mapping[str, str], ...] = ()
     tail: str = ""
     chip_id: str = ""
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionRule:
-    """How the fields become a revision; ``constant`` where the chip does not tell."""
+    """How the fields become a revision; ``constant``: the chip does not have such fields."""
 
-    formula: str = ""
     constant: int | None = None
     major_from_raw: Mapping[int, int] = field(default_factory=dict)
     major_otherwise: int = 0
@@ -324,7 +284,7 @@ class RevisionRule:
 
 @dataclass(frozen=True, kw_only=True)
 class NameRule:
-    """The product name when every field has the value (or one of the values) given."""
+    """The product name if every field in ``when`` has its value, or one of its values."""
 
     when: Mapping[str, int | tuple[int, ...]]
     name: str
@@ -332,7 +292,7 @@ class NameRule:
 
 @dataclass(frozen=True, kw_only=True)
 class NameOverride:
-    """A text that stands in for a part's when every field has the value given."""
+    """A text used instead of a part's own if every field in ``when`` has its value."""
 
     when: Mapping[str, int]
     text: str
@@ -340,7 +300,7 @@ class NameOverride:
 
 @dataclass(frozen=True, kw_only=True)
 class NamePart:
-    """A piece of a composed name: a fixed text, or a field looked up."""
+    """A part of a composed name: a fixed text, or the text for a field's value."""
 
     map: Mapping[int, str] = field(default_factory=dict)
     text: str = ""
@@ -352,7 +312,7 @@ class NamePart:
 
 @dataclass(frozen=True, kw_only=True)
 class NameSuffix:
-    """Appended from a revision on."""
+    """A text appended from a revision on."""
 
     text: str
     min_revision: int
@@ -361,7 +321,7 @@ class NameSuffix:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How fields become a product name. ``rules``: first match wins; ``compose``: parts joined."""
+    """How fields become a product name. ``rules``: the first match wins; ``compose``: parts are joined."""
 
     method: Literal["rules", "compose"]
     unknown: str
@@ -383,7 +343,7 @@ class Watchdog:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchdogFire:
-    """What to write to be reset by it."""
+    """What to write to have it reset the chip."""
 
     config0: int
     config1: int
@@ -402,16 +362,20 @@ class SuperWatchdog:
 
 @dataclass(frozen=True, kw_only=True)
 class Reset:
-    """Ways to reset beside the lines. ``watchdog_reset`` says whether that way is usable."""
+    """Resets by registers.
+
+    ``disable_watchdogs_over_usb``: over USB-Serial/JTAG they stay on in download mode and would reset the chip.
+    ``otg_reset``: over USB-OTG the watchdog is needed to leave download mode, always or only if the boot pin was low
+    at reset and software did not request download mode. ``clear_force_download_first``: before a hard reset.
+    """
 
     watchdog_reset: bool
     watchdog: Watchdog | None = None
     watchdog_fire: WatchdogFire | None = None
     super_watchdog: SuperWatchdog | None = None
-    disable_watchdogs_when: str = ""
+    disable_watchdogs_over_usb: bool = False
     force_download: BitAt | None = None
-    after_otg: str = ""
-    long_rts_pulse: str = ""
+    otg_reset: Literal["", "watchdog", "watchdog-if-strapped"] = ""
     clear_force_download_first: bool = False
 
 
@@ -420,25 +384,36 @@ class BootPin:
     """A further strapping pin and its level for download mode."""
 
     gpio: int
-    level: str
+    level: Literal["low", "high"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strapping:
-    """The pins that choose the boot mode, and the register that remembers them."""
+    """The pins that select the boot mode, and the register that holds their levels at reset."""
 
     boot_gpio: int | None = None
     second_gpio: int | None = None
-    second_level_for_download: str = ""
+    second_level_for_download: Literal["", "low_or_floating", "high"] = ""
     second_gpios: tuple[BootPin, ...] = ()
     address: int | None = None
     bits: Mapping[str, int] = field(default_factory=dict)
-    unverified: Unverified = False
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class VoltageOverride:
-    """The ESP32's register that overrides the flash regulator."""
+class BootLog:
+    """The text that the ROM prints at reset. ``*_strap``: the value behind ``boot:``. ``banner`` empty: the chip's id."""
+
+    banner: str = ""
+    built: str = ""
+    download_strap: int = 0x04
+    app_strap: int = 0x0C
+    download_mode: str = "DOWNLOAD(USB/UART0)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashVoltage:
+    """The ESP32's register that overrides the regulator of the flash."""
 
     address: int
     power_bit: int
@@ -452,29 +427,6 @@ class VoltageOverride:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlashVoltage:
-    """Which eFuse and strap bits set the flash voltage."""
-
-    efuse_address: int
-    powered_bit: int
-    tie_high_bit: int
-    force_bit: int
-    decision: tuple[str, ...]
-    strap_bit: int
-    override: VoltageOverride | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CryptCount:
-    """The counter whose odd number of set bits means that flash encryption is on."""
-
-    address: int
-    shift: int
-    bits: int
-    enabled_if: Literal["odd_bit_count"]
-
-
-@dataclass(frozen=True, kw_only=True)
 class KeyReadable:
     """ESP32: a flash key exists if it is read-protected or any of its words is not zero."""
 
@@ -482,12 +434,11 @@ class KeyReadable:
     bit: int
     key_words_from: int
     words: int
-    rule: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyValid:
-    """ESP32-C2: how to tell that the key block holds a flash key."""
+    """ESP32-C2: when the key block holds a flash key."""
 
     long_key_address: int
     long_key_bit: int
@@ -502,7 +453,7 @@ class KeyValid:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyManager:
-    """The key manager owns the flash key if the field has a bit of ``test_mask``; the area below is then barred."""
+    """The key manager owns the flash key if the field has a bit of ``test_mask``; flash below is then protected."""
 
     address: int
     shift: int
@@ -511,18 +462,8 @@ class KeyManager:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeySlot:
-    """Where the purpose of a key block is."""
-
-    key: int
-    address: int
-    shift: int
-    bits: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class KeyRule:
-    """A flash key is there when any, or all, of these purposes are set."""
+    """A flash key exists if any, or all, of these key purposes are set."""
 
     any_of: tuple[int, ...] = ()
     all_of: tuple[int, ...] = ()
@@ -530,9 +471,12 @@ class KeyRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Security:
-    """Where secure boot, flash encryption and key purposes are read."""
+    """Where secure boot, flash encryption and key purposes are read.
 
-    flash_encryption: CryptCount | None = None
+    ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
+    """
+
+    flash_encryption: BitPart | None = None
     manual_encrypt_disable: BitAt | None = None
     secure_boot: BitAt | None = None
     secure_boot_v1: BitAt | None = None
@@ -542,35 +486,15 @@ class Security:
     crypt_config_read_disable: BitAt | None = None
     key_valid: KeyValid | None = None
     key_count: int = 0
-    key_purpose_slots: tuple[KeySlot, ...] = ()
+    key_purpose_slots: tuple[BitPart, ...] = ()
     key_purposes: Mapping[int, str] = field(default_factory=dict)
-    key_purpose_note: str = ""
     flash_key_valid_if: tuple[KeyRule, ...] = ()
     key_manager_flash_key: KeyManager | None = None
-    unverified: Unverified = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThenClear:
-    """Bits to clear if all are set."""
-
-    address: int
-    mask: int
-    only_if_both_set: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkipPowerOn:
-    """On revision 302 one eFuse bit says that the steps are not needed."""
-
-    address: int
-    bit: int
-    then_clear: ThenClear
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerStep:
-    """One step: write a value, set or clear bits of a mask, or wait."""
+    """Write a value, set or clear the bits of a mask, or wait."""
 
     op: Literal["write", "set", "clear", "wait"]
     address: int = 0
@@ -581,53 +505,32 @@ class PowerStep:
 
 @dataclass(frozen=True, kw_only=True)
 class FlashPowerOn:
-    """ESP32-P4: the flash has no power on some revisions until these steps are done."""
+    """ESP32-P4: steps that switch on the flash's power, on these revisions.
+
+    ``skip_on_302``: on revision 302, an eFuse bit that makes the steps unnecessary; then only ``skipped_clears`` is
+    written, if all of its bits are set.
+    """
 
     revisions: tuple[int, ...]
-    skip_on_302: SkipPowerOn
+    skip_on_302: BitAt
+    skipped_clears: RegisterValue
     steps: tuple[PowerStep, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttachPads:
-    """The pads' registers, ``first`` to ``last``, and the bits that choose the flash controller for each."""
-
-    first: int
-    last: int
-    value: int
-    mask: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class AttachStep:
-    """One masked write. ``checked``: it reads back as it was written."""
+    """A masked write. ``checked``: the register reads back as written; ``pad``: one of the flash's pads."""
 
     address: int
     value: int
     mask: int = 0xFFFFFFFF
     checked: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlashAttach:
-    """ESP8266: how to connect the flash to its controller by registers, since its ROM has no SPI_ATTACH."""
-
-    pads: AttachPads
-    steps: tuple[AttachStep, ...]
-
-    def all_steps(self) -> tuple[AttachStep, ...]:
-        """The writes in order, pads first."""
-        pads = self.pads
-        chosen = range(pads.first, pads.last + 4, 4)
-        return (
-            *(AttachStep(address=at, value=pads.value, mask=pads.mask) for at in chosen),
-            *self.steps,
-        )
+    pad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """An ordinary part of today, which the virtual chip is by default; ``fields`` by their names in ``Chip.fields``."""
+    """A typical current chip, which the virtual chip is by default. ``fields`` by their names in ``Chip.fields``."""
 
     revision: int
     crystal_mhz: int
@@ -636,7 +539,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStage:
-    """RAM for a first stage of our stub, which the stub's own segments leave free: code, then data and stack."""
+    """RAM for the stub's first stage that the stub's own segments leave free: code, then data and stack."""
 
     code_start: int
     code_end: int
@@ -646,10 +549,10 @@ class FirstStage:
 
 @dataclass(frozen=True, kw_only=True)
 class SpiClocks:
-    """Words for the flash controller's clock register, for a bus of 80 MHz.
+    """Values of the flash controller's clock register, for a bus of 80 MHz.
 
-    ``direct``: 40 MHz, for the controller's own pins. ``routed``: 20 MHz, for all others, whose answers come
-    later by two cycles of the bus: at 40 MHz they would want one dummy cycle more.
+    ``direct``: 40 MHz, for the controller's own pins. ``routed``: 20 MHz, for all others: their inputs arrive two bus
+    cycles later, so 40 MHz would require one more dummy cycle.
     Source: ESP-IDF bootloader_flash_config_esp32.c, rom/spi_flash.h (ESP_ROM_SPIFLASH_DUMMY_LEN_PLUS_20M, _40M).
     """
 
@@ -659,11 +562,11 @@ class SpiClocks:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnStub:
-    """What our own stub needs beyond the other tables; ``tools/make_stub.py`` makes its C header from all of them.
+    """What espwire's own stub requires in addition to other tables; ``tools/make_stub.py`` makes its C header of all.
 
-    ``platform`` is the C file with what only that family has. ``registers`` are absolute addresses by name,
-    ``rom_functions`` names of ``rom_addresses`` that it calls. ``uart_transmit``: where bytes to send go, if not where
-    received ones come from. ``first_stage``: for ROMs that cannot change their rate, uploaded before it.
+    ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
+    names from ``rom_addresses``. ``uart_transmit``: the transmit FIFO's address if it is not the receive FIFO's.
+    ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
     """
 
     platform: str
@@ -682,36 +585,30 @@ class OwnStub:
     registers: Mapping[str, int] = field(default_factory=dict)
     rom_functions: tuple[str, ...] = ()
     first_stage: FirstStage | None = None
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class StubRoom:
-    """RAM for a stub: where the vendor's lies, what the ROM keeps for itself. ``own``: ours, where there is one.
+    """RAM for a stub: where the vendor's is loaded and what the ROM uses itself. ``own``: espwire's stub, if it has one.
 
-    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only for a host at the chip's USB port.
-    ``rom_ram``: from ``packet_buffer`` on lies the ROM's last request; from ``rom_pointers_start`` to ``ram_end`` are
-    pointers that its functions use.
+    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only over the chip's USB port.
+    ``rom_ram``: the ROM's last request starts at ``packet_buffer``; pointers for its functions are from
+    ``rom_pointers_start`` to ``ram_end``.
     """
 
     flash_block: int
     clock_boost: Literal["always", "usb"]
     reference_layouts: tuple[Mapping[str, Any], ...] = ()
     rom_ram: tuple[Mapping[str, int], ...] = ()
-    bootloader_use: tuple[Mapping[str, Any], ...] = ()
-    unusable_when: str = ""
-    rule: str = ""
-    rule_note: str = ""
-    secure_boot_start: Mapping[str, Any] = field(default_factory=dict)
-    plugins: Mapping[str, int] = field(default_factory=dict)
+    unusable_when: Literal["", "secure boot enabled", "revision 0", "no reference stub"] = ""
     own: OwnStub | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RamBank:
-    """RAM that is really there. ``words_only``: bytes and half words fault; ``code``: instructions can be fetched.
+    """RAM that really exists. ``words_only``: byte and half-word accesses fault; ``code``: instructions can be fetched.
 
-    ``code_alias``: the instruction bus has the same bytes from that address on, and gives words only.
+    ``code_alias``: where the instruction bus has the same bytes, for word accesses only.
     """
 
     name: str
@@ -724,27 +621,29 @@ class RamBank:
 
 @dataclass(frozen=True, kw_only=True)
 class ClockTree:
-    """What the CPU runs at. ``select`` 0: the crystal times ``crystal.clock_multiple``, 1: the PLL, divided as
-    ``period`` tells; the peripherals' clock is the crystal's, or ``bus_mhz`` with the PLL. ``double``: a bit that
-    doubles the CPU's clock alone. ``down``: bits that leave the PLL without power."""
+    """The CPU's clock. ``select`` 0: the crystal times ``crystal.clock_multiple``; 1: the PLL, divided by ``period``.
 
-    select: BitsAt | None = None
-    period: BitsAt | None = None
+    The peripherals run at the crystal's frequency, or at ``bus_mhz`` with the PLL. ``double``: a bit that doubles the
+    CPU's clock alone. ``down``: bits that switch off the PLL.
+    """
+
+    select: BitPart | None = None
+    period: BitPart | None = None
     period_mhz: tuple[int, ...] = ()
     bus_mhz: int = 80
     double: BitAt | None = None
-    down: MagicAt | None = None
+    down: RegisterValue | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class UartClock:
-    """Where a UART picks its clock: ``source`` is one of the bus's (``bus_value``), the crystal (``crystal_value``)."""
+    """The clock of a UART: ``source`` is ``bus_value`` for the peripherals' clock, ``crystal_value`` for the crystal."""
 
-    source: BitsAt
+    source: BitPart
     bus_value: int
     crystal_value: int
-    divider: BitsAt  # less one
-    start: int  # the register's word when a program starts
+    divider: BitPart  # minus one
+    start: int  # the register's value when a program starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -761,9 +660,9 @@ class TimerDog:
 
 @dataclass(frozen=True, kw_only=True)
 class Soc:
-    """What a program in RAM sees of the chip, in full: ``virtual/memory_map.py`` has less for other chips.
+    """The whole chip as a program in RAM sees it, for chips whose programs the virtual chip runs.
 
-    The first of ``ram`` is the one for data and stacks. ``rom`` reads as zeros but for what is known.
+    The first entry of ``ram`` is for data and stacks. ``rom`` reads as zeros where its content is not known.
     """
 
     ram: tuple[RamBank, ...]
@@ -771,15 +670,14 @@ class Soc:
     clock: ClockTree
     software_reset: BitAt | None
     uart_clock: UartClock | None = None
-    rtc_watchdog: Watchdog | None = None  # where ``reset`` has none, since no client may use it
+    rtc_watchdog: Watchdog | None = None  # if ``reset`` has none because clients may not use it
     timer_watchdog: TimerDog | None = None
     systimer: int | None = None
-    unverified: Unverified = False
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Chip:
-    """All facts of one chip. ``rom`` is how its ROM loader speaks."""
+    """All facts of one chip. ``rom`` describes its ROM loader's protocol."""
 
     id: str
     name: str
@@ -803,16 +701,16 @@ class Chip:
     default_flash_size: int
     stub: StubRoom
     sample: Sample
+    boot_log: BootLog = field(default_factory=BootLog)
     soc: Soc | None = None
     fields: Mapping[str, BitField] = field(default_factory=dict)
     field_values: Mapping[str, Any] = field(default_factory=dict)
     security: Security = field(default_factory=Security)
     flash_voltage: FlashVoltage | None = None
     flash_power_on: FlashPowerOn | None = None
-    flash_attach: FlashAttach | None = None
+    flash_attach: tuple[AttachStep, ...] = ()  # ESP8266, whose ROM does not have SPI_ATTACH
     peripherals: Mapping[str, int] = field(default_factory=dict)
     rom_addresses: Mapping[str, int] = field(default_factory=dict)
-    rom_addresses_rev300: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     maturity: str = "released"
 

@@ -1,37 +1,25 @@
-"""Names, ids and magic values → Chip. Loads one data file, the first time a chip is asked for; decides nothing else."""
+"""Looks up chips by name, image chip id, magic value or UF2 family, and loads their data files."""
 
-from __future__ import annotations
+# no `from __future__ import annotations`: load_table reads the types of RomTable's fields
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
-from espwire.chips.index import CHIPS
-from espwire.chips.lookup import find_by_image_id, parse_chip_id
+from espwire.chips.index import CHIPS, NAMES
 from espwire.chips.model import Chip
-from espwire.chips.tables import load_table
-from espwire.errors import TableError
-from espwire.protocol.commands import Op
+from espwire.chips.tables import load_table, parse_toml, read_data_file
+from espwire.errors import TableError, UsageError
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 
-__all__ = [
-    "chip_from_toml",
-    "chip_ids",
-    "find_by_image_id",
-    "find_by_magic",
-    "load_chip",
-    "parse_chip_id",
-]
-SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
 
 
 @dataclass(frozen=True, kw_only=True)
 class RomTable:
-    """The data files' ``[rom]``, before it becomes a Dialect."""
+    """The table ``[rom]`` of a data file, from which the ``Dialect`` is built."""
 
     commands: tuple[str, ...]
     status_bytes: int
@@ -53,53 +41,69 @@ class RomTable:
 
 
 def chip_ids() -> tuple[str, ...]:
-    """Every chip's id, oldest first: ``esp8266``, ``esp32``, …"""
-    return tuple(CHIPS)
+    """Ids of all chips, oldest chip first: ``esp8266``, ``esp32``, …"""
+    return tuple(NAMES)
+
+
+def parse_chip_id(name: str) -> str:
+    """The id of a chip, from its name in any spelling: case, hyphens and underscores are ignored.
+
+    :raises UsageError: unknown chip
+
+    >>> parse_chip_id("ESP32-C3")
+    'esp32c3'
+    """
+    chip_id = name.lower().replace("-", "").replace("_", "")
+    if chip_id not in NAMES:
+        raise UsageError(f"unknown chip {name!r}", hint=f"Known chips: {', '.join(NAMES)}.")
+    return chip_id
+
+
+def find_by_image_id(image_chip_id: int | None) -> str | None:
+    """The id of the chip with this chip id in its image headers; None: headers without that field."""
+    return next((entry.id for entry in CHIPS if entry.image_chip_id == image_chip_id), None)
 
 
 def find_by_magic(magic: int) -> str | None:
-    """The id of the chip with this word at 0x40001000; only words that identify count."""
-    return next((name for name, entry in CHIPS.items() if magic in entry.magic_values), None)
+    """The id of the chip with this value at 0x40001000."""
+    return next((entry.id for entry in CHIPS if magic in entry.magic_values), None)
+
+
+def find_by_uf2_family(family: int) -> tuple[str, ...]:
+    """Ids of the chips with this UF2 family id."""
+    return tuple(entry.id for entry in CHIPS if entry.uf2_family == family)
 
 
 @cache
 def load_chip(name: str) -> Chip:
-    """The chip, any spelling of its name.
+    """The chip with this name, in any spelling.
 
-    :raises UsageError: no such chip
-    :raises TableError: its data file is broken; the error names file and key
+    :raises UsageError: unknown chip
+    :raises TableError: its data file is broken; the error names the file and the key
     """
-    chip_id = parse_chip_id(name)
-    text = files("espwire.chips").joinpath("data", f"{chip_id}.toml").read_text("utf-8")
-    return chip_from_toml(text, f"{chip_id}.toml")
+    file = f"{parse_chip_id(name)}.toml"
+    return chip_from_toml(read_data_file(file), file)
 
 
 def chip_from_toml(text: str, file: str) -> Chip:
-    """A chip from the text of a data file; ``file`` is for errors.
+    """The chip in the text of a data file; ``file`` is its name for errors.
 
-    :raises TableError: what is wrong, with file and key
+    :raises TableError: the data file is broken
     """
-    try:
-        table: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TableError(f"{file} is not TOML: {error}", hint="Mend the data file.") from None
-    if table.pop("schema", None) != SCHEMA:
-        raise TableError(
-            f"{file}: schema is not {SCHEMA}",
-            hint="This espwire reads another schema of chip data.",
-        )
+    table = parse_toml(text, file)
     rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
     table["default_flash_size"] = rom.default_flash_size_mb * 0x100000
-    dialect = _dialect(rom, table, file)
+    dialect = _build_dialect(rom, table, file)
     return load_table(Chip, table | {"rom": dialect}, f"{file}:")
 
 
-def _dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
+def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
     try:
         ops = frozenset(Op[name] for name in rom.commands)
     except KeyError as error:
         raise TableError(
-            f"{file}: rom.commands: {error} is no command", hint="See protocol/commands.py."
+            f"{file}: rom.commands: unknown command {error}",
+            hint="Use a name of protocol/opcodes.py.",
         ) from None
     return Dialect(
         name="ROM",

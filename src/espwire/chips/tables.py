@@ -1,104 +1,121 @@
-"""Turns a TOML table into a frozen dataclass, strictly; an error names file and key. Knows no chip."""
+"""Strict loading of the data files: TOML tables become frozen dataclasses; errors name the file and the key."""
 
 from __future__ import annotations
 
+import pkgutil
+import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from espwire.errors import TableError
 
+SCHEMA = 1
 T = TypeVar("T")
 
 
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def read_data_file(name: str) -> str:
+    """The text of a file in ``chips/data``."""
+    data = pkgutil.get_data("espwire.chips", f"data/{name}")
+    assert data is not None
+    return data.decode()
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables in the text of a data file, without ``schema``.
+
+    :raises TableError: the text is not TOML, or has another schema
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"{file} is not TOML: {error}", hint="Correct the data file.") from None
+    schema = table.pop("schema", None)
+    if schema != SCHEMA:
+        raise TableError(
+            f"{file}: schema is {schema}, not {SCHEMA}",
+            hint="Use the data files of this version of espwire.",
+        )
+    return table
 
 
 def load_table(cls: type[T], table: Any, where: str) -> T:
-    """``table`` as an instance of dataclass ``cls``.
+    """``table`` as an instance of the dataclass ``cls``.
 
-    :param where: file and key so far, for errors: ``esp32.toml: flash``
-    :raises TableError: a key is missing, unknown or of the wrong type
+    :param where: for errors: ``esp32.toml:``, or with a key ``esp32.toml: flash``
+    :raises TableError: a key is missing or unknown, or its value has the wrong type
     """
     if not isinstance(table, Mapping):
-        raise _wrong(where, "should be a table", table)
-    hints = _hints(cast(Any, cls))
+        raise _wrong(where, "must be a table", table)
+    prefix = f"{where} " if where.endswith(":") else f"{where}."
     values = {}
-    for f in fields(cast(Any, cls)):
+    known = fields(cls)  # type: ignore[arg-type]  # a dataclass
+    for f in known:
         if f.name in table:
-            values[f.name] = _load(hints[f.name], table[f.name], f"{where}.{f.name}")
+            values[f.name] = _load(f.type, table[f.name], f"{prefix}{f.name}")
         elif f.default is MISSING and f.default_factory is MISSING:
             raise TableError(
-                f"{where}.{f.name} is missing",
-                hint="Add the key; chips/model.py says what it means.",
+                f"{prefix}{f.name} is missing",
+                hint=f"Add the key; see {cls.__name__} in {cls.__module__}.",
             )
-    unknown = table.keys() - {f.name for f in fields(cast(Any, cls))}
-    if unknown:
+    if unknown := table.keys() - {f.name for f in known}:
         raise TableError(
-            f"{where}.{min(unknown)} is not a known key",
-            hint="Remove it, or add it to chips/model.py.",
+            f"{prefix}{min(unknown)} is not a known key",
+            hint=f"Remove it, or add it to {cls.__name__} in {cls.__module__}.",
         )
     return cls(**values)
 
 
 def _wrong(where: str, what: str, value: object) -> TableError:
-    return TableError(f"{where} {what}, but is {value!r}", hint="Mend the data file.")
+    return TableError(f"{where} {what}, got {value!r}", hint="Correct the data file.")
 
 
 def _load(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+    """``value`` checked against the type of a field."""
+    if type(value) is kind or kind is Any:
         return value
-    if origin in (types.UnionType, typing.Union):
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
         return _load_union(arguments, value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise _wrong(where, "should be a list", value)
+            raise _wrong(where, "must be a list", value)
         return tuple(_load(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise _wrong(where, "should be a table", value)
-        loaded = {
-            _key(arguments[0], k, where): _load(arguments[1], v, f"{where}.{k}")
-            for k, v in value.items()
-        }
-        return types.MappingProxyType(loaded)
+            raise _wrong(where, "must be a table", value)
+        items = ((_load_key(arguments[0], key, where), key, item) for key, item in value.items())
+        return types.MappingProxyType(
+            {new: _load(arguments[1], item, f"{where}.{key}") for new, key, item in items}
+        )
     if origin is typing.Literal:
         if value not in arguments:
-            raise _wrong(where, f"should be one of {', '.join(map(str, arguments))}", value)
+            raise _wrong(where, f"must be one of {', '.join(map(repr, arguments))}", value)
         return value
     if is_dataclass(kind):
-        cls = cast(type, kind)
-        return value if isinstance(value, cls) else load_table(cls, value, where)
+        return load_table(typing.cast(type, kind), value, where)
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        raise _wrong(where, f"should be of type {kind.__name__}", value)
-    return value
+    raise _wrong(where, f"must be of type {kind.__name__}", value)
 
 
 def _load_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The first member that takes the value; the last member's complaint if none does."""
-    complaint: TableError | None = None
-    for kind in kinds:
-        if kind is types.NoneType:
-            continue
+    """The first type of ``X | Y | None`` that fits; TOML has no value for None."""
+    *others, last = [kind for kind in kinds if kind is not types.NoneType]
+    for kind in others:
         try:
             return _load(kind, value, where)
-        except TableError as error:
-            complaint = error
-    assert complaint is not None
-    raise complaint
+        except TableError:
+            continue
+    return _load(last, value, where)
 
 
-def _key(kind: Any, key: str, where: str) -> Any:
+def _load_key(kind: Any, key: str, where: str) -> str | int:
+    """A key of a mapping: TOML has only strings."""
     if kind is not int:
         return key
     if not key.isdecimal():
-        raise _wrong(f"{where}.{key}", "should have a number as key", key)
+        raise _wrong(f"{where}.{key}", "must have a number as its key", key)
     return int(key)

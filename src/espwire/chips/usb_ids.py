@@ -1,20 +1,19 @@
-"""What USB ids tell of a port, as typed values of data/usb-ids.toml. Facts only: ports are listed in transport/ports.py."""
+"""USB ids of serial adapters and Espressif devices: data/usb-ids.toml as frozen dataclasses."""
 
-from __future__ import annotations
+# no `from __future__ import annotations`: load_table reads the types of the fields
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from espwire.chips.tables import load_table
-from espwire.errors import TableError
+from espwire.chips.tables import load_table, parse_toml, read_data_file
 
-SCHEMA = 1
+FILE = "usb-ids.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bridge:
-    """A USB-to-UART chip. ``serial`` False: these ids are no serial port; ``ports``: how many it shows."""
+    """A USB-to-UART chip. ``serial`` False: not a serial port; ``ports``: how many ports it provides."""
 
     vid: int
     pid: int
@@ -31,27 +30,11 @@ class Bridge:
 
 @dataclass(frozen=True, kw_only=True)
 class DevBoard:
-    """A development board whose firmware has ids of its own."""
+    """A development board whose firmware has its own product id."""
 
     pid: int
     board: str
     firmware: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RomOtg:
-    """The ids of one chip's loader on USB-OTG."""
-
-    pid: int
-    chip: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SerialJtag:
-    """The ids that all chips with USB-Serial/JTAG share."""
-
-    pid: int
-    chips: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +47,7 @@ class NamedProduct:
 
 @dataclass(frozen=True, kw_only=True)
 class SdkDefault:
-    """Ids of applications built with the vendor's SDK: ``base`` and a bit per USB class."""
+    """Product ids of applications built with ESP-IDF: ``base`` and one bit per USB class."""
 
     base: int
     bits: Mapping[str, int]
@@ -73,12 +56,10 @@ class SdkDefault:
 
 @dataclass(frozen=True, kw_only=True)
 class Espressif:
-    """The vendor's own ids. ``dev_boards`` is first and last; from ``customers_from`` on, ids are lent to others."""
+    """Espressif's product ids. ``dev_boards``: first and last; ids from ``customers_from`` on belong to customers."""
 
     vid: int
-    rom_otg_rule: str
-    rom_otg: tuple[RomOtg, ...]
-    serial_jtag: SerialJtag
+    serial_jtag: int
     usb_bridge: NamedProduct
     sdk_default: SdkDefault
     dev_boards: tuple[int, ...]
@@ -87,7 +68,7 @@ class Espressif:
 
 @dataclass(frozen=True, kw_only=True)
 class PortNames:
-    """Parts of port names, for ports that tell no ids, and for the order of others."""
+    """Parts of port names, to rank ports and to skip those that cannot be boards."""
 
     linux_first: tuple[str, ...]
     macos_first: tuple[str, ...]
@@ -107,15 +88,8 @@ class UsbIds:
 
 @cache
 def load_usb_ids() -> UsbIds:
-    """The facts, read from the package once.
+    """The ids, read once.
 
-    :raises TableError: the file does not fit these classes
+    :raises TableError: the data file is broken; the error names the file and the key
     """
-    import tomllib
-    from importlib.resources import files
-
-    text = files("espwire.chips").joinpath("data", "usb-ids.toml").read_text("utf-8")
-    table = tomllib.loads(text)
-    if table.pop("schema", None) != SCHEMA:
-        raise TableError(f"usb-ids.toml is not of schema {SCHEMA}", hint="Mend the data file.")
-    return load_table(UsbIds, table, "usb-ids.toml")
+    return load_table(UsbIds, parse_toml(read_data_file(FILE), f"{FILE}:"), FILE)

@@ -60,9 +60,9 @@ def _files(incomplete: str) -> list[CompletionItem[str]]:
 
 def complete_chip(incomplete: str) -> list[CompletionItem[str]]:
     """``--chip``: the chips' names."""
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
-    names = {"auto": "the one that answers", **{name: entry.name for name, entry in CHIPS.items()}}
+    names = {"auto": "detect the chip"} | NAMES
     return [
         CompletionItem(name, help=told)
         for name, told in names.items()

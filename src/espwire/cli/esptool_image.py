@@ -26,10 +26,10 @@ def describe_first_image(data: dict[str, Any]) -> str:
 
 
 def _describe_image(image: dict[str, Any]) -> Iterator[str]:
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
     segments = image["segments"]
-    name = CHIPS[image["chip"]].name if image["chip"] else "unknown"
+    name = NAMES[image["chip"]] if image["chip"] else "unknown"
     yield f"Detected image type: {name}"
     yield from _describe_title(f"{name} Image Header")
     yield f"Image version: {image['version'] if image['extended_header'] is None else 1}"  # as esptool counts
@@ -73,8 +73,8 @@ def _verdict(valid: bool) -> str:
 def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
     if header is None:
         return
-    from espwire.chips.index import CHIPS
-    from espwire.chips.lookup import find_by_image_id
+    from espwire.chips.index import NAMES
+    from espwire.chips.registry import find_by_image_id
 
     yield from _describe_title(f"{name} Extended Image Header")
     wp_pin = header["wp_pin"]
@@ -86,7 +86,7 @@ def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
     yield f"Flash pins drive settings: {', '.join(f'{pin}_drv: {strength:#x}' for pin, strength in pairs)}"
     raw = header["raw"]  # esptool prints what is stored, set or not
     chip = find_by_image_id(raw["chip_id"])
-    yield f"Chip ID: {raw['chip_id']} ({CHIPS[chip].name if chip else 'Unknown ID'})"
+    yield f"Chip ID: {raw['chip_id']} ({NAMES[chip] if chip else 'Unknown ID'})"
     legacy = f"(legacy min_rev = {header['min_revision_legacy']})"
     yield f"Minimal chip revision: {Revision(raw['min_revision'])}, {legacy}"
     yield f"Maximal chip revision: {Revision(raw['max_revision'])}"

@@ -41,12 +41,12 @@ def _row(name: str, value: object) -> str:
 
 
 def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
     kind = item.kind.replace("-", " ").capitalize()
     named = f" {item.name}" if item.name else ""
     if item.info is not None and item.info.chip is not None:
-        kind += f" for {CHIPS[item.info.chip].name}"
+        kind += f" for {NAMES[item.info.chip]}"
     yield kind + named if alone else f"{kind}{named} at {item.offset:#x}, {item.size:,} bytes"
     if item.info is not None:
         yield from (f"  {line}" for line in draw_image(item.info))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from espwire.chips.index import CHIPS
+from espwire.chips.index import NAMES
 from espwire.cli.number_types import Number, parse_pair_address
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _store(context: click.Context, parameter: click.Parameter, value: Any) -> No
 def _parse_chip(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is None:
         return
-    from espwire.chips.lookup import parse_chip_id
+    from espwire.chips.registry import parse_chip_id
 
     context.obj.chip = None if value.lower() == "auto" else parse_chip_id(value)
     context.obj.given.add("chip")
@@ -155,7 +155,7 @@ CONNECTION: tuple[Spec, ...] = (
             "metavar": "CHIP",
             "callback": _parse_chip,
             "shell_complete": _complete,
-            "help": f"auto (the default), {', '.join(CHIPS)}.",
+            "help": f"auto (the default), {', '.join(NAMES)}.",
         },
     ),
     (

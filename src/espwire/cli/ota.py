@@ -29,7 +29,8 @@ class Dump:
         """
         from espwire.files import write_file
         from espwire.flash.partitions import require_ota_data
-        from espwire.image.ota import SECTOR, build_sector
+        from espwire.image.ota import build_sector
+        from espwire.sizes import SECTOR
 
         offset, data = require_ota_data(self.table).offset, bytearray(self.data)
         for index in change.erase:

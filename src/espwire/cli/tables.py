@@ -29,13 +29,13 @@ def parse_table_bytes(
     data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None
 ) -> PartitionTable:
     """As ``read_table_file``, for bytes."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.partition_csv import CsvPlaces, decode_csv, parse_csv
     from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.split import lay_out_addressed
 
     offset = session.partition_table_offset
-    chip = None if session.chip is None else load_image_chip(session.chip)
+    chip = None if session.chip is None else load_chip(session.chip)
     data = lay_out_addressed(data, name, chip, format=session.input_format)
     if data[:2] in (ROW_MAGIC, MD5_MAGIC):
         return parse_table(data, name)

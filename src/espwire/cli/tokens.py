@@ -118,9 +118,9 @@ def _describe_security(data: dict[str, Any]) -> str:
 
 
 def _describe_new_image(data: dict[str, Any]) -> str:
-    from espwire.chips.index import CHIPS
+    from espwire.chips.index import NAMES
 
-    return f"Successfully created {CHIPS[data['chip']].name} image."
+    return f"Successfully created {NAMES[data['chip']]} image."
 
 
 RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {

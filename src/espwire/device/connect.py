@@ -35,8 +35,9 @@ from espwire.errors import (
     Unsupported,
 )
 from espwire.events import ChipFound, Note, Opened, Report, Warned, silent
-from espwire.protocol.commands import Op, ReadReg, RegWrite
+from espwire.protocol.commands import ReadReg, RegWrite
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
 from espwire.transport.base import CancelToken, Transport
 
@@ -154,7 +155,7 @@ def reset(
 def disable_watchdogs(loader: Loader, chip: Chip) -> None:
     """Keep the chip's own watchdogs quiet: over USB-Serial/JTAG they stay on in the loader and would reset it."""
     dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
-    if not chip.reset.disable_watchdogs_when or dog is None or super_dog is None:
+    if not chip.reset.disable_watchdogs_over_usb or dog is None or super_dog is None:
         return
     feed = 1 << super_dog.auto_feed_bit
     write_group(

@@ -39,8 +39,9 @@ from espwire.device.stub_image import StubImage
 from espwire.device.stub_upload import StubLaunch, climb, find_obstacle, find_over_usb, open_stub
 from espwire.errors import DeviceError, Unsupported
 from espwire.events import Note, Report, Warned, silent
-from espwire.protocol.commands import Command, Op
+from espwire.protocol.commands import Command
 from espwire.protocol.dialect import BaudRule
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.sizes import Revision
 from espwire.transport.base import Transport

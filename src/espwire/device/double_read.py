@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 from espwire.device.loader import BITS_PER_BYTE, Loader
 from espwire.errors import CommandFailed, DeviceError
-from espwire.protocol.commands import Command, Op, ReadReg, Reply
+from espwire.protocol.commands import Command, ReadReg, Reply
 from espwire.protocol.dialect import Md5Form
+from espwire.protocol.opcodes import Op
 
 PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
 SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted

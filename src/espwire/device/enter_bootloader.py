@@ -27,7 +27,8 @@ from espwire.device.stub_commands import ask_capabilities
 from espwire.errors import ConnectError, DeviceError, NoReply, TransportLost
 from espwire.events import Connecting, Note, Report, Resetting
 from espwire.protocol.boot_log import parse_boot, says_waiting
-from espwire.protocol.commands import GetSecurityInfo, Op
+from espwire.protocol.commands import GetSecurityInfo
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import NOT_ACCEPTED
 from espwire.settings import Settings
 from espwire.transport.base import TransportInfo

@@ -24,11 +24,11 @@ from contextlib import suppress
 from espwire.device.double_read import ask_together, ask_twice
 from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, VerifyError
-from espwire.protocol.commands import Op, Reply, SpiFlashMd5
+from espwire.protocol.commands import Reply, SpiFlashMd5
 from espwire.protocol.dialect import Md5Form
-from espwire.sizes import align_down, align_up
+from espwire.protocol.opcodes import Op
+from espwire.sizes import SECTOR, align_down, align_up
 
-SECTOR = 0x1000
 BLANK_SECTOR = hashlib.md5(b"\xff" * SECTOR, usedforsecurity=False).digest()
 
 

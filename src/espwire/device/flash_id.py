@@ -10,32 +10,39 @@ Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next res
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
 from espwire.chips.model import Chip
+from espwire.chips.tables import parse_toml, read_data_file
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
 from espwire.errors import DeviceError, UsageError
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, RegWrite, SpiAttach, SpiSetParams
+from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.opcodes import Op
+from espwire.protocol.spi_flash import (
+    ENABLE_RESET,
+    POWER_DOWN,
+    READ_ID,
+    READ_SFDP,
+    RELEASE_POWER_DOWN,
+    RESET,
+)
 from espwire.protocol.stub import seal
 
-READ_ID, READ_SFDP, ENABLE_RESET, RESET, RELEASE = 0x9F, 0x5A, 0x66, 0x99, 0xAB
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
 # maker's families as they answer when awake: type byte, least and greatest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
-    SpiCommand(opcode=0xB9),
+    SpiCommand(opcode=POWER_DOWN),
     SpiCommand(opcode=0x79),
     SpiCommand(opcode=0xFF),
-    SpiCommand(opcode=0xAB, wait_us=2000),
+    SpiCommand(opcode=RELEASE_POWER_DOWN, wait_us=2000),
 )
 RESET_AND_READ_ID = (
     SpiCommand(opcode=ENABLE_RESET),
@@ -86,7 +93,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
     :raises DeviceError: code ``flash-attach``: the registers do not hold it
     :raises Unsupported: the loader gives no access to registers
     """
-    steps = chip.flash_attach.all_steps() if chip.flash_attach is not None else ()
+    steps = chip.flash_attach
     checked = [step for step in steps if step.checked]
     for _ in range(loader.settings.retry.attach_attempts):
         write_group(loader, chip, [RegWrite(step.address, step.value, step.mask) for step in steps])
@@ -94,7 +101,7 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_command(loader, chip, RELEASE)
+            run_spi_command(loader, chip, RELEASE_POWER_DOWN)
             return
     raise DeviceError(
         "the registers that connect the flash to its controller do not hold what was written",
@@ -121,7 +128,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
         return
     skip = rule.skip_on_302
     if revision == SKIPPING_REVISION and registers.word(skip.address) >> skip.bit & 1:
-        clear = skip.then_clear
+        clear = rule.skipped_clears
         if read_word(loader, clear.address) & clear.mask == clear.mask:
             loader.write_regs(RegWrite(clear.address, 0, clear.mask))
         return
@@ -292,9 +299,7 @@ def set_params(loader: Loader, size: int) -> None:
 @cache
 def flash_facts() -> dict[str, Any]:
     """``chips/data/flash-ids.toml``: makers, sizes, opcodes, SFDP."""
-    return tomllib.loads(
-        files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8")
-    )
+    return parse_toml(read_data_file("flash-ids.toml"), "flash-ids.toml")
 
 
 SPI, HSPI = 0, 1  # the words for the usual pins, and for the ESP32's second controller
@@ -399,11 +404,11 @@ def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
 
 
 def build_voltage_word(chip: Chip, voltage: str) -> tuple[int, int]:
-    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage] override.
+    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage].
 
     :raises UsageError: code ``flash-voltage``
     """
-    override = chip.flash_voltage.override if chip.flash_voltage is not None else None
+    override = chip.flash_voltage
     if override is None:
         raise UsageError(
             f"the {chip.name}'s flash voltage cannot be overridden: only the ESP32 has such a regulator",

@@ -15,7 +15,7 @@ from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands
 from espwire.errors import DeviceError, SafetyStop, UsageError, VerifyError
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 REGISTERS = 3
 BUSY = 0x01

@@ -252,8 +252,8 @@ def estimate_crystal(chip: Chip, baud: int, divider: int) -> int:
     crystal = chip.crystal
     if crystal.method == "fixed":
         return crystal.mhz[0]
-    mhz = measured_mhz(chip, baud, divider)
-    return next((t.mhz for t in crystal.thresholds if mhz > t.above), crystal.thresholds[-1].mhz)
+    estimate = measured_mhz(chip, baud, divider)
+    return next(mhz for above, mhz in crystal.thresholds.items() if estimate > above or not above)
 
 
 def measured_mhz(chip: Chip, baud: int, divider: int) -> float:

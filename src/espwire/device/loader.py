@@ -18,7 +18,6 @@ from espwire.errors import CommandFailed, NoReply, Unsupported
 from espwire.protocol import slip
 from espwire.protocol.commands import (
     Command,
-    Op,
     ReadReg,
     RegWrite,
     Reply,
@@ -29,6 +28,7 @@ from espwire.protocol.commands import (
     parse_request,
 )
 from espwire.protocol.dialect import Dialect
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import NOT_ACCEPTED, status_meaning
 from espwire.protocol.stub import STUB_COMMANDS, name_op, refuses, seal, unseal
 from espwire.settings import Settings

@@ -15,16 +15,8 @@ from espwire.device.reconnect import is_native_usb
 from espwire.device.retry import Attempts
 from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
-from espwire.protocol.commands import (
-    ALL_BITS,
-    MemBegin,
-    MemData,
-    MemEnd,
-    Op,
-    ReadReg,
-    RegWrite,
-    Reply,
-)
+from espwire.protocol.commands import ALL_BITS, MemBegin, MemData, MemEnd, ReadReg, RegWrite, Reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.sizes import align_up
 

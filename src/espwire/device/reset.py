@@ -23,7 +23,8 @@ from espwire.device.reset_sequences import (
 )
 from espwire.errors import DeviceError, NoReply, TransportLost, Unsupported
 from espwire.events import Note, Report, Resetting
-from espwire.protocol.commands import FlashBegin, FlashEnd, Op, RegWrite
+from espwire.protocol.commands import FlashBegin, FlashEnd, RegWrite
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, StubReset
 from espwire.transport.base import Transport, TransportInfo
 
@@ -253,14 +254,10 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
 
     The rule with a condition: the boot pin was low at the last reset, and not because software asked for the loader.
     """
-    rule, pin, flag = chip.reset.after_otg, chip.strapping, chip.reset.force_download
-    if (
-        loader.transport.info.kind != "usb-otg"
-        or not rule.startswith("watchdog")
-        or not _can_fire(loader, chip)
-    ):
+    rule, pin, flag = chip.reset.otg_reset, chip.strapping, chip.reset.force_download
+    if loader.transport.info.kind != "usb-otg" or not rule or not _can_fire(loader, chip):
         return False
-    if "if strap" not in rule or pin.address is None or flag is None:
+    if rule != "watchdog-if-strapped" or pin.address is None or flag is None:
         return True
     by_pin = not read_word(loader, pin.address) >> pin.bits["boot"] & 1
     return by_pin and not read_word(loader, flag.address) >> flag.bit & 1

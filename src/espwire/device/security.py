@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from espwire.chips.model import BitAt, Chip, CryptCount
+from espwire.chips.model import BitAt, BitPart, Chip
 from espwire.device.double_read import ask_twice
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
@@ -152,8 +152,10 @@ def ask_security(
 
 def read_fuse_security(chip: Chip, registers: Registers, known: SecurityInfo) -> SecurityInfo:
     """What GET_SECURITY_INFO would tell, from eFuses: for a running stub that lacks the command. No flags, no ECO."""
-    slots = sorted(chip.security.key_purpose_slots, key=lambda slot: slot.key)
-    purposes = tuple(extract(registers.word(slot.address), slot.shift, slot.bits) for slot in slots)
+    purposes = tuple(
+        extract(registers.word(slot.address), slot.shift, slot.bits)
+        for slot in chip.security.key_purpose_slots
+    )
     chip_id = (
         chip.identity.image_chip_id if chip.identity.security_info_bytes == LONG_FORM else None
     )
@@ -201,5 +203,5 @@ def _bit(at: BitAt | None, registers: Registers, revision: int) -> bool:
     return bool(registers.word(at.address) >> at.bit & 1)
 
 
-def _count(field: CryptCount, registers: Registers) -> int:
-    return registers.word(field.address) >> field.shift & ((1 << field.bits) - 1)
+def _count(field: BitPart, registers: Registers) -> int:
+    return extract(registers.word(field.address), field.shift, field.bits)

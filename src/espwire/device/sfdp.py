@@ -14,7 +14,7 @@ from espwire.device.flash_id import flash_facts
 from espwire.device.loader import Loader
 from espwire.device.spi import run_spi_command
 from espwire.errors import DeviceError, UsageError
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.sizes import extract
 
 MAX_PIECE = 4

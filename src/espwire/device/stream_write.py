@@ -5,10 +5,10 @@ from __future__ import annotations
 from espwire.compress import deflate_zlib
 from espwire.device.loader import Loader
 from espwire.device.streams import WriteTransfer
-from espwire.device.transfer import SECTOR, WORD, Attempts, OnBlock, refuse_encryption
+from espwire.device.transfer import WORD, Attempts, OnBlock, refuse_encryption
 from espwire.errors import CommandFailed, NoReply
 from espwire.protocol.stub import Codec
-from espwire.sizes import align_down, align_up
+from espwire.sizes import SECTOR, align_down, align_up
 
 CHUNK = 0x2000  # of the stream; progress comes as often at least
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from espwire.device.loader import Loader
 from espwire.device.streams import abort
 from espwire.errors import CommandFailed, DeviceError, NoReply
-from espwire.protocol.commands import Command, Op, Reply, Request
+from espwire.protocol.commands import Command, Reply, Request
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_CHECKSUM, UNKNOWN_COMMAND
 from espwire.protocol.stub import (
     DIGEST_BYTES,

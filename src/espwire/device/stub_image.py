@@ -16,7 +16,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from espwire.chips.lookup import parse_chip_id
+from espwire.chips.registry import parse_chip_id
 from espwire.errors import DataError, Unsupported
 
 OPTIONS, FIRST_BATCH = (

@@ -36,8 +36,9 @@ from espwire.device.stub_image import (
 from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
-from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, Op, SpiAttach
+from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, SpiAttach
 from espwire.protocol.dialect import BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import HELLO, Batch, Capabilities, Feature, StubOp, seal_frame
 from espwire.sizes import align_up
 

@@ -26,15 +26,14 @@ from espwire.protocol.commands import (
     FlashDeflBegin,
     FlashDeflData,
     GetSecurityInfo,
-    Op,
     ReadFlash,
     SpiFlashMd5,
 )
 from espwire.protocol.dialect import EraseRule
+from espwire.protocol.opcodes import Op
 from espwire.settings import Settings
-from espwire.sizes import align_down, align_up
+from espwire.sizes import SECTOR, align_down, align_up
 
-SECTOR = 0x1000
 SECTORS_PER_BLOCK = 16
 WORD = 4  # a ROM writes flash in words
 RESTARTS_PER_TRY = 10  # restarts of one transfer, for each try that one block has

@@ -12,9 +12,10 @@ from espwire.flash.estimate import TransportCost, estimate_erase
 from espwire.flash.plan import Erase, Policy, describe_erased_behind, describe_step, find_erased_end
 from espwire.flash.safety import find_erase_problems, stop_if_fatal
 from espwire.flash.survey import survey_device
-from espwire.flash.verify import SECTOR, Cancel, check_not_blind, has_content
-from espwire.protocol.commands import Op
+from espwire.flash.verify import Cancel, check_not_blind, has_content
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.device.device import Device

@@ -18,13 +18,12 @@ from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_H
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partition_table import APP as APP_TYPE
 from espwire.image.partition_table import TABLE_OFFSET, PartitionTable
-from espwire.protocol.commands import Op
-from espwire.sizes import Ranges, join_ranges
+from espwire.protocol.opcodes import Op
+from espwire.sizes import BLOCK, SECTOR, Ranges, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
 
-SECTOR, BLOCK = 0x1000, 0x10000
 HEAD = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size + APP.size
 MAX_QUESTIONS = 256
 

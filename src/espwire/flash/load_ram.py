@@ -21,7 +21,7 @@ from espwire.flash.plan import Finding, Policy
 from espwire.flash.safety import stop_if_fatal
 from espwire.flash.verify import Cancel
 from espwire.image.codec import parse
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

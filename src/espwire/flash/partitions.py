@@ -16,7 +16,6 @@ from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.image.ota import (
     OTA_DATA_SIZE,
-    SECTOR,
     OtaChange,
     OtaState,
     OtaStatus,
@@ -34,6 +33,7 @@ from espwire.image.partition_table import (
     find_partition,
     parse_table,
 )
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.device.device import Device

@@ -17,8 +17,8 @@ from espwire.events import PlannedStep
 from espwire.flash.changes import find_changed_runs
 from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
-from espwire.protocol.commands import Op
 from espwire.protocol.dialect import Dialect, EraseRule
+from espwire.protocol.opcodes import Op
 from espwire.sizes import align_down, align_up
 
 BLANK = b"\xff"

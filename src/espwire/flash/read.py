@@ -14,7 +14,7 @@ from espwire.files import open_output
 from espwire.flash.checks import hint_at_stub
 from espwire.flash.survey import check_reach, survey_device
 from espwire.flash.verify import Cancel, can_read, read_md5
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from espwire.chips.lookup import find_by_image_id, load_image_chip
+from espwire.chips.index import CHIPS
+from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.device.consents import check_consents
 from espwire.errors import ImageError, SafetyStop
 from espwire.flash.plan import Finding, FlashTarget, Part, Policy
@@ -24,20 +25,21 @@ from espwire.image.elf import is_flash
 from espwire.image.file_kind import describe_kind
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
-from espwire.image.scan import TABLE_MAGIC, find_contents, looks_encrypted
-from espwire.sizes import Revision, format_size
+from espwire.image.partition_table import ROW_MAGIC
+from espwire.image.scan import find_contents, looks_encrypted
+from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip, ImageChip
+    from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
     from espwire.image.model import Image
     from espwire.image.scan import Found
 
 
-PARTITION_MAGIC = b"\xaa\x50"
+BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
 FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
 SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
 
@@ -234,7 +236,7 @@ def _find_key_problems(part: Part, target: Target, policy: Policy) -> list[Findi
 def _looks_plain(part: Part) -> bool:
     """An image or a partition table with sound structure is surely not encrypted; of other data nobody can tell."""
     if not is_image(part.data):
-        return part.data[:2] == PARTITION_MAGIC
+        return part.data[:2] == ROW_MAGIC
     try:
         parse(part.data)
     except ImageError:
@@ -348,7 +350,6 @@ def _find_size_problems(part: Part, image: Image, target: Target) -> list[Findin
     return [Finding("header-flash-size", text)]
 
 
-SECTOR = 0x1000
 TABLE_ADDRESS = 0x8000  # of the partition table, by default
 
 
@@ -357,11 +358,11 @@ class Bootloader:
     """A bootloader in a part, or a merged file that begins with one. ``at``: its flash address there."""
 
     at: int
-    chip: ImageChip
+    chip: Chip
     merged: bool
 
 
-def cut_boot_part(part: Part, chip: AnyChip) -> Part | None:
+def cut_boot_part(part: Part, chip: Chip) -> Part | None:
     """What a part puts where the chip boots from; None: nothing."""
     offset = chip.flash.bootloader_offset
     if not part.address <= offset < part.end:
@@ -374,7 +375,7 @@ def cut_boot_part(part: Part, chip: AnyChip) -> Part | None:
 
 
 def find_place_problems(
-    part: Part, chip: AnyChip, security: SecurityInfo | None
+    part: Part, chip: Chip, security: SecurityInfo | None
 ) -> tuple[Finding, ...]:
     """Findings for a part that is meant for another address, or not for where the chip boots from.
 
@@ -383,14 +384,14 @@ def find_place_problems(
     return find_misplaced(part, chip) or find_boot_content_problems(part, chip, security)
 
 
-def find_misplaced(part: Part, chip: AnyChip) -> tuple[Finding, ...]:
+def find_misplaced(part: Part, chip: Chip) -> tuple[Finding, ...]:
     """The finding for a bootloader or a merged file at another address than its own."""
     loader = find_bootloader(part)
-    if loader is None or (loader.chip.image.format == chip.image.format == "esp8266"):
+    if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
         return ()  # an ESP8266 has images at many addresses
     right = loader.chip.flash.bootloader_offset
     if loader.at == chip.flash.bootloader_offset or not (
-        loader.merged or loader.at in _find_boot_offsets()
+        loader.merged or loader.at in BOOT_OFFSETS
     ):
         return ()  # at the chip's own offset, other checks apply
     what = "a merged file that begins with the bootloader" if loader.merged else "a bootloader"
@@ -404,7 +405,7 @@ def find_misplaced(part: Part, chip: AnyChip) -> tuple[Finding, ...]:
 
 def find_bootloader(part: Part) -> Bootloader | None:
     """The bootloader at the beginning of a part, or behind blank bytes where a chip boots from."""
-    for start in sorted(_find_boot_offsets()):
+    for start in BOOT_OFFSETS:
         if start and part.data[:start].strip(b"\xff"):
             return None
         if not is_image(part.data[start : start + 1]):
@@ -417,28 +418,21 @@ def find_bootloader(part: Part) -> Bootloader | None:
         if chip is None:
             return None
         table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = part.data[table : table + len(TABLE_MAGIC)] == TABLE_MAGIC
+        merged = part.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
         if not (merged or _is_bootloader(image, chip)):
             return None
         return Bootloader(part.address + start, chip, merged)
     return None
 
 
-def _find_boot_offsets() -> frozenset[int]:
-    """Where chips boot from."""
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    return frozenset(chip.flash.bootloader_offset for chip in IMAGE_CHIPS.values())
-
-
-def _find_chip(image: Image) -> ImageChip | None:
-    if image.extended is None:
-        return load_image_chip("esp8266") if image.checksum_valid else None
-    name = find_by_image_id(image.extended.chip_id)
-    return None if name is None else load_image_chip(name)
+def _find_chip(image: Image) -> Chip | None:
+    if image.extended is None and not image.checksum_valid:
+        return None
+    chip_id = find_by_image_id(image.chip_id)
+    return None if chip_id is None else load_chip(chip_id)
 
 
-def _is_bootloader(image: Image, chip: ImageChip) -> bool:
+def _is_bootloader(image: Image, chip: Chip) -> bool:
     """An image that says so, or that has nothing in mapped flash and does not say that it is an application."""
     if find_boot_descriptor(image) is not None:
         return True
@@ -447,7 +441,7 @@ def _is_bootloader(image: Image, chip: ImageChip) -> bool:
 
 
 def find_boot_content_problems(
-    part: Part, chip: AnyChip, security: SecurityInfo | None = None
+    part: Part, chip: Chip, security: SecurityInfo | None = None
 ) -> tuple[Finding, ...]:
     """Findings for a part that puts something else than an image where the chip boots from."""
     boot = cut_boot_part(part, chip)
@@ -468,7 +462,7 @@ def find_boot_content_problems(
     return (Finding("not-an-image", text, fatal=True, consent="not-an-image"),)
 
 
-def find_unsigned(part: Part, chip: AnyChip, security: SecurityInfo | None) -> tuple[Finding, ...]:
+def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
         return ()

@@ -12,15 +12,14 @@ from espwire.device.stub_commands import read_md5s
 from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
 from espwire.flash.checks import hint_at_stub
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
-from espwire.sizes import Ranges, align_down, align_up, join_ranges
+from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.flash.plan import Part, Policy, Write
 
-SECTOR = 0x1000
 MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
 UNVERIFIED = "unverified"  # the consent
 READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)

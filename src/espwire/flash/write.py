@@ -37,7 +37,6 @@ from espwire.flash.plan import Erase, Part, Plan, Policy, Skip, Verify, Write, f
 from espwire.flash.safety import Target, find_problems, stop_if_fatal
 from espwire.flash.survey import survey_content, survey_device, survey_encryption
 from espwire.flash.verify import (
-    SECTOR,
     Cancel,
     build_verify_error,
     can_read,
@@ -49,9 +48,9 @@ from espwire.flash.verify import (
 )
 from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
 from espwire.image.patch_header import find_codes, find_patch_obstacle, patch_header
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
-from espwire.sizes import format_size
+from espwire.sizes import SECTOR, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip

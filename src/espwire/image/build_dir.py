@@ -245,7 +245,7 @@ class _Assembly:
 
     def plan(self, files: Mapping[str, str]) -> BuildPlan:
         """The plan for these files by role."""
-        from espwire.chips.lookup import load_image_chip
+        from espwire.chips.registry import load_chip
 
         folder = self.candidate.folder
         self.files = {
@@ -259,8 +259,8 @@ class _Assembly:
             raise self._broken(
                 f"{files[APP]} is not a firmware image (offset 0), and the folder has no bootloader"
             )
-        chip = load_image_chip(chip_id)
-        if chip.image.format == "esp8266":
+        chip = load_chip(chip_id)
+        if not chip.image.extended_header:
             blobs = [self._blob(APP, 0)]
         else:
             blobs = self._place(chip.flash.bootloader_offset)

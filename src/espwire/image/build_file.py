@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
+from espwire.chips.index import CHIPS, ChipEntry
 from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
 from espwire.image.header import HeaderSettings
@@ -18,7 +19,6 @@ from espwire.image.partition_table import ROW_MAGIC, TABLE_OFFSET, parse_table
 from espwire.image.read_any import Format, FormatChoice, make_blobs, read_any
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
     from espwire.chips.model import Chip
     from espwire.image.partition_table import Partition, PartitionTable
 
@@ -88,9 +88,9 @@ def find_image_chip(data: bytes) -> str:
         image = parse(data)
     except ImageError:
         return ""
-    if image.extended is not None:
-        return find_by_image_id(image.extended.chip_id) or ""
-    return "esp8266" if image.checksum_valid else ""
+    if image.extended is None and not image.checksum_valid:
+        return ""
+    return find_by_image_id(image.chip_id) or ""
 
 
 def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[str, ...]:
@@ -238,18 +238,18 @@ def find_merged(data: bytes, request: BuildRequest) -> tuple[int, tuple[str, ...
     The partition table (at 0x8000 by default) and the bootloader (at the chip's offset) must both be where the same
     start address puts them.
     """
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    chips = [request.chip] if request.chip is not None else IMAGE_CHIPS.values()
     starts = [
-        (start, (chip.id,)) for chip in chips if (start := _find_start(data, chip)) is not None
+        (start, (chip.id,))
+        for chip in CHIPS
+        if request.chip is None or chip.id == request.chip.id
+        if (start := _find_start(data, chip)) is not None
     ]
     return starts[0] if len(starts) == 1 else None
 
 
-def _find_start(data: bytes, chip: AnyChip) -> int | None:
-    boot = chip.flash.bootloader_offset
-    if chip.image.format == "esp8266":
+def _find_start(data: bytes, chip: ChipEntry) -> int | None:
+    boot = chip.bootloader_offset
+    if chip.image_chip_id is None:  # such chips boot from 0 and have no partition table
         return 0 if find_image_chip(data) == chip.id else None
     for start in dict.fromkeys((0, boot)):
         head = data[boot - start : TABLE_OFFSET - start]
@@ -261,13 +261,13 @@ def _find_start(data: bytes, chip: AnyChip) -> int | None:
 
 def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
     """The address of a binary that is not a merged one: from the request."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
     if request.app_address is not None:
         return request.app_address
     chip_id = find_image_chip(data)
     if chip_id:
-        boot = load_image_chip(chip_id).flash.bootloader_offset
+        boot = load_chip(chip_id).flash.bootloader_offset
         raise DataError(
             f"{name} is a single image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
@@ -288,10 +288,10 @@ def _choose_elf_address(blob: Blob, request: BuildRequest) -> tuple[int, str]:
 
     :raises ElfError: it uses no mapped flash, so it is a program for RAM or a bootloader
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.elf import is_flash
 
-    chip = load_image_chip(blob.chips[0])
+    chip = load_chip(blob.chips[0])
     image = parse(blob.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
     if not mapped and request.app_address is None:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from espwire.chips.lookup import find_by_image_id
+from espwire.chips.registry import find_by_image_id
 from espwire.errors import ImageError, UsageError
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.image.model import (
@@ -31,7 +31,7 @@ from espwire.image.model import (
 )
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 
 CRC_SIZE = 4
@@ -42,7 +42,7 @@ def is_image(data: bytes) -> bool:
     return data[:1] in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
-def parse(data: bytes, chip: AnyChip | None = None) -> Image:
+def parse(data: bytes, chip: Chip | None = None) -> Image:
     """The image in ``data``; ``build()`` of it gives ``data`` back.
 
     :param chip: whose format to expect; None tries both and takes the one that checks out
@@ -57,7 +57,7 @@ def parse(data: bytes, chip: AnyChip | None = None) -> Image:
             code="image-magic",
         )
     if chip is not None:
-        return _parse_esp8266(data) if chip.image.format == "esp8266" else _parse_esp32(data)
+        return _parse_esp32(data) if chip.image.extended_header else _parse_esp8266(data)
     if data[0] == MAGIC_V2:
         return _parse_esp8266(data)
     return _parse_unknown(data)
@@ -280,7 +280,7 @@ def create_image(
     segments: Iterable[Segment],
     entry: int,
     *,
-    chip: AnyChip,
+    chip: Chip,
     settings: HeaderSettings | None = None,
     min_revision: int = 0,
     max_revision: int = ANY_REVISION,
@@ -309,7 +309,7 @@ def create_image(
             f"frequencies {', '.join(flash.frequencies)}.",
         ) from None
     extended = None
-    if chip.image.format == "esp32":
+    if chip.image.extended_header:
         if chip.identity.image_chip_id is None:
             raise ImageError(f"the image chip id of {chip.name} is not known", code="image-chip")
         extended = ExtendedHeader(

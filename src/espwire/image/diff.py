@@ -16,11 +16,10 @@ from espwire.image.field_text import (
 )
 from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.read_any import FormatChoice
-from espwire.image.signature import SECTOR
 from espwire.image.split import flatten
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 
@@ -73,7 +72,7 @@ class ImageDiff:
 def diff_images(
     old: bytes,
     new: bytes,
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     *,
     names: tuple[str, str] = ("the first file", "the second file"),
     format: FormatChoice = "auto",
@@ -125,9 +124,7 @@ def find_differing_sectors(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
         yield first, end
 
 
-def _inspect(
-    data: bytes, name: str, chip: Chip | ImageChip | None, format: FormatChoice
-) -> FileInfo | None:
+def _inspect(data: bytes, name: str, chip: Chip | None, format: FormatChoice) -> FileInfo | None:
     try:
         return inspect_bytes(data, name, chip, format=format)
     except DataError:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from espwire.errors import ElfError
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
 ALLOCATED = 2  # section flag: it takes memory when the program runs
 METADATA = ".espressif.metadata"
+ELF_MAGIC = b"\x7fELF"
 MACHINES = {0x5E: "xtensa", 0xF3: "riscv"}
 LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
 # parts of a chip's memory map that no program is loaded to, or that only tell how other parts can be reached
@@ -65,7 +66,7 @@ class Elf:
 
 def is_elf(data: bytes) -> bool:
     """Whether the first bytes are those of an ELF file; says nothing about the rest."""
-    return data[:4] == b"\x7fELF"
+    return data[:4] == ELF_MAGIC
 
 
 def is_program(data: bytes) -> bool:
@@ -217,33 +218,41 @@ def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
 
 
 def find_elf_chips(elf: Elf) -> tuple[str, ...]:
-    """Ids of the chips that the program can be for, by machine and addresses; one if that is clear.
+    """Ids of the chips that the program can be for: the chip that it names, or else all that fit.
 
-    A chip fits if it has the machine and memory or mapped flash at each address. Among those, the ones count whose
-    RAM holds the entry address, if there are any: what is flash of one chip can be RAM of another. A chip named by
-    the program itself wins.
+    Of those that fit, chips with the entry address in RAM are preferred: what is flash of one can be RAM of another.
     """
-    from espwire.chips.index import CHIPS
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import chip_ids, load_chip
 
-    chips = [load_image_chip(name) for name in CHIPS]
-    fitting = [chip for chip in chips if chip.cpu.elf_machine == elf.machine and fits(elf, chip)]
-    named = [chip.id for chip in fitting if chip.id.encode() in elf.metadata]
-    if named:
-        return (max(named, key=len),)  # esp32c6 stands in esp32c61, too
+    named = find_named_chip(elf)
+    if named is not None:
+        return (named,)
+    fitting = [chip for chip in map(load_chip, chip_ids()) if fits(elf, chip)]
     in_ram = [chip for chip in fitting if _is_ram(chip, elf.entry, elf.entry + 1)]
     return tuple(chip.id for chip in in_ram or fitting)
 
 
-def fits(elf: Elf, chip: AnyChip) -> bool:
-    """Whether ``chip`` has something at every address of the program."""
+def find_named_chip(elf: Elf) -> str | None:
+    """The chip that fits the program and whose id is in its metadata."""
+    from espwire.chips.registry import chip_ids, load_chip
+
+    named = [name for name in chip_ids() if name.encode() in elf.metadata]
+    longest_first = sorted(named, key=len, reverse=True)  # esp32c61 contains esp32c6
+    return next((name for name in longest_first if fits(elf, load_chip(name))), None)
+
+
+def fits(elf: Elf, chip: Chip) -> bool:
+    """Whether ``chip`` has the program's machine, and memory or mapped flash at each of its addresses."""
     parts = elf.sections or elf.segments
-    return bool(parts) and all(
-        is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts
+    same_machine = chip.cpu.elf_machine == elf.machine
+    return (
+        same_machine
+        and bool(parts)
+        and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
     )
 
 
-def is_flash(chip: AnyChip, address: int) -> bool:
+def is_flash(chip: Chip, address: int) -> bool:
     """Whether ``address`` is flash that the chip maps into its address space."""
     flash = chip.mapped_flash
     if flash.irom_start <= address < flash.irom_end:
@@ -251,7 +260,7 @@ def is_flash(chip: AnyChip, address: int) -> bool:
     return flash.drom_start is not None and flash.drom_start <= address < (flash.drom_end or 0)
 
 
-def _is_ram(chip: AnyChip, start: int, end: int) -> bool:
+def _is_ram(chip: Chip, start: int, end: int) -> bool:
     return any(
         region.start <= start and end <= region.end
         for region in chip.memory.map

@@ -12,10 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
-from espwire.chips.index import CHIPS
+from espwire.chips.index import NAMES
 from espwire.errors import ElfError, UsageError, name_file
 from espwire.files import read_file, write_files
-from espwire.image.elf import Elf, ElfPart, find_elf_chips, fits, is_flash, parse_elf
+from espwire.image.elf import (
+    Elf,
+    ElfPart,
+    find_elf_chips,
+    find_named_chip,
+    fits,
+    is_flash,
+    parse_elf,
+)
 from espwire.image.esp8266 import convert_esp8266
 from espwire.image.layout import (
     APP_DESCRIPTOR,
@@ -39,7 +47,7 @@ from espwire.image.layout import (
 from espwire.image.model import EXTENDED, HEADER, MAGIC, WP_PIN_DISABLED
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 SIGNATURE_V1, SIGNATURE_V2 = (
     112,
@@ -48,7 +56,7 @@ SIGNATURE_V1, SIGNATURE_V2 = (
 DEFAULT_PAGE = 0x10000
 
 
-def convert_elf(data: bytes, chip: AnyChip, options: ElfOptions | None = None) -> tuple[Blob, ...]:
+def convert_elf(data: bytes, chip: Chip, options: ElfOptions | None = None) -> tuple[Blob, ...]:
     """The image for ``chip``; for an ESP8266 and version 1 its two files, or one if nothing is mapped.
 
     :raises ElfError: no usable ELF, or one for another chip
@@ -57,11 +65,11 @@ def convert_elf(data: bytes, chip: AnyChip, options: ElfOptions | None = None) -
     return _convert(parse_elf(data), data, chip, options or ElfOptions())
 
 
-def _convert(elf: Elf, data: bytes, chip: AnyChip, options: ElfOptions) -> tuple[Blob, ...]:
+def _convert(elf: Elf, data: bytes, chip: Chip, options: ElfOptions) -> tuple[Blob, ...]:
     check_machine(elf, chip)
     parts = elf.segments if options.use_segments else elf.sections
     check_parts(parts)
-    if chip.image.format == "esp8266":
+    if not chip.image.extended_header:
         return convert_esp8266(elf, parts, chip, options, data)
     return (Blob(0, _convert_esp32(elf, parts, chip, options, data)),)
 
@@ -86,7 +94,7 @@ def choose_chip(elf: Elf) -> str:
     )  # fmt: skip
 
 
-def check_machine(elf: Elf, chip: AnyChip) -> None:
+def check_machine(elf: Elf, chip: Chip) -> None:
     """Refuse a program for another chip.
 
     :raises ElfError: wrong machine, or the program names another chip
@@ -99,7 +107,7 @@ def check_machine(elf: Elf, chip: AnyChip) -> None:
         )
 
 
-def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]:
+def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
     """What is odd, but no error: sentences."""
     doubts = []
     sizes = chip.image.mmu_page_sizes
@@ -107,10 +115,10 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
         doubts.append(
             f"the {chip.name} has no MMU pages of {options.mmu_page_size >> 10} KiB: the option is ignored"
         )
-    meant = find_elf_chips(elf)
-    fitting = fits(elf, chip)
-    if meant and chip.id not in meant and (not fitting or meant[0].encode() in elf.metadata):
-        names = " or ".join(CHIPS[name].name for name in meant)
+    named, fitting = find_named_chip(elf), fits(elf, chip)
+    meant = (named,) if named else () if fitting else find_elf_chips(elf)
+    if meant and chip.id not in meant:
+        names = " or ".join(NAMES[name] for name in meant)
         doubts.append(
             f"the program is for the {names}, but converted for the {chip.name}: is --chip right? It can be left out"
         )
@@ -121,7 +129,7 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
     if elf.left_out and not options.use_segments:
         names = ", ".join(elf.left_out[:8]) + (" …" if len(elf.left_out) > 8 else "")
         doubts.append(f"left out, since their type is not one that is loaded: sections {names}")
-    if chip.image.format == "esp32" and options.version != 1:
+    if chip.image.extended_header and options.version != 1:
         doubts.append(f"the {chip.name} has one image format: the version is ignored")
     if options.secure_pad == 1 and not chip.image.secure_boot_v1:
         doubts.append(f"the {chip.name} has no secure boot version 1: no padding for it")
@@ -129,7 +137,7 @@ def find_doubts(elf: Elf, chip: AnyChip, options: ElfOptions) -> tuple[str, ...]
 
 
 def _convert_esp32(
-    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
+    elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes
 ) -> bytes:
     with_hash = options.append_digest and not options.ram_only_header
     pads = options.secure_pad == 2 or (options.secure_pad == 1 and chip.image.secure_boot_v1)
@@ -177,7 +185,7 @@ def _descriptor_address(flash: Sequence[Piece]) -> int | None:
     return flash[0].address if flash and flash[0].name == APP_DESCRIPTOR else None
 
 
-def _page_size(elf: Elf, chip: AnyChip, options: ElfOptions) -> int:
+def _page_size(elf: Elf, chip: Chip, options: ElfOptions) -> int:
     """As asked for, else as the program was linked; a chip without a choice has its one size."""
     sizes, default, wanted = (
         chip.image.mmu_page_sizes,
@@ -198,7 +206,7 @@ def _page_size(elf: Elf, chip: AnyChip, options: ElfOptions) -> int:
     return find_page_size(descriptor, sizes, default)
 
 
-def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip) -> Layout:
+def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: Chip) -> Layout:
     layout, rest = Layout(page), list(ram)
     for piece in flash:
         layout.add_flash(piece, rest, tail=chip.image.page_tail)
@@ -208,7 +216,7 @@ def _lay_out(flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyC
 
 
 def _lay_out_ram_only(
-    flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: AnyChip
+    flash: Sequence[Piece], ram: Sequence[Piece], page: int, chip: Chip
 ) -> Layout:
     layout = Layout(page, shift=chip.flash.bootloader_offset)
     for piece in ram:
@@ -248,13 +256,13 @@ def elf2image(
     :raises UsageError: the chip cannot have what the options say
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
     options = options or ElfOptions()
     data = read_file(path)
     with name_file(os.path.basename(os.fspath(path))):
         elf = parse_elf(data)
-        found = load_image_chip(chip or choose_chip(elf))
+        found = load_chip(chip or choose_chip(elf))
         blobs = _convert(elf, data, found, options)
     files = _name_files(os.fspath(path), blobs, found, options, output)
     write_files([(file.name, file.data) for file in files])
@@ -264,13 +272,13 @@ def elf2image(
 def _name_files(
     path: str,
     blobs: Sequence[Blob],
-    chip: AnyChip,
+    chip: Chip,
     options: ElfOptions,
     output: str | os.PathLike[str] | None,
 ) -> tuple[Blob, ...]:
     output = None if output is None else os.fspath(output)
     stem = os.path.splitext(path)[0]
-    esp8266 = chip.image.format == "esp8266"
+    esp8266 = not chip.image.extended_header
     if esp8266 and options.version == 1:
         names = [(f"{path}-" if output is None else output) + blob.name for blob in blobs]
     elif esp8266 and options.version == 2:

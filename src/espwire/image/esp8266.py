@@ -28,7 +28,7 @@ from espwire.image.layout import (
 from espwire.image.model import HEADER, MAGIC, MAGIC_V2, SEGMENT_HEADER, V2_FIRST_COUNT
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 # version 3 counts flash sizes as later chips do
 V3_SIZES = {f"{1 << code}MB": code << 4 for code in range(8)}
@@ -36,7 +36,7 @@ V3_FLASH_ABOVE, V3_RODATA, V3_RODATA_SKIP, V3_PAGE = 0x40200000, ".flash.rodata"
 
 
 def convert_esp8266(
-    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
+    elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes
 ) -> tuple[Blob, ...]:
     """The files of one ESP8266 program: a pair for version 1 if something is mapped, else one.
 
@@ -97,7 +97,7 @@ def _build_v2(
 
 
 def _convert_v3(
-    elf: Elf, parts: Sequence[ElfPart], chip: AnyChip, options: ElfOptions, file: bytes
+    elf: Elf, parts: Sequence[ElfPart], chip: Chip, options: ElfOptions, file: bytes
 ) -> bytes:
     codes = header_codes(chip, options.settings, V3_SIZES)
     pieces = join_pieces(in_order(parts, options), lambda address: kind_of(chip, address))

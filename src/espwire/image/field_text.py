@@ -6,8 +6,8 @@ Revisions are ``major * 100 + minor``; ESP-IDF's bootloader ignores a maximum of
 
 from __future__ import annotations
 
-from espwire.chips.index import CHIPS
-from espwire.chips.lookup import find_by_image_id
+from espwire.chips.index import NAMES
+from espwire.chips.registry import find_by_image_id
 from espwire.image.model import ANY_REVISION, WP_PIN_DISABLED
 from espwire.sizes import Revision
 
@@ -70,7 +70,7 @@ def format_chip_id(value: int) -> str:
     """``5 (ESP32-C3)``."""
     name = find_by_image_id(value)
     if name is not None:
-        return f"{value} ({CHIPS[name].name})"
+        return f"{value} ({NAMES[name]})"
     return NOT_SET if value in (NO_CHIP_ID, 0xFFFFFFFF) else f"invalid ({value})"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from espwire.image.elf import ELF_MAGIC
 from espwire.image.hex import is_hex, is_srecord
+from espwire.image.partition_table import ROW_MAGIC
 from espwire.image.scan import looks_encrypted
 from espwire.image.uf2 import is_uf2
 
@@ -22,13 +24,13 @@ MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF8", "a GIF image"),
     (0, b"%PDF", "a PDF document"),
     (0, b"RIFF", "a media file (RIFF)"),
-    (0, b"\x7fELF", "an ELF file"),
+    (0, ELF_MAGIC, "an ELF file"),
     (0, b"MZ", "a Windows program"),
     (0, b"\xcf\xfa\xed\xfe", "a macOS program"),
     (0, b"SQLite format 3\0", "a database (SQLite)"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (0, b"#!", "a script"),
-    (0, b"\xaa\x50", "a partition table"),
+    (0, ROW_MAGIC, "a partition table"),
     (8, b"littlefs", "a LittleFS file system"),
     (510, b"\x55\xaa", "a FAT file system or disk image"),
 )

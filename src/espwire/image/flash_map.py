@@ -16,14 +16,13 @@ from espwire.image.partition_table import (
     TableRules,
     check_table,
 )
-from espwire.sizes import Ranges, align_up, join_ranges
+from espwire.sizes import SECTOR, Ranges, align_up, join_ranges
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.image.scan import Found
 
-SECTOR = 0x1000
 MIN_FLASH = 0x40000
 Kind = Literal["bootloader", "table", "app", "data", "image", "free"]
 

@@ -12,6 +12,7 @@ from io import BytesIO
 
 from espwire.blob import Blob
 from espwire.errors import DataError, HexError
+from espwire.sizes import SECTOR
 
 DATA, END, SEGMENT_BASE, START_SEGMENT, LINEAR_BASE, START_LINEAR = range(6)
 LONGEST_RECORD = 1 + 2 * (1 + 2 + 1 + 255 + 1)
@@ -20,7 +21,6 @@ BYTES_PER_RECORD = 16  # in the files that are built
 MAX_BLOBS = 4096
 MAX_RUNS = 0x10000  # in file order, before sorting
 TOP = 1 << 32
-SECTOR = 0x1000
 _S_DATA, _S_COUNT, _S_END = "123", "56", "789"
 _FIRST_SRECORD = rb"S[0-9][0-9A-Fa-f]{8,}[ \t]*\r?(\n|$)"
 _INCOMPLETE = "The file was not copied or downloaded completely: get it again."

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from espwire.blob import Blob
-from espwire.chips.index import CHIPS
-from espwire.chips.lookup import find_by_image_id, load_image_chip
+from espwire.chips.index import NAMES
+from espwire.chips.registry import find_by_image_id, find_by_uf2_family, load_chip
 from espwire.errors import ImageError, name_file
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import (
@@ -21,10 +21,10 @@ from espwire.image.descriptors import (
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
-from espwire.image.signature import SECTOR, Signature, find_signatures
+from espwire.image.signature import Signature, find_signatures
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
     from espwire.image.partition_table import PartitionTable
 
@@ -112,7 +112,7 @@ class FileInfo:
 def inspect_bytes(
     data: bytes,
     name: str = "the file",
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> FileInfo:
@@ -137,32 +137,18 @@ def inspect_bytes(
     return FileInfo(name=name, size=len(data), format=kind, items=items)
 
 
-def _find_blobs(
-    file: InputFile, chip: Chip | ImageChip | None
-) -> list[tuple[Blob, Chip | ImageChip | None]]:
+def _find_blobs(file: InputFile, chip: Chip | None) -> list[tuple[Blob, Chip | None]]:
     """Each range of flash content with its chip. UF2 for several chips gives those of all, if ``chip`` is None."""
     if not file.addressed:
         return [(Blob(0, file.data), chip)]
     if chip is None and file.families:
         return [
-            (blob, find_family_chip(family))
+            (blob, load_chip(chips[0]) if chips else None)
             for family, blobs in file.families.items()
+            for chips in [() if family is None else find_by_uf2_family(family)]
             for blob in blobs
         ]
     return [(blob, chip) for blob in find_blobs(file, None if chip is None else chip.id)]
-
-
-def find_image_chip(image: Image) -> str | None:
-    """The id of the chip that an image is for, by its header; None: no known chip."""
-    if image.extended is not None:
-        return find_by_image_id(image.extended.chip_id)
-    return next((name for name, entry in CHIPS.items() if entry.image_chip_id is None), None)
-
-
-def find_family_chip(family: int | None) -> ImageChip | None:
-    """The chip of a UF2 family id; None: not said, or not known."""
-    chips = (load_image_chip(name) for name in CHIPS) if family is not None else ()
-    return next((chip for chip in chips if chip.image.uf2_family == family), None)
 
 
 def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
@@ -186,7 +172,7 @@ def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
     )
 
 
-def _inspect_blob(blob: Blob, chip: Chip | ImageChip | None) -> Iterator[Item]:
+def _inspect_blob(blob: Blob, chip: Chip | None) -> Iterator[Item]:
     """The image that the blob is, or everything found in it."""
     base, data = blob.address, blob.data
     image = parse(data, chip) if is_image(data) else None
@@ -201,7 +187,7 @@ def _inspect_blob(blob: Blob, chip: Chip | ImageChip | None) -> Iterator[Item]:
         yield _inspect_found(base, data, item, chip)
 
 
-def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | ImageChip | None) -> Item:
+def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | None) -> Item:
     end = len(data) - len(image.trailing)
     signatures = find_signatures(data, end) if image.extended is not None else ()
     info = inspect_image(image, data, chip, signatures)
@@ -209,7 +195,7 @@ def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | ImageChip
     return Item(kind=kind, offset=base, size=len(data), info=info)
 
 
-def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | ImageChip | None) -> Item:
+def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | None) -> Item:
     info: ImageInfo | None = None
     problems: tuple[str, ...] = ()
     if found.image is not None:
@@ -234,13 +220,13 @@ def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | ImageChip 
 def inspect_image(
     image: Image,
     data: bytes,
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     signatures: tuple[Signature, ...] = (),
 ) -> ImageInfo:
     """All there is to tell of one image that was parsed from the beginning of ``data``."""
-    own = find_image_chip(image)
+    own = find_by_image_id(image.chip_id)
     if chip is None and own is not None:
-        chip = load_image_chip(own)
+        chip = load_chip(own)
     flash = chip.flash if chip is not None else None
     mode = find_code(flash.modes, image.mode_code) if flash else None
     size = find_code(flash.sizes, image.size_code) if flash else None
@@ -266,7 +252,7 @@ def find_code(codes: Mapping[str, int], code: int) -> str | None:
     return next((name for name, value in codes.items() if value == code), None)
 
 
-def find_memory(chip: Chip | ImageChip, address: int) -> tuple[str, ...]:
+def find_memory(chip: Chip, address: int) -> tuple[str, ...]:
     """Names of the memories that have ``address``, as the chip's memory map has them."""
     names = (region.name for region in chip.memory.map if region.start <= address < region.end)
     return tuple(dict.fromkeys(names))
@@ -290,7 +276,7 @@ def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
     return tuple(found) if at == len(image.trailing) else ()
 
 
-def _segments(image: Image, chip: Chip | ImageChip | None) -> Iterator[SegmentInfo]:
+def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
     first = () if image.irom is None else (image.irom.segment,)
     hidden = find_hidden_segments(image)
     for number, segment in enumerate((*first, *image.segments, *hidden)):
@@ -323,7 +309,7 @@ def _warnings(info: ImageInfo, own: str | None) -> Iterator[str]:
             if value is None:
                 yield f"the header's flash {what} code {code:#x} means nothing"
     if own is not None and info.chip is not None and own != info.chip:
-        yield f"the header says {CHIPS[own].name}, looked at as {CHIPS[info.chip].name}"
+        yield f"the header says {NAMES[own]}, looked at as {NAMES[info.chip]}"
     part = image.irom
     if part is not None and (part.mode_code, part.size_frequency) != (
         image.mode_code,
@@ -340,7 +326,7 @@ def _problems(info: ImageInfo) -> Iterator[str]:
         yield "the SHA-256 is wrong"
     if image.crc_valid is False:
         yield "the CRC-32 is wrong"
-    if image.extended is not None and find_image_chip(image) is None:
+    if image.extended is not None and find_by_image_id(image.chip_id) is None:
         yield f"no known chip has the image chip id {image.extended.chip_id}"
     for signature in info.signatures:
         if signature.crc_valid is False:

@@ -30,7 +30,7 @@ from espwire.image.model import (
 if TYPE_CHECKING:
     from espwire.image.elf import ElfPart
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
     from espwire.image.elf import ElfPart
 
 
@@ -319,9 +319,7 @@ class ElfOptions:
     ram_only_header: bool = False
 
 
-def header_codes(
-    chip: AnyChip, settings: HeaderSettings, sizes: Mapping[str, int]
-) -> tuple[int, int]:
+def header_codes(chip: Chip, settings: HeaderSettings, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Header bytes 2 and 3.
 
     :raises UsageError: the chip has no such mode, size or frequency
@@ -343,7 +341,7 @@ def header_codes(
     return flash.modes[mode], sizes[size] | flash.frequencies.get(settings.frequency, 0)
 
 
-def kind_of(chip: AnyChip, address: int) -> tuple[str, ...]:
+def kind_of(chip: Chip, address: int) -> tuple[str, ...]:
     """Names of all that the chip has at an address; parts are joined only within the same."""
     return tuple(region.name for region in chip.memory.map if region.start <= address < region.end)
 

@@ -26,12 +26,12 @@ from espwire.image.layout import (
 from espwire.image.model import HEADER, MAGIC, MAX_SEGMENT_SIZE, MAX_SEGMENTS, Segment
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 
 def build_segments(
     segments: Sequence[tuple[int, bytes]],
-    chip: AnyChip,
+    chip: Chip,
     *,
     entry: int = 0,
     settings: HeaderSettings | None = None,
@@ -44,7 +44,7 @@ def build_segments(
     """
     settings = settings or HeaderSettings()
     _check(segments, entry)
-    if chip.image.format != "esp8266":
+    if chip.image.extended_header:
         return (Blob(0, _build_esp32(segments, chip, entry, settings)),)
     # what goes to address 0 is a filler that no boot loader loads: it is taken as it is
     pieces = [Piece(address, pad4(data) if address else data) for address, data in segments]
@@ -94,13 +94,13 @@ def _check(segments: Sequence[tuple[int, bytes]], entry: int) -> None:
             )
 
 
-def _esp8266_codes(chip: AnyChip, settings: HeaderSettings) -> tuple[int, int]:
+def _esp8266_codes(chip: Chip, settings: HeaderSettings) -> tuple[int, int]:
     """As for any image, but that a size that is not given has the code 0, as in the tool that had this command."""
     return header_codes(chip, settings, chip.flash.sizes if settings.size != KEEP else {"1MB": 0})
 
 
 def _build_esp32(
-    segments: Sequence[tuple[int, bytes]], chip: AnyChip, entry: int, settings: HeaderSettings
+    segments: Sequence[tuple[int, bytes]], chip: Chip, entry: int, settings: HeaderSettings
 ) -> bytes:
     slowest = {code: name for name, code in chip.flash.frequencies.items()}.get(
         0, chip.flash.default_frequency
@@ -131,9 +131,9 @@ def make_image(
     :raises UsageError: the chip has no such flash setting
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
 
-    found = load_image_chip(chip)
+    found = load_chip(chip)
     check_total_size(path for _, path in parts)
     segments = [(address, read_file(path)) for address, path in parts]
     blobs = build_segments(segments, found, entry=entry, settings=settings)

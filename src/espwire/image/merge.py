@@ -13,7 +13,6 @@ from espwire.image.header import HeaderSettings
 from espwire.image.hex import TOP, build_hex
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import ImageChip
     from espwire.chips.model import Chip
 
 Format = Literal["raw", "uf2", "hex"]
@@ -43,9 +42,7 @@ class Merged:
     warnings: tuple[str, ...] = ()
 
 
-def merge_blobs(
-    blobs: Iterable[Blob], chip: Chip | ImageChip, options: MergeOptions | None = None
-) -> Merged:
+def merge_blobs(blobs: Iterable[Blob], chip: Chip, options: MergeOptions | None = None) -> Merged:
     """Merge ``blobs``. The image at the chip's bootloader offset gets the flash settings.
 
     :raises UsageError: blobs overlap or are out of range, the chip does not support a flash setting or has no UF2 family
@@ -70,14 +67,13 @@ def merge_blobs(
     )
 
 
-def find_merge_chip(blobs: Iterable[Blob]) -> ImageChip:
+def find_merge_chip(blobs: Iterable[Blob]) -> Chip:
     """The chip that all intact images among ``blobs`` are for.
 
     :raises UsageError: code ``merge-chip``: no image names a chip, or they are for several
     """
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import find_by_image_id, load_chip
     from espwire.image.codec import parse
-    from espwire.image.inspect import find_image_chip
 
     chips: set[str] = set()
     for blob in blobs:
@@ -85,11 +81,11 @@ def find_merge_chip(blobs: Iterable[Blob]) -> ImageChip:
             image = parse(blob.data)
         except ImageError:
             continue
-        name = find_image_chip(image) if image.checksum_valid else None
+        name = find_by_image_id(image.chip_id) if image.checksum_valid else None
         if name is not None:
             chips.add(name)
     if len(chips) == 1:
-        return load_image_chip(chips.pop())
+        return load_chip(chips.pop())
     text = "no image among the files names its chip"
     if chips:
         text = f"the images are for different chips: {', '.join(sorted(chips))}"
@@ -122,9 +118,7 @@ def _check(blobs: Sequence[Blob], sector: int, options: MergeOptions) -> None:
         )
 
 
-def _patch(
-    blob: Blob, chip: Chip | ImageChip, settings: HeaderSettings, warnings: list[str]
-) -> Blob:
+def _patch(blob: Blob, chip: Chip, settings: HeaderSettings, warnings: list[str]) -> Blob:
     """The blob with the flash settings in its header, if it is an intact image at the bootloader offset."""
     if blob.address != chip.flash.bootloader_offset or settings.keep_all or not blob.data:
         return blob
@@ -149,7 +143,7 @@ def _build_raw(blobs: Sequence[Blob], options: MergeOptions) -> bytes:
     return b"".join(pieces)  # the only copy
 
 
-def _build_uf2(blobs: Sequence[Blob], chip: Chip | ImageChip, options: MergeOptions) -> bytes:
+def _build_uf2(blobs: Sequence[Blob], chip: Chip, options: MergeOptions) -> bytes:
     from espwire.image.uf2 import build_uf2
 
     if chip.image.uf2_family is None:

@@ -97,6 +97,11 @@ class Image:
         return 1 if self.irom is None else 2
 
     @property
+    def chip_id(self) -> int | None:
+        """The chip id in the header; None: the ESP8266's formats do not have it."""
+        return None if self.extended is None else self.extended.chip_id
+
+    @property
     def size_code(self) -> int:
         """The flash size's code: the high nibble of header byte 3, in place."""
         return self.size_frequency & 0xF0

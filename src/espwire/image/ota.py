@@ -21,10 +21,10 @@ from espwire.image.partition_table import (
     PartitionTable,
     find_kind,
 )
+from espwire.sizes import SECTOR
 from espwire.text import escape
 
 ENTRY = struct.Struct("<I20sII")  # sequence, label, state, CRC-32 of the sequence
-SECTOR = 0x1000
 OTA_DATA_SIZE = 2 * SECTOR
 BLANK = 0xFFFFFFFF
 MAX_SEQUENCE = BLANK - 1

@@ -17,7 +17,6 @@ from espwire.image.partition_table import (
     OFFSET_STEP,
     PRIMARY,
     RECOVERY,
-    SECTOR,
     SUBTYPES,
     TABLE,
     TABLE_OFFSET,
@@ -27,7 +26,7 @@ from espwire.image.partition_table import (
     Partition,
     PartitionTable,
 )
-from espwire.sizes import KIB, MIB, align_up, parse_number
+from espwire.sizes import KIB, MIB, SECTOR, align_up, parse_number
 
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
 MAX_LINE, MAX_LINES = 1000, 10000

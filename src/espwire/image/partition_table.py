@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from espwire.errors import TableError
+from espwire.sizes import SECTOR
 from espwire.text import escape
 
 ROW = struct.Struct("<2sBBII16sI")
@@ -42,7 +43,6 @@ SUBTYPES: dict[int, dict[str, int]] = {
 ENCRYPTED, READONLY = 1, 2
 FLAGS = {"encrypted": ENCRYPTED, "readonly": READONLY}
 OFFSET_STEP = {APP: 0x10000}
-SECTOR = 0x1000
 OTA_DATA_SIZE, MIN_NVS_SIZE = 0x2000, 0x3000
 
 

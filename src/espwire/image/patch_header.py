@@ -14,12 +14,12 @@ from espwire.image.header import DETECT, KEEP, HeaderSettings, parse_size_name
 from espwire.image.model import DIGEST_SIZE, HEADER, MAGIC
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
 
 MODE_AT, SIZE_FREQUENCY_AT = 2, 3
 
 
-def find_patch_obstacle(data: bytes, chip: AnyChip) -> str | None:
+def find_patch_obstacle(data: bytes, chip: Chip) -> str | None:
     """Why the header must be left alone, as the end of a sentence; None: it can be changed."""
     if len(data) < HEADER.size or data[0] != MAGIC:
         return "it is no bootable image"
@@ -33,7 +33,7 @@ def find_patch_obstacle(data: bytes, chip: AnyChip) -> str | None:
 
 
 def patch_header(
-    data: bytes, chip: AnyChip, *, mode: str = KEEP, size: str = KEEP, frequency: str = KEEP
+    data: bytes, chip: Chip, *, mode: str = KEEP, size: str = KEEP, frequency: str = KEEP
 ) -> bytes:
     """``data`` with other flash settings; unchanged where ``find_patch_obstacle`` finds a reason.
 
@@ -63,9 +63,7 @@ def patch_header(
     return bytes(out)
 
 
-def find_codes(
-    chip: AnyChip, settings: HeaderSettings
-) -> tuple[int | None, int | None, int | None]:
+def find_codes(chip: Chip, settings: HeaderSettings) -> tuple[int | None, int | None, int | None]:
     """The header's codes for mode, size and frequency on ``chip``; None: keep.
 
     :raises UsageError: the chip has no such mode, size or frequency, or the size is still to be detected
@@ -84,7 +82,7 @@ def find_codes(
     )
 
 
-def _find_code(codes: Mapping[str, int], name: str, what: str, chip: AnyChip) -> int | None:
+def _find_code(codes: Mapping[str, int], name: str, what: str, chip: Chip) -> int | None:
     if name == KEEP:
         return None
     # sizes are upper case in the data, modes and frequencies lower: compare without case

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, name_file
+from espwire.image.elf import ELF_MAGIC
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Families, is_uf2, parse_uf2
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip
+    from espwire.chips.model import Chip
     from espwire.image.header import HeaderSettings
 
 Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
@@ -115,11 +116,11 @@ def _find_likely_format(data: bytes) -> Format | None:
         return "srecord"
     if is_uf2(data):
         return "uf2"
-    return "elf" if data[:4] == b"\x7fELF" else None
+    return "elf" if data[:4] == ELF_MAGIC else None
 
 
 def _read_as(format_: Format, data: bytes, name: str) -> InputFile:
-    if format_ == "elf" and data[:4] != b"\x7fELF":
+    if format_ == "elf" and data[:4] != ELF_MAGIC:
         text = f"{name} is not an ELF file: it does not begin with 7f 45 4c 46"
         raise ElfError(text, code="elf-magic")
     blobs: tuple[Blob, ...] = ()
@@ -161,7 +162,7 @@ def read_input(
     name: str,
     address: int = 0,
     *,
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     settings: HeaderSettings | None = None,
     format: FormatChoice = "auto",
 ) -> tuple[Blob, ...]:
@@ -186,7 +187,7 @@ def make_blobs(
     file: InputFile,
     address: int = 0,
     *,
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     settings: HeaderSettings | None = None,
     convert: bool = False,
 ) -> tuple[Blob, ...]:
@@ -220,7 +221,11 @@ def find_blobs(file: InputFile, chip: str | None) -> tuple[Blob, ...]:
 
 def _read_uf2(file: InputFile) -> tuple[Blob, ...]:
     """The blobs for all known chips."""
-    chips = {family: () if family is None else find_by_family(family) for family in file.families}
+    from espwire.chips.registry import find_by_uf2_family
+
+    chips = {
+        family: () if family is None else find_by_uf2_family(family) for family in file.families
+    }
     known = [family for family in chips if family is None or chips[family]]
     if chips and not known:
         listed = ", ".join(f"{family:#010x}" for family in chips)
@@ -238,22 +243,15 @@ def _read_uf2(file: InputFile) -> tuple[Blob, ...]:
     )
 
 
-def find_by_family(family: int) -> tuple[str, ...]:
-    """Ids of the chips whose UF2 files carry this family id."""
-    from espwire.chips.image_index import IMAGE_CHIPS
-
-    return tuple(name for name, chip in IMAGE_CHIPS.items() if chip.image.uf2_family == family)
-
-
 def _convert_elf(
     file: InputFile,
     address: int,
-    chip: AnyChip | None,
+    chip: Chip | None,
     settings: HeaderSettings | None,
     *,
     convert: bool,
 ) -> tuple[Blob, ...]:
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.elf import is_program, parse_elf
     from espwire.image.elf2image import choose_chip, convert_elf
     from espwire.image.header import DETECT, KEEP, HeaderSettings
@@ -270,7 +268,7 @@ def _convert_elf(
                 hint="Pass the .elf file that the linker wrote.",
                 code="elf-type",
             )
-        target = chip or load_image_chip(choose_chip(elf))
+        target = chip or load_chip(choose_chip(elf))
         if not convert and _extension(file.name) not in PROGRAM_EXTENSIONS:
             raise ElfError(
                 f"this is an ELF program for {target.id}, but its extension is that of another format",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from espwire.chips.lookup import find_by_image_id, load_image_chip
+from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, TableError
 from espwire.image.codec import CRC_SIZE, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
@@ -25,14 +25,15 @@ from espwire.image.model import (
     SEGMENT_HEADER,
     Image,
 )
-from espwire.image.signature import BLOCK, SECTOR, V1_SIZE, Signature, find_signatures
+from espwire.image.partition_table import ROW_MAGIC
+from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip, ImageChip
+    from espwire.chips.model import Chip
     from espwire.image.partition_table import Partition, PartitionTable
 
 Kind = Literal["bootloader", "app", "image", "partition-table", "ota-data", "data", "encrypted"]
-TABLE_MAGIC = b"\xaa\x50"
 TABLE_SIZE = 0x1000
 MAX_TABLES = 16  # a flash has one, and perhaps a spare one
 ENTROPY_SAMPLE = 0x10000
@@ -62,7 +63,7 @@ class Found:
 
 
 def find_contents(
-    data: bytes, chip: AnyChip | None = None, *, start: int | None = None
+    data: bytes, chip: Chip | None = None, *, start: int | None = None
 ) -> tuple[Found, ...]:
     """All that is recognised in ``data``, by its place in ``data``.
 
@@ -87,13 +88,13 @@ def find_contents(
     return tuple(sorted((*tables, *images, *others), key=lambda item: item.offset))
 
 
-def guess_start(data: bytes, chip: AnyChip | None = None) -> int:
+def guess_start(data: bytes, chip: Chip | None = None) -> int:
     """The flash address of the first byte of a merged file: many begin with the boot loader, which stands at 0x1000."""
     tables = tuple(_find_tables(data))
     return _guess_start(tuple(_find_images(data, chip, tables)), tables, chip)
 
 
-def _guess_start(images: tuple[Found, ...], tables: tuple[Found, ...], chip: AnyChip | None) -> int:
+def _guess_start(images: tuple[Found, ...], tables: tuple[Found, ...], chip: Chip | None) -> int:
     """Where the boot loader stands on the chip, if the file begins with one and its partitions then fit better."""
     first = images[0].image if images and tables and images[0].offset == 0 else None
     own = chip if first is None or first.extended is None else _find_chip(first.extended.chip_id)
@@ -105,9 +106,9 @@ def _guess_start(images: tuple[Found, ...], tables: tuple[Found, ...], chip: Any
     return own.flash.bootloader_offset if len(shifted & there) > len(rows & there) else 0
 
 
-def _find_chip(image_chip_id: int) -> ImageChip | None:
+def _find_chip(image_chip_id: int) -> Chip | None:
     name = find_by_image_id(image_chip_id)
-    return None if name is None else load_image_chip(name)
+    return None if name is None else load_chip(name)
 
 
 def looks_encrypted(data: bytes) -> bool:
@@ -175,7 +176,7 @@ def _find_tables(data: bytes) -> Iterator[Found]:
 
     left = MAX_TABLES
     for at in range(0, len(data), SECTOR):
-        if data[at : at + 2] != TABLE_MAGIC or not left:
+        if data[at : at + 2] != ROW_MAGIC or not left:
             continue
         try:
             table = parse_table(data[at : at + TABLE_SIZE])
@@ -188,7 +189,7 @@ def _find_tables(data: bytes) -> Iterator[Found]:
             )
 
 
-def _find_images(data: bytes, chip: AnyChip | None, tables: tuple[Found, ...]) -> Iterator[Found]:
+def _find_images(data: bytes, chip: Chip | None, tables: tuple[Found, ...]) -> Iterator[Found]:
     """Images at sector boundaries; one inside another is none."""
     taken, at = {table.offset for table in tables}, 0
     while at < len(data):
@@ -202,10 +203,10 @@ def _find_images(data: bytes, chip: AnyChip | None, tables: tuple[Found, ...]) -
             at = max(at + SECTOR, -(-image.end // SECTOR) * SECTOR)
 
 
-def _image_at(data: bytes, at: int, chip: AnyChip | None) -> Found | None:
-    size = measure_image(data, at) if chip is None or chip.image.format == "esp32" else None
+def _image_at(data: bytes, at: int, chip: Chip | None) -> Found | None:
+    size = measure_image(data, at) if chip is None or chip.image.extended_header else None
     image = _parse(data[at : at + size], chip) if size is not None else None
-    if image is None and (chip is None or chip.image.format == "esp8266"):
+    if image is None and (chip is None or not chip.image.extended_header):
         size = measure_esp8266_image(data, at)
         image = _parse(data[at : at + size], chip) if size is not None else None
         if image is not None and chip is None and not image.checksum_valid:
@@ -229,7 +230,7 @@ def _room(data: bytes, at: int, size: int) -> bool:
     return data[at + size : at + size + 1] not in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
-def _parse(data: bytes, chip: AnyChip | None) -> Image | None:
+def _parse(data: bytes, chip: Chip | None) -> Image | None:
     try:
         return parse(data, chip)
     except ImageError:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-SECTOR = 0x1000
+from espwire.sizes import SECTOR
+
 BLOCK = 1216
 MAX_BLOCKS = 3
 MAGIC = 0xE7

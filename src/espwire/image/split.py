@@ -15,10 +15,9 @@ from espwire.blob import Blob
 from espwire.errors import ImageError
 from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Found, find_contents, guess_start
-from espwire.image.signature import SECTOR
+from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
-    from espwire.chips.lookup import AnyChip, ImageChip
     from espwire.chips.model import Chip
 
 LIMIT = 256 * 0x100000
@@ -32,7 +31,7 @@ UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 def split_image(
     data: bytes,
     name: str = "the file",
-    chip: Chip | ImageChip | None = None,
+    chip: Chip | None = None,
     *,
     target_offset: int | None = None,
     format: FormatChoice = "auto",
@@ -72,7 +71,7 @@ def split_image(
 def flatten(
     data: bytes,
     name: str = "the file",
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> tuple[int, bytes]:
@@ -84,7 +83,7 @@ def flatten(
     return _flatten(read_any(data, name, format), chip)
 
 
-def _flatten(file: InputFile, chip: AnyChip | None) -> tuple[int, bytes]:
+def _flatten(file: InputFile, chip: Chip | None) -> tuple[int, bytes]:
     if not file.addressed:
         return 0, file.data
     blobs = find_blobs(file, None if chip is None else chip.id)
@@ -107,7 +106,7 @@ def _flatten(file: InputFile, chip: AnyChip | None) -> tuple[int, bytes]:
 def lay_out(
     data: bytes,
     name: str = "the file",
-    chip: AnyChip | None = None,
+    chip: Chip | None = None,
     *,
     format: FormatChoice = "auto",
 ) -> bytes:
@@ -132,7 +131,7 @@ def lay_out(
 
 
 def lay_out_addressed(
-    data: bytes, name: str, chip: AnyChip | None = None, *, format: FormatChoice = "auto"
+    data: bytes, name: str, chip: Chip | None = None, *, format: FormatChoice = "auto"
 ) -> bytes:
     """As ``lay_out`` for a HEX, S-record or UF2 file; any other file unchanged."""
     start, flat = _flatten(read_any(data, name, format), chip)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING
 
-from espwire.protocol.commands import Op
-from espwire.protocol.stub import Capabilities
+from espwire.protocol.opcodes import Op
+
+if TYPE_CHECKING:
+    from espwire.protocol.stub import Capabilities
 
 SECURE_DOWNLOAD_OPS = frozenset(
     {

@@ -18,7 +18,8 @@ from functools import cache
 from typing import Self
 
 from espwire.protocol import slip
-from espwire.protocol.commands import REQUEST, Command, Op, Reply, Request
+from espwire.protocol.commands import REQUEST, Command, Reply, Request
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_CHECKSUM
 
 PROTOCOL_VERSION = 2  # 1: only some requests had a CRC, of the body alone

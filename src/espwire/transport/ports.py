@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from espwire.chips.index import NAMES, OTG_PRODUCTS
 from espwire.chips.usb_ids import Bridge, load_usb_ids
 from espwire.errors import PortNotFound, UsageError
 from espwire.transport.base import CancelToken, Transport
@@ -378,13 +379,12 @@ def likely_board(identity: PortIdentity) -> str:
         many = f" ({bridge.ports} ports)" if bridge.ports > 1 else ""
         return f"board with {_article(bridge.name)} {bridge.name}{many}"
     pid = identity.pid or 0
-    if pid == own.serial_jtag.pid:
+    if pid == own.serial_jtag:
         return "ESP chip by its own USB (Serial/JTAG)"
     if pid == own.usb_bridge.pid:
         return f"board behind {_article(own.usb_bridge.name)} {own.usb_bridge.name}"
-    for rom in own.rom_otg:
-        if rom.pid == pid:
-            return f"{_chip_name(rom.chip)} by its own USB (OTG, in its loader)"
+    if pid in OTG_PRODUCTS:
+        return f"{NAMES[OTG_PRODUCTS[pid]]} by its own USB (OTG, in its loader)"
     for board in ids.dev_board_ids:
         if board.pid == pid:
             return f"{board.board} running {board.firmware}"
@@ -427,10 +427,7 @@ def _rank(identity: PortIdentity, platform: str) -> tuple[object, ...]:
     if is_skipped(identity):
         group = 5
     elif identity.vid == own.vid:
-        direct = identity.pid == own.serial_jtag.pid or any(
-            rom.pid == identity.pid for rom in own.rom_otg
-        )
-        group = 0 if direct else 1
+        group = 0 if identity.pid == own.serial_jtag or identity.pid in OTG_PRODUCTS else 1
     elif find_bridge(identity) is not None:
         group = 2
     else:
@@ -440,9 +437,3 @@ def _rank(identity: PortIdentity, platform: str) -> tuple[object, ...]:
 
 def _article(name: str) -> str:
     return "an" if name[0] in VOWEL_SOUNDS else "a"
-
-
-def _chip_name(chip: str) -> str:
-    from espwire.chips.index import CHIPS
-
-    return CHIPS[chip].name

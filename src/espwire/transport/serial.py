@@ -18,6 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from espwire.chips.index import OTG_PRODUCTS
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.streams import wait_ready
 from espwire.transport.base import CancelToken, TransportInfo, TransportKind
@@ -33,9 +34,6 @@ DRAIN_LIMIT = 10.0
 RATE_TOLERANCE = 0.03  # beyond it, no UART hears another
 ESPRESSIF = 0x303A
 SERIAL_JTAG_PRODUCT = 0x1001
-OTG_PRODUCTS = frozenset(
-    {0x0002, 0x0009, 0x0012, 0x001F, 0x0020}
-)  # in the ROM: the chip's id; usb-ids.toml
 POSIX = os.name == "posix"
 NO_LINES = (errno.ENOTTY, errno.EINVAL, errno.ENOSYS)  # pseudo-terminals and some adapters
 

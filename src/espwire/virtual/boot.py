@@ -1,7 +1,7 @@
-"""What a chip says when it starts and how it picks the boot mode: texts, straps. No commands, no reset lines.
+"""What a chip prints when it starts, and how it selects the boot mode from its strapping pins.
 
-Banners and mode names are as public logs show them; a chip without a public log gets its family's form (``banner``
-None). The number behind ``boot:`` is the strap value; ``rst:`` names the reason.
+The texts are those of public logs; a chip without a public log gets its family's form (see ``BootLog``). The number
+behind ``boot:`` is the strap value; ``rst:`` is the reset reason.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     for gpio, bit in _strap_bits(chip).items():
         if gpio in pins:
             value = value & ~(1 << bit) | pins[gpio] << bit
-    seconds = {pin.gpio: pin.level for pin in strapping.second_gpios}
+    seconds: dict[int, str] = {pin.gpio: pin.level for pin in strapping.second_gpios}
     if strapping.second_gpio is not None:
         seconds[strapping.second_gpio] = strapping.second_level_for_download
     fits = all(
@@ -149,23 +149,10 @@ LP_REASONS = {
     Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the names of this and the next follow the others'; the numbers are known
     Reason.CRASH: "0xc (SW_CPU)",
 }
-# id → (banner, built, strap for download, strap for flash, name of the download mode)
-MODERN: dict[str, tuple[str | None, str, int, int, str]] = {
-    "esp32s2": ("esp32s2-rc4-20191025", "Oct 25 2019", 0x02, 0x08, "DOWNLOAD(USB/UART0/1/SPI)"),
-    "esp32s3": ("esp32s3-20210327", "Mar 27 2021", 0x00, 0x08, "DOWNLOAD(USB/UART0)"),
-    "esp32c2": ("esp8684-api2-20220127", "Jan 27 2022", 0x04, 0x0C, "DOWNLOAD(UART0)"),
-    "esp32c3": ("esp32c3-api1-20210207", "Feb  7 2021", 0x04, 0x0D, "DOWNLOAD(USB/UART0/1)"),
-    "esp32c5": ("esp32c5-eco2-20250121", "Jan 21 2025", 0x08, 0x18, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32c6": ("esp32c6-20220919", "Sep 19 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SDIO_FEI_FEO)"),
-    "esp32h2": ("esp32h2-20221101", "Nov  1 2022", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32p4": ("esp32p4-eco2-20240710", "Jul 10 2024", 0x04, 0x0C, "DOWNLOAD(USB/UART0/SPI)"),
-    "esp32s31": (None, "", 0x69, 0x58, "DOWNLOAD(USB/UART0/SPI)"),
-}
-UNKNOWN = (None, "", 0x04, 0x0C, "DOWNLOAD(USB/UART0)")
 
 
 def find_boot_text(chip: Chip) -> BootText:
-    """The texts of a chip, picked by facts: its ROM's generation and, for later chips, the table above."""
+    """The boot texts of a chip, by the generation of its ROM and its ``boot_log``."""
     if not chip.rom.attach_bytes:
         return BootText(
             opening="\r\n ets Jan  8 2013,",
@@ -191,13 +178,13 @@ def find_boot_text(chip: Chip) -> BootText:
             interpreter=True,
             wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
         )
-    banner, built, download, app, name = MODERN.get(chip.id, UNKNOWN)
-    built_line = f"Build:{built}\r\n" if built else ""
+    log = chip.boot_log
+    built_line = f"Build:{log.built}\r\n" if log.built else ""
     return BootText(
-        opening=f"ESP-ROM:{banner or chip.id}\r\n{built_line}",
-        download_strap=download,
-        app_strap=app,
-        download_name=name,
+        opening=f"ESP-ROM:{log.banner or chip.id}\r\n{built_line}",
+        download_strap=log.download_strap,
+        app_strap=log.app_strap,
+        download_name=log.download_mode,
         app_name="SPI_FAST_FLASH_BOOT",
         reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
         download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")}

@@ -12,8 +12,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
-from espwire.protocol.commands import Op, Sync
+from espwire.protocol.commands import Sync
 from espwire.protocol.dialect import BaudRule
+from espwire.protocol.opcodes import Op
 from espwire.sizes import extract
 from espwire.virtual.board import CIRCUITS, Front
 from espwire.virtual.boot import (

@@ -350,8 +350,7 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
     if config.has_flash_key:
         _encode_flash_encryption(chip, registers, on=config.flash_encryption)
     purposes = effective_purposes(chip, config)
-    for slot in security.key_purpose_slots:
-        purpose = purposes[slot.key]
+    for slot, purpose in zip(security.key_purpose_slots, purposes, strict=True):
         if not 0 <= purpose < 1 << slot.bits:
             raise UsageError(
                 f"key purpose {purpose} does not fit {slot.bits} bits", hint="See `espwire chips`."

@@ -25,6 +25,16 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from espwire.protocol.spi_flash import (
+    ENABLE_RESET,
+    POWER_DOWN,
+    READ_ID,
+    READ_SFDP,
+    READ_STATUS,
+    RELEASE_POWER_DOWN,
+    RESET,
+    WRITE_ENABLE,
+)
 from espwire.sizes import KIB, MIB
 from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.flash_parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
@@ -194,9 +204,9 @@ class NorFlash:
         if self.mode in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
             self._execute_asleep(t, opcode)
             return b"\xff" * read
-        if opcode == 0x99 and armed:
+        if opcode == RESET and armed:
             self._reset(t)
-        elif opcode == 0x66:
+        elif opcode == ENABLE_RESET:
             self._arm_reset(t, opcode, address, data, read)
         elif t < self.busy_until:
             return (
@@ -220,7 +230,7 @@ class NorFlash:
             self.mode, self._ultra_exit_at = Mode.ULTRA_POWER_DOWN, None
         elif opcode == 0xFF and self.mode is Mode.ULTRA_POWER_DOWN:
             self._ultra_exit_at = t
-        elif opcode == 0xAB:
+        elif opcode == RELEASE_POWER_DOWN:
             if self.mode is Mode.ULTRA_POWER_DOWN:
                 # a microsecond of grace: callers add up floats
                 if (
@@ -234,20 +244,20 @@ class NorFlash:
             self._note_hindrance()
 
     def _execute_sleepy(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        if opcode == 0xB9:
+        if opcode == POWER_DOWN:
             self._power_down(t, opcode, address, data, read)
         elif opcode in _STATUS_READS:
             return bytes(read)
-        elif opcode == 0x9F:
+        elif opcode == READ_ID:
             return (_SLEEPY_ID * (read // 3 + 1))[:read]
-        elif opcode == 0x5A:
+        elif opcode == READ_SFDP:
             return self._read_sfdp(t, opcode, address, data, read)
         return b"\xff" * read
 
     def _execute_continuous(
         self, t: float, opcode: int, address: int, data: bytes, read: int
     ) -> bytes:
-        if opcode in _STATUS_READS or opcode in (0x9F, 0x5A):
+        if opcode in _STATUS_READS or opcode in (READ_ID, READ_SFDP):
             return _ACTIONS[opcode](self, t, opcode, address, data, read)
         if opcode == 0xFF:
             self.mode = Mode.SPI
@@ -292,7 +302,7 @@ class NorFlash:
         return self._array(self._effective(opcode, address), read)
 
     def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        self._write_enabled = opcode == 0x06
+        self._write_enabled = opcode == WRITE_ENABLE
         return b"\xff" * read
 
     def _enable_volatile(
@@ -337,7 +347,7 @@ class NorFlash:
 
     def _read_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         value = self._status[_STATUS_READS[opcode]]
-        if opcode == 0x05:
+        if opcode == READ_STATUS:
             busy = t < self.busy_until
             value |= _BUSY * busy | _WRITE_ENABLED * (busy or self._write_enabled)
         return bytes((value,)) * read
@@ -403,13 +413,13 @@ _SHAPES = {
     0x21: (4, 0), 0x5C: (4, 0), 0xDC: (4, 0), 0x5A: (3, 1), 0xAB: (0, 3),
 }  # fmt: skip
 _ACTIONS: dict[int, _Action] = {
-    0x06: NorFlash._write_enable,
+    WRITE_ENABLE: NorFlash._write_enable,
     0x04: NorFlash._write_enable,
     0x50: NorFlash._enable_volatile,
-    0x9F: NorFlash._read_id,
+    READ_ID: NorFlash._read_id,
     0x5A: NorFlash._read_sfdp,
     0xB9: NorFlash._power_down,
-    0xAB: NorFlash._wake,
+    RELEASE_POWER_DOWN: NorFlash._wake,
     0x66: NorFlash._arm_reset,
     0xB7: NorFlash._address_mode,
     0xE9: NorFlash._address_mode,

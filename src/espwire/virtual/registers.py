@@ -194,11 +194,10 @@ class Registers:
 
     def _pads_are_connected(self, address: int) -> bool:
         """Whether the write to ``address`` was the last that connects the flash's pads to the controller."""
-        pads = self.chip.flash_attach.pads if self.chip.flash_attach is not None else None
-        if pads is None or not pads.first <= address <= pads.last:
-            return False
-        words = (self._loose.get(at, 0) for at in range(pads.first, pads.last + 4, 4))
-        return all(word & pads.mask == pads.value for word in words)
+        pads = [step for step in self.chip.flash_attach if step.pad]
+        return any(address == pad.address for pad in pads) and all(
+            self._loose.get(pad.address, 0) & pad.mask == pad.value for pad in pads
+        )
 
     def _is_reserved(self, address: int) -> bool:
         return any(span.start <= address < span.end for span in self._reserved)

@@ -31,10 +31,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from espwire.chips.model import Chip
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, REPLY, Op, checksum
+from espwire.protocol.commands import HEADER, REPLY, checksum
 from espwire.protocol.dialect import EraseRule
+from espwire.protocol.opcodes import Op
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
-from espwire.sizes import align_down, align_up
+from espwire.protocol.spi_flash import (
+    ERASE_BLOCK,
+    ERASE_SECTOR,
+    PAGE_PROGRAM,
+    WITH_LONG_ADDRESS,
+    WRITE_ENABLE,
+)
+from espwire.sizes import BLOCK, SECTOR, align_down, align_up
 
 if TYPE_CHECKING:
     from espwire.virtual.registers import Registers
@@ -68,7 +76,6 @@ CLEARS_ERROR = {
 }
 CHIP_INFORMATION = 64
 DATA_HEAD = 16
-SECTOR = 0x1000
 
 CIPHER_BLOCK = 16
 
@@ -443,12 +450,8 @@ Work = Generator[
     float, float, float
 ]  # yields when to go on, gets the time then, returns the time at its end
 
-SECTOR, BLOCK, PAGE = 0x1000, 0x10000, 0x100
+PAGE = 0x100
 SECTORS_PER_BLOCK = BLOCK // SECTOR
-WRITE_ENABLE = 0x06
-PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
-# the same with four address bytes, for what lies above 16 MB
-LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
 LONG_FROM = 1 << 24
 
 
@@ -492,7 +495,7 @@ class RomFlash:
         while position < len(data):
             room = PAGE - (address + position) % PAGE
             piece = data[position : position + room]
-            self._modify(t, PROGRAM, address + position, piece)
+            self._modify(t, PAGE_PROGRAM, address + position, piece)
             t = yield self.flash.busy_until
             position += len(piece)
         return t
@@ -506,7 +509,7 @@ class RomFlash:
         self.flash.execute(t, self._opcode(opcode, address), address=address, data=data)
 
     def _opcode(self, opcode: int, address: int) -> int:
-        return LONG[opcode] if self._long and address >= LONG_FROM else opcode
+        return WITH_LONG_ADDRESS[opcode] if self._long and address >= LONG_FROM else opcode
 
 
 MAX_FRAME = 0x4000  # escaped; a RAM block of 0x1800 bytes may double

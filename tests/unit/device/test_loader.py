@@ -10,11 +10,11 @@ from espwire.protocol.commands import (
     FlashDeflBegin,
     FlashDeflEnd,
     GetSecurityInfo,
-    Op,
     ReadReg,
     RegWrite,
     SpiFlashMd5,
 )
+from espwire.protocol.opcodes import Op
 
 READ = "c0000a0400000000000ca0f53fc0"  # READ_REG 0x3ff5a00c, recorded
 READ_OK = "c0010a04000080000000000000c0"

@@ -13,7 +13,7 @@ from tests.unit.stub.board import Bench
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import StubOptions, load_stub, stub_chips
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import STUB_MEANINGS
 
 SIZE = 8192

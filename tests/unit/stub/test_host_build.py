@@ -25,7 +25,8 @@ from tests.stub_drivers.frames import (
 from tests.stub_drivers.host_program import HostStub
 
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, checksum
+from espwire.protocol.commands import checksum
+from espwire.protocol.opcodes import Op
 
 
 @pytest.fixture

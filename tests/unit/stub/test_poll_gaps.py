@@ -17,7 +17,8 @@ from tests.unit.virtual.stub_bench import StubBench, data_frame, start
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import stub_chips
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, checksum
+from espwire.protocol.commands import checksum
+from espwire.protocol.opcodes import Op
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ from espwire.chips.registry import load_chip
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import EraseFlash, Op, ReadReg, Reply, Sync
+from espwire.protocol.commands import EraseFlash, ReadReg, Reply, Sync
+from espwire.protocol.opcodes import Op
 
 SYNC_BODY = Sync().body()
 MARK = s.seal(frame(0x77))

@@ -65,7 +65,7 @@ def test_every_chip_with_native_usb_is_known_by_the_ids_of_its_data():
     for name in chip_ids():
         usb = load_chip(name).usb
         if usb.serial_jtag:
-            assert name in own.serial_jtag.chips
+            assert usb.serial_jtag_product_id == own.serial_jtag
             assert is_known(PortIdentity("x", usb.vendor_id, usb.serial_jtag_product_id))
         if usb.otg:
             board = likely_board(PortIdentity("x", usb.vendor_id, usb.otg_product_id))

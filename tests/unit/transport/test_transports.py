@@ -94,8 +94,7 @@ def test_native_usb_is_told_by_its_ids_as_in_the_data():
         files("espwire.chips").joinpath("data", "usb-ids.toml").read_text("utf-8")
     )["espressif"]
     assert data["vid"] == serial.ESPRESSIF
-    assert {entry["pid"] for entry in data["rom_otg"]} == serial.OTG_PRODUCTS
-    assert serial.kind_of(data["vid"], data["serial_jtag"]["pid"]) == "usb-jtag"
+    assert serial.kind_of(data["vid"], data["serial_jtag"]) == "usb-jtag"
     assert serial.kind_of(data["vid"], 2) == "usb-otg"
     assert (
         serial.kind_of(0x10C4, 0xEA60)

@@ -11,7 +11,8 @@ from tests.stub_drivers.frames import opened, sent
 
 from espwire.device.stub_image import StubOptions, load_stub
 from espwire.protocol import slip
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.virtual.config import VirtualOptions, build_chip
 from espwire.virtual.transport import VirtualTransport

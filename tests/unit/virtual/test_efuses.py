@@ -248,7 +248,8 @@ def test_the_divider_tells_the_crystal(chip_id: str):
             estimate = baud * divider / 1e6 / chip.crystal.clock_multiple
             if chip.crystal.method == "uart_divider":
                 assert (
-                    next(row.mhz for row in chip.crystal.thresholds if estimate > row.above) == mhz
+                    next(mhz for above, mhz in chip.crystal.thresholds.items() if estimate > above)
+                    == mhz
                 )
 
 

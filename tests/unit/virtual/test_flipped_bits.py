@@ -21,7 +21,8 @@ from espwire.device.transfer import erase_range, flash_md5
 from espwire.errors import NoReply, ToolError
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Op, ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
+from espwire.protocol.commands import ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.virtual.programs.frame_trust import Trust, find_trust
 from espwire.virtual.transport import open_virtual
 

@@ -19,7 +19,6 @@ from espwire.protocol.commands import (
     MemBegin,
     MemData,
     MemEnd,
-    Op,
     ReadFlashSlow,
     ReadReg,
     RegWrite,
@@ -33,6 +32,7 @@ from espwire.protocol.commands import (
     parse_reply,
 )
 from espwire.protocol.dialect import EraseRule
+from espwire.protocol.opcodes import Op
 from espwire.secure.flash_encryption import encrypt_xts
 from espwire.virtual.chip import State, VirtualChip
 from espwire.virtual.config import build_chip, parse_options

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.virtual.stub_bench import PAYLOAD, data_frame, request, start, words
 
 from espwire.device.stub_image import StubOptions, load_stub
-from espwire.protocol.commands import Op, checksum, parse_reply
+from espwire.protocol.commands import checksum, parse_reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import (
     WRITE_READ_BACK,
     AskCapabilities,

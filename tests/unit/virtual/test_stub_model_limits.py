@@ -8,7 +8,7 @@ from tests.unit.virtual.stub_bench import data_frame, request, start, words
 
 from espwire.chips.registry import load_chip
 from espwire.device.stub_image import stub_chips
-from espwire.protocol.commands import Op
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.virtual.chip import State
 

@@ -12,7 +12,8 @@ from tests.unit.virtual.stub_bench import StubBench, request, words
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
-from espwire.protocol.commands import Op, checksum
+from espwire.protocol.commands import checksum
+from espwire.protocol.opcodes import Op
 from espwire.virtual.config import VirtualOptions, build_chip
 from espwire.virtual.flash_parts import FlashTiming
 from espwire.virtual.programs.vendor_stub import has_vendor_layout

@@ -129,7 +129,7 @@ def command(session: Session, /, file: str, output: str | None, **words: Any) ->
 
 def report(session: Session, name: str, made: ImageFiles) -> None:
     """Tell what was written."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.events import Warned
 
     for doubt in made.doubts:
@@ -138,7 +138,7 @@ def report(session: Session, name: str, made: ImageFiles) -> None:
     for file in made.files:
         where = f", for flash at {file.address:#x}" if file.fixed else ""
         lines.append(
-            f"{escape(file.name)}: {len(file.data):,} bytes for the {load_image_chip(made.chip).name}{where}."
+            f"{escape(file.name)}: {len(file.data):,} bytes for the {load_chip(made.chip).name}{where}."
         )
     files = [
         {

@@ -25,13 +25,13 @@ LISTED = 32  # ranges of sectors that the text names
 @click.pass_obj
 def command(session: Session, old: str, new: str) -> None:
     """Compare, tell, and fail if they differ: as verify-flash does."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.cli.parts import name_source, read_source
     from espwire.errors import VerifyError
     from espwire.image.diff import diff_images
 
     session.configure()
-    chip = load_image_chip(session.chip) if session.chip is not None else None
+    chip = load_chip(session.chip) if session.chip is not None else None
     names = name_source(old), name_source(new)
     found = diff_images(
         read_source(old), read_source(new), chip, names=names, format=session.input_format

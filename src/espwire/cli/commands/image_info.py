@@ -21,7 +21,7 @@ from espwire.cli.session import Session
 @click.pass_obj
 def command(session: Session, version: str | None, file: str) -> None:
     """Look into the file, then fail if something in it is wrong."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.cli.image_text import draw_file, file_data
     from espwire.cli.parts import name_source, read_source
     from espwire.errors import ImageError
@@ -29,7 +29,7 @@ def command(session: Session, version: str | None, file: str) -> None:
 
     session.configure()
     data = read_source(file)
-    chip = load_image_chip(session.chip) if session.chip is not None else None
+    chip = load_chip(session.chip) if session.chip is not None else None
     found = inspect_bytes(data, name_source(file), chip, format=session.peer_format)
     session.result("image-info", draw_file(found), file_data(found))
     if not found.intact:

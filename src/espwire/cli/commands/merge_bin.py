@@ -21,7 +21,7 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.blob import Blob
-    from espwire.chips.lookup import ImageChip
+    from espwire.chips.model import Chip
     from espwire.image.header import HeaderSettings
     from espwire.image.merge import Merged
 
@@ -115,7 +115,7 @@ def command(
     _tell(session, output, merged, chip)
 
 
-def _tell(session: Session, output: str, merged: Merged, chip: ImageChip) -> None:
+def _tell(session: Session, output: str, merged: Merged, chip: Chip) -> None:
     count = len(merged.blobs)
     place = f", to be flashed at {merged.target_offset:#x}" if merged.format == "raw" else ""
     session.result(
@@ -156,17 +156,17 @@ def _read(session: Session, address: int, path: str, settings: HeaderSettings) -
     return blobs
 
 
-def _find_chip(session: Session, blobs: Sequence[Blob]) -> ImageChip:
+def _find_chip(session: Session, blobs: Sequence[Blob]) -> Chip:
     """The chip that ``--chip`` names, or that the files are for.
 
     :raises DataError, UsageError: nothing tells it, or several are possible
     """
     from espwire.blob import require_one_chip
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.image.merge import find_merge_chip
 
     if session.chip is not None:
-        return load_image_chip(session.chip)
+        return load_chip(session.chip)
     certain = [blob for blob in blobs if not blob.one_of]
     if len(certain) < len(blobs):
         try:
@@ -179,7 +179,7 @@ def _find_chip(session: Session, blobs: Sequence[Blob]) -> ImageChip:
 def _check(
     session: Session,
     blobs: Sequence[Blob],
-    chip: ImageChip,
+    chip: Chip,
     *,
     force: bool,
     allow: frozenset[str],

@@ -36,13 +36,13 @@ ARGUMENTS = "flash_args"
 @click.pass_obj
 def command(session: Session, file: str, output: str, target_offset: int | None) -> None:
     """Cut, write all files, and one that write-flash can read: ``write-flash @flash_args``."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.cli.parts import name_source, read_source
     from espwire.files import write_folder
     from espwire.image.split import split_image
 
     session.configure()
-    chip = load_image_chip(session.chip) if session.chip is not None else None
+    chip = load_chip(session.chip) if session.chip is not None else None
     blobs = split_image(
         read_source(file),
         name_source(file),

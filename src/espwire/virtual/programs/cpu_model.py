@@ -15,7 +15,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from espwire.protocol import slip
-from espwire.protocol.commands import ALL_BITS, HEADER, REPLY, Op, checksum
+from espwire.protocol.commands import ALL_BITS, HEADER, REPLY, checksum
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, TOO_LITTLE, TOO_MUCH
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.protocol.stub import HELLO, SEAL_BYTES, seal_frame

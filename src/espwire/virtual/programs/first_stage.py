@@ -6,7 +6,8 @@ It takes the stub over a faster wire where the ROM cannot change its rate. On th
 from __future__ import annotations
 
 from espwire.device.stub_image import load_stub, stub_chips
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_LENGTH, UNKNOWN_COMMAND
 from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, lies_in_ram
 from espwire.virtual.programs.cycle_costs import PACES

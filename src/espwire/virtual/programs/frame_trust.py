@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from espwire.protocol.commands import Op, parse_request
+from espwire.protocol.commands import parse_request
+from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp, is_sealed
 
 DATA_OPS = frozenset(

@@ -9,19 +9,25 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from espwire.protocol.spi_flash import (
+    ERASE_BLOCK,
+    ERASE_CHIP,
+    ERASE_SECTOR,
+    PAGE_PROGRAM,
+    WITH_LONG_ADDRESS,
+    WRITE_ENABLE,
+)
+from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps
 from espwire.virtual.programs.cycle_costs import Pace
 
 if TYPE_CHECKING:
     from espwire.virtual.nor_flash import NorFlash
 
-SECTOR, BLOCK, BURST = 0x1000, 0x10000, 64
+BURST = 64
 MOST = 1 << 28  # where nobody told the size
 FEW = 3  # dirty sectors that are erased one by one
 LONG_FROM = 1 << 24
-WRITE_ENABLE, ERASE_CHIP = 0x06, 0xC7
-PROGRAM, ERASE_SECTOR, ERASE_BLOCK = 0x02, 0x20, 0xD8
-LONG = {PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
 BLANK_BURST = b"\xff" * BURST
 HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode
 READ_BITS = HEAD_BITS + 8  # and the dummy byte of a fast read
@@ -57,7 +63,7 @@ class StubFlash:
     @property
     def _wide(self) -> bool:
         """Whether the part was told to take four address bytes with every command: the stub gives it three."""
-        return self._flash.shape(PROGRAM)[0] > 3
+        return self._flash.shape(PAGE_PROGRAM)[0] > 3
 
     def look(self, address: int, size: int) -> bytes:
         """What stands there, at once."""
@@ -81,7 +87,7 @@ class StubFlash:
         if not self._registers.attached:
             return
         flash.execute(t, WRITE_ENABLE)
-        if opcode in LONG and self._wide:
+        if opcode in WITH_LONG_ADDRESS and self._wide:
             if not data:
                 return  # chip select goes up before the address is whole
             address, data = address << 8 | data[0], data[1:]
@@ -130,7 +136,7 @@ class StubFlash:
         cpu.owe(self._pace.program_burst)
         yield from cpu.settle()
         begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
-        self._change(begin, _opcode(PROGRAM, address), address, data)
+        self._change(begin, _opcode(PAGE_PROGRAM, address), address, data)
 
     def poll(self) -> Steps:
         """Ask the part whether it is ready, in vain."""
@@ -179,4 +185,4 @@ class StubFlash:
 
 
 def _opcode(opcode: int, address: int) -> int:
-    return LONG[opcode] if address >= LONG_FROM else opcode
+    return WITH_LONG_ADDRESS[opcode] if address >= LONG_FROM else opcode

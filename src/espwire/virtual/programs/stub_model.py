@@ -21,7 +21,8 @@ from espwire.device.stub_image import (
     stub_chips,
 )
 from espwire.protocol import stub
-from espwire.protocol.commands import ALL_BITS, HEADER, Op, Reply
+from espwire.protocol.commands import ALL_BITS, HEADER, Reply
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -30,11 +31,12 @@ from espwire.protocol.replies import (
     UNKNOWN_COMMAND,
 )
 from espwire.protocol.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, lies_in_ram, word
 from espwire.virtual.programs.cycle_costs import PACES
 from espwire.virtual.programs.frame_trust import Trust, find_trust
 from espwire.virtual.programs.registry import Services
-from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
+from espwire.virtual.programs.stub_flash import StubFlash
 from espwire.virtual.programs.stub_read import PACKET, READ_WINDOW, Reader
 from espwire.virtual.programs.stub_write import PAYLOAD, WINDOW, Writer
 
@@ -128,9 +130,7 @@ class StubModel(CpuModel):
         """Start, say hello, serve for ever."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
-        registers.attached |= (
-            self.services.chip.flash_attach is not None
-        )  # hw_start has the ROM attach it
+        registers.attached |= bool(self.services.chip.flash_attach)  # by the ROM, in hw_start
         self.owe(self._pace.start)
         yield from self.serve(self._pace.command, self._handle, self._greet())
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from espwire.protocol import stub
-from espwire.protocol.commands import HEADER, Op
+from espwire.protocol.commands import HEADER
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_BLOCK
 from espwire.protocol.stub import HashKind, StubOp
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
 from espwire.virtual.programs.cycle_costs import Pace
 from espwire.virtual.programs.frame_trust import Trust
-from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
+from espwire.virtual.programs.stub_flash import StubFlash
 
 PACKET = 4096
 READ_WINDOW = 0x10000

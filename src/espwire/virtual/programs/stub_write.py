@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable, Generator
 from enum import Enum
 
-from espwire.protocol.commands import HEADER, Op, checksum
+from espwire.protocol.commands import HEADER, checksum
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -30,10 +31,11 @@ from espwire.protocol.stub import (
     StubOp,
     mask_bytes,
 )
+from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
 from espwire.virtual.programs.cycle_costs import Pace
 from espwire.virtual.programs.frame_trust import Trust
-from espwire.virtual.programs.stub_flash import BURST, SECTOR, StubFlash
+from espwire.virtual.programs.stub_flash import BURST, StubFlash
 from espwire.virtual.programs.stub_inflate import SURE_BYTES, Inflate
 from espwire.virtual.programs.stub_read import Begun
 

@@ -16,7 +16,8 @@ import zlib
 from collections.abc import Callable, Generator, Iterable
 
 from espwire.chips.model import Chip
-from espwire.protocol.commands import HEADER, Op, checksum
+from espwire.protocol.commands import HEADER, checksum
+from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -28,15 +29,22 @@ from espwire.protocol.replies import (
     TOO_MUCH,
     UNKNOWN_COMMAND,
 )
+from espwire.protocol.spi_flash import (
+    ERASE_BLOCK,
+    ERASE_CHIP,
+    ERASE_SECTOR,
+    PAGE_PROGRAM,
+    WRITE_ENABLE,
+)
 from espwire.protocol.stub import HELLO
+from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.efuses import security_info
 from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, word
 from espwire.virtual.programs.registry import Services
 
-SECTOR, BLOCK, PROGRAM_BURST = 0x1000, 0x10000, 32
+PROGRAM_BURST = 32
 FRAMES, FRAME_BYTES = 2, 16647
 DATA_HEAD, PACKET = 16, 4096
-WRITE_ENABLE, PROGRAM, ERASE_SECTOR, ERASE_BLOCK, ERASE_CHIP = 0x06, 0x02, 0x20, 0xD8, 0xC7
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.SYNC: (36,), Op.FLASH_BEGIN: (16, 20), Op.FLASH_END: (4,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,),
     Op.READ_REG: (4,), Op.SPI_ATTACH: (4,), Op.SPI_SET_PARAMS: (24,), Op.CHANGE_BAUDRATE: (8,),
@@ -135,7 +143,7 @@ class Vendor(CpuModel):
         while at < len(data):
             place = self._address + at
             piece = data[at : at + PROGRAM_BURST - place % PROGRAM_BURST]
-            yield from self._change(PROGRAM, place, piece)
+            yield from self._change(PAGE_PROGRAM, place, piece)
             self._owed += max(0.0, self.flash.busy_until - self.now) + BURST_S  # the CPU spins
             at += len(piece)
         self._address += len(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from espwire.chips.model import BitsAt, Chip
+from espwire.chips.model import BitPart, Chip
 from espwire.sizes import extract
 from espwire.virtual.efuses import ChipConfig
 from espwire.virtual.memory_map import require_soc
@@ -75,7 +75,7 @@ class Clock:
             hz *= 2
         self._t, self._start, self.hz = now, self._cycles[0], hz
 
-    def _field(self, field: BitsAt | None) -> int:
+    def _field(self, field: BitPart | None) -> int:
         return 0 if field is None else extract(self._word(field.address), field.shift, field.bits)
 
     def _word(self, address: int) -> int:

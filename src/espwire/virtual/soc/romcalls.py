@@ -16,6 +16,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from espwire.virtual.soc.program import EngineProgram
 
 
-WRITE_ENABLE, PROGRAM = 0x06, 0x02
 ENCRYPTED_UNIT = 32
 FAILED, POWER_ON = 1, 1
 MASK = 0xFFFFFFFF
@@ -114,7 +114,7 @@ def _write_encrypted(program: EngineProgram, address: int, source: int, size: in
             max(flash.busy_until, clock.now + (16 + 32 + 8 * ENCRYPTED_UNIT) / program.flash.hz)
         )
         flash.execute(clock.now, WRITE_ENABLE)
-        flash.execute(clock.now, PROGRAM, address=address + at, data=data)
+        flash.execute(clock.now, PAGE_PROGRAM, address=address + at, data=data)
         clock.wait_until(flash.busy_until)
     return 0
 

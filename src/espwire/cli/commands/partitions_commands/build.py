@@ -54,7 +54,7 @@ def command(
     recovery_offset: int | None,
 ) -> None:
     """Read, check, write."""
-    from espwire.chips.lookup import load_image_chip
+    from espwire.chips.registry import load_chip
     from espwire.cli.tables import describe_table, read_table_file
     from espwire.events import Warned
     from espwire.files import keep_inputs, write_file
@@ -64,7 +64,7 @@ def command(
     session.configure()
     keep_inputs(output, [file])
     if bootloader_offset is None and session.chip is not None:
-        bootloader_offset = load_image_chip(session.chip).flash.bootloader_offset
+        bootloader_offset = load_chip(session.chip).flash.bootloader_offset
     offset = session.partition_table_offset
     table = read_table_file(
         file, session, places=CsvPlaces(offset, bootloader_offset, recovery_offset)

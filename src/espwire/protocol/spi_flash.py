@@ -1,0 +1,16 @@
+"""Opcodes of SPI NOR flash chips, as in their data sheets."""
+
+PAGE_PROGRAM = 0x02
+READ_STATUS = 0x05
+WRITE_ENABLE = 0x06
+ERASE_SECTOR = 0x20  # 4 KiB
+READ_SFDP = 0x5A
+ENABLE_RESET = 0x66
+RESET = 0x99
+READ_ID = 0x9F
+RELEASE_POWER_DOWN = 0xAB
+POWER_DOWN = 0xB9
+ERASE_CHIP = 0xC7
+ERASE_BLOCK = 0xD8  # 64 KiB
+# the same with a four-byte address, for flash above 16 MB
+WITH_LONG_ADDRESS = {PAGE_PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}
