@@ -204,7 +204,7 @@ def _with_port(word: str, port: str) -> str:
 
 
 def find_main(program: str) -> Callable[[list[str]], int]:
-    """The main function of a program."""
+    """The function behind a program's name."""
     from espwire.cli import esptool, main
 
     return main.main if program == "espwire" else esptool.main
