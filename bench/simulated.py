@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from espwire.device.connect import connect
-from espwire.device.transfer import write_plain
 from espwire.protocol import slip
 from espwire.protocol.commands import FlashData, Reply
 from espwire.virtual.transport import open_virtual
@@ -20,7 +19,7 @@ def main() -> None:
     with connect(transport, stub=False) as device:
         device.attach_flash()
         began = transport.now()
-        write_plain(device.loader, 0x10000, data, on_block=lambda done: None)
+        device.backend.write(0x10000, data)
         taken = transport.now() - began
     blocks = [
         FlashData(at // BLOCK, data[at : at + BLOCK]).packet() for at in range(0, SIZE, BLOCK)

@@ -7,9 +7,6 @@ import zlib
 from collections.abc import Callable
 
 from espwire.device.connect import connect
-from espwire.device.stream_write import write_streamed
-from espwire.device.streams import read_stream
-from espwire.device.stub_commands import find_written, read_md5s
 from espwire.device.stub_image import stub_chips
 from espwire.virtual.soc.program import EngineProgram
 from espwire.virtual.transport import open_virtual
@@ -31,16 +28,14 @@ def measure(chip: str) -> dict[str, float]:
     device.attach_flash()
     program = transport.chip.program
     assert isinstance(program, EngineProgram)
-    loader, data = device.loader, _code()
+    backend, data = device.backend, _code()
     packed = zlib.compress(data, 9)
     jobs: dict[str, Callable[[], object]] = {
-        "write": lambda: write_streamed(
-            loader, BASE, data, on_block=lambda done: None, packed=packed
-        ),
-        "write raw": lambda: write_streamed(loader, 2 * BASE, data, on_block=lambda done: None),
-        "read": lambda: list(read_stream(loader, BASE, SIZE)),
-        "hash": lambda: read_md5s(loader, BASE, SIZE, SIZE),
-        "blank check": lambda: find_written(loader, 4 * BASE, SIZE, SIZE),
+        "write": lambda: backend.write(BASE, data, packed=packed),
+        "write raw": lambda: backend.write(2 * BASE, data),
+        "read": lambda: list(backend.read(BASE, SIZE)),
+        "hash": lambda: backend.digests(BASE, SIZE, SIZE),
+        "blank check": lambda: backend.find_written(4 * BASE, SIZE),
     }
     found = {}
     for name, job in jobs.items():

@@ -1,9 +1,10 @@
 """Our stub against esptool and its stub: the same jobs on the same virtual chip, in simulated time. No test.
 
-Flash as data sheets have it (typ), full of old content. Ours is its twin (within 10 % of the engine: test_twin.py);
-esptool is a model of its client on an imitation of its stub (esptool_model.py). Starting Python counts for neither.
-ESPWIRE_FIRMWARE names a folder with <chip>/*.bin of about 1 MiB; without it, and without a collection of firmware
-beside this project, the data is made up, about as compressible: then writes have no goal, which is for real firmware.
+The flash has the timing of data sheets (typ) and is full of old data. Our stub is its Python model (within 10 % of the
+engine: tests/unit/virtual/test_stub_model.py); esptool is a model of its client on an imitation of its stub
+(esptool_model.py). Start-up time of Python is not counted. ESPWIRE_FIRMWARE is a folder with <chip>/*.bin of about
+1 MiB. Without it, and without a collection of firmware next to this project, the data is generated with about the same
+compressibility; then writes have no goal, since the goals are for real firmware.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from esptool_model import Esptool
+from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
@@ -38,7 +39,8 @@ def firmware(chip: str) -> tuple[str, bytes]:
     found = [path for path in sorted(folder.glob("*.bin")) if path.stat().st_size >= MIB - 0x40000]
     if found:
         best = min(found, key=lambda path: abs(path.stat().st_size - MIB))
-        return best.name, best.read_bytes()[:MIB]
+        # without the magic byte: a merged image may not be written to 0x10000
+        return best.name, b"\0" + best.read_bytes()[1:MIB]
     pick, out = random.Random(5), bytearray()
     while len(out) < MIB:
         out += pick.randbytes(166) + bytes(90)
@@ -99,9 +101,9 @@ def ours(case: Case) -> float:
     data = firmware(case.chip)[1]
     with _connect(case) as device:
         if case.job == "write":
-            write_flash(device, [Part(BASE, data)])
+            write_flash(device, [Blob(BASE, data)])
         elif case.job == "verify":
-            verify_flash(device, [Part(BASE, data)])
+            verify_flash(device, [Blob(BASE, data)])
         else:
             read_bytes(device, 0, 4 * MIB)
         device.leave("hard-reset")
@@ -141,7 +143,7 @@ def fixed_cost(chip: str) -> float:
 
     vars(device.transport)["write"] = watched
     try:
-        write_flash(device, [Part(BASE, firmware(chip)[1][:0x40000])])
+        write_flash(device, [Blob(BASE, firmware(chip)[1][:0x40000])])
     except _Started:
         return marks[0]
     raise AssertionError("no data was sent")

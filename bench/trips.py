@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids
 from espwire.device.connect import connect
 from espwire.device.loader import Packet
-from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.protocol.commands import Command, FlashData, FlashDeflData, ReadReg, WriteReg
 from espwire.virtual.transport import open_virtual
@@ -35,7 +35,7 @@ def count(name: str) -> list[str]:
 
     with connect(open_virtual(f"virtual:{name}?size=4MB"), on_packet=note, stub=False) as device:
         device.attach_flash()
-        write_flash(device, [Part(0x10000, bytes(range(256)) * 16)])
+        write_flash(device, [Blob(0x10000, bytes(range(256)) * 16)])
     return asked[: asked.index("data")]
 
 

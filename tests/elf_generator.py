@@ -14,8 +14,8 @@ from dataclasses import replace
 from elf_writer import Part, Program
 from espwire.chips.model import Chip
 from espwire.image.elf import is_flash
+from espwire.image.elf2image import ElfOptions
 from espwire.image.header import HeaderSettings
-from espwire.image.layout import ElfOptions
 
 SKIPPED_TYPES = (7, 8)  # notes and NOBITS
 LOADED_TYPES = (1, 1, 1, 14, 15, 16)

@@ -17,7 +17,6 @@ import argparse
 import ast
 import io
 import json
-import sys
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
@@ -174,6 +173,19 @@ def find_loader_questions(tree: ast.AST) -> Iterator[int]:
                 yield node.lineno
 
 
+def count_public_names(root: Path) -> int:
+    """The names imported by ``__init__.pyi``; without that file, the elements of ``__all__``."""
+    stub = root / "__init__.pyi"
+    tree = ast.parse((stub if stub.exists() else root / "__init__.py").read_text("utf-8"))
+    if stub.exists():
+        return sum(len(node.names) for node in tree.body if isinstance(node, ast.ImportFrom))
+    return sum(
+        len(node.value.elts)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
+    )
+
+
 def measure(root: Path) -> dict[str, object]:
     """All figures for the package at ``root``."""
     modules = find_modules(root)
@@ -191,28 +203,12 @@ def measure(root: Path) -> dict[str, object]:
         chip_names += [f"{relative}:{line}" for line in find_chip_names(tree, chips)]
         if relative.parts[:2] != ("device", "backends"):
             questions += [f"{relative}:{line}" for line in find_loader_questions(tree)]
-    init = ast.parse((root / "__init__.py").read_text("utf-8"))
-    public = next(
-        (
-            len(node.value.elts)
-            for node in ast.walk(init)
-            if isinstance(node, ast.Assign)
-            and any(
-                isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
-            )
-            and isinstance(node.value, (ast.List, ast.Tuple))
-        ),
-        None,
-    )
-    if public is None:
-        sys.path.insert(0, str(root.parent))
-        public = len(__import__(root.name).__all__)
     return {
         "packages": {name: dict(counts) for name, counts in packages.items()},
         "cycles": find_cycles(build_import_graph(root)),
         "chip_names": sorted(set(chip_names)),
         "loader_questions": questions,
-        "public_names": public,
+        "public_names": count_public_names(root),
     }
 
 

@@ -12,6 +12,7 @@ import architecture_map
 import error_links
 import events_schema
 import protocol_page
+import virtual_options
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -133,7 +134,7 @@ def render_chips() -> str:
         flash = chip.flash
         lines.append(
             f"| {chip.name} | {', '.join(flash.sizes)} | {', '.join(flash.frequencies)} | "
-            f"{format_size(chip.default_flash_size)}, {flash.default_frequency} |"
+            f"{format_size(flash.default_size)}, {flash.default_frequency} |"
         )
     lines += _boot_pins(chips)
     noted = [(chip.name, chip.notes) for chip in chips if chip.notes]
@@ -205,7 +206,8 @@ def _places(
     given = {word.arg: word.value for word in node.keywords if word.arg}
     maker = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     arguments = list(node.args)
-    if maker == "Finding" and arguments:
+    if maker in ("Finding", "_fatal") and arguments:
+        maker = "Finding"
         given["code"] = arguments.pop(0)
     if "code" in given:
         codes = [code for code in _templates(given["code"], {}) if code != "…"]
@@ -360,6 +362,7 @@ TARGETS = {
     ROOT / "ARCHITECTURE.md": architecture_map.render_architecture,
     events_schema.SCHEMA: events_schema.render_schema,
     events_schema.GOLDEN: events_schema.render_golden,
+    virtual_options.PAGE: virtual_options.render,
 }
 
 

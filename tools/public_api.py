@@ -1,4 +1,8 @@
-"""Writes tests/golden/public_api.txt: every public name with its signature. Run it when the API is meant to change."""
+"""Write tests/golden/public_api.txt: the signatures of all public names.
+
+Public are the names in ``espwire.__all__`` and those in the table of modules in docs/guide/library.md.
+Run it after an intended change of the interface.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,41 @@ import functools
 import inspect
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import espwire
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests/golden/public_api.txt"
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests/golden/public_api.txt"
+GUIDE = ROOT / "docs/guide/library.md"
+ROW = re.compile(r"^\| `(espwire\.[\w.]+)` \| (.*) \|$", re.MULTILINE)
+
+
+def find_public_names() -> dict[str, list[str]]:
+    """Module → its public names."""
+    modules = {"espwire": sorted(espwire.__all__)}
+    for module, names in ROW.findall(GUIDE.read_text("utf-8")):
+        modules[module] = sorted(re.findall(r"`(\w+)`", names))
+    return modules
 
 
 def render() -> str:
     """One line per name, class members indented below their class."""
     lines: list[str] = []
-    for name in sorted(espwire.__all__):
-        value = getattr(espwire, name)
-        if inspect.isclass(value):
-            lines.append(f"class {name}{_bases(value)}")
-            lines += sorted(_members(value))
-        elif inspect.isroutine(value) or hasattr(value, "__wrapped__"):
-            lines.append(f"def {name}{_signature(value)}")
-        else:
-            lines.append(f"{name}: str" if name == "__version__" else f"{name} = {value}")
-    return "\n".join(lines) + "\n"
+    for module, names in find_public_names().items():
+        lines += ["", f"# {module}"]
+        for name in names:
+            lines += _describe(name, getattr(import_module(module), name))
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _describe(name: str, value: object) -> list[str]:
+    if inspect.isclass(value):
+        return [f"class {name}{_bases(value)}", *sorted(_members(value))]
+    if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
+        return [f"def {name}{_signature(value)}"]
+    return [f"{name}: str" if name == "__version__" else f"{name} = {value}"]
 
 
 def _bases(cls: type) -> str:

@@ -1,16 +1,16 @@
-"""Packs what is sent to a chip as small as may be: the wire is what takes the time."""
+"""Compresses data for the chip."""
 
 from __future__ import annotations
 
-LIBDEFLATE_LEVEL = 12  # its best
+LIBDEFLATE_LEVEL = 12  # the highest
 ZLIB_LEVEL = 9
 
 
 def deflate_zlib(data: bytes) -> bytes:
-    """``data`` as one zlib stream, with a window of 32 KiB, as every loader unpacks it.
+    """``data`` as a zlib stream with a window of 32 KiB, which every loader can decompress.
 
-    By libdeflate (about 1.6 % smaller on firmware, and as quick), or by zlib where its package is not installed:
-    it is not made for every platform.
+    Uses libdeflate, whose output for firmware is about 1.6 % smaller at the same speed, or zlib on platforms without the
+    ``deflate`` package.
     """
     try:
         from deflate import zlib_compress

@@ -1,33 +1,36 @@
-"""Every exception that espwire raises on purpose; nothing here decides what to do about one.
+"""The exceptions that espwire raises deliberately.
 
 ::
 
     ToolError                .code (stable id)  .hint  .exit_code
-    ├─ UsageError            the caller's arguments                               2
-    ├─ TransportError             the port: PortNotFound PortBusy PortDenied TransportLost  3
-    ├─ ConnectError          NoReply WrongBootMode WrongChip (carries boot text)  4
-    ├─ DeviceError           CommandFailed(command, code)  Unsupported(op)        5
-    ├─ DataError             ImageError ElfError HexError KeyFileError TableError FileError  6
-    ├─ VerifyError           the flash differs: ranges                            7
-    ├─ SafetyStop            findings; names the consents that would allow it     8
-    └─ Cancelled             the caller's token, or Ctrl-C                        130
+    ├─ UsageError            invalid arguments                                              2
+    ├─ TransportError        the port: PortNotFound PortBusy PortDenied TransportLost       3
+    ├─ ConnectError          no loader: NoReply WrongBootMode WrongChip (with boot text)    4
+    ├─ DeviceError           the loader reports a failure: CommandFailed Unsupported        5
+    ├─ DataError             ImageError ElfError HexError KeyFileError TableError FileError 6
+    ├─ VerifyError           flash contents differ, in ``ranges``                           7
+    ├─ SafetyStop            a safety check failed; ``consents`` override it                8
+    └─ Cancelled             by the caller's token, or Ctrl-C                               130
 
-``str(error)`` is one sentence. ``hint`` says what to try. ``code`` never changes once released.
+``str(error)`` is one sentence: what failed, with the value. ``hint`` is what to do next. Codes of released versions
+never change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
 class ToolError(Exception):
-    """Base of every deliberate failure. ``details`` carries the data for machine-readable output."""
+    """Base class. ``details`` holds the data for machine-readable output."""
 
     code: str = "error"
     exit_code: ClassVar[int] = 1
-    hint: str = "Run again with --trace and report what you see."
+    # of a failed write to flash: the address up to which everything is written
+    written_until: int | None = None
+    hint: str = "Run the command again with --trace, and report its output."
 
     def __init__(
         self, message: str, *, hint: str | None = None, code: str | None = None, **details: Any
@@ -41,15 +44,15 @@ class ToolError(Exception):
 
 
 class UsageError(ToolError):
-    """The caller's arguments make no sense, alone or together."""
+    """Invalid arguments, or an invalid combination of them."""
 
     code = "usage"
     exit_code = 2
-    hint = "See --help for what this command takes."
+    hint = "Run the command with --help to see its options."
 
 
 class TransportError(ToolError):
-    """The port, not the chip."""
+    """The port failed, not the chip."""
 
     code = "link"
     exit_code = 3
@@ -57,35 +60,35 @@ class TransportError(ToolError):
 
 
 class PortNotFound(TransportError):
-    """There is no such port (now)."""
+    """The port does not exist."""
 
     code = "port-not-found"
-    hint = "Plug the board in, or name the port with --port."
+    hint = "Run `espwire ports` to see what is connected."
 
 
 class PortBusy(TransportError):
-    """Another program holds the port."""
+    """The port is in use."""
 
     code = "port-busy"
-    hint = "Close the other program (serial monitor, IDE), then try again."
+    hint = "Close the other program (serial monitor, IDE), or choose another port with -p."
 
 
 class PortDenied(TransportError):
-    """The operating system refuses access to the port."""
+    """The user lacks permission to open the port."""
 
     code = "port-denied"
     hint = "On Linux, add yourself to the port's group (often dialout or uucp) and log in again."
 
 
 class TransportLost(TransportError):
-    """The port was open and went away, or would not take bytes in time."""
+    """An open port disappeared, or did not accept data in time."""
 
     code = "link-lost"
-    hint = "The cable, hub or board lost its connection: plug it in again and start over."
+    hint = "Check the cable and the hub, plug the board in again, and repeat the command."
 
 
 class ConnectError(ToolError):
-    """The port works; no usable loader answered. ``boot_text`` holds what the chip said instead."""
+    """The port works, but no usable loader answered. ``boot_text`` is what the chip printed instead."""
 
     code = "connect"
     exit_code = 4
@@ -99,34 +102,34 @@ class ConnectError(ToolError):
 
 
 class NoReply(ConnectError):
-    """Nothing sensible came back in time."""
+    """No valid reply arrived in time."""
 
     code = "no-reply"
 
 
 class WrongBootMode(ConnectError):
-    """The chip started something else than its loader."""
+    """The chip did not start its loader."""
 
     code = "wrong-boot-mode"
 
 
 class WrongChip(ConnectError):
-    """Another chip answered than the one asked for, or one that we do not know."""
+    """The chip is not the expected one, or is unknown."""
 
     code = "wrong-chip"
-    hint = "Leave --chip out to detect the chip, or name the right one."
+    hint = "Omit --chip to detect the chip."
 
 
 class DeviceError(ToolError):
-    """The chip answered, and it is bad news."""
+    """The chip reported a failure."""
 
     code = "device"
     exit_code = 5
-    hint = "Reset the board and try again; if it repeats, try a lower --baud."
+    hint = "Reset the board and try again; if the error persists, lower --baud."
 
 
 class CommandFailed(DeviceError):
-    """The loader refused a command. ``command`` is the command's name, ``status`` the two status bytes."""
+    """The loader rejected a command. ``command`` is its name, ``status`` the two status bytes."""
 
     code = "command-failed"
 
@@ -137,47 +140,47 @@ class CommandFailed(DeviceError):
 
 
 class Unsupported(DeviceError):
-    """This loader cannot do that. Raised before anything is sent."""
+    """The loader does not support the operation. Raised before anything is sent."""
 
     code = "unsupported"
-    hint = "This chip's ROM loader cannot do it."
+    hint = "The chip's ROM loader does not support it."
 
 
 class DataError(ToolError):
-    """A file, an image or a table is not what it should be."""
+    """A file, image or table is invalid."""
 
     code = "data"
     exit_code = 6
-    hint = "Check that it is the right file and that it is whole."
+    hint = "Check that it is the right file and that it is complete."
 
 
 class ImageError(DataError):
-    """Not a firmware image, or a broken one."""
+    """Not a valid firmware image."""
 
     code = "image"
 
 
 class ElfError(DataError):
-    """Not a usable ELF file."""
+    """Not a valid ELF file."""
 
     code = "elf"
 
 
 class HexError(DataError):
-    """Not a usable Intel HEX file."""
+    """Not a valid Intel HEX file."""
 
     code = "hex"
-    hint = "Check that the file is whole Intel HEX."
+    hint = "Check that the file is complete Intel HEX."
 
 
 class KeyFileError(DataError):
-    """Not a usable key file."""
+    """Not a valid key file."""
 
     code = "key-file"
 
 
 class TableError(DataError):
-    """Chip data or a partition table is inconsistent."""
+    """Invalid chip data, or an invalid partition table."""
 
     code = "table"
 
@@ -190,11 +193,13 @@ class FileError(DataError):
 
 
 class VerifyError(ToolError):
-    """The flash does not hold what it should. ``ranges`` are half-open (start, end) flash addresses."""
+    """Flash contents differ from what was written. ``ranges`` are half-open (start, end) flash addresses."""
 
     code = "verify"
     exit_code = 7
-    hint = "Write again; if it repeats, lower --baud, and suspect the flash chip or its supply."
+    hint = (
+        "Write again; if the error persists, lower --baud, and check the flash chip and its supply."
+    )
 
     def __init__(
         self, message: str, *, ranges: tuple[tuple[int, int], ...] = (), **keywords: Any
@@ -205,11 +210,11 @@ class VerifyError(ToolError):
 
 
 class SafetyStop(ToolError):
-    """Doing this could brick the board. ``consents`` names what would allow it."""
+    """A safety check failed: the operation could brick the board. ``consents`` names the overrides."""
 
     code = "safety"
     exit_code = 8
-    hint = "If you are sure, repeat with --force."
+    hint = "If you are sure, repeat the command with --force."
 
     def __init__(self, message: str, *, consents: tuple[str, ...] = (), **keywords: Any) -> None:
         super().__init__(message, **keywords)
@@ -218,13 +223,11 @@ class SafetyStop(ToolError):
 
 
 class Cancelled(ToolError):
-    """The caller stopped it."""
+    """The caller stopped the operation."""
 
     code = "cancelled"
     exit_code = 130
-    hint = (
-        "Run the command again. If it was writing or erasing, the flash is incomplete until then."
-    )
+    hint = "Run the command again: if it was writing or erasing, the flash is incomplete."
 
 
 @contextmanager
@@ -236,3 +239,42 @@ def name_file(name: str) -> Iterator[None]:
         raise type(error)(
             f"{name}: {error}", hint=error.hint, code=error.code, **error.details
         ) from None
+
+
+# values for ``--allow``: name → what it allows, as the documentation lists it
+CONSENTS: dict[str, str] = {
+    "secure-boot-area": "write or erase the boot loader's area of a chip with secure boot version 1",
+    "key-manager-area": "write or erase where the key manager keeps its data",
+    "past-flash-end": "write or erase past the end of the flash",
+    "beyond-16mb": "go beyond 16 MB with a loader of 24 address bits",
+    "plaintext": "write plain data to a chip that reads only encrypted flash",
+    "no-flash-key": "have the chip encrypt although its eFuses hold no usable key for it",
+    "encrypting-disabled": "have the chip encrypt although its eFuses disable encrypting downloads",
+    "wrong-chip-image": "write a boot image for another chip",
+    "wrong-revision": "write a boot image for another chip revision",
+    "damaged-image": "write a damaged boot image",
+    "wrong-offset": "write or merge a bootloader or a merged file to an address where the chip does not start it",
+    "not-an-image": "write something that is not an image to where the chip boots from",
+    "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
+    "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
+    "rom-ram": "load a program over the RAM that the ROM uses itself",
+    "outside-build": "read and flash a file that a build names outside its own folder",
+    "unverified": "write or erase although nothing can be verified, after the stub did not start",
+    "status-lock": "set bits of the flash's status that may lock it for ever",
+}
+
+
+def check_consents(names: Iterable[str]) -> frozenset[str]:
+    """``names`` as a set.
+
+    :raises UsageError: code ``unknown-consent``; the hint lists the known names
+    """
+    consents = frozenset(names)
+    unknown = sorted(consents - CONSENTS.keys())
+    if unknown:
+        raise UsageError(
+            f"unknown consent {unknown[0]!r}",
+            hint=f"Consents: {', '.join(CONSENTS)}.",
+            code="unknown-consent",
+        )
+    return consents

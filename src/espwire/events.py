@@ -1,4 +1,4 @@
-"""What happened, as values. Whoever draws (terminal, JSON, web) decides how; nothing here prints."""
+"""The events that espwire reports while it works, and the helpers between library and display."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_EVENTS_PER_SECOND = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base. ``device`` labels the board, ``seq`` counts per reporter, ``time`` is seconds since it began."""
+    """Base class. ``device`` labels the board, ``seq`` counts per reporter, ``time`` is seconds since its first event."""
 
     device: str = ""
     seq: int = 0
@@ -31,9 +31,9 @@ class Opened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Connecting(Event):
-    """An attempt to reach the bootloader begins: number ``attempt`` (from 1) of ``attempts`` (0: no limit).
+    """An attempt to reach the bootloader starts: number ``attempt`` (from 1) of ``attempts`` (0: no limit).
 
-    ``how`` names the reset sequence; empty: the chip is not reset, because the port cannot or the caller forbids it.
+    ``how`` names the reset sequence; it is empty if the chip is not reset.
     """
 
     attempt: int
@@ -43,7 +43,7 @@ class Connecting(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Resetting(Event):
-    """About to reset the chip. ``how`` names the sequence; ``into`` is ``"loader"`` or ``"application"``."""
+    """The chip is about to be reset. ``how`` names the sequence; ``into`` is ``"loader"`` or ``"application"``."""
 
     how: str
     into: str
@@ -51,7 +51,7 @@ class Resetting(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ChipFound(Event):
-    """A chip answered and was identified."""
+    """The chip was identified."""
 
     chip: str
     description: str
@@ -61,7 +61,7 @@ class ChipFound(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StubStarted(Event):
-    """A stub runs on the chip, in place of its ROM loader. ``build`` tells which of ours; empty for others' stubs."""
+    """A stub replaces the ROM loader. ``build`` identifies a build of espwire's stub; empty for vendor stubs."""
 
     stub: str
     build: str
@@ -71,7 +71,7 @@ class StubStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStep:
-    """One step of a plan. ``kind`` is ``"erase"``, ``"write"``, ``"verify"`` or ``"skip"``; ``name`` is of a file."""
+    """One step of a plan. ``kind`` is ``"erase"``, ``"write"``, ``"verify"`` or ``"skip"``; ``name`` is the file's."""
 
     kind: str
     address: int
@@ -81,7 +81,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReady(Event):
-    """What is going to be done: ``actions``, and ``steps`` in words, one line each. ``seconds`` is an estimate."""
+    """The plan: ``actions`` for programs, ``steps`` for people, a line each. ``seconds`` is an estimate."""
 
     steps: tuple[str, ...]
     wire_bytes: int
@@ -93,7 +93,7 @@ class PlanReady(Event):
 class Progress(Event):
     """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
 
-    ``percent``: how much of the whole job is done, all its tasks together, 0 to 100.
+    ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
     """
 
     task: str
@@ -106,9 +106,9 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """One task is over, successfully. ``seconds`` on the link's clock; ``address``: where in flash it began.
+    """A task succeeded. ``seconds`` are on the transport's clock; ``address`` is the start of its flash range.
 
-    ``percent``: how much of the whole job is done, all its tasks together, 0 to 100.
+    ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
     """
 
     task: str
@@ -121,7 +121,7 @@ class Finished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Event):
-    """What a command found out, for people (``text``) and for programs (``data``, JSON types only)."""
+    """The result of a command, for people (``text``) and for programs (``data``, JSON types only)."""
 
     command: str
     text: str
@@ -130,14 +130,14 @@ class Result(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Event):
-    """Worth knowing."""
+    """Information for the user."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warned(Event):
-    """Something is off. ``code`` is stable."""
+    """A warning. ``code`` is stable."""
 
     code: str
     text: str
@@ -145,7 +145,7 @@ class Warned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Error(Event):
-    """The command failed, and this is its last event. Of the command line only: the library raises a ToolError."""
+    """The command failed; its last event. Only the command line reports it: the library raises a ToolError."""
 
     code: str
     message: str
@@ -158,11 +158,11 @@ Report = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """The default report: say nothing."""
+    """The default report: ignore all events."""
 
 
 def with_percent(event: Event) -> Event:
-    """The event; a job's only task is the whole of it, so its percentage is that of the job."""
+    """The event with a percentage. An event without one belongs to a job's only task."""
     if isinstance(event, Progress) and event.percent is None:
         return replace(
             event, percent=round(100 * event.done / event.total, 1) if event.total else 100.0
@@ -173,9 +173,9 @@ def with_percent(event: Event) -> Event:
 
 
 class Overall:
-    """Puts the percentage of a whole job into its events.
+    """Adds the percentage of the whole job to its events.
 
-    :param tasks: the tasks of the job in order, each with its name (empty: any) and its share of the work
+    :param tasks: the tasks of the job in order: task, file name (empty: any), share of the work
     """
 
     def __init__(self, report: Report, tasks: Iterable[tuple[str, str, float]]) -> None:
@@ -184,7 +184,7 @@ class Overall:
         self._whole = sum(share for _, _, share in self.tasks) or 1.0
 
     def __call__(self, event: Event) -> None:
-        """Pass on; the percentage never goes back, even if a task is repeated."""
+        """Report the event. The percentage never decreases, even if a task is repeated."""
         if isinstance(event, Progress):
             share = event.done / event.total if event.total else 1.0
             event = replace(event, percent=self._advance(event.task, event.name, share))
@@ -203,9 +203,9 @@ class Overall:
 
 
 class Thinned:
-    """Lets progress through at most 20 times a second of ``clock``; first and last always. Numbering comes after it.
+    """Limits progress events to 20 per second of ``clock``; the first and the last of a task always pass.
 
-    :param progress: False: none of what is between first and last
+    :param progress: False: only the first and the last pass
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Thinned:
         self._last = -math.inf
 
     def __call__(self, event: Event) -> None:
-        """Pass on, or not."""
+        """Report the event, unless it exceeds the limit."""
         if isinstance(event, Progress) and 0 < event.done < event.total:
             now = self.clock()
             if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
@@ -225,13 +225,13 @@ class Thinned:
 
 
 def thin_out(report: Report, clock: Callable[[], float]) -> Report:
-    """``report`` with progress at most 20 times a second of ``clock``, which is a link's: what the library promises."""
+    """``report`` with at most 20 progress events per second of ``clock``, the transport's."""
     return report if report is silent else Thinned(report, clock=clock)
 
 
 @dataclass(eq=False, repr=False)
 class Reporter:
-    """Stamps events with device, sequence number and time, and hands them to ``sink``."""
+    """Adds device, sequence number and time to events, and passes them to ``sink``."""
 
     sink: Report = silent
     device: str = ""
@@ -240,7 +240,7 @@ class Reporter:
     _start: float = field(default=-1.0)
 
     def __call__(self, event: Event) -> None:
-        """Stamp and pass on."""
+        """Add them and pass the event on."""
         now = self.clock()
         if self._start < 0:
             self._start = now

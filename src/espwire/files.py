@@ -1,21 +1,20 @@
-"""Reads input files whole, and writes output files whole or not at all. Knows no file format.
+"""Reads input files, and writes output files completely or not at all.
 
-An output file is written under a random name beside its final place and renamed into it, so that an error, a full disk
-or a signal leaves either the old file or none. What a name may stand for as an output:
+An output file is written under a random name in the same folder and then renamed, so that an error, a full disk or a
+signal leaves either the old file or none. The file at the output's path decides what happens:
 
 =====================================  ================================================================
-nothing yet                            a new file appears
-a regular file                         it is replaced, permissions and owner stay; an error if write-protected
-a symbolic link to a regular file      the link stays, its target is replaced
-a symbolic link to nothing             an error, code ``dangling-link``
+none                                   a new file is created
+a regular file                         it is replaced, keeping permissions and owner; an error if write-protected
+a symbolic link to a regular file      the link is kept, its target is replaced
+a dangling symbolic link               an error, code ``dangling-link``
 a pipe, a character device             written in place once the content is complete; see ``streams.py``
 a folder, a name that ends in ``/``    an error
 a block device, a socket               an error
 =====================================  ================================================================
 
-Advisory locks on open files, against a second user in this process or another one.
-
-A lock ends with ``unlock``, or when the system closes the file, so a killed process leaves none behind.
+Advisory locks keep a virtual chip's flash file and the state file from being used twice. A lock ends with ``unlock``
+or when the system closes the file, so a killed process leaves no lock.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ from espwire.streams import (
 )
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
-INPUT_LIMIT = 256 * 0x100000  # twice the largest flash: anything above is surely the wrong file
+INPUT_LIMIT = 256 * 0x100000  # twice the largest flash chip
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> bytes:
-    """The whole file, at most ``limit`` bytes.
+    """The contents of a file of at most ``limit`` bytes.
 
     :raises FileError: it cannot be read, or is larger
     """
@@ -62,10 +61,10 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
 
 
 def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = INPUT_LIMIT) -> None:
-    """Refuse files that together are larger than any flash, before one of them is read.
+    """Refuse files that together are larger than any flash, before reading them.
 
-    A file that is named more than once counts each time, since each time it is data. What cannot be examined counts as
-    empty: reading it fails with a better message, or is bounded by ``read_file``.
+    A file that is listed twice counts twice. A file whose size is unknown counts as empty: reading it fails with a better
+    message, or is limited by ``read_file``.
 
     :raises FileError: code ``files-too-large``
     """
@@ -75,8 +74,8 @@ def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = IN
             total += os.stat(path).st_size
         if total > limit:
             raise FileError(
-                f"the first {count} files hold {total:,} bytes together, more than {limit // 0x100000} MiB",
-                hint="Check which files are named: no flash is that large.",
+                f"the first {count} files have {total:,} bytes, more than {limit // 0x100000} MiB",
+                hint="Check the list of files: no flash is that large.",
                 code="files-too-large",
             )
 
@@ -89,15 +88,16 @@ def list_files(
     depth: int,
     most: int,
 ) -> tuple[str, ...]:
-    """Paths below ``folder``, relative and with ``/``, of files whose names end in one of ``endings``.
+    """Relative paths, with ``/``, of the files below ``folder`` whose names end in one of ``endings``.
 
-    :param skip: name of a folder not to look into → endings of names, one of which must be in the same folder for that
-        (none: in any case); hidden ones but ``.pio`` are not looked into either
-    :param depth: how many folders deep
-    :param most: how many entries to look at
-    :raises FileError: it cannot be listed, or holds more than ``most`` entries
+    Hidden folders other than ``.pio`` are skipped.
+
+    :param skip: names of further folders to skip, each if a sibling's name ends in one of the endings (none: always)
+    :param depth: the number of folder levels
+    :param most: the number of entries
+    :raises FileError: the folder cannot be listed, or has more than ``most`` entries
     """
-    found: list[str] = []
+    files: list[str] = []
     waiting, seen = [""], 0
     with _naming("list", folder):
         while waiting:
@@ -117,46 +117,46 @@ def list_files(
                     ):
                         waiting.append(f"{name}/")
                 elif entry.name.endswith(endings):
-                    found.append(name)
+                    files.append(name)
             if seen > most:
                 raise FileError(
-                    f"{os.fspath(folder)} holds more than {most} files",
-                    hint="Name the folder of the build itself.",
+                    f"{os.fspath(folder)} contains more than {most} files",
+                    hint="Use the build folder itself.",
                     code="folder-too-large",
                 )
-    return tuple(sorted(found))
+    return tuple(sorted(files))
 
 
-def _is_skipped(name: str, beside: Iterable[str], skip: Mapping[str, tuple[str, ...]]) -> bool:
+def _is_skipped(name: str, siblings: Iterable[str], skip: Mapping[str, tuple[str, ...]]) -> bool:
     marks = skip.get(name)
-    return marks is not None and (not marks or any(other.endswith(marks) for other in beside))
+    return marks is not None and (not marks or any(other.endswith(marks) for other in siblings))
 
 
 class OutputFile:
-    """What ``open_output`` gives: something to write bytes to."""
+    """The file that ``open_output`` opens."""
 
-    def __init__(self, file: BinaryIO | _Held, path: str | os.PathLike[str]) -> None:
+    def __init__(self, file: BinaryIO | _Buffer, path: str | os.PathLike[str]) -> None:
         self._file, self._path = file, path
 
     def write(self, data: bytes | bytearray) -> None:
         """Append ``data``.
 
-        :raises FileError: the disk is full, or the like
+        :raises FileError: for example, the disk is full
         """
         with _naming("write", self._path):
             self._file.write(data)
 
     def flush(self) -> None:
-        """Have the system take it all.
+        """Pass everything to the system.
 
-        :raises FileError: the disk is full, or the like
+        :raises FileError: for example, the disk is full
         """
         with _naming("write", self._path):
             self._file.flush()
 
 
-class _Held:
-    """The content for a pipe or device, which gets it when it is complete: nothing can be taken back there."""
+class _Buffer:
+    """Collects the content for a pipe or device until it is complete."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -173,7 +173,7 @@ class _Held:
 
 
 def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
-    """Write several files that belong together: all of them or none.
+    """Write all of the files or none.
 
     :raises FileError: one cannot be written
     """
@@ -181,16 +181,14 @@ def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
         opened = [stack.enter_context(open_output(path, durable=False)) for path, _ in files]
         for file, (_, data) in zip(opened, files, strict=True):
             file.write(data)
-        for (
-            file
-        ) in opened:  # a full disk shows here at the latest, before the first one gets its name
+        for file in opened:  # detects a full disk before the first file is renamed
             file.flush()
 
 
 def write_file(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
-    """Write ``data`` to ``path``, whole or not at all.
+    """Write ``data`` to ``path``, completely or not at all.
 
-    :param private: nobody but this user may read it
+    :param private: only this user may read it
     :raises FileError: it cannot be written
     """
     with open_output(path, durable=False, private=private) as file:
@@ -201,18 +199,21 @@ def write_file(path: str | os.PathLike[str], data: bytes, *, private: bool = Fal
 def open_output(
     path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
 ) -> Iterator[OutputFile]:
-    """A file to write to; it gets its name when the block ends well and vanishes when it does not.
+    """Open an output file. It gets its name when the block ends, and is removed if the block raises.
 
-    :param durable: it must be on the disk before it gets its name, so that a power cut leaves no empty file: for what
-        came from a device, not for what can be made again
-    :param private: nobody but this user may read it
-    :raises FileError: it cannot be written; errors of the block itself pass as they are
+    :param durable: write it to the disk before renaming it, so that a power failure leaves no empty file: for data from a
+        device, not for data that can be generated again
+    :param private: only this user may read it
+    :raises FileError: it cannot be written; the block's own exceptions pass unchanged
     """
     with contextlib.ExitStack() as stack:
         with _naming("write", path):
             target, found = _find_target(path)
             if target is None:
-                stream, held = stack.enter_context(contextlib.closing(open_writer(path))), _Held()
+                stream, buffer = (
+                    stack.enter_context(contextlib.closing(open_writer(path))),
+                    _Buffer(),
+                )
             else:
                 if found is not None:
                     _hold_old(target, stack)
@@ -221,9 +222,9 @@ def open_output(
                     _closing(_create(place, private=private or found is not None))
                 )
         if target is None:
-            yield OutputFile(held, path)
+            yield OutputFile(buffer, path)
             with _naming("write", path):
-                held.deliver(stream)
+                buffer.deliver(stream)
         else:
             yield OutputFile(file, path)
             with _naming("write", path):
@@ -232,13 +233,13 @@ def open_output(
 
 
 def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_result | None]:
-    """The file to replace, links followed, and what is there now. No name: a pipe or device, to write in place.
+    """The real path of the output and the status of the existing file. No path: a pipe or device, written in place.
 
-    :raises FileError, OSError, ValueError: nothing can be written there
+    :raises FileError, OSError, ValueError: it cannot be written
     """
     name = os.fspath(path)
     if os.path.basename(name) in ("", os.curdir, os.pardir):
-        raise _cannot_write(name, "it names a folder, not a file", "Add the name of a file.")
+        raise _cannot_write(name, "it is the name of a folder", "Add the name of a file.")
     target = _follow_links(name)
     try:
         found = os.stat(name)
@@ -250,11 +251,11 @@ def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_resu
         return None, found
     if not stat.S_ISREG(found.st_mode):
         raise _cannot_write(
-            name, "it is neither a file, nor a pipe, nor a character device", "Name a file."
+            name, "it is not a file, pipe or character device", "Choose another file."
         )
     if not os.access(target, os.W_OK):
         raise _cannot_write(
-            name, "it is write-protected", "Change its permissions, or name another file."
+            name, "it is write-protected", "Change its permissions, or choose another file."
         )
     return target, found
 
@@ -264,34 +265,34 @@ def _cannot_write(name: str, reason: str, hint: str) -> FileError:
 
 
 def _follow_links(name: str) -> str:
-    """The place that a path leads to.
+    """The real path.
 
     :raises FileError: code ``dangling-link``
     """
     if os.path.islink(name) and not os.path.exists(name):
         raise FileError(
             f"cannot write {name!r}: it is a symbolic link to {os.readlink(name)!r}, which does not exist",
-            hint="Remove the link, or give the name of the file itself.",
+            hint="Remove the link, or choose another file.",
             code="dangling-link",
         )
     return os.path.realpath(name)
 
 
 def _hold_old(target: str, stack: contextlib.ExitStack) -> None:
-    """Keep the old file as it is until it is replaced: no virtual chip may use it as its flash meanwhile.
+    """Lock the old file until it is replaced, so that no virtual chip uses it as its flash.
 
     :raises FileError: code ``file-locked``
     """
-    if os.name == "nt":  # there the system itself refuses to replace a file that is open
+    if os.name == "nt":  # Windows refuses to replace an open file
         return
     try:
         descriptor = os.open(target, os.O_RDONLY | NO_BLOCKING | BINARY)
-    except OSError:  # it may be written, but not read
+    except OSError:  # writable, but not readable
         return
     stack.callback(os.close, descriptor)
     if not lock(descriptor, shared=True):
         raise FileError(
-            f"{target} is in use, as the flash of a virtual chip",
+            f"{target} is in use as the flash of a virtual chip",
             hint="Stop that virtual chip, or write to another file.",
             code="file-locked",
         )
@@ -307,19 +308,17 @@ def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
     try:
         yield file
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # closing again, or flushing to a full disk: the error is on its way
+        with contextlib.suppress(OSError):  # of a full disk: raised before
             file.close()
 
 
 def _finish(file: BinaryIO, *, durable: bool, like: os.stat_result | None) -> None:
-    """Everything is in the file, with the permissions of the one that it replaces."""
+    """Flush and close the file, with owner and permissions of the file that it replaces."""
     file.flush()
     if like is not None and sys.platform != "win32":
         new = os.fstat(file.fileno())
         if (new.st_uid, new.st_gid) != (like.st_uid, like.st_gid):
-            with contextlib.suppress(OSError):  # giving a file away takes privileges
+            with contextlib.suppress(OSError):  # needs privileges
                 os.fchown(file.fileno(), like.st_uid, like.st_gid)
         os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
     if durable:
@@ -327,14 +326,14 @@ def _finish(file: BinaryIO, *, durable: bool, like: os.stat_result | None) -> No
     file.close()
 
 
-_unfinished: dict[str, int] = {}  # name → process that writes it
+_unfinished: dict[str, int] = {}  # temporary name → process that writes it
 
 
 @contextlib.contextmanager
 def unfinished(target: str | os.PathLike[str]) -> Iterator[str]:
-    """A random name beside ``target``; what has that name when the block ends is removed.
+    """A random name in the folder of ``target``; a file or folder of that name is removed when the block ends.
 
-    A signal can interrupt the removal, too. Then it is done when the process exits.
+    If a signal interrupts the removal, it is repeated when the process exits.
     """
     folder, name = os.path.split(os.fspath(target))
     place = os.path.join(folder, f".{name[:50]}.{os.urandom(8).hex()}.part")
@@ -347,7 +346,7 @@ def unfinished(target: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _remove(place: str) -> None:
-    """What is left of something unfinished: a file, a folder of files, or nothing where it got its name."""
+    """Remove a temporary file or folder, unless it was renamed."""
     with contextlib.suppress(OSError, ValueError):
         if not os.path.isdir(place):
             os.unlink(place)
@@ -360,12 +359,12 @@ def _remove(place: str) -> None:
 @atexit.register
 def _remove_all() -> None:
     for place, process in list(_unfinished.items()):
-        if process == os.getpid():  # not in a child that was forked meanwhile
+        if process == os.getpid():  # not in a forked child
             _remove(place)
 
 
 def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Refuse an output that would take the place of what it is made of.
+    """Refuse an output that would overwrite one of the inputs.
 
     :raises UsageError: code ``output-is-input``
     """
@@ -376,27 +375,29 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
         )
     if clash:
         raise UsageError(
-            f"{os.fspath(output)} is one of the files that are read: it would be overwritten",
-            hint="Name another file to write.",
+            f"{os.fspath(output)} is also an input; it would be overwritten",
+            hint="Choose another output file.",
             code="output-is-input",
         )
 
 
 def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> None:
-    """A new folder with ``files`` in it, whole or not at all. An empty one may be there already.
+    """Create a folder with ``files``, completely or not at all. It may already exist, if it is empty.
 
-    :raises FileError: it cannot be written, or holds something, code ``folder-not-empty``
+    :raises FileError: it cannot be written, or is not empty (code ``folder-not-empty``)
     """
     with _naming("write", path), contextlib.ExitStack() as stack:
         name = os.fspath(path)
         target = _follow_links(name.rstrip("/" if os.sep == "/" else "/\\") or name[:1])
         if os.path.exists(target) and not os.path.isdir(target):
-            raise _cannot_write(os.fspath(path), "it is a file, not a folder", "Name a new folder.")
+            raise _cannot_write(
+                os.fspath(path), "it is a file, not a folder", "Choose a new folder."
+            )
         old = os.stat(target) if os.path.exists(target) else None
         if old is not None and os.listdir(target):
             raise FileError(
-                f"{os.fspath(path)} is there already, and not empty",
-                hint="Name a folder that does not exist yet, or empty it first.",
+                f"{os.fspath(path)} exists and is not empty",
+                hint="Choose a new folder, or empty this one.",
                 code="folder-not-empty",
             )
         _make_parents(os.path.dirname(target), stack)
@@ -407,13 +408,13 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> No
                 file.write(data)
         if old is not None:
             os.chmod(place, stat.S_IMODE(old.st_mode))
-            if os.name == "nt":  # elsewhere an empty folder is replaced in one step
+            if os.name == "nt":  # other systems replace an empty folder
                 os.rmdir(target)
         os.replace(place, target)
 
 
 def _make_parents(folder: str, stack: contextlib.ExitStack) -> None:
-    """The folders above an output. Those that were missing vanish again if they are empty in the end."""
+    """Create the missing folders above an output; remove those that are empty in the end."""
     missing = []
     while folder and not os.path.isdir(folder):
         missing.append(folder)
@@ -429,9 +430,9 @@ def _remove_empty(folder: str) -> None:
 
 
 def make_private_folder(path: str | os.PathLike[str]) -> None:
-    """The folder and those above it, as far as they are missing, for this user alone.
+    """Create a folder and its missing parents, accessible only to this user.
 
-    :raises OSError: it cannot be made
+    :raises OSError: it cannot be created
     """
     folder = os.path.abspath(os.fspath(path))
     if not os.path.isdir(folder):
@@ -442,7 +443,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns the system's errors into ones that name the file."""
+    """Turn the system's errors into ``FileError``."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
@@ -450,19 +451,19 @@ def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in NO_ROOM
         raise FileError(
             f"cannot {what} {os.fspath(path)!r}: {reason}",
-            hint="Make room, or write to another disk." if full else None,
+            hint="Free disk space, or write to another disk." if full else None,
             code=f"file-{what}",
         ) from None
 
 
-HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
-LOCKED_BYTE = 0x7FFFFFF0  # on Windows a lock also keeps others from reading: this byte is past the end of any flash
+LOCK_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+LOCKED_BYTE = 0x7FFFFFF0  # beyond the end of any flash: on Windows, a locked byte cannot be read
 
 
 def lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock without waiting. False: somebody else has it. A file system without locks grants every lock.
+    """Take the lock without waiting. False: it is taken. File systems without locks grant every lock.
 
-    :param shared: together with others that share it
+    :param shared: allow other shared locks
     """
     if sys.platform != "win32":
         import fcntl
@@ -470,9 +471,9 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            return error.errno not in HELD
+            return error.errno not in LOCK_TAKEN
         return True
-    else:  # noqa: RET505  the other platform's branch, told apart by the type checker
+    else:  # noqa: RET505  a separate branch for the type checker
         return _lock_byte(descriptor, unlocking=False)
 
 

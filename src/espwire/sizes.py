@@ -1,4 +1,4 @@
-"""Alignment, bit fields, and the spellings of sizes and addresses. Pure arithmetic; no files, no chips."""
+"""Numbers of the command line and of data sheets: sizes, addresses, revisions, alignment, bit fields."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 
 from espwire.errors import UsageError
 
-Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, apart from each other
+Ranges = tuple[tuple[int, int], ...]  # half-open, sorted, disjoint
 
 KIB, MIB = 0x400, 0x100000
 MAX_DIGITS = 1000
 SECTOR, BLOCK = 0x1000, 0x10000  # what the erase commands of every supported flash chip erase
-# patterns are compiled when they are first used: a run needs few of them
+# compiled on first use: most runs do not need them
 _NUMBER = r"(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|[0-9]+)(?: ?([kKmM])(?:i?[bB])?)?"
 _FLASH_SIZE = r"([0-9]{1,9}) ?(KB|MB)"
 
 
 class Revision(int):
-    """A chip revision: major × 100 + minor, so that revisions compare; its text is ``v3.1`` for 301.
+    """A chip revision as major × 100 + minor, printed as ``v3.1`` for 301.
 
     >>> Revision(301), Revision(301) >= 300, str(Revision(3)), Revision(301).major, Revision(301).minor
     (v3.1, True, 'v0.3', 3, 1)
@@ -51,7 +51,7 @@ def align_up(value: int, step: int) -> int:
 
 
 def join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Sorted; those that touch or overlap are joined.
+    """Sort ranges, and join those that touch or overlap.
 
     >>> join_ranges([(4, 6), (0, 2), (2, 3)])
     ((0, 3), (4, 6))
@@ -66,14 +66,14 @@ def join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def extract(word: int, shift: int, bits: int) -> int:
-    """The ``bits`` bits of ``word`` from bit ``shift``."""
+    """The ``bits`` bits of ``word`` above bit ``shift``."""
     return word >> shift & ((1 << bits) - 1)
 
 
 def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) -> int:
-    """An unsigned number in any C-style base, with ``k``, ``KB``, ``M`` or ``MB`` (binary) as suffix.
+    """Parse an unsigned number in a C-style base, with an optional suffix ``k``, ``KB``, ``M`` or ``MB`` (binary).
 
-    :raises UsageError: the text is not a number, or above ``limit``
+    :raises UsageError: not a number, or above ``limit``
 
     >>> parse_number("0x1000"), parse_number("4k"), parse_number("5MB")
     (4096, 4096, 5242880)
@@ -83,14 +83,14 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
     if match is None:
         raise UsageError(f"{what} {text!r} is not a number", hint=_suggest(text))
     digits, suffix = match.groups()
-    if len(digits) > MAX_DIGITS:  # Python itself refuses to read very long ones
+    if len(digits) > MAX_DIGITS:  # Python limits the length
         raise UsageError(
             f"{what} has {len(digits)} digits", hint="Check the number's digits and unit."
         )
     if digits.isdecimal() and digits[0] == "0" and digits.strip("0"):
         bare = digits.lstrip("0")
         raise UsageError(
-            f"{what} {text!r} starts with a zero: octal, decimal and hexadecimal are possible",
+            f"{what} {text!r} starts with a zero: it could be octal, decimal or hexadecimal",
             hint=f"Write 0x{bare} for hexadecimal or {bare} for decimal.",
         )
     value = int(digits, 0) if digits[:2].lower() in ("0x", "0o", "0b") else int(digits, 10)
@@ -103,10 +103,10 @@ def parse_number(text: str, what: str = "number", *, limit: int = 0xFFFFFFFF) ->
 
 
 def parse_flash_address(text: str, *, strict: bool = True) -> int:
-    """As ``parse_number``, for an address in flash.
+    """As ``parse_number``, for a flash address.
 
-    :param strict: refuse a decimal number off the sectors that is on a sector if read as hexadecimal
-    :raises UsageError: it is not a number, or a likely mistake
+    :param strict: refuse a decimal number that is aligned to a sector only if read as hexadecimal
+    :raises UsageError: not a number, or a likely mistake
 
     >>> parse_flash_address("4096"), parse_flash_address("10000", strict=False)
     (4096, 10000)
@@ -115,14 +115,14 @@ def parse_flash_address(text: str, *, strict: bool = True) -> int:
     text = text.strip()
     if strict and text.isdecimal() and value % SECTOR and not int(text, 16) % SECTOR:
         raise UsageError(
-            f"address {text!r} is decimal ({value:#x}) and not on a sector of flash",
-            hint=f"Write 0x{text} for hexadecimal, or {value:#x} if {text} is meant as decimal.",
+            f"address {text!r} is decimal ({value:#x}) and not aligned to a flash sector",
+            hint=f"Write 0x{text} for hexadecimal, or {value:#x} if you mean decimal {text}.",
         )
     return value
 
 
 def fix_number(text: str) -> str | None:
-    """The number that a mistyped word most likely stands for; None: it is not obvious.
+    """The number that was probably meant by a mistyped word; None: unclear.
 
     >>> fix_number("1OOOO"), fix_number("0x1OOO"), fix_number("1000h"), fix_number("A000"), fix_number("dout")
     ('0x10000', '0x1000', '0x1000', '0xA000', None)
@@ -131,9 +131,7 @@ def fix_number(text: str) -> str | None:
     """
     if len(text) > MAX_DIGITS or not any(sign.isdecimal() or sign in "Oo" for sign in text):
         return None
-    from unicodedata import (
-        normalize,  # a library of its own, which a run without mistakes does not need
-    )
+    from unicodedata import normalize  # loaded only for mistakes
 
     plain = normalize("NFKC", text).translate(str.maketrans("OoIl", "0011"))
     plain = re.sub(r"[\s_,]", "", plain).strip("'\";:.").removeprefix("+")
@@ -142,10 +140,10 @@ def fix_number(text: str) -> str | None:
 
 
 def _suggest(text: str) -> str:
-    """The hint for a word that is not a number."""
+    """The hint for a text that is not a number."""
     fixed = fix_number(text)
     if fixed is None:
-        return "Write decimal, 0x… for hexadecimal, or a number with KB or MB."
+        return "Write a decimal number, a hexadecimal number with 0x, or a number with KB or MB."
     if any(sign in text for sign in "OoIl"):
         return (
             f"Did you mean {fixed}? The word contains a letter (O, I or l) that looks like a digit."
@@ -156,23 +154,21 @@ def _suggest(text: str) -> str:
 
 
 def parse_flash_size(text: str) -> int:
-    """Bytes of a flash size spelled ``4MB``, ``512KB``; a ``-c1`` or ``-c2`` tail does not count.
+    """Bytes of a flash size such as ``4MB`` or ``512KB``; an ending ``-c1`` or ``-c2`` is ignored.
 
-    :raises UsageError: no such spelling
+    :raises UsageError: not a flash size
 
     >>> parse_flash_size("2MB-c1")
     2097152
     """
     match = re.fullmatch(_FLASH_SIZE, text.split("-", maxsplit=1)[0], re.IGNORECASE)
     if match is None:
-        raise UsageError(
-            f"flash size {text!r} is not a size", hint="Write it as 512KB, 4MB or 16MB."
-        )
+        raise UsageError(f"invalid flash size {text!r}", hint="Write it as 512KB, 4MB or 16MB.")
     return int(match[1]) * (KIB if match[2].upper() == "KB" else MIB)
 
 
 def format_size(size: int) -> str:
-    """``4MB``, ``512KB`` where it is a whole number of them, else bytes.
+    """``4MB`` or ``512KB`` for a multiple of these units, else bytes.
 
     >>> format_size(0x400000), format_size(0x1001)
     ('4MB', '4097 bytes')

@@ -1,11 +1,9 @@
-"""Pipes and devices that are named like files: read and written in place, and never waited for without end.
+"""Reads and writes pipes and devices in place, with timeouts; waits for file descriptors.
 
-Two kinds differ. A *named* pipe or device is opened here, without blocking: if nobody opens the other end of a pipe, or
-nothing moves for a minute, that is an error. A name for a file that this process has open already (``/dev/stdin``,
-``/dev/stdout``, ``/dev/fd/3``, the shell's ``<(command)``) was set up by whoever started the process: its other end is
-there, and it may take its time.
-
-Waits until a file descriptor can be read or written, also one above 1023, which ``select`` cannot take.
+A *named* pipe or device is opened without blocking. It is an error if no program opens the other end of a pipe, or if no
+byte moves for a minute. A name for a file that this process already has open (``/dev/stdin``, ``/dev/stdout``,
+``/dev/fd/3``, the shell's ``<(command)``) was set up by the program that started the process: its other end exists, and
+there is no timeout.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from collections.abc import Callable
 
 from espwire.errors import FileError
 
-OPEN_S = 3.0  # for somebody to open the other end of a named pipe
+OPEN_S = 3.0  # for another program to open the other end of a named pipe
 SILENCE_S = 60.0  # without a byte
 STEP_S = 0.05
 CHUNK = 0x100000
@@ -49,7 +47,7 @@ def is_stream(mode: int) -> bool:
 
 
 def read_most(path: str | os.PathLike[str], most: int) -> bytes:
-    """What a file, pipe or device holds, at most ``most`` bytes.
+    """The first ``most`` bytes of a file, pipe or device.
 
     :raises OSError, ValueError: it cannot be read
     :raises FileError: codes ``no-writer``, ``silent-input``
@@ -73,7 +71,7 @@ def read_most(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def _collect(read: Callable[[int], bytes], most: int, *, first: int = CHUNK) -> bytes:
-    """Read to the end or ``most``. One piece, if the first size was right: no copy."""
+    """Read to the end, or ``most`` bytes; without copying, if ``first`` is the size."""
     pieces, left, size = [], most, max(1, first)
     while left > 0 and (piece := read(min(left, size))):
         pieces.append(piece)
@@ -82,7 +80,7 @@ def _collect(read: Callable[[int], bytes], most: int, *, first: int = CHUNK) -> 
 
 
 def _reader(descriptor: int, path: str | os.PathLike[str], *, fifo: bool) -> Callable[[int], bytes]:
-    """Reads of a named pipe or device that does not block."""
+    """A function that reads from a non-blocking pipe or device."""
     began = False
 
     def read(size: int) -> bytes:
@@ -93,7 +91,7 @@ def _reader(descriptor: int, path: str | os.PathLike[str], *, fifo: bool) -> Cal
             data: bytes | None = None
             try:
                 data = os.read(descriptor, size)
-            except BlockingIOError:  # somebody has it open for writing
+            except BlockingIOError:  # a program has it open for writing
                 began = True
             if data or (data == b"" and (began or not fifo)):
                 began = True
@@ -101,13 +99,13 @@ def _reader(descriptor: int, path: str | os.PathLike[str], *, fifo: bool) -> Cal
             now = time.monotonic()
             if data == b"" and now >= first:
                 raise FileError(
-                    f"nothing writes to the pipe {os.fspath(path)!r}",
+                    f"no program writes to the pipe {os.fspath(path)!r}",
                     hint="Start the program that writes to it first.",
                     code="no-writer",
                 )
             if now >= limit:
                 raise FileError(
-                    f"nothing came from {os.fspath(path)!r} for {SILENCE_S:.0f} seconds",
+                    f"no data from {os.fspath(path)!r} for {SILENCE_S:.0f} seconds",
                     hint="Check the program that writes to it.",
                     code="silent-input",
                 )
@@ -120,9 +118,9 @@ def _reader(descriptor: int, path: str | os.PathLike[str], *, fifo: bool) -> Cal
 
 
 class StreamWriter:
-    """A pipe or device that is open for writing.
+    """A pipe or device open for writing.
 
-    :param silence: seconds after which a reader that takes nothing is given up; None: never
+    :param silence: seconds without progress until writing fails; None: no limit
     """
 
     def __init__(
@@ -136,7 +134,7 @@ class StreamWriter:
         return self._descriptor
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Hand over all of ``data``.
+        """Write all of ``data``.
 
         :raises OSError: it cannot be written
         :raises FileError: code ``stuck-output``
@@ -152,28 +150,28 @@ class StreamWriter:
                 wait_ready(self._descriptor, STEP_S, write=True)
             if self._silence is not None and time.monotonic() >= began + self._silence:
                 raise FileError(
-                    f"the reader of {os.fspath(self._path)!r} took nothing for {self._silence:.0f} seconds",
+                    f"the reader of {os.fspath(self._path)!r} accepted no data for {self._silence:.0f} seconds",
                     hint="Check the program that reads from it.",
                     code="stuck-output",
                 )
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """No effect: there is no buffer."""
 
     def close(self) -> None:
-        """Close; a second time does nothing."""
+        """Close it; closing it again has no effect."""
         if not self.closed:
             self.closed = True
             os.close(self._descriptor)
 
 
 def open_writer(path: str | os.PathLike[str], *, silence: float | None = None) -> StreamWriter:
-    """A pipe or device to write to in place.
+    """Open a pipe or device for writing.
 
-    :param silence: seconds to wait for a reader that takes nothing; None: a minute
+    :param silence: seconds without progress until writing fails; None: a minute
     :raises OSError, ValueError: it cannot be opened
-    :raises FileError: code ``no-reader``; it is neither
+    :raises FileError: code ``no-reader``, or it is not a pipe or device
     """
     owned = find_descriptor(path)
     if owned is not None:
@@ -201,18 +199,22 @@ def _open_other_end(path: str | os.PathLike[str]) -> int:
                 raise
         if time.monotonic() >= limit:
             raise FileError(
-                f"nothing reads from the pipe {os.fspath(path)!r}",
+                f"no program reads from the pipe {os.fspath(path)!r}",
                 hint="Start the program that reads from it first.",
                 code="no-reader",
             )
         time.sleep(STEP_S)
 
 
-SELECT_LIMIT = 1024  # FD_SETSIZE of the usual systems; on Windows it limits the number of sockets, not their value
+SELECT_LIMIT = (
+    1024  # usual FD_SETSIZE; on Windows it limits the number of sockets, not their values
+)
 
 
 def wait_ready(descriptor: int, seconds: float, *, write: bool = False) -> bool:
-    """Whether reading (or writing) would not block, after at most ``seconds``. An error or a hang-up counts as ready.
+    """Wait at most ``seconds`` until reading (or writing) does not block; errors and hang-ups count as ready.
+
+    Descriptors above 1023, which ``select`` does not support, are allowed.
 
     :raises OSError, ValueError: the descriptor is closed
     """
@@ -223,5 +225,5 @@ def wait_ready(descriptor: int, seconds: float, *, write: bool = False) -> bool:
         poller.register(descriptor, select.POLLOUT if write else select.POLLIN)
         return bool(poller.poll(max(0.0, seconds) * 1000))
     read, written = ([], [descriptor]) if write else ([descriptor], [])
-    # Windows reports a connection that failed as an exceptional condition only
+    # Windows reports a failed connection only as an exceptional condition
     return any(select.select(read, written, written, max(0.0, seconds)))

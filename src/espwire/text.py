@@ -1,23 +1,19 @@
-"""Makes text from files, chips and arguments harmless: the one definition of what may reach a terminal as it is.
+"""Text from files, chips and arguments: escapes it for a terminal, and splits it into words.
 
-Control characters (C0, C1, ESC), bidirectional overrides, line separators and all else that ``str.isprintable`` rejects
-become visible escapes: ``\x1b``, ``\u202e``. A byte that is not UTF-8 and was decoded with ``surrogateescape``
-becomes ``\xce``, so a name can be shown, copied and recognised.
-
-Splits text into words as a POSIX shell does, in time proportional to its length.
-
-``shlex.split`` gives the same words, but takes quadratic time for a long one.
+All output to a terminal goes through ``escape``. Control characters (C0, C1, ESC), bidirectional overrides, line
+separators and other characters that ``str.isprintable`` rejects become visible escapes: ``\x1b``, ``\u202e``. A byte
+that is not UTF-8 and was decoded with ``surrogateescape`` becomes ``\xce``, so that a name can be recognised and copied.
 """
 
 from __future__ import annotations
 
 import re
 
-FIRST_BYTE, LAST_BYTE = 0xDC80, 0xDCFF  # surrogates that stand for bytes 0x80 to 0xFF
+FIRST_BYTE, LAST_BYTE = 0xDC80, 0xDCFF  # surrogates for the bytes 0x80 to 0xFF
 
 
 def escape(text: str, keep: str = "") -> str:
-    """``text`` with every character that is not printable written as an escape, except those in ``keep``.
+    """Replace every character that is not printable by an escape, except those in ``keep``.
 
     >>> escape("a\\x1b[31mb")
     'a\\\\x1b[31mb'
@@ -30,14 +26,14 @@ def escape(text: str, keep: str = "") -> str:
 
 
 def escape_lines(text: str) -> str:
-    """``text`` of several lines, for a terminal: line feeds and tabs stay, everything else as in ``escape``."""
+    """Escape a text of several lines, keeping line feeds and tabs."""
     return (
         text if text.isprintable() else "\n".join(escape(line, "\t") for line in text.split("\n"))
     )
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """``text`` for a message: escaped, and cut where it is longer than ``most`` characters.
+    """Escape a text for a message, and cut it after ``most`` characters.
 
     >>> shorten("9" * 10_000, 4)
     '9999… (10,000 characters)'
@@ -59,7 +55,7 @@ def _spell(number: int) -> str:
     )
 
 
-# possessive repetition (++): nothing is tried twice, so a text without its closing quote costs no more than one with it
+# possessive repetition (++) never backtracks, so a missing closing quote costs no extra time
 _PIECE = re.compile(
     r"""(?P<space>[ \t\r\n]++)|(?P<plain>[^ \t\r\n'"\\]++)|'(?P<single>[^']*+)'"""
     r"""|"(?P<double>(?:[^"\\]++|\\.)*+)"|\\(?P<escaped>.)""",
@@ -69,9 +65,11 @@ _IN_QUOTES = re.compile(r'\\(["\\])')
 
 
 def split_words(text: str) -> list[str]:
-    """The words of ``text``; quotes and backslashes as in a POSIX shell, without variables and comments.
+    """Split ``text`` like a POSIX shell, without variables and comments.
 
-    :raises ValueError: a quotation is not closed, or nothing follows a backslash
+    As ``shlex.split``, but in linear time: ``shlex.split`` takes quadratic time for a long word.
+
+    :raises ValueError: an unclosed quote, or a backslash at the end
 
     >>> split_words("a 'b c' d\\\\ e")
     ['a', 'b c', 'd e']
@@ -83,11 +81,7 @@ def split_words(text: str) -> list[str]:
     while at < len(text):
         match = _PIECE.match(text, at)
         if match is None:
-            raise ValueError(
-                "nothing follows the last backslash"
-                if text[at] == "\\"
-                else "a quotation is not closed"
-            )
+            raise ValueError("a backslash at the end" if text[at] == "\\" else "an unclosed quote")
         at = match.end()
         if match.lastgroup == "space":
             if inside:

@@ -1,4 +1,4 @@
-/* The PC as a chip: what the shared sources want to know of it. */
+/* The chip header of the host build. */
 #define CPU_HZ 1000000000
 #define IMAGE_CHIP_ID 0xFFFE
 #define CAN_ENCRYPT 1

@@ -13,9 +13,9 @@
 #include "stub.h"
 
 #define VIOLATED 3
-#define KEY 0xA5                      /* what the "encryption" does: so tests see that it was asked for */
+#define KEY 0xA5                      /* the "encryption", which shows tests that it was requested */
 #define PAGE 256u
-#define IDLE 400                      /* polls in vain, and no flash between them, before we let the machine rest */
+#define IDLE 400                      /* polls without data and without flash access in between, before we sleep */
 #define WORDS 65536u
 
 void stub_main(void);

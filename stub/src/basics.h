@@ -1,5 +1,5 @@
-/* What the stub and its first stage both answer: replies, SYNC, the rate, RAM. Included by the one file of each that serves,
-   so that the compiler sees who calls what. */
+/* Common to the stub and its first stage: replies, SYNC, baud rate, RAM. Included by the main file of each, so that the
+   compiler sees all callers. */
 #pragma once
 #include "stub.h"
 
@@ -34,7 +34,7 @@ static u16 ram_begin(const struct frame *frame) {
   return ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK ? BAD_BLOCK : OK;
 }
 
-/* Word by word: code memory takes nothing less. */
+/* Word by word: code memory does not accept less. */
 static u16 ram_data(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER);
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;

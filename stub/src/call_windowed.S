@@ -1,5 +1,5 @@
-/* rom_call(function, a, b, c, d): a function with register windows, from code without. What its window may spill goes to
-   save areas on our stack; windows are switched on (PS.WOE) for the call only. */
+/* rom_call(function, a, b, c, d): calls a function with register windows from code without. Spilled windows go to save
+   areas on our stack; windows are switched on (PS.WOE) during the call only. */
   .text
   .literal_position
   .literal .Lwindows, 0x4002f     /* WOE, user mode, interrupts off */
@@ -14,7 +14,7 @@ rom_call:
   s32i a15, a1, 16
   addi a9, a1, 96                 /* extra save area: our a4 to a7 go below it */
   addi a8, a1, -16
-  s32i a9, a8, 4                  /* where an overflow handler looks for the caller's stack pointer */
+  s32i a9, a8, 4                  /* where an overflow handler expects the caller's stack pointer */
   mov a10, a3
   mov a11, a4
   mov a12, a5

@@ -1,9 +1,9 @@
-/* Requests and replies. What takes long or answers more than once stands in write.c, read.c, hash.c. */
+/* Requests and replies. Commands that take long or have several replies are in write.c, read.c and hash.c. */
 #include "stub.h"
 #include "basics.h"
 
 #define VERSION 2u
-#define ANY 0xFFFF                    /* for a command that checks its own length */
+#define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
 enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 };
 
@@ -62,7 +62,7 @@ static u16 hash_range(u32 address, u32 size, struct answer *answer) {
   return OK;
 }
 
-/* Bytes that the command's body must have; ANY: it looks itself; 0xFFFE: no small command. */
+/* Length of the command's body; ANY: the command checks it; 0xFFFE: not a small command. */
 static u32 length_of_small(u8 op) {
   switch (op) {
     case READ_REG: case SPI_ATTACH: case CAPABILITIES: return 4;
@@ -118,7 +118,7 @@ static void run_batch(const u8 *body, u32 size) {
 
 /* --- all others --- */
 
-/* In the middle of an erase the flash would not answer the boot loader. */
+/* During an erase the flash would not answer the boot loader. */
 static void reset(void) {
   flash_wait();
   hw_tx_drain();
@@ -139,7 +139,7 @@ static void end_flash(const struct frame *frame, u8 op) {
   if (!frame_word(frame, HEADER)) reset();
 }
 
-/* Bytes that a command's body must have; where two stand either; where none does it is looked at elsewhere. */
+/* Length of a command's body; two values: either; not listed: checked elsewhere. */
 static const u8 LENGTHS[][2] = {
   {FLASH_BEGIN, 16}, {FLASH_BEGIN, 20}, {FLASH_DEFL_BEGIN, 16}, {FLASH_DEFL_BEGIN, 20}, {FLASH_END, 4}, {FLASH_DEFL_END, 4},
   {ABORT, 4}, {RESET, 4}, {MEM_BEGIN, 16}, {HASH, 16}, {READ_FLASH, 16}, {MEM_END, 8}, {CHANGE_BAUDRATE, 8}, {ERASE_REGION, 8},
@@ -179,7 +179,7 @@ static void handle(const struct frame *frame) {
   u8 op = frame_byte(frame, 1);
   u32 trust = frame_trust(frame);
   if (!trust) {
-    /* the check word tells the host which of its requests came damaged */
+    /* the check word shows the host which of its requests was damaged */
     if (op != WRITE_DATA && op != READ_ACK) send_reply(op, frame_word(frame, 4), 0, 0, BAD_CHECKSUM);
     return;
   }
@@ -213,7 +213,7 @@ static void handle(const struct frame *frame) {
 
 void serve(void) {
   struct frame frame;
-  hw_tx_flush();                      /* what the ROM has left */
+  hw_tx_flush();                      /* what the ROM has left to send */
   slip_begin();
   slip_put(HELLO, 4);
   slip_end();

@@ -1,4 +1,4 @@
-/* CRC-32 as zlib has it, by half bytes: the table is small, and the wire is slow. */
+/* The CRC-32 of zlib, by half bytes: the table is small, and the wire is slow. */
 #include "stub.h"
 
 static const u32 TABLE[16] = {

@@ -1,5 +1,5 @@
-/* The first stage, for ROMs that cannot change their rate: it can, and takes the stub itself over the faster wire. Knows no
-   flash and leaves the clock alone. All of it is one segment of words in code memory: no constants but in instructions. */
+/* The first stage, for ROMs that cannot change their baud rate: it changes the rate and receives the stub at the higher one.
+   It does not access the flash or change the clock. It is one segment of words in code memory: constants are in instructions. */
 #include "stub.h"
 #include "basics.h"
 
@@ -7,7 +7,7 @@
 
 void flash_wait(void) {}
 
-/* Bytes that the body must have; 0: it is none of ours, or looks itself. */
+/* Length of the body; 0: unknown command, or the command checks it. */
 static u32 length_of(u8 op) {
   if (op == MEM_BEGIN) return 16;
   if (op == MEM_END || op == CHANGE_BAUDRATE) return 8;

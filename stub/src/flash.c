@@ -1,4 +1,4 @@
-/* The NOR flash, one transaction at a time. Every wait polls the receiver. Addresses beyond 16 MB take 32 bits. */
+/* The NOR flash, one transaction at a time. Every wait polls the receiver. Addresses above 16 MB have 32 bits. */
 #include "stub.h"
 
 enum {
@@ -7,7 +7,7 @@ enum {
   PROGRAM_4 = 0x12, FAST_READ_4 = 0x0C, ERASE_SECTOR_4 = 0x21, ERASE_BLOCK_4 = 0xDC,
 };
 #define ERASED 0xFFFFFFFFu
-#define MOST (1u << 28)               /* where nobody told the size: 256 MiB, and ends do not wrap round */
+#define MOST (1u << 28)               /* if the size was not set: 256 MiB, so that ends do not wrap around */
 #define FEW 3                         /* dirty sectors that are erased one by one: faster than their block */
 
 u32 flash_size;
@@ -17,7 +17,7 @@ void spi_run(struct spi *transaction) {
   hw_spi_finish(transaction);
 }
 
-/* One without address; the first word of what came in. */
+/* A transaction without address; returns the first word received. */
 static u32 plain(u8 opcode, u8 in) {
   static struct spi s;
   s.opcode = opcode;
@@ -32,7 +32,7 @@ static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
   s->address = address;
 }
 
-/* One that changes the flash: `change` holds what goes out. */
+/* A transaction that changes the flash: `change` holds the data. */
 static struct spi change;
 
 static void change_flash(u8 near, u8 far, u32 address, u32 out) {
@@ -42,7 +42,7 @@ static void change_flash(u8 near, u8 far, u32 address, u32 out) {
   spi_run(&change);
 }
 
-/* All ones: no part answers, or one that sleeps; it would be waited for without end. */
+/* All ones: no part, or a part in power-down, which would be waited for forever. */
 int flash_busy(void) {
   u32 status = plain(READ_STATUS, 1) & 0xFF;
   return status != 0xFF && (status & 1);
@@ -93,7 +93,7 @@ static int sector_is_blank(u32 address) {
   return hash_flash(0, address, SECTOR);
 }
 
-/* A unit is a 64 KiB block that lies in the range whole, else a sector. Sectors that are blank are left alone. */
+/* A unit is a 64 KiB block that lies completely in the range, else a sector. Blank sectors are not erased. */
 u32 erase_next(u32 address, u32 end) {
   u32 dirty = 0, count = 0;
   if (address % BLOCK || end - address < BLOCK) {

@@ -1,4 +1,4 @@
-/* SLIP both ways, and the ring of received frames. Knows no command. */
+/* SLIP in both directions, and the ring of received frames. */
 #include "stub.h"
 
 #define END 0xC0
@@ -10,9 +10,9 @@
 
 static u8 ring[RING];
 static struct frame queue[QUEUE];
-static u32 queue_in, queue_out;       /* counted on for ever; the place is their remainder */
+static u32 queue_in, queue_out;       /* count up; the index is the remainder */
 static u32 ring_in;                   /* where the next byte goes */
-static u32 frame_start;               /* of the frame that is coming in */
+static u32 frame_start;               /* of the frame that is being received */
 static u32 ring_free;                 /* start of the oldest frame that is still needed; the byte before it stays free */
 static u8 escaped, dropping, aborting;
 
@@ -38,7 +38,7 @@ static u32 frame_crc(const struct frame *frame) {
 }
 
 /* SEALED: the check word is the CRC. UNSEALED: a request of a vendor's tool (check word 0, or the vendor's checksum of data),
-   which counts after a SYNC of the same kind, and as that SYNC. Our own commands are always sealed. */
+   which is valid after an unsealed SYNC, and as that SYNC. Our own commands are always sealed. */
 u32 frame_trust(const struct frame *frame) {
   u32 check;
   u8 op;
@@ -50,7 +50,7 @@ u32 frame_trust(const struct frame *frame) {
   return check < (is_data(op) ? 256 : 1) ? UNSEALED : DAMAGED;
 }
 
-/* An ABORT that has come whole: what was queued before it is forgotten, and what runs ends. The size comes first: the CRC
+/* A complete ABORT: frames queued before it are dropped, and the running command ends. The size is checked first: the CRC
    of a long frame would poll, and this is the poll. */
 static int is_abort(const struct frame *frame) {
   return frame->size == HEADER + 4 && frame_byte(frame, 1) == ABORT && frame_trust(frame) == SEALED;
@@ -84,7 +84,7 @@ void rx_poll(void) {
       escaped = 0;
       if (byte == ESCAPED_END) byte = END;
       else if (byte == ESCAPED_ESCAPE) byte = ESCAPE;
-      else dropping = 1;              /* a bad escape spoils its frame */
+      else dropping = 1;              /* a bad escape invalidates its frame */
     } else if (byte == ESCAPE) {
       escaped = 1;
       continue;
@@ -153,7 +153,7 @@ u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
 }
 
 static u32 room;
-static u32 sent_crc;                  /* of the frame that goes out */
+static u32 sent_crc;                  /* of the frame that is being sent */
 
 static void put(u8 byte) {
   while (!room) {

@@ -1,9 +1,9 @@
-/* Hashes of flash: the next 64 bytes are on their way while the last ones are worked on. */
+/* Hashes of flash: the next 64 bytes are read while the last ones are processed. */
 #include "stub.h"
 
 #define RESULT_BYTES 256u
 
-/* Into the MD5, or, where that is 0, whether all is 0xFF: it ends where that is not so. */
+/* Adds to the MD5; if that is 0, checks that everything is 0xFF and ends where it is not. */
 int hash_flash(struct md5 *md5, u32 address, u32 size) {
   u32 words[BURST / 4], count = size < BURST ? size : BURST;
   u8 all = 0xFF;
@@ -32,7 +32,7 @@ int hash_flash(struct md5 *md5, u32 address, u32 size) {
   return 1;
 }
 
-/* One piece: 16 bytes of MD5, or one byte that says whether all is 0xFF. 0: somebody else wants attention. */
+/* One piece: 16 bytes of MD5, or one byte: whether everything is 0xFF. Returns 0 if another request has arrived. */
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
   struct md5 md5;
   u32 known = 0;

@@ -1,10 +1,10 @@
-/* What the parts that touch registers share. */
+/* Common to the files that access registers. */
 #pragma once
 #include "stub.h"
 
 #define REGISTER(address) (*(volatile u32 *)(uintptr_t)(address))
 #define LEAVE_CLOCK 1u                /* in options.flags */
-#define TALK_USB 2u                   /* the host is at the chip's own USB-Serial/JTAG port, not at its UART */
+#define TALK_USB 2u                   /* the host is connected to the chip's own USB-Serial/JTAG port, not to its UART */
 #ifdef USB_FIFO
 #define OVER_USB (options.flags & TALK_USB)
 #else                                 /* this chip has none */

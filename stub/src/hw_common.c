@@ -1,4 +1,4 @@
-/* UART and SPI controller, the same on all chips but for places and layouts, which chip.h has. */
+/* UART and SPI controller, the same on all chips except for addresses and layouts, which are in chip.h. */
 #include "hw.h"
 
 #define UART_STATUS (UART_BASE + 0x1C)
@@ -19,7 +19,7 @@
 #define USE_DUMMY (1u << 29)
 #define USE_INPUT (1u << 28)
 #define USE_OUTPUT (1u << 27)
-#define KEEP 0x2F0u                   /* clock edges and chip-select timing stay as the ROM has them */
+#define KEEP 0x2F0u                   /* clock edges and chip-select timing stay as the ROM has set them */
 #define EIGHT_BITS (7u << 28)
 #define FAST_MODES (1u << 24 | 1u << 23 | 1u << 20 | 1u << 14 | 1u << 13)
 
@@ -28,7 +28,7 @@ struct options options __attribute__((section(".options"))) = {0};
 u32 hw_read(u32 address) { return REGISTER(address); }
 void hw_write(u32 address, u32 value) { REGISTER(address) = value; }
 
-/* USB tells only whether there is one more byte, and whether the last packet has gone: then there is room for a whole one. */
+/* USB shows only whether there is another byte, and whether the last packet has left: then there is room for a whole packet. */
 u32 hw_rx_count(void) {
   if (OVER_USB) return REGISTER(USB_STATE) >> USB_RECEIVED_SHIFT & 1;
   return REGISTER(UART_STATUS) & UART_COUNT_MASK;
@@ -46,7 +46,7 @@ u32 hw_tx_room(void) {
   return count < TX_FIFO ? TX_FIFO - count : 0;
 }
 
-/* A packet that is full has gone by itself; an empty one behind it tells the host that there is no more. */
+/* A full packet is sent automatically; an empty packet after it shows the host that there is no more. */
 void hw_tx_flush(void) {
   if (!OVER_USB) return;
   while (!hw_tx_room()) rx_poll();
@@ -58,7 +58,7 @@ void hw_tx_drain(void) {
   hw_delay_us(1500);                  /* the last byte is still in the shift register: 10 bits at 9600 baud are 1 ms */
 }
 
-/* In sixteenths; where there is no fraction the low four bits are 0. */
+/* In sixteenths; on chips without a fraction the low four bits are 0. */
 u32 uart_divider(void) {
   u32 value = REGISTER(UART_DIVIDER);
   return (value & UART_DIVIDER_MASK) << 4 | (UART_HAS_FRACTION ? value >> 20 & 15 : 0);
@@ -125,7 +125,7 @@ void hw_reset(void) {
   for (;;) {}
 }
 
-/* The ROM has attached the flash, to its own pins or to others; a stub changes nothing about it. */
+/* The ROM has attached the flash, to its own or other pins; the stub does not change that. */
 u16 hw_attach(u32 pins) { return pins ? NOT_IMPLEMENTED : OK; }
 
 #if !CAN_ENCRYPT

@@ -1,11 +1,11 @@
-/* What only the ESP32 has. Its ROM's functions use register windows: rom_call in call_windowed.S. */
+/* ESP32 only. Its ROM functions use register windows: rom_call in call_windowed.S. */
 #include "hw.h"
 
 #define CLOCK_SELECT (3u << 27)
 #define CLOCK_PLL (1u << 27)
 #define PERIOD_MASK 3u
 #define PERIOD_160 1u
-#define FULL_VOLTAGE (7u << 11)       /* of the core: 1.25 V, as the vendor's stub has it before it takes the PLL */
+#define FULL_VOLTAGE (7u << 11)       /* of the core: 1.25 V, as the vendor's stub sets it before it selects the PLL */
 #define APB16 (80000000u * 16)        /* once the PLL drives it */
 #define ENCRYPTED_UNIT 32u
 
@@ -16,7 +16,7 @@ static void stop_watchdogs(void) {
   stop_watchdog(TIMER_WATCHDOG, TIMER_WATCHDOG_PROTECT);
 }
 
-/* The ROM runs from the crystal; with the PLL the UART's clock becomes 80 MHz, and its divider must follow. */
+/* The ROM runs from the crystal; with the PLL the UART's clock becomes 80 MHz, so its divider must change. */
 static void take_full_clock(void) {
   u32 baud = options.baud;
   if ((options.flags & LEAVE_CLOCK) || !baud) return;
@@ -35,7 +35,7 @@ void hw_start(void) {
 
 void hw_jump(u32 address) { ((void (*)(void))(uintptr_t)address)(); }
 
-/* By the ROM: it knows key and mode. Unit by unit, so that the receiver is looked after in between. */
+/* By the ROM, which has key and mode. Unit by unit, so that the receiver is polled in between. */
 u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {
   u16 status = OK;
   if (address % ENCRYPTED_UNIT || size % ENCRYPTED_UNIT) return BAD_BLOCK;

@@ -1,4 +1,4 @@
-/* What the ESP32-C3 has, and the chips of its generation. */
+/* ESP32-C3 and the chips of its generation. */
 #include "hw.h"
 
 #define CLOCK_SELECT (3u << 10)
@@ -34,6 +34,6 @@ void hw_start(void) {
 }
 
 void hw_jump(u32 address) {
-  __asm__ volatile(".word 0x0000100f" ::: "memory"); /* fence.i, which the assembler knows by another name of the architecture */
+  __asm__ volatile(".word 0x0000100f" ::: "memory"); /* fence.i, which this assembler accepts only for another architecture name */
   ((void (*)(void))(uintptr_t)address)();
 }

@@ -1,4 +1,4 @@
-/* What only the ESP8266 has. Its ROM's functions follow our calling convention. */
+/* ESP8266 only. Its ROM functions use our calling convention. */
 #include "hw.h"
 
 #define CPU_DOUBLE 1u

@@ -1,4 +1,4 @@
-/* Inflate (RFC 1950, 1951) into a 32 KiB window, from which the flash is programmed meanwhile. Any damage ends in a status. */
+/* Inflate (RFC 1950, 1951) into a 32 KiB window, from which the flash is programmed meanwhile. Damage ends it with a status. */
 #include "stub.h"
 
 #define FAST_BITS 9
@@ -10,7 +10,7 @@ static struct huffman literals, distances;
 static u8 lengths[320];
 static const u8 *input;
 static u32 input_left, bits, bit_count, written, flushed, adler_a, adler_b;
-static u8 ended, stopped;             /* the stream ran out; the flash side said stop */
+static u8 ended, stopped;             /* the stream has ended; the flash side has stopped */
 
 enum { LONGEST = 258, LONGEST_PLACE = 28 };
 static const u8 LENGTH_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
@@ -101,7 +101,7 @@ static void flush(void) {
     a += window[flushed & WINDOW_MASK];
     b += a;
   }
-  if (written % SECTOR == 0) {        /* after no more than a sector: b stays below 2^32 */
+  if (written % SECTOR == 0) {        /* at least once per sector: b stays below 2^32 */
     a %= ADLER;
     b %= ADLER;
   }
@@ -161,7 +161,7 @@ static int use_fixed_tables(void) {
   return build(&distances, lengths, 30);
 }
 
-/* Lengths come in fours, distances in pairs (`step` 2 and 1 bits), and each group takes one extra bit more than the last. */
+/* Lengths are in groups of four, distances in pairs (`step` 2 and 1 bits); each group has one extra bit more than the last. */
 static u32 take_value(u32 place, u32 step) {
   u32 extra = place >> step;
   if (extra < 2) return place;

@@ -1,4 +1,4 @@
-/* Where the start-up code goes. */
+/* Called by the start-up code. */
 #include "stub.h"
 
 void stub_main(void) {

@@ -1,4 +1,4 @@
-/* MD5 (RFC 1321): what hosts compare flash by. */
+/* MD5 (RFC 1321), by which hosts compare flash contents. */
 #include "stub.h"
 
 static const u32 SINES[64] = {

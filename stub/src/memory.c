@@ -1,4 +1,4 @@
-/* What a compiler expects from a library, and Debian's libgcc for the lx106 lacks. */
+/* Functions that the compiler calls, and that Debian's libgcc for the lx106 does not have. */
 #include "stub.h"
 
 void copy(void *to, const void *from, u32 size) {

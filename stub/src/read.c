@@ -1,4 +1,4 @@
-/* Reads: flash out in packets, many in flight; the host acknowledges, and may ask to go back. */
+/* Reads: flash contents in packets, many in flight; the host acknowledges them, and may request a position again. */
 #include "stub.h"
 
 enum { SHORT_BLANKS = 1 };
@@ -6,7 +6,7 @@ enum { AGAIN = 1 };
 #define VENDOR_PACKET 4096u
 #define VENDOR_WINDOW 64u
 
-/* Flash to the wire; the MD5 of it on the way. */
+/* Send flash contents, and add them to the MD5. */
 static void send_flash(u32 address, u32 size, struct md5 *md5) {
   u32 words[BURST / 4];
   while (size) {

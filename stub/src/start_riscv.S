@@ -1,4 +1,4 @@
-/* From the ROM's jump to C: interrupts off, stack, and zeros where C expects them. */
+/* From the ROM's jump to C: interrupts off, stack pointer, zeroed data. */
   .section .entry, "ax"
   .global _start
 _start:

@@ -1,5 +1,5 @@
-/* From the ROM's jump to C: stack, and zeros where C expects them. A core with register windows gets them out of the way:
-   one window, window exceptions off. Debian's assembler knows no window registers, so two instructions are bytes. */
+/* From the ROM's jump to C: stack pointer, zeroed data. On a core with register windows: one window, window exceptions
+   off. Debian's assembler does not support window registers, so two instructions are bytes. */
 #include "chip.h"
   .section .entry, "ax"
   .literal_position

@@ -1,4 +1,4 @@
-/* What the parts of the stub know of each other. One C tree for all chips; a chip's numbers are in its generated header. */
+/* Interfaces between the parts of the stub. The sources are the same for all chips; a chip's numbers are in its generated header. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@ typedef uint32_t u32;
 #define SECTOR 4096u
 #define BLOCK 65536u
 #define PAYLOAD 2048u                 /* of WRITE_DATA */
-#define WINDOW (13u * PAYLOAD)        /* of a write: with the frame at hand and one to spare it fits the ring */
+#define WINDOW (13u * PAYLOAD)        /* of a write: with the current frame and a spare one it fits the ring */
 #define WINDOW_MASK 32767u            /* of the last unpacked bytes, which deflate refers to */
 #define MASK_BITS 255u                /* of a position: the mask */
 #define WRITE_STEP 256u               /* unpacked bytes that are handed over at once */
@@ -21,21 +21,21 @@ typedef uint32_t u32;
 #define READ_PACKET 4096u
 #define READ_WINDOW 65536u
 #define BATCH_BYTES 512u
-#define FIRST_BATCH 128u              /* bytes of the one that comes with the stub */
+#define FIRST_BATCH 128u              /* bytes of the batch that is uploaded with the stub */
 #define ANSWER_BYTES 64u              /* of a small command */
 #define VENDOR_BLOCK 16384u
 
-/* The host fills them in before the upload. `spi_clock`: for the register of that name; 0: as the ROM left it.
-   `batch`: the body of a BATCH that is answered right behind the hello. */
+/* Set by the host before the upload. `spi_clock`: value of the register of that name; 0: as the ROM has set it.
+   `batch`: the body of a BATCH that is answered right after the hello. */
 extern struct options { u32 flags, baud, spi_clock, batch_size; u8 batch[FIRST_BATCH] __attribute__((aligned(4))); } options;
 
-/* --- hw_*.c (on the PC: host/host.c): the only parts that touch registers --- */
-u32 hw_rx_count(void);                /* bytes that wait in the receive FIFO */
+/* --- hw_*.c (on the PC: host/host.c): the only files that access registers --- */
+u32 hw_rx_count(void);                /* bytes in the receive FIFO */
 u8 hw_rx_byte(void);
-u32 hw_tx_room(void);                 /* bytes that the transmit FIFO still takes */
+u32 hw_tx_room(void);                 /* room in the transmit FIFO, in bytes */
 void hw_tx_byte(u8 byte);
-void hw_tx_flush(void);               /* a frame is complete: send what waits to fill a packet */
-void hw_tx_drain(void);               /* until the last bit has left */
+void hw_tx_flush(void);               /* a frame is complete: send the incomplete packet */
+void hw_tx_drain(void);               /* wait until the last bit has left */
 void hw_set_baud(u32 now, u32 wanted);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
 void hw_reset(void);
@@ -46,10 +46,10 @@ void hw_jump(u32 address);
 u16 hw_attach(u32 pins);
 u16 hw_write_encrypted(u32 address, const u32 *data, u32 size);
 
-struct spi {                          /* one transaction; lengths in bits, bits, bytes, bytes */
+struct spi {                          /* a transaction; lengths in bits, bits, bytes, bytes */
   u8 opcode, address_bits, dummy, out, in;
   u32 address;
-  u32 words[16];                      /* what goes out, then what came in */
+  u32 words[16];                      /* data sent, then data received */
 };
 void hw_spi_start(const struct spi *transaction);
 void hw_spi_finish(struct spi *transaction);
@@ -60,30 +60,30 @@ void rx_poll(void);                   /* call from every wait and every long loo
 #ifdef FIRST_STAGE
 enum { unsealed = 1 };
 #else
-extern u8 unsealed;                   /* the other side is a vendor's tool: no CRCs are sent, and none expected */
+extern u8 unsealed;                   /* the host is a vendor's tool: no CRCs are sent or expected */
 #endif
 enum trust { DAMAGED, UNSEALED, SEALED };
-u32 frame_trust(const struct frame *frame);         /* whether it is a request, and how sure that is */
-int request_waits(void);              /* drops what is none */
-int abort_waits(void);                /* what runs should end */
-int frame_take(struct frame *frame);  /* the oldest; it stays in the ring until it is released */
+u32 frame_trust(const struct frame *frame);         /* how far it is known to be an undamaged request */
+int request_waits(void);              /* drops other frames */
+int abort_waits(void);                /* the running command should end */
+int frame_take(struct frame *frame);  /* the oldest frame; it stays in the ring until it is released */
 void frame_release(void);
 u8 frame_byte(const struct frame *frame, u32 at);
 u32 frame_word(const struct frame *frame, u32 at);
 void frame_copy(const struct frame *frame, u32 at, void *to, u32 size);
-u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data); /* bytes that lie together from there */
+u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data); /* contiguous bytes from there */
 u8 vendor_checksum(const struct frame *frame, u32 size); /* of the data in one of the vendor's data frames */
-void frame_unread(void);              /* the frame just taken is for somebody else */
+void frame_unread(void);              /* undo the last frame_take */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
 void slip_end(void);                  /* with the CRC of the frame */
 
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
-void begin_reply(u8 op, u32 value, u32 size);       /* so many bytes of data follow */
+void begin_reply(u8 op, u32 value, u32 size);       /* `size` bytes of data follow */
 void end_reply(u16 status);
 void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status);
-void send_status(u8 op, u16 status); /* a reply without anything else */
+void send_status(u8 op, u16 status); /* a reply with a status only */
 void serve(void);
 
 /* --- write.c, read.c, hash.c --- */
@@ -93,11 +93,11 @@ void write_begin_vendor(const struct frame *frame, u8 op);
 void write_data_late(const struct frame *frame, u8 op);
 u16 write_end_vendor(void);
 void write_forget(void);
-void write_forget_hash(void);         /* somebody may change the flash */
-int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: there is none */
-int write_ready(u32 total);           /* for inflate: so many unpacked bytes stand in the window; 0: stop */
-void write_pump(void);                /* call often: what has been unpacked goes to flash as that gets ready */
-u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back already; their MD5 */
+void write_forget_hash(void);         /* the flash may change */
+int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: the end */
+int write_ready(u32 total);           /* for inflate: `total` bytes are unpacked; 0: stop */
+void write_pump(void);                /* call often: programs unpacked data when the flash is ready */
+u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back before; their MD5 */
 void read_open(const struct frame *frame);
 void read_vendor(const struct frame *frame);
 void hash_pieces(const struct frame *frame);
@@ -107,23 +107,23 @@ int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
 /* --- inflate.c --- */
 extern u8 window[WINDOW_MASK + 1];
-extern u8 stream_mask;               /* every byte of the stream stands XORed with it: so the host keeps escapes few */
-u16 inflate_stream(void);             /* 0, or the status to tell */
+extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
+u16 inflate_stream(void);             /* 0, or the status */
 
 /* --- flash.c --- */
 void flash_wait(void);
 int flash_busy(void);
 void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
 void flash_read_start(u32 address, u32 size);
-void flash_read_finish(u32 *data);    /* of the read that was started */
+void flash_read_finish(u32 *data);    /* completes flash_read_start */
 void spi_run(struct spi *transaction);
-void flash_start_program(u32 address, const u32 *data, u32 size); /* at most 64 bytes that lie in one such unit, when not busy */
-void flash_start_erase(u32 address, u32 size);      /* one sector or one 64 KiB block; returns while it goes on */
+void flash_start_program(u32 address, const u32 *data, u32 size); /* within a unit of 64 bytes, when not busy */
+void flash_start_erase(u32 address, u32 size);      /* a sector or a 64 KiB block; does not wait for the end */
 int flash_in_range(u32 address, u32 size);
 void flash_erase_range(u32 address, u32 size);
 void flash_erase_all(void);
-u32 erase_next(u32 address, u32 end);               /* start what the unit at `address` needs; where the next one is */
-extern u32 flash_size;                /* as SPI_SET_PARAMS told; 0: not known */
+u32 erase_next(u32 address, u32 end);               /* start erasing the unit at `address` if necessary; returns the next unit */
+extern u32 flash_size;                /* as SPI_SET_PARAMS has set it; 0: unknown */
 
 /* --- md5.c, crc.c, memory.c --- */
 void md5_start(struct md5 *md5);
@@ -156,5 +156,5 @@ enum {
   CAPABILITIES = 0xF0, WRITE_OPEN, WRITE_DATA, READ_OPEN, READ_ACK, HASH, SPI, BATCH, ABORT, RESET,
 };
 
-/* Whether the command carries data, with a checksum of its own in the vendor's form. */
+/* Whether the command carries data, which has its own checksum in the vendor's protocol. */
 static inline int is_data(u8 op) { return op == FLASH_DATA || op == FLASH_DEFL_DATA || op == MEM_DATA; }

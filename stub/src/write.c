@@ -4,22 +4,22 @@
 enum { CODEC_RAW, CODEC_ZLIB };
 enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
 enum { CLOSED, OURS, VENDOR };
-#define LAG 28672u                    /* unpacked bytes that wait for the flash at most: with a step more they fit the window */
+#define LAG 28672u                    /* most unpacked bytes that wait for the flash: with another step they fit the window */
 #define READ_BACK_STEP 512u
-#define SURE 32768u                   /* what came out so long ago is in flash for sure, whatever the clocks did */
+#define SURE 32768u                   /* what was unpacked so many bytes ago is certainly in flash, whatever the clocks did */
 
 u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 u8 stream_mask;
 
 static struct {
-  struct { u32 offset, size, stream_size, codec, flags, id; }; /* as WRITE_OPEN has them */
+  struct { u32 offset, size, stream_size, codec, flags, id; }; /* in the order of WRITE_OPEN */
   u32 received, reported, in_flash, erased, again;
-  u32 ready, programmed;              /* of what is unpacked: in the window, given to the flash */
-  u32 frame_at, frame_left;           /* of the frame at hand: what inflate has not seen yet */
+  u32 ready, programmed;              /* unpacked bytes: in the window, given to the flash */
+  u32 frame_at, frame_left;           /* of the current frame: what inflate has not read yet */
   u16 status;
   u8 kind, op, interrupted;           /* op: of the vendor's data frames */
   struct frame frame;
-  struct md5 md5;                     /* of what was read back: the first so many bytes */
+  struct md5 md5;                     /* of the first bytes, as read back */
   u32 first[4];                       /* its state after the first sector */
 } w;
 
@@ -32,12 +32,12 @@ static void report(u16 status) {
   send_reply(WRITE_DATA, w.received, data, sizeof data, status);
 }
 
-/* Damaged, or not the one that comes next: say so once, and again after each eight. */
+/* Damaged, or not the expected frame: report it once, and again after every eight. */
 static void refuse_frame(void) {
   if (w.again++ % 8 == 0) report(GO_BACK);
 }
 
-/* Whether the frame brings the next piece of the stream. Pokes are answered here. */
+/* Whether the frame has the next piece of the stream. Answers empty frames. */
 static int accept(const struct frame *frame) {
   u32 size = frame->size - HEADER - 4, position, mask;
   if (frame_trust(frame) != SEALED || frame->size < HEADER + 4) {
@@ -64,7 +64,7 @@ static int accept(const struct frame *frame) {
   return 1;
 }
 
-/* The vendor's data frame: answered when it has come, before it is written. A repeated one is answered only. */
+/* The vendor's data frame: answered before it is written. A repeated frame is answered only. */
 static int accept_vendor(const struct frame *frame) {
   u32 size = frame_word(frame, HEADER), sequence = frame_word(frame, HEADER + 4);
   u16 status = OK;
@@ -80,7 +80,7 @@ static int accept_vendor(const struct frame *frame) {
   return status == OK && w.frame_left;
 }
 
-/* The flash is ready: program the next of what has been unpacked, or erase for it. */
+/* The flash is ready: program the next burst, or erase where it goes. */
 static void program_next(void) {
   u32 address = w.offset + w.programmed, at = w.programmed & WINDOW_MASK, count = BURST - address % BURST;
   if (w.erased <= address) {
@@ -104,7 +104,7 @@ void write_pump(void) {
   if (w.programmed != w.ready && !flash_busy()) program_next();
 }
 
-/* Nothing has come: the wire is slower, use the time. */
+/* No frame has arrived: the wire is slower than the flash, so use the time. */
 static void use_idle_time(void) {
   u32 ahead = w.erased < end_address();
   int behind = w.flags & READ_BACK && w.programmed - w.md5.size >= READ_BACK_STEP;
@@ -120,7 +120,7 @@ static void use_idle_time(void) {
   }
 }
 
-/* The first sector is looked at once more: if the flash is smaller than was thought, the end has overwritten it. */
+/* The first sector is compared again: if the flash is smaller than assumed, the end has overwritten it. */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5) {
   u32 hashed = w.md5.size;
   w.md5.size = 0;
@@ -164,7 +164,7 @@ int write_ready(u32 total) {
   return !w.status && !w.interrupted;
 }
 
-/* Raw data goes through the window too. What fills up the vendor's last block is left out. */
+/* Raw data uses the window too. The padding of the vendor's last block is dropped. */
 static void copy_stream(void) {
   const u8 *data;
   u32 size, at = 0;
@@ -237,7 +237,7 @@ void write_open(const struct frame *frame) {
   if (!w.interrupted) report(OK);
 }
 
-/* A data frame, or a poke, when no write runs: the last report again for a poke, silence for data. */
+/* A data frame while no write is running: an empty frame gets the last report again, data gets no answer. */
 void write_data_late(const struct frame *frame, u8 op) {
   if (op != WRITE_DATA) send_status(op, w.status ? w.status : NOT_OPEN);
   else if (frame->size == HEADER + 4) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);

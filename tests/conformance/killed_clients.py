@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from espwire.compress import deflate_zlib
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.transfer import write_deflated, write_plain
 from espwire.errors import ToolError
 from espwire.protocol import slip
 from espwire.protocol.commands import HEADER
@@ -75,8 +75,9 @@ class Outcome(NamedTuple):
 
 def write_flash(device: Device, address: int, data: bytes) -> None:
     """Write by the chip's better way."""
-    send = write_deflated if device.loader.supports(Op.FLASH_DEFL_BEGIN) else write_plain
-    send(device.loader, address, data, on_block=lambda done: None)
+    backend = device.backend
+    packed = deflate_zlib(data) if backend.limits.can_compress and len(data) % 4 == 0 else None
+    backend.write(address, data, packed=packed)
 
 
 def play_client(transport: CutLink, scratch: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where our stub's protocol is checked: its twin, the packed image on a CPU engine, the sources on this PC, any port."""
+"""Targets of the conformance tests: the stub model, the packed image on a CPU engine, the sources on this PC, any port."""
 
 from __future__ import annotations
 

@@ -194,15 +194,13 @@ def test_broken_deflate_data_is_refused(
 def test_the_library_writes_verifies_and_reads_what_it_wrote(
     flash: Device, chip: Chip, scratch: int
 ) -> None:
-    from espwire.device.transfer import erase_range, write_plain
-
     data = os.urandom(0x3000)
-    write_plain(flash.loader, scratch, data, on_block=lambda done: None)
+    flash.backend.write(scratch, data)
     if Op.SPI_FLASH_MD5 in chip.rom.ops:
         assert flash.flash_md5(scratch, len(data)) == hashlib.md5(data).digest()
     if Op.READ_FLASH_SLOW in chip.rom.ops:
         assert b"".join(flash.read_flash(scratch + 0x100, 0x250)) == data[0x100:0x350]
-    erase_range(flash.loader, scratch, 0x2000)
+    flash.backend.erase(scratch, 0x2000)
     if Op.SPI_FLASH_MD5 in chip.rom.ops:
         assert (
             flash.flash_md5(scratch, 0x3000)

@@ -1,4 +1,4 @@
-"""What our stub must do, commands of the vendor's and of ours: on its twin, on CPU engines, on this PC, at any port.
+"""Requirements of our stub, for the vendor's commands and ours: on its model, on CPU engines, on this PC, at any port.
 
     pytest tests/conformance/test_stub.py --port /dev/ttyUSB0
 
@@ -98,7 +98,7 @@ def open_write(
 # --- who it is ---
 
 
-def test_it_syncs_and_tells_what_it_can(place: Place, stub: StubClient) -> None:
+def test_it_syncs_and_reports_its_capabilities(place: Place, stub: StubClient) -> None:
     assert stub.ask(frame(Op.SYNC, SYNC_BODY), answers=8) == [b"\x01\x08\x02\0\0\0\0\0\0\0"] * 8
     reply, status = stub.call(s.AskCapabilities().packet())
     told = s.parse_capabilities(reply.body)
@@ -137,7 +137,7 @@ def test_requests_sent_at_once_are_answered_in_turn(stub: StubClient, place: Pla
 
 @pytest.mark.parametrize("size", [1, 3, 4097, "large"])
 @pytest.mark.parametrize("codec", list(s.Codec))
-def test_what_is_written_stands_in_flash_and_nothing_beside_it(
+def test_written_data_is_in_flash_and_nothing_else_changes(
     place: Place, stub: StubClient, base: int, size: int | str, codec: s.Codec
 ) -> None:
     count = size if isinstance(size, int) else place.large
@@ -231,7 +231,7 @@ def test_every_kind_of_block_is_unpacked(
     assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
 
 
-def test_damage_and_gaps_are_told_once_and_after_eight_more(
+def test_damage_and_gaps_are_reported_once_and_after_eight_more(
     place: Place, stub: StubClient, base: int
 ) -> None:
     count = 6 if place.slow else 12

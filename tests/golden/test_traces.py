@@ -9,8 +9,9 @@ import pytest
 
 from espwire.protocol import slip
 from espwire.protocol.commands import parse_command, parse_reply, parse_request
+from espwire.virtual.build import build_chip, build_config
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip, build_config
+from espwire.virtual.config import VirtualOptions
 
 TRACES = Path(__file__).parent / "traces"
 NAMES = sorted(path.name for path in TRACES.glob("*.jsonl"))

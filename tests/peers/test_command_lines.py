@@ -332,14 +332,14 @@ class TestTheComparisonNotices:
     def test_a_byte_that_is_not_written(
         self, esptool: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from espwire.blob import Blob
         from espwire.cli import parts
-        from espwire.flash.plan import Part
 
         whole = parts.read_pairs
 
-        def short(*arguments: object, **keywords: object) -> list[Part]:
-            read: list[Part] = whole(*arguments, **keywords)  # type: ignore[arg-type]
-            return [Part(part.address, part.data[:-1], part.name) for part in read]
+        def short(*arguments: object, **keywords: object) -> list[Blob]:
+            read: list[Blob] = whole(*arguments, **keywords)  # type: ignore[arg-type]
+            return [Blob(part.address, part.data[:-1], part.name) for part in read]
 
         monkeypatch.setattr(parts, "read_pairs", short)
         result = compare(self.WRITE, esptool, tmp_path, files)

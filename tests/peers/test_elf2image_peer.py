@@ -18,8 +18,8 @@ from elf_writer import Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ToolError
 from espwire.image.elf import find_elf_chips, parse_elf
-from espwire.image.elf2image import convert_elf
-from espwire.image.layout import ElfOptions, Layout
+from espwire.image.elf2image import ElfOptions, convert_elf
+from espwire.image.layout import Layout
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE.parent / "data/programs"
@@ -256,7 +256,7 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_where_we_differ_from_esptool_it_is_as_told(peer, name):
+def test_differences_from_esptool_are_as_documented(peer, name):
     parts, options, verdict = DIFFERENCES[name]
     assert compare(peer, write_elf(Program(parts)), "esp32c3", options).startswith(verdict)
 

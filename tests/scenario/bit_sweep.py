@@ -37,7 +37,8 @@ from espwire.chips.registry import load_chip
 from espwire.cli.main import main
 from espwire.cli.output import Output
 from espwire.cli.session import Session
-from espwire.device import streams, stub_image
+from espwire.device import loader, stub_image
+from espwire.device.backends import stub
 from espwire.errors import ToolError
 from espwire.protocol import slip
 from espwire.protocol.commands import HEADER
@@ -604,7 +605,8 @@ def _line_to(transport: VirtualTransport) -> Iterator[None]:
     vars(transport)["read"] = watched
     with (
         patch("espwire.transport.url.open_transport", open_transport),
-        patch.object(streams, "_TOKENS", count(0x5A0001)),
+        patch.object(loader, "_TOKENS", count(0x5A0001)),
+        patch.object(stub, "_TOKENS", count(0x5A0001)),
         patch.object(stub_image, "_read_index", _read_index),  # a third of the time of a run
         _cpu_limit(),
     ):

@@ -6,11 +6,12 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import ToolError
 from espwire.events import Event, Warned
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.dialect import Md5Form
@@ -135,7 +136,7 @@ def run_case(seed: int, chip: str, kind: str, *, early: bool) -> Outcome:
     policy = Policy(compress=rng.choice((None, False)), force=True)
     try:
         write_flash(
-            device, [Part(address, payload, "payload")], policy=policy, report=events.append
+            device, [Blob(address, payload, "payload")], policy=policy, report=events.append
         )
     except ToolError as caught:
         error = caught

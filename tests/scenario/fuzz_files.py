@@ -47,7 +47,7 @@ from espwire.image.partition_table import (
     require_sound,
 )
 from espwire.image.read_any import read_input
-from espwire.image.scan import find_contents
+from espwire.image.scan import find_regions
 from espwire.image.split import split_image
 from espwire.image.uf2 import build_uf2, parse_uf2
 
@@ -184,7 +184,7 @@ def _vendor(data: bytes) -> None:
 
 
 def _merged(data: bytes) -> None:
-    find_contents(data)
+    find_regions(data)
     plan_file(data, "merged.bin")
 
 

@@ -14,7 +14,6 @@ from tests.conformance.killed_clients import CutLink, Killed
 
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.stream_write import write_streamed
 from espwire.errors import ToolError
 from espwire.flash.read import read_bytes
 from espwire.sizes import align_up
@@ -113,9 +112,7 @@ def run_stub_case(
         if job == "write":
             whole = payload.ljust(align_up(len(payload), 4), b"\xff")
             packed = zlib.compress(whole, 9) if rng.random() < 0.6 else None
-            write_streamed(
-                device.loader, address, payload, on_block=lambda done: None, packed=packed
-            )
+            device.backend.write(address, payload, packed=packed)
             right = bytes(flash.contents[address : address + len(payload)]) == payload
         else:
             found = read_bytes(device, address, len(payload))
@@ -184,7 +181,7 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
     cut = CutLink(transport, where)
     device.loader.transport = cut
     try:
-        write_streamed(device.loader, address, data, on_block=lambda done: None)
+        device.backend.write(address, data)
         while True:
             read_bytes(device, address, len(data))
     except Killed:
@@ -194,7 +191,7 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
     try:
         again = connect(transport, before=before, stub=True, baud=baud)  # type: ignore[arg-type]
         again.attach_flash()
-        write_streamed(again.loader, address, data[::-1], on_block=lambda done: None)
+        again.backend.write(address, data[::-1])
         right = read_bytes(again, address, len(data)) == data[::-1]
     except ToolError as caught:
         error = caught

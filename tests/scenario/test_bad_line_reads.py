@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import NoReply
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes, read_to_file
 from espwire.flash.verify import verify_flash
+from espwire.protocol import slip
 from espwire.protocol.opcodes import Op
 
 SIZE = 0x40000
@@ -29,17 +29,22 @@ def device() -> Iterator[Device]:
 
 
 def lose_answers(device: Device, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
-    """Every so many answers is lost; the wait for it takes its time on the link's clock."""
-    numbers, whole = count(1), device.loader._reply_to
+    """Lose every so many replies, other than those to SYNC, on their way to the host."""
+    numbers, decoder, read = count(1), slip.Decoder(), device.transport.read
 
-    def reply_to(op: Any, deadline: float) -> Any:
-        reply = whole(op, deadline)
-        if next(numbers) % every:
-            return reply
-        device.transport.sleep(max(deadline - device.transport.now(), 0))
-        return None
+    def lossy_read(timeout: float) -> bytes:
+        deadline = device.transport.now() + timeout
+        while data := read(max(deadline - device.transport.now(), 0.0)):
+            frames = [
+                frame
+                for frame in decoder.feed(data)
+                if frame[1] == Op.SYNC or next(numbers) % every
+            ]
+            if frames:
+                return b"".join(map(slip.encode, frames))
+        return b""
 
-    monkeypatch.setattr(device.loader, "_reply_to", reply_to)
+    monkeypatch.setattr(device.transport, "read", lossy_read)
 
 
 def test_a_line_that_loses_few_answers_is_read_right(
@@ -86,6 +91,6 @@ def test_a_dump_of_memory_and_a_verification_by_reading_end_in_time(
         device.loader, "supports", lambda op: op is not Op.SPI_FLASH_MD5 and whole(op)
     )
     with pytest.raises(NoReply) as caught:
-        verify_flash(device, [Part(0, b"\xff" * SIZE, "x")])
+        verify_flash(device, [Blob(0, b"\xff" * SIZE, "x")])
     assert caught.value.code in ("no-reply", "line-too-bad")
     assert device.transport.now() - began < 600

@@ -226,7 +226,7 @@ class TestTheSweepNotices:
     ) -> None:
         monkeypatch.setattr("espwire.flash.write._Run.verify", lambda self, step: None)
         monkeypatch.setattr(
-            "espwire.device.erase_check.EraseWitness._compare", lambda self, expected: None
+            "espwire.device.backends.rom.EraseCheck._compare", lambda self, expected: None
         )
         assert count_false_successes(rig, "rom-esp32", "write-flash-u", r"FLASH_BEGIN body\[[03]\]")
 
@@ -240,14 +240,14 @@ class TestTheSweepNotices:
     def test_a_missing_crc_check_in_the_stub(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda frame: True)
+        monkeypatch.setattr("espwire.virtual.programs.stub_model.is_sealed", lambda frame: True)
         assert count_false_successes(rig, "stub-esp32c3", "erase-region", r"ERASE_REGION body.*")
 
     def test_a_missing_crc_check_of_answers(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
-            "espwire.device.loader.unseal",
+            "espwire.protocol.reply_matcher.unseal",
             lambda reply: Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES]),
         )
         assert count_false_successes(rig, "stub-esp32c3", "dump-mem", r"BATCH.reply body.*")

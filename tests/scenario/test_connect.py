@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.compress import deflate_zlib
 from espwire.device.connect import connect
 from espwire.device.loader import MAGIC_ADDRESS
-from espwire.device.transfer import write_deflated, write_plain
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -36,8 +36,9 @@ def requests(packets):
 
 
 def write(device, data, address=0x10000):
-    send = write_deflated if device.loader.supports(Op.FLASH_DEFL_BEGIN) else write_plain
-    send(device.loader, address, data, on_block=lambda done: None)
+    backend = device.backend
+    packed = deflate_zlib(data) if backend.limits.can_compress and len(data) % 4 == 0 else None
+    backend.write(address, data, packed=packed)
     return bytes(device.transport.chip.flash.contents[address : address + len(data)])
 
 
@@ -138,12 +139,12 @@ def test_secure_download_mode_writes_and_nothing_else(chip):
         assert not device.revision_known
         assert device.mac == ""
         info = device.attach_flash()
-        assert (info.jedec, info.size, info.assumed) == (None, device.chip.default_flash_size, True)
+        assert (info.jedec, info.size, info.assumed) == (None, device.chip.flash.default_size, True)
         assert any(
             isinstance(event, Warned) and event.code == "flash-size-unknown" for event in events
         )
         data = bytes(range(256)) * 9
-        write_plain(device.loader, 0x10000, data, on_block=lambda done: None)
+        device.backend.write(0x10000, data)
         assert device.transport.chip.flash.contents[0x10000 : 0x10000 + len(data)] == data
         for forbidden in (
             lambda: device.flash_md5(0, 16),

@@ -118,7 +118,7 @@ def test_a_program_runs_and_no_line_reaches_the_chip(chip, before):
     error, transport = fail(chip, f"{wiring}boot=app&app-baud=115200", before=before)
     assert error.code == "application-running"
     assert "app: running" in error.boot_text
-    assert ("our resets do not reach it" in str(error)) is (before == "default-reset")
+    assert ("the reset did not reach it" in str(error)) is (before == "default-reset")
     assert transport.chip.boots == 0, "nothing was reset"
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from espwire import Device, connect
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.device import stub_upload as starting
 from espwire.device.double_read import read_words
 from espwire.device.stub_image import StubImage, StubOptions, load_stub
 from espwire.errors import ConnectError
 from espwire.events import Event, Note, StubStarted, Warned
-from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.protocol.commands import Sync
 from espwire.protocol.opcodes import Op
@@ -50,7 +50,7 @@ def test_it_is_as_short_as_promised(chip: str, mode: str) -> None:
     device = connect(transport, baud=BAUD, stub=True)
     device.attach_flash()
     with pytest.raises(Reached):
-        write_flash(device, [Part(0x10000, bytes(range(256)) * 64)])
+        write_flash(device, [Blob(0x10000, bytes(range(256)) * 64)])
     assert 0.2 < marks[0] <= GOALS_S[chip]
 
 
@@ -89,7 +89,7 @@ def test_a_first_stage_that_does_not_start_costs_time_only(how, monkeypatch):
         assert device.loader.baud == BAUD
         assert [e.stub for e in events if isinstance(e, StubStarted)] == ["stub"]
         (text,) = told(events)
-        assert text.startswith("the stub does not come in two stages")
+        assert text.startswith("the stub did not start in two stages")
         assert text.endswith("at 115200 baud")
 
 

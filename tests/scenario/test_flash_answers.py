@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.flash_id import find_nand, is_silent
 from espwire.errors import DeviceError
 from espwire.flash.erase import erase_flash, erase_region
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.transport.url import open_transport
@@ -53,7 +54,7 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
         for work in (
             device.attach_flash,
             lambda: device.attach_flash(size=0x400000),
-            lambda: write_flash(device, [Part(0x10000, b"data")], policy=Policy(force=True)),
+            lambda: write_flash(device, [Blob(0x10000, b"data")], policy=Policy(force=True)),
             lambda: erase_flash(device, flash_size=0x400000, policy=Policy(force=True)),
             lambda: erase_region(device, 0x10000, 0x1000, policy=Policy(force=True)),
             lambda: read_bytes(device, 0x10000, 16),
@@ -68,7 +69,7 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
 
 
 @pytest.mark.parametrize("stub", [True, False])
-def test_flash_id_says_what_to_check(open_with, capsys, stub):
+def test_flash_id_hints_at_what_to_check(open_with, capsys, stub):
     url = open_with("ff-ffff", "esp32")
     assert main(["-p", url, *([] if stub else ["--no-stub"]), "flash-id"]) == 5
     lines = capsys.readouterr().err.splitlines()

@@ -21,6 +21,8 @@ from espwire.virtual.transport import open_virtual
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from elf_writer import RISCV, Part, Program, write_elf
+from espwire.image.build_file import BuildPlan
+from espwire.image.read_any import read_input
 
 DATA = Path(__file__).parents[1] / "data"
 BUILDS = DATA / "builds"
@@ -178,7 +180,7 @@ def test_an_elf_is_converted_written_to_the_typed_address_and_said(run, tmp_path
             line["text"].startswith("app.elf was converted to an image for esp32c3")
             for line in lines[:3]
         )
-    image = espwire.read_input(
+    image = read_input(
         (tmp_path / "app.elf").read_bytes(), "app.elf", chip=espwire.load_chip("esp32c3")
     )
     assert flash[0x10000 : 0x10000 + len(image[0].data)] == image[0].data
@@ -272,8 +274,8 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
     from espwire.cli.commands.flash import _take_options
     from espwire.cli.session import Session
 
-    build = espwire.BuildPlan(
-        kind="x", place="x", blobs=(), before="usb-reset", after="no-reset", stub=False
+    build = BuildPlan(
+        kind="x", name="x", blobs=(), before="usb-reset", after="no-reset", stub=False
     )
     session = Session()
     _take_options(session, build)
@@ -284,13 +286,13 @@ def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_somet
 
 
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:
-    from espwire.flash.write import build_parts
+    from espwire.flash.write import list_build_blobs
 
     blobs = (espwire.Blob(0, b"a", "a", encrypted=True), espwire.Blob(0x1000, b"b", "b"))
-    build = espwire.BuildPlan(kind="x", place="x", blobs=blobs, chips=("esp32",))
-    assert [part.encrypted for part in build_parts(build, encrypt=True)] == [True, False]
-    assert [part.encrypted for part in build_parts(build)] == [False, False]
-    assert build_parts(build)[0].chips == ("esp32",)
+    build = BuildPlan(kind="x", name="x", blobs=blobs, chips=("esp32",))
+    assert [part.encrypted for part in list_build_blobs(build, encrypt=True)] == [True, False]
+    assert [part.encrypted for part in list_build_blobs(build)] == [False, False]
+    assert list_build_blobs(build)[0].chips == ("esp32",)
 
 
 def test_a_flasher_args_that_names_a_file_elsewhere_that_is_not_there_is_one_error(

@@ -9,6 +9,7 @@ from test_cli import Board
 
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.device.flash_registers import FlashStatus
 from espwire.errors import DeviceError, SafetyStop, Unsupported, UsageError, VerifyError
 from espwire.virtual.nor_flash import NorFlash
 
@@ -58,10 +59,10 @@ def test_bits_that_lock_for_good_need_consent(value: int, count: int) -> None:
 
 
 def test_registers_are_bytes_in_order() -> None:
-    assert espwire.FlashStatus(value=0x030201, bytes=3).registers == (1, 2, 3)
+    assert FlashStatus(value=0x030201, bytes=3).registers == (1, 2, 3)
 
 
-def test_bits_that_nobody_writes_do_not_count() -> None:
+def test_read_only_bits_do_not_count() -> None:
     with espwire.connect("virtual:esp32c3", stub=False) as device:
         assert device.write_flash_status(0x07, non_volatile=True).after.value == 0x04
 
@@ -104,7 +105,7 @@ def test_a_locked_register_is_a_verify_error_with_both_values(
     assert (caught.value.details["wanted"], caught.value.details["after"]) == (0x1C, 0)
 
 
-def test_a_part_that_clears_register_2_with_register_1_is_told(
+def test_a_flash_chip_that_clears_register_2_with_register_1_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import espwire.virtual.nor_flash as virtual

@@ -82,7 +82,7 @@ class TestTheHarnessNotices:
         assert find_bad(run_cases(1000, kinds=("image", "merged")))
 
     def test_json_values_that_nobody_checks(self, monkeypatch) -> None:
-        monkeypatch.setattr(flasher_args, "_text", lambda value, key, name, empty=False: value)
+        monkeypatch.setattr(flasher_args, "_text", lambda value, key, empty=False: value)
         assert find_bad(run_cases(2000, kinds=("flasher_args",)))
 
     def test_hex_records_that_are_not_decoded_with_care(self, monkeypatch) -> None:

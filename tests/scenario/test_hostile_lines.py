@@ -30,7 +30,8 @@ def _no_world(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
     def serve(options: object, **_: object) -> None:
-        from espwire.virtual.config import VirtualOptions, build_chip
+        from espwire.virtual.build import build_chip
+        from espwire.virtual.config import VirtualOptions
 
         assert isinstance(options, VirtualOptions)
         build_chip(options).flash.close()

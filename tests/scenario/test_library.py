@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import espwire
+from espwire.device.streams import WriteTransfer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs/examples/two_boards.py"
@@ -47,7 +48,7 @@ def test_streams_need_our_stub_and_stop_what_was_left_open() -> None:
         assert device.use_stub()
         with espwire.open_write(device, 0, 4096, stream_size=20) as transfer:
             transfer.send(b"x")
-        assert isinstance(transfer, espwire.WriteTransfer)
+        assert isinstance(transfer, WriteTransfer)
         assert not transfer.finished
         assert b"".join(espwire.open_read(device, 0, 5000)) == b"\xff" * 5000
 

@@ -12,6 +12,8 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.errors import FileError, UsageError, VerifyError
+from espwire.events import ChipFound
+from espwire.image.read_any import read_input
 
 PORT = "virtual:esp32c3?profile=instant&size=4MB"
 DATA = bytes(range(256)) * 40
@@ -99,7 +101,7 @@ def test_texts_are_short_whatever_the_object_holds() -> None:
         plan = espwire.write_flash(device, [part], dry_run=True)
         assert len(repr(plan)) < 2000
         assert all(len(repr(packet)) < 500 for packet in device.loader.packets)
-    pieces = espwire.read_input(big, "app.bin")
+    pieces = read_input(big, "app.bin")
     assert all(len(repr(value)) < 500 for value in (*pieces, espwire.Blob(0, big, "a.bin")))
 
 
@@ -109,7 +111,7 @@ def test_a_revision_is_one_text_everywhere(capsys: pytest.CaptureFixture[str]) -
     found: list[str] = []
     with espwire.connect(
         PORT,
-        report=lambda e: found.append(e.revision) if isinstance(e, espwire.ChipFound) else None,
+        report=lambda e: found.append(e.revision) if isinstance(e, ChipFound) else None,
     ) as d:
         assert (str(d.revision), repr(d.revision), f"{d.revision}") == ("v1.1", "v1.1", "v1.1")
         assert d.revision == 101

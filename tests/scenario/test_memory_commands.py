@@ -10,7 +10,8 @@ from test_cli import Board
 
 import espwire
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.device.loader import Loader
+from espwire.device.loader import Loader, Packet
+from espwire.device.memory_access import MemWord, MemWrite
 from espwire.errors import (
     CommandFailed,
     DeviceError,
@@ -21,7 +22,7 @@ from espwire.errors import (
     UsageError,
 )
 from espwire.events import Finished, Progress
-from espwire.flash.load_ram import find_rom_ram
+from espwire.flash.load_ram import RamLoad, find_rom_ram
 from espwire.image.codec import build
 from espwire.image.model import ExtendedHeader, Image, Segment
 from espwire.transport.base import CancelToken
@@ -49,11 +50,11 @@ def board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Board:
 def test_a_word_is_written_masked_and_read_in_one_trip_each(name: str) -> None:
     with espwire.connect(f"virtual:{name}", stub=False) as device:
         address, trips = ram_of(name), device.loader.trips
-        assert device.write_mem(address, 0x12345678) == espwire.MemWrite(
+        assert device.write_mem(address, 0x12345678) == MemWrite(
             address=address, value=0x12345678, mask=0xFFFFFFFF
         )
         device.write_mem(address, 0xAAAAAAAA, 0x0000FF00)
-        assert device.read_mem(address) == espwire.MemWord(address=address, value=0x1234AA78)
+        assert device.read_mem(address) == MemWord(address=address, value=0x1234AA78)
         assert device.loader.trips == trips + 3
 
 
@@ -204,12 +205,12 @@ def program(name: str, *segments: Segment, entry: int = 0, chip_id: int | None =
 def test_a_program_goes_into_ram_block_by_block_and_starts(name: str) -> None:
     first, data = ram_of(name), random.Random(3).randbytes(0x4004)
     transport = open_virtual(f"virtual:{name}")
-    packets: list[espwire.Packet] = []
+    packets: list[Packet] = []
     with espwire.connect(transport, on_packet=packets.append, stub=False) as device:
         image = program(name, Segment(first, data), Segment(first + 0x8000, b"abcd"))
         packets.clear()
         done = espwire.load_ram(device, image)
-    assert done == espwire.RamLoad(entry=first, segments=((first, 0x4004), (first + 0x8000, 4)))
+    assert done == RamLoad(entry=first, segments=((first, 0x4004), (first + 0x8000, 4)))
     assert transport.chip.registers.ram.read(first, len(data)) == data
     assert transport.chip.registers.ram.read(first + 0x8000, 4) == b"abcd"
     assert transport.chip.state is State.GONE  # no CPU is emulated: the loader has been left
@@ -223,7 +224,7 @@ def test_over_usb_otg_blocks_are_smaller(name: str) -> None:
     transport = open_virtual(f"virtual:{name}?kind=usb-otg")
     sizes: list[int] = []
 
-    def note(packet: espwire.Packet) -> None:
+    def note(packet: Packet) -> None:
         sizes.append(len(getattr(packet.command, "data", b"")))
 
     with espwire.connect(transport, on_packet=note, stub=False) as device:

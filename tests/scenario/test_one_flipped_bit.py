@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.device.connect import connect
@@ -15,7 +16,7 @@ from espwire.events import Event, Note, Warned
 from espwire.flash import write as executing
 from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.flash.verify import has_content, verify_flash
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
@@ -139,7 +140,7 @@ def test_dump_mem_brings_what_is_there():
         assert fault.done == 1
 
 
-def test_dump_mem_warns_of_words_that_change_by_themselves(monkeypatch):
+def test_dump_mem_warns_of_words_that_change_between_reads(monkeypatch):
     events: list[Event] = []
     device, transport = open_rom("esp32c3", None)
     read, count = transport.chip.registers.read, iter(range(1000))
@@ -152,7 +153,7 @@ def test_dump_mem_warns_of_words_that_change_by_themselves(monkeypatch):
     dump_mem(device, timer - 8, 16, report=events.append)
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert warned.code == "memory-changes"
-    assert warned.text == "1 words change by themselves between reads, the first at 0x3fc90008"
+    assert warned.text == "1 words change between reads, the first at 0x3fc90008"
 
 
 def begin_bit(word: int, bit: int) -> int:
@@ -170,7 +171,7 @@ def test_a_write_that_erases_elsewhere_stops_with_exit_7(chip, compress, word, b
         before = bytes(transport.chip.flash.contents)
         op = Op.FLASH_BEGIN if compress is False else Op.FLASH_DEFL_BEGIN
         fault = transport.chip.faults = OneBit(op, begin_bit(word, bit), to_chip=True)
-        part = Part(0x21000, bytes(range(256)) * 40, "app.bin")  # 10 KiB, three sectors
+        part = Blob(0x21000, bytes(range(256)) * 40, "app.bin")  # 10 KiB, three sectors
         error = attempt(write_flash, device, [part], policy=Policy(compress=compress, force=True))
         if error is not None:
             assert (error.exit_code, error.code) == (7, "wrong-erase")
@@ -197,7 +198,7 @@ def test_data_that_arrives_elsewhere_is_not_hidden_by_a_second_write(bit, blank)
     before = bytes(contents)
     transport.chip.faults = OneBit(Op.FLASH_DEFL_BEGIN, begin_bit(3, bit), to_chip=True)
     data = random.Random(1).randbytes(0x2800)
-    error = attempt(write_flash, device, [Part(0x21000, data)], policy=Policy(force=True))
+    error = attempt(write_flash, device, [Blob(0x21000, data)], policy=Policy(force=True))
     if error is not None:
         assert error.code == "wrong-erase"
     else:
@@ -248,9 +249,9 @@ def test_an_md5_of_another_place_is_not_taken_for_this_one():
     assert not has_content(device, 0x10000, data)
     transport.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
     with pytest.raises(VerifyError):
-        verify_flash(device, [Part(0x10000, data)])
+        verify_flash(device, [Blob(0x10000, data)])
     transport.chip.faults = OneBit(Op.SPI_FLASH_MD5, bit, to_chip=True)
-    write_flash(device, [Part(0x10000, data)], policy=Policy(skip_flashed=True))
+    write_flash(device, [Blob(0x10000, data)], policy=Policy(skip_flashed=True))
     assert transport.chip.flash.contents[0x10000:0x11000] == data
 
 
@@ -274,7 +275,7 @@ def test_padding_is_verified(monkeypatch, compress, stub, spoils):
 
     monkeypatch.setattr(executing._Run, "write", write_and_spoil)
     error = attempt(
-        write_flash, device, [Part(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress)
+        write_flash, device, [Blob(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress)
     )
     if spoils > 1:
         assert error is not None
@@ -293,7 +294,7 @@ def test_a_part_that_the_chip_has_not_encrypted_is_an_error(damaged):
     device.attach_flash()
     if damaged:
         transport.chip.faults = OneBit(Op.FLASH_BEGIN, begin_bit(4, 0), to_chip=True)
-    part = Part(0x10000, bytes(range(256)) * 8, "app.bin", encrypted=True)
+    part = Blob(0x10000, bytes(range(256)) * 8, "app.bin", encrypted=True)
     if not damaged:
         write_flash(device, [part], policy=Policy(force=True))
         assert transport.chip.flash.contents[0x10000:0x10800] != part.data
@@ -402,7 +403,7 @@ def test_after_a_stub_that_failed_what_cannot_be_verified_needs_consent(work):
 
     def run(**policy):
         if work == "write":
-            write_flash(device, [Part(0x10000, b"data")], policy=Policy(**policy))
+            write_flash(device, [Blob(0x10000, b"data")], policy=Policy(**policy))
         else:
             erase_region(device, 0x10000, 0x1000, policy=Policy(**policy))
 

@@ -311,4 +311,4 @@ def test_a_run_that_leaves_something_after_a_signal_is_noticed(
     breaks: str, open_place, runner: Runner
 ) -> None:
     with pytest.raises(AssertionError, match=r"left behind|neither"):
-        send_signals(open_place(BY_NAME["merge-bin"]), runner, count=20, seed=1, breaks=breaks)
+        send_signals(open_place(BY_NAME["merge-bin"]), runner, count=100, seed=1, breaks=breaks)

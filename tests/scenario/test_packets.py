@@ -13,7 +13,7 @@ import pytest
 import espwire
 from espwire.cli.main import main
 from espwire.cli.trace import KEPT_FILES, describe_packet
-from espwire.device.loader import PACKETS_KEPT
+from espwire.device.loader import PACKETS_KEPT, Packet
 from espwire.protocol.commands import ReadReg, Reply
 from espwire.virtual.transport import VirtualTransport
 
@@ -46,7 +46,7 @@ def test_the_loader_keeps_the_last_packets_by_name() -> None:
 
 
 def test_a_caller_sees_the_packets_of_a_connection_that_failed() -> None:
-    packets: list[espwire.Packet] = []
+    packets: list[Packet] = []
     with pytest.raises(espwire.ConnectError):
         espwire.connect(
             MUTE,
@@ -142,7 +142,8 @@ def test_a_traced_run_sends_the_same_bytes(
 
     monkeypatch.setattr(VirtualTransport, "write", record)
     # transfer ids come from a counter that runs on over connections
-    monkeypatch.setattr("espwire.device.streams._TOKENS", cycle([0x5A0001]))
+    for module in ("loader", "backends.stub"):
+        monkeypatch.setattr(f"espwire.device.{module}._TOKENS", cycle([0x5A0001]))
     Path("a.bin").write_bytes(random.Random(chip).randbytes(20_000))
     runs: list[list[bytes]] = []
     for trace in ([], ["--trace"]):

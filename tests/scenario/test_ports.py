@@ -236,7 +236,8 @@ class Desk:
     def __init__(self, monkeypatch, capsys):
         self.bus, self.capsys, self.extra, self.opened = VirtualBus(seed=2), capsys, [], []
         monkeypatch.setattr("espwire.transport.ports.list_system_ports", self.list)
-        monkeypatch.setattr("espwire.transport.url.open_transport", self.open)
+        for module in ("ports", "url"):
+            monkeypatch.setattr(f"espwire.transport.{module}.open_transport", self.open)
         for name, value in {"clock": lambda: self.bus.now, "sleep": self.bus.sleep}.items():
             monkeypatch.setitem(SystemPort.__init__.__kwdefaults__, name, value)
 
@@ -276,8 +277,8 @@ def test_of_several_none_is_touched_until_one_is_meant(desk):
     desk.bus.add(JTAG)
     desk.bus.add(f"esp32?profile=instant&mac={OTHER}")
     out, err = desk.run("read-mac", code=2)
-    assert "2 ports could be meant [several-ports]" in err
-    assert "/dev/ttyACM0 (ESP chip by its own USB (Serial/JTAG), 24:6F:28:AA:BB:CC)" in err
+    assert "2 ports match [several-ports]" in err
+    assert "/dev/ttyACM0 (ESP chip's built-in USB (Serial/JTAG), 24:6F:28:AA:BB:CC)" in err
     assert desk.opened == []
     for words in (
         ["--port-filter", "vid=0x10C4", "pid=60000", "read-mac"],
@@ -290,7 +291,8 @@ def test_of_several_none_is_touched_until_one_is_meant(desk):
         assert f"MAC: {OTHER.lower()}" in out
     assert set(desk.opened) == {"/dev/ttyUSB0"}
     assert (
-        "the filter does not fit" in desk.run("--port-filter", "vid=1", "--", "read-mac", code=3)[1]
+        "does not match the filter"
+        in desk.run("--port-filter", "vid=1", "--", "read-mac", code=3)[1]
     )
     assert "[port-filter]" in desk.run("--port-filter", "speed=1", "read-mac", code=2)[1]
 
@@ -298,7 +300,7 @@ def test_of_several_none_is_touched_until_one_is_meant(desk):
 def test_an_unknown_port_is_not_touched_without_consent(desk):
     desk.bus.add(BRIDGED, ids=(0x1199, 0x9071))
     _, err = desk.run("read-mac", code=3)
-    assert "unknown USB device, taken only with --any-port" in err
+    assert "unknown USB device, used only with --any-port" in err
     assert desk.opened == []
     assert MAC.lower() in desk.run("--any-port", "read-mac")[0]
 

@@ -123,7 +123,7 @@ def test_make_image_refuses_what_makes_no_image_and_leaves_nothing(words, said, 
 
 def test_make_image_takes_a_part_that_ends_with_the_address_space_and_tells_of_too_many():
     from espwire.errors import ImageError
-    from espwire.image.make_image import build_segments
+    from espwire.image.elf2image import build_segments
 
     chip = load_chip("esp8266")
     assert build_segments([(0xFFFFFFFC, b"code")], chip)
@@ -139,7 +139,7 @@ def test_make_image_takes_a_part_that_ends_with_the_address_space_and_tells_of_t
 
 def test_make_image_refuses_an_entry_address_of_more_than_32_bits():
     from espwire.errors import UsageError
-    from espwire.image.make_image import build_segments
+    from espwire.image.elf2image import build_segments
 
     with pytest.raises(UsageError) as caught:
         build_segments([(0x40100000, b"code")], load_chip("esp8266"), entry=1 << 32)

@@ -202,7 +202,8 @@ def test_reads_that_real_chips_survive_are_answered(address, chip):
 @pytest.mark.parametrize("chip", chip_ids())
 def test_every_word_of_the_flash_controller_can_be_written_while_a_stub_runs(chip):
     """The memory map of the ESP32-S2 calls these addresses mapped flash; the bus does not."""
-    from espwire.virtual.config import build_chip, parse_options
+    from espwire.virtual.build import build_chip
+    from espwire.virtual.config import parse_options
 
     registers = build_chip(parse_options(f"virtual:{chip}")).registers
     base = load_chip(chip).spi.base

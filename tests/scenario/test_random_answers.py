@@ -6,11 +6,11 @@ import struct
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.loader import Loader
 from espwire.errors import ToolError
-from espwire.flash.plan import Part
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
@@ -134,7 +134,7 @@ def session(rng, tmp_path):
         )
         device.features, device.crystal_mhz  # noqa: B018 reads registers
         device.attach_flash(size=rng.choice((None, 0x400000)))
-        part = Part(0x10000, rng.randbytes(rng.randint(1, 4000)))
+        part = Blob(0x10000, rng.randbytes(rng.randint(1, 4000)))
         match rng.randint(0, 2):
             case 0:
                 write_flash(device, [part])

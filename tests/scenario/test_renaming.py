@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.events import Note
-from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.transport.ports import SystemPort, choose
 from espwire.virtual.chip import State
@@ -46,7 +46,7 @@ def flash_and_leave(port, chip):
     ) as device:
         assert device.chip.id == chip
         device.attach_flash()
-        write_flash(device, [Part(address, DATA, "data.bin")])
+        write_flash(device, [Blob(address, DATA, "data.bin")])
         device.leave("hard-reset")
     return address, [note.text for note in notes]
 

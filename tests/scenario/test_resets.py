@@ -266,7 +266,7 @@ def stated(case):
 def test_with_the_remembered_sequence_connecting_takes_a_third_of_a_second(chip, circuit):
     for best in SHORT:
         transport, events = open_virtual(f"virtual:{chip}?circuit={circuit}&boot=app"), []
-        connect(transport, memory=Notebook(best), report=events.append, stub=False)
+        connect(transport, history=Notebook(best), report=events.append, stub=False)
         assert tried(events) == [best]
         assert transport.now() <= stated("the remembered sequence works") == 0.35
 
@@ -276,7 +276,7 @@ def test_what_is_remembered_changes_order_and_time_but_no_result():
     for best in (None, *TRY_ORDER_POSIX, "usb_jtag", "no such thing"):
         memory, events = Notebook(best), []
         transport = open_virtual("virtual:esp32?rc=0.2&boot=app")
-        device = connect(transport, memory=memory, report=events.append, stub=False)
+        device = connect(transport, history=memory, report=events.append, stub=False)
         results.append((device.mac, device.description, device.revision))
         assert tried(events)[-1] in LONG
         assert tried(events)[0] == (best if best in TRY_ORDER_POSIX else TRY_ORDER_POSIX[0])
@@ -360,7 +360,7 @@ CLASSIC = "D0|R1|W0.1|D1|R0|W0.05|D0"
 )
 def test_a_sequence_of_the_callers_is_the_only_one_that_is_played(how):
     events, memory = [], Notebook("tight")
-    connect("virtual:esp32?boot=app", reset=how, report=events.append, memory=memory, stub=False)
+    connect("virtual:esp32?boot=app", reset=how, report=events.append, history=memory, stub=False)
     assert tried(events) == ["custom"]
     assert not memory.noted
 
@@ -442,7 +442,7 @@ def test_a_cancelled_sequence_releases_the_lines_of_a_virtual_link_too():
     token.cancel()
     with pytest.raises(Cancelled):
         play(transport, (Step(rts=True), Step(wait=0.1)))
-    assert not transport.chip.front.circuit.en_low
+    assert not transport.chip.board.circuit.en_low
 
 
 def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset():
@@ -545,7 +545,7 @@ def test_a_long_hold_ends_early_too():
     transport = open_virtual("virtual:esp32?boot=app&rc=0.2")
     held, memory = held_of(transport), Remembered()
     memory.note_device = lambda mac, key: None
-    with connect(transport, memory=memory, stub=False):
+    with connect(transport, history=memory, stub=False):
         assert 0.1 < held() < 0.4
 
 
@@ -633,7 +633,7 @@ def test_a_port_that_changes_its_name_with_each_reset_is_followed(chip, kind):
     bus, events = VirtualBus(seed=3), []
     port = bus.add(f"{chip}?profile=instant&kind={kind}&boot=app")
     memory = Notebook()
-    with connect(port, report=events.append, memory=memory, stub=False) as device:
+    with connect(port, report=events.append, history=memory, stub=False) as device:
         assert device.transport.info.name != port.identity.path
         assert device.attach_flash().size == 0x400000
         inside = device.transport.info.name
@@ -676,7 +676,7 @@ def test_a_port_that_is_not_there_yet_is_opened_as_often_as_the_settings_say():
             assert device.chip.id == "esp32c3"
     bus.lose(port.identity.path, back_after=5.0)
     began = bus.now
-    with pytest.raises(PortNotFound, match="no port"):
+    with pytest.raises(PortNotFound, match="not found"):
         connect(port, settings=Settings(retry=RetryPolicy(open_attempts=5)), stub=False)
     assert 0.3 < bus.now - began < 0.6
 

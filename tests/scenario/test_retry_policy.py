@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 from espwire import Device, connect
+from espwire.compress import deflate_zlib
+from espwire.device.backends.stub_commands import read_md5s, run_batch
 from espwire.device.double_read import read_word
 from espwire.device.memory_access import load_segment
-from espwire.device.stub_commands import read_md5s, run_batch
-from espwire.device.transfer import read_slow, write_deflated, write_plain
 from espwire.errors import ToolError
-from espwire.flash.verify import read_md5
 from espwire.protocol import slip
 from espwire.protocol.commands import ReadReg, Reply, parse_reply
 from espwire.protocol.opcodes import Op
@@ -120,21 +119,21 @@ ROWS = [
         "flash block",
         "block_attempts",
         Op.FLASH_DATA,
-        lambda device: write_plain(device.loader, 0x10000, DATA, on_block=ignore),
+        lambda device: device.backend.write(0x10000, DATA),
         attempts("block_attempts"),
     ),
     Row(
         "compressed flash block",
         "block_attempts",
         Op.FLASH_DEFL_DATA,
-        lambda device: write_deflated(device.loader, 0x10000, DATA, on_block=ignore),
+        lambda device: device.backend.write(0x10000, DATA, packed=deflate_zlib(DATA)),
         attempts("block_attempts"),
     ),
     Row(
         "slow read",
         "block_attempts",
         Op.READ_FLASH_SLOW,
-        lambda device: b"".join(read_slow(device.loader, 0, 256)),
+        lambda device: b"".join(device.backend.read(0, 256)),
         attempts("block_attempts"),
     ),
     Row(
@@ -148,7 +147,7 @@ ROWS = [
         "MD5",
         "block_attempts",
         Op.SPI_FLASH_MD5,
-        lambda device: read_md5(device, 0, 0x1000),
+        lambda device: device.backend.digests(0, 0x1000, 0x1000),
         lambda policy: policy.block_attempts * policy.request_attempts,
     ),
     Row(

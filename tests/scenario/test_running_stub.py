@@ -12,11 +12,12 @@ import zlib
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.errors import ConnectError, Unsupported
 from espwire.events import Note
 from espwire.flash.erase import erase_region
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import (
@@ -169,7 +170,7 @@ def test_without_lines_a_stub_that_works_is_used_as_it_is(inside, compress):
         assert device.attach_flash().size == 0x400000
         write_flash(
             device,
-            [Part(0x10000, data, "data")],
+            [Blob(0x10000, data, "data")],
             policy=Policy(compress=compress),
             report=events.append,
         )

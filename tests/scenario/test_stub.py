@@ -1,4 +1,4 @@
-"""The stub as users meet it: started, used, left, and what happens where it does not start. On the virtual chip's twin of it."""
+"""The stub for users: start, use, end, and a failed start. On the virtual chip's model of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from espwire import Device, connect
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
-from espwire.device.streams import ReadTransfer, WriteTransfer
-from espwire.device.stub_commands import find_written, read_md5s, run_batch
-from espwire.device.transfer import ask_harmless
+from espwire.device.backends.rom import ask_harmless
+from espwire.device.backends.stub import ReadTransfer, WriteTransfer
+from espwire.device.backends.stub_commands import find_written, read_md5s, run_batch
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_bytes
@@ -77,7 +77,7 @@ def test_damage_on_the_way_is_repaired(chip: str, seed: int) -> None:
             assert b"".join(reading) == NOISE
 
 
-def test_a_transfer_that_is_given_up_leaves_the_stub_in_step() -> None:
+def test_an_abandoned_transfer_leaves_the_stub_in_step() -> None:
     device, _ = open_device("esp32c3", baud=921600)
     with device:
         device.attach_flash()
@@ -89,7 +89,7 @@ def test_a_transfer_that_is_given_up_leaves_the_stub_in_step() -> None:
         assert find_written(device.loader, 0x20000, 0x1000, 0x1000) == []
 
 
-def test_a_stream_that_unpacks_to_something_else_is_told() -> None:
+def test_a_stream_that_unpacks_to_something_else_is_reported() -> None:
     device, _ = open_device("esp32c3", baud=921600)
     with device:
         device.attach_flash()
@@ -113,7 +113,7 @@ def test_a_batch_brings_many_words_in_one_trip() -> None:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_what_does_not_start_is_told_once_and_the_rom_goes_on(chip: str) -> None:
+def test_a_stub_that_does_not_start_is_reported_once_and_the_rom_continues(chip: str) -> None:
     device, events = open_device(chip, "stub=off")
     with device:
         assert warnings(events) == ["stub-failed"]
@@ -124,7 +124,7 @@ def test_what_does_not_start_is_told_once_and_the_rom_goes_on(chip: str) -> None
 @pytest.mark.parametrize(
     ("chip", "query", "why"),
     [
-        ("esp32s3", "", "there is none"),
+        ("esp32s3", "", "espwire has none"),
         ("esp32c3", "secure-download=1", "Secure Download Mode"),
         ("esp32c3", "secure-boot=1", "secure boot enabled"),
     ],
@@ -139,7 +139,7 @@ def test_where_none_can_be_used_the_rom_is_taken_without_a_word(
         assert warnings(events) == []
 
 
-def test_no_stub_and_a_stub_that_is_no_stub(
+def test_no_stub_and_a_file_that_is_not_a_stub(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = ["-p", "virtual:esp8266", "--json"]

@@ -7,10 +7,9 @@ import zlib
 import pytest
 
 from espwire import Device, Packet, connect
-from espwire.device.stream_write import write_streamed
-from espwire.device.streams import WriteTransfer
+from espwire.blob import Blob
+from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import CommandFailed, NoReply
-from espwire.flash.plan import Part
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import Reply
@@ -76,7 +75,7 @@ def holds(device: Device, data: bytes = DATA) -> bool:
 
 
 def write(device: Device, packed: bytes | None = None) -> None:
-    write_streamed(device.loader, 0x10000, DATA, on_block=lambda done: None, packed=packed)
+    device.backend.write(0x10000, DATA, packed=packed)
 
 
 @anywhere
@@ -108,7 +107,7 @@ def test_harm_to_the_opening_or_the_first_data_is_repaired(chip, mode, harm, op,
 
 @pytest.mark.parametrize("first", [b"", DATA[:0x2000]], ids=["waiting", "ahead"])
 @anywhere
-def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, first) -> None:
+def test_a_refused_opening_is_reported_and_its_data_is_dropped(chip, mode, first) -> None:
     with open_stub(chip, mode) as device:
         device.attach_flash()
         before = bytes(device.transport.chip.flash.contents)  # type: ignore[attr-defined]
@@ -121,7 +120,7 @@ def test_a_refused_opening_is_told_as_ever_and_its_data_is_dropped(chip, mode, f
         assert holds(device)
 
 
-def test_an_opening_that_nobody_answers_ends_as_ever() -> None:
+def test_an_opening_without_a_reply_ends_in_time() -> None:
     with open_stub("esp32", "twin") as device:
         device.attach_flash()
         transport = device.transport
@@ -142,7 +141,7 @@ def test_the_trace_shows_the_opening() -> None:
     packets: list[Packet] = []
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True, on_packet=packets.append) as device:
-        write_flash(device, [Part(0x10000, DATA)])
+        write_flash(device, [Blob(0x10000, DATA)])
     replies = [packet.content for packet in packets if isinstance(packet.content, Reply)]
     assert [reply.body for reply in replies if reply.op == StubOp.WRITE_OPEN] == [b"\0\0"]
 
@@ -207,7 +206,7 @@ def test_what_the_stub_can_do_and_which_flash_it_is_come_in_one_answer(
 @pytest.mark.parametrize(("times", "singly"), [(1, False), (2, True)])
 @pytest.mark.parametrize("harm", HARMS[2:])
 @anywhere
-def test_harm_to_it_makes_the_questions_be_asked_again_and_then_singly(
+def test_after_harm_the_batch_is_sent_again_and_then_the_requests_singly(
     chip, mode, harm, times, singly
 ) -> None:
     transport = open_transport(f"virtual:{chip}?size=1MB&stub={mode}&latency=0.004")
@@ -242,7 +241,7 @@ def test_the_size_that_came_is_what_the_stub_checks_by(chip, mode) -> None:
             WriteTransfer(device.loader, 0x1F000, 0x2000, 0x2000, Codec.RAW)
 
 
-def test_an_id_that_makes_no_sense_is_asked_for_again() -> None:
+def test_an_implausible_id_is_requested_again() -> None:
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True) as device:
         device._early_id = 0xFFFFFF

@@ -6,13 +6,13 @@ from collections import Counter
 import pytest
 from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case, run_stub_cases
 
-from espwire.device.streams import ReadTransfer, WriteTransfer
+from espwire.device.backends.stub import ReadTransfer, WriteTransfer
 from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
 from espwire.protocol.commands import Reply, parse_request
 from espwire.protocol.stub import SEAL_BYTES
-from espwire.virtual.programs.frame_trust import Trust
 from espwire.virtual.programs.stub_flash import SECTOR, StubFlash
+from espwire.virtual.programs.stub_model import Trust
 
 pytestmark = pytest.mark.slow
 
@@ -107,19 +107,19 @@ class TestTheHarnessNotices:
         def cut(reply):
             return Reply(reply.op, reply.value, reply.body[:-SEAL_BYTES])
 
-        monkeypatch.setattr("espwire.device.loader.unseal", cut)
+        monkeypatch.setattr("espwire.protocol.reply_matcher.unseal", cut)
         assert any(outcome.false_success for outcome in self.cases(job="read"))
 
     def test_a_missing_check_of_requests(self, monkeypatch):
         trust_all(monkeypatch)
         assert run_stub_case(1022, "esp32c3", "twin", "flip", "read").false_success
 
-    def test_no_going_back(self, monkeypatch):
+    def test_without_rewinds(self, monkeypatch):
         def give_up(transfer):
             raise NoReply("no way back")
 
-        monkeypatch.setattr(WriteTransfer, "_go_back", give_up)
-        monkeypatch.setattr(ReadTransfer, "_go_back", give_up)
+        monkeypatch.setattr(WriteTransfer, "_rewind", give_up)
+        monkeypatch.setattr(ReadTransfer, "_rewind", give_up)
         with pytest.raises(AssertionError):
             judge(run_stub_cases(28, "twin", CHIPS, first=20))
 

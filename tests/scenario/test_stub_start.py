@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from espwire import Device, connect
+from espwire.blob import Blob
 from espwire.chips.registry import load_chip
 from espwire.device import device as devices
 from espwire.device.stub_image import (
@@ -18,7 +19,6 @@ from espwire.device.stub_image import (
     parse_stub_options,
 )
 from espwire.events import Event, StubStarted, Warned
-from espwire.flash.plan import Part
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.transport.base import Transport
@@ -50,7 +50,7 @@ def start(transport: Transport, **more: object) -> tuple[Device, list[str]]:
 
 
 def write_and_read(device: Device) -> None:
-    write_flash(device, [Part(0x10000, DATA)])
+    write_flash(device, [Blob(0x10000, DATA)])
     assert read_bytes(device, 0x10000, len(DATA)) == DATA
 
 
@@ -65,7 +65,7 @@ def test_it_talks_over_the_chips_own_usb_port(mode: str) -> None:
 
 @pytest.mark.parametrize("revision", ["1.0", "1.1"])
 @pytest.mark.parametrize("mode", MODES)
-def test_behind_a_server_the_rom_tells_which_port_it_is(mode: str, revision: str) -> None:
+def test_behind_a_server_the_rom_variable_shows_the_port(mode: str, revision: str) -> None:
     transport = open_transport(f"{USB}{mode}&revision={revision}&boot=download")
     transport.info = replace(
         transport.info, kind="tcp", vid=None, pid=None, can_reset=False, remote=True
@@ -87,14 +87,14 @@ def test_behind_a_server_a_uart_is_a_uart(chip: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_told_the_wrong_port_it_is_not_heard_and_the_rom_goes_on(
+def test_with_the_wrong_port_the_stub_gets_no_answer_and_the_rom_is_used(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "find_over_usb", lambda *_: False)
     device, names = start(open_transport(USB + mode))
     with device:
         assert names == ["stub-failed"]
-        write_flash(device, [Part(0x10000, DATA[:4096])])
+        write_flash(device, [Blob(0x10000, DATA[:4096])])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,8 +3,8 @@
 import pytest
 from tests.stub_drivers.flips import FlippingLink
 
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.connect import connect
-from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.errors import ConnectError, NoReply
 from espwire.events import Note
 from espwire.protocol import slip
@@ -130,7 +130,7 @@ def test_a_stub_left_in_the_middle_of_a_write_answers_a_vendors_sync():
 
 
 @pytest.mark.parametrize("way", ["out", "in"])
-def test_who_is_running_is_told_right_whichever_bit_flips(stayed, way):
+def test_the_running_stub_is_identified_with_any_flipped_bit(stayed, way):
     transport = FlippingLink(stayed)
     device = connect(transport, before="no-reset", stub=False)
     expected = device.loader.dialect.capabilities

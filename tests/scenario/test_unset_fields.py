@@ -16,7 +16,7 @@ from espwire.device.connect import connect
 from espwire.device.identity import describe_mac, known_mac
 from espwire.device.security import SecurityInfo
 from espwire.image.codec import build, create_image
-from espwire.image.field_text import (
+from espwire.image.header import (
     format_chip_id,
     format_revision,
     format_revisions,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import SafetyStop, ToolError, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, PlanReady, Progress, Warned
 from espwire.flash.erase import erase_region
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
@@ -62,13 +63,13 @@ def boot_image(chip_id: str) -> bytes:
     return build(create_image(code.segments, code.entry, chip=load_chip(chip_id)))
 
 
-def parts_for(chip_id: str) -> list[Part]:
+def parts_for(chip_id: str) -> list[Blob]:
     offset = load_chip(chip_id).flash.bootloader_offset
     return [
-        Part(offset, boot_image(chip_id), "boot.bin"),
-        Part(0x10000, APPLICATION, "app.bin"),
-        Part(0x20000, PARTITIONS, "partitions.bin"),
-        Part(0x3FC000, INIT_DATA, "init.bin"),
+        Blob(offset, boot_image(chip_id), "boot.bin"),
+        Blob(0x10000, APPLICATION, "app.bin"),
+        Blob(0x20000, PARTITIONS, "partitions.bin"),
+        Blob(0x3FC000, INIT_DATA, "init.bin"),
     ]
 
 
@@ -117,7 +118,7 @@ def test_real_firmware_arrives_on_every_chip(chip_id, compress, tmp_path):
 
 
 @pytest.mark.parametrize("chip_id", WITH_SECURE_DOWNLOAD)
-def test_secure_download_mode_writes_and_says_that_it_is_unverified(chip_id):
+def test_secure_download_mode_writes_and_reports_that_it_is_unverified(chip_id):
     device, transport = open_chip(chip_id, "size=4MB&secure-download=1")
     events = []
     with device:
@@ -174,7 +175,7 @@ def test_the_estimate_is_honest(chip_id, compress):
         write_flash(device, [], report=lambda event: None)  # attaches; not part of the estimate
         began = transport.now()
         made = write_flash(
-            device, [Part(0x10000, APPLICATION * 5, "app.bin")], policy=Policy(compress=compress)
+            device, [Blob(0x10000, APPLICATION * 5, "app.bin")], policy=Policy(compress=compress)
         )
         took = transport.now() - began
     assert made.seconds == pytest.approx(took, rel=0.1)
@@ -183,7 +184,7 @@ def test_the_estimate_is_honest(chip_id, compress):
 def test_a_wrong_boot_image_is_stopped_and_can_be_forced():
     device, transport = open_chip("esp32c3")
     before = bytes(transport.chip.flash.contents)
-    parts = [Part(0, (DATA / REAL_BOOT["esp32"]).read_bytes(), "boot.bin")]
+    parts = [Blob(0, (DATA / REAL_BOOT["esp32"]).read_bytes(), "boot.bin")]
     with device:
         with pytest.raises(SafetyStop) as caught:
             write_flash(device, parts)
@@ -197,7 +198,7 @@ def test_a_part_past_the_real_end_is_stopped():
     device, _ = open_chip("esp32c3", "size=2MB")
     with device:
         with pytest.raises(SafetyStop, match="2MB"):
-            write_flash(device, [Part(0x1FF000, bytes(0x1004), "x.bin")])
+            write_flash(device, [Blob(0x1FF000, bytes(0x1004), "x.bin")])
         with pytest.raises(UsageError):
             write_flash(device, [], settings=HeaderSettings(size="3xB"))
 
@@ -214,7 +215,7 @@ def test_a_region_is_erased_and_nothing_else(chip_id):
     assert flash[0x34000:] == b"\x5a" * (len(flash) - 0x34000)
 
 
-def test_the_sector_too_many_that_the_esp8266_erases_is_told():
+def test_the_surplus_sector_that_the_esp8266_erases_is_reported():
     device, transport = open_chip("esp8266")
     flash = transport.chip.flash.contents
     flash[:] = b"\x5a" * len(flash)
@@ -231,19 +232,19 @@ def test_everything_is_erased_on_request():
     device, transport = open_chip("esp32c3", "size=1MB")
     transport.chip.flash.contents[:] = bytes(0x100000)
     with device:
-        write_flash(device, [Part(0x10000, APPLICATION, "app.bin")], policy=Policy(erase_all=True))
+        write_flash(device, [Blob(0x10000, APPLICATION, "app.bin")], policy=Policy(erase_all=True))
     expected = bytearray(b"\xff" * 0x100000)
     expected[0x10000 : 0x10000 + len(APPLICATION)] = APPLICATION
     assert bytes(transport.chip.flash.contents) == expected
 
 
-def test_a_changed_flash_is_told_by_range():
+def test_changed_flash_is_reported_by_range():
     device, transport = open_chip("esp32s3")
     with device:
-        write_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
+        write_flash(device, [Blob(0x10000, APPLICATION, "app.bin")])
         transport.chip.flash.contents[0x12345] ^= 1
         with pytest.raises(VerifyError) as caught:
-            verify_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
+            verify_flash(device, [Blob(0x10000, APPLICATION, "app.bin")])
     assert caught.value.ranges == ((0x12000, 0x13000),)
 
 
@@ -259,7 +260,7 @@ def test_a_cancelled_write_stops():
         connect(transport, cancel=cancel, stub=False) as device,
         pytest.raises(ToolError) as caught,
     ):
-        write_flash(device, [Part(0x10000, APPLICATION, "app.bin")], cancel=cancel, report=report)
+        write_flash(device, [Blob(0x10000, APPLICATION, "app.bin")], cancel=cancel, report=report)
     assert caught.value.code == "cancelled"
 
 
@@ -269,7 +270,7 @@ def test_a_bad_line_ends_in_right_content_or_an_error(fault, seed):
     try:
         device, transport = open_chip("esp32c6", f"size=4MB&fault={fault}&seed={seed}")
         with device:
-            write_flash(device, [Part(0x10000, APPLICATION, "app.bin")])
+            write_flash(device, [Blob(0x10000, APPLICATION, "app.bin")])
     except ToolError as error:
         assert error.hint  # noqa: PT017
         return
@@ -283,6 +284,6 @@ def test_a_stated_flash_size_does_not_let_a_write_wrap_round_to_the_boot_loader(
     settings = HeaderSettings(size="4MB")
     with device, pytest.raises(SafetyStop) as stop:
         write_flash(
-            device, [Part(0x200000, b"data")], policy=Policy(force=force), settings=settings
+            device, [Blob(0x200000, b"data")], policy=Policy(force=force), settings=settings
         )
     assert stop.value.consents == ("past-flash-end",)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import espwire
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Note, Warned
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import Policy
 from espwire.secure.flash_encryption import encrypt_xts
 from espwire.transport.base import CancelToken
 from espwire.virtual.transport import open_virtual
@@ -95,7 +96,7 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
         warned = []
         with espwire.connect(transport, stub=False) as device:
             assert device.flash_key_valid
-            part = Part(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
+            part = Blob(0x10000, DATA[:0x1234], "app.bin", encrypted=True)
             espwire.write_flash(device, [part], report=warned.append)
         padded = DATA[:0x1234].ljust(0x1400, b"\xff")
         assert transport.chip.flash.contents[0x10000:0x11400] == encrypt_xts(padded, 0x10000, key)
@@ -103,11 +104,11 @@ def test_each_chip_that_can_stores_what_its_key_makes_of_it(chip_id):
 
 
 @pytest.mark.parametrize("chip_id", ["esp8266", "esp32"])
-def test_a_rom_that_cannot_encrypt_says_what_will(chip_id):
+def test_a_rom_that_cannot_encrypt_hints_at_a_loader_that_can(chip_id):
     transport = open_virtual(f"virtual:{chip_id}?size=4MB", CancelToken())
     with espwire.connect(transport, stub=False) as device, pytest.raises(Unsupported) as caught:
         espwire.write_flash(
-            device, [Part(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
+            device, [Blob(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
         )
     assert caught.value.code == "no-encrypted-write"
     assert "ESP32 our own stub" in caught.value.hint
@@ -128,7 +129,7 @@ def test_both_forms_want_encrypted_files_aligned(board, words):
     assert set(board.flash) <= {0xFF}
 
 
-def test_the_guards_look_at_the_encrypted_files_as_well(board):
+def test_the_safety_checks_cover_encrypted_files(board):
     board.query += "&flash-encryption=1"
     a = board.file("a.bin", DATA)
     foreign = str(Path(__file__).parents[1] / "data/esp32/esp32-bootloader.bin")
@@ -198,7 +199,7 @@ def test_an_esp32_with_blank_efuses_encrypts_with_a_key_of_zeros(tmp_path):
     assert flash.read_bytes()[0x10000:0x10020].hex() == expected
 
 
-def test_a_chip_that_encrypts_nothing_any_more_is_asked_by_name_only(board):
+def test_a_chip_whose_encryption_is_disabled_needs_consent_by_name(board):
     board.query += "&flash-encryption=1&manual-encrypt-disabled=1"
     a = board.file("a.bin", DATA)
     for words in ((), ("--force",), ("--ignore-flash-enc-efuse",)):
@@ -219,7 +220,7 @@ def test_encryption_in_secure_download_mode(board):
     assert board.flash[0x10000:0x14000] == encrypt_xts(DATA, 0x10000, KEYS[32])
 
 
-def test_a_virtual_chip_without_the_library_says_so(board, monkeypatch):
+def test_a_virtual_chip_without_the_library_reports_it(board, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
     board.query += "&flash-encryption=1"
     code, events = board.run("write-flash", "--encrypt", "0x10000", board.file("a.bin", DATA))
@@ -307,7 +308,9 @@ def test_a_file_that_is_in_flash_already_is_skipped(board):
     ],
 )
 @pytest.mark.parametrize("way", ["diff", "skip"])
-def test_where_flash_cannot_be_compared_all_is_written_and_told(board, chip, query, words, way):
+def test_flash_that_cannot_be_compared_is_written_whole_and_reported(
+    board, chip, query, words, way
+):
     board.chip, board.query = chip, board.query + query
     a = board.file("a.bin", DATA)
     more = ("--diff-with", a) if way == "diff" else ("--skip-flashed",)
@@ -350,7 +353,7 @@ def test_what_makes_no_sense_is_refused_before_the_chip_is_touched(board, words)
         ("esp32c6", "SPI", 0),
     ],
 )
-def test_the_loader_is_told_where_the_flash_is(chip, connection, word):
+def test_the_loader_receives_the_connection_of_the_flash(chip, connection, word):
     assert attach_word(chip, connection) == word
 
 
@@ -490,8 +493,8 @@ def test_the_library_wants_names_as_well():
     settings = espwire.HeaderSettings(size="4MB")
     with espwire.connect(transport, stub=False) as device:
         with pytest.raises(SafetyStop) as caught:
-            espwire.write_flash(device, [Part(0x10000, DATA)], settings=settings)
+            espwire.write_flash(device, [Blob(0x10000, DATA)], settings=settings)
         assert caught.value.consents == ("plaintext",)
         policy = Policy(consents=frozenset({"plaintext"}))
-        espwire.write_flash(device, [Part(0x10000, DATA)], policy=policy, settings=settings)
+        espwire.write_flash(device, [Blob(0x10000, DATA)], policy=policy, settings=settings)
     assert transport.chip.flash.contents[0x10000:0x14000] == DATA

@@ -1,4 +1,4 @@
-"""A host of our stub, over any link: it seals, asks, counts answers, writes and reads, and knows no retries."""
+"""A host of our stub, over any transport: it seals frames, counts answers, writes and reads, without retries."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from espwire.transport.base import Transport
 
 from .frames import PAYLOAD, WINDOW, frame, opened, packet, pieces, report, sent, split
 
-PATIENCE = 100.0  # seconds for an answer, on the link's clock
+PATIENCE = 100.0  # seconds for an answer, on the transport's clock
 SYNC_ANSWER = b"\x01\x08\x02\0\0\0\0\0\0\0"
 _TOKENS = count(0x7E570001)
 
 
 class StubClient:
-    """``ask`` sends frames and takes a given number of answers; what comes besides waits for the next ``ask``.
+    """``ask`` sends frames and takes a number of answers; further answers are kept for the next ``ask``.
 
-    Frames are sealed on their way out, and opened when they come in: callers see neither. ``unseal`` makes a vendor's
-    tool of it, until the next ``abort``.
+    Frames are sealed when sent and unsealed when received. ``unseal`` turns this into a vendor's tool, until the next
+    ``abort``.
     """
 
     def __init__(self, transport: Transport, *, patience: float = PATIENCE) -> None:
@@ -31,15 +31,15 @@ class StubClient:
         self.sealed = True
 
     def send(self, data: bytes) -> None:
-        """Raw bytes, whatever they are."""
+        """Send raw bytes."""
         self.transport.write(data, self.transport.now() + self.patience)
 
     def post(self, *frames: bytes) -> None:
-        """Frames, and nothing is waited for."""
+        """Send frames without waiting."""
         self.send(b"".join(slip.encode(sent(frame) if self.sealed else frame) for frame in frames))
 
     def unseal(self) -> None:
-        """Talk as a vendor's tool does from now on."""
+        """From now on, act as a vendor's tool."""
         self.sealed = False
         assert (
             self.ask(frame(Op.SYNC, b"\x07\x07\x12\x20" + b"U" * 32), answers=8)
@@ -60,7 +60,7 @@ class StubClient:
         return self._waiting.pop(0)
 
     def ask(self, *frames: bytes, answers: int = 1) -> list[bytes]:
-        """So many frames that the stub sent, its answers to these."""
+        """Send frames; returns a number of answers."""
         self.post(*frames)
         return [self.next() for _ in range(answers)]
 
@@ -70,14 +70,14 @@ class StubClient:
         return split(answer)
 
     def quiet(self, seconds: float = 0.3) -> list[bytes]:
-        """All that comes until nothing has come for so long."""
+        """All answers until there is silence for a time."""
         while data := self.transport.read(seconds):
             self._waiting += self._decoder.feed(data)
         found, self._waiting = self._waiting, []
         return [opened(frame) if self.sealed else frame for frame in found]
 
     def abort(self) -> list[bytes]:
-        """End whatever runs; what came before the answer to that."""
+        """Send ABORT; returns the answers before its own."""
         token = next(_TOKENS)
         passed: list[bytes] = []
         self.sealed = True
@@ -98,7 +98,7 @@ class StubClient:
         flags: int = 0,
         transfer: int = 77,
     ) -> s.Report:
-        """A whole write, within the window; its last report."""
+        """A complete write within the window; returns its last report."""
         reply, status = self.call(
             s.WriteOpen(offset, size, len(stream), codec, flags, transfer).packet()
         )
@@ -118,7 +118,7 @@ class StubClient:
     def read(
         self, offset: int, size: int, step: int = 4096, window: int = 65536, flags: int = 0
     ) -> bytes:
-        """Flash by one read of ours."""
+        """Flash contents, by a single read."""
         _, status = self.call(s.ReadOpen(offset, size, step, window, flags).packet())
         assert status == 0, hex(status)
         found = bytearray()

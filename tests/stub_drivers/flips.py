@@ -72,24 +72,24 @@ REQUESTS = [
 
 
 def flip(data: bytes, bit: int) -> bytes:
-    """With one bit changed, counted from the first byte's lowest."""
+    """Flip a bit, counted from the lowest bit of the first byte."""
     return data[: bit // 8] + bytes((data[bit // 8] ^ 1 << bit % 8,)) + data[bit // 8 + 1 :]
 
 
 def flips(data: bytes) -> Iterator[bytes]:
-    """With each bit changed in turn."""
+    """Flip each bit in turn."""
     return (flip(data, bit) for bit in range(8 * len(data)))
 
 
 class FlippingLink:
-    """A link on which one bit flips, once, on its way to the chip or from it. It counts what has passed since ``arm``."""
+    """A transport that flips a single bit to or from the chip, and counts bits since ``arm``."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.arm(None, 0)
 
     def arm(self, direction: str | None, bit: int) -> None:
-        """Flip this bit of what goes ``"out"`` or comes ``"in"`` from now on; None: only count."""
+        """Flip this bit of the data sent (``"out"``) or received (``"in"``) from now on; None: only count."""
         self.passed = {"out": 0, "in": 0}
         self._direction, self._bit = direction, bit
 
@@ -102,9 +102,9 @@ class FlippingLink:
         return getattr(self.transport, name)
 
     def read(self, timeout: float) -> bytes:
-        """What came."""
+        """Receive."""
         return self._pass("in", self.transport.read(timeout))
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Send it."""
+        """Send."""
         self.transport.write(self._pass("out", data), deadline)

@@ -1,4 +1,4 @@
-"""What goes over the wire to a stub and back, right or wrong: requests of any shape, replies taken apart, data that packs."""
+"""Frames to and from a stub, valid or not: requests of any shape, parsed replies, compressible data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POKE = s.WriteData(0).packet()
 
 
 def words(*values: int) -> bytes:
-    """A body of words."""
+    """A body of 32-bit words."""
     return struct.pack(f"<{len(values)}I", *values)
 
 
@@ -27,13 +27,13 @@ def frame(op: int, body: bytes = b"", check: int = 0) -> bytes:
 
 
 def sent(content: bytes) -> bytes:
-    """A frame as espwire sends it: a request without a check word is sealed, all else is as it is."""
+    """A frame as espwire sends it: a request without a check word is sealed, anything else is unchanged."""
     open_yet = len(content) >= HEADER.size and not content[0] and not any(content[4:8])
     return s.seal(content) if open_yet else content
 
 
 def opened(content: bytes) -> bytes:
-    """A frame of the stub without its seal, which must fit."""
+    """A frame of the stub without its seal, which must be correct."""
     assert s.seal_frame(content[: -s.SEAL_BYTES]) == content, content.hex()
     reply = parse_reply(content)
     opened = s.unseal(reply) if reply is not None else None
@@ -41,7 +41,7 @@ def opened(content: bytes) -> bytes:
 
 
 def pieces(stream: bytes, mask: int = 0) -> list[bytes]:
-    """A stream as WRITE_DATA has it."""
+    """A stream, cut for WRITE_DATA."""
     return [
         s.WriteData(at, stream[at : at + PAYLOAD], mask).packet()
         for at in range(0, len(stream), PAYLOAD)
@@ -49,7 +49,7 @@ def pieces(stream: bytes, mask: int = 0) -> list[bytes]:
 
 
 def split(answer: bytes) -> tuple[Reply, int]:
-    """A frame as a reply without its status, and that."""
+    """A frame as a reply without its status, and the status."""
     direction, op, size, value = HEADER.unpack_from(answer)
     assert direction == 1
     assert size == len(answer) - HEADER.size

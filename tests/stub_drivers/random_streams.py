@@ -1,5 +1,7 @@
-"""Random conversations with our stub, right and wrong: the same for whoever is asked. Left out is what no order of frames
-decides: how far work is when an ABORT cuts it short, and the rest of a frame that is shorter than its command.
+"""Random conversations with our stub, valid and invalid, to compare two implementations of it.
+
+Left out is what the order of frames does not determine: how far work is when an ABORT ends it, and what a frame reads
+past its end if it is shorter than its command requires.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ Step = bytes  # as it goes over the wire; then the stub is left alone until it i
 
 
 class Stream:
-    """One conversation. ``steps`` gives what is sent; the jobs are methods."""
+    """One conversation. ``steps`` yields what is sent; the jobs are methods.
 
-    def __init__(self, seed: int | str, chip: str) -> None:
+    ``damaged_streams`` False: every compressed stream is intact and complete, for an implementation that does not
+    program what the stub unpacks right before the damage.
+    """
+
+    def __init__(self, seed: int | str, chip: str, *, damaged_streams: bool = True) -> None:
+        self._damages_streams = damaged_streams
         self.pick, self._chip, self._sealed = random.Random(f"{chip} {seed}"), chip, True
 
     def steps(self, count: int) -> Iterator[Step]:
@@ -68,13 +75,13 @@ class Stream:
     def _stream(self, data: bytes) -> bytes:
         level = self.pick.choice((0, 1, 9))
         stream = pack(data, level, self.pick.randrange(5))
+        if not self._damages_streams:
+            return stream
         if self.pick.random() < 0.1:
             stream = damaged(stream, self.pick.randrange(len(stream)), 1 << self.pick.randrange(8))
-        return (
-            stream
-            if self.pick.random() > 0.05
-            else stream[: self.pick.randrange(1, len(stream) + 1)]
-        )
+        if self.pick.random() > 0.05:
+            return stream
+        return stream[: self.pick.randrange(1, len(stream) + 1)]
 
     def _unseal(self) -> list[bytes]:
         """A vendor's tool takes over, for the rest of this job."""
@@ -119,8 +126,8 @@ class Stream:
             elif trouble < 0.32:
                 yield [*some, some[-1]]
                 at += len(some)
-            elif trouble < 0.37:
-                return
+            elif trouble < 0.37 and (self._damages_streams or not packed):
+                return  # leaves the write in the middle
             else:
                 yield some
                 at += len(some)

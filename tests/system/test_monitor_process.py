@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from espwire.cli.main import main
-from espwire.monitor.keys import Do
+from espwire.monitor.keys import MonitorCommand
 from espwire.monitor.loop import Monitor
 
 PROGRAM = [sys.executable, "-m", "espwire"]
@@ -37,10 +37,7 @@ def test_a_pipe_gets_the_chip_s_text_alone_and_a_signal_ends_it(number: int, cod
     assert process.returncode == code
     assert said[0].startswith("ets ")
     assert "---" not in "".join(said) + rest
-    assert (
-        "--- boot:0x13 means the program in flash starts: GPIO0 was high at reset (power-on)\n"
-        in notes
-    )
+    assert "--- boot:0x13 means start from flash: GPIO0 was high at reset (power-on)\n" in notes
     assert errors == ""
 
 
@@ -129,9 +126,9 @@ def test_only_a_rate_given_on_the_command_line_counts(
     """A rate from a variable is for flashing; at it the chip's text would be noise."""
     seen: list[int] = []
 
-    def run(self: Monitor) -> Do:
-        seen.append(self._wishes.baud)
-        return Do.QUIT
+    def run(self: Monitor) -> MonitorCommand:
+        seen.append(self._options.baud)
+        return MonitorCommand.QUIT
 
     monkeypatch.setattr(Monitor, "run", run)
     monkeypatch.setenv("ESPWIRE_BAUD", "921600")

@@ -67,7 +67,7 @@ def test_a_port_held_by_another_process_names_the_process(terminal):
         if sys.platform == "linux":
             assert caught.value.details["pid"] == child.pid
             assert caught.value.details["process"]
-            assert f"(process {child.pid})" in caught.value.hint
+            assert f"(process {child.pid})" in str(caught.value)
     finally:
         child.communicate("", timeout=WAIT_S)
     open_transport(path).close()
@@ -108,45 +108,45 @@ def test_a_port_that_its_group_may_open_names_the_group(terminal):
     import grp
 
     _, path = terminal
-    told = attempt(path, 0o060)
+    error = attempt(path, 0o060)
     group = grp.getgrgid(os.stat(path).st_gid).gr_name
-    assert (told["class"], told["code"], told["group"]) == (
+    assert (error["class"], error["code"], error["group"]) == (
         PortDenied.__name__,
         "port-denied",
         group,
     )
-    assert group in told["text"]
-    assert f"group {group}" in told["hint"]
-    assert "log in again" in told["hint"]
+    assert group in error["text"]
+    assert f"group {group}" in error["hint"]
+    assert "log in again" in error["hint"]
 
 
 def test_a_port_that_nobody_may_open_does_not_send_the_user_to_a_group(terminal):
     _, path = terminal
-    told = attempt(path, 0o000)
-    assert told["code"] == "port-denied"
-    assert "---------" in told["hint"]
-    assert "usermod" not in told["hint"]
+    error = attempt(path, 0o000)
+    assert error["code"] == "port-denied"
+    assert "---------" in error["hint"]
+    assert "usermod" not in error["hint"]
 
 
-def test_things_that_are_no_serial_ports(tmp_path):
+def test_paths_that_are_not_serial_ports(tmp_path):
     file, folder, pipe = tmp_path / "firmware.bin", tmp_path / "folder", tmp_path / "pipe"
     file.write_bytes(b"\xe9" * 100)
     folder.mkdir()
     os.mkfifo(pipe)
-    said = {
+    kinds = {
         file: "a regular file",
         folder: "a directory",
         pipe: "a pipe",
         "/dev/null": "a device of another kind",
     }
-    for path, what in said.items():
-        with pytest.raises(PortNotFound, match=what) as caught:
+    for path, kind in kinds.items():
+        with pytest.raises(PortNotFound, match=kind) as caught:
             open_transport(str(path))
         assert caught.value.code == "not-a-serial-port"
     assert file.read_bytes() == b"\xe9" * 100
 
 
-def test_a_port_that_is_not_there():
+def test_a_port_that_does_not_exist():
     with pytest.raises(PortNotFound) as caught:
         open_transport("/dev/ttyUSB-none")
     assert caught.value.code == "port-not-found"

@@ -83,7 +83,7 @@ def test_a_pipe_that_nobody_opens_is_one_error_soon(
 
 
 def test_a_settings_file_that_is_a_pipe_is_one_error(pipe: Path) -> None:
-    with pytest.raises(UsageError, match="nothing writes to the pipe"):
+    with pytest.raises(UsageError, match="no program writes to the pipe"):
         read_files({}, f"{pipe}")
 
 
@@ -131,7 +131,7 @@ def test_a_socket_is_no_output(tmp_path: Path) -> None:
 
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
-        with pytest.raises(FileError, match="neither a file"):
+        with pytest.raises(FileError, match="not a file"):
             write_file(tmp_path / "socket", b"x")
 
 

@@ -12,8 +12,8 @@ from esptool._facts import ChipFacts
 from esptool.util import NotSupportedError, div_roundup, translated
 from espwire.device import flash_id as flash_part
 from espwire.device import memory_access
-from espwire.device.spi import run_spi_command
-from espwire.device.transfer import erase_size_to_send, refuse_encryption
+from espwire.device.backends.base import erase_size_to_send, refuse_encryption
+from espwire.device.spi import SpiCommand
 from espwire.protocol.commands import (
     Command,
     FlashBegin,
@@ -51,7 +51,7 @@ class FlashCommands(ChipFacts):
         device = self.device
         if device.flash is None:
             device.attach_flash()
-        return flash_part.read_flash_id(device.loader, device.chip)
+        return flash_part.read_flash_id(device.backend.spi)
 
     @translated
     def flash_spi_attach(self, hspi_arg: int) -> None:
@@ -193,17 +193,15 @@ class FlashCommands(ChipFacts):
         dummy_len: int = 0,
     ) -> int:
         """Send any command to the flash part; what it answered, the first byte in the low bits."""
-        device = self._attached()
-        return run_spi_command(
-            device.loader,
-            device.chip,
-            spiflash_command,
+        command = SpiCommand(
+            opcode=spiflash_command,
             data=data,
             read_bits=read_bits,
             address=addr or 0,
             address_bits=addr_len,
             dummy_cycles=dummy_len,
         )
+        return self._attached().backend.spi((command,))
 
     @translated
     def mem_begin(self, size: int, blocks: int, blocksize: int, offset: int) -> None:
@@ -245,9 +243,8 @@ class FlashCommands(ChipFacts):
         return self.device
 
     def _fifth_word(self, encrypted: bool) -> int | None:
-        loader = self.device.loader
-        refuse_encryption(loader, encrypted=encrypted)
-        return int(encrypted) if loader.dialect.begin_words == 5 else None
+        refuse_encryption(self.device.backend.limits, encrypted=encrypted)
+        return int(encrypted) if self.device.loader.dialect.begin_words == 5 else None
 
     def _call_for(self, command: Command, seconds_per_mb: float, size: int) -> None:
         loader = self.device.loader

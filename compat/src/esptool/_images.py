@@ -17,7 +17,7 @@ from espwire.chips.registry import load_chip, parse_chip_id
 from espwire.image.header import HeaderSettings, parse_size
 
 if TYPE_CHECKING:
-    from espwire.image.layout import ElfOptions
+    from espwire.image.elf2image import ElfOptions
 
 
 @translated
@@ -54,7 +54,7 @@ def _elf_options(given: dict[str, Any], settings: HeaderSettings) -> ElfOptions:
     """
     :raises NotSupportedError: a keyword that nobody knows
     """
-    from espwire.image.layout import ElfOptions
+    from espwire.image.elf2image import ElfOptions
 
     left = dict(given)
     pad = 2 if left.pop("secure_pad_v2", False) else 1 if left.pop("secure_pad", False) else 0

@@ -27,9 +27,10 @@ from esptool.util import (
     read_source,
     translated,
 )
+from espwire.blob import Blob
 from espwire.chips.registry import parse_chip_id
 from espwire.cli.esptool import SILENT
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import FlashTarget, Policy
 from espwire.image.header import HeaderSettings
 from espwire.sizes import format_size
 
@@ -356,8 +357,8 @@ def verify_flash(
 
     _check_nor(flash_type)
     settings = HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq)
-    target = write.survey_target(esp.device, settings)
-    parts = write.prepare_parts(_read_parts(addr_data), target, settings, report=report)
+    target = FlashTarget.of(esp.device, flash_size=write.find_stated_size(settings))
+    parts = write.prepare_blobs(_read_parts(addr_data), target, settings, report=report)
     verify.verify_flash(esp.device, parts, report=report)
     log.print("Verification successful (digest matched).")
 
@@ -405,9 +406,9 @@ def version() -> None:
     log.print(describe_version())
 
 
-def _read_parts(addr_data: list[tuple[int, ImageSource]]) -> list[Part]:
+def _read_parts(addr_data: list[tuple[int, ImageSource]]) -> list[Blob]:
     return [
-        Part(address, read_source(source), name_source(source)) for address, source in addr_data
+        Blob(address, read_source(source), name_source(source)) for address, source in addr_data
     ]
 
 

@@ -11,9 +11,9 @@ from esptool._running import report
 from esptool.logger import log
 from esptool.util import FatalError, NotSupportedError, translated
 from espwire.device.connect import connect
+from espwire.device.detect import open_registers
 from espwire.device.device import Device
 from espwire.device.identity import Identity
-from espwire.device.register_prefetch import open_registers
 from espwire.device.reset_sequences import After, Before
 from espwire.device.spi import write_group
 from espwire.protocol.commands import HEADER, REQUEST, RegWrite, Reply

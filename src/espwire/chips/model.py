@@ -194,6 +194,7 @@ class Flash:
     sizes: Mapping[str, int]
     frequencies: Mapping[str, int]
     default_frequency: str
+    default_size: int
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
@@ -567,6 +568,7 @@ class OwnStub:
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
     names from ``rom_addresses``. ``uart_transmit``: the transmit FIFO's address if it is not the receive FIFO's.
     ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
+    ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
     platform: str
@@ -580,6 +582,7 @@ class OwnStub:
     spi_control_offset: int
     spi_clock_offset: int
     spi_clocks: SpiClocks
+    pace: float
     can_encrypt: bool = False
     uart_transmit: int | None = None
     registers: Mapping[str, int] = field(default_factory=dict)
@@ -698,7 +701,6 @@ class Chip:
     reset: Reset
     strapping: Strapping
     rom: Dialect
-    default_flash_size: int
     stub: StubRoom
     sample: Sample
     boot_log: BootLog = field(default_factory=BootLog)

@@ -27,16 +27,15 @@ class RomTable:
     flash_block: int
     flash_begin_words: int
     encrypted_write: bool
-    compressed_write: bool
-    change_baud: bool
     md5_reply: Literal["hex32", "none"]
     spi_attach_bytes: int
     secure_download_mode: bool
     read_flash_block: int = 0
-    baud_rule: Literal["plain", "esp32-calibration", "assumes-40", "mistaken-crystal"] = "plain"
+    baud_rule: Literal["plain", "esp32-calibration", "assumes-40", "mistaken-crystal", "none"] = (
+        "plain"
+    )
     secure_download_baud: bool = True
     erase_rule: Literal["true-size", "rom_head_sector_bug"] = "true-size"
-    default_flash_size_mb: int = 1
     requests_ahead: int = 1
 
 
@@ -92,7 +91,6 @@ def chip_from_toml(text: str, file: str) -> Chip:
     """
     table = parse_toml(text, file)
     rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
-    table["default_flash_size"] = rom.default_flash_size_mb * 0x100000
     dialect = _build_dialect(rom, table, file)
     return load_table(Chip, table | {"rom": dialect}, f"{file}:")
 
@@ -116,7 +114,7 @@ def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialec
         attach_bytes=rom.spi_attach_bytes,
         slow_read=rom.read_flash_block,
         md5=Md5Form(rom.md5_reply),
-        baud=BaudRule(rom.baud_rule) if rom.change_baud else BaudRule.NONE,
+        baud=BaudRule(rom.baud_rule),
         secure_baud=rom.secure_download_baud,
         erase=EraseRule(rom.erase_rule),
         security_info_bytes=table.get("identity", {}).get("security_info_bytes", 0),

@@ -67,7 +67,7 @@ def _refuse_nand(context: click.Context, parameter: click.Parameter, value: str)
 def _parse_consents(
     context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
 ) -> frozenset[str]:
-    from espwire.device.consents import check_consents
+    from espwire.errors import check_consents
 
     consents: frozenset[str] = context.obj.program.consents
     return check_consents(value) | consents

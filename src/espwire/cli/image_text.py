@@ -62,7 +62,7 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
 
 def draw_image(info: ImageInfo) -> Iterator[str]:
     """One image."""
-    from espwire.image.field_text import format_setting
+    from espwire.image.header import format_setting
 
     image, known = info.image, info.chip is not None
     yield _row("Image version", image.version)
@@ -99,7 +99,7 @@ def _draw_extended(info: ImageInfo) -> Iterator[str]:
     header = info.image.extended
     if header is None:
         return
-    from espwire.image.field_text import format_chip_id, format_revisions, format_wp_pin
+    from espwire.image.header import format_chip_id, format_revisions, format_wp_pin
 
     yield _row("Chip id", format_chip_id(header.chip_id))
     yield _row("Chip revisions", format_revisions(header.min_revision, header.max_revision))
@@ -144,7 +144,7 @@ def _draw_signature(signature: Signature) -> str:
 
 
 def _draw_app(app: AppDescriptor) -> Iterator[str]:
-    from espwire.image.field_text import format_digest, format_revisions, format_text
+    from espwire.image.header import format_digest, format_revisions, format_text
 
     yield _row("Project", format_text(app.project))
     yield _row("Version", format_text(app.version))
@@ -159,7 +159,7 @@ def _draw_app(app: AppDescriptor) -> Iterator[str]:
 
 
 def _draw_bootloader(boot: BootDescriptor) -> Iterator[str]:
-    from espwire.image.field_text import format_text
+    from espwire.image.header import format_text
 
     yield _row("Boot loader version", boot.version)
     yield _row("Built", format_text(boot.date_time))
@@ -232,7 +232,7 @@ def _revision_text(revision: int | None) -> str | None:
 
 def _header_data(header: ExtendedHeader) -> dict[str, Any]:
     """The extended header; None for what is not set or invalid, and ``raw`` with these fields as they are stored."""
-    from espwire.image.field_text import known_chip_id, known_maximum, known_revision
+    from espwire.image.header import known_chip_id, known_maximum, known_revision
 
     return _plain(header) | {
         "chip_id": known_chip_id(header.chip_id),
@@ -246,7 +246,7 @@ def _header_data(header: ExtendedHeader) -> dict[str, Any]:
 
 def _app_data(app: AppDescriptor) -> dict[str, Any]:
     """The application descriptor; None for what is not set or invalid."""
-    from espwire.image.field_text import known_digest, known_maximum, known_revision
+    from espwire.image.header import known_digest, known_maximum, known_revision
 
     digest = known_digest(app.elf_sha256)
     return _texts_or_null(_plain(app)) | {

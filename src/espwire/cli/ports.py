@@ -61,7 +61,9 @@ def find_target(
     wanted = parse_filter(filters)
     if name is not None:
         return _find_named(name, state, lister)
-    return SystemPort(choose(list_ports(lister), wanted=wanted, any_port=any_port), lister=lister)
+    return SystemPort(
+        choose(list_ports(lister), port_filter=wanted, any_port=any_port), lister=lister
+    )
 
 
 def is_other_board(name: str, identity: PortIdentity, mac: str) -> bool:

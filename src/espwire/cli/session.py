@@ -267,7 +267,7 @@ class Session:
             report=self.report,
             on_packet=self._observe_packets(),
             stub=False,  # started below, if the command gains by one
-            memory=None
+            history=None
             if isinstance(target, str) and target.lower().startswith("virtual:")
             else self.state,
         ) as device:

@@ -1,4 +1,4 @@
-"""What the program remembers between runs: which reset worked at which adapter, which chip was where. A device.Memory.
+"""What the program remembers between runs: which reset worked at which adapter, which chip was where. A ``ConnectHistory``.
 
 One small JSON file in the user's state folder. It may change the order of attempts, never their results: a broken,
 foreign or missing file costs time and a warning.

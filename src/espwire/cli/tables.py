@@ -8,12 +8,12 @@ from espwire.errors import TableError
 
 if TYPE_CHECKING:
     from espwire.cli.session import Session
-    from espwire.image.partition_csv import CsvPlaces
+    from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import PartitionTable
 
 
 def read_table_file(
-    path: str, session: Session, *, places: CsvPlaces | None = None
+    path: str, session: Session, *, places: TableOffsets | None = None
 ) -> PartitionTable:
     """The table in a file: binary where one begins it, or stands where the table's offset says; else CSV.
 
@@ -26,11 +26,11 @@ def read_table_file(
 
 
 def parse_table_bytes(
-    data: bytes, name: str, session: Session, *, places: CsvPlaces | None = None
+    data: bytes, name: str, session: Session, *, places: TableOffsets | None = None
 ) -> PartitionTable:
     """As ``read_table_file``, for bytes."""
     from espwire.chips.registry import load_chip
-    from espwire.image.partition_csv import CsvPlaces, decode_csv, parse_csv
+    from espwire.image.partition_csv import TableOffsets, decode_csv, parse_csv
     from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.split import lay_out_addressed
 
@@ -48,7 +48,7 @@ def parse_table_bytes(
             hint="Give a CSV, a binary table, or a dump with --partition-table-offset.",
             code="no-partition-table",
         )
-    return parse_csv(text, places or CsvPlaces(offset), name)
+    return parse_csv(text, places or TableOffsets(offset), name)
 
 
 def read_table(path: str | None, session: Session) -> PartitionTable:

@@ -11,8 +11,9 @@ import click
 from espwire.errors import UsageError
 
 if TYPE_CHECKING:
+    from espwire.blob import Blob
     from espwire.cli.session import Session
-    from espwire.flash.plan import Part, Policy
+    from espwire.flash.model import Policy
     from espwire.image.header import HeaderSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,7 +69,7 @@ class WriteChoices:
 
     def policy(self) -> Policy:
         """The same for the library."""
-        from espwire.flash.plan import Policy
+        from espwire.flash.model import Policy
 
         return Policy(
             compress=True if self.compress else False if self.no_compress else None,
@@ -139,7 +140,7 @@ def read_parts(
     session: Session | None = None,
     *,
     settings: HeaderSettings | None = None,
-) -> list[Part]:
+) -> list[Blob]:
     """The files as parts: plain or encrypted, each with what the flash holds in its place now, if that is told.
 
     What is left over of the old files counts for nothing.
@@ -151,7 +152,7 @@ def read_parts(
 
     old = chosen.diff_with
     check_total_size([path for _, path in (*pairs, *chosen.encrypt_files)] + list(old))
-    parts: list[Part] = []
+    parts: list[Blob] = []
     for number, pair in enumerate(pairs):
         new = read_pairs([pair], session, settings=settings)
         if number < len(old) and old[number].lower() != SKIP:
@@ -165,7 +166,7 @@ def read_parts(
     ]
 
 
-def _add_previous(new: Iterable[Part], old: Iterable[Part]) -> list[Part]:
+def _add_previous(new: Iterable[Blob], old: Iterable[Blob]) -> list[Blob]:
     """Each new part with the old one that begins where it begins; a part without one is written whole."""
     held = {(part.address, part.chips): part.data for part in old}
     return [replace(part, previous=held.get((part.address, part.chips))) for part in new]

@@ -1,1 +1,1 @@
-"""The demo firmware, as package data; README.md tells what it is and how it is made. No code here."""
+"""The demo firmware, as package data; README.md describes how it is built."""

@@ -1,4 +1,4 @@
-"""Changes the loader's baud rate, with the number that each ROM wants to hear, and proves that it worked."""
+"""Changes the baud rate. Some ROMs need a scaled number, because they measure their clock or assume another crystal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
 from espwire.protocol.commands import ChangeBaudrate
 from espwire.protocol.dialect import BaudRule
 
-ROM_BAUD = 115200  # at which a loader is looked for
-# the ESP32's clock is 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; wider is no measurement
+ROM_BAUD = 115200  # for the first contact
+# the ESP32's crystal has 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; anything else is wrong
 PLAUSIBLE_HZ = (20_000_000, 50_000_000)
-# seconds for an answer to each SYNC at the new rate: a chip or a bridge that needs longer to change gets another one
+# time-outs of the SYNC requests at the new rate: chip and bridge may need some time to change
 PROOFS_S = (0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 def change_baud(
     loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None
 ) -> None:
-    """Bring chip and link to ``baud`` and prove it with a command.
+    """Change chip and port to ``baud`` and check that the chip answers.
 
-    :param crystal_mhz: the true crystal, None where nobody knows it
+    :param crystal_mhz: the true crystal; None: unknown
     :raises Unsupported: this loader cannot, or not in Secure Download Mode
     :raises DeviceError: code ``clock-measurement``: the ROM's measurement of its clock is nonsense
     :raises ConnectError: code ``baud-change``: the chip does not answer at the new rate
@@ -30,14 +30,12 @@ def change_baud(
     if dialect.baud is BaudRule.NONE or (loader.secure and not dialect.secure_baud):
         mode = " in Secure Download Mode" if dialect.baud is not BaudRule.NONE else ""
         raise Unsupported(
-            f"this chip's {dialect.name} loader cannot change its baud rate{mode}",
+            f"this chip's {dialect.name} loader cannot change the baud rate{mode}",
             hint=f"Leave --baud at {chip.uart.rom_baud}.",
             code="no-baud-change",
         )
     word = baud_word(loader, chip, registers, baud, crystal_mhz)
-    old = (
-        loader.baud if dialect.sync_value == 0 else 0
-    )  # a stub knows no other way what its clock divides
+    old = loader.baud if dialect.sync_value == 0 else 0  # a stub needs the old rate for its divider
     command, before = ChangeBaudrate(word, old), loader.baud
     try:
         loader.call(command)
@@ -45,7 +43,7 @@ def change_baud(
         if not loader.dialect.sealed:
             raise
         try:
-            follow(loader, baud)  # perhaps only the answer came damaged
+            follow(loader, baud)  # perhaps only the reply was damaged
         except ConnectError:
             loader.transport.set_baud(before)
             loader.baud = before
@@ -56,9 +54,9 @@ def change_baud(
 
 
 def follow(loader: Loader, baud: int) -> None:
-    """The chip has said that it changes to ``baud`` once its answer has left: bring the link there, and prove it.
+    """Change the port to ``baud`` after the chip has confirmed the change, and check that the chip answers.
 
-    :raises ConnectError: code ``baud-change``: it does not answer there
+    :raises ConnectError: code ``baud-change``: it does not answer
     """
     loader.transport.sleep(loader.settings.timing.baud_settle)
     loader.transport.set_baud(baud)
@@ -81,9 +79,9 @@ def follow(loader: Loader, baud: int) -> None:
 def baud_word(
     loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None
 ) -> int:
-    """What CHANGE_BAUDRATE must carry so that the chip ends at ``baud``. Source: protocol.toml [baud_change].
+    """The number that CHANGE_BAUDRATE needs so that the chip changes to ``baud``. Source: protocol.toml [baud_change].
 
-    In Secure Download Mode nothing can be measured; the plain number is sent.
+    In Secure Download Mode nothing can be measured; ``baud`` itself is sent.
     """
     crystal = chip.crystal
     if loader.secure or registers is None:
@@ -105,21 +103,21 @@ def baud_word(
 
 
 def is_plausible(mhz: float) -> bool:
-    """Whether a crystal may have been measured so: far off, it was no measurement."""
+    """Whether this can be the frequency of a crystal."""
     return PLAUSIBLE_HZ[0] <= mhz * 1e6 <= PLAUSIBLE_HZ[1]
 
 
 def calibrated_word(calibration: RomCalibration, baud: int, measured: int, ck8m: int) -> int:
-    """The ESP32's number: its ROM divides by the clock it measured, so the number is scaled by that clock's error.
+    """The number for the ESP32, whose ROM divides by the clock that it measured: scaled by the error of that clock.
 
-    :raises DeviceError: code ``clock-measurement``: sending this (a 0 at worst) would silence the ROM
+    :raises DeviceError: code ``clock-measurement``: with this number (0 at worst) the ROM would not answer any more
     """
     cal = measured >> calibration.shift & calibration.mask
     clock = cal * 15625 * ck8m // 40
     if not PLAUSIBLE_HZ[0] <= clock <= PLAUSIBLE_HZ[1]:
         raise DeviceError(
-            f"the chip measures its own clock as {clock / 1e6:.1f} MHz, which cannot be",
-            hint=f"Leave --baud at the rate the chip answers at; its eFuse CK8M_FREQ holds {ck8m}.",
+            f"the chip measures its own clock as {clock / 1e6:.1f} MHz, which is impossible",
+            hint=f"Use --baud {ROM_BAUD}; the chip's eFuse CK8M_FREQ is {ck8m}.",
             code="clock-measurement",
             hz=clock,
         )

@@ -1,4 +1,4 @@
-"""From a port to a Device: reset into the loader, sync, find out which chip it is. Writes nothing to flash."""
+"""Connects to a chip: opens the port, enters the bootloader, identifies the chip and starts a stub."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
+from espwire.device.backends.stub_commands import ask_capabilities, is_of_another_protocol
 from espwire.device.baud import ROM_BAUD
-from espwire.device.connect_history import Memory, memory_key
-from espwire.device.detect import detect_surely
+from espwire.device.detect import detect_surely, open_registers, read_first_registers
 from espwire.device.device import Device, StubSource
 from espwire.device.double_read import build_difference
-from espwire.device.enter_bootloader import Entrance, reach_loader
+from espwire.device.enter_bootloader import (
+    ConnectHistory,
+    EntryOptions,
+    adapter_key,
+    enter_bootloader,
+)
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import MAGIC_ADDRESS, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
-from espwire.device.register_prefetch import open_registers, read_first_words
 from espwire.device.reset import find_hard_reset, reset_by_lines
 from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
 from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
-from espwire.device.stub_commands import ask_capabilities, is_of_another_protocol
-from espwire.device.stub_upload import join_stub, take_dialect
+from espwire.device.stub_upload import join_stub
 from espwire.errors import (
     CommandFailed,
     ConnectError,
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
     from espwire.transport.ports import Port
 
 RESETTING = ("default-reset", "usb-reset")
-BORROW_PATIENCE_S = 0.5
-# what every ROM has in common, before it is known which one it is
+RUNNING_STUB_TIMEOUT_S = 0.5
+# what all ROMs have in common, for use until the chip is known
 ANY_ROM = Dialect(
     name="ROM",
     ops=frozenset({Op.SYNC, Op.READ_REG, Op.GET_SECURITY_INFO}),
@@ -76,28 +79,28 @@ def connect(
     settings: Settings | None = None,
     cancel: CancelToken | None = None,
     report: Report = silent,
-    memory: Memory | None = None,
+    history: ConnectHistory | None = None,
     reset: Sequence | str | None = None,
     on_packet: OnPacket | None = None,
     stub: StubSource = "auto",
 ) -> Device:
-    """Open the port, bring the chip into its loader, identify it.
+    """Open the port, bring the chip into its bootloader, identify it and start a stub.
 
-    A port, or the path of one, is followed when a reset takes it away: native USB comes back under another name.
+    Native USB may come back under another name after a reset; the device is then reopened there.
 
-    :param port: a port as ``transport.url.open_transport`` takes it, a Port, or a link that is open; the device closes each
-    :param chip: refuse any other chip
-    :param baud: rate to work at; where loader or port cannot change, a note says so
-    :param memory: which reset sequence worked last; changes the order of attempts only
-    :param reset: the way into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
-    :param stub: which stub flasher to start: ours where there is one for the chip (``"auto"``, ``True``), none
-        (``False``), or that of a vendor's JSON file; see ``Device.use_stub``
+    :param port: a name or URL for ``transport.url.open_transport``, a Port, or an open transport; the device closes it
+    :param chip: expected chip; any other is an error
+    :param baud: rate to work at; if loader or port cannot change their rate, a note reports that
+    :param history: which reset sequence worked last; changes the order of attempts only
+    :param reset: the sequence into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
+    :param stub: which stub flasher to start: ours if the chip has one (``"auto"``, ``True``), none (``False``), or the
+        one in a file of the vendor's JSON format; see ``Device.use_stub``
     :param on_packet: called with each packet sent or received; does not change what is sent
-    :raises TransportError: the port
+    :raises TransportError: the port cannot be opened or used
     :raises UsageError: code ``reset-sequence``
     :raises ConnectError: NoReply, WrongBootMode, WrongChip, or another with the code of its cause
     """
-    named = None if chip is None else load_chip(parse_chip_id(chip))
+    expected = None if chip is None else load_chip(parse_chip_id(chip))
     settings = settings or Settings()
     slow = min(baud, ROM_BAUD)
     transport, tracker = _open(port, slow, settings, cancel, report)
@@ -106,18 +109,23 @@ def connect(
         report(Opened(port=transport.info.name, baud=slow))
         find_hard_reset(
             transport.info, settings.custom_hard_reset_sequence
-        )  # one that makes no sense fails now, not at last
+        )  # report an invalid sequence now, not after the work
         loader.baud, loader.on_packet = slow, on_packet
-        entrance = Entrance(
-            before=before, reset=reset, named=named, memory=memory, tracker=tracker, report=report
+        options = EntryOptions(
+            before=before,
+            reset=reset,
+            expected=expected,
+            history=history,
+            tracker=tracker,
+            report=report,
         )
-        borrowed = reach_loader(loader, entrance)
-        identify = _borrow if borrowed else _identify
-        device = identify(loader, named, tracker, report)
-        if memory is not None and device.mac:
-            memory.note_device(device.mac, memory_key(loader.transport.info))
-        if loader.transport.info.can_reset and before in RESETTING and not borrowed:
-            device.reenter = partial(_reenter, device, entrance, slow)
+        stub_runs = enter_bootloader(loader, options)
+        identify = _use_running_stub if stub_runs else _identify
+        device = identify(loader, expected, tracker, report)
+        if history is not None and device.mac:
+            history.note_device(device.mac, adapter_key(loader.transport.info))
+        if loader.transport.info.can_reset and before in RESETTING and not stub_runs:
+            device.reenter = partial(_reenter, device, options, slow)
         speed_up(device, stub=stub, baud=baud)
     except BaseException:
         if isinstance(port, str) or _is_port(port):
@@ -133,14 +141,12 @@ def reset(
     cancel: CancelToken | None = None,
     report: Report = silent,
 ) -> str:
-    """Start the application by the port's lines and nothing else: not a byte is sent. The port is closed again.
+    """Start the application by the port's lines alone; nothing is sent. Returns the name of the sequence.
 
-    Returns the name of the sequence.
-
-    :param port: as for ``connect``; an open link stays open
-    :raises TransportError: the port
-    :raises Unsupported: code ``cannot-reset``: it has no lines
-    :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
+    :param port: as for ``connect``; an open transport stays open
+    :raises TransportError: the port cannot be opened or used
+    :raises Unsupported: code ``cannot-reset``: the port has no lines
+    :raises UsageError: code ``reset-sequence``: the custom sequence is invalid
     """
     settings = settings or Settings()
     transport, _ = _open(port, ROM_BAUD, settings, cancel, report)
@@ -153,7 +159,7 @@ def reset(
 
 
 def disable_watchdogs(loader: Loader, chip: Chip) -> None:
-    """Keep the chip's own watchdogs quiet: over USB-Serial/JTAG they stay on in the loader and would reset it."""
+    """Switch off the watchdogs that stay on in download mode over USB-Serial/JTAG and would reset the chip."""
     dog, super_dog = chip.reset.watchdog, chip.reset.super_watchdog
     if not chip.reset.disable_watchdogs_over_usb or dog is None or super_dog is None:
         return
@@ -179,7 +185,7 @@ def _open(
     cancel: CancelToken | None,
     report: Report,
 ) -> tuple[Transport, PortTracker]:
-    """The link, and what follows its port; a string that is no path of a serial port is opened as it is."""
+    """The open transport and the tracker of its port."""
     if isinstance(port, str):
         if port.startswith("virtual:") or "://" in port:
             transport = _open_url(port, baud, settings.retry.open_attempts, cancel)
@@ -215,19 +221,19 @@ def _is_port(port: Port | Transport) -> TypeGuard[Port]:
 
 def _identify(
     loader: Loader,
-    named: Chip | None,
+    expected: Chip | None,
     tracker: PortTracker,
     report: Report,
     *,
-    borrowed: bool = False,
+    stub_runs: bool = False,
 ) -> Device:
     registers: Registers | None
-    if borrowed:
-        chip, reply = _detect_twice(loader, named)
+    if stub_runs:
+        chip, reply = _detect_twice(loader, expected)
         join_stub(loader, chip, uploaded=False)
         registers, divider = open_registers(loader), None
     else:
-        chip, reply, registers, divider = _detect_and_read(loader, named)
+        chip, reply, registers, divider = _detect_and_read(loader, expected)
     identity = Identity(chip, registers) if registers is not None else None
     revision = identity.revision() if identity is not None else 0
     security = read_security(
@@ -250,54 +256,54 @@ def _identify(
 
 
 def _detect_and_read(
-    loader: Loader, named: Chip | None
+    loader: Loader, expected: Chip | None
 ) -> tuple[Chip, SecurityReply | None, Registers | None, int | None]:
-    """The chip and its first words; begun again where the chip then answers as another one does.
+    """The chip and its first registers; repeated if the chip then answers like another one.
 
     :raises WrongChip: as ``detect``
     :raises DeviceError: code ``answers-differ``
     """
     attempts = Attempts(loader.settings.retry.detect_attempts)
     while True:
-        chip, reply = detect_surely(loader, named)
+        chip, reply = detect_surely(loader, expected)
         if is_usb_jtag(loader.transport.info) and not loader.secure:
             disable_watchdogs(loader, chip)
         try:
-            return chip, reply, *read_first_words(loader, chip, reply)
+            return chip, reply, *read_first_registers(loader, chip, reply)
         except DeviceError as error:
             if error.code != "answers-differ":
                 raise
             attempts.failed(error)
-        take_dialect(loader, ANY_ROM)
+        loader.dialect = ANY_ROM
         loader.secure = False
 
 
-def _detect_twice(loader: Loader, named: Chip | None) -> tuple[Chip, SecurityReply | None]:
-    """The chip, as two answers in a row have it.
+def _detect_twice(loader: Loader, expected: Chip | None) -> tuple[Chip, SecurityReply | None]:
+    """The chip that two detections in a row find.
 
     :raises WrongChip: as ``detect``
     :raises DeviceError: code ``answers-differ``
     """
-    dialect, found = loader.dialect, detect_surely(loader, named)
+    dialect, found = loader.dialect, detect_surely(loader, expected)
     attempts = loader.settings.retry.detect_attempts
     for _ in range(attempts):
         loader.dialect, loader.secure = dialect, False
-        before, found = found, detect_surely(loader, named)
+        before, found = found, detect_surely(loader, expected)
         if found == before:
             return found
     raise build_difference("chip detection", attempts + 1)
 
 
-def _reenter(device: Device, entrance: Entrance, baud: int) -> None:
-    """Reset the chip, whatever runs on it, and have its ROM loader as at the beginning."""
+def _reenter(device: Device, options: EntryOptions, baud: int) -> None:
+    """Reset the chip, whatever runs on it, and use its ROM bootloader as at the beginning."""
     loader, chip = device.loader, device.chip
     loader.transport.set_baud(baud)
     loader.baud = baud
-    take_dialect(loader, chip.rom)
+    loader.dialect = chip.rom
     device.flash = None
-    if reach_loader(loader, replace(entrance, report=silent)):
+    if enter_bootloader(loader, replace(options, report=silent)):
         raise ConnectError(
-            "a stub is running that no reset ends",
+            "a stub is running, and resetting the chip does not end it",
             code="stub-running",
             hint="Reset the board by hand.",
         )
@@ -306,9 +312,9 @@ def _reenter(device: Device, entrance: Entrance, baud: int) -> None:
 
 
 def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
-    """Start a stub where one can be used, and work at ``baud`` from now on, where that is more.
+    """Start a stub if possible, and raise the rate to ``baud``.
 
-    The rate is changed before the upload, which is a part of the wait: by the ROM where it can, or by a first stage.
+    The rate is changed before the upload, which otherwise takes long: by the ROM if it can, else by a first stage.
 
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
@@ -320,41 +326,37 @@ def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
         _raise_baud(device, baud, device.report)
 
 
-def _borrow(loader: Loader, named: Chip | None, tracker: PortTracker, report: Report) -> Device:
-    """The chip through a stub that is running already; what it cannot do, the dialect does not have.
+def _use_running_stub(
+    loader: Loader, expected: Chip | None, tracker: PortTracker, report: Report
+) -> Device:
+    """Connect through a stub that is running already.
 
-    :raises ConnectError: code ``stub-running``: it answers SYNC and nothing else, or is of another version of espwire
+    :raises ConnectError: code ``stub-running``: it answers only SYNC, or belongs to another version of espwire
     """
     ours = ask_capabilities(loader) is not None
     loader.dialect = replace(loader.dialect, sealed=ours)
     try:
-        loader.call(
-            ReadReg(MAGIC_ADDRESS), timeout=BORROW_PATIENCE_S
-        )  # before much time is spent on it
+        loader.call(ReadReg(MAGIC_ADDRESS), timeout=RUNNING_STUB_TIMEOUT_S)  # fail early
         if not ours and is_of_another_protocol(loader):
             raise ConnectError(
-                "a stub that another version of espwire left is running on the chip, and this port cannot reset it",
-                hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+                "a stub of another version of espwire is running on the chip, and this port cannot reset it",
+                hint="Reset the board into its ROM bootloader (hold BOOT, press RESET), then try again.",
                 code="stub-running",
             )
-        device = _identify(loader, named, tracker, report, borrowed=True)
+        device = _identify(loader, expected, tracker, report, stub_runs=True)
     except (NoReply, CommandFailed):
         raise ConnectError(
-            "a stub of an earlier session is running on the chip, does not answer, and this port cannot reset it",
-            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again.",
+            "a stub from an earlier session is running on the chip but does not answer, and this port cannot reset it",
+            hint="Reset the board into its ROM bootloader (hold BOOT, press RESET), then try again.",
             code="stub-running",
         ) from None
-    why = (
-        ""
-        if device.loader.dialect.capabilities is not None
-        else " as it is: this port cannot reset the chip"
-    )
-    report(Note(text=f"a stub of an earlier session is running, and is used{why}"))
+    why = "" if device.loader.dialect.sealed else ": this port cannot reset the chip"
+    report(Note(text=f"using the stub that an earlier session left running{why}"))
     return device
 
 
 def _raise_baud(device: Device, baud: int, report: Report) -> None:
-    """Change the rate; where loader or clock do not allow it, say so and go on at the rate that works."""
+    """Change the rate; if loader or clock do not allow it, warn and keep the present rate."""
     try:
         device.change_baud(baud)
     except DeviceError as error:

@@ -1,17 +1,29 @@
-"""Finds out which chip it is whose loader answers, in as few questions as its first words allow. Writes nothing."""
+"""Detects the chip and reads the registers that identify it, in as few round trips as possible.
+
+Old chips have a magic word at a fixed address; newer ones report their id with GET_SECURITY_INFO. The registers are read
+twice each (``double_read``) in one pipeline, together with a repetition of the request by which the chip was detected.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
-from espwire.device.double_read import read_word
+from espwire.device.double_read import ask_together, ask_twice, build_difference, read_word
+from espwire.device.identity import Identity, Registers
 from espwire.device.loader import MAGIC_ADDRESS, Loader
-from espwire.device.security import LONG_FORM, SHORT_FORM, SecurityReply, parse_security_reply
+from espwire.device.security import (
+    LONG_FORM,
+    SHORT_FORM,
+    SecurityReply,
+    parse_security_reply,
+    read_security,
+)
 from espwire.errors import CommandFailed, NoReply, WrongChip
 from espwire.protocol.boot_log import parse_boot
-from espwire.protocol.commands import GetSecurityInfo
+from espwire.protocol.commands import Command, GetSecurityInfo, ReadReg
 from espwire.protocol.replies import NOT_ACCEPTED
 
 RETIRED_CHIP_IDS = {
@@ -22,66 +34,140 @@ RETIRED_CHIP_IDS = {
     14: "ESP32-H2 beta 2",
     17: "ESP32-C5 beta 3",
 }
+ALL_FIELDS_REVISION = 9999  # higher than any: the chip has every field
+EMPTY_REPLY = SecurityReply(0, 0, (), None, None)
 REFUSED = bytes((1, NOT_ACCEPTED))
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
 
-def detect(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
-    """Which chip answers, and its security information where it has any. Sets the loader's dialect and mode.
+def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
+    """The chip, and its reply to GET_SECURITY_INFO if it has that. Sets the loader's dialect and mode.
 
-    Order of questions: protocol.toml [detect].
+    Order of the requests: protocol.toml [detect].
 
-    :raises WrongChip: an unknown chip, a retired sample, or another one than ``named``
+    :raises WrongChip: an unknown chip, a retired sample, or not the ``expected`` chip
     """
-    ask_first = named is None or named.identity.security_info_bytes > 0
-    older = _find_older_chip(loader) if ask_first else None
-    reply = _read_security_reply(loader) if ask_first and older is None else None
+    ask_first = expected is None or expected.identity.security_info_bytes > 0
+    old_chip = _find_older_chip(loader) if ask_first else None
+    reply = _read_security_reply(loader) if ask_first and old_chip is None else None
     chip_id = reply.chip_id if reply is not None else None
-    if older is not None:
-        found = older
+    if old_chip is not None:
+        found = old_chip
     elif reply is not None and chip_id:
         found = _chip_by_id(chip_id)
     elif reply is not None and reply.secure_download:
         found = _chip_with_short_form(reply)
     else:
         found = _chip_by_magic(loader, reply)
-    if named is not None and found.id != named.id:
+    if expected is not None and found.id != expected.id:
         raise WrongChip(
-            f"this is an {found.name}, not an {named.name}", found=found.id, wanted=named.id
+            f"this is an {found.name}, not an {expected.name}", found=found.id, wanted=expected.id
         )
     loader.dialect = found.rom
     loader.secure = reply is not None and reply.secure_download and bool(found.rom.secure_ops)
     return found, reply
 
 
-def detect_surely(loader: Loader, named: Chip | None = None) -> tuple[Chip, SecurityReply | None]:
-    """As ``detect``, but a chip is only refused if it answers so twice: one flipped bit makes another chip of it.
+def detect_surely(
+    loader: Loader, expected: Chip | None = None
+) -> tuple[Chip, SecurityReply | None]:
+    """As ``detect``, but a wrong chip is an error only if two detections find it: one flipped bit makes it another chip.
 
-    A chip that is not refused must still be proved by a second answer: see ``words.read_first_words``.
+    A chip that is accepted is still confirmed by a second reply: see ``read_first_registers``.
 
     :raises WrongChip: as ``detect``
     """
     refused = ""
     while True:
         try:
-            return detect(loader, named)
+            return detect(loader, expected)
         except WrongChip as error:
             if str(error) == refused:
                 raise
             refused = str(error)
 
 
-def _find_older_chip(loader: Loader) -> Chip | None:
-    """A chip without GET_SECURITY_INFO that looks like one and has its magic: what it would refuse is not asked.
+def open_registers(loader: Loader) -> Registers:
+    """The chip's registers, each read when it is first used."""
+    return Registers(partial(read_word, loader))
 
-    Its boot text tells, or its answer to SYNC, whose status is shorter on the oldest. None: ask as of all others.
-    A text alone decides nothing: another chip's may be read, and its registers are not this chip's.
+
+def read_first_registers(
+    loader: Loader, chip: Chip, reply: SecurityReply | None
+) -> tuple[Registers | None, int | None]:
+    """The chip's registers, those that identify it read already; and its UART's clock divider.
+
+    The registers are None in Secure Download Mode. The divider, which reveals the crystal, is None if it is not needed
+    or would cost a round trip of its own.
+
+    :param reply: the reply by which the chip was detected; None: it was detected by its magic word
+    :raises DeviceError: code ``answers-differ``: the chip now answers like another one
+    """
+    addresses = plan_first_registers(chip, reply) if not loader.secure else ()
+    proof: Command = GetSecurityInfo() if reply is not None else ReadReg(MAGIC_ADDRESS)
+    if loader.dialect.requests_ahead > 1:
+        *answers, last = ask_twice(loader, [*map(ReadReg, addresses), proof])
+    else:  # detection has seen this reply once already
+        answers, (last,) = (
+            ask_twice(loader, [*map(ReadReg, addresses)]),
+            ask_together(loader, (proof,)),
+        )
+    same = (
+        parse_security_reply(last.body) == reply
+        if reply is not None
+        else _is_magic_of(chip, last.value)
+    )
+    if not same:
+        raise build_difference("chip detection", 3)
+    if loader.secure:
+        return None, None
+    registers = open_registers(loader)
+    found = dict(zip(addresses, (answer.value for answer in answers), strict=True))
+    divider = found.pop(chip.uart.clock_divider_address, None)
+    registers.keep(found)
+    return registers, divider
+
+
+def _is_magic_of(chip: Chip, magic: int) -> bool:
+    """Whether the word is this chip's, or the chip is detected by another word."""
+    identity = chip.identity
+    return (
+        find_by_magic(magic) == chip.id
+        or magic in identity.legacy_magic_values
+        or bool(identity.alternate_detect)
+    )
+
+
+def plan_first_registers(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
+    """Addresses to read at once: ``plan_identity_registers``, and the UART's divider if that costs no round trip."""
+    addresses = plan_identity_registers(chip, reply)
+    alone = chip.crystal.method == "fixed" or chip.rom.requests_ahead == 1
+    return addresses if alone else (*addresses, chip.uart.clock_divider_address)
+
+
+def plan_identity_registers(chip: Chip, reply: SecurityReply | None) -> tuple[int, ...]:
+    """Addresses that determine name, MAC, security and clock, found by a dry run of identification on an all-zero chip."""
+    registers = Registers(lambda address: 0)
+    identity = Identity(chip, registers)
+    identity.revision(), identity.description(), identity.mac(), identity.eui64()
+    read_security(chip, registers, EMPTY_REPLY if reply is not None else None, ALL_FIELDS_REVISION)
+    if (calibration := chip.crystal.rom_calibration) is not None:
+        registers.field(chip.fields[calibration.ck8m_from])
+        registers.word(calibration.address)
+    return tuple(registers.known())
+
+
+def _find_older_chip(loader: Loader) -> Chip | None:
+    """The chip, if boot text or reply to SYNC point to one without GET_SECURITY_INFO and its magic word confirms that.
+
+    The oldest ROMs have a shorter status in their replies. Boot text alone is not proof: it may come from a board that
+    was attached before.
     """
     boot = parse_boot(loader.text)
     if boot is not None and boot.chip_id in chip_ids():
         looks_old = load_chip(boot.chip_id).identity.security_info_bytes == 0
     else:
-        looks_old = loader.sync_bytes == OLD_STATUS_BYTES
+        looks_old = loader.sync_reply_bytes == OLD_STATUS_BYTES
     if not looks_old:
         return None
     try:
@@ -93,9 +179,9 @@ def _find_older_chip(loader: Loader) -> Chip | None:
 
 
 def _read_security_reply(loader: Loader) -> SecurityReply | None:
-    """The answer to GET_SECURITY_INFO in whichever length; None from a ROM that does not have it.
+    """The reply to GET_SECURITY_INFO in either length; None from a ROM without that command.
 
-    A ROM without it refuses in two bytes. Anything else that is not an answer was damaged, and is asked for again.
+    Such a ROM refuses with two bytes. Any other reply without result was damaged, and the request is repeated.
     """
     for _ in range(loader.settings.retry.security_info_attempts):
         try:
@@ -116,8 +202,8 @@ def _chip_by_id(chip_id: int) -> Chip:
         return load_chip(name)
     if chip_id in RETIRED_CHIP_IDS:
         raise WrongChip(
-            f"this is an {RETIRED_CHIP_IDS[chip_id]} (chip id {chip_id}), a sample that is no longer supported",
-            hint="Use the last version of the vendor's tool that knew it.",
+            f"this is an {RETIRED_CHIP_IDS[chip_id]} (chip id {chip_id}), an engineering sample that is not supported any more",
+            hint="Use an old version of esptool.",
             code="retired-chip",
             chip_id=chip_id,
         )
@@ -125,7 +211,7 @@ def _chip_by_id(chip_id: int) -> Chip:
 
 
 def _chip_with_short_form(reply: SecurityReply) -> Chip:
-    """In Secure Download Mode no magic can be read; the short form alone tells the one chip that has it."""
+    """Only one chip has the short form, so it identifies the chip in Secure Download Mode, where no magic can be read."""
     if reply.chip_id is None:
         return _only_chip(
             lambda chip: chip.identity.security_info_bytes == SHORT_FORM,
@@ -142,12 +228,14 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
             return _chip_with_short_form(reply)
         raise
     name = find_by_magic(magic)
-    if name is None:  # one flipped bit? the other ways read where other chips have nothing
+    if (
+        name is None
+    ):  # perhaps one flipped bit; the further checks read addresses that not all chips have
         magic = read_word(loader, MAGIC_ADDRESS)
         name = find_by_magic(magic)
     if name is not None:
         return load_chip(name)
-    # rare ways: words that only older tools went by, and another place that tells; then nobody knows
+    # rare: magic words of old samples, and registers at other addresses
     chips = [load_chip(name) for name in chip_ids()]
     old = [chip for chip in chips if magic in chip.identity.legacy_magic_values]
     if len(old) == 1:
@@ -168,8 +256,8 @@ def _only_chip(fits: Callable[[Chip], bool], what: str) -> Chip:
 
 def _unknown_chip(what: str) -> WrongChip:
     return WrongChip(
-        f"this chip is not known ({what})",
-        hint="A newer espwire may know it; name the chip with --chip only if you are sure.",
+        f"unknown chip ({what})",
+        hint="Update espwire; use --chip only if you are sure which chip it is.",
         code="unknown-chip",
         what=what,
     )

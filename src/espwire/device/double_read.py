@@ -1,16 +1,14 @@
-"""Requests whose answers decide something: each is answered twice, and only equal answers count.
+"""Reads everything that decides about erasing and writing twice, and accepts only equal replies.
 
-A ROM loader puts no checksum on requests and answers, apart from one byte of XOR on data blocks. One flipped bit in a
-JEDEC id makes a 4 MB flash chip one of 1 MB, one in a request reads another register, and nothing on the line shows it.
-Everything that decides what is erased or written, or which chip this is, is therefore asked for twice: both requests
-travel together where the ROM takes several ahead of its answers, so that this costs bytes and no round trip. The
-second answer comes from a second request, so a damaged request is found, too.
+The ROM protocol has no checksum, apart from one byte of XOR in data blocks. One flipped bit in a JEDEC ID turns a 4 MB
+flash chip into a 1 MB one, one in a request reads another register, and nothing on the line shows it. So each such
+request is sent twice; the second reply comes from a second request, which also detects damaged requests. If the ROM
+buffers requests, both travel in one pipeline, which costs bytes but no round trip.
 
-Requests whose answers differ are repeated until any two answers agree. This tolerates noise, and a register that
-changes between two reads (a busy flag) settles by itself. Our own stub protects each request and answer with a CRC:
-once is enough there.
+If the replies differ, the requests are repeated until any two replies agree. This tolerates noise, and registers that
+change between two reads (a busy flag). Our own stub protects requests and replies with a CRC: once is enough there.
 
-Not for registers that a read changes (a FIFO), and not for requests with an effect.
+Not for registers that change when they are read (a FIFO), and not for requests with an effect.
 """
 
 from __future__ import annotations
@@ -23,9 +21,11 @@ from espwire.protocol.commands import Command, ReadReg, Reply
 from espwire.protocol.dialect import Md5Form
 from espwire.protocol.opcodes import Op
 
-PATIENCE_S = 0.15  # for answers to requests sent together, beyond what the wire and the work need
-SHORT_REQUEST = 14  # bytes of a READ_REG on the wire, in which a ROM's requests ahead are counted
-FRAME_BYTES = 60  # of an answer with the longest result, some escapes included
+PATIENCE_S = (
+    0.15  # for replies in a pipeline, in addition to the time on the line and the chip's work
+)
+SHORT_REQUEST = 14  # bytes of a READ_REG on the line, the unit of ``Dialect.requests_ahead``
+FRAME_BYTES = 60  # of a reply with the longest result, some escapes included
 MD5_HEX_BYTES, MD5_BYTES = 32, 16
 
 
@@ -37,7 +37,7 @@ def read_word(loader: Loader, address: int) -> int:
 def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
     """The word at each address.
 
-    :raises DeviceError: code ``answers-differ``: the line is too bad
+    :raises DeviceError: code ``answers-differ``
     """
     return [reply.value for reply in ask_twice(loader, [ReadReg(address) for address in addresses])]
 
@@ -45,39 +45,39 @@ def read_words(loader: Loader, addresses: Sequence[int]) -> list[int]:
 def ask_twice(
     loader: Loader, commands: Sequence[Command], *, seconds: float | None = None
 ) -> list[Reply]:
-    """The reply to each command, as two equal answers have it.
+    """The reply to each command, confirmed by a second one.
 
-    :param seconds: time that one command takes, without the transfer; None: almost none
+    :param seconds: time for carrying out one command; None: almost none
     :raises DeviceError: code ``answers-differ``
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
     if loader.dialect.sealed:
         return ask_together(loader, commands, seconds=seconds)
     seen: list[list[Reply]] = [[] for _ in commands]
-    settled: dict[int, Reply] = {}
+    confirmed: dict[int, Reply] = {}
     most = loader.settings.retry.agreement_attempts
     for _ in range(most // 2):
-        left = [index for index in range(len(commands)) if index not in settled]
+        left = [index for index in range(len(commands)) if index not in confirmed]
         replies = ask_together(loader, [commands[index] for index in left] * 2, seconds=seconds)
         for index, reply in zip(left * 2, replies, strict=True):
-            if any(_say_the_same(reply, other) for other in seen[index]):
-                settled.setdefault(index, reply)
+            if any(_agree(reply, other) for other in seen[index]):
+                confirmed.setdefault(index, reply)
             seen[index].append(reply)
-        if len(settled) == len(commands):
-            return [settled[index] for index in range(len(commands))]
-    missing = next(command for index, command in enumerate(commands) if index not in settled)
+        if len(confirmed) == len(commands):
+            return [confirmed[index] for index in range(len(commands))]
+    missing = next(command for index, command in enumerate(commands) if index not in confirmed)
     raise build_difference(missing.op.name, most)
 
 
-def _say_the_same(one: Reply, other: Reply) -> bool:
-    """Whether two replies agree. The value word, or bytes after the result, may be undefined and are not compared."""
+def _agree(one: Reply, other: Reply) -> bool:
+    """Compare what is defined: the value of READ_REG, else the result."""
     return one.value == other.value if one.op == Op.READ_REG else one.body == other.body
 
 
 def build_difference(what: str, times: int) -> DeviceError:
-    """The error for answers of which no two agree."""
+    """The error for a request whose replies all differ."""
     return DeviceError(
-        f"{what}: {times} answers of the chip, and no two of them agree",
+        f"{what}: the chip sent {times} different replies",
         hint="Use a shorter cable or a lower --baud, then try again.",
         code="answers-differ",
         command=what,
@@ -87,27 +87,25 @@ def build_difference(what: str, times: int) -> DeviceError:
 def ask_together(
     loader: Loader, commands: Sequence[Command], *, seconds: float | None = None
 ) -> list[Reply]:
-    """The reply to each command, in as few round trips as the loader is known to take.
+    """The reply to each command, in a pipeline if the loader buffers requests.
 
-    If a reply is missing or refused, all commands are sent again, one by one.
+    If a reply is missing or a failure, all commands are sent again, one by one.
 
     :raises Unsupported, CommandFailed, NoReply: as ``Loader.call``
     """
-    found = (
-        _ask_ahead(loader, commands, seconds)
+    replies = (
+        _read_in_pipeline(loader, commands, seconds)
         if loader.dialect.requests_ahead > 1 and len(commands) > 1
         else []
     )
-    return found or [
-        loader.call(
-            command, timeout=seconds, result=find_result_bytes(loader, command), repeatable=True
-        )
+    return replies or [
+        loader.call(command, timeout=seconds, result=result_size(loader, command), repeatable=True)
         for command in commands
     ]
 
 
-def find_result_bytes(loader: Loader, command: Command) -> int:
-    """Bytes of the result that this loader answers ``command`` with, in addition to its value word."""
+def result_size(loader: Loader, command: Command) -> int:
+    """Size of the result in this loader's reply to ``command``, without the value word."""
     if command.op == Op.GET_SECURITY_INFO:
         return loader.dialect.security_info_bytes
     if command.op == Op.SPI_FLASH_MD5:
@@ -115,10 +113,12 @@ def find_result_bytes(loader: Loader, command: Command) -> int:
     return 0
 
 
-def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | None) -> list[Reply]:
-    """All replies, or none. If a reply is missing, the next request resynchronizes first.
+def _read_in_pipeline(
+    loader: Loader, commands: Sequence[Command], seconds: float | None
+) -> list[Reply]:
+    """All replies, or an empty list. If a reply is missing, the next request resynchronises first.
 
-    At most as many requests as the loader can buffer wait for their replies; each reply makes room for more.
+    Never more requests are under way than the loader can buffer; each reply makes room for more.
     """
     for command in commands:
         loader.require(command.op)
@@ -138,26 +138,24 @@ def _ask_ahead(loader: Loader, commands: Sequence[Command], seconds: float | Non
         reply = loader.receive(commands[len(replies)].op, patience + wire)
         if reply is None:
             return []
-        replies.append(reply)
+        try:
+            command = commands[len(replies)]
+            replies.append(loader.check_status(reply, result_size(loader, command)))
+        except CommandFailed:
+            return []
     loader.end_pipeline()
-    try:
-        return [
-            loader.check_status(reply, find_result_bytes(loader, command))
-            for command, reply in zip(commands, replies, strict=True)
-        ]
-    except CommandFailed:
-        return []
+    return replies
 
 
 def _count_fitting(packets: Sequence[bytes], waiting: int, ahead: int) -> int:
-    """How many packets more may be sent while ``waiting`` of them, the first ones, wait for their answers.
+    """How many more packets may be sent while the first ``waiting`` of them are under way.
 
-    All but the first wait in the receiver, which holds ``ahead`` short requests including the first.
+    The chip works on the first; the others are in its receiver, which holds ``ahead`` short requests with the first.
     """
     room = (ahead - 1) * SHORT_REQUEST - sum(len(packet) + 2 for packet in packets[1:waiting])
     fit = 0
     for at in range(waiting, len(packets)):
-        if at:  # the first one is taken as it comes
+        if at:  # the first does not stay in the receiver
             room -= len(packets[at]) + 2
         if room < 0:
             break

@@ -1,15 +1,15 @@
-"""Attaches the SPI flash and finds out what it is. Writes nothing to it.
+"""Attaches the SPI flash chip and identifies it by its JEDEC ID.
 
-Start-up needs: power (some ESP32-P4), reset out of whatever mode the application left it in (66h, 99h), wake-up
-(sleepy XMC parts). Source: ``chips/data`` protocol.toml [flash_start_up], flash-ids.toml.
+A flash chip may need power (some revisions of the ESP32-P4), a reset out of the mode that the application left it in
+(66h, 99h), and a wake-up (some XMC parts). Source: ``chips/data`` protocol.toml [flash_start_up], flash-ids.toml.
 
-Which pins the flash hangs on: the word for SPI_ATTACH. Source: protocol.toml [spi_attach], chips' [spi].
-
-Overrides the voltage of the flash's supply (VDD_SDIO, ESP32) until the next reset. Burns nothing.
+Also here: the pins of the flash chip as the word for SPI_ATTACH (protocol.toml [spi_attach], the chips' [spi]), and the
+voltage of its supply (VDD_SDIO of the ESP32), which can be overridden until the next reset.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -19,12 +19,10 @@ from espwire.chips.tables import parse_toml, read_data_file
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader
-from espwire.device.spi import SpiCommand, run_spi_command, run_spi_commands, write_group
-from espwire.errors import DeviceError, UsageError
-from espwire.protocol import slip
+from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
+from espwire.errors import DeviceError, Unsupported, UsageError
 from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
-from espwire.protocol.opcodes import Op
 from espwire.protocol.spi_flash import (
     ENABLE_RESET,
     POWER_DOWN,
@@ -33,10 +31,12 @@ from espwire.protocol.spi_flash import (
     RELEASE_POWER_DOWN,
     RESET,
 )
-from espwire.protocol.stub import seal
 
 XMC, XMC_SFDP_ADDRESS = 0x20, 0x10
-# maker's families as they answer when awake: type byte, least and greatest size code
+READ_SFDP_MAKER = SpiCommand(
+    opcode=READ_SFDP, read_bits=8, address=XMC_SFDP_ADDRESS, address_bits=24, dummy_cycles=8
+)
+# families of this maker when awake: type byte, smallest and largest size code
 XMC_FAMILIES = ((0x40, 0x13, 0x20), (0x41, 0x17, 0x20), (0x50, 0x15, 0x16))
 XMC_WAKE = (
     SpiCommand(opcode=POWER_DOWN),
@@ -56,9 +56,9 @@ PIN_FIELDS = ("spi_pad_clk", "spi_pad_q", "spi_pad_d", "spi_pad_cs", "spi_pad_hd
 
 @dataclass(frozen=True, kw_only=True)
 class FlashInfo:
-    """The flash part. ``jedec``: maker in bits 7..0, type in 15..8, size code in 23..16; None where it cannot be read.
+    """The flash chip. ``jedec``: maker in bits 7..0, type in 15..8, size code in 23..16; None if it cannot be read.
 
-    ``size`` in bytes, None where the id does not tell. ``assumed``: ``size`` is a guess, not read nor given.
+    ``size`` in bytes; None if the id does not show it. ``assumed``: ``size`` is a guess.
     """
 
     jedec: int | None
@@ -72,15 +72,15 @@ class FlashInfo:
 def plan_attach(
     dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None
 ) -> SpiAttach | None:
-    """The request that connects the flash to its controller, in the form that this loader takes; may be repeated.
+    """The request that connects the flash chip to the SPI controller, in this loader's form; may be repeated.
 
     None: this loader has no such request; see ``attach_by_registers``.
 
-    :param identity: None where no register can be read
-    :param word: for SPI_ATTACH; None: as the eFuses say
+    :param identity: None if no register can be read
+    :param word: for SPI_ATTACH; None: from eFuses
     """
     if dialect.attach_bytes == 0:
-        return None  # a FLASH_BEGIN of nothing would attach, too, but one flipped bit in it erases the bootloader
+        return None  # FLASH_BEGIN of 0 bytes would attach, too, but one flipped bit makes it erase the bootloader
     pins = word
     if pins is None:
         pins = embedded_flash_pins(chip, identity) if identity is not None else 0
@@ -88,9 +88,9 @@ def plan_attach(
 
 
 def attach_by_registers(loader: Loader, chip: Chip) -> None:
-    """Connect the flash to its controller as the ROM's own routine does, wake it up, and read back what was written.
+    """Connect the flash chip as the ROM's own routine does, verify the registers, and wake it up.
 
-    :raises DeviceError: code ``flash-attach``: the registers do not hold it
+    :raises DeviceError: code ``flash-attach``: the registers do not hold what was written
     :raises Unsupported: the loader gives no access to registers
     """
     steps = chip.flash_attach
@@ -101,17 +101,17 @@ def attach_by_registers(loader: Loader, chip: Chip) -> None:
         if all(
             (word ^ step.value) & step.mask == 0 for word, step in zip(words, checked, strict=True)
         ):
-            run_spi_command(loader, chip, RELEASE_POWER_DOWN)
+            run_spi_commands(loader, chip, (SpiCommand(opcode=RELEASE_POWER_DOWN),))
             return
     raise DeviceError(
-        "the registers that connect the flash to its controller do not hold what was written",
+        "the registers that connect the flash chip to the SPI controller do not keep their values",
         hint="Reset the board, then try again with a shorter cable.",
         code="flash-attach",
     )
 
 
 def embedded_flash_pins(chip: Chip, identity: Identity) -> int:
-    """The word for SPI_ATTACH: 0 for the usual pins, or those that the eFuses name, on packages with flash inside.
+    """The word for SPI_ATTACH: 0 for the default pins; on packages with embedded flash, the pins in eFuses.
 
     Source: protocol.toml [spi_attach] esp32_embedded_flash.
     """
@@ -122,7 +122,7 @@ def embedded_flash_pins(chip: Chip, identity: Identity) -> int:
 
 
 def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) -> None:
-    """Switch the flash's power on where the chip's revision needs that (ESP32-P4)."""
+    """Switch on the power of the flash chip if the revision requires it (ESP32-P4)."""
     rule = chip.flash_power_on
     if rule is None or revision not in rule.revisions:
         return
@@ -138,7 +138,7 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
         if step.op == "wait":
             wait += step.seconds
             continue
-        # set and clear are masked writes: the chip joins them with what the register holds
+        # set and clear are masked writes
         value = {"write": step.value, "set": step.mask, "clear": 0}[step.op]
         mask = 0xFFFFFFFF if step.op == "write" else step.mask
         writes.append(RegWrite(step.address, value, mask, round(wait * 1e6)))
@@ -147,33 +147,24 @@ def power_on(loader: Loader, chip: Chip, registers: Registers, revision: int) ->
     loader.transport.sleep(wait)
 
 
-def read_flash_id(loader: Loader, chip: Chip, early: int | None = None) -> int:
-    """The JEDEC id as a register holds it, after a reset of the part and, for sleepy ones, their wake-up.
+def read_flash_id(spi: RunSpi, early: int | None = None) -> int:
+    """The JEDEC ID as in ``FlashInfo.jedec``, after a reset of the flash chip and a wake-up if it needs one.
 
-    :param early: as it was read just now, after a reset of the part; counts if it is plausible
+    :param early: the id that our stub read after such a reset; used if it is plausible
     """
     if early is not None and is_plausible(early):
         return early
-    jedec = run_spi_commands(loader, chip, RESET_AND_READ_ID)
+    jedec = spi(RESET_AND_READ_ID)
     if is_plausible(jedec):
         return jedec
-    maker = run_spi_command(
-        loader,
-        chip,
-        READ_SFDP,
-        read_bits=8,
-        address=XMC_SFDP_ADDRESS,
-        address_bits=24,
-        dummy_cycles=8,
-    )
-    if maker != XMC:
+    if spi((READ_SFDP_MAKER,)) != XMC:
         return jedec
-    run_spi_commands(loader, chip, XMC_WAKE)
-    return run_spi_command(loader, chip, READ_ID, read_bits=24)
+    spi(XMC_WAKE)
+    return spi((SpiCommand(opcode=READ_ID, read_bits=24),))
 
 
 def is_plausible(jedec: int) -> bool:
-    """Whether an id is one that a part gives when it is awake."""
+    """Whether an awake flash chip can have this id."""
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16
     table = flash_facts()
     if is_silent(jedec) or find_nand(jedec) is not None:
@@ -187,7 +178,7 @@ def is_plausible(jedec: int) -> bool:
 
 
 def check_flash_answers(jedec: int) -> None:
-    """Stop where no NOR flash chip gave this id: nothing that is read or written then would make sense.
+    """Check that a NOR flash chip has this id.
 
     :raises DeviceError: codes ``no-flash``, ``nand-flash``
     """
@@ -208,13 +199,13 @@ def check_flash_answers(jedec: int) -> None:
 
 
 def is_silent(jedec: int) -> bool:
-    """Whether the id is what a line without a flash chip reads: the maker's byte is never all zeros or all ones."""
+    """Whether this is what reading without a flash chip gives: the maker's byte is never all zeros or all ones."""
     floating = jedec & 0xFF in (0x00, 0xFF) and find_nand(jedec) is None
     return floating or jedec in flash_facts()["read_id"]["bad_values"]
 
 
 def find_nand(jedec: int) -> str | None:
-    """The part, or the maker, if the id is a NAND chip's, with or without the byte that goes before it."""
+    """Part or maker if the id belongs to NAND flash, with or without a leading dummy byte."""
     table = flash_facts()
     first, second, third = jedec.to_bytes(3, "little")
     late = first in (0x00, 0xFF)
@@ -251,7 +242,7 @@ def find_nand(jedec: int) -> str | None:
 
 
 def find_flash_size(jedec: int) -> int | None:
-    """Bytes of the part with this id, or None where the id does not tell."""
+    """Size in bytes of the flash chip with this id; None: unknown."""
     table = flash_facts()
     maker, kind, code = jedec & 0xFF, jedec >> 8 & 0xFF, jedec >> 16 & 0xFF
     for part in table["odd_parts"]:
@@ -274,7 +265,7 @@ def find_maker_name(manufacturer: int) -> str:
 
 
 def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
-    """All that an id says; ``size`` from elsewhere wins."""
+    """What an id reveals; ``size`` overrides the size in it."""
     kind, code = jedec >> 8 & 0xFF, jedec >> 16 & 0xFF
     return FlashInfo(
         jedec=jedec,
@@ -286,13 +277,12 @@ def describe_flash(jedec: int, size: int | None = None) -> FlashInfo:
 
 
 def set_params(loader: Loader, size: int) -> None:
-    """Tell the loader the flash's size, against which it checks addresses, where it has such a command."""
+    """Send the flash size to the loader, which checks addresses against it, if it has that command."""
     command = SpiSetParams(0, size)
     if loader.dialect.sealed:
-        loader.ahead = slip.encode(
-            seal(command.packet())
-        )  # if it comes damaged, our stub works without the size too
-    elif loader.supports(command.op):
+        loader.send_later(command.packet())  # if it is lost, our stub works without the size too
+        return
+    with suppress(Unsupported):  # some ROMs need no size
         loader.call(command, repeatable=True)
 
 
@@ -302,10 +292,10 @@ def flash_facts() -> dict[str, Any]:
     return parse_toml(read_data_file("flash-ids.toml"), "flash-ids.toml")
 
 
-SPI, HSPI = 0, 1  # the words for the usual pins, and for the ESP32's second controller
+SPI, HSPI = 0, 1  # words for the default pins, and for the second controller of the ESP32
 SHIFTS = {"clk": 0, "q": 6, "d": 12, "hd": 24, "cs": 18}
 Connection = str | tuple[int, ...]
-_HINT = "Give SPI, HSPI, or five GPIO numbers as CLK,Q,D,HD,CS."
+_HINT = "Use SPI, HSPI, or five GPIO numbers as CLK,Q,D,HD,CS."
 
 
 def parse_connection(text: str) -> Connection:
@@ -323,14 +313,12 @@ def parse_connection(text: str) -> Connection:
     except ValueError:
         pins = ()
     if len(pins) != len(SHIFTS):
-        raise UsageError(
-            f"{text!r} names no connection of the flash", hint=_HINT, code="spi-connection"
-        )
+        raise UsageError(f"{text!r} is not a flash connection", hint=_HINT, code="spi-connection")
     return pins
 
 
 def build_attach_word(chip: Chip, connection: Connection) -> int:
-    """The word that attaches the flash at ``connection``.
+    """The word for SPI_ATTACH.
 
     :raises UsageError: code ``spi-connection``: this chip cannot have its flash there
     """
@@ -339,39 +327,40 @@ def build_attach_word(chip: Chip, connection: Connection) -> int:
     if connection == "HSPI":
         if not chip.spi.hspi_pins:
             raise _refuse(
-                f"the {chip.name} has no flash on HSPI", "Only the ESP32 has; leave it out."
+                f"the {chip.name} does not support flash on HSPI",
+                "Omit the option; only the ESP32 does.",
             )
         return HSPI
     if isinstance(connection, str) or not chip.spi.custom_pins:
-        raise _refuse(f"the {chip.name} cannot have its flash on other pins", "Leave it out.")
+        raise _refuse(f"the {chip.name} does not support flash on other pins", "Omit the option.")
     pins = dict(zip(SHIFTS, connection, strict=True))
     allowed = _allowed_pins(chip)
     for name, pin in pins.items():
         if pin not in allowed:
-            told = ", ".join(chip.spi.allowed_pins)
+            allowed_text = ", ".join(chip.spi.allowed_pins)
             raise _refuse(
                 f"GPIO{pin} of the {chip.name} cannot be the flash's {name.upper()}",
-                f"Take from {told}.",
+                f"Use one of {allowed_text}.",
             )
     most = chip.spi.max_hd_pin
     if most is not None and pins["hd"] > most:
         raise _refuse(
             f"GPIO{pins['hd']} of the {chip.name} cannot be the flash's HD",
-            f"Take one up to {most}.",
+            f"Use a GPIO up to {most}.",
         )
     return sum(pin << SHIFTS[name] for name, pin in pins.items())
 
 
 def find_pin_doubts(chip: Chip, connection: Connection) -> tuple[str, ...]:
-    """What is odd about pins that the chip would take."""
+    """Warnings about pins that the chip accepts."""
     if isinstance(connection, str):
         return ()
     doubts = []
     if len(set(connection)) != len(connection):
-        doubts.append("two of the flash's five signals are to be on one pin")
+        doubts.append("two of the five flash signals are on the same pin")
     if usb := [str(pin) for pin in connection if pin in chip.spi.usb_pins]:
         doubts.append(
-            f"GPIO{' and GPIO'.join(usb)} carry this chip's own USB: a connection over USB will break"
+            f"GPIO{' and GPIO'.join(usb)} are the pins of this chip's USB: a connection over USB will break"
         )
     return tuple(doubts)
 
@@ -393,26 +382,25 @@ OFF, RAISED = "OFF", "1.9V"
 
 
 def override_flash_voltage(loader: Loader, chip: Chip, voltage: str) -> None:
-    """Have the internal regulator give ``voltage``, or nothing (``OFF``: the board feeds the flash).
+    """Set the internal regulator to ``voltage``, or switch it off (``OFF``: the board supplies the flash chip).
 
     :raises UsageError: code ``flash-voltage``: this chip has no such override, or no such voltage
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
     """
-    loader.require(Op.WRITE_REG)
     address, value = build_voltage_word(chip, voltage)
     loader.write_regs(RegWrite(address, value))
 
 
 def build_voltage_word(chip: Chip, voltage: str) -> tuple[int, int]:
-    """Register and word that override the eFuses' choice. Source: ``chips/data`` [flash_voltage].
+    """Register and value that override the eFuses. Source: ``chips/data`` [flash_voltage].
 
     :raises UsageError: code ``flash-voltage``
     """
     override = chip.flash_voltage
     if override is None:
         raise UsageError(
-            f"the {chip.name}'s flash voltage cannot be overridden: only the ESP32 has such a regulator",
-            hint="Leave --override-vddsdio out.",
+            f"the flash voltage of the {chip.name} cannot be overridden: only the ESP32 has such a regulator",
+            hint="Omit --override-vddsdio.",
             code="flash-voltage",
         )
     if voltage not in override.choices:

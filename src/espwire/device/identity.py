@@ -1,6 +1,6 @@
-"""Who the chip is: registers read once, and pure rules that make revision, product name, features and MAC of them.
+"""Derives revision, product name, features and MAC from registers, by rules in the chip's data.
 
-The rules are the chip's data (``[fields]``, ``[revision]``, ``[naming]``, ``[mac]``); nothing here knows a chip.
+The rules are in ``[fields]``, ``[revision]``, ``[naming]`` and ``[mac]`` of the chip's file.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _CORES = {1: "Single core", 2: "Dual core"}
 
 
 class Registers:
-    """Words that do not change while connected (eFuses above all), each read over the wire at most once."""
+    """Words that do not change while connected, above all eFuses; each is read at most once."""
 
     def __init__(self, read: ReadWord) -> None:
         self._read = read
         self._words: dict[int, int] = {}
 
     def keep(self, words: Mapping[int, int]) -> None:
-        """Words that were read already."""
+        """Take over words that were read elsewhere."""
         self._words.update(words)
 
     def word(self, address: int) -> int:
@@ -53,13 +53,13 @@ class Registers:
 
 
 class Identity:
-    """What the registers say about a chip. Each question reads what it needs and no more."""
+    """Properties of a chip; each reads only the registers that it needs."""
 
     def __init__(self, chip: Chip, registers: Registers) -> None:
         self.chip, self.registers = chip, registers
 
     def value(self, name: str) -> int:
-        """A named field; ``major_revision`` and ``minor_revision`` also where they are worked out.
+        """The value of a field; the major revision may be derived from another field.
 
         :raises KeyError: the chip has no such field
         """
@@ -69,7 +69,7 @@ class Identity:
         return self.registers.field(self.chip.fields[name])
 
     def revision(self) -> Revision:
-        """Of the chip, as its eFuses have it."""
+        """The chip revision from the eFuses."""
         rule = self.chip.revision
         if rule.constant is not None:
             return Revision(rule.constant)
@@ -79,7 +79,7 @@ class Identity:
         return Revision(self.value("major_revision") * 100 + self.value("minor_revision"))
 
     def description(self) -> str:
-        """The product's name, as printed on its package as far as the eFuses tell."""
+        """The product name, as printed on the package, as far as eFuses identify it."""
         naming = self.chip.naming
         if naming.method == "compose":
             return self._composed_name()
@@ -89,7 +89,7 @@ class Identity:
         return naming.unknown
 
     def features(self) -> tuple[str, ...]:
-        """Radios, cores, clock, and what is embedded in the package, for people."""
+        """Radios, cores, clock, embedded flash and PSRAM, as text."""
         return tuple(
             feature
             for part in (
@@ -111,14 +111,14 @@ class Identity:
         return (high & 0xFFFF).to_bytes(2, "big") + low.to_bytes(4, "big")
 
     def eui64(self) -> bytes | None:
-        """The EUI-64, 8 bytes, where the chip has one: the MAC with its extension in the middle."""
+        """The EUI-64, 8 bytes: the MAC with an extension in the middle. None: the chip does not have one."""
         if not self.chip.mac.eui64:
             return None
         mac, (_, high) = self.mac(), self._mac_words()
         return mac[:3] + (high >> 16).to_bytes(2, "big") + mac[3:]
 
     def legacy_chip_id(self) -> int | None:
-        """The chip id of old, 32 bits, which only chips with a rule for it have (``chip_id`` of ``[mac]``)."""
+        """The 32-bit chip id of the ESP8266 (``chip_id`` of ``[mac]``). None on other chips."""
         rule = self.chip.mac
         if not rule.chip_id:
             return None
@@ -143,7 +143,7 @@ class Identity:
                     else bytes.fromhex(oui["value"].replace(":", ""))
                 )
                 return head + bits(rule.tail)
-        return bytes(3) + bits(rule.tail)  # a maker part that no rule knows
+        return bytes(3) + bits(rule.tail)  # unknown OUI
 
     def _matches(self, name: str, wanted: int | tuple[int, ...]) -> bool:
         value = self.value(name)
@@ -238,17 +238,17 @@ def format_mac(mac: bytes) -> str:
 
 
 def known_mac(mac: str) -> str | None:
-    """The MAC; None: it was never burned (all zeros) or cannot be a board's (all ones)."""
+    """The MAC; None: it was not burned (all zeros) or is invalid (all ones)."""
     return None if not mac or set(mac) <= set("0:") or set(mac.lower()) <= set("f:") else mac
 
 
 def describe_mac(mac: str) -> str:
-    """The MAC for people; what is not set or invalid is named."""
+    """The MAC as text; says so if it is not set or invalid."""
     return known_mac(mac) or ("not set" if set(mac) <= set("0:") else f"invalid ({mac})")
 
 
 def estimate_crystal(chip: Chip, baud: int, divider: int) -> int:
-    """The crystal in MHz: fixed, or from the UART's divider at a known rate, rounded to a crystal that exists."""
+    """The crystal in MHz: fixed, or from the UART's divider at a known rate, rounded to an existing crystal."""
     crystal = chip.crystal
     if crystal.method == "fixed":
         return crystal.mhz[0]
@@ -257,7 +257,7 @@ def estimate_crystal(chip: Chip, baud: int, divider: int) -> int:
 
 
 def measured_mhz(chip: Chip, baud: int, divider: int) -> float:
-    """What the divider says, unrounded; far from any crystal if the rate was not what we think."""
+    """The crystal that the divider implies, unrounded; not near any real one if the rate is not ``baud``."""
     return baud * (divider & chip.uart.clock_divider_mask) / 1e6 / chip.crystal.clock_multiple
 
 

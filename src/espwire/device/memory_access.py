@@ -1,6 +1,6 @@
-"""The chip's address space word by word, and programs for its RAM. Knows no flash and no files.
+"""Reads and writes the chip's address space by words, and loads programs into its RAM.
 
-A ROM has no block read of memory: one READ_REG, one trip, brings one word, and nothing faster exists in it.
+A ROM cannot read blocks of memory: each READ_REG returns one word.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from espwire.chips.model import Chip
+from espwire.device.backends.stub_commands import run_batch
 from espwire.device.double_read import ask_together
 from espwire.device.loader import Loader
 from espwire.device.reconnect import is_native_usb
 from espwire.device.retry import Attempts
-from espwire.device.stub_commands import run_batch
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
-from espwire.protocol.commands import ALL_BITS, MemBegin, MemData, MemEnd, ReadReg, RegWrite, Reply
-from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp
+from espwire.protocol.commands import (
+    ALL_BITS,
+    MemBegin,
+    MemData,
+    MemEnd,
+    ReadReg,
+    RegWrite,
+    Reply,
+)
 from espwire.sizes import align_up
 
 WORD = 4
@@ -27,7 +33,7 @@ BATCH_WORDS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class MemWord:
-    """One word as it was read."""
+    """One word."""
 
     address: int
     value: int
@@ -35,7 +41,7 @@ class MemWord:
 
 @dataclass(frozen=True, kw_only=True)
 class MemWrite:
-    """One masked write: the bits of ``mask`` were taken from ``value``, the others stayed."""
+    """One masked write: only the bits of ``mask`` were written."""
 
     address: int
     value: int
@@ -43,14 +49,13 @@ class MemWrite:
 
 
 def read_mem(loader: Loader, address: int) -> MemWord:
-    """The word at ``address``, in one trip.
+    """The word at ``address``.
 
     :raises UsageError: codes ``unaligned``, ``memory-range``
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
-    :raises DeviceError: code ``memory-access``: the chip fell over when it read there
+    :raises DeviceError: code ``memory-access``: the chip crashed when it read there
     """
     check_range(address, WORD)
-    loader.require(Op.READ_REG)
     return MemWord(address=address, value=_read_word(loader, address))
 
 
@@ -64,11 +69,10 @@ def write_mem(loader: Loader, address: int, value: int, mask: int = ALL_BITS) ->
     check_range(address, WORD)
     if not 0 <= value <= ALL_BITS or not 0 <= mask <= ALL_BITS:
         raise UsageError(
-            "value and mask have 32 bits",
-            hint="Give numbers up to 0xffffffff.",
+            "value or mask does not fit into 32 bits",
+            hint="Use numbers up to 0xffffffff.",
             code="memory-range",
         )
-    loader.require(Op.WRITE_REG)
     try:
         loader.write_regs(RegWrite(address, value, mask))
     except (NoReply, DeviceError) as error:
@@ -85,17 +89,16 @@ def read_words(
     *,
     on_change: Callable[[int], None] = lambda address: None,
 ) -> Iterator[bytes]:
-    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter): one trip each, but by our stub.
+    """Memory from ``address`` on, in pieces of four bytes (the last may be shorter).
 
-    A ROM's answers have no checksum: what it reads is read a second time, and again where that differs.
+    A ROM's replies have no checksum: each word is read twice, and again if the two differ.
 
-    :param on_change: called with the address of each word of which no two reads agree: it changes by itself
+    :param on_change: called with the address of each word that keeps changing
     :raises UsageError: at the first ``next``: codes ``unaligned``, ``memory-range``
     :raises Unsupported, DeviceError: as ``read_mem``
     """
     check_range(address, size)
-    loader.require(Op.READ_REG)
-    if loader.supports(StubOp.BATCH):
+    if loader.dialect.sealed:
         yield from _read_batches(loader, address, size)
         return
     end = address + size
@@ -117,7 +120,7 @@ def read_words(
 def _read_until_equal(
     loader: Loader, address: int, seen: set[int], on_change: Callable[[int], None]
 ) -> int:
-    """The word as two reads have it; else as the last one has it."""
+    """The word that two reads agree on; else the last one."""
     for _ in range(loader.settings.retry.unstable_word_attempts):
         word = _read_word(loader, address)
         if word in seen:
@@ -128,7 +131,7 @@ def _read_until_equal(
 
 
 def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
-    """As many words per trip as a batch of our stub holds."""
+    """Read with as many words per batch of our stub as fit."""
     end = address + size
     for start in range(address, end, BATCH_WORDS * WORD):
         addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
@@ -139,15 +142,12 @@ def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
 
 
 def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Reply]:
-    """A batch, and once more where its answer is lost. Which of its words a crash came of cannot be told.
+    """Run a batch of reads.
 
-    :raises DeviceError: as ``read_mem``
+    :raises DeviceError: as ``read_mem``; it cannot name the word that made the chip crash
     """
     try:
-        try:
-            return run_batch(loader, commands)
-        except NoReply:
-            return run_batch(loader, commands)
+        return run_batch(loader, commands)
     except (NoReply, DeviceError) as error:
         if not _fell_silent(error):
             raise
@@ -155,19 +155,19 @@ def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Repl
 
 
 def check_range(address: int, size: int) -> None:
-    """Refuse what is no range of words.
+    """Check that this is a range of words.
 
     :raises UsageError: codes ``unaligned``, ``memory-range``
     """
     if address % WORD:
         raise UsageError(
-            f"the address {address:#x} is not a multiple of {WORD}",
-            hint=f"The loader reads and writes whole words: the word around it is at {address & ~3:#x}.",
+            f"address {address:#x} is not a multiple of {WORD}",
+            hint=f"The loader reads and writes whole words: use {address & ~3:#x}.",
             code="unaligned",
         )
     if address < 0 or size <= 0 or address + size > ADDRESS_END:
         raise UsageError(
-            f"{size} bytes at {address:#x} are no range of a 32-bit address space",
+            f"{size} bytes at {address:#x} exceed the 32-bit address space",
             hint="Check address and size.",
             code="memory-range",
         )
@@ -176,9 +176,9 @@ def check_range(address: int, size: int) -> None:
 def load_segment(
     loader: Loader, chip: Chip, address: int, data: bytes, on_block: Callable[[int], None]
 ) -> None:
-    """Put ``data`` into RAM, padded with zeros to whole words; begun anew when a block fails.
+    """Load ``data`` into RAM, padded with zeros to whole words; restarts if a block fails.
 
-    :param on_block: called with the bytes confirmed so far; it may go back
+    :param on_block: called with the number of bytes confirmed so far, which may decrease
     :raises NoReply, CommandFailed: ``settings.retry.block_attempts`` attempts failed
     """
     padded = data.ljust(align_up(len(data), WORD), b"\0")
@@ -197,15 +197,15 @@ def load_segment(
 
 
 def find_ram_block(loader: Loader, chip: Chip) -> int:
-    """The largest block for RAM: over USB-OTG some ROMs take less."""
+    """Size of the largest block for RAM; over USB-OTG some ROMs take less."""
     over_otg = chip.usb.otg_ram_block if loader.transport.info.kind == "usb-otg" else None
     return over_otg or loader.dialect.ram_block
 
 
 def start_program(loader: Loader, entry: int) -> None:
-    """Leave the loader for the program at ``entry``. Its answer may be lost: the program may reuse the port at once.
+    """Start the program at ``entry``. The reply may be lost, because the program may use the port at once.
 
-    :raises CommandFailed: the loader refused, and is still there
+    :raises CommandFailed: the loader refused
     """
     try:
         loader.call(MemEnd(0, entry), timeout=loader.settings.timing.mem_end)
@@ -226,14 +226,14 @@ def _read_word(loader: Loader, address: int) -> int:
 
 
 def _fell_silent(error: NoReply | DeviceError) -> bool:
-    """Whether a ROM may have touched an address with nothing behind it: that is what it does then."""
+    """Whether the chip behaves as it does after an access to an invalid address."""
     return isinstance(error, NoReply) or error.code == "chip-reset"
 
 
 def _build_silence(what: str, address: int) -> DeviceError:
     return DeviceError(
-        f"the chip fell silent at a {what} {address:#x}",
-        hint="There is probably nothing at that address, which no loader survives: reset the board.",
+        f"the chip stopped responding at a {what} {address:#x}",
+        hint="The address is probably invalid, which crashes the loader: reset the board.",
         code="memory-access",
         address=address,
     )

@@ -1,4 +1,4 @@
-"""Follows a device whose port goes away with a reset: waits, opens it again, swaps the loader's link."""
+"""Reopens the port of a device that a reset takes away, and gives the loader the new transport."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from espwire.transport.ports import Port
 
 OPEN_PAUSE_S = 0.1
-BACK_S = (
-    5.0  # how long a device may stay away on its way into the loader; Windows takes a few seconds
-)
-BACK_AFTER_S = 3.0  # and on its way into the application, which may have no USB at all
-GONE_S = 0.1  # after this long the system has noticed that a device left
+BACK_S = 5.0  # for a device to come back in its bootloader; Windows takes a few seconds
+BACK_AFTER_S = 3.0  # for a device to come back in its application, which may have no USB at all
+GONE_S = 0.1  # for the system to notice that a device has left
 
 
 def is_native_usb(info: TransportInfo) -> bool:
@@ -34,7 +32,7 @@ def open_port(
     """Open a port; between attempts, look where the device is by now.
 
     :param limit: attempts; 0: without limit
-    :raises TransportError: what the last attempt said
+    :raises TransportError: the error of the last attempt
     """
     attempts = Attempts(limit)
     while True:
@@ -47,10 +45,10 @@ def open_port(
 
 
 class PortTracker:
-    """The port of one device, for as long as somebody talks to it. ``port`` None: a bare link, which nobody can reopen.
+    """The port of one device during a session. ``port`` None: the caller passed an open transport, which cannot be reopened.
 
-    A link that was opened here is closed by whoever uses the loader. ``reset_low``: seconds of the enable pin pulled
-    low after which the chip was heard to start, this session; None: it was not.
+    The user of the loader closes the transport. ``reset_low``: seconds of low level at the enable pin that are known to
+    have reset this board; None: not known.
     """
 
     def __init__(
@@ -68,9 +66,9 @@ class PortTracker:
     def reopen(
         self, loader: Loader, error: TransportLost | None = None, seconds: float = BACK_S
     ) -> None:
-        """Put a new link to the same device under ``loader``.
+        """Give ``loader`` a new transport to the same device.
 
-        :param error: why; raised again where nothing can be reopened
+        :param error: the reason; raised again if the port cannot be reopened
         :raises PortNotFound: code ``port-not-back``
         :raises TransportError: it is back and cannot be opened
         """
@@ -92,14 +90,14 @@ class PortTracker:
         if transport.info.name != name:
             self._report(
                 Note(
-                    text=f"the port went away with the reset and came back as {transport.info.name}"
+                    text=f"the port disappeared with the reset and came back as {transport.info.name}"
                 )
             )
 
     def settle(self, loader: Loader, error: TransportLost | None = None) -> None:
-        """After a reset into the application: if the port is gone, wait for it and say what it is called now.
+        """After a reset into the application: if the port is gone, wait for it and report its new name.
 
-        What the chip had to do is done, so a port that stays away is a warning.
+        The work is done, so a port that stays away is only a warning.
         """
         if error is None:
             try:
@@ -111,5 +109,5 @@ class PortTracker:
             self.reopen(loader, error, BACK_AFTER_S)
         except TransportError as lost:
             who = loader.transport.info.name
-            text = f"{who} went away with the reset, and is not back: the application may use no USB ({lost})"
+            text = f"{who} disappeared with the reset and did not come back: the application may not use USB ({lost})"
             self._report(Warned(code="port-not-back", text=text))

@@ -1,4 +1,4 @@
-"""Leaves the chip: by its lines, by its loader, by its watchdog, or as it is. Opens and closes nothing."""
+"""Resets the chip out of the loader: by its lines, by a command to the loader, or by its watchdog."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from espwire.device.reset_sequences import (
 from espwire.errors import DeviceError, NoReply, TransportLost, Unsupported
 from espwire.events import Note, Report, Resetting
 from espwire.protocol.commands import FlashBegin, FlashEnd, RegWrite
-from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp, StubReset
+from espwire.protocol.stub import StubReset
 from espwire.transport.base import Transport, TransportInfo
 
 
 def leave(
     loader: Loader, chip: Chip, after: After, report: Report, tracker: PortTracker | None = None
 ) -> str:
-    """Do what ``after`` says. On a transport without lines a hard reset becomes a note to the user.
+    """Leave the chip as ``after`` demands. On a transport without lines, a hard reset becomes a note to the user.
 
-    Returns the name of the way that was taken; empty: the chip was not reset.
+    Returns ``"hard"``, ``"soft"`` or ``"watchdog"``; empty: the chip was not reset.
 
-    If the port goes away with the reset, ``tracker`` waits for it: what had to be done is done, so a port that stays
-    away is only a warning.
+    If the port disappears with the reset, ``tracker`` waits for it. A port that stays away is only a warning, because
+    the work is done.
 
-    :raises Unsupported: this chip has no such way
+    :raises Unsupported: this chip cannot be reset in this way
     :raises UsageError: code ``reset-sequence``: the custom sequence makes no sense
     """
     if after in ("no-reset", "no-reset-stub"):
@@ -61,19 +60,19 @@ def leave(
 
 
 def unseal_stub(loader: Loader) -> None:
-    """Have our stub take what a vendor's tool says, too, from its next request on; the next one of ours ends that."""
+    """Have our stub accept requests without a CRC, so that the vendor's tools can use it. A request with one ends that."""
     sealed = loader.dialect
     loader.dialect = replace(sealed, sealed=False)
     try:
         loader.sync()
     except NoReply:
-        return  # a tool that begins with a SYNC of its own does not need it
+        return  # the next tool sends a SYNC of its own
     finally:
         loader.dialect = sealed
 
 
 def check_after(loader: Loader, chip: Chip, after: str) -> None:
-    """Refuse now what ``leave`` would refuse after the work.
+    """Check before the work that ``leave`` will be possible.
 
     :raises Unsupported: code ``no-watchdog-reset``
     """
@@ -83,7 +82,7 @@ def check_after(loader: Loader, chip: Chip, after: str) -> None:
 
 @contextmanager
 def _following(loader: Loader, report: Report, tracker: PortTracker | None) -> Iterator[None]:
-    """Leave in here: a native USB port may go away with it, and is waited for."""
+    """Reset the chip inside this context; if a native USB port disappears with it, wait for the port."""
     native = is_native_usb(loader.transport.info)
     lost: TransportLost | None = None
     try:
@@ -97,7 +96,7 @@ def _following(loader: Loader, report: Report, tracker: PortTracker | None) -> I
 
 
 def hard_reset(loader: Loader, chip: Chip, report: Report, low: float | None = None) -> None:
-    """Pulse the enable pin, or do what ``settings.custom_hard_reset_sequence`` says.
+    """Pulse the enable pin, or play ``settings.custom_hard_reset_sequence``.
 
     :param low: as for ``find_hard_reset``
     """
@@ -112,23 +111,18 @@ def hard_reset(loader: Loader, chip: Chip, report: Report, low: float | None = N
     name, steps = find_hard_reset(info, loader.settings.custom_hard_reset_sequence, low)
     bit = chip.reset.force_download
     usb = is_native_usb(info)
-    if (
-        usb
-        and chip.reset.clear_force_download_first
-        and bit is not None
-        and loader.supports(Op.WRITE_REG)
-    ):
+    if usb and chip.reset.clear_force_download_first and bit is not None and not loader.secure:
         loader.write_regs(RegWrite(bit.address, 0, 1 << bit.bit))
     report(Resetting(how=name, into="application"))
     if not needs_flow_control(info):
         release(
             loader.transport
-        )  # a DTR that another program left asserted would lead into the loader again
+        )  # a DTR that another program left asserted would start the bootloader again
     play(loader.transport, steps)
 
 
 def reset_by_lines(transport: Transport, report: Report, custom: str | None = None) -> str:
-    """Pulse the enable pin without a loader to ask; the name of the sequence. Native USB leaves the bus with it.
+    """Pulse the enable pin, whatever runs on the chip. Returns the name of the sequence.
 
     :raises Unsupported: code ``cannot-reset``: this port has no lines
     :raises UsageError: code ``reset-sequence``
@@ -157,7 +151,7 @@ def find_hard_reset(
 ) -> tuple[str, Sequence]:
     """Name and steps of the reset into the application for this port.
 
-    :param low: seconds of the enable pin pulled low that are known to reset this board; None: nothing is known
+    :param low: seconds of low level at the enable pin that are known to reset this board; None: not known
     :raises UsageError: code ``reset-sequence``
     """
     if custom:
@@ -171,28 +165,28 @@ def find_hard_reset(
             Step(rts=False),
         )
     steps = SEQUENCES["hard_flow_control"]
-    # where closing the port would pulse DTR, it is released now
+    # release DTR now where closing the port would pulse it
     return "hard_flow_control", steps if os.name == "posix" else (*steps, steps[0])
 
 
 def run_application(loader: Loader, report: Report, tracker: PortTracker | None = None) -> None:
-    """Ask the loader to start the application without a reset: a BEGIN of nothing, then END with 1.
+    """Start the application without a reset: a FLASH_BEGIN of 0 bytes, then FLASH_END with 1.
 
-    If the port goes away with it, ``tracker`` waits for it, as ``leave`` does.
+    If the port disappears, ``tracker`` waits for it, as in ``leave``.
     """
     with _following(loader, report, tracker):
         _end(loader, report, how="run", stay=1)
 
 
 def soft_reset(loader: Loader, report: Report) -> None:
-    """Ask the loader to leave: a BEGIN of nothing, then END with 0."""
+    """Have the loader reset the chip: a FLASH_BEGIN of 0 bytes, then FLASH_END with 0."""
     _end(loader, report, how="soft", stay=0)
 
 
 def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     fifth = 0 if loader.dialect.begin_words == 5 else None
     report(Resetting(how=how, into="application"))
-    if loader.supports(StubOp.RESET):
+    if loader.dialect.sealed:
         try:
             loader.call(StubReset())
         except NoReply:
@@ -202,22 +196,22 @@ def _end(loader: Loader, report: Report, *, how: str, stay: int) -> None:
     try:
         loader.call(FlashEnd(stay))
     except NoReply:
-        return  # the chip may be gone before its answer is
+        return  # the chip may reset before its reply is sent
 
 
 def _reset_again(loader: Loader) -> None:
-    """Where no answer came to a RESET: if the stub is there still, the request was lost, and not its answer."""
+    """After a RESET without a reply: if the stub still answers, the request was lost, so send it again."""
     try:
         if loader.sync(1) == 0:
             loader.call(StubReset())
     except NoReply:
-        return  # the chip has gone
+        return  # the chip has reset
 
 
 def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
     """Let the RTC watchdog reset the chip.
 
-    :raises Unsupported: no such watchdog, or registers are barred
+    :raises Unsupported: this chip has no such watchdog, or its registers cannot be written
     """
     dog, fire = require_watchdog_reset(loader, chip)
     report(Resetting(how="watchdog", into="application"))
@@ -229,7 +223,7 @@ def watchdog_reset(loader: Loader, chip: Chip, report: Report) -> None:
     except (DeviceError, NoReply) as error:
         if isinstance(error, DeviceError) and error.code != "chip-reset":
             raise
-        # on a slow transport, the chip resets (about 15 ms after config0) before it has answered the last write
+        # on a slow transport, the chip resets (about 15 ms after config0) before it answers the last write
     loader.transport.sleep(fire.settle_s)
 
 
@@ -250,9 +244,10 @@ def require_watchdog_reset(loader: Loader, chip: Chip) -> tuple[Watchdog, Watchd
 
 
 def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
-    """Whether over this port the lines would only reach the loader again, and the facts name the watchdog instead.
+    """Whether over this port a reset by the lines would start the bootloader again, so that the watchdog is needed.
 
-    The rule with a condition: the boot pin was low at the last reset, and not because software asked for the loader.
+    If the rule has a condition, it is this: the boot pin was low at the last reset, and software did not force download
+    mode.
     """
     rule, pin, flag = chip.reset.otg_reset, chip.strapping, chip.reset.force_download
     if loader.transport.info.kind != "usb-otg" or not rule or not _can_fire(loader, chip):
@@ -264,4 +259,4 @@ def _needs_watchdog(loader: Loader, chip: Chip) -> bool:
 
 
 def _can_fire(loader: Loader, chip: Chip) -> bool:
-    return chip.reset.watchdog_reset and loader.supports(Op.WRITE_REG)
+    return chip.reset.watchdog_reset and not loader.secure

@@ -1,4 +1,6 @@
-"""DTR and RTS sequences as data and as text, and how to play one. Which one to play is decided in enter and leave.
+"""Reset sequences of DTR and RTS, as data and as text, and how to play them.
+
+``enter_bootloader`` and ``reset`` choose the sequence.
 
 True asserts a line, which pulls the pin behind it low: DTR drives the boot pin, RTS the enable pin.
 Source: ``chips/data/protocol.toml`` [reset]; a test holds the two together.
@@ -21,10 +23,10 @@ After = Literal["hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchd
 USB_JTAG = (0x303A, 0x1001)
 FLOW_CONTROL_BRIDGES = frozenset({(0x10C4, 0xEA64)})
 RESET_DELAY_S = (
-    0.05  # how long the boot pin is held after the reset; the long sequences hold it EXTRA_S longer
+    0.05  # the boot pin is held so long after the reset, EXTRA_S longer in the long sequences
 )
 EXTRA_S = 0.5
-# how long the enable pin is pulled: chips ask for microseconds, a large capacitor for a few milliseconds
+# low level at the enable pin: chips need microseconds, a large capacitor a few milliseconds
 SHORT_LOW_S, LONG_LOW_S = 0.05, 0.1
 LONGEST_WAIT_S = 60.0
 CUSTOM = "custom"
@@ -88,18 +90,18 @@ def is_usb_jtag(info: TransportInfo) -> bool:
 
 
 def needs_flow_control(info: TransportInfo) -> bool:
-    """Whether the bridge stops talking when DTR is released: its last release of DTR is left out."""
+    """Whether the bridge stops sending when DTR is released: the last release of DTR is left out."""
     return (info.vid, info.pid) in FLOW_CONTROL_BRIDGES
 
 
 def sequence_names(info: TransportInfo, before: Before) -> tuple[str, ...]:
-    """The sequences into the loader to try in turn; empty where there is nothing to reset with or nothing is wanted."""
+    """The sequences to try in turn; empty if the port has no lines or ``before`` forbids a reset."""
     if before in ("no-reset", "no-reset-no-sync") or not info.can_reset:
         return ()
     if before == "usb-reset" or is_usb_jtag(info):
         return ("usb_jtag",)
     order = TRY_ORDER_POSIX if os.name == "posix" else TRY_ORDER_OTHER
-    # what stands behind the lines of an OTG port is software: which of the two ways it knows is not certain
+    # the lines of an OTG port are interpreted by software, and it is not certain which sequence it understands
     return (*order, "usb_jtag") if info.kind == "usb-otg" else order
 
 
@@ -160,7 +162,7 @@ def find_reset_low(steps: Sequence) -> float:
 
 
 def find_hold(steps: Sequence) -> int | None:
-    """Which step is the wait with the boot pin held, after the enable pin was released for the last time; or none."""
+    """Index of the wait during which the boot pin is held after the last release of the enable pin; None: no such wait."""
     found, dtr, rts, was_reset = None, False, False, False
     for at, step in enumerate(steps):
         dtr = dtr if step.dtr is None else step.dtr
@@ -176,9 +178,9 @@ def find_hold(steps: Sequence) -> int | None:
 def play(
     transport: Transport, steps: Sequence, hold: Callable[[float], object] | None = None
 ) -> None:
-    """Do the steps on the transport's clock. Whatever cuts it short, the lines are released.
+    """Play the steps. If this is interrupted, the lines are released.
 
-    :param hold: takes the place of the wait that ``find_hold`` finds: called with its seconds, may take less
+    :param hold: replaces the wait that ``find_hold`` finds: called with its seconds, may return earlier
     """
     held = find_hold(steps) if hold is not None else None
     try:
@@ -195,7 +197,7 @@ def play(
 
 
 def release(transport: Transport) -> None:
-    """Let go of both lines, so that the chip neither is held in reset nor will start into its loader; never fails."""
+    """Release both lines, so that the chip is neither held in reset nor starts its bootloader next time. Never fails."""
     with contextlib.suppress(TransportError, Cancelled):
         transport.set_lines(dtr=None if needs_flow_control(transport.info) else False, rts=False)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from espwire.errors import NoReply, ToolError
-
-if TYPE_CHECKING:
-    from espwire.device.loader import Loader
+from espwire.settings import Settings
 
 
 class Attempts:
@@ -34,6 +32,14 @@ class Attempts:
             raise error
 
 
+class RequestCounts(Protocol):
+    """The part of ``Loader`` that ``LossLimit`` needs."""
+
+    settings: Settings
+    trips: int
+    lost: int
+
+
 class LossLimit:
     """Ends a long read over a line that loses too many replies.
 
@@ -43,7 +49,7 @@ class LossLimit:
     one, which also covers its repetitions.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: RequestCounts) -> None:
         self._loader, self._lost, self._trips = loader, loader.lost, loader.trips
 
     def check(self) -> None:

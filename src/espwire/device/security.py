@@ -1,4 +1,4 @@
-"""What is burned into the chip about security: secure boot, flash encryption, keys. Reads, and decides nothing."""
+"""Reads the security state: secure boot, flash encryption, key purposes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LONG_FORM, SHORT_FORM = 20, 12
 
 @dataclass(frozen=True, kw_only=True)
 class SecurityInfo:
-    """The security state. None: this chip has no such thing, or it cannot be read (Secure Download Mode).
+    """The security state. None: this chip lacks the feature, or it cannot be read (Secure Download Mode).
 
-    ``known``: the chip told something at all (the ESP8266 has nothing to tell). ``flags`` is the word of
-    GET_SECURITY_INFO. ``key_manager_flash_key``: the key manager, not an eFuse, owns the flash key.
+    ``known`` is False for chips without security features (ESP8266). ``flags`` is the word of GET_SECURITY_INFO.
+    ``key_manager_flash_key``: the key manager, not an eFuse, owns the flash key.
     """
 
     known: bool = True
@@ -96,7 +96,7 @@ def parse_security_reply(body: bytes) -> SecurityReply | None:
 def read_security(
     chip: Chip, registers: Registers | None, reply: SecurityReply | None, revision: int
 ) -> SecurityInfo:
-    """The security state from the loader's answer and, where they may be read, from registers.
+    """The security state from the reply to GET_SECURITY_INFO and, if they can be read, from registers.
 
     :param registers: None in Secure Download Mode
     """
@@ -135,7 +135,7 @@ def read_security(
 def ask_security(
     loader: Loader, chip: Chip, registers: Registers | None, revision: int
 ) -> SecurityInfo:
-    """As ``read_security``, with a fresh answer of the loader.
+    """As ``read_security``, with a new reply to GET_SECURITY_INFO.
 
     :param registers: None in Secure Download Mode
     :raises Unsupported: the loader has no GET_SECURITY_INFO
@@ -145,13 +145,14 @@ def ask_security(
     reply = parse_security_reply(body)
     if reply is None:
         raise DeviceError(
-            f"the chip's security information has {len(body)} bytes", code="bad-reply"
+            f"the chip sent {len(body)} bytes of security information, expected {LONG_FORM} or {SHORT_FORM}",
+            code="bad-reply",
         )
     return read_security(chip, registers, reply, revision)
 
 
 def read_fuse_security(chip: Chip, registers: Registers, known: SecurityInfo) -> SecurityInfo:
-    """What GET_SECURITY_INFO would tell, from eFuses: for a running stub that lacks the command. No flags, no ECO."""
+    """The state from eFuses, for a running stub without GET_SECURITY_INFO. ``flags`` and ``eco`` stay None."""
     purposes = tuple(
         extract(registers.word(slot.address), slot.shift, slot.bits)
         for slot in chip.security.key_purpose_slots
@@ -163,7 +164,7 @@ def read_fuse_security(chip: Chip, registers: Registers, known: SecurityInfo) ->
 
 
 def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -> bool | None:
-    """Whether a flash encryption key is burned; None where the facts do not tell. Reads up to ten registers."""
+    """Whether a flash encryption key is burned; None: unknown. Reads up to ten registers."""
     where = chip.security
     if info.key_manager_flash_key:
         return True
@@ -190,7 +191,7 @@ def read_flash_key_valid(chip: Chip, registers: Registers, info: SecurityInfo) -
 
 
 def read_crypt_config(chip: Chip, identity: Identity) -> int | None:
-    """Which bits of the address change the flash key (ESP32); None where there is no such field or it is hidden."""
+    """FLASH_CRYPT_CONFIG of the ESP32: which address bits modify the flash key. None: no such field, or read-protected."""
     hidden = chip.security.crypt_config_read_disable
     if hidden is None or CRYPT_CONFIG not in chip.fields or _bit(hidden, identity.registers, 0):
         return None

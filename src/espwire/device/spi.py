@@ -1,42 +1,36 @@
-"""Runs one SPI flash command through the chip's controller, register by register. Knows no flash part.
+"""Runs SPI transactions on the flash chip through the registers of the flash controller.
 
-All set-up and the start go in one WRITE_REG with several groups. The recorded ROMs carry them out in order; the first
-use on a connection proves it by a word of data memory that only the last group sets. Groups are carried out from the
-first on, so a ROM that stops early never reaches the start, which comes after the whole set-up.
+The whole set-up and the start are groups of one WRITE_REG. The recorded ROMs carry them out in order; the first use on
+a connection proves it by a data register that only the last group sets. Groups are carried out from the first on, so a
+ROM that stops early never reaches the start, which comes after the set-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ask_together, build_difference, read_words
 from espwire.device.loader import Loader
-from espwire.device.stub_commands import run_batch
 from espwire.errors import DeviceError
-from espwire.protocol.commands import Command, ReadReg, RegWrite, Reply, WriteReg
-from espwire.protocol.stub import SpiTransaction, StubOp
+from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 
 START = 1 << 18
 USE_COMMAND, USE_ADDRESS, USE_DUMMY, USE_READ, USE_WRITE = (
-    1 << 31,
-    1 << 30,
-    1 << 29,
-    1 << 28,
-    1 << 27,
+    1 << bit for bit in (31, 30, 29, 28, 27)
 )
 COMMAND_8_BITS = 7 << 28
 ADDRESS_SHIFT = 26
 MAX_READ_BITS, MAX_WRITE_BYTES = 32, 64
 BUSY_POLLS = 10
 SETTLE_US = 200  # 64 bytes at 5 MHz, and what a flash needs after a reset
-PROOF = 0x6A09E667  # any word that no flash answers
+PROOF = 0x6A09E667  # no flash chip reads like this
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpiCommand:
-    """One transaction: ``data`` bytes out, ``read_bits`` in, an address of ``address_bits`` and dummy cycles between.
+    """One transaction: ``data`` bytes out, ``read_bits`` in; an address of ``address_bits`` and dummy cycles before them.
 
     ``wait_us``: microseconds to wait before it.
     """
@@ -50,62 +44,33 @@ class SpiCommand:
     wait_us: int = 0
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The registers that the ROM's own flash routines rely on."""
-
-    user: int
-    user2: int
+RunSpi = Callable[[Sequence[SpiCommand]], int]  # `FlashBackend.spi`
 
 
-def run_spi_command(
-    loader: Loader,
-    chip: Chip,
-    opcode: int,
-    *,
-    data: bytes = b"",
-    read_bits: int = 0,
-    address: int = 0,
-    address_bits: int = 0,
-    dummy_cycles: int = 0,
-) -> int:
-    """Run one command; what it read as a register holds it: the first byte in bits 7..0. 0 if nothing was read.
+def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
+    """Run commands one after the other and restore the controller once; what the last one read.
+
+    The first byte that a command reads is in bits 7..0 of the result; 0 if it reads nothing.
 
     :raises DeviceError: code ``spi-busy``: the controller does not finish
     :raises Unsupported: the loader gives no access to registers
     """
-    command = SpiCommand(
-        opcode=opcode,
-        data=data,
-        read_bits=read_bits,
-        address=address,
-        address_bits=address_bits,
-        dummy_cycles=dummy_cycles,
-    )
-    return run_spi_commands(loader, chip, (command,))
-
-
-def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand]) -> int:
-    """Run several commands, one after the other, and restore the controller once; what the last one read.
-
-    :raises DeviceError: code ``spi-busy``
-    """
     spi = chip.spi
-    if loader.supports(StubOp.SPI):
-        return _run_in_one_trip(loader, spi, commands)
-    saved = Saved(*read_words(loader, (spi.base + spi.user_offset, spi.base + spi.user2_offset)))
+    # the ROM's flash routines rely on these two
+    user, user2 = spi.base + spi.user_offset, spi.base + spi.user2_offset
+    saved_user, saved_user2 = read_words(loader, (user, user2))
     writes: list[RegWrite] = []
     for command in commands:
         writes += plan_transaction(spi, command)
-    if loader.grouped is None and any(command.data for command in commands):
-        prove_groups(loader, chip)  # what writes must not be done twice
-    writes += _restore(spi, saved)
+    if loader.dialect.write_groups is None and any(command.data for command in commands):
+        prove_groups(loader, chip)  # a write must not be carried out twice
+    writes += [RegWrite(user, saved_user, delay_us=SETTLE_US), RegWrite(user2, saved_user2)]
     if not commands[-1].read_bits:
         write_group(loader, chip, writes)
         return 0
     mask = (1 << commands[-1].read_bits) - 1
     seen: list[int] = []
-    # set-up and answer have no checksum: all of it is done until two answers agree
+    # requests and replies have no checksum: repeated until two results agree
     for _ in range(loader.settings.retry.agreement_attempts):
         value = _run_and_read(loader, chip, writes) & mask
         if value in seen:
@@ -115,48 +80,18 @@ def run_spi_commands(loader: Loader, chip: Chip, commands: Sequence[SpiCommand])
 
 
 def _run_and_read(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> int:
-    """Do the writes, in which a transaction starts, then read its data: in one trip where the loader can."""
+    """Do the writes, which start a transaction, then read its data: in one round trip where the loader can."""
     address = chip.spi.base + chip.spi.data_offset
-    if loader.grouped and loader.dialect.requests_ahead > 1:
+    if loader.dialect.write_groups and loader.dialect.requests_ahead > 1:
         return ask_together(loader, (WriteReg(tuple(writes)), ReadReg(address)))[1].value
     write_group(loader, chip, writes)
-    if loader.grouped is False:
+    if loader.dialect.write_groups is False:
         _wait_idle(loader, chip.spi)
     return loader.read_reg(address)
 
 
-def _run_in_one_trip(loader: Loader, spi: Spi, commands: Sequence[SpiCommand]) -> int:
-    """Have our stub do it: one batch."""
-    return parse_last(run_batch(loader, plan_batch(spi, commands))[-1], commands)
-
-
-def parse_last(reply: Reply, commands: Sequence[SpiCommand]) -> int:
-    """What the last command read, from our stub's answer to it."""
-    return int.from_bytes(reply.body, "little") & ((1 << commands[-1].read_bits) - 1)
-
-
-def plan_batch(spi: Spi, commands: Sequence[SpiCommand]) -> list[Command]:
-    """The commands for a batch of our stub, waits in between by a register that nobody needs."""
-    batch: list[Command] = []
-    for command in commands:
-        wait = max(SETTLE_US, command.wait_us) if batch else command.wait_us
-        if wait:
-            batch.append(WriteReg((RegWrite(spi.base + spi.data_offset, 0, delay_us=wait),)))
-        batch.append(
-            SpiTransaction(
-                opcode=command.opcode,
-                address=command.address,
-                address_bits=command.address_bits,
-                dummy=command.dummy_cycles,
-                write=command.data,
-                read=-(-command.read_bits // 8),
-            )
-        )
-    return batch
-
-
 def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
-    """The register writes of one transaction, the start last. Lengths are bits - 1; addresses stand left where told."""
+    """The register writes of one transaction, the start last. Lengths are bits - 1; some chips left-align addresses."""
     if command.read_bits > MAX_READ_BITS or len(command.data) > MAX_WRITE_BYTES:
         raise ValueError("one SPI transaction reads at most 32 bits and writes at most 64 bytes")
     user, user1 = USE_COMMAND, 0
@@ -187,7 +122,7 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     words = command.data.ljust(-(-len(command.data) // 4) * 4 or 4, b"\0")
     for at in range(0, len(words), 4):
         writes.append((spi.data_offset + at, int.from_bytes(words[at : at + 4], "little")))
-    # the first write waits for a transaction before this one, the write after the start for this one
+    # the first write waits for the transaction before, the write after the start for this one
     first = RegWrite(
         spi.base + writes[0][0], writes[0][1], delay_us=max(SETTLE_US, command.wait_us)
     )
@@ -195,39 +130,32 @@ def plan_transaction(spi: Spi, command: SpiCommand) -> list[RegWrite]:
     return [first, *rest, RegWrite(spi.base + spi.command_offset, START)]
 
 
-def prove_groups(loader: Loader, chip: Chip) -> bool:
-    """Whether the loader carries out all groups of one WRITE_REG; tried once per connection, harmless."""
-    if loader.grouped is None:
+def prove_groups(loader: Loader, chip: Chip) -> None:
+    """Find out whether the loader carries out all groups of one WRITE_REG. Harmless; once per connection."""
+    if loader.dialect.write_groups is None:
         word = chip.spi.base + chip.spi.data_offset
-        loader.write_regs(RegWrite(word, 0), RegWrite(word + 4, 0), RegWrite(word + 4, PROOF))
-        loader.grouped = loader.read_reg(word + 4) == PROOF
-    return loader.grouped
+        write_group(loader, chip, [RegWrite(word, 0), RegWrite(word + 4, 0)])
 
 
 def write_group(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> None:
     """Write registers in order: in one request if the loader carries out several groups, else one by one.
 
-    The first time, a last group more proves it, at the price of one read. If it did not happen, all writes are
-    done again one by one: they must bear that.
+    The first time, one more group at the end proves it, which costs one read. If that group was not carried out, all
+    writes are done again one by one: they must bear that.
     """
-    if loader.grouped is None:
+    groups = loader.dialect.write_groups
+    if groups is None:
         proof = chip.spi.base + chip.spi.data_offset + 4
         loader.write_regs(*writes, RegWrite(proof, PROOF))
-        loader.grouped = loader.read_reg(proof) == PROOF
-        if loader.grouped:
+        groups = loader.read_reg(proof) == PROOF
+        loader.dialect = replace(loader.dialect, write_groups=groups)
+        if groups:
             return
-    if loader.grouped:
+    if groups:
         loader.write_regs(*writes)
         return
     for write in writes:
         loader.write_regs(write)
-
-
-def _restore(spi: Spi, saved: Saved) -> list[RegWrite]:
-    return [
-        RegWrite(spi.base + spi.user_offset, saved.user, delay_us=SETTLE_US),
-        RegWrite(spi.base + spi.user2_offset, saved.user2),
-    ]
 
 
 def _wait_idle(loader: Loader, spi: Spi) -> None:
@@ -235,7 +163,7 @@ def _wait_idle(loader: Loader, spi: Spi) -> None:
         if not loader.read_reg(spi.base + spi.command_offset) & START:
             return
     raise DeviceError(
-        "the flash controller does not finish its command",
-        hint="Reset the board; if it repeats, the flash's wiring is suspect.",
+        "the SPI controller does not finish its command",
+        hint="Reset the board; if this repeats, check the wiring of the flash chip.",
         code="spi-busy",
     )

@@ -1,6 +1,6 @@
-"""Programs to upload as a stub: our own, packed in the package, and the vendor's JSON. Pure: no chip is touched.
+"""Stub flashers as data: our own, which are part of the package, and files in the vendor's JSON format.
 
-``tools/make_stub.py`` packs ours into ``stubs/``: an index, and per chip its segments, deflated.
+``tools/make_stub.py`` packs ours into ``stubs/``: an index, and the compressed segments for each chip.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ VENDOR_HINT = (
 
 @dataclass(frozen=True, kw_only=True)
 class StubOptions:
-    """What our stub is told in its own data, before the upload.
+    """Options of our stub, written into its data before the upload.
 
-    ``baud``: the wire's rate, which it keeps when it raises its clock; 0: not known, then it leaves the clock alone, as
-    with ``leave_clock``. ``over_usb``: talk over the chip's USB-Serial/JTAG. ``spi_clock``: the word for the flash
-    controller's clock register; 0: as the ROM left it. ``batch``: the body of a BATCH, at most ``FIRST_BATCH`` bytes,
-    which it answers right behind its hello.
+    ``baud``: the rate of the line, which the stub keeps when it raises its clock; 0: unknown, then it does not change
+    the clock, as with ``leave_clock``. ``over_usb``: use the chip's USB-Serial/JTAG. ``spi_clock``: value for the clock
+    register of the SPI controller; 0: unchanged. ``batch``: body of a BATCH, at most ``FIRST_BATCH`` bytes, which the
+    stub answers right after its greeting.
     """
 
     baud: int = 0
@@ -48,7 +48,7 @@ class StubOptions:
     batch: bytes = field(default=b"", repr=False)
 
     def build(self) -> bytes:
-        """As they lie in the stub's data."""
+        """Their bytes in the stub's data."""
         if len(self.batch) > FIRST_BATCH:
             raise ValueError(f"a first batch of {len(self.batch)} bytes")
         flags = (LEAVE_CLOCK if self.leave_clock else 0) | (TALK_USB if self.over_usb else 0)
@@ -56,7 +56,7 @@ class StubOptions:
 
 
 def parse_stub_options(data: bytes) -> StubOptions:
-    """The options in ``data``, which goes on behind them."""
+    """The options at the start of ``data``."""
     flags, baud, spi_clock, size = OPTIONS.unpack_from(data)
     return StubOptions(
         baud=baud,
@@ -69,9 +69,9 @@ def parse_stub_options(data: bytes) -> StubOptions:
 
 @dataclass(frozen=True)
 class StubImage:
-    """A stub: ``segments`` are (address, content). ``options_address``: where ours has its options in the content, see
-    ``with_options``. ``build`` is what CAPABILITIES answers, ``compiler`` made it; both empty for others' stubs.
-    ``first``: a small stub that takes this one over a faster wire, where the ROM cannot change its rate.
+    """A stub: ``segments`` are (address, content). ``options_address``: of the options of our stub, see
+    ``with_options``. ``build``: id that CAPABILITIES reports; ``compiler``: version; both empty for other stubs.
+    ``first``: a small first stage that loads this one at a higher rate, if the ROM cannot change its rate.
     """
 
     entry: int
@@ -87,7 +87,7 @@ class StubImage:
         return sum(len(content) for _, content in self.segments)
 
     def with_options(self, options: StubOptions) -> StubImage:
-        """The same stub with these in its data; one that has none stays as it is."""
+        """The same stub with these options; unchanged if it does not have options."""
         if self.options_address is None:
             return self
         return replace(
@@ -107,14 +107,14 @@ def _patched(
 
 
 def stub_chips(folder: Traversable | None = None) -> tuple[str, ...]:
-    """Ids of the chips that we have a stub for."""
+    """Ids of the chips for which we have a stub."""
     return tuple(_read_index(folder or _packed()))
 
 
 def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
-    """Our stub for this chip, from the package or another folder that ``tools/make_stub.py`` wrote.
+    """Our stub for this chip, from the package or a folder written by ``tools/make_stub.py``.
 
-    :raises Unsupported: there is none for this chip
+    :raises Unsupported: we do not have one for this chip
     :raises DataError: the files are damaged
     """
     place = folder or _packed()
@@ -151,7 +151,7 @@ def _cut_image(row: dict[str, Any], content: bytes, options: int | None) -> Stub
 def parse_vendor_stub(data: bytes, name: str) -> StubImage:
     """A stub in the vendor's JSON format; ``name`` is for errors.
 
-    :raises DataError: it is none
+    :raises DataError: invalid format
     """
     try:
         table = json.loads(data)

@@ -1,11 +1,29 @@
-"""Starts a stub on the chip: upload through the loader, hello, what it can do; and what to do if it does not start.
+"""Starts a stub flasher: a program that is uploaded into RAM and replaces the ROM bootloader until the next reset.
 
-The stub itself stands in ``stub/``, its packed form in device/stub_image.py, its commands in protocol/stub.py.
+One attempt to start a stub is:
 
-How to speak to a stub that an earlier client left running: identify, write, erase, verify. Uploads none itself.
+1. Load its segments with MEM_BEGIN and MEM_DATA, each MEM_BEGIN behind the request before it if the ROM buffers requests.
+   Our stub finds its options in its own data (``StubOptions``): baud rate, clocks, and a first batch of requests.
+2. Send MEM_END with the entry address. The stub greets with ``OHAI`` instead of a reply; if that is lost, the value in a
+   reply to SYNC shows whether the ROM (not 0) or a stub (0) answers.
+3. Our stub answers the first batch unasked: its capabilities and the JEDEC ID of the flash chip. Without that reply,
+   CAPABILITIES is requested by itself. The loader then speaks the stub's dialect (``own_dialect``, ``vendor_dialect``).
 
-The vendor's stub answers SYNC with value 0 and status with two bytes; it acknowledges a block before it is in flash, so
-only an MD5 afterwards proves a write. Source: ``chips/data`` protocol.toml [stub]. Reading by stream is not used here.
+The attempts differ, and after each failure the chip is reset into its ROM (``_plan_attempts``):
+
+=============  ==========================================================================================
+in two stages  only if the ROM cannot change the baud rate (ESP8266): a stub of 1 KB is loaded at the old
+               rate, changes it, and loads the rest
+as usual
+clock as is    the stub does not raise the CPU clock, which also keeps the baud rate as the ROM set it
+=============  ==========================================================================================
+
+If none works, the ROM bootloader stays in use, with a warning. If the chip cannot be reset, there is no way back to the
+ROM after a failed start, and that is an error.
+
+The stub's source is in ``stub/``, its packed form in device/stub_image.py, its commands are in protocol/stub.py. The
+vendor's stub, which an earlier program may have left running, answers SYNC with 0 and sends two status bytes. It confirms
+a block before it is in flash, so only an MD5 afterwards proves a write. Source: ``chips/data`` protocol.toml [stub].
 """
 
 from __future__ import annotations
@@ -14,18 +32,21 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import partial
 from typing import TYPE_CHECKING
 
+from espwire.device.backends.stub_commands import (
+    ask_capabilities,
+    parse_spi_reply,
+    plan_first_batch,
+    plan_spi_batch,
+    take_first_batch,
+)
 from espwire.device.baud import change_baud
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import RESET_AND_READ_ID
 from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.memory_access import find_ram_block
 from espwire.device.reset_sequences import is_usb_jtag
-from espwire.device.spi import parse_last, plan_batch
-from espwire.device.streams import abort
-from espwire.device.stub_commands import ask_capabilities, plan_first_batch, take_first_batch
 from espwire.device.stub_image import (
     StubImage,
     StubOptions,
@@ -48,7 +69,7 @@ if TYPE_CHECKING:
     from espwire.device.security import SecurityInfo
 
 
-SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM has refused a larger one
+SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM refused a larger one
 HELLO_SECONDS = 1.5
 FIRST_STAGE_OPS = frozenset({Op.SYNC, Op.MEM_BEGIN, Op.MEM_DATA, Op.MEM_END, Op.CHANGE_BAUDRATE})
 FIRST_STAGE_BLOCK = 0x4000
@@ -66,8 +87,8 @@ OPS_OF_FEATURES = {
 
 
 @dataclass(frozen=True)
-class Started:
-    """A stub runs. ``flash_id``: the flash's JEDEC id, read after a reset of the part; None: nobody has asked yet."""
+class RunningStub:
+    """A stub runs. ``flash_id``: the JEDEC ID that the flash chip gave after its reset; None: not read yet."""
 
     flash_id: int | None
 
@@ -75,26 +96,26 @@ class Started:
 def find_obstacle(
     chip: Chip, security: SecurityInfo, revision: int, *, secure: bool, own: bool = True
 ) -> str:
-    """Why no stub can be used on this chip, in words; empty where one can.
+    """Why no stub can be used on this chip, as text; empty if there is no reason.
 
     :param secure: Secure Download Mode
-    :param own: one of ours, which not every chip has
+    :param own: one of our stubs, which not every chip has
     """
     if secure:
-        return "in Secure Download Mode nothing can be uploaded"
+        return "nothing can be uploaded in Secure Download Mode"
     rule = chip.stub.unusable_when
     harmless = {"secure boot enabled": not security.secure_boot, "revision 0": revision > 0}
     if rule and not harmless.get(rule, not own):
-        return f"on this chip none can be used: {rule}"
+        return f"this chip cannot run one: {rule}"
     if own and chip.id not in stub_chips():
-        return f"there is none for the {chip.name} yet"
+        return f"espwire has none for the {chip.name} yet"
     return ""
 
 
 def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> StubImage:
-    """The stub in a file of the vendor's JSON format; an image as it is; True: ours for this chip.
+    """The stub in a file of the vendor's JSON format, an image unchanged, or, for True, ours for this chip.
 
-    :raises FileError, DataError: the file
+    :raises FileError, DataError: the file cannot be used
     """
     if isinstance(source, StubImage):
         return source
@@ -105,11 +126,11 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class StubLaunch:
-    """What is to be started, and what that takes.
+    """A stub, and how to start it.
 
-    ``attach``: the request for the ROM that connects the flash; None: the stub does it. ``reenter`` resets the chip
-    into its ROM loader; None: this port cannot, or must not. ``baud``: have this rate before the upload, by a first
-    stage where the ROM cannot; 0: as it is. ``over_usb``: the ROM talks over the chip's USB-Serial/JTAG.
+    ``attach``: request to the ROM that connects the flash chip; None: the stub does it. ``reenter``: resets the chip
+    into its ROM bootloader; None: this port cannot do that, or must not. ``baud``: rate for the upload, by a first stage
+    if the ROM cannot change it; 0: unchanged. ``over_usb``: the ROM uses the chip's USB-Serial/JTAG.
     """
 
     image: StubImage
@@ -119,71 +140,73 @@ class StubLaunch:
     over_usb: bool
 
 
-def climb(loader: Loader, chip: Chip, ascent: StubLaunch, report: Report) -> Started | None:
-    """Start the stub; once more without touching the clock; else back to the ROM, and say why: None then.
+def launch_stub(
+    loader: Loader, chip: Chip, launch: StubLaunch, report: Report
+) -> RunningStub | None:
+    """Start the stub. None: it does not start, the ROM bootloader is back, and a warning has been reported.
 
-    :raises ConnectError: code ``stub-failed``: it was started, does not answer, and nothing can reset it away
+    :raises ConnectError: code ``stub-failed``: the stub does not answer, and the chip cannot be reset
     """
-    began, image = loader.transport.now(), ascent.image
-    why: Exception | None = None
-    quick = ascent.baud > loader.baud and _is_stuck(loader) and ascent.reenter is not None
-    for first, leave_clock in _rungs(image, quick=quick):
+    began, image = loader.transport.now(), launch.image
+    failure: Exception | None = None
+    two_stages = launch.baud > loader.baud and _is_stuck(loader) and launch.reenter is not None
+    for first, leave_clock in _plan_attempts(image, two_stages=two_stages):
         try:
             if first is not None:
-                start_first_stage(loader, chip, first, ascent.baud, attach=ascent.attach)
-            told_image = image.with_options(
-                _plan_options(loader, chip, ascent, leave_clock=leave_clock)
+                start_first_stage(loader, chip, first, launch.baud, attach=launch.attach)
+            configured = image.with_options(
+                _plan_options(loader, chip, launch, leave_clock=leave_clock)
             )
             jedec = start_stub(
-                loader, chip, told_image, attach=ascent.attach if first is None else None
+                loader, chip, configured, attach=launch.attach if first is None else None
             )
         except (ConnectError, DeviceError) as error:
-            why = error
-            _fall_back(loader, chip, ascent.reenter, error)
+            failure = error
+            _fall_back(loader, chip, launch.reenter, error)
             if first is not None:
                 report(
                     Note(
-                        text=f"the stub does not come in two stages ({error}): uploading it at {loader.baud} baud"
+                        text=f"the stub did not start in two stages ({error}): uploading it at {loader.baud} baud"
                     )
                 )
             continue
-        told = loader.dialect.capabilities
-        build = told.build.hex() if told is not None else ""
+        capabilities = loader.dialect.capabilities
+        build = capabilities.build.hex() if capabilities is not None else ""
         name, seconds = loader.dialect.name, loader.transport.now() - began
         report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))
-        return Started(jedec)
-    text = f"the stub does not start ({why}): going on with the ROM loader, which is slower and can do less"
+        return RunningStub(jedec)
+    text = f"the stub did not start ({failure}): using the ROM bootloader, which is slower and has fewer functions"
     report(Warned(code="stub-failed", text=text))
     return None
 
 
-def _rungs(image: StubImage, *, quick: bool) -> list[tuple[StubImage | None, bool]]:
-    """What to try in turn: by which first stage, and whether to leave the clock alone."""
-    rungs: list[tuple[StubImage | None, bool]] = [(None, False)]
+def _plan_attempts(image: StubImage, *, two_stages: bool) -> list[tuple[StubImage | None, bool]]:
+    """The attempts: first stage, if any, and whether the stub leaves the clock unchanged."""
+    attempts: list[tuple[StubImage | None, bool]] = [(None, False)]
     if image.options_address is not None:
-        rungs.append((None, True))
-    return [(image.first, False), *rungs] if quick and image.first is not None else rungs
+        attempts.append((None, True))
+    return [(image.first, False), *attempts] if two_stages and image.first is not None else attempts
 
 
 def _plan_options(
-    loader: Loader, chip: Chip, ascent: StubLaunch, *, leave_clock: bool
+    loader: Loader, chip: Chip, launch: StubLaunch, *, leave_clock: bool
 ) -> StubOptions:
-    own, attach = chip.stub.own, ascent.attach
+    own, attach = chip.stub.own, launch.attach
     spi_clock = 0
     if own is not None and not leave_clock:
         routed = isinstance(attach, SpiAttach) and attach.pins != 0
         spi_clock = own.spi_clocks.routed if routed else own.spi_clocks.direct
     return StubOptions(
-        baud=loader.baud if loader.transport.info.can_change_baud or ascent.over_usb else 0,
+        baud=loader.baud if loader.transport.info.can_change_baud or launch.over_usb else 0,
         leave_clock=leave_clock,
-        over_usb=ascent.over_usb,
+        over_usb=launch.over_usb,
         spi_clock=spi_clock,
         batch=_first_batch(chip).body(),
     )
 
 
 def find_over_usb(loader: Loader, chip: Chip, revision: int) -> bool:
-    """Whether the ROM talks over the chip's USB-Serial/JTAG: the port tells, or, behind a server, the ROM itself."""
+    """Whether the ROM uses the chip's USB-Serial/JTAG. The port shows that, or, if it is remote, a variable of the ROM."""
     info, variable = loader.transport.info, chip.usb.console_variable
     place = variable.find_serial_jtag(revision) if variable is not None else None
     if not info.remote or variable is None or place is None:
@@ -199,21 +222,21 @@ def _is_stuck(loader: Loader) -> bool:
 def _fall_back(
     loader: Loader, chip: Chip, reenter: Callable[[], None] | None, error: Exception
 ) -> None:
-    """Have the ROM's loader again.
+    """Return to the ROM bootloader after a stub did not start.
 
     :raises ConnectError: code ``stub-failed``
     """
-    take_dialect(loader, chip.rom)
+    loader.dialect = chip.rom
     if reenter is not None:
         reenter()
         return
     try:
         if loader.sync() == 0:
-            raise NoReply("a stub answers that does not know what it should")
+            raise NoReply("the stub that answers lacks commands")
     except NoReply:
         raise ConnectError(
-            f"the stub was started and does not answer ({error}), and nothing resets the chip here",
-            hint="Reset the board into its ROM loader (hold BOOT, press RESET), then try again with --no-stub.",
+            f"the stub was started but does not answer ({error}), and this port cannot reset the chip",
+            hint="Reset the board into its ROM bootloader (hold BOOT, press RESET), then try again with --no-stub.",
             code="stub-failed",
         ) from error
 
@@ -221,48 +244,46 @@ def _fall_back(
 def start_first_stage(
     loader: Loader, chip: Chip, image: StubImage, baud: int, *, attach: Command | None = None
 ) -> None:
-    """Upload and start what takes the stub itself at ``baud``, and bring chip and link there.
+    """Upload and start the first stage, which will load the stub itself, and change the rate to ``baud``.
 
-    :raises ConnectError, DeviceError: it does not start, or not at this rate
+    :raises ConnectError, DeviceError: it does not start, or does not answer at this rate
     """
     upload(loader, chip, image, attach=attach)
-    take_dialect(loader, first_stage_dialect(chip.rom))
+    loader.dialect = first_stage_dialect(chip.rom)
     change_baud(loader, chip, None, baud, None)
 
 
 def start_stub(
     loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None
 ) -> int | None:
-    """Upload, start, wait for its hello, ask what it can do; the loader then speaks its dialect.
+    """Upload and start a stub; the loader then speaks its dialect. Returns ``RunningStub.flash_id``.
 
-    Returns the flash's id as ``Started`` has it: our own image brings the request for it along.
-
-    :raises Unsupported, CommandFailed, NoReply: what is there does not take it, or it does not answer
+    :raises Unsupported, CommandFailed, NoReply: the ROM does not accept it, or it does not answer
     """
     upload(loader, chip, image, attach=attach)
     loader.dialect = replace(loader.dialect, sealed=bool(image.build))
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
-        take_dialect(loader, own_dialect(chip.rom, found[0]))
+        loader.dialect = own_dialect(chip.rom, found[0])
         loader.secure = False
-        return parse_last(found[1][-1], RESET_AND_READ_ID) if found[1] else None
+        return parse_spi_reply(found[1][-1], RESET_AND_READ_ID[-1]) if found[1] else None
     join_stub(loader, chip)
-    if image.build and loader.dialect.capabilities is None:
-        raise NoReply("something answers that is not our stub")
+    if image.build and not loader.dialect.sealed:
+        raise NoReply("the program that answers is not our stub")
     return None
 
 
 def _first_batch(chip: Chip) -> Batch:
-    """What our stub is asked first; the flash's id only where that needs no power first."""
+    """The requests that our stub answers at once; without the JEDEC ID where the flash needs its power switched on first."""
     return plan_first_batch(
-        plan_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
+        plan_spi_batch(chip.spi, RESET_AND_READ_ID) if chip.flash_power_on is None else ()
     )
 
 
 def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | None = None) -> None:
-    """Put a program into RAM, start it and wait for its hello.
+    """Load a program into RAM, start it and wait for its greeting.
 
-    :param attach: to be asked of the loader before
+    :param attach: request to be sent before
     :raises Unsupported, CommandFailed, NoReply: as ``start_stub``
     """
     steps = [find_ram_block(loader, chip)]
@@ -281,7 +302,7 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
             except (NoReply, CommandFailed):
                 if len(steps) == 1:
                     raise
-                steps.pop(0)  # some take less at once, now and then
+                steps.pop(0)  # some ROMs take less at once
             else:
                 break
     loader.begin_pipeline()
@@ -306,9 +327,10 @@ def _plan_load(address: int, data: bytes, step: int) -> list[Command]:
 def _load_ahead(
     loader: Loader, segments: Iterable[tuple[int, bytes]], step: int, attach: Command | None
 ) -> bool:
-    """Load all segments, each MEM_BEGIN behind the request before it where the ROM takes some ahead. Whether it did.
+    """Load all segments in a pipeline if the ROM buffers requests. Returns whether that worked.
 
-    A ROM may be busy with the block for longer than its receiver holds bytes, but a MEM_BEGIN is short.
+    Only a MEM_BEGIN is sent ahead: it is short, and a ROM may be busy with a block for longer than its receiver can
+    hold the next one.
     """
     if loader.dialect.requests_ahead == 1:
         return False
@@ -324,42 +346,35 @@ def _load_ahead(
         for command in group:
             reply = loader.receive(command.op, loader.settings.timing.default + wire)
             if reply is None or len(reply.body) < 2 or reply.body[0]:
-                return False  # the next request brings the loader in step first
+                return False  # the next request resynchronises first
         loader.end_pipeline()
     return True
 
 
 def _await_hello(loader: Loader) -> None:
-    """The hello; where it was lost on the way, an answer to SYNC that only a stub gives."""
+    """Wait for the greeting; if it was lost, for the reply to SYNC that only a stub gives."""
     deadline = loader.transport.now() + HELLO_SECONDS
     while (left := deadline - loader.transport.now()) > 0:
         frame = loader.receive_frame(left)
         if frame is not None and frame.endswith((HELLO, seal_frame(HELLO))):
             return
     if loader.sync(2, timeout=loader.settings.timing.default / 4) != 0:
-        raise NoReply("no stub answers, but the ROM still does")
+        raise NoReply("the ROM bootloader still answers")
 
 
 def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
-    """Speak as the stub that is running does: as ours, where it answers like it, else as the vendor's.
+    """Use the dialect of the running stub: ours if it answers CAPABILITIES, else the vendor's.
 
-    :param uploaded: by us, just now; else it is one of an earlier session
+    :param uploaded: it was uploaded just now, not in an earlier session
     """
-    told = ask_capabilities(loader)
-    if told is not None:
-        take_dialect(loader, own_dialect(chip.rom, told))
+    capabilities = ask_capabilities(loader)
+    if capabilities is not None:
+        loader.dialect = own_dialect(chip.rom, capabilities)
     else:
-        take_dialect(
-            loader,
-            vendor_dialect(chip.rom, chip.stub.flash_block) if uploaded else stub_dialect(chip.rom),
+        loader.dialect = (
+            vendor_dialect(chip.rom, chip.stub.flash_block) if uploaded else stub_dialect(chip.rom)
         )
     loader.secure = False
-
-
-def take_dialect(loader: Loader, dialect: Dialect) -> None:
-    """Have the loader speak ``dialect`` from now on."""
-    loader.dialect, loader.grouped = dialect, None
-    loader.resync = partial(abort, loader) if dialect.capabilities is not None else None
 
 
 def first_stage_dialect(rom: Dialect) -> Dialect:
@@ -376,21 +391,21 @@ def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:
     )
 
 
-def own_dialect(rom: Dialect, told: Capabilities) -> Dialect:
+def own_dialect(rom: Dialect, capabilities: Capabilities) -> Dialect:
     """Our stub: the vendor's commands, and those in its capabilities. READ_FLASH is not sealed."""
     ops: set[IntEnum] = {*STUB_OPS, *VENDOR_OPS}
     ops.discard(Op.READ_FLASH)
     ops |= {StubOp.CAPABILITIES, StubOp.ABORT}
     for feature, its_ops in OPS_OF_FEATURES.items():
-        ops |= its_ops if feature in told.features else set()
+        ops |= its_ops if feature in capabilities.features else set()
     return replace(
         stub_dialect(rom),
         ops=frozenset(ops),
         begin_words=5,
         baud=BaudRule.PLAIN,
         md5=Md5Form.RAW,
-        encrypted_write=Feature.ENCRYPT in told.features,
-        capabilities=told,
+        encrypted_write=Feature.ENCRYPT in capabilities.features,
+        capabilities=capabilities,
         sealed=True,
     )
 

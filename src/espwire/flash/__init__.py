@@ -1,1 +1,1 @@
-"""What to do to the flash and doing it: plan, guards, execute, read, verify, erase. Speaks to chips through device/."""
+"""Jobs on flash and RAM: plan, safety checks, write, read, verify, erase, partitions, load-ram."""

@@ -1,20 +1,16 @@
-"""Erases a range of flash on request, after asking the guards; checks that it is blank where the chip can tell."""
+"""Erases a range of flash, or all of it, once the safety checks pass; then checks that it is blank."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from espwire.device.stub_commands import find_written
 from espwire.errors import UsageError, VerifyError
-from espwire.events import PlanReady, Report, Warned, silent
-from espwire.flash import write
+from espwire.events import Finished, Note, PlanReady, Progress, Report, Warned, silent
 from espwire.flash.estimate import TransportCost, estimate_erase
-from espwire.flash.plan import Erase, Policy, describe_erased_behind, describe_step, find_erased_end
+from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Policy, describe_step
+from espwire.flash.plan import describe_erased_behind
 from espwire.flash.safety import find_erase_problems, stop_if_fatal
-from espwire.flash.survey import survey_device
-from espwire.flash.verify import Cancel, check_not_blind, has_content
-from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp
+from espwire.flash.verify import check_not_blind, has_content
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
@@ -35,25 +31,24 @@ def erase_region(
 
     :param size: None: up to the end of the flash
     :raises UsageError: not whole sectors, or the flash size is needed and not known
-    :raises SafetyStop: a guard has a reason against it; see guards.py
-    :raises VerifyError: the chip says that it is done, and its MD5 says that it is not
+    :raises SafetyStop: a safety check fails
+    :raises VerifyError: the chip reports success, and its MD5 shows that it did not erase
     """
     policy = policy or Policy()
-    target = survey_device(device)
-    sector, flash_size = target.survey.sector_size, target.survey.real_size
+    target = FlashTarget.of(device)
     if size is None:
-        if flash_size is None:
+        if target.real_size is None:
             raise UsageError(
                 "the flash size is not known", hint="Give the size to erase as a number."
             )
-        size = flash_size - address
-    if size <= 0 or address < 0 or address % sector or size % sector:
+        size = target.real_size - address
+    if size <= 0 or address < 0 or address % SECTOR or size % SECTOR:
         raise UsageError(
-            f"{address:#x} and {size:#x} are not whole sectors of {sector:#x}",
-            hint=f"Address and size must be multiples of {sector:#x} ({sector}).",
+            f"{address:#x} and {size:#x} are not whole sectors of {SECTOR:#x}",
+            hint=f"Address and size must be multiples of {SECTOR:#x} ({SECTOR}).",
             code="unaligned",
         )
-    erased_end = find_erased_end(address, size, target.survey)
+    erased_end = target.limits.find_erased_end(address, size)
     findings = find_erase_problems(address, erased_end, target)
     if erased_end > address + size:
         findings += (describe_erased_behind("the area to erase", address + size, erased_end),)
@@ -61,10 +56,12 @@ def erase_region(
     for finding in findings:
         report(Warned(code=finding.code, text=finding.text))
     step = Erase(address, size)
-    seconds = estimate_erase(address, size, TransportCost())
     report(
         PlanReady(
-            steps=(step.describe(),), wire_bytes=0, seconds=seconds, actions=(describe_step(step),)
+            steps=(step.describe(),),
+            wire_bytes=0,
+            seconds=estimate_erase(address, size, TransportCost()),
+            actions=(describe_step(step),),
         )
     )
     check_not_blind(device, policy)
@@ -72,11 +69,14 @@ def erase_region(
         return
     if cancel is not None:
         cancel.check()
-    write.erase(device, address, size, report=report)
-    if policy.verify is not False and device.loader.supports(StubOp.HASH):
-        _check_sectors(device, address, size)
-    elif policy.verify is not False and device.loader.supports(Op.SPI_FLASH_MD5):
-        _check_blank(device, address, size)
+    run_erase(device, step, report=report)
+    if policy.verify is not False and (ranges := device.backend.find_written(address, size)):
+        raise VerifyError(
+            f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
+            ranges=ranges,
+            hint="The flash may be write-protected: read its status, or suspect the flash chip.",
+            code="not-blank",
+        )
 
 
 def erase_flash(
@@ -90,11 +90,11 @@ def erase_flash(
 ) -> int:
     """Erase the whole flash; returns its size in bytes. A ROM has no chip erase: it erases all sectors.
 
-    :param flash_size: bytes; None: as the flash itself says
+    :param flash_size: bytes; None: by the flash's own id
     :raises UsageError: code ``flash-size-unknown``: the size is not given and cannot be read
     :raises SafetyStop, VerifyError: as ``erase_region``
     """
-    size = survey_device(device, flash_size=flash_size).survey.real_size
+    size = FlashTarget.of(device, flash_size=flash_size).real_size
     if size is None:
         raise UsageError(
             "the flash size is not known, so its end is not",
@@ -105,24 +105,29 @@ def erase_flash(
     return size
 
 
-def _check_sectors(device: Device, address: int, size: int) -> None:
-    """Ask which sectors are not blank; a yes is asked for twice, for answers can be damaged."""
-    if not find_written(device.loader, address, size, SECTOR):
-        return
-    ranges = tuple((at, at + SECTOR) for at in find_written(device.loader, address, size, SECTOR))
-    if ranges:
-        raise _not_blank(ranges, address, size)
+def run_erase(device: Device, step: Erase, *, report: Report = silent) -> None:
+    """Erase whole sectors and report the progress, which only stubs make."""
+    began, backend = device.transport.now(), device.backend
+    name = "the whole flash" if step.whole else f"{step.address:#x}..{step.address + step.size:#x}"
+
+    def progress(done: int) -> None:
+        report(Progress(task="erase", name=name, done=done, total=step.size))
+
+    progress(0)
+    if backend.limits.erases_at_begin and _is_blank(device, step):
+        report(Note(text=f"{name} is blank already: nothing to erase"))
+    elif step.whole:
+        backend.erase_chip(step.size, progress=progress)
+    else:
+        backend.erase(step.address, step.size, progress=progress)
+    seconds = device.transport.now() - began
+    report(Finished(task="erase", name=name, size=step.size, seconds=seconds))
 
 
-def _not_blank(ranges: tuple[tuple[int, int], ...], address: int, size: int) -> VerifyError:
-    return VerifyError(
-        f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
-        ranges=ranges,
-        hint="The flash may be write-protected: read its status, or suspect the flash chip.",
-        code="not-blank",
-    )
-
-
-def _check_blank(device: Device, address: int, size: int) -> None:
-    if not has_content(device, address, b"\xff" * size):
-        raise _not_blank(((address, address + size),), address, size)
+def _is_blank(device: Device, step: Erase) -> bool:
+    """Whether all of it is blank already: then no sector of it could reveal that others are erased instead."""
+    if not device.backend.limits.can_digest:
+        return False
+    ends = (step.address, step.address + step.size - SECTOR)
+    blank = all(has_content(device, at, BLANK * SECTOR) for at in ends)
+    return blank and has_content(device, step.address, BLANK * step.size)

@@ -1,22 +1,21 @@
-"""How long things take on a link and a flash: the plan's estimate. Pure arithmetic; nothing waits for these numbers."""
+"""Estimates how long a plan takes, from rates of the line and typical data-sheet times of flash chips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from espwire.device.backends.base import FlashLimits
 from espwire.protocol.commands import HEADER
-from espwire.protocol.dialect import Dialect
-from espwire.sizes import align_up
+from espwire.sizes import SECTOR, align_up
 
 BITS_PER_BYTE = 10  # start, eight, stop
-FRAME_ENDS, DATA_HEADER, SLIP_END, SLIP_ESCAPE = 2, 16, 0xC0, 0xDB
-OPEN_BODY, POSITION = 24, 4  # of our stub's streams
-PAGE, SECTOR, BLOCK = 0x100, 0x1000, 0x10000
+FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
+PAGE, BLOCK = 0x100, 0x10000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransportCost:
-    """Rates. ``baud`` 0: a link without one (TCP, USB). The flash times are typical data-sheet values."""
+    """Rates. ``baud`` 0: a transport without one (TCP, USB). The flash times are typical data-sheet values."""
 
     baud: int = 115200
     latency_s: float = 0.002
@@ -30,31 +29,17 @@ class TransportCost:
         return size * BITS_PER_BYTE / self.baud if self.baud else 0.0
 
 
-def count_blocks(size: int, dialect: Dialect) -> int:
-    """Data commands for a payload of ``size`` bytes."""
-    return -(-size // dialect.flash_block)
+def count_wire_bytes(payload: bytes, limits: FlashLimits, *, packed: bool) -> int:
+    """Bytes that the host sends to transfer a payload: frames, escapes and the opening request.
 
-
-def count_wire_bytes(payload: bytes, dialect: Dialect, *, packed: bool) -> int:
-    """Bytes that the host sends to transfer a payload: frames, escapes and the opening command.
-
-    :param packed: compressed blocks go as they are, plain ones are filled up to the loader's block size
+    :param packed: compressed; a loader with blocks has the last one of other payloads filled up
     """
-    if dialect.capabilities is not None:
-        head = FRAME_ENDS + HEADER.size + OPEN_BODY
-        return head + _count_stream_bytes(payload, dialect.capabilities.frame_payload)
-    fill = 0 if packed else -len(payload) % dialect.flash_block
-    frames = count_blocks(len(payload), dialect) * (FRAME_ENDS + HEADER.size + DATA_HEADER)
-    begin = FRAME_ENDS + HEADER.size + 4 * dialect.begin_words
-    return (
-        begin + frames + len(payload) + fill + payload.count(SLIP_END) + payload.count(SLIP_ESCAPE)
-    )
-
-
-def _count_stream_bytes(payload: bytes, size: int) -> int:
-    """Bytes of a stream's frames, escapes included; WRITE_OPEN is not among them."""
-    frames = -(-len(payload) // size) * (FRAME_ENDS + HEADER.size + POSITION)
-    return frames + len(payload) + payload.count(SLIP_END) + payload.count(SLIP_ESCAPE)
+    frames = -(-len(payload) // limits.frame_payload)
+    fill = 0 if packed or limits.receives_ahead else -len(payload) % limits.frame_payload
+    escapes = payload.count(SLIP_END) + payload.count(SLIP_ESCAPE)
+    opening = FRAME_ENDS + HEADER.size + limits.open_size
+    heads = frames * (FRAME_ENDS + HEADER.size + limits.frame_head)
+    return opening + heads + len(payload) + fill + escapes
 
 
 def estimate_erase(address: int, size: int, cost: TransportCost) -> float:
@@ -68,24 +53,17 @@ def estimate_erase(address: int, size: int, cost: TransportCost) -> float:
 
 
 def estimate_write(
-    span: range, payload: int, wire_bytes: int, dialect: Dialect, cost: TransportCost
+    span: range, payload: int, wire_bytes: int, limits: FlashLimits, cost: TransportCost
 ) -> float:
-    """Seconds to erase and write ``span``, sent as ``payload`` bytes: a ROM answers a block when it is in flash.
+    """Seconds to erase and write ``span``, sent as ``payload`` bytes.
 
-    Our stub receives meanwhile: the slower of wire and flash decides.
+    A loader that receives ahead takes as long as the slower of line and flash; others answer a block when it is in
+    flash.
     """
-    if dialect.capabilities is not None:
-        in_flash = len(span) / PAGE * cost.program_page_s + estimate_erase(
-            span.start, len(span), cost
-        )
+    in_flash = len(span) / PAGE * cost.program_page_s
+    in_flash += estimate_erase(span.start, len(span), cost)
+    if limits.receives_ahead:
         return max(cost.on_wire(wire_bytes), in_flash) + 2 * cost.latency_s
-    blocks = count_blocks(payload, dialect)
-    replies = (blocks + 1) * (FRAME_ENDS + HEADER.size + dialect.status_bytes)
-    programming = len(span) / PAGE * cost.program_page_s
-    waits = (blocks + 1) * cost.latency_s
-    return (
-        cost.on_wire(wire_bytes + replies)
-        + waits
-        + programming
-        + estimate_erase(span.start, len(span), cost)
-    )
+    requests = -(-payload // limits.frame_payload) + 1
+    replies = requests * (FRAME_ENDS + limits.reply_size)
+    return cost.on_wire(wire_bytes + replies) + requests * cost.latency_s + in_flash

@@ -1,13 +1,10 @@
-"""Memory ↔ files: a dump of the address space, and a program from an image into RAM. Touches no flash.
-
-It stands with the jobs on flash because it needs files and images as they do; the words themselves are device/memory_access.py's.
-"""
+"""Dumps memory into files, and loads programs from images into RAM and starts them."""
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,11 +14,9 @@ from espwire.device.retry import LossLimit
 from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, Warned, silent
 from espwire.files import open_output
-from espwire.flash.plan import Finding, Policy
+from espwire.flash.model import Cancel, Finding, Policy
 from espwire.flash.safety import stop_if_fatal
-from espwire.flash.verify import Cancel
 from espwire.image.codec import parse
-from espwire.protocol.opcodes import Op
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -29,14 +24,13 @@ if TYPE_CHECKING:
     from espwire.image.model import Image, Segment
 
 PROGRESS_STEP = 0x400
-PIECE = 0x1000
 MEM_DATA_HEAD = 24  # of the request for a block: header and four words
 NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemDump:
-    """What was dumped. ``data`` is None where a file took it; ``trips`` are round trips to the chip."""
+    """The result of a dump. ``data`` is None if it was written to a file; ``trips`` are round trips to the chip."""
 
     address: int
     size: int
@@ -56,8 +50,8 @@ def dump_mem(
 ) -> MemDump:
     """Read memory word by word, into a file (whole or absent) or, without ``path``, as bytes.
 
-    A ROM hands out a word per request and protects none by a checksum, so each word is read twice and the two are
-    compared. At 115200 baud that is less than 1 KiB a second. Words that change by themselves are warned of.
+    A ROM sends one word per request, without a checksum, so each word is read twice and the two are compared. At
+    115200 baud that is less than 1 KiB per second. A warning reports words that change between reads.
 
     :raises UsageError: codes ``unaligned``, ``memory-range``
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
@@ -65,21 +59,17 @@ def dump_mem(
     :raises FileError: the file cannot be written
     """
     check_range(address, size)
-    device.loader.require(Op.READ_REG)
     name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
     began, trips, done, shown = device.transport.now(), device.loader.trips, 0, 0
-    limit = LossLimit(device.loader)
+    losses = LossLimit(device.loader)
     report(Progress(task="read", name=name, done=0, total=size))
     changing: list[int] = []
-    with _open_sink(path) as (write, held):
-        piece = bytearray()
+    memory = io.BytesIO()
+    with nullcontext(memory) if path is None else open_output(path) as file:
         for word in read_words(device.loader, address, size, on_change=changing.append):
-            limit.check()
-            piece += word
+            losses.check()
+            file.write(word)
             done += len(word)
-            if len(piece) >= PIECE or done == size:
-                write(bytes(piece))
-                piece.clear()
             if done >= shown + PROGRESS_STEP or done == size:
                 shown = done
                 report(Progress(task="read", name=name, done=done, total=size))
@@ -87,33 +77,20 @@ def dump_mem(
                     cancel.check()
     report(Finished(task="read", name=name, size=size, seconds=device.transport.now() - began))
     if changing:
-        text = f"{len(changing)} words change by themselves between reads, the first at {changing[0]:#010x}"
+        text = f"{len(changing)} words change between reads, the first at {changing[0]:#010x}"
         report(Warned(code="memory-changes", text=text))
     return MemDump(
         address=address,
         size=size,
         trips=device.loader.trips - trips,
         path=None if path is None else os.fspath(path),
-        data=bytes(held) if path is None else None,
+        data=memory.getvalue() if path is None else None,
     )
-
-
-@contextmanager
-def _open_sink(
-    path: str | os.PathLike[str] | None,
-) -> Iterator[tuple[Callable[[bytes], object], bytearray]]:
-    """Where pieces go: a file, or the bytes that are yielded too."""
-    held = bytearray()
-    if path is None:
-        yield held.extend, held
-        return
-    with open_output(path) as file:
-        yield file.write, held
 
 
 @dataclass(frozen=True, kw_only=True)
 class RamLoad:
-    """A program that was put into RAM and started: its entry, and (address, size) of each segment."""
+    """A program that was loaded into RAM and started: its entry, and (address, size) of each segment."""
 
     entry: int
     segments: tuple[tuple[int, int], ...]
@@ -133,19 +110,18 @@ def load_ram(
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> RamLoad:
-    """Put an image's segments into RAM and start it. The loader is gone then: the device answers nothing more.
+    """Load an image's segments into RAM and start it. The loader ends with that: the device no longer replies.
 
     :param policy: its consents may allow the RAM that the ROM uses itself (``rom-ram``)
-    :raises ImageError: no image, a damaged one, or one for another chip or for flash
+    :raises ImageError: not an image, a damaged image, or an image for another chip or for flash
     :raises SafetyStop: a segment overlaps the ROM's own RAM
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
-    :raises NoReply, CommandFailed: a block failed time and again, or the start was refused
+    :raises NoReply, CommandFailed: a block failed too often, or the start was refused
     """
     chip, loader = device.chip, device.loader
     image = parse_program(chip, data)
     revision = device.revision if device.revision_known else None
     stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
-    loader.require(Op.MEM_BEGIN)
     segments = [segment for segment in image.segments if segment.data]
     total, began, before = sum(len(segment.data) for segment in segments), device.transport.now(), 0
     report(Progress(task="write", name=name, done=0, total=total))
@@ -186,7 +162,7 @@ def parse_program(chip: Chip, data: bytes) -> Image:
         what = (
             "mapped code, or nothing"
             if wrong is None
-            else f"a segment for {wrong.address:#010x}, which is no RAM"
+            else f"a segment for {wrong.address:#010x}, which is not RAM"
         )
         raise ImageError(
             f"the image holds {what}",
@@ -197,8 +173,8 @@ def parse_program(chip: Chip, data: bytes) -> Image:
 
 
 def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tuple[Finding, ...]:
-    """What speaks against segments over what the ROM needs while it loads them. Pure."""
-    found = []
+    """The findings for segments over RAM that the ROM needs while it loads them."""
+    findings = []
     segments = [segment for segment in image.segments if segment.data]
     for number, segment in enumerate(segments):
         longest = max(min(len(later.data), chip.rom.ram_block) for later in segments[number:])
@@ -208,20 +184,20 @@ def find_rom_ram_problems(chip: Chip, image: Image, revision: int | None) -> tup
                     f"the segment for {segment.address:#010x} overlaps RAM that the ROM uses itself,"
                     f" {start:#010x} to {end:#010x}"
                 )
-                found.append(Finding("rom-ram", text, fatal=True, consent="rom-ram"))
-    return tuple(found)
+                findings.append(Finding("rom-ram", text, fatal=True, consent="rom-ram"))
+    return tuple(findings)
 
 
 def find_rom_ram(chip: Chip, revision: int | None, longest: int) -> tuple[tuple[int, int], ...]:
-    """Half-open ranges of RAM that the ROM's loader uses, as far as the chip's data tell; aliases included.
+    """Half-open ranges of RAM that the ROM's loader uses, as far as the chip's data has them; aliases included.
 
-    Each request fills the ROM's packet buffer from its start, so what lies behind the longest request stays. Where the
-    buffer's place was not measured, all of the ROM's buffers count.
+    Each request fills the ROM's packet buffer from its start, so RAM behind the longest request stays intact. Where the
+    buffer's address was not measured, all of the ROM's buffers count.
 
     :param revision: None: unknown, all that could be
     :param longest: bytes of data in the longest block that is sent at the same time or later
     """
-    found = []
+    used: list[tuple[int, int]] = []
     for fact in chip.stub.rom_ram:
         least, most = fact.get("min_revision", 0), fact.get("max_revision", 1 << 16)
         start, end = fact.get("rom_buffers_start"), fact.get("ram_end", fact.get("rom_stack_start"))
@@ -236,14 +212,13 @@ def find_rom_ram(chip: Chip, revision: int | None, longest: int) -> tuple[tuple[
                 (fact["rom_pointers_start"], end),
             ]
         offset = fact.get("instruction_alias_offset")
-        found += ranges + (
-            [(low + offset, high + offset) for low, high in ranges] if offset else []
-        )
-    return tuple(found)
+        used += ranges
+        used += [(low + offset, high + offset) for low, high in ranges] if offset else []
+    return tuple(used)
 
 
 def _is_ram(chip: Chip, segment: Segment) -> bool:
-    """Whether nothing says that it is mapped flash or mask ROM. What no fact names may be RAM: some maps end early."""
+    """Whether a segment may be in RAM: not in mapped flash or mask ROM. Some memory maps end early, so the unknown is RAM."""
     flash = chip.mapped_flash
     mapped = ((flash.irom_start, flash.irom_end), (flash.drom_start or 0, flash.drom_end or 0))
     if any(segment.address < end and segment.end > start for start, end in mapped):

@@ -1,19 +1,22 @@
-"""Partitions by name: the table of a device, where a name lies, whether a file fits. Writes nothing.
-
-OTA data of a device: which slot boots, and making another one boot. The rules are image/ota.py's.
-"""
+"""What is where in a device's flash: its partition table, the slot that boots (and switching it), the flash map."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from espwire.errors import TableError, Unsupported
-from espwire.events import PlannedStep, PlanReady, Report, Warned, silent
+from espwire.blob import Blob
+from espwire.errors import TableError, Unsupported, UsageError
+from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
 from espwire.flash.erase import erase_region
-from espwire.flash.plan import Part, Policy
+from espwire.flash.model import BLANK, FlashTarget, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
+from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
+from espwire.image.flash_map import Area, FlashMap, build_map, join_words, name_idf
+from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import (
     OTA_DATA_SIZE,
     OtaChange,
@@ -25,6 +28,7 @@ from espwire.image.ota import (
     parse_ota_data,
     plan_switch,
 )
+from espwire.image.partition_table import APP as APP_TYPE
 from espwire.image.partition_table import (
     TABLE_OFFSET,
     TABLE_SIZE,
@@ -33,10 +37,13 @@ from espwire.image.partition_table import (
     find_partition,
     parse_table,
 )
-from espwire.sizes import SECTOR
+from espwire.sizes import BLOCK, SECTOR, Ranges, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+
+HEAD = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size + APP.size
+MAX_DIGESTS = 256
 
 
 def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> PartitionTable:
@@ -59,30 +66,30 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
 
 
 def find_place(table: PartitionTable, name: str, *, report: Report = silent) -> Partition:
-    """The partition that something shall be written to; one that must be encrypted is told.
+    """The partition to write to; a warning if it must be encrypted.
 
     :raises TableError: code ``partition-unknown``
     """
-    found = find_partition(table, name)
-    if "encrypted" in found.flag_names:
-        text = f"partition '{found.label}' is flagged encrypted: with flash encryption on, it must be written encrypted"
+    partition = find_partition(table, name)
+    if "encrypted" in partition.flag_names:
+        text = f"partition '{partition.label}' is flagged encrypted: with flash encryption on, it must be written encrypted"
         report(Warned(code="partition-encrypted", text=text))
-    return found
+    return partition
 
 
-def check_fits(found: Partition, size: int, what: str) -> None:
+def check_fits(partition: Partition, size: int, what: str) -> None:
     """Raise where ``size`` bytes are more than the partition has.
 
     :raises TableError: code ``partition-too-small``
     """
-    if size > found.size:
+    if size > partition.size:
         raise TableError(
-            f"{what} has {size:#x} bytes, but partition '{found.label}' at {found.offset:#x} only {found.size:#x}",
+            f"{what} has {size:#x} bytes, but partition '{partition.label}' at {partition.offset:#x} only {partition.size:#x}",
             hint="Make it smaller, or the partition larger; an address instead of the name is not checked.",
             code="partition-too-small",
-            partition=found.name,
+            partition=partition.name,
             size=size,
-            room=found.size,
+            room=partition.size,
         )
 
 
@@ -108,11 +115,7 @@ def read_ota_status(device: Device, *, table: PartitionTable | None = None) -> O
     :raises TableError: no partition table, or a broken one
     """
     _check_plain(device)
-    table = table or read_partition_table(device)
-    place = find_ota_data(table)
-    if place is None:
-        return find_boot(table, None)
-    return find_boot(table, parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE)))
+    return _read_boot(device, table or read_partition_table(device))
 
 
 def switch_ota(
@@ -124,7 +127,7 @@ def switch_ota(
     dry_run: bool = False,
     report: Report = silent,
 ) -> OtaChange:
-    """Make the slot boot: only the sector of the OTA data that does not count is written, and verified.
+    """Make the slot boot: only the OTA data sector that is not in use is written, and verified.
 
     :param slot: a partition's name, ``ota_1``, ``1``, or ``factory``
     :raises TableError: ``ota-slot``, ``no-ota-data``, or no partition table
@@ -133,63 +136,67 @@ def switch_ota(
     """
     _check_plain(device)
     table = table or read_partition_table(device)
-    place = require_ota_data(table)
-    data = parse_ota_data(read_bytes(device, place.offset, OTA_DATA_SIZE))
+    partition = require_ota_data(table)
+    data = parse_ota_data(read_bytes(device, partition.offset, OTA_DATA_SIZE))
     change = plan_switch(table, data, slot, state)
     if dry_run:
-        report(build_plan_event(change, place))
+        report(build_plan_event(change, partition))
         return change
     for index in change.erase:
-        erase_region(device, place.offset + index * SECTOR, SECTOR, policy=Policy(), report=report)
-    if change.write is not None and change.entry is not None:
-        part = Part(
-            place.offset + change.write * SECTOR,
-            build_sector(change.entry),
-            f"{place.label} {change.write}",
+        erase_region(
+            device, partition.offset + index * SECTOR, SECTOR, policy=Policy(), report=report
         )
-        write_flash(device, [part], report=report)
+    if change.write is not None and change.entry is not None:
+        blob = Blob(
+            partition.offset + change.write * SECTOR,
+            build_sector(change.entry),
+            f"{partition.label} {change.write}",
+        )
+        write_flash(device, [blob], report=report)
     return change
 
 
 def require_ota_data(table: PartitionTable) -> Partition:
-    """The partition that holds the choice.
+    """The partition with the OTA data.
 
     :raises TableError: code ``no-ota-data``
     """
-    place = find_ota_data(table)
-    if place is None:
+    partition = find_ota_data(table)
+    if partition is None:
         raise TableError(
             "the partition table has no OTA data partition (type data, subtype ota)",
             hint="What boots is fixed by the table: factory, or the first OTA slot.",
             code="no-ota-data",
         )
-    return place
+    return partition
 
 
-def build_plan_event(change: OtaChange, place: Partition) -> PlanReady:
-    """What a switch is going to do, as an event."""
+def build_plan_event(change: OtaChange, partition: Partition) -> PlanReady:
+    """The plan of a switch, as an event."""
     sectors = [("erase", index) for index in change.erase]
     if change.entry is not None and change.write is not None:
         sectors.append(("write", change.write))
     actions = tuple(
-        PlannedStep(kind=kind, address=place.offset + index * SECTOR, size=SECTOR, name=place.label)
+        PlannedStep(
+            kind=kind, address=partition.offset + index * SECTOR, size=SECTOR, name=partition.label
+        )
         for kind, index in sectors
     )
     return PlanReady(
-        steps=describe_change(change, place), wire_bytes=0, seconds=0.0, actions=actions
+        steps=describe_change(change, partition), wire_bytes=0, seconds=0.0, actions=actions
     )
 
 
-def describe_change(change: OtaChange, place: Partition) -> tuple[str, ...]:
+def describe_change(change: OtaChange, partition: Partition) -> tuple[str, ...]:
     """One line per step."""
     steps = [
-        f"erase {place.offset + index * SECTOR:#x}, sector {index} of {place.label}"
+        f"erase {partition.offset + index * SECTOR:#x}, sector {index} of {partition.label}"
         for index in change.erase
     ]
     if change.entry is not None and change.write is not None:
-        address = place.offset + change.write * SECTOR
+        address = partition.offset + change.write * SECTOR
         steps.append(
-            f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {place.label}"
+            f"write sequence {change.entry.sequence} at {address:#x}, sector {change.write} of {partition.label}"
         )
     return tuple(steps) or (f"nothing: {change.slot.label} boots already",)
 
@@ -202,3 +209,100 @@ def _check_plain(device: Device) -> None:
             hint="Have the application itself switch, with esp_ota_set_boot_partition.",
             code="ota-encrypted",
         )
+
+
+def read_map(
+    device: Device,
+    *,
+    table_offset: int = TABLE_OFFSET,
+    flash_size: int | None = None,
+    report: Report = silent,
+) -> FlashMap:
+    """What is where in the flash of a device, without reading all of it: its partition table, the headers of images and
+    the chip's MD5 of each stretch. Checksums of images are not checked.
+
+    :param flash_size: bytes; None: by the flash's own id
+    :raises Unsupported: this loader cannot read flash
+    :raises UsageError: code ``flash-size-unknown``
+    """
+    size = FlashTarget.of(device, flash_size=flash_size).real_size
+    if size is None:
+        raise UsageError(
+            "the flash size is not known", hint="Give --flash-size.", code="flash-size-unknown"
+        )
+    table = _read_table(device, table_offset)
+    boot = _read_boot(device, table) if table is not None else None
+    filled = _find_filled(device, table, size, thin_out(report, device.transport.now))
+    heads = (_read_head(device, address, size) for address in _list_image_addresses(device, table))
+    contents = tuple(head for head in heads if head is not None)
+    return build_map(
+        size, filled, table=table, table_offset=table_offset, contents=contents, boot=boot
+    )
+
+
+def _read_table(device: Device, offset: int) -> PartitionTable | None:
+    """The table; None if there is none, which a map may show."""
+    try:
+        return read_partition_table(device, offset)
+    except TableError:
+        return None
+
+
+def _read_boot(device: Device, table: PartitionTable) -> OtaStatus:
+    partition = find_ota_data(table)
+    data = read_bytes(device, partition.offset, OTA_DATA_SIZE) if partition is not None else None
+    return find_boot(table, parse_ota_data(data) if data is not None else None)
+
+
+def _list_image_addresses(device: Device, table: PartitionTable | None) -> list[int]:
+    addresses = [device.chip.flash.bootloader_offset]
+    rows = table.partitions if table is not None else ()
+    addresses += [row.offset for row in rows if row.type == APP_TYPE]
+    return list(dict.fromkeys(addresses))
+
+
+def _find_filled(device: Device, table: PartitionTable | None, size: int, report: Report) -> Ranges:
+    """Stretches that are not blank: blocks, cut at the borders of partitions; sectors in the first block."""
+    block = max(BLOCK, size // MAX_DIGESTS)
+    borders = {0, size, *range(0, size, block), *range(0, min(BLOCK, size), SECTOR)}
+    for row in table.partitions if table is not None else ():
+        borders |= {at for at in (row.offset, row.end) if at < size and at % SECTOR == 0}
+    edges = sorted(borders)
+    filled = []
+    for start, end in pairwise(edges):
+        if not _is_blank(device, start, end - start):
+            filled.append((start, end))
+        report(Progress(task="read", name="map", done=end, total=size))
+    return join_ranges(filled)
+
+
+def _is_blank(device: Device, address: int, size: int) -> bool:
+    blank = BLANK * size
+    if not device.backend.limits.can_digest:
+        return read_bytes(device, address, size) == blank
+    expected = hashlib.md5(blank, usedforsecurity=False).digest()
+    return device.backend.digests(address, size, size) == [expected]
+
+
+def _read_head(device: Device, address: int, size: int) -> Area | None:
+    """The image at an address, by its headers alone."""
+    if address + HEAD > size:
+        return None
+    head = read_bytes(device, address, HEAD)
+    magic, count, *_ = HEADER.unpack_from(head)
+    if magic != MAGIC or not 1 <= count <= MAX_SEGMENTS:
+        return None
+    at, flag = address + HEADER.size + EXTENDED.size, head[HEADER.size + EXTENDED.size - 1]
+    for _ in range(count):
+        if at + SEGMENT_HEADER.size > size:
+            return None
+        _, length = SEGMENT_HEADER.unpack(read_bytes(device, at, SEGMENT_HEADER.size))
+        at += SEGMENT_HEADER.size + length
+    end = address + ((at - address) // 16 + 1) * 16 + (32 if flag == 1 else 0)
+    start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size
+    kind = "bootloader" if address == device.chip.flash.bootloader_offset else "app"
+    if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
+        return Area(kind, "", address, end - address)
+    app = parse_app_descriptor(head[start:])
+    detail = join_words((app.project, app.version, name_idf(app.idf_version)))
+    return Area("app", "", address, end - address, detail)

@@ -1,429 +1,296 @@
-"""Decides what to do to the flash, before anything is touched. Pure: a plan can be printed, tested, thrown away.
+"""Plans what to do to the flash before anything is touched: which sectors to erase and write, what to verify.
 
-Whether the plan is wise (encryption, secure boot, wrong chip) is asked in guards.py. All ranges are half-open.
+Whether the plan is wise (encryption, secure boot, wrong chip) is `safety`'s question. All ranges are half-open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Collection, Iterable
+from itertools import pairwise
 
 from espwire.blob import Blob
 from espwire.compress import deflate_zlib
-from espwire.device.transfer import erase_size_to_send
-from espwire.errors import UsageError
-from espwire.events import PlannedStep
-from espwire.flash.changes import find_changed_runs
-from espwire.flash.checks import WRITE_ALIGN, can_compare, check_parts, span
+from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
-from espwire.protocol.dialect import Dialect, EraseRule
-from espwire.protocol.opcodes import Op
-from espwire.sizes import align_down, align_up
+from espwire.flash.model import (
+    BLANK,
+    Erase,
+    Finding,
+    FlashTarget,
+    Plan,
+    Policy,
+    Skip,
+    Step,
+    Verify,
+    Write,
+    format_span,
+)
+from espwire.sizes import SECTOR, align_down, align_up
 
-BLANK = b"\xff"
-
-
-Part = Blob  # to be replaced by Blob everywhere
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlashTarget:
-    """What is known before planning. ``flash_size`` None: not known, so not checked; ``size_assumed``: it is a guess.
-
-    ``long_addresses``: the loader reaches beyond 16 MB. No ROM loader is known to; our stub does.
-    ``part_size``: what the flash's own id tells, whatever size the user states; None: it tells nothing.
-    ``present``: addresses of parts that the flash was found to hold already.
-    """
-
-    dialect: Dialect
-    flash_size: int | None = None
-    size_assumed: bool = False
-    secure_download: bool = False
-    sector_size: int = 0x1000
-    encrypted_align: int = 16
-    long_addresses: bool = False
-    part_size: int | None = None
-    present: frozenset[int] = frozenset()
-
-    def supports(self, op: IntEnum) -> bool:
-        """Whether the loader takes ``op`` now."""
-        return op in (self.dialect.secure_ops if self.secure_download else self.dialect.ops)
-
-    @property
-    def real_size(self) -> int | None:
-        """The flash size where it is known, not guessed."""
-        return None if self.size_assumed else self.flash_size
-
-    @property
-    def can_verify(self) -> bool:
-        """Whether flash content can be checked at all."""
-        return any(map(self.supports, (Op.SPI_FLASH_MD5, Op.READ_FLASH_SLOW, Op.READ_FLASH)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What the caller wants.
-
-    ``compress`` None: where the loader can and it is shorter; True: encrypted parts, too; False: never.
-    ``verify`` None: where the loader can; True: refuse to write where it cannot; False: never.
-    ``consents`` allow fatal findings by name, ``force`` all of them but those that need their name.
-    ``rewrites``: how often a part may be tried again.
-    ``ignore_flash_enc_efuse``: do not ask the eFuses whether the chip can encrypt.
-    ``skip_flashed``: leave out parts that the flash holds already, by its MD5.
-    ``trust_flash_content``: do not even check a part that equals its ``previous``.
-    """
-
-    compress: bool | None = None
-    verify: bool | None = None
-    erase_all: bool = False
-    force: bool = False
-    consents: frozenset[str] = frozenset()
-    rewrites: int = 1
-    ignore_flash_enc_efuse: bool = False
-    skip_flashed: bool = False
-    trust_flash_content: bool = False
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something to know before acting. ``fatal``: it stops the work unless ``consent`` (a name) is given.
-
-    ``by_name_only``: ``force`` does not stand in for the consent.
-    """
-
-    code: str
-    text: str
-    fatal: bool = False
-    consent: str = ""
-    by_name_only: bool = False
-
-
-@dataclass(frozen=True)
-class Erase:
-    """Erase whole sectors. ``whole``: all that the flash has."""
-
-    address: int
-    size: int
-    whole: bool = False
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"erase {span(self.address, self.address + self.size)}"
-
-
-@dataclass(frozen=True)
-class Write:
-    """Erase the sectors of a part and write it.
-
-    ``address`` and ``data`` are what is sent: the part, filled with 0xFF down to the sector start and up to 4 bytes.
-    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
-    """
-
-    address: int
-    data: bytes = field(repr=False)
-    name: str
-    packed: bytes | None = field(default=None, repr=False)
-    wire_bytes: int = 0
-    encrypted: bool = False
-    erase_end: int = 0
-
-    def describe(self) -> str:
-        """One line for people."""
-        how = f", compressed to {len(self.packed)} bytes" if self.packed is not None else ""
-        how += ", encrypted by the chip" if self.encrypted else ""
-        return f"write {self.name} to {span(self.address, self.address + len(self.data))}{how}"
-
-
-@dataclass(frozen=True)
-class Verify:
-    """The flash must hold ``data`` at ``address``; how to find out is the executor's choice.
-
-    ``rewrite``: what to write if it does not, where the step before wrote only a part of it.
-    ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
-    last block and was erased with the rest.
-    """
-
-    address: int
-    data: bytes = field(repr=False)
-    name: str
-    rewrite: Write | None = field(default=None, repr=False)
-    tail: int = 0
-
-    @property
-    def content(self) -> bytes:
-        """All that the flash must hold from ``address`` on, blank tail included."""
-        return self.data + BLANK * self.tail
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"verify {self.name} at {span(self.address, self.address + len(self.data))}"
-
-
-@dataclass(frozen=True)
-class Skip:
-    """Nothing to do for this part, and why. ``checked``: the flash was asked, and holds it."""
-
-    address: int
-    size: int
-    name: str
-    why: str
-    checked: bool = False
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"skip {self.name}: {self.why}"
-
-
-Step = (
-    Erase | Write | Verify | Skip
-)  # later also Keep: journalled on the host, then rewritten after the erase
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be done, in order. ``wire_bytes`` is what the host sends; ``seconds`` an estimate of the whole."""
-
-    steps: tuple[Step, ...]
-    findings: tuple[Finding, ...] = ()
-    wire_bytes: int = 0
-    seconds: float = 0.0
-    policy: Policy = Policy()
-
-    @property
-    def writes(self) -> tuple[Write, ...]:
-        """The steps that write."""
-        return tuple(step for step in self.steps if isinstance(step, Write))
-
-    @property
-    def unverified(self) -> tuple[str, ...]:
-        """Names of what is written and not verified after."""
-        checks = [
-            range(s.address, s.address + len(s.data)) for s in self.steps if isinstance(s, Verify)
-        ]
-        return tuple(w.name for w in self.writes if not any(w.address in check for check in checks))
-
-    @property
-    def unchecked(self) -> tuple[str, ...]:
-        """Names of what no step looks at in the flash itself: unverified, or skipped on trust."""
-        trusted = (s.name for s in self.steps if isinstance(s, Skip) and s.size and not s.checked)
-        return (*self.unverified, *trusted)
-
-    def describe(self) -> tuple[str, ...]:
-        """One line per step."""
-        return tuple(step.describe() for step in self.steps)
-
-    @property
-    def actions(self) -> tuple[PlannedStep, ...]:
-        """The steps for programs that show them."""
-        return tuple(map(describe_step, self.steps))
-
-    @property
-    def shares(self) -> tuple[tuple[str, str, float], ...]:
-        """The tasks that will report progress, each with its share of the work, for ``events.Overall``."""
-        return tuple(_weigh(step) for step in self.steps if not isinstance(step, Skip))
-
-
-def describe_step(step: Step) -> PlannedStep:
-    """A step as events report it."""
-    size = step.size if isinstance(step, Erase | Skip) else len(step.data)
-    name = "" if isinstance(step, Erase) else step.name
-    return PlannedStep(kind=type(step).__name__.lower(), address=step.address, size=size, name=name)
-
-
-def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
-    """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
-    if isinstance(step, Erase):
-        return "erase", "", step.size / 8
-    size = max(len(step.data), 1)
-    return (
-        ("write", step.name, size) if isinstance(step, Write) else ("verify", step.name, size / 20)
-    )
+ADDRESS_LIMIT = 1 << 32
+WRITE_ALIGN = 4
 
 
 def plan(
-    parts: Iterable[Part],
+    blobs: Iterable[Blob],
     *,
-    survey: FlashTarget,
+    target: FlashTarget,
     cost: TransportCost | None = None,
     policy: Policy | None = None,
+    present: Collection[int] = (),
 ) -> Plan:
-    """The steps that bring ``parts`` into the flash, by address, each verified right after it is written if possible.
+    """The steps that bring ``blobs`` into the flash, by address, each verified right after it is written if possible.
 
-    :raises UsageError: code ``overlap``: two parts share a sector; code ``address``: an address cannot be written to
-    :raises Unsupported: verification or encryption was asked for and the loader has none
+    :param present: addresses of blobs that the flash holds already
+    :raises UsageError: code ``overlap``: two blobs share a sector; code ``address``: an address cannot be written to
+    :raises Unsupported: verification or encryption is required and the loader has none
     """
     cost, policy = cost or TransportCost(), policy or Policy()
-    parts = tuple(parts)
-    ordered = check_parts(parts, survey, policy)
-    steps: list[Step] = [_erase_all(survey)] if policy.erase_all else []
-    steps += [Skip(p.address, 0, p.label, "it is empty") for p in parts if not p.data]
-    for part in ordered:
-        steps += _plan_part(part, survey, policy)
+    blobs = tuple(blobs)
+    ordered = check_blobs(blobs, target, policy)
+    steps: list[Step] = [_erase_all(target)] if policy.erase_all else []
+    steps += [Skip(p.address, 0, p.label, "it is empty") for p in blobs if not p.data]
+    for blob in ordered:
+        if blob.address in present:
+            why = "the flash holds it already"
+            steps.append(Skip(blob.address, len(blob.data), blob.label, why, checked=True))
+        else:
+            steps += _plan_blob(blob, target, policy)
     return Plan(
         tuple(steps),
-        _find_side_effects(parts, steps, survey) + _find_ignored(parts, survey, policy),
+        _find_side_effects(blobs, steps) + _find_ignored(blobs, target, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
-        sum(_estimate(step, survey, cost) for step in steps),
+        sum(_estimate(step, target, cost) for step in steps),
         policy,
     )
 
 
-def _plan_part(part: Part, survey: FlashTarget, policy: Policy) -> list[Step]:
-    """Write all of it, or what differs, or nothing; then check."""
-    if part.address in survey.present:
-        return [
-            Skip(
-                part.address, len(part.data), part.label, "the flash holds it already", checked=True
-            )
-        ]
-    write = _plan_write(part, survey, policy)
-    if part.previous is not None and can_compare(part, survey, policy):
-        head = BLANK * (part.address - write.address)
-        runs = find_changed_runs(write.data, head + part.previous, survey.sector_size)
-        if not runs and policy.trust_flash_content and not policy.verify:
-            return [
-                Skip(
-                    part.address,
-                    len(part.data),
-                    part.label,
-                    "nothing has changed, and the flash is trusted",
-                )
-            ]
-        changed = [_cut(write, start, end, survey, policy) for start, end in runs]
-        kept = (
-            0 if runs and runs[0][0] == 0 else len(head)
-        )  # what stands before the part, if nobody erases it
-        tail = (
-            find_tail(write, survey.sector_size) if runs and runs[-1][1] == len(write.data) else 0
+def check_blobs(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> list[Blob]:
+    """The blobs that are not empty, by address, if they can be planned.
+
+    :raises UsageError, Unsupported: as ``plan``
+    """
+    _check_abilities(blobs, target, policy)
+    # ascending: an erase that goes too far (see FlashLimits.find_erased_end) hits no blob of the same plan
+    ordered = sorted((p for p in blobs if p.data), key=lambda p: (p.address, p.end))
+    for blob in ordered:
+        _check_address(blob, target)
+    for left, right in pairwise(ordered):
+        _check_overlap(left, right)
+    return ordered
+
+
+def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
+    """Whether a blob can be compared with the flash, and the result will still be true when it is used."""
+    excluded = blob.encrypted or policy.erase_all or policy.verify is False
+    return not excluded and target.limits.can_verify
+
+
+def find_changed_runs(new: bytes, old: bytes, sector: int) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of ``new`` that differ from ``old``: whole sectors, except at its end; neighbours are joined.
+
+    What lies behind the end of ``old`` counts as changed.
+
+    >>> find_changed_runs(b"aabbccdde", b"aaxbcx", 2)
+    ((2, 9),)
+    >>> find_changed_runs(b"aabbcc", b"aabbccdd", 2)
+    ()
+    """
+    runs: list[tuple[int, int]] = []
+    for start in range(0, len(new), sector):
+        end = min(start + sector, len(new))
+        if new[start:end] == old[start:end]:
+            continue
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((start, end))
+    return tuple(runs)
+
+
+def find_tail(write: Write) -> int:
+    """Bytes from the end of what is written to the end of its last sector."""
+    return -write.end % SECTOR
+
+
+def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
+    """The finding for what is lost behind ``end``."""
+    text = (
+        f"this chip's ROM loader also erases what follows {label}, {format_span(end, erased_end)}"
+    )
+    return Finding("erases-behind", text)
+
+
+def check_can_verify(target: FlashTarget) -> None:
+    """Raise if flash content cannot be checked.
+
+    :raises Unsupported: code ``cannot-verify``: the loader can neither compute an MD5 nor read
+    """
+    if not target.limits.can_verify:
+        raise Unsupported(
+            f"the {target.chip.name}'s {target.limits.loader} loader can neither compute an MD5 of the flash nor read it",
+            hint=hint_at_stub(secure=target.secure_download),
+            code="cannot-verify",
         )
-        return [
-            *changed,
-            Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail),
-        ]
-    if policy.verify is not False and not part.encrypted and survey.can_verify:
-        return [
-            write,
-            Verify(
-                write.address, write.data, write.name, tail=find_tail(write, survey.sector_size)
-            ),
-        ]
+
+
+def hint_at_stub(*, secure: bool) -> str:
+    """The hint if a loader cannot read: a ROM without a stub, which was excluded or did not start.
+
+    :param secure: Secure Download Mode
+    """
+    if secure:
+        return "Secure Download Mode forbids it permanently."
+    return "The stub can: leave out --no-stub; if it did not start, lower --baud."
+
+
+def _check_abilities(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) -> None:
+    encrypted = any(blob.encrypted for blob in blobs)
+    if encrypted and not target.limits.can_encrypt:
+        raise Unsupported(
+            f"this {target.limits.loader} loader cannot encrypt while writing",
+            hint="On an ESP32 our own stub can (no --no-stub, no --stub), on newer chips the ROM; no ESP8266 can.",
+            code="no-encrypted-write",
+        )
+    if policy.verify and encrypted:
+        raise Unsupported(
+            "what the chip encrypts cannot be verified", hint="Leave verification out."
+        )
+    if policy.verify:
+        check_can_verify(target)
+
+
+def _check_address(blob: Blob, target: FlashTarget) -> None:
+    align = target.encrypted_align if blob.encrypted else 1  # plain blobs are filled up
+    if blob.address < 0 or blob.end > ADDRESS_LIMIT:
+        raise UsageError(
+            f"{blob.label} does not fit into 32-bit flash addresses",
+            hint="Check the address.",
+            code="address",
+        )
+    if blob.address % align:
+        raise UsageError(
+            f"{blob.label} is to be written to {blob.address:#x}, which is not a multiple of {align}",
+            hint="The chip encrypts whole blocks: choose an address at the start of one.",
+            code="address",
+        )
+
+
+def _check_overlap(left: Blob, right: Blob) -> None:
+    if align_up(left.end, SECTOR) > align_down(right.address, SECTOR):
+        raise UsageError(
+            f"{left.label} ({format_span(left.address, left.end)}) and {right.label} ({format_span(right.address, right.end)}) "
+            f"share a {SECTOR // 1024} KiB sector of flash",
+            hint="Check the addresses: writing one would erase the other.",
+            code="overlap",
+            parts=[[left.label, left.address, left.end], [right.label, right.address, right.end]],
+        )
+
+
+def _plan_blob(blob: Blob, target: FlashTarget, policy: Policy) -> list[Step]:
+    """Write all of it, or what differs, or nothing; then check."""
+    write = _plan_write(blob, target, policy)
+    if blob.previous is not None and can_compare(blob, target, policy):
+        return _plan_changes(blob, blob.previous, write, target, policy)
+    if policy.verify is not False and not blob.encrypted and target.limits.can_verify:
+        return [write, Verify(write.address, write.data, write.name, tail=find_tail(write))]
     return [write]
 
 
-def find_tail(write: Write, sector: int) -> int:
-    """Bytes from the end of what is written to the end of its last sector."""
-    return -(write.address + len(write.data)) % sector
+def _plan_changes(
+    blob: Blob, previous: bytes, write: Write, target: FlashTarget, policy: Policy
+) -> list[Step]:
+    """Write the sectors that differ from ``previous``; then check all of it."""
+    head = BLANK * (blob.address - write.address)
+    runs = find_changed_runs(write.data, head + previous, SECTOR)
+    if not runs and policy.trust_flash_content and not policy.verify:
+        why = "nothing has changed, and the flash is trusted"
+        return [Skip(blob.address, len(blob.data), blob.label, why)]
+    changed = [_cut(write, start, end, target, policy) for start, end in runs]
+    kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the blob, if not erased
+    tail = find_tail(write) if runs and runs[-1][1] == len(write.data) else 0
+    verify = Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)
+    return [*changed, verify]
 
 
-def _cut(write: Write, start: int, end: int, survey: FlashTarget, policy: Policy) -> Write:
+def _cut(write: Write, start: int, end: int, target: FlashTarget, policy: Policy) -> Write:
     """The write of a run of sectors."""
     if (start, end) == (0, len(write.data)):
         return write
-    return _plan_write(
-        Part(write.address + start, write.data[start:end], write.name), survey, policy
-    )
+    blob = Blob(write.address + start, write.data[start:end], write.name)
+    return _plan_write(blob, target, policy)
 
 
-def _find_ignored(
-    parts: tuple[Part, ...], survey: FlashTarget, policy: Policy
-) -> tuple[Finding, ...]:
-    """Parts that are written whole although they were to be compared with what is there."""
-    found = []
-    for part in parts:
-        if (
-            (part.previous is None and not policy.skip_flashed)
-            or can_compare(part, survey, policy)
-            or not part.data
-        ):
-            continue
-        why = "this loader cannot tell what the flash holds"
-        if part.encrypted or policy.erase_all:
-            why = "the chip encrypts it" if part.encrypted else "all is erased first"
-        found.append(Finding("written-whole", f"{part.label} is written whole: {why}"))
-    if policy.compress and not survey.supports(Op.FLASH_DEFL_BEGIN):
-        text = f"this {survey.dialect.name} loader cannot unpack: the data goes as it is"
-        found.append(Finding("not-compressed", text))
-    return tuple(found)
+def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
+    """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
+    start = align_down(blob.address, SECTOR)
+    align = target.encrypted_align if blob.encrypted else WRITE_ALIGN
+    head = BLANK * (blob.address - start)
+    tail = BLANK * (-(len(head) + len(blob.data)) % align)
+    data = b"".join((head, blob.data, tail)) if head or tail else bytes(blob.data)
+    packed = None
+    compress = policy.compress if blob.encrypted else policy.compress is not False
+    if compress and target.limits.can_compress:
+        packed = deflate_zlib(data)
+        if len(packed) >= len(data):
+            packed = None
+    wire_bytes = count_wire_bytes(packed or data, target.limits, packed=packed is not None)
+    erase_end = target.limits.find_erased_end(start, len(data))
+    return Write(start, data, blob.label, packed, wire_bytes, blob.encrypted, erase_end)
 
 
-def _erase_all(survey: FlashTarget) -> Erase:
-    if survey.real_size is None:
+def _erase_all(target: FlashTarget) -> Erase:
+    if target.real_size is None:
         raise UsageError(
             "the flash size is not known, so not all can be erased",
             hint="Name it with --flash-size.",
         )
-    return Erase(0, survey.real_size, whole=True)
+    return Erase(0, target.real_size, whole=True)
 
 
-def _plan_write(part: Part, survey: FlashTarget, policy: Policy) -> Write:
-    """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
-    start = align_down(part.address, survey.sector_size)
-    align = survey.encrypted_align if part.encrypted else WRITE_ALIGN
-    head = BLANK * (part.address - start)
-    tail = BLANK * (-(len(head) + len(part.data)) % align)
-    data = b"".join((head, part.data, tail)) if head or tail else bytes(part.data)
-    packed = None
-    wanted = policy.compress if part.encrypted else policy.compress is not False
-    if wanted and survey.supports(Op.FLASH_DEFL_BEGIN):
-        packed = deflate_zlib(data)
-        if len(packed) >= len(data):
-            packed = None
-    wire_bytes = count_wire_bytes(packed or data, survey.dialect, packed=packed is not None)
-    erase_end = find_erased_end(start, len(data), survey)
-    return Write(start, data, part.label, packed, wire_bytes, part.encrypted, erase_end)
-
-
-def find_erased_end(address: int, size: int, survey: FlashTarget) -> int:
-    """Where erasing really ends, which on the ESP8266's ROM may be a sector late.
-
-    Of a short range with an odd number of sectors its ROM erases one more, whatever it is sent. Parts are written
-    by ascending address, so what is lost is never a part of the same plan.
-    """
-    sector = survey.sector_size
-    if survey.dialect.erase is EraseRule.TRUE_SIZE:
-        return align_up(address + size, sector)
-    counted = erase_size_to_send(survey.dialect.erase, address, size) // sector
-    twice = min(
-        16 - address // sector % 16, counted
-    )  # sectors up to the end of a 64 KiB block are counted twice
-    return address + (counted + twice) * sector
-
-
-def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
-    """The finding that says what is lost behind ``end``."""
-    text = f"this chip's ROM loader also erases what stands behind {label}, {span(end, erased_end)}"
-    return Finding("erases-behind", text)
-
-
-def _find_side_effects(
-    parts: tuple[Part, ...], steps: list[Step], survey: FlashTarget
+def _find_ignored(
+    blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy
 ) -> tuple[Finding, ...]:
-    found = []
-    for part in parts:
-        start = align_down(part.address, survey.sector_size)
-        if not part.data:
-            found.append(Finding("empty-part", f"{part.label} is empty: nothing to write"))
-        elif start != part.address:
-            text = f"writing {part.label} also erases what stands before it, {span(start, part.address)}"
-            found.append(Finding("erases-before", text))
+    """Parts that are written whole although they were to be compared with the flash."""
+    findings = []
+    for blob in blobs:
+        asked = blob.previous is not None or policy.skip_flashed
+        if not blob.data or not asked or can_compare(blob, target, policy):
+            continue
+        why = "this loader cannot read or hash the flash"
+        if blob.encrypted or policy.erase_all:
+            why = "the chip encrypts it" if blob.encrypted else "all is erased first"
+        findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
+    if policy.compress and not target.limits.can_compress:
+        text = f"this {target.limits.loader} loader cannot unpack: the data is sent uncompressed"
+        findings.append(Finding("not-compressed", text))
+    return tuple(findings)
+
+
+def _find_side_effects(blobs: tuple[Blob, ...], steps: list[Step]) -> tuple[Finding, ...]:
+    findings = []
+    for blob in blobs:
+        start = align_down(blob.address, SECTOR)
+        if not blob.data:
+            findings.append(Finding("empty-part", f"{blob.label} is empty: nothing to write"))
+        elif start != blob.address:
+            text = f"writing {blob.label} also erases what precedes it, {format_span(start, blob.address)}"
+            findings.append(Finding("erases-before", text))
     writes = [step for step in steps if isinstance(step, Write)]
     starts = {write.address for write in writes}
     for write in writes:
-        end = align_up(write.address + len(write.data), survey.sector_size)
+        end = align_up(write.end, SECTOR)
         if write.erase_end > end and end not in starts:
-            found.append(describe_erased_behind(write.name, end, write.erase_end))
-    return tuple(found)
+            findings.append(describe_erased_behind(write.name, end, write.erase_end))
+    return tuple(findings)
 
 
-def _estimate(step: Step, survey: FlashTarget, cost: TransportCost) -> float:
+def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
     if isinstance(step, Erase):
         return estimate_erase(step.address, step.size, cost)
     if isinstance(step, Write):
-        payload = len(step.packed or step.data)
-        return estimate_write(
-            range(step.address, step.erase_end), payload, step.wire_bytes, survey.dialect, cost
-        )
-    if isinstance(step, Verify) and survey.supports(Op.SPI_FLASH_MD5):
+        span, payload = range(step.address, step.erase_end), len(step.packed or step.data)
+        return estimate_write(span, payload, step.wire_bytes, target.limits, cost)
+    if isinstance(step, Verify) and target.limits.can_digest:
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
     return 0.0

@@ -1,138 +1,155 @@
-"""What speaks against a plan: findings on security, wrong images and sizes. Pure: facts in, findings out.
+"""Safety checks: reasons against writing or erasing, as one list of findings.
 
-A fatal finding stops the work unless its consent is given by name, or ``force`` for all. Rules: the chips' data
-(``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revision_rule``).
-
-Finds images in the wrong place, other files where the chip boots from, and missing signatures. Pure.
-
-Used for parts on their way into flash, and for parts that are merged into a file for flash.
+A fatal finding stops the work without a consent: by name (``--allow``), or ``force`` for all. Rules: the
+chips' data (``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revision_rule``). The checks of content
+apply to blobs that are merged into a file, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from espwire.blob import Blob
 from espwire.chips.index import CHIPS
 from espwire.chips.registry import find_by_image_id, load_chip
-from espwire.device.consents import check_consents
-from espwire.errors import ImageError, SafetyStop
-from espwire.flash.plan import Finding, FlashTarget, Part, Policy
+from espwire.errors import ImageError, SafetyStop, check_consents
+from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.image.codec import is_image, parse
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.elf import is_flash
-from espwire.image.file_kind import describe_kind
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
 from espwire.image.partition_table import ROW_MAGIC
-from espwire.image.scan import find_contents, looks_encrypted
+from espwire.image.scan import describe_kind, find_regions, looks_encrypted
 from espwire.sizes import SECTOR, Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.device.security import SecurityInfo
-    from espwire.image.model import Image
-    from espwire.image.scan import Found
-
+    from espwire.image.scan import Region
 
 BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
-FULL_CRYPT_CONFIG = 0xF  # all bits of the address change the ESP32's flash key
-SHORT_ADDRESS_LIMIT = 0x1000000  # what 24 address bits reach
+FULL_CRYPT_CONFIG = 0xF  # all address bits change the ESP32's flash key
+TABLE_ADDRESS = 0x8000  # of the partition table, by default
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The chip to be written to, as identified. ``security`` None: nothing is known of it.
+class ParsedImages:
+    """The images in the data of one plan, each parsed once, in the format of ``chip`` if it fits.
 
-    ``flash_key``: whether its eFuses hold a key to encrypt flash with; ``crypt_config``: which bits of the address
-    change that key (ESP32). None: not known, or no such thing.
+    Keyed by the bytes object that holds an image and the offset in it.
     """
 
-    chip: Chip
-    survey: FlashTarget
-    revision: int | None = None
-    security: SecurityInfo | None = None
-    flash_key: bool | None = None
-    crypt_config: int | None = None
+    def __init__(self, chip: Chip) -> None:
+        self.chip = chip
+        self._images: dict[tuple[int, int], tuple[bytes, Image | ImageError]] = {}
+        self._foreign: dict[tuple[int, int], Image | ImageError] = {}
 
-    @property
-    def checks_images(self) -> bool:
-        """Whether the chip may refuse an image of which a byte was changed."""
-        security = self.security
-        secured = security is not None and (
-            security.secure_boot or security.secure_boot_v1 or security.secure_download
-        )
-        return secured or self.survey.secure_download
+    def parse(self, data: bytes, start: int = 0) -> Image | ImageError:
+        """The image for the chip at ``start``, or why there is none."""
+        key = id(data), start
+        if key not in self._images:
+            image = None if self.chip.image.extended_header else self.parse_any(data, start)
+            if not isinstance(image, Image) or image.extended is not None:
+                image = _parse(data[start:], self.chip)
+            self._images[key] = data, image  # with the data, so that its id stays valid
+        return self._images[key][1]
+
+    def parse_any(self, data: bytes, start: int = 0) -> Image | ImageError:
+        """The image for any chip at ``start``, or why there is none."""
+        if self.chip.image.extended_header:
+            image = self.parse(data, start)
+            if isinstance(image, Image) and image.checksum_valid:
+                return image
+        key = id(data), start
+        if key not in self._foreign:
+            self._foreign[key] = _parse(data[start:], None)
+        return self._foreign[key]
+
+    def put(self, data: bytes, image: Image) -> None:
+        """Enter data whose image is known without parsing."""
+        self._images[id(data), 0] = data, image
 
 
-def find_problems(parts: Iterable[Part], target: Target, policy: Policy) -> tuple[Finding, ...]:
-    """Everything that speaks against writing ``parts``."""
-    found: list[Finding] = []
-    for part in parts:
-        if part.data:
-            found += _find_area_problems(part.label, part.address, part.end, target)
-            found += _find_encryption_problems(part, target)
-            if part.encrypted:
-                found += _find_key_problems(part, target, policy)
-            if part.chips and target.chip.id not in part.chips:
-                text = f"{part.label} is for {' or '.join(part.chips)}, not for {target.chip.id}"
-                found.append(
-                    Finding("wrong-chip-image", text, fatal=True, consent="wrong-chip-image")
-                )
+def _parse(data: bytes, chip: Chip | None) -> Image | ImageError:
+    try:
+        return parse(data, chip)
+    except ImageError as error:
+        return error
+
+
+def find_problems(
+    blobs: Iterable[Blob],
+    target: FlashTarget,
+    policy: Policy,
+    images: ParsedImages | None = None,
+) -> tuple[Finding, ...]:
+    """The reasons against writing ``blobs``.
+
+    :param images: those of the blobs that are parsed already
+    """
+    images = images or ParsedImages(target.chip)
+    findings: list[Finding] = []
+    for blob in blobs:
+        if blob.data:
+            findings += _find_area_problems(blob.label, blob.address, blob.end, target)
+            findings += _find_encryption_problems(blob, target, images)
+            if blob.encrypted:
+                findings += _find_key_problems(blob, target, policy)
+            if blob.chips and target.chip.id not in blob.chips:
+                text = f"{blob.label} is for {' or '.join(blob.chips)}, not for {target.chip.id}"
+                findings.append(_fatal("wrong-chip-image", text))
             else:
-                found += _find_image_problems(cut_boot_part(part, target.chip) or part, target)
-            found += find_place_problems(part, target.chip, target.security)
-            found += find_unsigned(part, target.chip, target.security)
+                findings += _find_image_problems(blob, target, images)
+            findings += find_misplaced(blob, target.chip, images) or find_boot_content_problems(
+                blob, target.chip, target.security
+            )
+            findings += find_unsigned(blob, target.chip, target.security)
     if policy.erase_all:
-        found += find_erase_problems(0, target.survey.flash_size or 0, target)
-    return tuple(found)
+        findings += find_erase_problems(0, target.flash_size or 0, target)
+    return tuple(findings)
 
 
-def find_erase_problems(start: int, end: int, target: Target) -> tuple[Finding, ...]:
-    """Everything that speaks against erasing ``start`` to ``end``."""
-    found = _find_area_problems("the area to erase", start, end, target)
+def find_erase_problems(start: int, end: int, target: FlashTarget) -> tuple[Finding, ...]:
+    """The reasons against erasing ``start`` to ``end``."""
+    findings = _find_area_problems("the area to erase", start, end, target)
     security = target.security
     if security is not None and (
         security.flash_encryption or security.secure_boot or security.secure_boot_v1
     ):
         what = "flash encryption" if security.flash_encryption else "secure boot"
-        found.append(
-            Finding(
-                "erase-secured",
-                f"{what} is on: if the boot loader is erased, the chip may never start again",
-                fatal=True,
-                consent="erase-secured",
-            )
-        )
-    return tuple(found)
+        text = f"{what} is on: if the bootloader is erased, the chip may never start again"
+        findings.append(_fatal("erase-secured", text))
+    return tuple(findings)
+
+
+def _fatal(code: str, text: str, *, consent: str = "", by_name_only: bool = False) -> Finding:
+    return Finding(code, text, fatal=True, consent=consent or code, by_name_only=by_name_only)
 
 
 def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | None = None) -> None:
-    """Raise if something fatal lacks its consent.
+    """Raise if the consent to a fatal finding is missing.
 
-    :raises SafetyStop: all of them, with the consents that would allow it
-    :raises UsageError: code ``unknown-consent``: the policy names one that there is not
+    :raises SafetyStop: all such findings, with the consents that would allow them
+    :raises UsageError: code ``unknown-consent``: the policy names a consent that does not exist
     """
     allowed = check_consents(policy.consents)
-    open_ones = [
+    stopping = [
         f
         for f in findings
         if f.fatal and f.consent not in allowed and (f.by_name_only or not policy.force)
     ]
-    if not open_ones:
+    if not stopping:
         return
-    more = f" (and {len(open_ones) - 1} more)" if len(open_ones) > 1 else ""
-    consents = tuple(dict.fromkeys(f.consent for f in open_ones))
+    more = f" (and {len(stopping) - 1} more)" if len(stopping) > 1 else ""
+    consents = tuple(dict.fromkeys(f.consent for f in stopping))
     raise SafetyStop(
-        open_ones[0].text + more,
-        hint=_build_hint(open_ones),
-        code=code or open_ones[0].code,
+        stopping[0].text + more,
+        hint=_build_hint(stopping),
+        code=code or stopping[0].code,
         consents=consents,
-        findings=[{"code": f.code, "text": f.text, "consent": f.consent} for f in open_ones],
+        findings=[{"code": f.code, "text": f.text, "consent": f.consent} for f in stopping],
     )
 
 
@@ -143,154 +160,127 @@ def _build_hint(findings: list[Finding]) -> str:
     return f"If you are sure, repeat with {names}, or with --force."
 
 
-def _find_area_problems(label: str, start: int, end: int, target: Target) -> list[Finding]:
+def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -> list[Finding]:
     """Areas that a security function owns, and the end of the flash."""
-    found = []
-    facts, security, survey = target.chip.security, target.security, target.survey
-    barred = facts.secure_boot_v1_protects_below
-    if barred is not None and security is not None and security.secure_boot_v1 and start < barred:
-        text = f"secure boot is on and {label} begins below {barred:#x}: the chip may never start again"
-        found.append(Finding("secure-boot-area", text, fatal=True, consent="secure-boot-area"))
+    findings = []
+    facts, security, size = target.chip.security, target.security, target.flash_size
+    protected = facts.secure_boot_v1_protects_below
+    v1 = security is not None and security.secure_boot_v1
+    if v1 and protected is not None and start < protected:
+        text = f"secure boot is on and {label} begins below {protected:#x}: the chip may never start again"
+        findings.append(_fatal("secure-boot-area", text))
     manager = facts.key_manager_flash_key
-    if (
-        manager is not None
-        and security is not None
-        and security.key_manager_flash_key
-        and start < manager.protects_below
-    ):
-        text = (
-            f"the key manager's data stands below {manager.protects_below:#x}, where {label} begins"
-        )
-        found.append(Finding("key-manager-area", text, fatal=True, consent="key-manager-area"))
-    if survey.part_size is not None and end > survey.part_size:
-        has = f"which by its own id has {format_size(survey.part_size)}: it would come back at address 0"
-        text = f"{label} ends at {end:#x}, past the end of the flash, {has}"
-        found.append(
-            Finding("past-flash-end", text, fatal=True, consent="past-flash-end", by_name_only=True)
-        )
-    elif survey.flash_size is not None and end > survey.flash_size:
-        guess = "assumed to have " if survey.size_assumed else ""
-        text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(survey.flash_size)})"
-        found.append(Finding("past-flash-end", text, fatal=True, consent="past-flash-end"))
-    if end > SHORT_ADDRESS_LIMIT and not survey.long_addresses:
-        text = f"{label} goes beyond 16MB, which this {survey.dialect.name} loader's 24-bit addresses do not reach"
-        found.append(Finding("beyond-16mb", text, fatal=True, consent="beyond-16mb"))
-    return found
+    managed = security is not None and security.key_manager_flash_key
+    if managed and manager is not None and start < manager.protects_below:
+        text = f"the key manager keeps its data below {manager.protects_below:#x}, where {label} begins"
+        findings.append(_fatal("key-manager-area", text))
+    if target.id_size is not None and end > target.id_size:
+        has = f"{format_size(target.id_size)} by its JEDEC id"
+        text = f"{label} ends at {end:#x}, which exceeds the flash ({has}); the address would wrap to 0"
+        findings.append(_fatal("past-flash-end", text, by_name_only=True))
+    elif size is not None and end > size:
+        guess = "assumed to have " if target.size_assumed else ""
+        text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(size)})"
+        findings.append(_fatal("past-flash-end", text))
+    limits = target.limits
+    if end > 1 << limits.address_bits:
+        text = f"{label} goes beyond 16MB, which this {limits.loader} loader's {limits.address_bits}-bit addresses do not reach"
+        findings.append(_fatal("beyond-16mb", text))
+    return findings
 
 
-def _find_encryption_problems(part: Part, target: Target) -> list[Finding]:
+def _find_encryption_problems(
+    blob: Blob, target: FlashTarget, images: ParsedImages
+) -> list[Finding]:
     security = target.security
-    if security is None or not security.flash_encryption or part.encrypted:
+    if security is None or not security.flash_encryption or blob.encrypted:
         return []
-    plain = _looks_plain(part)
-    if target.survey.secure_download or security.manual_encrypt_disabled:
-        why = (
-            "in Secure Download Mode"
-            if target.survey.secure_download
-            else "with encrypting downloads disabled"
-        )
+    plain = _looks_plain(blob, images)
+    if target.secure_download or security.manual_encrypt_disabled:
+        state = "is permanently in Secure Download Mode"
+        if not target.secure_download:
+            state = "has encrypting downloads permanently disabled"
         is_not = "is not encrypted" if plain else "is written as it is"
-        text = f"{part.label} {is_not}, but the chip reads only encrypted flash, {why} for good"
-        return [Finding("plaintext-locked", text, fatal=True, consent="plaintext")]
+        text = f"{blob.label} {is_not}, but the chip reads only encrypted flash and {state}"
+        return [_fatal("plaintext-locked", text, consent="plaintext")]
     if not plain:
         return []
-    return [
-        Finding(
-            "plaintext",
-            f"{part.label} is not encrypted, but the chip has flash encryption on: it cannot run",
-        )
-    ]
+    text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
+    return [Finding("plaintext", text)]
 
 
-def _find_key_problems(part: Part, target: Target, policy: Policy) -> list[Finding]:
+def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[Finding]:
     """Whether the chip can encrypt, and would understand what it encrypted. ``force`` does not make a key."""
-    found, security = [], target.security
+    findings, security = [], target.security
     if security is not None and security.manual_encrypt_disabled:
         text = (
-            f"{part.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
+            f"{blob.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
         )
-        found.append(
-            Finding(
-                "encrypting-disabled",
-                text,
-                fatal=True,
-                consent="encrypting-disabled",
-                by_name_only=True,
-            )
-        )
+        findings.append(_fatal("encrypting-disabled", text, by_name_only=True))
     if policy.ignore_flash_enc_efuse:
-        return found
+        return findings
     if target.flash_key is False:
-        text = f"{part.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
-        found.append(
-            Finding("no-flash-key", text, fatal=True, consent="no-flash-key", by_name_only=True)
-        )
+        text = f"{blob.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
+        findings.append(_fatal("no-flash-key", text, by_name_only=True))
     if target.crypt_config not in (None, FULL_CRYPT_CONFIG):
         text = f"the eFuse FLASH_CRYPT_CONFIG is {target.crypt_config:#x}, not 0xf: the key would hardly change"
-        found.append(
-            Finding("crypt-config", text, fatal=True, consent="no-flash-key", by_name_only=True)
-        )
-    return found
+        findings.append(_fatal("crypt-config", text, consent="no-flash-key", by_name_only=True))
+    return findings
 
 
-def _looks_plain(part: Part) -> bool:
-    """An image or a partition table with sound structure is surely not encrypted; of other data nobody can tell."""
-    if not is_image(part.data):
-        return part.data[:2] == ROW_MAGIC
-    try:
-        parse(part.data)
-    except ImageError:
-        return False
-    return True
+def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
+    """An image or a partition table with sound structure is surely not encrypted; of other data it is unknown."""
+    if not is_image(blob.data):
+        return blob.data[:2] == ROW_MAGIC
+    return isinstance(images.parse_any(blob.data), Image)
 
 
-def _find_image_problems(part: Part, target: Target) -> list[Finding]:
+def find_boot_start(blob: Blob, chip: Chip) -> int | None:
+    """Where in ``blob`` the data begins that the chip boots from; None: nowhere."""
+    offset = chip.flash.bootloader_offset
+    return offset - blob.address if blob.address <= offset < blob.end else None
+
+
+def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) -> list[Finding]:
     """A wrong image is fatal where the ROM will start it, elsewhere it may be on purpose."""
     chip = target.chip
-    at_boot = part.address == chip.flash.bootloader_offset
-    if not is_image(part.data):
+    boot_start = find_boot_start(blob, chip)
+    start, at_boot = boot_start or 0, boot_start is not None
+    if not is_image(blob.data[start : start + 1]):
         return []
-    try:
-        image = parse(part.data, chip)
-    except ImageError as error:
-        return _find_foreign(part, chip, at_boot, error)
-    found = []
+    image = images.parse(blob.data, start)
+    if isinstance(image, ImageError):
+        # not an image for this chip: perhaps one for another, perhaps broken, perhaps just data
+        foreign = images.parse_any(blob.data, start)
+        if isinstance(foreign, Image) and foreign.checksum_valid:
+            return [_build_foreign(blob, chip, at_boot, foreign)]
+        if at_boot:
+            text = f"{blob.label} is to be written to where the chip boots from, but {image}"
+            return [_fatal("image-broken", text, consent="damaged-image")]
+        return []
+    findings = []
     if image.extended is not None and image.extended.chip_id != chip.identity.image_chip_id:
-        return [_foreign(part, chip, at_boot, image.extended)]
+        return [_build_foreign(blob, chip, at_boot, image)]
     if image.extended is not None and target.revision is not None:
-        found += _find_revision_problems(part, image.extended, target, at_boot)
+        findings += _find_revision_problems(blob, image.extended, target, at_boot)
     if not image.intact:
-        text = f"{part.label} is damaged: its checksum or SHA-256 is wrong"
-        found.append(Finding("image-damaged", text, fatal=at_boot, consent="damaged-image"))
-    return found + (_find_size_problems(part, image, target) if at_boot else [])
+        text = f"{blob.label} is damaged: its checksum or SHA-256 is wrong"
+        findings.append(Finding("image-damaged", text, fatal=at_boot, consent="damaged-image"))
+    stated, real = find_header_size(chip, image.size_code), target.real_size
+    if at_boot and stated is not None and real is not None and stated > real:
+        text = f"the header of {blob.label} states {format_size(stated)} of flash, but it has {format_size(real)}"
+        findings.append(Finding("header-flash-size", text))
+    return findings
 
 
-def _find_foreign(part: Part, chip: Chip, at_boot: bool, error: ImageError) -> list[Finding]:
-    """No image for this chip: perhaps one for another, perhaps broken, perhaps just data."""
-    try:
-        image = parse(part.data)
-    except ImageError:
-        image = None
-    if image is not None and image.checksum_valid:
-        return [_foreign(part, chip, at_boot, image.extended)]
-    if at_boot:
-        text = f"{part.label} goes where the chip boots from, but {error}"
-        return [Finding("image-broken", text, fatal=True, consent="damaged-image")]
-    return []
-
-
-def _foreign(part: Part, chip: Chip, at_boot: bool, header: ExtendedHeader | None) -> Finding:
-    owner = (
-        "esp8266"
-        if header is None
-        else find_by_image_id(header.chip_id) or f"chip id {header.chip_id}"
-    )
-    text = f"{part.label} is an image for {owner}, not for {chip.id}"
+def _build_foreign(blob: Blob, chip: Chip, at_boot: bool, image: Image) -> Finding:
+    owner = find_by_image_id(image.chip_id) or f"chip id {image.chip_id}"
+    text = f"{blob.label} is an image for {owner}, not for {chip.id}"
     return Finding("wrong-chip-image", text, fatal=at_boot, consent="wrong-chip-image")
 
 
 def _find_revision_problems(
-    part: Part, header: ExtendedHeader, target: Target, at_boot: bool
+    blob: Blob, header: ExtendedHeader, target: FlashTarget, at_boot: bool
 ) -> list[Finding]:
     revision = target.revision
     legacy_is_minor = target.chip.image.legacy_revision == "minor"
@@ -300,13 +290,13 @@ def _find_revision_problems(
     span = f"v{least // 100}.{least % 100}" + (
         f" to v{most // 100}.{most % 100}" if most != ANY_REVISION else " or later"
     )
-    text = f"{part.label} needs chip revision {span}, this is {Revision(revision)}"
+    text = f"{blob.label} needs chip revision {span}, this is {Revision(revision)}"
     if _has_legacy_rule(header):
-        text = _describe_legacy(part.label, header.min_revision_legacy, target, revision)
+        text = _describe_legacy(blob.label, header.min_revision_legacy, target, revision)
     return [Finding("wrong-revision", text, fatal=at_boot, consent="wrong-revision")]
 
 
-def _describe_legacy(label: str, legacy: int, target: Target, revision: int) -> str:
+def _describe_legacy(label: str, legacy: int, target: FlashTarget, revision: int) -> str:
     """Why an image is refused whose header has the old one-byte field only."""
     major, minor = divmod(revision, 100)
     chip = target.chip
@@ -341,52 +331,20 @@ def allows_revision(
     return header.min_revision <= revision <= header.max_revision
 
 
-def _find_size_problems(part: Part, image: Image, target: Target) -> list[Finding]:
-    stated = find_header_size(target.chip, image.size_code)
-    real = target.survey.real_size
-    if stated is None or real is None or stated <= real:
-        return []
-    text = f"{part.label} says that the flash has {format_size(stated)}, but it has {format_size(real)}"
-    return [Finding("header-flash-size", text)]
-
-
-TABLE_ADDRESS = 0x8000  # of the partition table, by default
-
-
 @dataclass(frozen=True)
 class Bootloader:
-    """A bootloader in a part, or a merged file that begins with one. ``at``: its flash address there."""
+    """A bootloader in a blob, or a merged file that begins with one. ``at``: its flash address there."""
 
     at: int
     chip: Chip
     merged: bool
 
 
-def cut_boot_part(part: Part, chip: Chip) -> Part | None:
-    """What a part puts where the chip boots from; None: nothing."""
-    offset = chip.flash.bootloader_offset
-    if not part.address <= offset < part.end:
-        return None
-    return (
-        part
-        if part.address == offset
-        else replace(part, address=offset, data=part.data[offset - part.address :])
-    )
-
-
-def find_place_problems(
-    part: Part, chip: Chip, security: SecurityInfo | None
+def find_misplaced(
+    blob: Blob, chip: Chip, images: ParsedImages | None = None
 ) -> tuple[Finding, ...]:
-    """Findings for a part that is meant for another address, or not for where the chip boots from.
-
-    :param security: of the chip, if known: one with flash encryption boots from encrypted data
-    """
-    return find_misplaced(part, chip) or find_boot_content_problems(part, chip, security)
-
-
-def find_misplaced(part: Part, chip: Chip) -> tuple[Finding, ...]:
     """The finding for a bootloader or a merged file at another address than its own."""
-    loader = find_bootloader(part)
+    loader = find_bootloader(blob, images or ParsedImages(chip))
     if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
         return ()  # an ESP8266 has images at many addresses
     right = loader.chip.flash.bootloader_offset
@@ -395,33 +353,32 @@ def find_misplaced(part: Part, chip: Chip) -> tuple[Finding, ...]:
     ):
         return ()  # at the chip's own offset, other checks apply
     what = "a merged file that begins with the bootloader" if loader.merged else "a bootloader"
-    text = f"{part.label} at {part.address:#x} is {what} for {loader.chip.id}"
+    text = f"{blob.label} at {blob.address:#x} is {what} for {loader.chip.id}"
     if loader.chip.id == chip.id:
-        text += f", which belongs at {right:#x}: give {part.address - loader.at + right:#x} as its address"
+        text += f", which belongs at {right:#x}: give {blob.address - loader.at + right:#x} as its address"
     else:
         text += f", not for {chip.id}; the {loader.chip.name} boots from {right:#x}"
-    return (Finding("wrong-offset", text, fatal=True, consent="wrong-offset"),)
+    return (_fatal("wrong-offset", text),)
 
 
-def find_bootloader(part: Part) -> Bootloader | None:
-    """The bootloader at the beginning of a part, or behind blank bytes where a chip boots from."""
+def find_bootloader(blob: Blob, images: ParsedImages) -> Bootloader | None:
+    """The bootloader at the beginning of a blob, or behind blank bytes where a chip boots from."""
     for start in BOOT_OFFSETS:
-        if start and part.data[:start].strip(b"\xff"):
+        if start and blob.data[:start].strip(b"\xff"):
             return None
-        if not is_image(part.data[start : start + 1]):
+        if not is_image(blob.data[start : start + 1]):
             continue
-        try:
-            image = parse(part.data[start:])
-        except ImageError:
+        image = images.parse_any(blob.data, start)
+        if isinstance(image, ImageError):
             return None
         chip = _find_chip(image)
         if chip is None:
             return None
         table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = part.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
+        merged = blob.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
         if not (merged or _is_bootloader(image, chip)):
             return None
-        return Bootloader(part.address + start, chip, merged)
+        return Bootloader(blob.address + start, chip, merged)
     return None
 
 
@@ -433,7 +390,7 @@ def _find_chip(image: Image) -> Chip | None:
 
 
 def _is_bootloader(image: Image, chip: Chip) -> bool:
-    """An image that says so, or that has nothing in mapped flash and does not say that it is an application."""
+    """An image whose descriptor names it, or that has nothing in mapped flash and no application descriptor."""
     if find_boot_descriptor(image) is not None:
         return True
     mapped = any(segment.data and is_flash(chip, segment.address) for segment in image.segments)
@@ -441,46 +398,47 @@ def _is_bootloader(image: Image, chip: Chip) -> bool:
 
 
 def find_boot_content_problems(
-    part: Part, chip: Chip, security: SecurityInfo | None = None
+    blob: Blob, chip: Chip, security: SecurityInfo | None = None
 ) -> tuple[Finding, ...]:
-    """Findings for a part that puts something else than an image where the chip boots from."""
-    boot = cut_boot_part(part, chip)
-    if boot is None or not boot.data or is_image(boot.data):
+    """Findings for a blob that puts something else than an image where the chip boots from.
+
+    :param security: of the chip, if known: one with flash encryption boots from encrypted data
+    """
+    start = find_boot_start(blob, chip)
+    if start is None or not blob.data or is_image(blob.data[start : start + 1]):
         return ()
     place = f"{chip.flash.bootloader_offset:#x}, where the {chip.name} boots from"
-    if not boot.data[:SECTOR].strip(b"\xff"):
-        return (
-            Finding(
-                "boot-blank", f"{part.label} is blank at {place}: the chip cannot start from flash"
-            ),
-        )
+    if not blob.data[start : start + SECTOR].strip(b"\xff"):
+        text = f"{blob.label} is blank at {place}: the chip cannot start from flash"
+        return (Finding("boot-blank", text),)
     encrypted_flash = security is None or not security.known or security.flash_encryption
-    if encrypted_flash and not part.encrypted and looks_encrypted(boot.data):
+    if encrypted_flash and not blob.encrypted and looks_encrypted(blob.data[start:]):
         return ()
-    verb = "is" if boot is part else "holds"
-    text = f"{part.label} {verb} {describe_kind(boot.data)}, not an image, but is to be written to {place}"
-    return (Finding("not-an-image", text, fatal=True, consent="not-an-image"),)
+    verb = "holds" if start else "is"
+    kind = describe_kind(blob.data[start:])
+    text = f"{blob.label} {verb} {kind}, not an image, but is to be written to {place}"
+    return (_fatal("not-an-image", text),)
 
 
-def find_unsigned(part: Part, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
+def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
         return ()
     version = 2 if security.secure_boot else 1
-    found = []
-    for item in find_contents(part.data, chip, start=part.address):
+    findings = []
+    for item in find_regions(blob.data, chip, start=blob.address):
         if item.image is None or item.image.extended is None:
             continue
-        address = part.address + item.offset
+        address = blob.address + item.offset
         if version == 1 and address == chip.flash.bootloader_offset:
             continue  # version 1 checks it by a digest in flash, not by a signature
         if (why := _find_signature_fault(item, version)) is not None:
-            text = f"the image in {part.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
-            found.append(Finding("unsigned-image", text, fatal=True, consent="unsigned-image"))
-    return tuple(found)
+            text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
+            findings.append(_fatal("unsigned-image", text))
+    return tuple(findings)
 
 
-def _find_signature_fault(item: Found, version: int) -> str | None:
+def _find_signature_fault(item: Region, version: int) -> str | None:
     signatures = [signature for signature in item.signatures if signature.version == version]
     if not signatures:
         other = f" by version {3 - version} of secure boot only" if item.signatures else ""

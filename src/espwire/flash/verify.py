@@ -1,172 +1,111 @@
-"""Does the flash hold what it should? By the chip's MD5, else by reading back. Writes nothing, repairs nothing."""
+"""Compares flash content with what it should be: by the chip's MD5, or by reading where the loader computes none."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from hashlib import md5
+from typing import TYPE_CHECKING
 
-from espwire.device.erase_check import build_wrong_erase
-from espwire.device.retry import LossLimit
-from espwire.device.stub_commands import read_md5s
-from espwire.errors import DeviceError, NoReply, Unsupported, VerifyError
+from espwire.blob import Blob
+from espwire.device.backends.base import build_wrong_erase, holds
+from espwire.errors import VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
-from espwire.flash.checks import hint_at_stub
-from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp
+from espwire.flash.model import BLANK, Cancel, FlashTarget, Policy, Write
+from espwire.flash.plan import check_can_verify, find_changed_runs
 from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.plan import Part, Policy, Write
 
-MD5_BUDGET = 256  # at most so many MD5 requests to find out where the flash differs
+MOST_DIGESTS = 256  # requests to find out where the flash differs
 UNVERIFIED = "unverified"  # the consent
-READ_OPS = (Op.READ_FLASH_SLOW, Op.READ_FLASH, StubOp.READ_OPEN)
 
 
-class Cancel(Protocol):
-    """What the work asks now and then; ``link.base.CancelToken`` is one."""
+def verify_flash(
+    device: Device, blobs: Iterable[Blob], *, cancel: Cancel | None = None, report: Report = silent
+) -> None:
+    """Compare the flash with ``blobs``; all of them are compared even if the first one differs.
 
-    def check(self) -> None:
-        """Raise ``Cancelled`` if somebody asked to stop."""
-
-
-def can_read(device: Device) -> bool:
-    """Whether flash content can be fetched."""
-    return any(map(device.loader.supports, READ_OPS))
-
-
-def read_md5(device: Device, address: int, size: int) -> bytes:
-    """The chip's own MD5 of its flash, 16 bytes; asked again where the answer got lost, for asking changes nothing.
-
-    :raises Unsupported: the loader cannot
-    :raises NoReply, DeviceError: it failed ``settings.retry.block_attempts`` times, or the chip has reset
+    :raises Unsupported: before anything is read: this loader can neither compute an MD5 nor read
+    :raises VerifyError: the ranges that differ
     """
-    attempts = device.loader.settings.retry.block_attempts
-    while True:
-        attempts -= 1
-        try:
-            return device.flash_md5(address, size)
-        except (NoReply, DeviceError) as error:
-            if attempts <= 0 or isinstance(error, Unsupported) or error.code == "chip-reset":
-                raise
+    check_can_verify(FlashTarget.of(device))
+    blobs = tuple(blobs)
+    if report is not silent:
+        report = Overall(report, [("verify", blob.label, max(len(blob.data), 1)) for blob in blobs])
+    report = thin_out(report, device.transport.now)
+    wrong: list[str] = []
+    ranges: list[tuple[int, int]] = []
+    for blob in blobs:
+        if cancel is not None:
+            cancel.check()
+        began = device.transport.now()
+        if has_content(device, blob.address, blob.data, name=blob.label, report=report):
+            seconds = device.transport.now() - began
+            report(Finished(task="verify", name=blob.label, size=len(blob.data), seconds=seconds))
+            continue
+        wrong.append(blob.label)
+        ranges += find_differences(device, blob.address, blob.data) or [(blob.address, blob.end)]
+    if wrong:
+        raise build_verify_error(wrong, tuple(ranges))
 
 
 def has_content(
     device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent
 ) -> bool:
-    """Whether the flash at ``address`` holds exactly ``data``. A no counts the second time: answers can be damaged. So
-    does a yes where requests have no checksum: a damaged one is answered with the MD5 of another place.
+    """Whether the flash at ``address`` holds exactly ``data``.
 
     :raises Unsupported: this loader can neither compute an MD5 nor read
     """
     if not data:
         return True
-    if not device.loader.supports(Op.SPI_FLASH_MD5):
-        return not _differences_by_reading(device, address, data, name, report)
-    wanted = hashlib.md5(data, usedforsecurity=False).digest()
-    needed, same, other = 1 if device.loader.dialect.sealed else 2, 0, 0
-    while same < needed and other < 2:
-        equal = read_md5(device, address, len(data)) == wanted
-        same, other = same + equal, other + (not equal)
-    return same == needed
-
-
-def check_encrypted(device: Device, step: Write) -> None:
-    """What can be checked of data that the chip has encrypted: it is not plain, not missing, and nothing is behind it.
-
-    :raises VerifyError: codes ``not-encrypted``, ``wrong-erase``, ``verify``
-    """
-    if not (device.loader.supports(Op.SPI_FLASH_MD5) or can_read(device)):
-        return
-    end = step.address + len(step.data)
-    if has_content(device, step.address, step.data):
-        raise VerifyError(
-            f"{step.name} is in flash as it was sent: the chip has not encrypted it",
-            ranges=((step.address, end),),
-            hint="Check that the chip holds a flash encryption key, then write again.",
-            code="not-encrypted",
-        )
-    if has_content(device, step.address, b"\xff" * len(step.data)):
-        raise build_wrong_erase(step.address, end, [step.address])
-    blocks_end = step.address + align_up(len(step.data), device.loader.dialect.flash_block)
-    sectors_end = align_up(end, SECTOR)
-    if not has_content(device, blocks_end, b"\xff" * (sectors_end - blocks_end)):
-        raise build_verify_error([f"the padding behind {step.name}"], ((blocks_end, sectors_end),))
+    if device.backend.limits.can_digest:
+        return holds(device.backend, address, data)
+    return not _compare_by_reading(device, address, data, name, report)
 
 
 def find_differences(device: Device, address: int, data: bytes) -> Ranges:
-    """Half-open flash ranges, whole sectors but for the ends, that differ from ``data``; () if nothing does.
+    """Half-open flash ranges that differ from ``data``: whole sectors, except at the ends; () if all is equal.
 
-    With MD5 only, the number of questions is bounded: badly scattered differences come as coarser ranges.
-
-    :raises Unsupported: this loader can neither compute an MD5 nor read
-    """
-    if not device.loader.supports(Op.SPI_FLASH_MD5):
-        return _differences_by_reading(device, address, data, "", silent)
-    if has_content(device, address, data):
-        return ()
-    if device.loader.supports(StubOp.HASH):
-        return _differences_by_sectors(device, address, data)
-    return _differences_by_md5(device, address, data)
-
-
-def verify_flash(
-    device: Device, parts: Iterable[Part], *, cancel: Cancel | None = None, report: Report = silent
-) -> None:
-    """Compare the flash with ``parts``; all of them are looked at.
-
-    :raises Unsupported: before anything is read: this loader can neither compute an MD5 nor read
-    :raises VerifyError: the ranges that differ
-    """
-    check_can_verify_device(device)
-    if device.flash is None:
-        device.attach_flash()
-    parts = tuple(parts)
-    if report is not silent:
-        report = Overall(report, [("verify", part.label, max(len(part.data), 1)) for part in parts])
-    report = thin_out(report, device.transport.now)
-    wrong: list[str] = []
-    ranges: list[tuple[int, int]] = []
-    for part in parts:
-        if cancel is not None:
-            cancel.check()
-        began = device.transport.now()
-        if has_content(device, part.address, part.data, name=part.label, report=report):
-            seconds = device.transport.now() - began
-            report(Finished(task="verify", name=part.label, size=len(part.data), seconds=seconds))
-            continue
-        wrong.append(part.label)
-        ranges += find_differences(device, part.address, part.data) or [(part.address, part.end)]
-    if wrong:
-        raise build_verify_error(wrong, tuple(ranges))
-
-
-def check_can_verify_device(device: Device) -> None:
-    """Raise if flash content cannot be checked.
+    Of large ranges, a loader that computes one MD5 per request gives coarser ranges.
 
     :raises Unsupported: this loader can neither compute an MD5 nor read
     """
-    loader = device.loader
-    if loader.supports(Op.SPI_FLASH_MD5) or can_read(device):
+    if not device.backend.limits.can_digest:
+        return _compare_by_reading(device, address, data, "", silent)
+    return () if has_content(device, address, data) else _compare_digests(device, address, data)
+
+
+def check_encrypted(device: Device, step: Write) -> None:
+    """What can be checked of data that the chip encrypted: it is not plain, not missing, and blank bytes follow.
+
+    :raises VerifyError: codes ``not-encrypted``, ``wrong-erase``, ``verify``
+    """
+    limits = device.backend.limits
+    if not limits.can_verify:
         return
-    raise Unsupported(
-        f"the {device.chip.name}'s {loader.dialect.name} loader can neither compute an MD5 of the flash nor read it",
-        hint=hint_at_stub(secure=device.secure_download),
-        code="cannot-verify",
-    )
+    if has_content(device, step.address, step.data):
+        raise VerifyError(
+            f"{step.name} is in flash as it was sent: the chip has not encrypted it",
+            ranges=((step.address, step.end),),
+            hint="Check that the chip holds a flash encryption key, then write again.",
+            code="not-encrypted",
+        )
+    if has_content(device, step.address, BLANK * len(step.data)):
+        raise build_wrong_erase(step.address, step.end, [step.address])
+    blocks_end = step.address + align_up(len(step.data), limits.block_size)
+    sectors_end = align_up(step.end, SECTOR)
+    if not has_content(device, blocks_end, BLANK * (sectors_end - blocks_end)):
+        raise build_verify_error([f"the padding behind {step.name}"], ((blocks_end, sectors_end),))
 
 
 def check_not_blind(device: Device, policy: Policy) -> None:
-    """Stop before work that nobody can verify, only because the stub that was wanted did not start.
+    """Stop before work that cannot be verified, if the only reason is that the stub did not start.
 
     :raises VerifyError: code ``unverified``
     """
-    loader = device.loader
-    blind = not (loader.supports(Op.SPI_FLASH_MD5) or can_read(device))
     if (
-        not blind
+        device.backend.limits.can_verify
         or not device.stub_failed
         or policy.verify is False
         or UNVERIFIED in policy.consents
@@ -174,97 +113,53 @@ def check_not_blind(device: Device, policy: Policy) -> None:
         return
     raise VerifyError(
         f"the stub did not start, and the {device.chip.name}'s ROM loader can verify nothing: nothing was changed",
-        hint=f"Lower --baud or use a shorter cable; if it must be, repeat with --allow {UNVERIFIED}.",
+        hint=f"Lower --baud or use a shorter cable; to work without verification, repeat with --allow {UNVERIFIED}.",
         code="unverified",
         consents=[UNVERIFIED],
     )
 
 
 def build_verify_error(names: Iterable[str], ranges: Ranges) -> VerifyError:
-    """The error that says where flash and files differ."""
+    """The error for flash that differs from files."""
     shown = ", ".join(f"{start:#x}..{end:#x}" for start, end in ranges[:4])
     more = f" and {len(ranges) - 4} more ranges" if len(ranges) > 4 else ""
     return VerifyError(f"the flash differs from {', '.join(names)} at {shown}{more}", ranges=ranges)
 
 
-def _differences_by_reading(
+def _compare_by_reading(
     device: Device, address: int, data: bytes, name: str, report: Report
 ) -> Ranges:
-    """Reads all of it; sectors with any other byte."""
-    if not can_read(device):
-        check_can_verify_device(device)
+    """Reads all of it; the sectors with any other byte."""
+    check_can_verify(FlashTarget.of(device))
+    shown = 0
+
+    def progress(done: int) -> None:
+        nonlocal shown
+        if done // SECTOR > shown // SECTOR or done >= len(data):
+            shown = done
+            report(Progress(task="verify", name=name, done=done, total=len(data)))
+
+    content = b"".join(device.backend.read(address, len(data), progress=progress))
+    start = align_down(address, SECTOR)
+    head = bytes(address - start)
+    runs = find_changed_runs(head + data, head + content, SECTOR)
+    return tuple((max(start + low, address), start + high) for low, high in runs)
+
+
+def _compare_digests(device: Device, address: int, data: bytes) -> Ranges:
+    """Compares the MD5 of each piece: sectors, or larger where each takes a request and they would be too many."""
+    backend, end = device.backend, address + len(data)
+    piece = SECTOR
+    if not backend.limits.digests_at_once:
+        piece = max(SECTOR, align_up(len(data) // MOST_DIGESTS, SECTOR))
     wrong: list[tuple[int, int]] = []
-    at = 0
-    limit = LossLimit(device.loader)
-    for piece in device.read_flash(address, len(data)):
-        limit.check()
-        if piece != data[at : at + len(piece)]:
-            wrong += _differing_sectors(address, data, at, piece)
-        before, at = at, at + len(piece)
-        if at // SECTOR != before // SECTOR or at >= len(data):
-            report(Progress(task="verify", name=name, done=at, total=len(data)))
-    if at < len(data):  # never take a short read for a good one
-        wrong.append((address + at, address + len(data)))
-    return join_ranges(wrong)
-
-
-def _differing_sectors(address: int, data: bytes, at: int, piece: bytes) -> list[tuple[int, int]]:
-    found = []
-    for start in range(align_down(address + at, SECTOR), address + at + len(piece), SECTOR):
-        low, high = max(start - address, at), min(start + SECTOR - address, at + len(piece))
-        if piece[low - at : high - at] != data[low:high]:
-            found.append((max(start, address), min(start + SECTOR, address + len(data))))
-    return found
-
-
-def _differences_by_sectors(device: Device, address: int, data: bytes) -> Ranges:
-    """Has every sector hashed, in one request for all that are whole; the ends are asked for by themselves."""
-    wrong: list[tuple[int, int]] = []
-    end = address + len(data)
-    first = min(-(-address // SECTOR) * SECTOR, end)
+    first = min(align_up(address, SECTOR), end)
     for start, stop in ((address, first), (first, end)):
         if start == stop:
             continue
-        for index, digest in enumerate(read_md5s(device.loader, start, stop - start, SECTOR)):
-            low = start + index * SECTOR
-            high = min(low + SECTOR, stop)
-            piece = data[low - address : high - address]
-            if hashlib.md5(piece, usedforsecurity=False).digest() != digest:
+        for index, digest in enumerate(backend.digests(start, stop - start, piece)):
+            low = start + index * piece
+            high = min(low + piece, stop)
+            if md5(data[low - address : high - address], usedforsecurity=False).digest() != digest:
                 wrong.append((low, high))
     return join_ranges(wrong)
-
-
-def _differences_by_md5(device: Device, address: int, data: bytes) -> Ranges:
-    """Halves what is known to differ, down to sectors."""
-    questions = MD5_BUDGET
-    pending, final = [(address, address + len(data))], []
-
-    def same(start: int, end: int) -> bool:
-        part = data[start - address : end - address]
-        return (
-            read_md5(device, start, end - start)
-            == hashlib.md5(part, usedforsecurity=False).digest()
-        )
-
-    while pending:
-        start, end = pending.pop(
-            0
-        )  # coarse before fine, so that an exhausted budget leaves no huge range
-        middle = align_down((start + end) // 2, SECTOR)
-        if middle <= start:
-            middle = align_down(start, SECTOR) + SECTOR
-        if middle >= end or not questions:
-            final.append((start, end))
-            continue
-        questions -= 1
-        if same(start, middle):
-            pending.append((middle, end))  # so the difference is in the other half
-            continue
-        pending.append((start, middle))
-        if not questions:
-            pending.append((middle, end))
-            continue
-        questions -= 1
-        if not same(middle, end):
-            pending.append((middle, end))
-    return join_ranges(final)

@@ -1,11 +1,7 @@
-"""Writing files' content to flash, from the device in hand to the verified result. The steps themselves live elsewhere:
-patch the boot image's header, survey, plan, guards, execute.
+"""Writes files' content to flash and verifies it: prepare the boot image's header, plan, safety checks, execute.
 
-Carries a plan out on a device and checks the result. Decides only how, never what: plan.py did that.
-
-Every verified part is known to be in flash when this returns; a part that cannot be verified is warned of by name.
-
-A build's plan of what goes where → flash, written and verified as write.py does it.
+When ``write_flash`` returns, every verified blob is known to be in flash; those that cannot be verified are warned of
+by name.
 """
 
 from __future__ import annotations
@@ -15,10 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from espwire.blob import choose_for_chip
-from espwire.device.erase_check import build_wrong_erase, erases_unchecked
-from espwire.device.stream_write import write_streamed
-from espwire.device.transfer import erase_range, write_deflated, write_plain
+from espwire.blob import Blob, choose_for_chip
+from espwire.device.backends.base import build_wrong_erase
+from espwire.device.backends.stub import WriteTransfer
 from espwire.errors import UsageError
 from espwire.events import (
     Finished,
@@ -31,32 +26,41 @@ from espwire.events import (
     silent,
     thin_out,
 )
-from espwire.flash.checks import check_parts
+from espwire.flash.erase import run_erase
 from espwire.flash.estimate import TransportCost
-from espwire.flash.plan import Erase, Part, Plan, Policy, Skip, Verify, Write, find_tail, plan
-from espwire.flash.safety import Target, find_problems, stop_if_fatal
-from espwire.flash.survey import survey_content, survey_device, survey_encryption
-from espwire.flash.verify import (
+from espwire.flash.model import (
+    BLANK,
     Cancel,
+    Erase,
+    FlashTarget,
+    Plan,
+    Policy,
+    Skip,
+    Verify,
+    Write,
+)
+from espwire.flash.plan import can_compare, check_blobs, check_can_verify, find_tail, plan
+from espwire.flash.safety import ParsedImages, find_problems, stop_if_fatal
+from espwire.flash.verify import (
     build_verify_error,
-    can_read,
-    check_can_verify_device,
     check_encrypted,
     check_not_blind,
     find_differences,
     has_content,
 )
-from espwire.image.header import DETECT, KEEP, HeaderSettings, find_size_name, parse_size
-from espwire.image.patch_header import find_codes, find_patch_obstacle, patch_header
-from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp
+from espwire.image.codec import find_patch_obstacle, pack, patch_image
+from espwire.image.header import (
+    DETECT,
+    KEEP,
+    HeaderSettings,
+    find_codes,
+    find_size_name,
+    parse_size,
+)
+from espwire.image.model import Image
+from espwire.protocol.stub import Codec
 from espwire.sizes import SECTOR, format_size
 
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.device.device import Device
-if TYPE_CHECKING:
-    from espwire.device.device import Device
 if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.image.build_file import BuildPlan
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
 
 def write_flash(
     device: Device,
-    parts: Iterable[Part],
+    blobs: Iterable[Blob],
     *,
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
@@ -72,326 +76,46 @@ def write_flash(
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> Plan:
-    """Write ``parts`` and verify them; returns the plan that was carried out.
+    """Write ``blobs`` and verify them; returns the plan that was carried out.
 
-    :param settings: flash settings for the header of the image at the boot loader's offset
+    :param settings: flash settings for the header of the image at the bootloader's offset
     :param dry_run: stop when the plan is ready; nothing is written
-    :raises UsageError: parts overlap, or a setting does not exist on this chip
-    :raises SafetyStop: a guard has a reason against it; ``consents`` name what would allow it
+    :raises UsageError: blobs overlap, or a setting does not exist on this chip
+    :raises SafetyStop: a safety check fails; ``consents`` name what would allow it
     :raises VerifyError: the flash does not hold what was written
     """
     policy, settings = policy or Policy(), settings or HeaderSettings()
-    target = survey_target(device, settings)
-    parts = prepare_parts(parts, target, settings, report=report)
-    if any(part.encrypted for part in parts) and device.loader.dialect.encrypted_write:
-        target = survey_encryption(device, target)
+    target = FlashTarget.of(device, flash_size=find_stated_size(settings))
+    images = ParsedImages(target.chip)
+    blobs = prepare_blobs(blobs, target, settings, images, report=report)
+    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
+        key, config = device.flash_key_valid, device.flash_crypt_config
+        target = replace(target, flash_key=key, crypt_config=config)
+    problems = find_problems(blobs, target, policy, images)
+    present: frozenset[int] = frozenset()
     if policy.skip_flashed:
-        check_parts(parts, target.survey, policy)
-        stop_if_fatal(find_problems(parts, target, policy), policy)
-        target = survey_content(device, target, parts, policy, report=report)
-    made = plan(parts, survey=target.survey, cost=_cost(device), policy=policy)
-    made = replace(made, findings=made.findings + find_problems(parts, target, policy))
-    seconds = round(made.seconds, 3)
+        check_blobs(blobs, target, policy)
+        stop_if_fatal(problems, policy)
+        present = _find_present(device, blobs, target, policy, report)
+    cost = TransportCost(baud=device.loader.baud)
+    planned = plan(blobs, target=target, cost=cost, policy=policy, present=present)
+    planned = replace(planned, findings=planned.findings + problems)
     report(
         PlanReady(
-            steps=made.describe(), wire_bytes=made.wire_bytes, seconds=seconds, actions=made.actions
+            steps=planned.describe(),
+            wire_bytes=planned.wire_bytes,
+            seconds=round(planned.seconds, 3),
+            actions=planned.actions,
         )
     )
-    stop_if_fatal(made.findings, policy)
-    for finding in made.findings:
+    stop_if_fatal(planned.findings, policy)
+    for finding in planned.findings:
         report(Warned(code=finding.code, text=finding.text))
-    if made.writes:
+    if planned.writes:
         check_not_blind(device, policy)
     if not dry_run:
-        execute(made, device, cancel=cancel, report=report)
-    return made
-
-
-def survey_target(device: Device, settings: HeaderSettings) -> Target:
-    """The device as a target; a flash size named in ``settings`` counts as the real one.
-
-    :raises UsageError: no such size
-    """
-    return survey_device(device, flash_size=find_stated_size(settings))
-
-
-def find_stated_size(settings: HeaderSettings) -> int | None:
-    """Bytes of flash that ``settings`` name; None: they leave it to the flash.
-
-    :raises UsageError: no such size
-    """
-    return None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
-
-
-def prepare_parts(
-    parts: Iterable[Part], target: Target, settings: HeaderSettings, *, report: Report = silent
-) -> tuple[Part, ...]:
-    """``parts`` for this chip, with the boot image's header as ``settings`` want it; ``detect`` takes the size that
-    the flash has. What files for several chips hold for others is left out.
-
-    A chip that checks signatures gets its images unchanged.
-
-    :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
-    :raises DataError: a file for several chips has nothing for this one
-    """
-    parts = choose_for_chip(parts, target.chip.id)
-    if settings.keep_all:
-        return parts
-    settings = _resolve_size(settings, target, report)
-    find_codes(
-        target.chip, settings
-    )  # a setting that does not exist is an error even if no header takes it
-    if target.checks_images:
-        text = "the flash settings change no header: with secure boot or Secure Download Mode on, images stay as they are"
-        report(Warned(code="header-kept", text=text))
-        return parts
-    if all(part.address != target.chip.flash.bootloader_offset for part in parts):
-        text = f"nothing goes to {target.chip.flash.bootloader_offset:#x}, so the flash settings change no header"
-        report(Note(text=text))
-    return tuple(_prepare(part, target.chip, settings, report) for part in parts)
-
-
-def _resolve_size(settings: HeaderSettings, target: Target, report: Report) -> HeaderSettings:
-    if settings.size != DETECT:
-        return settings
-    size = target.survey.real_size
-    if size is None:
-        raise UsageError(
-            "the flash size cannot be detected",
-            hint="Name it, as in --flash-size 4MB.",
-            code="flash-size-unknown",
-        )
-    name = find_size_name(target.chip, size)
-    if name is None:
-        text = f"an image header cannot say {format_size(size)}; its flash size is left as it is"
-        report(Warned(code="flash-size-unusual", text=text))
-    return replace(settings, size=name or KEEP)
-
-
-def _prepare(part: Part, chip: Chip, settings: HeaderSettings, report: Report) -> Part:
-    if part.address != chip.flash.bootloader_offset:
-        return part
-    patched = patch_header(
-        part.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
-    )
-    obstacle = find_patch_obstacle(part.data, chip)
-    if obstacle is not None and part.data:
-        report(
-            Warned(
-                code="header-kept", text=f"the header of {part.label} is left as it is: {obstacle}"
-            )
-        )
-    elif patched != part.data:
-        report(Note(text=f"flash settings changed in the header of {part.label}"))
-    return replace(part, data=patched)
-
-
-def _cost(device: Device) -> TransportCost:
-    return TransportCost(baud=device.loader.baud)
-
-
-ERASE_STEP = (
-    0x100000  # some seconds' work on most parts; no more, so that no wait for it is too short
-)
-
-
-def execute(
-    plan: Plan, device: Device, *, cancel: Cancel | None = None, report: Report = silent
-) -> None:
-    """Do every step of ``plan``.
-
-    A part that does not verify is written again as often as the policy's ``rewrites`` says.
-
-    :raises Unsupported: before anything is written: verification is demanded and impossible
-    :raises VerifyError: a part is still wrong; ``ranges`` tell where
-    :raises NoReply, CommandFailed, TransportLost, Cancelled: as the device has it; the flash is then half written
-    """
-    if report is not silent:
-        report = Overall(report, plan.shares)
-    run = _Run(plan, device, cancel, thin_out(report, device.transport.now))
-    if plan.policy.verify and plan.writes:
-        check_can_verify_device(device)
-    for step in plan.steps:
-        run.check()
-        if isinstance(step, Write):
-            run.write(step)
-        elif isinstance(step, Verify):
-            run.verify(step)
-        elif isinstance(step, Erase):
-            erase(
-                device,
-                step.address,
-                step.size,
-                name="the whole flash" if step.whole else None,
-                report=report,
-            )
-        elif isinstance(step, Skip):
-            report(Note(text=step.describe()))
-    run.warn_of_unverified()
-
-
-def erase(
-    device: Device, address: int, size: int, *, name: str | None = None, report: Report = silent
-) -> None:
-    """Erase whole sectors and report it; where a stub does it, with progress.
-
-    :param name: in reports; None: the range
-    """
-    began, name = device.transport.now(), name or f"{address:#x}..{address + size:#x}"
-    step = (
-        ERASE_STEP if device.loader.supports(Op.ERASE_REGION) else size
-    )  # a ROM may erase more than it is asked to
-    done = 0
-    report(Progress(task="erase", name=name, done=0, total=size))
-    if erases_unchecked(device.loader) and _is_blank(device, address, size):
-        report(Note(text=f"{name} is blank already: nothing to erase"))
-        done = size
-    while done < size:
-        piece = min(step - (address + done) % step, size - done) if step < size else size
-        erase_range(device.loader, address + done, piece)
-        done += piece
-        report(Progress(task="erase", name=name, done=done, total=size))
-    report(Finished(task="erase", name=name, size=size, seconds=device.transport.now() - began))
-
-
-def _is_blank(device: Device, address: int, size: int) -> bool:
-    """Whether all of it is blank already: then no sector of it could show that others are erased instead."""
-    if not device.loader.supports(Op.SPI_FLASH_MD5) or size <= 0:
-        return False
-    blank = b"\xff" * SECTOR
-    ends = (address, address + size - SECTOR)
-    return all(has_content(device, at, blank) for at in ends) and has_content(
-        device, address, b"\xff" * size
-    )
-
-
-class _Run:
-    """One execution: what its steps share."""
-
-    def __init__(self, plan: Plan, device: Device, cancel: Cancel | None, report: Report) -> None:
-        self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
-        self.unverified = plan.unverified if plan.policy.verify is not False else ()
-
-    def check(self) -> None:
-        if self.cancel is not None:
-            self.cancel.check()
-
-    def write(self, step: Write) -> None:
-        """Transfer one part; repetitions within the transfer are transfer.py's."""
-        total, furthest = len(step.data), 0
-
-        def on_block(done: int) -> None:
-            nonlocal furthest
-            self.check()
-            if (
-                done > furthest
-            ):  # after a repetition the count goes back: a bar that does looks broken
-                furthest = done
-                self.report(
-                    Progress(
-                        task="write", name=step.name, done=done, total=total, address=step.address
-                    )
-                )
-
-        began = self.device.transport.now()
-        self.report(
-            Progress(task="write", name=step.name, done=0, total=total, address=step.address)
-        )
-        send = write_plain if step.packed is None else partial(write_deflated, packed=step.packed)
-        if self.device.loader.supports(StubOp.WRITE_OPEN):
-            send = partial(write_streamed, packed=step.packed)
-        send(
-            self.device.loader, step.address, step.data, on_block=on_block, encrypted=step.encrypted
-        )
-        if step.encrypted and self.plan.policy.verify is not False:
-            check_encrypted(self.device, step)
-        seconds = self.device.transport.now() - began
-        self.report(
-            Finished(
-                task="write", name=step.name, size=total, seconds=seconds, address=step.address
-            )
-        )
-
-    def verify(self, step: Verify) -> None:
-        """Check one part; write it again where that is allowed."""
-        began = self.device.transport.now()
-        for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
-            if self.holds(step) or self.holds(
-                step
-            ):  # an answer can be garbled on its way: ask again before rewriting
-                seconds = self.device.transport.now() - began
-                self.report(
-                    Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds)
-                )
-                return
-            write = step.rewrite or self._find_write(step)
-            if not rewrites_left or write is None:
-                break
-            text = f"{step.name} is not in flash as it was sent; writing it again"
-            if step.rewrite is not None:
-                text = (
-                    f"the flash held something else than was said of {step.name}; writing all of it"
-                )
-            for sent in self._find_writes(step):
-                self._stop_if_misplaced(sent)
-            self.report(Warned(code="rewrite", text=text))
-            self.write(write)
-            if step.rewrite is not None:
-                step = replace(step, tail=find_tail(write, SECTOR))
-        # equal now means that the flash answers differently each time: that is no success either
-        ranges = find_differences(self.device, step.address, step.content)
-        raise build_verify_error(
-            [step.name], ranges or ((step.address, step.address + len(step.content)),)
-        )
-
-    def holds(self, step: Verify) -> bool:
-        """Whether the flash holds what it should, as far as one answer tells."""
-        return has_content(
-            self.device, step.address, step.content, name=step.name, report=self.report
-        )
-
-    def _stop_if_misplaced(self, write: Write) -> None:
-        """Stop if nothing has arrived where all of it was sent: then it lies elsewhere, over something else.
-
-        A ROM takes the address from a request without a checksum, and erased sectors show where only if they were not
-        blank before; see erase_check.py.
-
-        :raises VerifyError: code ``wrong-erase``
-        """
-        loader = self.device.loader
-        if not erases_unchecked(loader) or not loader.supports(Op.SPI_FLASH_MD5):
-            return
-        end = write.address + len(write.data)
-        for start in range(write.address, end, SECTOR):
-            piece = write.data[start - write.address :][: SECTOR - start % SECTOR]
-            blank = b"\xff" * len(piece)
-            if piece != blank:
-                if has_content(self.device, start, blank):
-                    raise build_wrong_erase(write.address, end, [start])
-                return
-
-    def _find_writes(self, step: Verify) -> list[Write]:
-        """What was sent of a part: all of it, or only the sectors that were believed to differ."""
-        end = step.address + len(step.data)
-        return [
-            w
-            for w in self.plan.writes
-            if w.address < end and step.address < w.address + len(w.data)
-        ]
-
-    def _find_write(self, step: Verify) -> Write | None:
-        return next((w for w in self.plan.writes if w.address == step.address), None)
-
-    def warn_of_unverified(self) -> None:
-        """Say once, by name, what nobody has checked."""
-        if self.unverified:
-            why = "this loader can neither compute an MD5 of the flash nor read it"
-            if self.device.loader.supports(Op.SPI_FLASH_MD5) or can_read(self.device):
-                why = "the chip has encrypted it"
-            names = ", ".join(self.unverified)
-            self.report(
-                Warned(code="unverified", text=f"{names}: written, but not verified: {why}")
-            )
+        execute(planned, device, cancel=cancel, report=report)
+    return planned
 
 
 def write_build(
@@ -407,32 +131,292 @@ def write_build(
 ) -> Plan:
     """Write what ``read_build`` found, and verify it; returns the plan that was carried out.
 
-    :param settings: flash settings that win over the build's own
+    :param settings: flash settings that override the build's own
     :param encrypt: have the chip encrypt the files that the build marks so
-    :raises SafetyStop: it is for another chip, or another guard has a reason against it
+    :raises SafetyStop: it is for another chip, or another safety check fails
     :raises VerifyError: the flash does not hold what was written
     """
     for note in build.notes:
         report(Note(text=note))
     chosen = merge_settings(settings or HeaderSettings(), build.settings)
-    parts = build_parts(build, encrypt=encrypt)
+    blobs = list_build_blobs(build, encrypt=encrypt)
     return write_flash(
-        device, parts, policy=policy, settings=chosen, dry_run=dry_run, cancel=cancel, report=report
+        device, blobs, policy=policy, settings=chosen, dry_run=dry_run, cancel=cancel, report=report
     )
 
 
-def build_parts(build: BuildPlan, *, encrypt: bool = False) -> tuple[Part, ...]:
-    """The files as parts."""
+def open_write(
+    device: Device,
+    address: int,
+    size: int,
+    *,
+    stream_size: int | None = None,
+    encrypted: bool = False,
+    erase: bool = True,
+) -> WriteTransfer:
+    """Open a write of ``size`` bytes at ``address``, the start of a sector; ``send`` pieces of it, then ``finish``.
+
+    For data that is produced as it is sent. Nothing is checked before, and nothing is verified.
+
+    :param stream_size: the data is sent as a zlib stream of so many bytes; None: as it is
+    :param encrypted: by the chip's key, where the stub can
+    :param erase: the sectors of the range; False: they are known to be blank
+    :raises Unsupported: our stub is not running: see ``Device.use_stub``
+    :raises CommandFailed: the stub refuses
+    """
+    if device.flash is None:
+        device.attach_flash()
+    codec = Codec.RAW if stream_size is None else Codec.ZLIB
+    announced = size if stream_size is None else stream_size
+    return WriteTransfer(
+        device.loader, address, size, announced, codec, encrypted=encrypted, erase=erase
+    )
+
+
+def find_stated_size(settings: HeaderSettings) -> int | None:
+    """Bytes of flash that ``settings`` name; None: they leave it to the flash.
+
+    :raises UsageError: not a size
+    """
+    return None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
+
+
+def prepare_blobs(
+    blobs: Iterable[Blob],
+    target: FlashTarget,
+    settings: HeaderSettings,
+    images: ParsedImages | None = None,
+    *,
+    report: Report = silent,
+) -> tuple[Blob, ...]:
+    """``blobs`` for this chip, with ``settings`` in the boot image's header; ``detect`` takes the size that the flash
+    has. What files for several chips hold for others is left out.
+
+    A chip that checks signatures gets its images unchanged.
+
+    :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
+    :raises DataError: a file for several chips has nothing for this one
+    """
+    blobs = choose_for_chip(blobs, target.chip.id)
+    if settings.keep_all:
+        return blobs
+    settings = _resolve_size(settings, target, report)
+    find_codes(target.chip, settings)  # a wrong setting is an error even if no header takes it
+    offset = target.chip.flash.bootloader_offset
+    if target.checks_images:
+        text = "the flash settings change no header: with secure boot or Secure Download Mode on, images stay as they are"
+        report(Warned(code="header-kept", text=text))
+        return blobs
+    if all(blob.address != offset for blob in blobs):
+        text = f"nothing is written to {offset:#x}, so the flash settings change no header"
+        report(Note(text=text))
+    images = images or ParsedImages(target.chip)
     return tuple(
-        Part(
-            file.address,
-            file.data,
-            file.name,
-            encrypted=encrypt and file.encrypted,
-            chips=file.chips if file.one_of else build.chips,
-            one_of=file.one_of,
+        _patch_header(blob, settings, images, report) if blob.address == offset else blob
+        for blob in blobs
+    )
+
+
+def _resolve_size(settings: HeaderSettings, target: FlashTarget, report: Report) -> HeaderSettings:
+    if settings.size != DETECT:
+        return settings
+    size = target.real_size
+    if size is None:
+        raise UsageError(
+            "the flash size cannot be detected",
+            hint="Name it, as in --flash-size 4MB.",
+            code="flash-size-unknown",
         )
-        for file in build.blobs
+    name = find_size_name(target.chip, size)
+    if name is None:
+        text = (
+            f"an image header cannot express {format_size(size)}; its flash size is left as it is"
+        )
+        report(Warned(code="flash-size-unusual", text=text))
+    return replace(settings, size=name or KEEP)
+
+
+def _patch_header(
+    blob: Blob, settings: HeaderSettings, images: ParsedImages, report: Report
+) -> Blob:
+    image = images.parse(blob.data)
+    obstacle = find_patch_obstacle(blob.data, image)
+    if obstacle or not isinstance(image, Image):
+        if blob.data:
+            text = f"the header of {blob.label} is left as it is: {obstacle}"
+            report(Warned(code="header-kept", text=text))
+        return blob
+    image = patch_image(image, images.chip, settings)
+    data = pack(image)
+    if data != blob.data:
+        report(Note(text=f"flash settings changed in the header of {blob.label}"))
+    images.put(data, image)
+    return replace(blob, data=data)
+
+
+def _find_present(
+    device: Device, blobs: Iterable[Blob], target: FlashTarget, policy: Policy, report: Report
+) -> frozenset[int]:
+    """Addresses of the blobs that the flash holds already; one MD5 each."""
+    return frozenset(
+        blob.address
+        for blob in blobs
+        if blob.data
+        and can_compare(blob, target, policy)
+        and has_content(device, blob.address, blob.data, name=blob.label, report=report)
+    )
+
+
+def execute(
+    plan: Plan, device: Device, *, cancel: Cancel | None = None, report: Report = silent
+) -> None:
+    """Do every step of ``plan``.
+
+    A blob that does not verify is written again as often as the policy's ``rewrites`` allows.
+
+    :raises Unsupported: before anything is written: verification is required and impossible
+    :raises VerifyError: a blob is still wrong; ``ranges`` shows where
+    :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
+    """
+    if report is not silent:
+        report = Overall(report, plan.shares)
+    run = _Run(plan, device, cancel, thin_out(report, device.transport.now))
+    if plan.policy.verify and plan.writes:
+        check_can_verify(FlashTarget.of(device))
+    for step in plan.steps:
+        run.check()
+        match step:
+            case Write():
+                run.write(step)
+            case Verify():
+                run.verify(step)
+            case Erase():
+                run_erase(device, step, report=report)
+            case Skip():
+                report(Note(text=step.describe()))
+    run.warn_of_unverified()
+
+
+class _Run:
+    """One execution: what its steps share."""
+
+    def __init__(self, plan: Plan, device: Device, cancel: Cancel | None, report: Report) -> None:
+        self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
+        self.backend = device.backend
+
+    def check(self) -> None:
+        if self.cancel is not None:
+            self.cancel.check()
+
+    def write(self, step: Write) -> None:
+        """Transfer one blob; the backend repeats what fails on the way."""
+        total, furthest = len(step.data), -1
+
+        def progress(done: int) -> None:
+            nonlocal furthest
+            self.check()
+            if done > furthest:  # after a repetition the count goes back; a progress bar must not
+                furthest = done
+                event = Progress(
+                    task="write", name=step.name, done=done, total=total, address=step.address
+                )
+                self.report(event)
+
+        began = self.device.transport.now()
+        progress(0)
+        self.backend.write(
+            step.address,
+            step.data,
+            packed=step.packed,
+            encrypted=step.encrypted,
+            progress=progress,
+        )
+        if step.encrypted and self.plan.policy.verify is not False:
+            check_encrypted(self.device, step)
+        seconds = self.device.transport.now() - began
+        self.report(
+            Finished(
+                task="write", name=step.name, size=total, seconds=seconds, address=step.address
+            )
+        )
+
+    def verify(self, step: Verify) -> None:
+        """Check one blob; write it again where that is allowed."""
+        began = self.device.transport.now()
+        for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
+            # a reply can be garbled: a second one decides before anything is rewritten
+            place = (self.device, step.address, step.content)
+            holds = partial(has_content, *place, name=step.name, report=self.report)
+            if holds() or holds():
+                seconds = self.device.transport.now() - began
+                self.report(
+                    Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds)
+                )
+                return
+            write = step.rewrite or self._find_write(step)
+            if not rewrites_left or write is None:
+                break
+            for sent in self._find_writes(step):
+                self._stop_if_misplaced(sent)
+            text = f"{step.name} is not in flash as it was sent; writing it again"
+            if step.rewrite is not None:
+                text = f"flash does not match the file given with --diff-with; writing all of {step.name}"
+            self.report(Warned(code="rewrite", text=text))
+            self.write(write)
+            if step.rewrite is not None:
+                step = replace(step, tail=find_tail(write))
+        # no difference now means that the flash answers differently each time: not a success either
+        ranges = find_differences(self.device, step.address, step.content)
+        whole = ((step.address, step.address + len(step.content)),)
+        raise build_verify_error([step.name], ranges or whole)
+
+    def warn_of_unverified(self) -> None:
+        """Warn once, by name, of what nothing has checked."""
+        names = self.plan.unverified
+        if not names or self.plan.policy.verify is False:
+            return
+        why = "this loader can neither compute an MD5 of the flash nor read it"
+        if self.backend.limits.can_verify:
+            why = "the chip has encrypted it"
+        text = f"{', '.join(names)}: written, but not verified: {why}"
+        self.report(Warned(code="unverified", text=text))
+
+    def _stop_if_misplaced(self, write: Write) -> None:
+        """Stop if nothing has arrived where all of it was sent: then it overwrote something else.
+
+        A ROM takes the address from a request without a checksum, and its erase check fails only if the sectors were
+        not blank before.
+
+        :raises VerifyError: code ``wrong-erase``
+        """
+        limits = self.backend.limits
+        if not limits.erases_at_begin or not limits.can_digest:
+            return
+        for start in range(write.address, write.end, SECTOR):
+            piece = write.data[start - write.address :][:SECTOR]
+            blank = BLANK * len(piece)
+            if piece != blank:
+                if has_content(self.device, start, blank):
+                    raise build_wrong_erase(write.address, write.end, [start])
+                return
+
+    def _find_writes(self, step: Verify) -> list[Write]:
+        """What was sent of a blob: all of it, or only the sectors that were believed to differ."""
+        return [w for w in self.plan.writes if w.address < step.end and step.address < w.end]
+
+    def _find_write(self, step: Verify) -> Write | None:
+        return next((w for w in self.plan.writes if w.address == step.address), None)
+
+
+def list_build_blobs(build: BuildPlan, *, encrypt: bool = False) -> tuple[Blob, ...]:
+    """The build's files, with the chips that they are for."""
+    return tuple(
+        replace(
+            blob,
+            encrypted=encrypt and blob.encrypted,
+            chips=blob.chips if blob.one_of else build.chips,
+        )
+        for blob in build.blobs
     )
 
 

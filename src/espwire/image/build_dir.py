@@ -156,19 +156,19 @@ def plan_candidate(
     here = {
         posixpath.basename(file) for file in files if posixpath.dirname(file) == candidate.folder
     }
-    place = posixpath.join(name, candidate.folder) if candidate.folder else name
+    name = posixpath.join(name, candidate.folder) if candidate.folder else name
     if candidate.kind == ESP_IDF:
         file = next(name for name in (IDF_JSON, *IDF_ARGS) if name in here)
-        return plan_flasher_args(posixpath.join(candidate.folder, file), read, place, request)
+        return plan_flasher_args(posixpath.join(candidate.folder, file), read, name, request)
     by_role = _choose_files(candidate, here)
     app = by_role[APP]
     if app.endswith(MERGED):
         plan = plan_file(read(posixpath.join(candidate.folder, app)), app, request)
-        return replace(plan, kind=candidate.kind, place=place)
-    return _Assembly(candidate, here, read, place, request).plan(by_role)
+        return replace(plan, kind=candidate.kind, name=name)
+    return _Assembly(candidate, here, read, name, request).plan(by_role)
 
 
-def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) -> BuildPlan:
+def plan_flasher_args(path: str, read: Read, name: str, request: BuildRequest) -> BuildPlan:
     """The plan of a ``flasher_args.json`` or ``flash_args``; file names in it are relative to its folder.
 
     :raises DataError: it is broken, or names a file that does not exist
@@ -197,9 +197,9 @@ def plan_flasher_args(path: str, read: Read, place: str, request: BuildRequest) 
     marked = sum(blob.encrypted for blob in blobs)
     plan = BuildPlan(
         kind=ESP_IDF,
-        place=place,
+        name=name,
         blobs=tuple(blobs),
-        chips=find_chips(blobs, place, stated=args.chip),
+        chips=find_chips(blobs, name, stated=args.chip),
         settings=args.settings,
         before=args.before,
         after=args.after,
@@ -236,10 +236,10 @@ class _Assembly:
     """Puts the files of a build that names no addresses where the partition table has them."""
 
     def __init__(
-        self, candidate: Candidate, names: set[str], read: Read, place: str, request: BuildRequest
+        self, candidate: Candidate, names: set[str], read: Read, name: str, request: BuildRequest
     ) -> None:
         self.candidate, self.names, self.read = candidate, names, read
-        self.place, self.request = place, request
+        self.name, self.request = name, request
         self.files: dict[str, tuple[str, bytes]] = {}  # role → name and content
         self.notes: list[str] = []
 
@@ -270,9 +270,9 @@ class _Assembly:
             )
         plan = BuildPlan(
             kind=self.candidate.kind,
-            place=self.place,
+            name=self.name,
             blobs=tuple(sorted(blobs, key=lambda blob: blob.address)),
-            chips=find_chips(blobs, self.place) or (chip_id,),
+            chips=find_chips(blobs, self.name) or (chip_id,),
             notes=tuple(self.notes),
         )
         return check_plan(plan, self.request)
@@ -336,7 +336,7 @@ class _Assembly:
 
     def _broken(self, reason: str, *, code: str = "build-broken") -> DataError:
         return DataError(
-            f"{self.place}: {reason}",
+            f"{self.name}: {reason}",
             hint="Build again, or use write-flash with addresses and files.",
             code=code,
         )
@@ -384,7 +384,7 @@ _CMAKE, _ARDUINO = (
 )
 # large folders without files to flash → neighbours that identify them as part of a build, since a project or a checkout
 # of ESP-IDF may have the same name
-DULL: dict[str, tuple[str, ...]] = {
+SKIPPED_FOLDERS: dict[str, tuple[str, ...]] = {
     "CMakeFiles": (),
     "managed_components": (),
     "node_modules": (),
@@ -394,7 +394,7 @@ DULL: dict[str, tuple[str, ...]] = {
     "libraries": _ARDUINO,
     "deps": (".fingerprint",),
 }
-DEPTH, MOST = 9, 50_000
+MAX_DEPTH, MAX_FILES = 9, 50_000
 OUTSIDE = "outside-build"
 
 
@@ -410,7 +410,9 @@ def read_build(path: str | os.PathLike[str], request: BuildRequest | None = None
     text = os.fspath(path)
     name = text.rstrip("/\\") or text
     if os.path.isdir(text):
-        files = list_files(text, endings=ENDINGS, skip=DULL, depth=DEPTH, most=MOST)
+        files = list_files(
+            text, endings=ENDINGS, skip=SKIPPED_FOLDERS, depth=MAX_DEPTH, most=MAX_FILES
+        )
         return plan_folder(files, BuildFolder(text, request.consents), name, request)
     base = os.path.basename(text)
     folder = os.path.dirname(text)

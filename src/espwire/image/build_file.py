@@ -42,7 +42,7 @@ class BuildPlan:
     """
 
     kind: str
-    place: str
+    name: str
     blobs: tuple[Blob, ...]
     chips: tuple[str, ...] = ()
     settings: HeaderSettings = field(default_factory=HeaderSettings)
@@ -93,7 +93,7 @@ def find_image_chip(data: bytes) -> str:
     return find_by_image_id(image.chip_id) or ""
 
 
-def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[str, ...]:
+def find_chips(blobs: Iterable[Blob], name: str, *, stated: str = "") -> tuple[str, ...]:
     """The only chip that all images among ``blobs`` are for.
 
     :param stated: the chip that the build names
@@ -106,7 +106,7 @@ def find_chips(blobs: Iterable[Blob], place: str, *, stated: str = "") -> tuple[
     if len(set(chips.values())) > 1:
         text = ", ".join(f"{name} is for {chip}" for name, chip in chips.items())
         raise DataError(
-            f"{place} holds files for several chips: {text}",
+            f"{name} holds files for several chips: {text}",
             hint="Build again from scratch for one chip.",
             code="build-mixed",
         )
@@ -121,28 +121,28 @@ def check_plan(plan: BuildPlan, request: BuildRequest) -> BuildPlan:
     """
     if request.chip is not None and plan.chips and request.chip.id not in plan.chips:
         raise UsageError(
-            f"{plan.place} is a build for {' or '.join(plan.chips)}, not for {request.chip.id}",
+            f"{plan.name} is a build for {' or '.join(plan.chips)}, not for {request.chip.id}",
             hint="Pass the folder of the right build, or leave --chip out.",
             code="build-chip",
         )
     blobs = sorted(plan.blobs, key=lambda blob: blob.address)
     if empty := next((blob.name for blob in blobs if not blob.data), ""):
         raise DataError(
-            f"{plan.place}: {empty} is empty",
+            f"{plan.name}: {empty} is empty",
             hint="The build did not finish: build again.",
             code="build-empty",
         )
     for first, second in _find_neighbours(blobs):
         if first.end > second.address:
             raise DataError(
-                f"{plan.place}: {first.name} ends at {first.end:#x} and overlaps {second.name} at"
+                f"{plan.name}: {first.name} ends at {first.end:#x} and overlaps {second.name} at"
                 f" {second.address:#x}",
                 hint="The build is inconsistent: check its partition table, and build again.",
                 code="build-overlap",
             )
     table = find_table(blobs)
     for blob in blobs if table is not None else ():
-        _check_room(blob, table, plan.place)
+        _check_room(blob, table, plan.name)
     return plan
 
 
@@ -172,11 +172,11 @@ def find_app_partition(table: PartitionTable) -> Partition | None:
     return next(iter((*usual, *factory, *apps)), None)
 
 
-def _check_room(blob: Blob, table: PartitionTable | None, place: str) -> None:
+def _check_room(blob: Blob, table: PartitionTable | None, name: str) -> None:
     for row in table.partitions if table is not None else ():
         if row.offset == blob.address and blob.end > row.end:
             raise DataError(
-                f"{place}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
+                f"{name}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
                 f" {row.offset:#x} only {row.size:#x}",
                 hint="Make the program smaller or the partition larger.",
                 code="build-oversize",
@@ -219,7 +219,7 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         blobs = tuple(replace(blob, name=_name_blob(blob)) for blob in blobs)
     plan = BuildPlan(
         kind=KINDS[file.format],
-        place=name,
+        name=name,
         blobs=blobs,
         chips=chips or find_chips(blobs, name),
         notes=notes,

@@ -1,18 +1,19 @@
-"""Bytes → Image. Any bytes end in an Image or in one ImageError; a wrong checksum or hash is a field, not an error.
+"""Parse, build and patch firmware images.
 
-Image → bytes, and new images from segments. Computes what an image leaves open; lays out no flash pages.
+Parsing any bytes gives an `Image` or raises one `ImageError`. A wrong checksum or hash is a field, not an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
-from espwire.errors import ImageError, UsageError
-from espwire.image.header import HeaderSettings, parse_size_name
+from espwire.errors import ImageError
+from espwire.image.header import HeaderSettings, find_codes
 from espwire.image.model import (
     ANY_REVISION,
     DIGEST_SIZE,
@@ -38,22 +39,28 @@ CRC_SIZE = 4
 
 
 def is_image(data: bytes) -> bool:
-    """Whether the first byte is that of an image; says nothing about the rest."""
+    """Whether the first byte is the magic number of an image."""
     return data[:1] in (bytes([MAGIC]), bytes([MAGIC_V2]))
 
 
 def parse(data: bytes, chip: Chip | None = None) -> Image:
-    """The image in ``data``; ``build()`` of it gives ``data`` back.
+    """The image at the start of ``data``; building it gives ``data`` again.
 
-    :param chip: whose format to expect; None tries both and takes the one that checks out
-    :raises ImageError: no image, or one whose structure is broken
+    :param chip: whose format to expect; None tries both and takes the one with a correct checksum
+    :raises ImageError: not an image, or its structure is broken
     """
+    image, size = parse_prefix(memoryview(data), chip)
+    return replace(image, trailing=data[size:])
+
+
+def parse_prefix(data: memoryview, chip: Chip | None = None) -> tuple[Image, int]:
+    """As ``parse``, without what follows the image; and the size of the image."""
     if not data:
         raise ImageError("the image is empty", code="image-empty")
-    if not is_image(data):
+    if data[0] not in (MAGIC, MAGIC_V2):
         raise ImageError(
-            f"this is no firmware image: it begins with {data[0]:#04x}, not {MAGIC:#04x}",
-            hint="Give the .bin file that the build made; raw data needs no image header.",
+            f"not a firmware image: it begins with {data[0]:#04x}, not {MAGIC:#04x}",
+            hint="Pass the .bin file from the build. Raw data needs no image header.",
             code="image-magic",
         )
     if chip is not None:
@@ -63,27 +70,26 @@ def parse(data: bytes, chip: Chip | None = None) -> Image:
     return _parse_unknown(data)
 
 
-def _parse_unknown(data: bytes) -> Image:
-    """Both formats begin alike: take the one whose checksum is right, else the first that has the structure."""
-    found: list[Image] = []
-    complaint: ImageError | None = None
+def _parse_unknown(data: memoryview) -> tuple[Image, int]:
+    """Both formats begin alike: prefer a correct checksum, then the first format whose structure fits."""
+    images: list[tuple[Image, int]] = []
+    first_error: ImageError | None = None
     for attempt in (_parse_esp32, _parse_esp8266):
         try:
-            image = attempt(data)
+            images.append(attempt(data))
         except ImageError as error:
-            complaint = complaint or error
-            continue
-        if image.checksum_valid:
-            return image
-        found.append(image)
-    broken = not found or (found[0].extended is None and _names_a_chip(data))
-    if broken and complaint is not None:
-        raise complaint
-    return found[0]
+            first_error = first_error or error
+        else:
+            if images[-1][0].checksum_valid:
+                return images[-1]
+    broken = not images or (images[0][0].extended is None and _has_chip_id(data))
+    if broken and first_error is not None:
+        raise first_error
+    return images[0]
 
 
-def _names_a_chip(data: bytes) -> bool:
-    """Whether there is an extended header that makes sense: a broken image of such a chip is no ESP8266's."""
+def _has_chip_id(data: memoryview) -> bool:
+    """Whether it has a plausible extended header: then it is a broken image for that chip, not for an ESP8266."""
     if len(data) < HEADER.size + EXTENDED.size:
         return False
     _, _, chip_id, _, _, _, reserved, flag = EXTENDED.unpack_from(data, HEADER.size)
@@ -91,73 +97,72 @@ def _names_a_chip(data: bytes) -> bool:
 
 
 class _Cursor:
-    """A reading position; every short read is the same ImageError."""
+    """A reading position; every short read raises the same ImageError."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: memoryview) -> None:
         self.data, self.at = data, 0
 
-    def take(self, size: int, what: str) -> bytes:
+    def take(self, size: int, what: str) -> memoryview:
         if size > len(self.data) - self.at:
             raise ImageError(
-                f"the image is cut short: {what} needs {size} bytes at offset {self.at:#x}, "
-                f"{len(self.data) - self.at} are there",
-                hint="The file was not copied or downloaded whole: get it again.",
+                f"the image is truncated: {what} needs {size} bytes at offset {self.at:#x}, "
+                f"but only {len(self.data) - self.at} follow",
+                hint="The file was not copied or downloaded completely: get it again.",
                 code="image-truncated",
             )
         self.at += size
         return self.data[self.at - size : self.at]
 
     def header(self, magic: int) -> tuple[int, int, int, int]:
-        found, count, mode, size_frequency, entry = HEADER.unpack(
+        first, count, mode, size_frequency, entry = HEADER.unpack(
             self.take(HEADER.size, "the header")
         )
-        if found != magic:
+        if first != magic:
             raise ImageError(
-                f"the header at offset {self.at - HEADER.size:#x} begins with {found:#04x}, not {magic:#04x}",
+                f"the header at offset {self.at - HEADER.size:#x} begins with {first:#04x}, not {magic:#04x}",
                 code="image-magic",
             )
         return count, mode, size_frequency, entry
 
-    def segment(self, number: int, *, align: int) -> Segment:
-        address, size = SEGMENT_HEADER.unpack(
-            self.take(SEGMENT_HEADER.size, f"the header of segment {number}")
-        )
-        if size > MAX_SEGMENT_SIZE or size % align:
+    def segments(self, numbers: range, *, align: int) -> tuple[Segment, ...]:
+        """Segments; data are copied only if the structure of all is valid, so that hostile files cost no time."""
+        if not 1 <= len(numbers) <= MAX_SEGMENTS:
             raise ImageError(
-                f"segment {number} at offset {self.at:#x} has the impossible size {size:#x}",
-                code="image-segment",
-            )
-        offset = self.at
-        return Segment(address, self.take(size, f"segment {number}"), offset)
-
-    def segments(self, count: int, *, align: int) -> tuple[Segment, ...]:
-        if not 1 <= count <= MAX_SEGMENTS:
-            raise ImageError(
-                f"the image claims {count} segments; 1 to {MAX_SEGMENTS} are possible",
+                f"the header has a segment count of {len(numbers)}, not 1 to {MAX_SEGMENTS}",
                 code="image-segment-count",
             )
-        return tuple(self.segment(number, align=align) for number in range(count))
+        rows: list[tuple[int, memoryview, int]] = []
+        for number in numbers:
+            address, size = SEGMENT_HEADER.unpack(
+                self.take(SEGMENT_HEADER.size, f"the header of segment {number}")
+            )
+            if size > MAX_SEGMENT_SIZE or size % align:
+                raise ImageError(
+                    f"segment {number} at offset {self.at:#x} has the impossible size {size:#x}",
+                    code="image-segment",
+                )
+            offset = self.at
+            rows.append((address, self.take(size, f"segment {number}"), offset))
+        return tuple(Segment(address, bytes(view), offset) for address, view, offset in rows)
 
     def checksum(self) -> tuple[bytes, int]:
         """The fill and the checksum byte, which ends a 16-byte row."""
-        tail = self.take(16 - self.at % 16, "the checksum")
+        tail = bytes(self.take(16 - self.at % 16, "the checksum"))
         return tail[:-1], tail[-1]
 
 
-def _parse_esp32(data: bytes) -> Image:
-    import hashlib
-
+def _parse_esp32(data: memoryview) -> tuple[Image, int]:
     cursor = _Cursor(data)
     count, mode, size_frequency, entry = cursor.header(MAGIC)
     extended = _parse_extended(cursor.take(EXTENDED.size, "the extended header"))
-    segments = cursor.segments(count, align=4)
+    segments = cursor.segments(range(count), align=4)
     fill, checksum = cursor.checksum()
     digest, digest_valid = None, None
     if extended.hash_appended:
-        actual = hashlib.sha256(memoryview(data)[: cursor.at]).digest()
-        digest = cursor.take(DIGEST_SIZE, "the SHA-256")
-        digest_valid = digest == actual
-    return Image(
+        body = data[: cursor.at]
+        digest = bytes(cursor.take(DIGEST_SIZE, "the SHA-256"))
+        digest_valid = digest == hashlib.sha256(body).digest()
+    image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
         entry=entry,
@@ -166,35 +171,43 @@ def _parse_esp32(data: bytes) -> Image:
         fill=fill,
         checksum=checksum,
         digest=digest,
-        trailing=data[cursor.at :],
         checksum_valid=checksum == compute_checksum(segments),
         digest_valid=digest_valid,
     )
+    return image, cursor.at
 
 
-def _parse_extended(data: bytes) -> ExtendedHeader:
+def _parse_extended(data: memoryview) -> ExtendedHeader:
     wp_pin, drive, chip_id, legacy, least, most, reserved, flag = EXTENDED.unpack(data)
     if flag not in (0, 1):
         raise ImageError(
-            f"the extended header says {flag:#04x} where only 0 or 1 (SHA-256 appended) is possible",
-            hint="It is no image for this chip, or it is encrypted.",
+            f"the hash flag in the extended header is {flag:#04x}, not 0 or 1",
+            hint="The image is not for this chip, or it is encrypted.",
             code="image-header",
         )
     return ExtendedHeader(chip_id, legacy, least, most, flag, wp_pin, drive, reserved)
 
 
-def _parse_esp8266(data: bytes) -> Image:
+def _parse_esp8266(data: memoryview) -> tuple[Image, int]:
     cursor = _Cursor(data)
     irom = None
     if data[0] == MAGIC_V2:
         count, mode, size_frequency, entry = cursor.header(MAGIC_V2)
-        irom = IromPart(mode, size_frequency, entry, cursor.segment(0, align=1), count)
+        (segment,) = cursor.segments(range(1), align=1)
+        irom = IromPart(mode, size_frequency, entry, segment, count)
     count, mode, size_frequency, entry = cursor.header(MAGIC)
-    segments = cursor.segments(count, align=1)
+    segments = cursor.segments(range(count), align=1)
     fill, checksum = cursor.checksum()
-    crc, crc_valid = _parse_crc(data, cursor.at) if irom else (None, None)
-    digest, digest_valid = (None, None) if irom else _parse_loose_digest(data, cursor.at)
-    return Image(
+    body = data[: cursor.at]
+    if irom is not None:
+        digest, digest_valid = None, None
+        crc, crc_valid = _parse_tail(data, body, CRC_SIZE, compute_crc)
+    else:
+        crc, crc_valid = None, None
+        digest, digest_valid = _parse_tail(
+            data, body, DIGEST_SIZE, lambda body: hashlib.sha256(body).digest()
+        )
+    image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
         entry=entry,
@@ -204,76 +217,103 @@ def _parse_esp8266(data: bytes) -> Image:
         checksum=checksum,
         digest=digest,
         crc=crc,
-        trailing=data[cursor.at + len(digest or crc or b"") :],
         checksum_valid=checksum == compute_checksum(segments),
         digest_valid=digest_valid,
         crc_valid=crc_valid,
     )
+    return image, cursor.at + len(digest or crc or b"")
 
 
-def _parse_loose_digest(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
-    """The SHA-256 that newer ESP8266 tools append unannounced: there if it is right, or if it alone follows."""
-    import hashlib
-
-    stored = data[end : end + DIGEST_SIZE]
-    if len(stored) == DIGEST_SIZE:
-        valid = stored == hashlib.sha256(memoryview(data)[:end]).digest()
-        if valid or len(data) == end + DIGEST_SIZE:
-            return stored, valid
+def _parse_tail(
+    data: memoryview, body: memoryview, size: int, compute: Callable[[memoryview], bytes]
+) -> tuple[bytes | None, bool | None]:
+    """The SHA-256 or CRC that some ESP8266 tools append without a flag: present if correct, or if nothing follows it."""
+    stored = bytes(data[len(body) : len(body) + size])
+    valid = len(stored) == size and stored == compute(body)
+    if valid or len(data) == len(body) + size:
+        return stored, valid
     return None, None
 
 
-def _parse_crc(data: bytes, end: int) -> tuple[bytes | None, bool | None]:
-    """The CRC after a version 2 image: there if it is right, or if it alone follows."""
-    stored = data[end : end + CRC_SIZE]
-    if len(stored) == CRC_SIZE:
-        valid = stored == compute_crc(memoryview(data)[:end])
-        if valid or len(data) == end + CRC_SIZE:
-            return stored, valid
-    return None, None
-
-
-def compute_crc(data: bytes | memoryview) -> bytes:
-    """The ESP8266 boot loader's CRC-32 of a version 2 image: inverted if bit 31 is set, else plus 1."""
+def compute_crc(data: bytes | bytearray | memoryview) -> bytes:
+    """The CRC-32 of the ESP8266 bootloader for version 2 images: inverted if bit 31 is set, else plus 1."""
     crc = zlib.crc32(data)
     crc = crc ^ 0xFFFFFFFF if crc & 0x80000000 else crc + 1
     return crc.to_bytes(CRC_SIZE, "little")
 
 
 def build(image: Image) -> bytes:
-    """The image's bytes. What parsing found is written as found; with ``checksum`` None, all of the tail is computed.
+    """The image's bytes; with ``checksum`` None, checksum, SHA-256 and CRC are computed.
 
-    :raises ImageError: it has values that no image can hold
+    :raises ImageError: the image has values that the format cannot hold
     """
     _check(image)
-    out = bytearray()
-    if image.irom is not None:
-        part = image.irom
+    return pack(image)
+
+
+def pack(image: Image, prefix: bytes = b"") -> bytes:
+    """As ``build``, without checks. ``prefix``: bytes in front of the header, included in checksum fill and hash."""
+    out = bytearray(prefix)
+    if (irom := image.irom) is not None:
         out += HEADER.pack(
-            MAGIC_V2, part.segment_count, part.mode_code, part.size_frequency, part.entry
+            MAGIC_V2, irom.segment_count, irom.mode_code, irom.size_frequency, irom.entry
         )
-        out += _pack_segment(part.segment)
+        out += pack_segments([irom.segment])
     out += HEADER.pack(
         MAGIC, len(image.segments), image.mode_code, image.size_frequency, image.entry
     )
-    if image.extended is not None:
-        out += _pack_extended(image.extended)
-    for segment in image.segments:
-        out += _pack_segment(segment)
-    if image.checksum is None:
-        _append_tail(out, image)
-    else:
+    if (header := image.extended) is not None:
+        out += EXTENDED.pack(
+            header.wp_pin,
+            header.drive,
+            header.chip_id,
+            header.min_revision_legacy,
+            header.min_revision,
+            header.max_revision,
+            header.reserved,
+            header.hash_flag,
+        )
+    out += pack_segments(image.segments)
+    if image.checksum is not None:
         out += image.fill + bytes([image.checksum]) + (image.digest or b"") + (image.crc or b"")
+        return bytes(out + image.trailing)
+    out += bytes(15 - len(out) % 16)
+    out.append(compute_checksum(image.segments))
+    if header is not None and header.hash_appended:
+        out += hashlib.sha256(out).digest()
+    if irom is not None:
+        out += compute_crc(out)
     return bytes(out + image.trailing)
 
 
-def _append_tail(out: bytearray, image: Image) -> None:
-    out += bytes(15 - len(out) % 16)
-    out.append(compute_checksum(image.segments))
-    if image.extended is not None and image.extended.hash_appended:
-        out += hashlib.sha256(out).digest()
-    if image.irom is not None:
-        out += compute_crc(bytes(out))
+def pack_segments(segments: Iterable[Segment]) -> bytes:
+    """Segment headers and data."""
+    return b"".join(
+        part
+        for segment in segments
+        for part in (SEGMENT_HEADER.pack(segment.address, len(segment.data)), segment.data)
+    )
+
+
+def _check(image: Image) -> None:
+    segments = image.segments if image.irom is None else (image.irom.segment, *image.segments)
+    wrong = None
+    if not 1 <= len(image.segments) <= MAX_SEGMENTS:
+        wrong = f"{len(image.segments)} segments, not 1 to {MAX_SEGMENTS}"
+    elif any(len(s.data) > MAX_SEGMENT_SIZE or not 0 <= s.address <= 0xFFFFFFFF for s in segments):
+        wrong = "a segment that is too large or at an impossible address"
+    elif image.digest is not None and len(image.digest) != DIGEST_SIZE:
+        wrong = "a SHA-256 that is not 32 bytes long"
+    elif not 0 <= image.entry <= 0xFFFFFFFF or not 0 <= image.mode_code <= 0xFF:
+        wrong = "an entry address or mode out of range"
+    elif not 0 <= image.size_frequency <= 0xFF or not 0 <= (image.checksum or 0) <= 0xFF:
+        wrong = "a header byte or checksum out of range"
+    if wrong is not None:
+        raise ImageError(
+            f"the image cannot be built: it has {wrong}",
+            hint="Correct the fields of the image.",
+            code="image-build",
+        )
 
 
 def create_image(
@@ -286,32 +326,24 @@ def create_image(
     max_revision: int = ANY_REVISION,
     hash_appended: bool = True,
 ) -> Image:
-    """A new image for ``chip``; ``build()`` pads each segment to 4 bytes and computes checksum and SHA-256.
+    """A new image for ``chip``, each segment padded to 4 bytes; ``build()`` computes checksum and SHA-256.
 
-    :param settings: None: dio, the chip's default frequency, and its default flash size
-    :raises UsageError: the chip has no such mode, size or frequency
+    :param settings: default: dio, the chip's default frequency and default flash size
+    :raises UsageError: the chip does not support a setting
     """
     settings = settings or HeaderSettings()
-    mode = "dio" if settings.mode == "keep" else settings.mode
-    size = (
-        f"{chip.default_flash_size >> 20}MB"
-        if settings.size == "keep"
-        else parse_size_name(settings.size)
-    )
-    frequency = chip.flash.default_frequency if settings.frequency == "keep" else settings.frequency
+    mode, size, frequency = find_codes(chip, settings)
     flash = chip.flash
-    try:
-        codes = flash.modes[mode], flash.sizes[size] | flash.frequencies[frequency]
-    except KeyError as error:
-        raise UsageError(
-            f"the {chip.name} knows no flash setting {error.args[0]!r}",
-            hint=f"Modes {', '.join(flash.modes)}; sizes {', '.join(flash.sizes)}; "
-            f"frequencies {', '.join(flash.frequencies)}.",
-        ) from None
+    if mode is None:
+        mode = flash.modes["dio"]
+    if size is None:
+        size = flash.sizes[f"{chip.flash.default_size >> 20}MB"]
+    if frequency is None:
+        frequency = flash.frequencies[flash.default_frequency]
     extended = None
     if chip.image.extended_header:
         if chip.identity.image_chip_id is None:
-            raise ImageError(f"the image chip id of {chip.name} is not known", code="image-chip")
+            raise ImageError(f"the image chip id of {chip.name} is unknown", code="image-chip")
         extended = ExtendedHeader(
             chip.identity.image_chip_id,
             min_revision=min_revision,
@@ -320,43 +352,58 @@ def create_image(
         )
     padded = tuple(Segment(s.address, s.data + bytes(-len(s.data) % 4)) for s in segments)
     return Image(
-        mode_code=codes[0], size_frequency=codes[1], entry=entry, segments=padded, extended=extended
+        mode_code=mode,
+        size_frequency=size | frequency,
+        entry=entry,
+        segments=padded,
+        extended=extended,
     )
 
 
-def _check(image: Image) -> None:
-    parts = image.segments if image.irom is None else (image.irom.segment, *image.segments)
-    wrong = None
-    if not 1 <= len(image.segments) <= MAX_SEGMENTS:
-        wrong = f"{len(image.segments)} segments; 1 to {MAX_SEGMENTS} are possible"
-    elif any(len(s.data) > MAX_SEGMENT_SIZE or not 0 <= s.address <= 0xFFFFFFFF for s in parts):
-        wrong = "a segment too large or at an impossible address"
-    elif image.digest is not None and len(image.digest) != DIGEST_SIZE:
-        wrong = "a SHA-256 that is not 32 bytes long"
-    elif not 0 <= image.entry <= 0xFFFFFFFF or not 0 <= image.mode_code <= 0xFF:
-        wrong = "an entry address or mode out of range"
-    elif not 0 <= image.size_frequency <= 0xFF or not 0 <= (image.checksum or 0) <= 0xFF:
-        wrong = "a header byte or checksum out of range"
-    if wrong is not None:
-        raise ImageError(
-            f"the image cannot be built: it has {wrong}",
-            hint="Mend the image's segments.",
-            code="image-build",
-        )
+def patch_header(data: bytes, chip: Chip, settings: HeaderSettings) -> tuple[bytes, str]:
+    """``data`` with other flash settings in its image header; a SHA-256 is updated, what follows the image is not.
+
+    Only the header at the chip's bootloader offset is read by the ROM; the caller checks that.
+
+    :param settings: with any size except ``detect``
+    :return: the bytes, and the reason if the header was left unchanged, as the end of a sentence
+    :raises UsageError: the chip does not support a setting
+    """
+    if settings.keep_all:
+        return data, ""
+    try:
+        image = parse(data, chip)
+    except ImageError as error:
+        return data, find_patch_obstacle(data, error)
+    obstacle = find_patch_obstacle(data, image)
+    return (data if obstacle else pack(patch_image(image, chip, settings))), obstacle
 
 
-def _pack_segment(segment: Segment) -> bytes:
-    return SEGMENT_HEADER.pack(segment.address, len(segment.data)) + segment.data
+def find_patch_obstacle(data: bytes, image: Image | ImageError) -> str:
+    """Why the header of ``data`` must not be changed, as the end of a sentence; empty if it may.
+
+    :param image: what ``parse`` made of ``data``
+    """
+    if len(data) < HEADER.size or data[0] != MAGIC:
+        return "it is not a bootable image"
+    if isinstance(image, ImageError):
+        return f"{image}"
+    return "" if image.intact else "its checksum or SHA-256 is wrong"
 
 
-def _pack_extended(header: ExtendedHeader) -> bytes:
-    return EXTENDED.pack(
-        header.wp_pin,
-        header.drive,
-        header.chip_id,
-        header.min_revision_legacy,
-        header.min_revision,
-        header.max_revision,
-        header.reserved,
-        header.hash_flag,
+def patch_image(image: Image, chip: Chip, settings: HeaderSettings) -> Image:
+    """``image`` with other flash settings, and the SHA-256 that goes with them.
+
+    :raises UsageError: the chip does not support a setting
+    """
+    mode, size, frequency = find_codes(chip, settings)
+    patched = replace(
+        image,
+        mode_code=image.mode_code if mode is None else mode,
+        size_frequency=(image.size_code if size is None else size)
+        | (image.frequency_code if frequency is None else frequency),
     )
+    if image.digest is not None:
+        body = pack(replace(patched, digest=None, trailing=b""))
+        patched = replace(patched, digest=hashlib.sha256(body).digest())
+    return patched

@@ -1,11 +1,11 @@
-"""What the build wrote into an image about itself: application and boot loader descriptors. Reads models, pure."""
+"""Application and bootloader descriptors: what the build stored in an image about itself."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
 
-from espwire.image.model import Image, Segment
+from espwire.image.model import Image
 from espwire.text import escape
 
 APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
@@ -15,7 +15,7 @@ BOOT = struct.Struct("<B2sBI32s24s16s")
 
 @dataclass(frozen=True, kw_only=True)
 class AppDescriptor:
-    """The application's: 256 bytes at the start of its first segment in flash. Revisions: ``major * 100 + minor``."""
+    """256 bytes at the start of an application's first segment in flash. Revisions: ``major * 100 + minor``."""
 
     secure_version: int
     version: str
@@ -31,7 +31,7 @@ class AppDescriptor:
 
 @dataclass(frozen=True, kw_only=True)
 class BootDescriptor:
-    """The boot loader's: 80 bytes at the start of its first segment."""
+    """80 bytes at the start of a bootloader's first segment."""
 
     secure_version: int
     version: int
@@ -51,7 +51,7 @@ def find_app_descriptor(image: Image) -> AppDescriptor | None:
 
 
 def parse_app_descriptor(data: bytes) -> AppDescriptor:
-    """The descriptor at the beginning of ``data``, which must be long enough."""
+    """The descriptor at the start of ``data``, which must be long enough."""
     _, secure, _, version, project, time, date, idf, sha, least, most, page, _, _ = APP.unpack_from(
         data
     )
@@ -70,28 +70,25 @@ def parse_app_descriptor(data: bytes) -> AppDescriptor:
 
 
 def find_boot_descriptor(image: Image) -> BootDescriptor | None:
-    """The boot loader's descriptor, if the image has one. Its magic is one byte, so its texts must make sense, too."""
-    for segment in image.segments[:1] if image.extended is not None else ():
-        if _is_boot_descriptor(segment):
-            _, _, secure, version, idf, when, _ = BOOT.unpack_from(segment.data)
-            return BootDescriptor(
-                secure_version=secure,
-                version=version,
-                idf_version=_text(idf),
-                date_time=_text(when),
-            )
-    return None
-
-
-def _is_boot_descriptor(segment: Segment) -> bool:
-    if len(segment.data) < BOOT.size or segment.data[0] != BOOT_MAGIC:
-        return False
-    _, reserved, _, _, idf, when, _ = BOOT.unpack_from(segment.data)
-    return reserved == b"\0\0" and all(text.split(b"\0")[0].isascii() for text in (idf, when))
+    """The bootloader descriptor, if the image has one. Its magic is a single byte, so its texts are checked, too."""
+    segment = image.segments[0]
+    if image.extended is None or len(segment.data) < BOOT.size:
+        return None
+    magic, reserved, secure, version, idf, when, _ = BOOT.unpack_from(segment.data)
+    if magic != BOOT_MAGIC or reserved != bytes(2):
+        return None
+    if not all(text.split(b"\0")[0].isascii() for text in (idf, when)):
+        return None
+    return BootDescriptor(
+        secure_version=secure,
+        version=version,
+        idf_version=_text(idf),
+        date_time=_text(when),
+    )
 
 
 def _text(raw: bytes) -> str:
-    """Up to the zero; what is not printable, or not UTF-8, as an escape. Erased flash is no text."""
+    """The text up to the zero, with escapes for unprintable characters; empty for erased flash."""
     if not raw.strip(b"\xff"):
         return ""
     return escape(raw.split(b"\0", maxsplit=1)[0].decode("utf-8", "surrogateescape"))

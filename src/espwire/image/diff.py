@@ -1,4 +1,4 @@
-"""In what two firmware files differ: images segment by segment, everything by 4 KiB sector. Pure."""
+"""Compare two firmware files: images segment by segment, everything by 4 KiB sector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.errors import DataError
-from espwire.image.field_text import (
+from espwire.image.header import (
     format_chip_id,
     format_digest,
     format_revisions,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldDiff:
-    """A value that differs: of which image, what it is, both values as text."""
+    """A field of an image that differs, with both values as text."""
 
     item: str
     field: str
@@ -35,7 +35,7 @@ class FieldDiff:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentDiff:
-    """A segment: ``changed`` bytes differ, lengths included. An address of None: that file has no such segment."""
+    """A segment; ``changed`` counts differing bytes, including missing ones. Address None: the file lacks that segment."""
 
     item: str
     number: int
@@ -53,7 +53,7 @@ class SegmentDiff:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDiff:
-    """All differences. ``sectors``: half-open ranges of differing flash, in whole sectors, from the first byte on."""
+    """All differences. ``sectors``: half-open ranges of differing flash, in whole sectors from the first byte."""
 
     same: bool
     old_size: int
@@ -65,7 +65,7 @@ class ImageDiff:
 
     @property
     def changed_sectors(self) -> int:
-        """How many sectors differ."""
+        """The number of differing sectors."""
         return sum((end - start) // SECTOR for start, end in self.sectors)
 
 
@@ -79,11 +79,11 @@ def diff_images(
 ) -> ImageDiff:
     """How ``new`` differs from ``old``: raw, HEX, S-record or UF2, firmware or anything else.
 
-    What is no firmware is compared by sector only. Two raw files are compared from their first byte on, HEX and
-    UF2 at the addresses they give.
+    Files that are not firmware are compared by sector only. Raw files are compared from their first byte, HEX and UF2
+    by address.
 
-    :param names: what to call the files in messages
-    :param format: what both files are, if not to be found out
+    :param names: of the files, for messages
+    :param format: of both files if it is not to be recognised
     :raises HexError: broken Intel HEX
     :raises ImageError: broken UF2
     """
@@ -110,7 +110,7 @@ def diff_images(
 
 
 def find_differing_sectors(old: bytes, new: bytes) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of sectors that differ; one that only one file has, differs."""
+    """Half-open ranges of differing sectors, including those that only one file has."""
     first: int | None = None
     end = -(-max(len(old), len(new)) // SECTOR) * SECTOR
     for at in range(0, end, SECTOR):
@@ -128,11 +128,11 @@ def _inspect(data: bytes, name: str, chip: Chip | None, format: FormatChoice) ->
     try:
         return inspect_bytes(data, name, chip, format=format)
     except DataError:
-        return None  # no firmware: there are still sectors
+        return None  # not firmware: only sectors are compared
 
 
 def _pair(old: FileInfo | None, new: FileInfo | None) -> list[tuple[Item | None, Item | None]]:
-    """What stands at the same place in both."""
+    """Items at the same offset in both."""
     if old is None or new is None:
         return []
     ours = {item.offset: item for item in old.items}
@@ -147,12 +147,12 @@ def _title(item: Item) -> str:
 
 
 def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
-    there = old or new
-    assert there is not None
-    title = _title(there)
+    item = old or new
+    assert item is not None
+    title = _title(item)
     if old is None or new is None:
         pair = ("missing", "there") if old is None else ("there", "missing")
-        yield FieldDiff(item=title, field=there.kind, old=pair[0], new=pair[1])
+        yield FieldDiff(item=title, field=item.kind, old=pair[0], new=pair[1])
     elif old.info and new.info:
         ours, theirs = describe_fields(old.info), describe_fields(new.info)
         for name in dict.fromkeys((*ours, *theirs)):
@@ -174,7 +174,7 @@ def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
 
 
 def describe_fields(info: ImageInfo) -> dict[str, str]:
-    """Header, sums and descriptors of an image as short texts."""
+    """Header, checksums and descriptors of an image as short texts."""
     image, known = info.image, info.chip is not None
     fields = {
         "chip": info.chip or "unknown",
@@ -229,10 +229,10 @@ def _diff_segments(old: Item, new: Item) -> Iterator[SegmentDiff]:
 
 
 def count_changed(old: bytes, new: bytes) -> int:
-    """How many bytes differ; those that only one has count."""
+    """The number of differing bytes, including those that only one has."""
     common = min(len(old), len(new))
-    more = max(len(old), len(new)) - common
+    extra = max(len(old), len(new)) - common
     if old[:common] == new[:common]:
-        return more
-    mixed = int.from_bytes(old[:common], "little") ^ int.from_bytes(new[:common], "little")
-    return common - mixed.to_bytes(common, "little").count(0) + more
+        return extra
+    difference = int.from_bytes(old[:common], "little") ^ int.from_bytes(new[:common], "little")
+    return common - difference.to_bytes(common, "little").count(0) + extra

@@ -1,7 +1,7 @@
-"""ELF bytes → what is to be loaded where, and for which chips that can be meant. Lays nothing out: layout.py does.
+"""Read the sections and segments that an ELF file loads, and find the chips that it can be for.
 
-pyelftools knows the structures; counts, offsets and sizes are checked before it is asked, so that a hostile file costs
-neither time nor memory. Data are views of the file, not copies.
+pyelftools parses the structures. Counts, offsets and sizes are checked first, so that a hostile file costs neither time
+nor memory. Data are views of the file, not copies.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from espwire.errors import ElfError
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
+ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
 ALLOCATED = 2  # section flag: it takes memory when the program runs
 METADATA = ".espressif.metadata"
-ELF_MAGIC = b"\x7fELF"
 MACHINES = {0x5E: "xtensa", 0xF3: "riscv"}
 LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "SHT_PREINIT_ARRAY"})
-# parts of a chip's memory map that no program is loaded to, or that only tell how other parts can be reached
+# regions of a memory map that no program is loaded to, or that only describe how other regions are accessed
 NOT_LOADABLE = ("PADDING", "IROM", "DROM", "DPORT", "MEM_INTERNAL", "BYTE_ACCESSIBLE")
 
 
 @dataclass(frozen=True)
-class ElfPart:
-    """Bytes of an ELF file that belong to ``address``. ``name`` is the section's; segments have none."""
+class Section:
+    """Bytes that are loaded to ``address``: a section, several joined ones, or a segment, which has no name."""
 
     address: int
-    data: memoryview = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
     name: str = ""
 
     @property
@@ -44,17 +44,16 @@ class ElfPart:
 
 @dataclass(frozen=True)
 class Elf:
-    """A program. ``sections`` and ``segments``: those that hold bytes to load, in the file's order.
+    """A program. ``sections`` and ``segments``: those with bytes to load, in file order.
 
-    Sections count by their run address, segments by their load address. ``metadata``: what ``.espressif.metadata``
-    holds, which names the chip. ``left_out``: names of sections that belong to addresses, but are of a type that is
-    not loaded, such as notes.
+    Sections have their run address, segments their load address. ``metadata``: the content of ``.espressif.metadata``,
+    which names the chip. ``left_out``: names of sections with an address whose type is not loaded, such as notes.
     """
 
     machine: int
     entry: int
-    sections: tuple[ElfPart, ...]
-    segments: tuple[ElfPart, ...]
+    sections: tuple[Section, ...]
+    segments: tuple[Section, ...]
     metadata: bytes = field(default=b"", repr=False)
     left_out: tuple[str, ...] = ()
 
@@ -65,19 +64,19 @@ class Elf:
 
 
 def is_elf(data: bytes) -> bool:
-    """Whether the first bytes are those of an ELF file; says nothing about the rest."""
+    """Whether the first bytes are the magic number of ELF."""
     return data[:4] == ELF_MAGIC
 
 
 def is_program(data: bytes) -> bool:
-    """Whether an ELF file states that it is an executable program, not an object file or a shared library."""
+    """Whether the ELF header says executable, not object file or shared library."""
     return data[16:18] == b"\x02\x00"
 
 
 def parse_elf(data: bytes) -> Elf:
     """The program in an ELF file.
 
-    :raises ElfError: no ELF, not a 32-bit little-endian one, or one whose structure is broken
+    :raises ElfError: not a 32-bit little-endian ELF file, or its structure is broken
     """
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
@@ -92,14 +91,14 @@ def parse_elf(data: bytes) -> Elf:
 def _check_kind(data: bytes) -> None:
     if not is_elf(data):
         raise ElfError(
-            "this is no ELF file: it does not begin with 7f 45 4c 46",
-            hint="Give the .elf file that the linker made.",
+            "not an ELF file: it does not begin with 7f 45 4c 46",
+            hint="Pass the .elf file that the linker wrote.",
             code="elf-magic",
         )
     if data[4:6] != b"\x01\x01":
         raise ElfError(
-            "the ELF file is not a 32-bit little-endian one (offset 4)",
-            hint="It was built for another kind of machine: build for the chip.",
+            "the ELF file is not for a 32-bit little-endian machine (offset 4)",
+            hint="Build the program for the chip.",
             code="elf-class",
         )
     if len(data) < HEADER_SIZE:
@@ -107,7 +106,7 @@ def _check_kind(data: bytes) -> None:
 
 
 class _Reader:
-    """What is needed to walk along one file."""
+    """Walks along one file."""
 
     def __init__(self, data: bytes) -> None:
         from elftools.elf.structs import ELFStructs
@@ -120,9 +119,7 @@ class _Reader:
 
     def read(self) -> Elf:
         header = self._parse(self.structs.Elf_Ehdr, 0)
-        machine = int.from_bytes(
-            self.data[18:20], "little"
-        )  # as a number, whatever pyelftools calls it
+        machine = int.from_bytes(self.data[18:20], "little")  # a number, unlike in pyelftools
         self.structs.create_advanced_structs()
         sections = tuple(self._sections(header))
         segments = tuple(self._segments(header))
@@ -136,20 +133,19 @@ class _Reader:
         return struct_parse(struct, self.stream, stream_pos=offset)
 
     def _table(self, what: str, offset: int, count: int, size: int, expected: int) -> Iterator[int]:
-        """Offsets of a table's rows, after a look whether it can be there at all."""
+        """Offsets of a table's rows, after checking that the table is inside the file."""
         if not offset or not count:
             return
         if size != expected or count > MAX_HEADERS:
             raise ElfError(
-                f"the ELF file claims {count} {what} headers of {size} bytes; {expected} bytes each and at most"
-                f" {MAX_HEADERS} are possible",
+                f"the ELF file has {count:,} {what} headers of {size} bytes, not at most {MAX_HEADERS:,} of {expected}",
                 code="elf-headers",
             )
         if offset + count * size > len(self.data):
             raise _cut(f"the table of {what} headers", offset, count * size, len(self.data))
         yield from range(offset, offset + count * size, size)
 
-    def _sections(self, header: Any) -> Iterator[ElfPart]:
+    def _sections(self, header: Any) -> Iterator[Section]:
         start, size, count = header["e_shoff"], header["e_shentsize"], header["e_shnum"]
         rows = [
             self._parse(self.structs.Elf_Shdr, at)
@@ -169,19 +165,19 @@ class _Reader:
                 )
             elif row["sh_addr"]:
                 data = self._slice(f"section {name}", row["sh_offset"], row["sh_size"])
-                yield ElfPart(row["sh_addr"], data, name)
+                yield Section(row["sh_addr"], data, name)
 
     def _names(self, rows: list[Any], index: int) -> tuple[int, int]:
-        """Where the table of names begins and ends; nowhere, if there is none."""
+        """Start and end of the string table with section names; 0, 0 if the file has none."""
         if not rows or not index:
             return 0, 0
         if index >= len(rows) or rows[index]["sh_type"] != "SHT_STRTAB":
             raise ElfError(
-                f"the ELF file's table of names is no such table (section {index})",
+                f"section {index} of the ELF file is not a string table, but should hold the section names",
                 code="elf-names",
             )
         start, size = rows[index]["sh_offset"], rows[index]["sh_size"]
-        self._slice("the table of names", start, size)
+        self._slice("the string table", start, size)
         return start, start + size
 
     def _name(self, names: tuple[int, int], offset: int) -> str:
@@ -193,7 +189,7 @@ class _Reader:
             "utf-8", "replace"
         )
 
-    def _segments(self, header: Any) -> Iterator[ElfPart]:
+    def _segments(self, header: Any) -> Iterator[Section]:
         start, size, count = header["e_phoff"], header["e_phentsize"], header["e_phnum"]
         for at in self._table("program", start, count, size, PROGRAM_HEADER_SIZE):
             row = self._parse(self.structs.Elf_Phdr, at)
@@ -201,7 +197,7 @@ class _Reader:
                 data = self._slice(
                     f"the segment at {row['p_paddr']:#x}", row["p_offset"], row["p_filesz"]
                 )
-                yield ElfPart(row["p_paddr"], data)
+                yield Section(row["p_paddr"], data)
 
     def _slice(self, what: str, offset: int, size: int) -> memoryview:
         if offset + size > len(self.data):
@@ -211,8 +207,8 @@ class _Reader:
 
 def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
     return ElfError(
-        f"the ELF file is cut short: {what} needs {size} bytes at offset {offset:#x}, the file has {total}",
-        hint="The file was not linked or copied whole: get it again.",
+        f"the ELF file is truncated: {what} needs {size} bytes at offset {offset:#x}, but the file has only {total}",
+        hint="The file was not linked or copied completely: get it again.",
         code="elf-truncated",
     )
 
@@ -243,12 +239,12 @@ def find_named_chip(elf: Elf) -> str | None:
 
 def fits(elf: Elf, chip: Chip) -> bool:
     """Whether ``chip`` has the program's machine, and memory or mapped flash at each of its addresses."""
-    parts = elf.sections or elf.segments
+    loaded = elf.sections or elf.segments
     same_machine = chip.cpu.elf_machine == elf.machine
     return (
         same_machine
-        and bool(parts)
-        and all(is_flash(chip, p.address) or _is_ram(chip, p.address, p.end) for p in parts)
+        and bool(loaded)
+        and all(is_flash(chip, s.address) or _is_ram(chip, s.address, s.end) for s in loaded)
     )
 
 

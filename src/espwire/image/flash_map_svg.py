@@ -1,4 +1,4 @@
-"""The picture of a flash as SVG: a column true to scale, and beside it a line of text per area, however small. Pure."""
+"""Draw a flash map as SVG: a column to scale, with one line of text per area."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from unicodedata import east_asian_width
 
-from espwire.image.flash_map import Area, FlashMap
-from espwire.image.flash_map_text import format_share
+from espwire.image.flash_map import Area, FlashMap, format_share
 from espwire.sizes import format_size
 from espwire.text import escape
 
@@ -21,10 +20,10 @@ NAME_X, ADDRESS_X = TEXT_X + 12, TEXT_X + 168
 METER_X, METER_WIDTH = 640, 70
 DETAIL_X = 728
 NOTES = 8
-SEPARATED = 3.0  # pixels: lower areas have no line between them, which would hide them
-# kind → how a filled and a blank stretch of it look, and what it is called
+SEPARATED = 3.0  # pixels; smaller areas have no separating line, which would hide them
+# kind → colours of filled and blank ranges, and its name in the legend
 COLOURS = {
-    "bootloader": ("#d9822b", "#f7dfc4", "boot loader"),
+    "bootloader": ("#d9822b", "#f7dfc4", "bootloader"),
     "table": ("#8f5fbf", "#e4d6f2", "partition table"),
     "app": ("#2f7ed8", "#cfe2f9", "application"),
     "data": ("#3c9a5f", "#d0ebda", "data"),
@@ -47,7 +46,7 @@ class _Scale:
 
 
 def draw_svg(flash: FlashMap, title: str = "") -> str:
-    """The whole file. Everything that comes from files or devices is escaped."""
+    """The SVG file. All texts from files or devices are escaped."""
     count = len(flash.areas)
     height = max(MIN_HEIGHT, count * ROW + 10)
     notes = list(flash.notes[:NOTES])
@@ -57,7 +56,7 @@ def draw_svg(flash: FlashMap, title: str = "") -> str:
     scale = _Scale(flash.size, height)
     heading = f"{_cut(title or 'Flash', 900, 19, bold=True)}: {format_size(flash.size)}"
     share = f"{format_share(flash.filled_bytes, flash.size)} filled, "
-    share += f"{format_share(flash.free_bytes, flash.size)} belongs to nothing"
+    share += f"{format_share(flash.free_bytes, flash.size)} free"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{total:.0f}" '
         f'viewBox="0 0 {WIDTH} {total:.0f}" {FONT} font-size="13">',
@@ -129,7 +128,7 @@ def _draw_bar(flash: FlashMap, scale: _Scale) -> list[str]:
 
 
 def _draw_rows(flash: FlashMap, scale: _Scale, height: float) -> list[str]:
-    """One line of text per area, as near to its place as the others let it."""
+    """One line of text per area, as close to the area as possible."""
     centres = _spread(
         [scale.at((area.offset + min(area.end, flash.size)) // 2) for area in flash.areas], height
     )
@@ -177,17 +176,17 @@ def _draw_row(area: Area, y: float) -> list[str]:
         words.insert(0, "boots")
     if area.overlaps:
         words = [f"overlaps {', '.join(area.overlaps)}", *words]
-    told = _cut(", ".join(word for word in words if word), WIDTH - DETAIL_X - 12, 12)
+    details = _cut(", ".join(filter(None, words)), WIDTH - DETAIL_X - 12, 12)
     parts.append(
-        _text(DETAIL_X, y + 4.5, told, size=12, colour="#b02525" if area.overlaps else "#444c56")
+        _text(DETAIL_X, y + 4.5, details, size=12, colour="#b02525" if area.overlaps else "#444c56")
     )
     return parts
 
 
-def _spread(wanted: list[float], height: float) -> list[float]:
-    """Rows at least one line apart, as near as can be to where they want to be, all inside the picture."""
+def _spread(ideal: list[float], height: float) -> list[float]:
+    """Rows at least one line apart, as close as possible to their ideal positions, all inside the picture."""
     placed: list[float] = []
-    for y in wanted:
+    for y in ideal:
         placed.append(max(y, placed[-1] + ROW if placed else TOP + ROW / 2))
     limit = TOP + height - ROW / 2
     for index in range(len(placed) - 1, -1, -1):
@@ -233,7 +232,7 @@ def _text(
 
 
 def _cut(text: str, pixels: float, size: float, *, bold: bool = False) -> str:
-    """The text, or as much of it as has room; how wide it will be is an estimate for the fonts that are asked for."""
+    """The text, shortened to fit; its width is an estimate for the fonts in ``FONT``."""
     room = pixels / size / (1.12 if bold else 1.0)
     ends = list(accumulate(map(_measure, text)))
     if not ends or ends[-1] <= room:
@@ -241,13 +240,13 @@ def _cut(text: str, pixels: float, size: float, *, bold: bool = False) -> str:
     return text[: bisect_right(ends, room - 1)] + "…"
 
 
-def _measure(sign: str) -> float:
-    """How wide a sign is, in ems."""
-    if sign in "MWmw@%—" or east_asian_width(sign) in "WF":
+def _measure(char: str) -> float:
+    """Width of a character, in ems."""
+    if char in "MWmw@%—" or east_asian_width(char) in "WF":
         return 1.0
-    if sign in "fijlrt.,:;|!'()[] ":
+    if char in "fijlrt.,:;|!'()[] ":
         return 0.4
-    return 0.72 if sign.isupper() else 0.63
+    return 0.72 if char.isupper() else 0.63
 
 
 def _safe(text: str) -> str:

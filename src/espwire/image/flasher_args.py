@@ -1,12 +1,14 @@
-"""What ESP-IDF's build writes of itself, ``flasher_args.json`` and ``flash_args``, as values. Reads no other file."""
+"""Parse ``flasher_args.json`` and ``flash_args``, in which ESP-IDF's build lists what to flash."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from espwire.errors import DataError, ToolError, UsageError
+from espwire.errors import DataError, UsageError
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.sizes import parse_number
 from espwire.text import shorten, split_words
@@ -14,7 +16,7 @@ from espwire.text import shorten, split_words
 MAX_BYTES = 1 << 20
 MAX_FILES = 256
 MAX_TEXT = 4096
-HINT = "It was not written by this build, or not whole: build again."
+HINT = "The file is incomplete or not from this build: build again."
 SETTINGS = {"flash_mode": "mode", "flash_freq": "frequency", "flash_size": "size"}
 SHORT_SETTINGS = {"-fm": "flash_mode", "-ff": "flash_freq", "-fs": "flash_size"}
 BEFORE = {"default-reset", "usb-reset", "no-reset", "no-reset-no-sync"}
@@ -23,7 +25,7 @@ AFTER = {"hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-rese
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file and its flash address. ``role``: bootloader, app, …; ``encrypted``: meant to be, on the chip."""
+    """A file and its flash address. ``role``: bootloader, app, …; ``encrypted``: to be encrypted by the chip."""
 
     address: int
     path: str
@@ -33,7 +35,7 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class FlasherArgs:
-    """One such file. ``chip``, ``before`` and ``after`` are empty where it does not say."""
+    """The content of such a file. ``chip``, ``before`` and ``after`` are empty if not specified."""
 
     files: tuple[FileEntry, ...]
     settings: HeaderSettings = field(default_factory=HeaderSettings)
@@ -43,38 +45,45 @@ class FlasherArgs:
     stub: bool = True
 
 
+def broken(name: str, reason: str, *, code: str = "flasher-args") -> DataError:
+    """The error for a broken build file."""
+    return DataError(f"{name}: {reason}", hint=HINT, code=code)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn a ``ValueError`` with a reason, or an invalid number or size, into the error for the file."""
+    try:
+        yield
+    except (ValueError, UsageError) as error:
+        raise broken(name, str(error)) from None
+
+
 def parse_flasher_args(data: bytes, name: str = "flasher_args.json") -> FlasherArgs:
     """The content of a ``flasher_args.json``.
 
-    :raises DataError: code ``flasher-args``; the message tells file and key
+    :raises DataError: code ``flasher-args``; the message contains file and key
     """
     table = parse_json(data, name, code="flasher-args")
-    roles, encrypted = _find_roles(table, name)
-    files = []
-    for text, value in _table(table, "flash_files", name, required=True).items():
-        path = _text(value, f"flash_files[{_short(text)}]", name)
-        files.append(
-            FileEntry(
-                _address(text, "flash_files", name), path, roles.get(path, ""), path in encrypted
-            )
+    with _naming(name):
+        roles, encrypted = _find_roles(table)
+        files = []
+        for text, value in _table(table, "flash_files", required=True).items():
+            path = _text(value, f"flash_files[{_short(text)}]")
+            address = _address(text, "flash_files")
+            files.append(FileEntry(address, path, roles.get(path, ""), path in encrypted))
+        extra = _table(table, "extra_esptool_args")
+        stub = extra.get("stub", True)
+        if not isinstance(stub, bool):
+            raise ValueError(f"extra_esptool_args.stub is {_short(stub)}, not true or false")
+        return FlasherArgs(
+            files=_check_files(files),
+            settings=_read_settings(_table(table, "flash_settings")),
+            chip=_read_chip(extra.get("chip", "")),
+            before=_reset_mode(extra, "before", BEFORE),
+            after=_reset_mode(extra, "after", AFTER),
+            stub=stub,
         )
-    if not files:
-        raise broken(name, "flash_files names no file")
-    if len(files) > MAX_FILES:
-        raise broken(name, f"flash_files names {len(files)} files, more than {MAX_FILES}")
-    _refuse_twice(files, name)
-    extra = _table(table, "extra_esptool_args", name)
-    stub = extra.get("stub", True)
-    if not isinstance(stub, bool):
-        raise broken(name, f"extra_esptool_args.stub is {_short(stub)}, neither true nor false")
-    return FlasherArgs(
-        files=tuple(sorted(files, key=lambda file: file.address)),
-        settings=_read_settings(_table(table, "flash_settings", name), name),
-        chip=_read_chip(extra.get("chip", ""), name),
-        before=_choice(extra, "before", BEFORE, name),
-        after=_choice(extra, "after", AFTER, name),
-        stub=stub,
-    )
 
 
 def parse_flash_args(data: bytes, name: str = "flash_args") -> FlasherArgs:
@@ -82,38 +91,37 @@ def parse_flash_args(data: bytes, name: str = "flash_args") -> FlasherArgs:
 
     :raises DataError: code ``flasher-args``
     """
-    words = _split(data, name)
-    settings: dict[str, Any] = {}
-    files: list[FileEntry] = []
-    at = 0
-    while at < len(words):
-        word, at = words[at], at + 1
-        given, _, value = word.partition("=")
-        key = SHORT_SETTINGS.get(given, given.removeprefix("--").replace("-", "_"))
-        if word.startswith("-") and key not in SETTINGS:
-            continue  # of other options only flags occur: --force, -z
-        if at >= len(words) and not value:
-            raise broken(name, f"nothing follows {_short(word)}")
-        if not value:
-            value, at = words[at], at + 1
-        if key in SETTINGS and word.startswith("-"):
-            settings[key] = value
-        else:
-            files.append(FileEntry(_address(word, "the list of files", name), value))
-    if not 0 < len(files) <= MAX_FILES:
-        raise broken(name, f"it names {len(files)} files; 1 to {MAX_FILES} are possible")
-    _refuse_twice(files, name)
-    files.sort(key=lambda file: file.address)
-    return FlasherArgs(files=tuple(files), settings=_read_settings(settings, name))
+    with _naming(name):
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"the file has {len(data):,} bytes, more than 1 MiB")
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it contains a zero byte")
+        settings: dict[str, Any] = {}
+        files: list[FileEntry] = []
+        arguments = iter(split_words(text))
+        for argument in arguments:
+            option, _, value = argument.partition("=")
+            key = SHORT_SETTINGS.get(option, option.removeprefix("--").replace("-", "_"))
+            if argument.startswith("-") and key not in SETTINGS:
+                continue  # other options are flags: --force, -z
+            value = value or next(arguments, "")
+            if not value:
+                raise ValueError(f"the value after {_short(argument)} is missing")
+            if argument.startswith("-"):
+                settings[key] = value
+            else:
+                files.append(FileEntry(_address(argument, "the list of files"), value))
+        return FlasherArgs(files=_check_files(files), settings=_read_settings(settings))
 
 
 def parse_json(data: bytes, name: str, *, code: str) -> dict[str, Any]:
     """A JSON object of at most 1 MiB.
 
-    :raises DataError: it is none; line and column are in the message
+    :raises DataError: not a JSON object; the message contains line and column
     """
     if len(data) > MAX_BYTES:
-        raise DataError(f"{name} is {len(data)} bytes long, above 1 MiB", hint=HINT, code=code)
+        raise DataError(f"{name} has {len(data):,} bytes, more than 1 MiB", hint=HINT, code=code)
     try:
         table = json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -126,12 +134,12 @@ def parse_json(data: bytes, name: str, *, code: str) -> dict[str, Any]:
             f"{name} is not JSON: {explain_json_error(error)}", hint=HINT, code=code
         ) from None
     if not isinstance(table, dict):
-        raise DataError(f"{name} holds no JSON object", hint=HINT, code=code)
+        raise DataError(f"{name} is not a JSON object", hint=HINT, code=code)
     return table
 
 
 def explain_json_error(error: ValueError | RecursionError) -> str:
-    """Why ``json.loads`` rejected a text. Python's own words for long numbers name functions of Python."""
+    """Why ``json.loads`` rejected a text; Python's own message for long numbers mentions Python functions."""
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     if isinstance(error, json.JSONDecodeError | UnicodeError):
@@ -139,117 +147,80 @@ def explain_json_error(error: ValueError | RecursionError) -> str:
     return "it contains a number with too many digits"
 
 
-def broken(name: str, reason: str, *, code: str = "flasher-args") -> DataError:
-    """The one kind of complaint about such a file."""
-    return DataError(f"{name}: {reason}", hint=HINT, code=code)
+def _check_files(files: list[FileEntry]) -> tuple[FileEntry, ...]:
+    """The files by address."""
+    if not 0 < len(files) <= MAX_FILES:
+        raise ValueError(f"it lists {len(files)} files, not 1 to {MAX_FILES}")
+    paths: dict[int, str] = {}
+    for file in files:
+        if file.address in paths:
+            first, second = _short(paths[file.address]), _short(file.path)
+            raise ValueError(f"{first} and {second} have the same address {file.address:#x}")
+        paths[file.address] = file.path
+    return tuple(sorted(files, key=lambda file: file.address))
 
 
-def _split(data: bytes, name: str) -> list[str]:
-    if len(data) > MAX_BYTES:
-        raise broken(name, f"it is {len(data)} bytes long, above 1 MiB")
-    try:
-        text = data.decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError("it holds a zero byte")
-        return split_words(text)
-    except ValueError as error:
-        raise broken(name, f"it cannot be split into words: {error}") from None
-
-
-def _find_roles(table: dict[str, Any], name: str) -> tuple[dict[str, str], set[str]]:
-    """File → what it is, from the entries beside ``flash_files``; and the files that are marked as encrypted."""
+def _find_roles(table: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
+    """File → role, from the entries next to ``flash_files``; and the files that are marked as encrypted."""
     roles: dict[str, str] = {}
     encrypted: set[str] = set()
     for role, entry in table.items():
         if not isinstance(entry, dict) or "file" not in entry:
             continue
-        path = _text(entry["file"], f"{_short(role)}.file", name)
+        path = _text(entry["file"], f"{_short(role)}.file")
         roles[path] = role
         if entry.get("encrypted") in ("true", True):
             encrypted.add(path)
     return roles, encrypted
 
 
-def _read_settings(table: dict[str, Any], name: str) -> HeaderSettings:
-    found = {}
-    for key, keyword in SETTINGS.items():
-        if key in table:
-            found[keyword] = _text(table[key], key, name)
-    try:
-        return HeaderSettings(**found | {"size": parse_size_name(found.get("size", "keep"))})
-    except UsageError as error:
-        raise broken(name, str(error)) from None
+def _read_settings(table: dict[str, Any]) -> HeaderSettings:
+    settings = {name: _text(table[key], key) for key, name in SETTINGS.items() if key in table}
+    return HeaderSettings(**settings | {"size": parse_size_name(settings.get("size", "keep"))})
 
 
-def _read_chip(value: Any, name: str) -> str:
+def _read_chip(value: Any) -> str:
     from espwire.chips.registry import parse_chip_id
 
-    text = _text(value, "extra_esptool_args.chip", name, empty=True)
-    if text in ("", "auto"):
-        return ""
+    text = _text(value, "extra_esptool_args.chip", empty=True)
     try:
-        return parse_chip_id(text)
-    except ToolError:
-        raise broken(
-            name, f"extra_esptool_args.chip {_short(text)} is no chip that is known"
-        ) from None
+        return "" if text in ("", "auto") else parse_chip_id(text)
+    except UsageError:
+        raise ValueError(f"extra_esptool_args.chip {_short(text)} is not a known chip") from None
 
 
-def _choice(table: dict[str, Any], key: str, known: set[str], name: str) -> str:
-    """A reset mode in today's spelling; one that nobody knows is left to the command line."""
-    value = _text(table.get(key, ""), f"extra_esptool_args.{key}", name, empty=True).replace(
-        "_", "-"
-    )
+def _reset_mode(table: dict[str, Any], key: str, known: set[str]) -> str:
+    """A reset mode with hyphens; empty for an unknown one, so that the command line decides."""
+    value = _text(table.get(key, ""), f"extra_esptool_args.{key}", empty=True).replace("_", "-")
     return value if value in known else ""
 
 
-def _refuse_twice(files: list[FileEntry], name: str) -> None:
-    seen: dict[int, str] = {}
-    for file in files:
-        if file.address in seen:
-            raise broken(
-                name,
-                f"{_short(seen[file.address])} and {_short(file.path)} both go to {file.address:#x}",
-            )
-        seen[file.address] = file.path
-
-
-def _table(table: dict[str, Any], key: str, name: str, *, required: bool = False) -> dict[str, Any]:
+def _table(table: dict[str, Any], key: str, *, required: bool = False) -> dict[str, Any]:
     value = table.get(key)
     if value is None and not required:
         return {}
     if not isinstance(value, dict):
-        raise broken(
-            name,
-            f"{key} is missing" if value is None else f"{key} is {_short(value)}, not an object",
-        )
+        text = "is missing" if value is None else f"is {_short(value)}, not an object"
+        raise ValueError(f"{key} {text}")
     return value
 
 
-def _text(value: Any, key: str, name: str, *, empty: bool = False) -> str:
-    if (
-        not isinstance(value, str)
-        or not (value or empty)
-        or len(value) > MAX_TEXT
-        or not _is_writable(value)
-    ):
-        raise broken(name, f"{key} is {_short(value)}, not a text")
-    return value
+def _text(value: Any, key: str, *, empty: bool = False) -> str:
+    """A string that can be a path: JSON may contain zeros and lone surrogates, which no file system accepts."""
+    valid = isinstance(value, str) and (value or empty) and len(value) <= MAX_TEXT
+    if not valid or any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{key} must be a string, got {_short(value)}")
+    return str(value)
 
 
-def _is_writable(value: str) -> bool:
-    """Whether a text can be a path: JSON may hold zeros and lone surrogates, which no file system takes."""
-    return "\0" not in value and not any("\ud800" <= sign <= "\udfff" for sign in value)
-
-
-def _address(text: str, where: str, name: str) -> int:
+def _address(text: str, where: str) -> int:
     try:
         return parse_number(text, "address")
     except (UsageError, ValueError):  # ValueError: thousands of digits
-        raise broken(name, f"{_short(text)} in {where} is no flash address") from None
+        raise ValueError(f"{_short(text)} in {where} is not a flash address") from None
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list | dict):  # however deep: its text could be nested too deep to be made
+    if isinstance(value, list | dict):  # it may be nested too deep for repr()
         return "an array" if isinstance(value, list) else "an object"
     return shorten(repr(value))

@@ -1,4 +1,4 @@
-"""What a firmware file holds and whether its checks hold, as frozen values. Pure; cli/image_text.py draws them."""
+"""Inspect a firmware file: its images, their fields and checks, and what else it holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from espwire.blob import Blob
 from espwire.chips.index import NAMES
 from espwire.chips.registry import find_by_image_id, find_by_uf2_family, load_chip
 from espwire.errors import ImageError, name_file
-from espwire.image.codec import is_image, parse
+from espwire.image.codec import is_image, pack, parse
 from espwire.image.descriptors import (
     AppDescriptor,
     BootDescriptor,
@@ -20,22 +20,21 @@ from espwire.image.descriptors import (
 )
 from espwire.image.model import SEGMENT_HEADER, Image, Segment, compute_checksum
 from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
-from espwire.image.scan import Found, Kind, find_contents, looks_encrypted
+from espwire.image.scan import Region, find_regions, looks_encrypted
 from espwire.image.signature import Signature, find_signatures
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
-    from espwire.image.partition_table import PartitionTable
 
 Format = Literal["image", "merged", "hex", "srecord", "uf2"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentInfo:
-    """A segment: where it is loaded or mapped, where it stands in the file, what memory that is.
+    """A segment: its load address, its offset in the file, the memory at its address.
 
-    ``hidden``: behind the checksum, where the ROM does not see it (an image built with a RAM-only header).
+    ``hidden``: after the checksum, where the ROM does not see it (an image built with a RAM-only header).
     """
 
     address: int
@@ -47,9 +46,9 @@ class SegmentInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """One image. ``chip`` is an id, None if unknown; settings are None where the header's code means nothing.
+    """One image. ``chip`` is an id, None if unknown; settings are None if the header's code is invalid.
 
-    ``*_valid`` None: the image has no such thing. ``actual_*`` are given only where what is stored is wrong.
+    ``actual_*``: the correct value, if the stored one is wrong.
     """
 
     image: Image = field(repr=False)
@@ -68,26 +67,21 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """Something that was found in the file. ``offset`` is its address where the file gives one, else its place."""
+class Item(Region):
+    """A region of the file with its checks. ``offset``: a flash address, if the file has addresses."""
 
-    kind: Kind
-    offset: int
-    size: int
-    name: str = ""
     info: ImageInfo | None = None
-    table: PartitionTable | None = None
     problems: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:
-        """Whether all that can be checked is right."""
+        """Whether all checks pass."""
         return not self.problems and (self.info is None or not self.info.problems)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """A whole file. ``intact``: every check of everything in it holds."""
+    """A whole file."""
 
     name: str
     size: int
@@ -96,12 +90,12 @@ class FileInfo:
 
     @property
     def intact(self) -> bool:
-        """Whether every check holds."""
+        """Whether all checks of all items pass."""
         return all(item.intact for item in self.items)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What does not hold, each with its place."""
+        """Failed checks, each with its offset."""
         return tuple(
             f"{item.name or item.kind} at {item.offset:#x}: {problem}"
             for item in self.items
@@ -116,11 +110,11 @@ def inspect_bytes(
     *,
     format: FormatChoice = "auto",
 ) -> FileInfo:
-    """What ``data`` is: one image, several in a merged file or dump, Intel HEX, S-record or UF2 with any of these.
+    """Inspect an image, a merged file or dump, or Intel HEX, S-record or UF2 with any of these.
 
-    :param chip: whose formats and memory map to use; None finds it out
-    :param format: what the file is, if not to be found out
-    :raises ImageError: there is no image in it, or one with a broken structure; wrong sums are ``problems``
+    :param chip: whose formats and memory map to use; default: detected
+    :param format: the file's format if it is not to be recognised
+    :raises ImageError: it contains no image, or one with a broken structure; wrong checksums are ``problems``
     :raises HexError: broken Intel HEX or S-record
     """
     file = read_any(data, name, format)
@@ -138,7 +132,7 @@ def inspect_bytes(
 
 
 def _find_blobs(file: InputFile, chip: Chip | None) -> list[tuple[Blob, Chip | None]]:
-    """Each range of flash content with its chip. UF2 for several chips gives those of all, if ``chip`` is None."""
+    """The ranges of flash content, each with its chip. UF2 for several chips: those of all, if ``chip`` is None."""
     if not file.addressed:
         return [(Blob(0, file.data), chip)]
     if chip is None and file.families:
@@ -154,20 +148,21 @@ def _find_blobs(file: InputFile, chip: Chip | None) -> list[tuple[Blob, Chip | N
 def _no_image(data: bytes, name: str, items: tuple[Item, ...]) -> ImageError:
     if any(item.kind == "partition-table" for item in items):
         return ImageError(
-            f"{name} holds a partition table and no image",
-            hint="`espwire partitions show` tells what is in a partition table.",
+            f"{name} is a partition table, not an image",
+            hint="Use `espwire partitions show` to print it.",
             code="image-is-table",
         )
     if looks_encrypted(data):
         return ImageError(
-            f"{name} looks encrypted: it begins as no image does and is as even as only encrypted or packed data are",
-            hint="Inspect the file as it was before encryption.",
+            f"{name} does not look like an image; its high entropy suggests encrypted or compressed data",
+            hint="Inspect the file from before encryption.",
             code="image-encrypted",
         )
     return ImageError(
-        f"{name} holds no firmware image: it "
-        + (f"begins with {data[0]:#04x}, not 0xe9" if data else "is empty"),
-        hint="Give the .bin file that the build made.",
+        f"{name} is not a firmware image: it begins with {data[0]:#04x}, not 0xe9"
+        if data
+        else f"{name} is not a firmware image: it is empty",
+        hint="Pass the .bin file from the build.",
         code="image-magic" if data else "image-empty",
     )
 
@@ -176,70 +171,48 @@ def _inspect_blob(blob: Blob, chip: Chip | None) -> Iterator[Item]:
     """The image that the blob is, or everything found in it."""
     base, data = blob.address, blob.data
     image = parse(data, chip) if is_image(data) else None
-    if image is not None and len(image.trailing) < SECTOR:
-        yield _inspect_single(base, data, image, chip)
+    regions = find_regions(data, chip) if image is None or len(image.trailing) >= SECTOR else ()
+    if image is not None and (len(regions) < 2 or regions[0].offset):
+        end = len(data) - len(image.trailing)
+        signatures = find_signatures(data, end) if image.extended is not None else ()
+        info = inspect_image(image, chip, signatures)
+        kind = "app" if info.app else "bootloader" if info.bootloader else "image"
+        yield Item(kind=kind, offset=base, size=len(data), image=image, info=info)
         return
-    found = find_contents(data, chip)
-    if image is not None and (len(found) < 2 or found[0].offset):
-        yield _inspect_single(base, data, image, chip)
-        return
-    for item in found:
-        yield _inspect_found(base, data, item, chip)
+    for region in regions:
+        yield _inspect_region(region, base, chip)
 
 
-def _inspect_single(base: int, data: bytes, image: Image, chip: Chip | None) -> Item:
-    end = len(data) - len(image.trailing)
-    signatures = find_signatures(data, end) if image.extended is not None else ()
-    info = inspect_image(image, data, chip, signatures)
-    kind: Kind = "app" if info.app else "bootloader" if info.bootloader else "image"
-    return Item(kind=kind, offset=base, size=len(data), info=info)
-
-
-def _inspect_found(base: int, data: bytes, found: Found, chip: Chip | None) -> Item:
+def _inspect_region(region: Region, base: int, chip: Chip | None) -> Item:
     info: ImageInfo | None = None
     problems: tuple[str, ...] = ()
-    if found.image is not None:
-        content = data[found.offset : found.end]
-        info = inspect_image(found.image, content, chip, found.signatures)
-    elif found.kind == "app":
-        problems = (f"partition {found.name} begins with an image that is broken or cut short",)
-    table = found.table
-    if table is not None and table.md5_valid is False:
+    if region.image is not None:
+        info = inspect_image(region.image, chip, region.signatures)
+    elif region.kind == "app":
+        problems = (f"partition {region.name} begins with an image that is broken or truncated",)
+    elif region.table is not None and region.table.md5_valid is False:
         problems = ("the MD5 of the partition table is wrong",)
-    return Item(
-        kind=found.kind,
-        offset=base + found.offset,
-        size=found.size,
-        name=found.name,
-        info=info,
-        table=table,
-        problems=problems,
-    )
+    region = replace(region, offset=base + region.offset)
+    return Item(**vars(region), info=info, problems=problems)
 
 
 def inspect_image(
-    image: Image,
-    data: bytes,
-    chip: Chip | None = None,
-    signatures: tuple[Signature, ...] = (),
+    image: Image, chip: Chip | None = None, signatures: tuple[Signature, ...] = ()
 ) -> ImageInfo:
-    """All there is to tell of one image that was parsed from the beginning of ``data``."""
+    """Fields and checks of one image."""
     own = find_by_image_id(image.chip_id)
     if chip is None and own is not None:
         chip = load_chip(own)
     flash = chip.flash if chip is not None else None
-    mode = find_code(flash.modes, image.mode_code) if flash else None
-    size = find_code(flash.sizes, image.size_code) if flash else None
-    frequency = find_code(flash.frequencies, image.frequency_code) if flash else None
     info = ImageInfo(
         image=image,
         chip=chip.id if chip is not None else None,
-        flash_mode=mode,
-        flash_size=size,
-        flash_frequency=frequency,
+        flash_mode=find_code(flash.modes, image.mode_code) if flash else None,
+        flash_size=find_code(flash.sizes, image.size_code) if flash else None,
+        flash_frequency=find_code(flash.frequencies, image.frequency_code) if flash else None,
         segments=tuple(_segments(image, chip)),
         actual_checksum=None if image.checksum_valid else compute_checksum(image.segments),
-        actual_digest=_actual_digest(image, data),
+        actual_digest=_compute_digest(image) if image.digest_valid is False else None,
         app=find_app_descriptor(image),
         bootloader=find_boot_descriptor(image),
         signatures=signatures,
@@ -247,8 +220,12 @@ def inspect_image(
     return replace(info, warnings=tuple(_warnings(info, own)), problems=tuple(_problems(info)))
 
 
+def _compute_digest(image: Image) -> bytes:
+    return hashlib.sha256(pack(replace(image, digest=None, trailing=b""))).digest()
+
+
 def find_code(codes: Mapping[str, int], code: int) -> str | None:
-    """The first name of a header's code."""
+    """The first name of a code in a header."""
     return next((name for name, value in codes.items() if value == code), None)
 
 
@@ -259,10 +236,10 @@ def find_memory(chip: Chip, address: int) -> tuple[str, ...]:
 
 
 def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
-    """The segments behind the checksum of an image with a RAM-only header; none if it is no such image."""
+    """The segments after the checksum of an image with a RAM-only header; empty for other images."""
     if image.extended is None or image.extended.hash_appended or not image.trailing:
         return ()
-    found: list[Segment] = []
+    segments: list[Segment] = []
     last = image.segments[-1]
     start = (last.offset + len(last.data)) // 16 * 16 + 16
     at = 0
@@ -271,9 +248,9 @@ def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
         at += SEGMENT_HEADER.size
         if size % 4 or not size or at + size > len(image.trailing):
             return ()
-        found.append(Segment(address, image.trailing[at : at + size], start + at))
+        segments.append(Segment(address, image.trailing[at : at + size], start + at))
         at += size
-    return tuple(found) if at == len(image.trailing) else ()
+    return tuple(segments) if at == len(image.trailing) else ()
 
 
 def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
@@ -291,13 +268,6 @@ def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
         )
 
 
-def _actual_digest(image: Image, data: bytes) -> bytes | None:
-    if image.digest is None or image.digest_valid is not False:
-        return None
-    end = len(data) - len(image.trailing) - len(image.digest)
-    return hashlib.sha256(memoryview(data)[:end]).digest()
-
-
 def _warnings(info: ImageInfo, own: str | None) -> Iterator[str]:
     image = info.image
     if info.chip is not None:
@@ -307,15 +277,15 @@ def _warnings(info: ImageInfo, own: str | None) -> Iterator[str]:
             (info.flash_frequency, "frequency", image.frequency_code),
         ):
             if value is None:
-                yield f"the header's flash {what} code {code:#x} means nothing"
+                yield f"the flash {what} code {code:#x} in the header is invalid"
     if own is not None and info.chip is not None and own != info.chip:
-        yield f"the header says {NAMES[own]}, looked at as {NAMES[info.chip]}"
-    part = image.irom
-    if part is not None and (part.mode_code, part.size_frequency) != (
+        yield f"the header is for {NAMES[own]}, but is inspected as {NAMES[info.chip]}"
+    irom = image.irom
+    if irom is not None and (irom.mode_code, irom.size_frequency) != (
         image.mode_code,
         image.size_frequency,
     ):
-        yield "the first header's flash settings differ from the second's, which are shown"
+        yield "the flash settings of the first header differ from those of the second, which are shown"
 
 
 def _problems(info: ImageInfo) -> Iterator[str]:
@@ -332,4 +302,4 @@ def _problems(info: ImageInfo) -> Iterator[str]:
         if signature.crc_valid is False:
             yield f"the CRC of signature block {signature.block} is wrong"
         elif signature.digest_valid is False:
-            yield f"signature block {signature.block} was made for other bytes than these"
+            yield f"signature block {signature.block} does not match the image"

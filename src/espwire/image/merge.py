@@ -122,14 +122,11 @@ def _patch(blob: Blob, chip: Chip, settings: HeaderSettings, warnings: list[str]
     """The blob with the flash settings in its header, if it is an intact image at the bootloader offset."""
     if blob.address != chip.flash.bootloader_offset or settings.keep_all or not blob.data:
         return blob
-    from espwire.image.patch_header import find_patch_obstacle, patch_header
+    from espwire.image.codec import patch_header
 
-    if obstacle := find_patch_obstacle(blob.data, chip):
+    data, obstacle = patch_header(blob.data, chip, settings)
+    if obstacle:
         warnings.append(f"the header of {blob.name} is left unchanged: {obstacle}")
-        return blob
-    data = patch_header(
-        blob.data, chip, mode=settings.mode, size=settings.size, frequency=settings.frequency
-    )
     return replace(blob, data=data)
 
 

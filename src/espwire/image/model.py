@@ -1,11 +1,12 @@
-"""What a firmware image is, as frozen values. No bytes are cut here (parse.py) nor joined (build.py).
+"""A firmware image as a value. codec.py converts it from and to bytes.
 
-Offsets and sizes in bytes. Source of every layout: ``chips/data/image.toml``.
+Offsets and sizes are in bytes. Source of all layouts: ``chips/data/image.toml``.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MAGIC, MAGIC_V2 = 0xE9, 0xEA
@@ -24,7 +25,7 @@ FOLD = 0x4000
 
 @dataclass(frozen=True)
 class Segment:
-    """Bytes and the address they are loaded or mapped to. ``offset`` is where ``data`` stood in the parsed file."""
+    """Bytes and the address they are loaded or mapped to. ``offset``: of ``data`` in the file."""
 
     address: int
     data: bytes = field(repr=False)
@@ -38,7 +39,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ExtendedHeader:
-    """The 16 bytes that every chip but the ESP8266 has after the header. Revisions are ``major * 100 + minor``."""
+    """The 16 bytes after the header on all chips except the ESP8266. Revisions are ``major * 100 + minor``."""
 
     chip_id: int
     min_revision_legacy: int = 0
@@ -57,7 +58,7 @@ class ExtendedHeader:
 
 @dataclass(frozen=True)
 class IromPart:
-    """What an ESP8266 version 2 image has in front of the rest: a first header and the mapped code."""
+    """The start of an ESP8266 version 2 image: a first header and the mapped code."""
 
     mode_code: int
     size_frequency: int
@@ -68,10 +69,11 @@ class IromPart:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One firmware image. ``fill``, ``checksum``, ``digest`` and ``crc`` are kept as found, so that it builds back.
+    """One firmware image. ``fill``, ``checksum``, ``digest`` and ``crc`` have the values in the file, so that building
+    it gives the same bytes.
 
-    ``checksum`` None means: compute all of these when building. ``trailing`` is whatever follows (signatures,
-    a file system, a second image). ``*_valid`` tell what parsing found; None where the image has no such thing.
+    ``checksum`` None: compute all of these when building. ``trailing`` is whatever follows (signatures, a file system,
+    a second image). ``*_valid``: the results of the checks; None if the image does not have that field.
     """
 
     mode_code: int
@@ -91,7 +93,7 @@ class Image:
 
     @property
     def version(self) -> int:
-        """1 or 2 for the ESP8266's formats, 3 for that of all later chips."""
+        """1 or 2 for the formats of the ESP8266, 3 for that of all later chips."""
         if self.extended is not None:
             return 3
         return 1 if self.irom is None else 2
@@ -113,13 +115,13 @@ class Image:
 
     @property
     def intact(self) -> bool:
-        """Whether everything that can be checked is right."""
+        """Whether checksum, SHA-256 and CRC are correct."""
         return (
             self.checksum_valid and self.digest_valid is not False and self.crc_valid is not False
         )
 
 
-def compute_checksum(segments: tuple[Segment, ...]) -> int:
+def compute_checksum(segments: Iterable[Segment]) -> int:
     """XOR of all payload bytes and the seed: the byte before the next 16-byte boundary."""
     value = CHECKSUM_SEED
     for segment in segments:
@@ -128,7 +130,7 @@ def compute_checksum(segments: tuple[Segment, ...]) -> int:
 
 
 def _xor(data: bytes) -> int:
-    """XOR of all bytes, by folding: far faster than a loop over bytes. First pieces, since huge integers are slow."""
+    """XOR of all bytes, by folding integers: far faster than a loop over bytes. In blocks, since huge integers are slow."""
     view, size, word = memoryview(data), min(len(data), FOLD), 0
     for at in range(0, len(data), FOLD):
         word ^= int.from_bytes(view[at : at + FOLD], "little")

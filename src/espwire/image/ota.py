@@ -1,6 +1,6 @@
-"""OTA data: two sectors that say which application slot boots. Bytes ↔ values, and what to write to boot another.
+"""OTA data: two sectors that select the application slot to boot. Parse them, and plan a switch to another slot.
 
-Layout and rules: ESP-IDF's guide "Over The Air Updates" (OTA data partition, app rollback) and its bootloader's choice.
+Layout and rules: ESP-IDF's guide "Over The Air Updates" (OTA data partition, app rollback) and its bootloader.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_SEQUENCE = BLANK - 1
 
 
 class OtaState(IntEnum):
-    """How far an application got since it was installed; without rollback it stays undefined."""
+    """Progress of a new application; without rollback it stays undefined."""
 
     NEW = 0
     PENDING_VERIFY = 1
@@ -42,12 +42,12 @@ class OtaState(IntEnum):
 
 
 STATES = {"undefined": OtaState.UNDEFINED, "new": OtaState.NEW, "valid": OtaState.VALID}
-GIVEN_UP = (OtaState.INVALID, OtaState.ABORTED)
+REJECTED = (OtaState.INVALID, OtaState.ABORTED)
 
 
 @dataclass(frozen=True)
 class OtaEntry:
-    """One sector's entry. Slots take turns: sequence 1 is slot 0, 2 is slot 1, and so on around."""
+    """The entry in one sector. Sequence 1 selects slot 0, 2 selects slot 1, and so on, wrapping around."""
 
     sequence: int = BLANK
     state: int = OtaState.UNDEFINED
@@ -66,8 +66,8 @@ class OtaEntry:
 
     @property
     def usable(self) -> bool:
-        """Whether the bootloader takes it: sequence 0 counts too, if its CRC is right."""
-        return not self.blank and self.crc_valid and self.state not in GIVEN_UP
+        """Whether the bootloader uses it: sequence 0 is valid too, if its CRC is correct."""
+        return not self.blank and self.crc_valid and self.state not in REJECTED
 
     @property
     def state_name(self) -> str:
@@ -84,14 +84,14 @@ class OtaData:
 
     @property
     def active(self) -> int | None:
-        """The sector that counts: the usable one with the higher sequence."""
+        """The sector in effect: the usable one with the higher sequence."""
         usable = [index for index in (0, 1) if self.entries[index].usable]
         return max(usable, key=lambda index: (self.entries[index].sequence, -index), default=None)
 
 
 @dataclass(frozen=True)
 class OtaStatus:
-    """What boots and why. ``boots``: None where nothing can. ``slots``: factory, OTA slots in order, test."""
+    """What boots and why. ``boots`` None: nothing can. ``slots``: factory, OTA slots in order, test."""
 
     boots: Partition | None
     reason: str
@@ -102,7 +102,7 @@ class OtaStatus:
 
 @dataclass(frozen=True)
 class OtaChange:
-    """What makes another slot boot: sectors to erase, then one to write. Nothing at all where it boots already."""
+    """What to do to boot another slot: sectors to erase, then one to write; neither if it already boots."""
 
     slot: Partition
     erase: tuple[int, ...] = ()
@@ -111,12 +111,12 @@ class OtaChange:
 
     @property
     def nothing(self) -> bool:
-        """Whether the slot boots already."""
+        """Whether the slot already boots."""
         return not self.erase and self.write is None
 
 
 def compute_crc(sequence: int) -> int:
-    """CRC-32 of the four little-endian bytes, begun with all ones as the ROM's ``crc32_le(UINT32_MAX, …)`` is."""
+    """CRC-32 of the four little-endian bytes, like ``crc32_le(UINT32_MAX, …)`` of the ROM."""
     return zlib.crc32(struct.pack("<I", sequence), 0xFFFFFFFF)
 
 
@@ -128,7 +128,7 @@ def parse_ota_data(data: bytes) -> OtaData:
     if len(data) < OTA_DATA_SIZE:
         raise TableError(
             f"OTA data has {len(data):#x} bytes, not the {OTA_DATA_SIZE:#x} of two sectors",
-            hint="Give the whole partition of type data, subtype ota.",
+            hint="Pass the whole partition of type data, subtype ota.",
             code="ota-data-size",
         )
     return OtaData((_parse_entry(data), _parse_entry(data[SECTOR:])))
@@ -145,15 +145,15 @@ def build_sector(entry: OtaEntry) -> bytes:
 
 
 def find_ota_data(table: PartitionTable) -> Partition | None:
-    """The partition that holds the choice: the last one of its kind, as the bootloader has it."""
+    """The partition with the OTA data: the last one of its kind, as in the bootloader."""
     return find_kind(reversed(table.partitions), DATA, OTA_DATA)
 
 
 def number_slots(table: PartitionTable) -> tuple[Partition | None, ...]:
-    """The bootloader's slots by number: as many as the table has OTA rows, whatever the rows' own numbers are.
+    """The bootloader's slots by number: as many as the table has OTA rows, whatever the numbers of the rows are.
 
-    None: no row has that number. Of two rows with one number the last counts; a row whose number is not below the
-    count is never started.
+    None: no row has that number. If two rows have the same number, the last is used; a row whose number is not below
+    the count never boots.
     """
     rows = [row for row in table.partitions if row.ota_slot is not None]
     slots = {row.ota_slot: row for row in rows}
@@ -161,7 +161,7 @@ def number_slots(table: PartitionTable) -> tuple[Partition | None, ...]:
 
 
 def find_ota_slots(table: PartitionTable) -> tuple[Partition, ...]:
-    """The slots that the bootloader can start, by their numbers."""
+    """The slots that the bootloader can boot, by number."""
     return tuple(row for row in number_slots(table) if row is not None)
 
 
@@ -175,9 +175,9 @@ def choose_slot(sequence: int, count: int) -> int:
 
 
 def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
-    """What the boot loader starts. ``data``: None where the table has no such partition.
+    """What the bootloader starts. ``data`` None: the table has no OTA data partition.
 
-    Not seen here: a button that selects ``test`` or ``factory``, and an application that fails its checks.
+    Not considered: a button that selects ``test`` or ``factory``, and an application that fails its checks.
     """
     factory = find_kind(reversed(table.partitions), APP, FACTORY)
     test = find_kind(reversed(table.partitions), APP, TEST)
@@ -185,7 +185,7 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
     everything = tuple(row for row in (factory, *slots, test) if row is not None)
     first = next((row for row in (factory, *slots, test) if row is not None and row.size), None)
     if data is None:
-        reason = "there is no OTA data partition"
+        reason = "the table has no OTA data partition"
         return OtaStatus(first, reason, None, everything)
     place = find_ota_data(table)
     if place is not None and place.size < OTA_DATA_SIZE:
@@ -193,15 +193,16 @@ def find_boot(table: PartitionTable, data: OtaData | None) -> OtaStatus:
         return OtaStatus(None, reason, data, everything)
     active = data.active
     if active is None or not slots:
-        blank = all(entry.blank for entry in data.entries)
-        reason = "OTA data is blank" if blank else "no entry of the OTA data is usable"
+        reason = "no entry of the OTA data is usable"
         if active is not None:
-            reason = "there is no OTA slot"
+            reason = "the table has no OTA slot"
+        elif all(entry.blank for entry in data.entries):
+            reason = "OTA data is blank"
         return OtaStatus(first, reason, data, everything, _find_notes(data))
     entry = data.entries[active]
     number = choose_slot(entry.sequence, len(slots))
     reason = f"sector {active} has sequence {entry.sequence}"
-    # from the selected slot down to factory, then up, then test: what is missing or empty is passed over
+    # from the selected slot down to factory, then up, then test, skipping what is missing or empty
     order = (*reversed(slots[: number + 1]), factory, *slots[number + 1 :], test)
     boots = next((row for row in order if row is not None and row.size), None)
     if slots[number] is None or boots != slots[number]:
@@ -213,12 +214,12 @@ def _find_notes(data: OtaData) -> tuple[str, ...]:
     notes = []
     for index, entry in enumerate(data.entries):
         if not entry.blank and not entry.crc_valid:
-            notes.append(f"sector {index}: the CRC is wrong, so it does not count")
-        elif not entry.blank and entry.state in GIVEN_UP:
-            notes.append(f"sector {index}: its application was given up ({entry.state_name})")
+            notes.append(f"sector {index}: the CRC is wrong, so the entry is ignored")
+        elif not entry.blank and entry.state in REJECTED:
+            notes.append(f"sector {index}: its application was rejected ({entry.state_name})")
     if data.active is not None and data.entries[data.active].state == OtaState.PENDING_VERIFY:
         notes.append(
-            "the application has not confirmed itself: with rollback, the next boot goes back"
+            "the application has not confirmed itself: with rollback, the next boot starts the previous application"
         )
     return tuple(notes)
 
@@ -228,10 +229,10 @@ def plan_switch(
 ) -> OtaChange:
     """What to write so that ``name`` (a partition's name, ``ota_1``, ``factory``) boots.
 
-    Only the sector that does not count now is written, so at every moment one of both applications boots. To go to
-    ``factory`` both are erased, the one that does not count first.
+    Only the sector that is not in effect is written, so that one of the two applications boots at any time. For
+    ``factory`` both are erased, the one in effect last.
 
-    :raises TableError: ``ota-slot``: no such slot, or OTA data cannot choose it; ``ota-sequence``: the counter is full
+    :raises TableError: ``ota-slot``: no such slot, or OTA data cannot select it; ``ota-sequence``: the counter is full
     """
     slot = _find_slot(table, name)
     slots = number_slots(table)
@@ -247,8 +248,8 @@ def plan_switch(
     )  # the next one that selects the slot
     if sequence > MAX_SEQUENCE:
         raise TableError(
-            f"the OTA data's sequence {current:#x} cannot go higher",
-            hint="Switch to factory, or erase the otadata partition, then switch again.",
+            f"the sequence {current:#x} in the OTA data is the highest possible",
+            hint="Switch to factory or erase the otadata partition, then switch again.",
             code="ota-sequence",
         )
     target = 0 if active is None else 1 - active

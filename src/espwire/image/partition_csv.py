@@ -1,4 +1,4 @@
-"""Partition tables as ESP-IDF's CSV: text ↔ rows. Places what has no offset; judges nothing (``check_table`` does).
+"""Partition tables as CSV of ESP-IDF: parse, with offsets for rows that have none, and build.
 
 Columns: name, type, subtype, offset, size, flags. Source: ESP-IDF's guide "Partition Tables".
 """
@@ -30,7 +30,7 @@ from espwire.sizes import KIB, MIB, SECTOR, align_up, parse_number
 
 HEAD = "# ESP-IDF Partition Table\n# Name, Type, SubType, Offset, Size, Flags\n"
 MAX_LINE, MAX_LINES = 1000, 10000
-LEFT_OUT = ("", "N/A")
+UNSET = ("", "N/A")
 ENCODING_SAMPLE = 0x1000
 MARKS = (
     (b"\xff\xfe\x00\x00", "utf-32", "UTF-32 (little-endian)"),
@@ -43,8 +43,8 @@ HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 
 
 @dataclass(frozen=True)
-class CsvPlaces:
-    """What rows without an offset are placed by. The boot loader's offset depends on the chip."""
+class TableOffsets:
+    """Offsets that a CSV may omit. The bootloader's depends on the chip."""
 
     table_offset: int = TABLE_OFFSET
     bootloader_offset: int | None = None
@@ -53,7 +53,7 @@ class CsvPlaces:
 
 @dataclass(frozen=True)
 class _Row:
-    """One line, cut up; None: to be found. A negative size is where the partition ends."""
+    """The fields of one line; None: to be computed. A negative size is the end address."""
 
     line: int
     name: str
@@ -65,9 +65,9 @@ class _Row:
 
 
 def decode_csv(data: bytes, name: str = "the CSV") -> str | None:
-    """The text of a CSV file; None: it is not text, but binary data.
+    """The text of a CSV file; None: it is binary data.
 
-    :raises TableError: code ``csv-encoding``: it is text in another encoding than UTF-8
+    :raises TableError: code ``csv-encoding``: its encoding is not UTF-8
     """
     encoding = guess_encoding(data)
     if encoding == "UTF-8":
@@ -82,7 +82,7 @@ def decode_csv(data: bytes, name: str = "the CSV") -> str | None:
         line += data[:start].endswith((b"\n", b"\r"))
     raise TableError(
         f"{name}, line {line}: the text is not UTF-8; it looks like {encoding}",
-        hint="Save the file as UTF-8, or use ASCII letters only.",
+        hint="Save the file as UTF-8, or use only ASCII letters.",
         code="csv-encoding",
         line=line,
         encoding=encoding,
@@ -90,7 +90,7 @@ def decode_csv(data: bytes, name: str = "the CSV") -> str | None:
 
 
 def find_bad_byte(data: bytes) -> int:
-    """Where the first byte is that is not UTF-8; the length of ``data`` if there is none."""
+    """Offset of the first byte that is not UTF-8; the length of ``data`` if all of it is."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -99,7 +99,7 @@ def find_bad_byte(data: bytes) -> int:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """``UTF-8``, or the encoding that a text seems to have; None: it is not text. A guess where it is not Unicode."""
+    """``UTF-8``, or the likely encoding of a text; None: it is not text. A guess if it is not Unicode."""
     for mark, codec, encoding in MARKS:
         if data.startswith(mark):
             return encoding if _decodes(data, codec) else None
@@ -136,16 +136,20 @@ def _decodes(data: bytes, codec: str) -> bool:
     return True
 
 
-def parse_csv(text: str, places: CsvPlaces | None = None, name: str = "the CSV") -> PartitionTable:
-    """Rows with their offsets and sizes found.
+def parse_csv(
+    text: str, offsets: TableOffsets | None = None, name: str = "the CSV"
+) -> PartitionTable:
+    """The table with all offsets and sizes.
 
-    :raises TableError: code ``csv-row``: line, field and rule; ``table-empty``: there is no row
+    :raises TableError: code ``csv-row``: line, field and rule; ``table-empty``: no row
     """
-    places = places or CsvPlaces()
+    offsets = offsets or TableOffsets()
     lines = text.removeprefix("\ufeff").splitlines()
     if len(lines) > MAX_LINES:
         raise TableError(
-            f"{name} has {len(lines)} lines", hint="It is no partition table.", code="csv-row"
+            f"{name} has {len(lines)} lines",
+            hint="Check that it is a partition table.",
+            code="csv-row",
         )
     rows = []
     for number, raw in enumerate(lines, 1):
@@ -156,12 +160,12 @@ def parse_csv(text: str, places: CsvPlaces | None = None, name: str = "the CSV")
         raise TableError(
             f"{name} has no row", hint="Write one line per partition.", code="table-empty"
         )
-    return _place(rows, places, name)
+    return _place(rows, offsets, name)
 
 
 @dataclass(frozen=True)
 class _Parser:
-    """Cuts one line; knows where it stands, for errors."""
+    """Parses one line; name and line number are for errors."""
 
     name: str
     line: int
@@ -169,19 +173,19 @@ class _Parser:
     def parse(self, line: str) -> _Row:
         """The fields of a line."""
         if len(line) > MAX_LINE:
-            raise self.fail("it is longer than any row", "Check that it is a partition table.")
+            raise self.fail("the line is too long", "Check that it is a partition table.")
         fields = [field.strip() for field in line.split(",")]
         if len(fields) > 6 and any(fields[6:]):
             raise self.fail(
-                f"{len(fields)} columns are more than 6",
+                f"it has {len(fields)} columns, more than 6",
                 "Columns: name, type, subtype, offset, size, flags.",
             )
         name, type_text, subtype_text, offset, size, flags = (*fields, *[""] * 6)[:6]
         if "$" in line:
-            raise self.fail("variables ($…) are not replaced", "Write the value itself.")
+            raise self.fail("variables ($…) are not supported", "Write the value itself.")
         if not name.isprintable():
             raise self.fail(
-                f"the name {name[:40]!r} has signs that nobody can see",
+                f"the name {name[:40]!r} has unprintable characters",
                 "Rename it.",
                 "partition-name",
             )
@@ -197,23 +201,24 @@ class _Parser:
             name=name,
             type=type_,
             subtype=self.subtype(subtype_text, type_),
-            offset=None if offset in LEFT_OUT else self.amount(offset, "offset"),
-            size=None if size in LEFT_OUT else self.amount(size, "size", negative=True),
+            offset=None if offset in UNSET else self.amount(offset, "offset"),
+            size=None if size in UNSET else self.amount(size, "size", negative=True),
             flags=self.flags(flags),
         )
 
     def number(self, text: str, what: str, known: dict[str, int]) -> int:
-        """A name of the list, or 0 to 255."""
+        """A known name, or 0 to 255."""
         if text in known:
             return known[text]
         try:
             return parse_number(text, what, limit=0xFF)
         except UsageError:
-            hint = f"Write a number up to 0xFF, or one of: {', '.join(known) or 'no names here'}."
-            raise self.fail(f"{what} {text[:40]!r} is neither known nor a number", hint) from None
+            names = f", or one of: {', '.join(known)}" if known else ""
+            hint = f"Write a number up to 0xFF{names}."
+            raise self.fail(f"unknown {what} {text[:40]!r}", hint) from None
 
     def subtype(self, text: str, type_: int) -> int:
-        """Data may leave it out."""
+        """Optional for type data."""
         if text:
             return self.number(text, "subtype", SUBTYPES.get(type_, {}))
         if type_ in (APP, BOOTLOADER, TABLE):
@@ -223,13 +228,13 @@ class _Parser:
         return UNDEFINED
 
     def amount(self, text: str, what: str, *, negative: bool = False) -> int:
-        """Bytes; K and M as suffix."""
+        """Bytes, with an optional suffix K or M."""
         minus = negative and text.startswith("-")
         try:
             value = parse_number(text[minus:], what)
         except UsageError:
             raise self.fail(
-                f"{what} {text[:40]!r} is no number", "Write 0x9000, 24K or 1M."
+                f"{what} {text[:40]!r} is not a number", "Write 0x9000, 24K or 1M."
             ) from None
         return -value if minus else value
 
@@ -239,7 +244,7 @@ class _Parser:
         for word in filter(None, map(str.strip, text.split(":"))):
             if word not in FLAGS:
                 hint = f"Flags are {' and '.join(FLAGS)}, joined by a colon."
-                raise self.fail(f"flag {word[:40]!r} is unknown", hint)
+                raise self.fail(f"unknown flag {word[:40]!r}", hint)
             flags |= FLAGS[word]
         return flags
 
@@ -250,13 +255,13 @@ class _Parser:
         )
 
 
-def _place(rows: list[_Row], places: CsvPlaces, name: str) -> PartitionTable:
+def _place(rows: list[_Row], offsets: TableOffsets, name: str) -> PartitionTable:
     placed: list[Partition] = []
-    end = places.table_offset + TABLE_SIZE
+    end = offsets.table_offset + TABLE_SIZE
     for row in rows:
         offset, size = row.offset, row.size
         if row.type in (BOOTLOADER, TABLE):
-            offset, size = _place_special(row, places, name)
+            offset, size = _place_special(row, offsets, name)
         if offset is None:
             offset = align_up(end, OFFSET_STEP.get(row.type, SECTOR))
         if size is None:
@@ -265,10 +270,8 @@ def _place(rows: list[_Row], places: CsvPlaces, name: str) -> PartitionTable:
             )
         if size < 0:
             if -size <= offset:
-                text = f"it begins at {offset:#x} and shall end at {-size:#x}"
-                raise _Parser(name, row.line).fail(
-                    text, "A negative size is the address to end at."
-                )
+                text = f"its end {-size:#x} is not after its start {offset:#x}"
+                raise _Parser(name, row.line).fail(text, "A negative size is the end address.")
             size = -size - offset
         placed.append(Partition(row.name, row.type, row.subtype, offset, size, row.flags))
         if not (row.type in (BOOTLOADER, TABLE) and row.subtype == PRIMARY):
@@ -276,27 +279,27 @@ def _place(rows: list[_Row], places: CsvPlaces, name: str) -> PartitionTable:
     return PartitionTable(tuple(placed), lines=tuple(row.line for row in rows))
 
 
-def _place_special(row: _Row, places: CsvPlaces, name: str) -> tuple[int | None, int | None]:
-    """Offset and size of boot loaders and tables: they follow from where those are, whatever the row says."""
+def _place_special(row: _Row, offsets: TableOffsets, name: str) -> tuple[int | None, int | None]:
+    """Offset and size of bootloaders and tables, which do not depend on the row."""
     offset, size = row.offset, row.size
     if row.type == TABLE:
-        return (places.table_offset if row.subtype == PRIMARY else offset), TABLE_SIZE
-    known = {PRIMARY: places.bootloader_offset, RECOVERY: places.recovery_offset}
+        return (offsets.table_offset if row.subtype == PRIMARY else offset), TABLE_SIZE
+    known = {PRIMARY: offsets.bootloader_offset, RECOVERY: offsets.recovery_offset}
     if row.subtype in known:
-        found = known[row.subtype]
-        offset = offset if found is None else found
+        fixed = known[row.subtype]
+        offset = offset if fixed is None else fixed
         if offset is None:
-            text = "where this boot loader begins is not known"
+            text = "the offset of this bootloader is unknown"
             raise _Parser(name, row.line).fail(
-                text, "Write its offset, or give --chip or --bootloader-offset."
+                text, "Write its offset, or use --chip or --bootloader-offset."
             )
-    start = offset if row.subtype == PRIMARY else places.bootloader_offset
-    if start is not None and start < places.table_offset:
-        size = places.table_offset - start
+    start = offset if row.subtype == PRIMARY else offsets.bootloader_offset
+    if start is not None and start < offsets.table_offset:
+        size = offsets.table_offset - start
     if size is None:
-        text = "how large this boot loader is, is not known"
+        text = "the size of this bootloader is unknown"
         raise _Parser(name, row.line).fail(
-            text, "Write its size, or give --chip or --bootloader-offset."
+            text, "Write its size, or use --chip or --bootloader-offset."
         )
     return offset, size
 
@@ -304,7 +307,7 @@ def _place_special(row: _Row, places: CsvPlaces, name: str) -> tuple[int | None,
 def build_csv(table: PartitionTable) -> str:
     """CSV as ESP-IDF writes it.
 
-    :raises TableError: code ``partition-name``: a name that would break the line
+    :raises TableError: codes ``partition-name``, ``partition-flags``: not possible in CSV
     """
     lines = []
     for index, row in enumerate(table.partitions):
@@ -315,13 +318,13 @@ def build_csv(table: PartitionTable) -> str:
             or row.name != row.name.strip()
         ):
             raise TableError(
-                f"{table.describe_row(index)}: this name cannot be written as CSV",
+                f"{table.describe_row(index)}: CSV cannot represent this name",
                 hint="Rename the partition, or write the table as binary.",
                 code="partition-name",
             )
         if unknown := row.flags & ~sum(FLAGS.values()):
             raise TableError(
-                f"{table.describe_row(index)}: flags {unknown:#x} cannot be written as CSV",
+                f"{table.describe_row(index)}: CSV cannot represent flags {unknown:#x}",
                 hint="Write the table as binary.",
                 code="partition-flags",
             )

@@ -1,4 +1,4 @@
-"""The partition table as a value: binary ↔ rows, and what may be wrong. CSV is partition_csv.py; reads no device.
+"""Partition tables: parse and build the binary form, and check a table. The CSV form is in partition_csv.py.
 
 Layout and rules: ``chips/data/image.toml`` [partition_table], ESP-IDF's guide "Partition Tables".
 """
@@ -77,19 +77,19 @@ class Partition:
 
     @property
     def label(self) -> str:
-        """The name as it can be shown: escaped where a terminal would not print it, or where it is not UTF-8."""
+        """The name for display, with escapes for unprintable characters and bytes that are not UTF-8."""
         return escape(
             self.name if is_utf8(self.name) else self.name_bytes.decode("ascii", "surrogateescape")
         )
 
     @property
     def name_bytes(self) -> bytes:
-        """The name as the table stores it; bytes that are not UTF-8 are kept."""
+        """The name in the table; bytes that are not UTF-8 are preserved."""
         return self.name.encode("utf-8", "surrogateescape")
 
     @property
     def flaw(self) -> str:
-        """Why operations on this row by its name are refused, or empty. The bootloader ignores such a row's flaw."""
+        """Why this row cannot be used by name, or empty. The bootloader ignores such flaws."""
         if not is_utf8(self.name):
             return "its name is not UTF-8"
         if (
@@ -101,7 +101,7 @@ class Partition:
 
     @property
     def encrypted(self) -> bool:
-        """Whether its content is encrypted where the chip encrypts its flash; applications and OTA data always are."""
+        """Whether its content is encrypted on chips with flash encryption; applications and OTA data always are."""
         always = self.type in (APP, BOOTLOADER, TABLE) or (
             self.type == DATA and self.subtype == OTA_DATA
         )
@@ -116,16 +116,16 @@ class Partition:
 
     @property
     def ota_slot(self) -> int | None:
-        """0 to 15 for the application slots that updates go to."""
+        """0 to 15 for OTA application slots."""
         slot = self.subtype - FIRST_OTA
         return slot if self.type == APP and 0 <= slot < MAX_OTA else None
 
 
 @dataclass(frozen=True)
 class PartitionTable:
-    """The rows in their order. ``md5_valid``: None where the table has no MD5 row, or comes from CSV.
+    """The rows in order. ``md5_valid`` None: the table has no MD5 row, or comes from CSV.
 
-    ``lines`` are the lines of a CSV that the rows stood in.
+    ``lines``: line numbers of the rows in a CSV.
     """
 
     partitions: tuple[Partition, ...]
@@ -133,19 +133,19 @@ class PartitionTable:
     lines: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def describe_row(self, index: int) -> str:
-        """Where a row stands, for messages."""
+        """A row for messages."""
         place = f"line {self.lines[index]}" if index < len(self.lines) else f"row {index + 1}"
         return f"{place} ({self.partitions[index].label})"
 
     @property
     def end(self) -> int:
-        """Where the last partition ends."""
+        """The highest end of a partition."""
         return max((partition.end for partition in self.partitions), default=0)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a table. ``fatal``: ESP-IDF's boot loader or build would not take it; else a warning."""
+    """A problem of a table. ``fatal``: ESP-IDF's bootloader or build would reject it; else a warning."""
 
     code: str
     text: str
@@ -155,7 +155,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class TableRules:
-    """What a table is checked against. Sizes and offsets in bytes; ``secure_boot_v1`` asks for 64 KiB app sizes."""
+    """What a table is checked against. Sizes and offsets in bytes; ``secure_boot_v1`` requires 64 KiB app sizes."""
 
     flash_size: int | None = None
     table_offset: int = TABLE_OFFSET
@@ -163,19 +163,19 @@ class TableRules:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name that was decoded with ``surrogateescape`` holds nothing but UTF-8."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+    """Whether a name that was decoded with ``surrogateescape`` is UTF-8."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def parse_table(data: bytes, name: str = "the partition table") -> PartitionTable:
-    """Rows up to the blank row at the end. Whether the MD5 fits is told, not insisted on.
+    """Rows up to the blank row at the end. A wrong MD5 is not an error.
 
     :raises TableError: ``no-partition-table``, ``table-row``, ``table-truncated``; row and offset are in the message
     """
     if data[:2] not in (ROW_MAGIC, MD5_MAGIC):
         blank = bool(data) and not data[: ROW.size].strip(b"\xff")
-        what = "is blank" if blank else "begins with no row" if data else "is empty"
-        hint = "Give where the table is with --partition-table-offset; encrypted flash cannot be understood."
+        what = "is blank" if blank else "does not begin with a partition" if data else "is empty"
+        hint = "Set its offset with --partition-table-offset. Encrypted flash cannot be read."
         raise TableError(f"{name} {what}", hint=hint, code="no-partition-table")
     rows: list[Partition] = []
     md5_valid: bool | None = None
@@ -186,14 +186,14 @@ def parse_table(data: bytes, name: str = "the partition table") -> PartitionTabl
         if len(raw) < ROW.size:
             break
         if md5_valid is not None:
-            raise _broken(name, offset, "something follows the MD5")
+            raise _broken(name, offset, "it follows the MD5, which must be last")
         if raw[:2] == MD5_MAGIC:
             md5_valid = hashlib.md5(data[:offset], usedforsecurity=False).digest() == raw[16:]
         else:
             rows.append(_parse_row(raw, name, offset))
     raise TableError(
-        f"{name} ends after {len(rows)} rows without the blank row that ends a table",
-        hint="It was cut short: a table has 0xC00 bytes.",
+        f"{name} is truncated: the blank row at its end is missing after {len(rows)} rows",
+        hint="Read it again: a table has 0xC00 bytes.",
         code="table-truncated",
     )
 
@@ -208,7 +208,7 @@ def _parse_row(raw: bytes, name: str, offset: int) -> Partition:
 
 def _broken(name: str, offset: int, reason: str) -> TableError:
     row = offset // ROW.size + 1
-    hint = "Check that it is a partition table and that it is whole."
+    hint = "Check that it is a complete partition table."
     return TableError(
         f"{name}, row {row} at {offset:#x}: {reason}", hint=hint, code="table-row", row=row
     )
@@ -217,15 +217,15 @@ def _broken(name: str, offset: int, reason: str) -> TableError:
 def build_table(table: PartitionTable, *, md5: bool = True) -> bytes:
     """The 0xC00 bytes of the table.
 
-    :raises TableError: ``table-too-long``, ``partition-name``, ``partition-range``: what the rows cannot hold
+    :raises TableError: ``table-too-long``, ``partition-name``, ``partition-range``
     """
     rows = b"".join(_build_row(table, index) for index in range(len(table.partitions)))
     if md5:
         rows += MD5_MAGIC + b"\xff" * 14 + hashlib.md5(rows, usedforsecurity=False).digest()
     if len(rows) > USED_SIZE - ROW.size:
         most = USED_SIZE // ROW.size - (2 if md5 else 1)
-        text = f"{len(table.partitions)} partitions are more than the {most} that a table holds"
-        raise TableError(text, hint="Leave some out.", code="table-too-long")
+        text = f"the table has {len(table.partitions)} partitions, more than {most}"
+        raise TableError(text, hint="Remove some.", code="table-too-long")
     return rows.ljust(USED_SIZE, b"\xff")
 
 
@@ -251,7 +251,7 @@ def _build_row(table: PartitionTable, index: int) -> bytes:
         for value, most in zip(numbers, (0xFF, 0xFF, *[0xFFFFFFFF] * 3), strict=True)
     ):
         raise TableError(
-            f"{table.describe_row(index)}: a number does not fit: offset {row.offset:#x}, size {row.size:#x}",
+            f"{table.describe_row(index)}: a number is out of range: offset {row.offset:#x}, size {row.size:#x}",
             hint="Types go up to 0xFF, offset and size up to 0xFFFFFFFF.",
             code="partition-range",
         )
@@ -259,9 +259,7 @@ def _build_row(table: PartitionTable, index: int) -> bytes:
 
 
 def find_partition(table: PartitionTable, name: str) -> Partition:
-    """The partition with this name, which may be written as ``Partition.label`` shows it.
-
-    Only the row itself is judged: other rows may be odd.
+    """The partition with this name or label. Flaws of other rows are ignored.
 
     :raises TableError: codes ``partition-unknown``; ``partition-flawed``: the row cannot be used by name
     """
@@ -278,19 +276,21 @@ def find_partition(table: PartitionTable, name: str) -> Partition:
         )
     known = ", ".join(row.label for row in table.partitions) or "none"
     raise TableError(
-        f"there is no partition '{escape(name)}'",
+        f"partition '{escape(name)}' not found",
         hint=f"The table has: {known}.",
         code="partition-unknown",
     )
 
 
 def check_table(table: PartitionTable, rules: TableRules | None = None) -> tuple[Problem, ...]:
-    """Everything that is wrong, the fatal first."""
+    """All problems, fatal ones first."""
     rules = rules or TableRules()
     found: list[Problem] = []
     if table.md5_valid is False:
         found.append(
-            Problem("table-md5", "the MD5 does not fit the rows: the table was changed or damaged")
+            Problem(
+                "table-md5", "the MD5 does not match the rows: the table was changed or damaged"
+            )
         )
     if not table.partitions:
         found.append(Problem("table-empty", "the table has no partition", fatal=False))
@@ -309,7 +309,7 @@ def check_table(table: PartitionTable, rules: TableRules | None = None) -> tuple
 def require_sound(
     table: PartitionTable, rules: TableRules | None = None, name: str = "the table"
 ) -> None:
-    """Raise what is fatal.
+    """Raise an error for fatal problems.
 
     :raises TableError: the first problem's code; ``details["problems"]`` has all of them
     """
@@ -319,14 +319,14 @@ def require_sound(
     more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
     raise TableError(
         f"{name}: {fatal[0].text}{more}",
-        hint="`espwire partitions check` lists all that is wrong; --no-check builds it as it is.",
+        hint="Use `espwire partitions check` to list all problems, or --no-check to ignore them.",
         code=fatal[0].code,
         problems=[{"code": problem.code, "text": problem.text} for problem in fatal],
     )
 
 
 def _check_row(row: Partition, rules: TableRules) -> Iterator[tuple[str, str, bool]]:
-    """Code, text, fatal of what is wrong with one row alone."""
+    """Code, text and fatal of the problems of a single row."""
     step = OFFSET_STEP.get(row.type, SECTOR)
     if row.offset % step:
         yield "partition-unaligned", f"offset {row.offset:#x} is not a multiple of {step:#x}", True
@@ -336,7 +336,11 @@ def _check_row(row: Partition, rules: TableRules) -> Iterator[tuple[str, str, bo
     if row.size == 0:
         yield "partition-empty", "its size is 0", False
     if rules.flash_size is not None and row.end > rules.flash_size:
-        yield "past-flash-end", f"it ends at {row.end:#x}, the flash at {rules.flash_size:#x}", True
+        yield (
+            "past-flash-end",
+            f"it ends at {row.end:#x}, past the end of the flash at {rules.flash_size:#x}",
+            True,
+        )
     elif row.end > 1 << 32:
         yield "partition-range", f"it ends at {row.end:#x}, beyond 32 bits", True
     if not row.name:
@@ -346,13 +350,17 @@ def _check_row(row: Partition, rules: TableRules) -> Iterator[tuple[str, str, bo
     elif len(row.name_bytes) > MAX_NAME:
         yield (
             "partition-name",
-            f"its name has {MAX_NAME + 1} bytes, which leaves no room for the zero behind it",
+            f"its name has {MAX_NAME + 1} bytes, which leaves no room for the terminating zero",
             False,
         )
     elif not row.name.isprintable():
         yield "partition-name", "its name holds characters that cannot be displayed", False
     if row.type not in TYPES.values() and not FIRST_CUSTOM_TYPE <= row.type <= LAST_CUSTOM_TYPE:
-        yield "partition-type", f"type {row.type:#x} is reserved; own types are 0x40 to 0xfe", False
+        yield (
+            "partition-type",
+            f"type {row.type:#x} is reserved; custom types are 0x40 to 0xfe",
+            False,
+        )
     elif row.type in SUBTYPES and row.subtype not in SUBTYPES[row.type].values():
         yield (
             "partition-subtype",
@@ -381,7 +389,7 @@ def _check_data(row: Partition) -> Iterator[tuple[str, str, bool]]:
     if row.subtype == NVS and row.size < MIN_NVS_SIZE and not row.flags & READONLY:
         yield (
             "nvs-size",
-            f"an nvs partition has at least {MIN_NVS_SIZE:#x} bytes, unless it is readonly",
+            f"an nvs partition needs at least {MIN_NVS_SIZE:#x} bytes, unless it is readonly",
             True,
         )
 
@@ -398,7 +406,7 @@ def _check_names(table: PartitionTable) -> Iterator[Problem]:
 
 
 def _check_single(table: PartitionTable) -> Iterator[Problem]:
-    """Kinds of which there may be one, and OTA slots."""
+    """Kinds that must be unique, and OTA slots."""
     seen: dict[tuple[int, int], int] = {}
     for index, row in enumerate(table.partitions):
         kind = (row.type, row.subtype)
@@ -407,7 +415,7 @@ def _check_single(table: PartitionTable) -> Iterator[Problem]:
         if first == index or not (single or row.type in (APP, BOOTLOADER, TABLE)):
             continue
         what = f"{row.type_name}/{row.subtype_name}"
-        text = f"{table.describe_row(index)} is the second {what}; {table.describe_row(first)} is the first"
+        text = f"{table.describe_row(index)} is a second {what}, after {table.describe_row(first)}"
         yield Problem("partition-twice", text, fatal=single, partition=row.name)
 
 

@@ -1,6 +1,6 @@
-"""Secure boot signatures of an image: found and described, not verified (that takes the public key). Pure.
+"""Find the secure boot signatures of an image. They are not verified, which requires the public key.
 
-Version 2 blocks stand in a sector of their own after the image, version 1 directly behind it (ESP32 only).
+Version 2 signature blocks are in their own sector after the image; version 1 directly follows the image (ESP32 only).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """One signature. ``offset`` counts as the image's do; what version 1 does not have is None.
+    """One signature. ``offset``: from the start of the image. Fields that version 1 does not have are None.
 
-    ``key_digest`` is what eFuses hold; ``crc_valid``: the block is whole; ``digest_valid``: it is of these very bytes.
+    ``key_digest`` is what eFuses store; ``crc_valid``: the block is intact; ``digest_valid``: it is for these bytes.
     """
 
     version: Literal[1, 2]
@@ -41,15 +41,12 @@ class Signature:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether no check fails."""
         return self.crc_valid is not False and self.digest_valid is not False
 
 
 def find_signatures(data: bytes, end: int) -> tuple[Signature, ...]:
-    """Signatures behind the image that takes ``data[:end]``.
-
-    ``data`` may go on after them.
-    """
+    """Signatures after the image in ``data[:end]``."""
     sector = -(-end // SECTOR) * SECTOR
     found = tuple(_find_blocks(data, sector))
     if not found and _is_version_1(data, end):
@@ -90,7 +87,7 @@ def _describe(block: bytes) -> tuple[str, bytes, bytes]:
 
 
 def _is_version_1(data: bytes, end: int) -> bool:
-    """Version 0, two numbers of P-256's size, and nothing but blank flash behind."""
+    """Version 0, two numbers in the range of P-256, and blank flash after them."""
     raw = data[end : end + V1_SIZE]
     if len(raw) < V1_SIZE or raw[:4] != bytes(4):
         return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.blob import Blob
 from espwire.errors import ImageError
 from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, read_any
-from espwire.image.scan import Found, find_contents, guess_start
+from espwire.image.scan import Region, find_regions, guess_start
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
@@ -55,15 +55,15 @@ def split_image(
             code="image-too-wide",
         )
     content = b"\xff" * start + flat
-    found = find_contents(content, chip, start=0)
-    table = next((item.table for item in found if item.table is not None), None)
+    regions = find_regions(content, chip, start=0)
+    table = next((item.table for item in regions if item.table is not None), None)
     if table is None:
         raise ImageError(
             f"no partition table found in {name}",
             hint="Only merged files and dumps of the whole flash can be split. Set --target-offset if it starts elsewhere.",
             code="split-no-table",
         )
-    slots = list(_find_slots(found, len(content)))
+    slots = list(_find_slots(regions, len(content)))
     blobs = [*_cut(content, slots), *_cut_rest(content, slots)]
     return tuple(_make_names_unique(sorted(blobs, key=lambda blob: blob.address)))
 
@@ -148,17 +148,17 @@ class _Slot(NamedTuple):
     kind: str
 
 
-def _find_slots(found: tuple[Found, ...], size: int) -> Iterator[_Slot]:
+def _find_slots(regions: tuple[Region, ...], size: int) -> Iterator[_Slot]:
     """Partitions, the partition table, and images outside of partitions."""
-    table = next(item.table for item in found if item.table is not None)
-    images = {item.offset: item for item in found if item.image is not None}
+    table = next(item.table for item in regions if item.table is not None)
+    images = {item.offset: item for item in regions if item.image is not None}
     rows = {row.offset: row for row in table.partitions if row.offset < size}
     for row in rows.values():
         end = min(row.end, size)
         image = images.get(row.offset)
         used = end if image is None else min(image.end, end)
         yield _Slot(row.offset, used, end, _file_name(row.name), row.type_name)
-    for item in found:
+    for item in regions:
         if item.kind == "partition-table":
             yield _Slot(item.offset, item.end, item.end, "partition-table.bin", item.kind)
         elif item.image is not None and item.offset not in rows:

@@ -1,1 +1,1 @@
-"""Watching what a chip says and typing back: pure parts (text, keys, boot, log, engine), and a loop with a terminal."""
+"""The serial monitor: shows a chip's output, sends keyboard input, explains boot messages."""

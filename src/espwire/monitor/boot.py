@@ -1,4 +1,4 @@
-"""Explains what passes by: a ROM's boot message, and noise that is the sign of another baud rate. Pure."""
+"""Explains the ROM's boot messages, and detects text received at a wrong baud rate."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections.abc import Iterable
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.monitor.text import STRANGE, Kind, Token
+from espwire.monitor.text import UNREADABLE, Kind, Token
 from espwire.protocol.boot_log import BootMessage, explain_strap, parse_boot, strap_pins
 
 KEPT_LINES = 8  # a boot message has fewer
-KEPT_SIGNS = 300  # of a line; none of a boot message is longer
-NOISE_WINDOW = 96  # signs looked at together
-NOISE_SHARE = (
-    4  # one strange sign in so many is noise: text has next to none, a wrong rate every second one
-)
+KEPT_CHARACTERS = 300  # of a line; a boot message has fewer
+NOISE_WINDOW = 96  # characters examined together
+# one unreadable character in so many is noise: at a wrong rate it is every second one
+NOISE_SHARE = 4
 _MODE_LINE = re.compile(r"\bboot(?: mode)?:")
 
 
 class BootWatcher:
-    """Is shown every token; says what a boot message means when the line with the boot mode is complete."""
+    """Explains a boot message once the line with the boot mode is complete."""
 
     def __init__(self, chip: Chip | None = None) -> None:
         self._chip = chip
@@ -29,9 +28,9 @@ class BootWatcher:
         self._line = ""
 
     def feed(self, token: Token) -> str | None:
-        """An explanation, when there is one now."""
+        """Return an explanation if the token completes a boot message."""
         if token.kind is Kind.TEXT:
-            self._line = (self._line + token.text)[:KEPT_SIGNS]
+            self._line = (self._line + token.text)[:KEPT_CHARACTERS]
         elif token.kind is Kind.NEWLINE or (token.kind is Kind.RETURN and self._line):
             line, self._line = self._line, ""
             self._lines.append(line)
@@ -40,7 +39,7 @@ class BootWatcher:
         return None
 
     def clear(self) -> None:
-        """The line was lost: what was said before belongs to nothing."""
+        """Forget the text so far, after a lost connection."""
         self._lines.clear()
         self._line = ""
 
@@ -51,15 +50,15 @@ class BootWatcher:
 
 
 def explain_boot(message: BootMessage, chip: Chip | None = None) -> str:
-    """A boot message in words: ``boot:0x3 means download mode: GPIO0 was low at reset (power-on)``.
+    """For example ``boot:0x3 means download mode: GPIO0 was low at reset (power-on)``.
 
-    :param chip: the chip, for a ROM that does not tell its name
+    :param chip: the chip, for a ROM that does not print its name
     """
     if message.chip_id in chip_ids():
         chip = load_chip(message.chip_id)
     value = f"boot mode:({message.strap},…)" if message.old_form else f"boot:{message.strap:#x}"
     reason = (
-        f"{message.reset_reason}: the supply is too low"
+        f"{message.reset_reason}: the supply voltage is too low"
         if message.brown_out
         else message.reset_reason
     )
@@ -75,31 +74,31 @@ def explain_boot(message: BootMessage, chip: Chip | None = None) -> str:
         else bool(message.strap >> boot_pin.bit & 1)
     )
     if message.download and is_high:
-        said = f"download mode, asked for by software: {name} was high at reset"
+        meaning = f"download mode, requested by software: {name} was high at reset"
     elif message.download:
-        said = f"download mode: {name} was low at reset"
+        meaning = f"download mode: {name} was low at reset"
     elif "flash" in message.mode.lower():
-        said = f"the program in flash starts: {name} was high at reset"
+        meaning = f"start from flash: {name} was high at reset"
     else:
-        said = f"another boot mode, {explain_strap(chip, message.strap)}"
-    return f"{value} means {said} ({reason})"
+        meaning = f"another boot mode, {explain_strap(chip, message.strap)}"
+    return f"{value} means {meaning} ({reason})"
 
 
 class NoiseWatcher:
-    """Notices text that is none; tells it once, and again only after text that is."""
+    """Detects unreadable text. Reports it once, and again only after readable text."""
 
     def __init__(self) -> None:
-        self._signs = self._strange = 0
-        self._told = False
+        self._total = self._unreadable = 0
+        self._reported = False
 
     def feed(self, tokens: Iterable[Token]) -> bool:
-        """Whether to tell now that this is noise."""
+        """Whether to report noise now."""
         for token in tokens:
-            self._signs += len(token.text)
-            self._strange += token.text.count(STRANGE)
-        if self._signs < NOISE_WINDOW:
+            self._total += len(token.text)
+            self._unreadable += token.text.count(UNREADABLE)
+        if self._total < NOISE_WINDOW:
             return False
-        noisy = self._strange * NOISE_SHARE > self._signs
-        self._signs = self._strange = 0
-        tell, self._told = noisy and not self._told, noisy
-        return tell
+        noisy = self._unreadable * NOISE_SHARE > self._total
+        self._total = self._unreadable = 0
+        report, self._reported = noisy and not self._reported, noisy
+        return report

@@ -1,4 +1,4 @@
-"""The middle of the monitor: bytes in; text for the screen, lines for the log, explanations out. Opens nothing."""
+"""Processes the chip's output for the monitor: text for the screen, lines for the log, explanations. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from espwire.monitor.boot import BootWatcher, NoiseWatcher
 from espwire.monitor.log import LineLog
 from espwire.monitor.text import Kind, Token, Tokenizer
 
-TERMINAL = frozenset(Kind)  # what a terminal may be given
+TERMINAL = frozenset(Kind)  # kinds of tokens for a terminal
 FILE = frozenset({Kind.TEXT, Kind.NEWLINE, Kind.RETURN, Kind.BACK})
 
 
 class Screen(Protocol):
-    """Where the chip's words and ours go."""
+    """Displays the chip's output and the monitor's notes."""
 
     def show(self, text: str) -> None:
-        """Text of the chip, harmless."""
+        """Print text of the chip; it is safe for a terminal."""
 
     def pass_on(self, data: bytes) -> None:
-        """Bytes of the chip as they came."""
+        """Write bytes of the chip unchanged."""
 
     def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
-        """A line of ours; ``mid_line``: the chip has begun one. ``urgent``: also for those who want few words."""
+        """Print a line of the monitor. ``mid_line``: the cursor is inside a line. ``urgent``: also with --quiet."""
 
 
 class Console:
-    """Takes what comes from the chip and tells screen and log.
+    """Passes the chip's output to screen and log.
 
-    :param log: whole lines go there
-    :param raw: bytes pass as they are
-    :param passes: kinds of tokens that the screen takes
-    :param stamp: gives the time in front of each line on the screen; None: no times
-    :param chip: the chip, if it is known, for better explanations
-    :param baud: the rate, where the port has one; noise is then told
+    :param log: gets complete lines
+    :param raw: pass bytes unchanged
+    :param passes: kinds of tokens for the screen
+    :param stamp: returns the time to put before each line on the screen; None: no times
+    :param chip: the chip, if known, for better explanations
+    :param baud: the baud rate, if the port has one; enables the detection of a wrong one
     """
 
     def __init__(
@@ -54,34 +54,34 @@ class Console:
         self._raw, self._passes, self._stamp = raw, passes, stamp
         self._tokenizer = Tokenizer()
         self._boot, self._noise = BootWatcher(chip), NoiseWatcher()
-        self._mid_line = False  # the cursor stands behind text of the chip
-        self._fresh = True  # the chip's next sign begins a line
+        self._mid_line = False  # the cursor is behind text of the chip
+        self._fresh = True  # the next character starts a line
         self._styled = False
         self._log_failed = False
 
     def feed(self, data: bytes) -> None:
-        """Show what the chip said."""
+        """Process output of the chip."""
         if self._raw:
             self.screen.pass_on(data)
             self._mid_line = not data.endswith(b"\n")
         self._take(self._tokenizer.feed(data))
 
     def cut(self) -> None:
-        """The link is lost: what was half said stays as it is, and what comes next begins anew."""
+        """End the output so far, after a lost connection."""
         self._take(self._tokenizer.finish())
         self._tokenizer = Tokenizer()
         self._boot.clear()
         self._fresh = True
 
     def note(self, text: str, *, urgent: bool = False, log: bool = False) -> None:
-        """A line of ours on the screen, and in the log if ``log``."""
+        """Print a line of the monitor, also in the log if ``log``."""
         self.screen.note(text, mid_line=self._mid_line, urgent=urgent)
         self._mid_line = False
         if log and self.log is not None:
             self.log.note(text)
 
     def close(self) -> None:
-        """The end: what comes after us begins a line of its own, in its own colour."""
+        """Reset the terminal's colour and end the line."""
         if Kind.STYLE in self._passes and self._styled:
             self.screen.show("\x1b[0m")
         if self._mid_line and Kind.MOVE in self._passes:
@@ -101,7 +101,7 @@ class Console:
         self._flush(shown)
         if self.baud is not None and self._noise.feed(tokens):
             self.note(
-                f"this is no text at {self.baud} baud: try another --baud"
+                f"mostly unreadable at {self.baud} baud: try another --baud"
                 + ("" if self.baud == 74880 else ", 74880 for the boot text of an ESP8266")
             )
         if self.log is not None and self.log.failure is not None and not self._log_failed:

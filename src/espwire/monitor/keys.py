@@ -1,4 +1,4 @@
-"""From bytes of a keyboard to what they ask for. Knows the keys and nothing of terminals or ports."""
+"""The monitor's keys: splits keyboard input into commands for the monitor and bytes for the chip."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ QUIT, INTERRUPT, MENU = 0x1D, 0x03, 0x14  # Ctrl-] Ctrl-C Ctrl-T
 EOL = {"cr": b"\r", "lf": b"\n", "crlf": b"\r\n"}
 
 
-class Do(Enum):
-    """What the monitor itself is asked for."""
+class MonitorCommand(Enum):
+    """A command for the monitor. Values are shown to the user."""
 
     QUIT = "quit"
     INTERRUPT = "interrupt"
@@ -18,7 +18,7 @@ class Do(Enum):
     LOADER = "reset into the loader"
     LOG = "log on or off"
     HELP = "help"
-    UNKNOWN = "no such key"
+    UNKNOWN = "unknown key"
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Send:
     data: bytes
 
 
-Action = Do | Send
+Action = MonitorCommand | Send
 
 # after the menu key, with or without Ctrl
 MENU_KEYS = {
-    "r": Do.RESET,
-    "p": Do.LOADER,
-    "l": Do.LOG,
-    "h": Do.HELP,
-    "?": Do.HELP,
-    "x": Do.QUIT,
-    "q": Do.QUIT,
+    "r": MonitorCommand.RESET,
+    "p": MonitorCommand.LOADER,
+    "l": MonitorCommand.LOG,
+    "h": MonitorCommand.HELP,
+    "?": MonitorCommand.HELP,
+    "x": MonitorCommand.QUIT,
+    "q": MonitorCommand.QUIT,
 }
 HELP = """\
 keys:
@@ -46,13 +46,13 @@ keys:
   Ctrl-T Ctrl-R  reset into the application  Ctrl-T Ctrl-P  reset into the loader
   Ctrl-T Ctrl-L  log file off, on            Ctrl-T Ctrl-H  this list
   Ctrl-T Ctrl-T  send Ctrl-T                 Ctrl-T Ctrl-]  send Ctrl-]
-  Ctrl-T Ctrl-C  send Ctrl-C                 anything else goes to the chip"""
+  Ctrl-T Ctrl-C  send Ctrl-C                 all other keys are sent to the chip"""
 
 
 class Keys:
-    """Splits what is typed into actions; the menu key and the one after it may come apart.
+    """Splits input into actions. The menu key and the key after it may arrive in separate chunks.
 
-    :param eol: what the Enter key sends
+    :param eol: bytes that Enter sends
     """
 
     def __init__(self, *, eol: bytes = b"\r") -> None:
@@ -60,7 +60,7 @@ class Keys:
         self.in_menu = False
 
     def feed(self, data: bytes) -> list[Action]:
-        """The actions in the order they were typed."""
+        """Return the actions, in order."""
         actions: list[Action] = []
         rest = bytearray()
         for key in data:
@@ -74,21 +74,21 @@ class Keys:
             actions.append(Send(bytes(rest)))
         return actions
 
-    def _take(self, key: int, rest: bytearray) -> Do | None:
+    def _take(self, key: int, rest: bytearray) -> MonitorCommand | None:
         if self.in_menu:
             self.in_menu = False
             if key in (MENU, QUIT, INTERRUPT):
                 rest.append(key)
                 return None
-            # Ctrl-H is what some terminals send for backspace, and 0x7f what the others do
+            # terminals send Ctrl-H or 0x7f for backspace
             letter = chr(key + 0x60) if key < 0x20 else "h" if key == 0x7F else chr(key).lower()
-            return MENU_KEYS.get(letter, Do.UNKNOWN)
+            return MENU_KEYS.get(letter, MonitorCommand.UNKNOWN)
         if key == MENU:
             self.in_menu = True
         elif key == QUIT:
-            return Do.QUIT
+            return MonitorCommand.QUIT
         elif key == INTERRUPT:
-            return Do.INTERRUPT
+            return MonitorCommand.INTERRUPT
         else:
             rest += self._eol if key == 0x0D else bytes([key])
         return None

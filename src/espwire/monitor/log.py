@@ -1,4 +1,4 @@
-"""The log file: whole lines of plain text, each handed to the system at once, so that no crash leaves half a line."""
+"""The monitor's log file: complete lines of plain text, each written in one call, so that a crash leaves no partial line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from espwire.errors import FileError
 from espwire.monitor.text import Kind, Token
 from espwire.streams import BINARY, NO_BLOCKING, StreamWriter, is_stream, open_writer
 
-STUCK_S = 2.0  # a pipe whose reader takes nothing for so long ends the log, not the monitor
-LONGEST_LINE = 0x10000  # characters; a chip that never ends its line must not fill memory
+STUCK_S = 2.0  # a pipe whose reader is stuck for longer ends the log, not the monitor
+LONGEST_LINE = 0x10000  # characters; bounds the memory for a line that never ends
 
 
 class LineLog:
-    """Takes tokens, writes lines: no colours, what was taken back by backspace left out.
+    """Writes tokens as lines, without colours and without characters deleted by backspace.
 
-    :param stamp: gives the time in front of each line; None: no times
+    :param stamp: returns the time to put before each line; None: no times
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class LineLog:
         self.name, self.on = name, True
         self.failure: FileError | None = None
         self._file, self._stamp = file, stamp
-        self.fresh = False  # made by us and empty: not kept if the work fails before it began
-        self.ahead = b""  # goes before the first line
+        self.fresh = False  # created and still empty: removed if the monitor fails to start
+        self.ahead = b""  # written before the first line
         self._line: list[str] = []
         self._size = 0
         self._began: datetime | None = None
@@ -54,7 +54,7 @@ class LineLog:
                 os.unlink(self.name)
 
     def feed(self, tokens: list[Token]) -> None:
-        """Note what was said; lines that are complete now go to the file."""
+        """Add tokens, and write the lines that are complete."""
         if not self.on:
             return
         done = bytearray()
@@ -72,14 +72,14 @@ class LineLog:
         self._write(bytes(done))
 
     def note(self, text: str) -> None:
-        """A line of ours, after the one the chip has begun."""
+        """Write a line of the monitor, after the chip's incomplete line."""
         if self.on:
             self._write(
                 self._rest() + f"{self._time(None)}--- {text}\n".encode("utf-8", "backslashreplace")
             )
 
     def toggle(self) -> bool:
-        """Off or on again, which the file tells; whether it is on now."""
+        """Turn the log off or on, with a note in the file; return whether it is on."""
         if self.on:
             self.note("log off")
             self.on = False
@@ -89,7 +89,7 @@ class LineLog:
         return self.on
 
     def close(self) -> None:
-        """Write the line that was begun, and close; a second time does nothing."""
+        """Write the incomplete line and close the file; closing it again has no effect."""
         if not self._file.closed:
             self._write(self._rest())
             with contextlib.suppress(OSError):
@@ -130,8 +130,8 @@ class LineLog:
         except (OSError, ValueError, FileError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.failure = FileError(
-                f"the log {self.name!r} is not whole: {reason}",
-                hint="Make room, or choose another place.",
+                f"log {self.name!r} is incomplete: {reason}",
+                hint="Free disk space, or choose another file.",
                 code="log-broken",
             )
 
@@ -142,7 +142,7 @@ def open_log(
     append: bool = False,
     stamp: Callable[[], datetime] | None = None,
 ) -> LineLog:
-    """A new log file, or with ``append`` more of an old one. A pipe or device gets each line at once.
+    """Create a log file, or append to it. A pipe or device gets each line immediately.
 
     :raises FileError: it exists already, or cannot be written
     """
@@ -154,8 +154,8 @@ def open_log(
         ahead = b"\n" if append and not stream and _ends_in_mid_line(path) else b""
     except FileExistsError:
         raise FileError(
-            f"there is a file {name!r} already",
-            hint="Add to it with --append, or choose another name.",
+            f"log file {name!r} already exists",
+            hint="Append to it with --append, or choose another name.",
             code="file-exists",
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
@@ -172,9 +172,9 @@ def _open_file(name: str, *, append: bool) -> BinaryIO:
     :raises FileError: it is not a regular file
     """
     if append and os.path.lexists(name) and not os.path.isfile(name):
-        what = "a symbolic link to nothing" if os.path.islink(name) else "not a regular file"
+        what = "a dangling symbolic link" if os.path.islink(name) else "not a regular file"
         raise FileError(
-            f"cannot write {name!r}: it is {what}", hint="Name another file.", code="file-write"
+            f"cannot write {name!r}: it is {what}", hint="Choose another file.", code="file-write"
         )
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_EXCL) | NO_BLOCKING | BINARY
     return open(os.open(name, flags, 0o666), "ab" if append else "wb", buffering=0)

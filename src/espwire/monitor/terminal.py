@@ -1,4 +1,4 @@
-"""The keyboard, key by key: raw on POSIX, by the console's functions on Windows. What it changes, it puts back."""
+"""Reads the keyboard key by key: a raw terminal on POSIX, the console on Windows. Restores the terminal's settings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ CHUNK = 1024
 
 
 class Keyboard(Protocol):
-    """Where keys come from."""
+    """A source of keys."""
 
     def read(self) -> bytes | None:
-        """What was typed since, maybe nothing; None: there is no keyboard any more."""
+        """Return the input since the last call, perhaps empty; None: the keyboard is gone."""
 
 
 @contextmanager
 def open_keyboard(descriptor: int) -> Iterator[Keyboard]:
-    """The keyboard of the terminal behind ``descriptor``; its settings are restored however the block ends."""
+    """The keyboard of the terminal ``descriptor``; its settings are restored when the block ends."""
     if sys.platform == "win32":
         yield _ConsoleKeyboard()
     else:
@@ -33,12 +33,12 @@ def open_keyboard(descriptor: int) -> Iterator[Keyboard]:
             _set_keywise(descriptor)
             yield _TerminalKeyboard(descriptor)
         finally:
-            with suppress(termios.error):  # the terminal is gone, and with it the need
+            with suppress(termios.error):  # the terminal was closed
                 termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def is_foreground(descriptor: int) -> bool:
-    """Whether keys typed there are ours: not so for a job in the background, which the system would stop."""
+    """Whether this process may read keys: the system stops a background job that tries."""
     if sys.platform != "win32":
         try:
             return os.tcgetpgrp(descriptor) == os.getpgrp()
@@ -49,7 +49,7 @@ def is_foreground(descriptor: int) -> bool:
 
 
 if sys.platform == "win32":
-    # second half of a special key → what a terminal would send
+    # second half of a special key → end of a terminal's escape sequence
     _SPECIAL = {
         "H": "A",
         "P": "B",
@@ -64,7 +64,7 @@ if sys.platform == "win32":
     }
 
     class _ConsoleKeyboard:
-        """Windows' console."""
+        """The console of Windows."""
 
         def read(self) -> bytes | None:
             import msvcrt
@@ -81,10 +81,10 @@ if sys.platform == "win32":
 else:
 
     def _set_keywise(descriptor: int) -> None:
-        """Each key at once, none of them with a meaning to the system; output stays as it is."""
+        """Deliver each key immediately and without special meaning; output stays unchanged."""
         import termios
 
-        attributes: list[Any] = termios.tcgetattr(descriptor)  # a list of unlike things
+        attributes: list[Any] = termios.tcgetattr(descriptor)
         attributes[0] &= ~(
             termios.BRKINT
             | termios.ICRNL
@@ -100,7 +100,7 @@ else:
         termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 
     class _TerminalKeyboard:
-        """A terminal of POSIX whose keys come one by one."""
+        """A POSIX terminal that delivers single keys."""
 
         def __init__(self, descriptor: int) -> None:
             self._descriptor = descriptor

@@ -1,7 +1,7 @@
-"""From a chip's bytes to tokens of text, in which nothing can drive the terminal but what stays within its line.
+"""Splits a chip's output into tokens that are safe to print on a terminal.
 
-Colours (``CSI m``), backspace, carriage return and moves within the line (``CSI C``, ``D``, ``K``) pass; any other
-control character becomes a visible escape such as ``\\x07``. Bytes that are no UTF-8 become the replacement character.
+Colours (``CSI m``), backspace, carriage return and moves within the line (``CSI C``, ``D``, ``K``) pass; other control
+characters become visible escapes such as ``\\x07``. Bytes that are not UTF-8 become the replacement character.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from espwire.text import escape
 
 
 class Kind(Enum):
-    """What a token does on a terminal."""
+    """The effect of a token on a terminal."""
 
     TEXT = auto()
     NEWLINE = auto()
@@ -26,36 +26,36 @@ class Kind(Enum):
 
 
 class Token(NamedTuple):
-    """A piece of what the chip said; ``text`` is what to print for it."""
+    """A piece of the chip's output; ``text`` is what to print for it."""
 
     kind: Kind
     text: str
 
 
-STRANGE = "�"
-_PASS = "\u00a0\u200d\t"  # str.isprintable says no to these
+UNREADABLE = "�"
+_PASS = "\u00a0\u200d\t"  # not str.isprintable
 _TOKEN = re.compile(
     r"(?P<NEWLINE>\r*\n)|(?P<RETURN>\r+)|(?P<BACK>\x08)|(?P<STYLE>\x1b\[[0-9;:]{0,40}m)|(?P<MOVE>\x1b\[[0-9]{0,4}[CDK])"
     r"|(?P<TEXT>[^\x00-\x08\x0a-\x1f\x7f]+)|(?P<other>.)",
     re.DOTALL,
 )
-# the end of a chunk that the next one may complete
+# the end of a chunk that the next chunk may continue
 _OPEN_END = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]{0,40})?)\Z")
 
 
 class Tokenizer:
-    """Cuts bytes into tokens, whatever the chunks; ``finish`` gives what was still being waited for."""
+    """Splits bytes into tokens, in chunks of any size; ``finish`` returns an incomplete end."""
 
     def __init__(self) -> None:
         self._held = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data: bytes) -> list[Token]:
-        """The tokens that are complete now."""
+        """Return the complete tokens."""
         return self._cut(self._decoder.decode(data), final=False)
 
     def finish(self) -> list[Token]:
-        """The chip says no more, or the line was lost."""
+        """Return the rest, at the end of the output or after a lost connection."""
         return self._cut(self._decoder.decode(b"", final=True), final=True)
 
     def _cut(self, text: str, *, final: bool) -> list[Token]:
@@ -67,12 +67,12 @@ class Tokenizer:
 
 
 def _token(match: re.Match[str]) -> Token:
-    name, said = match.lastgroup, match.group()
+    name, text = match.lastgroup, match.group()
     match name:
         case "NEWLINE":
             return Token(Kind.NEWLINE, "\n")
         case "RETURN":
             return Token(Kind.RETURN, "\r")
         case "BACK" | "STYLE" | "MOVE":
-            return Token(Kind[name], said)
-    return Token(Kind.TEXT, escape(said, _PASS))
+            return Token(Kind[name], text)
+    return Token(Kind.TEXT, escape(text, _PASS))

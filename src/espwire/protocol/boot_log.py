@@ -1,4 +1,4 @@
-"""What chips say when they start, fall over or run: boot messages, straps, panics, logs. Pure text; asks no chip.
+"""Parses what chips print: boot messages, strapping values, panics, logs.
 
 Sources: the vendor's pages "Boot Mode Selection" (strap bits, message forms), ESP-IDF's ``reset_reasons.h`` (numbers),
 its logging and panic pages (forms of the lines), public boot logs.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BROWN_OUT = 0x0F  # of every chip whose message has ``rst:``; the ESP8266 has no such reason
 POWER_ON = 0x01
-# number behind ``rst:`` → what it means; ESP32 and later agree where they have a reason at all
+# number after ``rst:`` → meaning, for the ESP32 and later chips
 RESET_REASONS = {
     0x01: "power-on",
     0x03: "software reset",
@@ -48,7 +48,7 @@ RST_CAUSES = {
     3: "software reset",
     4: "watchdog",
 }  # ESP8266: ``rst cause:``
-# what the ROM shows of itself → the chip's id, where they differ; the ESP32-C2 is sold as ESP8684 too
+# name in the ROM's banner → chip id, where they differ; the ESP32-C2 is also sold as ESP8684
 BANNER_NAMES = {"esp8684": "esp32c2"}
 
 _MESSAGE = re.compile(
@@ -79,9 +79,9 @@ _WORDS = re.compile(r"[\t\x20-\x7e]{4,}")
 
 @dataclass(frozen=True, kw_only=True)
 class BootMessage:
-    """One start of a ROM. ``strap`` is the latched strapping value; ``chip_id`` who the banner says it is, or empty.
+    """One start of a ROM. ``strap``: the latched strapping value; ``chip_id``: from the banner, or empty.
 
-    ``reset`` is the number of the reason, ``reset_reason`` it in words; ``download``: the ROM waits for a host.
+    ``reset``: number of the reset reason, ``reset_reason``: as text; ``download``: the ROM waits for a host.
     """
 
     strap: int
@@ -95,12 +95,12 @@ class BootMessage:
 
     @property
     def brown_out(self) -> bool:
-        """Whether the reason is a supply that was too low."""
+        """Whether the reset reason is brown-out."""
         return not self.old_form and self.reset == BROWN_OUT
 
 
 def parse_boot(text: str) -> BootMessage | None:
-    """The last whole boot message in ``text``.
+    """The last complete boot message in ``text``.
 
     >>> parse_boot("rst:0x1 (POWERON),boot:0x8 (SPI_FAST_FLASH_BOOT)").strap
     8
@@ -109,15 +109,15 @@ def parse_boot(text: str) -> BootMessage | None:
     return found[-1] if found else None
 
 
-def says_waiting(text: str) -> bool:
-    """Whether the last boot message in ``text`` is whole, up to the end of the line that says: waiting for download."""
+def is_waiting_for_download(text: str) -> bool:
+    """Whether the last boot message in ``text`` is complete, up to the end of the line "waiting for download"."""
     hits = list(_MESSAGE.finditer(text))
     waiting = _WAITING.search(text, hits[-1].end()) if hits else None
     return waiting is not None and "\n" in text[waiting.end() :]
 
 
 def find_boots(text: str) -> tuple[BootMessage, ...]:
-    """Every boot message in ``text``, in order. What a message is followed by belongs to it."""
+    """All boot messages in ``text``, in order, each with the text up to the next."""
     hits = sorted(
         [*_MESSAGE.finditer(text), *_MESSAGE_8266.finditer(text)], key=lambda hit: hit.start()
     )
@@ -140,7 +140,7 @@ def _message(hit: re.Match[str], before: str, after: str) -> BootMessage:
             mode=mode,
             reset=reset,
             reset_reason=words,
-            download=strap == 1,  # this ROM does not say that it waits
+            download=strap == 1,  # this ROM does not print that it waits
             chip_id=chip_id or "esp8266",
             old_form=True,
             text=hit[0],
@@ -159,7 +159,7 @@ def _message(hit: re.Match[str], before: str, after: str) -> BootMessage:
 
 
 def _banner_chip(text: str) -> str:
-    """The id of the chip whose ROM printed the last banner in ``text``; empty where it does not tell."""
+    """The id of the chip whose ROM printed the last banner in ``text``; empty: unknown."""
     found = list(_BANNER.finditer(text))
     if not found:
         return ""
@@ -170,25 +170,25 @@ def _banner_chip(text: str) -> str:
 
 
 def find_panic(text: str) -> str:
-    """The line in which a program tells that it fell over; empty if there is none."""
+    """The line that reports a crash; empty if there is none."""
     hit = _PANIC.search(text)
     return hit[0].strip() if hit else ""
 
 
 def find_brown_out(text: str) -> str:
-    """The line in which a program tells that the supply is too low; empty if there is none."""
+    """The line that reports a brown-out; empty if there is none."""
     hit = _BROWN_OUT_TEXT.search(text)
     return hit[0] if hit else ""
 
 
 def find_missing_image(text: str) -> str:
-    """The line in which a ROM or boot loader complains about what is in flash; empty if there is none."""
+    """The line that reports an invalid image in flash; empty if there is none."""
     hit = _NO_IMAGE.search(text)
     return hit[0].strip() if hit else ""
 
 
 def is_application_log(text: str) -> bool:
-    """Whether a program of the user talks: log lines of ESP-IDF or Arduino, or words outside any boot message."""
+    """Whether the application prints: log lines of ESP-IDF or Arduino, or words outside boot messages."""
     if _IDF_LOG.search(text):
         return True
     rest = text
@@ -199,7 +199,7 @@ def is_application_log(text: str) -> bool:
 
 
 def printable_share(data: bytes) -> float:
-    """How much of ``data`` is text, 0 to 1; escape sequences of coloured logs count as text."""
+    """The share of text in ``data``, 0 to 1; escape sequences of coloured logs count as text."""
     if not data:
         return 0.0
     good = sum(1 for byte in data if 0x20 <= byte <= 0x7E or byte in b"\t\r\n\x1b")
@@ -208,7 +208,7 @@ def printable_share(data: bytes) -> float:
 
 @dataclass(frozen=True)
 class Pin:
-    """A strapping pin that matters for download mode: its level there (0 or 1), and its bit in the strap value."""
+    """A strapping pin of download mode: the level that it needs (0 or 1), and its bit in the strapping value."""
 
     gpio: int
     level: int
@@ -217,7 +217,7 @@ class Pin:
 
 
 def strap_pins(strapping: Strapping) -> tuple[Pin, ...]:
-    """The boot pin and the further pins, as the chip's data has them."""
+    """The boot pin and the other strapping pins of download mode."""
     bits = strapping.bits
     pins = []
     if strapping.boot_gpio is not None:
@@ -234,7 +234,7 @@ def strap_pins(strapping: Strapping) -> tuple[Pin, ...]:
 
 
 def wrong_pins(chip: Chip, strap: int) -> tuple[Pin, ...]:
-    """The pins whose level in ``strap`` is not the one for download mode."""
+    """The pins whose level in ``strap`` prevents download mode."""
     return tuple(
         pin
         for pin in strap_pins(chip.strapping)
@@ -243,9 +243,9 @@ def wrong_pins(chip: Chip, strap: int) -> tuple[Pin, ...]:
 
 
 def explain_strap(chip: Chip | None, strap: int) -> str:
-    """A strap value in words that name pins: ``GPIO0 high (low for download), GPIO2 low``.
+    """A strapping value as text: ``GPIO0 high (must be low for download), GPIO2 low``.
 
-    ``chip`` None: nobody knows which bit is which pin.
+    ``chip`` None: unknown, so the pins are not named.
     """
     known = (
         ()

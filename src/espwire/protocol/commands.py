@@ -1,6 +1,7 @@
-"""The loaders' vocabulary: one class per command, its layout next to its name. Not how one chip deviates: dialect.py.
+"""The commands of ROM bootloaders and stubs: one class per command, with its layout.
 
 The host packs these, the virtual chip unpacks them, the tracer prints them. All words are 32-bit little-endian.
+Differences between chips are in dialect.py.
 Source: ``chips/data/protocol.toml``.
 """
 
@@ -20,7 +21,7 @@ COMMANDS: dict[int, type[Command]] = {}  # those of Op; our stub's own are in pr
 
 
 def checksum(data: bytes) -> int:
-    """XOR of all bytes and the seed 0xEF, by folding: the host's hot path."""
+    """XOR of all bytes and the seed 0xEF, by folding, which is fast."""
     size = len(data)
     word = int.from_bytes(data, "little")
     while size > 1:
@@ -32,7 +33,7 @@ def checksum(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it stands on the wire: ``check`` is the checksum word, meaningful for data commands only."""
+    """One request; ``check`` is the checksum word, which only data commands use."""
 
     op: int
     check: int
@@ -45,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Command:
-    """Base: fields are the body's words in order; subclasses name opcode and least body size in bytes."""
+    """Base class: fields are the words of the body, in order; subclasses have opcode and minimum body size in bytes."""
 
     op: ClassVar[IntEnum]
     least: ClassVar[int]
@@ -67,7 +68,7 @@ class Command:
         return struct.pack(f"<{len(words)}I", *words)
 
     def request(self) -> Request:
-        """The request, checksum included where the command has one."""
+        """The request, with its checksum."""
         return Request(self.op, 0, self.body())
 
     def packet(self) -> bytes:
@@ -76,7 +77,7 @@ class Command:
 
     @classmethod
     def parse(cls, body: bytes) -> Self | None:
-        """The command in a body, or None where the body is too short or has the wrong form."""
+        """The command in a body, or None if the body is too short or has the wrong format."""
         if len(body) < cls.least or len(body) % 4:
             return None
         words = struct.unpack(f"<{len(body) // 4}I", body)
@@ -85,7 +86,7 @@ class Command:
 
 @dataclass(frozen=True)
 class DataBlock(Command):
-    """Base of the four-word-header data commands: length, sequence (from 0), two zeros, then the payload."""
+    """Base class of data commands with a four-word header: length, sequence (from 0), two zeros; then the payload."""
 
     sequence: int
     data: bytes = field(repr=False)
@@ -124,7 +125,7 @@ class FlashData(DataBlock, op=Op.FLASH_DATA, least=16):
 
 @dataclass(frozen=True)
 class FlashEnd(Command, op=Op.FLASH_END, least=4):
-    """Leave: ``stay`` 0 reboots, 1 runs the user program (ROM) or stays (stub)."""
+    """End: ``stay`` 0 reboots, 1 runs the user program (ROM) or stays (stub)."""
 
     stay: int
 
@@ -154,7 +155,7 @@ class MemData(DataBlock, op=Op.MEM_DATA, least=16):
 
 @dataclass(frozen=True)
 class Sync(Command, op=Op.SYNC, least=36):
-    """Wake the loader; it measures the baud rate on the 0x55 bytes and answers eight times."""
+    """Synchronise: the ROM measures the baud rate on the 0x55 bytes and replies eight times."""
 
     def body(self) -> bytes:
         return b"\x07\x07\x12\x20" + b"\x55" * 32
@@ -201,7 +202,7 @@ class ReadReg(Command, op=Op.READ_REG, least=4):
 
 @dataclass(frozen=True)
 class SpiSetParams(Command, op=Op.SPI_SET_PARAMS, least=24):
-    """Set the flash's geometry, in bytes."""
+    """The geometry of the flash chip, in bytes."""
 
     id: int
     total: int
@@ -213,7 +214,7 @@ class SpiSetParams(Command, op=Op.SPI_SET_PARAMS, least=24):
 
 @dataclass(frozen=True)
 class SpiAttach(Command, op=Op.SPI_ATTACH, least=4):
-    """Attach the SPI flash; ``pins`` 0 is the default. ``legacy`` None: the stub's one-word form."""
+    """Attach the SPI flash; ``pins`` 0 is the default. ``legacy`` None: the one-word form of stubs."""
 
     pins: int = 0
     legacy: int | None = None
@@ -221,7 +222,7 @@ class SpiAttach(Command, op=Op.SPI_ATTACH, least=4):
 
 @dataclass(frozen=True)
 class ReadFlashSlow(Command, op=Op.READ_FLASH_SLOW, least=8):
-    """Read up to 64 bytes of flash; the ROM answers 64 bytes whatever is asked."""
+    """Read up to 64 bytes of flash; the ROM always returns 64 bytes."""
 
     offset: int
     size: int
@@ -275,7 +276,7 @@ class GetSecurityInfo(Command, op=Op.GET_SECURITY_INFO):
 
 @dataclass(frozen=True)
 class SizedBlock(Command):
-    """Base of the secure-debug data commands: length, then the payload; checksum as for data blocks."""
+    """Base class of secure-debug data commands: length, then the payload; checksum as for data blocks."""
 
     data: bytes = field(repr=False)
 
@@ -307,14 +308,14 @@ class SdcVerifData(SizedBlock, op=Op.SDC_VERIF_DATA, least=4):
 
 @dataclass(frozen=True)
 class SdcVerifEnd(Command, op=Op.SDC_VERIF_END, least=4):
-    """Check the certificate; the status says if it is valid."""
+    """Check the certificate; the status is the result."""
 
     zero: int = 0
 
 
 @dataclass(frozen=True)
 class SdcGenBegin(Command, op=Op.SDC_GEN_BEGIN, least=4):
-    """Ask for the chip's secure-debug information."""
+    """Request the secure-debug information of the chip."""
 
     one: int = 1
 
@@ -326,7 +327,7 @@ class SdcGenData(SizedBlock, op=Op.SDC_GEN_DATA, least=4):
 
 @dataclass(frozen=True)
 class SdcGenEnd(Command, op=Op.SDC_GEN_END, least=4):
-    """Answers 64 bytes: 32 of chip information, 32 zero."""
+    """The reply has 64 bytes: 32 of chip information, 32 zero."""
 
     one: int = 1
 
@@ -373,7 +374,7 @@ class Reply:
 
 
 def parse_reply(frame: bytes) -> Reply | None:
-    """The reply in a frame, or None when the frame is something else (boot text, noise)."""
+    """The reply in a frame, or None if the frame is something else (boot text, noise)."""
     if len(frame) < HEADER.size:
         return None
     direction, op, size, value = HEADER.unpack_from(frame)
@@ -383,7 +384,7 @@ def parse_reply(frame: bytes) -> Reply | None:
 
 
 def parse_request(frame: bytes) -> Request | None:
-    """The request in a frame, or None when it is noise or its size field lies."""
+    """The request in a frame, or None if the frame is noise or its size field is wrong."""
     if len(frame) < HEADER.size:
         return None
     direction, op, size, check = HEADER.unpack_from(frame)
@@ -393,7 +394,7 @@ def parse_request(frame: bytes) -> Request | None:
 
 
 def parse_command(request: Request) -> Command | None:
-    """The typed command of a request, or None where opcode or body are not known."""
+    """The command in a request, or None if opcode or body are unknown."""
     try:
         command = COMMANDS[request.op]
     except KeyError:

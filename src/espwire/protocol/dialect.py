@@ -1,4 +1,4 @@
-"""How one loader speaks, a ROM or a stub, as data. The numbers come from ``chips/data``; nothing is decided here."""
+"""Differences between loaders (ROM bootloaders and stubs), as data. The numbers come from ``chips/data``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECURE_DOWNLOAD_OPS = frozenset(
 
 
 class Md5Form(Enum):
-    """How SPI_FLASH_MD5 answers."""
+    """Result of SPI_FLASH_MD5."""
 
     HEX = "hex32"
     RAW = "raw16"
@@ -34,17 +34,19 @@ class Md5Form(Enum):
 
 
 class BaudRule(Enum):
-    """Which number CHANGE_BAUDRATE must carry so that the chip ends at the wanted rate."""
+    """Which number CHANGE_BAUDRATE needs."""
 
     NONE = "none"  # the loader cannot change its rate
     PLAIN = "plain"
-    ESP32_CALIBRATION = "esp32-calibration"  # scaled by the ROM's own measurement of its clock
-    ASSUMES_40_MHZ = "assumes-40"  # the ROM divides as if the crystal had 40 MHz
-    MISTAKEN_CRYSTAL = "mistaken-crystal"  # the ROM may be set for the other of 40 and 48 MHz
+    ESP32_CALIBRATION = "esp32-calibration"  # scaled by the clock that the ROM measured
+    ASSUMES_40_MHZ = "assumes-40"  # the ROM assumes a 40 MHz crystal
+    MISTAKEN_CRYSTAL = (
+        "mistaken-crystal"  # the ROM may assume 40 MHz instead of 48, or 48 instead of 40
+    )
 
 
 class EraseRule(Enum):
-    """What FLASH_BEGIN's first word means."""
+    """Meaning of the first word of FLASH_BEGIN."""
 
     TRUE_SIZE = "true-size"
     ESP8266_HEAD_BUG = "rom_head_sector_bug"  # the ROM erases the head sectors twice
@@ -52,14 +54,15 @@ class EraseRule(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """One loader's ways. Sizes in bytes.
+    """Properties of one loader. Sizes in bytes.
 
-    ``secure_ops`` is the subset that survives Secure Download Mode (empty: the chip has no such mode).
-    ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the bytes that really come, not whole blocks.
-    ``requests_ahead``: how many short requests it takes before it has answered the first.
-    ``attach_bytes`` 0 means that FLASH_BEGIN attaches by itself. ``slow_read`` 0 means no READ_FLASH_SLOW.
-    ``capabilities``: what our own stub told of itself; None for all other loaders. ``sealed``: every request and every
-    answer carries a CRC-32 (``wire.stub.seal``), and an answer without one does not count: so our stub speaks.
+    ``secure_ops``: commands that work in Secure Download Mode (empty: the chip does not have this mode).
+    ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the exact size, not whole blocks.
+    ``requests_ahead``: how many short requests it buffers, including the one that it works on.
+    ``write_groups``: whether it carries out several groups of one WRITE_REG; None: not tried yet (``spi.write_group``).
+    ``attach_bytes`` 0: FLASH_BEGIN attaches the flash chip. ``slow_read`` 0: no READ_FLASH_SLOW.
+    ``capabilities``: of our own stub; None for all other loaders. ``sealed``: requests and replies carry a CRC-32
+    (``protocol.stub.seal``), and a reply without a valid one is dropped: our stub.
     """
 
     name: str
@@ -80,10 +83,11 @@ class Dialect:
     sync_value: int
     exact_deflate_size: bool = False
     requests_ahead: int = 1
+    write_groups: bool | None = None
     capabilities: Capabilities | None = None
     sealed: bool = False
 
     @property
     def can_inflate(self) -> bool:
-        """Whether the loader takes zlib data."""
+        """Whether the loader accepts zlib data."""
         return Op.FLASH_DEFL_BEGIN in self.ops

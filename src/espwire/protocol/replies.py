@@ -1,29 +1,29 @@
-"""Reply codes and what they mean. A reply is judged by its status byte alone: the error byte is stale on success."""
+"""Status codes in replies, and their meanings. Only the first status byte decides: the second is stale on success."""
 
 from __future__ import annotations
 
 ROM_MEANINGS = {
     0x00: "undefined error",
-    0x01: "a parameter is bad",
+    0x01: "invalid parameter",
     0x02: "out of memory",
-    0x03: "sending failed",
-    0x04: "receiving failed",
-    0x05: "the message is not acceptable (unknown command, wrong form, or out of turn)",
-    0x06: "the command could not be carried out",
-    0x07: "the data's checksum is wrong",
-    0x08: "writing the flash failed",
-    0x09: "reading the flash failed",
-    0x0A: "the length for reading flash is wrong",
-    0x0B: "the compressed data is broken",
-    0x0C: "the compressed data's checksum is wrong",
-    0x0D: "a parameter of the compressed data is bad",
-    0x0E: "the size of RAM data is wrong",
-    0x0F: "the RAM address is wrong",
-    0x64: "a parameter of the certificate is bad",
-    0x65: "the certificate's format is wrong",
-    0x66: "the description is too long",
-    0x67: "the description's encoding is wrong",
-    0x69: "the storage is full",
+    0x03: "failed to send",
+    0x04: "failed to receive",
+    0x05: "invalid message (unknown command, wrong format, or wrong order)",
+    0x06: "failed to carry out the command",
+    0x07: "wrong checksum",
+    0x08: "failed to write flash",
+    0x09: "failed to read flash",
+    0x0A: "wrong length for reading flash",
+    0x0B: "invalid compressed data",
+    0x0C: "wrong checksum of compressed data",
+    0x0D: "invalid parameter for compressed data",
+    0x0E: "wrong size of RAM data",
+    0x0F: "wrong RAM address",
+    0x64: "invalid parameter of the certificate",
+    0x65: "wrong format of the certificate",
+    0x66: "description too long",
+    0x67: "wrong encoding of the description",
+    0x69: "storage full",
 }
 BAD_LENGTH, BAD_CHECKSUM, BAD_BLOCK, UNKNOWN_COMMAND = (
     0xC000,
@@ -39,28 +39,28 @@ NOT_OPEN, INFLATE_FAILED, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = (
     0xFF00,
 )
 STUB_MEANINGS = {
-    BAD_LENGTH: "the data's length is wrong",
-    BAD_CHECKSUM: "the data's checksum is wrong",
-    BAD_BLOCK: "the block size is wrong",
+    BAD_LENGTH: "wrong data length",
+    BAD_CHECKSUM: "wrong checksum",
+    BAD_BLOCK: "wrong block size",
     UNKNOWN_COMMAND: "unknown command",
-    0xC400: "a SPI operation failed",
-    0xC500: "the flash could not be unlocked",
-    NOT_OPEN: "no transfer is open",
-    INFLATE_FAILED: "the compressed data is broken",
+    0xC400: "SPI operation failed",
+    0xC500: "failed to unlock flash",
+    NOT_OPEN: "no open transfer",
+    INFLATE_FAILED: "invalid compressed data",
     TOO_LITTLE: "too little data",
     TOO_MUCH: "too much data",
-    0xCA00: "programming the NAND flash failed",
-    0xCB00: "erasing the NAND flash failed",
+    0xCA00: "failed to program NAND flash",
+    0xCB00: "failed to erase NAND flash",
     NOT_IMPLEMENTED: "not implemented",
 }
 NOT_ACCEPTED, CHECKSUM = 0x05, 0x07
 
 
 def status_meaning(status: bytes) -> str:
-    """Words for the two status bytes of a failed reply.
+    """The meaning of the two status bytes of a failed reply.
 
     >>> status_meaning(bytes([1, 7]))
-    "the data's checksum is wrong"
+    'wrong checksum'
     """
     code = int.from_bytes(status[:2], "big")
     if code in STUB_MEANINGS:

@@ -1,4 +1,4 @@
-"""SLIP framing. Pure: bytes in, frames out; no port, no clock, no exception."""
+"""SLIP framing: bytes in, frames out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ MAX_FRAME = 0x10000
 
 
 def encode(payload: bytes) -> bytes:
-    """One frame, END at both sides."""
+    """One frame, with an END before and after it."""
     return END + payload.replace(ESC, ESC_ESC).replace(END, ESC_END) + END
 
 
 class Decoder:
-    """Cuts a byte stream at every END, so each END both closes and opens a frame.
+    """Cuts a byte stream at every END: each END both closes and opens a frame.
 
-    Boot messages and line noise come out as candidate frames too; the packet layer tells them apart. That
-    is what makes the stream synchronise again after noise. A run with a bad escape, or longer than 64 KiB,
-    is dropped and counted in ``dropped``.
+    Boot messages and noise come out as frames, too; the layer above sorts them. This way the stream is in sync again
+    right after noise. A run with an invalid escape, or longer than 64 KiB, is dropped and counted in ``dropped``.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class Decoder:
         return bytes(self._tail)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The frames that ``data`` completes, unescaped, in order; empty runs are left out."""
+        """The frames that ``data`` completes, unescaped, in order, without empty ones."""
         head, end, rest = data.partition(END)
         self._keep(head)
         if not end:

@@ -1,10 +1,10 @@
-"""What our own stub speaks beyond the vendor's: seals, commands, reports, packets, capabilities. Pure layout.
+"""The layout of our own stub's commands, reports, packets and capabilities. The protocol is described in docs/protocol.md.
 
-The protocol in words: docs/protocol.md. ``CRC-32`` is zlib's. All words are 32-bit little-endian.
+``CRC-32`` is zlib's. All words are 32-bit little-endian.
 
 Every frame between espwire and its stub is *sealed*: a request carries a CRC-32 in its check word, a reply at its end,
-over all other bytes of the frame, header included. A flipped bit makes either the length or the CRC wrong, even where
-it splits a frame or joins two. So whatever passes the check is what was sent.
+over all other bytes of the frame, header included. A flipped bit makes either the length or the CRC wrong, even if it
+splits a frame or joins two. So a frame that passes the check is exactly what was sent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StubOp(IntEnum):
 
 
 class Feature(IntFlag):
-    """What a stub can do, as CAPABILITIES tells."""
+    """Features in the reply to CAPABILITIES."""
 
     WRITE = 1
     DEFLATE = 2
@@ -65,14 +65,14 @@ class Feature(IntFlag):
 
 
 class Codec(IntEnum):
-    """How the stream of a write is packed."""
+    """Compression of the stream of a write."""
 
     RAW = 0
     ZLIB = 1
 
 
 class HashKind(IntEnum):
-    """What HASH computes of each piece."""
+    """What HASH computes for each piece."""
 
     MD5 = 0  # 16 bytes
     BLANK = 1  # one byte: 1 where all is 0xFF
@@ -85,20 +85,20 @@ WRITE_READ_BACK = (
 READ_SHORT_BLANKS = 1
 ACK_AGAIN = 1
 SPI_WRITE_ENABLE, SPI_WAIT = 1, 2
-REPORT_AGAIN = 1  # a report's status: go back to `received`, what came after it is lost
+REPORT_AGAIN = 1  # status of a report: what came after `received` is lost, send it again
 
 STUB_COMMANDS: dict[int, type[Command]] = {}
 
 
 @dataclass(frozen=True)
 class AskCapabilities(Command, op=StubOp.CAPABILITIES, least=4, table=STUB_COMMANDS):
-    """What can you do? Any other stub answers ``unknown_command``."""
+    """Request the capabilities. Other stubs reply with ``unknown_command``."""
 
     host_version: int = PROTOCOL_VERSION
 
 
 def seal(packet: bytes) -> bytes:
-    """The request with the CRC-32 of all its other bytes in its check word; other stubs do not look at that."""
+    """The request with the CRC-32 of all other bytes in its check word, which other stubs ignore."""
     return (
         packet[:4]
         + zlib.crc32(packet[8:], zlib.crc32(packet[:4])).to_bytes(4, "little")
@@ -107,25 +107,25 @@ def seal(packet: bytes) -> bytes:
 
 
 def is_sealed(packet: bytes) -> bool:
-    """Whether a frame is a request whose size and check word fit it."""
+    """Whether a frame is a request with the right size and check word."""
     size = int.from_bytes(packet[2:4], "little")
     return len(packet) == size + 8 and packet[0] == REQUEST and seal(packet) == packet
 
 
 def seal_frame(content: bytes) -> bytes:
-    """What the stub sends, with the CRC-32 of it behind it."""
+    """``content`` followed by its CRC-32, as the stub sends it."""
     return content + zlib.crc32(content).to_bytes(SEAL_BYTES, "little")
 
 
 def seal_reply(reply: Reply) -> bytes:
-    """A reply as our stub sends it: its size counts the seal."""
+    """A reply as our stub sends it; its size includes the CRC-32."""
     return seal_frame(
         Reply(reply.op, reply.value, reply.body + bytes(SEAL_BYTES)).packet()[:-SEAL_BYTES]
     )
 
 
 def unseal(reply: Reply) -> Reply | None:
-    """The reply that ``seal_reply`` has sealed; None: it came damaged, or never was sealed."""
+    """The reply without its CRC-32; None: damaged, or never sealed."""
     packet = reply.packet()
     if len(reply.body) < SEAL_BYTES or seal_frame(packet[:-SEAL_BYTES]) != packet:
         return None
@@ -144,7 +144,7 @@ def refuses(reply: Reply, packet: bytes) -> bool:
 
 @dataclass(frozen=True)
 class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
-    """Open a write of ``size`` bytes at ``offset``, coming as a stream of ``stream_size`` bytes in ``codec``."""
+    """Open a write of ``size`` bytes at ``offset``, sent as a stream of ``stream_size`` bytes in ``codec``."""
 
     offset: int
     size: int
@@ -156,9 +156,9 @@ class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class WriteData(Command, op=StubOp.WRITE_DATA, least=4, table=STUB_COMMANDS):
-    """A piece of the stream at its offset; without payload, a query for a report.
+    """A piece of the stream at its offset; without payload it requests a report.
 
-    ``mask``: what each byte is XORed with on its way; the lowest byte of the offset, a multiple of 256, carries it.
+    ``mask`` is XORed with each byte on the line; it is the lowest byte of the offset, which is a multiple of 256.
     """
 
     position: int
@@ -188,7 +188,7 @@ def _mask_table(mask: int) -> bytes:
 
 
 def find_mask(data: bytes) -> int:
-    """The mask with which ``data`` needs the fewest escapes.
+    """The mask for which ``data`` needs the fewest escapes.
 
     >>> find_mask(b"\\xc0\\xdb")
     1
@@ -213,7 +213,7 @@ class ReadOpen(Command, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class ReadAck(Command, op=StubOp.READ_ACK, least=8, table=STUB_COMMANDS):
-    """So many bytes came in whole; ``ACK_AGAIN``: send again from there. No reply."""
+    """``received`` bytes have arrived; ``ACK_AGAIN``: send again from there. No reply."""
 
     received: int
     flags: int = 0
@@ -221,7 +221,7 @@ class ReadAck(Command, op=StubOp.READ_ACK, least=8, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
-    """One result per ``piece`` bytes of the range; 0: one for all of it."""
+    """One result for each ``piece`` bytes of the range; 0: one for the whole range."""
 
     offset: int
     size: int
@@ -231,7 +231,7 @@ class Hash(Command, op=StubOp.HASH, least=16, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
-    """One transaction on the flash's bus. ``dummy`` in cycles; at most 64 bytes each way."""
+    """One SPI transaction with the flash chip. ``dummy`` in cycles; at most 64 bytes each way."""
 
     opcode: int
     address: int = 0
@@ -258,7 +258,7 @@ class SpiTransaction(Command, op=StubOp.SPI, least=16, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class Batch(Command, op=StubOp.BATCH, table=STUB_COMMANDS):
-    """Several requests in one frame; ``parse_batch_reply`` takes the answer apart."""
+    """Several requests in one frame; ``parse_batch_reply`` splits the reply."""
 
     requests: tuple[Request, ...]
 
@@ -283,7 +283,7 @@ class Batch(Command, op=StubOp.BATCH, table=STUB_COMMANDS):
 
 @dataclass(frozen=True)
 class Abort(Command, op=StubOp.ABORT, least=4, table=STUB_COMMANDS):
-    """End whatever runs; the reply's value is ``token``."""
+    """End the current transfer; the reply's value is ``token``."""
 
     token: int
 
@@ -297,7 +297,7 @@ class StubReset(Command, op=StubOp.RESET, least=4, table=STUB_COMMANDS):
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What CAPABILITIES answered. Sizes in bytes; ``frame_payload`` is WRITE_DATA's, windows count stream bytes."""
+    """The reply to CAPABILITIES. Sizes in bytes; ``frame_payload`` is for WRITE_DATA, windows count stream bytes."""
 
     features: Feature
     frame_payload: int
@@ -329,7 +329,7 @@ REPORT_BYTES = _REPORT.size
 
 
 def parse_capabilities(data: bytes) -> Capabilities | None:
-    """The capabilities in a reply's data, or None where they make no sense."""
+    """The capabilities in a reply's data, or None if they are invalid."""
     if len(data) < _CAPABILITIES.size:
         return None
     magic, features, *words, build = _CAPABILITIES.unpack_from(data)
@@ -357,8 +357,8 @@ def parse_capabilities(data: bytes) -> Capabilities | None:
 
 @dataclass(frozen=True)
 class Report:
-    """How far a write is: ``received`` of the stream in order, ``credit_end`` up to where more may be sent,
-    ``in_flash`` unpacked bytes that are programmed. ``status`` 0: all is well;
+    """Progress of a write: stream bytes ``received`` in order, ``credit_end``: up to where more may be sent,
+    ``in_flash``: uncompressed bytes that are programmed. ``status`` 0: success so far;
     ``REPORT_AGAIN``: send again from ``received``; else the write has failed."""
 
     received: int
@@ -374,7 +374,7 @@ class Report:
 
 
 def parse_report(reply: Reply) -> Report | None:
-    """The report in a reply, or None where it is none."""
+    """The report in a reply, or None if it is not a report."""
     if reply.op != StubOp.WRITE_DATA or len(reply.body) != _REPORT.size + 2:
         return None
     status = int.from_bytes(reply.body[-2:], "big")
@@ -384,7 +384,7 @@ def parse_report(reply: Reply) -> Report | None:
 
 @dataclass(frozen=True)
 class ReadPacket:
-    """Flash from ``position`` on, counted from the start of the read."""
+    """Flash content from ``position`` on, counted from the start of the read."""
 
     position: int
     data: bytes = field(repr=False)
@@ -395,14 +395,14 @@ class ReadPacket:
 
 
 def parse_read_packet(reply: Reply, expected: int) -> ReadPacket | None:
-    """The packet in a reply, or None where it is none. ``expected``: its size in bytes, for a blank one."""
+    """The packet in a reply, or None if it is not one. ``expected``: size in bytes, for a blank packet."""
     if reply.op != StubOp.READ_OPEN or reply.body[-2:] != b"\0\0":
         return None
     return ReadPacket(reply.value, reply.body[:-2] or b"\xff" * expected)
 
 
 def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply, ...] | None:
-    """The answers of a batch, each as a Reply whose body ends in its two status bytes; None where they are broken."""
+    """The replies in a batch, each with two status bytes at the end of its body; None: invalid."""
     found, at = [], 0
     for request in requests:
         if at == len(data):
@@ -419,13 +419,13 @@ def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply
 
 
 def pack_batch_answer(reply: Reply) -> bytes:
-    """One answer inside a batch's reply: what ``parse_batch_reply`` reads."""
+    """One reply inside a batch, as ``parse_batch_reply`` reads it."""
     content, status = reply.body[:-2], reply.body[-2:]
     return status + struct.pack("<HI", len(content), reply.value) + _padded(content)
 
 
 def name_op(op: int) -> str:
-    """What an opcode is called, the vendor's or ours."""
+    """The name of an opcode."""
     names: dict[int, str] = {int(one): one.name for one in (*Op, *StubOp)}
     return names.get(op, f"{op:#04x}")
 

@@ -1,1 +1,1 @@
-"""Signing, encrypting, keys. The only place that names `cryptography`, and only inside functions."""
+"""Encryption, signatures and keys. Functions here import ``cryptography``, which is optional; no other package does."""

@@ -1,6 +1,6 @@
-"""Flash encryption as the chips do it: XTS-AES of all but the ESP32, and the ESP32's own scheme. Pure: bytes to bytes.
+"""Flash encryption in software: XTS-AES, and the ESP32's own scheme.
 
-Each cipher takes the flash address of its first byte and data, both in multiples of 16.
+Each function takes data and the flash address of its first byte, both in multiples of 16.
 Source: ``chips/data/image.toml`` [flash_encryption_xts], [flash_encryption_esp32]; checked against espsecure.
 """
 
@@ -14,17 +14,17 @@ from espwire.errors import KeyFileError, Unsupported, UsageError
 
 UNIT, BLOCK = 128, 16
 XTS_KEY_BYTES, ESP32_KEY_BYTES = (16, 32, 64), (24, 32)
-ESP32_STEP = 32  # the ESP32's key changes so often
+ESP32_STEP = 32  # bytes that the ESP32 encrypts with the same key
 USUAL_CRYPT_CONFIG = 0xF
-# which bit of the address changes which bit of the ESP32's key: runs that count down from a bit to bit 5
+# the address bit for each bit of the ESP32's key: runs that count down to bit 5
 _RUN_STARTS = (23, 23, 23, 14, 23, 23, 23, 12, 23, 23, 23, 10, 23, 23, 23, 8)
 _RUN_END = 5
-# bit of FLASH_CRYPT_CONFIG → the first and last key bit that it has changed
+# bit of FLASH_CRYPT_CONFIG → first and last key bit that it enables
 _CONFIG_RANGES = ((0, 66), (67, 131), (132, 194), (195, 255))
 
 
 def encrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
-    """Plain bytes → what stands in flash at ``address``; the key as in a key file: 16, 32 or 64 bytes.
+    """Encrypt data for flash at ``address``. The key has 16, 32 or 64 bytes, as in a key file.
 
     :raises UsageError: code ``unaligned``
     :raises KeyFileError: code ``key-size``
@@ -34,14 +34,14 @@ def encrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
 
 
 def decrypt_xts(data: bytes, address: int, key: bytes) -> bytes:
-    """What stands in flash at ``address`` → plain bytes; as ``encrypt_xts``."""
+    """Decrypt data from flash at ``address``; as ``encrypt_xts``."""
     return _run_xts(data, address, key, encrypt=False)
 
 
 def encrypt_esp32(
     data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG
 ) -> bytes:
-    """Plain bytes → what stands in an ESP32's flash at ``address``; the key has 32 bytes, or 24 (3/4 coding).
+    """Encrypt data for an ESP32's flash at ``address``. The key has 32 bytes, or 24 with 3/4 coding.
 
     :raises UsageError, KeyFileError, Unsupported: as ``encrypt_xts``
     """
@@ -51,12 +51,12 @@ def encrypt_esp32(
 def decrypt_esp32(
     data: bytes, address: int, key: bytes, crypt_config: int = USUAL_CRYPT_CONFIG
 ) -> bytes:
-    """What stands in an ESP32's flash at ``address`` → plain bytes; as ``encrypt_esp32``."""
+    """Decrypt data from an ESP32's flash at ``address``; as ``encrypt_esp32``."""
     return _run_esp32(data, address, key, crypt_config, encrypt=False)
 
 
 def require_cryptography() -> None:
-    """Raise now what encrypting would raise.
+    """Check that encryption is available.
 
     :raises Unsupported: code ``needs-cryptography``
     """
@@ -67,7 +67,7 @@ def require_cryptography() -> None:
 
 
 def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
-    """Units of 128 bytes, each turned around before and after; a part of a unit is filled up and cut out again."""
+    """Process units of 128 bytes, each byte-reversed before and after; partial units are padded."""
     _check(data, address, BLOCK)
     if len(key) not in XTS_KEY_BYTES:
         raise _wrong_key(key, XTS_KEY_BYTES)
@@ -90,7 +90,7 @@ def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
 
 
 def _run_esp32(data: bytes, address: int, key: bytes, crypt_config: int, *, encrypt: bool) -> bytes:
-    """AES-256 the other way round (encrypting is AES decryption), with a key that the address changes."""
+    """Encrypt with AES decryption, and vice versa; the key depends on the address."""
     _check(data, address, BLOCK)
     if len(key) not in ESP32_KEY_BYTES:
         raise _wrong_key(key, ESP32_KEY_BYTES)
@@ -115,7 +115,7 @@ def _run_esp32(data: bytes, address: int, key: bytes, crypt_config: int, *, encr
 
 
 def _turn_key(key: bytes, address: int, crypt_config: int) -> bytes:
-    """The key for the 32 bytes at ``address``: bit p, from the top of the first byte, takes an address bit each."""
+    """The key for the 32 bytes at ``address``: each key bit is XORed with an address bit."""
     number = int.from_bytes(key, "big")
     for bit, mask in _key_masks(crypt_config):
         if address >> bit & 1:
@@ -125,7 +125,7 @@ def _turn_key(key: bytes, address: int, crypt_config: int) -> bytes:
 
 @cache
 def _key_masks(crypt_config: int) -> tuple[tuple[int, int], ...]:
-    """Address bit → the bits of the key that it turns."""
+    """Address bit → mask of the key bits that it inverts."""
     masks: dict[int, int] = {}
     for position, bit in enumerate(_address_bits()):
         owner = next(
@@ -145,7 +145,7 @@ def _check(data: bytes, address: int, align: int) -> None:
     if address < 0 or address % align or len(data) % align:
         raise UsageError(
             f"{len(data)} bytes at {address:#x} are not whole blocks of {align}",
-            hint=f"Address and length of what is encrypted are multiples of {align}.",
+            hint=f"Use an address and a length that are multiples of {align}.",
             code="unaligned",
         )
 
@@ -153,15 +153,15 @@ def _check(data: bytes, address: int, align: int) -> None:
 def _wrong_key(key: bytes, sizes: tuple[int, ...]) -> KeyFileError:
     known = " or ".join(map(str, sizes))
     return KeyFileError(
-        f"a flash encryption key has {known} bytes, this one {len(key)}",
-        hint="Give the key file that was burned, raw and whole.",
+        f"the flash encryption key has {len(key)} bytes, not {known}",
+        hint="Use the complete binary key file that was burned into the chip.",
         code="key-size",
     )
 
 
 def _no_cryptography() -> Unsupported:
     return Unsupported(
-        "encrypting needs the Python package cryptography, which is not installed",
-        hint='Install it: pip install "espwire[secure]".',
+        "encryption needs the Python package cryptography, which is not installed",
+        hint='Run: pip install "espwire[secure]"',
         code="needs-cryptography",
     )

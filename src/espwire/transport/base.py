@@ -1,4 +1,4 @@
-"""What a loader needs from a port. A link owns its time, so tests can own time too. No port is opened here."""
+"""The ``Transport`` protocol: what a loader needs from a port, with the clock that all its timeouts use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TransportKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransportInfo:
-    """Who the port is, as far as the operating system tells. ``remote``: behind a server, which tells nothing of it."""
+    """What is known about the port. ``remote``: it belongs to a server, so the adapter behind it is unknown."""
 
     name: str
     kind: TransportKind
@@ -26,59 +26,67 @@ class TransportInfo:
 
 
 class CancelToken:
-    """Set it from any thread; links raise ``Cancelled`` at their next read, write or sleep."""
+    """Stops a running operation from any thread: its transport raises ``Cancelled`` at the next read, write or sleep."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask every operation that holds this token to stop."""
+        """Stop every operation that uses this token."""
         self._event.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked."""
+        """Whether ``cancel`` was called."""
         return self._event.is_set()
 
     def sleep(self, seconds: float) -> None:
-        """Let real time pass; raise ``Cancelled`` as soon as somebody asks."""
+        """Let real time pass.
+
+        :raises Cancelled: as soon as ``cancel`` is called
+        """
         self._event.wait(seconds)
         self.check()
 
     def check(self) -> None:
-        """Raise ``Cancelled`` if somebody asked."""
+        """
+        :raises Cancelled: ``cancel`` was called
+        """
         if self._event.is_set():
             raise Cancelled("stopped on request")
 
 
 class Transport(Protocol):
-    """Seven methods and a clock. Baud as int, times in seconds."""
+    """A byte stream to a chip, with modem lines, baud rate and clock. Times are seconds; virtual chips simulate them.
+
+    All methods that can wait raise ``TransportLost`` and ``Cancelled``.
+    """
 
     info: TransportInfo
 
     def read(self, timeout: float) -> bytes:
-        """What has come, at least one byte; empty when ``timeout`` passes first. TransportLost, Cancelled."""
+        """Return received bytes, at least one; empty if nothing arrives within ``timeout``."""
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data`` by ``deadline`` on this link's clock. TransportLost, Cancelled."""
+        """Send all of ``data``; fail at ``deadline`` on this transport's clock."""
 
     def drain(self) -> None:
-        """Wait until everything written has left."""
+        """Wait until everything written has been sent."""
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes that were not read."""
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate; nothing happens where the link has none."""
+        """Change the baud rate of the host's side, if there is one."""
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
-        """Set modem lines, both at once where the system can; None leaves one as it is."""
+        """Set modem lines, both at once where the system can; None leaves a line unchanged."""
 
     def now(self) -> float:
-        """Seconds on this link's clock."""
+        """Seconds on this transport's clock."""
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass on this link's clock. Cancelled."""
+        """Let time pass on this transport's clock."""
 
     def close(self) -> None:
-        """Close; a second time does nothing."""
+        """Close the port; closing it again has no effect."""

@@ -1,11 +1,10 @@
-"""A serial port of the operating system, by pyserial. Knows ports, not chips: no reset sequence is here.
+"""A transport on a serial port of the operating system, opened by pyserial.
 
-pyserial sets the whole port up again whenever its ``timeout`` is assigned; so that is done once, and waiting is
-done here: by polling on POSIX, in short reads elsewhere.
+pyserial reconfigures the port whenever its ``timeout`` is assigned, so that is done once. Waiting is done here: by
+polling the file descriptor on POSIX, by short reads on Windows.
 
-What a serial port can do beyond pyserial's settings: tell its true rate, answer at once, be ours alone.
-
-Every function is for an open port and does nothing where system or driver have no such thing.
+Beyond pyserial, where system and driver support it: both modem lines in one step, the actual baud rate, low latency, and
+exclusive use of the port.
 """
 
 from __future__ import annotations
@@ -28,18 +27,23 @@ if TYPE_CHECKING:
     import serial
 
 
-SLICE = 0.05  # seconds between looks at the cancel token
+SLICE = 0.05  # seconds between checks of the cancel token
 CHUNK = 0x10000
 DRAIN_LIMIT = 10.0
-RATE_TOLERANCE = 0.03  # beyond it, no UART hears another
+RATE_TOLERANCE = 0.03  # beyond it, UARTs cannot communicate
+# as in chips/data/usb-ids.toml, which takes longer to load than a port to open
 ESPRESSIF = 0x303A
 SERIAL_JTAG_PRODUCT = 0x1001
 POSIX = os.name == "posix"
 NO_LINES = (errno.ENOTTY, errno.EINVAL, errno.ENOSYS)  # pseudo-terminals and some adapters
+TERMIOS2 = struct.Struct("=4I20x2I")  # flags; line discipline and characters; rates in and out
+TCGETS2 = 0x802C542A  # Linux on x86, ARM and RISC-V; the call fails where the number differs
+# pseudo-terminals: TIOCEXCL would outlive a client that was killed
+SHARED = ("/dev/pts/", "/dev/ttys")
 
 
 def kind_of(vid: int | None, pid: int | None) -> TransportKind:
-    """What a USB port is, by its ids: the chip's own USB, or a UART behind a bridge."""
+    """The kind of a port by its USB ids: the chip's built-in USB, or a UART."""
     if vid == ESPRESSIF and pid == SERIAL_JTAG_PRODUCT:
         return "usb-jtag"
     if vid == ESPRESSIF and pid in OTG_PRODUCTS:
@@ -48,9 +52,9 @@ def kind_of(vid: int | None, pid: int | None) -> TransportKind:
 
 
 class SerialTransport:
-    """A Link on a serial port, opened for this program alone where the system can.
+    """A serial port, opened exclusively where the system supports it.
 
-    Opening leaves DTR and RTS released, on POSIX both in one step, so that a running chip is not reset by it.
+    Opening leaves DTR and RTS released, on POSIX both in one step, so that it does not reset a running chip.
 
     :raises PortNotFound, PortBusy, PortDenied: it cannot be opened
     :raises TransportError: code ``baud-refused``
@@ -62,13 +66,13 @@ class SerialTransport:
         self._port = _open_port(name, baud)
         self._closed = self._stuck = False
         self._fd = -1
-        self._dtr = self._rts = True  # as the system leaves them after opening
+        self._dtr = self._rts = True  # the state after opening
         try:
             if POSIX:
                 self._fd = self._port.fileno()
                 _keep_lines_on_close(self._fd)
-                keep_others_out(self._fd, name)
-            set_low_latency(self._port)
+                _set_exclusive(self._fd, name)
+            _set_low_latency(self._port)
             self.info = TransportInfo(name=name, kind="uart")
             self.info = _describe_port(name, can_reset=self._set_lines(dtr=False, rts=False))
         except BaseException:
@@ -76,7 +80,7 @@ class SerialTransport:
             raise
 
     def read(self, timeout: float) -> bytes:
-        """What has come; empty when time is up."""
+        """Return received bytes; empty after ``timeout``."""
         deadline = self.now() + timeout
         while True:
             self._cancel.check()
@@ -86,7 +90,7 @@ class SerialTransport:
                 return data
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data``."""
+        """Send all of ``data``."""
         rest = memoryview(data)
         while rest:
             self._cancel.check()
@@ -94,13 +98,13 @@ class SerialTransport:
             if rest and self.now() >= deadline:
                 self._stuck = True
                 raise TransportLost(
-                    f"{self.info.name} takes no more bytes",
-                    hint="The port does not send: check its driver and flow control, and plug it in again.",
+                    f"{self.info.name} accepts no more data",
+                    hint="Check the driver and flow control of the port, and plug the board in again.",
                     code="write-timeout",
                 )
 
     def drain(self) -> None:
-        """Wait until everything written has left, at most ten seconds."""
+        """Wait until everything written has been sent, at most ten seconds."""
         deadline = self.now() + DRAIN_LIMIT
         try:
             while self._port.out_waiting and self.now() < deadline:
@@ -109,27 +113,27 @@ class SerialTransport:
             raise self._lost(error) from None
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes that were not read."""
         try:
             self._port.reset_input_buffer()
         except self._failures as error:
             raise self._lost(error) from None
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate.
+        """Change the baud rate.
 
-        :raises TransportError: code ``baud-refused``: the port cannot do it, or does another one instead
+        :raises TransportError: code ``baud-refused``: the port does not support it, or uses another rate instead
         """
         try:
             self._port.baudrate = baud
-            done = read_baud(self._fd) if POSIX else None
+            actual = _read_baud(self._fd) if POSIX else None
         except self._failures as error:
             raise _baud_refused(self.info.name, baud) from error
-        if done is not None and abs(done - baud) > baud * RATE_TOLERANCE:
-            raise _baud_refused(self.info.name, baud, f"; it does {done} instead")
+        if actual is not None and abs(actual - baud) > baud * RATE_TOLERANCE:
+            raise _baud_refused(self.info.name, baud, f"; it uses {actual} instead")
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
-        """Set modem lines, both in one step on POSIX; nothing where the port has none."""
+        """Set modem lines, both in one step on POSIX; no effect on a port without them."""
         self._set_lines(dtr=dtr, rts=rts)
 
     def now(self) -> float:
@@ -141,13 +145,14 @@ class SerialTransport:
         self._cancel.sleep(seconds)
 
     def close(self) -> None:
-        """Close; a second time does nothing."""
+        """Close the port; closing it again has no effect."""
         if not self._closed:
             self._closed = True
             if self._stuck or self._cancel.cancelled:
                 with contextlib.suppress(*self._failures):
-                    self._port.reset_output_buffer()  # else closing waits for what nobody takes, up to half a minute
-            let_others_in(self._fd)
+                    # else closing waits up to half a minute for unsent data
+                    self._port.reset_output_buffer()
+            _unset_exclusive(self._fd)
             with contextlib.suppress(*self._failures):
                 self._port.close()
 
@@ -163,10 +168,8 @@ class SerialTransport:
                 self._port.dtr = dtr
             if rts is not None:
                 self._port.rts = rts
-                if not POSIX:
-                    self._port.dtr = (
-                        self._dtr
-                    )  # some Windows drivers pass RTS on only with the next DTR
+                if not POSIX:  # some Windows drivers apply RTS only with the next change of DTR
+                    self._port.dtr = self._dtr
         except self._failures as error:
             if isinstance(error, OSError) and error.errno in NO_LINES:
                 return False
@@ -176,7 +179,7 @@ class SerialTransport:
     def _read_some(self, timeout: float) -> bytes:
         try:
             if not POSIX:
-                # its fixed time-out bounds this; time-outs below it end a little late
+                # limited by pyserial's fixed timeout; shorter timeouts end a little late
                 return (
                     self._port.read(max(1, self._port.in_waiting))
                     if timeout or self._port.in_waiting
@@ -189,8 +192,8 @@ class SerialTransport:
             return b""
         except self._failures as error:
             raise self._lost(error) from None
-        if not data:
-            raise TransportLost(f"{self.info.name} is gone")  # readable and empty: unplugged
+        if not data:  # readable and empty
+            raise TransportLost(f"{self.info.name} was disconnected")
         return data
 
     def _write_some(self, data: memoryview) -> int:
@@ -206,18 +209,17 @@ class SerialTransport:
             raise self._lost(error) from None
 
     def _lost(self, error: Exception) -> TransportLost:
-        return TransportLost(
-            f"{self.info.name} is lost: {getattr(error, 'strerror', None) or error}"
-        )
+        reason = getattr(error, "strerror", None) or error
+        return TransportLost(f"lost the connection to {self.info.name}: {reason}")
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What pyserial and the system raise for a port that fails; termios has an error of its own kind."""
+    """The exceptions of a failing port; termios has its own."""
     if sys.platform != "win32":
         import termios
 
         return (OSError, ValueError, OverflowError, termios.error)
-    else:  # noqa: RET505  the other platform's branch, told apart by the type checker
+    else:  # noqa: RET505  a separate branch for the type checker
         return (OSError, ValueError, OverflowError)
 
 
@@ -225,7 +227,7 @@ def _open_port(name: str, baud: int) -> serial.Serial:
     import serial
 
     try:
-        # lines keep pyserial's default here: changing one after the other would pulse the chip's reset
+        # lines keep pyserial's defaults here: changing one after the other would pulse the chip's reset
         return serial.Serial(
             name, baud, timeout=0.02, write_timeout=10.0, exclusive=True if POSIX else None
         )
@@ -234,12 +236,14 @@ def _open_port(name: str, baud: int) -> serial.Serial:
     except (ValueError, OverflowError) as error:
         if isinstance(error, OverflowError) or "baud" in str(error):
             raise _baud_refused(name, baud) from None
-        raise PortNotFound(f"{name} cannot be opened: {error}", code="cannot-open") from None
+        raise PortNotFound(f"cannot open {name}: {error}", code="cannot-open") from None
 
 
 def _baud_refused(name: str, baud: int, more: str = "") -> TransportError:
     return TransportError(
-        f"{name} cannot do {baud} baud{more}", hint="Choose another --baud.", code="baud-refused"
+        f"{name} does not support {baud} baud{more}",
+        hint="Choose another rate with --baud.",
+        code="baud-refused",
     )
 
 
@@ -264,7 +268,6 @@ def _describe_port(name: str, *, can_reset: bool) -> TransportInfo:
 def _set_both_lines(fd: int, *, dtr: bool, rts: bool) -> None:
     if sys.platform != "win32":
         import fcntl
-        import struct
         import termios
 
         word = struct.unpack("I", fcntl.ioctl(fd, termios.TIOCMGET, struct.pack("I", 0)))[0]
@@ -274,7 +277,7 @@ def _set_both_lines(fd: int, *, dtr: bool, rts: bool) -> None:
 
 
 def _keep_lines_on_close(fd: int) -> None:
-    """Clear hang-up-on-close, which would pulse the lines when the port is closed and opened again."""
+    """Clear HUPCL, which would pulse the lines when the port is closed and opened again."""
     if sys.platform != "win32":
         import termios
 
@@ -284,52 +287,41 @@ def _keep_lines_on_close(fd: int) -> None:
             termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
-TERMIOS2 = struct.Struct(
-    "=4I20x2I"
-)  # flags of input, output, control, local; line and signs; rates in and out
-TCGETS2 = 0x802C542A  # Linux on x86, ARM and RISC-V; where it is another number, the call fails and says nothing
-UNLOCKED = (
-    "/dev/pts/",
-    "/dev/ttys",
-)  # pseudo terminals: TIOCEXCL would outlive a client that was killed
-
-
-def read_baud(fd: int) -> int | None:
-    """The rate that the driver really set, which may be another one than asked for; None if it does not tell."""
+def _read_baud(fd: int) -> int | None:
+    """The rate that the driver set, which may differ from the requested one; None if unknown."""
     if sys.platform == "linux":
         import fcntl
 
         try:
-            told: int = TERMIOS2.unpack(fcntl.ioctl(fd, TCGETS2, bytes(TERMIOS2.size)))[5]
+            rate: int = TERMIOS2.unpack(fcntl.ioctl(fd, TCGETS2, bytes(TERMIOS2.size)))[5]
         except OSError:
             return None
-        return told or None
-    else:  # noqa: RET505  the other platforms' branch, told apart by the type checker
+        return rate or None
+    else:  # noqa: RET505  a separate branch for the type checker
         return None
 
 
-def set_low_latency(port: serial.Serial) -> None:
-    """Ask the driver to hand over each byte at once, where it has such a mode (FTDI waits 16 ms without)."""
+def _set_low_latency(port: serial.Serial) -> None:
+    """Make the driver deliver each byte immediately, if it can (FTDI otherwise waits 16 ms)."""
     switch = getattr(port, "set_low_latency_mode", None)
     if switch is not None:
         with contextlib.suppress(OSError, ValueError, NotImplementedError):
             switch(True)
 
 
-def keep_others_out(fd: int, name: str) -> None:
-    """Let no program open the port again while it is ours, also those that look at no lock."""
+def _set_exclusive(fd: int, name: str) -> None:
+    """Prevent every program from opening the port while it is open here, including programs that ignore locks."""
     if sys.platform != "win32":
         import fcntl
-        import os
         import termios
 
-        if not os.path.realpath(name).startswith(UNLOCKED):
+        if not os.path.realpath(name).startswith(SHARED):
             with contextlib.suppress(OSError):
                 fcntl.ioctl(fd, termios.TIOCEXCL)
 
 
-def let_others_in(fd: int) -> None:
-    """Undo ``keep_others_out`` before closing: another handle of ours, in a child say, could keep it up."""
+def _unset_exclusive(fd: int) -> None:
+    """Undo ``_set_exclusive`` before closing: a copy of the descriptor in a child process would keep it in force."""
     if sys.platform != "win32" and fd >= 0:
         import fcntl
         import termios

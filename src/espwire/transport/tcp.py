@@ -1,4 +1,4 @@
-"""A loader behind a plain TCP socket: bytes only, no lines, no baud rate."""
+"""A transport on a plain TCP socket: bytes only, no modem lines, no baud rate."""
 
 from __future__ import annotations
 
@@ -16,39 +16,36 @@ from espwire.text import shorten
 from espwire.transport.base import CancelToken, TransportInfo
 
 CONNECT_TIMEOUT = 5.0
-SLICE = 0.05  # seconds between looks at the cancel token
+SLICE = 0.05  # seconds between checks of the cancel token
 CHUNK = 0x10000
-UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
+IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
 MAX_HOST, MAX_LABEL = 253, 63
-MOST_DISCARDED = 256  # chunks: a side that never stops must not hold us here
+MOST_DISCARDED = 256  # chunks: a server that never stops sending must not block discard_input
 
 
 def parse_socket_url(url: str, scheme: str = "socket") -> tuple[str, int]:
     """Host and port of ``socket://host:port``; IPv6 addresses in brackets.
 
-    :raises UsageError: not of that form
+    :raises UsageError: not of this form
     """
     try:
         parts = urlsplit(url)
-        host, port, fits = (
-            parts.hostname,
-            parts.port,
-            parts.scheme == scheme and parts.path in ("", "/"),
-        )
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        host, port, fits = None, None, False
+        host, port = parts.hostname, parts.port
+        valid = parts.scheme == scheme and parts.path in ("", "/")
+    except ValueError:  # an unclosed bracket, a port that is not a number
+        host, port, valid = None, None, False
     hint = f"Write for example {scheme}://127.0.0.1:5555."
-    if not fits or not host or not port:
+    if not valid or not host or not port:
         raise UsageError(f"{shorten(url)} is not {scheme}://host:port", hint=hint)
-    if (fault := find_host_fault(host)) is not None:
+    if (reason := find_host_error(host)) is not None:
         raise UsageError(
-            f"{shorten(host)!r} is not a host name: {fault}", hint=hint, code="bad-host"
+            f"{shorten(host)!r} is not a host name: {reason}", hint=hint, code="bad-host"
         )
     return host, port
 
 
-def find_host_fault(host: str) -> str | None:
-    """Why the system could not even look up ``host``; None: it can."""
+def find_host_error(host: str) -> str | None:
+    """Why ``host`` cannot be a host name; None: it can."""
     if not host.isprintable() or any(sign.isspace() for sign in host):
         return "it contains a space or a control character"
     if len(host) > MAX_HOST:
@@ -57,27 +54,27 @@ def find_host_fault(host: str) -> str | None:
         return None
     labels = host.removesuffix(".").split(".")
     if not all(labels):
-        return "one of the parts between its dots is empty"
+        return "one of its labels is empty"
     if longest := max((label for label in labels if len(label) > MAX_LABEL), key=len, default=""):
-        return f"a part of it has {len(longest)} characters, more than {MAX_LABEL}"
+        return f"one of its labels has {len(longest)} characters, more than {MAX_LABEL}"
     try:
         host.encode("idna")
     except UnicodeError:
-        return "it contains characters that host names cannot have"
+        return "it contains characters that are not allowed in host names"
     return None
 
 
 def open_tcp(url: str, cancel: CancelToken) -> TcpTransport:
     """Connect to ``socket://host:port``.
 
-    :raises PortNotFound: nobody listens there
+    :raises PortNotFound: code ``cannot-connect``
     """
     host, port = parse_socket_url(url)
     return TcpTransport(connect_socket(host, port, cancel), url, cancel)
 
 
 def connect_socket(host: str, port: int, cancel: CancelToken) -> socket.socket:
-    """A connection, not blocking; the token is looked at while it is made.
+    """A non-blocking connection; ``cancel`` also ends connecting.
 
     :raises PortNotFound: code ``cannot-connect``
     """
@@ -102,16 +99,16 @@ def connect_socket(host: str, port: int, cancel: CancelToken) -> socket.socket:
         reason = os.strerror(number)
     raise PortNotFound(
         f"cannot connect to {host}:{port}: {reason}",
-        hint="Check host and port, and that the server runs.",
+        hint="Check host and port, and that the server is running.",
         code="cannot-connect",
     )
 
 
 def _connect(connection: socket.socket, address: Any, cancel: CancelToken) -> int:
-    """The system's number for what went wrong, 0 for nothing."""
+    """Connect; return 0 or the system's error number."""
     number = connection.connect_ex(address)
     deadline = time.monotonic() + CONNECT_TIMEOUT
-    while number in UNDER_WAY:
+    while number in IN_PROGRESS:
         cancel.check()
         if wait_ready(connection.fileno(), SLICE, write=True):
             return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -121,11 +118,11 @@ def _connect(connection: socket.socket, address: Any, cancel: CancelToken) -> in
 
 
 class TcpTransport:
-    """A Link on a connected socket."""
+    """A connected socket."""
 
     def __init__(self, connection: socket.socket, name: str, cancel: CancelToken) -> None:
         connection.setblocking(False)
-        # a request must leave at once; the loader answers nothing before it is whole
+        # without delay: the loader answers only complete requests
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._cancel = connection, cancel
@@ -135,7 +132,7 @@ class TcpTransport:
         )
 
     def read(self, timeout: float) -> bytes:
-        """What has come; empty when time is up."""
+        """Return received bytes; empty after ``timeout``."""
         deadline = self.now() + timeout
         while True:
             self._cancel.check()
@@ -148,16 +145,16 @@ class TcpTransport:
             wait_ready(self._socket.fileno(), min(left, SLICE))
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data``."""
+        """Send all of ``data``."""
         self.send(data, deadline)
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether the token was cancelled."""
         return self._cancel.cancelled
 
     def send(self, data: bytes, deadline: float, *, cancellable: bool = True) -> None:
-        """As ``write``; if not ``cancellable``, what must be said even then is said."""
+        """As ``write``. If not ``cancellable``, send even after the token was cancelled."""
         rest = memoryview(data)
         while rest:
             if cancellable:
@@ -171,26 +168,26 @@ class TcpTransport:
                 raise self._lost_error(error) from None
             if self.now() >= deadline:
                 raise TransportLost(
-                    f"{self.info.name} takes no more bytes",
+                    f"{self.info.name} accepts no more data",
                     hint="Check the network and the server.",
                     code="write-timeout",
                 )
             wait_ready(self._socket.fileno(), SLICE, write=True)
 
     def drain(self) -> None:
-        """Nothing to wait for: the system sends at once."""
+        """No effect: the system sends immediately."""
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes that were not read."""
         for _ in range(MOST_DISCARDED):
             if not self._receive():
                 return
 
     def set_baud(self, baud: int) -> None:
-        """Nothing: a socket has no rate."""
+        """No effect: a socket has no baud rate."""
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
-        """Nothing: a socket has no lines."""
+        """No effect: a socket has no modem lines."""
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -201,7 +198,7 @@ class TcpTransport:
         self._cancel.sleep(seconds)
 
     def close(self) -> None:
-        """Close; a second time does nothing."""
+        """Close the socket; closing it again has no effect."""
         self._socket.close()
 
     def _receive(self) -> bytes | None:
@@ -213,12 +210,13 @@ class TcpTransport:
             raise self._lost_error(error) from None
         if not data:
             raise TransportLost(
-                f"{self.info.name} was closed by the other side", hint="Start the server again."
+                f"{self.info.name} was closed by the server", hint="Restart the server."
             )
         return data
 
     def _lost_error(self, error: OSError | ValueError) -> TransportLost:
         reason = getattr(error, "strerror", None) or str(error)
         return TransportLost(
-            f"{self.info.name} is lost: {reason}", hint="Check the network and the server."
+            f"lost the connection to {self.info.name}: {reason}",
+            hint="Check the network and the server.",
         )

@@ -1,4 +1,4 @@
-"""From the spelling of a port to an open Link. The one place that knows which kinds of link there are."""
+"""Opens the transport for a port name or URL."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ KINDS = (
 
 
 def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None = None) -> Transport:
-    """The link for ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port``, ``rfc2217://host:port`` or ``virtual:esp32c3``.
+    """Open ``/dev/ttyUSB0``, ``COM3``, ``socket://host:port``, ``rfc2217://host:port`` or ``virtual:esp32c3``.
 
-    :param baud: the first rate, where the port has one
-    :param cancel: ends the link's waits from another thread
-    :raises UsageError: no such kind of port
-    :raises TransportError: it cannot be opened
+    :param baud: the initial baud rate, where the port has one
+    :param cancel: ends waits from another thread
+    :raises UsageError: code ``bad-port``: unknown kind of port
+    :raises TransportError: the port cannot be opened
     """
     cancel = cancel or CancelToken()
     if not url.strip():
-        raise UsageError("the port's name is empty", hint=f"Name {KINDS}.", code="bad-port")
-    scheme, colon, rest = url.partition(":")
-    if (
-        not colon
-        or len(scheme) == 1
-        or not scheme.isalnum()
-        or (scheme.upper().startswith("COM") and not rest)
-    ):
-        return _open_serial(url, baud, cancel)
+        raise UsageError("the port name is empty", hint=f"Use {KINDS}.", code="bad-port")
+    if is_device_name(url):
+        from espwire.transport.serial import SerialTransport
+
+        return SerialTransport(url, baud=baud, cancel=cancel)
+    scheme = url.partition(":")[0]
     match scheme.lower():
         case "socket":
             from espwire.transport.tcp import open_tcp
@@ -44,10 +41,15 @@ def open_transport(url: str, *, baud: int = 115200, cancel: CancelToken | None =
             from espwire.transport.rfc2217 import open_rfc2217
 
             return open_rfc2217(url, baud, cancel)
-    raise UsageError(f"there is no kind of port {scheme!r}", hint=f"Name {KINDS}.", code="bad-port")
+    raise UsageError(f"unknown kind of port {scheme!r}", hint=f"Use {KINDS}.", code="bad-port")
 
 
-def _open_serial(name: str, baud: int, cancel: CancelToken) -> Transport:
-    from espwire.transport.serial import SerialTransport
-
-    return SerialTransport(name, baud=baud, cancel=cancel)
+def is_device_name(url: str) -> bool:
+    """Whether the name is a path or Windows name of a serial port, not a URL."""
+    scheme, colon, rest = url.partition(":")
+    return (
+        not colon
+        or len(scheme) == 1
+        or not scheme.isalnum()
+        or (scheme.upper().startswith("COM") and not rest)
+    )

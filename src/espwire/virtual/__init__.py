@@ -1,1 +1,1 @@
-"""A chip made of software: registers, flash, ROM loader, wire. Pure but for link.py and serve.py."""
+"""Virtual chips: software emulations of the device end of the serial line. ``scheduler.py`` describes how time passes."""

@@ -1,91 +1,83 @@
-"""What stands between the host's DTR and RTS and a chip's pins: circuits, the capacitor at EN, buttons. No boot texts.
+"""The board between the host's DTR and RTS and the chip's pins: reset circuits, the capacitor at EN, buttons.
 
-Lines: True is asserted. Pins: True is pulled low. Two parts: a circuit says which pins a state of the lines pulls; a
-:class:`Front` gives that its time: EN must be low for a while to reset, and rises slowly, and the straps are read when
-it has risen.
+Lines: True is asserted. Pins: True is pulled low. A circuit maps the state of the lines to the pins. :class:`Board` adds
+the timing: EN must be low for a while to reset the chip, rises slowly, and the strapping pins are sampled when it has
+risen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from espwire.virtual.scheduler import EventQueue
 
-RC_DELAY_S = (
-    0.002  # from EN released to straps sampled, with the usual capacitor: 10 kOhm and 0.1 to 1 uF
-)
-MIN_RESET_S = 0.005  # a shorter pulse does not empty that capacitor
+RC_DELAY_S = 0.002  # from releasing EN to sampling the straps: 10 kOhm and 0.1 to 1 uF
+MIN_RESET_S = 0.005  # a shorter pulse does not discharge that capacitor
 
 
-class Circuit(Protocol):
-    """One way of wiring. ``resets_at_once``: EN is no pin with a capacitor, but a request inside the chip."""
+class Circuit:
+    """No connection: the board has only buttons."""
 
-    resets_at_once: bool
-    en_low: bool
-    boot_low: bool
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """The lines are now so."""
-
-
-class Direct:
-    """DTR to the boot pin, RTS to EN, each by its own transistor: both asserted hold the chip in reset."""
-
-    resets_at_once = False
+    connected = False
+    resets_at_once = False  # EN is not a pin with a capacitor but a request inside the chip
 
     def __init__(self) -> None:
         self.en_low = self.boot_low = False
+
+    def set(self, *, dtr: bool, rts: bool) -> None:
+        """Apply the state of the lines."""
+
+
+class Direct(Circuit):
+    """DTR to the boot pin, RTS to EN, each by its own transistor: both asserted hold the chip in reset."""
+
+    connected = True
 
     def set(self, *, dtr: bool, rts: bool) -> None:
         """Each line pulls its pin."""
         self.en_low, self.boot_low = rts, dtr
 
 
-class Transistor(Direct):
-    """The usual two transistors: each line pulls its pin only if the other does not, so both together do nothing."""
+class Transistor(Circuit):
+    """The usual two transistors: a line pulls its pin only if the other line does not, so both together do nothing."""
+
+    connected = True
 
     def set(self, *, dtr: bool, rts: bool) -> None:
         """One line alone pulls its pin."""
         self.en_low, self.boot_low = rts and not dtr, dtr and not rts
 
 
-class UsbJtag(Direct):
-    """The lines as the USB-Serial/JTAG unit takes them (its technical reference: CDC-ACM control lines).
+class UsbJtag(Circuit):
+    """How the USB-Serial/JTAG unit interprets the lines (its technical reference: CDC-ACM control lines).
 
-    DTR alone marks the next reset as one into the loader, RTS alone resets, both together do nothing, none clears the
-    mark. ``boot_low`` is the mark.
+    DTR alone makes the next reset enter the loader (``boot_low``), RTS alone resets, both together do nothing, neither
+    clears the mark.
     """
 
+    connected = True
     resets_at_once = True
 
     def set(self, *, dtr: bool, rts: bool) -> None:
-        """A request to reset, a mark, or neither."""
+        """Request a reset, or set or clear the mark."""
         self.en_low = rts and not dtr
         if not rts:
             self.boot_low = dtr
-
-
-class Unwired(Direct):
-    """No line reaches the chip; there are only buttons."""
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """Nothing."""
 
 
 CIRCUITS: Mapping[str, Callable[[], Circuit]] = {
     "direct": Direct,
     "transistor": Transistor,
     "usb-jtag": UsbJtag,
-    "none": Unwired,
+    "none": Circuit,
 }
 
 
-class Front:
-    """EN and the boot pin over time, with two buttons beside the circuit.
+class Board:
+    """EN and the boot pin over time, with two buttons parallel to the circuit.
 
-    ``hold`` is called when the chip goes into reset, ``start`` when EN has risen again, ``usb_reset`` when the chip's
-    own USB asks for a reset. ``driven``: whether anything has pulled a pin yet.
+    ``hold`` is called when the chip enters reset, ``start`` when EN has risen again, ``usb_reset`` when the chip's own
+    USB requests a reset. ``driven``: whether anything has pulled a pin yet.
     """
 
     def __init__(
@@ -100,35 +92,35 @@ class Front:
     ) -> None:
         self.circuit, self.rc = circuit, rc
         self.driven = False
-        self._agenda = queue
+        self._queue = queue
         self._hold, self._start, self._usb_reset = hold, start, usb_reset
         self._reset_button = self._boot_button = False
         self._en_was_low = False
         self._in_reset = False
-        self._changes = 0  # counts changes of EN, so that a delayed one can see that it is outdated
+        self._changes = 0  # of EN: a delayed action is outdated if there was another change
 
     @property
     def boot_low(self) -> bool:
-        """Whether the boot pin is pulled low now."""
+        """Whether the boot pin is pulled low."""
         return self.circuit.boot_low or self._boot_button
 
-    def lines(self, *, dtr: bool, rts: bool) -> None:
-        """The host's lines are now so."""
+    def set_lines(self, *, dtr: bool, rts: bool) -> None:
+        """The host sets its modem lines."""
         requested = self.circuit.en_low
         self.circuit.set(dtr=dtr, rts=rts)
-        self.driven = self.driven or not isinstance(self.circuit, Unwired)
+        self.driven = self.driven or self.circuit.connected
         if self.circuit.resets_at_once and self.circuit.en_low and not requested:
             self._usb_reset()
-        self._look()
+        self._update()
 
-    def buttons(self, *, boot: bool | None = None, reset: bool | None = None) -> None:
-        """Press (True) or let go (False) of a button; None leaves it."""
+    def set_buttons(self, *, boot: bool | None = None, reset: bool | None = None) -> None:
+        """Press (True) or release (False) a button; None leaves it."""
         self._boot_button = self._boot_button if boot is None else boot
         self._reset_button = self._reset_button if reset is None else reset
         self.driven = True
-        self._look()
+        self._update()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         low = self._reset_button or (self.circuit.en_low and not self.circuit.resets_at_once)
         if low is self._en_was_low:
             return
@@ -136,19 +128,19 @@ class Front:
         self._changes += 1
         change = self._changes
         if low:
-            self._after(MIN_RESET_S, change, self._down)
+            self._after(MIN_RESET_S, change, self._enter_reset)
         elif self._in_reset:
-            self._after(self.rc, change, self._up)
+            self._after(self.rc, change, self._leave_reset)
 
     def _after(self, seconds: float, change: int, action: Callable[[], None]) -> None:
-        self._agenda.at(
-            self._agenda.now + seconds, lambda: action() if change == self._changes else None
+        self._queue.at(
+            self._queue.now + seconds, lambda: action() if change == self._changes else None
         )
 
-    def _down(self) -> None:
+    def _enter_reset(self) -> None:
         self._in_reset = True
         self._hold()
 
-    def _up(self) -> None:
+    def _leave_reset(self) -> None:
         self._in_reset = False
         self._start()

@@ -13,15 +13,13 @@ from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
 
-BOOT_S = 0.03  # from EN up to the ROM's first character
-NAMED_PADS = {
-    "mtdo": 15,
-    "mtdi_flash_voltage": 12,
-}  # the ESP32's strapping pins that go by their pads' names
+BOOT_S = 0.03  # from the rise of EN to the ROM's first character
+# the ESP32's strapping pins that are named after their pads
+NAMED_PADS = {"mtdo": 15, "mtdi_flash_voltage": 12}
 
 
 class Reason(Enum):
-    """Why the chip starts."""
+    """Reset reason."""
 
     POWER_ON = "power-on"
     SOFTWARE = "software"
@@ -29,12 +27,12 @@ class Reason(Enum):
     SUPER_WATCHDOG = "super-watchdog"
     USB = "usb"
     BROWN_OUT = "brown-out"
-    CRASH = "crash"  # the program fell over and restarts the CPU
+    CRASH = "crash"  # the program crashed and restarts the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootText:
-    """One family's texts. Straps: what ``boot:`` shows; modes: their names; ``reasons``: number and name."""
+    """Boot texts of a chip. ``reasons``: number and name of each reset reason."""
 
     opening: str
     download_strap: int
@@ -50,17 +48,17 @@ class BootText:
     wrong_mode: tuple[str, str] = ("USB_BOOT", "wait usb download\r\n")
 
     def download(self, reason: Reason, strap: int | None = None) -> bytes:
-        """What is printed on the way into the loader; ``strap`` replaces the usual value."""
+        """Printed before download mode; ``strap`` overrides the usual strapping value."""
         strap = self.download_strap if strap is None else strap
         name, ready = self.download_names.get(strap, (self.download_name, self.ready))
         return self._fill(reason, strap, name) + ready.encode()
 
     def app(self, reason: Reason, strap: int | None = None) -> bytes:
-        """What is printed on the way to the application."""
+        """Printed before the application."""
         return self._fill(reason, self.app_strap if strap is None else strap, self.app_name)
 
     def wrong(self, reason: Reason, strap: int) -> bytes:
-        """What is printed on the way to nowhere: the strapping pins name neither the loader nor the application."""
+        """Printed when the strapping pins select neither the loader nor the application."""
         name, rest = self.wrong_mode
         return self._fill(reason, strap, name.format(strap)) + rest.encode()
 
@@ -70,7 +68,7 @@ class BootText:
 
 
 class Straps(NamedTuple):
-    """What the strapping pins said: the value that is printed and latched, and where it leads."""
+    """State of the strapping pins: the value that is printed and latched, and the boot mode."""
 
     value: int
     mode: Literal["download", "app", "wrong"]
@@ -79,7 +77,7 @@ class Straps(NamedTuple):
 def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int, bool]) -> Straps:
     """Sample the strapping pins.
 
-    :param boot_low: whether something pulls the boot pin low
+    :param boot_low: whether the boot pin is pulled low
     :param pins: levels that the board forces on pins, by their GPIO numbers, True high; also the boot pin's
     """
     strapping = chip.strapping
@@ -98,7 +96,7 @@ def read_straps(chip: Chip, text: BootText, *, boot_low: bool, pins: Mapping[int
     fits = all(
         pins.get(gpio, level == "high") is (level == "high") for gpio, level in seconds.items()
     )
-    # the application asks nothing of the further pins, but on the ESP8266, where they choose among three bits' modes
+    # the further pins matter only for download mode, except on the ESP8266, where three bits select the mode
     if boot_low or strapping.second_gpios:
         return Straps(value, "wrong" if not fits else "download" if boot_low else "app")
     return Straps(value, "app")
@@ -121,7 +119,7 @@ ESP8266_REASONS = {
     Reason.POWER_ON: "1",
     Reason.SOFTWARE: "2",
     Reason.WATCHDOG: "4",
-    Reason.BROWN_OUT: "1",  # it has no detector: the supply comes back, that is all it knows
+    Reason.BROWN_OUT: "1",  # it has no brown-out detector
     Reason.CRASH: "2",
 }
 ESP32_REASONS = {
@@ -146,7 +144,7 @@ LP_REASONS = {
     Reason.WATCHDOG: "0x10 (LP_WDT_SYS)",
     Reason.SUPER_WATCHDOG: "0x12 (LP_SWDT_SYS)",
     Reason.USB: "0x15 (USB_UART_HPSYS)",
-    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the names of this and the next follow the others'; the numbers are known
+    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the numbers of this and the next are known, the names are guessed
     Reason.CRASH: "0xc (SW_CPU)",
 }
 
@@ -195,13 +193,13 @@ def find_boot_text(chip: Chip) -> BootText:
 
 
 def _is_rtc(chip: Chip) -> bool:
-    """Whether the chip has the RTC of the first generations, by the super watchdog's auto-feed bit."""
+    """Whether the chip has the RTC of the first generations: the super watchdog's auto-feed bit shows it."""
     swd = chip.reset.super_watchdog
     return swd is not None and swd.auto_feed_bit == 31
 
 
 def panic_text(fault: str, address: int, cause: int) -> bytes:
-    """What a RISC-V ROM prints at a bus fault; registers that nobody can know are 0."""
+    """What a RISC-V ROM prints at a bus fault; unknown registers are 0."""
     rows = (
         ("PC", "RA", "SP", "GP"),
         ("TP", "T0", "T1", "T2"),
@@ -221,7 +219,7 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
 
 
 def refusal_text(chip: Chip, entry: int) -> bytes:
-    """What a virtual chip prints instead of running a program that it has no engine for. No real chip prints this."""
+    """Printed instead of running a program for which there is no engine. No real chip prints this."""
     windowed = chip.cpu.architecture == "xtensa"
     why = (
         "Xtensa register windows are not emulated"
@@ -232,7 +230,7 @@ def refusal_text(chip: Chip, entry: int) -> bytes:
 
 
 def find_fault(what: str) -> str:
-    """The name that a RISC-V ROM gives to what an engine complains of (``CpuFault.what``).
+    """The RISC-V ROM's name of an engine's fault (``CpuFault.what``).
 
     >>> find_fault("unaligned load"), find_fault("store to read-only memory"), find_fault("illegal instruction 0x0")
     ('Load address misaligned', 'Store/AMO access fault', 'Illegal instruction')

@@ -1,53 +1,45 @@
-"""What a virtual chip shall be, from a URL or from arguments: ``virtual:esp32c3?size=4MB&fault=flip:1e-4``. Builds it.
+"""The options of a virtual chip, and the URL that holds them: ``virtual:esp32c3?size=4MB&fault=flip:1e-4``.
 
-Keys: ``flash`` (a file that keeps the contents), ``size``, ``vendor``, ``sfdp`` (0: a part without), ``starts``
-(``spi``, ``continuous`` or ``sleepy``), ``profile`` (typ, fast, slow, instant), ``mac``, ``revision`` (``3.1`` or 301),
-``crystal``, ``rom-crystal``, ``secure-download``, ``secure-boot``, ``secure-boot-v1``, ``flash-encryption``,
-``flash-key`` (as in a key file, in hex), ``manual-encrypt-disabled``, ``key-manager``, ``kind`` (uart, usb-jtag,
-usb-otg), ``circuit`` (transistor, direct, usb-jtag, none), ``rc`` (seconds that EN takes to rise), ``pins`` (levels
-that the board forces on strapping pins: ``15:1,2:0``), ``quirk`` (of the port's driver: open-asserts, one-by-one;
-joined by commas), ``line-delay`` (seconds that a change of a line takes), ``boot`` (download, app), ``strap``, ``ail``
-(what is physically wrong: ``ails.py``), ``app-baud`` (rate of the application's log), ``latency`` (seconds each way),
-``pace``, ``fault``, ``seed``, ``stub`` (what runs programs in RAM: twin, engine, vendor, off: ``programs.py``); any
-other key is a field of the chip's eFuses by its name, such as ``package=1``.
+``OPTIONS`` is the only list of the URL's keys: parsing, error messages and the table in ``docs/guide/virtual-chips.md``
+are made from it. Any other key is an eFuse field of the chip, such as ``package=1``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
-from espwire.sizes import parse_flash_size, parse_number
+from espwire.sizes import MIB, parse_flash_size, parse_number
 from espwire.virtual.board import CIRCUITS, RC_DELAY_S
-from espwire.virtual.chip import VirtualChip
-from espwire.virtual.defects import AILS, DefectiveChip
-from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
-from espwire.virtual.faults import Faults, FaultSpec, parse_faults
-from espwire.virtual.nor_flash import PROFILES, NorFlash, find_part
-from espwire.virtual.programs.registry import StubMode
+from espwire.virtual.faults import FaultSpec, parse_faults
+from espwire.virtual.flash_parts import PROFILES
+from espwire.virtual.programs.program import StubMode
 
 Kind = Literal["uart", "usb-jtag", "usb-otg"]
-MIB = 0x100000
 MAC_BYTES = (6, 8)
 KEY_BYTES = (16, 32, 64)
-FILE_KEYS = frozenset({"flash"})  # keys that name a file
-USUAL_CRYPT_CONFIG = 0xF
-BLANK_FLASH_KEY = bytes(32)
-OWN_FLASH_KEY = bytes(range(32))  # of a chip with flash encryption whose key nobody has named
+DEFECTS = {
+    "tx-dead": "the wire from the host's TX to the chip's RX is cut",
+    "mute": "the wire from the chip's TX to the host's RX is cut",
+    "quiet-rom": "the ROM's boot messages are switched off, by a pin or by eFuse",
+    "brown-out": "the supply voltage drops at every start",
+    "held": "EN is held low permanently",
+    "no-pull-up": "EN has no pull-up resistor: once pulled low it stays low",
+    "inverted": "the adapter's DTR and RTS have the wrong polarity",
+    "crash-loop": "the program in flash crashes shortly after its start, and restarts",
+    "noise": "the chip has no supply, and the host's RX picks up noise",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualOptions:
-    """Everything that makes one virtual chip. Sizes in bytes, times in seconds; None: what is usual for the chip."""
+    """Everything that defines a virtual chip. Sizes in bytes, times in seconds; None: the chip's usual value."""
 
     chip: str
     flash: Path | None = None
@@ -76,7 +68,7 @@ class VirtualOptions:
     line_delay: float = 0.0
     boot: Literal["download", "app"] = "download"
     strap: int | None = None
-    ails: frozenset[str] = frozenset()
+    defects: frozenset[str] = frozenset()
     app_baud: int = 0
     latency: float = 0.001
     pace: bool = False
@@ -88,171 +80,53 @@ class VirtualOptions:
 def parse_options(url: str) -> VirtualOptions:
     """The options in a URL, with or without ``virtual:`` in front.
 
-    :raises UsageError: no such chip, a value makes no sense
+    :raises UsageError: unknown chip, or an invalid value
     """
     chip, pairs = _split(url.removeprefix("virtual:"))
-    found: dict[str, object] = {"chip": load_chip(chip).id}
+    values: dict[str, object] = {"chip": load_chip(chip).id}
     fields: dict[str, int] = {}
-    for key, name, text in pairs:
-        parse = _PARSERS.get(name)
-        if parse is not None:
-            found[{"fault": "faults", "ail": "ails"}.get(name, name)] = parse(key, text)
+    for key, text in pairs:
+        option = OPTIONS.get(key.replace("_", "-"))
+        if option is not None:
+            values[option.field or key.replace("-", "_")] = option.parse(key, text)
         else:
-            fields[name] = parse_number(text, f"virtual chip option {key}")
-    return VirtualOptions(**found, fields=fields)  # type: ignore[arg-type]
+            fields[key.replace("-", "_")] = _parse_int(key, text)
+    return VirtualOptions(**values, fields=fields)  # type: ignore[arg-type]
 
 
 def names_file(url: str) -> bool:
     """Whether a port is a virtual chip that creates or writes a file."""
     scheme, _, rest = url.strip().partition(":")
-    return scheme.lower() == "virtual" and any(name in FILE_KEYS for _, name, _ in _split(rest)[1])
+    return scheme.lower() == "virtual" and any(
+        option.is_file
+        for key, _ in _split(rest)[1]
+        if (option := OPTIONS.get(key.replace("_", "-"))) is not None
+    )
 
 
-def _split(text: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """The chip, and each key as written, its name in ``VirtualOptions``, and its value."""
+def _split(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """The chip, and the keys with their values."""
     chip, _, query = text.partition("?")
-    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
-    return chip.strip("/"), [(key, key.replace("-", "_"), value) for key, value in pairs]
+    return chip.strip("/"), parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
 
 
-def build_config(options: VirtualOptions) -> ChipConfig:
-    """The usual chip of its kind with what the options change.
-
-    :raises UsageError: a value does not suit the chip
-    """
-    chip = load_chip(options.chip)
-    config = default_config(chip)
-    fields = dict(config.fields) | {
-        name.replace("-", "_"): value for name, value in options.fields.items()
-    }
-    changes: dict[str, object] = {
-        "fields": fields,
-        "secure_download": options.secure_download,
-        "secure_boot": options.secure_boot,
-        "secure_boot_v1": options.secure_boot_v1,
-        "flash_encryption": options.flash_encryption,
-        "flash_key": options.flash_key,
-        "manual_encrypt_disabled": options.manual_encrypt_disabled,
-        "key_manager": options.key_manager,
-        "rom_crystal_mhz": options.rom_crystal,
-    }
-    if options.mac is not None:
-        mac = options.mac
-        changes["mac"] = mac if len(mac) == 6 else mac[:3] + mac[5:]
-        if len(mac) == 8:
-            changes["extension"] = mac[3:5]
-    if options.revision is not None:
-        changes["revision"] = options.revision
-    if options.crystal is not None:
-        if options.crystal not in chip.crystal.mhz:
-            known = ", ".join(map(str, chip.crystal.mhz))
-            raise UsageError(
-                f"{chip.name} takes no crystal of {options.crystal} MHz",
-                hint=f"It takes {known} MHz.",
-            )
-        changes["crystal_mhz"] = options.crystal
-    if options.secure_download and not chip.rom.secure_ops:
-        raise UsageError(
-            f"{chip.name} has no Secure Download Mode", hint="Leave secure-download out."
-        )
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-
-
-def build_flash(options: VirtualOptions) -> NorFlash:
-    """The flash part, with its file if there is one.
-
-    :raises UsageError: no such part
-    :raises DataError: the file cannot be used
-    """
-    part = find_part(options.size, options.vendor)
-    if not options.sfdp:
-        part = dataclasses.replace(part, sfdp=b"")
-    if options.starts == "sleepy":
-        part = dataclasses.replace(part, sleepy=True)
-    elif options.starts == "continuous":
-        part = dataclasses.replace(part, starts_in="continuous")
-    return NorFlash(part, timing=PROFILES[options.profile], path=options.flash, seed=options.seed)
-
-
-def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> VirtualChip:
-    """The chip, in its loader or its application as ``boot`` says; ``config`` replaces what the options tell of it.
-
-    :raises UsageError: the options do not suit the chip
-    :raises DataError: the flash file cannot be used
-    """
-    chip = load_chip(options.chip)
-    if (options.kind == "usb-jtag" and not chip.usb.serial_jtag) or (
-        options.kind == "usb-otg" and not chip.usb.otg
-    ):
-        raise UsageError(
-            f"{chip.name} has no {options.kind} port", hint="Leave kind out for a UART."
-        )
-    config = config if config is not None else build_config(options)
-    from espwire.secure.flash_encryption import require_cryptography
-
-    faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
-    fuse_registers(
-        chip, config
-    )  # what does not fit is refused before a flash file comes into being
-    kind = DefectiveChip if options.ails or options.app_baud else VirtualChip
-    made = kind(chip, config, build_flash(options), options, faults)
-    if options.kind == "usb-jtag":
-        made.registers.note_usb(config.revision)
-    if config.has_flash_key and chip.rom.encrypted_write and not config.manual_encrypt_disabled:
-        require_cryptography()
-        made.rom.encrypt = made.slot.encrypt = partial(_encrypt, config.flash_key or OWN_FLASH_KEY)
-    elif chip.security.key_readable is not None and not config.manual_encrypt_disabled:
-        key, setting = (
-            BLANK_FLASH_KEY,
-            0,
-        )  # with blank eFuses, an ESP32 encrypts with a key of zeros
-        if config.has_flash_key:
-            require_cryptography()
-            key, setting = config.flash_key or OWN_FLASH_KEY, USUAL_CRYPT_CONFIG
-        made.slot.encrypt = partial(
-            _encrypt_esp32, key, config.fields.get("flash_crypt_config", setting)
-        )
-    return made
-
-
-def _encrypt(key: bytes, address: int, data: bytes) -> bytes:
-    """What the chip's engine makes of ``data`` for ``address``.
-
-    :raises Unsupported: code ``needs-cryptography``
-    """
-    from espwire.secure.flash_encryption import encrypt_xts
-
-    return encrypt_xts(data, address, key)
-
-
-def _encrypt_esp32(key: bytes, crypt_config: int, address: int, data: bytes) -> bytes:
-    """The same, of the ESP32's own engine.
-
-    :raises Unsupported: code ``needs-cryptography``
-    """
-    from espwire.secure.flash_encryption import encrypt_esp32
-
-    return encrypt_esp32(data, address, key, crypt_config)
+def _error(key: str, text: str, problem: str, hint: str) -> UsageError:
+    return UsageError(f"virtual chip option {key}={text} {problem}", hint=hint)
 
 
 def _parse_file(key: str, text: str) -> Path:
     if os.path.basename(text) in ("", os.curdir, os.pardir):
-        raise UsageError(
-            f"virtual chip option {key}={text} names no file",
-            hint="Write flash=FILE, such as flash.bin.",
-        )
+        raise _error(key, text, "does not name a file", "Write flash=FILE, such as flash.bin.")
     return Path(text)
 
 
 def _parse_flag(key: str, text: str) -> bool:
     if text.lower() not in ("", "0", "1", "true", "false", "yes", "no"):
-        raise UsageError(
-            f"virtual chip option {key}={text} is neither 0 nor 1", hint="Write 1 or 0."
-        )
+        raise _error(key, text, "must be 0 or 1", "Write 1 or 0.")
     return text.lower() not in ("0", "false", "no")
 
 
-def _parse_count(key: str, text: str) -> int:
+def _parse_int(key: str, text: str) -> int:
     return parse_number(text, f"virtual chip option {key}")
 
 
@@ -262,110 +136,184 @@ def _parse_seconds(key: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 10:
-        raise UsageError(
-            f"virtual chip option {key}={text} is no time", hint="Write seconds, such as 0.001."
-        )
+        raise _error(key, text, "is not a time of 0 to 10 seconds", "Write seconds, such as 0.001.")
     return value
 
 
 def _parse_mac(key: str, text: str) -> bytes:
-    try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        mac = b""
+    mac = _from_hex(text.replace(":", "").replace("-", ""))
     if len(mac) not in MAC_BYTES:
-        raise UsageError(
-            f"virtual chip option {key}={text} is no MAC", hint="Write it as 24:0A:C4:00:01:10."
-        )
+        raise _error(key, text, "is not a MAC address", "Write it as 24:0A:C4:00:01:10.")
     return mac
 
 
 def _parse_key(key: str, text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) not in KEY_BYTES:
+    value = _from_hex(text)
+    if len(value) not in KEY_BYTES:
         raise UsageError(
-            f"virtual chip option {key} is no flash key", hint="Write 16, 32 or 64 bytes in hex."
+            f"virtual chip option {key} is not a flash encryption key",
+            hint="Write 16, 32 or 64 bytes in hex.",
         )
-    return found
+    return value
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _parse_revision(key: str, text: str) -> int:
     major, dot, minor = text.removeprefix("v").partition(".")
-    number = parse_number(major, f"virtual chip option {key}")
-    return (
-        number * 100 + parse_number(minor, f"virtual chip option {key}", limit=99)
-        if dot
-        else number
-    )
-
-
-def _parse_size(key: str, text: str) -> int:
-    return parse_flash_size(text)
+    number = _parse_int(key, major)
+    if not dot:
+        return number
+    return number * 100 + parse_number(minor, f"virtual chip option {key}", limit=99)
 
 
 def _parse_pins(key: str, text: str) -> dict[int, bool]:
     pins = {}
-    for word in text.split(","):
-        gpio, _, level = word.lower().removeprefix("gpio").partition(":")
+    for item in text.split(","):
+        gpio, _, level = item.lower().removeprefix("gpio").partition(":")
         if not (gpio.isdecimal() and len(gpio) <= 3) or level not in ("0", "1"):
-            raise UsageError(
-                f"virtual chip option {key}={text} is no list of pins", hint="Write it as 15:1,2:0."
-            )
+            raise _error(key, text, "is not a list of pins", "Write it as 15:1,2:0.")
         pins[int(gpio)] = level == "1"
     return pins
 
 
-def _some_of(*choices: str) -> Callable[[str, str], frozenset[str]]:
-    one = _one_of(*choices)
-    return lambda key, text: frozenset(one(key, word) for word in text.split(","))
-
-
-def _one_of(*choices: str) -> Callable[[str, str], str]:
+def _parse_choice(*choices: str) -> Callable[[str, str], str]:
     def parse(key: str, text: str) -> str:
         if text not in choices:
-            raise UsageError(
-                f"virtual chip option {key}={text} is unknown",
-                hint=f"Write one of {', '.join(choices)}.",
-            )
+            raise _error(key, text, "is unknown", f"Write one of {', '.join(choices)}.")
         return text
 
     return parse
 
 
-_PARSERS: Mapping[str, Callable[[str, str], object]] = {
-    "flash": _parse_file,
-    "size": _parse_size,
-    "vendor": lambda key, text: text,
-    "sfdp": _parse_flag,
-    "starts": _one_of("spi", "continuous", "sleepy"),
-    "profile": _one_of(*PROFILES),
-    "mac": _parse_mac,
-    "revision": _parse_revision,
-    "crystal": _parse_count,
-    "rom_crystal": _parse_count,
-    "secure_download": _parse_flag,
-    "secure_boot": _parse_flag,
-    "secure_boot_v1": _parse_flag,
-    "flash_encryption": _parse_flag,
-    "flash_key": _parse_key,
-    "manual_encrypt_disabled": _parse_flag,
-    "key_manager": _parse_flag,
-    "kind": _one_of("uart", "usb-jtag", "usb-otg"),
-    "circuit": _one_of(*CIRCUITS),
-    "rc": _parse_seconds,
-    "pins": _parse_pins,
-    "quirk": _some_of("open-asserts", "one-by-one"),
-    "line_delay": _parse_seconds,
-    "boot": _one_of("download", "app"),
-    "strap": _parse_count,
-    "ail": _some_of(*AILS),
-    "app_baud": _parse_count,
-    "latency": _parse_seconds,
-    "pace": _parse_flag,
-    "fault": lambda key, text: parse_faults(text),
-    "seed": _parse_count,
-    "stub": _one_of("twin", "engine", "vendor", "off"),
+def _parse_choices(*choices: str) -> Callable[[str, str], frozenset[str]]:
+    parse = _parse_choice(*choices)
+    return lambda key, text: frozenset(parse(key, item) for item in text.split(","))
+
+
+@dataclass(frozen=True)
+class UrlOption:
+    """A key of the URL. ``example`` and ``help`` are for the table in the guide; ``field``: of ``VirtualOptions``, if
+    not the same name; ``in_serve``: ``virtual serve`` has an option of this name."""
+
+    parse: Callable[[str, str], object]
+    example: str
+    help: str
+    field: str = ""
+    in_serve: bool = False
+    is_file: bool = False
+
+
+OPTIONS: Mapping[str, UrlOption] = {
+    "flash": UrlOption(
+        _parse_file,
+        "FILE",
+        "keep the flash contents in [this file](#the-flash-file)",
+        in_serve=True,
+        is_file=True,
+    ),
+    "size": UrlOption(
+        lambda key, text: parse_flash_size(text), "4MB", "flash size, 256KB to 128MB", in_serve=True
+    ),
+    "vendor": UrlOption(
+        lambda key, text: text,
+        "xmc",
+        "maker of the flash chip: winbond, xmc, gigadevice, macronix, issi",
+        in_serve=True,
+    ),
+    "sfdp": UrlOption(_parse_flag, "0", "flash chip without an SFDP table"),
+    "starts": UrlOption(
+        _parse_choice("spi", "continuous", "sleepy"),
+        "sleepy",
+        "state of the flash chip at power-on: `spi` (normal), `continuous` (left in a continuous-read mode), `sleepy` "
+        "(an XMC chip that needs the wake-up sequence)",
+    ),
+    "profile": UrlOption(
+        _parse_choice(*PROFILES),
+        "typ",
+        "speed of the flash chip: typ, fast, slow, instant",
+        in_serve=True,
+    ),
+    "mac": UrlOption(_parse_mac, "…", "MAC address", in_serve=True),
+    "revision": UrlOption(_parse_revision, "3.1", "chip revision", in_serve=True),
+    "crystal": UrlOption(_parse_int, "26", "crystal frequency in MHz"),
+    "rom-crystal": UrlOption(
+        _parse_int, "26", "crystal frequency that the ROM assumes, where it can be wrong"
+    ),
+    "secure-download": UrlOption(_parse_flag, "1", "Secure Download Mode"),
+    "secure-boot": UrlOption(_parse_flag, "1", "secure boot"),
+    "secure-boot-v1": UrlOption(_parse_flag, "1", "secure boot version 1"),
+    "flash-encryption": UrlOption(_parse_flag, "1", "flash encryption"),
+    "flash-key": UrlOption(
+        _parse_key,
+        "…",
+        "flash encryption key as in a key file, in hex (a blank ESP32 encrypts with zeros)",
+    ),
+    "manual-encrypt-disabled": UrlOption(
+        _parse_flag, "1", "eFuses that disable encrypting downloads"
+    ),
+    "key-manager": UrlOption(_parse_flag, "1", "the key manager holds the flash encryption key"),
+    "kind": UrlOption(
+        _parse_choice("uart", "usb-jtag", "usb-otg"),
+        "uart",
+        "port: uart, usb-jtag, usb-otg",
+        in_serve=True,
+    ),
+    "circuit": UrlOption(
+        _parse_choice(*CIRCUITS),
+        "transistor",
+        "reset circuit from DTR and RTS to the chip: transistor, direct, usb-jtag, none",
+    ),
+    "rc": UrlOption(_parse_seconds, "0.002", "rise time of EN by its capacitor, in seconds"),
+    "pins": UrlOption(_parse_pins, "15:1,2:0", "levels that the board forces on strapping pins"),
+    "quirk": UrlOption(
+        _parse_choices("open-asserts", "one-by-one"),
+        "one-by-one,open-asserts",
+        "quirks of the port's driver: opening asserts both lines; lines change one by one",
+    ),
+    "line-delay": UrlOption(_parse_seconds, "0.001", "how long a change of a line takes"),
+    "boot": UrlOption(
+        _parse_choice("download", "app"),
+        "app",
+        "start in download mode (`download`) or in the application",
+        in_serve=True,
+    ),
+    "strap": UrlOption(_parse_int, "0x2", "strapping value in the boot message of download mode"),
+    "ail": UrlOption(
+        _parse_choices(*DEFECTS),
+        "tx-dead",
+        "hardware defects, joined by commas: "
+        + "; ".join(f"`{name}`: {text}" for name, text in DEFECTS.items()),
+        "defects",
+    ),
+    "app-baud": UrlOption(_parse_int, "9600", "baud rate of the application's log"),
+    "latency": UrlOption(
+        _parse_seconds, "0.001", "latency of the USB bridge, seconds each way", in_serve=True
+    ),
+    "pace": UrlOption(
+        _parse_flag,
+        "1",
+        "run as slowly as a real chip; also limits the data rate",
+        in_serve=True,
+    ),
+    "fault": UrlOption(
+        lambda key, text: parse_faults(text),
+        "flip:1e-4",
+        "faults of the line and the chip, at random or scheduled",
+        "faults",
+        in_serve=True,
+    ),
+    "seed": UrlOption(_parse_int, "1", "seed of the random faults", in_serve=True),
+    "stub": UrlOption(
+        _parse_choice("twin", "engine", "vendor", "off"),
+        "twin",
+        "what runs programs in RAM: `twin` (our stub and the vendor's by fast models, everything else instruction by "
+        "instruction), `engine` (everything instruction by instruction: slower than real time, so not for writing "
+        "through `serve`), `vendor` (any program that is not ours is taken for the vendor's stub), `off` (nothing runs)",
+    ),
 }

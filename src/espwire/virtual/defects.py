@@ -1,4 +1,4 @@
-"""A virtual chip with something physically wrong: cut wires, a weak supply, a program that crashes. No diagnosis."""
+"""A virtual chip with hardware defects: cut wires, a weak supply, a program that crashes. ``config.DEFECTS`` lists them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,14 @@ if TYPE_CHECKING:
     from espwire.virtual.faults import Faults
     from espwire.virtual.nor_flash import NorFlash
 
-# ail → what it is
-AILS = {
-    "tx-dead": "the wire from the host's TX to the chip's RX is cut",
-    "mute": "the wire from the chip's TX to the host's RX is cut",
-    "quiet-rom": "the ROM's boot messages are switched off, by a pin or by eFuse",
-    "brown-out": "the supply breaks down each time that the chip starts",
-    "held": "something pulls EN low all the time",
-    "no-pull-up": "EN has no pull-up: once pulled low it stays low",
-    "inverted": "the adapter's DTR and RTS have the wrong polarity",
-    "crash-loop": "the program in flash crashes soon after its start, and starts again",
-    "noise": "the chip has no supply, and the host's RX picks up noise",
-}
-BREAKDOWN_S = 0.05  # from the boot message to the breakdown of the supply
+BREAKDOWN_S = 0.05  # from the boot message to the drop of the supply voltage
 CRASH_S = 0.4  # from the program's start to its crash
 NOISE_S = 0.05
 BROWN_OUT_TEXT = b"\r\nBrownout detector was triggered\r\n\r\n"
 
 
 class DefectiveChip(VirtualChip):
-    """A chip with ``options.ails``, or whose program logs at ``options.app_baud``."""
+    """A chip with ``options.defects``, or whose application logs at ``options.app_baud``."""
 
     def __init__(
         self,
@@ -45,75 +33,73 @@ class DefectiveChip(VirtualChip):
         options: VirtualOptions,
         faults: Faults,
     ) -> None:
-        self._ails = options.ails
-        self._app_talks = self._rom_talks = False
+        self._defects = options.defects
+        self._app_logs = self._rom_boots = False
         self._noise = random.Random(options.seed)
         super().__init__(chip, config, flash, options, faults)
-        if "held" in self._ails:
+        if "held" in self._defects:
             self._hold()
-        if "brown-out" in self._ails:
+        if "brown-out" in self._defects:
             self._restart(Reason.POWER_ON)
-        if "inverted" in self._ails:
-            self.front.lines(dtr=True, rts=True)
-        if "noise" in self._ails:
+        if "inverted" in self._defects:
+            self.board.set_lines(dtr=True, rts=True)
+        if "noise" in self._defects:
             self.state = State.GONE
-            self._rustle()
+            self._send_noise()
 
     @property
     def text_baud(self) -> int:
-        """The program's own rate once it talks."""
+        """The application's own baud rate once it logs."""
         return (
-            self.options.app_baud
-            if self._app_talks and self.options.app_baud
-            else super().text_baud
+            self.options.app_baud if self._app_logs and self.options.app_baud else super().text_baud
         )
 
     def receive(self, t: float, data: bytes, rate: int | None = None) -> None:
         """Nothing arrives through a cut wire."""
-        if self._ails & {"tx-dead", "noise"}:
+        if self._defects & {"tx-dead", "noise"}:
             self.advance(t)
         else:
             super().receive(t, data, rate)
 
-    def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
-        """The lines as the adapter gives them out."""
-        if "noise" in self._ails:
+    def set_lines(self, t: float, *, dtr: bool, rts: bool) -> None:
+        """The lines as the adapter outputs them."""
+        if "noise" in self._defects:
             self.advance(t)
-        elif "inverted" in self._ails:
-            super().lines(t, dtr=not dtr, rts=not rts)
+        elif "inverted" in self._defects:
+            super().set_lines(t, dtr=not dtr, rts=not rts)
         else:
-            super().lines(t, dtr=dtr, rts=rts)
+            super().set_lines(t, dtr=dtr, rts=rts)
 
     def send(self, data: bytes, t: float | None = None) -> None:
         """Nothing leaves through a cut wire."""
-        quiet = "quiet-rom" in self._ails and self._rom_talks
-        if not quiet and not self._ails & {"mute", "noise"}:
+        quiet = "quiet-rom" in self._defects and self._rom_boots
+        if not quiet and not self._defects & {"mute", "noise"}:
             super().send(data, t)
 
     def _restart(self, reason: Reason, **keywords: Any) -> None:
-        stays_low = "no-pull-up" in self._ails and self.state is State.RESET
-        if "held" not in self._ails and not stays_low:
-            self._app_talks = False
+        stays_low = "no-pull-up" in self._defects and self.state is State.RESET
+        if "held" not in self._defects and not stays_low:
+            self._app_logs = False
             super()._restart(reason, **keywords)
 
     def _boot(self, reason: Reason, straps: Straps) -> None:
         booting = self.state is State.BOOTING
-        weak = booting and "brown-out" in self._ails
+        weak = booting and "brown-out" in self._defects
         if weak:
-            self._backlog.clear()  # it does not live to answer what waits
-        self._rom_talks = True
+            self._backlog.clear()  # the chip resets before it can answer
+        self._rom_boots = True
         super()._boot(reason, straps)
-        self._rom_talks = False
+        self._rom_boots = False
         if weak:
             running = self.state is State.APP
             self._enter(State.GONE)
             boot = self.boots
-            self._agenda.at(
+            self._queue.at(
                 self.now + BREAKDOWN_S,
-                lambda: self._break_down(running) if boot == self.boots else None,
+                lambda: self._drop_supply(running) if boot == self.boots else None,
             )
 
-    def _break_down(self, running: bool) -> None:
+    def _drop_supply(self, running: bool) -> None:
         if self.state is State.GONE:
             if running and self.has_app:
                 self.send(BROWN_OUT_TEXT)
@@ -121,13 +107,13 @@ class DefectiveChip(VirtualChip):
 
     def _enter(self, state: State) -> None:
         super()._enter(state)
-        if state is State.APP and "crash-loop" in self._ails:
+        if state is State.APP and "crash-loop" in self._defects:
             boot = self.boots
-            self._agenda.at(
-                self.now + CRASH_S, lambda: self._fall_over() if boot == self.boots else None
+            self._queue.at(
+                self.now + CRASH_S, lambda: self._crash_app() if boot == self.boots else None
             )
 
-    def _fall_over(self) -> None:
+    def _crash_app(self) -> None:
         if self.state is State.APP:
             fault = (
                 "Load access fault" if self.chip.cpu.architecture == "riscv" else "LoadProhibited"
@@ -137,9 +123,9 @@ class DefectiveChip(VirtualChip):
 
     def _log(self, boot: int) -> None:
         if self.state is State.APP and boot == self.boots:
-            self._app_talks = True
+            self._app_logs = True
         super()._log(boot)
 
-    def _rustle(self) -> None:
+    def _send_noise(self) -> None:
         VirtualChip.send(self, self._noise.randbytes(self._noise.randint(1, 6)))
-        self._agenda.at(self.now + NOISE_S, self._rustle)
+        self._queue.at(self.now + NOISE_S, self._send_noise)

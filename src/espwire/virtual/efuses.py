@@ -1,7 +1,7 @@
-"""What a virtual chip is, as the words a client reads: eFuses, magic, UART divider, straps. Nothing is burnt here.
+"""Encodes an individual chip into the registers that a client reads: eFuses, magic value, UART divider, straps.
 
-:func:`fuse_registers` is the reverse of what ``chips/data/*.toml`` tells a client to decode: MAC, revision, fields,
-security, crystal. Where the facts know nothing of a bit it is 0, as on a blank part.
+:func:`fuse_registers` is the reverse of the decoding that ``chips/data/*.toml`` describes: MAC address, revision, fields,
+security, crystal. Bits that the data does not describe are 0, as on a blank part.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from espwire.sizes import extract
 
 _OUI_VALUE = re.compile(r"mac1\[23:16\] == ([0-9]+)")
 _ESP32_APB_DATE = (
-    0x16042000  # the rest of the word that holds the top revision bit; seen in the ESP32 traces
+    0x16042000  # other bits of the register with the top revision bit; from the ESP32 traces
 )
-_SPARE_PURPOSE = 12  # byte 7 of the purposes in GET_SECURITY_INFO; seen in the ESP32-C3 traces
+_SPARE_PURPOSE = 12  # byte 7 of the purposes in GET_SECURITY_INFO; from the ESP32-C3 traces
 _SECURITY_INFO_SLOTS = 7
-LONG_KEY = 64  # bytes of a flash key that takes two key blocks
+LONG_KEY = 64  # bytes of a flash key that occupies two key blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChipConfig:
-    """One individual chip. ``revision`` is ``major * 100 + minor``; ``fields`` holds values by the chip's field names.
+    """An individual chip. ``revision`` is ``major * 100 + minor``; ``fields`` holds values by the chip's field names.
 
-    ``extension``: the two middle bytes of the EUI-64, where the chip has one.
+    ``extension``: the two middle bytes of the EUI-64, if the chip has one.
     ``key_purposes``: per key slot; () means what ``flash_encryption`` and ``secure_boot`` need.
-    ``rom_crystal_mhz``: what the ROM is set for, where it can be wrong (None: the crystal).
-    ``rom_clock_hz``: what the ESP32's ROM measured its clock to be (None: the crystal).
+    ``rom_crystal_mhz``: crystal that the ROM assumes, where it can be wrong (None: the real crystal).
+    ``rom_clock_hz``: clock that the ESP32's ROM has measured (None: the real clock).
     ``flash_key``: the flash encryption key as in a key file, 16, 32 or 64 bytes; b"" means none, or with
-    ``flash_encryption`` one of our own.
-    ``divider``: the UART's clock divider (None: the one for the crystal and the baud).
+    ``flash_encryption`` a default key.
+    ``divider``: the UART's clock divider (None: by crystal and baud rate).
     """
 
     mac: bytes
@@ -60,7 +60,7 @@ class ChipConfig:
 
 
 def default_config(chip: Chip) -> ChipConfig:
-    """An ordinary part of today, nothing secured, MAC 24:0A:C4:00:01:10 (an Espressif OUI, as in the traces)."""
+    """A usual recent part without security features, MAC address 24:0A:C4:00:01:10 (Espressif's OUI, as in the traces)."""
     sample = chip.sample
     return ChipConfig(
         mac=bytes.fromhex("240ac4000110"),
@@ -71,9 +71,9 @@ def default_config(chip: Chip) -> ChipConfig:
 
 
 def fuse_registers(chip: Chip, config: ChipConfig, *, baud: int | None = None) -> dict[int, int]:
-    """Address → word, such that a client decodes exactly this config. ``baud``: what the UART runs at now.
+    """Address → value, such that a client decodes exactly this config. ``baud``: current baud rate of the UART.
 
-    :raises UsageError: the chip's bits cannot hold a value, or it has no such thing
+    :raises UsageError: the chip cannot hold a value, or does not have the feature
     """
     registers: dict[int, int] = {}
     _encode_identity(chip, registers)
@@ -88,7 +88,7 @@ def fuse_registers(chip: Chip, config: ChipConfig, *, baud: int | None = None) -
         if _decode(chip.fields[name], registers) != value:
             raise UsageError(
                 f"{name} {value} of {chip.name} contradicts another field",
-                hint="Leave one of them out.",
+                hint="Remove one of them.",
             )
     _encode_revision(chip, config, registers)
     _encode_mac(chip, config, registers)
@@ -100,9 +100,9 @@ def fuse_registers(chip: Chip, config: ChipConfig, *, baud: int | None = None) -
 
 
 def encode_field(field: BitField, value: int, registers: dict[int, int]) -> None:
-    """Stores the value in the field's bits, leaving all other bits of the words.
+    """Store a value in a field, leaving all other bits.
 
-    :raises UsageError: the field's bits cannot hold the value
+    :raises UsageError: the value does not fit the field
     """
     room = 0
     for part in field:
@@ -118,7 +118,7 @@ def encode_field(field: BitField, value: int, registers: dict[int, int]) -> None
 
 
 def build_strapping(chip: Chip, *, download: bool) -> int:
-    """The strap register's word: for download mode, or for starting the application."""
+    """The strapping register's value, for download mode or for the application."""
     word = 0
     second = chip.strapping.second_level_for_download
     for name, bit in chip.strapping.bits.items():
@@ -128,22 +128,22 @@ def build_strapping(chip: Chip, *, download: bool) -> int:
             word |= (second in ("", "high")) << bit
         elif (
             "flash_voltage" not in name
-        ):  # pins that are high at rest; a low voltage strap means 3.3 V
+        ):  # pins that are high at rest; a low voltage strap is 3.3 V
             word |= 1 << bit
     return word
 
 
 def find_divider(chip: Chip, crystal_mhz: int, baud: int) -> int:
-    """The whole part of the UART's clock divider."""
+    """The integer part of the UART's clock divider."""
     return (
         crystal_mhz * 1_000_000 * chip.crystal.clock_multiple // baud & chip.uart.clock_divider_mask
     )
 
 
 def find_rom_clock(chip: Chip, config: ChipConfig) -> float | None:
-    """The clock in Hz that a client computes from the ROM's calibration; None where there is none, or it is nonsense.
+    """The clock in Hz that a client computes from the ROM's calibration; None if there is none, or it is invalid.
 
-    CHANGE_BAUDRATE's number is scaled by it, so the chip runs at ``number * nominal / this``.
+    A client scales CHANGE_BAUDRATE's number by it, so the baud rate is ``number * nominal / this``.
     """
     fact = chip.crystal.rom_calibration
     ck8m = config.fields.get(fact.ck8m_from, 0) if fact is not None else 0
@@ -151,7 +151,7 @@ def find_rom_clock(chip: Chip, config: ChipConfig) -> float | None:
 
 
 def effective_purposes(chip: Chip, config: ChipConfig) -> tuple[int, ...]:
-    """The purpose of each key slot, those that the config leaves open chosen so that its security works."""
+    """The purpose of each key slot; those that the config does not specify are chosen to match its security features."""
     chosen = list(config.key_purposes)
     security = chip.security
     if not chosen and config.has_flash_key and security.flash_key_valid_if:
@@ -159,7 +159,8 @@ def effective_purposes(chip: Chip, config: ChipConfig) -> tuple[int, ...]:
         rules = [rule for rule in security.flash_key_valid_if if bool(rule.all_of) is long]
         if long and not rules:
             raise UsageError(
-                f"{chip.name} takes no flash key of {LONG_KEY} bytes", hint="Give one of 32 bytes."
+                f"{chip.name} does not support a flash key of {LONG_KEY} bytes",
+                hint="Use a key of 32 bytes.",
             )
         rule = (rules or security.flash_key_valid_if)[0]
         chosen += rule.any_of[:1] or rule.all_of
@@ -170,13 +171,13 @@ def effective_purposes(chip: Chip, config: ChipConfig) -> tuple[int, ...]:
     slots = len(security.key_purpose_slots)
     if len(chosen) > slots and config.key_purposes:
         raise UsageError(
-            f"{chip.name} has {slots} key slots, not {len(chosen)}", hint="Name fewer key purposes."
+            f"{chip.name} has {slots} key slots, not {len(chosen)}", hint="Use fewer key purposes."
         )
     return tuple((chosen + [0] * slots)[:slots])
 
 
 def security_info(chip: Chip, config: ChipConfig) -> bytes:
-    """What GET_SECURITY_INFO answers: 20 bytes, 12 on the ESP32-S2, none on chips without the command.
+    """Answer of GET_SECURITY_INFO: 20 bytes, 12 on the ESP32-S2, none on chips without the command.
 
     The eco word is the revision, as the ESP32-C3's trace shows for v0.3; for major revisions it is unverified.
     """
@@ -235,7 +236,8 @@ def _encode_revision(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
 
 
 def _encode_early(chip: Chip, config: ChipConfig, registers: dict[int, int]) -> None:
-    """Revision 0 parts hold other data in the major field, and are told by some fields; no other part may fit these."""
+    """Parts of revision 0 hold other data in the major field and are recognised by other fields, which must not
+    match for any other revision."""
     signs = chip.revision.treat_as_zero_when
     if config.revision == 0 and all(name not in config.fields for name in signs):
         for name, value in signs.items():
@@ -259,7 +261,8 @@ def _decode(bits: BitField, registers: Mapping[int, int]) -> int:
 def _encode_mac(chip: Chip, config: ChipConfig, registers: dict[int, int]) -> None:
     if len(config.mac) != 6:
         raise UsageError(
-            f"a MAC has 6 bytes, not {len(config.mac)}", hint="Write it as 24:0A:C4:00:01:10."
+            f"a MAC address has 6 bytes, not {len(config.mac)}",
+            hint="Write it as 24:0A:C4:00:01:10.",
         )
     mac = chip.mac
     if mac.words:
@@ -274,31 +277,33 @@ def _encode_mac(chip: Chip, config: ChipConfig, registers: dict[int, int]) -> No
     if mac.extension:
         if len(config.extension) != 2:
             raise UsageError(
-                f"a MAC extension has 2 bytes, not {len(config.extension)}", hint="Usual is FF:FE."
+                f"a MAC extension has 2 bytes, not {len(config.extension)}",
+                hint="The usual value is FF:FE.",
             )
         high |= int.from_bytes(config.extension, "big") << 16
     registers[mac.high_word] = registers.get(mac.high_word, 0) | high
 
 
 def _encode_mac_in_three(chip: Chip, mac: bytes, registers: dict[int, int]) -> None:
-    """ESP8266: the maker's bytes are in a word of their own, or told by a number if that word is 0."""
+    """ESP8266: the OUI is in a word of its own, or encoded as a number if that word is 0."""
     words = chip.mac.words
     registers[words["mac0"]] = registers.get(words["mac0"], 0) | mac[5] << 24
     registers[words["mac1"]] = registers.get(words["mac1"], 0) | mac[3] << 8 | mac[4]
     for rule in chip.mac.oui_rules:
-        told = _OUI_VALUE.fullmatch(rule["when"])
+        code = _OUI_VALUE.fullmatch(rule["when"])
         if (
-            told
+            code
             and bytes.fromhex(rule["value"].replace(":", "")) == mac[:3]
             and not registers.get(words["mac3"])
         ):
-            registers[words["mac1"]] |= int(told[1]) << 16
+            registers[words["mac1"]] |= int(code[1]) << 16
             registers[words["mac3"]] = 0
             return
     word = registers.get(words["mac3"], 0) | int.from_bytes(mac[:3], "big")
     if not word:
         raise UsageError(
-            f"{chip.name} cannot hold a MAC that starts with 00:00:00", hint="Use an Espressif OUI."
+            f"{chip.name} cannot hold a MAC address that starts with 00:00:00",
+            hint="Use an Espressif OUI.",
         )
     registers[words["mac3"]] = word
 
@@ -317,7 +322,7 @@ def _set_bit(
 ) -> None:
     if at is None or (at.min_revision is not None and config.revision < at.min_revision):
         since = (
-            f"It has it from revision {at.min_revision} on." if at is not None else "Leave it out."
+            f"Use revision {at.min_revision} or later." if at is not None else "Remove this option."
         )
         raise UsageError(f"{chip.name} revision {config.revision} has no {what}", hint=since)
     registers[at.address] = registers.get(at.address, 0) | 1 << at.bit
@@ -336,15 +341,15 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
             chip,
             config,
             security.manual_encrypt_disable,
-            "encrypted download to switch off",
+            "eFuse that disables encrypted download",
             registers,
         )
     if config.secure_download and not chip.rom.secure_ops:
-        raise UsageError(f"{chip.name} has no Secure Download Mode", hint="Leave it out.")
+        raise UsageError(f"{chip.name} has no Secure Download Mode", hint="Remove this option.")
     if config.key_manager:
         manager = security.key_manager_flash_key
         if manager is None:
-            raise UsageError(f"{chip.name} has no key manager", hint="Leave it out.")
+            raise UsageError(f"{chip.name} has no key manager", hint="Remove this option.")
         word = registers.get(manager.address, 0)
         registers[manager.address] = word | manager.test_mask << manager.shift
     if config.has_flash_key:
@@ -359,12 +364,12 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
 
 
 def _encode_flash_encryption(chip: Chip, registers: dict[int, int], *, on: bool) -> None:
-    """An odd count if it is ``on``, and where no purpose tells that there is a key, a key block that cannot be read."""
+    """An odd count if it is ``on``; without key purposes, also a key block that cannot be read."""
     security = chip.security
     count = security.flash_encryption
     if on and count is None:
         raise UsageError(
-            f"{chip.name} has no flash encryption that the facts know", hint="Leave it out."
+            f"flash encryption of {chip.name} is not documented", hint="Remove this option."
         )
     if count is not None:
         registers[count.address] = registers.get(count.address, 0) | on << count.shift
@@ -377,7 +382,7 @@ def _encode_flash_encryption(chip: Chip, registers: dict[int, int], *, on: bool)
 
 
 def _calibration(chip: Chip, config: ChipConfig) -> int:
-    """The ESP32 ROM's measurement: ``cal * 15625 * ck8m / 40`` is the clock in Hz. A blank ck8m counts as 0x50."""
+    """The ESP32 ROM's measurement: the clock is ``cal * 15625 * ck8m / 40`` Hz. A blank ck8m counts as 0x50."""
     fact = chip.crystal.rom_calibration
     ck8m = (config.fields.get(fact.ck8m_from, 0) if fact is not None else 0) or 0x50
     return round((config.rom_clock_hz or config.crystal_mhz * 1e6) * 40 / 15625 / ck8m)
@@ -388,8 +393,8 @@ def _encode_clocks(chip: Chip, config: ChipConfig, baud: int, registers: dict[in
     if crystal.mhz and config.crystal_mhz not in crystal.mhz:
         known = ", ".join(map(str, crystal.mhz))
         raise UsageError(
-            f"{chip.name} has no crystal of {config.crystal_mhz} MHz",
-            hint=f"MHz it can have: {known}.",
+            f"{chip.name} does not support a crystal of {config.crystal_mhz} MHz",
+            hint=f"It supports {known} MHz.",
         )
     divider = (
         find_divider(chip, config.crystal_mhz, baud) if config.divider is None else config.divider

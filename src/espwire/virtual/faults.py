@@ -1,7 +1,7 @@
-"""What can go wrong on a wire and with a chip: a schedule of faults with a seed. It decides; wire and chip suffer.
+"""Schedules faults of the line and the chip, from a seed. ``line.py`` and ``chip.py`` apply them.
 
-``flip:0.001,drop:1e-4,power@3``: a rate for each chance, or the number of the chance at which it happens once. A chance
-is a byte on the wire (``flip drop dup garbage``), a piece of traffic (``delay stall``), a long frame to the chip
+``flip:0.001,drop:1e-4,power@3``: a rate per chance, or the number of the chance at which it happens once. A chance is a
+byte on the line (``flip drop dup garbage``), a piece of traffic (``delay stall``), a long frame to the chip
 (``overflow``), or a command that the chip starts (``reset power``).
 """
 
@@ -21,30 +21,32 @@ COMMAND_KINDS = ("reset", "power")
 KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS
 FIFO_BYTES = 128
 RUN_BYTES = 32
-WHOLE_PIECE = 0.4  # the share of drops and repetitions that take a whole frame, as a bridge's lost packet does
-BURST = 0.25  # the share of flips that hit the same bit of two bytes
+WHOLE_PIECE = (
+    0.4  # share of drops and repetitions that affect a whole frame, like a packet lost by a bridge
+)
+BURST = 0.25  # share of flips that affect the same bit of two bytes
 GARBAGE_BYTES = 16
 DELAY_S = (0.01, 0.3)
 STALL_S = (1.0, 6.0)
-BITE_S = 0.15  # reset and power hit within this time of a command's start
+DELAY_OF_RESET_S = 0.15  # a reset or power loss happens within this time of a command's start
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSpec:
-    """How often each kind happens: ``rates`` per chance, ``once`` at the numbered chance (from 1)."""
+    """``rates`` per chance, ``once``: number of the chance (from 1), by kind."""
 
     rates: Mapping[str, float] = field(default_factory=dict)
     once: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_faults(text: str) -> FaultSpec:
-    """The schedule in a text like ``flip:0.001,power@3``; empty text is no faults.
+    """Parse a schedule such as ``flip:0.001,power@3``; an empty text means no faults.
 
-    :raises UsageError: (``fault-spec``) no such kind, or no number
+    :raises UsageError: (``fault-spec``) unknown kind, or an invalid number
     """
     rates: dict[str, float] = {}
     once: dict[str, int] = {}
-    for item in filter(None, (piece.strip() for piece in text.split(","))):
+    for item in filter(None, (item.strip() for item in text.split(","))):
         kind, mark, number = item.partition("@" if "@" in item else ":")
         try:
             if kind not in KINDS or not mark:
@@ -53,23 +55,23 @@ def parse_faults(text: str) -> FaultSpec:
                 once[kind] = int(number)
             else:
                 rates[kind] = float(number)
-            wrong = once.get(kind, 1) < 1 or not 0 <= rates.get(kind, 0) <= 1
+            invalid = once.get(kind, 1) < 1 or not 0 <= rates.get(kind, 0) <= 1
         except ValueError:
-            wrong = True
-        if wrong:
+            invalid = True
+        if invalid:
             hint = f"Write kind:rate (0 to 1) or kind@number, with a kind of {', '.join(KINDS)}."
-            raise UsageError(f"fault {item!r} is not a fault", hint=hint, code="fault-spec")
+            raise UsageError(f"{item!r} is not a valid fault", hint=hint, code="fault-spec")
     return FaultSpec(rates=rates, once=once)
 
 
 class Faults:
-    """The schedule at work. ``fired`` is what happened: (time, kind)."""
+    """A running schedule. ``fired`` is what has happened: (time, kind)."""
 
     def __init__(self, spec: FaultSpec, seed: int = 0) -> None:
         self.spec = spec
         self.fired: list[tuple[float, str]] = []
         self._random = random.Random(seed)
-        # chances until a kind happens next; kinds that never happen are not in here
+        # chances until a kind happens next; without kinds that never happen
         self._left = dict(spec.once)
         for kind, rate in spec.rates.items():
             if rate > 0 and kind not in self._left:
@@ -77,14 +79,14 @@ class Faults:
         self._active = bool(self._left)
 
     def command(self, t: float) -> tuple[str, float] | None:
-        """At a command's start: the kind that shall hit the chip, and in how many seconds."""
+        """Called at a command's start: the kind of fault for the chip, and in how many seconds it happens."""
         for kind in COMMAND_KINDS:
             if self._chance(t, kind, 1) is not None:
-                return kind, self._random.uniform(0, BITE_S)
+                return kind, self._random.uniform(0, DELAY_OF_RESET_S)
         return None
 
     def piece(self, t: float, data: bytes, *, to_chip: bool) -> tuple[float, bytes]:
-        """What becomes of a piece of traffic: extra seconds on its way, and the bytes that come out."""
+        """Apply faults to a piece of traffic: returns its delay in seconds, and the bytes that arrive."""
         if not self._active or not data:
             return 0.0, data
         wait = 0.0
@@ -100,7 +102,7 @@ class Faults:
         return wait, data
 
     def _spoil(self, t: float, kind: str, data: bytes) -> bytes:
-        """``data`` with as many faults of one kind as fall on it; each falls behind the one before."""
+        """Apply the faults of a kind to ``data``; each comes after the one before."""
         done, start = bytearray(), 0
         while (at := self._chance(t, kind, len(data) - start)) is not None:
             position = start + at
@@ -131,7 +133,7 @@ class Faults:
         return bytes(done) + data[start:] if start else data
 
     def _chance(self, t: float, kind: str, chances: int) -> int | None:
-        """Spend chances; which of them (from 0) it happens at, or None."""
+        """Use up chances; the index of the chance at which the kind happens, or None."""
         left = self._left.get(kind)
         if left is None or chances <= 0:
             return None
@@ -147,7 +149,7 @@ class Faults:
         return left - 1
 
     def _gap(self, rate: float) -> int:
-        """Chances up to and with the next hit: geometric."""
+        """Chances up to and including the next fault: geometric."""
         if rate >= 1:
             return 1
         return 1 + int(math.log(1 - self._random.random()) / math.log(1 - rate))

@@ -1,8 +1,8 @@
-"""The file that keeps a flash chip's contents, mapped into memory. Knows sizes, no flash commands.
+"""The file that stores a flash chip's contents, mapped into memory.
 
-The name comes from a URL, which may come from somebody else, so nothing that exists is ever replaced or followed: the
-file is a regular file of exactly the flash's size, or it does not exist and is created. It is locked while a chip uses
-it: two chips on one file would overwrite each other's contents.
+The name comes from a URL, which may be untrusted, so nothing that exists is ever replaced or followed: the file must be a
+regular file of exactly the flash's size, or absent, and is then created. It is locked while a chip uses it, since two
+chips on the same file would overwrite each other's contents.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ class FlashFile:
         self.map = mmap.mmap(descriptor, size)
 
     def flush(self) -> None:
-        """Hand the contents to the file system."""
+        """Write the contents to the file."""
         self.map.flush()
 
     def close(self) -> None:
-        """Flush, and let others use the file."""
+        """Flush, and unlock the file."""
         try:
             self.map.flush()
-            with contextlib.suppress(
-                BufferError
-            ):  # somebody still holds a piece: the mapping ends with that piece
+            with contextlib.suppress(BufferError):  # a slice is in use: it keeps the mapping alive
                 self.map.close()
         finally:
             unlock(self._descriptor)
@@ -47,10 +45,10 @@ class FlashFile:
 
 
 def open_flash_file(path: Path, size: int) -> FlashFile:
-    """The file at ``path`` as writable memory. If nothing has that name, it is created, full of 0xFF.
+    """Map the file at ``path``. A file that does not exist is created, full of 0xFF.
 
     :raises DataError: (``flash-file-size``) the file has another size
-    :raises FileError: codes ``flash-file`` (not a regular file, or the system refuses), ``flash-file-busy``
+    :raises FileError: codes ``flash-file`` (not a regular file, or the operating system reports an error), ``flash-file-busy``
     """
     try:
         if not os.path.lexists(path):
@@ -62,10 +60,12 @@ def open_flash_file(path: Path, size: int) -> FlashFile:
         except BaseException:
             os.close(descriptor)
             raise
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
+    except (OSError, ValueError) as error:  # ValueError: the path contains a zero byte
         full = isinstance(error, OSError) and error.errno in NO_ROOM
         hint = (
-            "Make room, or choose another disk." if full else "Check the path and its permissions."
+            "Free some space, or choose another disk."
+            if full
+            else "Check the path and its permissions."
         )
         raise _unusable(path, getattr(error, "strerror", None) or str(error), hint) from None
 
@@ -77,42 +77,40 @@ def _unusable(
 
 
 def _create(path: Path, size: int) -> None:
-    """A blank file under a name that nothing has, whole or not at all."""
-    with unfinished(path) as place:
+    """Create a blank file under an unused name, completely or not at all."""
+    with unfinished(path) as temporary:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | BINARY
-        with os.fdopen(os.open(place, flags, 0o666), "wb") as file:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             for at in range(0, size, MIB):
                 file.write(_BLANK[: min(MIB, size - at)])
-        _name_new(place, path)
+        _rename_new(temporary, path)
 
 
-def _name_new(place: str, path: Path) -> None:
-    """Rename, but never over something that exists: if another chip was quicker, its file is used and checked."""
+def _rename_new(temporary: str, path: Path) -> None:
+    """Rename without replacing a file: if another chip was faster, its file is used and checked."""
     try:
-        if os.name == "nt":  # where renaming does not replace anyway
-            os.rename(place, path)
+        if os.name == "nt":  # renaming does not replace there
+            os.rename(temporary, path)
         else:
-            os.link(place, path, follow_symlinks=False)
+            os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         pass
     except (OSError, NotImplementedError):  # a file system without hard links
         if not os.path.lexists(path):
-            os.rename(place, path)
+            os.rename(temporary, path)
 
 
 def _open_regular(path: Path) -> int:
-    """Opened only if it is a regular file, since opening alone can block or do something to a device."""
-    found = os.lstat(path)
-    if stat.S_ISREG(found.st_mode):
+    """Open only a regular file, since opening a device can block or have effects."""
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode):
         return os.open(path, os.O_RDWR | NO_BLOCKING | _NO_FOLLOW | BINARY)
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
-    raise _unusable(
-        path, f"it is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a regular file"
-    )
+    raise _unusable(path, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
 
 
 def _check(descriptor: int, path: Path, size: int) -> None:
-    """Locked, of the right size, and with all its blocks on the disk: a hole that finds no room would be a crash."""
+    """Lock the file, check its size, and allocate all its blocks: writing to a hole on a full disk would crash."""
     if not lock(descriptor):
         raise FileError(
             f"{path} is in use as the flash of another virtual chip, or is being written",
@@ -120,12 +118,12 @@ def _check(descriptor: int, path: Path, size: int) -> None:
             code="flash-file-busy",
         )
     if not os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-        raise _unusable(path, "another file took its place just now")
-    found = os.fstat(descriptor).st_size
-    if found != size:
+        raise _unusable(path, "it was replaced just now")
+    actual = os.fstat(descriptor).st_size
+    if actual != size:
         raise DataError(
-            f"{path} has {format_size(found)}, but the flash has {format_size(size)}",
-            hint="Choose another file, or set size= to the size of this one if that is a flash size.",
+            f"{path} has {format_size(actual)}, but the flash has {format_size(size)}",
+            hint="Choose another file, or set size= to the size of this file if that is a flash size.",
             code="flash-file-size",
         )
     if hasattr(os, "posix_fallocate"):

@@ -1,9 +1,9 @@
-"""The wire between a host and a virtual chip: bit times, bridge latency, wrong rates, faults. No clock of its own.
+"""The line between a host and a virtual chip: bit times, latency of the bridge, different baud rates, faults.
 
-A byte takes ten bit times at the sender's rate and arrives a bridge's latency later (or earlier, on the way down). If
-the two rates differ by more than 3 % the receiver samples the sender's bits at the wrong times, and the bytes come out
-as the nonsense that a real UART makes of them. USB links have no rate, only a throughput. A carrier that has no rate of
-its own, such as a TCP socket, may stand for a serial line whose host always runs at the chip's rate.
+A byte takes ten bit times at the sender's rate; the bridge's latency is added in both directions. If the two baud rates
+differ by more than 3 %, the receiver samples the sender's bits at the wrong times, and the bytes become the same garbage
+as with a real UART. USB connections have no baud rate, only a throughput. A carrier without a baud rate, such as a TCP
+socket, can stand for a serial line whose host always uses the chip's rate.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FRAME_BORDER = END * 2
 
 
 class Wire:
-    """Both directions between host and chip. ``inbox`` holds what the host can read from which time on.
+    """Both directions between host and chip. ``inbox`` holds what the host can read, and from which time on.
 
-    ``latency`` is the bridge's, in seconds, each way; ``has_baud`` False: rates do not matter (USB), unless the host's
-    ``follows`` the chip's.
+    ``latency`` of the bridge, in seconds each way. ``has_baud`` False: no baud rate (USB), unless ``follows``: the host
+    uses the chip's rate.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Wire:
         )  # first bit, last bit, bytes, rate
 
     def send(self, t: float, data: bytes) -> None:
-        """The host hands over ``data`` at ``t``; each frame arrives when its last bit has."""
+        """The host sends ``data`` at ``t``; each frame arrives with its last bit."""
         start = 0
         while start < len(data):
             border = data.find(FRAME_BORDER, start)
@@ -58,18 +58,18 @@ class Wire:
             self._down.append((begin, self.sent_by, spoiled, rate))
             start = end
 
-    def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
-        """The host's modem lines change at ``t``."""
+    def set_lines(self, t: float, *, dtr: bool, rts: bool) -> None:
+        """The host sets its modem lines at ``t``."""
         self.advance(t)
-        self.chip.lines(t, dtr=dtr, rts=rts)
+        self.chip.set_lines(t, dtr=dtr, rts=rts)
 
     @property
     def pending(self) -> bool:
-        """Whether something is on its way in either direction."""
+        """Whether bytes are in flight in either direction."""
         return bool(self._down or self.inbox)
 
     def next_event(self) -> float | None:
-        """When something arrives at either end, or the chip has something to do."""
+        """When something arrives at either end, or is due in the chip."""
         due = self.chip.next_event()
         arrives = self._arrives()
         if arrives is not None and (due is None or arrives < due):
@@ -79,7 +79,7 @@ class Wire:
         return due
 
     def advance(self, t: float) -> None:
-        """Let everything happen that is due up to ``t``, in its order."""
+        """Do everything that is due up to ``t``, in order of time."""
         down, chip = self._down, self.chip
         while True:
             due = chip.next_event()
@@ -93,7 +93,7 @@ class Wire:
         self._collect(chip.run_until(t))
 
     def take(self, t: float) -> bytes:
-        """What the host can read at ``t``, taken out."""
+        """Remove and return what the host can read at ``t``."""
         inbox = self.inbox
         if not inbox or inbox[0][0] > t:
             return b""
@@ -103,7 +103,7 @@ class Wire:
         return data
 
     def _arrives(self) -> float | None:
-        """When the next piece reaches the chip: a program takes it byte by byte from its first bit on."""
+        """When the next piece reaches the chip; a program receives it byte by byte, from its first bit on."""
         if not self._down:
             return None
         begin, end, _, _ = self._down[0]
@@ -144,16 +144,16 @@ class Wire:
         return (self.chip.baud or self.chip.text_baud) if self.follows else USB_BAUD
 
     def _rate_at(self, t: float) -> int:
-        """What the chip sent at, at ``t``."""
+        """The chip's baud rate at ``t``."""
         chip = self.chip
-        return chip.slot.rate_at(t) or (chip.baud if chip.baud is not None else chip.text_baud)
+        return chip.runner.rate_at(t) or (chip.baud if chip.baud is not None else chip.text_baud)
 
 
 def resample(data: bytes, sender: int, receiver: int) -> bytes:
-    """What a UART at one rate makes of bytes that another sends at its own, back to back: 8 bits, no parity.
+    """What a UART at one baud rate receives of bytes sent back to back at another rate, with 8 bits and no parity.
 
-    It waits for a falling edge, looks at the middle of the start bit, then of each bit. Where the stop bit is low it
-    delivers the byte all the same, as drivers do, and waits for the line to rise.
+    It waits for a falling edge, then samples the middle of the start bit and of each bit. If the stop bit is low, it
+    delivers the byte anyway, as drivers do, and waits for the line to rise.
     """
     if sender <= 0 or receiver <= 0:
         return b""
@@ -163,7 +163,7 @@ def resample(data: bytes, sender: int, receiver: int) -> bytes:
         bytearray(),
         sender / receiver,
     )  # the receiver's bit time, in the sender's bits
-    edge = 0  # each byte starts with a low start bit, so the first edge is at once
+    edge = 0  # a byte begins with a low start bit, so the first edge is here
     while 0 <= edge < end:
         samples = [_level(line, edge + (bit + 0.5) * step) for bit in range(BIT_TIMES)]
         after = edge + (BIT_TIMES - 0.5) * step
@@ -181,10 +181,10 @@ def resample(data: bytes, sender: int, receiver: int) -> bytes:
 
 
 def _level(line: str, at: float) -> int:
-    """The line's level at a time in bits; idle is high."""
+    """The level of the line at a time in bits; idle is high."""
     return 1 if at >= len(line) else int(line[int(at)])
 
 
 def _agree(one: int, other: int) -> bool:
-    """Whether a UART at one rate understands a sender at the other."""
+    """Whether a UART at one rate can receive from a sender at the other."""
     return abs(one - other) <= TOLERANCE * max(one, other) and one > 0

@@ -1,17 +1,17 @@
-"""A NOR flash chip on simulated time, faithful at the level of SPI transactions; no registers, no serial port.
+"""A NOR flash chip in simulated time, at the level of SPI transactions.
 
-Every transaction goes through :meth:`NorFlash.execute`. Programming only clears bits and wraps inside its page of 256
-bytes; changes need a write enable; while the part is busy it answers status reads only, all else reads 0xFF. Commands
-with four address bytes are unknown to parts of up to 16 MiB.
+Every transaction goes through :meth:`NorFlash.execute`. Programming only clears bits and wraps around inside its page of
+256 bytes; changes require a write enable; a busy part answers status reads only, everything else reads 0xFF. Parts of up
+to 16 MiB do not have the commands with four address bytes.
 
-*Left in a continuous-read or QPI mode* (``starts_in="continuous"``): identification, SFDP and status answer, but the
-array reads shifted by a bit and takes no changes until 66h 99h (or FFh) comes. A client that leaves the reset out
-writes nothing and reads nonsense.
+*Left in a continuous-read or QPI mode* (``starts_in="continuous"``): identification, SFDP and status work, but array reads
+are shifted by a bit and changes are ignored until 66h 99h (or FFh). A client without that reset writes nothing and reads
+garbage.
 
-*XMC parts that come up asleep* (``sleepy``): ESP-IDF checks the id against the families XMC makes; if it fits none,
-but SFDP byte 0x10 says XMC, it sends B9h 79h FFh, waits 2 ms, ABh, waits 20 µs, and reads the id again. Here such a
-part answers RDID with 3F FF FF (one of the known bad ids), status with 0, SFDP truly; array reads give 0xFF and
-changes are dropped until exactly these steps came. Leave them out and the size is unknown and a write does not verify.
+*XMC parts that start in a sleep state* (``sleepy``): ESP-IDF checks the id against XMC's families; if none fits, but SFDP
+byte 0x10 is XMC's id, it sends B9h 79h FFh, waits 2 ms, ABh, waits 20 µs, and reads the id again. Such a part answers RDID
+with 3F FF FF (a known bad id), status with 0, and SFDP correctly; array reads return 0xFF and changes are ignored until
+exactly these steps. Without them the size is unknown and a write does not verify.
 
 Sources: W25Q and XM25QH data sheets, ``chips/data/flash-ids.toml``, ``protocol.toml`` [flash_start_up].
 """
@@ -48,7 +48,7 @@ _SLEEPY_ID = b"\x3f\xff\xff"
 
 
 class Mode(Enum):
-    """What the part is ready for."""
+    """Operating mode."""
 
     SPI = "spi"
     CONTINUOUS = "continuous"
@@ -59,7 +59,7 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class _Running:
-    """The change under way: its range, and for a program what was there before."""
+    """A running operation: its range, and the previous contents if it is a program operation."""
 
     start: int
     end: int
@@ -67,13 +67,13 @@ class _Running:
 
 
 class NorFlash:
-    """One flash part with its contents.
+    """A flash part with its contents.
 
-    :param path: keeps the contents; created full of 0xFF if absent, locked until ``close``.
-        Status registers are not kept.
-    :param seed: for what an interrupted operation leaves behind
+    :param path: file for the contents, created full of 0xFF if absent, locked until ``close``.
+        Status registers are not stored.
+    :param seed: for the contents after an interrupted operation
     :raises DataError: (``flash-file-size``) the file has another size than the part
-    :raises FileError: the file cannot be made or opened
+    :raises FileError: the file cannot be created or opened
     """
 
     def __init__(
@@ -94,39 +94,39 @@ class NorFlash:
         self._start(Mode.SLEEPY if part.sleepy else Mode(part.starts_in))
 
     def _start(self, mode: Mode) -> None:
-        """Volatile state as after power-on."""
+        """Volatile state after power-on."""
         self.mode = mode
         self._status = list(self._kept_status)
         self._write_enabled = self._volatile_enabled = self._reset_armed = False
         self._wide = False  # 4-byte addresses
         self._running: _Running | None = None
         self._protect()
-        self._note_hindrance()
+        self._update_fast_path()
 
     def _protect(self) -> None:
-        """Block protection BP2..0 as on a W25Q: a 64th (1) to all (7) of the part, from the top, or bottom with TB."""
+        """Block protection BP2..0 as on a W25Q: a 64th (1) to all (7) of the part, from the top, or from the bottom with TB."""
         level = self._status[0] >> 2 & 7
         size = self.part.size
         protected = max(size >> (7 - level), min(64 * KIB, size)) if level else 0
         from_bottom = bool(self._status[0] & 0x20)
         self._protected = (0, protected) if from_bottom else (size - protected, size)
 
-    def _note_hindrance(self) -> None:
-        """One flag that the quick path asks for."""
-        self._hindered = self._reset_armed or not self._powered or self.mode is not Mode.SPI
+    def _update_fast_path(self) -> None:
+        """Whether the fast path of ``execute`` may be used."""
+        self._is_slow = self._reset_armed or not self._powered or self.mode is not Mode.SPI
 
     @property
     def powered(self) -> bool:
-        """Whether the part has its supply; without, it answers zeros. Setting it False does not corrupt contents."""
+        """Whether the part has power; without, it reads as zeros. Setting it False does not corrupt the contents."""
         return self._powered
 
     @powered.setter
     def powered(self, on: bool) -> None:
         self._powered = on
-        self._note_hindrance()
+        self._update_fast_path()
 
     def shape(self, opcode: int) -> tuple[int, int]:
-        """How many address bytes and dummy bytes follow this opcode now."""
+        """Number of address bytes and dummy bytes after an opcode, in the current address mode."""
         address, dummy = _SHAPES.get(opcode, (0, 0))
         return (4, dummy) if self._wide and opcode in _FOLLOWS_ADDRESS_MODE else (address, dummy)
 
@@ -140,24 +140,23 @@ class NorFlash:
         read: int = 0,
         dummy_ok: bool = True,
     ) -> bytes:
-        """One SPI transaction at time ``t``: ``data`` goes in, ``read`` bytes come back.
+        """Execute an SPI transaction at ``t`` that writes ``data`` and returns ``read`` bytes.
 
-        ``dummy_ok`` False: the caller left out the dummy byte, so what it reads comes a byte late.
-        An operation that takes time is done to the contents at once; ``busy_until`` says when it ends.
+        ``dummy_ok`` False: the caller omitted the dummy byte, so the data is a byte late.
+        The contents change immediately; the part stays busy until ``busy_until``.
         """
         if not dummy_ok and read and self.shape(opcode)[1]:
             return b"\xff" + self.execute(t, opcode, address=address, data=data, read=read - 1)
-        if t < self.busy_until or self._hindered:
-            return self._execute_hindered(t, opcode, address, data, read)
+        if t < self.busy_until or self._is_slow:
+            return self._execute_slow(t, opcode, address, data, read)
         action = self._actions.get(opcode)
-        return (
-            action(self, t, opcode, address, data, read) if action is not None else b"\xff" * read
-        )
+        answer = action(self, t, opcode, address, data, read) if action is not None else None
+        return b"\xff" * read if answer is None else answer
 
     def read_array(self, t: float, address: int, size: int) -> bytes:
-        """What the array reads at time ``t``, with 32-bit addresses: the quick way for long reads.
+        """The array's contents at ``t``, with 32-bit addresses: the fast path for long reads.
 
-        0xFF while busy or powered down, zeros without power, nonsense in a continuous-read mode.
+        0xFF while busy or powered down, zeros without power, garbage in a continuous-read mode.
         """
         if not self._powered:
             return bytes(size)
@@ -167,40 +166,36 @@ class NorFlash:
         return data if self.mode is Mode.SPI else data.translate(_SHIFTED)
 
     def power_loss(self, t: float) -> None:
-        """The supply fails at ``t`` and comes back: an erase under way leaves random bytes, a program some old bits."""
+        """The supply fails at ``t`` and returns: a running erase leaves random bytes, a running program some old bits."""
         self._interrupt(t)
         self.busy_until = float("-inf")
         self._start(Mode.SLEEPY if self.part.sleepy else Mode.SPI)
 
     def reset_line(self, t: float) -> None:
-        """The part's own reset pin, on the few boards that wire it: as 66h 99h, in any mode but power-down."""
+        """The part's reset pin, which few boards connect: like 66h 99h, in any mode except power-down."""
         if self._powered and self.mode not in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
             self._reset(t)
 
     def flush(self) -> None:
-        """Hands the contents to the file system, if a file keeps them."""
+        """Write the contents to the file, if there is one."""
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
-        """Flushes and lets go of the file; the part cannot be used afterwards. May be called again."""
+        """Flush and release the file; the part cannot be used afterwards. May be called again."""
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(
-                BufferError
-            ):  # someone still holds a piece: the mapping ends with that piece
+            with contextlib.suppress(BufferError):  # a slice is in use: it keeps the mapping alive
                 self.contents.release()
             file.close()
 
-    # what stands in the way of a command
+    # the slow path: no power, a reset sequence, busy, or a special mode
 
-    def _execute_hindered(
-        self, t: float, opcode: int, address: int, data: bytes, read: int
-    ) -> bytes:
+    def _execute_slow(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         if not self._powered:
             return bytes(read)
         armed, self._reset_armed = self._reset_armed, False
-        self._note_hindrance()
+        self._update_fast_path()
         if self.mode in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
             self._execute_asleep(t, opcode)
             return b"\xff" * read
@@ -223,7 +218,7 @@ class NorFlash:
         return b"\xff" * read
 
     def _execute_asleep(self, t: float, opcode: int) -> None:
-        """Power-down hears ABh only; XMC's ultra-deep power-down FFh, and ABh once it has had its 2 ms."""
+        """Power-down accepts ABh only; XMC's ultra-deep power-down accepts FFh, and ABh 2 ms later."""
         if t < self.busy_until:
             return
         if opcode == 0x79 and self.part.maker == XMC and self.mode is Mode.POWER_DOWN:
@@ -232,7 +227,7 @@ class NorFlash:
             self._ultra_exit_at = t
         elif opcode == RELEASE_POWER_DOWN:
             if self.mode is Mode.ULTRA_POWER_DOWN:
-                # a microsecond of grace: callers add up floats
+                # a microsecond of tolerance: callers add floats
                 if (
                     self._ultra_exit_at is None
                     or t < self._ultra_exit_at + self.timing.ultra_wake_s - 1e-6
@@ -241,7 +236,7 @@ class NorFlash:
                 self._wake_to = Mode.SPI
             self.mode = self._wake_to
             self.busy_until = t + self.timing.wake_s
-            self._note_hindrance()
+            self._update_fast_path()
 
     def _execute_sleepy(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         if opcode == POWER_DOWN:
@@ -258,10 +253,10 @@ class NorFlash:
         self, t: float, opcode: int, address: int, data: bytes, read: int
     ) -> bytes:
         if opcode in _STATUS_READS or opcode in (READ_ID, READ_SFDP):
-            return _ACTIONS[opcode](self, t, opcode, address, data, read)
+            return _ACTIONS[opcode](self, t, opcode, address, data, read) or b""
         if opcode == 0xFF:
             self.mode = Mode.SPI
-            self._note_hindrance()
+            self._update_fast_path()
         elif opcode in _READS:
             return self._read(t, opcode, address, data, read).translate(_SHIFTED)
         return b"\xff" * read
@@ -277,13 +272,13 @@ class NorFlash:
             return
         size = running.end - running.start
         noise = self._random.randbytes(size)
-        if running.before is not None:  # of the bits to clear, some are cleared
+        if running.before is not None:  # some of the bits to clear are cleared
             now = int.from_bytes(self.contents[running.start : running.end], "little")
             old = int.from_bytes(running.before, "little")
             noise = (now | old & int.from_bytes(noise, "little")).to_bytes(size, "little")
         self.contents[running.start : running.end] = noise
 
-    # the commands; each has the signature of _Action
+    # commands; each has the signature of _Action and returns what it reads, None for a command that reads nothing
 
     def _array(self, address: int, size: int) -> bytes:
         start = address % self.part.size
@@ -295,29 +290,25 @@ class NorFlash:
 
     def _effective(self, opcode: int, address: int) -> int:
         if not self._wide and opcode in _FOLLOWS_ADDRESS_MODE:
-            address &= 0xFFFFFF  # only three bytes reach the part
+            address &= 0xFFFFFF  # the part receives only three bytes
         return address % self.part.size
 
     def _read(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return self._array(self._effective(opcode, address), read)
 
-    def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._write_enabled = opcode == WRITE_ENABLE
-        return b"\xff" * read
 
-    def _enable_volatile(
-        self, t: float, opcode: int, address: int, data: bytes, read: int
-    ) -> bytes:
+    def _enable_volatile(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._volatile_enabled = True
-        return b"\xff" * read
 
-    def _program(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _program(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         if not self._write_enabled or not data:
-            return b"\xff" * read
+            return
         start = self._effective(opcode, address)
         low, high = self._protected
         if low <= start & -PAGE < high:
-            return b"\xff" * read
+            return
         if (start & 0xFF) + (count := len(data)) > PAGE:
             start, data = _wrap_in_page(start, data)
         end = start + len(data)
@@ -329,21 +320,19 @@ class NorFlash:
         self.busy_until = (
             t + self.timing.program_base_s + min(count, PAGE) * self.timing.program_byte_s
         )
-        return b"\xff" * read
 
-    def _erase(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _erase(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         size = _ERASES[opcode] or self.part.size
         start = self._effective(opcode, address) & -size if size < self.part.size else 0
         low, high = self._protected
         if not self._write_enabled or (start < high and start + size > low):
-            return b"\xff" * read
+            return
         for at in range(start, start + size, MIB):
             end = min(at + MIB, start + size)
             self.contents[at:end] = _BLANK[: end - at]
         self._write_enabled = False
         self._running = _Running(start, start + size, None)
         self.busy_until = t + self.timing.erase_s(size)
-        return b"\xff" * read
 
     def _read_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         value = self._status[_STATUS_READS[opcode]]
@@ -352,14 +341,13 @@ class NorFlash:
             value |= _BUSY * busy | _WRITE_ENABLED * (busy or self._write_enabled)
         return bytes((value,)) * read
 
-    def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _write_status(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         if not data or not (self._write_enabled or self._volatile_enabled):
-            return b"\xff" * read
+            return
         first = {0x01: 0, 0x31: 1, 0x11: 2}[opcode]
         for number, value in enumerate(data[: 2 if first == 0 else 1], first):
-            self._status[number] = (
-                value & (0xFC, 0x7F, 0xFF)[number]
-            )  # BUSY, WEL and SUS are not for writing
+            # BUSY, WEL and SUS are read-only
+            self._status[number] = value & (0xFC, 0x7F, 0xFF)[number]
             if not self._volatile_enabled:
                 self._kept_status[number] = self._status[number]
         if not self._volatile_enabled:
@@ -367,7 +355,6 @@ class NorFlash:
         self._write_enabled = self._volatile_enabled = False
         self._running = None
         self._protect()
-        return b"\xff" * read
 
     def _read_id(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return (self.part.jedec * (read // 3 + 1))[:read]
@@ -377,28 +364,25 @@ class NorFlash:
             return bytes(read)
         return self.part.sfdp[address : address + read].ljust(read, b"\xff")
 
-    def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wake_to, self.mode = self.mode, Mode.POWER_DOWN
         self._write_enabled = False
-        self._note_hindrance()
-        return b"\xff" * read
+        self._update_fast_path()
 
     def _wake(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # awake already: the old one-byte id
+        return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # already awake: the old one-byte id
 
-    def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._reset_armed = True
-        self._note_hindrance()
-        return b"\xff" * read
+        self._update_fast_path()
 
-    def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
+    def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wide = opcode == 0xB7 and self.part.size > 16 * MIB
-        return b"\xff" * read
 
 
-_Action = Callable[[NorFlash, float, int, int, bytes, int], bytes]
+_Action = Callable[[NorFlash, float, int, int, bytes, int], bytes | None]
 _STATUS_READS = {0x05: 0, 0x35: 1, 0x15: 2}
-# opcode → bytes, 0: the whole chip; 21h 5Ch DCh take four address bytes
+# opcode → bytes, 0: the whole chip; 21h 5Ch DCh have four address bytes
 _ERASES = {
     0x20: 4 * KIB, 0x21: 4 * KIB, 0x52: 32 * KIB, 0x5C: 32 * KIB, 0xD8: 64 * KIB, 0xDC: 64 * KIB, 0x60: 0, 0xC7: 0,
 }  # fmt: skip
@@ -435,7 +419,7 @@ _SMALL_ACTIONS = {
 
 
 def _wrap_in_page(start: int, data: bytes) -> tuple[int, bytes]:
-    """A whole page to program, for data that runs over the page's end; of more than a page the last 256 bytes count."""
+    """The whole page to program, for data that wraps around the page's end; the last 256 bytes count."""
     offset = (start + max(0, len(data) - PAGE)) % PAGE
     data = data[-PAGE:]
     page = bytearray(b"\xff" * PAGE)

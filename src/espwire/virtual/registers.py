@@ -1,18 +1,19 @@
-"""The chip's address space as its ROM loader sees it: eFuse words, UART, SPI, watchdogs, RAM. No command is known here.
+"""The chip's address space as the ROM loader sees it: eFuse words, UART, SPI, watchdogs, RAM.
 
-An address that no data file names reads 0 and takes writes without effect, as long as it lies in RAM, in ROM, in a
-reserved range that answers, or near a register that is known; anything else faults, as does address 0: that is what the
-recorded ROMs did.
+An address that no data file names reads 0 and ignores writes if it lies in RAM, in ROM, in a reserved range that
+answers, or near a known register. Anywhere else, and at address 0, an access faults. The recorded ROMs behave like that.
+
+The map in a chip's data sorts image segments, so its limits are loose; ``memory.measured`` has the true ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from espwire.chips.model import Chip
-from espwire.virtual.memory_map import find_memory, find_reserved
-from espwire.virtual.soc.ram import Ram
+from espwire.chips.model import Chip, ClockTree, RamBank, Soc
+from espwire.chips.model import Region as MapRegion
+from espwire.virtual.cpu.memory import Region
 from espwire.virtual.watchdog import Watchdogs
 
 if TYPE_CHECKING:
@@ -21,15 +22,191 @@ if TYPE_CHECKING:
 
 WORD = 0xFFFFFFFF
 SPI_START = 1 << 18
-# one part of the address space is one peripheral bus: a register that no fact names lies near one that a fact names
-BUS_SHIFT, KNOWN_BUS_SHIFT = 24, 19  # the second where the chip's memory is known in full
+# a part of the address space this large is one peripheral bus: unknown registers lie near known ones;
+# the second where the chip's memory is known in full
+BUS_SHIFT, KNOWN_BUS_SHIFT = 24, 19
+NO_MEMORY = ("PADDING", "BYTE_ACCESSIBLE")  # entries of the map that are not memory
+MASK_ROM_SIZE = 0x10000  # of a chip whose map lacks its ROM: the ESP8266 has 64 KiB
+READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
+PAGE = 0x1000
+
+
+class Span(NamedTuple):
+    """A half-open range of addresses; ``writable`` False: ROM or mapped flash."""
+
+    start: int
+    end: int
+    writable: bool
+
+
+def find_memory(chip: Chip) -> tuple[Span, ...]:
+    """RAM, ROM and mapped flash. A read-only span wins over a writable one that overlaps it."""
+    spans = [Span(r.start, r.end, not r.name.endswith(READ_ONLY)) for r in _true_regions(chip)]
+    address = chip.identity.magic_address
+    if chip.identity.detect == "magic" and not any(s.start <= address < s.end for s in spans):
+        start = address & ~(MASK_ROM_SIZE - 1)
+        spans.append(Span(start, start + MASK_ROM_SIZE, writable=False))
+    return tuple(sorted(spans, key=lambda span: span.writable))
+
+
+def find_reserved(chip: Chip) -> tuple[Span, ...]:
+    """Ranges without memory or registers where an access does not fault."""
+    return tuple(
+        Span(start, end, writable=False) for start, end in chip.memory.measured.get("answers", ())
+    )
+
+
+def find_soc(chip: Chip) -> Soc | None:
+    """What a program in RAM sees of the chip; derived from the memory map for RISC-V chips without such data.
+
+    None if no engine can run the chip's programs: Xtensa with register windows.
+    """
+    if chip.soc is not None or chip.cpu.architecture != "riscv":
+        return chip.soc
+    rom = tuple(
+        MapRegion(name="ROM", start=s.start, end=s.end)
+        for s in find_memory(chip)
+        if not s.writable and _is_rom(chip, s)
+    )
+    return Soc(ram=tuple(_find_banks(chip)), rom=rom, clock=ClockTree(), software_reset=None)
+
+
+def require_soc(chip: Chip) -> Soc:
+    """``find_soc`` for a chip whose programs an engine runs."""
+    soc = find_soc(chip)
+    assert soc is not None
+    return soc
+
+
+def _is_rom(chip: Chip, span: Span) -> bool:
+    flash = chip.mapped_flash
+    windows = ((flash.irom_start, flash.irom_end), (flash.drom_start or 0, flash.drom_end or 0))
+    return not any(span.start < end and span.end > start for start, end in windows)
+
+
+def _find_banks(chip: Chip) -> Iterator[RamBank]:
+    """The data RAM first. One memory on two buses is a bank with an alias, or a bank that also holds code."""
+    regions = {region.name: region for region in _true_regions(chip)}
+    data, code = regions["DRAM"], regions["IRAM"]
+    offsets = [
+        fact["instruction_alias_offset"]
+        for fact in chip.stub.rom_ram
+        if "instruction_alias_offset" in fact
+    ]
+    alias = data.start + offsets[0] if offsets else None
+    yield RamBank(
+        name="data RAM", start=data.start, end=data.end, code=alias is None, code_alias=alias
+    )
+    code_end = alias if alias is not None else data.start
+    if code.start < code_end:
+        yield RamBank(
+            name="instruction RAM",
+            start=code.start,
+            end=code_end,
+            words_only=alias is not None,
+            code=True,
+        )
+    if (low_power := regions.get("RTC_IRAM")) is not None:
+        yield RamBank(name="low-power RAM", start=low_power.start, end=low_power.end, code=True)
+
+
+def _true_regions(chip: Chip) -> Iterator[MapRegion]:
+    """The regions of the map that are memory, with their measured limits."""
+    measured = chip.memory.measured
+    low_power = [measured["lp_ram"]] if "lp_ram" in measured else None
+    windows = {
+        "MASK": [measured["mask_rom"]] if "mask_rom" in measured else None,
+        "DROM": _windows(measured, "data_flash"),
+        "IROM": _windows(measured, "instruction_flash"),
+        "RTC_IRAM": low_power,
+        "RTC_DRAM": low_power,
+    }
+    data = next(r for r in chip.memory.map if r.name == "DRAM")
+    for region in chip.memory.map:
+        limits = windows.get("MASK" if region.name.endswith("MASK") else region.name)
+        if region.name in NO_MEMORY:
+            continue
+        if limits is not None:
+            yield from (MapRegion(name=region.name, start=w[0], end=w[1]) for w in limits if w)
+        elif "dram_end" in measured and region.start == data.start:
+            yield MapRegion(name=region.name, start=region.start, end=measured["dram_end"])
+        else:
+            yield region
+
+
+def _windows(measured: Mapping[str, Any], name: str) -> list[list[int]] | None:
+    """Where mapped flash is visible, with external RAM behind the same cache; None: the map is right."""
+    window = measured.get(name, measured.get("flash_window"))
+    if window is None:
+        return None
+    external = measured.get("external_ram")
+    return [window, external] if external is not None and name not in measured else [window]
+
+
+class Ram:
+    """The RAM that the loader and programs share.
+
+    Banks as in the chip's data. Anywhere else memory is sparse: pages are created when written, all else is 0.
+    """
+
+    def __init__(self, chip: Chip) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self.regions: list[Region] = []
+        soc = find_soc(chip)
+        for bank in soc.ram if soc is not None else ():
+            data = bytearray(bank.end - bank.start)
+            self.regions.append(
+                Region(bank.name, bank.start, data, words_only=bank.words_only, code=bank.code)
+            )
+            if bank.code_alias is not None:
+                name = f"{bank.name} on the instruction bus"
+                self.regions.append(Region(name, bank.code_alias, data, words_only=True, code=True))
+
+    def covers(self, address: int) -> bool:
+        """Whether the address lies in one of the banks."""
+        return any(region.start <= address < region.end for region in self.regions)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store bytes."""
+        view = memoryview(data)
+        while view:
+            bank, offset, room = self._find(address, create=True)
+            size = min(room, len(view))
+            assert bank is not None
+            bank[offset : offset + size] = view[:size]
+            address, view = address + size, view[size:]
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes at an address."""
+        out = bytearray()
+        while len(out) < size:
+            bank, offset, room = self._find(address + len(out), create=False)
+            room = min(room, size - len(out))
+            out += bank[offset : offset + room] if bank is not None else bytes(room)
+        return bytes(out)
+
+    def clear(self) -> None:
+        """Lose all contents, as without power."""
+        self._pages.clear()
+        for region in self.regions:
+            region.data[:] = bytes(len(region.data))
+
+    def _find(self, address: int, *, create: bool) -> tuple[bytearray | None, int, int]:
+        """The memory at an address, the offset in it, and how many bytes follow there."""
+        for region in self.regions:
+            if region.start <= address < region.end:
+                return region.data, address - region.start, region.end - address
+        number, offset = divmod(address, PAGE)
+        if create:
+            self._pages.setdefault(number, bytearray(PAGE))
+        return self._pages.get(number), offset, PAGE - offset
 
 
 class FlashPower:
-    """Whether the flash has power: some revisions of some chips give it only after register steps.
+    """Whether the flash has power: on some revisions of some chips only after a sequence of register writes.
 
-    The steps are a fact of the chip; power is on once every bit that the steps set has been set and the last wanted
-    values have been written, in order. A revision that the fact does not name has power from the start.
+    The chip's data has the steps. Power is on when all of them have been done in order. Other revisions have power
+    from the start.
     """
 
     def __init__(self, chip: Chip, revision: int, words: Mapping[int, int]) -> None:
@@ -43,16 +220,16 @@ class FlashPower:
         self.restart()
 
     def restart(self) -> None:
-        """As after power was lost."""
+        """Power was lost."""
         self._done = 0
 
     @property
     def on(self) -> bool:
-        """Whether the flash has power now."""
+        """Whether the flash has power."""
         return self._done == len(self._steps)
 
-    def wrote(self, address: int, old: int, new: int) -> None:
-        """A register was written; a step that this does counts if it is the next one."""
+    def note_write(self, address: int, old: int, new: int) -> None:
+        """A register was written: this may be the next step."""
         if self.on:
             return
         step = self._steps[self._done]
@@ -67,10 +244,10 @@ class FlashPower:
 
 
 class Registers:
-    """Reads and writes of 32-bit words. ``preset`` words win over everything and keep their value.
+    """Reads and writes of 32-bit words. ``preset`` values override everything and never change.
 
-    ``attached`` is whether the flash is wired to the controller: a transaction before that moves no data;
-    ``attach_word`` is what SPI_ATTACH said of its pins.
+    ``attached``: whether the flash is connected to the controller; a transaction before that moves no data.
+    ``attach_word``: SPI_ATTACH's argument, which selects the pins.
     """
 
     def __init__(
@@ -106,14 +283,15 @@ class Registers:
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
     def note_usb(self, revision: int) -> None:
-        """The host is at the USB-Serial/JTAG port: the ROM's variable for its port says so."""
+        """The host is connected to the USB-Serial/JTAG port: set the ROM's variable for its port."""
         variable = self.chip.usb.console_variable
-        place = variable.find_serial_jtag(revision) if variable is not None else None
-        if place is not None:
-            self.preset[place[0] & ~3] = place[1] << place[0] % 4 * 8
+        found = variable.find_serial_jtag(revision) if variable is not None else None
+        if found is not None:
+            address, value = found
+            self.preset[address & ~3] = value << address % 4 * 8
 
     def restart(self) -> None:
-        """As after a reset: what software wrote to registers is gone; RAM and eFuses stay."""
+        """Chip reset: registers lose what software wrote to them; RAM and eFuses stay."""
         self._loose.clear()
         self.power.restart()
         self.flash.powered = self.power.on
@@ -140,7 +318,7 @@ class Registers:
         )
 
     def is_ram(self, address: int) -> bool:
-        """Whether what is written there stays there."""
+        """Whether the address keeps what is written to it."""
         if self.ram.covers(address):
             return True
         if any(start <= address < end for start, end in self._roms):
@@ -150,11 +328,11 @@ class Registers:
         )
 
     def is_read_only(self, address: int) -> bool:
-        """Whether it is memory that cannot be written."""
+        """Whether the address lies in memory that cannot be written."""
         return self.is_memory(address) and not self.is_ram(address)
 
     def read(self, t: float, address: int) -> int | None:
-        """The word, or None: the access faults."""
+        """The value at an address; None if the access faults."""
         if address in self.preset:
             return self.preset[address]
         if address == self.chip.uart.clock_divider_address:
@@ -172,7 +350,7 @@ class Registers:
         return int.from_bytes(self.ram.read(address, 4), "little") if self.is_ram(address) else 0
 
     def write(self, t: float, address: int, value: int, mask: int = WORD) -> bool:
-        """A masked write; False: the access faults. Writes to ROM and eFuse words do nothing."""
+        """A masked write; False if the access faults. Writes to ROM and eFuse words have no effect."""
         old = self.read(t, address)
         if old is None:
             return False
@@ -188,12 +366,12 @@ class Registers:
         elif not self.is_memory(address) and not self._is_reserved(address):
             self._loose[address] = value
             self.attached = self.attached or self._pads_are_connected(address)
-            self.power.wrote(address, old, value)
+            self.power.note_write(address, old, value)
             self.flash.powered = self.power.on
         return True
 
     def _pads_are_connected(self, address: int) -> bool:
-        """Whether the write to ``address`` was the last that connects the flash's pads to the controller."""
+        """Whether the write to ``address`` completes the connection of the flash's pads to the controller."""
         pads = [step for step in self.chip.flash_attach if step.pad]
         return any(address == pad.address for pad in pads) and all(
             self._loose.get(pad.address, 0) & pad.mask == pad.value for pad in pads
@@ -205,14 +383,12 @@ class Registers:
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset
         if is_command and not self.attached:
-            value &= (
-                ~SPI_START
-            )  # the flash does not hear it; the data registers keep what they hold
+            value &= ~SPI_START  # the data registers keep their contents
         self.spi.write(t, address, value)
 
 
 def _addresses(chip: Chip) -> Iterator[int]:
-    """Addresses of registers that the chip's facts name."""
+    """Addresses of the registers in the chip's data."""
     yield from chip.peripherals.values()
     yield from (chip.spi.base, chip.uart.clock_divider_address, chip.uart.date_address)
     yield from (part.address for field in chip.fields.values() for part in field)

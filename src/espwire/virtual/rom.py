@@ -1,22 +1,19 @@
-"""The ROM loader's command interpreter, one request at a time. No timing of the wire, no boot; chip.py holds those.
+"""The ROM loader: its command interpreter, its flash routines, its SLIP receiver.
 
-It behaves as the recorded ROMs do, down to what they forget to clear and to check: a request is read from a buffer in
-which the last one still lies, so its length does not matter; value word, body and error byte of a reply keep what was
-there; an unknown command is answered with the header of the last known one, as often as that was answered. A wrong
-checksum uses its sequence number up, without moving on in flash; blocks beyond the flash are accepted and lost; data
-behind the end of a deflate stream hangs the loader. (Traces, and probes of the same two ROMs in the same emulators.)
-Each handler is a generator of the times it needs.
+It behaves like the recorded ROMs, including what they forget to clear and to check. A request is read from a buffer that
+still holds the previous request, so its length does not matter. Value word, body and error byte of a reply keep their
+previous contents. An unknown command is answered with the header of the last known command, as often as that was
+answered. A wrong checksum uses up its sequence number without advancing in flash. Blocks beyond the end of the flash are
+accepted and lost. Data after the end of a deflate stream hangs the loader. (Sources: traces, and probes of the same two
+ROMs in the same emulators.)
 
-How a ROM loader erases, programs and reads its flash: SPI transactions in simulated time. No command is parsed here.
+Each handler, and each flash routine that takes time, is a generator that yields the time at which it wants to continue,
+so that a reset or a loss of power can come between two transactions.
 
-Every method that takes time is a generator: it yields the time at which it wants to go on, so that a reset or a loss
-of power can come between two transactions, as it can in silicon.
-
-How a ROM loader cuts its input into frames: unlike the host's decoder it knows whether it is inside a frame.
-
-Bytes between a closing END and the next opening one are passed over, and ENDs in a row count as one: so a lost END
-costs the next frame, no more. A bad escape stands for its second byte, even for END. Recorded and probed, ESP32 and
-ESP32-C3 alike. What is too long for the buffer is passed over (not probed).
+The receiver, unlike the host's decoder, tracks whether it is inside a frame. Bytes between a closing END and the next
+opening END are ignored, and successive ENDs count as one, so a lost END costs only the next frame. A bad escape stands
+for its second byte, even for END. Recorded and probed, ESP32 and ESP32-C3 alike. A frame longer than the buffer is
+ignored (not probed).
 """
 
 from __future__ import annotations
@@ -43,14 +40,13 @@ from espwire.protocol.spi_flash import (
     WRITE_ENABLE,
 )
 from espwire.sizes import BLOCK, SECTOR, align_down, align_up
+from espwire.virtual.programs.program import Encrypt
 
-if TYPE_CHECKING:
-    from espwire.virtual.registers import Registers
 if TYPE_CHECKING:
     from espwire.virtual.nor_flash import NorFlash
+    from espwire.virtual.registers import Registers
 
-
-# Time the ROM needs beside wire and flash. Approximate: the recordings are not timed faithfully.
+# Time that the ROM needs in addition to wire and flash. Approximate: the recordings have no reliable timing.
 COMMAND_S = 0.0002
 MD5_S_PER_BYTE = 0.5e-6
 INFLATE_S_PER_BYTE = 0.3e-6
@@ -65,7 +61,7 @@ LOAD_FAULT, STORE_FAULT = "Load access fault", "Store/AMO access fault"
 OK = 0
 BAD_MESSAGE, FAILED, BAD_CHECKSUM, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x09, 0x0A
 BAD_DEFLATE, BAD_ADLER, BAD_CERTIFICATE = 0x0B, 0x0C, 0x65
-# commands that clear the error byte when they succeed; the others leave that of the last failure in place
+# commands that clear the error byte when they succeed; after the others it is that of the last failure
 CLEARS_ERROR = {
     Op.SYNC,
     Op.READ_REG,
@@ -79,71 +75,60 @@ DATA_HEAD = 16
 
 CIPHER_BLOCK = 16
 
-Encrypt = Callable[[int, bytes], bytes]  # address and plain data → what stands in flash then
-Handling = Generator[
-    float, float, int | None
-]  # like Work; returns the error code, or None: no answer at all
+# yields the time at which to continue, is sent the time then, returns the time at its end
+Work = Generator[float, float, float]
+Handling = Generator[float, float, int | None]  # like Work, returns the error code; None: no answer
 
 
-class Inflate(Protocol):
-    """A zlib stream that is being unpacked."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-class Board(Protocol):
-    """What the ROM can do to the chip around it."""
+class LoaderHost(Protocol):
+    """The chip around the ROM loader."""
 
     def send(self, data: bytes) -> None:
-        """Put bytes into the transmitter."""
+        """Transmit bytes."""
 
     def sending_time(self, size: int) -> float:
-        """Seconds that ``size`` bytes take to leave."""
+        """Seconds that ``size`` bytes take to send."""
 
     def change_baud(self, number: int) -> None:
-        """Run the UART as CHANGE_BAUDRATE's number asks."""
+        """Set the baud rate by CHANGE_BAUDRATE's number."""
 
     def restart(self) -> None:
         """Software reset."""
 
     def run(self, entry: int | None, uploads: tuple[tuple[int, int], ...] = ()) -> None:
-        """Leave the loader for a program in RAM, or (None) for what is in flash; ``uploads``: address and size each."""
+        """Start a program in RAM, or (None) the one in flash; ``uploads``: address and size of each."""
 
     def crash(self, fault: str, address: int) -> None:
-        """A bus fault: the loader is gone."""
+        """End the loader by a bus fault."""
 
     def hang(self) -> None:
-        """An endless loop: the loader is gone, without a word."""
+        """End the loader in an endless loop."""
 
 
 @dataclass
 class Transfer:
-    """The last BEGIN, and how far its data came. ``address`` is where the next block goes."""
+    """The last BEGIN and the progress of its data. ``address``: destination of the next block."""
 
     to_ram: bool
     address: int
     blocks: int
     block_size: int
     sequence: int = 0
-    inflate: Inflate | None = None
+    inflate: zlib._Decompress | None = None
     encrypted: bool = False
-    held: bytes = b""  # of an encrypted transfer: what does not fill a cipher block yet
+    held: bytes = b""  # of an encrypted transfer: an incomplete cipher block
 
 
 class Rom:
-    """One loader's state. ``limit`` is the flash size that it believes in."""
+    """State of a loader. ``limit`` is the flash size that it assumes."""
 
-    def __init__(self, chip: Chip, registers: Registers, flash: RomFlash, board: Board) -> None:
+    def __init__(self, chip: Chip, registers: Registers, flash: RomFlash, host: LoaderHost) -> None:
         self.dialect = chip.rom
-        self.registers, self.flash, self.board = registers, flash, board
+        self.registers, self.flash, self.host = registers, flash, host
         self.security_info = b""
         self.secure_download = False
         self.encrypt: Encrypt | None = None
-        self._default_limit = chip.default_flash_size if self.dialect.attach_bytes else SPI_24_BIT
+        self._default_limit = chip.flash.default_size if self.dialect.attach_bytes else SPI_24_BIT
         self._handlers: dict[int, Callable[[float], Handling]] = {
             Op.SYNC: self._sync,
             Op.READ_REG: self._read_reg,
@@ -168,7 +153,7 @@ class Rom:
         self.restart()
 
     def restart(self) -> None:
-        """As after a reset."""
+        """Reset."""
         self.limit = self._default_limit
         self._request = bytearray(REQUEST_BUFFER)
         self._length = 0
@@ -179,7 +164,7 @@ class Rom:
         self._uploads: list[tuple[int, int]] = []
 
     def handle(self, t: float, frame: bytes) -> Work:
-        """Carry out one frame. One that is no request (first byte not 0) is refused like an unknown command."""
+        """Process a frame. A frame that is not a request (first byte not 0) is refused like an unknown command."""
         self._length = min(len(frame), REQUEST_BUFFER)
         self._request[: self._length] = frame[: self._length]
         t = yield t + COMMAND_S
@@ -200,33 +185,33 @@ class Rom:
         return int(struct.unpack_from("<I", self._request, HEADER.size + 4 * index)[0])
 
     @property
-    def _said_size(self) -> int:
+    def _declared_size(self) -> int:
         return int.from_bytes(self._request[2:4], "little")
 
     def _answer(self, size: int, error: int) -> None:
-        """Status behind ``size`` result bytes; the error byte of a success and the last two bytes may be stale."""
+        """Send a reply of ``size`` bytes and the status; the error byte of a success and the last two bytes may be stale."""
         if error or self._op in CLEARS_ERROR:
             self._error = error
         self._reply[size : size + 2] = bytes((1 if error else 0, self._error))
         body = self._reply[: size + self.dialect.status_bytes]
         packet = HEADER.pack(REPLY, self._op, len(body), self._value) + body
-        self.board.send(slip.encode(packet) * self._repeats)
+        self.host.send(slip.encode(packet) * self._repeats)
 
     def _after(self, t: float) -> Generator[float, float, None]:
-        """What happens once the answer is out: leaving, restarting, another rate."""
+        """What follows the reply: starting a program, a restart, a new baud rate."""
         first, entry = self._word(0), self._word(1)
         match self._op:
             case Op.CHANGE_BAUDRATE:
-                yield t + self.board.sending_time(HEADER.size + self.dialect.status_bytes + 2)
-                self.board.change_baud(first)
-                self.board.send(slip.END * 2)
+                yield t + self.host.sending_time(HEADER.size + self.dialect.status_bytes + 2)
+                self.host.change_baud(first)
+                self.host.send(slip.END * 2)
             case Op.FLASH_END | Op.FLASH_DEFL_END if not first:
-                self.board.send(slip.END * 2)
-                self.board.restart()
+                self.host.send(slip.END * 2)
+                self.host.restart()
             case Op.FLASH_END:
-                self.board.run(None)
+                self.host.run(None)
             case Op.MEM_END if not first:
-                self.board.run(entry, tuple(self._uploads))
+                self.host.run(entry, tuple(self._uploads))
 
     # --- registers and RAM ---
 
@@ -238,18 +223,18 @@ class Rom:
     def _read_reg(self, t: float) -> Handling:
         value = self.registers.read(t, self._word(0))
         if value is None:
-            self.board.crash(LOAD_FAULT, self._word(0))
+            self.host.crash(LOAD_FAULT, self._word(0))
             return None
         self._value = value
         yield t
         return OK
 
     def _write_reg(self, t: float) -> Handling:
-        for group in range(max(1, min(self._said_size, REQUEST_BUFFER - HEADER.size) // 16)):
+        for group in range(max(1, min(self._declared_size, REQUEST_BUFFER - HEADER.size) // 16)):
             address, value, mask, delay_us = (self._word(4 * group + i) for i in range(4))
             t = yield t + delay_us / 1e6
             if not self.registers.write(t, address, value, mask):
-                self.board.crash(STORE_FAULT, address)
+                self.host.crash(STORE_FAULT, address)
                 return None
         return OK
 
@@ -267,13 +252,13 @@ class Rom:
             return taken
         transfer, payload = taken
         if not self._store(t, transfer.address, payload):
-            self.board.crash(STORE_FAULT, transfer.address)
+            self.host.crash(STORE_FAULT, transfer.address)
             return None
         transfer.address += len(payload)
         return OK
 
     def _store(self, t: float, address: int, data: bytes) -> bool:
-        """Write bytes, to RAM or to registers word by word; False: a fault."""
+        """Write bytes to RAM, or word by word to registers; False: a fault."""
         if self.registers.is_ram(address):
             self.registers.ram.write(address, data)
             return True
@@ -292,12 +277,12 @@ class Rom:
         return self.registers.attached and start + size <= self.limit
 
     def _flash_begin(self, t: float) -> Handling:
-        """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase all of it, then answer. A failed erase still opens the transfer.
+        """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase everything, then answer. A failed erase still opens the transfer.
 
-        The encrypted flag is refused by a chip without a key, or whose eFuses disable it.
+        A chip without a key, or with encryption disabled by eFuse, refuses the encrypted flag.
         """
         size, blocks, block_size, offset = (self._word(i) for i in range(4))
-        if self._said_size != 4 * self.dialect.begin_words:
+        if self._declared_size != 4 * self.dialect.begin_words:
             return BAD_MESSAGE
         encrypted = self.dialect.begin_words > 4 and bool(self._word(4))
         if encrypted and self.encrypt is None:
@@ -328,19 +313,19 @@ class Rom:
             except zlib.error as error:
                 return BAD_ADLER if "data check" in str(error) else BAD_DEFLATE
             if over or stream.unused_data:
-                self.board.hang()
+                self.host.hang()
                 return None
             t = yield t + len(payload) * INFLATE_S_PER_BYTE
         if transfer.encrypted:
-            payload = self._encipher(transfer, payload)
+            payload = self._encrypt_payload(transfer, payload)
         address = transfer.address
         transfer.address += len(payload)
         if self._is_ready(address, len(payload)):
             yield from self.flash.program(t, address, payload)
         return OK
 
-    def _encipher(self, transfer: Transfer, payload: bytes) -> bytes:
-        """What goes to flash of an encrypted transfer: whole cipher blocks, the last one filled up."""
+    def _encrypt_payload(self, transfer: Transfer, payload: bytes) -> bytes:
+        """Encrypt the complete cipher blocks of a transfer; the last block is padded."""
         payload = transfer.held + payload
         last = (
             transfer.sequence >= transfer.blocks
@@ -357,8 +342,8 @@ class Rom:
         return encrypt(transfer.address, payload[:size].ljust(size, b"\xff"))
 
     def _take_block(self) -> tuple[Transfer, bytes] | int:
-        """The payload of a data command that is in turn, or the error code. The sequence number is used up before the
-        checksum is looked at, so a block with a wrong one cannot be sent again."""
+        """The payload of the next data command, or the error code. The sequence number is used up before the checksum is
+        verified, so a block with a wrong checksum cannot be sent again."""
         transfer, size = self._transfer, self._word(0)
         if (
             transfer is None
@@ -376,7 +361,7 @@ class Rom:
         return transfer, payload
 
     def _flash_end(self, t: float) -> Handling:
-        """FLASH_END and FLASH_DEFL_END: fails if blocks are missing, and leaves all the same where it leaves."""
+        """FLASH_END and FLASH_DEFL_END: fails if blocks are missing, but still leaves the loader if requested."""
         transfer = self._transfer
         yield t
         return FAILED if transfer is not None and transfer.sequence < transfer.blocks else OK
@@ -428,8 +413,8 @@ class Rom:
         return OK
 
     def _secure_debug(self, t: float) -> Handling:
-        """The secure-debug commands in form only: no certificate is ever valid, and the chip information, of which no
-        fact tells the contents, is zeros."""
+        """The secure-debug commands in form only: no certificate is valid, and the chip information is zeros, since its
+        contents are unknown."""
         yield t
         match self._op:
             case Op.SDC_VERIF_DATA | Op.SDC_GEN_DATA:
@@ -446,21 +431,17 @@ class Rom:
         return OK
 
 
-Work = Generator[
-    float, float, float
-]  # yields when to go on, gets the time then, returns the time at its end
-
 PAGE = 0x100
 SECTORS_PER_BLOCK = BLOCK // SECTOR
 LONG_FROM = 1 << 24
 
 
 def count_erased(rule: EraseRule, start: int, size: int) -> int:
-    """Sectors that FLASH_BEGIN erases from ``start`` on when asked for ``size`` bytes.
+    """Number of sectors that FLASH_BEGIN erases from ``start`` on for a request of ``size`` bytes.
 
-    The ESP8266's ROM erases the sectors up to the next 64 KiB block, forgets to subtract them, and then erases the
-    full number from there on: as many again as lie before the block, at most as many as were asked for. So the
-    shortened size that clients send comes out right (one sector too much where the true number is odd and small).
+    The ESP8266's ROM erases the sectors up to the next 64 KiB block, does not subtract them, and then erases the full
+    number from there on: it erases as many sectors twice as lie before the block, at most the requested number. Clients
+    send a smaller size, which makes it correct (one sector too many if the true number is odd and small).
 
     >>> count_erased(EraseRule.ESP8266_HEAD_BUG, 0x1000, 0x11000), count_erased(EraseRule.TRUE_SIZE, 0x1000, 0x11000)
     (32, 17)
@@ -472,14 +453,14 @@ def count_erased(rule: EraseRule, start: int, size: int) -> int:
 
 
 class RomFlash:
-    """The flash through the ROM's own routines."""
+    """The ROM's flash routines."""
 
     def __init__(self, flash: NorFlash, *, long_addresses: bool) -> None:
         self.flash = flash
         self._long = long_addresses
 
     def erase(self, t: float, start: int, sectors: int) -> Work:
-        """Erase ``sectors`` sectors from the one that holds ``start``: by 64 KiB where that fits, else by 4 KiB."""
+        """Erase ``sectors`` sectors from the sector of ``start`` on, by blocks of 64 KiB where possible, else by 4 KiB."""
         address = align_down(start, SECTOR)
         end = address + sectors * SECTOR
         while address < end:
@@ -501,7 +482,7 @@ class RomFlash:
         return t
 
     def read(self, t: float, address: int, size: int) -> bytes:
-        """Bytes of flash, as the flash gives them."""
+        """Read bytes."""
         return self.flash.read_array(t, address if self._long else address % LONG_FROM, size)
 
     def _modify(self, t: float, opcode: int, address: int, data: bytes) -> None:
@@ -518,14 +499,14 @@ _ESCAPED = {b"\xdc": END, b"\xdd": ESC}
 
 
 class RomReceiver:
-    """Bytes in, whole unescaped frames out."""
+    """SLIP decoder of the ROM loader."""
 
     def __init__(self) -> None:
         self._open = False
         self._run = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The frames that ``data`` completes, in order."""
+        """Decode received bytes; returns the frames that they complete."""
         frames: list[bytes] = []
         runs = data.split(END)
         for run in runs[:-1]:  # each of these is followed by an END

@@ -1,6 +1,32 @@
-"""The discrete-event kernel of everything virtual: what a machine is, and an agenda of things to come. No chip here.
+"""Events in simulated time: the clock of everything virtual.
 
-Times are seconds of simulated time, from 0. Nothing here or above reads a real clock; links do that.
+Theory of operation. Nothing below the transport reads a real clock. Time is a number of seconds from 0, and its owner
+is the ``VirtualTransport`` (or the server's connection): it alone decides how far the clock moves. Everything below
+only answers two questions: ``next_event()``, when is something due next, and ``advance(t)``, do everything that is due
+up to ``t``.
+
+*Layers.* The transport owns a ``Wire`` (bit times, latency, bytes in flight in both directions), the wire owns the
+``VirtualChip``, the chip owns one ``EventQueue`` and, while a program runs in RAM, a ``ProgramRunner``. Work of the ROM
+loader and of modelled programs is a generator that yields the time at which it wants to continue, so a reset, a
+watchdog or a loss of power can end it between any two steps: the generator is dropped, and nothing of it is due any more.
+Delayed actions that may be outdated when they are due (a boot, a log line, a release of EN) compare a counter with its
+value at the time they were scheduled.
+
+*Order.* Events happen in order of time; at the same time, in the order in which they were scheduled. The wire delivers
+bytes to the chip only after everything in the chip that is due earlier, and collects what the chip sent after each
+event, so a reply can leave in the middle of an advance. While a program runs, ``ProgramRunner.advance`` alternates
+between the program and the queue, whichever is due first; if a program ends, the queue is first run up to that moment.
+
+*Waiting.* ``VirtualTransport.read(timeout)`` takes what has arrived; if there is nothing, it asks the wire for the next
+event, moves the clock there, and repeats until bytes arrive or the next event lies past the deadline; then the clock is
+set to the deadline. So a timeout of seconds takes microseconds of real time. ``write`` takes no time: bytes are queued
+on the wire from the current time on. ``sleep`` and ``drain`` just move the clock. All clocks are monotonic: an event for
+the past is due now.
+
+*Paced mode* (``pace=1``). Before the clock moves to ``t``, the transport sleeps until as much real time has passed, in
+steps of 50 ms so that a cancellation is noticed. The order of events is the same in both modes. ``virtual serve``
+couples the clock to real time in any case, since its clients live there; unpaced, it runs ahead of real time while the
+loader or a stub is busy, and only a program on the CPU engine, which may run forever, is kept to real time.
 """
 
 from __future__ import annotations
@@ -8,31 +34,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
-
-
-class Machine(Protocol):
-    """Something with a serial port that lives in simulated time and does no input or output of its own."""
-
-    @property
-    def baud(self) -> int | None:
-        """The rate that its UART runs at now; None while it waits to measure the host's."""
-
-    def receive(self, t: float, data: bytes) -> None:
-        """``data`` has arrived completely at ``t``."""
-
-    def lines(self, t: float, *, dtr: bool, rts: bool) -> None:
-        """The host's modem lines are so from ``t`` on; True means asserted."""
-
-    def run_until(self, t: float) -> list[tuple[float, bytes]]:
-        """Do all that is due up to ``t``; what was sent, and when its first byte left."""
-
-    def next_event(self) -> float | None:
-        """When something is due next; None: nothing until bytes or lines come."""
 
 
 class EventQueue:
-    """Actions with a due time, done in order of time, then of asking."""
+    """Actions with a due time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -48,7 +53,7 @@ class EventQueue:
         return self._heap[0][0] if self._heap else None
 
     def run_until(self, t: float) -> None:
-        """Do everything due up to ``t``, then let the clock stand at ``t``."""
+        """Do everything due up to ``t``, then set the clock to ``t``."""
         while self._heap and self._heap[0][0] <= t:
             due, _, action = heapq.heappop(self._heap)
             self.now = due

@@ -1,16 +1,12 @@
-"""Lets any flashing tool talk to a virtual chip, over TCP, RFC 2217 or a pseudo terminal. Prints nothing.
+"""Serves a virtual chip to any flashing tool, over TCP, RFC 2217 or a pseudo terminal.
 
-One client at a time; the chip lives on between them. A plain TCP socket and a pseudo terminal carry no baud rate and
-no DTR and RTS; RFC 2217 carries all of them. Unpaced, simulated time jumps to the end of whatever the loader or a stub
-does, so a client waits for nothing. Paced, an erase takes as long as on the desk, and bytes as long as on a serial
-line.
+One client at a time; the chip keeps running between clients. A plain TCP socket and a pseudo terminal carry neither
+baud rate nor DTR and RTS; RFC 2217 carries all of them. Unpaced, simulated time jumps to the end of whatever the loader
+or a stub is doing, so a client never waits. Paced, an erase and each byte take as long as on a real board.
 
-A client cannot lock out the next one: the next one takes over as soon as it sends something, or once the present one
-has been silent for ten seconds. A connection that is opened and closed again, as by a port scanner, disturbs nobody.
-
-The clients of a served chip: a TCP socket, with RFC 2217 or plain, or a pseudo terminal.
-
-No client can block the server: sockets are never waited for, and one that does not take what the chip sends is dropped.
+A client cannot lock out the next client, which takes over as soon as it sends something, or once the present client has
+been silent for ten seconds. A connection that is opened and closed again, as by a port scanner, has no effect. No client
+can block the server: sockets are never waited for, and a client that does not read what the chip sends is dropped.
 """
 
 from __future__ import annotations
@@ -30,26 +26,24 @@ from collections.abc import Callable, Iterator
 from espwire.errors import PortBusy, PortDenied, PortNotFound, TransportError, Unsupported
 from espwire.transport import telnet
 from espwire.transport.base import CancelToken
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.line import Wire
-from espwire.virtual.programs.registry import load_stand_ins
 
 POLL_S = 0.1  # how soon a stop is noticed
-STEP_S = (
-    0.2  # of simulated time at once; a program that runs slower than the real clock gets no more
-)
-BUDGET_S = 0.25  # of real time at once, for what takes long to compute
-LINE_ROOM_S = 0.1  # what may wait for the line before no more is taken from the client
-HOLD_S = 0.3  # before both lines are asserted at once
-SILENT_S = 10.0  # after which a client yields to one that waits
-MOST_CLIENTS = 8  # that wait
+STEP_S = 0.2  # simulated time per step, at most, for a program that runs slower than the real clock
+BUDGET_S = 0.25  # real time per step, at most, for long computations
+LINE_ROOM_S = 0.1  # of data on the line; with more, no further data is read from the client
+HOLD_S = 0.3  # delay before both lines are asserted at once
+SILENT_S = 10.0  # after which a client is replaced by a waiting client
+MOST_CLIENTS = 8  # waiting
 
 
 class Bench:
     """A chip on a wire whose simulated time follows the real clock, and runs ahead of it unless paced.
 
-    ``has_baud``: the client sets a rate of its own.
+    ``has_baud``: the client sets its own baud rate.
     """
 
     def __init__(self, chip: VirtualChip, *, has_baud: bool = False) -> None:
@@ -60,14 +54,13 @@ class Bench:
             chip, latency=latency, has_baud=has_baud and uart, follows=self.paced and uart
         )
         self._ahead = self._last = 0.0
-        self._both_at: float | None = (
-            None  # when both lines become asserted, unless they change before
-        )
+        # when both lines become asserted, unless they change before
+        self._both_at: float | None = None
         self._started = time.monotonic()
 
     @property
     def baud(self) -> int:
-        """The client's rate."""
+        """The client's baud rate."""
         return self.wire.host_baud
 
     @baud.setter
@@ -78,28 +71,28 @@ class Bench:
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """Set the client's modem lines.
 
-        A client of RFC 2217 changes one line at a time and may wait 50 ms in between. A reset sequence then passes
-        through both lines asserted for so long that the usual reset circuit starts the application. So this state
-        waits for the next change; on its own it comes later.
+        An RFC 2217 client changes one line at a time and may wait 50 ms in between. A reset sequence then has both lines
+        asserted for so long that the usual reset circuit starts the application. So this state is delayed until the
+        next change, or for ``HOLD_S``.
         """
         self._both_at = None
         if dtr and rts and self.wire.has_baud:
             self._both_at = time.monotonic() + HOLD_S
         else:
-            self.wire.lines(self._now(), dtr=dtr, rts=rts)
+            self.wire.set_lines(self._now(), dtr=dtr, rts=rts)
 
     def discard(self) -> None:
-        """Forget what the chip has sent by now."""
+        """Discard what the chip has sent."""
         now = self._now()
         self.wire.advance(now)
         self.wire.take(now)
 
     def exchange(self, data: bytes) -> bytes:
-        """Bytes from the client go in; what the chip has to say by now comes out."""
+        """Send the client's bytes to the chip; returns what the chip has sent."""
         now = self._now()
         if self._both_at is not None and time.monotonic() >= self._both_at:
             self._both_at = None
-            self.wire.lines(now, dtr=True, rts=True)
+            self.wire.set_lines(now, dtr=True, rts=True)
         self.wire.advance(now)
         if data:
             self.wire.send(now, data)
@@ -118,20 +111,20 @@ class Bench:
         return answer
 
     def pause(self) -> float:
-        """How long nothing will happen, in real seconds, at most the poll time."""
+        """Real seconds until something happens, at most the poll time."""
         due = self.wire.next_event()
         if due is None:
             return POLL_S
         return 0.0 if self._runs_ahead else min(POLL_S, max(0.0, due - self._now()))
 
     @property
-    def takes_more(self) -> bool:
-        """Whether the line has room for more from the client: a serial port takes no more than it can send."""
+    def has_room(self) -> bool:
+        """Whether the line has room for more data: a serial port accepts no more than it can send."""
         return self.wire.sent_by < self._now() + LINE_ROOM_S
 
     @property
     def _runs_ahead(self) -> bool:
-        """Whether time jumps on: not because of a program that goes on for ever."""
+        """Whether time jumps ahead. A program that runs forever does not count."""
         return not self.paced and (
             self.chip.busy or (self.wire.pending and not self.chip.runs_freely)
         )
@@ -154,21 +147,23 @@ def serve(
     note: Callable[[str], None] = lambda text: None,
     stop: CancelToken | None = None,
 ) -> VirtualChip:
-    """Serve one chip until ``stop``, or SIGINT or SIGTERM where there is none; then the flash file is whole.
+    """Serve one chip until ``stop``, or SIGINT or SIGTERM if there is none; then the flash file is complete.
 
     :param tcp: host and port to listen on, port 0 for a free one; None: a pseudo terminal
-    :param rfc2217: speak RFC 2217 there: the client sets the rate and the modem lines
-    :param announce: called once, with the line that tells where: ``listening on socket://127.0.0.1:3333``
-    :param note: called with what a client may miss, such as that a program cannot run
+    :param rfc2217: use RFC 2217 on it: the client sets the baud rate and the modem lines
+    :param announce: called once, with a line such as ``listening on socket://127.0.0.1:3333``
+    :param note: called with messages for the user, such as that a program cannot be run
     :returns: the chip, its flash file closed
     :raises UsageError: the options do not suit the chip
-    :raises TransportError: the address cannot be listened on
-    :raises Unsupported: there are no pseudo terminals here
+    :raises TransportError: the address cannot be used
+    :raises Unsupported: this system has no pseudo terminals
     """
     chip = build_chip(options)
     chip.note = note
     try:
-        load_stand_ins(options.stub)
+        # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
+        import espwire.virtual.programs.registry  # noqa: F401
+
         with _stop_token(stop) as token:
             if tcp is not None:
                 _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, announce, token, rfc2217=rfc2217)
@@ -181,7 +176,7 @@ def serve(
 
 @contextlib.contextmanager
 def _stop_token(stop: CancelToken | None) -> Iterator[CancelToken]:
-    """The caller's token, or one that the two signals set."""
+    """The caller's token, or a token that the two signals cancel."""
     if stop is not None or threading.current_thread() is not threading.main_thread():
         yield stop or CancelToken()
         return
@@ -208,7 +203,7 @@ def _serve_tcp(
     host, port = address
     with (
         _listen(host, port) as server,
-        _Counter(bench, Rfc2217Client if rfc2217 else SocketClient) as counter,
+        _ClientQueue(bench, Rfc2217Client if rfc2217 else SocketClient) as counter,
     ):
         server.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
@@ -219,15 +214,15 @@ def _serve_tcp(
             counter.serve(server)
 
 
-class _Counter:
-    """Who is served, and who waits."""
+class _ClientQueue:
+    """The client that is served, and those that wait."""
 
     def __init__(self, bench: Bench, kind: type[SocketClient]) -> None:
         self._bench, self._kind = bench, kind
         self.client: SocketClient | None = None
         self.waiting: deque[SocketClient] = deque()
 
-    def __enter__(self) -> _Counter:
+    def __enter__(self) -> _ClientQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -236,7 +231,7 @@ class _Counter:
                 client.close(self._bench)
 
     def serve(self, server: socket.socket) -> None:
-        """Wait until something happens, and let it."""
+        """Wait for the next event and handle it."""
         bench, client = self._bench, self.client
         with selectors.DefaultSelector() as selector:
             selector.register(server, selectors.EVENT_READ)
@@ -244,8 +239,7 @@ class _Counter:
                 selector.register(other, selectors.EVENT_READ)
             if client is not None:
                 events = (
-                    selectors.EVENT_READ * bench.takes_more
-                    | selectors.EVENT_WRITE * client.has_more
+                    selectors.EVENT_READ * bench.has_room | selectors.EVENT_WRITE * client.has_more
                 )
                 if events:
                     selector.register(client, events)
@@ -260,7 +254,7 @@ class _Counter:
                 client.deliver(bench.exchange(b""))
             stays = client.flush() and stays
         else:
-            bench.exchange(b"")  # nobody receives what the chip sends now
+            bench.exchange(b"")  # discard what the chip sends
         self._choose(stays=stays)
 
     def _accept(self, server: socket.socket) -> None:
@@ -270,12 +264,12 @@ class _Counter:
             self.waiting.popleft().close(self._bench)
 
     def _choose(self, *, stays: bool) -> None:
-        """Find out who is served next."""
-        for other in [other for other in self.waiting if other.has_spoken is None]:
+        """Choose the client that is served next."""
+        for other in [other for other in self.waiting if other.has_sent is None]:
             self.waiting.remove(other)
             other.close(self._bench)
-        following = next((other for other in self.waiting if other.has_spoken), None)
-        silent = self.client is None or time.monotonic() - self.client.heard_at > SILENT_S
+        following = next((other for other in self.waiting if other.has_sent), None)
+        silent = self.client is None or time.monotonic() - self.client.last_receive > SILENT_S
         if following is None and self.waiting and (silent or not stays):
             following = self.waiting[0]
         if self.client is not None and (following is not None or not stays):
@@ -285,7 +279,7 @@ class _Counter:
         if following is not None:
             self.waiting.remove(following)
             self.client = following
-            following.heard_at = time.monotonic()
+            following.last_receive = time.monotonic()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -295,17 +289,17 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         where, hint = f"{host}:{port}", "Choose another address, or port 0 for a free port."
         if error.errno == errno.EADDRINUSE:
-            raise PortBusy(f"something else listens on {where}", hint=hint) from None
+            raise PortBusy(f"{where} is in use by another program", hint=hint) from None
         if error.errno == errno.EACCES:
             raise PortDenied(f"listening on {where} is not allowed", hint=hint) from None
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise PortNotFound(f"{host} is no address of this machine", hint=hint) from None
+            raise PortNotFound(f"{host} is not an address of this machine", hint=hint) from None
         raise TransportError(
             f"cannot listen on {where}: {error.strerror or error}", hint=hint
         ) from None
     except OverflowError:
         raise PortNotFound(
-            f"there is no port {port}", hint="Ports go up to 65535; 0 takes a free one."
+            f"{port} is not a valid port", hint="Ports go up to 65535; 0 selects a free port."
         ) from None
 
 
@@ -330,14 +324,14 @@ def _serve_pty(bench: Bench, announce: Callable[[str], None], token: CancelToken
 
 
 def _serve_terminal(bench: Bench, client: TerminalClient, token: CancelToken) -> None:
-    """Carry bytes both ways until the token is set."""
+    """Pass bytes in both directions until the token is cancelled."""
     with selectors.DefaultSelector() as selector:
         while not token.cancelled:
-            if bench.takes_more:
+            if bench.has_room:
                 selector.register(client, selectors.EVENT_READ)
-                came = bool(selector.select(bench.pause()))
+                readable = bool(selector.select(bench.pause()))
                 selector.unregister(client)
-                if came and not client.receive(bench):
+                if readable and not client.receive(bench):
                     return
             else:
                 time.sleep(min(POLL_S, LINE_ROOM_S))
@@ -345,17 +339,17 @@ def _serve_terminal(bench: Bench, client: TerminalClient, token: CancelToken) ->
 
 
 CHUNK = 0x10000
-MOST_WAITING = 0x100000  # bytes that a client has not taken; then it is dropped
+MOST_WAITING = 0x100000  # unsent bytes for a client; with more, the client is dropped
 MAX_BAUD = 12_000_000
 
 
 class SocketClient:
-    """A plain TCP connection: bytes, without a rate or modem lines. ``heard_at``: when it last sent something."""
+    """A plain TCP connection: bytes only. ``last_receive``: when the client last sent something."""
 
     def __init__(self, client: socket.socket) -> None:
         self._socket = client
         self._out = bytearray()
-        self.heard_at = time.monotonic()
+        self.last_receive = time.monotonic()
         client.setblocking(False)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -365,13 +359,13 @@ class SocketClient:
         return self._socket.fileno()
 
     def close(self, bench: Bench) -> None:
-        """Close the connection, and release what it held of the chip's."""
+        """Close the connection."""
         self.flush()
         self._socket.close()
 
     @property
-    def has_spoken(self) -> bool | None:
-        """Whether bytes from it wait; None: it has gone."""
+    def has_sent(self) -> bool | None:
+        """Whether the client has sent bytes; None: it has disconnected."""
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK)) or None
         except BlockingIOError:
@@ -380,7 +374,7 @@ class SocketClient:
             return None
 
     def receive(self, bench: Bench) -> bool:
-        """Carry what it has sent to the chip; False: it has gone."""
+        """Pass the client's bytes to the chip; False: it has disconnected."""
         try:
             data = self._socket.recv(CHUNK)
         except BlockingIOError:
@@ -388,25 +382,25 @@ class SocketClient:
         except OSError:
             return False
         if data:
-            self.heard_at = time.monotonic()
-            self.take(bench, data)
+            self.last_receive = time.monotonic()
+            self.process(bench, data)
         return bool(data)
 
-    def take(self, bench: Bench, data: bytes) -> None:
-        """Bytes as they came from the socket."""
+    def process(self, bench: Bench, data: bytes) -> None:
+        """Process bytes from the socket."""
         self.deliver(bench.exchange(data))
 
     def deliver(self, data: bytes) -> None:
-        """Bytes from the chip, for the next ``flush``."""
+        """Queue bytes from the chip for ``flush``."""
         self._out += data
 
     @property
     def has_more(self) -> bool:
-        """Whether it has not taken all bytes yet."""
+        """Whether there are unsent bytes."""
         return bool(self._out)
 
     def flush(self) -> bool:
-        """Send what it takes now; False: it has gone, or takes nothing."""
+        """Send what the client accepts; False: it has disconnected, or accepts nothing."""
         try:
             while self._out:
                 del self._out[: self._socket.send(self._out[:CHUNK])]
@@ -418,7 +412,7 @@ class SocketClient:
 
 
 class Rfc2217Client(SocketClient):
-    """A TCP connection that also sets the rate and the modem lines (RFC 2217). Whatever else it sets is confirmed."""
+    """A TCP connection that also sets baud rate and modem lines (RFC 2217). Other settings are confirmed and ignored."""
 
     def __init__(self, client: socket.socket) -> None:
         super().__init__(client)
@@ -427,13 +421,13 @@ class Rfc2217Client(SocketClient):
         self._greeted = False
 
     def close(self, bench: Bench) -> None:
-        """Close the connection; both modem lines are released, as those of a port that is closed."""
+        """Close the connection and release both modem lines, as closing a port does."""
         super().close(bench)
         if self._dtr or self._rts:
             bench.set_lines(dtr=False, rts=False)
 
-    def take(self, bench: Bench, data: bytes) -> None:
-        """Bytes for the chip, and requests."""
+    def process(self, bench: Bench, data: bytes) -> None:
+        """Process data and RFC 2217 requests."""
         for event in self._decoder.take(data):
             if isinstance(event, bytes):
                 self.deliver(bench.exchange(event))
@@ -443,16 +437,15 @@ class Rfc2217Client(SocketClient):
         self._decoder.replies.clear()
         if self._decoder.accepted and not self._greeted:
             self._greeted = True
-            self._out += telnet.build_answer(
-                telnet.NOTIFY_MODEM_STATE, b"\0"
-            )  # no such line is connected
+            # none of these lines is connected
+            self._out += telnet.build_answer(telnet.NOTIFY_MODEM_STATE, b"\0")
 
     def deliver(self, data: bytes) -> None:
-        """Bytes from the chip, for the next ``flush``."""
+        """Queue bytes from the chip for ``flush``."""
         self._out += telnet.escape(data)
 
     def _carry_out(self, bench: Bench, option: int, value: bytes) -> bytes:
-        """Do as asked; the value of the answer."""
+        """Execute a request; returns the value of the answer."""
         if option == telnet.SET_BAUD:
             baud = int.from_bytes(value, "big")
             if 0 < baud <= MAX_BAUD:
@@ -478,7 +471,7 @@ class Rfc2217Client(SocketClient):
 
 
 class TerminalClient:
-    """The master side of a pseudo terminal. Clients come and go unnoticed."""
+    """The master side of a pseudo terminal, which cannot detect clients."""
 
     def __init__(self, master: int) -> None:
         self._master = master
@@ -488,7 +481,7 @@ class TerminalClient:
         return self._master
 
     def receive(self, bench: Bench) -> bool:
-        """Carry what came to the chip; False: the terminal is gone."""
+        """Pass received bytes to the chip; False: the terminal is gone."""
         try:
             data = os.read(self._master, CHUNK)
         except BlockingIOError:
@@ -499,7 +492,7 @@ class TerminalClient:
         return bool(data)
 
     def deliver(self, data: bytes) -> None:
-        """Bytes from the chip. What does not fit is lost, as on a serial port that nobody reads."""
+        """Pass bytes from the chip; those that do not fit are lost, as on a serial port that is not read."""
         with contextlib.suppress(BlockingIOError):
             while data:
                 data = data[os.write(self._master, data) :]

@@ -1,9 +1,10 @@
-"""The SPI controller that drives the flash, register by register; the flash commands themselves are ``flash.py``.
+"""The SPI controller that drives the flash, register by register. The flash commands are in ``nor_flash.py``.
 
-A transaction is modelled as the bits on the wire. The controller shifts out command, address, dummy and data bits, of
-those phases that are enabled, then shifts in; the flash part counts clocks and knows nothing of phases. So a phase
-that a client forgets has the effect it has on silicon: without a dummy phase SFDP comes a byte late, without an
-address phase the bits that follow are taken for the address, without a read phase W0 keeps what it held.
+A transaction is modelled as the bits on the wire. The controller shifts out the enabled phases (command, address,
+dummy, data), then shifts in; the flash part only counts clocks. A phase that a client forgets therefore has the same
+effect as on silicon: without a dummy phase SFDP arrives a byte late, without an address phase the bits that follow are
+taken for the address, without a read phase W0 keeps its contents.
+
 Register bits: ``chips/data/protocol.toml`` [spi_command]; reset values: the recorded traces of ESP32 and ESP32-C3.
 """
 
@@ -20,7 +21,7 @@ _SPAN = 0x100
 _OLD_LAYOUT_USER_OFFSET = 0x1C  # ESP8266 and ESP32; all later chips have USER at 0x18
 _WORD = 0xFFFFFFFF
 UNDIVIDED = 1 << 31
-ROM_DIVIDER = 4  # of a clock register that nobody has written; the ROMs run the flash slowly
+ROM_DIVIDER = 4  # as long as the clock register is 0: the ROMs run the flash slowly
 
 
 class _Bits:
@@ -47,9 +48,10 @@ class _Bits:
 
 
 class SpiController:
-    """The registers of one chip's flash controller. A transaction is over ``bit_time`` times its bits after its start.
+    """The registers of one chip's flash controller.
 
-    ``bit_time`` is 0 for the loader, whose own time hides it. ``done_at`` is when the last one ends, ``opcode`` its.
+    ``bit_time``: seconds per bit; 0 for the ROM loader, whose own time hides it. ``done_at`` and ``opcode`` belong to
+    the last transaction.
     """
 
     def __init__(self, chip: Chip, flash: NorFlash) -> None:
@@ -70,11 +72,11 @@ class SpiController:
 
     @property
     def has_old_layout(self) -> bool:
-        """Whether it is the ESP8266's or the ESP32's; all later chips share another."""
+        """Whether the registers are laid out as on the ESP8266 and the ESP32; all later chips share another layout."""
         return self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
 
     def find_divider(self, word: int) -> int:
-        """What the clock register's ``word`` divides the bus clock by."""
+        """Divider of the bus clock, from the clock register's value."""
         if not word:
             return ROM_DIVIDER
         if word & UNDIVIDED:
@@ -88,7 +90,7 @@ class SpiController:
         return self.spi.base <= address < self.spi.base + _SPAN
 
     def read(self, t: float, address: int) -> int:
-        """The register's word."""
+        """The register's value."""
         return self._words.get(address - self.spi.base & ~3, 0)
 
     def write(self, t: float, address: int, value: int) -> None:
@@ -99,8 +101,34 @@ class SpiController:
         elif value & _START:
             self._run(t)
 
+    def transact(
+        self,
+        t: float,
+        opcode: int,
+        *,
+        address: int = 0,
+        address_bits: int = 0,
+        dummy_bits: int = 0,
+        out: bytes = b"",
+        read: int = 0,
+        attached: bool = True,
+    ) -> bytes:
+        """Run a transaction as a driver does that sets all registers for it; returns ``read`` bytes of the data buffer.
+
+        ``attached`` False: no flash is connected, so the buffer keeps what it held.
+        """
+        bits = _Bits()
+        bits.append(opcode, 8)
+        bits.append(address, address_bits)
+        bits.append(0, dummy_bits)
+        bits.append(int.from_bytes(out, "big"), len(out) * 8)
+        self._set_buffer(out)
+        if attached:
+            self._transfer(t, bits, read * 8)
+        return bytes(self._buffer()[:read])
+
     def _lengths(self, user1: int) -> tuple[int, int]:
-        """Bits to write and to read, in the data buffer's limits."""
+        """Bits to write and to read, at most the size of the data buffer."""
         spi = self.spi
         if spi.length_in_user1 is not None:
             write = extract(user1, spi.length_in_user1.mosi_shift, 9)
@@ -112,11 +140,11 @@ class SpiController:
 
     @property
     def words(self) -> dict[int, int]:
-        """What stands in the registers, by their offsets."""
+        """Values of the registers, by offset."""
         return self._words
 
     def _run_status(self, t: float, user: int, user1: int, user2: int) -> bool:
-        """The quick way of the transaction that is run most: read one byte of status. False: it is another."""
+        """Fast path for the most frequent transaction, reading a status byte; False if this is a different one."""
         if (
             user & 0xF8000000 != _COMMAND | _READ
             or user2 != 0x70000005
@@ -165,39 +193,41 @@ class SpiController:
         self._transfer(self.done_at, out, read_bits)
 
     def _transfer(self, t: float, out: _Bits, read_bits: int) -> None:
-        """What the part makes of the clocks: opcode, then as many address and dummy bits as that opcode has."""
+        """How the part decodes the bits: opcode, then as many address and dummy bits as that opcode has."""
         if out.count + read_bits < 8:
             return
         opcode = self.opcode = out.take(0, 8)
         address_bytes, dummy_bytes = self.flash.shape(opcode)
         header = 8 * (1 + address_bytes)
         if out.count + read_bits < header:
-            return  # chip select goes up before the address is whole: nothing happens
+            return  # chip select rises before the address is complete: nothing happens
         address = out.take(8, 8 * address_bytes)
         size = max(0, out.count - header) // 8
         data = out.take(header, size * 8).to_bytes(size, "big")
-        ahead = (
-            out.count - header - 8 * dummy_bytes
-        )  # bits of the answer that pass before the reading starts
-        wanted = max(0, ahead + read_bits) if read_bits else 0
-        answer = self.flash.execute(t, opcode, address=address, data=data, read=-(-wanted // 8))
+        # bits of the answer that pass before reading starts
+        ahead = out.count - header - 8 * dummy_bytes
+        bits = max(0, ahead + read_bits) if read_bits else 0
+        answer = self.flash.execute(t, opcode, address=address, data=data, read=-(-bits // 8))
         if read_bits:
             self._store(answer, ahead, read_bits)
 
     def _store(self, answer: bytes, ahead: int, read_bits: int) -> None:
-        """The bits read into the data buffer; before the part's answer the line is high."""
+        """Store the bits read in the data buffer; before the part's answer the line is high."""
         seen = _Bits()
         if ahead < 0:
             seen.append(-1, -ahead)
         seen.append(int.from_bytes(answer, "big"), len(answer) * 8)
         size = -(-read_bits // 8)
         value = seen.take(max(0, ahead), read_bits) << (size * 8 - read_bits)
-        buffer = self._buffer()
-        buffer[:size] = value.to_bytes(size, "big")
-        for at in range(0, -(-size // 4) * 4, 4):
-            self._words[self.spi.data_offset + at] = int.from_bytes(buffer[at : at + 4], "little")
+        self._set_buffer(value.to_bytes(size, "big"))
 
-    def _buffer(self) -> bytearray:
+    def _buffer(self) -> bytes:
         """W0 to W15 as bytes."""
         words = (self._words.get(self.spi.data_offset + at, 0) for at in range(0, _BUFFER, 4))
-        return bytearray(b"".join(word.to_bytes(4, "little") for word in words))
+        return b"".join(word.to_bytes(4, "little") for word in words)
+
+    def _set_buffer(self, data: bytes) -> None:
+        """Replace the first bytes of W0 to W15."""
+        data += self._buffer()[len(data) :]
+        for at in range(0, _BUFFER, 4):
+            self._words[self.spi.data_offset + at] = int.from_bytes(data[at : at + 4], "little")

@@ -1,4 +1,4 @@
-"""A Link to a virtual chip, in simulated time: reading waits on the chip's clock, not on ours, unless it is paced."""
+"""A Transport to a virtual chip, in simulated time, or in real time if it is paced."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import time
 
 from espwire.errors import TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip, parse_options
+from espwire.virtual.config import VirtualOptions, parse_options
 from espwire.virtual.line import Wire
 
 PACE_STEP_S = 0.05
-LINE_DELAY_S = 0.001  # of a driver that changes the lines one by one: a control transfer each
+LINE_DELAY_S = 0.001  # of a driver that changes lines one by one, by a control transfer each
 
 
 class VirtualTransport:
-    """The host's end of the wire. ``chip`` is the chip; ``pace`` True lets real time pass as simulated time does.
+    """The host's end of the wire. ``pace``: real time passes as simulated time does.
 
-    ``start`` is what the clock shows at first, in seconds: for a chip that has lived before (``bus.py``).
+    ``start`` is the clock's initial value in seconds, for a chip that has run before (``usb_bus.py``).
     """
 
     def __init__(
@@ -50,43 +51,44 @@ class VirtualTransport:
         self._dtr = self._rts = "open-asserts" in options.quirk
         self._open = True
         if self._dtr:
-            self.wire.lines(self._now, dtr=True, rts=True)
+            self.wire.set_lines(self._now, dtr=True, rts=True)
 
     def read(self, timeout: float) -> bytes:
-        """What has come, at least one byte; empty when ``timeout`` passes first. TransportLost, Cancelled."""
+        """At least one received byte; empty at the timeout. TransportLost, Cancelled."""
         self._check()
         wire, end = self.wire, self._now + timeout
         while not (data := wire.take(self._now)):
             due = wire.next_event()
             if due is None or due > end:
-                self._pass(end)
+                self._advance(end)
                 return wire.take(self._now)
-            self._pass(due)
+            self._advance(due)
         return data
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data``; it is on its way when this returns. TransportLost, Cancelled."""
+        """Send all of ``data``; returns while it is on the wire. TransportLost, Cancelled."""
         self._check()
         if self.wire.sent_by > max(deadline, self._now):
-            self._pass(max(deadline, self._now))
+            self._advance(max(deadline, self._now))
             raise TransportLost(
-                f"{self.info.name} takes no more data", hint="The wire is slower than what is sent."
+                f"{self.info.name} accepts no more data",
+                hint="Data is sent faster than the baud rate allows.",
             )
         self.wire.send(self._now, data)
 
     def drain(self) -> None:
-        """Wait until everything written has left."""
+        """Wait until everything has been sent."""
         self._check()
         if self.wire.sent_by > self._now:
-            self._pass(self.wire.sent_by)
+            self._advance(self.wire.sent_by)
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes."""
         self.wire.advance(self._now)
         self.wire.take(self._now)
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate; nothing happens where the link has none."""
+        """Change the host's baud rate; no effect on native USB."""
         self.wire.advance(self._now)
         self.wire.host_baud = baud
 
@@ -101,19 +103,19 @@ class VirtualTransport:
         if self._line_delay:
             self._now += self._line_delay
             self.wire.advance(self._now)
-        self.wire.lines(self._now, dtr=self._dtr, rts=self._rts)
+        self.wire.set_lines(self._now, dtr=self._dtr, rts=self._rts)
 
     def now(self) -> float:
-        """Seconds on this link's clock."""
+        """The clock, in seconds."""
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass on this link's clock. Cancelled."""
+        """Let time pass. Cancelled."""
         self._check()
-        self._pass(self._now + seconds)
+        self._advance(self._now + seconds)
 
     def close(self) -> None:
-        """Close, and give the flash's contents to its file; a second time does nothing."""
+        """Close, and write the flash contents to the file. May be called again."""
         if self._open:
             self._open = False
             self.chip.flash.close()
@@ -124,8 +126,8 @@ class VirtualTransport:
         if not self._open:
             raise TransportLost(f"{self.info.name} is closed", hint="Open the port again.")
 
-    def _pass(self, t: float) -> None:
-        """Let the clock reach ``t``."""
+    def _advance(self, t: float) -> None:
+        """Advance the clock to ``t``, in real time if paced."""
         if self.pace:
             while (left := self._started + t - time.monotonic()) > 0:
                 time.sleep(min(left, PACE_STEP_S))
@@ -135,7 +137,7 @@ class VirtualTransport:
 
 
 def open_transport(options: VirtualOptions, cancel: CancelToken | None = None) -> VirtualTransport:
-    """A new chip and the link to it.
+    """Build a chip and connect to it.
 
     :raises UsageError: the options do not suit the chip
     :raises DataError: the flash file cannot be used
@@ -144,9 +146,9 @@ def open_transport(options: VirtualOptions, cancel: CancelToken | None = None) -
 
 
 def open_virtual(url: str, cancel: CancelToken | None = None) -> VirtualTransport:
-    """A new chip and the link to it, from a URL such as ``virtual:esp32c3?size=4MB``.
+    """Build a chip from a URL such as ``virtual:esp32c3?size=4MB`` and connect to it.
 
-    :raises UsageError: the URL makes no sense
+    :raises UsageError: the URL is invalid
     :raises DataError: the flash file cannot be used
     """
     return VirtualTransport(build_chip(parse_options(url)), name=url, cancel=cancel)

@@ -1,7 +1,7 @@
-"""A simulated USB bus: virtual chips that come, go and change their names, on one clock. No port of the system.
+"""A simulated USB bus: virtual chips that appear, leave and change their paths, on one clock.
 
-A chip with native USB leaves the bus at each of its resets and comes back a moment later under another path, as real
-ones do under Linux; behind a UART bridge the path stays. A link whose device has left raises TransportLost for good.
+A chip with native USB leaves the bus at each reset and returns a moment later under another path, as real chips do under
+Linux; behind a UART bridge the path stays. A transport whose device has left raises TransportLost permanently.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from espwire.errors import PortBusy, PortNotFound, TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
 from espwire.transport.ports import PortIdentity, find_same, not_back
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, build_chip, parse_options
+from espwire.virtual.config import VirtualOptions, parse_options
 from espwire.virtual.transport import VirtualTransport
 
 BRIDGE = (0x10C4, 0xEA60)
-POLL_S = 0.05  # between looks at the list, and the longest time until a link notices that its device has left
-NUMBERS = 8  # of paths of one kind that the system hands out
+POLL_S = 0.05  # between two enumerations, and until a transport notices that its device has left
+NUMBERS = 8  # paths of a kind that the system assigns
 DRIVERS = {"uart": "USB", "usb-jtag": "ACM", "usb-otg": "ACM"}
 PRODUCTS = {
     "uart": "CP2102N USB to UART Bridge Controller",
@@ -30,13 +31,13 @@ PRODUCTS = {
 
 @dataclass(eq=False)
 class BusDevice:
-    """One device: its chip, and who and where it is. ``path`` is empty while it is away; ``back_at`` None: for good."""
+    """A device. ``path`` is empty while it is away; ``back_at`` is when it returns, None: it does not."""
 
     chip: VirtualChip
     identity: PortIdentity
     path: str
     back_at: float | None = None
-    plugged: int = 0  # counts enumerations: a link belongs to one
+    plugged: int = 0  # counts enumerations: a transport belongs to one
     boots: int = 0
     transport: BusTransport | None = None
     lines: tuple[bool, bool] = (False, False)  # DTR and RTS as the host last set them
@@ -49,11 +50,11 @@ class BusDevice:
 
 
 class VirtualBus:
-    """The bus. ``now`` is its clock, moved by open links and by ``sleep``; ``devices`` are all that were ever added.
+    """The bus. ``now`` is its clock, which open transports and ``sleep`` move; ``devices`` are all that were added.
 
-    :param seed: of new paths and of the times that devices stay away
-    :param rename: False: a device comes back under the path it had
-    :param away: seconds from leaving to coming back, at least and at most
+    :param seed: for new paths and for the times that devices stay away
+    :param rename: False: a device returns under its old path
+    :param away: seconds until a device returns, minimum and maximum
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class VirtualBus:
     ) -> VirtualPort:
         """Plug a chip in; a string is a URL's options, such as ``esp32c3?kind=usb-jtag``.
 
-        :param serial: in place of the chip's MAC (native USB) or a number of the bridge's own
-        :param ids: vid and pid, in place of the chip's or, for a bridge, a CP2102N's
+        :param serial: instead of the chip's MAC address (native USB) or the bridge's serial number
+        :param ids: VID and PID, instead of the chip's or, for a bridge, a CP2102N's
         """
         if not isinstance(chip, VirtualChip):
             chip = build_chip(parse_options(chip) if isinstance(chip, str) else chip)
@@ -101,7 +102,7 @@ class VirtualBus:
         return VirtualPort(self, device.identity)
 
     def enumerate(self) -> tuple[PortIdentity, ...]:
-        """Who is there now: a ``link.ports.Lister``."""
+        """The devices on the bus: a ``transport.ports.Lister``."""
         self.advance()
         return tuple(device.identity for device in self.devices if device.path)
 
@@ -111,9 +112,9 @@ class VirtualBus:
         return next((device for device in self.devices if device.path == path), None)
 
     def lose(self, path: str, *, back_after: float | None = None, power: bool = False) -> None:
-        """Take the device at ``path`` off the bus; None: until ``plug``.
+        """Remove the device at ``path`` for ``back_after`` seconds; None: until ``plug``.
 
-        :param power: the cable is pulled, so the chip loses its supply and starts anew
+        :param power: the cable is pulled, so the chip loses its supply
         """
         device = self._at(path)
         if power:
@@ -122,29 +123,29 @@ class VirtualBus:
         self._vanish(device, None if back_after is None else self.now + back_after)
 
     def plug(self, device: BusDevice) -> None:
-        """Bring a device back that was lost."""
+        """Return a device that was removed."""
         if not device.path:
             self._appear(device)
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass on the bus."""
+        """Advance the clock."""
         self.advance(self.now + seconds)
 
     def open_path(
         self, path: str, baud: int = 115200, cancel: CancelToken | None = None
     ) -> BusTransport:
-        """A link to whatever stands at ``path`` now: a ``link.ports.Opener``.
+        """A transport to whatever is at ``path`` now: a ``transport.ports.Opener``.
 
-        :raises PortNotFound, PortBusy: nothing is there, or it is open already
+        :raises PortNotFound, PortBusy: no device is there, or it is already open
         """
         device = self._at(path)
         if device.transport is not None and device.transport.alive:
-            raise PortBusy(f"another program uses {path}")
+            raise PortBusy(f"{path} is in use by another program")
         device.transport = BusTransport(self, device, baud, cancel)
         return device.transport
 
     def advance(self, t: float | None = None) -> None:
-        """Let everything happen up to ``t``, or up to now: chips run, reset, leave and come back."""
+        """Do everything that is due up to ``t``, or up to now: chips run, reset, leave and return."""
         end = self.now if t is None else max(t, self.now)
         while True:
             due = min((d.back_at for d in self.devices if d.back_at is not None), default=end)
@@ -157,10 +158,11 @@ class VirtualBus:
                 return
 
     def _run(self, device: BusDevice) -> None:
-        """Bring one device to now."""
+        """Advance a device to now."""
         chip = device.chip
-        if device.transport is None or not device.transport.alive:
-            self._run_unheard(device)
+        is_open = device.transport is not None and device.transport.alive
+        if not is_open and chip.now < self.now:
+            chip.run_until(self.now)  # what the chip sends is lost
         if device.boots != chip.boots:
             device.boots = chip.boots
             if device.native and (
@@ -170,15 +172,10 @@ class VirtualBus:
         if device.back_at is not None and device.back_at <= self.now:
             self._appear(device)
 
-    def _run_unheard(self, device: BusDevice) -> None:
-        """What a chip says while nobody has its port open is lost."""
-        if device.chip.now < self.now:
-            device.chip.run_until(self.now)
-
     def _at(self, path: str) -> BusDevice:
         device = self.find(path)
         if device is None:
-            raise PortNotFound(f"there is no port {path}", path=path)
+            raise PortNotFound(f"port {path} not found", path=path)
         return device
 
     def _vanish(self, device: BusDevice, back_at: float | None) -> None:
@@ -203,24 +200,24 @@ class VirtualBus:
         device.identity = dataclasses.replace(device.identity, path=path)
         if device.native and any(device.lines):
             device.lines = (False, False)  # until a host sets them again
-            device.chip.lines(max(self.now, device.chip.now), dtr=False, rts=False)
+            device.chip.set_lines(max(self.now, device.chip.now), dtr=False, rts=False)
 
 
 class VirtualPort:
-    """A Port on a virtual bus: a device as it was when it was last seen."""
+    """A Port on a virtual bus: a device as it was last enumerated."""
 
     def __init__(self, bus: VirtualBus, identity: PortIdentity) -> None:
         self.bus, self.identity = bus, identity
 
     def open(self, *, baud: int = 115200, cancel: CancelToken | None = None) -> BusTransport:
-        """Open what stands at the path now, whoever that is: as with real ports.
+        """Open whatever device is at the path now, as with real ports.
 
-        :raises PortNotFound, PortBusy: nothing is there, or it is open already
+        :raises PortNotFound, PortBusy: no device is there, or it is already open
         """
         return self.bus.open_path(self.identity.path, baud, cancel)
 
     def wait_back(self, seconds: float, *, cancel: CancelToken | None = None) -> VirtualPort:
-        """The same device, by the rule for real ports, in simulated time.
+        """Wait for the same device, by the rule for real ports, in simulated time.
 
         :raises PortNotFound: not within ``seconds``
         """
@@ -228,16 +225,16 @@ class VirtualPort:
         while True:
             if cancel is not None:
                 cancel.check()
-            found = find_same(self.identity, self.bus.enumerate())
-            if found is not None:
-                return VirtualPort(self.bus, found)
+            identity = find_same(self.identity, self.bus.enumerate())
+            if identity is not None:
+                return VirtualPort(self.bus, identity)
             if self.bus.now >= end:
                 raise not_back(self.identity, seconds)
             self.bus.sleep(POLL_S)
 
 
 class BusTransport:
-    """A Link to one enumeration of a device; once that has left, reads, writes and line changes raise TransportLost."""
+    """A Transport to one enumeration of a device; when the device has left, every call raises TransportLost."""
 
     def __init__(
         self, bus: VirtualBus, device: BusDevice, baud: int, cancel: CancelToken | None
@@ -265,11 +262,11 @@ class BusTransport:
 
     @property
     def alive(self) -> bool:
-        """Whether it is open and its device has not left since."""
+        """Whether the transport is open and the device has not left since."""
         return self._open and bool(self._device.path) and self._device.plugged == self._plugged
 
     def read(self, timeout: float) -> bytes:
-        """What has come; empty when time is up. Looks every 0.05 s whether the device is there."""
+        """Received bytes; empty at the timeout. Checks every 0.05 s that the device is there."""
         end = self.now() + timeout
         while True:
             self._check()
@@ -282,25 +279,25 @@ class BusTransport:
                 return b""
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data``."""
+        """Send all of ``data``."""
         self._check()
         self._wire.write(data, deadline)
         self._follow()
 
     def drain(self) -> None:
-        """Wait until everything written has left."""
+        """Wait until everything has been sent."""
         self._check()
         self._wire.drain()
         self._follow()
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes."""
         self._check()
         self._wire.discard_input()
         self._follow()
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate; nothing happens on native USB."""
+        """Change the host's baud rate; no effect on native USB."""
         self._check()
         self._wire.set_baud(baud)
 
@@ -313,11 +310,11 @@ class BusTransport:
         self._follow()
 
     def now(self) -> float:
-        """Seconds on the bus's clock."""
+        """The bus's clock, in seconds."""
         return max(self._bus.now, self._wire.now()) if self.alive else self._bus.now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, also when the device has left. Cancelled."""
+        """Let time pass, even if the device has left. Cancelled."""
         self._cancel.check()
         if self.alive:
             self._wire.sleep(seconds)
@@ -326,20 +323,19 @@ class BusTransport:
             self._bus.sleep(seconds)
 
     def close(self) -> None:
-        """Close; the chip lives on. A second time does nothing."""
+        """Close; the chip keeps running. May be called again."""
         self._open = False
 
     def _follow(self) -> None:
-        """The bus keeps the time of the link that is used."""
+        """Advance the bus to the transport's time."""
         self._bus.advance(self._wire.now())
 
     def _check(self, *, cancel: bool = True) -> None:
         if cancel:
             self._cancel.check()
         if self.alive and self._wire.now() < self._bus.now:
-            self._wire.sleep(
-                self._bus.now - self._wire.now()
-            )  # another link or the bus itself moved the clock
+            # another transport or the bus has moved the clock
+            self._wire.sleep(self._bus.now - self._wire.now())
             self._bus.advance()
         if not self.alive:
             raise TransportLost(f"{self.info.name} is {'gone' if self._open else 'closed'}")

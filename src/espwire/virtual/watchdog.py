@@ -1,25 +1,23 @@
-"""The two watchdogs that can reset a chip behind its loader's back, register by register. Resetting is chip.py's.
+"""The two watchdogs that can reset a chip while its loader runs, register by register.
 
-The registers, keys and bits are facts of the chip; how long the watchdogs wait after a boot is not: see the two
-constants. A UART loader has them off; over USB-Serial/JTAG they run on, and a client must turn both off.
+Registers, keys and bits are data of the chip; the timeouts after a boot are not known, see the two constants. Both are
+off in a UART loader; over USB-Serial/JTAG they keep running, and a client must turn both off.
 """
 
 from __future__ import annotations
 
 from espwire.chips.model import Reset, Watchdog
 
-# Approximate, chosen: no public source gives the ROM's settings. Long enough to connect, too short to flash.
+# Chosen, since no public source has the ROM's settings: long enough to connect, too short to flash.
 RTC_TIMEOUT_S = 9.0
 SUPER_TIMEOUT_S = 12.0
-SLOW_CLOCK_HZ = 136_000  # what the RTC watchdog counts; nominal RC oscillator of the later chips
+SLOW_CLOCK_HZ = 136_000  # clock of the RTC watchdog: nominal RC oscillator of the later chips
 ENABLE = 1 << 31
-FEED_BEFORE_PROTECT = (
-    4  # the register that feeds the RTC watchdog lies right before its write protection
-)
+FEED_BEFORE_PROTECT = 4  # distance of the feed register from the write-protection register
 
 
 class Watchdogs:
-    """State of both watchdogs; ``deadline`` is when one of them will reset the chip."""
+    """State of both watchdogs; ``deadline`` is when the next of them resets the chip."""
 
     def __init__(self, reset: Reset, rtc: Watchdog | None = None) -> None:
         self._rtc, self._super = reset.watchdog or rtc, reset.super_watchdog
@@ -36,17 +34,17 @@ class Watchdogs:
 
     @property
     def deadline(self) -> float | None:
-        """The earlier of both, or None when neither runs."""
+        """The earlier deadline; None if neither is running."""
         running = [due for due in (self._rtc_deadline, self._super_deadline) if due is not None]
         return min(running, default=None)
 
     @property
     def rtc_is_next(self) -> bool:
-        """Whether the RTC watchdog is the one that bites first."""
+        """Whether the RTC watchdog is the next to reset the chip."""
         return self._rtc_deadline is not None and self._rtc_deadline == self.deadline
 
     def restart(self, t: float, *, running: bool) -> None:
-        """As after a reset at ``t``: both off, or both counting."""
+        """A reset at ``t``: both are off, or both are running."""
         self._words = dict.fromkeys(self._words, 0)
         self._rtc_deadline = self._super_deadline = None
         if running and self._rtc is not None:
@@ -61,11 +59,11 @@ class Watchdogs:
         return address in self._words
 
     def read(self, address: int) -> int:
-        """The word; ``covers`` is true for it."""
+        """The register's value; ``covers`` must be true for it."""
         return self._words[address]
 
     def write(self, t: float, address: int, value: int) -> None:
-        """A write at ``t``; configuration counts only while the key stands in the write-protection register."""
+        """A write at ``t``; configuration is accepted only while the write-protection register holds the key."""
         rtc, swd = self._rtc, self._super
         if rtc is not None and address in (
             rtc.config0,

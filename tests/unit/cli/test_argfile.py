@@ -64,7 +64,7 @@ def test_files_that_double_themselves_are_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"'open", "quotation"),
+        (b"'open", "unclosed quote"),
         (b"\xff\xfe\x00", "decode"),
         (b"a\0b", "zero byte"),
         (b"x" * (MAX_BYTES + 1), "1 MiB"),

@@ -47,7 +47,7 @@ MISTAKES = [
     ("0x10000, r.bin", "Did you mean 0x10000?"),
     ("0x0x1000 r.bin", "Did you mean 0x1000?"),
     ("010000 r.bin", "Write 0x10000 for hexadecimal or 10000 for decimal."),
-    ("10000 r.bin", "Write 0x10000 for hexadecimal, or 0x2710 if 10000 is meant as decimal."),
+    ("10000 r.bin", "Write 0x10000 for hexadecimal, or 0x2710 if you mean decimal 10000."),
     ("8000 r.bin", "Write 0x8000 for hexadecimal"),
     ("-1 r.bin", "-1"),
     ("0x100000000 r.bin", "above 0xffffffff"),

@@ -14,7 +14,7 @@ from espwire.cli.config import read_files
 from espwire.cli.main import main
 from espwire.errors import ToolError, UsageError
 from espwire.text import split_words
-from espwire.transport.tcp import find_host_fault, parse_socket_url
+from espwire.transport.tcp import find_host_error, parse_socket_url
 
 MANY = 15_000
 
@@ -120,22 +120,22 @@ class TestSplitting:
 
 
 @pytest.mark.parametrize(
-    ("host", "told"),
+    ("host", "reason"),
     [
-        ("a..b", "between its dots"),
-        (".a", "between its dots"),
-        ("..", "between its dots"),
+        ("a..b", "one of its labels is empty"),
+        (".a", "one of its labels is empty"),
+        ("..", "one of its labels is empty"),
         ("a" * 64 + ".de", "64 characters, more than 63"),
         ("a." * 200 + "b", "401 characters, more than 253"),
         ("x" * 100_000, "100,000 characters"),
-        ("ü" * 60, "characters that host names cannot have"),
+        ("ü" * 60, "not allowed in host names"),
         ("a b", "space"),
         ("a\0b", "control character"),
-        ("xn--\u20ac", "characters that host names cannot have"),
+        ("xn--\u20ac", "not allowed in host names"),
     ],
 )
-def test_a_host_that_cannot_be_looked_up_is_named(host: str, told: str) -> None:
-    assert told in (find_host_fault(host) or "")
+def test_an_invalid_host_name_is_rejected_with_the_reason(host: str, reason: str) -> None:
+    assert reason in (find_host_error(host) or "")
     for scheme in ("socket", "rfc2217"):
         with pytest.raises(UsageError) as caught:
             parse_socket_url(f"{scheme}://{host}:1", scheme)
@@ -143,7 +143,7 @@ def test_a_host_that_cannot_be_looked_up_is_named(host: str, told: str) -> None:
         assert str(caught.value).isprintable()
 
 
-def test_hosts_that_can_be_looked_up_pass() -> None:
+def test_valid_host_names_pass() -> None:
     for host in (
         "a",
         "localhost",
@@ -155,7 +155,7 @@ def test_hosts_that_can_be_looked_up_pass() -> None:
         "a" * 63 + ".de",
         "a_b",
     ):
-        assert find_host_fault(host) is None, host
+        assert find_host_error(host) is None, host
     assert parse_socket_url("socket://[::1]:5") == ("::1", 5)
 
 

@@ -130,8 +130,8 @@ def test_a_device_command_without_a_port_says_so(
     monkeypatch.setattr(list_ports, "comports", list)
     assert main(["read-mac"]) == 3
     error, hint = failure(capsys)
-    assert error == "no board is plugged in [no-port]"
-    assert "There is no serial port here" in hint
+    assert error == "no serial port found [no-port]"
+    assert "Connect the board" in hint
     facts = {
         "device": "/dev/ttyS7",
         "vid": None,
@@ -143,8 +143,8 @@ def test_a_device_command_without_a_port_says_so(
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
     assert main(["read-mac"]) == 3
     error, hint = failure(capsys)
-    assert error == "no board is found [no-port]"
-    assert "/dev/ttyS7 (port without USB, taken only with --any-port)" in hint
+    assert error == "no board found [no-port]"
+    assert "/dev/ttyS7 (not a USB port, used only with --any-port)" in hint
 
 
 def test_with_json_an_error_is_one_line_on_standard_output(

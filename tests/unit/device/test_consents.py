@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import espwire
-from espwire.device.consents import CONSENTS, check_consents
-from espwire.errors import UsageError
+from espwire.errors import CONSENTS, UsageError, check_consents
 
 SOURCES = Path(espwire.__file__).parent
 
@@ -22,8 +21,10 @@ def test_an_unknown_name_is_answered_with_those_there_are():
     assert all(name in caught.value.hint for name in CONSENTS)
 
 
-def test_every_guard_asks_for_a_consent_that_can_be_given():
+def test_every_safety_check_names_a_known_consent():
     asked = set()
     for path in [*SOURCES.glob("flash/*.py"), *SOURCES.glob("device/*.py")]:
-        asked |= set(re.findall(r'consent="([^"]+)"', path.read_text("utf-8")))
+        source = path.read_text("utf-8")
+        asked |= set(re.findall(r'consent="([^"]+)"', source))
+        asked |= set(re.findall(r'_fatal\(\s*"([^"]+)", text(?:, by_name_only=True)?\)', source))
     assert asked | {"status-lock", "outside-build", "unverified"} == set(CONSENTS)

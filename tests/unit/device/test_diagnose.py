@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
-from espwire.device.diagnose import Evidence, diagnose
+from espwire.device.diagnose import Symptoms, diagnose
 from espwire.errors import ConnectError
 from espwire.transport.url import open_transport
 
@@ -51,7 +51,7 @@ HEARD = st.lists(st.one_of(WORDS, st.binary(max_size=20)), max_size=8).map(b"".j
     chip=st.none() | st.sampled_from(chip_ids()).map(load_chip),
 )
 def test_whatever_came_there_is_one_cause(**found):
-    error = diagnose(Evidence(**found))
+    error = diagnose(Symptoms(**found))
     assert isinstance(error, ConnectError)
     assert error.code in CODES
     assert str(error)
@@ -60,7 +60,7 @@ def test_whatever_came_there_is_one_cause(**found):
 
 
 def test_no_evidence_at_all_is_silence():
-    assert diagnose(Evidence()).code == "no-reply"
+    assert diagnose(Symptoms()).code == "no-reply"
 
 
 @pytest.mark.parametrize("ail", ["mute", "tx-dead", "noise"])

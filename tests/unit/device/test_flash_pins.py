@@ -62,7 +62,7 @@ def test_odd_pins_are_doubted_but_not_refused():
     assert find_pin_doubts(load_chip("esp32c3"), (1, 2, 3, 4, 5)) == ()
     assert find_pin_doubts(load_chip("esp32c3"), "SPI") == ()
     twice, usb = find_pin_doubts(load_chip("esp32c3"), (18, 18, 3, 4, 5))
-    assert "one pin" in twice
+    assert "same pin" in twice
     assert "GPIO18" in usb
 
 

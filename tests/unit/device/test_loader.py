@@ -169,7 +169,7 @@ def test_a_failed_md5_is_judged_behind_its_digest(scripted):
     request = "c0001310000000000000f0ff03000001000000000000000000c0"
     reply = "c00113240000800000010b00000000000000000000000000000000000000000000000000000000000001090000c0"
     loader, _ = scripted({request: reply})
-    with pytest.raises(CommandFailed, match="reading the flash failed"):
+    with pytest.raises(CommandFailed, match="failed to read flash"):
         loader.call(SpiFlashMd5(0x3FFF000, 0x10000), result=32)
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from espwire.device import baud, connect, flash_id, loader, reset_sequences, security
 from espwire.device import detect as detection
-from espwire.device.connect_history import memory_key
-from espwire.device.enter_bootloader import plan_ways
+from espwire.device.enter_bootloader import adapter_key, plan_sequences
 from espwire.device.reset_sequences import (
     SEQUENCES,
     TRY_ORDER_POSIX,
@@ -24,6 +23,7 @@ from espwire.device.reset_sequences import (
     sequence_names,
 )
 from espwire.errors import UsageError
+from espwire.protocol import reply_matcher
 from espwire.settings import Settings, Timing
 from espwire.transport.base import TransportInfo
 from espwire.transport.ports import PortIdentity
@@ -56,7 +56,7 @@ def test_numbers_in_code_are_those_of_the_data():
     assert {int(k): v for k, v in detect["retired_chip_ids"].items()} == detection.RETIRED_CHIP_IDS
     assert detect["magic_address"] == connect.MAGIC_ADDRESS
     assert tuple(f["name"] for f in PROTOCOL["security_info"]["flags"]) == security.FLAG_NAMES
-    assert PROTOCOL["sync"]["replies"] == loader.SYNC_ANSWERS
+    assert PROTOCOL["sync"]["replies"] == reply_matcher.SYNC_REPLIES
     assert PROTOCOL["retries"]["pause_between_syncs_s"] == loader.PAUSE_BETWEEN_SYNCS
     xmc = PROTOCOL["flash_start_up"]["xmc"]
     assert (
@@ -161,8 +161,8 @@ def test_a_sequence_goes_by_its_name_too():
     assert find_or_parse("R1|W0.1|R0", UART) == SEQUENCES["hard"]
 
 
-def names(ways):
-    return tuple(way.name for way in ways)
+def names(sequences):
+    return tuple(sequence.name for sequence in sequences)
 
 
 def test_the_remembered_way_comes_first_and_no_way_is_lost():
@@ -170,28 +170,30 @@ def test_the_remembered_way_comes_first_and_no_way_is_lost():
     assert order == (
         reset_sequences.TRY_ORDER_POSIX if os.name == "posix" else reset_sequences.TRY_ORDER_OTHER
     )
-    assert names(plan_ways(UART, "default-reset", Settings())) == order
-    again = names(plan_ways(UART, "default-reset", Settings(), remembered="classic_long"))
+    assert names(plan_sequences(UART, "default-reset", Settings())) == order
+    again = names(plan_sequences(UART, "default-reset", Settings(), remembered="classic_long"))
     assert again[0] == "classic_long"
     assert sorted(again) == sorted(order)
-    assert names(plan_ways(UART, "default-reset", Settings(), remembered="hard")) == order
-    assert names(plan_ways(UART, "usb-reset", Settings(), remembered="classic")) == ("usb_jtag",)
+    assert names(plan_sequences(UART, "default-reset", Settings(), remembered="hard")) == order
+    assert names(plan_sequences(UART, "usb-reset", Settings(), remembered="classic")) == (
+        "usb_jtag",
+    )
 
 
 def test_a_custom_sequence_is_the_only_way_where_resets_are_wanted_at_all():
     settings = Settings(custom_reset_sequence="R1|W0.1|R0", timing=Timing(reset_delay=0.1))
-    (way,) = plan_ways(UART, "default-reset", settings)
-    assert way.steps == SEQUENCES["hard"]
-    assert names(plan_ways(UART, "usb-reset", settings)) == ("usb_jtag",)
-    assert plan_ways(UART, "no-reset", settings) == ()
-    (way,) = plan_ways(UART, "default-reset", settings, reset="classic")
-    assert way.steps[-2].wait == 0.1
+    (sequence,) = plan_sequences(UART, "default-reset", settings)
+    assert sequence.steps == SEQUENCES["hard"]
+    assert names(plan_sequences(UART, "usb-reset", settings)) == ("usb_jtag",)
+    assert plan_sequences(UART, "no-reset", settings) == ()
+    (sequence,) = plan_sequences(UART, "default-reset", settings, reset="classic")
+    assert sequence.steps[-2].wait == 0.1
     deaf = TransportInfo(name="x", kind="tcp", can_reset=False)
-    assert plan_ways(deaf, "default-reset", settings, reset="classic") == ()
+    assert plan_sequences(deaf, "default-reset", settings, reset="classic") == ()
 
 
 def test_an_adapter_is_remembered_by_the_same_key_that_its_port_has():
     for vid, pid, serial in ((0x10C4, 0xEA60, "0001"), (0x1A86, 0x7523, ""), (None, None, "")):
         identity = PortIdentity(path="/dev/ttyUSB0", vid=vid, pid=pid, serial=serial)
         info = TransportInfo(name="/dev/ttyUSB0", kind="uart", vid=vid, pid=pid, serial=serial)
-        assert memory_key(info) == identity.key
+        assert adapter_key(info) == identity.key

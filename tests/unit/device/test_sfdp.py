@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from espwire.device.sfdp import decode_sfdp
+from espwire.device.flash_registers import decode_sfdp
 from espwire.errors import DeviceError
 
 HEAD = b"SFDP\x06\x01\x00\xff" + bytes.fromhex("00060110 300000ff".replace(" ", ""))
@@ -48,7 +48,7 @@ def test_an_old_short_table_leaves_open_what_it_does_not_tell():
     assert (found.page_size, found.quad_enable, found.quad_enable_text) == (None, None, None)
 
 
-def test_without_a_basic_table_only_the_list_is_told():
+def test_without_a_basic_table_only_the_list_is_reported():
     found = decode_sfdp(
         reader(area(TABLE, 16).replace(b"\x00\x06\x01\x10\x30", b"\x84\x06\x01\x10\x30"))
     )
@@ -64,7 +64,7 @@ def test_large_parts_state_a_power_of_two():
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 64, bytes(64)])
-def test_a_part_without_sfdp_is_told(data):
+def test_a_flash_chip_without_sfdp_is_reported(data):
     with pytest.raises(DeviceError) as caught:
         decode_sfdp(reader(data))
     assert caught.value.code == "no-sfdp"

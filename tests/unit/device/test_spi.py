@@ -8,7 +8,7 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.device.loader import Loader
-from espwire.device.spi import SpiCommand, plan_transaction, prove_groups, run_spi_command
+from espwire.device.spi import SpiCommand, plan_transaction, prove_groups, run_spi_commands
 
 READ_ID = SpiCommand(opcode=0x9F, read_bits=24)
 READ_SFDP = SpiCommand(opcode=0x5A, read_bits=8, address=0x10, address_bits=24, dummy_cycles=8)
@@ -119,8 +119,8 @@ def test_a_rom_that_stops_after_a_few_groups_is_found_out_and_served_one_by_one(
     chip = load_chip("esp32c3")
     rom = RegisterRom("esp32c3", groups)
     loader = Loader(link_with(rom.answer), chip.rom)
-    assert run_spi_command(loader, chip, 0x9F, read_bits=24) == 0x1640EF
-    assert loader.grouped is (groups == 99)
+    assert run_spi_commands(loader, chip, (SpiCommand(opcode=0x9F, read_bits=24),)) == 0x1640EF
+    assert loader.dialect.write_groups is (groups == 99)
     # no transaction ever ran with half a set-up; it ran twice, since nothing else proves the answer
     assert rom.started == [(0x9F, 0x90000000, 23)] * 2
     assert rom.words[0x60002018] == 0x80000000
@@ -133,6 +133,7 @@ def test_a_write_is_proven_before_it_is_done_so_that_it_is_done_once(link_with):
     for groups in (99, 2):
         rom = RegisterRom("esp32c3", groups)
         loader = Loader(link_with(rom.answer), chip.rom)
-        run_spi_command(loader, chip, 0x01, data=b"\x02")
+        run_spi_commands(loader, chip, (SpiCommand(opcode=0x01, data=b"\x02"),))
         assert [command for command, _, _ in rom.started] == [0x01]
-        assert prove_groups(loader, chip) is (groups == 99)
+        prove_groups(loader, chip)
+        assert loader.dialect.write_groups is (groups == 99)

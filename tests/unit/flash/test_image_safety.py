@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import random
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.flash.targets import rom_target
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
-from espwire.flash.plan import Finding, FlashTarget, Part, Policy
-from espwire.flash.safety import Target, find_boot_content_problems, find_bootloader, find_problems
+from espwire.flash.model import Finding, FlashTarget, Policy
+from espwire.flash.safety import (
+    ParsedImages,
+    find_boot_content_problems,
+    find_bootloader,
+    find_problems,
+)
 from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
 
@@ -23,14 +31,12 @@ BOOT_C5 = (DATA / "esp32c5/marauder_c5_bootloader.bin").read_bytes()
 BLANK = b"\xff"
 
 
-def target(chip_id: str, **security: bool) -> Target:
-    chip = load_chip(chip_id)
-    survey = FlashTarget(dialect=chip.rom, flash_size=0x400000)
-    return Target(chip=chip, survey=survey, security=SecurityInfo(**security))
+def target(chip_id: str, **security: bool) -> FlashTarget:
+    return rom_target(chip_id, flash_size=0x400000, security=SecurityInfo(**security))
 
 
-def problems(data: bytes, address: int, where: Target) -> dict[str, Finding]:
-    return {f.code: f for f in find_problems([Part(address, data, "x.bin")], where, Policy())}
+def problems(data: bytes, address: int, where: FlashTarget) -> dict[str, Finding]:
+    return {f.code: f for f in find_problems([Blob(address, data, "x.bin")], where, Policy())}
 
 
 def app(chip_id: str = "esp32c3") -> bytes:
@@ -131,7 +137,7 @@ def test_encrypted_data_may_go_where_a_chip_with_flash_encryption_boots_from():
     assert "not-an-image" not in problems(data, 0x0, target("esp32c3", flash_encryption=True))
     assert "not-an-image" in problems(b"<html>", 0x0, target("esp32c3", flash_encryption=True))
     assert (
-        find_boot_content_problems(Part(0, data), load_chip("esp32c3")) == ()
+        find_boot_content_problems(Blob(0, data), load_chip("esp32c3")) == ()
     )  # merging: nobody knows
 
 
@@ -180,18 +186,15 @@ def test_what_is_not_an_image_needs_no_signature():
 
 
 def test_only_the_first_image_counts():
-    assert find_bootloader(Part(0, b"\xff" * 0x1000 + b"\0" + BOOT32)) is None
+    part = Blob(0, b"\xff" * 0x1000 + b"\0" + BOOT32)
+    assert find_bootloader(part, ParsedImages(load_chip("esp32"))) is None
 
 
 def test_the_old_revision_field_of_the_c3_is_explained():
     where = target("esp32c3")
-    found = problems(MERGED_C3, 0x0, Target(chip=where.chip, survey=where.survey, revision=101))[
-        "wrong-revision"
-    ]
+    found = problems(MERGED_C3, 0x0, replace(where, revision=101, security=None))["wrong-revision"]
     assert found.fatal
     assert "only a minor revision, 3" in found.text
     assert "v1.1" in found.text
     assert "ESP-IDF 5" in found.text
-    assert "wrong-revision" not in problems(
-        MERGED_C3, 0, Target(chip=where.chip, survey=where.survey, revision=3)
-    )
+    assert "wrong-revision" not in problems(MERGED_C3, 0, replace(where, revision=3, security=None))

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.flash.targets import rom_target
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
 from espwire.errors import SafetyStop, UsageError
-from espwire.flash.plan import Finding, FlashTarget, Part, Policy
+from espwire.flash.model import Finding, FlashTarget, Policy
 from espwire.flash.safety import (
-    Target,
     allows_revision,
     find_erase_problems,
     find_problems,
@@ -31,10 +32,10 @@ PARTITIONS = (DATA / "esp32c5/marauder_c5_partitions.bin").read_bytes()
 
 def target(
     chip_id: str, *, size: int | None = 0x400000, revision: int | None = 0, **security
-) -> Target:
-    chip = load_chip(chip_id)
-    survey = FlashTarget(dialect=chip.rom, flash_size=size)
-    return Target(chip=chip, survey=survey, revision=revision, security=SecurityInfo(**security))
+) -> FlashTarget:
+    return rom_target(
+        chip_id, flash_size=size, revision=revision, security=SecurityInfo(**security)
+    )
 
 
 def image(chip_id: str, *, size: str = "2MB", **keywords) -> bytes:
@@ -46,10 +47,10 @@ def image(chip_id: str, *, size: str = "2MB", **keywords) -> bytes:
 
 
 def problems(
-    data: bytes, address: int, where: Target, policy: Policy | None = None
+    data: bytes, address: int, where: FlashTarget, policy: Policy | None = None
 ) -> dict[str, Finding]:
     return {
-        f.code: f for f in find_problems([Part(address, data, "x.bin")], where, policy or Policy())
+        f.code: f for f in find_problems([Blob(address, data, "x.bin")], where, policy or Policy())
     }
 
 
@@ -113,7 +114,7 @@ def test_revisions_follow_the_three_rules(legacy, least, most, minor, good, bad)
     assert not any(allows_revision(header, revision, legacy_is_minor=minor) for revision in bad)
 
 
-def test_a_wrong_revision_is_fatal_only_where_the_chip_boots_and_unknown_is_no_objection():
+def test_a_wrong_revision_is_fatal_only_where_the_chip_boots_and_an_unknown_revision_passes():
     data = image("esp32c3", min_revision=3, max_revision=199)
     found = problems(data, 0, target("esp32c3", revision=2))["wrong-revision"]
     assert found.fatal
@@ -133,7 +134,7 @@ def test_plaintext_on_an_encrypting_chip_is_fatal_when_nothing_can_encrypt_it_an
     )
     assert problems(data, 0x10000, locked)["plaintext-locked"].fatal
     assert problems(PARTITIONS, 0x8000, locked)["plaintext-locked"].fatal
-    sdm = replace(open_chip, survey=replace(open_chip.survey, secure_download=True))
+    sdm = replace(open_chip, secure_download=True)
     assert problems(data, 0x10000, sdm)["plaintext-locked"].fatal
     unknown = problems(b"ciphertext, as far as anyone can tell", 0x10000, locked)[
         "plaintext-locked"
@@ -141,7 +142,7 @@ def test_plaintext_on_an_encrypting_chip_is_fatal_when_nothing_can_encrypt_it_an
     assert (unknown.fatal, unknown.consent) == (True, "plaintext")
     assert "as it is" in unknown.text
     assert problems(b"ciphertext, as far as anyone can tell", 0x10000, open_chip) == {}
-    assert find_problems([Part(0x10000, data, "x", encrypted=True)], open_chip, Policy()) == ()
+    assert find_problems([Blob(0x10000, data, "x", encrypted=True)], open_chip, Policy()) == ()
 
 
 def test_the_end_of_the_flash_is_a_limit():
@@ -152,10 +153,10 @@ def test_the_end_of_the_flash_is_a_limit():
     assert problems(b"data", 0x800000, target("esp32", size=None)) == {}
 
 
-def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
+def test_force_does_not_override_the_flash_size_by_its_id():
     """What goes past it comes back at address 0 in most parts, over the boot loader."""
     where = target("esp32", size=0x400000)
-    stated = replace(where, survey=replace(where.survey, part_size=0x200000))
+    stated = replace(where, id_size=0x200000)
     past = problems(b"data!", 0x1FFFFC, stated)["past-flash-end"]
     assert past.fatal
     assert "2MB" in past.text
@@ -168,7 +169,7 @@ def test_force_does_not_pass_the_end_that_the_flash_itself_tells():
 
 def test_a_guessed_size_is_called_a_guess():
     where = target("esp32")
-    where = replace(where, survey=replace(where.survey, size_assumed=True))
+    where = replace(where, size_assumed=True)
     assert "assumed" in problems(b"data", 0x400000, where)["past-flash-end"].text
 
 
@@ -176,7 +177,7 @@ def test_beyond_16_mb_needs_a_loader_with_long_addresses():
     where = target("esp32s3", size=0x2000000)
     assert problems(b"data!", 0xFFFFFC, where)["beyond-16mb"].fatal
     assert problems(b"data", 0xFFFFFC, where) == {}
-    long = replace(where, survey=replace(where.survey, long_addresses=True))
+    long = replace(where, limits=replace(where.limits, address_bits=32))
     assert problems(b"data", 0x1000000, long) == {}
 
 
@@ -232,12 +233,12 @@ def test_a_policy_with_a_consent_that_there_is_not_is_an_error():
     assert caught.value.code == "unknown-consent"
 
 
-def encrypting(where: Target, policy: Policy | None = None) -> dict[str, Finding]:
-    part = Part(0x10000, b"x" * 32, "x.bin", encrypted=True)
+def encrypting(where: FlashTarget, policy: Policy | None = None) -> dict[str, Finding]:
+    part = Blob(0x10000, b"x" * 32, "x.bin", encrypted=True)
     return {f.code: f for f in find_problems([part], where, policy or Policy())}
 
 
-def test_a_chip_without_a_key_is_not_asked_to_encrypt():
+def test_a_chip_without_a_key_does_not_encrypt():
     ready = replace(target("esp32c3"), flash_key=True)
     assert encrypting(ready) == {}
     assert encrypting(replace(ready, flash_key=None)) == {}, "not known is not missing"
@@ -254,18 +255,18 @@ def test_the_esp32_s_crypt_config_must_be_full():
     assert encrypting(replace(ready, crypt_config=0x3), Policy(ignore_flash_enc_efuse=True)) == {}
 
 
-def test_a_chip_whose_fuses_disable_encrypting_downloads_is_not_asked_to():
+def test_a_chip_whose_efuses_disable_encrypting_downloads_does_not_encrypt():
     disabled = target("esp32c3", flash_encryption=True, manual_encrypt_disabled=True)
     for policy in (Policy(), Policy(ignore_flash_enc_efuse=True)):
         found = encrypting(disabled, policy)["encrypting-disabled"]
         assert (found.fatal, found.by_name_only) == (True, True)
 
 
-def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
+def test_encrypted_and_plain_blobs_meet_the_same_safety_checks():
     where = replace(target("esp32c3"), flash_key=True)
-    wrong = find_problems([Part(0, BOOT32, "boot", encrypted=True)], where, Policy())
+    wrong = find_problems([Blob(0, BOOT32, "boot", encrypted=True)], where, Policy())
     assert {f.code for f in wrong} == {"wrong-chip-image"}
-    late = find_problems([Part(0x3FF000, bytes(0x2000), "x", encrypted=True)], where, Policy())
+    late = find_problems([Blob(0x3FF000, bytes(0x2000), "x", encrypted=True)], where, Policy())
     assert {f.code for f in late} == {"past-flash-end"}
 
 
@@ -274,7 +275,7 @@ def test_encrypted_parts_meet_the_same_guards_as_plain_ones():
     st.sampled_from([b"", b"\xe9", b"\xea", b"\xaa\x50", BOOT32[:400]]),
     st.data(),
 )
-def test_no_data_whatever_breaks_the_guards(noise, start, data):
+def test_the_safety_checks_accept_any_data(noise, start, data):
     chip_id = data.draw(st.sampled_from(chip_ids()))
     where = target(chip_id, flash_encryption=True, manual_encrypt_disabled=True)
-    find_problems([Part(where.chip.flash.bootloader_offset, start + noise)], where, Policy())
+    find_problems([Blob(where.chip.flash.bootloader_offset, start + noise)], where, Policy())

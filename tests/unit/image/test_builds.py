@@ -98,7 +98,7 @@ def test_the_text_file_of_esp_idf_gives_the_same_files(name: str) -> None:
     assert one.settings == other.settings
 
 
-def test_ota_data_are_made_where_boot_app0_is_missing_so_that_no_older_application_starts() -> None:
+def test_without_boot_app0_ota_data_is_generated_so_that_no_older_application_boots() -> None:
     plan = read_build(BUILDS / "platformio-esp32")
     (ota,) = [file for file in plan.blobs if file.kind == "ota-data"]
     assert len(ota.data) == 0x2000
@@ -106,7 +106,7 @@ def test_ota_data_are_made_where_boot_app0_is_missing_so_that_no_older_applicati
     assert "is generated" in plan.notes[0]
 
 
-def test_data_images_are_left_out_and_that_is_said() -> None:
+def test_data_images_are_left_out_with_a_note() -> None:
     plan = read_build(BUILDS / "release")
     assert any(note.startswith("littlefs.bin is left out") for note in plan.notes)
 
@@ -196,7 +196,7 @@ def test_a_platformio_build_with_esp_idf_inside_counts_as_platformio_s() -> None
 
 
 @pytest.mark.parametrize("missing", ["bootloader/bootloader.bin", "hello_world.bin"])
-def test_a_file_that_flasher_args_names_and_that_is_not_there_is_named(tree, missing: str) -> None:
+def test_a_missing_file_of_flasher_args_is_named(tree, missing: str) -> None:
     folder = tree("esp-idf") / "build"
     (folder / missing).unlink()
     with pytest.raises(
@@ -209,7 +209,9 @@ def test_a_file_that_flasher_args_names_and_that_is_not_there_is_named(tree, mis
 @pytest.mark.parametrize(
     ("missing", "what"), [("bootloader.bin", "bootloader"), ("partitions.bin", "partition table")]
 )
-def test_an_incomplete_platformio_build_says_what_is_missing(tree, missing: str, what: str) -> None:
+def test_the_error_for_an_incomplete_platformio_build_names_what_is_missing(
+    tree, missing: str, what: str
+) -> None:
     folder = tree("platformio-esp32") / ".pio/build/esp32dev"
     (folder / missing).unlink()
     with pytest.raises(DataError, match=f"firmware.bin has no {what} in the folder") as caught:
@@ -217,7 +219,7 @@ def test_an_incomplete_platformio_build_says_what_is_missing(tree, missing: str,
     assert caught.value.code == "build-incomplete"
 
 
-def test_files_for_two_chips_in_one_build_are_told(tree) -> None:
+def test_files_for_two_chips_in_one_build_are_an_error(tree) -> None:
     folder = tree("esp-idf") / "build"
     shutil.copy(BUILDS / "esp-idf-ota/build/native_ota_example.bin", folder / "hello_world.bin")
     with pytest.raises(
@@ -227,7 +229,7 @@ def test_files_for_two_chips_in_one_build_are_told(tree) -> None:
     assert caught.value.code == "build-mixed"
 
 
-def test_an_application_larger_than_its_partition_is_told(tree) -> None:
+def test_an_application_larger_than_its_partition_is_an_error(tree) -> None:
     folder = tree("platformio-esp32") / ".pio/build/esp32dev"
     app = (folder / "firmware.bin").read_bytes()
     (folder / "firmware.bin").write_bytes(app + bytes(0x140000))
@@ -239,7 +241,7 @@ def test_an_application_larger_than_its_partition_is_told(tree) -> None:
 
 
 @pytest.mark.parametrize("name", ["bootloader/bootloader.bin", "hello_world.bin"])
-def test_a_file_that_the_build_left_empty_is_told(tree, name: str) -> None:
+def test_an_empty_file_in_a_build_is_an_error(tree, name: str) -> None:
     folder = tree("esp-idf") / "build"
     (folder / name).write_bytes(b"")
     for path in (folder, folder / "flash_args"):
@@ -259,7 +261,7 @@ def test_a_file_s_name_in_a_plan_can_do_no_harm_to_a_terminal() -> None:
     assert plan.blobs[0].name == "a\\x1b[2J.bin"
 
 
-def test_parts_that_overlap_are_told(tree) -> None:
+def test_overlapping_files_are_an_error(tree) -> None:
     folder = tree("esp-idf") / "build"
     (folder / "bootloader/bootloader.bin").write_bytes(
         (folder / "bootloader/bootloader.bin").read_bytes() + bytes(0x8000)
@@ -271,13 +273,13 @@ def test_parts_that_overlap_are_told(tree) -> None:
     assert caught.value.code == "build-overlap"
 
 
-def test_a_build_for_another_chip_than_the_one_asked_for_is_refused() -> None:
+def test_a_build_for_another_chip_than_requested_is_an_error() -> None:
     with pytest.raises(UsageError, match="is a build for esp32c3, not for esp32") as caught:
         read_build(BUILDS / "esp-idf", BuildRequest(chip=load_chip("esp32")))
     assert caught.value.code == "build-chip"
 
 
-def test_a_folder_of_no_firmware_is_told(tree) -> None:
+def test_a_folder_without_firmware_is_an_error(tree) -> None:
     folder = tree("arduino-esp8266") / "build/esp8266.esp8266.nodemcuv2"
     (folder / "Blink.ino.bin").write_bytes(b"<html>404</html>")
     with pytest.raises(DataError, match=r"Blink\.ino\.bin is not a firmware image") as caught:
@@ -285,14 +287,14 @@ def test_a_folder_of_no_firmware_is_told(tree) -> None:
     assert caught.value.code == "build-broken"
 
 
-def test_a_folder_of_too_many_files_asks_for_the_build_itself(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("espwire.image.build_dir.MOST", 3)
+def test_a_folder_with_too_many_files_is_an_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("espwire.image.build_dir.MAX_FILES", 3)
     with pytest.raises(FileError, match="holds more than 3 files") as caught:
         read_build(BUILDS)
     assert caught.value.code == "folder-too-large"
 
 
-def test_encrypted_files_are_marked_and_that_is_said() -> None:
+def test_files_marked_as_encrypted_are_recognised() -> None:
     table = json.loads((BUILDS / "esp-idf/build/flasher_args.json").read_text())
     table["app"]["encrypted"] = "true"
     args = parse_flasher_args(json.dumps(table).encode())
@@ -301,39 +303,42 @@ def test_encrypted_files_are_marked_and_that_is_said() -> None:
 
 BROKEN_JSON = {
     "cut short": (b'{"flash_files": {', "line 1, column 18"),
-    "not an object": (b"[1]", "no JSON object"),
+    "not an object": (b"[1]", "not a JSON object"),
     "no files": (b"{}", "flash_files is missing"),
     "files are a list": (b'{"flash_files": []}', r"flash_files is an array, not an object"),
-    "empty": (b'{"flash_files": {}}', "names no file"),
-    "a number for a file": (b'{"flash_files": {"0x0": 7}}', "is 7, not a text"),
+    "empty": (b'{"flash_files": {}}', "lists 0 files"),
+    "a number for a file": (b'{"flash_files": {"0x0": 7}}', "must be a string, got 7"),
     "a negative address": (
         b'{"flash_files": {"-0x1000": "a"}}',
-        "'-0x1000' in flash_files is no flash address",
+        "'-0x1000' in flash_files is not a flash address",
     ),
-    "an address twice": (b'{"flash_files": {"0": "a", "0x0": "b"}}', "'a' and 'b' both go to 0x0"),
+    "an address twice": (
+        b'{"flash_files": {"0": "a", "0x0": "b"}}',
+        "'a' and 'b' have the same address 0x0",
+    ),
     "an unknown chip": (
         b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"chip": "esp99"}}',
-        "is no chip",
+        "is not a known chip",
     ),
     "a size that is none": (
         b'{"flash_files": {"0": "a"}, "flash_settings": {"flash_size": "big"}}',
-        "not a size",
+        "not a flash size",
     ),
     "stub is a text": (
         b'{"flash_files": {"0": "a"}, "extra_esptool_args": {"stub": "no"}}',
-        "neither true nor false",
+        "not true or false",
     ),
     "nested without end": (b"[" * 100_000, "nested too deep"),
     "a file name with half a surrogate pair": (
         b'{"flash_files": {"0x0": "\\ud800.bin"}}',
-        "not a text",
+        "must be a string",
     ),
     "a number of many digits": (
         b'{"flash_files": {"0x0": ' + b"9" * 5000 + b"}}",
         "too many digits$",
     ),
     "not UTF-8": (b"\xff\xfe{", "is not JSON"),
-    "above 1 MiB": (b" " * (1 << 20) + b"{}", "above 1 MiB"),
+    "above 1 MiB": (b" " * (1 << 20) + b"{}", "more than 1 MiB"),
 }
 
 
@@ -349,10 +354,10 @@ def test_a_broken_flasher_args_is_one_clear_error(case: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"0x1000", "nothing follows"),
-        (b"", "names 0 files"),
-        (b"'0 a", "cannot be split"),
-        (b"x a.bin", "no flash address"),
+        (b"0x1000", "value after '0x1000' is missing"),
+        (b"", "lists 0 files"),
+        (b"'0 a", "quotation is not closed"),
+        (b"x a.bin", "not a flash address"),
     ],
 )
 def test_a_broken_flash_args_is_one_clear_error(text: bytes, says: str) -> None:
@@ -394,7 +399,7 @@ def test_a_real_merged_file_goes_where_its_boot_loader_belongs(name: str, addres
     assert plan.chips == (name.split("/", maxsplit=1)[0],)
 
 
-def test_a_single_image_is_unclear_until_somebody_says_where_it_goes() -> None:
+def test_a_single_image_needs_an_address() -> None:
     data = (BUILDS / "esp-idf/build/hello_world.bin").read_bytes()
     with pytest.raises(DataError, match=r"bootloader \(0x0\) or app \(0x10000\)") as caught:
         plan_file(data, "app.bin")
@@ -433,7 +438,7 @@ def test_an_elf_for_ram_alone_is_not_flashed_by_guess() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b":00000001FF\n"])
-def test_a_file_without_data_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_data_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.hex").write_bytes(content)
     with pytest.raises(ToolError) as caught:
         read_build(tmp_path / "x.hex")

@@ -202,7 +202,7 @@ def test_arbitrary_bytes_are_an_image_or_an_image_error(noise, start):
 
 
 @given(st.integers(0, len(GOLDEN) - 1))
-def test_a_cut_image_says_that_it_is_cut(size):
+def test_a_truncated_image_is_an_error(size):
     with pytest.raises(ImageError) as caught:
         parse(GOLDEN[:size], load_chip("esp32c3"))
     assert caught.value.code == ("image-truncated" if size else "image-empty")

@@ -83,7 +83,7 @@ def test_what_holds_no_bytes_is_not_loaded():
         (lambda data: patched(data, 52 + 16, "I", 0x7FFFFFFF), "elf-truncated"),
     ],
 )
-def test_a_damaged_file_is_told_by_what_is_wrong_with_it(damage, code):
+def test_each_kind_of_damage_has_its_error(damage, code):
     assert code_of(damage(write_elf(GOOD))) == code
 
 

@@ -13,9 +13,8 @@ from elf_writer import XTENSA, Part, Program, write_elf
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError, ToolError, UsageError
 from espwire.image.codec import build, parse
-from espwire.image.elf2image import convert_elf, elf2image
+from espwire.image.elf2image import ElfOptions, convert_elf, elf2image
 from espwire.image.header import HeaderSettings
-from espwire.image.layout import ElfOptions
 
 C3, C6, ESP8266 = load_chip("esp32c3"), load_chip("esp32c6"), load_chip("esp8266")
 DESCRIPTOR = bytes.fromhex("3254cdab") + bytes(252)
@@ -46,7 +45,7 @@ def refusal(parts, chip=C3, options=None, **keywords):
     return caught.value.code
 
 
-def test_each_mapped_segment_stands_at_its_address_within_a_page():
+def test_the_offset_of_each_mapped_segment_equals_its_address_within_a_page():
     image = parse(convert(APP)[0].data, C3)
     mapped = [s for s in image.segments if s.address >> 24 in (0x3C, 0x42)]
     assert [s.offset % 0x10000 for s in mapped] == [0x20, 0x20]
@@ -77,14 +76,14 @@ def test_the_segment_that_pads_for_a_signature_counts():
     assert parse(convert(full[1:], secure_pad=2)[0].data, C3).intact
 
 
-def test_sections_that_are_not_loaded_though_they_have_an_address_are_told(tmp_path):
+def test_sections_with_an_address_that_are_not_loaded_are_a_warning(tmp_path):
     note = Part(".note.build-id", 0x3C000400, b"n" * 20, type=7)
     (tmp_path / "a.elf").write_bytes(
         write_elf(Program([*APP, note, Part(".debug", 0x400, b"d", type=7, flags=0)]))
     )
     made = elf2image(tmp_path / "a.elf", chip="esp32c3")
     assert [doubt for doubt in made.doubts if "left out" in doubt] == [
-        "left out, since their type is not one that is loaded: sections .note.build-id"
+        "sections left out because their type is not loaded: .note.build-id"
     ]
     made = elf2image(tmp_path / "a.elf", chip="esp32c3", options=ElfOptions(use_segments=True))
     assert not any("left out" in doubt for doubt in made.doubts)
@@ -126,12 +125,12 @@ def test_an_image_holds_every_byte_of_the_program_and_checks_out(chip):
     assert checked
 
 
-def test_the_sha256_of_the_elf_stands_in_the_descriptor():
+def test_the_sha256_of_the_elf_is_in_the_descriptor():
     elf = write_elf(Program(APP))
     assert convert_elf(elf, C3)[0].data[0xB0:0xD0] == hashlib.sha256(elf).digest()
 
 
-def test_with_ram_only_header_it_stands_in_the_descriptor_too_and_the_header_hides_flash():
+def test_with_a_ram_only_header_it_is_in_the_descriptor_too_and_the_header_hides_flash():
     elf = write_elf(Program(APP))
     data = convert_elf(elf, C3, ElfOptions(ram_only_header=True))[0].data
     assert data[1] == 2
@@ -210,7 +209,7 @@ def test_a_page_size_that_the_chip_lacks_is_refused():
     assert refusal([wrong], C6) == "elf-page-size"
 
 
-def test_two_mapped_parts_or_one_at_the_start_of_flash_are_refused_for_version_1():
+def test_version_1_rejects_two_mapped_sections_or_one_at_the_start_of_flash():
     assert refusal([*OLD, Part(".irom1", 0x40250000, b"x")], ESP8266) == "elf-irom"
     assert refusal([Part(".irom0.text", 0x40200000, b"x")], ESP8266) == "elf-irom"
 
@@ -221,7 +220,7 @@ def test_a_program_for_another_machine_is_refused():
     assert caught.value.code == "elf-machine"
 
 
-def test_parts_in_one_page_become_one_segment():
+def test_sections_in_one_page_become_one_segment():
     parts = [
         Part(".a", 0x42000020, b"a" * 10),
         Part(".m", 0x40380000, b"m"),
@@ -263,7 +262,7 @@ def test_a_chip_that_the_program_does_not_fit_is_a_doubt(tmp_path):
     assert elf2image(elf, chip="esp32c3", output=tmp_path / "a").doubts == ()
 
 
-def test_odd_things_are_told_but_done(tmp_path):
+def test_doubtful_options_are_warnings(tmp_path):
     elf = tmp_path / "a.elf"
     elf.write_bytes(write_elf(Program([Part(".a", 0x10000000, b"1234")])))
     options = ElfOptions(version=2, secure_pad=1, mmu_page_size=0x8000)

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from espwire.image.file_kind import describe_kind
+from espwire.image.scan import describe_kind
 
 
 def archive() -> bytes:

@@ -8,9 +8,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from espwire.image.flash_map import FlashMap, find_filled, guess_flash_size, map_dump
+from espwire.image.flash_map import (
+    FlashMap,
+    draw_text,
+    find_filled,
+    format_share,
+    guess_flash_size,
+    map_dump,
+)
 from espwire.image.flash_map_svg import draw_svg
-from espwire.image.flash_map_text import draw_text, format_share
 from espwire.image.ota import OtaEntry, build_sector, compute_crc
 from espwire.image.partition_csv import parse_csv
 from espwire.image.partition_table import Partition, PartitionTable, build_table
@@ -45,7 +51,7 @@ def test_areas_cover_all_of_the_flash(flash: FlashMap) -> None:
 
 def test_what_is_found_is_named(flash: FlashMap) -> None:
     found = {area.name: area for area in flash.areas if area.name}
-    assert list(found) == ["boot loader", "partition table", "nvs", "otadata", "app0", "app1", "fs"]
+    assert list(found) == ["bootloader", "partition table", "nvs", "otadata", "app0", "app1", "fs"]
     assert found["nvs"].used == 0x2000
     assert found["app0"].detail == "ota_0, no image"
     assert found["app1"].boots
@@ -77,13 +83,13 @@ def test_a_partition_past_the_end_is_noted_and_drawn() -> None:
 
 def test_content_past_the_end_of_the_flash_is_noted_and_does_not_count() -> None:
     picture = map_dump(b"x" * 0x9000, flash_size=0x8000)
-    assert picture.notes == ("the content goes on to 0x9000, past the end of the flash at 0x8000",)
+    assert picture.notes == ("the content ends at 0x9000, past the end of the flash at 0x8000",)
     assert (picture.filled, picture.filled_bytes) == (((0, 0x8000),), 0x8000)
 
 
-def test_the_strip_tells_filled_blank_shared_and_unclaimed(flash: FlashMap) -> None:
+def test_the_strip_shows_filled_blank_shared_and_free_ranges(flash: FlashMap) -> None:
     lines = draw_text(flash, "x.bin").splitlines()
-    assert lines[0] == "x.bin: 4MB of flash, each sign 16KB"
+    assert lines[0] == "x.bin: 4MB of flash, 16KB per character"
     strip = "".join(line.split(" ", 1)[1] for line in lines[1:5])
     assert len(strip) == 256
     assert strip.startswith(
@@ -133,7 +139,7 @@ def test_no_line_is_drawn_over_partitions_that_are_lower_than_it() -> None:
     assert len(lines) >= 1
 
 
-def test_text_of_wide_signs_ends_before_what_stands_beside_it() -> None:
+def test_wide_characters_do_not_overlap_the_next_column() -> None:
     rows = tuple(
         Partition(sign * 15, 0x40, 0, 0x10000 * (n + 1), 0x10000) for n, sign in enumerate("WMmi")
     )

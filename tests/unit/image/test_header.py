@@ -12,18 +12,27 @@ from hypothesis import strategies as st
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import UsageError
-from espwire.image.codec import build, create_image, parse
-from espwire.image.header import find_header_size, find_size_name, parse_size, parse_size_name
+from espwire.image.codec import build, create_image, parse, patch_header
+from espwire.image.header import (
+    HeaderSettings,
+    find_header_size,
+    find_size_name,
+    parse_size,
+    parse_size_name,
+)
 from espwire.image.model import Segment
-from espwire.image.patch_header import find_patch_obstacle, patch_header
 from espwire.sizes import parse_flash_size
 
 BOOT = (Path(__file__).parents[2] / "data/esp32/esp32-bootloader.bin").read_bytes()
 ESP32, ESP8266 = load_chip("esp32"), load_chip("esp8266")
 
 
+def patch(data, chip, **settings):
+    return patch_header(data, chip, HeaderSettings(**settings))[0]
+
+
 def test_a_patched_real_image_has_new_settings_and_a_new_hash():
-    patched = patch_header(BOOT, ESP32, mode="dout", size="16MB", frequency="80m")
+    patched = patch(BOOT, ESP32, mode="dout", size="16MB", frequency="80m")
     assert patched[2:4] == bytes([3, 0x4F])
     assert patched[4:-32] == BOOT[4:-32]
     assert patched[-32:] == hashlib.sha256(patched[:-32]).digest()
@@ -31,13 +40,13 @@ def test_a_patched_real_image_has_new_settings_and_a_new_hash():
 
 
 def test_what_is_kept_keeps_its_nibble():
-    assert patch_header(BOOT, ESP32, size="2MB")[2:4] == bytes([BOOT[2], 0x10 | BOOT[3] & 15])
-    assert patch_header(BOOT, ESP32, frequency="26m")[2:4] == bytes([BOOT[2], BOOT[3] & 0xF0 | 1])
-    assert patch_header(BOOT, ESP32) is BOOT
+    assert patch(BOOT, ESP32, size="2MB")[2:4] == bytes([BOOT[2], 0x10 | BOOT[3] & 15])
+    assert patch(BOOT, ESP32, frequency="26m")[2:4] == bytes([BOOT[2], BOOT[3] & 0xF0 | 1])
+    assert patch(BOOT, ESP32) is BOOT
 
 
 def test_what_follows_the_image_is_untouched():
-    patched = patch_header(BOOT + b"signature", ESP32, mode="qio")
+    patched = patch(BOOT + b"signature", ESP32, mode="qio")
     assert patched.endswith(b"signature")
     assert parse(patched, ESP32).digest_valid
 
@@ -45,26 +54,27 @@ def test_what_follows_the_image_is_untouched():
 @pytest.mark.parametrize(
     "data, why",
     [
-        (b"", "no bootable image"),
-        (b"\xe9\x01", "no bootable image"),
-        (b"\xaa" * 100, "no bootable image"),
-        (BOOT[:1000], "cut short"),
+        (b"", "not a bootable image"),
+        (b"\xe9\x01", "not a bootable image"),
+        (b"\xaa" * 100, "not a bootable image"),
+        (BOOT[:1000], "truncated"),
         (BOOT[:100] + b"\0\1\2\3" + BOOT[104:], "wrong"),
     ],
 )
-def test_what_is_no_sound_image_is_left_alone(data, why):
-    assert why in (find_patch_obstacle(data, ESP32) or "")
-    assert patch_header(data, ESP32, mode="dout") == data
+def test_anything_but_an_intact_image_is_left_unchanged(data, why):
+    patched, obstacle = patch_header(data, ESP32, HeaderSettings(mode="dout"))
+    assert why in obstacle
+    assert patched == data
 
 
 def test_unknown_settings_name_the_possible_ones():
     for keywords in ({"mode": "dtr"}, {"size": "3MB"}, {"frequency": "48m"}):
         with pytest.raises(UsageError) as caught:
-            patch_header(BOOT, ESP32, **keywords)
+            patch(BOOT, ESP32, **keywords)
         assert next(iter(keywords.values())) in str(caught.value)
         assert "keep" in caught.value.hint
     with pytest.raises(UsageError, match="must be known"):
-        patch_header(BOOT, ESP32, size="detect")
+        patch(BOOT, ESP32, size="detect")
 
 
 def test_the_esp8266_takes_the_classic_sizes():
@@ -77,7 +87,7 @@ def test_the_esp8266_takes_the_classic_sizes():
         ("2m", 0x10),
         ("32m", 0x40),
     ):
-        assert patch_header(image, ESP8266, size=name)[3] & 0xF0 == code
+        assert patch(image, ESP8266, size=name)[3] & 0xF0 == code
 
 
 @pytest.mark.parametrize(
@@ -100,7 +110,7 @@ def test_the_esp8266_takes_the_classic_sizes():
         ("DETECT", "detect"),
     ],
 )
-def test_every_spelling_of_a_size_becomes_the_one_of_the_data(text, name):
+def test_every_spelling_of_a_size_becomes_that_of_the_chip_data(text, name):
     assert parse_size_name(text) == name
 
 
@@ -138,7 +148,7 @@ def test_patching_changes_the_settings_and_nothing_else(payloads, chip_id, data,
     frequency = data.draw(st.sampled_from([*chip.flash.frequencies, "keep"]))
     before, after = (
         parse(image, chip),
-        parse(patch_header(image, chip, mode=mode, size=size, frequency=frequency), chip),
+        parse(patch(image, chip, mode=mode, size=size, frequency=frequency), chip),
     )
     assert after.intact
     assert (after.segments, after.extended, after.trailing) == (

@@ -110,7 +110,7 @@ def test_data_after_the_end_is_an_error():
         parse_hex(END + record(0, 0, b"ab"))
 
 
-def test_data_given_twice_is_an_error():
+def test_overlapping_data_is_an_error():
     with pytest.raises(HexError, match="twice") as caught:
         parse_hex(record(0, 0, b"abcd") + record(0, 2, b"cd") + END)
     assert caught.value.code == "hex-overlap"
@@ -130,7 +130,7 @@ def test_a_wide_address_range_costs_no_memory_and_hostile_order_no_time():
     assert time.process_time() - began < 5
 
 
-def test_too_many_pieces_are_refused():
+def test_too_many_address_ranges_are_an_error():
     scattered = []
     for at in range(5000):
         scattered.append(record(4, 0, (at * 0x2000 >> 16).to_bytes(2, "big")))

@@ -49,11 +49,11 @@ def test_each_format_is_recognized() -> None:
     assert found == ["raw", "hex", "elf", "srecord", "uf2", "raw"]
 
 
-def test_raw_data_have_no_address_and_are_left_as_they_are() -> None:
+def test_raw_data_has_no_address_and_is_unchanged() -> None:
     assert read_input(b"S1 is not always text", "x") == (Blob(0, b"S1 is not always text"),)
 
 
-def test_s_records_bring_their_addresses() -> None:
+def test_s_records_have_addresses() -> None:
     assert read_input(SREC, "x.srec") == (
         Blob(0, bytes.fromhex("285F245F2212226A000424290008237C")),
     )
@@ -78,7 +78,7 @@ def test_s_records_bring_their_addresses() -> None:
         ),
     ],
 )
-def test_a_broken_s_record_is_told_with_its_line(text: bytes, says: str) -> None:
+def test_the_error_for_a_broken_s_record_names_the_line(text: bytes, says: str) -> None:
     with pytest.raises(HexError, match="srec") as caught:
         parse_srecord(text, "x.srec")
     assert says in str(caught.value)
@@ -111,7 +111,7 @@ def test_uf2_for_another_maker_s_chip_is_refused() -> None:
     assert caught.value.code == "image-uf2-foreign"
 
 
-def test_an_elf_is_converted_for_the_chip_it_is_for_and_that_is_said() -> None:
+def test_an_elf_is_converted_for_its_chip_with_a_note() -> None:
     (piece,) = read_input(C3_ELF, "app.elf", settings=HeaderSettings(mode="dio", size="4MB"))
     image = parse(piece.data, ESP32C3)
     assert (piece.fixed, piece.chips, image.intact) == (False, ("esp32c3",), True)
@@ -142,7 +142,7 @@ BAD_INPUTS = {
     "truncated ELF": (C3_ELF[: len(C3_ELF) // 2], "elf-truncated", ("x", "offset")),
     "wrong machine": (C3_ELF[:18] + b"\x3e\x00" + C3_ELF[20:], "elf-chip", ("x", "machine 0x3e")),
     "ELF without segments": (write_elf(Program([], RISCV)), "elf-chip", ("x", "ELF")),
-    "absurd counts": (C3_ELF[:48] + b"\xff\xff" + C3_ELF[50:], "elf-headers", ("x", "65535")),
+    "absurd counts": (C3_ELF[:48] + b"\xff\xff" + C3_ELF[50:], "elf-headers", ("x", "65,535")),
     "HEX with bad sums": (b":0400000001020304F2\n:0400040001020304FF\n:00000001FF\n", "hex-record", ("x", "line 2", "checksum")),
     "overlapping HEX": (b":0400000001020304F2\n:0400020001020304F0\n:00000001FF\n", "hex-overlap", ("x", "0x2")),
     "truncated HEX": (b":0400000001020304F2\n", "hex-truncated", ("x", "end record")),
@@ -154,7 +154,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
-def test_bad_input_is_one_error_with_file_place_and_rule(case: str) -> None:
+def test_bad_input_is_one_error_with_file_position_and_rule(case: str) -> None:
     data, code, words = BAD_INPUTS[case]
     name = next((f"x.{kind.lower()}" for kind in ("HEX", "UF2") if kind in case), "x")
     with pytest.raises(ToolError) as caught:
@@ -165,7 +165,9 @@ def test_bad_input_is_one_error_with_file_place_and_rule(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_image_is_told_with_its_offset() -> None:
+def test_the_error_for_a_truncated_image_names_the_offset() -> None:
     (piece,) = read_input(C3_ELF, "app.elf")
-    with pytest.raises(ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, 68 are there"):
+    with pytest.raises(
+        ImageError, match=r"segment 0 needs \d+ bytes at offset 0x20, but only 68 follow"
+    ):
         parse(piece.data[:100], ESP32C3)

@@ -19,7 +19,7 @@ from espwire.image.inspect import inspect_bytes
 from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
-from espwire.image.scan import find_contents, guess_start, looks_encrypted
+from espwire.image.scan import find_regions, guess_start, looks_encrypted
 from espwire.image.signature import BLOCK, find_signatures
 from espwire.image.split import flatten
 
@@ -70,7 +70,7 @@ def dump(chip=ESP32, extra=()):
     return merge_blobs([Blob(at, data, "x") for at, data in parts], chip).data
 
 
-def test_an_application_is_told_whole():
+def test_all_fields_of_an_application_are_shown():
     item = inspect_bytes(app()).items[0]
     assert (item.kind, item.intact, item.info.chip) == ("app", True, "esp32")
     described = item.info.app
@@ -84,7 +84,7 @@ def test_an_application_is_told_whole():
     assert item.info.segments[0].memory == ("DROM",)
 
 
-def test_a_boot_loader_is_told_by_its_descriptor():
+def test_a_bootloader_is_recognised_by_its_descriptor():
     item = inspect_bytes(bootloader()).items[0]
     assert (item.kind, item.info.bootloader.version, item.info.bootloader.idf_version) == (
         "bootloader",
@@ -114,7 +114,7 @@ def test_another_chip_than_asked_for_is_a_note():
     assert "ESP32" in found.items[0].info.warnings[-1]
 
 
-def test_a_dump_is_told_part_by_part():
+def test_a_dump_has_an_item_per_region():
     found = inspect_bytes(dump(), "dump.bin")
     places = [(item.kind, item.offset, item.name) for item in found.items]
     assert found.format == "merged"
@@ -127,10 +127,10 @@ def test_a_dump_is_told_part_by_part():
     ]
 
 
-def test_a_dump_that_begins_with_the_boot_loader_is_placed_where_the_chip_has_it():
+def test_a_dump_that_begins_with_the_bootloader_starts_at_the_bootloader_offset():
     cut = dump(S2)[0x1000:]
     assert guess_start(cut) == 0x1000
-    names = [(item.name, item.offset) for item in find_contents(cut) if item.name]
+    names = [(item.name, item.offset) for item in find_regions(cut) if item.name]
     assert names == [("otadata", 0xC000), ("ota_0", 0xF000)]
 
 
@@ -143,11 +143,11 @@ def test_a_broken_application_in_a_partition_is_a_problem():
 def test_even_bytes_in_an_app_partition_look_encrypted():
     noise = random.Random(1).randbytes(0x8000)
     assert looks_encrypted(noise)
-    assert find_contents(dump(extra=[(0x20000, noise)]))[-1].kind == "encrypted"
+    assert find_regions(dump(extra=[(0x20000, noise)]))[-1].kind == "encrypted"
 
 
 @pytest.mark.parametrize("kind", ["hex", "uf2"])
-def test_hex_and_uf2_are_told_part_by_part(kind):
+def test_hex_and_uf2_have_an_item_per_region(kind):
     parts = [
         Blob(0x1000, bootloader(), "b"),
         Blob(0x8000, TABLE, "t"),
@@ -193,7 +193,7 @@ def write_srecord(parts):
         (app()[:100], "image-truncated"),
     ],
 )
-def test_what_is_no_image_is_one_error_that_says_why(data, code):
+def test_anything_but_an_image_is_one_error_with_the_reason(data, code):
     with pytest.raises(ImageError) as caught:
         inspect_bytes(data)
     assert caught.value.code == code
@@ -248,7 +248,7 @@ def test_a_signature_over_other_bytes_or_with_a_wrong_crc_is_a_problem():
     data[4096 + 40] ^= 1
     assert "CRC of signature block 0" in inspect_bytes(bytes(data)).problems[0]
     other = signed(lambda padded: rsa(padded + b"!"))
-    assert "made for other bytes" in inspect_bytes(other).problems[0]
+    assert "does not match the image" in inspect_bytes(other).problems[0]
 
 
 def test_a_version_1_signature_is_found_behind_the_image():
@@ -319,7 +319,7 @@ def test_every_image_builds_back_into_its_bytes():
     assert all(map(parse_back, images))
 
 
-def test_any_bytes_end_in_an_answer_or_one_error():
+def test_any_bytes_give_a_result_or_one_error():
     dice = random.Random(3)
     seeds = [app(), bootloader(), dump(), signed(rsa)]
     for number in range(300):
@@ -339,5 +339,5 @@ def test_of_tables_without_end_only_the_first_few_are_looked_into():
     sector = build_table(PartitionTable((Partition("a", 1, 6, 0x9000, 0x1000),))).ljust(
         0x1000, b"\xff"
     )
-    found = find_contents(sector * 100)
+    found = find_regions(sector * 100)
     assert sum(item.kind == "partition-table" for item in found) == 16

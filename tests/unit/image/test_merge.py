@@ -54,7 +54,7 @@ def test_hex_goes_over_a_64_kib_boundary_in_two_records():
     ]
 
 
-def test_only_the_image_at_the_boot_loader_s_place_gets_the_settings():
+def test_only_the_image_at_the_bootloader_offset_gets_the_settings():
     settings = HeaderSettings(mode="qio", size="8MB")
     parts = (Blob(0x1000, BOOT, "boot"), Blob(0x10000, BOOT, "app"))
     merged = merge_blobs(parts, ESP32, MergeOptions(settings=settings))

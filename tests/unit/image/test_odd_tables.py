@@ -98,7 +98,7 @@ def test_an_unknown_subtype_or_flag_is_reported_and_usable(
     "data", [build_odd(b"\xce\xc4"), build_odd(b"a\x1bb"), build_odd(flags=0x80)]
 )
 def test_what_csv_cannot_hold_is_an_error_and_no_loss(data: bytes) -> None:
-    with pytest.raises(TableError, match=r"row 3 \(.*cannot be written as CSV") as caught:
+    with pytest.raises(TableError, match=r"row 3 \(.*CSV cannot represent") as caught:
         build_csv(parse_table(data))
     assert "binary" in caught.value.hint
 

@@ -70,12 +70,12 @@ def test_the_higher_sequence_counts_and_slots_take_turns() -> None:
     assert booted(WITH_FACTORY, entry(3), entry(4)) == "app0"
 
 
-def test_a_wrong_crc_or_a_given_up_application_does_not_count() -> None:
+def test_entries_with_a_wrong_crc_or_a_rejected_application_are_ignored() -> None:
     assert booted(WITH_FACTORY, entry(1), OtaEntry(2, OtaState.VALID, 0)) == "app0"
     assert booted(WITH_FACTORY, entry(1), entry(2, OtaState.ABORTED)) == "app0"
     assert booted(WITH_FACTORY, entry(1, OtaState.INVALID), entry(2, OtaState.ABORTED)) == "main"
     status = find_boot(WITH_FACTORY, OtaData((entry(1), entry(2, OtaState.ABORTED))))
-    assert status.notes == ("sector 1: its application was given up (aborted)",)
+    assert status.notes == ("sector 1: its application was rejected (aborted)",)
 
 
 def test_an_unconfirmed_application_is_noted() -> None:
@@ -109,14 +109,14 @@ def test_factory_erases_the_sector_that_counts_last(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nonsense", "check", "otadata", "ota_3", "3"])
-def test_what_cannot_be_selected_is_told(name: str) -> None:
+def test_a_slot_that_cannot_be_selected_is_an_error(name: str) -> None:
     with pytest.raises(TableError) as caught:
         plan_switch(WITH_FACTORY, BLANK, name)
     assert caught.value.code == "ota-slot"
     assert caught.value.hint == "It can select: app0, app1, app2, main."
 
 
-def test_a_full_counter_is_told() -> None:
+def test_a_full_counter_is_an_error() -> None:
     with pytest.raises(TableError) as caught:
         plan_switch(WITH_FACTORY, OtaData((entry(0xFFFFFFFE), OtaEntry())), "app0")
     assert caught.value.code == "ota-sequence"

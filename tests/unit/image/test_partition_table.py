@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import espwire
 from espwire.errors import TableError
 from espwire.image import partition_table as module
-from espwire.image.partition_csv import CsvPlaces, build_csv, parse_csv
+from espwire.image.partition_csv import TableOffsets, build_csv, parse_csv
 from espwire.image.partition_table import (
     SUBTYPES,
     Partition,
@@ -46,7 +46,7 @@ def codes(*rows: Partition, rules: TableRules | None = None, fatal: bool = True)
 @pytest.mark.parametrize("name", PAIRS)
 def test_csv_becomes_the_bytes_that_esp_idf_makes_of_it(name: str) -> None:
     table = parse_csv(
-        (DATA / f"partitions/{name}.csv").read_text("utf-8"), CsvPlaces(bootloader_offset=0)
+        (DATA / f"partitions/{name}.csv").read_text("utf-8"), TableOffsets(bootloader_offset=0)
     )
     require_sound(table)
     assert build_table(table) == (DATA / f"partitions/{name}.bin").read_bytes()
@@ -86,7 +86,7 @@ def test_the_names_and_numbers_are_those_of_the_facts() -> None:
 
 def test_blank_offsets_follow_the_row_before_and_the_type_s_alignment() -> None:
     table = parse_csv(
-        "a,data,nvs,,0x3000\nb,app,ota_0,,1M\nc,0x40,,,4K\n", CsvPlaces(table_offset=0x9000)
+        "a,data,nvs,,0x3000\nb,app,ota_0,,1M\nc,0x40,,,4K\n", TableOffsets(table_offset=0x9000)
     )
     assert [row.offset for row in table.partitions] == [0xA000, 0x10000, 0x110000]
     assert table.partitions[2].subtype == module.UNDEFINED
@@ -120,14 +120,14 @@ def test_a_byte_order_mark_comments_and_blank_lines_are_no_rows() -> None:
         ("a,data,nvs,,4K,secret", "csv-row", "flag 'secret'"),
         ("a,data,nvs,,4K,,more", "csv-row", "7 columns"),
         ("$A,data,nvs,,4K", "csv-row", "variables"),
-        ("a" * 2000, "csv-row", "longer"),
+        ("a" * 2000, "csv-row", "too long"),
         ("a" * 17 + ",data,nvs,,4K", "partition-name", "15 bytes"),
-        ("a\x1b[2J,data,nvs,,4K", "partition-name", "nobody can see"),
-        ("b,bootloader,primary,N/A,N/A", "csv-row", "begins is not known"),
-        ("b,bootloader,ota,,", "csv-row", "how large"),
+        ("a\x1b[2J,data,nvs,,4K", "partition-name", "unprintable characters"),
+        ("b,bootloader,primary,N/A,N/A", "csv-row", "offset of this bootloader is unknown"),
+        ("b,bootloader,ota,,", "csv-row", "size of this bootloader"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line(line: str, code: str, told: str) -> None:
+def test_the_error_for_a_bad_row_names_the_line(line: str, code: str, told: str) -> None:
     with pytest.raises(TableError) as caught:
         parse_csv(f"# one\nnvs,data,nvs,,0x4000\n{line}\n", name="t.csv")
     assert caught.value.code == code
@@ -209,12 +209,12 @@ def test_the_first_fatal_problem_is_raised_with_line_hint_and_all_the_others() -
     ]
 
 
-def test_what_is_no_table_is_told() -> None:
+def test_anything_but_a_table_is_an_error() -> None:
     good = build_table(PartitionTable((NVS,)))
     for data, code, told in (
         (b"", "no-partition-table", "is empty"),
         (b"\xff" * 0xC00, "no-partition-table", "is blank"),
-        (b"MZ" + good, "no-partition-table", "begins with no row"),
+        (b"MZ" + good, "no-partition-table", "does not begin with a partition"),
         (good[:32], "table-truncated", "after 1 rows"),
         (good[:40], "table-truncated", "after 1 rows"),
         (good[:32] + b"zz" + good[34:], "table-row", "row 2 at 0x20"),

@@ -166,7 +166,7 @@ def test_uf2_for_two_chips_gives_each_its_blocks() -> None:
     assert caught.value.code == "image-uf2-family"
 
 
-def test_where_one_chip_must_be_meant_uf2_for_two_asks_for_it() -> None:
+def test_uf2_for_two_chips_requires_a_chip_where_only_one_can_be_meant() -> None:
     with pytest.raises(DataError, match="several chips: esp32s2, esp32s3") as caught:
         flatten(TWO, "x.uf2")
     assert caught.value.hint == "Select the chip with --chip."

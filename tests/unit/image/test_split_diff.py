@@ -41,13 +41,13 @@ def merged(kind="raw", parts=PARTS, **given):
 
 
 @pytest.mark.parametrize("kind", ["raw", "hex", "uf2"])
-def test_merging_the_parts_gives_the_file_again(kind):
+def test_merging_the_blobs_gives_the_file_again(kind):
     parts = split_image(merged(kind))
     again = merge_blobs([Blob(part.address, part.data, part.name) for part in parts], S2).data
     assert again == merged()
 
 
-def test_parts_have_the_names_of_their_partitions():
+def test_blobs_have_the_names_of_their_partitions():
     names = {part.name: part.address for part in split_image(merged())}
     assert names == {
         "bootloader.bin": 0x1000,
@@ -60,7 +60,7 @@ def test_parts_have_the_names_of_their_partitions():
     }
 
 
-def test_no_two_parts_get_one_name_and_none_a_name_that_a_system_keeps_for_itself():
+def test_file_names_are_unique_and_not_reserved():
     names = ("a", "A", "a-0x10000", "CON", "lpt1.x", "../b", "con1")
     rows = tuple(Partition(name, 1, 6, 0x10000 * (n + 1), 0x10000) for n, name in enumerate(names))
     parts = [
@@ -104,7 +104,7 @@ def test_a_file_without_a_table_cannot_be_split():
     assert caught.value.code == "split-no-table"
 
 
-def test_hex_that_reaches_over_gigabytes_is_no_flash_content():
+def test_hex_that_spans_gigabytes_is_an_error():
     with pytest.raises(ImageError) as caught:
         flatten(build_hex([Blob(0, b"a"), Blob(0xF0000000, b"b")]))
     assert caught.value.code == "image-too-wide"
@@ -118,7 +118,7 @@ def test_equal_files_are_the_same_whatever_their_format():
     assert (found.fields, found.sectors) == ((), ())
 
 
-def test_a_changed_application_is_told_by_segment_and_by_sector():
+def test_a_changed_application_is_shown_by_segment_and_by_sector():
     other = build(
         create_image([Segment(0x3F000020, b"app!" * 500 + b"App!" * 499)], 0x3F000020, chip=S2)
     )
@@ -129,14 +129,14 @@ def test_a_changed_application_is_told_by_segment_and_by_sector():
     assert (found.changed_sectors, found.sector_count) == (1, 1)
 
 
-def test_a_part_that_only_one_file_has_is_told():
+def test_an_item_that_only_one_file_has_is_a_difference():
     less = merged(parts=PARTS[:4])
     found = diff_images(less, merged())
     assert ("missing", "there") in {(one.old, one.new) for one in found.fields}
     assert found.sectors[-1][1] == 0x46000
 
 
-def test_a_changed_partition_is_told_by_its_name():
+def test_a_changed_partition_is_shown_by_name():
     table = build_table(PartitionTable((Partition("nvs", 1, 2, 0x9000, 0x5000), *ROWS[1:])))
     found = diff_images(merged(), merged(parts=((0x1000, BOOT), (0x8000, table), *PARTS[2:])))
     assert [one.field for one in found.fields] == ["nvs"]

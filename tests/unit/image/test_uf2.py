@@ -12,14 +12,14 @@ DATA = bytes(range(256)) * 5
 
 @pytest.mark.parametrize("md5", [True, False])
 @pytest.mark.parametrize("chunk", [None, 4, 256, 452])
-def test_parts_come_back_as_they_went_in(md5, chunk):
+def test_blobs_survive_a_round_trip(md5, chunk):
     data = build_uf2([Blob(0x1000, DATA), Blob(0x20000, b"abc")], FAMILY, chunk_size=chunk, md5=md5)
     assert is_uf2(data)
     assert len(data) % BLOCK == 0
     assert parse_uf2(data) == {FAMILY: (Blob(0x1000, DATA), Blob(0x20000, b"abc"))}
 
 
-def test_a_file_cut_at_a_block_s_end_or_with_one_missing_is_not_taken_for_whole():
+def test_a_file_with_missing_blocks_is_an_error():
     whole = build_uf2([Blob(0x1000, DATA), Blob(0x20000, DATA)], FAMILY)
     blocks = [whole[at : at + BLOCK] for at in range(0, len(whole), BLOCK)]
     for missing, number in ((0, 0), (1, 1), (4, 1), (5, 2)):
@@ -32,7 +32,7 @@ def test_a_file_cut_at_a_block_s_end_or_with_one_missing_is_not_taken_for_whole(
     assert parse_uf2(b"".join(reversed(blocks))) == parse_uf2(whole)
 
 
-def test_numbering_restarts_with_each_part():
+def test_numbering_restarts_with_each_blob():
     data = build_uf2([Blob(0, DATA), Blob(0x4000, DATA)], FAMILY)
     numbers = [
         int.from_bytes(data[at + 20 : at + 24], "little") for at in range(0, len(data), BLOCK)
@@ -53,7 +53,7 @@ def test_the_largest_payload_without_md5_is_476_bytes():
     assert len(build_uf2([Blob(0, bytes(476))], FAMILY, chunk_size=476, md5=False)) == BLOCK
 
 
-def test_blocks_that_are_not_for_the_flash_are_passed_over():
+def test_blocks_that_are_not_for_flash_are_skipped():
     data = bytearray(build_uf2([Blob(0, b"one"), Blob(0x1000, b"two")], FAMILY))
     data[8] |= 1
     assert parse_uf2(bytes(data)) == {FAMILY: (Blob(0x1000, b"two"),)}

@@ -41,7 +41,7 @@ def test_every_chip_s_boot_message_is_explained(screen: Any, name: str) -> None:
     console.feed(text.download(Reason.POWER_ON))
     pin = "the boot pin" if chip.strapping.boot_gpio is None else f"GPIO{chip.strapping.boot_gpio}"
     starts, waits = screen.notes
-    assert f"means the program in flash starts: {pin} was high at reset (" in starts
+    assert f"means start from flash: {pin} was high at reset (" in starts
     assert f"means download mode: {pin} was low at reset (" in waits
 
 
@@ -50,7 +50,7 @@ def test_a_forced_download_mode_is_not_blamed_on_the_pin(screen: Any) -> None:
         b"ESP-ROM:esp32c3-api1\r\nrst:0x15 (USB),boot:0xd (DOWNLOAD(USB/UART0/1))\r\n"
     )
     assert screen.notes == [
-        "boot:0xd means download mode, asked for by software: GPIO9 was high at reset (USB)"
+        "boot:0xd means download mode, requested by software: GPIO9 was high at reset (USB)"
     ]
 
 
@@ -58,7 +58,7 @@ def test_a_brown_out_is_named_for_what_it_is(screen: Any) -> None:
     Console(screen).feed(
         b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0xf (BROWNOUT_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
     )
-    assert screen.notes[0].endswith("(brown-out: the supply is too low)")
+    assert screen.notes[0].endswith("(brown-out: the supply voltage is too low)")
 
 
 def test_without_a_banner_nobody_knows_the_pins(screen: Any) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from espwire.errors import PortBusy, PortNotFound, TransportLost
 from espwire.monitor.console import Console
-from espwire.monitor.keys import Do
+from espwire.monitor.keys import MonitorCommand
 from espwire.monitor.log import LineLog
-from espwire.monitor.loop import Monitor, Wishes, application_steps, loader_steps
+from espwire.monitor.loop import Monitor, MonitorOptions, application_steps, loader_steps
 from espwire.transport.base import TransportInfo
 
 UART = TransportInfo(name="/dev/ttyUSB0", kind="uart")
@@ -92,18 +92,22 @@ class ListKeyboard:
 
 
 def run(
-    screen: Any, port: ListPort, *typed: bytes, log: LineLog | None = None, **wishes: Any
-) -> Do:
+    screen: Any, port: ListPort, *typed: bytes, log: LineLog | None = None, **options: Any
+) -> MonitorCommand:
     console = Console(screen, log=log)
     monitor = Monitor(
-        port, console, keyboard=ListKeyboard(*typed), wishes=Wishes(**wishes), pause=lambda _: None
+        port,
+        console,
+        keyboard=ListKeyboard(*typed),
+        options=MonitorOptions(**options),
+        pause=lambda _: None,
     )
     return monitor.run()
 
 
 def test_what_is_typed_goes_to_the_chip_and_what_it_says_to_the_screen(screen: Any) -> None:
     transport = ListLink([b"hello\r\n", b"you\r\n"])
-    assert run(screen, ListPort(transport), b"ab", b"c\r", b"\x1d") is Do.QUIT
+    assert run(screen, ListPort(transport), b"ab", b"c\r", b"\x1d") is MonitorCommand.QUIT
     assert transport.written == b"abc\r"
     assert "hello\nyou\n" in screen.text
     assert transport.closed
@@ -112,12 +116,12 @@ def test_what_is_typed_goes_to_the_chip_and_what_it_says_to_the_screen(screen: A
 
 def test_ctrl_c_ends_and_after_the_menu_key_goes_to_the_chip(screen: Any) -> None:
     transport = ListLink([])
-    assert run(screen, ListPort(transport), b"\x14\x03", b"\x03") is Do.INTERRUPT
+    assert run(screen, ListPort(transport), b"\x14\x03", b"\x03") is MonitorCommand.INTERRUPT
     assert transport.written == b"\x03"
 
 
 def test_a_keyboard_that_is_gone_ends_it(screen: Any) -> None:
-    assert run(screen, ListPort(ListLink([]))) is Do.QUIT
+    assert run(screen, ListPort(ListLink([]))) is MonitorCommand.QUIT
 
 
 def test_any_baud_is_asked_for_and_greeted_with(screen: Any) -> None:
@@ -158,7 +162,7 @@ def test_a_device_that_goes_is_followed_and_the_log_stays_whole(screen: Any) -> 
     file = io.BytesIO()
     log = LineLog(file, "log")
     port = ListPort(first, PortNotFound("not quite"), second, away=3)
-    assert run(screen, port, *[ZERO] * 12, b"x", b"\x1d", log=log) is Do.QUIT
+    assert run(screen, port, *[ZERO] * 12, b"x", b"\x1d", log=log) is MonitorCommand.QUIT
     assert first.closed
     assert second.closed
     assert second.written == b"x"
@@ -171,9 +175,9 @@ def test_keys_work_while_the_device_is_away(screen: Any) -> None:
     transport = ListLink([TransportLost("gone")])
     assert (
         run(screen, ListPort(transport, away=99), b"", b"typed to nobody", b"\x14\x12", b"\x1d")
-        is Do.QUIT
+        is MonitorCommand.QUIT
     )
-    assert screen.notes[-1] == "the port is gone: nothing to reset"
+    assert screen.notes[-1] == "the port is disconnected: cannot reset the chip"
 
 
 def test_what_keeps_a_port_from_being_opened_again_is_told_once(screen: Any) -> None:
@@ -197,7 +201,7 @@ def test_a_port_that_takes_nothing_is_no_loss(screen: Any) -> None:
     transport = ListLink([b"alive\r\n"] * 3)
     transport.stuck = True
     run(screen, ListPort(transport), b"x", ZERO, b"\x1d")
-    assert "takes no bytes" in screen.notes[1]
+    assert "accepts no data" in screen.notes[1]
     assert screen.urgent == []
 
 

@@ -4,7 +4,7 @@ from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS, status_meaning
 
 
 def test_a_rom_code_is_named_by_its_second_byte():
-    assert status_meaning(b"\x01\x07") == "the data's checksum is wrong"
+    assert status_meaning(b"\x01\x07") == "wrong checksum"
     assert "unknown command" in status_meaning(b"\x01\x05\x00\x00")
 
 

@@ -1,4 +1,4 @@
-"""As little of a chip as a stub needs: UART without time, SPI controller, NOR flash. The real one: virtual/soc."""
+"""The minimum of a chip that a stub needs: UART without bit times, SPI controller, NOR flash. Full model: virtual/soc."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import Xtensa
 
 START = 1 << 18
-IDLE_POLLS = 300  # of an empty receiver in a row, and no flash between them: the stub waits for us
+IDLE_POLLS = (
+    300  # of an empty receiver in a row, without flash access in between: the stub is waiting
+)
 
 
 class Nor:
-    """A flash of 4 MiB that complains about what a real one would spoil data for."""
+    """A flash of 4 MiB that records operations which would damage data on a real flash."""
 
     def __init__(self, size: int = 4 << 20) -> None:
         self.memory = bytearray(b"\xff" * size)
@@ -70,7 +72,7 @@ class Nor:
 
 @dataclass
 class Board:
-    """A Bus: UART and SPI by the chip's data; every other register keeps what is written to it."""
+    """A Bus: UART and SPI by the chip's data; every other register keeps the written value."""
 
     chip: Chip
     nor: Nor = field(default_factory=Nor)
@@ -105,7 +107,7 @@ class Board:
             self._transact()
 
     def _transact(self) -> None:
-        self.idle = 0  # it works
+        self.idle = 0  # the stub is working
         spi, read = self.chip.spi, lambda offset: self.read(self.chip.spi.base + offset)
         user, user1, user2 = read(spi.user_offset), read(spi.user1_offset), read(spi.user2_offset)
         assert user >> 31
@@ -133,7 +135,7 @@ class Board:
 
 
 class Bench:
-    """A stub that runs on an engine, and the host's end of its wire, which seals unless it is told not to."""
+    """A stub on an engine, and the host's end of its wire, which seals frames while ``sealed``."""
 
     sealed = True
 
@@ -156,7 +158,7 @@ class Bench:
         self._decoder = slip.Decoder()
 
     def send(self, *frames: bytes) -> list[bytes]:
-        """What the stub answers to these frames until it waits again."""
+        """Send frames; returns the answers until the stub waits again."""
         for frame in frames:
             self.board.incoming.extend(slip.encode(sent(frame) if self.sealed else frame))
         self.board.idle = 0

@@ -1,4 +1,4 @@
-"""Each chip's packed image runs on its CPU engine: hello, capabilities, a write, a hash, a read; with a bus of the least."""
+"""Each chip's packed image runs on its CPU engine: hello, capabilities, a write, a hash, a read, on a minimal bus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return Bench(load_chip(request.param), image.entry, image.segments)
 
 
-def test_it_says_hello_and_who_it_is(bench):
+def test_it_sends_its_hello_and_capabilities(bench):
     chip = bench.board.chip
     assert bench.send() == [s.HELLO]
     (answer,) = bench.send(s.AskCapabilities().packet())
@@ -73,7 +73,7 @@ def test_nonsense_gets_an_answer_with_a_meaning(bench):
         assert status in STUB_MEANINGS
 
 
-def test_the_clock_is_raised_only_where_the_host_tells_the_baud_rate():
+def test_the_clock_is_raised_only_if_the_host_passes_the_baud_rate():
     image = load_stub("esp32")
     chip = load_chip("esp32")
     clock = chip.stub.own.registers["clock_control"]

@@ -1,6 +1,6 @@
-"""The stub's sources on this PC under sanitizers: long streams of every kind, damaged streams, what only the PC tells.
+"""The stub's sources on this PC with sanitizers: long streams of every kind, damaged streams, internal checks.
 
-The protocol itself: tests/conformance/test_stub.py, which runs over this build too.
+The protocol itself: tests/conformance/test_stub.py, which also runs on this build.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def test_blocks_for_ram_that_leave_the_next_one_unaligned_do_not_harm(stub, size
 
 
 def finish(stub: HostStub, size: int, stream: bytes) -> s.Report:
-    """The end of a write, whatever it is."""
+    """The last report of a write."""
     stub.call(s.WriteOpen(0, size, len(stream), s.Codec.ZLIB, 0, 3).packet())
     answers = [report(answer) for answer in stub.ask(*pieces(stream))]
     while not answers[-1].status and answers[-1].in_flash != size:
@@ -146,8 +146,8 @@ def mutate(pick: random.Random, stream: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_mutated_streams_end_in_what_zlib_says(stub, part, request):
-    """What zlib takes is written, all else ends in a status; the sanitizers see all of it."""
+def test_mutated_streams_end_as_in_zlib(stub, part, request):
+    """A stream that zlib accepts is written, any other ends with a status; the sanitizers check both."""
     many = 10_000 if "soak" in request.config.getoption("-m") else 1000
     pick = random.Random(part)
     for _ in range(many):
@@ -170,7 +170,7 @@ def test_mutated_streams_end_in_what_zlib_says(stub, part, request):
 
 
 def test_the_harness_sees_a_violation():
-    """Without write enable a program is one; so is a program from 0 to 1."""
+    """Programming without write enable is a violation, as is programming from 0 to 1."""
     stub = HostStub()
     stub.call(s.SpiTransaction(0x02, 0, 24, 0, b"\0", 0, s.SPI_WAIT).packet())
     with pytest.raises(AssertionError, match="violation: program without enable"):

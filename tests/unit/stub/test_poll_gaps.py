@@ -1,6 +1,6 @@
-"""How long our stub looks away from its receive FIFO at most: 128 bytes are 0.64 ms at 2 Mbaud, and nothing interrupts it.
+"""The longest time between two polls of the receive FIFO: 128 bytes are 0.64 ms at 2 Mbaud, and there is no interrupt.
 
-Counted by the engines: two cycles an instruction, twenty an access to a peripheral, at the chip's own clock.
+Counted by the engines: two cycles per instruction, twenty per access to a peripheral, at the chip's clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def write(bench: StubBench, data: bytes, stream: bytes, codec: int = s.Codec.ZLI
 
 
 def write_slowly(bench: StubBench) -> None:
-    """With time between frames, to read back what is written, and its MD5 at the end."""
+    """Write with pauses between frames, to read back, and request the MD5 at the end."""
     bench.ask(s.WriteOpen(0, len(OLD), len(OLD), s.Codec.RAW, s.WRITE_READ_BACK, 1).packet())
     for at in range(0, len(OLD), 2048):
         bench.send(s.WriteData(at, OLD[at : at + 2048], 0x55).packet())

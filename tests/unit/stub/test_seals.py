@@ -1,4 +1,4 @@
-"""The C code trusts no request with a flipped bit: every bit of every command on this PC, a sample on the CPU engines."""
+"""The C code accepts no request with a flipped bit: every bit of every command on this PC, a sample on the engines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKED = Reply(0x77, 0, UNKNOWN.to_bytes(2, "big")).packet()
 
 
 def answers_to(stub, wire):
-    """What comes of these bytes; the stub works through frames in turn, so what follows is answered last."""
+    """The answers to these bytes; a marked request after them is answered last."""
     stub.send(wire + slip.END * 2 + slip.encode(MARK))
     found = [stub.next()]
     while found[-1] != MARKED:
@@ -75,8 +75,8 @@ def test_unsealed_requests_count_after_an_unsealed_sync_until_the_next_sealed_on
     stub.close()
 
 
-def test_a_piece_of_data_that_looks_like_a_request_is_none():
-    """A flipped bit can make an end of frame of a byte of data; what follows may be anything."""
+def test_data_that_looks_like_a_request_is_not_executed():
+    """A flipped bit can turn a byte of data into an end of frame; any data may follow."""
     stub, data = HostStub(), bytes(2048 - 9) + b"\xc1" + EraseFlash().packet()
     stub.write(0, 4, b"mark", s.Codec.RAW)
     assert stub.call(s.WriteOpen(0x1000, 2048, 2048, s.Codec.RAW, 0, 1).packet())[1] == 0

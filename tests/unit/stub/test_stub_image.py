@@ -61,13 +61,13 @@ def test_options_are_the_first_words_of_the_data():
     assert StubImage(0, ((0, b"x"),)).with_options(StubOptions(baud=1)).segments == ((0, b"x"),)
 
 
-def test_a_chip_without_a_stub_says_so():
+def test_a_chip_without_a_stub_is_reported():
     with pytest.raises(Unsupported, match="esp32s2"):
         load_stub("esp32s2")
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other", "index"])
-def test_damaged_files_are_told(tmp_path, damage):
+def test_damaged_files_are_reported(tmp_path, damage):
     shutil.copytree(PACKED, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "esp32.z"
     match damage:
@@ -115,7 +115,7 @@ def test_the_vendors_format():
         ("data_start", 1 << 32, "data_start"),
     ],
 )
-def test_what_is_wrong_with_a_vendors_stub_is_told(key, value, said):
+def test_errors_in_a_vendors_stub_are_reported(key, value, said):
     with pytest.raises(DataError, match=said) as caught:
         parse_vendor_stub(json.dumps(VENDOR | {key: value}).encode(), "stub.json")
     assert "stub.json" in str(caught.value)
@@ -128,6 +128,6 @@ def test_what_is_wrong_with_a_vendors_stub_is_told(key, value, said):
         lambda x: json.dumps(x).encode()
     )
 )
-def test_junk_is_no_stub(data):
+def test_junk_is_refused_as_a_stub(data):
     with pytest.raises(DataError):
         parse_vendor_stub(data, "junk")

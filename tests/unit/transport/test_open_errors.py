@@ -1,4 +1,4 @@
-"""What pyserial and the three systems say when a port does not open, and the error that becomes of it."""
+"""Errors of pyserial on three systems when a port does not open, and the exception for each."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ WINDOWS = "could not open port 'COM3': {}"
     ],
 )
 def test_linux_and_macos(error, code):
-    told = open_error("/dev/does-not-exist", error, posix=True)
-    assert told.code == code
-    assert told.hint.endswith((".", "?"))
-    assert told.exit_code == 3
+    failure = open_error("/dev/does-not-exist", error, posix=True)
+    assert failure.code == code
+    assert failure.hint.endswith(".")
+    assert failure.exit_code == 3
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("text", "code"),
     [
         (
             "FileNotFoundError(2, 'The system cannot find the file specified.', None, 2)",
@@ -53,7 +53,7 @@ def test_linux_and_macos(error, code):
         ("OSError(22, 'The parameter is incorrect.', None, 87)", "cannot-open"),
     ],
 )
-def test_windows(said, code):
-    told = open_error("COM3", OSError(WINDOWS.format(said)), posix=False)
-    assert told.code == code
-    assert ("Unplug" in told.hint) is (", 31)" in said or ", 121)" in said)
+def test_windows(text, code):
+    failure = open_error("COM3", OSError(WINDOWS.format(text)), posix=False)
+    assert failure.code == code
+    assert ("Unplug" in failure.hint) is (", 31)" in text or ", 121)" in text)

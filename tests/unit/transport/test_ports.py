@@ -40,24 +40,24 @@ ALL = (BOARD, MODEM, CH340, CP2105, APP, OTG, JTAG)
 
 
 @pytest.mark.parametrize(
-    ("identity", "told"),
+    ("identity", "board"),
     [
-        (JTAG, "ESP chip by its own USB (Serial/JTAG)"),
-        (OTG, "ESP32-S2 by its own USB (OTG, in its loader)"),
-        (APP, "ESP chip by its application's USB (CDC and MSC)"),
+        (JTAG, "ESP chip's built-in USB (Serial/JTAG)"),
+        (OTG, "ESP32-S2 in download mode (USB OTG)"),
+        (APP, "ESP chip running an application with USB (CDC and MSC)"),
         (CP2105, "board with a CP2105 (2 ports)"),
         (CH340, "board with a CH340"),
         (MODEM, "unknown USB device"),
-        (BOARD, "port without USB"),
-        (PortIdentity("a", 0x303A, 0x1002), "board behind an ESP USB Bridge"),
+        (BOARD, "not a USB port"),
+        (PortIdentity("a", 0x303A, 0x1002), "board with an ESP USB Bridge"),
         (PortIdentity("a", 0x303A, 0x7003), "ESP32-S3-DevKitC-1 running circuitpython"),
-        (PortIdentity("a", 0x303A, 0x8123), "product with an id lent by Espressif"),
+        (PortIdentity("a", 0x303A, 0x8123), "product with an id from Espressif"),
         (PortIdentity("a", 0x303A, 0x3000), "Espressif device"),
         (PortIdentity("a", 0x0403, 0x6001), "board with an FT232R"),
     ],
 )
-def test_ids_tell_what_board_it_likely_is(identity, told):
-    assert likely_board(identity) == told
+def test_the_likely_board_follows_from_the_ids(identity, board):
+    assert likely_board(identity) == board
 
 
 def test_every_chip_with_native_usb_is_known_by_the_ids_of_its_data():
@@ -69,7 +69,7 @@ def test_every_chip_with_native_usb_is_known_by_the_ids_of_its_data():
             assert is_known(PortIdentity("x", usb.vendor_id, usb.serial_jtag_product_id))
         if usb.otg:
             board = likely_board(PortIdentity("x", usb.vendor_id, usb.otg_product_id))
-            assert board.startswith(f"{load_chip(name).name} by its own USB")
+            assert board.startswith(f"{load_chip(name).name} in download mode")
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_names_decide_between_equals():
 @pytest.mark.parametrize(
     "name", ["/dev/cu.Bluetooth-Incoming-Port", "/dev/cu.wlan-debug", "/dev/cu.debug-console"]
 )
-def test_names_that_are_never_boards_are_left_out_even_with_any_port(name):
+def test_names_that_are_never_boards_are_excluded_even_with_any_port(name):
     with pytest.raises(PortNotFound) as caught:
         choose([PortIdentity(name)], any_port=True)
-    assert f"{name} (not a port for boards)" in caught.value.hint
+    assert f"{name} (never a board)" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("words", "paths"),
+    ("texts", "paths"),
     [
         ([], ["S0", "ACM3", "USB1", "USB0", "ACM2", "ACM1", "ACM0"]),
         (["vid=0x303A"], ["ACM2", "ACM1", "ACM0"]),
@@ -121,38 +121,39 @@ def test_names_that_are_never_boards_are_left_out_even_with_any_port(name):
         (["vid=0x303A", "pid=4097", "pid=2"], ["ACM1", "ACM0"]),
         (["pid=0x1001", "vid=0x10C4"], []),
         (["name=ttyusb"], ["USB1", "USB0"]),
-        (["name=modem"], []),  # a description is no name
+        (["name=modem"], []),  # descriptions are not searched
         (["NAME=ACM", "serial=24:6f"], ["ACM0"]),
         (["serial=x", "serial=0001"], ["ACM3", "USB0"]),
     ],
 )
-def test_values_of_one_key_widen_and_keys_narrow(words, paths):
-    wanted = parse_filter(words)
-    assert [one.path.removeprefix("/dev/tty") for one in ALL if matches(one, wanted)] == paths
-    assert bool(wanted) is bool(words)
+def test_values_of_one_key_widen_and_keys_narrow(texts, paths):
+    port_filter = parse_filter(texts)
+    matching = [port for port in ALL if matches(port, port_filter)]
+    assert [port.path.removeprefix("/dev/tty") for port in matching] == paths
+    assert bool(port_filter) is bool(texts)
 
 
 @pytest.mark.parametrize(
     "word", ["vid=303A", "vid=zz", "pid=-1", "pid=65536", "foo=1", "vid", "vid=", "name= ", ""]
 )
-def test_a_filter_that_makes_no_sense_is_refused(word):
+def test_an_invalid_filter_is_rejected(word):
     with pytest.raises(UsageError) as caught:
         parse_filter([word])
     assert caught.value.code == "port-filter"
 
 
 @given(st.lists(st.text(max_size=12), max_size=4))
-def test_any_words_are_a_filter_or_a_usage_error(words):
+def test_any_text_is_a_filter_or_a_usage_error(words):
     with contextlib.suppress(UsageError):
         assert isinstance(parse_filter(words), PortFilter)
 
 
 @pytest.mark.parametrize("one", [JTAG, OTG, APP, CP2105, CH340])
-def test_one_known_port_is_taken_whatever_else_is_there(one):
+def test_the_only_known_port_is_chosen(one):
     assert choose([BOARD, MODEM, one]) == one
 
 
-def test_several_are_listed_and_none_is_taken():
+def test_several_known_ports_are_listed_in_the_error():
     with pytest.raises(UsageError) as caught:
         choose(ALL)
     error = caught.value
@@ -164,33 +165,33 @@ def test_several_are_listed_and_none_is_taken():
         "/dev/ttyUSB0",
         "/dev/ttyUSB1",
     ]
-    assert "/dev/ttyACM0 (ESP chip by its own USB (Serial/JTAG), 24:6F:28:AA:BB:CC)" in error.hint
-    assert choose(ALL, wanted=parse_filter(["serial=24:6F"])) == JTAG
+    assert "/dev/ttyACM0 (ESP chip's built-in USB (Serial/JTAG), 24:6F:28:AA:BB:CC)" in error.hint
+    assert choose(ALL, port_filter=parse_filter(["serial=24:6F"])) == JTAG
 
 
-def test_none_is_left_and_each_is_told_why():
+def test_the_error_says_why_each_port_was_excluded():
     with pytest.raises(PortNotFound) as caught:
-        choose([BOARD, MODEM, CH340], wanted=parse_filter(["vid=0x303A", "vid=0x1199"]))
+        choose([BOARD, MODEM, CH340], port_filter=parse_filter(["vid=0x303A", "vid=0x1199"]))
     assert caught.value.details["left_out"] == {
-        "/dev/ttyUSB1": "the filter does not fit",
-        "/dev/ttyACM3": "unknown USB device, taken only with --any-port",
-        "/dev/ttyS0": "the filter does not fit",
+        "/dev/ttyUSB1": "does not match the filter",
+        "/dev/ttyACM3": "unknown USB device, used only with --any-port",
+        "/dev/ttyS0": "does not match the filter",
     }
-    with pytest.raises(PortNotFound, match="no board is plugged in"):
+    with pytest.raises(PortNotFound, match="no serial port found"):
         choose([])
 
 
-def test_an_unknown_port_is_taken_only_when_asked_for():
+def test_an_unknown_port_needs_any_port():
     for one in (BOARD, MODEM):
         with pytest.raises(PortNotFound):
             choose([one])
         assert choose([one], any_port=True) == one
-    with pytest.raises(PortNotFound):  # a filter that fits is no consent
-        choose([MODEM], wanted=parse_filter(["vid=0x1199"]))
+    with pytest.raises(PortNotFound):  # a matching filter is not enough
+        choose([MODEM], port_filter=parse_filter(["vid=0x1199"]))
 
 
 @given(st.permutations(ALL), st.integers(0, len(ALL)))
-def test_no_choice_is_ever_unknown(order, size):
+def test_an_unknown_port_is_never_chosen(order, size):
     with contextlib.suppress(UsageError, PortNotFound):
         assert is_known(choose(order[:size]))
 
@@ -205,8 +206,8 @@ def test_a_serial_number_finds_its_ports_in_any_spelling():
 def test_a_path_is_found_through_a_link_and_need_not_be_listed(tmp_path):
     real = tmp_path / "ttyACM0"
     real.touch()
-    transport = tmp_path / "by-id"
-    transport.symlink_to(real)
+    link = tmp_path / "by-id"
+    link.symlink_to(real)
     listed = PortIdentity(str(real), 0x303A, 0x1001, "24:6F:28:AA:BB:CC")
-    assert find_port(str(transport), lambda: [listed]).identity == listed
+    assert find_port(str(link), lambda: [listed]).identity == listed
     assert find_port("/dev/none", lambda: [listed]).identity == PortIdentity("/dev/none")

@@ -168,11 +168,11 @@ def test_waiting_can_be_cancelled():
 
 
 def test_library_and_list_remember_an_adapter_by_the_same_key():
-    from espwire.device.connect_history import memory_key
+    from espwire.device.enter_bootloader import adapter_key
     from espwire.transport.base import TransportInfo
 
     for one in (CHIP, ROM, PLAIN, PortIdentity("/dev/ttyS0")):
         info = TransportInfo(
             name=one.path, kind="uart", vid=one.vid, pid=one.pid, serial=one.serial
         )
-        assert memory_key(info) == one.key
+        assert adapter_key(info) == one.key

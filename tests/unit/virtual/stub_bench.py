@@ -1,4 +1,4 @@
-"""A stub in a virtual chip's RAM and the host's end of its wire, in simulated time: for twin, engine and imitation alike.
+"""A stub in a virtual chip's RAM and the host's end of its wire, in simulated time: for models and the engine.
 
 ``start`` puts the packed image into RAM and jumps to it; ``StubBench`` sends frames and collects replies with their
 times. The same list of frames through two benches must give the same replies and the same flash.
@@ -14,10 +14,11 @@ from espwire.protocol import slip
 from espwire.protocol.commands import HEADER
 from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
-from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.transport import VirtualTransport
 
-QUIET_S = 0.6  # nobody says anything for so long: the stub waits for us
+QUIET_S = 0.6  # silence after which the stub is waiting for a request
 PAYLOAD = 2048
 
 
@@ -36,7 +37,7 @@ def data_frame(position, payload):
 class StubBench:
     """``replies`` are (time, frame); ``now`` is the host's clock.
 
-    Frames are sealed on their way out, and opened when they come in, unless ``sealed`` is False, after ``unseal``.
+    Frames are sealed when sent and unsealed when received, until ``unseal``.
     """
 
     sealed = True
@@ -60,12 +61,12 @@ class StubBench:
         return opened(frame) if self.sealed else frame
 
     def unseal(self):
-        """Talk as a vendor's tool does from now on."""
+        """From now on, act as a vendor's tool."""
         self.sealed = False
         assert len(self.send(request(Op.SYNC, bytes(36)), quiet=0.05)) == 8
 
     def send(self, *frames, quiet=QUIET_S):
-        """All at once; what comes back until it is quiet."""
+        """Send frames at once; returns all replies until it is quiet."""
         self.post(*frames)
         return [frame for _, frame in self.collect(quiet)]
 
@@ -74,19 +75,19 @@ class StubBench:
             self.transport.write(slip.encode(sent(frame) if self.sealed else frame), float("inf"))
 
     def ask(self, frame, timeout=200.0):
-        """One request, one reply."""
+        """Send a request and return its reply."""
         self.post(frame)
         return self.next(timeout)
 
     def next(self, timeout=200.0):
         while not self._queue:
             data = self.transport.read(timeout)
-            assert data, "the stub says nothing"
+            assert data, "no answer from the stub"
             self._queue += self._decoder.feed(data)
         return self._open(self._queue.pop(0))
 
     def write(self, offset, data, *, packed=True, flags=0):
-        """A write of ours as a host would do it, credits and all; seconds that it took."""
+        """A complete write with credits; returns its duration in seconds."""
         stream = zlib.compress(data, 9) if packed else data
         start = self.now
         reply = self.ask(
@@ -105,7 +106,7 @@ class StubBench:
                 return self.now - start
 
     def read(self, offset, size, packet=4096, window=65536, flags=1):
-        """A read of ours; what came, and seconds."""
+        """A complete read; returns data and duration in seconds."""
         start, out = self.now, bytearray()
         assert (
             self.ask(words(StubOp.READ_OPEN, offset, size, packet, window, flags))[-2:] == b"\0\0"
@@ -118,7 +119,7 @@ class StubBench:
 
 
 def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
-    """The bench, after the hello and at ``baud``."""
+    """A bench, after the hello and at ``baud``."""
     transport = VirtualTransport(
         build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options))
     )

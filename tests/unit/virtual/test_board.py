@@ -1,4 +1,4 @@
-"""Circuits line by line, EN over time, buttons, and the options that choose them."""
+"""Reset circuits line by line, EN over time, buttons, and the options that select them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
-from espwire.virtual.board import CIRCUITS, MIN_RESET_S, Front
+from espwire.virtual.board import CIRCUITS, MIN_RESET_S, Board
 from espwire.virtual.boot import find_boot_text, read_straps
 from espwire.virtual.config import parse_options
 from espwire.virtual.scheduler import EventQueue
@@ -27,7 +27,7 @@ OFF, DTR, RTS, BOTH = (False, False), (True, False), (False, True), (True, True)
         ("none", {OFF: (0, 0), DTR: (0, 0), RTS: (0, 0), BOTH: (0, 0)}),
     ],
 )
-def test_what_each_state_of_the_lines_pulls(name, pulled):
+def test_pins_pulled_by_each_state_of_the_lines(name, pulled):
     circuit = CIRCUITS[name]()
     for (dtr, rts), pins in pulled.items():
         circuit.set(dtr=dtr, rts=rts)
@@ -36,59 +36,59 @@ def test_what_each_state_of_the_lines_pulls(name, pulled):
     assert not circuit.boot_low
 
 
-def front(circuit="direct", rc=0.002):
-    queue, said = EventQueue(), []
-    made = Front(
+def make_board(circuit="direct", rc=0.002):
+    queue, events = EventQueue(), []
+    board = Board(
         CIRCUITS[circuit](),
         queue,
         rc=rc,
-        hold=lambda: said.append(("hold", queue.now)),
-        start=lambda: said.append(("start", queue.now)),
-        usb_reset=lambda: said.append(("usb", queue.now)),
+        hold=lambda: events.append(("hold", queue.now)),
+        start=lambda: events.append(("start", queue.now)),
+        usb_reset=lambda: events.append(("usb", queue.now)),
     )
-    return made, queue, said
+    return board, queue, events
 
 
 def test_en_must_be_low_for_a_while_and_takes_a_while_to_rise():
-    made, queue, said = front(rc=0.2)
-    made.lines(dtr=False, rts=True)
+    board, queue, events = make_board(rc=0.2)
+    board.set_lines(dtr=False, rts=True)
     queue.run_until(0.1)
-    made.lines(dtr=False, rts=False)
+    board.set_lines(dtr=False, rts=False)
     queue.run_until(1.0)
-    assert said == [("hold", MIN_RESET_S), ("start", pytest.approx(0.3))]
+    assert events == [("hold", MIN_RESET_S), ("start", pytest.approx(0.3))]
 
 
 def test_a_second_pulse_before_en_has_risen_prolongs_the_first():
-    made, queue, said = front(rc=0.2)
+    board, queue, events = make_board(rc=0.2)
     for at, rts in ((0.0, True), (0.1, False), (0.2, True), (0.3, False)):
         queue.run_until(at)
-        made.lines(dtr=False, rts=rts)
+        board.set_lines(dtr=False, rts=rts)
     queue.run_until(1.0)
-    assert [what for what, _ in said] == ["hold", "hold", "start"]
-    assert said[-1][1] == pytest.approx(0.5)
+    assert [what for what, _ in events] == ["hold", "hold", "start"]
+    assert events[-1][1] == pytest.approx(0.5)
 
 
 def test_usb_resets_at_once_and_holds_nothing():
-    made, queue, said = front("usb-jtag")
+    board, queue, events = make_board("usb-jtag")
     for lines in (RTS, RTS, BOTH, RTS, OFF):
-        made.lines(dtr=lines[0], rts=lines[1])
+        board.set_lines(dtr=lines[0], rts=lines[1])
     queue.run_until(1.0)
-    assert said == [("usb", 0.0), ("usb", 0.0)]
+    assert events == [("usb", 0.0), ("usb", 0.0)]
 
 
 def test_a_button_holds_the_chip_whatever_the_lines_do():
-    made, queue, said = front("transistor")
-    made.buttons(reset=True)
+    board, queue, events = make_board("transistor")
+    board.set_buttons(reset=True)
     queue.run_until(0.1)
-    made.lines(dtr=False, rts=True)
-    made.lines(dtr=False, rts=False)
+    board.set_lines(dtr=False, rts=True)
+    board.set_lines(dtr=False, rts=False)
     queue.run_until(0.2)
-    assert [what for what, _ in said] == ["hold"]
-    made.buttons(boot=True)
-    assert made.boot_low
-    made.buttons(reset=False)
+    assert [what for what, _ in events] == ["hold"]
+    board.set_buttons(boot=True)
+    assert board.boot_low
+    board.set_buttons(reset=False)
     queue.run_until(0.3)
-    assert [what for what, _ in said] == ["hold", "start"]
+    assert [what for what, _ in events] == ["hold", "start"]
 
 
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp8266"])

@@ -1,4 +1,4 @@
-"""The words a virtual chip holds decode, by the rules of the chip data, to exactly what was configured."""
+"""The registers of a virtual chip decode, by the rules of the chip data, to exactly its configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from espwire.chips.model import BitField, BitPart, Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import UsageError
 from espwire.protocol.slip import Decoder
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import parse_options
 from espwire.virtual.efuses import (
     build_strapping,
     default_config,
@@ -30,7 +31,7 @@ TRACES = Path(__file__).parents[2] / "golden" / "traces"
 CHIPS = chip_ids()
 
 
-# an own reading of the rules in chips/data, written apart from the encoder
+# a second implementation of the rules in chips/data, independent of the encoder
 
 
 def decode(bits: BitField, words: dict[int, int]) -> int:
@@ -145,7 +146,7 @@ def test_the_esp32_major_is_three_bits_in_three_words(revision: int, raw: int):
     assert words[0x3FF6607C] >> 31 == raw >> 2
 
 
-def test_an_esp32_s3_of_revision_0_is_told_by_its_block_version():
+def test_an_esp32_s3_of_revision_0_is_recognised_by_its_block_version():
     chip = load_chip("esp32s3")
     config = dataclasses.replace(default_config(chip), revision=0)
     words = fuse_registers(chip, config)
@@ -159,7 +160,7 @@ def test_an_esp32_s3_of_revision_0_is_told_by_its_block_version():
 
 
 @pytest.mark.parametrize(("oui", "number"), [("18fe34", 0), ("acd074", 1)])
-def test_early_esp8266_makers_are_told_by_a_number(oui: str, number: int):
+def test_early_esp8266_ouis_are_encoded_as_a_number(oui: str, number: int):
     chip = load_chip("esp8266")
     mac = bytes.fromhex(oui + "010203")
     words = fuse_registers(chip, dataclasses.replace(default_config(chip), mac=mac))
@@ -198,7 +199,7 @@ def test_the_eui64_extension_lies_above_the_mac():
 
 
 def trace_words(name: str) -> dict[int, int]:
-    """Every register a recorded client read, with the last value."""
+    """Every register that a recorded client read, with its last value."""
     host, device, asked, words = Decoder(), Decoder(), [], {}
     for line in (TRACES / name).read_text().splitlines():
         row = json.loads(line)
@@ -238,7 +239,7 @@ def test_the_traces_esp32_c3_is_made_of_the_same_words():
 
 
 @pytest.mark.parametrize("chip_id", CHIPS)
-def test_the_divider_tells_the_crystal(chip_id: str):
+def test_the_crystal_is_derived_from_the_divider(chip_id: str):
     chip = load_chip(chip_id)
     for mhz in chip.crystal.mhz or (26, 40, 48):
         config = dataclasses.replace(default_config(chip), crystal_mhz=mhz)
@@ -260,7 +261,7 @@ def test_a_crystal_the_chip_cannot_have_is_refused():
 
 
 @given(crystal=st.sampled_from([26, 40]), ck8m=st.integers(40, 120), off=st.floats(0.97, 1.03))
-def test_the_esp32s_calibration_tells_its_clock(crystal: int, ck8m: int, off: float):
+def test_the_esp32s_clock_is_derived_from_its_calibration(crystal: int, ck8m: int, off: float):
     chip = load_chip("esp32")
     fields = {"ck8m_frequency": ck8m}
     config = dataclasses.replace(
@@ -274,7 +275,7 @@ def test_the_esp32s_calibration_tells_its_clock(crystal: int, ck8m: int, off: fl
     assert (clock > fact.threshold_hz) == (crystal == 40)
 
 
-def test_a_blank_calibration_is_no_clock():
+def test_a_blank_calibration_gives_no_clock():
     chip = load_chip("esp32")
     config = dataclasses.replace(default_config(chip), fields={})
     assert find_rom_clock(chip, config) is None
@@ -283,7 +284,7 @@ def test_a_blank_calibration_is_no_clock():
 
 
 @pytest.mark.parametrize(("chip_id", "mhz"), [("esp32c5", 48), ("esp32h21", 32), ("esp32h4", 32)])
-def test_the_roms_own_setting_can_be_told(chip_id: str, mhz: int):
+def test_the_roms_crystal_setting_is_encoded(chip_id: str, mhz: int):
     chip = load_chip(chip_id)
     at = chip.crystal.rom_setting
     words = fuse_registers(chip, default_config(chip))

@@ -1,4 +1,4 @@
-"""Faults: every kind can fire on every chip, and the same seed gives the same faults."""
+"""Every kind of fault can happen on every chip, and the same seed gives the same faults."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from espwire.virtual.transport import VirtualTransport, open_virtual
 
 
 def talk(transport: VirtualTransport, rounds: int = 6) -> bytes:
-    """Syncs and writes blindly; what came back."""
+    """Sync and write without waiting for answers; returns what was received."""
     out = b""
     five = transport.chip.chip.rom.begin_words == 5
     blocks = [FlashData(i, b"x" * 0x400) for i in range(rounds)]

@@ -56,7 +56,7 @@ def test_a_file_of_another_size_stays(tmp_path: Path, content: bytes) -> None:
     assert listing(tmp_path) == {"flash.bin": content}
 
 
-def test_a_link_is_not_followed_even_to_a_file_that_would_do(tmp_path: Path) -> None:
+def test_a_link_is_not_followed_even_to_a_suitable_file(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(BLANK)
     (tmp_path / "flash.bin").symlink_to("real")
     with pytest.raises(FileError, match="symbolic link") as caught:
@@ -148,9 +148,7 @@ def test_a_file_with_holes_on_a_full_disk_is_refused_before_it_crashes(
         open_flash_file(tmp_path / "flash.bin", SIZE)
 
 
-def test_a_file_system_without_locks_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(descriptor: int, how: int) -> None:
@@ -162,7 +160,7 @@ def test_a_file_system_without_locks_is_no_obstacle(
     os.close(descriptor)
 
 
-def test_another_file_that_takes_the_place_is_noticed(
+def test_a_file_that_is_replaced_meanwhile_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "flash.bin"
@@ -175,13 +173,13 @@ def test_another_file_that_takes_the_place_is_noticed(
         return lock(descriptor)
 
     monkeypatch.setattr(flash_file, "lock", late)
-    with pytest.raises(FileError, match="took its place"):
+    with pytest.raises(FileError, match="was replaced"):
         open_flash_file(path, SIZE)
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "dir/", "a/..", "/"])
-def test_a_folder_s_name_is_no_flash_file(text: str) -> None:
-    with pytest.raises(UsageError, match="names no file"):
+def test_a_folder_is_refused_as_flash_file(text: str) -> None:
+    with pytest.raises(UsageError, match="does not name a file"):
         parse_options(f"virtual:esp32c3?flash={text}")
 
 

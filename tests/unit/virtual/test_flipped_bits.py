@@ -1,6 +1,6 @@
-"""No single flipped bit between espwire and its stub, either way, is taken for something else than it was.
+"""No single flipped bit between espwire and its stub, in either direction, changes the meaning of a frame.
 
-Frames: every bit as it goes over the wire. Whole operations on the chips: a seeded sample, all bits in soak.
+Frames: every bit on the wire. Whole operations: a seeded sample, all bits in soak.
 """
 
 import random
@@ -10,20 +10,17 @@ import pytest
 from tests.stub_drivers.flips import PAYLOAD, REQUESTS, FlippingLink, flips
 from tests.stub_drivers.programs import FREE_RAM
 
-from espwire.device import stub_commands
+from espwire.device.backends import stub_commands
 from espwire.device.baud import change_baud
 from espwire.device.connect import connect
 from espwire.device.memory_access import load_segment
-from espwire.device.stream_write import write_streamed
-from espwire.device.streams import abort, read_stream
 from espwire.device.stub_image import stub_chips
-from espwire.device.transfer import erase_range, flash_md5
-from espwire.errors import NoReply, ToolError
+from espwire.errors import DeviceError, NoReply, ToolError
 from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import ReadReg, RegWrite, Reply, SpiFlashMd5, Sync, parse_reply
 from espwire.protocol.opcodes import Op
-from espwire.virtual.programs.frame_trust import Trust, find_trust
+from espwire.virtual.programs.stub_model import Trust, find_trust
 from espwire.virtual.transport import open_virtual
 
 CHIPS = stub_chips()
@@ -66,7 +63,7 @@ def test_the_stub_trusts_no_request_with_a_flipped_bit(command, behind):
             [packet],
             after,
             [packet, *after],
-        )  # a lone END more or less changes nothing
+        )  # an additional or missing END has no effect
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: f"{reply.op:02x}-{reply.value:x}")
@@ -93,7 +90,7 @@ NEW = random.Random(2).randbytes(300)
 
 
 class Board:
-    """A chip with our stub, whose flash and link a test may spoil."""
+    """A chip with our stub, whose flash and transport a test may damage."""
 
     def __init__(self, chip):
         self.transport = FlippingLink(open_virtual(f"virtual:{chip}?size=1MB&profile=fast"))
@@ -101,7 +98,7 @@ class Board:
         self.device.attach_flash()
         self.loader, self.flash = self.device.loader, self.transport.chip.flash.contents
         assert self.loader.dialect.sealed
-        self.loader.read_reg(self.register)  # what was sent ahead is done with
+        self.loader.read_reg(self.register)  # what was sent ahead is complete
 
     @property
     def register(self):
@@ -111,7 +108,7 @@ class Board:
         self.flash[:AREA] = OLD
         self.transport.arm(None, 0)
         with suppress(ToolError):
-            abort(self.loader)
+            self.loader.abort()
         self.loader.write_regs(RegWrite(self.register, 0x1234))
 
 
@@ -126,12 +123,12 @@ def read_words(board):
 
 
 def write(board):
-    write_streamed(board.loader, START, NEW, on_block=lambda done: None)
+    board.device.backend.write(START, NEW)
     return board.flash[START : START + 0x1000] == NEW + b"\xff" * (0x1000 - len(NEW))
 
 
 def erase(board):
-    erase_range(board.loader, START, 0x1000)
+    board.device.backend.erase(START, 0x1000)
     return board.flash[START : START + 0x1000] == b"\xff" * 0x1000
 
 
@@ -165,20 +162,20 @@ JOBS = {
     ),
     "hashes": lambda board: stub_commands.read_md5s(board.loader, 0, 0x2000, 0x1000),
     "blank check": lambda board: stub_commands.find_written(board.loader, 0, AREA, 0x1000),
-    "MD5": lambda board: flash_md5(board.loader, 0, 0x1000),
-    "read": lambda board: b"".join(read_stream(board.loader, START, 100)),
-    "read blank": lambda board: b"".join(read_stream(board.loader, 0x8000, 5000)),
+    "MD5": lambda board: board.device.backend.digests(0, 0x1000, 0x1000),
+    "read": lambda board: b"".join(board.device.backend.read(START, 100)),
+    "read blank": lambda board: b"".join(board.device.backend.read(0x8000, 5000)),
     "write": write,
     "erase": erase,
     "write a register": write_register,
     "RAM": load_ram,
     "baud rate": go_faster,
-    "abort": lambda board: abort(board.loader),
+    "abort": lambda board: board.loader.abort(),
 }
 
 
 def sweep(chip, name, pick, most):
-    """How many flips ended in the right result, and in an error; none in anything else."""
+    """Number of flips with the right result, and with an error; anything else fails."""
     board, job = Board(chip), JOBS[name]
     board.restore()
     expected = job(board)
@@ -220,10 +217,11 @@ def test_every_flipped_bit_ends_in_the_right_result_or_an_error(chip, name):
 def test_the_sweep_sees_a_side_that_does_not_check(monkeypatch, lacking):
     if lacking == "host":
         cut = lambda reply: Reply(reply.op, reply.value, reply.body[: -s.SEAL_BYTES])  # noqa: E731
-        monkeypatch.setattr("espwire.device.loader.unseal", cut)
+        monkeypatch.setattr("espwire.protocol.reply_matcher.unseal", cut)
     else:
-        monkeypatch.setattr("espwire.virtual.programs.frame_trust.is_sealed", lambda packet: True)
-    with pytest.raises((AssertionError, NoReply)):  # a wrong result, or the stub is gone
+        monkeypatch.setattr("espwire.virtual.programs.stub_model.is_sealed", lambda packet: True)
+    # a wrong result, or the stub is gone, or the chip has reset
+    with pytest.raises((AssertionError, NoReply, DeviceError)):
         _ = [
             sweep("esp32c3", name, random.Random(1), 150)
             for name in ("read a register", "write a register", "erase")

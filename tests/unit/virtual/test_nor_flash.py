@@ -1,4 +1,4 @@
-"""NorFlash behaves as NOR silicon does, transaction by transaction, on simulated time."""
+"""NorFlash behaves like a NOR flash chip, transaction by transaction, in simulated time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_without_write_enable_nothing_changes():
     program(flash, 0, b"\x55")
     for opcode in (0x20, 0x52, 0xD8, 0x60, 0xC7):
         flash.execute(0, opcode, address=0)
-    flash.execute(0, 0x02, address=0, data=b"\x00")  # the program above took the enable with it
+    flash.execute(
+        0, 0x02, address=0, data=b"\x00"
+    )  # the program operation above cleared the write enable
     assert flash.contents[0] == 0x55
 
 
@@ -171,7 +173,7 @@ def test_identification_and_sfdp():
     assert flash.execute(0, 0xAB, read=1) == b"\x15"
 
 
-def test_power_down_hears_only_the_wake_up():
+def test_power_down_accepts_only_the_wake_up_command():
     flash = make(timing=TYP)
     flash.contents[0] = 0x42
     flash.execute(0, 0xB9)
@@ -419,7 +421,7 @@ def test_contents_live_on_in_a_file(tmp_path):
     assert bytes(piece) == b"hello"
 
 
-def test_an_empty_file_is_somebody_elses_and_stays(tmp_path):
+def test_an_empty_file_is_refused_and_not_changed(tmp_path):
     path = tmp_path / "flash.bin"
     path.touch()
     with pytest.raises(DataError) as caught:
@@ -443,7 +445,7 @@ def test_a_path_that_cannot_be_made_is_a_file_error(tmp_path):
         make(path=tmp_path / "absent" / "flash.bin")
 
 
-def test_every_size_has_parts_and_every_id_tells_its_size():
+def test_every_size_has_parts_and_every_id_encodes_its_size():
     facts = tomllib.loads(
         files("espwire.chips").joinpath("data", "flash-ids.toml").read_text("utf-8")
     )

@@ -1,4 +1,4 @@
-"""The ROM loader's ways, request by request, without a wire."""
+"""The ROM loader's behaviour, request by request, without a wire."""
 
 import hashlib
 import zlib
@@ -34,15 +34,16 @@ from espwire.protocol.commands import (
 from espwire.protocol.dialect import EraseRule
 from espwire.protocol.opcodes import Op
 from espwire.secure.flash_encryption import encrypt_xts
+from espwire.virtual.build import build_chip
 from espwire.virtual.chip import State, VirtualChip
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.config import parse_options
 from espwire.virtual.rom import count_erased
 
 MIB = 0x100000
 
 
 class Host:
-    """Sends requests to a chip without a wire and lets it finish each."""
+    """Sends requests to a chip without a wire, and lets it finish each."""
 
     def __init__(self, url: str) -> None:
         self.chip: VirtualChip = build_chip(parse_options(url))
@@ -214,7 +215,7 @@ def test_a_block_above_the_announced_size_is_refused_and_a_smaller_one_taken(c3)
     assert c3.chip.flash.contents[0x200] == 0x22
 
 
-def test_the_number_of_blocks_is_not_checked_but_flash_end_tells_of_missing_ones(c3):
+def test_the_number_of_blocks_is_not_checked_but_flash_end_reports_missing_blocks(c3):
     assert c3.begin(0x1000, 1, 0).body[0] == 0
     for number in range(2):
         assert c3.ask(FlashData(number, bytes(0x400))).body[0] == 0
@@ -339,7 +340,7 @@ def test_flash_end_0_restarts_and_the_next_sync_is_answered(c3):
     (reply,) = c3.say(FlashEnd(0))
     assert reply.body[0] == 0
     assert b"waiting for download" in c3.text
-    assert c3.say(ReadReg(0x40001000)) == []  # nothing was measured yet
+    assert c3.say(ReadReg(0x40001000)) == []  # no baud rate has been measured yet
     assert len(c3.say(Sync())) == 8
 
 

@@ -1,4 +1,4 @@
-"""Serving a virtual chip: the bench that couples it to real time, and what carries its bytes."""
+"""Serving a virtual chip: coupling to real time, and the connections that carry its bytes."""
 
 import contextlib
 import errno
@@ -26,7 +26,8 @@ from espwire.protocol.commands import (
 from espwire.transport.base import CancelToken
 from espwire.virtual import server
 from espwire.virtual import server as serving
-from espwire.virtual.config import build_chip, parse_options
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import parse_options
 
 SYNC = slip.encode(Sync().packet())
 
@@ -135,7 +136,7 @@ def test_a_flooding_client_does_not_lock_out_the_next_one():
                 thread.join(30)
 
 
-def test_a_connection_that_is_only_probed_disturbs_nobody():
+def test_a_port_scan_does_not_disturb_the_client():
     with serving_tcp("virtual:esp32c3") as address, connect(address) as client:
         assert ask(client) == [8] * 8
         for _ in range(serving.MOST_CLIENTS + 2):
@@ -143,7 +144,7 @@ def test_a_connection_that_is_only_probed_disturbs_nobody():
         assert ask(client, slip.encode(ReadReg(0x60008844).packet()), 1) == [0x0A]
 
 
-def test_a_client_that_takes_nothing_is_dropped_and_blocks_nobody():
+def test_a_client_that_does_not_read_is_dropped():
     ours, theirs = socket.socketpair()
     client = server.SocketClient(ours)
     with ours, theirs:
@@ -166,10 +167,10 @@ def test_a_paced_chip_limits_the_line_rate(query, bytes_a_second):
     start = bench.wire.sent_by
     bench.exchange(b"\0" * 5000)
     assert bench.wire.sent_by - start == pytest.approx(5000 / bytes_a_second, abs=took)
-    assert bench.takes_more is (bytes_a_second > 50_000)
+    assert bench.has_room is (bytes_a_second > 50_000)
 
 
-def test_a_paced_line_follows_the_rate_that_the_chip_was_told():
+def test_a_paced_line_follows_the_chips_baud_rate():
     bench = build_bench("virtual:esp32c3?pace=1")
     now = [0.0]
     bench._now = lambda: now[0]
@@ -209,7 +210,7 @@ def test_a_token_ends_it():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pyserial's own thread
 def test_rfc2217_resets_and_sets_the_rate():
-    """pyserial's client, from another author."""
+    """With pyserial's client."""
     with serving_tcp("virtual:esp32c3", rfc2217=True) as address:
         assert address.startswith("rfc2217://")
         port = serial.serial_for_url(address, do_not_open=True)
@@ -249,7 +250,7 @@ def enter(port):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals")
-def test_a_pseudo_terminal_answers_and_says_where_it_is(tmp_path):
+def test_a_pseudo_terminal_answers_and_its_path_is_printed(tmp_path):
     flash = tmp_path / "flash.bin"
     token, said, heard = CancelToken(), [], []
 

@@ -1,4 +1,4 @@
-"""The SPI controller does what its registers say, phase by phase, and answers as the recorded ROMs' controllers did."""
+"""The SPI controller executes its registers' settings, phase by phase, and answers like the recorded controllers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMAND, ADDRESS, DUMMY, READ, WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 
 
 
 class Driver:
-    """Writes the registers as a client would."""
+    """Writes the registers as a client does."""
 
     def __init__(self, chip_id: str, part=None) -> None:
         self.chip = load_chip(chip_id)

@@ -1,4 +1,4 @@
-"""Twin and engine where a stub meets what the chip does not have: flash that nobody attached, ROM, holes, small parts."""
+"""Model and engine at the limits of a chip: flash that is not attached, ROM, unmapped addresses, small parts."""
 
 import hashlib
 import struct
@@ -17,7 +17,7 @@ STUBS = ["twin", "engine"]
 
 
 def benches(chip, **options):
-    """Both, with the same flash."""
+    """Benches of both, with the same flash."""
     return [start(chip, stub, baud=921600, profile="fast", **options) for stub in STUBS]
 
 
@@ -32,7 +32,7 @@ def rom_of(chip):
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_flash_that_nobody_attached_is_neither_read_nor_written(chip):
+def test_flash_that_is_not_attached_is_neither_read_nor_written(chip):
     content = bytes(range(256)) * 16
     answers = []
     for bench in benches(chip, flash=content):
@@ -53,15 +53,15 @@ def test_a_store_to_rom_ends_the_stub(chip):
         begin, data = put(rom_of(chip), b"1234")
         assert bench.ask(begin)[-2:] == b"\0\0"
         bench.send(data)
-        assert (bench.chip.state, bench.chip.slot.ended.how) == (State.GONE, "crash")
-        assert bench.chip.slot.ended.address == rom_of(chip)
+        assert (bench.chip.state, bench.chip.runner.ended.how) == (State.GONE, "crash")
+        assert bench.chip.runner.ended.address == rom_of(chip)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_register_write_to_rom_ends_the_stub(chip):
     for bench in benches(chip):
         bench.send(words(Op.WRITE_REG, rom_of(chip), 1, 0xFFFFFFFF, 0))
-        assert bench.chip.slot.ended.how == "crash"
+        assert bench.chip.runner.ended.how == "crash"
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -69,7 +69,7 @@ def test_a_register_write_to_rom_ends_the_stub(chip):
 def test_a_read_from_nowhere_ends_the_stub(chip, address):
     for bench in benches(chip):
         bench.send(words(Op.READ_REG, address + 4))
-        assert bench.chip.slot.ended.how == "crash"
+        assert bench.chip.runner.ended.how == "crash"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_ram_that_keeps_its_contents_in_sleep_can_be_written(chip, address):
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("size", ["4MB", "16MB", "32MB"])
 def test_above_16_mb_a_small_part_answers_nothing_and_changes_nothing(chip, size):
-    """Nobody has told the size, so the stub believes in every address and takes the commands with four bytes."""
+    """The size is not set, so the stub accepts every address and uses the commands with four address bytes."""
     content, far, answers = bytes(range(256)) * 16, 1 << 24, []
     for bench in benches(chip, flash=content, size=int(size[:-2]) << 20):
         seen = bench.ask(words(StubOp.HASH, far - 128, 4096, 0, 0))
@@ -104,7 +104,7 @@ def spi(opcode):
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_part_that_sleeps_or_is_not_there_is_not_waited_for(chip):
+def test_a_sleeping_or_missing_part_is_not_waited_for(chip):
     blank = hashlib.md5(b"\xff" * 64).digest()
     for bench in benches(chip, flash=b"\x5a" * 4096):
         assert bench.ask(spi(0xB9))[-2:] == b"\0\0"
@@ -116,7 +116,7 @@ def test_a_part_that_sleeps_or_is_not_there_is_not_waited_for(chip):
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_part_that_was_left_with_four_address_bytes_misunderstands_both_alike(chip):
+def test_a_part_in_four_byte_address_mode_behaves_the_same_with_both(chip):
     answers = []
     for bench in benches(chip, flash=bytes(range(256)) * 16, size=32 << 20):
         bench.send(spi(0xB7))
@@ -138,7 +138,7 @@ def test_a_part_that_was_left_with_four_address_bytes_misunderstands_both_alike(
     [(0x1000, 4096, 1), (0x1000, 100, 1), (0x1010, 64, 3), (0x1000, 96, 1)],
 )
 @pytest.mark.parametrize("key", [{}, {"flash_key": bytes(32)}], ids=["no key", "key"])
-def test_both_encrypt_alike_and_refuse_alike(offset, size, flags, key):
+def test_both_encrypt_and_refuse_in_the_same_cases(offset, size, flags, key):
     if key:
         pytest.importorskip("cryptography")
     data, answers = bytes(range(1, 251)) * 20, []

@@ -1,4 +1,4 @@
-"""The wire and the link: simulated time, rates, lines, boot, watchdogs."""
+"""The wire and the transport: simulated time, baud rates, lines, boot, watchdogs."""
 
 import time
 
@@ -86,7 +86,7 @@ def test_a_rate_above_three_megabaud_is_not_followed():
     assert not sync(transport)
 
 
-def test_nothing_but_sync_is_heard_before_the_rate_is_measured():
+def test_only_sync_is_received_before_the_rate_is_measured():
     transport = open_virtual("virtual:esp32c3")
     assert ask(transport, ReadReg(0x40001000), 0.5) is None
     assert sync(transport)
@@ -115,7 +115,7 @@ def test_the_c2_ends_at_a_wrong_rate_if_its_crystal_is_forgotten():
     assert ask(transport, ReadReg(0x40001000), 0.5) is None
 
 
-def test_at_a_wrong_rate_a_receiver_hears_what_its_samples_make_of_the_bits():
+def test_at_a_wrong_rate_a_receiver_gets_the_bits_that_it_samples():
     def hear(rate: int) -> bytes:
         transport = open_virtual("virtual:esp8266?boot=app&crystal=26")
         transport.set_baud(rate)
@@ -179,7 +179,7 @@ def test_a_very_short_reset_pulse_does_nothing():
     assert ask(transport, ReadReg(0x40001000)) is not None
 
 
-def test_the_application_complains_when_there_is_none_and_logs_when_there_is():
+def test_the_application_logs_and_the_rom_reports_a_missing_application():
     transport = open_virtual("virtual:esp32c3?boot=app")
     assert b"invalid header: 0xffffffff" in read_text(transport, 3)
     transport.chip.flash.contents[0] = 0xE9

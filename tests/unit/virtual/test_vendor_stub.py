@@ -1,6 +1,6 @@
-"""The imitation of the vendor's stub: its dialect, and the times that others have published (esptool's side included).
+"""The imitation of the vendor's stub: its protocol, and published timings (including esptool's share).
 
-The host here does what esptool 5 does: one block or packet at a time, with its thinking time and a bridge's round trip.
+The host acts like esptool 5: one block or packet at a time, with its processing time and the round trip of a bridge.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
 from espwire.protocol.commands import checksum
 from espwire.protocol.opcodes import Op
-from espwire.virtual.config import VirtualOptions, build_chip
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.flash_parts import FlashTiming
 from espwire.virtual.programs.vendor_stub import has_vendor_layout
 from espwire.virtual.transport import VirtualTransport
@@ -71,7 +72,7 @@ def write_packed(bench, offset, data):
 
 
 def firmware(size, ratio=0.62):
-    """Bytes that deflate to about ``ratio``."""
+    """Bytes that compress to about ``ratio``."""
     from random import Random
 
     random, out = Random(5), bytearray()
@@ -137,7 +138,7 @@ def test_the_clock_is_raised_on_the_chips_that_the_facts_name():
         ("esp32c3", "uart", 20),  # the ROM's: half the crystal
         ("esp32h2", "uart", 16),
         ("esp32c3", "usb-jtag", 160),
-        ("esp32h2", "usb-jtag", 96),  # all that it can do
+        ("esp32h2", "usb-jtag", 96),  # its maximum
         ("esp32s3", "usb-otg", 160),
     ],
 )
@@ -148,7 +149,7 @@ def test_the_clock_follows_the_chips_data_and_its_port(chip, kind, mhz):
     assert made.program.hz == mhz * 1_000_000
 
 
-# (chip, entry, uploads) of stubs that stand in no table: esptool 3.3.3, 4.5.1, 4.8.1, 4.9, 5.2, esptool-js 0.5.7, 0.7
+# (chip, entry, uploads) of stubs that are not in the data: esptool 3.3.3, 4.5.1, 4.8.1, 4.9, 5.2, esptool-js 0.5.7, 0.7
 VERSIONS = [
     ("esp32", 0x400BE5AC, ((0x400BE000, 3432), (0x3FFDEBA8, 4))),
     ("esp32", 0x400A800C, ((0x400A8000, 6884), (0x3FFDED60, 92))),
@@ -186,8 +187,8 @@ def test_every_known_layout_is_recognised_and_near_misses_are_not(chip):
         for other in (
             ((code, size),),  # no data
             ((code + 16, size), (data, 160)),  # code elsewhere
-            ((code, entry - code), (data, 160)),  # the entry lies behind it
-            ((code, size), (code + size, 160)),  # data behind the code, as of many small programs
+            ((code, entry - code), (data, 160)),  # the entry is after it
+            ((code, size), (code + size, 160)),  # data after the code, as in many small programs
         ):
             assert not has_vendor_layout(load_chip(chip), other, entry), (layout, other)
 

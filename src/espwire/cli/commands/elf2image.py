@@ -105,8 +105,7 @@ def _parse_size(
 def command(session: Session, /, file: str, output: str | None, **words: Any) -> None:
     """Convert; each doubt is a warning, the files are the result."""
     from espwire.cli.parts import header_settings
-    from espwire.image.elf2image import elf2image
-    from espwire.image.layout import ElfOptions
+    from espwire.image.elf2image import ElfOptions, elf2image
     from espwire.sizes import parse_flash_size
 
     page = words["flash_mmu_page_size"]

@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Erase all sectors, and check that they are blank where the chip can tell."""
     from espwire.flash.erase import erase_flash
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.sizes import format_size
 
     known = parse_known_size(flash_size)

@@ -27,7 +27,7 @@ def command(
     """Erase, and check that it is blank where the chip can tell."""
     from espwire.cli.places import find_region, parse_region
     from espwire.flash.erase import erase_region
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
 
     place, size, _ = parse_region(words, files=0, strict=session.program.strict)
     policy = Policy(force=force, consents=allow)

@@ -13,7 +13,7 @@ from espwire.cli.options import dry_run_option, header_options, input_format_opt
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
-    from espwire.flash.plan import Plan
+    from espwire.flash.model import Plan
     from espwire.image.build_file import BuildPlan
 
 HELP = """Write a build folder or firmware file to its addresses, and verify it.
@@ -58,7 +58,7 @@ def command(
     from espwire.chips.registry import load_chip
     from espwire.cli.parts import header_settings
     from espwire.events import Note
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -105,7 +105,7 @@ def command(
 def _head(build: BuildPlan) -> str:
     """The plan's first line; the files follow."""
     made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
-    return f"{build.place}: {build.kind}{made_for}"
+    return f"{build.name}: {build.kind}{made_for}"
 
 
 def _take_options(session: Session, build: BuildPlan) -> None:

@@ -38,7 +38,7 @@ def command(session: Session) -> None:
 
 def describe_info(device: Device, info: SecurityInfo) -> str:
     """Lines for people."""
-    from espwire.image.field_text import format_chip_id
+    from espwire.image.header import format_chip_id
 
     count = info.flash_crypt_count or 0
     encryption = f"{'on' if info.flash_encryption else 'off'} (count {count:#05b})"
@@ -61,7 +61,7 @@ def describe_info(device: Device, info: SecurityInfo) -> str:
 
 
 def _format_eco(eco: int | None) -> str:
-    from espwire.image.field_text import NOT_SET, format_invalid
+    from espwire.image.header import NOT_SET, format_invalid
 
     if eco is None or eco == UNSET:
         return NOT_SET
@@ -70,7 +70,7 @@ def _format_eco(eco: int | None) -> str:
 
 def info_data(device: Device, info: SecurityInfo) -> dict[str, Any]:
     """The same for programs; None for what is not set or invalid."""
-    from espwire.image.field_text import known_chip_id
+    from espwire.image.header import known_chip_id
 
     return {
         "flags": info.flags,

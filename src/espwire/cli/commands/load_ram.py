@@ -25,7 +25,7 @@ def command(
     """Read the file first; once the program runs, nothing resets the chip."""
     from espwire.cli.parts import choose_program, name_source, read_blobs
     from espwire.flash.load_ram import load_ram
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
 
     session.progress = not no_progress
     blobs = read_blobs(file, session)

@@ -39,7 +39,7 @@ def command(
     from espwire.cli.commands.elf2image import report
     from espwire.cli.parts import header_settings
     from espwire.errors import UsageError
-    from espwire.image.make_image import make_image
+    from espwire.image.elf2image import make_image
     from espwire.sizes import parse_number
 
     if len(segfile) != len(segaddr) or not segfile:

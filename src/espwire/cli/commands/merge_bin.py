@@ -195,7 +195,7 @@ def _check(
     if not doubtful:
         return  # the checks load much of the library
     from espwire.events import Warned
-    from espwire.flash.plan import Policy
+    from espwire.flash.model import Policy
     from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
 
     misplaced = [finding for blob in doubtful for finding in find_misplaced(blob, chip)]

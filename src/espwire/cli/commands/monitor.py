@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from espwire.chips.model import Chip
     from espwire.monitor.console import Console
-    from espwire.monitor.loop import Port
     from espwire.monitor.terminal import Keyboard
+    from espwire.transport.ports import Port
 
 EXIT_INTERRUPTED = 130
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
@@ -59,16 +59,16 @@ def command(
     dtr: bool,
 ) -> None:
     """Run the monitor on this process's terminal; the exit code tells which key ended it."""
-    from espwire.monitor.keys import EOL, Do
+    from espwire.monitor.keys import EOL, MonitorCommand
     from espwire.monitor.log import open_log
-    from espwire.monitor.loop import Monitor, Wishes
+    from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.monitor.terminal import is_foreground, open_keyboard
 
     _check(session, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
     # a rate from a file or a variable is meant for flashing; the chip's text has its own
     baud = session.baud if "baud" in session.given else DEFAULT_BAUD
     port = _find_port(session)
-    wishes = Wishes(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
+    options = MonitorOptions(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
     stamp = _now if timestamps else None
     with ExitStack() as stack:
         log = (
@@ -88,12 +88,12 @@ def command(
             keyboard = stack.enter_context(open_keyboard(sys.stdin.fileno()))
         stack.callback(console.close)
         try:
-            ended = Monitor(port, console, keyboard=keyboard, wishes=wishes).run()
+            ended = Monitor(port, console, keyboard=keyboard, options=options).run()
         except KeyboardInterrupt:  # no keyboard of ours: the system's Ctrl-C
-            ended = Do.INTERRUPT
+            ended = MonitorCommand.INTERRUPT
     if log is not None and log.failure is not None:
         raise log.failure
-    if ended is Do.INTERRUPT:
+    if ended is MonitorCommand.INTERRUPT:
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
 
 
@@ -116,7 +116,7 @@ def _check(
 
 
 def _find_port(session: Session) -> Port:
-    from espwire.monitor.loop import NamedPort
+    from espwire.transport.ports import NamedPort
 
     target = session.target()
     if not isinstance(target, str):

@@ -12,7 +12,7 @@ from espwire.cli.options import header_options
 from espwire.cli.session import Session
 
 if TYPE_CHECKING:
-    from espwire.device.sfdp import Sfdp
+    from espwire.device.flash_registers import Sfdp
 
 
 def _parse_word(
@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Raw bytes, or everything by name. The header options must make sense, and change nothing."""
     from espwire.cli.parts import header_settings
-    from espwire.device.sfdp import check_sfdp_range
+    from espwire.device.flash_registers import check_sfdp_range
     from espwire.errors import UsageError
 
     header_settings(flash_mode, flash_freq, flash_size)

@@ -14,8 +14,8 @@ from espwire.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from espwire.blob import Blob
     from espwire.device.device import Device
-    from espwire.flash.plan import Part
 
 MAX_LISTED = 64
 
@@ -51,24 +51,25 @@ def command(
     from espwire.cli.places import find_addresses, place_by_device, place_by_file
     from espwire.cli.preconditions import check_inputs
     from espwire.errors import VerifyError
-    from espwire.flash.survey import check_reach
+    from espwire.flash.model import FlashTarget
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_parts, survey_target
+    from espwire.flash.write import find_stated_size, prepare_blobs
 
     session.progress = not no_progress
     settings = header_settings(flash_mode, flash_freq, flash_size)
     pairs = place_by_file(pairs, session)
     check_inputs(file for _, file in pairs)
     known = find_addresses(pairs)  # None: a partition's name, which only the device can tell
-    parts: Sequence[Part] = () if known is None else read_pairs(known, session, settings=settings)
+    parts: Sequence[Blob] = () if known is None else read_pairs(known, session, settings=settings)
     with session.device() as device:
         if known is None:
             parts = read_pairs(place_by_device(pairs, device, session), session, settings=settings)
         parts = choose_for_chip(parts, device.chip.id)
-        target = survey_target(device, settings)
+        stated = find_stated_size(settings)
+        target = FlashTarget.of(device, flash_size=stated)
         for part in parts:
-            check_reach(target, part.address, part.end, stated=find_stated_size(settings))
-        parts = prepare_parts(parts, target, settings, report=session.report)
+            target.check_range(part.address, part.end, stated=stated)
+        parts = prepare_blobs(parts, target, settings, report=session.report)
         try:
             verify_flash(device, parts, report=session.report)
         except VerifyError as error:
@@ -82,17 +83,15 @@ def command(
 
 
 def report_differences(
-    session: Session, device: Device, parts: Sequence[Part], ranges: Sequence[tuple[int, int]]
+    session: Session, device: Device, parts: Sequence[Blob], ranges: Sequence[tuple[int, int]]
 ) -> None:
     """One line per range that differs; with the bytes where they can be read."""
-    from espwire.flash.verify import can_read
-
     lines: list[str] = []
     found: list[dict[str, int]] = []
     for start, end in ranges:
         line = f"{start:#010x}..{end:#010x} differs"
         part = next((p for p in parts if p.address <= start and end <= p.end), None)
-        if part is not None and len(found) < MAX_LISTED and can_read(device):
+        if part is not None and len(found) < MAX_LISTED and device.backend.limits.can_read:
             there = b"".join(device.read_flash(start, end - start))
             wanted = part.data[start - part.address : end - part.address]
             wrong = [at for at, (a, b) in enumerate(zip(there, wanted, strict=True)) if a != b]

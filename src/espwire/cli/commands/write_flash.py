@@ -15,7 +15,8 @@ from espwire.cli.write_options import WriteChoices, encrypt_options, unchanged_o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espwire.flash.plan import Part, Plan
+    from espwire.blob import Blob
+    from espwire.flash.model import Plan
 
 
 @click.command(
@@ -87,7 +88,7 @@ def command(
 
 
 def _tell(
-    session: Session, made: Plan, parts: Sequence[Part], *, files: int, dry_run: bool
+    session: Session, made: Plan, parts: Sequence[Blob], *, files: int, dry_run: bool
 ) -> None:
     size = sum(len(part.data) for part in parts)
     unchecked = made.unchecked

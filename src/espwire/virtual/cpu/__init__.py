@@ -1,1 +1,1 @@
-"""CPUs made of software: Xtensa (call0) and RISC-V, so that code uploaded into the virtual chip really runs."""
+"""CPU engines: Xtensa (call0) and RISC-V, which run code that is uploaded to the virtual chip."""

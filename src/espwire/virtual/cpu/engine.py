@@ -1,13 +1,13 @@
-"""Runs machine code: each basic block becomes one Python function, made when it is first reached. Knows no instruction.
+"""Runs machine code: each basic block is translated to a Python function when it is first reached.
 
-What an instruction means is the instruction set's business (xtensa.py, riscv.py): it gives lines of Python that work on
+The instruction set (``xtensa.py``, ``riscv.py``) translates an instruction to lines of Python that use
 
     r  registers (unsigned 32-bit)         s  special registers by number       w  [effects]
     c  [cycles]                            lim  [cycles at which to stop]
     D8 D16 D32  the first memory region    DB DE  its bounds
-    L8 L16 L32 S8 S16 S32  all else        M  0xFFFFFFFF
+    L8 L16 L32 S8 S16 S32  all other memory   M  0xFFFFFFFF
 
-Speed is 6 to 15 million instructions a second in CPython: enough for a stub and tens of KiB, not for megabytes.
+Speed is 6 to 15 million instructions per second in CPython: enough for a stub and tens of KiB, not for megabytes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ from typing import Any, Protocol
 
 from espwire.virtual.cpu.memory import CpuFault, Memory
 
-CYCLES_PER_INSTRUCTION = 2  # cautious: the real cores need between one and two
+CYCLES_PER_INSTRUCTION = 2  # conservative: the real cores need between one and two
 LONGEST_BLOCK = 64
-FOLLOWED = 24  # instructions, until a block ends at its next jump
-ENDS = (
-    "flush()",
-    "c[0] = max",
-    "raise ",
-)  # statements behind which nothing may be done in the same block
+FOLLOWED = 24  # instructions, after which a block ends at its next jump
+ENDS = ("flush()", "c[0] = max", "raise ")  # statements after which a block must end
 MASK, SIGN = 0xFFFFFFFF, 0x80000000
 
 _CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
@@ -37,7 +33,7 @@ Jump = str  # an expression for the next program counter
 
 @dataclass
 class Block:
-    """One basic block while it is being translated. ``jump`` ends it; ``condition`` with it: else it goes on."""
+    """A basic block during translation. ``jump`` ends it, under ``condition`` if there is one."""
 
     pc: int
     lines: list[str] = field(default_factory=list)
@@ -46,34 +42,34 @@ class Block:
     condition: str = ""
 
     def out(self, line: str) -> None:
-        """One statement."""
+        """Append a statement."""
         self.lines.append(line)
 
 
 class InstructionSet(Protocol):
-    """How words become Python."""
+    """Translates instructions to Python."""
 
     registers: int
     longest: int  # bytes of the longest instruction
     stack: str  # the stack pointer's name in the lines
 
     def translate(self, code: bytes, pc: int, block: Block) -> int:
-        """Append the instruction at ``pc`` to ``block``; its size in bytes. CpuFault where it is none."""
+        """Append the instruction at ``pc`` to ``block``; returns its size. CpuFault if it is illegal."""
 
     @property
     def names(self) -> Mapping[str, object]:
-        """What the lines use beyond the common names."""
+        """Names used in the lines, besides the common ones."""
 
 
 Hook = Callable[["Engine"], None]
 
 
 class Engine:
-    """One CPU. ``hooks``: functions of the ROM by address; a hook does the work and sets ``pc`` to the caller's next.
+    """A CPU. ``hooks``: ROM functions by address; a hook does the work and sets ``pc`` to the return address.
 
-    ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` grows whenever
-    something was stored that is not found through the stack pointer, or the cycle counter was read: while it stands
-    still, registers and stack are all that the program can have changed.
+    ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` increases whenever
+    the program stores other than through the stack pointer, or reads the cycle counter: as long as it is constant, the
+    program can only have changed registers and stack.
     """
 
     def __init__(
@@ -97,14 +93,14 @@ class Engine:
 
     @property
     def instructions(self) -> int:
-        """How many were carried out, peripherals' time left out; wrong once somebody has moved the clock."""
+        """Number of executed instructions, without the time of peripherals; wrong if the clock was moved."""
         waits = self.memory.accesses * self.memory.peripheral_cycles
         return (self.cycles[0] - waits) // CYCLES_PER_INSTRUCTION
 
     def run(self, limit: int) -> None:
-        """Go on until the cycle count reaches ``limit``, give or take a block.
+        """Run until about ``limit`` cycles, to the end of a block.
 
-        :raises CpuFault: the program did what the chip would not survive; its ``pc`` is that of the block
+        :raises CpuFault: the program has crashed; ``pc`` is that of the block
         """
         self._limit[0] = limit
         blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
@@ -121,18 +117,18 @@ class Engine:
             self.pc = pc
 
     def stop(self) -> None:
-        """Let ``run`` return after the block at hand: for peripherals."""
+        """Let ``run`` return after the current block: for peripherals."""
         self._limit[0] = 0
 
     def flush(self) -> None:
-        """Forget what was translated: code has changed."""
+        """Code has changed: discard the translated blocks."""
         self._blocks.clear()
 
     def _enter(self, pc: int) -> Callable[[], int]:
         hook = self.hooks.get(pc)
-        made = self._wrap(hook, pc) if hook is not None else self._compile(pc)
-        self._blocks[pc] = made
-        return made
+        block = self._wrap(hook, pc) if hook is not None else self._compile(pc)
+        self._blocks[pc] = block
+        return block
 
     def _wrap(self, hook: Hook, pc: int) -> Callable[[], int]:
         def call() -> int:
@@ -156,7 +152,7 @@ class Engine:
             except CpuFault:
                 if not block.count:
                     raise
-                block.jump = str(pc)  # the fault is for when the program gets there
+                block.jump = str(pc)  # the fault is raised when the program gets there
                 break
             block.count += 1
             pc = self._follow(block, pc)
@@ -168,11 +164,11 @@ class Engine:
             block.lines.insert(0, "w[0] += 1")
         source = _assemble(block, following=pc)
         exec(source, names)
-        made: Callable[[], int] = names["block"]
-        return made
+        compiled: Callable[[], int] = names["block"]
+        return compiled
 
     def _make_load(self) -> Callable[[int], int]:
-        """Loads of words that the fast path did not serve; peripherals first, since they are asked most."""
+        """Loads of words outside the fast path; peripherals first, since they are read most."""
         memory, cycles, ports, read = self.memory, self.cycles, self.memory.ports, self.memory.read
         wait = memory.peripheral_cycles
 
@@ -187,7 +183,7 @@ class Engine:
         return load
 
     def _follow(self, block: Block, pc: int) -> int:
-        """Go on at the target of a plain jump, and behind a branch, which may leave the block in its middle."""
+        """Continue at the target of a plain jump, and after a branch, which may leave the block in the middle."""
         if block.count >= FOLLOWED or block.jump is None or block.jump == str(block.pc):
             return pc
         if block.condition:
@@ -204,17 +200,17 @@ class Engine:
         return pc
 
     def _bind_constants(self, block: Block, names: dict[str, Any]) -> None:
-        """Loads from an address that is known now, such as constants among the code, go straight to their memory."""
+        """Loads from a constant address, such as constants in the code, access their memory directly."""
         for at, line in enumerate(block.lines):
-            found = _CONSTANT_LOAD.search(line)
-            region = self.memory.find(int(found[1], 16)) if found is not None else None
-            if found is not None and region is not None and not region.start % 4:
-                offset = int(found[1], 16) - region.start
+            match = _CONSTANT_LOAD.search(line)
+            region = self.memory.find(int(match[1], 16)) if match is not None else None
+            if match is not None and region is not None and not region.start % 4:
+                offset = int(match[1], 16) - region.start
                 if offset % 4 or offset + 4 > len(region.data) // 4 * 4:
                     continue
                 name = f"V{region.start:x}"
                 names[name] = memoryview(region.data)[: len(region.data) // 4 * 4].cast("I")
-                block.lines[at] = line.replace(found[0], f"{name}[{offset >> 2}]")
+                block.lines[at] = line.replace(match[0], f"{name}[{offset >> 2}]")
 
     def _bind(self) -> dict[str, object]:
         memory, fast = self.memory, self.memory.regions[0]
@@ -249,7 +245,7 @@ def _ends(block: Block) -> bool:
 
 
 def _has_effects(lines: list[str], stack: str) -> bool:
-    """Whether the statements store elsewhere than through the stack pointer, or read the cycle counter."""
+    """Whether the statements store other than through the stack pointer, or read the cycle counter."""
     for at, line in enumerate(lines):
         if _STORE.search(line) and not (
             at > 1 and lines[at - 2].startswith((f"a = ({stack} ", f"a = {stack}"))
@@ -261,7 +257,7 @@ def _has_effects(lines: list[str], stack: str) -> bool:
 
 
 def _assemble(block: Block, following: int) -> str:
-    """The source of one block's function. A block that jumps to its own start becomes a loop."""
+    """Source of a block's function. A block that jumps to its own start becomes a loop."""
     cost = f"c[0] += {block.count * CYCLES_PER_INSTRUCTION}"
     names = "r=r, s=s, c=c, w=w, lim=lim, D8=D8, D16=D16, D32=D32, DB=DB, DE=DE, M=M, L8=L8, L16=L16, L32=L32"
     head = f"def block({names}, S8=S8, S16=S16, S32=S32):"
@@ -269,9 +265,7 @@ def _assemble(block: Block, following: int) -> str:
         body = [*block.lines, cost, f"if not ({block.condition}): return {following}"]
         body.append(f"if c[0] >= lim[0]: return {block.pc}")
         return "\n".join([head, " while True:", *(f"  {line}" for line in body)])
-    if (
-        block.count == 1 and block.jump == str(block.pc) and not block.condition
-    ):  # stays here for good
+    if block.count == 1 and block.jump == str(block.pc) and not block.condition:  # endless loop
         return "\n".join(
             [head, f" c[0] = max(c[0] + {CYCLES_PER_INSTRUCTION}, lim[0])", f" return {block.pc}"]
         )
@@ -312,12 +306,12 @@ def signed(term: str) -> str:
 
 
 def ordered(term: str) -> str:
-    """The same, shifted: unsigned comparison then orders as signed."""
+    """An expression that orders as signed in an unsigned comparison."""
     return f"({term} ^ {SIGN:#x})"
 
 
 def sign_extend(value: int, bits: int) -> int:
-    """``value`` of so many bits as a signed number.
+    """A value of ``bits`` bits as a signed number.
 
     >>> sign_extend(0xFF, 8), sign_extend(0x7F, 8)
     (-1, 127)

@@ -1,6 +1,6 @@
-"""The address space of an engine: RAM regions, code among them, and a bus of peripherals for all else. No CPU here.
+"""Memory of an engine: RAM regions, with code in some of them, and a bus of peripherals for all other addresses.
 
-Strict, as the chips are: alignment, bytes in memory that only takes words, writes to ROM and unmapped addresses raise.
+As strict as the chips: unaligned accesses, bytes in memory for words only, writes to ROM and unmapped addresses fault.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class CpuFault(Exception):
-    """The program did what the chip would not survive. Not a ToolError: the virtual chip turns it into a crash."""
+    """The program did something that crashes the chip. Not a ToolError: the virtual chip handles it."""
 
     def __init__(self, what: str, address: int, pc: int = 0) -> None:
         super().__init__(f"{what} at {address:#010x}")
@@ -19,20 +19,20 @@ class CpuFault(Exception):
 
 
 class Bus(Protocol):
-    """What answers where no RAM is. Words only: a peripheral does not take less."""
+    """All addresses outside RAM. Peripherals can only be accessed by words."""
 
     def read(self, address: int) -> int:
-        """The word at ``address``; CpuFault where nothing is."""
+        """Read a word; CpuFault if the address is unmapped."""
 
     def write(self, address: int, value: int) -> None:
-        """Write a word; CpuFault where nothing is."""
+        """Write a word; CpuFault if the address is unmapped."""
 
 
 @dataclass
 class Region:
-    """Memory from ``start``. ``words_only``: less than a word faults. Two may share ``data``: two buses, one RAM.
+    """Memory from ``start`` on. ``words_only``: smaller accesses fault. Regions may share ``data``: one RAM on two buses.
 
-    ``code`` False: no instruction can be fetched there.
+    ``code`` False: instructions cannot be fetched from it.
     """
 
     name: str
@@ -49,33 +49,33 @@ class Region:
 
 
 class Memory:
-    """Regions and the bus behind them; the first region is the fast one (see engine.py): put the stack there.
+    """Regions and the bus. The first region is the fast path (see engine.py), so it should hold the stack.
 
-    ``ports`` and ``sinks`` are the bus's quick way: words at these addresses are read and written by these functions.
-    ``stores`` counts stores that are not in the first region; ``code_changed`` is called when code was stored to.
+    ``ports`` and ``sinks`` are the fast path of the bus: functions that read and write the words at these addresses.
+    ``stores`` counts stores outside the first region; ``code_changed`` is called when code was overwritten.
     """
 
     def __init__(self, regions: Iterable[Region], bus: Bus) -> None:
         self.regions = tuple(regions)
         self.bus = bus
         self.peripheral_cycles = 20
-        self.cycles = [0]  # shared with the engine, and read by peripherals: what time it is
+        self.cycles = [0]  # shared with the engine; peripherals derive the time from it
         self.accesses = 0  # to peripherals
         self.stores = 0
         self.ports: dict[int, Callable[[], int]] = {}
         self.sinks: dict[int, Callable[[int], None]] = {}
         self.code_changed: Callable[[], None] = lambda: None
-        self._code: set[int] = set()  # what was fetched, in pieces of 256 bytes
+        self._code: set[int] = set()  # pieces of 256 bytes that were fetched
 
     def find(self, address: int) -> Region | None:
-        """The region that holds ``address``."""
+        """The region of an address."""
         for region in self.regions:
             if region.start <= address < region.end:
                 return region
         return None
 
     def load(self, address: int, data: bytes) -> None:
-        """Put ``data`` there, as an upload does; CpuFault where it does not fit."""
+        """Upload ``data``; CpuFault if it does not fit."""
         region = self.find(address)
         if region is None or address + len(data) > region.end:
             raise CpuFault("no memory for an upload", address)
@@ -83,7 +83,7 @@ class Memory:
         region.data[at : at + len(data)] = data
 
     def fetch(self, address: int, size: int) -> bytes:
-        """Up to ``size`` bytes of code; fewer at the end of a region. CpuFault where no code can be."""
+        """Up to ``size`` bytes of code, fewer at the end of a region. CpuFault if the address cannot hold code."""
         region = self.find(address)
         if region is None or not region.code:
             where = "nowhere" if region is None else region.name
@@ -94,7 +94,7 @@ class Memory:
         return bytes(region.data[at : at + size])
 
     def read(self, address: int, size: int) -> int:
-        """A load of 1, 2 or 4 bytes that the fast path did not serve."""
+        """A load of 1, 2 or 4 bytes outside the fast path."""
         port = self.ports.get(address)
         if port is not None and size == 4:
             self.accesses += 1
@@ -105,7 +105,9 @@ class Memory:
         region = self.find(address)
         if region is not None:
             if region.words_only and size < 4:
-                raise CpuFault(f"load of {size} bytes from memory that takes words only", address)
+                raise CpuFault(
+                    f"load of {size} bytes from memory that supports words only", address
+                )
             at = address - region.start
             return int.from_bytes(region.data[at : at + size], "little")
         if size < 4:
@@ -114,7 +116,7 @@ class Memory:
         return self.bus.read(address)
 
     def write(self, address: int, value: int, size: int) -> None:
-        """A store of 1, 2 or 4 bytes that the fast path did not serve."""
+        """A store of 1, 2 or 4 bytes outside the fast path."""
         sink = self.sinks.get(address)
         if sink is not None and size == 4:
             self.accesses += 1
@@ -128,7 +130,7 @@ class Memory:
             if not region.writable:
                 raise CpuFault("store to read-only memory", address)
             if region.words_only and size < 4:
-                raise CpuFault(f"store of {size} bytes to memory that takes words only", address)
+                raise CpuFault(f"store of {size} bytes to memory that supports words only", address)
             at = address - region.start
             region.data[at : at + size] = value.to_bytes(size, "little")
             self.stores += 1

@@ -1,8 +1,6 @@
-"""RV32IMAC + Zicsr as lines of Python (see engine.py). No privilege levels, no interrupts: a stub has neither.
+"""RV32IMAC + Zicsr, translated to Python (see engine.py). No privilege levels, no interrupts: a stub uses neither.
 
-Source: the RISC-V unprivileged specification. Compressed instructions are expanded to their long forms first.
-
-RV32C: 16-bit instructions → the 32-bit ones that they stand for. Source: the RISC-V unprivileged specification.
+Compressed instructions (RV32C) are expanded to their 32-bit forms first. Source: the RISC-V unprivileged specification.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ CYCLE_CSRS = (
     0x7E2,
 )  # mcycle, cycle, and the counter that Espressif's first cores have instead
 COUNTER_CSRS = (range(0xB00, 0xB20), range(0xC00, 0xC20))
-# what a core of theirs may have: machine mode, its own counters and pins, and who it is
+# CSRs of Espressif's cores: machine mode, own counters and pins, ids
 MACHINE_CSRS = (
     range(0x300, 0x350),
     range(0x3A0, 0x3F0),
@@ -52,11 +50,11 @@ class RiscV:
 
     @property
     def names(self) -> Mapping[str, object]:
-        """Helpers of the lines."""
+        """Functions that the lines use."""
         return {"div": _divide, "rem": _remain}
 
     def translate(self, code: bytes, pc: int, block: Block) -> int:
-        """Append the instruction at ``pc``; its size in bytes."""
+        """Append the instruction at ``pc``; returns its size in bytes."""
         if len(code) < 2:
             raise CpuFault("code runs out of its memory", pc, pc)
         word, size = int.from_bytes(code[:4], "little"), 4
@@ -72,7 +70,7 @@ class RiscV:
 
 
 class _Word:
-    """One 32-bit instruction, its fields by name. Register 0 reads as 0 and is written to nowhere."""
+    """A 32-bit instruction, its fields by name. Register 0 reads as 0; writes to it are dropped."""
 
     def __init__(self, word: int, pc: int, size: int) -> None:
         self.word, self.pc, self.next = word, pc, pc + size
@@ -91,7 +89,7 @@ class _Word:
 
 
 def _is_beyond_first(word: int) -> bool:
-    """Whether the first cores lack it: an atomic, or a standard counter."""
+    """Whether the first cores do not have it: an atomic, or a standard counter."""
     if word & 0x7F == ATOMIC:
         return True
     counter = any(word >> 20 in csrs for csrs in COUNTER_CSRS)
@@ -99,7 +97,7 @@ def _is_beyond_first(word: int) -> bool:
 
 
 def illegal(word: int, pc: int) -> CpuFault:
-    """No such instruction."""
+    """The fault of an illegal instruction."""
     return CpuFault(f"illegal instruction {word:#x}", pc, pc)
 
 
@@ -214,7 +212,7 @@ def _fence(i: _Word, block: Block) -> None:
 def _system(i: _Word, block: Block) -> None:
     number = i.word >> 20
     if i.function == 0:
-        if i.word == WFI:  # nothing will wake it but the clock
+        if i.word == WFI:  # only the clock wakes it
             block.out("c[0] = max(c[0], lim[0])")
             block.jump = str(i.next)
             return
@@ -237,7 +235,7 @@ def _system(i: _Word, block: Block) -> None:
 
 
 def _atomic(i: _Word, block: Block) -> None:
-    """One hart, so an atomic is a load and a store; a reservation holds until the next sc."""
+    """With one hart, an atomic is a load and a store; a reservation is valid until the next sc."""
     if i.function != 2:
         raise i.illegal()
     kind = i.high >> 2
@@ -307,9 +305,9 @@ EBREAK = 0x00100073
 
 
 def expand(c: int, pc: int) -> int:
-    """The long form of the 16-bit instruction ``c``.
+    """The 32-bit form of the 16-bit instruction ``c``.
 
-    :raises CpuFault: there is none, or only one with floating point or 64 bits
+    :raises CpuFault: illegal, or for floating point or 64 bits only
     """
     word = (_quadrant0, _quadrant1, _quadrant2)[c & 3](c)
     if word is None:

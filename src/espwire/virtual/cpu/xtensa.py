@@ -1,8 +1,8 @@
-"""The Xtensa core instruction set as lines of Python (see engine.py): call0 ABI, density, MUL16/MUL32, NSA, MIN/MAX.
+"""The Xtensa core instruction set, translated to Python (see engine.py): call0 ABI, density, MUL16/MUL32, NSA, MIN/MAX.
 
-No windows (``entry``, ``call4``…), no interrupts, no floating point: what Debian's lx106 compiler emits, and what
-start-up code needs. ``callx8`` works where a hook of the ROM stands at its target and windows are switched on. Source:
-the Xtensa ISA reference; the lx106 (ESP8266) has neither windows nor MIN/MAX.
+No register windows (``entry``, ``call4``…), no interrupts, no floating point: what Debian's lx106 compiler emits, and what
+start-up code needs. ``callx8`` works if a ROM function is hooked at its target and windows are switched on. The lx106
+(ESP8266) has neither windows nor MIN/MAX. Source: the Xtensa ISA reference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WINDOWS_ON = 1 << 18  # PS.WOE
 CALLX8 = 0xFFF0FF, 0x0000E0  # all bits but those of its register
 MIN_MAX = range(4, 8)  # of RST3
 NEEDS_WINDOWS = "register windows"  # in the fault of such an instruction
-WINDOWED = -1  # no register: the call at hand is a callx8
+WINDOWED = -1  # not a register: this call is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 
@@ -44,11 +44,11 @@ class Xtensa:
 
     @property
     def names(self) -> Mapping[str, object]:
-        """Helpers of the lines."""
+        """Functions that the lines use."""
         return {"nsa": _nsa}
 
     def translate(self, code: bytes, pc: int, block: Block) -> int:
-        """Append the instruction at ``pc``; its size in bytes."""
+        """Append the instruction at ``pc``; returns its size in bytes."""
         word = int.from_bytes(code[:3], "little")
         size = 2 if word & 15 >= 8 else 3
         if len(code) < size:
@@ -62,7 +62,7 @@ class Xtensa:
 
 
 class _Word:
-    """One instruction, its fields by the manual's names."""
+    """An instruction, its fields by the manual's names."""
 
     def __init__(self, word: int, pc: int, size: int) -> None:
         self.word, self.pc, self.next = word, pc, pc + size
@@ -73,7 +73,7 @@ class _Word:
 
     @property
     def is_beyond_lx106(self) -> bool:
-        """Whether the lx106 lacks it: MIN, MAX and their like, callx8."""
+        """Whether the lx106 does not have it: MIN, MAX and similar, callx8."""
         rst3 = self.word & 15 == 0 and self.op1 == 3
         return (rst3 and self.op2 in MIN_MAX) or self.word & CALLX8[0] == CALLX8[1]
 
@@ -167,7 +167,7 @@ def _st0(i: _Word, block: Block) -> None:
         block.jump = i.as_ if n == 2 else "r[0]"
     elif (
         i.r == 0 and m == 3 and n in (0, 2)
-    ):  # callx0; callx8 has its arguments in a10…, which only hooks know
+    ):  # callx0; callx8 has its arguments in a10 and up, which only hooks use
         block.out(f"t = {i.as_}")
         block.out(f"r[{0 if n == 0 else 8}] = {i.next}")
         block.jump = "t"
@@ -181,7 +181,7 @@ def _st0(i: _Word, block: Block) -> None:
             block.out("pass")  # rsync, esync, dsync, memw, extw, nop
     elif i.r == 6:
         block.out(f"{i.at}, s[{PS}] = s.get({PS}, 0), s.get({PS}, 0) & ~15 | {i.s}")
-    elif i.r == 7:  # waiti: nothing will wake it but the clock
+    elif i.r == 7:  # waiti: only the clock wakes it
         block.out("c[0] = max(c[0], lim[0])")
         block.jump = str(i.next)
     else:
@@ -231,7 +231,7 @@ def _rst1(i: _Word, block: Block) -> None:
 
 
 def _rst2(i: _Word, block: Block) -> None:
-    """32-bit multiplication (mull); the lx106 has no division, and neither has its compiler's output."""
+    """32-bit multiplication (mull). The lx106 has no division."""
     if i.op2 != 8:
         raise i.illegal()
     block.out(f"{i.ar} = {i.as_} * {i.at} & M")
@@ -257,7 +257,7 @@ def _rst3(i: _Word, block: Block) -> None:
 
 
 def _cut(number: int, value: str) -> str:
-    """What a special register keeps of a value."""
+    """The bits of a value that a special register keeps."""
     return f"{value} & {SAR_BITS}" if number == SAR else value
 
 
@@ -364,5 +364,5 @@ _BY_OP0: dict[int, Callable[[_Word, Block], None]] = {
 
 
 def _nsa(value: int) -> int:
-    """Normalisation shift amount: how far the value can go left without changing its sign."""
+    """Normalisation shift amount: how far a value can be shifted left without changing its sign."""
     return 31 - (value ^ MASK if value >> 31 else value).bit_length()

@@ -1,80 +1,63 @@
-"""The program in a virtual chip's RAM, from its start to its end: beside the chip's loader, on the same clock."""
+"""Runs the program in a virtual chip's RAM on the chip's clock, from its start to its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from espwire.virtual.faults import FIFO_BYTES
-from espwire.virtual.programs.registry import Ending, Program, Services, find_program
-
-if TYPE_CHECKING:
-    from espwire.virtual.chip import VirtualChip
-    from espwire.virtual.scheduler import EventQueue
-
-Encrypt = Callable[[int, bytes], bytes]
+from espwire.virtual.programs.program import Ending, Program, Services
+from espwire.virtual.scheduler import EventQueue
 
 
 class ProgramRunner:
-    """``program`` is what runs now, if anything; ``ended`` why the last one did not go on.
+    """``program`` is what runs now, if anything; ``ended`` is why the last program ended."""
 
-    ``rates``: from when on programs sent at which rate; before, and where it is 0, the chip's ``baud`` tells.
-    ``encrypt`` is the chip's flash encryption as its ROM's functions use it; None without a key.
-    """
-
-    def __init__(self, chip: VirtualChip, queue: EventQueue, end: Callable[[Ending], None]) -> None:
-        self._chip, self._agenda, self._end = chip, queue, end
+    def __init__(
+        self, services: Services, queue: EventQueue, on_end: Callable[[Ending], None]
+    ) -> None:
+        self.services = replace(services, send=self._send)
+        self._transmit, self._queue, self._on_end = services.send, queue, on_end
         self.program: Program | None = None
         self.ended: Ending | None = None
-        self.rates: list[tuple[float, int]] = []
-        self.encrypt: Encrypt | None = None
+        self._rates: list[tuple[float, int]] = []  # from which time on programs sent at which rate
 
     def start(
         self,
         entry: int,
+        *,
         uploads: tuple[tuple[int, int], ...],
         baud: int,
         sent_until: float,
         received: bytes,
     ) -> bool:
-        """Start the program at ``entry``; False: nothing can run it."""
-        chip = self._chip
-        services = Services(
-            t=chip.now,
-            chip=chip.chip,
-            config=chip.config,
-            flash=chip.flash,
-            spi=chip.spi,
-            registers=chip.registers,
+        """Start the program at ``entry``; False if nothing can run it."""
+        services = replace(
+            self.services,
+            t=self._queue.now,
             baud=baud,
             sent_until=sent_until,
             received=received[:FIFO_BYTES],
-            usb=chip.options.kind != "uart",
-            encrypt=self.encrypt,
             uploads=uploads,
-            mode=chip.options.stub,
-            send=self._send,
-            lost=self._lose,
         )
-        self.program = find_program(services, entry)
+        self.program = _find_program(services, entry)
         return self.program is not None
 
     def clear(self) -> None:
-        """No program runs any more."""
+        """Stop the program."""
         if self.program is not None:
-            self.rates.append((self._chip.now, 0))
+            self._rates.append((self._queue.now, 0))
         self.program = None
 
     def advance(self, t: float) -> None:
-        """Let the clock reach ``t``: the program, if one runs, and all that is due besides."""
-        queue = self._agenda
+        """Let the clock reach ``t``: run the program, if any, and all events that are due, in order of time."""
+        queue = self._queue
         while (program := self.program) is not None:
             due = queue.next_due()
             until = t if due is None else min(due, t)
             program.run_until(until)
             if program.ended is not None:
                 queue.run_until(min(program.ended.t, until))
-                self.ended = program.ended
                 self._end(program.ended)
             elif until >= t:
                 break
@@ -82,20 +65,34 @@ class ProgramRunner:
                 queue.run_until(until)
         queue.run_until(t)
 
+    def _end(self, ended: Ending) -> None:
+        if ended.services is not None:
+            if self.program is None:
+                return  # the chip was reset at the same time
+            successor = _find_program(ended.services, ended.address)
+            if successor is not None:
+                self.program = successor
+                return
+            ended = Ending(ended.t, "refused", address=ended.address)
+        self.ended = ended
+        self._on_end(ended)
+
     def next_event(self) -> float | None:
-        """When something is due next, in the program or besides."""
-        due = self._agenda.next_due()
-        goes_on = self.program.next_event() if self.program is not None else None
-        return goes_on if due is None else due if goes_on is None else min(due, goes_on)
+        """When the program or the queue has something to do next."""
+        times = [self._queue.next_due(), self.program.next_event() if self.program else None]
+        return min((t for t in times if t is not None), default=None)
 
     def rate_at(self, t: float) -> int:
-        """What a program sent at, at ``t``; 0: none did."""
-        return next((rate for start, rate in reversed(self.rates) if start <= t), 0)
+        """The baud rate at which a program sent at ``t``; 0: no program did."""
+        return next((rate for start, rate in reversed(self._rates) if start <= t), 0)
 
     def _send(self, t: float, data: bytes, baud: int) -> None:
-        if not self.rates or self.rates[-1][1] != baud:
-            self.rates.append((t, baud))
-        self._chip.send(data, t)
+        if not self._rates or self._rates[-1][1] != baud:
+            self._rates.append((t, baud))
+        self._transmit(t, data, baud)
 
-    def _lose(self, count: int) -> None:
-        self._chip.overruns += count
+
+def _find_program(services: Services, entry: int) -> Program | None:
+    from espwire.virtual.programs.registry import find_program  # imports the models and the engine
+
+    return find_program(services, entry)

@@ -1,7 +1,7 @@
-"""The flash as our stub's twin drives it: bursts of 64 bytes, erase policy, waits. Mirrors ``stub/src/flash.c``.
+"""Flash access of the stub model: bursts of 64 bytes, erase policy, waits. Mirrors ``stub/src/flash.c``.
 
-Every transaction is done by the virtual part at its time; the CPU's share is owed to the twin's clock. A flash that
-nobody has attached hears nothing, and what is read of it is zeros.
+Each transaction is executed by the virtual flash part at its time; the CPU's share is added to the model's work. A
+flash that is not attached ignores everything and reads as zeros.
 """
 
 from __future__ import annotations
@@ -19,68 +19,68 @@ from espwire.protocol.spi_flash import (
 )
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.programs.cpu_model import CpuModel, Steps
-from espwire.virtual.programs.cycle_costs import Pace
 
 if TYPE_CHECKING:
     from espwire.virtual.nor_flash import NorFlash
 
 BURST = 64
-MOST = 1 << 28  # where nobody told the size
-FEW = 3  # dirty sectors that are erased one by one
+LARGEST_FLASH = 1 << 28  # as long as SPI_SET_PARAMS has not set the size
+FEW = 3  # dirty sectors of a block that are erased one by one
 LONG_FROM = 1 << 24
-BLANK_BURST = b"\xff" * BURST
-HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode
-READ_BITS = HEAD_BITS + 8  # and the dummy byte of a fast read
+HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
+READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
+# CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data
+READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION = 1170, 3452, 850, 600
+HASH_BYTE, BLANK_BYTE = 34, 15
 
 
 class StubFlash:
-    """``size`` is what SPI_SET_PARAMS told, 0: not known."""
+    """``size`` is what SPI_SET_PARAMS has set, 0 before."""
 
-    def __init__(self, cpu: CpuModel, flash: NorFlash, pace: Pace, spi_hz: float) -> None:
+    def __init__(self, cpu: CpuModel, flash: NorFlash, spi_hz: float) -> None:
         self.size = 0
-        self._cpu, self._flash, self._pace, self._bit_s = cpu, flash, pace, 1 / spi_hz
+        self._cpu, self._flash, self._bit_s = cpu, flash, 1 / spi_hz
         self._registers = cpu.services.registers
 
     def covers(self, address: int, size: int) -> bool:
-        """Whether a range lies in the flash, as far as known, and does not wrap."""
-        return address + size <= (self.size or MOST)
+        """Whether a range lies in the flash."""
+        return address + size <= (self.size or LARGEST_FLASH)
 
     @property
     def busy(self) -> bool:
-        """Whether the part works on something."""
+        """Whether the part is programming or erasing."""
         return self._cpu.now < self._flash.busy_until
 
     @property
     def busy_until(self) -> float:
-        """When it is done."""
+        """When the part is ready."""
         return self._flash.busy_until
 
     def wait(self) -> Steps:
-        """Until the part is ready; one that sleeps says neither yes nor no, and is not waited for."""
-        self._cpu.owe(self._pace.transaction)
-        return self._cpu.settle(self._flash.busy_until)
+        """Wait until the part is ready. A part in power-down reports neither ready nor busy and is not waited for."""
+        self._cpu.add_work(TRANSACTION)
+        return self._cpu.finish_work(self._flash.busy_until)
 
     @property
     def _wide(self) -> bool:
-        """Whether the part was told to take four address bytes with every command: the stub gives it three."""
+        """Whether the part expects four address bytes with every command, while the stub sends three."""
         return self._flash.shape(PAGE_PROGRAM)[0] > 3
 
-    def look(self, address: int, size: int) -> bytes:
-        """What stands there, at once."""
+    def read_now(self, address: int, size: int) -> bytes:
+        """The contents, without taking time."""
         if not self._registers.attached:
             return bytes(size)
-        if self._wide and address < LONG_FROM:  # the dummy byte is taken for the address's last
-            bursts = range(0, size, BURST)
-            array, t = self._flash.read_array, self._cpu.now
+        array, t = self._flash.read_array, self._cpu.now
+        if self._wide and address < LONG_FROM:  # the dummy byte becomes the address's last byte
             return b"".join(
-                b"\xff" + array(t, address + at << 8, min(BURST, size - at) - 1) for at in bursts
+                b"\xff" + array(t, address + at << 8, min(BURST, size - at) - 1)
+                for at in range(0, size, BURST)
             )
-        near = size
-        if (
-            self._flash.part.size <= LONG_FROM < address + size
-        ):  # what begins beyond, the part does not know
-            near = min(size, max(0, -(-(LONG_FROM - address) // BURST) * BURST))
-        return self._flash.read_array(self._cpu.now, address, near).ljust(size, b"\xff")
+        known = size
+        if self._flash.part.size <= LONG_FROM < address + size:
+            # a small part does not know the read command with four address bytes
+            known = min(size, max(0, -(-(LONG_FROM - address) // BURST) * BURST))
+        return array(t, address, known).ljust(size, b"\xff")
 
     def _change(self, t: float, opcode: int, address: int = 0, data: bytes = b"") -> None:
         flash = self._flash
@@ -89,96 +89,87 @@ class StubFlash:
         flash.execute(t, WRITE_ENABLE)
         if opcode in WITH_LONG_ADDRESS and self._wide:
             if not data:
-                return  # chip select goes up before the address is whole
+                return  # chip select rises before the address is complete
             address, data = address << 8 | data[0], data[1:]
         flash.execute(t, opcode, address=address, data=data)
 
     def read(self, address: int, size: int) -> bytes:
-        """Read it burst by burst; the time is owed."""
-        self._cpu.owe(-(-size // BURST) * self._pace.read_burst + self._bus_cycles(size))
-        return self.look(address, size)
+        """Read burst by burst."""
+        self._cpu.add_work(-(-size // BURST) * READ_BURST + self._bus_cycles(size))
+        return self.read_now(address, size)
+
+    def scan(self, address: int, size: int, byte_cycles: float) -> bytes:
+        """Read each burst while the CPU works on the one before."""
+        self._add_scan(size, byte_cycles)
+        return self.read_now(address, size)
 
     def _bus_cycles(self, size: int) -> float:
-        bits = READ_BITS * -(-size // BURST) + size * 8
-        return bits * self._bit_s * self._cpu.hz
+        return (READ_BITS * -(-size // BURST) + size * 8) * self._bit_s * self._cpu.hz
 
-    def hash(self, address: int, size: int, byte_cycles: float) -> bytes:
-        """Read it with the next burst on its way while the last is worked on; the time is owed."""
-        self._owe_scan(size, byte_cycles)
-        return self.look(address, size)
+    def _add_scan(self, size: int, byte_cycles: float) -> None:
+        longer = max(self._bus_cycles(size), size * byte_cycles)
+        self._cpu.add_work(-(-size // BURST) * READ_BURST + longer)
 
-    def _owe_scan(self, size: int, byte_cycles: float) -> None:
-        self._cpu.owe(
-            -(-size // BURST) * self._pace.read_burst
-            + max(self._bus_cycles(size), size * byte_cycles)
-        )
-
-    def blank(self, address: int, size: int) -> Generator[float, None, bool]:
-        """Whether it is all 0xFF; stops at the first burst that is not."""
-        yield from self.wait()
-        return (yield from self.blank_now(address, size))
-
-    def blank_now(self, address: int, size: int) -> Generator[float, None, bool]:
-        """The same of a part that is ready."""
-        data = self.look(address, size)
+    def is_blank(self, address: int, size: int) -> Generator[float, None, bool]:
+        """Whether a range is all 0xFF; stops at the first burst that is not. The part is ready."""
+        data = self.read_now(address, size)
         dirty = data.lstrip(b"\xff")
         seen = size if not dirty else (size - len(dirty)) // BURST * BURST + BURST
-        self._owe_scan(min(seen, size), self._pace.look_byte)
-        yield from self._cpu.settle()
+        self._add_scan(min(seen, size), BLANK_BYTE)
+        yield from self._cpu.finish_work()
         return not dirty
 
     def start_program(self, address: int, data: bytes) -> Steps:
-        """Program a burst that stays within its 64 bytes, unless it is 0xFF; the part is ready, and goes on."""
+        """Start programming a burst within 64 bytes, unless it is all 0xFF. The part is ready."""
         cpu = self._cpu
         if data.count(0xFF) == len(data):
-            cpu.owe(self._pace.skip_burst)
+            cpu.add_work(SKIP_BURST)
             return
-        cpu.owe(self._pace.program_burst)
-        yield from cpu.settle()
+        cpu.add_work(PROGRAM_BURST)
+        yield from cpu.finish_work()
         begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
         self._change(begin, _opcode(PAGE_PROGRAM, address), address, data)
 
     def poll(self) -> Steps:
-        """Ask the part whether it is ready, in vain."""
-        self._cpu.owe(self._pace.transaction)
-        return self._cpu.settle()
+        """Read the status of a busy part."""
+        self._cpu.add_work(TRANSACTION)
+        return self._cpu.finish_work()
 
     def start_erase(self, address: int, size: int) -> Steps:
-        """One sector or one 64 KiB block; goes on while the part erases."""
+        """Start erasing a sector or a 64 KiB block."""
         yield from self.wait()
-        self._cpu.owe(2 * self._pace.transaction)
-        yield from self._cpu.settle()
+        self._cpu.add_work(2 * TRANSACTION)
+        yield from self._cpu.finish_work()
         opcode = ERASE_BLOCK if size == BLOCK else ERASE_SECTOR
         self._change(self._cpu.now, _opcode(opcode, address), address)
 
     def erase_next(self, address: int, end: int) -> Generator[float, None, int]:
-        """Start what the unit at ``address`` needs; where the next one is. Blank sectors are left alone."""
-        if address % BLOCK or end - address < BLOCK:
-            if not (yield from self.blank(address, SECTOR)):
-                yield from self.start_erase(address, SECTOR)
-            return address + SECTOR
+        """Erase what is not blank of the unit at ``address``; returns where the next unit begins."""
+        whole = address % BLOCK == 0 and end - address >= BLOCK
+        size = BLOCK if whole else SECTOR
         dirty: list[int] = []
-        for sector in range(address, address + BLOCK, SECTOR):
+        for sector in range(address, address + size, SECTOR):
             if len(dirty) > FEW:
                 break
-            if not (yield from self.blank(sector, SECTOR)):
+            yield from self.wait()
+            if not (yield from self.is_blank(sector, SECTOR)):
                 dirty.append(sector)
         if len(dirty) > FEW:
             yield from self.start_erase(address, BLOCK)
         else:
             for sector in dirty:
                 yield from self.start_erase(sector, SECTOR)
-        return address + BLOCK
+        return address + size
 
     def erase(self, address: int, size: int) -> Steps:
-        """All units of a range."""
+        """Erase a range."""
         at, end = address & -SECTOR, address + size
         while at < end and not self._cpu.ring.aborting:
             at = yield from self.erase_next(at, end)
         yield from self.wait()
 
     def erase_all(self) -> Steps:
-        """The whole part."""
+        """Erase the whole part."""
         yield from self.wait()
         self._change(self._cpu.now, ERASE_CHIP)
         yield from self.wait()

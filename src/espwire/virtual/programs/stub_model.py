@@ -1,14 +1,23 @@
-"""A quick behavioural twin of our stub: the same replies in the same order, the same flash, a pace from the engines.
+"""Python model of our stub: the same replies in the same order, the same flash contents, credits and a rough pace.
 
-It stands in for the packed image wherever that is uploaded (``VirtualOptions.stub``): ``stub/src`` is what it mirrors,
-``paces.py`` what it has its times from. Left out: what the stub leaves in the SPI controller's registers, and what lies
-behind a frame that is shorter than its command reads.
+It replaces the packed image wherever that is uploaded (``VirtualOptions.stub``), and mirrors ``stub/src``. Two things
+are left out: what the stub leaves in the registers of the SPI controller, and what a frame reads past its end if it is
+shorter than its command requires.
+
+Pace. The constants here, in ``stub_flash.py`` and ``stub_write.py`` are CPU cycles of the ESP32's stub, measured on the
+CPU engine (two cycles per instruction, twenty per access to a peripheral). Other chips run other machine code for the
+same C source; ``stub.own.pace`` is their ratio to these numbers. ``tools/measure_pace.py`` measures it. Bit times of
+UART and SPI come on top.
+
+The first stage of the stub, which takes the stub over a faster wire where the ROM cannot change its baud rate, is
+modelled here as well: it mirrors ``stub/src/first.c``. On the engine it would take a second of real time.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Generator
+from enum import IntEnum
 from typing import NamedTuple
 
 from espwire.device.stub_image import (
@@ -21,7 +30,7 @@ from espwire.device.stub_image import (
     stub_chips,
 )
 from espwire.protocol import stub
-from espwire.protocol.commands import ALL_BITS, HEADER, Reply
+from espwire.protocol.commands import HEADER, Reply, parse_request
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
     BAD_BLOCK,
@@ -32,18 +41,22 @@ from espwire.protocol.replies import (
 )
 from espwire.protocol.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
 from espwire.sizes import SECTOR
-from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, lies_in_ram, word
-from espwire.virtual.programs.cycle_costs import PACES
-from espwire.virtual.programs.frame_trust import Trust, find_trust
-from espwire.virtual.programs.registry import Services
-from espwire.virtual.programs.stub_flash import StubFlash
+from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, is_in_ram, word
+from espwire.virtual.programs.program import Services
+from espwire.virtual.programs.stub_flash import TRANSACTION, StubFlash
 from espwire.virtual.programs.stub_read import PACKET, READ_WINDOW, Reader
-from espwire.virtual.programs.stub_write import PAYLOAD, WINDOW, Writer
+from espwire.virtual.programs.stub_write import (
+    CHECKSUM_BYTE,
+    COMMAND,
+    COPY_BYTE,
+    PAYLOAD,
+    WINDOW,
+    Writer,
+)
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
 NO_CHIP_ID = 0xFFFFFFFF
-KEEP, EIGHT_BITS, START = 0x2F0, 7 << 28, 1 << 18
 FEATURES = Feature(0xFFB)
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.FLASH_BEGIN: (16, 20), Op.FLASH_DEFL_BEGIN: (16, 20),
@@ -52,14 +65,34 @@ LENGTHS: dict[int, tuple[int, ...]] = {
     Op.MEM_END: (8,), Op.CHANGE_BAUDRATE: (8,), Op.ERASE_REGION: (8,), StubOp.READ_ACK: (8,),
     StubOp.READ_OPEN: (20,), StubOp.WRITE_OPEN: (24,), Op.SYNC: (36,), Op.ERASE_FLASH: (0,), Op.RUN_USER_CODE: (0,),
 }  # fmt: skip
-SMALL_LENGTHS = {
+# commands that may come in a batch; None: checked by the command
+SMALL_LENGTHS: dict[int, int | None] = {
     Op.READ_REG: 4, Op.SPI_ATTACH: 4, StubOp.CAPABILITIES: 4, Op.SPI_SET_PARAMS: 24, Op.SPI_FLASH_MD5: 16,
     Op.WRITE_REG: None, StubOp.SPI: None,
 }  # fmt: skip
+UNSEALED_DATA = frozenset({Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})
+# CPU cycles: from the first instruction to the hello; of a byte received, sent, in the CRC-32
+START, RECEIVE_BYTE, SEND_BYTE, CRC_BYTE = 146_388, 86, 115, 38
+# ditto of the first stage, which clears 36 KiB before it starts, and waits for its last byte to leave
+FIRST_START, FIRST_RAM_BYTE, FIRST_LAST_BYTE = 75_000, 84, 250_000
+FIRST_LENGTHS: dict[int, int] = {
+    Op.SYNC: 36,
+    Op.MEM_BEGIN: 16,
+    Op.MEM_END: 8,
+    Op.CHANGE_BAUDRATE: 8,
+}
+
+
+class Trust(IntEnum):
+    """How far a frame is known to be an undamaged request."""
+
+    DAMAGED = 0
+    UNSEALED = 1
+    SEALED = 2
 
 
 class Answer(NamedTuple):
-    """What a small command answers."""
+    """Reply to a small command."""
 
     status: int = 0
     value: int = 0
@@ -69,78 +102,88 @@ class Answer(NamedTuple):
 Small = Generator[float, None, Answer]
 
 
-def start_program(services: Services, entry: int) -> StubModel | None:
-    """The twin, if our stub lies in RAM and starts at ``entry``; else None."""
+def start_program(services: Services, entry: int) -> CpuModel | None:
+    """The model, if our stub or its first stage is in RAM and starts at ``entry``; else None."""
     chip = services.chip
-    if chip.id not in PACES or chip.id not in stub_chips():
+    own = chip.stub.own
+    if own is None or chip.id not in stub_chips():
         return None
     image = load_stub(chip.id)
-    if entry != image.entry:
+    if image.first is not None and entry == image.first.entry:
+        return FirstStage(services) if is_in_ram(services, image.first.segments) else None
+    code = [(a, data) for a, data in image.segments if own.code_start <= a < own.code_end]
+    if entry != image.entry or not code or not is_in_ram(services, code):
         return None
-    own = chip.stub.own
-    code = [
-        (a, d) for a, d in image.segments if own is not None and own.code_start <= a < own.code_end
-    ]
-    if not code or not lies_in_ram(services, code):
-        return None
-    options = parse_stub_options(
-        services.registers.ram.read(image.options_address or 0, OPTIONS.size + FIRST_BATCH)
-    )
+    size = OPTIONS.size + FIRST_BATCH
+    options = parse_stub_options(services.registers.ram.read(image.options_address or 0, size))
     if options.over_usb != services.usb:
-        return None  # it talks where nobody listens: let the engine do so
+        return None  # it talks to the port that is not connected: leave it to the engine
     return StubModel(services, image, options)
 
 
 class StubModel(CpuModel):
-    """One run of the stub. ``sealed``: the host is ours; else a vendor's tool, which knows no CRCs."""
+    """One run of the stub. While ``sealed``, the host is ours; else it is a vendor's tool, which sends no CRCs."""
 
     sealed = True
 
     def __init__(self, services: Services, image: StubImage, options: StubOptions) -> None:
-        chip = services.chip
-        assert chip.stub.own is not None
-        self._own, self._image, self._pace = chip.stub.own, image, PACES[chip.id]
-        ring = Ring(RING_BYTES, QUEUE, _is_abort)
-        self._options = options
-        full = self._takes_full_clock()
-        hz = self._own.cpu_hz if full else int(find_rom_hz(services))
-        pace = self._pace
-        self.seal_cycles = pace.crc_byte
+        own = services.chip.stub.own
+        assert own is not None
+        self._own, self._image, self._options = own, image, options
+        raise_clock = bool(options.baud) or "clock_control" not in own.registers
+        full_clock = raise_clock and not options.leave_clock
+        self.seal_cycles = CRC_BYTE
         super().__init__(
-            services, hz=hz, receive_cycles=pace.receive_byte, send_cycles=pace.send_byte, ring=ring
+            services,
+            hz=(own.cpu_hz if full_clock else find_rom_hz(services)) / own.pace,
+            receive_cycles=RECEIVE_BYTE,
+            send_cycles=SEND_BYTE,
+            ring=Ring(RING_BYTES, QUEUE, _is_abort),
         )
-        flash_hz = find_bus_hz(services, full=full) / services.spi.find_divider(
-            self._options.spi_clock
+        divider = services.spi.find_divider(options.spi_clock)
+        self.memory = StubFlash(self, self.flash, find_bus_hz(services, full=full_clock) / divider)
+        self.writer = Writer(
+            self, self.memory, self._check, services.encrypt, can_encrypt=own.can_encrypt
         )
-        self.memory = StubFlash(self, self.flash, pace, flash_hz)
-        can = self._own.can_encrypt
-        self.writer = Writer(self, self.memory, pace, self._trust, services.encrypt, can=can)
-        self.reader = Reader(self, self.memory, pace, self._trust)
-        self.ram = RamCommands(self, pace.sum_byte + pace.copy_byte, self.memory.wait)
-
-    def _takes_full_clock(self) -> bool:
-        told = self._options
-        return not told.leave_clock and bool(
-            told.baud or "clock_control" not in self._own.registers
-        )
+        self.reader = Reader(self, self.memory, self._check)
+        self.ram = RamCommands(self, CHECKSUM_BYTE + COPY_BYTE, self.memory.wait)
+        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+            Op.SYNC: self.sync,
+            StubOp.WRITE_OPEN: self.writer.open,
+            StubOp.WRITE_DATA: self.writer.late_data,
+            **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), self.writer.begin),
+            **dict.fromkeys((Op.FLASH_DATA, Op.FLASH_DEFL_DATA), self.writer.late_data),
+            **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), self._end),
+            StubOp.READ_OPEN: self.reader.open,
+            Op.READ_FLASH: self.reader.read,
+            StubOp.HASH: self.reader.hash,
+            Op.MEM_BEGIN: self.ram.begin,
+            Op.MEM_DATA: self.ram.data,
+            Op.MEM_END: self.ram.end,
+            Op.CHANGE_BAUDRATE: self.change_baud,
+            **dict.fromkeys((Op.ERASE_FLASH, Op.ERASE_REGION), self._erase),
+            StubOp.ABORT: self._abort,
+            StubOp.RESET: self._restart,
+        }
 
     # --- the program ---
 
     def main(self) -> Steps:
-        """Start, say hello, serve for ever."""
+        """Start, send the hello, serve requests."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
-        registers.attached |= bool(self.services.chip.flash_attach)  # by the ROM, in hw_start
-        self.owe(self._pace.start)
-        yield from self.serve(self._pace.command, self._handle, self._greet())
+        # hw_start has the ROM attach the flash
+        registers.attached |= bool(self.services.chip.flash_attach)
+        self.add_work(START)
+        yield from self.serve(COMMAND, self._handle, self._run_first_batch())
 
-    def _greet(self) -> Steps:
-        """The batch that came with the image."""
+    def _run_first_batch(self) -> Steps:
+        """The batch that was uploaded with the image."""
         if self._options.batch:
             yield from self._batch(self._options.batch)
 
     def _handle(self, frame: bytes) -> Steps:
-        op, size, trust = frame[1], len(frame) - HEADER.size, self._trust(frame)
+        op, size, trust = frame[1], len(frame) - HEADER.size, self._check(frame)
         if not trust:
             if op not in (StubOp.WRITE_DATA, StubOp.READ_ACK):
                 yield from self.reply(op, int.from_bytes(frame[4:8], "little"), status=BAD_CHECKSUM)
@@ -150,15 +193,13 @@ class StubModel(CpuModel):
             yield from self.reply(op, status=BAD_LENGTH)
             return
         if op not in (StubOp.WRITE_DATA, Op.SPI_FLASH_MD5):
-            self.writer.forget_hash()
-        handler = HANDLERS.get(op)
-        if handler is not None:
-            yield from handler(self, frame, op)
-        elif op not in (StubOp.READ_ACK, Op.RUN_USER_CODE):
-            yield from self._small(frame, op)
+            self.writer.discard_hash()
+        handler = self._handlers.get(op, self._small)
+        if op not in (StubOp.READ_ACK, Op.RUN_USER_CODE):
+            yield from handler(frame, op)
 
-    def _trust(self, frame: bytes) -> Trust:
-        self.owe(len(frame) * self._pace.crc_byte)
+    def _check(self, frame: bytes) -> Trust:
+        self.add_work(len(frame) * CRC_BYTE)
         return find_trust(frame, sealed=self.sealed)
 
     def _erase(self, frame: bytes, op: int) -> Steps:
@@ -177,7 +218,7 @@ class StubModel(CpuModel):
             yield from self._reset()
 
     def _abort(self, frame: bytes, op: int) -> Steps:
-        self.writer.forget()
+        self.writer.end()
         yield from self.reply(op, word(frame, 0))
 
     def _restart(self, frame: bytes, op: int) -> Steps:
@@ -206,11 +247,7 @@ class StubModel(CpuModel):
     def _batch(self, body: bytes) -> Steps:
         at, out, status = 0, bytearray(), 0
         while at < len(body) and not status:
-            size = (
-                int.from_bytes(body[at + 2 : at + 4], "little")
-                if at + 4 <= len(body)
-                else len(body)
-            )
+            size = int.from_bytes(body[at + 2 : at + 4], "little")
             padded = (size + 3) & ~3
             if at + 4 + padded > len(body):
                 break
@@ -223,95 +260,78 @@ class StubModel(CpuModel):
                 break
             out += packed
             at += 4 + padded
-        yield from self.reply(
-            StubOp.BATCH, 0, bytes(out), BAD_LENGTH if at < len(body) and not status else 0
-        )
+        incomplete = at < len(body) and not status
+        yield from self.reply(StubOp.BATCH, 0, bytes(out), BAD_LENGTH if incomplete else 0)
 
     def _answer(self, op: int, body: bytes) -> Small:
         if op not in SMALL_LENGTHS:
             return Answer(UNKNOWN_COMMAND)
-        expected = SMALL_LENGTHS[op]  # type: ignore[index]
-        if expected is not None and len(body) != expected:
+        if SMALL_LENGTHS[op] not in (None, len(body)):
             return Answer(BAD_LENGTH)
         words = struct.unpack_from(f"<{len(body) // 4}I", body)
         match op:
             case Op.WRITE_REG:
-                good = bool(body) and len(body) % 16 == 0
-                return Answer((yield from self.ram.write_registers(words)) if good else BAD_LENGTH)
+                if not body or len(body) % 16:
+                    return Answer(BAD_LENGTH)
+                return Answer((yield from self.ram.write_registers(words)))
             case StubOp.SPI:
                 return (yield from self._spi(body)) if len(body) >= 16 else Answer(BAD_LENGTH)
             case Op.READ_REG:
-                return (
-                    Answer(BAD_BLOCK)
-                    if words[0] % 4
-                    else Answer(value=(yield from self.ram.read_word(words[0])))
-                )
+                if words[0] % 4:
+                    return Answer(BAD_BLOCK)
+                return Answer(value=(yield from self.ram.read_word(words[0])))
             case Op.SPI_ATTACH:
                 return Answer(NOT_IMPLEMENTED if words[0] else 0)
             case Op.SPI_SET_PARAMS:
                 self.memory.size = words[1]
                 return Answer()
             case Op.SPI_FLASH_MD5:
-                if not self.memory.covers(words[0], words[1]):
-                    return Answer(BAD_BLOCK)
-                begun = yield from self.writer.take_hash(words[0], words[1])
-                found = yield from self.reader.piece(
-                    words[0], words[1], HashKind.MD5, begun=begun, to_the_end=True
-                )
-                return Answer(data=found or b"")
+                return (yield from self._md5(words[0], words[1]))
             case _:
                 return Answer(value=stub.PROTOCOL_VERSION, data=self._capabilities())
+
+    def _md5(self, address: int, size: int) -> Small:
+        if not self.memory.covers(address, size):
+            return Answer(BAD_BLOCK)
+        begun = yield from self.writer.take_hash(address, size)
+        digest = yield from self.reader.hash_piece(address, size, HashKind.MD5, begun=begun)
+        return Answer(data=digest or b"")
 
     def _spi(self, body: bytes) -> Small:
         opcode, address, lengths, flags = struct.unpack_from("<IIII", body)
         address_bits, dummy, out, count = lengths.to_bytes(4, "little")
-        fits = (
-            len(body) == 16 + out and max(out, count, dummy) <= ANSWER_BYTES and address_bits <= 32
-        )
-        if not fits:
+        longest = max(out, count, dummy)
+        if len(body) != 16 + out or longest > ANSWER_BYTES or address_bits > 32:
             return Answer(BAD_LENGTH)
         yield from self.memory.wait()
-        yield from self.settle()
+        yield from self.finish_work()
         if flags & stub.SPI_WRITE_ENABLE:
-            self._transact(0x06, 0, 0, 0, b"", 0)
+            self._transact(0x06)
         data = self._transact(opcode & 0xFF, address, address_bits, dummy, body[16:], count)
         if flags & stub.SPI_WAIT:
             yield from self.memory.wait()
         return Answer(data=data)
 
     def _transact(
-        self, opcode: int, address: int, address_bits: int, dummy: int, out: bytes, count: int
+        self,
+        opcode: int,
+        address: int = 0,
+        address_bits: int = 0,
+        dummy: int = 0,
+        out: bytes = b"",
+        count: int = 0,
     ) -> bytes:
-        """Through the controller's registers, as the stub does it."""
-        spi, registers, t = self.services.chip.spi, self.services.registers, self.now
-        self.owe(self._pace.transaction)
-
-        def put(offset: int, value: int) -> None:
-            registers.write(t, spi.base + offset, value)
-
-        user = (registers.read(t, spi.base + spi.user_offset) or 0) & KEEP | 1 << 31
-        user1 = max(0, dummy - 1) | (max(0, address_bits - 1) << 26)
-        user |= bool(address_bits) << 30 | bool(dummy) << 29 | bool(count) << 28 | bool(out) << 27
-        if address_bits:
-            shifted = (
-                address << (32 - address_bits) & ALL_BITS if spi.address_msb_aligned else address
-            )
-            put(spi.address_offset, shifted)
-        if spi.mosi_length_offset is None or spi.miso_length_offset is None:
-            user1 |= max(0, len(out) * 8 - 1) << 17 | max(0, count * 8 - 1) << 8
-        else:
-            put(spi.mosi_length_offset, max(0, len(out) * 8 - 1))
-            put(spi.miso_length_offset, max(0, count * 8 - 1))
-        for at in range(0, len(out), 4):
-            put(spi.data_offset + at, int.from_bytes(out[at : at + 4], "little"))
-        put(spi.user_offset, user)
-        put(spi.user1_offset, user1)
-        put(spi.user2_offset, EIGHT_BITS | opcode)
-        put(spi.command_offset, START)
-        words = (
-            registers.read(t, spi.base + spi.data_offset + at) or 0 for at in range(0, count, 4)
+        self.add_work(TRANSACTION)
+        return self.services.spi.transact(
+            self.now,
+            opcode,
+            address=address,
+            address_bits=address_bits,
+            dummy_bits=dummy,
+            out=out,
+            read=count,
+            attached=self.services.registers.attached,
         )
-        return b"".join(value.to_bytes(4, "little") for value in words)[:count]
 
     def _capabilities(self) -> bytes:
         chip_id = self.services.chip.identity.image_chip_id
@@ -328,48 +348,75 @@ class StubModel(CpuModel):
         ).pack()
 
 
+class FirstStage(CpuModel):
+    """One run of the first stage: RAM commands and the baud rate, until the stub is started."""
+
+    def __init__(self, services: Services) -> None:
+        hz = find_rom_hz(services)
+        super().__init__(
+            services,
+            hz=hz,
+            receive_cycles=RECEIVE_BYTE,
+            send_cycles=SEND_BYTE,
+            ring=Ring(RING_BYTES, QUEUE),
+        )
+        self.last_byte_s = FIRST_LAST_BYTE / hz
+        ram = RamCommands(self, FIRST_RAM_BYTE)
+        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+            Op.SYNC: self.sync,
+            Op.CHANGE_BAUDRATE: self.change_baud,
+            Op.MEM_BEGIN: ram.begin,
+            Op.MEM_DATA: ram.data,
+            Op.MEM_END: ram.end,
+        }
+
+    def main(self) -> Steps:
+        """Start, send the hello, serve requests."""
+        self.add_work(FIRST_START)
+        yield from self.serve(COMMAND, self._handle)
+
+    def _handle(self, frame: bytes) -> Steps:
+        op, size = frame[1], len(frame) - HEADER.size
+        if frame[0]:
+            return  # not a request
+        handler = self._handlers.get(op)
+        if size != int.from_bytes(frame[2:4], "little") or FIRST_LENGTHS.get(op, size) != size:
+            yield from self.reply(op, status=BAD_LENGTH)
+        elif handler is not None:
+            yield from handler(frame, op)
+        else:
+            yield from self.reply(op, status=UNKNOWN_COMMAND)
+
+
+def find_trust(frame: bytes, *, sealed: bool) -> Trust:
+    """How far a frame can be trusted. Mirrors ``frame_trust`` in ``stub/src/frames.c``.
+
+    :param sealed: the host is ours, so unsealed frames are damaged, except SYNC, which a vendor's tool sends first
+    """
+    request = parse_request(frame)
+    if request is None:
+        return Trust.DAMAGED
+    if is_sealed(frame):
+        return Trust.SEALED
+    if request.op != Op.SYNC and (sealed or request.op >= StubOp.CAPABILITIES):
+        return Trust.DAMAGED
+    # unsealed data carries the vendor's checksum
+    limit = 0x100 if request.op in UNSEALED_DATA else 1
+    return Trust.UNSEALED if request.check < limit else Trust.DAMAGED
+
+
 def find_rom_hz(services: Services) -> float:
     """The CPU's clock as the ROM leaves it."""
     return services.config.crystal_mhz * 1e6 * services.chip.crystal.clock_multiple
 
 
 def find_bus_hz(services: Services, *, full: bool) -> float:
-    """The clock of the peripherals: of the PLL, where the stub has changed to it."""
+    """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
     tree = services.chip.soc.clock if services.chip.soc is not None else None
-    return (
-        tree.bus_mhz * 1e6
-        if full and tree is not None and tree.select is not None
-        else find_rom_hz(services)
-    )
+    if full and tree is not None and tree.select is not None:
+        return tree.bus_mhz * 1e6
+    return find_rom_hz(services)
 
 
 def _is_abort(frame: bytes) -> bool:
     return len(frame) == HEADER.size + 4 and frame[1] == StubOp.ABORT and is_sealed(frame)
-
-
-def _late(twin: StubModel, frame: bytes, op: int) -> Steps:
-    return twin.writer.late(frame, op)
-
-
-def _begin(twin: StubModel, frame: bytes, op: int) -> Steps:
-    return twin.writer.begin(frame, op)
-
-
-Handler = Callable[[StubModel, bytes, int], Steps]
-HANDLERS: dict[int, Handler] = {
-    Op.SYNC: StubModel.answer_sync,
-    StubOp.WRITE_OPEN: lambda twin, frame, op: twin.writer.open(frame),
-    **dict.fromkeys((StubOp.WRITE_DATA, Op.FLASH_DATA, Op.FLASH_DEFL_DATA), _late),
-    **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), _begin),
-    **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), StubModel._end),
-    StubOp.READ_OPEN: lambda twin, frame, op: twin.reader.open(frame),
-    Op.READ_FLASH: lambda twin, frame, op: twin.reader.read(frame),
-    StubOp.HASH: lambda twin, frame, op: twin.reader.hash(frame),
-    Op.MEM_BEGIN: lambda twin, frame, op: twin.ram.begin(frame),
-    Op.MEM_DATA: lambda twin, frame, op: twin.ram.data(frame),
-    Op.MEM_END: lambda twin, frame, op: twin.ram.end(frame),
-    Op.CHANGE_BAUDRATE: StubModel.change_baud,
-    **dict.fromkeys((Op.ERASE_FLASH, Op.ERASE_REGION), StubModel._erase),
-    StubOp.ABORT: StubModel._abort,
-    StubOp.RESET: StubModel._restart,
-}  # fmt: skip

@@ -1,13 +1,15 @@
-"""Writes of our stub's twin: streams in frames or the vendor's blocks, unpacked, erased ahead, programmed.
+"""Writes of the stub model: streams in frames or the vendor's blocks, unpacked, erased ahead, programmed.
 
-Mirrors ``stub/src/write.c`` and the calling side of ``inflate.c``: what is answered, in which order, and what is erased
-while the wire is slower than the flash.
+Mirrors ``stub/src/write.c``: what is answered, in which order, and what is erased while the wire is slower than the
+flash. zlib unpacks, so a damaged stream ends with the stub's status, but what was unpacked right before the damage may
+not reach the flash. Damaged streams are tested on the CPU engine and on the host build, which run the real code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Callable, Generator
 from enum import Enum
 
@@ -17,6 +19,7 @@ from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
     BAD_LENGTH,
+    INFLATE_FAILED,
     NOT_IMPLEMENTED,
     NOT_OPEN,
     TOO_LITTLE,
@@ -32,31 +35,30 @@ from espwire.protocol.stub import (
     mask_bytes,
 )
 from espwire.sizes import SECTOR
-from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
-from espwire.virtual.programs.cycle_costs import Pace
-from espwire.virtual.programs.frame_trust import Trust
-from espwire.virtual.programs.stub_flash import BURST, StubFlash
-from espwire.virtual.programs.stub_inflate import SURE_BYTES, Inflate
-from espwire.virtual.programs.stub_read import Begun
+from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
+from espwire.virtual.programs.program import Encrypt
+from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, StubFlash
+from espwire.virtual.programs.stub_read import PartialHash
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
-VENDOR_BLOCK, DATA_HEAD = 0x4000, 16
+VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
-LAG, SURE = (
-    0x7000,
-    0x8000,
-)  # so many of them wait for the flash at most; what is older is in flash for sure
-DICTIONARY = 0x8000  # a burst does not go round the window's end
+LAG = 0x7000  # unpacked bytes that wait for the flash at most
+SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
+DICTIONARY = 0x8000  # a burst does not wrap around the window's end
 READ_BACK_STEP = 0x200
-NAGS = 8  # frames that are refused between two reports
-Encrypt = Callable[[int, bytes], bytes]
+REFUSALS_PER_REPORT = 8
+SEALED = 2  # what ``check`` returns for a frame with a CRC-32
+# CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
+COMMAND = 2723
+COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 194, 84
 Answer = Generator[float, None, bool]
 
 
 class Kind(Enum):
-    """Whose write it is."""
+    """Which protocol the write uses."""
 
     CLOSED = 0
     OURS = 1
@@ -64,48 +66,47 @@ class Kind(Enum):
 
 
 class Writer:
-    """The write under way, or the last one. ``trust``: how far a frame can be trusted; ``encrypt``: what the chip's
-    flash encryption makes of data, or None."""
+    """The write in progress, or the last one. ``check`` returns how far a frame can be trusted."""
 
     def __init__(
         self,
         cpu: CpuModel,
         flash: StubFlash,
-        pace: Pace,
-        trust: Callable[[bytes], Trust],
+        check: Callable[[bytes], int],
         encrypt: Encrypt | None,
         *,
-        can: bool,
+        can_encrypt: bool,
     ) -> None:
-        self._cpu, self._flash, self._pace, self._trust = cpu, flash, pace, trust
-        self._encrypt, self._can_encrypt = encrypt, can
-        self.kind = Kind.CLOSED
-        self._offset = self._size = self._stream_size = self._codec = self._flags = self._id = 0
-        self._received = self._reported = self._in_flash = self._erased = self._again = (
-            self._status
-        ) = 0
-        self._op = 0
-        self._interrupted = False
-        self._data = b""
-        self._unpacked = self._handed = self._ready = self._programmed = 0
-        self._held = bytearray()  # what is unpacked and not programmed
-        self._hash, self._first = Begun(hashlib.md5(usedforsecurity=False), 0), b""
+        self._cpu, self._flash, self._check = cpu, flash, check
+        self._encrypt, self._can_encrypt = encrypt, can_encrypt
+        self._codec = self._flags = self._id = self._stream_size = 0
+        self._start(0, 0, Kind.CLOSED, 0)
+
+    def _start(self, offset: int, size: int, kind: Kind, op: int) -> None:
+        self._offset, self._size, self.kind, self._op = offset, size, kind, op
+        self._received = self._reported = self._in_flash = 0
+        self._refused = 0  # frames; of the vendor's protocol, the next sequence number
+        self._status = 0
+        self._data, self._interrupted = b"", False
+        self._ready = self._programmed = 0  # unpacked bytes: handed over, given to the flash
+        self._held = bytearray()  # unpacked, not yet programmed
+        self._hash, self._first_sector = PartialHash(hashlib.md5(usedforsecurity=False), 0), b""
+        self._erased = offset + size if self._flags & WRITE_NO_ERASE else offset & -SECTOR
 
     # --- requests ---
 
-    def open(self, frame: bytes) -> Steps:
-        """WRITE_OPEN, and all of the write."""
-        offset, size, self._stream_size, self._codec, self._flags, self._id = struct.unpack_from(
-            "<6I", frame, 8
-        )
-        self._open_range(offset, size, Kind.OURS, StubOp.WRITE_DATA)
+    def open(self, frame: bytes, op: int) -> Steps:
+        """WRITE_OPEN, until the end of the write."""
+        fields = struct.unpack_from("<6I", frame, HEADER.size)
+        offset, size, self._stream_size, self._codec, self._flags, self._id = fields
+        self._start(offset, size, Kind.OURS, StubOp.WRITE_DATA)
         status = self._check_range(4 if self._flags & WRITE_NO_ERASE else SECTOR)
         if not status and self._flags & WRITE_ENCRYPTED and not self._can_encrypt:
             status = NOT_IMPLEMENTED
         raw = self._codec == Codec.RAW
         if not status and (not self._stream_size or (raw and self._stream_size != size)):
             status = BAD_LENGTH
-        yield from self._cpu.reply(StubOp.WRITE_OPEN, WINDOW, status=status)
+        yield from self._cpu.reply(op, WINDOW, status=status)
         if status:
             self.kind = Kind.CLOSED
             return
@@ -114,11 +115,11 @@ class Writer:
             yield from self._report(0)
 
     def begin(self, frame: bytes, op: int) -> Steps:
-        """FLASH_BEGIN and FLASH_DEFL_BEGIN, and the data that follows."""
+        """FLASH_BEGIN and FLASH_DEFL_BEGIN, until the end of the data."""
         size, block, offset = word(frame, 0), word(frame, 2), word(frame, 3)
         self._codec = Codec.ZLIB if op == Op.FLASH_DEFL_BEGIN else Codec.RAW
         self._flags = WRITE_ENCRYPTED if word(frame, 4) else 0
-        self._open_range(offset, size, Kind.VENDOR, op + 1)
+        self._start(offset, size, Kind.VENDOR, op + 1)
         status = self._check_range(4) if size else 0
         if block > VENDOR_BLOCK:
             status = BAD_BLOCK
@@ -130,59 +131,44 @@ class Writer:
         elif size:
             yield from self._run()
 
-    def late(self, frame: bytes, op: int) -> Steps:
-        """A data frame when no write runs: a poke gets the last report, other data silence."""
+    def late_data(self, frame: bytes, op: int) -> Steps:
+        """A data frame while no write is running: an empty frame gets the last report, other data no answer."""
         if op != StubOp.WRITE_DATA:
             yield from self._cpu.reply(op, status=self._status or NOT_OPEN)
         elif len(frame) == HEADER.size + 4:
-            well = self.kind is Kind.OURS and not self._interrupted
-            yield from self._report(0 if well else NOT_OPEN)
+            complete = self.kind is Kind.OURS and not self._interrupted
+            yield from self._report(0 if complete else NOT_OPEN)
 
     def end(self) -> int:
-        """FLASH_END and FLASH_DEFL_END: the status."""
+        """FLASH_END and FLASH_DEFL_END; returns the status."""
         status = self._status or (0 if self._in_flash == self._size else TOO_LITTLE)
         if self.kind is not Kind.VENDOR:
             status = NOT_OPEN
         self.kind = Kind.CLOSED
         return status
 
-    def forget(self) -> None:
-        """ABORT."""
-        self.kind = Kind.CLOSED
-
-    def forget_hash(self) -> None:
-        """Somebody may change the flash."""
+    def discard_hash(self) -> None:
+        """Another request may change the flash."""
         self._hash = self._hash._replace(size=0)
 
-    def take_hash(self, address: int, size: int) -> Generator[float, None, Begun | None]:
-        """What was read back of a range already; None: nothing, or its first sector has changed."""
+    def take_hash(self, address: int, size: int) -> Generator[float, None, PartialHash | None]:
+        """The hash of what was read back of a range; None if there is none, or its first sector has changed."""
         begun = self._hash
-        self.forget_hash()
+        self.discard_hash()
         if begun.size < SECTOR or address != self._offset or size < begun.size:
             return None
         yield from self._flash.wait()
-        data = self._flash.hash(address, SECTOR, self._pace.md5_byte)
-        return begun if hashlib.md5(data, usedforsecurity=False).digest() == self._first else None
+        data = self._flash.scan(address, SECTOR, HASH_BYTE)
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
+        return begun if digest == self._first_sector else None
 
     # --- frames in ---
 
     def _check_range(self, align: int) -> int:
-        if (
-            not self._size
-            or self._offset % align
-            or not self._flash.covers(self._offset, self._size)
-        ):
+        covered = self._flash.covers(self._offset, self._size)
+        if not self._size or self._offset % align or not covered:
             return BAD_BLOCK
         return NOT_IMPLEMENTED if self._codec > Codec.ZLIB else 0
-
-    def _open_range(self, offset: int, size: int, kind: Kind, op: int) -> None:
-        self._offset, self._size, self.kind, self._op = offset, size, kind, op
-        self._received = self._reported = self._in_flash = self._again = self._status = 0
-        self._data, self._interrupted = b"", False
-        self._ready = self._programmed = 0
-        self._held.clear()
-        self._hash = Begun(hashlib.md5(usedforsecurity=False), 0)
-        self._erased = offset + size if self._flags & WRITE_NO_ERASE else offset & -SECTOR
 
     def _report(self, status: int) -> Steps:
         self._reported = self._received
@@ -190,54 +176,46 @@ class Writer:
         return self._cpu.reply(StubOp.WRITE_DATA, self._received, data, status or self._status)
 
     def _accept(self, frame: bytes) -> Steps:
-        """Take the stream's next piece; answer pokes; refuse what does not come next."""
+        """Take the next piece of the stream; answer empty frames; refuse any other frame."""
         size = len(frame) - HEADER.size - 4
-        fits = self._trust(frame) is Trust.SEALED and size >= 0
-        if fits and not size:
+        valid = self._check(frame) == SEALED and size >= 0
+        if valid and not size:
             yield from self._report(0)
             return
-        left = self._stream_size - self._received
+        position = word(frame, 0) & -256
         last = self._received + size == self._stream_size
-        if (
-            fits
-            and word(frame, 0) & -256 == self._received
-            and size <= left
-            and (size == PAYLOAD or last)
-        ):
-            self._again = 0
+        expected = position == self._received and self._received + size <= self._stream_size
+        if valid and expected and (size == PAYLOAD or last):
+            self._refused = 0
             self._received += size
             self._data = mask_bytes(frame[HEADER.size + 4 :], frame[HEADER.size])
             return
-        self._again += 1
-        if self._again % NAGS == 1:
+        self._refused += 1
+        if self._refused % REFUSALS_PER_REPORT == 1:
             yield from self._report(REPORT_AGAIN)
 
     def _accept_vendor(self, frame: bytes) -> Steps:
-        """Answered when it has come, before it is written; a repeated one is answered only."""
-        size, sequence, payload, status = (
-            word(frame, 0),
-            word(frame, 1),
-            frame[HEADER.size + DATA_HEAD :],
-            0,
-        )
+        """Answer a block before it is written; a repeated block is answered only."""
+        size, sequence = word(frame, 0), word(frame, 1)
+        payload, status = frame[HEADER.size + DATA_HEAD :], 0
         if len(frame) < HEADER.size + DATA_HEAD or size != len(payload):
             status = BAD_LENGTH
-        elif not self._trust(frame):
+        elif not self._check(frame):
             status = BAD_CHECKSUM
         else:
             if not self._cpu.sealed:
-                self._cpu.owe(size * self._pace.sum_byte)
+                self._cpu.add_work(size * CHECKSUM_BYTE)
             if not self._cpu.sealed and checksum(payload) != frame[4]:
                 status = BAD_CHECKSUM
-            elif sequence == self._again:
-                self._again += 1
+            elif sequence == self._refused:
+                self._refused += 1
                 self._data = payload
-            elif sequence + 1 & 0xFFFFFFFF != self._again:
+            elif sequence + 1 & 0xFFFFFFFF != self._refused:
                 status = BAD_BLOCK
         yield from self._cpu.reply(self._op, status=status)
 
-    def _more(self) -> Answer:
-        """The next piece of the stream into ``_data``; False: there is none."""
+    def _receive_piece(self) -> Answer:
+        """The next piece of the stream into ``_data``; False if there is none. Idle time is used for the flash."""
         cpu, flash, ring = self._cpu, self._flash, self._cpu.ring
         ours = self.kind is Kind.OURS
         while not self._data:
@@ -246,22 +224,22 @@ class Writer:
                 return False
             if ours and self._received - self._reported >= WINDOW // 4:
                 yield from self._report(0)
-            yield from cpu.settle()
-            while (frame := ring.take()) is None:  # the wire is slower: use the time
+            yield from cpu.finish_work()
+            while (frame := ring.take()) is None:
                 if not self._has_work():
-                    yield from cpu.listen()
+                    yield from cpu.wait_for_frame()
                 elif flash.busy:
-                    yield from cpu.listen(flash.busy_until)
+                    yield from cpu.wait_for_frame(flash.busy_until)
                 else:
-                    yield from self._work()
-                    yield from cpu.settle()
+                    yield from self._use_idle_time()
+                    yield from cpu.finish_work()
             if len(frame) < HEADER.size:
                 continue
             if frame[1] == self._op:
-                cpu.owe(self._pace.command)
+                cpu.add_work(COMMAND)
                 yield from self._accept(frame) if ours else self._accept_vendor(frame)
-            elif self._trust(frame):
-                ring.unread()
+            elif self._check(frame):
+                ring.put_back()
                 self._interrupted = True
                 return False
         return True
@@ -270,40 +248,36 @@ class Writer:
 
     def _has_work(self) -> bool:
         """Whether idle time is of use."""
-        ahead = self._erased < self._offset + self._size
-        return ahead or self._programmed < self._ready or self._can_read_back()
+        erase = self._erased < self._offset + self._size
+        return erase or self._programmed < self._ready or self._can_read_back()
 
     def _can_read_back(self) -> bool:
-        return (
-            bool(self._flags & WRITE_READ_BACK)
-            and self._programmed - self._hash.size >= READ_BACK_STEP
-        )
+        behind = self._programmed - self._hash.size
+        return bool(self._flags & WRITE_READ_BACK) and behind >= READ_BACK_STEP
 
-    def _work(self) -> Steps:
-        """The flash is ready, nothing comes in: program, erase ahead, read back."""
+    def _use_idle_time(self) -> Steps:
+        """Program, erase ahead or read back. The flash is ready."""
         if self._programmed < self._ready:
             yield from self._program_next()
         elif self._erased < self._offset + self._size:
-            self._erased = yield from self._flash.erase_next(
-                self._erased, self._offset + self._size
-            )
+            yield from self._erase_next()
         else:
             digest, done = self._hash
-            digest.update(
-                self._flash.hash(self._offset + done, READ_BACK_STEP, self._pace.md5_byte)
-            )
-            self._hash = Begun(digest, done + READ_BACK_STEP)
-            if done + READ_BACK_STEP == SECTOR:
-                self._first = digest.copy().digest()
+            digest.update(self._flash.scan(self._offset + done, READ_BACK_STEP, HASH_BYTE))
+            self._hash = PartialHash(digest, done + READ_BACK_STEP)
+            if self._hash.size == SECTOR:
+                self._first_sector = digest.copy().digest()
+
+    def _erase_next(self) -> Steps:
+        end = self._offset + self._size
+        self._erased = yield from self._flash.erase_next(self._erased, end)
 
     def _program_next(self) -> Steps:
-        """The flash is ready: the next burst, or the erase that it needs."""
+        """Program the next burst, or erase where it goes. The flash is ready."""
         at = self._programmed
         address = self._offset + at
         if self._erased <= address:
-            self._erased = yield from self._flash.erase_next(
-                self._erased, self._offset + self._size
-            )
+            yield from self._erase_next()
             return
         count = min(BURST - address % BURST, self._ready - at, DICTIONARY - at % DICTIONARY)
         data = bytes(self._held[:count])
@@ -316,103 +290,81 @@ class Writer:
         self._programmed += count
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
 
-    def _pump(self) -> Steps:
-        """On the way through other work: program, if there is something and the flash is ready."""
-        if self._programmed < self._ready:
-            yield from self._flash.poll() if self._flash.busy else self._program_next()
-
     def _run(self) -> Steps:
-        self._failed = 0
-        yield from self._inflate() if self._codec == Codec.ZLIB else self._copy()
+        status = yield from self._inflate() if self._codec == Codec.ZLIB else self._copy()
         cpu, ring = self._cpu, self._cpu.ring
-        yield from cpu.settle()
+        yield from cpu.finish_work()
         while self._programmed < self._ready and not self._interrupted:
-            yield from cpu.settle(self._flash.busy_until)
+            yield from cpu.finish_work(self._flash.busy_until)
             yield from self._program_next()
             self._interrupted = ring.aborting
         if self._interrupted:
             ring.release()
             return
         self._in_flash = self._programmed
-        self._status = self._status or self._failed
+        self._status = self._status or status
         if not self._status and self._in_flash != self._size:
             self._status = TOO_LITTLE
         yield from self._flash.wait()
         self._data = b""
         ring.release()
 
-    def _copy(self) -> Steps:
-        at, cpu = 0, self._cpu
-        while at < self._size and (yield from self._more()):
+    def _copy(self) -> Generator[float, None, int]:
+        """Raw data: fill bytes behind the vendor's last block are dropped."""
+        at = 0
+        while at < self._size and (yield from self._receive_piece()):
             data, self._data = self._data[: self._size - at], b""
             while data:
                 piece, data = data[: BURST - at % BURST], data[BURST - at % BURST :]
                 self._held += piece
                 at += len(piece)
-                cpu.owe(len(piece) * self._pace.copy_byte)
-                yield from cpu.settle()
-                yield from self._pump()
+                yield from self._work_on_burst(len(piece) * COPY_BYTE)
                 if (at % STEP == 0 or at == self._size) and not (yield from self._hand_over(at)):
-                    return
+                    return 0
+        return 0
 
-    def _inflate(self) -> Steps:
-        inflate = Inflate()
-        self._unpacked = self._handed = 0
-        while inflate.status is None:
-            if not self._data and not (yield from self._more()):
-                if self._interrupted:
-                    return
-                inflate.finish()
-                break
-            if not (yield from self._unpack(inflate)):
-                return
-        self._failed = inflate.status or 0
-
-    def _unpack(self, inflate: Inflate) -> Answer:
-        """What is in ``_data``, step by step; False: stop."""
-        full = True
-        while inflate.status is None and (full or self._data):
+    def _inflate(self) -> Generator[float, None, int]:
+        """Unpack the stream; returns the status, 0 also if the write was stopped for another reason."""
+        stream, total = zlib.decompressobj(), 0
+        while not stream.eof:
             before = len(self._data)
-            out, self._data = inflate.feed(self._data, STEP - self._unpacked % STEP)
+            try:
+                out = stream.decompress(self._data, STEP - total % STEP)
+            except zlib.error:
+                return INFLATE_FAILED
+            self._data = b"" if stream.eof else stream.unconsumed_tail
             self._held += out
-            self._unpacked += len(out)
-            cycles = (before - len(self._data)) * self._pace.inflate_in + len(
-                out
-            ) * self._pace.inflate_out
-            yield from self._spend(cycles, -(-len(out) // BURST))
-            whole = self._unpacked if inflate.done else self._unpacked & -STEP
-            full = whole > self._handed
-            if full and len(self._data) < SURE_BYTES and inflate.is_behind(self._data):
-                rest, self._data = self._data, b""
-                if not (yield from self._more()):
-                    inflate.finish()
-                    self._failed = inflate.status or 0
-                    return False
-                self._data = rest + self._data
-            while self._handed < whole:
-                self._handed = min(self._handed + STEP, whole)
-                if not (yield from self._hand_over(self._handed)):
-                    return False
-        return True
+            total += len(out)
+            cycles = (before - len(self._data)) * INFLATE_IN + len(out) * INFLATE_OUT
+            bursts = -(-len(out) // BURST)
+            for _ in range(bursts):
+                yield from self._work_on_burst(cycles / bursts)
+            if not bursts:
+                self._cpu.add_work(cycles)
+            if out and total % STEP == 0:
+                if not (yield from self._hand_over(total)):
+                    return 0
+            elif not stream.eof and not self._data and not (yield from self._receive_piece()):
+                return 0 if self._interrupted else TOO_LITTLE
+        yield from self._hand_over(total)
+        return 0
 
-    def _spend(self, cycles: float, pieces: int) -> Steps:
-        """Work during which the flash is looked after so many times."""
-        for _ in range(pieces):
-            self._cpu.owe(cycles / pieces)
-            yield from self._cpu.settle()
-            yield from self._pump()
-        if not pieces:
-            self._cpu.owe(cycles)
+    def _work_on_burst(self, cycles: float) -> Steps:
+        """CPU work, at the end of which the flash gets its next burst if it is ready."""
+        self._cpu.add_work(cycles)
+        yield from self._cpu.finish_work()
+        if self._programmed < self._ready:
+            yield from self._flash.poll() if self._flash.busy else self._program_next()
 
     def _hand_over(self, total: int) -> Answer:
-        """So much is unpacked and may be programmed; False: stop."""
+        """``total`` bytes are unpacked and may be programmed; False if the write is to stop."""
         cpu, ring = self._cpu, self._cpu.ring
         if total > self._size:
             self._status = TOO_MUCH
         else:
             self._ready = total
         while self._ready - self._programmed > LAG and not ring.aborting:
-            yield from cpu.settle(self._flash.busy_until)
+            yield from cpu.finish_work(self._flash.busy_until)
             yield from self._program_next()
         self._interrupted = ring.aborting
         self._in_flash = max(self._in_flash, self._ready - SURE)

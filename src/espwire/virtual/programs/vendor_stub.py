@@ -1,11 +1,11 @@
-"""An imitation of the vendor's stub of esptool 5 (generation 2): its dialect and its pace. No code of it runs.
+"""Imitation of the stub flasher of esptool 5 (generation 2): its protocol and its pace. None of its code runs.
 
-An upload is taken for this stub, of any version, if it lies where one of the chip's ``reference_layouts`` says: code at
+An upload is taken for any version of this stub if it lies where one of the chip's ``reference_layouts`` has it: code at
 the same address with the entry inside, data close to the same address, since versions differ by a few hundred bytes.
-Under ``stub=vendor`` any program that is not ours is. Facts: ``chips/data/protocol.toml`` [stub], published timings. A
-block is acknowledged when it has come, before it is unpacked, erased for and programmed: a failure shows on the next
-request. Reads go packet by packet, one in flight. The CPU's clock is raised as ``stub.clock_boost`` tells. Left out:
-encrypted writes, NAND, the plug-ins.
+With ``stub=vendor`` any program that is not ours is. Source of facts: ``chips/data/protocol.toml`` [stub], published
+timings. A block is acknowledged when it has arrived, before it is unpacked, erased for and programmed: a failure shows
+in the reply to the next request. Reads send one packet at a time. ``stub.clock_boost`` is when the CPU's clock is
+raised. Not modelled: encrypted writes, NAND, plug-ins.
 """
 
 from __future__ import annotations
@@ -39,50 +39,55 @@ from espwire.protocol.spi_flash import (
 from espwire.protocol.stub import HELLO
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.efuses import security_info
-from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, word
-from espwire.virtual.programs.registry import Services
+from espwire.virtual.programs.cpu_model import (
+    DATA_HEAD,
+    CpuModel,
+    RamCommands,
+    Ring,
+    Steps,
+    word,
+)
+from espwire.virtual.programs.program import Services
 
 PROGRAM_BURST = 32
 FRAMES, FRAME_BYTES = 2, 16647
-DATA_HEAD, PACKET = 16, 4096
+PACKET = 4096
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.SYNC: (36,), Op.FLASH_BEGIN: (16, 20), Op.FLASH_END: (4,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,),
     Op.READ_REG: (4,), Op.SPI_ATTACH: (4,), Op.SPI_SET_PARAMS: (24,), Op.CHANGE_BAUDRATE: (8,),
     Op.FLASH_DEFL_BEGIN: (16, 20), Op.FLASH_DEFL_END: (4,), Op.SPI_FLASH_MD5: (16,), Op.GET_SECURITY_INFO: (0,),
     Op.READ_FLASH: (16,), Op.ERASE_FLASH: (0,), Op.ERASE_REGION: (8,),
 }  # fmt: skip
-# cycles, from instruction counts of such code (1.3 cycles each) and from published times; START_HZ is the ROM's clock
+# CPU cycles, from instruction counts of such code (1.3 cycles each) and from published times
 RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 38, 150_000
-MD5, LOOK = (
-    41,
-    12,
-)  # for a byte of flash: read through the ROM in pieces of 16, then hashed; or looked at
-MD5_BUS_S, LOOK_BUS_S = 0.22e-6, 0.18e-6  # and what the flash's bus takes for it
-BURST_S = 3e-6  # of a program operation, beside the flash's own time
-BOOST_MHZ = 160  # or the most that the chip can do
-RESET_DIVIDER = 2  # of the CPU's clock, where the ROM runs on the crystal
-DATA_TOLERANCE = 0x400  # how far versions of one layout put their data from the known address
+# per byte of flash, read through the ROM in pieces of 16: CPU cycles and bus time of hashing and of a blank check
+MD5, MD5_BUS_S = 41, 0.22e-6
+BLANK, BLANK_BUS_S = 12, 0.18e-6
+BURST_S = 3e-6  # per program operation, in addition to the flash's own time
+BOOST_MHZ = 160  # or the chip's maximum
+RESET_DIVIDER = 2  # of the CPU's clock, if the ROM runs on the crystal
+DATA_TOLERANCE = 0x400  # distance of a version's data from the known address
 
 
-def start_program(services: Services, entry: int) -> Vendor | None:
-    """The imitation, if the uploads lie as the vendor's stub does, or the options say that any program is this stub."""
+def start_program(services: Services, entry: int) -> VendorStub | None:
+    """The imitation, if the uploads look like the vendor's stub, or any program counts as this stub."""
     known = services.mode == "vendor" or has_vendor_layout(services.chip, services.uploads, entry)
-    return Vendor(services) if known else None
+    return VendorStub(services) if known else None
 
 
 def has_vendor_layout(chip: Chip, uploads: Iterable[tuple[int, int]], entry: int) -> bool:
-    """Whether the uploads (address, size) and the entry are those of a version of the vendor's stub."""
-    placed = dict(uploads)
+    """Whether the uploads (address, size) and the entry match a version of the vendor's stub."""
+    sizes = dict(uploads)
     for layout in chip.stub.reference_layouts:
         code, data = layout["text_start"], layout["data_start"]
-        holds_entry = code <= entry < code + placed.get(code, 0)
-        if holds_entry and any(abs(address - data) < DATA_TOLERANCE for address in placed):
+        holds_entry = code <= entry < code + sizes.get(code, 0)
+        if holds_entry and any(abs(address - data) < DATA_TOLERANCE for address in sizes):
             return True
     return False
 
 
 def find_clock_hz(services: Services) -> int:
-    """The CPU's clock while the stub runs."""
+    """The CPU's clock while the stub is running."""
     chip = services.chip
     if chip.stub.clock_boost == "always" or services.usb:
         return min(BOOST_MHZ, chip.cpu.max_mhz) * 1_000_000
@@ -90,74 +95,91 @@ def find_clock_hz(services: Services) -> int:
     return crystal * multiple if multiple > 1 else crystal // RESET_DIVIDER
 
 
-class Vendor(CpuModel):
-    """One run of it."""
+class VendorStub(CpuModel):
+    """One run of the stub."""
 
     def __init__(self, services: Services) -> None:
         hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
-        self.ram = RamCommands(self, SUM, self._ready)
+        self.ram = RamCommands(self, SUM, self._wait_ready)
+        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+            Op.SYNC: self.sync,
+            **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), self._begin),
+            **dict.fromkeys((Op.FLASH_DATA, Op.FLASH_DEFL_DATA), self._data),
+            **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), self._end),
+            **dict.fromkeys((Op.ERASE_FLASH, Op.ERASE_REGION), self._erase),
+            **dict.fromkeys((Op.SPI_ATTACH, Op.SPI_SET_PARAMS), self._accept),
+            Op.MEM_BEGIN: self.ram.begin,
+            Op.MEM_DATA: self.ram.data,
+            Op.MEM_END: self.ram.end,
+            Op.READ_FLASH: self._read_flash,
+            Op.SPI_FLASH_MD5: self._md5,
+            Op.CHANGE_BAUDRATE: self._change_baud,
+            Op.READ_REG: self._read_reg,
+            Op.WRITE_REG: self._write_reg,
+            Op.GET_SECURITY_INFO: self._security,
+        }
         self._open = False
         self._address = self._left = self._erased = self._erase_end = self._error = 0
         self._blank_so_far = True
         self._inflate: zlib._Decompress | None = None
 
     def main(self) -> Steps:
-        """Start, say hello, serve for ever; what a block brings is worked on after its reply."""
+        """Start, send the hello, serve requests. A block is processed after its reply."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
         registers.attached = True
-        self.owe(START)
-        yield from self.settle()
+        self.add_work(START)
+        yield from self.finish_work()
         yield from self.send_frame(HELLO)
         while True:
-            frame = yield from self.take()
+            frame = yield from self.next_frame()
             if len(frame) >= HEADER.size and not frame[0]:
                 yield from self._handle(frame)
             self.ring.release()
 
     def _handle(self, frame: bytes) -> Steps:
         op, size = frame[1], len(frame) - HEADER.size
-        handler = HANDLERS.get(op)
+        handler = self._handlers.get(op)
         absent = op == Op.GET_SECURITY_INFO and op not in self.services.chip.rom.ops
         if size != int.from_bytes(frame[2:4], "little") or size not in LENGTHS.get(op, (size,)):
             yield from self.reply(op, status=BAD_LENGTH)
         elif handler is None or absent:
             yield from self.reply(op, status=UNKNOWN_COMMAND)
         else:
-            yield from handler(self, frame, op)
+            yield from handler(frame, op)
 
     # --- the flash ---
 
-    def _ready(self) -> Steps:
-        return self.settle(self.flash.busy_until)
+    def _wait_ready(self) -> Steps:
+        return self.finish_work(self.flash.busy_until)
 
     def _change(self, opcode: int, address: int, data: bytes = b"") -> Steps:
-        yield from self._ready()
+        yield from self._wait_ready()
         self.flash.execute(self.now, WRITE_ENABLE)
         self.flash.execute(self.now, opcode, address=address, data=data)
 
     def _program(self, data: bytes) -> Steps:
-        """In bursts of 32 bytes, each waited for."""
+        """Program in bursts of 32 bytes, waiting after each."""
         at = 0
         while at < len(data):
-            place = self._address + at
-            piece = data[at : at + PROGRAM_BURST - place % PROGRAM_BURST]
-            yield from self._change(PAGE_PROGRAM, place, piece)
-            self._owed += max(0.0, self.flash.busy_until - self.now) + BURST_S  # the CPU spins
+            address = self._address + at
+            piece = data[at : at + PROGRAM_BURST - address % PROGRAM_BURST]
+            yield from self._change(PAGE_PROGRAM, address, piece)
+            self._work_s += max(0.0, self.flash.busy_until - self.now) + BURST_S  # the CPU polls
             at += len(piece)
         self._address += len(data)
         self._left -= len(data)
 
     def _erase_ahead(self, end: int) -> Steps:
-        """Up to ``end``: blank sectors are passed over until the first that is not, then all is erased."""
+        """Erase up to ``end``: skips blank sectors until the first that is not blank, then erases everything."""
         while self._erased < min(end, self._erase_end):
             if self._blank_so_far:
-                yield from self._ready()
+                yield from self._wait_ready()
                 data = self.flash.read_array(self.now, self._erased, SECTOR)
                 seen = SECTOR - len(data.lstrip(b"\xff"))
-                self._owe_bytes(max(64, seen), LOOK, LOOK_BUS_S)
-                yield from self.settle()
+                self._add_bytes(max(64, seen), BLANK, BLANK_BUS_S)
+                yield from self.finish_work()
                 if seen == SECTOR:
                     self._erased += SECTOR
                     continue
@@ -169,8 +191,8 @@ class Vendor(CpuModel):
         yield from self._change(ERASE_BLOCK if whole else ERASE_SECTOR, address)
         return BLOCK if whole else SECTOR
 
-    def _owe_bytes(self, count: int, cycles: float, bus_s: float) -> None:
-        self.owe(count * (cycles + bus_s * self.hz))
+    def _add_bytes(self, count: int, cycles: float, bus_s: float) -> None:
+        self.add_work(count * (cycles + bus_s * self.hz))
 
     # --- writes ---
 
@@ -186,7 +208,7 @@ class Vendor(CpuModel):
 
     def _data(self, frame: bytes, op: int) -> Steps:
         payload, packed = frame[HEADER.size + DATA_HEAD :], op == Op.FLASH_DEFL_DATA
-        self.owe(len(payload) * SUM)
+        self.add_work(len(payload) * SUM)
         if not self._open or packed != (self._inflate is not None):
             status = NOT_OPEN
         elif len(frame) < HEADER.size + DATA_HEAD or word(frame, 0) != len(payload):
@@ -213,7 +235,7 @@ class Vendor(CpuModel):
             if len(out) > self._left:
                 self._error = TOO_MUCH
                 return
-            self.owe(len(out) * INFLATE)
+            self.add_work(len(out) * INFLATE)
             yield from self._write(out)
             if self._inflate.eof:
                 return
@@ -223,7 +245,7 @@ class Vendor(CpuModel):
         yield from self._program(data)
 
     def _end(self, frame: bytes, op: int) -> Steps:
-        yield from self._ready()
+        yield from self._wait_ready()
         status = (
             NOT_OPEN if not self._open else self._error or (TOO_LITTLE if self._left > 0 else 0)
         )
@@ -240,14 +262,14 @@ class Vendor(CpuModel):
             return
         self.ring.release()
         digest, done = hashlib.md5(usedforsecurity=False), 0
-        yield from self._ready()
+        yield from self._wait_ready()
         while done < size:
             data = self.flash.read_array(self.now, offset + done, min(packet, size - done))
             digest.update(data)
-            self._owe_bytes(len(data), MD5, MD5_BUS_S)
-            yield from self.settle()
+            self._add_bytes(len(data), MD5, MD5_BUS_S)
+            yield from self.finish_work()
             yield from self.send_frame(data)
-            ack = yield from self.take()
+            ack = yield from self.next_frame()
             self.ring.release()
             if len(ack) != 4:
                 return
@@ -257,12 +279,12 @@ class Vendor(CpuModel):
     def _md5(self, frame: bytes, op: int) -> Steps:
         offset, size = word(frame, 0), word(frame, 1)
         digest = hashlib.md5(usedforsecurity=False)
-        yield from self._ready()
+        yield from self._wait_ready()
         for at in range(offset, offset + size, BLOCK):
             count = min(BLOCK, offset + size - at)
             digest.update(self.flash.read_array(self.now, at, count))
-            self._owe_bytes(count, MD5, MD5_BUS_S)
-            yield from self.settle()
+            self._add_bytes(count, MD5, MD5_BUS_S)
+            yield from self.finish_work()
         yield from self.reply(op, data=digest.digest())
 
     # --- the rest ---
@@ -277,14 +299,14 @@ class Vendor(CpuModel):
             at = offset
             while at < offset + size:
                 at += yield from self._erase_unit(at, offset + size)
-        yield from self._ready()
+        yield from self._wait_ready()
         yield from self.reply(op, status=status)
 
     def _change_baud(self, frame: bytes, op: int) -> Steps:
-        wanted, now = word(frame, 0), word(frame, 1)
+        new, old = word(frame, 0), word(frame, 1)
         yield from self.reply(op)
         yield from self.drain()
-        self.rate = round(self.rate * wanted / now) if now else wanted
+        self.rate = round(self.rate * new / old) if old else new
 
     def _read_reg(self, frame: bytes, op: int) -> Steps:
         value = yield from self.ram.read_word(word(frame, 0))
@@ -299,28 +321,8 @@ class Vendor(CpuModel):
             )
         yield from self.reply(op, status=status)
 
-    def _well(self, frame: bytes, op: int) -> Steps:
+    def _accept(self, frame: bytes, op: int) -> Steps:
         yield from self.reply(op)
 
     def _security(self, frame: bytes, op: int) -> Steps:
         yield from self.reply(op, data=security_info(self.services.chip, self.services.config))
-
-
-Handler = Callable[[Vendor, bytes, int], Steps]
-HANDLERS: dict[int, Handler] = {
-    Op.SYNC: Vendor.answer_sync,
-    **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), Vendor._begin),
-    **dict.fromkeys((Op.FLASH_DATA, Op.FLASH_DEFL_DATA), Vendor._data),
-    **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), Vendor._end),
-    **dict.fromkeys((Op.ERASE_FLASH, Op.ERASE_REGION), Vendor._erase),
-    **dict.fromkeys((Op.SPI_ATTACH, Op.SPI_SET_PARAMS), Vendor._well),
-    Op.MEM_BEGIN: lambda vendor, frame, op: vendor.ram.begin(frame),
-    Op.MEM_DATA: lambda vendor, frame, op: vendor.ram.data(frame),
-    Op.MEM_END: lambda vendor, frame, op: vendor.ram.end(frame),
-    Op.READ_FLASH: Vendor._read_flash,
-    Op.SPI_FLASH_MD5: Vendor._md5,
-    Op.CHANGE_BAUDRATE: Vendor._change_baud,
-    Op.READ_REG: Vendor._read_reg,
-    Op.WRITE_REG: Vendor._write_reg,
-    Op.GET_SECURITY_INFO: Vendor._security,
-}

@@ -1,4 +1,4 @@
-"""Who answers at which address: peripherals by their registers, all else as the loader's model has it, or a fault."""
+"""Connects a program's accesses to the peripherals; all other addresses behave as for the ROM loader, or fault."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from functools import partial
 
 from espwire.chips.model import Chip
 from espwire.virtual.cpu.memory import CpuFault, Memory
-from espwire.virtual.memory_map import require_soc
-from espwire.virtual.registers import Registers
-from espwire.virtual.soc.clock import Clock
-from espwire.virtual.soc.flash_port import FlashPort
-from espwire.virtual.soc.idle import Activity
-from espwire.virtual.soc.timers import (
+from espwire.virtual.registers import Registers, require_soc
+from espwire.virtual.soc.clock import (
     SYSTIMER_HIGH,
     SYSTIMER_LOW,
     SYSTIMER_OP,
+    Clock,
     SystemTimer,
     TimerWatchdog,
 )
-from espwire.virtual.soc.uart import STATUS_OFFSET, Uart
-from espwire.virtual.soc.usb import UsbSerialJtag
+from espwire.virtual.soc.flash_port import FlashPort
+from espwire.virtual.soc.idle import Activity
+from espwire.virtual.soc.serial_ports import STATUS_OFFSET, Uart, UsbSerialJtag
 
 SPI_SPAN = 0x100
 
 
 class SocBus:
-    """The slow way of ``Memory``, and what fills its quick way.
+    """The slow path of ``Memory``; ``connect`` fills its fast path.
 
-    ``reset`` and ``leave`` stop the program, for good or to have its clocks and watchdogs looked at.
+    ``reset`` resets the chip; ``leave`` stops the program so that its clocks and watchdogs are checked.
     """
 
     def __init__(
@@ -43,24 +41,24 @@ class SocBus:
         self._chip, self._registers, self._activity = chip, registers, activity
         self._soc = require_soc(chip)
         self._reset, self._leave = reset, leave
-        self.clock: Clock  # set by whoever makes both
+        self.clock: Clock  # set after construction
         self.uart: Uart
 
     def read(self, address: int) -> int:
-        """The word at ``address``."""
+        """Read a word."""
         value = self._registers.read(self.clock.now, address)
         if value is None:
-            raise CpuFault("load from an address where nothing is", address)
+            raise CpuFault("load from an unmapped address", address)
         return value
 
     def write(self, address: int, value: int) -> None:
-        """Set the word at ``address``."""
+        """Write a word."""
         self._activity.changed()
         now, registers = self.clock.now, self._registers
         if registers.is_read_only(address):
             raise CpuFault("store to memory that cannot be written", address)
         if not registers.write(now, address, value):
-            raise CpuFault("store to an address where nothing is", address)
+            raise CpuFault("store to an unmapped address", address)
         if registers.watchdogs.covers(address):
             self._leave()
         if address in self.clock.addresses:
@@ -73,9 +71,13 @@ class SocBus:
             self._reset()
 
     def connect(
-        self, memory: Memory, flash: FlashPort, usb: UsbSerialJtag | None, dog: TimerWatchdog | None
+        self,
+        memory: Memory,
+        flash: FlashPort,
+        usb: UsbSerialJtag | None,
+        watchdog: TimerWatchdog | None,
     ) -> None:
-        """Put the peripherals at their addresses."""
+        """Map the peripherals to their addresses."""
         ports, sinks, uart = memory.ports, memory.sinks, self.uart
         ports[uart.base], sinks[uart.base] = uart.read_fifo, uart.write_fifo
         sinks[uart.transmit] = uart.write_fifo
@@ -94,10 +96,10 @@ class SocBus:
         if usb is not None:
             ports[usb.base], sinks[usb.base] = usb.read_byte, usb.write_byte
             ports[usb.base + 4], sinks[usb.base + 4] = usb.read_state, usb.write_state
-        if dog is not None:
-            for address in dog.words:
-                ports[address] = partial(dog.words.__getitem__, address)
-                sinks[address] = partial(self._write_dog, dog, address)
+        if watchdog is not None:
+            for address in watchdog.words:
+                ports[address] = partial(watchdog.words.__getitem__, address)
+                sinks[address] = partial(self._write_watchdog, watchdog, address)
         if self._soc.systimer is not None:
             timer = SystemTimer(self._soc.systimer, self.clock, self._activity)
             ports[timer.base + SYSTIMER_OP], sinks[timer.base + SYSTIMER_OP] = (
@@ -107,6 +109,6 @@ class SocBus:
             ports[timer.base + SYSTIMER_HIGH] = timer.read_high
             ports[timer.base + SYSTIMER_LOW] = timer.read_low
 
-    def _write_dog(self, dog: TimerWatchdog, address: int, value: int) -> None:
-        dog.write(address, value)
+    def _write_watchdog(self, watchdog: TimerWatchdog, address: int, value: int) -> None:
+        watchdog.write(address, value)
         self._leave()

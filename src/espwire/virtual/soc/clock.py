@@ -1,21 +1,29 @@
-"""What a CPU cycle lasts: the registers that choose the clocks, and simulated time as the engine's cycles tell it."""
+"""Clocks and timers as a program sees them: what a CPU cycle lasts, the watchdog of timer group 0, the system timer.
+
+The timers count simulated time, not cycles.
+"""
 
 from __future__ import annotations
 
-from espwire.chips.model import BitPart, Chip
+from espwire.chips.model import BitPart, Chip, TimerDog
 from espwire.sizes import extract
 from espwire.virtual.efuses import ChipConfig
-from espwire.virtual.memory_map import require_soc
-from espwire.virtual.registers import Registers
+from espwire.virtual.registers import Registers, require_soc
+from espwire.virtual.soc.idle import Activity
 
+NEVER = float("inf")
 CRYSTAL, PLL = 0, 1
-SLOWEST_HZ = 8_000_000.0  # the internal oscillator, which any other choice is taken for
+SLOWEST_HZ = 8_000_000.0  # the internal oscillator, which stands in for any other clock
+WATCHDOG_ENABLE = 1 << 31
+SYSTIMER_HZ = 16_000_000
+SYSTIMER_UPDATE, SYSTIMER_VALID = 1 << 30, 1 << 29
+SYSTIMER_OP, SYSTIMER_HIGH, SYSTIMER_LOW = 0x04, 0x40, 0x44
 
 
 class Clock:
-    """``cycles`` is the engine's counter; ``hz`` the CPU's clock, ``bus_hz`` the peripherals'.
+    """Converts the engine's cycle counter to simulated time, by the registers that select the clocks.
 
-    ``dead``: the PLL is chosen and has no power.
+    ``hz``: the CPU's clock; ``bus_hz``: that of the peripherals. ``dead``: the PLL is selected but has no power.
     """
 
     def __init__(
@@ -41,22 +49,22 @@ class Clock:
 
     @property
     def cycle(self) -> int:
-        """The engine's counter."""
+        """The engine's cycle counter."""
         return self._cycles[0]
 
     def cycles_at(self, t: float) -> int:
-        """What the counter shows at ``t``, by the present clock."""
+        """The counter's value at ``t``, at the current clock."""
         return self._start + int((t - self._t) * self.hz)
 
     def wait_until(self, t: float) -> None:
-        """Let the CPU stand until ``t``; ``slept`` counts such cycles."""
+        """Stall the CPU until ``t``; ``slept`` counts these cycles."""
         cycles = self.cycles_at(t) + 1 - self._cycles[0]
         if cycles > 0:
             self._cycles[0] += cycles
             self.slept += cycles
 
     def update(self) -> None:
-        """The registers may have changed: from now on cycles last as they say."""
+        """Apply the registers that select the clocks."""
         now = self.now
         tree = self.tree
         choice = self._field(tree.select)
@@ -80,3 +88,52 @@ class Clock:
 
     def _word(self, address: int) -> int:
         return self._registers.read(self._t, address) or 0
+
+
+class TimerWatchdog:
+    """Watchdog of timer group 0. Its first stage resets the chip; it is off when the ROM starts a program."""
+
+    def __init__(self, facts: TimerDog, clock: Clock, activity: Activity) -> None:
+        self.facts, self._clock, self._activity = facts, clock, activity
+        addresses = (facts.config, facts.prescale, facts.hold, facts.feed, facts.write_protect)
+        self.words = dict.fromkeys(addresses, 0)
+        self.deadline = NEVER
+
+    def write(self, address: int, value: int) -> None:
+        """Configuration is accepted only while the write-protection register holds the key."""
+        self._activity.changed()
+        facts, words = self.facts, self.words
+        if address == facts.write_protect:
+            words[address] = value
+        elif words[facts.write_protect] == facts.key:
+            if address != facts.feed:
+                words[address] = value
+            ticks = words[facts.hold] * max(1, words[facts.prescale] >> 16)
+            on = words[facts.config] & WATCHDOG_ENABLE
+            self.deadline = self._clock.now + ticks / self._clock.bus_hz if on else NEVER
+
+
+class SystemTimer:
+    """Unit 0: writing UPDATE latches the value, which is then read from two registers."""
+
+    def __init__(self, base: int, clock: Clock, activity: Activity) -> None:
+        self.base, self._clock, self._activity = base, clock, activity
+        self._value = 0
+
+    def write_op(self, value: int) -> None:
+        """SYSTIMER_UNIT0_OP."""
+        self._activity.changed()
+        if value & SYSTIMER_UPDATE:
+            self._value = int(self._clock.now * SYSTIMER_HZ)
+
+    def read_op(self) -> int:
+        """The value is valid immediately."""
+        return SYSTIMER_VALID
+
+    def read_high(self) -> int:
+        """Bits 32 to 51."""
+        return self._value >> 32 & 0xFFFFF
+
+    def read_low(self) -> int:
+        """The lower 32 bits."""
+        return self._value & 0xFFFFFFFF

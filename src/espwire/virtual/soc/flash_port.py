@@ -1,7 +1,7 @@
-"""The flash controller as a program sees it: ``virtual/spi.py`` with the time that its bits take.
+"""The flash controller as a program sees it: ``virtual/spi.py`` with bit times.
 
-An answer stands in the data words when the transaction is over, not before; a start while one runs starts nothing. So
-a program that forgets to wait works with old data here, as it would on the chip.
+The answer appears in the data words when the transaction is over, not before; a start during a transaction is ignored.
+A program that does not wait gets old data, as it would on the chip.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import cast
 from espwire.chips.model import Chip
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.registers import SPI_START, Registers
-from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.clock import NEVER, Clock
 from espwire.virtual.soc.idle import Activity
-from espwire.virtual.soc.uart import NEVER
 from espwire.virtual.spi import SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
@@ -24,7 +23,7 @@ DATA_BYTES = 64
 
 
 class FlashPort:
-    """``transactions`` counts."""
+    """``transactions`` counts them."""
 
     def __init__(
         self,
@@ -42,56 +41,56 @@ class FlashPort:
         self._clock_offset = OLD_LAYOUT_CLOCK if spi.has_old_layout else NEW_LAYOUT_CLOCK
         self._answer = chip.spi.data_offset
         self._data = range(chip.spi.data_offset, chip.spi.data_offset + DATA_BYTES, 4)
-        self._late: list[tuple[int, int]] = []  # words of an answer that is on its way
+        self._late: list[tuple[int, int]] = []  # words of an answer that is not complete yet
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
         self.transactions = 0
 
     @property
     def hz(self) -> float:
-        """The clock on the flash's wire."""
+        """Clock of the SPI bus."""
         return self._clock.bus_hz / self._spi.find_divider(
             self._spi.read(0.0, self.base + self._clock_offset)
         )
 
     def next_event(self) -> float:
-        """When what the program last saw will have changed."""
+        """When the program's last status read becomes outdated."""
         running = self._spi.done_at if self._saw_start else NEVER
         return min(running, self._flash.busy_until) if self._saw_busy else running
 
     def read_command(self) -> int:
-        """The start bit stands while a transaction runs."""
+        """The start bit is set while a transaction is running."""
         self._saw_start = self._clock.now < self._spi.done_at
         if not self._saw_start:
-            self._settle()
-        self._activity.asked(self.command)
+            self._store_answer()
+        self._activity.polled(self.command)
         return SPI_START if self._saw_start else 0
 
     def write_command(self, value: int) -> None:
-        """A start runs the transaction, if the flash is attached and none runs."""
+        """Start a transaction, if the flash is attached and none is running."""
         if value & SPI_START and self._registers.attached and self._clock.now >= self._spi.done_at:
             self._start(value)
 
     def port(self, offset: int) -> Callable[[], int]:
-        """What reads the register at ``offset``."""
+        """The function that reads the register at ``offset``."""
         words = self._spi.words
         if offset not in self._data:
             return cast("Callable[[], int]", partial(words.get, offset, 0))
 
         def read() -> int:
             if self._late and self._clock.now >= self._spi.done_at:
-                self._settle()
+                self._store_answer()
             return words.get(offset, 0)
 
         return read
 
     def sink(self, offset: int) -> Callable[[int], None]:
-        """What writes the register at ``offset``."""
+        """The function that writes the register at ``offset``."""
         words, activity = self._spi.words, self._activity
 
         def write(value: int) -> None:
             if self._late and self._clock.now >= self._spi.done_at:
-                self._settle()
+                self._store_answer()
             if words.get(offset, 0) != value:
                 activity.changed()
                 words[offset] = value
@@ -99,7 +98,7 @@ class FlashPort:
         return write
 
     def _start(self, value: int) -> None:
-        self._settle()
+        self._store_answer()
         self.transactions += 1
         spi, words = self._spi, self._spi.words
         before = [words.get(at, 0) for at in self._data]
@@ -114,7 +113,7 @@ class FlashPort:
         ]
         words.update(zip(self._data, before, strict=True))
         if opcode in STATUS_READS:
-            ends = self._flash.busy_until > spi.done_at  # a part that sleeps says the same for ever
+            ends = self._flash.busy_until > spi.done_at  # a part in power-down reports busy forever
             self._saw_busy = opcode == STATUS_READS[0] and bool(answer & 1) and ends
             if self._status == (opcode, answer):
                 return
@@ -123,8 +122,8 @@ class FlashPort:
             self._status = None
         self._activity.changed()
 
-    def _settle(self) -> None:
-        """The answer of a transaction that is over comes into the data words."""
+    def _store_answer(self) -> None:
+        """Store the answer of the transaction that is over in the data words."""
         if self._late:
             self._spi.words.update(self._late)
             self._late = []

@@ -1,29 +1,28 @@
-"""Functions of the ROM that programs in RAM call, carried out at once and in the time that they take.
+"""ROM functions that programs in RAM call: carried out at once, in the time that they take on the chip.
 
-How a caller passes its arguments is the processor's: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), more
-of them on the stack. The functions of later Xtensa ROMs begin with ``entry``: they take ``callx8`` only (arguments in
-a10), and only with windows switched on.
+Arguments are passed as the processor's ABI does it: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), further
+ones on the stack. The functions of later Xtensa ROMs begin with ``entry``: they can only be called by ``callx8``
+(arguments in a10 and up), with register windows switched on.
 
-The text that the ROM's ets_printf makes: integers, characters, strings and pointers. Pure.
-
-The ROM's own printf knows fewer forms than C's and no floating point; an unknown one is printed as it stands.
+``format_text`` makes the text of the ROM's ets_printf: integers, characters, strings and pointers. The ROM's printf has
+fewer conversions than C's and no floating point; an unknown conversion is printed unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
-
-if TYPE_CHECKING:
-    from espwire.virtual.soc.program import EngineProgram
-
+from espwire.virtual.programs.program import Services
+from espwire.virtual.soc.clock import Clock
+from espwire.virtual.soc.flash_port import FlashPort
+from espwire.virtual.soc.idle import Activity
+from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, Uart
 
 ENCRYPTED_UNIT = 32
 FAILED, POWER_ON = 1, 1
@@ -31,8 +30,8 @@ MASK = 0xFFFFFFFF
 
 
 class Convention(NamedTuple):
-    """The registers of a function's first argument, of the address to go back to, and of the stack; how many arguments
-    come in registers."""
+    """A calling convention: registers of the first argument, the return address and the stack pointer; how many
+    arguments are passed in registers."""
 
     first: int
     back: int
@@ -45,161 +44,182 @@ RISCV, CALL0, WINDOWED_CALL = (
     Convention(2, 0, 1, 6),
     Convention(10, 8, 1, 6),
 )
-Function = Callable[["EngineProgram", int, int, int], int | None]
 
 
-def _attach(program: EngineProgram, a: int, b: int, c: int) -> None:
-    program.services.registers.attached = True
+class RomFunctions:
+    """The functions, each with the first three arguments; the result is an int, or None for a void function."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        services: Services,
+        clock: Clock,
+        uart: Uart,
+        flash: FlashPort,
+        activity: Activity,
+        convention: Convention,
+        reset: Callable[[], None],
+    ) -> None:
+        self._engine, self._services, self._clock = engine, services, clock
+        self._uart, self._flash, self._activity = uart, flash, activity
+        self._convention, self._reset_chip = convention, reset
+        self._encrypting = False  # as the enable and disable functions have set it
+
+    def make_hooks(self) -> dict[int, Hook]:
+        """The functions by address, as far as the chip's data has their addresses."""
+        addresses = self._services.chip.rom_addresses
+        return {
+            addresses[name]: self._hook(function)
+            for name, function in FUNCTIONS.items()
+            if addresses.get(name)
+        }
+
+    def attach(self, a: int, b: int, c: int) -> None:
+        """spi_flash_attach."""
+        self._services.registers.attached = True
+
+    def ignore(self, a: int, b: int, c: int) -> int:
+        """A function whose effect is not modelled."""
+        return 0
+
+    def transmit(self, a: int, b: int, c: int) -> int:
+        """uart_tx_one_char."""
+        self._uart.write_when_free(a)
+        return 0
+
+    def receive(self, a: int, b: int, c: int) -> int:
+        """uart_rx_one_char: stores a byte at address ``a``; 1 if there is none."""
+        if not self._uart.read_status() & 0xFF:
+            return FAILED
+        self._engine.memory.write(a, self._uart.read_fifo(), 1)
+        return 0
+
+    def flush(self, a: int, b: int, c: int) -> None:
+        """uart_tx_flush."""
+        self._uart.wait_until_sent()
+
+    def reset_reason(self, a: int, b: int, c: int) -> int:
+        """rtc_get_reset_reason."""
+        return POWER_ON
+
+    def delay(self, a: int, b: int, c: int) -> None:
+        """ets_delay_us."""
+        self._clock.wait_until(self._clock.now + a / 1e6)
+
+    def cpu_frequency(self, a: int, b: int, c: int) -> int:
+        """ets_get_cpu_frequency, in MHz."""
+        return round(self._clock.hz / 1e6)
+
+    def reset(self, a: int, b: int, c: int) -> None:
+        """software_reset."""
+        self._reset_chip()
+
+    def enable_encryption(self, a: int, b: int, c: int) -> int:
+        """esp_rom_spiflash_write_encrypted_enable."""
+        self._encrypting = True
+        return 0
+
+    def disable_encryption(self, a: int, b: int, c: int) -> int:
+        """esp_rom_spiflash_write_encrypted_disable."""
+        self._encrypting = False
+        return 0
+
+    def write_encrypted(self, address: int, source: int, size: int) -> int:
+        """Encrypts and programs units of 32 bytes. Without a key, or when disabled, data is written unchanged."""
+        if address % ENCRYPTED_UNIT or size % ENCRYPTED_UNIT or source % 4:
+            return FAILED
+        clock, memory, flash = self._clock, self._engine.memory, self._services.flash
+        encrypt = self._services.encrypt if self._encrypting else None
+        for at in range(0, size, ENCRYPTED_UNIT):
+            words = [memory.read(source + at + i, 4) for i in range(0, ENCRYPTED_UNIT, 4)]
+            data = b"".join(word.to_bytes(4, "little") for word in words)
+            if encrypt is not None:
+                data = encrypt(address + at, data)
+            transfer_s = (16 + 32 + 8 * ENCRYPTED_UNIT) / self._flash.hz
+            clock.wait_until(max(flash.busy_until, clock.now + transfer_s))
+            flash.execute(clock.now, WRITE_ENABLE)
+            flash.execute(clock.now, PAGE_PROGRAM, address=address + at, data=data)
+            clock.wait_until(flash.busy_until)
+        return 0
+
+    def print(self, template: int, b: int, c: int) -> int:
+        """ets_printf, to the UART or the USB port; a line feed becomes carriage return and line feed."""
+        memory = self._engine.memory
+        text = format_text(template, self._arguments(), lambda address: memory.read(address, 1))
+        self._write_text(text.replace(b"\r", b"").replace(b"\n", b"\r\n"))
+        return len(text)
+
+    def _arguments(self) -> Iterator[int]:
+        registers, convention = self._engine.registers, self._convention
+        yield from registers[convention.first + 1 : convention.first + convention.in_registers]
+        for address in count(registers[convention.stack], 4):
+            yield self._engine.memory.read(address, 4)
+
+    def _write_text(self, text: bytes) -> None:
+        """Send text and wait until it has room in the FIFO."""
+        if self._services.usb:
+            self._services.send(self._clock.now, text, USB_BAUD)
+            self._clock.wait_until(self._clock.now + len(text) * BIT_TIMES / USB_BAUD)
+        else:
+            for byte in text:
+                self._uart.write_when_free(byte)
+
+    def _hook(self, function: Function) -> Hook:
+        convention = self._convention
+
+        def call(engine: Engine) -> None:
+            windowed = bool(engine.special.pop(WINDOWED, 0))
+            if windowed is not (convention is WINDOWED_CALL) or (
+                windowed and not engine.special.get(PS, 0) & WINDOWS_ON
+            ):
+                raise CpuFault(
+                    "illegal instruction: a ROM function was called by another convention than its own",
+                    engine.pc,
+                )
+            self._activity.changed()
+            registers, first = engine.registers, convention.first
+            result = function(self, *registers[first : first + 3])
+            if result is not None:
+                registers[first] = result & MASK
+            engine.pc = registers[convention.back]
+
+        return call
 
 
-def _nothing(program: EngineProgram, a: int, b: int, c: int) -> int:
-    return 0
-
-
-def _transmit(program: EngineProgram, a: int, b: int, c: int) -> int:
-    program.uart.write_when_free(a)
-    return 0
-
-
-def _receive(program: EngineProgram, a: int, b: int, c: int) -> int:
-    """One byte to where ``a`` points; 1 where none is there."""
-    if not program.uart.read_status() & 0xFF:
-        return FAILED
-    program.engine.memory.write(a, program.uart.read_fifo(), 1)
-    return 0
-
-
-def _flush(program: EngineProgram, a: int, b: int, c: int) -> None:
-    program.uart.wait_until_sent()
-
-
-def _reset_reason(program: EngineProgram, a: int, b: int, c: int) -> int:
-    return POWER_ON
-
-
-def _delay(program: EngineProgram, a: int, b: int, c: int) -> None:
-    program.clock.wait_until(program.clock.now + a / 1e6)
-
-
-def _cpu_frequency(program: EngineProgram, a: int, b: int, c: int) -> int:
-    return round(program.clock.hz / 1e6)
-
-
-def _reset(program: EngineProgram, a: int, b: int, c: int) -> None:
-    program.reset()
-
-
-def _encrypt(program: EngineProgram, a: int, b: int, c: int) -> int:
-    program.encrypting = True
-    return 0
-
-
-def _no_encrypt(program: EngineProgram, a: int, b: int, c: int) -> int:
-    program.encrypting = False
-    return 0
-
-
-def _write_encrypted(program: EngineProgram, address: int, source: int, size: int) -> int:
-    """In units of 32 bytes, each enciphered and programmed. Without a key, or switched off, data passes as it is."""
-    if address % ENCRYPTED_UNIT or size % ENCRYPTED_UNIT or source % 4:
-        return FAILED
-    services, clock, memory = program.services, program.clock, program.engine.memory
-    for at in range(0, size, ENCRYPTED_UNIT):
-        words = [memory.read(source + at + i, 4) for i in range(0, ENCRYPTED_UNIT, 4)]
-        data = b"".join(word.to_bytes(4, "little") for word in words)
-        if services.encrypt is not None and program.encrypting:
-            data = services.encrypt(address + at, data)
-        flash = services.flash
-        clock.wait_until(
-            max(flash.busy_until, clock.now + (16 + 32 + 8 * ENCRYPTED_UNIT) / program.flash.hz)
-        )
-        flash.execute(clock.now, WRITE_ENABLE)
-        flash.execute(clock.now, PAGE_PROGRAM, address=address + at, data=data)
-        clock.wait_until(flash.busy_until)
-    return 0
-
-
+Function = Callable[[RomFunctions, int, int, int], int | None]
 FUNCTIONS: Mapping[str, Function] = {
-    "SelectSpiFunction": _nothing,
-    "spi_flash_attach": _attach,
-    "esp_rom_spiflash_attach": _attach,
-    "uart_tx_one_char": _transmit,
-    "uart_tx_one_char2": _transmit,
-    "uart_rx_one_char": _receive,
-    "uart_tx_flush": _flush,
-    "uart_tx_wait_idle": _flush,
-    "ets_install_putc1": _nothing,
-    "ets_install_uart_printf": _nothing,
-    "rtc_get_reset_reason": _reset_reason,
-    "ets_delay_us": _delay,
-    "ets_get_cpu_frequency": _cpu_frequency,
-    "ets_update_cpu_frequency": _nothing,
-    "software_reset": _reset,
-    "esp_rom_spiflash_write_encrypted_enable": _encrypt,
-    "esp_rom_spiflash_write_encrypted_disable": _no_encrypt,
-    "esp_rom_spiflash_write_encrypted": _write_encrypted,
+    "SelectSpiFunction": RomFunctions.ignore,
+    "spi_flash_attach": RomFunctions.attach,
+    "esp_rom_spiflash_attach": RomFunctions.attach,
+    "uart_tx_one_char": RomFunctions.transmit,
+    "uart_tx_one_char2": RomFunctions.transmit,
+    "uart_rx_one_char": RomFunctions.receive,
+    "uart_tx_flush": RomFunctions.flush,
+    "uart_tx_wait_idle": RomFunctions.flush,
+    "ets_install_putc1": RomFunctions.ignore,
+    "ets_install_uart_printf": RomFunctions.ignore,
+    "ets_printf": RomFunctions.print,
+    "rtc_get_reset_reason": RomFunctions.reset_reason,
+    "ets_delay_us": RomFunctions.delay,
+    "ets_get_cpu_frequency": RomFunctions.cpu_frequency,
+    "ets_update_cpu_frequency": RomFunctions.ignore,
+    "software_reset": RomFunctions.reset,
+    "esp_rom_spiflash_write_encrypted_enable": RomFunctions.enable_encryption,
+    "esp_rom_spiflash_write_encrypted_disable": RomFunctions.disable_encryption,
+    "esp_rom_spiflash_write_encrypted": RomFunctions.write_encrypted,
 }
 
 
-def make_hooks(
-    program: EngineProgram, addresses: Mapping[str, int], convention: Convention
-) -> dict[int, Hook]:
-    """Address → what is done there, for the functions whose addresses are known."""
-    known = {name: addresses[name] for name in FUNCTIONS if addresses.get(name)}
-    hooks = {
-        address: _hook(program, FUNCTIONS[name], convention) for name, address in known.items()
-    }
-    if printf := addresses.get("ets_printf"):
-        hooks[printf] = _hook(program, partial(_print, convention), convention)
-    return hooks
-
-
-def _print(convention: Convention, program: EngineProgram, template: int, b: int, c: int) -> int:
-    """ets_printf, to the UART or the USB port, a line feed as carriage return and line feed."""
-    engine, memory = program.engine, program.engine.memory
-
-    def arguments() -> Iterator[int]:
-        yield from engine.registers[
-            convention.first + 1 : convention.first + convention.in_registers
-        ]
-        for address in count(engine.registers[convention.stack], 4):
-            yield memory.read(address, 4)
-
-    text = format_text(template, arguments(), lambda address: memory.read(address, 1))
-    program.write_text(text.replace(b"\r", b"").replace(b"\n", b"\r\n"))
-    return len(text)
-
-
-def _hook(program: EngineProgram, function: Function, convention: Convention) -> Hook:
-    def call(engine: Engine) -> None:
-        windowed = bool(engine.special.pop(WINDOWED, 0))
-        if windowed is not (convention is WINDOWED_CALL) or (
-            windowed and not engine.special.get(PS, 0) & WINDOWS_ON
-        ):
-            raise CpuFault(
-                "illegal instruction: a call of the ROM by another convention than its own",
-                engine.pc,
-            )
-        program.activity.changed()
-        registers, first = engine.registers, convention.first
-        result = function(program, *registers[first : first + 3])
-        if result is not None:
-            registers[first] = result & MASK
-        engine.pc = registers[convention.back]
-
-    return call
-
-
-LONGEST = 4096  # of one text, whatever a program asks for
+LONGEST = 4096  # of one text, even if a program requests more
 FLAGS = b"-0+ #"
 
 
 def format_text(template: int, arguments: Iterator[int], read_byte: Callable[[int], int]) -> bytes:
-    """Fill in the template.
+    """Format the template.
 
-    :param template: its address; it ends with a zero byte
-    :param arguments: the words that follow it
-    :param read_byte: gives the byte at an address
+    :param template: address of the zero-terminated template
+    :param arguments: the 32-bit arguments
+    :param read_byte: returns the byte at an address
     """
     text, out, at = _read_string(template, read_byte), bytearray(), 0
     while (mark := text.find(b"%", at)) >= 0 and len(out) < LONGEST:

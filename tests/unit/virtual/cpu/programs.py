@@ -1,4 +1,4 @@
-"""Engines with a bit of RAM, for tests: code at CODE, data at DATA, a bus that remembers."""
+"""Engines with some RAM, for tests: code at CODE, data at DATA, a bus that records accesses."""
 
 from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
@@ -7,7 +7,7 @@ CODE, DATA, PERIPHERAL = 0x40100000, 0x3FFE8000, 0x60000000
 
 
 class RecordingBus:
-    """A peripheral bus: words at PERIPHERAL answer, everything is noted."""
+    """A peripheral bus with words at PERIPHERAL, which records all accesses."""
 
     def __init__(self):
         self.words, self.writes = {}, []

@@ -1,4 +1,4 @@
-"""The RISC-V engine against unicorn (somebody else's), on random code; and what unicorn does not tell, by hand."""
+"""The RISC-V engine against unicorn (an independent emulator), on random code; the rest by hand-written code."""
 
 import random
 import struct
@@ -80,7 +80,7 @@ def _memory_form(rng):
 
 
 def _branch_form(rng):
-    """Over the next instruction, or not."""
+    """A branch over the next instruction."""
     function = rng.choice([0, 1, 4, 5, 6, 7])
     return (
         rng.randrange(32) << 20 | rng.randrange(32) << 15 | function << 12 | 4 << 8 | 0x63
@@ -159,7 +159,7 @@ def _run_unicorn(code, registers, data, isa):
 
 
 def _compare(rng, isa):
-    """One batch of random instructions on both; the registers and the memory that differ."""
+    """Run random instructions on both; returns the registers and the memory that differ."""
     words = [rng.choice(FORMS)(rng) for _ in range(BATCH)]
     words.append(0x00000013)  # what the last branch may skip to
     code = b"".join(struct.pack("<I", word) for word in words)
@@ -235,7 +235,7 @@ def test_a_peripheral_takes_words_only_and_costs_its_cycles():
 
 
 @pytest.mark.parametrize("word", [0x00000000, 0xFFFFFFFF, 0x00000073, 0x00100073, 0x0000402F])
-def test_what_is_no_instruction_faults_and_tells_where(word):
+def test_an_illegal_instruction_faults_at_its_address(word):
     engine = make_engine(RiscV(), _code(0x00000013, word))
     with pytest.raises(CpuFault) as caught:
         engine.run(100)

@@ -1,4 +1,4 @@
-"""What random RISC-V code seldom meets: numbers that do not divide, reserved encodings, registers that are not there."""
+"""Cases that random RISC-V code rarely contains: division by zero, reserved encodings, unknown registers."""
 
 import struct
 
@@ -112,13 +112,13 @@ def test_an_instruction_that_lies_across_the_end_of_its_memory_faults():
 @pytest.mark.parametrize(
     ("csr", "function", "source"),
     [
-        (0xF14, 1, 0),  # csrw mhartid, zero: it is read only
+        (0xF14, 1, 0),  # csrw mhartid, zero: read-only
         (0xC00, 2, 1),  # csrs cycle, x1
         (0x100, 2, 0),  # csrr sstatus: no supervisor
         (0x001, 2, 0),  # fflags: no floating point
     ],
 )
-def test_a_csr_that_is_not_there_or_cannot_be_written_is_illegal(csr, function, source):
+def test_an_unknown_or_read_only_csr_is_illegal(csr, function, source):
     with pytest.raises(CpuFault, match="illegal instruction"):
         run(csr << 20 | source << 15 | function << 12 | 3 << 7 | 0x73)
 
@@ -140,7 +140,7 @@ def test_csr_bits_are_set_and_cleared_one_by_one():
     [
         0x1005202F | 10 << 15,  # lr.w
         0x00A5202F,  # amoadd.w
-        0xB0002573,  # csrr a0, mcycle: their counter is another
+        0xB0002573,  # csrr a0, mcycle: they have another counter
         0xC0002573,  # rdcycle
     ],
 )

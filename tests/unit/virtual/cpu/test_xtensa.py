@@ -1,4 +1,4 @@
-"""The Xtensa engine on code written by hand; tools/fuzz_xtensa.py compares it with qemu-system-xtensa, by hand."""
+"""The Xtensa engine on hand-written code; tools/fuzz_xtensa.py compares it with qemu-system-xtensa."""
 
 import struct
 
@@ -70,7 +70,7 @@ def test_loads_and_stores_of_each_width():
 
 
 def test_code_memory_takes_words_only():
-    with pytest.raises(CpuFault, match="takes words only"):
+    with pytest.raises(CpuFault, match="supports words only"):
         _run(_lsai(0, 3, 5, 0), registers={3: CODE})
 
 
@@ -86,7 +86,7 @@ def test_windowed_calls_are_refused():
         _run(struct.pack("<I", 0x15 | 4 << 6)[:3])
 
 
-def test_callx8_works_where_a_rom_function_stands():
+def test_callx8_works_with_a_rom_function_as_target():
     def add(engine):
         assert engine.special.pop(WINDOWED)
         engine.registers[10] += engine.registers[11]

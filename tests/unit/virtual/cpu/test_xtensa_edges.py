@@ -1,4 +1,4 @@
-"""Xtensa where comparisons with the emulator seldom come: shifts at their ends, tables of constants, what the lx106 lacks."""
+"""Xtensa cases that the comparison with the emulator rarely contains: extreme shifts, tables of constants, the lx106."""
 
 import struct
 
@@ -26,7 +26,7 @@ def qrst(op2, op1, r, s, t):
 
 
 def shifted(op2, s, t, amount):
-    """What a shift of SAR's makes of a3 (s) and a4 (t), with SAR set through WSR."""
+    """Result of a shift by SAR of a3 (s) and a4 (t), with SAR set by WSR."""
     code = qrst(1, 3, 0, SAR, 5) + qrst(op2, 1, 2, 3, 4)
     return run(code, registers={3: s, 4: t, 5: amount}).registers[2]
 
@@ -185,7 +185,7 @@ def test_rsil_gives_the_old_level_and_sets_the_new():
         b"\x0e\x00",  # nothing at all
     ],
 )
-def test_what_these_engines_lack_faults_where_it_stands(code):
+def test_an_unsupported_instruction_faults_at_its_address(code):
     with pytest.raises(CpuFault, match="illegal instruction") as caught:
         run(code)
     assert caught.value.pc == CODE

@@ -1,4 +1,4 @@
-"""A virtual chip whose program waits for ever, so that a test can read and write registers in its place, at its pace."""
+"""A virtual chip whose program waits forever, so that a test can access registers in its place, at its pace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOR_EVER = {"xtensa": bytes.fromhex("06ffff00"), "riscv": bytes.fromhex("01a0000
 
 
 class Machine:
-    """``host`` is the other end of its wire; ``program`` what runs on its engine."""
+    """``host`` is the other end of the wire; ``program`` runs on the engine."""
 
     def __init__(self, chip: str, options: str = "", *, attach: bool = True) -> None:
         self.host = RawHost(f"virtual:{chip}?stub=engine{options}", attach=attach)
@@ -24,12 +24,12 @@ class Machine:
             )
 
     def load(self, address: int, size: int = 4) -> int:
-        """As an instruction of the program would."""
+        """Load a word, as an instruction does."""
         return self.program.engine.memory.read(address, size)
 
     def store(self, address: int, value: int, size: int = 4) -> None:
         self.program.engine.memory.write(address, value, size)
 
     def wait(self, seconds: float) -> None:
-        """Both ends' time passes."""
+        """Let time pass at both ends."""
         self.host.text(seconds)

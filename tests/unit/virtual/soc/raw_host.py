@@ -1,4 +1,4 @@
-"""A client of a virtual chip that uploads programs and speaks to our stub in sealed frames: no device code in between."""
+"""A client of a virtual chip that uploads programs and sends sealed frames to our stub, without device code."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class RawHost:
 
     @property
     def program(self):
-        """The engine's program that runs."""
-        assert self.chip.program is not None, self.chip.slot.ended
+        """The program on the engine."""
+        assert self.chip.program is not None, self.chip.runner.ended
         return self.chip.program
 
     def send(self, packet: bytes) -> None:
@@ -42,7 +42,7 @@ class RawHost:
         end = self.transport.now() + timeout
         while not self.frames:
             assert self.transport.now() < end, (
-                f"no answer; {self.chip.state}, {self.chip.slot.ended}"
+                f"no answer; {self.chip.state}, {self.chip.runner.ended}"
             )
             self.frames += self.decoder.feed(self.transport.read(end - self.transport.now()))
         return opened(self.frames.pop(0)) if self.sealed else self.frames.pop(0)
@@ -64,7 +64,7 @@ class RawHost:
         return out
 
     def run(self, entry: int, *segments: tuple[int, bytes]) -> None:
-        """Put a program into RAM and start it."""
+        """Upload a program and start it."""
         for address, data in segments:
             blocks = [data[at : at + 0x1800] for at in range(0, len(data), 0x1800)]
             self.ask(MemBegin(len(data), len(blocks), 0x1800, address))

@@ -1,4 +1,4 @@
-"""The flash controller as a program in RAM sees it: what a program may not do while a transaction runs must show."""
+"""The flash controller as a program in RAM sees it: a forbidden access during a transaction must have an effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RDID, WRITE_ENABLE, READ_STATUS = 0x9F, 0x06, 0x05
 
 
 class Controller(Machine):
-    """A chip whose program does nothing; the test reads and writes the controller's registers in its place."""
+    """A chip whose program does nothing; the test accesses the controller's registers in its place."""
 
     def __init__(self, chip: str) -> None:
         super().__init__(chip)

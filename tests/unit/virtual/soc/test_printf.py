@@ -1,4 +1,4 @@
-"""What the ROM's printf makes of its template and arguments."""
+"""The text that the ROM's printf makes of its template and arguments."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_template_is_filled_in(template, arguments, text):
     assert printed(template, *arguments) == text
 
 
-def test_a_null_pointer_is_no_string():
+def test_a_null_pointer_is_printed_as_null():
     assert printed(b"%s", 0) == b"(null)"
 
 

@@ -1,4 +1,4 @@
-"""Programs that are uploaded into the virtual chip's RAM really run: small ones in machine code, and our own stub."""
+"""Programs that are uploaded to the virtual chip's RAM run: small ones in machine code, and our stub."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_words(chip: str, code: bytes, query: str = "", **keywords) -> RawHost:
 
 @pytest.mark.parametrize("stub", ["twin", "engine"])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_program_says_something_and_echoes(chip, stub):
+def test_a_program_prints_text_and_echoes(chip, stub):
     host = RawHost(f"virtual:{chip}?stub={stub}")
     host.run(*echo(chip))
     assert host.text(0.1).endswith(b"hi")
@@ -154,9 +154,9 @@ def test_a_byte_of_instruction_ram_is_refused_on_xtensa():
         (0x40100000, struct.pack("<II", 0x40100000, 0) + bytes.fromhex("21feff 320200 000000")),
     )
     assert host.text(0.1) == b""
-    ended = host.chip.slot.ended
+    ended = host.chip.runner.ended
     assert (ended.how, ended.address, host.chip.state) == ("crash", 0x40100000, State.GONE)
-    assert "takes words only" in ended.fault
+    assert "supports words only" in ended.fault
 
 
 def test_a_fault_on_risc_v_ends_in_the_rom_s_panic_text():
@@ -167,13 +167,13 @@ def test_a_fault_on_risc_v_ends_in_the_rom_s_panic_text():
     assert host.chip.state is State.GONE
 
 
-def test_a_watchdog_that_is_not_fed_bites():
+def test_a_watchdog_that_is_not_fed_resets_the_chip():
     host = run_words("esp32c3", ARM_WATCHDOG)
     boots = host.chip.boots
     host.text(0.02)
     assert host.chip.boots == boots
     host.text(0.1)
-    assert (host.chip.boots, host.chip.state, host.chip.slot.ended.how) == (
+    assert (host.chip.boots, host.chip.state, host.chip.runner.ended.how) == (
         boots + 1,
         State.LOADER,
         "watchdog",
@@ -198,7 +198,7 @@ def test_usb_serial_jtag_carries_a_program_s_bytes():
     host.transport.write(bytes(range(200)), host.transport.now() + 1)
     assert host.text(0.2) == bytes(range(200))
     host.text(15)
-    assert host.chip.slot.ended.how == "watchdog"  # nobody has stopped the ROM's
+    assert host.chip.runner.ended.how == "watchdog"  # the ROM's is still running
 
 
 def some_data(size: int) -> bytes:
@@ -228,7 +228,7 @@ def test_our_stub_writes_hashes_reads_and_resets(chip):
     assert program.uart.longest_gap / program.clock.hz <= 0.0003
     host.ask(StubReset(0))
     host.text(0.2)
-    assert (host.chip.state, host.chip.slot.ended.how) == (State.LOADER, "reset")
+    assert (host.chip.state, host.chip.runner.ended.how) == (State.LOADER, "reset")
 
 
 def test_the_esp32_s_rom_function_encrypts_for_our_stub():

@@ -1,4 +1,4 @@
-"""Functions of the ROM on the engines: called as the chip's ROM wants it, or not at all."""
+"""ROM functions on the engines: they can only be called by the convention of the chip's ROM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOURCE = 0x3FFC0000
 
 
 class Caller(Machine):
-    """Jumps to ROM functions as an instruction would, and comes back."""
+    """Calls ROM functions as an instruction does."""
 
     def call(self, name, *arguments, windowed=True, ps=WINDOWS_ON):
         engine = self.program.engine
@@ -48,7 +48,7 @@ def test_functions_of_the_esp8266_are_called_plainly():
 
 
 def encrypted(machine, address):
-    """What stands in flash after the ROM's function was asked to write PLAIN enciphered."""
+    """Flash contents after the ROM's function has encrypted and written PLAIN."""
     machine.host.chip.registers.ram.write(SOURCE, PLAIN)
     assert machine.call("esp_rom_spiflash_write_encrypted", address, SOURCE, 32) == 0
     return bytes(machine.host.chip.flash.contents[address : address + 32])

@@ -1,4 +1,4 @@
-"""Watchdogs reset a program that neither feeds nor stops them, and mind their write protection."""
+"""Watchdogs reset a program that neither feeds nor stops them, and respect their write protection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TICK = 1 << 16  # of the timer group's prescaler: one clock of the bus
 
 
 class Guarded(Machine):
-    """A machine with the timer group's watchdog, and the RTC's."""
+    """A machine with the watchdogs of the timer group and the RTC."""
 
     def __init__(self, chip: str) -> None:
         super().__init__(chip)
@@ -47,7 +47,7 @@ def test_who_does_not_feed_is_reset(guarded):
     assert not guarded.has_reset()
     guarded.wait(0.3)
     assert guarded.has_reset()
-    assert guarded.host.chip.slot.ended.how == "watchdog"
+    assert guarded.host.chip.runner.ended.how == "watchdog"
 
 
 def test_who_feeds_goes_on_until_it_stops_feeding(guarded):

@@ -35,10 +35,9 @@ def command(session: Session, file: str | None, svg: str | None, flash_size: int
     from espwire.cli.ports import is_port
     from espwire.cli.preconditions import check_output
     from espwire.files import keep_inputs, write_file
-    from espwire.flash.flash_map import read_map
-    from espwire.image.flash_map import map_dump
+    from espwire.flash.partitions import read_map
+    from espwire.image.flash_map import draw_text, map_dump
     from espwire.image.flash_map_svg import draw_svg
-    from espwire.image.flash_map_text import draw_text
     from espwire.image.split import lay_out
 
     if svg is not None:

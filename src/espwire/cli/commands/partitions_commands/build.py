@@ -58,7 +58,7 @@ def command(
     from espwire.cli.tables import describe_table, read_table_file
     from espwire.events import Warned
     from espwire.files import keep_inputs, write_file
-    from espwire.image.partition_csv import CsvPlaces
+    from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import TableRules, build_table, check_table, require_sound
 
     session.configure()
@@ -67,7 +67,7 @@ def command(
         bootloader_offset = load_chip(session.chip).flash.bootloader_offset
     offset = session.partition_table_offset
     table = read_table_file(
-        file, session, places=CsvPlaces(offset, bootloader_offset, recovery_offset)
+        file, session, places=TableOffsets(offset, bootloader_offset, recovery_offset)
     )
     rules = TableRules(flash_size, offset, secure_boot_v1)
     if not no_check:

@@ -1,7 +1,11 @@
-"""UART 0 as a program sees it: FIFOs of 128 bytes, bit times, overflow, the clock's divider. No interrupts.
+"""The serial ports as a program sees them: UART 0 and the USB-Serial/JTAG controller. Interrupts are not modelled.
 
-A byte that finds the receive FIFO full is lost and counted. What was written to the transmit FIFO leaves at the rate of
-that moment; a reset does not take it back.
+UART: FIFOs of 128 bytes, bit times, overflow, the clock's divider. A byte that arrives while the receive FIFO is full is
+lost and counted. A byte in the transmit FIFO leaves at the rate at which it was written; a reset does not stop it.
+
+USB: 64 bytes each way, no baud rate, and a host that waits when they are full. The host's driver passes on what it
+received when a packet is shorter than 64 bytes or its buffer is full. A program whose data ends with a full packet must
+send an empty packet after it (WR_DONE once more), or its last bytes stay with the driver.
 """
 
 from __future__ import annotations
@@ -12,21 +16,26 @@ from collections.abc import Callable
 
 from espwire.chips.model import Chip
 from espwire.sizes import extract
-from espwire.virtual.memory_map import require_soc
-from espwire.virtual.soc.clock import Clock
+from espwire.virtual.registers import require_soc
+from espwire.virtual.soc.clock import NEVER, Clock
 from espwire.virtual.soc.idle import Activity
 
 FIFO_BYTES = 128
 BIT_TIMES = 10
 STATUS_OFFSET = 0x1C
 FRACTION_SHIFT = 20
-PIECE = 62  # bytes that a bridge hands to the host at once
+PIECE = 62  # bytes that a USB bridge passes to the host at once
 END = 0xC0  # at the end of a frame it does not wait for more
-NEVER = float("inf")
+OTHER_CLOCK_HZ = 17.5e6  # the internal oscillator
+USB_PACKET = 64
+HOST_BUFFER = 2 * USB_PACKET  # of Linux's driver, cdc_acm
+USB_BAUD = 8_000_000  # throughput, as a baud rate
+USB_POLL_S = 50e-6  # until the host has fetched a packet
+WRITE_DONE, CAN_WRITE, CAN_READ = 1, 2, 4
 
 
 class Uart:
-    """``overruns`` counts lost bytes; ``longest_gap`` is in cycles, between two looks at the receive FIFO."""
+    """UART 0. ``overruns`` counts lost bytes; ``longest_gap``: cycles between two reads of the receive FIFO's status."""
 
     def __init__(
         self,
@@ -50,20 +59,20 @@ class Uart:
         self.divider = 0
         self.rate = 115200.0
         self._fifo: deque[int] = deque()
-        self._pieces: deque[tuple[float, float, bytes]] = deque()  # begin, time of a byte, bytes
+        self._pieces: deque[tuple[float, float, bytes]] = deque()  # start, seconds per byte, bytes
         self._taken = 0  # of the first piece
-        self._next_at = NEVER  # when the next byte is whole
+        self._next_at = NEVER  # when the next byte is complete
         self._free = 0.0  # when the transmitter has sent all
-        self._waiting = 0  # what the last look at the transmit FIFO showed
+        self._waiting = 0  # bytes in the transmit FIFO at the last status read
         self._out = bytearray()
         self._out_at = 0.0
         self.overruns = self.received = self.dropped_out = 0
-        self._looked_at = 1 << 62  # never yet: the first look ends no gap
+        self._status_read_at = 1 << 62  # the first read does not end a gap
         self.longest_gap = 0
         self.fullest = 0
 
     def start(self, baud: int, divider: int, sent_until: float, waiting: bytes) -> None:
-        """As the ROM left it."""
+        """Take over from the ROM."""
         fraction = 0
         if self._fraction and divider and baud:
             sixteenths = round(self.source_hz * 16 / baud)
@@ -82,10 +91,10 @@ class Uart:
         source = extract(self.clock_word, choice.source.shift, choice.source.bits)
         divided = extract(self.clock_word, choice.divider.shift, choice.divider.bits) + 1
         known = {choice.bus_value: clock.bus_hz, choice.crystal_value: clock.crystal_hz}
-        return known.get(source, 17.5e6) / divided
+        return known.get(source, OTHER_CLOCK_HZ) / divided
 
     def update_rate(self) -> None:
-        """Clock or divider have changed."""
+        """Clock or divider has changed."""
         sixteenths = (self.divider & self._mask) * 16
         if self._fraction:
             sixteenths += self.divider >> FRACTION_SHIFT & 15
@@ -99,7 +108,7 @@ class Uart:
             self._taken, self._next_at = 0, t + step
 
     def next_event(self) -> float:
-        """When what the program last saw will have changed."""
+        """When the program's last status read becomes outdated."""
         sends = self._waiting and self.rate > 0
         return min(
             self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER
@@ -108,31 +117,31 @@ class Uart:
     # --- registers ---
 
     def read_status(self) -> int:
-        """How many bytes wait in either FIFO."""
+        """Number of bytes in each FIFO."""
         now, cycle = self._clock.now, self._clock.cycle
         if self._next_at <= now:
-            self._take_in(now)
+            self._fill_fifo(now)
         if self._free <= now:
             if self._waiting:
-                self._activity.changed()  # also for a program that looks at the other count here: it is not idle
+                self._activity.changed()  # even if the program waits for the other count: it is not idle
             self._waiting = 0
         else:
             self._waiting = max(0, math.ceil((self._free - now) * self.rate / BIT_TIMES - 1e-6) - 1)
         received = len(self._fifo)
-        self.longest_gap = max(self.longest_gap, cycle - self._looked_at)
-        self._looked_at = cycle
-        self._activity.asked(self.base + STATUS_OFFSET)
+        self.longest_gap = max(self.longest_gap, cycle - self._status_read_at)
+        self._status_read_at = cycle
+        self._activity.polled(self.base + STATUS_OFFSET)
         return received | self._waiting << 16
 
     def read_fifo(self) -> int:
-        """The oldest byte; 0 where none is."""
+        """The oldest byte; 0 if the FIFO is empty."""
         if self._next_at <= self._clock.now:
-            self._take_in(self._clock.now)
+            self._fill_fifo(self._clock.now)
         self._activity.changed()
         return self._fifo.popleft() if self._fifo else 0
 
     def write_fifo(self, value: int) -> None:
-        """A byte to send; lost where the FIFO is full."""
+        """Send a byte; lost if the FIFO is full."""
         self._activity.changed()
         now = self._clock.now
         if self.rate <= 0:
@@ -152,42 +161,42 @@ class Uart:
             self.flush()
 
     def write_when_free(self, value: int) -> None:
-        """As the ROM does it: wait until the byte has room."""
+        """The ROM's function: waits until the byte has room."""
         if self.rate > 0:
             self._clock.wait_until(self._free - (FIFO_BYTES - 1) * BIT_TIMES / self.rate)
         self.write_fifo(value)
 
     def wait_until_sent(self) -> None:
-        """As the ROM does it: wait until the line is idle."""
+        """The ROM's function: waits until the line is idle."""
         self.flush()
         self._clock.wait_until(self._free)
 
     def write_divider(self, value: int) -> None:
-        """Another rate."""
+        """The baud rate changes."""
         self._activity.changed()
         self.flush()
         self.divider = value
         self.update_rate()
 
     def write_clock(self, value: int) -> None:
-        """Another clock."""
+        """The clock source changes."""
         self._activity.changed()
         self.flush()
         self.clock_word = value
         self.update_rate()
 
     def flush(self) -> None:
-        """Hand what was written to the wire."""
+        """Put the written bytes on the wire."""
         if self._out:
             self._send(self._out_at, bytes(self._out), round(self.rate))
             self._out.clear()
 
     def shift(self, cycles: int) -> None:
-        """The program slept so long: no gap between two looks."""
-        self._looked_at += cycles
+        """The program was idle for so many cycles, which are not a gap."""
+        self._status_read_at += cycles
 
-    def _take_in(self, now: float) -> None:
-        """The bytes that have arrived by now."""
+    def _fill_fifo(self, now: float) -> None:
+        """Put the bytes that have arrived into the FIFO."""
         while self._pieces:
             begin, step, data = self._pieces[0]
             whole = min(len(data), int((now - begin) / step + 1e-9))
@@ -213,3 +222,70 @@ class Uart:
                 if self._next_at > now:
                     return
         self._next_at = NEVER
+
+
+class UsbSerialJtag:
+    """The USB-Serial/JTAG controller: EP1 at ``base``, EP1_CONF after it."""
+
+    def __init__(
+        self, base: int, clock: Clock, activity: Activity, send: Callable[[float, bytes, int], None]
+    ) -> None:
+        self.base, self._clock, self._activity, self._send = base, clock, activity, send
+        self._out = bytearray()
+        self._held = bytearray()  # in the host's driver
+        self._free = 0.0  # when the host has fetched the last packet
+        self._in: deque[int] = deque()
+        self._pieces: deque[tuple[float, bytes]] = deque()  # arrival time, packet
+        self._saw_full = self._saw_empty = False
+
+    def receive(self, t: float, data: bytes) -> None:
+        """The host sends ``data``, starting at ``t``."""
+        for at in range(0, len(data), USB_PACKET):
+            packet = data[at : at + USB_PACKET]
+            t += len(packet) * 10 / USB_BAUD
+            self._pieces.append((t, packet))
+
+    def next_event(self) -> float:
+        """When the program's last status read becomes outdated."""
+        arrives = self._pieces[0][0] if self._pieces and self._saw_empty else NEVER
+        return min(arrives, self._free) if self._saw_full else arrives
+
+    def read_state(self) -> int:
+        """EP1_CONF."""
+        now = self._clock.now
+        if not self._in and self._pieces and self._pieces[0][0] <= now:
+            self._in.extend(self._pieces.popleft()[1])
+        empty, full = not self._in, now < self._free
+        if (self._saw_empty and not empty) or (self._saw_full and not full):
+            self._activity.changed()  # even if the program waits for the other bit: it is not idle
+        self._saw_empty, self._saw_full = empty, full
+        self._activity.polled(self.base + 4)
+        return (0 if self._saw_full else CAN_WRITE) | (CAN_READ if self._in else 0)
+
+    def read_byte(self) -> int:
+        """The oldest byte; 0 if there is none."""
+        self._activity.changed()
+        return self._in.popleft() if self._in else 0
+
+    def write_byte(self, value: int) -> None:
+        """Write a byte; the 64th sends the packet."""
+        self._activity.changed()
+        if self._clock.now >= self._free:
+            self._out.append(value & 0xFF)
+            if len(self._out) == USB_PACKET:
+                self._flush()
+
+    def write_state(self, value: int) -> None:
+        """WR_DONE sends what was written, even an empty packet."""
+        self._activity.changed()
+        if value & WRITE_DONE and self._clock.now >= self._free and (self._out or self._held):
+            self._flush()
+
+    def _flush(self) -> None:
+        now = self._clock.now
+        self._held += self._out
+        if len(self._out) < USB_PACKET or len(self._held) >= HOST_BUFFER:
+            self._send(now, bytes(self._held), USB_BAUD)
+            self._held.clear()
+        self._free = now + len(self._out) * 10 / USB_BAUD + USB_POLL_S
+        self._out.clear()

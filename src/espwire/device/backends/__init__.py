@@ -1,0 +1,1 @@
+"""How each kind of loader writes, reads, erases and verifies flash."""

@@ -1,0 +1,554 @@
+"""Our own stub as `FlashBackend`, and the two streams that carry flash content to and from it.
+
+A stream is a sequence of frames with a CRC-32 and the position of their data, of which many are on their way at once.
+The transport keeps bytes in order and the stub handles frames in order; everything here rests on that. Frame formats:
+``protocol/stub.py`` and docs/protocol.md.
+
+**Writing.** WRITE_OPEN announces the range and starts the erase. The host sends WRITE_DATA frames up to the credit of
+the last report; the stub programs behind its receiver and reports, unasked, every quarter of a window: ``received`` (of
+the stream, in order), ``credit_end`` (how far the host may send) and ``in_flash``. A frame that is damaged, or not
+the next one, is dropped, and the stub reports ``REPORT_AGAIN``. The host then rewinds: it sends again from
+``received``. Frames that were on their way at that moment arrive out of order too, and repeat the report; the host
+knows how many and ignores as many repetitions.
+
+=================================== ======================================= ========================================
+event                               what it means                           what the host does
+=================================== ======================================= ========================================
+report, more received               frames arrived                          drop them, send up to the new credit
+REPORT_AGAIN at a new position      a frame was lost or damaged             rewind to ``received``
+REPORT_AGAIN at the same position   frames sent before the rewind arrive    ignore as many as were on their way
+silence                             report or frames lost, or flash busy    poll (an empty WRITE_DATA), with back-off
+reply to a poll, data missing       the last frames were lost               rewind to ``received``
+any other status                    the write failed (flash, inflate)       raise CommandFailed with ``in_flash``
+too many rewinds at one position    the line is too bad                     raise NoReply; the context aborts
+=================================== ======================================= ========================================
+
+**Reading.** READ_OPEN starts packets of flash content, each with its position; the host acknowledges every quarter of a
+window. On a packet with another position, on damage or silence it sends an acknowledgement with ``ACK_AGAIN``, and the
+stub continues from there. Packets that were on their way are recognised by their growing positions and ignored. A
+packet without data stands for a blank one.
+
+**Ending.** A stream that is left early is aborted: ABORT with a token, repeated until its reply comes; then nothing
+older can be on its way. Not after a lost transport or a cancellation: the process may have no time for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from espwire.chips.model import Chip
+from espwire.compress import deflate_zlib
+from espwire.device.backends.base import (
+    WORD,
+    FlashLimits,
+    Progress,
+    count_restart,
+    holds,
+    ignore,
+    limit_restarts,
+    refuse_encryption,
+)
+from espwire.device.backends.rom import read_digest
+from espwire.device.backends.stub_commands import (
+    OK,
+    find_written,
+    parse_spi_reply,
+    plan_spi_batch,
+    read_md5s,
+    run_batch,
+)
+from espwire.device.backends.vendor_stub import erase_by_region
+from espwire.device.loader import BITS_PER_BYTE, Loader
+from espwire.device.retry import Attempts
+from espwire.device.spi import SpiCommand
+from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
+from espwire.events import Report as EventReport
+from espwire.events import silent
+from espwire.protocol.commands import HEADER, Reply
+from espwire.protocol.replies import status_meaning
+from espwire.protocol.stub import (
+    ACK_AGAIN,
+    READ_SHORT_BLANKS,
+    REPORT_AGAIN,
+    WRITE_ENCRYPTED,
+    WRITE_NO_ERASE,
+    WRITE_READ_BACK,
+    Capabilities,
+    Codec,
+    Feature,
+    ReadAck,
+    ReadOpen,
+    ReadPacket,
+    Report,
+    StubOp,
+    WriteData,
+    WriteOpen,
+    find_mask,
+    parse_read_packet,
+    parse_report,
+)
+from espwire.settings import RetryPolicy
+from espwire.sizes import SECTOR, Ranges, align_down, align_up
+
+CHUNK = 0x2000  # of the stream, between two calls of `progress` at most
+BYTES_PER_RESTART = 0x10000  # of a read, for each further restart
+PATIENCE = 0.5  # seconds of silence, on top of the transfer time, after which the stub is polled
+LONGEST_PAUSE = 8.0  # seconds between two polls
+REPORTS_PER_WINDOW = 4
+REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
+OPEN_SIZE, FRAME_HEAD = 24, 4
+_TOKENS = count(0x5A0001)  # each names a write
+
+
+class StubBackend:
+    """Flash through our stub."""
+
+    def __init__(self, loader: Loader, chip: Chip) -> None:
+        self.loader, self.chip = loader, chip
+
+    @property
+    def limits(self) -> FlashLimits:
+        """What its capabilities announce."""
+        loader, dialect = self.loader, self.loader.dialect
+        return FlashLimits(
+            loader=dialect.name,
+            can_read=loader.supports(StubOp.READ_OPEN),
+            can_digest=True,
+            can_compress=True,
+            can_encrypt=dialect.encrypted_write,
+            can_resume=True,
+            block_size=dialect.flash_block,
+            address_bits=32,
+            checksummed=dialect.sealed,
+            digests_at_once=loader.supports(StubOp.HASH),
+            frame_payload=_find_capabilities(loader).frame_payload,
+            frame_head=FRAME_HEAD,
+            open_size=OPEN_SIZE,
+            reply_size=HEADER.size + dialect.status_bytes,
+            receives_ahead=True,
+        )
+
+    def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
+        """By ERASE_REGION, a megabyte per request."""
+        erase_by_region(self.loader, start, size, progress)
+
+    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
+        """By ranges, so that there is progress to report."""
+        self.erase(0, size, progress=progress)
+
+    def write(
+        self,
+        start: int,
+        data: bytes,
+        *,
+        packed: bytes | None = None,
+        encrypted: bool = False,
+        progress: Progress = ignore,
+    ) -> None:
+        """One stream; after a failure another one, from the last sector that is surely in flash.
+
+        ``progress`` estimates from what the stub received, and reports all of ``data`` once it is in flash.
+        """
+        loader = self.loader
+        refuse_encryption(self.limits, encrypted=encrypted)
+        padded = data.ljust(align_up(len(data), WORD), b"\xff")
+        codec = Codec.RAW if packed is None else Codec.ZLIB
+        attempts, begun = limit_restarts(loader.settings.retry), 0
+        while True:
+            rest = padded[begun:] if begun else padded
+            stream = rest
+            if packed is not None:
+                stream = deflate_zlib(rest) if begun else packed
+            transfer: WriteTransfer | None = None
+            try:
+                place = (start + begun, len(rest), len(stream), codec)
+                with WriteTransfer(
+                    loader, *place, encrypted=encrypted, first=stream[:CHUNK]
+                ) as transfer:
+                    for at in range(0, len(stream), CHUNK):
+                        transfer.send(stream[at : at + CHUNK] if at else b"")
+                        received = transfer.received * len(rest) // len(stream)
+                        done = begun + max(received, transfer.in_flash)
+                        progress(min(done, len(data) - 1))
+                    transfer.finish()
+                progress(len(data))
+            except ToolError as error:
+                in_flash = begun + (transfer.in_flash if transfer is not None else 0)
+                error.written_until = start + in_flash
+                if not isinstance(error, NoReply | CommandFailed):
+                    raise
+                count_restart(attempts, error, in_flash)
+                begun = align_down(in_flash, SECTOR)
+                progress(min(begun, len(data)))
+            else:
+                return
+
+    def read(
+        self, start: int, size: int, *, progress: Progress = ignore, report: EventReport = silent
+    ) -> Iterator[bytes]:
+        """Packets, each with a CRC; after a broken stream another one continues where it was."""
+        retry, done = self.loader.settings.retry, 0
+        restarts = retry.read_restarts + size // BYTES_PER_RESTART
+        attempts = Attempts(retry.block_attempts, restarts)
+        while done < size:
+            try:
+                with ReadTransfer(self.loader, start + done, size - done) as transfer:
+                    for data in transfer:
+                        done += len(data)
+                        progress(done)
+                        yield data
+            except (NoReply, CommandFailed) as error:
+                attempts.failed(error, done)
+
+    def digests(self, start: int, size: int, piece: int) -> list[bytes]:
+        """By SPI_FLASH_MD5 for one piece, which is quick after a write; by HASH for many."""
+        if piece >= size:
+            return [read_digest(self.loader, start, size)]
+        return read_md5s(self.loader, start, size, piece)
+
+    def find_written(self, start: int, size: int) -> Ranges | None:
+        """The sectors that are not blank; reported if two requests agree that there are any."""
+        if not self.limits.digests_at_once:
+            return () if holds(self, start, b"\xff" * size) else ((start, start + size),)
+        if not find_written(self.loader, start, size, SECTOR):
+            return ()
+        sectors = find_written(self.loader, start, size, SECTOR)
+        return tuple((sector, sector + SECTOR) for sector in sectors)
+
+    def spi(self, commands: Sequence[SpiCommand]) -> int:
+        """In one batch."""
+        replies = run_batch(self.loader, plan_spi_batch(self.chip.spi, commands))
+        return parse_spi_reply(replies[-1], commands[-1])
+
+
+class _Transfer:
+    """A stream as a context manager that aborts it if it is left before its end."""
+
+    _loader: Loader
+    _open: bool
+    _attempts: Attempts
+    received: int
+
+    def _count_rewind(self, what: str) -> None:
+        """Limit the rewinds, so that a bad line fails instead of retrying forever.
+
+        :raises NoReply: code ``line-bad``
+        """
+        error = NoReply(
+            f"{what} came damaged too often at byte {self.received}",
+            hint="Lower --baud, and check cable and supply.",
+            code="line-bad",
+        )
+        self._attempts.failed(error, self.received)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open and can_abort(kind):
+            self.abort()
+
+    def abort(self) -> None:
+        """End it; what is in flash stays.
+
+        :raises NoReply: the stub no longer replies
+        """
+        self._open = False
+        self._loader.abort()
+
+
+class WriteTransfer(_Transfer):
+    """A stream into flash: ``send`` pieces of it, then ``finish``. A context manager that aborts an unfinished stream.
+
+    ``received``: bytes of the stream that the stub has; ``in_flash``: unpacked bytes that are programmed.
+
+    :param offset: a sector's start
+    :param size: bytes that end up in flash
+    :param stream_size: bytes that will be sent in ``codec``
+    :param first: the beginning of the stream, at most a window, sent before the reply to the opening
+    :raises Unsupported: the loader has no streams, or not this kind
+    :raises CommandFailed, NoReply: the stub refuses, or does not reply
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        offset: int,
+        size: int,
+        stream_size: int,
+        codec: Codec,
+        *,
+        encrypted: bool = False,
+        erase: bool = True,
+        first: bytes = b"",
+    ) -> None:
+        loader.require(StubOp.WRITE_OPEN)
+        capabilities = _find_capabilities(loader)
+        self._loader, self.size, self.stream_size = loader, size, stream_size
+        self._payload, self._window = capabilities.frame_payload, capabilities.write_window
+        self._masked = (
+            Feature.MASK in capabilities.features and loader.transport.info.can_change_baud
+        )
+        self.received = self.in_flash = self._next = 0
+        self._held = bytearray(first)  # of the stream, from `received` on
+        self._rewound_to, self._stale, self._polled = -1, 0, False
+        self._attempts = _limit_rewinds(loader.settings.retry)
+        self._open = False
+        self._transfer = next(_TOKENS) & 0xFFFFFFFF
+        read_back = Feature.READ_BACK in capabilities.features and not encrypted
+        flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
+        flags |= read_back * WRITE_READ_BACK
+        command = WriteOpen(offset, size, stream_size, codec, flags, self._transfer)
+        self._credit_end = self._open_ahead(command) if first else loader.call(command).value
+        self._open = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it is in flash."""
+        return self.in_flash == self.size
+
+    def send(self, chunk: bytes) -> None:
+        """Add the next bytes of the stream; returns when all whole frames of it are on their way.
+
+        :raises CommandFailed: the write failed; ``in_flash`` bytes are programmed
+        :raises NoReply: the stub no longer replies, or the line is too bad
+        :raises ValueError: more bytes than announced
+        """
+        if self.received + len(self._held) + len(chunk) > self.stream_size:
+            raise ValueError("more bytes than the transfer was opened for")
+        self._held += chunk
+        self._push()
+
+    def finish(self) -> None:
+        """Wait until all of it is in flash.
+
+        :raises CommandFailed, NoReply: as ``send``
+        """
+        if self.received + len(self._held) != self.stream_size:
+            raise ValueError("fewer bytes than the transfer was opened for")
+        self._push()
+        while not self.finished:
+            self._wait()
+            self._push()
+        self._open = False
+        self._loader.end_pipeline()
+
+    def _open_ahead(self, command: WriteOpen) -> int:
+        """Open, with the first frames right behind; the credit. The stub drops the data of a write that it refuses.
+
+        After a failure the next request resynchronizes first.
+        """
+        loader, seconds = self._loader, self._loader.settings.timing.default
+        loader.begin_pipeline()
+        reply = None
+        loader.send(command.packet())
+        while (
+            reply is None
+            and (size := self._find_frame_size(len(self._held)))
+            and self._next + size <= self._window
+        ):
+            loader.send(self._pack(bytes(self._held[self._next : self._next + size])))
+            self._next += size
+            reply = loader.receive(StubOp.WRITE_OPEN, 0.0)
+        reply = reply or loader.receive(
+            StubOp.WRITE_OPEN, seconds + self._next * BITS_PER_BYTE / loader.baud
+        )
+        name = StubOp.WRITE_OPEN.name
+        if reply is None:
+            raise NoReply(
+                f"no answer to {name} within {seconds:g} s", command=name, seconds=seconds
+            )
+        return loader.check_status(reply, 0).value
+
+    def _push(self) -> None:
+        """Send all frames that are whole, as the credit allows, and take the reports that are there."""
+        end = self.received + len(self._held)
+        while not self.finished and (size := self._find_frame_size(end)):
+            if self._next + size > self._credit_end:
+                self._wait()
+            else:
+                at = self._next - self.received
+                self._loader.send(self._pack(bytes(self._held[at : at + size])))
+                self._next += size
+                self._take(self._loader.receive(StubOp.WRITE_DATA, 0.0))
+
+    def _pack(self, data: bytes) -> bytes:
+        """The next frame's content; masked where bytes on the line take longer than the search for a mask."""
+        return WriteData(self._next, data, find_mask(data) if self._masked else 0).packet()
+
+    def _find_frame_size(self, end: int) -> int:
+        left = end - self._next
+        return self._payload if left >= self._payload else left if end == self.stream_size else 0
+
+    def _wait(self) -> None:
+        """Wait for a report; poll with exponential back-off."""
+        loader, timing = self._loader, self._loader.settings.timing
+        on_the_way = (self._next - self.received) * BITS_PER_BYTE / loader.baud
+        longest = timing.scaled(timing.write_per_mb, self.size - self.in_flash)
+        deadline = loader.transport.now() + on_the_way + longest
+        pause, back_off = PATIENCE + on_the_way, PATIENCE
+        while (left := deadline - loader.transport.now()) > 0:
+            if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
+                return
+            self._polled = True
+            loader.send(WriteData(self._next).packet())
+            pause = back_off = min(back_off * 2, LONGEST_PAUSE)
+        raise NoReply("the stub does not report any more what it received", command="WRITE_DATA")
+
+    def _take(self, reply: Reply | None) -> bool:
+        """Act on a report; whether ``reply`` was one."""
+        report = parse_report(reply) if reply is not None else None
+        if report is None or report.transfer != self._transfer or not self._is_sane(report):
+            return False
+        # an unasked report comes after a quarter of a window
+        may_answer_poll = report.received - self.received < self._window // REPORTS_PER_WINDOW
+        if report.received > self.received:
+            del self._held[: report.received - self.received]
+            self.received, self._stale = report.received, 0
+        self._next = max(self._next, self.received)
+        self._credit_end, self.in_flash = report.credit_end, report.in_flash
+        if report.status == REPORT_AGAIN:
+            self._rewind_if_new(report)
+        elif report.status:
+            self._fail(report.status)
+        elif self._polled and may_answer_poll:
+            self._polled = False
+            if (
+                self.received < self._next
+            ):  # all that was sent before the poll has arrived or is lost
+                self._rewind()
+        return True
+
+    def _is_sane(self, report: Report) -> bool:
+        most = self.received + len(self._held)
+        return (
+            self.received <= report.received <= most
+            and self.in_flash <= report.in_flash <= self.size
+        )
+
+    def _rewind_if_new(self, report: Report) -> None:
+        """Rewind, unless frames that were on their way at the last rewind explain the repetition."""
+        if report.received == self._rewound_to and self._stale > 0:
+            self._stale -= 1
+        elif report.received < self._next:
+            self._rewind()
+
+    def _rewind(self) -> None:
+        self._count_rewind("what was sent")
+        frames = -(-(self._next - self.received) // self._payload)
+        self._rewound_to, self._stale = self.received, (frames - 1) // REPEATED_AFTER
+        self._next = self.received
+
+    def _fail(self, status: int) -> None:
+        self._open = False
+        self._loader.end_pipeline()
+        meaning = status_meaning(status.to_bytes(2, "big"))
+        raise CommandFailed(
+            f"WRITE_DATA failed: {meaning} ({status:#06x})", command="WRITE_DATA", status=status
+        )
+
+
+class ReadTransfer(_Transfer):
+    """A stream out of flash: iterate over it for bytes, in order and checked. A context manager that aborts the rest.
+
+    :raises Unsupported: the loader has no streams
+    :raises CommandFailed, NoReply: the stub refuses, or does not reply
+    """
+
+    def __init__(self, loader: Loader, offset: int, size: int) -> None:
+        loader.require(StubOp.READ_OPEN)
+        capabilities = _find_capabilities(loader)
+        self._loader, self.size, self.received = loader, size, 0
+        self._packet, self._window = capabilities.read_packet, capabilities.read_window
+        self._acknowledged, self._last, self._rewound = 0, -1, False
+        self._open = size > 0
+        self._attempts = _limit_rewinds(loader.settings.retry)
+        self._early: Reply | None = None
+        flags = READ_SHORT_BLANKS if Feature.BLANK_PACKETS in capabilities.features else 0
+        reply = loader.request(ReadOpen(offset, size, self._packet, self._window, flags))
+        if reply.value == size or reply.body[-2:] != OK:
+            loader.check_status(reply, 0)
+        else:
+            self._early = reply  # the reply is lost, this is the first packet
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes, as they come.
+
+        :raises NoReply: the stub no longer replies, or the line is too bad
+        """
+        while self.received < self.size:
+            packet = self._receive_packet()
+            if packet is None:
+                continue
+            self.received += len(packet.data)
+            self._last, self._rewound = -1, False
+            finished = self.received == self.size
+            if finished or self.received - self._acknowledged >= self._window // 4:
+                self._acknowledge()
+            self._open = not finished
+            yield packet.data
+        self._loader.end_pipeline()
+
+    def abort(self) -> None:
+        """End it.
+
+        :raises NoReply: the stub no longer replies
+        """
+        self.received = self.size
+        super().abort()
+
+    def _receive_packet(self) -> ReadPacket | None:
+        """The next packet; None: something else, damage or silence, which may have led to a rewind."""
+        reply, self._early = self._early, None
+        if reply is None:
+            # the time that a packet takes, with room for escapes and for a chip that looks for blanks
+            seconds = PATIENCE + 3 * self._packet * BITS_PER_BYTE / self._loader.baud
+            reply = self._loader.receive(StubOp.READ_OPEN, seconds)
+        if reply is None:
+            self._rewind()
+            return None
+        expected = min(self._packet, self.size - self.received)
+        packet = parse_read_packet(reply, expected)
+        if packet is not None and packet.position == self.received:
+            if len(packet.data) == expected:
+                return packet
+            self._rewind()
+        elif not self._rewound or reply.value <= self._last:  # not on its way at the last rewind
+            self._rewind()
+        self._last = reply.value
+        return None
+
+    def _rewind(self) -> None:
+        self._count_rewind("what was read")
+        self._rewound, self._last = True, -1
+        self._acknowledge(ACK_AGAIN)
+
+    def _acknowledge(self, flags: int = 0) -> None:
+        self._acknowledged = self.received
+        self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
+
+
+def can_abort(kind: type[BaseException] | None) -> bool:
+    """Whether to abort a stream that ends with this exception: only if the stub will be used again."""
+    return kind is None or not issubclass(
+        kind, (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
+    )
+
+
+def _limit_rewinds(retry: RetryPolicy) -> Attempts:
+    total = retry.stream_restarts_per_block_attempt * retry.block_attempts + 1
+    return Attempts(retry.stream_attempts, total)
+
+
+def _find_capabilities(loader: Loader) -> Capabilities:
+    capabilities = loader.dialect.capabilities
+    assert capabilities is not None  # only our stub gets here
+    return capabilities

@@ -1,0 +1,299 @@
+"""The values that jobs on flash share: target, policy, findings, steps and the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from espwire.device.backends.base import FlashLimits
+from espwire.device.flash_id import find_flash_size, is_plausible
+from espwire.errors import UsageError
+from espwire.events import PlannedStep
+from espwire.sizes import format_size
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+    from espwire.device.device import Device
+    from espwire.device.security import SecurityInfo
+
+BLANK = b"\xff"
+
+
+class Cancel(Protocol):
+    """Checked by jobs between blocks; ``transport.base.CancelToken`` implements it."""
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if the job is to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashTarget:
+    """The chip and its flash, as plans and safety checks see them.
+
+    ``flash_size`` None: not known, so not checked. ``size_assumed``: it is a guess. ``id_size``: the size by the
+    flash's own id, whatever size the user states; None: it is not known.
+    ``flash_key``: whether the eFuses hold a key to encrypt flash with; ``crypt_config``: which address bits change
+    that key (ESP32). None: not known, or not on this chip; the same for ``revision`` and ``security``.
+    """
+
+    chip: Chip
+    limits: FlashLimits
+    flash_size: int | None = None
+    size_assumed: bool = False
+    id_size: int | None = None
+    secure_download: bool = False
+    revision: int | None = None
+    security: SecurityInfo | None = None
+    flash_key: bool | None = None
+    crypt_config: int | None = None
+
+    @classmethod
+    def of(cls, device: Device, *, flash_size: int | None = None) -> FlashTarget:
+        """The device as a target. Attaches the flash if that was not done yet.
+
+        :param flash_size: bytes, as stated by the user; None: by its id
+        """
+        info = device.flash
+        if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
+            info = device.attach_flash(size=flash_size)  # the loader checks addresses by the size
+        known = info.jedec is not None and is_plausible(info.jedec)
+        return cls(
+            chip=device.chip,
+            limits=device.backend.limits,
+            flash_size=info.size,
+            size_assumed=info.assumed,
+            id_size=find_flash_size(info.jedec) if known and info.jedec is not None else None,
+            secure_download=device.secure_download,
+            revision=device.revision if device.revision_known else None,
+            security=device.security,
+        )
+
+    @property
+    def real_size(self) -> int | None:
+        """The flash size, if it is known and not a guess."""
+        return None if self.size_assumed else self.flash_size
+
+    @property
+    def encrypted_align(self) -> int:
+        """Bytes that the chip encrypts at once."""
+        return self.chip.flash.encrypted_write_align or 16
+
+    @property
+    def checks_images(self) -> bool:
+        """Whether the chip may refuse an image of which a byte was changed."""
+        security = self.security
+        secured = security is not None and (
+            security.secure_boot or security.secure_boot_v1 or security.secure_download
+        )
+        return secured or self.secure_download
+
+    def check_range(self, start: int, end: int, *, stated: int | None = None) -> None:
+        """Refuse a range past the end of the flash: most flash chips wrap around to address 0 there.
+
+        :param stated: the size that the user gave
+        :raises UsageError: code ``past-flash-end``
+        """
+        size = self.id_size
+        if stated is not None and end > stated and (size is None or end <= size):
+            raise UsageError(
+                f"{start:#x} to {end:#x} exceeds the given flash size, {stated:#x}",
+                hint="Give the real --flash-size, or leave it out.",
+                code="past-flash-end",
+            )
+        if size is not None and end > size:
+            raise UsageError(
+                f"{start:#x} to {end:#x} goes past the end of the flash at {size:#x}",
+                hint="Check address and size; the size is that of the flash's own id.",
+                code="past-flash-end",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the caller wants.
+
+    ``compress`` None: where the loader can and it is shorter; True: encrypted blobs, too; False: never.
+    ``verify`` None: where the loader can; True: refuse to write where it cannot; False: never.
+    ``consents`` allow fatal findings by name; ``force`` allows all of them except those that need their name.
+    ``rewrites``: how often a blob may be tried again.
+    ``ignore_flash_enc_efuse``: do not check the eFuses for a flash encryption key.
+    ``skip_flashed``: leave out blobs that the flash holds already, by its MD5.
+    ``trust_flash_content``: do not even check a blob that equals its ``previous``.
+    """
+
+    compress: bool | None = None
+    verify: bool | None = None
+    erase_all: bool = False
+    force: bool = False
+    consents: frozenset[str] = frozenset()
+    rewrites: int = 1
+    ignore_flash_enc_efuse: bool = False
+    skip_flashed: bool = False
+    trust_flash_content: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
+
+    ``by_name_only``: ``force`` does not replace the consent.
+    """
+
+    code: str
+    text: str
+    fatal: bool = False
+    consent: str = ""
+    by_name_only: bool = False
+
+
+@dataclass(frozen=True)
+class Erase:
+    """Erase whole sectors. ``whole``: the entire flash."""
+
+    address: int
+    size: int
+    whole: bool = False
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"erase {format_span(self.address, self.address + self.size)}"
+
+
+@dataclass(frozen=True)
+class Write:
+    """Erase the sectors of a blob and write it.
+
+    ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
+    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
+    """
+
+    address: int
+    data: bytes = field(repr=False)
+    name: str
+    packed: bytes | None = field(default=None, repr=False)
+    wire_bytes: int = 0
+    encrypted: bool = False
+    erase_end: int = 0
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + len(self.data)
+
+    def describe(self) -> str:
+        """One line for people."""
+        how = f", compressed to {len(self.packed)} bytes" if self.packed is not None else ""
+        how += ", encrypted by the chip" if self.encrypted else ""
+        return f"write {self.name} to {format_span(self.address, self.end)}{how}"
+
+
+@dataclass(frozen=True)
+class Verify:
+    """The flash must hold ``data`` at ``address``.
+
+    ``rewrite``: what to write if it does not, where the step before wrote only some of it.
+    ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
+    last block and was erased with the rest.
+    """
+
+    address: int
+    data: bytes = field(repr=False)
+    name: str
+    rewrite: Write | None = field(default=None, repr=False)
+    tail: int = 0
+
+    @property
+    def end(self) -> int:
+        """One past the last address of ``data``."""
+        return self.address + len(self.data)
+
+    @property
+    def content(self) -> bytes:
+        """All that the flash must hold from ``address`` on, blank tail included."""
+        return self.data + BLANK * self.tail
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"verify {self.name} at {format_span(self.address, self.end)}"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Nothing to do for this blob, and why. ``checked``: the flash was read or hashed, and holds it."""
+
+    address: int
+    size: int
+    name: str
+    why: str
+    checked: bool = False
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"skip {self.name}: {self.why}"
+
+
+Step = Erase | Write | Verify | Skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, in order. ``wire_bytes`` is what the host sends; ``seconds`` an estimate of the whole."""
+
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...] = ()
+    wire_bytes: int = 0
+    seconds: float = 0.0
+    policy: Policy = Policy()
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """The steps that write."""
+        return tuple(step for step in self.steps if isinstance(step, Write))
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """Names of what is written and not verified after."""
+        checks = [range(s.address, s.end) for s in self.steps if isinstance(s, Verify)]
+        return tuple(w.name for w in self.writes if not any(w.address in check for check in checks))
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """Names of what no step looks at in the flash itself: unverified, or skipped on trust."""
+        trusted = (s.name for s in self.steps if isinstance(s, Skip) and s.size and not s.checked)
+        return (*self.unverified, *trusted)
+
+    def describe(self) -> tuple[str, ...]:
+        """One line per step."""
+        return tuple(step.describe() for step in self.steps)
+
+    @property
+    def actions(self) -> tuple[PlannedStep, ...]:
+        """The steps for programs that show them."""
+        return tuple(map(describe_step, self.steps))
+
+    @property
+    def shares(self) -> tuple[tuple[str, str, float], ...]:
+        """The tasks that will report progress, each with its share of the work, for ``events.Overall``."""
+        return tuple(_weigh(step) for step in self.steps if not isinstance(step, Skip))
+
+
+def describe_step(step: Step) -> PlannedStep:
+    """A step as events report it."""
+    size = step.size if isinstance(step, Erase | Skip) else len(step.data)
+    name = "" if isinstance(step, Erase) else step.name
+    return PlannedStep(kind=type(step).__name__.lower(), address=step.address, size=size, name=name)
+
+
+def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
+    """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
+    if isinstance(step, Erase):
+        return "erase", "", step.size / 8
+    size = max(len(step.data), 1)
+    if isinstance(step, Write):
+        return "write", step.name, size
+    return "verify", step.name, size / 20
+
+
+def format_span(start: int, end: int) -> str:
+    """A range for people."""
+    return f"{start:#x}..{end:#x} ({format_size(end - start)})"

@@ -1,0 +1,148 @@
+"""Builds a virtual chip from its options: the individual chip, its flash part, its flash encryption."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from functools import partial
+
+from espwire.chips.model import Chip
+from espwire.chips.registry import load_chip
+from espwire.errors import UsageError
+from espwire.virtual.chip import VirtualChip
+from espwire.virtual.config import VirtualOptions
+from espwire.virtual.defects import DefectiveChip
+from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
+from espwire.virtual.faults import Faults
+from espwire.virtual.flash_parts import PROFILES, find_part
+from espwire.virtual.nor_flash import NorFlash
+
+USUAL_CRYPT_CONFIG = 0xF
+BLANK_FLASH_KEY = bytes(32)
+DEFAULT_FLASH_KEY = bytes(
+    range(32)
+)  # of a chip with flash encryption for which no key was specified
+
+
+def build_config(options: VirtualOptions) -> ChipConfig:
+    """The usual individual chip, changed by the options.
+
+    :raises UsageError: a value is not possible for this chip
+    """
+    chip = load_chip(options.chip)
+    config = default_config(chip)
+    fields = dict(config.fields) | {
+        name.replace("-", "_"): value for name, value in options.fields.items()
+    }
+    changes: dict[str, object] = {
+        "fields": fields,
+        "secure_download": options.secure_download,
+        "secure_boot": options.secure_boot,
+        "secure_boot_v1": options.secure_boot_v1,
+        "flash_encryption": options.flash_encryption,
+        "flash_key": options.flash_key,
+        "manual_encrypt_disabled": options.manual_encrypt_disabled,
+        "key_manager": options.key_manager,
+        "rom_crystal_mhz": options.rom_crystal,
+    }
+    if options.mac is not None:
+        mac = options.mac
+        changes["mac"] = mac if len(mac) == 6 else mac[:3] + mac[5:]
+        if len(mac) == 8:
+            changes["extension"] = mac[3:5]
+    if options.revision is not None:
+        changes["revision"] = options.revision
+    if options.crystal is not None:
+        if options.crystal not in chip.crystal.mhz:
+            known = ", ".join(map(str, chip.crystal.mhz))
+            raise UsageError(
+                f"{chip.name} does not support a crystal of {options.crystal} MHz",
+                hint=f"It supports {known} MHz.",
+            )
+        changes["crystal_mhz"] = options.crystal
+    if options.secure_download and not chip.rom.secure_ops:
+        raise UsageError(
+            f"{chip.name} has no Secure Download Mode", hint="Remove the option secure-download."
+        )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def build_flash(options: VirtualOptions) -> NorFlash:
+    """The flash part, with its file if it has one.
+
+    :raises UsageError: no such part
+    :raises DataError: the file cannot be used
+    """
+    part = find_part(options.size, options.vendor)
+    if not options.sfdp:
+        part = dataclasses.replace(part, sfdp=b"")
+    if options.starts == "sleepy":
+        part = dataclasses.replace(part, sleepy=True)
+    elif options.starts == "continuous":
+        part = dataclasses.replace(part, starts_in="continuous")
+    return NorFlash(part, timing=PROFILES[options.profile], path=options.flash, seed=options.seed)
+
+
+def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> VirtualChip:
+    """The chip, in its loader or its application (``boot``); ``config`` overrides ``build_config(options)``.
+
+    :raises UsageError: the options do not suit the chip
+    :raises DataError: the flash file cannot be used
+    """
+    chip = load_chip(options.chip)
+    if (options.kind == "usb-jtag" and not chip.usb.serial_jtag) or (
+        options.kind == "usb-otg" and not chip.usb.otg
+    ):
+        raise UsageError(
+            f"{chip.name} has no {options.kind} port",
+            hint="Remove the option kind to connect to the UART.",
+        )
+    config = config if config is not None else build_config(options)
+    faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
+    fuse_registers(chip, config)  # report invalid values before a flash file is created
+    kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
+    result = kind(chip, config, build_flash(options), options, faults)
+    if options.kind == "usb-jtag":
+        result.registers.note_usb(config.revision)
+    _set_encryption(result, chip, config)
+    return result
+
+
+def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
+    """Let ROM and programs encrypt, unless eFuses disable it."""
+    from espwire.secure.flash_encryption import require_cryptography
+
+    key, encrypt = config.flash_key or DEFAULT_FLASH_KEY, None
+    if config.manual_encrypt_disabled:
+        return
+    if config.has_flash_key and chip.rom.encrypted_write:
+        require_cryptography()
+        encrypt = result.rom.encrypt = partial(_encrypt, key)
+    elif chip.security.key_readable is not None:
+        setting = USUAL_CRYPT_CONFIG
+        if config.has_flash_key:
+            require_cryptography()
+        else:  # with blank eFuses, an ESP32 encrypts with a key of zeros
+            key, setting = BLANK_FLASH_KEY, 0
+        encrypt = partial(_encrypt_esp32, key, config.fields.get("flash_crypt_config", setting))
+    result.runner.services = dataclasses.replace(result.runner.services, encrypt=encrypt)
+
+
+def _encrypt(key: bytes, address: int, data: bytes) -> bytes:
+    """XTS, as all chips but the ESP32 use it.
+
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    from espwire.secure.flash_encryption import encrypt_xts
+
+    return encrypt_xts(data, address, key)
+
+
+def _encrypt_esp32(key: bytes, crypt_config: int, address: int, data: bytes) -> bytes:
+    """The ESP32's own algorithm.
+
+    :raises Unsupported: code ``needs-cryptography``
+    """
+    from espwire.secure.flash_encryption import encrypt_esp32
+
+    return encrypt_esp32(data, address, key, crypt_config)
