@@ -1,4 +1,4 @@
-"""elf2image as a whole process against esptool: wall time and peak memory, for an ELF of 4 MB as a linker makes it."""
+"""elf2image as a whole process compared with esptool: wall time and peak memory for a 4 MB ELF file."""
 
 from __future__ import annotations
 

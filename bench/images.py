@@ -1,4 +1,4 @@
-"""image-info and merge-bin of 4 MB, whole processes against esptool: time and peak memory."""
+"""image-info and merge-bin of 4 MB, whole processes compared with esptool: time and peak memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the benches measure: whole processes, in turn with the peer, medians. No tests: nothing passes or fails here."""
+"""Measure whole processes, alternating with the peer, and print medians."""
 
 from __future__ import annotations
 

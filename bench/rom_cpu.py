@@ -1,4 +1,4 @@
-"""Process CPU of our client and esptool's, each talking to the same virtual chip in another process, no pauses."""
+"""CPU time of espwire and of esptool, each with the same virtual chip in another process, without pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bench, one after the other: ``make bench``."""
+"""Run all benchmarks: ``make bench``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated time of a ROM write of 1 MiB at 115200 baud through a 1 ms bridge, against what physics asks for."""
+"""Simulated time of a ROM write of 1 MiB at 115200 baud through a 1 ms bridge, compared with the physical minimum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SLIP decoding, bytes per second, for frames of several sizes and for pieces as a port delivers them."""
+"""SLIP decoding in bytes per second, for several sizes of frames and of chunks from the port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start-up: wall time of --version, --help and write-flash --help, against esptool."""
+"""Start-up: wall time of --version, --help and write-flash --help, compared with esptool."""
 
 from __future__ import annotations
 

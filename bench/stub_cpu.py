@@ -1,4 +1,4 @@
-"""Instructions of our packed stub for a byte of flash, counted on the CPU engines, its polling included."""
+"""Instructions of espwire's stub per byte of flash, polling included, counted on the CPU engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Round trips before the first data byte of a write, per chip, and what each asked. esptool, not run here: 81 to 95."""
+"""Round trips before the first data byte of a write, per chip, with the request of each. esptool needs 81 to 95."""
 
 from __future__ import annotations
 

@@ -46,4 +46,4 @@ def read_summary(path: Path) -> str:
     """The first sentence of a module's docstring, with single backquotes."""
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     first = " ".join(text.split("\n\n")[0].split()).replace("``", "`")
-    return re.split(r"(?<=[.:?]) (?=[A-Z])", first)[0].replace("|", "\\|").rstrip(":")
+    return re.split(r"(?<=[.?]) (?=[A-Z`])", first)[0].replace("|", "\\|").rstrip(":")

@@ -1,4 +1,4 @@
-"""Sections of the guide for errors and warnings; docs/errors.md links to them."""
+"""The section of the guide for each error or warning; docs/errors.md links to it."""
 
 from __future__ import annotations
 

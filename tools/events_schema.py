@@ -1,4 +1,4 @@
-"""The JSON Schema of the events that ``--json`` prints, from the dataclasses in events.py. generate.py writes it."""
+"""Generate the JSON Schema of the events that ``--json`` prints from the dataclasses in events.py."""
 
 from __future__ import annotations
 

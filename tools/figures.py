@@ -36,7 +36,7 @@ def find_modules(root: Path) -> dict[str, Path]:
 
 def find_docstrings(tree: ast.AST) -> list[ast.Expr]:
     """The docstring statements of a module, its classes and its functions."""
-    found = []
+    docstrings = []
     for node in ast.walk(tree):
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
@@ -45,8 +45,8 @@ def find_docstrings(tree: ast.AST) -> list[ast.Expr]:
             first = node.body[0]
             value = first.value if isinstance(first, ast.Expr) else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found.append(first)
-    return found
+                docstrings.append(first)
+    return docstrings
 
 
 def count_lines(source: str, tree: ast.AST) -> dict[str, int]:
@@ -158,7 +158,7 @@ def find_chip_names(tree: ast.AST, chips: set[str]) -> Iterator[int]:
 
 
 def find_loader_questions(tree: ast.AST) -> Iterator[int]:
-    """Lines that ask what kind of loader answers."""
+    """Lines that check the kind of loader."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name)):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
@@ -236,9 +236,9 @@ def main() -> None:
         ("chip names in conditions or dictionaries", "chip_names"),
         ("loader questions outside device/backends", "loader_questions"),
     ):
-        found = figures[key]
-        print(f"\n{title}: {len(found)}")
-        for item in found:
+        items = figures[key]
+        print(f"\n{title}: {len(items)}")
+        for item in items:
             print("  " + (" <-> ".join(item) if isinstance(item, list) else item))
     print(f"\npublic names: {figures['public_names']}")
 

@@ -1,4 +1,4 @@
-"""Writes the files that are generated from the chip data. `make generate`; a house test fails when they are stale."""
+"""Write all generated files (`make generate`). A house test fails if one is stale."""
 
 from __future__ import annotations
 

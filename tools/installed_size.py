@@ -1,4 +1,4 @@
-"""How much an environment's packages take on the disk, without pip's own; fails over 15 MB."""
+"""Print the disk space of an environment's packages without pip; fail above 15 MB."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Render docs/protocol.md: the text of protocol_page.md with tables from the commands and the chips' data."""
+"""Render docs/protocol.md: the prose of protocol_page.md with tables from the commands and the chip data."""
 
 from __future__ import annotations
 

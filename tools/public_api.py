@@ -53,10 +53,16 @@ def _bases(cls: type) -> str:
     return f"({', '.join(bases)})" if bases else ""
 
 
+def _annotation(kind: object) -> str:
+    """The type of a field; in modules without postponed evaluation, it is not a string."""
+    text = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)
+
+
 def _members(cls: type) -> list[str]:
     lines = []
     if dataclasses.is_dataclass(cls):
-        lines += [f"    {f.name}: {f.type}" for f in dataclasses.fields(cls)]
+        lines += [f"    {f.name}: {_annotation(f.type)}" for f in dataclasses.fields(cls)]
     else:
         lines += [
             f"    {name}: {kind}"

@@ -1,7 +1,7 @@
-"""What every ROM loader must do, checked at any port: ``pytest tests/conformance --port /dev/ttyUSB0``.
+"""Checks a ROM loader at any port: ``pytest tests/conformance --port /dev/ttyUSB0``.
 
-Without ``--port`` every virtual chip is checked. On a real board the chip must wait in its loader (hold BOOT, press
-RESET), and the 64 KiB of flash at ``--scratch`` are overwritten.
+Without ``--port``, all virtual chips are checked. A real chip must be in download mode (hold BOOT, press RESET). The
+checks overwrite the 64 KiB of flash at ``--scratch``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "port" in metafunc.fixturenames:
-        given = metafunc.config.getoption("--port", default=None)
-        ports = [given] if given else [f"virtual:{name}?size=4MB" for name in chip_ids()]
+        port = metafunc.config.getoption("--port", default=None)
+        ports = [port] if port else [f"virtual:{name}?size=4MB" for name in chip_ids()]
         metafunc.parametrize("port", ports, scope="module")
     if "target" in metafunc.fixturenames:
         names = target_names(metafunc.config.getoption("--port", default=None))
@@ -42,14 +42,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def target(request: pytest.FixtureRequest, scratch: int) -> Iterator[Target]:
-    """Where our stub runs, kept from test to test."""
-    found = Target(request.param, scratch, soak="soak" in (request.config.getoption("-m") or ""))
-    yield found
-    found.drop()
+    """A running stub of espwire, kept for all tests."""
+    target = Target(request.param, scratch, soak="soak" in (request.config.getoption("-m") or ""))
+    yield target
+    target.drop()
 
 
 class Wire:
-    """Raw frames over a link: what was sent is ours to choose, right or wrong."""
+    """Sends raw frames, valid or not, and collects the replies."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -59,33 +59,33 @@ class Wire:
         self.transport.write(data, self.transport.now() + 10)
 
     def frames(self, seconds: float = 0.5, quiet: float = 0.3) -> list[bytes]:
-        """Every frame that comes until ``quiet`` seconds pass without a byte, waiting ``seconds`` for the first."""
-        found, wait = [], seconds
+        """Collect frames until ``quiet`` seconds pass without a byte; wait ``seconds`` for the first."""
+        frames, wait = [], seconds
         while data := self.transport.read(wait):
-            found += self.decoder.feed(data)
+            frames += self.decoder.feed(data)
             wait = quiet
-        return found
+        return frames
 
-    def ask(self, command: Command | bytes, seconds: float = 5.0) -> list[Reply]:
-        """Send one request and collect the replies."""
+    def request(self, command: Command | bytes, seconds: float = 5.0) -> list[Reply]:
+        """Send a request and collect the replies."""
         self.frames(0.01, 0.01)
         self.send(slip.encode(command if isinstance(command, bytes) else command.packet()))
         return [
             reply for frame in self.frames(seconds) if (reply := parse_reply(frame)) is not None
         ]
 
-    def one(self, command: Command, seconds: float = 5.0) -> Reply:
-        """The single reply to a request."""
-        (reply,) = self.ask(command, seconds)
+    def exchange(self, command: Command, seconds: float = 5.0) -> Reply:
+        """Send a request and return its only reply."""
+        (reply,) = self.request(command, seconds)
         assert reply.op == command.op
         return reply
 
 
 @pytest.fixture(scope="module")
 def device(port: str) -> Iterator[Device]:
-    """A chip that was reset, where the port can, and identified by the library."""
-    with connect(open_transport(port), before="default-reset", stub=False) as found:
-        yield found
+    """The chip, reset if the port can reset it, and identified by the library."""
+    with connect(open_transport(port), before="default-reset", stub=False) as device:
+        yield device
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +113,12 @@ def flash(device: Device) -> Device:
 
 
 def failed(reply: Reply, chip: Chip) -> bool:
-    """Whether the status byte says so; it stands before the other status bytes at the end."""
+    """Whether the status byte, the first of the status bytes at the end, is not 0."""
     return reply.body[-chip.rom.status_bytes] != 0
 
 
 def needs(chip: Chip, *ops: Op) -> None:
-    """Skip where the ROM lacks a command."""
+    """Skip if the ROM lacks a command."""
     missing = [op.name for op in ops if op not in chip.rom.ops]
     if missing:
         pytest.skip(f"the ROM of {chip.name} has no {missing[0]}")

@@ -20,10 +20,10 @@ HOST_REGISTER = 0x60000000
 
 @dataclass
 class Place:
-    """One running stub and what the checks must know of where it runs.
+    """A running stub, and what the checks need to know about it.
 
-    ``scratch``: 64 KiB of flash to overwrite. ``large``: bytes of a write that is long there. ``writable``: two
-    registers that keep what is written.
+    ``scratch``: 64 KiB of flash to overwrite. ``large``: bytes of a long write. ``writable``: two registers that keep
+    their values.
     """
 
     stub: StubClient
@@ -60,7 +60,7 @@ def target_names(port: str | None) -> list[str]:
 
 
 class Target:
-    """Keeps one stub running; starts it anew after one that is gone."""
+    """Keeps a stub running, and restarts it after a crash or a reset."""
 
     def __init__(self, name: str, scratch: int, *, soak: bool) -> None:
         self.name, self._scratch, self._soak = name, scratch, soak
@@ -74,7 +74,7 @@ class Target:
         return self._place
 
     def drop(self) -> None:
-        """It is gone, or in an unknown state."""
+        """The stub is gone or in an unknown state."""
         place, self._place = self._place, None
         if place is not None:
             place.stub.transport.close()

@@ -167,7 +167,7 @@ def _ota(data: bytes) -> None:
     assert find_boot(table, found).boots in table.partitions[2:4]
     for slot in ("app0", "app1"):
         change = plan_switch(table, found, slot)
-        status = find_boot(table, apply_change(found, change))
+        status = find_boot(table, parse_ota_data(apply_change(data, change)))
         assert status.boots is not None
         assert status.boots.name == slot or change.nothing
 

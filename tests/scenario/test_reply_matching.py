@@ -178,7 +178,7 @@ def test_a_request_is_refused_while_the_line_is_out_of_step() -> None:
     matcher.advance(Input.REQUEST)
     matcher.advance(Input.LOST)
     assert matcher.needs_sync
-    with pytest.raises(RuntimeError, match="REQUEST is not possible in state OUT_OF_STEP"):
+    with pytest.raises(AssertionError, match="REQUEST is not possible in state OUT_OF_STEP"):
         matcher.advance(Input.REQUEST)
     for cause in (Input.SYNC, Input.REPLY, Input.DONE, Input.REQUEST):
         matcher.advance(cause)

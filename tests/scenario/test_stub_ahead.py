@@ -6,9 +6,10 @@ import zlib
 
 import pytest
 
-from espwire import Device, Packet, connect
+from espwire import Device, connect
 from espwire.blob import Blob
 from espwire.device.backends.stub import WriteTransfer
+from espwire.device.loader import Packet
 from espwire.errors import CommandFailed, NoReply
 from espwire.flash.write import write_flash
 from espwire.protocol import slip

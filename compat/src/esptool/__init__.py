@@ -1,6 +1,7 @@
-"""The module ``esptool``, answered by espwire: what esptool 5 documents for scripts, and nothing of its inside.
+"""A replacement for the module ``esptool``, based on espwire: the interface that esptool 5 documents for scripts.
 
-``__version__`` is the esptool whose interface this follows, since scripts compare it; ``espwire.__version__`` is ours.
+``__version__`` is the version of esptool with this interface, because scripts compare it; espwire's own version is
+``espwire.__version__``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from esptool import cmds as cmds
 from esptool._running import perform
 from esptool.bin_image import LoadFirmwareImage as LoadFirmwareImage
-from esptool.cmds import *  # noqa: F403  what cmds.__all__ names, all of it
+from esptool.cmds import *  # noqa: F403  everything in cmds.__all__
 from esptool.cmds import connect_first_available as get_default_connected_device
 from esptool.cmds import connect_with_retries as connect_loop
 from esptool.cmds import get_port_list as get_port_list
@@ -59,12 +60,12 @@ __all__ += [rom.__name__ for rom in ROM_LIST]
 
 
 def main(argv: Sequence[str] | None = None, esp: ESPLoader | None = None) -> None:
-    """Run one command line of esptool, that of this process if none is given.
+    """Run a command line of esptool, by default that of this process.
 
-    :param esp: a chip that is connected already: ``--port`` and ``--before`` change nothing. Its port stays open, but
-        the chip is reset at the end as ``--after`` says: ``esp.connect()`` enters the loader again.
+    :param esp: a connected chip; ``--port`` and ``--before`` have no effect. Its port stays open, but ``--after`` resets
+        the chip at the end: ``esp.connect()`` enters the loader again.
     :raises FatalError: the command failed
-    :raises SystemExit: 2: the command line makes no sense, which has been told on standard error
+    :raises SystemExit: 2: the command line is invalid; the error was printed on standard error
     """
     import sys
 

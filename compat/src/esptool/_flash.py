@@ -136,12 +136,12 @@ class FlashCommands(ChipFacts):
 
         :param progress_fn: called with the bytes that have come and ``length``
         """
-        data = bytearray()
-        for piece in self._attached().read_flash(offset, length):
-            data += piece
+
+        def progress(done: int) -> None:
             if progress_fn is not None:
-                progress_fn(len(data), length)
-        return bytes(data)
+                progress_fn(done, length)
+
+        return b"".join(self._attached().backend.read(offset, length, progress=progress))
 
     def read_flash_slow(
         self, offset: int, length: int, progress_fn: Progress | None = None

@@ -1,4 +1,4 @@
-"""The port under a chip, as a pyserial object: what clients read boot logs from, and close, as ``esp._port``."""
+"""The port as a pyserial object, and the reverse: clients use ``esp._port`` to read boot logs and to close the port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ POLL = 0.001
 
 
 class TransportPort(serial.SerialBase):
-    """Any link of espwire (a serial port, TCP, RFC 2217, a virtual chip) with pyserial's methods.
+    """A transport of espwire (serial port, TCP, RFC 2217, virtual chip) with pyserial's methods.
 
-    The link is the one that the chip is reached by: closing this closes that.
+    The chip uses the same transport: closing this port closes it.
     """
 
     def __init__(self, name: str, transport: Transport, baud: int) -> None:
@@ -33,7 +33,7 @@ class TransportPort(serial.SerialBase):
         self.take(transport, baud)
 
     def take(self, transport: Transport, baud: int) -> None:
-        """Use ``link``, which is open and runs at ``baud``, from now on."""
+        """Use another transport, which is open and runs at ``baud``."""
         self.transport = transport
         self._baudrate = baud
         self.is_open = True
@@ -48,19 +48,19 @@ class TransportPort(serial.SerialBase):
             raise serial.SerialException(str(error)) from error
 
     def close(self) -> None:
-        """Close the port; a second time does nothing."""
+        """Close the port; closing it again has no effect."""
         self.is_open = False
         self.transport.close()
 
     @property
     def in_waiting(self) -> int:
-        """How many bytes can be read at once. Waits a moment for the first: the clock of a virtual chip needs that."""
+        """The number of received bytes. Waits briefly for the first, so that the clock of a virtual chip advances."""
         if not self._waiting:
             self._fetch(POLL)
         return len(self._waiting)
 
     def read(self, size: int = 1) -> bytes:
-        """At most ``size`` bytes, fewer when the time-out passes first."""
+        """Return up to ``size`` bytes, fewer after the timeout."""
         transport, timeout = self._check(), self.timeout
         deadline = transport.now() + (timeout or 0.0)
         self._fetch(0.0)
@@ -84,12 +84,12 @@ class TransportPort(serial.SerialBase):
         self._check().drain()
 
     def reset_input_buffer(self) -> None:
-        """Forget what has come."""
+        """Discard received bytes."""
         self._waiting = b""
         self._check().discard_input()
 
     def reset_output_buffer(self) -> None:
-        """Nothing waits here to be sent."""
+        """No effect: there is no output buffer."""
 
     def fileno(self) -> int:
         """The file descriptor, where the port has one."""
@@ -112,7 +112,7 @@ class TransportPort(serial.SerialBase):
         return self.transport
 
     def _reconfigure_port(self, *_: Any, **__: Any) -> None:
-        """pyserial calls this after any setting has changed; only the rate means something to a link."""
+        """Apply settings, for pyserial; a transport has only the baud rate."""
         if self.is_open:
             self.transport.set_baud(self._baudrate)
 
@@ -123,11 +123,11 @@ class TransportPort(serial.SerialBase):
         self._check().set_lines(rts=bool(self.rts))
 
     def _update_break_state(self) -> None:
-        """No link sends a break."""
+        """No effect: transports cannot send a break."""
 
 
 class PyserialTransport:
-    """A link on a pyserial object that the client has opened; its rate is changed, and it is closed with the link.
+    """A transport on a pyserial object that the client has opened; closing the transport closes the object.
 
     :raises TransportLost: by any method, where pyserial fails
     """
@@ -136,16 +136,14 @@ class PyserialTransport:
         from espwire.transport.base import TransportInfo
 
         self._serial = port
-        if (
-            port.write_timeout is None
-        ):  # else a port that takes nothing would hold the program for ever
+        if port.write_timeout is None:  # without it, a stuck port would block forever
             port.write_timeout = WRITE_SECONDS
         self.info = TransportInfo(name=str(port.port), kind="uart")
 
     def read(self, timeout: float) -> bytes:
-        """What has come; empty when time is up.
+        """Return received bytes; empty after ``timeout``.
 
-        It polls: setting ``timeout`` configures a pyserial port again, which is slow for a remote one.
+        Polls, because setting ``timeout`` reconfigures a pyserial port, which is slow for a remote port.
         """
         end = time.monotonic() + timeout
         with self._guarded():
@@ -154,22 +152,22 @@ class PyserialTransport:
             return bytes(self._serial.read(waiting)) if waiting else b""
 
     def write(self, data: bytes, deadline: float) -> None:
-        """Hand over all of ``data``."""
+        """Send all of ``data``."""
         with self._guarded():
             self._serial.write(data)
 
     def drain(self) -> None:
-        """Wait until everything written has left."""
+        """Wait until everything written has been sent."""
         with self._guarded():
             self._serial.flush()
 
     def discard_input(self) -> None:
-        """Forget what has come and was not read."""
+        """Discard received bytes that were not read."""
         with self._guarded():
             self._serial.reset_input_buffer()
 
     def set_baud(self, baud: int) -> None:
-        """Change the host's rate."""
+        """Change the baud rate."""
         with self._guarded():
             self._serial.baudrate = baud
 
@@ -180,9 +178,8 @@ class PyserialTransport:
                 self._serial.dtr = dtr
             if rts is not None:
                 self._serial.rts = rts
-                self._serial.dtr = (
-                    self._serial.dtr
-                )  # some Windows drivers pass RTS on only with the next DTR
+                # some Windows drivers apply RTS only with the next change of DTR
+                self._serial.dtr = self._serial.dtr
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -200,5 +197,5 @@ class PyserialTransport:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:  # pyserial's own exception is one
-            raise TransportLost(f"{self.info.name} is lost: {error}") from error
+        except OSError as error:  # includes pyserial's exceptions
+            raise TransportLost(f"lost the connection to {self.info.name}: {error}") from error

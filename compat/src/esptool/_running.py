@@ -1,4 +1,4 @@
-"""espwire's commands, run inside a program: what they print goes to the logger, what fails is raised."""
+"""Runs espwire's commands inside a program: output goes to the logger, failures are raised."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class LogOutput(Output):
-    """Standard output and error as the logger has them."""
+    """Standard output and error by way of the logger."""
 
     def line(self, text: str, *, styled: bool = False) -> None:
-        """One line."""
+        """Print a line."""
         log.print(text if styled else escape_lines(text))
 
     def error_line(self, text: str, *, styled: bool = False) -> None:
-        """One line about what is wrong."""
+        """Print a line of an error."""
         log.error(text if styled else escape_lines(text))
 
 
 def report(event: Event) -> None:
-    """Events of library calls, for the logger."""
+    """Pass events of library calls to the logger."""
     from espwire.cli.tokens import ESPTOOL
 
     if isinstance(event, Progress):
@@ -45,23 +45,23 @@ def report(event: Event) -> None:
 
 
 def without_progress(event: Event) -> None:
-    """As ``report``, and no progress."""
+    """As ``report``, without progress."""
     if not isinstance(event, Progress):
         report(event)
 
 
 def reporting(no_progress: object) -> Report:
-    """The one that is asked for."""
+    """``report``, with or without progress."""
     return without_progress if no_progress else report
 
 
 def perform(words: Sequence[str], device: Device | None = None, *, leave: bool = False) -> None:
-    """Run one command line.
+    """Run a command line.
 
-    :param device: use this one; it stays connected, and its own reports come back afterwards
-    :param leave: also start a stub, raise the rate and reset at the end, as the command line asks
+    :param device: a connected device; it stays connected, and its ``report`` is restored
+    :param leave: also start a stub, change the baud rate and reset at the end, as the command line says
     :raises FatalError: the command failed
-    :raises SystemExit: 2, the command line makes no sense
+    :raises SystemExit: 2: the command line is invalid
     """
     import click
 

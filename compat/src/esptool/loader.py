@@ -1,4 +1,4 @@
-"""A connected chip as esptool's scripts hold it. What is not here is reached by ``device``, an ``espwire.Device``."""
+"""``ESPLoader``, the connected chip of esptool's scripts. ``device`` is the ``espwire.Device`` behind it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class ESPLoader(FlashCommands):
         baud: int = FlashCommands.ESP_ROM_BAUD,
         trace_enabled: bool = False,
     ) -> None:
-        """Take note of the port, which ``connect`` opens.
+        """Remember the port, which ``connect`` opens.
 
-        :param port: a name, or a pyserial object that is open; its link is used as it is
-        :param trace_enabled: without effect: ``esptool --trace`` traces
+        :param port: a name, or an open pyserial object
+        :param trace_enabled: no effect; use ``esptool --trace``
         """
-        self._given = None if isinstance(port, str) else port
+        self._client_port = None if isinstance(port, str) else port
         self.port: str = port if isinstance(port, str) else str(port.port)
         self.baud, self.trace_enabled = baud, trace_enabled
         self.cache: dict[str, Any] = {
@@ -72,16 +72,18 @@ class ESPLoader(FlashCommands):
 
     @classmethod
     def _continue(cls, other: ESPLoader) -> Self:
-        """The chip that ``other`` is connected to, as an object of this class; ``other`` is given up."""
+        """Take over the chip of ``other`` as an object of this class; ``other`` must not be used afterwards."""
         esp = cls(
-            other.port if other._given is None else other._given, other.baud, other.trace_enabled
+            other.port if other._client_port is None else other._client_port,
+            other.baud,
+            other.trace_enabled,
         )
         esp._device, esp.IS_STUB = other._device, other.IS_STUB
         return esp
 
     @property
     def device(self) -> Device:
-        """The chip, as espwire's library has it.
+        """The chip as an object of espwire's library.
 
         :raises FatalError: ``connect()`` has not been called
         """
@@ -91,24 +93,22 @@ class ESPLoader(FlashCommands):
 
     @property
     def _port(self) -> Any:
-        """The port as a pyserial object; before ``connect()`` the one that was given, if any."""
+        """The port as a pyserial object; before ``connect()`` the constructor's, if any."""
         if self._device is None:
-            return self._given
+            return self._client_port
         loader = self._device.loader
         if self._serial is None:
             from esptool._port import TransportPort
 
             self._serial = TransportPort(self.port, loader.transport, loader.baud)
-        elif (
-            self._serial.transport is not loader.transport
-        ):  # native USB came back under another name
+        elif self._serial.transport is not loader.transport:  # built-in USB has a new path
             self._serial.take(loader.transport, loader.baud)
         return self._serial
 
     @_port.setter
     def _port(self, value: Any) -> None:
-        """Clients set None once they have closed the port."""
-        self._given = value
+        """Clients set None after they have closed the port."""
+        self._client_port = value
 
     @property
     def serial_port(self) -> str:
@@ -125,12 +125,12 @@ class ESPLoader(FlashCommands):
         *,
         open_attempts: int = DEFAULT_OPEN_PORT_ATTEMPTS,
     ) -> None:
-        """Open the port unless it is open, reset the chip into its loader, see which chip it is.
+        """Open the port unless it is open, reset the chip into its loader, and identify it.
 
-        :param attempts: 0 or less: no end
-        :param detecting, warnings: without effect
-        :param open_attempts: how often to try to open the port; 0 or less: no end
-        :raises FatalError: nothing answers, or another chip
+        :param attempts: 0 or less: no limit
+        :param detecting, warnings: no effect
+        :param open_attempts: attempts to open the port; 0 or less: no limit
+        :raises FatalError: no reply, or another chip
         """
         import sys
 
@@ -140,7 +140,7 @@ class ESPLoader(FlashCommands):
         )
         before = cast(Before, mode.replace("_", "-"))
         self._device = connect(
-            self._find_link() or self.port,
+            self._find_transport() or self.port,
             chip=self.CHIP,
             baud=self.baud,
             before=before,
@@ -152,33 +152,33 @@ class ESPLoader(FlashCommands):
         self.refresh()
 
     def refresh(self) -> None:
-        """Take note of what others have done with ``device``: the stub that runs, the port's name and rate."""
+        """Adopt changes of ``device`` by others: the running stub, the port's name and baud rate."""
         loader = self.device.loader
         self.IS_STUB = loader.dialect.sync_value == 0
         port = self._serial
         if port is not None and (port.is_open or port.transport is not loader.transport):
             port.take(loader.transport, loader.baud)
 
-    def _find_link(self) -> Transport | None:
-        """The link that is open already: of an earlier ``connect``, or of a pyserial object that was given."""
+    def _find_transport(self) -> Transport | None:
+        """The open transport of an earlier ``connect`` or of the client's pyserial object."""
         if self._closed:
             return None
         if self._serial is not None:
             return self._serial.transport if self._serial.is_open else None
         if self._device is not None:
             return self._device.transport
-        if self._given is None:
+        if self._client_port is None:
             return None
         from esptool._port import PyserialTransport, TransportPort
 
         return (
-            self._given.transport
-            if isinstance(self._given, TransportPort)
-            else PyserialTransport(self._given)
+            self._client_port.transport
+            if isinstance(self._client_port, TransportPort)
+            else PyserialTransport(self._client_port)
         )
 
     def close(self) -> None:
-        """Close the port; a second time does nothing."""
+        """Close the port; closing it again has no effect."""
         self._closed = True
         if self._serial is not None:
             self._serial.close()
@@ -193,15 +193,15 @@ class ESPLoader(FlashCommands):
         return cmds.detect_chip(port, baud, **more)
 
     def run_stub(self, stub: object = None) -> Self:
-        """Start espwire's stub, where there is one for this chip; else the ROM loader stays, and a warning says why.
+        """Start espwire's stub if there is one for this chip; else warn and keep the ROM loader.
 
-        :param stub: without effect: which stub is espwire's own choice
+        :param stub: no effect; espwire selects the stub
         """
         device = self.device
         if self.IS_STUB:
             return self
         if why := device.find_stub_obstacle():
-            log.warning(f"no stub: {why}; going on with the ROM loader")
+            log.warning(f"no stub: {why}; continuing with the ROM loader")
         else:
             self.IS_STUB = device.use_stub()
         return self
@@ -213,7 +213,7 @@ class ESPLoader(FlashCommands):
 
     @property
     def stub_is_disabled(self) -> bool:
-        """Whether no stub can be used on this chip as it is."""
+        """Whether this chip cannot run a stub now."""
         return not self.IS_STUB and bool(self.device.find_stub_obstacle())
 
     @property
@@ -230,18 +230,18 @@ class ESPLoader(FlashCommands):
 
     @translated
     def get_chip_features(self) -> list[str]:
-        """Radios, cores, what is embedded."""
+        """Radios, cores and embedded memory."""
         return list(self.device.features)
 
     @translated
     def get_crystal_freq(self) -> int:
         """The crystal in MHz.
 
-        :raises FatalError: it cannot be told in Secure Download Mode
+        :raises FatalError: unknown in Secure Download Mode
         """
         found = self.device.crystal_mhz
         if found is None:
-            raise FatalError("the crystal's frequency cannot be told in Secure Download Mode")
+            raise FatalError("the crystal frequency is unknown in Secure Download Mode")
         return found
 
     def get_chip_revision(self) -> int:
@@ -303,7 +303,7 @@ class ESPLoader(FlashCommands):
         return self.device.security.flash_encryption
 
     def get_encrypted_download_disabled(self) -> bool:
-        """Whether the loader may no longer encrypt what it writes."""
+        """Whether encrypted writes are disabled in download mode."""
         return bool(self.device.security.manual_encrypt_disabled)
 
     def is_flash_encryption_key_valid(self) -> bool:
@@ -319,12 +319,13 @@ class ESPLoader(FlashCommands):
         return self.device.transport.info.kind == "usb-jtag"
 
     def get_memory_region(self, name: str) -> tuple[int, int] | None:
-        """Start and end of the first region of that name; None: there is none."""
-        return next(((start, end) for start, end, found in self.MEMORY_MAP if found == name), None)
+        """Start and end of the first region of this name, or None."""
+        regions = ((start, end) for start, end, other in self.MEMORY_MAP if other == name)
+        return next(regions, None)
 
     @translated
     def read_reg(self, addr: int, timeout: float = DEFAULT_TIMEOUT) -> int:
-        """One word of memory."""
+        """Read a 32-bit word of memory."""
         return self.device.read_mem(addr).value
 
     @translated
@@ -336,7 +337,7 @@ class ESPLoader(FlashCommands):
         delay_us: int = 0,
         delay_after_us: int = 0,
     ) -> None:
-        """Some bits of one word of memory.
+        """Write some bits of a 32-bit word of memory.
 
         :param delay_us, delay_after_us: microseconds that the chip waits before and after
         """
@@ -363,7 +364,7 @@ class ESPLoader(FlashCommands):
         wait_response: bool = True,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> tuple[int, bytes] | None:
-        """Send one request as it is; the reply's value and body, status included. None if no reply is waited for."""
+        """Send a request; return value and body of the reply, status included; None without ``wait_response``."""
         reply = self._exchange(op, data, chk, timeout) if wait_response else None
         if not wait_response and op is not None:
             self.device.loader.send(HEADER.pack(REQUEST, op, len(data), chk) + bytes(data))
@@ -379,9 +380,9 @@ class ESPLoader(FlashCommands):
         resp_data_len: int = 0,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> int | bytes:
-        """Send one request as it is and check the status; its ``resp_data_len`` bytes, or without any the value.
+        """Send a request and check the status; return ``resp_data_len`` bytes, or the value if it is 0.
 
-        :raises FatalError: the loader refused
+        :raises FatalError: the loader rejected it
         """
         reply = self.device.loader.check_status(
             self._exchange(op, data, chk, timeout), resp_data_len
@@ -390,26 +391,26 @@ class ESPLoader(FlashCommands):
 
     def _exchange(self, op: int | None, data: bytes, chk: int, timeout: float) -> Reply:
         if op not in list(Op):
-            raise NotSupportedError(f"there is no command {op}")
+            raise NotSupportedError(f"unknown command {op}")
         packet = HEADER.pack(REQUEST, op, len(data), chk) + bytes(data)
         return self.device.loader.exchange(Op(op), packet, timeout)
 
     @translated
     def sync(self) -> None:
-        """Wake the loader up."""
+        """Synchronise with the loader."""
         self.device.loader.sync()
 
     def flush_input(self) -> None:
-        """Forget what has come."""
+        """Discard received bytes."""
         self._port.reset_input_buffer()
 
     def get_baud(self) -> int:
-        """The rate at which chip and port talk."""
+        """The baud rate."""
         return self.device.loader.baud
 
     @translated
     def change_baud(self, baud: int) -> None:
-        """Bring chip and port to ``baud``."""
+        """Change the baud rate of chip and port."""
         log.print(f"Changing baud rate to {baud}")
         self.device.change_baud(baud)
         self.refresh()

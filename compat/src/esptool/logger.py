@@ -1,4 +1,4 @@
-"""Where everything is printed: replace it by ``log.set_logger()``, as esptool documents. One for the whole process."""
+"""The process-wide logger, which prints everything. Replace it with ``log.set_logger()``, as esptool documents."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from espwire.cli.output import STREAM_ERRORS
 
 
 class TemplateLogger(ABC):
-    """What a logger must have."""
+    """The interface of a logger."""
 
     @abstractmethod
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """A plain line."""
+        """Print a line."""
 
     @abstractmethod
     def note(self, message: str) -> None:
-        """Worth knowing."""
+        """Print a note."""
 
     @abstractmethod
     def warning(self, message: str) -> None:
-        """Something is off."""
+        """Print a warning."""
 
     @abstractmethod
     def error(self, message: str) -> None:
-        """It failed."""
+        """Print an error."""
 
     @abstractmethod
     def stage(self, finish: bool = False) -> None:
-        """A stage begins or ends."""
+        """Start or end a stage."""
 
     @abstractmethod
     def progress_bar(
@@ -42,7 +42,7 @@ class TemplateLogger(ABC):
         suffix: str = "",
         bar_length: int = 30,
     ) -> None:
-        """``cur_iter`` of ``total_iters`` is done."""
+        """Show progress: ``cur_iter`` of ``total_iters``."""
 
     @abstractmethod
     def set_verbosity(self, verbosity: str) -> None:
@@ -50,34 +50,34 @@ class TemplateLogger(ABC):
 
 
 class EsptoolLogger(TemplateLogger):
-    """Prints lines; hands over to another logger once one is set."""
+    """Prints lines, or passes them to another logger."""
 
     def __init__(self) -> None:
         self._other: TemplateLogger | None = None
         self._silent = False
 
     def set_logger(self, new_logger: TemplateLogger) -> None:
-        """From now on everything goes to ``new_logger``."""
+        """Pass everything to ``new_logger``."""
         self._other = None if new_logger is self else new_logger
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """A line to standard output."""
+        """Print a line on standard output."""
         if self._other is not None:
             self._other.print(*args, **kwargs)
         elif not self._silent:
             self._print(*args, **kwargs)
 
     def note(self, *args: Any) -> None:
-        """A line to standard output."""
+        """Print a line on standard output."""
         if self._other is not None:
             self._other.note(_join(args))
         else:
             self.print(_join(args))
 
     def warning(self, *args: Any, suggestion: str | None = None) -> None:
-        """A line to standard error.
+        """Print a line on standard error.
 
-        :param suggestion: what to try, on a line of its own
+        :param suggestion: a hint, printed on a second line
         """
         if self._other is not None:
             self._other.warning(_join(args, suggestion))
@@ -85,9 +85,9 @@ class EsptoolLogger(TemplateLogger):
             self._print(f"warning: {_join(args, suggestion)}", file=sys.stderr)
 
     def error(self, *args: Any, suggestion: str | None = None) -> None:
-        """A line to standard error.
+        """Print a line on standard error.
 
-        :param suggestion: what to try, on a line of its own
+        :param suggestion: a hint, printed on a second line
         """
         if self._other is not None:
             self._other.error(_join(args, suggestion))
@@ -97,11 +97,11 @@ class EsptoolLogger(TemplateLogger):
     warn, err = warning, error
 
     def hint(self, *args: Any) -> None:
-        """What to try: a line as ``note`` prints it."""
+        """Print a hint, as ``note`` does."""
         self.note(*args)
 
     def debug(self, *args: Any) -> None:
-        """Nothing: there is no such level here."""
+        """No effect: debug messages do not exist here."""
 
     def die(self, *args: Any, exit_code: int = 1, suggestion: str | None = None) -> NoReturn:
         """Print an error and end the program.
@@ -112,7 +112,7 @@ class EsptoolLogger(TemplateLogger):
         raise SystemExit(exit_code)
 
     def stage(self, finish: bool = False) -> None:
-        """Nothing is folded here."""
+        """No effect here: stages are not collapsed."""
         if self._other is not None:
             self._other.stage(finish)
 
@@ -124,20 +124,20 @@ class EsptoolLogger(TemplateLogger):
         suffix: str = "",
         bar_length: int = 30,
     ) -> None:
-        """A line with the percentage."""
+        """Print a line with the percentage."""
         if self._other is not None:
             self._other.progress_bar(cur_iter, total_iters, prefix, suffix, bar_length)
         else:
             self.print(f"{prefix}... ({cur_iter * 100 // max(total_iters, 1)} %){suffix}")
 
     def _print(self, *args: Any, **kwargs: Any) -> None:
-        """Print; a stream that fails does not stop the work."""
-        kwargs["flush"] = False  # the host program's stream may have nothing but ``write``
+        """Print; a failing stream does not stop the operation."""
+        kwargs["flush"] = False  # the stream may have no method but ``write``
         with contextlib.suppress(*STREAM_ERRORS):
             print(*args, **kwargs)
 
     def set_verbosity(self, verbosity: str) -> None:
-        """``silent`` keeps warnings and errors only."""
+        """``silent`` suppresses everything but warnings and errors."""
         if self._other is not None:
             self._other.set_verbosity(verbosity)
         self._silent = verbosity == "silent"

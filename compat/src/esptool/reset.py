@@ -1,4 +1,4 @@
-"""Resets by the port's lines, for programs that have the port and no chip: ``HardReset(port)()``."""
+"""Reset sequences for programs that have a port but no chip: ``HardReset(port)()``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DEFAULT_RESET_DELAY = 0.05
 
 
 class ResetStrategy:
-    """One way to reset. Calling it does it.
+    """A reset sequence; call the object to run it.
 
     :param port: an open pyserial object
-    :param reset_delay: seconds for which the boot pin is held
-    :param flow_control: the bridge stops talking when DTR is released
+    :param reset_delay: seconds for which the boot pin is held low
+    :param flow_control: the bridge stops sending while DTR is released
     """
 
     sequence = ""
@@ -28,9 +28,9 @@ class ResetStrategy:
         self.port, self.reset_delay, self.flow_control = port, reset_delay, flow_control
 
     def __call__(self) -> None:
-        """Do it.
+        """Run the sequence.
 
-        :raises FatalError: the port is lost, or a custom sequence makes no sense
+        :raises FatalError: the port was disconnected, or a custom sequence is invalid
         """
         self.reset()
 
@@ -49,19 +49,19 @@ class ResetStrategy:
 
 
 class ClassicReset(ResetStrategy):
-    """Into the loader, one line after the other."""
+    """Into the loader, changing one line after the other."""
 
     sequence = "classic"
 
 
 class UnixTightReset(ResetStrategy):
-    """Into the loader, both lines at once where the system can."""
+    """Into the loader, changing both lines at once where the system supports it."""
 
     sequence = "tight"
 
 
 class USBJTAGSerialReset(ResetStrategy):
-    """Into the loader, over the chip's own USB-Serial/JTAG."""
+    """Into the loader, by the chip's USB-Serial/JTAG."""
 
     sequence = "usb_jtag"
 
@@ -69,7 +69,7 @@ class USBJTAGSerialReset(ResetStrategy):
 class HardReset(ResetStrategy):
     """Into the application.
 
-    :param uses_usb: over the chip's own USB, which needs more time
+    :param uses_usb: by the chip's built-in USB, which needs more time
     """
 
     def __init__(self, port: Any, uses_usb: bool = False, flow_control: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""esptool's exceptions. Each that we raise has the ``code`` and ``hint`` of the espwire error behind it."""
+"""esptool's exceptions and helpers. Exceptions raised here have the ``code`` and ``hint`` of espwire's error."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ R = TypeVar("R")
 
 
 class FatalError(RuntimeError):
-    """What was asked for could not be done."""
+    """An operation failed."""
 
     code = "error"
     hint = ""
 
     @staticmethod
     def WithResult(message: str, result: bytes) -> FatalError:
-        """An error about a reply, whose bytes are shown."""
+        """An error that shows the bytes of a reply."""
         return FatalError(f"{message} (result was {hexify(result)})")
 
 
 class NotImplementedInROMError(FatalError):
-    """The ROM loader cannot do it; a stub could."""
+    """The ROM loader does not support the operation; a stub would."""
 
 
 class NotSupportedError(FatalError):
-    """This chip, or espwire so far, cannot do it."""
+    """The chip, or espwire, does not support the operation."""
 
 
 class UnsupportedCommandError(RuntimeError):
-    """The loader does not know the command. Never raised here: see NotSupportedError."""
+    """The loader does not support the command. Never raised here: see NotSupportedError."""
 
 
 def translate(error: ToolError) -> FatalError:
-    """An espwire error as one of esptool's."""
-    made = (NotSupportedError if isinstance(error, Unsupported) else FatalError)(str(error))
-    made.code, made.hint = error.code, error.hint
-    return made
+    """The exception of esptool for an espwire error."""
+    translation = (NotSupportedError if isinstance(error, Unsupported) else FatalError)(str(error))
+    translation.code, translation.hint = error.code, error.hint
+    return translation
 
 
 def translated(function: Callable[P, R]) -> Callable[P, R]:
@@ -60,7 +60,7 @@ def translated(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def read_source(source: ImageSource) -> bytes:
-    """The bytes of a path, of an open file from its beginning, or as they are.
+    """The bytes of a file by path, of an open file from its start, or the bytes themselves.
 
     :raises FileError: the path cannot be read
     """
@@ -75,7 +75,7 @@ def read_source(source: ImageSource) -> bytes:
 
 
 def name_source(source: ImageSource) -> str:
-    """What to call it."""
+    """A name for messages."""
     if isinstance(source, str):
         return source
     return "image" if isinstance(source, bytes) else str(getattr(source, "name", "image"))
@@ -84,7 +84,7 @@ def name_source(source: ImageSource) -> str:
 def flash_size_bytes(size: str | None) -> int | None:
     """Bytes of a flash size such as ``4MB``; None for None.
 
-    :raises FatalError: no such spelling
+    :raises FatalError: not a flash size
     """
     from espwire.image.header import parse_size
 
@@ -106,12 +106,12 @@ def div_roundup(a: int, b: int) -> int:
 
 
 def pad_to(data: bytes, alignment: int, pad_character: bytes = b"\xff") -> bytes:
-    """``data``, lengthened to a multiple of ``alignment``."""
+    """Pad ``data`` to a multiple of ``alignment``."""
     return data.ljust(div_roundup(len(data), alignment) * alignment, pad_character)
 
 
 def mask_to_shift(mask: int) -> int:
-    """The number of the lowest bit that is set."""
+    """The number of the lowest set bit."""
     return (mask & -mask).bit_length() - 1
 
 
@@ -126,7 +126,7 @@ def strip_chip_name(chip_name: str) -> str:
 
 
 def expand_chip_name(chip_name: str) -> str:
-    """A chip's name as people write it: ``ESP32-C3``; other names stay as they are."""
+    """A chip's official name: ``ESP32-C3``; other names are returned unchanged."""
     from espwire.chips.index import NAMES
 
     return NAMES.get(chip_name, chip_name)
@@ -134,7 +134,7 @@ def expand_chip_name(chip_name: str) -> str:
 
 def get_key_from_value(table: dict[str, int], value: int) -> str | None:
     """The first key that has this value."""
-    return next((key for key, found in table.items() if found == value), None)
+    return next((key for key, other in table.items() if other == value), None)
 
 
 def get_file_size(path_to_file: str) -> int:
@@ -143,6 +143,6 @@ def get_file_size(path_to_file: str) -> int:
 
 
 def get_bytes(source: ImageSource) -> tuple[bytes, str | None]:
-    """The bytes of a path, an open file or as they are, and the file's name."""
+    """The bytes of a path, an open file, or the bytes themselves; and the file's name."""
     name = source if isinstance(source, str) else getattr(source, "name", None)
     return translated(read_source)(source), name

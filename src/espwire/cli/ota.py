@@ -29,16 +29,12 @@ class Dump:
         """
         from espwire.files import write_file
         from espwire.flash.partitions import require_ota_data
-        from espwire.image.ota import build_sector
-        from espwire.sizes import SECTOR
+        from espwire.image.ota import OTA_DATA_SIZE, apply_change
 
-        offset, data = require_ota_data(self.table).offset, bytearray(self.data)
-        for index in change.erase:
-            data[offset + index * SECTOR : offset + (index + 1) * SECTOR] = b"\xff" * SECTOR
-        if change.write is not None and change.entry is not None:
-            at = offset + change.write * SECTOR
-            data[at : at + SECTOR] = build_sector(change.entry)
-        write_file(self.path, bytes(data))
+        offset = require_ota_data(self.table).offset
+        end = offset + OTA_DATA_SIZE
+        changed = apply_change(self.data[offset:end], change)
+        write_file(self.path, self.data[:offset] + changed + self.data[end:])
 
 
 def read_table_option(session: Session) -> PartitionTable | None:

@@ -15,7 +15,7 @@ from espwire.flash.model import BLANK, FlashTarget, Policy
 from espwire.flash.read import read_bytes
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
-from espwire.image.flash_map import Area, FlashMap, build_map, join_words, name_idf
+from espwire.image.flash_map import Area, FlashMap, build_map, join_details, name_idf
 from espwire.image.model import EXTENDED, HEADER, MAGIC, MAX_SEGMENTS, SEGMENT_HEADER
 from espwire.image.ota import (
     OTA_DATA_SIZE,
@@ -304,5 +304,5 @@ def _read_head(device: Device, address: int, size: int) -> Area | None:
     if int.from_bytes(head[start : start + 4], "little") != APP_MAGIC:
         return Area(kind, "", address, end - address)
     app = parse_app_descriptor(head[start:])
-    detail = join_words((app.project, app.version, name_idf(app.idf_version)))
+    detail = join_details((app.project, app.version, name_idf(app.idf_version)))
     return Area("app", "", address, end - address, detail)

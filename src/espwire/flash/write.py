@@ -345,8 +345,14 @@ class _Run:
         began = self.device.transport.now()
         for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
             # a reply can be garbled: a second one decides before anything is rewritten
-            place = (self.device, step.address, step.content)
-            holds = partial(has_content, *place, name=step.name, report=self.report)
+            holds = partial(
+                has_content,
+                self.device,
+                step.address,
+                step.content,
+                name=step.name,
+                report=self.report,
+            )
             if holds() or holds():
                 seconds = self.device.transport.now() - began
                 self.report(

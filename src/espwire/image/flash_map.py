@@ -137,21 +137,21 @@ def _describe(region: Region) -> Area:
     """What is at an offset, for ``build_map``."""
     kind = region.kind if region.kind in COLOURS else "data"
     if region.image is None:
-        details = {
+        texts = {
             "encrypted": "probably encrypted",
             "app": "incomplete image",
             "ota-data": "OTA data",
         }
-        return Area(kind, "", region.offset, region.size, details.get(region.kind, ""))
+        return Area(kind, "", region.offset, region.size, texts.get(region.kind, ""))
     app, bootloader = find_app_descriptor(region.image), find_boot_descriptor(region.image)
-    words = []
+    details = []
     if app is not None:
-        words += [app.project, app.version, name_idf(app.idf_version)]
+        details += [app.project, app.version, name_idf(app.idf_version)]
     elif bootloader is not None:
-        words.append(name_idf(bootloader.idf_version))
-    words += [] if region.image.intact else ["DAMAGED"]
-    words += ["signed"] if region.signatures else []
-    return Area(kind, "", region.offset, region.size, join_words(words))
+        details.append(name_idf(bootloader.idf_version))
+    details += [] if region.image.intact else ["DAMAGED"]
+    details += ["signed"] if region.signatures else []
+    return Area(kind, "", region.offset, region.size, join_details(details))
 
 
 def name_idf(version: str) -> str:
@@ -159,10 +159,9 @@ def name_idf(version: str) -> str:
     return f"ESP-IDF {version}" if version else ""
 
 
-def join_words(words: Iterable[str]) -> str:
+def join_details(details: Iterable[str]) -> str:
     """Texts from a file or device, safe to print."""
-    cleaned = (escape(word.strip()) for word in words)
-    return ", ".join(word for word in cleaned if word)
+    return ", ".join(escape(text.strip()) for text in details if text.strip())
 
 
 def build_map(
@@ -232,17 +231,17 @@ def _map_partition(row: Partition, contents: Sequence[Area], boot: OtaStatus | N
     kind = {APP: "app", BOOTLOADER: "bootloader", TABLE: "table"}.get(row.type, "data")
     known = row.subtype in SUBTYPES.get(row.type, {}).values()
     subtype = row.subtype_name if known else f"type {row.type_name}, subtype {row.subtype:#x}"
-    words = [] if subtype == row.name else [subtype]
+    details = [] if subtype == row.name else [subtype]
     content = next((content for content in contents if content.offset == row.offset), None)
     if content is not None:
-        words.append(content.detail)
+        details.append(content.detail)
         if content.end > row.end:
-            words.append(f"its image exceeds it by {content.end - row.end:#x} bytes")
+            details.append(f"its image exceeds it by {content.end - row.end:#x} bytes")
     elif row.type == APP:
-        words.append("no image")
-    words += row.flag_names
+        details.append("no image")
+    details += row.flag_names
     boots = boot is not None and boot.boots == row
-    return Area(kind, row.label, row.offset, row.size, join_words(words), boots=boots)
+    return Area(kind, row.label, row.offset, row.size, join_details(details), boots=boots)
 
 
 def _measure_used(area: Area, filled: Ranges) -> int:
@@ -325,14 +324,14 @@ def _draw_area(area: Area, sign: str, width: int, *, colour: bool) -> str:
     # only a full area has a full meter, and only a blank area an empty one
     meter = METER if area.used >= area.size else min(METER - 1, -(-METER * area.used // area.size))
     bar = "#" * meter + "-" * (METER - meter)
-    words = ["boots" if area.boots else "", area.detail]
-    words += [f"OVERLAPS {', '.join(area.overlaps)}"] if area.overlaps else []
+    details = ["boots" if area.boots else "", area.detail]
+    details += [f"OVERLAPS {', '.join(area.overlaps)}"] if area.overlaps else []
     label = f"{sign} {(area.name or '(free)').ljust(width)}"
     if colour:
         label = _paint(label, RED if area.overlaps else COLOURS[area.kind])
-    details = ", ".join(filter(None, words))
+    text = ", ".join(filter(None, details))
     size = format_size(area.size)
-    return f"{label} {area.offset:#010x} {area.end:#010x} {size:>12} [{bar}] {details}".rstrip()
+    return f"{label} {area.offset:#010x} {area.end:#010x} {size:>12} [{bar}] {text}".rstrip()
 
 
 def _paint(text: str, shade: int) -> str:

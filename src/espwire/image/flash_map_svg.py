@@ -171,14 +171,14 @@ def _draw_row(area: Area, y: float) -> list[str]:
         parts.append(
             f'<rect x="{METER_X}" y="{y - 4:.1f}" width="{width:.1f}" height="8" rx="2" fill="{solid}"/>'
         )
-    words = [area.detail]
+    details = [area.detail]
     if area.boots:
-        words.insert(0, "boots")
+        details.insert(0, "boots")
     if area.overlaps:
-        words = [f"overlaps {', '.join(area.overlaps)}", *words]
-    details = _cut(", ".join(filter(None, words)), WIDTH - DETAIL_X - 12, 12)
+        details = [f"overlaps {', '.join(area.overlaps)}", *details]
+    text = _cut(", ".join(filter(None, details)), WIDTH - DETAIL_X - 12, 12)
     parts.append(
-        _text(DETAIL_X, y + 4.5, details, size=12, colour="#b02525" if area.overlaps else "#444c56")
+        _text(DETAIL_X, y + 4.5, text, size=12, colour="#b02525" if area.overlaps else "#444c56")
     )
     return parts
 

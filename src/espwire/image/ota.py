@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 from espwire.errors import TableError
@@ -272,11 +272,11 @@ def _find_slot(table: PartitionTable, name: str) -> Partition:
     )
 
 
-def apply_change(data: OtaData, change: OtaChange) -> OtaData:
-    """The entries after the change."""
-    entries = list(data.entries)
+def apply_change(data: bytes, change: OtaChange) -> bytes:
+    """The bytes of both sectors after the change."""
+    sectors = [data[:SECTOR], data[SECTOR:OTA_DATA_SIZE]]
     for index in change.erase:
-        entries[index] = OtaEntry()
+        sectors[index] = b"\xff" * SECTOR
     if change.write is not None and change.entry is not None:
-        entries[change.write] = replace(change.entry)
-    return OtaData((entries[0], entries[1]))
+        sectors[change.write] = build_sector(change.entry)
+    return b"".join(sectors)

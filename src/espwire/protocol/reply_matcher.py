@@ -191,11 +191,11 @@ class ReplyMatcher:
     def advance(self, cause: Input, *packets: bytes) -> None:
         """Change the state as ``TRANSITIONS`` has it; ``packets`` are about to be sent.
 
-        :raises RuntimeError: the caller must not do this now
+        :raises AssertionError: the caller must not do this now, which is a bug
         """
         state = TRANSITIONS[self.state].get(cause)
         if state is None:
-            raise RuntimeError(f"{cause.name} is not possible in state {self.state.name}")
+            raise AssertionError(f"{cause.name} is not possible in state {self.state.name}")
         self.state = state
         self._sent.extend(packets)
         if cause is Input.SYNC:

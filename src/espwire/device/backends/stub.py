@@ -164,9 +164,14 @@ class StubBackend:
                 stream = deflate_zlib(rest) if begun else packed
             transfer: WriteTransfer | None = None
             try:
-                place = (start + begun, len(rest), len(stream), codec)
                 with WriteTransfer(
-                    loader, *place, encrypted=encrypted, first=stream[:CHUNK]
+                    loader,
+                    start + begun,
+                    len(rest),
+                    len(stream),
+                    codec,
+                    encrypted=encrypted,
+                    first=stream[:CHUNK],
                 ) as transfer:
                     for at in range(0, len(stream), CHUNK):
                         transfer.send(stream[at : at + CHUNK] if at else b"")
