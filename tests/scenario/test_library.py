@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import espwire
-from espwire.device.streams import WriteTransfer
+from espwire.device.backends.stub import WriteTransfer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs/examples/two_boards.py"
