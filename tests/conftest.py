@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from espwire.cli.environment import VARIABLES
+from espwire.cli.config import SETTINGS
 
 SKIPS = Path(__file__).parent / "skips.txt"
 LEFT_OUT = pytest.StashKey[Counter[str]]()  # slow tests that were not run, by file
@@ -58,8 +58,9 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, home)
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(Path(home, name.lower())))
+    variables = {"CFGFILE", *(setting.variable for setting in SETTINGS.values())} - {""}
     for name in list(os.environ):
-        ours = name.removeprefix("ESPWIRE_") in (*VARIABLES, "CFGFILE")
+        ours = name.startswith("ESPWIRE_") and name.removeprefix("ESPWIRE_") in variables
         if name.startswith("ESPTOOL_") or ours or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
 
@@ -70,7 +71,7 @@ def _own_settings(
 ) -> None:
     """No test takes the user's espwire.toml; Windows does not ask the environment where such files go."""
     place = tmp_path_factory.getbasetemp() / "settings" / secrets.token_hex(8) / "espwire.toml"
-    monkeypatch.setattr("espwire.cli.config.find_user_file", lambda: str(place))
+    monkeypatch.setattr("espwire.cli.config_files.find_user_file", lambda: str(place))
 
 
 @pytest.fixture(autouse=True)

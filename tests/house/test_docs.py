@@ -84,7 +84,7 @@ def test_every_page_of_the_guide_is_in_its_index() -> None:
 def test_modules_named_in_a_page_exist(page: Path) -> None:
     text = page.read_text("utf-8").split("<!-- map:")[0]  # the map is generated
     names = set(re.findall(r"`([\w./-]+\.py)`", text))
-    names -= {"utils.py", "src/espwire/cli/commands/<name>.py"}
+    names.discard("utils.py")
     roots = (ROOT / "src/espwire", ROOT / "src/espwire/device/backends", ROOT)
     assert sorted(name for name in names if not any((root / name).exists() for root in roots)) == []
     assert len(names) >= 5

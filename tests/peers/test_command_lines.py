@@ -333,15 +333,15 @@ class TestTheComparisonNotices:
         self, esptool: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from espwire.blob import Blob
-        from espwire.cli import parts
+        from espwire.cli.commands import flash_jobs
 
-        whole = parts.read_pairs
+        whole = flash_jobs.read_inputs
 
         def short(*arguments: object, **keywords: object) -> list[Blob]:
             read: list[Blob] = whole(*arguments, **keywords)  # type: ignore[arg-type]
             return [Blob(part.address, part.data[:-1], part.name) for part in read]
 
-        monkeypatch.setattr(parts, "read_pairs", short)
+        monkeypatch.setattr(flash_jobs, "read_inputs", short)
         result = compare(self.WRITE, esptool, tmp_path, files)
         assert result.counts["different"] == 1
         assert "flash differs" in result.found[0]

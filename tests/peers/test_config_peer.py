@@ -16,8 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
 from rfc2217_server import serve
 
-from espwire.cli.config import read_files
-from espwire.cli.given import build_settings
+from espwire.cli.config import build_settings
+from espwire.cli.config_files import read_files
 
 if sys.platform == "win32":
     pytest.skip("the folders of POSIX", allow_module_level=True)

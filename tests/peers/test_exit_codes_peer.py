@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from espwire.cli import esptool as ours
+from espwire.cli.esptool import program as ours
 
 LINES = [
     [],

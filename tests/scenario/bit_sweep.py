@@ -34,9 +34,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # as conftest.py does, for a run
 from stub_faults_harness import FlashWatch
 
 from espwire.chips.registry import load_chip
+from espwire.cli.context import Context, Program
 from espwire.cli.main import main
 from espwire.cli.output import Output
-from espwire.cli.session import Session
 from espwire.device import loader, stub_image
 from espwire.device.backends import stub
 from espwire.errors import ToolError
@@ -303,14 +303,17 @@ class Quiet(Output):
         pass
 
 
-class Watched(Session):
+class Watched(Context):
     """Keeps the error that ended the run."""
 
-    error: ToolError | None = None
+    def __init__(self) -> None:
+        super().__init__(Program(exit_code=self._keep), output=Quiet())
+        self.use_files = False
+        self.error: ToolError | None = None
 
-    def fail(self, error: ToolError) -> int:
+    def _keep(self, error: ToolError) -> int:
         self.error = error
-        return super().fail(error)
+        return error.exit_code
 
 
 @dataclass(frozen=True)
@@ -495,19 +498,19 @@ class Rig:
         transport = self._open(pair, line)
         watch = FlashWatch(transport.chip.flash)
         self.output.unlink(missing_ok=True)
-        session = Watched(output=Quiet(), reads_settings=False)
+        context = Watched()
         effect, code = "", -1
         with _line_to(transport):
             try:
-                code = main(self.words(pair.loader, job), session)
+                code = main(self.words(pair.loader, job), context)
             except Hang as hang:
                 effect = f"hang: {hang}"
-        printed = read_printed(session.output.lines)
+        printed = read_printed(context.output.lines)
         if not effect:
             flash, touched = bytes(transport.chip.flash.contents), watch.outside(*job.touches)
-            effect = find_fault(pair, code, session.error, flash, touched, printed, self.output)
+            effect = find_fault(pair, code, context.error, flash, touched, printed, self.output)
         kind, _, note = effect.partition(": ")
-        error = session.error.code if session.error is not None else ""
+        error = context.error.code if context.error is not None else ""
         return Outcome(code, error, kind, note, transport.now(), line.changed), printed, line
 
     def _open(self, pair: Pair, line: Line) -> VirtualTransport:

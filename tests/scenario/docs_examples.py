@@ -205,7 +205,8 @@ def _with_port(word: str, port: str) -> str:
 
 def find_main(program: str) -> Callable[[list[str]], int]:
     """The function behind a program's name."""
-    from espwire.cli import esptool, main
+    from espwire.cli import main
+    from espwire.cli.esptool import program as esptool
 
     return main.main if program == "espwire" else esptool.main
 

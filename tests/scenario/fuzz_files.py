@@ -17,7 +17,7 @@ from typing import Any
 
 from espwire.blob import Blob
 from espwire.chips.registry import load_chip
-from espwire.cli.config import Loaded, _parse_vendor, _take_toml, _take_vendor
+from espwire.cli.config_files import Loaded, add_toml_values, add_vendor_values, parse_vendor
 from espwire.errors import FileError, TableError, ToolError
 from espwire.image.build_dir import plan_folder
 from espwire.image.build_file import plan_file
@@ -173,14 +173,14 @@ def _ota(data: bytes) -> None:
 
 
 def _toml(data: bytes) -> None:
-    _take_toml("x.toml", data.decode("utf-8", "replace"), Loaded())
+    add_toml_values("x.toml", data.decode("utf-8", "replace"), Loaded())
 
 
 def _vendor(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    parsed = _parse_vendor("x.cfg", text)
+    parsed = parse_vendor("x.cfg", text)
     if isinstance(parsed, dict):
-        _take_vendor("x.cfg", text, parsed, Loaded())
+        add_vendor_values("x.cfg", text, parsed, Loaded())
 
 
 def _merged(data: bytes) -> None:

@@ -23,7 +23,7 @@ from unittest.mock import patch
 import click
 from hostile_words import CONTENTS, FILES, FITTING, JUNK, NUMBERS, PORTS, VARIABLES
 
-from espwire.cli import group
+from espwire.cli import app
 from espwire.cli.options import global_options
 from espwire.errors import UsageError
 from espwire.sizes import parse_number
@@ -66,7 +66,7 @@ def list_commands() -> dict[tuple[str, ...], click.Command]:
             if isinstance(command, click.Group):
                 walk(command, (*names, name))
 
-    walk(group.build(), ())
+    walk(app.build(), ())
     return found
 
 

@@ -98,7 +98,7 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    from espwire.cli import group, session  # noqa: F401  loaded once, for all children
+    from espwire.cli import app, context  # noqa: F401  loaded once, for all children
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child that has not begun ends silently
     serve()

@@ -185,7 +185,7 @@ def test_erase_flash_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[
     board.run("write-flash", "0x10000", board.file("a.bin", bytes(5000)))
     assert board.result("erase-flash", "--dry-run") == {"size": 4 << 20, "erased": False}
     assert board.held(0x10000, 16) == bytes(16)
-    assert "Done: the whole flash is erased" in board.run("erase_flash", "--force")
+    assert "Done: the whole flash (4MB) is erased" in board.run("erase_flash", "--force")
     assert set(board.flash.read_bytes()) == {0xFF}
     board.run("erase-flash", "-fs", "huge", code=2)
 

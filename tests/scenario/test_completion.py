@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from espwire.chips.index import NAMES
-from espwire.cli.complete import complete_port
-from espwire.cli.main import COMPLETION_VARIABLE, SECTIONS, main
+from espwire.cli.command_table import SECTIONS
+from espwire.cli.complete import VARIABLE
+from espwire.cli.complete_values import complete_port
+from espwire.cli.main import main
 
 PROGRAM = """
 import json, sys
@@ -30,7 +32,7 @@ def ask(*words: str, shell: str = "bash") -> tuple[list[str], set[str]]:
     line = {"COMP_WORDS": " ".join(("espwire", *words)), "COMP_CWORD": str(len(words))}
     if shell == "fish":
         line["COMP_CWORD"] = words[-1]
-    environment = {**os.environ, **line, COMPLETION_VARIABLE: f"{shell}_complete"}
+    environment = {**os.environ, **line, VARIABLE: f"{shell}_complete"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,
@@ -63,7 +65,7 @@ def test_options_before_and_after_a_command_are_offered() -> None:
     assert ask("--ba")[0] == ["plain,--baud"]
     offers, modules = ask("write-flash", "--")
     assert {"plain,--baud", "plain,--port", "plain,--flash-mode", "plain,--dry-run"} <= set(offers)
-    assert ours(modules) == {"espwire.cli.commands.write_flash"}
+    assert ours(modules) == {"espwire.cli.commands.flash_jobs"}
 
 
 def test_chips_and_usual_rates_and_choices_are_offered_without_looking_for_ports() -> None:
@@ -104,7 +106,7 @@ def test_a_broken_line_is_answered_with_nothing_or_files_and_no_noise(
 
 
 def test_fish_and_zsh_are_told_what_a_command_does() -> None:
-    about = SECTIONS["Look"]["read-mac"]
+    about = SECTIONS["Information"]["read-mac"].help
     assert f"plain,read-mac\t{about}" in ask("read-m", shell="fish")[0]
     assert about in ask("read-mac", shell="zsh")[0]
 
@@ -116,7 +118,7 @@ def test_the_script_names_the_program_and_the_variable(
 ) -> None:
     assert main(["completion", shell, "--program", program]) == 0
     script = capsys.readouterr().out
-    assert f"{COMPLETION_VARIABLE}={shell}_complete" in script
+    assert f"{VARIABLE}={shell}_complete" in script
     assert program in script
     assert main(["completion", "tcsh"]) == 2
 

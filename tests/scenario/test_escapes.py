@@ -104,7 +104,7 @@ def test_image_diff_shows_no_escape_sequence(
 
 
 def test_a_map_in_colour_holds_colours_of_ours_only(nasty_dump: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("espwire.cli.commands.image_commands.map.is_colourful", lambda: True)
+    monkeypatch.setattr("espwire.cli.commands.inspect.shows_colour", lambda: True)
     assert main(["image", "map", str(nasty_dump)]) == 0
     out = capsys.readouterr().out
     assert "\x1b[38;5;" in out

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import espwire
-from espwire.cli import esptool
-from espwire.cli.main import SECTIONS, main
+from espwire.cli.command_table import SECTIONS
+from espwire.cli.esptool import program as esptool
+from espwire.cli.main import main
 from espwire.cli.output import wants_colour
 from espwire.errors import (
     Cancelled,
@@ -120,8 +121,8 @@ def test_help_has_one_line_per_command_and_names_every_option(
     for section, commands in SECTIONS.items():
         assert section in text
         assert all(
-            re.search(rf"^  {name} +{re.escape(line)}$", text, re.MULTILINE)
-            for name, line in commands.items()
+            re.search(rf"^  {name} +{re.escape(entry.help)}$", text, re.MULTILINE)
+            for name, entry in commands.items()
         )
     assert "Examples:" in text
     assert run(["--help-all"]) == 0  # type: ignore[operator]

@@ -105,10 +105,10 @@ def test_what_the_chip_encrypts_is_not_said_to_be_verified(run, tmp_path, capsys
         False,
         ["hello_world.bin"],
     )
-    assert lines[-1]["text"].endswith("; not all of it was verified. The board was reset.")
+    assert lines[-1]["text"].endswith(", but only partly verified. The board was reset.")
     assert main(["--port", f"virtual:esp32c3?size=4MB{query}", *words]) == 0
     out = capsys.readouterr()
-    assert "not all of it was verified." in out.out
+    assert "but only partly verified." in out.out
     assert "hello_world.bin: written, but not verified" in out.out + out.err
 
 
@@ -210,7 +210,7 @@ def test_a_program_for_ram_may_be_an_elf_or_hex(run, tmp_path) -> None:
     (tmp_path / "two.hex").write_bytes(HEX.splitlines()[0] + b"\n:0120000001DE\n:00000001FF\n")
     code, lines, _ = run("esp32c3", "load-ram", str(tmp_path / "two.hex"))
     assert (code, lines[-1]["code"]) == (6, "image-not-for-ram")
-    assert "two.hex holds 2 pieces" in lines[-1]["message"]
+    assert "two.hex has data for 2 addresses" in lines[-1]["message"]
 
 
 class Stdin:
@@ -271,18 +271,19 @@ def test_bad_input_is_one_error_and_no_output(capsys, tmp_path, case: str) -> No
 
 
 def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_something_else() -> None:
-    from espwire.cli.commands.flash import _take_options
-    from espwire.cli.session import Session
+    from espwire.cli.commands.flash_jobs import set_build_defaults
+    from espwire.cli.context import Context
 
     build = BuildPlan(
         kind="x", name="x", blobs=(), before="usb-reset", after="no-reset", stub=False
     )
-    session = Session()
-    _take_options(session, build)
-    assert (session.before, session.after, session.no_stub) == ("usb-reset", "no-reset", True)
-    session = Session(after="hard-reset", given={"after"})
-    _take_options(session, build)
-    assert (session.before, session.after) == ("usb-reset", "hard-reset")
+    context = Context()
+    set_build_defaults(context, build)
+    names = ("before", "after", "no_stub")
+    assert [context.get(name) for name in names] == ["usb-reset", "no-reset", True]
+    context = Context(options={"after": "hard-reset"})
+    set_build_defaults(context, build)
+    assert [context.get(name) for name in names] == ["usb-reset", "hard-reset", True]
 
 
 def test_only_files_that_the_build_marks_are_encrypted_and_only_when_asked_for() -> None:

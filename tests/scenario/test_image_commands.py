@@ -45,7 +45,7 @@ def merge(capsys, *more):
 def test_a_whole_image_ends_well(capsys, words):
     code, out, _ = run(capsys, *words, BOOT)
     assert code == 0
-    assert "Checksum:            0x52 (right)" in out
+    assert "Checksum:            0x52 (valid)" in out
     assert "ESP32" in out
 
 
@@ -55,7 +55,7 @@ def test_a_damaged_image_is_shown_and_then_an_error(capsys):
     Path("damaged.bin").write_bytes(data)
     code, out, err = run(capsys, "image-info", "damaged.bin")
     assert code == 6
-    assert "0x52 (wrong: should be 0x53)" in out
+    assert "0x52 (invalid, should be 0x53)" in out
     assert "[image-damaged]" in err
     code, data, last = result(capsys, "image-info", "damaged.bin")
     assert (code, data["intact"], last["code"]) == (6, False, "image-damaged")
@@ -115,13 +115,13 @@ def test_what_is_read_is_not_overwritten(capsys, words):
 def test_a_hex_file_of_no_data_is_told(capsys, words):
     Path("e.hex").write_text(":00000001FF\n", "utf-8")
     code, _, err = run(capsys, *words, "0x1000", "e.hex")
-    assert (code, "e.hex holds no data" in err, Path("o").exists()) == (6, True, False)
+    assert (code, "e.hex contains no data" in err, Path("o").exists()) == (6, True, False)
 
 
 def test_parts_past_the_size_to_pad_to_are_told(capsys):
     words = ["--chip", "esp32", "merge-bin", "--pad-to-size", "256KB", "-o", "o"]
     code, out, err = run(capsys, *words, "0x3F000", BOOT)
-    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes, 1 part for" in out) == (
+    assert (code, "[merge-past-pad]" in err, ": 284,160 bytes from 1 part for" in out) == (
         0,
         True,
         True,

@@ -305,7 +305,7 @@ def test_load_ram_as_a_command_starts_the_program_and_leaves_it_alone(board: Boa
         "segments": [{"address": 0x3FC90000, "size": 4}],
     }
     assert not [e for e in events if e["event"] == "Resetting" and e["into"] == "application"]
-    assert "was started" in board.run("load-ram", file)
+    assert "and started the program at" in board.run("load-ram", file)
     board.run("load-ram", "missing.bin", code=6)
     board.run(
         "load-ram", board.file("rom.bin", program("esp32c3", Segment(0x3FCDFFFC, b"abcd"))), code=8

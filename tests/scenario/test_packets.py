@@ -62,7 +62,7 @@ def test_a_failure_of_the_chip_leaves_a_file_and_names_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--port", CHIP, "--chip", "esp32", "read-mac"]) == 4
-    told = re.search(r"^trace: (.*) holds", capsys.readouterr().err, re.MULTILINE)
+    told = re.search(r"^trace: (.*) contains", capsys.readouterr().err, re.MULTILINE)
     assert told is not None
     text = Path(told[1]).read_text("utf-8")
     assert Path(told[1]).parent == folder

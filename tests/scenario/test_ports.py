@@ -329,7 +329,7 @@ def test_a_mac_never_leads_to_another_board_on_the_same_adapter(desk):
     desk.bus.add(f"esp32?profile=instant&boot=app&mac={OTHER}", serial="A1")
     out, err = desk.run("-p", MAC, "read-mac", code=4)
     assert "MAC: " not in out
-    assert f"its MAC is {OTHER.lower()}, not {MAC} [wrong-board]" in err
+    assert f"its MAC address is {OTHER.lower()}, not {MAC} [wrong-board]" in err
     desk.bus.sleep(1.0)
     assert desk.bus.devices[1].chip.state is State.APP
 
@@ -385,12 +385,11 @@ def test_ports_are_listed_and_none_is_opened(desk, monkeypatch):
     ]["ports"]
     assert [row["path"] for row in only] == ["/dev/ttyACM0"]
     assert (
-        "No serial port fits the filter; 3 do not."
-        in desk.run("ports", "--port-filter", "vid=1")[0]
+        "No port matches the filter (3 excluded)." in desk.run("ports", "--port-filter", "vid=1")[0]
     )
     desk.bus.devices.clear()
     desk.extra.clear()
-    assert "There is no serial port here." in desk.run("ports")[0]
+    assert "No serial port found." in desk.run("ports")[0]
     assert desk.opened == []
 
 

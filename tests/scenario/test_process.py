@@ -203,7 +203,7 @@ def test_ctrl_c_while_modules_are_imported_prints_no_traceback(number: int) -> N
 SHORT_OF_MEMORY = """
 import resource, sys
 from espwire.cli.main import main, start
-import espwire.cli.commands.image_info
+import espwire.cli.commands.inspect
 from espwire import files, streams
 resource.setrlimit(resource.RLIMIT_AS, (150 << 20, resource.RLIM_INFINITY))
 start(lambda: main(sys.argv[1:]))
@@ -217,7 +217,7 @@ def test_a_lack_of_memory_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "big.bin").touch()
     os.truncate(tmp_path / "big.bin", 250 << 20)
     done = run_python(SHORT_OF_MEMORY, "image-info", str(tmp_path / "big.bin"))
-    assert done.stderr.startswith("error: not enough memory for this [out-of-memory]\nhint: ")
+    assert done.stderr.startswith("error: out of memory [out-of-memory]\nhint: ")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2
 
@@ -227,7 +227,7 @@ def test_even_a_report_that_needs_too_much_memory_is_one_clear_error(
 ) -> None:
     program = "from espwire.cli.main import start\ndef work():\n    raise MemoryError\nstart(work, interrupted=2)"
     done = run_python(program)
-    assert done.stderr.startswith("error: not enough memory for this [out-of-memory]\nhint: ")
+    assert done.stderr.startswith("error: out of memory [out-of-memory]\nhint: ")
     assert done.returncode == 1
 
 
@@ -254,4 +254,4 @@ def test_an_input_whose_descriptor_begins_with_1_is_not_standard_output(tmp_path
     done = subprocess.run(
         ["bash", "-c", line], check=True, cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.stdout, done.stderr) == ("The files hold the same 7 bytes.\n", "")
+    assert (done.stdout, done.stderr) == ("Both files contain the same 7 bytes.\n", "")

@@ -43,7 +43,7 @@ def test_a_compiled_program_loads_into_ram(chip, tmp_path, capsys):
     image = tmp_path / ("app0x00000.bin" if chip == "esp8266" else "app")
     assert main(["--port", f"virtual:{chip}", "load-ram", str(image)]) == 0
     entry = parse(image.read_bytes(), load_chip(chip)).entry
-    assert f"the program at {entry:#010x} was started" in capsys.readouterr().out
+    assert f"started the program at {entry:#010x}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("chip", COMPILERS)
@@ -106,8 +106,8 @@ def test_make_image_for_a_newer_chip_has_its_extended_header(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-f", "{code}"], "do not make pairs"),
-        ([], "an image of nothing"),
+        (["-f", "{code}"], "1 files but 0 addresses"),
+        ([], "no segment given"),
         (["-f", "{code}", "-a", "0x40100000", "-f", "{code}", "-a", "0x40100010"], "image-overlap"),
         (["-f", "{code}", "-a", "0x40200000"], "image-irom"),
         (["-f", "{code}", "-a", "0xffffffff"], "image-segment"),

@@ -16,9 +16,10 @@ from typing import Any
 import click
 import pytest
 
-from espwire.cli import compat
-from espwire.cli.main import SECTIONS, main
-from espwire.cli.session import Session
+from espwire.cli.command_table import SECTIONS
+from espwire.cli.context import Context
+from espwire.cli.esptool.spellings import LONG_OPTIONS, MISSING
+from espwire.cli.main import main
 from espwire.image.header import parse_size
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -66,6 +67,7 @@ IDLE = {
     ("elf2image", "--spi-connection"),
     ("merge-bin", "--spi-connection"),
     ("image-info", "--version"),
+    ("read-flash", "--flash-size"),
 }
 
 
@@ -88,16 +90,15 @@ def parse(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, Any, s
 
     def note(command: click.Command, context: click.Context) -> None:
         if not isinstance(command, click.Group):
-            session = context.obj
             state = {
                 name: value
-                for name, value in vars(session).items()
+                for name, value in vars(context.obj).items()
                 if name[0] != "_" and name != "output"
             }
             arrived.append((command.name, context.params, state))
 
     monkeypatch.setattr(click.Command, "invoke", note)
-    monkeypatch.setattr(Session, "values", {})
+    monkeypatch.setattr(Context, "values", {})
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(line)
@@ -308,13 +309,13 @@ def test_the_product_knows_the_long_options_of_the_versions_that_took_abbreviati
             seen[generation - 1] |= names.difference(*seen)
     known = {
         command: [set(names.split()) for names in generations] + [set()] * (4 - len(generations))
-        for command, generations in compat.LONG_OPTIONS.items()
+        for command, generations in LONG_OPTIONS.items()
     }
     assert known == {command: seen for command, seen in found.items() if any(seen)}
 
 
 def test_what_comes_later_says_so() -> None:
-    for name in compat.NOT_YET.keys() - HERE:
+    for name in MISSING.keys() - HERE:
         for spelt in (name, name.replace("-", "_")):
             out = io.StringIO()
             with contextlib.redirect_stderr(out):

@@ -114,7 +114,7 @@ def test_a_refused_opening_is_reported_and_its_data_is_dropped(chip, mode, first
         before = bytes(device.transport.chip.flash.contents)  # type: ignore[attr-defined]
         with pytest.raises(CommandFailed) as caught:
             WriteTransfer(device.loader, 0xFF000, len(DATA), len(DATA), Codec.RAW, first=first)
-        assert str(caught.value) == "WRITE_OPEN failed: the block size is wrong (0xc200)"
+        assert str(caught.value) == "WRITE_OPEN failed: wrong block size (0xc200)"
         assert (caught.value.status, caught.value.command) == (0xC200, "WRITE_OPEN")
         assert device.transport.chip.flash.contents == before  # type: ignore[attr-defined]
         write(device)
@@ -245,16 +245,16 @@ def test_the_size_that_came_is_what_the_stub_checks_by(chip, mode) -> None:
 def test_an_implausible_id_is_requested_again() -> None:
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True) as device:
-        device._early_id = 0xFFFFFF
+        device._stub_flash_id = 0xFFFFFF
         assert device.attach_flash().jedec == 0x1440EF
 
 
 def test_other_pins_or_another_voltage_are_not_answered_from_before() -> None:
     transport = open_transport("virtual:esp32?size=1MB")
     with connect(transport, stub=True) as device:
-        assert device._early_id == 0x1440EF
+        assert device._stub_flash_id == 0x1440EF
         device.use_flash_pins("HSPI")
-        assert device._early_id is None
+        assert device._stub_flash_id is None
     with connect("virtual:esp32?size=1MB", stub=True) as device:
         device.override_flash_voltage("1.8V")
-        assert device._early_id is None
+        assert device._stub_flash_id is None

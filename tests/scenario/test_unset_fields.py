@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from espwire.chips.registry import load_chip
-from espwire.cli.commands.get_security_info import describe_info, info_data
+from espwire.cli.commands.chip import describe_security_info, security_data
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.identity import describe_mac, known_mac
@@ -167,7 +167,7 @@ def test_security_info_names_ids_that_are_none(
 ) -> None:
     with connect("virtual:esp32c3?profile=instant", stub=False) as device:
         info = SecurityInfo(flags=0, flash_crypt_count=0, chip_id=chip_id, eco=eco)
-        lines = describe_info(device, info).splitlines()
+        lines = describe_security_info(device, info).splitlines()
         assert tuple(line.split(":")[1].strip() for line in lines[-2:]) == shown
-        told = info_data(device, info)
+        told = security_data(device, info)
     assert (told["chip_id"], told["eco"]) == (None, None)

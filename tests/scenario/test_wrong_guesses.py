@@ -12,7 +12,7 @@ import pytest
 
 import espwire
 from espwire.blob import Blob
-from espwire.cli import esptool
+from espwire.cli.esptool import program as esptool
 from espwire.cli.main import main
 from espwire.image.uf2 import build_uf2
 

@@ -17,7 +17,7 @@ if sys.platform == "win32":
 
 from espwire import streams
 from espwire.cli.argfile import expand
-from espwire.cli.config import read_files
+from espwire.cli.config_files import read_files
 from espwire.cli.main import main
 from espwire.errors import FileError, UsageError
 from espwire.files import open_output, read_file, write_file

@@ -31,7 +31,7 @@ from esptool.util import (
     UnsupportedCommandError,
     flash_size_bytes,
 )
-from espwire.cli.esptool import SPEAKS as __version__
+from espwire.cli.esptool.program import ESPTOOL_VERSION as __version__
 
 __all__ = [
     "CHIP_DEFS",

@@ -29,7 +29,7 @@ class LogOutput(Output):
 
 def report(event: Event) -> None:
     """Pass events of library calls to the logger."""
-    from espwire.cli.tokens import ESPTOOL
+    from espwire.cli.esptool.output import ESPTOOL
 
     if isinstance(event, Progress):
         if event.total:
@@ -40,7 +40,7 @@ def report(event: Event) -> None:
         log.warning(escape_lines(event.text))
     elif isinstance(event, Note):
         log.note(escape_lines(event.text))
-    elif text := ESPTOOL.tell(event, False):
+    elif text := ESPTOOL.describe(event, False):
         log.print(escape_lines(text))
 
 
@@ -65,29 +65,30 @@ def perform(words: Sequence[str], device: Device | None = None, *, leave: bool =
     """
     import click
 
-    from espwire.cli import group, main
-    from espwire.cli.esptool import EXIT_USAGE, build_program
-    from espwire.cli.session import Session
+    from espwire.cli import app, main
+    from espwire.cli.context import Context
+    from espwire.cli.esptool.program import EXIT_USAGE, build_program
+    from espwire.cli.failures import report_failure
     from espwire.errors import ToolError, UsageError
 
-    session = Session(
-        program=build_program("esptool"),
+    context = Context(
+        build_program("esptool"),
         output=LogOutput(),
         connected=device,
         leave_connected=leave,
     )
     reporting_before = device.report if device is not None else None
     try:
-        code = main.perform(words, session)
+        code = main.perform(words, context)
     except UsageError as error:
-        raise SystemExit(session.fail(error)) from error
+        raise SystemExit(report_failure(context, error)) from error
     except ToolError as error:
         raise translate(error) from error
     except click.ClickException as error:
-        told = UsageError(group.sentence(error), hint=group.hint(error))
-        raise SystemExit(session.fail(told)) from error
+        usage = UsageError(app.describe_error(error), hint=app.find_hint(error))
+        raise SystemExit(report_failure(context, usage)) from error
     finally:
-        session.stop_drawing()
+        context.stop_drawing()
         if device is not None and reporting_before is not None:
             device.report = reporting_before
     if code or not words:

@@ -29,7 +29,7 @@ from esptool.util import (
 )
 from espwire.blob import Blob
 from espwire.chips.registry import parse_chip_id
-from espwire.cli.esptool import SILENT
+from espwire.cli.esptool.program import OVERRIDDEN
 from espwire.flash.model import FlashTarget, Policy
 from espwire.image.header import HeaderSettings
 from espwire.sizes import format_size
@@ -304,7 +304,7 @@ def write_flash(
         compress=wanted,
         erase_all=bool(kwargs.get("erase_all")),
         force=bool(kwargs.get("force")),
-        consents=SILENT,
+        consents=OVERRIDDEN,
         skip_flashed=bool(kwargs.get("skip_flashed")),
     )
     write.write_flash(
@@ -401,7 +401,7 @@ def dump_mem(esp: ESPLoader, address: int, size: int, output: str | None = None)
 
 def version() -> None:
     """Print which espwire this is, and which esptool's interface it follows."""
-    from espwire.cli.esptool import describe_version
+    from espwire.cli.esptool.program import describe_version
 
     log.print(describe_version())
 

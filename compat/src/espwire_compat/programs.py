@@ -32,7 +32,7 @@ def esp_rfc2217_server() -> None:
 def run(name: str) -> None:
     """Run the program called ``name``, with or without ``.py``, on the command line of this process; exits."""
     if name.removesuffix(".py") == "esptool":
-        from espwire.cli.esptool import run as run_esptool
+        from espwire.cli.esptool.program import run as run_esptool
 
         warn_of_other_module()
         run_esptool(name)

@@ -1,7 +1,4 @@
-"""Explains wrong ADDRESS and FILE arguments: which word is at fault and what was probably meant.
-
-Looks at the disk only to see whether files exist; parsing is the callers'.
-"""
+"""Explains wrong ADDRESS and FILE arguments: which argument is wrong, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -9,15 +6,16 @@ import os
 import re
 from collections.abc import Sequence
 
+from espwire.cli.sources import STDIN
 from espwire.errors import UsageError
 from espwire.image.read_any import find_named_format
+from espwire.sizes import fix_number, parse_number
 
-STDIN = "-"
 FRACTION = r"\d[\d.,]*\s*(?:[kKmM](?:i?[bB])?)?"  # 1.5M, 10.000
-MAX_SPACES = 8  # in a path that was not quoted
-MAX_WORDS = 256  # of an argument list that is searched for such paths
-PAIRS_HINT = "Give pairs: an address, then the file for it; or NAME=FILE with a partition's name."
-# option → values that are put where an address belongs when an option is given two of them
+MAX_SPACES = 8  # in an unquoted path
+MAX_WORDS = 256  # of an argument list that is searched for unquoted paths
+PAIRS_HINT = "Give pairs of address and file, or NAME=FILE with a partition's name."
+# option → values that end up in place of an address if an option is followed by two values
 SETTINGS = {
     "--flash-mode": ("qio", "qout", "dio", "dout"),
     "--flash-size": ("detect",),
@@ -26,7 +24,7 @@ SETTINGS = {
 
 
 def is_partition_name(word: str) -> bool:
-    """Whether a word can be the name of a partition, and is not more likely a mistyped number, file or setting.
+    """Whether a word can be a partition's name and is not more likely a mistyped number, file or setting.
 
     >>> [is_partition_name(word) for word in ("ota_0", "2nd", "0xZZ", "1OOOO", "dout", "a/b", "app.bin")]
     [True, True, False, False, False, False, False]
@@ -35,7 +33,7 @@ def is_partition_name(word: str) -> bool:
     """
     word = re.sub(
         r"\\x[0-9a-fA-F]{2}", "?", word
-    )  # a byte that is not text, as partitions show prints it
+    )  # a byte that is not text, as `partitions show` prints it
     return bool(
         word.isprintable()
         and 1 <= len(word.encode(errors="replace")) <= 16
@@ -50,13 +48,11 @@ def is_partition_name(word: str) -> bool:
 def _is_like_number(word: str) -> bool:
     from unicodedata import normalize
 
-    from espwire.sizes import fix_number
-
     plain = normalize("NFKC", word).strip().lstrip("+$#")
     if (
         not plain
         or plain[:2].lower() in ("0x", "ox")
-        or _is_number(plain)
+        or is_number(plain)
         or re.fullmatch(FRACTION, plain)
     ):
         return True
@@ -71,11 +67,10 @@ def _find_setting(word: str) -> str | None:
     return next((option for option, values in SETTINGS.items() if word.lower() in values), None)
 
 
-def explain_place(word: str, words: Sequence[str]) -> UsageError | None:
-    """The error for a word that is where an address or a partition's name belongs; None: there is no better reason
-    than that it is not a number.
+def explain_address(word: str, words: Sequence[str]) -> UsageError | None:
+    """The error for a word in place of an address; None if it is just not a number.
 
-    :param words: all words of the list
+    :param words: the whole argument list
     """
     if found := find_unquoted(words):
         return found
@@ -93,7 +88,7 @@ def explain_place(word: str, words: Sequence[str]) -> UsageError | None:
 
 
 def explain_file(place: str, word: str, words: Sequence[str]) -> UsageError | None:
-    """The error for a word that is where a file belongs but is not the path of one; None: it may be one.
+    """The error for a word in place of a file; None if it may be a file.
 
     :param place: the word before it
     """
@@ -101,10 +96,10 @@ def explain_file(place: str, word: str, words: Sequence[str]) -> UsageError | No
         return None
     if found := find_unquoted(words):
         return found
-    if _is_number(word):
-        if _is_number(place):
+    if is_number(word):
+        if is_number(place):
             return missing_file(place)
-        return explain_place(place, words) or _stray(place, "an address follows it", PAIRS_HINT)
+        return explain_address(place, words) or _stray(place, "an address follows it", PAIRS_HINT)
     return None
 
 
@@ -114,16 +109,16 @@ def missing_file(place: str) -> UsageError:
 
 
 def explain_last(word: str, words: Sequence[str]) -> UsageError:
-    """The error for the last word of a list that cannot be split into pairs."""
+    """The error for the last word of a list without a file after it."""
     if found := find_unquoted(words):
         return found
-    if _is_number(word):
+    if is_number(word):
         return missing_file(word)
-    return explain_place(word, words) or missing_file(word)
+    return explain_address(word, words) or missing_file(word)
 
 
 def find_unquoted(words: Sequence[str]) -> UsageError | None:
-    """The error for a path with spaces that the shell has split."""
+    """The error for a path with spaces that the shell split."""
     for start in range(min(len(words), MAX_WORDS)):
         if os.path.exists(words[start]):
             continue
@@ -137,8 +132,8 @@ def find_unquoted(words: Sequence[str]) -> UsageError | None:
     return None
 
 
-def _is_number(word: str) -> bool:
-    from espwire.sizes import parse_number
+def is_number(word: str) -> bool:
+    """Whether a word is a number with or without a unit."""
 
     try:
         parse_number(word)
@@ -155,4 +150,4 @@ def _stray(word: str, why: str, hint: str) -> UsageError:
 
 
 def _describe(place: str) -> str:
-    return f"address {place}" if _is_number(place) else f"{place!r}"
+    return f"address {place}" if is_number(place) else f"{place!r}"

@@ -1,380 +1,401 @@
-"""Reads the user's settings files: ``espwire.toml``, and the vendor's ``esptool.cfg`` as it is. Finds, reads, checks.
+"""The settings of the command line: one table, which files, environment, options, help and completion are read from.
 
-What is wrong with a value is an error that names file, line and key; what is not known is only warned of.
+To add a setting, add a line to ``SETTINGS``. A value given as an option wins over the environment, which wins over the
+files (config_files.py). ``Context.get`` returns the value that counts.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from espwire.cli.given import TIMES, Given, check
-from espwire.errors import FileError, UsageError
+import click
+
+from espwire.chips.index import NAMES
+from espwire.cli.number_types import Number
+from espwire.errors import ToolError, UsageError
 from espwire.text import shorten
 
-NAME = "espwire.toml"
-MAX_BYTES = 1 << 18  # anything above is surely the wrong file
-SECTION = "esptool"
-VENDOR_NAMES = ("esptool.cfg", "setup.cfg", "tox.ini")
-VENDOR_VARIABLE, OWN_VARIABLE = "ESPTOOL_CFGFILE", "ESPWIRE_CFGFILE"
-# key of the vendor's file → name of given.py
-VENDOR_KEYS = {
-    "timeout": "default",
-    "chip_erase_timeout": "chip_erase",
-    "max_timeout": "longest",
-    "sync_timeout": "sync",
-    "md5_timeout_per_mb": "md5_per_mb",
-    "erase_region_timeout_per_mb": "erase_per_mb",
-    "erase_write_timeout_per_mb": "write_per_mb",
-    "mem_end_rom_timeout": "mem_end",
-    "serial_write_timeout": "write",
-    "connect_attempts": "connect_attempts",
-    "write_block_attempts": "block_attempts",
-    "reset_delay": "reset_delay",
-    "open_port_attempts": "open_attempts",
-    "custom_reset_sequence": "custom_reset_sequence",
-    "custom_hard_reset_sequence": "custom_hard_reset_sequence",
-}
-# table of espwire.toml → key → name of given.py; hyphens and underscores are the same
-TABLES: dict[str, dict[str, str]] = {
-    "connect": {
-        **{
-            name: name
-            for name in (
-                "chip",
-                "port",
-                "baud",
-                "before",
-                "after",
-                "no_stub",
-                "stub",
-                "stub_version",
-            )
-        },
-        "attempts": "connect_attempts",
-        "open_attempts": "open_attempts",
-        "syncs_per_attempt": "syncs_per_attempt",
-    },
-    "flash": {
-        "mode": "flash_mode",
-        "freq": "flash_freq",
-        "size": "flash_size",
-        "block_attempts": "block_attempts",
-    },
-    "timing": {name: name for name in TIMES if name != "reset_delay"},
-    "reset": {
-        "enter": "custom_reset_sequence",
-        "leave": "custom_hard_reset_sequence",
-        "delay": "reset_delay",
-    },
-}
-# TOML's dotted keys and the vendor's patterns take quadratic time for a long line: no setting needs one
-MAX_LINE, MAX_NAME, MAX_REASON, MOST_UNKNOWN = 1000, 200, 300, 10
-LONGEST_PER_CHIP_ERASE = 2  # the vendor's rule for `max_timeout` where it is not given
+if TYPE_CHECKING:
+    from espwire.settings import Settings
+
+PREFIXES = ("ESPWIRE_", "ESPTOOL_")  # of environment variables; the first one wins
+BEFORE = ("default-reset", "usb-reset", "no-reset", "no-reset-no-sync")
+AFTER = ("hard-reset", "soft-reset", "no-reset", "no-reset-stub", "watchdog-reset")
+MODES = ("keep", "qio", "qout", "dio", "dout")
+FREQUENCIES = ("keep", *(f"{mhz}m" for mhz in (80, 64, 60, 48, 40, 32, 30, 26, 24, 20, 16, 15, 12)))
+DEFAULT_BAUD = 115200
+UNLIMITED = 0x7FFFFFFF  # attempts
+MAX_BAUD = 100_000_000
+MAX_SECONDS = 86_400.0
+MAX_BITS = 128  # of a number that an error message shows in full
+
+Parse = Callable[[Any], Any]  # raises ValueError with a description of valid values
 
 
-@dataclass(eq=False, repr=False)
-class Loaded:
-    """What the files gave. ``warnings`` are (code, text); ``files`` those that count, the weaker one first."""
-
-    values: dict[str, Given] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-    warnings: list[tuple[str, str]] = field(default_factory=list)
-    unknown: int = 0
-
-    def warn_unknown(self, place: str, text: str) -> None:
-        """Warn of a key or table that is unknown. Only the first few are named; ``read_files`` counts the others."""
-        self.unknown += 1
-        if self.unknown <= MOST_UNKNOWN:
-            self.warnings.append(("config-unknown-key", place + text))
+def _parse_text(raw: Any) -> str:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("a string")
+    return raw.strip()
 
 
-def read_files(environment: Mapping[str, str], named: str | None = None) -> Loaded:
-    """Find and read both kinds of file.
+def _parse_chip(raw: Any) -> str | None:
+    from espwire.chips.registry import parse_chip_id
 
-    :param named: a file to read in place of ``espwire.toml``: our form if it ends in ``.toml``, else the vendor's
-    :raises UsageError: codes ``config-file`` (a named file cannot be read, a file makes no sense), ``config-value``
-    """
-    loaded = Loaded()
-    origin = "--config"
-    if named is None and (named := environment.get(OWN_VARIABLE, "").strip() or None):
-        origin = f"the variable {OWN_VARIABLE}"
-    toml = named is not None and named.lower().endswith(".toml")
-    if named is None or toml:
-        if (vendor := _find_vendor_file(environment, loaded)) is not None:
-            _take_vendor(*vendor, loaded)
-    else:
-        text = _read_named(named, origin)
-        parsed = _parse_vendor(named, text)
-        if isinstance(parsed, str):
-            raise UsageError(
-                parsed, hint="Correct the file, or name another one.", code="config-file"
-            )
-        if parsed is None:
-            raise UsageError(
-                f"{named} has no section [{SECTION}]",
-                hint="Add it, or name a .toml file.",
-                code="config-file",
-            )
-        _take_vendor(named, text, parsed, loaded)
-    if toml and named is not None:
-        _take_toml(named, _read_named(named, origin), loaded)
-    elif named is None and (path := find_own_file()) is not None:
-        _take_toml(path, _read_named(path, "the settings file"), loaded)
-        if path != os.path.abspath(find_user_file()):
-            _check_local_port(loaded)
-    if (more := loaded.unknown - MOST_UNKNOWN) > 0:
-        loaded.warnings.append(
-            ("config-unknown-key", f"{loaded.files[-1]}: {more:,} more keys or tables are unknown")
-        )
-    return loaded
-
-
-def _check_local_port(loaded: Loaded) -> None:
-    """The settings file of the working folder came with that folder: a project, an archive. It must not make files.
-
-    :raises UsageError: code ``config-port-file``
-    """
-    port = loaded.values.get("port")
-    if port is None or not port.value.lower().startswith("virtual:"):
-        return
-    from espwire.virtual.config import names_file
-
-    if names_file(port.value):
-        raise UsageError(
-            f"{port.where} is {port.value!r}: a settings file in the working folder may not name a file to write",
-            hint="Give the port with -p, or pass the settings file with --config.",
-            code="config-port-file",
-            where=port.where,
-            setting="port",
-        )
-
-
-def find_own_file() -> str | None:
-    """``espwire.toml`` here, else in the user's folder for settings."""
-    if os.path.isfile(NAME):
-        return os.path.abspath(NAME)
-    path = find_user_file()
-    return path if os.path.isfile(path) else None
-
-
-def find_user_file() -> str:
-    """Where the user's own ``espwire.toml`` would be."""
-    if (
-        sys.platform == "linux"
-    ):  # what platformdirs says there, in a tenth of the time that importing it takes
-        base = os.environ.get("XDG_CONFIG_HOME", "").strip() or os.path.expanduser("~/.config")
-        folder = os.path.join(base, "espwire")
-    else:
-        import platformdirs
-
-        folder = platformdirs.user_config_dir("espwire", appauthor=False)
-    return os.path.join(folder, NAME)
-
-
-def vendor_folders() -> tuple[str, ...]:
-    """Where the vendor's file is looked for, in this order."""
-    home = os.path.expanduser("~")
-    own = ("AppData", "Local") if os.name == "nt" else (".config",)
-    return ("", os.path.join(home, *own, "esptool"), home)
-
-
-def find_line(text: str, section: str, key: str = "") -> int:
-    """The line, from 1, of ``key`` in ``[section]``, or of the section's head; 0 if it cannot be told."""
-    return _Lines(text).find(section, key)
-
-
-class _Lines:
-    """Line numbers of sections and keys in a text, by one pass over it."""
-
-    def __init__(self, text: str) -> None:
-        self._places: dict[tuple[str, str], int] = {}
-        section = None
-        for number, whole in enumerate(text.splitlines(), 1):
-            line = whole[:MAX_NAME].strip()
-            if head := re.match(r"\[\s*([^\[\]]+)\]", line):
-                section = head[1].strip().strip("\"'")
-                self._places.setdefault((section, ""), number)
-            elif section is not None and (
-                named := re.match(r"""(?:"([^"]+)"|'([^']+)'|([^=:"']+))\s*[=:]""", line)
-            ):
-                self._places.setdefault(
-                    (section, _plain((named[1] or named[2] or named[3]).strip())), number
-                )
-
-    def find(self, section: str, key: str = "") -> int:
-        """The line of ``key`` in ``[section]``, or of the section's head; 0 if it is not found."""
-        return self._places.get((section, _plain(key)), 0)
-
-
-def _plain(key: str) -> str:
-    return key.replace("-", "_").lower()
-
-
-def _place(path: str, lines: _Lines, section: str, key: str) -> str:
-    line = lines.find(section, key)
-    return f"{path}, line {line}" if line else path
-
-
-def _read_text(path: str) -> str:
-    """The file's text; ``/dev/zero`` has an end here.
-
-    :raises OSError, ValueError: it cannot be read, is too big, or no text
-    """
-    from espwire.streams import read_most
-
-    content = read_most(path, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError("too big")
-    return content.decode("utf-8-sig")
-
-
-def _read_named(path: str, origin: str) -> str:
-    try:
-        return _read_text(path)
-    except (OSError, ValueError, FileError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text, or too long"
-        if isinstance(error, FileError):
-            reason = str(error)
-        raise UsageError(
-            f"{path} cannot be read: {reason}",
-            hint=f"Check the name that {origin} gives.",
-            code="config-file",
-        ) from None
-
-
-def _find_vendor_file(
-    environment: Mapping[str, str], loaded: Loaded
-) -> tuple[str, str, dict[str, str]] | None:
-    """The first file with the section: path, text and what the section holds."""
-    paths = [environment.get(VENDOR_VARIABLE, "").strip()]
-    paths += [os.path.join(folder, name) for folder in vendor_folders() for name in VENDOR_NAMES]
-    for path in paths:
-        if not path or not os.path.isfile(path):
-            continue
-        full = os.path.abspath(path)
-        try:
-            text = _read_text(path)
-        except (OSError, ValueError) as error:
-            text = ""
-            reason = getattr(error, "strerror", None) or "it is no text"
-            loaded.warnings.append(("config-ignored", f"{full} is ignored: {reason}"))
-        if f"[{SECTION}]" not in text and os.path.basename(path) in VENDOR_NAMES[1:]:
-            continue  # of another tool: not worth loading a parser
-        parsed = _parse_vendor(full, text)
-        if isinstance(parsed, str):
-            loaded.warnings.append(("config-ignored", f"{parsed}: the file is ignored"))
-        elif parsed is not None:
-            return full, text, parsed
-    return None
-
-
-def _parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
-    """What the section holds; None: there is none; a text: what is wrong with the file."""
-    import configparser
-
-    if (number := _find_long_line(text)) is not None:
-        return f"{path}, line {number}: it has more than {MAX_LINE:,} characters"
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(text)
-    except configparser.Error as error:
-        line = (
-            getattr(error, "lineno", None) or next(iter(getattr(error, "errors", ())), (None,))[0]
-        )
-        what = {
-            "MissingSectionHeaderError": "something stands before the first [section]",
-            "DuplicateOptionError": f"{getattr(error, 'option', '')} stands there twice",
-            "DuplicateSectionError": f"[{getattr(error, 'section', '')}] stands there twice",
-        }.get(type(error).__name__, "this is no setting")
-        return f"{path}, line {line}: {what}"
-    if not parser.has_section(SECTION):
+    name = _parse_text(raw)
+    if name.lower() == "auto":
         return None
-    return dict(parser.items(SECTION))
-
-
-def _find_long_line(text: str) -> int | None:
-    return next(
-        (number for number, line in enumerate(text.splitlines(), 1) if len(line) > MAX_LINE), None
-    )
-
-
-def _take_vendor(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
-    loaded.files.append(path)
-    lines = _Lines(text)
-    for key, raw in parsed.items():
-        place = _place(path, lines, SECTION, key)
-        where = f"{place}: {key}"
-        if key not in VENDOR_KEYS:
-            loaded.warn_unknown(place, f": {shorten(key)} is not a setting of [{SECTION}]")
-        elif raw.strip() or "sequence" not in key:
-            loaded.values[VENDOR_KEYS[key]] = check(VENDOR_KEYS[key], raw.strip(), where)
-    erase, longest = loaded.values.get("chip_erase"), loaded.values.get("longest")
-    if erase is not None and longest is None:
-        loaded.values["longest"] = Given(erase.value * LONGEST_PER_CHIP_ERASE, erase.where)
-
-
-def _take_toml(path: str, text: str, loaded: Loaded) -> None:
-    import tomllib
-
-    loaded.files.append(path)
-    if (number := _find_long_line(text)) is not None:
-        raise UsageError(
-            f"{path}, line {number}: it has more than {MAX_LINE:,} characters",
-            hint="Correct the file, or name another one.",
-            code="config-file",
-        )
     try:
-        tables = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML, a number of thousands of digits, nested without end
-        deep = isinstance(error, RecursionError)
-        reason = (
-            "it is nested too deeply" if deep else shorten(" ".join(str(error).split()), MAX_REASON)
-        )
-        raise UsageError(
-            f"{path} is not valid TOML: {reason}",
-            hint="Correct the file, or name another one.",
-            code="config-file",
-        ) from None
-    lines = _Lines(text)
-    for table, content in tables.items():
-        if table not in TABLES:
-            loaded.warn_unknown(
-                _place(path, lines, table, ""), f": {_explain_unknown(table, content)}"
-            )
-        elif not isinstance(content, dict):
-            raise UsageError(
-                f"{path}: {table} must be a table, [{table}]",
-                hint="See docs/guide/settings.md.",
-                code="config-file",
-            )
-        else:
-            _take_table(path, lines, table, content, loaded)
+        return parse_chip_id(name)
+    except ToolError:
+        raise ValueError("a supported chip, or auto") from None
 
 
-def _explain_unknown(name: str, content: Any) -> str:
-    if isinstance(content, dict):
-        return f"there is no table [{shorten(name)}]"
-    homes = [f"[{table}]" for table, settings in TABLES.items() if _plain(name) in settings]
-    return f"{shorten(name)} is outside of all tables and has no effect" + (
-        f"; put it under {homes[0]}" if homes else ""
+def _parse_whole(raw: Any, least: int, most: int) -> int:
+    unlimited = most >= UNLIMITED
+    expected = (
+        f"a whole number, {least} or more"
+        if unlimited
+        else f"a whole number from {least} to {most}"
+    )
+    try:
+        value = int(raw, 10) if isinstance(raw, str) else raw
+    except ValueError:
+        raise ValueError(expected) from None
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(expected)
+    return value
+
+
+def _parse_attempts(raw: Any) -> int:
+    """0 and negative numbers mean no limit, as in esptool."""
+    value = _parse_whole(raw, -UNLIMITED, UNLIMITED)
+    return value if value > 0 else UNLIMITED
+
+
+def _parse_count(raw: Any) -> int:
+    return _parse_whole(raw, 1, UNLIMITED)
+
+
+def _parse_flag(raw: Any) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError("true or false")
+    return raw
+
+
+def _parse_seconds(raw: Any) -> float:
+    expected = "a time in seconds, 0 or more"
+    try:
+        value = float(raw)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(expected) from None
+    if isinstance(raw, bool) or not math.isfinite(value) or not 0 <= value <= MAX_SECONDS:
+        raise ValueError(expected)
+    return value
+
+
+def _parse_reset_sequence(raw: Any) -> str:
+    from espwire.device.reset_sequences import SEQUENCES, parse_sequence
+
+    try:
+        if _parse_text(raw).lower().replace("-", "_") not in SEQUENCES:
+            parse_sequence(raw)
+    except UsageError as error:
+        raise ValueError(f"a reset sequence such as D0|R1|W0.1|D1|R0|W0.05|D0 ({error})") from None
+    return _parse_text(raw)
+
+
+def _parse_choice(choices: tuple[str, ...]) -> Parse:
+    def parse(raw: Any) -> str:
+        value = _parse_text(raw).lower().replace("_", "-")
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _parse_frequency(raw: Any) -> str:
+    """``40m`` or ``40``."""
+    value = f"{raw}m" if isinstance(raw, int) or (isinstance(raw, str) and raw.isdecimal()) else raw
+    frequency: str = _parse_choice(FREQUENCIES)(value)
+    return frequency
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting and where its value can come from."""
+
+    name: str
+    parse: Parse = _parse_flag  # of a value from a file or the environment
+    default: Any = None  # None for a library setting: the library's own default
+    key: str = ""  # "table.key" in espwire.toml
+    vendor_key: str = ""  # key in section [esptool] of esptool.cfg
+    variable: str = ""  # environment variable without its prefix
+    flags: tuple[str, ...] = ()  # of the global option
+    help: str = ""
+    option: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the click option
+    offline: bool = False  # also an option of commands that never use a port
+
+
+def _flag(name: str, *flags: str, help: str, key: str = "", offline: bool = False) -> Setting:
+    return Setting(
+        name,
+        default=False,
+        key=key,
+        flags=flags,
+        help=help,
+        option={"is_flag": True},
+        offline=offline,
     )
 
 
-def _take_table(
-    path: str, lines: _Lines, table: str, content: Mapping[str, Any], loaded: Loaded
-) -> None:
-    for key, raw in content.items():
-        place = _place(path, lines, table, key)
-        name = TABLES[table].get(key.replace("-", "_"))
-        if name is None:
-            loaded.warn_unknown(place, f": {shorten(key)} is not a setting of [{table}]")
-        else:
-            loaded.values[name] = check(name, raw, f"{place}: {key}")
+def _choice(choices: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": click.Choice(choices)}
+
+
+def _timing(name: str, vendor_key: str = "") -> Setting:
+    return Setting(name, _parse_seconds, key=f"timing.{name}", vendor_key=vendor_key)
+
+
+_LIST = (
+    Setting(
+        "chip",
+        _parse_chip,
+        key="connect.chip",
+        variable="CHIP",
+        flags=("-c", "--chip"),
+        help=f"Expected chip: {', '.join(NAMES)}. Default: auto, which detects it.",
+        option={"metavar": "CHIP"},
+    ),
+    Setting(
+        "port",
+        _parse_text,
+        key="connect.port",
+        variable="PORT",
+        flags=("-p", "--port"),
+        help="Port of the board: a device (/dev/ttyUSB0, COM3), a USB serial number, a known MAC address,"
+        " socket://HOST:PORT, rfc2217://HOST:PORT or virtual:CHIP?… Default: the only connected board.",
+        option={"metavar": "PORT"},
+    ),
+    Setting(
+        "port_filter",
+        default=(),
+        flags=("--port-filter",),
+        help="Without --port, consider only ports that match these vid=, pid=, name= or serial= values."
+        " Takes several values.",
+        option={"metavar": "KEY=VALUE…", "multiple": True},
+    ),
+    _flag(
+        "any_port",
+        "--any-port",
+        help="Without --port, also consider ports that are not known to be boards.",
+    ),
+    _flag(
+        "no_state",
+        "--no-state",
+        help="Do not use or update the cache of known adapters and boards.",
+    ),
+    Setting(
+        "baud",
+        lambda raw: _parse_whole(raw, 1, MAX_BAUD),
+        DEFAULT_BAUD,
+        key="connect.baud",
+        variable="BAUD",
+        flags=("-b", "--baud"),
+        help=f"Baud rate for data. Default: {DEFAULT_BAUD}.",
+        option={"type": Number(1, MAX_BAUD), "metavar": "N"},
+    ),
+    Setting(
+        "before",
+        _parse_choice(BEFORE),
+        "default-reset",
+        key="connect.before",
+        variable="BEFORE",
+        flags=("--before",),
+        help="How to reset the chip into download mode. Default: default-reset.",
+        option=_choice(BEFORE),
+    ),
+    Setting(
+        "after",
+        _parse_choice(AFTER),
+        "hard-reset",
+        key="connect.after",
+        variable="AFTER",
+        flags=("-a", "--after"),
+        help="What to do with the chip at the end. Default: hard-reset.",
+        option=_choice(AFTER),
+    ),
+    _flag(
+        "no_stub",
+        "--no-stub",
+        key="connect.no_stub",
+        help="Use the ROM bootloader only; do not upload a stub flasher.",
+    ),
+    Setting(
+        "stub",
+        _parse_text,
+        key="connect.stub",
+        flags=("--stub",),
+        help="Upload this stub flasher (Espressif's JSON format) instead of espwire's own.",
+        option={"metavar": "FILE"},
+    ),
+    Setting(
+        "stub_version",
+        lambda raw: _parse_whole(raw, 1, 2),
+        key="connect.stub_version",
+        variable="STUB_VERSION",
+        flags=("--stub-version",),
+        help="Accepted for compatibility with esptool; has no effect.",
+        option={"type": Number(1, 2), "metavar": "N", "hidden": True},
+    ),
+    Setting(
+        "connect_attempts",
+        _parse_attempts,
+        key="connect.attempts",
+        vendor_key="connect_attempts",
+        variable="CONNECT_ATTEMPTS",
+        flags=("--connect-attempts",),
+        help="How often to reset the chip and try to connect; 0: no limit. Default: 7.",
+        option={"type": Number(max=1_000_000), "metavar": "N"},
+    ),
+    Setting(
+        "override_vddsdio",
+        flags=("--override-vddsdio",),
+        help="ESP32: set the flash voltage to 1.8V, 1.9V or OFF until the next reset.",
+        option={
+            "type": click.Choice(("1.8V", "1.9V", "OFF"), case_sensitive=False),
+            "metavar": "VOLTAGE",
+        },
+    ),
+    Setting(
+        "config",
+        flags=("--config",),
+        help="Read settings from this espwire.toml or esptool.cfg.",
+        option={"metavar": "FILE", "is_eager": True},
+    ),
+    _flag(
+        "trace",
+        "-t",
+        "--trace",
+        help="Print each packet with its time to standard error.",
+        offline=True,
+    ),
+    _flag("verbose", "-v", "--verbose", help="Print more detail.", offline=True),
+    _flag(
+        "quiet",
+        "-q",
+        "--quiet",
+        "-s",
+        "--silent",
+        help="Print only results, warnings and errors.",
+        offline=True,
+    ),
+    _flag("json", "--json", help="Print one JSON event per line to standard output.", offline=True),
+    Setting(
+        "open_attempts",
+        lambda raw: max(_parse_whole(raw, -UNLIMITED, UNLIMITED), 0),
+        key="connect.open_attempts",
+        vendor_key="open_port_attempts",
+        variable="OPEN_PORT_ATTEMPTS",
+    ),
+    Setting("syncs_per_attempt", _parse_count, key="connect.syncs_per_attempt"),
+    # the options of these three belong to single commands: options.header_options
+    Setting("flash_mode", _parse_choice(MODES), "keep", key="flash.mode", variable="FM"),
+    Setting("flash_freq", _parse_frequency, "keep", key="flash.freq", variable="FF"),
+    Setting("flash_size", _parse_text, "keep", key="flash.size", variable="FS"),
+    Setting(
+        "block_attempts",
+        _parse_count,
+        key="flash.block_attempts",
+        vendor_key="write_block_attempts",
+    ),
+    _timing("default", "timeout"),
+    _timing("sync", "sync_timeout"),
+    _timing("write", "serial_write_timeout"),
+    _timing("md5_per_mb", "md5_timeout_per_mb"),
+    _timing("erase_per_mb", "erase_region_timeout_per_mb"),
+    _timing("write_per_mb", "erase_write_timeout_per_mb"),
+    _timing("chip_erase", "chip_erase_timeout"),
+    _timing("longest", "max_timeout"),
+    _timing("baud_settle"),
+    _timing("mem_end", "mem_end_rom_timeout"),
+    Setting("reset_delay", _parse_seconds, key="reset.delay", vendor_key="reset_delay"),
+    Setting(
+        "custom_reset_sequence",
+        _parse_reset_sequence,
+        key="reset.enter",
+        vendor_key="custom_reset_sequence",
+    ),
+    Setting(
+        "custom_hard_reset_sequence",
+        _parse_reset_sequence,
+        key="reset.leave",
+        vendor_key="custom_hard_reset_sequence",
+    ),
+)
+SETTINGS = {setting.name: setting for setting in _LIST}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A checked value. ``origin`` names the file, line and key, or the variable, that it comes from."""
+
+    value: Any
+    origin: str
+
+
+def check(name: str, raw: Any, origin: str) -> Value:
+    """Parse a value from a file or the environment.
+
+    :raises UsageError: code ``config-value``; the message contains ``origin``
+    """
+    try:
+        return Value(SETTINGS[name].parse(raw), origin)
+    except ValueError as error:
+        raise UsageError(
+            f"{origin} must be {error}; got {_describe(raw)}",
+            hint="Correct this value, or remove it to use the default.",
+            code="config-value",
+            where=origin,
+            setting=name,
+        ) from None
+
+
+def _describe(raw: Any) -> str:
+    """A value of any size, in bounded time and length."""
+    if isinstance(raw, int) and raw.bit_length() > MAX_BITS:
+        return f"a number of {raw.bit_length():,} bits"
+    if isinstance(raw, str):
+        return f"'{shorten(raw)}'"
+    if isinstance(raw, (list, dict)):
+        return "a table" if isinstance(raw, dict) else "an array"
+    return str(raw)
+
+
+def read_environment(environment: Mapping[str, str]) -> dict[str, Value]:
+    """Values of environment variables by setting. An empty variable counts as not set.
+
+    :raises UsageError: code ``config-value``
+    """
+    values: dict[str, Value] = {}
+    for setting in SETTINGS.values():
+        for prefix in PREFIXES if setting.variable else ():
+            variable = prefix + setting.variable
+            if setting.name not in values and (raw := environment.get(variable, "").strip()):
+                values[setting.name] = check(setting.name, raw, f"the variable {variable}")
+    return values
+
+
+def build_settings(values: Mapping[str, Value]) -> Settings:
+    """The library's settings; what ``values`` lacks keeps the library's default."""
+    from espwire.settings import RetryPolicy, Settings, Timing
+
+    def pick(kind: type[Any]) -> dict[str, Any]:
+        return {each.name: values[each.name].value for each in fields(kind) if each.name in values}
+
+    return Settings(
+        timing=Timing(**pick(Timing)), retry=RetryPolicy(**pick(RetryPolicy)), **pick(Settings)
+    )

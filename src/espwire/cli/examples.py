@@ -1,13 +1,13 @@
-"""Example command lines: each command's help ends with them, and the hint for missing arguments shows the first.
+"""Example command lines, shown at the end of each command's help; the first also in the hint for missing arguments.
 
-tests/unit/cli/test_help.py checks that each one parses. `{program}` is the name the program was started under.
+tests/unit/cli/test_help.py checks that each parses.
 """
 
 from __future__ import annotations
 
 import click
 
-# command, as typed after the program's name → arguments (what follows two spaces is a remark)
+# command → command lines without the program's name
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "flash": (
         "flash build",
@@ -83,12 +83,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def find_examples(context: click.Context) -> list[str]:
-    """The example command lines of a context's command."""
+    """The examples for the context's command."""
     program, _, path = context.command_path.partition(" ")
     return [f"{program} {line}" for line in EXAMPLES.get(path, ())]
 
 
 def format_examples(context: click.Context) -> str:
-    """Examples as the last paragraph of a command's help; empty if there are none."""
+    """The examples as a paragraph of help; empty if there are none."""
     lines = find_examples(context)
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]) if lines else ""

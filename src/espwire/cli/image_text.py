@@ -1,4 +1,4 @@
-"""What is known of an image as lines for people and as data for programs. Draws; finds nothing out."""
+"""The result of ``image-info``: lines for people and data for programs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WIDTH = 20
 
 
 def draw_file(file: FileInfo) -> str:
-    """The whole file."""
+    """The contents of a file as lines."""
     kinds = {
-        "image": "one image",
+        "image": "single image",
         "merged": "merged file or dump",
         "hex": "Intel HEX",
         "srecord": "S-record",
@@ -44,10 +44,10 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
     from espwire.chips.index import NAMES
 
     kind = item.kind.replace("-", " ").capitalize()
-    named = f" {item.name}" if item.name else ""
+    name = f" {item.name}" if item.name else ""
     if item.info is not None and item.info.chip is not None:
         kind += f" for {NAMES[item.info.chip]}"
-    yield kind + named if alone else f"{kind}{named} at {item.offset:#x}, {item.size:,} bytes"
+    yield kind + name if alone else f"{kind}{name} at {item.offset:#x}, {item.size:,} bytes"
     if item.info is not None:
         yield from (f"  {line}" for line in draw_image(item.info))
     if item.table is not None:
@@ -55,13 +55,13 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
             line = f"  {row.label:<16} {row.type_name:<5} {row.subtype_name:<9} {row.offset:#010x} {row.size:#10x}"
             yield f"{line}  ! {row.flaw}" if row.flaw else line
     if item.kind == "encrypted":
-        yield "  Neither blank nor an image, and very even: likely encrypted (a guess)."
+        yield "  Neither blank nor an image; its high entropy suggests encrypted data."
     for problem in item.problems:
         yield f"  problem: {problem}"
 
 
 def draw_image(info: ImageInfo) -> Iterator[str]:
-    """One image."""
+    """The lines about an image."""
     from espwire.image.header import format_setting
 
     image, known = info.image, info.chip is not None
@@ -77,7 +77,7 @@ def draw_image(info: ImageInfo) -> Iterator[str]:
     yield "Segment  Length    Load address  File offset  Memory"
     for number, segment in enumerate(info.segments):
         memory = ", ".join(segment.memory) + (
-            " (behind the checksum: unseen by the ROM)" if segment.hidden else ""
+            " (after the checksum, not loaded by the ROM)" if segment.hidden else ""
         )
         line = f"{number:>7}  {segment.size:#08x}  {segment.address:#010x}    {segment.offset:#010x}   {memory}"
         yield line.rstrip()
@@ -120,27 +120,29 @@ def _draw_extended(info: ImageInfo) -> Iterator[str]:
 def _draw_sums(info: ImageInfo) -> Iterator[str]:
     image = info.image
     checksum = f"{image.checksum or 0:#04x}"
-    wrong = "" if info.actual_checksum is None else f"wrong: should be {info.actual_checksum:#04x}"
-    yield _row("Checksum", f"{checksum} ({wrong or 'right'})")
+    wrong = (
+        "" if info.actual_checksum is None else f"invalid, should be {info.actual_checksum:#04x}"
+    )
+    yield _row("Checksum", f"{checksum} ({wrong or 'valid'})")
     if image.digest is not None:
         yield _row(
-            "SHA-256", f"{image.digest.hex()} ({'right' if image.digest_valid else 'wrong'})"
+            "SHA-256", f"{image.digest.hex()} ({'valid' if image.digest_valid else 'invalid'})"
         )
     elif image.extended is not None:
-        yield _row("SHA-256", "none appended")
+        yield _row("SHA-256", "not appended")
     if image.crc is not None:
         value = int.from_bytes(image.crc, "little")
-        yield _row("CRC-32", f"{value:#010x} ({'right' if image.crc_valid else 'wrong'})")
+        yield _row("CRC-32", f"{value:#010x} ({'valid' if image.crc_valid else 'invalid'})")
 
 
 def _draw_signature(signature: Signature) -> str:
     if signature.version == 1:
-        return f"secure boot 1, {signature.scheme}, at {signature.offset:#x}"
-    crc = "CRC right" if signature.crc_valid else "CRC wrong"
-    fits = "of this image" if signature.digest_valid else "of another image"
+        return f"Secure Boot 1, {signature.scheme}, at {signature.offset:#x}"
+    crc = "valid CRC" if signature.crc_valid else "invalid CRC"
+    match = "for this image" if signature.digest_valid else "for another image"
     key = (signature.key_digest or b"").hex()
-    place = f"block {signature.block} at {signature.offset:#x}"
-    return f"secure boot 2, {place}, {signature.scheme}, {crc}, {fits}, key digest {key}"
+    block = f"block {signature.block} at {signature.offset:#x}"
+    return f"Secure Boot 2, {block}, {signature.scheme}, {crc}, {match}, key digest {key}"
 
 
 def _draw_app(app: AppDescriptor) -> Iterator[str]:
@@ -161,13 +163,13 @@ def _draw_app(app: AppDescriptor) -> Iterator[str]:
 def _draw_bootloader(boot: BootDescriptor) -> Iterator[str]:
     from espwire.image.header import format_text
 
-    yield _row("Boot loader version", boot.version)
+    yield _row("Bootloader version", boot.version)
     yield _row("Built", format_text(boot.date_time))
     yield _row("ESP-IDF", format_text(boot.idf_version))
 
 
 def file_data(file: FileInfo) -> dict[str, Any]:
-    """The whole file, for programs."""
+    """The contents of a file for programs."""
     return {
         "file": file.name,
         "size": file.size,
@@ -199,7 +201,7 @@ def _item_data(item: Item) -> dict[str, Any]:
 
 
 def image_data(info: ImageInfo) -> dict[str, Any]:
-    """One image, for programs; bytes as hexadecimal text."""
+    """An image for programs; bytes in hexadecimal."""
     image, header = info.image, info.image.extended
     return {
         "chip": info.chip,
@@ -231,7 +233,7 @@ def _revision_text(revision: int | None) -> str | None:
 
 
 def _header_data(header: ExtendedHeader) -> dict[str, Any]:
-    """The extended header; None for what is not set or invalid, and ``raw`` with these fields as they are stored."""
+    """The extended header; None for fields that are not set or invalid, whose stored values are in ``raw``."""
     from espwire.image.header import known_chip_id, known_maximum, known_revision
 
     return _plain(header) | {
@@ -245,7 +247,7 @@ def _header_data(header: ExtendedHeader) -> dict[str, Any]:
 
 
 def _app_data(app: AppDescriptor) -> dict[str, Any]:
-    """The application descriptor; None for what is not set or invalid."""
+    """The application descriptor; None for fields that are not set or invalid."""
     from espwire.image.header import known_digest, known_maximum, known_revision
 
     digest = known_digest(app.elf_sha256)
@@ -261,8 +263,8 @@ def _texts_or_null(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A flat dataclass as JSON can hold it."""
+    """A flat dataclass as JSON."""
     from dataclasses import fields
 
-    found = {item.name: getattr(value, item.name) for item in fields(value)}
-    return {name: one.hex() if isinstance(one, bytes) else one for name, one in found.items()}
+    values = {item.name: getattr(value, item.name) for item in fields(value)}
+    return {name: v.hex() if isinstance(v, bytes) else v for name, v in values.items()}

@@ -1,26 +1,30 @@
-"""Types of options and arguments that are numbers: plain ones, addresses in flash, addresses of memory."""
+"""Types of options and arguments that are numbers: plain numbers, flash addresses, memory addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
-NO_LIMIT = (1 << 64) - 1  # of numbers whose options have their own limits
+from espwire.errors import UsageError
+from espwire.sizes import parse_flash_address, parse_number
+
+NO_LIMIT = (1 << 64) - 1  # the options have their own limits
 
 
 class Number(click.IntRange):
-    """A whole number, written as in C if one likes: ``0x1C200``."""
+    """A whole number, decimal or hexadecimal (``0x1C200``)."""
+
+    def _describe_range(self) -> str:
+        """click would show it in help."""
+        return ""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's, for any base. Units are not read: a rate of 1M is not 1,048,576.
+        """As click's, for any base. Without units: a rate of 1M is not 1,048,576.
 
         :raises UsageError: it is not a number
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.sizes import parse_number
-
             if value[-1:] in "kKmMbB" and not value.lower().startswith("0x"):
                 self.fail(f"{value!r} is not a plain number.", param, ctx)
             value = parse_number(
@@ -30,58 +34,46 @@ class Number(click.IntRange):
 
 
 class FlashAddress(Number):
-    """A number that is an address in flash."""
+    """A flash address."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As ``Number``; a decimal number that is a likely mistake is refused.
+        """As ``Number``; refuses decimal numbers that are probably meant to be hexadecimal.
 
-        :raises UsageError: it is not a number, or a likely mistake
+        :raises UsageError: it is not a number, or probably a mistake
         """
         if isinstance(value, str) and not value.startswith("-"):
-            from espwire.sizes import parse_flash_address
-
             value = parse_flash_address(
                 value, strict=ctx is None or ctx.obj is None or ctx.obj.program.strict
             )
         return super().convert(value, param, ctx)
 
 
-def parse_pair_address(word: str, words: Sequence[str], *, strict: bool) -> int:
-    """The address of a pair that has no name; ``words`` are all words of the list, for the error.
+def parse_plain(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Callback of an argument that is any number.
 
-    :raises UsageError: it is not an address
+    :raises UsageError: it is not a number
     """
-    from espwire.cli.argument_mistakes import explain_place
-    from espwire.errors import UsageError
-    from espwire.sizes import parse_flash_address
 
-    try:
-        return parse_flash_address(word, strict=strict)
-    except UsageError as error:
-        raise explain_place(word, words) or error from None
+    return None if value is None else parse_number(value, parameter.name or "number")
 
 
 def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    """Callback of an argument that is a flash address."""
-    from espwire.sizes import parse_flash_address
+    """Callback of a flash address."""
 
     return parse_flash_address(value, strict=context.obj.program.strict)
 
 
 def parse_memory_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    """Callback of an argument that is an address of memory or registers.
+    """Callback of a memory address. These have eight hexadecimal digits: eight decimal digits lack ``0x``.
 
-    All of them have eight hexadecimal digits; the same number of decimal digits is a forgotten ``0x``.
-
-    :raises UsageError: it is not a number, or a likely mistake
+    :raises UsageError: it is not a number, or probably a mistake
     """
-    from espwire.errors import UsageError
-    from espwire.sizes import parse_number
-
     number = parse_number(value, "address")
     if value.isdecimal() and len(value) == 8:
         raise UsageError(
-            f"address {value!r} is decimal ({number:#x}), where no chip has memory",
+            f"address {value!r} is decimal ({number:#x}); no chip has memory there",
             hint=f"Write 0x{value}.",
         )
     return number

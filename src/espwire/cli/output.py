@@ -1,7 +1,6 @@
-"""Standard output and error as the command line uses them: whole lines, and no failure to print stops the work.
+"""Prints to standard output and standard error; a failure to print never stops the work.
 
-A host program may have put anything in the place of ``sys.stdout``: a text sink with ``write`` alone, a closed
-file, None. Such streams are used as far as they go.
+A host program may have replaced ``sys.stdout`` by anything: an object with only ``write``, a closed file, None.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from espwire.errors import FileError
 from espwire.text import escape, escape_lines
 
 GONE = frozenset({errno.EPIPE, errno.EINVAL, errno.ECONNRESET})  # EINVAL: a closed pipe on Windows
-# what streams raise: OSError (disk, pipe), ValueError (closed, or an encoding), the others (a host program's sink)
+# OSError: disk, pipe; ValueError: closed file, encoding; the others: a host program's object
 STREAM_ERRORS = (OSError, ValueError, AttributeError, TypeError, RuntimeError)
 
 COLOURS = {"error": "1;31", "A fatal error occurred": "1;31", "warning": "33", "hint": "36"}
 
 
 def is_terminal(stream: TextIO | None, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the stream is a terminal that understands control codes; any stream-like object will do."""
+    """Whether the stream is a terminal that supports control codes."""
     try:
         return stream is not None and stream.isatty() and environment.get("TERM") != "dumb"
     except STREAM_ERRORS:
@@ -32,7 +31,7 @@ def is_terminal(stream: TextIO | None, environment: Mapping[str, str] = os.envir
 
 
 def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Whether to print colours to this stream: NO_COLOR disables, FORCE_COLOR enables, default: on a terminal."""
+    """Whether to print colours: NO_COLOR disables them, FORCE_COLOR enables them; default: on a terminal."""
     if environment.get("NO_COLOR") or stream is None:
         return False
     if environment.get("FORCE_COLOR", "0") not in ("", "0"):
@@ -43,9 +42,9 @@ def wants_colour(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
 
 
 def printable(text: str, most: int | None = None) -> str:
-    """One line, with the escapes of ``espwire.text``; white space of any kind becomes a space.
+    """Text as one line with the escapes of ``espwire.text``; any white space becomes a space.
 
-    :param most: characters; a longer text is cut in its middle
+    :param most: maximum number of characters; a longer text is cut in its middle
     """
     if most is not None and len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"
@@ -56,10 +55,19 @@ def printable(text: str, most: int | None = None) -> str:
     )
 
 
-def write_text(stream: TextIO, text: str) -> None:
-    """Write and flush; what the stream's encoding lacks is written as escapes.
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
-    :raises STREAM_ERRORS: the stream does not take it
+
+def write_text(stream: TextIO, text: str) -> None:
+    """Write and flush; characters that the encoding lacks become escapes.
+
+    :raises STREAM_ERRORS: the stream fails
     """
     try:
         stream.write(text)
@@ -71,18 +79,18 @@ def write_text(stream: TextIO, text: str) -> None:
 
 
 class Output:
-    """Writes lines. When a stream fails, the work goes on; ``finish`` reports a full disk at the end."""
+    """Prints lines. If a stream fails, the work continues; ``finish`` reports a full disk at the end."""
 
-    diverted = False  # a file of data goes to standard output: text would spoil it
+    diverted = False  # standard output receives a file of data: print text to standard error
 
     def __init__(self) -> None:
-        self._failed: set[int] = set()  # ids of streams that nothing more is written to
+        self._failed: set[int] = set()  # ids of failed streams
         self._lost: OSError | None = None
 
     def line(self, text: str, *, styled: bool = False) -> None:
-        """Lines to standard output, or to standard error where data goes there.
+        """Print lines to standard output.
 
-        :param styled: the text has colours of ours, and what comes from elsewhere in it is escaped already
+        :param styled: the text contains espwire's own colours; everything else in it is escaped already
         """
         self.write(
             sys.stderr if self.diverted else sys.stdout,
@@ -90,7 +98,7 @@ class Output:
         )
 
     def error_line(self, text: str, *, styled: bool = False) -> None:
-        """One line to standard error; its first word in colour, where the stream shows colours."""
+        """Print a line to standard error, its first word in colour if the stream shows colours."""
         text = text if styled else escape_lines(text)
         word, colon, rest = text.partition(": ")
         if colon and word in COLOURS and wants_colour(sys.stderr, os.environ):
@@ -98,7 +106,7 @@ class Output:
         self.write(sys.stderr, text + "\n")
 
     def write(self, stream: TextIO | None, text: str) -> None:
-        """Write to a stream of ours; after a failure, nothing more."""
+        """Write to a stream, unless it failed before."""
         if stream is None or id(stream) in self._failed:
             return
         try:
@@ -109,9 +117,9 @@ class Output:
                 self._lost = error
 
     def finish(self) -> None:
-        """Report that standard output is incomplete. A reader that has gone (a closed pipe) is not a failure.
+        """Report if standard output is incomplete. A closed pipe is not a failure.
 
-        :raises FileError: standard output did not take all of it, for example because the disk is full
+        :raises FileError: standard output could not be written, for example because the disk is full
         """
         lost, self._lost = self._lost, None
         if lost is not None and lost.errno not in GONE:
@@ -119,16 +127,16 @@ class Output:
 
 
 def lost_output(error: OSError) -> FileError:
-    """The failure for standard output that cannot be written."""
+    """The error for standard output that cannot be written."""
     return FileError(
         f"cannot write to standard output: {error.strerror or error}",
-        hint="The command itself ran to its end. Send its output to a file or pipe that can be written.",
+        hint="The command itself was completed. Redirect its output to a file or pipe that can be written.",
         code="stdout",
     )
 
 
 class StdoutForBar:
-    """Standard output for rich, which would raise in its drawing thread when the terminal goes away."""
+    """Standard output for rich, whose drawing thread would raise when the terminal is closed."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -139,14 +147,14 @@ class StdoutForBar:
         return len(text)
 
     def flush(self) -> None:
-        """``write`` has done it."""
+        """Nothing to do: ``write`` flushes."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stdout, name)
 
 
 def discard_unwritten() -> None:
-    """Drop what standard output and error do not take; Python would fail in its last flush otherwise."""
+    """Drop text that cannot be written; otherwise Python would fail in its last flush."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

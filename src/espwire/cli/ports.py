@@ -1,18 +1,17 @@
-"""Which port a run means: what ``--port`` names, or the one board that is plugged in. Opens nothing."""
+"""Finds the port of a run: the one that ``--port`` names, or the only connected board. Opens nothing."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from espwire.cli.state import find_remembered, plain_mac
 from espwire.errors import PortNotFound, UsageError
-from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.state import State
-    from espwire.transport.open_errors import Holder
     from espwire.transport.ports import Lister, PortIdentity, SystemPort
 
 URL = re.compile(r"(?!COM\d+:?$)[A-Za-z][A-Za-z0-9+]{2,}:.*", re.IGNORECASE)
@@ -21,7 +20,6 @@ PORT_WORD = re.compile(
     r"[a-z0-9]{3,}://.+|virtual:.+|com[0-9]+:?|/dev/(?!std(in|out|err)$|fd/|null$|zero$|full$|shm/|u?random$).+",
     re.IGNORECASE,
 )
-HEAD = ("port", "ids", "serial number", "location", "board", "held by")
 
 
 def is_port(word: str) -> bool:
@@ -45,9 +43,9 @@ def find_target(
 ) -> SystemPort | str:
     """The port to open, or a URL (``socket://…``, ``virtual:…``) as it is.
 
-    :param name: a path, a URL, a USB serial number, or a MAC that was seen before; None: choose among what is there
+    :param name: a path, a URL, a USB serial number or a known MAC address; None: the only connected board
     :raises UsageError: codes ``several-ports``, ``port-filter``
-    :raises PortNotFound: no board; nothing has this MAC
+    :raises PortNotFound: no board is connected, or none has this MAC address
     """
     from espwire.transport.ports import (
         SystemPort,
@@ -67,116 +65,45 @@ def find_target(
 
 
 def is_other_board(name: str, identity: PortIdentity, mac: str) -> bool:
-    """Whether ``name`` is a MAC, and not that of the chip that was found where it was remembered to be."""
-    from espwire.cli.state import plain_mac
-
+    """Whether ``name`` is a MAC address, but not that of the chip found where it was last seen."""
     if not MAC.fullmatch(name) or plain_mac(identity.serial) == plain_mac(name):
-        return False  # a serial number is on the device itself
+        return False  # a serial number is stored in the device itself
     return plain_mac(mac) != plain_mac(name)
-
-
-def list_data(
-    identities: Sequence[PortIdentity], holders: dict[str, Holder]
-) -> list[dict[str, Any]]:
-    """The ports for programs."""
-    from espwire.transport.ports import is_known, likely_board
-
-    rows: list[dict[str, Any]] = []
-    for one in identities:
-        holder = holders.get(one.path)
-        rows.append(
-            {
-                "path": one.path,
-                "vid": one.vid,
-                "pid": one.pid,
-                "serial": one.serial,
-                "location": one.location,
-                "description": one.description,
-                "manufacturer": one.manufacturer,
-                "board": likely_board(one),
-                "known": is_known(one),
-                "holder": None if holder is None else {"pid": holder.pid, "name": holder.name},
-            }
-        )
-    return rows
-
-
-def draw_table(rows: Sequence[dict[str, Any]], *, hidden: int = 0) -> str:
-    """The ports for people; ``hidden`` is how many the filter took away."""
-    if not rows:
-        return (
-            f"No serial port fits the filter; {hidden} do not."
-            if hidden
-            else "There is no serial port here."
-        )
-    cells = [HEAD, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
 
 
 def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
     from espwire.transport.ports import SystemPort, find_by_serial, find_port, list_ports
 
     if not name.strip() or URL.fullmatch(name):
-        return name  # transport/url.py knows them, or says what is wrong
+        return name  # transport/url.py parses them
     if _is_path(name):
         return find_port(name, lister)
-    there = list_ports(lister)
-    if any(os.path.normcase(one.path) == os.path.normcase(name) for one in there):
+    existing = list_ports(lister)
+    if any(os.path.normcase(port.path) == os.path.normcase(name) for port in existing):
         return find_port(name, lister)
-    found = find_by_serial(name, there)
-    if len(found) > 1:
-        paths = [one.path for one in found]
+    matching = find_by_serial(name, existing)
+    if len(matching) > 1:
+        paths = [port.path for port in matching]
         raise UsageError(
-            f"{len(found)} ports have the serial number {name}",
-            hint=f"Name one of them with --port: {', '.join(paths)}.",
+            f"{len(matching)} ports have the serial number {name}",
+            hint=f"Select one with -p: {', '.join(paths)}.",
             code="several-ports",
             ports=paths,
         )
-    if found:
-        return SystemPort(found[0], lister=lister)
+    if matching:
+        return SystemPort(matching[0], lister=lister)
     if not MAC.fullmatch(name):
         return name
-    remembered = _find_remembered(name, state, there)
+    remembered = find_remembered(state, name, existing)
     if remembered is None:
         raise PortNotFound(
-            f"no port is known to lead to the chip with MAC {name}",
-            hint="Connect to it once by the name of its port; `espwire ports` shows what is there.",
+            f"no known port has a chip with the MAC address {name}",
+            hint="Connect to it once by the name of its port (`espwire ports` lists the ports).",
             code="mac-not-found",
         )
     return SystemPort(remembered, lister=lister)
 
 
-def _find_remembered(
-    mac: str, state: State, there: tuple[PortIdentity, ...]
-) -> PortIdentity | None:
-    from espwire.cli.state import find_remembered
-
-    return find_remembered(state, mac, there)
-
-
 def _is_path(name: str) -> bool:
-    """Whether it can only be a path: a serial number has no separator."""
+    """Whether it can only be a path; a serial number has no separator."""
     return os.sep in name or bool(re.fullmatch(r"COM\d+:?", name, re.IGNORECASE))
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    ids = "-" if row["vid"] is None else f"{row['vid']:04x}:{row['pid'] or 0:04x}"
-    holder = row["holder"]
-    held = "-" if holder is None else f"{escape(holder['name']) or 'process'} ({holder['pid']})"
-    return (
-        _text(row["path"]),
-        ids,
-        _text(row["serial"]),
-        _text(row["location"]),
-        row["board"],
-        held,
-    )
-
-
-def _text(value: str) -> str:
-    """What a device says of itself must not drive the terminal."""
-    return escape(value) or "-"

@@ -1,4 +1,4 @@
-"""Events drawn for people and for programs: plain lines, a bar on a terminal, JSON lines. Decides nothing else."""
+"""Draws events: plain lines, a progress bar on a terminal, or JSON lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from espwire.cli.output import Output
 
     class Renderer(Protocol):
-        """Takes events as they come; ``close`` ends what was being drawn."""
+        """Draws each event; ``close`` ends a drawing."""
 
         def __call__(self, event: Event) -> None: ...
         def close(self) -> None: ...
@@ -46,12 +46,12 @@ DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read
 
 @dataclass(frozen=True)
 class Wording:
-    """How events are put into words: ``tell`` for all but progress, ``count`` for that, in ``steps`` lines at most.
+    """The words for events: ``count`` for progress, in at most ``steps`` lines, ``describe`` for all others.
 
     ``reset_last``: print the final reset after the command's results.
     """
 
-    tell: Callable[[Event, bool], str | None]
+    describe: Callable[[Event, bool], str | None]
     count: Callable[[Progress], str]
     steps: int
     reset_last: bool = False
@@ -67,8 +67,11 @@ def open_renderer(
     terminal: bool | None = None,
     wording: Wording | None = None,
 ) -> Renderer:
-    """The renderer for this output: JSON, few words, a bar on a terminal, else lines; ``wording``: not in our words."""
-    wording = wording or OURS
+    """The renderer for this output.
+
+    :param wording: None: espwire's own
+    """
+    wording = wording or ESPWIRE
     if as_json:
         return JsonLines(output)
     if terminal is None:
@@ -82,7 +85,7 @@ def open_renderer(
 
 
 def describe(event: Event, *, verbose: bool) -> str | None:
-    """The event in words, or None where people need not be told."""
+    """The event in words; None if it is not printed."""
     match event:
         case Opened():
             return f"Port {event.port} is open."
@@ -103,7 +106,7 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             )
         case StubStarted():
             return (
-                f"The {event.stub} runs ({event.size:,} bytes, {event.seconds:.1f} s)."
+                f"Started the {event.stub} ({event.size:,} bytes, {event.seconds:.1f} s)."
                 if verbose
                 else None
             )
@@ -122,7 +125,7 @@ def describe(event: Event, *, verbose: bool) -> str | None:
 
 
 def describe_attempt(event: Connecting) -> str:
-    """What is being tried, and from the second attempt on, what the user can do."""
+    """The attempt to connect and, from the second one on, what the user can do."""
     if event.attempt == 1:
         return (
             f"Connecting (reset sequence {event.how})"
@@ -140,27 +143,26 @@ def _named(name: str) -> str:
 
 
 def _speed(event: Finished) -> str:
-    carried = (
-        event.task in ("write", "read") and event.size and event.seconds > 0
-    )  # a check by MD5 carries no data
-    rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if carried else ""
+    # a check by MD5 transfers no data
+    transferred = event.task in ("write", "read") and event.size and event.seconds > 0
+    rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
     return f"{event.size:,} bytes{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:
-    """Progress in our words."""
+    """Progress in espwire's words."""
     verb = VERBS.get(event.task, event.task)
     return (
         f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes"
     )
 
 
-OURS = Wording(lambda event, verbose: describe(event, verbose=verbose), count, steps=10)
+ESPWIRE = Wording(lambda event, verbose: describe(event, verbose=verbose), count, steps=10)
 
 
 class Plain:
-    """Lines: for pipes and files. Progress is a line per 10 %, or as often as the wording has it."""
+    """Prints lines, for pipes and files; progress in as many lines as the wording has."""
 
     def __init__(
         self,
@@ -169,7 +171,7 @@ class Plain:
         quiet: bool = False,
         verbose: bool = False,
         progress: bool = True,
-        wording: Wording = OURS,
+        wording: Wording = ESPWIRE,
     ) -> None:
         self.output, self.quiet, self.verbose, self.progress, self.wording = (
             output,
@@ -185,7 +187,7 @@ class Plain:
         if isinstance(event, Progress):
             self._draw_progress(event)
             return
-        text = self.wording.tell(event, self.verbose)
+        text = self.wording.describe(event, self.verbose)
         if text is None or (self.quiet and not isinstance(event, Result | Warned)):
             return
         if isinstance(event, Warned):
@@ -203,18 +205,18 @@ class Plain:
         self.output.line(self.wording.count(event))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to do."""
 
 
 class ResetLast:
-    """Draws a command's results before the final reset, although they are reported after it."""
+    """Draws a command's result before the final reset, although it is reported after it."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
         self._reset: Resetting | None = None
 
     def __call__(self, event: Event) -> None:
-        """Draw, or keep a reset into the application until the result is there."""
+        """Draw; keep a reset into the application until the result is reported."""
         if isinstance(event, Resetting) and event.into == "application":
             self._release()
             self._reset = event
@@ -229,13 +231,13 @@ class ResetLast:
             self._renderer(reset)
 
     def close(self) -> None:
-        """The command has ended."""
+        """End the drawing."""
         self._release()
         self._renderer.close()
 
 
 class JsonLines:
-    """One JSON object per line."""
+    """Prints one JSON object per line."""
 
     def __init__(self, output: Output) -> None:
         self.output = output
@@ -245,11 +247,11 @@ class JsonLines:
         self.output.line(dump(to_json(event)))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to do."""
 
 
 def dump(values: dict[str, Any]) -> str:
-    """One line of JSON; bytes as hexadecimal, anything else unknown as its text."""
+    """A line of JSON; bytes in hexadecimal, other types as ``str``."""
     import json
 
     return json.dumps(
@@ -258,12 +260,14 @@ def dump(values: dict[str, Any]) -> str:
 
 
 class Bar:
-    """A progress bar by rich, and lines above it."""
+    """Draws a progress bar with rich, and lines above it."""
 
-    def __init__(self, output: Output, *, verbose: bool = False, wording: Wording = OURS) -> None:
+    def __init__(
+        self, output: Output, *, verbose: bool = False, wording: Wording = ESPWIRE
+    ) -> None:
         self.output, self.verbose, self.wording = output, verbose, wording
         self._bar: RichProgress | None = None
-        self._status = 0  # columns of the line that is updated in place
+        self._status = 0  # columns of the status line, which is updated in place
         self._task: tuple[str, str] | None = None
         self._id: TaskID | None = None
 
@@ -275,7 +279,7 @@ class Bar:
         if isinstance(event, Connecting):
             self._draw_status(describe_attempt(event))
             return
-        text = self.wording.tell(event, self.verbose)
+        text = self.wording.describe(event, self.verbose)
         if isinstance(event, Finished) or text is not None:
             self.close()
         if text is not None:
@@ -291,7 +295,7 @@ class Bar:
             self._bar.update(self._id, completed=event.done, total=event.total)
 
     def _draw_status(self, text: str) -> None:
-        """Replace the line that is updated in place."""
+        """Replace the status line."""
         import shutil
 
         self.close()
@@ -318,7 +322,7 @@ class Bar:
         self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
 
     def close(self) -> None:
-        """Take the bar or the status line away and give the cursor back."""
+        """Remove the bar or the status line, and restore the cursor."""
         if self._status:
             self.output.write(sys.stdout, "\r" + " " * self._status + "\r")
             self._status = 0

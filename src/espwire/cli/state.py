@@ -1,7 +1,7 @@
-"""What the program remembers between runs: which reset worked at which adapter, which chip was where. A ``ConnectHistory``.
+"""The cache of known adapters and boards: which reset sequence worked at an adapter, and where a chip was last seen.
 
-One small JSON file in the user's state folder. It may change the order of attempts, never their results: a broken,
-foreign or missing file costs time and a warning.
+It is a small JSON file in the user's state folder. It changes the order of attempts, never their results: a damaged or
+missing file costs time and a warning.
 """
 
 from __future__ import annotations
@@ -15,75 +15,77 @@ from typing import TYPE_CHECKING, Any
 
 from espwire.errors import FileError
 from espwire.events import Report, Warned
+from espwire.files import lock, make_private_folder, read_file, write_file
+from espwire.streams import BINARY, NO_BLOCKING
 
 if TYPE_CHECKING:
     from espwire.transport.ports import PortIdentity
 
 VERSION = 1
 FILE = "state.json"
-MOST_ENTRIES = 200  # per table; what was noted longest ago goes first
-LONGEST = 200  # characters of a key or a value
-LOCK_S, LOCK_STEP_S = 3.0, 0.01  # how long to wait for another run that writes
-FILE_LIMIT = 0x40000  # bytes: both tables full are less
+MAX_ENTRIES = 200  # per table; the oldest are dropped
+MAX_LENGTH = 200  # of a key or a value
+LOCK_S, LOCK_STEP_S = 3.0, 0.01  # wait for another run that is writing
+FILE_LIMIT = 0x40000  # bytes; two full tables are smaller
 
 
 def find_state_file() -> Path:
-    """Where the state is kept for this user."""
+    """Path of the user's state file."""
     from platformdirs import user_state_dir
 
     return Path(user_state_dir("espwire", appauthor=False), FILE)
 
 
 class State:
-    """The notebook. Reads its file when first asked; writes it whole when something new is noted.
+    """Reads its file when first used; writes it when something new is learned.
 
-    :param path: None: neither read nor write anything (``--no-state``)
+    :param path: None: do not read or write a file (``--no-state``)
     """
 
     def __init__(self, path: Path | None, report: Report) -> None:
         self._path, self._report = path, report
         self._tables: dict[str, dict[str, str]] | None = None
-        self._frozen = False  # the file is of a later version, or cannot be written
+        self._frozen = False  # the file has a later version, or cannot be written
 
     def best_sequence(self, key: str) -> str | None:
-        """The reset sequence that worked last at this adapter."""
+        """The reset sequence that last worked at this adapter."""
         return self._load()["sequences"].get(key)
 
     def find_device(self, mac: str) -> str | None:
-        """The key of the adapter where the chip with this MAC was seen last."""
+        """The key of the adapter where the chip with this MAC address was last seen."""
         return self._load()["devices"].get(plain_mac(mac))
 
     def note_sequence(self, key: str, name: str) -> None:
-        """This sequence worked at this adapter."""
+        """Remember that this sequence worked at this adapter."""
         self._note("sequences", key, name)
 
     def note_device(self, mac: str, key: str) -> None:
-        """The chip with this MAC was seen at this adapter."""
+        """Remember that the chip with this MAC address is at this adapter."""
         self._note("devices", plain_mac(mac), key)
 
     def _note(self, table: str, key: str, value: str) -> None:
-        if self._path is None or not key or not value or max(len(key), len(value)) > LONGEST:
+        if self._path is None or not key or not value or max(len(key), len(value)) > MAX_LENGTH:
             return
         if self._load()[table].get(key) == value or self._frozen:
             return
         try:
-            with _alone(self._path):
-                self._tables = None  # another run may have written since: add to what is there now
+            with _locked(self._path):
+                self._tables = None  # another run may have written: read the file again
                 self._add(self._load()[table], key, value, self._path)
         except (FileError, OSError) as error:
             self._frozen = True
-            self._warn("state-unwritable", f"what was learnt is not kept: {_first_line(error)}")
+            self._warn(
+                "state-unwritable", f"the state file cannot be written: {_first_line(error)}"
+            )
 
     def _add(self, entries: dict[str, str], key: str, value: str, path: Path) -> None:
         import json
-
-        from espwire.files import write_file
 
         if self._frozen:
             return
         entries.pop(key, None)
         entries[key] = value
-        while len(entries) > MOST_ENTRIES:
+        while len(entries) > MAX_ENTRIES:
             del entries[next(iter(entries))]
         write_file(
             path,
@@ -101,44 +103,39 @@ class State:
     def _read(self, path: Path, tables: dict[str, dict[str, str]]) -> None:
         import json
 
-        from espwire.files import read_file
-
         if self._frozen or not path.exists():
             return
-        if not path.is_file():  # a pipe would be waited for, a device written to
+        if not path.is_file():  # reading a pipe would block; a device would be written
             self._frozen = True
-            self._warn("state-unreadable", f"{path} is not a regular file: it stays as it is")
+            self._warn("state-unreadable", f"{path} is not a regular file and is not used")
             return
         try:
-            found = json.loads(read_file(path, limit=FILE_LIMIT))
+            stored = json.loads(read_file(path, limit=FILE_LIMIT))
         except (FileError, ValueError, RecursionError) as error:
             self._warn(
                 "state-unreadable",
-                f"{path} is not usable and counts as empty: {_first_line(error)}",
+                f"{path} is ignored: {_first_line(error)}",
             )
             return
-        version = found.get("v") if isinstance(found, Mapping) else None
+        version = stored.get("v") if isinstance(stored, Mapping) else None
         if version != VERSION:
             self._frozen = isinstance(version, int) and version > VERSION
-            kept = "it stays as it is" if self._frozen else "it counts as empty"
-            self._warn("state-unreadable", f"{path} is not a state file of this version: {kept}")
+            self._warn("state-unreadable", f"{path} is ignored: it has another version")
             return
         for name, entries in tables.items():
-            entries.update(_usable(found.get(name)))
+            entries.update(_usable(stored.get(name)))
 
     def _warn(self, code: str, text: str) -> None:
         self._report(Warned(code=code, text=text))
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Exclude other runs while the state changes, by a lock on a separate file; the state file itself is replaced.
+def _locked(path: Path) -> Iterator[None]:
+    """Exclude other runs with a lock on a separate file, as the state file itself is replaced.
 
     :raises OSError: the lock file cannot be opened
-    :raises FileError: somebody keeps the lock
+    :raises FileError: another run keeps the lock
     """
-    from espwire.files import lock, make_private_folder
-    from espwire.streams import BINARY, NO_BLOCKING
 
     make_private_folder(path.parent)
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | NO_BLOCKING | BINARY
@@ -148,7 +145,7 @@ def _alone(path: Path) -> Iterator[None]:
         while not lock(descriptor):
             if time.monotonic() >= limit:
                 raise FileError(
-                    f"another run has locked {path} for {LOCK_S:.0f} seconds", code="state-locked"
+                    f"{path} is locked by another run ({LOCK_S:.0f} seconds)", code="state-locked"
                 )
             time.sleep(LOCK_STEP_S)
         yield
@@ -159,27 +156,27 @@ def _alone(path: Path) -> Iterator[None]:
 def find_remembered(
     state: State, mac: str, identities: tuple[PortIdentity, ...]
 ) -> PortIdentity | None:
-    """The port where the chip with this MAC was seen, if something with that key is there now."""
+    """The port where the chip with this MAC address was last seen, if it exists."""
     key = state.find_device(mac)
-    return next((one for one in identities if key is not None and one.key == key), None)
+    return next((port for port in identities if key is not None and port.key == key), None)
 
 
 def plain_mac(mac: str) -> str:
-    """One spelling for all: lower case, with colons where they can be."""
+    """A MAC address in lower case with colons."""
     digits = mac.replace(":", "").replace("-", "").lower()
     return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 
 
 def _usable(entries: Any) -> dict[str, str]:
-    """What of a table can be used: short texts, the newest."""
+    """The usable entries of a table: short strings, the newest."""
     if not isinstance(entries, Mapping):
         return {}
     texts = [
         (key, value)
         for key, value in entries.items()
-        if isinstance(value, str) and 0 < len(value) <= LONGEST and 0 < len(key) <= LONGEST
+        if isinstance(value, str) and 0 < len(value) <= MAX_LENGTH and 0 < len(key) <= MAX_LENGTH
     ]
-    return dict(texts[-MOST_ENTRIES:])
+    return dict(texts[-MAX_ENTRIES:])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,4 @@
-"""``--trace``: each packet, with times, on standard error; after a failure, the last ones in a file.
-
-Formats only when asked for, or when something has failed.
-"""
+"""Prints packets with their times (``--trace``), and saves the last ones to a file after a failure."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ if TYPE_CHECKING:
     from espwire.protocol.commands import Command, Reply
 
 SHOWN_BYTES = 16
-SHOWN_ITEMS = 8  # of a group
-KEPT_FILES = 20  # of failed runs; the oldest goes first
+SHOWN_ITEMS = 8  # of a tuple
+KEPT_FILES = 20  # of failed runs; the oldest is deleted
 
 
 class Tracer:
     """A callback for ``connect(on_packet=…)`` that prints each packet.
 
-    A line holds: seconds since the start on this host's clock, milliseconds since the previous packet on the
+    A line has: seconds since the start on this host's clock, milliseconds since the previous packet on the
     transport's clock (simulated for a virtual chip), ``>`` to the chip or ``<`` from it, name and fields.
     """
 
@@ -46,7 +43,7 @@ class Tracer:
 
 
 def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> Path | None:
-    """Keep the packets before a failure in a new file of ``folder``; None where that cannot be."""
+    """Save the packets before a failure to a new file in ``folder``; None if that fails."""
     from espwire._version import __version__
     from espwire.files import make_private_folder, write_file
 
@@ -60,7 +57,7 @@ def write_failure(folder: Path, packets: Iterable[Packet], error: ToolError) -> 
     text = "\n".join([*head, *map(describe_packet, packets), ""])
     try:
         make_private_folder(folder)
-        # register values and data may be nobody else's business
+        # register values and data may be confidential
         write_file(path, text.encode("utf-8", "backslashreplace"), private=True)
         for old in sorted(folder.glob("espwire-trace-*.txt"))[:-KEPT_FILES]:
             old.unlink(missing_ok=True)
@@ -75,7 +72,7 @@ def describe_packet(packet: Packet) -> str:
 
 
 def describe_content(packet: Packet) -> str:
-    """``> READ_REG address=0x40001000``; replies have ``<`` and their name."""
+    """``> READ_REG address=0x40001000``, or ``<`` with a reply."""
     content = packet.content
     if isinstance(content, bytes):
         command = packet.command

@@ -134,7 +134,7 @@ def _held(facts: _Facts) -> ConnectError | None:
     if len(symptoms.while_held) < LEAST_GARBAGE:
         return None
     return NoReply(
-        "the chip runs only while RTS is asserted: the adapter inverts its lines and holds the chip in reset",
+        "the chip runs only while RTS is asserted: the adapter's lines are inverted and hold it in reset",
         hint="Set the adapter's RTS and DTR to the usual polarity, or unplug both and use the buttons.",
         code="held-in-reset",
         **facts.details(),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from espwire.cli import esptool
 from espwire.cli.argument_mistakes import is_partition_name
+from espwire.cli.context import Context
+from espwire.cli.esptool import program as esptool
 from espwire.cli.main import main
-from espwire.cli.session import Session
 
 
 class Opened(Exception):
@@ -18,10 +18,10 @@ class Opened(Exception):
 
 @pytest.fixture(autouse=True)
 def _no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Session) -> None:
+    def refuse(self: Context) -> None:
         raise Opened
 
-    monkeypatch.setattr(Session, "target", refuse)
+    monkeypatch.setattr(Context, "find_target", refuse)
     monkeypatch.chdir(tmp_path)
     for name in ("r.bin", "a.bin", "my app.bin", "dir/bootloader.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -199,7 +199,7 @@ def test_esptool_s_name_takes_a_decimal_address_as_it_is(capsys):
 )
 def test_p_after_a_command_is_the_port_if_its_argument_looks_like_one(words, monkeypatch):
     seen = []
-    monkeypatch.setattr(Session, "target", lambda self: seen.append(self.port) or 1 / 0)
+    monkeypatch.setattr(Context, "find_target", lambda self: seen.append(self.get("port")) or 1 / 0)
     for program in (main, esptool.main):
         program(words)
     assert seen == ["/dev/ttyUSB7"] * 2
@@ -211,7 +211,9 @@ def test_p_after_a_command_is_the_port_if_its_argument_looks_like_one(words, mon
 def test_any_spelling_of_a_port_is_one(port, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        Session, "target", lambda self: seen.append((self.port, self.progress)) or 1 / 0
+        Context,
+        "find_target",
+        lambda self: seen.append((self.get("port"), self.progress)) or 1 / 0,
     )
     main(["write-flash", "-p", port, "0x0", "r.bin"])
     main(["-p", port, "write-flash", "-p", "0x0", "r.bin"])  # of esptool 1: no progress

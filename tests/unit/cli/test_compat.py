@@ -12,16 +12,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from espwire.cli import group, options
-from espwire.cli.compat import LONG_OPTIONS, expand_long, respell
+from espwire.cli import app, number_types
+from espwire.cli.context import Context
+from espwire.cli.esptool.spellings import LONG_OPTIONS, expand_long, respell
 from espwire.cli.main import main
-from espwire.cli.session import Session
 from espwire.errors import UsageError
 
 
 def find(name: str) -> click.Command:
-    root = group.build()
-    with click.Context(root, obj=Session()) as context:
+    root = app.build()
+    with click.Context(root, obj=Context()) as context:
         found = root.get_command(context, name)
     assert found is not None
     return found
@@ -66,7 +66,7 @@ def test_options_of_a_command(words: list[str], spelt: list[str]) -> None:
     ],
 )
 def test_options_before_the_command(words: list[str], spelt: list[str]) -> None:
-    assert respell(group.build(), words, name="", stop=True) == spelt
+    assert respell(app.build(), words, name="", stop=True) == spelt
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_abbreviation_means_what_it_meant_when_it_was_the_only_one() -> None:
 
 
 def test_a_rate_may_be_written_as_in_c() -> None:
-    number = options.Number(1, 100_000_000)
+    number = number_types.Number(1, 100_000_000)
     assert number.convert("0x1C200", None, None) == number.convert("115200", None, None) == 115200
     for wrong in ("0x", "0xZZ", "0x0", "115_200_000_000", "0115200"):
         with pytest.raises((click.BadParameter, UsageError)):
@@ -235,7 +235,7 @@ def parse(words: list[str]) -> tuple[int, Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(click.Command, "invoke", note)
-        patch.setattr(Session, "values", {})
+        patch.setattr(Context, "values", {})
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return main(words), arrived
 
@@ -258,7 +258,7 @@ def test_what_click_takes_by_itself_means_the_same(
         )
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group, "respelt", lambda command, words, **keywords: words)
+        patch.setattr(app, "respell", lambda command, words, **keywords: words)
         code, plain = parse(words)
     if code == 0:
         assert parse(words) == (0, plain)

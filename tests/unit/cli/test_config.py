@@ -11,10 +11,10 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from espwire.cli import config
-from espwire.cli.config import TABLES, VENDOR_KEYS, find_line, read_files
-from espwire.cli.config import find_user_file as real_find_user_file
-from espwire.cli.given import CHECKS, COUNTS, build_settings
+from espwire.cli import config_files
+from espwire.cli.config import SETTINGS, build_settings
+from espwire.cli.config_files import TOML_KEYS, VENDOR_KEYS, Lines, read_files
+from espwire.cli.config_files import find_user_file as real_find_user_file
 from espwire.cli.main import main
 from espwire.errors import UsageError
 from espwire.settings import RetryPolicy, Settings, Timing
@@ -47,8 +47,12 @@ def home(tmp_path, monkeypatch):
     here.mkdir()
     vendor.mkdir(parents=True)
     monkeypatch.chdir(here)
-    monkeypatch.setattr(config, "vendor_folders", lambda: ("", str(vendor), str(tmp_path / "home")))
-    monkeypatch.setattr(config, "find_user_file", lambda: str(tmp_path / "home" / "espwire.toml"))
+    monkeypatch.setattr(
+        config_files, "vendor_folders", lambda: ("", str(vendor), str(tmp_path / "home"))
+    )
+    monkeypatch.setattr(
+        config_files, "find_user_file", lambda: str(tmp_path / "home" / "espwire.toml")
+    )
     return here, vendor, tmp_path / "home"
 
 
@@ -93,11 +97,22 @@ def test_without_files_the_library_s_own_defaults_count(home):
 
 def test_every_setting_of_the_library_can_be_given():
     names = {one.name for one in (*fields(Timing), *fields(Settings))} - {"timing", "retry"}
-    assert names <= CHECKS.keys()
-    assert COUNTS.keys() <= {one.name for one in fields(RetryPolicy)}
-    names |= COUNTS.keys()
-    assert {name for table in TABLES.values() for name in table.values()} == CHECKS.keys()
+    assert names <= SETTINGS.keys()
+    names |= {one.name for one in fields(RetryPolicy)} & SETTINGS.keys()
+    assert len(names & {one.name for one in fields(RetryPolicy)}) == 4
+    assert names <= set(TOML_KEYS.values())
     assert set(VENDOR_KEYS.values()) <= names
+
+
+def test_the_page_about_settings_lists_every_key_variable_and_option():
+    page = Path(__file__).parents[3].joinpath("docs/guide/settings.md").read_text("utf-8")
+    for setting in SETTINGS.values():
+        table, _, key = setting.key.partition(".")
+        if setting.option.get("hidden"):
+            continue
+        assert not key or (f"[{table}]" in page and f"\n{key.replace('_', '-')} = " in page)
+        assert f"`{setting.vendor_key}`" in page if setting.vendor_key else True
+        assert f"_{setting.variable}`" in page if setting.variable else True
 
 
 def test_the_first_file_with_the_section_counts(home):
@@ -132,10 +147,10 @@ def test_the_vendor_s_variable_names_a_file_and_is_passed_over_if_that_is_bad(ho
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rubbish\n[esptool]\n", "line 1: something stands before"),
-        ("[esptool]\ntimeout = 1\ntimeout = 2\n", "line 3: timeout stands there twice"),
-        ("[esptool]\n\ntimeout\n", "line 3: this is no setting"),
-        ("[esptool]\n[esptool]\n", "line 2: [esptool] stands there twice"),
+        ("rubbish\n[esptool]\n", "line 1: text before the first"),
+        ("[esptool]\ntimeout = 1\ntimeout = 2\n", "line 3: timeout is set twice"),
+        ("[esptool]\n\ntimeout\n", "line 3: not a setting"),
+        ("[esptool]\n[esptool]\n", "line 2: duplicate section [esptool]"),
     ],
 )
 def test_a_broken_file_is_passed_over_with_a_warning(home, text, said):
@@ -190,7 +205,7 @@ def test_a_bad_value_names_file_line_and_key(home, line):
         read_files({})
     key = line.split("=")[0].strip()
     assert caught.value.code == "config-value"
-    assert f"esptool.cfg, line 4: {key} is " in str(caught.value)
+    assert f"esptool.cfg, line 4: {key} must be " in str(caught.value)
     assert caught.value.hint
 
 
@@ -229,12 +244,32 @@ def test_our_own_file_is_looked_for_here_and_then_among_the_user_s(home):
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ("[timing]\n\ndefault = 'x'\n", "config-value", "espwire.toml, line 3: default is 'x'"),
-        ("[timing]\ndefault = true\n", "config-value", "line 2: default is True"),
-        ("[connect]\nbaud = 9.5\n", "config-value", "line 2: baud is 9.5"),
-        ("[connect]\nchip = 'esp99'\n", "config-value", "line 2: chip is 'esp99'"),
-        ("[connect]\nport = 3\n", "config-value", "line 2: port is 3"),
-        ("[flash]\nmode = 'fast'\n", "config-value", "line 2: mode is 'fast'"),
+        (
+            "[timing]\n\ndefault = 'x'\n",
+            "config-value",
+            "espwire.toml, line 3: default must be a time in seconds, 0 or more; got 'x'",
+        ),
+        (
+            "[timing]\ndefault = true\n",
+            "config-value",
+            "line 2: default must be a time in seconds, 0 or more; got True",
+        ),
+        (
+            "[connect]\nbaud = 9.5\n",
+            "config-value",
+            "line 2: baud must be a whole number from 1 to 100000000; got 9.5",
+        ),
+        (
+            "[connect]\nchip = 'esp99'\n",
+            "config-value",
+            "line 2: chip must be a supported chip, or auto; got 'esp99'",
+        ),
+        ("[connect]\nport = 3\n", "config-value", "line 2: port must be a string; got 3"),
+        (
+            "[flash]\nmode = 'fast'\n",
+            "config-value",
+            "line 2: mode must be one of keep, qio, qout, dio, dout; got 'fast'",
+        ),
         ("connect = 3\n", "config-file", "connect must be a table"),
         ("[timing\n", "config-file", "espwire.toml is not valid TOML"),
         ("a = 1\na = 2\n", "config-file", "line 2"),
@@ -257,7 +292,7 @@ def test_unknown_keys_warn_with_file_and_line(home):
     assert [text.split(os.sep)[-1] for text in said] == [
         "esptool.cfg, line 3: bogus is not a setting of [esptool]",
         "espwire.toml, line 2: bogus is not a setting of [timing]",
-        "espwire.toml, line 4: there is no table [more]",
+        "espwire.toml, line 4: unknown table [more]",
     ]
 
 
@@ -267,9 +302,9 @@ def test_a_setting_outside_of_all_tables_names_the_table_where_it_belongs(home):
     assert not loaded.values
     said = [text.split(": ", 1)[1] for _, text in loaded.warnings]
     assert said == [
-        "port is outside of all tables and has no effect; put it under [connect]",
-        "no-stub is outside of all tables and has no effect; put it under [connect]",
-        "prt is outside of all tables and has no effect",
+        "port is outside all tables and has no effect; put it under [connect]",
+        "no-stub is outside all tables and has no effect; put it under [connect]",
+        "prt is outside all tables and has no effect",
     ]
 
 
@@ -295,17 +330,17 @@ def test_a_named_file_is_read_by_its_form_and_must_be_there(home, tmp_path):
 
 def test_the_line_of_a_key_is_found_in_its_own_section():
     text = '[a]\nx = 1\n[ b ]\n# x = 2\n"x" = 3\nlong-name: 4\n'
-    assert find_line(text, "a", "x") == 2
-    assert find_line(text, "b", "x") == 5
-    assert find_line(text, "b", "long_name") == 6
-    assert find_line(text, "b") == 3
-    assert find_line(text, "b", "y") == find_line(text, "c") == 0
+    assert Lines(text).find("a", "x") == 2
+    assert Lines(text).find("b", "x") == 5
+    assert Lines(text).find("b", "long_name") == 6
+    assert Lines(text).find("b") == 3
+    assert Lines(text).find("b", "y") == Lines(text).find("c") == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="paths of POSIX")
 def test_the_vendor_s_folders(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
-    assert config.vendor_folders() == ("", "/h/.config/esptool", "/h")
+    assert config_files.vendor_folders() == ("", "/h/.config/esptool", "/h")
 
 
 # what the program makes of it
@@ -424,7 +459,7 @@ def test_a_settings_file_that_the_user_named_or_owns_may(home, monkeypatch):
     Path("espwire.toml").write_text(f'[connect]\nport = "{WRITES}"\n')
     assert read_files({}, "espwire.toml").values["port"].value == WRITES
     assert read_files({"ESPWIRE_CFGFILE": "espwire.toml"}).values["port"].value == WRITES
-    monkeypatch.setattr(config, "find_user_file", lambda: os.path.abspath("espwire.toml"))
+    monkeypatch.setattr(config_files, "find_user_file", lambda: os.path.abspath("espwire.toml"))
     assert read_files({}).values["port"].value == WRITES
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from espwire.cli.environment import VARIABLES, read_environment
+from espwire.cli.config import SETTINGS, read_environment
 from espwire.cli.main import main
 from espwire.errors import UsageError
 
@@ -24,11 +24,12 @@ VALUES = {
 
 
 def test_every_variable_of_the_vendor_has_one_of_ours():
-    assert VALUES.keys() == VARIABLES.keys()
+    names = {setting.variable: name for name, setting in SETTINGS.items() if setting.variable}
+    assert VALUES.keys() == names.keys()
     for prefix in ("ESPTOOL_", "ESPWIRE_"):
         found = read_environment({prefix + suffix: text for suffix, (text, _) in VALUES.items()})
         assert {name: one.value for name, one in found.items()} == {
-            VARIABLES[suffix]: value for suffix, (_, value) in VALUES.items()
+            names[suffix]: value for suffix, (_, value) in VALUES.items()
         }
 
 

@@ -7,11 +7,12 @@ import shlex
 import click
 import pytest
 
-from espwire.cli.command_names import COMMANDS, GROUPS, LATER
+from espwire.cli.app import LazyGroup, build
+from espwire.cli.command_table import SECTIONS
+from espwire.cli.context import Context
 from espwire.cli.examples import EXAMPLES
-from espwire.cli.group import LazyGroup, build
-from espwire.cli.main import SECTIONS, main
-from espwire.cli.session import Session
+from espwire.cli.main import main
+from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, LATER
 
 NAMES = [name for section in SECTIONS.values() for name in section]
 
@@ -19,12 +20,12 @@ NAMES = [name for section in SECTIONS.values() for name in section]
 def find_paths() -> list[str]:
     """Every command, subcommands included, as typed."""
     root, paths = build(), []
-    with click.Context(root, obj=Session()) as context:
+    with click.Context(root, obj=Context()) as context:
         for name in NAMES:
             command = root.get_command(context, name)
             paths.append(name)
             if isinstance(command, LazyGroup):
-                paths += [f"{name} {below}" for below in command.names]
+                paths += [f"{name} {below}" for below in command.entries]
     return paths
 
 
@@ -170,12 +171,12 @@ def test_an_unknown_word_is_answered_with_the_likely_command(
 
 def test_every_synonym_leads_to_a_command_and_hides_none() -> None:
     paths = {*find_paths(), "--help"}
-    for names in (COMMANDS, *GROUPS.values()):
+    for names in (COMMANDS, *GROUP_COMMANDS.values()):
         for name, line in names.items():
             assert any(line == path or line.startswith(f"{path} ") for path in paths), (name, line)
     assert not (COMMANDS.keys() | LATER.keys()) & set(NAMES)
     assert not COMMANDS.keys() & LATER.keys()
-    for group, names in GROUPS.items():
+    for group, names in GROUP_COMMANDS.items():
         assert not {f"{group} {name}" for name in names} & paths
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from espwire.cli import state as state_module
 from espwire.cli.state import (
     FILE_LIMIT,
-    LONGEST,
-    MOST_ENTRIES,
+    MAX_ENTRIES,
+    MAX_LENGTH,
     State,
     find_remembered,
     find_state_file,
@@ -93,17 +93,17 @@ def test_two_runs_at_once_lose_nothing_of_each_other(book):
 
 def test_the_file_stays_small_and_keeps_the_newest(book):
     state = book.state()
-    for number in range(MOST_ENTRIES + 50):
+    for number in range(MAX_ENTRIES + 50):
         state.note_sequence(f"key {number}", "tight")
     state.note_sequence("key 60", "classic")  # noted anew: the newest now
-    state.note_sequence("x" * (LONGEST + 1), "tight")
-    state.note_sequence("y", "z" * (LONGEST + 1))
+    state.note_sequence("x" * (MAX_LENGTH + 1), "tight")
+    state.note_sequence("y", "z" * (MAX_LENGTH + 1))
     state.note_sequence("", "tight")
     found = json.loads(book.path.read_text("utf-8"))["sequences"]
-    assert len(found) == MOST_ENTRIES
+    assert len(found) == MAX_ENTRIES
     assert next(iter(found)) == "key 50"
     assert list(found)[-1] == "key 60"
-    assert 4 * MOST_ENTRIES * LONGEST < FILE_LIMIT
+    assert 4 * MAX_ENTRIES * MAX_LENGTH < FILE_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from espwire.cli.commands.virtual_commands.serve import parse_endpoint
+from espwire.cli.commands.virtual import parse_endpoint
 from espwire.cli.main import main
 from espwire.errors import UsageError
 from espwire.virtual.config import VirtualOptions

@@ -289,7 +289,7 @@ def test_a_folder_without_firmware_is_an_error(tree) -> None:
 
 def test_a_folder_with_too_many_files_is_an_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("espwire.image.build_dir.MAX_FILES", 3)
-    with pytest.raises(FileError, match="holds more than 3 files") as caught:
+    with pytest.raises(FileError, match="contains more than 3 files") as caught:
         read_build(BUILDS)
     assert caught.value.code == "folder-too-large"
 
@@ -356,7 +356,7 @@ def test_a_broken_flasher_args_is_one_clear_error(case: str) -> None:
     [
         (b"0x1000", "value after '0x1000' is missing"),
         (b"", "lists 0 files"),
-        (b"'0 a", "quotation is not closed"),
+        (b"'0 a", "an unclosed quote"),
         (b"x a.bin", "not a flash address"),
     ],
 )

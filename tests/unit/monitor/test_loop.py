@@ -213,7 +213,7 @@ def test_a_port_that_cannot_be_opened_at_the_start_is_an_error(screen: Any) -> N
 def test_log_key_without_a_log_and_unknown_keys_are_answered(screen: Any) -> None:
     run(screen, ListPort(ListLink([])), b"\x14\x0c", b"\x14z", b"\x14\x08", b"\x1d")
     assert "--log FILE" in screen.notes[1]
-    assert "no such key" in screen.notes[2]
+    assert "unknown key" in screen.notes[2]
     assert "Ctrl-T Ctrl-P" in screen.notes[3]
 
 

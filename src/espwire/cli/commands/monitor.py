@@ -1,4 +1,4 @@
-"""``monitor``: show what the chip says, explain its boot messages, and pass on what is typed. No reset unless asked."""
+"""``monitor``: shows the chip's output, explains its boot messages and sends what is typed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.config import DEFAULT_BAUD
+from espwire.cli.context import Context
+from espwire.cli.inputs import load_chip_option
 from espwire.cli.output import GONE, Output, is_terminal, lost_output
-from espwire.cli.session import DEFAULT_BAUD, Session
+from espwire.errors import UsageError
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from espwire.chips.model import Chip
     from espwire.monitor.console import Console
     from espwire.monitor.terminal import Keyboard
     from espwire.transport.ports import Port
@@ -25,29 +27,29 @@ EXIT_INTERRUPTED = 130
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
-@click.command(
-    "monitor",
-    help="Show the chip's serial output, and send what you type. Ctrl-] quits, Ctrl-T Ctrl-H lists the other keys.",
-)
-@click.option("--reset", is_flag=True, help="Reset the chip into its application first.")
-@click.option(
-    "--log", "log_name", metavar="FILE", help="Keep the chip's lines in this new file, too."
-)
-@click.option("--append", is_flag=True, help="Add to the log file if there is one.")
-@click.option("--timestamps", is_flag=True, help="Show the time in front of each line.")
+@click.command()
+@click.option("--reset", is_flag=True, help="Start the application by a reset first.")
+@click.option("--log", "log_name", metavar="FILE", help="Also write the output to this new file.")
+@click.option("--append", is_flag=True, help="Append to an existing log file.")
+@click.option("--timestamps", is_flag=True, help="Start each line with the time.")
 @click.option(
     "--raw",
     is_flag=True,
-    help="Pass every byte as it comes; else control characters are shown as \\x07.",
+    help="Print every byte unchanged. Default: control characters are shown as \\x07.",
 )
-@click.option("--no-input", is_flag=True, help="Read no keys; Ctrl-C ends it.")
+@click.option("--no-input", is_flag=True, help="Do not read the keyboard; Ctrl-C quits.")
 @click.option(
-    "--eol", type=click.Choice(("cr", "lf", "crlf")), default="cr", help="What Enter sends (cr)."
+    "--eol",
+    type=click.Choice(("cr", "lf", "crlf")),
+    default="cr",
+    help="What Enter sends. Default: cr.",
 )
-@click.option("--dtr", is_flag=True, help="Assert DTR: some USB applications say nothing without.")
+@click.option(
+    "--dtr", is_flag=True, help="Assert DTR; some USB applications print nothing without it."
+)
 @click.pass_obj
-def command(
-    session: Session,
+def monitor(
+    context: Context,
     /,
     reset: bool,
     log_name: str | None,
@@ -58,16 +60,16 @@ def command(
     eol: str,
     dtr: bool,
 ) -> None:
-    """Run the monitor on this process's terminal; the exit code tells which key ended it."""
+    """Ctrl-] quits; Ctrl-T Ctrl-H lists the other keys. The chip is not reset unless you use --reset."""
     from espwire.monitor.keys import EOL, MonitorCommand
     from espwire.monitor.log import open_log
     from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.monitor.terminal import is_foreground, open_keyboard
 
-    _check(session, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
-    # a rate from a file or a variable is meant for flashing; the chip's text has its own
-    baud = session.baud if "baud" in session.given else DEFAULT_BAUD
-    port = _find_port(session)
+    _check(context, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
+    # a rate from settings files or environment is meant for flashing
+    baud = context.options.get("baud", DEFAULT_BAUD)
+    port = _find_port(context)
     options = MonitorOptions(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
     stamp = _now if timestamps else None
     with ExitStack() as stack:
@@ -76,7 +78,7 @@ def command(
             if log_name is None
             else stack.enter_context(open_log(log_name, append=append, stamp=stamp))
         )
-        console = _open_console(session, raw=raw, timestamps=timestamps)
+        console = _open_console(context, raw=raw, timestamps=timestamps)
         console.log = log
         keyboard: Keyboard | None = None
         if (
@@ -89,7 +91,7 @@ def command(
         stack.callback(console.close)
         try:
             ended = Monitor(port, console, keyboard=keyboard, options=options).run()
-        except KeyboardInterrupt:  # no keyboard of ours: the system's Ctrl-C
+        except KeyboardInterrupt:  # Ctrl-C while the keyboard is not read
             ended = MonitorCommand.INTERRUPT
     if log is not None and log.failure is not None:
         raise log.failure
@@ -98,54 +100,48 @@ def command(
 
 
 def _check(
-    session: Session, *, log_name: str | None, append: bool, timestamps: bool, raw: bool
+    context: Context, *, log_name: str | None, append: bool, timestamps: bool, raw: bool
 ) -> None:
-    from espwire.errors import UsageError
-
-    if session.json:
+    if context.json:
         raise UsageError(
-            "the monitor has no JSON output", hint="Leave --json out; --log keeps plain lines."
+            "the monitor has no JSON output", hint="Leave out --json; --log writes plain lines."
         )
     if append and log_name is None:
-        raise UsageError("--append without --log", hint="Name the file with --log FILE.")
+        raise UsageError("--append needs --log", hint="Name the file with --log FILE.")
     if raw and timestamps and log_name is None:
         raise UsageError(
             "--raw and --timestamps exclude each other",
-            hint="Times go with --raw into a --log file only.",
+            hint="Use only one of them, or add --log: with --raw, times appear only in the log file.",
         )
 
 
-def _find_port(session: Session) -> Port:
+def _find_port(context: Context) -> Port:
     from espwire.transport.ports import NamedPort
 
-    target = session.target()
+    target = context.find_target()
     if not isinstance(target, str):
-        # only USB tells who a device is; anything else is known by its path
+        # only USB devices can be identified; other ports are known by their path
         return NamedPort(target.identity.path) if target.identity.vid is None else target
     if target.lower().startswith("virtual:") and "pace=" not in target:
-        target += (
-            "&" if "?" in target else "?"
-        ) + "pace=1"  # a chip that is watched lives in real time
+        target += ("&" if "?" in target else "?") + "pace=1"  # real time, as a person watches
     return NamedPort(target)
 
 
-def _open_console(session: Session, *, raw: bool, timestamps: bool) -> Console:
+def _open_console(context: Context, *, raw: bool, timestamps: bool) -> Console:
     from espwire.monitor.console import FILE, TERMINAL, Console
     from espwire.monitor.text import Kind
 
-    screen = StandardScreen(quiet=session.quiet)
+    screen = StandardScreen(quiet=context.quiet)
     passes = TERMINAL if screen.is_terminal else FILE
     if os.environ.get("NO_COLOR"):
         passes -= {Kind.STYLE}
     return Console(
-        screen, raw=raw, passes=passes, stamp=_now if timestamps else None, chip=_find_chip(session)
+        screen,
+        raw=raw,
+        passes=passes,
+        stamp=_now if timestamps else None,
+        chip=load_chip_option(context),
     )
-
-
-def _find_chip(session: Session) -> Chip | None:
-    from espwire.chips.registry import load_chip
-
-    return None if session.chip is None else load_chip(session.chip)
 
 
 def _now() -> datetime:
@@ -155,9 +151,9 @@ def _now() -> datetime:
 
 
 class StandardScreen:
-    """The chip's output on standard output, messages of the monitor on standard error.
+    """Prints the chip's output to standard output, and messages of the monitor to standard error.
 
-    A closed pipe ends the monitor like any filter; a full disk is an error.
+    A closed pipe ends the monitor without an error; a full disk is an error.
     """
 
     def __init__(self, *, quiet: bool) -> None:
@@ -167,15 +163,15 @@ class StandardScreen:
         self._dims = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
 
     def show(self, text: str) -> None:
-        """Text of the chip."""
+        """Print the chip's text."""
         self._print(sys.stdout, text)
 
     def pass_on(self, data: bytes) -> None:
-        """Bytes of the chip."""
+        """Print the chip's bytes unchanged."""
         self._print(getattr(sys.stdout, "buffer", None), data)
 
     def note(self, text: str, *, mid_line: bool, urgent: bool) -> None:
-        """A message of the monitor, dim, on a line of its own."""
+        """Print a message of the monitor, dim, on a line of its own."""
         if self._quiet and not urgent:
             return
         if mid_line and self.is_terminal:
@@ -187,8 +183,8 @@ class StandardScreen:
             )
 
     def _print(self, stream: IO[Any] | None, text: str | bytes) -> None:
-        """:raises BrokenPipeError: nobody reads any more
-        :raises FileError: standard output does not take it
+        """:raises BrokenPipeError: the reader is gone
+        :raises FileError: standard output cannot be written
         """
         if stream is None:
             return

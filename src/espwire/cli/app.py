@@ -1,0 +1,202 @@
+"""The click application: groups that import a command when it is run, and click's errors in espwire's form."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from espwire.cli.command_table import GROUPS, SECTIONS, Entry
+from espwire.cli.help_screen import write_screen
+from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Sections = Mapping[str, Mapping[str, Entry]]
+
+
+class LazyGroup(click.Group):
+    """Commands of the command table; the module of a command is imported when the command is needed."""
+
+    def __init__(self, *, sections: Sections, **keywords: object) -> None:
+        super().__init__(**keywords)  # type: ignore[arg-type]
+        self.params.append(help_option())
+        self.sections = sections
+        self.entries = {
+            name: entry for section in sections.values() for name, entry in section.items()
+        }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command; esptool 1 to 4 spelled ``write_flash``."""
+        name = cmd_name.replace("_", "-")
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        if not entry.function:
+            return LazyGroup(name=name, sections={"Commands": GROUPS[name]}, help=entry.help)
+        module, _, function = entry.function.partition(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"espwire.cli.commands.{module}"), function
+        )
+        if not hasattr(command, "complete"):
+            _complete_command(command, name, entry)
+        for option in command.params if ctx.resilient_parsing else ():
+            if getattr(option, "is_global", False):
+                option.hidden = False  # type: ignore[attr-defined]  # a shell may complete it
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Commands from the table, without importing them; options as click completes them."""
+        from click.shell_completion import CompletionItem
+
+        start = incomplete.replace("_", "-")
+        items = [
+            CompletionItem(name, help=entry.help)
+            for name, entry in self.entries.items()
+            if name.startswith(start)
+        ]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Accept esptool's spellings of the options before the command; a group without a command shows its help."""
+        if not args and not ctx.resilient_parsing:
+            show_help(ctx)
+        rest = super().parse_args(ctx, respell(self, args, name="", stop=True))
+        # click 8.1 has no underscore
+        name = vars(ctx).get("_protected_args", vars(ctx).get("protected_args"))
+        if not name and not ctx.resilient_parsing:
+            if ctx.parent is not None:
+                show_help(ctx)
+            raise NoCommand("no command given", ctx)
+        return rest
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; for an unknown name, suggest the command that is probably meant."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from espwire.cli.esptool.spellings import refuse_missing
+            from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, unknown_command
+
+            refuse_missing(args[0].replace("_", "-"))
+            suggestions = GROUP_COMMANDS.get(ctx.info_name or "", {}) if ctx.parent else COMMANDS
+            raise unknown_command(args[0], list(self.entries), suggestions, ctx)
+        name, command, arguments = super().resolve_command(ctx, args)
+        if command is None or isinstance(command, LazyGroup):  # a group respells its own
+            return name, command, arguments
+        return name, command, respell(command, arguments, name=command.name or "")
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One screen for the program itself; all options with ``--help-all``, and for groups of commands."""
+        if ctx.parent is not None or ctx.meta.get(HELP_ALL):
+            super().format_help(ctx, formatter)
+            return
+
+        write_screen(self, ctx, formatter, self.sections)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, section by section; imports nothing."""
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in commands.items()])
+
+
+def _complete_command(command: click.Command, name: str, entry: Entry) -> None:
+    """Complete a command with its name, the first line of its help, and the global options.
+
+    Global options may follow the command; where a short name is taken, the command's own option wins.
+    """
+    command.name = name
+    command.help = f"{entry.help}\n\n{inspect.cleandoc(command.help or '')}".rstrip()
+    taken = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    for option in global_options(hidden=True, offline=entry.offline, taken=taken):
+        option.is_global = True  # type: ignore[attr-defined]
+        command.params.append(option)
+    command.params.append(help_option())
+    command.complete = True  # type: ignore[attr-defined]
+
+
+def respell(
+    command: click.Command, arguments: list[str], *, name: str, stop: bool = False
+) -> list[str]:
+    """The arguments in espwire's spelling; esptool/spellings.py is loaded only if there is an option."""
+    if all(not word.startswith("-") or word in ("-h", "--help") for word in arguments):
+        return arguments
+    from espwire.cli.esptool import spellings
+
+    return spellings.respell(command, arguments, name=name, stop=stop)
+
+
+class NoCommand(click.UsageError):
+    """Options without a command."""
+
+    @property
+    def hint(self) -> str:
+        """What to run."""
+        path = self.ctx.command_path if self.ctx is not None else "espwire"
+        return f"Run `{path} --help` to list the commands."
+
+
+def build(program: str = "espwire") -> LazyGroup:
+    """The root command, under the name of the program."""
+    return LazyGroup(
+        name=program,
+        sections=SECTIONS,
+        help="Flash and inspect Espressif chips through their ROM bootloader.",
+        params=global_options(),
+        context_settings={
+            "help_option_names": [],  # each command has its own; see options.help_option
+            "max_content_width": 110,
+            "token_normalize_func": _hyphens,
+        },
+    )
+
+
+def _hyphens(token: str) -> str:
+    """esptool 1 to 4 spelled ``--flash_mode`` and ``no_reset``."""
+    return token.replace("_", "-")
+
+
+def describe_error(error: click.ClickException) -> str:
+    """click's message as one sentence without a full stop."""
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        missing = _find_missing(error)
+        return f"missing argument{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+    return " ".join(error.format_message().split()).rstrip(".") or "invalid command line"
+
+
+def find_hint(error: click.ClickException) -> str:
+    """What to do about click's error."""
+    hint = getattr(error, "hint", None)
+    if hint:
+        return str(hint)
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return "See `espwire --help`."
+    if isinstance(error, click.MissingParameter):
+        from espwire.cli.examples import find_examples
+
+        for example in find_examples(context)[:1]:
+            return f"For example: `{example}`. More: `{context.command_path} --help`."
+    return f"See `{context.command_path} --help`."
+
+
+def _find_missing(error: click.MissingParameter) -> list[str]:
+    """All missing arguments; click names only the first."""
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    rest = (
+        parameters[parameters.index(error.param) :] if error.param in parameters else [error.param]
+    )
+    return [
+        (each.metavar or each.human_readable_name.upper()).replace(" FILE…", " and FILE")
+        for each in rest
+        if isinstance(each, click.Argument) and each.required
+    ]

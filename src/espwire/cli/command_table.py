@@ -1,0 +1,124 @@
+"""The table of commands. To add a command, add a line here and write its function in ``commands/``.
+
+Help and completion read this table only; the module behind a command is imported when that command is run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A command: one line of help, and ``module:function`` in ``espwire.cli.commands``; empty for a group of commands.
+
+    ``offline`` commands never use a port and take no options about one.
+    """
+
+    help: str
+    function: str = ""
+    offline: bool = False
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Flash": {
+        "flash": Entry(
+            "Write a build folder or firmware file to its addresses and verify it.",
+            "flash_jobs:flash",
+        ),
+        "write-flash": Entry("Write files to flash and verify them.", "flash_jobs:write_flash"),
+        "verify-flash": Entry("Compare flash with files.", "flash_jobs:verify_flash"),
+        "read-flash": Entry("Read flash into a file.", "flash_jobs:read_flash"),
+        "erase-flash": Entry("Erase the whole flash.", "flash_jobs:erase_flash"),
+        "erase-region": Entry("Erase part of the flash.", "flash_jobs:erase_region"),
+        "write-flash-status": Entry(
+            "Write the flash chip's status registers.", "flash_registers:write_flash_status"
+        ),
+    },
+    "Information": {
+        "chip-info": Entry(
+            "Show chip, revision, features, flash and security state.", "chip:chip_info"
+        ),
+        "flash-id": Entry(
+            "Show manufacturer, device id and size of the flash chip.", "flash_registers:flash_id"
+        ),
+        "read-flash-status": Entry(
+            "Show the flash chip's status registers.", "flash_registers:read_flash_status"
+        ),
+        "read-flash-sfdp": Entry(
+            "Read the flash chip's SFDP table, raw or decoded.", "flash_registers:read_flash_sfdp"
+        ),
+        "read-mac": Entry("Show the MAC address.", "chip:read_mac"),
+        "chip-id": Entry("Show the chip id of an ESP8266; other chips have none.", "chip:chip_id"),
+        "get-security-info": Entry("Show security flags and key purposes.", "chip:security_info"),
+        "monitor": Entry(
+            "Show the chip's serial output and send what you type.", "monitor:monitor"
+        ),
+        "chips": Entry("List the supported chips.", "about:chips", offline=True),
+        "ports": Entry(
+            "List serial ports and the boards likely connected to them.",
+            "ports:ports",
+            offline=True,
+        ),
+    },
+    "Memory and control": {
+        "read-mem": Entry("Read a 32-bit word from memory or a register.", "memory:read_mem"),
+        "write-mem": Entry("Write a 32-bit word, or some of its bits.", "memory:write_mem"),
+        "dump-mem": Entry("Read memory into a file.", "memory:dump_mem"),
+        "load-ram": Entry("Load a program into RAM and start it.", "memory:load_ram"),
+        "run": Entry("Start the application from the bootloader.", "chip:run"),
+        "reset": Entry("Reset the chip with the port's control lines.", "chip:reset"),
+    },
+    "Images": {
+        "elf2image": Entry("Convert an ELF file to a bootable image.", "build_image:elf2image"),
+        "make-image": Entry("Create an image from raw files.", "build_image:make_image"),
+        "image-info": Entry(
+            "Show the contents of a firmware file and check it.", "inspect:image_info", offline=True
+        ),
+        "merge-bin": Entry(
+            "Merge files into a single raw, UF2 or Intel HEX file.", "merge:merge_bin", offline=True
+        ),
+        "split-image": Entry(
+            "Split a merged file into bootloader, partition table and partitions.",
+            "merge:split_image",
+            offline=True,
+        ),
+        "image-diff": Entry("Compare two firmware files.", "inspect:image_diff", offline=True),
+        "partitions": Entry("Show, check, build and read partition tables."),
+        "ota": Entry("Show or change which application slot boots."),
+        "image": Entry("Draw maps of firmware files and flash."),
+    },
+    "More": {
+        "demo": Entry(
+            "Write firmware to a virtual chip and show the result. Needs no board.",
+            "virtual:demo",
+            offline=True,
+        ),
+        "virtual": Entry("Run virtual chips for any flashing tool.", offline=True),
+        "completion": Entry(
+            "Print the completion script for bash, zsh or fish.", "about:completion", offline=True
+        ),
+        "version": Entry("Show the version.", "about:version", offline=True),
+    },
+}
+GROUPS: dict[str, dict[str, Entry]] = {
+    "partitions": {
+        "show": Entry("Show the partition table of a file or the device.", "partitions:show"),
+        "check": Entry("Check a partition table against all rules.", "partitions:check"),
+        "build": Entry("Convert a CSV file to a binary partition table.", "partitions:build"),
+        "read": Entry(
+            "Save the partition table of the device or a dump, as binary or CSV.", "partitions:read"
+        ),
+    },
+    "ota": {
+        "status": Entry("Show which application slot boots, and why.", "ota:status"),
+        "switch": Entry("Select the application slot that boots next.", "ota:switch"),
+    },
+    "image": {
+        "map": Entry(
+            "Draw a map of a dump, a merged file or the device's flash.", "inspect:image_map"
+        ),
+    },
+    "virtual": {
+        "serve": Entry("Serve a virtual chip over TCP or a pty.", "virtual:serve", offline=True),
+    },
+}

@@ -1,0 +1,569 @@
+"""``flash``, ``write-flash``, ``verify-flash``, ``read-flash``, ``erase-flash``, ``erase-region``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from espwire.blob import Blob, choose_for_chip
+from espwire.cli.context import Context
+from espwire.cli.inputs import (
+    Input,
+    TableSource,
+    find_region,
+    has_names,
+    header_settings,
+    load_chip_option,
+    look_up_in_file,
+    look_up_on_device,
+    parse_inputs,
+    parse_region,
+    read_inputs,
+)
+from espwire.cli.number_types import FlashAddress
+from espwire.cli.options import (
+    allow_option,
+    combine,
+    dry_run_option,
+    flash_options,
+    force_option,
+    header_options,
+    input_format_option,
+    inputs_argument,
+    known_size_option,
+    progress_option,
+    table_options,
+)
+from espwire.cli.sources import check_readable, check_writable
+from espwire.errors import UsageError, VerifyError
+from espwire.files import check_total_size
+from espwire.sizes import format_size
+from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+    from espwire.flash.model import Plan, Policy
+    from espwire.image.build_file import BuildPlan
+    from espwire.image.header import HeaderSettings
+    from espwire.image.read_any import FormatChoice
+
+SKIP = "skip"  # in place of a file of --diff-with
+MAX_LISTED = 64  # bytes that verify-flash --diff prints
+
+Pins = str | tuple[int, ...] | None
+
+
+@click.command()
+@click.argument("path", metavar="PATH")
+@header_options
+@click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help="Have the chip encrypt the files that the build marks for encryption.",
+)
+@click.option(
+    "--app-address",
+    type=FlashAddress(0),
+    metavar="ADDRESS",
+    help="Address of a single image or ELF file.",
+)
+@input_format_option
+@click.option(
+    "--show", is_flag=True, help="Show what would be written where, and exit. Needs no board."
+)
+@force_option
+@allow_option
+@flash_options
+@dry_run_option
+@progress_option
+@click.pass_obj
+def flash(
+    context: Context,
+    /,
+    path: str,
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+    input_format: FormatChoice,
+    pins: Pins,
+    **choices: Any,
+) -> None:
+    """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
+    a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
+    from espwire.flash.model import Policy
+    from espwire.flash.write import write_build
+    from espwire.image.build_dir import read_build
+    from espwire.image.build_file import BuildRequest
+
+    settings = header_settings(flash_mode, flash_freq, flash_size)
+    request = BuildRequest(
+        chip=load_chip_option(context),
+        settings=settings,
+        app_address=choices["app_address"],
+        format=input_format,
+        consents=choices["allow"],
+    )
+    build = read_build(path, request)
+    made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
+    for line in (f"{build.name}: {build.kind}{made_for}", *build.describe()):
+        context.note(line)
+    if choices["show"]:
+        for line in build.notes:
+            context.note(line)
+        _report_build(context, build, None, dry_run=False)
+        return
+    set_build_defaults(context, build)
+    policy = Policy(
+        erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
+    )
+    with context.device(encrypt=choices["encrypt"], pins=pins) as device:
+        build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
+        plan = write_build(
+            device,
+            build,
+            policy=policy,
+            settings=settings,
+            encrypt=choices["encrypt"],
+            dry_run=choices["dry_run"],
+            report=context.report,
+        )
+    _report_build(context, build, plan, dry_run=choices["dry_run"])
+
+
+def set_build_defaults(context: Context, build: BuildPlan) -> None:
+    """Use the build's way to reset, unless the user chooses another one."""
+    for name, value in (("before", build.before), ("after", build.after)):
+        if value:
+            context.defaults[name] = value
+    if not build.stub:
+        context.options["no_stub"] = True
+
+
+def _report_build(context: Context, build: BuildPlan, plan: Plan | None, *, dry_run: bool) -> None:
+    written = plan is not None and not dry_run
+    unchecked = plan.unchecked if plan is not None and written else ()
+    count = len(build.blobs)
+    files = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
+    if written:
+        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in build.blobs))
+    else:
+        text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {files}."
+    data = {
+        "kind": build.kind,
+        "chips": list(build.chips),
+        "bytes": build.size,
+        "parts": [
+            {"address": blob.address, "size": len(blob.data), "name": blob.name, "role": blob.kind}
+            for blob in build.blobs
+        ],
+        "written": written,
+        "verified": written and not unchecked,
+        "unchecked": list(unchecked),
+    }
+    context.finish("flash", text, data)
+
+
+def _describe_written(files: str, unchecked: Sequence[str], count: int) -> str:
+    if not unchecked:
+        return f"Done: {files} written and verified."
+    extent = "not" if len(unchecked) == count else "only partly"
+    return f"Done: {files} written, but {extent} verified."
+
+
+def _parse_encrypted(
+    click_context: click.Context, parameter: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> list[Input]:
+    words = [word for pair in value for word in pair]
+    return parse_inputs(words, strict=click_context.obj.program.strict, names=False)
+
+
+encrypt_options = combine(
+    click.option(
+        "--encrypt",
+        is_flag=True,
+        help="Have the chip encrypt all files, which then cannot be verified.",
+    ),
+    click.option(
+        "--encrypt-files",
+        nargs=2,
+        multiple=True,
+        metavar="ADDRESS FILE…",
+        callback=_parse_encrypted,
+        help="Files to encrypt on the chip; all others are written as plaintext.",
+    ),
+    click.option(
+        "--ignore-flash-enc-efuse",
+        is_flag=True,
+        help="Do not check in the eFuses whether the chip can encrypt.",
+    ),
+)
+changes_options = combine(
+    click.option(
+        "--diff-with",
+        multiple=True,
+        metavar="FILE|skip…",
+        help="Files that are in flash now, in the same order: only sectors that differ are written.",
+    ),
+    click.option(
+        "-s", "--skip-flashed", is_flag=True, help="Skip each file that is already in flash."
+    ),
+    click.option(
+        "--trust-flash-content",
+        is_flag=True,
+        help="With --diff-with, do not check unchanged files.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """The options of ``write-flash``, by name."""
+
+    compress: bool
+    no_compress: bool
+    erase_all: bool
+    verify: bool
+    encrypt: bool
+    encrypt_files: list[Input]
+    ignore_flash_enc_efuse: bool
+    diff_with: tuple[str, ...]
+    skip_flashed: bool
+    trust_flash_content: bool
+    force: bool
+    allow: frozenset[str]
+
+    def check(self) -> None:
+        """:raises UsageError: options contradict each other"""
+        for first, second in (
+            ("compress", "no_compress"),
+            ("encrypt", "encrypt_files"),
+            ("diff_with", "skip_flashed"),
+            ("trust_flash_content", "skip_flashed"),
+        ):
+            if getattr(self, first) and getattr(self, second):
+                names = (f"--{name.replace('_', '-')}" for name in (first, second))
+                raise UsageError(
+                    f"{' and '.join(names)} exclude each other", hint="Use only one of them."
+                )
+        if self.trust_flash_content and not self.diff_with:
+            raise UsageError(
+                "--trust-flash-content needs --diff-with",
+                hint="Name the files that are in flash now with --diff-with.",
+            )
+
+    def input_files(self) -> list[str]:
+        """The files that these options name."""
+        old = [file for file in self.diff_with if file.lower() != SKIP]
+        return [*(item.path for item in self.encrypt_files), *old]
+
+    def policy(self) -> Policy:
+        """The options that the library needs."""
+        from espwire.flash.model import Policy
+
+        return Policy(
+            compress=True if self.compress else False if self.no_compress else None,
+            verify=self.verify or None,
+            erase_all=self.erase_all,
+            force=self.force,
+            consents=self.allow,
+            ignore_flash_enc_efuse=self.ignore_flash_enc_efuse,
+            skip_flashed=self.skip_flashed,
+            trust_flash_content=self.trust_flash_content,
+        )
+
+
+@click.command()
+@inputs_argument
+@header_options
+@click.option(
+    "-z", "--compress", is_flag=True, help="Compress the data, if the loader supports it."
+)
+@click.option("-u", "--no-compress", is_flag=True, help="Send the data uncompressed.")
+@click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Refuse to write what cannot be verified. (Files are always verified if possible.)",
+)
+@input_format_option
+@encrypt_options
+@changes_options
+@force_option
+@allow_option
+@flash_options
+@table_options
+@dry_run_option
+@progress_option
+@click.pass_obj
+def write_flash(
+    context: Context,
+    /,
+    inputs: list[Input],
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+    input_format: FormatChoice,
+    pins: Pins,
+    partitions: str | None,
+    table_offset: int,
+    dry_run: bool,
+    **choices: Any,
+) -> None:
+    """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
+    from espwire.flash.write import write_flash
+
+    options = WriteOptions(**choices)
+    options.check()
+    settings = header_settings(flash_mode, flash_freq, flash_size)
+    source = TableSource(partitions, table_offset)
+    inputs = look_up_in_file(context, inputs, source)
+    check_readable([*(item.path for item in inputs), *options.input_files()])
+    named = has_names(inputs)  # only the device's table can resolve them
+    blobs = [] if named else read_all(context, inputs, options, settings, input_format)
+    encrypt = bool(options.encrypt or options.encrypt_files)
+    with context.device(encrypt=encrypt, pins=pins, inputs=source.files) as device:
+        if named:
+            inputs = look_up_on_device(context, inputs, source, device)
+            blobs = read_all(context, inputs, options, settings, input_format)
+        blobs = list(choose_for_chip(blobs, device.chip.id))
+        plan = write_flash(
+            device,
+            blobs,
+            policy=options.policy(),
+            settings=settings,
+            dry_run=dry_run,
+            report=context.report,
+        )
+    _report_write(context, plan, blobs, len(inputs) + len(options.encrypt_files), dry_run=dry_run)
+
+
+def read_all(
+    context: Context,
+    inputs: Sequence[Input],
+    options: WriteOptions,
+    settings: HeaderSettings,
+    format: FormatChoice,
+) -> list[Blob]:
+    """Read the files, each with the file of ``--diff-with`` that is in its place. Surplus such files are ignored.
+
+    :raises FileError, DataError: a file cannot be used
+    """
+
+    old = options.diff_with
+    check_total_size([*(item.path for item in (*inputs, *options.encrypt_files)), *old])
+    blobs: list[Blob] = []
+    for number, item in enumerate(inputs):
+        new = read_inputs(context, [item], format=format, settings=settings)
+        if number < len(old) and old[number].lower() != SKIP:
+            previous = read_inputs(context, [replace(item, path=old[number])], format=format)
+            in_flash = {(blob.address, blob.chips): blob.data for blob in previous}
+            new = [replace(blob, previous=in_flash.get((blob.address, blob.chips))) for blob in new]
+        blobs += new
+    if options.encrypt:
+        return [replace(blob, encrypted=True) for blob in blobs]
+    encrypted = read_inputs(context, options.encrypt_files, format=format)
+    return [*blobs, *(replace(blob, encrypted=True) for blob in encrypted)]
+
+
+def _report_write(
+    context: Context, plan: Plan, blobs: Sequence[Blob], count: int, *, dry_run: bool
+) -> None:
+    size = sum(len(blob.data) for blob in blobs)
+    unchecked = [] if dry_run else list(plan.unchecked)
+    written = not dry_run and size > 0
+    files = f"{count} file{'s' if count > 1 else ''}, {size:,} bytes"
+    if dry_run:
+        text = f"Nothing was written (--dry-run): {files}."
+    elif not size:
+        text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
+    else:
+        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in blobs))
+    data = {
+        "written": written,
+        "verified": written and not unchecked,
+        "unchecked": unchecked,
+        "bytes": size,
+        "parts": [
+            {"address": blob.address, "size": len(blob.data), "name": blob.name} for blob in blobs
+        ],
+    }
+    context.finish("write-flash", text, data)
+
+
+@click.command()
+@inputs_argument
+@header_options
+@click.option(
+    "-d",
+    "--diff",
+    is_flag=True,
+    help="List the bytes that differ, where the loader can read flash.",
+)
+@input_format_option
+@flash_options
+@table_options
+@progress_option
+@click.pass_obj
+def verify_flash(
+    context: Context,
+    inputs: list[Input],
+    flash_mode: str,
+    flash_freq: str,
+    flash_size: str,
+    diff: bool,
+    input_format: FormatChoice,
+    pins: Pins,
+    partitions: str | None,
+    table_offset: int,
+) -> None:
+    """Exits with code 7 if they differ."""
+    from espwire.flash.model import FlashTarget
+    from espwire.flash.verify import verify_flash
+    from espwire.flash.write import find_stated_size, prepare_blobs
+
+    settings = header_settings(flash_mode, flash_freq, flash_size)
+    source = TableSource(partitions, table_offset)
+    inputs = look_up_in_file(context, inputs, source)
+    check_readable(item.path for item in inputs)
+    named = has_names(inputs)
+    read = partial(read_inputs, context, format=input_format, settings=settings)
+    blobs: Sequence[Blob] = () if named else read(inputs)
+    with context.device(pins=pins, inputs=source.files) as device:
+        if named:
+            inputs = look_up_on_device(context, inputs, source, device)
+            blobs = read(inputs)
+        blobs = choose_for_chip(blobs, device.chip.id)
+        stated = find_stated_size(settings)
+        target = FlashTarget.of(device, flash_size=stated)
+        for blob in blobs:
+            target.check_range(blob.address, blob.end, stated=stated)
+        blobs = prepare_blobs(blobs, target, settings, report=context.report)
+        try:
+            verify_flash(device, blobs, report=context.report)
+        except VerifyError as error:
+            if diff:
+                _report_differences(context, device, blobs, error.ranges)
+            raise
+    size = sum(len(blob.data) for blob in blobs)
+    text = f"Done: flash contains all {size:,} bytes."
+    context.finish("verify-flash", text, {"bytes": size, "equal": True})
+
+
+def _report_differences(
+    context: Context, device: Device, blobs: Sequence[Blob], ranges: Sequence[tuple[int, int]]
+) -> None:
+    """One line per range that differs; with the bytes where they can be read."""
+    lines: list[str] = []
+    listed: list[dict[str, int]] = []
+    for start, end in ranges:
+        line = f"{start:#010x}..{end:#010x} differs"
+        blob = next((each for each in blobs if each.address <= start and end <= each.end), None)
+        if blob is not None and len(listed) < MAX_LISTED and device.backend.limits.can_read:
+            actual = b"".join(device.read_flash(start, end - start))
+            expected = blob.data[start - blob.address : end - blob.address]
+            wrong = [at for at, (a, b) in enumerate(zip(actual, expected, strict=True)) if a != b]
+            line += f" in {len(wrong)} bytes"
+            for at in wrong[: MAX_LISTED - len(listed)]:
+                listed.append({"address": start + at, "flash": actual[at], "file": expected[at]})
+                line += f"\n  {start + at:#010x}: flash {actual[at]:02x}, file {expected[at]:02x}"
+        lines.append(line)
+    data = {"equal": False, "ranges": [list(pair) for pair in ranges], "bytes": listed}
+    context.result("verify-flash", "\n".join(lines), data)
+
+
+@click.command()
+@click.argument("arguments", metavar="ADDRESS SIZE FILE", nargs=-1, required=True)
+@known_size_option
+@flash_options
+@table_options
+@progress_option
+@click.pass_obj
+def read_flash(
+    context: Context,
+    arguments: tuple[str, ...],
+    flash_size: int | None,
+    pins: Pins,
+    partitions: str | None,
+    table_offset: int,
+) -> None:
+    """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE."""
+    from espwire.flash.read import read_to_file
+
+    region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
+    check_writable(file)
+    source = TableSource(partitions, table_offset)
+    with context.device(pins=pins, inputs=source.files) as device:
+        address, size = find_region(context, region, source, device)
+        size = read_to_file(
+            device, address, size, file, flash_size=flash_size, report=context.report
+        )
+    text = f"Done: {size:,} bytes read from {address:#x} into {escape(file)}."
+    context.finish("read-flash", text, {"address": address, "size": size, "file": file})
+
+
+@click.command()
+@known_size_option
+@force_option
+@allow_option
+@flash_options
+@dry_run_option
+@click.pass_obj
+def erase_flash(
+    context: Context,
+    flash_size: int | None,
+    force: bool,
+    allow: frozenset[str],
+    pins: Pins,
+    dry_run: bool,
+) -> None:
+    from espwire.flash.erase import erase_flash
+    from espwire.flash.model import Policy
+
+    policy = Policy(force=force, consents=allow)
+    with context.device(pins=pins) as device:
+        size = erase_flash(
+            device, flash_size=flash_size, policy=policy, dry_run=dry_run, report=context.report
+        )
+    text = f"Done: the whole flash ({format_size(size)}) is erased."
+    if dry_run:
+        text = "Nothing was erased (--dry-run)."
+    context.finish("erase-flash", text, {"size": size, "erased": not dry_run})
+
+
+@click.command()
+@click.argument("arguments", metavar="ADDRESS SIZE", nargs=-1, required=True)
+@force_option
+@allow_option
+@flash_options
+@table_options
+@dry_run_option
+@click.pass_obj
+def erase_region(
+    context: Context,
+    arguments: tuple[str, ...],
+    force: bool,
+    allow: frozenset[str],
+    pins: Pins,
+    partitions: str | None,
+    table_offset: int,
+    dry_run: bool,
+) -> None:
+    """Erases whole sectors of 4 KiB. SIZE may be ALL, for everything up to the end of the flash. A partition's
+    name may replace ADDRESS and SIZE."""
+    from espwire.flash.erase import erase_region
+    from espwire.flash.model import Policy
+
+    region, _ = parse_region(arguments, files=0, strict=context.program.strict)
+    source = TableSource(partitions, table_offset)
+    policy = Policy(force=force, consents=allow)
+    with context.device(pins=pins, inputs=source.files) as device:
+        address, size = find_region(context, region, source, device)
+        erase_region(device, address, size, policy=policy, dry_run=dry_run, report=context.report)
+    what = f"everything from {address:#x} on" if size is None else f"{size:,} bytes at {address:#x}"
+    text = "Nothing was erased (--dry-run)." if dry_run else f"Done: {what} erased."
+    context.finish("erase-region", text, {"address": address, "size": size, "erased": not dry_run})

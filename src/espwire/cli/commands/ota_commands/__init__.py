@@ -1,1 +1,0 @@
-"""The commands of the `ota` group, one module each."""

@@ -1,1 +1,0 @@
-"""The commands of the `partitions` group, one module each."""

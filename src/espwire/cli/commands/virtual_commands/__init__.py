@@ -1,1 +1,0 @@
-"""One module per command of ``espwire virtual``, imported when it is run."""

@@ -1,0 +1,420 @@
+"""What a command is run with: the settings that count, its output, and the device."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from espwire._version import __version__
+from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
+from espwire.cli.output import Output
+from espwire.cli.sources import check_readable
+from espwire.errors import ToolError, WrongChip
+
+if TYPE_CHECKING:
+    from espwire.cli.config_files import Loaded
+    from espwire.cli.render import Renderer, Wording
+    from espwire.cli.state import State
+    from espwire.device.device import Device, StubSource
+    from espwire.device.loader import OnPacket, Packet
+    from espwire.events import Event, Report
+    from espwire.settings import Settings
+    from espwire.transport.ports import SystemPort
+
+
+@dataclass(frozen=True)
+class Program:
+    """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
+
+    name: str = "espwire"
+    version_text: str = f"espwire {__version__}"
+    error_word: Callable[[ToolError], str] = lambda error: "error"
+    exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
+    open_wording: Callable[[], Wording] | None = None  # None: espwire's own
+    report_device: Callable[[Device, Report], None] | None = None
+    strict: bool = True  # False: accept ambiguous numbers and files as esptool does
+    consents: frozenset[str] = frozenset()  # in addition to --allow
+
+
+class Context:
+    """Settings, output and device of one run.
+
+    :param options: values of options by setting; parsing the command line adds to them
+    :param connected: an open device to work on; it stays open
+    :param leave_connected: apply ``--stub``, ``--baud`` and ``--after`` to ``connected`` as well
+    """
+
+    def __init__(
+        self,
+        program: Program | None = None,
+        *,
+        output: Output | None = None,
+        options: dict[str, Any] | None = None,
+        connected: Device | None = None,
+        leave_connected: bool = False,
+    ) -> None:
+        self.program, self.output = program or Program(), output or Output()
+        self.options: dict[str, Any] = dict(options or {})
+        self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
+        self.use_files = True  # whether settings files and environment count
+        self.progress = True
+        self.program_started = False  # the chip runs a program: do not reset it at the end
+        self.packets: deque[Packet] | None = None
+        self._connected, self._leave_connected = connected, leave_connected
+        self._loaded: Loaded | None = None
+        self._renderer: Renderer | None = None
+        self._ending = ""  # a sentence on how the board was left, until it is printed
+
+    @cached_property
+    def values(self) -> dict[str, Value]:
+        """Values from settings files and environment.
+
+        :raises UsageError: a file or a variable has an invalid value
+        """
+        if not self.use_files:
+            return {}
+        from espwire.cli.config_files import read_files
+
+        self._loaded = read_files(os.environ, self.options.get("config"))
+        return self._loaded.values | read_environment(os.environ)
+
+    def is_set(self, name: str) -> bool:
+        """Whether the user gave a value, in any way."""
+        return name in self.options or name in self.values
+
+    def find(self, name: str) -> Any:
+        """The value that counts: option, environment, file, build folder, default."""
+        if name in self.options:
+            return self.options[name]
+        if name in self.values:
+            return self.values[name].value
+        return self.defaults.get(name, SETTINGS[name].default)
+
+    def get(self, name: str) -> Any:
+        """As ``find``; reports problems of the settings files when first called.
+
+        :raises UsageError: a file or a variable has an invalid value
+        """
+        value = self.find(name)
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            for path in loaded.files if self.verbose else ():
+                self.note(f"read settings from {path}")
+            for code, text in loaded.warnings:
+                self.warn(code, text)
+        return value
+
+    @property
+    def chip(self) -> str | None:
+        """Id of the expected chip."""
+        chip: str | None = self.get("chip")
+        return chip
+
+    @property
+    def json(self) -> bool:
+        """Whether output is JSON."""
+        return bool(self.options.get("json"))
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only results, warnings and errors are printed."""
+        return bool(self.options.get("quiet"))
+
+    @property
+    def verbose(self) -> bool:
+        """Whether more detail is printed."""
+        return bool(self.options.get("verbose"))
+
+    def scan(self, arguments: Sequence[str]) -> None:
+        """Find the options that decide how errors are printed, also on a line that cannot be parsed."""
+        for name, flag in (("json", "--json"), ("trace", "--trace")):
+            if flag in arguments:
+                self.options[name] = True
+
+    @cached_property
+    def report(self) -> Report:
+        """Receives events and has them drawn."""
+        from espwire.cli.render import open_renderer
+        from espwire.events import Reporter, Thinned
+
+        open_wording = self.program.open_wording
+        self._renderer = open_renderer(
+            self.output,
+            as_json=self.json,
+            quiet=self.quiet,
+            verbose=self.verbose,
+            progress=self.progress,
+            wording=None if open_wording is None else open_wording(),
+        )
+        port = self.options.get("port")
+        if port is None and "values" in vars(self) and "port" in self.values:
+            port = self.values["port"].value
+        stamped = Reporter(sink=self._renderer, device=port or "")
+        return Thinned(stamped, progress=self.progress) if self.json else stamped
+
+    def note(self, text: str) -> None:
+        """Report a note."""
+        from espwire.events import Note
+
+        self.report(Note(text=text))
+
+    def warn(self, code: str, text: str) -> None:
+        """Report a warning."""
+        from espwire.events import Warned
+
+        self.report(Warned(code=code, text=text))
+
+    def result(self, command: str, text: str, data: dict[str, Any]) -> None:
+        """Report the result of a command: text for people, data for programs."""
+        from espwire.events import Result
+
+        self.report(Result(command=command, text=text, data=data))
+
+    def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
+        """Report the result of a command together with how the board was left."""
+        ending, self._ending = self._ending, ""
+        self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def report_version(self) -> None:
+        """Report the version, as the program's name demands."""
+        self.result("version", self.program.version_text, {"version": __version__})
+
+    def settings(self) -> Settings:
+        """The library's settings."""
+        values = dict(self.values)
+        if "connect_attempts" in self.options:
+            attempts = SETTINGS["connect_attempts"].parse(self.options["connect_attempts"])
+            values["connect_attempts"] = Value(attempts, "--connect-attempts")
+        return build_settings(values)
+
+    @cached_property
+    def state(self) -> State:
+        """The cache of known adapters and boards; with ``--no-state`` an empty one that is not kept."""
+        from espwire.cli import state
+
+        def report(
+            event: Event,
+        ) -> None:  # self.report must not be created before the port is known
+            self.report(event)
+
+        path = None if self.options.get("no_state") else state.find_state_file()
+        return state.State(path, report)
+
+    def find_target(self) -> SystemPort | str:
+        """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.
+
+        :raises UsageError: several ports are possible, or a setting is invalid
+        :raises PortNotFound: no port matches
+        """
+        from espwire.cli.ports import find_target
+
+        target = find_target(
+            self.get("port"),
+            filters=self.get("port_filter"),
+            any_port=self.get("any_port"),
+            state=self.state,
+        )
+        if self.get("port") is None and not isinstance(target, str):
+            self.options["port"] = target.identity.path
+        return target
+
+    @contextmanager
+    def device(
+        self,
+        *,
+        bulk: bool = True,
+        encrypt: bool = False,
+        pins: str | tuple[int, ...] | None = None,
+        inputs: Sequence[str] = (),
+    ) -> Iterator[Device]:
+        """The connected chip. At the end it is reset as ``--after`` demands; the port is closed in any case.
+
+        :param bulk: the command benefits from a stub flasher: it moves data, or sends many requests
+        :param encrypt: the chip will encrypt what is written
+        :param pins: the flash connection of ``--spi-connection``
+        :param inputs: files that must be readable; checked before the port is opened
+        :raises UsageError: several ports are possible
+        :raises ToolError: the chip cannot be reached
+        """
+        check_readable(inputs)
+        stub = self._read_stub()
+        device = self._connected
+        if device is None:
+            with self._connect() as device, self._prepare(device, stub, bulk, encrypt, pins):
+                yield device
+            return
+        device.report = self.report
+        if self._leave_connected:
+            with self._prepare(device, stub, bulk, encrypt, pins):
+                yield device
+            return
+        if pins is not None:
+            device.use_flash_pins(pins)
+        yield device
+
+    def _read_stub(self) -> StubSource:
+        """The stub that the options ask for: True for espwire's own.
+
+        :raises FileError, DataError: the file of ``--stub``
+        """
+        path = self.get("stub")
+        if self.get("no_stub"):
+            return False
+        if path is None:
+            return True
+        from espwire.device.stub_image import parse_vendor_stub
+        from espwire.files import read_file
+
+        return parse_vendor_stub(read_file(path), os.path.basename(path))
+
+    @contextmanager
+    def _connect(self) -> Iterator[Device]:
+        from espwire.device.baud import ROM_BAUD
+        from espwire.device.connect import connect
+
+        name = self.get("port")
+        target = self.find_target()
+        virtual = isinstance(target, str) and target.lower().startswith("virtual:")
+        with connect(
+            target,
+            chip=self.chip,
+            baud=min(self.get("baud"), ROM_BAUD),
+            before=self.get("before"),
+            settings=self.settings(),
+            report=self.report,
+            on_packet=self._observe_packets(),
+            stub=False,  # _prepare starts one if the command benefits
+            history=None if virtual else self.state,
+        ) as device:
+            if name is not None and not isinstance(target, str):
+                _check_board(device, name, target)
+            report_device = self.program.report_device
+            if report_device is not None and not (self.json or self.quiet):
+                report_device(device, self.report)
+            yield device
+
+    @contextmanager
+    def _prepare(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> Iterator[None]:
+        """Apply the options to the chip, run the command in here, then reset the chip."""
+        from espwire.device.connect import speed_up
+        from espwire.device.reset import check_after
+
+        after = self.get("after")
+        check_after(device.loader, device.chip, after)
+        voltage = self.get("override_vddsdio")
+        if voltage is not None:
+            device.override_flash_voltage(voltage)
+        if pins is not None:
+            device.use_flash_pins(pins)
+        speed_up(
+            device,
+            stub=self._choose_stub(device, stub, bulk, encrypt),
+            baud=self._choose_baud(device, bulk),
+        )
+        yield
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.open_wording is None:
+            self._ending = _describe_ending(how, after)
+
+    def _choose_stub(
+        self, device: Device, stub: StubSource, bulk: bool, encrypt: bool
+    ) -> StubSource:
+        if self.get("stub_version") is not None:
+            self.note("--stub-version has no effect: espwire has only one stub flasher")
+        if stub is False or not (bulk or self.get("after") == "no-reset-stub"):
+            return False
+        if stub is not True:
+            return stub
+        own = device.chip.stub.own
+        if (
+            encrypt
+            and device.chip.rom.encrypted_write
+            and not (own is not None and own.can_encrypt)
+        ):
+            self.note("using the ROM loader: on this chip, only it can encrypt")
+            return False
+        why = device.find_stub_obstacle()
+        if why and self.verbose:
+            self.note(f"no stub flasher is used: {why}")
+        return True
+
+    def _choose_baud(self, device: Device, bulk: bool) -> int:
+        """The baud rate to work at; a quick query needs no more than a ROM that cannot change its rate has."""
+        from espwire.protocol.dialect import BaudRule
+
+        baud: int = self.get("baud")
+        fixed = device.loader.dialect.baud is BaudRule.NONE
+        return min(baud, DEFAULT_BAUD) if fixed and not bulk and not self.get("no_stub") else baud
+
+    def _observe_packets(self) -> OnPacket:
+        """Keep the last packets; with ``--trace``, print each as well."""
+        from espwire.device.loader import PACKETS_KEPT
+
+        packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
+        self.packets = packets
+        if not self.get("trace"):
+            return packets.append
+        from espwire.cli.trace import Tracer
+
+        tracer = Tracer(self.output)
+
+        def observe(packet: Packet) -> None:
+            packets.append(packet)
+            tracer(packet)
+
+        return observe
+
+    def close(self) -> None:
+        """Print how the board was left, if that is not printed yet, and end the drawing.
+
+        :raises FileError: standard output is incomplete
+        """
+        ending, self._ending = self._ending, ""
+        if ending and not self.json:
+            self.note(ending)
+        self.stop_drawing()
+        self.output.finish()
+
+    def stop_drawing(self) -> None:
+        """Remove the progress bar, if there is one."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+def _describe_ending(how: str, after: str) -> str:
+    if how:
+        return "The application was started." if how == "soft" else "The board was reset."
+    if after.startswith("no-reset"):
+        return f"The board was not reset (--after {after})."
+    return "The board was not reset: this port has no reset line."
+
+
+def _check_board(device: Device, name: str, target: SystemPort) -> None:
+    """Make sure that the adapter, found by a remembered MAC address, still has the same board.
+
+    :raises WrongChip: code ``wrong-board``
+    """
+    from espwire.cli.ports import is_other_board
+
+    if not is_other_board(name, target.identity, device.mac):
+        return
+    device.leave("hard-reset")
+    raise WrongChip(
+        f"the board at {target.identity.path} is another one: its MAC address is"
+        f" {device.mac or 'hidden'}, not {name}",
+        hint="Connect to each board once by the name of its port.",
+        code="wrong-board",
+        mac=device.mac,
+    )

@@ -1,0 +1,163 @@
+"""Events in the words that IDEs and scripts search for in esptool's output. All other text is espwire's own.
+
+docs/guide/scripts-and-ides.md lists these words and their users; tests/scenario/test_esptool_program.py checks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from espwire.cli.render import VERBS, Wording, describe
+from espwire.events import (
+    ChipFound,
+    Event,
+    Finished,
+    Note,
+    Opened,
+    Progress,
+    Report,
+    Resetting,
+    Result,
+    StubStarted,
+)
+from espwire.sizes import format_size
+from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+BY_RTS = frozenset({"hard", "hard_usb", "hard_flow_control"})
+
+
+def describe_event(event: Event, verbose: bool) -> str | None:
+    """The event with esptool's words; where it has none, in espwire's own."""
+    match event:
+        case Opened():
+            return f"Serial port {event.port}:\nConnecting..."
+        case ChipFound():
+            return "\n".join(_describe_chip(event))
+        case StubStarted():
+            return "Uploading stub...\nRunning stub...\nStub running...\nStub flasher running."
+        case Finished(task="write", address=int(address)):
+            return f"Wrote {event.size} bytes at {address:#010x} in {event.seconds:.1f} seconds."
+        case Finished(task="read", address=int(address)):
+            took = f"{event.seconds:.1f} seconds"
+            return (
+                f"Read {event.size} bytes from {address:#010x} in {took} to '{escape(event.name)}'."
+            )
+        case Finished(task="erase", name="the whole flash"):
+            return f"{describe(event, verbose=verbose)}\nFlash memory erased successfully."
+        case Finished(task="verify"):
+            return "Hash of data verified."
+        case Result(command="flash-id"):
+            size = None if event.data.get("assumed") else event.data.get("size")
+            return f"{event.text}\nDetected flash size: {format_size(size) if size else 'Unknown'}"
+        case Result(command="image-info"):
+            from espwire.cli.esptool.image_info import describe_first_image
+
+            lines = describe_first_image(event.data)
+            return lines if len(event.data["items"]) == 1 else f"{lines}\n\n{event.text}"
+        case Result(command=str(command), data=dict(data)) if command in RESULTS:
+            return f"{event.text}\n{RESULTS[command](data)}".rstrip()
+        case Result(command="verify-flash", data={"equal": True}):
+            return f"Verification successful (digest matched).\n{event.text}"
+        case Result(command="erase-flash", data={"erased": True}):
+            return "Chip erase completed successfully.\nFlash memory erased successfully."
+        case Result(command="erase-region", data={"erased": True}):
+            return "Erase completed successfully.\nFlash memory region erased successfully."
+        case Resetting(into="application"):
+            way = (
+                "Hard resetting via RTS pin..."
+                if event.how in BY_RTS
+                else f"Starting the application ({event.how})."
+            )
+            way = "Hard resetting with a watchdog..." if event.how == "watchdog" else way
+            return f"Leaving...\n{way}"
+    return describe(event, verbose=verbose)
+
+
+def _describe_chip(event: ChipFound) -> list[str]:
+    """The chip as in versions 1 to 4 (``Chip is``) and 5 (``Chip type:``), and its MAC address."""
+    chip = (
+        f"{event.description} (revision {event.revision})" if event.revision else event.description
+    )
+    lines = [
+        f"Detecting chip type... {event.chip}",
+        f"Chip is {chip}",
+        f"{'Chip type:':<19} {chip}",
+    ]
+    return [*lines, f"MAC: {event.mac}"] if event.mac else lines
+
+
+def _describe_status(data: dict[str, Any]) -> str:
+    return f"{data['value']:#0{2 + 2 * data['bytes']}x}"
+
+
+def _describe_sfdp(data: dict[str, Any]) -> str:
+    """The raw bytes; nothing for the decoded table."""
+    if "data" not in data:
+        return ""
+    octets = " ".join(f"{octet:#04x}" for octet in bytes.fromhex(data["data"]))
+    return f"SFDP[{data['address']}..{data['address'] + data['size'] - 1}]: {octets}"
+
+
+def _describe_security(data: dict[str, Any]) -> str:
+    """The states; key purposes by name, as ``data`` does not have their numbers."""
+    lines = [
+        f"Secure Boot: {'Enabled' if data['secure_boot'] else 'Disabled'}",
+        f"Flash Encryption: {'Enabled' if data['flash_encryption'] else 'Disabled'}",
+        f"SPI Boot Crypt Count (SPI_BOOT_CRYPT_CNT): {data['flash_crypt_count'] or 0:#x}",
+    ]
+    if data["key_purposes"]:
+        lines.append(f"Key Purposes: {', '.join(data['key_purposes'])}")
+    if data["chip_id"] is not None:
+        lines.append(f"Chip ID: {data['chip_id']}")
+    if data["eco"] is not None:
+        lines.append(f"API Version: {data['eco']}")
+    return "\n".join(lines)
+
+
+def _describe_new_image(data: dict[str, Any]) -> str:
+    from espwire.chips.index import NAMES
+
+    return f"Successfully created {NAMES[data['chip']]} image."
+
+
+RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "dump-mem": lambda data: (
+        f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'."
+    ),
+    "elf2image": _describe_new_image,
+    "get-security-info": _describe_security,
+    "merge-bin": lambda data: f"Wrote {data['bytes']:#x} bytes to file '{escape(data['output'])}'.",
+    "read-flash-sfdp": _describe_sfdp,
+    "read-flash-status": lambda data: f"Flash memory status: {_describe_status(data)}",
+    "write-flash-status": lambda data: (
+        f"Initial flash memory status: {_describe_status(data['before'])}\n"
+        f"After flash memory status:   {_describe_status(data['after'])}"
+    ),
+}
+"""Lines with esptool's labels, added to espwire's text for the results of these commands."""
+
+
+def count(event: Progress) -> str:
+    """A percentage in parentheses, after the flash address or the number of bytes."""
+    percent = event.done * 100 // event.total
+    if event.task == "write" and event.address is not None:
+        return f"Writing at {event.address + event.done:#010x}... ({percent} %)"
+    if event.task == "read":
+        return f"{event.done} ({percent} %)"
+    return f"{VERBS.get(event.task, event.task)} {escape(event.name)}... ({percent} %)"
+
+
+def report_device(device: Device, report: Report) -> None:
+    """Report features and crystal, which esptool prints for every chip, unless the chip hides them."""
+    if device.features:
+        report(Note(text=f"Features: {', '.join(device.features)}"))
+    if device.crystal_mhz is not None:
+        for label in ("Crystal is ", "Crystal frequency: "):
+            report(Note(text=f"{label}{device.crystal_mhz}MHz"))
+
+
+ESPTOOL = Wording(describe_event, count, steps=100, reset_last=True)

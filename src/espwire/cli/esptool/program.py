@@ -1,0 +1,92 @@
+"""The program ``esptool.py``: espwire's commands with esptool's exit codes and output.
+
+Everything that depends on the program's name is in ``build_program``; commands do not know the name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+TYPE_CHECKING = False  # see cli/main.py
+if TYPE_CHECKING:
+    from espwire.cli.context import Program
+    from espwire.cli.render import Wording
+    from espwire.device.device import Device
+    from espwire.errors import ToolError
+    from espwire.events import Report
+
+ESPTOOL_VERSION = "5.6.0"  # the newest esptool whose command line is supported; scripts compare it
+EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
+# safety checks that esptool does not have: only warnings
+OVERRIDDEN = frozenset({"wrong-offset", "not-an-image", "unsigned-image"})
+FATAL = "A fatal error occurred"
+
+
+def run(name: str = "esptool.py") -> None:
+    """The ``esptool.py`` program: runs the command line of this process and exits."""
+    from espwire.cli.main import print_at_once, start
+
+    def work() -> int:
+        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
+            return 0  # without click, for speed
+        return main(sys.argv[1:], name)
+
+    start(work, interrupted=EXIT_FATAL)
+
+
+def main(arguments: Sequence[str], name: str = "esptool.py") -> int:
+    """Run one command line; the exit code: 0, 1 or 2. Without arguments it prints help and fails, as esptool 5 does."""
+    from espwire.cli import main as espwire
+    from espwire.cli.context import Context
+
+    code = espwire.main(arguments, Context(build_program(name)))
+    return code if arguments else EXIT_USAGE
+
+
+def describe_version() -> str:
+    """espwire's version and, as the last line, that of the esptool whose command line it supports."""
+    from espwire._version import __version__
+
+    return f"espwire {__version__}, with the command line of esptool v{ESPTOOL_VERSION}\n{ESPTOOL_VERSION}"
+
+
+def build_program(name: str) -> Program:
+    """What depends on the name ``esptool.py`` or ``esptool``."""
+    from espwire.cli.context import Program
+
+    return Program(
+        name=name,
+        version_text=describe_version(),
+        error_word=_choose_word,
+        exit_code=find_exit_code,
+        open_wording=_open_wording,
+        report_device=_report_device,
+        strict=False,
+        consents=OVERRIDDEN,
+    )
+
+
+def find_exit_code(error: ToolError) -> int:
+    """esptool's exit code: 1 if the port disappears or for a bug, else 2, also if the port cannot be opened."""
+    return {"link": EXIT_PORT, "link-lost": EXIT_PORT, "bug": EXIT_BUG}.get(error.code, EXIT_FATAL)
+
+
+def _choose_word(error: ToolError) -> str:
+    from espwire.errors import UsageError
+
+    if error.code == "verify":
+        return f"{FATAL}: Verification failed"
+    return "error" if isinstance(error, UsageError) else FATAL
+
+
+def _open_wording() -> Wording:
+    from espwire.cli.esptool.output import ESPTOOL
+
+    return ESPTOOL
+
+
+def _report_device(device: Device, report: Report) -> None:
+    from espwire.cli.esptool.output import report_device
+
+    report_device(device, report)
