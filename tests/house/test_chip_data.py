@@ -15,7 +15,7 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
 from espwire.protocol.commands import COMMANDS, checksum
-from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
+from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, Dialect
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
 from espwire.settings import RetryPolicy, Timing
@@ -44,9 +44,10 @@ def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
         return
     if isinstance(value, int):
         yield path, path.rsplit(".", 1)[-1], value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for f in dataclasses.fields(value):
-            yield from numbers(getattr(value, f.name), f"{path}.{f.name}")
+    elif isinstance(value, Dialect):
+        yield from numbers(dataclasses.asdict(value), path)
+    elif hasattr(value, "_asdict"):
+        yield from numbers(value._asdict(), path)
     elif hasattr(value, "items"):
         for key, item in value.items():
             yield from numbers(item, f"{path}.{key}")

@@ -1,4 +1,4 @@
-"""The facts of one chip as frozen dataclasses. ``registry.py`` loads them from ``data/<chip>.toml``, table by table.
+"""The facts of one chip as named tuples (a frozen dataclass takes ten times as long to create). ``registry.py`` loads them from ``data/<chip>.toml``, table by table.
 
 Addresses are absolute, sizes are in bytes, revisions are ``major * 100 + minor``. In the data files, a comment
 ``unverified`` marks values that only one source has.
@@ -7,14 +7,15 @@ Addresses are absolute, sizes are in bytes, revisions are ``major * 100 + minor`
 # no `from __future__ import annotations`: the registry reads the types of the fields
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from espwire.protocol.dialect import Dialect
 
+EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, kw_only=True)
-class BitPart:
+
+class BitPart(NamedTuple):
     """A part of a value that registers hold: ``((word at address >> shift) & mask of bits) << to``."""
 
     address: int
@@ -26,8 +27,7 @@ class BitPart:
 BitField = tuple[BitPart, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class BitAt:
+class BitAt(NamedTuple):
     """One bit of a register."""
 
     address: int
@@ -35,8 +35,7 @@ class BitAt:
     min_revision: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegisterValue:
+class RegisterValue(NamedTuple):
     """A register and the value of its bits in ``mask``."""
 
     address: int
@@ -44,8 +43,7 @@ class RegisterValue:
     mask: int = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """How detection recognizes the chip. ``security_info_bytes`` 0: the ROM does not have GET_SECURITY_INFO."""
 
     detect: Literal["magic", "security_info"]
@@ -57,8 +55,7 @@ class Identity:
     alternate_detect: RegisterValue | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cpu:
+class Cpu(NamedTuple):
     """The processor."""
 
     architecture: Literal["xtensa", "riscv"]
@@ -69,8 +66,7 @@ class Cpu:
     isa: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Radio:
+class Radio(NamedTuple):
     """Radios, as the maker names their standards; empty: none."""
 
     wifi: str = ""
@@ -78,8 +74,7 @@ class Radio:
     ieee802154: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class RomCalibration:
+class RomCalibration(NamedTuple):
     """Where the ESP32's ROM keeps its measurement of the clock, which scales the number in CHANGE_BAUDRATE.
 
     The clock in Hz is ``measurement * 15625 * ck8m / 40``.
@@ -94,8 +89,7 @@ class RomCalibration:
     low_hz: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crystal:
+class Crystal(NamedTuple):
     """Possible crystals.
 
     ``method``: fixed, or estimated from the divider of the UART's clock as ``baud * divider / 1e6 / clock_multiple``;
@@ -105,15 +99,14 @@ class Crystal:
     mhz: tuple[int, ...]
     method: Literal["fixed", "uart_divider"]
     clock_multiple: int = 1
-    thresholds: Mapping[int, int] = field(default_factory=dict)
+    thresholds: Mapping[int, int] = EMPTY
     warn_if_off_by_mhz: int = 1
     rom_calibration: RomCalibration | None = None
     rom_assumes_mhz: int | None = None
     rom_setting: BitPart | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uart:
+class Uart(NamedTuple):
     """UART0."""
 
     clock_divider_address: int
@@ -123,8 +116,7 @@ class Uart:
     boot_log_baud_26mhz: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsoleVariable:
+class ConsoleVariable(NamedTuple):
     """The ROM variable with the kind of port in use. Chips above ``max_revision`` have the ``later_`` values."""
 
     mask: int
@@ -142,8 +134,7 @@ class ConsoleVariable:
         return (address, value) if address is not None and value is not None else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usb:
+class Usb(NamedTuple):
     """Native USB."""
 
     otg: bool
@@ -155,16 +146,14 @@ class Usb:
     console_variable: ConsoleVariable | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class LengthInUser1:
+class LengthInUser1(NamedTuple):
     """The ESP8266 has data lengths in its USER1 register, at these shifts."""
 
     mosi_shift: int
     miso_shift: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spi:
+class Spi(NamedTuple):
     """The SPI controller of the flash. Offsets from ``base``."""
 
     base: int
@@ -182,11 +171,10 @@ class Spi:
     allowed_pins: tuple[str, ...] = ()
     usb_pins: tuple[int, ...] = ()
     max_hd_pin: int | None = None
-    hspi_pins: Mapping[str, int] = field(default_factory=dict)
+    hspi_pins: Mapping[str, int] = EMPTY
 
 
-@dataclass(frozen=True, kw_only=True)
-class Flash:
+class Flash(NamedTuple):
     """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
 
     bootloader_offset: int
@@ -200,8 +188,7 @@ class Flash:
     encrypted_write_align: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class MappedFlash:
+class MappedFlash(NamedTuple):
     """Address ranges where the caches map flash: instructions, and data where those have their own."""
 
     irom_start: int
@@ -210,8 +197,7 @@ class MappedFlash:
     drom_end: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageFormat:
+class ImageFormat(NamedTuple):
     """Firmware images: header, page sizes of the flash MMU, UF2 family.
 
     ``extended_header``: 16 bytes behind the first 8, with chip id and revisions; without them an image is of the
@@ -227,8 +213,7 @@ class ImageFormat:
     secure_boot_v1: bool = False  # images can be padded for a signature of that version
 
 
-@dataclass(frozen=True, kw_only=True)
-class Region:
+class Region(NamedTuple):
     """A named, half-open range of addresses."""
 
     name: str
@@ -236,19 +221,17 @@ class Region:
     end: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """The memory map that image segments are sorted by; ``measured`` has the true limits where the map is loose.
 
     ``measured["answers"]``: reserved ranges that read 0, where an access does not fault.
     """
 
     map: tuple[Region, ...]
-    measured: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = EMPTY
 
 
-@dataclass(frozen=True, kw_only=True)
-class MacCrc:
+class MacCrc(NamedTuple):
     """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address."""
 
     word: str
@@ -257,8 +240,7 @@ class MacCrc:
     init: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mac:
+class Mac(NamedTuple):
     """Where the MAC address is: ``high_word[15:0]`` then ``low_word``, big-endian; or the ESP8266's three words with
     rules for the vendor part."""
 
@@ -267,43 +249,39 @@ class Mac:
     crc8: MacCrc | None = None
     extension: str = ""
     eui64: str = ""
-    words: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, int] = EMPTY
     oui_rules: tuple[Mapping[str, str], ...] = ()
     tail: str = ""
     chip_id: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RevisionRule:
+class RevisionRule(NamedTuple):
     """How the fields become a revision; ``constant``: the chip does not have such fields."""
 
     constant: int | None = None
-    major_from_raw: Mapping[int, int] = field(default_factory=dict)
+    major_from_raw: Mapping[int, int] = EMPTY
     major_otherwise: int = 0
-    treat_as_zero_when: Mapping[str, int] = field(default_factory=dict)
+    treat_as_zero_when: Mapping[str, int] = EMPTY
 
 
-@dataclass(frozen=True, kw_only=True)
-class NameRule:
+class NameRule(NamedTuple):
     """The product name if every field in ``when`` has its value, or one of its values."""
 
     when: Mapping[str, int | tuple[int, ...]]
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class NameOverride:
+class NameOverride(NamedTuple):
     """A text used instead of a part's own if every field in ``when`` has its value."""
 
     when: Mapping[str, int]
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamePart:
+class NamePart(NamedTuple):
     """A part of a composed name: a fixed text, or the text for a field's value."""
 
-    map: Mapping[int, str] = field(default_factory=dict)
+    map: Mapping[int, str] = EMPTY
     text: str = ""
     field: str = ""
     otherwise: str = ""
@@ -311,8 +289,7 @@ class NamePart:
     override: NameOverride | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class NameSuffix:
+class NameSuffix(NamedTuple):
     """A text appended from a revision on."""
 
     text: str
@@ -320,8 +297,7 @@ class NameSuffix:
     only_if_flash: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Naming:
+class Naming(NamedTuple):
     """How fields become a product name. ``rules``: the first match wins; ``compose``: parts are joined."""
 
     method: Literal["rules", "compose"]
@@ -332,8 +308,7 @@ class Naming:
     suffix: NameSuffix | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Watchdog:
+class Watchdog(NamedTuple):
     """The RTC (or low-power) watchdog: registers and key."""
 
     config0: int
@@ -342,8 +317,7 @@ class Watchdog:
     key: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class WatchdogFire:
+class WatchdogFire(NamedTuple):
     """What to write to have it reset the chip."""
 
     config0: int
@@ -351,8 +325,7 @@ class WatchdogFire:
     settle_s: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SuperWatchdog:
+class SuperWatchdog(NamedTuple):
     """The super watchdog: registers, key, auto-feed bit."""
 
     config: int
@@ -361,8 +334,7 @@ class SuperWatchdog:
     auto_feed_bit: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reset:
+class Reset(NamedTuple):
     """Resets by registers.
 
     ``disable_watchdogs_over_usb``: over USB-Serial/JTAG they stay on in download mode and would reset the chip.
@@ -380,16 +352,14 @@ class Reset:
     clear_force_download_first: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class BootPin:
+class BootPin(NamedTuple):
     """A further strapping pin and its level for download mode."""
 
     gpio: int
     level: Literal["low", "high"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strapping:
+class Strapping(NamedTuple):
     """The pins that select the boot mode, and the register that holds their levels at reset."""
 
     boot_gpio: int | None = None
@@ -397,12 +367,11 @@ class Strapping:
     second_level_for_download: Literal["", "low_or_floating", "high"] = ""
     second_gpios: tuple[BootPin, ...] = ()
     address: int | None = None
-    bits: Mapping[str, int] = field(default_factory=dict)
+    bits: Mapping[str, int] = EMPTY
     unverified: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class BootLog:
+class BootLog(NamedTuple):
     """The text that the ROM prints at reset. ``*_strap``: the value behind ``boot:``. ``banner`` empty: the chip's id."""
 
     banner: str = ""
@@ -412,8 +381,7 @@ class BootLog:
     download_mode: str = "DOWNLOAD(USB/UART0)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlashVoltage:
+class FlashVoltage(NamedTuple):
     """The ESP32's register that overrides the regulator of the flash."""
 
     address: int
@@ -427,8 +395,7 @@ class FlashVoltage:
     choices: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyReadable:
+class KeyReadable(NamedTuple):
     """ESP32: a flash key exists if it is read-protected or any of its words is not zero."""
 
     read_disable_address: int
@@ -437,8 +404,7 @@ class KeyReadable:
     words: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyValid:
+class KeyValid(NamedTuple):
     """ESP32-C2: when the key block holds a flash key."""
 
     long_key_address: int
@@ -452,8 +418,7 @@ class KeyValid:
     long_words: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyManager:
+class KeyManager(NamedTuple):
     """The key manager owns the flash key if the field has a bit of ``test_mask``; flash below is then protected."""
 
     address: int
@@ -462,16 +427,14 @@ class KeyManager:
     protects_below: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeyRule:
+class KeyRule(NamedTuple):
     """A flash key exists if any, or all, of these key purposes are set."""
 
     any_of: tuple[int, ...] = ()
     all_of: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Security:
+class Security(NamedTuple):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
@@ -488,13 +451,12 @@ class Security:
     key_valid: KeyValid | None = None
     key_count: int = 0
     key_purpose_slots: tuple[BitPart, ...] = ()
-    key_purposes: Mapping[int, str] = field(default_factory=dict)
+    key_purposes: Mapping[int, str] = EMPTY
     flash_key_valid_if: tuple[KeyRule, ...] = ()
     key_manager_flash_key: KeyManager | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PowerStep:
+class PowerStep(NamedTuple):
     """Write a value, set or clear the bits of a mask, or wait."""
 
     op: Literal["write", "set", "clear", "wait"]
@@ -504,8 +466,7 @@ class PowerStep:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlashPowerOn:
+class FlashPowerOn(NamedTuple):
     """ESP32-P4: steps that switch on the flash's power, on these revisions.
 
     ``skip_on_302``: on revision 302, an eFuse bit that makes the steps unnecessary; then only ``skipped_clears`` is
@@ -518,8 +479,7 @@ class FlashPowerOn:
     steps: tuple[PowerStep, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttachStep:
+class AttachStep(NamedTuple):
     """A masked write. ``checked``: the register reads back as written; ``pad``: one of the flash's pads."""
 
     address: int
@@ -529,17 +489,15 @@ class AttachStep:
     pad: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(NamedTuple):
     """A typical current chip, which the virtual chip is by default. ``fields`` by their names in ``Chip.fields``."""
 
     revision: int
     crystal_mhz: int
-    fields: Mapping[str, int] = field(default_factory=dict)
+    fields: Mapping[str, int] = EMPTY
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstStage:
+class FirstStage(NamedTuple):
     """RAM for the stub's first stage that the stub's own segments leave free: code, then data and stack."""
 
     code_start: int
@@ -548,8 +506,7 @@ class FirstStage:
     data_end: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpiClocks:
+class SpiClocks(NamedTuple):
     """Values of the flash controller's clock register, for a bus of 80 MHz.
 
     ``direct``: 40 MHz, for the controller's own pins. ``routed``: 20 MHz, for all others: their inputs arrive two bus
@@ -561,8 +518,7 @@ class SpiClocks:
     routed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class OwnStub:
+class OwnStub(NamedTuple):
     """What espwire's own stub requires in addition to other tables; ``tools/make_stub.py`` makes its C header of all.
 
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
@@ -585,13 +541,12 @@ class OwnStub:
     pace: float
     can_encrypt: bool = False
     uart_transmit: int | None = None
-    registers: Mapping[str, int] = field(default_factory=dict)
+    registers: Mapping[str, int] = EMPTY
     rom_functions: tuple[str, ...] = ()
     first_stage: FirstStage | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StubRoom:
+class StubRoom(NamedTuple):
     """RAM for a stub: where the vendor's is loaded and what the ROM uses itself. ``own``: espwire's stub, if it has one.
 
     ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only over the chip's USB port.
@@ -607,8 +562,7 @@ class StubRoom:
     own: OwnStub | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RamBank:
+class RamBank(NamedTuple):
     """RAM that really exists. ``words_only``: byte and half-word accesses fault; ``code``: instructions can be fetched.
 
     ``code_alias``: where the instruction bus has the same bytes, for word accesses only.
@@ -622,8 +576,7 @@ class RamBank:
     code_alias: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClockTree:
+class ClockTree(NamedTuple):
     """The CPU's clock. ``select`` 0: the crystal times ``crystal.clock_multiple``; 1: the PLL, divided by ``period``.
 
     The peripherals run at the crystal's frequency, or at ``bus_mhz`` with the PLL. ``double``: a bit that doubles the
@@ -638,8 +591,7 @@ class ClockTree:
     down: RegisterValue | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class UartClock:
+class UartClock(NamedTuple):
     """The clock of a UART: ``source`` is ``bus_value`` for the peripherals' clock, ``crystal_value`` for the crystal."""
 
     source: BitPart
@@ -649,8 +601,7 @@ class UartClock:
     start: int  # the register's value when a program starts
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimerDog:
+class TimerDog(NamedTuple):
     """The watchdog of a timer group: registers and key."""
 
     config: int
@@ -661,8 +612,7 @@ class TimerDog:
     key: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Soc:
+class Soc(NamedTuple):
     """The whole chip as a program in RAM sees it, for chips whose programs the virtual chip runs.
 
     The first entry of ``ram`` is for data and stacks. ``rom`` reads as zeros where its content is not known.
@@ -678,8 +628,7 @@ class Soc:
     systimer: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Chip:
+class Chip(NamedTuple):
     """All facts of one chip. ``rom`` describes its ROM loader's protocol."""
 
     id: str
@@ -703,16 +652,16 @@ class Chip:
     rom: Dialect
     stub: StubRoom
     sample: Sample
-    boot_log: BootLog = field(default_factory=BootLog)
+    boot_log: BootLog = BootLog()
     soc: Soc | None = None
-    fields: Mapping[str, BitField] = field(default_factory=dict)
-    field_values: Mapping[str, Any] = field(default_factory=dict)
-    security: Security = field(default_factory=Security)
+    fields: Mapping[str, BitField] = EMPTY
+    field_values: Mapping[str, Any] = EMPTY
+    security: Security = Security()
     flash_voltage: FlashVoltage | None = None
     flash_power_on: FlashPowerOn | None = None
     flash_attach: tuple[AttachStep, ...] = ()  # ESP8266, whose ROM does not have SPI_ATTACH
-    peripherals: Mapping[str, int] = field(default_factory=dict)
-    rom_addresses: Mapping[str, int] = field(default_factory=dict)
+    peripherals: Mapping[str, int] = EMPTY
+    rom_addresses: Mapping[str, int] = EMPTY
     notes: tuple[str, ...] = ()
     maturity: str = "released"
 

@@ -3,9 +3,8 @@
 # no `from __future__ import annotations`: load_table reads the types of RomTable's fields
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from espwire.chips.index import CHIPS, NAMES
 from espwire.chips.model import Chip
@@ -17,8 +16,7 @@ from espwire.protocol.opcodes import Op
 ROM_SYNC_VALUE = 0x20120707
 
 
-@dataclass(frozen=True, kw_only=True)
-class RomTable:
+class RomTable(NamedTuple):
     """The table ``[rom]`` of a data file, from which the ``Dialect`` is built."""
 
     commands: tuple[str, ...]

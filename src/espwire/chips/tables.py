@@ -1,4 +1,4 @@
-"""Strict loading of the data files: TOML tables become frozen dataclasses; errors name the file and the key."""
+"""Strict loading of the data files: TOML tables become named tuples; errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
 from espwire.errors import TableError
@@ -42,7 +41,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
 
 def load_table(cls: type[T], table: Any, where: str) -> T:
-    """``table`` as an instance of the dataclass ``cls``.
+    """``table`` as an instance of the named tuple ``cls``.
 
     :param where: for errors: ``esp32.toml:``, or with a key ``esp32.toml: flash``
     :raises TableError: a key is missing or unknown, or its value has the wrong type
@@ -51,16 +50,16 @@ def load_table(cls: type[T], table: Any, where: str) -> T:
         raise _wrong(where, "must be a table", table)
     prefix = f"{where} " if where.endswith(":") else f"{where}."
     values = {}
-    known = fields(cls)  # type: ignore[arg-type]  # a dataclass
-    for f in known:
-        if f.name in table:
-            values[f.name] = _load(f.type, table[f.name], f"{prefix}{f.name}")
-        elif f.default is MISSING and f.default_factory is MISSING:
+    kinds, defaults = cls.__annotations__, vars(cls)["_field_defaults"]
+    for name, kind in kinds.items():
+        if name in table:
+            values[name] = _load(kind, table[name], f"{prefix}{name}")
+        elif name not in defaults:
             raise TableError(
-                f"{prefix}{f.name} is missing",
+                f"{prefix}{name} is missing",
                 hint=f"Add the key; see {cls.__name__} in {cls.__module__}.",
             )
-    if unknown := table.keys() - {f.name for f in known}:
+    if unknown := table.keys() - kinds.keys():
         raise TableError(
             f"{prefix}{min(unknown)} is not a known key",
             hint=f"Remove it, or add it to {cls.__name__} in {cls.__module__}.",
@@ -94,8 +93,8 @@ def _load(kind: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise _wrong(where, f"must be one of {', '.join(map(repr, arguments))}", value)
         return value
-    if is_dataclass(kind):
-        return load_table(typing.cast(type, kind), value, where)
+    if hasattr(kind, "_fields"):
+        return load_table(kind, value, where)
     if kind is float and type(value) is int:
         return float(value)
     raise _wrong(where, f"must be of type {kind.__name__}", value)

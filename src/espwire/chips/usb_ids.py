@@ -1,18 +1,17 @@
-"""USB ids of serial adapters and Espressif devices: data/usb-ids.toml as frozen dataclasses."""
+"""USB ids of serial adapters and Espressif devices: data/usb-ids.toml as named tuples."""
 
 # no `from __future__ import annotations`: load_table reads the types of the fields
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from espwire.chips.tables import load_table, parse_toml, read_data_file
 
 FILE = "usb-ids.toml"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bridge:
+class Bridge(NamedTuple):
     """A USB-to-UART chip. ``serial`` False: not a serial port; ``ports``: how many ports it provides."""
 
     vid: int
@@ -28,8 +27,7 @@ class Bridge:
     unverified: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class DevBoard:
+class DevBoard(NamedTuple):
     """A development board whose firmware has its own product id."""
 
     pid: int
@@ -37,16 +35,14 @@ class DevBoard:
     firmware: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamedProduct:
+class NamedProduct(NamedTuple):
     """One product."""
 
     pid: int
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SdkDefault:
+class SdkDefault(NamedTuple):
     """Product ids of applications built with ESP-IDF: ``base`` and one bit per USB class."""
 
     base: int
@@ -54,8 +50,7 @@ class SdkDefault:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Espressif:
+class Espressif(NamedTuple):
     """Espressif's product ids. ``dev_boards``: first and last; ids from ``customers_from`` on belong to customers."""
 
     vid: int
@@ -66,8 +61,7 @@ class Espressif:
     customers_from: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PortNames:
+class PortNames(NamedTuple):
     """Parts of port names, to rank ports and to skip those that cannot be boards."""
 
     linux_first: tuple[str, ...]
@@ -75,15 +69,14 @@ class PortNames:
     macos_skip: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class UsbIds:
+class UsbIds(NamedTuple):
     """The whole file."""
 
     dev_board_ids: tuple[DevBoard, ...]
     bridges: tuple[Bridge, ...]
     espressif: Espressif
     port_names: PortNames
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 @cache
