@@ -28,7 +28,7 @@ help:
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
-	@echo "make docs      write the generated pages, and the output of the commands in README.md and docs/guide"
+	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
 	@echo "make generate  write every generated file"
 	@echo "make clean     remove everything that these targets create"
 
@@ -132,6 +132,7 @@ generate: $(STAMP)
 
 docs: generate
 	$(BIN)/python tools/transcripts.py
+	$(BIN)/python tools/terminal_picture.py
 
 clean:
 	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -10,25 +10,25 @@ _PINS = "wiring.md#reset-and-boot-pins"
 # error id → file and section under docs/guide
 LINKS = {
     "application-running": _NO_LOADER,
-    "baud-refused": "settings.md#rates",
+    "baud-refused": "settings.md#baud-rates",
     "brown-out-loop": _POWER,
     "cannot-open": _NO_PORT,
     "chip-does-not-hear": "wiring.md#serial-lines",
     "chip-reset": _POWER,
-    "command-failed": "troubleshooting.md#it-fails-part-of-the-way",
+    "command-failed": "troubleshooting.md#the-transfer-fails-midway",
     "config-file": "settings.md#espwiretoml",
-    "config-value": "settings.md#mistakes",
+    "config-value": "settings.md#invalid-settings",
     "crash-loop": "wiring.md#by-hand",
-    "flash-busy": "wiring.md#pins-of-the-flash",
+    "flash-busy": "wiring.md#flash-pins",
     "flash-size": "flash-settings.md#size",
     "flash-size-unknown": "flash-settings.md#size",
     "header-flash-size": "flash-settings.md#size",
-    "header-kept": "flash-settings.md#where-they-go",
+    "header-kept": "flash-settings.md#setting-them",
     "held-in-reset": _PINS,
-    "image-broken": "troubleshooting.md#missing-boot-loader",
+    "image-broken": "troubleshooting.md#missing-bootloader",
     "image-magic": "image-format.md",
-    "line-too-bad": "troubleshooting.md#it-fails-part-of-the-way",
-    "link-lost": "troubleshooting.md#it-fails-part-of-the-way",
+    "line-too-bad": "troubleshooting.md#the-transfer-fails-midway",
+    "link-lost": "troubleshooting.md#the-transfer-fails-midway",
     "nand-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
     "no-flash": "troubleshooting.md#the-flash-chip-does-not-answer",
     "no-reply": _NO_LOADER,
@@ -38,12 +38,12 @@ LINKS = {
     "port-denied": _NO_PORT,
     "port-not-back": "connecting.md#native-usb",
     "port-not-found": _NO_PORT,
-    "reset-sequence": "connecting.md#your-own-sequence",
-    "spi-busy": "wiring.md#pins-of-the-flash",
+    "reset-sequence": "connecting.md#custom-reset-sequences",
+    "spi-busy": "wiring.md#flash-pins",
     "stub-running": "connecting.md#a-stub-that-is-still-running",
     "unverified": "troubleshooting.md#other-sectors-were-erased",
     "verify": "troubleshooting.md#the-flash-differs",
-    "write-timeout": "troubleshooting.md#it-fails-part-of-the-way",
+    "write-timeout": "troubleshooting.md#the-transfer-fails-midway",
     "wrong-baud-noise": "boot-log.md#reading-it",
     "wrong-boot-mode": _PINS,
     "wrong-erase": "troubleshooting.md#other-sectors-were-erased",
@@ -51,5 +51,5 @@ LINKS = {
 
 
 def linked(code: str, text: str) -> str:
-    """``text`` with a link to the guide, where there is one for ``code``."""
+    """Append a link to the guide if there is one for ``code``."""
     return f"{text} ([guide](guide/{LINKS[code]}))" if code in LINKS else text

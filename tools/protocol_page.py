@@ -14,7 +14,7 @@ STUB_FROM = 0xD0  # opcodes from here on are the vendor's stub's
 
 
 def render_protocol() -> str:
-    """The page. A mark in the prose without a table, or a table without a mark, is a KeyError or an AssertionError."""
+    """Fill in the tables. Every table must have a mark in the text, and every mark a table."""
     prose = (TOOLS / "protocol_page.md").read_text("utf-8")
     tables = _tables(tomllib.loads(PROTOCOL.read_text("utf-8")))
     marks = re.findall(r"{{(\w+)}}", prose)
@@ -80,12 +80,14 @@ def _slip(slip) -> str:
 
 
 def _examples(commands, slip) -> str:
-    told = [
+    requests = [
         ("SYNC", commands.Sync()),
         ("READ_REG of 0x40001000", commands.ReadReg(0x40001000)),
         ("MEM_DATA, first block, bytes c0 01", commands.MemData(0, b"\xc0\x01")),
     ]
-    return _rows((name, f"`{slip.encode(command.packet()).hex(' ')}`") for name, command in told)
+    return _rows(
+        (name, f"`{slip.encode(command.packet()).hex(' ')}`") for name, command in requests
+    )
 
 
 def _chips():
@@ -106,7 +108,7 @@ def _by_chip(fact) -> str:
 
 
 def _words(cls) -> str:
-    """The body in words: field names, in brackets where they may be left out, and payloads as such."""
+    """Describe a request body: its field names, optional fields in brackets, and the payload."""
     from espwire.protocol import commands
 
     if issubclass(cls, commands.DataBlock):
@@ -128,7 +130,7 @@ def _commands(facts: dict, *, stub: bool) -> str:
 
     replies = {entry["opcode"]: entry for entry in facts["command"]}
     lines = [
-        "| Opcode | Command | Body | What it does | Answers | Checksum |",
+        "| Opcode | Command | Body | Effect | Reply | Checksum |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for op, cls in COMMANDS.items():
@@ -147,7 +149,7 @@ def _commands(facts: dict, *, stub: bool) -> str:
 def _own_commands() -> str:
     from espwire.protocol.stub import STUB_COMMANDS
 
-    lines = ["| Opcode | Command | Body | What it does |", "| --- | --- | --- | --- |"]
+    lines = ["| Opcode | Command | Body | Effect |", "| --- | --- | --- | --- |"]
     for op, cls in STUB_COMMANDS.items():
         about = (cls.__doc__ or "").splitlines()[0].replace("``", "`")
         lines.append(
@@ -157,12 +159,12 @@ def _own_commands() -> str:
 
 
 def _own_examples(slip) -> str:
-    """A few frames of our stub, both ways: what the classes pack."""
+    """Example frames of espwire's stub in both directions, packed by the protocol classes."""
     from espwire.protocol import stub
     from espwire.protocol.commands import ReadReg
 
     report = stub.Report(2048, 2048 + 26624, 0, 7)
-    told = (
+    requests = (
         ("CAPABILITIES", stub.AskCapabilities()),
         (
             "WRITE_OPEN, 4096 raw bytes to 0x10000, transfer 7",
@@ -172,12 +174,12 @@ def _own_examples(slip) -> str:
             "WRITE_DATA, last bytes 01 02 at 2048, mask 0x80",
             stub.WriteData(2048, b"\x01\x02", 0x80),
         ),
-        ("WRITE_DATA, a question", stub.WriteData(2048)),
+        ("WRITE_DATA, a query", stub.WriteData(2048)),
         ("READ_REG of 0x40001000", ReadReg(0x40001000)),
-        ("READ_ACK, 4096, again", stub.ReadAck(4096, stub.ACK_AGAIN)),
+        ("READ_ACK, 4096, send again", stub.ReadAck(4096, stub.ACK_AGAIN)),
         ("ABORT, token 5", stub.Abort(5)),
     )
-    frames = [(name, stub.seal(command.packet())) for name, command in told]
+    frames = [(name, stub.seal(command.packet())) for name, command in requests]
     frames.append(("a report: 2048 received, window 26624", stub.seal_reply(report.reply())))
     return _rows((name, f"`{slip.encode(frame).hex(' ')}`") for name, frame in frames)
 
@@ -191,24 +193,24 @@ def _roms() -> str:
         have = [chip.name for chip in chips if op in chip.rom.ops]
         lack = [chip.name for chip in chips if op not in chip.rom.ops]
         if have and op < STUB_FROM:
-            told = (
+            names = (
                 "all"
                 if not lack
-                else f"all but {', '.join(lack)}"
+                else f"all except {', '.join(lack)}"
                 if len(lack) < len(have)
                 else ", ".join(have)
             )
-            rows.append((f"`{op.name}`", told))
+            rows.append((f"`{op.name}`", names))
     return _rows(rows)
 
 
 def _magics() -> str:
-    told = [
+    magics = [
         f"{chip.name} {', '.join(f'0x{magic:08X}' for magic in chip.identity.magic_values)}"
         for chip in _chips()
         if chip.identity.detect == "magic"
     ]
-    return "; ".join(told)
+    return "; ".join(magics)
 
 
 def _block_sizes() -> str:
@@ -221,16 +223,19 @@ def _block_sizes() -> str:
 def _baud_rules() -> str:
     from espwire.protocol.dialect import BaudRule
 
-    told = {
-        BaudRule.NONE: "cannot",
-        BaudRule.ESP32_CALIBRATION: "wants a number scaled by its own measurement of its clock",
-        BaudRule.ASSUMES_40_MHZ: "divides as if its crystal had 40 MHz",
-        BaudRule.MISTAKEN_CRYSTAL: "may be set for the other of 40 and 48 MHz",
+    rules = {
+        BaudRule.NONE: "cannot change it",
+        BaudRule.ESP32_CALIBRATION: "expects a value scaled by its own measurement of its clock",
+        BaudRule.ASSUMES_40_MHZ: "computes the divider for a 40 MHz crystal",
+        BaudRule.MISTAKEN_CRYSTAL: "may assume the wrong one of 40 and 48 MHz",
     }
     odd = [
-        f"the {chip.name}'s ROM {told[chip.rom.baud]}" for chip in _chips() if chip.rom.baud in told
+        f"the {chip.name}'s ROM {rules[chip.rom.baud]}"
+        for chip in _chips()
+        if chip.rom.baud in rules
     ]
-    return "; ".join(odd) + "; the others take the rate as it is."
+    text = "; ".join(odd) + "; all others use the rate unchanged."
+    return text[0].upper() + text[1:]
 
 
 def _timeouts(timing) -> str:

@@ -1,7 +1,7 @@
-"""Runs the commands of the `console` blocks in README.md and the guide on virtual chips, and puts the output there.
+"""Run the commands of the `console` blocks in README.md and the guide on virtual chips, and insert their output.
 
-`make docs` runs it; tests/scenario/test_docs_examples.py compares the pages with fresh output. A block that is marked
-`not run`, and the output of a command that does not end (monitor, virtual serve), stay as they are.
+`make docs` runs it; tests/scenario/test_docs_examples.py compares the pages with fresh output. Blocks marked `not run`,
+and the output of commands that do not end by themselves (monitor, virtual serve), are not changed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ USUAL_PORT = "/dev/ttyUSB0"  # shown where a command leaves the port to espwire
 
 
 class Recorder(Runner):
-    """Runs commands and keeps what each printed, standard error included."""
+    """Runs commands and records the output of each, including standard error."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, os.environ.__setitem__, parse_only)
         self.printed: list[list[str] | None] = []  # None: the command does not end
 
-    def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
+    def _command(self, command: list[str], port: str, shown: str, block: Block) -> int:
         stream = io.StringIO()
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-            code = super()._command(words, port, said, block)
-        named = next((word for word in words if PORT.fullmatch(word)), USUAL_PORT)
-        endless = any(all(word in words for word in name) for name in ENDLESS)
+            code = super()._command(command, port, shown, block)
+        named = next((word for word in command if PORT.fullmatch(word)), USUAL_PORT)
+        endless = any(all(word in command for word in name) for name in ENDLESS)
         text = TRACE.sub(SHOWN_TRACE, stream.getvalue().replace(port, named))
         self.printed.append(
             None if endless else shorten([line.rstrip() for line in text.splitlines()])
@@ -49,7 +49,7 @@ class Recorder(Runner):
 
 
 def shorten(lines: list[str]) -> list[str]:
-    """The lines with three or more reports of progress of the same task cut down to the first and the last."""
+    """Replace three or more progress lines of one task by the first and the last."""
     shown: list[str] = []
     tasks = [
         PROGRESS.sub("", line) if PROGRESS.search(line) else str(at)
@@ -63,7 +63,7 @@ def shorten(lines: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def clean_place() -> Iterator[Path]:
-    """An empty folder as the current one, and an environment that no setting of the user gets into."""
+    """Change into an empty folder, with an environment without the user's settings."""
     before, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="espwire-docs-") as folder:
         for name in [
@@ -87,9 +87,9 @@ def clean_place() -> Iterator[Path]:
 
 
 def render_page(path: Path) -> str:
-    """The page with the output of its commands as it is now.
+    """Return the page with the current output of its commands.
 
-    :raises BadPage: a command does not run, or ends with another exit code than the page expects
+    :raises BadPage: a command does not run, or its exit code differs from the expected one
     """
     text = path.read_text("utf-8")
     lines = text.splitlines()
@@ -109,7 +109,7 @@ def render_page(path: Path) -> str:
 
 
 def weave(lines: list[str], printed: list[list[str] | None]) -> list[str]:
-    """The commands of a block, each with what it printed; the old output where there is nothing new."""
+    """Combine the commands of a block with their new output; keep the old output of endless commands."""
     woven: list[str] = []
     outputs, keep, at = iter(printed), False, 0
     while at < len(lines):
@@ -129,7 +129,7 @@ def weave(lines: list[str], printed: list[list[str] | None]) -> list[str]:
 
 
 def main() -> int:
-    """Write the pages that have changed."""
+    """Write all pages that have changed."""
     for path in PAGES:
         text = render_page(path)
         if text != path.read_text("utf-8"):

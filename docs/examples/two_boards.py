@@ -1,6 +1,6 @@
-"""Flash two boards at once, a thread each, with progress, and stop one half way. Needs no board: both are virtual.
+"""Flash two boards at once, each in its own thread, with progress, and cancel one of them halfway.
 
-Run it: python docs/examples/two_boards.py [PORT PORT]
+Run: python docs/examples/two_boards.py [PORT PORT]    (without ports: two virtual chips)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FIRMWARE = random.Random(1).randbytes(64 << 10)  # a real program reads a file
 
 
 def flash(port: str, cancel: espwire.CancelToken, report: espwire.Report) -> str:
-    """One board from start to end; returns what became of it."""
+    """Flash one board; return the outcome as text."""
     try:
         with espwire.connect(port, cancel=cancel, report=report) as device:
             part = espwire.Blob(0x10000, FIRMWARE, "firmware")
@@ -29,7 +29,7 @@ def flash(port: str, cancel: espwire.CancelToken, report: espwire.Report) -> str
 
 
 def show(event: espwire.Event) -> None:
-    """Called in the thread of the board: whole lines, so that two boards do not mix."""
+    """Called in the thread of the board. Prints complete lines, so that the output of two boards does not mix."""
     if isinstance(event, espwire.Progress) and event.task == "write":
         sys.stdout.write(f"{event.device}: {event.done * 100 // event.total} %\n")
     elif isinstance(event, espwire.Warned):
@@ -37,13 +37,13 @@ def show(event: espwire.Event) -> None:
 
 
 def main(ports: list[str]) -> None:
-    """Flash both; the second is stopped when half of it is written."""
+    """Flash both; cancel the second when half of it is written."""
     cancels = [espwire.CancelToken() for _ in ports]
 
     def show_and_stop(event: espwire.Event) -> None:
         show(event)
         if isinstance(event, espwire.Progress) and event.done * 2 > event.total:
-            cancels[1].cancel()  # any thread may do this at any time
+            cancels[1].cancel()  # can be called from any thread at any time
 
     sinks: list[espwire.Report] = [show, show_and_stop]
     with ThreadPoolExecutor(len(ports)) as pool:

@@ -1,4 +1,4 @@
-"""Time-outs and numbers of attempts. The library takes them from its caller only, never from files or the environment."""
+"""Timeouts and numbers of attempts. The library takes them from its caller only, never from files or the environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Timing:
                 raise _bad(name, value, "a time in seconds, 0 or more")
 
     def scaled(self, per_mb: float, size: int) -> float:
-        """A time-out that grows with ``size`` bytes: at least ``default``, at most ``longest``."""
+        """A timeout that grows with ``size`` bytes: at least ``default``, at most ``longest``."""
         return max(self.default, min(per_mb * size / MB, self.longest))
 
 

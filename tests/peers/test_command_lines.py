@@ -77,7 +77,7 @@ INTENDED = {
         changes_header,
     ),
     "size that the chip lacks": Difference(
-        "a flash size that the chip's header cannot say",
+        "a flash size that the chip's header cannot express",
         line("esp32s2", "write-flash -fs 512KB 0x40000 odd5.bin"),
         True,
         False,
@@ -93,7 +93,7 @@ INTENDED = {
         has("bad.hex"),
     ),
     "hex after its end": Difference(
-        "an Intel HEX file that goes on after its end record",
+        "an Intel HEX file that continues after its end record",
         line("esp32c3", "write-flash 0x1000 after.hex"),
         True,
         False,
@@ -125,7 +125,7 @@ INTENDED = {
         lambda line: any(word.endswith("-boot.bin") for word in (*line.words, *line.then)),
     ),
     "decimal address that is likely hexadecimal": Difference(
-        "a decimal address off the sectors of flash",
+        "a decimal address that is not a multiple of the sector size",
         line("esp32c3", "write-flash 10000 odd5.bin"),
         True,
         False,
@@ -185,7 +185,7 @@ INTENDED = {
         fits=has("--flash-mod", "--erase-al"),
     ),
     "empty variable": Difference(
-        "a variable that is set to nothing",
+        "an empty environment variable",
         line("esp32c3", "write-flash 0x40000 odd5.bin", environment={"ESPTOOL_FM": ""}),
         False,
         True,

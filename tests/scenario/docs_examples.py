@@ -1,6 +1,6 @@
-"""Takes example commands out of Markdown pages and runs them on virtual chips, in process. No tests here.
+"""Extracts example commands from Markdown pages and runs them on virtual chips, in process.
 
-How a page marks its blocks is told in CONTRIBUTING.md ("examples in the docs").
+CONTRIBUTING.md ("examples in the docs") explains how pages mark their blocks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ENDLESS = (("monitor",), ("virtual", "serve"))  # parsed only: they wait for key
 
 
 class BadPage(Exception):
-    """A page that breaks the rules, or a command in it that fails."""
+    """A page breaks the rules, or one of its commands fails."""
 
 
 @dataclass
 class Block:
-    """One fenced block and what the comments above it say."""
+    """One fenced block with the settings from the comments above it."""
 
     page: str
     line: int
@@ -46,20 +46,20 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[list[str]]:
-        """The words of each command."""
+        """The arguments of each command."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        if self.console:  # the others are what the program said
+        if self.console:  # the other lines are output
             lines = [line[2:] for line in lines if line.startswith("$ ")]
         for line in lines:
-            words = shlex.split(line, comments=True)
-            if words:
-                yield words
+            arguments = shlex.split(line, comments=True)
+            if arguments:
+                yield arguments
 
 
 def find_blocks(text: str, page: str) -> list[Block]:
     """The shell blocks of a page, in order.
 
-    :raises BadPage: a command stands where nothing would run it, a comment belongs to no block
+    :raises BadPage: a command is outside of the blocks that are run, or a comment is not above a block
     """
     blocks: list[Block] = []
     lines = text.splitlines()
@@ -81,14 +81,14 @@ def find_blocks(text: str, page: str) -> list[Block]:
             elif marks or any(
                 one.split()[:1] and one.split()[0] in PROGRAMS for one in body.splitlines()
             ):
-                raise BadPage(f"{page}:{start}: commands belong into a block tagged sh or console")
+                raise BadPage(f"{page}:{start}: commands must be in a block tagged sh or console")
             marks = []
         elif HIDDEN.match(line):
             raise BadPage(
-                f"{page}:{at}: an indented command is not run: fence it, tagged sh or console"
+                f"{page}:{at}: an indented command is not run: use a fenced block tagged sh or console"
             )
         elif marks and line.strip():
-            raise BadPage(f"{page}:{at}: the comment above belongs to no block")
+            raise BadPage(f"{page}:{at}: the comment above is not followed by a block")
     return blocks
 
 
@@ -109,7 +109,7 @@ def _block(block: Block, marks: list[tuple[str, str]]) -> Block:
 
 
 class Runner:
-    """Runs blocks in an empty folder; the current folder and the environment are the caller's to set."""
+    """Runs blocks in an empty folder; the caller sets the current folder and the environment."""
 
     def __init__(
         self,
@@ -121,36 +121,36 @@ class Runner:
         self.ran = 0
 
     def run(self, block: Block) -> None:
-        """Every command of the block, one after the other, on one flash.
+        """Run every command of the block in order, on one flash.
 
-        :raises BadPage: a command is none of ours, or ends with another exit code
+        :raises BadPage: a command is not one of ours, or has another exit code
         """
         chip, _, more = block.chip.partition("?")
         port = f"virtual:{chip}?flash=the.flash&profile=instant{'&' + more if more else ''}"
         self.set_variable("ESPWIRE_PORT", port)
         commands = list(block.commands())
         self._prepare(block, commands)
-        for words in commands:
-            said = shlex.join(words)
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                self.set_variable(*words.pop(0).split("=", 1))
-            if not words or words[0] == "export":
-                for word in words[1:]:
+        for arguments in commands:
+            shown = shlex.join(arguments)
+            while arguments and re.fullmatch(r"[A-Z_]+=.*", arguments[0]):
+                self.set_variable(*arguments.pop(0).split("=", 1))
+            if not arguments or arguments[0] == "export":
+                for word in arguments[1:]:
                     self.set_variable(*word.split("=", 1))
                 continue
-            code = self._command(words, port, said, block)
-            wanted = block.code if words is commands[-1] else 0
-            if code != wanted:
-                raise BadPage(f"{block.place}: `{said}` ends with {code}, not {wanted}")
+            code = self._command(arguments, port, shown, block)
+            expected = block.code if arguments is commands[-1] else 0
+            if code != expected:
+                raise BadPage(f"{block.place}: `{shown}` ends with {code}, not {expected}")
 
-    def _command(self, words: list[str], port: str, said: str, block: Block) -> int:
-        program, *arguments = words
+    def _command(self, command: list[str], port: str, shown: str, block: Block) -> int:
+        program, *arguments = command
         if program not in PROGRAMS:
             raise BadPage(
-                f"{block.place}: `{said}` is none of our programs: mark the block as not run"
+                f"{block.place}: `{shown}` is not one of our programs: mark the block as not run"
             )
         if "|" in arguments:
-            raise BadPage(f"{block.place}: `{said}` has a pipe: mark the block as not run")
+            raise BadPage(f"{block.place}: `{shown}` has a pipe: mark the block as not run")
         if ">" in arguments:
             del arguments[arguments.index(">") :]
         arguments = [_with_port(word, port) for word in arguments]
@@ -165,12 +165,12 @@ class Runner:
         return find_main(program)(arguments)
 
     def _prepare(self, block: Block, commands: list[list[str]]) -> None:
-        """The files that the commands name: those of the comments, firmware for the rest, nothing that is written."""
+        """Create the files that the commands name: those of the comments, and firmware for all others."""
         chip = block.chip.partition("?")[0]
         for name, source in block.files.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_bytes((ROOT / source).read_bytes())
-        for word in (word for words in commands for word in words):
+        for word in (word for arguments in commands for word in arguments):
             name = word.partition("=")[2] or word
             path = self.folder / name
             if (
@@ -212,7 +212,7 @@ def find_main(program: str) -> Callable[[list[str]], int]:
 
 
 def parse_only(arguments: list[str]) -> int:
-    """The exit code of a command line whose command is not carried out."""
+    """Parse a command line without running its command; return the exit code."""
     from espwire.cli.main import main
 
     real = click.Command.invoke

@@ -12,7 +12,7 @@ from espwire.protocol.dialect import BaudRule
 ROM_BAUD = 115200  # for the first contact
 # the ESP32's crystal has 26 or 40 MHz and its 8 MHz oscillator is off by some per cent; anything else is wrong
 PLAUSIBLE_HZ = (20_000_000, 50_000_000)
-# time-outs of the SYNC requests at the new rate: chip and bridge may need some time to change
+# timeouts of the SYNC requests at the new rate: chip and bridge may need some time to change
 PROOFS_S = (0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 

@@ -1,4 +1,4 @@
-"""Sends requests to a loader on the chip and returns its replies: blocking I/O, time-outs and attempts.
+"""Sends requests to a loader on the chip and returns its replies: blocking I/O, timeouts and attempts.
 
 ``protocol.reply_matcher`` decides which reply belongs to which request.
 """
@@ -77,7 +77,7 @@ class Loader:
     """One conversation with a ROM bootloader or a stub.
 
     ``dialect`` may be replaced when another loader runs. ``secure``: Secure Download Mode, in which only the dialect's
-    ``secure_ops`` are sent. ``baud`` is used for time-outs only. ``trips`` counts requests, ``lost`` those without a
+    ``secure_ops`` are sent. ``baud`` is used for timeouts only. ``trips`` counts requests, ``lost`` those without a
     reply. ``packets`` holds the last 200 packets; ``on_packet`` is called with each and must not use the loader.
     ``sync_reply_bytes``: size of the body of a ROM's last reply to SYNC, 0 for a stub.
     """

@@ -43,7 +43,7 @@ class RequestCounts(Protocol):
 class LossLimit:
     """Ends a long read over a line that loses too many replies.
 
-    A ROM answers one request of 4 or 64 bytes at a time, and each lost reply costs a whole time-out. Retrying repairs a
+    A ROM answers one request of 4 or 64 bytes at a time, and each lost reply costs a whole timeout. Retrying repairs a
     good line; on a bad one the waiting would grow with the size of the read. So the number of lost replies is limited
     for the whole read: ``lost_replies`` at first, then a share of the requests. Counts from its creation; each read has
     one, which also covers its repetitions.

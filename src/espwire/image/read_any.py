@@ -3,7 +3,7 @@
 A file is Intel HEX, S-record or UF2 only if all of it parses as such. If it does not, a file whose name has the
 extension of such a format is damaged, which is an error; any other file is raw binary. An ELF file is recognised by its
 magic number and converted to an image. The caller can name the format instead, or choose the rules of esptool, which
-knows Intel HEX only.
+supports Intel HEX only.
 """
 
 from __future__ import annotations

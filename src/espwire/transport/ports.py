@@ -1,7 +1,7 @@
 """Serial ports by identity: list, rank, filter, select, and find a device again under a new path.
 
 A path says where a device is now; a :class:`Port` is the device itself. Ports are listed by a ``Lister``, so tests can
-use a simulated USB bus. USB ids tell which board a port probably belongs to.
+use a simulated USB bus. USB ids show which board a port probably belongs to.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ answered. A wrong checksum uses up its sequence number without advancing in flas
 accepted and lost. Data after the end of a deflate stream hangs the loader. (Sources: traces, and probes of the same two
 ROMs in the same emulators.)
 
-Each handler, and each flash routine that takes time, is a generator that yields the time at which it wants to continue,
+Each handler, and each flash routine that takes time, is a generator that yields the time at which to continue it,
 so that a reset or a loss of power can come between two transactions.
 
 The receiver, unlike the host's decoder, tracks whether it is inside a frame. Bytes between a closing END and the next

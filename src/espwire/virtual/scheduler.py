@@ -7,7 +7,7 @@ up to ``t``.
 
 *Layers.* The transport owns a ``Wire`` (bit times, latency, bytes in flight in both directions), the wire owns the
 ``VirtualChip``, the chip owns one ``EventQueue`` and, while a program runs in RAM, a ``ProgramRunner``. Work of the ROM
-loader and of modelled programs is a generator that yields the time at which it wants to continue, so a reset, a
+loader and of modelled programs is a generator that yields the time at which to continue it, so a reset, a
 watchdog or a loss of power can end it between any two steps: the generator is dropped, and nothing of it is due any more.
 Delayed actions that may be outdated when they are due (a boot, a log line, a release of EN) compare a counter with its
 value at the time they were scheduled.
@@ -17,7 +17,7 @@ bytes to the chip only after everything in the chip that is due earlier, and col
 event, so a reply can leave in the middle of an advance. While a program runs, ``ProgramRunner.advance`` alternates
 between the program and the queue, whichever is due first; if a program ends, the queue is first run up to that moment.
 
-*Waiting.* ``VirtualTransport.read(timeout)`` takes what has arrived; if there is nothing, it asks the wire for the next
+*Waiting.* ``VirtualTransport.read(timeout)`` takes what has arrived; if there is nothing, it gets from the wire the next
 event, moves the clock there, and repeats until bytes arrive or the next event lies past the deadline; then the clock is
 set to the deadline. So a timeout of seconds takes microseconds of real time. ``write`` takes no time: bytes are queued
 on the wire from the current time on. ``sleep`` and ``drain`` just move the clock. All clocks are monotonic: an event for

@@ -71,7 +71,7 @@ DATA_HEAD = 16  # of a block's body
 BLANK_SECTOR = hashlib.md5(b"\xff" * SECTOR, usedforsecurity=False).digest()
 _SLOW_READ = struct.Struct("<BBHIII")
 
-Block = tuple[Command, int, float | None]  # the request, bytes of data in it, its time-out
+Block = tuple[Command, int, float | None]  # the request, bytes of data in it, its timeout
 
 
 class RomBackend:
@@ -86,7 +86,7 @@ class RomBackend:
         return find_block_limits(self.loader)
 
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
-        """One BEGIN that announces data and sends none, since a ROM may erase more than each request asks for."""
+        """One BEGIN that announces data and sends none, since a ROM may erase more than each request states."""
         attempts = limit_restarts(self.loader.settings.retry)
         check = watch_erase(self.loader, start, size)
         while True:
@@ -273,7 +273,7 @@ class RomBackend:
         return int(encrypted) if self.loader.dialect.begin_words == 5 else None
 
     def _cut_stream(self, stream: bytes, size: int) -> Iterator[Block]:
-        """Blocks of a zlib stream. A reply comes when a block is in flash, so its time-out grows with what it unpacks to."""
+        """Blocks of a zlib stream. A reply comes when a block is in flash, so its timeout grows with what it unpacks to."""
         inflater, timing = zlib.decompressobj(), self.loader.settings.timing
         for number, at in enumerate(range(0, len(stream), size)):
             block = stream[at : at + size]

@@ -9,7 +9,7 @@ the last report; the stub programs behind its receiver and reports, unasked, eve
 the stream, in order), ``credit_end`` (how far the host may send) and ``in_flash``. A frame that is damaged, or not
 the next one, is dropped, and the stub reports ``REPORT_AGAIN``. The host then rewinds: it sends again from
 ``received``. Frames that were on their way at that moment arrive out of order too, and repeat the report; the host
-knows how many and ignores as many repetitions.
+computes how many and ignores as many repetitions.
 
 =================================== ======================================= ========================================
 event                               what it means                           what the host does

@@ -15,7 +15,7 @@ from espwire.device.loader import Loader
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import EraseRegion, ReadFlash
 
-ERASE_STEP = 0x100000  # seconds of work at most, so that no time-out is too short
+ERASE_STEP = 0x100000  # seconds of work at most, so that no timeout is too short
 PACKET, PACKETS_IN_FLIGHT, DIGEST_BYTES = 0x1000, 64, 16
 
 

@@ -1,6 +1,6 @@
 """Common part of the programs that are modelled in Python: receive ring, transmitter and one CPU in simulated time.
 
-A program is a generator that yields the times at which it wants to continue. The CPU time of its work is collected by
+A program is a generator that yields the times at which to continue it. The CPU time of its work is collected by
 ``add_work`` and elapses in ``finish_work``, which is called before anything that can be seen from outside. Received
 bytes cost CPU time too, unless the CPU was idle while they arrived.
 
