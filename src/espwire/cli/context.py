@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output
-from espwire.cli.sources import check_readable
 from espwire.errors import ToolError, WrongChip
 
 if TYPE_CHECKING:
@@ -230,18 +229,15 @@ class Context:
         bulk: bool = True,
         encrypt: bool = False,
         pins: str | tuple[int, ...] | None = None,
-        inputs: Sequence[str] = (),
     ) -> Iterator[Device]:
         """The connected chip. At the end it is reset as ``--after`` demands; the port is closed in any case.
 
         :param bulk: the command benefits from a stub flasher: it moves data, or sends many requests
         :param encrypt: the chip will encrypt what is written
         :param pins: the flash connection of ``--spi-connection``
-        :param inputs: files that must be readable; checked before the port is opened
         :raises UsageError: several ports are possible
         :raises ToolError: the chip cannot be reached
         """
-        check_readable(inputs)
         stub = self._read_stub()
         device = self._connected
         if device is None:

@@ -14,6 +14,8 @@ from espwire.cli.context import Context
 from espwire.cli.inputs import (
     Input,
     TableSource,
+    check_readable,
+    check_writable,
     find_region,
     has_names,
     header_settings,
@@ -38,7 +40,6 @@ from espwire.cli.options import (
     progress_option,
     table_options,
 )
-from espwire.cli.sources import check_readable, check_writable
 from espwire.errors import UsageError, VerifyError
 from espwire.files import check_total_size
 from espwire.sizes import format_size
@@ -322,11 +323,11 @@ def write_flash(
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
     inputs = look_up_in_file(context, inputs, source)
-    check_readable([*(item.path for item in inputs), *options.input_files()])
+    check_readable([*(item.path for item in inputs), *options.input_files(), *source.files])
     named = has_names(inputs)  # only the device's table can resolve them
     blobs = [] if named else read_all(context, inputs, options, settings, input_format)
     encrypt = bool(options.encrypt or options.encrypt_files)
-    with context.device(encrypt=encrypt, pins=pins, inputs=source.files) as device:
+    with context.device(encrypt=encrypt, pins=pins) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read_all(context, inputs, options, settings, input_format)
@@ -429,11 +430,11 @@ def verify_flash(
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
     inputs = look_up_in_file(context, inputs, source)
-    check_readable(item.path for item in inputs)
+    check_readable([*(item.path for item in inputs), *source.files])
     named = has_names(inputs)
     read = partial(read_inputs, context, format=input_format, settings=settings)
     blobs: Sequence[Blob] = () if named else read(inputs)
-    with context.device(pins=pins, inputs=source.files) as device:
+    with context.device(pins=pins) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read(inputs)
@@ -497,7 +498,8 @@ def read_flash(
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
     check_writable(file)
     source = TableSource(partitions, table_offset)
-    with context.device(pins=pins, inputs=source.files) as device:
+    check_readable(source.files)
+    with context.device(pins=pins) as device:
         address, size = find_region(context, region, source, device)
         size = read_to_file(
             device, address, size, file, flash_size=flash_size, report=context.report
@@ -560,8 +562,9 @@ def erase_region(
 
     region, _ = parse_region(arguments, files=0, strict=context.program.strict)
     source = TableSource(partitions, table_offset)
+    check_readable(source.files)
     policy = Policy(force=force, consents=allow)
-    with context.device(pins=pins, inputs=source.files) as device:
+    with context.device(pins=pins) as device:
         address, size = find_region(context, region, source, device)
         erase_region(device, address, size, policy=policy, dry_run=dry_run, report=context.report)
     what = f"everything from {address:#x} on" if size is None else f"{size:,} bytes at {address:#x}"

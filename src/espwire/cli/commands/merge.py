@@ -9,7 +9,15 @@ import click
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
 from espwire.cli.context import Context
-from espwire.cli.inputs import Input, header_settings, load_chip_option, read_blobs
+from espwire.cli.inputs import (
+    STDIN,
+    Input,
+    header_settings,
+    load_chip_option,
+    name_source,
+    read_blobs,
+    read_source,
+)
 from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import (
     addressed_inputs_argument,
@@ -20,7 +28,6 @@ from espwire.cli.options import (
     input_format_option,
     only_input_format_option,
 )
-from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import UsageError
 from espwire.files import check_total_size, keep_inputs, write_file, write_folder
 from espwire.image.header import parse_size

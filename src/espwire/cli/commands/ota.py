@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import TableSource, load_chip_option, read_table_file
+from espwire.cli.inputs import (
+    STDIN,
+    TableSource,
+    load_chip_option,
+    name_source,
+    read_source,
+    read_table_file,
+)
 from espwire.cli.options import dry_run_option, input_format_option, table_options
-from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
 from espwire.image.ota import (

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import load_chip_option, read_table_file
+from espwire.cli.inputs import (
+    check_writable,
+    load_chip_option,
+    read_table_file,
+)
 from espwire.cli.number_types import parse_address
 from espwire.cli.options import (
     input_format_option,
@@ -16,7 +20,6 @@ from espwire.cli.options import (
     table_size_option,
 )
 from espwire.cli.output import align
-from espwire.cli.sources import check_writable
 from espwire.files import keep_inputs, write_file
 from espwire.image.partition_csv import TableOffsets, build_csv
 from espwire.image.partition_table import (
