@@ -78,7 +78,10 @@ class LazyGroup(click.Group):
         if not name and not ctx.resilient_parsing:
             if ctx.parent is not None:
                 show_help(ctx)
-            raise NoCommand("no command given", ctx)
+            from espwire.cli.suggestions import CommandError
+
+            hint = f"Run `{ctx.command_path} --help` to list the commands."
+            raise CommandError("no command given", ctx, hint)
         return rest
 
     def resolve_command(
@@ -135,16 +138,6 @@ def respell(
     from espwire.cli.esptool import spellings
 
     return spellings.respell(command, arguments, name=name, stop=stop)
-
-
-class NoCommand(click.UsageError):
-    """Options without a command."""
-
-    @property
-    def hint(self) -> str:
-        """What to run."""
-        path = self.ctx.command_path if self.ctx is not None else "espwire"
-        return f"Run `{path} --help` to list the commands."
 
 
 def build(program: str = "espwire") -> LazyGroup:

@@ -27,7 +27,6 @@ FILTER = r"(vid|pid|name|serial)=.+"
 NAND = "NAND flash is not supported: it needs a stub flasher that can access it"
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[F], F]:

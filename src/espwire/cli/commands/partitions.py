@@ -110,12 +110,6 @@ def check(
     require_sound(table, rules, file or "the device's table")
 
 
-def _parse_offset(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> int | None:
-    return None if value is None else parse_address(context, parameter, value)
-
-
 @click.command()
 @click.argument("file", metavar="CSV")
 @click.option("-o", "--output", metavar="FILE", required=True, help="Output file.")
@@ -128,13 +122,13 @@ def _parse_offset(
 @click.option(
     "--bootloader-offset",
     metavar="ADDRESS",
-    callback=_parse_offset,
+    callback=parse_address,
     help="Address of the bootloader. Default: that of --chip.",
 )
 @click.option(
     "--recovery-offset",
     metavar="ADDRESS",
-    callback=_parse_offset,
+    callback=parse_address,
     help="Address of the recovery bootloader.",
 )
 @input_format_option

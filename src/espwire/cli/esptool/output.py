@@ -119,16 +119,11 @@ def _describe_security(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _describe_new_image(data: dict[str, Any]) -> str:
-
-    return f"Successfully created {NAMES[data['chip']]} image."
-
-
 RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "dump-mem": lambda data: (
         f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'."
     ),
-    "elf2image": _describe_new_image,
+    "elf2image": lambda data: f"Successfully created {NAMES[data['chip']]} image.",
     "get-security-info": _describe_security,
     "merge-bin": lambda data: f"Wrote {data['bytes']:#x} bytes to file '{escape(data['output'])}'.",
     "read-flash-sfdp": _describe_sfdp,
