@@ -78,10 +78,9 @@ class LazyGroup(click.Group):
         if not name and not ctx.resilient_parsing:
             if ctx.parent is not None:
                 show_help(ctx)
-            from espwire.cli.suggestions import CommandError
+            from espwire.cli.suggestions import missing_command
 
-            hint = f"Run `{ctx.command_path} --help` to list the commands."
-            raise CommandError("no command given", ctx, hint)
+            raise missing_command(ctx)
         return rest
 
     def resolve_command(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob, choose_for_chip
+from espwire.chips.model import Chip
+from espwire.chips.registry import load_chip
 from espwire.cli.argument_mistakes import (
     explain_address,
     explain_file,
@@ -27,7 +30,6 @@ from espwire.image.read_any import FormatChoice, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
     from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.image.partition_csv import TableOffsets
@@ -166,8 +168,6 @@ def read_table_file(
 
 def load_chip_option(context: Context) -> Chip | None:
     """The chip of ``--chip``, if it is given."""
-    from espwire.chips.registry import load_chip
-
     return None if context.chip is None else load_chip(context.chip)
 
 
@@ -391,8 +391,5 @@ def check_writable(path: str) -> None:
     """
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         return
-    try:
-        with open_output(path, durable=False):
-            raise _StopWriting
-    except _StopWriting:
-        pass
+    with suppress(_StopWriting), open_output(path, durable=False):
+        raise _StopWriting

@@ -123,6 +123,12 @@ LATER = {name: later for later, names in _LATER.items() for name in names.split(
 FILES = (".bin", ".elf", ".hex", ".uf2", ".json", ".srec", ".s19", ".ino")
 
 
+def missing_command(ctx: click.Context) -> Exception:
+    """The error for options without a command."""
+    hint = f"Run `{ctx.command_path} --help` to list the commands."
+    return CommandError("no command given", ctx, hint)
+
+
 def unknown_command(
     name: str, names: Sequence[str], suggestions: Mapping[str, str], ctx: click.Context
 ) -> Exception:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from espwire.cli.context import Context
@@ -15,10 +13,8 @@ from espwire.cli.inputs import (
 )
 from espwire.cli.number_types import parse_memory_address, parse_plain
 from espwire.cli.options import allow_option, force_option, input_format_option, progress_option
+from espwire.image.read_any import FormatChoice
 from espwire.text import escape
-
-if TYPE_CHECKING:
-    from espwire.image.read_any import FormatChoice
 
 ALL_BITS = 0xFFFFFFFF
 

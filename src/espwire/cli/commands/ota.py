@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -33,10 +33,8 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
+from espwire.image.read_any import FormatChoice
 from espwire.image.split import lay_out
-
-if TYPE_CHECKING:
-    from espwire.image.read_any import FormatChoice
 
 
 @dataclass(frozen=True)
