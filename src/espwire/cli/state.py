@@ -6,6 +6,7 @@ missing file costs time and a warning.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -79,8 +80,6 @@ class State:
             )
 
     def _add(self, entries: dict[str, str], key: str, value: str, path: Path) -> None:
-        import json
-
         if self._frozen:
             return
         entries.pop(key, None)
@@ -101,8 +100,6 @@ class State:
         return self._tables
 
     def _read(self, path: Path, tables: dict[str, dict[str, str]]) -> None:
-        import json
-
         if self._frozen or not path.exists():
             return
         if not path.is_file():  # reading a pipe would block; a device would be written
