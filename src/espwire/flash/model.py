@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from espwire.device.backends.base import FlashLimits
-from espwire.device.flash_id import find_flash_size, is_plausible
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.sizes import format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
+    from espwire.device.backends.base import FlashLimits
     from espwire.device.device import Device
     from espwire.device.security import SecurityInfo
 
@@ -53,6 +52,8 @@ class FlashTarget:
 
         :param flash_size: bytes, as stated by the user; None: by its id
         """
+        from espwire.device.flash_id import find_flash_size, is_plausible
+
         info = device.flash
         if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
             info = device.attach_flash(size=flash_size)  # the loader checks addresses by the size
