@@ -263,8 +263,5 @@ def _texts_or_null(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A flat dataclass as JSON."""
-    from dataclasses import fields
-
-    values = {item.name: getattr(value, item.name) for item in fields(value)}
-    return {name: v.hex() if isinstance(v, bytes) else v for name, v in values.items()}
+    """A flat named tuple as JSON."""
+    return {name: v.hex() if isinstance(v, bytes) else v for name, v in value._asdict().items()}

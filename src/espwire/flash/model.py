@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
@@ -133,8 +133,7 @@ class Policy:
     trust_flash_content: bool = False
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
 
     ``by_name_only``: ``force`` does not replace the consent.
@@ -147,8 +146,7 @@ class Finding:
     by_name_only: bool = False
 
 
-@dataclass(frozen=True)
-class Erase:
+class Erase(NamedTuple):
     """Erase whole sectors. ``whole``: the entire flash."""
 
     address: int
@@ -218,8 +216,7 @@ class Verify:
         return f"verify {self.name} at {format_span(self.address, self.end)}"
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(NamedTuple):
     """Nothing to do for this blob, and why. ``checked``: the flash was read or hashed, and holds it."""
 
     address: int
