@@ -6,9 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from espwire.transport.ports import SystemPort
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
 
     name: str = "espwire"

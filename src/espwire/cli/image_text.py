@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from espwire.chips.index import NAMES
@@ -263,6 +262,5 @@ def _texts_or_null(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A flat dataclass as JSON."""
-    values = {item.name: getattr(value, item.name) for item in fields(value)}
-    return {name: v.hex() if isinstance(v, bytes) else v for name, v in values.items()}
+    """A flat named tuple as JSON."""
+    return {name: v.hex() if isinstance(v, bytes) else v for name, v in value._asdict().items()}

@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob, choose_for_chip
 from espwire.chips.model import Chip
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """A file and where it goes. ``partition``: the one whose name was given in place of an address."""
 
     place: int | str
@@ -47,16 +46,14 @@ class Input:
     partition: Partition | None = None
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """``ADDRESS SIZE`` or ``NAME [SIZE]``. Size None: the whole partition, or up to the end of the flash."""
 
     place: int | str
     size: int | None
 
 
-@dataclass(frozen=True)
-class TableSource:
+class TableSource(NamedTuple):
     """Where partition names are looked up: in the file of ``--partitions``, else in the device's table."""
 
     file: str | None
@@ -182,7 +179,7 @@ def look_up(context: Context, inputs: Sequence[Input], table: PartitionTable) ->
         if isinstance(item.place, int):
             return item
         partition = find_place(table, item.place, report=context.report)
-        return replace(item, place=partition.offset, partition=partition)
+        return item._replace(place=partition.offset, partition=partition)
 
     return [resolve(item) for item in inputs]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import FileError
-from espwire.events import Report, Warned
 from espwire.files import lock, make_private_folder, read_file, write_file
 from espwire.streams import BINARY, NO_BLOCKING
 
 if TYPE_CHECKING:
+    from espwire.events import Report
     from espwire.transport.ports import PortIdentity
 
 VERSION = 1
@@ -123,6 +123,8 @@ class State:
             entries.update(_usable(stored.get(name)))
 
     def _warn(self, code: str, text: str) -> None:
+        from espwire.events import Warned
+
         self._report(Warned(code=code, text=text))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from espwire.blob import Blob
 from espwire.errors import ImageError, UsageError
@@ -19,8 +19,7 @@ Format = Literal["raw", "uf2", "hex"]
 LIMIT = 256 * 0x100000  # twice the largest flash
 
 
-@dataclass(frozen=True, kw_only=True)
-class MergeOptions:
+class MergeOptions(NamedTuple):
     """How to merge. ``target_offset``: where in flash the file will go; ``pad_to_size``: the flash's size in bytes."""
 
     format: Format = "raw"
@@ -28,7 +27,7 @@ class MergeOptions:
     pad_to_size: int | None = None
     chunk_size: int | None = None
     md5: bool = True
-    settings: HeaderSettings = field(default_factory=HeaderSettings)
+    settings: HeaderSettings = HeaderSettings()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -365,7 +365,7 @@ def read_with_previous(
     for number, item in enumerate(inputs):
         new = read_inputs(context, [item], format=format, settings=settings)
         if number < len(old) and old[number].lower() != SKIP:
-            previous = read_inputs(context, [replace(item, path=old[number])], format=format)
+            previous = read_inputs(context, [item._replace(path=old[number])], format=format)
             in_flash = {(blob.address, blob.chips): blob.data for blob in previous}
             new = [replace(blob, previous=in_flash.get((blob.address, blob.chips))) for blob in new]
         blobs += new
