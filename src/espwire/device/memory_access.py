@@ -142,12 +142,17 @@ def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
 
 
 def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Reply]:
-    """Run a batch of reads.
+    """Run a batch of reads, again if no reply comes: a word that crashes the chip is rarer than a bad line.
 
     :raises DeviceError: as ``read_mem``; it cannot name the word that made the chip crash
     """
+    attempts = Attempts(loader.settings.retry.memory_batch_attempts)
     try:
-        return run_batch(loader, commands)
+        while True:
+            try:
+                return run_batch(loader, commands)
+            except NoReply as error:
+                attempts.failed(error)
     except (NoReply, DeviceError) as error:
         if not _fell_silent(error):
             raise

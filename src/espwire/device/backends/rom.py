@@ -226,18 +226,24 @@ class RomBackend:
         return bytes(piece[:size])
 
     def _read_once(self, start: int, size: int) -> Iterator[bytes]:
-        """``size`` bytes in pieces of at most 64, one round trip each.
+        """``size`` bytes in pieces of at most 64, one round trip each, repeated if lost or refused.
 
-        :raises NoReply, CommandFailed: at the first lost or refused request
+        :raises NoReply, CommandFailed: too many attempts failed
         """
         loader, op, step = self.loader, Op.READ_FLASH_SLOW, self.loader.dialect.slow_read
         loader.require(op)
         exchange, check_status, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
+        attempts = limit_restarts(loader.settings.retry)
         end = start + size
-        for at in range(start, end, step):
+        while start < end:
             # the ROM answers with a whole piece in any case; a smaller size keeps the request inside the flash
-            size = min(step, end - at)
-            body = check_status(exchange(op, pack(REQUEST, op, 8, 0, at, size)), step).body
+            size = min(step, end - start)
+            try:
+                body = check_status(exchange(op, pack(REQUEST, op, 8, 0, start, size)), step).body
+            except (NoReply, CommandFailed) as error:
+                count_restart(attempts, error, start)
+                continue
+            start += size
             yield body if size == step else body[:size]
 
     def _plan_blocks(
