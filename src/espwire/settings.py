@@ -47,7 +47,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often anything is attempted, the first time included. ``device.retry`` applies these numbers.
+    """How often anything is attempted, the first time included. ``device.loader`` applies these numbers.
 
     The first group is for users to set. Requests that are not in this table are sent once: a register write, for
     example, because repeating it may have an effect.

@@ -45,8 +45,7 @@ from espwire.device.backends.base import (
     refuse_encryption,
 )
 from espwire.device.double_read import ask_together, ask_twice, result_size
-from espwire.device.loader import MAGIC_ADDRESS, Loader
-from espwire.device.retry import Attempts, LossLimit
+from espwire.device.loader import MAGIC_ADDRESS, Attempts, Loader, LossLimit
 from espwire.device.spi import SpiCommand, run_spi_commands
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported, VerifyError
 from espwire.events import Report, Warned, silent
@@ -99,10 +98,6 @@ class RomBackend:
                 return
             except (NoReply, CommandFailed) as error:
                 count_restart(attempts, error, 0)
-
-    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
-        """All sectors: a ROM has no command for the whole flash."""
-        self.erase(0, size, progress=progress)
 
     def write(
         self,

@@ -61,8 +61,7 @@ from espwire.device.backends.stub_commands import (
     run_batch,
 )
 from espwire.device.backends.vendor_stub import erase_by_region
-from espwire.device.loader import BITS_PER_BYTE, Loader
-from espwire.device.retry import Attempts
+from espwire.device.loader import BITS_PER_BYTE, Attempts, Loader
 from espwire.device.spi import SpiCommand
 from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
 from espwire.events import Report as EventReport
@@ -100,6 +99,7 @@ LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
+LAST_ERRORS = (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
 _TOKENS = count(0x5A0001)  # each names a write
 
 
@@ -134,10 +134,6 @@ class StubBackend:
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
         """By ERASE_REGION, a megabyte per request."""
         erase_by_region(self.loader, start, size, progress)
-
-    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
-        """By ranges, so that there is progress to report."""
-        self.erase(0, size, progress=progress)
 
     def write(
         self,
@@ -258,7 +254,8 @@ class _Transfer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._open and can_abort(kind):
+        # only if the stub will be used again: after the others, there may be no time for it
+        if self._open and not isinstance(error, LAST_ERRORS):
             self.abort()
 
     def abort(self) -> None:
@@ -539,13 +536,6 @@ class ReadTransfer(_Transfer):
     def _acknowledge(self, flags: int = 0) -> None:
         self._acknowledged = self.received
         self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
-
-
-def can_abort(kind: type[BaseException] | None) -> bool:
-    """Whether to abort a stream that ends with this exception: only if the stub will be used again."""
-    return kind is None or not issubclass(
-        kind, (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
-    )
 
 
 def _limit_rewinds(retry: RetryPolicy) -> Attempts:
