@@ -13,9 +13,7 @@ from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_registers, memory_access
 from espwire.device.backends.base import FlashBackend
-from espwire.device.backends.rom import RomBackend
-from espwire.device.backends.stub import StubBackend
-from espwire.device.backends.vendor_stub import VendorStubBackend
+from espwire.device.backends.stub import choose_backend
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import (
     Connection,
@@ -125,11 +123,7 @@ class Device:
     @property
     def backend(self) -> FlashBackend:
         """Flash as the loader that is running reaches it: another one after a stub was started."""
-        dialect = self.loader.dialect
-        if dialect.capabilities is not None:
-            return StubBackend(self.loader, self.chip)
-        kind = VendorStubBackend if dialect.sync_value == 0 else RomBackend
-        return kind(self.loader, self.chip)
+        return choose_backend(self.loader, self.chip)
 
     @property
     def secure_download(self) -> bool:

@@ -1,6 +1,6 @@
 """`FlashBackend`: what a loader can do with flash, behind one interface, and the limits that plans are made from.
 
-There is one implementation per kind of loader: ``rom.py``, ``vendor_stub.py`` and ``stub.py``. ``Device.backend``
+There is one implementation per kind of loader: ``rom.py``, ``vendor_stub.py`` and ``stub.py``. ``choose_backend``
 picks the one that fits the loader that answers; everything above it uses the interface alone.
 """
 

@@ -43,6 +43,7 @@ from espwire.chips.model import Chip
 from espwire.compress import deflate_zlib
 from espwire.device.backends.base import (
     WORD,
+    FlashBackend,
     FlashLimits,
     Progress,
     count_restart,
@@ -51,7 +52,7 @@ from espwire.device.backends.base import (
     limit_restarts,
     refuse_encryption,
 )
-from espwire.device.backends.rom import read_digest
+from espwire.device.backends.rom import RomBackend, read_digest
 from espwire.device.backends.stub_commands import (
     OK,
     find_written,
@@ -60,7 +61,7 @@ from espwire.device.backends.stub_commands import (
     read_md5s,
     run_batch,
 )
-from espwire.device.backends.vendor_stub import erase_by_region
+from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
 from espwire.device.loader import BITS_PER_BYTE, Attempts, Loader
 from espwire.device.spi import SpiCommand
 from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
@@ -547,3 +548,11 @@ def _find_capabilities(loader: Loader) -> Capabilities:
     capabilities = loader.dialect.capabilities
     assert capabilities is not None  # only our stub gets here
     return capabilities
+
+
+def choose_backend(loader: Loader, chip: Chip) -> FlashBackend:
+    """The backend for the loader's dialect, as it is now: choose again after a stub was started."""
+    if loader.dialect.capabilities is not None:
+        return StubBackend(loader, chip)
+    kind = VendorStubBackend if loader.dialect.sync_value == 0 else RomBackend
+    return kind(loader, chip)
