@@ -19,7 +19,7 @@ from esptool_model import Esptool
 from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash
 from espwire.virtual.transport import open_virtual
@@ -105,7 +105,7 @@ def ours(case: Case) -> float:
         elif case.job == "verify":
             verify_flash(device, [Blob(BASE, data)])
         else:
-            read_bytes(device, 0, 4 * MIB)
+            read_flash(device, 0, 4 * MIB)
         device.leave("hard-reset")
         return device.transport.now()
 

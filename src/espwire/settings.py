@@ -47,14 +47,15 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often anything is attempted, the first time included. ``device.retry`` applies these numbers.
+    """How often anything is attempted, the first time included. ``device.loader`` applies these numbers.
 
     The first group is for users to set. Requests that are not in this table are sent once: a register write, for
     example, because repeating it may have an effect.
 
     Attempts multiply where they nest. A READ_REG that is never answered is sent ``request_attempts`` times; the flash
     block around a failing request is repeated ``block_attempts`` times at one place, and all blocks of a transfer
-    together at most ``restarts_per_block_attempt * block_attempts`` times.
+    together at most ``restarts_per_block_attempt * block_attempts`` times. A slow read nests that twice: the request for
+    4 or 64 bytes in the read of a piece of 64 KiB.
 
     :raises UsageError: code ``bad-setting``
     """
@@ -68,6 +69,7 @@ class RetryPolicy:
     request_attempts: int = 2  # without a reply, if the chip may carry the request out twice
     damaged_attempts: int = 3  # reported by our stub as damaged, and not carried out
     agreement_attempts: int = 8  # answers of a ROM, which have no checksum, until two agree
+    memory_batch_attempts: int = 2  # a batch of memory words, each time with request_attempts
     unstable_word_attempts: int = 6  # further reads of a memory word whose value keeps changing
     # back in step after a lost reply
     resync_attempts: int = 2  # SYNC

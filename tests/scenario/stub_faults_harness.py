@@ -15,7 +15,7 @@ from tests.conformance.killed_clients import CutLink, Killed
 from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import ToolError
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.sizes import align_up
 from espwire.virtual.faults import BYTE_KINDS, FRAME_KINDS, PIECE_KINDS, Faults
 from espwire.virtual.nor_flash import NorFlash
@@ -115,7 +115,7 @@ def run_stub_case(
             device.backend.write(address, payload, packed=packed)
             right = bytes(flash.contents[address : address + len(payload)]) == payload
         else:
-            found = read_bytes(device, address, len(payload))
+            found = read_flash(device, address, len(payload))
             right = found == before[address : address + len(payload)]
     except ToolError as caught:
         error = caught
@@ -183,7 +183,7 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
     try:
         device.backend.write(address, data)
         while True:
-            read_bytes(device, address, len(data))
+            read_flash(device, address, len(data))
     except Killed:
         transport.sleep(rng.choice((0.0, 0.01, 1.0)))
     began, error, right = transport.now(), None, False
@@ -192,7 +192,7 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
         again = connect(transport, before=before, stub=True, baud=baud)  # type: ignore[arg-type]
         again.attach_flash()
         again.backend.write(address, data[::-1])
-        right = read_bytes(again, address, len(data)) == data[::-1]
+        right = read_flash(again, address, len(data)) == data[::-1]
     except ToolError as caught:
         error = caught
     outside = tuple(watch.outside(address, address + align_up(len(data), SECTOR)))

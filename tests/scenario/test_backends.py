@@ -60,7 +60,7 @@ def test_what_is_erased_is_blank_and_nothing_else(backend: FlashBackend) -> None
 
 def test_the_whole_chip_is_erased(backend: FlashBackend) -> None:
     backend.write(START, DATA)
-    backend.erase_chip(0x100000)
+    backend.erase(0, 0x100000)
     assert backend.find_written(0, 0x100000) == ()
 
 

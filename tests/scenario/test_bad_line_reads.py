@@ -13,7 +13,7 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.errors import NoReply
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.read import read_bytes, read_to_file
+from espwire.flash.read import read_flash, read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.protocol import slip
 from espwire.protocol.opcodes import Op
@@ -51,7 +51,7 @@ def test_a_line_that_loses_few_answers_is_read_right(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_answers(device, monkeypatch, 200)
-    assert read_bytes(device, 0, SIZE) == b"\xff" * SIZE
+    assert read_flash(device, 0, SIZE) == b"\xff" * SIZE
     assert device.loader.lost > 10
 
 

@@ -13,7 +13,7 @@ from espwire.device.flash_id import find_nand, is_silent
 from espwire.errors import DeviceError
 from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.model import Policy
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.transport.url import open_transport
 from espwire.virtual import flash_parts
@@ -57,7 +57,7 @@ def test_nothing_is_read_written_or_erased(open_with, jedec, chip):
             lambda: write_flash(device, [Blob(0x10000, b"data")], policy=Policy(force=True)),
             lambda: erase_flash(device, flash_size=0x400000, policy=Policy(force=True)),
             lambda: erase_region(device, 0x10000, 0x1000, policy=Policy(force=True)),
-            lambda: read_bytes(device, 0x10000, 16),
+            lambda: read_flash(device, 0x10000, 16),
         ):
             with pytest.raises(DeviceError) as caught:
                 work()

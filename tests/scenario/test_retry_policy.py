@@ -11,7 +11,7 @@ from espwire import Device, connect
 from espwire.compress import deflate_zlib
 from espwire.device.backends.stub_commands import read_md5s, run_batch
 from espwire.device.double_read import read_word
-from espwire.device.memory_access import load_segment
+from espwire.device.memory_access import load_segment, read_words
 from espwire.errors import ToolError
 from espwire.protocol import slip
 from espwire.protocol.commands import ReadReg, Reply, parse_reply
@@ -134,7 +134,7 @@ ROWS = [
         "block_attempts",
         Op.READ_FLASH_SLOW,
         lambda device: b"".join(device.backend.read(0, 256)),
-        attempts("block_attempts"),
+        lambda policy: policy.block_attempts**2,
     ),
     Row(
         "RAM block",
@@ -174,6 +174,14 @@ ROWS = [
         StubOp.BATCH,
         lambda device: run_batch(device.loader, [ReadReg(RAM)]),
         attempts("request_attempts"),
+        stub=True,
+    ),
+    Row(
+        "batch of memory words",
+        "memory_batch_attempts",
+        StubOp.BATCH,
+        lambda device: b"".join(read_words(device.loader, RAM, 256)),
+        lambda policy: policy.memory_batch_attempts * policy.request_attempts,
         stub=True,
     ),
     Row(

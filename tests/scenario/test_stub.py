@@ -17,7 +17,7 @@ from espwire.device.backends.stub import ReadTransfer, WriteTransfer
 from espwire.device.backends.stub_commands import find_written, read_md5s, run_batch
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 from espwire.protocol.dialect import BaudRule
 from espwire.protocol.stub import Codec
@@ -52,7 +52,7 @@ def test_it_starts_writes_hashes_and_reads(chip: str) -> None:
         wanted = [hashlib.md5(NOISE[at : at + 4096]).digest() for at in range(0, len(NOISE), 4096)]
         assert read_md5s(loader, 0x10000, len(NOISE), 4096) == wanted
         assert find_written(loader, 0, 0x20000, 0x8000) == [0x10000, 0x18000]
-        assert read_bytes(device, 0x10000 - 5, len(NOISE) + 5) == b"\xff" * 5 + NOISE
+        assert read_flash(device, 0x10000 - 5, len(NOISE) + 5) == b"\xff" * 5 + NOISE
         assert warnings(events) == []
 
 

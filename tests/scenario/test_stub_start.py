@@ -19,7 +19,7 @@ from espwire.device.stub_image import (
     parse_stub_options,
 )
 from espwire.events import Event, StubStarted, Warned
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
@@ -51,7 +51,7 @@ def start(transport: Transport, **more: object) -> tuple[Device, list[str]]:
 
 def write_and_read(device: Device) -> None:
     write_flash(device, [Blob(0x10000, DATA)])
-    assert read_bytes(device, 0x10000, len(DATA)) == DATA
+    assert read_flash(device, 0x10000, len(DATA)) == DATA
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -300,10 +300,11 @@ class Context:
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
         from espwire.device.connect import speed_up
-        from espwire.device.reset import check_after
+        from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
-        check_after(device.loader, device.chip, after)
+        if after == "watchdog-reset":
+            require_watchdog_reset(device.loader, device.chip)  # before the work
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)

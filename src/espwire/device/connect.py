@@ -21,11 +21,10 @@ from espwire.device.enter_bootloader import (
     enter_bootloader,
 )
 from espwire.device.identity import Identity, Registers
-from espwire.device.loader import MAGIC_ADDRESS, Loader, OnPacket
+from espwire.device.loader import MAGIC_ADDRESS, Attempts, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
 from espwire.device.reset import find_hard_reset, reset_by_lines
 from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
-from espwire.device.retry import Attempts
 from espwire.device.security import LONG_FORM, SecurityReply, read_security
 from espwire.device.spi import write_group
 from espwire.device.stub_upload import join_stub

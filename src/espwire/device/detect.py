@@ -6,7 +6,6 @@ twice each (``double_read``) in one pipeline, together with a repetition of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from espwire.chips.model import Chip
@@ -212,12 +211,13 @@ def _chip_by_id(chip_id: int) -> Chip:
 
 def _chip_with_short_form(reply: SecurityReply) -> Chip:
     """Only one chip has the short form, so it identifies the chip in Secure Download Mode, where no magic can be read."""
-    if reply.chip_id is None:
-        return _only_chip(
-            lambda chip: chip.identity.security_info_bytes == SHORT_FORM,
-            "the 12-byte security info",
-        )
-    raise _unknown_chip(f"chip id {reply.chip_id}")
+    if reply.chip_id is not None:
+        raise _unknown_chip(f"chip id {reply.chip_id}")
+    chips = map(load_chip, chip_ids())
+    found = [chip for chip in chips if chip.identity.security_info_bytes == SHORT_FORM]
+    if len(found) != 1:
+        raise _unknown_chip("the 12-byte security info")
+    return found[0]
 
 
 def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
@@ -245,13 +245,6 @@ def _chip_by_magic(loader: Loader, reply: SecurityReply | None) -> Chip:
         if other is not None and read_word(loader, other.address) & other.mask == other.value:
             return chip
     raise _unknown_chip(f"magic {magic:#010x}")
-
-
-def _only_chip(fits: Callable[[Chip], bool], what: str) -> Chip:
-    found = [chip for name in chip_ids() if fits(chip := load_chip(name))]
-    if len(found) != 1:
-        raise _unknown_chip(what)
-    return found[0]
 
 
 def _unknown_chip(what: str) -> WrongChip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,7 @@ from espwire.chips.model import Chip
 from espwire.device import baud as baud_rates
 from espwire.device import flash_id, flash_registers, memory_access
 from espwire.device.backends.base import FlashBackend
-from espwire.device.backends.choose import choose_backend
+from espwire.device.backends.stub import choose_backend
 from espwire.device.double_read import read_word
 from espwire.device.flash_id import (
     Connection,
@@ -121,7 +122,7 @@ class Device:
 
     @property
     def backend(self) -> FlashBackend:
-        """Flash as the loader that is running reaches it."""
+        """Flash as the loader that is running reaches it: another one after a stub was started."""
         return choose_backend(self.loader, self.chip)
 
     @property
@@ -465,11 +466,4 @@ class Device:
         )
         text = f"unknown flash size ({reason}): assuming {size >> 20} MB; set it with --flash-size"
         self.report(Warned(code="flash-size-unknown", text=text))
-        return FlashInfo(
-            jedec=flash.jedec,
-            manufacturer=flash.manufacturer,
-            device=flash.device,
-            size=size,
-            maker_name=flash.maker_name,
-            assumed=True,
-        )
+        return replace(flash, size=size, assumed=True)

@@ -205,7 +205,7 @@ def _sync_with(
             if attempt + 1 >= len(sequences):
                 return 0, name
         elif sequences and tracker.port is not None and is_native_usb(loader.transport.info):
-            _look_again(loader, tracker)
+            tracker.reopen(loader)  # its silence may belong to a device that has left the bus
     raise _explain(loader, sequences, options)
 
 
@@ -263,11 +263,6 @@ def _sync_back(loader: Loader) -> int | None:
         return _sync(loader)
     except TransportLost:
         return None
-
-
-def _look_again(loader: Loader, tracker: PortTracker) -> None:
-    """Reopen a native USB port that stays silent: it may belong to a device that has left the bus."""
-    tracker.reopen(loader)
 
 
 def _explain(

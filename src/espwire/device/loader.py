@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
 from typing import NamedTuple
 
-from espwire.device.retry import Attempts
-from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
+from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
 from espwire.protocol import slip
 from espwire.protocol.commands import (
     Command,
@@ -71,6 +70,29 @@ class Packet(NamedTuple):
 
 
 OnPacket = Callable[[Packet], None]
+
+
+class Attempts:
+    """Counts the failed attempts of one job.
+
+    The pattern is ``while True: try: return job() except NoReply as error: attempts.failed(error)``.
+
+    :param limit: attempts at one place without progress; 0: without limit
+    :param total: attempts at all places together; 0: without limit
+    """
+
+    def __init__(self, limit: int, total: int = 0) -> None:
+        self.limit, self.total = limit, total
+        self._failures: Counter[int] = Counter()
+
+    def failed(self, error: ToolError, place: int = 0) -> None:
+        """Count a failure; raise ``error`` if that was the last attempt.
+
+        :param place: how far the job came, for jobs that go on where they failed
+        """
+        self._failures[place] += 1
+        if self._failures[place] == self.limit or self._failures.total() == self.total:
+            raise error
 
 
 class Loader:
@@ -190,7 +212,7 @@ class Loader:
         """
         attempts = attempts or self.settings.retry.syncs_per_attempt
         seconds = self.settings.timing.sync if timeout is None else timeout
-        packet = seal(Sync().packet()) if self.dialect.sealed else Sync().packet()
+        packet = self._seal(Sync().packet())
         for attempt in range(attempts):
             if attempt:
                 self.transport.sleep(PAUSE_BETWEEN_SYNCS)
@@ -245,8 +267,7 @@ class Loader:
 
         :param ends: lone ENDs before the packets, which end whatever frame the chip is in
         """
-        if self.dialect.sealed:
-            packets = tuple(map(seal, packets))
+        packets = tuple(map(self._seal, packets))
         self._matcher.advance(Input.SEND, *packets)
         for packet in packets:
             self._log(packet)
@@ -256,7 +277,7 @@ class Loader:
 
     def send_later(self, packet: bytes) -> None:
         """Send ``packet`` together with the next request; its reply is ignored."""
-        self._deferred = slip.encode(seal(packet) if self.dialect.sealed else packet)
+        self._deferred = slip.encode(self._seal(packet))
 
     def receive(self, op: IntEnum, timeout: float) -> Reply | None:
         """The next reply with ``op``, or None when ``timeout`` is up; 0: if it is here already."""
@@ -322,6 +343,9 @@ class Loader:
         self._matcher.restart(self.transport.read(0.0))
         self.transport.discard_input()
         self._deferred = b""
+
+    def _seal(self, packet: bytes) -> bytes:
+        return seal(packet) if self.dialect.sealed else packet
 
     def _exchange(self, op: IntEnum, packet: bytes, timeout: float | None) -> Reply:
         self.begin_pipeline()
@@ -431,3 +455,32 @@ def _unsupported(op: IntEnum, dialect: Dialect, *, secure: bool) -> Unsupported:
         hint=hint if dialect.name == "ROM" else None,
         command=op.name,
     )
+
+
+class LossLimit:
+    """Ends a long read over a line that loses too many replies.
+
+    A ROM answers one request of 4 or 64 bytes at a time, and each lost reply costs a whole timeout. Retrying repairs a
+    good line; on a bad one the waiting would grow with the size of the read. So the number of lost replies is limited
+    for the whole read: ``lost_replies`` at first, then a share of the requests. Counts from its creation; each read has
+    one, which also covers its repetitions.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._lost, self._trips = loader, loader.lost, loader.trips
+
+    def check(self) -> None:
+        """Stop if too many replies were lost.
+
+        :raises NoReply: code ``line-too-bad``
+        """
+        policy = self._loader.settings.retry
+        lost, trips = self._loader.lost - self._lost, self._loader.trips - self._trips
+        if lost > policy.lost_replies + trips // policy.requests_per_lost_reply:
+            raise NoReply(
+                f"the line is too bad to read: {lost:,} of {trips:,} requests were not answered",
+                hint="Lower --baud, and check cable, hub and supply.",
+                code="line-too-bad",
+                lost=lost,
+                requests=trips,
+            )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from espwire.chips.model import Chip
 from espwire.device.backends.stub_commands import run_batch
 from espwire.device.double_read import ask_together
-from espwire.device.loader import Loader
+from espwire.device.loader import Attempts, Loader
 from espwire.device.reconnect import is_native_usb
-from espwire.device.retry import Attempts
 from espwire.errors import CommandFailed, DeviceError, NoReply, TransportLost, UsageError
 from espwire.protocol.commands import (
     ALL_BITS,
@@ -22,7 +22,6 @@ from espwire.protocol.commands import (
     MemEnd,
     ReadReg,
     RegWrite,
-    Reply,
 )
 from espwire.sizes import align_up
 
@@ -98,23 +97,23 @@ def read_words(
     :raises Unsupported, DeviceError: as ``read_mem``
     """
     check_range(address, size)
-    if loader.dialect.sealed:
-        yield from _read_batches(loader, address, size)
-        return
+    read = _read_batch if loader.dialect.sealed else partial(_read_twice, on_change=on_change)
     end = address + size
     for start in range(address, end, BATCH_WORDS * WORD):
         addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
-        once = [
-            _read_word(loader, at) for at in addresses
-        ]  # one by one, so that a crash is reported with its address
-        again = ask_together(loader, [ReadReg(at) for at in addresses])
-        for at, word, reply in zip(addresses, once, again, strict=True):
-            value = (
-                word
-                if word == reply.value
-                else _read_until_equal(loader, at, {word, reply.value}, on_change)
-            )
-            yield value.to_bytes(WORD, "little")[: end - at]
+        for at, word in zip(addresses, read(loader, addresses), strict=True):
+            yield word.to_bytes(WORD, "little")[: end - at]
+
+
+def _read_twice(
+    loader: Loader, addresses: range, *, on_change: Callable[[int], None]
+) -> Iterator[int]:
+    # first one by one, so that a crash is reported with its address
+    once = [_read_word(loader, at) for at in addresses]
+    again = ask_together(loader, [ReadReg(at) for at in addresses])
+    for at, word, reply in zip(addresses, once, again, strict=True):
+        same = word == reply.value
+        yield word if same else _read_until_equal(loader, at, {word, reply.value}, on_change)
 
 
 def _read_until_equal(
@@ -130,28 +129,23 @@ def _read_until_equal(
     return word
 
 
-def _read_batches(loader: Loader, address: int, size: int) -> Iterator[bytes]:
-    """Read with as many words per batch of our stub as fit."""
-    end = address + size
-    for start in range(address, end, BATCH_WORDS * WORD):
-        addresses = range(start, min(start + BATCH_WORDS * WORD, end), WORD)
-        commands = [ReadReg(at) for at in addresses]
-        replies = _run_reads(loader, commands, start)
-        for at, reply in zip(addresses, replies, strict=True):
-            yield reply.value.to_bytes(WORD, "little")[: end - at]
-
-
-def _run_reads(loader: Loader, commands: list[ReadReg], start: int) -> list[Reply]:
-    """Run a batch of reads.
+def _read_batch(loader: Loader, addresses: range) -> list[int]:
+    """Read by a batch of our stub, again if no reply comes: a word that crashes the chip is rarer than a bad line.
 
     :raises DeviceError: as ``read_mem``; it cannot name the word that made the chip crash
     """
+    commands = [ReadReg(at) for at in addresses]
+    attempts = Attempts(loader.settings.retry.memory_batch_attempts)
     try:
-        return run_batch(loader, commands)
+        while True:
+            try:
+                return [reply.value for reply in run_batch(loader, commands)]
+            except NoReply as error:
+                attempts.failed(error)
     except (NoReply, DeviceError) as error:
         if not _fell_silent(error):
             raise
-        raise _build_silence(f"read of {len(commands)} words from", start) from error
+        raise _build_silence(f"read of {len(commands)} words from", addresses.start) from error
 
 
 def check_range(address: int, size: int) -> None:

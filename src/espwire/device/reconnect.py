@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from espwire.device.loader import Loader
+from espwire.device.loader import Attempts, Loader
 from espwire.device.reset_sequences import is_usb_jtag
-from espwire.device.retry import Attempts
 from espwire.errors import PortNotFound, TransportError, TransportLost
 from espwire.events import Note, Report, Warned
 from espwire.transport.base import CancelToken, Transport, TransportInfo

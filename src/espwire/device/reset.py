@@ -71,15 +71,6 @@ def unseal_stub(loader: Loader) -> None:
         loader.dialect = sealed
 
 
-def check_after(loader: Loader, chip: Chip, after: str) -> None:
-    """Check before the work that ``leave`` will be possible.
-
-    :raises Unsupported: code ``no-watchdog-reset``
-    """
-    if after == "watchdog-reset":
-        require_watchdog_reset(loader, chip)
-
-
 @contextmanager
 def _following(loader: Loader, report: Report, tracker: PortTracker | None) -> Iterator[None]:
     """Reset the chip inside this context; if a native USB port disappears with it, wait for the port."""

@@ -149,7 +149,11 @@ def launch_stub(
     """
     began, image = loader.transport.now(), launch.image
     failure: Exception | None = None
-    two_stages = launch.baud > loader.baud and _is_stuck(loader) and launch.reenter is not None
+    two_stages = (
+        launch.baud > loader.baud
+        and loader.dialect.baud is BaudRule.NONE
+        and launch.reenter is not None
+    )
     for first, leave_clock in _plan_attempts(image, two_stages=two_stages):
         try:
             if first is not None:
@@ -213,10 +217,6 @@ def find_over_usb(loader: Loader, chip: Chip, revision: int) -> bool:
         return is_usb_jtag(info)
     address, value = place
     return read_word(loader, address & ~3) >> address % 4 * 8 & variable.mask == value
-
-
-def _is_stuck(loader: Loader) -> bool:
-    return loader.dialect.baud is BaudRule.NONE
 
 
 def _fall_back(
@@ -298,7 +298,8 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
     for address, padded in () if done else segments:
         while True:
             try:
-                _load(loader, address, padded, steps[0])
+                for command in _plan_load(address, padded, steps[0]):
+                    loader.call(command)
             except (NoReply, CommandFailed):
                 if len(steps) == 1:
                     raise
@@ -309,11 +310,6 @@ def upload(loader: Loader, chip: Chip, image: StubImage, *, attach: Command | No
     loader.send(MemEnd(0, image.entry).packet())
     _await_hello(loader)
     loader.end_pipeline()
-
-
-def _load(loader: Loader, address: int, data: bytes, step: int) -> None:
-    for command in _plan_load(address, data, step):
-        loader.call(command)
 
 
 def _plan_load(address: int, data: bytes, step: int) -> list[Command]:

@@ -116,8 +116,6 @@ def run_erase(device: Device, step: Erase, *, report: Report = silent) -> None:
     progress(0)
     if backend.limits.erases_at_begin and _is_blank(device, step):
         report(Note(text=f"{name} is blank already: nothing to erase"))
-    elif step.whole:
-        backend.erase_chip(step.size, progress=progress)
     else:
         backend.erase(step.address, step.size, progress=progress)
     seconds = device.transport.now() - began

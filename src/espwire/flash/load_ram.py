@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from espwire.chips.registry import find_by_image_id
+from espwire.device.loader import LossLimit
 from espwire.device.memory_access import check_range, load_segment, read_words, start_program
-from espwire.device.retry import LossLimit
 from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, Warned, silent
 from espwire.files import open_output

@@ -12,7 +12,7 @@ from espwire.errors import TableError, Unsupported, UsageError
 from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
 from espwire.flash.erase import erase_region
 from espwire.flash.model import BLANK, FlashTarget, Policy
-from espwire.flash.read import read_bytes
+from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
 from espwire.image.flash_map import Area, FlashMap, build_map, join_details, name_idf
@@ -53,7 +53,7 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
     :raises TableError: there is none at ``offset``, or it is broken
     """
     try:
-        data = read_bytes(device, offset, TABLE_SIZE)
+        data = read_flash(device, offset, TABLE_SIZE)
     except Unsupported as error:
         if error.code != "cannot-read-flash":
             raise
@@ -137,7 +137,7 @@ def switch_ota(
     _check_plain(device)
     table = table or read_partition_table(device)
     partition = require_ota_data(table)
-    data = parse_ota_data(read_bytes(device, partition.offset, OTA_DATA_SIZE))
+    data = parse_ota_data(read_flash(device, partition.offset, OTA_DATA_SIZE))
     change = plan_switch(table, data, slot, state)
     if dry_run:
         report(build_plan_event(change, partition))
@@ -250,7 +250,7 @@ def _read_table(device: Device, offset: int) -> PartitionTable | None:
 
 def _read_boot(device: Device, table: PartitionTable) -> OtaStatus:
     partition = find_ota_data(table)
-    data = read_bytes(device, partition.offset, OTA_DATA_SIZE) if partition is not None else None
+    data = read_flash(device, partition.offset, OTA_DATA_SIZE) if partition is not None else None
     return find_boot(table, parse_ota_data(data) if data is not None else None)
 
 
@@ -279,7 +279,7 @@ def _find_filled(device: Device, table: PartitionTable | None, size: int, report
 def _is_blank(device: Device, address: int, size: int) -> bool:
     blank = BLANK * size
     if not device.backend.limits.can_digest:
-        return read_bytes(device, address, size) == blank
+        return read_flash(device, address, size) == blank
     expected = hashlib.md5(blank, usedforsecurity=False).digest()
     return device.backend.digests(address, size, size) == [expected]
 
@@ -288,7 +288,7 @@ def _read_head(device: Device, address: int, size: int) -> Area | None:
     """The image at an address, by its headers alone."""
     if address + HEAD > size:
         return None
-    head = read_bytes(device, address, HEAD)
+    head = read_flash(device, address, HEAD)
     magic, count, *_ = HEADER.unpack_from(head)
     if magic != MAGIC or not 1 <= count <= MAX_SEGMENTS:
         return None
@@ -296,7 +296,7 @@ def _read_head(device: Device, address: int, size: int) -> Area | None:
     for _ in range(count):
         if at + SEGMENT_HEADER.size > size:
             return None
-        _, length = SEGMENT_HEADER.unpack(read_bytes(device, at, SEGMENT_HEADER.size))
+        _, length = SEGMENT_HEADER.unpack(read_flash(device, at, SEGMENT_HEADER.size))
         at += SEGMENT_HEADER.size + length
     end = address + ((at - address) // 16 + 1) * 16 + (32 if flag == 1 else 0)
     start = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size

@@ -63,15 +63,6 @@ def read_flash(
     return b"".join(_read(device, address, size, name, cancel, report))
 
 
-def read_bytes(device: Device, address: int, size: int) -> bytes:
-    """Read a small piece of flash into memory, checked as ``read_to_file`` does.
-
-    :raises Unsupported, UsageError, VerifyError: as ``read_to_file``
-    """
-    size = _resolve_size(device, address, size, None)
-    return b"".join(device.backend.read(address, size))
-
-
 def open_read(device: Device, address: int, size: int) -> ReadTransfer:
     """Open a read of ``size`` bytes at ``address``: iterate over it for pieces, in order and checked.
 

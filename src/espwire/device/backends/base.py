@@ -1,7 +1,7 @@
 """`FlashBackend`: what a loader can do with flash, behind one interface, and the limits that plans are made from.
 
-There is one implementation per kind of loader: ``rom.py``, ``vendor_stub.py`` and ``stub.py``. ``choose.py`` picks the
-one that fits the loader that answers; everything above it uses the interface alone.
+There is one implementation per kind of loader: ``rom.py``, ``vendor_stub.py`` and ``stub.py``. ``choose_backend``
+picks the one that fits the loader that answers; everything above it uses the interface alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from espwire.device.retry import Attempts
+from espwire.device.loader import Attempts
 from espwire.device.spi import SpiCommand
 from espwire.errors import CommandFailed, NoReply, Unsupported, VerifyError
 from espwire.events import Report, silent
@@ -88,10 +88,7 @@ class FlashBackend(Protocol):
         """What this loader can do."""
 
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
-        """Erase whole sectors."""
-
-    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
-        """Erase the whole flash of ``size`` bytes."""
+        """Erase whole sectors, also the whole flash: a command for that would not report progress."""
 
     def write(
         self,

@@ -45,8 +45,7 @@ from espwire.device.backends.base import (
     refuse_encryption,
 )
 from espwire.device.double_read import ask_together, ask_twice, result_size
-from espwire.device.loader import MAGIC_ADDRESS, Loader
-from espwire.device.retry import Attempts, LossLimit
+from espwire.device.loader import MAGIC_ADDRESS, Attempts, Loader, LossLimit
 from espwire.device.spi import SpiCommand, run_spi_commands
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported, VerifyError
 from espwire.events import Report, Warned, silent
@@ -99,10 +98,6 @@ class RomBackend:
                 return
             except (NoReply, CommandFailed) as error:
                 count_restart(attempts, error, 0)
-
-    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
-        """All sectors: a ROM has no command for the whole flash."""
-        self.erase(0, size, progress=progress)
 
     def write(
         self,
@@ -226,18 +221,24 @@ class RomBackend:
         return bytes(piece[:size])
 
     def _read_once(self, start: int, size: int) -> Iterator[bytes]:
-        """``size`` bytes in pieces of at most 64, one round trip each.
+        """``size`` bytes in pieces of at most 64, one round trip each, repeated if lost or refused.
 
-        :raises NoReply, CommandFailed: at the first lost or refused request
+        :raises NoReply, CommandFailed: too many attempts failed
         """
         loader, op, step = self.loader, Op.READ_FLASH_SLOW, self.loader.dialect.slow_read
         loader.require(op)
         exchange, check_status, pack = loader.exchange, loader.check_status, _SLOW_READ.pack
+        attempts = limit_restarts(loader.settings.retry)
         end = start + size
-        for at in range(start, end, step):
+        while start < end:
             # the ROM answers with a whole piece in any case; a smaller size keeps the request inside the flash
-            size = min(step, end - at)
-            body = check_status(exchange(op, pack(REQUEST, op, 8, 0, at, size)), step).body
+            size = min(step, end - start)
+            try:
+                body = check_status(exchange(op, pack(REQUEST, op, 8, 0, start, size)), step).body
+            except (NoReply, CommandFailed) as error:
+                count_restart(attempts, error, start)
+                continue
+            start += size
             yield body if size == step else body[:size]
 
     def _plan_blocks(

@@ -43,6 +43,7 @@ from espwire.chips.model import Chip
 from espwire.compress import deflate_zlib
 from espwire.device.backends.base import (
     WORD,
+    FlashBackend,
     FlashLimits,
     Progress,
     count_restart,
@@ -51,7 +52,7 @@ from espwire.device.backends.base import (
     limit_restarts,
     refuse_encryption,
 )
-from espwire.device.backends.rom import read_digest
+from espwire.device.backends.rom import RomBackend, read_digest
 from espwire.device.backends.stub_commands import (
     OK,
     find_written,
@@ -60,9 +61,8 @@ from espwire.device.backends.stub_commands import (
     read_md5s,
     run_batch,
 )
-from espwire.device.backends.vendor_stub import erase_by_region
-from espwire.device.loader import BITS_PER_BYTE, Loader
-from espwire.device.retry import Attempts
+from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
+from espwire.device.loader import BITS_PER_BYTE, Attempts, Loader
 from espwire.device.spi import SpiCommand
 from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
 from espwire.events import Report as EventReport
@@ -100,6 +100,7 @@ LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
+LAST_ERRORS = (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
 _TOKENS = count(0x5A0001)  # each names a write
 
 
@@ -134,10 +135,6 @@ class StubBackend:
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
         """By ERASE_REGION, a megabyte per request."""
         erase_by_region(self.loader, start, size, progress)
-
-    def erase_chip(self, size: int, *, progress: Progress = ignore) -> None:
-        """By ranges, so that there is progress to report."""
-        self.erase(0, size, progress=progress)
 
     def write(
         self,
@@ -258,7 +255,8 @@ class _Transfer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._open and can_abort(kind):
+        # only if the stub will be used again: after the others, there may be no time for it
+        if self._open and not isinstance(error, LAST_ERRORS):
             self.abort()
 
     def abort(self) -> None:
@@ -541,13 +539,6 @@ class ReadTransfer(_Transfer):
         self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
 
 
-def can_abort(kind: type[BaseException] | None) -> bool:
-    """Whether to abort a stream that ends with this exception: only if the stub will be used again."""
-    return kind is None or not issubclass(
-        kind, (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
-    )
-
-
 def _limit_rewinds(retry: RetryPolicy) -> Attempts:
     total = retry.stream_restarts_per_block_attempt * retry.block_attempts + 1
     return Attempts(retry.stream_attempts, total)
@@ -557,3 +548,11 @@ def _find_capabilities(loader: Loader) -> Capabilities:
     capabilities = loader.dialect.capabilities
     assert capabilities is not None  # only our stub gets here
     return capabilities
+
+
+def choose_backend(loader: Loader, chip: Chip) -> FlashBackend:
+    """The backend for the loader's dialect, as it is now: choose again after a stub was started."""
+    if loader.dialect.capabilities is not None:
+        return StubBackend(loader, chip)
+    kind = VendorStubBackend if loader.dialect.sync_value == 0 else RomBackend
+    return kind(loader, chip)

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from espwire.chips.model import Spi
-from espwire.device.loader import Loader
-from espwire.device.retry import Attempts
+from espwire.device.loader import Attempts, Loader
 from espwire.device.spi import SETTLE_US, SpiCommand
 from espwire.errors import CommandFailed, DeviceError, NoReply
 from espwire.protocol.commands import Command, RegWrite, Reply, Request, WriteReg
