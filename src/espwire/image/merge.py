@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from espwire.blob import Blob
+from espwire.chips.model import Chip
 from espwire.errors import ImageError, UsageError
 from espwire.image.header import HeaderSettings
 from espwire.image.hex import TOP, build_hex
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 Format = Literal["raw", "uf2", "hex"]
 LIMIT = 256 * 0x100000  # twice the largest flash

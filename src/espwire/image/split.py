@@ -9,16 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from espwire.blob import Blob
+from espwire.chips.model import Chip
 from espwire.errors import ImageError
 from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Region, find_regions, guess_start
 from espwire.sizes import SECTOR
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 LIMIT = 256 * 0x100000
 SPARSE = 32 * 0x100000  # a file that reaches further must hold at least a 64th of it

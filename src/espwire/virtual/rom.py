@@ -24,7 +24,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from espwire.chips.model import Chip
 from espwire.protocol import slip
@@ -40,11 +40,9 @@ from espwire.protocol.spi_flash import (
     WRITE_ENABLE,
 )
 from espwire.sizes import BLOCK, SECTOR, align_down, align_up
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
-
-if TYPE_CHECKING:
-    from espwire.virtual.nor_flash import NorFlash
-    from espwire.virtual.registers import Registers
+from espwire.virtual.registers import Registers
 
 # Time that the ROM needs in addition to wire and flash. Approximate: the recordings have no reliable timing.
 COMMAND_S = 0.0002

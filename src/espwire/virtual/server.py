@@ -162,7 +162,8 @@ def serve(
     chip.note = note
     try:
         # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
-        import espwire.virtual.programs.registry  # noqa: F401
+        from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
+        from espwire.virtual.soc import program  # noqa: F401
 
         with _stop_token(stop) as token:
             if tcp is not None:

@@ -10,23 +10,28 @@ The three RAM commands and the register commands are here as well. They mirror `
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
 
 from espwire.protocol import slip
 from espwire.protocol.commands import ALL_BITS, HEADER, REPLY, checksum
-from espwire.protocol.replies import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, TOO_LITTLE, TOO_MUCH
+from espwire.protocol.replies import (
+    BAD_BLOCK,
+    BAD_CHECKSUM,
+    BAD_LENGTH,
+    TOO_LITTLE,
+    TOO_MUCH,
+    UNKNOWN_COMMAND,
+)
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.protocol.stub import HELLO, SEAL_BYTES, seal_frame
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, USB_PACKET, USB_POLL_S
 
-if TYPE_CHECKING:
-    from espwire.virtual.nor_flash import NorFlash
-
 Steps = Generator[float, None, None]
+Handlers = Mapping[int, Callable[[bytes, int], Steps]]  # opcode → what handles a frame with it
 TRANSMIT_FIFO = 126
 LAST_BYTE_S = 0.0015  # how long the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
@@ -218,6 +223,20 @@ class CpuModel:
                 yield from handle(frame)
                 yield from self.finish_work()
             self.ring.release()
+
+    def dispatch(
+        self, frame: bytes, handlers: Handlers, lengths: Mapping[int, tuple[int, ...]]
+    ) -> Steps:
+        """Pass a request to its handler, as plain stubs do it; ``lengths``: those allowed, by opcode."""
+        op, size = frame[1], len(frame) - HEADER.size
+        if frame[0]:
+            return  # not a request
+        if size != int.from_bytes(frame[2:4], "little") or size not in lengths.get(op, (size,)):
+            yield from self.reply(op, status=BAD_LENGTH)
+        elif op in handlers:
+            yield from handlers[op](frame, op)
+        else:
+            yield from self.reply(op, status=UNKNOWN_COMMAND)
 
     def sync(self, frame: bytes, op: int) -> Steps:
         """SYNC, as every stub answers it."""

@@ -37,8 +37,7 @@ from espwire.protocol.stub import (
 from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
 from espwire.virtual.programs.program import Encrypt
-from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, StubFlash
-from espwire.virtual.programs.stub_read import PartialHash
+from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, PartialHash, StubFlash
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD

@@ -12,10 +12,10 @@ from typing import cast
 
 from espwire.chips.model import Chip
 from espwire.virtual.nor_flash import NorFlash
-from espwire.virtual.registers import SPI_START, Registers
+from espwire.virtual.registers import Registers
 from espwire.virtual.soc.clock import NEVER, Clock
 from espwire.virtual.soc.idle import Activity
-from espwire.virtual.spi import SpiController
+from espwire.virtual.spi import START, SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
 OLD_LAYOUT_CLOCK, NEW_LAYOUT_CLOCK = 0x18, 0x14
@@ -64,11 +64,11 @@ class FlashPort:
         if not self._saw_start:
             self._store_answer()
         self._activity.polled(self.command)
-        return SPI_START if self._saw_start else 0
+        return START if self._saw_start else 0
 
     def write_command(self, value: int) -> None:
         """Start a transaction, if the flash is attached and none is running."""
-        if value & SPI_START and self._registers.attached and self._clock.now >= self._spi.done_at:
+        if value & START and self._registers.attached and self._clock.now >= self._spi.done_at:
             self._start(value)
 
     def port(self, offset: int) -> Callable[[], int]:

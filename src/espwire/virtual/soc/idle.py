@@ -73,8 +73,8 @@ class IdleLoop:
             self._save(ram=False)
         return 0
 
-    def shift(self, cycles: int) -> None:
-        """Rounds of so many cycles have been skipped."""
+    def shift(self) -> None:
+        """Rounds have been skipped: the saved state is as old as now."""
         if self._saved is not None:
             self._saved.cycle = self._engine.cycles[0]
 

@@ -53,7 +53,6 @@ class Uart:
         self._fraction = own is not None and own.uart_fraction
         self._mask = (1 << FRACTION_SHIFT) - 1 & chip.uart.clock_divider_mask
         self._clock, self._activity, self._send, self._lost = clock, activity, send, lost
-        self._multiple = chip.crystal.clock_multiple
         self.choice = require_soc(chip).uart_clock
         self.clock_word = self.choice.start if self.choice is not None else 0
         self.divider = 0
