@@ -227,12 +227,6 @@ def find_code(codes: Mapping[str, int], code: int) -> str | None:
     return next((name for name, value in codes.items() if value == code), None)
 
 
-def find_memory(chip: Chip, address: int) -> tuple[str, ...]:
-    """Names of the memories that have ``address``, as the chip's memory map has them."""
-    names = (region.name for region in chip.memory.map if region.start <= address < region.end)
-    return tuple(dict.fromkeys(names))
-
-
 def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
     """The segments after the checksum of an image with a RAM-only header; empty for other images."""
     if image.extended is None or image.extended.hash_appended or not image.trailing:
@@ -261,7 +255,7 @@ def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
             offset=segment.offset,
             memory=()
             if chip is None or (first and number == 0)
-            else find_memory(chip, segment.address),
+            else chip.memory.find_names(segment.address),
             hidden=number >= len(first) + len(image.segments),
         )
 

@@ -13,6 +13,7 @@ from espwire.cli.options import dry_run_option, input_format_option, table_optio
 from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
+from espwire.image.merge import lay_out
 from espwire.image.ota import (
     OTA_DATA_SIZE,
     STATES,
@@ -27,7 +28,6 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
-from espwire.image.split import lay_out
 
 if TYPE_CHECKING:
     from espwire.image.read_any import FormatChoice
