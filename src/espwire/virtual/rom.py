@@ -133,7 +133,7 @@ class Rom:
             Op.WRITE_REG: self._write_reg,
             Op.MEM_BEGIN: self._mem_begin,
             Op.MEM_DATA: self._mem_data,
-            Op.MEM_END: self._mem_end,
+            Op.MEM_END: self._accept,
             Op.FLASH_BEGIN: self._flash_begin,
             Op.FLASH_DATA: self._flash_data,
             Op.FLASH_END: self._flash_end,
@@ -144,7 +144,7 @@ class Rom:
             Op.SPI_SET_PARAMS: self._spi_set_params,
             Op.SPI_FLASH_MD5: self._md5,
             Op.READ_FLASH_SLOW: self._read_slow,
-            Op.CHANGE_BAUDRATE: self._change_baud,
+            Op.CHANGE_BAUDRATE: self._accept,
             Op.GET_SECURITY_INFO: self._security_info,
             **dict.fromkeys(range(Op.SDC_VERIF_BEGIN, Op.SDC_GEN_END + 1), self._secure_debug),
         }
@@ -264,10 +264,6 @@ class Rom:
         return all(
             self.registers.write(t, address + 4 * i, word) for i, (word,) in enumerate(words)
         )
-
-    def _mem_end(self, t: float) -> Handling:
-        yield t
-        return OK
 
     # --- flash ---
 
@@ -400,7 +396,8 @@ class Rom:
 
     # --- the rest ---
 
-    def _change_baud(self, t: float) -> Handling:
+    def _accept(self, t: float) -> Handling:
+        """A command whose effect follows its reply."""
         yield t
         return OK
 

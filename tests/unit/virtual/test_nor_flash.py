@@ -169,7 +169,6 @@ def test_identification_and_sfdp():
     flash = make(find_part(4 * MIB, "gigadevice"))
     assert flash.execute(0, 0x9F, read=3) == b"\xc8\x40\x16"
     assert flash.execute(0, 0x5A, address=0, read=4) == b"SFDP"
-    assert flash.execute(0, 0x5A, address=0, read=4, dummy_ok=False) == b"\xffSFD"
     assert flash.execute(0, 0xAB, read=1) == b"\x15"
 
 
@@ -397,12 +396,6 @@ def test_a_part_without_power_answers_zeros():
     assert flash.read_array(0, 0, 2) == bytes(2)
     flash.powered = True
     assert flash.read_array(0, 0, 2) == b"\xff\xff"
-
-
-def test_the_reset_pin_ends_continuous_mode():
-    flash = make(dataclasses.replace(SMALL, starts_in="continuous"))
-    flash.reset_line(0)
-    assert flash.mode is Mode.SPI
 
 
 def test_contents_live_on_in_a_file(tmp_path):

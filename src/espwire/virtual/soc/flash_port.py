@@ -23,7 +23,7 @@ DATA_BYTES = 64
 
 
 class FlashPort:
-    """``transactions`` counts them."""
+    """The registers of the controller, each with a function that reads and one that writes it."""
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class FlashPort:
         self._late: list[tuple[int, int]] = []  # words of an answer that is not complete yet
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
-        self.transactions = 0
 
     @property
     def hz(self) -> float:
@@ -99,7 +98,6 @@ class FlashPort:
 
     def _start(self, value: int) -> None:
         self._store_answer()
-        self.transactions += 1
         spi, words = self._spi, self._spi.words
         before = [words.get(at, 0) for at in self._data]
         spi.bit_time = 1 / self.hz

@@ -61,7 +61,9 @@ class EngineProgram:
         self.clock = Clock(
             chip, services.config, services.registers, self.engine.cycles, services.t
         )
-        self.uart = Uart(chip, self.clock, self.activity, self._send, services.lost)
+        # what goes to the port that is not connected is lost
+        send_uart, send_usb = (_ignore, services.send) if services.usb else (services.send, _ignore)
+        self.uart = Uart(chip, self.clock, self.activity, send_uart, services.lost)
         self.uart.start(
             services.baud, services.registers.divider, services.sent_until, services.received
         )
@@ -70,9 +72,7 @@ class EngineProgram:
         )
         port = chip.peripherals.get("usb_serial_jtag")
         self.usb = (
-            UsbSerialJtag(port, self.clock, self.activity, self._send_usb)
-            if port is not None
-            else None
+            UsbSerialJtag(port, self.clock, self.activity, send_usb) if port is not None else None
         )
         facts = soc.timer_watchdog
         self._watchdog = (
@@ -219,14 +219,6 @@ class EngineProgram:
             self._may_be_idle = True
             self.engine.stop()
 
-    def _send(self, t: float, data: bytes, baud: int) -> None:
-        if not self.services.usb:
-            self.services.send(t, data, baud)
-
-    def _send_usb(self, t: float, data: bytes, baud: int) -> None:
-        if self.services.usb:
-            self.services.send(t, data, baud)
-
     # --- inside ---
 
     def _run(self, limit: int) -> None:
@@ -285,3 +277,7 @@ def _read_rom(services: Services) -> list[Region]:
             region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
         regions.append(region)
     return regions
+
+
+def _ignore(t: float, data: bytes, baud: int) -> None:
+    pass
