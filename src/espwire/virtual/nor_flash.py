@@ -37,9 +37,7 @@ from espwire.protocol.spi_flash import (
 )
 from espwire.sizes import KIB, MIB
 from espwire.virtual.flash_file import open_flash_file
-from espwire.virtual.flash_parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
-
-__all__ = ["PROFILES", "FlashPart", "FlashTiming", "NorFlash", "find_part"]
+from espwire.virtual.flash_parts import PAGE, XMC, FlashPart, FlashTiming
 
 _BUSY, _WRITE_ENABLED = 0x01, 0x02
 _BLANK = b"\xff" * MIB

@@ -51,13 +51,6 @@ def find_memory(chip: Chip) -> tuple[Span, ...]:
     return tuple(sorted(spans, key=lambda span: span.writable))
 
 
-def find_reserved(chip: Chip) -> tuple[Span, ...]:
-    """Ranges without memory or registers where an access does not fault."""
-    return tuple(
-        Span(start, end, writable=False) for start, end in chip.memory.measured.get("answers", ())
-    )
-
-
 def find_soc(chip: Chip) -> Soc | None:
     """What a program in RAM sees of the chip; derived from the memory map for RISC-V chips without such data.
 
@@ -352,7 +345,9 @@ class Registers:
         self._roms = [
             (rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())
         ]
-        self._memory, self._reserved = find_memory(chip), find_reserved(chip)
+        self._memory = find_memory(chip)
+        # ranges without memory or registers where an access does not fault
+        self._reserved = chip.memory.measured.get("answers", ())
         self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
@@ -452,7 +447,7 @@ class Registers:
         )
 
     def _is_reserved(self, address: int) -> bool:
-        return any(span.start <= address < span.end for span in self._reserved)
+        return any(start <= address < end for start, end in self._reserved)
 
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset

@@ -332,8 +332,8 @@ class Rom:
             else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
         )
         transfer.held = payload[size:]
-        encrypt = self.encrypt or (lambda address, data: data)
-        return encrypt(transfer.address, payload[:size].ljust(size, b"\xff"))
+        encrypt = self.encrypt or (lambda data, address: data)
+        return encrypt(payload[:size].ljust(size, b"\xff"), transfer.address)
 
     def _take_block(self) -> tuple[Transfer, bytes] | int:
         """The payload of the next data command, or the error code. The sequence number is used up before the checksum is

@@ -105,7 +105,7 @@ class CpuModel:
         self.uploads: list[tuple[int, int]] = []  # by this program: address and size
         self.flash: NorFlash = services.flash
         self.now = services.t
-        self.rate = services.baud
+        self.baud = services.baud
         self.ended: Ending | None = None
         self._receive_s, self._send_s = receive_cycles / hz, send_cycles / hz
         self.last_byte_s = LAST_BYTE_S
@@ -120,7 +120,7 @@ class CpuModel:
         self._steps: Steps = self.main()
         self._due = self.now
         if services.received:
-            self.receive(self.now, services.received, self.rate)
+            self.receive(self.now, services.received, self.baud)
 
     # --- the Program interface ---
 
@@ -130,11 +130,6 @@ class CpuModel:
     def busy(self) -> bool:
         """Whether it is working on a request, or waiting for the flash."""
         return self.ended is None and not self._waits_for_frame and self._due < inf
-
-    @property
-    def baud(self) -> int:
-        """Current baud rate of the UART."""
-        return self.rate
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""
@@ -251,7 +246,7 @@ class CpuModel:
         yield from self.reply(op, status=0 if valid else BAD_BLOCK)
         if valid:
             yield from self.drain()
-            self.rate = round(self.rate * new / old)
+            self.baud = round(self.baud * new / old)
 
     def next_frame(self) -> Generator[float, None, bytes]:
         """Take the next frame, waiting for it if necessary."""
@@ -264,7 +259,7 @@ class CpuModel:
         """Seconds that a sent byte takes on the wire."""
         if self.services.usb:
             return BIT_TIMES / USB_BAUD + USB_POLL_S / USB_PACKET
-        return BIT_TIMES / self.rate
+        return BIT_TIMES / self.baud
 
     def send_frame(self, payload: bytes) -> Steps:
         """Send one frame; returns when the transmit FIFO has accepted the last byte."""
@@ -284,7 +279,7 @@ class CpuModel:
         if start > self.now:
             self._idle_from = self.now + work_s
             yield start
-        self.services.send(self.now, data, self.rate)
+        self.services.send(self.now, data, self.baud)
         self._line_free = done if self.services.usb else start + wire_s
         yield from self.finish_work(done)
 
@@ -316,7 +311,7 @@ class CpuModel:
         services = replace(
             self.services,
             t=self.now,
-            baud=self.rate,
+            baud=self.baud,
             sent_until=self._line_free,
             received=bytes(self._run),
             uploads=tuple(self.uploads),

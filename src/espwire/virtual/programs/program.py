@@ -13,7 +13,7 @@ from espwire.virtual.registers import Registers
 from espwire.virtual.spi import SpiController
 
 StubMode = Literal["twin", "engine", "vendor", "off"]
-Encrypt = Callable[[int, bytes], bytes]  # address and plaintext → what flash encryption stores
+Encrypt = Callable[[bytes, int], bytes]  # plaintext and address → what flash encryption stores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,11 +59,6 @@ class StubFlash:
         """Whether the part is programming or erasing."""
         return self._cpu.now < self._flash.busy_until
 
-    @property
-    def busy_until(self) -> float:
-        """When the part is ready."""
-        return self._flash.busy_until
-
     def wait(self) -> Steps:
         """Wait until the part is ready. A part in power-down reports neither ready nor busy and is not waited for."""
         self._cpu.add_work(TRANSACTION)

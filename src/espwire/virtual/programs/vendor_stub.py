@@ -290,7 +290,7 @@ class VendorStub(CpuModel):
         new, old = word(frame, 0), word(frame, 1)
         yield from self.reply(op)
         yield from self.drain()
-        self.rate = round(self.rate * new / old) if old else new
+        self.baud = round(self.baud * new / old) if old else new
 
     def _read_reg(self, frame: bytes, op: int) -> Steps:
         value = yield from self.ram.read_word(word(frame, 0))

@@ -106,9 +106,8 @@ class EngineProgram:
     @property
     def instructions(self) -> int:
         """Number of executed instructions, without skipped idle loops."""
-        memory = self.engine.memory
-        waits = memory.accesses * memory.peripheral_cycles
-        return (self.clock.cycle - self.jumped - self.clock.slept - waits) // CYCLES_PER_INSTRUCTION
+        idle = self.jumped + self.clock.slept
+        return self.engine.instructions - idle // CYCLES_PER_INSTRUCTION
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""

@@ -135,7 +135,7 @@ class RomFunctions:
             words = [memory.read(source + at + i, 4) for i in range(0, ENCRYPTED_UNIT, 4)]
             data = b"".join(word.to_bytes(4, "little") for word in words)
             if encrypt is not None:
-                data = encrypt(address + at, data)
+                data = encrypt(data, address + at)
             transfer_s = (16 + 32 + 8 * ENCRYPTED_UNIT) / self._flash.hz
             clock.wait_until(max(flash.busy_until, clock.now + transfer_s))
             flash.execute(clock.now, WRITE_ENABLE)
