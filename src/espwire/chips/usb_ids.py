@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from espwire.chips.registry import load_table, parse_toml, read_data_file
+from espwire.chips.tables import load_table, parse_toml, read_data_file
 
 FILE = "usb-ids.toml"
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Literal
 
 from espwire.chips.model import Chip
-from espwire.chips.registry import parse_toml, read_data_file
+from espwire.chips.tables import parse_toml, read_data_file
 from espwire.device.double_read import read_word, read_words
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import Loader

@@ -379,7 +379,7 @@ class VirtualChip:
         self._after(wait + BOOT_S, lambda: self._boot(reason, straps))
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do ``action`` in ``seconds``, unless the chip starts anew before."""
+        """Do ``action`` in ``seconds``, unless the chip is reset before."""
         boot = self.boots
         self._queue.at(self.now + seconds, lambda: action() if boot == self.boots else None)
 

@@ -10,8 +10,8 @@ from espwire.chips.registry import (
     find_by_uf2_family,
     load_chip,
     parse_chip_id,
-    read_data_file,
 )
+from espwire.chips.tables import read_data_file
 from espwire.errors import TableError, UsageError
 from espwire.protocol.dialect import BaudRule, EraseRule, Md5Form
 from espwire.protocol.opcodes import Op

@@ -61,7 +61,7 @@ class EngineProgram:
         self.clock = Clock(
             chip, services.config, services.registers, self.engine.cycles, services.t
         )
-        # what goes to the port that is not connected is lost
+        # what is sent to the port that is not connected is lost
         send_uart, send_usb = (_ignore, services.send) if services.usb else (services.send, _ignore)
         self.uart = Uart(chip, self.clock, self.activity, send_uart, services.lost)
         self.uart.start(

@@ -1,0 +1,120 @@
+"""Strict loading of the data files: TOML tables become named tuples; errors name the file and the key."""
+
+from __future__ import annotations
+
+import pkgutil
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from espwire.errors import TableError
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+def read_data_file(name: str) -> str:
+    """The text of a file in ``chips/data``."""
+    data = pkgutil.get_data("espwire.chips", f"data/{name}")
+    assert data is not None
+    return data.decode()
+
+
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables in the text of a data file, without ``schema``.
+
+    :raises TableError: the text is not TOML, or has another schema
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"{file} is not TOML: {error}", hint="Correct the data file.") from None
+    schema = table.pop("schema", None)
+    if schema != SCHEMA:
+        raise TableError(
+            f"{file}: schema is {schema}, not {SCHEMA}",
+            hint="Use the data files of this version of espwire.",
+        )
+    return table
+
+
+def load_table(cls: type[T], table: Any, where: str) -> T:
+    """``table`` as an instance of the named tuple ``cls``.
+
+    :param where: for errors: ``esp32.toml:``, or with a key ``esp32.toml: flash``
+    :raises TableError: a key is missing or unknown, or its value has the wrong type
+    """
+    if not isinstance(table, Mapping):
+        raise _wrong(where, "must be a table", table)
+    prefix = f"{where} " if where.endswith(":") else f"{where}."
+    values = {}
+    kinds, defaults = cls.__annotations__, vars(cls)["_field_defaults"]
+    for name, kind in kinds.items():
+        if name in table:
+            values[name] = _load(kind, table[name], f"{prefix}{name}")
+        elif name not in defaults:
+            raise TableError(
+                f"{prefix}{name} is missing",
+                hint=f"Add the key; see {cls.__name__} in {cls.__module__}.",
+            )
+    if unknown := table.keys() - kinds.keys():
+        raise TableError(
+            f"{prefix}{min(unknown)} is not a known key",
+            hint=f"Remove it, or add it to {cls.__name__} in {cls.__module__}.",
+        )
+    return cls(**values)
+
+
+def _wrong(where: str, what: str, value: object) -> TableError:
+    return TableError(f"{where} {what}, got {value!r}", hint="Correct the data file.")
+
+
+def _load(kind: Any, value: Any, where: str) -> Any:
+    """``value`` checked against the type of a field."""
+    if type(value) is kind or kind is Any:
+        return value
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return _load_union(arguments, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, "must be a list", value)
+        return tuple(_load(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "must be a table", value)
+        items = ((_load_key(arguments[0], key, where), key, item) for key, item in value.items())
+        return types.MappingProxyType(
+            {new: _load(arguments[1], item, f"{where}.{key}") for new, key, item in items}
+        )
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise _wrong(where, f"must be one of {', '.join(map(repr, arguments))}", value)
+        return value
+    if hasattr(kind, "_fields"):
+        return load_table(kind, value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    raise _wrong(where, f"must be of type {kind.__name__}", value)
+
+
+def _load_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The first type of ``X | Y | None`` that fits; TOML has no value for None."""
+    *others, last = [kind for kind in kinds if kind is not types.NoneType]
+    for kind in others:
+        try:
+            return _load(kind, value, where)
+        except TableError:
+            continue
+    return _load(last, value, where)
+
+
+def _load_key(kind: Any, key: str, where: str) -> str | int:
+    """A key of a mapping: TOML has only strings."""
+    if kind is not int:
+        return key
+    if not key.isdecimal():
+        raise _wrong(f"{where}.{key}", "must have a number as its key", key)
+    return int(key)
