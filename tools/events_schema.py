@@ -84,11 +84,11 @@ def _schema_of(kind: Any) -> dict[str, Any]:
         return {"type": SIMPLE[kind]}
     if kind is events.PlannedStep:
         kinds = typing.get_type_hints(kind)
-        names = [f.name for f in fields(kind)]
+        names = kind._fields
         return {
             "type": "object",
             "properties": {n: _schema_of(kinds[n]) for n in names},
-            "required": names,
+            "required": list(names),
         }
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is dict and inner == (str, Any):

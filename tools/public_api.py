@@ -13,6 +13,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import ForwardRef
 
 import espwire
 
@@ -55,6 +56,8 @@ def _bases(cls: type) -> str:
 
 def _annotation(kind: object) -> str:
     """The type of a field; in modules without postponed evaluation, it is not a string."""
+    if isinstance(kind, ForwardRef):  # of a named tuple
+        kind = kind.__forward_arg__
     text = kind if isinstance(kind, str) else inspect.formatannotation(kind)
     return re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)
 
@@ -65,7 +68,7 @@ def _members(cls: type) -> list[str]:
         lines += [f"    {f.name}: {_annotation(f.type)}" for f in dataclasses.fields(cls)]
     else:
         lines += [
-            f"    {name}: {kind}"
+            f"    {name}: {_annotation(kind)}"
             for name, kind in vars(cls).get("__annotations__", {}).items()
             if _public(name)
         ]

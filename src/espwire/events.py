@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 1
 MAX_EVENTS_PER_SECOND = 20
@@ -69,8 +69,7 @@ class StubStarted(Event):
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlannedStep:
+class PlannedStep(NamedTuple):
     """One step of a plan. ``kind`` is ``"erase"``, ``"write"``, ``"verify"`` or ``"skip"``; ``name`` is the file's."""
 
     kind: str
@@ -259,7 +258,5 @@ def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
     values = {f.name: getattr(event, f.name) for f in fields(event)}
     if isinstance(event, PlanReady):
-        values["actions"] = [
-            {f.name: getattr(step, f.name) for f in fields(step)} for step in event.actions
-        ]
+        values["actions"] = [step._asdict() for step in event.actions]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values

@@ -91,7 +91,7 @@ def test_data_goes_with_the_error() -> None:
 def test_every_id_that_the_source_gives_stands_in_the_page_of_errors() -> None:
     page = (ROOT / "docs/errors.md").read_text("utf-8")
     missing = {code: where for code, where in given_codes().items() if f"| `{code}` |" not in page}
-    assert not missing, f"run `make docs`: {missing}"
+    assert not missing, f"run `make generate`: {missing}"
     assert all(f"| `{cls.code}` |" in page for cls in CLASSES if cls is not ToolError)
 
 

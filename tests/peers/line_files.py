@@ -60,9 +60,7 @@ def make_image(of: bytes, chip: str) -> bytes:
     assert image.extended is not None
     chip_id = load_chip(chip).identity.image_chip_id
     assert chip_id is not None
-    extended = dataclasses.replace(
-        image.extended, chip_id=chip_id, min_revision_legacy=0, min_revision=0
-    )
+    extended = image.extended._replace(chip_id=chip_id, min_revision_legacy=0, min_revision=0)
     return build(dataclasses.replace(image, extended=extended, checksum=None, trailing=b""))
 
 

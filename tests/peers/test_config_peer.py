@@ -180,7 +180,7 @@ def test_what_esptool_stumbles_over_is_an_error_here(line, esptool, place):
         env=environment,
     )
     assert ours.returncode == 2
-    assert re.search(r"esptool\.cfg, line 2: \w+ is .*\[config-value\]", ours.stderr)
+    assert re.search(r"esptool\.cfg, line 2: \w+ must be .*\[config-value\]", ours.stderr)
 
 
 def attempts_on(name, command, environment):

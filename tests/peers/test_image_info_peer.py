@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.cli.esptool.image_info import describe_first_image
+from espwire.cli.esptool.output import describe_first_image
 from espwire.cli.image_text import file_data
 from espwire.errors import DataError
 from espwire.image.codec import build, create_image

@@ -179,7 +179,7 @@ def _toml(data: bytes) -> None:
 def _vendor(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     parsed = parse_vendor("x.cfg", text)
-    if isinstance(parsed, dict):
+    if parsed is not None:
         add_vendor_values("x.cfg", text, parsed, Loaded())
 
 

@@ -234,7 +234,7 @@ class TestTheSweepNotices:
     def test_a_second_answer_that_is_not_compared(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch, job: str
     ) -> None:
-        monkeypatch.setattr("espwire.device.double_read._say_the_same", lambda one, other: True)
+        monkeypatch.setattr("espwire.device.double_read._agree", lambda one, other: True)
         assert count_false_successes(rig, "rom-esp32c3", job, r"READ_REG.reply value")
 
     def test_a_missing_crc_check_in_the_stub(

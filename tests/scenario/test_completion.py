@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from espwire.chips.index import NAMES
+from espwire.cli.app import COMPLETION_VARIABLE
 from espwire.cli.command_table import SECTIONS
-from espwire.cli.complete import VARIABLE
-from espwire.cli.complete_values import complete_port
 from espwire.cli.main import main
+from espwire.cli.options import complete_port
 
 PROGRAM = """
 import json, sys
@@ -32,7 +33,7 @@ def ask(*words: str, shell: str = "bash") -> tuple[list[str], set[str]]:
     line = {"COMP_WORDS": " ".join(("espwire", *words)), "COMP_CWORD": str(len(words))}
     if shell == "fish":
         line["COMP_CWORD"] = words[-1]
-    environment = {**os.environ, **line, VARIABLE: f"{shell}_complete"}
+    environment = {**os.environ, **line, COMPLETION_VARIABLE: f"{shell}_complete"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,
@@ -86,8 +87,9 @@ def test_ports_are_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
         PortIdentity(path="/dev/ttyUSB0", vid=0x10C4, pid=0xEA60),
     )
     monkeypatch.setattr("espwire.transport.ports.list_system_ports", lambda: there)
-    assert [item.value for item in complete_port("")] == ["/dev/ttyUSB0", "/dev/ttyS0"]
-    assert [item.value for item in complete_port("/dev/ttyS")] == ["/dev/ttyS0"]
+    place = click.Context(click.Command("espwire")), click.Option(["--port"])
+    assert [item.value for item in complete_port(*place, "")] == ["/dev/ttyUSB0", "/dev/ttyS0"]
+    assert [item.value for item in complete_port(*place, "/dev/ttyS")] == ["/dev/ttyS0"]
     assert "serial" in ask("--port", "/dev/no-such-")[1]
 
 
@@ -118,7 +120,7 @@ def test_the_script_names_the_program_and_the_variable(
 ) -> None:
     assert main(["completion", shell, "--program", program]) == 0
     script = capsys.readouterr().out
-    assert f"{VARIABLE}={shell}_complete" in script
+    assert f"{COMPLETION_VARIABLE}={shell}_complete" in script
     assert program in script
     assert main(["completion", "tcsh"]) == 2
 

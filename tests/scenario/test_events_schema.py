@@ -123,6 +123,6 @@ def test_a_failure_is_the_last_line_and_numbered_like_the_others(
 
 
 def test_a_bug_is_an_error_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("espwire.cli.commands.ports.draw_table", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("espwire.cli.commands.about.draw_ports", lambda *_, **__: 1 / 0)
     code, lines = run("ports")
     assert (code, lines[-1]["code"]) == (70, "bug")

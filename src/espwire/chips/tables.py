@@ -1,18 +1,83 @@
 """Strict loading of the data files: TOML tables become named tuples; errors name the file and the key."""
 
-from __future__ import annotations
+# no `from __future__ import annotations`: load_table reads the types of RomTable's fields
 
 import pkgutil
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
+from espwire.chips.model import Chip
 from espwire.errors import TableError
+from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
+from espwire.protocol.opcodes import Op
 
 SCHEMA = 1
+ROM_SYNC_VALUE = 0x20120707
 T = TypeVar("T")
+
+
+class RomTable(NamedTuple):
+    """The table ``[rom]`` of a data file, from which the ``Dialect`` is built."""
+
+    commands: tuple[str, ...]
+    status_bytes: int
+    ram_block: int
+    flash_block: int
+    flash_begin_words: int
+    encrypted_write: bool
+    md5_reply: Literal["hex32", "none"]
+    spi_attach_bytes: int
+    secure_download_mode: bool
+    read_flash_block: int = 0
+    baud_rule: Literal["plain", "esp32-calibration", "assumes-40", "mistaken-crystal", "none"] = (
+        "plain"
+    )
+    secure_download_baud: bool = True
+    erase_rule: Literal["true-size", "rom_head_sector_bug"] = "true-size"
+    requests_ahead: int = 1
+
+
+def chip_from_toml(text: str, file: str) -> Chip:
+    """The chip in the text of a data file; ``file`` is its name for errors.
+
+    :raises TableError: the data file is broken
+    """
+    table = parse_toml(text, file)
+    rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
+    dialect = _build_dialect(rom, table, file)
+    return load_table(Chip, table | {"rom": dialect}, f"{file}:")
+
+
+def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
+    try:
+        ops = frozenset(Op[name] for name in rom.commands)
+    except KeyError as error:
+        raise TableError(
+            f"{file}: rom.commands: unknown command {error}",
+            hint="Use a name of protocol/opcodes.py.",
+        ) from None
+    return Dialect(
+        name="ROM",
+        ops=ops,
+        secure_ops=SECURE_DOWNLOAD_OPS & ops if rom.secure_download_mode else frozenset(),
+        status_bytes=rom.status_bytes,
+        begin_words=rom.flash_begin_words,
+        flash_block=rom.flash_block,
+        ram_block=rom.ram_block,
+        attach_bytes=rom.spi_attach_bytes,
+        slow_read=rom.read_flash_block,
+        md5=Md5Form(rom.md5_reply),
+        baud=BaudRule(rom.baud_rule),
+        secure_baud=rom.secure_download_baud,
+        erase=EraseRule(rom.erase_rule),
+        security_info_bytes=table.get("identity", {}).get("security_info_bytes", 0),
+        encrypted_write=rom.encrypted_write,
+        sync_value=ROM_SYNC_VALUE,
+        requests_ahead=rom.requests_ahead,
+    )
 
 
 def read_data_file(name: str) -> str:

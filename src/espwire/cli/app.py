@@ -1,21 +1,26 @@
-"""The click application: groups that import a command when it is run, and click's errors in espwire's form."""
+"""The click application: groups that import a command when it is run, click's errors in espwire's form, completion.
+
+A shell's completion script sets ``COMPLETION_VARIABLE`` and runs the program, which then prints the completions and does
+nothing else. A command's module is imported only if that command is on the line.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from espwire.cli.command_table import GROUPS, SECTIONS, Entry
-from espwire.cli.help_screen import write_screen
+from espwire.cli.context import Context
+from espwire.cli.help import find_examples, write_screen
 from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
+from espwire.cli.output import Output
+from espwire.errors import ToolError, UsageError
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
+COMPLETION_VARIABLE = "_ESPWIRE_COMPLETE"
 Sections = Mapping[str, Mapping[str, Entry]]
 
 
@@ -55,8 +60,6 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Commands from the table, without importing them; options as click completes them."""
-        from click.shell_completion import CompletionItem
-
         start = incomplete.replace("_", "-")
         items = [
             CompletionItem(name, help=entry.help)
@@ -75,7 +78,9 @@ class LazyGroup(click.Group):
         if not name and not ctx.resilient_parsing:
             if ctx.parent is not None:
                 show_help(ctx)
-            raise NoCommand("no command given", ctx)
+            from espwire.cli.suggestions import missing_command
+
+            raise missing_command(ctx)
         return rest
 
     def resolve_command(
@@ -99,7 +104,6 @@ class LazyGroup(click.Group):
         if ctx.parent is not None or ctx.meta.get(HELP_ALL):
             super().format_help(ctx, formatter)
             return
-
         write_screen(self, ctx, formatter, self.sections)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -133,16 +137,6 @@ def respell(
     from espwire.cli.esptool import spellings
 
     return spellings.respell(command, arguments, name=name, stop=stop)
-
-
-class NoCommand(click.UsageError):
-    """Options without a command."""
-
-    @property
-    def hint(self) -> str:
-        """What to run."""
-        path = self.ctx.command_path if self.ctx is not None else "espwire"
-        return f"Run `{path} --help` to list the commands."
 
 
 def build(program: str = "espwire") -> LazyGroup:
@@ -182,8 +176,6 @@ def find_hint(error: click.ClickException) -> str:
     if context is None:
         return "See `espwire --help`."
     if isinstance(error, click.MissingParameter):
-        from espwire.cli.examples import find_examples
-
         for example in find_examples(context)[:1]:
             return f"For example: `{example}`. More: `{context.command_path} --help`."
     return f"See `{context.command_path} --help`."
@@ -200,3 +192,38 @@ def _find_missing(error: click.MissingParameter) -> list[str]:
         for each in rest
         if isinstance(each, click.Argument) and each.required
     ]
+
+
+def build_script(shell: str, program: str = "espwire") -> str:
+    """The completion script for ``shell`` (bash, zsh, fish) and ``program``.
+
+    :raises UsageError: the shell is not supported
+    """
+    # not the method of the bash class, which would run bash to find its version
+    return ShellComplete.source(_open_completer(shell, program))
+
+
+def answer_shell(instruction: str) -> int:
+    """Print what a shell requests, such as ``bash_complete``; the exit code."""
+    shell, _, verb = instruction.partition("_")
+    output = Output()
+    try:
+        if verb == "source":
+            output.line(build_script(shell))
+            return 0
+        completer = _open_completer(shell, "espwire")
+        arguments, incomplete = completer.get_completion_args()
+        items = completer.get_completions(arguments, incomplete)
+        if not items and not incomplete.startswith("-"):
+            items = [CompletionItem(incomplete, type="file")]  # the shell completes files itself
+    except (ToolError, click.ClickException, click.exceptions.Exit, KeyError, ValueError):
+        return 1
+    output.line("\n".join(completer.format_completion(item) for item in items))
+    return 0
+
+
+def _open_completer(shell: str, program: str) -> ShellComplete:
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"unknown shell {shell}", hint="Supported shells: bash, zsh, fish.")
+    return kind(build(), {"obj": Context()}, program, COMPLETION_VARIABLE)

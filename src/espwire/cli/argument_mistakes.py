@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Sequence
 
-from espwire.cli.sources import STDIN
 from espwire.errors import UsageError
 from espwire.image.read_any import find_named_format
 from espwire.sizes import fix_number, parse_number
@@ -92,7 +91,7 @@ def explain_file(place: str, word: str, words: Sequence[str]) -> UsageError | No
 
     :param place: the word before it
     """
-    if word == STDIN or os.path.exists(word):
+    if os.path.exists(word):
         return None
     if found := find_unquoted(words):
         return found

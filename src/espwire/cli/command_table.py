@@ -56,7 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "chips": Entry("List the supported chips.", "about:chips", offline=True),
         "ports": Entry(
             "List serial ports and the boards likely connected to them.",
-            "ports:ports",
+            "about:ports",
             offline=True,
         ),
     },

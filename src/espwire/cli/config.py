@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -124,8 +125,7 @@ def _parse_frequency(raw: Any) -> str:
     return frequency
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A setting and where its value can come from."""
 
     name: str
@@ -136,7 +136,7 @@ class Setting:
     variable: str = ""  # environment variable without its prefix
     flags: tuple[str, ...] = ()  # of the global option
     help: str = ""
-    option: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the click option
+    option: Mapping[str, Any] = MappingProxyType({})  # further arguments of the click option
     offline: bool = False  # also an option of commands that never use a port
 
 
@@ -339,8 +339,7 @@ _LIST = (
 SETTINGS = {setting.name: setting for setting in _LIST}
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A checked value. ``origin`` names the file, line and key, or the variable, that it comes from."""
 
     value: Any

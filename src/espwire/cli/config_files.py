@@ -177,8 +177,6 @@ def _read_named(path: str, origin: str) -> str:
 def _read_named_vendor_file(path: str, origin: str, loaded: Loaded) -> None:
     text = _read_named(path, origin)
     parsed = parse_vendor(path, text)
-    if isinstance(parsed, str):
-        raise _bad_file(parsed)
     if parsed is None:
         raise UsageError(
             f"{path} has no section [{SECTION}]",
@@ -206,20 +204,24 @@ def _find_vendor_file(
             loaded.warnings.append(("config-ignored", f"{full} is ignored: {reason}"))
         if f"[{SECTION}]" not in text and os.path.basename(path) in VENDOR_NAMES[1:]:
             continue  # another tool's file
-        parsed = parse_vendor(full, text)
-        if isinstance(parsed, str):
-            loaded.warnings.append(("config-ignored", f"{parsed}: the file is ignored"))
-        elif parsed is not None:
+        try:
+            parsed = parse_vendor(full, text)
+        except UsageError as error:
+            loaded.warnings.append(("config-ignored", f"{error}: the file is ignored"))
+            continue
+        if parsed is not None:
             return full, text, parsed
     return None
 
 
-def parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
-    """The section's contents; None if there is no such section; a string that says what is wrong with the file."""
+def parse_vendor(path: str, text: str) -> dict[str, str] | None:
+    """The section's contents; None if there is no such section.
+
+    :raises UsageError: code ``config-file``
+    """
     import configparser
 
-    if problem := _find_long_line(path, text):
-        return problem
+    _check_lines(path, text)
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text)
@@ -232,15 +234,14 @@ def parse_vendor(path: str, text: str) -> dict[str, str] | str | None:
             "DuplicateOptionError": f"{getattr(error, 'option', '')} is set twice",
             "DuplicateSectionError": f"duplicate section [{getattr(error, 'section', '')}]",
         }.get(type(error).__name__, "not a setting")
-        return f"{path}, line {line}: {what}"
+        raise _bad_file(f"{path}, line {line}: {what}") from None
     return dict(parser.items(SECTION)) if parser.has_section(SECTION) else None
 
 
-def _find_long_line(path: str, text: str) -> str:
+def _check_lines(path: str, text: str) -> None:
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > MAX_LINE:
-            return f"{path}, line {number}: longer than {MAX_LINE:,} characters"
-    return ""
+            raise _bad_file(f"{path}, line {number}: longer than {MAX_LINE:,} characters")
 
 
 def add_vendor_values(path: str, text: str, parsed: Mapping[str, str], loaded: Loaded) -> None:
@@ -270,8 +271,7 @@ def add_toml_values(path: str, text: str, loaded: Loaded) -> None:
     import tomllib
 
     loaded.files.append(path)
-    if problem := _find_long_line(path, text):
-        raise _bad_file(problem)
+    _check_lines(path, text)
     try:
         tables = tomllib.loads(text)
     except RecursionError:

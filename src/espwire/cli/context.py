@@ -6,14 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output
-from espwire.cli.sources import check_readable
 from espwire.errors import ToolError, WrongChip
 
 if TYPE_CHECKING:
@@ -27,15 +25,14 @@ if TYPE_CHECKING:
     from espwire.transport.ports import SystemPort
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
 
     name: str = "espwire"
     version_text: str = f"espwire {__version__}"
     error_word: Callable[[ToolError], str] = lambda error: "error"
     exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
-    open_wording: Callable[[], Wording] | None = None  # None: espwire's own
+    wording: Wording | None = None  # None: espwire's own
     report_device: Callable[[Device, Report], None] | None = None
     strict: bool = True  # False: accept ambiguous numbers and files as esptool does
     consents: frozenset[str] = frozenset()  # in addition to --allow
@@ -142,14 +139,13 @@ class Context:
         from espwire.cli.render import open_renderer
         from espwire.events import Reporter, Thinned
 
-        open_wording = self.program.open_wording
         self._renderer = open_renderer(
             self.output,
             as_json=self.json,
             quiet=self.quiet,
             verbose=self.verbose,
             progress=self.progress,
-            wording=None if open_wording is None else open_wording(),
+            wording=self.program.wording,
         )
         port = self.options.get("port")
         if port is None and "values" in vars(self) and "port" in self.values:
@@ -230,18 +226,15 @@ class Context:
         bulk: bool = True,
         encrypt: bool = False,
         pins: str | tuple[int, ...] | None = None,
-        inputs: Sequence[str] = (),
     ) -> Iterator[Device]:
         """The connected chip. At the end it is reset as ``--after`` demands; the port is closed in any case.
 
         :param bulk: the command benefits from a stub flasher: it moves data, or sends many requests
         :param encrypt: the chip will encrypt what is written
         :param pins: the flash connection of ``--spi-connection``
-        :param inputs: files that must be readable; checked before the port is opened
         :raises UsageError: several ports are possible
         :raises ToolError: the chip cannot be reached
         """
-        check_readable(inputs)
         stub = self._read_stub()
         device = self._connected
         if device is None:
@@ -263,10 +256,8 @@ class Context:
         :raises FileError, DataError: the file of ``--stub``
         """
         path = self.get("stub")
-        if self.get("no_stub"):
-            return False
-        if path is None:
-            return True
+        if path is None or self.get("no_stub"):
+            return not self.get("no_stub")
         from espwire.device.stub_image import parse_vendor_stub
         from espwire.files import read_file
 
@@ -325,7 +316,7 @@ class Context:
         )
         yield
         how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.open_wording is None:
+        if not self.program_started and self.program.wording is None:
             self._ending = _describe_ending(how, after)
 
     def _choose_stub(

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from espwire.chips.index import NAMES
+from espwire.image.header import (
+    format_chip_id,
+    format_digest,
+    format_revisions,
+    format_setting,
+    format_text,
+    format_wp_pin,
+    known_chip_id,
+    known_digest,
+    known_maximum,
+    known_revision,
+)
 from espwire.sizes import Revision
 from espwire.text import escape
 
@@ -41,8 +54,6 @@ def _row(name: str, value: object) -> str:
 
 
 def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
-    from espwire.chips.index import NAMES
-
     kind = item.kind.replace("-", " ").capitalize()
     name = f" {item.name}" if item.name else ""
     if item.info is not None and item.info.chip is not None:
@@ -62,8 +73,6 @@ def _draw_item(item: Item, *, alone: bool) -> Iterator[str]:
 
 def draw_image(info: ImageInfo) -> Iterator[str]:
     """The lines about an image."""
-    from espwire.image.header import format_setting
-
     image, known = info.image, info.chip is not None
     yield _row("Image version", image.version)
     yield _row("Entry", f"{image.entry:#010x}")
@@ -99,8 +108,6 @@ def _draw_extended(info: ImageInfo) -> Iterator[str]:
     header = info.image.extended
     if header is None:
         return
-    from espwire.image.header import format_chip_id, format_revisions, format_wp_pin
-
     yield _row("Chip id", format_chip_id(header.chip_id))
     yield _row("Chip revisions", format_revisions(header.min_revision, header.max_revision))
     yield _row("Legacy minimum", header.min_revision_legacy)
@@ -146,8 +153,6 @@ def _draw_signature(signature: Signature) -> str:
 
 
 def _draw_app(app: AppDescriptor) -> Iterator[str]:
-    from espwire.image.header import format_digest, format_revisions, format_text
-
     yield _row("Project", format_text(app.project))
     yield _row("Version", format_text(app.version))
     yield _row("Built", format_text(f"{app.date} {app.time}"))
@@ -161,8 +166,6 @@ def _draw_app(app: AppDescriptor) -> Iterator[str]:
 
 
 def _draw_bootloader(boot: BootDescriptor) -> Iterator[str]:
-    from espwire.image.header import format_text
-
     yield _row("Bootloader version", boot.version)
     yield _row("Built", format_text(boot.date_time))
     yield _row("ESP-IDF", format_text(boot.idf_version))
@@ -234,8 +237,6 @@ def _revision_text(revision: int | None) -> str | None:
 
 def _header_data(header: ExtendedHeader) -> dict[str, Any]:
     """The extended header; None for fields that are not set or invalid, whose stored values are in ``raw``."""
-    from espwire.image.header import known_chip_id, known_maximum, known_revision
-
     return _plain(header) | {
         "chip_id": known_chip_id(header.chip_id),
         "min_revision": _revision_text(known_revision(header.min_revision)),
@@ -248,8 +249,6 @@ def _header_data(header: ExtendedHeader) -> dict[str, Any]:
 
 def _app_data(app: AppDescriptor) -> dict[str, Any]:
     """The application descriptor; None for fields that are not set or invalid."""
-    from espwire.image.header import known_digest, known_maximum, known_revision
-
     digest = known_digest(app.elf_sha256)
     return _texts_or_null(_plain(app)) | {
         "elf_sha256": None if digest is None else digest.hex(),
@@ -263,8 +262,5 @@ def _texts_or_null(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A flat dataclass as JSON."""
-    from dataclasses import fields
-
-    values = {item.name: getattr(value, item.name) for item in fields(value)}
-    return {name: v.hex() if isinstance(v, bytes) else v for name, v in values.items()}
+    """A flat named tuple as JSON."""
+    return {name: v.hex() if isinstance(v, bytes) else v for name, v in value._asdict().items()}

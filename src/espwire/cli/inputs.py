@@ -1,15 +1,21 @@
 """``ADDRESS FILE …`` on the command line: parsing it, looking up partition names, reading the files.
 
-All of it that can be checked without the chip is checked before a port is opened.
+All of it that can be checked without the chip is checked before a port is opened: a command that fails because of a
+file must fail before it resets a board, and not after minutes of work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob, choose_for_chip
+from espwire.chips.model import Chip
+from espwire.chips.registry import load_chip
 from espwire.cli.argument_mistakes import (
     explain_address,
     explain_file,
@@ -17,23 +23,22 @@ from espwire.cli.argument_mistakes import (
     is_number,
     is_partition_name,
 )
-from espwire.cli.sources import name_source, read_source
-from espwire.errors import DataError, ImageError, TableError, UsageError
-from espwire.files import check_total_size
+from espwire.errors import DataError, FileError, ImageError, TableError, UsageError
+from espwire.files import INPUT_LIMIT, check_total_size, open_output, read_file
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.image.read_any import FormatChoice, read_any, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
-    from espwire.chips.model import Chip
     from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import Partition, PartitionTable
 
+STDIN = "-"
 
-@dataclass(frozen=True)
-class Input:
+
+class Input(NamedTuple):
     """A file and where it goes. ``partition``: the one whose name was given in place of an address."""
 
     place: int | str
@@ -41,16 +46,14 @@ class Input:
     partition: Partition | None = None
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """``ADDRESS SIZE`` or ``NAME [SIZE]``. Size None: the whole partition, or up to the end of the flash."""
 
     place: int | str
     size: int | None
 
 
-@dataclass(frozen=True)
-class TableSource:
+class TableSource(NamedTuple):
     """Where partition names are looked up: in the file of ``--partitions``, else in the device's table."""
 
     file: str | None
@@ -96,7 +99,7 @@ def parse_inputs(words: Sequence[str], *, strict: bool, names: bool = True) -> l
         if not rest:
             raise explain_last(word, words)
         file = rest.pop(0)
-        if (mistake := explain_file(word, file, words)) is not None:
+        if file != STDIN and (mistake := explain_file(word, file, words)) is not None:
             raise mistake
         inputs.append(Input(parse_place(word, words, strict=strict, names=names), file))
     return inputs
@@ -164,8 +167,6 @@ def read_table_file(
 
 def load_chip_option(context: Context) -> Chip | None:
     """The chip of ``--chip``, if it is given."""
-    from espwire.chips.registry import load_chip
-
     return None if context.chip is None else load_chip(context.chip)
 
 
@@ -180,7 +181,7 @@ def look_up(context: Context, inputs: Sequence[Input], table: PartitionTable) ->
         if isinstance(item.place, int):
             return item
         partition = find_place(table, item.place, report=context.report)
-        return replace(item, place=partition.offset, partition=partition)
+        return item._replace(place=partition.offset, partition=partition)
 
     return [resolve(item) for item in inputs]
 
@@ -333,3 +334,61 @@ def header_settings(flash_mode: str, flash_freq: str, flash_size: str) -> Header
     """
 
     return HeaderSettings(mode=flash_mode, frequency=flash_freq, size=parse_size_name(flash_size))
+
+
+def read_source(path: str) -> bytes:
+    """A file's bytes; ``-`` is standard input.
+
+    :raises FileError: it cannot be read, or is larger than 256 MiB
+    :raises UsageError: standard input is not usable, or was read before
+    """
+    if path != STDIN:
+        return read_file(path)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(
+            "'-' reads standard input, which is the keyboard",
+            hint="Pipe a file into it; for a file named '-', write ./-.",
+        )
+    try:
+        data = sys.stdin.buffer.read(INPUT_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read standard input: {error}", code="file-read") from None
+    if len(data) > INPUT_LIMIT:
+        raise FileError("standard input has more than 256 MiB", code="file-too-large")
+    if not data:
+        raise UsageError(
+            "standard input is empty", hint="Pipe a file into it, and use '-' only once."
+        )
+    return data
+
+
+def name_source(path: str) -> str:
+    """A file's name for messages."""
+    return "standard input" if path == STDIN else os.path.basename(path)
+
+
+def check_readable(paths: Iterable[str]) -> None:
+    """Read each file once, except standard input and pipes, which can be read only once.
+
+    :raises FileError: a file cannot be read
+    """
+    for path in paths:
+        if path != STDIN and (
+            os.path.isfile(path) or not os.path.exists(path) or os.path.isdir(path)
+        ):
+            read_file(path)
+
+
+class _StopWriting(Exception):
+    """Leaves ``open_output`` so that the file keeps its old contents."""
+
+
+def check_writable(path: str) -> None:
+    """Start to write ``path`` and undo it; existing contents stay. Devices and pipes are not touched.
+
+    :raises FileError: it cannot be written
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        return
+    with suppress(_StopWriting), open_output(path, durable=False):
+        raise _StopWriting

@@ -31,10 +31,10 @@ def _work() -> int:
             return 0
     import os
 
-    from espwire.cli import complete
+    from espwire.cli import app
 
-    if instruction := os.environ.get(complete.VARIABLE):
-        return complete.answer(instruction)
+    if instruction := os.environ.get(app.COMPLETION_VARIABLE):
+        return app.answer_shell(instruction)
     return main(sys.argv[1:])
 
 

@@ -55,14 +55,14 @@ def parse_plain(
 
     :raises UsageError: it is not a number
     """
-
     return None if value is None else parse_number(value, parameter.name or "number")
 
 
-def parse_address(context: click.Context, parameter: click.Parameter, value: str) -> int:
+def parse_address(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
     """Callback of a flash address."""
-
-    return parse_flash_address(value, strict=context.obj.program.strict)
+    return None if value is None else parse_flash_address(value, strict=context.obj.program.strict)
 
 
 def parse_memory_address(context: click.Context, parameter: click.Parameter, value: str) -> int:

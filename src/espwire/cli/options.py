@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from espwire.chips.index import NAMES
 from espwire.cli.config import FREQUENCIES, MODES, SETTINGS, Setting
-from espwire.cli.examples import format_examples
+from espwire.cli.help import format_examples
 from espwire.cli.number_types import parse_address
 from espwire.errors import UsageError, check_consents
 from espwire.sizes import parse_flash_size
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 INPUT_FORMATS = ("auto", "raw", "hex", "srec", "uf2", "elf")
 HELP_ALL = "espwire.help-all"  # key of a click context's meta: --help-all is given
+BAUDS = ("115200", "230400", "460800", "921600", "1500000", "2000000", "9600", "57600", "74880")
 FILTER = r"(vid|pid|name|serial)=.+"
 NAND = "NAND flash is not supported: it needs a stub flasher that can access it"
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 def combine(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -62,12 +63,43 @@ def _extend(context: click.Context, parameter: click.Parameter, value: tuple[str
         options[parameter.name] = (*options.get(parameter.name, ()), *value)
 
 
-def _complete(
+def _build_items(values: Mapping[str, str], incomplete: str) -> list[CompletionItem[str]]:
+    """The values, with their help, that begin with what is typed."""
+    from click.shell_completion import CompletionItem
+
+    start = incomplete.lower()
+    return [
+        CompletionItem(value, help=text or None)
+        for value, text in values.items()
+        if value.lower().startswith(start)
+    ]
+
+
+def complete_chip(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
-    from espwire.cli.complete_values import COMPLETERS
+    """The names of the chips."""
+    return _build_items({"auto": "detect the chip"} | NAMES, incomplete)
 
-    return COMPLETERS[parameter.name or ""](incomplete)
+
+def complete_port(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """The existing ports, likely boards first. Opens none."""
+    from espwire.transport.ports import likely_board, list_ports, list_system_ports, rank
+
+    ports = rank(list_ports(list_system_ports))
+    return _build_items({port.path: likely_board(port) for port in ports}, incomplete)
+
+
+def complete_baud(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """The usual rates."""
+    return _build_items(dict.fromkeys(BAUDS, ""), incomplete)
+
+
+COMPLETERS = {"chip": complete_chip, "port": complete_port, "baud": complete_baud}
 
 
 def _build_option(setting: Setting, flags: Sequence[str], **keywords: Any) -> click.Option:
@@ -77,7 +109,7 @@ def _build_option(setting: Setting, flags: Sequence[str], **keywords: Any) -> cl
         callback=callback,
         expose_value=False,
         help=setting.help,
-        shell_complete=_complete if setting.name in ("chip", "port", "baud") else None,
+        shell_complete=COMPLETERS.get(setting.name),
         **(dict(setting.option) | keywords),
     )
 
@@ -187,7 +219,7 @@ chip_option = click.option(
     metavar="CHIP",
     expose_value=False,
     callback=_store_chip,
-    shell_complete=_complete,
+    shell_complete=complete_chip,
     help="Chip of the image. Default: detected from the file.",
 )
 filter_option = click.option(
@@ -366,16 +398,12 @@ known_size_option = size_option("Flash size (4MB, …), if it cannot be detected
 table_size_option = size_option("Flash size that the table must fit: 4MB, …")
 
 
-def _parse_offset(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    return parse_address(context, parameter, value)
-
-
 table_offset_option = click.option(
     "--partition-table-offset",
     "table_offset",
     metavar="ADDRESS",
     default="0x8000",
-    callback=_parse_offset,
+    callback=parse_address,
     help="Address of the partition table. Default: 0x8000.",
 )
 table_options = combine(

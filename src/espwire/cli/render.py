@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
-from espwire.cli.output import StdoutForBar, is_terminal, printable
+from espwire.cli.output import Output, StdoutForBar, is_terminal, printable
 from espwire.events import (
     ChipFound,
     Connecting,
@@ -25,23 +26,19 @@ from espwire.events import (
 from espwire.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol
-
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
-
-    from espwire.cli.output import Output
-
-    class Renderer(Protocol):
-        """Draws each event; ``close`` ends a drawing."""
-
-        def __call__(self, event: Event) -> None: ...
-        def close(self) -> None: ...
 
 
 VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": "Reading"}
 DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
+
+
+class Renderer(Protocol):
+    """Draws each event; ``close`` ends a drawing."""
+
+    def __call__(self, event: Event) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

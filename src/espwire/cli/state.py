@@ -6,6 +6,7 @@ missing file costs time and a warning.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import FileError
-from espwire.events import Report, Warned
 from espwire.files import lock, make_private_folder, read_file, write_file
 from espwire.streams import BINARY, NO_BLOCKING
 
 if TYPE_CHECKING:
+    from espwire.events import Report
     from espwire.transport.ports import PortIdentity
 
 VERSION = 1
@@ -79,8 +80,6 @@ class State:
             )
 
     def _add(self, entries: dict[str, str], key: str, value: str, path: Path) -> None:
-        import json
-
         if self._frozen:
             return
         entries.pop(key, None)
@@ -101,8 +100,6 @@ class State:
         return self._tables
 
     def _read(self, path: Path, tables: dict[str, dict[str, str]]) -> None:
-        import json
-
         if self._frozen or not path.exists():
             return
         if not path.is_file():  # reading a pipe would block; a device would be written
@@ -126,6 +123,8 @@ class State:
             entries.update(_usable(stored.get(name)))
 
     def _warn(self, code: str, text: str) -> None:
+        from espwire.events import Warned
+
         self._report(Warned(code=code, text=text))
 
 

@@ -123,6 +123,12 @@ LATER = {name: later for later, names in _LATER.items() for name in names.split(
 FILES = (".bin", ".elf", ".hex", ".uf2", ".json", ".srec", ".s19", ".ino")
 
 
+def missing_command(ctx: click.Context) -> Exception:
+    """The error for options without a command."""
+    hint = f"Run `{ctx.command_path} --help` to list the commands."
+    return CommandError("no command given", ctx, hint)
+
+
 def unknown_command(
     name: str, names: Sequence[str], suggestions: Mapping[str, str], ctx: click.Context
 ) -> Exception:
@@ -143,9 +149,8 @@ def unknown_command(
             code="not-yet",
             command=name,
         )
-    error = UnknownCommand(f"unknown command {name!r}" + (f" of {group}" if group else ""), ctx)
-    error.hint = _find_hint(name, plain, names, suggestions, program, group)
-    return error
+    message = f"unknown command {name!r}" + (f" of {group}" if group else "")
+    return CommandError(message, ctx, _find_hint(name, plain, names, suggestions, program, group))
 
 
 def _find_hint(
@@ -201,7 +206,9 @@ def _quoted(word: str) -> str:
     return shlex.quote(word).replace("{", "{{").replace("}", "}}")
 
 
-class UnknownCommand(click.UsageError):
-    """An unknown command, with a hint."""
+class CommandError(click.UsageError):
+    """A missing or an unknown command, with a hint."""
 
-    hint = ""
+    def __init__(self, message: str, context: click.Context, hint: str) -> None:
+        super().__init__(message, context)
+        self.hint = hint

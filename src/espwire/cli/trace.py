@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espwire.errors import FileError, ToolError
-from espwire.protocol.commands import Request
+from espwire.protocol.commands import Command, Reply, Request
 from espwire.protocol.stub import name_op
 
 if TYPE_CHECKING:
     from espwire.cli.output import Output
     from espwire.device.loader import Packet
-    from espwire.protocol.commands import Command, Reply
-
 SHOWN_BYTES = 16
 SHOWN_ITEMS = 8  # of a tuple
 KEPT_FILES = 20  # of failed runs; the oldest is deleted

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from espwire.device.backends.base import FlashLimits
-from espwire.device.flash_id import find_flash_size, is_plausible
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.sizes import format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
+    from espwire.device.backends.base import FlashLimits
     from espwire.device.device import Device
     from espwire.device.security import SecurityInfo
 
@@ -53,6 +52,8 @@ class FlashTarget:
 
         :param flash_size: bytes, as stated by the user; None: by its id
         """
+        from espwire.device.flash_id import find_flash_size, is_plausible
+
         info = device.flash
         if info is None or (flash_size is not None and (flash_size != info.size or info.assumed)):
             info = device.attach_flash(size=flash_size)  # the loader checks addresses by the size
@@ -132,8 +133,7 @@ class Policy:
     trust_flash_content: bool = False
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
 
     ``by_name_only``: ``force`` does not replace the consent.
@@ -146,8 +146,7 @@ class Finding:
     by_name_only: bool = False
 
 
-@dataclass(frozen=True)
-class Erase:
+class Erase(NamedTuple):
     """Erase whole sectors. ``whole``: the entire flash."""
 
     address: int
@@ -217,8 +216,7 @@ class Verify:
         return f"verify {self.name} at {format_span(self.address, self.end)}"
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(NamedTuple):
     """Nothing to do for this blob, and why. ``checked``: the flash was read or hashed, and holds it."""
 
     address: int

@@ -8,8 +8,7 @@ apply to blobs that are merged into a file, too.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob
 from espwire.chips.index import CHIPS
@@ -331,8 +330,7 @@ def allows_revision(
     return header.min_revision <= revision <= header.max_revision
 
 
-@dataclass(frozen=True)
-class Bootloader:
+class Bootloader(NamedTuple):
     """A bootloader in a blob, or a merged file that begins with one. ``at``: its flash address there."""
 
     at: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from espwire.image.model import Image
 from espwire.text import escape
@@ -13,8 +13,7 @@ APP = struct.Struct("<II8s32s32s16s16s32s32sHHB3s72s")
 BOOT = struct.Struct("<B2sBI32s24s16s")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AppDescriptor:
+class AppDescriptor(NamedTuple):
     """256 bytes at the start of an application's first segment in flash. Revisions: ``major * 100 + minor``."""
 
     secure_version: int
@@ -23,14 +22,13 @@ class AppDescriptor:
     time: str
     date: str
     idf_version: str
-    elf_sha256: bytes = field(repr=False)
+    elf_sha256: bytes
     min_efuse_block_revision: int
     max_efuse_block_revision: int
     mmu_page_size: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class BootDescriptor:
+class BootDescriptor(NamedTuple):
     """80 bytes at the start of a bootloader's first segment."""
 
     secure_version: int

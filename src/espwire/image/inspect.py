@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from espwire.blob import Blob
 from espwire.chips.index import NAMES
@@ -28,8 +28,7 @@ from espwire.sizes import SECTOR
 Format = Literal["image", "merged", "hex", "srecord", "uf2"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SegmentInfo:
+class SegmentInfo(NamedTuple):
     """A segment: its load address, its offset in the file, the memory at its address.
 
     ``hidden``: after the checksum, where the ROM does not see it (an image built with a RAM-only header).

@@ -34,8 +34,7 @@ RESERVED = frozenset(
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MergeOptions:
+class MergeOptions(NamedTuple):
     """How to merge. ``target_offset``: where in flash the file will go; ``pad_to_size``: the flash's size in bytes."""
 
     format: Format = "raw"
@@ -43,7 +42,7 @@ class MergeOptions:
     pad_to_size: int | None = None
     chunk_size: int | None = None
     md5: bool = True
-    settings: HeaderSettings = field(default_factory=HeaderSettings)
+    settings: HeaderSettings = HeaderSettings()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MAGIC, MAGIC_V2 = 0xE9, 0xEA
 HEADER = struct.Struct("<BBBBI")  # magic, segment count, SPI mode, size and frequency, entry
@@ -37,8 +38,7 @@ class Segment:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True)
-class ExtendedHeader:
+class ExtendedHeader(NamedTuple):
     """The 16 bytes after the header on all chips except the ESP8266. Revisions are ``major * 100 + minor``."""
 
     chip_id: int

@@ -9,6 +9,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from espwire.errors import TableError
 from espwire.sizes import SECTOR
@@ -143,8 +144,7 @@ class PartitionTable:
         return max((partition.end for partition in self.partitions), default=0)
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A problem of a table. ``fatal``: ESP-IDF's bootloader or build would reject it; else a warning."""
 
     code: str
@@ -153,8 +153,7 @@ class Problem:
     partition: str = ""
 
 
-@dataclass(frozen=True)
-class TableRules:
+class TableRules(NamedTuple):
     """What a table is checked against. Sizes and offsets in bytes; ``secure_boot_v1`` requires 64 KiB app sizes."""
 
     flash_size: int | None = None

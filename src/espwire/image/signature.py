@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from espwire.sizes import SECTOR
 
@@ -24,8 +23,7 @@ V1_SIZE = 68
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-@dataclass(frozen=True, kw_only=True)
-class Signature:
+class Signature(NamedTuple):
     """One signature. ``offset``: from the start of the image. Fields that version 1 does not have are None.
 
     ``key_digest`` is what eFuses store; ``crc_valid``: the block is intact; ``digest_valid``: it is for these bytes.
@@ -37,7 +35,7 @@ class Signature:
     block: int = 0
     crc_valid: bool | None = None
     digest_valid: bool | None = None
-    key_digest: bytes | None = field(default=None, repr=False)
+    key_digest: bytes | None = None
 
     @property
     def intact(self) -> bool:

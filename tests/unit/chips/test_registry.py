@@ -3,7 +3,6 @@
 import pytest
 
 from espwire.chips.registry import (
-    chip_from_toml,
     chip_ids,
     find_by_image_id,
     find_by_magic,
@@ -11,7 +10,7 @@ from espwire.chips.registry import (
     load_chip,
     parse_chip_id,
 )
-from espwire.chips.tables import read_data_file
+from espwire.chips.tables import chip_from_toml, read_data_file
 from espwire.errors import TableError, UsageError
 from espwire.protocol.dialect import BaudRule, EraseRule, Md5Form
 from espwire.protocol.opcodes import Op

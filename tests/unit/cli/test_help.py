@@ -10,7 +10,7 @@ import pytest
 from espwire.cli.app import LazyGroup, build
 from espwire.cli.command_table import SECTIONS
 from espwire.cli.context import Context
-from espwire.cli.examples import EXAMPLES
+from espwire.cli.help import EXAMPLES
 from espwire.cli.main import main
 from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, LATER
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
+from espwire.chips.registry import load_chip
 from espwire.cli.context import Context
 from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
 from espwire.errors import UsageError
+from espwire.image import elf2image as library
 from espwire.image.elf2image import ElfOptions, ImageFiles
 from espwire.sizes import parse_flash_size, parse_number
 from espwire.text import escape
@@ -100,8 +102,6 @@ def _parse_padding(
 def elf2image(context: Context, /, file: str, output: str | None, **choices: Any) -> None:
     """Without --chip, the chip is detected from the ELF file. Defaults: -fs 1MB, -fm qio, and the frequency that the
     chip encodes as 0."""
-    from espwire.image.elf2image import elf2image
-
     page = choices["flash_mmu_page_size"]
     options = ElfOptions(
         version=int(choices["version"] or 1),  # type: ignore[arg-type]  # click checked it
@@ -117,7 +117,9 @@ def elf2image(context: Context, /, file: str, output: str | None, **choices: Any
         pad_to_size=choices["pad_to_size"],
         ram_only_header=choices["ram_only_header"],
     )
-    files = elf2image(file, chip=context.options.get("chip"), options=options, output=output)
+    files = library.elf2image(
+        file, chip=context.options.get("chip"), options=options, output=output
+    )
     _report_files(context, "elf2image", files)
 
 
@@ -140,8 +142,6 @@ def make_image(
 ) -> None:
     """Give -f FILE -a ADDRESS for each segment. Without --chip, the image is for an ESP8266, and OUTPUT is the start
     of the file names: app.bin becomes app.bin0x00000.bin."""
-    from espwire.image.elf2image import make_image
-
     if len(segfile) != len(segaddr) or not segfile:
         counts = f"{len(segfile)} files but {len(segaddr)} addresses"
         raise UsageError(
@@ -152,7 +152,7 @@ def make_image(
         (parse_number(address, "address"), file)
         for address, file in zip(segaddr, segfile, strict=True)
     ]
-    files = make_image(
+    files = library.make_image(
         segments,
         output,
         chip=context.options.get("chip") or "esp8266",
@@ -163,8 +163,6 @@ def make_image(
 
 
 def _report_files(context: Context, command: str, result: ImageFiles) -> None:
-    from espwire.chips.registry import load_chip
-
     for doubt in result.doubts:
         context.warn("elf-doubt", doubt)
     name = load_chip(result.chip).name

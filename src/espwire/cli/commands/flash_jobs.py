@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from espwire.cli.context import Context
 from espwire.cli.inputs import (
     Input,
     TableSource,
+    check_readable,
+    check_writable,
     find_region,
     has_names,
     header_settings,
@@ -38,19 +40,17 @@ from espwire.cli.options import (
     progress_option,
     table_options,
 )
-from espwire.cli.sources import check_readable, check_writable
 from espwire.errors import UsageError, VerifyError
 from espwire.files import check_total_size
+from espwire.image.header import HeaderSettings
+from espwire.image.read_any import FormatChoice
 from espwire.sizes import format_size
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
-    from espwire.flash.model import Plan, Policy
+    from espwire.flash.model import Plan
     from espwire.image.build_file import BuildPlan
-    from espwire.image.header import HeaderSettings
-    from espwire.image.read_any import FormatChoice
-
 SKIP = "skip"  # in place of a file of --diff-with
 MAX_LISTED = 64  # bytes that verify-flash --diff prints
 
@@ -115,7 +115,7 @@ def flash(
     if choices["show"]:
         for line in build.notes:
             context.note(line)
-        _report_build(context, build, None, dry_run=False)
+        report_build(context, build, None, "--show")
         return
     set_build_defaults(context, build)
     policy = Policy(
@@ -132,7 +132,7 @@ def flash(
             dry_run=choices["dry_run"],
             report=context.report,
         )
-    _report_build(context, build, plan, dry_run=choices["dry_run"])
+    report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
 
 
 def set_build_defaults(context: Context, build: BuildPlan) -> None:
@@ -144,35 +144,63 @@ def set_build_defaults(context: Context, build: BuildPlan) -> None:
         context.options["no_stub"] = True
 
 
-def _report_build(context: Context, build: BuildPlan, plan: Plan | None, *, dry_run: bool) -> None:
-    written = plan is not None and not dry_run
-    unchecked = plan.unchecked if plan is not None and written else ()
-    count = len(build.blobs)
-    files = f"{count} file{'s' if count > 1 else ''}, {build.size:,} bytes"
-    if written:
-        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in build.blobs))
+def report_build(context: Context, build: BuildPlan, plan: Plan | None, withheld: str) -> None:
+    """Report the result of ``flash``."""
+    report_written(
+        context,
+        "flash",
+        plan,
+        build.blobs,
+        len(build.blobs),
+        withheld,
+        kind=build.kind,
+        chips=list(build.chips),
+    )
+
+
+def report_written(
+    context: Context,
+    command: str,
+    plan: Plan | None,
+    blobs: Sequence[Blob],
+    count: int,
+    withheld: str = "",
+    **data: Any,
+) -> None:
+    """Report what was written, and how far it was verified.
+
+    :param plan: None if there is none, as with ``--show``
+    :param count: number of files
+    :param withheld: the option for which nothing was written
+    :param data: more about the command's work, for programs
+    """
+    size = sum(len(blob.data) for blob in blobs)
+    written = size > 0 and not withheld
+    unchecked = [] if plan is None or withheld else list(plan.unchecked)
+    files = f"{count} file{'s' if count > 1 else ''}, {size:,} bytes"
+    if withheld:
+        text = f"Nothing was written ({withheld}): {files}."
+    elif not size:
+        text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
+    elif not unchecked:
+        text = f"Done: {files} written and verified."
     else:
-        text = f"Nothing was written (--{'dry-run' if dry_run else 'show'}): {files}."
-    data = {
-        "kind": build.kind,
-        "chips": list(build.chips),
-        "bytes": build.size,
+        extent = (
+            "not" if len(unchecked) == sum(bool(blob.data) for blob in blobs) else "only partly"
+        )
+        text = f"Done: {files} written, but {extent} verified."
+    data |= {
+        "bytes": size,
         "parts": [
-            {"address": blob.address, "size": len(blob.data), "name": blob.name, "role": blob.kind}
-            for blob in build.blobs
+            {"address": blob.address, "size": len(blob.data), "name": blob.name}
+            | ({"role": blob.kind} if command == "flash" else {})
+            for blob in blobs
         ],
         "written": written,
         "verified": written and not unchecked,
-        "unchecked": list(unchecked),
+        "unchecked": unchecked,
     }
-    context.finish("flash", text, data)
-
-
-def _describe_written(files: str, unchecked: Sequence[str], count: int) -> str:
-    if not unchecked:
-        return f"Done: {files} written and verified."
-    extent = "not" if len(unchecked) == count else "only partly"
-    return f"Done: {files} written, but {extent} verified."
+    context.finish(command, text, data)
 
 
 def _parse_encrypted(
@@ -220,60 +248,24 @@ changes_options = combine(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class WriteOptions:
-    """The options of ``write-flash``, by name."""
+EXCLUSIVE = (
+    ("compress", "no_compress"),
+    ("encrypt", "encrypt_files"),
+    ("diff_with", "skip_flashed"),
+    ("trust_flash_content", "skip_flashed"),
+)
 
-    compress: bool
-    no_compress: bool
-    erase_all: bool
-    verify: bool
-    encrypt: bool
-    encrypt_files: list[Input]
-    ignore_flash_enc_efuse: bool
-    diff_with: tuple[str, ...]
-    skip_flashed: bool
-    trust_flash_content: bool
-    force: bool
-    allow: frozenset[str]
 
-    def check(self) -> None:
-        """:raises UsageError: options contradict each other"""
-        for first, second in (
-            ("compress", "no_compress"),
-            ("encrypt", "encrypt_files"),
-            ("diff_with", "skip_flashed"),
-            ("trust_flash_content", "skip_flashed"),
-        ):
-            if getattr(self, first) and getattr(self, second):
-                names = (f"--{name.replace('_', '-')}" for name in (first, second))
-                raise UsageError(
-                    f"{' and '.join(names)} exclude each other", hint="Use only one of them."
-                )
-        if self.trust_flash_content and not self.diff_with:
-            raise UsageError(
-                "--trust-flash-content needs --diff-with",
-                hint="Name the files that are in flash now with --diff-with.",
-            )
-
-    def input_files(self) -> list[str]:
-        """The files that these options name."""
-        old = [file for file in self.diff_with if file.lower() != SKIP]
-        return [*(item.path for item in self.encrypt_files), *old]
-
-    def policy(self) -> Policy:
-        """The options that the library needs."""
-        from espwire.flash.model import Policy
-
-        return Policy(
-            compress=True if self.compress else False if self.no_compress else None,
-            verify=self.verify or None,
-            erase_all=self.erase_all,
-            force=self.force,
-            consents=self.allow,
-            ignore_flash_enc_efuse=self.ignore_flash_enc_efuse,
-            skip_flashed=self.skip_flashed,
-            trust_flash_content=self.trust_flash_content,
+def _check_choices(choices: Mapping[str, Any]) -> None:
+    """:raises UsageError: options contradict each other"""
+    for pair in EXCLUSIVE:
+        if all(choices[name] for name in pair):
+            names = " and ".join(f"--{name.replace('_', '-')}" for name in pair)
+            raise UsageError(f"{names} exclude each other", hint="Use only one of them.")
+    if choices["trust_flash_content"] and not choices["diff_with"]:
+        raise UsageError(
+            "--trust-flash-content needs --diff-with",
+            hint="Name the files that are in flash now with --diff-with.",
         )
 
 
@@ -315,37 +307,53 @@ def write_flash(
     **choices: Any,
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
+    from espwire.flash.model import Policy
     from espwire.flash.write import write_flash
 
-    options = WriteOptions(**choices)
-    options.check()
+    _check_choices(choices)
+    encrypted, old = choices["encrypt_files"], choices["diff_with"]
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
     inputs = look_up_in_file(context, inputs, source)
-    check_readable([*(item.path for item in inputs), *options.input_files()])
+    in_flash = [file for file in old if file.lower() != SKIP]
+    paths = [item.path for item in (*inputs, *encrypted)]
+    check_readable([*paths, *in_flash, *source.files])
+
+    def read() -> list[Blob]:
+        check_total_size([*paths, *old])
+        blobs = read_with_previous(context, inputs, old, settings, input_format)
+        if choices["encrypt"]:
+            return [replace(blob, encrypted=True) for blob in blobs]
+        more = read_inputs(context, encrypted, format=input_format)
+        return [*blobs, *(replace(blob, encrypted=True) for blob in more)]
+
     named = has_names(inputs)  # only the device's table can resolve them
-    blobs = [] if named else read_all(context, inputs, options, settings, input_format)
-    encrypt = bool(options.encrypt or options.encrypt_files)
-    with context.device(encrypt=encrypt, pins=pins, inputs=source.files) as device:
+    blobs = [] if named else read()
+    policy = Policy(
+        compress=True if choices["compress"] else False if choices["no_compress"] else None,
+        verify=choices["verify"] or None,
+        erase_all=choices["erase_all"],
+        force=choices["force"],
+        consents=choices["allow"],
+        ignore_flash_enc_efuse=choices["ignore_flash_enc_efuse"],
+        skip_flashed=choices["skip_flashed"],
+        trust_flash_content=choices["trust_flash_content"],
+    )
+    with context.device(encrypt=bool(choices["encrypt"] or encrypted), pins=pins) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
-            blobs = read_all(context, inputs, options, settings, input_format)
+            blobs = read()
         blobs = list(choose_for_chip(blobs, device.chip.id))
         plan = write_flash(
-            device,
-            blobs,
-            policy=options.policy(),
-            settings=settings,
-            dry_run=dry_run,
-            report=context.report,
+            device, blobs, policy=policy, settings=settings, dry_run=dry_run, report=context.report
         )
-    _report_write(context, plan, blobs, len(inputs) + len(options.encrypt_files), dry_run=dry_run)
+    report_written(context, "write-flash", plan, blobs, len(paths), "--dry-run" if dry_run else "")
 
 
-def read_all(
+def read_with_previous(
     context: Context,
     inputs: Sequence[Input],
-    options: WriteOptions,
+    old: Sequence[str],
     settings: HeaderSettings,
     format: FormatChoice,
 ) -> list[Blob]:
@@ -353,46 +361,15 @@ def read_all(
 
     :raises FileError, DataError: a file cannot be used
     """
-
-    old = options.diff_with
-    check_total_size([*(item.path for item in (*inputs, *options.encrypt_files)), *old])
     blobs: list[Blob] = []
     for number, item in enumerate(inputs):
         new = read_inputs(context, [item], format=format, settings=settings)
         if number < len(old) and old[number].lower() != SKIP:
-            previous = read_inputs(context, [replace(item, path=old[number])], format=format)
+            previous = read_inputs(context, [item._replace(path=old[number])], format=format)
             in_flash = {(blob.address, blob.chips): blob.data for blob in previous}
             new = [replace(blob, previous=in_flash.get((blob.address, blob.chips))) for blob in new]
         blobs += new
-    if options.encrypt:
-        return [replace(blob, encrypted=True) for blob in blobs]
-    encrypted = read_inputs(context, options.encrypt_files, format=format)
-    return [*blobs, *(replace(blob, encrypted=True) for blob in encrypted)]
-
-
-def _report_write(
-    context: Context, plan: Plan, blobs: Sequence[Blob], count: int, *, dry_run: bool
-) -> None:
-    size = sum(len(blob.data) for blob in blobs)
-    unchecked = [] if dry_run else list(plan.unchecked)
-    written = not dry_run and size > 0
-    files = f"{count} file{'s' if count > 1 else ''}, {size:,} bytes"
-    if dry_run:
-        text = f"Nothing was written (--dry-run): {files}."
-    elif not size:
-        text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
-    else:
-        text = _describe_written(files, unchecked, sum(bool(blob.data) for blob in blobs))
-    data = {
-        "written": written,
-        "verified": written and not unchecked,
-        "unchecked": unchecked,
-        "bytes": size,
-        "parts": [
-            {"address": blob.address, "size": len(blob.data), "name": blob.name} for blob in blobs
-        ],
-    }
-    context.finish("write-flash", text, data)
+    return blobs
 
 
 @click.command()
@@ -429,11 +406,11 @@ def verify_flash(
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
     inputs = look_up_in_file(context, inputs, source)
-    check_readable(item.path for item in inputs)
+    check_readable([*(item.path for item in inputs), *source.files])
     named = has_names(inputs)
     read = partial(read_inputs, context, format=input_format, settings=settings)
     blobs: Sequence[Blob] = () if named else read(inputs)
-    with context.device(pins=pins, inputs=source.files) as device:
+    with context.device(pins=pins) as device:
         if named:
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read(inputs)
@@ -497,7 +474,8 @@ def read_flash(
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
     check_writable(file)
     source = TableSource(partitions, table_offset)
-    with context.device(pins=pins, inputs=source.files) as device:
+    check_readable(source.files)
+    with context.device(pins=pins) as device:
         address, size = find_region(context, region, source, device)
         size = read_to_file(
             device, address, size, file, flash_size=flash_size, report=context.report
@@ -560,8 +538,9 @@ def erase_region(
 
     region, _ = parse_region(arguments, files=0, strict=context.program.strict)
     source = TableSource(partitions, table_offset)
+    check_readable(source.files)
     policy = Policy(force=force, consents=allow)
-    with context.device(pins=pins, inputs=source.files) as device:
+    with context.device(pins=pins) as device:
         address, size = find_region(context, region, source, device)
         erase_region(device, address, size, policy=policy, dry_run=dry_run, report=context.report)
     what = f"everything from {address:#x} on" if size is None else f"{size:,} bytes at {address:#x}"

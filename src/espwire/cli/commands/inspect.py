@@ -12,7 +12,14 @@ import click
 
 from espwire.cli.context import Context
 from espwire.cli.image_text import draw_file, file_data
-from espwire.cli.inputs import load_chip_option, peer_format
+from espwire.cli.inputs import (
+    STDIN,
+    check_writable,
+    load_chip_option,
+    name_source,
+    peer_format,
+    read_source,
+)
 from espwire.cli.options import (
     chip_option,
     input_format_option,
@@ -21,16 +28,14 @@ from espwire.cli.options import (
 )
 from espwire.cli.output import is_terminal
 from espwire.cli.ports import is_port
-from espwire.cli.sources import STDIN, check_writable, name_source, read_source
 from espwire.errors import ImageError, VerifyError
 from espwire.files import keep_inputs, write_file
+from espwire.image.read_any import FormatChoice
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.image.diff import ImageDiff, SegmentDiff
     from espwire.image.flash_map import FlashMap
-    from espwire.image.read_any import FormatChoice
-
 MAX_LISTED = 32  # ranges of sectors that image-diff prints
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
+from espwire.chips.model import Chip
 from espwire.cli.context import Context
-from espwire.cli.inputs import Input, header_settings, load_chip_option, read_blobs
+from espwire.cli.inputs import (
+    STDIN,
+    Input,
+    header_settings,
+    load_chip_option,
+    name_source,
+    read_blobs,
+    read_source,
+)
 from espwire.cli.number_types import FlashAddress, Number
 from espwire.cli.options import (
     addressed_inputs_argument,
@@ -20,16 +29,12 @@ from espwire.cli.options import (
     input_format_option,
     only_input_format_option,
 )
-from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import UsageError
 from espwire.files import check_total_size, keep_inputs, write_file, write_folder
 from espwire.image.header import parse_size
 from espwire.image.merge import Merged, MergeOptions, find_merge_chip, merge_blobs
+from espwire.image.read_any import FormatChoice
 from espwire.text import escape
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.image.read_any import FormatChoice
 
 FORMATS = ("raw", "uf2", "hex")
 ARGUMENTS = "flash_args"  # file that split-image writes for write-flash

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,6 @@ from espwire.errors import UsageError
 from espwire.text import escape
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from espwire.monitor.console import Console
     from espwire.monitor.terminal import Keyboard
     from espwire.transport.ports import Port
@@ -71,7 +70,7 @@ def monitor(
     baud = context.options.get("baud", DEFAULT_BAUD)
     port = _find_port(context)
     options = MonitorOptions(baud=baud, reset=reset, dtr=dtr, eol=EOL[eol])
-    stamp = _now if timestamps else None
+    stamp = datetime.now if timestamps else None
     with ExitStack() as stack:
         log = (
             None
@@ -139,15 +138,9 @@ def _open_console(context: Context, *, raw: bool, timestamps: bool) -> Console:
         screen,
         raw=raw,
         passes=passes,
-        stamp=_now if timestamps else None,
+        stamp=datetime.now if timestamps else None,
         chip=load_chip_option(context),
     )
-
-
-def _now() -> datetime:
-    from datetime import datetime
-
-    return datetime.now()
 
 
 class StandardScreen:

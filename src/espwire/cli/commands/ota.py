@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import TableSource, load_chip_option, read_table_file
+from espwire.cli.inputs import (
+    STDIN,
+    TableSource,
+    load_chip_option,
+    name_source,
+    read_source,
+    read_table_file,
+)
 from espwire.cli.options import dry_run_option, input_format_option, table_options
-from espwire.cli.sources import STDIN, name_source, read_source
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
 from espwire.image.merge import lay_out
@@ -28,9 +34,7 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
-
-if TYPE_CHECKING:
-    from espwire.image.read_any import FormatChoice
+from espwire.image.read_any import FormatChoice
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from espwire.cli.context import Context
-from espwire.cli.inputs import load_chip_option, read_table_file
+from espwire.cli.inputs import (
+    check_writable,
+    load_chip_option,
+    read_table_file,
+)
 from espwire.cli.number_types import parse_address
 from espwire.cli.options import (
     input_format_option,
@@ -16,7 +18,6 @@ from espwire.cli.options import (
     table_size_option,
 )
 from espwire.cli.output import align
-from espwire.cli.sources import check_writable
 from espwire.files import keep_inputs, write_file
 from espwire.image.partition_csv import TableOffsets, build_csv
 from espwire.image.partition_table import (
@@ -27,11 +28,9 @@ from espwire.image.partition_table import (
     is_utf8,
     require_sound,
 )
+from espwire.image.read_any import FormatChoice
 from espwire.sizes import format_size
 from espwire.text import escape
-
-if TYPE_CHECKING:
-    from espwire.image.read_any import FormatChoice
 
 secure_boot_v1_option = click.option(
     "--secure-boot-v1",
@@ -107,12 +106,6 @@ def check(
     require_sound(table, rules, file or "the device's table")
 
 
-def _parse_offset(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> int | None:
-    return None if value is None else parse_address(context, parameter, value)
-
-
 @click.command()
 @click.argument("file", metavar="CSV")
 @click.option("-o", "--output", metavar="FILE", required=True, help="Output file.")
@@ -125,13 +118,13 @@ def _parse_offset(
 @click.option(
     "--bootloader-offset",
     metavar="ADDRESS",
-    callback=_parse_offset,
+    callback=parse_address,
     help="Address of the bootloader. Default: that of --chip.",
 )
 @click.option(
     "--recovery-offset",
     metavar="ADDRESS",
-    callback=_parse_offset,
+    callback=parse_address,
     help="Address of the recovery bootloader.",
 )
 @input_format_option

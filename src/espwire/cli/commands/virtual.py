@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
+from espwire.chips.registry import load_chip
 from espwire.cli.commands.chip import describe_device, device_data
 from espwire.cli.context import Context
 from espwire.cli.inputs import Input, read_inputs
 from espwire.errors import UsageError, VerifyError
+from espwire.image.model import Image
 from espwire.sizes import parse_number
-
-if TYPE_CHECKING:
-    from espwire.image.model import Image
 
 # options of `virtual serve` that are keys of the virtual: URL as well; the URL's parser checks the values
 URL_KEYS = (
@@ -143,7 +141,6 @@ def demo(context: Context, no_pace: bool) -> None:
 
 
 def _flash_and_show(context: Context, firmware: Path, flash_file: Path) -> None:
-    from espwire.chips.registry import load_chip
     from espwire.flash.write import write_flash
     from espwire.image.codec import parse
 

@@ -5,9 +5,11 @@ docs/guide/scripts-and-ides.md lists these words and their users; tests/scenario
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from espwire.chips.index import NAMES
+from espwire.cli.output import printable
 from espwire.cli.render import VERBS, Wording, describe
 from espwire.events import (
     ChipFound,
@@ -21,7 +23,8 @@ from espwire.events import (
     Result,
     StubStarted,
 )
-from espwire.sizes import format_size
+from espwire.image.model import WP_PIN_DISABLED
+from espwire.sizes import Revision, format_size
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -54,8 +57,6 @@ def describe_event(event: Event, verbose: bool) -> str | None:
             size = None if event.data.get("assumed") else event.data.get("size")
             return f"{event.text}\nDetected flash size: {format_size(size) if size else 'Unknown'}"
         case Result(command="image-info"):
-            from espwire.cli.esptool.image_info import describe_first_image
-
             lines = describe_first_image(event.data)
             return lines if len(event.data["items"]) == 1 else f"{lines}\n\n{event.text}"
         case Result(command=str(command), data=dict(data)) if command in RESULTS:
@@ -118,17 +119,11 @@ def _describe_security(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _describe_new_image(data: dict[str, Any]) -> str:
-    from espwire.chips.index import NAMES
-
-    return f"Successfully created {NAMES[data['chip']]} image."
-
-
 RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "dump-mem": lambda data: (
         f"Dumped {data['size']} bytes from {data['address']:#x} to '{escape(data['file'])}'."
     ),
-    "elf2image": _describe_new_image,
+    "elf2image": lambda data: f"Successfully created {NAMES[data['chip']]} image.",
     "get-security-info": _describe_security,
     "merge-bin": lambda data: f"Wrote {data['bytes']:#x} bytes to file '{escape(data['output'])}'.",
     "read-flash-sfdp": _describe_sfdp,
@@ -158,6 +153,105 @@ def report_device(device: Device, report: Report) -> None:
     if device.crystal_mhz is not None:
         for label in ("Crystal is ", "Crystal frequency: "):
             report(Note(text=f"{label}{device.crystal_mhz}MHz"))
+
+
+def describe_first_image(data: dict[str, Any]) -> str:
+    """Lines about the first image in the file, which is the only one that esptool reads.
+
+    :param data: of the result of ``image-info``
+    """
+    lines = [f"Image size: {data['size']} bytes"]
+    image = next((item["image"] for item in data["items"] if item["image"] is not None), None)
+    if image is not None:
+        lines += map(printable, _describe_image(image))
+    return "\n".join(lines)
+
+
+def _describe_image(image: dict[str, Any]) -> Iterator[str]:
+
+    segments = image["segments"]
+    name = NAMES[image["chip"]] if image["chip"] else "unknown"
+    yield f"Detected image type: {name}"
+    yield from _describe_title(f"{name} Image Header")
+    yield f"Image version: {image['version'] if image['extended_header'] is None else 1}"  # as esptool counts
+    yield f"Entry point: {image['entry']:#010x}"
+    yield f"Segments: {len(segments)}"
+    for label, key in (
+        ("Flash size", "flash_size"),
+        ("Flash freq", "flash_frequency"),
+        ("Flash mode", "flash_mode"),
+    ):
+        value = str(image[key] or "unknown")
+        yield f"{label}: {value.upper() if key == 'flash_mode' else value}"
+    yield from _describe_header(name, image["extended_header"])
+    yield from _describe_title("Segments Information")
+    for number, segment in enumerate(segments):
+        memory = ", ".join(segment["memory"])
+        columns = (
+            f"0x{segment['size']:05x}  0x{segment['address']:08x}  0x{segment['offset'] - 8:08x}"
+        )
+        yield f"{number:>7}  {columns}  {memory}".rstrip()
+    yield from _describe_title(f"{name} Image Footer")
+    checksum = image["checksum"]
+    if checksum is not None:
+        yield f"Checksum: {checksum:#04x} ({_verdict(image['checksum_valid'])})"
+    if image["sha256"] is not None:
+        yield f"Validation hash: {image['sha256']} ({_verdict(image['sha256_valid'])})"
+    yield from _describe_app(image["app_descriptor"])
+    yield from _describe_bootloader(image["bootloader_descriptor"])
+
+
+def _describe_title(text: str) -> Iterator[str]:
+    yield ""
+    yield text
+    yield "=" * len(text)
+
+
+def _verdict(valid: bool) -> str:
+    return "valid" if valid else "invalid"
+
+
+def _describe_header(name: str, header: dict[str, Any] | None) -> Iterator[str]:
+    if header is None:
+        return
+    from espwire.chips.registry import find_by_image_id
+
+    yield from _describe_title(f"{name} Extended Image Header")
+    wp_pin = header["wp_pin"]
+    yield f"WP pin: {wp_pin:#x}{' (disabled)' if wp_pin == WP_PIN_DISABLED else ''}"
+    strengths = [
+        nibble for byte in bytes.fromhex(header["drive"]) for nibble in (byte & 15, byte >> 4)
+    ]
+    pairs = zip(("clk", "q", "d", "cs0", "hd", "wp"), strengths, strict=True)
+    yield f"Flash pins drive settings: {', '.join(f'{pin}_drv: {strength:#x}' for pin, strength in pairs)}"
+    raw = header["raw"]  # esptool prints what is stored, set or not
+    chip = find_by_image_id(raw["chip_id"])
+    yield f"Chip ID: {raw['chip_id']} ({NAMES[chip] if chip else 'Unknown ID'})"
+    legacy = f"(legacy min_rev = {header['min_revision_legacy']})"
+    yield f"Minimal chip revision: {Revision(raw['min_revision'])}, {legacy}"
+    yield f"Maximal chip revision: {Revision(raw['max_revision'])}"
+
+
+def _describe_app(app: dict[str, Any] | None) -> Iterator[str]:
+    if app is None:
+        return
+    yield from _describe_title("Application Information")
+    app = {name: "" if value is None else value for name, value in app.items()}
+    yield f"Project name: {app['project']}"
+    yield f"App version: {app['version']}"
+    yield f"Compile time: {app['date']} {app['time']}"
+    yield f"ELF file SHA256: {app['elf_sha256'] or '0' * 64}"
+    yield f"ESP-IDF: {app['idf_version']}"
+    yield f"Secure version: {app['secure_version']}"
+
+
+def _describe_bootloader(bootloader: dict[str, Any] | None) -> Iterator[str]:
+    if bootloader is None:
+        return
+    yield from _describe_title("Bootloader Information")
+    yield f"Bootloader version: {bootloader['version']}"
+    yield f"ESP-IDF: {bootloader['idf_version'] or ''}"
+    yield f"Compile time: {bootloader['date_time'] or ''}"
 
 
 ESPTOOL = Wording(describe_event, count, steps=100, reset_last=True)

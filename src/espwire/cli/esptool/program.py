@@ -11,10 +11,7 @@ from collections.abc import Sequence
 TYPE_CHECKING = False  # see cli/main.py
 if TYPE_CHECKING:
     from espwire.cli.context import Program
-    from espwire.cli.render import Wording
-    from espwire.device.device import Device
     from espwire.errors import ToolError
-    from espwire.events import Report
 
 ESPTOOL_VERSION = "5.6.0"  # the newest esptool whose command line is supported; scripts compare it
 EXIT_USAGE, EXIT_FATAL, EXIT_PORT, EXIT_BUG = 2, 2, 1, 1
@@ -54,14 +51,15 @@ def describe_version() -> str:
 def build_program(name: str) -> Program:
     """What depends on the name ``esptool.py`` or ``esptool``."""
     from espwire.cli.context import Program
+    from espwire.cli.esptool.output import ESPTOOL, report_device
 
     return Program(
         name=name,
         version_text=describe_version(),
         error_word=_choose_word,
         exit_code=find_exit_code,
-        open_wording=_open_wording,
-        report_device=_report_device,
+        wording=ESPTOOL,
+        report_device=report_device,
         strict=False,
         consents=OVERRIDDEN,
     )
@@ -78,15 +76,3 @@ def _choose_word(error: ToolError) -> str:
     if error.code == "verify":
         return f"{FATAL}: Verification failed"
     return "error" if isinstance(error, UsageError) else FATAL
-
-
-def _open_wording() -> Wording:
-    from espwire.cli.esptool.output import ESPTOOL
-
-    return ESPTOOL
-
-
-def _report_device(device: Device, report: Report) -> None:
-    from espwire.cli.esptool.output import report_device
-
-    report_device(device, report)

@@ -236,8 +236,6 @@ class _Line:
                 break
             if count:  # the rest of the word is its value, or the next word is
                 return [word], count if at + 1 == len(word) else 0
-        else:
-            return [word], 0
         return [word], 0
 
 
