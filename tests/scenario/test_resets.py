@@ -442,7 +442,7 @@ def test_a_cancelled_sequence_releases_the_lines_of_a_virtual_link_too():
     token.cancel()
     with pytest.raises(Cancelled):
         play(transport, (Step(rts=True), Step(wait=0.1)))
-    assert not transport.chip.board.circuit.en_low
+    assert not transport.chip.board.en_low
 
 
 def test_a_dtr_that_another_program_left_asserted_does_not_spoil_the_hard_reset():

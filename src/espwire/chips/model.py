@@ -230,6 +230,11 @@ class Memory(NamedTuple):
     map: tuple[Region, ...]
     measured: Mapping[str, Any] = EMPTY
 
+    def find_names(self, address: int) -> tuple[str, ...]:
+        """Names of the memories that have ``address``."""
+        names = (region.name for region in self.map if region.start <= address < region.end)
+        return tuple(dict.fromkeys(names))
+
 
 class MacCrc(NamedTuple):
     """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address."""

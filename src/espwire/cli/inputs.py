@@ -26,7 +26,7 @@ from espwire.cli.argument_mistakes import (
 from espwire.errors import DataError, FileError, ImageError, TableError, UsageError
 from espwire.files import INPUT_LIMIT, check_total_size, open_output, read_file
 from espwire.image.header import HeaderSettings, parse_size_name
-from espwire.image.read_any import FormatChoice, read_input
+from espwire.image.read_any import FormatChoice, read_any, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
@@ -143,12 +143,14 @@ def read_table_file(
     :raises FileError: it cannot be read
     :raises TableError: it has no table, or an invalid one
     """
+    from espwire.image.merge import flatten
     from espwire.image.partition_csv import TableOffsets, decode_csv, parse_csv
     from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
-    from espwire.image.split import lay_out_addressed
 
     name = name_source(path)
-    data = lay_out_addressed(read_source(path), name, load_chip_option(context), format=format)
+    file = read_any(read_source(path), name, format)
+    start, flat = flatten(file, load_chip_option(context))
+    data = b"\xff" * start + flat
     if data[:2] in (ROW_MAGIC, MD5_MAGIC):
         return parse_table(data, name)
     if data[offset : offset + 2] in (ROW_MAGIC, MD5_MAGIC):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from espwire.blob import Blob
+from espwire.chips.registry import load_chip
 from espwire.errors import DataError, FileError, SafetyStop, UsageError
 from espwire.files import INPUT_LIMIT, list_files, read_file
 from espwire.image.build_file import (
@@ -245,8 +246,6 @@ class _Assembly:
 
     def plan(self, files: Mapping[str, str]) -> BuildPlan:
         """The plan for these files by role."""
-        from espwire.chips.registry import load_chip
-
         folder = self.candidate.folder
         self.files = {
             role: (name, self.read(posixpath.join(folder, name))) for role, name in files.items()

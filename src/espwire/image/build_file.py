@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.chips.index import CHIPS, ChipEntry
+from espwire.chips.model import Chip
+from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
+from espwire.image.elf import is_flash
 from espwire.image.header import HeaderSettings
-from espwire.image.partition_table import ROW_MAGIC, TABLE_OFFSET, parse_table
+from espwire.image.partition_table import (
+    ROW_MAGIC,
+    TABLE_OFFSET,
+    Partition,
+    PartitionTable,
+    parse_table,
+)
 from espwire.image.read_any import Format, FormatChoice, make_blobs, read_any
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.image.partition_table import Partition, PartitionTable
 
 Read = Callable[[str], bytes]
 USUAL_APP = 0x10000  # the default of Arduino, PlatformIO and ESP-IDF for an application
@@ -80,8 +84,6 @@ class BuildRequest:
 
 def find_image_chip(data: bytes) -> str:
     """The id of the chip that an image is for; empty: not an intact image, or for an unknown chip."""
-    from espwire.chips.registry import find_by_image_id
-
     if not is_image(data):
         return ""
     try:
@@ -261,8 +263,6 @@ def _find_start(data: bytes, chip: ChipEntry) -> int | None:
 
 def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
     """The address of a binary that is not a merged one: from the request."""
-    from espwire.chips.registry import load_chip
-
     if request.app_address is not None:
         return request.app_address
     chip_id = find_image_chip(data)
@@ -288,9 +288,6 @@ def _choose_elf_address(blob: Blob, request: BuildRequest) -> tuple[int, str]:
 
     :raises ElfError: it uses no mapped flash, so it is a program for RAM or a bootloader
     """
-    from espwire.chips.registry import load_chip
-    from espwire.image.elf import is_flash
-
     chip = load_chip(blob.chips[0])
     image = parse(blob.data, chip)
     mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from espwire.chips.model import Chip
 from espwire.errors import DataError
 from espwire.image.header import (
     format_chip_id,
@@ -15,12 +15,9 @@ from espwire.image.header import (
     format_text,
 )
 from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
-from espwire.image.read_any import FormatChoice
-from espwire.image.split import flatten
+from espwire.image.merge import flatten
+from espwire.image.read_any import FormatChoice, read_any
 from espwire.sizes import SECTOR
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +84,8 @@ def diff_images(
     :raises HexError: broken Intel HEX
     :raises ImageError: broken UF2
     """
-    old_start, old_flat = flatten(old, names[0], chip, format=format)
-    new_start, new_flat = flatten(new, names[1], chip, format=format)
+    old_start, old_flat = flatten(read_any(old, names[0], format), chip)
+    new_start, new_flat = flatten(read_any(new, names[1], format), chip)
     start = min(old_start, new_start)
     flats = b"\xff" * (old_start - start) + old_flat, b"\xff" * (new_start - start) + new_flat
     items = _pair(_inspect(old, names[0], chip, format), _inspect(new, names[1], chip, format))
@@ -153,24 +150,22 @@ def _diff_item(old: Item | None, new: Item | None) -> Iterator[FieldDiff]:
     if old is None or new is None:
         pair = ("missing", "there") if old is None else ("there", "missing")
         yield FieldDiff(item=title, field=item.kind, old=pair[0], new=pair[1])
-    elif old.info and new.info:
-        ours, theirs = describe_fields(old.info), describe_fields(new.info)
-        for name in dict.fromkeys((*ours, *theirs)):
-            if ours.get(name) != theirs.get(name):
-                yield FieldDiff(
-                    item=title, field=name, old=ours.get(name, "-"), new=theirs.get(name, "-")
-                )
-    elif old.table and new.table and old.table != new.table:
-        ours_rows = {row.name: row for row in old.table.partitions}
-        theirs_rows = {row.name: row for row in new.table.partitions}
-        for name in dict.fromkeys((*ours_rows, *theirs_rows)):
-            if ours_rows.get(name) != theirs_rows.get(name):
-                yield FieldDiff(
-                    item=title,
-                    field=name,
-                    old=str(ours_rows.get(name, "-")),
-                    new=str(theirs_rows.get(name, "-")),
-                )
+        return
+    ours, theirs = _describe_item(old), _describe_item(new)
+    if not ours or not theirs:
+        return  # of different kinds
+    for name in dict.fromkeys((*ours, *theirs)):
+        if ours.get(name) != theirs.get(name):
+            yield FieldDiff(
+                item=title, field=name, old=ours.get(name, "-"), new=theirs.get(name, "-")
+            )
+
+
+def _describe_item(item: Item) -> dict[str, str]:
+    """The fields of an image, or the rows of a table."""
+    if item.info:
+        return describe_fields(item.info)
+    return {row.name: str(row) for row in item.table.partitions} if item.table else {}
 
 
 def describe_fields(info: ImageInfo) -> dict[str, str]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from espwire.chips.model import Chip
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
@@ -218,8 +217,6 @@ def find_elf_chips(elf: Elf) -> tuple[str, ...]:
 
     Of those that fit, chips with the entry address in RAM are preferred: what is flash of one can be RAM of another.
     """
-    from espwire.chips.registry import chip_ids, load_chip
-
     named = find_named_chip(elf)
     if named is not None:
         return (named,)
@@ -230,8 +227,6 @@ def find_elf_chips(elf: Elf) -> tuple[str, ...]:
 
 def find_named_chip(elf: Elf) -> str | None:
     """The chip that fits the program and whose id is in its metadata."""
-    from espwire.chips.registry import chip_ids, load_chip
-
     named = [name for name in chip_ids() if name.encode() in elf.metadata]
     longest_first = sorted(named, key=len, reverse=True)  # esp32c61 contains esp32c6
     return next((name for name in longest_first if fits(elf, load_chip(name))), None)

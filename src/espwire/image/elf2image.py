@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from espwire.blob import Blob
 from espwire.chips.index import NAMES
+from espwire.chips.model import Chip
+from espwire.chips.registry import load_chip
 from espwire.errors import ElfError, ImageError, UsageError, name_file
 from espwire.files import check_total_size, keep_inputs, read_file, write_files
 from espwire.image.codec import build, compute_crc, create_image, pack, pack_segments
@@ -54,9 +56,6 @@ from espwire.image.model import (
     Image,
     Segment,
 )
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 # bytes after the checksum: SHA-256 and signature; SHA-256 only
 SIGNATURE_V1, SIGNATURE_V2 = 112, 32
@@ -120,8 +119,6 @@ def elf2image(
     :raises UsageError: the chip does not support an option
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.registry import load_chip
-
     options = options or ElfOptions()
     data = read_file(path)
     with name_file(os.path.basename(os.fspath(path))):
@@ -226,17 +223,10 @@ def _convert(elf: Elf, data: bytes, chip: Chip, options: ElfOptions) -> tuple[Bl
     check_sections(loaded)
     if options.ram_only_header:
         loaded = tuple(sorted(loaded, key=lambda section: section.address))
-    sections = join_sections(loaded, _find_memory(chip))
+    sections = join_sections(loaded, chip.memory.find_names)
     if chip.image.extended_header:
         return (Blob(0, _convert_esp32(elf, sections, chip, options, data)),)
     return _convert_esp8266(elf, sections, chip, options, data)
-
-
-def _find_memory(chip: Chip) -> Callable[[int], object]:
-    """Address → the names of all memory regions there; sections are joined only within the same regions."""
-    return lambda address: tuple(
-        region.name for region in chip.memory.map if region.start <= address < region.end
-    )
 
 
 def _split(sections: Iterable[Section], chip: Chip) -> tuple[list[Section], list[Section]]:
@@ -461,8 +451,6 @@ def make_image(
     :raises UsageError: the chip does not support a setting
     :raises FileError: a file cannot be read or written
     """
-    from espwire.chips.registry import load_chip
-
     target = load_chip(chip)
     paths = [path for _, path in segments]
     check_total_size(paths)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from espwire.chips.registry import parse_chip_id
 from espwire.errors import DataError, UsageError
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.sizes import parse_number
@@ -180,8 +181,6 @@ def _read_settings(table: dict[str, Any]) -> HeaderSettings:
 
 
 def _read_chip(value: Any) -> str:
-    from espwire.chips.registry import parse_chip_id
-
     text = _text(value, "extra_esptool_args.chip", empty=True)
     try:
         return "" if text in ("", "auto") else parse_chip_id(text)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from espwire.blob import Blob
 from espwire.chips.index import NAMES
+from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, find_by_uf2_family, load_chip
 from espwire.errors import ImageError, name_file
 from espwire.image.codec import is_image, pack, parse
@@ -23,9 +24,6 @@ from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Region, find_regions, looks_encrypted
 from espwire.image.signature import Signature, find_signatures
 from espwire.sizes import SECTOR
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
 
 Format = Literal["image", "merged", "hex", "srecord", "uf2"]
 
@@ -228,12 +226,6 @@ def find_code(codes: Mapping[str, int], code: int) -> str | None:
     return next((name for name, value in codes.items() if value == code), None)
 
 
-def find_memory(chip: Chip, address: int) -> tuple[str, ...]:
-    """Names of the memories that have ``address``, as the chip's memory map has them."""
-    names = (region.name for region in chip.memory.map if region.start <= address < region.end)
-    return tuple(dict.fromkeys(names))
-
-
 def find_hidden_segments(image: Image) -> tuple[Segment, ...]:
     """The segments after the checksum of an image with a RAM-only header; empty for other images."""
     if image.extended is None or image.extended.hash_appended or not image.trailing:
@@ -262,7 +254,7 @@ def _segments(image: Image, chip: Chip | None) -> Iterator[SegmentInfo]:
             offset=segment.offset,
             memory=()
             if chip is None or (first and number == 0)
-            else find_memory(chip, segment.address),
+            else chip.memory.find_names(segment.address),
             hidden=number >= len(first) + len(image.segments),
         )
 

@@ -9,17 +9,17 @@ supports Intel HEX only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
+from espwire.chips.model import Chip
+from espwire.chips.registry import find_by_uf2_family, load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, name_file
-from espwire.image.elf import is_elf
+from espwire.image.elf import is_elf, is_program, parse_elf
+from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
+from espwire.image.header import DETECT, KEEP, HeaderSettings
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Families, is_uf2, parse_uf2
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.image.header import HeaderSettings
 
 Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
 FormatChoice = Literal["auto", "esptool", "raw", "hex", "srecord", "uf2", "elf"]
@@ -221,8 +221,6 @@ def find_blobs(file: InputFile, chip: str | None) -> tuple[Blob, ...]:
 
 def _read_uf2(file: InputFile) -> tuple[Blob, ...]:
     """The blobs for all known chips."""
-    from espwire.chips.registry import find_by_uf2_family
-
     chips = {
         family: () if family is None else find_by_uf2_family(family) for family in file.families
     }
@@ -251,11 +249,6 @@ def _convert_elf(
     *,
     convert: bool,
 ) -> tuple[Blob, ...]:
-    from espwire.chips.registry import load_chip
-    from espwire.image.elf import is_program, parse_elf
-    from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
-    from espwire.image.header import DETECT, KEEP, HeaderSettings
-
     settings = settings or HeaderSettings()
     if settings.size == DETECT:
         settings = replace(settings, size=KEEP)

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
-from typing import TYPE_CHECKING
 
+from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, TableError
 from espwire.image.codec import parse_prefix
@@ -19,14 +19,16 @@ from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.elf import ELF_MAGIC
 from espwire.image.hex import is_hex, is_srecord
 from espwire.image.model import MAGIC, MAGIC_V2, Image
-from espwire.image.partition_table import ROW_MAGIC, TABLE_SIZE, parse_table
+from espwire.image.partition_table import (
+    ROW_MAGIC,
+    TABLE_SIZE,
+    Partition,
+    PartitionTable,
+    parse_table,
+)
 from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
 from espwire.image.uf2 import is_uf2
 from espwire.sizes import SECTOR
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.image.partition_table import Partition, PartitionTable
 
 MAX_TABLES = 16  # a flash has one or two
 ENTROPY_SAMPLE = 0x10000

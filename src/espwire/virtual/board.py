@@ -8,6 +8,7 @@ risen.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from espwire.virtual.scheduler import EventQueue
 
@@ -15,61 +16,30 @@ RC_DELAY_S = 0.002  # from releasing EN to sampling the straps: 10 kOhm and 0.1 
 MIN_RESET_S = 0.005  # a shorter pulse does not discharge that capacitor
 
 
+@dataclass(frozen=True)
 class Circuit:
-    """No connection: the board has only buttons."""
+    """A reset circuit. ``pull(dtr, rts, boot_low)`` returns which pins the lines pull low: EN, the boot pin.
 
-    connected = False
-    resets_at_once = False  # EN is not a pin with a capacitor but a request inside the chip
-
-    def __init__(self) -> None:
-        self.en_low = self.boot_low = False
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """Apply the state of the lines."""
-
-
-class Direct(Circuit):
-    """DTR to the boot pin, RTS to EN, each by its own transistor: both asserted hold the chip in reset."""
-
-    connected = True
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """Each line pulls its pin."""
-        self.en_low, self.boot_low = rts, dtr
-
-
-class Transistor(Circuit):
-    """The usual two transistors: a line pulls its pin only if the other line does not, so both together do nothing."""
-
-    connected = True
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """One line alone pulls its pin."""
-        self.en_low, self.boot_low = rts and not dtr, dtr and not rts
-
-
-class UsbJtag(Circuit):
-    """How the USB-Serial/JTAG unit interprets the lines (its technical reference: CDC-ACM control lines).
-
-    DTR alone makes the next reset enter the loader (``boot_low``), RTS alone resets, both together do nothing, neither
-    clears the mark.
+    ``resets_at_once``: EN is not a pin with a capacitor but a request inside the chip. ``connected`` False: the board has
+    only buttons.
     """
 
-    connected = True
-    resets_at_once = True
-
-    def set(self, *, dtr: bool, rts: bool) -> None:
-        """Request a reset, or set or clear the mark."""
-        self.en_low = rts and not dtr
-        if not rts:
-            self.boot_low = dtr
+    pull: Callable[[bool, bool, bool], tuple[bool, bool]]
+    resets_at_once: bool = False
+    connected: bool = True
 
 
-CIRCUITS: Mapping[str, Callable[[], Circuit]] = {
-    "direct": Direct,
-    "transistor": Transistor,
-    "usb-jtag": UsbJtag,
-    "none": Circuit,
+CIRCUITS: Mapping[str, Circuit] = {
+    # DTR to the boot pin, RTS to EN, each by its own transistor: both asserted hold the chip in reset
+    "direct": Circuit(lambda dtr, rts, boot_low: (rts, dtr)),
+    # the usual two transistors: a line pulls its pin only if the other line does not, so both together do nothing
+    "transistor": Circuit(lambda dtr, rts, boot_low: (rts and not dtr, dtr and not rts)),
+    # how the USB-Serial/JTAG unit interprets the lines (its technical reference: CDC-ACM control lines): DTR alone makes
+    # the next reset enter the loader, RTS alone resets, both together do nothing, neither clears the mark
+    "usb-jtag": Circuit(
+        lambda dtr, rts, boot_low: (rts and not dtr, boot_low if rts else dtr), resets_at_once=True
+    ),
+    "none": Circuit(lambda dtr, rts, boot_low: (False, False), connected=False),
 }
 
 
@@ -91,6 +61,7 @@ class Board:
         usb_reset: Callable[[], None],
     ) -> None:
         self.circuit, self.rc = circuit, rc
+        self.en_low = self._boot_pulled = False  # by the circuit
         self.driven = False
         self._queue = queue
         self._hold, self._start, self._usb_reset = hold, start, usb_reset
@@ -102,14 +73,14 @@ class Board:
     @property
     def boot_low(self) -> bool:
         """Whether the boot pin is pulled low."""
-        return self.circuit.boot_low or self._boot_button
+        return self._boot_pulled or self._boot_button
 
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """The host sets its modem lines."""
-        requested = self.circuit.en_low
-        self.circuit.set(dtr=dtr, rts=rts)
+        requested = self.en_low
+        self.en_low, self._boot_pulled = self.circuit.pull(dtr, rts, self._boot_pulled)
         self.driven = self.driven or self.circuit.connected
-        if self.circuit.resets_at_once and self.circuit.en_low and not requested:
+        if self.circuit.resets_at_once and self.en_low and not requested:
             self._usb_reset()
         self._update()
 
@@ -121,7 +92,7 @@ class Board:
         self._update()
 
     def _update(self) -> None:
-        low = self._reset_button or (self.circuit.en_low and not self.circuit.resets_at_once)
+        low = self._reset_button or (self.en_low and not self.circuit.resets_at_once)
         if low is self._en_was_low:
             return
         self._en_was_low = low

@@ -9,6 +9,12 @@ from functools import partial
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
+from espwire.secure.flash_encryption import (
+    USUAL_CRYPT_CONFIG,
+    encrypt_esp32,
+    encrypt_xts,
+    require_cryptography,
+)
 from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.defects import DefectiveChip
@@ -16,8 +22,8 @@ from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
 from espwire.virtual.faults import Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.programs.program import Encrypt
 
-USUAL_CRYPT_CONFIG = 0xF
 BLANK_FLASH_KEY = bytes(32)
 DEFAULT_FLASH_KEY = bytes(
     range(32)
@@ -110,39 +116,20 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
 
 def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None:
     """Let ROM and programs encrypt, unless eFuses disable it."""
-    from espwire.secure.flash_encryption import require_cryptography
-
-    key, encrypt = config.flash_key or DEFAULT_FLASH_KEY, None
+    key = config.flash_key or DEFAULT_FLASH_KEY
+    encrypt: Encrypt | None = None
     if config.manual_encrypt_disabled:
         return
     if config.has_flash_key and chip.rom.encrypted_write:
         require_cryptography()
-        encrypt = result.rom.encrypt = partial(_encrypt, key)
+        encrypt = result.rom.encrypt = partial(encrypt_xts, key=key)
     elif chip.security.key_readable is not None:
         setting = USUAL_CRYPT_CONFIG
         if config.has_flash_key:
             require_cryptography()
         else:  # with blank eFuses, an ESP32 encrypts with a key of zeros
             key, setting = BLANK_FLASH_KEY, 0
-        encrypt = partial(_encrypt_esp32, key, config.fields.get("flash_crypt_config", setting))
+        encrypt = partial(
+            encrypt_esp32, key=key, crypt_config=config.fields.get("flash_crypt_config", setting)
+        )
     result.runner.services = dataclasses.replace(result.runner.services, encrypt=encrypt)
-
-
-def _encrypt(key: bytes, address: int, data: bytes) -> bytes:
-    """XTS, as all chips but the ESP32 use it.
-
-    :raises Unsupported: code ``needs-cryptography``
-    """
-    from espwire.secure.flash_encryption import encrypt_xts
-
-    return encrypt_xts(data, address, key)
-
-
-def _encrypt_esp32(key: bytes, crypt_config: int, address: int, data: bytes) -> bytes:
-    """The ESP32's own algorithm.
-
-    :raises Unsupported: code ``needs-cryptography``
-    """
-    from espwire.secure.flash_encryption import encrypt_esp32
-
-    return encrypt_esp32(data, address, key, crypt_config)

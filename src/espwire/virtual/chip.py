@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
 from espwire.protocol.commands import Sync
@@ -21,12 +20,14 @@ from espwire.virtual.boot import (
     BOOT_S,
     FAULT_CAUSES,
     Reason,
+    Straps,
     find_boot_text,
     find_fault,
     panic_text,
     read_straps,
     refusal_text,
 )
+from espwire.virtual.config import VirtualOptions
 from espwire.virtual.efuses import (
     ChipConfig,
     find_divider,
@@ -35,18 +36,13 @@ from espwire.virtual.efuses import (
     security_info,
 )
 from espwire.virtual.faults import FIFO_BYTES, Faults
-from espwire.virtual.programs.program import Services
+from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.programs.program import Ending, Program, Services
 from espwire.virtual.programs.runner import ProgramRunner
 from espwire.virtual.registers import Registers
 from espwire.virtual.rom import Rom, RomFlash, RomReceiver, Work
 from espwire.virtual.scheduler import EventQueue
 from espwire.virtual.spi import SpiController
-
-if TYPE_CHECKING:
-    from espwire.virtual.boot import Straps
-    from espwire.virtual.config import VirtualOptions
-    from espwire.virtual.nor_flash import NorFlash
-    from espwire.virtual.programs.program import Ending, Program
 
 RECEIVE_BYTES = (
     FIFO_BYTES + 0x2000
@@ -108,7 +104,7 @@ class VirtualChip:
         self._queue = EventQueue()
         usual = "transistor" if options.kind == "uart" else "usb-jtag"
         self.board = Board(
-            CIRCUITS[options.circuit or usual](),
+            CIRCUITS[options.circuit or usual],
             self._queue,
             rc=options.rc,
             hold=self._hold,
@@ -379,11 +375,13 @@ class VirtualChip:
             straps = straps._replace(mode="download")
         self._clear_all()
         self.state = State.BOOTING
-        self.boots = boot = self.boots + 1
-        self._queue.at(
-            self.now + wait + BOOT_S,
-            lambda: self._boot(reason, straps) if boot == self.boots else None,
-        )
+        self.boots += 1
+        self._after(wait + BOOT_S, lambda: self._boot(reason, straps))
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do ``action`` in ``seconds``, unless the chip is reset before."""
+        boot = self.boots
+        self._queue.at(self.now + seconds, lambda: action() if boot == self.boots else None)
 
     def _boot(self, reason: Reason, straps: Straps) -> None:
         if self.state is not State.BOOTING:
@@ -414,12 +412,11 @@ class VirtualChip:
         self.registers.watchdogs.restart(self.now, running=watched)
         self._watch()
         if state is State.APP:
-            boot = self.boots
-            self._queue.at(self.now + APP_LOG_S, lambda: self._log(boot))
+            self._after(APP_LOG_S, self._log)
 
-    def _log(self, boot: int) -> None:
+    def _log(self) -> None:
         """The application's log, or the ROM's error message if there is no application."""
-        if self.state is not State.APP or boot != self.boots:
+        if self.state is not State.APP:
             return
         start = self.chip.flash.bootloader_offset
         head = bytes(self.flash.contents[start : start + 4])
@@ -429,7 +426,7 @@ class VirtualChip:
             else f"invalid header: 0x{head[::-1].hex()}"
         )
         self.send(text.encode() + b"\r\n")
-        self._queue.at(self.now + APP_LOG_S, lambda: self._log(boot))
+        self._after(APP_LOG_S, self._log)
 
     def _watch(self) -> None:
         """Schedule the watchdogs' deadline."""

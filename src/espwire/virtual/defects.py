@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from espwire.virtual.boot import Reason, panic_text
+from espwire.chips.model import Chip
+from espwire.virtual.boot import Reason, Straps, panic_text
 from espwire.virtual.chip import State, VirtualChip
-
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.virtual.boot import Straps
-    from espwire.virtual.config import VirtualOptions
-    from espwire.virtual.efuses import ChipConfig
-    from espwire.virtual.faults import Faults
-    from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.config import VirtualOptions
+from espwire.virtual.efuses import ChipConfig
+from espwire.virtual.faults import Faults
+from espwire.virtual.nor_flash import NorFlash
 
 BREAKDOWN_S = 0.05  # from the boot message to the drop of the supply voltage
 CRASH_S = 0.4  # from the program's start to its crash
@@ -93,11 +90,7 @@ class DefectiveChip(VirtualChip):
         if weak:
             running = self.state is State.APP
             self._enter(State.GONE)
-            boot = self.boots
-            self._queue.at(
-                self.now + BREAKDOWN_S,
-                lambda: self._drop_supply(running) if boot == self.boots else None,
-            )
+            self._after(BREAKDOWN_S, lambda: self._drop_supply(running))
 
     def _drop_supply(self, running: bool) -> None:
         if self.state is State.GONE:
@@ -108,10 +101,7 @@ class DefectiveChip(VirtualChip):
     def _enter(self, state: State) -> None:
         super()._enter(state)
         if state is State.APP and "crash-loop" in self._defects:
-            boot = self.boots
-            self._queue.at(
-                self.now + CRASH_S, lambda: self._crash_app() if boot == self.boots else None
-            )
+            self._after(CRASH_S, self._crash_app)
 
     def _crash_app(self) -> None:
         if self.state is State.APP:
@@ -121,10 +111,9 @@ class DefectiveChip(VirtualChip):
             self.send(panic_text(fault, 0, 5))
             self._restart(Reason.CRASH)
 
-    def _log(self, boot: int) -> None:
-        if self.state is State.APP and boot == self.boots:
-            self._app_logs = True
-        super()._log(boot)
+    def _log(self) -> None:
+        self._app_logs |= self.state is State.APP
+        super()._log()
 
     def _send_noise(self) -> None:
         VirtualChip.send(self, self._noise.randbytes(self._noise.randint(1, 6)))

@@ -155,41 +155,29 @@ def _build_basic_table(size: int, maker: int) -> tuple[int, ...]:
     )
 
 
-def _parts(maker: int, rows: Mapping[str, tuple[int, int, int]]) -> tuple[FlashPart, ...]:
-    return tuple(
-        FlashPart(
-            name=name, jedec=bytes((maker, kind, code)), size=size, sfdp=build_sfdp(size, maker)
-        )
-        for name, (kind, code, size) in rows.items()
-    )
-
-
-def build_parts() -> Mapping[str, tuple[FlashPart, ...]]:
-    """Every part of the table, by maker: ``winbond``, ``xmc``, ``gigadevice``, ``macronix``, ``issi``."""
-    return MappingProxyType({maker: _parts(jedec, rows) for maker, (jedec, rows) in _TABLE.items()})
-
-
 def find_part(size: int, maker: str = "winbond") -> FlashPart:
     """The part of a maker (any case) with a size in bytes.
 
     :raises UsageError: unknown maker, or no part of that size
     """
-    entry = _TABLE.get(maker.lower())
+    entry = PARTS.get(maker.lower())
     if entry is None:
         raise UsageError(
-            f"unknown flash maker {maker!r}", hint=f"Known makers: {', '.join(_TABLE)}."
+            f"unknown flash maker {maker!r}", hint=f"Known makers: {', '.join(PARTS)}."
         )
     jedec, rows = entry
-    for name, (_, _, size_of_row) in rows.items():
-        if size_of_row == size:
-            return _parts(jedec, {name: rows[name]})[0]
+    for name, (kind, code, row_size) in rows.items():
+        if row_size == size:
+            id_bytes = bytes((jedec, kind, code))
+            return FlashPart(name=name, jedec=id_bytes, size=size, sfdp=build_sfdp(size, jedec))
     sizes = ", ".join(format_size(row[2]) for row in rows.values())
     raise UsageError(
         f"{maker.lower()} has no part of {format_size(size)}", hint=f"Its parts: {sizes}."
     )
 
 
-_TABLE: Mapping[str, tuple[int, Mapping[str, tuple[int, int, int]]]] = {
+# maker → JEDEC id, and parts by name: type, capacity code, size
+PARTS: Mapping[str, tuple[int, Mapping[str, tuple[int, int, int]]]] = {
     "winbond": (
         0xEF,
         {

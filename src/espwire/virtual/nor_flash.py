@@ -37,9 +37,7 @@ from espwire.protocol.spi_flash import (
 )
 from espwire.sizes import KIB, MIB
 from espwire.virtual.flash_file import open_flash_file
-from espwire.virtual.flash_parts import PAGE, PROFILES, XMC, FlashPart, FlashTiming, find_part
-
-__all__ = ["PROFILES", "FlashPart", "FlashTiming", "NorFlash", "find_part"]
+from espwire.virtual.flash_parts import PAGE, XMC, FlashPart, FlashTiming
 
 _BUSY, _WRITE_ENABLED = 0x01, 0x02
 _BLANK = b"\xff" * MIB
@@ -88,7 +86,7 @@ class NorFlash:
             self._file.map if self._file is not None else bytearray(b"\xff") * part.size
         )
         self._kept_status = [0, 0, 0]
-        self._powered = True
+        self.powered = True  # without, it reads as zeros
         self._wake_to = Mode.SPI
         self._ultra_exit_at: float | None = None
         self._start(Mode.SLEEPY if part.sleepy else Mode(part.starts_in))
@@ -101,7 +99,6 @@ class NorFlash:
         self._wide = False  # 4-byte addresses
         self._running: _Running | None = None
         self._protect()
-        self._update_fast_path()
 
     def _protect(self) -> None:
         """Block protection BP2..0 as on a W25Q: a 64th (1) to all (7) of the part, from the top, or from the bottom with TB."""
@@ -110,20 +107,6 @@ class NorFlash:
         protected = max(size >> (7 - level), min(64 * KIB, size)) if level else 0
         from_bottom = bool(self._status[0] & 0x20)
         self._protected = (0, protected) if from_bottom else (size - protected, size)
-
-    def _update_fast_path(self) -> None:
-        """Whether the fast path of ``execute`` may be used."""
-        self._is_slow = self._reset_armed or not self._powered or self.mode is not Mode.SPI
-
-    @property
-    def powered(self) -> bool:
-        """Whether the part has power; without, it reads as zeros. Setting it False does not corrupt the contents."""
-        return self._powered
-
-    @powered.setter
-    def powered(self, on: bool) -> None:
-        self._powered = on
-        self._update_fast_path()
 
     def shape(self, opcode: int) -> tuple[int, int]:
         """Number of address bytes and dummy bytes after an opcode, in the current address mode."""
@@ -138,16 +121,17 @@ class NorFlash:
         address: int = 0,
         data: bytes = b"",
         read: int = 0,
-        dummy_ok: bool = True,
     ) -> bytes:
         """Execute an SPI transaction at ``t`` that writes ``data`` and returns ``read`` bytes.
 
-        ``dummy_ok`` False: the caller omitted the dummy byte, so the data is a byte late.
         The contents change immediately; the part stays busy until ``busy_until``.
         """
-        if not dummy_ok and read and self.shape(opcode)[1]:
-            return b"\xff" + self.execute(t, opcode, address=address, data=data, read=read - 1)
-        if t < self.busy_until or self._is_slow:
+        if (
+            t < self.busy_until
+            or self._reset_armed
+            or self.mode is not Mode.SPI
+            or not self.powered
+        ):
             return self._execute_slow(t, opcode, address, data, read)
         action = self._actions.get(opcode)
         answer = action(self, t, opcode, address, data, read) if action is not None else None
@@ -158,7 +142,7 @@ class NorFlash:
 
         0xFF while busy or powered down, zeros without power, garbage in a continuous-read mode.
         """
-        if not self._powered:
+        if not self.powered:
             return bytes(size)
         if t < self.busy_until or self.mode not in (Mode.SPI, Mode.CONTINUOUS):
             return b"\xff" * size
@@ -170,11 +154,6 @@ class NorFlash:
         self._interrupt(t)
         self.busy_until = float("-inf")
         self._start(Mode.SLEEPY if self.part.sleepy else Mode.SPI)
-
-    def reset_line(self, t: float) -> None:
-        """The part's reset pin, which few boards connect: like 66h 99h, in any mode except power-down."""
-        if self._powered and self.mode not in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
-            self._reset(t)
 
     def flush(self) -> None:
         """Write the contents to the file, if there is one."""
@@ -192,10 +171,9 @@ class NorFlash:
     # the slow path: no power, a reset sequence, busy, or a special mode
 
     def _execute_slow(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        if not self._powered:
+        if not self.powered:
             return bytes(read)
         armed, self._reset_armed = self._reset_armed, False
-        self._update_fast_path()
         if self.mode in (Mode.POWER_DOWN, Mode.ULTRA_POWER_DOWN):
             self._execute_asleep(t, opcode)
             return b"\xff" * read
@@ -236,7 +214,6 @@ class NorFlash:
                 self._wake_to = Mode.SPI
             self.mode = self._wake_to
             self.busy_until = t + self.timing.wake_s
-            self._update_fast_path()
 
     def _execute_sleepy(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         if opcode == POWER_DOWN:
@@ -256,7 +233,6 @@ class NorFlash:
             return _ACTIONS[opcode](self, t, opcode, address, data, read) or b""
         if opcode == 0xFF:
             self.mode = Mode.SPI
-            self._update_fast_path()
         elif opcode in _READS:
             return self._read(t, opcode, address, data, read).translate(_SHIFTED)
         return b"\xff" * read
@@ -367,14 +343,12 @@ class NorFlash:
     def _power_down(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wake_to, self.mode = self.mode, Mode.POWER_DOWN
         self._write_enabled = False
-        self._update_fast_path()
 
     def _wake(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
         return bytes((self.part.jedec[2] - 1 & 0xFF,)) * read  # already awake: the old one-byte id
 
     def _arm_reset(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._reset_armed = True
-        self._update_fast_path()
 
     def _address_mode(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._wide = opcode == 0xB7 and self.part.size > 16 * MIB

@@ -9,19 +9,15 @@ The map in a chip's data sorts image segments, so its limits are loose; ``memory
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from espwire.chips.model import Chip, ClockTree, RamBank, Soc
+from espwire.chips.model import Chip, ClockTree, RamBank, Reset, Soc, Watchdog
 from espwire.chips.model import Region as MapRegion
 from espwire.virtual.cpu.memory import Region
-from espwire.virtual.watchdog import Watchdogs
-
-if TYPE_CHECKING:
-    from espwire.virtual.nor_flash import NorFlash
-    from espwire.virtual.spi import SpiController
+from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.spi import START, SpiController
 
 WORD = 0xFFFFFFFF
-SPI_START = 1 << 18
 # a part of the address space this large is one peripheral bus: unknown registers lie near known ones;
 # the second where the chip's memory is known in full
 BUS_SHIFT, KNOWN_BUS_SHIFT = 24, 19
@@ -29,6 +25,12 @@ NO_MEMORY = ("PADDING", "BYTE_ACCESSIBLE")  # entries of the map that are not me
 MASK_ROM_SIZE = 0x10000  # of a chip whose map lacks its ROM: the ESP8266 has 64 KiB
 READ_ONLY = ("MASK", "DROM", "IROM", "PADDING")
 PAGE = 0x1000
+# Chosen, since no public source has the ROM's settings: long enough to connect, too short to flash.
+RTC_TIMEOUT_S = 9.0
+SUPER_TIMEOUT_S = 12.0
+SLOW_CLOCK_HZ = 136_000  # clock of the RTC watchdog: nominal RC oscillator of the later chips
+ENABLE = 1 << 31
+FEED_BEFORE_PROTECT = 4  # distance of the feed register from the write-protection register
 
 
 class Span(NamedTuple):
@@ -47,13 +49,6 @@ def find_memory(chip: Chip) -> tuple[Span, ...]:
         start = address & ~(MASK_ROM_SIZE - 1)
         spans.append(Span(start, start + MASK_ROM_SIZE, writable=False))
     return tuple(sorted(spans, key=lambda span: span.writable))
-
-
-def find_reserved(chip: Chip) -> tuple[Span, ...]:
-    """Ranges without memory or registers where an access does not fault."""
-    return tuple(
-        Span(start, end, writable=False) for start, end in chip.memory.measured.get("answers", ())
-    )
 
 
 def find_soc(chip: Chip) -> Soc | None:
@@ -202,6 +197,78 @@ class Ram:
         return self._pages.get(number), offset, PAGE - offset
 
 
+class Watchdogs:
+    """The two watchdogs that can reset a chip while its loader runs; ``deadline`` is when the next of them resets it.
+
+    Registers, keys and bits are data of the chip; the timeouts after a boot are not known, see the two constants. Both
+    are off in a UART loader; over USB-Serial/JTAG they keep running, and a client must turn both off.
+    """
+
+    def __init__(self, reset: Reset, rtc: Watchdog | None = None) -> None:
+        self._rtc, self._super = reset.watchdog or rtc, reset.super_watchdog
+        self._words: dict[int, int] = {}
+        if self._rtc is not None:
+            feed = self._rtc.write_protect - FEED_BEFORE_PROTECT
+            self._words |= dict.fromkeys(
+                (self._rtc.config0, self._rtc.config1, feed, self._rtc.write_protect), 0
+            )
+        if self._super is not None:
+            self._words |= dict.fromkeys((self._super.config, self._super.write_protect), 0)
+        self._rtc_deadline: float | None = None
+        self._super_deadline: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """The earlier deadline; None if neither is running."""
+        running = [due for due in (self._rtc_deadline, self._super_deadline) if due is not None]
+        return min(running, default=None)
+
+    @property
+    def rtc_is_next(self) -> bool:
+        """Whether the RTC watchdog is the next to reset the chip."""
+        return self._rtc_deadline is not None and self._rtc_deadline == self.deadline
+
+    def restart(self, t: float, *, running: bool) -> None:
+        """A reset at ``t``: both are off, or both are running."""
+        self._words = dict.fromkeys(self._words, 0)
+        self._rtc_deadline = self._super_deadline = None
+        if running and self._rtc is not None:
+            self._words[self._rtc.config0] = ENABLE
+            self._words[self._rtc.config1] = int(RTC_TIMEOUT_S * SLOW_CLOCK_HZ)
+            self._rtc_deadline = t + RTC_TIMEOUT_S
+        if running and self._super is not None:
+            self._super_deadline = t + SUPER_TIMEOUT_S
+
+    def covers(self, address: int) -> bool:
+        """Whether the address is one of these registers."""
+        return address in self._words
+
+    def read(self, address: int) -> int:
+        """The register's value; ``covers`` must be true for it."""
+        return self._words[address]
+
+    def write(self, t: float, address: int, value: int) -> None:
+        """A write at ``t``; configuration is accepted only while the write-protection register holds the key."""
+        rtc, swd = self._rtc, self._super
+        if rtc is not None and address in (
+            rtc.config0,
+            rtc.config1,
+            rtc.write_protect - FEED_BEFORE_PROTECT,
+        ):
+            if self._words[rtc.write_protect] == rtc.key:
+                if address != rtc.write_protect - FEED_BEFORE_PROTECT:
+                    self._words[address] = value
+                on = self._words[rtc.config0] & ENABLE
+                self._rtc_deadline = t + self._words[rtc.config1] / SLOW_CLOCK_HZ if on else None
+        elif swd is not None and address == swd.config:
+            if self._words[swd.write_protect] == swd.key:
+                self._words[address] = value
+                if value >> swd.auto_feed_bit & 1:
+                    self._super_deadline = None
+        else:
+            self._words[address] = value
+
+
 class FlashPower:
     """Whether the flash has power: on some revisions of some chips only after a sequence of register writes.
 
@@ -278,7 +345,9 @@ class Registers:
         self._roms = [
             (rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())
         ]
-        self._memory, self._reserved = find_memory(chip), find_reserved(chip)
+        self._memory = find_memory(chip)
+        # ranges without memory or registers where an access does not fault
+        self._reserved = chip.memory.measured.get("answers", ())
         self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
@@ -378,12 +447,12 @@ class Registers:
         )
 
     def _is_reserved(self, address: int) -> bool:
-        return any(span.start <= address < span.end for span in self._reserved)
+        return any(start <= address < end for start, end in self._reserved)
 
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset
         if is_command and not self.attached:
-            value &= ~SPI_START  # the data registers keep their contents
+            value &= ~START  # the data registers keep their contents
         self.spi.write(t, address, value)
 
 

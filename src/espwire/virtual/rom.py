@@ -24,7 +24,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from espwire.chips.model import Chip
 from espwire.protocol import slip
@@ -40,11 +40,9 @@ from espwire.protocol.spi_flash import (
     WRITE_ENABLE,
 )
 from espwire.sizes import BLOCK, SECTOR, align_down, align_up
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
-
-if TYPE_CHECKING:
-    from espwire.virtual.nor_flash import NorFlash
-    from espwire.virtual.registers import Registers
+from espwire.virtual.registers import Registers
 
 # Time that the ROM needs in addition to wire and flash. Approximate: the recordings have no reliable timing.
 COMMAND_S = 0.0002
@@ -135,7 +133,7 @@ class Rom:
             Op.WRITE_REG: self._write_reg,
             Op.MEM_BEGIN: self._mem_begin,
             Op.MEM_DATA: self._mem_data,
-            Op.MEM_END: self._mem_end,
+            Op.MEM_END: self._accept,
             Op.FLASH_BEGIN: self._flash_begin,
             Op.FLASH_DATA: self._flash_data,
             Op.FLASH_END: self._flash_end,
@@ -146,7 +144,7 @@ class Rom:
             Op.SPI_SET_PARAMS: self._spi_set_params,
             Op.SPI_FLASH_MD5: self._md5,
             Op.READ_FLASH_SLOW: self._read_slow,
-            Op.CHANGE_BAUDRATE: self._change_baud,
+            Op.CHANGE_BAUDRATE: self._accept,
             Op.GET_SECURITY_INFO: self._security_info,
             **dict.fromkeys(range(Op.SDC_VERIF_BEGIN, Op.SDC_GEN_END + 1), self._secure_debug),
         }
@@ -267,10 +265,6 @@ class Rom:
             self.registers.write(t, address + 4 * i, word) for i, (word,) in enumerate(words)
         )
 
-    def _mem_end(self, t: float) -> Handling:
-        yield t
-        return OK
-
     # --- flash ---
 
     def _is_ready(self, start: int, size: int) -> bool:
@@ -338,8 +332,8 @@ class Rom:
             else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
         )
         transfer.held = payload[size:]
-        encrypt = self.encrypt or (lambda address, data: data)
-        return encrypt(transfer.address, payload[:size].ljust(size, b"\xff"))
+        encrypt = self.encrypt or (lambda data, address: data)
+        return encrypt(payload[:size].ljust(size, b"\xff"), transfer.address)
 
     def _take_block(self) -> tuple[Transfer, bytes] | int:
         """The payload of the next data command, or the error code. The sequence number is used up before the checksum is
@@ -402,7 +396,8 @@ class Rom:
 
     # --- the rest ---
 
-    def _change_baud(self, t: float) -> Handling:
+    def _accept(self, t: float) -> Handling:
+        """A command whose effect follows its reply."""
         yield t
         return OK
 

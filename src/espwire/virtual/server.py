@@ -162,7 +162,8 @@ def serve(
     chip.note = note
     try:
         # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
-        import espwire.virtual.programs.registry  # noqa: F401
+        from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
+        from espwire.virtual.soc import program  # noqa: F401
 
         with _stop_token(stop) as token:
             if tcp is not None:
@@ -203,7 +204,9 @@ def _serve_tcp(
     host, port = address
     with (
         _listen(host, port) as server,
-        _ClientQueue(bench, Rfc2217Client if rfc2217 else SocketClient) as counter,
+        contextlib.closing(
+            _ClientQueue(bench, Rfc2217Client if rfc2217 else SocketClient)
+        ) as queue,
     ):
         server.setblocking(False)
         shown = f"[{host}]" if ":" in host else host
@@ -211,7 +214,7 @@ def _serve_tcp(
             f"listening on {'rfc2217' if rfc2217 else 'socket'}://{shown}:{server.getsockname()[1]}"
         )
         while not token.cancelled:
-            counter.serve(server)
+            queue.serve(server)
 
 
 class _ClientQueue:
@@ -222,10 +225,8 @@ class _ClientQueue:
         self.client: SocketClient | None = None
         self.waiting: deque[SocketClient] = deque()
 
-    def __enter__(self) -> _ClientQueue:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Disconnect all."""
         for client in (self.client, *self.waiting):
             if client is not None:
                 client.close(self._bench)

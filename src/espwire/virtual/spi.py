@@ -14,7 +14,7 @@ from espwire.chips.model import Chip
 from espwire.sizes import extract
 from espwire.virtual.nor_flash import NorFlash
 
-_START = 1 << 18
+START = 1 << 18
 _COMMAND, _ADDRESS, _DUMMY, _READ, _WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
 _BUFFER = 64
 _SPAN = 0x100
@@ -51,22 +51,19 @@ class SpiController:
     """The registers of one chip's flash controller.
 
     ``bit_time``: seconds per bit; 0 for the ROM loader, whose own time hides it. ``done_at`` and ``opcode`` belong to
-    the last transaction.
+    the last transaction. ``words``: values of the registers, by offset.
     """
 
     def __init__(self, chip: Chip, flash: NorFlash) -> None:
         self.spi, self.flash = chip.spi, flash
-        self._words: dict[int, int] = {}
-        self.bit_time = self.done_at = 0.0
         self.opcode = 0
         self.reset()
 
     def reset(self) -> None:
         """Registers as after a chip reset."""
         self.bit_time = self.done_at = 0.0
-        old = self.spi.user_offset == _OLD_LAYOUT_USER_OFFSET
-        self._words = {
-            self.spi.user_offset: 0x80000000 if old else 0x800000C0,
+        self.words = {
+            self.spi.user_offset: 0x80000000 if self.has_old_layout else 0x800000C0,
             self.spi.user2_offset: 0x70000000,
         }
 
@@ -91,14 +88,14 @@ class SpiController:
 
     def read(self, t: float, address: int) -> int:
         """The register's value."""
-        return self._words.get(address - self.spi.base & ~3, 0)
+        return self.words.get(address - self.spi.base & ~3, 0)
 
     def write(self, t: float, address: int, value: int) -> None:
         """Sets the register; the start bit of the command register runs the transaction and clears itself."""
         offset = address - self.spi.base & ~3
         if offset != self.spi.command_offset:
-            self._words[offset] = value & _WORD
-        elif value & _START:
+            self.words[offset] = value & _WORD
+        elif value & START:
             self._run(t)
 
     def transact(
@@ -134,14 +131,9 @@ class SpiController:
             write = extract(user1, spi.length_in_user1.mosi_shift, 9)
             read = extract(user1, spi.length_in_user1.miso_shift, 9)
         else:
-            write = self._words.get(spi.mosi_length_offset or 0, 0)
-            read = self._words.get(spi.miso_length_offset or 0, 0)
+            write = self.words.get(spi.mosi_length_offset or 0, 0)
+            read = self.words.get(spi.miso_length_offset or 0, 0)
         return min(write + 1, _BUFFER * 8), min(read + 1, _BUFFER * 8)
-
-    @property
-    def words(self) -> dict[int, int]:
-        """Values of the registers, by offset."""
-        return self._words
 
     def _run_status(self, t: float, user: int, user1: int, user2: int) -> bool:
         """Fast path for the most frequent transaction, reading a status byte; False if this is a different one."""
@@ -155,14 +147,14 @@ class SpiController:
         self.done_at = t + 16 * self.bit_time
         at = self.spi.data_offset
         answer = self.flash.execute(self.done_at, 0x05, read=1)
-        self._words[at] = self._words.get(at, 0) & ~0xFF | answer[0]
+        self.words[at] = self.words.get(at, 0) & ~0xFF | answer[0]
         return True
 
     def _run(self, t: float) -> None:
         spi = self.spi
-        user = self._words.get(spi.user_offset, 0)
-        user1 = self._words.get(spi.user1_offset, 0)
-        user2 = self._words.get(spi.user2_offset, 0)
+        user = self.words.get(spi.user_offset, 0)
+        user1 = self.words.get(spi.user1_offset, 0)
+        user2 = self.words.get(spi.user2_offset, 0)
         if self._run_status(t, user, user1, user2):
             return
         write_bits, read_bits = self._lengths(user1)
@@ -174,15 +166,13 @@ class SpiController:
                 out.append(user2 >> 8, length - 8)
         if user & _ADDRESS:
             length = extract(user1, 26, 6) + 1
-            word = self._words.get(spi.address_offset, 0)
+            word = self.words.get(spi.address_offset, 0)
             if spi.address_msb_aligned:
                 out.append(word >> (32 - length) if length <= 32 else word << (length - 32), length)
             else:
                 out.append(word, length)
         if user & _DUMMY:
-            out.append(
-                0, extract(user1, 0, 8 if spi.user_offset == _OLD_LAYOUT_USER_OFFSET else 6) + 1
-            )
+            out.append(0, extract(user1, 0, 8 if self.has_old_layout else 6) + 1)
         if user & _WRITE:
             size = -(-write_bits // 8)
             out.append(
@@ -223,11 +213,11 @@ class SpiController:
 
     def _buffer(self) -> bytes:
         """W0 to W15 as bytes."""
-        words = (self._words.get(self.spi.data_offset + at, 0) for at in range(0, _BUFFER, 4))
+        words = (self.words.get(self.spi.data_offset + at, 0) for at in range(0, _BUFFER, 4))
         return b"".join(word.to_bytes(4, "little") for word in words)
 
     def _set_buffer(self, data: bytes) -> None:
         """Replace the first bytes of W0 to W15."""
         data += self._buffer()[len(data) :]
         for at in range(0, _BUFFER, 4):
-            self._words[self.spi.data_offset + at] = int.from_bytes(data[at : at + 4], "little")
+            self.words[self.spi.data_offset + at] = int.from_bytes(data[at : at + 4], "little")

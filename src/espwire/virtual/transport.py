@@ -8,7 +8,7 @@ from espwire.errors import TransportLost
 from espwire.transport.base import CancelToken, TransportInfo
 from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.config import VirtualOptions, parse_options
+from espwire.virtual.config import parse_options
 from espwire.virtual.line import Wire
 
 PACE_STEP_S = 0.05
@@ -134,15 +134,6 @@ class VirtualTransport:
                 self._cancel.check()
         self._now = max(self._now, t)
         self.wire.advance(self._now)
-
-
-def open_transport(options: VirtualOptions, cancel: CancelToken | None = None) -> VirtualTransport:
-    """Build a chip and connect to it.
-
-    :raises UsageError: the options do not suit the chip
-    :raises DataError: the flash file cannot be used
-    """
-    return VirtualTransport(build_chip(options), cancel=cancel)
 
 
 def open_virtual(url: str, cancel: CancelToken | None = None) -> VirtualTransport:

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from espwire.errors import PortBusy, PortNotFound, TransportLost
-from espwire.transport.base import CancelToken, TransportInfo
+from espwire.transport.base import CancelToken
 from espwire.transport.ports import PortIdentity, find_same, not_back
 from espwire.virtual.build import build_chip
 from espwire.virtual.chip import VirtualChip
@@ -233,32 +233,25 @@ class VirtualPort:
             self.bus.sleep(POLL_S)
 
 
-class BusTransport:
+class BusTransport(VirtualTransport):
     """A Transport to one enumeration of a device; when the device has left, every call raises TransportLost."""
 
     def __init__(
         self, bus: VirtualBus, device: BusDevice, baud: int, cancel: CancelToken | None
     ) -> None:
         self._bus, self._device, self._plugged = bus, device, device.plugged
-        self._wire = VirtualTransport(
+        super().__init__(
             device.chip, name=device.path, cancel=cancel, start=max(bus.now, device.chip.now)
         )
-        identity, options = device.identity, device.chip.options
-        self.info: TransportInfo = dataclasses.replace(
-            self._wire.info,
-            kind="uart" if options.kind == "uart" else self._wire.info.kind,
+        identity = device.identity
+        self.info = dataclasses.replace(
+            self.info,
+            kind="uart" if device.chip.options.kind == "uart" else self.info.kind,
             vid=identity.vid,
             pid=identity.pid,
             serial=identity.serial,
         )
-        self._wire.set_baud(baud)
-        self._cancel = cancel or CancelToken()
-        self._open = True
-
-    @property
-    def chip(self) -> VirtualChip:
-        """The chip at the other end."""
-        return self._device.chip
+        super().set_baud(baud)
 
     @property
     def alive(self) -> bool:
@@ -269,55 +262,47 @@ class BusTransport:
         """Received bytes; empty at the timeout. Checks every 0.05 s that the device is there."""
         end = self.now() + timeout
         while True:
-            self._check()
-            data = self._wire.read(min(POLL_S, max(0.0, end - self.now())))
-            self._bus.advance(self._wire.now())
+            data = super().read(min(POLL_S, max(0.0, end - self.now())))
+            self._follow()
             if data:
                 return data
             self._check()
             if self.now() >= end:
                 return b""
 
-    def write(self, data: bytes, deadline: float) -> None:
-        """Send all of ``data``."""
-        self._check()
-        self._wire.write(data, deadline)
-        self._follow()
-
     def drain(self) -> None:
         """Wait until everything has been sent."""
-        self._check()
-        self._wire.drain()
+        super().drain()
         self._follow()
 
     def discard_input(self) -> None:
         """Discard received bytes."""
         self._check()
-        self._wire.discard_input()
+        super().discard_input()
         self._follow()
 
     def set_baud(self, baud: int) -> None:
         """Change the host's baud rate; no effect on native USB."""
         self._check()
-        self._wire.set_baud(baud)
+        super().set_baud(baud)
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Set modem lines; a reset that they cause takes a native device off the bus."""
         self._check(cancel=False)  # after a cancellation the lines must still be released
         before = self._device.lines
         self._device.lines = (before[0] if dtr is None else dtr, before[1] if rts is None else rts)
-        self._wire.set_lines(dtr=dtr, rts=rts)
+        super().set_lines(dtr=dtr, rts=rts)
         self._follow()
 
     def now(self) -> float:
         """The bus's clock, in seconds."""
-        return max(self._bus.now, self._wire.now()) if self.alive else self._bus.now
+        return max(self._bus.now, self._now) if self.alive else self._bus.now
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, even if the device has left. Cancelled."""
         self._cancel.check()
         if self.alive:
-            self._wire.sleep(seconds)
+            super().sleep(seconds)
             self._follow()
         else:
             self._bus.sleep(seconds)
@@ -328,14 +313,13 @@ class BusTransport:
 
     def _follow(self) -> None:
         """Advance the bus to the transport's time."""
-        self._bus.advance(self._wire.now())
+        self._bus.advance(self._now)
 
     def _check(self, *, cancel: bool = True) -> None:
         if cancel:
             self._cancel.check()
-        if self.alive and self._wire.now() < self._bus.now:
-            # another transport or the bus has moved the clock
-            self._wire.sleep(self._bus.now - self._wire.now())
+        if self.alive and self._now < self._bus.now:
+            self._advance(self._bus.now)  # another transport or the bus has moved the clock
             self._bus.advance()
         if not self.alive:
             raise TransportLost(f"{self.info.name} is {'gone' if self._open else 'closed'}")

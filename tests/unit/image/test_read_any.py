@@ -16,8 +16,8 @@ from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.diff import diff_images
 from espwire.image.inspect import inspect_bytes
+from espwire.image.merge import flatten, lay_out
 from espwire.image.read_any import find_named_format, read_any, read_input
-from espwire.image.split import flatten, lay_out
 from espwire.image.uf2 import build_uf2, parse_uf2
 
 INPUTS = Path(__file__).parents[2] / "data/inputs"
@@ -59,7 +59,7 @@ EXTENSIONS = {
 def test_what_only_begins_like_a_format_is_raw(data: bytes) -> None:
     assert read_any(data, "firmware.bin").format == "raw"
     assert read_input(data, "firmware.bin")[0].data == data
-    assert flatten(data, "x.bin") == (0, data)
+    assert flatten(read_any(data, "x.bin")) == (0, data)
     assert lay_out(data, "x.bin") == data
     assert diff_images(data, data, names=("a.bin", "b.css")).same
 
@@ -168,9 +168,9 @@ def test_uf2_for_two_chips_gives_each_its_blocks() -> None:
 
 def test_uf2_for_two_chips_requires_a_chip_where_only_one_can_be_meant() -> None:
     with pytest.raises(DataError, match="several chips: esp32s2, esp32s3") as caught:
-        flatten(TWO, "x.uf2")
+        flatten(read_any(TWO, "x.uf2"))
     assert caught.value.hint == "Select the chip with --chip."
-    assert flatten(TWO, "x.uf2", load_chip("esp32s3"))[0] == 0x10000
+    assert flatten(read_any(TWO, "x.uf2"), load_chip("esp32s3"))[0] == 0x10000
 
 
 def test_families_that_are_not_known_are_passed_over_beside_known_ones() -> None:

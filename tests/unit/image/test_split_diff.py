@@ -8,10 +8,10 @@ from espwire.errors import ImageError
 from espwire.image.codec import build, create_image
 from espwire.image.diff import count_changed, diff_images, find_differing_sectors
 from espwire.image.hex import build_hex
-from espwire.image.merge import MergeOptions, merge_blobs
+from espwire.image.merge import MergeOptions, flatten, merge_blobs, split_image
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
-from espwire.image.split import flatten, split_image
+from espwire.image.read_any import read_any
 
 S2 = load_chip("esp32s2")
 BOOT = build(create_image([Segment(0x3FFE6100, b"boot" * 99)], 0x3FFE6100, chip=S2))
@@ -106,7 +106,7 @@ def test_a_file_without_a_table_cannot_be_split():
 
 def test_hex_that_spans_gigabytes_is_an_error():
     with pytest.raises(ImageError) as caught:
-        flatten(build_hex([Blob(0, b"a"), Blob(0xF0000000, b"b")]))
+        flatten(read_any(build_hex([Blob(0, b"a"), Blob(0xF0000000, b"b")])))
     assert caught.value.code == "image-too-wide"
 
 

@@ -28,18 +28,18 @@ OFF, DTR, RTS, BOTH = (False, False), (True, False), (False, True), (True, True)
     ],
 )
 def test_pins_pulled_by_each_state_of_the_lines(name, pulled):
-    circuit = CIRCUITS[name]()
+    board, _, _ = make_board(name)
     for (dtr, rts), pins in pulled.items():
-        circuit.set(dtr=dtr, rts=rts)
-        assert (circuit.en_low, circuit.boot_low) == pins, (dtr, rts)
-    circuit.set(dtr=False, rts=False)
-    assert not circuit.boot_low
+        board.set_lines(dtr=dtr, rts=rts)
+        assert (board.en_low, board.boot_low) == pins, (dtr, rts)
+    board.set_lines(dtr=False, rts=False)
+    assert not board.boot_low
 
 
 def make_board(circuit="direct", rc=0.002):
     queue, events = EventQueue(), []
     board = Board(
-        CIRCUITS[circuit](),
+        CIRCUITS[circuit],
         queue,
         rc=rc,
         hold=lambda: events.append(("hold", queue.now)),

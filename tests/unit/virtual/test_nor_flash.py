@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from espwire.errors import DataError, FileError, UsageError
 from espwire.sizes import KIB, MIB
 from espwire.virtual.flash_file import open_flash_file
-from espwire.virtual.flash_parts import build_parts, build_sfdp
-from espwire.virtual.nor_flash import PROFILES, Mode, NorFlash, find_part
+from espwire.virtual.flash_parts import PARTS, PROFILES, build_sfdp, find_part
+from espwire.virtual.nor_flash import Mode, NorFlash
 
 TYP, INSTANT = PROFILES["typ"], PROFILES["instant"]
 SMALL = find_part(256 * KIB)
@@ -169,7 +169,6 @@ def test_identification_and_sfdp():
     flash = make(find_part(4 * MIB, "gigadevice"))
     assert flash.execute(0, 0x9F, read=3) == b"\xc8\x40\x16"
     assert flash.execute(0, 0x5A, address=0, read=4) == b"SFDP"
-    assert flash.execute(0, 0x5A, address=0, read=4, dummy_ok=False) == b"\xffSFD"
     assert flash.execute(0, 0xAB, read=1) == b"\x15"
 
 
@@ -399,12 +398,6 @@ def test_a_part_without_power_answers_zeros():
     assert flash.read_array(0, 0, 2) == b"\xff\xff"
 
 
-def test_the_reset_pin_ends_continuous_mode():
-    flash = make(dataclasses.replace(SMALL, starts_in="continuous"))
-    flash.reset_line(0)
-    assert flash.mode is Mode.SPI
-
-
 def test_contents_live_on_in_a_file(tmp_path):
     path = tmp_path / "flash.bin"
     flash = make(path=path)
@@ -451,16 +444,13 @@ def test_every_size_has_parts_and_every_id_encodes_its_size():
     )
     codes = {row["code"]: row["bytes"] for row in facts["size_codes"]}
     makers = {row["id"] for row in facts["makers"]}
-    parts = [part for rows in build_parts().values() for part in rows]
+    sizes = {maker: [row[2] for row in rows.values()] for maker, (_, rows) in PARTS.items()}
+    parts = [find_part(size, maker) for maker in sizes for size in sizes[maker]]
     assert {part.size for part in parts} == {256 * KIB << n for n in range(10)}
     assert len({part.jedec for part in parts}) == len({part.name for part in parts}) == len(parts)
     for part in parts:
         assert part.maker in makers
         assert codes[part.jedec[2]] == part.size
-        assert (
-            find_part(part.size, next(m for m, rows in build_parts().items() if part in rows))
-            == part
-        )
 
 
 @given(size=st.sampled_from([256 * KIB << n for n in range(11)]), maker=st.integers(0, 255))

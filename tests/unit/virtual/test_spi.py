@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol.slip import Decoder
 from espwire.sizes import MIB
-from espwire.virtual.nor_flash import PROFILES, NorFlash, find_part
+from espwire.virtual.flash_parts import PROFILES, find_part
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.spi import SpiController
 
 TRACES = Path(__file__).parents[2] / "golden" / "traces"

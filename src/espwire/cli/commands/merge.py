@@ -216,7 +216,7 @@ def split_image(
 ) -> None:
     """FILE may be raw binary, Intel HEX, S-record or UF2. The folder also gets a file flash_args, with which
     `write-flash @flash_args` writes all parts."""
-    from espwire.image.split import split_image
+    from espwire.image.merge import split_image
 
     blobs = split_image(
         read_source(file),

@@ -19,6 +19,7 @@ from espwire.cli.inputs import (
 from espwire.cli.options import dry_run_option, input_format_option, table_options
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
+from espwire.image.merge import lay_out
 from espwire.image.ota import (
     OTA_DATA_SIZE,
     STATES,
@@ -34,7 +35,6 @@ from espwire.image.ota import (
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
 from espwire.image.read_any import FormatChoice
-from espwire.image.split import lay_out
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,7 @@ class Memory:
         """A load of 1, 2 or 4 bytes outside the fast path."""
         port = self.ports.get(address)
         if port is not None and size == 4:
-            self.accesses += 1
-            self.cycles[0] += self.peripheral_cycles
+            self._count()
             return port()
         if address % size:
             raise CpuFault("unaligned load", address)
@@ -119,8 +118,7 @@ class Memory:
         """A store of 1, 2 or 4 bytes outside the fast path."""
         sink = self.sinks.get(address)
         if sink is not None and size == 4:
-            self.accesses += 1
-            self.cycles[0] += self.peripheral_cycles
+            self._count()
             sink(value)
             return
         if address % size:

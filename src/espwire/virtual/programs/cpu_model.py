@@ -10,23 +10,28 @@ The three RAM commands and the register commands are here as well. They mirror `
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
 
 from espwire.protocol import slip
 from espwire.protocol.commands import ALL_BITS, HEADER, REPLY, checksum
-from espwire.protocol.replies import BAD_BLOCK, BAD_CHECKSUM, BAD_LENGTH, TOO_LITTLE, TOO_MUCH
+from espwire.protocol.replies import (
+    BAD_BLOCK,
+    BAD_CHECKSUM,
+    BAD_LENGTH,
+    TOO_LITTLE,
+    TOO_MUCH,
+    UNKNOWN_COMMAND,
+)
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.protocol.stub import HELLO, SEAL_BYTES, seal_frame
+from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, USB_PACKET, USB_POLL_S
 
-if TYPE_CHECKING:
-    from espwire.virtual.nor_flash import NorFlash
-
 Steps = Generator[float, None, None]
+Handlers = Mapping[int, Callable[[bytes, int], Steps]]  # opcode → what handles a frame with it
 TRANSMIT_FIFO = 126
 LAST_BYTE_S = 0.0015  # how long the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
@@ -100,7 +105,7 @@ class CpuModel:
         self.uploads: list[tuple[int, int]] = []  # by this program: address and size
         self.flash: NorFlash = services.flash
         self.now = services.t
-        self.rate = services.baud
+        self.baud = services.baud
         self.ended: Ending | None = None
         self._receive_s, self._send_s = receive_cycles / hz, send_cycles / hz
         self.last_byte_s = LAST_BYTE_S
@@ -115,7 +120,7 @@ class CpuModel:
         self._steps: Steps = self.main()
         self._due = self.now
         if services.received:
-            self.receive(self.now, services.received, self.rate)
+            self.receive(self.now, services.received, self.baud)
 
     # --- the Program interface ---
 
@@ -125,11 +130,6 @@ class CpuModel:
     def busy(self) -> bool:
         """Whether it is working on a request, or waiting for the flash."""
         return self.ended is None and not self._waits_for_frame and self._due < inf
-
-    @property
-    def baud(self) -> int:
-        """Current baud rate of the UART."""
-        return self.rate
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""
@@ -219,6 +219,20 @@ class CpuModel:
                 yield from self.finish_work()
             self.ring.release()
 
+    def dispatch(
+        self, frame: bytes, handlers: Handlers, lengths: Mapping[int, tuple[int, ...]]
+    ) -> Steps:
+        """Pass a request to its handler, as plain stubs do it; ``lengths``: those allowed, by opcode."""
+        op, size = frame[1], len(frame) - HEADER.size
+        if frame[0]:
+            return  # not a request
+        if size != int.from_bytes(frame[2:4], "little") or size not in lengths.get(op, (size,)):
+            yield from self.reply(op, status=BAD_LENGTH)
+        elif op in handlers:
+            yield from handlers[op](frame, op)
+        else:
+            yield from self.reply(op, status=UNKNOWN_COMMAND)
+
     def sync(self, frame: bytes, op: int) -> Steps:
         """SYNC, as every stub answers it."""
         for _ in range(SYNC_REPLIES):
@@ -232,7 +246,7 @@ class CpuModel:
         yield from self.reply(op, status=0 if valid else BAD_BLOCK)
         if valid:
             yield from self.drain()
-            self.rate = round(self.rate * new / old)
+            self.baud = round(self.baud * new / old)
 
     def next_frame(self) -> Generator[float, None, bytes]:
         """Take the next frame, waiting for it if necessary."""
@@ -245,7 +259,7 @@ class CpuModel:
         """Seconds that a sent byte takes on the wire."""
         if self.services.usb:
             return BIT_TIMES / USB_BAUD + USB_POLL_S / USB_PACKET
-        return BIT_TIMES / self.rate
+        return BIT_TIMES / self.baud
 
     def send_frame(self, payload: bytes) -> Steps:
         """Send one frame; returns when the transmit FIFO has accepted the last byte."""
@@ -265,7 +279,7 @@ class CpuModel:
         if start > self.now:
             self._idle_from = self.now + work_s
             yield start
-        self.services.send(self.now, data, self.rate)
+        self.services.send(self.now, data, self.baud)
         self._line_free = done if self.services.usb else start + wire_s
         yield from self.finish_work(done)
 
@@ -297,7 +311,7 @@ class CpuModel:
         services = replace(
             self.services,
             t=self.now,
-            baud=self.rate,
+            baud=self.baud,
             sent_until=self._line_free,
             received=bytes(self._run),
             uploads=tuple(self.uploads),

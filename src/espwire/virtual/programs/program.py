@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from espwire.chips.model import Chip
-    from espwire.virtual.efuses import ChipConfig
-    from espwire.virtual.nor_flash import NorFlash
-    from espwire.virtual.registers import Registers
-    from espwire.virtual.spi import SpiController
+from espwire.chips.model import Chip
+from espwire.virtual.efuses import ChipConfig
+from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.registers import Registers
+from espwire.virtual.spi import SpiController
 
 StubMode = Literal["twin", "engine", "vendor", "off"]
-Encrypt = Callable[[int, bytes], bytes]  # address and plaintext → what flash encryption stores
+Encrypt = Callable[[bytes, int], bytes]  # plaintext and address → what flash encryption stores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,9 @@
-"""Runs the program in a virtual chip's RAM on the chip's clock, from its start to its end."""
+"""Selects what runs a program in a virtual chip's RAM, and runs it on the chip's clock, from its start to its end.
+
+The ``stub`` option of the chip selects. ``twin``: our stub by its Python model, the vendor's stub by its imitation,
+everything else on the CPU engine. ``engine``: everything instruction by instruction. ``vendor``: as ``twin``, but any
+program that is not ours is taken for the vendor's stub. ``off``: nothing runs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,10 @@ from dataclasses import replace
 
 from espwire.virtual.faults import FIFO_BYTES
 from espwire.virtual.programs.program import Ending, Program, Services
+from espwire.virtual.registers import find_soc
 from espwire.virtual.scheduler import EventQueue
+
+ENTRY_INSTRUCTION = 0x36  # first byte of Xtensa's ``entry``
 
 
 class ProgramRunner:
@@ -40,7 +48,7 @@ class ProgramRunner:
             received=received[:FIFO_BYTES],
             uploads=uploads,
         )
-        self.program = _find_program(services, entry)
+        self.program = find_program(services, entry)
         return self.program is not None
 
     def clear(self) -> None:
@@ -69,7 +77,7 @@ class ProgramRunner:
         if ended.services is not None:
             if self.program is None:
                 return  # the chip was reset at the same time
-            successor = _find_program(ended.services, ended.address)
+            successor = find_program(ended.services, ended.address)
             if successor is not None:
                 self.program = successor
                 return
@@ -92,7 +100,26 @@ class ProgramRunner:
         self._transmit(t, data, baud)
 
 
-def _find_program(services: Services, entry: int) -> Program | None:
-    from espwire.virtual.programs.registry import find_program  # imports the models and the engine
+def find_program(services: Services, entry: int) -> Program | None:
+    """Start the program at ``entry``; None if nothing here can run it."""
+    # these take a noticeable time to load
+    from espwire.virtual.programs import stub_model, vendor_stub
+    from espwire.virtual.soc.program import EngineProgram
 
-    return find_program(services, entry)
+    if services.mode == "off":
+        return None
+    if services.mode != "engine":
+        model = stub_model.start_program(services, entry)
+        program = model or vendor_stub.start_program(services, entry)
+        if program is not None:
+            return program
+    if find_soc(services.chip) is None or _is_windowed(services, entry):
+        return None
+    return EngineProgram(services, entry)
+
+
+def _is_windowed(services: Services, entry: int) -> bool:
+    """Whether the program begins with ``entry``, as functions of the windowed ABI do."""
+    cpu = services.chip.cpu
+    first = services.registers.ram.read(entry, 1)[0]
+    return cpu.architecture == "xtensa" and cpu.isa != "lx106" and first == ENTRY_INSTRUCTION

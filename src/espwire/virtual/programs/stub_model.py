@@ -16,7 +16,7 @@ modelled here as well: it mirrors ``stub/src/first.c``. On the engine it would t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -41,10 +41,23 @@ from espwire.protocol.replies import (
 )
 from espwire.protocol.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
 from espwire.sizes import SECTOR
-from espwire.virtual.programs.cpu_model import CpuModel, RamCommands, Ring, Steps, is_in_ram, word
+from espwire.virtual.programs.cpu_model import (
+    CpuModel,
+    Handlers,
+    RamCommands,
+    Ring,
+    Steps,
+    is_in_ram,
+    word,
+)
 from espwire.virtual.programs.program import Services
-from espwire.virtual.programs.stub_flash import TRANSACTION, StubFlash
-from espwire.virtual.programs.stub_read import PACKET, READ_WINDOW, Reader
+from espwire.virtual.programs.stub_flash import (
+    PACKET,
+    READ_WINDOW,
+    TRANSACTION,
+    Reader,
+    StubFlash,
+)
 from espwire.virtual.programs.stub_write import (
     CHECKSUM_BYTE,
     COMMAND,
@@ -75,12 +88,9 @@ UNSEALED_DATA = frozenset({Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})
 START, RECEIVE_BYTE, SEND_BYTE, CRC_BYTE = 146_388, 86, 115, 38
 # ditto of the first stage, which clears 36 KiB before it starts, and waits for its last byte to leave
 FIRST_START, FIRST_RAM_BYTE, FIRST_LAST_BYTE = 75_000, 84, 250_000
-FIRST_LENGTHS: dict[int, int] = {
-    Op.SYNC: 36,
-    Op.MEM_BEGIN: 16,
-    Op.MEM_END: 8,
-    Op.CHANGE_BAUDRATE: 8,
-}
+FIRST_LENGTHS: dict[int, tuple[int, ...]] = {
+    Op.SYNC: (36,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,), Op.CHANGE_BAUDRATE: (8,),
+}  # fmt: skip
 
 
 class Trust(IntEnum):
@@ -147,7 +157,7 @@ class StubModel(CpuModel):
         )
         self.reader = Reader(self, self.memory, self._check)
         self.ram = RamCommands(self, CHECKSUM_BYTE + COPY_BYTE, self.memory.wait)
-        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+        self._handlers: Handlers = {
             Op.SYNC: self.sync,
             StubOp.WRITE_OPEN: self.writer.open,
             StubOp.WRITE_DATA: self.writer.late_data,
@@ -362,7 +372,7 @@ class FirstStage(CpuModel):
         )
         self.last_byte_s = FIRST_LAST_BYTE / hz
         ram = RamCommands(self, FIRST_RAM_BYTE)
-        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+        self._handlers: Handlers = {
             Op.SYNC: self.sync,
             Op.CHANGE_BAUDRATE: self.change_baud,
             Op.MEM_BEGIN: ram.begin,
@@ -373,19 +383,9 @@ class FirstStage(CpuModel):
     def main(self) -> Steps:
         """Start, send the hello, serve requests."""
         self.add_work(FIRST_START)
-        yield from self.serve(COMMAND, self._handle)
-
-    def _handle(self, frame: bytes) -> Steps:
-        op, size = frame[1], len(frame) - HEADER.size
-        if frame[0]:
-            return  # not a request
-        handler = self._handlers.get(op)
-        if size != int.from_bytes(frame[2:4], "little") or FIRST_LENGTHS.get(op, size) != size:
-            yield from self.reply(op, status=BAD_LENGTH)
-        elif handler is not None:
-            yield from handler(frame, op)
-        else:
-            yield from self.reply(op, status=UNKNOWN_COMMAND)
+        yield from self.serve(
+            COMMAND, lambda frame: self.dispatch(frame, self._handlers, FIRST_LENGTHS)
+        )
 
 
 def find_trust(frame: bytes, *, sealed: bool) -> Trust:

@@ -37,8 +37,7 @@ from espwire.protocol.stub import (
 from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
 from espwire.virtual.programs.program import Encrypt
-from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, StubFlash
-from espwire.virtual.programs.stub_read import PartialHash
+from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, PartialHash, StubFlash
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
@@ -229,7 +228,7 @@ class Writer:
                 if not self._has_work():
                     yield from cpu.wait_for_frame()
                 elif flash.busy:
-                    yield from cpu.wait_for_frame(flash.busy_until)
+                    yield from cpu.wait_for_frame(cpu.flash.busy_until)
                 else:
                     yield from self._use_idle_time()
                     yield from cpu.finish_work()
@@ -285,7 +284,7 @@ class Writer:
             if address % ENCRYPTED_UNIT or count % ENCRYPTED_UNIT:
                 self._status, self._ready = BAD_BLOCK, at
                 return
-            data = self._encrypt(address, data) if self._encrypt is not None else data
+            data = self._encrypt(data, address) if self._encrypt is not None else data
         del self._held[:count]
         self._programmed += count
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
@@ -295,7 +294,7 @@ class Writer:
         cpu, ring = self._cpu, self._cpu.ring
         yield from cpu.finish_work()
         while self._programmed < self._ready and not self._interrupted:
-            yield from cpu.finish_work(self._flash.busy_until)
+            yield from cpu.finish_work(cpu.flash.busy_until)
             yield from self._program_next()
             self._interrupted = ring.aborting
         if self._interrupted:
@@ -364,7 +363,7 @@ class Writer:
         else:
             self._ready = total
         while self._ready - self._programmed > LAG and not ring.aborting:
-            yield from cpu.finish_work(self._flash.busy_until)
+            yield from cpu.finish_work(cpu.flash.busy_until)
             yield from self._program_next()
         self._interrupted = ring.aborting
         self._in_flash = max(self._in_flash, self._ready - SURE)

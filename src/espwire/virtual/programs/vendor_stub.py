@@ -27,7 +27,6 @@ from espwire.protocol.replies import (
     NOT_OPEN,
     TOO_LITTLE,
     TOO_MUCH,
-    UNKNOWN_COMMAND,
 )
 from espwire.protocol.spi_flash import (
     ERASE_BLOCK,
@@ -36,7 +35,6 @@ from espwire.protocol.spi_flash import (
     PAGE_PROGRAM,
     WRITE_ENABLE,
 )
-from espwire.protocol.stub import HELLO
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.efuses import security_info
 from espwire.virtual.programs.cpu_model import (
@@ -102,7 +100,7 @@ class VendorStub(CpuModel):
         hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
         self.ram = RamCommands(self, SUM, self._wait_ready)
-        self._handlers: dict[int, Callable[[bytes, int], Steps]] = {
+        handlers: dict[int, Callable[[bytes, int], Steps]] = {
             Op.SYNC: self.sync,
             **dict.fromkeys((Op.FLASH_BEGIN, Op.FLASH_DEFL_BEGIN), self._begin),
             **dict.fromkeys((Op.FLASH_DATA, Op.FLASH_DEFL_DATA), self._data),
@@ -119,6 +117,9 @@ class VendorStub(CpuModel):
             Op.WRITE_REG: self._write_reg,
             Op.GET_SECURITY_INFO: self._security,
         }
+        if Op.GET_SECURITY_INFO not in services.chip.rom.ops:
+            del handlers[Op.GET_SECURITY_INFO]
+        self._handlers = handlers
         self._open = False
         self._address = self._left = self._erased = self._erase_end = self._error = 0
         self._blank_so_far = True
@@ -130,24 +131,7 @@ class VendorStub(CpuModel):
         registers.watchdogs.restart(self.now, running=False)
         registers.attached = True
         self.add_work(START)
-        yield from self.finish_work()
-        yield from self.send_frame(HELLO)
-        while True:
-            frame = yield from self.next_frame()
-            if len(frame) >= HEADER.size and not frame[0]:
-                yield from self._handle(frame)
-            self.ring.release()
-
-    def _handle(self, frame: bytes) -> Steps:
-        op, size = frame[1], len(frame) - HEADER.size
-        handler = self._handlers.get(op)
-        absent = op == Op.GET_SECURITY_INFO and op not in self.services.chip.rom.ops
-        if size != int.from_bytes(frame[2:4], "little") or size not in LENGTHS.get(op, (size,)):
-            yield from self.reply(op, status=BAD_LENGTH)
-        elif handler is None or absent:
-            yield from self.reply(op, status=UNKNOWN_COMMAND)
-        else:
-            yield from handler(frame, op)
+        yield from self.serve(0, lambda frame: self.dispatch(frame, self._handlers, LENGTHS))
 
     # --- the flash ---
 
@@ -306,7 +290,7 @@ class VendorStub(CpuModel):
         new, old = word(frame, 0), word(frame, 1)
         yield from self.reply(op)
         yield from self.drain()
-        self.rate = round(self.rate * new / old) if old else new
+        self.baud = round(self.baud * new / old) if old else new
 
     def _read_reg(self, frame: bytes, op: int) -> Steps:
         value = yield from self.ram.read_word(word(frame, 0))

@@ -1,7 +1,7 @@
 """What a program in RAM sees of a virtual chip: memory, peripherals and clocks, around the engines of ``virtual/cpu``.
 
-* ``program.py``: the program itself (``programs.program.Program``); builds the rest and runs it.
-* ``bus.py``: which peripheral answers at which address. ``clock.py``: what a cycle lasts; timers.
+* ``program.py``: the program itself (``programs.program.Program``); builds the rest, connects the peripherals to their
+  addresses, and runs it. ``clock.py``: what a cycle lasts; timers.
 * ``serial_ports.py``, ``flash_port.py``: peripherals, as far as the programs use them.
 * ``romcalls.py``: ROM functions. ``idle.py``: detects waiting loops, which are skipped.
 

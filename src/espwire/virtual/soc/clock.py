@@ -5,6 +5,8 @@ The timers count simulated time, not cycles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from espwire.chips.model import BitPart, Chip, TimerDog
 from espwire.sizes import extract
 from espwire.virtual.efuses import ChipConfig
@@ -91,10 +93,13 @@ class Clock:
 
 
 class TimerWatchdog:
-    """Watchdog of timer group 0. Its first stage resets the chip; it is off when the ROM starts a program."""
+    """Watchdog of timer group 0; ``on_change`` is called after each write. Its first stage resets the chip; it is off when the ROM starts a program."""
 
-    def __init__(self, facts: TimerDog, clock: Clock, activity: Activity) -> None:
+    def __init__(
+        self, facts: TimerDog, clock: Clock, activity: Activity, on_change: Callable[[], None]
+    ) -> None:
         self.facts, self._clock, self._activity = facts, clock, activity
+        self._on_change = on_change
         addresses = (facts.config, facts.prescale, facts.hold, facts.feed, facts.write_protect)
         self.words = dict.fromkeys(addresses, 0)
         self.deadline = NEVER
@@ -111,13 +116,14 @@ class TimerWatchdog:
             ticks = words[facts.hold] * max(1, words[facts.prescale] >> 16)
             on = words[facts.config] & WATCHDOG_ENABLE
             self.deadline = self._clock.now + ticks / self._clock.bus_hz if on else NEVER
+        self._on_change()
 
 
 class SystemTimer:
     """Unit 0: writing UPDATE latches the value, which is then read from two registers."""
 
-    def __init__(self, base: int, clock: Clock, activity: Activity) -> None:
-        self.base, self._clock, self._activity = base, clock, activity
+    def __init__(self, clock: Clock, activity: Activity) -> None:
+        self._clock, self._activity = clock, activity
         self._value = 0
 
     def write_op(self, value: int) -> None:

@@ -12,10 +12,10 @@ from typing import cast
 
 from espwire.chips.model import Chip
 from espwire.virtual.nor_flash import NorFlash
-from espwire.virtual.registers import SPI_START, Registers
+from espwire.virtual.registers import Registers
 from espwire.virtual.soc.clock import NEVER, Clock
 from espwire.virtual.soc.idle import Activity
-from espwire.virtual.spi import SpiController
+from espwire.virtual.spi import START, SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
 OLD_LAYOUT_CLOCK, NEW_LAYOUT_CLOCK = 0x18, 0x14
@@ -23,7 +23,7 @@ DATA_BYTES = 64
 
 
 class FlashPort:
-    """``transactions`` counts them."""
+    """The registers of the controller, each with a function that reads and one that writes it."""
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class FlashPort:
         self._late: list[tuple[int, int]] = []  # words of an answer that is not complete yet
         self._status: tuple[int, int] | None = None
         self._saw_start = self._saw_busy = False
-        self.transactions = 0
 
     @property
     def hz(self) -> float:
@@ -64,11 +63,11 @@ class FlashPort:
         if not self._saw_start:
             self._store_answer()
         self._activity.polled(self.command)
-        return SPI_START if self._saw_start else 0
+        return START if self._saw_start else 0
 
     def write_command(self, value: int) -> None:
         """Start a transaction, if the flash is attached and none is running."""
-        if value & SPI_START and self._registers.attached and self._clock.now >= self._spi.done_at:
+        if value & START and self._registers.attached and self._clock.now >= self._spi.done_at:
             self._start(value)
 
     def port(self, offset: int) -> Callable[[], int]:
@@ -99,7 +98,6 @@ class FlashPort:
 
     def _start(self, value: int) -> None:
         self._store_answer()
-        self.transactions += 1
         spi, words = self._spi, self._spi.words
         before = [words.get(at, 0) for at in self._data]
         spi.bit_time = 1 / self.hz

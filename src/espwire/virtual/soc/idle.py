@@ -24,9 +24,7 @@ TRUST = 32  # equal reads, after which a loop is looked for even away from known
 
 @dataclass(slots=True)
 class _Snapshot:
-    pc: int
-    registers: list[int]
-    special: dict[int, int]
+    cpu: tuple[int, list[int], dict[int, int]]  # program counter, registers, special registers
     progress: int
     stores: int
     effects: int
@@ -55,11 +53,7 @@ class IdleLoop:
             self._looks, self._patience = 0, 1
             self._save(ram=False)
             return 0
-        if (
-            saved.pc == engine.pc
-            and saved.registers == engine.registers
-            and saved.special == engine.special
-        ):
+        if saved.cpu == (engine.pc, engine.registers, engine.special):
             if self._is_same_memory(saved):
                 activity.eager = True
                 self._known.add(engine.pc)
@@ -68,13 +62,13 @@ class IdleLoop:
         if activity.same > TRUST:
             activity.eager = False
         self._looks += 1
-        if self._looks >= self._patience or saved.pc == engine.pc:
+        if self._looks >= self._patience or saved.cpu[0] == engine.pc:
             self._looks, self._patience = 0, self._patience * 2
             self._save(ram=False)
         return 0
 
-    def shift(self, cycles: int) -> None:
-        """Rounds of so many cycles have been skipped."""
+    def shift(self) -> None:
+        """Rounds have been skipped: the saved state is as old as now."""
         if self._saved is not None:
             self._saved.cycle = self._engine.cycles[0]
 
@@ -83,15 +77,16 @@ class IdleLoop:
         same_effects = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
         if same_effects and saved.stack == self._stack():
             return True
-        tries = self._tries.get(saved.pc, 0)
+        pc = engine.pc
+        tries = self._tries.get(pc, 0)
         if (
             saved.ram is not None
             and saved.stores == engine.memory.stores
             and saved.ram == self._fast.data
         ):
-            self._tries[saved.pc] = 0
+            self._tries[pc] = 0
             return True
-        self._tries[saved.pc] = tries + 1
+        self._tries[pc] = tries + 1
         self._save(ram=not same_effects and (tries < RAM_TRIES or tries % RARELY == 0))
         return False
 
@@ -104,9 +99,7 @@ class IdleLoop:
     def _save(self, *, ram: bool) -> None:
         engine = self._engine
         self._saved = _Snapshot(
-            engine.pc,
-            list(engine.registers),
-            dict(engine.special),
+            (engine.pc, list(engine.registers), dict(engine.special)),
             self._activity.progress,
             engine.memory.stores,
             engine.effects[0],

@@ -1,9 +1,12 @@
 """A program in the virtual chip's RAM on a CPU engine, in slices of simulated time.
 
-Puts memory, peripherals, ROM functions and CPU together, and skips idle loops.
+Puts memory, peripherals, ROM functions and CPU together, and skips idle loops. Accesses to addresses without a
+peripheral behave as for the ROM loader, or fault.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
@@ -11,15 +14,23 @@ from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.registers import require_soc
-from espwire.virtual.soc.bus import SocBus
-from espwire.virtual.soc.clock import NEVER, Clock, TimerWatchdog
+from espwire.virtual.soc.clock import (
+    NEVER,
+    SYSTIMER_HIGH,
+    SYSTIMER_LOW,
+    SYSTIMER_OP,
+    Clock,
+    SystemTimer,
+    TimerWatchdog,
+)
 from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import Activity, IdleLoop
 from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, RomFunctions
-from espwire.virtual.soc.serial_ports import Uart, UsbSerialJtag
+from espwire.virtual.soc.serial_ports import STATUS_OFFSET, Uart, UsbSerialJtag
 
 SLICE_S = 0.0005  # how long a program runs at most until the host can see what it sent
 STACK_ROOM = 16  # below the end of the data RAM, for a program that does not set up a stack
+SPI_SPAN = 0x100
 STACK_POINTERS = {"riscv": 2, "xtensa": 1}
 
 
@@ -40,18 +51,19 @@ class EngineProgram:
         self._idle_until = 0.0
         riscv = chip.cpu.architecture == "riscv"
         self.activity = Activity(self._on_idle)
-        bus = SocBus(chip, services.registers, self.activity, reset=self.reset, leave=self._leave)
-        memory = Memory([*services.registers.ram.regions, *_read_rom(services)], bus)
+        memory = Memory([*services.registers.ram.regions, *_read_rom(services)], self)
         lx106 = chip.cpu.isa == "lx106"
         isa: InstructionSet = (
             RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
         )
         # RISC-V jumps ignore the lowest bit
         self.engine = Engine(isa, memory, entry=entry & ~1 if riscv else entry)
-        self.clock = bus.clock = Clock(
+        self.clock = Clock(
             chip, services.config, services.registers, self.engine.cycles, services.t
         )
-        self.uart = bus.uart = Uart(chip, self.clock, self.activity, self._send, services.lost)
+        # what is sent to the port that is not connected is lost
+        send_uart, send_usb = (_ignore, services.send) if services.usb else (services.send, _ignore)
+        self.uart = Uart(chip, self.clock, self.activity, send_uart, services.lost)
         self.uart.start(
             services.baud, services.registers.divider, services.sent_until, services.received
         )
@@ -60,13 +72,13 @@ class EngineProgram:
         )
         port = chip.peripherals.get("usb_serial_jtag")
         self.usb = (
-            UsbSerialJtag(port, self.clock, self.activity, self._send_usb)
-            if port is not None
-            else None
+            UsbSerialJtag(port, self.clock, self.activity, send_usb) if port is not None else None
         )
         facts = soc.timer_watchdog
-        self._watchdog = TimerWatchdog(facts, self.clock, self.activity) if facts else None
-        bus.connect(memory, self.flash, self.usb, self._watchdog)
+        self._watchdog = (
+            TimerWatchdog(facts, self.clock, self.activity, self._leave) if facts else None
+        )
+        self._connect_peripherals()
         self.engine.hooks = RomFunctions(
             self.engine,
             services,
@@ -94,9 +106,8 @@ class EngineProgram:
     @property
     def instructions(self) -> int:
         """Number of executed instructions, without skipped idle loops."""
-        memory = self.engine.memory
-        waits = memory.accesses * memory.peripheral_cycles
-        return (self.clock.cycle - self.jumped - self.clock.slept - waits) // CYCLES_PER_INSTRUCTION
+        idle = self.jumped + self.clock.slept
+        return self.engine.instructions - idle // CYCLES_PER_INSTRUCTION
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""
@@ -133,6 +144,64 @@ class EngineProgram:
         due = min(self._events(), self._watchdog_deadline())
         return None if due == NEVER else max(due, soon)
 
+    # --- the bus (cpu.memory.Bus): all addresses without memory or a peripheral ---
+
+    def read(self, address: int) -> int:
+        """Read a word."""
+        value = self.services.registers.read(self.clock.now, address)
+        if value is None:
+            raise CpuFault("load from an unmapped address", address)
+        return value
+
+    def write(self, address: int, value: int) -> None:
+        """Write a word; clocks and watchdogs are checked after it."""
+        self.activity.changed()
+        registers = self.services.registers
+        if registers.is_read_only(address):
+            raise CpuFault("store to memory that cannot be written", address)
+        if not registers.write(self.clock.now, address, value):
+            raise CpuFault("store to an unmapped address", address)
+        if registers.watchdogs.covers(address):
+            self._leave()
+        if address in self.clock.addresses:
+            self.uart.flush()
+            self.clock.update()
+            self.uart.update_rate()
+            self._leave()
+        at = require_soc(self.services.chip).software_reset
+        if at is not None and address == at.address and value >> at.bit & 1:
+            self.reset()
+
+    def _connect_peripherals(self) -> None:
+        """Map the peripherals to their addresses."""
+        memory, uart, flash, usb = self.engine.memory, self.uart, self.flash, self.usb
+        ports, sinks, watchdog = memory.ports, memory.sinks, self._watchdog
+        ports[uart.base], sinks[uart.base] = uart.read_fifo, uart.write_fifo
+        sinks[uart.transmit] = uart.write_fifo
+        ports[uart.base + STATUS_OFFSET] = uart.read_status
+        divider = self.services.chip.uart.clock_divider_address
+        ports[divider], sinks[divider] = lambda: uart.divider, uart.write_divider
+        if uart.choice is not None:
+            ports[uart.choice.source.address] = lambda: uart.clock_word
+            sinks[uart.choice.source.address] = uart.write_clock
+        for offset in range(0, SPI_SPAN, 4):
+            ports[flash.base + offset] = flash.port(offset)
+            sinks[flash.base + offset] = flash.sink(offset)
+        ports[flash.command], sinks[flash.command] = flash.read_command, flash.write_command
+        if usb is not None:
+            ports[usb.base], sinks[usb.base] = usb.read_byte, usb.write_byte
+            ports[usb.base + 4], sinks[usb.base + 4] = usb.read_state, usb.write_state
+        if watchdog is not None:
+            for address in watchdog.words:
+                ports[address] = partial(watchdog.words.__getitem__, address)
+                sinks[address] = partial(watchdog.write, address)
+        base = require_soc(self.services.chip).systimer
+        if base is not None:
+            timer = SystemTimer(self.clock, self.activity)
+            ports[base + SYSTIMER_OP], sinks[base + SYSTIMER_OP] = timer.read_op, timer.write_op
+            ports[base + SYSTIMER_HIGH] = timer.read_high
+            ports[base + SYSTIMER_LOW] = timer.read_low
+
     # --- for peripherals and ROM functions ---
 
     def reset(self) -> None:
@@ -148,14 +217,6 @@ class EngineProgram:
         if self.jumps:
             self._may_be_idle = True
             self.engine.stop()
-
-    def _send(self, t: float, data: bytes, baud: int) -> None:
-        if not self.services.usb:
-            self.services.send(t, data, baud)
-
-    def _send_usb(self, t: float, data: bytes, baud: int) -> None:
-        if self.services.usb:
-            self.services.send(t, data, baud)
 
     # --- inside ---
 
@@ -189,7 +250,7 @@ class EngineProgram:
             self.engine.cycles[0] += cycles
             self.jumped += cycles
             self.uart.shift(cycles)
-            self._idle.shift(cycles)
+            self._idle.shift()
         if until == limit:
             self._idle_at, self._idle_until = self.activity.progress, due
 
@@ -215,3 +276,7 @@ def _read_rom(services: Services) -> list[Region]:
             region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
         regions.append(region)
     return regions
+
+
+def _ignore(t: float, data: bytes, baud: int) -> None:
+    pass

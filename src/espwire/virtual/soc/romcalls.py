@@ -10,6 +10,7 @@ fewer conversions than C's and no floating point; an unknown conversion is print
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
@@ -134,7 +135,7 @@ class RomFunctions:
             words = [memory.read(source + at + i, 4) for i in range(0, ENCRYPTED_UNIT, 4)]
             data = b"".join(word.to_bytes(4, "little") for word in words)
             if encrypt is not None:
-                data = encrypt(address + at, data)
+                data = encrypt(data, address + at)
             transfer_s = (16 + 32 + 8 * ENCRYPTED_UNIT) / self._flash.hz
             clock.wait_until(max(flash.busy_until, clock.now + transfer_s))
             flash.execute(clock.now, WRITE_ENABLE)
@@ -211,7 +212,8 @@ FUNCTIONS: Mapping[str, Function] = {
 
 
 LONGEST = 4096  # of one text, even if a program requests more
-FLAGS = b"-0+ #"
+# flags, width, precision, size, kind: ``%-08.3lx``
+CONVERSION = re.compile(rb"%([-0+ #]*)([0-9]*)(?:\.([0-9]*))?([lhz]*)(.?)", re.DOTALL)
 
 
 def format_text(template: int, arguments: Iterator[int], read_byte: Callable[[int], int]) -> bytes:
@@ -222,75 +224,54 @@ def format_text(template: int, arguments: Iterator[int], read_byte: Callable[[in
     :param read_byte: returns the byte at an address
     """
     text, out, at = _read_string(template, read_byte), bytearray(), 0
-    while (mark := text.find(b"%", at)) >= 0 and len(out) < LONGEST:
-        out += text[at:mark]
-        form = _Form(text, mark + 1)
-        out += form.fill(arguments, read_byte)
-        at = form.end
+    while (match := CONVERSION.search(text, at)) and len(out) < LONGEST:
+        out += text[at : match.start()] + _convert(match, arguments, read_byte)
+        at = match.end()
     return bytes(out + text[at:])[:LONGEST]
 
 
-class _Form:
-    """One conversion: ``%-08lx``."""
-
-    def __init__(self, text: bytes, at: int) -> None:
-        start = at
-        while text[at : at + 1] and text[at] in FLAGS:
-            at += 1
-        self._flags = text[start:at]
-        self._width, at = _read_number(text, at)
-        self._digits: int | None = None
-        if text[at : at + 1] == b".":
-            self._digits, at = _read_number(text, at + 1)
-        long = 0
-        while text[at : at + 1] in (b"l", b"h", b"z"):
-            long += text[at] == ord("l")
-            at += 1
-        self._words = 2 if long > 1 else 1
-        self._kind = text[at : at + 1]
-        self.end = at + 1 if self._kind else at
-        self._whole = b"%" + text[start : self.end]
-
-    def fill(self, arguments: Iterator[int], read_byte: Callable[[int], int]) -> bytes:
-        """The text for the next argument."""
-        kind = self._kind
-        if kind == b"%":
-            return b"%"
-        if kind == b"c":
-            return self._pad(bytes((next(arguments) & 0xFF,)))
-        if kind == b"s":
-            address = next(arguments)
-            text = _read_string(address, read_byte) if address else b"(null)"
-            return self._pad(text if self._digits is None else text[: self._digits])
-        if kind and kind in b"diuxXpo":
-            value = sum(next(arguments) << 32 * i for i in range(self._words))
-            return self._number(value)
-        return self._whole
-
-    def _number(self, value: int) -> bytes:
-        bits = 32 * self._words
-        sign = b""
-        if self._kind in b"di" and value >> (bits - 1):
-            value, sign = (1 << bits) - value, b"-"
-        elif self._kind in b"di" and b"+" in self._flags:
-            sign = b"+"
-        base = {b"x": "x", b"X": "X", b"p": "x", b"o": "o"}.get(self._kind, "d")
-        digits = format(value, base).encode().rjust(min(self._digits or 0, LONGEST), b"0")
-        if self._kind == b"p" or (b"#" in self._flags and self._kind in b"xX"):
-            sign = b"0x"
-        if b"0" in self._flags and b"-" not in self._flags and self._digits is None:
-            digits = digits.rjust(self._width - len(sign), b"0")
-        return self._pad(sign + digits)
-
-    def _pad(self, text: bytes) -> bytes:
-        return text.ljust(self._width) if b"-" in self._flags else text.rjust(self._width)
+def _convert(
+    match: re.Match[bytes], arguments: Iterator[int], read_byte: Callable[[int], int]
+) -> bytes:
+    """The text of one conversion for the next argument."""
+    flags, kind = match[1], match[5]
+    width = _parse_limited(match[2])
+    digits = None if match[3] is None else _parse_limited(match[3])
+    if kind == b"%":
+        return b"%"
+    if kind == b"c":
+        text = bytes((next(arguments) & 0xFF,))
+    elif kind == b"s":
+        address = next(arguments)
+        text = (_read_string(address, read_byte) if address else b"(null)")[:digits]
+    elif kind and kind in b"diuxXpo":
+        words = 2 if match[4].count(b"l") > 1 else 1
+        value = sum(next(arguments) << 32 * i for i in range(words))
+        text = _format_number(value, 32 * words, kind, flags, width, digits)
+    else:
+        return match[0]
+    return text.ljust(width) if b"-" in flags else text.rjust(width)
 
 
-def _read_number(text: bytes, at: int) -> tuple[int, int]:
-    end = at
-    while text[end : end + 1].isdigit():
-        end += 1
-    return min(int(text[at:end][:5] or b"0"), LONGEST), end
+def _format_number(
+    value: int, bits: int, kind: bytes, flags: bytes, width: int, digits: int | None
+) -> bytes:
+    sign = b""
+    if kind in b"di" and value >> (bits - 1):
+        value, sign = (1 << bits) - value, b"-"
+    elif kind in b"di" and b"+" in flags:
+        sign = b"+"
+    base = {b"x": "x", b"X": "X", b"p": "x", b"o": "o"}.get(kind, "d")
+    text = format(value, base).encode().rjust(digits or 0, b"0")
+    if kind == b"p" or (b"#" in flags and kind in b"xX"):
+        sign = b"0x"
+    if b"0" in flags and b"-" not in flags and digits is None:
+        text = text.rjust(width - len(sign), b"0")
+    return sign + text
+
+
+def _parse_limited(digits: bytes) -> int:
+    return min(int(digits[:5] or b"0"), LONGEST)
 
 
 def _read_string(address: int, read_byte: Callable[[int], int]) -> bytes:

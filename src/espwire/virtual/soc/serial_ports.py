@@ -53,7 +53,6 @@ class Uart:
         self._fraction = own is not None and own.uart_fraction
         self._mask = (1 << FRACTION_SHIFT) - 1 & chip.uart.clock_divider_mask
         self._clock, self._activity, self._send, self._lost = clock, activity, send, lost
-        self._multiple = chip.crystal.clock_multiple
         self.choice = require_soc(chip).uart_clock
         self.clock_word = self.choice.start if self.choice is not None else 0
         self.divider = 0
@@ -66,10 +65,9 @@ class Uart:
         self._waiting = 0  # bytes in the transmit FIFO at the last status read
         self._out = bytearray()
         self._out_at = 0.0
-        self.overruns = self.received = self.dropped_out = 0
+        self.overruns = self.dropped_out = 0
         self._status_read_at = 1 << 62  # the first read does not end a gap
         self.longest_gap = 0
-        self.fullest = 0
 
     def start(self, baud: int, divider: int, sent_until: float, waiting: bytes) -> None:
         """Take over from the ROM."""
@@ -205,11 +203,9 @@ class Uart:
             self._fifo.extend(fresh[:room])
             if fresh:
                 self._activity.changed()
-            self.received += len(fresh)
             if len(fresh) > room:
                 self.overruns += len(fresh) - room
                 self._lost(len(fresh) - room)
-            self.fullest = max(self.fullest, len(self._fifo))
             self._taken = max(whole, self._taken)
             if self._taken < len(data):
                 self._next_at = begin + (self._taken + 1) * step
