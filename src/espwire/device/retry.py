@@ -61,7 +61,7 @@ class LossLimit:
         lost, trips = self._loader.lost - self._lost, self._loader.trips - self._trips
         if lost > policy.lost_replies + trips // policy.requests_per_lost_reply:
             raise NoReply(
-                f"the line is too bad to read: {lost:,} of {trips:,} requests were not answered",
+                f"the connection is too unreliable: {lost:,} of {trips:,} requests were not answered",
                 hint="Lower --baud, and check cable, hub and supply.",
                 code="line-too-bad",
                 lost=lost,
