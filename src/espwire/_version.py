@@ -1,3 +1,3 @@
-"""The one place that holds the version. Not the place for anything else."""
+"""The version number, defined only here."""
 
 __version__ = "0.1.0"

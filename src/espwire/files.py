@@ -448,10 +448,14 @@ def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        full = isinstance(error, OSError) and error.errno in NO_ROOM
+        hint = None
+        if isinstance(error, IsADirectoryError):
+            hint = "Pass a file. To flash a build folder, use `espwire flash`."
+        elif isinstance(error, OSError) and error.errno in NO_ROOM:
+            hint = "Free disk space, or write to another disk."
         raise FileError(
             f"cannot {what} {os.fspath(path)!r}: {reason}",
-            hint="Free disk space, or write to another disk." if full else None,
+            hint=hint,
             code=f"file-{what}",
         ) from None
 

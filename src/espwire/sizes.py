@@ -171,10 +171,10 @@ def format_size(size: int) -> str:
     """``4MB`` or ``512KB`` for a multiple of these units, else bytes.
 
     >>> format_size(0x400000), format_size(0x1001)
-    ('4MB', '4097 bytes')
+    ('4MB', '4,097 bytes')
     """
     if size and size % MIB == 0:
         return f"{size // MIB}MB"
     if size and size % KIB == 0:
         return f"{size // KIB}KB"
-    return f"{size} bytes"
+    return f"{size:,} bytes"

@@ -1,4 +1,4 @@
-"""Rates for the data: any the port takes, asked for at 115200 or below; and a crystal that makes no sense is told."""
+"""Baud rates for data: any rate that the port supports, requested at or below 115200; and an implausible crystal."""
 
 from __future__ import annotations
 

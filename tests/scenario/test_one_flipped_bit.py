@@ -234,7 +234,7 @@ def test_what_is_blank_already_is_not_erased_again():
     transport.chip.flash.contents[0x21000:0x24000] = b"\xff" * 0x3000
     erase_region(device, 0x21000, 0x3000, policy=Policy(force=True), report=events.append)
     assert [e.text for e in events if isinstance(e, Note)] == [
-        "0x21000..0x24000 is blank already: nothing to erase"
+        "0x21000..0x24000 is already blank: nothing to erase"
     ]
 
 

@@ -49,7 +49,7 @@ def _split(name: str) -> list[str]:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(
             f"argument file {name!r} cannot be read: {reason}",
-            hint="@name stands for a file of arguments. For a file whose name starts with @, write ./@name.",
+            hint="@NAME reads arguments from the file NAME. If a name starts with @, write ./@NAME.",
         ) from error
     if len(content) > MAX_BYTES:
         raise UsageError(
@@ -63,7 +63,7 @@ def _split(name: str) -> list[str]:
         words = split_words(text)
     except ValueError as error:
         raise UsageError(
-            f"argument file {name!r} cannot be split into words: {error}",
+            f"argument file {name!r} cannot be split into arguments: {error}",
             hint="It must be plain text: options and files, quoted as in a shell.",
         ) from None
     longest = max(map(len, words), default=0)

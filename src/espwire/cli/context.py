@@ -1,4 +1,4 @@
-"""What a command is run with: the settings that count, its output, and the device."""
+"""The context of a command: its settings, its output and the device."""
 
 from __future__ import annotations
 
@@ -404,7 +404,7 @@ def _check_board(device: Device, name: str, target: SystemPort) -> None:
         return
     device.leave("hard-reset")
     raise WrongChip(
-        f"the board at {target.identity.path} is another one: its MAC address is"
+        f"the board at {target.identity.path} has the MAC address"
         f" {device.mac or 'hidden'}, not {name}",
         hint="Connect to each board once by the name of its port.",
         code="wrong-board",

@@ -346,7 +346,7 @@ def read_source(path: str) -> bytes:
         return read_file(path)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
-            "'-' reads standard input, which is the keyboard",
+            "'-' reads standard input, which is a terminal",
             hint="Pipe a file into it; for a file named '-', write ./-.",
         )
     try:

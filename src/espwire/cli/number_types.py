@@ -30,7 +30,12 @@ class Number(click.IntRange):
             value = parse_number(
                 value, param.opts[-1] if param is not None else "number", limit=NO_LIMIT
             )
-        return super().convert(value, param, ctx)
+        number = click.INT.convert(value, param, ctx)
+        if self.min is not None and number < self.min:
+            self.fail(f"{number:,} is less than {self.min:,}.", param, ctx)
+        if self.max is not None and number > self.max:
+            self.fail(f"{number:,} is more than {self.max:,}.", param, ctx)
+        return number
 
 
 class FlashAddress(Number):

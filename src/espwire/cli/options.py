@@ -355,7 +355,7 @@ pins_option = click.option(
     "pins",
     metavar="PINS",
     callback=_parse_pins,
-    help="How the flash chip is connected: SPI, HSPI, or CLK,Q,D,HD,CS as GPIO numbers. Default: as the eFuses say.",
+    help="How the flash chip is connected: SPI, HSPI, or CLK,Q,D,HD,CS as GPIO numbers. Default: from the eFuses.",
 )
 
 

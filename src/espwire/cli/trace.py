@@ -96,7 +96,7 @@ def describe_reply(reply: Reply) -> str:
 def _describe(value: object) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
-        more = f"… ({len(data)} bytes)" if len(data) > SHOWN_BYTES else ""
+        more = f"… ({len(data):,} bytes)" if len(data) > SHOWN_BYTES else ""
         return (data[:SHOWN_BYTES].hex() or "-") + more
     if isinstance(value, int):
         return f"{value:#x}" if value > 9 else str(value)

@@ -1,1 +1,1 @@
-"""Talks to one chip: the loader's commands, connecting, identifying, moving data. No files, no plans, no images."""
+"""One chip and its loader: connect, identify, move data, reset."""

@@ -70,7 +70,7 @@ def follow(loader: Loader, baud: int) -> None:
         return
     raise ConnectError(
         f"the chip does not answer at {baud} baud",
-        hint="Try a lower --baud; cable and bridge set the limit.",
+        hint="Use a lower --baud.",
         code="baud-change",
         baud=baud,
     )

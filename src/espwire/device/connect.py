@@ -302,7 +302,7 @@ def _reenter(device: Device, options: EntryOptions, baud: int) -> None:
     device.flash = None
     if enter_bootloader(loader, replace(options, report=silent)):
         raise ConnectError(
-            "a stub is running, and resetting the chip does not end it",
+            "a stub is running, and resetting the chip does not stop it",
             code="stub-running",
             hint="Reset the board by hand.",
         )

@@ -34,7 +34,7 @@ from espwire.transport.base import Transport
 SHOWN_TEXT = 4096
 LOOP_BOOTS = 3  # starts after one reset: the intended one, and two more
 BY_HAND = (
-    "Hold BOOT, press and release RESET, let go of BOOT, then try again with --before no-reset."
+    "Hold BOOT, press and release RESET, release BOOT, then run the command with --before no-reset."
 )
 
 
@@ -155,7 +155,7 @@ def _brown_out(facts: _Facts) -> ConnectError | None:
         return None
     return ConnectError(
         "the chip keeps resetting from brown-out: its supply voltage drops at every start",
-        hint="Use a shorter USB cable or another port or supply, and disconnect other loads.",
+        hint="Use a shorter USB cable or a stronger power supply.",
         code="brown-out-loop",
         **facts.details(),
     )
@@ -208,12 +208,12 @@ def _wrong_mode(facts: _Facts) -> ConnectError | None:
     bad = next((pin for pin in pins if not pin.is_boot), None)
     if any(pin.is_boot for pin in pins) or facts.chip is None or not facts.chip.strapping.bits:
         pin = next(
-            (f"GPIO{pin.gpio}" for pin in pins if pin.is_boot), "the boot pin (GPIO0 or GPIO9)"
+            (f"GPIO{pin.gpio}" for pin in pins if pin.is_boot), "The boot pin (GPIO0 or GPIO9)"
         )
-        wire = "DTR does not reach it" if facts.symptoms.was_reset else "nothing pulled it low"
+        wire = ": DTR does not reach it" if facts.symptoms.was_reset else ""
         what, hint = (
             "started its application instead of the bootloader",
-            f"{pin} was not low at reset: {wire}. {BY_HAND}",
+            f"{pin} was not low at reset{wire}. {BY_HAND}",
         )
     elif bad is not None:
         what = "started in a mode other than UART download"

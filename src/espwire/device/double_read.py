@@ -1,4 +1,4 @@
-"""Reads everything that decides about erasing and writing twice, and accepts only equal replies.
+"""Reads values that erasing and writing depend on twice, and accepts only equal replies.
 
 The ROM protocol has no checksum, apart from one byte of XOR in data blocks. One flipped bit in a JEDEC ID turns a 4 MB
 flash chip into a 1 MB one, one in a request reads another register, and nothing on the line shows it. So each such

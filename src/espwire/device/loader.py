@@ -428,8 +428,8 @@ class Loader:
 
     def _build_reset_error(self) -> DeviceError:
         return DeviceError(
-            "the chip has reset in the middle of the work",
-            hint="Check the supply (a brown-out does this) and the reset wiring, then start over.",
+            "the chip reset unexpectedly during the operation",
+            hint="Check the power supply and the reset wiring, then run the command again.",
             code="chip-reset",
             text=self.text[-1024:],
         )
@@ -444,14 +444,14 @@ class Loader:
 def _unsupported(op: IntEnum, dialect: Dialect, *, secure: bool) -> Unsupported:
     if secure and op in dialect.ops:
         return Unsupported(
-            f"in Secure Download Mode the chip does not take {op.name}",
-            hint="This mode was burned into the chip; only writing without reading back is left.",
+            f"the chip does not accept {op.name} in Secure Download Mode",
+            hint="Use write-flash only: the mode is permanent, and flash cannot be read or verified.",
             code="secure-download-mode",
             command=op.name,
         )
-    hint = "A stub may: not every chip has one, and --no-stub bars it."
+    hint = "Omit --no-stub, or use a chip that has a stub flasher."
     return Unsupported(
-        f"this chip's {dialect.name} loader has no {op.name}",
+        f"this chip's {dialect.name} loader does not support {op.name}",
         hint=hint if dialect.name == "ROM" else None,
         command=op.name,
     )
@@ -478,7 +478,7 @@ class LossLimit:
         lost, trips = self._loader.lost - self._lost, self._loader.trips - self._trips
         if lost > policy.lost_replies + trips // policy.requests_per_lost_reply:
             raise NoReply(
-                f"the line is too bad to read: {lost:,} of {trips:,} requests were not answered",
+                f"the connection is too unreliable: {lost:,} of {trips:,} requests were not answered",
                 hint="Lower --baud, and check cable, hub and supply.",
                 code="line-too-bad",
                 lost=lost,

@@ -1,4 +1,4 @@
-"""Resets the chip out of the loader: by its lines, by a command to the loader, or by its watchdog."""
+"""Resets the chip from the loader into its application: by control lines, by a command, or by the watchdog."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def parse_sequence(text: str) -> Sequence:
         step = _parse_step(part.strip().upper())
         if step is None:
             raise UsageError(
-                f"step {len(steps) + 1} of the reset sequence, {part.strip()!r} at character {at + 1}, makes no sense",
+                f"step {len(steps) + 1} of the reset sequence, {part.strip()!r} at character {at + 1}, is invalid",
                 hint="Join D0, D1, R0, R1, U1,0 (DTR, RTS) and W0.1 (seconds, up to 60) with |.",
                 code="reset-sequence",
                 position=at,

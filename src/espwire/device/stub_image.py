@@ -25,10 +25,8 @@ OPTIONS, FIRST_BATCH = (
 )  # flags, rate, flash clock, size of the batch that follows
 LEAVE_CLOCK, TALK_USB = 1, 2  # in the first word of the options
 INDEX = "index.toml"
-REBUILD = "Write it again: `make stub`."
-VENDOR_HINT = (
-    "It should be a stub in the vendor's JSON format: entry, text, text_start, data, data_start."
-)
+REBUILD = "Rebuild the stubs with `make stub`."
+VENDOR_HINT = "Use a stub in Espressif's JSON format: entry, text, text_start, data, data_start."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +120,7 @@ def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
     row = _read_index(place).get(chip_id)
     if row is None:
         raise Unsupported(
-            f"There is no stub for {chip_id}.", hint="Work with the ROM loader: --no-stub."
+            f"no stub is available for {chip_id}", hint="Use the ROM loader with --no-stub."
         )
     file = f"{chip_id}.z"
     try:
@@ -131,10 +129,10 @@ def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
         if "first" in row:
             image = replace(image, first=_cut_image(row["first"], content[image.size :], None))
     except (OSError, zlib.error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}, our stub, is damaged: {error}", hint=REBUILD) from None
+        raise DataError(f"the stub file {file} is damaged: {error}", hint=REBUILD) from None
     whole = image.size + (image.first.size if image.first is not None else 0)
     if len(content) != whole or len(image.build) != 8 or image.build not in content:
-        raise DataError(f"{file}, our stub, does not fit its index.", hint=REBUILD)
+        raise DataError(f"the stub file {file} does not match its index", hint=REBUILD)
     return image
 
 
@@ -158,7 +156,7 @@ def parse_vendor_stub(data: bytes, name: str) -> StubImage:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not JSON: {error}", hint=VENDOR_HINT) from None
     if not isinstance(table, dict):
-        raise DataError(f"{name} is JSON, but no table.", hint=VENDOR_HINT)
+        raise DataError(f"{name} is not a JSON object", hint=VENDOR_HINT)
     parts = ("text", "data") if "data" in table or "data_start" in table else ("text",)
     segments = tuple(
         (_number(table, f"{part}_start", name), _content(table, part, name)) for part in parts
@@ -166,7 +164,7 @@ def parse_vendor_stub(data: bytes, name: str) -> StubImage:
     entry = _number(table, "entry", name)
     if not any(address <= entry < address + len(content) for address, content in segments):
         raise DataError(
-            f"{name}: its entry, {entry:#x}, lies outside of its segments.", hint=VENDOR_HINT
+            f"{name}: the entry address {entry:#x} is outside its segments", hint=VENDOR_HINT
         )
     return StubImage(entry, tuple((address, content) for address, content in segments if content))
 
@@ -174,9 +172,7 @@ def parse_vendor_stub(data: bytes, name: str) -> StubImage:
 def _number(table: dict[str, Any], key: str, name: str) -> int:
     value = table.get(key)
     if type(value) is not int or not 0 <= value < 1 << 32:
-        raise DataError(
-            f"{name}: {key} should be an address, but is {_short(value)}.", hint=VENDOR_HINT
-        )
+        raise DataError(f"{name}: {key} must be an address, got {_short(value)}", hint=VENDOR_HINT)
     return value
 
 
@@ -185,10 +181,10 @@ def _content(table: dict[str, Any], key: str, name: str) -> bytes:
         content = base64.b64decode(table.get(key, 0), validate=True)
     except (TypeError, ValueError):
         raise DataError(
-            f"{name}: {key} should be base64, but is {_short(table.get(key))}.", hint=VENDOR_HINT
+            f"{name}: {key} must be base64, got {_short(table.get(key))}", hint=VENDOR_HINT
         ) from None
     if table[f"{key}_start"] + len(content) > 1 << 32:
-        raise DataError(f"{name}: {key} ends beyond the address space.", hint=VENDOR_HINT)
+        raise DataError(f"{name}: {key} exceeds the 32-bit address space", hint=VENDOR_HINT)
     return content + bytes(-len(content) % 4)
 
 
@@ -207,4 +203,4 @@ def _read_index(folder: Traversable) -> dict[str, Any]:
     try:
         return tomllib.loads(folder.joinpath(INDEX).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"The index of our stubs cannot be read: {error}", hint=REBUILD) from None
+        raise DataError(f"the index of the stubs cannot be read: {error}", hint=REBUILD) from None

@@ -232,7 +232,7 @@ def _fall_back(
         return
     try:
         if loader.sync() == 0:
-            raise NoReply("the stub that answers lacks commands")
+            raise NoReply("the running stub lacks commands")
     except NoReply:
         raise ConnectError(
             f"the stub was started but does not answer ({error}), and this port cannot reset the chip",
@@ -269,7 +269,7 @@ def start_stub(
         return parse_spi_reply(found[1][-1], RESET_AND_READ_ID[-1]) if found[1] else None
     join_stub(loader, chip)
     if image.build and not loader.dialect.sealed:
-        raise NoReply("the program that answers is not our stub")
+        raise NoReply("the running program is not espwire's stub")
     return None
 
 

@@ -39,13 +39,13 @@ def erase_region(
     if size is None:
         if target.real_size is None:
             raise UsageError(
-                "the flash size is not known", hint="Give the size to erase as a number."
+                "the flash size is unknown", hint="Give the size to erase as a number."
             )
         size = target.real_size - address
     if size <= 0 or address < 0 or address % SECTOR or size % SECTOR:
         raise UsageError(
-            f"{address:#x} and {size:#x} are not whole sectors of {SECTOR:#x}",
-            hint=f"Address and size must be multiples of {SECTOR:#x} ({SECTOR}).",
+            f"{size:#x} bytes at {address:#x} are not whole sectors of {SECTOR:#x}",
+            hint=f"Use multiples of {SECTOR:#x} ({SECTOR:,}) for address and size.",
             code="unaligned",
         )
     erased_end = target.limits.find_erased_end(address, size)
@@ -74,7 +74,7 @@ def erase_region(
         raise VerifyError(
             f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",
             ranges=ranges,
-            hint="The flash may be write-protected: read its status, or suspect the flash chip.",
+            hint="The flash may be write-protected: check it with `espwire read-flash-status`.",
             code="not-blank",
         )
 
@@ -97,7 +97,7 @@ def erase_flash(
     size = FlashTarget.of(device, flash_size=flash_size).real_size
     if size is None:
         raise UsageError(
-            "the flash size is not known, so its end is not",
+            "the flash size is unknown",
             hint="Give --flash-size.",
             code="flash-size-unknown",
         )
@@ -115,7 +115,7 @@ def run_erase(device: Device, step: Erase, *, report: Report = silent) -> None:
 
     progress(0)
     if backend.limits.erases_at_begin and _is_blank(device, step):
-        report(Note(text=f"{name} is blank already: nothing to erase"))
+        report(Note(text=f"{name} is already blank: nothing to erase"))
     else:
         backend.erase(step.address, step.size, progress=progress)
     seconds = device.transport.now() - began

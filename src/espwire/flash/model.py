@@ -103,8 +103,8 @@ class FlashTarget:
             )
         if size is not None and end > size:
             raise UsageError(
-                f"{start:#x} to {end:#x} goes past the end of the flash at {size:#x}",
-                hint="Check address and size; the size is that of the flash's own id.",
+                f"{start:#x} to {end:#x} exceeds the flash, which ends at {size:#x}",
+                hint="Check address and size: the end is from the JEDEC id of the flash chip.",
                 code="past-flash-end",
             )
 
@@ -181,7 +181,7 @@ class Write:
 
     def describe(self) -> str:
         """One line for people."""
-        how = f", compressed to {len(self.packed)} bytes" if self.packed is not None else ""
+        how = f", compressed to {len(self.packed):,} bytes" if self.packed is not None else ""
         how += ", encrypted by the chip" if self.encrypted else ""
         return f"write {self.name} to {format_span(self.address, self.end)}{how}"
 

@@ -59,7 +59,7 @@ def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> Partitio
             raise
         raise Unsupported(
             f"the partition table cannot be read: {error}",
-            hint=f"{error.hint} Else give the table as a file, --partitions partitions.csv, or addresses, not names.",
+            hint=f"{error.hint} Or pass the table with --partitions FILE, or use addresses.",
             code="cannot-read-partitions",
         ) from None
     return parse_table(data, f"the flash at {offset:#x}")
@@ -84,8 +84,8 @@ def check_fits(partition: Partition, size: int, what: str) -> None:
     """
     if size > partition.size:
         raise TableError(
-            f"{what} has {size:#x} bytes, but partition '{partition.label}' at {partition.offset:#x} only {partition.size:#x}",
-            hint="Make it smaller, or the partition larger; an address instead of the name is not checked.",
+            f"{what} has {size:#x} bytes, but partition '{partition.label}' at {partition.offset:#x} has only {partition.size:#x}",
+            hint="Make the data smaller or the partition larger.",
             code="partition-too-small",
             partition=partition.name,
             size=size,
@@ -94,7 +94,7 @@ def check_fits(partition: Partition, size: int, what: str) -> None:
 
 
 def check_inside(partition: Partition, ranges: Iterable[tuple[int, int]], what: str) -> None:
-    """Raise where data that brings its own addresses leaves the partition it was named for.
+    """Raise where data that has its own addresses leaves the partition it was named for.
 
     :raises TableError: code ``partition-outside``
     """
@@ -103,7 +103,7 @@ def check_inside(partition: Partition, ranges: Iterable[tuple[int, int]], what: 
             raise TableError(
                 f"{what} has data for {start:#x} to {end:#x}, outside partition '{partition.label}' "
                 f"({partition.offset:#x} to {partition.end:#x})",
-                hint="The file brings its own addresses: name the right partition, or give an address.",
+                hint="The file contains addresses: use the partition that they are in.",
                 code="partition-outside",
             )
 
@@ -165,7 +165,7 @@ def require_ota_data(table: PartitionTable) -> Partition:
     if partition is None:
         raise TableError(
             "the partition table has no OTA data partition (type data, subtype ota)",
-            hint="What boots is fixed by the table: factory, or the first OTA slot.",
+            hint="Add an otadata partition; without it, the chip always boots factory or the first OTA slot.",
             code="no-ota-data",
         )
     return partition
@@ -206,7 +206,7 @@ def _check_plain(device: Device) -> None:
     if device.security is not None and device.security.flash_encryption:
         raise Unsupported(
             "the flash of this chip is encrypted, and so are its partition table and OTA data",
-            hint="Have the application itself switch, with esp_ota_set_boot_partition.",
+            hint="Switch from within the application with esp_ota_set_boot_partition.",
             code="ota-encrypted",
         )
 
@@ -228,7 +228,7 @@ def read_map(
     size = FlashTarget.of(device, flash_size=flash_size).real_size
     if size is None:
         raise UsageError(
-            "the flash size is not known", hint="Give --flash-size.", code="flash-size-unknown"
+            "the flash size is unknown", hint="Give --flash-size.", code="flash-size-unknown"
         )
     table = _read_table(device, table_offset)
     boot = _read_boot(device, table) if table is not None else None

@@ -149,13 +149,11 @@ def _check_abilities(blobs: tuple[Blob, ...], target: FlashTarget, policy: Polic
     if encrypted and not target.limits.can_encrypt:
         raise Unsupported(
             f"this {target.limits.loader} loader cannot encrypt while writing",
-            hint="On an ESP32 our own stub can (no --no-stub, no --stub), on newer chips the ROM; no ESP8266 can.",
+            hint="On an ESP32, use espwire's stub (omit --no-stub and --stub). An ESP8266 cannot encrypt.",
             code="no-encrypted-write",
         )
     if policy.verify and encrypted:
-        raise Unsupported(
-            "what the chip encrypts cannot be verified", hint="Leave verification out."
-        )
+        raise Unsupported("data that the chip encrypts cannot be verified", hint="Omit --verify.")
     if policy.verify:
         check_can_verify(target)
 
@@ -170,8 +168,8 @@ def _check_address(blob: Blob, target: FlashTarget) -> None:
         )
     if blob.address % align:
         raise UsageError(
-            f"{blob.label} is to be written to {blob.address:#x}, which is not a multiple of {align}",
-            hint="The chip encrypts whole blocks: choose an address at the start of one.",
+            f"the address {blob.address:#x} of {blob.label} is not a multiple of {align}",
+            hint=f"Use a multiple of {align}.",
             code="address",
         )
 
@@ -179,8 +177,8 @@ def _check_address(blob: Blob, target: FlashTarget) -> None:
 def _check_overlap(left: Blob, right: Blob) -> None:
     if align_up(left.end, SECTOR) > align_down(right.address, SECTOR):
         raise UsageError(
-            f"{left.label} ({format_span(left.address, left.end)}) and {right.label} ({format_span(right.address, right.end)}) "
-            f"share a {SECTOR // 1024} KiB sector of flash",
+            f"{left.label} at {left.address:#x}..{left.end:#x} and {right.label} at"
+            f" {right.address:#x}..{right.end:#x} share a {SECTOR // 1024} KiB sector of flash",
             hint="Check the addresses: writing one would erase the other.",
             code="overlap",
             parts=[[left.label, left.address, left.end], [right.label, right.address, right.end]],
@@ -242,8 +240,8 @@ def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
 def _erase_all(target: FlashTarget) -> Erase:
     if target.real_size is None:
         raise UsageError(
-            "the flash size is not known, so not all can be erased",
-            hint="Name it with --flash-size.",
+            "the flash size is unknown, so the whole flash cannot be erased",
+            hint="Give it with --flash-size.",
         )
     return Erase(0, target.real_size, whole=True)
 

@@ -108,15 +108,13 @@ def _resolve_size(device: Device, address: int, size: int | None, flash_size: in
     flash_size = target.real_size
     if size is None:
         if flash_size is None:
-            raise UsageError(
-                "the flash size is not known", hint="Give the size to read as a number."
-            )
+            raise UsageError("the flash size is unknown", hint="Give the size to read as a number.")
         size = flash_size - address
     if size <= 0 or address < 0:
         raise UsageError(f"nothing to read at {address:#x}", hint="Check address and size.")
     if flash_size is not None and address + size > flash_size:
         raise UsageError(
-            f"{address:#x} and {size:#x} go past the end of the flash at {flash_size:#x}",
+            f"{size:#x} bytes at {address:#x} exceed the flash, which ends at {flash_size:#x}",
             hint="Check address and size; ALL reads up to the end.",
             code="past-flash-end",
         )

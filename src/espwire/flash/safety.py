@@ -155,7 +155,7 @@ def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | No
 def _build_hint(findings: list[Finding]) -> str:
     names = " ".join(f"--allow {name}" for name in dict.fromkeys(f.consent for f in findings))
     if any(finding.by_name_only for finding in findings):
-        return f"If you are sure, repeat with {names}; --force does not pass this."
+        return f"If you are sure, repeat with {names}; --force does not override this check."
     return f"If you are sure, repeat with {names}, or with --force."
 
 
@@ -254,7 +254,7 @@ def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) 
         if isinstance(foreign, Image) and foreign.checksum_valid:
             return [_build_foreign(blob, chip, at_boot, foreign)]
         if at_boot:
-            text = f"{blob.label} is to be written to where the chip boots from, but {image}"
+            text = f"{blob.label} would be written to where the chip boots from, but {image}"
             return [_fatal("image-broken", text, consent="damaged-image")]
         return []
     findings = []
@@ -414,7 +414,7 @@ def find_boot_content_problems(
         return ()
     verb = "holds" if start else "is"
     kind = describe_kind(blob.data[start:])
-    text = f"{blob.label} {verb} {kind}, not an image, but is to be written to {place}"
+    text = f"{blob.label} {verb} {kind}, not an image, but would be written to {place}"
     return (_fatal("not-an-image", text),)
 
 

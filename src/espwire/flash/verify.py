@@ -86,7 +86,7 @@ def check_encrypted(device: Device, step: Write) -> None:
         return
     if has_content(device, step.address, step.data):
         raise VerifyError(
-            f"{step.name} is in flash as it was sent: the chip has not encrypted it",
+            f"{step.name} was written as plaintext: the chip did not encrypt it",
             ranges=((step.address, step.end),),
             hint="Check that the chip holds a flash encryption key, then write again.",
             code="not-encrypted",
@@ -112,7 +112,7 @@ def check_not_blind(device: Device, policy: Policy) -> None:
     ):
         return
     raise VerifyError(
-        f"the stub did not start, and the {device.chip.name}'s ROM loader can verify nothing: nothing was changed",
+        f"the stub did not start, and the {device.chip.name}'s ROM loader cannot verify flash; nothing was changed",
         hint=f"Lower --baud or use a shorter cable; to work without verification, repeat with --allow {UNVERIFIED}.",
         code="unverified",
         consents=[UNVERIFIED],

@@ -224,7 +224,7 @@ def _resolve_size(settings: HeaderSettings, target: FlashTarget, report: Report)
     if size is None:
         raise UsageError(
             "the flash size cannot be detected",
-            hint="Name it, as in --flash-size 4MB.",
+            hint="Set it, for example --flash-size 4MB.",
             code="flash-size-unknown",
         )
     name = find_size_name(target.chip, size)
@@ -364,7 +364,7 @@ class _Run:
                 break
             for sent in self._find_writes(step):
                 self._stop_if_misplaced(sent)
-            text = f"{step.name} is not in flash as it was sent; writing it again"
+            text = f"the flash does not match {step.name}; writing it again"
             if step.rewrite is not None:
                 text = f"flash does not match the file given with --diff-with; writing all of {step.name}"
             self.report(Warned(code="rewrite", text=text))

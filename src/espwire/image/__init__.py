@@ -1,1 +1,1 @@
-"""Firmware files ↔ models, pure: images, their headers, Intel HEX. No chip is talked to here."""
+"""Firmware files and partition tables: parse, build, convert and inspect them. Pure functions, without a chip."""

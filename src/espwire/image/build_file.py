@@ -179,7 +179,7 @@ def _check_room(blob: Blob, table: PartitionTable | None, name: str) -> None:
         if row.offset == blob.address and blob.end > row.end:
             raise DataError(
                 f"{name}: {blob.name} has {len(blob.data):#x} bytes, but partition '{row.label}' at"
-                f" {row.offset:#x} only {row.size:#x}",
+                f" {row.offset:#x} has only {row.size:#x}",
                 hint="Make the program smaller or the partition larger.",
                 code="build-oversize",
             )
@@ -208,7 +208,7 @@ def plan_file(data: bytes, name: str, request: BuildRequest | None = None) -> Bu
         file, chip=request.chip, settings=request.settings, convert=request.format == "elf"
     )
     if not blobs:
-        raise DataError(f"{name} holds no data", hint="Build again.", code="build-empty")
+        raise DataError(f"{name} contains no data", hint="Build again.", code="build-empty")
     notes = tuple(dict.fromkeys(blob.note for blob in blobs if blob.note))
     chips = tuple(dict.fromkeys(chip for blob in blobs for chip in blob.chips))
     if file.format == "raw":
@@ -271,7 +271,7 @@ def _choose_address(data: bytes, name: str, request: BuildRequest) -> int:
         raise DataError(
             f"{name} is a single image for {chip_id}, not a whole flash: {BOOTLOADER} ({boot:#x}) or {APP}"
             f" ({USUAL_APP:#x})?",
-            hint="Pass the build folder, or set the address, as in --app-address 0x10000.",
+            hint="Pass the build folder, or set the address, for example --app-address 0x10000.",
             code="build-unclear",
             candidates=[f"{boot:#x}", f"{USUAL_APP:#x}"],
         )

@@ -101,8 +101,8 @@ class _Cursor:
     def take(self, size: int, what: str) -> memoryview:
         if size > len(self.data) - self.at:
             raise ImageError(
-                f"the image is truncated: {what} needs {size} bytes at offset {self.at:#x}, "
-                f"but only {len(self.data) - self.at} follow",
+                f"the image is truncated: {what} needs {size:,} bytes at offset {self.at:#x}, "
+                f"but only {len(self.data) - self.at:,} follow",
                 hint="The file was not copied or downloaded completely: get it again.",
                 code="image-truncated",
             )

@@ -206,7 +206,7 @@ class _Reader:
 
 def _cut(what: str, offset: int, size: int, total: int) -> ElfError:
     return ElfError(
-        f"the ELF file is truncated: {what} needs {size} bytes at offset {offset:#x}, but the file has only {total}",
+        f"the ELF file is truncated: {what} needs {size:,} bytes at offset {offset:#x}, but the file has only {total:,}",
         hint="The file was not linked or copied completely: get it again.",
         code="elf-truncated",
     )

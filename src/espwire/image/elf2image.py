@@ -165,7 +165,7 @@ def choose_chip(elf: Elf) -> str:
         return chips[0]
     if not chips:
         raise ElfError(
-            f"no known chip has {elf.architecture} and all addresses of this ELF file",
+            f"the ELF file ({elf.architecture}) uses addresses that none of the known chips has",
             hint="If it is for one of the known chips, select that chip with --chip.",
             code="elf-chip",
         )
@@ -182,7 +182,7 @@ def find_doubts(elf: Elf, chip: Chip, options: ElfOptions) -> tuple[str, ...]:
     doubts = []
     if options.mmu_page_size not in (None, *chip.image.mmu_page_sizes):
         doubts.append(
-            f"the {chip.name} has no MMU pages of {(options.mmu_page_size or 0) >> 10} KiB: the option is ignored"
+            f"the {chip.name} has no MMU pages of {(options.mmu_page_size or 0) >> 10} KB: the option is ignored"
         )
     named, fitting = find_named_chip(elf), fits(elf, chip)
     suitable = (named,) if named else () if fitting else find_elf_chips(elf)
@@ -315,7 +315,7 @@ def _choose_page_size(elf: Elf, chip: Chip, options: ElfOptions) -> int:
         return default
     if requested is not None and requested not in sizes:
         raise UsageError(
-            f"the {chip.name} has no MMU pages of {requested} bytes",
+            f"the {chip.name} has no MMU pages of {requested >> 10} KB",
             hint=f"It has {', '.join(f'{size >> 10}KB' for size in sizes)}.",
             code="mmu-page-size",
         )

@@ -106,7 +106,7 @@ def find_codes(
     if size == DETECT:
         raise UsageError(
             "the flash size must be known before it is written to an image header",
-            hint="Set it, as in --flash-size 4MB.",
+            hint="Set it, for example --flash-size 4MB.",
         )
     fields = (
         (chip.flash.modes, settings.mode, "flash mode"),

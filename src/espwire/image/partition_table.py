@@ -174,7 +174,7 @@ def parse_table(data: bytes, name: str = "the partition table") -> PartitionTabl
     if data[:2] not in (ROW_MAGIC, MD5_MAGIC):
         blank = bool(data) and not data[: ROW.size].strip(b"\xff")
         what = "is blank" if blank else "does not begin with a partition" if data else "is empty"
-        hint = "Set its offset with --partition-table-offset. Encrypted flash cannot be read."
+        hint = "Write a partition table first, or set its offset with --partition-table-offset."
         raise TableError(f"{name} {what}", hint=hint, code="no-partition-table")
     rows: list[Partition] = []
     md5_valid: bool | None = None

@@ -230,7 +230,7 @@ def _read_uf2(file: InputFile) -> tuple[Blob, ...]:
         word = "family" if len(chips) == 1 else "families"
         raise DataError(
             f"{file.name} is a UF2 file for the {word} {listed} (offset 0x1c), which is not an Espressif chip",
-            hint=f"It was made for another maker's chip: build it for yours. {AS_RAW}.",
+            hint=f"Build the firmware for your chip. {AS_RAW}.",
             code="image-uf2-foreign",
         )
     one_of = file.name if len(chips) > 1 else ""

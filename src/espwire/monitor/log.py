@@ -153,6 +153,12 @@ def open_log(
         file = open_writer(path, silence=STUCK_S) if stream else _open_file(name, append=append)
         ahead = b"\n" if append and not stream and _ends_in_mid_line(path) else b""
     except FileExistsError:
+        if os.path.isdir(path):
+            raise FileError(
+                f"cannot write {name!r}: it is a folder",
+                hint="Add the name of a file.",
+                code="file-write",
+            ) from None
         raise FileError(
             f"log file {name!r} already exists",
             hint="Append to it with --append, or choose another name.",

@@ -1,1 +1,1 @@
-"""The language of the loaders, as pure functions and values. No ports, no clocks, no chips by name."""
+"""The serial protocol of ROM bootloaders and stubs: framing, commands and replies, without I/O."""

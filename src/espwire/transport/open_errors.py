@@ -65,7 +65,7 @@ def open_error(name: str, error: OSError, *, posix: bool = POSIX) -> TransportEr
     windows_code = _WINDOWS_CODE.search(text)
     broken = number == errno.EIO or (windows_code and windows_code[1] in DEVICE_FAILURES)
     hint = (
-        "Unplug the board and plug it in again; if that does not help, check its driver."
+        "Unplug the board and plug it in again, or check its driver."
         if broken
         else "Check that it is a serial port."
     )

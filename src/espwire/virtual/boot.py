@@ -1,4 +1,4 @@
-"""What a chip prints when it starts, and how it selects the boot mode from its strapping pins.
+"""The boot of a virtual chip: the messages it prints, and the boot mode that its strapping pins select.
 
 The texts are those of public logs; a chip without a public log gets its family's form (see ``BootLog``). The number
 behind ``boot:`` is the strap value; ``rst:`` is the reset reason.

@@ -109,7 +109,7 @@ def encode_field(field: BitField, value: int, registers: dict[int, int]) -> None
         room |= ((1 << part.bits) - 1) << part.to
     if value < 0 or value & ~room:
         raise UsageError(
-            f"{value} does not fit a field of {room.bit_length()} bits", hint=f"At most {room}."
+            f"{value} does not fit a field of {room.bit_length()} bits", hint=f"Use at most {room}."
         )
     for part in field:
         mask = (1 << part.bits) - 1

@@ -223,7 +223,7 @@ def test_what_force_does_not_pass_needs_its_name():
     locked = [Finding("a", "never again", True, "encrypting-disabled", by_name_only=True)]
     with pytest.raises(SafetyStop) as caught:
         stop_if_fatal(locked, Policy(force=True))
-    assert "--force does not pass this" in caught.value.hint
+    assert "--force does not override this check" in caught.value.hint
     stop_if_fatal(locked, Policy(consents=frozenset({"encrypting-disabled"})))
 
 

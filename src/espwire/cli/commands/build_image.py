@@ -82,7 +82,7 @@ def _parse_padding(
 @click.option(
     "--flash-mmu-page-size",
     type=click.Choice(PAGES),
-    help="MMU page size. Default: the one that the program was linked for.",
+    help="MMU page size. Default: as linked.",
 )
 @click.option(
     "--pad-to-size",

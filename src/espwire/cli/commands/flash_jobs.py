@@ -444,7 +444,7 @@ def _report_differences(
             actual = b"".join(device.read_flash(start, end - start))
             expected = blob.data[start - blob.address : end - blob.address]
             wrong = [at for at, (a, b) in enumerate(zip(actual, expected, strict=True)) if a != b]
-            line += f" in {len(wrong)} bytes"
+            line += f" in {len(wrong):,} bytes"
             for at in wrong[: MAX_LISTED - len(listed)]:
                 listed.append({"address": start + at, "flash": actual[at], "file": expected[at]})
                 line += f"\n  {start + at:#010x}: flash {actual[at]:02x}, file {expected[at]:02x}"

@@ -85,7 +85,7 @@ def read_flash_status(context: Context, count: int, pins: Pins) -> None:
 @click.option(
     "--non-volatile",
     is_flag=True,
-    help="Keep the value without power. Default: until the flash chip is reset.",
+    help="Store the value permanently. Default: until the flash chip is reset.",
 )
 @allow_option
 @pins_option

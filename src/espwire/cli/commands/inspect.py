@@ -124,7 +124,7 @@ def _draw_segment(segment: SegmentDiff) -> str:
 
 @click.command()
 @click.argument("file", metavar="[FILE|PORT]", required=False)
-@click.option("--svg", metavar="FILE", help="Also draw the map into this SVG file.")
+@click.option("--svg", metavar="FILE", help="Also save the map as an SVG file.")
 @input_format_option
 @known_size_option
 @table_offset_option

@@ -196,7 +196,7 @@ def _report_merged(context: Context, output: str, merged: Merged, chip: Chip) ->
     "--output",
     metavar="FOLDER",
     required=True,
-    help="Output folder: a new or an empty one.",
+    help="Output folder; must be new or empty.",
 )
 @click.option(
     "-t",

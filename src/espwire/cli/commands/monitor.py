@@ -27,7 +27,7 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 @click.command()
-@click.option("--reset", is_flag=True, help="Start the application by a reset first.")
+@click.option("--reset", is_flag=True, help="Reset the chip first, which starts the application.")
 @click.option("--log", "log_name", metavar="FILE", help="Also write the output to this new file.")
 @click.option("--append", is_flag=True, help="Append to an existing log file.")
 @click.option("--timestamps", is_flag=True, help="Start each line with the time.")

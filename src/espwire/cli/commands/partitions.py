@@ -159,7 +159,7 @@ def build(
         context.warn(problem.code, problem.text)
     data = build_table(table, md5=not no_md5)
     write_file(output, data)
-    text = f"{escape(output)}: {_count(table)}, {len(data)} bytes, for {table_offset:#x}."
+    text = f"{escape(output)}: {_count(table)}, {len(data):,} bytes, for {table_offset:#x}."
     context.result(
         "partitions build", text, {"file": output, "size": len(data)} | table_data(table)
     )

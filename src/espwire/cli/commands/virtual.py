@@ -55,7 +55,7 @@ HEAD_SIZE, ROW_SIZE = 64, 16
 )
 @click.option("--fault", metavar="SPEC", help="Faults to inject, such as flip:1e-5.")
 @click.option("--seed", metavar="N", help="Seed of the random numbers.")
-@click.option("--pace", is_flag=True, help="Take as long as a real chip.")
+@click.option("--pace", is_flag=True, help="Run at the speed of a real chip.")
 @click.option(
     "--set",
     "more",
@@ -123,7 +123,9 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 
 @click.command()
-@click.option("--no-pace", is_flag=True, help="Do not take as long as a real chip.")
+@click.option(
+    "--no-pace", is_flag=True, help="Run as fast as possible, not at the speed of a real chip."
+)
 @click.pass_obj
 def demo(context: Context, no_pace: bool) -> None:
     from importlib.resources import as_file, files

@@ -197,12 +197,12 @@ class RomBackend:
                 return piece
             attempts.failed(
                 VerifyError(
-                    f"what was read at {start:#x} differs from the chip's own MD5, {attempts.limit} times",
+                    f"the data read at {start:#x} differs from the chip's MD5 in all {attempts.limit} attempts",
                     ranges=((start, start + size),),
                     hint="Lower --baud, and check cable and supply.",
                 )
             )
-            text = f"{size} bytes at {start:#x} came damaged; reading them again"
+            text = f"{size:,} bytes at {start:#x} were damaged in transit; reading them again"
             report(Warned(code="reread", text=text))
 
     def _fetch(self, start: int, size: int, losses: LossLimit, progress: Progress) -> bytes:
@@ -353,7 +353,7 @@ def parse_md5(loader: Loader, reply: Reply) -> bytes:
         return bytes.fromhex(reply.body.decode("ascii"))
     except ValueError:
         raise DeviceError(
-            f"the chip's MD5 is not a number: {reply.body!r}", code="bad-reply"
+            f"the chip sent an invalid MD5: {reply.body!r}", code="bad-reply"
         ) from None
 
 

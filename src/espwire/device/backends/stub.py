@@ -240,7 +240,7 @@ class _Transfer:
         :raises NoReply: code ``line-bad``
         """
         error = NoReply(
-            f"{what} came damaged too often at byte {self.received}",
+            f"{what} was damaged in transit too often at byte {self.received:,}",
             hint="Lower --baud, and check cable and supply.",
             code="line-bad",
         )
@@ -404,7 +404,7 @@ class WriteTransfer(_Transfer):
             self._polled = True
             loader.send(WriteData(self._next).packet())
             pause = back_off = min(back_off * 2, LONGEST_PAUSE)
-        raise NoReply("the stub does not report any more what it received", command="WRITE_DATA")
+        raise NoReply("the stub stopped acknowledging data", command="WRITE_DATA")
 
     def _take(self, reply: Reply | None) -> bool:
         """Act on a report; whether ``reply`` was one."""

@@ -114,7 +114,7 @@ def run_batch(loader: Loader, commands: Iterable[Command]) -> list[Reply]:
             loader, loader.request(Batch(requests), repeatable=True), requests
         )
         if len(found) != len(requests):
-            raise DeviceError("the answer to a batch makes no sense", code="bad-reply")
+            raise DeviceError("the reply to BATCH is invalid", code="bad-reply")
         replies += found
     return replies
 
@@ -224,10 +224,10 @@ def _collect_results(loader: Loader, command: Hash, width: int, results: bytearr
     while index < pieces:
         reply = loader.receive(StubOp.HASH, timing.scaled(timing.md5_per_mb, per_frame))
         if reply is None or reply.value != index or (len(reply.body) - 2) % width:
-            raise NoReply("an answer to HASH is missing", command="HASH")
+            raise NoReply("a reply to HASH is missing", command="HASH")
         body = loader.check_status(reply, len(reply.body) - 2).body
         if not body:
-            raise CommandFailed("HASH: the answer is empty", command="HASH", status=0)
+            raise CommandFailed("HASH: the reply is empty", command="HASH", status=0)
         results += body
         index += len(body) // width
     loader.end_pipeline()

@@ -39,7 +39,7 @@ class VendorStubBackend(RomBackend):
             frame = loader.receive_frame(timing.default)
             expected = min(PACKET, size - received) or DIGEST_BYTES
             if frame is None or len(frame) != expected:
-                raise NoReply("a packet of the flash's content is missing", command="READ_FLASH")
+                raise NoReply("a packet of flash data is missing", command="READ_FLASH")
             if received == size:
                 break
             received += len(frame)
@@ -48,7 +48,7 @@ class VendorStubBackend(RomBackend):
             yield frame
         loader.end_pipeline()
         if frame != digest.digest():
-            raise DeviceError("what was read differs from the stub's MD5 of it", code="bad-reply")
+            raise DeviceError("the data read differs from the stub's MD5", code="bad-reply")
 
 
 def erase_by_region(loader: Loader, start: int, size: int, progress: Progress) -> None:
