@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
@@ -58,6 +59,21 @@ def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
 
 def test_every_chip_has_an_efuse_table() -> None:
     assert {fuses_of(chip)["id"] for chip in chip_ids()} == set(chip_ids())
+
+
+def test_chips_that_share_a_legacy_magic_value_can_be_told_apart() -> None:
+    chips = [load_chip(chip) for chip in chip_ids()]
+    plain = [chip for chip in chips if chip.identity.alternate_detect is None]
+    values = Counter(value for chip in plain for value in chip.identity.legacy_magic_values)
+    assert [hex(value) for value, count in values.items() if count > 1] == []
+
+
+def test_uf2_families_are_unique_and_the_flash_controller_has_one_address() -> None:
+    chips = [load_chip(chip) for chip in chip_ids()]
+    families = [chip.image.uf2_family for chip in chips if chip.image.uf2_family is not None]
+    assert len(families) == len(set(families))
+    for chip in chips:
+        assert chip.peripherals.get("spi_flash", chip.spi.base) == chip.spi.base, chip.id
 
 
 def test_each_file_is_named_after_the_chip_in_it(chip: Chip) -> None:

@@ -51,7 +51,7 @@ class Identity(NamedTuple):
     magic_values: tuple[int, ...]
     security_info_bytes: int
     image_chip_id: int | None = None
-    legacy_magic_values: tuple[int, ...] = ()  # of several chips: no proof
+    legacy_magic_values: tuple[int, ...] = ()  # of early samples; shared by chips: identify none
     alternate_detect: RegisterValue | None = None
 
 
