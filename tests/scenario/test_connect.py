@@ -216,7 +216,7 @@ def test_the_esp8266_stays_at_its_rate_and_says_so():
         assert device.loader.baud == 115200
         with pytest.raises(Unsupported):
             device.change_baud(230400)
-        with pytest.raises(Unsupported, match="no READ_FLASH_SLOW"):
+        with pytest.raises(Unsupported, match="does not support READ_FLASH_SLOW"):
             device.read_flash(0, 64)
     assert [event.code for event in events if isinstance(event, Warned)] == ["no-baud-change"]
 
