@@ -35,8 +35,8 @@ def open_with(monkeypatch):
     def prepare(jedec: str, chip: str, size: str = "4MB") -> str:
         maker, kind, code = bytes.fromhex(jedec.replace("-", ""))
         rows = {f"odd{at}": (kind, code, 1 << at) for at in range(18, 28)}
-        table = dict(flash_parts._TABLE) | {f"id-{jedec}": (maker, rows)}
-        monkeypatch.setattr(flash_parts, "_TABLE", MappingProxyType(table))
+        table = dict(flash_parts.PARTS) | {f"id-{jedec}": (maker, rows)}
+        monkeypatch.setattr(flash_parts, "PARTS", MappingProxyType(table))
         return f"virtual:{chip}?size={size}&vendor=id-{jedec}"
 
     return prepare

@@ -329,7 +329,7 @@ def test_a_mac_never_leads_to_another_board_on_the_same_adapter(desk):
     desk.bus.add(f"esp32?profile=instant&boot=app&mac={OTHER}", serial="A1")
     out, err = desk.run("-p", MAC, "read-mac", code=4)
     assert "MAC: " not in out
-    assert f"its MAC address is {OTHER.lower()}, not {MAC} [wrong-board]" in err
+    assert f"has the MAC address {OTHER.lower()}, not {MAC} [wrong-board]" in err
     desk.bus.sleep(1.0)
     assert desk.bus.devices[1].chip.state is State.APP
 

@@ -111,7 +111,7 @@ def test_a_rom_that_cannot_encrypt_hints_at_a_loader_that_can(chip_id):
             device, [Blob(0x10000, DATA, encrypted=True)], policy=Policy(force=True)
         )
     assert caught.value.code == "no-encrypted-write"
-    assert "ESP32 our own stub" in caught.value.hint
+    assert "On an ESP32, use espwire's stub" in caught.value.hint
     assert "no ESP8266 can" in caught.value.hint
     assert set(transport.chip.flash.contents) == {0xFF}
 

@@ -110,7 +110,7 @@ def test_the_vendors_format():
         ("text", "%%%", "base64"),
         ("text", 5, "base64"),
         ("text_start", None, "missing"),
-        ("text_start", 0xFFFFFFFF, "beyond"),
+        ("text_start", 0xFFFFFFFF, "exceeds the 32-bit"),
         ("data", None, "base64"),
         ("data_start", 1 << 32, "data_start"),
     ],
