@@ -112,7 +112,7 @@ def test_a_rom_that_cannot_encrypt_hints_at_a_loader_that_can(chip_id):
         )
     assert caught.value.code == "no-encrypted-write"
     assert "On an ESP32, use espwire's stub" in caught.value.hint
-    assert "no ESP8266 can" in caught.value.hint
+    assert "An ESP8266 cannot encrypt" in caught.value.hint
     assert set(transport.chip.flash.contents) == {0xFF}
 
 
