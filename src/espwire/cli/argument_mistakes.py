@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 
 from espwire.errors import UsageError
-from espwire.image.read_any import find_named_format
 from espwire.sizes import fix_number, parse_number
 
 FRACTION = r"\d[\d.,]*\s*(?:[kKmM](?:i?[bB])?)?"  # 1.5M, 10.000
@@ -59,6 +58,8 @@ def _is_like_number(word: str) -> bool:
 
 
 def _is_like_file(word: str) -> bool:
+    from espwire.image.read_any import find_named_format
+
     return word.lower().endswith((".bin", ".img")) or find_named_format(word) is not None
 
 

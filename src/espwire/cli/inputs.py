@@ -26,7 +26,6 @@ from espwire.cli.argument_mistakes import (
 from espwire.errors import DataError, FileError, ImageError, TableError, UsageError
 from espwire.files import INPUT_LIMIT, check_total_size, open_output, read_file
 from espwire.image.header import HeaderSettings, parse_size_name
-from espwire.image.read_any import FormatChoice, read_any, read_input
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.image.partition_csv import TableOffsets
     from espwire.image.partition_table import Partition, PartitionTable
+    from espwire.image.read_any import FormatChoice
 
 STDIN = "-"
 
@@ -146,6 +146,7 @@ def read_table_file(
     from espwire.image.merge import flatten
     from espwire.image.partition_csv import TableOffsets, decode_csv, parse_csv
     from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
+    from espwire.image.read_any import read_any
 
     name = name_source(path)
     file = read_any(read_source(path), name, format)
@@ -253,6 +254,8 @@ def read_blobs(
     :param settings: flash settings for the header of a converted ELF
     :raises FileError, DataError: it cannot be read or used
     """
+
+    from espwire.image.read_any import read_input
 
     name = name_source(path)
     chip = load_chip_option(context)

@@ -16,7 +16,6 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_uf2_family, load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, name_file
 from espwire.image.elf import is_elf, is_program, parse_elf
-from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
 from espwire.image.header import DETECT, KEEP, HeaderSettings
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Families, is_uf2, parse_uf2
@@ -249,6 +248,8 @@ def _convert_elf(
     *,
     convert: bool,
 ) -> tuple[Blob, ...]:
+    from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf  # few files are ELF
+
     settings = settings or HeaderSettings()
     if settings.size == DETECT:
         settings = replace(settings, size=KEEP)
