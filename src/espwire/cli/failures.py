@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from espwire.cli.context import Context
 from espwire.cli.output import printable
 from espwire.errors import (
     ConnectError,
@@ -16,6 +15,9 @@ from espwire.errors import (
     VerifyError,
 )
 from espwire.events import Error
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
 
 BOOT_TEXT_LINES = 12
 MAX_MESSAGE = 2000  # characters of an error or a hint

@@ -6,10 +6,12 @@ The first example of a command is also in the hint for missing arguments. tests/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
-from espwire.cli.command_table import Entry
+if TYPE_CHECKING:
+    from espwire.cli.command_table import Entry
 
 # the options that most people need; only the names of the others are listed
 OPTIONS = {

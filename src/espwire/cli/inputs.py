@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob, choose_for_chip
-from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.cli.argument_mistakes import (
     explain_address,
@@ -29,6 +28,7 @@ from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.sizes import format_size, parse_flash_address, parse_number
 
 if TYPE_CHECKING:
+    from espwire.chips.model import Chip
     from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.image.partition_csv import TableOffsets

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.chips.index import CHIPS, ChipEntry
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
@@ -25,6 +25,9 @@ from espwire.image.partition_table import (
     parse_table,
 )
 from espwire.image.read_any import Format, FormatChoice, make_blobs, read_any
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 Read = Callable[[str], bytes]
 USUAL_APP = 0x10000  # the default of Arduino, PlatformIO and ESP-IDF for an application

@@ -9,8 +9,8 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id
 from espwire.errors import ImageError
 from espwire.image.header import HeaderSettings, find_codes
@@ -30,6 +30,9 @@ from espwire.image.model import (
     Segment,
     compute_checksum,
 )
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 CRC_SIZE = 4
 

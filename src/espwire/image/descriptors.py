@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from espwire.image.model import Image
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.image.model import Image
 
 APP_MAGIC, BOOT_MAGIC = 0xABCD5432, 0x50
 APP = struct.Struct("<II8s32s32s16s16s32s32sHHB3s72s")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from espwire.chips.model import Chip
 from espwire.errors import DataError
 from espwire.image.header import (
     format_chip_id,
@@ -18,6 +18,9 @@ from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
 from espwire.image.merge import flatten
 from espwire.image.read_any import FormatChoice, read_any
 from espwire.sizes import SECTOR
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20

@@ -13,11 +13,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from espwire.blob import Blob
 from espwire.chips.index import NAMES
-from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.errors import ElfError, ImageError, UsageError, name_file
 from espwire.files import check_total_size, keep_inputs, read_file, write_files
@@ -56,6 +55,9 @@ from espwire.image.model import (
     Image,
     Segment,
 )
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 # bytes after the checksum: SHA-256 and signature; SHA-256 only
 SIGNATURE_V1, SIGNATURE_V2 = 112, 32

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from espwire.chips.model import Chip
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
 from espwire.image.ota import OTA_DATA_SIZE, OtaStatus, find_boot, find_ota_data, parse_ota_data
 from espwire.image.partition_table import (
@@ -25,6 +25,9 @@ from espwire.image.partition_table import (
 from espwire.image.scan import Region, find_regions, guess_start
 from espwire.sizes import SECTOR, Ranges, align_up, format_size, join_ranges
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 MIN_FLASH = 0x40000
 SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

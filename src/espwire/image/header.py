@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from espwire.chips.index import NAMES
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id
 from espwire.errors import UsageError
 from espwire.image.model import ANY_REVISION, WP_PIN_DISABLED
 from espwire.sizes import Revision, parse_flash_size
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 NOT_SET = "not set"
 MAX_REVISION = 9999

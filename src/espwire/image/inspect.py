@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from espwire.blob import Blob
 from espwire.chips.index import NAMES
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, find_by_uf2_family, load_chip
 from espwire.errors import ImageError, name_file
 from espwire.image.codec import is_image, pack, parse
@@ -24,6 +23,9 @@ from espwire.image.read_any import FormatChoice, InputFile, find_blobs, read_any
 from espwire.image.scan import Region, find_regions, looks_encrypted
 from espwire.image.signature import Signature, find_signatures
 from espwire.sizes import SECTOR
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 Format = Literal["image", "merged", "hex", "srecord", "uf2"]
 

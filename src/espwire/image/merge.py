@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from espwire.blob import Blob
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, UsageError
 from espwire.image.codec import parse, patch_header
@@ -24,6 +23,9 @@ from espwire.image.read_any import AS_RAW, FormatChoice, InputFile, find_blobs, 
 from espwire.image.scan import Region, find_regions, guess_start
 from espwire.image.uf2 import build_uf2
 from espwire.sizes import SECTOR
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 Format = Literal["raw", "uf2", "hex"]
 LIMIT = 256 * 0x100000  # twice the largest flash

@@ -9,16 +9,18 @@ supports Intel HEX only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_uf2_family, load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, name_file
 from espwire.image.elf import is_elf, is_program, parse_elf
 from espwire.image.header import DETECT, KEEP, HeaderSettings
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
 from espwire.image.uf2 import Families, is_uf2, parse_uf2
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 Format = Literal["raw", "hex", "srecord", "uf2", "elf"]
 FormatChoice = Literal["auto", "esptool", "raw", "hex", "srecord", "uf2", "elf"]

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log2
+from typing import TYPE_CHECKING
 
-from espwire.chips.model import Chip
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, TableError
 from espwire.image.codec import parse_prefix
@@ -29,6 +29,9 @@ from espwire.image.partition_table import (
 from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
 from espwire.image.uf2 import is_uf2
 from espwire.sizes import SECTOR
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 MAX_TABLES = 16  # a flash has one or two
 ENTROPY_SAMPLE = 0x10000

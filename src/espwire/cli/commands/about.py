@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.options import filter_option
 from espwire.cli.output import align
 from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
+    from espwire.cli.context import Context
     from espwire.transport.open_errors import Holder
     from espwire.transport.ports import PortIdentity
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from espwire.chips.registry import load_chip
-from espwire.cli.context import Context
 from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import Number
 from espwire.cli.options import header_options
@@ -16,6 +15,9 @@ from espwire.image import elf2image as library
 from espwire.image.elf2image import ElfOptions, ImageFiles
 from espwire.sizes import parse_flash_size, parse_number
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
 
 PAGES = ("256KB", "128KB", "64KB", "32KB", "16KB", "8KB")
 MAX_PADDING = 0x8000000

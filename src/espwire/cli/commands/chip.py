@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.commands.flash_registers import describe_flash, flash_data
-from espwire.cli.context import Context
 from espwire.errors import DeviceError, Unsupported
 from espwire.image.header import NOT_SET, format_chip_id, format_invalid, known_chip_id
 
 if TYPE_CHECKING:
+    from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.device.security import SecurityInfo
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.blob import Blob, choose_for_chip
-from espwire.cli.context import Context
 from espwire.cli.inputs import (
     Input,
     TableSource,
@@ -42,15 +41,16 @@ from espwire.cli.options import (
 )
 from espwire.errors import UsageError, VerifyError
 from espwire.files import check_total_size
-from espwire.image.header import HeaderSettings
-from espwire.image.read_any import FormatChoice
 from espwire.sizes import format_size
 from espwire.text import escape
 
 if TYPE_CHECKING:
+    from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.flash.model import Plan
     from espwire.image.build_file import BuildPlan
+    from espwire.image.header import HeaderSettings
+    from espwire.image.read_any import FormatChoice
 SKIP = "skip"  # in place of a file of --diff-with
 MAX_LISTED = 64  # bytes that verify-flash --diff prints
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import parse_plain
 from espwire.cli.options import allow_option, header_options, pins_option
@@ -15,6 +14,7 @@ from espwire.errors import Unsupported, UsageError
 from espwire.sizes import format_size
 
 if TYPE_CHECKING:
+    from espwire.cli.context import Context
     from espwire.device.flash_id import FlashInfo
     from espwire.device.flash_registers import FlashStatus, Sfdp
 

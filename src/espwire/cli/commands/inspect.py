@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.image_text import draw_file, file_data
 from espwire.cli.inputs import (
     STDIN,
@@ -30,12 +29,13 @@ from espwire.cli.output import is_terminal
 from espwire.cli.ports import is_port
 from espwire.errors import ImageError, VerifyError
 from espwire.files import keep_inputs, write_file
-from espwire.image.read_any import FormatChoice
 from espwire.text import escape
 
 if TYPE_CHECKING:
+    from espwire.cli.context import Context
     from espwire.image.diff import ImageDiff, SegmentDiff
     from espwire.image.flash_map import FlashMap
+    from espwire.image.read_any import FormatChoice
 MAX_LISTED = 32  # ranges of sectors that image-diff prints
 
 

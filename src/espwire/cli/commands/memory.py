@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.inputs import (
     check_writable,
     choose_ram_program,
@@ -13,8 +14,11 @@ from espwire.cli.inputs import (
 )
 from espwire.cli.number_types import parse_memory_address, parse_plain
 from espwire.cli.options import allow_option, force_option, input_format_option, progress_option
-from espwire.image.read_any import FormatChoice
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.image.read_any import FormatChoice
 
 ALL_BITS = 0xFFFFFFFF
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from espwire.blob import Blob, choose_for_chip, require_one_chip
-from espwire.chips.model import Chip
-from espwire.cli.context import Context
 from espwire.cli.inputs import (
     STDIN,
     Input,
@@ -33,8 +31,12 @@ from espwire.errors import UsageError
 from espwire.files import check_total_size, keep_inputs, write_file, write_folder
 from espwire.image.header import parse_size
 from espwire.image.merge import Merged, MergeOptions, find_merge_chip, merge_blobs
-from espwire.image.read_any import FormatChoice
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+    from espwire.cli.context import Context
+    from espwire.image.read_any import FormatChoice
 
 FORMATS = ("raw", "uf2", "hex")
 ARGUMENTS = "flash_args"  # file that split-image writes for write-flash

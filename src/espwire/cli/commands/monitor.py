@@ -11,13 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from espwire.cli.config import DEFAULT_BAUD
-from espwire.cli.context import Context
 from espwire.cli.inputs import load_chip_option
 from espwire.cli.output import GONE, Output, is_terminal, lost_output
 from espwire.errors import UsageError
 from espwire.text import escape
 
 if TYPE_CHECKING:
+    from espwire.cli.context import Context
     from espwire.monitor.console import Console
     from espwire.monitor.terminal import Keyboard
     from espwire.transport.ports import Port

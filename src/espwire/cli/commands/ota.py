@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.inputs import (
     STDIN,
     TableSource,
@@ -34,7 +33,10 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
-from espwire.image.read_any import FormatChoice
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.image.read_any import FormatChoice
 
 
 @dataclass(frozen=True)

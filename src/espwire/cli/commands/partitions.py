@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from espwire.cli.context import Context
 from espwire.cli.inputs import (
     check_writable,
     load_chip_option,
@@ -28,9 +29,12 @@ from espwire.image.partition_table import (
     is_utf8,
     require_sound,
 )
-from espwire.image.read_any import FormatChoice
 from espwire.sizes import format_size
 from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.image.read_any import FormatChoice
 
 secure_boot_v1_option = click.option(
     "--secure-boot-v1",

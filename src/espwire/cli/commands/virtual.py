@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
 from espwire.chips.registry import load_chip
 from espwire.cli.commands.chip import describe_device, device_data
-from espwire.cli.context import Context
 from espwire.cli.inputs import Input, read_inputs
 from espwire.errors import UsageError, VerifyError
-from espwire.image.model import Image
 from espwire.sizes import parse_number
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.image.model import Image
 
 # options of `virtual serve` that are keys of the virtual: URL as well; the URL's parser checks the values
 URL_KEYS = (
