@@ -35,3 +35,44 @@ def test_imports_in_functions_and_for_type_checkers_count(
     (package / "b.py").write_text("if TYPE_CHECKING:\n    from package.a import f\n")
     graph = figures.build_import_graph(package)
     assert figures.find_cycles(graph) == [["package.a", "package.b"]]
+
+
+# package → packages that must not import it: everything below it in ARCHITECTURE.md's rule 2
+ABOVE = {
+    "cli": {
+        "chips",
+        "device",
+        "flash",
+        "image",
+        "monitor",
+        "protocol",
+        "secure",
+        "transport",
+        "virtual",
+    },
+    "flash": {"chips", "device", "image", "monitor", "protocol", "secure", "transport", "virtual"},
+    "monitor": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},
+    "device": {"chips", "image", "protocol", "secure", "transport"},
+    "image": {"chips", "device", "protocol", "secure", "transport", "virtual"},
+    "transport": {"chips", "image", "protocol", "secure"},
+}
+
+
+def test_packages_import_only_downwards(figures: ModuleType) -> None:
+    graph = figures.build_import_graph(ROOT / "src/espwire")
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in others
+        if module.count(".") > 1
+        and other.count(".") > 0
+        and module.split(".")[1] in ABOVE.get(other.split(".")[1], ())
+    ]
+    assert wrong == []
+
+
+def test_chips_and_loaders_are_not_asked_who_they_are(figures: ModuleType) -> None:
+    found = figures.measure(ROOT / "src/espwire")
+    assert found["chip_names"] == []
+    assert len(found["loader_questions"]) <= 5
+    assert found["public_names"] <= 60
