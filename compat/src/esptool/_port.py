@@ -89,7 +89,7 @@ class TransportPort(serial.SerialBase):
         self._check().discard_input()
 
     def reset_output_buffer(self) -> None:
-        """No effect: there is no output buffer."""
+        """Does nothing: output is not buffered."""
 
     def fileno(self) -> int:
         """The file descriptor, where the port has one."""

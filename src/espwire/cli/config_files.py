@@ -215,7 +215,7 @@ def _find_vendor_file(
 
 
 def parse_vendor(path: str, text: str) -> dict[str, str] | None:
-    """The section's contents; None if there is no such section.
+    """The section's contents; None if the file does not have it.
 
     :raises UsageError: code ``config-file``
     """

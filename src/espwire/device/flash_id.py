@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from espwire.chips.model import Chip
 from espwire.chips.tables import parse_toml, read_data_file
@@ -377,7 +377,6 @@ def _refuse(text: str, hint: str) -> UsageError:
     return UsageError(text, hint=hint, code="spi-connection")
 
 
-Voltage = Literal["1.8V", "1.9V", "OFF"]
 OFF, RAISED = "OFF", "1.9V"
 
 
