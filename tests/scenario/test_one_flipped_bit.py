@@ -428,3 +428,19 @@ def test_without_a_stub_on_purpose_the_esp8266_is_written_as_ever(tmp_path, caps
     assert main(["-p", url, *words]) == 7
     assert main(["-p", url, *words, "--allow", "unverified"]) == 0
     assert "[unverified]" in capsys.readouterr().err
+
+
+def test_a_repeated_write_erases_no_more_than_the_first_one():
+    # this ROM erases two sectors for one: a write of two sectors cannot be repeated from the second
+    device, transport = open_rom("esp8266", None)
+    with device:
+        device.attach_flash()
+        flash = transport.chip.flash.contents
+        behind = bytes(flash[0x23000:0x24000])
+        data = random.Random(3).randbytes(0x2000)
+        # the status of the read of a register that proves the last block
+        transport.chip.faults = fault = OneBit(Op.READ_REG, 64, to_chip=False)
+        device.backend.write(0x21000, data)
+        assert fault.done == 1
+        assert flash[0x21000:0x23000] == data
+        assert flash[0x23000:0x24000] == behind

@@ -136,7 +136,7 @@ class RomBackend:
                 return
             except ToolError as error:
                 failed_at = confirmed
-                begun = confirmed = align_down(max(confirmed - last, 0), SECTOR)
+                begun = confirmed = self._find_restart(start, len(data), confirmed - last)
                 last = 0
                 if self.limits.can_resume and not isinstance(error, VerifyError):
                     error.written_until = start + begun
@@ -253,6 +253,17 @@ class RomBackend:
         blocks = -(-len(stream) // size)
         begin = self._build_deflate_begin(start + begun, len(data) - begun, blocks, encrypted)
         return begin, self._cut_stream(stream, size)
+
+    def _find_restart(self, start: int, size: int, written: int) -> int:
+        """From where to write again: a sector's start, after which no more is erased than from ``start`` on.
+
+        The ESP8266's ROM may erase a sector more than requested, which depends on where it starts.
+        """
+        end = self.limits.find_erased_end(start, size)
+        begun = align_down(max(written, 0), SECTOR)
+        while begun and self.limits.find_erased_end(start + begun, size - begun) > end:
+            begun -= SECTOR
+        return begun
 
     def _build_begin(self, offset: int, size: int, *, encrypted: bool) -> Command:
         dialect = self.loader.dialect
