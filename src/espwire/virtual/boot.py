@@ -62,8 +62,15 @@ class BootText:
         name, rest = self.wrong_mode
         return self._fill(reason, strap, name.format(strap)) + rest.encode()
 
+    def number(self, reason: Reason) -> int:
+        """The number of a reset reason, as the chip's register has it."""
+        return int(self._find_reason(reason).split()[0], 0)
+
+    def _find_reason(self, reason: Reason) -> str:
+        return self.reasons.get(reason, self.reasons[Reason.WATCHDOG])
+
     def _fill(self, reason: Reason, strap: int, name: str) -> bytes:
-        known = self.reasons.get(reason, self.reasons[Reason.WATCHDOG])
+        known = self._find_reason(reason)
         return (self.opening + self.form.format(reason=known, strap=strap, name=name)).encode()
 
 

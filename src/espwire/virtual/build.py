@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from functools import partial
+from pathlib import Path
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
@@ -23,6 +24,7 @@ from espwire.virtual.faults import Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
+from espwire.virtual.soc.mask_rom import LoadedRom, load_rom
 
 BLANK_FLASH_KEY = bytes(32)
 DEFAULT_FLASH_KEY = bytes(
@@ -89,6 +91,22 @@ def build_flash(options: VirtualOptions) -> NorFlash:
     return NorFlash(part, timing=PROFILES[options.profile], path=options.flash, seed=options.seed)
 
 
+def load_mask_rom(chip: Chip, options: VirtualOptions) -> LoadedRom | None:
+    """The image of the chip's own ROM, if the options ask for it.
+
+    :raises UsageError: no image was found, or the port is not the UART
+    :raises DataError: the file is no image of this ROM
+    """
+    if options.rom is None:
+        return None
+    if options.kind != "uart":
+        raise UsageError(
+            f"the ROM runs only behind the UART, not behind {options.kind}",
+            hint="Remove the option kind, or the option rom.",
+        )
+    return load_rom(chip, Path(options.rom) if options.rom else None)
+
+
 def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> VirtualChip:
     """The chip, in its loader or its application (``boot``); ``config`` overrides ``build_config(options)``.
 
@@ -107,7 +125,8 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
     fuse_registers(chip, config)  # report invalid values before a flash file is created
     kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
-    result = kind(chip, config, build_flash(options), options, faults)
+    rom = load_mask_rom(chip, options)
+    result = kind(chip, config, build_flash(options), options, faults, rom)
     if options.kind == "usb-jtag":
         result.registers.note_usb(config.revision)
     _set_encryption(result, chip, config)

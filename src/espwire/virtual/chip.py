@@ -42,6 +42,7 @@ from espwire.virtual.programs.runner import ProgramRunner
 from espwire.virtual.registers import Registers
 from espwire.virtual.rom import Rom, RomFlash, RomReceiver, Work
 from espwire.virtual.scheduler import EventQueue
+from espwire.virtual.soc.mask_rom import LoadedRom
 from espwire.virtual.spi import SpiController
 
 RECEIVE_BYTES = (
@@ -67,7 +68,10 @@ class State(Enum):
 
 
 class VirtualChip:
-    """One chip. ``flash``, ``registers``, ``rom`` and ``faults`` are for tests; ``overruns`` counts lost bytes."""
+    """One chip. ``flash``, ``registers``, ``rom`` and ``faults`` are for tests; ``overruns`` counts lost bytes.
+
+    ``mask_rom``: the chip's own ROM, which runs in download mode instead of ``rom``, the model of it.
+    """
 
     def __init__(
         self,
@@ -76,7 +80,9 @@ class VirtualChip:
         flash: NorFlash,
         options: VirtualOptions,
         faults: Faults,
+        mask_rom: LoadedRom | None = None,
     ) -> None:
+        self.mask_rom = mask_rom
         self.chip, self.config, self.flash, self.faults, self.options = (
             chip,
             config,
@@ -127,7 +133,10 @@ class VirtualChip:
         )
         self.runner = ProgramRunner(services, self._queue, self._on_program_end)
         self._clear()
-        self._enter(State.LOADER if options.boot == "download" else State.APP)
+        if mask_rom is not None and options.boot == "download":
+            self._start_rom(Reason.POWER_ON)
+        else:
+            self._enter(State.LOADER if options.boot == "download" else State.APP)
 
     # --- for the wire ---
 
@@ -170,7 +179,7 @@ class VirtualChip:
         """``data`` has arrived completely at ``t``; if a program is running, its first bit arrives at ``t``, at ``rate``."""
         self.advance(t)
         if self.program is not None:
-            self.program.receive(t, data, rate or self.program.baud)
+            self.program.receive(t, data, rate or self.program.baud or self.text_baud)
         elif self.state is State.INTERPRETER:
             self.send(data.replace(b"\0", b"").replace(b"\n", b"\r\nHow?\r\n>"))
         elif self.state is State.BOOTING or self._work is not None:
@@ -317,6 +326,11 @@ class VirtualChip:
         else:
             self._refuse(entry)
 
+    def _start_rom(self, reason: Reason) -> None:
+        assert self.mask_rom is not None
+        self.runner.start_rom(self.mask_rom, reason=self.text.number(reason), baud=self.text_baud)
+        self.state = State.PROGRAM
+
     def _refuse(self, entry: int) -> None:
         """Report that the program cannot be run here. What a real chip would do is unknown."""
         if self.options.stub != "off":
@@ -388,6 +402,9 @@ class VirtualChip:
             return
         if self.chip.strapping.address is not None:
             self.registers.words[self.chip.strapping.address] = straps.value
+        if straps.mode == "download" and self.mask_rom is not None:
+            self._start_rom(reason)
+            return
         if straps.mode == "download":
             self.send(self.text.download(reason, self.options.strap or straps.value))
             self._enter(State.LOADER)

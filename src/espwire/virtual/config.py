@@ -39,9 +39,13 @@ DEFECTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualOptions:
-    """Everything that defines a virtual chip. Sizes in bytes, times in seconds; None: the chip's usual value."""
+    """Everything that defines a virtual chip. Sizes in bytes, times in seconds; None: the chip's usual value.
+
+    ``rom``: an image of the chip's own ROM, which then runs instead of the model; empty: one in the folder ESPWIRE_ROMS.
+    """
 
     chip: str
+    rom: str | None = None
     flash: Path | None = None
     size: int = 4 * MIB
     vendor: str = "winbond"
@@ -216,6 +220,13 @@ OPTIONS: Mapping[str, UrlOption] = {
         "keep the flash contents in [this file](#the-flash-file)",
         in_serve=True,
         is_file=True,
+    ),
+    "rom": UrlOption(
+        lambda key, text: text,
+        "FILE",
+        "run the chip's own ROM from this image, instruction by instruction, instead of a model of it; without FILE, the "
+        "image is searched in the folder that `ESPWIRE_ROMS` names",
+        in_serve=True,
     ),
     "size": UrlOption(
         lambda key, text: parse_flash_size(text), "4MB", "flash size, 256KB to 128MB", in_serve=True

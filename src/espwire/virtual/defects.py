@@ -12,6 +12,7 @@ from espwire.virtual.config import VirtualOptions
 from espwire.virtual.efuses import ChipConfig
 from espwire.virtual.faults import Faults
 from espwire.virtual.nor_flash import NorFlash
+from espwire.virtual.soc.mask_rom import LoadedRom
 
 BREAKDOWN_S = 0.05  # from the boot message to the drop of the supply voltage
 CRASH_S = 0.4  # from the program's start to its crash
@@ -29,11 +30,12 @@ class DefectiveChip(VirtualChip):
         flash: NorFlash,
         options: VirtualOptions,
         faults: Faults,
+        mask_rom: LoadedRom | None = None,
     ) -> None:
         self._defects = options.defects
         self._app_logs = self._rom_boots = False
         self._noise = random.Random(options.seed)
-        super().__init__(chip, config, flash, options, faults)
+        super().__init__(chip, config, flash, options, faults, mask_rom)
         if "held" in self._defects:
             self._hold()
         if "brown-out" in self._defects:

@@ -61,15 +61,27 @@ class InstructionSet(Protocol):
         """Names used in the lines, besides the common ones."""
 
 
+class Interrupts(Protocol):
+    """How a CPU leaves its program for a handler; made for one engine, which then looks for interrupts."""
+
+    def take(self, pc: int) -> int:
+        """Take the most urgent interrupt before the instruction at ``pc``; returns the handler's address."""
+
+    def enter_exception(self, fault: CpuFault) -> int:
+        """Take ``fault`` as an exception; returns the handler's address. Raises ``fault`` if there is no handler."""
+
+
 Hook = Callable[["Engine"], None]
 
 
 class Engine:
-    """A CPU. ``hooks``: ROM functions by address; a hook does the work and sets ``pc`` to the return address.
+    """A CPU. ``hooks``: ROM functions by address; a hook does the work and sets ``pc`` to the return address, or moves
+    the clock and is called again.
 
     ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` increases whenever
     the program stores other than through the stack pointer, or reads the cycle counter: as long as it is constant, the
-    program can only have changed registers and stack.
+    program can only have changed registers and stack. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
+    at it while ``interrupts`` is None, and faults then end the run.
     """
 
     def __init__(
@@ -86,6 +98,8 @@ class Engine:
         self.special: dict[int, int] = {}
         self.cycles = memory.cycles
         self.effects = [0]
+        self.interrupts: Interrupts | None = None
+        self.pending = [0]
         self._limit = [0]
         self._blocks: dict[int, Callable[[], int]] = {}
         memory.code_changed = self.flush
@@ -103,6 +117,9 @@ class Engine:
         :raises CpuFault: the program has crashed; ``pc`` is that of the block
         """
         self._limit[0] = limit
+        if self.interrupts is not None:
+            self._run_with_interrupts(self.interrupts)
+            return
         blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
         try:
             while cycles[0] < limits[0]:
@@ -115,6 +132,28 @@ class Engine:
             raise
         finally:
             self.pc = pc
+
+    def _run_with_interrupts(self, interrupts: Interrupts) -> None:
+        blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
+        pending = self.pending
+        try:
+            while cycles[0] < limits[0]:
+                try:
+                    if pending[0]:
+                        pc = interrupts.take(pc)
+                    block = blocks.get(pc)
+                    if block is None:
+                        block = self._enter(pc)
+                    pc = block()
+                except CpuFault as fault:
+                    fault.pc = fault.pc or pc
+                    pc = interrupts.enter_exception(fault)
+        finally:
+            self.pc = pc
+
+    def bind(self, names: Mapping[str, object]) -> None:
+        """Let the lines of blocks that are not translated yet use more names."""
+        self._names.update(names)
 
     def stop(self) -> None:
         """Let ``run`` return after the current block: for peripherals."""
@@ -133,8 +172,9 @@ class Engine:
     def _wrap(self, hook: Hook, pc: int) -> Callable[[], int]:
         def call() -> int:
             self.pc = pc
+            cycle = self.cycles[0]
             hook(self)
-            if self.pc == pc:
+            if self.pc == pc and self.cycles[0] == cycle:
                 raise CpuFault("a ROM function did not return", pc, pc)
             self.cycles[0] += CYCLES_PER_INSTRUCTION
             return self.pc

@@ -1,6 +1,8 @@
 """Memory of an engine: RAM regions, with code in some of them, and a bus of peripherals for all other addresses.
 
-As strict as the chips: unaligned accesses, bytes in memory for words only, writes to ROM and unmapped addresses fault.
+As strict as the chips: bytes in memory for words only, writes to ROM and unmapped addresses fault. Unaligned accesses
+and bytes of peripherals fault unless ``Memory`` allows them: they are faults of a stub, which must run everywhere, but
+some cores do them and their ROMs use them.
 """
 
 from __future__ import annotations
@@ -52,12 +54,16 @@ class Memory:
     """Regions and the bus. The first region is the fast path (see engine.py), so it should hold the stack.
 
     ``ports`` and ``sinks`` are the fast path of the bus: functions that read and write the words at these addresses.
+    ``unaligned``: the core loads and stores at any address. ``narrow``: bytes and half-words of peripherals can be accessed.
     ``stores`` counts stores outside the first region; ``code_changed`` is called when code was overwritten.
     """
 
-    def __init__(self, regions: Iterable[Region], bus: Bus) -> None:
+    def __init__(
+        self, regions: Iterable[Region], bus: Bus, *, unaligned: bool = False, narrow: bool = False
+    ) -> None:
         self.regions = tuple(regions)
         self.bus = bus
+        self.unaligned, self.narrow = unaligned, narrow
         self.peripheral_cycles = 20
         self.cycles = [0]  # shared with the engine; peripherals derive the time from it
         self.accesses = 0  # to peripherals
@@ -99,7 +105,7 @@ class Memory:
         if port is not None and size == 4:
             self._count()
             return port()
-        if address % size:
+        if address % size and not self.unaligned:
             raise CpuFault("unaligned load", address)
         region = self.find(address)
         if region is not None:
@@ -110,7 +116,11 @@ class Memory:
             at = address - region.start
             return int.from_bytes(region.data[at : at + size], "little")
         if size < 4:
-            raise CpuFault(f"load of {size} bytes from a peripheral", address)
+            if not self.narrow or address % size:
+                raise CpuFault(f"load of {size} bytes from a peripheral", address)
+            return self.read(address & ~3, 4) >> 8 * (address & 3) & (1 << 8 * size) - 1
+        if address % 4:
+            raise CpuFault("unaligned load from a peripheral", address)
         self._count()
         return self.bus.read(address)
 
@@ -121,7 +131,7 @@ class Memory:
             self._count()
             sink(value)
             return
-        if address % size:
+        if address % size and not self.unaligned:
             raise CpuFault("unaligned store", address)
         region = self.find(address)
         if region is not None:
@@ -137,7 +147,14 @@ class Memory:
                 self.code_changed()
             return
         if size < 4:
-            raise CpuFault(f"store of {size} bytes to a peripheral", address)
+            if not self.narrow or address % size:
+                raise CpuFault(f"store of {size} bytes to a peripheral", address)
+            shift, mask = 8 * (address & 3), (1 << 8 * size) - 1
+            old = self.read(address & ~3, 4)
+            self.write(address & ~3, old & ~(mask << shift) | value << shift, 4)
+            return
+        if address % 4:
+            raise CpuFault("unaligned store to a peripheral", address)
         self._count()
         self.bus.write(address, value)
 

@@ -1,4 +1,4 @@
-"""RV32IMAC + Zicsr, translated to Python (see engine.py). No privilege levels, no interrupts: a stub uses neither.
+"""RV32IMAC + Zicsr, translated to Python (see engine.py). Machine mode only; interrupts are an option, which ROMs need.
 
 Compressed instructions (RV32C) are expanded to their 32-bit forms first. Source: the RISC-V unprivileged specification.
 """
@@ -11,6 +11,7 @@ from espwire.virtual.cpu.engine import (
     MASK,
     SIGN,
     Block,
+    Engine,
     load_lines,
     ordered,
     sign_extend,
@@ -23,7 +24,8 @@ CYCLE_CSRS = (
     0xB00,
     0xC00,
     0x7E2,
-)  # mcycle, cycle, and the counter that Espressif's first cores have instead
+    0x802,
+)  # mcycle, cycle, and the two names of the counter that Espressif's first cores have instead
 COUNTER_CSRS = (range(0xB00, 0xB20), range(0xC00, 0xC20))
 # CSRs of Espressif's cores: machine mode, own counters and pins, ids
 MACHINE_CSRS = (
@@ -33,20 +35,28 @@ MACHINE_CSRS = (
     range(0xBC0, 0xC00),
     range(0xF11, 0xF15),
 )
+USER_CSRS = range(0x050)  # of user mode, which the ROMs of later chips clear
 NOP = "pass"
-ATOMIC, SYSTEM, WFI = 0x2F, 0x73, 0x10500073
+ATOMIC, SYSTEM, WFI, MRET, ECALL = 0x2F, 0x73, 0x10500073, 0x30200073, 0x00000073
+MSTATUS, MTVEC, MTVT, MEPC, MCAUSE, MTVAL = 0x300, 0x305, 0x307, 0x341, 0x342, 0x343
+MIE, MPIE, MACHINE = 1 << 3, 1 << 7, 3 << 11  # of mstatus
+INTERRUPT = 1 << 31  # of mcause
+LEVEL_SHIFT = 16  # of mcause, with a CLIC: the level that was interrupted
 READ_ONLY_CSR = 3  # the two top bits of its number
 
 
 class RiscV:
-    """The instruction set of the RISC-V chips. ``first``: the first cores, without atomics and standard counters."""
+    """The instruction set of the RISC-V chips. ``first``: the first cores, without atomics and standard counters.
+
+    ``interrupts``: blocks end where an interrupt may become possible, and ``mret`` exists; see ``Interrupts``.
+    """
 
     registers = 32
     longest = 4
     stack = "r[2]"
 
-    def __init__(self, *, first: bool = False) -> None:
-        self._first = first
+    def __init__(self, *, first: bool = False, interrupts: bool = False) -> None:
+        self._first, self._interrupts = first, interrupts
 
     @property
     def names(self) -> Mapping[str, object]:
@@ -65,7 +75,9 @@ class RiscV:
         writer = _WRITERS.get(word & 0x7F)
         if writer is None or (self._first and _is_beyond_first(word)):
             raise illegal(word, pc)
-        writer(_Word(word, pc, size), block)
+        fields = _Word(word, pc, size)
+        if not self._interrupts or not _write_interrupt(fields, block):
+            writer(fields, block)
         return size
 
 
@@ -216,7 +228,8 @@ def _system(i: _Word, block: Block) -> None:
             block.out("c[0] = max(c[0], lim[0])")
             block.jump = str(i.next)
             return
-        block.out(f'raise CpuFault("ecall, ebreak or mret", {i.pc}, {i.pc})')
+        what = {ECALL: "environment call", EBREAK: "breakpoint"}.get(i.word, "illegal instruction")
+        block.out(f'raise CpuFault("{what}", {i.pc}, {i.pc})')
         block.jump = str(i.next)
         return
     if i.function == 4:
@@ -232,6 +245,108 @@ def _system(i: _Word, block: Block) -> None:
     if number not in CYCLE_CSRS and writes:
         block.out(f"s[{number}] = {change}")
     block.out(f"{i.d} = t")
+
+
+def _write_interrupt(i: _Word, block: Block) -> bool:
+    """Append an instruction that concerns interrupts; False if this is none."""
+    if i.word == MRET:
+        block.jump = "mret()"
+    elif i.word & 0x7F == SYSTEM and i.function and i.word >> 20 == MSTATUS:
+        _system(i, block)
+        block.out("look()")
+        block.jump = str(i.next)
+    elif i.word & 0x7F == SYSTEM and i.function and i.word >> 20 in USER_CSRS:
+        block.out(f"{i.d} = 0")
+    else:
+        return False
+    return True
+
+
+class Interrupts:
+    """Interrupts and exceptions of machine mode, as ``engine.Interrupts``.
+
+    The controller decides which line is the most urgent and requests it. ``clic``: the core has levels, of which only a
+    higher one interrupts a handler, and a table of handlers for lines that are vectored by hardware.
+    Source: the RISC-V privileged specification; the CLIC specification, version 0.9.
+    """
+
+    def __init__(self, engine: Engine, *, clic: bool = False) -> None:
+        self._engine, self._special, self._clic = engine, engine.special, clic
+        self._line = self._level = self._active = 0
+        self._vectored = False
+        self.taken = 0
+        engine.interrupts = self
+        engine.bind({"mret": self._return, "look": self._look})
+
+    def request(self, line: int, *, level: int = 1, vectored: bool = False) -> None:
+        """The controller's most urgent line; 0: none."""
+        self._line, self._level, self._vectored = line, level, vectored
+        self._look()
+
+    def take(self, pc: int) -> int:
+        """Take the line that is requested."""
+        special, line = self._special, self._line
+        self.taken += 1
+        cause = INTERRUPT | line | (self._active << LEVEL_SHIFT if self._clic else 0)
+        self._active = self._level
+        self._enter(pc, cause)
+        if self._clic:
+            if self._vectored:
+                return self._engine.memory.read(special.get(MTVT, 0) + 4 * line, 4)
+            return special.get(MTVEC, 0) & ~63
+        vector = special.get(MTVEC, 0)
+        return (vector & ~3) + (4 * line if vector & 1 else 0)
+
+    def enter_exception(self, fault: CpuFault) -> int:
+        """Enter the handler at mtvec, with the cause and the address that faulted."""
+        special = self._special
+        vector = special.get(MTVEC, 0)
+        if not vector:
+            raise fault
+        special[MTVAL] = fault.address
+        self._enter(fault.pc, find_cause(fault.what))
+        return vector & (~63 if self._clic else ~3)
+
+    def _enter(self, pc: int, cause: int) -> None:
+        special = self._special
+        status = special.get(MSTATUS, 0)
+        special[MEPC], special[MCAUSE] = pc, cause
+        special[MSTATUS] = status & ~(MIE | MPIE) | (MPIE if status & MIE else 0) | MACHINE
+        self._engine.pending[0] = 0
+
+    def _return(self) -> int:
+        special = self._special
+        status = special.get(MSTATUS, 0)
+        special[MSTATUS] = status & ~MIE | (MIE if status & MPIE else 0) | MPIE
+        if self._clic:
+            self._active = special.get(MCAUSE, 0) >> LEVEL_SHIFT & 0xFF
+        self._look()
+        return special.get(MEPC, 0)
+
+    def _look(self) -> None:
+        """Whether the requested line interrupts now."""
+        urgent = not self._clic or self._level > self._active
+        enabled = self._special.get(MSTATUS, 0) & MIE
+        self._engine.pending[0] = int(bool(self._line and enabled and urgent))
+
+
+def find_cause(what: str) -> int:
+    """mcause of a fault (``CpuFault.what``).
+
+    >>> find_cause("unaligned load"), find_cause("store to read-only memory"), find_cause("illegal instruction 0x0")
+    (4, 7, 2)
+    """
+    starts = {
+        "unaligned load": 4,
+        "unaligned store": 6,
+        "load": 5,
+        "store": 7,
+        "instruction fetch": 1,
+        "code runs out": 1,
+        "environment call": 11,
+        "breakpoint": 3,
+    }
+    return next((cause for start, cause in starts.items() if what.startswith(start)), 2)
 
 
 def _atomic(i: _Word, block: Block) -> None:

@@ -71,8 +71,8 @@ class Program(Protocol):
         """Whether it is working on a request."""
 
     @property
-    def baud(self) -> int:
-        """Current baud rate of its UART."""
+    def baud(self) -> int | None:
+        """Current baud rate of its UART; None while it measures that of the sender."""
 
     def receive(self, t: float, data: bytes, rate: int) -> None:
         """The first bit of ``data`` arrives at ``t``; a byte follows every ten bit times of ``rate``."""

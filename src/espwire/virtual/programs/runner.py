@@ -14,6 +14,7 @@ from espwire.virtual.faults import FIFO_BYTES
 from espwire.virtual.programs.program import Ending, Program, Services
 from espwire.virtual.registers import find_soc
 from espwire.virtual.scheduler import EventQueue
+from espwire.virtual.soc.mask_rom import LoadedRom
 
 ENTRY_INSTRUCTION = 0x36  # first byte of Xtensa's ``entry``
 
@@ -50,6 +51,13 @@ class ProgramRunner:
         )
         self.program = find_program(services, entry)
         return self.program is not None
+
+    def start_rom(self, rom: LoadedRom, *, reason: int, baud: int) -> None:
+        """Start the chip's own ROM after a reset whose reason has the number ``reason``."""
+        from espwire.virtual.soc.rom_program import RomProgram  # takes a noticeable time to load
+
+        services = replace(self.services, t=self._queue.now, baud=baud, received=b"", uploads=())
+        self.program = RomProgram(services, rom, reason=reason)
 
     def clear(self) -> None:
         """Stop the program."""

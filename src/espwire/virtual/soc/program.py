@@ -6,9 +6,11 @@ peripheral behave as for the ROM loader, or fault.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
+from espwire.chips.model import Chip
+from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, Hook, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
@@ -49,21 +51,14 @@ class EngineProgram:
         # the program is idle until this time, as long as its progress is this
         self._idle_at: int | None = None
         self._idle_until = 0.0
-        riscv = chip.cpu.architecture == "riscv"
         self.activity = Activity(self._on_idle)
-        memory = Memory([*services.registers.ram.regions, *_read_rom(services)], self)
-        lx106 = chip.cpu.isa == "lx106"
-        isa: InstructionSet = (
-            RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
-        )
-        # RISC-V jumps ignore the lowest bit
-        self.engine = Engine(isa, memory, entry=entry & ~1 if riscv else entry)
+        self.engine = self._make_engine(entry)
         self.clock = Clock(
             chip, services.config, services.registers, self.engine.cycles, services.t
         )
         # what is sent to the port that is not connected is lost
         send_uart, send_usb = (_ignore, services.send) if services.usb else (services.send, _ignore)
-        self.uart = Uart(chip, self.clock, self.activity, send_uart, services.lost)
+        self.uart = self._make_uart(send_uart)
         self.uart.start(
             services.baud, services.registers.divider, services.sent_until, services.received
         )
@@ -79,19 +74,39 @@ class EngineProgram:
             TimerWatchdog(facts, self.clock, self.activity, self._leave) if facts else None
         )
         self._connect_peripherals()
-        self.engine.hooks = RomFunctions(
+        self.engine.hooks = self._make_hooks()
+        stack = STACK_POINTERS[chip.cpu.architecture]
+        self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
+        self._idle = IdleLoop(self.engine, self.activity, stack)
+
+    # --- what a program with a real ROM has otherwise (rom_program.py) ---
+
+    def _make_engine(self, entry: int) -> Engine:
+        services = self.services
+        memory = Memory([*services.registers.ram.regions, *_read_rom(services)], self)
+        # RISC-V jumps ignore the lowest bit
+        riscv = services.chip.cpu.architecture == "riscv"
+        return Engine(make_isa(services.chip), memory, entry=entry & ~1 if riscv else entry)
+
+    def _make_uart(self, send: Callable[[float, bytes, int], None]) -> Uart:
+        return Uart(self.services.chip, self.clock, self.activity, send, self.services.lost)
+
+    def _make_hooks(self) -> dict[int, Hook]:
+        """Functions of the ROM, which has no code."""
+        cpu = self.services.chip.cpu
+        convention = (
+            RISCV if cpu.architecture == "riscv" else CALL0 if cpu.isa == "lx106" else WINDOWED_CALL
+        )
+        return RomFunctions(
             self.engine,
-            services,
+            self.services,
             self.clock,
             self.uart,
             self.flash,
             self.activity,
-            RISCV if riscv else CALL0 if lx106 else WINDOWED_CALL,
+            convention,
             self.reset,
         ).make_hooks()
-        stack = STACK_POINTERS[chip.cpu.architecture]
-        self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
-        self._idle = IdleLoop(self.engine, self.activity, stack)
 
     # --- the Program interface ---
 
@@ -99,8 +114,8 @@ class EngineProgram:
     busy = False  # whether it works or waits cannot be known, so it runs by the real clock
 
     @property
-    def baud(self) -> int:
-        """Current baud rate of its UART."""
+    def baud(self) -> int | None:
+        """Current baud rate of its UART; None while it measures that of the sender."""
         return round(self.uart.rate)
 
     @property
@@ -125,7 +140,13 @@ class EngineProgram:
                 self.ended = Ending(self.clock.now, "crash", "the PLL has no power", pc, pc)
                 break
             deadline = self._watchdog_deadline()
+            event = self._next_interrupt()
+            if event <= self.clock.now:
+                self._interrupt()
+                event = self._next_interrupt()
             limit = self.clock.cycles_at(min(t, deadline))
+            if event < NEVER:
+                limit = min(limit, self.clock.cycles_at(event) + 1)
             self._leaving = False
             if cycles[0] < limit:
                 while cycles[0] < limit and not self._leaving:
@@ -209,6 +230,13 @@ class EngineProgram:
         self.ended = Ending(self.clock.now, "reset")
         self._leave()
 
+    def _next_interrupt(self) -> float:
+        """When ``_interrupt`` is due."""
+        return NEVER
+
+    def _interrupt(self) -> None:
+        """A peripheral may interrupt the program now."""
+
     def _leave(self) -> None:
         self._leaving = True
         self.engine.stop()
@@ -262,6 +290,13 @@ class EngineProgram:
         due = self.services.registers.watchdogs.deadline
         timer = self._watchdog.deadline if self._watchdog is not None else NEVER
         return timer if due is None else min(timer, due)
+
+
+def make_isa(chip: Chip, *, interrupts: bool = False) -> InstructionSet:
+    """The instruction set of a chip's core."""
+    if chip.cpu.architecture == "riscv":
+        return RiscV(first=chip.cpu.isa == "rv32imc", interrupts=interrupts)
+    return Xtensa(lx106=chip.cpu.isa == "lx106")
 
 
 def _read_rom(services: Services) -> list[Region]:

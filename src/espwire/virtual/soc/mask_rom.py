@@ -1,0 +1,192 @@
+"""Images of mask ROMs, and what it takes to run one: ``chips/data/mask-roms.toml``.
+
+espwire contains no ROM image. ``rom=FILE`` names one; without a file, it is searched in the folder ``ESPWIRE_ROMS``.
+"""
+
+# no `from __future__ import annotations`: load_table reads the types of the fields
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from espwire.chips.model import BitAt, BitPart, Chip, RamBank
+from espwire.chips.tables import load_table, parse_toml, read_data_file
+from espwire.errors import DataError, UsageError
+from espwire.files import read_file
+
+FOLDER_VARIABLE = "ESPWIRE_ROMS"
+DATA_FILE = "mask-roms.toml"
+LARGEST = 4 << 20
+
+
+class RomImage(NamedTuple):
+    """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class RomPart(NamedTuple):
+    """Where a piece of an image is in the address space. ``code`` False: only data."""
+
+    start: int
+    offset: int
+    size: int
+    code: bool = True
+
+
+class RomInterrupts(NamedTuple):
+    """How the interrupt of UART 0 reaches the CPU: source number ``uart``.
+
+    ``matrix``: registers that map each source to one of the CPU's lines; None: the sources are the lines.
+    ``priorities``: base of the registers that enable lines and give them priorities; ``clic``: base of the CLIC.
+    """
+
+    uart: int
+    matrix: int | None = None
+    priorities: int | None = None
+    clic: int | None = None
+
+
+class RomUart(NamedTuple):
+    """What a ROM uses of UART 0 besides FIFO, status and divider: offsets of its registers, and bits in them.
+
+    ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
+    ``autobaud``: the bit that starts their measurement; ``fifo_reset``: the bit of CONF0 that empties the receive FIFO;
+    ``threshold_bits``: of the FIFO's threshold in CONF1. ``update``: a register whose bits clear themselves. ``others``:
+    further addresses of the same UART.
+    """
+
+    autobaud: BitAt
+    pulse: int = 0x28
+    edges: int = 0x30
+    fifo_reset: int = 17
+    threshold_bits: int = 7
+    update: int | None = None
+    others: tuple[int, ...] = ()
+
+
+class RomWord(NamedTuple):
+    """A register, and the bits that read as 1 whatever is written: a ROM waits for them, or chooses by them."""
+
+    address: int
+    bits: int
+
+
+class MaskRom(NamedTuple):
+    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
+
+    ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
+    ``unaligned``: the core loads and stores at any address.
+    """
+
+    images: tuple[RomImage, ...]
+    parts: tuple[RomPart, ...]
+    entry: int
+    interrupts: RomInterrupts
+    uart: RomUart
+    strap: RomWord
+    reset_cause: BitPart | None = None
+    words: tuple[RomWord, ...] = ()
+    ram: tuple[RamBank, ...] = ()
+    unaligned: bool = False
+
+
+class LoadedRom(NamedTuple):
+    """A ROM and an image of it. ``name``: what the image is, empty if unknown."""
+
+    facts: MaskRom
+    image: bytes
+    name: str
+
+
+@cache
+def load_mask_roms() -> Mapping[str, MaskRom]:
+    """The facts by chip id.
+
+    :raises TableError: the data file is broken
+    """
+    tables = parse_toml(read_data_file(DATA_FILE), DATA_FILE)
+    return {
+        chip: load_table(MaskRom, table, f"{DATA_FILE}: {chip}") for chip, table in tables.items()
+    }
+
+
+def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
+    """The image in the file ``path``, or a known one in the folder that ESPWIRE_ROMS names.
+
+    :raises UsageError: this chip's ROM does not run here, or no image was found
+    :raises DataError: the file cannot be read, or is no image of this chip's ROM
+    """
+    facts = load_mask_roms().get(chip.id)
+    if facts is None:
+        known = ", ".join(load_mask_roms())
+        raise UsageError(
+            f"the ROM of {chip.name} cannot be run", hint=f"Remove rom=, or use one of {known}."
+        )
+    if path is None:
+        return _find_rom(chip, facts)
+    image = read_file(path, limit=LARGEST)
+    return LoadedRom(facts, image, _identify(chip, facts, path, image))
+
+
+def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
+    """The name of a known image; empty for an unknown one that has the right size."""
+    digest = hashlib.sha256(image).hexdigest()
+    name = next((known.name for known in facts.images if known.sha256 == digest), "")
+    size = max(part.offset + part.size for part in facts.parts)
+    if not name and len(image) < size:
+        raise DataError(
+            f"{path} has {len(image)} bytes; an image of the {chip.name}'s ROM has {size}",
+            hint="Use the whole ROM, as dump-mem reads it from a chip.",
+        )
+    owner = _find_owner(digest)
+    if owner not in ("", chip.id):
+        raise DataError(
+            f"{path} is the ROM of {owner}, not of {chip.id}", hint=f"Use virtual:{owner}."
+        )
+    return name
+
+
+def _find_owner(digest: str) -> str:
+    return next(
+        (
+            chip
+            for chip, facts in load_mask_roms().items()
+            if any(known.sha256 == digest for known in facts.images)
+        ),
+        "",
+    )
+
+
+def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
+    """The first known image of the chip's ROM in the folder ESPWIRE_ROMS."""
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    if not folder:
+        raise UsageError(
+            f"no image of the {chip.name}'s ROM was named",
+            hint=f"Write rom=FILE, or set {FOLDER_VARIABLE} to a folder of ROM images.",
+        )
+    sizes = {known.size for known in facts.images}
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the folder {folder}: {error.strerror}",
+            hint=f"Set {FOLDER_VARIABLE} to a folder of ROM images.",
+        ) from None
+    for known in facts.images:
+        for path in files:
+            if path.stat().st_size in sizes:
+                image = read_file(path, limit=LARGEST)
+                if hashlib.sha256(image).hexdigest() == known.sha256:
+                    return LoadedRom(facts, image, known.name)
+    raise UsageError(
+        f"{folder} has no known image of the {chip.name}'s ROM",
+        hint="Write rom=FILE to use any image. Known are: "
+        + ", ".join(f"{known.name} ({known.sha256[:12]}…)" for known in facts.images),
+    )

@@ -1,0 +1,148 @@
+"""A chip's mask ROM, from its reset vector on: its code runs on the CPU engine, with interrupts.
+
+It takes the place of ``virtual/rom.py``, the model of the loader. Programs that it starts in RAM run on the same engine,
+as on the chip. The peripherals are the project's own model, so a run proves nothing about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from espwire.virtual.cpu.engine import Block, Engine, Hook
+from espwire.virtual.cpu.memory import Memory, Region
+from espwire.virtual.cpu.riscv import Interrupts
+from espwire.virtual.programs.program import Services
+from espwire.virtual.soc.interrupts import InterruptController
+from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom
+from espwire.virtual.soc.program import EngineProgram, make_isa
+from espwire.virtual.soc.rom_uart import InterruptUart
+from espwire.virtual.soc.serial_ports import Uart
+
+LOOK_CYCLES = 2000  # after which a loop that only waits for an interrupt is looked for
+PERIPHERAL_CYCLES = 8
+DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
+
+
+class RomProgram(EngineProgram):
+    """The ROM ``rom``, started by a reset whose reason has the number ``reason``."""
+
+    uart: InterruptUart
+
+    def __init__(self, services: Services, rom: LoadedRom, *, reason: int) -> None:
+        self._rom = rom
+        registers = services.registers
+        registers.attached = True  # the ROM connects the pads in ways that are not modelled
+        registers.words[rom.facts.strap.address] = rom.facts.strap.bits
+        cause = rom.facts.reset_cause
+        if cause is not None:
+            registers.words[cause.address] = reason << cause.shift
+        self._until = 0  # cycles until the next event
+        self._held = {word.address: word.bits for word in rom.facts.words}
+        super().__init__(services, rom.facts.entry)
+
+    @property
+    def baud(self) -> int | None:
+        """Current baud rate of its UART; None while it measures that of the sender."""
+        return None if self.uart.measures else round(self.uart.rate)
+
+    def read(self, address: int) -> int:
+        """Read a word: what was written, and the bits that the ROM waits for."""
+        registers = self.services.registers
+        value = registers.read(self.clock.now, address)
+        if value is None and not _is_peripheral(address):
+            return super().read(address)
+        return (value or 0) | self._held.get(address, 0)
+
+    def write(self, address: int, value: int) -> None:
+        """Write a word."""
+        if self.services.registers.is_mapped(address) or not _is_peripheral(address):
+            super().write(address, value)
+
+    def _make_engine(self, entry: int) -> Engine:
+        facts = self._rom.facts
+        memory = Memory(
+            [*self.services.registers.ram.regions, *_map_rom(self._rom), *_map_ram(facts)],
+            self,
+            unaligned=facts.unaligned,
+            narrow=True,
+        )
+        memory.peripheral_cycles = PERIPHERAL_CYCLES
+        engine = Engine(make_isa(self.services.chip, interrupts=True), memory, entry=entry)
+        core = Interrupts(engine, clic=facts.interrupts.clic is not None)
+        self._controller = InterruptController(facts.interrupts, memory, core)
+        return engine
+
+    def _make_uart(self, send: Callable[[float, bytes, int], None]) -> Uart:
+        return InterruptUart(
+            self.services.chip,
+            self._rom.facts.uart,
+            self.clock,
+            self.activity,
+            send,
+            self.services.lost,
+            self._controller.set_uart,
+        )
+
+    def _make_hooks(self) -> dict[int, Hook]:
+        """Only the ROM's delay: it counts cycles, which would take longer than it lasts."""
+        at = self.services.chip.rom_addresses["ets_delay_us"]
+        block = Block(at)
+        engine = self.engine
+        engine.isa.translate(engine.memory.fetch(at, engine.isa.longest), at, block)
+        target = int(block.jump) if block.jump and block.jump.isdecimal() else at
+        return {at: self._delay, target: self._delay}
+
+    def _delay(self, engine: Engine) -> None:
+        """Let so many microseconds pass as the argument says; the rest is still in it if an interrupt comes first."""
+        argument, back = DELAY_REGISTERS[self.services.chip.cpu.architecture]
+        registers, cycles = engine.registers, engine.cycles
+        ticks = round(self.clock.hz / 1e6)
+        now = max(0, self._until - cycles[0]) // ticks + 1
+        cycles[0] += min(now, registers[argument]) * ticks
+        registers[argument] -= min(now, registers[argument])
+        if not registers[argument]:
+            engine.pc = registers[back]
+
+    def _connect_peripherals(self) -> None:
+        super()._connect_peripherals()
+        self.uart.connect(self.engine.memory)
+
+    def _next_interrupt(self) -> float:
+        return self.uart.next_interrupt()
+
+    def _interrupt(self) -> None:
+        self.uart.look()
+
+    def _events(self) -> float:
+        return min(super()._events(), self.uart.next_interrupt())
+
+    def _run(self, limit: int) -> None:
+        self._until = limit
+        super()._run(min(limit, self.engine.cycles[0] + LOOK_CYCLES))
+        if self.jumps and not self._leaving:
+            self.activity.eager = False  # it may wait for RAM that an interrupt changes
+            self._jump(limit)
+
+
+def _map_rom(rom: LoadedRom) -> list[Region]:
+    return [
+        Region(
+            "ROM",
+            part.start,
+            bytearray(rom.image[part.offset : part.offset + part.size]),
+            writable=False,
+            code=part.code,
+        )
+        for part in rom.facts.parts
+    ]
+
+
+def _map_ram(facts: MaskRom) -> list[Region]:
+    return [
+        Region(bank.name, bank.start, bytearray(bank.end - bank.start), code=bank.code)
+        for bank in facts.ram
+    ]
+
+
+def _is_peripheral(address: int) -> bool:
+    return 0x20000000 <= address < 0x30000000 or 0x50000000 <= address < 0x61000000
