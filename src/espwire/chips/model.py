@@ -197,6 +197,12 @@ class MappedFlash(Record):
     drom_start: int | None = None
     drom_end: int | None = None
 
+    def holds(self, address: int) -> bool:
+        """Whether ``address`` is in one of them."""
+        if self.irom_start <= address < self.irom_end:
+            return True
+        return self.drom_start is not None and self.drom_start <= address < (self.drom_end or 0)
+
 
 class ImageFormat(Record):
     """Firmware images: header, page sizes of the flash MMU, UF2 family.

@@ -1,9 +1,7 @@
-"""Strict loading of the data files: TOML tables become records; errors name the file and the key."""
+"""Strict loading of the data files: tables become records; errors name the file and the key."""
 
 # no `from __future__ import annotations`: load_table reads the types of RomTable's fields
 
-import pkgutil
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -46,10 +44,17 @@ def chip_from_toml(text: str, file: str) -> Chip:
 
     :raises TableError: the data file is broken
     """
-    table = parse_toml(text, file)
-    rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
+    return build_chip(parse_toml(text, file), file)
+
+
+def build_chip(table: Mapping[str, Any], file: str) -> Chip:
+    """The chip in the tables of a data file; ``file`` is its name for errors.
+
+    :raises TableError: the data file is broken
+    """
+    rom = load_table(RomTable, table.get("rom", {}), f"{file}: rom")
     dialect = _build_dialect(rom, table, file)
-    return load_table(Chip, table | {"rom": dialect}, f"{file}:")
+    return load_table(Chip, {**table, "rom": dialect}, f"{file}:")
 
 
 def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
@@ -83,6 +88,8 @@ def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialec
 
 def read_data_file(name: str) -> str:
     """The text of a file in ``chips/data``."""
+    import pkgutil
+
     data = pkgutil.get_data("espwire.chips", f"data/{name}")
     assert data is not None
     return data.decode()
@@ -93,6 +100,8 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
     :raises TableError: the text is not TOML, or has another schema
     """
+    import tomllib
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

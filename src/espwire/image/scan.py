@@ -16,11 +16,9 @@ from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, TableError
 from espwire.image.codec import parse_prefix
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
-from espwire.image.elf import ELF_MAGIC
 from espwire.image.hex import is_hex, is_srecord
-from espwire.image.model import MAGIC, MAGIC_V2, Image
+from espwire.image.model import ELF_MAGIC, MAGIC, MAGIC_V2, ROW_MAGIC, Image
 from espwire.image.partition_table import (
-    ROW_MAGIC,
     TABLE_SIZE,
     Partition,
     PartitionTable,
