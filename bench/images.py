@@ -38,15 +38,15 @@ def main(count: int = 7) -> None:
         app, boot = str(folder / "app.bin"), str(folder / "boot.bin")
         merge = ["--chip", "esp32", "merge-bin", "-o", str(folder / "out")]
         pairs = ["0x1000", boot, "0x10000", app]
-        for title, words in (
-            ("image-info of 4 MB", ["image-info", app]),
-            ("merge-bin of 4 MB, raw", [*merge, "--pad-to-size", "4MB", *pairs]),
-            ("merge-bin of 4 MB, hex", [*merge, "-f", "hex", *pairs]),
-            ("merge-bin of 4 MB, uf2", [*merge, "-f", "uf2", *pairs]),
+        for title, words, goal in (
+            ("image-info of 4 MB", ["image-info", app], 0.45),
+            ("merge-bin of 4 MB, raw", [*merge, "--pad-to-size", "4MB", *pairs], 0.6),
+            ("merge-bin of 4 MB, hex", [*merge, "-f", "hex", *pairs], 0.6),
+            ("merge-bin of 4 MB, uf2", [*merge, "-f", "uf2", *pairs], 0.6),
         ):
             a, b = in_turn([*ESPWIRE, *words], [*peer(), *words], count)
             print(
-                ratio_line(title, [1e3 * r.wall for r in a], [1e3 * r.wall for r in b], "ms", 0.6)
+                ratio_line(title, [1e3 * r.wall for r in a], [1e3 * r.wall for r in b], "ms", goal)
             )
             print(
                 ratio_line(

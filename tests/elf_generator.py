@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from elf_writer import Part, Program
 from espwire.chips.model import Chip
-from espwire.image.elf import is_flash
 from espwire.image.elf2image import ElfOptions
 from espwire.image.header import HeaderSettings
 
@@ -149,7 +148,7 @@ def _ram_parts(chip: Chip, chance: random.Random, *, at_least: int) -> list[Part
     regions = [
         r
         for r in chip.memory.map
-        if r.start and not r.name.startswith(NOT_RAM) and not is_flash(chip, r.start)
+        if r.start and not r.name.startswith(NOT_RAM) and not chip.mapped_flash.holds(r.start)
     ]
     parts: list[Part] = []
     for _ in range(chance.randint(at_least, 6)):

@@ -7,7 +7,6 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def _definition(cls: type[events.Event]) -> dict[str, Any]:
         "v": {"const": events.SCHEMA_VERSION},
         "event": {"const": cls.__name__},
     }
-    properties |= {f.name: _schema_of(kinds[f.name]) for f in fields(cls)}
+    properties |= {name: _schema_of(kinds[name]) for name in cls._fields}
     properties["seq"] = {"type": "integer", "minimum": 1}
     properties["time"] = {"type": "number", "minimum": 0}
     about = re.sub(r"``\"?(.*?)\"?``", r"\1", " ".join((cls.__doc__ or "").split()))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ForwardRef
 
 import espwire
+from espwire.record import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests/golden/public_api.txt"
@@ -67,9 +68,11 @@ def _members(cls: type) -> list[str]:
     if dataclasses.is_dataclass(cls):
         lines += [f"    {f.name}: {_annotation(f.type)}" for f in dataclasses.fields(cls)]
     else:
+        bases = reversed(cls.__mro__) if issubclass(cls, Record) else [cls]
         lines += [
             f"    {name}: {_annotation(kind)}"
-            for name, kind in vars(cls).get("__annotations__", {}).items()
+            for base in bases
+            for name, kind in vars(base).get("__annotations__", {}).items()
             if _public(name)
         ]
         if "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):

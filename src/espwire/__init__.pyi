@@ -29,11 +29,11 @@ from espwire.events import Warned as Warned
 from espwire.events import to_json as to_json
 from espwire.flash.erase import erase_flash as erase_flash
 from espwire.flash.erase import erase_region as erase_region
+from espwire.flash.findings import Finding as Finding
+from espwire.flash.findings import Policy as Policy
 from espwire.flash.load_ram import dump_mem as dump_mem
 from espwire.flash.load_ram import load_ram as load_ram
-from espwire.flash.model import Finding as Finding
 from espwire.flash.model import Plan as Plan
-from espwire.flash.model import Policy as Policy
 from espwire.flash.partitions import read_partition_table as read_partition_table
 from espwire.flash.read import open_read as open_read
 from espwire.flash.read import read_flash as read_flash

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from espwire.record import Record
 
 SCHEMA_VERSION = 1
 MAX_EVENTS_PER_SECOND = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Record):
     """Base class. ``device`` labels the board, ``seq`` counts per reporter, ``time`` is seconds since its first event."""
 
     device: str = ""
@@ -21,7 +22,6 @@ class Event:
     time: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Opened(Event):
     """The port is open."""
 
@@ -29,7 +29,6 @@ class Opened(Event):
     baud: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class Connecting(Event):
     """An attempt to reach the bootloader starts: number ``attempt`` (from 1) of ``attempts`` (0: no limit).
 
@@ -41,7 +40,6 @@ class Connecting(Event):
     how: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Resetting(Event):
     """The chip is about to be reset. ``how`` names the sequence; ``into`` is ``"loader"`` or ``"application"``."""
 
@@ -49,7 +47,6 @@ class Resetting(Event):
     into: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChipFound(Event):
     """The chip was identified."""
 
@@ -59,7 +56,6 @@ class ChipFound(Event):
     mac: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class StubStarted(Event):
     """A stub replaces the ROM loader. ``build`` identifies a build of espwire's stub; empty for vendor stubs."""
 
@@ -78,7 +74,6 @@ class PlannedStep(NamedTuple):
     name: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
 class PlanReady(Event):
     """The plan: ``actions`` for programs, ``steps`` for people, a line each. ``seconds`` is an estimate."""
 
@@ -88,7 +83,6 @@ class PlanReady(Event):
     actions: tuple[PlannedStep, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Progress(Event):
     """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
 
@@ -103,7 +97,6 @@ class Progress(Event):
     percent: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Finished(Event):
     """A task succeeded. ``seconds`` are on the transport's clock; ``address`` is the start of its flash range.
 
@@ -118,7 +111,6 @@ class Finished(Event):
     percent: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Result(Event):
     """The result of a command, for people (``text``) and for programs (``data``, JSON types only)."""
 
@@ -127,14 +119,12 @@ class Result(Event):
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Note(Event):
     """Information for the user."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Warned(Event):
     """A warning. ``code`` is stable."""
 
@@ -142,7 +132,6 @@ class Warned(Event):
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Error(Event):
     """The command failed; its last event. Only the command line reports it: the library raises a ToolError."""
 
@@ -163,11 +152,11 @@ def silent(event: Event) -> None:
 def with_percent(event: Event) -> Event:
     """The event with a percentage. An event without one belongs to a job's only task."""
     if isinstance(event, Progress) and event.percent is None:
-        return replace(
-            event, percent=round(100 * event.done / event.total, 1) if event.total else 100.0
+        return event.replace(
+            percent=round(100 * event.done / event.total, 1) if event.total else 100.0
         )
     if isinstance(event, Finished) and event.percent is None:
-        return replace(event, percent=100.0)
+        return event.replace(percent=100.0)
     return event
 
 
@@ -186,9 +175,9 @@ class Overall:
         """Report the event. The percentage never decreases, even if a task is repeated."""
         if isinstance(event, Progress):
             share = event.done / event.total if event.total else 1.0
-            event = replace(event, percent=self._advance(event.task, event.name, share))
+            event = event.replace(percent=self._advance(event.task, event.name, share))
         elif isinstance(event, Finished):
-            event = replace(event, percent=self._advance(event.task, event.name, 1.0))
+            event = event.replace(percent=self._advance(event.task, event.name, 1.0))
         self.report(event)
 
     def _advance(self, task: str, name: str, share: float) -> float:
@@ -245,8 +234,7 @@ class Reporter:
             self._start = now
         self._seq += 1
         self.sink(
-            replace(
-                with_percent(event),
+            with_percent(event).replace(
                 device=self.device,
                 seq=self._seq,
                 time=round(now - self._start, 6),
@@ -256,7 +244,7 @@ class Reporter:
 
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
-    values = {f.name: getattr(event, f.name) for f in fields(event)}
+    values = dict(vars(event))
     if isinstance(event, PlanReady):
         values["actions"] = [step._asdict() for step in event.actions]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values

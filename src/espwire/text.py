@@ -56,12 +56,11 @@ def _spell(number: int) -> str:
 
 
 # possessive repetition (++) never backtracks, so a missing closing quote costs no extra time
-_PIECE = re.compile(
+_PIECE = (
     r"""(?P<space>[ \t\r\n]++)|(?P<plain>[^ \t\r\n'"\\]++)|'(?P<single>[^']*+)'"""
-    r"""|"(?P<double>(?:[^"\\]++|\\.)*+)"|\\(?P<escaped>.)""",
-    re.DOTALL,
+    r"""|"(?P<double>(?:[^"\\]++|\\.)*+)"|\\(?P<escaped>.)"""
 )
-_IN_QUOTES = re.compile(r'\\(["\\])')
+_IN_QUOTES = r'\\(["\\])'
 
 
 def split_words(text: str) -> list[str]:
@@ -74,12 +73,13 @@ def split_words(text: str) -> list[str]:
     >>> split_words("a 'b c' d\\\\ e")
     ['a', 'b c', 'd e']
     """
+    pattern = re.compile(_PIECE, re.DOTALL)
     words: list[str] = []
     pieces: list[str] = []
     inside = False  # an empty pair of quotes is a word, too
     at = 0
     while at < len(text):
-        match = _PIECE.match(text, at)
+        match = pattern.match(text, at)
         if match is None:
             raise ValueError("a backslash at the end" if text[at] == "\\" else "an unclosed quote")
         at = match.end()
@@ -89,7 +89,7 @@ def split_words(text: str) -> list[str]:
             pieces, inside = [], False
             continue
         piece = match[match.lastgroup or 0]
-        pieces.append(_IN_QUOTES.sub(r"\1", piece) if match.lastgroup == "double" else piece)
+        pieces.append(re.sub(_IN_QUOTES, r"\1", piece) if match.lastgroup == "double" else piece)
         inside = True
     if inside:
         words.append("".join(pieces))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import tomllib
 from collections import Counter
@@ -16,9 +15,10 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.protocol import slip
 from espwire.protocol.commands import COMMANDS, checksum
-from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, Dialect
+from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import ROM_MEANINGS, STUB_MEANINGS
+from espwire.record import Record
 from espwire.settings import RetryPolicy, Timing
 
 DATA = files("espwire.chips").joinpath("data")
@@ -45,10 +45,8 @@ def numbers(value: object, path: str) -> Iterator[tuple[str, str, int]]:
         return
     if isinstance(value, int):
         yield path, path.rsplit(".", 1)[-1], value
-    elif isinstance(value, Dialect):
-        yield from numbers(dataclasses.asdict(value), path)
-    elif hasattr(value, "_asdict"):
-        yield from numbers(value._asdict(), path)
+    elif isinstance(value, Record):
+        yield from numbers(vars(value), path)
     elif hasattr(value, "items"):
         for key, item in value.items():
             yield from numbers(item, f"{path}.{key}")

@@ -84,6 +84,7 @@ def test_deliberate_errors_are_of_our_tree() -> None:
         "AssertionError",
         "IsADirectoryError",
         "ValueError",
+        "TypeError",  # for missing and unknown arguments, as of any call
     }
     protocol.add(
         "CpuFault"

@@ -11,7 +11,7 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import ToolError
 from espwire.events import Event, Warned
-from espwire.flash.model import Policy
+from espwire.flash.findings import Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.dialect import Md5Form

@@ -28,7 +28,6 @@ from espwire.image.elf2image import choose_chip, convert_elf
 from espwire.image.flasher_args import parse_flash_args, parse_flasher_args
 from espwire.image.hex import parse_hex, parse_srecord
 from espwire.image.inspect import inspect_bytes
-from espwire.image.merge import split_image
 from espwire.image.model import Segment
 from espwire.image.ota import (
     OtaEntry,
@@ -49,6 +48,7 @@ from espwire.image.partition_table import (
 )
 from espwire.image.read_any import read_input
 from espwire.image.scan import find_regions
+from espwire.image.split import split_image
 from espwire.image.uf2 import build_uf2, parse_uf2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -12,7 +12,7 @@ from espwire.device.connect import connect
 from espwire.device.flash_id import find_nand, is_silent
 from espwire.errors import DeviceError
 from espwire.flash.erase import erase_flash, erase_region
-from espwire.flash.model import Policy
+from espwire.flash.findings import Policy
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.transport.url import open_transport

@@ -15,8 +15,8 @@ from espwire.errors import VerifyError
 from espwire.events import Event, Note, Warned
 from espwire.flash import write as executing
 from espwire.flash.erase import erase_flash, erase_region
+from espwire.flash.findings import Policy
 from espwire.flash.load_ram import dump_mem
-from espwire.flash.model import Policy
 from espwire.flash.verify import has_content, verify_flash
 from espwire.flash.write import write_flash
 from espwire.protocol import slip

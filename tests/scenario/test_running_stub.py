@@ -17,7 +17,7 @@ from espwire.device.connect import connect
 from espwire.errors import ConnectError, Unsupported
 from espwire.events import Note
 from espwire.flash.erase import erase_region
-from espwire.flash.model import Policy
+from espwire.flash.findings import Policy
 from espwire.flash.write import write_flash
 from espwire.protocol import slip
 from espwire.protocol.commands import (

@@ -12,7 +12,7 @@ from espwire.device.connect import connect
 from espwire.errors import SafetyStop, ToolError, Unsupported, UsageError, VerifyError
 from espwire.events import Finished, PlanReady, Progress, Warned
 from espwire.flash.erase import erase_region
-from espwire.flash.model import Policy
+from espwire.flash.findings import Policy
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import verify_flash
 from espwire.flash.write import write_flash

@@ -15,7 +15,7 @@ from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.errors import SafetyStop, Unsupported, UsageError
 from espwire.events import Note, Warned
-from espwire.flash.model import Policy
+from espwire.flash.findings import Policy
 from espwire.secure.flash_encryption import encrypt_xts
 from espwire.transport.base import CancelToken
 from espwire.virtual.transport import open_virtual

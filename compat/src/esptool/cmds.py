@@ -30,7 +30,8 @@ from esptool.util import (
 from espwire.blob import Blob
 from espwire.chips.registry import parse_chip_id
 from espwire.cli.esptool.program import OVERRIDDEN
-from espwire.flash.model import FlashTarget, Policy
+from espwire.flash.findings import Policy
+from espwire.flash.model import FlashTarget
 from espwire.image.header import HeaderSettings
 from espwire.sizes import format_size
 

@@ -1,4 +1,4 @@
-"""The facts of one chip as named tuples (a frozen dataclass takes ten times as long to create). ``registry.py`` loads them from ``data/<chip>.toml``, table by table.
+"""The facts of one chip as records. ``registry.py`` loads them from ``data/<chip>.toml``, table by table.
 
 Addresses are absolute, sizes are in bytes, revisions are ``major * 100 + minor``. In the data files, a comment
 ``unverified`` marks values that only one source has.
@@ -8,14 +8,15 @@ Addresses are absolute, sizes are in bytes, revisions are ``major * 100 + minor`
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from espwire.protocol.dialect import Dialect
+from espwire.record import Record
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
 
-class BitPart(NamedTuple):
+class BitPart(Record):
     """A part of a value that registers hold: ``((word at address >> shift) & mask of bits) << to``."""
 
     address: int
@@ -27,7 +28,7 @@ class BitPart(NamedTuple):
 BitField = tuple[BitPart, ...]
 
 
-class BitAt(NamedTuple):
+class BitAt(Record):
     """One bit of a register."""
 
     address: int
@@ -35,7 +36,7 @@ class BitAt(NamedTuple):
     min_revision: int | None = None
 
 
-class RegisterValue(NamedTuple):
+class RegisterValue(Record):
     """A register and the value of its bits in ``mask``."""
 
     address: int
@@ -43,7 +44,7 @@ class RegisterValue(NamedTuple):
     mask: int = 0xFFFFFFFF
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """How detection recognizes the chip. ``security_info_bytes`` 0: the ROM does not have GET_SECURITY_INFO."""
 
     detect: Literal["magic", "security_info"]
@@ -55,7 +56,7 @@ class Identity(NamedTuple):
     alternate_detect: RegisterValue | None = None
 
 
-class Cpu(NamedTuple):
+class Cpu(Record):
     """The processor."""
 
     architecture: Literal["xtensa", "riscv"]
@@ -66,7 +67,7 @@ class Cpu(NamedTuple):
     isa: str = ""
 
 
-class Radio(NamedTuple):
+class Radio(Record):
     """Radios, as the maker names their standards; empty: none."""
 
     wifi: str = ""
@@ -74,7 +75,7 @@ class Radio(NamedTuple):
     ieee802154: bool = False
 
 
-class RomCalibration(NamedTuple):
+class RomCalibration(Record):
     """Where the ESP32's ROM keeps its measurement of the clock, which scales the number in CHANGE_BAUDRATE.
 
     The clock in Hz is ``measurement * 15625 * ck8m / 40``.
@@ -89,7 +90,7 @@ class RomCalibration(NamedTuple):
     low_hz: int
 
 
-class Crystal(NamedTuple):
+class Crystal(Record):
     """Possible crystals.
 
     ``method``: fixed, or estimated from the divider of the UART's clock as ``baud * divider / 1e6 / clock_multiple``;
@@ -106,7 +107,7 @@ class Crystal(NamedTuple):
     rom_setting: BitPart | None = None
 
 
-class Uart(NamedTuple):
+class Uart(Record):
     """UART0."""
 
     clock_divider_address: int
@@ -116,7 +117,7 @@ class Uart(NamedTuple):
     boot_log_baud_26mhz: int | None = None
 
 
-class ConsoleVariable(NamedTuple):
+class ConsoleVariable(Record):
     """The ROM variable with the kind of port in use. Chips above ``max_revision`` have the ``later_`` values."""
 
     mask: int
@@ -134,7 +135,7 @@ class ConsoleVariable(NamedTuple):
         return (address, value) if address is not None and value is not None else None
 
 
-class Usb(NamedTuple):
+class Usb(Record):
     """Native USB."""
 
     otg: bool
@@ -146,14 +147,14 @@ class Usb(NamedTuple):
     console_variable: ConsoleVariable | None = None
 
 
-class LengthInUser1(NamedTuple):
+class LengthInUser1(Record):
     """The ESP8266 has data lengths in its USER1 register, at these shifts."""
 
     mosi_shift: int
     miso_shift: int
 
 
-class Spi(NamedTuple):
+class Spi(Record):
     """The SPI controller of the flash. Offsets from ``base``."""
 
     base: int
@@ -174,7 +175,7 @@ class Spi(NamedTuple):
     hspi_pins: Mapping[str, int] = EMPTY
 
 
-class Flash(NamedTuple):
+class Flash(Record):
     """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
 
     bootloader_offset: int
@@ -188,7 +189,7 @@ class Flash(NamedTuple):
     encrypted_write_align: int = 0
 
 
-class MappedFlash(NamedTuple):
+class MappedFlash(Record):
     """Address ranges where the caches map flash: instructions, and data where those have their own."""
 
     irom_start: int
@@ -196,8 +197,14 @@ class MappedFlash(NamedTuple):
     drom_start: int | None = None
     drom_end: int | None = None
 
+    def holds(self, address: int) -> bool:
+        """Whether ``address`` is in one of them."""
+        if self.irom_start <= address < self.irom_end:
+            return True
+        return self.drom_start is not None and self.drom_start <= address < (self.drom_end or 0)
 
-class ImageFormat(NamedTuple):
+
+class ImageFormat(Record):
     """Firmware images: header, page sizes of the flash MMU, UF2 family.
 
     ``extended_header``: 16 bytes behind the first 8, with chip id and revisions; without them an image is of the
@@ -213,7 +220,7 @@ class ImageFormat(NamedTuple):
     secure_boot_v1: bool = False  # images can be padded for a signature of that version
 
 
-class Region(NamedTuple):
+class Region(Record):
     """A named, half-open range of addresses."""
 
     name: str
@@ -221,7 +228,7 @@ class Region(NamedTuple):
     end: int
 
 
-class Memory(NamedTuple):
+class Memory(Record):
     """The memory map that image segments are sorted by; ``measured`` has the true limits where the map is loose.
 
     ``measured["answers"]``: reserved ranges that read 0, where an access does not fault.
@@ -236,7 +243,7 @@ class Memory(NamedTuple):
         return tuple(dict.fromkeys(names))
 
 
-class MacCrc(NamedTuple):
+class MacCrc(Record):
     """Where the ESP32 keeps the CRC-8 (reflected) of its MAC address."""
 
     word: str
@@ -245,7 +252,7 @@ class MacCrc(NamedTuple):
     init: int
 
 
-class Mac(NamedTuple):
+class Mac(Record):
     """Where the MAC address is: ``high_word[15:0]`` then ``low_word``, big-endian; or the ESP8266's three words with
     rules for the vendor part."""
 
@@ -260,7 +267,7 @@ class Mac(NamedTuple):
     chip_id: str = ""
 
 
-class RevisionRule(NamedTuple):
+class RevisionRule(Record):
     """How the fields become a revision; ``constant``: the chip does not have such fields."""
 
     constant: int | None = None
@@ -269,21 +276,21 @@ class RevisionRule(NamedTuple):
     treat_as_zero_when: Mapping[str, int] = EMPTY
 
 
-class NameRule(NamedTuple):
+class NameRule(Record):
     """The product name if every field in ``when`` has its value, or one of its values."""
 
     when: Mapping[str, int | tuple[int, ...]]
     name: str
 
 
-class NameOverride(NamedTuple):
+class NameOverride(Record):
     """A text used instead of a part's own if every field in ``when`` has its value."""
 
     when: Mapping[str, int]
     text: str
 
 
-class NamePart(NamedTuple):
+class NamePart(Record):
     """A part of a composed name: a fixed text, or the text for a field's value."""
 
     map: Mapping[int, str] = EMPTY
@@ -294,7 +301,7 @@ class NamePart(NamedTuple):
     override: NameOverride | None = None
 
 
-class NameSuffix(NamedTuple):
+class NameSuffix(Record):
     """A text appended from a revision on."""
 
     text: str
@@ -302,7 +309,7 @@ class NameSuffix(NamedTuple):
     only_if_flash: bool = False
 
 
-class Naming(NamedTuple):
+class Naming(Record):
     """How fields become a product name. ``rules``: the first match wins; ``compose``: parts are joined."""
 
     method: Literal["rules", "compose"]
@@ -313,7 +320,7 @@ class Naming(NamedTuple):
     suffix: NameSuffix | None = None
 
 
-class Watchdog(NamedTuple):
+class Watchdog(Record):
     """The RTC (or low-power) watchdog: registers and key."""
 
     config0: int
@@ -322,7 +329,7 @@ class Watchdog(NamedTuple):
     key: int
 
 
-class WatchdogFire(NamedTuple):
+class WatchdogFire(Record):
     """What to write to have it reset the chip."""
 
     config0: int
@@ -330,7 +337,7 @@ class WatchdogFire(NamedTuple):
     settle_s: float
 
 
-class SuperWatchdog(NamedTuple):
+class SuperWatchdog(Record):
     """The super watchdog: registers, key, auto-feed bit."""
 
     config: int
@@ -339,7 +346,7 @@ class SuperWatchdog(NamedTuple):
     auto_feed_bit: int
 
 
-class Reset(NamedTuple):
+class Reset(Record):
     """Resets by registers.
 
     ``disable_watchdogs_over_usb``: over USB-Serial/JTAG they stay on in download mode and would reset the chip.
@@ -357,14 +364,14 @@ class Reset(NamedTuple):
     clear_force_download_first: bool = False
 
 
-class BootPin(NamedTuple):
+class BootPin(Record):
     """A further strapping pin and its level for download mode."""
 
     gpio: int
     level: Literal["low", "high"]
 
 
-class Strapping(NamedTuple):
+class Strapping(Record):
     """The pins that select the boot mode, and the register that holds their levels at reset."""
 
     boot_gpio: int | None = None
@@ -376,7 +383,7 @@ class Strapping(NamedTuple):
     unverified: tuple[str, ...] = ()
 
 
-class BootLog(NamedTuple):
+class BootLog(Record):
     """The text that the ROM prints at reset. ``*_strap``: the value behind ``boot:``. ``banner`` empty: the chip's id."""
 
     banner: str = ""
@@ -386,7 +393,7 @@ class BootLog(NamedTuple):
     download_mode: str = "DOWNLOAD(USB/UART0)"
 
 
-class FlashVoltage(NamedTuple):
+class FlashVoltage(Record):
     """The ESP32's register that overrides the regulator of the flash."""
 
     address: int
@@ -400,7 +407,7 @@ class FlashVoltage(NamedTuple):
     choices: tuple[str, ...]
 
 
-class KeyReadable(NamedTuple):
+class KeyReadable(Record):
     """ESP32: a flash key exists if it is read-protected or any of its words is not zero."""
 
     read_disable_address: int
@@ -409,7 +416,7 @@ class KeyReadable(NamedTuple):
     words: int
 
 
-class KeyValid(NamedTuple):
+class KeyValid(Record):
     """ESP32-C2: when the key block holds a flash key."""
 
     long_key_address: int
@@ -423,7 +430,7 @@ class KeyValid(NamedTuple):
     long_words: int
 
 
-class KeyManager(NamedTuple):
+class KeyManager(Record):
     """The key manager owns the flash key if the field has a bit of ``test_mask``; flash below is then protected."""
 
     address: int
@@ -432,14 +439,14 @@ class KeyManager(NamedTuple):
     protects_below: int
 
 
-class KeyRule(NamedTuple):
+class KeyRule(Record):
     """A flash key exists if any, or all, of these key purposes are set."""
 
     any_of: tuple[int, ...] = ()
     all_of: tuple[int, ...] = ()
 
 
-class Security(NamedTuple):
+class Security(Record):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
@@ -461,7 +468,7 @@ class Security(NamedTuple):
     key_manager_flash_key: KeyManager | None = None
 
 
-class PowerStep(NamedTuple):
+class PowerStep(Record):
     """Write a value, set or clear the bits of a mask, or wait."""
 
     op: Literal["write", "set", "clear", "wait"]
@@ -471,7 +478,7 @@ class PowerStep(NamedTuple):
     seconds: float = 0.0
 
 
-class FlashPowerOn(NamedTuple):
+class FlashPowerOn(Record):
     """ESP32-P4: steps that switch on the flash's power, on these revisions.
 
     ``skip_on_302``: on revision 302, an eFuse bit that makes the steps unnecessary; then only ``skipped_clears`` is
@@ -484,7 +491,7 @@ class FlashPowerOn(NamedTuple):
     steps: tuple[PowerStep, ...]
 
 
-class AttachStep(NamedTuple):
+class AttachStep(Record):
     """A masked write. ``checked``: the register reads back as written; ``pad``: one of the flash's pads."""
 
     address: int
@@ -494,7 +501,7 @@ class AttachStep(NamedTuple):
     pad: bool = False
 
 
-class Sample(NamedTuple):
+class Sample(Record):
     """A typical current chip, which the virtual chip is by default. ``fields`` by their names in ``Chip.fields``."""
 
     revision: int
@@ -502,7 +509,7 @@ class Sample(NamedTuple):
     fields: Mapping[str, int] = EMPTY
 
 
-class FirstStage(NamedTuple):
+class FirstStage(Record):
     """RAM for the stub's first stage that the stub's own segments leave free: code, then data and stack."""
 
     code_start: int
@@ -511,7 +518,7 @@ class FirstStage(NamedTuple):
     data_end: int
 
 
-class SpiClocks(NamedTuple):
+class SpiClocks(Record):
     """Values of the flash controller's clock register, for a bus of 80 MHz.
 
     ``direct``: 40 MHz, for the controller's own pins. ``routed``: 20 MHz, for all others: their inputs arrive two bus
@@ -523,7 +530,7 @@ class SpiClocks(NamedTuple):
     routed: int
 
 
-class OwnStub(NamedTuple):
+class OwnStub(Record):
     """What espwire's own stub requires in addition to other tables; ``tools/make_stub.py`` makes its C header of all.
 
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
@@ -551,7 +558,7 @@ class OwnStub(NamedTuple):
     first_stage: FirstStage | None = None
 
 
-class StubRoom(NamedTuple):
+class StubRoom(Record):
     """RAM for a stub: where the vendor's is loaded and what the ROM uses itself. ``own``: espwire's stub, if it has one.
 
     ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only over the chip's USB port.
@@ -567,7 +574,7 @@ class StubRoom(NamedTuple):
     own: OwnStub | None = None
 
 
-class RamBank(NamedTuple):
+class RamBank(Record):
     """RAM that really exists. ``words_only``: byte and half-word accesses fault; ``code``: instructions can be fetched.
 
     ``code_alias``: where the instruction bus has the same bytes, for word accesses only.
@@ -581,7 +588,7 @@ class RamBank(NamedTuple):
     code_alias: int | None = None
 
 
-class ClockTree(NamedTuple):
+class ClockTree(Record):
     """The CPU's clock. ``select`` 0: the crystal times ``crystal.clock_multiple``; 1: the PLL, divided by ``period``.
 
     The peripherals run at the crystal's frequency, or at ``bus_mhz`` with the PLL. ``double``: a bit that doubles the
@@ -596,7 +603,7 @@ class ClockTree(NamedTuple):
     down: RegisterValue | None = None
 
 
-class UartClock(NamedTuple):
+class UartClock(Record):
     """The clock of a UART: ``source`` is ``bus_value`` for the peripherals' clock, ``crystal_value`` for the crystal."""
 
     source: BitPart
@@ -606,7 +613,7 @@ class UartClock(NamedTuple):
     start: int  # the register's value when a program starts
 
 
-class TimerDog(NamedTuple):
+class TimerDog(Record):
     """The watchdog of a timer group: registers and key."""
 
     config: int
@@ -617,7 +624,7 @@ class TimerDog(NamedTuple):
     key: int
 
 
-class Soc(NamedTuple):
+class Soc(Record):
     """The whole chip as a program in RAM sees it, for chips whose programs the virtual chip runs.
 
     The first entry of ``ram`` is for data and stacks. ``rom`` reads as zeros where its content is not known.
@@ -633,7 +640,7 @@ class Soc(NamedTuple):
     systimer: int | None = None
 
 
-class Chip(NamedTuple):
+class Chip(Record):
     """All facts of one chip. ``rom`` describes its ROM loader's protocol."""
 
     id: str

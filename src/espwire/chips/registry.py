@@ -53,7 +53,8 @@ def load_chip(name: str) -> Chip:
     :raises UsageError: unknown chip
     :raises TableError: its data file is broken; the error names the file and the key
     """
-    from espwire.chips.tables import chip_from_toml, read_data_file
+    from espwire.chips import data_tables
+    from espwire.chips.tables import build_chip
 
-    file = f"{parse_chip_id(name)}.toml"
-    return chip_from_toml(read_data_file(file), file)
+    chip_id = parse_chip_id(name)
+    return build_chip(getattr(data_tables, chip_id)(), f"{chip_id}.toml")

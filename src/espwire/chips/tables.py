@@ -1,25 +1,24 @@
-"""Strict loading of the data files: TOML tables become named tuples; errors name the file and the key."""
+"""Strict loading of the data files: tables become records; errors name the file and the key."""
 
 # no `from __future__ import annotations`: load_table reads the types of RomTable's fields
 
-import pkgutil
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from espwire.chips.model import Chip
 from espwire.errors import TableError
 from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS, BaudRule, Dialect, EraseRule, Md5Form
 from espwire.protocol.opcodes import Op
+from espwire.record import REQUIRED, Record
 
 SCHEMA = 1
 ROM_SYNC_VALUE = 0x20120707
-T = TypeVar("T")
+T = TypeVar("T", bound=Record)
 
 
-class RomTable(NamedTuple):
+class RomTable(Record):
     """The table ``[rom]`` of a data file, from which the ``Dialect`` is built."""
 
     commands: tuple[str, ...]
@@ -45,10 +44,17 @@ def chip_from_toml(text: str, file: str) -> Chip:
 
     :raises TableError: the data file is broken
     """
-    table = parse_toml(text, file)
-    rom = load_table(RomTable, table.pop("rom", {}), f"{file}: rom")
+    return build_chip(parse_toml(text, file), file)
+
+
+def build_chip(table: Mapping[str, Any], file: str) -> Chip:
+    """The chip in the tables of a data file; ``file`` is its name for errors.
+
+    :raises TableError: the data file is broken
+    """
+    rom = load_table(RomTable, table.get("rom", {}), f"{file}: rom")
     dialect = _build_dialect(rom, table, file)
-    return load_table(Chip, table | {"rom": dialect}, f"{file}:")
+    return load_table(Chip, {**table, "rom": dialect}, f"{file}:")
 
 
 def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialect:
@@ -82,6 +88,8 @@ def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialec
 
 def read_data_file(name: str) -> str:
     """The text of a file in ``chips/data``."""
+    import pkgutil
+
     data = pkgutil.get_data("espwire.chips", f"data/{name}")
     assert data is not None
     return data.decode()
@@ -92,6 +100,8 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
     :raises TableError: the text is not TOML, or has another schema
     """
+    import tomllib
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -106,7 +116,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
 
 
 def load_table(cls: type[T], table: Any, where: str) -> T:
-    """``table`` as an instance of the named tuple ``cls``.
+    """``table`` as an instance of ``cls``.
 
     :param where: for errors: ``esp32.toml:``, or with a key ``esp32.toml: flash``
     :raises TableError: a key is missing or unknown, or its value has the wrong type
@@ -115,11 +125,11 @@ def load_table(cls: type[T], table: Any, where: str) -> T:
         raise _wrong(where, "must be a table", table)
     prefix = f"{where} " if where.endswith(":") else f"{where}."
     values = {}
-    kinds, defaults = cls.__annotations__, vars(cls)["_field_defaults"]
+    kinds = cls.__annotations__
     for name, kind in kinds.items():
         if name in table:
             values[name] = _load(kind, table[name], f"{prefix}{name}")
-        elif name not in defaults:
+        elif cls._fields[name] is REQUIRED:
             raise TableError(
                 f"{prefix}{name} is missing",
                 hint=f"Add the key; see {cls.__name__} in {cls.__module__}.",
@@ -158,7 +168,7 @@ def _load(kind: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise _wrong(where, f"must be one of {', '.join(map(repr, arguments))}", value)
         return value
-    if hasattr(kind, "_fields"):
+    if isinstance(kind, type) and issubclass(kind, Record):
         return load_table(kind, value, where)
     if kind is float and type(value) is int:
         return float(value)

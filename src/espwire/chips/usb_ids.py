@@ -1,17 +1,17 @@
-"""USB ids of serial adapters and Espressif devices: data/usb-ids.toml as named tuples."""
+"""USB ids of serial adapters and Espressif devices: data/usb-ids.toml as records."""
 
 # no `from __future__ import annotations`: load_table reads the types of the fields
 
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
 
 from espwire.chips.tables import load_table, parse_toml, read_data_file
+from espwire.record import Record
 
 FILE = "usb-ids.toml"
 
 
-class Bridge(NamedTuple):
+class Bridge(Record):
     """A USB-to-UART chip. ``serial`` False: not a serial port; ``ports``: how many ports it provides."""
 
     vid: int
@@ -27,7 +27,7 @@ class Bridge(NamedTuple):
     unverified: bool = False
 
 
-class DevBoard(NamedTuple):
+class DevBoard(Record):
     """A development board whose firmware has its own product id."""
 
     pid: int
@@ -35,14 +35,14 @@ class DevBoard(NamedTuple):
     firmware: str
 
 
-class NamedProduct(NamedTuple):
+class NamedProduct(Record):
     """One product."""
 
     pid: int
     name: str
 
 
-class SdkDefault(NamedTuple):
+class SdkDefault(Record):
     """Product ids of applications built with ESP-IDF: ``base`` and one bit per USB class."""
 
     base: int
@@ -50,7 +50,7 @@ class SdkDefault(NamedTuple):
     note: str = ""
 
 
-class Espressif(NamedTuple):
+class Espressif(Record):
     """Espressif's product ids. ``dev_boards``: first and last; ids from ``customers_from`` on belong to customers."""
 
     vid: int
@@ -61,7 +61,7 @@ class Espressif(NamedTuple):
     customers_from: int
 
 
-class PortNames(NamedTuple):
+class PortNames(Record):
     """Parts of port names, to rank ports and to skip those that cannot be boards."""
 
     linux_first: tuple[str, ...]
@@ -69,7 +69,7 @@ class PortNames(NamedTuple):
     macos_skip: tuple[str, ...]
 
 
-class UsbIds(NamedTuple):
+class UsbIds(Record):
     """The whole file."""
 
     dev_board_ids: tuple[DevBoard, ...]

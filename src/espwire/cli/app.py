@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from espwire.cli.command_table import GROUPS, SECTIONS, Entry
 from espwire.cli.context import Context
@@ -19,6 +19,9 @@ from espwire.cli.help import find_examples, write_screen
 from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
 from espwire.cli.output import Output
 from espwire.errors import ToolError, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem, ShellComplete
 
 COMPLETION_VARIABLE = "_ESPWIRE_COMPLETE"
 Sections = Mapping[str, Mapping[str, Entry]]
@@ -60,6 +63,8 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Commands from the table, without importing them; options as click completes them."""
+        from click.shell_completion import CompletionItem
+
         start = incomplete.replace("_", "-")
         items = [
             CompletionItem(name, help=entry.help)
@@ -199,12 +204,16 @@ def build_script(shell: str, program: str = "espwire") -> str:
 
     :raises UsageError: the shell is not supported
     """
+    from click.shell_completion import ShellComplete
+
     # not the method of the bash class, which would run bash to find its version
     return ShellComplete.source(_open_completer(shell, program))
 
 
 def answer_shell(instruction: str) -> int:
     """Print what a shell requests, such as ``bash_complete``; the exit code."""
+    from click.shell_completion import CompletionItem
+
     shell, _, verb = instruction.partition("_")
     output = Output()
     try:
@@ -223,6 +232,8 @@ def answer_shell(instruction: str) -> int:
 
 
 def _open_completer(shell: str, program: str) -> ShellComplete:
+    from click.shell_completion import get_completion_class
+
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"unknown shell {shell}", hint="Supported shells: bash, zsh, fish.")

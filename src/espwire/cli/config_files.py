@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,9 +103,16 @@ def find_own_file() -> str | None:
 
 def find_user_file() -> str:
     """Path of the user's ``espwire.toml``, whether it exists or not."""
-    import platformdirs
+    if sys.platform == "linux":  # the same folder, but platformdirs takes 6 ms to import
+        folder = os.environ.get("XDG_CONFIG_HOME", "")
+        if not os.path.isabs(folder):
+            folder = os.path.join(os.path.expanduser("~"), ".config")
+        folder = os.path.join(folder, "espwire")
+    else:
+        import platformdirs
 
-    return os.path.join(platformdirs.user_config_dir("espwire", appauthor=False), NAME)
+        folder = platformdirs.user_config_dir("espwire", appauthor=False)
+    return os.path.join(folder, NAME)
 
 
 def vendor_folders() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.output import printable
@@ -42,7 +41,7 @@ def report_failure(context: Context, error: ToolError) -> int:
     exit_code = context.program.exit_code(error)
     if context.json:
         details = {"trace_file": trace_file} if trace_file else {}
-        context.report(replace(error_event(error, details), exit_code=exit_code))
+        context.report(error_event(error, details).replace(exit_code=exit_code))
         return exit_code
     output = context.output
     if isinstance(error, ConnectError) and error.boot_text.strip():

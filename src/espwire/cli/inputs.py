@@ -143,10 +143,11 @@ def read_table_file(
     :raises FileError: it cannot be read
     :raises TableError: it has no table, or an invalid one
     """
-    from espwire.image.merge import flatten
+    from espwire.image.model import ROW_MAGIC
     from espwire.image.partition_csv import TableOffsets, decode_csv, parse_csv
-    from espwire.image.partition_table import MD5_MAGIC, ROW_MAGIC, TABLE_SIZE, parse_table
+    from espwire.image.partition_table import MD5_MAGIC, TABLE_SIZE, parse_table
     from espwire.image.read_any import read_any
+    from espwire.image.split import flatten
 
     name = name_source(path)
     file = read_any(read_source(path), name, format)

@@ -7,18 +7,18 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from espwire.cli.state import find_remembered, plain_mac
 from espwire.errors import PortNotFound, UsageError
 
 if TYPE_CHECKING:
     from espwire.cli.state import State
     from espwire.transport.ports import Lister, PortIdentity, SystemPort
 
-URL = re.compile(r"(?!COM\d+:?$)[A-Za-z][A-Za-z0-9+]{2,}:.*", re.IGNORECASE)
-MAC = re.compile(r"[0-9a-fA-F]{2}([:-]?[0-9a-fA-F]{2}){5}")
-PORT_WORD = re.compile(
-    r"[a-z0-9]{3,}://.+|virtual:.+|com[0-9]+:?|/dev/(?!std(in|out|err)$|fd/|null$|zero$|full$|shm/|u?random$).+",
-    re.IGNORECASE,
+# patterns of whole names, in any case; `re` compiles them at first use
+URL = r"(?!COM\d+:?$)[A-Z][A-Z0-9+]{2,}:.*"
+MAC = r"[0-9A-F]{2}([:-]?[0-9A-F]{2}){5}"
+PORT_WORD = (
+    r"[a-z0-9]{3,}://.+|virtual:.+|com[0-9]+:?"
+    r"|/dev/(?!std(in|out|err)$|fd/|null$|zero$|full$|shm/|u?random$).+"
 )
 
 
@@ -28,9 +28,11 @@ def is_port(word: str) -> bool:
     >>> [is_port(word) for word in ("/dev/ttyUSB0", "COM3", "virtual:esp32", "/dev/stdin", "common.bin", "0x0")]
     [True, True, True, False, False, False]
     """
-    return PORT_WORD.fullmatch(word) is not None or (
-        ":" in word and MAC.fullmatch(word) is not None
-    )
+    return _fits(PORT_WORD, word) or (":" in word and _fits(MAC, word))
+
+
+def _fits(pattern: str, word: str) -> bool:
+    return re.fullmatch(pattern, word, re.IGNORECASE) is not None
 
 
 def find_target(
@@ -66,15 +68,18 @@ def find_target(
 
 def is_other_board(name: str, identity: PortIdentity, mac: str) -> bool:
     """Whether ``name`` is a MAC address, but not that of the chip found where it was last seen."""
-    if not MAC.fullmatch(name) or plain_mac(identity.serial) == plain_mac(name):
+    from espwire.cli.state import plain_mac
+
+    if not _fits(MAC, name) or plain_mac(identity.serial) == plain_mac(name):
         return False  # a serial number is stored in the device itself
     return plain_mac(mac) != plain_mac(name)
 
 
 def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
+    from espwire.cli.state import find_remembered
     from espwire.transport.ports import SystemPort, find_by_serial, find_port, list_ports
 
-    if not name.strip() or URL.fullmatch(name):
+    if not name.strip() or _fits(URL, name):
         return name  # transport/url.py parses them
     if _is_path(name):
         return find_port(name, lister)
@@ -92,7 +97,7 @@ def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
         )
     if matching:
         return SystemPort(matching[0], lister=lister)
-    if not MAC.fullmatch(name):
+    if not _fits(MAC, name):
         return name
     remembered = find_remembered(state, name, existing)
     if remembered is None:

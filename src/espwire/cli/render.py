@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from espwire.cli.output import Output, StdoutForBar, is_terminal, printable
@@ -23,6 +22,7 @@ from espwire.events import (
     Warned,
     to_json,
 )
+from espwire.record import Record
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ class Renderer(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Wording:
+class Wording(Record):
     """The words for events: ``count`` for progress, in at most ``steps`` lines, ``describe`` for all others.
 
     ``reset_last``: print the final reset after the command's results.
@@ -155,7 +154,9 @@ def count(event: Progress) -> str:
     )
 
 
-ESPWIRE = Wording(lambda event, verbose: describe(event, verbose=verbose), count, steps=10)
+ESPWIRE = Wording(
+    describe=lambda event, verbose: describe(event, verbose=verbose), count=count, steps=10
+)
 
 
 class Plain:

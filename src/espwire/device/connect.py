@@ -333,7 +333,7 @@ def _use_running_stub(
     :raises ConnectError: code ``stub-running``: it answers only SYNC, or belongs to another version of espwire
     """
     ours = ask_capabilities(loader) is not None
-    loader.dialect = replace(loader.dialect, sealed=ours)
+    loader.dialect = loader.dialect.replace(sealed=ours)
     try:
         loader.call(ReadReg(MAGIC_ADDRESS), timeout=RUNNING_STUB_TIMEOUT_S)  # fail early
         if not ours and is_of_another_protocol(loader):

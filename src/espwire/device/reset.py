@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from espwire.chips.model import Chip, Watchdog, WatchdogFire
 from espwire.device.double_read import read_word
@@ -62,7 +61,7 @@ def leave(
 def unseal_stub(loader: Loader) -> None:
     """Have our stub accept requests without a CRC, so that the vendor's tools can use it. A request with one ends that."""
     sealed = loader.dialect
-    loader.dialect = replace(sealed, sealed=False)
+    loader.dialect = sealed.replace(sealed=False)
     try:
         loader.sync()
     except NoReply:

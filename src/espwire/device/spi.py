@@ -8,7 +8,7 @@ ROM that stops early never reaches the start, which comes after the set-up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from espwire.chips.model import Chip, Spi
 from espwire.device.double_read import ask_together, build_difference, read_words
@@ -148,7 +148,7 @@ def write_group(loader: Loader, chip: Chip, writes: Sequence[RegWrite]) -> None:
         proof = chip.spi.base + chip.spi.data_offset + 4
         loader.write_regs(*writes, RegWrite(proof, PROOF))
         groups = loader.read_reg(proof) == PROOF
-        loader.dialect = replace(loader.dialect, write_groups=groups)
+        loader.dialect = loader.dialect.replace(write_groups=groups)
         if groups:
             return
     if groups:

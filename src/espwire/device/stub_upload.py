@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -261,7 +261,7 @@ def start_stub(
     :raises Unsupported, CommandFailed, NoReply: the ROM does not accept it, or it does not answer
     """
     upload(loader, chip, image, attach=attach)
-    loader.dialect = replace(loader.dialect, sealed=bool(image.build))
+    loader.dialect = loader.dialect.replace(sealed=bool(image.build))
     found = take_first_batch(loader, _first_batch(chip)) if image.build else None
     if found is not None:
         loader.dialect = own_dialect(chip.rom, found[0])
@@ -376,14 +376,14 @@ def join_stub(loader: Loader, chip: Chip, *, uploaded: bool = True) -> None:
 def first_stage_dialect(rom: Dialect) -> Dialect:
     """The first stage of our stub: RAM and the rate, nothing else."""
     dialect = stub_dialect(rom)
-    return replace(dialect, ops=FIRST_STAGE_OPS, ram_block=FIRST_STAGE_BLOCK, baud=BaudRule.PLAIN)
+    return dialect.replace(ops=FIRST_STAGE_OPS, ram_block=FIRST_STAGE_BLOCK, baud=BaudRule.PLAIN)
 
 
 def vendor_dialect(rom: Dialect, flash_block: int) -> Dialect:
     """The vendor's stub, uploaded by us."""
     dialect = stub_dialect(rom)
-    return replace(
-        dialect, ops=dialect.ops | VENDOR_OPS, flash_block=flash_block, baud=BaudRule.PLAIN
+    return dialect.replace(
+        ops=dialect.ops | VENDOR_OPS, flash_block=flash_block, baud=BaudRule.PLAIN
     )
 
 
@@ -394,8 +394,7 @@ def own_dialect(rom: Dialect, capabilities: Capabilities) -> Dialect:
     ops |= {StubOp.CAPABILITIES, StubOp.ABORT}
     for feature, its_ops in OPS_OF_FEATURES.items():
         ops |= its_ops if feature in capabilities.features else set()
-    return replace(
-        stub_dialect(rom),
+    return stub_dialect(rom).replace(
         ops=frozenset(ops),
         begin_words=5,
         baud=BaudRule.PLAIN,
@@ -430,8 +429,7 @@ STUB_BLOCK = 0x4000
 def stub_dialect(rom: Dialect) -> Dialect:
     """The vendor's stub on a chip whose ROM speaks ``rom``. Its baud rate is left as it is."""
     info = frozenset({Op.GET_SECURITY_INFO}) & rom.ops
-    return replace(
-        rom,
+    return rom.replace(
         name="stub",
         ops=STUB_OPS | info,
         secure_ops=frozenset(),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from espwire.errors import UsageError, VerifyError
 from espwire.events import Finished, Note, PlanReady, Progress, Report, Warned, silent
 from espwire.flash.estimate import TransportCost, estimate_erase
-from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Policy, describe_step
+from espwire.flash.findings import Policy, stop_if_fatal
+from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, describe_step
 from espwire.flash.plan import describe_erased_behind
-from espwire.flash.safety import find_erase_problems, stop_if_fatal
+from espwire.flash.safety import find_erase_problems
 from espwire.flash.verify import check_not_blind, has_content
 from espwire.sizes import SECTOR
 

@@ -14,8 +14,8 @@ from espwire.device.memory_access import check_range, load_segment, read_words, 
 from espwire.errors import ImageError
 from espwire.events import Finished, Progress, Report, Warned, silent
 from espwire.files import open_output
-from espwire.flash.model import Cancel, Finding, Policy
-from espwire.flash.safety import stop_if_fatal
+from espwire.flash.findings import Finding, Policy, stop_if_fatal
+from espwire.flash.model import Cancel
 from espwire.image.codec import parse
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The values that jobs on flash share: target, policy, findings, steps and the plan."""
+"""The values that jobs on flash share: target, steps and the plan."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
+from espwire.flash.findings import Finding, Policy
 from espwire.sizes import format_size
 
 if TYPE_CHECKING:
@@ -109,43 +110,6 @@ class FlashTarget:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What the caller wants.
-
-    ``compress`` None: where the loader can and it is shorter; True: encrypted blobs, too; False: never.
-    ``verify`` None: where the loader can; True: refuse to write where it cannot; False: never.
-    ``consents`` allow fatal findings by name; ``force`` allows all of them except those that need their name.
-    ``rewrites``: how often a blob may be tried again.
-    ``ignore_flash_enc_efuse``: do not check the eFuses for a flash encryption key.
-    ``skip_flashed``: leave out blobs that the flash holds already, by its MD5.
-    ``trust_flash_content``: do not even check a blob that equals its ``previous``.
-    """
-
-    compress: bool | None = None
-    verify: bool | None = None
-    erase_all: bool = False
-    force: bool = False
-    consents: frozenset[str] = frozenset()
-    rewrites: int = 1
-    ignore_flash_enc_efuse: bool = False
-    skip_flashed: bool = False
-    trust_flash_content: bool = False
-
-
-class Finding(NamedTuple):
-    """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
-
-    ``by_name_only``: ``force`` does not replace the consent.
-    """
-
-    code: str
-    text: str
-    fatal: bool = False
-    consent: str = ""
-    by_name_only: bool = False
-
-
 class Erase(NamedTuple):
     """Erase whole sectors. ``whole``: the entire flash."""
 
@@ -241,7 +205,7 @@ class Plan:
     findings: tuple[Finding, ...] = ()
     wire_bytes: int = 0
     seconds: float = 0.0
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def writes(self) -> tuple[Write, ...]:

@@ -11,7 +11,8 @@ from espwire.blob import Blob
 from espwire.errors import TableError, Unsupported, UsageError
 from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
 from espwire.flash.erase import erase_region
-from espwire.flash.model import BLANK, FlashTarget, Policy
+from espwire.flash.findings import Policy
+from espwire.flash.model import BLANK, FlashTarget
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor

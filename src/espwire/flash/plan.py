@@ -12,13 +12,12 @@ from espwire.blob import Blob
 from espwire.compress import deflate_zlib
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
+from espwire.flash.findings import Finding, Policy
 from espwire.flash.model import (
     BLANK,
     Erase,
-    Finding,
     FlashTarget,
     Plan,
-    Policy,
     Skip,
     Step,
     Verify,

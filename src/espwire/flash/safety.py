@@ -1,81 +1,37 @@
 """Safety checks: reasons against writing or erasing, as one list of findings.
 
 A fatal finding stops the work without a consent: by name (``--allow``), or ``force`` for all. Rules: the
-chips' data (``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revision_rule``). The checks of content
-apply to blobs that are merged into a file, too.
+chips' data (``[security]``, ``[flash]``) and ``chips/data/image.toml`` (``revision_rule``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
-from espwire.chips.index import CHIPS
-from espwire.chips.registry import find_by_image_id, load_chip
-from espwire.errors import ImageError, SafetyStop, check_consents
-from espwire.flash.model import Finding, FlashTarget, Policy
-from espwire.image.codec import is_image, parse
-from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
-from espwire.image.elf import is_flash
+from espwire.chips.registry import find_by_image_id
+from espwire.errors import ImageError
+from espwire.flash.boot_content import (
+    ParsedImages,
+    find_boot_content_problems,
+    find_boot_start,
+    find_misplaced,
+)
+from espwire.flash.findings import Finding, Policy, build_fatal
+from espwire.flash.model import FlashTarget
+from espwire.image.codec import is_image
 from espwire.image.header import find_header_size
-from espwire.image.model import ANY_REVISION, ExtendedHeader, Image
-from espwire.image.partition_table import ROW_MAGIC
-from espwire.image.scan import describe_kind, find_regions, looks_encrypted
-from espwire.sizes import SECTOR, Revision, format_size
+from espwire.image.model import ANY_REVISION, ROW_MAGIC, ExtendedHeader, Image
+from espwire.image.scan import find_regions
+from espwire.sizes import Revision, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
     from espwire.device.security import SecurityInfo
     from espwire.image.scan import Region
 
-BOOT_OFFSETS = sorted({entry.bootloader_offset for entry in CHIPS})
 FULL_CRYPT_CONFIG = 0xF  # all address bits change the ESP32's flash key
-TABLE_ADDRESS = 0x8000  # of the partition table, by default
-
-
-class ParsedImages:
-    """The images in the data of one plan, each parsed once, in the format of ``chip`` if it fits.
-
-    Keyed by the bytes object that holds an image and the offset in it.
-    """
-
-    def __init__(self, chip: Chip) -> None:
-        self.chip = chip
-        self._images: dict[tuple[int, int], tuple[bytes, Image | ImageError]] = {}
-        self._foreign: dict[tuple[int, int], Image | ImageError] = {}
-
-    def parse(self, data: bytes, start: int = 0) -> Image | ImageError:
-        """The image for the chip at ``start``, or why there is none."""
-        key = id(data), start
-        if key not in self._images:
-            image = None if self.chip.image.extended_header else self.parse_any(data, start)
-            if not isinstance(image, Image) or image.extended is not None:
-                image = _parse(data[start:], self.chip)
-            self._images[key] = data, image  # with the data, so that its id stays valid
-        return self._images[key][1]
-
-    def parse_any(self, data: bytes, start: int = 0) -> Image | ImageError:
-        """The image for any chip at ``start``, or why there is none."""
-        if self.chip.image.extended_header:
-            image = self.parse(data, start)
-            if isinstance(image, Image) and image.checksum_valid:
-                return image
-        key = id(data), start
-        if key not in self._foreign:
-            self._foreign[key] = _parse(data[start:], None)
-        return self._foreign[key]
-
-    def put(self, data: bytes, image: Image) -> None:
-        """Enter data whose image is known without parsing."""
-        self._images[id(data), 0] = data, image
-
-
-def _parse(data: bytes, chip: Chip | None) -> Image | ImageError:
-    try:
-        return parse(data, chip)
-    except ImageError as error:
-        return error
 
 
 def find_problems(
@@ -98,7 +54,7 @@ def find_problems(
                 findings += _find_key_problems(blob, target, policy)
             if blob.chips and target.chip.id not in blob.chips:
                 text = f"{blob.label} is for {' or '.join(blob.chips)}, not for {target.chip.id}"
-                findings.append(_fatal("wrong-chip-image", text))
+                findings.append(build_fatal("wrong-chip-image", text))
             else:
                 findings += _find_image_problems(blob, target, images)
             findings += find_misplaced(blob, target.chip, images) or find_boot_content_problems(
@@ -119,44 +75,8 @@ def find_erase_problems(start: int, end: int, target: FlashTarget) -> tuple[Find
     ):
         what = "flash encryption" if security.flash_encryption else "secure boot"
         text = f"{what} is on: if the bootloader is erased, the chip may never start again"
-        findings.append(_fatal("erase-secured", text))
+        findings.append(build_fatal("erase-secured", text))
     return tuple(findings)
-
-
-def _fatal(code: str, text: str, *, consent: str = "", by_name_only: bool = False) -> Finding:
-    return Finding(code, text, fatal=True, consent=consent or code, by_name_only=by_name_only)
-
-
-def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | None = None) -> None:
-    """Raise if the consent to a fatal finding is missing.
-
-    :raises SafetyStop: all such findings, with the consents that would allow them
-    :raises UsageError: code ``unknown-consent``: the policy names a consent that does not exist
-    """
-    allowed = check_consents(policy.consents)
-    stopping = [
-        f
-        for f in findings
-        if f.fatal and f.consent not in allowed and (f.by_name_only or not policy.force)
-    ]
-    if not stopping:
-        return
-    more = f" (and {len(stopping) - 1} more)" if len(stopping) > 1 else ""
-    consents = tuple(dict.fromkeys(f.consent for f in stopping))
-    raise SafetyStop(
-        stopping[0].text + more,
-        hint=_build_hint(stopping),
-        code=code or stopping[0].code,
-        consents=consents,
-        findings=[{"code": f.code, "text": f.text, "consent": f.consent} for f in stopping],
-    )
-
-
-def _build_hint(findings: list[Finding]) -> str:
-    names = " ".join(f"--allow {name}" for name in dict.fromkeys(f.consent for f in findings))
-    if any(finding.by_name_only for finding in findings):
-        return f"If you are sure, repeat with {names}; --force does not override this check."
-    return f"If you are sure, repeat with {names}, or with --force."
 
 
 def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -> list[Finding]:
@@ -167,24 +87,24 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     v1 = security is not None and security.secure_boot_v1
     if v1 and protected is not None and start < protected:
         text = f"secure boot is on and {label} begins below {protected:#x}: the chip may never start again"
-        findings.append(_fatal("secure-boot-area", text))
+        findings.append(build_fatal("secure-boot-area", text))
     manager = facts.key_manager_flash_key
     managed = security is not None and security.key_manager_flash_key
     if managed and manager is not None and start < manager.protects_below:
         text = f"the key manager keeps its data below {manager.protects_below:#x}, where {label} begins"
-        findings.append(_fatal("key-manager-area", text))
+        findings.append(build_fatal("key-manager-area", text))
     if target.id_size is not None and end > target.id_size:
         has = f"{format_size(target.id_size)} by its JEDEC id"
         text = f"{label} ends at {end:#x}, which exceeds the flash ({has}); the address would wrap to 0"
-        findings.append(_fatal("past-flash-end", text, by_name_only=True))
+        findings.append(build_fatal("past-flash-end", text, by_name_only=True))
     elif size is not None and end > size:
         guess = "assumed to have " if target.size_assumed else ""
         text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(size)})"
-        findings.append(_fatal("past-flash-end", text))
+        findings.append(build_fatal("past-flash-end", text))
     limits = target.limits
     if end > 1 << limits.address_bits:
         text = f"{label} goes beyond 16MB, which this {limits.loader} loader's {limits.address_bits}-bit addresses do not reach"
-        findings.append(_fatal("beyond-16mb", text))
+        findings.append(build_fatal("beyond-16mb", text))
     return findings
 
 
@@ -201,7 +121,7 @@ def _find_encryption_problems(
             state = "has encrypting downloads permanently disabled"
         is_not = "is not encrypted" if plain else "is written as it is"
         text = f"{blob.label} {is_not}, but the chip reads only encrypted flash and {state}"
-        return [_fatal("plaintext-locked", text, consent="plaintext")]
+        return [build_fatal("plaintext-locked", text, consent="plaintext")]
     if not plain:
         return []
     text = f"{blob.label} is not encrypted, but the chip has flash encryption on: it cannot run"
@@ -215,15 +135,17 @@ def _find_key_problems(blob: Blob, target: FlashTarget, policy: Policy) -> list[
         text = (
             f"{blob.label} is to be encrypted by the chip, whose eFuses disable that for downloads"
         )
-        findings.append(_fatal("encrypting-disabled", text, by_name_only=True))
+        findings.append(build_fatal("encrypting-disabled", text, by_name_only=True))
     if policy.ignore_flash_enc_efuse:
         return findings
     if target.flash_key is False:
         text = f"{blob.label} is to be encrypted by the chip, whose eFuses hold no flash encryption key"
-        findings.append(_fatal("no-flash-key", text, by_name_only=True))
+        findings.append(build_fatal("no-flash-key", text, by_name_only=True))
     if target.crypt_config not in (None, FULL_CRYPT_CONFIG):
         text = f"the eFuse FLASH_CRYPT_CONFIG is {target.crypt_config:#x}, not 0xf: the key would hardly change"
-        findings.append(_fatal("crypt-config", text, consent="no-flash-key", by_name_only=True))
+        findings.append(
+            build_fatal("crypt-config", text, consent="no-flash-key", by_name_only=True)
+        )
     return findings
 
 
@@ -232,12 +154,6 @@ def _looks_plain(blob: Blob, images: ParsedImages) -> bool:
     if not is_image(blob.data):
         return blob.data[:2] == ROW_MAGIC
     return isinstance(images.parse_any(blob.data), Image)
-
-
-def find_boot_start(blob: Blob, chip: Chip) -> int | None:
-    """Where in ``blob`` the data begins that the chip boots from; None: nowhere."""
-    offset = chip.flash.bootloader_offset
-    return offset - blob.address if blob.address <= offset < blob.end else None
 
 
 def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) -> list[Finding]:
@@ -255,7 +171,7 @@ def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) 
             return [_build_foreign(blob, chip, at_boot, foreign)]
         if at_boot:
             text = f"{blob.label} would be written to where the chip boots from, but {image}"
-            return [_fatal("image-broken", text, consent="damaged-image")]
+            return [build_fatal("image-broken", text, consent="damaged-image")]
         return []
     findings = []
     if image.extended is not None and image.extended.chip_id != chip.identity.image_chip_id:
@@ -330,94 +246,6 @@ def allows_revision(
     return header.min_revision <= revision <= header.max_revision
 
 
-class Bootloader(NamedTuple):
-    """A bootloader in a blob, or a merged file that begins with one. ``at``: its flash address there."""
-
-    at: int
-    chip: Chip
-    merged: bool
-
-
-def find_misplaced(
-    blob: Blob, chip: Chip, images: ParsedImages | None = None
-) -> tuple[Finding, ...]:
-    """The finding for a bootloader or a merged file at another address than its own."""
-    loader = find_bootloader(blob, images or ParsedImages(chip))
-    if loader is None or not (loader.chip.image.extended_header or chip.image.extended_header):
-        return ()  # an ESP8266 has images at many addresses
-    right = loader.chip.flash.bootloader_offset
-    if loader.at == chip.flash.bootloader_offset or not (
-        loader.merged or loader.at in BOOT_OFFSETS
-    ):
-        return ()  # at the chip's own offset, other checks apply
-    what = "a merged file that begins with the bootloader" if loader.merged else "a bootloader"
-    text = f"{blob.label} at {blob.address:#x} is {what} for {loader.chip.id}"
-    if loader.chip.id == chip.id:
-        text += f", which belongs at {right:#x}: give {blob.address - loader.at + right:#x} as its address"
-    else:
-        text += f", not for {chip.id}; the {loader.chip.name} boots from {right:#x}"
-    return (_fatal("wrong-offset", text),)
-
-
-def find_bootloader(blob: Blob, images: ParsedImages) -> Bootloader | None:
-    """The bootloader at the beginning of a blob, or behind blank bytes where a chip boots from."""
-    for start in BOOT_OFFSETS:
-        if start and blob.data[:start].strip(b"\xff"):
-            return None
-        if not is_image(blob.data[start : start + 1]):
-            continue
-        image = images.parse_any(blob.data, start)
-        if isinstance(image, ImageError):
-            return None
-        chip = _find_chip(image)
-        if chip is None:
-            return None
-        table = start + TABLE_ADDRESS - chip.flash.bootloader_offset
-        merged = blob.data[table : table + len(ROW_MAGIC)] == ROW_MAGIC
-        if not (merged or _is_bootloader(image, chip)):
-            return None
-        return Bootloader(blob.address + start, chip, merged)
-    return None
-
-
-def _find_chip(image: Image) -> Chip | None:
-    if image.extended is None and not image.checksum_valid:
-        return None
-    chip_id = find_by_image_id(image.chip_id)
-    return None if chip_id is None else load_chip(chip_id)
-
-
-def _is_bootloader(image: Image, chip: Chip) -> bool:
-    """An image whose descriptor names it, or that has nothing in mapped flash and no application descriptor."""
-    if find_boot_descriptor(image) is not None:
-        return True
-    mapped = any(segment.data and is_flash(chip, segment.address) for segment in image.segments)
-    return not mapped and image.irom is None and find_app_descriptor(image) is None
-
-
-def find_boot_content_problems(
-    blob: Blob, chip: Chip, security: SecurityInfo | None = None
-) -> tuple[Finding, ...]:
-    """Findings for a blob that puts something else than an image where the chip boots from.
-
-    :param security: of the chip, if known: one with flash encryption boots from encrypted data
-    """
-    start = find_boot_start(blob, chip)
-    if start is None or not blob.data or is_image(blob.data[start : start + 1]):
-        return ()
-    place = f"{chip.flash.bootloader_offset:#x}, where the {chip.name} boots from"
-    if not blob.data[start : start + SECTOR].strip(b"\xff"):
-        text = f"{blob.label} is blank at {place}: the chip cannot start from flash"
-        return (Finding("boot-blank", text),)
-    encrypted_flash = security is None or not security.known or security.flash_encryption
-    if encrypted_flash and not blob.encrypted and looks_encrypted(blob.data[start:]):
-        return ()
-    verb = "holds" if start else "is"
-    kind = describe_kind(blob.data[start:])
-    text = f"{blob.label} {verb} {kind}, not an image, but would be written to {place}"
-    return (_fatal("not-an-image", text),)
-
-
 def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tuple[Finding, ...]:
     """Findings for images that a chip with secure boot will not start."""
     if security is None or not (security.secure_boot or security.secure_boot_v1):
@@ -432,7 +260,7 @@ def find_unsigned(blob: Blob, chip: Chip, security: SecurityInfo | None) -> tupl
             continue  # version 1 checks it by a digest in flash, not by a signature
         if (why := _find_signature_fault(item, version)) is not None:
             text = f"the image in {blob.label} for {address:#x} {why}, but secure boot is enabled: it will not start"
-            findings.append(_fatal("unsigned-image", text))
+            findings.append(build_fatal("unsigned-image", text))
     return tuple(findings)
 
 

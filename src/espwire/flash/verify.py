@@ -10,7 +10,8 @@ from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase, holds
 from espwire.errors import VerifyError
 from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
-from espwire.flash.model import BLANK, Cancel, FlashTarget, Policy, Write
+from espwire.flash.findings import Policy
+from espwire.flash.model import BLANK, Cancel, FlashTarget, Write
 from espwire.flash.plan import check_can_verify, find_changed_runs
 from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 

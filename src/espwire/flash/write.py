@@ -26,21 +26,13 @@ from espwire.events import (
     silent,
     thin_out,
 )
+from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import run_erase
 from espwire.flash.estimate import TransportCost
-from espwire.flash.model import (
-    BLANK,
-    Cancel,
-    Erase,
-    FlashTarget,
-    Plan,
-    Policy,
-    Skip,
-    Verify,
-    Write,
-)
+from espwire.flash.findings import Policy, stop_if_fatal
+from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Plan, Skip, Verify, Write
 from espwire.flash.plan import can_compare, check_blobs, check_can_verify, find_tail, plan
-from espwire.flash.safety import ParsedImages, find_problems, stop_if_fatal
+from espwire.flash.safety import find_problems
 from espwire.flash.verify import (
     build_verify_error,
     check_encrypted,

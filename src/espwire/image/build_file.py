@@ -15,10 +15,9 @@ from espwire.chips.index import CHIPS, ChipEntry
 from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import DataError, ElfError, ImageError, TableError, UsageError
 from espwire.image.codec import is_image, parse
-from espwire.image.elf import is_flash
 from espwire.image.header import HeaderSettings
+from espwire.image.model import ROW_MAGIC
 from espwire.image.partition_table import (
-    ROW_MAGIC,
     TABLE_OFFSET,
     Partition,
     PartitionTable,
@@ -293,7 +292,9 @@ def _choose_elf_address(blob: Blob, request: BuildRequest) -> tuple[int, str]:
     """
     chip = load_chip(blob.chips[0])
     image = parse(blob.data, chip)
-    mapped = any(segment.address and is_flash(chip, segment.address) for segment in image.segments)
+    mapped = any(
+        segment.address and chip.mapped_flash.holds(segment.address) for segment in image.segments
+    )
     if not mapped and request.app_address is None:
         raise ElfError(
             f"{blob.name} uses no mapped flash: it is a program for RAM or a bootloader",

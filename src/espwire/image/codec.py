@@ -5,7 +5,6 @@ Parsing any bytes gives an `Image` or raises one `ImageError`. A wrong checksum 
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -160,7 +159,7 @@ def _parse_esp32(data: memoryview) -> tuple[Image, int]:
     if extended.hash_appended:
         body = data[: cursor.at]
         digest = bytes(cursor.take(DIGEST_SIZE, "the SHA-256"))
-        digest_valid = digest == hashlib.sha256(body).digest()
+        digest_valid = digest == compute_sha256(body)
     image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
@@ -203,9 +202,7 @@ def _parse_esp8266(data: memoryview) -> tuple[Image, int]:
         crc, crc_valid = _parse_tail(data, body, CRC_SIZE, compute_crc)
     else:
         crc, crc_valid = None, None
-        digest, digest_valid = _parse_tail(
-            data, body, DIGEST_SIZE, lambda body: hashlib.sha256(body).digest()
-        )
+        digest, digest_valid = _parse_tail(data, body, DIGEST_SIZE, compute_sha256)
     image = Image(
         mode_code=mode,
         size_frequency=size_frequency,
@@ -232,6 +229,13 @@ def _parse_tail(
     if valid or len(data) == len(body) + size:
         return stored, valid
     return None, None
+
+
+def compute_sha256(data: bytes | bytearray | memoryview) -> bytes:
+    """The SHA-256 that most images end with."""
+    import hashlib  # takes 2 ms, which merging does not need
+
+    return hashlib.sha256(data).digest()
 
 
 def compute_crc(data: bytes | bytearray | memoryview) -> bytes:
@@ -279,7 +283,7 @@ def pack(image: Image, prefix: bytes = b"") -> bytes:
     out += bytes(15 - len(out) % 16)
     out.append(compute_checksum(image.segments))
     if header is not None and header.hash_appended:
-        out += hashlib.sha256(out).digest()
+        out += compute_sha256(out)
     if irom is not None:
         out += compute_crc(out)
     return bytes(out + image.trailing)
@@ -404,5 +408,5 @@ def patch_image(image: Image, chip: Chip, settings: HeaderSettings) -> Image:
     )
     if image.digest is not None:
         body = pack(replace(patched, digest=None, trailing=b""))
-        patched = replace(patched, digest=hashlib.sha256(body).digest())
+        patched = replace(patched, digest=compute_sha256(body))
     return patched

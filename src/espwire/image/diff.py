@@ -15,8 +15,8 @@ from espwire.image.header import (
     format_text,
 )
 from espwire.image.inspect import FileInfo, ImageInfo, Item, inspect_bytes
-from espwire.image.merge import flatten
 from espwire.image.read_any import FormatChoice, read_any
+from espwire.image.split import flatten
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.errors import ElfError
+from espwire.image.model import ELF_MAGIC
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
-ELF_MAGIC = b"\x7fELF"
 HEADER_SIZE, SECTION_HEADER_SIZE, PROGRAM_HEADER_SIZE = 0x34, 0x28, 0x20
 MAX_HEADERS = 4096  # a linked program has a few dozen
 MAX_NAME = 256
@@ -29,12 +28,11 @@ LOADED_TYPES = frozenset({"SHT_PROGBITS", "SHT_INIT_ARRAY", "SHT_FINI_ARRAY", "S
 NOT_LOADABLE = ("PADDING", "IROM", "DROM", "DPORT", "MEM_INTERNAL", "BYTE_ACCESSIBLE")
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """Bytes that are loaded to ``address``: a section, several joined ones, or a segment, which has no name."""
 
     address: int
-    data: bytes | memoryview = field(repr=False)
+    data: bytes | memoryview
     name: str = ""
 
     @property
@@ -43,8 +41,7 @@ class Section:
         return self.address + len(self.data)
 
 
-@dataclass(frozen=True)
-class Elf:
+class Elf(NamedTuple):
     """A program. ``sections`` and ``segments``: those with bytes to load, in file order.
 
     Sections have their run address, segments their load address. ``metadata``: the content of ``.espressif.metadata``,
@@ -55,18 +52,13 @@ class Elf:
     entry: int
     sections: tuple[Section, ...]
     segments: tuple[Section, ...]
-    metadata: bytes = field(default=b"", repr=False)
+    metadata: bytes = b""
     left_out: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
         """``xtensa``, ``riscv``, or the machine's number."""
         return MACHINES.get(self.machine, f"machine {self.machine:#x}")
-
-
-def is_elf(data: bytes) -> bool:
-    """Whether the first bytes are the magic number of ELF."""
-    return data[:4] == ELF_MAGIC
 
 
 def is_program(data: bytes) -> bool:
@@ -90,7 +82,7 @@ def parse_elf(data: bytes) -> Elf:
 
 
 def _check_kind(data: bytes) -> None:
-    if not is_elf(data):
+    if not data.startswith(ELF_MAGIC):
         raise ElfError(
             "not an ELF file: it does not begin with 7f 45 4c 46",
             hint="Pass the .elf file that the linker wrote.",
@@ -241,16 +233,10 @@ def fits(elf: Elf, chip: Chip) -> bool:
     return (
         same_machine
         and bool(loaded)
-        and all(is_flash(chip, s.address) or _is_ram(chip, s.address, s.end) for s in loaded)
+        and all(
+            chip.mapped_flash.holds(s.address) or _is_ram(chip, s.address, s.end) for s in loaded
+        )
     )
-
-
-def is_flash(chip: Chip, address: int) -> bool:
-    """Whether ``address`` is flash that the chip maps into its address space."""
-    flash = chip.mapped_flash
-    if flash.irom_start <= address < flash.irom_end:
-        return True
-    return flash.drom_start is not None and flash.drom_start <= address < (flash.drom_end or 0)
 
 
 def _is_ram(chip: Chip, start: int, end: int) -> bool:

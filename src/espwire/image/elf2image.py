@@ -27,7 +27,6 @@ from espwire.image.elf import (
     find_elf_chips,
     find_named_chip,
     fits,
-    is_flash,
     parse_elf,
 )
 from espwire.image.header import KEEP, HeaderSettings, find_codes
@@ -236,7 +235,7 @@ def _split(sections: Iterable[Section], chip: Chip) -> tuple[list[Section], list
     flash: list[Section] = []
     ram: list[Section] = []
     for section in sections:
-        (flash if is_flash(chip, section.address) else ram).append(section)
+        (flash if chip.mapped_flash.holds(section.address) else ram).append(section)
     return flash, ram
 
 

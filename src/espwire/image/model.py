@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAGIC, MAGIC_V2 = 0xE9, 0xEA
+ROW_MAGIC = b"\xaa\x50"  # of a partition table, which follows the bootloader in a merged file
 HEADER = struct.Struct("<BBBBI")  # magic, segment count, SPI mode, size and frequency, entry
 EXTENDED = struct.Struct("<B3sHBHH4sB")
 SEGMENT_HEADER = struct.Struct("<II")
@@ -21,6 +22,7 @@ DIGEST_SIZE = 32
 ANY_REVISION = 0xFFFF
 WP_PIN_DISABLED = 0xEE
 V2_FIRST_COUNT = 4
+ELF_MAGIC = b"\x7fELF"  # of the files that images are made from
 FOLD = 0x4000
 
 

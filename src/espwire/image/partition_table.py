@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from espwire.errors import TableError
+from espwire.image.model import ROW_MAGIC
 from espwire.sizes import SECTOR
 from espwire.text import escape
 
 ROW = struct.Struct("<2sBBII16sI")
-ROW_MAGIC, MD5_MAGIC = b"\xaa\x50", b"\xeb\xeb"
+MD5_MAGIC = b"\xeb\xeb"
 END_ROW = b"\xff" * ROW.size
 TABLE_OFFSET, TABLE_SIZE, USED_SIZE = 0x8000, 0x1000, 0xC00
 MAX_NAME = 15

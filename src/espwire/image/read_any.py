@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from espwire.blob import Blob, choose_for_chip, require_one_chip
 from espwire.chips.registry import find_by_uf2_family, load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, name_file
-from espwire.image.elf import is_elf, is_program, parse_elf
 from espwire.image.header import DETECT, KEEP, HeaderSettings
 from espwire.image.hex import is_hex, is_srecord, parse_hex, parse_srecord
+from espwire.image.model import ELF_MAGIC
 from espwire.image.uf2 import Families, is_uf2, parse_uf2
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ def _find_likely_format(data: bytes) -> Format | None:
         return "srecord"
     if is_uf2(data):
         return "uf2"
-    return "elf" if is_elf(data) else None
+    return "elf" if data.startswith(ELF_MAGIC) else None
 
 
 def _read_as(format_: Format, data: bytes, name: str) -> InputFile:
-    if format_ == "elf" and not is_elf(data):
+    if format_ == "elf" and not data.startswith(ELF_MAGIC):
         text = f"{name} is not an ELF file: it does not begin with 7f 45 4c 46"
         raise ElfError(text, code="elf-magic")
     blobs: tuple[Blob, ...] = ()
@@ -250,7 +250,9 @@ def _convert_elf(
     *,
     convert: bool,
 ) -> tuple[Blob, ...]:
-    from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf  # few files are ELF
+    # few files are ELF
+    from espwire.image.elf import is_program, parse_elf
+    from espwire.image.elf2image import ElfOptions, choose_chip, convert_elf
 
     settings = settings or HeaderSettings()
     if settings.size == DETECT:

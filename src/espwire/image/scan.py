@@ -16,22 +16,15 @@ from espwire.chips.registry import find_by_image_id, load_chip
 from espwire.errors import ImageError, TableError
 from espwire.image.codec import parse_prefix
 from espwire.image.descriptors import find_app_descriptor, find_boot_descriptor
-from espwire.image.elf import ELF_MAGIC
 from espwire.image.hex import is_hex, is_srecord
-from espwire.image.model import MAGIC, MAGIC_V2, Image
-from espwire.image.partition_table import (
-    ROW_MAGIC,
-    TABLE_SIZE,
-    Partition,
-    PartitionTable,
-    parse_table,
-)
+from espwire.image.model import ELF_MAGIC, MAGIC, MAGIC_V2, ROW_MAGIC, Image
 from espwire.image.signature import BLOCK, V1_SIZE, Signature, find_signatures
 from espwire.image.uf2 import is_uf2
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
+    from espwire.image.partition_table import Partition, PartitionTable
 
 MAX_TABLES = 16  # a flash has one or two
 ENTROPY_SAMPLE = 0x10000
@@ -134,6 +127,8 @@ def _guess_start(images: Sequence[Region], tables: Sequence[Region], chip: Chip 
 
 
 def _find_tables(data: bytes) -> Iterator[Region]:
+    from espwire.image.partition_table import TABLE_SIZE, parse_table
+
     left = MAX_TABLES
     for at in range(0, len(data), SECTOR):
         if data[at : at + 2] != ROW_MAGIC or not left:

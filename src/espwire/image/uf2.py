@@ -5,7 +5,6 @@ A UF2 file is a sequence of 512-byte blocks; numbering restarts with every blob,
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
@@ -118,6 +117,8 @@ def _parse_block(data: bytes, at: int, name: str) -> tuple[int, bytes | None, in
 
 def _check_md5(data: bytes, where: int, at: int, name: str) -> None:
     """The MD5 part follows the payload: the block's own range and the MD5 of its payload."""
+    import hashlib
+
     address, size = struct.unpack_from("<2I", data, at + 12)
     ok = where + MD5_PART.size <= at + BLOCK - 4
     if ok:
@@ -140,6 +141,8 @@ def build_uf2(
     :param chunk_size: payload bytes per block, a multiple of 4; None: as many as fit
     :raises UsageError: code ``merge-chunk-size``
     """
+    import hashlib
+
     most = MAX_PAYLOAD - (MD5_PART.size if md5 else 0)
     chunk = most if chunk_size is None else chunk_size
     if not 4 <= chunk <= most or chunk % 4:

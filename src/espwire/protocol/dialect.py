@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
 from espwire.protocol.opcodes import Op
+from espwire.record import Record
 
 if TYPE_CHECKING:
     from espwire.protocol.stub import Capabilities
@@ -52,8 +52,7 @@ class EraseRule(Enum):
     ESP8266_HEAD_BUG = "rom_head_sector_bug"  # the ROM erases the head sectors twice
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dialect:
+class Dialect(Record):
     """Properties of one loader. Sizes in bytes.
 
     ``secure_ops``: commands that work in Secure Download Mode (empty: the chip does not have this mode).

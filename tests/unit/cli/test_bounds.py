@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -103,8 +104,8 @@ class TestSplitting:
         """Each match ends where the next begins: the pieces add up to the text, whatever its form."""
         from espwire.text import _PIECE
 
-        at = 0
-        while at < len(text) and (match := _PIECE.match(text, at)) is not None:
+        at, pattern = 0, re.compile(_PIECE, re.DOTALL)
+        while at < len(text) and (match := pattern.match(text, at)) is not None:
             assert match.end() > at
             at = match.end()
         assert at == len(text) or text[0] == '"' or text[0] == "'"

@@ -26,5 +26,7 @@ def test_every_safety_check_names_a_known_consent():
     for path in [*SOURCES.glob("flash/*.py"), *SOURCES.glob("device/*.py")]:
         source = path.read_text("utf-8")
         asked |= set(re.findall(r'consent="([^"]+)"', source))
-        asked |= set(re.findall(r'_fatal\(\s*"([^"]+)", text(?:, by_name_only=True)?\)', source))
+        asked |= set(
+            re.findall(r'build_fatal\(\s*"([^"]+)", text(?:, by_name_only=True)?\)', source)
+        )
     assert asked | {"status-lock", "outside-build", "unverified"} == set(CONSENTS)

@@ -24,7 +24,8 @@ from espwire.errors import (
 )
 from espwire.events import Finished, Progress, Warned
 from espwire.flash.erase import erase_region
-from espwire.flash.model import FlashTarget, Policy
+from espwire.flash.findings import Policy
+from espwire.flash.model import FlashTarget
 from espwire.flash.plan import plan
 from espwire.flash.read import read_to_file
 from espwire.flash.verify import MOST_DIGESTS, find_differences, verify_flash

@@ -13,13 +13,11 @@ from tests.unit.flash.targets import rom_target
 from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
-from espwire.flash.model import Finding, FlashTarget, Policy
-from espwire.flash.safety import (
-    ParsedImages,
-    find_boot_content_problems,
-    find_bootloader,
-    find_problems,
-)
+from espwire.flash import boot_content
+from espwire.flash.boot_content import ParsedImages, find_boot_content_problems, find_bootloader
+from espwire.flash.findings import Finding, Policy
+from espwire.flash.model import FlashTarget
+from espwire.flash.safety import find_problems
 from espwire.image.codec import build, create_image
 from espwire.image.model import Segment
 
@@ -185,9 +183,21 @@ def test_what_is_not_an_image_needs_no_signature():
     assert problems(b"data", 0x10000, target("esp32c3", secure_boot=True)) == {}
 
 
+@pytest.mark.parametrize("address", [0x1000, 0x10000])
+def test_an_image_is_not_parsed_where_it_cannot_be_misplaced(monkeypatch, address):
+    def parse(data, chip=None):
+        raise AssertionError("not needed")
+
+    monkeypatch.setattr(boot_content, "parse", parse)
+    images = ParsedImages(load_chip("esp32"))
+    assert find_bootloader(Blob(address, BOOT32), images) is None
+    with pytest.raises(AssertionError):
+        find_bootloader(Blob(0, BOOT32), images)
+
+
 def test_only_the_first_image_counts():
     part = Blob(0, b"\xff" * 0x1000 + b"\0" + BOOT32)
-    assert find_bootloader(part, ParsedImages(load_chip("esp32"))) is None
+    assert find_bootloader(part, ParsedImages(load_chip("esp32c3"))) is None
 
 
 def test_the_old_revision_field_of_the_c3_is_explained():

@@ -13,7 +13,8 @@ from tests.unit.flash.targets import rom_target
 from espwire.blob import Blob
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase
-from espwire.flash.model import Erase, Policy, Skip, Verify, Write
+from espwire.flash.findings import Policy
+from espwire.flash.model import Erase, Skip, Verify, Write
 from espwire.flash.plan import find_changed_runs, plan
 from espwire.protocol import slip
 from espwire.protocol.commands import FlashBegin, FlashData
@@ -274,7 +275,7 @@ def test_without_a_comparison_everything_is_written_and_reported(target, policy,
     assert [w.data for w in planned.writes] == [OLD_DATA]
     assert [f.code for f in planned.findings if f.code == "written-whole"] == ["written-whole"]
     skipping = plan(
-        [replace(part, previous=None)], target=target, policy=replace(policy, skip_flashed=True)
+        [replace(part, previous=None)], target=target, policy=policy.replace(skip_flashed=True)
     )
     assert [f.code for f in skipping.findings if f.code == "written-whole"] == ["written-whole"]
 

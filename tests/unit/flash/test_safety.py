@@ -14,13 +14,9 @@ from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.security import SecurityInfo
 from espwire.errors import SafetyStop, UsageError
-from espwire.flash.model import Finding, FlashTarget, Policy
-from espwire.flash.safety import (
-    allows_revision,
-    find_erase_problems,
-    find_problems,
-    stop_if_fatal,
-)
+from espwire.flash.findings import Finding, Policy, stop_if_fatal
+from espwire.flash.model import FlashTarget
+from espwire.flash.safety import allows_revision, find_erase_problems, find_problems
 from espwire.image.codec import build, create_image
 from espwire.image.header import HeaderSettings
 from espwire.image.model import ExtendedHeader, Segment

@@ -12,8 +12,9 @@ from espwire.chips.registry import load_chip
 from espwire.device.security import SecurityInfo
 from espwire.errors import UsageError
 from espwire.events import Note, Warned
-from espwire.flash import safety
-from espwire.flash.model import FlashTarget, Policy
+from espwire.flash import boot_content, safety
+from espwire.flash.findings import Policy
+from espwire.flash.model import FlashTarget
 from espwire.flash.write import prepare_blobs
 from espwire.image.codec import parse
 from espwire.image.header import HeaderSettings
@@ -83,9 +84,9 @@ def test_an_image_is_parsed_once_for_its_header_and_all_safety_checks(monkeypatc
         calls.append(data)
         return parse(data, chip)
 
-    monkeypatch.setattr(safety, "parse", count)
+    monkeypatch.setattr(boot_content, "parse", count)
     where = target(security=SecurityInfo(flash_encryption=True))
-    images, settings = safety.ParsedImages(CHIP), HeaderSettings(mode="qio", size="detect")
+    images, settings = boot_content.ParsedImages(CHIP), HeaderSettings(mode="qio", size="detect")
     (blob,) = prepare_blobs([Blob(0x1000, BOOT, "boot.bin")], where, settings, images)
     findings = safety.find_problems([blob], where, Policy(), images)
     assert [finding.code for finding in findings] == ["plaintext"]

@@ -16,12 +16,13 @@ from espwire.image.codec import build, compute_crc, create_image, is_image, pars
 from espwire.image.descriptors import APP, BOOT
 from espwire.image.diff import diff_images
 from espwire.image.inspect import inspect_bytes
-from espwire.image.merge import MergeOptions, flatten, merge_blobs
+from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
 from espwire.image.read_any import read_any
 from espwire.image.scan import find_regions, guess_start, looks_encrypted
 from espwire.image.signature import BLOCK, find_signatures
+from espwire.image.split import flatten
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = sorted((ROOT / "tests/data").glob("esp*/*.bin")) + sorted(

@@ -16,8 +16,8 @@ from espwire.chips.registry import load_chip
 from espwire.errors import DataError, ElfError, HexError, ImageError, ToolError
 from espwire.image.diff import diff_images
 from espwire.image.inspect import inspect_bytes
-from espwire.image.merge import flatten, lay_out
 from espwire.image.read_any import find_named_format, read_any, read_input
+from espwire.image.split import flatten, lay_out
 from espwire.image.uf2 import build_uf2, parse_uf2
 
 INPUTS = Path(__file__).parents[2] / "data/inputs"

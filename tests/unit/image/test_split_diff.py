@@ -8,10 +8,11 @@ from espwire.errors import ImageError
 from espwire.image.codec import build, create_image
 from espwire.image.diff import count_changed, diff_images, find_differing_sectors
 from espwire.image.hex import build_hex
-from espwire.image.merge import MergeOptions, flatten, merge_blobs, split_image
+from espwire.image.merge import MergeOptions, merge_blobs
 from espwire.image.model import Segment
 from espwire.image.partition_table import Partition, PartitionTable, build_table
 from espwire.image.read_any import read_any
+from espwire.image.split import flatten, split_image
 
 S2 = load_chip("esp32s2")
 BOOT = build(create_image([Segment(0x3FFE6100, b"boot" * 99)], 0x3FFE6100, chip=S2))

@@ -95,7 +95,7 @@ def flash(
 ) -> None:
     """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
-    from espwire.flash.model import Policy
+    from espwire.flash.findings import Policy
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -307,7 +307,7 @@ def write_flash(
     **choices: Any,
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
-    from espwire.flash.model import Policy
+    from espwire.flash.findings import Policy
     from espwire.flash.write import write_flash
 
     _check_choices(choices)
@@ -500,7 +500,7 @@ def erase_flash(
     dry_run: bool,
 ) -> None:
     from espwire.flash.erase import erase_flash
-    from espwire.flash.model import Policy
+    from espwire.flash.findings import Policy
 
     policy = Policy(force=force, consents=allow)
     with context.device(pins=pins) as device:
@@ -534,7 +534,7 @@ def erase_region(
     """Erases whole sectors of 4 KiB. SIZE may be ALL, for everything up to the end of the flash. A partition's
     name may replace ADDRESS and SIZE."""
     from espwire.flash.erase import erase_region
-    from espwire.flash.model import Policy
+    from espwire.flash.findings import Policy
 
     region, _ = parse_region(arguments, files=0, strict=context.program.strict)
     source = TableSource(partitions, table_offset)

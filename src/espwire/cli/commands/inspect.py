@@ -172,7 +172,7 @@ def _map_file(
     context: Context, file: str, format: FormatChoice, flash_size: int | None
 ) -> FlashMap:
     from espwire.image.flash_map import map_dump
-    from espwire.image.merge import lay_out
+    from espwire.image.split import lay_out
 
     chip = load_chip_option(context)
     data = lay_out(read_source(file), name_source(file), chip, format=format)

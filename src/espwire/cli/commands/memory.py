@@ -88,8 +88,8 @@ def load_ram(
     context: Context, file: str, input_format: FormatChoice, force: bool, allow: frozenset[str]
 ) -> None:
     """FILE is an image (also as Intel HEX) or an ELF. The flash is not touched."""
+    from espwire.flash.findings import Policy
     from espwire.flash.load_ram import load_ram
-    from espwire.flash.model import Policy
 
     blobs = read_blobs(context, file, format=input_format)
     if not any(blob.one_of for blob in blobs):

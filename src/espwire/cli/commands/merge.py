@@ -161,8 +161,8 @@ def _check(
     ]
     if not images:
         return  # the checks load much of the library
-    from espwire.flash.model import Policy
-    from espwire.flash.safety import find_boot_content_problems, find_misplaced, stop_if_fatal
+    from espwire.flash.boot_content import find_boot_content_problems, find_misplaced
+    from espwire.flash.findings import Policy, stop_if_fatal
 
     misplaced = [finding for blob in images for finding in find_misplaced(blob, chip)]
     stop_if_fatal(misplaced, Policy(force=force, consents=allow))
@@ -218,7 +218,7 @@ def split_image(
 ) -> None:
     """FILE may be raw binary, Intel HEX, S-record or UF2. The folder also gets a file flash_args, with which
     `write-flash @flash_args` writes all parts."""
-    from espwire.image.merge import split_image
+    from espwire.image.split import split_image
 
     blobs = split_image(
         read_source(file),

@@ -18,7 +18,6 @@ from espwire.cli.inputs import (
 from espwire.cli.options import dry_run_option, input_format_option, table_options
 from espwire.errors import TableError, UsageError
 from espwire.files import write_file
-from espwire.image.merge import lay_out
 from espwire.image.ota import (
     OTA_DATA_SIZE,
     STATES,
@@ -33,6 +32,7 @@ from espwire.image.ota import (
     plan_switch,
 )
 from espwire.image.partition_table import TABLE_SIZE, PartitionTable, parse_table
+from espwire.image.split import lay_out
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context

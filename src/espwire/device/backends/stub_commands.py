@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from espwire.chips.model import Spi
 from espwire.device.loader import Attempts, Loader
@@ -44,7 +43,7 @@ def ask_capabilities(loader: Loader) -> Capabilities | None:
 
     The request is sealed, which only our stub checks; the reply counts if it is sealed too. Others refuse the opcode.
     """
-    loader.dialect = replace(loader.dialect, sealed=False)  # until it is known what replies
+    loader.dialect = loader.dialect.replace(sealed=False)  # until it is known what replies
     silences = 0
     for _ in range(loader.settings.retry.capabilities_attempts):
         reply = _exchange_unsealed(loader, seal(AskCapabilities().packet()))
