@@ -15,7 +15,7 @@ from espwire.chips.model import Chip, ClockTree, RamBank, Reset, Soc, Watchdog
 from espwire.chips.model import Region as MapRegion
 from espwire.virtual.cpu.memory import Region
 from espwire.virtual.nor_flash import NorFlash
-from espwire.virtual.spi import START, SpiController
+from espwire.virtual.spi import COMMANDS, SpiController
 
 WORD = 0xFFFFFFFF
 # a part of the address space this large is one peripheral bus: unknown registers lie near known ones;
@@ -452,7 +452,7 @@ class Registers:
     def _write_spi(self, t: float, address: int, value: int) -> None:
         is_command = address == self.chip.spi.base + self.chip.spi.command_offset
         if is_command and not self.attached:
-            value &= ~START  # the data registers keep their contents
+            value &= ~COMMANDS  # the data registers keep their contents
         self.spi.write(t, address, value)
 
 

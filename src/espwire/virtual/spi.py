@@ -15,6 +15,24 @@ from espwire.sizes import extract
 from espwire.virtual.nor_flash import NorFlash
 
 START = 1 << 18
+# bits of the command register that run a command without USER registers, which ROMs use; opcode of each
+SHORTCUTS = {
+    1 << 31: 0x03,  # read
+    1 << 30: 0x06,  # write enable
+    1 << 29: 0x04,  # write disable
+    1 << 28: 0x9F,  # JEDEC id
+    1 << 27: 0x05,  # read status
+    1 << 26: 0x01,  # write status
+    1 << 25: 0x02,  # page program
+    1 << 24: 0x20,  # erase sector
+    1 << 23: 0xD8,  # erase block
+    1 << 22: 0x60,  # erase chip
+    1 << 21: 0xB9,  # power down
+    1 << 20: 0xAB,  # release from power-down
+}
+COMMANDS = START | sum(SHORTCUTS)
+ADDRESSED = (0x03, 0x02, 0x20, 0xD8)
+JEDEC_BYTES = 3
 _COMMAND, _ADDRESS, _DUMMY, _READ, _WRITE = 1 << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27
 _BUFFER = 64
 _SPAN = 0x100
@@ -51,12 +69,12 @@ class SpiController:
     """The registers of one chip's flash controller.
 
     ``bit_time``: seconds per bit; 0 for the ROM loader, whose own time hides it. ``done_at`` and ``opcode`` belong to
-    the last transaction. ``words``: values of the registers, by offset.
+    the last transaction, ``status`` is the last status byte that was read. ``words``: values of the registers, by offset.
     """
 
     def __init__(self, chip: Chip, flash: NorFlash) -> None:
         self.spi, self.flash = chip.spi, flash
-        self.opcode = 0
+        self.opcode = self.status = 0
         self.reset()
 
     def reset(self) -> None:
@@ -97,6 +115,10 @@ class SpiController:
             self.words[offset] = value & _WORD
         elif value & START:
             self._run(t)
+        else:
+            for bit, opcode in SHORTCUTS.items():
+                if value & bit:
+                    self._run_shortcut(t, opcode)
 
     def transact(
         self,
@@ -147,8 +169,44 @@ class SpiController:
         self.done_at = t + 16 * self.bit_time
         at = self.spi.data_offset
         answer = self.flash.execute(self.done_at, 0x05, read=1)
+        self.status = answer[0]
         self.words[at] = self.words.get(at, 0) & ~0xFF | answer[0]
         return True
+
+    def _run_shortcut(self, t: float, opcode: int) -> None:
+        """A command that the controller makes by itself: address and data come from their registers."""
+        word = self.words.get(self.spi.address_offset, 0)
+        address, out, read = word & 0xFFFFFF, b"", 0
+        write_bits, read_bits = self._lengths(self.words.get(self.spi.user1_offset, 0))
+        if opcode == 0x03:
+            address = word >> 8 if self._counts_in_registers and self.has_old_layout else address
+            read = read_bits // 8 if self._counts_in_registers else word >> 24
+        elif opcode == 0x02:  # the number of bytes is above the address
+            out = self._buffer()[: word >> 24 or write_bits // 8]
+        elif opcode == 0x01:
+            out = bytes((self.words.get(self._status_offset, 0) & 0xFF,))
+        elif opcode in (0x9F, 0xAB):
+            read = JEDEC_BYTES
+        elif opcode == 0x05:
+            read = 1
+        self.opcode = opcode
+        header = 4 if opcode in ADDRESSED else 1
+        self.done_at = t + 8 * (header + len(out) + read) * self.bit_time
+        answer = self.flash.execute(self.done_at, opcode, address=address, data=out, read=read)
+        if opcode == 0x05:
+            self.status = answer[0]
+            self.words[self._status_offset] = answer[0]
+        elif answer:
+            self._set_buffer(answer)
+
+    @property
+    def _counts_in_registers(self) -> bool:
+        """Whether lengths have registers of their own; the ESP8266 has them in USER1 and above the address."""
+        return self.spi.length_in_user1 is None
+
+    @property
+    def _status_offset(self) -> int:
+        return 0x10 if self.has_old_layout else 0x2C
 
     def _run(self, t: float) -> None:
         spi = self.spi

@@ -15,7 +15,7 @@ from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.registers import Registers
 from espwire.virtual.soc.clock import NEVER, Clock
 from espwire.virtual.soc.idle import Activity
-from espwire.virtual.spi import START, SpiController
+from espwire.virtual.spi import COMMANDS, START, SpiController
 
 STATUS_READS = (0x05, 0x35, 0x15)
 OLD_LAYOUT_CLOCK, NEW_LAYOUT_CLOCK = 0x18, 0x14
@@ -67,7 +67,7 @@ class FlashPort:
 
     def write_command(self, value: int) -> None:
         """Start a transaction, if the flash is attached and none is running."""
-        if value & START and self._registers.attached and self._clock.now >= self._spi.done_at:
+        if value & COMMANDS and self._registers.attached and self._clock.now >= self._spi.done_at:
             self._start(value)
 
     def port(self, offset: int) -> Callable[[], int]:
@@ -103,7 +103,8 @@ class FlashPort:
         spi.bit_time = 1 / self.hz
         spi.write(self._clock.now, self.command, value)
         spi.bit_time = 0.0
-        opcode, answer = spi.opcode, words.get(self._answer, 0)
+        opcode = spi.opcode
+        answer = words.get(self._answer, 0) if value & START else spi.status
         self._late = [
             (at, words[at])
             for at, old in zip(self._data, before, strict=True)

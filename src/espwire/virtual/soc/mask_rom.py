@@ -10,19 +10,19 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from espwire.chips.model import BitAt, BitPart, Chip, RamBank
 from espwire.chips.tables import load_table, parse_toml, read_data_file
 from espwire.errors import DataError, UsageError
 from espwire.files import read_file
+from espwire.record import Record
 
 FOLDER_VARIABLE = "ESPWIRE_ROMS"
 DATA_FILE = "mask-roms.toml"
 LARGEST = 4 << 20
 
 
-class RomImage(NamedTuple):
+class RomImage(Record):
     """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex."""
 
     name: str
@@ -30,7 +30,7 @@ class RomImage(NamedTuple):
     sha256: str
 
 
-class RomPart(NamedTuple):
+class RomPart(Record):
     """Where a piece of an image is in the address space. ``code`` False: only data."""
 
     start: int
@@ -39,7 +39,7 @@ class RomPart(NamedTuple):
     code: bool = True
 
 
-class RomInterrupts(NamedTuple):
+class RomInterrupts(Record):
     """How the interrupt of UART 0 reaches the CPU: source number ``uart``.
 
     ``matrix``: registers that map each source to one of the CPU's lines; None: the sources are the lines.
@@ -52,7 +52,7 @@ class RomInterrupts(NamedTuple):
     clic: int | None = None
 
 
-class RomUart(NamedTuple):
+class RomUart(Record):
     """What a ROM uses of UART 0 besides FIFO, status and divider: offsets of its registers, and bits in them.
 
     ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
@@ -70,14 +70,14 @@ class RomUart(NamedTuple):
     others: tuple[int, ...] = ()
 
 
-class RomWord(NamedTuple):
+class RomWord(Record):
     """A register, and the bits that read as 1 whatever is written: a ROM waits for them, or chooses by them."""
 
     address: int
     bits: int
 
 
-class MaskRom(NamedTuple):
+class MaskRom(Record):
     """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
 
     ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
@@ -96,7 +96,7 @@ class MaskRom(NamedTuple):
     unaligned: bool = False
 
 
-class LoadedRom(NamedTuple):
+class LoadedRom(Record):
     """A ROM and an image of it. ``name``: what the image is, empty if unknown."""
 
     facts: MaskRom
@@ -131,7 +131,7 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
     if path is None:
         return _find_rom(chip, facts)
     image = read_file(path, limit=LARGEST)
-    return LoadedRom(facts, image, _identify(chip, facts, path, image))
+    return LoadedRom(facts=facts, image=image, name=_identify(chip, facts, path, image))
 
 
 def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
@@ -184,7 +184,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
             if path.stat().st_size in sizes:
                 image = read_file(path, limit=LARGEST)
                 if hashlib.sha256(image).hexdigest() == known.sha256:
-                    return LoadedRom(facts, image, known.name)
+                    return LoadedRom(facts=facts, image=image, name=known.name)
     raise UsageError(
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "
