@@ -22,7 +22,8 @@ from espwire.virtual.cpu.memory import CpuFault, Memory
 CYCLES_PER_INSTRUCTION = 2  # conservative: the real cores need between one and two
 LONGEST_BLOCK = 64
 FOLLOWED = 24  # instructions, after which a block ends at its next jump
-ENDS = ("flush()", "c[0] = max", "raise ")  # statements after which a block must end
+# statements after which a block must end
+ENDS = ("flush()", "c[0] = max", "raise ", "if loop(", "change(")
 MASK, SIGN = 0xFFFFFFFF, 0x80000000
 
 _CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
@@ -45,11 +46,17 @@ class Block:
         """Append a statement."""
         self.lines.append(line)
 
+    def leave(self, condition: str, jump: Jump, count: int) -> None:
+        """Append a conditional exit after ``count`` instructions."""
+        cost = count * CYCLES_PER_INSTRUCTION
+        self.lines += [f"if {condition}:", f"  c[0] += {cost}", f"  return {jump}"]
+
 
 class InstructionSet(Protocol):
     """Translates instructions to Python."""
 
     registers: int
+    special: Mapping[int, int]  # special registers after a reset, as far as they are not 0
     longest: int  # bytes of the longest instruction
     stack: str  # the stack pointer's name in the lines
 
@@ -61,6 +68,16 @@ class InstructionSet(Protocol):
         """Names used in the lines, besides the common ones."""
 
 
+class Interrupts(Protocol):
+    """How a CPU leaves its program for a handler; made for one engine, which then looks for interrupts."""
+
+    def take(self, pc: int) -> int:
+        """Take the most urgent interrupt before the instruction at ``pc``; returns the handler's address."""
+
+    def enter_exception(self, fault: CpuFault) -> int:
+        """Take ``fault`` as an exception; returns the handler's address. Raises ``fault`` if there is no handler."""
+
+
 Hook = Callable[["Engine"], None]
 
 
@@ -69,7 +86,8 @@ class Engine:
 
     ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` increases whenever
     the program stores other than through the stack pointer, or reads the cycle counter: as long as it is constant, the
-    program can only have changed registers and stack.
+    program can only have changed registers and stack. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
+    at it while ``interrupts`` is None, and faults then end the run.
     """
 
     def __init__(
@@ -83,9 +101,11 @@ class Engine:
         self.isa, self.memory, self.pc = isa, memory, entry
         self.hooks = dict(hooks or {})
         self.registers = [0] * isa.registers
-        self.special: dict[int, int] = {}
+        self.special = dict(isa.special)
         self.cycles = memory.cycles
         self.effects = [0]
+        self.interrupts: Interrupts | None = None
+        self.pending = [0]
         self._limit = [0]
         self._blocks: dict[int, Callable[[], int]] = {}
         memory.code_changed = self.flush
@@ -103,6 +123,9 @@ class Engine:
         :raises CpuFault: the program has crashed; ``pc`` is that of the block
         """
         self._limit[0] = limit
+        if self.interrupts is not None:
+            self._run_with_interrupts(self.interrupts)
+            return
         blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
         try:
             while cycles[0] < limits[0]:
@@ -115,6 +138,28 @@ class Engine:
             raise
         finally:
             self.pc = pc
+
+    def _run_with_interrupts(self, interrupts: Interrupts) -> None:
+        blocks, cycles, limits, pc = self._blocks, self.cycles, self._limit, self.pc
+        pending = self.pending
+        try:
+            while cycles[0] < limits[0]:
+                try:
+                    if pending[0]:
+                        pc = interrupts.take(pc)
+                    block = blocks.get(pc)
+                    if block is None:
+                        block = self._enter(pc)
+                    pc = block()
+                except CpuFault as fault:
+                    fault.pc = fault.pc or pc
+                    pc = interrupts.enter_exception(fault)
+        finally:
+            self.pc = pc
+
+    def bind(self, names: Mapping[str, object]) -> None:
+        """Let the lines of blocks that are not translated yet use more names."""
+        self._names.update(names)
 
     def stop(self) -> None:
         """Let ``run`` return after the current block: for peripherals."""
@@ -187,10 +232,7 @@ class Engine:
         if block.count >= FOLLOWED or block.jump is None or block.jump == str(block.pc):
             return pc
         if block.condition:
-            cost = block.count * CYCLES_PER_INSTRUCTION
-            block.out(f"if {block.condition}:")
-            block.out(f"  c[0] += {cost}")
-            block.out(f"  return {block.jump}")
+            block.leave(block.condition, block.jump, block.count)
             block.condition = ""
         elif block.jump.isdecimal() and int(block.jump) not in self.hooks and not _ends(block):
             pc = int(block.jump)

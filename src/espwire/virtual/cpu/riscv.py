@@ -42,6 +42,7 @@ class RiscV:
     """The instruction set of the RISC-V chips. ``first``: the first cores, without atomics and standard counters."""
 
     registers = 32
+    special: Mapping[int, int] = {}
     longest = 4
     stack = "r[2]"
 

@@ -11,7 +11,8 @@ from functools import partial
 from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
-from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
+from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.cpu.xtensa_windows import start_function
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.registers import require_soc
 from espwire.virtual.soc.clock import (
@@ -25,11 +26,11 @@ from espwire.virtual.soc.clock import (
 )
 from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import Activity, IdleLoop
-from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, RomFunctions
+from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED, RomFunctions
 from espwire.virtual.soc.serial_ports import STATUS_OFFSET, Uart, UsbSerialJtag
 
 SLICE_S = 0.0005  # how long a program runs at most until the host can see what it sent
-STACK_ROOM = 16  # below the end of the data RAM, for a program that does not set up a stack
+STACK_ROOM = 64  # below the end of the data RAM, for a program that does not set up a stack
 SPI_SPAN = 0x100
 STACK_POINTERS = {"riscv": 2, "xtensa": 1}
 
@@ -52,9 +53,9 @@ class EngineProgram:
         riscv = chip.cpu.architecture == "riscv"
         self.activity = Activity(self._on_idle)
         memory = Memory([*services.registers.ram.regions, *_read_rom(services)], self)
-        lx106 = chip.cpu.isa == "lx106"
+        windows = not riscv and chip.cpu.isa != "lx106"
         isa: InstructionSet = (
-            RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(lx106=lx106)
+            RiscV(first=chip.cpu.isa == "rv32imc") if riscv else Xtensa(windows=windows)
         )
         # RISC-V jumps ignore the lowest bit
         self.engine = Engine(isa, memory, entry=entry & ~1 if riscv else entry)
@@ -86,11 +87,13 @@ class EngineProgram:
             self.uart,
             self.flash,
             self.activity,
-            RISCV if riscv else CALL0 if lx106 else WINDOWED_CALL,
+            RISCV if riscv else WINDOWED if windows else CALL0,
             self.reset,
         ).make_hooks()
         stack = STACK_POINTERS[chip.cpu.architecture]
         self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
+        if windows:
+            start_function(self.engine)
         self._idle = IdleLoop(self.engine, self.activity, stack)
 
     # --- the Program interface ---
@@ -224,14 +227,7 @@ class EngineProgram:
         try:
             self.engine.run(limit)
         except CpuFault as fault:
-            windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
-            self.ended = Ending(
-                self.clock.now,
-                "refused" if windows else "crash",
-                fault.what,
-                fault.address,
-                fault.pc,
-            )
+            self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
             self._leaving = True
             return
         if self._may_be_idle:
