@@ -227,13 +227,8 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
 
 def refusal_text(chip: Chip, entry: int) -> bytes:
     """Printed instead of running a program for which there is no engine. No real chip prints this."""
-    windowed = chip.cpu.architecture == "xtensa"
-    why = (
-        "Xtensa register windows are not emulated"
-        if windowed
-        else "programs for this CPU are not emulated"
-    )
-    return f"virtual chip: cannot run the program at {entry:#010x}: {why}\r\n".encode()
+    cpu = f"{chip.cpu.isa} programs are not emulated"
+    return f"virtual chip: cannot run the program at {entry:#010x}: {cpu}\r\n".encode()
 
 
 def find_fault(what: str) -> str:

@@ -54,7 +54,7 @@ def find_memory(chip: Chip) -> tuple[Span, ...]:
 def find_soc(chip: Chip) -> Soc | None:
     """What a program in RAM sees of the chip; derived from the memory map for RISC-V chips without such data.
 
-    None if no engine can run the chip's programs: Xtensa with register windows.
+    None if that cannot be derived: Xtensa chips without such data.
     """
     if chip.soc is not None or chip.cpu.architecture != "riscv":
         return chip.soc

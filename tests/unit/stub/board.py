@@ -150,7 +150,8 @@ class Bench:
         memory = Memory([data, code], self.board)
         for address, content in segments:
             memory.load(address, content)
-        isa = RiscV() if chip.cpu.architecture == "riscv" else Xtensa()
+        windows = chip.cpu.isa != "lx106"
+        isa = RiscV() if chip.cpu.architecture == "riscv" else Xtensa(windows=windows)
         self.engine = Engine(
             isa, memory, entry=entry, hooks=dict.fromkeys(chip.rom_addresses.values(), _return)
         )

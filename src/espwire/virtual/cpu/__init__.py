@@ -1,1 +1,1 @@
-"""CPU engines: Xtensa (call0) and RISC-V, which run code that is uploaded to the virtual chip."""
+"""CPU engines: Xtensa and RISC-V, which run code that is uploaded to the virtual chip."""

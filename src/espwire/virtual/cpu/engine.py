@@ -22,7 +22,8 @@ from espwire.virtual.cpu.memory import CpuFault, Memory
 CYCLES_PER_INSTRUCTION = 2  # conservative: the real cores need between one and two
 LONGEST_BLOCK = 64
 FOLLOWED = 24  # instructions, after which a block ends at its next jump
-ENDS = ("flush()", "c[0] = max", "raise ")  # statements after which a block must end
+# statements after which a block must end
+ENDS = ("flush()", "c[0] = max", "raise ", "if loop(", "change(")
 MASK, SIGN = 0xFFFFFFFF, 0x80000000
 
 _CONSTANT_LOAD = re.compile(r"\bL32\((0x[0-9a-f]+)\)")
@@ -45,11 +46,17 @@ class Block:
         """Append a statement."""
         self.lines.append(line)
 
+    def leave(self, condition: str, jump: Jump, count: int) -> None:
+        """Append a conditional exit after ``count`` instructions."""
+        cost = count * CYCLES_PER_INSTRUCTION
+        self.lines += [f"if {condition}:", f"  c[0] += {cost}", f"  return {jump}"]
+
 
 class InstructionSet(Protocol):
     """Translates instructions to Python."""
 
     registers: int
+    special: Mapping[int, int]  # special registers after a reset, as far as they are not 0
     longest: int  # bytes of the longest instruction
     stack: str  # the stack pointer's name in the lines
 
@@ -95,7 +102,7 @@ class Engine:
         self.isa, self.memory, self.pc = isa, memory, entry
         self.hooks = dict(hooks or {})
         self.registers = [0] * isa.registers
-        self.special: dict[int, int] = {}
+        self.special = dict(isa.special)
         self.cycles = memory.cycles
         self.effects = [0]
         self.interrupts: Interrupts | None = None
@@ -227,10 +234,7 @@ class Engine:
         if block.count >= FOLLOWED or block.jump is None or block.jump == str(block.pc):
             return pc
         if block.condition:
-            cost = block.count * CYCLES_PER_INSTRUCTION
-            block.out(f"if {block.condition}:")
-            block.out(f"  c[0] += {cost}")
-            block.out(f"  return {block.jump}")
+            block.leave(block.condition, block.jump, block.count)
             block.condition = ""
         elif block.jump.isdecimal() and int(block.jump) not in self.hooks and not _ends(block):
             pc = int(block.jump)

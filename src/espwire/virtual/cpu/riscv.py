@@ -52,6 +52,7 @@ class RiscV:
     """
 
     registers = 32
+    special: Mapping[int, int] = {}
     longest = 4
     stack = "r[2]"
 

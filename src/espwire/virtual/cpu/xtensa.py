@@ -1,14 +1,15 @@
-"""The Xtensa core instruction set, translated to Python (see engine.py): call0 ABI, density, MUL16/MUL32, NSA, MIN/MAX.
+"""The Xtensa core instruction set, translated to Python (see engine.py): call0 ABI, density, MUL16, MULL, NSA.
 
-No register windows (``entry``, ``call4``…), no interrupts, no floating point: what Debian's lx106 compiler emits, and what
-start-up code needs. ``callx8`` works if a ROM function is hooked at its target and windows are switched on. The lx106
-(ESP8266) has neither windows nor MIN/MAX. Source: the Xtensa ISA reference.
+That is the lx106 of the ESP8266. The other chips have register windows (xtensa_windows.py), loops (xtensa_loops.py) and
+more instructions (xtensa_options.py); interrupts (xtensa_interrupts.py) are an option. No floating point.
+Source: the Xtensa ISA reference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from espwire.virtual.cpu import xtensa_interrupts, xtensa_loops, xtensa_options, xtensa_windows
 from espwire.virtual.cpu.engine import (
     MASK,
     SIGN,
@@ -20,32 +21,42 @@ from espwire.virtual.cpu.engine import (
     store_lines,
 )
 from espwire.virtual.cpu.memory import CpuFault
+from espwire.virtual.cpu.xtensa_word import CCOUNT, PS, SAR, Word
 
-SAR, PS, CCOUNT = 3, 230, 234
 SAR_BITS = 63
-WINDOWS_ON = 1 << 18  # PS.WOE
-CALLX8 = 0xFFF0FF, 0x0000E0  # all bits but those of its register
-MIN_MAX = range(4, 8)  # of RST3
-NEEDS_WINDOWS = "register windows"  # in the fault of such an instruction
-WINDOWED = -1  # not a register: this call is a callx8
 SIGNED_CONSTANTS = (-1, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 UNSIGNED_CONSTANTS = (32768, 65536, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256)
 
+Writer = Callable[[Word, Block], None]
+
 
 class Xtensa:
-    """The instruction set of ESP8266 (``lx106``), ESP32, ESP32-S2 and ESP32-S3."""
+    """The instruction set of the ESP8266, or with ``windows`` that of ESP32, ESP32-S2 and ESP32-S3.
 
-    registers = 16
+    ``interrupts``: for an engine with ``xtensa_interrupts.Interrupts``.
+    """
+
     longest = 3
     stack = "r[1]"
 
-    def __init__(self, *, lx106: bool = False) -> None:
-        self._lx106 = lx106
+    def __init__(self, *, windows: bool = False, interrupts: bool = False) -> None:
+        self.registers = 64 if windows else 16
+        self.special: Mapping[int, int] = xtensa_windows.RESET if windows or interrupts else {}
+        self._loops = xtensa_loops.Loops() if windows else None
+        added: list[tuple[int, int, Writer]] = []
+        if windows:
+            added += (*xtensa_windows.WRITERS, *xtensa_loops.WRITERS, *xtensa_options.WRITERS)
+        if interrupts:
+            added += xtensa_interrupts.WRITERS
+        self._added = tuple(added)
 
     @property
     def names(self) -> Mapping[str, object]:
         """Functions that the lines use."""
-        return {"nsa": _nsa}
+        names = {"nsa": _nsa, "divide": xtensa_options.divide, **xtensa_windows.NAMES}
+        if self._loops is not None:
+            names["loop"] = self._loops.start
+        return names
 
     def translate(self, code: bytes, pc: int, block: Block) -> int:
         """Append the instruction at ``pc``; returns its size in bytes."""
@@ -53,54 +64,42 @@ class Xtensa:
         size = 2 if word & 15 >= 8 else 3
         if len(code) < size:
             raise CpuFault("code runs out of its memory", pc, pc)
-        writer = _BY_OP0.get(word & 15)
-        fields = _Word(word, pc, size)
-        if writer is None or (self._lx106 and fields.is_beyond_lx106):
+        fields = Word(word, pc, size)
+        writer = self._find_writer(word)
+        if writer is None:
             raise fields.illegal()
         writer(fields, block)
+        if self._loops is not None:
+            self._loops.close(fields, block)
         return size
 
-
-class _Word:
-    """An instruction, its fields by the manual's names."""
-
-    def __init__(self, word: int, pc: int, size: int) -> None:
-        self.word, self.pc, self.next = word, pc, pc + size
-        self.t, self.s, self.r = word >> 4 & 15, word >> 8 & 15, word >> 12 & 15
-        self.op1, self.op2 = word >> 16 & 15, word >> 20 & 15
-        self.byte = word >> 16
-        self.at, self.as_, self.ar = f"r[{self.t}]", f"r[{self.s}]", f"r[{self.r}]"
-
-    @property
-    def is_beyond_lx106(self) -> bool:
-        """Whether the lx106 does not have it: MIN, MAX and similar, callx8."""
-        rst3 = self.word & 15 == 0 and self.op1 == 3
-        return (rst3 and self.op2 in MIN_MAX) or self.word & CALLX8[0] == CALLX8[1]
-
-    def illegal(self) -> CpuFault:
-        return CpuFault(f"illegal instruction {self.word:#x}", self.pc, self.pc)
+    def _find_writer(self, word: int) -> Writer | None:
+        for mask, value, writer in self._added:
+            if word & mask == value:
+                return writer
+        return _BY_OP0.get(word & 15)
 
 
 # --- two-byte instructions ---
 
 
-def _l32i_n(i: _Word, block: Block) -> None:
+def _l32i_n(i: Word, block: Block) -> None:
     block.lines += load_lines(i.at, i.as_, i.r * 4, 32)
 
 
-def _s32i_n(i: _Word, block: Block) -> None:
+def _s32i_n(i: Word, block: Block) -> None:
     block.lines += store_lines(i.at, i.as_, i.r * 4, 32)
 
 
-def _add_n(i: _Word, block: Block) -> None:
+def _add_n(i: Word, block: Block) -> None:
     block.out(f"{i.ar} = ({i.as_} + {i.at}) & M")
 
 
-def _addi_n(i: _Word, block: Block) -> None:
+def _addi_n(i: Word, block: Block) -> None:
     block.out(f"{i.ar} = ({i.as_} + {i.t or -1}) & M")
 
 
-def _movi_branch_n(i: _Word, block: Block) -> None:
+def _movi_branch_n(i: Word, block: Block) -> None:
     if i.t < 8:
         value = (i.t & 7) << 4 | i.r
         block.out(f"{i.as_} = {(value - 128 if value >= 96 else value) & MASK:#x}")
@@ -109,7 +108,7 @@ def _movi_branch_n(i: _Word, block: Block) -> None:
     block.jump = str(i.pc + 4 + ((i.t & 3) << 4 | i.r))
 
 
-def _mov_return_n(i: _Word, block: Block) -> None:
+def _mov_return_n(i: Word, block: Block) -> None:
     if i.r == 0:
         block.out(f"{i.at} = {i.as_}")
     elif i.r == 15 and i.t == 0:
@@ -123,7 +122,7 @@ def _mov_return_n(i: _Word, block: Block) -> None:
 # --- three-byte instructions ---
 
 
-def _qrst(i: _Word, block: Block) -> None:
+def _qrst(i: Word, block: Block) -> None:
     if i.op1 in (4, 5):  # extui
         block.out(f"{i.ar} = {i.at} >> {i.s | (i.op1 & 1) << 4} & {(2 << i.op2) - 1:#x}")
         return
@@ -133,7 +132,7 @@ def _qrst(i: _Word, block: Block) -> None:
     group(i, block)
 
 
-def _rst0(i: _Word, block: Block) -> None:
+def _rst0(i: Word, block: Block) -> None:
     if i.op2 == 0:
         _st0(i, block)
     elif i.op2 == 4:
@@ -160,19 +159,15 @@ def _rst0(i: _Word, block: Block) -> None:
         block.out(f"{i.ar} = {expression}")
 
 
-def _st0(i: _Word, block: Block) -> None:
+def _st0(i: Word, block: Block) -> None:
     """Jumps through registers, barriers, rsil."""
     m, n = i.t >> 2, i.t & 3
-    if i.r == 0 and m == 2 and n in (0, 2):
+    if i.r == 0 and m == 2 and n in (0, 2):  # ret, jx
         block.jump = i.as_ if n == 2 else "r[0]"
-    elif (
-        i.r == 0 and m == 3 and n in (0, 2)
-    ):  # callx0; callx8 has its arguments in a10 and up, which only hooks use
+    elif i.r == 0 and i.t == 12:  # callx0
         block.out(f"t = {i.as_}")
-        block.out(f"r[{0 if n == 0 else 8}] = {i.next}")
+        block.out(f"r[0] = {i.next}")
         block.jump = "t"
-        if n:
-            block.out(f"s[{WINDOWED}] = 1")
     elif i.r == 2:
         if i.t == 0:  # isync: code may have changed
             block.out("flush()")
@@ -188,7 +183,7 @@ def _st0(i: _Word, block: Block) -> None:
         raise i.illegal()
 
 
-def _st1(i: _Word, block: Block) -> None:
+def _st1(i: Word, block: Block) -> None:
     """Shift amounts, and counting leading bits."""
     line = {
         0: f"s[{SAR}] = {i.as_} & 31",
@@ -204,12 +199,12 @@ def _st1(i: _Word, block: Block) -> None:
     block.out(line)
 
 
-def _rst1(i: _Word, block: Block) -> None:
+def _rst1(i: Word, block: Block) -> None:
     """Shifts, 16-bit multiplication, xsr."""
     amount = f"s.get({SAR}, 0)"
     low = "(({0} & 0xFFFF ^ 0x8000) - 0x8000)"
     if i.op2 == 6:
-        number = i.word >> 8 & 255
+        number = i.special
         block.out(f"{i.at}, s[{number}] = {_special(number)}, {_cut(number, i.at)}")
         return
     expression = {
@@ -230,25 +225,20 @@ def _rst1(i: _Word, block: Block) -> None:
     block.out(f"{i.ar} = {expression}")
 
 
-def _rst2(i: _Word, block: Block) -> None:
-    """32-bit multiplication (mull). The lx106 has no division."""
+def _rst2(i: Word, block: Block) -> None:
+    """32-bit multiplication (mull)."""
     if i.op2 != 8:
         raise i.illegal()
     block.out(f"{i.ar} = {i.as_} * {i.at} & M")
 
 
-def _rst3(i: _Word, block: Block) -> None:
-    """Special registers, minimum and maximum, conditional moves."""
-    number = i.word >> 8 & 255
+def _rst3(i: Word, block: Block) -> None:
+    """Special registers, conditional moves."""
+    number = i.special
     if i.op2 == 0:
         block.out(f"{i.at} = {_special(number)}")
     elif i.op2 == 1:
         block.out(f"s[{number}] = {_cut(number, i.at)}")
-    elif i.op2 in (4, 5, 6, 7):
-        keys = (
-            f"({i.as_}, {i.at})" if i.op2 > 5 else f"({i.as_}, {i.at}, key=lambda n: n ^ {SIGN:#x})"
-        )
-        block.out(f"{i.ar} = {'max' if i.op2 & 1 else 'min'}{keys}")
     elif 8 <= i.op2 <= 11:
         test = ("== 0", "!= 0", f">= {SIGN:#x}", f"< {SIGN:#x}")[i.op2 - 8]
         block.out(f"if {i.at} {test}: {i.ar} = {i.as_}")
@@ -265,12 +255,12 @@ def _special(number: int) -> str:
     return "c[0] & M" if number == CCOUNT else f"s.get({number}, 0)"
 
 
-def _l32r(i: _Word, block: Block) -> None:
+def _l32r(i: Word, block: Block) -> None:
     address = (i.pc + 3 & ~3) + ((i.word >> 8 | ~0xFFFF) << 2)
     block.out(f"{i.at} = L32({address & MASK:#x})")
 
 
-def _lsai(i: _Word, block: Block) -> None:
+def _lsai(i: Word, block: Block) -> None:
     """Loads, stores, addi, movi."""
     loads = {0: (8, False), 1: (16, False), 2: (32, False), 9: (16, True)}
     stores = {4: 8, 5: 16, 6: 32}
@@ -290,14 +280,14 @@ def _lsai(i: _Word, block: Block) -> None:
         raise i.illegal()
 
 
-def _call(i: _Word, block: Block) -> None:
+def _call(i: Word, block: Block) -> None:
     if i.t & 3:
-        raise CpuFault(f"windowed call: {NEEDS_WINDOWS}", i.pc, i.pc)
+        raise i.illegal()
     block.out(f"r[0] = {i.next}")
     block.jump = str((i.pc & ~3) + (sign_extend(i.word >> 6, 18) << 2) + 4)
 
 
-def _si(i: _Word, block: Block) -> None:
+def _si(i: Word, block: Block) -> None:
     """Jumps, and branches that compare with a constant."""
     n, m = i.t & 3, i.t >> 2
     near = i.pc + 4 + sign_extend(i.byte, 8)
@@ -317,13 +307,11 @@ def _si(i: _Word, block: Block) -> None:
     elif m >= 2:
         block.condition = f"{i.as_} {'>=' if m & 1 else '<'} {UNSIGNED_CONSTANTS[i.r]}"
         block.jump = str(near)
-    elif m == 0:
-        raise CpuFault(f"illegal instruction {i.word:#x}: {NEEDS_WINDOWS}", i.pc, i.pc)
-    else:  # the loop option, which the compiler of these cores does not use
+    else:
         raise i.illegal()
 
 
-def _branch(i: _Word, block: Block) -> None:
+def _branch(i: Word, block: Block) -> None:
     """Branches that compare two registers, or test bits."""
     a, b = i.as_, i.at
     block.condition = (
@@ -347,7 +335,7 @@ def _branch(i: _Word, block: Block) -> None:
     block.jump = str(i.pc + 4 + sign_extend(i.byte, 8))
 
 
-_BY_OP0: dict[int, Callable[[_Word, Block], None]] = {
+_BY_OP0: dict[int, Writer] = {
     0: _qrst,
     1: _l32r,
     2: _lsai,

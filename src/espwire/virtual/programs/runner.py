@@ -16,8 +16,6 @@ from espwire.virtual.registers import find_soc
 from espwire.virtual.scheduler import EventQueue
 from espwire.virtual.soc.mask_rom import LoadedRom
 
-ENTRY_INSTRUCTION = 0x36  # first byte of Xtensa's ``entry``
-
 
 class ProgramRunner:
     """``program`` is what runs now, if anything; ``ended`` is why the last program ended."""
@@ -121,13 +119,6 @@ def find_program(services: Services, entry: int) -> Program | None:
         program = model or vendor_stub.start_program(services, entry)
         if program is not None:
             return program
-    if find_soc(services.chip) is None or _is_windowed(services, entry):
+    if find_soc(services.chip) is None:
         return None
     return EngineProgram(services, entry)
-
-
-def _is_windowed(services: Services, entry: int) -> bool:
-    """Whether the program begins with ``entry``, as functions of the windowed ABI do."""
-    cpu = services.chip.cpu
-    first = services.registers.ram.read(entry, 1)[0]
-    return cpu.architecture == "xtensa" and cpu.isa != "lx106" and first == ENTRY_INSTRUCTION

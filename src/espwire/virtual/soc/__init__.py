@@ -6,5 +6,5 @@
 * ``romcalls.py``: ROM functions. ``idle.py``: detects waiting loops, which are skipped.
 
 Not modelled: interrupts, caches (flash mapped into the address space reads as zeros), the second mapping of the ESP32's
-SRAM 1 on its instruction bus, USB-OTG, register windows on Xtensa (``entry``, ``call8`` into own code), DMA.
+SRAM 1 on its instruction bus, USB-OTG, DMA.
 """

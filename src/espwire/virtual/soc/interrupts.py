@@ -13,6 +13,7 @@ from espwire.virtual.cpu.memory import Memory
 from espwire.virtual.soc.mask_rom import RomInterrupts
 
 SOURCES, LINES = 128, 32
+UNCONNECTED = 16  # an internal line of the Xtensa cores, which no peripheral uses
 PRIORITY, THRESHOLD = 0x10, 0x90  # offsets behind the register that enables lines
 CLIC_LINES, CLIC_THRESHOLD, CLIC_CONTROL = 64, 0x08, 0x1000
 CLIC_ENABLE, CLIC_VECTORED, CLIC_LEVEL_SHIFT, CLIC_THRESHOLD_SHIFT = 1 << 8, 1 << 16, 24, 24
@@ -23,6 +24,43 @@ class Requests(Protocol):
 
     def request(self, line: int, *, level: int = 1, vectored: bool = False) -> None:
         """The most urgent line; 0: none."""
+
+
+class Lines(Protocol):
+    """The core of an Xtensa chip, whose lines have fixed levels (``xtensa_interrupts.Interrupts``)."""
+
+    def set_line(self, number: int, on: bool) -> None:
+        """A line changes its level."""
+
+
+class Controller(Protocol):
+    """What stands between UART 0 and the core."""
+
+    def set_uart(self, on: bool) -> None:
+        """The level of UART 0's interrupt."""
+
+
+class LineMatrix:
+    """The matrix of an Xtensa chip; the ESP8266 has none."""
+
+    def __init__(self, facts: RomInterrupts, memory: Memory, core: Lines) -> None:
+        self._facts, self._core = facts, core
+        self._line = facts.uart if facts.matrix is None else UNCONNECTED
+        self._on = False
+        if facts.matrix is not None:
+            at = facts.matrix + 4 * facts.uart
+            memory.ports[at], memory.sinks[at] = lambda: self._line, self._connect
+
+    def set_uart(self, on: bool) -> None:
+        """The level of UART 0's interrupt."""
+        if on != self._on:
+            self._on = on
+            self._core.set_line(self._line, on)
+
+    def _connect(self, value: int) -> None:
+        self._core.set_line(self._line, False)
+        self._line = value % LINES
+        self._core.set_line(self._line, self._on)
 
 
 class InterruptController:

@@ -80,6 +80,7 @@ class RomWord(Record):
 class MaskRom(Record):
     """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
 
+    ``commands``: registers whose bits clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
     ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
     ``unaligned``: the core loads and stores at any address.
     """
@@ -92,6 +93,8 @@ class MaskRom(Record):
     strap: RomWord
     reset_cause: BitPart | None = None
     words: tuple[RomWord, ...] = ()
+    commands: tuple[int, ...] = ()
+    processor_id: int = 0
     ram: tuple[RamBank, ...] = ()
     unaligned: bool = False
 

@@ -13,7 +13,8 @@ from espwire.chips.model import Chip
 from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Engine, Hook, InstructionSet
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
-from espwire.virtual.cpu.xtensa import NEEDS_WINDOWS, Xtensa
+from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.cpu.xtensa_windows import start_function
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.registers import require_soc
 from espwire.virtual.soc.clock import (
@@ -27,11 +28,11 @@ from espwire.virtual.soc.clock import (
 )
 from espwire.virtual.soc.flash_port import FlashPort
 from espwire.virtual.soc.idle import Activity, IdleLoop
-from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED_CALL, RomFunctions
+from espwire.virtual.soc.romcalls import CALL0, RISCV, WINDOWED, RomFunctions
 from espwire.virtual.soc.serial_ports import STATUS_OFFSET, Uart, UsbSerialJtag
 
 SLICE_S = 0.0005  # how long a program runs at most until the host can see what it sent
-STACK_ROOM = 16  # below the end of the data RAM, for a program that does not set up a stack
+STACK_ROOM = 64  # below the end of the data RAM, for a program that does not set up a stack
 SPI_SPAN = 0x100
 STACK_POINTERS = {"riscv": 2, "xtensa": 1}
 
@@ -77,6 +78,7 @@ class EngineProgram:
         self.engine.hooks = self._make_hooks()
         stack = STACK_POINTERS[chip.cpu.architecture]
         self.engine.registers[stack] = soc.ram[0].end - STACK_ROOM
+        self._start_function()
         self._idle = IdleLoop(self.engine, self.activity, stack)
 
     # --- what a program with a real ROM has otherwise (rom_program.py) ---
@@ -88,6 +90,11 @@ class EngineProgram:
         riscv = services.chip.cpu.architecture == "riscv"
         return Engine(make_isa(services.chip), memory, entry=entry & ~1 if riscv else entry)
 
+    def _start_function(self) -> None:
+        """With register windows, a program begins as a function that is called."""
+        if has_windows(self.services.chip):
+            start_function(self.engine)
+
     def _make_uart(self, send: Callable[[float, bytes, int], None]) -> Uart:
         return Uart(self.services.chip, self.clock, self.activity, send, self.services.lost)
 
@@ -95,7 +102,7 @@ class EngineProgram:
         """Functions of the ROM, which has no code."""
         cpu = self.services.chip.cpu
         convention = (
-            RISCV if cpu.architecture == "riscv" else CALL0 if cpu.isa == "lx106" else WINDOWED_CALL
+            RISCV if cpu.architecture == "riscv" else CALL0 if cpu.isa == "lx106" else WINDOWED
         )
         return RomFunctions(
             self.engine,
@@ -252,14 +259,7 @@ class EngineProgram:
         try:
             self.engine.run(limit)
         except CpuFault as fault:
-            windows = NEEDS_WINDOWS in fault.what and self.services.chip.cpu.isa != "lx106"
-            self.ended = Ending(
-                self.clock.now,
-                "refused" if windows else "crash",
-                fault.what,
-                fault.address,
-                fault.pc,
-            )
+            self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
             self._leaving = True
             return
         if self._may_be_idle:
@@ -296,7 +296,12 @@ def make_isa(chip: Chip, *, interrupts: bool = False) -> InstructionSet:
     """The instruction set of a chip's core."""
     if chip.cpu.architecture == "riscv":
         return RiscV(first=chip.cpu.isa == "rv32imc", interrupts=interrupts)
-    return Xtensa(lx106=chip.cpu.isa == "lx106")
+    return Xtensa(windows=has_windows(chip), interrupts=interrupts)
+
+
+def has_windows(chip: Chip) -> bool:
+    """Whether the core is an Xtensa with register windows."""
+    return chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"
 
 
 def _read_rom(services: Services) -> list[Region]:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from espwire.virtual.cpu import riscv, xtensa_interrupts
 from espwire.virtual.cpu.engine import Block, Engine, Hook
 from espwire.virtual.cpu.memory import Memory, Region
-from espwire.virtual.cpu.riscv import Interrupts
+from espwire.virtual.cpu.xtensa_word import INCREMENT, PS
 from espwire.virtual.programs.program import Services
-from espwire.virtual.soc.interrupts import InterruptController
+from espwire.virtual.soc.interrupts import Controller, InterruptController, LineMatrix
 from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom
-from espwire.virtual.soc.program import EngineProgram, make_isa
+from espwire.virtual.soc.program import EngineProgram, has_windows, make_isa
 from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
 
 LOOK_CYCLES = 2000  # after which a loop that only waits for an interrupt is looked for
 PERIPHERAL_CYCLES = 8
+PROCESSOR_ID = 235  # a special register
+RETURN = 0x3FFFFFFF  # of a windowed return address: the bits above it are the size of the window
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
 
 
@@ -68,8 +71,15 @@ class RomProgram(EngineProgram):
         )
         memory.peripheral_cycles = PERIPHERAL_CYCLES
         engine = Engine(make_isa(self.services.chip, interrupts=True), memory, entry=entry)
-        core = Interrupts(engine, clic=facts.interrupts.clic is not None)
-        self._controller = InterruptController(facts.interrupts, memory, core)
+        cpu = self.services.chip.cpu
+        if cpu.architecture == "riscv":
+            core = riscv.Interrupts(engine, clic=facts.interrupts.clic is not None)
+            self._controller: Controller = InterruptController(facts.interrupts, memory, core)
+        else:
+            kind = xtensa_interrupts.LX106 if cpu.isa == "lx106" else xtensa_interrupts.LX7
+            lines = xtensa_interrupts.Interrupts(engine, kind)
+            engine.special[PROCESSOR_ID] = facts.processor_id
+            self._controller = LineMatrix(facts.interrupts, memory, lines)
         return engine
 
     def _make_uart(self, send: Callable[[float, bytes, int], None]) -> Uart:
@@ -83,6 +93,9 @@ class RomProgram(EngineProgram):
             self._controller.set_uart,
         )
 
+    def _start_function(self) -> None:
+        """The ROM starts from the reset vector."""
+
     def _make_hooks(self) -> dict[int, Hook]:
         """Only the ROM's delay: it counts cycles, which would take longer than it lasts."""
         at = self.services.chip.rom_addresses["ets_delay_us"]
@@ -94,18 +107,40 @@ class RomProgram(EngineProgram):
 
     def _delay(self, engine: Engine) -> None:
         """Let so many microseconds pass as the argument says; the rest is still in it if an interrupt comes first."""
-        argument, back = DELAY_REGISTERS[self.services.chip.cpu.architecture]
         registers, cycles = engine.registers, engine.cycles
+        argument, back = DELAY_REGISTERS[self.services.chip.cpu.architecture]
+        windows = has_windows(self.services.chip)
+        if windows:  # the registers are still the caller's
+            called = 4 * (engine.special[PS] >> INCREMENT & 3)
+            argument, back = argument + called, back + called
         ticks = round(self.clock.hz / 1e6)
         now = max(0, self._until - cycles[0]) // ticks + 1
         cycles[0] += min(now, registers[argument]) * ticks
         registers[argument] -= min(now, registers[argument])
         if not registers[argument]:
-            engine.pc = registers[back]
+            to = registers[back]
+            engine.pc = engine.pc & ~RETURN | to & RETURN if windows else to
 
     def _connect_peripherals(self) -> None:
         super()._connect_peripherals()
         self.uart.connect(self.engine.memory)
+        for address in self._rom.facts.commands:
+            self._connect_command(address)
+
+    def _connect_command(self, address: int) -> None:
+        """A register whose bits read as 1 once after they were written: the work is under way, then done."""
+        value = 0
+
+        def write(new: int) -> None:
+            nonlocal value
+            value = new
+
+        def read() -> int:
+            nonlocal value
+            seen, value = value, 0
+            return seen
+
+        self.engine.memory.ports[address], self.engine.memory.sinks[address] = read, write
 
     def _next_interrupt(self) -> float:
         return self.uart.next_interrupt()

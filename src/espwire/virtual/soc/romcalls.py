@@ -1,8 +1,8 @@
 """ROM functions that programs in RAM call: carried out at once, in the time that they take on the chip.
 
-Arguments are passed as the processor's ABI does it: RISC-V in a0 to a7, the ESP8266's ROM in a2 to a7 (call0), further
-ones on the stack. The functions of later Xtensa ROMs begin with ``entry``: they can only be called by ``callx8``
-(arguments in a10 and up), with register windows switched on.
+Arguments are passed as the processor's ABI does it: RISC-V in a0 to a7, Xtensa in a2 to a7, further ones on the stack.
+The functions of Xtensa ROMs after the ESP8266's begin with ``entry``: they can only be called by ``call8`` and similar
+(arguments in the caller's a10 and up), with register windows switched on.
 
 ``format_text`` makes the text of the ROM's ets_printf: integers, characters, strings and pointers. The ROM's printf has
 fewer conversions than C's and no floating point; an unknown conversion is printed unchanged.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from typing import NamedTuple
 
 from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
-from espwire.virtual.cpu.memory import CpuFault
-from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
+from espwire.virtual.cpu.xtensa_windows import call_function
 from espwire.virtual.programs.program import Services
 from espwire.virtual.soc.clock import Clock
 from espwire.virtual.soc.flash_port import FlashPort
@@ -32,19 +32,17 @@ MASK = 0xFFFFFFFF
 
 class Convention(NamedTuple):
     """A calling convention: registers of the first argument, the return address and the stack pointer; how many
-    arguments are passed in registers."""
+    arguments are passed in registers; whether functions have windows of their own."""
 
     first: int
     back: int
     stack: int
     in_registers: int
+    windows: bool = False
 
 
-RISCV, CALL0, WINDOWED_CALL = (
-    Convention(10, 1, 2, 8),
-    Convention(2, 0, 1, 6),
-    Convention(10, 8, 1, 6),
-)
+RISCV, CALL0 = Convention(10, 1, 2, 8), Convention(2, 0, 1, 6)
+WINDOWED = CALL0._replace(windows=True)
 
 
 class RomFunctions:
@@ -169,14 +167,6 @@ class RomFunctions:
         convention = self._convention
 
         def call(engine: Engine) -> None:
-            windowed = bool(engine.special.pop(WINDOWED, 0))
-            if windowed is not (convention is WINDOWED_CALL) or (
-                windowed and not engine.special.get(PS, 0) & WINDOWS_ON
-            ):
-                raise CpuFault(
-                    "illegal instruction: a ROM function was called by another convention than its own",
-                    engine.pc,
-                )
             self._activity.changed()
             registers, first = engine.registers, convention.first
             result = function(self, *registers[first : first + 3])
@@ -184,7 +174,7 @@ class RomFunctions:
                 registers[first] = result & MASK
             engine.pc = registers[convention.back]
 
-        return call
+        return partial(call_function, call) if convention.windows else call
 
 
 Function = Callable[[RomFunctions, int, int, int], int | None]

@@ -14,12 +14,12 @@ class RecordingBus:
 
     def read(self, address):
         if address < PERIPHERAL:
-            raise CpuFault("nothing is mapped", address)
+            raise CpuFault("load from an unmapped address", address)
         return self.words.get(address, 0)
 
     def write(self, address, value):
         if address < PERIPHERAL:
-            raise CpuFault("nothing is mapped", address)
+            raise CpuFault("store to an unmapped address", address)
         self.writes.append((address, value))
 
 

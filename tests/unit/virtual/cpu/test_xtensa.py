@@ -6,13 +6,13 @@ import pytest
 from tests.unit.virtual.cpu.programs import CODE, DATA, PERIPHERAL, make_engine
 
 from espwire.virtual.cpu.memory import CpuFault
-from espwire.virtual.cpu.xtensa import WINDOWED, Xtensa
+from espwire.virtual.cpu.xtensa import Xtensa
 
 WAIT = b"\x00\x70\x00"  # waiti 0: nothing more to do
 
 
-def _run(code, *, registers=(), hooks=None):
-    engine = make_engine(Xtensa(), code + WAIT, hooks=hooks)
+def _run(code, *, registers=(), hooks=None, windows=False):
+    engine = make_engine(Xtensa(windows=windows), code + WAIT, hooks=hooks)
     for number, value in dict(registers).items():
         engine.registers[number] = value
     engine.run(5_000)
@@ -46,7 +46,7 @@ def _lsai(r, s, t, immediate):
     ],
 )
 def test_arithmetic_on_two_registers(op2, op1, expected):
-    engine = _run(_qrst(op2, op1, 2, 3, 4), registers={3: 0x80000003, 4: 5})
+    engine = _run(_qrst(op2, op1, 2, 3, 4), registers={3: 0x80000003, 4: 5}, windows=op1 == 3)
     assert engine.registers[2] == expected
 
 
@@ -79,23 +79,6 @@ def test_a_byte_store_to_a_peripheral_faults_and_a_word_does_not():
     assert engine.memory.bus.writes == [(PERIPHERAL, 7)]
     with pytest.raises(CpuFault, match="store of 1 bytes to a peripheral"):
         _run(_lsai(4, 3, 4, 0), registers={3: PERIPHERAL})
-
-
-def test_windowed_calls_are_refused():
-    with pytest.raises(CpuFault, match="windowed call"):
-        _run(struct.pack("<I", 0x15 | 4 << 6)[:3])
-
-
-def test_callx8_works_with_a_rom_function_as_target():
-    def add(engine):
-        assert engine.special.pop(WINDOWED)
-        engine.registers[10] += engine.registers[11]
-        engine.pc = engine.registers[8]
-
-    hooks = {0x40000020: add}
-    code = struct.pack("<I", 0 << 12 | 2 << 8 | 0xE << 4)[:3]  # callx8 a2
-    engine = _run(code, registers={2: 0x40000020, 10: 40, 11: 2}, hooks=hooks)
-    assert engine.registers[10] == 42
 
 
 def test_the_cycle_counter_is_a_special_register():

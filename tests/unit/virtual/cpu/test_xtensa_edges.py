@@ -13,8 +13,8 @@ SAR = 3
 ALL = 0xFFFFFFFF
 
 
-def run(code, *, registers=(), lx106=False):
-    engine = make_engine(Xtensa(lx106=lx106), code + WAIT)
+def run(code, *, registers=()):
+    engine = make_engine(Xtensa(), code + WAIT)
     for number, value in dict(registers).items():
         engine.registers[number] = value
     engine.run(5_000)
@@ -194,7 +194,7 @@ def test_an_unsupported_instruction_faults_at_its_address(code):
 @pytest.mark.parametrize("code", [*(qrst(op2, 3, 2, 3, 4) for op2 in range(4, 8)), b"\xe0\x02\x00"])
 def test_the_lx106_has_neither_minimum_nor_windows(code):
     with pytest.raises(CpuFault, match="illegal instruction"):
-        run(code, lx106=True, registers={2: CODE + 3})
+        run(code, registers={2: CODE + 3})
 
 
 def test_unaligned_words_fault_in_either_direction():

@@ -7,7 +7,7 @@ from tests.unit.virtual.soc.machines import Machine
 
 from espwire.secure.flash_encryption import encrypt_esp32
 from espwire.virtual.cpu.memory import CpuFault
-from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
+from espwire.virtual.cpu.xtensa_word import INCREMENT, PS, WINDOWS_ON
 
 RETURN = 0x40080004
 KEY = bytes(range(32))
@@ -18,33 +18,33 @@ SOURCE = 0x3FFC0000
 class Caller(Machine):
     """Calls ROM functions as an instruction does."""
 
-    def call(self, name, *arguments, windowed=True, ps=WINDOWS_ON):
+    def call(self, name, *arguments, windows=2, ps=WINDOWS_ON):
+        """``windows``: 1 to 3 as ``call4`` to ``call12`` do, 0 as ``call0``."""
         engine = self.program.engine
-        first, back = (10, 8) if windowed else (2, 0)
-        engine.registers[first : first + len(arguments)] = arguments
-        engine.registers[back] = RETURN
-        engine.special[PS] = ps
-        if windowed:
-            engine.special[WINDOWED] = 1
+        back = 4 * windows
+        engine.registers[back + 2 : back + 2 + len(arguments)] = arguments
+        engine.registers[back] = RETURN & 0x3FFFFFFF | windows << 30 if windows else RETURN
+        engine.special[PS] = ps | windows << INCREMENT
         address = self.host.chip.chip.rom_addresses[name]
         engine.pc = address
         engine.hooks[address](engine)
         assert engine.pc == RETURN
-        return engine.registers[first]
+        return engine.registers[back + 2]
 
 
 def test_functions_of_a_windowed_rom_are_not_called_without_windows():
     machine = Caller("esp32")
-    with pytest.raises(CpuFault, match="another convention"):
-        machine.call("ets_get_cpu_frequency", windowed=False)
-    with pytest.raises(CpuFault, match="another convention"):
+    with pytest.raises(CpuFault, match="called without"):
+        machine.call("ets_get_cpu_frequency", windows=0)
+    with pytest.raises(CpuFault, match="without register windows"):
         machine.call("ets_get_cpu_frequency", ps=0x2F)
-    assert machine.call("ets_get_cpu_frequency") == 40
+    for windows in (1, 2, 3):
+        assert machine.call("ets_get_cpu_frequency", windows=windows) == 40
 
 
 def test_functions_of_the_esp8266_are_called_plainly():
     machine = Caller("esp8266")
-    assert machine.call("ets_get_cpu_frequency", windowed=False) == 52
+    assert machine.call("ets_get_cpu_frequency", windows=0) == 52
 
 
 def encrypted(machine, address):

@@ -11,7 +11,7 @@ from espwire.virtual.cpu.memory import CpuFault
 
 DATA = {"esp8266": 0x3FFE9000, "esp32": 0x3FFC0000, "esp32c3": 0x3FC90000}
 UART = {"esp8266": 0x60000000, "esp32": 0x3FF40000, "esp32c3": 0x60000000}
-ROM = 0x40000100
+ROM = 0x40000200  # behind the handlers of window exceptions
 WORDS_ONLY = {"esp8266": 0x40100100, "esp32": 0x40080100, "esp32c3": 0x4037C100}
 NOWHERE = {
     "esp8266": (0, 0x3FF90000, 0x3FFE7FFC, 0x40110000, 0x10000000, 0x60080000),
