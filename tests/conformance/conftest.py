@@ -1,14 +1,19 @@
 """Checks a ROM loader at any port: ``pytest tests/conformance --port /dev/ttyUSB0``.
 
-Without ``--port``, all virtual chips are checked. A real chip must be in download mode (hold BOOT, press RESET). The
-checks overwrite the 64 KiB of flash at ``--scratch``.
+Without ``--port``, all virtual chips are checked: the models, and the real mask ROMs whose images are in ``--roms DIR``,
+in ``ESPWIRE_ROMS``, or in ``../shared/roms``. A real chip must be in download mode (hold BOOT, press RESET). The checks
+overwrite the 64 KiB of flash at ``--scratch``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.roms import find_rom_folder
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
@@ -19,12 +24,14 @@ from espwire.protocol.commands import Command, Reply, parse_reply
 from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
+from espwire.virtual.soc.mask_rom import load_mask_roms
 
 from .stub_targets import Target, target_names
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--port", help="check the chip at this port instead of the virtual chips")
+    parser.addoption("--roms", help="check the mask ROMs in this folder, and no models")
     parser.addoption(
         "--scratch", default="0x180000", help="flash address of 64 KiB that may be overwritten"
     )
@@ -32,12 +39,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "port" in metafunc.fixturenames:
-        port = metafunc.config.getoption("--port", default=None)
-        ports = [port] if port else [f"virtual:{name}?size=4MB" for name in chip_ids()]
-        metafunc.parametrize("port", ports, scope="module")
+        metafunc.parametrize("port", _find_ports(metafunc.config), scope="module")
     if "target" in metafunc.fixturenames:
         names = target_names(metafunc.config.getoption("--port", default=None))
         metafunc.parametrize("target", names, indirect=True, scope="module")
+
+
+def _find_ports(config: pytest.Config) -> list[Any]:
+    """The ports to check: what the options name, or the models and the mask ROMs that are here."""
+    port, folder = (config.getoption(name, default=None) for name in ("--port", "--roms"))
+    if port:
+        return [port]
+    models = [] if folder else [f"virtual:{name}?size=4MB" for name in chip_ids()]
+    return models + list(_find_roms(find_rom_folder(folder)))
+
+
+def _find_roms(folder: Path) -> Iterator[Any]:
+    """A port for each known ROM; skipped if its image is not in the folder."""
+    files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("*.bin")}
+    for chip_id, facts in load_mask_roms().items():
+        for image in facts.images:
+            path = files.get(image.sha256)
+            reason = f"there is no image of the ROM {image.name}"
+            marks = [pytest.mark.slow, *([] if path else [pytest.mark.skip(reason=reason)])]
+            url = f"virtual:{chip_id}?size=4MB&profile=instant&rom={path or ''}{image.options}"
+            yield pytest.param(url, id=f"{chip_id}-{image.name}".replace(" ", "_"), marks=marks)
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,8 @@ def connect(
     loader = Loader(transport, ANY_ROM, settings)
     try:
         report(Opened(port=transport.info.name, baud=slow))
+        if transport.info.warning:
+            report(Warned(code="port", text=transport.info.warning))
         find_hard_reset(
             transport.info, settings.custom_hard_reset_sequence
         )  # report an invalid sequence now, not after the work

@@ -13,7 +13,10 @@ TransportKind = Literal["uart", "usb-jtag", "usb-otg", "tcp", "virtual"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransportInfo:
-    """What is known about the port. ``remote``: it belongs to a server, so the adapter behind it is unknown."""
+    """What is known about the port. ``remote``: it belongs to a server, so the adapter behind it is unknown.
+
+    ``warning``: what the user should know before the port is used.
+    """
 
     name: str
     kind: TransportKind
@@ -23,6 +26,7 @@ class TransportInfo:
     can_reset: bool = True
     can_change_baud: bool = True
     remote: bool = False
+    warning: str = ""
 
 
 class CancelToken:

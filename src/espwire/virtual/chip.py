@@ -53,6 +53,7 @@ SYNC_MARK = Sync().body()[:4]
 IMAGE_MAGIC = 0xE9
 APP_LOG_S = 1.0
 POWER_UP_S = 0.05
+UNKNOWN_ROM = "this image of the {}'s ROM is unknown: what follows may be true of this image only"
 
 
 class State(Enum):
@@ -137,6 +138,12 @@ class VirtualChip:
             self._start_rom(Reason.POWER_ON)
         else:
             self._enter(State.LOADER if options.boot == "download" else State.APP)
+
+    @property
+    def warning(self) -> str:
+        """What a user should know about this chip."""
+        rom = self.mask_rom
+        return "" if rom is None or rom.name else UNKNOWN_ROM.format(self.chip.name)
 
     # --- for the wire ---
 

@@ -160,6 +160,8 @@ def serve(
     """
     chip = build_chip(options)
     chip.note = note
+    if chip.warning:
+        note(chip.warning)
     try:
         # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
         from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401

@@ -39,6 +39,7 @@ class VirtualTransport:
             vid=None if has_baud else usb.vendor_id,
             pid=pids.get(options.kind),
             can_change_baud=has_baud,
+            warning=chip.warning,
         )
         self.chip = chip
         self.wire = Wire(chip, latency=options.latency, has_baud=has_baud)

@@ -23,11 +23,15 @@ LARGEST = 4 << 20
 
 
 class RomImage(Record):
-    """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex."""
+    """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex.
+
+    ``options``: of a virtual chip that has this ROM, such as ``&revision=1.0``, where it is not the usual one.
+    """
 
     name: str
     size: int
     sha256: str
+    options: str = ""
 
 
 class RomPart(Record):

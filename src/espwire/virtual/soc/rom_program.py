@@ -97,7 +97,9 @@ class RomProgram(EngineProgram):
         """The ROM starts from the reset vector."""
 
     def _make_hooks(self) -> dict[int, Hook]:
-        """Only the ROM's delay: it counts cycles, which would take longer than it lasts."""
+        """Only the delay of a known ROM: it counts cycles, which would take longer here than it lasts."""
+        if not self._rom.name:
+            return {}
         at = self.services.chip.rom_addresses["ets_delay_us"]
         block = Block(at)
         engine = self.engine

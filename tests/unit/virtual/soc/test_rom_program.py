@@ -1,0 +1,178 @@
+"""The chip that runs a ROM: a ROM of a few instructions that answers through interrupts, and wrong images."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from espwire.chips.registry import chip_ids
+from espwire.device.connect import connect
+from espwire.errors import DataError, UsageError
+from espwire.transport.url import open_transport
+from espwire.virtual.build import build_chip
+from espwire.virtual.config import parse_options
+from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, load_mask_roms
+from espwire.virtual.soc.rom_uart import count_edges
+
+MATRIX, PRIORITIES, UART = 0x600C2, 0x104, 0x60000
+HANDLER = 0x100
+MRET, STAY = 0x30200073, 0x0000006F
+
+
+def lui(target, value):
+    return value << 12 | target << 7 | 0x37
+
+
+def addi(target, source, value):
+    return (value & 0xFFF) << 20 | source << 15 | target << 7 | 0x13
+
+
+def sw(value, base, offset):
+    return offset >> 5 << 25 | value << 20 | base << 15 | 2 << 12 | (offset & 31) << 7 | 0x23
+
+
+def lw(target, base, offset):
+    return offset << 20 | base << 15 | 2 << 12 | target << 7 | 0x03
+
+
+def csrw(csr, source):
+    return csr << 20 | source << 15 | 1 << 12 | 0x73
+
+
+MAIN = (
+    lui(5, MATRIX),
+    addi(6, 0, 1),
+    addi(7, 0, 2),
+    sw(6, 5, 21 * 4),  # UART 0 to line 1
+    sw(7, 5, PRIORITIES),
+    sw(6, 5, PRIORITIES + 0x14),
+    sw(6, 5, PRIORITIES + 0x90),
+    lui(9, UART),
+    addi(10, 0, 0x101),
+    sw(6, 9, 0x24),  # a threshold of one byte
+    sw(10, 9, 0x0C),
+    lui(12, 0x40000),
+    addi(12, 12, HANDLER),
+    csrw(0x305, 12),
+    addi(13, 0, 8),
+    csrw(0x300, 13),
+    STAY,
+)
+ANSWER = (lw(14, 9, 0), addi(14, 14, 1), sw(14, 9, 0), MRET)
+
+
+def make_image(main=MAIN, handler=ANSWER, size=0x60000):
+    code = struct.pack(f"<{len(main)}I", *main).ljust(HANDLER, b"\0")
+    return (code + struct.pack(f"<{len(handler)}I", *handler)).ljust(size, b"\0")
+
+
+@pytest.fixture
+def start(tmp_path):
+    def start(image, chip="esp32c3"):
+        path = tmp_path / "rom.bin"
+        path.write_bytes(image)
+        return open_transport(f"virtual:{chip}?rom={path}&profile=instant&latency=0")
+
+    return start
+
+
+def test_an_interrupt_handler_answers_each_byte(start):
+    transport = start(make_image())
+    transport.sleep(0.01)
+    transport.write(b"HAL", 1.0)
+    assert transport.read(0.1) + transport.read(0.1) + transport.read(0.1) == b"IBM"
+    program = transport.chip.program
+    assert program.engine.interrupts.taken == 3
+    assert transport.read(1000.0) == b""
+    assert program.instructions < 100_000, "a ROM that waits costs no instructions"
+
+
+@pytest.mark.parametrize(
+    ("register", "value"),
+    [
+        (PRIORITIES, 0),  # the line is not enabled
+        (PRIORITIES + 0x90, 2),  # its priority is below the threshold
+        (21 * 4, 0),  # the source has no line
+    ],
+)
+def test_an_interrupt_that_is_switched_off_does_not_come(start, register, value):
+    switch = (addi(15, 0, value), sw(15, 5, register))
+    transport = start(make_image((*MAIN[:-3], *switch, *MAIN[-3:])))
+    transport.write(b"HAL", 1.0)
+    assert transport.read(0.5) == b""
+    assert transport.chip.program.engine.interrupts.taken == 0
+
+
+def test_a_fault_enters_the_handler_with_its_cause_and_address(start):
+    # loads from address 0; the handler sends mcause and the low byte of mtval plus 0x30
+    send = [
+        instruction
+        for csr in (0x342, 0x343)
+        for instruction in (csr << 20 | 2 << 12 | 14 << 7 | 0x73, addi(14, 14, 0x30), sw(14, 9, 0))
+    ]
+    transport = start(make_image((*MAIN[:-1], lw(3, 0, 4), STAY), (*send, STAY)))
+    assert transport.read(0.1) == b"\x35\x34"
+
+
+def test_a_reset_starts_the_rom_again(start):
+    software_reset = (lui(3, 0x80000), lui(4, 0x60008), sw(3, 4, 0), STAY)
+    transport = start(make_image((*MAIN[:-1], addi(3, 0, 0x41), sw(3, 9, 0), *software_reset)))
+    transport.sleep(0.2)
+    received = b""
+    while data := transport.read(0.1):
+        received += data
+        if len(received) > 3:
+            break
+    assert set(received) == {0x41}
+    assert transport.chip.boots > 1
+
+
+def test_edges_of_a_byte():
+    assert count_edges(0x55) == 10  # every bit differs from the one before
+    assert count_edges(0x0F) == 4
+
+
+def test_an_unknown_image_runs_with_a_warning(start):
+    transport = start(make_image())
+    assert "image of the ESP32-C3's ROM is unknown" in transport.info.warning
+    events = []
+    with pytest.raises(Exception, match=r"."):
+        connect(transport, before="no-reset", report=events.append)
+    assert any(getattr(event, "code", "") == "port" for event in events)
+
+
+def test_a_truncated_image_is_refused(start):
+    with pytest.raises(DataError, match=r"has 4096 bytes; .* has 393216"):
+        start(b"\0" * 4096)
+
+
+def test_no_image_and_no_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    with pytest.raises(UsageError, match="no image of the ESP32-C3's ROM was named"):
+        build_chip(parse_options("esp32c3?rom="))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="cannot read the folder"):
+        build_chip(parse_options("esp32c3?rom="))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(UsageError, match="no known image"):
+        build_chip(parse_options("esp32c3?rom="))
+
+
+def test_a_rom_runs_only_behind_the_uart(tmp_path):
+    with pytest.raises(UsageError, match="behind the UART"):
+        build_chip(parse_options(f"esp32c3?kind=usb-jtag&rom={tmp_path}"))
+
+
+def test_a_chip_whose_rom_cannot_be_run(tmp_path):
+    unknown = next(chip for chip in chip_ids() if chip not in load_mask_roms())
+    with pytest.raises(UsageError, match="cannot be run"):
+        build_chip(parse_options(f"{unknown}?rom={tmp_path}"))
+
+
+def test_every_rom_has_known_images_that_its_parts_fit():
+    for facts in load_mask_roms().values():
+        for image in facts.images:
+            assert len(bytes.fromhex(image.sha256)) == 32
+            assert max(part.offset + part.size for part in facts.parts) <= image.size
+        assert any(part.start <= facts.entry < part.start + part.size for part in facts.parts)
