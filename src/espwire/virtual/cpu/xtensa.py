@@ -48,6 +48,8 @@ class Xtensa:
             added += (*xtensa_windows.WRITERS, *xtensa_loops.WRITERS, *xtensa_options.WRITERS)
         if interrupts:
             added += xtensa_interrupts.WRITERS
+        if windows or interrupts:
+            added += xtensa_options.PROTECTION
         self._added = tuple(added)
 
     @property

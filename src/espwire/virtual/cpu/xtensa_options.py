@@ -100,6 +100,9 @@ WRITERS = (
     (0x00F00F, 0x007002, _nothing),  # cache: dhwb, ihi…
     (0xFFF00F, 0x406000, _zero),  # rer
     (0xFFF00F, 0x407000, _nothing),  # wer
+)
+# memory protection, which the lx106 has too: its ROM sets it up
+PROTECTION = (
     *((0xFFF00F, 0x500000 | r << 12, _zero) for r in (3, 5, 7, 11, 13, 15)),  # reads of the TLB
     *(
         (0xFFF00F, 0x500000 | r << 12, _nothing) for r in (4, 6, 12, 14)
