@@ -207,8 +207,9 @@ class Engine:
                 block.jump = str(pc)
         names: dict[str, Any] = dict(self._names)
         self._bind_constants(block, names)
-        if _has_effects(block.lines, self.isa.stack):
-            block.lines.insert(0, "w[0] += 1")
+        effect = _find_effect(block.lines, self.isa.stack)
+        if effect is not None:
+            block.lines.insert(effect, "w[0] += 1")
         source = _assemble(block, following=pc)
         exec(source, names)
         compiled: Callable[[], int] = names["block"]
@@ -288,16 +289,16 @@ def _ends(block: Block) -> bool:
     return bool(block.lines) and block.lines[-1].startswith(ENDS)
 
 
-def _has_effects(lines: list[str], stack: str) -> bool:
-    """Whether the statements store other than through the stack pointer, or read the cycle counter."""
+def _find_effect(lines: list[str], stack: str) -> int | None:
+    """Index of the first statement of a store other than through the stack pointer, or of a read of the cycle counter."""
     for at, line in enumerate(lines):
-        if _STORE.search(line) and not (
-            at > 1 and lines[at - 2].startswith((f"a = ({stack} ", f"a = {stack}"))
-        ):
-            return True
+        if _STORE.search(line):
+            start = max(0, at - 2)  # an address, the fast path, this path
+            if not lines[start].startswith((f"a = ({stack} ", f"a = {stack}")):
+                return start
         if "c[0] & M" in line:
-            return True
-    return False
+            return at
+    return None
 
 
 def _assemble(block: Block, following: int) -> str:

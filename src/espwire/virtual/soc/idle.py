@@ -18,6 +18,7 @@ from espwire.virtual.cpu.engine import Engine
 STACK_BYTES = 4096  # above the stack pointer, as far as stores through it may reach
 RAM_TRIES = 4  # failed comparisons in a row, after which only one in
 RARELY = 32  # so many is done
+ROUND_BLOCKS = 64  # the longest loop that ``find_round`` finds
 PATIENCE = 4  # equal reads in a row that count as waiting
 TRUST = 32  # equal reads, after which a loop is looked for even away from known idle loops
 
@@ -67,6 +68,20 @@ class IdleLoop:
             self._save(ram=False)
         return 0
 
+    def find_round(self, step: Callable[[], bool]) -> int:
+        """Cycles of one round of a short loop that changes nothing, found by running it; 0: there is none.
+
+        ``step`` runs one block; False: the program must be left now.
+        """
+        saved = self._take(ram=False)
+        for _ in range(ROUND_BLOCKS):
+            if not step() or saved.progress != self._activity.progress:
+                return 0
+            engine = self._engine
+            if saved.cpu == (engine.pc, engine.registers, engine.special):
+                return engine.cycles[0] - saved.cycle if self._is_unchanged(saved) else 0
+        return 0
+
     def shift(self) -> None:
         """Rounds have been skipped: the saved state is as old as now."""
         if self._saved is not None:
@@ -74,9 +89,9 @@ class IdleLoop:
 
     def _is_same_memory(self, saved: _Snapshot) -> bool:
         engine = self._engine
-        same_effects = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
-        if same_effects and saved.stack == self._stack():
+        if self._is_unchanged(saved):
             return True
+        same_effects = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
         pc = engine.pc
         tries = self._tries.get(pc, 0)
         if (
@@ -90,6 +105,12 @@ class IdleLoop:
         self._save(ram=not same_effects and (tries < RAM_TRIES or tries % RARELY == 0))
         return False
 
+    def _is_unchanged(self, saved: _Snapshot) -> bool:
+        """Whether nothing was stored but what the stack had already."""
+        engine = self._engine
+        same = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
+        return same and saved.stack == self._stack()
+
     def _stack(self) -> bytes:
         at = self._engine.registers[self._stack_register] - self._fast.start
         return (
@@ -97,8 +118,11 @@ class IdleLoop:
         )
 
     def _save(self, *, ram: bool) -> None:
+        self._saved = self._take(ram=ram)
+
+    def _take(self, *, ram: bool) -> _Snapshot:
         engine = self._engine
-        self._saved = _Snapshot(
+        return _Snapshot(
             (engine.pc, list(engine.registers), dict(engine.special)),
             self._activity.progress,
             engine.memory.stores,

@@ -267,10 +267,12 @@ class EngineProgram:
             self._jump(limit)
 
     def _jump(self, limit: int) -> None:
-        """Skip the rounds of an idle loop that end before anything can change."""
         period = self._idle.find_period()
-        if not period:
-            return
+        if period:
+            self._skip(period, limit)
+
+    def _skip(self, period: int, limit: int) -> None:
+        """Skip the rounds of an idle loop that end before anything can change."""
         due = self._events()
         until = limit if due == NEVER else min(limit, self.clock.cycles_at(due))
         cycles = (until - self.clock.cycle) // period * period

@@ -19,7 +19,7 @@ from espwire.virtual.soc.program import EngineProgram, has_windows, make_isa
 from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
 
-LOOK_CYCLES = 2000  # after which a loop that only waits for an interrupt is looked for
+LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
 PERIPHERAL_CYCLES = 8
 PROCESSOR_ID = 235  # a special register
 RETURN = 0x3FFFFFFF  # of a windowed return address: the bits above it are the size of the window
@@ -156,9 +156,16 @@ class RomProgram(EngineProgram):
     def _run(self, limit: int) -> None:
         self._until = limit
         super()._run(min(limit, self.engine.cycles[0] + LOOK_CYCLES))
-        if self.jumps and not self._leaving:
-            self.activity.eager = False  # it may wait for RAM that an interrupt changes
-            self._jump(limit)
+        if self.jumps and not self._leaving and self.engine.cycles[0] < limit:
+            period = self._idle.find_round(self._step)
+            if period:
+                self._skip(period, limit)
+
+    def _step(self) -> bool:
+        """Run one block."""
+        cycles = self.engine.cycles
+        super()._run(cycles[0] + 1)
+        return not self._leaving and cycles[0] < self._until
 
 
 def _map_rom(rom: LoadedRom) -> list[Region]:
