@@ -23,7 +23,7 @@ from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
 from espwire.errors import DeviceError, Unsupported, UsageError
 from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
-from espwire.protocol.spi_flash import (
+from espwire.protocol.opcodes import (
     ENABLE_RESET,
     POWER_DOWN,
     READ_ID,

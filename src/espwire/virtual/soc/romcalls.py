@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
 
-from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
+from espwire.protocol.opcodes import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa import PS, WINDOWED, WINDOWS_ON
