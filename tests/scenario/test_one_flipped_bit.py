@@ -444,3 +444,20 @@ def test_a_repeated_write_erases_no_more_than_the_first_one():
         assert fault.done == 1
         assert flash[0x21000:0x23000] == data
         assert flash[0x23000:0x24000] == behind
+
+
+@pytest.mark.parametrize("bit", [0, 7, 8 + 2])  # of the direction, and of the opcode
+def test_a_request_for_security_information_that_is_refused_once_is_sent_again(bit):
+    device, transport = open_rom("esp32c3", OneBit(Op.GET_SECURITY_INFO, bit, to_chip=True))
+    with device:
+        assert transport.chip.faults.done == 1
+        assert device.security.flags == 0
+        assert len(device.security.key_purposes) == 6
+
+
+def test_a_flash_chip_in_power_down_is_woken():
+    # one flipped bit makes power-down, B9h, of reset, 99h; an application can leave the chip so, too
+    device, transport = open_rom("esp32", None)
+    with device:
+        transport.chip.flash.execute(transport.now(), 0xB9)
+        assert device.attach_flash().size == MIB
