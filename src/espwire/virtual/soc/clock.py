@@ -22,6 +22,11 @@ SYSTIMER_UPDATE, SYSTIMER_VALID = 1 << 30, 1 << 29
 SYSTIMER_OP, SYSTIMER_HIGH, SYSTIMER_LOW = 0x04, 0x40, 0x44
 
 
+def find_next(since: float, *times: float) -> float:
+    """The earliest of ``times`` after ``since``; NEVER if there is none."""
+    return min((t for t in times if t > since), default=NEVER)
+
+
 class Clock:
     """Converts the engine's cycle counter to simulated time, by the registers that select the clocks.
 

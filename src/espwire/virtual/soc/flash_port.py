@@ -13,7 +13,7 @@ from typing import cast
 from espwire.chips.model import Chip
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.registers import Registers
-from espwire.virtual.soc.clock import NEVER, Clock
+from espwire.virtual.soc.clock import NEVER, Clock, find_next
 from espwire.virtual.soc.idle import Activity
 from espwire.virtual.spi import COMMANDS, START, SpiController
 
@@ -52,10 +52,10 @@ class FlashPort:
             self._spi.read(0.0, self.base + self._clock_offset)
         )
 
-    def next_event(self) -> float:
-        """When the program's last status read becomes outdated."""
+    def next_event(self, since: float) -> float:
+        """When the program's last status read becomes outdated, if that is after ``since``."""
         running = self._spi.done_at if self._saw_start else NEVER
-        return min(running, self._flash.busy_until) if self._saw_busy else running
+        return find_next(since, running, self._flash.busy_until if self._saw_busy else NEVER)
 
     def read_command(self) -> int:
         """The start bit is set while a transaction is running."""

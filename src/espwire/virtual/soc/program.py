@@ -169,7 +169,7 @@ class EngineProgram:
         soon = self.clock.now + SLICE_S
         if self._idle_at != self.activity.progress or self.clock.now >= self._idle_until:
             return soon
-        due = min(self._events(), self._watchdog_deadline())
+        due = min(self._events(self.clock.now), self._watchdog_deadline())
         return None if due == NEVER else max(due, soon)
 
     # --- the bus (cpu.memory.Bus): all addresses without memory or a peripheral ---
@@ -273,7 +273,8 @@ class EngineProgram:
 
     def _skip(self, period: int, limit: int) -> None:
         """Skip the rounds of an idle loop that end before anything can change."""
-        due = self._events()
+        # what a register read before this round has become does not concern the loop
+        due = self._events(self.clock.now - period / self.clock.hz)
         until = limit if due == NEVER else min(limit, self.clock.cycles_at(due))
         cycles = (until - self.clock.cycle) // period * period
         if cycles > 0:
@@ -284,9 +285,9 @@ class EngineProgram:
         if until == limit:
             self._idle_at, self._idle_until = self.activity.progress, due
 
-    def _events(self) -> float:
-        due = min(self.uart.next_event(), self.flash.next_event())
-        return min(due, self.usb.next_event()) if self.usb is not None else due
+    def _events(self, since: float) -> float:
+        ports = [port for port in (self.uart, self.flash, self.usb) if port is not None]
+        return min(port.next_event(since) for port in ports)
 
     def _watchdog_deadline(self) -> float:
         due = self.services.registers.watchdogs.deadline

@@ -150,8 +150,8 @@ class RomProgram(EngineProgram):
     def _interrupt(self) -> None:
         self.uart.look()
 
-    def _events(self) -> float:
-        return min(super()._events(), self.uart.next_interrupt())
+    def _events(self, since: float) -> float:
+        return min(super()._events(since), self.uart.next_interrupt())
 
     def _run(self, limit: int) -> None:
         self._until = limit

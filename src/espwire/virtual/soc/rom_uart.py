@@ -34,6 +34,7 @@ class InterruptUart(Uart):
     ) -> None:
         super().__init__(chip, clock, activity, send, lost)
         self._facts, self._level = facts, level
+        self._fraction = True
         self._words = {CONF1: START_THRESHOLD}
         self._enabled = 0
         self._last_at = NEVER  # when the last byte arrived

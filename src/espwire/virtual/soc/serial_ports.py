@@ -17,7 +17,7 @@ from collections.abc import Callable
 from espwire.chips.model import Chip
 from espwire.sizes import extract
 from espwire.virtual.registers import require_soc
-from espwire.virtual.soc.clock import NEVER, Clock
+from espwire.virtual.soc.clock import NEVER, Clock, find_next
 from espwire.virtual.soc.idle import Activity
 
 FIFO_BYTES = 128
@@ -105,12 +105,11 @@ class Uart:
         if len(self._pieces) == 1:
             self._taken, self._next_at = 0, t + step
 
-    def next_event(self) -> float:
-        """When the program's last status read becomes outdated."""
+    def next_event(self, since: float) -> float:
+        """When the program's last status read becomes outdated, if that is after ``since``."""
         sends = self._waiting and self.rate > 0
-        return min(
-            self._next_at, self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER
-        )
+        sent = self._free - self._waiting * BIT_TIMES / self.rate if sends else NEVER
+        return find_next(since, self._next_at, sent)
 
     # --- registers ---
 
@@ -241,10 +240,10 @@ class UsbSerialJtag:
             t += len(packet) * 10 / USB_BAUD
             self._pieces.append((t, packet))
 
-    def next_event(self) -> float:
-        """When the program's last status read becomes outdated."""
+    def next_event(self, since: float) -> float:
+        """When the program's last status read becomes outdated, if that is after ``since``."""
         arrives = self._pieces[0][0] if self._pieces and self._saw_empty else NEVER
-        return min(arrives, self._free) if self._saw_full else arrives
+        return find_next(since, arrives, self._free if self._saw_full else NEVER)
 
     def read_state(self) -> int:
         """EP1_CONF."""

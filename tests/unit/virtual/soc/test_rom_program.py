@@ -17,7 +17,7 @@ from espwire.virtual.soc.rom_uart import count_edges
 
 MATRIX, PRIORITIES, UART = 0x600C2, 0x104, 0x60000
 HANDLER = 0x100
-MRET, STAY = 0x30200073, 0x0000006F
+MRET, STAY, BACK = 0x30200073, 0x0000006F, 0xFFDFF06F
 
 
 def lui(target, value):
@@ -86,6 +86,25 @@ def test_an_interrupt_handler_answers_each_byte(start):
     assert program.engine.interrupts.taken == 3
     assert transport.read(1000.0) == b""
     assert program.instructions < 100_000, "a ROM that waits costs no instructions"
+
+
+def test_a_loop_that_reads_only_ram_is_skipped_after_an_older_status_read(start):
+    """The bytes that the status counted are sent long before; nothing reads it again."""
+    send = [sw(6, 9, 0) for _ in range(5)]
+    wait = (lui(3, 0x3FC80), lw(4, 3, 0), BACK)
+    transport = start(make_image((lui(9, UART), addi(6, 0, 0x41), *send, lw(14, 9, 0x1C), *wait)))
+    assert transport.read(0.1) == b"AAAAA"
+    transport.sleep(1.0)
+    assert transport.chip.program.instructions < 5000
+
+
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32h2"])
+def test_the_divider_of_the_uart_has_a_fraction(start, chip):
+    words = (lui(9, UART), lui(4, 0x800 | 69 >> 12), addi(4, 4, 69), sw(4, 9, 0x14), STAY)
+    transport = start(make_image(words), chip)
+    transport.sleep(0.01)
+    program = transport.chip.program
+    assert program.baud == round(program.uart.source_hz / 69.5)
 
 
 @pytest.mark.parametrize(
