@@ -474,3 +474,12 @@ def test_ram_that_a_lost_piece_of_the_stub_may_have_overwritten_is_not_dumped():
             dump_mem(device, 0x3FFE9000, 64)
         assert caught.value.code == "ram-overwritten"
         assert device.read_mem(0x3FF00050).value
+
+
+def test_a_stub_that_began_behind_its_set_up_is_started_again():
+    # bit 11 of the entry address: this stub answers, but has not connected the flash chip
+    transport = open_transport("virtual:esp8266?size=1MB&profile=instant")
+    transport.chip.faults = fault = OneBit(Op.MEM_END, 8 * (8 + 5) + 3, to_chip=True)
+    with connect(transport, stub=True) as device:
+        assert fault.done == 1
+        assert device.attach_flash().size == MIB

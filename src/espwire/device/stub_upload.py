@@ -43,7 +43,7 @@ from espwire.device.backends.stub_commands import (
 )
 from espwire.device.baud import change_baud
 from espwire.device.double_read import read_word
-from espwire.device.flash_id import RESET_AND_READ_ID
+from espwire.device.flash_id import RESET_AND_READ_ID, is_silent
 from espwire.device.loader import BITS_PER_BYTE
 from espwire.device.memory_access import find_ram_block
 from espwire.device.reset_sequences import is_usb_jtag
@@ -158,7 +158,8 @@ def launch_stub(
         and loader.dialect.baud is BaudRule.NONE
         and launch.reenter is not None
     )
-    for first, leave_clock in _plan_attempts(image, two_stages=two_stages):
+    attempts = _plan_attempts(image, two_stages=two_stages)
+    for number, (first, leave_clock) in enumerate(attempts, 1):
         try:
             if first is not None:
                 start_first_stage(loader, chip, first, launch.baud, attach=launch.attach)
@@ -168,6 +169,9 @@ def launch_stub(
             jedec = start_stub(
                 loader, chip, configured, attach=launch.attach if first is None else None
             )
+            if jedec is not None and is_silent(jedec) and number < len(attempts):
+                # one flipped bit of its entry address lets it begin behind its own set-up of the flash
+                raise DeviceError("it finds no flash chip", code="no-flash")
         except (ConnectError, DeviceError) as error:
             failure = error
             _fall_back(loader, chip, launch.reenter, error)
