@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import elf2image
+import engines
 import images
 import memory
 import rom_cpu
@@ -27,6 +28,7 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        engines,
         elf2image,
     ):
         bench.main()

@@ -7,13 +7,12 @@ overwrite the 64 KiB of flash at ``--scratch``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.roms import find_rom_folder
+from tests.roms import find_known_roms, find_rom_folder
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
@@ -56,14 +55,13 @@ def _find_ports(config: pytest.Config) -> list[Any]:
 
 def _find_roms(folder: Path) -> Iterator[Any]:
     """A port for each known ROM; skipped if its image is not in the folder."""
-    files = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("*.bin")}
-    for chip_id, facts in load_mask_roms().items():
+    ports = {(chip, image.sha256): port for chip, image, port in find_known_roms(folder)}
+    for chip, facts in load_mask_roms().items():
         for image in facts.images:
-            path = files.get(image.sha256)
+            port = ports.get((chip, image.sha256), "")
             reason = f"there is no image of the ROM {image.name}"
-            marks = [pytest.mark.slow, *([] if path else [pytest.mark.skip(reason=reason)])]
-            url = f"virtual:{chip_id}?size=4MB&profile=instant&rom={path or ''}{image.options}"
-            yield pytest.param(url, id=f"{chip_id}-{image.name}".replace(" ", "_"), marks=marks)
+            marks = [pytest.mark.slow, *([] if port else [pytest.mark.skip(reason=reason)])]
+            yield pytest.param(port, id=f"{chip}-{image.name}".replace(" ", "_"), marks=marks)
 
 
 @pytest.fixture(scope="module")

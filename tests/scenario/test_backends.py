@@ -14,7 +14,7 @@ from espwire.device.backends.base import FlashBackend
 from espwire.device.spi import SpiCommand
 from espwire.device.stub_image import StubImage
 from espwire.errors import NoReply
-from espwire.protocol.spi_flash import READ_ID
+from espwire.protocol.opcodes import READ_ID
 
 VENDOR = StubImage(entry=0x400BE5AC, segments=((0x400BE000, bytes(3432)), (0x3FFDEBA8, bytes(4))))
 STUBS = {"rom": False, "vendor stub": VENDOR, "stub": True}

@@ -11,7 +11,7 @@ from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.device.connect import connect
-from espwire.errors import VerifyError
+from espwire.errors import DeviceError, VerifyError
 from espwire.events import Event, Note, Warned
 from espwire.flash import write as executing
 from espwire.flash.erase import erase_flash, erase_region
@@ -444,3 +444,33 @@ def test_a_repeated_write_erases_no_more_than_the_first_one():
         assert fault.done == 1
         assert flash[0x21000:0x23000] == data
         assert flash[0x23000:0x24000] == behind
+
+
+@pytest.mark.parametrize("bit", [0, 7, 8 + 2])  # of the direction, and of the opcode
+def test_a_request_for_security_information_that_is_refused_once_is_sent_again(bit):
+    device, transport = open_rom("esp32c3", OneBit(Op.GET_SECURITY_INFO, bit, to_chip=True))
+    with device:
+        assert transport.chip.faults.done == 1
+        assert device.security.flags == 0
+        assert len(device.security.key_purposes) == 6
+
+
+def test_a_flash_chip_in_power_down_is_woken():
+    # one flipped bit makes power-down, B9h, of reset, 99h; an application can leave the chip so, too
+    device, transport = open_rom("esp32", None)
+    with device:
+        transport.chip.flash.execute(transport.now(), 0xB9)
+        assert device.attach_flash().size == MIB
+
+
+def test_ram_that_a_lost_piece_of_the_stub_may_have_overwritten_is_not_dumped():
+    # bit 8 of the address of the first upload: the stub does not start, and is uploaded once more
+    transport = open_transport("virtual:esp8266?size=1MB&profile=instant")
+    transport.chip.faults = fault = OneBit(Op.MEM_BEGIN, 8 * (8 + 13), to_chip=True)
+    with connect(transport, stub=True) as device:
+        assert fault.done == 1
+        assert device.loader.dialect.sealed
+        with pytest.raises(DeviceError) as caught:
+            dump_mem(device, 0x3FFE9000, 64)
+        assert caught.value.code == "ram-overwritten"
+        assert device.read_mem(0x3FF00050).value

@@ -58,6 +58,11 @@ def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, Security
         found = _chip_with_short_form(reply)
     else:
         found = _chip_by_magic(loader, reply)
+        if ask_first and reply is None and found.identity.security_info_bytes:
+            # only its oldest ROMs lack the command; a damaged request is refused in the same way
+            reply = _read_security_reply(loader)
+            if reply is not None and reply.chip_id:
+                found = _chip_by_id(reply.chip_id)
     if expected is not None and found.id != expected.id:
         raise WrongChip(
             f"this is an {found.name}, not an {expected.name}", found=found.id, wanted=expected.id

@@ -85,6 +85,9 @@ class Device:
         )
         self._identity = identity
         self.stub_failed = False  # one was wanted, and the ROM had to stay
+        self._ram_is_doubtful = (
+            False  # a stub did not start at once: who knows where its pieces are
+        )
         self.divider: tuple[int, int] | None = (
             None  # of the UART, as it was read at a rate; None: not yet
         )
@@ -241,6 +244,7 @@ class Device:
         started = launch_stub(self.loader, self.chip, launch, self.report)
         self._stub_flash_id = started.flash_id if started is not None else None
         self.stub_failed = started is None
+        self._ram_is_doubtful = started is None or started.retried
         return started is not None
 
     def attach_flash(self, *, size: int | None = None) -> FlashInfo:
@@ -313,9 +317,24 @@ class Device:
 
         :raises UsageError: codes ``unaligned``, ``memory-range``
         :raises Unsupported: code ``secure-download-mode``
-        :raises DeviceError: code ``memory-access``: there is nothing at that address
+        :raises DeviceError: code ``memory-access``: there is nothing at that address; ``ram-overwritten``: as ``check_ram``
         """
+        self.check_ram(address, 4)
         return memory_access.read_mem(self.loader, address)
+
+    def check_ram(self, address: int, size: int) -> None:
+        """Check that no failed start of a stub can have overwritten this memory: its upload may have gone anywhere in RAM.
+
+        :raises DeviceError: code ``ram-overwritten``
+        """
+        banks = [region for region in self.chip.memory.map if region.name.endswith("RAM")]
+        hit = any(bank.start < address + size and address < bank.end for bank in banks)
+        if hit and self._ram_is_doubtful:
+            raise DeviceError(
+                "the stub did not start at the first attempt, which may have overwritten this memory",
+                hint="Repeat with --no-stub.",
+                code="ram-overwritten",
+            )
 
     def write_mem(self, address: int, value: int, mask: int = 0xFFFFFFFF) -> MemWrite:
         """Write the bits of ``mask`` of the word at ``address``. Sent once, and not read back.

@@ -23,7 +23,7 @@ from espwire.device.spi import RunSpi, SpiCommand, run_spi_commands, write_group
 from espwire.errors import DeviceError, Unsupported, UsageError
 from espwire.protocol.commands import RegWrite, SpiAttach, SpiSetParams
 from espwire.protocol.dialect import Dialect
-from espwire.protocol.spi_flash import (
+from espwire.protocol.opcodes import (
     ENABLE_RESET,
     POWER_DOWN,
     READ_ID,
@@ -155,6 +155,8 @@ def read_flash_id(spi: RunSpi, early: int | None = None) -> int:
     if early is not None and is_plausible(early):
         return early
     jedec = spi(RESET_AND_READ_ID)
+    if is_silent(jedec):  # it may be in power-down, where it ignores even a reset
+        jedec = spi((SpiCommand(opcode=RELEASE_POWER_DOWN), *RESET_AND_READ_ID))
     if is_plausible(jedec):
         return jedec
     if spi((READ_SFDP_MAKER,)) != XMC:

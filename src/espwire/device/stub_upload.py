@@ -88,9 +88,13 @@ OPS_OF_FEATURES = {
 
 @dataclass(frozen=True)
 class RunningStub:
-    """A stub runs. ``flash_id``: the JEDEC ID that the flash chip gave after its reset; None: not read yet."""
+    """A stub runs. ``flash_id``: the JEDEC ID that the flash chip gave after its reset; None: not read yet.
+
+    ``retried``: an attempt to start it failed before.
+    """
 
     flash_id: int | None
+    retried: bool = False
 
 
 def find_obstacle(
@@ -178,7 +182,7 @@ def launch_stub(
         build = capabilities.build.hex() if capabilities is not None else ""
         name, seconds = loader.dialect.name, loader.transport.now() - began
         report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))
-        return RunningStub(jedec)
+        return RunningStub(jedec, retried=failure is not None)
     text = f"the stub did not start ({failure}): using the ROM bootloader, which is slower and has fewer functions"
     report(Warned(code="stub-failed", text=text))
     return None

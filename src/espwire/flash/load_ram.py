@@ -55,10 +55,11 @@ def dump_mem(
 
     :raises UsageError: codes ``unaligned``, ``memory-range``
     :raises Unsupported: code ``secure-download-mode``, before anything is sent
-    :raises DeviceError: code ``memory-access``
+    :raises DeviceError: code ``memory-access``; ``ram-overwritten``: a stub was uploaded wrongly before
     :raises FileError: the file cannot be written
     """
     check_range(address, size)
+    device.check_ram(address, size)
     name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
     began, trips, done, shown = device.transport.now(), device.loader.trips, 0, 0
     losses = LossLimit(device.loader)

@@ -1,4 +1,4 @@
-"""Opcodes of the loader protocol: of ROM loaders, and of the vendor's stub."""
+"""Opcodes of the loader protocol (ROM loaders and the vendor's stub), and of SPI NOR flash chips."""
 
 from enum import IntEnum
 
@@ -35,3 +35,20 @@ class Op(IntEnum):
     ERASE_REGION = 0xD1
     READ_FLASH = 0xD2
     RUN_USER_CODE = 0xD3
+
+
+# SPI NOR flash chips, as in their data sheets
+PAGE_PROGRAM = 0x02
+READ_STATUS = 0x05
+WRITE_ENABLE = 0x06
+ERASE_SECTOR = 0x20  # 4 KiB
+READ_SFDP = 0x5A
+ENABLE_RESET = 0x66
+RESET = 0x99
+READ_ID = 0x9F
+RELEASE_POWER_DOWN = 0xAB
+POWER_DOWN = 0xB9
+ERASE_CHIP = 0xC7
+ERASE_BLOCK = 0xD8  # 64 KiB
+# the same with a four-byte address, for flash above 16 MB
+WITH_LONG_ADDRESS = {PAGE_PROGRAM: 0x12, ERASE_SECTOR: 0x21, ERASE_BLOCK: 0xDC}

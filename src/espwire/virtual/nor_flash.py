@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from espwire.protocol.spi_flash import (
+from espwire.protocol.opcodes import (
     ENABLE_RESET,
     POWER_DOWN,
     READ_ID,

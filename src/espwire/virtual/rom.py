@@ -30,15 +30,15 @@ from espwire.chips.model import Chip
 from espwire.protocol import slip
 from espwire.protocol.commands import HEADER, REPLY, checksum
 from espwire.protocol.dialect import EraseRule
-from espwire.protocol.opcodes import Op
-from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
-from espwire.protocol.spi_flash import (
+from espwire.protocol.opcodes import (
     ERASE_BLOCK,
     ERASE_SECTOR,
     PAGE_PROGRAM,
     WITH_LONG_ADDRESS,
     WRITE_ENABLE,
+    Op,
 )
+from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
 from espwire.sizes import BLOCK, SECTOR, align_down, align_up
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt

@@ -141,7 +141,7 @@ def demo(context: Context, no_pace: bool) -> None:
         context.options["port"] = f"virtual:{DEMO_CHIP}?flash={path}&size=4MB&pace={pace}"
         speed = "at full speed" if no_pace else "at the speed of a real chip"
         context.note(f"This demo needs no board: the chip is emulated, {speed}.")
-        with as_file(files("espwire.demo").joinpath(DEMO_FIRMWARE)) as firmware:
+        with as_file(files("espwire").joinpath("demo", DEMO_FIRMWARE)) as firmware:
             _flash_and_show(context, firmware, flash_file)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from espwire.virtual.cpu.engine import (
+    CYCLES_PER_INSTRUCTION,
     MASK,
     SIGN,
     Block,
@@ -305,6 +306,7 @@ class Interrupts:
         if not vector:
             raise fault
         special[MTVAL] = fault.address
+        self._engine.cycles[0] += CYCLES_PER_INSTRUCTION  # a handler that faults must not run forever
         self._enter(fault.pc, find_cause(fault.what))
         return vector & (~63 if self._clic else ~3)
 

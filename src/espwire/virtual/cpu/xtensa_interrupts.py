@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from espwire.virtual.cpu.engine import Block, Engine
+from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Block, Engine
 from espwire.virtual.cpu.memory import CpuFault
 from espwire.virtual.cpu.xtensa_word import (
     DEPC,
@@ -71,6 +71,7 @@ class Interrupts:
 
     def __init__(self, engine: Engine, core: Core = LX7) -> None:
         self._special, self._pending, self._core = engine.special, engine.pending, core
+        self._cycles = engine.cycles
         self._lines = self._requested = 0
         self.taken = 0
         engine.interrupts = self
@@ -107,6 +108,9 @@ class Interrupts:
         cause = next((n for what, n in CAUSES.items() if fault.what.startswith(what)), None)
         if cause is None:
             raise fault
+        self._cycles[0] += (
+            CYCLES_PER_INSTRUCTION  # or a handler that faults at once would never end
+        )
         self._special[EXCVADDR] = fault.address
         return self._enter(cause, fault.pc)
 

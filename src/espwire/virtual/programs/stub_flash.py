@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from espwire.protocol import stub
 from espwire.protocol.commands import HEADER
-from espwire.protocol.replies import BAD_BLOCK
-from espwire.protocol.spi_flash import (
+from espwire.protocol.opcodes import (
     ERASE_BLOCK,
     ERASE_CHIP,
     ERASE_SECTOR,
@@ -23,6 +22,7 @@ from espwire.protocol.spi_flash import (
     WITH_LONG_ADDRESS,
     WRITE_ENABLE,
 )
+from espwire.protocol.replies import BAD_BLOCK
 from espwire.protocol.stub import HashKind, StubOp
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.nor_flash import NorFlash

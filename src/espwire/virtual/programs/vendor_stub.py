@@ -17,7 +17,14 @@ from collections.abc import Callable, Generator, Iterable
 
 from espwire.chips.model import Chip
 from espwire.protocol.commands import HEADER, checksum
-from espwire.protocol.opcodes import Op
+from espwire.protocol.opcodes import (
+    ERASE_BLOCK,
+    ERASE_CHIP,
+    ERASE_SECTOR,
+    PAGE_PROGRAM,
+    WRITE_ENABLE,
+    Op,
+)
 from espwire.protocol.replies import (
     BAD_BLOCK,
     BAD_CHECKSUM,
@@ -27,13 +34,6 @@ from espwire.protocol.replies import (
     NOT_OPEN,
     TOO_LITTLE,
     TOO_MUCH,
-)
-from espwire.protocol.spi_flash import (
-    ERASE_BLOCK,
-    ERASE_CHIP,
-    ERASE_SECTOR,
-    PAGE_PROGRAM,
-    WRITE_ENABLE,
 )
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.efuses import security_info

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from espwire.protocol.spi_flash import PAGE_PROGRAM, WRITE_ENABLE
+from espwire.protocol.opcodes import PAGE_PROGRAM, WRITE_ENABLE
 from espwire.virtual.cpu.engine import Engine, Hook
 from espwire.virtual.cpu.xtensa_windows import call_function
 from espwire.virtual.programs.program import Services

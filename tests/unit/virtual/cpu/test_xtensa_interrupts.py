@@ -220,3 +220,10 @@ def test_without_interrupts_the_lines_of_a_block_are_the_same():
         engine.run(100)
     assert engine.registers[3] == 1
     assert len(engine._blocks) == 1
+
+
+def test_a_handler_that_faults_at_once_does_not_stop_the_clock():
+    engine, _ = make(("ill",))  # all vectors are zeros
+    engine.run(1000)
+    assert engine.cycles[0] >= 1000
+    assert engine.special[DEPC] == VECTORS + 0x3C0

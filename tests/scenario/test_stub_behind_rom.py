@@ -1,0 +1,49 @@
+"""Our stub, uploaded through the real mask ROM of each chip that has one, and left in the state that this ROM leaves.
+
+Load addresses, the state at the entry, interrupts that are still enabled, watchdogs, the baud rate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+from tests.roms import find_known_roms
+
+from espwire.device.connect import connect
+from espwire.device.stub_image import stub_chips
+from espwire.transport.url import open_transport
+from espwire.virtual.soc.rom_program import RomProgram
+
+pytestmark = pytest.mark.slow
+SIZE = 0x4000
+FAST = 921600
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_our_stub_runs_behind_the_rom(chip: str) -> None:
+    ports = [port for known, _, port in find_known_roms() if known == chip]
+    if not ports:
+        pytest.skip(f"there is no image of the ROM of {chip}")
+    for port in ports:
+        transport = open_transport(port)
+        virtual = transport.chip
+        data = random.Random(chip).randbytes(SIZE)
+        events: list[object] = []
+        with connect(transport, stub=True, baud=FAST, report=events.append) as device:
+            assert device.loader.baud == FAST
+            device.attach_flash()
+            assert isinstance(virtual.program, RomProgram), "the stub runs on the ROM's engine"
+            device.backend.erase(0x20000, SIZE)
+            assert virtual.flash.contents[0x20000] == 0xFF
+            device.backend.write(0x20000, data)
+            assert bytes(virtual.flash.contents[0x20000 : 0x20000 + SIZE]) == data
+            assert device.flash_md5(0x20000, SIZE) == hashlib.md5(data).digest()
+            assert b"".join(device.read_flash(0x20000, SIZE)) == data
+            device.change_baud(115200)
+            assert device.read_mem(device.chip.identity.magic_address)
+            boots = virtual.boots
+            device.reset()
+            transport.sleep(0.1)
+            assert virtual.boots > boots
