@@ -190,7 +190,7 @@ def test_direct_wires_with_both_lines_asserted_hold_the_chip_in_reset():
         ("esp32", "0:1,12:1", "boot:0x33 (SPI_FAST_FLASH_BOOT)"),
         ("esp32c3", "8:0", "boot:0x0 (USB_BOOT)"),
         ("esp32c3", "9:1", "boot:0xd (SPI_FAST_FLASH_BOOT)"),
-        ("esp32c5", "27:0", "boot:0x0 (USB_BOOT)"),
+        ("esp32c5", "27:0", "boot:0x0 (DOWNLOAD(UART0/SDIO_FEI_FEO))"),
         ("esp32s3", "0:1", "boot:0x8 (SPI_FAST_FLASH_BOOT)"),
     ],
 )

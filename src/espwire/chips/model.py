@@ -384,13 +384,19 @@ class Strapping(Record):
 
 
 class BootLog(Record):
-    """The text that the ROM prints at reset. ``*_strap``: the value behind ``boot:``. ``banner`` empty: the chip's id."""
+    """The text that the ROM prints at reset. ``*_strap``: the value behind ``boot:``. ``banner`` empty: the chip's id.
+
+    ``other_modes``: name and last line of further modes without a boot from flash, by strap value.
+    ``reset_reasons``: number and name of reset reasons that differ from those of the chip's generation.
+    """
 
     banner: str = ""
     built: str = ""
     download_strap: int = 0x04
     app_strap: int = 0x0C
     download_mode: str = "DOWNLOAD(USB/UART0)"
+    other_modes: Mapping[int, tuple[str, str]] = EMPTY
+    reset_reasons: Mapping[str, str] = EMPTY
 
 
 class FlashVoltage(Record):

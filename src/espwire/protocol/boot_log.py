@@ -52,7 +52,7 @@ RST_CAUSES = {
 BANNER_NAMES = {"esp8684": "esp32c2"}
 
 _MESSAGE = re.compile(
-    r"rst:0x(?P<reset>[0-9a-fA-F]+) ?(?:\((?P<reset_name>\w+)\))?,boot:0x(?P<strap>[0-9a-fA-F]+)"
+    r"rst:0x(?P<reset>[0-9a-fA-F]+) ?(?:\((?P<reset_name>[\w/]+)\))?,boot:0x(?P<strap>[0-9a-fA-F]+)"
     r"(?: \((?P<mode>[^\r\n()]*(?:\([^()\r\n]*\))?)\))?"
 )
 _MESSAGE_8266 = re.compile(r"rst cause:(?P<reset>\d), boot mode:\((?P<strap>\d),(?P<where>\d)\)")

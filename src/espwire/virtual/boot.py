@@ -1,6 +1,6 @@
 """The boot of a virtual chip: the messages it prints, and the boot mode that its strapping pins select.
 
-The texts are those of public logs; a chip without a public log gets its family's form (see ``BootLog``). The number
+The texts are those of public logs and of runs of ROMs; any other chip gets its family's form (see ``BootLog``). The number
 behind ``boot:`` is the strap value; ``rst:`` is the reset reason.
 """
 
@@ -59,7 +59,7 @@ class BootText:
 
     def wrong(self, reason: Reason, strap: int) -> bytes:
         """Printed when the strapping pins select neither the loader nor the application."""
-        name, rest = self.wrong_mode
+        name, rest = self.download_names.get(strap, self.wrong_mode)
         return self._fill(reason, strap, name.format(strap)) + rest.encode()
 
     def number(self, reason: Reason) -> int:
@@ -151,9 +151,12 @@ LP_REASONS = {
     Reason.WATCHDOG: "0x10 (LP_WDT_SYS)",
     Reason.SUPER_WATCHDOG: "0x12 (LP_SWDT_SYS)",
     Reason.USB: "0x15 (USB_UART_HPSYS)",
-    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",  # the numbers of this and the next are known, the names are guessed
+    Reason.BROWN_OUT: "0xf (LP_BOD_SYS)",
     Reason.CRASH: "0xc (SW_CPU)",
 }
+
+
+UART0_MODE = {2: ("UART0_BOOT", "wait uart0 download")}
 
 
 def find_boot_text(chip: Chip) -> BootText:
@@ -184,6 +187,8 @@ def find_boot_text(chip: Chip) -> BootText:
             wrong_mode=("HSPI_FLASH_BOOT", "flash read err, 1000\r\nets_main.c 371 \r\n"),
         )
     log = chip.boot_log
+    modes = log.other_modes or (UART0_MODE if chip.cpu.architecture == "riscv" else {})
+    reasons = RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS
     built_line = f"Build:{log.built}\r\n" if log.built else ""
     return BootText(
         opening=f"ESP-ROM:{log.banner or chip.id}\r\n{built_line}",
@@ -191,10 +196,10 @@ def find_boot_text(chip: Chip) -> BootText:
         app_strap=log.app_strap,
         download_name=log.download_mode,
         app_name="SPI_FAST_FLASH_BOOT",
-        reasons=RTC_REASONS if chip.reset.super_watchdog is None or _is_rtc(chip) else LP_REASONS,
-        download_names={0x2: ("UART0_BOOT", "wait uart0 download\r\n")}
-        if chip.cpu.architecture == "riscv"
-        else {},
+        reasons=reasons | {Reason(name): text for name, text in log.reset_reasons.items()},
+        download_names={
+            strap: (name, f"{line}\r\n" if line else "") for strap, (name, line) in modes.items()
+        },
         program_end="user code done\r\n",
     )
 

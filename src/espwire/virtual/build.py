@@ -95,7 +95,7 @@ def load_mask_rom(chip: Chip, options: VirtualOptions) -> LoadedRom | None:
     """The image of the chip's own ROM, if the options ask for it.
 
     :raises UsageError: no image was found, or the port is not the UART
-    :raises DataError: the file is no image of this ROM
+    :raises DataError: the file is not an image of this ROM
     """
     if options.rom is None:
         return None

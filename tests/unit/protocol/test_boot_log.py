@@ -33,6 +33,7 @@ C2_DOWNLOAD = (
     "waiting for download\r\n"
 )
 ESP8266_FLASH = "\r\n ets Jan  8 2013,rst cause:2, boot mode:(3,6)\r\n\r\nload 0x4010f000, len 1384, room 16\r\n"
+C61_UNKNOWN_REASON = "ESP-ROM:esp32c61-eco3-20250228\r\nBuild:Feb 28 2025\r\nrst:0x17 (N/A),boot:0xc (SPI_FAST_FLASH_BOOT)\r\n"
 ESP8266_DOWNLOAD = "\r\n ets Jan  8 2013,rst cause:1, boot mode:(1,6)\r\n\r\n"
 
 
@@ -50,6 +51,7 @@ ESP8266_DOWNLOAD = "\r\n ets Jan  8 2013,rst cause:1, boot mode:(1,6)\r\n\r\n"
         ),
         (C3_BROWN_OUT, "esp32c3", 0xC, "SPI_FAST_FLASH_BOOT", "brown-out", False),
         (C2_DOWNLOAD, "esp32c2", 4, "DOWNLOAD(UART0)", "power-on", True),
+        (C61_UNKNOWN_REASON, "esp32c61", 0xC, "SPI_FAST_FLASH_BOOT", "power glitch", False),
         (ESP8266_FLASH, "esp8266", 3, "flash", "external reset", False),
         (ESP8266_DOWNLOAD, "esp8266", 1, "UART download", "power-on", True),
     ],

@@ -127,7 +127,7 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
     """The image in the file ``path``, or a known one in the folder that ESPWIRE_ROMS names.
 
     :raises UsageError: this chip's ROM does not run here, or no image was found
-    :raises DataError: the file cannot be read, or is no image of this chip's ROM
+    :raises DataError: the file cannot be read, or is not an image of this chip's ROM
     """
     facts = load_mask_roms().get(chip.id)
     if facts is None:

@@ -13,7 +13,7 @@ from espwire.virtual.soc.serial_ports import BIT_TIMES, STATUS_OFFSET, Uart
 
 RAW, STATE, ENABLE, CLEAR, CONF0, CONF1 = 0x04, 0x08, 0x0C, 0x10, 0x20, 0x24
 FULL, SENT, TIMEOUT, DONE = 1 << 0, 1 << 1, 1 << 8, 1 << 14
-TIMEOUT_BYTES = 2  # byte times without a byte, after which the time-out interrupt comes
+TIMEOUT_BYTES = 2  # byte times without a byte, after which the timeout interrupt comes
 START_THRESHOLD = 0x60
 MOST_EDGES = 0x3FF
 SPAN = 0x100
