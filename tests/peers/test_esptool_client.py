@@ -1,9 +1,11 @@
 """esptool 5.6.0, unmodified, as the client of our virtual chips: what two programs of different authors agree on."""
 
+import random
 import re
 import subprocess
 
 import pytest
+from tests.roms import find_known_roms
 
 from espwire.chips.registry import chip_ids, load_chip
 
@@ -73,6 +75,25 @@ def test_esptool_works_over_tcp(chip, esptool, serve, tmp_path):
     use_every_command(esptool, served.port, chip, flash, tmp_path)
     code, rest, errors = served.close()
     assert (code, rest, errors) == (0, "", "")
+
+
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32c6", "esp32s3", "esp32h2"])
+def test_esptool_works_with_the_real_rom(chip, esptool, serve, tmp_path):
+    roms = [port.split("rom=")[1] for known, _, port in find_known_roms() if known == chip]
+    if not roms:
+        pytest.skip(f"there is no image of the ROM of {chip}")
+    flash, payload = tmp_path / "flash.bin", tmp_path / "payload.bin"
+    payload.write_bytes(random.Random(chip).randbytes(0x4000))
+    served = serve(
+        chip, "--flash", str(flash), "--mac", MAC, "--rom", roms[0], "--profile", "instant"
+    )
+    assert MAC in run(esptool, served.port, "read-mac").lower()
+    assert "Detected flash size: 4MB" in run(esptool, served.port, "flash-id")
+    run(esptool, served.port, "write-flash", "0x10000", str(payload))
+    verified = run(esptool, served.port, "verify-flash", "0x10000", str(payload))
+    assert "Verification successful" in verified
+    assert served.close()[0] == 0
+    assert flash.read_bytes()[0x10000:0x14000] == payload.read_bytes()
 
 
 @pytest.mark.parametrize("chip", ["esp8266", "esp32", "esp32c3"])

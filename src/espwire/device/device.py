@@ -85,9 +85,7 @@ class Device:
         )
         self._identity = identity
         self.stub_failed = False  # one was wanted, and the ROM had to stay
-        self._ram_is_doubtful = (
-            False  # a stub did not start at once: its pieces may be anywhere
-        )
+        self._ram_is_doubtful = False  # a stub did not start at once: its pieces may be anywhere
         self.divider: tuple[int, int] | None = (
             None  # of the UART, as it was read at a rate; None: not yet
         )

@@ -50,9 +50,9 @@ class Bench:
         self.chip, self.paced = chip, chip.options.pace
         uart = chip.options.kind == "uart"
         latency = chip.options.latency if self.paced else 0.0
-        self.wire = Wire(
-            chip, latency=latency, has_baud=has_baud and uart, follows=self.paced and uart
-        )
+        # a real ROM takes bytes no faster than its UART
+        follows = uart and (self.paced or chip.mask_rom is not None)
+        self.wire = Wire(chip, latency=latency, has_baud=has_baud and uart, follows=follows)
         self._ahead = self._last = 0.0
         # when both lines become asserted, unless they change before
         self._both_at: float | None = None

@@ -306,7 +306,9 @@ class Interrupts:
         if not vector:
             raise fault
         special[MTVAL] = fault.address
-        self._engine.cycles[0] += CYCLES_PER_INSTRUCTION  # a handler that faults must not run forever
+        self._engine.cycles[0] += (
+            CYCLES_PER_INSTRUCTION  # a handler that faults must not run forever
+        )
         self._enter(fault.pc, find_cause(fault.what))
         return vector & (~63 if self._clic else ~3)
 
