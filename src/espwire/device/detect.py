@@ -48,7 +48,9 @@ def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, Security
     """
     ask_first = expected is None or expected.identity.security_info_bytes > 0
     old_chip = _find_older_chip(loader) if ask_first else None
-    reply = _read_security_reply(loader) if ask_first and old_chip is None else None
+    reply, refused = None, False
+    if ask_first and old_chip is None:
+        reply, refused = _read_security_reply(loader)
     chip_id = reply.chip_id if reply is not None else None
     if old_chip is not None:
         found = old_chip
@@ -58,9 +60,9 @@ def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, Security
         found = _chip_with_short_form(reply)
     else:
         found = _chip_by_magic(loader, reply)
-        if ask_first and reply is None and found.identity.security_info_bytes:
+        if refused and found.identity.security_info_bytes:
             # only its oldest ROMs lack the command; a damaged request is refused in the same way
-            reply = _read_security_reply(loader)
+            reply, _ = _read_security_reply(loader)
             if reply is not None and reply.chip_id:
                 found = _chip_by_id(reply.chip_id)
     if expected is not None and found.id != expected.id:
@@ -182,8 +184,8 @@ def _find_older_chip(loader: Loader) -> Chip | None:
     return chip if chip is not None and chip.identity.security_info_bytes == 0 else None
 
 
-def _read_security_reply(loader: Loader) -> SecurityReply | None:
-    """The reply to GET_SECURITY_INFO in either length; None from a ROM without that command.
+def _read_security_reply(loader: Loader) -> tuple[SecurityReply | None, bool]:
+    """The reply to GET_SECURITY_INFO in either length; None and whether it was refused, as by a ROM without that command.
 
     Such a ROM refuses with two bytes. Any other reply without result was damaged, and the request is repeated.
     """
@@ -192,12 +194,12 @@ def _read_security_reply(loader: Loader) -> SecurityReply | None:
             reply = loader.request(GetSecurityInfo())
             for size in (LONG_FORM, SHORT_FORM):
                 if len(reply.body) >= size + 2:
-                    return parse_security_reply(loader.check_status(reply, size).body)
+                    return parse_security_reply(loader.check_status(reply, size).body), False
             if reply.body[:2] == REFUSED:
-                return None
+                return None, True
         except (CommandFailed, NoReply):
             continue
-    return None
+    return None, False
 
 
 def _chip_by_id(chip_id: int) -> Chip:
