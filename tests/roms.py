@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, RomImage, load_mask_roms
+from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, RomImage, find_images, load_mask_roms
 
 BESIDE = Path(__file__).parents[2] / "shared" / "roms"
 
@@ -19,13 +18,10 @@ def find_rom_folder(named: str | None = None) -> Path:
 
 def find_known_roms(folder: Path | None = None) -> Iterator[tuple[str, RomImage, str]]:
     """Chip, image and port of each known ROM whose image is in the folder."""
-    files = {
-        hashlib.sha256(path.read_bytes()).hexdigest(): path
-        for path in (folder or find_rom_folder()).glob("*.bin")
-    }
-    for chip, facts in load_mask_roms().items():
-        for image in facts.images:
-            path = files.get(image.sha256)
-            if path is not None:
-                options = f"size=4MB&profile=instant&rom={path}{image.options}"
-                yield chip, image, f"virtual:{chip}?{options}"
+    folder = folder or find_rom_folder()
+    known = [(chip, image) for chip, facts in load_mask_roms().items() for image in facts.images]
+    found = find_images(folder, [image for _, image in known]) if folder.is_dir() else {}
+    for chip, image in known:
+        if image.sha256 in found:
+            options = f"size=4MB&profile=instant&rom={found[image.sha256][0]}{image.options}"
+            yield chip, image, f"virtual:{chip}?{options}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -207,12 +208,11 @@ def interrupt_at(step, work):
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        work()
-    except Stop:
-        return True
+        with contextlib.suppress(Stop):  # Python ignores it where it closes a generator
+            work()
     finally:
         sys.settrace(before)
-    return False
+    return left < 0
 
 
 # what to do, what is there then, every how manyth instruction

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Literal, NamedTuple
 
 from espwire.chips.model import Chip
+from espwire.virtual.cpu.memory import find_cause
 
 BOOT_S = 0.03  # from the rise of EN to the ROM's first character
 # the ESP32's strapping pins that are named after their pads
@@ -236,25 +237,6 @@ def refusal_text(chip: Chip, entry: int) -> bytes:
     return f"virtual chip: cannot run the program at {entry:#010x}: {cpu}\r\n".encode()
 
 
-def find_fault(what: str) -> str:
-    """The RISC-V ROM's name of an engine's fault (``CpuFault.what``).
-
-    >>> find_fault("unaligned load"), find_fault("store to read-only memory"), find_fault("illegal instruction 0x0")
-    ('Load address misaligned', 'Store/AMO access fault', 'Illegal instruction')
-    """
-    starts = {
-        "unaligned load": "Load address misaligned",
-        "unaligned store": "Store/AMO address misaligned",
-        "load": "Load access fault",
-        "store": "Store/AMO access fault",
-        "instruction fetch": "Instruction access fault",
-        "code runs out": "Instruction access fault",
-    }
-    return next(
-        (name for start, name in starts.items() if what.startswith(start)), "Illegal instruction"
-    )
-
-
 FAULT_CAUSES = {
     "Instruction access fault": 1,
     "Illegal instruction": 2,
@@ -263,3 +245,13 @@ FAULT_CAUSES = {
     "Store/AMO address misaligned": 6,
     "Store/AMO access fault": 7,
 }
+FAULT_NAMES = {cause: name for name, cause in FAULT_CAUSES.items()}
+
+
+def find_fault(what: str) -> str:
+    """The RISC-V ROM's name of an engine's fault (``CpuFault.what``).
+
+    >>> find_fault("unaligned load"), find_fault("store to read-only memory"), find_fault("illegal instruction 0x0")
+    ('Load address misaligned', 'Store/AMO access fault', 'Illegal instruction')
+    """
+    return FAULT_NAMES.get(find_cause(what), "Illegal instruction")

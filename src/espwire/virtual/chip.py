@@ -135,7 +135,7 @@ class VirtualChip:
         self.runner = ProgramRunner(services, self._queue, self._on_program_end)
         self._clear()
         if mask_rom is not None and options.boot == "download":
-            self._start_rom(Reason.POWER_ON)
+            self._start_rom(mask_rom, Reason.POWER_ON)
         else:
             self._enter(State.LOADER if options.boot == "download" else State.APP)
 
@@ -333,9 +333,8 @@ class VirtualChip:
         else:
             self._refuse(entry)
 
-    def _start_rom(self, reason: Reason) -> None:
-        assert self.mask_rom is not None
-        self.runner.start_rom(self.mask_rom, reason=self.text.number(reason), baud=self.text_baud)
+    def _start_rom(self, rom: LoadedRom, reason: Reason) -> None:
+        self.runner.start_rom(rom, reason=self.text.number(reason), baud=self.text_baud)
         self.state = State.PROGRAM
 
     def _refuse(self, entry: int) -> None:
@@ -409,10 +408,10 @@ class VirtualChip:
             return
         if self.chip.strapping.address is not None:
             self.registers.words[self.chip.strapping.address] = straps.value
-        if straps.mode == "download" and self.mask_rom is not None:
-            self._start_rom(reason)
-            return
         if straps.mode == "download":
+            if self.mask_rom is not None:
+                self._start_rom(self.mask_rom, reason)
+                return
             self.send(self.text.download(reason, self.options.strap or straps.value))
             self._enter(State.LOADER)
             self._drain()

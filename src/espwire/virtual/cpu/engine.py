@@ -155,6 +155,9 @@ class Engine:
                 except CpuFault as fault:
                     fault.pc = fault.pc or pc
                     pc = interrupts.enter_exception(fault)
+                    cycles[0] += (
+                        CYCLES_PER_INSTRUCTION  # or a handler that faults at once never ends
+                    )
         finally:
             self.pc = pc
 

@@ -20,6 +20,25 @@ class CpuFault(Exception):
         self.what, self.address, self.pc = what, address, pc
 
 
+def find_cause(what: str) -> int:
+    """RISC-V's number (mcause) of a fault (``CpuFault.what``).
+
+    >>> find_cause("unaligned load"), find_cause("store to read-only memory"), find_cause("illegal instruction 0x0")
+    (4, 7, 2)
+    """
+    starts = {
+        "unaligned load": 4,
+        "unaligned store": 6,
+        "load": 5,
+        "store": 7,
+        "instruction fetch": 1,
+        "code runs out": 1,
+        "environment call": 11,
+        "breakpoint": 3,
+    }
+    return next((cause for start, cause in starts.items() if what.startswith(start)), 2)
+
+
 class Bus(Protocol):
     """All addresses outside RAM. Peripherals can only be accessed by words."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from espwire.virtual.cpu.engine import (
-    CYCLES_PER_INSTRUCTION,
     MASK,
     SIGN,
     Block,
@@ -19,7 +18,7 @@ from espwire.virtual.cpu.engine import (
     signed,
     store_lines,
 )
-from espwire.virtual.cpu.memory import CpuFault
+from espwire.virtual.cpu.memory import CpuFault, find_cause
 
 CYCLE_CSRS = (
     0xB00,
@@ -306,9 +305,6 @@ class Interrupts:
         if not vector:
             raise fault
         special[MTVAL] = fault.address
-        self._engine.cycles[0] += (
-            CYCLES_PER_INSTRUCTION  # a handler that faults must not run forever
-        )
         self._enter(fault.pc, find_cause(fault.what))
         return vector & (~63 if self._clic else ~3)
 
@@ -333,25 +329,6 @@ class Interrupts:
         urgent = not self._clic or self._level > self._active
         enabled = self._special.get(MSTATUS, 0) & MIE
         self._engine.pending[0] = int(bool(self._line and enabled and urgent))
-
-
-def find_cause(what: str) -> int:
-    """mcause of a fault (``CpuFault.what``).
-
-    >>> find_cause("unaligned load"), find_cause("store to read-only memory"), find_cause("illegal instruction 0x0")
-    (4, 7, 2)
-    """
-    starts = {
-        "unaligned load": 4,
-        "unaligned store": 6,
-        "load": 5,
-        "store": 7,
-        "instruction fetch": 1,
-        "code runs out": 1,
-        "environment call": 11,
-        "breakpoint": 3,
-    }
-    return next((cause for start, cause in starts.items() if what.startswith(start)), 2)
 
 
 def _atomic(i: _Word, block: Block) -> None:

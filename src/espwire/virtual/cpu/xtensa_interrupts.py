@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Block, Engine
+from espwire.virtual.cpu.engine import Block, Engine
 from espwire.virtual.cpu.memory import CpuFault
+from espwire.virtual.cpu.xtensa_windows import PS_WRITERS
 from espwire.virtual.cpu.xtensa_word import (
     DEPC,
     EPC,
@@ -71,7 +72,6 @@ class Interrupts:
 
     def __init__(self, engine: Engine, core: Core = LX7) -> None:
         self._special, self._pending, self._core = engine.special, engine.pending, core
-        self._cycles = engine.cycles
         self._lines = self._requested = 0
         self.taken = 0
         engine.interrupts = self
@@ -108,9 +108,6 @@ class Interrupts:
         cause = next((n for what, n in CAUSES.items() if fault.what.startswith(what)), None)
         if cause is None:
             raise fault
-        self._cycles[0] += (
-            CYCLES_PER_INSTRUCTION  # or a handler that faults at once would never end
-        )
         self._special[EXCVADDR] = fault.address
         return self._enter(cause, fault.pc)
 
@@ -151,16 +148,6 @@ def _exchange_enable(i: Word, block: Block) -> None:
     block.jump = f"({i.next})"
 
 
-def _write_ps(i: Word, block: Block) -> None:
-    block.out(f"s[{PS}] = {i.at}")
-    block.jump = f"({i.next})"
-
-
-def _exchange_ps(i: Word, block: Block) -> None:
-    block.out(f"{i.at}, s[{PS}] = s[{PS}], {i.at}")
-    block.jump = f"({i.next})"
-
-
 def _rsil(i: Word, block: Block) -> None:
     block.out(f"{i.at}, s[{PS}] = s[{PS}], s[{PS}] & ~{LEVEL} | {i.s}")
     block.jump = f"({i.next})"
@@ -196,8 +183,7 @@ def _syscall(i: Word, block: Block) -> None:
 WRITERS = (
     *((0xFFFF0F, 0x130000 | n << 8, _change) for n in (INTERRUPT, INTCLEAR, INTENABLE)),  # wsr
     (0xFFFF0F, 0x610000 | INTENABLE << 8, _exchange_enable),
-    (0xFFFF0F, 0x130000 | PS << 8, _write_ps),
-    (0xFFFF0F, 0x610000 | PS << 8, _exchange_ps),
+    *PS_WRITERS,
     (0xFFF00F, 0x006000, _rsil),
     (0xFFF0FF, 0x007000, _waiti),
     (0xFFFFFF, 0x003000, _rfe),

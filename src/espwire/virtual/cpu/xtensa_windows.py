@@ -279,6 +279,10 @@ def _exchange_ps(i: Word, block: Block) -> None:
 
 Writer = Callable[[Word, Block], None]
 # mask, value, writer
+PS_WRITERS: tuple[tuple[int, int, Writer], ...] = (
+    (0xFFFF0F, 0x130000 | PS << 8, _write_ps),
+    (0xFFFF0F, 0x610000 | PS << 8, _exchange_ps),
+)
 WRITERS: tuple[tuple[int, int, Writer], ...] = (
     *((0x00003F, windows << 4 | 5, _call) for windows in (1, 2, 3)),
     *((0xFFF0FF, (12 | windows) << 4, _callx) for windows in (1, 2, 3)),
@@ -293,8 +297,7 @@ WRITERS: tuple[tuple[int, int, Writer], ...] = (
     (0xFF000F, S32E, _s32e),
     (0xFFFF0F, 0x130000 | WINDOWBASE << 8, _write_base),
     (0xFFFF0F, 0x130000 | WINDOWSTART << 8, _write_start),
-    (0xFFFF0F, 0x130000 | PS << 8, _write_ps),
-    (0xFFFF0F, 0x610000 | PS << 8, _exchange_ps),
+    *PS_WRITERS,
 )
 NAMES: dict[str, object] = {
     function.__name__: function

@@ -7,7 +7,7 @@ espwire contains no ROM image. ``rom=FILE`` names one; without a file, it is sea
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -61,8 +61,8 @@ class RomUart(Record):
 
     ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
     ``autobaud``: the bit that starts their measurement; ``fifo_reset``: the bit of CONF0 that empties the receive FIFO;
-    ``threshold_bits``: of the FIFO's threshold in CONF1. ``update``: a register whose bits clear themselves. ``others``:
-    further addresses of the same UART.
+    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same
+    UART.
     """
 
     autobaud: BitAt
@@ -70,7 +70,6 @@ class RomUart(Record):
     edges: int = 0x30
     fifo_reset: int = 17
     threshold_bits: int = 7
-    update: int | None = None
     others: tuple[int, ...] = ()
 
 
@@ -170,6 +169,18 @@ def _find_owner(digest: str) -> str:
     )
 
 
+def find_images(folder: Path, known: Iterable[RomImage]) -> dict[str, tuple[Path, bytes]]:
+    """Files in a folder that may be one of the ``known`` images, by SHA-256; only files of their sizes are read.
+
+    :raises OSError: the folder cannot be read
+    :raises FileError: a file cannot be read
+    """
+    sizes = {image.size for image in known}
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    contents = ((path, read_file(path)) for path in files if path.stat().st_size in sizes)
+    return {hashlib.sha256(data).hexdigest(): (path, data) for path, data in contents}
+
+
 def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
     """The first known image of the chip's ROM in the folder ESPWIRE_ROMS."""
     folder = os.environ.get(FOLDER_VARIABLE, "")
@@ -178,20 +189,16 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
             f"no image of the {chip.name}'s ROM was named",
             hint=f"Write rom=FILE, or set {FOLDER_VARIABLE} to a folder of ROM images.",
         )
-    sizes = {known.size for known in facts.images}
     try:
-        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+        found = find_images(Path(folder), facts.images)
     except OSError as error:
         raise UsageError(
             f"cannot read the folder {folder}: {error.strerror}",
             hint=f"Set {FOLDER_VARIABLE} to a folder of ROM images.",
         ) from None
     for known in facts.images:
-        for path in files:
-            if path.stat().st_size in sizes:
-                image = read_file(path, limit=LARGEST)
-                if hashlib.sha256(image).hexdigest() == known.sha256:
-                    return LoadedRom(facts=facts, image=image, name=known.name)
+        if known.sha256 in found:
+            return LoadedRom(facts=facts, image=found[known.sha256][1], name=known.name)
     raise UsageError(
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from espwire.virtual.cpu import riscv, xtensa_interrupts
 from espwire.virtual.cpu.engine import Block, Engine, Hook
 from espwire.virtual.cpu.memory import Memory, Region
+from espwire.virtual.cpu.xtensa_windows import REGION, RETURN
 from espwire.virtual.cpu.xtensa_word import INCREMENT, PS
 from espwire.virtual.programs.program import Services
 from espwire.virtual.soc.interrupts import Controller, InterruptController, LineMatrix
@@ -22,7 +23,6 @@ from espwire.virtual.soc.serial_ports import Uart
 LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
 PERIPHERAL_CYCLES = 8
 PROCESSOR_ID = 235  # a special register
-RETURN = 0x3FFFFFFF  # of a windowed return address: the bits above it are the size of the window
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
 
 
@@ -121,7 +121,7 @@ class RomProgram(EngineProgram):
         registers[argument] -= min(now, registers[argument])
         if not registers[argument]:
             to = registers[back]
-            engine.pc = engine.pc & ~RETURN | to & RETURN if windows else to
+            engine.pc = engine.pc & REGION | to & RETURN if windows else to
 
     def _connect_peripherals(self) -> None:
         super()._connect_peripherals()

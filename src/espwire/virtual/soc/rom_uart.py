@@ -68,8 +68,6 @@ class InterruptUart(Uart):
             0x14: self.write_divider,
             STATUS_OFFSET: lambda value: None,
         }
-        if facts.update is not None:
-            ports[facts.update] = lambda: 0
         for base in (self.base, *facts.others):
             for offset in range(0, SPAN, 4):
                 memory.ports[base + offset] = ports.get(offset, self._port(offset))
