@@ -70,10 +70,10 @@ class TestTheHarnessNotices:
     def test_a_missing_sequence_check(self, monkeypatch):
         whole = Rom._take_block
 
-        def without_order(self):
-            if self._transfer is not None:
-                self._transfer.sequence = self._word(1)
-            return whole(self)
+        def without_order(self, transfer, **options):
+            if transfer is not None:
+                transfer.sequence = self._word(1)
+            return whole(self, transfer, **options)
 
         monkeypatch.setattr(Rom, "_take_block", without_order)
         assert any(outcome.false_success for outcome in run_cases(CI_ROUNDS))

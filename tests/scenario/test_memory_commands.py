@@ -233,20 +233,20 @@ def test_over_usb_otg_blocks_are_smaller(name: str) -> None:
 
 
 def test_a_block_that_is_refused_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from espwire.virtual.rom import Rom
+    from espwire.virtual.rom import Rom, Transfer
 
     taken, original = [], Rom._take_block
 
-    def take(self: Rom) -> object:
+    def take(self: Rom, transfer: Transfer | None) -> object:
         taken.append(1)
-        return 0x07 if len(taken) == 2 else original(self)
+        return 0x07 if len(taken) == 2 else original(self, transfer)
 
     monkeypatch.setattr(Rom, "_take_block", take)
     transport, data = open_virtual("virtual:esp32c3"), random.Random(4).randbytes(0x4000)
     with espwire.connect(transport, stub=False) as device:
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
     assert transport.chip.registers.ram.read(ram_of("esp32c3"), len(data)) == data
-    monkeypatch.setattr(Rom, "_take_block", lambda self: 0x07)
+    monkeypatch.setattr(Rom, "_take_block", lambda self, transfer: 0x07)
     with espwire.connect("virtual:esp32c3", stub=False) as device, pytest.raises(CommandFailed):
         espwire.load_ram(device, program("esp32c3", Segment(ram_of("esp32c3"), data)))
 

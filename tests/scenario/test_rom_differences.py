@@ -99,8 +99,8 @@ def md5(name):
 def deflate(name):
     chip = Chip(name)
     chip.attach()
-    packed = zlib.compress(b"z" * 0x1000)
-    if chip.begin(0x1000, 0x10000, kind=c.FlashDeflBegin) == REFUSED:
+    packed = zlib.compress(b"z" * BLOCK)
+    if chip.begin(BLOCK, 0x10000, kind=c.FlashDeflBegin) == REFUSED:
         return REFUSED
     chip.result(c.FlashDeflData(0, packed))
     return bytes(chip.transport.chip.flash.contents[0x10000:0x10003])

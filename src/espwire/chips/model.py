@@ -456,6 +456,7 @@ class Security(Record):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
+    ``spare_purpose``: what the security information has for one key more than there are.
     """
 
     flash_encryption: BitPart | None = None
@@ -468,6 +469,7 @@ class Security(Record):
     crypt_config_read_disable: BitAt | None = None
     key_valid: KeyValid | None = None
     key_count: int = 0
+    spare_purpose: int = 0
     key_purpose_slots: tuple[BitPart, ...] = ()
     key_purposes: Mapping[int, str] = EMPTY
     flash_key_valid_if: tuple[KeyRule, ...] = ()

@@ -37,6 +37,8 @@ class RomTable(Record):
     secure_download_baud: bool = True
     erase_rule: Literal["true-size", "rom_head_sector_bug"] = "true-size"
     requests_ahead: int = 1
+    deflate_fills_window: bool = False
+    flash_end_restarts: bool = True
 
 
 def chip_from_toml(text: str, file: str) -> Chip:
@@ -83,6 +85,8 @@ def _build_dialect(rom: RomTable, table: Mapping[str, Any], file: str) -> Dialec
         encrypted_write=rom.encrypted_write,
         sync_value=ROM_SYNC_VALUE,
         requests_ahead=rom.requests_ahead,
+        deflate_fills_window=rom.deflate_fills_window,
+        flash_end_restarts=rom.flash_end_restarts,
     )
 
 

@@ -61,7 +61,9 @@ def erase_region(
         PlanReady(
             steps=(step.describe(),),
             wire_bytes=0,
-            seconds=estimate_erase(address, size, TransportCost()),
+            seconds=estimate_erase(
+                address, size, TransportCost(), by_rom=target.limits.erases_at_begin
+            ),
             actions=(describe_step(step),),
         )
     )

@@ -42,8 +42,17 @@ def count_wire_bytes(payload: bytes, limits: FlashLimits, *, packed: bool) -> in
     return opening + heads + len(payload) + fill + escapes
 
 
-def estimate_erase(address: int, size: int, cost: TransportCost) -> float:
-    """Seconds to erase: 64 KiB blocks where they are aligned, sectors elsewhere."""
+def estimate_erase(address: int, size: int, cost: TransportCost, *, by_rom: bool = False) -> float:
+    """Seconds to erase: 64 KiB blocks where they are aligned, sectors elsewhere.
+
+    ``by_rom``: a ROM always erases the first block sector by sector, and the last one, too (SPIEraseArea in the ROMs).
+    """
+    if by_rom:
+        sectors = -(-size // SECTOR)
+        head = min(BLOCK - address % BLOCK, size) // SECTOR
+        blocks = max(0, sectors - head - 1) * SECTOR // BLOCK
+        left = sectors - blocks * BLOCK // SECTOR
+        return blocks * cost.erase_block_s + left * cost.erase_sector_s
     end = address + size
     first, last = align_up(address, BLOCK), end - end % BLOCK
     if first >= last:
@@ -61,7 +70,7 @@ def estimate_write(
     flash.
     """
     in_flash = len(span) / PAGE * cost.program_page_s
-    in_flash += estimate_erase(span.start, len(span), cost)
+    in_flash += estimate_erase(span.start, len(span), cost, by_rom=limits.erases_at_begin)
     if limits.receives_ahead:
         return max(cost.on_wire(wire_bytes), in_flash) + 2 * cost.latency_s
     requests = -(-payload // limits.frame_payload) + 1

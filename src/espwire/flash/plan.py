@@ -227,6 +227,8 @@ def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
     data = b"".join((head, blob.data, tail)) if head or tail else bytes(blob.data)
     packed = None
     compress = policy.compress if blob.encrypted else policy.compress is not False
+    if blob.encrypted and not target.limits.can_encrypt_compressed:
+        compress = False
     if compress and target.limits.can_compress:
         packed = deflate_zlib(data)
         if len(packed) >= len(data):
@@ -259,7 +261,8 @@ def _find_ignored(
             why = "the chip encrypts it" if blob.encrypted else "all is erased first"
         findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
     if policy.compress and not target.limits.can_compress:
-        text = f"this {target.limits.loader} loader cannot unpack: the data is sent uncompressed"
+        why = f"this {target.limits.loader} loader cannot unpack it, or not safely"
+        text = f"the data is sent uncompressed: {why}"
         findings.append(Finding("not-compressed", text))
     return tuple(findings)
 
@@ -284,7 +287,8 @@ def _find_side_effects(blobs: tuple[Blob, ...], steps: list[Step]) -> tuple[Find
 
 def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
     if isinstance(step, Erase):
-        return estimate_erase(step.address, step.size, cost)
+        by_rom = target.limits.erases_at_begin
+        return estimate_erase(step.address, step.size, cost, by_rom=by_rom)
     if isinstance(step, Write):
         span, payload = range(step.address, step.erase_end), len(step.packed or step.data)
         return estimate_write(span, payload, step.wire_bytes, target.limits, cost)

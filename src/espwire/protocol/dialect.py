@@ -57,6 +57,9 @@ class Dialect(Record):
 
     ``secure_ops``: commands that work in Secure Download Mode (empty: the chip does not have this mode).
     ``exact_deflate_size``: FLASH_DEFL_BEGIN takes the exact size, not whole blocks.
+    ``deflate_fills_window``: after the last block of compressed data, the whole window of the decoder is programmed, 32 KiB,
+    and what it holds behind the data damages the flash there.
+    ``flash_end_restarts``: FLASH_END with 0 restarts the chip; otherwise it only leaves the loader, as with 1.
     ``requests_ahead``: how many short requests it buffers, including the one that it works on.
     ``write_groups``: whether it carries out several groups of one WRITE_REG; None: not tried yet (``spi.write_group``).
     ``attach_bytes`` 0: FLASH_BEGIN attaches the flash chip. ``slow_read`` 0: no READ_FLASH_SLOW.
@@ -82,11 +85,13 @@ class Dialect(Record):
     sync_value: int
     exact_deflate_size: bool = False
     requests_ahead: int = 1
+    deflate_fills_window: bool = False
+    flash_end_restarts: bool = True
     write_groups: bool | None = None
     capabilities: Capabilities | None = None
     sealed: bool = False
 
     @property
     def can_inflate(self) -> bool:
-        """Whether the loader accepts zlib data."""
-        return Op.FLASH_DEFL_BEGIN in self.ops
+        """Whether zlib data can be sent to the loader without damage."""
+        return Op.FLASH_DEFL_BEGIN in self.ops and not self.deflate_fills_window

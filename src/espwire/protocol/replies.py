@@ -19,7 +19,7 @@ ROM_MEANINGS = {
     0x0D: "invalid parameter for compressed data",
     0x0E: "wrong size of RAM data",
     0x0F: "wrong RAM address",
-    0x64: "invalid parameter of the certificate",
+    0x64: "these data cannot be encrypted, or invalid parameter of the certificate",
     0x65: "wrong format of the certificate",
     0x66: "description too long",
     0x67: "wrong encoding of the description",

@@ -18,7 +18,6 @@ _OUI_VALUE = re.compile(r"mac1\[23:16\] == ([0-9]+)")
 _ESP32_APB_DATE = (
     0x16042000  # other bits of the register with the top revision bit; from the ESP32 traces
 )
-_SPARE_PURPOSE = 12  # byte 7 of the purposes in GET_SECURITY_INFO; from the ESP32-C3 traces
 _SECURITY_INFO_SLOTS = 7
 LONG_KEY = 64  # bytes of a flash key that occupies two key blocks
 
@@ -187,7 +186,8 @@ def security_info(chip: Chip, config: ChipConfig) -> bytes:
     purposes = [*effective_purposes(chip, config), *[0] * _SECURITY_INFO_SLOTS][
         : _SECURITY_INFO_SLOTS - 1
     ]
-    data = flags.to_bytes(4, "little") + bytes((config.flash_encryption, *purposes, _SPARE_PURPOSE))
+    data = flags.to_bytes(4, "little")
+    data += bytes((config.flash_encryption, *purposes, chip.security.spare_purpose))
     chip_id = chip.identity.image_chip_id or 0
     data += chip_id.to_bytes(4, "little") + config.revision.to_bytes(4, "little")
     return data[: chip.identity.security_info_bytes]

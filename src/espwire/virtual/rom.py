@@ -12,8 +12,8 @@ so that a reset or a loss of power can come between two transactions.
 
 The receiver, unlike the host's decoder, tracks whether it is inside a frame. Bytes between a closing END and the next
 opening END are ignored, and successive ENDs count as one, so a lost END costs only the next frame. A bad escape stands
-for its second byte, even for END. Recorded and probed, ESP32 and ESP32-C3 alike. A frame longer than the buffer is
-ignored (not probed).
+for its second byte, even for END. Recorded and probed, ESP32 and ESP32-C3 alike. What does not fit into the buffer is
+ignored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from espwire.protocol.opcodes import (
     Op,
 )
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
-from espwire.sizes import BLOCK, SECTOR, align_down, align_up
+from espwire.sizes import BLOCK, SECTOR, align_up
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.registers import Registers
@@ -52,13 +52,16 @@ REQUEST_BUFFER = 0x2000
 SYNC_REPLIES = 8
 SLOW_READ = 64
 MD5_DIGITS = 32
-SPI_24_BIT = 1 << 24
-MD5_PIECE = 0x10000
+FIRST_LIMIT = 4 << 20  # of the ESP8266, whose size cannot be set: flashchip in its ROM
+MD5_PIECE = 0x80
+WINDOW = 0x8000  # of the deflate decoder; full, it is programmed into flash
+STORED_MARK = b"\xa5\x5a\xc3\x3c"
+WORD = 0xFFFFFFFF
 LOAD_FAULT, STORE_FAULT = "Load access fault", "Store/AMO access fault"
 
 OK = 0
-BAD_MESSAGE, FAILED, BAD_CHECKSUM, READ_FAILED, READ_LENGTH = 0x05, 0x06, 0x07, 0x09, 0x0A
-BAD_DEFLATE, BAD_ADLER, BAD_CERTIFICATE = 0x0B, 0x0C, 0x65
+BAD_MESSAGE, FAILED, BAD_CHECKSUM, READ_BACK, READ_FAILED = 0x05, 0x06, 0x07, 0x08, 0x09
+READ_LENGTH, BAD_DEFLATE, BAD_ADLER, NO_ENCRYPTION, BAD_CERTIFICATE = 0x0A, 0x0B, 0x0C, 0x64, 0x65
 # commands that clear the error byte when they succeed; after the others it is that of the last failure
 CLEARS_ERROR = {
     Op.SYNC,
@@ -66,6 +69,7 @@ CLEARS_ERROR = {
     Op.WRITE_REG,
     Op.SPI_ATTACH,
     Op.READ_FLASH_SLOW,
+    Op.CHANGE_BAUDRATE,
     Op.SPI_FLASH_MD5,
 }
 CHIP_INFORMATION = 64
@@ -105,16 +109,15 @@ class LoaderHost(Protocol):
 
 @dataclass
 class Transfer:
-    """The last BEGIN and the progress of its data. ``address``: destination of the next block."""
+    """The last BEGIN and the progress of its data. ``address``: destination of the next block; ``written``: bytes so far."""
 
-    to_ram: bool
-    address: int
+    size: int
     blocks: int
     block_size: int
+    address: int
     sequence: int = 0
-    inflate: zlib._Decompress | None = None
+    written: int = 0
     encrypted: bool = False
-    held: bytes = b""  # of an encrypted transfer: an incomplete cipher block
 
 
 class Rom:
@@ -126,19 +129,20 @@ class Rom:
         self.security_info = b""
         self.secure_download = False
         self.encrypt: Encrypt | None = None
-        self._default_limit = chip.flash.default_size if self.dialect.attach_bytes else SPI_24_BIT
+        self._window = bytearray(WINDOW)  # keeps its contents through a reset
+        self._default_limit = chip.flash.default_size if self.dialect.attach_bytes else FIRST_LIMIT
         self._handlers: dict[int, Callable[[float], Handling]] = {
             Op.SYNC: self._sync,
             Op.READ_REG: self._read_reg,
             Op.WRITE_REG: self._write_reg,
             Op.MEM_BEGIN: self._mem_begin,
             Op.MEM_DATA: self._mem_data,
-            Op.MEM_END: self._accept,
+            Op.MEM_END: self._mem_end,
             Op.FLASH_BEGIN: self._flash_begin,
             Op.FLASH_DATA: self._flash_data,
             Op.FLASH_END: self._flash_end,
             Op.FLASH_DEFL_BEGIN: self._flash_begin,
-            Op.FLASH_DEFL_DATA: self._flash_data,
+            Op.FLASH_DEFL_DATA: self._deflate_data,
             Op.FLASH_DEFL_END: self._flash_end,
             Op.SPI_ATTACH: self._spi_attach,
             Op.SPI_SET_PARAMS: self._spi_set_params,
@@ -158,7 +162,12 @@ class Rom:
         self._reply = bytearray(0x100)
         self._op, self._value, self._repeats, self._size = int(Op.SYNC), 0, 1, 0
         self._error = 0
-        self._transfer: Transfer | None = None
+        self._plain: Transfer | None = None  # of FLASH_BEGIN or MEM_BEGIN: one state for both
+        self._packed: Transfer | None = None
+        self._inflate = zlib.decompressobj()
+        self._filled = 0  # bytes of the window that are not in flash yet
+        self._deflate_error = OK  # of this stream: all its further blocks fail, too
+        self._restarts = self._starts = False
         self._uploads: list[tuple[int, int]] = []
 
     def handle(self, t: float, frame: bytes) -> Work:
@@ -173,6 +182,7 @@ class Rom:
             self._answer(0, BAD_MESSAGE)
             return t
         self._op, self._repeats, self._size = op, 1, 0
+        self._restarts = self._starts = False
         error = yield from handler(t)
         if error is not None:
             self._answer(self._size, error)
@@ -196,19 +206,20 @@ class Rom:
         self.host.send(slip.encode(packet) * self._repeats)
 
     def _after(self, t: float) -> Generator[float, float, None]:
-        """What follows the reply: starting a program, a restart, a new baud rate."""
+        """What follows the reply: starting a program, a restart, a new baud rate. Two ENDs go first, at the old rate."""
         first, entry = self._word(0), self._word(1)
+        changes = self._op == Op.CHANGE_BAUDRATE
+        if changes or self._restarts:
+            self.host.send(slip.END * 2)
+            yield t + self.host.sending_time(HEADER.size + self.dialect.status_bytes + 4)
         match self._op:
             case Op.CHANGE_BAUDRATE:
-                yield t + self.host.sending_time(HEADER.size + self.dialect.status_bytes + 2)
                 self.host.change_baud(first)
-                self.host.send(slip.END * 2)
-            case Op.FLASH_END | Op.FLASH_DEFL_END if not first:
-                self.host.send(slip.END * 2)
+            case Op.FLASH_END | Op.FLASH_DEFL_END if self._restarts:
                 self.host.restart()
             case Op.FLASH_END:
                 self.host.run(None)
-            case Op.MEM_END if not first:
+            case Op.MEM_END if self._starts:
                 self.host.run(entry, tuple(self._uploads))
 
     # --- registers and RAM ---
@@ -228,7 +239,7 @@ class Rom:
         return OK
 
     def _write_reg(self, t: float) -> Handling:
-        for group in range(max(1, min(self._declared_size, REQUEST_BUFFER - HEADER.size) // 16)):
+        for group in range(min(self._declared_size, REQUEST_BUFFER - HEADER.size) // 16):
             address, value, mask, delay_us = (self._word(4 * group + i) for i in range(4))
             t = yield t + delay_us / 1e6
             if not self.registers.write(t, address, value, mask):
@@ -238,21 +249,30 @@ class Rom:
 
     def _mem_begin(self, t: float) -> Handling:
         size, blocks, block_size, address = (self._word(i) for i in range(4))
-        self._transfer = Transfer(True, address, blocks, block_size)
-        self._uploads.append((address, size))
         yield t
+        if self._declared_size != 16 or block_size > self.dialect.ram_block:
+            return BAD_MESSAGE
+        self._plain = Transfer(size, blocks, block_size, address)
+        self._uploads.append((address, size))
         return OK
 
     def _mem_data(self, t: float) -> Handling:
-        taken = self._take_block()
+        taken = self._take_block(self._plain)
         yield t
         if isinstance(taken, int):
             return taken
         transfer, payload = taken
-        if not self._store(t, transfer.address, payload):
+        if payload and not self._store(t, transfer.address, payload):
             self.host.crash(STORE_FAULT, transfer.address)
             return None
-        transfer.address += len(payload)
+        self._advance(transfer, len(payload))
+        return OK
+
+    def _mem_end(self, t: float) -> Handling:
+        yield t
+        if self._declared_size > 8:
+            return BAD_MESSAGE
+        self._starts = not self._word(0) & 0xFF
         return OK
 
     def _store(self, t: float, address: int, data: bytes) -> bool:
@@ -268,97 +288,158 @@ class Rom:
     # --- flash ---
 
     def _is_ready(self, start: int, size: int) -> bool:
-        return self.registers.attached and start + size <= self.limit
+        return self.registers.attached and (start + size & WORD) <= self.limit
 
     def _flash_begin(self, t: float) -> Handling:
         """FLASH_BEGIN and FLASH_DEFL_BEGIN: erase everything, then answer. A failed erase still opens the transfer.
 
-        A chip without a key, or with encryption disabled by eFuse, refuses the encrypted flag.
+        A chip without a key, or with encryption disabled by eFuse, refuses the encrypted flag; compressed data are never
+        encrypted.
         """
         size, blocks, block_size, offset = (self._word(i) for i in range(4))
+        packed = self._op == Op.FLASH_DEFL_BEGIN
         if self._declared_size != 4 * self.dialect.begin_words:
             return BAD_MESSAGE
+        if block_size > self.dialect.ram_block:
+            return BAD_MESSAGE
         encrypted = self.dialect.begin_words > 4 and bool(self._word(4))
-        if encrypted and self.encrypt is None:
-            return FAILED
+        if encrypted and (packed or self.encrypt is None):
+            return NO_ENCRYPTION
         if not self.dialect.attach_bytes:
             self.registers.attached = True
-        inflate = zlib.decompressobj() if self._op == Op.FLASH_DEFL_BEGIN else None
-        self._transfer = Transfer(
-            False, offset, blocks, block_size, inflate=inflate, encrypted=encrypted
-        )
-        if size and (offset % SECTOR or not self._is_ready(offset, align_up(size, SECTOR))):
+        transfer = Transfer(size, blocks, block_size, offset, encrypted=encrypted)
+        if packed:
+            self._packed, self._inflate = transfer, zlib.decompressobj()
+            self._filled = self._deflate_error = 0
+        else:
+            self._plain = transfer
+        if offset % SECTOR or not self._is_ready(offset, size):
             return FAILED
-        if not self.registers.attached:
-            return FAILED
-        yield from self.flash.erase(t, offset, count_erased(self.dialect.erase, offset, size))
-        return OK
+        sectors = count_erased(self.dialect.erase, offset, size)
+        room = max(
+            0, (self.limit - offset) // SECTOR
+        )  # the sum above is of 32 bits, but each sector is checked
+        yield from self.flash.erase(t, offset, min(sectors, room))
+        return OK if sectors <= room else FAILED
 
     def _flash_data(self, t: float) -> Handling:
-        taken = self._take_block()
+        """FLASH_DATA: what was programmed is read back into the request, and its checksum is compared again.
+
+        Flash beyond the limit is neither programmed nor read, so data for it is accepted.
+        """
+        taken = self._take_block(self._plain, words=True)
         if isinstance(taken, int):
             return taken
         transfer, payload = taken
-        if self._op == Op.FLASH_DEFL_DATA:
-            stream = transfer.inflate = transfer.inflate or zlib.decompressobj()
-            over = stream.eof
-            try:
-                payload = b"" if over else stream.decompress(payload)
-            except zlib.error as error:
-                return BAD_ADLER if "data check" in str(error) else BAD_DEFLATE
-            if over or stream.unused_data:
-                self.host.hang()
-                return None
-            t = yield t + len(payload) * INFLATE_S_PER_BYTE
+        address, size = transfer.address, len(payload)
         if transfer.encrypted:
-            payload = self._encrypt_payload(transfer, payload)
-        address = transfer.address
-        transfer.address += len(payload)
-        if self._is_ready(address, len(payload)):
-            yield from self.flash.program(t, address, payload)
+            if (address | size) % CIPHER_BLOCK:
+                return NO_ENCRYPTION
+            encrypt = self.encrypt or (lambda data, address: data)
+            yield from self._program(t, address, encrypt(payload, address))
+        else:
+            t = yield from self._program(t, address, payload)
+            if size and self._is_ready(address, size):
+                at = HEADER.size + DATA_HEAD
+                self._request[at : at + size] = payload = self.flash.read(t, address, size)
+            if checksum(payload) != self._request[4]:
+                return READ_BACK
+        self._advance(transfer, size)
         return OK
 
-    def _encrypt_payload(self, transfer: Transfer, payload: bytes) -> bytes:
-        """Encrypt the complete cipher blocks of a transfer; the last block is padded."""
-        payload = transfer.held + payload
-        last = (
-            transfer.sequence >= transfer.blocks
-            if transfer.inflate is None
-            else transfer.inflate.eof
-        )
-        size = (
-            align_up(len(payload), CIPHER_BLOCK)
-            if last
-            else len(payload) // CIPHER_BLOCK * CIPHER_BLOCK
-        )
-        transfer.held = payload[size:]
-        encrypt = self.encrypt or (lambda data, address: data)
-        return encrypt(payload[:size].ljust(size, b"\xff"), transfer.address)
+    def _deflate_data(self, t: float) -> Handling:
+        """FLASH_DEFL_DATA: data are programmed when the window is full, and after the last announced block.
 
-    def _take_block(self) -> tuple[Transfer, bytes] | int:
+        If the stream does not end with that block, the decoder reads zeros behind it.
+        """
+        taken = self._take_block(self._packed)
+        if isinstance(taken, int):
+            return taken
+        transfer, data = taken
+        while data and not self._deflate_error:
+            t, data = yield from self._decode(t, transfer, data)
+            if data and self._inflate.eof:
+                self.host.hang()
+                return None
+        last = transfer.sequence == transfer.blocks
+        if last and not self._deflate_error and not self._inflate.eof:
+            if _is_in_stored_block(self._inflate):
+                self._deflate_error = (
+                    BAD_DEFLATE  # the data ended in a block that is not compressed
+                )
+            else:
+                t, _ = yield from self._decode(t, transfer, bytes(2 * WINDOW))
+        if last and not self._deflate_error:
+            size = WINDOW if self.dialect.deflate_fills_window else align_up(self._filled, 4)
+            yield from self._program(t, transfer.address, bytes(self._window[:size]))
+        return self._deflate_error
+
+    def _decode(
+        self, t: float, transfer: Transfer, data: bytes
+    ) -> Generator[float, float, tuple[float, bytes]]:
+        """Decode until the data end or the window is full; returns the time and the rest of the data."""
+        stream = self._inflate
+        try:
+            piece = stream.decompress(data, WINDOW - self._filled)
+        except zlib.error as error:
+            self._deflate_error = BAD_ADLER if "data check" in str(error) else BAD_DEFLATE
+            return t, b""
+        t = yield t + len(piece) * INFLATE_S_PER_BYTE
+        self._window[self._filled : self._filled + len(piece)] = piece
+        self._filled += len(piece)
+        if self._filled == WINDOW:
+            t = yield from self._program(t, transfer.address, bytes(self._window))
+            self._filled = 0
+            transfer.address += WINDOW
+        return t, stream.unused_data if stream.eof else stream.unconsumed_tail
+
+    def _program(self, t: float, address: int, data: bytes) -> Work:
+        """Program data if the flash is large enough; nothing reports that it is not."""
+        if self._is_ready(address, len(data)):
+            t = yield from self.flash.program(t, address, data)
+        return t
+
+    def _take_block(
+        self, transfer: Transfer | None, *, words: bool = False
+    ) -> tuple[Transfer, bytes] | int:
         """The payload of the next data command, or the error code. The sequence number is used up before the checksum is
-        verified, so a block with a wrong checksum cannot be sent again."""
-        transfer, size = self._transfer, self._word(0)
+        verified, so a block with a wrong checksum cannot be sent again. Only the lowest byte of the checksum counts.
+
+        ``words``: only whole words are taken. Before the first BEGIN the ROM uses what it finds in RAM; here it refuses.
+        """
+        size = self._word(0)
         if (
             transfer is None
-            or transfer.to_ram is not (self._op == Op.MEM_DATA)
+            or self._declared_size > self.dialect.ram_block + DATA_HEAD
+            or self._word(1) != transfer.sequence
             or size > transfer.block_size
+            or (words and size % 4)
         ):
-            return BAD_MESSAGE
-        if self._word(1) != transfer.sequence:
             return BAD_MESSAGE
         transfer.sequence += 1
         start = HEADER.size + DATA_HEAD
         payload = bytes(self._request[start : start + size])
-        if int.from_bytes(self._request[4:8], "little") != checksum(payload):
+        if self._request[4] != checksum(payload):
             return BAD_CHECKSUM
         return transfer, payload
 
+    def _advance(self, transfer: Transfer, size: int) -> None:
+        transfer.written += size
+        transfer.address += size
+
     def _flash_end(self, t: float) -> Handling:
-        """FLASH_END and FLASH_DEFL_END: fails if blocks are missing, but still leaves the loader if requested."""
-        transfer = self._transfer
+        """FLASH_END and FLASH_DEFL_END: fails if something is missing, but FLASH_END still leaves the loader."""
+        packed = self._op == Op.FLASH_DEFL_END
+        transfer = self._packed if packed else self._plain
         yield t
-        return FAILED if transfer is not None and transfer.sequence < transfer.blocks else OK
+        if transfer is not None and (
+            transfer.sequence != transfer.blocks
+            or (not packed and transfer.written != transfer.size)
+        ):
+            return FAILED
+        self._restarts = self.dialect.flash_end_restarts and not self._word(0) & 0xFF
+        self._error = OK if self._restarts else self._error
+        return OK
 
     def _spi_attach(self, t: float) -> Handling:
         self.registers.attached, self.registers.attach_word = True, self._word(0)
@@ -366,24 +447,30 @@ class Rom:
         return OK
 
     def _spi_set_params(self, t: float) -> Handling:
-        self.limit = self._word(1)
         yield t
+        if self._declared_size != 24:
+            return BAD_MESSAGE
+        self.limit = self._word(1)
         return OK
 
     def _md5(self, t: float) -> Handling:
+        """SPI_FLASH_MD5: reads whole words; a size from 2 GiB on is negative, so it counts as 0."""
         self._size = MD5_DIGITS
         start, size = self._word(0), self._word(1)
-        if not self._is_ready(start, size):
-            return READ_FAILED
+        if self._declared_size > self.dialect.ram_block + DATA_HEAD:
+            return BAD_MESSAGE
         digest = hashlib.md5(usedforsecurity=False)
-        for offset in range(start, start + size, MD5_PIECE):
-            piece = self.flash.read(t, offset, min(MD5_PIECE, start + size - offset))
-            digest.update(piece)
-            t = yield t + len(piece) * MD5_S_PER_BYTE
+        for offset in range(0, size if size <= WORD >> 1 else 0, MD5_PIECE):
+            count = min(MD5_PIECE, size - offset)
+            if not self._is_ready(start + offset, align_up(count, 4)):
+                return READ_FAILED
+            digest.update(self.flash.read(t, start + offset, count))
+            t = yield t + count * MD5_S_PER_BYTE
         self._reply[:MD5_DIGITS] = digest.hexdigest().encode()
         return OK
 
     def _read_slow(self, t: float) -> Handling:
+        """READ_FLASH_SLOW: reads whole words."""
         self._size = SLOW_READ
         start, size = self._word(0), self._word(1)
         yield t
@@ -391,6 +478,7 @@ class Rom:
             return READ_LENGTH
         if not self._is_ready(start, size):
             return READ_FAILED
+        size = align_up(size, 4)
         self._reply[:size] = self.flash.read(t, start, size)
         return OK
 
@@ -426,6 +514,14 @@ class Rom:
         return OK
 
 
+def _is_in_stored_block(stream: zlib._Decompress) -> bool:
+    """Whether the next bytes of the stream are data that are not compressed."""
+    try:
+        return stream.copy().decompress(STORED_MARK) == STORED_MARK
+    except zlib.error:
+        return False
+
+
 PAGE = 0x100
 SECTORS_PER_BLOCK = BLOCK // SECTOR
 LONG_FROM = 1 << 24
@@ -455,22 +551,29 @@ class RomFlash:
         self._long = long_addresses
 
     def erase(self, t: float, start: int, sectors: int) -> Work:
-        """Erase ``sectors`` sectors from the sector of ``start`` on, by blocks of 64 KiB where possible, else by 4 KiB."""
-        address = align_down(start, SECTOR)
-        end = address + sectors * SECTOR
-        while address < end:
-            whole = address % BLOCK == 0 and end - address >= BLOCK
-            self._modify(t, ERASE_BLOCK if whole else ERASE_SECTOR, address, b"")
+        """Erase ``sectors`` sectors from ``start`` on: by sectors up to the next block of 64 KiB, at least one block's, then
+        by blocks as long as more than one is left, then by sectors again."""
+        sector = start // SECTOR
+        end = sector + sectors
+        head = min(sector + SECTORS_PER_BLOCK - sector % SECTORS_PER_BLOCK, end)
+        while sector < end:
+            whole = sector >= head and end - sector > SECTORS_PER_BLOCK
+            self._modify(t, ERASE_BLOCK if whole else ERASE_SECTOR, sector * SECTOR, b"")
             t = yield self.flash.busy_until
-            address += BLOCK if whole else SECTOR
+            sector += SECTORS_PER_BLOCK if whole else 1
         return t
 
     def program(self, t: float, address: int, data: bytes) -> Work:
-        """Program ``data``, page by page; returns when the last page is in flash."""
+        """Program ``data``, page by page; returns when the last page is in flash.
+
+        Each piece must be whole words, so data that cross a page must begin at a word: otherwise nothing is programmed.
+        """
         position = 0
         while position < len(data):
             room = PAGE - (address + position) % PAGE
             piece = data[position : position + room]
+            if len(piece) % 4:
+                break
             self._modify(t, PAGE_PROGRAM, address + position, piece)
             t = yield self.flash.busy_until
             position += len(piece)
@@ -514,10 +617,11 @@ class RomReceiver:
                 self._run += whole + END  # that END is data
             elif whole:
                 self._open = False
-                if len(whole) <= MAX_FRAME:
-                    frames.append(_unescape(whole))
-        if self._open and len(self._run) <= MAX_FRAME:
+                frames.append(_unescape(whole))
+        if self._open:
             self._run += runs[-1]
+            if len(self._run) > MAX_FRAME:
+                del self._run[MAX_FRAME:]
         return frames
 
 

@@ -334,6 +334,9 @@ def test_erasing_takes_blocks_where_they_are_aligned():
     assert estimate_erase(0, 0x1000, cost) == 1
     assert estimate_erase(0x8000, 0x10000, cost) == 16
     assert estimate_erase(0xF000, 0x12000, cost) == 102
+    assert estimate_erase(0xF000, 0x12000, cost, by_rom=True) == 102
+    assert estimate_erase(0, 0x20000, cost, by_rom=True) == 32
+    assert estimate_erase(0, 0x21000, cost, by_rom=True) == 117
 
 
 SMALL = 4  # a sector size for find_changed_runs

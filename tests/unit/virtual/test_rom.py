@@ -274,10 +274,10 @@ def test_secure_download_leaves_its_subset_only(url):
 
 
 def test_encrypted_writes_are_refused_without_a_key_or_where_the_fuses_disable_them(c3):
-    assert c3.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x06"
+    assert c3.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x64"
     host = Host("virtual:esp32c3?profile=instant&flash-encryption=1&manual-encrypt-disabled=1")
     host.attach()
-    assert host.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x06"
+    assert host.ask(FlashBegin(0x1000, 4, 0x400, 0, 1)).body[:2] == b"\x01\x64"
 
 
 @pytest.mark.parametrize("key", ["flash-encryption=1", f"flash-key={bytes(range(32)).hex()}"])
@@ -291,15 +291,53 @@ def test_an_encrypted_write_stores_what_the_cipher_makes_of_it(key):
     assert host.chip.flash.contents[0x1000:0x1800] == encrypt_xts(plain, 0x1000, bytes(range(32)))
 
 
-def test_encrypted_data_that_comes_deflated_is_the_same(c3):
+def test_compressed_data_are_never_encrypted():
     host = Host("virtual:esp32c3?profile=instant&flash-encryption=1")
     host.attach()
-    plain = bytes(range(256)) * 8
-    packed = zlib.compress(plain + b"rest")
-    assert host.ask(FlashDeflBegin(0x804, 1, 0x400, 0x1000, 1)).body[0] == 0
-    assert host.ask(FlashDeflData(0, packed)).body[0] == 0
-    wanted = encrypt_xts((plain + b"rest").ljust(0x810, b"\xff"), 0x1000, bytes(range(32)))
-    assert host.chip.flash.contents[0x1000:0x1810] == wanted
+    assert host.ask(FlashDeflBegin(0x800, 1, 0x400, 0x1000, 1)).body[:2] == b"\x01\x64"
+
+
+def test_encrypted_blocks_are_whole_cipher_blocks():
+    host = Host("virtual:esp32c3?profile=instant&flash-encryption=1")
+    host.attach()
+    assert host.ask(FlashBegin(0x800, 2, 0x400, 0x1000, 1)).body[0] == 0
+    assert host.ask(FlashData(0, bytes(0x3FC))).body[:2] == b"\x01\x64"
+
+
+def test_compressed_data_are_in_flash_after_the_last_announced_block(c3):
+    packed = zlib.compress(b"hello" * 100)
+    assert c3.ask(FlashDeflBegin(0x1000, 2, 0x400, 0, 0)).body[0] == 0
+    assert c3.ask(FlashDeflData(0, packed[:8])).body[0] == 0
+    assert c3.chip.flash.contents[0] == 0xFF
+    assert c3.ask(FlashDeflData(1, packed[8:])).body[0] == 0
+    assert bytes(c3.chip.flash.contents[:501]) == b"hello" * 100 + b"\xff"
+
+
+def test_the_esp32_programs_the_whole_window_behind_compressed_data():
+    host = Host("virtual:esp32?profile=instant")
+    host.attach()
+    assert host.ask(FlashDeflBegin(500, 1, 0x400, 0x1000)).body[0] == 0
+    assert host.ask(FlashDeflData(0, zlib.compress(b"hello" * 100))).body[0] == 0
+    assert (
+        bytes(host.chip.flash.contents[0x1000:0x9001])
+        == (b"hello" * 100).ljust(0x8000, b"\0") + b"\xff"
+    )
+
+
+def test_a_block_over_data_that_was_not_erased_fails_by_its_checksum(c3):
+    c3.chip.flash.contents[0x1000:0x1400] = bytes(0x400)
+    assert c3.begin(0, 1, 0x1000).body[0] == 0
+    assert c3.ask(FlashData(0, b"\x11" + bytes(0x3FF))).body[:2] == b"\x01\x08"
+
+
+def test_a_block_is_whole_words(c3):
+    assert c3.begin(0x1000, 4, 0).body[0] == 0
+    assert c3.ask(FlashData(0, bytes(0x3FE))).body[:2] == b"\x01\x05"
+
+
+def test_md5_and_slow_reads_take_whole_words_at_the_end_of_the_flash(c3):
+    assert c3.ask(SpiFlashMd5(4 * MIB - 2, 2)).body[32:34] == b"\x01\x09"
+    assert c3.ask(ReadFlashSlow(0, 5)).body[:9] == b"\xff" * 8 + b"\0"
 
 
 def test_ram_download_can_be_read_back_and_started(c3):
@@ -390,12 +428,12 @@ def test_the_esp8266_erases_too_much_for_the_true_size():
     assert bytes(host.chip.flash.contents[: 8 * 0x1000]) == b"\xff" * 0x4000 + bytes(0x4000)
 
 
-def test_erasing_takes_blocks_where_they_fit():
+def test_erasing_takes_blocks_only_as_long_as_more_than_one_is_left():
     host = Host("virtual:esp32c3?profile=typ")
     host.attach()
     began = host.t
-    assert host.begin(0x21000, 132, 0xF000).body[0] == 0  # a sector, two blocks
-    assert host.t - began == pytest.approx(0.045 + 2 * 0.15, abs=0.002)
+    assert host.begin(0x21000, 132, 0xF000).body[0] == 0  # a sector, a block, 16 sectors
+    assert host.t - began == pytest.approx(17 * 0.045 + 0.15, abs=0.002)
 
 
 def test_bytes_wait_while_the_loader_is_busy_and_are_lost_when_there_is_no_room():

@@ -51,6 +51,7 @@ class FlashLimits:
     can_compress: bool
     can_encrypt: bool
     can_resume: bool
+    can_encrypt_compressed: bool = True
     block_size: int
     address_bits: int = 24
     checksummed: bool = False

@@ -67,6 +67,7 @@ class RomUart(Record):
 
     autobaud: BitAt
     pulse: int = 0x28
+    correction: int = 0
     edges: int = 0x30
     fifo_reset: int = 17
     threshold_bits: int = 7

@@ -128,8 +128,10 @@ class InterruptUart(Uart):
         self.look()
 
     def _find_pulse(self) -> int:
-        """Length of one bit, in cycles of the UART's clock, minus one."""
-        return round(self.source_hz / self._rate_seen) - 1 if self._rate_seen else 0xFFFFF
+        """Length of one bit, in cycles of the UART's clock, minus one and what the ROM corrects."""
+        if not self._rate_seen:
+            return 0xFFFFF
+        return max(0, round(self.source_hz / self._rate_seen) - 1 - self._facts.correction)
 
     def _count_edges(self) -> int:
         self.look()
