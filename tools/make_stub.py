@@ -38,7 +38,9 @@ SOURCES = ROOT / "stub/src"
 PACKED = ROOT / "src/espwire/device/stubs"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
-CODE_LIMIT = 12288
+CODE_LIMIT = 16384
+UART_DIVIDER_OFFSET = 0x14
+TIMER_WATCHDOG_OFFSET, TIMER_PROTECT_OFFSET = 0x48, 0x64
 FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
@@ -101,7 +103,7 @@ def own_stub(chip: Chip) -> OwnStub:
 
 def render_header(chip: Chip) -> str:
     """chip.h: every number that the C sources want, from the chip's data."""
-    own, spi, uart = own_stub(chip), chip.spi, chip.peripherals["uart0"]
+    own, spi, uart = own_stub(chip), chip.spi, chip.uart.clock_divider_address - UART_DIVIDER_OFFSET
     numbers: dict[str, int | str] = {
         "UART_BASE": uart,
         "UART_TX": uart if own.uart_transmit is None else own.uart_transmit,
@@ -116,6 +118,7 @@ def render_header(chip: Chip) -> str:
         "SPI_USER1": spi.base + spi.user1_offset,
         "SPI_USER2": spi.base + spi.user2_offset,
         "SPI_DATA": spi.base + spi.data_offset,
+        "SPI_STATE": own.spi_state,
         "SPI_ADDRESS_LEFT": int(spi.address_msb_aligned),
         "SPI_LENGTH_IN_USER1": int(spi.length_in_user1 is not None),
         "CPU_HZ": own.cpu_hz,
@@ -128,6 +131,13 @@ def render_header(chip: Chip) -> str:
     }
     if (usb := chip.peripherals.get("usb_serial_jtag")) is not None:
         numbers["USB_FIFO"] = usb
+    if chip.uart.update_address is not None:
+        numbers["UART_UPDATE"] = chip.uart.update_address
+    if chip.soc is not None and chip.soc.software_reset is not None:
+        numbers["RESET_CONTROL"] = chip.soc.software_reset.address
+        numbers["RESET_BIT"] = chip.soc.software_reset.bit
+    if own.flash_steps:
+        numbers |= _clock_numbers(chip, own)
     if spi.mosi_length_offset is not None and spi.miso_length_offset is not None:
         numbers["SPI_OUT_LENGTH"] = spi.base + spi.mosi_length_offset
         numbers["SPI_IN_LENGTH"] = spi.base + spi.miso_length_offset
@@ -156,6 +166,34 @@ def render_header(chip: Chip) -> str:
             "",
         ]
     )
+
+
+def _clock_numbers(chip: Chip, own: OwnStub) -> dict[str, int | str]:
+    """What hw_later.c requires in addition: registers to change, and the clocks around them."""
+    timer = chip.peripherals["timer_group0"]
+    steps = [
+        f"{{{_literal(step.address)}, {_literal(step.mask)}, {_literal(step.value)}}}"
+        for step in (*own.flash_steps, *own.clock_steps)
+    ]
+    numbers: dict[str, int | str] = {
+        "TIMER_WATCHDOG": timer + TIMER_WATCHDOG_OFFSET,
+        "TIMER_WATCHDOG_PROTECT": timer + TIMER_PROTECT_OFFSET,
+        "FLASH_STEPS": len(own.flash_steps),
+        "REGISTER_STEPS": "{" + ", ".join(steps) + "}",
+        "CRYSTAL_MHZ": chip.sample.crystal_mhz,
+        "BUS_MHZ": chip.sample.crystal_mhz,
+    }
+    if chip.soc is not None and own.clock_steps:
+        tree = chip.soc.clock
+        numbers["BUS_MHZ"] = tree.bus_mhz
+        if tree.down is not None:
+            numbers |= {"PLL_CONTROL": tree.down.address, "PLL_DOWN": tree.down.mask}
+        if tree.update is not None:
+            numbers["CLOCK_UPDATE"] = tree.update
+    if own.uart_bus is not None:
+        numbers |= {"UART_BUS": own.uart_bus.address, "UART_BUS_MASK": own.uart_bus.mask}
+        numbers["UART_BUS_VALUE"] = own.uart_bus.value
+    return numbers
 
 
 def _literal(value: int) -> str:

@@ -66,6 +66,7 @@ from espwire.virtual.programs.stub_write import (
     WINDOW,
     Writer,
 )
+from espwire.virtual.registers import require_soc
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
@@ -145,7 +146,7 @@ class StubModel(CpuModel):
         self.seal_cycles = CRC_BYTE
         super().__init__(
             services,
-            hz=(own.cpu_hz if full_clock else find_rom_hz(services)) / own.pace,
+            hz=(find_full_hz(services) if full_clock else find_rom_hz(services)) / own.pace,
             receive_cycles=RECEIVE_BYTE,
             send_cycles=SEND_BYTE,
             ring=Ring(RING_BYTES, QUEUE, _is_abort),
@@ -410,10 +411,18 @@ def find_rom_hz(services: Services) -> float:
     return services.config.crystal_mhz * 1e6 * services.chip.crystal.clock_multiple
 
 
+def find_full_hz(services: Services) -> float:
+    """The CPU's clock once the stub has raised it."""
+    own, tree = services.chip.stub.own, require_soc(services.chip).clock
+    assert own is not None
+    multiple = tree.pll_multiple
+    return own.cpu_hz if multiple is None else services.config.crystal_mhz * 1e6 * multiple
+
+
 def find_bus_hz(services: Services, *, full: bool) -> float:
     """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
-    tree = services.chip.soc.clock if services.chip.soc is not None else None
-    if full and tree is not None and tree.select is not None:
+    tree = require_soc(services.chip).clock
+    if full and tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
     return find_rom_hz(services)
 
