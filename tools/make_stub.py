@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from espwire.chips.model import Chip, FirstStage, OwnStub
+from espwire.chips.model import Chip, OwnStub, ProgramRam
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 
@@ -205,7 +205,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removeprefix("esp_rom_")).upper()
 
 
-def render_linker_script(room: OwnStub | FirstStage) -> str:
+def render_linker_script(room: OwnStub | ProgramRam, *, is_first: bool) -> str:
     """link.ld for the chip's RAM."""
     text = (SOURCES / "link.ld.in").read_text("utf-8")
     for name, value in (
@@ -215,10 +215,12 @@ def render_linker_script(room: OwnStub | FirstStage) -> str:
         ("@DATA_SIZE@", room.data_end - room.data_start),
     ):
         text = text.replace(name, hex(value))
-    return text.replace(KEPT_OPTIONS, "") if isinstance(room, FirstStage) else text
+    return text.replace(KEPT_OPTIONS, "") if is_first else text
 
 
-def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> Path:
+def compile_stub(
+    chip: Chip, folder: Path, room: OwnStub | ProgramRam, *, is_first: bool = False
+) -> Path:
     """The ELF file, in ``folder``: of the stub, or of its first stage.
 
     :raises SystemExit: there is no compiler, or it complains
@@ -226,14 +228,14 @@ def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> P
     own, tools = own_stub(chip), TOOLCHAINS[chip.cpu.architecture]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "chip.h").write_text(render_header(chip), "utf-8")
-    (folder / "link.ld").write_text(render_linker_script(first or own), "utf-8")
-    shared, calls = (FIRST, ()) if first is not None else (SHARED, tools.calls)
+    (folder / "link.ld").write_text(render_linker_script(room, is_first=is_first), "utf-8")
+    shared, calls = (FIRST, ()) if is_first else (SHARED, tools.calls)
     sources = [f"{name}.c" for name in (*shared, f"hw_{own.platform}")] + [
         f"{n}.S" for n in (tools.start, *calls)
     ]
     elf = folder / "stub.elf"
     arch = [f"-march={chip.cpu.isa}_zicsr"] if chip.cpu.architecture == "riscv" else []
-    stage = ["-DFIRST_STAGE"] if first is not None else []
+    stage = ["-DFIRST_STAGE"] if is_first else []
     command = [
         f"{tools.prefix}gcc",
         *FLAGS,
@@ -299,9 +301,22 @@ def compiler_version(architecture: str) -> str:
     return told.splitlines()[0].strip()
 
 
-def build_image(chip: Chip, folder: Path) -> StubImage:
+def build_images(chip: Chip, folder: Path) -> StubImage:
+    """The stub, with its first stage and that for earlier revisions where the chip has them."""
+    own = own_stub(chip)
+    image = build_image(chip, folder, own)
+    if own.first_stage is not None:
+        first = build_first(chip, folder / "first", own.first_stage, image)
+        image = replace(image, first=first)
+    if own.older is not None:
+        older = build_image(chip, folder / "older", own.older)
+        image = replace(image, older=older, older_revision=own.older_revision)
+    return image
+
+
+def build_image(chip: Chip, folder: Path, room: OwnStub | ProgramRam) -> StubImage:
     """Compile and turn the ELF file into what is uploaded."""
-    segments, entry, options = read_elf(compile_stub(chip, folder), own_stub(chip).code_start)
+    segments, entry, options = read_elf(compile_stub(chip, folder, room), room.code_start)
     content = b"".join(data for _, data in segments)
     if content.count(MARK) != 1 or options is None:
         sys.exit(
@@ -309,18 +324,12 @@ def build_image(chip: Chip, folder: Path) -> StubImage:
         )
     build = identify(entry, segments)
     named = tuple((address, data.replace(MARK, build)) for address, data in segments)
-    image = StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
-    room = own_stub(chip).first_stage
-    return (
-        image
-        if room is None
-        else replace(image, first=build_first(chip, folder / "first", room, image))
-    )
+    return StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
 
 
-def build_first(chip: Chip, folder: Path, room: FirstStage, image: StubImage) -> StubImage:
+def build_first(chip: Chip, folder: Path, room: ProgramRam, image: StubImage) -> StubImage:
     """The first stage: small, one segment, and nowhere in the way of the stub that it takes."""
-    segments, entry, _ = read_elf(compile_stub(chip, folder, room), room.code_start)
+    segments, entry, _ = read_elf(compile_stub(chip, folder, room, is_first=True), room.code_start)
     if len(segments) != 1 or len(segments[0][1]) > FIRST_LIMIT:
         sys.exit(
             f"The first stage for {chip.name} is no small piece, but {[len(data) for _, data in segments]} bytes."
@@ -362,6 +371,9 @@ def render_index(images: dict[str, StubImage]) -> str:
         lines += [f"[{chip}]", f"options = {image.options_address:#x}", *_rows(image)]
         if image.first is not None:
             lines += [f"[{chip}.first]", *_rows(image.first)]
+        if (older := image.older) is not None:
+            lines += [f"[{chip}.older]", f"max_revision = {image.older_revision}"]
+            lines += [f"options = {older.options_address:#x}", *_rows(older)]
     return "\n".join(lines)
 
 
@@ -374,10 +386,11 @@ def _rows(image: StubImage) -> list[str]:
 
 
 def write_images(images: dict[str, StubImage], folder: Path) -> None:
-    """Index and one deflated file per chip: the stub's segments, then its first stage's."""
+    """Index and one deflated file per chip: the stub's segments, its first stage's, those for earlier revisions."""
     folder.mkdir(parents=True, exist_ok=True)
     for chip, image in images.items():
-        parts = (*image.segments, *(image.first.segments if image.first is not None else ()))
+        others = [other for other in (image.first, image.older) if other is not None]
+        parts = [segment for one in (image, *others) for segment in one.segments]
         (folder / f"{chip}.z").write_bytes(zlib.compress(b"".join(data for _, data in parts), 9))
     (folder / INDEX).write_text(render_index(images), "utf-8", newline="\n")
 
@@ -470,7 +483,7 @@ def main() -> int:
         chip = load_chip(chip_id)
         if chip.stub.own is None:
             continue
-        image = images[chip_id] = build_image(chip, BUILD / chip_id)
+        image = images[chip_id] = build_images(chip, BUILD / chip_id)
         code = len(image.segments[0][1])
         if code > CODE_LIMIT:
             sys.exit(f"{chip_id}: {code} bytes of code, more than {CODE_LIMIT}.")

@@ -57,22 +57,17 @@ static void leave(void) {
   if (raised) change_clock(CRYSTAL_MHZ, BUS_MHZ);
 }
 
-#ifdef CACHE
-/* Code that was stored as data is still in the data cache of the first level, and old code may be in the caches for instructions. */
-static void sync_cache(u32 caches, u32 operation) {
-  REGISTER(CACHE + 0x9C) = caches;
-  REGISTER(CACHE + 0xA0) = 0;         /* from address 0 on, */
-  REGISTER(CACHE + 0xA4) = 0;         /* everything */
-  REGISTER(CACHE + 0x98) = operation;
-  for (u32 turns = 100000; turns && !(REGISTER(CACHE + 0x98) & SYNC_DONE); turns--) {}
-}
+#ifdef ROM_CACHE_WRITE_BACK_ALL
+#define DATA_CACHE 0x10u
+#define CODE_CACHES 0x03u
+static void call_rom(u32 function, u32 argument) { ((void (*)(u32))(uintptr_t)function)(argument); }
 #endif
 
 void hw_jump(u32 address) {
   leave();
-#ifdef CACHE
-  sync_cache(DATA_CACHE, WRITE_BACK);
-  sync_cache(CODE_CACHES, INVALIDATE);
+#ifdef ROM_CACHE_WRITE_BACK_ALL        /* this chip has caches in front of its RAM: the code was stored as data */
+  call_rom(ROM_CACHE_WRITE_BACK_ALL, DATA_CACHE);
+  call_rom(ROM_CACHE_INVALIDATE_ALL, CODE_CACHES);
 #endif
 #ifdef __riscv
   __asm__ volatile(".word 0x0000100f" ::: "memory"); /* fence.i, which this assembler accepts only for another architecture name */

@@ -518,8 +518,8 @@ class Sample(Record):
     fields: Mapping[str, int] = EMPTY
 
 
-class FirstStage(Record):
-    """RAM for the stub's first stage that the stub's own segments leave free: code, then data and stack."""
+class ProgramRam(Record):
+    """RAM for a form of the stub: code, then data and stack."""
 
     code_start: int
     code_end: int
@@ -548,7 +548,8 @@ class OwnStub(Record):
     flash controller back to one data line, the others raise the CPU clock (none: it stays as the ROM has set it).
     ``uart_bus``: the UART's clock changes with the CPU clock while a register has this value. ``spi_state``: bits of
     the SPI controller's command register that are 0 while it is idle.
-    ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
+    ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub, and
+    not in the way of its segments. ``older``: for chips up to ``older_revision``, whose ROM uses other RAM.
     ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
@@ -572,7 +573,9 @@ class OwnStub(Record):
     clock_steps: tuple[RegisterValue, ...] = ()
     registers: Mapping[str, int] = EMPTY
     rom_functions: tuple[str, ...] = ()
-    first_stage: FirstStage | None = None
+    first_stage: ProgramRam | None = None
+    older: ProgramRam | None = None
+    older_revision: int = 0
 
 
 class StubRoom(Record):

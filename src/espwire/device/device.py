@@ -233,7 +233,7 @@ class Device:
             _ = self.crystal_mhz  # derived from a register that a stub changes
         self.flash = None
         launch = StubLaunch(
-            image=open_stub(source, self.chip),
+            image=open_stub(source, self.chip, self.revision),
             attach=self._plan_attach(),
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,

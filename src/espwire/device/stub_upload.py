@@ -116,7 +116,9 @@ def find_obstacle(
     return ""
 
 
-def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> StubImage:
+def open_stub(
+    source: str | os.PathLike[str] | StubImage | bool, chip: Chip, revision: int
+) -> StubImage:
     """The stub in a file of the vendor's JSON format, an image unchanged, or, for True, ours for this chip.
 
     :raises FileError, DataError: the file cannot be used
@@ -124,7 +126,7 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> 
     if isinstance(source, StubImage):
         return source
     if isinstance(source, bool):
-        return load_stub(chip.id)
+        return load_stub(chip.id).for_revision(revision)
     return parse_vendor_stub(read_file(source), os.path.basename(os.fspath(source)))
 
 

@@ -122,8 +122,10 @@ def start_program(services: Services, entry: int) -> CpuModel | None:
     image = load_stub(chip.id)
     if image.first is not None and entry == image.first.entry:
         return FirstStage(services) if is_in_ram(services, image.first.segments) else None
-    code = [(a, data) for a, data in image.segments if own.code_start <= a < own.code_end]
-    if entry != image.entry or not code or not is_in_ram(services, code):
+    if image.older is not None and entry == image.older.entry:
+        image = image.older
+    code = image.segments[:1]
+    if entry != image.entry or not is_in_ram(services, code):
         return None
     size = OPTIONS.size + FIRST_BATCH
     options = parse_stub_options(services.registers.ram.read(image.options_address or 0, size))
@@ -416,6 +418,8 @@ def find_full_hz(services: Services) -> float:
     own, tree = services.chip.stub.own, require_soc(services.chip).clock
     assert own is not None
     multiple = tree.pll_multiple
+    if tree.select is None and tree.double is None:
+        return find_rom_hz(services)
     return own.cpu_hz if multiple is None else services.config.crystal_mhz * 1e6 * multiple
 
 
