@@ -123,15 +123,21 @@ class ConsoleVariable(Record):
 
     mask: int
     address: int | None = None
+    otg_value: int | None = None
     serial_jtag_value: int | None = None
     max_revision: int | None = None
     later_address: int | None = None
     later_serial_jtag_value: int | None = None
 
+    def find_address(self, revision: int) -> int | None:
+        """Its address; None: not known."""
+        later = self.max_revision is not None and revision > self.max_revision
+        return self.later_address if later else self.address
+
     def find_serial_jtag(self, revision: int) -> tuple[int, int] | None:
         """Its address, and its value while the ROM uses USB-Serial/JTAG; None: not known."""
         later = self.max_revision is not None and revision > self.max_revision
-        address = self.later_address if later else self.address
+        address = self.find_address(revision)
         value = (self.later_serial_jtag_value if later else None) or self.serial_jtag_value
         return (address, value) if address is not None and value is not None else None
 
