@@ -133,7 +133,9 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
     if facts is None:
         known = ", ".join(load_mask_roms())
         raise UsageError(
-            f"the ROM of {chip.name} cannot be run", hint=f"Remove rom=, or use one of {known}."
+            f"the ROM of {chip.name} cannot be run",
+            hint=f"Remove rom=, or use one of {known}.",
+            code="rom-unknown-chip",
         )
     if path is None:
         return _find_rom(chip, facts)
@@ -146,15 +148,18 @@ def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
     digest = hashlib.sha256(image).hexdigest()
     name = next((known.name for known in facts.images if known.sha256 == digest), "")
     size = max(part.offset + part.size for part in facts.parts)
-    if not name and len(image) < size:
-        raise DataError(
-            f"{path} has {len(image)} bytes; an image of the {chip.name}'s ROM has {size}",
-            hint="Use the whole ROM, as dump-mem reads it from a chip.",
-        )
     owner = _find_owner(digest)
     if owner not in ("", chip.id):
         raise DataError(
-            f"{path} is the ROM of {owner}, not of {chip.id}", hint=f"Use virtual:{owner}."
+            f"{path} is the ROM of {owner}, not of {chip.id}",
+            hint=f"Use virtual:{owner}, or an image for {chip.id}.",
+            code="rom-wrong-chip",
+        )
+    if not name and len(image) < size:
+        raise DataError(
+            f"{path} has {len(image):,} bytes; an image of the {chip.name}'s ROM has {size:,}",
+            hint="Use the whole ROM, as dump-mem reads it from a chip.",
+            code="rom-truncated",
         )
     return name
 
@@ -189,6 +194,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"no image of the {chip.name}'s ROM was named",
             hint=f"Write rom=FILE, or set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         )
     try:
         found = find_images(Path(folder), facts.images)
@@ -196,6 +202,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"cannot read the folder {folder}: {error.strerror}",
             hint=f"Set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         ) from None
     for known in facts.images:
         if known.sha256 in found:
@@ -204,4 +211,5 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "
         + ", ".join(f"{known.name} ({known.sha256[:12]}…)" for known in facts.images),
+        code="rom-not-found",
     )

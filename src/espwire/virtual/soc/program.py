@@ -46,6 +46,7 @@ class EngineProgram:
     def __init__(self, services: Services, entry: int, *, jumps: bool = True) -> None:
         chip, soc = services.chip, require_soc(services.chip)
         self.services, self.jumps = services, jumps
+        self._software_reset = soc.software_reset
         self.ended: Ending | None = None
         self.jumped = 0
         self._may_be_idle = self._leaving = False
@@ -196,7 +197,7 @@ class EngineProgram:
             self.clock.update()
             self.uart.update_rate()
             self._leave()
-        at = require_soc(self.services.chip).software_reset
+        at = self._software_reset
         if at is not None and address == at.address and value >> at.bit & 1:
             self.reset()
 

@@ -21,6 +21,7 @@ from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
 
 LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
+RARE_LOOK_CYCLES = 32 * LOOK_CYCLES  # as long as there is none: looking takes longer than running
 PERIPHERAL_CYCLES = 8
 PROCESSOR_ID = 235  # a special register
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
@@ -40,6 +41,7 @@ class RomProgram(EngineProgram):
         if cause is not None:
             registers.words[cause.address] = reason << cause.shift
         self._until = 0  # cycles until the next event
+        self._look = LOOK_CYCLES
         self._held = {word.address: word.bits for word in rom.facts.words}
         super().__init__(services, rom.facts.entry)
 
@@ -155,9 +157,10 @@ class RomProgram(EngineProgram):
 
     def _run(self, limit: int) -> None:
         self._until = limit
-        super()._run(min(limit, self.engine.cycles[0] + LOOK_CYCLES))
+        super()._run(min(limit, self.engine.cycles[0] + self._look))
         if self.jumps and not self._leaving and self.engine.cycles[0] < limit:
             period = self._idle.find_round(self._step)
+            self._look = LOOK_CYCLES if period else min(2 * self._look, RARE_LOOK_CYCLES)
             if period:
                 self._skip(period, limit)
 
