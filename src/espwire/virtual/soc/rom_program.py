@@ -24,6 +24,8 @@ from espwire.virtual.soc.serial_ports import Uart
 
 LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
 PERIPHERAL_CYCLES = 8
+# of all chips; the first is the CLIC of later ones
+PERIPHERALS = ((0x10800000, 0x10802000), (0x20000000, 0x30000000), (0x50000000, 0x61000000))
 PROCESSOR_ID = 235  # a special register
 CONSTANT = re.compile(r"(r\[\d+\]) = L32\((0x[0-9a-f]+)\)")  # a translated load
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
@@ -214,4 +216,4 @@ def _map_ram(facts: MaskRom) -> list[Region]:
 
 
 def _is_peripheral(address: int) -> bool:
-    return 0x20000000 <= address < 0x30000000 or 0x50000000 <= address < 0x61000000
+    return any(start <= address < end for start, end in PERIPHERALS)
