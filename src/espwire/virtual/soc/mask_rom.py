@@ -15,8 +15,8 @@ from espwire.chips.model import BitAt, BitPart, Chip, RamBank
 from espwire.chips.tables import load_table, parse_toml, read_data_file
 from espwire.errors import DataError, UsageError
 from espwire.files import read_file
-from espwire.image.rom_image import is_elf, make_rom_image
 from espwire.record import Record
+from espwire.virtual.soc.rom_elf import is_elf, make_rom_image
 
 FOLDER_VARIABLE = "ESPWIRE_ROMS"
 DATA_FILE = "mask-roms.toml"

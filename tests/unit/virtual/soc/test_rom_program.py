@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 import pytest
+from tests.elf_writer import Part, Program, write_elf
 
-from espwire.chips.registry import chip_ids
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import DataError, UsageError
 from espwire.transport.url import open_transport
 from espwire.virtual.build import build_chip
 from espwire.virtual.config import parse_options
-from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, load_mask_roms
+from espwire.virtual.soc import mask_rom
+from espwire.virtual.soc.mask_rom import (
+    FOLDER_VARIABLE,
+    RomImage,
+    find_images,
+    load_mask_roms,
+    load_rom,
+)
 from espwire.virtual.soc.program import EngineProgram
 from espwire.virtual.soc.rom_uart import count_edges
 
@@ -268,6 +277,31 @@ def test_an_unknown_image_runs_with_a_warning(start):
 def test_a_truncated_image_is_refused(start):
     with pytest.raises(DataError, match=r"has 4096 bytes; .* has 393216"):
         start(b"\0" * 4096)
+
+
+def test_a_known_elf_file_stands_in_for_its_image(start, monkeypatch, tmp_path):
+    main = (*MAIN, STAY, STAY, STAY, STAY)  # the last is at the address of ets_delay_us
+    code, image = struct.pack(f"<{len(main)}I", *main), make_image(main)
+    handler = struct.pack(f"<{len(ANSWER)}I", *ANSWER)
+    parts = [Part(".text", 0x40000000, code), Part(".text2", 0x40000000 + HANDLER, handler)]
+    elf = write_elf(Program(parts))
+    known = RomImage(
+        name="made",
+        size=0x60000,
+        sha256=hashlib.sha256(image).hexdigest(),
+        elf=hashlib.sha256(elf).hexdigest(),
+    )
+    facts = load_mask_roms()["esp32c3"].replace(images=(known,))
+    monkeypatch.setattr(mask_rom, "load_mask_roms", lambda: {"esp32c3": facts})
+    transport = start(elf)
+    assert not transport.info.warning
+    transport.write(b"H", 1.0)
+    assert transport.read(0.1) == b"I"
+    (tmp_path / "rom.bin").rename(tmp_path / "rom.elf")
+    assert find_images(tmp_path, facts.images).keys() == {known.sha256}
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    found = load_rom(load_chip("esp32c3"), None)
+    assert (found.name, found.image) == ("made", image)
 
 
 def test_no_image_and_no_folder(monkeypatch, tmp_path):

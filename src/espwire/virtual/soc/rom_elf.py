@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import struct
 
-from espwire.image.model import ELF_MAGIC
+MAGIC = b"\x7fELF"
 
 
 def is_elf(data: bytes) -> bool:
     """Whether it is an ELF file, by its magic number."""
-    return data.startswith(ELF_MAGIC)
+    return data.startswith(MAGIC)
 
 
 def make_rom_image(elf: bytes, start: int, size: int) -> bytes:
