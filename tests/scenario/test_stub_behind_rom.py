@@ -10,9 +10,10 @@ import random
 
 import pytest
 from tests.roms import find_known_roms
+from tests.watch_rom import watch
 
 from espwire.device.connect import connect
-from espwire.device.stub_image import stub_chips
+from espwire.device.stub_image import load_stub, stub_chips
 from espwire.transport.url import open_transport
 from espwire.virtual.soc.rom_program import RomProgram
 
@@ -21,12 +22,28 @@ SIZE = 0x4000
 FAST = 921600
 
 
-@pytest.mark.parametrize("chip", stub_chips())
-def test_our_stub_runs_behind_the_rom(chip: str) -> None:
+def find_ports(chip: str) -> list[str]:
+    """Ports of chips with each known ROM of the kind ``chip``."""
     ports = [port for known, _, port in find_known_roms() if known == chip]
     if not ports:
         pytest.skip(f"there is no image of the ROM of {chip}")
-    for port in ports:
+    return ports
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_the_rom_writes_nothing_where_the_stub_is_loaded(chip: str) -> None:
+    image = load_stub(chip)
+    for port in find_ports(chip):
+        written = watch(port).ram
+        assert written
+        for start, content in (*image.segments, *(image.first.segments if image.first else ())):
+            end = start + len(content)
+            assert all(part.stop <= start or part.start >= end for _, part in written), hex(start)
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_our_stub_runs_behind_the_rom(chip: str) -> None:
+    for port in find_ports(chip):
         transport = open_transport(port)
         virtual = transport.chip
         data = random.Random(chip).randbytes(SIZE)

@@ -64,8 +64,8 @@ class RomUart(Record):
 
     ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
     ``autobaud``: the bit that starts their measurement; ``fifo_reset``: the bit of CONF0 that empties the receive FIFO;
-    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same
-    UART.
+    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same UART.
+    ``correction``: what the ROM adds to the length of a pulse.
     """
 
     autobaud: BitAt
@@ -78,16 +78,18 @@ class RomUart(Record):
 
 
 class RomWord(Record):
-    """A register, and the bits that read as 1 whatever is written: a ROM waits for them, or chooses by them."""
+    """A register, and some of its bits."""
 
     address: int
     bits: int
 
 
 class MaskRom(Record):
-    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
+    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason;
+    ``crystal``: where stubs find the crystal's frequency in MHz.
 
-    ``commands``: registers whose bits clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
+    ``words``: bits that read as 1 whatever is written, because the ROM, or a stub, waits for them or chooses by them.
+    ``commands``: bits that clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
     ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
     ``unaligned``: the core loads and stores at any address.
     """
@@ -99,8 +101,9 @@ class MaskRom(Record):
     uart: RomUart
     strap: RomWord
     reset_cause: BitPart | None = None
+    crystal: BitPart | None = None
     words: tuple[RomWord, ...] = ()
-    commands: tuple[int, ...] = ()
+    commands: tuple[RomWord, ...] = ()
     processor_id: int = 0
     ram: tuple[RamBank, ...] = ()
     unaligned: bool = False

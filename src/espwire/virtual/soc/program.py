@@ -147,10 +147,8 @@ class EngineProgram:
                 self.ended = Ending(self.clock.now, "crash", "the PLL has no power", pc, pc)
                 break
             deadline = self._watchdog_deadline()
+            self._interrupt()
             event = self._next_interrupt()
-            if event <= self.clock.now:
-                self._interrupt()
-                event = self._next_interrupt()
             limit = self.clock.cycles_at(min(t, deadline))
             if event < NEVER:
                 limit = min(limit, self.clock.cycles_at(event) + 1)

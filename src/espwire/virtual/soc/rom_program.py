@@ -17,7 +17,7 @@ from espwire.virtual.cpu.xtensa_windows import REGION, RETURN
 from espwire.virtual.cpu.xtensa_word import INCREMENT, PS
 from espwire.virtual.programs.program import Services
 from espwire.virtual.soc.interrupts import Controller, InterruptController, LineMatrix
-from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom
+from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom, RomWord
 from espwire.virtual.soc.program import EngineProgram, has_windows, make_isa
 from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
@@ -47,6 +47,9 @@ class RomProgram(EngineProgram):
         self._until = 0  # cycles until the next event
         self._held = {word.address: word.bits for word in rom.facts.words}
         super().__init__(services, rom.facts.entry)
+        crystal = rom.facts.crystal
+        if crystal is not None:
+            self._held[crystal.address] = round(self.clock.crystal_hz / 1e6) << crystal.shift
 
     @property
     def baud(self) -> int | None:
@@ -147,25 +150,26 @@ class RomProgram(EngineProgram):
     def _connect_peripherals(self) -> None:
         super()._connect_peripherals()
         self.uart.connect(self.engine.memory)
-        for address in self._rom.facts.commands:
-            self._connect_command(address)
+        for command in self._rom.facts.commands:
+            self._connect_command(command)
 
-    def _connect_command(self, address: int) -> None:
-        """A register whose bits read as 1 once after they were written: the work is under way, then done."""
+    def _connect_command(self, command: RomWord) -> None:
+        """A register with bits that read as 1 once after they were written: the work is under way, then done."""
         value = 0
 
         def write(new: int) -> None:
             nonlocal value
             value = new
-            self.activity.wrote(address, value)
+            self.activity.wrote(command.address, value)
 
         def read() -> int:
             nonlocal value
-            seen, value = value, 0
-            self.activity.wrote(address, value)
+            seen, value = value, value & ~command.bits
+            self.activity.wrote(command.address, value)
             return seen
 
-        self.engine.memory.ports[address], self.engine.memory.sinks[address] = read, write
+        memory = self.engine.memory
+        memory.ports[command.address], memory.sinks[command.address] = read, write
 
     def _next_interrupt(self) -> float:
         return self.uart.next_interrupt()
