@@ -87,14 +87,14 @@ class InterruptUart(Uart):
     def next_interrupt(self) -> float:
         """When the level of the interrupt line may change next without the program's doing."""
         waiting = len(self._fifo)
-        due = self._find_timeout() if waiting else NEVER
-        if due <= self._clock.now:
-            due = NEVER
+        silent = self._find_timeout() if waiting else NEVER
+        sent = self._free if self._enabled & (SENT | DONE) else NEVER
+        due = find_next(self._clock.now, silent, sent)
         if not self._pieces:
             return due
         begin, step, data = self._pieces[0]
         count = len(data) if self._autobaud else max(1, self._threshold - waiting)
-        return begin + min(len(data), self._taken + count) * step
+        return min(due, begin + min(len(data), self._taken + count) * step)
 
     def look(self) -> None:
         """Take the bytes that have arrived, and set the interrupt line."""
