@@ -12,7 +12,6 @@ takes; with numbers behind the seed, only these steps are played.
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 import sys
@@ -25,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from types import CellType, FunctionType, MethodType
 from typing import NamedTuple
+
+from tests.roms import find_rom_folder
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
@@ -57,10 +58,9 @@ from espwire.protocol.commands import (
 from espwire.protocol.opcodes import Op
 from espwire.record import Record
 from espwire.virtual.chip import VirtualChip
-from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, load_mask_roms
+from espwire.virtual.soc.mask_rom import find_images, load_mask_roms
 from espwire.virtual.transport import open_virtual
 
-SHARED = Path(__file__).parents[3] / "shared/roms"
 BAUD = 460_800
 BOOT_S, SYNCS = 0.5, 3
 FLASH = 4 << 20
@@ -706,20 +706,10 @@ def show(replies: Sequence[Reply]) -> str:
 
 def find_roms() -> dict[str, Path]:
     """The images of ROMs that can be run here, by chip."""
-    import hashlib
-
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or SHARED)
-    digests = {}
-    if folder.is_dir():
-        digests = {
-            hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.glob("*.bin")
-        }
-    return {
-        chip: digests[image.sha256]
-        for chip, facts in load_mask_roms().items()
-        for image in facts.images[:1]
-        if image.sha256 in digests
-    }
+    folder = find_rom_folder()
+    known = {chip: facts.images[0] for chip, facts in load_mask_roms().items()}
+    found = find_images(folder, known.values()) if folder.is_dir() else {}
+    return {chip: found[image.sha256][0] for chip, image in known.items() if image.sha256 in found}
 
 
 def main(chip: str, seed: str, *numbers: str) -> int:
