@@ -25,7 +25,7 @@ from espwire.device.stub_image import (
 from espwire.errors import DataError, Unsupported
 
 PACKED = Path(espwire.device.__path__[0], "stubs")
-CODE_LIMIT = 12288
+CODE_LIMIT = 16384
 
 
 def test_there_is_an_image_for_each_chip_with_a_stub_of_ours():
@@ -62,8 +62,8 @@ def test_options_are_the_first_words_of_the_data():
 
 
 def test_a_chip_without_a_stub_is_reported():
-    with pytest.raises(Unsupported, match="esp32s2"):
-        load_stub("esp32s2")
+    with pytest.raises(Unsupported, match="esp32e22"):
+        load_stub("esp32e22")
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other", "index"])

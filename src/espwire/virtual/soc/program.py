@@ -210,7 +210,9 @@ class EngineProgram:
         sinks[uart.transmit] = uart.write_fifo
         ports[uart.base + STATUS_OFFSET] = uart.read_status
         divider = self.services.chip.uart.clock_divider_address
-        ports[divider], sinks[divider] = lambda: uart.divider, uart.write_divider
+        ports[divider], sinks[divider] = lambda: uart.new_divider, uart.write_divider
+        if uart.update_address is not None:
+            ports[uart.update_address], sinks[uart.update_address] = _read_zero, uart.write_update
         if uart.choice is not None:
             ports[uart.choice.source.address] = lambda: uart.clock_word
             sinks[uart.choice.source.address] = uart.write_clock
@@ -324,6 +326,11 @@ def _read_rom(services: Services) -> list[Region]:
             region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
         regions.append(region)
     return regions
+
+
+def _read_zero() -> int:
+    """A command register: its command is carried out at once."""
+    return 0
 
 
 def _ignore(t: float, data: bytes, baud: int) -> None:

@@ -56,7 +56,7 @@ class InterruptUart(Uart):
             RAW: self._find_raw,
             STATE: lambda: self._find_raw() & self._enabled,
             ENABLE: lambda: self._enabled,
-            0x14: lambda: self.divider,
+            0x14: lambda: self.new_divider,
             STATUS_OFFSET: self.read_status,
             facts.pulse: self._find_pulse,
             facts.pulse + 4: self._find_pulse,
@@ -69,6 +69,9 @@ class InterruptUart(Uart):
             0x14: self.write_divider,
             STATUS_OFFSET: lambda value: None,
         }
+        if self.update_address is not None:
+            at = self.update_address - self.base
+            ports[at], sinks[at] = lambda: 0, self.write_update
         for base in (self.base, *facts.others):
             for offset in range(0, SPAN, 4):
                 memory.ports[base + offset] = ports.get(offset, self._port(offset))

@@ -214,7 +214,8 @@ def test_interrupts_come_in_time_to_a_skipped_loop_that_switches_them(compare):
 
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32h2"])
 def test_the_divider_of_the_uart_has_a_fraction(start, chip):
-    words = (lui(9, UART), lui(4, 0x800 | 69 >> 12), addi(4, 4, 69), sw(4, 9, 0x14), STAY)
+    update = (addi(4, 0, 1), sw(4, 9, 0x98))  # the later UART takes the divider only then
+    words = (lui(9, UART), lui(4, 0x800 | 69 >> 12), addi(4, 4, 69), sw(4, 9, 0x14), *update, STAY)
     transport = start(make_image(words), chip)
     transport.sleep(0.01)
     program = transport.chip.program
