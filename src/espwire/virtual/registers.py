@@ -342,6 +342,9 @@ class Registers:
         # the register with the crystal's frequency also selects the CPU's clock
         crystal = chip.crystal.rom_setting
         self._fixed = frozenset(words) - ({crystal.address} if crystal is not None else set())
+        power_steps = chip.flash_power_on.steps if chip.flash_power_on is not None else ()
+        self._effects = {step.address for step in chip.flash_attach}
+        self._effects |= {step.address for step in power_steps}
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
         self._roms = [
@@ -402,6 +405,10 @@ class Registers:
     def is_read_only(self, address: int) -> bool:
         """Whether the address lies in memory that cannot be written."""
         return self.is_memory(address) and not self.is_ram(address)
+
+    def is_plain(self, address: int) -> bool:
+        """Whether the address is a register, written before, that does nothing but keep what is written."""
+        return address in self._loose and address not in self._effects
 
     def read(self, t: float, address: int) -> int | None:
         """The value at an address; None if the access faults."""
