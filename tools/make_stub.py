@@ -38,7 +38,7 @@ SOURCES = ROOT / "stub/src"
 PACKED = ROOT / "src/espwire/device/stubs"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
-CODE_LIMIT = 12288
+CODE_LIMIT = 16384
 FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
@@ -48,7 +48,10 @@ SHARED = (
     "write",
     "read",
     "hash",
+    "unpack",
     "inflate",
+    "lzma",
+    "branches",
     "flash",
     "md5",
     "crc",
@@ -123,6 +126,8 @@ def render_header(chip: Chip) -> str:
         if chip.identity.image_chip_id is None
         else chip.identity.image_chip_id,
         "CAN_ENCRYPT": int(own.can_encrypt),
+        "CAN_LZMA": int(own.can_lzma),
+        "HAS_BRANCH_FILTER": int(chip.cpu.architecture == "riscv"),
         "WINDOWED": int(chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"),
         "BUILD_ID": "{" + ", ".join(map(str, MARK)) + "}",
     }

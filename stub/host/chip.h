@@ -3,3 +3,5 @@
 #define IMAGE_CHIP_ID 0xFFFE
 #define CAN_ENCRYPT 1
 #define BUILD_ID {'h', 'o', 's', 't', 0, 0, 0, 0}
+#define CAN_LZMA 1
+#define HAS_BRANCH_FILTER 1

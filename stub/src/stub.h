@@ -94,8 +94,8 @@ void write_data_late(const struct frame *frame, u8 op);
 u16 write_end_vendor(void);
 void write_forget(void);
 void write_forget_hash(void);         /* the flash may change */
-int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: the end */
-int write_ready(u32 total);           /* for inflate: `total` bytes are unpacked; 0: stop */
+int write_more(const u8 **data, u32 *size);         /* for unpack: the next piece of the stream; 0: the end */
+int write_ready(u32 total);           /* for unpack: `total` bytes are unpacked; 0: stop */
 void write_pump(void);                /* call often: programs unpacked data when the flash is ready */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back before; their MD5 */
 void read_open(const struct frame *frame);
@@ -105,10 +105,21 @@ enum { KIND_MD5, KIND_BLANK };
 int hash_flash(struct md5 *md5, u32 address, u32 size);
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
-/* --- inflate.c --- */
+/* --- unpack.c, inflate.c, lzma.c, branches.c --- */
 extern u8 window[WINDOW_MASK + 1];
 extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
+extern struct unpack { u32 written; u8 ended, stopped; } unpack; /* the stream has ended; the flash side has stopped */
+void unpack_start(int check_adler);
+u32 unpack_byte(void);                /* the next of the stream; 0 once it has ended */
+void unpack_put(u32 byte);
+int unpack_repeat(u32 distance, u32 size);          /* 0: nothing is there */
+void unpack_flush(void);
+u32 unpack_adler(void);
 u16 inflate_stream(void);             /* 0, or the status */
+#define LZMA_MOST_LITERAL_BITS 3u     /* of lc + lp */
+#define LZMA_MOST_POSITION_BITS 2u    /* of pb */
+u16 lzma_stream(u32 context_bits, u32 parity_bits, u32 position_bits); /* lc, lp, pb */
+void branches_restore(u8 *code, u32 position, u32 size);
 
 /* --- flash.c --- */
 void flash_wait(void);

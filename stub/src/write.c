@@ -1,18 +1,19 @@
 /* Writes: a stream of frames in, flash out. Erases ahead while the wire is slower than the flash. */
 #include "stub.h"
 
-enum { CODEC_RAW, CODEC_ZLIB };
-enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
+enum { CODEC_RAW, CODEC_ZLIB, CODEC_LZMA };
+enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4, BRANCHES = 8 };
 enum { CLOSED, OURS, VENDOR };
 #define LAG 28672u                    /* most unpacked bytes that wait for the flash: with another step they fit the window */
 #define READ_BACK_STEP 512u
+#define OPEN_END 0xFFFFFFFFu          /* size of a stream that ends with its first frame that is not full */
 #define SURE 32768u                   /* what was unpacked so many bytes ago is certainly in flash, whatever the clocks did */
 
 u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 u8 stream_mask;
 
 static struct {
-  struct { u32 offset, size, stream_size, codec, flags, id; }; /* in the order of WRITE_OPEN */
+  struct { u32 offset, size, stream_size; u8 codec, lc, lp, pb; u32 flags, id; }; /* in the order of WRITE_OPEN */
   u32 received, reported, in_flash, erased, again;
   u32 ready, programmed;              /* unpacked bytes: in the window, given to the flash */
   u32 frame_at, frame_left;           /* of the current frame: what inflate has not read yet */
@@ -52,10 +53,11 @@ static int accept(const struct frame *frame) {
     return 0;
   }
   if (position != w.received || size > w.stream_size - w.received ||
-      (size != PAYLOAD && position + size != w.stream_size)) {
+      (size != PAYLOAD && w.stream_size != OPEN_END && position + size != w.stream_size)) {
     refuse_frame();
     return 0;
   }
+  if (size != PAYLOAD) w.stream_size = position + size;
   w.again = 0;
   w.received += size;
   stream_mask = (u8)mask;
@@ -80,21 +82,35 @@ static int accept_vendor(const struct frame *frame) {
   return status == OK && w.frame_left;
 }
 
+/* What goes into flash next: unpacked bytes, step by step with their branches restored. */
+static const u32 *next_burst(u32 at) {
+  static u32 step[WRITE_STEP / 4];
+  u8 *bytes = (u8 *)step;
+  if (!HAS_BRANCH_FILTER || !(w.flags & BRANCHES)) return (const u32 *)(const void *)(window + at);
+  if (at % WRITE_STEP == 0) {
+    copy(step, window + at, WRITE_STEP);
+    branches_restore(bytes, w.programmed, w.ready - w.programmed < WRITE_STEP ? w.ready - w.programmed : WRITE_STEP);
+  }
+  return step + at % WRITE_STEP / 4;
+}
+
 /* The flash is ready: program the next burst, or erase where it goes. */
 static void program_next(void) {
   u32 address = w.offset + w.programmed, at = w.programmed & WINDOW_MASK, count = BURST - address % BURST;
+  const u32 *data;
   if (w.erased <= address) {
     w.erased = erase_next(w.erased, end_address());
     return;
   }
   if (count > w.ready - w.programmed) count = w.ready - w.programmed;
   if (count > WINDOW_MASK + 1 - at) count = WINDOW_MASK + 1 - at;
+  data = next_burst(at);
   if (w.flags & ENCRYPTED) {
-    w.status = hw_write_encrypted(address, (const u32 *)(const void *)(window + at), count);
+    w.status = hw_write_encrypted(address, data, count);
     if (w.status) w.ready = w.programmed;
     else w.programmed += count;
   } else {
-    flash_start_program(address, (const u32 *)(const void *)(window + at), count);
+    flash_start_program(address, data, count);
     w.programmed += count;
   }
 }
@@ -186,6 +202,7 @@ static void copy_stream(void) {
 static void run(void) {
   u16 status = OK;
   if (w.codec == CODEC_ZLIB) status = inflate_stream();
+  else if (CAN_LZMA && w.codec == CODEC_LZMA) status = lzma_stream(w.lc, w.lp, w.pb);
   else copy_stream();
   for (u32 i = 0; i < 4; i++) window[(w.ready + i) & WINDOW_MASK] = 0xFF; /* fills up the last word */
   while (w.programmed != w.ready && !w.interrupted) {
@@ -206,7 +223,9 @@ static void run(void) {
 
 static u16 check_range(u32 align) {
   if (!w.size || w.offset % align || !flash_in_range(w.offset, w.size)) return BAD_BLOCK;
-  return w.codec > CODEC_ZLIB ? NOT_IMPLEMENTED : OK;
+  if (CAN_LZMA && w.codec == CODEC_LZMA)
+    return w.lc + w.lp > LZMA_MOST_LITERAL_BITS || w.pb > LZMA_MOST_POSITION_BITS ? NOT_IMPLEMENTED : OK;
+  return w.codec > CODEC_ZLIB || w.lc | w.lp | w.pb ? NOT_IMPLEMENTED : OK;
 }
 
 static void start(u8 kind, u8 op) {
@@ -227,6 +246,8 @@ void write_open(const struct frame *frame) {
   start(OURS, WRITE_DATA);
   status = check_range(w.flags & NO_ERASE ? 4 : SECTOR);
   if (!status && (w.flags & ENCRYPTED) && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
+  if (!status && w.flags & BRANCHES && !(HAS_BRANCH_FILTER && w.offset % BURST == 0)) status = NOT_IMPLEMENTED;
+  if (w.codec == CODEC_LZMA && !w.stream_size) w.stream_size = OPEN_END;
   if (!status && (!w.stream_size || (w.codec == CODEC_RAW && w.stream_size != w.size))) status = BAD_LENGTH;
   send_reply(WRITE_OPEN, WINDOW, 0, 0, status);
   if (status) {
@@ -248,6 +269,7 @@ void write_begin_vendor(const struct frame *frame, u8 op) {
   w.size = frame_word(frame, HEADER);
   w.offset = frame_word(frame, HEADER + 12);
   w.codec = op == FLASH_DEFL_BEGIN ? CODEC_ZLIB : CODEC_RAW;
+  w.lc = w.lp = w.pb = 0;
   w.flags = frame->size > HEADER + 16 && frame_word(frame, HEADER + 16) ? ENCRYPTED : 0;
   start(VENDOR, op + 1);
   status = w.size ? check_range(4) : OK;

@@ -544,6 +544,7 @@ class OwnStub(Record):
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
     names from ``rom_addresses``. ``uart_transmit``: the transmit FIFO's address if it is not the receive FIFO's.
     ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
+    ``can_lzma``: whether RAM and code memory have room for the LZMA decoder.
     ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
@@ -560,6 +561,7 @@ class OwnStub(Record):
     spi_clocks: SpiClocks
     pace: float
     can_encrypt: bool = False
+    can_lzma: bool = True
     uart_transmit: int | None = None
     registers: Mapping[str, int] = EMPTY
     rom_functions: tuple[str, ...] = ()

@@ -62,13 +62,20 @@ class Feature(IntFlag):
     RAM = 512
     READ_BACK = 1024
     MASK = 2048
+    LZMA = 0x4000
+    BRANCHES = 0x8000
 
 
 class Codec(IntEnum):
-    """Compression of the stream of a write."""
+    """Compression of the stream of a write: the lowest byte of WRITE_OPEN's ``codec``."""
 
     RAW = 0
     ZLIB = 1
+    LZMA = 2  # raw LZMA1 with an end marker; dictionary of 32 KiB; lc, lp and pb are the other bytes of the word
+
+
+LZMA_DICTIONARY = 0x8000
+LZMA_MOST_LITERAL_BITS, LZMA_MOST_POSITION_BITS = 3, 2  # lc + lp, and pb
 
 
 class HashKind(IntEnum):
@@ -79,6 +86,7 @@ class HashKind(IntEnum):
 
 
 WRITE_ENCRYPTED, WRITE_NO_ERASE = 1, 2
+WRITE_BRANCHES = 8  # the targets of calls in RISC-V code are absolute: see espwire/compress.py
 WRITE_READ_BACK = (
     4  # hash what is programmed while the wire is slower: SPI_FLASH_MD5 of the range then is quick
 )
@@ -144,7 +152,10 @@ def refuses(reply: Reply, packet: bytes) -> bool:
 
 @dataclass(frozen=True)
 class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
-    """Open a write of ``size`` bytes at ``offset``, sent as a stream of ``stream_size`` bytes in ``codec``."""
+    """Open a write of ``size`` bytes at ``offset``, sent as a stream of ``stream_size`` bytes in ``codec``.
+
+    ``stream_size`` 0, for LZMA only: the stream ends with its first frame that is not full.
+    """
 
     offset: int
     size: int

@@ -66,6 +66,7 @@ from espwire.virtual.programs.stub_write import (
     WINDOW,
     Writer,
 )
+from espwire.virtual.programs.unpack import CAN_LZMA
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
@@ -140,6 +141,13 @@ class StubModel(CpuModel):
         own = services.chip.stub.own
         assert own is not None
         self._own, self._image, self._options = own, image, options
+        self._features = FEATURES
+        if own.can_encrypt:
+            self._features |= Feature.ENCRYPT
+        if own.can_lzma and CAN_LZMA:
+            self._features |= Feature.LZMA
+        if services.chip.cpu.architecture == "riscv":
+            self._features |= Feature.BRANCHES
         raise_clock = bool(options.baud) or "clock_control" not in own.registers
         full_clock = raise_clock and not options.leave_clock
         self.seal_cycles = CRC_BYTE
@@ -153,7 +161,13 @@ class StubModel(CpuModel):
         divider = services.spi.find_divider(options.spi_clock)
         self.memory = StubFlash(self, self.flash, find_bus_hz(services, full=full_clock) / divider)
         self.writer = Writer(
-            self, self.memory, self._check, services.encrypt, can_encrypt=own.can_encrypt
+            self,
+            self.memory,
+            self._check,
+            services.encrypt,
+            can_encrypt=own.can_encrypt,
+            can_lzma=Feature.LZMA in self._features,
+            has_branch_filter=Feature.BRANCHES in self._features,
         )
         self.reader = Reader(self, self.memory, self._check)
         self.ram = RamCommands(self, CHECKSUM_BYTE + COPY_BYTE, self.memory.wait)
@@ -346,7 +360,7 @@ class StubModel(CpuModel):
     def _capabilities(self) -> bytes:
         chip_id = self.services.chip.identity.image_chip_id
         return Capabilities(
-            features=FEATURES | (Feature.ENCRYPT if self._own.can_encrypt else Feature(0)),
+            features=self._features,
             frame_payload=PAYLOAD,
             write_window=WINDOW,
             read_packet=PACKET,

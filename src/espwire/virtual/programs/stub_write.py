@@ -1,15 +1,14 @@
 """Writes of the stub model: streams in frames or the vendor's blocks, unpacked, erased ahead, programmed.
 
 Mirrors ``stub/src/write.c``: what is answered, in which order, and what is erased while the wire is slower than the
-flash. zlib unpacks, so a damaged stream ends with the stub's status, but what was unpacked right before the damage may
-not reach the flash. Damaged streams are tested on the CPU engine and on the host build, which run the real code.
+flash. zlib and liblzma unpack, so a damaged stream ends with the stub's status, but what was unpacked right before the
+damage may not reach the flash, and liblzma may notice damage a few bytes earlier or later. Damaged streams are tested on the CPU engine and on the host build, which run the real code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Callable, Generator
 from enum import Enum
 
@@ -26,7 +25,10 @@ from espwire.protocol.replies import (
     TOO_MUCH,
 )
 from espwire.protocol.stub import (
+    LZMA_MOST_LITERAL_BITS,
+    LZMA_MOST_POSITION_BITS,
     REPORT_AGAIN,
+    WRITE_BRANCHES,
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
     WRITE_READ_BACK,
@@ -38,6 +40,13 @@ from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
 from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, PartialHash, StubFlash
+from espwire.virtual.programs.unpack import (
+    DamagedStream,
+    LzmaUnpacker,
+    Unpacker,
+    ZlibUnpacker,
+    restore_branches,
+)
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
@@ -53,6 +62,8 @@ SEALED = 2  # what ``check`` returns for a frame with a CRC-32
 # CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
 COMMAND = 2723
 COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 194, 84
+LZMA_IN, LZMA_OUT, BRANCH_BYTE = 300, 100, 20
+OPEN_END = 0xFFFFFFFF
 Answer = Generator[float, None, bool]
 
 
@@ -75,10 +86,13 @@ class Writer:
         encrypt: Encrypt | None,
         *,
         can_encrypt: bool,
+        can_lzma: bool,
+        has_branch_filter: bool,
     ) -> None:
         self._cpu, self._flash, self._check = cpu, flash, check
         self._encrypt, self._can_encrypt = encrypt, can_encrypt
-        self._codec = self._flags = self._id = self._stream_size = 0
+        self._can_lzma, self._has_branch_filter = can_lzma, has_branch_filter
+        self._codec = self._codec_bits = self._flags = self._id = self._stream_size = 0
         self._start(0, 0, Kind.CLOSED, 0)
 
     def _start(self, offset: int, size: int, kind: Kind, op: int) -> None:
@@ -89,6 +103,7 @@ class Writer:
         self._data, self._interrupted = b"", False
         self._ready = self._programmed = 0  # unpacked bytes: handed over, given to the flash
         self._held = bytearray()  # unpacked, not yet programmed
+        self._restored = b""  # the first of it, branches restored
         self._hash, self._first_sector = PartialHash(hashlib.md5(usedforsecurity=False), 0), b""
         self._erased = offset + size if self._flags & WRITE_NO_ERASE else offset & -SECTOR
 
@@ -97,11 +112,20 @@ class Writer:
     def open(self, frame: bytes, op: int) -> Steps:
         """WRITE_OPEN, until the end of the write."""
         fields = struct.unpack_from("<6I", frame, HEADER.size)
-        offset, size, self._stream_size, self._codec, self._flags, self._id = fields
+        offset, size, self._stream_size, codec, self._flags, self._id = fields
+        self._codec, self._codec_bits = codec & 0xFF, codec >> 8
         self._start(offset, size, Kind.OURS, StubOp.WRITE_DATA)
         status = self._check_range(4 if self._flags & WRITE_NO_ERASE else SECTOR)
         if not status and self._flags & WRITE_ENCRYPTED and not self._can_encrypt:
             status = NOT_IMPLEMENTED
+        if (
+            not status
+            and self._flags & WRITE_BRANCHES
+            and (not self._has_branch_filter or offset % BURST)
+        ):
+            status = NOT_IMPLEMENTED
+        if self._codec == Codec.LZMA:
+            self._stream_size = self._stream_size or OPEN_END
         raw = self._codec == Codec.RAW
         if not status and (not self._stream_size or (raw and self._stream_size != size)):
             status = BAD_LENGTH
@@ -117,6 +141,7 @@ class Writer:
         """FLASH_BEGIN and FLASH_DEFL_BEGIN, until the end of the data."""
         size, block, offset = word(frame, 0), word(frame, 2), word(frame, 3)
         self._codec = Codec.ZLIB if op == Op.FLASH_DEFL_BEGIN else Codec.RAW
+        self._codec_bits = 0
         self._flags = WRITE_ENCRYPTED if word(frame, 4) else 0
         self._start(offset, size, Kind.VENDOR, op + 1)
         status = self._check_range(4) if size else 0
@@ -167,7 +192,11 @@ class Writer:
         covered = self._flash.covers(self._offset, self._size)
         if not self._size or self._offset % align or not covered:
             return BAD_BLOCK
-        return NOT_IMPLEMENTED if self._codec > Codec.ZLIB else 0
+        if self._can_lzma and self._codec == Codec.LZMA:
+            lc, lp, pb = self._codec_bits.to_bytes(3, "little")
+            many = lc + lp > LZMA_MOST_LITERAL_BITS or pb > LZMA_MOST_POSITION_BITS
+            return NOT_IMPLEMENTED if many else 0
+        return NOT_IMPLEMENTED if self._codec > Codec.ZLIB or self._codec_bits else 0
 
     def _report(self, status: int) -> Steps:
         self._reported = self._received
@@ -182,11 +211,13 @@ class Writer:
             yield from self._report(0)
             return
         position = word(frame, 0) & -256
-        last = self._received + size == self._stream_size
+        last = self._stream_size in (OPEN_END, self._received + size)
         expected = position == self._received and self._received + size <= self._stream_size
         if valid and expected and (size == PAYLOAD or last):
             self._refused = 0
             self._received += size
+            if size != PAYLOAD:
+                self._stream_size = self._received
             self._data = mask_bytes(frame[HEADER.size + 4 :], frame[HEADER.size])
             return
         self._refused += 1
@@ -280,6 +311,11 @@ class Writer:
             return
         count = min(BURST - address % BURST, self._ready - at, DICTIONARY - at % DICTIONARY)
         data = bytes(self._held[:count])
+        if self._flags & WRITE_BRANCHES:
+            if at % STEP == 0:
+                self._restored = restore_branches(bytes(self._held[:STEP]), at)
+                self._cpu.add_work(STEP * BRANCH_BYTE)
+            data = self._restored[at % STEP :][:count]
         if self._flags & WRITE_ENCRYPTED:
             if address % ENCRYPTED_UNIT or count % ENCRYPTED_UNIT:
                 self._status, self._ready = BAD_BLOCK, at
@@ -290,7 +326,7 @@ class Writer:
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
 
     def _run(self) -> Steps:
-        status = yield from self._inflate() if self._codec == Codec.ZLIB else self._copy()
+        status = yield from self._copy() if self._codec == Codec.RAW else self._unpack()
         cpu, ring = self._cpu, self._cpu.ring
         yield from cpu.finish_work()
         while self._programmed < self._ready and not self._interrupted:
@@ -322,19 +358,21 @@ class Writer:
                     return 0
         return 0
 
-    def _inflate(self) -> Generator[float, None, int]:
+    def _unpack(self) -> Generator[float, None, int]:
         """Unpack the stream; returns the status, 0 also if the write was stopped for another reason."""
-        stream, total = zlib.decompressobj(), 0
+        total, lzma = 0, self._codec == Codec.LZMA
+        lc, lp, pb = self._codec_bits.to_bytes(3, "little")
+        stream: Unpacker = LzmaUnpacker(lc, lp, pb) if lzma else ZlibUnpacker()
+        in_cost, out_cost = (LZMA_IN, LZMA_OUT) if lzma else (INFLATE_IN, INFLATE_OUT)
         while not stream.eof:
-            before = len(self._data)
             try:
-                out = stream.decompress(self._data, STEP - total % STEP)
-            except zlib.error:
+                out, used = stream.unpack(self._data, STEP - total % STEP)
+            except DamagedStream:
                 return INFLATE_FAILED
-            self._data = b"" if stream.eof else stream.unconsumed_tail
+            self._data = self._data[used:]
             self._held += out
             total += len(out)
-            cycles = (before - len(self._data)) * INFLATE_IN + len(out) * INFLATE_OUT
+            cycles = used * in_cost + len(out) * out_cost
             bursts = -(-len(out) // BURST)
             for _ in range(bursts):
                 yield from self._work_on_burst(cycles / bursts)
@@ -343,7 +381,12 @@ class Writer:
             if out and total % STEP == 0:
                 if not (yield from self._hand_over(total)):
                     return 0
-            elif not stream.eof and not self._data and not (yield from self._receive_piece()):
+            elif (
+                not stream.eof
+                and not self._data
+                and not out
+                and not (yield from self._receive_piece())
+            ):
                 return 0 if self._interrupted else TOO_LITTLE
         yield from self._hand_over(total)
         return 0
