@@ -5,7 +5,7 @@
 #define VERSION 2u
 #define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 | CAN_LZMA << 14 | HAS_BRANCH_FILTER << 15 };
+enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;

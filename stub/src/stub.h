@@ -116,9 +116,7 @@ int unpack_repeat(u32 distance, u32 size);          /* 0: nothing is there */
 void unpack_flush(void);
 u32 unpack_adler(void);
 u16 inflate_stream(void);             /* 0, or the status */
-#define LZMA_MOST_LITERAL_BITS 3u     /* of lc + lp */
-#define LZMA_MOST_POSITION_BITS 2u    /* of pb */
-u16 lzma_stream(u32 context_bits, u32 parity_bits, u32 position_bits); /* lc, lp, pb */
+u16 lzma_stream(void);
 void branches_restore(u8 *code, u32 position, u32 size);
 
 /* --- flash.c --- */

@@ -1,8 +1,9 @@
 /* Writes: a stream of frames in, flash out. Erases ahead while the wire is slower than the flash. */
 #include "stub.h"
 
-enum { CODEC_RAW, CODEC_ZLIB, CODEC_LZMA };
-enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4, BRANCHES = 8 };
+enum { CODEC_RAW, CODEC_ZLIB, CODEC_LZMA, CODEC_LZMA_RISCV };
+enum { LZMA = HAS_BRANCH_FILTER ? CODEC_LZMA_RISCV : CODEC_LZMA };
+enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
 enum { CLOSED, OURS, VENDOR };
 #define LAG 28672u                    /* most unpacked bytes that wait for the flash: with another step they fit the window */
 #define READ_BACK_STEP 512u
@@ -13,7 +14,7 @@ u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 u8 stream_mask;
 
 static struct {
-  struct { u32 offset, size, stream_size; u8 codec, lc, lp, pb; u32 flags, id; }; /* in the order of WRITE_OPEN */
+  struct { u32 offset, size, stream_size, codec, flags, id; }; /* in the order of WRITE_OPEN */
   u32 received, reported, in_flash, erased, again;
   u32 ready, programmed;              /* unpacked bytes: in the window, given to the flash */
   u32 frame_at, frame_left;           /* of the current frame: what inflate has not read yet */
@@ -86,7 +87,7 @@ static int accept_vendor(const struct frame *frame) {
 static const u32 *next_burst(u32 at) {
   static u32 step[WRITE_STEP / 4];
   u8 *bytes = (u8 *)step;
-  if (!HAS_BRANCH_FILTER || !(w.flags & BRANCHES)) return (const u32 *)(const void *)(window + at);
+  if (!HAS_BRANCH_FILTER || w.codec != LZMA) return (const u32 *)(const void *)(window + at);
   if (at % WRITE_STEP == 0) {
     copy(step, window + at, WRITE_STEP);
     branches_restore(bytes, w.programmed, w.ready - w.programmed < WRITE_STEP ? w.ready - w.programmed : WRITE_STEP);
@@ -202,7 +203,7 @@ static void copy_stream(void) {
 static void run(void) {
   u16 status = OK;
   if (w.codec == CODEC_ZLIB) status = inflate_stream();
-  else if (CAN_LZMA && w.codec == CODEC_LZMA) status = lzma_stream(w.lc, w.lp, w.pb);
+  else if (CAN_LZMA && w.codec == LZMA) status = lzma_stream();
   else copy_stream();
   for (u32 i = 0; i < 4; i++) window[(w.ready + i) & WINDOW_MASK] = 0xFF; /* fills up the last word */
   while (w.programmed != w.ready && !w.interrupted) {
@@ -223,9 +224,8 @@ static void run(void) {
 
 static u16 check_range(u32 align) {
   if (!w.size || w.offset % align || !flash_in_range(w.offset, w.size)) return BAD_BLOCK;
-  if (CAN_LZMA && w.codec == CODEC_LZMA)
-    return w.lc + w.lp > LZMA_MOST_LITERAL_BITS || w.pb > LZMA_MOST_POSITION_BITS ? NOT_IMPLEMENTED : OK;
-  return w.codec > CODEC_ZLIB || w.lc | w.lp | w.pb ? NOT_IMPLEMENTED : OK;
+  if (CAN_LZMA && w.codec == LZMA) return HAS_BRANCH_FILTER && w.offset % BURST ? BAD_BLOCK : OK;
+  return w.codec > CODEC_ZLIB ? NOT_IMPLEMENTED : OK;
 }
 
 static void start(u8 kind, u8 op) {
@@ -246,8 +246,7 @@ void write_open(const struct frame *frame) {
   start(OURS, WRITE_DATA);
   status = check_range(w.flags & NO_ERASE ? 4 : SECTOR);
   if (!status && (w.flags & ENCRYPTED) && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
-  if (!status && w.flags & BRANCHES && !(HAS_BRANCH_FILTER && w.offset % BURST == 0)) status = NOT_IMPLEMENTED;
-  if (w.codec == CODEC_LZMA && !w.stream_size) w.stream_size = OPEN_END;
+  if (w.codec == LZMA && !w.stream_size) w.stream_size = OPEN_END;
   if (!status && (!w.stream_size || (w.codec == CODEC_RAW && w.stream_size != w.size))) status = BAD_LENGTH;
   send_reply(WRITE_OPEN, WINDOW, 0, 0, status);
   if (status) {
@@ -269,7 +268,6 @@ void write_begin_vendor(const struct frame *frame, u8 op) {
   w.size = frame_word(frame, HEADER);
   w.offset = frame_word(frame, HEADER + 12);
   w.codec = op == FLASH_DEFL_BEGIN ? CODEC_ZLIB : CODEC_RAW;
-  w.lc = w.lp = w.pb = 0;
   w.flags = frame->size > HEADER + 16 && frame_word(frame, HEADER + 16) ? ENCRYPTED : 0;
   start(VENDOR, op + 1);
   status = w.size ? check_range(4) : OK;
