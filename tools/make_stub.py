@@ -31,7 +31,7 @@ from elftools.elf.elffile import ELFFile
 
 from espwire.chips.model import Chip, FirstStage, OwnStub
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.compress import FOR_RISCV, FOR_XTENSA
+from espwire.compress import find_lzma_form
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +106,7 @@ def own_stub(chip: Chip) -> OwnStub:
 def render_header(chip: Chip) -> str:
     """chip.h: every number that the C sources want, from the chip's data."""
     own, spi, uart = own_stub(chip), chip.spi, chip.peripherals["uart0"]
-    form = FOR_RISCV if chip.cpu.architecture == "riscv" else FOR_XTENSA
+    form = find_lzma_form(chip)
     numbers: dict[str, int | str] = {
         "UART_BASE": uart,
         "UART_TX": uart if own.uart_transmit is None else own.uart_transmit,
@@ -129,7 +129,7 @@ def render_header(chip: Chip) -> str:
         else chip.identity.image_chip_id,
         "CAN_ENCRYPT": int(own.can_encrypt),
         "CAN_LZMA": int(own.can_lzma),
-        "HAS_BRANCH_FILTER": int(chip.cpu.architecture == "riscv"),
+        "HAS_BRANCH_FILTER": int(form.branches),
         "LZMA_LC": form.lc,
         "LZMA_LP": form.lp,
         "LZMA_PB": form.pb,

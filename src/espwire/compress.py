@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from struct import unpack_from
+from typing import TYPE_CHECKING
 
-from espwire.protocol.stub import LZMA_DICTIONARY
+from espwire.protocol.stub import Codec
+
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
 
 LIBDEFLATE_LEVEL = 12  # the highest
 ZLIB_LEVEL = 9
+LZMA_DICTIONARY = 0x8000
 LZMA_NICE_BYTES = (
     64  # matches as long as this are taken without search; more makes firmware no smaller
 )
@@ -50,20 +55,36 @@ def has_lzma() -> bool:
 
 @dataclass(frozen=True)
 class LzmaForm:
-    """Parameters of an LZMA stream, see the LZMA specification. ``branches``: RISC-V calls are converted.
+    """An LZMA stream: ``lc``, ``lp`` and ``pb`` are from the LZMA specification. ``branches``: RISC-V calls are converted.
 
     ``ratio``: typical size for firmware, relative to ``deflate_zlib``.
     """
 
+    codec: Codec
     lc: int
     lp: int
     pb: int
     branches: bool
     ratio: float
 
+    def build_filters(self) -> list[dict[str, int]]:
+        """The ``filters`` of Python's lzma module for a raw stream."""
+        import lzma
 
-FOR_XTENSA = LzmaForm(3, 0, 0, False, 0.94)
-FOR_RISCV = LzmaForm(2, 1, 1, True, 0.86)
+        search = {"mode": lzma.MODE_NORMAL, "mf": lzma.MF_BT4, "nice_len": LZMA_NICE_BYTES}
+        form = {"lc": self.lc, "lp": self.lp, "pb": self.pb, "dict_size": LZMA_DICTIONARY}
+        return [{"id": lzma.FILTER_LZMA1} | form | search]
+
+
+# instructions of one to three bytes, at any address
+FOR_XTENSA = LzmaForm(Codec.LZMA, lc=3, lp=0, pb=0, branches=False, ratio=0.94)
+# of two or four bytes, at even addresses
+FOR_RISCV = LzmaForm(Codec.LZMA_RISCV, lc=2, lp=1, pb=1, branches=True, ratio=0.86)
+
+
+def find_lzma_form(chip: Chip) -> LzmaForm:
+    """The form for the chip's instructions, which its stub is built for."""
+    return FOR_RISCV if chip.cpu.architecture == "riscv" else FOR_XTENSA
 
 
 class Stream:
@@ -92,21 +113,20 @@ class LzmaStream(Stream):
 
     def __init__(self, data: bytes, form: LzmaForm) -> None:
         self.size = None
-        self._ready: queue.SimpleQueue[tuple[bytes, int] | MemoryError] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
         self._held = bytearray()
         self._made = self._used = (
             0  # bytes of the stream that arrived here, and of the data in them
         )
-        self._complete = self._closed = False
+        self._complete = self._closed = self._whole = False
         threading.Thread(target=self._compress, args=(data, form), daemon=True).start()
 
     def read(self, size: int) -> bytes:
         while len(self._held) < size and not self._complete:
-            item = self._ready.get()
-            if isinstance(item, MemoryError):
-                raise item
-            piece, self._used = item
+            piece, self._used = self._ready.get()
             self._complete = not piece
+            if self._complete and not self._whole:
+                raise MemoryError("the compression has failed")
             self._held += piece
             self._made += len(piece)
         part = bytes(self._held[:size])
@@ -127,26 +147,16 @@ class LzmaStream(Stream):
                 if self._closed:
                     return
                 self._ready.put(item)
+            self._whole = True
+        finally:  # whatever happens, the thread that reads does not wait for more
             self._ready.put((b"", len(data)))
-        except MemoryError as error:  # for the thread that reads
-            self._ready.put(error)
-
-
-def build_lzma_filters(lc: int, lp: int, pb: int) -> list[dict[str, int]]:
-    """The ``filters`` of Python's lzma module for a raw stream."""
-    import lzma
-
-    search = {"mode": lzma.MODE_NORMAL, "mf": lzma.MF_BT4, "nice_len": LZMA_NICE_BYTES}
-    form = {"id": lzma.FILTER_LZMA1, "dict_size": LZMA_DICTIONARY, "lc": lc, "lp": lp, "pb": pb}
-    return [form | search]
 
 
 def compress_lzma(data: bytes, form: LzmaForm) -> Iterator[tuple[bytes, int]]:
     """The stream in pieces that are not empty, each with the bytes of ``data`` that have been read for it."""
     import lzma
 
-    filters = build_lzma_filters(form.lc, form.lp, form.pb)
-    packer = lzma.LZMACompressor(format=lzma.FORMAT_RAW, filters=filters)
+    packer = lzma.LZMACompressor(format=lzma.FORMAT_RAW, filters=form.build_filters())
     at, size = 0, FIRST_PIECE
     while at < len(data):
         piece = data[at : at + size]

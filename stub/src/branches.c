@@ -17,16 +17,16 @@ static u32 upper(const u8 *at) { return (u32)(at[1] & 0xF0) << 24 | (u32)at[2] <
 void branches_restore(u8 *code, u32 position, u32 size) {
   for (u32 at = 0; at + 4 <= size; at += 2) {
     u8 *i = code + at;
-    u32 target = upper(i), address = position + at;
-    if (i[0] == JAL_RA && !(i[1] & 0x0F)) {
-      target = (target >> 11) - address;
+    u32 byte = i[0], address = position + at, target;
+    if (byte == JAL_RA && !(i[1] & 0x0F)) {
+      target = (upper(i) >> 11) - address;
       store(i, JAL_RA | (target & 0xFF000) | (target & 0x800) << 9 | (target & 0x7FE) << 20 | (target & 0x100000) << 11);
       at += 2;
-    } else if ((i[0] & 0x7F) == AUIPC && at + 8 <= size) {
+    } else if ((byte & 0x7F) == AUIPC && at + 8 <= size) {
       u32 first = load(i), second = load(i + 4);
       at += 2;
       if ((second & 0x7F) != JALR || ((second >> 15 ^ first >> 7) & 31)) continue;
-      target = (target | (u32)(i[6] & 0xF0) << 4 | i[7]) - address;
+      target = (upper(i) | (u32)(i[6] & 0xF0) << 4 | i[7]) - address;
       store(i, (first & 0xFFF) | ((target + 0x800) & 0xFFFFF000));
       store(i + 4, (second & 0xFFFFF) | target << 20);
       at += 4;

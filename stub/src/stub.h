@@ -53,6 +53,7 @@ struct spi {                          /* a transaction; lengths in bits, bits, b
 };
 void hw_spi_start(const struct spi *transaction);
 void hw_spi_finish(struct spi *transaction);
+void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */
 
 /* --- frames.c: SLIP, and a ring of received frames --- */
 struct frame { u32 start, size; };
@@ -122,6 +123,7 @@ void branches_restore(u8 *code, u32 position, u32 size);
 /* --- flash.c --- */
 void flash_wait(void);
 int flash_busy(void);
+void flash_forget(void);              /* the registers of the SPI controller have changed */
 void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
 void flash_read_start(u32 address, u32 size);
 void flash_read_finish(u32 *data);    /* completes flash_read_start */

@@ -83,16 +83,17 @@ static int accept_vendor(const struct frame *frame) {
   return status == OK && w.frame_left;
 }
 
-/* What goes into flash next: unpacked bytes, step by step with their branches restored. */
-static const u32 *next_burst(u32 at) {
-  static u32 step[WRITE_STEP / 4];
-  u8 *bytes = (u8 *)step;
-  if (!HAS_BRANCH_FILTER || w.codec != LZMA) return (const u32 *)(const void *)(window + at);
-  if (at % WRITE_STEP == 0) {
-    copy(step, window + at, WRITE_STEP);
-    branches_restore(bytes, w.programmed, w.ready - w.programmed < WRITE_STEP ? w.ready - w.programmed : WRITE_STEP);
-  }
-  return step + at % WRITE_STEP / 4;
+/* A step of unpacked bytes, its branches restored: what goes into flash next. */
+static u32 restored[WRITE_STEP / 4];
+static u32 restored_at;               /* its position */
+
+static void restore_step(void) {
+  const u32 *from = (const u32 *)(const void *)(window + (w.programmed & WINDOW_MASK));
+  u32 size = w.ready - w.programmed;
+  if (!HAS_BRANCH_FILTER || w.codec != LZMA || w.programmed % WRITE_STEP || restored_at == w.programmed || !size) return;
+  for (u32 i = 0; i < WRITE_STEP / 4; i++) restored[i] = from[i];
+  branches_restore((u8 *)restored, w.programmed, size < WRITE_STEP ? size : WRITE_STEP);
+  restored_at = w.programmed;
 }
 
 /* The flash is ready: program the next burst, or erase where it goes. */
@@ -105,14 +106,18 @@ static void program_next(void) {
   }
   if (count > w.ready - w.programmed) count = w.ready - w.programmed;
   if (count > WINDOW_MASK + 1 - at) count = WINDOW_MASK + 1 - at;
-  data = next_burst(at);
+  restore_step();
+  data = (const u32 *)(const void *)(window + at);
+  if (HAS_BRANCH_FILTER && w.codec == LZMA) data = restored + at % WRITE_STEP / 4;
   if (w.flags & ENCRYPTED) {
     w.status = hw_write_encrypted(address, data, count);
+    flash_forget();
     if (w.status) w.ready = w.programmed;
     else w.programmed += count;
   } else {
     flash_start_program(address, data, count);
     w.programmed += count;
+    restore_step();                   /* of the next one while this one is programmed */
   }
 }
 
@@ -233,6 +238,7 @@ static void start(u8 kind, u8 op) {
   w.op = op;
   w.received = w.reported = w.in_flash = w.again = w.frame_left = 0;
   w.ready = w.programmed = 0;
+  restored_at = OPEN_END;
   stream_mask = 0;
   md5_start(&w.md5);
   w.status = OK;

@@ -63,19 +63,16 @@ class Feature(IntFlag):
     READ_BACK = 1024
     MASK = 2048
     LZMA = 0x4000
-    BRANCHES = 0x8000
+    LZMA_RISCV = 0x8000
 
 
 class Codec(IntEnum):
-    """Compression of the stream of a write: the lowest byte of WRITE_OPEN's ``codec``."""
+    """Compression of the stream of a write. The forms of LZMA are in ``compress.py``."""
 
     RAW = 0
     ZLIB = 1
-    LZMA = 2  # raw LZMA1 with an end marker; dictionary of 32 KiB; lc, lp and pb are the other bytes of the word
-
-
-LZMA_DICTIONARY = 0x8000
-LZMA_MOST_LITERAL_BITS, LZMA_MOST_POSITION_BITS = 3, 2  # lc + lp, and pb
+    LZMA = 2
+    LZMA_RISCV = 3
 
 
 class HashKind(IntEnum):
@@ -86,7 +83,6 @@ class HashKind(IntEnum):
 
 
 WRITE_ENCRYPTED, WRITE_NO_ERASE = 1, 2
-WRITE_BRANCHES = 8  # the targets of calls in RISC-V code are absolute: see espwire/compress.py
 WRITE_READ_BACK = (
     4  # hash what is programmed while the wire is slower: SPI_FLASH_MD5 of the range then is quick
 )

@@ -81,7 +81,6 @@ from espwire.protocol.stub import (
     ACK_AGAIN,
     READ_SHORT_BLANKS,
     REPORT_AGAIN,
-    WRITE_BRANCHES,
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
     WRITE_READ_BACK,
@@ -109,6 +108,7 @@ LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
+LZMA_FORMS = {Feature.LZMA: FOR_XTENSA, Feature.LZMA_RISCV: FOR_RISCV}
 LAST_ERRORS = (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
 _TOKENS = count(0x5A0001)  # each names a write
 
@@ -180,7 +180,6 @@ class StubBackend:
                     stream.size,
                     codec,
                     encrypted=encrypted,
-                    branches=form is not None and form.branches,
                     first=first,
                 ) as transfer:
                     chunk = b""
@@ -294,7 +293,6 @@ class WriteTransfer(_Transfer):
     :param offset: a sector's start
     :param size: bytes that end up in flash
     :param stream_size: bytes that will be sent in ``codec``; None, for LZMA only: known when ``finish`` is called
-    :param branches: calls are converted, see ``compress.convert_branches``
     :param first: the beginning of the stream, at most a window, sent before the reply to the opening
     :raises Unsupported: the loader has no streams, or not this kind
     :raises CommandFailed, NoReply: the stub refuses, or does not reply
@@ -306,10 +304,9 @@ class WriteTransfer(_Transfer):
         offset: int,
         size: int,
         stream_size: int | None,
-        codec: int,
+        codec: Codec,
         *,
         encrypted: bool = False,
-        branches: bool = False,
         erase: bool = True,
         first: bytes = b"",
     ) -> None:
@@ -328,7 +325,7 @@ class WriteTransfer(_Transfer):
         self._transfer = next(_TOKENS) & 0xFFFFFFFF
         read_back = Feature.READ_BACK in capabilities.features and not encrypted
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
-        flags |= read_back * WRITE_READ_BACK | branches * WRITE_BRANCHES
+        flags |= read_back * WRITE_READ_BACK
         command = WriteOpen(offset, size, stream_size or 0, codec, flags, self._transfer)
         self._credit_end = self._open_ahead(command) if first else loader.call(command).value
         self._open = True
@@ -576,15 +573,15 @@ def _find_capabilities(loader: Loader) -> Capabilities:
 
 def _find_lzma_form(loader: Loader) -> LzmaForm | None:
     features = _find_capabilities(loader).features
-    if Feature.LZMA not in features or not has_lzma():
+    if not has_lzma():
         return None
-    return FOR_RISCV if Feature.BRANCHES in features else FOR_XTENSA
+    return next((form for feature, form in LZMA_FORMS.items() if feature in features), None)
 
 
-def _open_stream(data: bytes, form: LzmaForm | None, packed: bytes | None) -> tuple[int, Stream]:
-    """The codec word and the stream: LZMA in ``form``, else ``packed``, else the data itself."""
+def _open_stream(data: bytes, form: LzmaForm | None, packed: bytes | None) -> tuple[Codec, Stream]:
+    """LZMA in ``form``, else ``packed``, else the data itself."""
     if form is not None:
-        return Codec.LZMA | form.lc << 8 | form.lp << 16 | form.pb << 24, LzmaStream(data, form)
+        return form.codec, LzmaStream(data, form)
     codec = Codec.RAW if packed is None else Codec.ZLIB
     return codec, Stream(len(data), data if packed is None else packed)
 

@@ -20,6 +20,7 @@ from collections.abc import Generator
 from enum import IntEnum
 from typing import NamedTuple
 
+from espwire.compress import find_lzma_form, has_lzma
 from espwire.device.stub_image import (
     FIRST_BATCH,
     OPTIONS,
@@ -66,7 +67,6 @@ from espwire.virtual.programs.stub_write import (
     WINDOW,
     Writer,
 )
-from espwire.virtual.programs.unpack import CAN_LZMA
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
@@ -144,10 +144,9 @@ class StubModel(CpuModel):
         self._features = FEATURES
         if own.can_encrypt:
             self._features |= Feature.ENCRYPT
-        if own.can_lzma and CAN_LZMA:
-            self._features |= Feature.LZMA
-        if services.chip.cpu.architecture == "riscv":
-            self._features |= Feature.BRANCHES
+        form = find_lzma_form(services.chip) if own.can_lzma and has_lzma() else None
+        if form is not None:
+            self._features |= Feature[form.codec.name]
         raise_clock = bool(options.baud) or "clock_control" not in own.registers
         full_clock = raise_clock and not options.leave_clock
         self.seal_cycles = CRC_BYTE
@@ -166,8 +165,7 @@ class StubModel(CpuModel):
             self._check,
             services.encrypt,
             can_encrypt=own.can_encrypt,
-            can_lzma=Feature.LZMA in self._features,
-            has_branch_filter=Feature.BRANCHES in self._features,
+            lzma=form,
         )
         self.reader = Reader(self, self.memory, self._check)
         self.ram = RamCommands(self, CHECKSUM_BYTE + COPY_BYTE, self.memory.wait)

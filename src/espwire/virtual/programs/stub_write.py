@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Generator
 from enum import Enum
 
+from espwire.compress import LzmaForm
 from espwire.protocol.commands import HEADER, checksum
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
@@ -25,10 +26,7 @@ from espwire.protocol.replies import (
     TOO_MUCH,
 )
 from espwire.protocol.stub import (
-    LZMA_MOST_LITERAL_BITS,
-    LZMA_MOST_POSITION_BITS,
     REPORT_AGAIN,
-    WRITE_BRANCHES,
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
     WRITE_READ_BACK,
@@ -86,13 +84,12 @@ class Writer:
         encrypt: Encrypt | None,
         *,
         can_encrypt: bool,
-        can_lzma: bool,
-        has_branch_filter: bool,
+        lzma: LzmaForm | None,
     ) -> None:
         self._cpu, self._flash, self._check = cpu, flash, check
         self._encrypt, self._can_encrypt = encrypt, can_encrypt
-        self._can_lzma, self._has_branch_filter = can_lzma, has_branch_filter
-        self._codec = self._codec_bits = self._flags = self._id = self._stream_size = 0
+        self._lzma = lzma
+        self._codec = self._flags = self._id = self._stream_size = 0
         self._start(0, 0, Kind.CLOSED, 0)
 
     def _start(self, offset: int, size: int, kind: Kind, op: int) -> None:
@@ -112,19 +109,12 @@ class Writer:
     def open(self, frame: bytes, op: int) -> Steps:
         """WRITE_OPEN, until the end of the write."""
         fields = struct.unpack_from("<6I", frame, HEADER.size)
-        offset, size, self._stream_size, codec, self._flags, self._id = fields
-        self._codec, self._codec_bits = codec & 0xFF, codec >> 8
+        offset, size, self._stream_size, self._codec, self._flags, self._id = fields
         self._start(offset, size, Kind.OURS, StubOp.WRITE_DATA)
         status = self._check_range(4 if self._flags & WRITE_NO_ERASE else SECTOR)
         if not status and self._flags & WRITE_ENCRYPTED and not self._can_encrypt:
             status = NOT_IMPLEMENTED
-        if (
-            not status
-            and self._flags & WRITE_BRANCHES
-            and (not self._has_branch_filter or offset % BURST)
-        ):
-            status = NOT_IMPLEMENTED
-        if self._codec == Codec.LZMA:
+        if self._is_lzma:
             self._stream_size = self._stream_size or OPEN_END
         raw = self._codec == Codec.RAW
         if not status and (not self._stream_size or (raw and self._stream_size != size)):
@@ -141,7 +131,6 @@ class Writer:
         """FLASH_BEGIN and FLASH_DEFL_BEGIN, until the end of the data."""
         size, block, offset = word(frame, 0), word(frame, 2), word(frame, 3)
         self._codec = Codec.ZLIB if op == Op.FLASH_DEFL_BEGIN else Codec.RAW
-        self._codec_bits = 0
         self._flags = WRITE_ENCRYPTED if word(frame, 4) else 0
         self._start(offset, size, Kind.VENDOR, op + 1)
         status = self._check_range(4) if size else 0
@@ -192,11 +181,17 @@ class Writer:
         covered = self._flash.covers(self._offset, self._size)
         if not self._size or self._offset % align or not covered:
             return BAD_BLOCK
-        if self._can_lzma and self._codec == Codec.LZMA:
-            lc, lp, pb = self._codec_bits.to_bytes(3, "little")
-            many = lc + lp > LZMA_MOST_LITERAL_BITS or pb > LZMA_MOST_POSITION_BITS
-            return NOT_IMPLEMENTED if many else 0
-        return NOT_IMPLEMENTED if self._codec > Codec.ZLIB or self._codec_bits else 0
+        if self._is_lzma:
+            return BAD_BLOCK if self._has_branches and self._offset % BURST else 0
+        return NOT_IMPLEMENTED if self._codec > Codec.ZLIB else 0
+
+    @property
+    def _is_lzma(self) -> bool:
+        return self._lzma is not None and self._codec == self._lzma.codec
+
+    @property
+    def _has_branches(self) -> bool:
+        return self._lzma is not None and self._is_lzma and self._lzma.branches
 
     def _report(self, status: int) -> Steps:
         self._reported = self._received
@@ -311,7 +306,7 @@ class Writer:
             return
         count = min(BURST - address % BURST, self._ready - at, DICTIONARY - at % DICTIONARY)
         data = bytes(self._held[:count])
-        if self._flags & WRITE_BRANCHES:
+        if self._has_branches:
             if at % STEP == 0:
                 self._restored = restore_branches(bytes(self._held[:STEP]), at)
                 self._cpu.add_work(STEP * BRANCH_BYTE)
@@ -360,10 +355,9 @@ class Writer:
 
     def _unpack(self) -> Generator[float, None, int]:
         """Unpack the stream; returns the status, 0 also if the write was stopped for another reason."""
-        total, lzma = 0, self._codec == Codec.LZMA
-        lc, lp, pb = self._codec_bits.to_bytes(3, "little")
-        stream: Unpacker = LzmaUnpacker(lc, lp, pb) if lzma else ZlibUnpacker()
-        in_cost, out_cost = (LZMA_IN, LZMA_OUT) if lzma else (INFLATE_IN, INFLATE_OUT)
+        total, stream, in_cost, out_cost = 0, self._open_stream(), INFLATE_IN, INFLATE_OUT
+        if self._is_lzma:
+            in_cost, out_cost = LZMA_IN, LZMA_OUT
         while not stream.eof:
             try:
                 out, used = stream.unpack(self._data, STEP - total % STEP)
@@ -390,6 +384,9 @@ class Writer:
                 return 0 if self._interrupted else TOO_LITTLE
         yield from self._hand_over(total)
         return 0
+
+    def _open_stream(self) -> Unpacker:
+        return LzmaUnpacker(self._lzma) if self._lzma and self._is_lzma else ZlibUnpacker()
 
     def _work_on_burst(self, cycles: float) -> Steps:
         """CPU work, at the end of which the flash gets its next burst if it is ready."""

@@ -6,10 +6,9 @@ import re
 import zlib
 from typing import Protocol
 
-from espwire.compress import JAL_RA, JALR, build_lzma_filters, has_lzma
+from espwire.compress import JAL_RA, JALR, LzmaForm
 
 PIECE = 64  # of an LZMA stream at once: liblzma takes all that it gets
-CAN_LZMA = has_lzma()
 _CANDIDATE = re.compile(rb"[\xEF\x17\x97]")
 
 
@@ -53,13 +52,11 @@ class ZlibUnpacker:
 class LzmaUnpacker:
     """Raw LZMA1 streams with an end marker."""
 
-    def __init__(self, lc: int, lp: int, pb: int) -> None:
+    def __init__(self, form: LzmaForm) -> None:
         import lzma
 
-        self._error = lzma.LZMAError
-        self._stream = lzma.LZMADecompressor(
-            format=lzma.FORMAT_RAW, filters=build_lzma_filters(lc, lp, pb)
-        )
+        self._error, filters = lzma.LZMAError, form.build_filters()
+        self._stream = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=filters)
 
     @property
     def eof(self) -> bool:
