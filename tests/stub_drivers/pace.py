@@ -71,7 +71,8 @@ def measure(chip_id: str) -> Pace:
     meter = Meter(chip_id)
     size = LARGE - SMALL
     bursts = size / flash.BURST
-    raw = size * (RECEIVE + write.COPY_BYTE) + bursts * flash.PROGRAM_BURST
+    programming = bursts * (flash.PROGRAM_BURST + board.BUSY_POLLS * flash.POLL)
+    raw = size * (RECEIVE + write.COPY_BYTE) + programming
     stream = _packed_size(LARGE) - _packed_size(SMALL)
     packed = stream * (RECEIVE + write.INFLATE_IN) + size * write.INFLATE_OUT
     jobs = (
@@ -79,7 +80,7 @@ def measure(chip_id: str) -> Pace:
         Job(
             "packed write",
             _difference(lambda n: meter.write(text(n), packed=True)),
-            packed + bursts * flash.PROGRAM_BURST,
+            packed + programming,
         ),
         Job(
             "read",

@@ -51,6 +51,7 @@ WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
+TURN = 8  # unpacked bytes between two looks at receiver and flash
 LAG = 0x7000  # unpacked bytes that wait for the flash at most
 SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
 DICTIONARY = 0x8000  # a burst does not wrap around the window's end
@@ -59,8 +60,8 @@ REFUSALS_PER_REPORT = 8
 SEALED = 2  # what ``check`` returns for a frame with a CRC-32
 # CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
 COMMAND = 2723
-COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 194, 84
-LZMA_IN, LZMA_OUT, BRANCH_BYTE = 300, 100, 20
+COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 167, 95
+LZMA_IN, LZMA_OUT, BRANCH_BYTE = 445, 145, 20
 OPEN_END = 0xFFFFFFFF
 Answer = Generator[float, None, bool]
 
@@ -309,7 +310,6 @@ class Writer:
         if self._has_branches:
             if at % STEP == 0:
                 self._restored = restore_branches(bytes(self._held[:STEP]), at)
-                self._cpu.add_work(STEP * BRANCH_BYTE)
             data = self._restored[at % STEP :][:count]
         if self._flags & WRITE_ENCRYPTED:
             if address % ENCRYPTED_UNIT or count % ENCRYPTED_UNIT:
@@ -319,6 +319,8 @@ class Writer:
         del self._held[:count]
         self._programmed += count
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
+        if self._has_branches and self._programmed % STEP == 0:
+            self._cpu.add_work(STEP * BRANCH_BYTE)  # of the next step, while this one is programmed
 
     def _run(self) -> Steps:
         status = yield from self._copy() if self._codec == Codec.RAW else self._unpack()
@@ -389,11 +391,14 @@ class Writer:
         return LzmaUnpacker(self._lzma) if self._lzma and self._is_lzma else ZlibUnpacker()
 
     def _work_on_burst(self, cycles: float) -> Steps:
-        """CPU work, at the end of which the flash gets its next burst if it is ready."""
-        self._cpu.add_work(cycles)
+        """CPU work in turns, after each of which the flash gets its next burst if it is ready."""
+        left = BURST // TURN
+        while left and self._programmed < self._ready:
+            left -= yield from self._flash.poll_after(cycles * TURN / BURST, left)
+            if not self._flash.busy:
+                yield from self._program_next()
+        self._cpu.add_work(left * cycles * TURN / BURST)
         yield from self._cpu.finish_work()
-        if self._programmed < self._ready:
-            yield from self._flash.poll() if self._flash.busy else self._program_next()
 
     def _hand_over(self, total: int) -> Answer:
         """``total`` bytes are unpacked and may be programmed; False if the write is to stop."""
