@@ -3,7 +3,7 @@
 #include "stub.h"
 
 #define ADLER 65521u
-#define TURN 8u                       /* unpacked bytes between two looks at receiver and flash */
+#define TURN 8u                        /* unpacked bytes between two looks at receiver and flash */
 
 struct unpack unpack;
 static const u8 *input;
