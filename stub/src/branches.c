@@ -5,28 +5,31 @@
 
 enum { JAL_RA = 0xEF, AUIPC = 0x17, JALR = 0x67 };
 
-static u32 load(const u8 *at) { return (u32)at[0] | (u32)at[1] << 8 | (u32)at[2] << 16 | (u32)at[3] << 24; }
+/* As four bytes: instructions are at even addresses. */
+static u32 load(const u8 *at) { return *(const u16 *)(const void *)at | (u32)*(const u16 *)(const void *)(at + 2) << 16; }
 
 static void store(u8 *at, u32 word) {
-  for (u32 i = 0; i < 4; i++, word >>= 8) at[i] = (u8)word;
+  *(u16 *)(void *)at = (u16)word;
+  *(u16 *)(void *)(at + 2) = (u16)(word >> 16);
 }
-
-/* The 20 highest bits, stored with the most significant byte first. */
-static u32 upper(const u8 *at) { return (u32)(at[1] & 0xF0) << 24 | (u32)at[2] << 20 | (u32)at[3] << 12; }
 
 void branches_restore(u8 *code, u32 position, u32 size) {
   for (u32 at = 0; at + 4 <= size; at += 2) {
     u8 *i = code + at;
-    u32 byte = i[0], address = position + at, target;
-    if (byte == JAL_RA && !(i[1] & 0x0F)) {
-      target = (upper(i) >> 11) - address;
+    u32 kind = i[0] & 0x7F, first, second, target;
+    if (kind != AUIPC && kind != (JAL_RA & 0x7F)) continue;
+    first = load(i);
+    target = (first & 0xF000) << 16 | (first >> 16 & 0xFF) << 20 | first >> 24 << 12; /* its 20 highest bits */
+    if (kind != AUIPC) {
+      if ((first & 0xFFF) != JAL_RA) continue;
+      target = (target >> 11) - position - at;
       store(i, JAL_RA | (target & 0xFF000) | (target & 0x800) << 9 | (target & 0x7FE) << 20 | (target & 0x100000) << 11);
       at += 2;
-    } else if ((byte & 0x7F) == AUIPC && at + 8 <= size) {
-      u32 first = load(i), second = load(i + 4);
+    } else if (at + 8 <= size) {
+      second = load(i + 4);
       at += 2;
       if ((second & 0x7F) != JALR || ((second >> 15 ^ first >> 7) & 31)) continue;
-      target = (upper(i) | (u32)(i[6] & 0xF0) << 4 | i[7]) - address;
+      target = (target | (second >> 12 & 0xF00) | second >> 24) - position - at + 2;
       store(i, (first & 0xFFF) | ((target + 0x800) & 0xFFFFF000));
       store(i + 4, (second & 0xFFFFF) | target << 20);
       at += 4;
