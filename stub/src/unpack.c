@@ -29,6 +29,7 @@ u32 unpack_byte(void) {
 
 static void add_adler(void) {
   u32 a = adler_a, b = adler_b;
+  rx_poll();
   for (; flushed != unpack.written; flushed++) {
     a += window[flushed & WINDOW_MASK];
     b += a;

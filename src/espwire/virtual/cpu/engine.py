@@ -21,6 +21,7 @@ from espwire.virtual.cpu.memory import CpuFault, Memory
 
 CYCLES_PER_INSTRUCTION = 2  # conservative: the real cores need between one and two
 LONGEST_BLOCK = 64
+MAX_NESTED = 16  # faults of an exception handler's first block in a row: it would never end
 FOLLOWED = 24  # instructions, after which a block ends at its next jump
 # statements after which a block must end
 ENDS = ("flush()", "c[0] = max", "raise ", "if loop(", "change(")
@@ -86,8 +87,8 @@ class Engine:
     the clock and is called again.
 
     ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` increases whenever
-    the program stores other than through the stack pointer, or reads the cycle counter: as long as it is constant, the
-    program can only have changed registers and stack. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
+    the program stores other than through the stack pointer: as long as it is constant, the program can only have changed
+    registers and stack. ``effects[1]`` increases whenever it reads the cycle counter. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
     at it while ``interrupts`` is None, and faults then end the run.
     """
 
@@ -104,10 +105,11 @@ class Engine:
         self.registers = [0] * isa.registers
         self.special = dict(isa.special)
         self.cycles = memory.cycles
-        self.effects = [0]
+        self.effects = [0, 0]
         self.interrupts: Interrupts | None = None
         self.pending = [0]
         self._limit = [0]
+        self._handler = self._nested = 0
         self._blocks: dict[int, Callable[[], int]] = {}
         memory.code_changed = self.flush
         self._names = self._bind()
@@ -154,10 +156,11 @@ class Engine:
                     pc = block()
                 except CpuFault as fault:
                     fault.pc = fault.pc or pc
-                    pc = interrupts.enter_exception(fault)
-                    cycles[0] += (
-                        CYCLES_PER_INSTRUCTION  # or a handler that faults at once never ends
-                    )
+                    self._nested = self._nested + 1 if pc == self._handler else 0
+                    if self._nested > MAX_NESTED:
+                        raise
+                    pc = self._handler = interrupts.enter_exception(fault)
+                    cycles[0] += CYCLES_PER_INSTRUCTION
         finally:
             self.pc = pc
 
@@ -210,9 +213,7 @@ class Engine:
                 block.jump = str(pc)
         names: dict[str, Any] = dict(self._names)
         self._bind_constants(block, names)
-        effect = _find_effect(block.lines, self.isa.stack)
-        if effect is not None:
-            block.lines.insert(effect, "w[0] += 1")
+        _count_effects(block.lines, self.isa.stack)
         source = _assemble(block, following=pc)
         exec(source, names)
         compiled: Callable[[], int] = names["block"]
@@ -292,16 +293,16 @@ def _ends(block: Block) -> bool:
     return bool(block.lines) and block.lines[-1].startswith(ENDS)
 
 
-def _find_effect(lines: list[str], stack: str) -> int | None:
-    """Index of the first statement of a store other than through the stack pointer, or of a read of the cycle counter."""
-    for at, line in enumerate(lines):
-        if _STORE.search(line):
-            start = max(0, at - 2)  # an address, the fast path, this path
-            if not lines[start].startswith((f"a = ({stack} ", f"a = {stack}")):
-                return start
-        if "c[0] & M" in line:
-            return at
-    return None
+def _count_effects(lines: list[str], stack: str) -> None:
+    """Count the block's first store other than through the stack pointer, and its first read of the cycle counter."""
+    starts = (max(0, at - 2) for at, line in enumerate(lines) if _STORE.search(line))
+    through_stack = (f"a = ({stack} ", f"a = {stack}")
+    # an address, the fast path, the path that was found
+    store = next((at for at in starts if not lines[at].startswith(through_stack)), None)
+    clock = next((at for at, line in enumerate(lines) if "c[0] & M" in line), None)
+    for at, number in sorted(((clock, 1), (store, 0)), key=lambda found: -(found[0] or 0)):
+        if at is not None:
+            lines.insert(at, f"w[{number}] += 1")
 
 
 def _assemble(block: Block, following: int) -> str:

@@ -16,6 +16,7 @@ from espwire.chips.tables import load_table, parse_toml, read_data_file
 from espwire.errors import DataError, UsageError
 from espwire.files import read_file
 from espwire.record import Record
+from espwire.virtual.soc.rom_elf import is_elf, make_rom_image
 
 FOLDER_VARIABLE = "ESPWIRE_ROMS"
 DATA_FILE = "mask-roms.toml"
@@ -26,12 +27,14 @@ class RomImage(Record):
     """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex.
 
     ``options``: of a virtual chip that has this ROM, such as ``&revision=1.0``, where it is not the usual one.
+    ``elf``: SHA-256 of the ELF file that the image is made from, where no dump is known.
     """
 
     name: str
     size: int
     sha256: str
     options: str = ""
+    elf: str = ""
 
 
 class RomPart(Record):
@@ -61,8 +64,8 @@ class RomUart(Record):
 
     ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
     ``autobaud``: the bit that starts their measurement; ``fifo_reset``: the bit of CONF0 that empties the receive FIFO;
-    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same
-    UART.
+    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same UART.
+    ``correction``: what the ROM adds to the length of a pulse.
     """
 
     autobaud: BitAt
@@ -75,16 +78,18 @@ class RomUart(Record):
 
 
 class RomWord(Record):
-    """A register, and the bits that read as 1 whatever is written: a ROM waits for them, or chooses by them."""
+    """A register, and some of its bits."""
 
     address: int
     bits: int
 
 
 class MaskRom(Record):
-    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
+    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason;
+    ``crystal``: where stubs find the crystal's frequency in MHz.
 
-    ``commands``: registers whose bits clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
+    ``words``: bits that read as 1 whatever is written, because the ROM, or a stub, waits for them or chooses by them.
+    ``commands``: bits that clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
     ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
     ``unaligned``: the core loads and stores at any address.
     """
@@ -96,8 +101,9 @@ class MaskRom(Record):
     uart: RomUart
     strap: RomWord
     reset_cause: BitPart | None = None
+    crystal: BitPart | None = None
     words: tuple[RomWord, ...] = ()
-    commands: tuple[int, ...] = ()
+    commands: tuple[RomWord, ...] = ()
     processor_id: int = 0
     ram: tuple[RamBank, ...] = ()
     unaligned: bool = False
@@ -133,12 +139,24 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
     if facts is None:
         known = ", ".join(load_mask_roms())
         raise UsageError(
-            f"the ROM of {chip.name} cannot be run", hint=f"Remove rom=, or use one of {known}."
+            f"the ROM of {chip.name} cannot be run",
+            hint=f"Remove rom=, or use one of {known}.",
+            code="rom-unknown-chip",
         )
     if path is None:
         return _find_rom(chip, facts)
-    image = read_file(path, limit=LARGEST)
+    image = _convert(facts, read_file(path, limit=LARGEST))
     return LoadedRom(facts=facts, image=image, name=_identify(chip, facts, path, image))
+
+
+def _convert(facts: MaskRom, data: bytes) -> bytes:
+    """A file's image of a ROM: that of a known ELF file, else the file itself."""
+    if not is_elf(data):
+        return data
+    known = {image.elf for image in facts.images}
+    part = facts.parts[0]
+    is_known = hashlib.sha256(data).hexdigest() in known
+    return make_rom_image(data, part.start, part.size) if is_known else data
 
 
 def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
@@ -146,15 +164,18 @@ def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
     digest = hashlib.sha256(image).hexdigest()
     name = next((known.name for known in facts.images if known.sha256 == digest), "")
     size = max(part.offset + part.size for part in facts.parts)
-    if not name and len(image) < size:
-        raise DataError(
-            f"{path} has {len(image)} bytes; an image of the {chip.name}'s ROM has {size}",
-            hint="Use the whole ROM, as dump-mem reads it from a chip.",
-        )
     owner = _find_owner(digest)
     if owner not in ("", chip.id):
         raise DataError(
-            f"{path} is the ROM of {owner}, not of {chip.id}", hint=f"Use virtual:{owner}."
+            f"{path} is the ROM of {owner}, not of {chip.id}",
+            hint=f"Use virtual:{owner}, or an image for {chip.id}.",
+            code="rom-wrong-chip",
+        )
+    if not name and len(image) < size:
+        raise DataError(
+            f"{path} has {len(image):,} bytes; an image of the {chip.name}'s ROM has {size:,}",
+            hint="Use the whole ROM, as dump-mem reads it from a chip.",
+            code="rom-truncated",
         )
     return name
 
@@ -171,15 +192,25 @@ def _find_owner(digest: str) -> str:
 
 
 def find_images(folder: Path, known: Iterable[RomImage]) -> dict[str, tuple[Path, bytes]]:
-    """Files in a folder that may be one of the ``known`` images, by SHA-256; only files of their sizes are read.
+    """Files in a folder that may be one of the ``known`` images, by the image's SHA-256.
+
+    Only files of their sizes are read, and ELF files if there are images that are made from them.
 
     :raises OSError: the folder cannot be read
     :raises FileError: a file cannot be read
     """
-    sizes = {image.size for image in known}
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    contents = ((path, read_file(path)) for path in files if path.stat().st_size in sizes)
-    return {hashlib.sha256(data).hexdigest(): (path, data) for path, data in contents}
+    images = list(known)
+    sizes = {image.size for image in images}
+    elf_files = {image.elf: image.sha256 for image in images if image.elf}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        is_elf_file = bool(elf_files) and path.suffix == ".elf"
+        size = path.stat().st_size
+        if path.is_file() and (size in sizes or (is_elf_file and size <= LARGEST)):
+            data = read_file(path, limit=LARGEST)
+            digest = hashlib.sha256(data).hexdigest()
+            found[elf_files.get(digest, digest)] = (path, data)
+    return found
 
 
 def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
@@ -189,6 +220,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"no image of the {chip.name}'s ROM was named",
             hint=f"Write rom=FILE, or set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         )
     try:
         found = find_images(Path(folder), facts.images)
@@ -196,12 +228,15 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"cannot read the folder {folder}: {error.strerror}",
             hint=f"Set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         ) from None
     for known in facts.images:
         if known.sha256 in found:
-            return LoadedRom(facts=facts, image=found[known.sha256][1], name=known.name)
+            image = _convert(facts, found[known.sha256][1])
+            return LoadedRom(facts=facts, image=image, name=known.name)
     raise UsageError(
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "
         + ", ".join(f"{known.name} ({known.sha256[:12]}…)" for known in facts.images),
+        code="rom-not-found",
     )
