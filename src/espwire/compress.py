@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from struct import unpack_from
 from typing import TYPE_CHECKING
 
+from espwire.errors import DataError
 from espwire.protocol.stub import Codec
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class LzmaStream(Stream):
             piece, self._used = self._ready.get()
             self._complete = not piece
             if self._complete and not self._whole:
-                raise MemoryError("the compression has failed")
+                raise DataError("the data could not be compressed", hint="Use --no-compress.")
             self._held += piece
             self._made += len(piece)
         part = bytes(self._held[:size])

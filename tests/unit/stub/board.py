@@ -111,7 +111,11 @@ class Board:
 
     def _transact(self) -> None:
         self.idle = 0  # the stub is working
-        spi, read = self.chip.spi, lambda offset: self.read(self.chip.spi.base + offset)
+        spi = self.chip.spi
+
+        def read(offset: int) -> int:
+            return self.read(spi.base + offset)
+
         user, user1, user2 = read(spi.user_offset), read(spi.user1_offset), read(spi.user2_offset)
         assert user >> 31
         assert user2 >> 28 == 7
