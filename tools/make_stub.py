@@ -38,7 +38,7 @@ SOURCES = ROOT / "stub/src"
 PACKED = ROOT / "src/espwire/device/stubs"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
-CODE_LIMIT = 12288
+CODE_LIMIT = 16384
 FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
@@ -47,6 +47,7 @@ SHARED = (
     "frames",
     "write",
     "read",
+    "pack",
     "hash",
     "inflate",
     "flash",

@@ -72,7 +72,51 @@ static void end_of_frame(void) {
   escaped = dropping = 0;
 }
 
+static u32 room;                      /* known to be free in the transmit FIFO */
+static u32 sent_crc;                  /* of the frame that is being sent */
+
+#ifdef FIRST_STAGE
+enum { queued = 0 };
+static void enqueue(u8 byte) { (void)byte; }
+#else
+static u8 *queue_bytes;
+static u32 queue_mask, queue_first, queue_end;
+#define queued queue_bytes
+
+/* Move bytes into the FIFO. When there are none left, whatever was sent is complete. */
+static void tx_poll(void) {
+  const u8 *bytes = queue_bytes;
+  u32 first = queue_first, end = queue_end, mask = queue_mask, count = room;
+  if (first == end) return;
+  if (!count) count = hw_tx_room();
+  for (; count && first != end; count--) hw_tx_byte(bytes[first++ & mask]);
+  queue_first = first;
+  room = count;
+  if (first != end) return;
+  hw_tx_flush();
+  room = 0;
+}
+
+static void enqueue(u8 byte) {
+  while (queue_end - queue_first > queue_mask) rx_poll();
+  queue_bytes[queue_end++ & queue_mask] = byte;
+}
+
+void tx_queue(u8 *bytes, u32 size) {
+  queue_bytes = bytes;
+  queue_mask = size - 1;
+}
+
+void tx_unqueue(void) {
+  while (queue_first != queue_end) rx_poll();
+  queue_bytes = 0;
+}
+#endif
+
 void rx_poll(void) {
+#ifndef FIRST_STAGE
+  tx_poll();
+#endif
   for (u32 count = hw_rx_count(); count; count = count > 1 ? count - 1 : hw_rx_count()) {
     u32 next = place(ring_in, 1);
     u8 byte = hw_rx_byte();
@@ -152,10 +196,11 @@ u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
   return size < RING - start ? size : RING - start;
 }
 
-static u32 room;
-static u32 sent_crc;                  /* of the frame that is being sent */
-
 static void put(u8 byte) {
+  if (queued) {
+    enqueue(byte);
+    return;
+  }
   while (!room) {
     rx_poll();
     room = hw_tx_room();
@@ -173,6 +218,7 @@ void slip_end(void) {
   u32 crc = sent_crc;
   if (!unsealed) slip_put(&crc, 4);
   put(END);
+  if (queued) return;
   hw_tx_flush();
   room = 0;
 }

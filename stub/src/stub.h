@@ -77,6 +77,8 @@ void frame_unread(void);              /* undo the last frame_take */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
 void slip_end(void);                  /* with the CRC of the frame */
+void tx_queue(u8 *bytes, u32 size);   /* from now on, frames are sent from there while the stub works; size: a power of two */
+void tx_unqueue(void);                /* send all that waits, and end that */
 
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
@@ -102,11 +104,12 @@ void read_open(const struct frame *frame);
 void read_vendor(const struct frame *frame);
 void hash_pieces(const struct frame *frame);
 enum { KIND_MD5, KIND_BLANK };
+int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep);
 int hash_flash(struct md5 *md5, u32 address, u32 size);
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
 /* --- inflate.c --- */
-extern u8 window[WINDOW_MASK + 1];
+extern u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
 u16 inflate_stream(void);             /* 0, or the status */
 

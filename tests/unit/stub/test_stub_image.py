@@ -25,7 +25,7 @@ from espwire.device.stub_image import (
 from espwire.errors import DataError, Unsupported
 
 PACKED = Path(espwire.device.__path__[0], "stubs")
-CODE_LIMIT = 12288
+CODE_LIMIT = 16384
 
 
 def test_there_is_an_image_for_each_chip_with_a_stub_of_ours():
