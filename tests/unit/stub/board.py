@@ -79,6 +79,7 @@ class Board:
     registers: dict[int, int] = field(default_factory=dict)
     incoming: deque[int] = field(default_factory=deque)
     outgoing: bytearray = field(default_factory=bytearray)
+    sent: int = 0  # bytes
     idle: int = 0
     engine: Engine | None = None
 
@@ -101,6 +102,7 @@ class Board:
         spi = self.chip.spi
         if address == self.transmit:
             self.outgoing.append(value & 0xFF)
+            self.sent += 1
             return
         self.registers[address] = value
         if address == spi.base + spi.command_offset and value & START:
@@ -108,7 +110,11 @@ class Board:
 
     def _transact(self) -> None:
         self.idle = 0  # the stub is working
-        spi, read = self.chip.spi, lambda offset: self.read(self.chip.spi.base + offset)
+        spi = self.chip.spi
+
+        def read(offset: int) -> int:
+            return self.read(spi.base + offset)
+
         user, user1, user2 = read(spi.user_offset), read(spi.user1_offset), read(spi.user2_offset)
         assert user >> 31
         assert user2 >> 28 == 7
