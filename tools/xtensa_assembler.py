@@ -19,7 +19,8 @@ from collections.abc import Callable
 THREE = {  # name: op2, op1; operands r, s, t
     "and": (1, 0), "or": (2, 0), "xor": (3, 0), "add": (8, 0), "addx2": (9, 0), "addx4": (10, 0), "addx8": (11, 0),
     "sub": (12, 0), "subx2": (13, 0), "subx4": (14, 0), "subx8": (15, 0), "src": (8, 1), "mul16u": (12, 1), "mul16s": (13, 1),
-    "mull": (8, 2), "muluh": (10, 2), "mulsh": (11, 2), "quou": (12, 2), "quos": (13, 2), "remu": (14, 2), "rems": (15, 2),
+    "saltu": (6, 2), "salt": (7, 2), "mull": (8, 2), "muluh": (10, 2), "mulsh": (11, 2),
+    "quou": (12, 2), "quos": (13, 2), "remu": (14, 2), "rems": (15, 2),
     "min": (4, 3), "max": (5, 3), "minu": (6, 3), "maxu": (7, 3),
     "moveqz": (8, 3), "movnez": (9, 3), "movltz": (10, 3), "movgez": (11, 3),
 }  # fmt: skip

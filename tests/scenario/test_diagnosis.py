@@ -238,3 +238,12 @@ def test_a_chip_that_waits_in_its_loader_without_hearing_is_not_restarted_when_t
     assert error.code == "no-reply"
     assert transport.chip.boots == 0
     assert "by hand" in error.hint
+
+
+def test_a_rom_image_that_crashes(tmp_path):
+    image = tmp_path / "rom.bin"
+    image.write_bytes(bytes(0x60000))
+    with pytest.raises(ConnectError, match="the ROM crashed at 0x40000000: illegal") as caught:
+        connect(open_transport(f"virtual:esp32c3?rom={image}"))
+    assert caught.value.code == "rom-crashed"
+    assert "rom=" in caught.value.hint

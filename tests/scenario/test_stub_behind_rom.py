@@ -10,23 +10,44 @@ import random
 
 import pytest
 from tests.roms import find_known_roms
+from tests.watch_rom import watch
 
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
-from espwire.device.stub_image import stub_chips
+from espwire.device.stub_image import load_stub, stub_chips
+from espwire.errors import Unsupported
 from espwire.transport.url import open_transport
 from espwire.virtual.soc.rom_program import RomProgram
 
 pytestmark = pytest.mark.slow
 SIZE = 0x4000
 FAST = 921600
+# these ROMs trap in their checks of security conditions: something that they check is not modelled
+HALTS_IN_SECURE_DOWNLOAD = ("esp32c5", "esp32c61", "esp32p4")
+
+
+def find_ports(chip: str) -> list[str]:
+    """Ports of chips with each known ROM of the kind ``chip``."""
+    ports = [port for known, _, port in find_known_roms() if known == chip]
+    if not ports:
+        pytest.skip(f"there is no image of the ROM of {chip}")
+    return ports
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_the_rom_writes_nothing_where_the_stub_is_loaded(chip: str) -> None:
+    image = load_stub(chip)
+    for port in find_ports(chip):
+        written = watch(port).ram
+        assert written
+        for start, content in (*image.segments, *(image.first.segments if image.first else ())):
+            end = start + len(content)
+            assert all(part.stop <= start or part.start >= end for _, part in written), hex(start)
 
 
 @pytest.mark.parametrize("chip", stub_chips())
 def test_our_stub_runs_behind_the_rom(chip: str) -> None:
-    ports = [port for known, _, port in find_known_roms() if known == chip]
-    if not ports:
-        pytest.skip(f"there is no image of the ROM of {chip}")
-    for port in ports:
+    for port in find_ports(chip):
         transport = open_transport(port)
         virtual = transport.chip
         data = random.Random(chip).randbytes(SIZE)
@@ -47,3 +68,25 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
             device.reset()
             transport.sleep(0.1)
             assert virtual.boots > boots
+
+
+SECURE = [
+    chip
+    for chip in chip_ids()
+    if load_chip(chip).rom.secure_ops and chip not in HALTS_IN_SECURE_DOWNLOAD
+]
+
+
+@pytest.mark.parametrize("chip", SECURE)
+def test_the_rom_refuses_to_read_in_secure_download_mode(chip: str) -> None:
+    for port in find_ports(chip):
+        transport = open_transport(f"{port}&secure-download=1")
+        with connect(transport, stub=False) as device:
+            assert device.security is not None
+            assert device.security.secure_download
+            with pytest.raises(Unsupported) as caught:
+                device.read_mem(device.chip.identity.magic_address)
+            assert caught.value.code == "secure-download-mode"
+            data = random.Random(chip).randbytes(0x400)
+            device.backend.write(0x20000, data)
+            assert bytes(transport.chip.flash.contents[0x20000:0x20400]) == data

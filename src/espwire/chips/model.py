@@ -463,6 +463,7 @@ class Security(Record):
     manual_encrypt_disable: BitAt | None = None
     secure_boot: BitAt | None = None
     secure_boot_v1: BitAt | None = None
+    secure_download: BitAt | None = None
     secure_boot_v2: BitAt | None = None
     secure_boot_v1_protects_below: int | None = None
     key_readable: KeyReadable | None = None

@@ -7,6 +7,7 @@ reset and a broken TX line are all silent. The hint then names all of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ def diagnose(symptoms: Symptoms) -> ConnectError:
     """The error for the most likely cause."""
     facts = _Facts(symptoms)
     for find in (
+        _rom_crash,
         _brown_out,
         _held,
         _rx_broken,
@@ -116,6 +118,18 @@ class _Facts:
             found["chip"] = self.chip.id
         shown = self.text if self.text.strip() else symptoms.text
         return found | {"boot_text": (self.other or shown)[-SHOWN_TEXT:]} | more
+
+
+def _rom_crash(facts: _Facts) -> ConnectError | None:
+    found = re.search("virtual chip: (the ROM crashed .*)", facts.text)
+    if found is None:
+        return None
+    return ConnectError(
+        f"{found[1].strip()}: the virtual chip's ROM image does not work",
+        hint="Check that rom= names a complete image of this chip's ROM.",
+        code="rom-crashed",
+        **facts.details(),
+    )
 
 
 def _held(facts: _Facts) -> ConnectError | None:

@@ -73,6 +73,13 @@ def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
         raise _wrong_key(key, XTS_KEY_BYTES)
     if len(key) == XTS_KEY_BYTES[0]:
         key = hashlib.sha256(key).digest()
+    half = len(key) // 2
+    if key[:half] == key[half:]:
+        raise KeyFileError(
+            "both halves of the flash encryption key are equal, which XTS-AES does not allow",
+            hint="Use a random key.",
+            code="key-halves",
+        )
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     except ImportError:

@@ -231,6 +231,11 @@ def panic_text(fault: str, address: int, cause: int) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n\r\nStack memory:\r\n\r\n\r\n").encode()
 
 
+def rom_crash_text(fault: str, address: int, pc: int) -> bytes:
+    """Printed when a mask ROM crashes and has no handler for it. No real chip prints this."""
+    return f"virtual chip: the ROM crashed at {pc:#010x}: {fault} at {address:#010x}\r\n".encode()
+
+
 def refusal_text(chip: Chip, entry: int) -> bytes:
     """Printed instead of running a program for which there is no engine. No real chip prints this."""
     cpu = f"{chip.cpu.isa} programs are not emulated"

@@ -20,7 +20,7 @@ from espwire.virtual.chip import VirtualChip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.defects import DefectiveChip
 from espwire.virtual.efuses import ChipConfig, default_config, fuse_registers
-from espwire.virtual.faults import Faults
+from espwire.virtual.faults import COMMAND_KINDS, Faults
 from espwire.virtual.flash_parts import PROFILES, find_part
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Encrypt
@@ -104,6 +104,21 @@ def load_mask_rom(chip: Chip, options: VirtualOptions) -> LoadedRom | None:
             f"the ROM runs only behind the UART, not behind {options.kind}",
             hint="Remove the option kind, or the option rom.",
         )
+    ignored = {
+        "strap": options.strap is not None,
+        "stub": options.stub in ("off", "vendor"),
+        "fault": any(
+            kind in (*options.faults.rates, *options.faults.once) for kind in COMMAND_KINDS
+        ),
+    }
+    for name, is_set in ignored.items():
+        if is_set:
+            what = f"fault={'/'.join(COMMAND_KINDS)}" if name == "fault" else name
+            raise UsageError(
+                f"the option {what} is for the model of the ROM and has no effect with rom=",
+                hint="Remove one of the two options.",
+                code="rom-option",
+            )
     return load_rom(chip, Path(options.rom) if options.rom else None)
 
 
@@ -140,7 +155,7 @@ def _set_encryption(result: VirtualChip, chip: Chip, config: ChipConfig) -> None
     if config.manual_encrypt_disabled:
         return
     if config.has_flash_key and chip.rom.encrypted_write:
-        require_cryptography()
+        encrypt_xts(b"", 0, key)  # report an invalid key now
         encrypt = result.rom.encrypt = partial(encrypt_xts, key=key)
     elif chip.security.key_readable is not None:
         setting = USUAL_CRYPT_CONFIG

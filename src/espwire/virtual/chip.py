@@ -26,6 +26,7 @@ from espwire.virtual.boot import (
     panic_text,
     read_straps,
     refusal_text,
+    rom_crash_text,
 )
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.efuses import (
@@ -340,9 +341,13 @@ class VirtualChip:
     def _refuse(self, entry: int) -> None:
         """Report that the program cannot be run here. What a real chip would do is unknown."""
         if self.options.stub != "off":
-            text = refusal_text(self.chip, entry)
-            self.send(text)
-            self.note(text.decode().strip())
+            self._stop(refusal_text(self.chip, entry))
+        self._enter(State.GONE)
+
+    def _stop(self, text: bytes) -> None:
+        """Report why nothing runs any more."""
+        self.send(text)
+        self.note(text.decode().strip())
         self._enter(State.GONE)
 
     def _count_lost(self, count: int) -> None:
@@ -353,6 +358,8 @@ class VirtualChip:
             self._baud = self.baud
         if ended.how == "refused":
             self._refuse(ended.address)
+        elif ended.how == "crash" and self.mask_rom is not None:
+            self._stop(rom_crash_text(ended.fault, ended.address, ended.pc))
         elif ended.how == "crash":
             self.crash(find_fault(ended.fault), ended.address)
         else:

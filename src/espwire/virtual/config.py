@@ -6,6 +6,7 @@ are made from it. Any other key is an eFuse field of the chip, such as ``package
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.sizes import MIB, parse_flash_size, parse_number
@@ -86,15 +88,16 @@ def parse_options(url: str) -> VirtualOptions:
 
     :raises UsageError: unknown chip, or an invalid value
     """
-    chip, pairs = _split(url.removeprefix("virtual:"))
-    values: dict[str, object] = {"chip": load_chip(chip).id}
+    name, pairs = _split(url.removeprefix("virtual:"))
+    chip = load_chip(name)
+    values: dict[str, object] = {"chip": chip.id}
     fields: dict[str, int] = {}
     for key, text in pairs:
         option = OPTIONS.get(key.replace("_", "-"))
         if option is not None:
             values[option.field or key.replace("-", "_")] = option.parse(key, text)
         else:
-            fields[key.replace("-", "_")] = _parse_int(key, text)
+            fields[key.replace("-", "_")] = _parse_field(chip, key, text)
     return VirtualOptions(**values, fields=fields)  # type: ignore[arg-type]
 
 
@@ -132,6 +135,17 @@ def _parse_flag(key: str, text: str) -> bool:
 
 def _parse_int(key: str, text: str) -> int:
     return parse_number(text, f"virtual chip option {key}")
+
+
+def _parse_field(chip: Chip, key: str, text: str) -> int:
+    """The value of an eFuse field; other keys are mistakes."""
+    if key.replace("-", "_") not in chip.fields and not text[:1].isdecimal():
+        close = difflib.get_close_matches(key.lower().replace("_", "-"), OPTIONS, n=1)
+        raise UsageError(
+            f"unknown virtual chip option {key}={text}",
+            hint=f"Did you mean {close[0]}=?" if close else f"Options: {', '.join(OPTIONS)}.",
+        )
+    return _parse_int(key, text)
 
 
 def _parse_seconds(key: str, text: str) -> float:

@@ -344,8 +344,8 @@ def _encode_security(chip: Chip, config: ChipConfig, registers: dict[int, int]) 
             "eFuse that disables encrypted download",
             registers,
         )
-    if config.secure_download and not chip.rom.secure_ops:
-        raise UsageError(f"{chip.name} has no Secure Download Mode", hint="Remove this option.")
+    if config.secure_download:
+        _set_bit(chip, config, security.secure_download, "Secure Download Mode", registers)
     if config.key_manager:
         manager = security.key_manager_flash_key
         if manager is None:

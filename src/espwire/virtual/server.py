@@ -160,8 +160,12 @@ def serve(
     """
     chip = build_chip(options)
     chip.note = note
-    if chip.warning:
-        note(chip.warning)
+
+    def listening(line: str) -> None:
+        announce(line)  # first, because programs read the first line
+        if chip.warning:
+            note(chip.warning)
+
     try:
         # load the models and the engine now: esptool waits only 0.2 s for an answer when it starts a stub
         from espwire.virtual.programs import stub_model, vendor_stub  # noqa: F401
@@ -169,9 +173,9 @@ def serve(
 
         with _stop_token(stop) as token:
             if tcp is not None:
-                _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, announce, token, rfc2217=rfc2217)
+                _serve_tcp(Bench(chip, has_baud=rfc2217), tcp, listening, token, rfc2217=rfc2217)
             else:
-                _serve_pty(Bench(chip), announce, token)
+                _serve_pty(Bench(chip), listening, token)
     finally:
         chip.flash.close()
     return chip

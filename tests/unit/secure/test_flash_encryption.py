@@ -109,6 +109,12 @@ def test_what_is_no_whole_block_or_no_key_is_refused(cipher):
     assert wrong.value.code == "key-size"
 
 
+def test_xts_refuses_a_key_of_two_equal_halves():
+    with pytest.raises(KeyFileError, match="both halves") as caught:
+        encrypt_xts(bytes(16), 0, b"\x11" * 32)
+    assert caught.value.code == "key-halves"
+
+
 @pytest.mark.parametrize("cipher", [encrypt_xts, encrypt_esp32])
 def test_without_the_library_the_error_says_how_to_get_it(cipher, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)

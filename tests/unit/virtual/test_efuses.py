@@ -302,6 +302,7 @@ def test_security_is_seen_where_the_chip_has_it(chip_id: str):
         "secure_boot": facts.secure_boot or facts.secure_boot_v2,
         "secure_boot_v1": facts.secure_boot_v1,
         "manual_encrypt_disabled": facts.manual_encrypt_disable,
+        "secure_download": facts.secure_download,
         "key_manager": facts.key_manager_flash_key,
     }
     for name, fact in wanted.items():

@@ -305,3 +305,23 @@ def test_an_address_that_cannot_be_listened_on_is_a_link_error(monkeypatch, erro
 def test_options_that_make_no_sense_open_nothing():
     with pytest.raises(UsageError):
         serving.serve(parse_options("virtual:esp32?kind=usb-jtag"), announce=lambda _: None)
+
+
+def test_the_address_is_announced_before_the_warning_about_an_unknown_rom(tmp_path):
+    image = tmp_path / "rom.bin"
+    image.write_bytes(bytes(0x60000))
+    token, lines = CancelToken(), []
+
+    def announce(line):
+        lines.append(line)
+        token.cancel()
+
+    serving.serve(
+        parse_options(f"virtual:esp32c3?rom={image}"),
+        tcp=("127.0.0.1", 0),
+        announce=announce,
+        note=lines.append,
+        stop=token,
+    )
+    assert lines[0].startswith("listening on socket://")
+    assert "is unknown" in lines[1]

@@ -21,6 +21,7 @@ from espwire.virtual.cpu.memory import CpuFault, Memory
 
 CYCLES_PER_INSTRUCTION = 2  # conservative: the real cores need between one and two
 LONGEST_BLOCK = 64
+MAX_NESTED = 16  # faults of an exception handler's first block in a row: it would never end
 FOLLOWED = 24  # instructions, after which a block ends at its next jump
 # statements after which a block must end
 ENDS = ("flush()", "c[0] = max", "raise ", "if loop(", "change(")
@@ -108,6 +109,7 @@ class Engine:
         self.interrupts: Interrupts | None = None
         self.pending = [0]
         self._limit = [0]
+        self._handler = self._nested = 0
         self._blocks: dict[int, Callable[[], int]] = {}
         memory.code_changed = self.flush
         self._names = self._bind()
@@ -154,7 +156,10 @@ class Engine:
                     pc = block()
                 except CpuFault as fault:
                     fault.pc = fault.pc or pc
-                    pc = interrupts.enter_exception(fault)
+                    self._nested = self._nested + 1 if pc == self._handler else 0
+                    if self._nested > MAX_NESTED:
+                        raise
+                    pc = self._handler = interrupts.enter_exception(fault)
                     cycles[0] += (
                         CYCLES_PER_INSTRUCTION  # or a handler that faults at once never ends
                     )

@@ -22,6 +22,11 @@ def _multiply_high(i: Word, block: Block) -> None:
     block.out(f"{i.ar} = {a} * {b} >> 32 & M")
 
 
+def _compare(i: Word, block: Block) -> None:
+    a, b = (i.as_, i.at) if i.op2 == 6 else (signed(i.as_), signed(i.at))
+    block.out(f"{i.ar} = int({a} < {b})")
+
+
 def _divide(i: Word, block: Block) -> None:
     block.out(f'if not {i.at}: raise CpuFault("division by zero", {i.pc}, {i.pc})')
     expression = (
@@ -89,6 +94,7 @@ WRITERS = (
     *(
         (0xFF000F, op2 << 20 | 2 << 16, _divide) for op2 in (12, 13, 14, 15)
     ),  # quou, quos, remu, rems
+    *((0xFF000F, op2 << 20 | 2 << 16, _compare) for op2 in (6, 7)),  # saltu, salt: LX7
     *((0xFF000F, op2 << 20 | 3 << 16, _min_max) for op2 in (4, 5, 6, 7)),
     (0xFF000F, 0x230000, _sign_extend),
     (0xFF000F, 0x330000, _clamp),

@@ -61,8 +61,8 @@ class RomUart(Record):
 
     ``pulse``: length of the shortest low pulse, and behind it of the shortest high pulse; ``edges``: number of edges;
     ``autobaud``: the bit that starts their measurement; ``fifo_reset``: the bit of CONF0 that empties the receive FIFO;
-    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same
-    UART.
+    ``threshold_bits``: of the FIFO's threshold in CONF1. ``others``: further addresses of the same UART.
+    ``correction``: what the ROM adds to the length of a pulse.
     """
 
     autobaud: BitAt
@@ -75,16 +75,18 @@ class RomUart(Record):
 
 
 class RomWord(Record):
-    """A register, and the bits that read as 1 whatever is written: a ROM waits for them, or chooses by them."""
+    """A register, and some of its bits."""
 
     address: int
     bits: int
 
 
 class MaskRom(Record):
-    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason.
+    """How a chip's ROM runs. ``entry``: reset vector; ``reset_cause``: where it finds the number of the reset reason;
+    ``crystal``: where stubs find the crystal's frequency in MHz.
 
-    ``commands``: registers whose bits clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
+    ``words``: bits that read as 1 whatever is written, because the ROM, or a stub, waits for them or chooses by them.
+    ``commands``: bits that clear themselves soon. ``processor_id``: of the Xtensa core on which it starts.
     ``strap``: value of the strapping register in download mode. ``ram``: memory besides that in the chip's data.
     ``unaligned``: the core loads and stores at any address.
     """
@@ -96,8 +98,9 @@ class MaskRom(Record):
     uart: RomUart
     strap: RomWord
     reset_cause: BitPart | None = None
+    crystal: BitPart | None = None
     words: tuple[RomWord, ...] = ()
-    commands: tuple[int, ...] = ()
+    commands: tuple[RomWord, ...] = ()
     processor_id: int = 0
     ram: tuple[RamBank, ...] = ()
     unaligned: bool = False
@@ -133,7 +136,9 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
     if facts is None:
         known = ", ".join(load_mask_roms())
         raise UsageError(
-            f"the ROM of {chip.name} cannot be run", hint=f"Remove rom=, or use one of {known}."
+            f"the ROM of {chip.name} cannot be run",
+            hint=f"Remove rom=, or use one of {known}.",
+            code="rom-unknown-chip",
         )
     if path is None:
         return _find_rom(chip, facts)
@@ -146,15 +151,18 @@ def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
     digest = hashlib.sha256(image).hexdigest()
     name = next((known.name for known in facts.images if known.sha256 == digest), "")
     size = max(part.offset + part.size for part in facts.parts)
-    if not name and len(image) < size:
-        raise DataError(
-            f"{path} has {len(image)} bytes; an image of the {chip.name}'s ROM has {size}",
-            hint="Use the whole ROM, as dump-mem reads it from a chip.",
-        )
     owner = _find_owner(digest)
     if owner not in ("", chip.id):
         raise DataError(
-            f"{path} is the ROM of {owner}, not of {chip.id}", hint=f"Use virtual:{owner}."
+            f"{path} is the ROM of {owner}, not of {chip.id}",
+            hint=f"Use virtual:{owner}, or an image for {chip.id}.",
+            code="rom-wrong-chip",
+        )
+    if not name and len(image) < size:
+        raise DataError(
+            f"{path} has {len(image):,} bytes; an image of the {chip.name}'s ROM has {size:,}",
+            hint="Use the whole ROM, as dump-mem reads it from a chip.",
+            code="rom-truncated",
         )
     return name
 
@@ -189,6 +197,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"no image of the {chip.name}'s ROM was named",
             hint=f"Write rom=FILE, or set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         )
     try:
         found = find_images(Path(folder), facts.images)
@@ -196,6 +205,7 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         raise UsageError(
             f"cannot read the folder {folder}: {error.strerror}",
             hint=f"Set {FOLDER_VARIABLE} to a folder of ROM images.",
+            code="rom-not-found",
         ) from None
     for known in facts.images:
         if known.sha256 in found:
@@ -204,4 +214,5 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "
         + ", ".join(f"{known.name} ({known.sha256[:12]}…)" for known in facts.images),
+        code="rom-not-found",
     )

@@ -46,6 +46,7 @@ class EngineProgram:
     def __init__(self, services: Services, entry: int, *, jumps: bool = True) -> None:
         chip, soc = services.chip, require_soc(services.chip)
         self.services, self.jumps = services, jumps
+        self._software_reset = soc.software_reset
         self.ended: Ending | None = None
         self.jumped = 0
         self._may_be_idle = self._leaving = False
@@ -147,10 +148,8 @@ class EngineProgram:
                 self.ended = Ending(self.clock.now, "crash", "the PLL has no power", pc, pc)
                 break
             deadline = self._watchdog_deadline()
+            self._interrupt()
             event = self._next_interrupt()
-            if event <= self.clock.now:
-                self._interrupt()
-                event = self._next_interrupt()
             limit = self.clock.cycles_at(min(t, deadline))
             if event < NEVER:
                 limit = min(limit, self.clock.cycles_at(event) + 1)
@@ -196,7 +195,7 @@ class EngineProgram:
             self.clock.update()
             self.uart.update_rate()
             self._leave()
-        at = require_soc(self.services.chip).software_reset
+        at = self._software_reset
         if at is not None and address == at.address and value >> at.bit & 1:
             self.reset()
 

@@ -15,12 +15,13 @@ from espwire.virtual.cpu.xtensa_windows import REGION, RETURN
 from espwire.virtual.cpu.xtensa_word import INCREMENT, PS
 from espwire.virtual.programs.program import Services
 from espwire.virtual.soc.interrupts import Controller, InterruptController, LineMatrix
-from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom
+from espwire.virtual.soc.mask_rom import LoadedRom, MaskRom, RomWord
 from espwire.virtual.soc.program import EngineProgram, has_windows, make_isa
 from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
 
 LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
+RARE_LOOK_CYCLES = 32 * LOOK_CYCLES  # as long as there is none: looking takes longer than running
 PERIPHERAL_CYCLES = 8
 PROCESSOR_ID = 235  # a special register
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
@@ -40,8 +41,12 @@ class RomProgram(EngineProgram):
         if cause is not None:
             registers.words[cause.address] = reason << cause.shift
         self._until = 0  # cycles until the next event
+        self._look = LOOK_CYCLES
         self._held = {word.address: word.bits for word in rom.facts.words}
         super().__init__(services, rom.facts.entry)
+        crystal = rom.facts.crystal
+        if crystal is not None:
+            self._held[crystal.address] = round(self.clock.crystal_hz / 1e6) << crystal.shift
 
     @property
     def baud(self) -> int | None:
@@ -126,11 +131,11 @@ class RomProgram(EngineProgram):
     def _connect_peripherals(self) -> None:
         super()._connect_peripherals()
         self.uart.connect(self.engine.memory)
-        for address in self._rom.facts.commands:
-            self._connect_command(address)
+        for command in self._rom.facts.commands:
+            self._connect_command(command)
 
-    def _connect_command(self, address: int) -> None:
-        """A register whose bits read as 1 once after they were written: the work is under way, then done."""
+    def _connect_command(self, command: RomWord) -> None:
+        """A register with bits that read as 1 once after they were written: the work is under way, then done."""
         value = 0
 
         def write(new: int) -> None:
@@ -139,10 +144,11 @@ class RomProgram(EngineProgram):
 
         def read() -> int:
             nonlocal value
-            seen, value = value, 0
+            seen, value = value, value & ~command.bits
             return seen
 
-        self.engine.memory.ports[address], self.engine.memory.sinks[address] = read, write
+        memory = self.engine.memory
+        memory.ports[command.address], memory.sinks[command.address] = read, write
 
     def _next_interrupt(self) -> float:
         return self.uart.next_interrupt()
@@ -155,9 +161,10 @@ class RomProgram(EngineProgram):
 
     def _run(self, limit: int) -> None:
         self._until = limit
-        super()._run(min(limit, self.engine.cycles[0] + LOOK_CYCLES))
+        super()._run(min(limit, self.engine.cycles[0] + self._look))
         if self.jumps and not self._leaving and self.engine.cycles[0] < limit:
             period = self._idle.find_round(self._step)
+            self._look = LOOK_CYCLES if period else min(2 * self._look, RARE_LOOK_CYCLES)
             if period:
                 self._skip(period, limit)
 

@@ -41,6 +41,7 @@ class InterruptUart(Uart):
         self._edges = 0
         self._rate_seen = 0  # of the sender, while it is measured
         self._autobaud = False
+        self._done_at = NEVER  # the end of the last transmission whose DONE was cleared
 
     @property
     def measures(self) -> bool:
@@ -64,7 +65,7 @@ class InterruptUart(Uart):
         sinks = {
             0: self.write_fifo,
             ENABLE: self._enable,
-            CLEAR: lambda value: None,  # the levels stay as long as their reasons
+            CLEAR: self._clear,
             0x14: self.write_divider,
             STATUS_OFFSET: lambda value: None,
         }
@@ -121,10 +122,17 @@ class InterruptUart(Uart):
         full = FULL if waiting >= self._threshold else 0
         silent = now >= self._last_at + TIMEOUT_BYTES * BIT_TIMES / (self.rate or 1)
         late = TIMEOUT if waiting and silent else 0
-        return full | late | (SENT | DONE if self._free <= now else 0)
+        sent = SENT | (DONE if self._free != self._done_at else 0) if self._free <= now else 0
+        return full | late | sent
 
     def _enable(self, value: int) -> None:
         self._enabled = value
+        self.look()
+
+    def _clear(self, value: int) -> None:
+        """DONE is an event; all others stay as long as their reasons."""
+        if value & DONE and self._free <= self._clock.now:
+            self._done_at = self._free
         self.look()
 
     def _find_pulse(self) -> int:

@@ -180,6 +180,7 @@ def test_rsil_gives_the_old_level_and_sets_the_new():
         b"\x00\x41\x00",  # break
         qrst(2, 3, 2, 3, 4),  # sext
         qrst(3, 3, 2, 3, 4),  # clamps
+        qrst(6, 2, 2, 3, 4),  # saltu
         qrst(12, 2, 2, 3, 4),  # quou
         b"\x76\x82\x05",  # loop
         b"\x0e\x00",  # nothing at all

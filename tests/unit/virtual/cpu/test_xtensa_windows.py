@@ -323,6 +323,11 @@ def test_loops_do_not_repeat_in_exceptions():
     [
         ("muluh", 0x80000001, 0x80000003, 0x40000002),
         ("mulsh", 0x80000001, 3, 0xFFFFFFFE),
+        ("saltu", 1, ALL, 1),
+        ("saltu", ALL, 1, 0),
+        ("saltu", 5, 5, 0),
+        ("salt", 1, ALL, 0),
+        ("salt", ALL, 1, 1),
         ("quou", ALL, 10, 0x19999999),
         ("remu", ALL, 10, 5),
         ("quos", -7 & ALL, 2, -3 & ALL),
@@ -333,7 +338,7 @@ def test_loops_do_not_repeat_in_exceptions():
         ("rems", 0x80000000, ALL, 0),
     ],
 )
-def test_products_and_quotients(name, a, b, expected):
+def test_products_quotients_and_comparisons(name, a, b, expected):
     assert run((name, 2, 3, 4), registers={3: a, 4: b}).registers[2] == expected
 
 

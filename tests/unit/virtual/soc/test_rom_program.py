@@ -6,12 +6,14 @@ import struct
 
 import pytest
 
-from espwire.chips.registry import chip_ids
+from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.errors import DataError, UsageError
 from espwire.transport.url import open_transport
+from espwire.virtual.boot import find_boot_text
 from espwire.virtual.build import build_chip
 from espwire.virtual.config import parse_options
+from espwire.virtual.soc.idle import IdleLoop
 from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, load_mask_roms
 from espwire.virtual.soc.rom_uart import count_edges
 
@@ -162,8 +164,44 @@ def test_an_unknown_image_runs_with_a_warning(start):
 
 
 def test_a_truncated_image_is_refused(start):
-    with pytest.raises(DataError, match=r"has 4096 bytes; .* has 393216"):
+    with pytest.raises(DataError, match=r"has 4,096 bytes; .* has 393,216") as caught:
         start(b"\0" * 4096)
+    assert caught.value.code == "rom-truncated"
+
+
+def test_a_handler_that_faults_at_once_is_a_crash(start):
+    transport = start(make_image((*MAIN[:-1], lw(3, 0, 4), STAY), (lw(3, 0, 4), STAY)))
+    assert b"the ROM crashed at 0x40000100: load" in transport.read(0.1)
+
+
+def test_a_loop_that_only_computes_is_searched_less_and_less_often(start, monkeypatch):
+    searches = []
+    find = IdleLoop.find_round
+    monkeypatch.setattr(IdleLoop, "find_round", lambda *args: searches.append(1) or find(*args))
+    transport = start(make_image((addi(3, 3, 1), 0xFFDFF06F)))
+    transport.sleep(0.01)
+    assert 0 < len(searches) < 30
+
+
+@pytest.mark.parametrize("option", ["stub=off", "strap=2", "fault=reset@2", "fault=power:0.1"])
+def test_options_of_the_model_are_refused(option, tmp_path):
+    with pytest.raises(UsageError, match="no effect with rom=") as caught:
+        build_chip(parse_options(f"esp32c3?rom={tmp_path}&{option}"))
+    assert caught.value.code == "rom-option"
+
+
+def test_a_wrong_key_suggests_the_right_one():
+    with pytest.raises(UsageError, match="unknown virtual chip option rm=") as caught:
+        parse_options("esp32c3?rm=esp32c3-rom.bin")
+    assert caught.value.hint == "Did you mean rom=?"
+    with pytest.raises(UsageError, match="package 'x' is not a number"):
+        parse_options("esp32c3?package=x")
+
+
+def test_a_rom_finds_the_strapping_value_of_download_mode():
+    for chip, facts in load_mask_roms().items():
+        if load_chip(chip).strapping.address == facts.strap.address:
+            assert facts.strap.bits == find_boot_text(load_chip(chip)).download_strap, chip
 
 
 def test_no_image_and_no_folder(monkeypatch, tmp_path):
