@@ -1,5 +1,5 @@
 /* SLIP in both directions, and the ring of received frames. */
-#include "stub.h"
+#include "pack.h"
 
 #define END 0xC0
 #define ESCAPE 0xDB
@@ -76,21 +76,20 @@ static u32 room;                      /* known to be free in the transmit FIFO *
 static u32 sent_crc;                  /* of the frame that is being sent */
 
 #ifdef FIRST_STAGE
-enum { queued = 0 };
+enum { queueing = 0 };
+static void tx_poll(void) {}
 static void enqueue(u8 byte) { (void)byte; }
 #else
-static u8 *queue_bytes;
-static u32 queue_mask, queue_first, queue_end;
-#define queued queue_bytes
+static struct { u32 first, end; } outgoing; /* count up; the index is the remainder */
+static u8 queueing;
 
 /* Move bytes into the FIFO. When there are none left, whatever was sent is complete. */
 static void tx_poll(void) {
-  const u8 *bytes = queue_bytes;
-  u32 first = queue_first, end = queue_end, mask = queue_mask, count = room;
+  u32 first = outgoing.first, end = outgoing.end, count = room;
   if (first == end) return;
   if (!count) count = hw_tx_room();
-  for (; count && first != end; count--) hw_tx_byte(bytes[first++ & mask]);
-  queue_first = first;
+  for (; count && first != end; count--) hw_tx_byte(READER->queue[first++ % QUEUE_BYTES]);
+  outgoing.first = first;
   room = count;
   if (first != end) return;
   hw_tx_flush();
@@ -98,25 +97,18 @@ static void tx_poll(void) {
 }
 
 static void enqueue(u8 byte) {
-  while (queue_end - queue_first > queue_mask) rx_poll();
-  queue_bytes[queue_end++ & queue_mask] = byte;
+  while (outgoing.end - outgoing.first == QUEUE_BYTES) rx_poll();
+  READER->queue[outgoing.end++ % QUEUE_BYTES] = byte;
 }
 
-void tx_queue(u8 *bytes, u32 size) {
-  queue_bytes = bytes;
-  queue_mask = size - 1;
-}
-
-void tx_unqueue(void) {
-  while (queue_first != queue_end) rx_poll();
-  queue_bytes = 0;
+void tx_queue(int on) {
+  while (outgoing.first != outgoing.end) rx_poll();
+  queueing = (u8)on;
 }
 #endif
 
 void rx_poll(void) {
-#ifndef FIRST_STAGE
   tx_poll();
-#endif
   for (u32 count = hw_rx_count(); count; count = count > 1 ? count - 1 : hw_rx_count()) {
     u32 next = place(ring_in, 1);
     u8 byte = hw_rx_byte();
@@ -197,7 +189,7 @@ u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
 }
 
 static void put(u8 byte) {
-  if (queued) {
+  if (queueing) {
     enqueue(byte);
     return;
   }
@@ -218,7 +210,7 @@ void slip_end(void) {
   u32 crc = sent_crc;
   if (!unsealed) slip_put(&crc, 4);
   put(END);
-  if (queued) return;
+  if (queueing) return;
   hw_tx_flush();
   room = 0;
 }

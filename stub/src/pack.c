@@ -11,16 +11,16 @@
 #define LENGTH_CODES 257u
 #define BITS_SHIFT 12
 
-static u32 bits, bit_count, used, limit;
+static struct { u32 bits, count, used, limit; } out;
 
 static void put_bits(u32 value, u32 count) {
-  value = bits | value << bit_count;
-  for (count += bit_count; count >= 8; count -= 8) {
-    if (used < limit) READER->packed[used++] = (u8)value;
+  value = out.bits | value << out.count;
+  for (count += out.count; count >= 8; count -= 8) {
+    if (out.used < out.limit) READER->packed[out.used++] = (u8)value;
     value >>= 8;
   }
-  bits = value;
-  bit_count = count;
+  out.bits = value;
+  out.count = count;
 }
 
 static void put_symbol(u32 symbol) {
@@ -62,9 +62,9 @@ static u32 find_match(const union bucket *bucket, u32 at, const u8 *data, u32 mo
 
 u32 pack(u32 at, u32 size, u32 low) {
   const u8 *data = READER->history + (at & MASK), *end = data + size;
-  bits = bit_count = used = 0;
-  limit = size;
-  while (data < end && used < limit) {
+  out.bits = out.count = out.used = 0;
+  out.limit = size;
+  while (data < end && out.used < size) {
     u32 distance = 0, count = 1, left = (u32)(end - data);
     if (left >= SHORTEST) {
       union bucket *bucket = find_bucket(data);
@@ -85,5 +85,5 @@ u32 pack(u32 at, u32 size, u32 low) {
   }
   put_symbol(END_CODE);
   put_bits(0, 7);                     /* up to the next byte */
-  return used < limit ? used : 0;
+  return out.used < size ? out.used : 0;
 }

@@ -77,8 +77,7 @@ void frame_unread(void);              /* undo the last frame_take */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
 void slip_end(void);                  /* with the CRC of the frame */
-void tx_queue(u8 *bytes, u32 size);   /* from now on, frames are sent from there while the stub works; size: a power of two */
-void tx_unqueue(void);                /* send all that waits, and end that */
+void tx_queue(int on);                /* on: from now on, frames wait in the window and are sent while the stub works */
 
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };

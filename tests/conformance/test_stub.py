@@ -423,7 +423,7 @@ def test_packed_reads_give_what_is_in_flash(place: Place, stub: StubClient, base
 
 
 def test_packets_after_a_loss_do_not_refer_to_lost_ones(stub: StubClient, base: int) -> None:
-    data, step = text(3 * 1024), 1024
+    data, step = text(3 * 1024, 2), 1024
     stub.write(base, len(data), pack(data))
     flags = s.READ_SHORT_BLANKS | s.READ_CHECKED | s.READ_PACKED
     opening = s.ReadOpen(base, len(data), step, 2 * step, flags, codes_body())

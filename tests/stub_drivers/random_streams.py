@@ -145,7 +145,7 @@ class Stream:
         pick, size = self.pick, self._size()
         packet = pick.choice((64, 256, 1000, 1024, 4096, 3, 5000))
         window = packet * pick.randrange(0, 4) + pick.randrange(3)
-        flags = pick.randrange(8)
+        flags = pick.randrange(8) | 8 * (pick.random() < 0.1)
         codes = codes_body() if (flags & s.READ_PACKED > 0) is (pick.random() < 0.97) else b""
         yield [s.ReadOpen(self._place(4), size, packet, window, flags, codes).packet()]
         done = 0

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from espwire.protocol import stub
 from espwire.protocol.commands import HEADER
 from espwire.protocol.packed import CODES
 from espwire.protocol.replies import BAD_BLOCK, BAD_LENGTH
-from espwire.protocol.stub import DIGEST_BYTES, StubOp
+from espwire.protocol.stub import DIGEST_BYTES, ReadAck, StubOp
 from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
 from espwire.virtual.programs.read_packer import HISTORY, Packer
 from espwire.virtual.programs.stub_flash import BLANK_BYTE, HASH_BYTE, StubFlash
@@ -22,7 +22,9 @@ from espwire.virtual.programs.stub_flash import BLANK_BYTE, HASH_BYTE, StubFlash
 PACKET = 4096
 READ_WINDOW = 0x10000
 VENDOR_WINDOW = 64
-OPEN_BYTES, CODE_BYTES = 20, 2
+OPEN_BYTES, CODE_BYTES, WORD = 20, 2, 4
+ALL_FLAGS = stub.READ_SHORT_BLANKS | stub.READ_CHECKED | stub.READ_PACKED
+VENDOR = 8  # instead of the flags of READ_OPEN
 QUEUE, QUEUE_BYTE = 2048, 44  # of sending while the CPU works; CPU cycles for each of its bytes
 # CPU cycles (see stub_model.py): of a literal or match, of a position entered into the table, of a byte
 PACK_TOKEN, PACK_POSITION, PACK_BYTE = 267, 148, 12
@@ -39,26 +41,38 @@ class Reader:
         """READ_OPEN, until the end of the read."""
         cpu, codes = self._cpu, frame[HEADER.size + OPEN_BYTES :]
         offset, size, packet, window, flags = (word(frame, index) for index in range(5))
-        packed = flags & stub.READ_PACKED
-        if len(frame) != HEADER.size + OPEN_BYTES + packed // stub.READ_PACKED * CODES * CODE_BYTES:
+        expected = CODES * CODE_BYTES if flags & stub.READ_PACKED else 0
+        if len(frame) != HEADER.size + OPEN_BYTES + expected:
             yield from cpu.reply(op, status=BAD_LENGTH)
             return
         bad = not size or not packet or packet > PACKET or packet % 4 or window < packet
         bad = bad or not self._flash.covers(offset, size)
+        if not bad and expected:
+            cpu.add_work(CLEAR)
         yield from cpu.reply(op, 0 if bad else size, status=BAD_BLOCK if bad else 0)
-        if bad:
-            return
-        yield from self._flash.wait()
-        cpu.ring.release()
-        cpu.add_work(CLEAR)
-        cpu.transmit_queue, cpu.queue_cycles = QUEUE, QUEUE_BYTE
-        transfer = _Transfer(cpu, self._flash, offset, size, flags, codes)
-        yield from self._run(transfer, packet, window)
-        yield from cpu.empty_queue()
+        if not bad:
+            transfer = _Transfer(cpu, self._flash, offset, size, flags & ALL_FLAGS, codes)
+            yield from self._run(transfer, packet, window)
+            yield from cpu.empty_queue()
 
-    def _run(self, transfer: _Transfer, packet: int, window: int) -> Steps:
-        """Until the host has everything, or another request arrives."""
-        ring, size, end = self._cpu.ring, transfer.size, transfer.end
+    def read(self, frame: bytes, op: int) -> Steps:
+        """The vendor's READ_FLASH."""
+        offset, size, packet, window = struct.unpack_from("<4I", frame, HEADER.size)
+        bad = not 0 < packet <= PACKET or not 0 < window <= VENDOR_WINDOW
+        bad = bad or not self._flash.covers(offset, size)
+        yield from self._cpu.reply(op, status=BAD_BLOCK if bad else 0)
+        if not bad:
+            transfer = _Transfer(self._cpu, self._flash, offset, size, VENDOR)
+            if (yield from self._run(transfer, packet, window * packet)):
+                yield from transfer.send_digest()
+            yield from self._cpu.empty_queue()
+
+    def _run(self, transfer: _Transfer, packet: int, window: int) -> Generator[float, None, bool]:
+        """Until the host has everything; False: another request has arrived."""
+        cpu, ring, size, end = self._cpu, self._cpu.ring, transfer.size, transfer.end
+        yield from self._flash.wait()
+        ring.release()
+        cpu.transmit_queue, cpu.queue_cycles = QUEUE, QUEUE_BYTE
         done = sent = 0
         while done < end:
             count = min(packet, size - sent)
@@ -69,65 +83,41 @@ class Reader:
                 yield from transfer.send_digest()
                 sent = end
             else:
-                yield from self._cpu.wait_for_frame()
-            yield from self._cpu.finish_work()
-            while done < end and (ack := ring.take()) is not None:
-                valid, received = self._check(ack), word(ack, 0)
-                if valid and ack[1] != StubOp.READ_ACK:
+                yield from cpu.wait_for_frame()
+            yield from cpu.finish_work()
+            while done < end and (frame := ring.take()) is not None:
+                valid = bool(self._check(frame))
+                if valid and frame[1] != StubOp.READ_ACK:
                     ring.put_back()
-                    return
-                known = received <= sent and (received <= size or received == end)
-                if valid and len(ack) == HEADER.size + 8 and known:
-                    if word(ack, 1) & stub.ACK_AGAIN:
-                        done = sent = received
+                    return False
+                ack = transfer.parse_ack(frame, valid=valid)
+                if ack is not None and ack.received <= sent:
+                    if ack.flags & stub.ACK_AGAIN:
+                        done = sent = ack.received
                         transfer.go_back()
                     else:
-                        done = max(done, received)
+                        done = max(done, ack.received)
                 ring.release()
-
-    def read(self, frame: bytes, op: int) -> Steps:
-        """The vendor's READ_FLASH."""
-        offset, size, packet, window = struct.unpack_from("<4I", frame, HEADER.size)
-        bad = not 0 < packet <= PACKET or not 0 < window <= VENDOR_WINDOW
-        bad = bad or not self._flash.covers(offset, size)
-        yield from self._cpu.reply(op, status=BAD_BLOCK if bad else 0)
-        if bad:
-            return
-        yield from self._flash.wait()
-        self._cpu.ring.release()
-        self._cpu.transmit_queue, self._cpu.queue_cycles = QUEUE, QUEUE_BYTE
-        yield from self._run_vendor(offset, size, packet, window)
-        yield from self._cpu.empty_queue()
-
-    def _run_vendor(self, offset: int, size: int, packet: int, window: int) -> Steps:
-        ring, digest, sent, done = self._cpu.ring, hashlib.md5(usedforsecurity=False), 0, 0
-        while done < size:
-            if sent < size and sent - done & 0xFFFFFFFF < window * packet:
-                count = min(packet, size - sent)
-                data = self._flash.scan(offset + sent, count, HASH_BYTE + BLANK_BYTE)
-                digest.update(data)
-                yield from self._cpu.send_frame(data)
-                sent += len(data)
-            else:
-                yield from self._cpu.wait_for_frame()
-            yield from self._cpu.finish_work()
-            while (ack := ring.take()) is not None:
-                if len(ack) == 4:
-                    done = int.from_bytes(ack, "little")
-                elif self._check(ack):
-                    ring.put_back()
-                    return
-                ring.release()
-        yield from self._cpu.send_frame(digest.digest())
+        return True
 
 
 class _Transfer:
-    """One READ_OPEN: what its packets contain. ``end`` is where the host has everything, the MD5 included."""
+    """One read: what its packets contain, and what acknowledges them.
+
+    ``end`` is where the host has everything, the MD5 of a checked read included.
+    """
 
     def __init__(
-        self, cpu: CpuModel, flash: StubFlash, offset: int, size: int, flags: int, codes: bytes
+        self,
+        cpu: CpuModel,
+        flash: StubFlash,
+        offset: int,
+        size: int,
+        flags: int,
+        codes: bytes = b"",
     ) -> None:
         self._cpu, self._flash, self._offset, self.size = cpu, flash, offset, size
+        self._vendor = flags == VENDOR
         self._blanks = bool(flags & stub.READ_SHORT_BLANKS)
         self._checked = bool(flags & stub.READ_CHECKED)
         self._codes = struct.unpack(f"<{len(codes) // CODE_BYTES}H", codes)
@@ -135,6 +125,17 @@ class _Transfer:
         self._packer = Packer()
         self._at, self._known = 0, b""
         self._digest, self._hashed = hashlib.md5(usedforsecurity=False), 0
+
+    def parse_ack(self, frame: bytes, *, valid: bool) -> ReadAck | None:
+        """The acknowledgement in a frame: of a vendor's tool, it is a lone word."""
+        if self._vendor:
+            whole = len(frame) == WORD
+            ack = ReadAck(int.from_bytes(frame, "little")) if whole else None
+        else:
+            whole = valid and len(frame) == HEADER.size + 2 * WORD
+            ack = ReadAck(word(frame, 0), word(frame, 1)) if whole else None
+        possible = ack is not None and (ack.received <= self.size or ack.received == self.end)
+        return ack if possible else None
 
     def go_back(self) -> None:
         """The host has lost packets: refer to none of them."""
@@ -144,7 +145,7 @@ class _Transfer:
         """The packet at ``position``."""
         if self._at % HISTORY + size > HISTORY:
             self._at, self._known = 0, b""
-        hashed = self._checked and position == self._hashed
+        hashed = (self._checked or self._vendor) and position == self._hashed
         cycles = BLANK_BYTE + HASH_BYTE * hashed
         data = self._flash.scan(self._offset + position, size, cycles)
         if hashed:
@@ -176,5 +177,8 @@ class _Transfer:
         yield from self._send_packet(self.size, DIGEST_BYTES, self._digest.digest())
 
     def _send_packet(self, position: int, size: int, content: bytes) -> Steps:
+        if self._vendor:
+            yield from self._cpu.send_frame(content)
+            return
         head = size.to_bytes(2, "little") if self._checked else b""
         yield from self._cpu.reply(StubOp.READ_OPEN, position, head + content)
