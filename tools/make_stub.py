@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from espwire.chips.model import Chip, FirstStage, OwnStub
+from espwire.chips.model import Chip, OwnStub, ProgramRam
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 
@@ -39,6 +39,8 @@ PACKED = ROOT / "src/espwire/device/stubs"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
 CODE_LIMIT = 16384
+UART_DIVIDER_OFFSET = 0x14
+TIMER_WATCHDOG_OFFSET, TIMER_PROTECT_OFFSET = 0x48, 0x64
 FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
@@ -102,7 +104,7 @@ def own_stub(chip: Chip) -> OwnStub:
 
 def render_header(chip: Chip) -> str:
     """chip.h: every number that the C sources want, from the chip's data."""
-    own, spi, uart = own_stub(chip), chip.spi, chip.peripherals["uart0"]
+    own, spi, uart = own_stub(chip), chip.spi, chip.uart.clock_divider_address - UART_DIVIDER_OFFSET
     numbers: dict[str, int | str] = {
         "UART_BASE": uart,
         "UART_TX": uart if own.uart_transmit is None else own.uart_transmit,
@@ -117,6 +119,7 @@ def render_header(chip: Chip) -> str:
         "SPI_USER1": spi.base + spi.user1_offset,
         "SPI_USER2": spi.base + spi.user2_offset,
         "SPI_DATA": spi.base + spi.data_offset,
+        "SPI_STATE": own.spi_state,
         "SPI_ADDRESS_LEFT": int(spi.address_msb_aligned),
         "SPI_LENGTH_IN_USER1": int(spi.length_in_user1 is not None),
         "CPU_HZ": own.cpu_hz,
@@ -129,6 +132,13 @@ def render_header(chip: Chip) -> str:
     }
     if (usb := chip.peripherals.get("usb_serial_jtag")) is not None:
         numbers["USB_FIFO"] = usb
+    if chip.uart.update_address is not None:
+        numbers["UART_UPDATE"] = chip.uart.update_address
+    if chip.soc is not None and chip.soc.software_reset is not None:
+        numbers["RESET_CONTROL"] = chip.soc.software_reset.address
+        numbers["RESET_BIT"] = chip.soc.software_reset.bit
+    if own.flash_steps:
+        numbers |= _clock_numbers(chip, own)
     if spi.mosi_length_offset is not None and spi.miso_length_offset is not None:
         numbers["SPI_OUT_LENGTH"] = spi.base + spi.mosi_length_offset
         numbers["SPI_IN_LENGTH"] = spi.base + spi.miso_length_offset
@@ -159,6 +169,34 @@ def render_header(chip: Chip) -> str:
     )
 
 
+def _clock_numbers(chip: Chip, own: OwnStub) -> dict[str, int | str]:
+    """What hw_later.c requires in addition: registers to change, and the clocks around them."""
+    timer = chip.peripherals["timer_group0"]
+    steps = [
+        f"{{{_literal(step.address)}, {_literal(step.mask)}, {_literal(step.value)}}}"
+        for step in (*own.flash_steps, *own.clock_steps)
+    ]
+    numbers: dict[str, int | str] = {
+        "TIMER_WATCHDOG": timer + TIMER_WATCHDOG_OFFSET,
+        "TIMER_WATCHDOG_PROTECT": timer + TIMER_PROTECT_OFFSET,
+        "FLASH_STEPS": len(own.flash_steps),
+        "REGISTER_STEPS": "{" + ", ".join(steps) + "}",
+        "CRYSTAL_MHZ": chip.sample.crystal_mhz,
+        "BUS_MHZ": chip.sample.crystal_mhz,
+    }
+    if chip.soc is not None and own.clock_steps:
+        tree = chip.soc.clock
+        numbers["BUS_MHZ"] = tree.bus_mhz
+        if tree.down is not None:
+            numbers |= {"PLL_CONTROL": tree.down.address, "PLL_DOWN": tree.down.mask}
+        if tree.update is not None:
+            numbers["CLOCK_UPDATE"] = tree.update
+    if own.uart_bus is not None:
+        numbers |= {"UART_BUS": own.uart_bus.address, "UART_BUS_MASK": own.uart_bus.mask}
+        numbers["UART_BUS_VALUE"] = own.uart_bus.value
+    return numbers
+
+
 def _literal(value: int) -> str:
     return f"{value:#x}u" if value > 0xFFFF else str(value)
 
@@ -168,7 +206,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removeprefix("esp_rom_")).upper()
 
 
-def render_linker_script(room: OwnStub | FirstStage) -> str:
+def render_linker_script(room: OwnStub | ProgramRam, *, is_first: bool) -> str:
     """link.ld for the chip's RAM."""
     text = (SOURCES / "link.ld.in").read_text("utf-8")
     for name, value in (
@@ -178,10 +216,12 @@ def render_linker_script(room: OwnStub | FirstStage) -> str:
         ("@DATA_SIZE@", room.data_end - room.data_start),
     ):
         text = text.replace(name, hex(value))
-    return text.replace(KEPT_OPTIONS, "") if isinstance(room, FirstStage) else text
+    return text.replace(KEPT_OPTIONS, "") if is_first else text
 
 
-def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> Path:
+def compile_stub(
+    chip: Chip, folder: Path, room: OwnStub | ProgramRam, *, is_first: bool = False
+) -> Path:
     """The ELF file, in ``folder``: of the stub, or of its first stage.
 
     :raises SystemExit: there is no compiler, or it complains
@@ -189,14 +229,14 @@ def compile_stub(chip: Chip, folder: Path, first: FirstStage | None = None) -> P
     own, tools = own_stub(chip), TOOLCHAINS[chip.cpu.architecture]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "chip.h").write_text(render_header(chip), "utf-8")
-    (folder / "link.ld").write_text(render_linker_script(first or own), "utf-8")
-    shared, calls = (FIRST, ()) if first is not None else (SHARED, tools.calls)
+    (folder / "link.ld").write_text(render_linker_script(room, is_first=is_first), "utf-8")
+    shared, calls = (FIRST, ()) if is_first else (SHARED, tools.calls)
     sources = [f"{name}.c" for name in (*shared, f"hw_{own.platform}")] + [
         f"{n}.S" for n in (tools.start, *calls)
     ]
     elf = folder / "stub.elf"
     arch = [f"-march={chip.cpu.isa}_zicsr"] if chip.cpu.architecture == "riscv" else []
-    stage = ["-DFIRST_STAGE"] if first is not None else []
+    stage = ["-DFIRST_STAGE"] if is_first else []
     command = [
         f"{tools.prefix}gcc",
         *FLAGS,
@@ -262,9 +302,22 @@ def compiler_version(architecture: str) -> str:
     return told.splitlines()[0].strip()
 
 
-def build_image(chip: Chip, folder: Path) -> StubImage:
+def build_images(chip: Chip, folder: Path) -> StubImage:
+    """The stub, with its first stage and that for earlier revisions where the chip has them."""
+    own = own_stub(chip)
+    image = build_image(chip, folder, own)
+    if own.first_stage is not None:
+        first = build_first(chip, folder / "first", own.first_stage, image)
+        image = replace(image, first=first)
+    if own.older is not None:
+        older = build_image(chip, folder / "older", own.older)
+        image = replace(image, older=older, older_revision=own.older_revision)
+    return image
+
+
+def build_image(chip: Chip, folder: Path, room: OwnStub | ProgramRam) -> StubImage:
     """Compile and turn the ELF file into what is uploaded."""
-    segments, entry, options = read_elf(compile_stub(chip, folder), own_stub(chip).code_start)
+    segments, entry, options = read_elf(compile_stub(chip, folder, room), room.code_start)
     content = b"".join(data for _, data in segments)
     if content.count(MARK) != 1 or options is None:
         sys.exit(
@@ -272,18 +325,12 @@ def build_image(chip: Chip, folder: Path) -> StubImage:
         )
     build = identify(entry, segments)
     named = tuple((address, data.replace(MARK, build)) for address, data in segments)
-    image = StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
-    room = own_stub(chip).first_stage
-    return (
-        image
-        if room is None
-        else replace(image, first=build_first(chip, folder / "first", room, image))
-    )
+    return StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
 
 
-def build_first(chip: Chip, folder: Path, room: FirstStage, image: StubImage) -> StubImage:
+def build_first(chip: Chip, folder: Path, room: ProgramRam, image: StubImage) -> StubImage:
     """The first stage: small, one segment, and nowhere in the way of the stub that it takes."""
-    segments, entry, _ = read_elf(compile_stub(chip, folder, room), room.code_start)
+    segments, entry, _ = read_elf(compile_stub(chip, folder, room, is_first=True), room.code_start)
     if len(segments) != 1 or len(segments[0][1]) > FIRST_LIMIT:
         sys.exit(
             f"The first stage for {chip.name} is no small piece, but {[len(data) for _, data in segments]} bytes."
@@ -325,6 +372,9 @@ def render_index(images: dict[str, StubImage]) -> str:
         lines += [f"[{chip}]", f"options = {image.options_address:#x}", *_rows(image)]
         if image.first is not None:
             lines += [f"[{chip}.first]", *_rows(image.first)]
+        if (older := image.older) is not None:
+            lines += [f"[{chip}.older]", f"max_revision = {image.older_revision}"]
+            lines += [f"options = {older.options_address:#x}", *_rows(older)]
     return "\n".join(lines)
 
 
@@ -337,10 +387,11 @@ def _rows(image: StubImage) -> list[str]:
 
 
 def write_images(images: dict[str, StubImage], folder: Path) -> None:
-    """Index and one deflated file per chip: the stub's segments, then its first stage's."""
+    """Index and one deflated file per chip: the stub's segments, its first stage's, those for earlier revisions."""
     folder.mkdir(parents=True, exist_ok=True)
     for chip, image in images.items():
-        parts = (*image.segments, *(image.first.segments if image.first is not None else ()))
+        others = [other for other in (image.first, image.older) if other is not None]
+        parts = [segment for one in (image, *others) for segment in one.segments]
         (folder / f"{chip}.z").write_bytes(zlib.compress(b"".join(data for _, data in parts), 9))
     (folder / INDEX).write_text(render_index(images), "utf-8", newline="\n")
 
@@ -433,7 +484,7 @@ def main() -> int:
         chip = load_chip(chip_id)
         if chip.stub.own is None:
             continue
-        image = images[chip_id] = build_image(chip, BUILD / chip_id)
+        image = images[chip_id] = build_images(chip, BUILD / chip_id)
         code = len(image.segments[0][1])
         if code > CODE_LIMIT:
             sys.exit(f"{chip_id}: {code} bytes of code, more than {CODE_LIMIT}.")

@@ -15,7 +15,7 @@
 #define VIOLATED 3
 #define KEY 0xA5                      /* the "encryption", which shows tests that it was requested */
 #define PAGE 256u
-#define IDLE 400                      /* polls without data and without flash access in between, before we sleep */
+#define IDLE 4000                     /* polls without data and without flash access in between, before we sleep */
 #define WORDS 65536u
 
 void stub_main(void);

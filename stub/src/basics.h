@@ -43,7 +43,7 @@ static u16 ram_data(const struct frame *frame) {
   if (ram_address % 4) return BAD_BLOCK;
   for (u32 i = 0; i < size; i += 4) {
     hw_write(ram_address + i, frame_word(frame, HEADER + 16 + i));
-    if (i % 256 == 252) rx_poll();
+    if (i % 64 == 60) rx_poll();
   }
   ram_address += size;
   ram_left = size < ram_left ? ram_left - size : 0;

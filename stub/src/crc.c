@@ -12,7 +12,7 @@ u32 crc32_add(u32 crc, const u8 *data, u32 size) {
     crc ^= data[i];
     crc = crc >> 4 ^ TABLE[crc & 15];
     crc = crc >> 4 ^ TABLE[crc & 15];
-    if (i % 256 == 255) rx_poll();
+    if (i % 64 == 63) rx_poll();
   }
   return ~crc;
 }

@@ -169,7 +169,7 @@ void frame_copy(const struct frame *frame, u32 at, void *to, u32 size) {
   u8 *out = to;
   for (u32 i = 0; i < size; i++) {
     out[i] = frame_byte(frame, at + i);
-    if (i % 256 == 255) rx_poll();
+    if (i % 64 == 63) rx_poll();
   }
 }
 
@@ -177,7 +177,7 @@ u8 vendor_checksum(const struct frame *frame, u32 size) {
   u8 sum = 0xEF;
   for (u32 i = 0; i < size; i++) {
     sum ^= frame_byte(frame, HEADER + 16 + i);
-    if (i % 256 == 255) rx_poll();
+    if (i % 64 == 63) rx_poll();
   }
   return sum;
 }

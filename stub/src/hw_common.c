@@ -11,9 +11,8 @@
 #define USB_RECEIVED_SHIFT 2
 #define USB_PACKET 64u
 
-#define SOFTWARE_RESET (1u << 31)
-
 #define SPI_START (1u << 18)
+#define SPI_BUSY (SPI_START | SPI_STATE) /* the state of the controller, on chips that show it */
 #define USE_COMMAND (1u << 31)
 #define USE_ADDRESS (1u << 30)
 #define USE_DUMMY (1u << 29)
@@ -68,6 +67,10 @@ void uart_set_divider(u32 sixteenths) {
   u32 fraction = UART_HAS_FRACTION ? sixteenths & 15 : 0;
   if (!UART_HAS_FRACTION) sixteenths += 8;
   REGISTER(UART_DIVIDER) = fraction << 20 | sixteenths >> 4;
+#ifdef UART_UPDATE
+  REGISTER(UART_UPDATE) = 1;          /* passes the divider to the UART's clock domain */
+  while (REGISTER(UART_UPDATE) & 1) {}
+#endif
 }
 
 void hw_set_baud(u32 now, u32 wanted) {
@@ -89,7 +92,7 @@ void spi_prepare(void) {
 
 void hw_spi_start(const struct spi *s) {
   u32 user = (REGISTER(SPI_USER) & KEEP) | USE_COMMAND, user1 = 0;
-  while (REGISTER(SPI_COMMAND) & SPI_START) rx_poll();
+  while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   if (s->address_bits) {
     user |= USE_ADDRESS;
     user1 |= (u32)(s->address_bits - 1) << 26;
@@ -116,12 +119,12 @@ void hw_spi_start(const struct spi *s) {
 }
 
 void hw_spi_finish(struct spi *s) {
-  while (REGISTER(SPI_COMMAND) & SPI_START) rx_poll();
+  while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   for (u32 i = 0; i < (s->in + 3u) / 4; i++) s->words[i] = REGISTER(SPI_DATA + 4 * i);
 }
 
 void hw_reset(void) {
-  REGISTER(RESET_CONTROL) |= SOFTWARE_RESET;
+  REGISTER(RESET_CONTROL) |= 1u << RESET_BIT;
   for (;;) {}
 }
 

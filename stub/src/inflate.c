@@ -44,6 +44,7 @@ static u32 take(u32 count) {
 static int build(struct huffman *h, const u8 *sizes, u32 count) {
   u16 places[17];
   u32 next[16], code = 0;
+  rx_poll();
   for (u32 i = 0; i < 16; i++) h->counts[i] = 0;
   for (u32 i = 0; i < count; i++) h->counts[sizes[i]]++;
   h->counts[0] = 0;
@@ -54,10 +55,11 @@ static int build(struct huffman *h, const u8 *sizes, u32 count) {
     next[i] = code;
     if (code + h->counts[i] > 1u << i) return 0;
   }
+  rx_poll();
   for (u32 i = 0; i < 1 << FAST_BITS; i++) h->fast[i] = 0;
   for (u32 i = 0; i < count; i++) {
     u32 size = sizes[i], reversed = 0, value;
-    if (i % 32 == 0) rx_poll();
+    if (i % 8 == 0) rx_poll();
     if (!size) continue;
     h->symbols[places[size]++] = (u16)i;
     value = next[size]++;
@@ -78,6 +80,7 @@ static int decode(const struct huffman *h) {
     bit_count -= entry >> 9;
     return (int)(entry & 511);
   }
+  rx_poll();                          /* long codes take long */
   left = bits;
   for (u32 size = 1; size < 16; size++) {
     int count = h->counts[size];
@@ -97,6 +100,7 @@ static int decode(const struct huffman *h) {
 
 static void flush(void) {
   u32 a = adler_a, b = adler_b;
+  rx_poll();
   for (; flushed != written; flushed++) {
     a += window[flushed & WINDOW_MASK];
     b += a;
@@ -136,7 +140,7 @@ static int read_tables(void) {
     int symbol = decode(&literals);
     u32 value = 0, repeat;
     if (symbol < 0 || ended) return 0;
-    if (read++ % 16 == 0) rx_poll();
+    if (read++ % 8 == 0) rx_poll();
     if (symbol < 16) {
       lengths[i++] = (u8)symbol;
       continue;

@@ -7,7 +7,9 @@ overwrite the 64 KiB of flash at ``--scratch``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from espwire.protocol.commands import Command, Reply, parse_reply
 from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
-from espwire.virtual.soc.mask_rom import load_mask_roms
+from espwire.virtual.soc.mask_rom import RomImage, load_mask_roms
 
 from .stub_targets import Target, target_names
 
@@ -61,7 +63,65 @@ def _find_roms(folder: Path) -> Iterator[Any]:
             port = ports.get((chip, image.sha256), "")
             reason = f"there is no image of the ROM {image.name}"
             marks = [pytest.mark.slow, *([] if port else [pytest.mark.skip(reason=reason)])]
-            yield pytest.param(port, id=f"{chip}-{image.name}".replace(" ", "_"), marks=marks)
+            yield pytest.param(port, id=_name_rom(chip, image), marks=marks)
+
+
+def _name_rom(chip: str, image: RomImage) -> str:
+    return f"{chip}-{image.name}".replace(" ", "_")
+
+
+def _rom_names() -> list[str]:
+    return [
+        _name_rom(chip, image) for chip, facts in load_mask_roms().items() for image in facts.images
+    ]
+
+
+# --- a table of the mask ROMs at the end ---
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Note the ROM of a test for its reports: with xdist, another process prints the table."""
+    test = getattr(item, "callspec", None)
+    name = next((name for name in _rom_names() if test and test.id.startswith(name)), None)
+    if name is not None:
+        item.user_properties += [("rom", name), ("start", time.process_time())]
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note the CPU time of the process when the test is over."""
+    if call.when == "teardown":
+        item.user_properties.append(("end", time.process_time()))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what passed and was skipped on each mask ROM, and the CPU seconds of its tests."""
+    counts: dict[str, Counter[str]] = {}
+    seconds: Counter[str] = Counter()
+    for outcome, reports in terminalreporter.stats.items():
+        for report in reports:
+            noted = dict(getattr(report, "user_properties", ()))
+            name = noted.get("rom")
+            if name is None:
+                continue
+            counts.setdefault(name, Counter())[outcome] += 1
+            seconds[name] += noted["end"] - noted["start"] if "end" in noted else 0
+    missing = [name for name, count in counts.items() if count.keys() <= {"", "skipped"}]
+    if len(missing) < len(counts):
+        terminalreporter.section("mask ROMs")
+        terminalreporter.write_line(f"{'':32} passed skipped failed CPU s")
+    for name, count in counts.items():
+        if name not in missing:
+            failed = count["failed"] + count["error"]
+            numbers = f"{count['passed']:6} {count['skipped']:7} {failed:6} {seconds[name]:5.1f}"
+            terminalreporter.write_line(f"{name:32} {numbers}")
+    if missing and len(missing) < len(counts):
+        terminalreporter.write_line(f"without an image: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="module")

@@ -84,5 +84,7 @@ class Target:
             return Place(HostStub(), self._scratch, None, slow=False)
         device = connect(open_transport(self.name), before="default-reset", stub=True)
         assert device.loader.dialect.capabilities is not None, "the stub does not run"
+        if device.chip.flash_power_on is not None:
+            device.attach_flash()
         slow = "stub=engine" in self.name and not self._soak
         return Place(StubClient(device.transport), self._scratch, device.chip, slow, device)

@@ -77,7 +77,7 @@ def test_esptool_works_over_tcp(chip, esptool, serve, tmp_path):
     assert (code, rest, errors) == (0, "", "")
 
 
-@pytest.mark.parametrize("chip", ["esp32c3", "esp32c6", "esp32h2"])  # the S3 is too slow
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32c6", "esp32h2", "esp32s3", "esp32s31"])
 def test_esptool_works_with_the_real_rom(chip, esptool, serve, tmp_path):
     roms = [port.split("rom=")[1] for known, _, port in find_known_roms() if known == chip]
     if not roms:

@@ -142,10 +142,11 @@ def run_stub_cases(
     count: int, mode: str, chips: tuple[str, ...], first: int = 0, most: int = 12 * 1024
 ) -> list[StubOutcome]:
     """So many cases, over all kinds, jobs and chips in turn."""
+    each = len(KINDS) * len(JOBS)  # cases of a chip in a row
     return [
         run_stub_case(
             first + i,
-            chips[i % len(chips)],
+            chips[i // each % len(chips)],
             mode,
             KINDS[i % len(KINDS)],
             JOBS[i // len(KINDS) % 2],

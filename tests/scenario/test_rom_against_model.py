@@ -9,6 +9,8 @@ What is not compared, and why:
 * The first SYNC after a restart: the ROM measures the baud rate of the sender with it and answers the next. The model, as the
   ROMs in the recorded emulator, which has no baud rate, answers the first.
 * Several requests in one piece, if the ROM does not buffer them (``requests_ahead`` 1): how much is lost is a matter of time.
+* Which of two errors, 0Bh or 0Ch, reports damaged compressed data: some tables of codes are wrong for zlib and not for the
+  ROM's decoder, or the other way round.
 * Encrypted writes: the cipher of the chip is not modelled as a peripheral.
 """
 

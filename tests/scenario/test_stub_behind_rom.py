@@ -10,12 +10,17 @@ import random
 
 import pytest
 from tests.roms import find_known_roms
+from tests.stub_drivers.client import StubClient
+from tests.stub_drivers.frames import frame, words
+from tests.stub_drivers.programs import FREE_RAM, echo
 from tests.watch_rom import watch
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.device.connect import connect
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.errors import Unsupported
+from espwire.protocol.opcodes import Op
+from espwire.protocol.stub import StubReset
 from espwire.transport.url import open_transport
 from espwire.virtual.soc.rom_program import RomProgram
 
@@ -36,8 +41,8 @@ def find_ports(chip: str) -> list[str]:
 
 @pytest.mark.parametrize("chip", stub_chips())
 def test_the_rom_writes_nothing_where_the_stub_is_loaded(chip: str) -> None:
-    image = load_stub(chip)
     for port in find_ports(chip):
+        image = load_stub(chip).for_revision(open_transport(port).chip.config.revision)
         written = watch(port).ram
         assert written
         for start, content in (*image.segments, *(image.first.segments if image.first else ())):
@@ -90,3 +95,33 @@ def test_the_rom_refuses_to_read_in_secure_download_mode(chip: str) -> None:
             data = random.Random(chip).randbytes(0x400)
             device.backend.write(0x20000, data)
             assert bytes(transport.chip.flash.contents[0x20000:0x20400]) == data
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_a_program_that_the_stub_starts_behind_the_rom_finds_the_clocks_of_the_rom(
+    chip: str,
+) -> None:
+    """It sends text at the rate that the ROM had, though the stub has changed clocks meanwhile. Caches are in sync."""
+    entry = FREE_RAM[chip]
+    start, code = echo(chip, entry)
+    for port in find_ports(chip):
+        with connect(open_transport(port), stub=True) as device:
+            stub, size = StubClient(device.transport), len(code)
+            assert stub.call(frame(Op.MEM_BEGIN, words(size, 1, size, start)))[1] == 0
+            assert stub.call(frame(Op.MEM_DATA, words(size, 0, 0, 0) + code))[1] == 0
+            assert stub.call(frame(Op.MEM_END, words(0, entry)))[1] == 0
+            said, end = b"", device.transport.now() + 1
+            while len(said) < 2 and device.transport.now() < end:
+                said += device.transport.read(0.2)
+            assert said == b"hi"
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_the_stub_resets_the_chip_behind_the_rom(chip: str) -> None:
+    for port in find_ports(chip):
+        transport = open_transport(port)
+        with connect(transport, stub=True):
+            boots = transport.chip.boots
+            assert StubClient(transport).call(StubReset().packet())[1] == 0
+            transport.sleep(0.1)
+            assert transport.chip.boots == boots + 1

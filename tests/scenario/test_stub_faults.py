@@ -122,10 +122,11 @@ class TestTheHarnessNotices:
         def give_up(transfer):
             raise NoReply("no way back")
 
+        judge(self.cases(kind="drop"))
         monkeypatch.setattr(WriteTransfer, "_rewind", give_up)
         monkeypatch.setattr(ReadTransfer, "_rewind", give_up)
         with pytest.raises(AssertionError):
-            judge(run_stub_cases(28, "twin", CHIPS, first=20))
+            judge(self.cases(kind="drop"))
 
     def test_an_erase_that_goes_too_far(self, monkeypatch):
         start = StubFlash.start_erase

@@ -18,7 +18,7 @@ from espwire.device.stub_image import (
     load_stub,
     parse_stub_options,
 )
-from espwire.events import Event, StubStarted, Warned
+from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
 from espwire.transport.base import Transport
@@ -76,6 +76,21 @@ def test_behind_a_server_the_rom_variable_shows_the_port(mode: str, revision: st
         write_and_read(device)
 
 
+@pytest.mark.parametrize(("chip", "value"), [("esp32s2", 2), ("esp32s3", 3), ("esp32p4", 5)])
+def test_behind_a_server_usb_otg_keeps_the_rom(chip: str, value: int) -> None:
+    """The stub cannot serve this port: it is not started, so the chip needs no reset."""
+    transport = open_transport(f"virtual:{chip}?size=1MB")
+    transport.info = replace(transport.info, kind="tcp", can_change_baud=False, remote=True)
+    variable = load_chip(chip).usb.console_variable
+    address = variable.find_address(transport.chip.config.revision)
+    transport.chip.registers.preset[address & ~3] = value << address % 4 * 8
+    events: list[Event] = []
+    with connect(transport, report=events.append, stub=True) as device:
+        notes = [event.text for event in events if isinstance(event, Note)]
+        assert "no stub flasher is used: it does not work over USB-OTG" in notes
+        assert device.loader.dialect.name == "ROM"
+
+
 @pytest.mark.parametrize("chip", ["esp32c3", "esp32", "esp8266"])
 def test_behind_a_server_a_uart_is_a_uart(chip: str) -> None:
     transport = open_transport(f"virtual:{chip}?size=1MB")
@@ -90,7 +105,7 @@ def test_behind_a_server_a_uart_is_a_uart(chip: str) -> None:
 def test_with_the_wrong_port_the_stub_gets_no_answer_and_the_rom_is_used(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "find_over_usb", lambda *_: False)
+    monkeypatch.setattr(devices, "find_own_port", lambda *_: "")
     device, names = start(open_transport(USB + mode))
     with device:
         assert names == ["stub-failed"]

@@ -108,12 +108,13 @@ class Crystal(Record):
 
 
 class Uart(Record):
-    """UART0."""
+    """UART0. ``update_address``: a register whose bit 0 must be written for a new divider to take effect."""
 
     clock_divider_address: int
     clock_divider_mask: int
     date_address: int
     rom_baud: int
+    update_address: int | None = None
     boot_log_baud_26mhz: int | None = None
 
 
@@ -122,15 +123,21 @@ class ConsoleVariable(Record):
 
     mask: int
     address: int | None = None
+    otg_value: int | None = None
     serial_jtag_value: int | None = None
     max_revision: int | None = None
     later_address: int | None = None
     later_serial_jtag_value: int | None = None
 
+    def find_address(self, revision: int) -> int | None:
+        """Its address; None: not known."""
+        later = self.max_revision is not None and revision > self.max_revision
+        return self.later_address if later else self.address
+
     def find_serial_jtag(self, revision: int) -> tuple[int, int] | None:
         """Its address, and its value while the ROM uses USB-Serial/JTAG; None: not known."""
         later = self.max_revision is not None and revision > self.max_revision
-        address = self.later_address if later else self.address
+        address = self.find_address(revision)
         value = (self.later_serial_jtag_value if later else None) or self.serial_jtag_value
         return (address, value) if address is not None and value is not None else None
 
@@ -518,8 +525,8 @@ class Sample(Record):
     fields: Mapping[str, int] = EMPTY
 
 
-class FirstStage(Record):
-    """RAM for the stub's first stage that the stub's own segments leave free: code, then data and stack."""
+class ProgramRam(Record):
+    """RAM for a form of the stub: code, then data and stack."""
 
     code_start: int
     code_end: int
@@ -544,7 +551,12 @@ class OwnStub(Record):
 
     ``platform`` is the C file of that chip family. ``registers`` are absolute addresses by name, ``rom_functions``
     names from ``rom_addresses``. ``uart_transmit``: the transmit FIFO's address if it is not the receive FIFO's.
-    ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub.
+    ``flash_steps``, ``clock_steps``: masked writes, undone before the stub starts another program; the first put the
+    flash controller back to one data line, the others raise the CPU clock (none: it stays as the ROM has set it).
+    ``uart_bus``: the UART's clock changes with the CPU clock while a register has this value. ``spi_state``: bits of
+    the SPI controller's command register that are 0 while it is idle.
+    ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub, and
+    not in the way of its segments. ``older``: for chips up to ``older_revision``, whose ROM uses other RAM.
     ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
@@ -562,9 +574,15 @@ class OwnStub(Record):
     pace: float
     can_encrypt: bool = False
     uart_transmit: int | None = None
+    uart_bus: RegisterValue | None = None
+    spi_state: int = 0
+    flash_steps: tuple[RegisterValue, ...] = ()
+    clock_steps: tuple[RegisterValue, ...] = ()
     registers: Mapping[str, int] = EMPTY
     rom_functions: tuple[str, ...] = ()
-    first_stage: FirstStage | None = None
+    first_stage: ProgramRam | None = None
+    older: ProgramRam | None = None
+    older_revision: int = 0
 
 
 class StubRoom(Record):
@@ -598,15 +616,19 @@ class RamBank(Record):
 
 
 class ClockTree(Record):
-    """The CPU's clock. ``select`` 0: the crystal times ``crystal.clock_multiple``; 1: the PLL, divided by ``period``.
+    """The CPU's clock. ``select`` 0: the crystal times ``crystal.clock_multiple``; ``pll``: the PLL, divided by ``period``.
 
-    The peripherals run at the crystal's frequency, or at ``bus_mhz`` with the PLL. ``double``: a bit that doubles the
-    CPU's clock alone. ``down``: bits that switch off the PLL.
+    The PLL gives ``period_mhz`` to the CPU and ``bus_mhz`` to the peripherals, or ``pll_multiple`` times the crystal to
+    the CPU alone; the peripherals otherwise run at the crystal's frequency. ``double``: a bit that doubles the CPU's clock alone. ``down``: bits that switch off
+    the PLL. ``update``: a register whose bit 0 must be written for a selection to take effect.
     """
 
     select: BitPart | None = None
+    pll: int = 1
+    update: int | None = None
     period: BitPart | None = None
     period_mhz: tuple[int, ...] = ()
+    pll_multiple: int | None = None
     bus_mhz: int = 80
     double: BitAt | None = None
     down: RegisterValue | None = None
@@ -636,13 +658,14 @@ class TimerDog(Record):
 class Soc(Record):
     """The whole chip as a program in RAM sees it, for chips whose programs the virtual chip runs.
 
-    The first entry of ``ram`` is for data and stacks. ``rom`` reads as zeros where its content is not known.
+    The first entry of ``ram`` is for data and stacks. ``rom`` reads as zeros where its content is not known. Without
+    ``ram``, both come from the memory map.
     """
 
-    ram: tuple[RamBank, ...]
-    rom: tuple[Region, ...]
-    clock: ClockTree
-    software_reset: BitAt | None
+    ram: tuple[RamBank, ...] = ()
+    rom: tuple[Region, ...] = ()
+    clock: ClockTree = ClockTree()
+    software_reset: BitAt | None = None
     uart_clock: UartClock | None = None
     rtc_watchdog: Watchdog | None = None  # if ``reset`` has none because clients may not use it
     timer_watchdog: TimerDog | None = None

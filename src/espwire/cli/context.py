@@ -338,7 +338,7 @@ class Context:
             self.note("using the ROM loader: on this chip, only it can encrypt")
             return False
         why = device.find_stub_obstacle()
-        if why and self.verbose:
+        if why and (self.verbose or device.loader.dialect.sync_value):
             self.note(f"no stub flasher is used: {why}")
         return True
 

@@ -10,6 +10,7 @@ from functools import partial
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, find_by_image_id, find_by_magic, load_chip
+from espwire.device.backends.stub_commands import ask_capabilities
 from espwire.device.double_read import ask_together, ask_twice, build_difference, read_word
 from espwire.device.identity import Identity, Registers
 from espwire.device.loader import MAGIC_ADDRESS, Loader
@@ -36,6 +37,7 @@ RETIRED_CHIP_IDS = {
 ALL_FIELDS_REVISION = 9999  # higher than any: the chip has every field
 EMPTY_REPLY = SecurityReply(0, 0, (), None, None)
 REFUSED = bytes((1, NOT_ACCEPTED))
+NO_CHIP_ID = 0xFFFFFFFF  # in the capabilities of a stub
 OLD_STATUS_BYTES = 2  # of ROMs without GET_SECURITY_INFO (and of stubs); newer ones send more
 
 
@@ -47,13 +49,15 @@ def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, Security
     :raises WrongChip: an unknown chip, a retired sample, or not the ``expected`` chip
     """
     ask_first = expected is None or expected.identity.security_info_bytes > 0
-    old_chip = _find_older_chip(loader) if ask_first else None
+    known = _chip_of_stub(loader) if loader.dialect.sealed else None
+    if ask_first and known is None:
+        known = _find_older_chip(loader)
     reply, refused = None, False
-    if ask_first and old_chip is None:
+    if ask_first and known is None:
         reply, refused = _read_security_reply(loader)
     chip_id = reply.chip_id if reply is not None else None
-    if old_chip is not None:
-        found = old_chip
+    if known is not None:
+        found = known
     elif reply is not None and chip_id:
         found = _chip_by_id(chip_id)
     elif reply is not None and reply.secure_download:
@@ -141,6 +145,7 @@ def _is_magic_of(chip: Chip, magic: int) -> bool:
         find_by_magic(magic) == chip.id
         or magic in identity.legacy_magic_values
         or bool(identity.alternate_detect)
+        or not (identity.magic_values or identity.legacy_magic_values)  # by the stub's capabilities
     )
 
 
@@ -182,6 +187,18 @@ def _find_older_chip(loader: Loader) -> Chip | None:
         return None
     chip = load_chip(name) if name is not None else None
     return chip if chip is not None and chip.identity.security_info_bytes == 0 else None
+
+
+def _chip_of_stub(loader: Loader) -> Chip | None:
+    """The chip that our running stub was built for, by its capabilities; None: it has no id, or it did not answer.
+
+    Other ways would read addresses that not all chips have, which crashes a stub.
+    """
+    capabilities = ask_capabilities(loader)
+    loader.dialect = loader.dialect.replace(sealed=True)
+    if capabilities is None or capabilities.image_chip_id == NO_CHIP_ID:
+        return None
+    return _chip_by_id(capabilities.image_chip_id)
 
 
 def _read_security_reply(loader: Loader) -> tuple[SecurityReply | None, bool]:

@@ -38,9 +38,10 @@ from espwire.device.security import (
 )
 from espwire.device.stub_image import StubImage
 from espwire.device.stub_upload import (
+    NO_OTG,
     StubLaunch,
     find_obstacle,
-    find_over_usb,
+    find_own_port,
     launch_stub,
     open_stub,
 )
@@ -213,7 +214,12 @@ class Device:
             return "one is already running" if source else "it is switched off"
         own = source is True
         return find_obstacle(
-            self.chip, self.security, self.revision, secure=self.secure_download, own=own
+            self.chip,
+            self.security,
+            self.revision,
+            secure=self.secure_download,
+            own=own,
+            over_otg=self.loader.transport.info.kind == "usb-otg",
         )
 
     def use_stub(self, source: StubSource = True, *, baud: int = 0) -> bool:
@@ -231,13 +237,17 @@ class Device:
             return self.loader.dialect.sync_value == 0
         if self.chip.crystal.method != "fixed":
             _ = self.crystal_mhz  # derived from a register that a stub changes
+        port = find_own_port(self.loader, self.chip, self.revision)
+        if port == "usb-otg" and source is True:
+            self.report(Note(text=f"no stub flasher is used: {NO_OTG}"))
+            return False
         self.flash = None
         launch = StubLaunch(
-            image=open_stub(source, self.chip),
+            image=open_stub(source, self.chip, self.revision),
             attach=self._plan_attach(),
             reenter=self.reenter,
             baud=baud if self._has_rate else 0,
-            over_usb=find_over_usb(self.loader, self.chip, self.revision),
+            over_usb=port == "usb-jtag",
         )
         started = launch_stub(self.loader, self.chip, launch, self.report)
         self._stub_flash_id = started.flash_id if started is not None else None

@@ -70,6 +70,7 @@ class StubImage:
     """A stub: ``segments`` are (address, content). ``options_address``: of the options of our stub, see
     ``with_options``. ``build``: id that CAPABILITIES reports; ``compiler``: version; both empty for other stubs.
     ``first``: a small first stage that loads this one at a higher rate, if the ROM cannot change its rate.
+    ``older``: the same stub at other addresses, for chips up to ``older_revision``.
     """
 
     entry: int
@@ -78,6 +79,12 @@ class StubImage:
     build: bytes = b""
     compiler: str = ""
     first: StubImage | None = None
+    older: StubImage | None = None
+    older_revision: int = 0
+
+    def for_revision(self, revision: int) -> StubImage:
+        """The stub for a chip of this revision."""
+        return self.older if self.older is not None and revision <= self.older_revision else self
 
     @property
     def size(self) -> int:
@@ -126,11 +133,17 @@ def load_stub(chip: str, folder: Traversable | None = None) -> StubImage:
     try:
         content = zlib.decompress(place.joinpath(file).read_bytes())
         image = _cut_image(row, content, int(row["options"]))
+        whole = image.size
         if "first" in row:
-            image = replace(image, first=_cut_image(row["first"], content[image.size :], None))
+            image = replace(image, first=_cut_image(row["first"], content[whole:], None))
+            whole += image.first.size if image.first is not None else 0
+        if "older" in row:
+            other = row["older"]
+            older = _cut_image(other, content[whole:], int(other["options"]))
+            image = replace(image, older=older, older_revision=int(other["max_revision"]))
+            whole += older.size
     except (OSError, zlib.error, KeyError, TypeError, ValueError) as error:
         raise DataError(f"the stub file {file} is damaged: {error}", hint=REBUILD) from None
-    whole = image.size + (image.first.size if image.first is not None else 0)
     if len(content) != whole or len(image.build) != 8 or image.build not in content:
         raise DataError(f"the stub file {file} does not match its index", hint=REBUILD)
     return image

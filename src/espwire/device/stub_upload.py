@@ -32,7 +32,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from espwire.device.backends.stub_commands import (
     ask_capabilities,
@@ -73,6 +73,7 @@ SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM refused a large
 HELLO_SECONDS = 1.5
 FIRST_STAGE_OPS = frozenset({Op.SYNC, Op.MEM_BEGIN, Op.MEM_DATA, Op.MEM_END, Op.CHANGE_BAUDRATE})
 FIRST_STAGE_BLOCK = 0x4000
+NO_OTG = "it does not work over USB-OTG"
 VENDOR_OPS = frozenset(
     {Op.FLASH_END, Op.FLASH_DEFL_END, Op.CHANGE_BAUDRATE, Op.ERASE_FLASH, Op.READ_FLASH}
 )
@@ -98,12 +99,19 @@ class RunningStub:
 
 
 def find_obstacle(
-    chip: Chip, security: SecurityInfo, revision: int, *, secure: bool, own: bool = True
+    chip: Chip,
+    security: SecurityInfo,
+    revision: int,
+    *,
+    secure: bool,
+    own: bool = True,
+    over_otg: bool = False,
 ) -> str:
     """Why no stub can be used on this chip, as text; empty if there is no reason.
 
     :param secure: Secure Download Mode
     :param own: one of our stubs, which not every chip has
+    :param over_otg: the port is the chip's USB-OTG
     """
     if secure:
         return "nothing can be uploaded in Secure Download Mode"
@@ -113,10 +121,12 @@ def find_obstacle(
         return f"this chip cannot run one: {rule}"
     if own and chip.id not in stub_chips():
         return f"espwire has none for the {chip.name} yet"
-    return ""
+    return NO_OTG if own and over_otg else ""
 
 
-def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> StubImage:
+def open_stub(
+    source: str | os.PathLike[str] | StubImage | bool, chip: Chip, revision: int
+) -> StubImage:
     """The stub in a file of the vendor's JSON format, an image unchanged, or, for True, ours for this chip.
 
     :raises FileError, DataError: the file cannot be used
@@ -124,7 +134,7 @@ def open_stub(source: str | os.PathLike[str] | StubImage | bool, chip: Chip) -> 
     if isinstance(source, StubImage):
         return source
     if isinstance(source, bool):
-        return load_stub(chip.id)
+        return load_stub(chip.id).for_revision(revision)
     return parse_vendor_stub(read_file(source), os.path.basename(os.fspath(source)))
 
 
@@ -217,14 +227,20 @@ def _plan_options(
     )
 
 
-def find_over_usb(loader: Loader, chip: Chip, revision: int) -> bool:
-    """Whether the ROM uses the chip's USB-Serial/JTAG. The port shows that, or, if it is remote, a variable of the ROM."""
+def find_own_port(loader: Loader, chip: Chip, revision: int) -> Literal["", "usb-jtag", "usb-otg"]:
+    """Which of the chip's own USB ports the ROM uses; empty: its UART.
+
+    The port shows that, or, if it is remote, a variable of the ROM.
+    """
     info, variable = loader.transport.info, chip.usb.console_variable
-    place = variable.find_serial_jtag(revision) if variable is not None else None
+    place = variable.find_address(revision) if variable is not None else None
     if not info.remote or variable is None or place is None:
-        return is_usb_jtag(info)
-    address, value = place
-    return read_word(loader, address & ~3) >> address % 4 * 8 & variable.mask == value
+        return "usb-jtag" if is_usb_jtag(info) else "usb-otg" if info.kind == "usb-otg" else ""
+    value = read_word(loader, place & ~3) >> place % 4 * 8 & variable.mask
+    jtag = variable.find_serial_jtag(revision)
+    if jtag is not None and value == jtag[1]:
+        return "usb-jtag"
+    return "usb-otg" if value == variable.otg_value else ""
 
 
 def _fall_back(

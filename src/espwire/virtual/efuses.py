@@ -183,11 +183,10 @@ def security_info(chip: Chip, config: ChipConfig) -> bytes:
     if not chip.identity.security_info_bytes:
         return b""
     flags = config.secure_boot | config.secure_download << 2
-    purposes = [*effective_purposes(chip, config), *[0] * _SECURITY_INFO_SLOTS][
-        : _SECURITY_INFO_SLOTS - 1
-    ]
+    spare = [chip.security.spare_purpose] * _SECURITY_INFO_SLOTS
+    purposes = [*effective_purposes(chip, config), *spare][:_SECURITY_INFO_SLOTS]
     data = flags.to_bytes(4, "little")
-    data += bytes((config.flash_encryption, *purposes, chip.security.spare_purpose))
+    data += bytes((config.flash_encryption, *purposes))
     chip_id = chip.identity.image_chip_id or 0
     data += chip_id.to_bytes(4, "little") + config.revision.to_bytes(4, "little")
     return data[: chip.identity.security_info_bytes]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from espwire.chips.model import Chip, ClockTree, RamBank, Reset, Soc, Watchdog
+from espwire.chips.model import Chip, RamBank, Reset, Soc, Watchdog
 from espwire.chips.model import Region as MapRegion
 from espwire.virtual.cpu.memory import Region
 from espwire.virtual.nor_flash import NorFlash
@@ -52,18 +52,18 @@ def find_memory(chip: Chip) -> tuple[Span, ...]:
 
 
 def find_soc(chip: Chip) -> Soc | None:
-    """What a program in RAM sees of the chip; derived from the memory map for RISC-V chips without such data.
+    """What a program in RAM sees of the chip; its memories are derived from the memory map for RISC-V chips without such data.
 
     None if that cannot be derived: Xtensa chips without such data.
     """
-    if chip.soc is not None or chip.cpu.architecture != "riscv":
+    if (chip.soc is not None and chip.soc.ram) or chip.cpu.architecture != "riscv":
         return chip.soc
     rom = tuple(
         MapRegion(name="ROM", start=s.start, end=s.end)
         for s in find_memory(chip)
         if not s.writable and _is_rom(chip, s)
     )
-    return Soc(ram=tuple(_find_banks(chip)), rom=rom, clock=ClockTree(), software_reset=None)
+    return (chip.soc or Soc()).replace(ram=tuple(_find_banks(chip)), rom=rom)
 
 
 def require_soc(chip: Chip) -> Soc:
@@ -340,6 +340,9 @@ class Registers:
         self.attach_word: int | None = None
         self.divider = 0
         self._fixed = frozenset(words)
+        power_steps = chip.flash_power_on.steps if chip.flash_power_on is not None else ()
+        self._effects = {step.address for step in chip.flash_attach}
+        self._effects |= {step.address for step in power_steps}
         self._loose: dict[int, int] = {}
         flash.powered = self.power.on
         self._roms = [
@@ -348,7 +351,8 @@ class Registers:
         self._memory = find_memory(chip)
         # ranges without memory or registers where an access does not fault
         self._reserved = chip.memory.measured.get("answers", ())
-        self._bus_shift = BUS_SHIFT if chip.soc is None else KNOWN_BUS_SHIFT
+        known = chip.soc is not None and bool(chip.soc.ram)
+        self._bus_shift = KNOWN_BUS_SHIFT if known else BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
     def note_usb(self, revision: int) -> None:
@@ -399,6 +403,10 @@ class Registers:
     def is_read_only(self, address: int) -> bool:
         """Whether the address lies in memory that cannot be written."""
         return self.is_memory(address) and not self.is_ram(address)
+
+    def is_plain(self, address: int) -> bool:
+        """Whether the address is a register, written before, that does nothing but keep what is written."""
+        return address in self._loose and address not in self._effects
 
     def read(self, t: float, address: int) -> int | None:
         """The value at an address; None if the access faults."""

@@ -85,16 +85,16 @@ class Board:
 
     def __post_init__(self) -> None:
         own = self.chip.stub.own
-        self.transmit = (own and own.uart_transmit) or self.chip.peripherals["uart0"]
+        self.uart = self.chip.uart.clock_divider_address - 0x14
+        self.transmit = (own and own.uart_transmit) or self.uart
 
     def read(self, address: int) -> int:
-        uart = self.chip.peripherals["uart0"]
-        if address == uart + 0x1C:
+        if address == self.uart + 0x1C:
             self.idle = 0 if self.incoming else self.idle + 1
             if self.idle > IDLE_POLLS and self.engine:
                 self.engine.stop()
             return min(len(self.incoming), 100)
-        if address == uart:
+        if address == self.uart:
             return self.incoming.popleft()
         return self.registers.get(address, 0)
 
@@ -104,6 +104,8 @@ class Board:
             self.outgoing.append(value & 0xFF)
             self.sent += 1
             return
+        if address == self.chip.uart.update_address:
+            return  # carried out at once
         self.registers[address] = value
         if address == spi.base + spi.command_offset and value & START:
             self._transact()

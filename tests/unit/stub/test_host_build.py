@@ -18,7 +18,6 @@ from tests.stub_drivers.frames import (
     frame,
     pack,
     pieces,
-    report,
     text,
     words,
 )
@@ -122,11 +121,7 @@ def test_blocks_for_ram_that_leave_the_next_one_unaligned_do_not_harm(stub, size
 
 def finish(stub: HostStub, size: int, stream: bytes) -> s.Report:
     """The last report of a write."""
-    stub.call(s.WriteOpen(0, size, len(stream), s.Codec.ZLIB, 0, 3).packet())
-    answers = [report(answer) for answer in stub.ask(*pieces(stream))]
-    while not answers[-1].status and answers[-1].in_flash != size:
-        answers.append(report(stub.next()))
-    return answers[-1]
+    return stub.write(0, size, stream, transfer=3)
 
 
 def mutate(pick: random.Random, stream: bytes) -> bytes:

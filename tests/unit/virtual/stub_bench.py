@@ -155,6 +155,9 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     for address, content in image.segments:
         chip.registers.ram.write(address, content)
     chip.registers.attached = True
+    power = chip.registers.power
+    power._done = len(power._steps)  # the host switches it on before it uses the flash
+    chip.flash.powered = power.on
     chip._set_baud(115200)
     transport.sleep(0.01)
     chip.run(image.entry)

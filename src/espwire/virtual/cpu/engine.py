@@ -87,8 +87,8 @@ class Engine:
     the clock and is called again.
 
     ``special`` holds special registers (Xtensa) or CSRs (RISC-V) that were written. ``effects[0]`` increases whenever
-    the program stores other than through the stack pointer, or reads the cycle counter: as long as it is constant, the
-    program can only have changed registers and stack. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
+    the program stores other than through the stack pointer: as long as it is constant, the program can only have changed
+    registers and stack. ``effects[1]`` increases whenever it reads the cycle counter. ``pending[0]`` is not 0 if an interrupt may be taken; nothing looks
     at it while ``interrupts`` is None, and faults then end the run.
     """
 
@@ -105,7 +105,7 @@ class Engine:
         self.registers = [0] * isa.registers
         self.special = dict(isa.special)
         self.cycles = memory.cycles
-        self.effects = [0]
+        self.effects = [0, 0]
         self.interrupts: Interrupts | None = None
         self.pending = [0]
         self._limit = [0]
@@ -160,9 +160,7 @@ class Engine:
                     if self._nested > MAX_NESTED:
                         raise
                     pc = self._handler = interrupts.enter_exception(fault)
-                    cycles[0] += (
-                        CYCLES_PER_INSTRUCTION  # or a handler that faults at once never ends
-                    )
+                    cycles[0] += CYCLES_PER_INSTRUCTION
         finally:
             self.pc = pc
 
@@ -215,9 +213,7 @@ class Engine:
                 block.jump = str(pc)
         names: dict[str, Any] = dict(self._names)
         self._bind_constants(block, names)
-        effect = _find_effect(block.lines, self.isa.stack)
-        if effect is not None:
-            block.lines.insert(effect, "w[0] += 1")
+        _count_effects(block.lines, self.isa.stack)
         source = _assemble(block, following=pc)
         exec(source, names)
         compiled: Callable[[], int] = names["block"]
@@ -297,16 +293,16 @@ def _ends(block: Block) -> bool:
     return bool(block.lines) and block.lines[-1].startswith(ENDS)
 
 
-def _find_effect(lines: list[str], stack: str) -> int | None:
-    """Index of the first statement of a store other than through the stack pointer, or of a read of the cycle counter."""
-    for at, line in enumerate(lines):
-        if _STORE.search(line):
-            start = max(0, at - 2)  # an address, the fast path, this path
-            if not lines[start].startswith((f"a = ({stack} ", f"a = {stack}")):
-                return start
-        if "c[0] & M" in line:
-            return at
-    return None
+def _count_effects(lines: list[str], stack: str) -> None:
+    """Count the block's first store other than through the stack pointer, and its first read of the cycle counter."""
+    starts = (max(0, at - 2) for at, line in enumerate(lines) if _STORE.search(line))
+    through_stack = (f"a = ({stack} ", f"a = {stack}")
+    # an address, the fast path, the path that was found
+    store = next((at for at in starts if not lines[at].startswith(through_stack)), None)
+    clock = next((at for at, line in enumerate(lines) if "c[0] & M" in line), None)
+    for at, number in sorted(((clock, 1), (store, 0)), key=lambda found: -(found[0] or 0)):
+        if at is not None:
+            lines.insert(at, f"w[{number}] += 1")
 
 
 def _assemble(block: Block, following: int) -> str:

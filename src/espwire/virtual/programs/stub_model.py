@@ -61,6 +61,7 @@ from espwire.virtual.programs.stub_write import (
     WINDOW,
     Writer,
 )
+from espwire.virtual.registers import require_soc
 
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
@@ -116,8 +117,10 @@ def start_program(services: Services, entry: int) -> CpuModel | None:
     image = load_stub(chip.id)
     if image.first is not None and entry == image.first.entry:
         return FirstStage(services) if is_in_ram(services, image.first.segments) else None
-    code = [(a, data) for a, data in image.segments if own.code_start <= a < own.code_end]
-    if entry != image.entry or not code or not is_in_ram(services, code):
+    if image.older is not None and entry == image.older.entry:
+        image = image.older
+    code = image.segments[:1]
+    if entry != image.entry or not is_in_ram(services, code):
         return None
     size = OPTIONS.size + FIRST_BATCH
     options = parse_stub_options(services.registers.ram.read(image.options_address or 0, size))
@@ -140,7 +143,7 @@ class StubModel(CpuModel):
         self.seal_cycles = CRC_BYTE
         super().__init__(
             services,
-            hz=(own.cpu_hz if full_clock else find_rom_hz(services)) / own.pace,
+            hz=(find_full_hz(services) if full_clock else find_rom_hz(services)) / own.pace,
             receive_cycles=RECEIVE_BYTE,
             send_cycles=SEND_BYTE,
             ring=Ring(RING_BYTES, QUEUE, _is_abort),
@@ -406,10 +409,20 @@ def find_rom_hz(services: Services) -> float:
     return services.config.crystal_mhz * 1e6 * services.chip.crystal.clock_multiple
 
 
+def find_full_hz(services: Services) -> float:
+    """The CPU's clock once the stub has raised it."""
+    own, tree = services.chip.stub.own, require_soc(services.chip).clock
+    assert own is not None
+    multiple = tree.pll_multiple
+    if tree.select is None and tree.double is None:
+        return find_rom_hz(services)
+    return own.cpu_hz if multiple is None else services.config.crystal_mhz * 1e6 * multiple
+
+
 def find_bus_hz(services: Services, *, full: bool) -> float:
     """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
-    tree = services.chip.soc.clock if services.chip.soc is not None else None
-    if full and tree is not None and tree.select is not None:
+    tree = require_soc(services.chip).clock
+    if full and tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
     return find_rom_hz(services)
 

@@ -14,7 +14,7 @@ from espwire.virtual.registers import Registers, require_soc
 from espwire.virtual.soc.idle import Activity
 
 NEVER = float("inf")
-CRYSTAL, PLL = 0, 1
+CRYSTAL = 0
 SLOWEST_HZ = 8_000_000.0  # the internal oscillator, which stands in for any other clock
 WATCHDOG_ENABLE = 1 << 31
 SYSTIMER_HZ = 16_000_000
@@ -46,7 +46,9 @@ class Clock:
         self.slept = 0
         tree = self.tree
         fields = [tree.select, tree.period, tree.double, tree.down]
-        self.addresses = frozenset(field.address for field in fields if field is not None)
+        addresses = [field.address for field in fields if field is not None]
+        # where selections take effect later, only the register for that counts
+        self.addresses = frozenset(addresses if tree.update is None else (tree.update,))
         self.update()
 
     @property
@@ -77,10 +79,13 @@ class Clock:
         choice = self._field(tree.select)
         self.bus_hz = self._base_hz
         hz = self._base_hz
-        if choice == PLL:
-            period = self._field(tree.period)
-            hz = tree.period_mhz[min(period, len(tree.period_mhz) - 1)] * 1e6
-            self.bus_hz = tree.bus_mhz * 1e6
+        if tree.select is not None and choice == tree.pll:
+            if tree.pll_multiple is not None:
+                hz = self.crystal_hz * tree.pll_multiple
+            else:
+                period = self._field(tree.period)
+                hz = tree.period_mhz[min(period, len(tree.period_mhz) - 1)] * 1e6
+                self.bus_hz = tree.bus_mhz * 1e6
             self.dead = tree.down is not None and bool(
                 (self._word(tree.down.address)) & tree.down.mask
             )

@@ -2,8 +2,9 @@
 
 If the program is at an earlier place again with the same registers, memory and answers from the peripherals, it will
 repeat the same steps until an answer changes. Whole rounds of such a loop can be skipped without any effect but time.
-Registers and stack are always compared. All of the data RAM is compared only if the loop stores elsewhere, which takes
-about 50 µs and is therefore tried less often where it did not help.
+Registers, stack, and the peripherals' registers that only keep what is written are always compared: a loop may switch
+interrupts off and on again. All of the data RAM is compared only if the loop stores elsewhere, which takes about 50 µs
+and is therefore tried less often where it did not help. A loop that reads the CPU's cycle counter is never skipped.
 
 ``Activity`` is what the peripherals report about the program: whether it makes progress or repeats the same reads.
 """
@@ -27,8 +28,9 @@ TRUST = 32  # equal reads, after which a loop is looked for even away from known
 class _Snapshot:
     cpu: tuple[int, list[int], dict[int, int]]  # program counter, registers, special registers
     progress: int
+    kept: dict[int, int]
     stores: int
-    effects: int
+    effects: list[int]
     stack: bytes
     cycle: int
     ram: bytes | None
@@ -58,12 +60,13 @@ class IdleLoop:
             if self._is_same_memory(saved):
                 activity.eager = True
                 self._known.add(engine.pc)
-                return engine.cycles[0] - saved.cycle
+                period, saved.cycle = engine.cycles[0] - saved.cycle, engine.cycles[0]
+                return period
             return 0
         if activity.same > TRUST:
             activity.eager = False
         self._looks += 1
-        if self._looks >= self._patience or saved.cpu[0] == engine.pc:
+        if self._looks >= self._patience:
             self._looks, self._patience = 0, self._patience * 2
             self._save(ram=False)
         return 0
@@ -82,23 +85,19 @@ class IdleLoop:
                 return engine.cycles[0] - saved.cycle if self._is_unchanged(saved) else 0
         return 0
 
-    def shift(self) -> None:
-        """Rounds have been skipped: the saved state is as old as now."""
+    def shift(self, cycles: int) -> None:
+        """Rounds that took so many cycles have been skipped: the saved state is that much newer."""
         if self._saved is not None:
-            self._saved.cycle = self._engine.cycles[0]
+            self._saved.cycle += cycles
 
     def _is_same_memory(self, saved: _Snapshot) -> bool:
         engine = self._engine
         if self._is_unchanged(saved):
             return True
-        same_effects = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
+        same_effects = saved.stores == engine.memory.stores and saved.effects == engine.effects
         pc = engine.pc
         tries = self._tries.get(pc, 0)
-        if (
-            saved.ram is not None
-            and saved.stores == engine.memory.stores
-            and saved.ram == self._fast.data
-        ):
+        if saved.ram is not None and self._is_same_outside(saved) and saved.ram == self._fast.data:
             self._tries[pc] = 0
             return True
         self._tries[pc] = tries + 1
@@ -107,9 +106,14 @@ class IdleLoop:
 
     def _is_unchanged(self, saved: _Snapshot) -> bool:
         """Whether nothing was stored but what the stack had already."""
-        engine = self._engine
-        same = saved.stores == engine.memory.stores and saved.effects == engine.effects[0]
+        same = saved.effects == self._engine.effects and self._is_same_outside(saved)
         return same and saved.stack == self._stack()
+
+    def _is_same_outside(self, saved: _Snapshot) -> bool:
+        """Whether all but the data RAM is unchanged, and the cycle counter was not read."""
+        engine = self._engine
+        same = saved.stores == engine.memory.stores and saved.effects[1] == engine.effects[1]
+        return same and saved.kept == self._activity.kept
 
     def _stack(self) -> bytes:
         at = self._engine.registers[self._stack_register] - self._fast.start
@@ -125,8 +129,9 @@ class IdleLoop:
         return _Snapshot(
             (engine.pc, list(engine.registers), dict(engine.special)),
             self._activity.progress,
+            dict(self._activity.kept),
             engine.memory.stores,
-            engine.effects[0],
+            list(engine.effects),
             self._stack(),
             engine.cycles[0],
             bytes(self._fast.data) if ram else None,
@@ -136,12 +141,14 @@ class IdleLoop:
 class Activity:
     """``progress`` counts events that change something; ``same`` counts the reads without news since the last one.
 
+    ``kept``: what was written to registers that do nothing but keep it, by address: a loop may restore it.
     ``on_idle`` is called when the program may be waiting, always at the same register of a loop.
     """
 
     def __init__(self, on_idle: Callable[[], None]) -> None:
         self.progress = 0
         self.same = 0
+        self.kept: dict[int, int] = {}
         self.eager = False  # the last search found an idle loop
         self._on_idle = on_idle
         self._anchor = 0
@@ -150,6 +157,10 @@ class Activity:
         """The state of a peripheral has changed."""
         self.progress += 1
         self.same = 0
+
+    def wrote(self, address: int, value: int) -> None:
+        """A register was written that only keeps its value, or whose effects depend on nothing but its value."""
+        self.kept[address] = value
 
     def polled(self, address: int) -> None:
         """The program has read a register that it may be waiting for."""

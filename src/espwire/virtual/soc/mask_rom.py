@@ -16,6 +16,7 @@ from espwire.chips.tables import load_table, parse_toml, read_data_file
 from espwire.errors import DataError, UsageError
 from espwire.files import read_file
 from espwire.record import Record
+from espwire.virtual.soc.rom_elf import is_elf, make_rom_image
 
 FOLDER_VARIABLE = "ESPWIRE_ROMS"
 DATA_FILE = "mask-roms.toml"
@@ -26,12 +27,14 @@ class RomImage(Record):
     """A known image: the name in its boot message, its size in bytes, its SHA-256 in hex.
 
     ``options``: of a virtual chip that has this ROM, such as ``&revision=1.0``, where it is not the usual one.
+    ``elf``: SHA-256 of the ELF file that the image is made from, where no dump is known.
     """
 
     name: str
     size: int
     sha256: str
     options: str = ""
+    elf: str = ""
 
 
 class RomPart(Record):
@@ -142,8 +145,18 @@ def load_rom(chip: Chip, path: Path | None) -> LoadedRom:
         )
     if path is None:
         return _find_rom(chip, facts)
-    image = read_file(path, limit=LARGEST)
+    image = _convert(facts, read_file(path, limit=LARGEST))
     return LoadedRom(facts=facts, image=image, name=_identify(chip, facts, path, image))
+
+
+def _convert(facts: MaskRom, data: bytes) -> bytes:
+    """A file's image of a ROM: that of a known ELF file, else the file itself."""
+    if not is_elf(data):
+        return data
+    known = {image.elf for image in facts.images}
+    part = facts.parts[0]
+    is_known = hashlib.sha256(data).hexdigest() in known
+    return make_rom_image(data, part.start, part.size) if is_known else data
 
 
 def _identify(chip: Chip, facts: MaskRom, path: Path, image: bytes) -> str:
@@ -179,15 +192,25 @@ def _find_owner(digest: str) -> str:
 
 
 def find_images(folder: Path, known: Iterable[RomImage]) -> dict[str, tuple[Path, bytes]]:
-    """Files in a folder that may be one of the ``known`` images, by SHA-256; only files of their sizes are read.
+    """Files in a folder that may be one of the ``known`` images, by the image's SHA-256.
+
+    Only files of their sizes are read, and ELF files if there are images that are made from them.
 
     :raises OSError: the folder cannot be read
     :raises FileError: a file cannot be read
     """
-    sizes = {image.size for image in known}
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    contents = ((path, read_file(path)) for path in files if path.stat().st_size in sizes)
-    return {hashlib.sha256(data).hexdigest(): (path, data) for path, data in contents}
+    images = list(known)
+    sizes = {image.size for image in images}
+    elf_files = {image.elf: image.sha256 for image in images if image.elf}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        is_elf_file = bool(elf_files) and path.suffix == ".elf"
+        size = path.stat().st_size
+        if path.is_file() and (size in sizes or (is_elf_file and size <= LARGEST)):
+            data = read_file(path, limit=LARGEST)
+            digest = hashlib.sha256(data).hexdigest()
+            found[elf_files.get(digest, digest)] = (path, data)
+    return found
 
 
 def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
@@ -209,7 +232,8 @@ def _find_rom(chip: Chip, facts: MaskRom) -> LoadedRom:
         ) from None
     for known in facts.images:
         if known.sha256 in found:
-            return LoadedRom(facts=facts, image=found[known.sha256][1], name=known.name)
+            image = _convert(facts, found[known.sha256][1])
+            return LoadedRom(facts=facts, image=image, name=known.name)
     raise UsageError(
         f"{folder} has no known image of the {chip.name}'s ROM",
         hint="Write rom=FILE to use any image. Known are: "

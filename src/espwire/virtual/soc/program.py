@@ -182,8 +182,11 @@ class EngineProgram:
 
     def write(self, address: int, value: int) -> None:
         """Write a word; clocks and watchdogs are checked after it."""
-        self.activity.changed()
         registers = self.services.registers
+        if registers.is_plain(address) and address not in self.clock.addresses:
+            self.activity.wrote(address, value)
+        else:
+            self.activity.changed()
         if registers.is_read_only(address):
             raise CpuFault("store to memory that cannot be written", address)
         if not registers.write(self.clock.now, address, value):
@@ -207,7 +210,9 @@ class EngineProgram:
         sinks[uart.transmit] = uart.write_fifo
         ports[uart.base + STATUS_OFFSET] = uart.read_status
         divider = self.services.chip.uart.clock_divider_address
-        ports[divider], sinks[divider] = lambda: uart.divider, uart.write_divider
+        ports[divider], sinks[divider] = lambda: uart.new_divider, uart.write_divider
+        if uart.update_address is not None:
+            ports[uart.update_address], sinks[uart.update_address] = _read_zero, uart.write_update
         if uart.choice is not None:
             ports[uart.choice.source.address] = lambda: uart.clock_word
             sinks[uart.choice.source.address] = uart.write_clock
@@ -255,15 +260,18 @@ class EngineProgram:
     # --- inside ---
 
     def _run(self, limit: int) -> None:
+        self._execute(limit)
+        if self._may_be_idle and not self._leaving:
+            self._jump(limit)
+
+    def _execute(self, limit: int) -> None:
+        """Run up to ``limit`` cycles, to the next stop, or to the program's crash."""
+        self._may_be_idle = False
         try:
             self.engine.run(limit)
         except CpuFault as fault:
             self.ended = Ending(self.clock.now, "crash", fault.what, fault.address, fault.pc)
             self._leaving = True
-            return
-        if self._may_be_idle:
-            self._may_be_idle = False
-            self._jump(limit)
 
     def _jump(self, limit: int) -> None:
         period = self._idle.find_period()
@@ -280,7 +288,7 @@ class EngineProgram:
             self.engine.cycles[0] += cycles
             self.jumped += cycles
             self.uart.shift(cycles)
-            self._idle.shift()
+            self._idle.shift(cycles)
         if until == limit:
             self._idle_at, self._idle_until = self.activity.progress, due
 
@@ -318,6 +326,11 @@ def _read_rom(services: Services) -> list[Region]:
             region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
         regions.append(region)
     return regions
+
+
+def _read_zero() -> int:
+    """A command register: its command is carried out at once."""
+    return 0
 
 
 def _ignore(t: float, data: bytes, baud: int) -> None:

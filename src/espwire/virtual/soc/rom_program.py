@@ -6,10 +6,12 @@ as on the chip. The peripherals are the project's own model, so a run proves not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 
 from espwire.virtual.cpu import riscv, xtensa_interrupts
-from espwire.virtual.cpu.engine import Block, Engine, Hook
+from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION, Block, Engine, Hook
 from espwire.virtual.cpu.memory import Memory, Region
 from espwire.virtual.cpu.xtensa_windows import REGION, RETURN
 from espwire.virtual.cpu.xtensa_word import INCREMENT, PS
@@ -21,9 +23,11 @@ from espwire.virtual.soc.rom_uart import InterruptUart
 from espwire.virtual.soc.serial_ports import Uart
 
 LOOK_CYCLES = 500  # after which a loop that only waits for an interrupt is looked for
-RARE_LOOK_CYCLES = 32 * LOOK_CYCLES  # as long as there is none: looking takes longer than running
 PERIPHERAL_CYCLES = 8
+# of all chips; the first is the CLIC of later ones
+PERIPHERALS = ((0x10800000, 0x10802000), (0x20000000, 0x30000000), (0x50000000, 0x61000000))
 PROCESSOR_ID = 235  # a special register
+CONSTANT = re.compile(r"(r\[\d+\]) = L32\((0x[0-9a-f]+)\)")  # a translated load
 DELAY_REGISTERS = {"riscv": (10, 1), "xtensa": (2, 0)}  # argument and return address
 
 
@@ -41,7 +45,6 @@ class RomProgram(EngineProgram):
         if cause is not None:
             registers.words[cause.address] = reason << cause.shift
         self._until = 0  # cycles until the next event
-        self._look = LOOK_CYCLES
         self._held = {word.address: word.bits for word in rom.facts.words}
         super().__init__(services, rom.facts.entry)
         crystal = rom.facts.crystal
@@ -85,7 +88,14 @@ class RomProgram(EngineProgram):
             lines = xtensa_interrupts.Interrupts(engine, kind)
             engine.special[PROCESSOR_ID] = facts.processor_id
             self._controller = LineMatrix(facts.interrupts, memory, lines)
+        for address, sink in memory.sinks.items():  # all are the controller's
+            memory.sinks[address] = partial(self._write_plain, address, sink)
         return engine
+
+    def _write_plain(self, address: int, sink: Callable[[int], None], value: int) -> None:
+        """Write a register whose effects depend on nothing but its value."""
+        self.activity.wrote(address, value)
+        sink(value)
 
     def _make_uart(self, send: Callable[[float, bytes, int], None]) -> Uart:
         return InterruptUart(
@@ -106,11 +116,18 @@ class RomProgram(EngineProgram):
         if not self._rom.name:
             return {}
         at = self.services.chip.rom_addresses["ets_delay_us"]
-        block = Block(at)
-        engine = self.engine
-        engine.isa.translate(engine.memory.fetch(at, engine.isa.longest), at, block)
-        target = int(block.jump) if block.jump and block.jump.isdecimal() else at
-        return {at: self._delay, target: self._delay}
+        return {at: self._delay, self._find_target(at): self._delay}
+
+    def _find_target(self, at: int) -> int:
+        """Where the instruction at ``at`` jumps, or the one behind it with the constant that it loads; else ``at``."""
+        block, pc, isa, memory = Block(at), at, self.engine.isa, self.engine.memory
+        while block.jump is None and pc < at + 2 * isa.longest:
+            pc += isa.translate(memory.fetch(pc, isa.longest), pc, block)
+        jump = block.jump or ""
+        constant = CONSTANT.fullmatch("".join(block.lines))
+        if constant is not None and jump == constant[1]:
+            return memory.read(int(constant[2], 16), 4)
+        return int(jump) if jump.isdecimal() else at
 
     def _delay(self, engine: Engine) -> None:
         """Let so many microseconds pass as the argument says; the rest is still in it if an interrupt comes first."""
@@ -124,7 +141,9 @@ class RomProgram(EngineProgram):
         now = max(0, self._until - cycles[0]) // ticks + 1
         cycles[0] += min(now, registers[argument]) * ticks
         registers[argument] -= min(now, registers[argument])
-        if not registers[argument]:
+        if registers[argument]:
+            cycles[0] -= CYCLES_PER_INSTRUCTION  # of this call: only the last one counts
+        else:
             to = registers[back]
             engine.pc = engine.pc & REGION | to & RETURN if windows else to
 
@@ -141,10 +160,12 @@ class RomProgram(EngineProgram):
         def write(new: int) -> None:
             nonlocal value
             value = new
+            self.activity.wrote(command.address, value)
 
         def read() -> int:
             nonlocal value
             seen, value = value, value & ~command.bits
+            self.activity.wrote(command.address, value)
             return seen
 
         memory = self.engine.memory
@@ -161,18 +182,21 @@ class RomProgram(EngineProgram):
 
     def _run(self, limit: int) -> None:
         self._until = limit
-        super()._run(min(limit, self.engine.cycles[0] + self._look))
-        if self.jumps and not self._leaving and self.engine.cycles[0] < limit:
+        self._execute(min(limit, self.engine.cycles[0] + LOOK_CYCLES))
+        if self.jumps and not self._may_be_idle and self._has_time():
             period = self._idle.find_round(self._step)
-            self._look = LOOK_CYCLES if period else min(2 * self._look, RARE_LOOK_CYCLES)
             if period:
                 self._skip(period, limit)
+        if self._may_be_idle and self._has_time():
+            self._jump(limit)
 
     def _step(self) -> bool:
         """Run one block."""
-        cycles = self.engine.cycles
-        super()._run(cycles[0] + 1)
-        return not self._leaving and cycles[0] < self._until
+        self._execute(self.engine.cycles[0] + 1)
+        return not self._may_be_idle and self._has_time()
+
+    def _has_time(self) -> bool:
+        return not self._leaving and self.engine.cycles[0] < self._until
 
 
 def _map_rom(rom: LoadedRom) -> list[Region]:
@@ -196,4 +220,4 @@ def _map_ram(facts: MaskRom) -> list[Region]:
 
 
 def _is_peripheral(address: int) -> bool:
-    return 0x20000000 <= address < 0x30000000 or 0x50000000 <= address < 0x61000000
+    return any(start <= address < end for start, end in PERIPHERALS)

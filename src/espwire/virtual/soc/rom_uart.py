@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from espwire.chips.model import Chip
 from espwire.virtual.cpu.memory import Memory
-from espwire.virtual.soc.clock import NEVER, Clock
+from espwire.virtual.soc.clock import NEVER, Clock, find_next
 from espwire.virtual.soc.idle import Activity
 from espwire.virtual.soc.mask_rom import RomUart
 from espwire.virtual.soc.serial_ports import BIT_TIMES, STATUS_OFFSET, Uart
@@ -56,7 +56,7 @@ class InterruptUart(Uart):
             RAW: self._find_raw,
             STATE: lambda: self._find_raw() & self._enabled,
             ENABLE: lambda: self._enabled,
-            0x14: lambda: self.divider,
+            0x14: lambda: self.new_divider,
             STATUS_OFFSET: self.read_status,
             facts.pulse: self._find_pulse,
             facts.pulse + 4: self._find_pulse,
@@ -69,6 +69,9 @@ class InterruptUart(Uart):
             0x14: self.write_divider,
             STATUS_OFFSET: lambda value: None,
         }
+        if self.update_address is not None:
+            at = self.update_address - self.base
+            ports[at], sinks[at] = lambda: 0, self.write_update
         for base in (self.base, *facts.others):
             for offset in range(0, SPAN, 4):
                 memory.ports[base + offset] = ports.get(offset, self._port(offset))
@@ -79,17 +82,22 @@ class InterruptUart(Uart):
         self._rate_seen = rate
         super().receive(t, data, rate)
 
+    def next_event(self, since: float) -> float:
+        """As for ``Uart``; also when the interrupt's reasons change, which a program may read."""
+        silent = self._find_timeout() if self._fifo else NEVER
+        return find_next(since, super().next_event(since), self._free, silent)
+
     def next_interrupt(self) -> float:
         """When the level of the interrupt line may change next without the program's doing."""
         waiting = len(self._fifo)
-        due = self._last_at + TIMEOUT_BYTES * BIT_TIMES / (self.rate or 1) if waiting else NEVER
-        if due <= self._clock.now:
-            due = NEVER
+        silent = self._find_timeout() if waiting else NEVER
+        sent = self._free if self._enabled & (SENT | DONE) else NEVER
+        due = find_next(self._clock.now, silent, sent)
         if not self._pieces:
             return due
         begin, step, data = self._pieces[0]
         count = len(data) if self._autobaud else max(1, self._threshold - waiting)
-        return begin + min(len(data), self._taken + count) * step
+        return min(due, begin + min(len(data), self._taken + count) * step)
 
     def look(self) -> None:
         """Take the bytes that have arrived, and set the interrupt line."""
@@ -120,18 +128,23 @@ class InterruptUart(Uart):
     def _find_raw(self) -> int:
         now, waiting = self._clock.now, len(self._fifo)
         full = FULL if waiting >= self._threshold else 0
-        silent = now >= self._last_at + TIMEOUT_BYTES * BIT_TIMES / (self.rate or 1)
-        late = TIMEOUT if waiting and silent else 0
+        late = TIMEOUT if waiting and now >= self._find_timeout() else 0
         sent = SENT | (DONE if self._free != self._done_at else 0) if self._free <= now else 0
         return full | late | sent
 
+    def _find_timeout(self) -> float:
+        """When the timeout interrupt comes for the bytes that are waiting."""
+        return self._last_at + TIMEOUT_BYTES * BIT_TIMES / (self.rate or 1)
+
     def _enable(self, value: int) -> None:
+        self._activity.wrote(self.base + ENABLE, value)
         self._enabled = value
         self.look()
 
     def _clear(self, value: int) -> None:
         """DONE is an event; all others stay as long as their reasons."""
-        if value & DONE and self._free <= self._clock.now:
+        if value & DONE and self._done_at != self._free <= self._clock.now:
+            self._activity.changed()
             self._done_at = self._free
         self.look()
 

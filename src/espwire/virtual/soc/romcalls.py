@@ -195,6 +195,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "ets_get_cpu_frequency": RomFunctions.cpu_frequency,
     "ets_update_cpu_frequency": RomFunctions.ignore,
     "software_reset": RomFunctions.reset,
+    "Cache_WriteBack_All": RomFunctions.ignore,
+    "Cache_Invalidate_All": RomFunctions.ignore,
     "esp_rom_spiflash_write_encrypted_enable": RomFunctions.enable_encryption,
     "esp_rom_spiflash_write_encrypted_disable": RomFunctions.disable_encryption,
     "esp_rom_spiflash_write_encrypted": RomFunctions.write_encrypted,

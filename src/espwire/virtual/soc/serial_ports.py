@@ -2,6 +2,7 @@
 
 UART: FIFOs of 128 bytes, bit times, overflow, the clock's divider. A byte that arrives while the receive FIFO is full is
 lost and counted. A byte in the transmit FIFO leaves at the rate at which it was written; a reset does not stop it.
+On later chips, a new divider takes effect only when the update register is written.
 
 USB: 64 bytes each way, no baud rate, and a host that waits when they are full. The host's driver passes on what it
 received when a packet is shorter than 64 bytes or its buffer is full. A program whose data ends with a full packet must
@@ -55,7 +56,8 @@ class Uart:
         self._clock, self._activity, self._send, self._lost = clock, activity, send, lost
         self.choice = require_soc(chip).uart_clock
         self.clock_word = self.choice.start if self.choice is not None else 0
-        self.divider = 0
+        self.update_address = chip.uart.update_address
+        self.divider = self.new_divider = 0
         self.rate = 115200.0
         self._fifo: deque[int] = deque()
         self._pieces: deque[tuple[float, float, bytes]] = deque()  # start, seconds per byte, bytes
@@ -75,7 +77,7 @@ class Uart:
         if self._fraction and divider and baud:
             sixteenths = round(self.source_hz * 16 / baud)
             fraction = sixteenths & 15 if sixteenths >> 4 == divider else 0
-        self.divider = fraction << FRACTION_SHIFT | divider
+        self.divider = self.new_divider = fraction << FRACTION_SHIFT | divider
         self._free = sent_until
         self._fifo.extend(waiting[:FIFO_BYTES])
         self.update_rate()
@@ -169,11 +171,19 @@ class Uart:
         self._clock.wait_until(self._free)
 
     def write_divider(self, value: int) -> None:
-        """The baud rate changes."""
+        """The baud rate changes, at once or with the next update."""
         self._activity.changed()
-        self.flush()
-        self.divider = value
-        self.update_rate()
+        self.new_divider = value
+        if self.update_address is None:
+            self.write_update(1)
+
+    def write_update(self, value: int) -> None:
+        """The divider that was written takes effect."""
+        self._activity.changed()
+        if value & 1:
+            self.flush()
+            self.divider = self.new_divider
+            self.update_rate()
 
     def write_clock(self, value: int) -> None:
         """The clock source changes."""

@@ -4,7 +4,7 @@ import pytest
 from tests.unit.virtual.cpu.programs import DATA, RecordingBus
 from xtensa_assembler import Assembler
 
-from espwire.virtual.cpu.engine import Engine
+from espwire.virtual.cpu.engine import MAX_NESTED, Engine
 from espwire.virtual.cpu.memory import CpuFault, Memory, Region
 from espwire.virtual.cpu.xtensa import Xtensa
 from espwire.virtual.cpu.xtensa_interrupts import LX7, LX106, Interrupts
@@ -222,8 +222,9 @@ def test_without_interrupts_the_lines_of_a_block_are_the_same():
     assert len(engine._blocks) == 1
 
 
-def test_a_handler_that_faults_at_once_does_not_stop_the_clock():
+def test_a_handler_that_faults_at_once_ends_the_program():
     engine, _ = make(("ill",))  # all vectors are zeros
-    engine.run(1000)
-    assert engine.cycles[0] >= 1000
+    with pytest.raises(CpuFault, match="illegal instruction"):
+        engine.run(1000)
+    assert 2 * MAX_NESTED <= engine.cycles[0] < 1000
     assert engine.special[DEPC] == VECTORS + 0x3C0
