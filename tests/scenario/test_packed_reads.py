@@ -155,7 +155,7 @@ def test_a_bad_line_is_survived_and_a_worse_one_reported():
     with open_device(query="fault=flip:3e-6&seed=5", content=content) as device:
         assert read_flash(device, 0, SIZE) == content
     device = open_device(query="fault=flip:1e-3&seed=5", content=content, baud=115200)
-    with device, pytest.raises((NoReply, CommandFailed)):
+    with device, pytest.raises((NoReply, CommandFailed, VerifyError)):
         read_flash(device, 0, SIZE)
 
 
