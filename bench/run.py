@@ -6,6 +6,7 @@ import elf2image
 import engines
 import images
 import memory
+import read_back
 import rom_cpu
 import simulated
 import slip
@@ -28,6 +29,7 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        read_back,
         engines,
         elf2image,
     ):

@@ -3,6 +3,8 @@
 Work is counted on a board without bit times, on which the flash is ready at the fourth look: the difference of a long and
 a short job. What the virtual chip's CPU executes beyond that, at 921600 baud with the fast flash, is waiting.
 ESPWIRE_FIRMWARE, or the collection of firmware next to this project, has the data; without it, it is made up.
+
+Then reads without a wire to wait for: if these take less time than the wire, the CPU does not limit it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.stub_drivers.contents import CONTENTS
 from tests.stub_drivers.frames import frame, text, words
 from tests.stub_drivers.pace import LARGE, SMALL, Meter
 
@@ -22,6 +25,7 @@ from espwire.compress import deflate_zlib, find_lzma_form
 from espwire.device.connect import connect
 from espwire.device.stub_image import stub_chips
 from espwire.protocol.stub import Codec, HashKind, StubOp
+from espwire.virtual.cpu.engine import CYCLES_PER_INSTRUCTION
 from espwire.virtual.soc.program import EngineProgram
 from espwire.virtual.transport import open_virtual
 
@@ -81,6 +85,24 @@ def count_all(chip: str, data: bytes) -> dict[str, float]:
     return found
 
 
+READS = ("blank", "zeros", "program", "prose", "mixed", "random")
+PART = 0x2000  # bytes; the difference of two reads leaves out what a read costs at its start
+BAUD = 921600
+
+
+def measure_reads(chip: str) -> dict[str, tuple[float, float]]:
+    """Instructions per byte of packed reads, and the share of the CPU that they need at 921600 baud, by content."""
+    own = load_chip(chip).stub.own
+    assert own is not None
+    found = {}
+    for name in READS:
+        data, meter = CONTENTS[name](3 * PART), Meter(chip)
+        (small, one), (large, other) = (meter.read_packed(data[:n]) for n in (PART, 3 * PART))
+        cycles, sent = (large - small) / (2 * PART), (other - one) / (2 * PART)
+        found[name] = cycles / CYCLES_PER_INSTRUCTION, cycles / own.cpu_hz / (sent * 10 / BAUD)
+    return found
+
+
 def main() -> None:
     """Print a line per chip and job."""
     for chip in stub_chips():
@@ -91,6 +113,11 @@ def main() -> None:
                 f"{work[name]:4.0f}, waiting {total - work[name]:4.0f}" if name in work else ""
             )
             print(f"stub instructions a byte, {chip:<10} {name:<14} {waiting or f'{total:4.0f}'}")
+        reads = ", ".join(
+            f"{name} {count:.0f} ({share:.0%})"
+            for name, (count, share) in measure_reads(chip).items()
+        )
+        print(f"packed reads, of the wire {chip:<10} {reads}")
 
 
 if __name__ == "__main__":

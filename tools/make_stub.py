@@ -50,6 +50,7 @@ SHARED = (
     "frames",
     "write",
     "read",
+    "pack",
     "hash",
     "unpack",
     "inflate",

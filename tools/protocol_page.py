@@ -9,7 +9,11 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 PROTOCOL = TOOLS.parent / "src/espwire/chips/data/protocol.toml"
-OWN_BODIES = {0xF6: "opcode, address, lengths, flags, then the bytes to write", 0xF7: "requests"}
+OWN_BODIES = {
+    0xF3: "offset, size, packet_size, window, flags; codes, if packed",
+    0xF6: "opcode, address, lengths, flags, then the bytes to write",
+    0xF7: "requests",
+}
 STUB_FROM = 0xD0  # opcodes from here on are the vendor's stub's
 
 
@@ -23,7 +27,7 @@ def render_protocol() -> str:
 
 
 def _tables(facts: dict) -> dict[str, str]:
-    from espwire.protocol import commands, slip
+    from espwire.protocol import commands, packed, slip
     from espwire.protocol import replies as status
     from espwire.protocol.dialect import SECURE_DOWNLOAD_OPS
     from espwire.protocol.stub import PROTOCOL_VERSION, Feature
@@ -59,6 +63,11 @@ def _tables(facts: dict) -> dict[str, str]:
         "own_commands": _own_commands(),
         "own_examples": _own_examples(slip),
         "stub_version": str(PROTOCOL_VERSION),
+        "packed_reads": str(Feature.PACKED_READS.value),
+        "packed_codes": str(packed.CODES),
+        "packed_literals": str(packed.LITERALS),
+        "packed_distances": str(packed.DISTANCES),
+        "packed_bits": str(packed.MOST_BITS),
         "features": ", ".join(
             f"{flag.value} {(flag.name or '').lower().replace('_', ' ')}" for flag in Feature
         ),

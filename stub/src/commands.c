@@ -5,7 +5,7 @@
 #define VERSION 2u
 #define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0xFFB | CAN_ENCRYPT << 2 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
+enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;
@@ -144,7 +144,7 @@ static void end_flash(const struct frame *frame, u8 op) {
 static const u8 LENGTHS[][2] = {
   {FLASH_BEGIN, 16}, {FLASH_BEGIN, 20}, {FLASH_DEFL_BEGIN, 16}, {FLASH_DEFL_BEGIN, 20}, {FLASH_END, 4}, {FLASH_DEFL_END, 4},
   {ABORT, 4}, {RESET, 4}, {MEM_BEGIN, 16}, {HASH, 16}, {READ_FLASH, 16}, {MEM_END, 8}, {CHANGE_BAUDRATE, 8}, {ERASE_REGION, 8},
-  {READ_ACK, 8}, {READ_OPEN, 20}, {WRITE_OPEN, 24}, {SYNC, 36}, {ERASE_FLASH, 0}, {RUN_USER_CODE, 0},
+  {READ_ACK, 8}, {WRITE_OPEN, 24}, {SYNC, 36}, {ERASE_FLASH, 0}, {RUN_USER_CODE, 0},
 };
 
 static int has_length(u8 op, u32 size) {

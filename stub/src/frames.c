@@ -1,5 +1,5 @@
 /* SLIP in both directions, and the ring of received frames. */
-#include "stub.h"
+#include "pack.h"
 
 #define END 0xC0
 #define ESCAPE 0xDB
@@ -72,7 +72,43 @@ static void end_of_frame(void) {
   escaped = dropping = 0;
 }
 
+static u32 room;                      /* known to be free in the transmit FIFO */
+static u32 sent_crc;                  /* of the frame that is being sent */
+
+#ifdef FIRST_STAGE
+enum { queueing = 0 };
+static void tx_poll(void) {}
+static void enqueue(u8 byte) { (void)byte; }
+#else
+static struct { u32 first, end; } outgoing; /* count up; the index is the remainder */
+static u8 queueing;
+
+/* Move bytes into the FIFO. When there are none left, whatever was sent is complete. */
+static void tx_poll(void) {
+  u32 first = outgoing.first, end = outgoing.end, count = room;
+  if (first == end) return;
+  if (!count) count = hw_tx_room();
+  for (; count && first != end; count--) hw_tx_byte(READER->queue[first++ % QUEUE_BYTES]);
+  outgoing.first = first;
+  room = count;
+  if (first != end) return;
+  hw_tx_flush();
+  room = 0;
+}
+
+static void enqueue(u8 byte) {
+  while (outgoing.end - outgoing.first == QUEUE_BYTES) rx_poll();
+  READER->queue[outgoing.end++ % QUEUE_BYTES] = byte;
+}
+
+void tx_queue(int on) {
+  while (outgoing.first != outgoing.end) rx_poll();
+  queueing = (u8)on;
+}
+#endif
+
 void rx_poll(void) {
+  tx_poll();
   for (u32 count = hw_rx_count(); count; count = count > 1 ? count - 1 : hw_rx_count()) {
     u32 next = place(ring_in, 1);
     u8 byte = hw_rx_byte();
@@ -152,10 +188,11 @@ u32 frame_span(const struct frame *frame, u32 at, u32 size, const u8 **data) {
   return size < RING - start ? size : RING - start;
 }
 
-static u32 room;
-static u32 sent_crc;                  /* of the frame that is being sent */
-
 static void put(u8 byte) {
+  if (queueing) {
+    enqueue(byte);
+    return;
+  }
   while (!room) {
     rx_poll();
     room = hw_tx_room();
@@ -173,6 +210,7 @@ void slip_end(void) {
   u32 crc = sent_crc;
   if (!unsealed) slip_put(&crc, 4);
   put(END);
+  if (queueing) return;
   hw_tx_flush();
   room = 0;
 }

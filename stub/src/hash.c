@@ -3,34 +3,36 @@
 
 #define RESULT_BYTES 256u
 
-/* Adds to the MD5; if that is 0, checks that everything is 0xFF and ends where it is not. */
-int hash_flash(struct md5 *md5, u32 address, u32 size) {
-  u32 words[BURST / 4], count = size < BURST ? size : BURST;
-  u8 all = 0xFF;
+/* Adds to the MD5, and keeps the contents; without either, ends at the first byte that is not 0xFF. Whether all are 0xFF. */
+int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep) {
+  u32 local[BURST / 4], count = size < BURST ? size : BURST, all = ~0u;
   if (size) flash_read_start(address, count);
   while (size) {
-    u32 done = count;
+    u32 done = count, *words = keep ? keep : local;
     flash_read_finish(words);
     size -= done;
     address += done;
     count = size < BURST ? size : BURST;
     if (size) flash_read_start(address, count);
-    if (!md5) {
-      for (u32 i = 0; i < done; i++) all &= ((const u8 *)words)[i];
-      if (all != 0xFF) {
-        if (size) flash_read_finish(words);
-        return 0;
-      }
-    } else if (done == BURST && md5->size % BURST == 0) {
+    if (done % 4) words[done / 4] |= ~0u << done % 4 * 8;
+    if (!md5 || keep) for (u32 i = 0; i < (done + 3) / 4; i++) all &= words[i];
+    if (keep) keep += BURST / 4;
+    if (!md5 && !keep && all != ~0u) {
+      if (size) flash_read_finish(local);
+      return 0;
+    }
+    if (md5 && done == BURST && md5->size % BURST == 0) {
       md5_add_block(md5, words);
       md5->size += BURST;
-    } else {
+    } else if (md5) {
       md5_add(md5, (const u8 *)words, done);
     }
     rx_poll();
   }
-  return 1;
+  return all == ~0u;
 }
+
+int hash_flash(struct md5 *md5, u32 address, u32 size) { return scan_flash(md5, address, size, 0); }
 
 /* One piece: 16 bytes of MD5, or one byte: whether everything is 0xFF. Returns 0 if another request has arrived. */
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {

@@ -1,102 +1,127 @@
 /* Reads: flash contents in packets, many in flight; the host acknowledges them, and may request a position again. */
-#include "stub.h"
+#include "pack.h"
 
-enum { SHORT_BLANKS = 1 };
+enum { SHORT_BLANKS = 1, CHECKED = 2, PACKED = 4, ALL_FLAGS = 7, VENDOR = 8 };
 enum { AGAIN = 1 };
-#define VENDOR_PACKET 4096u
-#define VENDOR_WINDOW 64u
+#define DIGEST 16u
+#define OPEN_BYTES 20u
+#define SIZE_BYTES 2u
+#define VENDOR_WINDOW 64u              /* packets */
 
-/* Send flash contents, and add them to the MD5. */
-static void send_flash(u32 address, u32 size, struct md5 *md5) {
-  u32 words[BURST / 4];
-  while (size) {
-    u32 count = size < BURST ? size : BURST;
-    flash_read(address, words, count);
-    slip_put(words, count);
-    if (md5) md5_add(md5, (u8 *)words, count);
-    rx_poll();
-    address += count;
-    size -= count;
-  }
+static struct {
+  struct { u32 offset, size, packet, most, flags; }; /* in the order of READ_OPEN */
+  u32 at, low;                        /* in the history: where the next packet goes, and the oldest bytes that are valid */
+  struct md5 md5;                     /* of the first bytes */
+} r;
+
+static u32 checked(u32 value) { return r.flags & CHECKED ? value : 0; }
+
+static void send_packet(u32 position, u32 size, const void *data, u32 sent) {
+  if (r.flags & VENDOR) slip_begin();
+  else begin_reply(READ_OPEN, position, checked(SIZE_BYTES) + sent);
+  slip_put(&size, checked(SIZE_BYTES));
+  slip_put(data, sent);
+  if (r.flags & VENDOR) slip_end();
+  else end_reply(OK);
 }
 
-static void send_packet(u32 address, u32 position, u32 size, u32 flags) {
-  if ((flags & SHORT_BLANKS) && hash_flash(0, address, size)) size = 0;
-  begin_reply(READ_OPEN, position, size);
-  send_flash(address, size, 0);
-  end_reply(OK);
+/* If it is checked, a packet begins with its size. Its contents are packed, or not, or left out because they are blank. */
+static void send_flash(u32 position, u32 size) {
+  u8 *data;
+  u32 packed = 0, blank;
+  if (r.at % HISTORY + size > HISTORY) r.at = r.low = 0; /* a packet does not wrap around */
+  if (r.at + size - r.low > HISTORY) r.low = r.at + size - HISTORY; /* older bytes are overwritten */
+  data = READER->history + r.at % HISTORY;
+  blank = (u32)scan_flash(r.flags & (CHECKED | VENDOR) && position == r.md5.size ? &r.md5 : 0, r.offset + position, size, (u32 *)(void *)data);
+  blank &= r.flags & SHORT_BLANKS;
+  if (!blank && r.flags & PACKED) packed = pack(r.at, size, r.low);
+  send_packet(position, size, packed ? READER->packed : data, blank ? 0 : packed ? packed : size);
+  r.at += (size + 3) & ~3u;
+  if (blank) r.low = r.at;
+}
+
+/* The MD5 of all contents. It was computed on the way, except for positions that were requested again in another order. */
+static void send_digest(void) {
+  struct md5 md5;
+  u8 digest[DIGEST];
+  hash_flash(&r.md5, r.offset + r.md5.size, r.size - r.md5.size);
+  copy(&md5, &r.md5, sizeof md5);
+  md5_end(&md5, digest);
+  send_packet(r.size, DIGEST, digest, DIGEST);
+}
+
+/* Until the host has everything; 0: another request has arrived. A vendor's tool acknowledges by a lone word. */
+static int run(void) {
+  u32 end = r.size + checked(DIGEST), next = 0, done = 0;
+  u32 head = r.flags & VENDOR ? 0 : HEADER, ack_size = r.flags & VENDOR ? 4 : HEADER + 8;
+  r.at = r.low = 0;
+  md5_start(&r.md5);
+  flash_wait();
+  frame_release();
+  tx_queue(1);
+  while (done < end) {
+    struct frame ack;
+    u32 count = r.size - next < r.packet ? r.size - next : r.packet;
+    if (next < r.size && next + count - done <= r.most) {
+      send_flash(next, count);
+      next += count;
+    } else if (next == r.size && next < end) {
+      send_digest();
+      next = end;
+    }
+    while (done < end && frame_take(&ack)) {
+      u32 received = frame_word(&ack, head), whole = frame_trust(&ack);
+      if (whole && frame_byte(&ack, 1) != READ_ACK) {
+        frame_unread();
+        return 0;
+      }
+      if ((whole || !head) && ack.size == ack_size && received <= next && (received <= r.size || received == end)) {
+        if (head && frame_word(&ack, HEADER + 4) & AGAIN) {
+          done = next = received;
+          r.low = r.at;
+        } else if (received > done) {
+          done = received;
+        }
+      }
+      frame_release();
+    }
+  }
+  return 1;
 }
 
 void read_open(const struct frame *frame) {
-  struct { u32 offset, size, packet, most, flags; } asked;
-  u32 offset, size, packet, most, next = 0, done = 0;
-  struct frame ack;
-  frame_copy(frame, HEADER, &asked, sizeof asked);
-  offset = asked.offset, size = asked.size, packet = asked.packet, most = asked.most;
-  if (!size || !packet || packet > READ_PACKET || packet % 4 || most < packet || !flash_in_range(offset, size)) {
+  u32 size = frame->size - HEADER;
+  frame_copy(frame, HEADER, &r, OPEN_BYTES);
+  r.flags &= ALL_FLAGS;
+  if (size != OPEN_BYTES + (r.flags & PACKED ? sizeof READER->codes : 0)) {
+    send_status(READ_OPEN, BAD_LENGTH);
+    return;
+  }
+  if (!r.size || !r.packet || r.packet > READ_PACKET || r.packet % 4 || r.most < r.packet || !flash_in_range(r.offset, r.size)) {
     send_status(READ_OPEN, BAD_BLOCK);
     return;
   }
-  send_reply(READ_OPEN, size, 0, 0, OK); /* no packet has this position */
-  flash_wait();
-  frame_release();
-  while (done < size) {
-    u32 count = size - next < packet ? size - next : packet;
-    if (count && next + count - done <= most) {
-      send_packet(offset + next, next, count, asked.flags);
-      next += count;
-    }
-    while (done < size && frame_take(&ack)) {
-      u32 received = frame_word(&ack, HEADER), whole = frame_trust(&ack);
-      if (whole && frame_byte(&ack, 1) != READ_ACK) {
-        frame_unread();
-        return;
-      }
-      if (whole && ack.size == HEADER + 8 && received <= next) {
-        if (frame_word(&ack, HEADER + 4) & AGAIN) done = next = received;
-        else if (received > done) done = received;
-      }
-      frame_release();
+  if (r.flags & PACKED) {
+    frame_copy(frame, HEADER + OPEN_BYTES, READER->codes, sizeof READER->codes);
+    for (u32 i = 0; i < 1 << BUCKET_BITS; i++) {
+      READER->buckets[i].words[0] = READER->buckets[i].words[1] = 0;
+      if (i % 128 == 0) rx_poll();
     }
   }
+  send_reply(READ_OPEN, r.size, 0, 0, OK); /* no packet has this position */
+  run();
+  tx_queue(0);
 }
 
 void read_vendor(const struct frame *frame) {
-  struct { u32 offset, size, packet, most; } asked;
-  u32 offset, size, packet, most, sent = 0, done = 0;
-  struct md5 md5;
-  struct frame ack;
-  u8 digest[16];
-  frame_copy(frame, HEADER, &asked, sizeof asked);
-  offset = asked.offset, size = asked.size, packet = asked.packet, most = asked.most;
-  if (!packet || packet > VENDOR_PACKET || !most || most > VENDOR_WINDOW || !flash_in_range(offset, size)) {
+  frame_copy(frame, HEADER, &r, 16);
+  r.flags = VENDOR;
+  if (!r.packet || r.packet > READ_PACKET || r.most - 1 >= VENDOR_WINDOW || !flash_in_range(r.offset, r.size)) {
     send_status(READ_FLASH, BAD_BLOCK);
     return;
   }
+  r.most *= r.packet;
   send_status(READ_FLASH, OK);
-  md5_start(&md5);
-  flash_wait();
-  frame_release();
-  while (done < size) {
-    if (sent < size && sent - done < most * packet) {
-      u32 count = size - sent < packet ? size - sent : packet;
-      slip_begin();
-      send_flash(offset + sent, count, &md5);
-      slip_end();
-      sent += count;
-    }
-    while (frame_take(&ack)) {
-      if (ack.size == 4) {
-        done = frame_word(&ack, 0);
-      } else if (frame_trust(&ack)) {
-        frame_unread();
-        return;
-      }
-      frame_release();
-    }
-  }
-  md5_end(&md5, digest);
-  slip_begin();
-  slip_put(digest, sizeof digest);
-  slip_end();
+  if (run()) send_digest();
+  tx_queue(0);
 }

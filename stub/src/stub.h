@@ -78,6 +78,7 @@ void frame_unread(void);              /* undo the last frame_take */
 void slip_begin(void);
 void slip_put(const void *data, u32 size);
 void slip_end(void);                  /* with the CRC of the frame */
+void tx_queue(int on);                /* on: from now on, frames wait in the window and are sent while the stub works */
 
 /* --- commands.c --- */
 struct answer { u32 value, size; u16 status; u8 data[ANSWER_BYTES] __attribute__((aligned(4))); };
@@ -103,11 +104,12 @@ void read_open(const struct frame *frame);
 void read_vendor(const struct frame *frame);
 void hash_pieces(const struct frame *frame);
 enum { KIND_MD5, KIND_BLANK };
+int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep);
 int hash_flash(struct md5 *md5, u32 address, u32 size);
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
 /* --- unpack.c, inflate.c, lzma.c, branches.c --- */
-extern u8 window[WINDOW_MASK + 1];
+extern u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
 extern struct unpack { u32 written; u8 ended, stopped; } unpack; /* the stream has ended; the flash side has stopped */
 void unpack_start(int check_adler);

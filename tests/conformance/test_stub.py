@@ -16,6 +16,7 @@ from functools import cache
 
 import pytest
 from tests.stub_drivers.client import StubClient
+from tests.stub_drivers.contents import CONTENTS
 from tests.stub_drivers.frames import (
     BAD_BLOCK,
     BAD_CHECK,
@@ -33,6 +34,7 @@ from tests.stub_drivers.frames import (
     codecs,
     damaged,
     frame,
+    open_checked,
     pack,
     pack_for,
     packet,
@@ -51,6 +53,7 @@ from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Request, checksum
 from espwire.protocol.opcodes import Op
+from espwire.protocol.packed import codes_body
 
 from .stub_targets import Place, Target
 
@@ -483,6 +486,31 @@ def test_blank_packets_come_without_their_bytes_when_asked(stub: StubClient, bas
     stub.abort()
     _, first, second = stub.ask(s.ReadOpen(base, 2048, 1024, 2048, 0).packet(), answers=3)
     assert len(second) == 8 + 2 + 1024
+
+
+def test_packed_reads_give_what_is_in_flash(place: Place, stub: StubClient, base: int) -> None:
+    size = min(place.large, 30_001)
+    data = CONTENTS["mixed"](size)
+    stub.write(base, size, pack(data))
+    assert stub.read_checked(base, size, packed=False)[0] == data
+    found, came = stub.read_checked(base, size)
+    assert found == data
+    assert came < size * 0.9
+    assert stub.read_checked(base + 1, size - 2, 1000, 3000)[0] == data[1:-1]
+
+
+def test_packets_after_a_loss_do_not_refer_to_lost_ones(stub: StubClient, base: int) -> None:
+    data, step = text(3 * 1024, 2), 1024
+    stub.write(base, len(data), pack(data))
+    flags = s.READ_SHORT_BLANKS | s.READ_CHECKED | s.READ_PACKED
+    opening = s.ReadOpen(base, len(data), step, 2 * step, flags, codes_body())
+    _, first, _ = stub.ask(opening.packet(), answers=3)
+    assert open_checked(first, step, b"") == (0, data[:step])
+    second, third, digest = stub.ask(s.ReadAck(step, s.ACK_AGAIN).packet(), answers=3)
+    assert open_checked(second, step, data[:step]) == (step, data[step : 2 * step])
+    assert open_checked(third, step, data[: 2 * step]) == (2 * step, data[2 * step :])
+    assert open_checked(digest, 16, b"") == (len(data), hashlib.md5(data).digest())
+    stub.post(s.ReadAck(len(data) + 16).packet())
 
 
 def test_garbage_between_acknowledgements_does_not_end_a_read(stub: StubClient, base: int) -> None:

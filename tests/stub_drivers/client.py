@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import count
 
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Reply
+from espwire.protocol.commands import HEADER, Reply
 from espwire.protocol.opcodes import Op
+from espwire.protocol.packed import codes_body
 from espwire.transport.base import Transport
 
-from .frames import PAYLOAD, WINDOW, frame, opened, packet, pieces, report, sent, split
+from .frames import (
+    PAYLOAD,
+    WINDOW,
+    frame,
+    open_checked,
+    opened,
+    packet,
+    pieces,
+    report,
+    sent,
+    split,
+)
 
 PATIENCE = 100.0  # seconds for an answer, on the transport's clock
 SYNC_ANSWER = b"\x01\x08\x02\0\0\0\0\0\0\0"
@@ -133,3 +146,24 @@ class StubClient:
             found += part.data
             self.post(s.ReadAck(len(found)).packet())
         return bytes(found)
+
+    def read_checked(
+        self, offset: int, size: int, step: int = 4096, window: int = 65536, *, packed: bool = True
+    ) -> tuple[bytes, int]:
+        """Flash contents by a checked read, and the bytes of content that came; the MD5 must be right."""
+        flags = s.READ_SHORT_BLANKS | s.READ_CHECKED | s.READ_PACKED * packed
+        codes = codes_body() if packed else b""
+        _, status = self.call(s.ReadOpen(offset, size, step, window, flags, codes).packet())
+        assert status == 0, hex(status)
+        found, came = b"", 0
+        while len(found) < size:
+            answer = self.next()
+            position, data = open_checked(answer, min(step, size - len(found)), found)
+            assert position == len(found)
+            found += data
+            came += len(answer) - HEADER.size - 4
+            self.post(s.ReadAck(len(found)).packet())
+        digest = hashlib.md5(found, usedforsecurity=False).digest()
+        assert open_checked(self.next(), len(digest), b"") == (size, digest)
+        self.post(s.ReadAck(size + len(digest)).packet())
+        return found, came

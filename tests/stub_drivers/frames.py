@@ -9,6 +9,7 @@ import zlib
 from espwire.compress import FOR_RISCV, FOR_XTENSA, compress_lzma
 from espwire.protocol import stub as s
 from espwire.protocol.commands import HEADER, Reply, parse_reply
+from espwire.protocol.packed import HISTORY, unpack
 
 BAD_LENGTH, BAD_CHECK, BAD_BLOCK, UNKNOWN = 0xC000, 0xC100, 0xC200, 0xC300
 NOT_OPEN, BAD_STREAM, TOO_LITTLE, TOO_MUCH, NOT_IMPLEMENTED = 0xC600, 0xC700, 0xC800, 0xC900, 0xFF00
@@ -75,6 +76,18 @@ def packet(answer: bytes, size: int) -> s.ReadPacket:
     found = s.parse_read_packet(whole(answer), size)
     assert found is not None, answer
     return found
+
+
+def open_checked(answer: bytes, size: int, before: bytes) -> tuple[int, bytes]:
+    """Position and content of a packet of a checked read, which must have that size and suit what came before."""
+    found = s.parse_checked_packet(whole(answer))
+    assert found is not None, answer
+    assert found.size == size
+    if len(found.content) in (0, size):
+        return found.position, found.content or b"\xff" * size
+    content = unpack(found.content, size, before[-HISTORY:])
+    assert content is not None
+    return found.position, content
 
 
 def damaged(content: bytes, at: int, mask: int = 1) -> bytes:

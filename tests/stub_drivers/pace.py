@@ -14,15 +14,29 @@ from tests.unit.stub import board
 from espwire.chips.registry import load_chip
 from espwire.compress import find_lzma_form
 from espwire.device.stub_image import load_stub
-from espwire.protocol.stub import WRITE_NO_ERASE, Codec, HashKind, StubOp
+from espwire.protocol.packed import build_codes, codes_body
+from espwire.protocol.stub import (
+    DIGEST_BYTES,
+    READ_CHECKED,
+    READ_PACKED,
+    READ_SHORT_BLANKS,
+    WRITE_NO_ERASE,
+    Codec,
+    HashKind,
+    ReadAck,
+    ReadOpen,
+    StubOp,
+)
 from espwire.virtual.programs import stub_flash as flash
 from espwire.virtual.programs import stub_model as model
+from espwire.virtual.programs import stub_read as read
 from espwire.virtual.programs import stub_write as write
+from espwire.virtual.programs.read_packer import HISTORY, Packer
 
 from .frames import frame, pack_for, pieces, text, words
 
 KIB = 1024
-SMALL, LARGE = 8 * KIB, 24 * KIB
+SMALL, LARGE, PACKET = 8 * KIB, 24 * KIB, 4 * KIB
 IDLE_POLLS = 2500  # more than any job polls in the middle
 RECEIVE = model.RECEIVE_BYTE + model.CRC_BYTE
 SEND = model.SEND_BYTE + model.CRC_BYTE
@@ -66,9 +80,34 @@ class Meter:
         total = self.run(frame(StubOp.WRITE_OPEN, opening))
         return total + self.run(*pieces(stream))
 
+    def read_packed(self, data: bytes) -> tuple[int, int]:
+        """Cycles of a packed read, and the bytes that it sends."""
+        size = len(data)
+        self.bench.board.nor.memory[:size] = data
+        flags = READ_SHORT_BLANKS | READ_CHECKED | READ_PACKED
+        opening = ReadOpen(0, size, PACKET, 65536, flags, codes_body())
+        before = self.bench.board.sent
+        cycles = self.run(opening.packet(), ReadAck(size + DIGEST_BYTES).packet())
+        return cycles, self.bench.board.sent - before
+
     def _count(self) -> int:
         engine = self.bench.engine
         return engine.instructions if self._in_instructions else engine.cycles[0]
+
+
+def _expect_packed_read() -> float:
+    """Cycles for the bytes between ``SMALL`` and ``LARGE``."""
+    data, packer, cycles = text(LARGE), Packer(), 0.0
+    for at in range(0, LARGE, PACKET):
+        before = packer.tokens * read.PACK_TOKEN + packer.entered * read.PACK_POSITION
+        packet = data[at : at + PACKET]
+        packed = packer.pack(at, data[:at][PACKET - HISTORY :], packet, build_codes())
+        after = packer.tokens * read.PACK_TOKEN + packer.entered * read.PACK_POSITION
+        if at >= SMALL:
+            cycles += after - before + len(packed or packet) * (SEND + read.QUEUE_BYTE)
+    per_byte = read.PACK_BYTE + flash.HASH_BYTE + flash.BLANK_BYTE
+    size = LARGE - SMALL
+    return cycles + size * per_byte + size / flash.BURST * flash.READ_BURST
 
 
 def measure(chip_id: str) -> Pace:
@@ -96,7 +135,12 @@ def measure(chip_id: str) -> Pace:
                     frame(StubOp.READ_ACK, words(n, 0)),
                 )
             ),
-            size * SEND + bursts * flash.READ_BURST,
+            size * (SEND + read.QUEUE_BYTE + flash.BLANK_BYTE) + bursts * flash.READ_BURST,
+        ),
+        Job(
+            "packed read",
+            _difference(lambda n: meter.read_packed(text(n))[0]),
+            _expect_packed_read(),
         ),
         Job(
             "MD5",

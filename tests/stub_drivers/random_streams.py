@@ -15,6 +15,7 @@ from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Request, checksum
 from espwire.protocol.opcodes import Op
+from espwire.protocol.packed import codes_body
 
 from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pack_for, pieces, sent, text, words
 from .programs import FREE_RAM
@@ -158,14 +159,19 @@ class Stream:
         pick, size = self.pick, self._size()
         packet = pick.choice((64, 256, 1000, 1024, 4096, 3, 5000))
         window = packet * pick.randrange(0, 4) + pick.randrange(3)
-        yield [s.ReadOpen(self._place(4), size, packet, window, pick.randrange(2)).packet()]
+        flags = pick.randrange(8) | 8 * (pick.random() < 0.1)
+        codes = codes_body() if (flags & s.READ_PACKED > 0) is (pick.random() < 0.97) else b""
+        yield [s.ReadOpen(self._place(4), size, packet, window, flags, codes).packet()]
         done = 0
         while done < size and pick.random() < 0.9:
             if pick.random() < 0.2:
-                done = max(0, done - packet)
+                done = max(0, done - pick.choice((packet, packet, 100)))
                 yield [s.ReadAck(done, s.ACK_AGAIN).packet()]
             done = min(size, done + packet * max(1, window // max(packet, 1)))
             yield [s.ReadAck(done).packet()]
+        if pick.random() < 0.2:
+            yield [s.ReadAck(size, s.ACK_AGAIN).packet()]
+        yield [s.ReadAck(size + s.DIGEST_BYTES).packet()]
 
     def vendor_write(self) -> Iterator[list[bytes]]:
         pick, data = self.pick, self._data(self._size())

@@ -62,6 +62,7 @@ class Feature(IntFlag):
     RAM = 512
     READ_BACK = 1024
     MASK = 2048
+    PACKED_READS = 8192
     LZMA = 0x4000
     LZMA_RISCV = 0x8000
 
@@ -86,7 +87,7 @@ WRITE_ENCRYPTED, WRITE_NO_ERASE = 1, 2
 WRITE_READ_BACK = (
     4  # hash what is programmed while the wire is slower: SPI_FLASH_MD5 of the range then is quick
 )
-READ_SHORT_BLANKS = 1
+READ_SHORT_BLANKS, READ_CHECKED, READ_PACKED = 1, 2, 4
 ACK_AGAIN = 1
 SPI_WRITE_ENABLE, SPI_WAIT = 1, 2
 REPORT_AGAIN = 1  # status of a report: what came after `received` is lost, send it again
@@ -209,13 +210,25 @@ def find_mask(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class ReadOpen(Command, op=StubOp.READ_OPEN, least=20, table=STUB_COMMANDS):
-    """Stream flash in packets; at most ``window`` bytes are unacknowledged."""
+    """Stream flash in packets; at most ``window`` bytes are unacknowledged. ``codes``: with ``READ_PACKED``."""
 
     offset: int
     size: int
     packet_size: int
     window: int
     flags: int = READ_SHORT_BLANKS
+    codes: bytes = field(default=b"", repr=False)
+
+    def body(self) -> bytes:
+        words = (self.offset, self.size, self.packet_size, self.window, self.flags)
+        return struct.pack("<5I", *words) + self.codes
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self | None:
+        if len(body) < 20:
+            return None
+        offset, size, packet_size, window, flags = struct.unpack_from("<5I", body)
+        return cls(offset, size, packet_size, window, flags, body[20:])
 
 
 @dataclass(frozen=True)
@@ -406,6 +419,30 @@ def parse_read_packet(reply: Reply, expected: int) -> ReadPacket | None:
     if reply.op != StubOp.READ_OPEN or reply.body[-2:] != b"\0\0":
         return None
     return ReadPacket(reply.value, reply.body[:-2] or b"\xff" * expected)
+
+
+@dataclass(frozen=True)
+class CheckedPacket:
+    """A packet of a checked read: ``size`` bytes of flash from ``position`` on, counted from the start of the read.
+
+    ``content``: these bytes; packed if there are fewer; empty if they are all 0xFF.
+    """
+
+    position: int
+    size: int
+    content: bytes = field(repr=False)
+
+    def reply(self) -> Reply:
+        """The frame's content."""
+        body = self.size.to_bytes(2, "little") + self.content + b"\0\0"
+        return Reply(StubOp.READ_OPEN, self.position, body)
+
+
+def parse_checked_packet(reply: Reply) -> CheckedPacket | None:
+    """The packet in a reply, or None if it is not one."""
+    if reply.op != StubOp.READ_OPEN or len(reply.body) < 4 or reply.body[-2:] != b"\0\0":
+        return None
+    return CheckedPacket(reply.value, int.from_bytes(reply.body[:2], "little"), reply.body[2:-2])
 
 
 def parse_batch_reply(data: bytes, requests: tuple[Request, ...]) -> tuple[Reply, ...] | None:

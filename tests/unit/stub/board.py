@@ -80,6 +80,7 @@ class Board:
     registers: dict[int, int] = field(default_factory=dict)
     incoming: deque[int] = field(default_factory=deque)
     outgoing: bytearray = field(default_factory=bytearray)
+    sent: int = 0  # bytes
     idle: int = 0
     engine: Engine | None = None
 
@@ -102,6 +103,7 @@ class Board:
         spi = self.chip.spi
         if address == self.transmit:
             self.outgoing.append(value & 0xFF)
+            self.sent += 1
             return
         if address == self.chip.uart.update_address:
             return  # carried out at once

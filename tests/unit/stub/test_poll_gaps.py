@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 LIMIT_S = 0.0003
 SIZE = 0x1000
 OLD = random.Random(4).randbytes(0x3000)
+ALIKE = b"".join(text(200) + bytes((i, i ^ 0x5A)) for i in range(40))  # four long candidates each
 SKEWED = bytes(
     byte for byte in range(256) for _ in range(1 + int(1.3 ** (byte / 10 - 8)))
 )  # codes of all lengths
@@ -73,6 +74,11 @@ def read_vendor(bench: StubBench) -> None:
     bench.sealed = True
 
 
+def read_packed(bench: StubBench, data: bytes) -> None:
+    bench.chip.flash.contents[0x30000 : 0x30000 + len(data)] = data
+    assert bench.read_checked(0x30000, len(data))[0] == data
+
+
 def load_ram(bench: StubBench) -> None:
     code = text(2048)
     bench.ask(frame(Op.MEM_BEGIN, words(2048, 1, 2048, FREE_RAM[bench.chip.chip.id])))
@@ -115,6 +121,12 @@ JOBS: dict[str, Callable[[StubBench], object]] = {
     "vendor, read": read_vendor,
     "read": lambda b: b.read(0, SECTOR),
     "read, blank": lambda b: b.read(0x20000, SECTOR),
+    "read, checked": lambda b: b.read_checked(0, SECTOR, packed=False),
+    "read, packed": lambda b: read_packed(b, text(2 * SIZE)),
+    "read, random": lambda b: read_packed(b, OLD[:SIZE]),
+    "read, zeros": lambda b: read_packed(b, bytes(SIZE)),
+    "read, alike": lambda b: read_packed(b, ALIKE),
+    "read, blank and checked": lambda b: b.read_checked(0x20000, 2 * SECTOR),
     "hash": lambda b: b.send(s.Hash(0, 2 * SECTOR, 1000).packet()),
     "hash, vendor": lambda b: b.ask(frame(Op.SPI_FLASH_MD5, words(0, 2 * SECTOR, 0, 0))),
     "blank check": lambda b: b.send(s.Hash(0, 16 * SECTOR, SECTOR, s.HashKind.BLANK).packet()),

@@ -4,16 +4,18 @@
 times. The same list of frames through two benches must give the same replies and the same flash.
 """
 
+import hashlib
 import struct
 import zlib
 
-from tests.stub_drivers.frames import opened, sent
+from tests.stub_drivers.frames import open_checked, opened, sent
 
 from espwire.device.stub_image import StubOptions, load_stub
 from espwire.protocol import slip
 from espwire.protocol.commands import HEADER
 from espwire.protocol.opcodes import Op
-from espwire.protocol.stub import StubOp
+from espwire.protocol.packed import codes_body
+from espwire.protocol.stub import READ_CHECKED, READ_PACKED, READ_SHORT_BLANKS, ReadOpen, StubOp
 from espwire.virtual.build import build_chip
 from espwire.virtual.config import VirtualOptions
 from espwire.virtual.transport import VirtualTransport
@@ -117,9 +119,27 @@ class StubBench:
             self.post(words(StubOp.READ_ACK, len(out), 0))
         return bytes(out), self.now - start
 
+    def read_checked(self, offset, size, packet=4096, *, packed=True):
+        """A complete checked read; returns data and duration in seconds."""
+        start, found = self.now, b""
+        flags = READ_SHORT_BLANKS | READ_CHECKED | READ_PACKED * packed
+        codes = codes_body() if packed else b""
+        opening = ReadOpen(offset, size, packet, 65536, flags, codes)
+        assert self.ask(opening.packet())[-2:] == b"\0\0"
+        while len(found) < size:
+            expected = min(packet, size - len(found))
+            position, data = open_checked(self.next(), expected, found)
+            assert position == len(found)
+            found += data
+            self.post(words(StubOp.READ_ACK, len(found), 0))
+        digest = open_checked(self.next(), 16, b"")
+        assert digest == (size, hashlib.md5(found, usedforsecurity=False).digest())
+        self.post(words(StubOp.READ_ACK, size + 16, 0))
+        return found, self.now - start
 
-def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
-    """A bench, after the hello and at ``baud``."""
+
+def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", watchdogs=False, **options):
+    """A bench, after the hello and at ``baud``. ``watchdogs``: they run when the stub starts."""
     transport = VirtualTransport(
         build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options))
     )
@@ -140,6 +160,8 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     chip.flash.powered = power.on
     chip._set_baud(115200)
     transport.sleep(0.01)
+    if watchdogs:
+        chip.registers.watchdogs.restart(transport.now(), running=True)
     chip.run(image.entry)
     bench = StubBench(transport)
     assert bench.next() == b"OHAI"

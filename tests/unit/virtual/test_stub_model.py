@@ -124,6 +124,8 @@ def measure(chip, stub, size, kind):
     times = {"write": bench.write(0, data)}
     got, times["read"] = bench.read(0, size)
     assert got == data == bytes(bench.chip.flash.contents[:size])
+    got, times["checked read"] = bench.read_checked(0, size, packed=kind == "uart")
+    assert got == data
     begin = bench.now
     reply = bench.ask(words(StubOp.HASH, 0, size, 0, HashKind.MD5))
     times["hash"] = bench.now - begin
@@ -131,7 +133,7 @@ def measure(chip, stub, size, kind):
     return times
 
 
-def compare(chip, size, kind="uart", jobs=("write", "read", "hash")):
+def compare(chip, size, kind="uart", jobs=("write", "read", "checked read", "hash")):
     model, engine = measure(chip, "twin", size, kind), measure(chip, "engine", size, kind)
     print(chip, {job: f"{model[job]:.4f} {engine[job]:.4f}" for job in model})
     for job in jobs:
@@ -145,7 +147,7 @@ def test_the_model_takes_the_engines_time(chip):
 
 def test_the_model_takes_the_engines_time_over_usb():
     compare(
-        "esp32c3", SMALL, "usb-jtag", ("write", "read")
+        "esp32c3", SMALL, "usb-jtag", ("write", "read", "checked read")
     )  # a hash takes less than a slice of the engine's time
 
 

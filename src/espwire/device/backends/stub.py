@@ -25,8 +25,9 @@ too many rewinds at one position    the line is too bad                     rais
 
 **Reading.** READ_OPEN starts packets of flash content, each with its position; the host acknowledges every quarter of a
 window. On a packet with another position, on damage or silence it sends an acknowledgement with ``ACK_AGAIN``, and the
-stub continues from there. Packets that were on their way are recognised by their growing positions and ignored. A
-packet without data stands for a blank one.
+stub continues from there. Packets that were on their way are recognised by their growing positions and ignored. Blank
+packets come without data. Where the stub can, packets announce their size, and their data is packed on a UART
+(``protocol/packed.py``); the last packet is the MD5 of everything, as the stub has read it.
 
 **Ending.** A stream that is left early is aborted: ABORT with a token, repeated until its reply comes; then nothing
 older can be on its way. Not after a lost transport or a cancellation: the process may have no time for it.
@@ -34,6 +35,7 @@ older can be on its way. Not after a lost transport or a cancellation: the proce
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import count
 from types import TracebackType
@@ -72,29 +74,42 @@ from espwire.device.backends.stub_commands import (
 from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
 from espwire.device.loader import BITS_PER_BYTE, Attempts, Loader
 from espwire.device.spi import SpiCommand
-from espwire.errors import Cancelled, CommandFailed, NoReply, ToolError, TransportLost
+from espwire.errors import (
+    Cancelled,
+    CommandFailed,
+    DeviceError,
+    NoReply,
+    ToolError,
+    TransportLost,
+    VerifyError,
+)
 from espwire.events import Report as EventReport
 from espwire.events import silent
 from espwire.protocol.commands import HEADER, Reply
+from espwire.protocol.packed import HISTORY, codes_body, unpack
 from espwire.protocol.replies import status_meaning
 from espwire.protocol.stub import (
     ACK_AGAIN,
+    DIGEST_BYTES,
+    READ_CHECKED,
+    READ_PACKED,
     READ_SHORT_BLANKS,
     REPORT_AGAIN,
     WRITE_ENCRYPTED,
     WRITE_NO_ERASE,
     WRITE_READ_BACK,
     Capabilities,
+    CheckedPacket,
     Codec,
     Feature,
     ReadAck,
     ReadOpen,
-    ReadPacket,
     Report,
     StubOp,
     WriteData,
     WriteOpen,
     find_mask,
+    parse_checked_packet,
     parse_read_packet,
     parse_report,
 )
@@ -208,8 +223,12 @@ class StubBackend:
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: EventReport = silent
     ) -> Iterator[bytes]:
-        """Packets, each with a CRC; after a broken stream another one continues where it was."""
-        retry, done = self.loader.settings.retry, 0
+        """Packets, each with a CRC; after a broken stream another one continues where it was.
+
+        :raises VerifyError: the MD5 of what was read differs from the chip's
+        """
+        retry, done, begun = self.loader.settings.retry, 0, 0
+        digest = hashlib.md5(usedforsecurity=False)
         restarts = retry.read_restarts + size // BYTES_PER_RESTART
         attempts = Attempts(retry.block_attempts, restarts)
         while done < size:
@@ -217,10 +236,14 @@ class StubBackend:
                 with ReadTransfer(self.loader, start + done, size - done) as transfer:
                     for data in transfer:
                         done += len(data)
+                        digest.update(data)
                         progress(done)
                         yield data
             except (NoReply, CommandFailed) as error:
                 attempts.failed(error, done)
+                begun = done
+        if begun and read_digest(self.loader, start, size) != digest.digest():
+            raise _build_wrong_read(start, size)
 
     def digests(self, start: int, size: int, piece: int) -> list[bytes]:
         """By SPI_FLASH_MD5 for one piece, which is quick after a write; by HASH for many."""
@@ -490,14 +513,22 @@ class ReadTransfer(_Transfer):
     def __init__(self, loader: Loader, offset: int, size: int) -> None:
         loader.require(StubOp.READ_OPEN)
         capabilities = _find_capabilities(loader)
-        self._loader, self.size, self.received = loader, size, 0
+        self._loader, self.offset, self.size, self.received = loader, offset, size, 0
         self._packet, self._window = capabilities.read_packet, capabilities.read_window
         self._acknowledged, self._last, self._rewound = 0, -1, False
         self._open = size > 0
         self._attempts = _limit_rewinds(loader.settings.retry)
         self._early: Reply | None = None
-        flags = READ_SHORT_BLANKS if Feature.BLANK_PACKETS in capabilities.features else 0
-        reply = loader.request(ReadOpen(offset, size, self._packet, self._window, flags))
+        self._checked = Feature.PACKED_READS in capabilities.features
+        self._digest, self._history = hashlib.md5(usedforsecurity=False), b""
+        flags, codes = 0, b""
+        if Feature.BLANK_PACKETS in capabilities.features:
+            flags |= READ_SHORT_BLANKS
+        if self._checked:
+            flags |= READ_CHECKED
+            if loader.transport.info.can_change_baud:  # USB is faster than the chip packs
+                flags, codes = flags | READ_PACKED, codes_body()
+        reply = loader.request(ReadOpen(offset, size, self._packet, self._window, flags, codes))
         if reply.value == size or reply.body[-2:] != OK:
             loader.check_status(reply, 0)
         else:
@@ -507,18 +538,24 @@ class ReadTransfer(_Transfer):
         """The bytes, as they come.
 
         :raises NoReply: the stub no longer replies, or the line is too bad
+        :raises DeviceError: code ``bad-reply``: an intact packet is invalid
+        :raises VerifyError: after the last byte: the MD5 differs from the chip's
         """
         while self.received < self.size:
-            packet = self._receive_packet()
-            if packet is None:
+            data = self._receive_packet()
+            if data is None:
                 continue
-            self.received += len(packet.data)
+            self.received += len(data)
+            self._digest.update(data)
+            self._history = (self._history + data)[-HISTORY:]
             self._last, self._rewound = -1, False
-            finished = self.received == self.size
+            finished = self.received == self.size and not self._checked
             if finished or self.received - self._acknowledged >= self._window // 4:
                 self._acknowledge()
             self._open = not finished
-            yield packet.data
+            yield data
+        if self._open:
+            self._check_digest()
         self._loader.end_pipeline()
 
     def abort(self) -> None:
@@ -529,7 +566,15 @@ class ReadTransfer(_Transfer):
         self.received = self.size
         super().abort()
 
-    def _receive_packet(self) -> ReadPacket | None:
+    def _check_digest(self) -> None:
+        while (digest := self._receive_packet()) is None:
+            pass
+        self._loader.send(ReadAck(self.size + DIGEST_BYTES).packet())
+        self._open = False
+        if digest != self._digest.digest():
+            raise _build_wrong_read(self.offset, self.size)
+
+    def _receive_packet(self) -> bytes | None:
         """The next packet; None: something else, damage or silence, which may have led to a rewind."""
         reply, self._early = self._early, None
         if reply is None:
@@ -539,16 +584,40 @@ class ReadTransfer(_Transfer):
         if reply is None:
             self._rewind()
             return None
-        expected = min(self._packet, self.size - self.received)
-        packet = parse_read_packet(reply, expected)
-        if packet is not None and packet.position == self.received:
-            if len(packet.data) == expected:
-                return packet
+        expected = min(self._packet, self.size - self.received) or DIGEST_BYTES
+        if reply.value == self.received:
+            data = self._open_packet(reply, expected)
+            if data is not None:
+                return data
             self._rewind()
         elif not self._rewound or reply.value <= self._last:  # not on its way at the last rewind
             self._rewind()
         self._last = reply.value
         return None
+
+    def _open_packet(self, reply: Reply, expected: int) -> bytes | None:
+        """The flash content in a packet at the right position; None: it was damaged."""
+        if not self._checked:
+            plain = parse_read_packet(reply, expected)
+            return plain.data if plain is not None and len(plain.data) == expected else None
+        packet = parse_checked_packet(reply)
+        if packet is None:
+            return None
+        data = self._unpack(packet) if packet.size == expected else None
+        if data is None:
+            raise DeviceError(
+                f"the stub sent an invalid packet at {self.offset + self.received:#x}: "
+                f"{len(packet.content)} bytes for {packet.size}, expected {expected}",
+                code="bad-reply",
+            )
+        return data
+
+    def _unpack(self, packet: CheckedPacket) -> bytes | None:
+        if not packet.content:
+            return b"\xff" * packet.size
+        if len(packet.content) == packet.size:
+            return packet.content
+        return unpack(packet.content, packet.size, self._history)
 
     def _rewind(self) -> None:
         self._count_rewind("what was read")
@@ -558,6 +627,14 @@ class ReadTransfer(_Transfer):
     def _acknowledge(self, flags: int = 0) -> None:
         self._acknowledged = self.received
         self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
+
+
+def _build_wrong_read(start: int, size: int) -> VerifyError:
+    return VerifyError(
+        f"the data read at {start:#x} differs from the chip's MD5",
+        ranges=((start, start + size),),
+        hint="Read again.",
+    )
 
 
 def _limit_rewinds(retry: RetryPolicy) -> Attempts:

@@ -33,6 +33,7 @@ from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, USB_PACKET, US
 Steps = Generator[float, None, None]
 Handlers = Mapping[int, Callable[[bytes, int], Steps]]  # opcode → what handles a frame with it
 TRANSMIT_FIFO = 126
+USB_FILL_BYTE = 80  # CPU cycles: from the queue into the packet
 LAST_BYTE_S = 0.0015  # how long the program waits for the last byte to leave
 LONGEST_RUN = 0x20000
 SYNC_REPLIES = 8
@@ -92,11 +93,12 @@ class CpuModel:
     """A ``Program`` that is modelled in Python; ``main`` is the program itself.
 
     ``hz``: the CPU's clock; ``receive_cycles``, ``send_cycles``: cost of a byte. While ``sealed``, each frame sent
-    ends with a CRC-32, which costs ``seal_cycles`` a byte.
+    ends with a CRC-32, which costs ``seal_cycles`` a byte. ``transmit_queue``: bytes that may wait for the transmit
+    FIFO while the CPU works, at ``queue_cycles`` more per byte.
     """
 
     sealed = False
-    seal_cycles = 0
+    seal_cycles = transmit_queue = queue_cycles = 0
 
     def __init__(
         self, services: Services, *, hz: float, receive_cycles: int, send_cycles: int, ring: Ring
@@ -267,6 +269,9 @@ class CpuModel:
             self.add_work(len(payload) * self.seal_cycles)
             payload = seal_frame(payload)
         data = slip.encode(payload)
+        if self.transmit_queue:
+            yield from self._send_queued(data)
+            return
         wire_s, work_s = len(data) * self.byte_s, len(data) * self._send_s + self._work_s
         self._work_s = 0.0
         if self.services.usb:
@@ -282,6 +287,25 @@ class CpuModel:
         self.services.send(self.now, data, self.baud)
         self._line_free = done if self.services.usb else start + wire_s
         yield from self.finish_work(done)
+
+    def _send_queued(self, data: bytes) -> Steps:
+        """Send while the CPU goes on; returns when the last byte fits the queue."""
+        yield from self.finish_work()
+        wire_s = line_s = len(data) * self.byte_s
+        if self.services.usb:  # a packet is filled after the one before it has left
+            wire_s += len(data) * USB_FILL_BYTE / self.hz
+            line_s = len(data) * BIT_TIMES / USB_BAUD
+        self.add_work(len(data) * (self._send_s * self.hz + self.queue_cycles))
+        self._line_free = max(self.now, self._line_free) + wire_s
+        self.services.send(self._line_free - line_s, data, self.baud)
+        waiting_s = (TRANSMIT_FIFO + self.transmit_queue) * self.byte_s
+        yield from self.finish_work(self._line_free - waiting_s)
+
+    def empty_queue(self) -> Steps:
+        """Wait until all that waits is in the transmit FIFO; then frames are sent at once again."""
+        if self.transmit_queue:
+            self.transmit_queue = 0
+            yield from self.finish_work(self._line_free - TRANSMIT_FIFO * self.byte_s)
 
     def reply(self, op: int, value: int = 0, data: bytes = b"", status: int = 0) -> Steps:
         """Send a reply with its two status bytes."""

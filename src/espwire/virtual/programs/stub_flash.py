@@ -1,8 +1,7 @@
-"""Flash access of the stub model: bursts, erase policy, reads and hashes. Mirrors ``stub/src/{flash,read,hash}.c``.
+"""Flash access of the stub model: bursts, erase policy, hashes. Mirrors ``stub/src/{flash,hash}.c``.
 
 Each transaction is executed by the virtual flash part at its time; the CPU's share is added to the model's work. A
-flash that is not attached ignores everything and reads as zeros. A read sends packets ahead of their acknowledgements,
-as far as the window allows, and goes back when the host requests it. A hash stops when another request arrives.
+flash that is not attached ignores everything and reads as zeros. A hash stops when another request arrives.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from espwire.protocol.opcodes import (
     WRITE_ENABLE,
 )
 from espwire.protocol.replies import BAD_BLOCK
-from espwire.protocol.stub import HashKind, StubOp
+from espwire.protocol.stub import HashKind
 from espwire.sizes import BLOCK, SECTOR
 from espwire.virtual.nor_flash import NorFlash
-from espwire.virtual.programs.cpu_model import CpuModel, Steps, word
+from espwire.virtual.programs.cpu_model import CpuModel, Steps
 
 BURST = 64
 LARGEST_FLASH = 1 << 28  # as long as SPI_SET_PARAMS has not set the size
@@ -38,10 +37,7 @@ READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
 # CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data, of
 # another look at the status
 READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 1170, 1850, 850, 600, 250
-HASH_BYTE, BLANK_BYTE = 34, 15
-PACKET = 4096
-READ_WINDOW = 0x10000
-VENDOR_WINDOW = 64
+HASH_BYTE, BLANK_BYTE = 34, 6.5
 
 
 class StubFlash:
@@ -97,11 +93,6 @@ class StubFlash:
                 return  # chip select rises before the address is complete
             address, data = address << 8 | data[0], data[1:]
         flash.execute(t, opcode, address=address, data=data)
-
-    def read(self, address: int, size: int) -> bytes:
-        """Read burst by burst."""
-        self._cpu.add_work(-(-size // BURST) * READ_BURST + self._bus_cycles(size))
-        return self.read_now(address, size)
 
     def scan(self, address: int, size: int, byte_cycles: float) -> bytes:
         """Read each burst while the CPU works on the one before."""
@@ -196,79 +187,11 @@ class PartialHash(NamedTuple):
     size: int
 
 
-class Reader:
-    """READ_OPEN, READ_FLASH, HASH and SPI_FLASH_MD5. ``check`` is whether a received frame is a valid request."""
+class Hasher:
+    """HASH and SPI_FLASH_MD5. ``check`` is whether a received frame is a valid request."""
 
     def __init__(self, cpu: CpuModel, flash: StubFlash, check: Callable[[bytes], int]) -> None:
         self._cpu, self._flash, self._check = cpu, flash, check
-
-    def open(self, frame: bytes, op: int) -> Steps:
-        """READ_OPEN, until the end of the read."""
-        offset, size, packet, window, flags = struct.unpack_from("<5I", frame, HEADER.size)
-        bad = not size or not packet or packet > PACKET or packet % 4 or window < packet
-        bad = bad or not self._flash.covers(offset, size)
-        yield from self._cpu.reply(op, 0 if bad else size, status=BAD_BLOCK if bad else 0)
-        if bad:
-            return
-        yield from self._flash.wait()
-        ring, done, sent = self._cpu.ring, 0, 0
-        ring.release()
-        while done < size:
-            count = min(packet, size - sent)
-            if count and sent + count - done <= window:
-                yield from self._send_packet(offset + sent, sent, count, flags)
-                sent += count
-            else:
-                yield from self._cpu.wait_for_frame()
-            yield from self._cpu.finish_work()
-            while done < size and (ack := ring.take()) is not None:
-                valid, received = self._check(ack), word(ack, 0)
-                if valid and ack[1] != StubOp.READ_ACK:
-                    ring.put_back()
-                    return
-                if valid and len(ack) == HEADER.size + 8 and received <= sent:
-                    if word(ack, 1) & stub.ACK_AGAIN:
-                        done = sent = received
-                    else:
-                        done = max(done, received)
-                ring.release()
-
-    def _send_packet(self, address: int, position: int, size: int, flags: int) -> Steps:
-        blank = False
-        if flags & stub.READ_SHORT_BLANKS:
-            blank = yield from self._flash.is_blank(address, size)
-        data = b"" if blank else self._flash.read(address, size)
-        yield from self._cpu.reply(StubOp.READ_OPEN, position, data)
-
-    def read(self, frame: bytes, op: int) -> Steps:
-        """The vendor's READ_FLASH."""
-        offset, size, packet, window = struct.unpack_from("<4I", frame, HEADER.size)
-        bad = not 0 < packet <= PACKET or not 0 < window <= VENDOR_WINDOW
-        bad = bad or not self._flash.covers(offset, size)
-        yield from self._cpu.reply(op, status=BAD_BLOCK if bad else 0)
-        if bad:
-            return
-        yield from self._flash.wait()
-        ring, digest, sent, done = self._cpu.ring, hashlib.md5(usedforsecurity=False), 0, 0
-        ring.release()
-        while done < size:
-            if sent < size and sent - done & 0xFFFFFFFF < window * packet:
-                data = self._flash.read(offset + sent, min(packet, size - sent))
-                digest.update(data)
-                self._cpu.add_work(len(data) * HASH_BYTE)
-                yield from self._cpu.send_frame(data)
-                sent += len(data)
-            else:
-                yield from self._cpu.wait_for_frame()
-            yield from self._cpu.finish_work()
-            while (ack := ring.take()) is not None:
-                if len(ack) == 4:
-                    done = int.from_bytes(ack, "little")
-                elif self._check(ack):
-                    ring.put_back()
-                    return
-                ring.release()
-        yield from self._cpu.send_frame(digest.digest())
 
     def hash(self, frame: bytes, op: int) -> Steps:
         """HASH, piece by piece, unless another request arrives."""

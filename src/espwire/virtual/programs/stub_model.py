@@ -4,7 +4,7 @@ It replaces the packed image wherever that is uploaded (``VirtualOptions.stub``)
 are left out: what the stub leaves in the registers of the SPI controller, and what a frame reads past its end if it is
 shorter than its command requires.
 
-Pace. The constants here, in ``stub_flash.py`` and ``stub_write.py`` are CPU cycles of the ESP32's stub, measured on the
+Pace. The constants here, in ``stub_flash.py``, ``stub_read.py`` and ``stub_write.py`` are CPU cycles of the ESP32's stub, measured on the
 CPU engine (two cycles per instruction, twenty per access to a peripheral). Other chips run other machine code for the
 same C source; ``stub.own.pace`` is their ratio to these numbers. ``tools/measure_pace.py`` measures it. Bit times of
 UART and SPI come on top.
@@ -52,13 +52,8 @@ from espwire.virtual.programs.cpu_model import (
     word,
 )
 from espwire.virtual.programs.program import Services
-from espwire.virtual.programs.stub_flash import (
-    PACKET,
-    READ_WINDOW,
-    TRANSACTION,
-    Reader,
-    StubFlash,
-)
+from espwire.virtual.programs.stub_flash import TRANSACTION, Hasher, StubFlash
+from espwire.virtual.programs.stub_read import PACKET, READ_WINDOW, Reader
 from espwire.virtual.programs.stub_write import (
     CHECKSUM_BYTE,
     COMMAND,
@@ -72,13 +67,13 @@ from espwire.virtual.registers import require_soc
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
 NO_CHIP_ID = 0xFFFFFFFF
-FEATURES = Feature(0xFFB)
+FEATURES = Feature(0x2FFB)
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.FLASH_BEGIN: (16, 20), Op.FLASH_DEFL_BEGIN: (16, 20),
     Op.FLASH_END: (4,), Op.FLASH_DEFL_END: (4,), StubOp.ABORT: (4,), StubOp.RESET: (4,),
     Op.MEM_BEGIN: (16,), StubOp.HASH: (16,), Op.READ_FLASH: (16,),
     Op.MEM_END: (8,), Op.CHANGE_BAUDRATE: (8,), Op.ERASE_REGION: (8,), StubOp.READ_ACK: (8,),
-    StubOp.READ_OPEN: (20,), StubOp.WRITE_OPEN: (24,), Op.SYNC: (36,), Op.ERASE_FLASH: (0,), Op.RUN_USER_CODE: (0,),
+    StubOp.WRITE_OPEN: (24,), Op.SYNC: (36,), Op.ERASE_FLASH: (0,), Op.RUN_USER_CODE: (0,),
 }  # fmt: skip
 # commands that may come in a batch; None: checked by the command
 SMALL_LENGTHS: dict[int, int | None] = {
@@ -171,6 +166,7 @@ class StubModel(CpuModel):
             lzma=form,
         )
         self.reader = Reader(self, self.memory, self._check)
+        self.hasher = Hasher(self, self.memory, self._check)
         self.ram = RamCommands(self, CHECKSUM_BYTE + COPY_BYTE, self.memory.wait)
         self._handlers: Handlers = {
             Op.SYNC: self.sync,
@@ -181,7 +177,7 @@ class StubModel(CpuModel):
             **dict.fromkeys((Op.FLASH_END, Op.FLASH_DEFL_END), self._end),
             StubOp.READ_OPEN: self.reader.open,
             Op.READ_FLASH: self.reader.read,
-            StubOp.HASH: self.reader.hash,
+            StubOp.HASH: self.hasher.hash,
             Op.MEM_BEGIN: self.ram.begin,
             Op.MEM_DATA: self.ram.data,
             Op.MEM_END: self.ram.end,
@@ -319,7 +315,7 @@ class StubModel(CpuModel):
         if not self.memory.covers(address, size):
             return Answer(BAD_BLOCK)
         begun = yield from self.writer.take_hash(address, size)
-        digest = yield from self.reader.hash_piece(address, size, HashKind.MD5, begun=begun)
+        digest = yield from self.hasher.hash_piece(address, size, HashKind.MD5, begun=begun)
         return Answer(data=digest or b"")
 
     def _spi(self, body: bytes) -> Small:
