@@ -31,6 +31,7 @@ from elftools.elf.elffile import ELFFile
 
 from espwire.chips.model import Chip, OwnStub, ProgramRam
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.compress import find_lzma_form
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,10 @@ SHARED = (
     "read",
     "pack",
     "hash",
+    "unpack",
     "inflate",
+    "lzma",
+    "branches",
     "flash",
     "md5",
     "crc",
@@ -105,6 +109,7 @@ def own_stub(chip: Chip) -> OwnStub:
 def render_header(chip: Chip) -> str:
     """chip.h: every number that the C sources want, from the chip's data."""
     own, spi, uart = own_stub(chip), chip.spi, chip.uart.clock_divider_address - UART_DIVIDER_OFFSET
+    form = find_lzma_form(chip)
     numbers: dict[str, int | str] = {
         "UART_BASE": uart,
         "UART_TX": uart if own.uart_transmit is None else own.uart_transmit,
@@ -127,6 +132,11 @@ def render_header(chip: Chip) -> str:
         if chip.identity.image_chip_id is None
         else chip.identity.image_chip_id,
         "CAN_ENCRYPT": int(own.can_encrypt),
+        "CAN_LZMA": int(own.can_lzma),
+        "HAS_BRANCH_FILTER": int(form.branches),
+        "LZMA_LC": form.lc,
+        "LZMA_LP": form.lp,
+        "LZMA_PB": form.pb,
         "WINDOWED": int(chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"),
         "BUILD_ID": "{" + ", ".join(map(str, MARK)) + "}",
     }

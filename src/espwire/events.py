@@ -75,7 +75,10 @@ class PlannedStep(NamedTuple):
 
 
 class PlanReady(Event):
-    """The plan: ``actions`` for programs, ``steps`` for people, a line each. ``seconds`` is an estimate."""
+    """The plan: ``actions`` for programs, ``steps`` for people, a line each.
+
+    ``seconds`` is an estimate, and so is ``wire_bytes`` if data is compressed while it is sent.
+    """
 
     steps: tuple[str, ...]
     wire_bytes: int

@@ -141,14 +141,16 @@ static void answer_read(struct spi *s) {
   for (u32 i = 0; i < s->in; i++) to[i] = flash[(s->address + i) % flash_bytes];
 }
 
-static struct spi *running;
+static struct spi *running, *last;
 
 void hw_spi_start(const struct spi *transaction) {
   if (running) violation("two transactions at once", transaction->opcode);
   if (transaction->out > 64 || transaction->in > 64) abort();
-  running = (struct spi *)(uintptr_t)transaction;
+  last = running = (struct spi *)(uintptr_t)transaction;
   idle = 0;
 }
+
+void hw_spi_again(void) { hw_spi_start(last); }
 
 void hw_spi_finish(struct spi *s) {
   if (running != s) violation("the end of another transaction", s->opcode);

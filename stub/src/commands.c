@@ -5,7 +5,7 @@
 #define VERSION 2u
 #define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 };
+enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;
@@ -16,6 +16,7 @@ static u32 word(const u8 *body, u32 at) {
 /* --- small commands: body in, answer out; alone or in a batch --- */
 
 static u16 write_registers(const u8 *body, u32 size) {
+  flash_forget();
   for (u32 at = 0; at < size / 4; at += 4) {
     u32 address = word(body, at), value = word(body, at + 1), mask = word(body, at + 2);
     if (word(body, at + 3)) hw_delay_us(word(body, at + 3));

@@ -12,8 +12,18 @@ enum {
 
 u32 flash_size;
 
-void spi_run(struct spi *transaction) {
+static struct spi status = {.opcode = READ_STATUS, .in = 1};
+static u8 asked;                      /* the last transaction has read the status */
+
+static void start(const struct spi *transaction) {
+  asked = 0;
   hw_spi_start(transaction);
+}
+
+void flash_forget(void) { asked = 0; }
+
+void spi_run(struct spi *transaction) {
+  start(transaction);
   hw_spi_finish(transaction);
 }
 
@@ -44,8 +54,13 @@ static void change_flash(u8 near, u8 far, u32 address, u32 out) {
 
 /* All ones: no part, or a part in power-down, which would be waited for forever. */
 int flash_busy(void) {
-  u32 status = plain(READ_STATUS, 1) & 0xFF;
-  return status != 0xFF && (status & 1);
+  u32 bits;
+  if (asked) hw_spi_again();
+  else hw_spi_start(&status);
+  asked = 1;
+  hw_spi_finish(&status);
+  bits = status.words[0] & 0xFF;
+  return bits != 0xFF && (bits & 1);
 }
 
 void flash_wait(void) {
@@ -63,7 +78,7 @@ void flash_read_start(u32 address, u32 size) {
   reading.dummy = 8;
   reading.in = (u8)size;
   set_address(&reading, FAST_READ, FAST_READ_4, address);
-  hw_spi_start(&reading);
+  start(&reading);
 }
 
 void flash_read_finish(u32 *data) {

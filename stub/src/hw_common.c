@@ -118,6 +118,8 @@ void hw_spi_start(const struct spi *s) {
   REGISTER(SPI_COMMAND) = SPI_START;
 }
 
+void hw_spi_again(void) { REGISTER(SPI_COMMAND) = SPI_START; }
+
 void hw_spi_finish(struct spi *s) {
   while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   for (u32 i = 0; i < (s->in + 3u) / 4; i++) s->words[i] = REGISTER(SPI_DATA + 4 * i);

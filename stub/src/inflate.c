@@ -1,32 +1,20 @@
-/* Inflate (RFC 1950, 1951) into a 32 KiB window, from which the flash is programmed meanwhile. Damage ends it with a status. */
+/* Inflate (RFC 1950, 1951). Damage ends it with a status. */
 #include "stub.h"
 
 #define FAST_BITS 9
-#define ADLER 65521u
 enum { STORED, FIXED, DYNAMIC };
 
 struct huffman { u16 fast[1 << FAST_BITS], counts[16], symbols[288]; };
 static struct huffman literals, distances;
 static u8 lengths[320];
-static const u8 *input;
-static u32 input_left, bits, bit_count, written, flushed, adler_a, adler_b;
-static u8 ended, stopped;             /* the stream has ended; the flash side has stopped */
+static u32 bits, bit_count;
 
 enum { LONGEST = 258, LONGEST_PLACE = 28 };
 static const u8 LENGTH_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
 
-static u32 next_byte(void) {
-  if (!input_left && (ended || !write_more(&input, &input_left))) {
-    ended = 1;
-    return 0;
-  }
-  input_left--;
-  return *input++ ^ stream_mask;
-}
-
 static void need(u32 count) {
   while (bit_count < count) {
-    bits |= next_byte() << bit_count;
+    bits |= unpack_byte() << bit_count;
     bit_count += 8;
   }
 }
@@ -98,36 +86,13 @@ static int decode(const struct huffman *h) {
   return -1;
 }
 
-static void flush(void) {
-  u32 a = adler_a, b = adler_b;
-  rx_poll();
-  for (; flushed != written; flushed++) {
-    a += window[flushed & WINDOW_MASK];
-    b += a;
-  }
-  if (written % SECTOR == 0) {        /* at least once per sector: b stays below 2^32 */
-    a %= ADLER;
-    b %= ADLER;
-  }
-  adler_a = a;
-  adler_b = b;
-  if (ended || (!stopped && !write_ready(written))) stopped = 1;
-}
-
-static void put(u8 byte) {
-  window[written++ & WINDOW_MASK] = byte;
-  if (written % WRITE_STEP == 0) flush();
-  if (written % 64 == 0) write_pump();
-  else if (written % 32 == 0) rx_poll();
-}
-
 static int read_stored(void) {
   u32 size, check;
   take(bit_count & 7);
   size = take(16);
   check = take(16);
   if (size != (check ^ 0xFFFF)) return 0;
-  while (size-- && !ended && !stopped) put((u8)take(8));
+  while (size-- && !unpack.ended && !unpack.stopped) unpack_put(take(8));
   return 1;
 }
 
@@ -139,7 +104,7 @@ static int read_tables(void) {
   for (u32 i = 0; i < literal_count + distance_count;) {
     int symbol = decode(&literals);
     u32 value = 0, repeat;
-    if (symbol < 0 || ended) return 0;
+    if (symbol < 0 || unpack.ended) return 0;
     if (read++ % 8 == 0) rx_poll();
     if (symbol < 16) {
       lengths[i++] = (u8)symbol;
@@ -174,12 +139,12 @@ static u32 take_value(u32 place, u32 step) {
 }
 
 static int read_codes(void) {
-  while (!ended && !stopped) {
+  while (!unpack.ended && !unpack.stopped) {
     int symbol = decode(&literals), place;
     u32 size, distance;
     if (symbol < 0 || symbol > 285) return 0;
     if (symbol < 256) {
-      put((u8)symbol);
+      unpack_put((u32)symbol);
       continue;
     }
     if (symbol == 256) return 1;
@@ -188,8 +153,7 @@ static int read_codes(void) {
     place = decode(&distances);
     if (place < 0 || place > 29) return 0;
     distance = 1 + take_value((u32)place, 1);
-    if (distance > written) return 0;
-    while (size--) put(window[(written - distance) & WINDOW_MASK]);
+    if (!unpack_repeat(distance, size)) return 0;
   }
   return 1;
 }
@@ -207,25 +171,23 @@ static int read_blocks(void) {
     } else {
       return 0;
     }
-  } while (!last && !ended && !stopped);
+  } while (!last && !unpack.ended && !unpack.stopped);
   return 1;
 }
 
 u16 inflate_stream(void) {
   u32 head, sum = 0;
-  input_left = bits = bit_count = written = flushed = 0;
-  ended = stopped = 0;
-  adler_a = 1;
-  adler_b = 0;
+  unpack_start(1);
+  bits = bit_count = 0;
   head = take(8) << 8;
   head |= take(8);
-  if ((head & 0x8F00) != 0x0800 || head % 31 || head & 32) return ended ? TOO_LITTLE : INFLATE_FAILED;
-  if (!read_blocks()) return ended ? TOO_LITTLE : INFLATE_FAILED;
-  if (written != flushed) flush();
-  if (ended) return TOO_LITTLE;
-  if (stopped) return OK;             /* the writing side has the status */
+  if ((head & 0x8F00) != 0x0800 || head % 31 || head & 32) return unpack.ended ? TOO_LITTLE : INFLATE_FAILED;
+  if (!read_blocks()) return unpack.ended ? TOO_LITTLE : INFLATE_FAILED;
+  unpack_flush();
+  if (unpack.ended) return TOO_LITTLE;
+  if (unpack.stopped) return OK;      /* the writing side has the status */
   take(bit_count & 7);
   for (u32 i = 0; i < 4; i++) sum = sum << 8 | take(8);
-  if (ended) return TOO_LITTLE;
-  return sum == (adler_b % ADLER << 16 | adler_a % ADLER) ? OK : INFLATE_FAILED;
+  if (unpack.ended) return TOO_LITTLE;
+  return sum == unpack_adler() ? OK : INFLATE_FAILED;
 }

@@ -53,6 +53,7 @@ struct spi {                          /* a transaction; lengths in bits, bits, b
 };
 void hw_spi_start(const struct spi *transaction);
 void hw_spi_finish(struct spi *transaction);
+void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */
 
 /* --- frames.c: SLIP, and a ring of received frames --- */
 struct frame { u32 start, size; };
@@ -95,8 +96,8 @@ void write_data_late(const struct frame *frame, u8 op);
 u16 write_end_vendor(void);
 void write_forget(void);
 void write_forget_hash(void);         /* the flash may change */
-int write_more(const u8 **data, u32 *size);         /* for inflate: the next piece of the stream; 0: the end */
-int write_ready(u32 total);           /* for inflate: `total` bytes are unpacked; 0: stop */
+int write_more(const u8 **data, u32 *size);         /* for unpack: the next piece of the stream; 0: the end */
+int write_ready(u32 total);           /* for unpack: `total` bytes are unpacked; 0: stop */
 void write_pump(void);                /* call often: programs unpacked data when the flash is ready */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back before; their MD5 */
 void read_open(const struct frame *frame);
@@ -107,14 +108,24 @@ int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep);
 int hash_flash(struct md5 *md5, u32 address, u32 size);
 int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 
-/* --- inflate.c --- */
+/* --- unpack.c, inflate.c, lzma.c, branches.c --- */
 extern u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
+extern struct unpack { u32 written; u8 ended, stopped; } unpack; /* the stream has ended; the flash side has stopped */
+void unpack_start(int check_adler);
+u32 unpack_byte(void);                /* the next of the stream; 0 once it has ended */
+void unpack_put(u32 byte);
+int unpack_repeat(u32 distance, u32 size);          /* 0: nothing is there */
+void unpack_flush(void);
+u32 unpack_adler(void);
 u16 inflate_stream(void);             /* 0, or the status */
+u16 lzma_stream(void);
+void branches_restore(u8 *code, u32 position, u32 size);
 
 /* --- flash.c --- */
 void flash_wait(void);
 int flash_busy(void);
+void flash_forget(void);              /* the registers of the SPI controller have changed */
 void flash_read(u32 address, u32 *data, u32 size);  /* at most 64 bytes */
 void flash_read_start(u32 address, u32 size);
 void flash_read_finish(u32 *data);    /* completes flash_read_start */

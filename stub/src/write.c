@@ -1,11 +1,13 @@
 /* Writes: a stream of frames in, flash out. Erases ahead while the wire is slower than the flash. */
 #include "stub.h"
 
-enum { CODEC_RAW, CODEC_ZLIB };
+enum { CODEC_RAW, CODEC_ZLIB, CODEC_LZMA, CODEC_LZMA_RISCV };
+enum { LZMA = HAS_BRANCH_FILTER ? CODEC_LZMA_RISCV : CODEC_LZMA };
 enum { ENCRYPTED = 1, NO_ERASE = 2, READ_BACK = 4 };
 enum { CLOSED, OURS, VENDOR };
 #define LAG 28672u                    /* most unpacked bytes that wait for the flash: with another step they fit the window */
 #define READ_BACK_STEP 512u
+#define OPEN_END 0xFFFFFFFFu          /* size of a stream that ends with its first frame that is not full */
 #define SURE 32768u                   /* what was unpacked so many bytes ago is certainly in flash, whatever the clocks did */
 
 u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
@@ -52,10 +54,11 @@ static int accept(const struct frame *frame) {
     return 0;
   }
   if (position != w.received || size > w.stream_size - w.received ||
-      (size != PAYLOAD && position + size != w.stream_size)) {
+      (size != PAYLOAD && w.stream_size != OPEN_END && position + size != w.stream_size)) {
     refuse_frame();
     return 0;
   }
+  if (size != PAYLOAD) w.stream_size = position + size;
   w.again = 0;
   w.received += size;
   stream_mask = (u8)mask;
@@ -80,22 +83,41 @@ static int accept_vendor(const struct frame *frame) {
   return status == OK && w.frame_left;
 }
 
+/* A step of unpacked bytes, its branches restored: what goes into flash next. */
+static u32 restored[WRITE_STEP / 4];
+static u32 restored_at;               /* its position */
+
+static void restore_step(void) {
+  const u32 *from = (const u32 *)(const void *)(window + (w.programmed & WINDOW_MASK));
+  u32 size = w.ready - w.programmed;
+  if (!HAS_BRANCH_FILTER || w.codec != LZMA || w.programmed % WRITE_STEP || restored_at == w.programmed || !size) return;
+  for (u32 i = 0; i < WRITE_STEP / 4; i++) restored[i] = from[i];
+  branches_restore((u8 *)restored, w.programmed, size < WRITE_STEP ? size : WRITE_STEP);
+  restored_at = w.programmed;
+}
+
 /* The flash is ready: program the next burst, or erase where it goes. */
 static void program_next(void) {
   u32 address = w.offset + w.programmed, at = w.programmed & WINDOW_MASK, count = BURST - address % BURST;
+  const u32 *data;
   if (w.erased <= address) {
     w.erased = erase_next(w.erased, end_address());
     return;
   }
   if (count > w.ready - w.programmed) count = w.ready - w.programmed;
   if (count > WINDOW_MASK + 1 - at) count = WINDOW_MASK + 1 - at;
+  restore_step();
+  data = (const u32 *)(const void *)(window + at);
+  if (HAS_BRANCH_FILTER && w.codec == LZMA) data = restored + at % WRITE_STEP / 4;
   if (w.flags & ENCRYPTED) {
-    w.status = hw_write_encrypted(address, (const u32 *)(const void *)(window + at), count);
+    w.status = hw_write_encrypted(address, data, count);
+    flash_forget();
     if (w.status) w.ready = w.programmed;
     else w.programmed += count;
   } else {
-    flash_start_program(address, (const u32 *)(const void *)(window + at), count);
+    flash_start_program(address, data, count);
     w.programmed += count;
+    restore_step();                   /* of the next one while this one is programmed */
   }
 }
 
@@ -186,6 +208,7 @@ static void copy_stream(void) {
 static void run(void) {
   u16 status = OK;
   if (w.codec == CODEC_ZLIB) status = inflate_stream();
+  else if (CAN_LZMA && w.codec == LZMA) status = lzma_stream();
   else copy_stream();
   for (u32 i = 0; i < 4; i++) window[(w.ready + i) & WINDOW_MASK] = 0xFF; /* fills up the last word */
   while (w.programmed != w.ready && !w.interrupted) {
@@ -206,6 +229,7 @@ static void run(void) {
 
 static u16 check_range(u32 align) {
   if (!w.size || w.offset % align || !flash_in_range(w.offset, w.size)) return BAD_BLOCK;
+  if (CAN_LZMA && w.codec == LZMA) return HAS_BRANCH_FILTER && w.offset % BURST ? BAD_BLOCK : OK;
   return w.codec > CODEC_ZLIB ? NOT_IMPLEMENTED : OK;
 }
 
@@ -214,6 +238,7 @@ static void start(u8 kind, u8 op) {
   w.op = op;
   w.received = w.reported = w.in_flash = w.again = w.frame_left = 0;
   w.ready = w.programmed = 0;
+  restored_at = OPEN_END;
   stream_mask = 0;
   md5_start(&w.md5);
   w.status = OK;
@@ -227,6 +252,7 @@ void write_open(const struct frame *frame) {
   start(OURS, WRITE_DATA);
   status = check_range(w.flags & NO_ERASE ? 4 : SECTOR);
   if (!status && (w.flags & ENCRYPTED) && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
+  if (w.codec == LZMA && !w.stream_size) w.stream_size = OPEN_END;
   if (!status && (!w.stream_size || (w.codec == CODEC_RAW && w.stream_size != w.size))) status = BAD_LENGTH;
   send_reply(WRITE_OPEN, WINDOW, 0, 0, status);
   if (status) {

@@ -9,8 +9,10 @@ Each check ends with an ABORT that must be answered. docs/protocol.md has the ru
 from __future__ import annotations
 
 import hashlib
+import random
 import zlib
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from tests.stub_drivers.client import StubClient
@@ -29,10 +31,12 @@ from tests.stub_drivers.frames import (
     TOO_MUCH,
     UNKNOWN,
     WINDOW,
+    codecs,
     damaged,
     frame,
     open_checked,
     pack,
+    pack_for,
     packet,
     pieces,
     report,
@@ -98,6 +102,14 @@ def open_write(
     assert stub.call(s.WriteOpen(offset, size, len(stream), codec, 0, 5).packet())[1] == 0
 
 
+def require(stub: StubClient, codec: int) -> None:
+    """Skip if the stub does not decompress this."""
+    told = s.parse_capabilities(stub.call(s.AskCapabilities().packet())[0].body)
+    assert told is not None
+    if codec not in codecs(told.features):
+        pytest.skip("this chip's stub does not have this codec")
+
+
 # --- who it is ---
 
 
@@ -145,7 +157,8 @@ def test_written_data_is_in_flash_and_nothing_else_changes(
 ) -> None:
     count = size if isinstance(size, int) else place.large
     data = text(count, count)
-    stream = pack(data) if codec == s.Codec.ZLIB else data
+    require(stub, codec)
+    stream = pack_for(codec, data)
     around = [md5(stub, base - SECTOR, SECTOR), md5(stub, base + BLOCK, SECTOR)]
     assert stub.write(base, count, stream, codec) == s.Report(
         len(stream), len(stream) + WINDOW, count, 77, 0
@@ -162,7 +175,8 @@ def test_what_is_read_back_meanwhile_gives_the_same_md5(
 ) -> None:
     size = 3 * SECTOR + 5
     data = text(size)
-    stream = pack(data) if codec == s.Codec.ZLIB else data
+    require(stub, codec)
+    stream = pack_for(codec, data)
     stub.write(base, size, stream, codec, s.WRITE_READ_BACK)
     assert md5(stub, base, size) == hashlib.md5(data).digest()
     stub.write(base, size, stream, codec, s.WRITE_READ_BACK)
@@ -176,7 +190,8 @@ def test_a_mask_on_the_way_does_not_show_in_flash(
     stub: StubClient, base: int, codec: s.Codec
 ) -> None:
     data = text(2 * SECTOR, 3)
-    stream = pack(data, 0) if codec == s.Codec.ZLIB else data
+    require(stub, codec)
+    stream = pack(data, 0) if codec == s.Codec.ZLIB else pack_for(codec, data)
     open_write(stub, base, len(data), stream, codec)
     for mask, frame_at in zip(
         (0xFF, 0, 1, 0xC0, 0xDB), range(0, len(stream), PAYLOAD), strict=False
@@ -314,9 +329,11 @@ def test_another_request_ends_a_write_and_is_carried_out(
     assert report(stub.ask(POKE)[0]).status == NOT_OPEN
 
 
-def finish(stub: StubClient, base: int, size: int, stream: bytes) -> s.Report:
+def finish(
+    stub: StubClient, base: int, size: int, stream: bytes, codec: int = s.Codec.ZLIB
+) -> s.Report:
     """The end of a write, whatever it is."""
-    open_write(stub, base, size, stream, s.Codec.ZLIB)
+    open_write(stub, base, size, stream, codec)
     answers = [report(answer) for answer in stub.ask(*pieces(stream))]
     while not answers[-1].status and answers[-1].in_flash != size:
         answers.append(report(stub.next()))
@@ -331,6 +348,66 @@ def test_streams_that_do_not_fit_their_size(stub: StubClient, base: int) -> None
     for cut in (1, 2, 3, 7, 100, 500, len(stream) - 1):
         assert finish(stub, base, 1000, stream[:cut]).status in (TOO_LITTLE, BAD_STREAM)
     assert finish(stub, base, 1000, damaged(stream, len(stream) - 1)).status == BAD_STREAM
+
+
+LZMA = [s.Codec.LZMA, s.Codec.LZMA_RISCV]
+
+
+@pytest.mark.parametrize("codec", LZMA)
+def test_lzma_streams_that_do_not_fit_their_size(
+    stub: StubClient, base: int, codec: s.Codec
+) -> None:
+    require(stub, codec)
+    data = text(1000)
+    stream = pack_for(codec, data)
+    assert finish(stub, base, 999, stream, codec).status == TOO_MUCH
+    assert finish(stub, base, 1001, stream, codec).status == TOO_LITTLE
+    for cut in (1, 2, 3, 7, 100, 500, len(stream) - 6):
+        assert finish(stub, base, 1000, stream[:cut], codec).status == TOO_LITTLE
+    assert finish(stub, base, 1000, b"\1" + stream[1:], codec).status == BAD_STREAM
+
+
+@pytest.mark.parametrize("codec", LZMA)
+def test_an_lzma_stream_of_unknown_size_ends_with_a_frame_that_is_not_full(
+    stub: StubClient, base: int, codec: s.Codec
+) -> None:
+    require(stub, codec)
+    data = random.Random(3).randbytes(SECTOR)
+    stream = pack_for(codec, data)
+    told = stub.write(base, SECTOR, stream, codec, announced=0)
+    assert told == s.Report(len(stream), len(stream) + WINDOW, SECTOR, 77, 0)
+    assert md5(stub, base, SECTOR) == hashlib.md5(data).digest()
+    assert stub.write(base, SECTOR, stream[:-9], codec, announced=0).status == TOO_LITTLE
+
+
+@pytest.mark.parametrize("codec", LZMA)
+@pytest.mark.parametrize("left", range(6))
+def test_lzma_streams_of_a_full_frame_and_a_few_bytes(
+    stub: StubClient, base: int, codec: s.Codec, left: int
+) -> None:
+    require(stub, codec)
+    data, stream = find_data(codec, PAYLOAD + left)
+    assert stub.write(base, len(data), stream, codec, announced=0).in_flash == len(data)
+    assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
+
+
+@cache
+def find_data(codec: s.Codec, packed: int) -> tuple[bytes, bytes]:
+    """Data whose stream has a given size, and that stream."""
+    for seed in range(2000):
+        data = random.Random(seed).randbytes(packed - seed % 80)
+        stream = pack_for(codec, data)
+        if len(stream) == packed:
+            return data, stream
+    raise AssertionError(packed)
+
+
+@pytest.mark.parametrize("codec", list(s.Codec))
+def test_bytes_that_are_escaped_or_blank(stub: StubClient, base: int, codec: s.Codec) -> None:
+    require(stub, codec)
+    data = b"".join(bytes([byte]) * 301 for byte in bytes.fromhex("C0 DB DC DD 11 13 00 FF")) * 2
+    assert stub.write(base, len(data), pack_for(codec, data), codec).status == 0
+    assert md5(stub, base, len(data)) == hashlib.md5(data).digest()
 
 
 # --- abort ---

@@ -111,8 +111,9 @@ def run_stub_case(
     try:
         if job == "write":
             whole = payload.ljust(align_up(len(payload), 4), b"\xff")
-            packed = zlib.compress(whole, 9) if rng.random() < 0.6 else None
-            device.backend.write(address, payload, packed=packed)
+            codec = rng.choice(("plain", "zlib", "lzma"))
+            packed = None if codec == "plain" else zlib.compress(whole, 9)
+            device.backend.write(address, payload, packed=packed, lzma=codec == "lzma")
             right = bytes(flash.contents[address : address + len(payload)]) == payload
         else:
             found = read_flash(device, address, len(payload))

@@ -15,6 +15,7 @@ from espwire.cli.main import main
 from espwire.device.backends.rom import ask_harmless
 from espwire.device.backends.stub import ReadTransfer, WriteTransfer
 from espwire.device.backends.stub_commands import find_written, read_md5s, run_batch
+from espwire.device.stub_image import stub_chips
 from espwire.errors import CommandFailed
 from espwire.events import Event, StubStarted, Warned
 from espwire.flash.read import read_flash
@@ -212,3 +213,39 @@ def test_after_no_reset_the_rom_answers_and_after_no_reset_stub_the_stub() -> No
         with connect(device.transport, before="no-reset", stub=False) as again:
             assert again.loader.dialect.capabilities is not None
             assert again.attach_flash().size == 1 << 20
+
+
+@pytest.mark.parametrize("mode", ["twin", "engine"])
+@pytest.mark.parametrize("chip", ["esp32s2", "esp32s3", "esp32c6", "esp32p4"])
+def test_flash_above_16_mb_is_not_mistaken_for_flash_below(chip: str, mode: str) -> None:
+    """Each operation on the upper half leaves alone, and does not return, what is 16 MB below."""
+    url = f"virtual:{chip}?size=32MB&stub={mode}"
+    above, size = 0x1800000, 0x2000
+    below = above - 0x1000000
+    data, marker = random.Random(chip).randbytes(size), random.Random(7).randbytes(size)
+    with connect(url, stub=True, baud=921600) as device:
+        flash = device.transport.chip.flash.contents
+        flash[below : below + size] = marker
+        flash[above : above + size] = bytes(size)
+        device.attach_flash()
+        device.backend.write(above, data)
+        assert flash[above : above + size] == data
+        assert device.flash_md5(above, size) == hashlib.md5(data).digest()
+        assert b"".join(device.read_flash(above, size)) == data
+        device.backend.erase(above, size)
+        assert flash[above : above + size] == b"\xff" * size
+        assert flash[below : below + size] == marker
+
+
+@pytest.mark.parametrize("chip", stub_chips())
+def test_the_default_command_line_writes_and_reads_through_the_stub(
+    chip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, back, flash = (tmp_path / name for name in ("app.bin", "back.bin", "chip.flash"))
+    file.write_bytes(NOISE)
+    line = ["-p", f"virtual:{chip}?flash={flash}", "--json"]
+    assert main([*line, "write-flash", "0x10000", str(file)]) == 0
+    assert main([*line, "read-flash", "0x10000", str(len(NOISE)), str(back)]) == 0
+    events = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [event["stub"] for event in events if event["event"] == "StubStarted"] == ["stub"] * 2
+    assert back.read_bytes() == NOISE

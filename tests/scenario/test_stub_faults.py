@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 CHIPS = stub_chips()
 CI_CASES, FULL_CASES = 500, 5000
-CI_ENGINE_CASES, FULL_ENGINE_CASES = 10, 40  # per chip
+CI_ENGINE_CASES, FULL_ENGINE_CASES = 4, 40  # per chip
 KILLS = 200
 
 

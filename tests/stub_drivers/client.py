@@ -110,10 +110,15 @@ class StubClient:
         codec: int = s.Codec.ZLIB,
         flags: int = 0,
         transfer: int = 77,
+        announced: int | None = None,
     ) -> s.Report:
-        """A complete write within the window; returns its last report."""
+        """A complete write within the window; returns its last report.
+
+        :param announced: the size of the stream that the stub is given; None: the true one
+        """
+        stream_size = len(stream) if announced is None else announced
         reply, status = self.call(
-            s.WriteOpen(offset, size, len(stream), codec, flags, transfer).packet()
+            s.WriteOpen(offset, size, stream_size, codec, flags, transfer).packet()
         )
         assert status == 0, hex(status)
         assert reply.value == WINDOW

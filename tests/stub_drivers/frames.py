@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 
+from espwire.compress import FOR_RISCV, FOR_XTENSA, compress_lzma
 from espwire.protocol import stub as s
 from espwire.protocol.commands import HEADER, Reply, parse_reply
 from espwire.protocol.packed import HISTORY, unpack
@@ -106,3 +107,21 @@ def pack(data: bytes, level: int = 9, strategy: int = zlib.Z_DEFAULT_STRATEGY) -
     """A zlib stream."""
     packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
     return packer.compress(data) + packer.flush()
+
+
+LZMA_FORMS = {form.codec: form for form in (FOR_XTENSA, FOR_RISCV)}
+
+
+def codecs(features: s.Feature) -> list[s.Codec]:
+    """What a stub decompresses."""
+    lzma = (s.Codec.LZMA, s.Feature.LZMA), (s.Codec.LZMA_RISCV, s.Feature.LZMA_RISCV)
+    return [s.Codec.RAW, s.Codec.ZLIB, *(codec for codec, feature in lzma if feature in features)]
+
+
+def pack_for(codec: int, data: bytes) -> bytes:
+    """``data`` as a stream in ``codec``."""
+    if codec == s.Codec.RAW:
+        return data
+    if codec == s.Codec.ZLIB:
+        return pack(data)
+    return b"".join(piece for piece, _ in compress_lzma(data, LZMA_FORMS[s.Codec(codec)]))

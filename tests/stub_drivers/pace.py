@@ -6,13 +6,13 @@ the additional bytes.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.unit.stub import board
 
 from espwire.chips.registry import load_chip
+from espwire.compress import find_lzma_form
 from espwire.device.stub_image import load_stub
 from espwire.protocol.packed import build_codes, codes_body
 from espwire.protocol.stub import (
@@ -20,6 +20,8 @@ from espwire.protocol.stub import (
     READ_CHECKED,
     READ_PACKED,
     READ_SHORT_BLANKS,
+    WRITE_NO_ERASE,
+    Codec,
     HashKind,
     ReadAck,
     ReadOpen,
@@ -31,7 +33,7 @@ from espwire.virtual.programs import stub_read as read
 from espwire.virtual.programs import stub_write as write
 from espwire.virtual.programs.read_packer import HISTORY, Packer
 
-from .frames import frame, pieces, text, words
+from .frames import frame, pack_for, pieces, text, words
 
 KIB = 1024
 SMALL, LARGE, PACKET = 8 * KIB, 24 * KIB, 4 * KIB
@@ -56,24 +58,25 @@ class Pace(NamedTuple):
 
 
 class Meter:
-    """A stub on an engine; ``run`` counts cycles without the polls of an empty receiver at the end."""
+    """A stub on an engine; ``run`` counts cycles, or instructions, without the polls of an empty receiver at the end."""
 
-    def __init__(self, chip_id: str) -> None:
+    def __init__(self, chip_id: str, *, in_instructions: bool = False) -> None:
+        self._in_instructions = in_instructions
         board.IDLE_POLLS = IDLE_POLLS
         chip, image = load_chip(chip_id), load_stub(chip_id)
         self.bench = board.Bench(chip, image.entry, image.segments)
-        self._idle_cycles = 0
+        self._idle = 0
         self.run()
-        self._idle_cycles = self.run()
+        self._idle = self.run()
 
     def run(self, *frames: bytes) -> int:
-        before = self.bench.engine.cycles[0]
+        before = self._count()
         self.bench.send(*frames)
-        return self.bench.engine.cycles[0] - before - self._idle_cycles
+        return self._count() - before - self._idle
 
-    def write(self, data: bytes, *, packed: bool) -> int:
-        stream = zlib.compress(data, 9) if packed else data
-        opening = words(0, len(data), len(stream), int(packed), 2, 1)
+    def write(self, data: bytes, codec: Codec) -> int:
+        stream = pack_for(codec, data)
+        opening = words(0, len(data), len(stream), codec, WRITE_NO_ERASE, 1)
         total = self.run(frame(StubOp.WRITE_OPEN, opening))
         return total + self.run(*pieces(stream))
 
@@ -86,6 +89,10 @@ class Meter:
         before = self.bench.board.sent
         cycles = self.run(opening.packet(), ReadAck(size + DIGEST_BYTES).packet())
         return cycles, self.bench.board.sent - before
+
+    def _count(self) -> int:
+        engine = self.bench.engine
+        return engine.instructions if self._in_instructions else engine.cycles[0]
 
 
 def _expect_packed_read() -> float:
@@ -108,15 +115,17 @@ def measure(chip_id: str) -> Pace:
     meter = Meter(chip_id)
     size = LARGE - SMALL
     bursts = size / flash.BURST
-    raw = size * (RECEIVE + write.COPY_BYTE) + bursts * flash.PROGRAM_BURST
-    stream = _packed_size(LARGE) - _packed_size(SMALL)
-    packed = stream * (RECEIVE + write.INFLATE_IN) + size * write.INFLATE_OUT
-    jobs = (
-        Job("write", _difference(lambda n: meter.write(b"\x5a" * n, packed=False)), raw),
+    programming = bursts * (flash.PROGRAM_BURST + board.BUSY_POLLS * flash.POLL)
+    raw = size * (RECEIVE + write.COPY_BYTE) + programming
+    chip = load_chip(chip_id)
+    packed, lzma = _packed_growth(Codec.ZLIB), find_lzma_form(chip)
+    inflating = packed * (RECEIVE + write.INFLATE_IN) + size * write.INFLATE_OUT
+    jobs: tuple[Job, ...] = (
+        Job("write", _difference(lambda n: meter.write(b"\x5a" * n, Codec.RAW)), raw),
         Job(
             "packed write",
-            _difference(lambda n: meter.write(text(n), packed=True)),
-            packed + bursts * flash.PROGRAM_BURST,
+            _difference(lambda n: meter.write(text(n), Codec.ZLIB)),
+            inflating + programming,
         ),
         Job(
             "read",
@@ -139,11 +148,16 @@ def measure(chip_id: str) -> Pace:
             size * flash.HASH_BYTE + bursts * flash.READ_BURST,
         ),
     )
+    if chip.stub.own is not None and chip.stub.own.can_lzma:
+        decoding = _packed_growth(lzma.codec) * (RECEIVE + write.LZMA_IN) + size * write.LZMA_OUT
+        decoding += size * write.BRANCH_BYTE * lzma.branches
+        took = _difference(lambda n: meter.write(text(n), lzma.codec))
+        jobs += (Job("LZMA write", took, decoding + programming),)
     return Pace(sum(job.measured for job in jobs) / sum(job.expected for job in jobs), jobs)
 
 
-def _packed_size(size: int) -> int:
-    return len(zlib.compress(text(size), 9))
+def _packed_growth(codec: Codec) -> int:
+    return len(pack_for(codec, text(LARGE))) - len(pack_for(codec, text(SMALL)))
 
 
 def _difference(run: Callable[[int], int]) -> float:

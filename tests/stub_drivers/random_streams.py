@@ -9,13 +9,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from espwire.chips.registry import chip_ids, load_chip
+from espwire.compress import find_lzma_form
 from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Request, checksum
 from espwire.protocol.opcodes import Op
 from espwire.protocol.packed import codes_body
 
-from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pieces, sent, text, words
+from .frames import PAYLOAD, POKE, SECTOR, damaged, frame, pack, pack_for, pieces, sent, text, words
 from .programs import FREE_RAM
 
 FLASH = 1 << 20
@@ -31,6 +33,9 @@ class Stream:
 
     def __init__(self, seed: int | str, chip: str, *, damaged_streams: bool = True) -> None:
         self._damages_streams = damaged_streams
+        loaded = load_chip(chip) if chip in chip_ids() else None
+        can = loaded is not None and loaded.stub.own is not None and loaded.stub.own.can_lzma
+        self._form = find_lzma_form(loaded) if loaded is not None and can else None
         self.pick, self._chip, self._sealed = random.Random(f"{chip} {seed}"), chip, True
 
     def steps(self, count: int) -> Iterator[Step]:
@@ -73,9 +78,11 @@ class Stream:
             (slip.END + b"\x01" + junk + slip.END, cut + slip.END, slip.END * 3, b"\xdb\x00\xc0")
         )
 
-    def _stream(self, data: bytes) -> bytes:
-        level = self.pick.choice((0, 1, 9))
-        stream = pack(data, level, self.pick.randrange(5))
+    def _stream(self, data: bytes, codec: int = s.Codec.ZLIB) -> bytes:
+        stream = pack_for(codec, data)
+        if codec == s.Codec.ZLIB:
+            level = self.pick.choice((0, 1, 9))
+            stream = pack(data, level, self.pick.randrange(5))
         if not self._damages_streams:
             return stream
         if self.pick.random() < 0.1:
@@ -83,6 +90,11 @@ class Stream:
         if self.pick.random() > 0.05:
             return stream
         return stream[: self.pick.randrange(1, len(stream) + 1)]
+
+    def _announce(self, stream: bytes, codec: int) -> int:
+        """The stream's size, which only LZMA may leave open."""
+        is_open = codec > s.Codec.ZLIB and self.pick.random() < 0.7
+        return 0 if is_open and len(stream) % PAYLOAD else len(stream)
 
     def _unseal(self) -> list[bytes]:
         """A vendor's tool takes over, for the rest of this job."""
@@ -98,14 +110,16 @@ class Stream:
     def write(self) -> Iterator[list[bytes]]:
         """A write of ours, with damage, gaps, repetitions, pokes; sometimes left in the middle."""
         pick, data = self.pick, self._data(self._size())
-        packed, flags = pick.random() < 0.6, s.WRITE_NO_ERASE * (pick.random() < 0.2)
+        codecs = [s.Codec.RAW, s.Codec.ZLIB, *([self._form.codec] if self._form else [])]
+        codec, flags = pick.choice(codecs), s.WRITE_NO_ERASE * (pick.random() < 0.2)
         flags |= s.WRITE_READ_BACK * (pick.random() < 0.5)
-        stream = self._stream(data) if packed else data
+        packed = codec != s.Codec.RAW
+        stream = self._stream(data, codec) if packed else data
         size = len(data) + (pick.choice((-1, 1, 100)) if pick.random() < 0.1 else 0)
         offset = self._place(4 if flags & s.WRITE_NO_ERASE else SECTOR)
         yield [
             s.WriteOpen(
-                offset, size, len(stream), int(packed), flags, pick.getrandbits(32)
+                offset, size, self._announce(stream, codec), codec, flags, pick.getrandbits(32)
             ).packet()
         ]
         frames, at = pieces(stream, pick.choice((0, pick.randrange(256)))), 0

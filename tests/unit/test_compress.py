@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import lzma
 import platform
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from espwire.compress import deflate_zlib
+from espwire.compress import (
+    FOR_RISCV,
+    FOR_XTENSA,
+    LzmaForm,
+    LzmaStream,
+    convert_branches,
+    deflate_zlib,
+    has_lzma,
+)
+from espwire.errors import DataError
+from espwire.virtual.programs.unpack import restore_branches
 
 DATA = Path(__file__).parents[1] / "data"
 FIRMWARE = (
@@ -20,6 +34,8 @@ FIRMWARE = (
     "esp32s2/micropython-head.bin",
     "esp8266/boot_v1.7.bin",
 )
+PARTS = [bytes([one]) for one in b"\x00\xef\x17\x97\x67\x80\xe7\xff"]
+PARTS += map(bytes.fromhex, ("EF000010", "97000000E7800000", "9712", "E7828200", "0000"))
 needs_libdeflate = pytest.mark.skipif(
     importlib.util.find_spec("deflate") is None, reason="deflate is not installed"
 )
@@ -71,3 +87,57 @@ def test_where_there_is_a_wheel_it_is_used() -> None:
     assert platform.machine()
     data = (DATA / FIRMWARE[0]).read_bytes()
     assert deflate_zlib(data) != zlib.compress(data, 9)
+
+
+@pytest.mark.parametrize("form", [FOR_XTENSA, FOR_RISCV], ids=["xtensa", "riscv"])
+@pytest.mark.parametrize("name", FIRMWARE)
+def test_an_lzma_stream_decompresses_to_the_data_and_is_smaller(name: str, form: LzmaForm) -> None:
+    data = (DATA / name).read_bytes()
+    stream = LzmaStream(data, form)
+    assert stream.size is None
+    packed = b"".join(iter(lambda: stream.read(1000), b""))
+    assert stream.size == len(packed) < len(deflate_zlib(data)) + 10
+    converted = convert_branches(data, 0) if form.branches else data
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=form.build_filters())
+    assert unpacker.decompress(packed) == converted
+    assert unpacker.eof
+    assert not unpacker.unused_data
+    assert stream.find_done(len(packed)) == len(data)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=400).map(b"".join))
+def test_branches_of_any_data_are_restored(data: bytes) -> None:
+    whole = convert_branches(data, 0)
+    pieces = (data[at : at + 512] for at in range(0, len(data), 512))
+    assert b"".join(convert_branches(one, at * 512) for at, one in enumerate(pieces)) == whole
+    units = ((at, whole[at : at + 256]) for at in range(0, len(whole), 256))
+    assert b"".join(restore_branches(unit, at) for at, unit in units) == data
+
+
+def test_two_calls_of_a_function_become_the_same_bytes() -> None:
+    near = bytes.fromhex("EF004000")  # jal ra, +4
+    first = convert_branches(near + bytes(60) + bytes.fromhex("EFF05FFC"), 0)  # and -60
+    assert first[:4] == first[64:68] == bytes.fromhex("EF000002")
+    far = bytes.fromhex("97120000E7828200")  # auipc t0, 1; jalr t0, 8(t0): to 0x1008
+    assert convert_branches(far, 0) == bytes.fromhex("97020001E7820200")[:6] + b"\x02\x08"
+
+
+def test_a_compressor_that_fails_does_not_leave_the_reader_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Iterator[tuple[bytes, int]]:
+        yield b"abc", 3
+        raise MemoryError
+
+    monkeypatch.setattr("espwire.compress.compress_lzma", fail)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    stream = LzmaStream(b"abcdef", FOR_XTENSA)
+    assert stream.read(3) == b"abc"
+    with pytest.raises(DataError):
+        stream.read(1)
+
+
+def test_python_without_lzma_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_lzma()
+    monkeypatch.setattr("espwire.compress.find_spec", lambda name: None)
+    assert not has_lzma()

@@ -557,6 +557,7 @@ class OwnStub(Record):
     the SPI controller's command register that are 0 while it is idle.
     ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub, and
     not in the way of its segments. ``older``: for chips up to ``older_revision``, whose ROM uses other RAM.
+    ``can_lzma``: whether RAM and code memory have room for the LZMA decoder.
     ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
@@ -573,6 +574,7 @@ class OwnStub(Record):
     spi_clocks: SpiClocks
     pace: float
     can_encrypt: bool = False
+    can_lzma: bool = True
     uart_transmit: int | None = None
     uart_bus: RegisterValue | None = None
     spi_state: int = 0

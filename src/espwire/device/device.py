@@ -150,14 +150,15 @@ class Device:
             read_word(self.loader, chip.uart.clock_divider_address),
         )
         mhz, measured = estimate_crystal(chip, baud, divider), measured_mhz(chip, baud, divider)
-        if self._has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
+        if self.has_rate and abs(measured - mhz) > chip.crystal.warn_if_off_by_mhz:
             text = f"the crystal measures {measured:.1f} MHz, which is not a usual value; assuming {mhz} MHz"
             self.report(Warned(code="crystal-odd", text=text))
             self._crystal_implausible = not baud_rates.is_plausible(measured)
         return mhz
 
     @property
-    def _has_rate(self) -> bool:
+    def has_rate(self) -> bool:
+        """Whether the port's baud rate is that of the wire."""
         info = self.transport.info
         return info.can_change_baud and info.kind not in ("usb-jtag", "usb-otg", "tcp")
 
@@ -246,7 +247,7 @@ class Device:
             image=open_stub(source, self.chip, self.revision),
             attach=self._plan_attach(),
             reenter=self.reenter,
-            baud=baud if self._has_rate else 0,
+            baud=baud if self.has_rate else 0,
             over_usb=port == "usb-jtag",
         )
         started = launch_stub(self.loader, self.chip, launch, self.report)
@@ -415,7 +416,7 @@ class Device:
         """
         if baud == self.loader.baud:
             return
-        if not self._has_rate:
+        if not self.has_rate:
             self.report(Note(text="this port has no baud rate to change"))
             return
         registers = self._identity.registers if self._identity is not None else None
@@ -443,7 +444,7 @@ class Device:
         if after == "no-reset" and self.loader.dialect.sync_value == 0 and self.reenter is not None:
             self.reenter()  # the next program expects a ROM; ``no-reset-stub`` leaves the stub running
         stays = after in ("no-reset", "no-reset-stub") and self.loader.baud > baud_rates.ROM_BAUD
-        if stays and self._has_rate and self.loader.dialect.baud is not BaudRule.NONE:
+        if stays and self.has_rate and self.loader.dialect.baud is not BaudRule.NONE:
             self.change_baud(baud_rates.ROM_BAUD)  # the next program starts at this rate
         if after == "soft-reset" and self.flash is None:
             self._attach()  # a soft reset is a flash command

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -193,6 +193,9 @@ def launch_stub(
                 )
             continue
         capabilities = loader.dialect.capabilities
+        if capabilities is not None and leave_clock:
+            slow = replace(capabilities, cpu_hz=0)  # not the announced one
+            loader.dialect = loader.dialect.replace(capabilities=slow)
         build = capabilities.build.hex() if capabilities is not None else ""
         name, seconds = loader.dialect.name, loader.transport.now() - began
         report(StubStarted(stub=name, build=build, size=image.size, seconds=round(seconds, 3)))

@@ -11,6 +11,8 @@ from espwire.sizes import SECTOR, align_up
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
 PAGE, BLOCK = 0x100, 0x10000
+# CPU cycles of our stub per byte in flash, receiving included: tools/measure_pace.py
+RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = 200, 250, 450
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +64,37 @@ def estimate_erase(address: int, size: int, cost: TransportCost, *, by_rom: bool
 
 
 def estimate_write(
-    span: range, payload: int, wire_bytes: int, limits: FlashLimits, cost: TransportCost
+    span: range,
+    payload: int,
+    wire_bytes: int,
+    limits: FlashLimits,
+    cost: TransportCost,
+    cycles: int = RAW_CYCLES,
 ) -> float:
     """Seconds to erase and write ``span``, sent as ``payload`` bytes.
 
-    A loader that receives ahead takes as long as the slower of line and flash; others answer a block when it is in
-    flash.
+    A loader that receives ahead takes as long as the slowest of line, flash and CPU; others answer a block when it is
+    in flash.
+
+    :param cycles: of the CPU, per byte in flash
     """
     in_flash = len(span) / PAGE * cost.program_page_s
     in_flash += estimate_erase(span.start, len(span), cost, by_rom=limits.erases_at_begin)
     if limits.receives_ahead:
-        return max(cost.on_wire(wire_bytes), in_flash) + 2 * cost.latency_s
+        unpack_s = len(span) * cycles / limits.cpu_hz if limits.cpu_hz else 0.0
+        return max(cost.on_wire(wire_bytes), in_flash, unpack_s) + 2 * cost.latency_s
     requests = -(-payload // limits.frame_payload) + 1
     replies = requests * (FRAME_ENDS + limits.reply_size)
     return cost.on_wire(wire_bytes + replies) + requests * cost.latency_s + in_flash
+
+
+def estimate_lzma_bytes(
+    span: range, packed: int, wire_bytes: int, limits: FlashLimits, cost: TransportCost
+) -> int | None:
+    """About how many bytes an LZMA stream takes in place of a zlib stream of ``packed`` bytes; None: no faster."""
+    if limits.lzma is None or not limits.cpu_hz:
+        return None
+    fewer = int(wire_bytes * limits.lzma.ratio)
+    zlib_s = estimate_write(span, packed, wire_bytes, limits, cost, ZLIB_CYCLES)
+    lzma_s = estimate_write(span, packed, fewer, limits, cost, LZMA_CYCLES)
+    return fewer if lzma_s < zlib_s else None

@@ -127,7 +127,8 @@ class Write:
     """Erase the sectors of a blob and write it.
 
     ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
-    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all.
+    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all. ``lzma``: an LZMA
+    stream is sent instead, which is compressed meanwhile; ``wire_bytes`` is then an estimate.
     """
 
     address: int
@@ -137,6 +138,7 @@ class Write:
     wire_bytes: int = 0
     encrypted: bool = False
     erase_end: int = 0
+    lzma: bool = False
 
     @property
     def end(self) -> int:
@@ -146,6 +148,7 @@ class Write:
     def describe(self) -> str:
         """One line for people."""
         how = f", compressed to {len(self.packed):,} bytes" if self.packed is not None else ""
+        how = ", compressed with LZMA" if self.lzma else how
         how += ", encrypted by the chip" if self.encrypted else ""
         return f"write {self.name} to {format_span(self.address, self.end)}{how}"
 

@@ -11,7 +11,16 @@ from itertools import pairwise
 from espwire.blob import Blob
 from espwire.compress import deflate_zlib
 from espwire.errors import Unsupported, UsageError
-from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase, estimate_write
+from espwire.flash.estimate import (
+    LZMA_CYCLES,
+    RAW_CYCLES,
+    ZLIB_CYCLES,
+    TransportCost,
+    count_wire_bytes,
+    estimate_erase,
+    estimate_lzma_bytes,
+    estimate_write,
+)
 from espwire.flash.findings import Finding, Policy
 from espwire.flash.model import (
     BLANK,
@@ -54,7 +63,7 @@ def plan(
             why = "the flash holds it already"
             steps.append(Skip(blob.address, len(blob.data), blob.label, why, checked=True))
         else:
-            steps += _plan_blob(blob, target, policy)
+            steps += _plan_blob(blob, target, cost, policy)
     return Plan(
         tuple(steps),
         _find_side_effects(blobs, steps) + _find_ignored(blobs, target, policy),
@@ -184,18 +193,23 @@ def _check_overlap(left: Blob, right: Blob) -> None:
         )
 
 
-def _plan_blob(blob: Blob, target: FlashTarget, policy: Policy) -> list[Step]:
+def _plan_blob(blob: Blob, target: FlashTarget, cost: TransportCost, policy: Policy) -> list[Step]:
     """Write all of it, or what differs, or nothing; then check."""
-    write = _plan_write(blob, target, policy)
+    write = _plan_write(blob, target, cost, policy)
     if blob.previous is not None and can_compare(blob, target, policy):
-        return _plan_changes(blob, blob.previous, write, target, policy)
+        return _plan_changes(blob, blob.previous, write, target, cost, policy)
     if policy.verify is not False and not blob.encrypted and target.limits.can_verify:
         return [write, Verify(write.address, write.data, write.name, tail=find_tail(write))]
     return [write]
 
 
 def _plan_changes(
-    blob: Blob, previous: bytes, write: Write, target: FlashTarget, policy: Policy
+    blob: Blob,
+    previous: bytes,
+    write: Write,
+    target: FlashTarget,
+    cost: TransportCost,
+    policy: Policy,
 ) -> list[Step]:
     """Write the sectors that differ from ``previous``; then check all of it."""
     head = BLANK * (blob.address - write.address)
@@ -203,22 +217,24 @@ def _plan_changes(
     if not runs and policy.trust_flash_content and not policy.verify:
         why = "nothing has changed, and the flash is trusted"
         return [Skip(blob.address, len(blob.data), blob.label, why)]
-    changed = [_cut(write, start, end, target, policy) for start, end in runs]
+    changed = [_cut(write, start, end, target, cost, policy) for start, end in runs]
     kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the blob, if not erased
     tail = find_tail(write) if runs and runs[-1][1] == len(write.data) else 0
     verify = Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)
     return [*changed, verify]
 
 
-def _cut(write: Write, start: int, end: int, target: FlashTarget, policy: Policy) -> Write:
+def _cut(
+    write: Write, start: int, end: int, target: FlashTarget, cost: TransportCost, policy: Policy
+) -> Write:
     """The write of a run of sectors."""
     if (start, end) == (0, len(write.data)):
         return write
     blob = Blob(write.address + start, write.data[start:end], write.name)
-    return _plan_write(blob, target, policy)
+    return _plan_write(blob, target, cost, policy)
 
 
-def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
+def _plan_write(blob: Blob, target: FlashTarget, cost: TransportCost, policy: Policy) -> Write:
     """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
     start = align_down(blob.address, SECTOR)
     align = target.encrypted_align if blob.encrypted else WRITE_ALIGN
@@ -235,7 +251,20 @@ def _plan_write(blob: Blob, target: FlashTarget, policy: Policy) -> Write:
             packed = None
     wire_bytes = count_wire_bytes(packed or data, target.limits, packed=packed is not None)
     erase_end = target.limits.find_erased_end(start, len(data))
-    return Write(start, data, blob.label, packed, wire_bytes, blob.encrypted, erase_end)
+    fewer = None
+    if packed is not None:
+        span, size = range(start, erase_end), len(packed)
+        fewer = estimate_lzma_bytes(span, size, wire_bytes, target.limits, cost)
+    return Write(
+        start,
+        data,
+        blob.label,
+        packed,
+        fewer or wire_bytes,
+        blob.encrypted,
+        erase_end,
+        lzma=fewer is not None,
+    )
 
 
 def _erase_all(target: FlashTarget) -> Erase:
@@ -291,7 +320,8 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
         return estimate_erase(step.address, step.size, cost, by_rom=by_rom)
     if isinstance(step, Write):
         span, payload = range(step.address, step.erase_end), len(step.packed or step.data)
-        return estimate_write(span, payload, step.wire_bytes, target.limits, cost)
+        cycles = LZMA_CYCLES if step.lzma else ZLIB_CYCLES if step.packed else RAW_CYCLES
+        return estimate_write(span, payload, step.wire_bytes, target.limits, cost, cycles)
     if isinstance(step, Verify) and target.limits.can_digest:
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
     return 0.0

@@ -89,7 +89,7 @@ def write_flash(
         check_blobs(blobs, target, policy)
         stop_if_fatal(problems, policy)
         present = _find_present(device, blobs, target, policy, report)
-    cost = TransportCost(baud=device.loader.baud)
+    cost = TransportCost(baud=device.loader.baud if device.has_rate else 0)
     planned = plan(blobs, target=target, cost=cost, policy=policy, present=present)
     planned = replace(planned, findings=planned.findings + problems)
     report(
@@ -320,6 +320,7 @@ class _Run:
             step.address,
             step.data,
             packed=step.packed,
+            lzma=step.lzma,
             encrypted=step.encrypted,
             progress=progress,
         )

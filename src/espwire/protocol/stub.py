@@ -63,13 +63,17 @@ class Feature(IntFlag):
     READ_BACK = 1024
     MASK = 2048
     PACKED_READS = 8192
+    LZMA = 0x4000
+    LZMA_RISCV = 0x8000
 
 
 class Codec(IntEnum):
-    """Compression of the stream of a write."""
+    """Compression of the stream of a write. The forms of LZMA are in ``compress.py``."""
 
     RAW = 0
     ZLIB = 1
+    LZMA = 2
+    LZMA_RISCV = 3
 
 
 class HashKind(IntEnum):
@@ -145,7 +149,10 @@ def refuses(reply: Reply, packet: bytes) -> bool:
 
 @dataclass(frozen=True)
 class WriteOpen(Command, op=StubOp.WRITE_OPEN, least=24, table=STUB_COMMANDS):
-    """Open a write of ``size`` bytes at ``offset``, sent as a stream of ``stream_size`` bytes in ``codec``."""
+    """Open a write of ``size`` bytes at ``offset``, sent as a stream of ``stream_size`` bytes in ``codec``.
+
+    ``stream_size`` 0, for LZMA only: the stream ends with its first frame that is not full.
+    """
 
     offset: int
     size: int

@@ -339,7 +339,9 @@ class Registers:
         self.attached = False
         self.attach_word: int | None = None
         self.divider = 0
-        self._fixed = frozenset(words)
+        # the register with the crystal's frequency also selects the CPU's clock
+        crystal = chip.crystal.rom_setting
+        self._fixed = frozenset(words) - ({crystal.address} if crystal is not None else set())
         power_steps = chip.flash_power_on.steps if chip.flash_power_on is not None else ()
         self._effects = {step.address for step in chip.flash_attach}
         self._effects |= {step.address for step in power_steps}

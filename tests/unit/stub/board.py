@@ -15,6 +15,7 @@ from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import Xtensa
 
 START = 1 << 18
+BUSY_POLLS = 3  # status reads until an operation is over
 IDLE_POLLS = (
     300  # of an empty receiver in a row, without flash access in between: the stub is waiting
 )
@@ -67,7 +68,7 @@ class Nor:
     def _change(self, what: str) -> None:
         if not self.enabled:
             self.complaints.append(f"{what} without write enable")
-        self.enabled, self.busy = False, 3
+        self.enabled, self.busy = False, BUSY_POLLS
 
 
 @dataclass

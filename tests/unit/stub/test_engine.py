@@ -7,10 +7,21 @@ import random
 import zlib
 
 import pytest
-from tests.stub_drivers.frames import frame, split
+from tests.stub_drivers.frames import (
+    BAD_STREAM,
+    NOT_IMPLEMENTED,
+    TOO_LITTLE,
+    TOO_MUCH,
+    frame,
+    pack_for,
+    pieces,
+    split,
+    text,
+)
 from tests.unit.stub.board import Bench
 
 from espwire.chips.registry import load_chip
+from espwire.compress import find_lzma_form
 from espwire.device.stub_image import StubOptions, load_stub, stub_chips
 from espwire.protocol import stub as s
 from espwire.protocol.opcodes import Op
@@ -59,6 +70,44 @@ def test_it_writes_hashes_and_reads_back(bench):
     _, packet = bench.send(s.ReadOpen(0x10000, SIZE, 4096, 4096).packet())
     assert packet[8:-2] == data[:4096]
     assert split(bench.send(s.Abort(3).packet())[-1])[0].value == 3
+    assert not bench.board.nor.complaints
+
+
+def test_it_decompresses_lzma_of_unknown_size(bench):
+    chip, pick = bench.board.chip, random.Random(2)
+    form = find_lzma_form(chip)
+    bench.send()
+    parts = [pick.randbytes(3), bytes.fromhex("EF00C010"), bytes.fromhex("9700420AE780A0B1")]
+    data = b"".join(pick.choices(parts, k=1500)) + pick.randbytes(3)
+    stream = pack_for(form.codec, data)
+    (answer,) = bench.send(s.WriteOpen(0x20000, len(data), 0, form.codec, 0, 7).packet())
+    status = split(answer)[1]
+    assert status == (0 if chip.stub.own.can_lzma else NOT_IMPLEMENTED)
+    if status == 0:
+        told = bench.send(*pieces(stream))[-1]
+        assert told[8:] == s.Report(len(stream), len(stream) + 26624, len(data), 7).reply().body
+        assert bench.board.nor.memory[0x20000 : 0x20000 + len(data)] == data
+    assert not bench.board.nor.complaints
+
+
+def test_damaged_lzma_streams_end_with_a_status(bench):
+    chip, pick = bench.board.chip, random.Random(2)
+    if not chip.stub.own.can_lzma:
+        pytest.skip("no LZMA on this chip")
+    codec, data = find_lzma_form(chip).codec, text(1500)
+    stream = pack_for(codec, data)
+    bench.send()
+    for number in range(40):
+        broken = bytearray(stream)
+        for _ in range(pick.choice((1, 3))):
+            broken[pick.randrange(len(broken))] ^= 1 << pick.randrange(8)
+        cut = bytes(broken[: pick.randrange(1, len(broken))] if number % 3 == 0 else broken)
+        bench.send(s.WriteOpen(0x20000, len(data), len(cut), codec, 0, 7).packet())
+        status = split(bench.send(*pieces(cut))[-1])[1]
+        assert status in (0, BAD_STREAM, TOO_LITTLE, TOO_MUCH)
+        assert status or number % 3
+    assert bench.board.nor.memory[:0x20000] == b"\xff" * 0x20000
+    assert bench.board.nor.memory[0x21000:] == b"\xff" * (len(bench.board.nor.memory) - 0x21000)
     assert not bench.board.nor.complaints
 
 

@@ -6,26 +6,35 @@ The protocol itself: tests/conformance/test_stub.py, which also runs on this bui
 from __future__ import annotations
 
 import hashlib
+import lzma
 import random
 import zlib
 from collections.abc import Iterator
 
 import pytest
 from tests.stub_drivers.frames import (
+    BAD_LENGTH,
     BAD_STREAM,
+    LZMA_FORMS,
     NOT_IMPLEMENTED,
     TOO_LITTLE,
+    TOO_MUCH,
     frame,
     pack,
+    pack_for,
     pieces,
     text,
     words,
 )
 from tests.stub_drivers.host_program import HostStub
 
+from espwire.compress import convert_branches
 from espwire.protocol import stub as s
 from espwire.protocol.commands import checksum
 from espwire.protocol.opcodes import Op
+
+CODECS = (s.Codec.RAW, s.Codec.ZLIB, s.Codec.LZMA_RISCV)
+PLENTIFUL_BYTES = bytes.fromhex("C0 DB DC DD 11 13 00 FF")  # escapes, flow control, blank
 
 
 @pytest.fixture
@@ -37,14 +46,14 @@ def stub() -> Iterator[HostStub]:
 
 def test_it_can_do_everything(stub):
     told = s.parse_capabilities(stub.call(s.AskCapabilities().packet())[0].body)
-    assert told.features == s.Feature(0x2FFF)
+    assert told.features == s.Feature(0x2FFF) | s.Feature.LZMA_RISCV
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 63, 64, 65, 4095, 4096, 4097, 70_001])
-@pytest.mark.parametrize("codec", list(s.Codec))
+@pytest.mark.parametrize("codec", CODECS)
 def test_writes_of_all_sizes(stub, size, codec):
     data = text(size)
-    stream = pack(data) if codec == s.Codec.ZLIB else data
+    stream = pack_for(codec, data)
     assert stub.write(0x10000, size, stream, codec).in_flash == size
     assert stub.read(0xF000, 0x1000) == b"\xff" * 0x1000
     assert stub.read(0x10000, size + 5000) == data + b"\xff" * 5000
@@ -162,6 +171,88 @@ def test_mutated_streams_end_as_in_zlib(stub, part, request):
             assert stub.call(s.Hash(0, len(data)).packet())[0].body == hashlib.md5(data).digest()
         elif len(stream) < 6:
             assert last.status in (TOO_LITTLE, BAD_STREAM)
+
+
+def lzma_good(data: bytes, stream: bytes) -> bool:
+    """Whether liblzma decompresses the stream to ``data``."""
+    form = LZMA_FORMS[s.Codec.LZMA_RISCV]
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=form.build_filters())
+    try:
+        return unpacker.decompress(stream) == convert_branches(data, 0) and unpacker.eof
+    except lzma.LZMAError:
+        return False
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_mutated_lzma_streams_end_as_in_liblzma(stub, part, request):
+    """As above. Without a sum over the data, some mutated streams are valid, for other data."""
+    many, survivors = 10_000 if "soak" in request.config.getoption("-m") else 1000, 0
+    pick = random.Random(part)
+    for _ in range(many):
+        data = pick.choice(
+            (text(pick.randrange(1, 3000), pick.randrange(9)), bytes(pick.randrange(1, 40_000)))
+        )
+        stream = mutate(pick, pack_for(s.Codec.LZMA_RISCV, data))
+        last = stub.write(0, len(data), stream, s.Codec.LZMA_RISCV)
+        assert last.status in (0, BAD_STREAM, TOO_LITTLE, TOO_MUCH)
+        if lzma_good(data, stream):
+            assert last.status == 0
+            assert stub.call(s.Hash(0, len(data)).packet())[0].body == hashlib.md5(data).digest()
+        survivors += last.status == 0
+    assert survivors < many / 4
+
+
+def test_random_bytes_are_no_lzma_stream_and_do_no_harm(stub):
+    pick = random.Random(8)
+    for _ in range(200):
+        stream = b"\0" + pick.randbytes(pick.randrange(1, 9000))
+        last = stub.write(0x4000, 30_000, stream, s.Codec.LZMA_RISCV)
+        assert last.status in (BAD_STREAM, TOO_LITTLE, TOO_MUCH)
+    assert stub.read(0x3000, 0x1000) == stub.read(0xC000, 0x1000) == b"\xff" * 0x1000
+
+
+def test_lzma_streams_of_every_length_around_full_frames(stub):
+    """2048 bytes in a frame: N frames and 0 to 5 bytes; the size announced, or left open."""
+    found, size = set(), 1500
+    while len(found) < 6 and size < 40_000:
+        size += 1
+        data = random.Random(size).randbytes(size)
+        stream = pack_for(s.Codec.LZMA_RISCV, data)
+        if len(stream) % 2048 > 5:
+            size += (2048 - len(stream) % 2048) // 2
+            continue
+        found.add(len(stream) % 2048)
+        for announced in (None, 0):
+            last = stub.write(0, size, stream, s.Codec.LZMA_RISCV, announced=announced)
+            assert (last.status, last.in_flash) == (0, size), len(stream)
+            assert stub.call(s.Hash(0, size).packet())[0].body == hashlib.md5(data).digest()
+    assert found == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("byte", PLENTIFUL_BYTES)
+def test_data_of_a_single_byte_value(stub, codec, byte):
+    data = bytes([byte]) * 9001
+    assert stub.write(0, len(data), pack_for(codec, data), codec).status == 0
+    assert stub.read(0, len(data)) == data
+
+
+def test_only_an_lzma_stream_may_leave_its_size_open(stub):
+    for codec, status in ((s.Codec.RAW, BAD_LENGTH), (s.Codec.ZLIB, BAD_LENGTH)):
+        assert stub.call(s.WriteOpen(0, 4096, 0, codec, 0, 1).packet())[1] == status
+    assert stub.call(s.WriteOpen(0, 4096, 0, s.Codec.LZMA, 0, 1).packet())[1] == NOT_IMPLEMENTED
+    assert stub.call(s.WriteOpen(0, 4096, 0, s.Codec.LZMA_RISCV, 0, 1).packet())[1] == 0
+    stub.abort()
+
+
+def test_calls_in_any_data_are_restored(stub):
+    """Data made of pieces of calls, so that calls overlap, end at the end of a step, and look like others."""
+    pick, parts = random.Random(4), [bytes([one]) for one in b"\xef\x17\x97\x67\x00\x80\xe7\x10"]
+    parts += [bytes.fromhex("EF000010"), bytes.fromhex("97000000E7800000"), b"\0"]
+    for _ in range(60):
+        data = b"".join(pick.choices(parts, k=pick.randrange(1, 4000)))
+        stub.write(0x20000, len(data), pack_for(s.Codec.LZMA_RISCV, data), s.Codec.LZMA_RISCV)
+        assert stub.read(0x20000, len(data)) == data
 
 
 def test_the_harness_sees_a_violation():

@@ -10,10 +10,12 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from tests.stub_drivers.frames import SECTOR, frame, pack, text, words
+from tests.stub_drivers.frames import SECTOR, frame, pack, pack_for, text, words
 from tests.stub_drivers.programs import FREE_RAM
 from tests.unit.virtual.stub_bench import StubBench, data_frame, start
 
+from espwire.chips.registry import load_chip
+from espwire.compress import find_lzma_form
 from espwire.device.stub_image import stub_chips
 from espwire.protocol import stub as s
 from espwire.protocol.commands import checksum
@@ -144,13 +146,28 @@ def _flushed(data: bytes) -> bytes:
     return b"".join(parts) + packer.flush()
 
 
+def write_lzma(bench: StubBench, data: bytes) -> None:
+    codec = find_lzma_form(bench.chip.chip).codec
+    write(bench, data, pack_for(codec, data), codec)
+
+
+LZMA_JOBS: dict[str, Callable[[StubBench], object]] = {
+    "LZMA": lambda b: write_lzma(b, text(SIZE)),
+    "LZMA, literals": lambda b: write_lzma(b, OLD[:SIZE]),
+    "LZMA, blank": lambda b: write_lzma(b, b"\xff" * SIZE * 3),
+    "LZMA, calls": lambda b: write_lzma(b, bytes.fromhex("97001300E780C000EF002000") * 400),
+}
+
+
 @pytest.mark.parametrize("chip", stub_chips())
 def test_the_receiver_is_never_left_alone_for_long(chip):
     bench = start(chip, "engine", baud=921600, flash=OLD, profile="fast")
+    own = load_chip(chip).stub.own
+    assert own is not None
     program = bench.chip.program
     uart = program.uart
     gaps = {}
-    for name, job in JOBS.items():
+    for name, job in (JOBS | (LZMA_JOBS if own.can_lzma else {})).items():
         uart.longest_gap = 0
         job(bench)
         gaps[name] = uart.longest_gap / program.clock.hz

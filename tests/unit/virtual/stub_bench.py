@@ -138,8 +138,8 @@ class StubBench:
         return found, self.now - start
 
 
-def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
-    """A bench, after the hello and at ``baud``."""
+def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", watchdogs=False, **options):
+    """A bench, after the hello and at ``baud``. ``watchdogs``: they run when the stub starts."""
     transport = VirtualTransport(
         build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options))
     )
@@ -160,6 +160,8 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", **options):
     chip.flash.powered = power.on
     chip._set_baud(115200)
     transport.sleep(0.01)
+    if watchdogs:
+        chip.registers.watchdogs.restart(transport.now(), running=True)
     chip.run(image.entry)
     bench = StubBench(transport)
     assert bench.next() == b"OHAI"

@@ -14,8 +14,8 @@ from espwire.virtual.programs.stub_model import Trust
 pytestmark = pytest.mark.slow
 
 CHIPS = stub_chips()
-CI_SEQUENCES, FULL_SEQUENCES = 10, 200
-QUIET_S = 0.1  # the fast flash erases a block in 60 ms
+CI_SEQUENCES, FULL_SEQUENCES = 5, 200
+QUIET_S = 0.2  # the fast flash erases a block in 60 ms, and a slow bus takes 40 ms to see whether it is blank
 SLOW_S = 3.0  # for long erases
 
 

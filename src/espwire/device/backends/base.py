@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from espwire.compress import LzmaForm
 from espwire.device.loader import Attempts
 from espwire.device.spi import SpiCommand
 from espwire.errors import CommandFailed, NoReply, Unsupported, VerifyError
@@ -43,6 +44,7 @@ class FlashLimits:
     ``digests_at_once``: ``digests`` of many pieces costs one request.
     ``frame_payload``, ``frame_head``, ``open_size``, ``reply_size``: data per frame, its header, and the bodies of the
     opening request and of replies. ``receives_ahead``: data is received while earlier data is being programmed.
+    ``cpu_hz``: the chip's clock, 0: unknown. ``lzma``: the form of LZMA streams that it can decompress.
     """
 
     loader: str
@@ -63,6 +65,8 @@ class FlashLimits:
     open_size: int
     reply_size: int
     receives_ahead: bool = False
+    cpu_hz: int = 0
+    lzma: LzmaForm | None = None
 
     @property
     def can_verify(self) -> bool:
@@ -97,6 +101,7 @@ class FlashBackend(Protocol):
         data: bytes,
         *,
         packed: bytes | None = None,
+        lzma: bool = False,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:
@@ -105,6 +110,7 @@ class FlashBackend(Protocol):
         Blocks that fail are sent again. Nothing here proves what the flash holds: verify it afterwards.
 
         :param packed: ``data`` as zlib stream, if it may be sent compressed; ``len(data)`` is then a multiple of 4
+        :param lzma: send it as an LZMA stream instead, compressed while it is sent; only with ``limits.lzma``
         :param encrypted: the chip encrypts what it programs
         :param progress: may go back after a repetition
         :raises NoReply, CommandFailed: too many attempts failed; ``written_until`` is the address up to which the

@@ -105,6 +105,7 @@ class RomBackend:
         data: bytes,
         *,
         packed: bytes | None = None,
+        lzma: bool = False,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:

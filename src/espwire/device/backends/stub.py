@@ -42,7 +42,15 @@ from types import TracebackType
 from typing import Self
 
 from espwire.chips.model import Chip
-from espwire.compress import deflate_zlib
+from espwire.compress import (
+    FOR_RISCV,
+    FOR_XTENSA,
+    LzmaForm,
+    LzmaStream,
+    Stream,
+    deflate_zlib,
+    has_lzma,
+)
 from espwire.device.backends.base import (
     WORD,
     FlashBackend,
@@ -115,6 +123,7 @@ LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
+LZMA_FORMS = {Feature.LZMA: FOR_XTENSA, Feature.LZMA_RISCV: FOR_RISCV}
 LAST_ERRORS = (TransportLost, Cancelled, KeyboardInterrupt, SystemExit)
 _TOKENS = count(0x5A0001)  # each names a write
 
@@ -145,6 +154,8 @@ class StubBackend:
             open_size=OPEN_SIZE,
             reply_size=HEADER.size + dialect.status_bytes,
             receives_ahead=True,
+            cpu_hz=_find_capabilities(loader).cpu_hz,
+            lzma=_find_lzma_form(loader),
         )
 
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
@@ -157,6 +168,7 @@ class StubBackend:
         data: bytes,
         *,
         packed: bytes | None = None,
+        lzma: bool = False,
         encrypted: bool = False,
         progress: Progress = ignore,
     ) -> None:
@@ -164,32 +176,35 @@ class StubBackend:
 
         ``progress`` estimates from what the stub received, and reports all of ``data`` once it is in flash.
         """
-        loader = self.loader
+        loader, form = self.loader, self.limits.lzma if lzma else None
         refuse_encryption(self.limits, encrypted=encrypted)
         padded = data.ljust(align_up(len(data), WORD), b"\xff")
-        codec = Codec.RAW if packed is None else Codec.ZLIB
         attempts, begun = limit_restarts(loader.settings.retry), 0
         while True:
             rest = padded[begun:] if begun else padded
-            stream = rest
-            if packed is not None:
-                stream = deflate_zlib(rest) if begun else packed
+            codec, stream = _open_stream(
+                rest, form, deflate_zlib(rest) if packed and begun else packed
+            )
             transfer: WriteTransfer | None = None
             try:
+                first = stream.read(CHUNK)
                 with WriteTransfer(
                     loader,
                     start + begun,
                     len(rest),
-                    len(stream),
+                    stream.size,
                     codec,
                     encrypted=encrypted,
-                    first=stream[:CHUNK],
+                    first=first,
                 ) as transfer:
-                    for at in range(0, len(stream), CHUNK):
-                        transfer.send(stream[at : at + CHUNK] if at else b"")
-                        received = transfer.received * len(rest) // len(stream)
+                    chunk = b""
+                    while True:
+                        transfer.send(chunk)
+                        received = stream.find_done(transfer.received)
                         done = begun + max(received, transfer.in_flash)
                         progress(min(done, len(data) - 1))
+                        if not (chunk := stream.read(CHUNK)):
+                            break
                     transfer.finish()
                 progress(len(data))
             except ToolError as error:
@@ -202,6 +217,8 @@ class StubBackend:
                 progress(min(begun, len(data)))
             else:
                 return
+            finally:
+                stream.close()
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: EventReport = silent
@@ -298,7 +315,7 @@ class WriteTransfer(_Transfer):
 
     :param offset: a sector's start
     :param size: bytes that end up in flash
-    :param stream_size: bytes that will be sent in ``codec``
+    :param stream_size: bytes that will be sent in ``codec``; None, for LZMA only: known when ``finish`` is called
     :param first: the beginning of the stream, at most a window, sent before the reply to the opening
     :raises Unsupported: the loader has no streams, or not this kind
     :raises CommandFailed, NoReply: the stub refuses, or does not reply
@@ -309,7 +326,7 @@ class WriteTransfer(_Transfer):
         loader: Loader,
         offset: int,
         size: int,
-        stream_size: int,
+        stream_size: int | None,
         codec: Codec,
         *,
         encrypted: bool = False,
@@ -332,7 +349,7 @@ class WriteTransfer(_Transfer):
         read_back = Feature.READ_BACK in capabilities.features and not encrypted
         flags = encrypted * WRITE_ENCRYPTED | (not erase) * WRITE_NO_ERASE
         flags |= read_back * WRITE_READ_BACK
-        command = WriteOpen(offset, size, stream_size, codec, flags, self._transfer)
+        command = WriteOpen(offset, size, stream_size or 0, codec, flags, self._transfer)
         self._credit_end = self._open_ahead(command) if first else loader.call(command).value
         self._open = True
 
@@ -348,7 +365,8 @@ class WriteTransfer(_Transfer):
         :raises NoReply: the stub no longer replies, or the line is too bad
         :raises ValueError: more bytes than announced
         """
-        if self.received + len(self._held) + len(chunk) > self.stream_size:
+        sent = self.received + len(self._held) + len(chunk)
+        if self.stream_size is not None and sent > self.stream_size:
             raise ValueError("more bytes than the transfer was opened for")
         self._held += chunk
         self._push()
@@ -358,7 +376,10 @@ class WriteTransfer(_Transfer):
 
         :raises CommandFailed, NoReply: as ``send``
         """
-        if self.received + len(self._held) != self.stream_size:
+        sent = self.received + len(self._held)
+        if self.stream_size is None:
+            self.stream_size = sent
+        elif sent != self.stream_size:
             raise ValueError("fewer bytes than the transfer was opened for")
         self._push()
         while not self.finished:
@@ -625,6 +646,21 @@ def _find_capabilities(loader: Loader) -> Capabilities:
     capabilities = loader.dialect.capabilities
     assert capabilities is not None  # only our stub gets here
     return capabilities
+
+
+def _find_lzma_form(loader: Loader) -> LzmaForm | None:
+    features = _find_capabilities(loader).features
+    if not has_lzma():
+        return None
+    return next((form for feature, form in LZMA_FORMS.items() if feature in features), None)
+
+
+def _open_stream(data: bytes, form: LzmaForm | None, packed: bytes | None) -> tuple[Codec, Stream]:
+    """LZMA in ``form``, else ``packed``, else the data itself."""
+    if form is not None:
+        return form.codec, LzmaStream(data, form)
+    codec = Codec.RAW if packed is None else Codec.ZLIB
+    return codec, Stream(len(data), data if packed is None else packed)
 
 
 def choose_backend(loader: Loader, chip: Chip) -> FlashBackend:

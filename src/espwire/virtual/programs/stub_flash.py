@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Generator
+from math import ceil
 from typing import NamedTuple
 
 from espwire.protocol import stub
@@ -33,8 +34,9 @@ FEW = 3  # dirty sectors of a block that are erased one by one
 LONG_FROM = 1 << 24
 HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
 READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
-# CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data
-READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION = 1170, 3452, 850, 600
+# CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data, of
+# another look at the status
+READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 1170, 1850, 850, 600, 250
 HASH_BYTE, BLANK_BYTE = 34, 6.5
 
 
@@ -119,15 +121,20 @@ class StubFlash:
         if data.count(0xFF) == len(data):
             cpu.add_work(SKIP_BURST)
             return
-        cpu.add_work(PROGRAM_BURST)
+        bits = PLAIN_BITS + HEAD_BITS + len(data) * 8
+        cpu.add_work(PROGRAM_BURST + bits * self._bit_s * cpu.hz)
         yield from cpu.finish_work()
-        begin = cpu.now + (PLAIN_BITS + HEAD_BITS + len(data) * 8) * self._bit_s
-        self._change(begin, _opcode(PAGE_PROGRAM, address), address, data)
+        self._change(cpu.now, _opcode(PAGE_PROGRAM, address), address, data)
 
-    def poll(self) -> Steps:
-        """Read the status of a busy part."""
-        self._cpu.add_work(TRANSACTION)
-        return self._cpu.finish_work()
+    def poll_after(self, cycles: float, turns: int) -> Generator[float, None, int]:
+        """Work of ``cycles`` each turn, with a look at the status after it: until the part is ready, at most ``turns``
+        times. Returns how many there were."""
+        cpu = self._cpu
+        left = max(self._flash.busy_until - cpu.now, 0.0) * cpu.hz
+        count = min(turns, max(1, ceil(left / (cycles + POLL))))
+        cpu.add_work(count * (cycles + POLL))
+        yield from cpu.finish_work()
+        return count
 
     def start_erase(self, address: int, size: int) -> Steps:
         """Start erasing a sector or a 64 KiB block."""

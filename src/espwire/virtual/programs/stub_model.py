@@ -20,6 +20,7 @@ from collections.abc import Generator
 from enum import IntEnum
 from typing import NamedTuple
 
+from espwire.compress import find_lzma_form, has_lzma
 from espwire.device.stub_image import (
     FIRST_BATCH,
     OPTIONS,
@@ -138,6 +139,12 @@ class StubModel(CpuModel):
         own = services.chip.stub.own
         assert own is not None
         self._own, self._image, self._options = own, image, options
+        self._features = FEATURES
+        if own.can_encrypt:
+            self._features |= Feature.ENCRYPT
+        form = find_lzma_form(services.chip) if own.can_lzma and has_lzma() else None
+        if form is not None:
+            self._features |= Feature[form.codec.name]
         raise_clock = bool(options.baud) or "clock_control" not in own.registers
         full_clock = raise_clock and not options.leave_clock
         self.seal_cycles = CRC_BYTE
@@ -151,7 +158,12 @@ class StubModel(CpuModel):
         divider = services.spi.find_divider(options.spi_clock)
         self.memory = StubFlash(self, self.flash, find_bus_hz(services, full=full_clock) / divider)
         self.writer = Writer(
-            self, self.memory, self._check, services.encrypt, can_encrypt=own.can_encrypt
+            self,
+            self.memory,
+            self._check,
+            services.encrypt,
+            can_encrypt=own.can_encrypt,
+            lzma=form,
         )
         self.reader = Reader(self, self.memory, self._check)
         self.hasher = Hasher(self, self.memory, self._check)
@@ -345,7 +357,7 @@ class StubModel(CpuModel):
     def _capabilities(self) -> bytes:
         chip_id = self.services.chip.identity.image_chip_id
         return Capabilities(
-            features=FEATURES | (Feature.ENCRYPT if self._own.can_encrypt else Feature(0)),
+            features=self._features,
             frame_payload=PAYLOAD,
             write_window=WINDOW,
             read_packet=PACKET,

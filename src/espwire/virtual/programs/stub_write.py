@@ -1,18 +1,18 @@
 """Writes of the stub model: streams in frames or the vendor's blocks, unpacked, erased ahead, programmed.
 
 Mirrors ``stub/src/write.c``: what is answered, in which order, and what is erased while the wire is slower than the
-flash. zlib unpacks, so a damaged stream ends with the stub's status, but what was unpacked right before the damage may
-not reach the flash. Damaged streams are tested on the CPU engine and on the host build, which run the real code.
+flash. zlib and liblzma unpack, so a damaged stream ends with the stub's status, but what was unpacked right before the
+damage may not reach the flash, and liblzma may notice damage a few bytes earlier or later. Damaged streams are tested on the CPU engine and on the host build, which run the real code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Callable, Generator
 from enum import Enum
 
+from espwire.compress import LzmaForm
 from espwire.protocol.commands import HEADER, checksum
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import (
@@ -38,12 +38,20 @@ from espwire.sizes import SECTOR
 from espwire.virtual.programs.cpu_model import DATA_HEAD, CpuModel, Steps, word
 from espwire.virtual.programs.program import Encrypt
 from espwire.virtual.programs.stub_flash import BURST, HASH_BYTE, PartialHash, StubFlash
+from espwire.virtual.programs.unpack import (
+    DamagedStream,
+    LzmaUnpacker,
+    Unpacker,
+    ZlibUnpacker,
+    restore_branches,
+)
 
 PAYLOAD = 2048
 WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
+TURN = 8  # unpacked bytes between two looks at receiver and flash
 LAG = 0x7000  # unpacked bytes that wait for the flash at most
 SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
 DICTIONARY = 0x8000  # a burst does not wrap around the window's end
@@ -52,7 +60,9 @@ REFUSALS_PER_REPORT = 8
 SEALED = 2  # what ``check`` returns for a frame with a CRC-32
 # CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
 COMMAND = 2723
-COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 194, 84
+COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 167, 95
+LZMA_IN, LZMA_OUT, BRANCH_BYTE = 445, 145, 20
+OPEN_END = 0xFFFFFFFF
 Answer = Generator[float, None, bool]
 
 
@@ -75,9 +85,11 @@ class Writer:
         encrypt: Encrypt | None,
         *,
         can_encrypt: bool,
+        lzma: LzmaForm | None,
     ) -> None:
         self._cpu, self._flash, self._check = cpu, flash, check
         self._encrypt, self._can_encrypt = encrypt, can_encrypt
+        self._lzma = lzma
         self._codec = self._flags = self._id = self._stream_size = 0
         self._start(0, 0, Kind.CLOSED, 0)
 
@@ -89,6 +101,7 @@ class Writer:
         self._data, self._interrupted = b"", False
         self._ready = self._programmed = 0  # unpacked bytes: handed over, given to the flash
         self._held = bytearray()  # unpacked, not yet programmed
+        self._restored = b""  # the first of it, branches restored
         self._hash, self._first_sector = PartialHash(hashlib.md5(usedforsecurity=False), 0), b""
         self._erased = offset + size if self._flags & WRITE_NO_ERASE else offset & -SECTOR
 
@@ -102,6 +115,8 @@ class Writer:
         status = self._check_range(4 if self._flags & WRITE_NO_ERASE else SECTOR)
         if not status and self._flags & WRITE_ENCRYPTED and not self._can_encrypt:
             status = NOT_IMPLEMENTED
+        if self._is_lzma:
+            self._stream_size = self._stream_size or OPEN_END
         raw = self._codec == Codec.RAW
         if not status and (not self._stream_size or (raw and self._stream_size != size)):
             status = BAD_LENGTH
@@ -167,7 +182,17 @@ class Writer:
         covered = self._flash.covers(self._offset, self._size)
         if not self._size or self._offset % align or not covered:
             return BAD_BLOCK
+        if self._is_lzma:
+            return BAD_BLOCK if self._has_branches and self._offset % BURST else 0
         return NOT_IMPLEMENTED if self._codec > Codec.ZLIB else 0
+
+    @property
+    def _is_lzma(self) -> bool:
+        return self._lzma is not None and self._codec == self._lzma.codec
+
+    @property
+    def _has_branches(self) -> bool:
+        return self._lzma is not None and self._is_lzma and self._lzma.branches
 
     def _report(self, status: int) -> Steps:
         self._reported = self._received
@@ -182,11 +207,13 @@ class Writer:
             yield from self._report(0)
             return
         position = word(frame, 0) & -256
-        last = self._received + size == self._stream_size
+        last = self._stream_size in (OPEN_END, self._received + size)
         expected = position == self._received and self._received + size <= self._stream_size
         if valid and expected and (size == PAYLOAD or last):
             self._refused = 0
             self._received += size
+            if size != PAYLOAD:
+                self._stream_size = self._received
             self._data = mask_bytes(frame[HEADER.size + 4 :], frame[HEADER.size])
             return
         self._refused += 1
@@ -280,6 +307,10 @@ class Writer:
             return
         count = min(BURST - address % BURST, self._ready - at, DICTIONARY - at % DICTIONARY)
         data = bytes(self._held[:count])
+        if self._has_branches:
+            if at % STEP == 0:
+                self._restored = restore_branches(bytes(self._held[:STEP]), at)
+            data = self._restored[at % STEP :][:count]
         if self._flags & WRITE_ENCRYPTED:
             if address % ENCRYPTED_UNIT or count % ENCRYPTED_UNIT:
                 self._status, self._ready = BAD_BLOCK, at
@@ -288,9 +319,11 @@ class Writer:
         del self._held[:count]
         self._programmed += count
         yield from self._flash.start_program(address, data + b"\xff" * (-count % 4))
+        if self._has_branches and self._programmed % STEP == 0:
+            self._cpu.add_work(STEP * BRANCH_BYTE)  # of the next step, while this one is programmed
 
     def _run(self) -> Steps:
-        status = yield from self._inflate() if self._codec == Codec.ZLIB else self._copy()
+        status = yield from self._copy() if self._codec == Codec.RAW else self._unpack()
         cpu, ring = self._cpu, self._cpu.ring
         yield from cpu.finish_work()
         while self._programmed < self._ready and not self._interrupted:
@@ -322,19 +355,20 @@ class Writer:
                     return 0
         return 0
 
-    def _inflate(self) -> Generator[float, None, int]:
+    def _unpack(self) -> Generator[float, None, int]:
         """Unpack the stream; returns the status, 0 also if the write was stopped for another reason."""
-        stream, total = zlib.decompressobj(), 0
+        total, stream, in_cost, out_cost = 0, self._open_stream(), INFLATE_IN, INFLATE_OUT
+        if self._is_lzma:
+            in_cost, out_cost = LZMA_IN, LZMA_OUT
         while not stream.eof:
-            before = len(self._data)
             try:
-                out = stream.decompress(self._data, STEP - total % STEP)
-            except zlib.error:
+                out, used = stream.unpack(self._data, STEP - total % STEP)
+            except DamagedStream:
                 return INFLATE_FAILED
-            self._data = b"" if stream.eof else stream.unconsumed_tail
+            self._data = self._data[used:]
             self._held += out
             total += len(out)
-            cycles = (before - len(self._data)) * INFLATE_IN + len(out) * INFLATE_OUT
+            cycles = used * in_cost + len(out) * out_cost
             bursts = -(-len(out) // BURST)
             for _ in range(bursts):
                 yield from self._work_on_burst(cycles / bursts)
@@ -343,17 +377,28 @@ class Writer:
             if out and total % STEP == 0:
                 if not (yield from self._hand_over(total)):
                     return 0
-            elif not stream.eof and not self._data and not (yield from self._receive_piece()):
+            elif (
+                not stream.eof
+                and not self._data
+                and not out
+                and not (yield from self._receive_piece())
+            ):
                 return 0 if self._interrupted else TOO_LITTLE
         yield from self._hand_over(total)
         return 0
 
+    def _open_stream(self) -> Unpacker:
+        return LzmaUnpacker(self._lzma) if self._lzma and self._is_lzma else ZlibUnpacker()
+
     def _work_on_burst(self, cycles: float) -> Steps:
-        """CPU work, at the end of which the flash gets its next burst if it is ready."""
-        self._cpu.add_work(cycles)
+        """CPU work in turns, after each of which the flash gets its next burst if it is ready."""
+        left = BURST // TURN
+        while left and self._programmed < self._ready:
+            left -= yield from self._flash.poll_after(cycles * TURN / BURST, left)
+            if not self._flash.busy:
+                yield from self._program_next()
+        self._cpu.add_work(left * cycles * TURN / BURST)
         yield from self._cpu.finish_work()
-        if self._programmed < self._ready:
-            yield from self._flash.poll() if self._flash.busy else self._program_next()
 
     def _hand_over(self, total: int) -> Answer:
         """``total`` bytes are unpacked and may be programmed; False if the write is to stop."""

@@ -1,0 +1,74 @@
+/* What both decompressors share: the stream's bytes, and the window that holds the last 32 KiB of the result, from which
+   the flash is programmed meanwhile. */
+#include "stub.h"
+
+#define ADLER 65521u
+#define TURN 8u                        /* unpacked bytes between two looks at receiver and flash */
+
+struct unpack unpack;
+static const u8 *input;
+static u32 input_left, flushed, adler_a, adler_b;
+static u8 with_adler;
+
+void unpack_start(int check_adler) {
+  unpack.written = input_left = flushed = 0;
+  unpack.ended = unpack.stopped = 0;
+  adler_a = 1;
+  adler_b = 0;
+  with_adler = (u8)check_adler;
+}
+
+u32 unpack_byte(void) {
+  if (!input_left && (unpack.ended || !write_more(&input, &input_left))) {
+    unpack.ended = 1;
+    return 0;
+  }
+  input_left--;
+  return *input++ ^ stream_mask;
+}
+
+static void add_adler(void) {
+  u32 a = adler_a, b = adler_b;
+  rx_poll();
+  for (; flushed != unpack.written; flushed++) {
+    a += window[flushed & WINDOW_MASK];
+    b += a;
+  }
+  if (unpack.written % SECTOR == 0) { /* at least once per sector: b stays below 2^32 */
+    a %= ADLER;
+    b %= ADLER;
+  }
+  adler_a = a;
+  adler_b = b;
+}
+
+u32 unpack_adler(void) { return adler_b % ADLER << 16 | adler_a % ADLER; }
+
+/* Hands over what is unpacked. */
+void unpack_flush(void) {
+  if (flushed == unpack.written) return;
+  if (with_adler) add_adler();
+  flushed = unpack.written;
+  if (unpack.ended || (!unpack.stopped && !write_ready(unpack.written))) unpack.stopped = 1;
+}
+
+static void turn(void) {
+  if (unpack.written % WRITE_STEP == 0) unpack_flush();
+  write_pump();
+}
+
+void unpack_put(u32 byte) {
+  window[unpack.written & WINDOW_MASK] = (u8)byte;
+  if (++unpack.written % TURN == 0) turn();
+}
+
+int unpack_repeat(u32 distance, u32 size) {
+  u32 at = unpack.written;
+  if (distance - 1 >= at || distance - 1 > WINDOW_MASK) return 0;
+  while (size--) {
+    window[at & WINDOW_MASK] = window[(at - distance) & WINDOW_MASK];
+    unpack.written = ++at;
+    if (at % TURN == 0) turn();
+  }
+  return 1;
+}
