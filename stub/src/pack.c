@@ -6,6 +6,7 @@
 #define SHORTEST 3u
 #define LONGEST 257u                  /* one less than deflate's: 258 has a code of its own */
 #define FAR 4096u                     /* a match of three bytes from there costs more than the bytes */
+#define LONG 64u                      /* a comparison that takes time */
 #define INSERTED 32u                  /* positions of a match that are entered into the table */
 #define END_CODE 256u
 #define LENGTH_CODES 257u
@@ -50,9 +51,12 @@ static void enter(union bucket *bucket, u32 at) {
 static u32 find_match(const union bucket *bucket, u32 at, const u8 *data, u32 most, u32 known, u32 *distance) {
   u32 best = SHORTEST - 1;
   for (u32 way = 0; way < WAYS && best < most; way++) {
-    u32 back = (at - bucket->places[way]) & MASK, from = at - back, size = 0;
-    if (back - 1 >= known || data[best] != READER->history[(from + best) & MASK]) continue;
-    while (size < most && data[size] == READER->history[(from + size) & MASK]) size++;
+    u32 back = (at - bucket->places[way]) & MASK, place = (at - back) & MASK, size = 0;
+    u32 reach = most < HISTORY - place ? most : HISTORY - place; /* a match does not wrap around */
+    const u8 *there = READER->history + place;
+    if (back - 1 >= known || best >= reach || data[best] != there[best]) continue;
+    while (size < reach && data[size] == there[size]) size++;
+    if (size > LONG) rx_poll();
     if (size <= best || (size == SHORTEST && back > FAR)) continue;
     best = size;
     *distance = back;

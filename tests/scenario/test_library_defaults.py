@@ -42,7 +42,14 @@ def test_verify_attaches_the_flash(stub: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chip", "stub"), [("esp32c3", True), ("esp32", True), ("esp8266", True), ("esp32h21", False)]
+    ("chip", "stub"),
+    [
+        ("esp32c3", True),
+        ("esp32", True),
+        ("esp8266", True),
+        ("esp32h21", True),
+        ("esp32e22", False),
+    ],
 )
 def test_our_stub_runs_by_default_where_there_is_one(chip: str, stub: bool) -> None:
     with espwire.connect(f"virtual:{chip}?profile=instant") as device:

@@ -341,7 +341,7 @@ class Rom:
             t = yield from self._program(t, address, payload)
             if size and self._is_ready(address, size):
                 at = HEADER.size + DATA_HEAD
-                self._request[at : at + size] = payload = self.flash.read(t, address, size)
+                self._request[at : at + size] = payload = self.flash.read(t, self._wrap(address), size)
             if checksum(payload) != self._request[4]:
                 return READ_BACK
         self._advance(transfer, size)
@@ -396,8 +396,12 @@ class Rom:
     def _program(self, t: float, address: int, data: bytes) -> Work:
         """Program data if the flash is large enough; nothing reports that it is not."""
         if self._is_ready(address, len(data)):
-            t = yield from self.flash.program(t, address, data)
+            t = yield from self.flash.program(t, self._wrap(address), data)
         return t
+
+    def _wrap(self, address: int) -> int:
+        """The address that the flash chip gets: the sum of a range at the end of the address space wraps, and passes."""
+        return address % max(self.limit, LONG_FROM)
 
     def _take_block(
         self, transfer: Transfer | None, *, words: bool = False
@@ -464,7 +468,7 @@ class Rom:
             count = min(MD5_PIECE, size - offset)
             if not self._is_ready(start + offset, align_up(count, 4)):
                 return READ_FAILED
-            digest.update(self.flash.read(t, start + offset, count))
+            digest.update(self.flash.read(t, self._wrap(start + offset), count))
             t = yield t + count * MD5_S_PER_BYTE
         self._reply[:MD5_DIGITS] = digest.hexdigest().encode()
         return OK
@@ -479,7 +483,7 @@ class Rom:
         if not self._is_ready(start, size):
             return READ_FAILED
         size = align_up(size, 4)
-        self._reply[:size] = self.flash.read(t, start, size)
+        self._reply[:size] = self.flash.read(t, self._wrap(start), size)
         return OK
 
     # --- the rest ---

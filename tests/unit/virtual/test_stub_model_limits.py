@@ -28,7 +28,8 @@ def put(address, data):
 
 
 def rom_of(chip):
-    return load_chip(chip).soc.rom[0].start + 0x100
+    """An address in the chip's ROM."""
+    return load_chip(chip).rom_addresses["ets_delay_us"] & ~0xF
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -67,6 +68,8 @@ def test_a_register_write_to_rom_ends_the_stub(chip):
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("address", [0, 0x20000000, 0x90000000])
 def test_a_read_from_nowhere_ends_the_stub(chip, address):
+    if address >> 28 == load_chip(chip).peripherals["uart0"] >> 28:
+        address = 0x70000000
     for bench in benches(chip):
         bench.send(words(Op.READ_REG, address + 4))
         assert bench.chip.runner.ended.how == "crash"

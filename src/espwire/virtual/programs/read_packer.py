@@ -98,9 +98,10 @@ def _find_match(
     best, distance = SHORTEST - 1, 0
     for place in bucket:
         back = (at + i - place) & HISTORY - 1
-        if not 0 < back <= i or data[i + best] != data[i - back + best]:
+        reach = min(most, HISTORY - (at + i - back) % HISTORY)  # a match does not wrap around
+        if not 0 < back <= i or best >= reach or data[i + best] != data[i - back + best]:
             continue
-        size = _common(data, i, i - back, most)
+        size = _common(data, i, i - back, reach)
         if size <= best or (size == SHORTEST and back > FAR):
             continue
         best, distance = size, back
