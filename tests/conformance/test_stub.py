@@ -805,7 +805,7 @@ def test_nonsense_is_refused(stub: StubClient) -> None:
         (s.WriteOpen(0, 0, 4, 0, 0, 0), BAD_BLOCK),
         (s.WriteOpen(0, 5, 4, 0, 0, 0), BAD_LENGTH),
         (s.WriteOpen(0, 5, 0, 1, 0, 0), BAD_LENGTH),
-        (s.WriteOpen(0, 5, 5, 2, 0, 0), NOT_IMPLEMENTED),
+        (s.WriteOpen(0, 5, 5, max(s.Codec) + 1, 0, 0), NOT_IMPLEMENTED),
         (s.WriteOpen(0xFFFFF000, 0xFFF, 5, 1, 0, 0), BAD_BLOCK),
         (s.WriteOpen(0x3FF000, 0x1001, 5, 1, 0, 0), BAD_BLOCK),
         (s.ReadOpen(0x3FF000, 0x1001, 4096, 4096, 0), BAD_BLOCK),
