@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 SIZE = 0x4000
 FAST = 921600
 # these ROMs trap in their checks of security conditions: something that they check is not modelled
-HALTS_IN_SECURE_DOWNLOAD = ("esp32c5", "esp32c61", "esp32p4")
+HALTS_IN_SECURE_DOWNLOAD = ("esp32c5", "esp32c61", "esp32p4", "esp32s31")
 
 
 def find_ports(chip: str) -> list[str]:
