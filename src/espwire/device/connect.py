@@ -315,12 +315,14 @@ def _reenter(device: Device, options: EntryOptions, baud: int) -> None:
 def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
     """Start a stub if possible, and raise the rate to ``baud``.
 
-    The rate is changed before the upload, which otherwise takes long: by the ROM if it can, else by a first stage.
+    The rate is changed before the upload, which otherwise takes long: by the ROM if it can, else by a first stage. The
+    vendor's stubs change clocks on some chips and start at 115200 baud there, so they are uploaded before.
 
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
     if not device.find_stub_obstacle(stub):
-        if baud > device.loader.baud and device.loader.dialect.baud is not BaudRule.NONE:
+        ours = stub is True or stub == "auto"
+        if ours and baud > device.loader.baud and device.loader.dialect.baud is not BaudRule.NONE:
             _raise_baud(device, baud, device.report)
         device.use_stub(stub, baud=baud)
     if baud > device.loader.baud:

@@ -341,7 +341,9 @@ class Rom:
             t = yield from self._program(t, address, payload)
             if size and self._is_ready(address, size):
                 at = HEADER.size + DATA_HEAD
-                self._request[at : at + size] = payload = self.flash.read(t, self._wrap(address), size)
+                self._request[at : at + size] = payload = self.flash.read(
+                    t, self._wrap(address), size
+                )
             if checksum(payload) != self._request[4]:
                 return READ_BACK
         self._advance(transfer, size)
