@@ -53,8 +53,9 @@ def test_a_console_without_the_sign_still_gets_the_text() -> None:
 def test_an_ending_signal_unwinds_and_leaves_no_half_file(tmp_path: Path, name: str) -> None:
     number = getattr(signal, name)
     out = tmp_path / "out.bin"
-    # paced: 1 MB at 115200 would take minutes, so it is certainly still at work when the signal comes
-    line = [*PROGRAM, "--json", "-p", "virtual:esp32c3?pace=1", "read-flash", "0", "1M", str(out)]
+    # paced, through the ROM: 1 MB would take minutes, so it is certainly still at work when the signal comes
+    port = ["-p", "virtual:esp32c3?pace=1", "--no-stub"]
+    line = [*PROGRAM, "--json", *port, "read-flash", "0", "1M", str(out)]
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -78,6 +79,7 @@ def test_sigint_is_exit_130_with_one_clear_line(tmp_path: Path) -> None:
         "-v",
         "-p",
         "virtual:esp32c3?pace=1",
+        "--no-stub",
         "read-flash",
         "0",
         "1M",
