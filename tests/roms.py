@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from espwire.virtual.soc.mask_rom import FOLDER_VARIABLE, RomImage, find_images, load_mask_roms
 
 BESIDE = Path(__file__).parents[2] / "shared" / "roms"
@@ -25,3 +27,11 @@ def find_known_roms(folder: Path | None = None) -> Iterator[tuple[str, RomImage,
         if image.sha256 in found:
             options = f"size=4MB&profile=instant&rom={found[image.sha256][0]}{image.options}"
             yield chip, image, f"virtual:{chip}?{options}"
+
+
+def find_ports(chip: str) -> list[str]:
+    """Ports of chips with each known ROM of the kind ``chip``; skips the test if there is none."""
+    ports = [port for known, _, port in find_known_roms() if known == chip]
+    if not ports:
+        pytest.skip(f"there is no image of the ROM of {chip}")
+    return ports

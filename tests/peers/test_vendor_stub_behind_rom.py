@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.roms import find_known_roms
+from tests.roms import find_ports
 
 from espwire.device.connect import connect
 from espwire.transport.url import open_transport
@@ -31,9 +31,7 @@ NEVER_STARTS = {"esp32s31"}  # for a reason that is not known
 
 @pytest.mark.parametrize("chip", [c for c in load_mask_roms() if c not in NEVER_STARTS])
 def test_the_stub_of_esptool_runs_behind_the_rom(chip: str, esptool: str) -> None:
-    ports = [port for known, _, port in find_known_roms() if known == chip]
-    if not ports:
-        pytest.skip(f"there is no image of the ROM of {chip}")
+    ports = find_ports(chip)
     (folder,) = Path(esptool).parents[1].glob("lib/python*/site-packages/esptool/targets")
     for port in ports:
         stub = folder / "stub_flasher" / "2" / f"{chip}{'-rev1' if OLD in port else ''}.json"

@@ -6,7 +6,7 @@ import random
 from typing import NamedTuple
 
 import pytest
-from tests.roms import find_known_roms
+from tests.roms import find_ports
 
 from espwire.device.connect import connect
 from espwire.transport.url import open_transport
@@ -53,9 +53,7 @@ def run(port: str) -> Run:
 
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32c3", "esp32p4"])
 def test_skipped_idle_loops_change_nothing(chip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = [port for known, _, port in find_known_roms() if known == chip]
-    if not ports:
-        pytest.skip(f"there is no image of the ROM of {chip}")
+    ports = find_ports(chip)
     skipping = run(ports[0])
     monkeypatch.setattr(EngineProgram.__init__, "__kwdefaults__", {"jumps": False})
     executing = run(ports[0])

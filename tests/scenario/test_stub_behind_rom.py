@@ -9,7 +9,7 @@ import hashlib
 import random
 
 import pytest
-from tests.roms import find_known_roms
+from tests.roms import find_ports
 from tests.stub_drivers.client import StubClient
 from tests.stub_drivers.frames import frame, words
 from tests.stub_drivers.programs import FREE_RAM, echo
@@ -29,14 +29,6 @@ SIZE = 0x4000
 FAST = 921600
 # these ROMs trap in their checks of security conditions: something that they check is not modelled
 HALTS_IN_SECURE_DOWNLOAD = ("esp32c5", "esp32c61", "esp32p4", "esp32s31")
-
-
-def find_ports(chip: str) -> list[str]:
-    """Ports of chips with each known ROM of the kind ``chip``."""
-    ports = [port for known, _, port in find_known_roms() if known == chip]
-    if not ports:
-        pytest.skip(f"there is no image of the ROM of {chip}")
-    return ports
 
 
 @pytest.mark.parametrize("chip", stub_chips())
