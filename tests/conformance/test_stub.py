@@ -104,9 +104,9 @@ def open_write(
 
 def require(stub: StubClient, codec: int) -> None:
     """Skip if the stub does not decompress this."""
-    told = s.parse_capabilities(stub.call(s.AskCapabilities().packet())[0].body)
-    assert told is not None
-    if codec not in codecs(told.features):
+    capabilities = s.parse_capabilities(stub.call(s.AskCapabilities().packet())[0].body)
+    assert capabilities is not None
+    if codec not in codecs(capabilities.features):
         pytest.skip("this chip's stub does not have this codec")
 
 
@@ -374,8 +374,8 @@ def test_an_lzma_stream_of_unknown_size_ends_with_a_frame_that_is_not_full(
     require(stub, codec)
     data = random.Random(3).randbytes(SECTOR)
     stream = pack_for(codec, data)
-    told = stub.write(base, SECTOR, stream, codec, announced=0)
-    assert told == s.Report(len(stream), len(stream) + WINDOW, SECTOR, 77, 0)
+    written = stub.write(base, SECTOR, stream, codec, announced=0)
+    assert written == s.Report(len(stream), len(stream) + WINDOW, SECTOR, 77, 0)
     assert md5(stub, base, SECTOR) == hashlib.md5(data).digest()
     assert stub.write(base, SECTOR, stream[:-9], codec, announced=0).status == TOO_LITTLE
 

@@ -84,8 +84,8 @@ def test_it_decompresses_lzma_of_unknown_size(bench):
     status = split(answer)[1]
     assert status == (0 if chip.stub.own.can_lzma else NOT_IMPLEMENTED)
     if status == 0:
-        told = bench.send(*pieces(stream))[-1]
-        assert told[8:] == s.Report(len(stream), len(stream) + 26624, len(data), 7).reply().body
+        answer = bench.send(*pieces(stream))[-1]
+        assert answer[8:] == s.Report(len(stream), len(stream) + 26624, len(data), 7).reply().body
         assert bench.board.nor.memory[0x20000 : 0x20000 + len(data)] == data
     assert not bench.board.nor.complaints
 
