@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device, StubSource
     from espwire.device.loader import OnPacket, Packet
     from espwire.events import Event, Report
+    from espwire.flash.journal import Journal
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
@@ -36,6 +37,7 @@ class Program(NamedTuple):
     report_device: Callable[[Device, Report], None] | None = None
     strict: bool = True  # False: accept ambiguous numbers and files as esptool does
     consents: frozenset[str] = frozenset()  # in addition to --allow
+    keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
 
 
 class Context:
@@ -200,6 +202,28 @@ class Context:
 
         path = None if self.options.get("no_state") else state.find_state_file()
         return state.State(path, report)
+
+    def journal(self, device: Device) -> Journal | None:
+        """Where a write keeps what an interruption would destroy; None: nothing can be kept, or with ``--no-state``.
+
+        Virtual chips in this process have one only if their flash is a file.
+        """
+        import hashlib
+        from urllib.parse import parse_qs, urlsplit
+
+        from espwire.cli.state import find_state_file
+        from espwire.flash.journal import Journal
+
+        port, board = self.get("port"), device.mac
+        if self.options.get("no_state") or not board:
+            return None
+        if port is not None and port.lower().startswith("virtual:"):
+            files = parse_qs(urlsplit(port).query).get("flash")
+            if not files:
+                return None
+            board += f" in {os.path.abspath(files[0])}"
+        name = hashlib.sha256(board.encode()).hexdigest()[:16]
+        return Journal(find_state_file().with_name("unfinished") / f"{name}.json", board)
 
     def find_target(self) -> SystemPort | str:
         """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.

@@ -23,6 +23,7 @@ from espwire.events import (
     to_json,
 )
 from espwire.record import Record
+from espwire.sizes import SECTOR
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
+        case Finished(written=0):
+            return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."
         case Finished():
             return f"{DONE.get(event.task, event.task)} {_named(event.name)}{_speed(event)}."
         case Result():
@@ -140,10 +143,14 @@ def _named(name: str) -> str:
 
 def _speed(event: Finished) -> str:
     # a check by MD5 transfers no data
-    transferred = event.task in ("write", "read") and event.size and event.seconds > 0
-    rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
+    size = event.size if event.written is None else event.written
+    transferred = event.task in ("write", "read") and size and event.seconds > 0
+    rate = f", {size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
-    return f"{event.size:,} bytes{took}{rate if took else ''}"
+    extent = f"{event.size:,} bytes"
+    if event.written is not None:
+        extent = f"{-(-event.written // SECTOR)} of {-(-event.size // SECTOR)} sectors"
+    return f"{extent}{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:

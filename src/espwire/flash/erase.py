@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from espwire.errors import UsageError, VerifyError
+from espwire.device.flash_registers import BUSY
+from espwire.device.spi import SpiCommand
+from espwire.errors import DeviceError, UsageError, VerifyError
 from espwire.events import Finished, Note, PlanReady, Progress, Report, Warned, silent
 from espwire.flash.estimate import TransportCost, estimate_erase
 from espwire.flash.findings import Policy, stop_if_fatal
@@ -12,10 +14,13 @@ from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, describe_step
 from espwire.flash.plan import describe_erased_behind
 from espwire.flash.safety import find_erase_problems
 from espwire.flash.verify import check_not_blind, has_content
+from espwire.protocol.opcodes import ERASE_SECTOR, READ_STATUS, WITH_LONG_ADDRESS, WRITE_ENABLE
 from espwire.sizes import SECTOR
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
+
+ERASE_S, ERASE_POLL_S = 10.0, 0.01  # of a sector: 0.05 s on common parts, some tenths on worn ones
 
 
 def erase_region(
@@ -122,6 +127,31 @@ def run_erase(device: Device, step: Erase, *, report: Report = silent) -> None:
     else:
         backend.erase(step.address, step.size, progress=progress)
     seconds = device.transport.now() - began
+    report(Finished(task="erase", name=name, size=step.size, seconds=seconds))
+
+
+def erase_again(device: Device, step: Erase, *, report: Report = silent) -> None:
+    """Erase sectors by the flash chip's own command, also if they read blank: stubs leave out blank ones.
+
+    :raises DeviceError: code ``flash-busy``: the flash chip does not finish
+    """
+    began, now = device.transport.now(), device.transport.now
+    for address in range(step.address, step.address + step.size, SECTOR):
+        long = address >= 1 << 24
+        opcode = WITH_LONG_ADDRESS[ERASE_SECTOR] if long else ERASE_SECTOR
+        command = SpiCommand(opcode=opcode, address=address, address_bits=32 if long else 24)
+        device.backend.spi([SpiCommand(opcode=WRITE_ENABLE), command])
+        limit = now() + ERASE_S
+        while device.backend.spi([SpiCommand(opcode=READ_STATUS, read_bits=8)]) & BUSY:
+            if now() > limit:
+                raise DeviceError(
+                    f"the flash chip is still erasing the sector at {address:#x} after {ERASE_S:g} s",
+                    hint="Check the supply of the board, then try again.",
+                    code="flash-busy",
+                )
+            device.transport.sleep(ERASE_POLL_S)
+    name = f"{step.address:#x}..{step.address + step.size:#x}"
+    seconds = now() - began
     report(Finished(task="erase", name=name, size=step.size, seconds=seconds))
 
 

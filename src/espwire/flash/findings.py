@@ -18,6 +18,8 @@ class Policy(Record):
     ``rewrites``: how often a blob may be tried again.
     ``ignore_flash_enc_efuse``: do not check the eFuses for a flash encryption key.
     ``skip_flashed``: leave out blobs that the flash holds already, by its MD5.
+    ``diff``: write only the sectors that differ from the flash, where the loader can find them.
+    ``keep``: keep what shares a sector with a blob; False: it is erased.
     ``trust_flash_content``: do not even check a blob that equals its ``previous``.
     """
 
@@ -28,6 +30,8 @@ class Policy(Record):
     consents: frozenset[str] = frozenset()
     rewrites: int = 1
     ignore_flash_enc_efuse: bool = False
+    diff: bool = True
+    keep: bool = True
     skip_flashed: bool = False
     trust_flash_content: bool = False
 

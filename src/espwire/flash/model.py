@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.flash.findings import Finding, Policy
-from espwire.sizes import format_size
+from espwire.sizes import SECTOR, Ranges, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -76,6 +76,12 @@ class FlashTarget:
         return None if self.size_assumed else self.flash_size
 
     @property
+    def encrypts_flash(self) -> bool:
+        """Whether what is in flash cannot be compared with files: it is encrypted, or cannot be read at all."""
+        encrypted = self.security is not None and self.security.flash_encryption
+        return encrypted or self.secure_download
+
+    @property
     def encrypted_align(self) -> int:
         """Bytes that the chip encrypts at once."""
         return self.chip.flash.encrypted_write_align or 16
@@ -111,32 +117,33 @@ class FlashTarget:
 
 
 class Erase(NamedTuple):
-    """Erase whole sectors. ``whole``: the entire flash."""
+    """Erase whole sectors. ``whole``: the entire flash. ``again``: although they read blank, see ``journal.py``."""
 
     address: int
     size: int
     whole: bool = False
+    again: bool = False
 
     def describe(self) -> str:
         """One line for people."""
+        if self.again:
+            return f"erase again {format_span(self.address, self.address + self.size)}: an erase was interrupted"
         return f"erase {format_span(self.address, self.address + self.size)}"
 
 
 @dataclass(frozen=True)
-class Write:
-    """Erase the sectors of a blob and write it.
+class Piece:
+    """Whole sectors to erase, and what to program there from ``address`` on.
 
-    ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
     ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all. ``lzma``: an LZMA
-    stream is sent instead, which is compressed meanwhile; ``wire_bytes`` is then an estimate.
+    stream is sent instead, which is compressed meanwhile; ``wire_bytes`` is then an estimate. ``erase_end``: up to where
+    the loader erases.
     """
 
     address: int
     data: bytes = field(repr=False)
-    name: str
     packed: bytes | None = field(default=None, repr=False)
     wire_bytes: int = 0
-    encrypted: bool = False
     erase_end: int = 0
     lzma: bool = False
 
@@ -145,19 +152,55 @@ class Write:
         """One past the last address."""
         return self.address + len(self.data)
 
+
+@dataclass(frozen=True)
+class Write:
+    """Bring a blob into flash: erase and program ``pieces``, which are runs of whole sectors.
+
+    ``address`` and ``data`` are all that the flash holds afterwards: the blob, filled up to the borders of its sectors
+    with what is kept there, or with 0xFF. ``blob``: where the blob itself begins and ends.
+    """
+
+    address: int
+    data: bytes = field(repr=False)
+    name: str
+    pieces: tuple[Piece, ...]
+    encrypted: bool = False
+    blob: tuple[int, int] = (0, 0)
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + len(self.data)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are programmed."""
+        return sum(len(piece.data) for piece in self.pieces)
+
+    @property
+    def wire_bytes(self) -> int:
+        """What the host sends."""
+        return sum(piece.wire_bytes for piece in self.pieces)
+
     def describe(self) -> str:
         """One line for people."""
-        how = f", compressed to {len(self.packed):,} bytes" if self.packed is not None else ""
-        how = ", compressed with LZMA" if self.lzma else how
+        some = (
+            f"{describe_extent(self.size, len(self.data))} of "
+            if self.size < len(self.data)
+            else ""
+        )
+        packed = sum(len(piece.packed or piece.data) for piece in self.pieces)
+        how = f", compressed to {packed:,} bytes" if packed < self.size else ""
+        how = ", compressed with LZMA" if any(piece.lzma for piece in self.pieces) else how
         how += ", encrypted by the chip" if self.encrypted else ""
-        return f"write {self.name} to {format_span(self.address, self.end)}{how}"
+        return f"write {some}{self.name} to {format_span(self.address, self.end)}{how}"
 
 
 @dataclass(frozen=True)
 class Verify:
     """The flash must hold ``data`` at ``address``.
 
-    ``rewrite``: what to write if it does not, where the step before wrote only some of it.
     ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
     last block and was erased with the rest.
     """
@@ -165,7 +208,6 @@ class Verify:
     address: int
     data: bytes = field(repr=False)
     name: str
-    rewrite: Write | None = field(default=None, repr=False)
     tail: int = 0
 
     @property
@@ -183,6 +225,21 @@ class Verify:
         return f"verify {self.name} at {format_span(self.address, self.end)}"
 
 
+class Found(NamedTuple):
+    """What the flash holds where one blob goes.
+
+    ``changed``: half-open ranges, borders at sectors, that do not hold it; None: not compared. ``certain``: the
+    comparison covered each byte of it. ``weak``: sectors whose erase was interrupted and that read blank now. ``before``, ``behind``: from the start of its first sector to the blob, and
+    from the blob to the end of its last sector; None: not known.
+    """
+
+    changed: Ranges | None = None
+    before: bytes | None = None
+    behind: bytes | None = None
+    certain: bool = False
+    weak: Ranges = ()
+
+
 class Skip(NamedTuple):
     """Nothing to do for this blob, and why. ``checked``: the flash was read or hashed, and holds it."""
 
@@ -191,6 +248,11 @@ class Skip(NamedTuple):
     name: str
     why: str
     checked: bool = False
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + self.size
 
     def describe(self) -> str:
         """One line for people."""
@@ -209,6 +271,11 @@ class Plan:
     wire_bytes: int = 0
     seconds: float = 0.0
     policy: Policy = field(default_factory=Policy)
+
+    @property
+    def written(self) -> int:
+        """Bytes that are programmed."""
+        return sum(step.size for step in self.writes)
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -253,10 +320,19 @@ def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
     """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
     if isinstance(step, Erase):
         return "erase", "", step.size / 8
-    size = max(len(step.data), 1)
     if isinstance(step, Write):
-        return "write", step.name, size
+        return "write", step.name, step.size
+    size = max(len(step.data), 1)
     return "verify", step.name, size / 20
+
+
+def describe_extent(size: int, whole: int) -> str:
+    """How many of the sectors of ``whole`` bytes ``size`` bytes are.
+
+    >>> describe_extent(0x1800, 0x10001)
+    '2 of 17 sectors'
+    """
+    return f"{-(-size // SECTOR)} of {-(-whole // SECTOR)} sectors"
 
 
 def format_span(start: int, end: int) -> str:

@@ -56,6 +56,19 @@ MAX_LISTED = 64  # bytes that verify-flash --diff prints
 
 Pins = str | tuple[int, ...] | None
 
+needed_options = combine(
+    click.option(
+        "--no-diff",
+        is_flag=True,
+        help="Write everything, also the sectors that are in flash already.",
+    ),
+    click.option(
+        "--no-keep",
+        is_flag=True,
+        help="Erase what shares a 4 KiB sector with a file, instead of keeping it.",
+    ),
+)
+
 
 @click.command()
 @click.argument("path", metavar="PATH")
@@ -73,6 +86,7 @@ Pins = str | tuple[int, ...] | None
     help="Address of a single image or ELF file.",
 )
 @input_format_option
+@needed_options
 @click.option(
     "--show", is_flag=True, help="Show what would be written where, and exit. Needs no board."
 )
@@ -119,7 +133,11 @@ def flash(
         return
     set_build_defaults(context, build)
     policy = Policy(
-        erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
+        erase_all=choices["erase_all"],
+        force=choices["force"],
+        consents=choices["allow"],
+        diff=not choices["no_diff"],
+        keep=not choices["no_keep"] and context.program.keep,
     )
     with context.device(encrypt=choices["encrypt"], pins=pins) as device:
         build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
@@ -130,6 +148,7 @@ def flash(
             settings=settings,
             encrypt=choices["encrypt"],
             dry_run=choices["dry_run"],
+            journal=context.journal(device),
             report=context.report,
         )
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
@@ -182,6 +201,10 @@ def report_written(
         text = f"Nothing was written ({withheld}): {files}."
     elif not size:
         text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
+    elif plan is not None and not plan.written and not unchecked:
+        text = f"Done: already up to date ({files}). To write it anyway, use --no-diff."
+    elif plan is not None and plan.written < size and not unchecked:
+        text = f"Done: {files} verified, of which {plan.written:,} had to be written."
     elif not unchecked:
         text = f"Done: {files} written and verified."
     else:
@@ -197,6 +220,7 @@ def report_written(
             for blob in blobs
         ],
         "written": written,
+        "bytes_written": plan.written if plan is not None and written else 0,
         "verified": written and not unchecked,
         "unchecked": unchecked,
     }
@@ -253,6 +277,8 @@ EXCLUSIVE = (
     ("encrypt", "encrypt_files"),
     ("diff_with", "skip_flashed"),
     ("trust_flash_content", "skip_flashed"),
+    ("no_diff", "diff_with"),
+    ("no_diff", "skip_flashed"),
 )
 
 
@@ -285,6 +311,7 @@ def _check_choices(choices: Mapping[str, Any]) -> None:
 @input_format_option
 @encrypt_options
 @changes_options
+@needed_options
 @force_option
 @allow_option
 @flash_options
@@ -336,6 +363,8 @@ def write_flash(
         force=choices["force"],
         consents=choices["allow"],
         ignore_flash_enc_efuse=choices["ignore_flash_enc_efuse"],
+        diff=not choices["no_diff"],
+        keep=not choices["no_keep"] and context.program.keep,
         skip_flashed=choices["skip_flashed"],
         trust_flash_content=choices["trust_flash_content"],
     )
@@ -345,7 +374,13 @@ def write_flash(
             blobs = read()
         blobs = list(choose_for_chip(blobs, device.chip.id))
         plan = write_flash(
-            device, blobs, policy=policy, settings=settings, dry_run=dry_run, report=context.report
+            device,
+            blobs,
+            policy=policy,
+            settings=settings,
+            dry_run=dry_run,
+            journal=context.journal(device),
+            report=context.report,
         )
     report_written(context, "write-flash", plan, blobs, len(paths), "--dry-run" if dry_run else "")
 

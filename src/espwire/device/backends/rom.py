@@ -164,6 +164,10 @@ class RomBackend:
             for at in range(start, start + size, piece)
         ]
 
+    def digests_of(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """By SPI_FLASH_MD5, one after the other."""
+        return [read_digest(self.loader, start, end - start) for start, end in ranges]
+
     def find_written(self, start: int, size: int) -> Ranges | None:
         """All of the range, if any of it is not blank."""
         if not self.limits.can_digest:
