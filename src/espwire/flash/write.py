@@ -34,6 +34,7 @@ from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
 from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Piece, Plan, Skip, Verify, Write
 from espwire.flash.plan import check_blobs, check_can_verify, plan, plan_write
 from espwire.flash.safety import find_problems
+from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
 from espwire.flash.survey import survey
 from espwire.flash.verify import (
     build_verify_error,
@@ -88,6 +89,8 @@ def write_flash(
         key, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=key, crypt_config=config)
     problems = find_problems(blobs, target, policy, images)
+    if target.limits.can_read and not target.secure_download:
+        problems += find_protection(device.read_flash_status())
     ordered = check_blobs(blobs, target, policy)
     stop_if_fatal(problems, policy)
     unfinished = NOTHING if journal is None else journal.read()
@@ -97,6 +100,8 @@ def write_flash(
         ordered = check_blobs(blobs, target, policy)
     found = survey(device, ordered, target, policy, unfinished)
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
+    if target.limits.can_verify and not target.encrypts_flash:
+        problems += find_blanked(device, planned)
     planned = replace(planned, findings=planned.findings + problems)
     report(
         PlanReady(
@@ -113,6 +118,9 @@ def write_flash(
         check_not_blind(device, policy)
     if not dry_run:
         execute(planned, device, journal=journal, cancel=cancel, report=report)
+        if (slots := find_unbooted(device, target, blobs)) is not None:
+            text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
+            report(Warned(code="not-booted", text=text))
     return planned
 
 

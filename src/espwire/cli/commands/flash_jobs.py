@@ -67,6 +67,11 @@ needed_options = combine(
         is_flag=True,
         help="Erase what shares a 4 KiB sector with a file, instead of keeping it.",
     ),
+    click.option(
+        "--keep-gaps",
+        is_flag=True,
+        help="Leave the flash as it is where a file has 4 KiB sectors of 0xFF.",
+    ),
 )
 
 
@@ -110,6 +115,7 @@ def flash(
     """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.findings import Policy
+    from espwire.flash.side_effects import cut_gaps
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -140,7 +146,8 @@ def flash(
         keep=not choices["no_keep"] and context.program.keep,
     )
     with context.device(encrypt=choices["encrypt"], pins=pins) as device:
-        build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
+        blobs = choose_for_chip(build.blobs, device.chip.id)
+        build = replace(build, blobs=tuple(cut_gaps(blobs)) if choices["keep_gaps"] else blobs)
         plan = write_build(
             device,
             build,
@@ -335,6 +342,7 @@ def write_flash(
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.findings import Policy
+    from espwire.flash.side_effects import cut_gaps
     from espwire.flash.write import write_flash
 
     _check_choices(choices)
@@ -373,6 +381,8 @@ def write_flash(
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read()
         blobs = list(choose_for_chip(blobs, device.chip.id))
+        if choices["keep_gaps"]:
+            blobs = cut_gaps(blobs)
         plan = write_flash(
             device,
             blobs,
