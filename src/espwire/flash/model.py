@@ -278,6 +278,11 @@ class Plan:
         return sum(step.size for step in self.writes)
 
     @property
+    def erases(self) -> bool:
+        """Whether it erases what the caller named."""
+        return any(isinstance(step, Erase) and not step.again for step in self.steps)
+
+    @property
     def writes(self) -> tuple[Write, ...]:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
