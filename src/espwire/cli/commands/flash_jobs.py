@@ -163,21 +163,24 @@ def flash(
         diff=not choices["no_diff"],
         keep=not choices["no_keep"] and context.program.keep,
     )
-    with context.device(encrypt=choices["encrypt"], pins=pins) as device:
-        if choices["erase"]:
-            policy = policy.replace(erase=find_partitions(device, whole, choices["erase"]))
+
+    def write(device: Device) -> tuple[BuildPlan, Plan]:
+        erase = find_partitions(device, whole, choices["erase"]) if choices["erase"] else ()
         blobs = choose_for_chip(build.blobs, device.chip.id)
-        build = replace(build, blobs=tuple(cut_gaps(blobs)) if choices["keep_gaps"] else blobs)
+        chosen = replace(build, blobs=tuple(cut_gaps(blobs)) if choices["keep_gaps"] else blobs)
         plan = write_build(
             device,
-            build,
-            policy=policy,
+            chosen,
+            policy=policy.replace(erase=erase),
             settings=settings,
             encrypt=choices["encrypt"],
             dry_run=choices["dry_run"],
             journal=context.journal(device),
             report=context.report,
         )
+        return chosen, plan
+
+    build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
     if choices["monitor"]:
         run_monitor(context)
@@ -431,22 +434,28 @@ def write_flash(
         skip_flashed=choices["skip_flashed"],
         trust_flash_content=choices["trust_flash_content"],
     )
-    with context.device(encrypt=bool(choices["encrypt"] or encrypted), pins=pins) as device:
-        if named:
+
+    def write(device: Device) -> tuple[list[Blob], Plan]:
+        nonlocal inputs, blobs
+        if named and not blobs:  # a pipe can be read once
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read()
-        blobs = list(choose_for_chip(blobs, device.chip.id))
+        chosen = list(choose_for_chip(blobs, device.chip.id))
         if choices["keep_gaps"]:
-            blobs = cut_gaps(blobs)
+            chosen = cut_gaps(chosen)
         plan = write_flash(
             device,
-            blobs,
+            chosen,
             policy=policy,
             settings=settings,
             dry_run=dry_run,
             journal=context.journal(device),
             report=context.report,
         )
+        return chosen, plan
+
+    encrypts = bool(choices["encrypt"] or encrypted)
+    blobs, plan = context.run_job(write, encrypt=encrypts, pins=pins)
     report_written(context, "write-flash", plan, blobs, len(paths), "--dry-run" if dry_run else "")
 
 
