@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 IMAGES = [url for _, url in stub_ports() if "usb" not in url]
 CI_SEQUENCES, FULL_SEQUENCES = 5, 100
-CI_DAMAGED, FULL_DAMAGED = 1, 20
+CI_DAMAGED, FULL_DAMAGED = 2, 20
 QUIET_S = 0.2  # the fast flash erases a block in 60 ms, and a slow bus takes 40 ms to see whether it is blank
 CONTENT_BYTES = 0x5000  # what the flash holds at first
 
@@ -106,7 +106,7 @@ def test_damaged_streams_give_the_same_bytes_on_engine_and_host(image, tmp_path)
 @pytest.mark.soak
 @pytest.mark.parametrize("image", IMAGES)
 def test_full_size(image):
-    counts = [compare(image, f"full {seed}", jobs=12) for seed in range(FULL_SEQUENCES)]
+    counts = [compare(image, f"full {seed}", jobs=4) for seed in range(FULL_SEQUENCES)]
     print(f"{image}: {FULL_SEQUENCES} sequences, {sum(counts)} answers")
 
 
@@ -114,7 +114,7 @@ def test_full_size(image):
 @pytest.mark.parametrize("image", IMAGES)
 def test_damaged_streams_full_size(image, tmp_path):
     counts = [
-        compare_with_host(image, f"full {seed}", tmp_path, jobs=12) for seed in range(FULL_DAMAGED)
+        compare_with_host(image, f"full {seed}", tmp_path, jobs=4) for seed in range(FULL_DAMAGED)
     ]
     print(f"{image}: {FULL_DAMAGED} sequences with damage, {sum(counts)} answers")
 
