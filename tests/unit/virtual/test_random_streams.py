@@ -74,17 +74,17 @@ def compare_with_host(image, seed, folder, jobs=3):
     file.write_bytes(Random(seed).randbytes(CONTENT_BYTES).ljust(FLASH, b"\xff"))
     host, count = HostStub(str(FLASH >> 20), str(file)), 0
     host.sealed = False
-    for number, step in enumerate(
-        Stream(seed, parse_options(image).chip, for_host=True).steps(jobs)
-    ):
-        found = engine.answers(step)
-        host.send(step)
-        assert [host.next() for _ in found] == found, (
-            f"{image}, seed {seed}, step {number}: {step[:40].hex()}"
-        )
-        count += len(found)
-    assert host.quiet(0.01) == []
-    host.close()
+    stream = Stream(seed, parse_options(image).chip, for_host=True)
+    try:
+        for number, step in enumerate(stream.steps(jobs)):
+            found = engine.answers(step)
+            host.send(step)
+            answers = [host.next() for _ in found]
+            assert answers == found, f"{image}, seed {seed}, step {number}: {step[:40].hex()}"
+            count += len(found)
+        assert host.quiet(0.01) == []
+    finally:
+        host.close()
     engine.check()
     assert file.read_bytes() == engine.bench.chip.flash.contents, (
         f"{image}, seed {seed}: the flash differs"
