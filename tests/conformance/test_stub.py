@@ -77,9 +77,9 @@ def test_it_syncs_and_reports_its_capabilities(place: Place, stub: StubClient) -
     assert (reply.value, status, len(reply.body)) == (s.PROTOCOL_VERSION, 0, s.CAPABILITIES_BYTES)
     assert told is not None
     assert (told.frame_payload, told.write_window, told.batch_bytes) == (PAYLOAD, WINDOW, 512)
-    if place.chip is not None:
-        chip = place.chip
-        assert told.build == load_stub(chip.id).build
+    if place.chip is not None and place.device is not None:
+        chip, device = place.chip, place.device
+        assert told.build == load_stub(chip.id).for_revision(device.revision).build
         own = load_chip(chip.id).stub.own
         assert own is not None
         assert told.cpu_hz == own.cpu_hz

@@ -46,6 +46,8 @@ class Stream:
 
     def steps(self, count: int) -> Iterator[Step]:
         """So many jobs, each of one or more steps; an ABORT at the end."""
+        if self._for_host:  # its flash chip reports another size
+            yield slip.encode(sent(_set_size(FLASH)))
         for _ in range(count):
             job: Job = self.pick.choice(FLASH_JOBS if self._for_host else JOBS)
             for frames in job(self):
@@ -273,13 +275,15 @@ class Stream:
 
     def sizes(self) -> Iterator[list[bytes]]:
         size = self.pick.choice((FLASH, FLASH, FLASH // 2, 0))
-        yield [
-            frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF)),
-            frame(Op.SPI_ATTACH, words(0)),
-        ]
+        size = FLASH if self._for_host and not size else size
+        yield [_set_size(size), frame(Op.SPI_ATTACH, words(0))]
 
     def abort(self) -> Iterator[list[bytes]]:
         yield [s.Abort(self.pick.getrandbits(32)).packet()]
+
+
+def _set_size(size: int) -> bytes:
+    return frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF))
 
 
 Job = Callable[[Stream], Iterator[list[bytes]]]
