@@ -94,7 +94,7 @@ TOOLCHAINS = {
     "riscv": Toolchain(
         "riscv64-unknown-elf-",
         "gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf",
-        ("-mabi=ilp32", "-msmall-data-limit=0"),
+        ("-mabi=ilp32", "-msmall-data-limit=256"),
         "start_riscv",
     ),
 }
