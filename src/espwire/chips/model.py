@@ -463,7 +463,8 @@ class Security(Record):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
-    ``spare_purpose``: what the security information has for one key more than there are.
+    ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
+    version, the last word of the security information, and that of a known ROM.
     """
 
     flash_encryption: BitPart | None = None
@@ -478,6 +479,7 @@ class Security(Record):
     key_valid: KeyValid | None = None
     key_count: int = 0
     spare_purpose: int = 0
+    rom_eco: RegisterValue | None = None
     key_purpose_slots: tuple[BitPart, ...] = ()
     key_purposes: Mapping[int, str] = EMPTY
     flash_key_valid_if: tuple[KeyRule, ...] = ()
