@@ -150,7 +150,11 @@ def test_a_program_that_the_stub_starts_behind_the_rom_finds_the_clocks_of_the_r
     entry = FREE_RAM[chip]
     start, code = echo(chip, entry)
     for port in find_ports(chip):
-        with connect(open_transport(port), stub=True) as device:
+        with connect(open_transport(port), stub=False) as device:
+            virtual = device.transport.chip
+            assert isinstance(virtual.program, RomProgram)
+            hz = virtual.program.clock.hz
+            assert device.use_stub()
             stub, size = StubClient(device.transport), len(code)
             assert stub.call(frame(Op.MEM_BEGIN, words(size, 1, size, start)))[1] == 0
             assert stub.call(frame(Op.MEM_DATA, words(size, 0, 0, 0) + code))[1] == 0
@@ -159,6 +163,7 @@ def test_a_program_that_the_stub_starts_behind_the_rom_finds_the_clocks_of_the_r
             while len(said) < 2 and device.transport.now() < end:
                 said += device.transport.read(0.2)
             assert said == b"hi"
+            assert virtual.program.clock.hz == hz
 
 
 @pytest.mark.parametrize("chip", stub_chips())
