@@ -183,7 +183,10 @@ class Spi(Record):
 
 
 class Flash(Record):
-    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
+    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header.
+
+    ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
+    """
 
     bootloader_offset: int
     modes: Mapping[str, int]
@@ -194,6 +197,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    octal_flag: BitAt | None = None
 
 
 class MappedFlash(Record):

@@ -167,6 +167,8 @@ def plan_identity_registers(chip: Chip, reply: SecurityReply | None) -> tuple[in
     identity = Identity(chip, registers)
     identity.revision(), identity.description(), identity.mac(), identity.eui64()
     read_security(chip, registers, EMPTY_REPLY if reply is not None else None, ALL_FIELDS_REVISION)
+    if (flag := chip.flash.octal_flag) is not None:
+        registers.word(flag.address)  # for flash_id.find_type_doubt
     if (calibration := chip.crystal.rom_calibration) is not None:
         registers.field(chip.fields[calibration.ck8m_from])
         registers.word(calibration.address)
