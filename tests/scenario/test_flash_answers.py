@@ -133,7 +133,7 @@ def test_a_flash_chip_of_another_type_than_the_efuse_is_used_with_a_warning(
     events = []
     with connect(transport, stub=True, report=events.append) as device:
         info = device.attach_flash()
-        write_flash(device, [Blob(0x10000, b"data", "a.bin")], Policy())
+        write_flash(device, [Blob(0x10000, b"data", "a.bin")])
     found = [
         event.text for event in events if isinstance(event, Warned) if event.code == "flash-type"
     ]
