@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tomllib
+from importlib.resources import files
 
 import pytest
 from tests.roms import find_ports
@@ -21,6 +23,7 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.errors import Unsupported
+from espwire.protocol.commands import GetSecurityInfo
 from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubReset
 from espwire.transport.url import open_transport
@@ -51,7 +54,10 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
         virtual = transport.chip
         data = random.Random(chip).randbytes(SIZE)
         events: list[object] = []
-        with connect(transport, stub=True, baud=FAST, report=events.append) as device:
+        with connect(transport, stub=False, report=events.append) as device:
+            assert isinstance(virtual.program, RomProgram)
+            hz = virtual.program.clock.hz
+            assert device.use_stub(baud=FAST)
             assert device.loader.baud == FAST
             device.attach_flash()
             assert isinstance(virtual.program, RomProgram), "the stub runs on the ROM's engine"
@@ -66,6 +72,7 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
             device.change_baud(115200)
             assert device.read_mem(device.chip.identity.magic_address)
             start_program(device)
+            assert virtual.program.clock.hz == hz
             boots = virtual.boots
             device.reset()
             transport.sleep(0.1)
@@ -87,6 +94,56 @@ def start_program(device: Device) -> None:
     while len(said) < 2 and device.transport.now() < end:
         said += device.transport.read(0.2)
     assert said == b"hi"
+
+
+# eFuses in the flags of the security information, except for those that bar the stub or the download mode
+FLAG_FUSES = {
+    "SECURE_BOOT_AGGRESSIVE_REVOKE",
+    "SECURE_BOOT_KEY_REVOKE0",
+    "SECURE_BOOT_KEY_REVOKE2",
+    "SOFT_DIS_JTAG",
+    "HARD_DIS_JTAG",
+    "DIS_PAD_JTAG",
+    "DIS_DOWNLOAD_DCACHE",
+    "DIS_DOWNLOAD_ICACHE",
+    "SPI_BOOT_CRYPT_CNT",
+    "KEY_PURPOSE_0",
+    "KEY_PURPOSE_3",
+}
+
+
+def fuses_of_flags(chip: str) -> dict[int, int]:
+    """Address and mask of all of ``FLAG_FUSES``."""
+    facts = tomllib.loads(
+        (files("espwire.chips.data") / f"efuses/{chip}.toml").read_text(encoding="utf-8")
+    )
+    base = next(block["read"] for block in facts["blocks"] if block["id"] == 0)
+    found: dict[int, int] = {}
+    for field in facts["table"][0]["fields"]:
+        if field["name"] in FLAG_FUSES:
+            address = base + field["start"] // 32 * 4
+            mask = ((1 << field["bits"]) - 1) << field["start"] % 32
+            found[address] = found.get(address, 0) | mask
+    return found
+
+
+INFORMED = [chip for chip in stub_chips() if load_chip(chip).identity.security_info_bytes]
+
+
+@pytest.mark.parametrize("chip", INFORMED)
+def test_our_stub_answers_with_the_security_information_of_the_rom(chip: str) -> None:
+    for port in find_ports(chip):
+        with connect(open_transport(port), stub=False) as device:
+            for address, mask in fuses_of_flags(chip).items():
+                device.transport.chip.registers.words[address] = mask
+            loader, size = device.loader, device.chip.identity.security_info_bytes
+            expected = loader.call(GetSecurityInfo(), result=size).body
+            device.use_stub()
+            assert loader.dialect.sealed
+            body = loader.call(GetSecurityInfo(), result=size).body
+            if device.revision < (device.chip.stub.own.older_revision or 0):
+                body = body[:11] + expected[11:12] + body[12:]  # the key that there is not
+            assert body == expected
 
 
 SECURE = [

@@ -183,7 +183,10 @@ class Spi(Record):
 
 
 class Flash(Record):
-    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
+    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header.
+
+    ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
+    """
 
     bootloader_offset: int
     modes: Mapping[str, int]
@@ -194,6 +197,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    octal_flag: BitAt | None = None
 
 
 class MappedFlash(Record):
@@ -463,7 +467,8 @@ class Security(Record):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
-    ``spare_purpose``: what the security information has for one key more than there are.
+    ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
+    version, the last word of the security information, and that of a known ROM.
     """
 
     flash_encryption: BitPart | None = None
@@ -478,6 +483,7 @@ class Security(Record):
     key_valid: KeyValid | None = None
     key_count: int = 0
     spare_purpose: int = 0
+    rom_eco: RegisterValue | None = None
     key_purpose_slots: tuple[BitPart, ...] = ()
     key_purposes: Mapping[int, str] = EMPTY
     flash_key_valid_if: tuple[KeyRule, ...] = ()
