@@ -622,7 +622,8 @@ class ClockTree(Record):
 
     The PLL gives ``period_mhz`` to the CPU and ``bus_mhz`` to the peripherals, or ``pll_multiple`` times the crystal to
     the CPU alone; the peripherals otherwise run at the crystal's frequency. ``double``: a bit that doubles the CPU's clock alone. ``down``: bits that switch off
-    the PLL. ``update``: a register whose bit 0 must be written for a selection to take effect.
+    the PLL. ``update``: a register whose bit 0 must be written for a selection to take effect. ``divider``: divides the
+    crystal for CPU and peripherals, by its value plus one; ``divider_start`` is its value after a reset.
     """
 
     select: BitPart | None = None
@@ -634,6 +635,8 @@ class ClockTree(Record):
     bus_mhz: int = 80
     double: BitAt | None = None
     down: RegisterValue | None = None
+    divider: BitPart | None = None
+    divider_start: int = 0
 
 
 class UartClock(Record):

@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable
 
-from espwire.chips.model import Chip
+from espwire.chips.model import Chip, ClockTree
 from espwire.protocol.commands import HEADER, checksum
 from espwire.protocol.opcodes import (
     ERASE_BLOCK,
@@ -63,7 +63,6 @@ MD5, MD5_BUS_S = 41, 0.22e-6
 BLANK, BLANK_BUS_S = 12, 0.18e-6
 BURST_S = 3e-6  # per program operation, in addition to the flash's own time
 BOOST_MHZ = 160  # or the chip's maximum
-RESET_DIVIDER = 2  # of the CPU's clock, if the ROM runs on the crystal
 DATA_TOLERANCE = 0x400  # distance of a version's data from the known address
 
 
@@ -89,8 +88,9 @@ def find_clock_hz(services: Services) -> int:
     chip = services.chip
     if chip.stub.clock_boost == "always" or services.usb:
         return min(BOOST_MHZ, chip.cpu.max_mhz) * 1_000_000
-    crystal, multiple = services.config.crystal_mhz * 1_000_000, chip.crystal.clock_multiple
-    return crystal * multiple if multiple > 1 else crystal // RESET_DIVIDER
+    tree = chip.soc.clock if chip.soc is not None else ClockTree()
+    crystal = services.config.crystal_mhz * 1_000_000 * chip.crystal.clock_multiple
+    return crystal // (tree.divider_start + 1)
 
 
 class VendorStub(CpuModel):

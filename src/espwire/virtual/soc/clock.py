@@ -45,7 +45,7 @@ class Clock:
         self.dead = False
         self.slept = 0
         tree = self.tree
-        fields = [tree.select, tree.period, tree.double, tree.down]
+        fields = [tree.select, tree.period, tree.double, tree.down, tree.divider]
         addresses = [field.address for field in fields if field is not None]
         # where selections take effect later, only the register for that counts
         self.addresses = frozenset(addresses if tree.update is None else (tree.update,))
@@ -79,7 +79,9 @@ class Clock:
         choice = self._field(tree.select)
         self.bus_hz = self._base_hz
         hz = self._base_hz
-        if tree.select is not None and choice == tree.pll:
+        if choice == CRYSTAL and tree.divider is not None:
+            hz = self.bus_hz = self._base_hz / (self._field(tree.divider) + 1)
+        elif tree.select is not None and choice == tree.pll:
             if tree.pll_multiple is not None:
                 hz = self.crystal_hz * tree.pll_multiple
             else:
