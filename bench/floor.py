@@ -31,7 +31,9 @@ class Floor:
 
     def describe(self, took: float) -> str:
         """The terms, and how far ``took`` is above their sum."""
-        terms = f"fixed {self.fixed:.2f}, wire {self.wire:.2f}, flash {self.busy:.2f} + {self.bits:.2f}"
+        terms = (
+            f"fixed {self.fixed:.2f}, wire {self.wire:.2f}, flash {self.busy:.2f} + {self.bits:.2f}"
+        )
         above = 100 * (took / self.total - 1)
         return f"floor {self.total:6.2f} ({terms}, reset {self.reset:.2f})   {above:+5.1f} %"
 
@@ -56,7 +58,9 @@ class Meter:
         assert self.began is not None
         baud = transport.wire.host_baud if transport.wire.has_baud else USB_BAUD
         wire = max(self.sent, self.received) * BIT_TIMES / baud
-        return Floor(self.began, wire, self._busy_s, self._bits * self.bit_s, transport.now() - finished)
+        return Floor(
+            self.began, wire, self._busy_s, self._bits * self.bit_s, transport.now() - finished
+        )
 
     def note_bus(self) -> None:
         """The stub is running: note the rate of the flash's bus."""

@@ -191,9 +191,7 @@ def show(case: Case) -> float | None:
 
 def main(jobs: Collection[str] = (), chips: Collection[str] = ()) -> None:
     """Print times, ratios, floors and goals, of all cases or of some."""
-    cases = [
-        c for c in CASES if (not jobs or c.job in jobs) and (not chips or c.chip in chips)
-    ]
+    cases = [c for c in CASES if (not jobs or c.job in jobs) and (not chips or c.chip in chips)]
     fixed: dict[str, float] = {}
     for case in cases:
         took = show(case)

@@ -73,8 +73,11 @@ def main() -> None:
         model = run(open_virtual(port), chip, stub, data)
         engine = run(open_virtual(port + find_rom(chip)), chip, stub, data)
         for job, mine, real in zip(JOBS, model, engine, strict=True):
-            print(f"{chip:<9} {job:<5} engine {real:7.3f} s   imitation {mine:7.3f} s   "
-                  f"{mine / real:5.3f}", flush=True)
+            print(
+                f"{chip:<9} {job:<5} engine {real:7.3f} s   imitation {mine:7.3f} s   "
+                f"{mine / real:5.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable
 
-from espwire.chips.model import Chip, ClockTree
+from espwire.chips.model import Chip
 from espwire.protocol.commands import HEADER, checksum
 from espwire.protocol.opcodes import (
     ERASE_BLOCK,
@@ -46,6 +46,7 @@ from espwire.virtual.programs.cpu_model import (
     word,
 )
 from espwire.virtual.programs.program import Services
+from espwire.virtual.programs.stub_model import find_bus_hz, find_rom_hz
 
 PROGRAM_BURST = 32
 FRAMES, FRAME_BYTES = 2, 16647
@@ -58,11 +59,10 @@ LENGTHS: dict[int, tuple[int, ...]] = {
 }  # fmt: skip
 # CPU cycles, from instruction counts of such code (1.3 cycles each) and from published times
 RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 38, 150_000
-# per byte of flash, read through the ROM in pieces of 16: CPU cycles and bus time of hashing and of a blank check
-MD5, MD5_BUS_S = 41, 0.22e-6
-BLANK, BLANK_BUS_S = 12, 0.18e-6
-BURST_S = 3e-6  # per program operation, in addition to the flash's own time
-BOOST_MHZ = 160  # or the chip's maximum
+MD5, BLANK = 41, 12  # per byte of flash that is hashed, or compared with 0xFF
+BURST = 60  # per program operation, in addition to the flash's own time
+# bits on the flash's bus: of a byte, which is read by the ROM in pieces of 16, and of a program operation
+READ_BITS, BURST_BITS = 10, 8 + 32 + 8 * PROGRAM_BURST
 DATA_TOLERANCE = 0x400  # distance of a version's data from the known address
 
 
@@ -83,14 +83,16 @@ def has_vendor_layout(chip: Chip, uploads: Iterable[tuple[int, int]], entry: int
     return False
 
 
-def find_clock_hz(services: Services) -> int:
+def is_clock_raised(services: Services) -> bool:
+    """Whether the stub raises the CPU's clock on this chip and port."""
+    return services.chip.stub.clock_boost == "always" or services.usb
+
+
+def find_clock_hz(services: Services) -> float:
     """The CPU's clock while the stub is running."""
-    chip = services.chip
-    if chip.stub.clock_boost == "always" or services.usb:
-        return min(BOOST_MHZ, chip.cpu.max_mhz) * 1_000_000
-    tree = chip.soc.clock if chip.soc is not None else ClockTree()
-    crystal = services.config.crystal_mhz * 1_000_000 * chip.crystal.clock_multiple
-    return crystal // (tree.divider_start + 1)
+    if is_clock_raised(services):
+        return services.chip.stub.boost_mhz * 1e6
+    return find_rom_hz(services)
 
 
 class VendorStub(CpuModel):
@@ -98,6 +100,8 @@ class VendorStub(CpuModel):
 
     def __init__(self, services: Services) -> None:
         hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
+        bus_hz = find_bus_hz(services, full=is_clock_raised(services))
+        self._bit_s = services.spi.find_divider(0) / bus_hz
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
         self.ram = RamCommands(self, SUM, self._wait_ready)
         handlers: dict[int, Callable[[bytes, int], Steps]] = {
@@ -150,7 +154,8 @@ class VendorStub(CpuModel):
             address = self._address + at
             piece = data[at : at + PROGRAM_BURST - address % PROGRAM_BURST]
             yield from self._change(PAGE_PROGRAM, address, piece)
-            self._work_s += max(0.0, self.flash.busy_until - self.now) + BURST_S  # the CPU polls
+            self._work_s += max(0.0, self.flash.busy_until - self.now)  # the CPU polls
+            self.add_work(BURST + BURST_BITS * self._bit_s * self.hz)
             at += len(piece)
         self._address += len(data)
         self._left -= len(data)
@@ -162,7 +167,7 @@ class VendorStub(CpuModel):
                 yield from self._wait_ready()
                 data = self.flash.read_array(self.now, self._erased, SECTOR)
                 seen = SECTOR - len(data.lstrip(b"\xff"))
-                self._add_bytes(max(64, seen), BLANK, BLANK_BUS_S)
+                self._add_bytes(max(64, seen), BLANK)
                 yield from self.finish_work()
                 if seen == SECTOR:
                     self._erased += SECTOR
@@ -175,8 +180,8 @@ class VendorStub(CpuModel):
         yield from self._change(ERASE_BLOCK if whole else ERASE_SECTOR, address)
         return BLOCK if whole else SECTOR
 
-    def _add_bytes(self, count: int, cycles: float, bus_s: float) -> None:
-        self.add_work(count * (cycles + bus_s * self.hz))
+    def _add_bytes(self, count: int, cycles: float) -> None:
+        self.add_work(count * (cycles + READ_BITS * self._bit_s * self.hz))
 
     # --- writes ---
 
@@ -250,7 +255,7 @@ class VendorStub(CpuModel):
         while done < size:
             data = self.flash.read_array(self.now, offset + done, min(packet, size - done))
             digest.update(data)
-            self._add_bytes(len(data), MD5, MD5_BUS_S)
+            self._add_bytes(len(data), MD5)
             yield from self.finish_work()
             yield from self.send_frame(data)
             ack = yield from self.next_frame()
@@ -267,7 +272,7 @@ class VendorStub(CpuModel):
         for at in range(offset, offset + size, BLOCK):
             count = min(BLOCK, offset + size - at)
             digest.update(self.flash.read_array(self.now, at, count))
-            self._add_bytes(count, MD5, MD5_BUS_S)
+            self._add_bytes(count, MD5)
             yield from self.finish_work()
         yield from self.reply(op, data=digest.digest())
 
