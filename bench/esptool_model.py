@@ -58,7 +58,6 @@ HABITS = {
     "esp32h4": Habits(27, 62, 0),
     "esp32s31": Habits(16, 62, 0),
 }
-ANYWHERE = 0x3FF00000
 
 
 class Esptool:
@@ -67,6 +66,7 @@ class Esptool:
     def __init__(self, transport: VirtualTransport) -> None:
         """The stub is running already."""
         self.transport = transport
+        self._register = transport.chip.chip.uart.clock_divider_address  # any that can be read
         self._decoder, self._frames = slip.Decoder(), list[bytes]()
 
     @classmethod
@@ -97,7 +97,7 @@ class Esptool:
             self.transport.sleep(BLOCK_THINK_S)
             body = struct.pack("<4I", len(block), number, 0, 0) + block
             self._ask(HEADER.pack(0, Op.FLASH_DEFL_DATA, len(body), checksum(block)) + body)
-        self._ask(ReadReg(ANYWHERE).packet())  # it waits so for the last block to be written
+        self._ask(ReadReg(self._register).packet())  # it waits so for the last block to be written
 
     def verify(self, offset: int, data: bytes) -> None:
         """verify-flash."""
@@ -132,7 +132,7 @@ class Esptool:
         ]
         upload = [one for start, size in pieces for one in self._load(start, size)]
         for _ in range(habits.rom_commands - len(upload) - 2):
-            self._ask(ReadReg(chip.uart.clock_divider_address).packet())
+            self._ask(ReadReg(self._register).packet())
         for command in upload:
             self._ask(command.packet())
         self._post(MemEnd(0, layout["entry"]).packet())
@@ -143,7 +143,7 @@ class Esptool:
             self.transport.sleep(BAUD_S)
             self.transport.set_baud(baud)
         for _ in range(habits.stub_commands):
-            self._ask(ReadReg(chip.uart.clock_divider_address).packet())
+            self._ask(ReadReg(self._register).packet())
 
     def _load(self, start: int, size: int) -> list[Command]:
         blocks = [bytes(min(RAM_BLOCK, size - at)) for at in range(0, size, RAM_BLOCK)]

@@ -436,10 +436,12 @@ def find_full_hz(services: Services) -> float:
 
 
 def find_bus_hz(services: Services, *, full: bool) -> float:
-    """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
+    """The input clock of the flash controller: the PLL's, if the stub has changed to it (``full``)."""
     tree = require_soc(services.chip).clock
     if not full:
         return find_rom_hz(services)
+    if tree.flash_mhz is not None:
+        return tree.flash_mhz * 1e6
     if tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
     return _find_crystal_hz(services)

@@ -51,18 +51,22 @@ from espwire.virtual.programs.stub_model import find_bus_hz, find_rom_hz
 PROGRAM_BURST = 32
 FRAMES, FRAME_BYTES = 2, 16647
 PACKET = 4096
+WINDOW = 0x8000  # bytes that are decompressed before they are written
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.SYNC: (36,), Op.FLASH_BEGIN: (16, 20), Op.FLASH_END: (4,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,),
     Op.READ_REG: (4,), Op.SPI_ATTACH: (4,), Op.SPI_SET_PARAMS: (24,), Op.CHANGE_BAUDRATE: (8,),
     Op.FLASH_DEFL_BEGIN: (16, 20), Op.FLASH_DEFL_END: (4,), Op.SPI_FLASH_MD5: (16,), Op.GET_SECURITY_INFO: (0,),
     Op.READ_FLASH: (16,), Op.ERASE_FLASH: (0,), Op.ERASE_REGION: (8,),
 }  # fmt: skip
-# CPU cycles, from instruction counts of such code (1.3 cycles each) and from published times
-RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 38, 150_000
-MD5, BLANK = 41, 12  # per byte of flash that is hashed, or compared with 0xFF
+# CPU cycles: with them, the times are those of the real stub on the CPU engine (bench/vendor_engine.py)
+RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 68, 150_000
+MD5, BLANK = (
+    {"xtensa": 31, "riscv": 38},
+    12,
+)  # per byte of flash that is hashed, or compared with 0xFF
 BURST = 60  # per program operation, in addition to the flash's own time
-# bits on the flash's bus: of a byte, which is read by the ROM in pieces of 16, and of a program operation
-READ_BITS, BURST_BITS = 10, 8 + 32 + 8 * PROGRAM_BURST
+# bytes that the ROM reads at once; bits on the flash's bus of a program operation
+READ_PIECE, BURST_BITS = {"xtensa": 64, "riscv": 16}, 8 + 32 + 8 * PROGRAM_BURST
 DATA_TOLERANCE = 0x400  # distance of a version's data from the known address
 
 
@@ -102,6 +106,9 @@ class VendorStub(CpuModel):
         hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
         bus_hz = find_bus_hz(services, full=is_clock_raised(services))
         self._bit_s = services.spi.find_divider(0) / bus_hz
+        architecture = services.chip.cpu.architecture
+        self._byte_s = (8 + 32 / READ_PIECE[architecture]) * self._bit_s
+        self._md5_cycles = MD5[architecture]
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
         self.ram = RamCommands(self, SUM, self._wait_ready)
         handlers: dict[int, Callable[[bytes, int], Steps]] = {
@@ -133,7 +140,7 @@ class VendorStub(CpuModel):
         """Start, send the hello, serve requests. A block is processed after its reply."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
-        registers.attached = True
+        registers.attached = self.flash.powered = True
         self.add_work(START)
         yield from self.serve(0, lambda frame: self.dispatch(frame, self._handlers, LENGTHS))
 
@@ -161,19 +168,23 @@ class VendorStub(CpuModel):
         self._left -= len(data)
 
     def _erase_ahead(self, end: int) -> Steps:
-        """Erase up to ``end``: skips blank sectors until the first that is not blank, then erases everything."""
+        """Erase up to ``end``."""
         while self._erased < min(end, self._erase_end):
-            if self._blank_so_far:
-                yield from self._wait_ready()
-                data = self.flash.read_array(self.now, self._erased, SECTOR)
-                seen = SECTOR - len(data.lstrip(b"\xff"))
-                self._add_bytes(max(64, seen), BLANK)
-                yield from self.finish_work()
-                if seen == SECTOR:
-                    self._erased += SECTOR
-                    continue
-                self._blank_so_far = False
-            self._erased += yield from self._erase_unit(self._erased, self._erase_end)
+            yield from self._start_erase()
+
+    def _start_erase(self) -> Steps:
+        """Erase the next unit, or skip a sector, if all sectors up to it are blank; starts as soon as the flash is ready."""
+        if self._blank_so_far:
+            yield from self._wait_ready()
+            data = self.flash.read_array(self.now, self._erased, SECTOR)
+            seen = SECTOR - len(data.lstrip(b"\xff"))
+            self._add_bytes(max(64, seen), BLANK)
+            yield from self.finish_work()
+            if seen == SECTOR:
+                self._erased += SECTOR
+                return
+            self._blank_so_far = False
+        self._erased += yield from self._erase_unit(self._erased, self._erase_end)
 
     def _erase_unit(self, address: int, end: int) -> Generator[float, None, int]:
         whole = address % BLOCK == 0 and end - address >= BLOCK
@@ -181,7 +192,7 @@ class VendorStub(CpuModel):
         return BLOCK if whole else SECTOR
 
     def _add_bytes(self, count: int, cycles: float) -> None:
-        self.add_work(count * (cycles + READ_BITS * self._bit_s * self.hz))
+        self.add_work(count * (cycles + self._byte_s * self.hz))
 
     # --- writes ---
 
@@ -194,6 +205,8 @@ class VendorStub(CpuModel):
         self._blank_so_far = True
         self._inflate = zlib.decompressobj() if op == Op.FLASH_DEFL_BEGIN else None
         yield from self.reply(op, status=status)
+        if not status and size:
+            yield from self._start_erase()
 
     def _data(self, frame: bytes, op: int) -> Steps:
         payload, packed = frame[HEADER.size + DATA_HEAD :], op == Op.FLASH_DEFL_DATA
@@ -215,8 +228,10 @@ class VendorStub(CpuModel):
             yield from self._write(data[: self._left])
             return
         while data or self._inflate.unconsumed_tail:
+            if self._erased < self._erase_end and self.now >= self.flash.busy_until:
+                yield from self._start_erase()
             try:
-                out = self._inflate.decompress(data, SECTOR)
+                out = self._inflate.decompress(data, WINDOW)
             except zlib.error:
                 self._error = INFLATE_FAILED
                 return
@@ -255,7 +270,7 @@ class VendorStub(CpuModel):
         while done < size:
             data = self.flash.read_array(self.now, offset + done, min(packet, size - done))
             digest.update(data)
-            self._add_bytes(len(data), MD5)
+            self._add_bytes(len(data), self._md5_cycles)
             yield from self.finish_work()
             yield from self.send_frame(data)
             ack = yield from self.next_frame()
@@ -272,7 +287,7 @@ class VendorStub(CpuModel):
         for at in range(offset, offset + size, BLOCK):
             count = min(BLOCK, offset + size - at)
             digest.update(self.flash.read_array(self.now, at, count))
-            self._add_bytes(count, MD5)
+            self._add_bytes(count, self._md5_cycles)
             yield from self.finish_work()
         yield from self.reply(op, data=digest.digest())
 
