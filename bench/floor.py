@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from espwire.protocol.slip import END
 from espwire.protocol.stub import StubOp
 from espwire.virtual.programs.stub_flash import BURST, HEAD_BITS, PLAIN_BITS, READ_BITS
 from espwire.virtual.programs.stub_model import StubModel
@@ -69,7 +70,7 @@ class Meter:
         self.bit_s = program.memory.bit_s
 
     def _watch_write(self, data: bytes, deadline: float) -> None:
-        if self.began is None and data[1:3] == bytes((0, self._first)):
+        if self.began is None and END + bytes((0, self._first)) in data:
             self.began, self.sent, self.received = self._transport.now(), 0, 0
             self._busy_s, self._bits = 0.0, 0
         self.sent += len(data)

@@ -118,7 +118,8 @@ def _query(case: Case) -> str:
 def _fill(contents: memoryview, case: Case) -> None:
     contents[:] = random.Random(2).randbytes(len(contents))
     if case.job == "verify":
-        contents[BASE : BASE + MIB] = firmware(case.chip)[1]
+        data = firmware(case.chip)[1]
+        contents[BASE : BASE + len(data)] = data
 
 
 @dataclass(frozen=True)

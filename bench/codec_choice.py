@@ -1,6 +1,6 @@
 """Whether espwire chooses the faster codec: a first write of 256 KiB with each, in simulated time, per chip and line.
 
-    python bench/codecs.py [CHIP…]
+    python bench/codec_choice.py [CHIP…]
 
 The stub is its Python model. The flash has the timing of data sheets (typ) and is full of old data.
 """
