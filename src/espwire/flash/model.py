@@ -127,8 +127,8 @@ class Write:
     """Erase the sectors of a blob and write it.
 
     ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
-    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all. ``lzma``: an LZMA
-    stream is sent instead, which is compressed meanwhile; ``wire_bytes`` is then an estimate.
+    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all, repetitions not
+    counted; ``wire_estimated``: about. ``lzma``: an LZMA stream is sent instead, which is compressed meanwhile.
     """
 
     address: int
@@ -139,6 +139,7 @@ class Write:
     encrypted: bool = False
     erase_end: int = 0
     lzma: bool = False
+    wire_estimated: bool = False
 
     @property
     def end(self) -> int:
@@ -202,7 +203,10 @@ Step = Erase | Write | Verify | Skip
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, in order. ``wire_bytes`` is what the host sends; ``seconds`` an estimate of the whole."""
+    """What will be done, in order.
+
+    ``wire_bytes`` is what the host sends, see ``wire_estimated``; ``seconds`` an estimate of the whole.
+    """
 
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...] = ()
@@ -214,6 +218,11 @@ class Plan:
     def writes(self) -> tuple[Write, ...]:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
+
+    @property
+    def wire_estimated(self) -> bool:
+        """Whether ``wire_bytes`` is an estimate: data is compressed, or encoded for the line, while it is sent."""
+        return any(write.wire_estimated for write in self.writes)
 
     @property
     def unverified(self) -> tuple[str, ...]:

@@ -264,6 +264,7 @@ def _plan_write(blob: Blob, target: FlashTarget, cost: TransportCost, policy: Po
         blob.encrypted,
         erase_end,
         lzma=fewer is not None,
+        wire_estimated=fewer is not None or target.limits.masks_frames,
     )
 
 
@@ -320,6 +321,8 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
         return estimate_erase(step.address, step.size, cost, by_rom=by_rom)
     if isinstance(step, Write):
         span, payload = range(step.address, step.erase_end), len(step.packed or step.data)
+        if step.lzma:
+            payload = step.wire_bytes
         cycles = LZMA_CYCLES if step.lzma else ZLIB_CYCLES if step.packed else RAW_CYCLES
         return estimate_write(span, payload, step.wire_bytes, target.limits, cost, cycles)
     if isinstance(step, Verify) and target.limits.can_digest:

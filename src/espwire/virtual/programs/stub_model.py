@@ -426,6 +426,10 @@ def find_trust(frame: bytes, *, sealed: bool) -> Trust:
 
 def find_rom_hz(services: Services) -> float:
     """The CPU's clock as the ROM leaves it."""
+    return _find_crystal_hz(services) / (require_soc(services.chip).clock.divider_start + 1)
+
+
+def _find_crystal_hz(services: Services) -> float:
     return services.config.crystal_mhz * 1e6 * services.chip.crystal.clock_multiple
 
 
@@ -435,16 +439,20 @@ def find_full_hz(services: Services) -> float:
     assert own is not None
     multiple = tree.pll_multiple
     if tree.select is None and tree.double is None:
-        return find_rom_hz(services)
+        return _find_crystal_hz(services)
     return own.cpu_hz if multiple is None else services.config.crystal_mhz * 1e6 * multiple
 
 
 def find_bus_hz(services: Services, *, full: bool) -> float:
-    """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
+    """The input clock of the flash controller: the PLL's, if the stub has changed to it (``full``)."""
     tree = require_soc(services.chip).clock
-    if full and tree.select is not None and tree.pll_multiple is None:
+    if not full:
+        return find_rom_hz(services)
+    if tree.flash_mhz is not None:
+        return tree.flash_mhz * 1e6
+    if tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
-    return find_rom_hz(services)
+    return _find_crystal_hz(services)
 
 
 def _is_abort(frame: bytes) -> bool:
