@@ -314,7 +314,15 @@ def _plan_piece(
     if packed is not None:
         span, size = range(start, erase_end), len(packed)
         fewer = estimate_lzma_bytes(span, size, wire_bytes, limits, cost)
-    return Piece(start, data, packed, fewer or wire_bytes, erase_end, lzma=fewer is not None)
+    return Piece(
+        start,
+        data,
+        packed,
+        fewer or wire_bytes,
+        erase_end,
+        lzma=fewer is not None,
+        wire_estimated=fewer is not None or limits.masks_frames,
+    )
 
 
 def _erase_all(target: FlashTarget) -> Erase:
@@ -411,5 +419,7 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
 
 def _estimate_piece(piece: Piece, target: FlashTarget, cost: TransportCost) -> float:
     span, payload = range(piece.address, piece.erase_end), len(piece.packed or piece.data)
+    if piece.lzma:
+        payload = piece.wire_bytes
     cycles = LZMA_CYCLES if piece.lzma else ZLIB_CYCLES if piece.packed else RAW_CYCLES
     return estimate_write(span, payload, piece.wire_bytes, target.limits, cost, cycles)

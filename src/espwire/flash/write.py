@@ -109,6 +109,7 @@ def write_flash(
             wire_bytes=planned.wire_bytes,
             seconds=round(planned.seconds, 3),
             actions=planned.actions,
+            wire_estimated=planned.wire_estimated,
         )
     )
     stop_if_fatal(planned.findings, policy)
