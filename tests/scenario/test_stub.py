@@ -125,7 +125,7 @@ def test_a_stub_that_does_not_start_is_reported_once_and_the_rom_continues(chip:
 @pytest.mark.parametrize(
     ("chip", "query", "why"),
     [
-        ("esp32e22", "", "no reference stub"),
+        ("esp32e22", "", "espwire has no stub for the ESP32-E22"),
         ("esp32c2", "revision=0.0", "revision 0"),
         ("esp32s3", "kind=usb-otg", "USB-OTG"),
         ("esp32c3", "secure-download=1", "Secure Download Mode"),
