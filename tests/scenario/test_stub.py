@@ -237,6 +237,19 @@ def test_flash_above_16_mb_is_not_mistaken_for_flash_below(chip: str, mode: str)
         assert flash[below : below + size] == marker
 
 
+@pytest.mark.parametrize("mode", ["twin", "engine"])
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32c6"])
+def test_reads_across_16_mb_do_not_continue_at_0(chip: str, mode: str) -> None:
+    """A read with three address bytes would, on some flash chips and on the virtual one."""
+    start, size = 0x1000000 - 0x1010, 0x2000  # not a multiple of a burst before the border
+    data = random.Random(chip).randbytes(size)
+    with connect(f"virtual:{chip}?size=32MB&stub={mode}", stub=True, baud=921600) as device:
+        device.transport.chip.flash.contents[start : start + size] = data
+        device.attach_flash()
+        assert device.flash_md5(start, size) == hashlib.md5(data).digest()
+        assert b"".join(device.read_flash(start, size)) == data
+
+
 @pytest.mark.parametrize("chip", stub_chips())
 def test_the_default_command_line_writes_and_reads_through_the_stub(
     chip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
