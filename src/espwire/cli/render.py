@@ -23,7 +23,6 @@ from espwire.events import (
     to_json,
 )
 from espwire.record import Record
-from espwire.sizes import SECTOR
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -147,10 +146,8 @@ def _speed(event: Finished) -> str:
     transferred = event.task in ("write", "read") and size and event.seconds > 0
     rate = f", {size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
-    extent = f"{event.size:,} bytes"
-    if event.written is not None:
-        extent = f"{-(-event.written // SECTOR)} of {-(-event.size // SECTOR)} sectors"
-    return f"{extent}{took}{rate if took else ''}"
+    some = "" if event.written is None else f"{event.written:,} of "
+    return f"{some}{event.size:,} bytes{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:
