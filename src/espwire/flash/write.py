@@ -119,11 +119,11 @@ def write_flash(
             actions=planned.actions,
         )
     )
+    if planned.writes:
+        check_not_blind(device, policy)
     stop_if_fatal(planned.findings, policy)
     for finding in planned.findings:
         report(Warned(code=finding.code, text=finding.text))
-    if planned.writes:
-        check_not_blind(device, policy)
     if not dry_run:
         execute(
             planned, device, journal=journal, unfinished=unfinished, cancel=cancel, report=report
@@ -317,16 +317,7 @@ def execute(
             case Erase():
                 run_erase(device, step, report=report)
             case Skip(checked=True):
-                report(
-                    Finished(
-                        task="write",
-                        name=step.name,
-                        size=step.size,
-                        seconds=0.0,
-                        address=step.address,
-                        written=0,
-                    )
-                )
+                run.skip(step)
             case Skip():
                 report(Note(text=step.describe()))
     run.end()
@@ -391,6 +382,23 @@ class _Run:
                 written=None if total == len(step.data) else step.changed,
             )
         )
+
+    def skip(self, step: Skip) -> None:
+        """Report what is in flash already; it is verified, unless a step does so later."""
+        done = Finished(
+            task="write",
+            name=step.name,
+            size=step.size,
+            seconds=0.0,
+            address=step.address,
+            written=0,
+        )
+        self.report(done)
+        verified_later = any(
+            isinstance(other, Verify) and other.blob[0] == step.address for other in self.plan.steps
+        )
+        if not verified_later:
+            self.report(Finished(task="verify", name=step.name, size=step.size, seconds=0.0))
 
     def verify(self, step: Verify) -> None:
         """Check one blob; write it again, whole, where that is allowed."""
