@@ -108,7 +108,7 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             )
         case PlanReady():
             head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
-            if all(step.kind == "skip" for step in event.actions):
+            if event.actions and all(step.kind == "skip" for step in event.actions):
                 head = "Plan: nothing to write"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
         case Finished(written=0):
