@@ -13,7 +13,7 @@ from espwire.flash.journal import Journal, Unfinished
 from espwire.flash.model import Found
 from espwire.sizes import SECTOR
 
-CI_SEEDS, FULL_SEEDS = 3, 400
+CI_SEEDS, FULL_SEEDS = 8, 400
 LOADERS = [
     ("esp32", True),
     ("esp32c3", True),
