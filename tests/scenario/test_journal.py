@@ -131,7 +131,7 @@ def test_a_damaged_journal_stops_the_write(journal, change):
 def test_a_journal_that_cannot_be_stored_matters_only_for_shared_sectors(tmp_path):
     (tmp_path / "file").touch()
     journal = Journal(tmp_path / "file/board.json", "board")
-    assert write(open_chip(), journal) == ["journal-unwritable"]
+    assert write(open_chip(), journal) == ["no-journal"]
     transport = open_chip(held=b"\xff" * 64 + OTHER)
     with pytest.raises(FileError):
         write(transport, journal, Blob(AT, b"a new file"))

@@ -107,7 +107,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
                 else None
             )
         case PlanReady():
-            head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
+            about = ("about ", "") if event.wire_estimated else ("", "about ")
+            head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
             if event.actions and all(step.kind == "skip" for step in event.actions):
                 head = "Plan: nothing to write"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])

@@ -33,6 +33,14 @@ class Shared:
     content: bytes
     kept: Ranges
 
+    @property
+    def keeps_data(self) -> bool:
+        """Whether any of the other data is not blank."""
+        return any(
+            self.content[low - self.address : high - self.address].strip(b"\xff")
+            for low, high in self.kept
+        )
+
     def may_hold(self, flash: bytes) -> bool:
         """Whether ``flash``, the content of the sector now, is an unfinished write of ``content``: no bit that is
         cleared in flash is set in it.
@@ -143,7 +151,7 @@ def _build(unfinished: Unfinished, board: str) -> dict[str, Any]:
 
 def _parse(stored: object, board: str) -> Unfinished:
     if not isinstance(stored, dict):
-        raise ValueError("it is not a JSON object")
+        raise ValueError("it is not an object")
     body = {key: value for key, value in stored.items() if key != "sha256"}
     if stored["v"] != VERSION:
         raise ValueError("it has another version")

@@ -100,6 +100,7 @@ def write_flash(
     ordered = check_blobs(blobs, target, policy)
     stop_if_fatal(problems, policy)
     unfinished = NOTHING if journal is None else journal.read()
+    unfinished = leave_out_erased(unfinished, policy)
     if journal is not None and unfinished.shared and can_restore(target, policy):
         unfinished, kept = find_restorable(device, unfinished, ordered, journal, report)
         blobs = (*blobs, *kept)
@@ -117,6 +118,7 @@ def write_flash(
             wire_bytes=planned.wire_bytes,
             seconds=round(planned.seconds, 3),
             actions=planned.actions,
+            wire_estimated=planned.wire_estimated,
         )
     )
     if planned.writes:
@@ -462,10 +464,10 @@ class _Run:
         try:
             self.journal.write(self.unfinished)
         except FileError as error:
-            if shared:
+            if any(sector.keeps_data for sector in shared.values()):
                 raise
             text = f"an interruption of this write cannot be recorded: {error}"
-            self.report(Warned(code="journal-unwritable", text=text))
+            self.report(Warned(code="no-journal", text=text))
             self.journal = None
 
     def end(self) -> None:
@@ -478,7 +480,6 @@ class _Run:
                     sector
                     for sector in self.earlier.shared
                     if subtract_ranges([(sector.address, sector.address + SECTOR)], done)
-                    and not self.plan.policy.erase_all
                 ),
             )
             if left != NOTHING:
@@ -529,7 +530,13 @@ class _Run:
 def can_restore(target: FlashTarget, policy: Policy) -> bool:
     """Whether what an interrupted write has kept can be compared with the flash, and belongs into it."""
     readable = target.limits.can_read and not target.encrypts_flash
-    return readable and policy.keep and not policy.erase_all
+    return readable and policy.keep
+
+
+def leave_out_erased(unfinished: Unfinished, policy: Policy) -> Unfinished:
+    """What is to be erased first need not be restored."""
+    shared = (s for s in unfinished.shared if not policy.erases(s.address, s.address + SECTOR))
+    return replace(unfinished, shared=tuple(shared))
 
 
 def find_shared(writes: Iterable[Write]) -> tuple[Shared, ...]:
