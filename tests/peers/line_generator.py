@@ -423,7 +423,9 @@ def write_over(draw: Drawer) -> Line:
     words, preset, previous = list[str](), list[tuple[int, str]](), list[str]()
     at = draw.rng.randrange(4, 64) * SECTOR
     how = draw.pick("", "", "", "-e", "--erase-all", "--force", "-s", "--diff-with")
-    shifts = [0] if how == "--diff-with" else [0, 0, 0, 4, 0x234, 0xFFC]  # see docs/differences.md
+    stub = draw.chance(0.7)
+    aligned = how == "--diff-with" or (how == "-s" and not stub)  # see docs/differences.md
+    shifts = [0] if aligned else [0, 0, 0, 4, 0x234, 0xFFC]
     for _ in range(draw.rng.choice([1, 1, 2, 3])):
         name = draw.pick("five.bin", "large.bin", "large.bin", "gap.bin", *RAW)
         start = at + draw.rng.choice(shifts)
@@ -442,7 +444,7 @@ def write_over(draw: Drawer) -> Line:
         (draw.write_name(), *draw.packing(), *words, *options),
         size=size,
         preset=tuple(preset),
-        stub=draw.chance(0.7),
+        stub=stub,
     )
 
 
