@@ -322,7 +322,7 @@ def build_host() -> Path:
     """
     names = [SOURCES / f"{name}.c" for name in SHARED if name != "hw_common"]
     sources = [SOURCES.parent / "host/host.c", *names]
-    headers = [SOURCES / "stub.h", SOURCES.parent / "host/chip.h"]
+    headers = [*SOURCES.glob("*.h"), SOURCES.parent / "host/chip.h"]
     program = BUILD / "host/stub-host"
     newest = max(path.stat().st_mtime for path in (*sources, *headers))
     if program.exists() and program.stat().st_mtime > newest:

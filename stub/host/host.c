@@ -138,6 +138,7 @@ static void erase(u32 address, u32 size) {
 
 static void answer_read(struct spi *s) {
   u8 *to = (u8 *)s->words;
+  if (s->address_bits == 24 && s->address + s->in > 1u << 24) violation("a read past three address bytes", s->address);
   for (u32 i = 0; i < s->in; i++) to[i] = flash[(s->address + i) % flash_bytes];
 }
 

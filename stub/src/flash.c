@@ -27,13 +27,11 @@ void spi_run(struct spi *transaction) {
   hw_spi_finish(transaction);
 }
 
-/* A transaction without address; returns the first word received. */
-static u32 plain(u8 opcode, u8 in) {
+/* A transaction of one byte. */
+static void command(u8 opcode) {
   static struct spi s;
   s.opcode = opcode;
-  s.in = in;
   spi_run(&s);
-  return s.words[0];
 }
 
 static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
@@ -46,7 +44,7 @@ static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
 static struct spi change;
 
 static void change_flash(u8 near, u8 far, u32 address, u32 out) {
-  plain(WRITE_ENABLE, 0);
+  command(WRITE_ENABLE);
   change.out = (u8)out;
   set_address(&change, near, far, address);
   spi_run(&change);
@@ -75,7 +73,8 @@ int flash_in_range(u32 address, u32 size) {
 static struct spi reading;
 
 void flash_read_start(u32 address, u32 size) {
-  u32 same = last == &reading && reading.in == size && !((reading.address ^ address) >> 24);
+  u32 end = address + size - 1;         /* it may be the first byte with a long address */
+  u32 same = last == &reading && reading.in == size && reading.address_bits == (end >> 24 ? 32 : 24);
   if (same) {
     reading.address = address;
     hw_spi_again_at(&reading);
@@ -83,7 +82,8 @@ void flash_read_start(u32 address, u32 size) {
   }
   reading.dummy = 8;
   reading.in = (u8)size;
-  set_address(&reading, FAST_READ, FAST_READ_4, address);
+  set_address(&reading, FAST_READ, FAST_READ_4, end);
+  reading.address = address;
   hw_spi_start(&reading);
   last = &reading;
 }
@@ -140,7 +140,7 @@ void flash_erase_range(u32 address, u32 size) {
 
 void flash_erase_all(void) {
   flash_wait();
-  plain(WRITE_ENABLE, 0);
-  plain(ERASE_CHIP, 0);
+  command(WRITE_ENABLE);
+  command(ERASE_CHIP);
   flash_wait();
 }

@@ -141,7 +141,7 @@ int frame_take(struct frame *frame) {
 }
 
 int abort_waits(void) { return aborting; }
-void frame_unread(void) { queue_out--; }
+void frame_unread(void) { if (!aborting) queue_out--; } /* an ABORT has discarded it */
 
 void frame_release(void) { ring_free = queue_in != queue_out ? queue[queue_out % QUEUE].start : frame_start; }
 

@@ -3,7 +3,8 @@
 
 #define RESULT_BYTES 256u
 
-/* Adds to the MD5, and keeps the contents; without either, ends at the first byte that is not 0xFF. Whether all are 0xFF. */
+/* Adds to the MD5, and keeps the contents; without either, ends at the first byte that is not 0xFF. Returns whether
+   all are 0xFF; always 1 if there is an MD5 and nothing is kept. */
 int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep) {
   u32 local[BURST / 4], count = size < BURST ? size : BURST, all = ~0u;
   if (size) flash_read_start(address, count);

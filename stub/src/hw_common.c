@@ -145,6 +145,7 @@ void hw_spi_take(u32 *words, u32 size) {
 void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }
 
 void hw_reset(void) {
+  hw_leave();                         /* a reset of the core alone may keep the selected clock */
   REGISTER(RESET_CONTROL) |= 1u << RESET_BIT;
   for (;;) {}
 }

@@ -39,8 +39,9 @@ static void take_full_clock(void) {
 }
 
 /* The clock is as the ROM has left it, at the present baud rate. */
-static void leave(void) {
+void hw_leave(void) {
   if (!raised) return;
+  raised = 0;
   REGISTER(CLOCK_CONTROL) = control;
   REGISTER(CPU_PERIOD) = period;
   REGISTER(CORE_VOLTAGE) = voltage;
@@ -54,7 +55,7 @@ void hw_start(void) {
 }
 
 void hw_jump(u32 address) {
-  leave();
+  hw_leave();
   ((void (*)(void))(uintptr_t)address)();
 }
 

@@ -21,7 +21,11 @@ void hw_start(void) {
   spi_prepare();
 }
 
-void hw_jump(u32 address) {
+void hw_leave(void) {
   if (doubled) REGISTER(CPU_CLOCK) &= ~CPU_DOUBLE; /* as the ROM has left it */
+}
+
+void hw_jump(u32 address) {
+  hw_leave();
   ((void (*)(void))(uintptr_t)address)();
 }

@@ -51,7 +51,7 @@ void hw_start(void) {
 }
 
 /* Everything is as the ROM has left it, except for the watchdogs. */
-static void leave(void) {
+void hw_leave(void) {
   u32 raised = taken > FLASH_STEPS;
   for (; taken; taken--) REGISTER(STEPS[taken - 1].address) = before[taken - 1];
   if (raised) change_clock(CRYSTAL_MHZ, BUS_MHZ);
@@ -64,7 +64,7 @@ static void call_rom(u32 function, u32 argument) { ((void (*)(u32))(uintptr_t)fu
 #endif
 
 void hw_jump(u32 address) {
-  leave();
+  hw_leave();
 #ifdef ROM_CACHE_WRITE_BACK_ALL        /* this chip has caches in front of its RAM: the code was stored as data */
   call_rom(ROM_CACHE_WRITE_BACK_ALL, DATA_CACHE);
   call_rom(ROM_CACHE_INVALIDATE_ALL, CODE_CACHES);

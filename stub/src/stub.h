@@ -14,7 +14,7 @@ typedef uint32_t u32;
 #define BLOCK 65536u
 #define PAYLOAD 2048u                 /* of WRITE_DATA */
 #define WINDOW (13u * PAYLOAD)        /* of a write: with the current frame and a spare one it fits the ring */
-#define WINDOW_MASK 32767u            /* of the last unpacked bytes, which deflate refers to */
+#define WINDOW_MASK 32767u            /* of the last unpacked bytes, which matches refer to */
 #define MASK_BITS 255u                /* of a position: the mask */
 #define WRITE_STEP 256u               /* unpacked bytes that are handed over at once */
 #define BURST 64u                     /* what the SPI controller holds */
@@ -38,6 +38,7 @@ void hw_tx_flush(void);               /* a frame is complete: send the incomplet
 void hw_tx_drain(void);               /* wait until the last bit has left */
 void hw_set_baud(u32 now, u32 wanted);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
+void hw_leave(void);                  /* undo what hw_start did, except for the watchdogs */
 void hw_reset(void);
 u32 hw_read(u32 address);
 void hw_write(u32 address, u32 value);

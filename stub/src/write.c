@@ -17,7 +17,7 @@ static struct {
   struct { u32 offset, size, stream_size, codec, flags, id; }; /* in the order of WRITE_OPEN */
   u32 received, reported, in_flash, erased, again;
   u32 ready, programmed;              /* unpacked bytes: in the window, given to the flash */
-  u32 frame_at, frame_left;           /* of the current frame: what inflate has not read yet */
+  u32 frame_at, frame_left;           /* of the current frame: not unpacked yet */
   u16 status;
   u8 kind, op, interrupted;           /* op: of the vendor's data frames */
   struct frame frame;

@@ -125,7 +125,7 @@ def test_a_stub_that_does_not_start_is_reported_once_and_the_rom_continues(chip:
 @pytest.mark.parametrize(
     ("chip", "query", "why"),
     [
-        ("esp32e22", "", "no reference stub"),
+        ("esp32e22", "", "espwire has no stub for the ESP32-E22"),
         ("esp32c2", "revision=0.0", "revision 0"),
         ("esp32s3", "kind=usb-otg", "USB-OTG"),
         ("esp32c3", "secure-download=1", "Secure Download Mode"),
@@ -235,6 +235,19 @@ def test_flash_above_16_mb_is_not_mistaken_for_flash_below(chip: str, mode: str)
         device.backend.erase(above, size)
         assert flash[above : above + size] == b"\xff" * size
         assert flash[below : below + size] == marker
+
+
+@pytest.mark.parametrize("mode", ["twin", "engine"])
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32c6"])
+def test_reads_across_16_mb_do_not_continue_at_0(chip: str, mode: str) -> None:
+    """A read with three address bytes would, on some flash chips and on the virtual one."""
+    start, size = 0x1000000 - 0x1010, 0x2000  # not a multiple of a burst before the border
+    data = random.Random(chip).randbytes(size)
+    with connect(f"virtual:{chip}?size=32MB&stub={mode}", stub=True, baud=921600) as device:
+        device.transport.chip.flash.contents[start : start + size] = data
+        device.attach_flash()
+        assert device.flash_md5(start, size) == hashlib.md5(data).digest()
+        assert b"".join(device.read_flash(start, size)) == data
 
 
 @pytest.mark.parametrize("chip", stub_chips())

@@ -19,7 +19,7 @@ from tests.watch_rom import watch
 
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.compress import deflate_zlib
-from espwire.device.connect import connect
+from espwire.device.connect import connect, speed_up
 from espwire.device.device import Device
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.errors import Unsupported
@@ -57,7 +57,7 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
         with connect(transport, stub=False, report=events.append) as device:
             assert isinstance(virtual.program, RomProgram)
             hz = virtual.program.clock.hz
-            assert device.use_stub(baud=FAST)
+            speed_up(device, stub=True, baud=FAST)
             assert device.loader.baud == FAST
             device.attach_flash()
             assert isinstance(virtual.program, RomProgram), "the stub runs on the ROM's engine"

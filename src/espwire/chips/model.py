@@ -608,7 +608,7 @@ class StubRoom(Record):
     boost_mhz: int = 160
     reference_layouts: tuple[Mapping[str, Any], ...] = ()
     rom_ram: tuple[Mapping[str, int], ...] = ()
-    unusable_when: Literal["", "secure boot enabled", "revision 0", "no reference stub"] = ""
+    unusable_when: Literal["", "secure boot enabled", "revision 0"] = ""
     own: OwnStub | None = None
 
 

@@ -118,10 +118,10 @@ def find_obstacle(
         return "nothing can be uploaded in Secure Download Mode"
     rule = chip.stub.unusable_when
     harmless = {"secure boot enabled": not security.secure_boot, "revision 0": revision > 0}
-    if rule and not harmless.get(rule, not own):
+    if rule and not harmless[rule]:
         return f"this chip cannot run one: {rule}"
     if own and chip.id not in stub_chips():
-        return f"espwire has none for the {chip.name} yet"
+        return f"espwire has no stub for the {chip.name}"
     return NO_OTG if own and over_otg else ""
 
 

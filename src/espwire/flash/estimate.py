@@ -22,7 +22,7 @@ class Cycles(NamedTuple):
     received: int
 
 
-RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = Cycles(60, 150), Cycles(155, 290), Cycles(205, 570)
+RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = Cycles(60, 133), Cycles(140, 255), Cycles(195, 530)
 
 
 @dataclass(frozen=True, kw_only=True)

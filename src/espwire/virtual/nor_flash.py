@@ -40,6 +40,9 @@ from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.flash_parts import PAGE, XMC, FlashPart, FlashTiming
 
 WEAK_CHANCE, DECAYED_BITS = 0.25, 64  # of interrupted erases, of a sector
+SHORT_END = (
+    1 << 24
+)  # of addresses with three bytes: a read with such a command continues at 0, as on some parts
 _BUSY, _WRITE_ENABLED = 0x01, 0x02
 _BLANK = b"\xff" * MIB
 _SHIFTED = bytes(value >> 1 | (value & 1) << 7 for value in range(256))
@@ -282,7 +285,10 @@ class NorFlash:
         return address % self.part.size
 
     def _read(self, t: float, opcode: int, address: int, data: bytes, read: int) -> bytes:
-        return self._array(self._effective(opcode, address), read)
+        start, end = self._effective(opcode, address), SHORT_END
+        if self._wide or opcode not in _FOLLOWS_ADDRESS_MODE or start + read <= end:
+            return self._array(start, read)
+        return self._array(start, end - start) + self._array(0, read - (end - start))
 
     def _write_enable(self, t: float, opcode: int, address: int, data: bytes, read: int) -> None:
         self._write_enabled = opcode == WRITE_ENABLE
