@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+
+import pytest
 
 from espwire.blob import Blob
 from espwire.device.connect import connect
-from espwire.errors import ToolError, TransportLost
+from espwire.errors import TransportLost
 from espwire.events import Event, Finished
 from espwire.flash.findings import Policy
 from espwire.flash.journal import Journal
@@ -49,6 +52,12 @@ class Case:
                 flash[first:end] = b"\xff" * (end - first)
             flash[blob.address : blob.end] = blob.data
         return bytes(flash)
+
+    @property
+    def shared(self) -> set[int]:
+        """The sectors that a file does not fill."""
+        borders = (border for blob in self.blobs for border in (blob.address, blob.end))
+        return {align_down(border, SECTOR) for border in borders if border % SECTOR}
 
     @property
     def sectors(self) -> int:
@@ -97,66 +106,76 @@ def write(case: Case, transport: VirtualTransport, journal: Journal, events: lis
     return write_flash(device, case.blobs, policy=policy, journal=journal, report=events.append)
 
 
-def interrupt(transport: VirtualTransport, at: float, kind: str) -> None:
-    """From the simulated time ``at`` on, the line is dead; without power, so is the chip."""
-    done = False
+@dataclass(frozen=True)
+class Change:
+    """An erase or program command to the flash chip. ``at``: seconds."""
 
-    def check() -> None:
-        nonlocal done
-        if not done and transport.now() < at:
-            return
-        if not done and kind == "power":
-            transport.chip.power_loss(transport.now())
-        done = True
-        raise Interrupted("the cable was pulled")
-
-    for name in ("write", "read"):
-        method = getattr(transport, name)
-
-        def watched(*arguments: object, method: object = method) -> object:
-            check()
-            result = method(*arguments)  # type: ignore[operator]
-            check()
-            return result
-
-        vars(transport)[name] = watched
+    number: int
+    at: float
+    sector: int
+    erases: bool
 
 
-def watch_changes(transport: VirtualTransport) -> list[float]:
-    """The times at which the flash chip is told to change something, as they come."""
-    times: list[float] = []
-    flash = transport.chip.flash
-    execute = flash.execute
+def watch_changes(transport: VirtualTransport, on_change: Callable[[Change], None]) -> None:
+    """Call ``on_change`` with each erase and program command, once it has begun."""
+    flash, numbers = transport.chip.flash, count()
+    execute, enabled = flash.execute, False
 
-    def watched(t: float, opcode: int, **more: object) -> bytes:
-        if opcode == WRITE_ENABLE:
-            times.append(t)
-        return execute(t, opcode, **more)  # type: ignore[arg-type]
+    def watched(t: float, opcode: int, *, address: int = 0, **more: object) -> bytes:
+        nonlocal enabled
+        changes, enabled = enabled, opcode == WRITE_ENABLE
+        result = execute(t, opcode, address=address, **more)  # type: ignore[arg-type]
+        if changes:
+            erases = not more.get("data")
+            on_change(Change(next(numbers), t, align_down(address, SECTOR), erases))
+        return result
 
     vars(flash)["execute"] = watched
-    return times
+
+
+def pick_change(case: Case, changes: list[Change]) -> int:
+    """Which change to interrupt: half the time one in a sector that a file shares with other data, often an erase."""
+    rng = random.Random(case.seed)
+    some = [change for change in changes if change.sector in case.shared]
+    if not some or rng.random() < 0.5:
+        some = changes
+    erases = [change for change in some if change.erases]
+    return rng.choice(erases if erases and rng.random() < 0.5 else some).number
+
+
+def write_interrupted(case: Case, journal: Journal) -> VirtualTransport:
+    """A write that ends at one of its changes: the cable is pulled, or the supply fails before the change is complete."""
+    changes: list[Change] = []
+    transport = open_flash(case, case.before, set())
+    watch_changes(transport, changes.append)
+    write(case, transport, Journal(journal.path.with_name("other.json"), "board"), [])
+    if not changes:
+        return transport
+    last = pick_change(case, changes)
+    transport = open_flash(case, case.before, set())
+    flash = transport.chip.flash
+
+    def interrupt(change: Change) -> None:
+        if change.number == last:
+            if case.interrupt == "power":
+                flash.power_loss(random.Random(case.seed).uniform(change.at, flash.busy_until))
+            raise Interrupted(f"{case.interrupt} lost")
+
+    watch_changes(transport, interrupt)
+    with pytest.raises(Interrupted):
+        write(case, transport, journal, [])
+    flash.busy_until = float("-inf")  # until the next run, whatever was running has ended
+    return transport
 
 
 def run(case: Case, folder: Path) -> tuple[bytes, Plan, list[Event]]:
     """The flash after the write; after an interruption, after the same write once more and some time."""
     journal, events = Journal(folder / f"{case.seed}.json", "board"), list[Event]()
-    transport = open_flash(case, case.before, set())
     if case.interrupt is None:
-        plan = write(case, transport, journal, events)
-        return bytes(transport.chip.flash.contents), plan, events
-    began = watch_changes(transport)
-    write(case, transport, Journal(folder / "other.json", "board"), [])
-    ended = transport.now()
-    transport = open_flash(case, case.before, set())
-    rng = random.Random(case.seed)
-    first = began[0] if began else 0.0
-    interrupt(transport, rng.uniform(first, max(began[-1:], default=ended)), case.interrupt)
-    with contextlib.suppress(ToolError):
-        write(case, transport, journal, [])
-    flash = transport.chip.flash
-    if case.interrupt == "cable":
-        flash.busy_until = float("-inf")  # until the next run, whatever was running has ended
-    transport = open_flash(case, bytes(flash.contents), flash._weak)
+        transport = open_flash(case, case.before, set())
+    else:
+        flash = write_interrupted(case, journal).chip.flash
+        transport = open_flash(case, bytes(flash.contents), flash._weak)
     plan = write(case, transport, journal, events)
     transport.chip.flash.decay()
     assert not journal.path.exists()

@@ -13,7 +13,7 @@ from espwire.flash.journal import Journal, Unfinished
 from espwire.flash.model import Found
 from espwire.sizes import SECTOR
 
-CI_SEEDS, FULL_SEEDS = 3, 400
+CI_SEEDS, FULL_SEEDS = 8, 400
 LOADERS = [
     ("esp32", True),
     ("esp32c3", True),
@@ -75,7 +75,7 @@ class TestTheHarnessNotices:
         ]
 
     def test_neighbours_that_are_not_read(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(survey, "_find_beside", lambda *arguments: Found())
+        monkeypatch.setattr(survey, "_read_neighbours", lambda *arguments: Found())
         assert self.faults(tmp_path, None)
 
     def test_a_journal_without_the_shared_sectors(self, monkeypatch, tmp_path):

@@ -134,3 +134,32 @@ def test_gaps_are_whole_sectors():
     assert [(b.address, len(b.data)) for b in cut] == [(0x10000, 0x2000), (0x13000, 0x1000)]
     assert [b.name for b in cut] == ["x, part 1", "x, part 2"]
     assert cut_gaps([Blob(0x10000, b"\xff" * 0x3000)]) == []
+
+
+def test_a_rom_that_erases_too_much_and_cannot_read_needs_a_consent():
+    def write_sector(policy: Policy) -> list[str]:
+        transport = open_virtual("virtual:esp8266?size=1MB&profile=instant")
+        events: list[Event] = []
+        write_flash(
+            connect(transport, baud=115200, stub=False),
+            [Blob(0x10000, bytes(0x1000))],
+            policy=policy,
+            report=events.append,
+        )
+        return [event.code for event in events if isinstance(event, Warned)]
+
+    with pytest.raises(SafetyStop) as caught:
+        write_sector(Policy())
+    assert caught.value.code == "erases-behind"
+    assert caught.value.consents == ("neighbours",)
+    assert "0x11000..0x12000" in str(caught.value)
+    assert "--no-keep" in str(caught.value)
+    for policy in (Policy(keep=False), Policy(consents=frozenset({"neighbours"}))):
+        assert "erases-behind" in write_sector(policy)
+
+
+def test_nothing_is_erased_so_a_protected_flash_chip_is_no_obstacle():
+    transport = open_chip()
+    write(transport, Blob(0x100000, APP))
+    transport.chip.flash._kept_status[0] = transport.chip.flash._status[0] = 0x1C
+    assert [w.code for w in write(transport, Blob(0x100000, APP))] == []

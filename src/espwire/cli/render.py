@@ -23,7 +23,6 @@ from espwire.events import (
     to_json,
 )
 from espwire.record import Record
-from espwire.sizes import SECTOR
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case PlanReady():
             about = ("about ", "") if event.wire_estimated else ("", "about ")
             head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
+            if event.actions and all(step.kind == "skip" for step in event.actions):
+                head = "Plan: nothing to write"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
         case Finished(written=0):
             return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."
@@ -148,10 +149,8 @@ def _speed(event: Finished) -> str:
     transferred = event.task in ("write", "read") and size and event.seconds > 0
     rate = f", {size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
-    extent = f"{event.size:,} bytes"
-    if event.written is not None:
-        extent = f"{-(-event.written // SECTOR)} of {-(-event.size // SECTOR)} sectors"
-    return f"{extent}{took}{rate if took else ''}"
+    some = "" if event.written is None else f"{event.written:,} of "
+    return f"{some}{event.size:,} bytes{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:

@@ -33,6 +33,14 @@ class Shared:
     content: bytes
     kept: Ranges
 
+    @property
+    def keeps_data(self) -> bool:
+        """Whether any of the other data is not blank."""
+        return any(
+            self.content[low - self.address : high - self.address].strip(b"\xff")
+            for low, high in self.kept
+        )
+
     def may_hold(self, flash: bytes) -> bool:
         """Whether ``flash``, the content of the sector now, is an unfinished write of ``content``: no bit that is
         cleared in flash is set in it.
@@ -78,7 +86,7 @@ class Journal:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{self.path}, the journal of an interrupted write, cannot be used: {error or type(error).__name__}",
-                hint="It may contain the only copy of data beside files: rename it, and write everything again.",
+                hint="It may hold the only copy of data that shares a sector with a file. Rename it, then write everything again.",
                 code="journal-damaged",
             ) from None
 
@@ -87,7 +95,13 @@ class Journal:
 
         :raises FileError: it cannot be stored
         """
-        make_private_folder(self.path.parent)
+        try:
+            make_private_folder(self.path.parent)
+        except OSError as error:
+            raise FileError(
+                f"cannot create {error.filename or self.path.parent}: {error.strerror or error}",
+                hint="The journal of the write is stored there; --no-state does without it.",
+            ) from None
         with open_output(self.path, private=True) as file:
             file.write(json.dumps(_build(unfinished, self.board)).encode())
 
@@ -135,7 +149,7 @@ def _build(unfinished: Unfinished, board: str) -> dict[str, Any]:
     return body | {"sha256": _digest(body)}
 
 
-def _parse(stored: Any, board: str) -> Unfinished:
+def _parse(stored: object, board: str) -> Unfinished:
     if not isinstance(stored, dict):
         raise ValueError("it is not an object")
     body = {key: value for key, value in stored.items() if key != "sha256"}

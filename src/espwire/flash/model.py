@@ -159,7 +159,7 @@ class Write:
     """Bring a blob into flash: erase and program ``pieces``, which are runs of whole sectors.
 
     ``address`` and ``data`` are all that the flash holds afterwards: the blob, filled up to the borders of its sectors
-    with what is kept there, or with 0xFF. ``blob``: where the blob itself begins and ends.
+    with what is kept there, or with 0xFF. ``blob``: the blob's own range, half-open.
     """
 
     address: int
@@ -180,6 +180,12 @@ class Write:
         return sum(len(piece.data) for piece in self.pieces)
 
     @property
+    def changed(self) -> int:
+        """Bytes of the blob that are programmed; the others are in flash already."""
+        low, high = self.blob
+        return sum(max(0, min(p.end, high) - max(p.address, low)) for p in self.pieces)
+
+    @property
     def wire_bytes(self) -> int:
         """What the host sends."""
         return sum(piece.wire_bytes for piece in self.pieces)
@@ -195,21 +201,22 @@ class Write:
         how = f", compressed to {packed:,} bytes" if packed < self.size else ""
         how = ", compressed with LZMA" if any(piece.lzma for piece in self.pieces) else how
         how += ", encrypted by the chip" if self.encrypted else ""
-        return f"write {some}{self.name} to {format_span(self.address, self.end)}{how}"
+        return f"write {some}{self.name} to {format_span(*self.blob)}{how}"
 
 
 @dataclass(frozen=True)
 class Verify:
-    """The flash must hold ``data`` at ``address``.
+    """The flash must hold ``data`` at ``address``: the blob, and the rest of its sectors where that is known.
 
     ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
-    last block and was erased with the rest.
+    last block and was erased with the rest. ``blob``: the blob's own range, half-open.
     """
 
     address: int
     data: bytes = field(repr=False)
     name: str
     tail: int = 0
+    blob: tuple[int, int] = (0, 0)
 
     @property
     def end(self) -> int:
@@ -223,15 +230,16 @@ class Verify:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"verify {self.name} at {format_span(self.address, self.end)}"
+        return f"verify {self.name} at {format_span(*self.blob)}"
 
 
 class Found(NamedTuple):
     """What the flash holds where one blob goes.
 
-    ``changed``: half-open ranges, borders at sectors, that do not hold it; None: not compared. ``certain``: the
-    comparison covered each byte of it. ``weak``: sectors whose erase was interrupted and that read blank now. ``before``, ``behind``: from the start of its first sector to the blob, and
-    from the blob to the end of its last sector; None: not known.
+    ``changed``: half-open ranges of whole sectors that differ from it; None: not compared.
+    ``before``, ``behind``: the rest of its first sector and of its last one; None: not known.
+    ``certain``: the comparison covered each byte of it, by replies that carry a CRC.
+    ``weak``: sectors that read blank now and whose erase was interrupted.
     """
 
     changed: Ranges | None = None
@@ -278,8 +286,8 @@ class Plan:
 
     @property
     def written(self) -> int:
-        """Bytes that are programmed."""
-        return sum(step.size for step in self.writes)
+        """Bytes of the blobs that are programmed; the others are in flash already."""
+        return sum(step.changed for step in self.writes)
 
     @property
     def erases(self) -> bool:
@@ -290,6 +298,11 @@ class Plan:
     def writes(self) -> tuple[Write, ...]:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
+
+    @property
+    def changes_flash(self) -> bool:
+        """Whether anything is erased or written."""
+        return any(isinstance(step, Erase | Write) for step in self.steps)
 
     @property
     def wire_estimated(self) -> bool:
@@ -325,9 +338,13 @@ class Plan:
 
 def describe_step(step: Step) -> PlannedStep:
     """A step as events report it."""
-    size = step.size if isinstance(step, Erase | Skip) else len(step.data)
+    start, end = step.address, step.address
+    if isinstance(step, Write | Verify):
+        start, end = step.blob
+    else:
+        end += step.size
     name = "" if isinstance(step, Erase) else step.name
-    return PlannedStep(kind=type(step).__name__.lower(), address=step.address, size=size, name=name)
+    return PlannedStep(kind=type(step).__name__.lower(), address=start, size=end - start, name=name)
 
 
 def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:

@@ -263,12 +263,13 @@ def _find_changes(start: int, data: bytes, blob: Blob) -> Ranges:
 
 
 def _plan_verify(blob: Blob, start: int, data: bytes, runs: Ranges, found: Found) -> Verify:
-    """Check the blob, and what is beside it in its sectors unless that may be anything."""
+    """Check the blob, and the rest of its sectors where their content is known."""
     end, compared = start + len(data), found.changed is not None
     first = compared or found.before is not None or (bool(runs) and runs[0][0] == start)
     last = compared or found.behind is not None or (bool(runs) and runs[-1][1] == end)
     begin = start if first else blob.address
-    return Verify(begin, data[begin - start :], blob.label, tail=-end % SECTOR if last else 0)
+    tail = -end % SECTOR if last else 0
+    return Verify(begin, data[begin - start :], blob.label, tail, (blob.address, blob.end))
 
 
 def plan_write(
@@ -355,7 +356,7 @@ def _find_ignored(
             if target.secure_download
             else "flash encryption is enabled"
         )
-        text = f"{why}: everything is written, nothing beside it in its sectors is kept, and it cannot be resumed"
+        text = f"{why}: everything is written, other data in its sectors is erased, and an interrupted write starts over"
         findings.append(Finding("nothing-compared", text))
     if policy.compress and not target.limits.can_compress:
         why = f"this {target.limits.loader} loader cannot unpack it, or not safely"
@@ -371,7 +372,7 @@ def _find_side_effects(
     policy: Policy,
     found: Mapping[int, Found],
 ) -> tuple[Finding, ...]:
-    """What is erased beside the blobs, because it was not asked to be kept or cannot be read."""
+    """What is erased next to the blobs: it need not be kept, or cannot be read."""
     findings = []
     for blob in blobs:
         start = align_down(blob.address, SECTOR)
@@ -392,7 +393,7 @@ def _find_side_effects(
 
 
 def _build_loss(code: str, text: str, target: FlashTarget, policy: Policy) -> Finding:
-    """The finding for what is erased beside a blob: fatal if it was to be kept and cannot be read."""
+    """The finding for what is erased next to a blob: fatal if it must be kept and cannot be read."""
     if (
         not policy.keep
         or policy.erase_all

@@ -1,6 +1,4 @@
-"""What a write does to the board beyond the bytes that it writes: refusals of the flash chip, data that becomes blank,
-and an application that does not boot.
-"""
+"""Checks for side effects of a write: protected flash chips, partitions that become blank, applications that do not boot."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ UNREADABLE = (0x00, 0xFF)
 
 
 def find_protection(status: FlashStatus) -> tuple[Finding, ...]:
-    """The finding for a flash chip that protects some of its sectors: it ignores to be told to erase or write them.
+    """The finding for a flash chip that protects some of its sectors: it ignores commands that erase or write them.
 
     Which sectors depends on the maker of the part. Source: data sheets of W25Q, GD25Q, MX25L, IS25LP: BP0 to BP2 are
     bits 2 to 4 of status register 1, and SRP bit 7.

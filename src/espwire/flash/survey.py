@@ -1,4 +1,4 @@
-"""Finds out what the flash holds where blobs go: the sectors that differ, and the bytes beside a blob in its sectors.
+"""Finds out what the flash holds where blobs go: which sectors differ, and which other bytes share a blob's sectors.
 
 The chip computes the MD5 of each sector. That takes a third of a second per megabyte, so some sectors are looked at
 first: if all of them differ, all of the blob is written. A ROM answers one MD5 per request, so it is asked for 64 KiB
@@ -56,7 +56,7 @@ def survey(
     for blob in blobs:
         seen = Found()
         if can_keep(blob, target, policy):
-            seen = _find_beside(device, blob, digests, saved)
+            seen = _read_neighbours(device, blob, digests, saved)
         seen = _compare(device, blob, seen, target, policy, digests)
         found[blob.address] = _add_weak(device, blob, seen, target, unfinished)
     return found
@@ -82,7 +82,7 @@ def _find_samples(blob: Blob) -> tuple[Span, ...]:
     return tuple((at, at + SECTOR) for at in sectors[:: -(-len(sectors) // SAMPLES) or 1])
 
 
-def _find_beside(
+def _read_neighbours(
     device: Device, blob: Blob, digests: Mapping[Span, bytes], saved: Mapping[int, bytes]
 ) -> Found:
     first, last = align_down(blob.address, SECTOR), align_down(blob.end, SECTOR)

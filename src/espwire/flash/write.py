@@ -54,7 +54,15 @@ from espwire.image.header import (
 )
 from espwire.image.model import Image
 from espwire.protocol.stub import Codec
-from espwire.sizes import SECTOR, align_down, align_up, format_size, join_ranges, subtract_ranges
+from espwire.sizes import (
+    SECTOR,
+    Ranges,
+    align_down,
+    align_up,
+    format_size,
+    join_ranges,
+    subtract_ranges,
+)
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -89,19 +97,20 @@ def write_flash(
         key, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=key, crypt_config=config)
     problems = find_problems(blobs, target, policy, images)
-    if target.limits.can_read and not target.secure_download:
-        problems += find_protection(device.read_flash_status())
     ordered = check_blobs(blobs, target, policy)
     stop_if_fatal(problems, policy)
     unfinished = NOTHING if journal is None else journal.read()
-    if journal is not None and unfinished.shared:
+    unfinished = leave_out_erased(unfinished, policy)
+    if journal is not None and unfinished.shared and can_restore(target, policy):
         unfinished, kept = find_restorable(device, unfinished, ordered, journal, report)
         blobs = (*blobs, *kept)
         ordered = check_blobs(blobs, target, policy)
     found = survey(device, ordered, target, policy, unfinished)
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
-    if target.limits.can_verify and not target.encrypts_flash:
+    if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
+    if target.limits.can_read and not target.secure_download and planned.changes_flash:
+        problems += find_protection(device.read_flash_status())
     planned = replace(planned, findings=planned.findings + problems)
     report(
         PlanReady(
@@ -112,13 +121,15 @@ def write_flash(
             wire_estimated=planned.wire_estimated,
         )
     )
+    if planned.writes:
+        check_not_blind(device, policy)
     stop_if_fatal(planned.findings, policy)
     for finding in planned.findings:
         report(Warned(code=finding.code, text=finding.text))
-    if planned.writes:
-        check_not_blind(device, policy)
     if not dry_run:
-        execute(planned, device, journal=journal, cancel=cancel, report=report)
+        execute(
+            planned, device, journal=journal, unfinished=unfinished, cancel=cancel, report=report
+        )
         if (slots := find_unbooted(device, target, blobs)) is not None:
             text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
             report(Warned(code="not-booted", text=text))
@@ -278,6 +289,7 @@ def execute(
     device: Device,
     *,
     journal: Journal | None = None,
+    unfinished: Unfinished = NOTHING,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> None:
@@ -285,13 +297,14 @@ def execute(
 
     A blob that does not verify is written again as often as the policy's ``rewrites`` allows.
 
+    :param unfinished: an earlier write that was interrupted; what the plan does not repair of it stays in the journal
     :raises Unsupported: before anything is written: verification is required and impossible
     :raises VerifyError: a blob is still wrong; ``ranges`` shows where
     :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
     """
     if report is not silent:
         report = Overall(report, plan.shares)
-    run = _Run(plan, device, journal, cancel, thin_out(report, device.transport.now))
+    run = _Run(plan, device, journal, unfinished, cancel, thin_out(report, device.transport.now))
     if plan.policy.verify and plan.writes:
         check_can_verify(FlashTarget.of(device))
     for step in plan.steps:
@@ -306,16 +319,7 @@ def execute(
             case Erase():
                 run_erase(device, step, report=report)
             case Skip(checked=True):
-                report(
-                    Finished(
-                        task="write",
-                        name=step.name,
-                        size=step.size,
-                        seconds=0.0,
-                        address=step.address,
-                        written=0,
-                    )
-                )
+                run.skip(step)
             case Skip():
                 report(Note(text=step.describe()))
     run.end()
@@ -329,13 +333,13 @@ class _Run:
         plan: Plan,
         device: Device,
         journal: Journal | None,
+        unfinished: Unfinished,
         cancel: Cancel | None,
         report: Report,
     ) -> None:
         self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
-        self.backend, self.journal = device.backend, journal
-        self.left = NOTHING if journal is None else journal.read()  # of an earlier run
-        self.shared = find_shared(plan.writes)
+        self.backend, self.journal, self.earlier = device.backend, journal, unfinished
+        self.unfinished = unfinished  # with this run's sectors so far
 
     def check(self) -> None:
         if self.cancel is not None:
@@ -370,18 +374,33 @@ class _Run:
             before += len(piece.data)
         if step.encrypted and self.plan.policy.verify is not False:
             check_encrypted(self.device, step)
-        seconds = self.device.transport.now() - began
-        whole = len(step.data)
         self.report(
             Finished(
                 task="write",
                 name=step.name,
-                size=whole,
-                seconds=seconds,
-                address=step.address,
-                written=None if total == whole else total,
+                size=step.blob[1] - step.blob[0],
+                seconds=self.device.transport.now() - began,
+                address=step.blob[0],
+                written=None if total == len(step.data) else step.changed,
             )
         )
+
+    def skip(self, step: Skip) -> None:
+        """Report what is in flash already; it is verified, unless a step does so later."""
+        done = Finished(
+            task="write",
+            name=step.name,
+            size=step.size,
+            seconds=0.0,
+            address=step.address,
+            written=0,
+        )
+        self.report(done)
+        verified_later = any(
+            isinstance(other, Verify) and other.blob[0] == step.address for other in self.plan.steps
+        )
+        if not verified_later:
+            self.report(Finished(task="verify", name=step.name, size=step.size, seconds=0.0))
 
     def verify(self, step: Verify) -> None:
         """Check one blob; write it again, whole, where that is allowed."""
@@ -400,9 +419,8 @@ class _Run:
             )
             if holds() or holds():
                 seconds = self.device.transport.now() - began
-                self.report(
-                    Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds)
-                )
+                size = step.blob[1] - step.blob[0]
+                self.report(Finished(task="verify", name=step.name, size=size, seconds=seconds))
                 return
             if not rewrites_left:
                 break
@@ -431,35 +449,52 @@ class _Run:
         data = write.data if write is not None else BLANK * (step.address - start) + step.data
         blob, runs = Blob(start, data, step.name), ((start, start + len(data)),)
         target, cost = FlashTarget.of(self.device), _find_cost(self.device)
-        return plan_write(blob, start, data, runs, target, cost, self.plan.policy)
+        again = plan_write(blob, start, data, runs, target, cost, self.plan.policy)
+        return replace(again, blob=step.blob)
 
     def _note(self, step: Write) -> None:
         """Store what is about to be erased."""
-        if self.journal is not None:
-            spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
-            under_way = join_ranges((*self.left.under_way, *spans))
-            shared = {sector.address: sector for sector in (*self.left.shared, *self.shared)}
-            try:
-                self.journal.write(Unfinished(under_way, tuple(shared.values())))
-            except FileError as error:
-                text = f"if this write is interrupted, what shares a sector with a file will be lost: {error}"
-                self.report(Warned(code="no-journal", text=text))
-                self.journal = None
+        if self.journal is None:
+            return
+        spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
+        under_way = join_ranges((*self.unfinished.under_way, *spans))
+        shared = {sector.address: sector for sector in self.unfinished.shared}
+        shared |= {sector.address: sector for sector in find_shared([*self.plan.writes, step])}
+        self.unfinished = Unfinished(under_way, tuple(shared.values()))
+        try:
+            self.journal.write(self.unfinished)
+        except FileError as error:
+            if any(sector.keeps_data for sector in shared.values()):
+                raise
+            text = f"an interruption of this write cannot be recorded: {error}"
+            self.report(Warned(code="no-journal", text=text))
+            self.journal = None
 
     def end(self) -> None:
-        """Everything is done: forget what was kept for an interruption, and warn of what was not verified."""
+        """Everything is done: clear the journal, except for what an earlier run left elsewhere; warn of what was not verified."""
         if self.journal is not None:
-            done = [
-                (align_down(step.address, SECTOR), align_up(step.end, SECTOR))
-                for step in self.plan.steps
-                if not isinstance(step, Erase)
-            ]
-            left = subtract_ranges(self.left.under_way, done)
-            if left:
-                self.journal.write(Unfinished(left))
+            done = self._find_done()
+            left = Unfinished(
+                subtract_ranges(self.earlier.under_way, done),
+                tuple(
+                    sector
+                    for sector in self.earlier.shared
+                    if subtract_ranges([(sector.address, sector.address + SECTOR)], done)
+                ),
+            )
+            if left != NOTHING:
+                self.journal.write(left)
             else:
                 self.journal.clear()
         self.warn_of_unverified()
+
+    def _find_done(self) -> Ranges:
+        """The sectors of all blobs."""
+        return join_ranges(
+            (align_down(step.address, SECTOR), align_up(step.end, SECTOR))
+            for step in self.plan.steps
+            if not isinstance(step, Erase)
+        )
 
     def warn_of_unverified(self) -> None:
         """Warn once, by name, of what nothing has checked."""
@@ -492,8 +527,20 @@ class _Run:
                 return
 
 
+def can_restore(target: FlashTarget, policy: Policy) -> bool:
+    """Whether what an interrupted write has kept can be compared with the flash, and belongs into it."""
+    readable = target.limits.can_read and not target.encrypts_flash
+    return readable and policy.keep
+
+
+def leave_out_erased(unfinished: Unfinished, policy: Policy) -> Unfinished:
+    """What is to be erased first need not be restored."""
+    shared = (s for s in unfinished.shared if not policy.erases(s.address, s.address + SECTOR))
+    return replace(unfinished, shared=tuple(shared))
+
+
 def find_shared(writes: Iterable[Write]) -> tuple[Shared, ...]:
-    """The sectors that are erased although not all of them is the blob's; what is beside it is written again."""
+    """The sectors that are erased and that a blob does not fill: the rest of them is written again."""
     shared: dict[int, Shared] = {}
     for write in writes:
         end = align_up(write.end, SECTOR)
