@@ -183,7 +183,11 @@ class Spi(Record):
 
 
 class Flash(Record):
-    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header."""
+    """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header.
+
+    ``calibration_size``: bytes at the end of the flash where the SDK keeps RF calibration if there is no partition
+    table.
+    """
 
     bootloader_offset: int
     modes: Mapping[str, int]
@@ -194,6 +198,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    calibration_size: int = 0
 
 
 class MappedFlash(Record):
