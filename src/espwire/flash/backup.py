@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from espwire.flash.journal import Journal
 
 PARTIAL = ".partial"  # is appended to the name of the backup
+# checks of content that this very board had, perhaps as its own ciphertext, do not stop a restore
+OWN_CONTENT = frozenset({"wrong-offset", "not-an-image", "damaged-image", "plaintext"})
 
 
 @dataclass(frozen=True)
@@ -261,8 +263,8 @@ def restore_flash(
     if bound:
         text = f"{', '.join(bound)}: holds data bound to the board of the backup, such as RF calibration; --skip leaves it out"
         report(Warned(code="bound-to-board", text=text))
-    if board.encrypted:  # it is this chip's own ciphertext
-        policy = policy.replace(consents=policy.consents | {"plaintext"})
+    if board.mac == backup.board.mac:
+        policy = policy.replace(consents=policy.consents | OWN_CONTENT)
     plan = write_flash(
         device,
         _list_blobs(backup, parts, board.flash_size),
