@@ -12,6 +12,7 @@ from typing import Any
 import backup_runs
 import pytest
 from backup_runs import NVS, Case, back_up, make_flash, open_flash, restore
+from needed_writes import watch_changes
 
 from espwire.cli.main import main
 from espwire.device import flash_id
@@ -140,8 +141,11 @@ def test_only_what_is_missing_is_read_again(tmp_path: Path) -> None:
         backup_flash(device, path, report=report)
     assert [event.code for event in events if isinstance(event, Warned)] == ["backup-incomplete"]
     assert not path.exists()
-    with connect(open_flash(CASE, FLASH), baud=921600) as device:
+    transport = open_flash(CASE, FLASH)
+    changes = watch_changes(transport)
+    with connect(transport, baud=921600) as device:
         done = backup_flash(device, path, report=events.append)
+    assert changes == []
     assert done.resumed >= 0x10000
     assert done.read + done.resumed == sum(
         bool(FLASH[at : at + 0x10000].strip(b"\xff")) << 16 for at in range(0, SIZE, 0x10000)

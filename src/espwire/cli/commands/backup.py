@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from espwire.cli.inputs import check_writable
 from espwire.cli.options import allow_option, dry_run_option, flash_options, progress_option
 from espwire.sizes import format_size
 from espwire.text import escape
@@ -28,6 +29,7 @@ def backup(context: Context, file: str, pins: Pins) -> None:
     from espwire.flash.backup import backup_flash, check_new
 
     check_new(file)
+    check_writable(file)
     with context.device(pins=pins) as device:
         done = backup_flash(device, file, report=context.report)
     size = format_size(done.backup.board.flash_size)
