@@ -306,6 +306,28 @@ def test_a_loader_that_cannot_read_is_refused(board: Board) -> None:
     assert not list(board.folder.glob("board.zip*"))
 
 
+def test_a_flash_that_the_loader_cannot_reach_is_not_backed_up(board: Board) -> None:
+    board.flash.unlink()
+    words = ("--no-stub", "backup", str(board.zip))
+    assert "[beyond-16mb]" in board.run(*words, code=5, chip="esp32", query="size=32MB")
+    assert not list(board.folder.glob("board.zip*"))
+
+
+def test_without_partition_table_the_calibration_of_the_esp8266_is_a_part_and_bound_to_the_board(
+    board: Board,
+) -> None:
+    board.flash.write_bytes(b"\xff" * (SIZE - 0x5000) + bytes(0x1000) + b"\xff" * 0x4000)
+    file = str(board.zip)
+    board.run("backup", file, chip="esp8266")
+    assert [(part.name, part.address, part.stored) for part in read_backup(file).parts] == [
+        ("flash", 0, 0),
+        ("rf-calibration", SIZE - 0x5000, 0x1000),
+    ]
+    words = ("restore", file, "--allow", "other-chip", "--dry-run")
+    out = board.run(*words, chip="esp8266", mac=OTHER)
+    assert "rf-calibration: holds data bound to the board" in out
+
+
 def test_a_flash_of_unknown_size_is_not_backed_up(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ def backup_flash(
 ) -> BackedUp:
     """Back up the whole flash to the new file ``path``. After an interruption, the same call continues.
 
-    :raises Unsupported: codes ``secure-download-mode``, ``cannot-read-flash``
+    :raises Unsupported: codes ``secure-download-mode``, ``cannot-read-flash``, ``beyond-16mb``
     :raises UsageError: code ``flash-size-unknown``: the flash's id does not show its size
     :raises FileError: it cannot be written; code ``backup-exists``: it exists
     :raises DataError: code ``partial-of-other-board``
@@ -81,12 +81,7 @@ def backup_flash(
     """
     check_new(path)
     board = identify_board(device)
-    if not device.backend.limits.can_read:
-        raise Unsupported(
-            f"the {device.chip.name}'s {device.backend.limits.loader} loader cannot read flash",
-            hint=hint_at_stub(secure=device.secure_download),
-            code="cannot-read-flash",
-        )
+    _check_can_read(device, board.flash_size)
     with PartialBackup(os.fspath(path) + PARTIAL, board) as partial:
         reading = _Reading(device, partial, board.flash_size, cancel, report)
         flash = reading.run()
@@ -138,6 +133,23 @@ def identify_board(device: Device) -> Board:
         flash_size=target.id_size,
         encrypted=security is not None and security.flash_encryption,
     )
+
+
+def _check_can_read(device: Device, size: int) -> None:
+    """:raises Unsupported: codes ``cannot-read-flash``, ``beyond-16mb``"""
+    limits = device.backend.limits
+    if not limits.can_read:
+        raise Unsupported(
+            f"the {device.chip.name}'s {limits.loader} loader cannot read flash",
+            hint=hint_at_stub(secure=False),
+            code="cannot-read-flash",
+        )
+    if size > 1 << limits.address_bits:
+        raise Unsupported(
+            f"the flash has {format_size(size)}, of which this {limits.loader} loader's {limits.address_bits}-bit addresses reach 16MB",
+            hint="Read the first 16 MB with read-flash 0 16MB FILE.",
+            code="beyond-16mb",
+        )
 
 
 class _Reading:
