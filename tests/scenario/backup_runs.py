@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from needed_writes import Interrupted
 
 from espwire.chips.registry import load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.errors import ToolError
 from espwire.events import Event, Progress, silent
 from espwire.flash.backup import backup_flash, restore_flash
 from espwire.flash.journal import Journal
@@ -129,30 +129,36 @@ class Interruption:
 Work = Callable[[Device, Callable[[Event], None]], object]
 
 
-def repeat(case: Case, transport: VirtualTransport, rng: random.Random, work: Work) -> bytes:
-    """Do the work, interrupted and repeated; the flash at the end."""
-    interrupted = 0
-    for left in range(case.interruptions, -1, -1):
+def repeat(
+    case: Case, transport: VirtualTransport, rng: random.Random, work: Work
+) -> tuple[bytes, int]:
+    """Do the work, interrupted and repeated; the flash at the end, and the number of interruptions."""
+    interrupted, left = 0, case.interruptions
+    while True:
         watch: Callable[[Event], None] = Interruption(transport, rng, left) if left else silent
         try:
             with connect(transport, baud=921600) as device:
                 work(device, watch)
             if not left:
                 break
-        except ToolError:
-            if not left:
-                raise
-            interrupted += 1
+        except Interrupted:
+            interrupted, left = interrupted + 1, left - 1
         flash = transport.chip.flash
         flash.busy_until = float("-inf")
         transport = open_flash(case, bytes(flash.contents), flash._weak)
-    assert interrupted >= case.interruptions * 0.6, interrupted  # the others came too late
     transport.chip.flash.decay()
-    return bytes(transport.chip.flash.contents)
+    return bytes(transport.chip.flash.contents), interrupted
 
 
-def back_up(case: Case, path: Path) -> str:
-    """What is wrong with a backup, as text; empty if nothing."""
+class Outcome(NamedTuple):
+    """``wrong``: what is wrong afterwards, as text; empty if nothing. ``interrupted``: runs that were not completed."""
+
+    wrong: str
+    interrupted: int
+
+
+def back_up(case: Case, path: Path) -> Outcome:
+    """Make a backup."""
     rng, transport = random.Random(case.seed), open_flash(case, make_flash(case))
     partial = Path(f"{path}.partial")
 
@@ -163,10 +169,11 @@ def back_up(case: Case, path: Path) -> str:
             _tamper(device, partial, rng)
         backup_flash(device, path, report=report)
 
-    flash = repeat(case, transport, rng, work)
+    flash, interrupted = repeat(case, transport, rng, work)
+    wrong = "" if read_backup(path).flash == flash else "the backup differs from the flash"
     if partial.exists():
-        return "the partial file was left behind"
-    return "" if read_backup(path).flash == flash else "the backup differs from the flash"
+        wrong = "the partial file was left behind"
+    return Outcome(wrong, interrupted)
 
 
 def _tamper(device: Device, partial: Path, rng: random.Random) -> None:
@@ -181,8 +188,8 @@ def _tamper(device: Device, partial: Path, rng: random.Random) -> None:
             partial.write_bytes(content)
 
 
-def restore(case: Case, path: Path) -> str:
-    """What is wrong with the flash after a restore over other content, as text; empty if nothing."""
+def restore(case: Case, path: Path) -> Outcome:
+    """Restore a backup over other content."""
     rng, saved = random.Random(case.seed), read_backup(path)
     old = bytearray(make_flash(Case(case.chip, case.size, 0, case.seed + 1)))
     for at in range(0, case.size, 4 * SECTOR):  # a quarter is equal
@@ -192,10 +199,11 @@ def restore(case: Case, path: Path) -> str:
     def work(device: Device, report: Callable[[Event], None]) -> None:
         restore_flash(device, path, journal=journal, report=report)
 
-    flash = repeat(case, open_flash(case, bytes(old)), rng, work)
+    flash, interrupted = repeat(case, open_flash(case, bytes(old)), rng, work)
+    wrong = "" if flash == saved.flash else "the flash differs from the backup"
     if journal.path.exists():
-        return "the journal was left behind"
-    return "" if flash == saved.flash else "the flash differs from the backup"
+        wrong = "the journal was left behind"
+    return Outcome(wrong, interrupted)
 
 
 def main() -> None:
@@ -221,10 +229,10 @@ def main() -> None:
         path = Path(folder) / "board.zip"
         for name, run in (("backup", back_up), ("restore", restore)):
             began = time.process_time()
-            wrong = run(case, path)
+            outcome = run(case, path)
             seconds = time.process_time() - began
             print(
-                f"{case.chip} {name}: {wrong or 'right'} after {case.interruptions} interruptions,"
+                f"{case.chip} {name}: {outcome.wrong or 'right'} after {outcome.interrupted} interruptions,"
                 f" {seconds:.0f} s of CPU time, {path.stat().st_size:,} bytes",
                 flush=True,
             )

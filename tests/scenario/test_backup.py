@@ -94,11 +94,14 @@ def test_a_backup_and_its_restore_as_commands(board: Board) -> None:
     assert board.result("restore", file)["bytes_written"] == 0
     changed = bytearray(FLASH)
     changed[NVS] ^= 0xFF
+    changed[0xE000:0xF000] = bytes(0x1000)
     board.flash.write_bytes(changed)
-    assert "Nothing was written (--dry-run)" in board.run("restore", file, "--dry-run")
+    out = board.run("restore", file, "--dry-run")
+    assert "Nothing was written (--dry-run)" in out
+    assert "--keep-gaps" not in out
     assert board.flash.read_bytes() == changed
     data = board.result("restore", file)
-    assert (data["bytes_written"], data["verified"], data["skipped"]) == (SECTOR, True, [])
+    assert (data["bytes_written"], data["verified"], data["skipped"]) == (2 * SECTOR, True, [])
     assert board.flash.read_bytes() == FLASH
 
 
@@ -111,11 +114,11 @@ def test_a_backup_does_not_replace_a_file(saved: Board) -> None:
 @pytest.mark.parametrize("tamper", [False, True])
 def test_an_interrupted_backup_continues(tmp_path: Path, tamper: bool) -> None:
     case = Case("esp32c3", SIZE, 3, 5, tamper=tamper)
-    assert back_up(case, tmp_path / "board.zip") == ""
+    assert back_up(case, tmp_path / "board.zip") == ("", 3)
 
 
 def test_an_interrupted_restore_continues(saved: Board) -> None:
-    assert restore(Case("esp32c3", SIZE, 3, 6), saved.zip) == ""
+    assert restore(Case("esp32c3", SIZE, 3, 6), saved.zip) == ("", 3)
 
 
 def test_what_is_on_disk_is_used_only_if_the_flash_still_holds_it(
@@ -124,7 +127,7 @@ def test_what_is_on_disk_is_used_only_if_the_flash_still_holds_it(
     """With that check switched off, the harness notices."""
     monkeypatch.setattr(backup_module, "holds", lambda backend, start, data: True)
     case = Case("esp32c3", SIZE, 3, 5, tamper=True)
-    assert back_up(case, tmp_path / "board.zip") == "the backup differs from the flash"
+    assert back_up(case, tmp_path / "board.zip").wrong == "the backup differs from the flash"
 
 
 def test_only_what_is_missing_is_read_again(tmp_path: Path) -> None:

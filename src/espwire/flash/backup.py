@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from espwire.blob import Blob
 from espwire.device.backends.base import holds
 from espwire.errors import FileError, SafetyStop, Unsupported, UsageError
-from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
+from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
@@ -284,7 +284,7 @@ def restore_flash(
         dry_run=dry_run,
         journal=journal,
         cancel=cancel,
-        report=report,
+        report=_hide_blanked(report),
     )
     return Restored(plan, backup, tuple(part for part in backup.parts if part.name in skip))
 
@@ -371,6 +371,16 @@ def _check_fits(backup: Backup, device: Device, size: int) -> None:
 def find_bound(parts: Collection[Part]) -> tuple[str, ...]:
     """Names of the parts with data that is bound to the MAC address."""
     return tuple(part.name for part in parts if part.kind in BOUND_TO_MAC and part.stored)
+
+
+def _hide_blanked(report: Report) -> Report:
+    """Without the warning that data becomes blank: here it becomes what it was, and ``--keep-gaps`` does not exist."""
+
+    def pass_on(event: Event) -> None:
+        if not (isinstance(event, Warned) and event.code == "data-erased"):
+            report(event)
+
+    return report if report is silent else pass_on
 
 
 def _list_blobs(backup: Backup, parts: Collection[Part], size: int) -> list[Blob]:
