@@ -125,7 +125,7 @@ def test_what_is_on_disk_is_used_only_if_the_flash_still_holds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With that check switched off, the harness notices."""
-    monkeypatch.setattr(backup_module, "holds", lambda backend, start, data: True)
+    monkeypatch.setattr(backup_module, "has_content", lambda device, start, data: True)
     case = Case("esp32c3", SIZE, 3, 5, tamper=True)
     assert back_up(case, tmp_path / "board.zip").wrong == "the backup differs from the flash"
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
-from espwire.device.backends.base import holds
 from espwire.errors import FileError, SafetyStop, Unsupported, UsageError
 from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent, thin_out
 from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
 from espwire.flash.plan import hint_at_stub
+from espwire.flash.verify import has_content
 from espwire.flash.write import write_flash
 from espwire.image.backup_file import (
     BOUND_TO_MAC,
@@ -205,7 +205,7 @@ class _Reading:
         """Use the block of an earlier run if the flash still holds it."""
         self._check()
         data = self.partial.read(block)
-        if data is None or not holds(self.device.backend, block, data):
+        if data is None or not has_content(self.device, block, data):
             return False
         self.flash[block : block + len(data)] = data
         self.resumed += len(data)
@@ -227,7 +227,7 @@ class _Reading:
                 self.report(Progress(task="read", name=name, done=done, total=total))
                 self._check()
         seconds = self.device.transport.now() - began
-        self.report(Finished(task="read", name=name, size=total, seconds=seconds, address=0))
+        self.report(Finished(task="read", name=name, size=self.read, seconds=seconds, address=0))
 
     def _read_blocks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         address, pending = start, bytearray()

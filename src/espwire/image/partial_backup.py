@@ -76,7 +76,7 @@ class PartialBackup:
         header = PARTIAL_MAGIC + json.dumps(board._asdict()).encode() + b"\n"
         with naming_errors("read", self.path):
             found = self._file.read(len(PARTIAL_MAGIC) + HEADER_LIMIT)
-        if not found:
+        if header.startswith(found):  # new, or not even the header was completed
             self._end = 0
             self._append(header)
             with naming_errors("write", self.path):
