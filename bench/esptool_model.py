@@ -1,8 +1,8 @@
 """What esptool 5.6.0 does on the wire, as a client of the virtual chip's imitation of its stub: in simulated time.
 
-Measured with esptool against an instant fake device: so many commands by the ROM and by the stub before the data, so
-much thinking before each block and after each packet, and its sleeps. The imitation's own pace is held
-against published figures in tests/unit/virtual/test_vendor.py, with the same blocks and thinking times as here.
+Measured with esptool: so many commands by the ROM and by the stub before the data (``esptool_commands.py``), so much
+thinking before each block and after each packet, and its sleeps. The imitation's own pace is compared with esptool's own
+stub on the CPU engine by ``vendor_engine.py``, with the same blocks and thinking times.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.protocol import slip
 from espwire.protocol.commands import (
@@ -41,18 +42,39 @@ class Habits:
     drains: int
 
 
-HABITS = {"esp32c3": Habits(16, 65, 0), "esp32": Habits(24, 71, 1), "esp8266": Habits(23, 59, 1)}
-ANYWHERE = 0x3FF00000
+HABITS = {
+    "esp8266": Habits(22, 59, 1),
+    "esp32": Habits(23, 67, 1),
+    "esp32s2": Habits(22, 62, 0),
+    "esp32c3": Habits(16, 62, 0),
+    "esp32s3": Habits(24, 62, 0),
+    "esp32c2": Habits(17, 62, 0),
+    "esp32c6": Habits(19, 62, 0),
+    "esp32h2": Habits(21, 62, 0),
+    "esp32p4": Habits(36, 62, 0),
+    "esp32c5": Habits(25, 62, 0),
+    "esp32c61": Habits(21, 62, 0),
+    "esp32h21": Habits(20, 62, 0),
+    "esp32h4": Habits(27, 62, 0),
+    "esp32s31": Habits(16, 62, 0),
+}
 
 
 class Esptool:
     """One run of it, from the reset on. ``now`` is the time on the wire; starting Python is not in it."""
 
-    def __init__(self, chip: str, query: str, baud: int) -> None:
-        self.transport: VirtualTransport = open_virtual(f"virtual:{chip}?stub=vendor&{query}")
+    def __init__(self, transport: VirtualTransport) -> None:
+        """The stub is running already."""
+        self.transport = transport
+        self._register = transport.chip.chip.uart.clock_divider_address  # any that can be read
         self._decoder, self._frames = slip.Decoder(), list[bytes]()
-        self._chip, self._habits = load_chip(chip), HABITS[chip]
-        self._start(baud)
+
+    @classmethod
+    def start(cls, chip: str, query: str, baud: int) -> Esptool:
+        """From the reset on, with the imitation of the stub."""
+        esptool = cls(open_virtual(f"virtual:{chip}?stub=vendor&{query}"))
+        esptool._start(load_chip(chip), HABITS[chip], baud)
+        return esptool
 
     @property
     def now(self) -> float:
@@ -60,6 +82,14 @@ class Esptool:
 
     def write(self, offset: int, data: bytes) -> None:
         """write-flash: packed blocks one by one, then the MD5."""
+        self.send(offset, data)
+        self.verify(offset, data)
+        self._ask_words(Op.FLASH_BEGIN, 0, 0, 0, 0)
+        self._ask_words(Op.FLASH_DEFL_END, 1)
+        self.leave()
+
+    def send(self, offset: int, data: bytes) -> None:
+        """The blocks, until the last one is written."""
         stream = zlib.compress(data, 9)
         blocks = [stream[at : at + BLOCK] for at in range(0, len(stream), BLOCK)]
         self._ask_words(Op.FLASH_DEFL_BEGIN, len(data), len(blocks), BLOCK, offset)
@@ -67,11 +97,7 @@ class Esptool:
             self.transport.sleep(BLOCK_THINK_S)
             body = struct.pack("<4I", len(block), number, 0, 0) + block
             self._ask(HEADER.pack(0, Op.FLASH_DEFL_DATA, len(body), checksum(block)) + body)
-        self._ask(ReadReg(ANYWHERE).packet())  # it waits so for the last block to be written
-        self.verify(offset, data)
-        self._ask_words(Op.FLASH_BEGIN, 0, 0, 0, 0)
-        self._ask_words(Op.FLASH_DEFL_END, 1)
-        self.leave()
+        self._ask(ReadReg(self._register).packet())  # it waits so for the last block to be written
 
     def verify(self, offset: int, data: bytes) -> None:
         """verify-flash."""
@@ -94,8 +120,8 @@ class Esptool:
         """The reset at the end."""
         self.transport.sleep(END_S)
 
-    def _start(self, baud: int) -> None:
-        habits, layout = self._habits, self._chip.stub.reference_layouts[0]
+    def _start(self, chip: Chip, habits: Habits, baud: int) -> None:
+        layout = chip.stub.reference_layouts[0]
         self.transport.sleep(RESET_S + DRAIN_S * habits.drains)
         self._post(Sync().packet())
         for _ in range(8):
@@ -106,18 +132,18 @@ class Esptool:
         ]
         upload = [one for start, size in pieces for one in self._load(start, size)]
         for _ in range(habits.rom_commands - len(upload) - 2):
-            self._ask(ReadReg(self._chip.uart.clock_divider_address).packet())
+            self._ask(ReadReg(self._register).packet())
         for command in upload:
             self._ask(command.packet())
         self._post(MemEnd(0, layout["entry"]).packet())
         while self._next() != b"OHAI":
             pass
-        if baud != self._chip.uart.rom_baud:
-            self._ask_words(Op.CHANGE_BAUDRATE, baud, self._chip.uart.rom_baud)
+        if baud != chip.uart.rom_baud:
+            self._ask_words(Op.CHANGE_BAUDRATE, baud, chip.uart.rom_baud)
             self.transport.sleep(BAUD_S)
             self.transport.set_baud(baud)
         for _ in range(habits.stub_commands):
-            self._ask(ReadReg(self._chip.uart.clock_divider_address).packet())
+            self._ask(ReadReg(self._register).packet())
 
     def _load(self, start: int, size: int) -> list[Command]:
         blocks = [bytes(min(RAM_BLOCK, size - at)) for at in range(0, size, RAM_BLOCK)]

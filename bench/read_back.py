@@ -140,7 +140,7 @@ def ours(line: Line, flash: bytes, *, engine: bool = False) -> float:
 
 def theirs(line: Line, flash: bytes) -> float:
     """Seconds of esptool's command."""
-    esptool = Esptool(line.chip, f"size=4MB&profile=typ&{line.query}", line.baud)
+    esptool = Esptool.start(line.chip, f"size=4MB&profile=typ&{line.query}", line.baud)
     esptool.transport.chip.flash.contents[:] = flash
     esptool.read(0, SIZE)
     return esptool.now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codec_choice
 import elf2image
 import engines
 import images
@@ -29,6 +30,7 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        codec_choice,
         read_back,
         engines,
         elf2image,

@@ -37,30 +37,24 @@ class Seen(NamedTuple):
 
 
 def watch(port: str) -> Seen:
-    """Let a ROM erase, write, hash and read some flash."""
-    first, words = _run(port, 0xA5)
-    second, _ = _run(port, 0x5A)
-    ram = [
-        (name, written)
-        for (name, start, data), (_, _, other) in zip(first, second, strict=True)
-        for written in _find_ranges(start, data, other)
-    ]
-    return Seen(ram, words)
-
-
-def _run(port: str, fill: int) -> tuple[list[tuple[str, int, bytes]], dict[str, int]]:
-    """The banks of RAM and the words afterwards. ``fill``: what the RAM holds before."""
+    """Let a ROM erase, write, hash and read some flash; its RAM holds random bytes before."""
     transport = open_transport(port)
     banks = transport.chip.registers.ram.regions
     for bank in banks:
-        bank.data[:] = bytes([fill]) * len(bank.data)
+        bank.data[:] = random.Random(bank.start).randbytes(len(bank.data))
+    before = [bytes(bank.data) for bank in banks]  # only now: two banks may be the same memory
     with connect(transport, before="default-reset", stub=False) as device:
         _use_flash(device)
         words = {
             name: device.read_mem(device.chip.peripherals[base] + offset).value
             for name, (base, offset) in WORDS.items()
         }
-    return [(bank.name, bank.start, bytes(bank.data)) for bank in banks], words
+    ram = [
+        (bank.name, written)
+        for bank, content in zip(banks, before, strict=True)
+        for written in _find_ranges(bank.start, content, bytes(bank.data))
+    ]
+    return Seen(ram, words)
 
 
 def _use_flash(device: Device) -> None:
@@ -75,10 +69,10 @@ def _use_flash(device: Device) -> None:
         assert b"".join(device.read_flash(START, SIZE)) == data
 
 
-def _find_ranges(start: int, data: bytes, other: bytes) -> list[range]:
+def _find_ranges(start: int, before: bytes, after: bytes) -> list[range]:
     found: list[range] = []
-    for at in range(0, len(data), GRAIN):
-        if data[at : at + GRAIN] == b"\xa5" * GRAIN and other[at : at + GRAIN] == b"\x5a" * GRAIN:
+    for at in range(0, len(after), GRAIN):
+        if after[at : at + GRAIN] == before[at : at + GRAIN]:
             continue
         address = start + at
         if found and address - found[-1].stop <= GAP:

@@ -20,6 +20,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,11 +38,27 @@ from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "stub/src"
 PACKED = ROOT / "src/espwire/device/stubs"
+EFUSES = ROOT / "src/espwire/chips/data/efuses"
 BUILD = ROOT / "build/stub"
 MARK = b"EWbuild?"
 CODE_LIMIT = 16384
 UART_DIVIDER_OFFSET = 0x14
 TIMER_WATCHDOG_OFFSET, TIMER_PROTECT_OFFSET = 0x48, 0x64
+# the flags of GET_SECURITY_INFO from bit 0 on: eFuses, by one of their names
+SECURITY_FLAGS = (
+    ("SECURE_BOOT_EN",),
+    ("SECURE_BOOT_AGGRESSIVE_REVOKE",),
+    ("ENABLE_SECURITY_DOWNLOAD",),
+    ("SECURE_BOOT_KEY_REVOKE0",),
+    ("SECURE_BOOT_KEY_REVOKE1",),
+    ("SECURE_BOOT_KEY_REVOKE2",),
+    ("SOFT_DIS_JTAG",),
+    ("HARD_DIS_JTAG", "DIS_PAD_JTAG"),
+    ("DIS_USB",),
+    ("DIS_DOWNLOAD_DCACHE",),
+    ("DIS_DOWNLOAD_ICACHE",),
+)
+SECURITY_FIELDS = len(SECURITY_FLAGS) + 1 + 7  # the counter and the keys
 FIRST_LIMIT = 2560  # each byte costs 87 µs: it goes at 115200
 NO_CHIP_ID = 0xFFFFFFFF
 SHARED = (
@@ -94,7 +111,7 @@ TOOLCHAINS = {
     "riscv": Toolchain(
         "riscv64-unknown-elf-",
         "gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf",
-        ("-mabi=ilp32", "-msmall-data-limit=0"),
+        ("-mabi=ilp32", "-msmall-data-limit=256"),
         "start_riscv",
     ),
 }
@@ -133,6 +150,7 @@ def render_header(chip: Chip) -> str:
         else chip.identity.image_chip_id,
         "CAN_ENCRYPT": int(own.can_encrypt),
         "CAN_LZMA": int(own.can_lzma),
+        "HAS_SECURITY_INFO": int(chip.identity.security_info_bytes > 0),
         "HAS_BRANCH_FILTER": int(form.branches),
         "LZMA_LC": form.lc,
         "LZMA_LP": form.lp,
@@ -140,6 +158,8 @@ def render_header(chip: Chip) -> str:
         "WINDOWED": int(chip.cpu.architecture == "xtensa" and chip.cpu.isa != "lx106"),
         "BUILD_ID": "{" + ", ".join(map(str, MARK)) + "}",
     }
+    if chip.identity.security_info_bytes:
+        numbers |= _security_numbers(chip)
     if (usb := chip.peripherals.get("usb_serial_jtag")) is not None:
         numbers["USB_FIFO"] = usb
     if chip.uart.update_address is not None:
@@ -177,6 +197,31 @@ def render_header(chip: Chip) -> str:
             "",
         ]
     )
+
+
+def _security_numbers(chip: Chip) -> dict[str, int | str]:
+    """The fields of the security information: flags, encryption counter and key purposes."""
+    fuses = tomllib.loads((EFUSES / f"{chip.id}.toml").read_text("utf-8"))
+    (base,) = (block["read"] for block in fuses["blocks"] if block["id"] == 0)
+    named = {}
+    for field in fuses["table"][0]["fields"]:
+        for name in (field["name"], *field.get("alt", ())):
+            named[name] = field["start"], field["bits"]
+    slots = [chip.security.flash_encryption, *chip.security.key_purpose_slots]
+    fields = [
+        next((named[name] for name in names if name in named), (0, 0)) for names in SECURITY_FLAGS
+    ]
+    fields += [((at.address - base) * 8 + at.shift, at.bits) for at in slots if at is not None]
+    fields += [(chip.security.spare_purpose, 0)] * (SECURITY_FIELDS - len(fields))
+    if any(start % 32 + bits > 32 for start, bits in fields):
+        sys.exit(f"A security field of the {chip.name} lies in two words.")
+    numbers: dict[str, int | str] = {
+        "EFUSES": base,
+        "SECURITY_FIELDS": "{" + ", ".join(f"{{{start}, {bits}}}" for start, bits in fields) + "}",
+    }
+    if chip.security.rom_eco is not None:
+        numbers["ROM_ECO"] = chip.security.rom_eco.address
+    return numbers
 
 
 def _clock_numbers(chip: Chip, own: OwnStub) -> dict[str, int | str]:

@@ -77,13 +77,14 @@ class PlannedStep(NamedTuple):
 class PlanReady(Event):
     """The plan: ``actions`` for programs, ``steps`` for people, a line each.
 
-    ``seconds`` is an estimate, and so is ``wire_bytes`` if data is compressed while it is sent.
+    ``seconds`` is an estimate, and so is ``wire_bytes`` if ``wire_estimated``.
     """
 
     steps: tuple[str, ...]
     wire_bytes: int
     seconds: float
     actions: tuple[PlannedStep, ...] = ()
+    wire_estimated: bool = False
 
 
 class Progress(Event):

@@ -175,6 +175,14 @@ void hw_spi_finish(struct spi *s) {
   }
 }
 
+void hw_spi_again_at(const struct spi *s) { hw_spi_start(s); }
+
+void hw_spi_take(u32 *words, u32 size) {
+  struct spi *s = running;
+  hw_spi_finish(s);
+  memcpy(words, s->words, (size + 3) / 4 * 4);
+}
+
 u16 hw_write_encrypted(u32 address, const u32 *data, u32 size) {
   if (address % 32 || size % 32) return BAD_BLOCK;
   for (u32 at = 0; at < size; at += 32) {

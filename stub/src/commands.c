@@ -3,9 +3,10 @@
 #include "basics.h"
 
 #define VERSION 2u
+#define FLAGS 11u                     /* of the security information */
 #define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
+enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 | HAS_SECURITY_INFO << 12 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
 
 static u32 word(const u8 *body, u32 at) {
   u32 value;
@@ -57,6 +58,29 @@ static u16 tell_capabilities(struct answer *answer) {
   return OK;
 }
 
+/* As the ROM answers it. A field of no bits has a constant in place of its first bit. */
+static u16 tell_security(struct answer *answer) {
+#if HAS_SECURITY_INFO
+  static const u8 FIELDS[][2] = SECURITY_FIELDS; /* first bit and number of bits, among the eFuses from EFUSES on */
+  u32 *words = (u32 *)(void *)answer->data, flags = 0;
+  for (u32 i = 0; i < sizeof FIELDS / sizeof *FIELDS; i++) {
+    u32 value = FIELDS[i][0], count = FIELDS[i][1];
+    if (count) value = hw_read(EFUSES + value / 32 * 4) >> value % 32 & ((1u << count) - 1);
+    if (i < FLAGS) flags |= ((value ^ value >> 1 ^ value >> 2) & 1) << i; /* set if the number of ones is odd */
+    else answer->data[4 + i - FLAGS] = (u8)value;
+  }
+  words[0] = flags;
+  answer->size = 12;
+#ifdef ROM_ECO
+  words[3] = IMAGE_CHIP_ID;
+  words[4] = hw_read(ROM_ECO);
+  answer->size = 20;
+#endif
+#endif
+  (void)answer;
+  return OK;
+}
+
 static u16 hash_range(u32 address, u32 size, struct answer *answer) {
   if (!flash_in_range(address, size)) return BAD_BLOCK;
   answer->size = hash_piece(address, size, KIND_MD5, answer->data, 1) ? 16 : 0;
@@ -68,6 +92,7 @@ static u32 length_of_small(u8 op) {
   switch (op) {
     case READ_REG: case SPI_ATTACH: case CAPABILITIES: return 4;
     case SPI_SET_PARAMS: return 24;
+    case GET_SECURITY_INFO: return HAS_SECURITY_INFO ? 0 : 0xFFFE;
     case SPI_FLASH_MD5: return 16;
     case WRITE_REG: case SPI: return ANY;
     default: return 0xFFFE;
@@ -87,6 +112,7 @@ static u16 answer_small(u8 op, const u8 *body, u32 size, struct answer *answer) 
       return OK;
     case SPI_ATTACH: return hw_attach(word(body, 0));
     case SPI_SET_PARAMS: flash_size = word(body, 1); return OK;
+    case GET_SECURITY_INFO: return tell_security(answer);
     case SPI_FLASH_MD5: return hash_range(word(body, 0), word(body, 1), answer);
     default: return tell_capabilities(answer);
   }

@@ -13,14 +13,14 @@ enum {
 u32 flash_size;
 
 static struct spi status = {.opcode = READ_STATUS, .in = 1};
-static u8 asked;                      /* the last transaction has read the status */
+static const struct spi *last;        /* the last transaction, if it can be repeated: `status` or `reading` */
 
 static void start(const struct spi *transaction) {
-  asked = 0;
+  last = 0;
   hw_spi_start(transaction);
 }
 
-void flash_forget(void) { asked = 0; }
+void flash_forget(void) { last = 0; }
 
 void spi_run(struct spi *transaction) {
   start(transaction);
@@ -55,9 +55,9 @@ static void change_flash(u8 near, u8 far, u32 address, u32 out) {
 /* All ones: no part, or a part in power-down, which would be waited for forever. */
 int flash_busy(void) {
   u32 bits;
-  if (asked) hw_spi_again();
+  if (last == &status) hw_spi_again();
   else hw_spi_start(&status);
-  asked = 1;
+  last = &status;
   hw_spi_finish(&status);
   bits = status.words[0] & 0xFF;
   return bits != 0xFF && (bits & 1);
@@ -75,15 +75,21 @@ int flash_in_range(u32 address, u32 size) {
 static struct spi reading;
 
 void flash_read_start(u32 address, u32 size) {
+  u32 same = last == &reading && reading.in == size && !((reading.address ^ address) >> 24);
+  if (same) {
+    reading.address = address;
+    hw_spi_again_at(&reading);
+    return;
+  }
   reading.dummy = 8;
   reading.in = (u8)size;
   set_address(&reading, FAST_READ, FAST_READ_4, address);
-  start(&reading);
+  hw_spi_start(&reading);
+  last = &reading;
 }
 
 void flash_read_finish(u32 *data) {
-  hw_spi_finish(&reading);
-  for (u32 i = 0; i < (reading.in + 3u) / 4; i++) data[i] = reading.words[i];
+  hw_spi_take(data, reading.in);
 }
 
 void flash_read(u32 address, u32 *data, u32 size) {

@@ -15,7 +15,7 @@ int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep) {
     count = size < BURST ? size : BURST;
     if (size) flash_read_start(address, count);
     if (done % 4) words[done / 4] |= ~0u << done % 4 * 8;
-    if (!md5 || keep) for (u32 i = 0; i < (done + 3) / 4; i++) all &= words[i];
+    if (!md5 || keep) for (const u32 *at = words, *end = words + (done + 3) / 4; at < end; at++) all &= *at;
     if (keep) keep += BURST / 4;
     if (!md5 && !keep && all != ~0u) {
       if (size) flash_read_finish(local);

@@ -90,13 +90,17 @@ void spi_prepare(void) {
   if (options.spi_clock) REGISTER(SPI_CLOCK) = options.spi_clock;
 }
 
+static void put_address(const struct spi *s) {
+  REGISTER(SPI_ADDRESS) = SPI_ADDRESS_LEFT ? s->address << (32 - s->address_bits) : s->address;
+}
+
 void hw_spi_start(const struct spi *s) {
   u32 user = (REGISTER(SPI_USER) & KEEP) | USE_COMMAND, user1 = 0;
   while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   if (s->address_bits) {
     user |= USE_ADDRESS;
     user1 |= (u32)(s->address_bits - 1) << 26;
-    REGISTER(SPI_ADDRESS) = SPI_ADDRESS_LEFT ? s->address << (32 - s->address_bits) : s->address;
+    put_address(s);
   }
   if (s->dummy) {
     user |= USE_DUMMY;
@@ -120,10 +124,25 @@ void hw_spi_start(const struct spi *s) {
 
 void hw_spi_again(void) { REGISTER(SPI_COMMAND) = SPI_START; }
 
-void hw_spi_finish(struct spi *s) {
+void hw_spi_again_at(const struct spi *s) {
   while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
-  for (u32 i = 0; i < (s->in + 3u) / 4; i++) s->words[i] = REGISTER(SPI_DATA + 4 * i);
+  put_address(s);
+  hw_spi_again();
 }
+
+void hw_spi_take(u32 *words, u32 size) {
+  volatile u32 *from = &REGISTER(SPI_DATA);
+  while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
+  for (; size >= 16; size -= 16, words += 4, from += 4) {
+    words[0] = from[0];
+    words[1] = from[1];
+    words[2] = from[2];
+    words[3] = from[3];
+  }
+  for (u32 i = 0; i < (size + 3) / 4; i++) words[i] = from[i];
+}
+
+void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }
 
 void hw_reset(void) {
   REGISTER(RESET_CONTROL) |= 1u << RESET_BIT;

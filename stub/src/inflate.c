@@ -12,11 +12,24 @@ static u32 bits, bit_count;
 enum { LONGEST = 258, LONGEST_PLACE = 28 };
 static const u8 LENGTH_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
 
-static void need(u32 count) {
+/* At least so many bits; more while the frame has some. */
+static void refill(u32 count) {
+  const u8 *at = unpack_input;
+  u32 left = unpack_left;
+  for (; left && bit_count <= 24; left--) {
+    bits |= (u32)(*at++ ^ stream_mask) << bit_count;
+    bit_count += 8;
+  }
+  unpack_input = at;
+  unpack_left = left;
   while (bit_count < count) {
     bits |= unpack_byte() << bit_count;
     bit_count += 8;
   }
+}
+
+static inline __attribute__((always_inline)) void need(u32 count) {
+  if (bit_count < count) refill(count);
 }
 
 static u32 take(u32 count) {

@@ -25,6 +25,13 @@ static struct probabilities {
 } p;
 static u32 range, code, state, distances[4]; /* the last four, less one */
 
+/* As unpack_byte, without a call while the frame has more. */
+static inline __attribute__((always_inline)) u32 next_byte(void) {
+  if (!unpack_left) return unpack_byte();
+  unpack_left--;
+  return *unpack_input++ ^ stream_mask;
+}
+
 static void refill(void) {
   range <<= 8;
   code = code << 8 | unpack_byte();
@@ -32,21 +39,23 @@ static void refill(void) {
 
 /* One bit, with the decoder's state in the caller's variables: registers in a loop. */
 static inline __attribute__((always_inline)) u32 next(u32 *width, u32 *rest, u16 *probability) {
-  u32 value = *probability, bound;
+  u32 value = *probability, bound, one = 0;
   if (*width < LEAST_RANGE) {
     *width <<= 8;
-    *rest = *rest << 8 | unpack_byte();
+    *rest = *rest << 8 | next_byte();
   }
   bound = (*width >> 11) * value;
   if (*rest < bound) {
     *width = bound;
-    *probability = (u16)(value - (u32)((int)(value - 2048 + 31) >> 5));
-    return 0;
+    value -= (u32)((int)(value - 2048 + 31) >> 5);
+  } else {
+    *width -= bound;
+    *rest -= bound;
+    value -= value >> 5;
+    one = 1;
   }
-  *width -= bound;
-  *rest -= bound;
-  *probability = (u16)(value - (value >> 5));
-  return 1;
+  *probability = (u16)value;
+  return one;
 }
 
 static u32 bit(u16 *probability) { return next(&range, &code, probability); }

@@ -11,24 +11,25 @@ static const u32 SINES[64] = {
   0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
   0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391,
 };
-#define STEP(mix, place, shift)                                  \
-  mixed = a + (mix) + SINES[i] + words[(place) & 15];            \
+#define STEP(mix, step, place, shift)                            \
+  j = i + (step);                                                \
+  mixed = a + (mix) + SINES[j] + words[place];                   \
   a = d, d = c, c = b;                                           \
   b += mixed << (shift) | mixed >> (32 - (shift));
 #define ROUND(first, mix, place, s0, s1, s2, s3)                 \
-  for (u32 i = (first); i < (first) + 16; i++) {                 \
-    STEP(mix, place, s0) i++;                                    \
-    STEP(mix, place, s1) i++;                                    \
-    STEP(mix, place, s2) i++;                                    \
-    STEP(mix, place, s3)                                         \
+  for (u32 i = (first), j; i < (first) + 16; i += 4) {           \
+    STEP(mix, 0, place, s0)                                      \
+    STEP(mix, 1, place, s1)                                      \
+    STEP(mix, 2, place, s2)                                      \
+    STEP(mix, 3, place, s3)                                      \
   }
 
 void md5_add_block(struct md5 *md5, const u32 words[16]) {
   u32 a = md5->state[0], b = md5->state[1], c = md5->state[2], d = md5->state[3], mixed;
-  ROUND(0, d ^ (b & (c ^ d)), i, 7, 12, 17, 22)
-  ROUND(16, c ^ (d & (b ^ c)), 5 * i + 1, 5, 9, 14, 20)
-  ROUND(32, b ^ c ^ d, 3 * i + 5, 4, 11, 16, 23)
-  ROUND(48, c ^ (b | ~d), 7 * i, 6, 10, 15, 21)
+  ROUND(0, d ^ (b & (c ^ d)), j, 7, 12, 17, 22)
+  ROUND(16, c ^ (d & (b ^ c)), (5 * j + 1) & 15, 5, 9, 14, 20)
+  ROUND(32, b ^ c ^ d, (3 * j + 5) & 15, 4, 11, 16, 23)
+  ROUND(48, c ^ (b | ~d), 7 * j & 15, 6, 10, 15, 21)
   md5->state[0] += a;
   md5->state[1] += b;
   md5->state[2] += c;

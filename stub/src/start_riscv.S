@@ -1,8 +1,12 @@
-/* From the ROM's jump to C: interrupts off, stack pointer, zeroed data. */
+/* From the ROM's jump to C: interrupts off, stack pointer, pointer to the small variables, zeroed data. */
   .section .entry, "ax"
   .global _start
 _start:
   csrci mstatus, 8
+  .option push
+  .option norelax
+  la gp, __global_pointer$
+  .option pop
   la sp, _stack_top
   la a0, _bss_start
   la a1, _bss_end

@@ -53,7 +53,9 @@ struct spi {                          /* a transaction; lengths in bits, bits, b
 };
 void hw_spi_start(const struct spi *transaction);
 void hw_spi_finish(struct spi *transaction);
+void hw_spi_take(u32 *words, u32 size); /* instead of hw_spi_finish: the data received, `size` bytes */
 void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */
+void hw_spi_again_at(const struct spi *transaction); /* at its new address; nothing else has changed */
 
 /* --- frames.c: SLIP, and a ring of received frames --- */
 struct frame { u32 start, size; };
@@ -112,6 +114,8 @@ int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end);
 extern u8 window[WINDOW_MASK + 1] __attribute__((aligned(4)));
 extern u8 stream_mask;               /* every byte of the stream is XORed with it, so that the host can avoid SLIP escapes */
 extern struct unpack { u32 written; u8 ended, stopped; } unpack; /* the stream has ended; the flash side has stopped */
+extern const u8 *unpack_input;        /* the next bytes of the stream, as received */
+extern u32 unpack_left;               /* how many of them are there */
 void unpack_start(int check_adler);
 u32 unpack_byte(void);                /* the next of the stream; 0 once it has ended */
 void unpack_put(u32 byte);
@@ -165,6 +169,7 @@ enum {
 enum {
   FLASH_BEGIN = 0x02, FLASH_DATA, FLASH_END, MEM_BEGIN, MEM_END, MEM_DATA, SYNC, WRITE_REG, READ_REG, SPI_SET_PARAMS,
   SPI_ATTACH = 0x0D, CHANGE_BAUDRATE = 0x0F, FLASH_DEFL_BEGIN, FLASH_DEFL_DATA, FLASH_DEFL_END, SPI_FLASH_MD5,
+  GET_SECURITY_INFO,
   ERASE_FLASH = 0xD0, ERASE_REGION, READ_FLASH, RUN_USER_CODE,
   CAPABILITIES = 0xF0, WRITE_OPEN, WRITE_DATA, READ_OPEN, READ_ACK, HASH, SPI, BATCH, ABORT, RESET,
 };

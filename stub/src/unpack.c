@@ -3,15 +3,16 @@
 #include "stub.h"
 
 #define ADLER 65521u
-#define TURN 8u                        /* unpacked bytes between two looks at receiver and flash */
+#define TURN 16u                       /* unpacked bytes between two looks at receiver and flash */
 
 struct unpack unpack;
-static const u8 *input;
-static u32 input_left, flushed, adler_a, adler_b;
+const u8 *unpack_input;
+u32 unpack_left;
+static u32 flushed, adler_a, adler_b;
 static u8 with_adler;
 
 void unpack_start(int check_adler) {
-  unpack.written = input_left = flushed = 0;
+  unpack.written = unpack_left = flushed = 0;
   unpack.ended = unpack.stopped = 0;
   adler_a = 1;
   adler_b = 0;
@@ -19,12 +20,12 @@ void unpack_start(int check_adler) {
 }
 
 u32 unpack_byte(void) {
-  if (!input_left && (unpack.ended || !write_more(&input, &input_left))) {
+  if (!unpack_left && (unpack.ended || !write_more(&unpack_input, &unpack_left))) {
     unpack.ended = 1;
     return 0;
   }
-  input_left--;
-  return *input++ ^ stream_mask;
+  unpack_left--;
+  return *unpack_input++ ^ stream_mask;
 }
 
 static void add_adler(void) {

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.roms import find_known_roms, find_rom_folder
+from tests.stub_drivers.client import StubClient
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import chip_ids, load_chip
@@ -27,7 +28,9 @@ from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
 from espwire.virtual.soc.mask_rom import RomImage, load_mask_roms
 
-from .stub_targets import Target, target_names
+from .stub_targets import Place, Target, target_names, whole_suite_targets
+
+FOLDER = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +47,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         names = target_names(metafunc.config.getoption("--port", default=None))
         metafunc.parametrize("target", names, indirect=True, scope="module")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what repeats other targets to soak runs; what is marked ``smoke`` runs on every target in CI.
+
+    A soak run takes everything on the CPU engines, with larger writes.
+    """
+    if config.getoption("--port", default=None):
+        return
+    targets = whole_suite_targets()
+    soak = "soak" in (config.option.markexpr or "")
+    for item in items:
+        test = getattr(item, "callspec", None)
+        target = test.params.get("target") if test and item.path.parent == FOLDER else None
+        if target is None:
+            continue
+        on_engine = "stub=engine" in target
+        if (soak and on_engine) or not (item.get_closest_marker("smoke") or target in targets):
+            item.add_marker(pytest.mark.soak)
 
 
 def _find_ports(config: pytest.Config) -> list[Any]:
@@ -130,6 +153,33 @@ def target(request: pytest.FixtureRequest, scratch: int) -> Iterator[Target]:
     target = Target(request.param, scratch, soak="soak" in (request.config.getoption("-m") or ""))
     yield target
     target.drop()
+
+
+@pytest.fixture
+def place(target: Target) -> Iterator[Place]:
+    """A stub that waits, and afterwards still answers."""
+    found = target.place()
+    try:
+        yield found
+    except BaseException:
+        target.drop()
+        raise
+    if target._place is found:
+        try:
+            found.stub.abort()
+        except BaseException:
+            target.drop()
+            raise
+
+
+@pytest.fixture
+def stub(place: Place) -> StubClient:
+    return place.stub
+
+
+@pytest.fixture
+def base(place: Place) -> int:
+    return place.scratch
 
 
 class Wire:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from tests.stub_drivers.client import StubClient
+from tests.stub_drivers.frames import codecs, frame, words
 from tests.stub_drivers.host_program import HostStub
+from tests.stub_drivers.ports import stub_ports
 
 from espwire.chips.model import Chip
-from espwire.chips.registry import load_chip
 from espwire.device.connect import connect
 from espwire.device.device import Device
-from espwire.device.stub_image import stub_chips
+from espwire.protocol import stub as s
+from espwire.protocol.opcodes import Op
 from espwire.transport.url import open_transport
 
 HOST = "host build"
@@ -51,12 +54,25 @@ def target_names(port: str | None) -> list[str]:
     """What the checks run over: a port alone, where one is given."""
     if port:
         return [port]
-    chips = [
-        *stub_chips(),
-        *(f"{chip}?kind=usb-jtag" for chip in stub_chips() if load_chip(chip).usb.serial_jtag),
-    ]
-    urls = [f"virtual:{chip}{'&' if '?' in chip else '?'}size=4MB" for chip in chips]
+    urls = [url for _, url in stub_ports("size=4MB")]
     return [f"{url}&stub={mode}" for url in urls for mode in ("twin", "engine")] + [HOST]
+
+
+def whole_suite_targets() -> list[str]:
+    """The targets for which CI runs the whole suite: the sources on this PC, and one model of each kind.
+
+    The model is the same code for all chips. A kind is what it, or the library that starts it, takes from the chip's
+    data besides addresses and clocks.
+    """
+    models: dict[tuple[object, ...], str] = {}
+    for chip, url in stub_ports("size=4MB&stub=twin"):
+        own = chip.stub.own
+        assert own is not None
+        powered = chip.flash_power_on is not None
+        over_usb = "kind=usb-jtag" in url
+        kind = (chip.cpu.architecture, own.can_lzma, own.can_encrypt, powered, over_usb)
+        models.setdefault(kind, url)
+    return [*models.values(), HOST]
 
 
 class Target:
@@ -88,3 +104,17 @@ class Target:
             device.attach_flash()
         slow = "stub=engine" in self.name and not self._soak
         return Place(StubClient(device.transport), self._scratch, device.chip, slow, device)
+
+
+def md5(stub: StubClient, offset: int, size: int) -> bytes:
+    reply, status = stub.call(frame(Op.SPI_FLASH_MD5, words(offset, size, 0, 0)))
+    assert status == 0
+    return reply.body
+
+
+def require(stub: StubClient, codec: int) -> None:
+    """Skip if the stub does not decompress this."""
+    capabilities = s.parse_capabilities(stub.call(s.AskCapabilities().packet())[0].body)
+    assert capabilities is not None
+    if codec not in codecs(capabilities.features):
+        pytest.skip("this chip's stub does not have this codec")

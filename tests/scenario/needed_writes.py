@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +151,8 @@ def run(case: Case, folder: Path) -> tuple[bytes, Plan, list[Event]]:
     rng = random.Random(case.seed)
     first = began[0] if began else 0.0
     interrupt(transport, rng.uniform(first, max(began[-1:], default=ended)), case.interrupt)
-    try:
+    with contextlib.suppress(ToolError):
         write(case, transport, journal, [])
-    except ToolError:
-        pass
     flash = transport.chip.flash
     if case.interrupt == "cable":
         flash.busy_until = float("-inf")  # until the next run, whatever was running has ended

@@ -696,11 +696,15 @@ class Pair:
 
 
 def level(reply: Reply) -> Reply:
-    """The reply, with one error code for all kinds of damaged compressed data."""
+    """The reply, with one error code for all kinds of damaged compressed data.
+
+    The ESP32's ROM leaves the code in the replies after that one, also where they report success.
+    """
     status = reply.body[-STATUS_BYTES:]
-    if reply.op != Op.FLASH_DEFL_DATA or status[:2] != bytes((1, BAD_ADLER)):
+    if status[1:2] != bytes((BAD_ADLER,)):
         return reply
-    return replace(reply, body=reply.body[:-STATUS_BYTES] + bytes((1, BAD_DEFLATE)) + status[2:])
+    code = status[:1] + bytes((BAD_DEFLATE,)) + status[2:]
+    return replace(reply, body=reply.body[:-STATUS_BYTES] + code)
 
 
 def describe(wanted: Sequence[Reply], replies: Sequence[Reply]) -> str:

@@ -17,6 +17,7 @@ from espwire.device.device import Device
 from espwire.errors import ToolError
 from espwire.flash.read import read_flash
 from espwire.sizes import align_up
+from espwire.virtual.config import parse_options
 from espwire.virtual.faults import BYTE_KINDS, FRAME_KINDS, PIECE_KINDS, Faults
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.transport import VirtualTransport, open_virtual
@@ -54,7 +55,7 @@ class StubOutcome:
     """What one case came to. ``right``: the flash, or what was read, is as it should be."""
 
     seed: int
-    chip: str
+    port: str
     kind: str
     job: str
     error: ToolError | None
@@ -70,11 +71,11 @@ class StubOutcome:
 
 
 def open_stub(
-    chip: str, mode: str, seed: int, profile: str = "fast", baud: int = BAUD
+    port: str, mode: str, seed: int, profile: str = "fast", baud: int = BAUD
 ) -> tuple[Device, VirtualTransport]:
     """A chip with our stub running, nothing disturbed yet; its flash full of noise."""
     transport = open_virtual(
-        f"virtual:{chip}?size=1MB&seed={seed}&profile={profile}&stub={mode}&latency=0.0005"
+        f"{port}&size=1MB&seed={seed}&profile={profile}&stub={mode}&latency=0.0005"
     )
     transport.chip.flash.contents[:] = random.Random(seed).randbytes(FLASH)
     device = connect(transport, stub=True, baud=baud)
@@ -92,12 +93,12 @@ def make_payload(rng: random.Random, most: int) -> bytes:
 
 
 def run_stub_case(
-    seed: int, chip: str, mode: str, kind: str, job: str, *, most: int = 12 * 1024
+    seed: int, port: str, mode: str, kind: str, job: str, *, most: int = 12 * 1024
 ) -> StubOutcome:
     """Connect undisturbed, then one job under faults of one kind."""
-    rng = random.Random(f"{seed} {chip} {kind} {job}")
+    rng = random.Random(f"{seed} {parse_options(port).chip} {kind} {job}")
     device, transport = open_stub(
-        chip, mode, seed, rng.choice(("typ", "fast")) if mode == "twin" else "fast"
+        port, mode, seed, rng.choice(("typ", "fast")) if mode == "twin" else "fast"
     )
     flash, payload = transport.chip.flash, make_payload(rng, most)
     address = SECTOR * rng.randint(0x10, 0xE0)
@@ -127,7 +128,7 @@ def run_stub_case(
     )
     return StubOutcome(
         seed=seed,
-        chip=chip,
+        port=port,
         kind=kind,
         job=job,
         error=error,
@@ -140,14 +141,14 @@ def run_stub_case(
 
 
 def run_stub_cases(
-    count: int, mode: str, chips: tuple[str, ...], first: int = 0, most: int = 12 * 1024
+    count: int, mode: str, ports: tuple[str, ...], first: int = 0, most: int = 12 * 1024
 ) -> list[StubOutcome]:
-    """So many cases, over all kinds, jobs and chips in turn."""
-    each = len(KINDS) * len(JOBS)  # cases of a chip in a row
+    """So many cases, over all kinds, jobs and ports in turn."""
+    each = len(KINDS) * len(JOBS)  # cases of a port in a row
     return [
         run_stub_case(
             first + i,
-            chips[i // each % len(chips)],
+            ports[i // each % len(ports)],
             mode,
             KINDS[i % len(KINDS)],
             JOBS[i // len(KINDS) % 2],
@@ -161,7 +162,7 @@ def run_stub_cases(
 class Recovery:
     """What came of the client after one that was killed. ``where``: after how many bytes it died."""
 
-    chip: str
+    port: str
     where: int
     before: str
     error: ToolError | None
@@ -170,14 +171,14 @@ class Recovery:
     seconds: float
 
 
-def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
+def kill_and_recover(seed: int, port: str, mode: str) -> Recovery:
     """A client dies in mid-frame; the next one connects, with a reset or without, writes and reads."""
-    rng = random.Random(f"kill {seed} {chip}")
+    rng = random.Random(f"kill {seed} {parse_options(port).chip}")
     where, before = rng.randrange(1, 9000), rng.choice(("default-reset", "no-reset"))
     baud = (
         BAUD if before == "default-reset" else 115200
     )  # what runs at another rate only a reset brings back
-    device, transport = open_stub(chip, mode, seed, baud=baud)
+    device, transport = open_stub(port, mode, seed, baud=baud)
     data = rng.randbytes(6000)
     watch, address = FlashWatch(transport.chip.flash), SECTOR * rng.randint(0x10, 0xE0)
     cut = CutLink(transport, where)
@@ -198,4 +199,4 @@ def kill_and_recover(seed: int, chip: str, mode: str) -> Recovery:
     except ToolError as caught:
         error = caught
     outside = tuple(watch.outside(address, address + align_up(len(data), SECTOR)))
-    return Recovery(chip, where, before, error, right, outside, transport.now() - began)
+    return Recovery(port, where, before, error, right, outside, transport.now() - began)

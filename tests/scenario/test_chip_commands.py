@@ -52,28 +52,32 @@ def test_old_chips_fail_before_sending(name: str) -> None:
     assert caught.value.code == "no-security-info"
 
 
-def test_security_info_works_while_our_stub_of_an_earlier_run_is_active_which_lacks_the_command() -> (
-    None
-):
-    url = "virtual:esp32c3?flash-encryption=1"
+@pytest.mark.parametrize("mode", ["twin", "engine"])
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32s2"])
+def test_security_info_is_the_same_from_our_stub_of_an_earlier_run(chip: str, mode: str) -> None:
+    url = f"virtual:{chip}?flash-encryption=1&stub={mode}"
     with espwire.connect(url, stub=False) as device:
         asked = device.read_security_info()
     transport = open_virtual(url)
     first = espwire.connect(transport, stub=False)
     assert first.use_stub()
     with espwire.connect(transport, before="no-reset", stub=False) as device:
+        found = device.security
         told = device.read_security_info()
     assert asked.flash_encryption
-    assert (told.flags, told.eco) == (None, None)
-    for name in (
-        "secure_boot",
-        "flash_encryption",
-        "secure_download",
-        "flash_crypt_count",
-        "key_purposes",
-        "chip_id",
-    ):
-        assert getattr(told, name) == getattr(asked, name), name
+    assert found == told == asked
+
+
+def test_security_info_comes_from_efuses_if_an_older_stub_of_ours_is_running() -> None:
+    transport = open_virtual("virtual:esp32c3?flash-encryption=1")
+    with espwire.connect(transport, stub=False) as device:
+        asked = device.read_security_info()
+        assert device.use_stub()
+        dialect = device.loader.dialect
+        device.loader.dialect = dialect.replace(ops=dialect.ops - {Op.GET_SECURITY_INFO})
+        told = device.read_security_info()
+    assert (told.flash_encryption, told.flash_crypt_count) == (True, asked.flash_crypt_count)
+    assert (told.key_purposes, told.chip_id) == (asked.key_purposes, 5)
 
 
 def test_get_security_info_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

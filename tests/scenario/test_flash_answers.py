@@ -11,6 +11,7 @@ from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.flash_id import find_nand, is_silent
 from espwire.errors import DeviceError
+from espwire.events import Warned
 from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.findings import Policy
 from espwire.flash.read import read_flash
@@ -113,3 +114,31 @@ def test_which_ids_are_nand(jedec, name):
     word = int.from_bytes(bytes.fromhex(jedec.replace("-", "")), "little")
     assert find_nand(word) == name
     assert is_silent(word) is (name is None)
+
+
+@pytest.mark.parametrize(
+    ("jedec", "fuse", "text"),
+    [
+        ("c2-8039", 1, ""),
+        ("ef-4018", 0, ""),
+        ("c2-8039", 0, "is that of octal flash, but the eFuse FLASH_TYPE selects quad flash"),
+        ("ef-4018", 1, "is not that of a known octal part, but the eFuse"),
+    ],
+)
+def test_a_flash_chip_of_another_type_than_the_efuse_is_used_with_a_warning(
+    open_with, jedec, fuse, text
+):
+    transport = open_transport(open_with(jedec, "esp32s3", "16MB"))
+    transport.chip.registers.words[0x6000703C] = fuse << 9
+    events = []
+    with connect(transport, stub=True, report=events.append) as device:
+        info = device.attach_flash()
+        write_flash(device, [Blob(0x10000, b"data", "a.bin")])
+    found = [
+        event.text for event in events if isinstance(event, Warned) if event.code == "flash-type"
+    ]
+    assert bool(found) == bool(text)
+    assert all(text in warning for warning in found)
+    assert len(found) <= 1
+    assert info.manufacturer == int(jedec[:2], 16)
+    assert transport.chip.flash.contents[0x10000:0x10004] == b"data"

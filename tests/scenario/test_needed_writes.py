@@ -96,7 +96,7 @@ class TestTheHarnessNotices:
 def test_the_number_of_sectors_written_is_what_differs(tmp_path):
     for seed in range(8):
         case = make_case(seed, "esp32c3", stub=True)
-        _, plan, events = run(case, tmp_path)
+        _, plan, _ = run(case, tmp_path)
         sectors = sum(-(-len(p.data) // SECTOR) for w in plan.writes for p in w.pieces)
         assert sectors >= case.sectors
         if any(step.size < len(step.data) for step in plan.writes):

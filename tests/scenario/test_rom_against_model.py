@@ -10,7 +10,7 @@ What is not compared, and why:
   ROMs in the recorded emulator, which has no baud rate, answers the first.
 * Several requests in one piece, if the ROM does not buffer them (``requests_ahead`` 1): how much is lost is a matter of time.
 * Which of two errors, 0Bh or 0Ch, reports damaged compressed data: some tables of codes are wrong for zlib and not for the
-  ROM's decoder, or the other way round.
+  ROM's decoder, or the other way round. The ESP32 repeats it in later replies.
 * Opcode 15h on the ESP32-S3: its ROM refuses it, but answers with this opcode; the model answers with the last one, as all
   ROMs do to opcodes that they do not have.
 * Encrypted writes: the cipher of the chip is not modelled as a peripheral.

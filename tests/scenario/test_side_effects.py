@@ -8,9 +8,10 @@ import pytest
 
 from espwire import connect
 from espwire.blob import Blob
-from espwire.errors import SafetyStop
+from espwire.errors import DataError, SafetyStop
 from espwire.events import Event, Warned
 from espwire.flash.findings import Policy
+from espwire.flash.journal import Journal, Unfinished
 from espwire.flash.side_effects import cut_gaps
 from espwire.flash.write import write_flash
 from espwire.image.ota import OtaEntry, build_sector, compute_crc
@@ -105,6 +106,26 @@ def test_an_application_in_a_slot_that_does_not_boot_is_reported(slot, codes):
         if warning.code == "not-booted":
             assert "`espwire ota switch app0`" in warning.text
             assert "selects app1" in warning.text
+
+
+def test_a_journal_that_cannot_be_written_is_a_warning_and_a_damaged_one_an_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    journal = Journal(tmp_path / "file" / "x.json", "board")
+    events: list[Event] = []
+    device = connect(open_chip(), stub=True)
+    write_flash(device, [Blob(0x100000, APP)], journal=journal, report=events.append)
+    assert [e.code for e in events if isinstance(e, Warned)] == ["no-journal"]
+    journal = Journal(tmp_path / "x.json", "board")
+    journal.write(Unfinished(((0x1000, 0x2000),)))
+    whole = journal.path.read_bytes()
+    for damaged in (b"", b"[]", b"{}", whole[:-9], whole.replace(b"8192", b"8193")):
+        journal.path.write_bytes(damaged)
+        with pytest.raises(DataError) as caught:
+            write_flash(device, [Blob(0x100000, APP)], journal=journal)
+        assert (caught.value.code, bool(caught.value.hint)) == ("journal-damaged", True)
+    journal.path.write_bytes(whole)
+    with pytest.raises(DataError, match="of the board board"):
+        Journal(journal.path, "another").read()
 
 
 def test_gaps_are_whole_sectors():

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tomllib
+from importlib.resources import files
 
 import pytest
 from tests.roms import find_ports
 from tests.stub_drivers.client import StubClient
-from tests.stub_drivers.frames import frame, words
+from tests.stub_drivers.frames import frame, text, words
 from tests.stub_drivers.programs import FREE_RAM, echo
 from tests.watch_rom import watch
 
 from espwire.chips.registry import chip_ids, load_chip
+from espwire.compress import deflate_zlib
 from espwire.device.connect import connect
+from espwire.device.device import Device
 from espwire.device.stub_image import load_stub, stub_chips
 from espwire.errors import Unsupported
+from espwire.protocol.commands import GetSecurityInfo
 from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubReset
 from espwire.transport.url import open_transport
 from espwire.virtual.soc.rom_program import RomProgram
 
 pytestmark = pytest.mark.slow
-SIZE = 0x4000
+SIZE, PLACE = 0x1000, 0x20000
 FAST = 921600
 # these ROMs trap in their checks of security conditions: something that they check is not modelled
 HALTS_IN_SECURE_DOWNLOAD = ("esp32c5", "esp32c61", "esp32p4", "esp32s31")
@@ -49,22 +54,96 @@ def test_our_stub_runs_behind_the_rom(chip: str) -> None:
         virtual = transport.chip
         data = random.Random(chip).randbytes(SIZE)
         events: list[object] = []
-        with connect(transport, stub=True, baud=FAST, report=events.append) as device:
+        with connect(transport, stub=False, report=events.append) as device:
+            assert isinstance(virtual.program, RomProgram)
+            hz = virtual.program.clock.hz
+            assert device.use_stub(baud=FAST)
             assert device.loader.baud == FAST
             device.attach_flash()
             assert isinstance(virtual.program, RomProgram), "the stub runs on the ROM's engine"
-            device.backend.erase(0x20000, SIZE)
-            assert virtual.flash.contents[0x20000] == 0xFF
-            device.backend.write(0x20000, data)
-            assert bytes(virtual.flash.contents[0x20000 : 0x20000 + SIZE]) == data
-            assert device.flash_md5(0x20000, SIZE) == hashlib.md5(data).digest()
-            assert b"".join(device.read_flash(0x20000, SIZE)) == data
+            device.backend.erase(PLACE, SIZE)
+            assert virtual.flash.contents[PLACE] == 0xFF
+            for content, packed in ((text(SIZE), deflate_zlib(text(SIZE))), (data, None)):
+                # where the stub has LZMA, that is used for compressed data
+                device.backend.write(PLACE, content, packed=packed, lzma=packed is not None)
+                assert bytes(virtual.flash.contents[PLACE : PLACE + SIZE]) == content
+            assert device.flash_md5(PLACE, SIZE) == hashlib.md5(data).digest()
+            assert b"".join(device.read_flash(PLACE, SIZE)) == data
             device.change_baud(115200)
             assert device.read_mem(device.chip.identity.magic_address)
+            start_program(device)
+            assert virtual.program.clock.hz == hz
             boots = virtual.boots
             device.reset()
             transport.sleep(0.1)
             assert virtual.boots > boots
+
+
+def start_program(device: Device) -> None:
+    """Start a program that sends text at the rate that the ROM had, though the stub has changed clocks meanwhile.
+
+    Caches are in sync, or it would not run.
+    """
+    entry = FREE_RAM[device.chip.id]
+    start, code = echo(device.chip.id, entry)
+    stub, size = StubClient(device.transport), len(code)
+    assert stub.call(frame(Op.MEM_BEGIN, words(size, 1, size, start)))[1] == 0
+    assert stub.call(frame(Op.MEM_DATA, words(size, 0, 0, 0) + code))[1] == 0
+    assert stub.call(frame(Op.MEM_END, words(0, entry)))[1] == 0
+    said, end = b"", device.transport.now() + 1
+    while len(said) < 2 and device.transport.now() < end:
+        said += device.transport.read(0.2)
+    assert said == b"hi"
+
+
+# eFuses in the flags of the security information, except for those that bar the stub or the download mode
+FLAG_FUSES = {
+    "SECURE_BOOT_AGGRESSIVE_REVOKE",
+    "SECURE_BOOT_KEY_REVOKE0",
+    "SECURE_BOOT_KEY_REVOKE2",
+    "SOFT_DIS_JTAG",
+    "HARD_DIS_JTAG",
+    "DIS_PAD_JTAG",
+    "DIS_DOWNLOAD_DCACHE",
+    "DIS_DOWNLOAD_ICACHE",
+    "SPI_BOOT_CRYPT_CNT",
+    "KEY_PURPOSE_0",
+    "KEY_PURPOSE_3",
+}
+
+
+def fuses_of_flags(chip: str) -> dict[int, int]:
+    """Address and mask of all of ``FLAG_FUSES``."""
+    facts = tomllib.loads(
+        (files("espwire.chips.data") / f"efuses/{chip}.toml").read_text(encoding="utf-8")
+    )
+    base = next(block["read"] for block in facts["blocks"] if block["id"] == 0)
+    found: dict[int, int] = {}
+    for field in facts["table"][0]["fields"]:
+        if field["name"] in FLAG_FUSES:
+            address = base + field["start"] // 32 * 4
+            mask = ((1 << field["bits"]) - 1) << field["start"] % 32
+            found[address] = found.get(address, 0) | mask
+    return found
+
+
+INFORMED = [chip for chip in stub_chips() if load_chip(chip).identity.security_info_bytes]
+
+
+@pytest.mark.parametrize("chip", INFORMED)
+def test_our_stub_answers_with_the_security_information_of_the_rom(chip: str) -> None:
+    for port in find_ports(chip):
+        with connect(open_transport(port), stub=False) as device:
+            for address, mask in fuses_of_flags(chip).items():
+                device.transport.chip.registers.words[address] = mask
+            loader, size = device.loader, device.chip.identity.security_info_bytes
+            expected = loader.call(GetSecurityInfo(), result=size).body
+            device.use_stub()
+            assert loader.dialect.sealed
+            body = loader.call(GetSecurityInfo(), result=size).body
+            if device.revision < (device.chip.stub.own.older_revision or 0):
+                body = body[:11] + expected[11:12] + body[12:]  # the key that there is not
+            assert body == expected
 
 
 SECURE = [
@@ -90,29 +169,10 @@ def test_the_rom_refuses_to_read_in_secure_download_mode(chip: str) -> None:
 
 
 @pytest.mark.parametrize("chip", stub_chips())
-def test_a_program_that_the_stub_starts_behind_the_rom_finds_the_clocks_of_the_rom(
-    chip: str,
-) -> None:
-    """It sends text at the rate that the ROM had, though the stub has changed clocks meanwhile. Caches are in sync."""
-    entry = FREE_RAM[chip]
-    start, code = echo(chip, entry)
-    for port in find_ports(chip):
-        with connect(open_transport(port), stub=True) as device:
-            stub, size = StubClient(device.transport), len(code)
-            assert stub.call(frame(Op.MEM_BEGIN, words(size, 1, size, start)))[1] == 0
-            assert stub.call(frame(Op.MEM_DATA, words(size, 0, 0, 0) + code))[1] == 0
-            assert stub.call(frame(Op.MEM_END, words(0, entry)))[1] == 0
-            said, end = b"", device.transport.now() + 1
-            while len(said) < 2 and device.transport.now() < end:
-                said += device.transport.read(0.2)
-            assert said == b"hi"
-
-
-@pytest.mark.parametrize("chip", stub_chips())
 def test_the_stub_resets_the_chip_behind_the_rom(chip: str) -> None:
     for port in find_ports(chip):
         transport = open_transport(port)
-        with connect(transport, stub=True):
+        with connect(transport, stub=True, baud=FAST):
             boots = transport.chip.boots
             assert StubClient(transport).call(StubReset().packet())[1] == 0
             transport.sleep(0.1)

@@ -4,10 +4,17 @@ import os
 from collections import Counter
 
 import pytest
-from stub_faults_harness import KINDS, SECONDS, kill_and_recover, run_stub_case, run_stub_cases
+from stub_faults_harness import (
+    JOBS,
+    KINDS,
+    SECONDS,
+    kill_and_recover,
+    run_stub_case,
+    run_stub_cases,
+)
+from tests.stub_drivers.ports import stub_ports
 
 from espwire.device.backends.stub import ReadTransfer, WriteTransfer
-from espwire.device.stub_image import stub_chips
 from espwire.errors import NoReply
 from espwire.protocol.commands import Reply, parse_request
 from espwire.protocol.stub import SEAL_BYTES
@@ -16,9 +23,9 @@ from espwire.virtual.programs.stub_model import Trust
 
 pytestmark = pytest.mark.slow
 
-CHIPS = stub_chips()
-CI_CASES, FULL_CASES = 500, 5000
-CI_ENGINE_CASES, FULL_ENGINE_CASES = 4, 40  # per chip
+PORTS = tuple(url for _, url in stub_ports())
+CI_CASES, FULL_CASES, FULL_PARTS = 500, 10_000, 20
+FULL_ENGINE_CASES = 40  # per port
 KILLS = 200
 
 
@@ -41,7 +48,7 @@ def tell(outcomes):
 
 
 def test_faulty_writes_and_reads_end_right_or_in_a_clear_error():
-    outcomes = run_stub_cases(CI_CASES, "twin", CHIPS)
+    outcomes = run_stub_cases(CI_CASES, "twin", PORTS)
     judge(outcomes)
     fired = {(outcome.kind, outcome.job) for outcome in outcomes if outcome.fired}
     assert len(fired) == 2 * len(KINDS)
@@ -50,29 +57,37 @@ def test_faulty_writes_and_reads_end_right_or_in_a_clear_error():
     )
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-def test_the_same_on_the_engine(chip):
-    judge(run_stub_cases(CI_ENGINE_CASES, "engine", (chip,), first=7, most=1500))
+def test_the_same_on_the_engine():
+    """Each port has one kind of fault, for a write and a read."""
+    judge(
+        [
+            run_stub_case(7 + at, port, "engine", KINDS[at % len(KINDS)], job, most=1500)
+            for at, port in enumerate(PORTS)
+            for job in JOBS
+        ]
+    )
 
 
 @pytest.mark.soak
-def test_full_size():
-    first = int(os.environ.get("ESPWIRE_SEED", "100000"))
-    outcomes = run_stub_cases(FULL_CASES, "twin", CHIPS, first)
+@pytest.mark.parametrize("part", range(FULL_PARTS))
+def test_full_size(part):
+    count = FULL_CASES // FULL_PARTS
+    first = int(os.environ.get("ESPWIRE_SEED", "100000")) + part * count
+    outcomes = run_stub_cases(count, "twin", PORTS, first)
     tell(outcomes)
     judge(outcomes)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("chip", CHIPS)
-def test_full_size_on_the_engine(chip):
-    outcomes = run_stub_cases(FULL_ENGINE_CASES, "engine", (chip,), first=900)
+@pytest.mark.parametrize("port", PORTS)
+def test_full_size_on_the_engine(port):
+    outcomes = run_stub_cases(FULL_ENGINE_CASES, "engine", (port,), first=900)
     tell(outcomes)
     judge(outcomes)
 
 
 def test_after_a_client_that_was_killed_in_mid_frame_the_next_one_works_at_once():
-    outcomes = [kill_and_recover(seed, CHIPS[seed % len(CHIPS)], "twin") for seed in range(KILLS)]
+    outcomes = [kill_and_recover(seed, PORTS[seed % len(PORTS)], "twin") for seed in range(KILLS)]
     for outcome in outcomes:
         assert outcome.error is None, outcome
         assert outcome.right, outcome
@@ -95,7 +110,7 @@ class TestTheHarnessNotices:
 
     def cases(self, kind="flip", job="write", count=60):
         return [
-            run_stub_case(seed, CHIPS[seed % len(CHIPS)], "twin", kind, job)
+            run_stub_case(seed, PORTS[seed % len(PORTS)], "twin", kind, job)
             for seed in range(count)
         ]
 
@@ -116,7 +131,9 @@ class TestTheHarnessNotices:
 
     def test_a_missing_check_of_requests(self, monkeypatch):
         trust_all(monkeypatch)
-        assert run_stub_case(1022, "esp32c3", "twin", "flip", "read").false_success
+        assert run_stub_case(
+            1022, "virtual:esp32c3?kind=uart", "twin", "flip", "read"
+        ).false_success
 
     def test_without_rewinds(self, monkeypatch):
         def give_up(transfer):

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from espwire.chips.registry import chip_ids, load_chip
-from espwire.compress import find_lzma_form
+from espwire.compress import FOR_XTENSA, find_lzma_form
 from espwire.protocol import slip
 from espwire.protocol import stub as s
 from espwire.protocol.commands import Request, checksum
@@ -29,19 +29,27 @@ class Stream:
 
     ``damaged_streams`` False: every compressed stream is intact and complete, for an implementation that does not
     program what the stub unpacks right before the damage.
+    ``for_host``: only what every chip and the sources on this PC must answer with the same bytes. No data is written
+    over other data, which the host build reports as a violation.
     """
 
-    def __init__(self, seed: int | str, chip: str, *, damaged_streams: bool = True) -> None:
-        self._damages_streams = damaged_streams
+    def __init__(
+        self, seed: int | str, chip: str, *, damaged_streams: bool = True, for_host: bool = False
+    ) -> None:
+        self._damages_streams, self._for_host = damaged_streams, for_host
         loaded = load_chip(chip) if chip in chip_ids() else None
         can = loaded is not None and loaded.stub.own is not None and loaded.stub.own.can_lzma
         self._form = find_lzma_form(loaded) if loaded is not None and can else None
+        if for_host and self._form is FOR_XTENSA:
+            self._form = None
         self.pick, self._chip, self._sealed = random.Random(f"{chip} {seed}"), chip, True
 
     def steps(self, count: int) -> Iterator[Step]:
         """So many jobs, each of one or more steps; an ABORT at the end."""
+        if self._for_host:  # its flash chip reports another size
+            yield slip.encode(sent(_set_size(FLASH)))
         for _ in range(count):
-            job: Callable[[Stream], Iterator[list[bytes]]] = self.pick.choice(JOBS)
+            job: Job = self.pick.choice(FLASH_JOBS if self._for_host else JOBS)
             for frames in job(self):
                 yield b"".join(
                     slip.encode(sent(frame) if self._sealed else frame) for frame in frames
@@ -111,7 +119,8 @@ class Stream:
         """A write of ours, with damage, gaps, repetitions, pokes; sometimes left in the middle."""
         pick, data = self.pick, self._data(self._size())
         codecs = [s.Codec.RAW, s.Codec.ZLIB, *([self._form.codec] if self._form else [])]
-        codec, flags = pick.choice(codecs), s.WRITE_NO_ERASE * (pick.random() < 0.2)
+        codec, over = pick.choice(codecs), pick.random() < 0.2 and not self._for_host
+        flags = s.WRITE_NO_ERASE * over
         flags |= s.WRITE_READ_BACK * (pick.random() < 0.5)
         packed = codec != s.Codec.RAW
         stream = self._stream(data, codec) if packed else data
@@ -266,15 +275,18 @@ class Stream:
 
     def sizes(self) -> Iterator[list[bytes]]:
         size = self.pick.choice((FLASH, FLASH, FLASH // 2, 0))
-        yield [
-            frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF)),
-            frame(Op.SPI_ATTACH, words(0)),
-        ]
+        size = FLASH if self._for_host and not size else size
+        yield [_set_size(size), frame(Op.SPI_ATTACH, words(0))]
 
     def abort(self) -> Iterator[list[bytes]]:
         yield [s.Abort(self.pick.getrandbits(32)).packet()]
 
 
+def _set_size(size: int) -> bytes:
+    return frame(Op.SPI_SET_PARAMS, words(0, size, 65536, 4096, 256, 0xFFFF))
+
+
+Job = Callable[[Stream], Iterator[list[bytes]]]
 HARMLESS = (
     Op.SYNC,
     Op.SPI_ATTACH,
@@ -284,7 +296,10 @@ HARMLESS = (
     Op.RUN_USER_CODE,
     *s.StubOp,
 )[:-1]
-JOBS = (
+FLASH_JOBS: tuple[Job, ...] = (
     *[Stream.write] * 6, *[Stream.read] * 3, *[Stream.vendor_write] * 3, Stream.vendor_read, *[Stream.hash] * 2,
-    Stream.erase, Stream.ram, Stream.spi, Stream.batch, *[Stream.small] * 2, Stream.sizes, Stream.abort,
+    Stream.erase, Stream.sizes, Stream.abort,
+)  # fmt: skip
+JOBS: tuple[Job, ...] = (
+    *FLASH_JOBS[:-2], Stream.ram, Stream.spi, Stream.batch, *[Stream.small] * 2, *FLASH_JOBS[-2:],
 )  # fmt: skip

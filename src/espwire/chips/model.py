@@ -185,6 +185,7 @@ class Spi(Record):
 class Flash(Record):
     """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header.
 
+    ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
     ``calibration_size``: bytes at the end of the flash where the SDK keeps RF calibration if there is no partition
     table.
     """
@@ -198,6 +199,7 @@ class Flash(Record):
     sector_size: int
     address_32bit: bool
     encrypted_write_align: int = 0
+    octal_flag: BitAt | None = None
     calibration_size: int = 0
 
 
@@ -468,7 +470,8 @@ class Security(Record):
     """Where secure boot, flash encryption and key purposes are read.
 
     ``flash_encryption``: the counter; an odd number of set bits means enabled. ``key_purpose_slots``: by key number.
-    ``spare_purpose``: what the security information has for one key more than there are.
+    ``spare_purpose``: what the security information has for one key more than there are. ``rom_eco``: where the ROM has its
+    version, the last word of the security information, and that of a known ROM.
     """
 
     flash_encryption: BitPart | None = None
@@ -483,6 +486,7 @@ class Security(Record):
     key_valid: KeyValid | None = None
     key_count: int = 0
     spare_purpose: int = 0
+    rom_eco: RegisterValue | None = None
     key_purpose_slots: tuple[BitPart, ...] = ()
     key_purposes: Mapping[int, str] = EMPTY
     flash_key_valid_if: tuple[KeyRule, ...] = ()
@@ -563,6 +567,7 @@ class OwnStub(Record):
     ``first_stage``: for ROMs that cannot change their baud rate; uploaded before the stub, and
     not in the way of its segments. ``older``: for chips up to ``older_revision``, whose ROM uses other RAM.
     ``can_lzma``: whether RAM and code memory have room for the LZMA decoder.
+    ``slowest_hz``: of the CPU with the stub, where ``cpu_hz`` is only the most that it can be.
     ``pace``: CPU cycles that the stub takes on this chip, relative to the ESP32; tools/measure_pace.py measures it.
     """
 
@@ -580,6 +585,7 @@ class OwnStub(Record):
     pace: float
     can_encrypt: bool = False
     can_lzma: bool = True
+    slowest_hz: int | None = None
     uart_transmit: int | None = None
     uart_bus: RegisterValue | None = None
     spi_state: int = 0
@@ -595,13 +601,14 @@ class OwnStub(Record):
 class StubRoom(Record):
     """RAM for a stub: where the vendor's is loaded and what the ROM uses itself. ``own``: espwire's stub, if it has one.
 
-    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only over the chip's USB port.
-    ``rom_ram``: the ROM's last request starts at ``packet_buffer``; pointers for its functions are from
+    ``clock_boost``: when the vendor's stub raises the CPU's clock, always or only over the chip's USB port, to
+    ``boost_mhz`` (src/target/CHIP/src/clock.c of esp-stub-lib). ``rom_ram``: the ROM's last request starts at ``packet_buffer``; pointers for its functions are from
     ``rom_pointers_start`` to ``ram_end``.
     """
 
     flash_block: int
     clock_boost: Literal["always", "usb"]
+    boost_mhz: int = 160
     reference_layouts: tuple[Mapping[str, Any], ...] = ()
     rom_ram: tuple[Mapping[str, int], ...] = ()
     unusable_when: Literal["", "secure boot enabled", "revision 0", "no reference stub"] = ""
@@ -627,7 +634,8 @@ class ClockTree(Record):
 
     The PLL gives ``period_mhz`` to the CPU and ``bus_mhz`` to the peripherals, or ``pll_multiple`` times the crystal to
     the CPU alone; the peripherals otherwise run at the crystal's frequency. ``double``: a bit that doubles the CPU's clock alone. ``down``: bits that switch off
-    the PLL. ``update``: a register whose bit 0 must be written for a selection to take effect.
+    the PLL. ``flash_mhz``: the flash controller's input from the PLL, if not that of the peripherals. ``update``: a register whose bit 0 must be written for a selection to take effect. ``divider``: divides the
+    crystal for CPU and peripherals, by its value plus one; ``divider_start`` is its value after a reset.
     """
 
     select: BitPart | None = None
@@ -639,6 +647,9 @@ class ClockTree(Record):
     bus_mhz: int = 80
     double: BitAt | None = None
     down: RegisterValue | None = None
+    divider: BitPart | None = None
+    divider_start: int = 0
+    flash_mhz: int | None = None
 
 
 class UartClock(Record):

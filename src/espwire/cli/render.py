@@ -108,7 +108,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
                 else None
             )
         case PlanReady():
-            head = f"Plan: {event.wire_bytes:,} bytes to send, about {event.seconds:.1f} s"
+            about = ("about ", "") if event.wire_estimated else ("", "about ")
+            head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
         case Finished(written=0):
             return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."

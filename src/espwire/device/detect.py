@@ -25,6 +25,7 @@ from espwire.errors import CommandFailed, NoReply, WrongChip
 from espwire.protocol.boot_log import parse_boot
 from espwire.protocol.commands import Command, GetSecurityInfo, ReadReg
 from espwire.protocol.replies import NOT_ACCEPTED
+from espwire.protocol.stub import Capabilities, Feature
 
 RETIRED_CHIP_IDS = {
     4: "ESP32-S3 beta 2",
@@ -49,11 +50,15 @@ def detect(loader: Loader, expected: Chip | None = None) -> tuple[Chip, Security
     :raises WrongChip: an unknown chip, a retired sample, or not the ``expected`` chip
     """
     ask_first = expected is None or expected.identity.security_info_bytes > 0
-    known = _chip_of_stub(loader) if loader.dialect.sealed else None
-    if ask_first and known is None:
+    known, stub = None, _ask_stub(loader) if loader.dialect.sealed else None
+    if stub is not None and stub.image_chip_id != NO_CHIP_ID:
+        known = _chip_by_id(stub.image_chip_id)
+    elif ask_first:
         known = _find_older_chip(loader)
     reply, refused = None, False
-    if ask_first and known is None:
+    if stub is not None:
+        ask_first = Feature.SECURITY_INFO in stub.features
+    if ask_first and (known is None or stub is not None):
         reply, refused = _read_security_reply(loader)
     chip_id = reply.chip_id if reply is not None else None
     if known is not None:
@@ -162,6 +167,8 @@ def plan_identity_registers(chip: Chip, reply: SecurityReply | None) -> tuple[in
     identity = Identity(chip, registers)
     identity.revision(), identity.description(), identity.mac(), identity.eui64()
     read_security(chip, registers, EMPTY_REPLY if reply is not None else None, ALL_FIELDS_REVISION)
+    if (flag := chip.flash.octal_flag) is not None:
+        registers.word(flag.address)  # for flash_id.find_type_doubt
     if (calibration := chip.crystal.rom_calibration) is not None:
         registers.field(chip.fields[calibration.ck8m_from])
         registers.word(calibration.address)
@@ -189,16 +196,14 @@ def _find_older_chip(loader: Loader) -> Chip | None:
     return chip if chip is not None and chip.identity.security_info_bytes == 0 else None
 
 
-def _chip_of_stub(loader: Loader) -> Chip | None:
-    """The chip that our running stub was built for, by its capabilities; None: it has no id, or it did not answer.
+def _ask_stub(loader: Loader) -> Capabilities | None:
+    """What our running stub can do, and the id of its chip; None: it did not answer.
 
-    Other ways would read addresses that not all chips have, which crashes a stub.
+    Other ways to detect the chip would read addresses that not all chips have, which crashes a stub.
     """
     capabilities = ask_capabilities(loader)
     loader.dialect = loader.dialect.replace(sealed=True)
-    if capabilities is None or capabilities.image_chip_id == NO_CHIP_ID:
-        return None
-    return _chip_by_id(capabilities.image_chip_id)
+    return capabilities
 
 
 def _read_security_reply(loader: Loader) -> tuple[SecurityReply | None, bool]:

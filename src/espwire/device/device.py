@@ -282,6 +282,8 @@ class Device:
                     break
             flash_id.check_flash_answers(jedec)
             self.flash = flash_id.describe_flash(jedec, size)
+            if doubt := flash_id.find_type_doubt(chip, self._identity.registers, jedec):
+                self.report(Warned(code="flash-type", text=doubt))
         if self.flash.size is None:
             self.flash = self._assume_size(self.flash)
         flash_id.set_params(loader, self.flash.size or chip.flash.default_size)

@@ -200,6 +200,25 @@ def check_flash_answers(jedec: int) -> None:
         )
 
 
+def is_octal(jedec: int) -> bool:
+    """Whether the id belongs to a known part that can have eight data lines."""
+    maker, kind = jedec & 0xFF, jedec >> 8 & 0xFF
+    return any(
+        entry["maker"] == maker and kind in entry["types"] for entry in flash_facts()["octal_types"]
+    )
+
+
+def find_type_doubt(chip: Chip, registers: Registers, jedec: int) -> str:
+    """How the eFuse for octal flash contradicts the flash chip's id, as text; empty if it does not."""
+    flag = chip.flash.octal_flag
+    if flag is None or bool(registers.word(flag.address) >> flag.bit & 1) == is_octal(jedec):
+        return ""
+    found = f"the flash chip's id {jedec.to_bytes(3, 'little').hex()} is"
+    if is_octal(jedec):
+        return f"{found} that of octal flash, but the eFuse FLASH_TYPE selects quad flash"
+    return f"{found} not that of a known octal part, but the eFuse FLASH_TYPE selects octal flash; the application may not start"
+
+
 def is_silent(jedec: int) -> bool:
     """Whether this is what reading without a flash chip gives: the maker's byte is never all zeros or all ones."""
     floating = jedec & 0xFF in (0x00, 0xFF) and find_nand(jedec) is None

@@ -77,13 +77,14 @@ NO_OTG = "it does not work over USB-OTG"
 VENDOR_OPS = frozenset(
     {Op.FLASH_END, Op.FLASH_DEFL_END, Op.CHANGE_BAUDRATE, Op.ERASE_FLASH, Op.READ_FLASH}
 )
-OPS_OF_FEATURES = {
+OPS_OF_FEATURES: dict[Feature, set[IntEnum]] = {
     Feature.WRITE: {StubOp.WRITE_OPEN, StubOp.WRITE_DATA},
     Feature.READ: {StubOp.READ_OPEN, StubOp.READ_ACK},
     Feature.HASH: {StubOp.HASH},
     Feature.SPI: {StubOp.SPI},
     Feature.BATCH: {StubOp.BATCH},
     Feature.RESET: {StubOp.RESET},
+    Feature.SECURITY_INFO: {Op.GET_SECURITY_INFO},
 }
 
 

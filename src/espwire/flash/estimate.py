@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from espwire.device.backends.base import FlashLimits
 from espwire.protocol.commands import HEADER
@@ -11,8 +12,17 @@ from espwire.sizes import SECTOR, align_up
 BITS_PER_BYTE = 10  # start, eight, stop
 FRAME_ENDS, SLIP_END, SLIP_ESCAPE = 2, 0xC0, 0xDB
 PAGE, BLOCK = 0x100, 0x10000
-# CPU cycles of our stub per byte in flash, receiving included: tools/measure_pace.py
-RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = 200, 250, 450
+LZMA_GAIN = 0.97  # of the time: less is not worth the uncertainty
+
+
+class Cycles(NamedTuple):
+    """CPU cycles of our stub: per byte in flash, and per byte received. Sums of the model's costs (stub_write.py)."""
+
+    in_flash: int
+    received: int
+
+
+RAW_CYCLES, ZLIB_CYCLES, LZMA_CYCLES = Cycles(60, 150), Cycles(155, 290), Cycles(205, 570)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +79,19 @@ def estimate_write(
     wire_bytes: int,
     limits: FlashLimits,
     cost: TransportCost,
-    cycles: int = RAW_CYCLES,
+    cycles: Cycles = RAW_CYCLES,
 ) -> float:
     """Seconds to erase and write ``span``, sent as ``payload`` bytes.
 
     A loader that receives ahead takes as long as the slowest of line, flash and CPU; others answer a block when it is
     in flash.
-
-    :param cycles: of the CPU, per byte in flash
     """
     in_flash = len(span) / PAGE * cost.program_page_s
     in_flash += estimate_erase(span.start, len(span), cost, by_rom=limits.erases_at_begin)
     if limits.receives_ahead:
-        unpack_s = len(span) * cycles / limits.cpu_hz if limits.cpu_hz else 0.0
-        return max(cost.on_wire(wire_bytes), in_flash, unpack_s) + 2 * cost.latency_s
+        work = len(span) * cycles.in_flash + payload * cycles.received
+        cpu_s = work / limits.cpu_hz if limits.cpu_hz else 0.0
+        return max(cost.on_wire(wire_bytes), in_flash, cpu_s) + 2 * cost.latency_s
     requests = -(-payload // limits.frame_payload) + 1
     replies = requests * (FRAME_ENDS + limits.reply_size)
     return cost.on_wire(wire_bytes + replies) + requests * cost.latency_s + in_flash
@@ -94,7 +103,7 @@ def estimate_lzma_bytes(
     """About how many bytes an LZMA stream takes in place of a zlib stream of ``packed`` bytes; None: no faster."""
     if limits.lzma is None or not limits.cpu_hz:
         return None
-    fewer = int(wire_bytes * limits.lzma.ratio)
+    fewer, payload = (int(size * limits.lzma.ratio) for size in (wire_bytes, packed))
     zlib_s = estimate_write(span, packed, wire_bytes, limits, cost, ZLIB_CYCLES)
-    lzma_s = estimate_write(span, packed, fewer, limits, cost, LZMA_CYCLES)
-    return fewer if lzma_s < zlib_s else None
+    lzma_s = estimate_write(span, payload, fewer, limits, cost, LZMA_CYCLES)
+    return fewer if lzma_s < LZMA_GAIN * zlib_s else None

@@ -135,7 +135,9 @@ def _build(unfinished: Unfinished, board: str) -> dict[str, Any]:
     return body | {"sha256": _digest(body)}
 
 
-def _parse(stored: Mapping[str, Any], board: str) -> Unfinished:
+def _parse(stored: Any, board: str) -> Unfinished:
+    if not isinstance(stored, dict):
+        raise ValueError("it is not an object")
     body = {key: value for key, value in stored.items() if key != "sha256"}
     if stored["v"] != VERSION:
         raise ValueError("it has another version")

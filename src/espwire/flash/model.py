@@ -135,9 +135,9 @@ class Erase(NamedTuple):
 class Piece:
     """Whole sectors to erase, and what to program there from ``address`` on.
 
-    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all. ``lzma``: an LZMA
-    stream is sent instead, which is compressed meanwhile; ``wire_bytes`` is then an estimate. ``erase_end``: up to where
-    the loader erases.
+    ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all, repetitions not
+    counted; ``wire_estimated``: about. ``lzma``: an LZMA stream is sent instead, which is compressed meanwhile.
+    ``erase_end``: up to where the loader erases.
     """
 
     address: int
@@ -146,6 +146,7 @@ class Piece:
     wire_bytes: int = 0
     erase_end: int = 0
     lzma: bool = False
+    wire_estimated: bool = False
 
     @property
     def end(self) -> int:
@@ -264,7 +265,10 @@ Step = Erase | Write | Verify | Skip
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, in order. ``wire_bytes`` is what the host sends; ``seconds`` an estimate of the whole."""
+    """What will be done, in order.
+
+    ``wire_bytes`` is what the host sends, see ``wire_estimated``; ``seconds`` an estimate of the whole.
+    """
 
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...] = ()
@@ -278,9 +282,19 @@ class Plan:
         return sum(step.size for step in self.writes)
 
     @property
+    def erases(self) -> bool:
+        """Whether it erases what the caller named."""
+        return any(isinstance(step, Erase) and not step.again for step in self.steps)
+
+    @property
     def writes(self) -> tuple[Write, ...]:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
+
+    @property
+    def wire_estimated(self) -> bool:
+        """Whether ``wire_bytes`` is an estimate: data is compressed, or encoded for the line, while it is sent."""
+        return any(piece.wire_estimated for write in self.writes for piece in write.pieces)
 
     @property
     def unverified(self) -> tuple[str, ...]:

@@ -60,7 +60,9 @@ def plan(
     cost, policy = cost or TransportCost(), policy or Policy()
     blobs = tuple(blobs)
     ordered = check_blobs(blobs, target, policy)
-    steps: list[Step] = [_erase_all(target)] if policy.erase_all else []
+    steps: list[Step] = [Erase(low, high - low) for low, high in policy.erase]
+    if policy.erase_all:
+        steps = [_erase_all(target)]
     steps += [Skip(p.address, 0, p.label, "it is empty") for p in blobs if not p.data]
     for blob in ordered:
         steps += _plan_blob(blob, target, cost, policy, found.get(blob.address, NOTHING))
@@ -89,18 +91,22 @@ def check_blobs(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) ->
     return ordered
 
 
+def _is_erased(blob: Blob, policy: Policy) -> bool:
+    return policy.erases(align_down(blob.address, SECTOR), align_up(blob.end, SECTOR))
+
+
 def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
     """Whether a blob can be compared with the flash, and the result will still be true when it is used.
 
     With flash encryption enabled, the chip returns ciphertext.
     """
-    excluded = blob.encrypted or policy.erase_all or policy.verify is False
+    excluded = blob.encrypted or _is_erased(blob, policy) or policy.verify is False
     return not excluded and not target.encrypts_flash and target.limits.can_verify
 
 
 def can_keep(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
     """Whether what shares a sector with a blob can be kept: read before, and written again."""
-    excluded = blob.encrypted or policy.erase_all or target.encrypts_flash
+    excluded = blob.encrypted or _is_erased(blob, policy) or target.encrypts_flash
     return policy.keep and not excluded and target.limits.can_read
 
 
@@ -308,7 +314,15 @@ def _plan_piece(
     if packed is not None:
         span, size = range(start, erase_end), len(packed)
         fewer = estimate_lzma_bytes(span, size, wire_bytes, limits, cost)
-    return Piece(start, data, packed, fewer or wire_bytes, erase_end, lzma=fewer is not None)
+    return Piece(
+        start,
+        data,
+        packed,
+        fewer or wire_bytes,
+        erase_end,
+        lzma=fewer is not None,
+        wire_estimated=fewer is not None or limits.masks_frames,
+    )
 
 
 def _erase_all(target: FlashTarget) -> Erase:
@@ -332,8 +346,8 @@ def _find_ignored(
         why = "this loader cannot read or hash the flash"
         if target.encrypts_flash and not target.secure_download:
             why = "flash encryption is enabled"
-        if blob.encrypted or policy.erase_all:
-            why = "the chip encrypts it" if blob.encrypted else "all is erased first"
+        if blob.encrypted or _is_erased(blob, policy):
+            why = "the chip encrypts it" if blob.encrypted else "its sectors are erased first"
         findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
     if target.encrypts_flash and any(blob.data for blob in blobs):
         why = (
@@ -405,5 +419,7 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
 
 def _estimate_piece(piece: Piece, target: FlashTarget, cost: TransportCost) -> float:
     span, payload = range(piece.address, piece.erase_end), len(piece.packed or piece.data)
+    if piece.lzma:
+        payload = piece.wire_bytes
     cycles = LZMA_CYCLES if piece.lzma else ZLIB_CYCLES if piece.packed else RAW_CYCLES
     return estimate_write(span, payload, piece.wire_bytes, target.limits, cost, cycles)

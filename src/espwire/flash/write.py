@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from espwire.blob import Blob, choose_for_chip
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 from espwire.events import (
     Finished,
     Note,
@@ -109,6 +109,7 @@ def write_flash(
             wire_bytes=planned.wire_bytes,
             seconds=round(planned.seconds, 3),
             actions=planned.actions,
+            wire_estimated=planned.wire_estimated,
         )
     )
     stop_if_fatal(planned.findings, policy)
@@ -438,7 +439,12 @@ class _Run:
             spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
             under_way = join_ranges((*self.left.under_way, *spans))
             shared = {sector.address: sector for sector in (*self.left.shared, *self.shared)}
-            self.journal.write(Unfinished(under_way, tuple(shared.values())))
+            try:
+                self.journal.write(Unfinished(under_way, tuple(shared.values())))
+            except FileError as error:
+                text = f"if this write is interrupted, what shares a sector with a file will be lost: {error}"
+                self.report(Warned(code="no-journal", text=text))
+                self.journal = None
 
     def end(self) -> None:
         """Everything is done: forget what was kept for an interruption, and warn of what was not verified."""

@@ -62,6 +62,7 @@ class Feature(IntFlag):
     RAM = 512
     READ_BACK = 1024
     MASK = 2048
+    SECURITY_INFO = 4096
     PACKED_READS = 8192
     LZMA = 0x4000
     LZMA_RISCV = 0x8000

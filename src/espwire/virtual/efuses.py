@@ -93,6 +93,8 @@ def fuse_registers(chip: Chip, config: ChipConfig, *, baud: int | None = None) -
     _encode_mac(chip, config, registers)
     _encode_security(chip, config, registers)
     _encode_clocks(chip, config, baud or chip.uart.rom_baud, registers)
+    if (eco := chip.security.rom_eco) is not None:
+        registers[eco.address] = eco.value
     if chip.strapping.address is not None:
         registers[chip.strapping.address] = build_strapping(chip, download=True)
     return registers
@@ -178,7 +180,7 @@ def effective_purposes(chip: Chip, config: ChipConfig) -> tuple[int, ...]:
 def security_info(chip: Chip, config: ChipConfig) -> bytes:
     """Answer of GET_SECURITY_INFO: 20 bytes, 12 on the ESP32-S2, none on chips without the command.
 
-    The eco word is the revision, as the ESP32-C3's trace shows for v0.3; for major revisions it is unverified.
+    The last word is the version of the ROM: that of a known ROM, whatever the chip's revision.
     """
     if not chip.identity.security_info_bytes:
         return b""
@@ -187,8 +189,10 @@ def security_info(chip: Chip, config: ChipConfig) -> bytes:
     purposes = [*effective_purposes(chip, config), *spare][:_SECURITY_INFO_SLOTS]
     data = flags.to_bytes(4, "little")
     data += bytes((config.flash_encryption, *purposes))
-    chip_id = chip.identity.image_chip_id or 0
-    data += chip_id.to_bytes(4, "little") + config.revision.to_bytes(4, "little")
+    chip_id, eco = chip.identity.image_chip_id or 0, chip.security.rom_eco
+    data += chip_id.to_bytes(4, "little") + (eco.value if eco is not None else 0).to_bytes(
+        4, "little"
+    )
     return data[: chip.identity.security_info_bytes]
 
 

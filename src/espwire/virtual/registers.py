@@ -346,6 +346,7 @@ class Registers:
         self._effects = {step.address for step in chip.flash_attach}
         self._effects |= {step.address for step in power_steps}
         self._loose: dict[int, int] = {}
+        self._start = _find_start_values(chip)
         flash.powered = self.power.on
         self._roms = [
             (rom.start, rom.end) for rom in (chip.soc.rom if chip.soc is not None else ())
@@ -426,7 +427,9 @@ class Registers:
             return self.words[address]
         if not self.is_mapped(address):
             return None
-        return int.from_bytes(self.ram.read(address, 4), "little") if self.is_ram(address) else 0
+        if self.is_ram(address):
+            return int.from_bytes(self.ram.read(address, 4), "little")
+        return self._start.get(address, 0)
 
     def write(self, t: float, address: int, value: int, mask: int = WORD) -> bool:
         """A masked write; False if the access faults. Writes to ROM and eFuse words have no effect."""
@@ -464,6 +467,14 @@ class Registers:
         if is_command and not self.attached:
             value &= ~COMMANDS  # the data registers keep their contents
         self.spi.write(t, address, value)
+
+
+def _find_start_values(chip: Chip) -> dict[int, int]:
+    """Registers that are not 0 after a reset, by address."""
+    tree = chip.soc.clock if chip.soc is not None else None
+    if tree is None or tree.divider is None:
+        return {}
+    return {tree.divider.address: tree.divider_start << tree.divider.shift}
 
 
 def _addresses(chip: Chip) -> Iterator[int]:

@@ -333,6 +333,13 @@ def test_wire_bytes_are_counted_as_they_are_sent(data):
         )
 
 
+def test_bytes_on_the_line_are_an_estimate_where_frames_are_masked():
+    blob = Blob(0, bytes(range(256)) * 64)
+    assert not plan([blob], target=C3).wire_estimated
+    masked = replace(C3, limits=replace(C3.limits, masks_frames=True))
+    assert plan([blob], target=masked).wire_estimated
+
+
 def test_estimates_grow_with_the_work_and_shrink_with_the_baud():
     part = Blob(0, bytes(range(256)) * 4096)
     slow = plan([part], target=ESP8266)

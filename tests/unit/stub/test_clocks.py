@@ -37,6 +37,22 @@ def test_no_watchdog_resets_the_chip_while_the_stub_waits(chip):
     assert bench.chip.boots == boots
 
 
+@pytest.mark.parametrize("baud", [115200, 921600])
+@pytest.mark.parametrize("chip", [c for c in stub_chips() if not load_chip(c).stub.own.flash_steps])
+def test_another_program_starts_with_the_clock_of_the_rom_at_the_present_rate(chip, baud):
+    bench = start(chip, "engine", baud=baud)
+    program = bench.chip.program
+    assert program.clock.hz > find_rom_hz(program.services)
+    entry = FREE_RAM[chip]
+    place, code = echo(chip, entry)
+    bench.ask(frame(Op.MEM_BEGIN, words(len(code), 1, len(code), place)))
+    bench.ask(frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code))
+    bench.ask(frame(Op.MEM_END, words(0, entry)))
+    bench.transport.sleep(0.1)
+    assert program.clock.hz == find_rom_hz(program.services)
+    assert program.uart.rate == pytest.approx(baud, rel=0.015)
+
+
 @pytest.mark.parametrize("chip", [c for c in stub_chips() if load_chip(c).stub.own.flash_steps])
 def test_what_the_stub_has_changed_is_undone_before_another_program_starts(chip):
     bench = start(chip, "engine")

@@ -151,7 +151,7 @@ def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", watchdogs=False, 
         spi_clock=chip.chip.stub.own.spi_clocks.direct,
         batch=batch,
     )
-    image = load_stub(chip_id).with_options(told)
+    image = load_stub(chip_id).for_revision(chip.config.revision).with_options(told)
     for address, content in image.segments:
         chip.registers.ram.write(address, content)
     chip.registers.attached = True

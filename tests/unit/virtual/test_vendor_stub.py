@@ -93,10 +93,10 @@ def test_reads_take_the_published_time(baud, low, high):
     assert 0.85 * low <= took <= 1.15 * high
 
 
-# ESP32-U4WDH at 4 Mbaud behind a CH343, 1.77 MB: 196 ms a block, 1.0 ms a page in bursts of 32 bytes
+# ESP32-U4WDH at 4 Mbaud behind a CH343, 1.77 MB: 196 ms a block, 1.0 ms a page in bursts of 32 bytes, with the bits on the bus
 U4WDH = FlashTiming(
     program_base_s=10e-6,
-    program_byte_s=3.4e-6,
+    program_byte_s=3.0e-6,
     erase_4k_s=0.045,
     erase_32k_s=0.12,
     erase_64k_s=0.196,
@@ -124,8 +124,8 @@ def test_the_clock_is_raised_on_the_chips_that_the_facts_name():
         start = bench.now
         assert len(bench.ask(words(Op.SPI_FLASH_MD5, 0, 1 << 20, 0, 0))) == 26
         times[chip] = bench.now - start
-    assert 0.4 < times["esp32"] < 0.6
-    assert 1.8 < times["esp32c3"] < 2.6
+    assert 0.5 < times["esp32"] < 0.8  # on the CPU engine: 0.66
+    assert 3.6 < times["esp32c3"] < 4.6  # 4.1
 
 
 @pytest.mark.parametrize(
@@ -133,13 +133,13 @@ def test_the_clock_is_raised_on_the_chips_that_the_facts_name():
     [
         ("esp8266", "uart", 52),  # the ROM's: twice the crystal
         ("esp32", "uart", 160),
-        ("esp32s2", "uart", 160),
-        ("esp32p4", "uart", 160),
+        ("esp32s2", "uart", 240),
+        ("esp32p4", "uart", 200),
         ("esp32c3", "uart", 20),  # the ROM's: half the crystal
-        ("esp32h2", "uart", 16),
+        ("esp32h2", "uart", 32),
         ("esp32c3", "usb-jtag", 160),
         ("esp32h2", "usb-jtag", 96),  # its maximum
-        ("esp32s3", "usb-otg", 160),
+        ("esp32s3", "uart", 240),
     ],
 )
 def test_the_clock_follows_the_chips_data_and_its_port(chip, kind, mhz):

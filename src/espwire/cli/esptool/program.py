@@ -63,6 +63,7 @@ def build_program(name: str) -> Program:
         strict=False,
         consents=OVERRIDDEN,
         keep=False,
+        waits=False,
     )
 
 

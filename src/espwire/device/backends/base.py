@@ -44,6 +44,7 @@ class FlashLimits:
     ``digests_at_once``: ``digests`` of many pieces costs one request.
     ``frame_payload``, ``frame_head``, ``open_size``, ``reply_size``: data per frame, its header, and the bodies of the
     opening request and of replies. ``receives_ahead``: data is received while earlier data is being programmed.
+    ``masks_frames``: the data is changed so that it needs few escapes, which are not counted before.
     ``cpu_hz``: the chip's clock, 0: unknown. ``lzma``: the form of LZMA streams that it can decompress.
     """
 
@@ -65,6 +66,7 @@ class FlashLimits:
     open_size: int
     reply_size: int
     receives_ahead: bool = False
+    masks_frames: bool = False
     cpu_hz: int = 0
     lzma: LzmaForm | None = None
 

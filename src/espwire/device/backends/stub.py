@@ -155,9 +155,16 @@ class StubBackend:
             open_size=OPEN_SIZE,
             reply_size=HEADER.size + dialect.status_bytes,
             receives_ahead=True,
-            cpu_hz=_find_capabilities(loader).cpu_hz,
+            masks_frames=_masks_frames(loader),
+            cpu_hz=self._find_cpu_hz(),
             lzma=_find_lzma_form(loader),
         )
+
+    def _find_cpu_hz(self) -> int:
+        """What the stub announces, or less, where it cannot know."""
+        announced, own = _find_capabilities(self.loader).cpu_hz, self.chip.stub.own
+        slowest = own.slowest_hz if own is not None else None
+        return min(announced, slowest) if slowest is not None else announced
 
     def erase(self, start: int, size: int, *, progress: Progress = ignore) -> None:
         """By ERASE_REGION, a megabyte per request."""
@@ -342,9 +349,7 @@ class WriteTransfer(_Transfer):
         capabilities = _find_capabilities(loader)
         self._loader, self.size, self.stream_size = loader, size, stream_size
         self._payload, self._window = capabilities.frame_payload, capabilities.write_window
-        self._masked = (
-            Feature.MASK in capabilities.features and loader.transport.info.can_change_baud
-        )
+        self._masked = _masks_frames(loader)
         self.received = self.in_flash = self._next = 0
         self._held = bytearray(first)  # of the stream, from `received` on
         self._rewound_to, self._stale, self._polled = -1, 0, False
@@ -433,7 +438,7 @@ class WriteTransfer(_Transfer):
                 self._take(self._loader.receive(StubOp.WRITE_DATA, 0.0))
 
     def _pack(self, data: bytes) -> bytes:
-        """The next frame's content; masked where bytes on the line take longer than the search for a mask."""
+        """The next frame's content."""
         return WriteData(self._next, data, find_mask(data) if self._masked else 0).packet()
 
     def _find_frame_size(self, end: int) -> int:
@@ -651,6 +656,12 @@ def _find_capabilities(loader: Loader) -> Capabilities:
     capabilities = loader.dialect.capabilities
     assert capabilities is not None  # only our stub gets here
     return capabilities
+
+
+def _masks_frames(loader: Loader) -> bool:
+    """Where bytes on the line take longer than the search for a mask."""
+    features = _find_capabilities(loader).features
+    return Feature.MASK in features and loader.transport.info.can_change_baud
 
 
 def _find_lzma_form(loader: Loader) -> LzmaForm | None:

@@ -36,16 +36,16 @@ HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
 READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
 # CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data, of
 # another look at the status
-READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 1170, 1850, 850, 600, 250
+READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 690, 1850, 850, 600, 250
 HASH_BYTE, BLANK_BYTE = 34, 6.5
 
 
 class StubFlash:
-    """``size`` is what SPI_SET_PARAMS has set, 0 before."""
+    """``size`` is what SPI_SET_PARAMS has set, 0 before. ``bit_s``: of the flash's clock."""
 
     def __init__(self, cpu: CpuModel, flash: NorFlash, spi_hz: float) -> None:
         self.size = 0
-        self._cpu, self._flash, self._bit_s = cpu, flash, 1 / spi_hz
+        self._cpu, self._flash, self.bit_s = cpu, flash, 1 / spi_hz
         self._registers = cpu.services.registers
 
     def covers(self, address: int, size: int) -> bool:
@@ -100,7 +100,7 @@ class StubFlash:
         return self.read_now(address, size)
 
     def _bus_cycles(self, size: int) -> float:
-        return (READ_BITS * -(-size // BURST) + size * 8) * self._bit_s * self._cpu.hz
+        return (READ_BITS * -(-size // BURST) + size * 8) * self.bit_s * self._cpu.hz
 
     def _add_scan(self, size: int, byte_cycles: float) -> None:
         longer = max(self._bus_cycles(size), size * byte_cycles)
@@ -122,7 +122,7 @@ class StubFlash:
             cpu.add_work(SKIP_BURST)
             return
         bits = PLAIN_BITS + HEAD_BITS + len(data) * 8
-        cpu.add_work(PROGRAM_BURST + bits * self._bit_s * cpu.hz)
+        cpu.add_work(PROGRAM_BURST + bits * self.bit_s * cpu.hz)
         yield from cpu.finish_work()
         self._change(cpu.now, _opcode(PAGE_PROGRAM, address), address, data)
 

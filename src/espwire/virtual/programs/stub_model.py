@@ -42,6 +42,7 @@ from espwire.protocol.replies import (
 )
 from espwire.protocol.stub import Capabilities, Feature, HashKind, StubOp, is_sealed
 from espwire.sizes import SECTOR
+from espwire.virtual.efuses import security_info
 from espwire.virtual.programs.cpu_model import (
     CpuModel,
     Handlers,
@@ -78,11 +79,11 @@ LENGTHS: dict[int, tuple[int, ...]] = {
 # commands that may come in a batch; None: checked by the command
 SMALL_LENGTHS: dict[int, int | None] = {
     Op.READ_REG: 4, Op.SPI_ATTACH: 4, StubOp.CAPABILITIES: 4, Op.SPI_SET_PARAMS: 24, Op.SPI_FLASH_MD5: 16,
-    Op.WRITE_REG: None, StubOp.SPI: None,
+    Op.GET_SECURITY_INFO: 0, Op.WRITE_REG: None, StubOp.SPI: None,
 }  # fmt: skip
 UNSEALED_DATA = frozenset({Op.FLASH_DATA, Op.FLASH_DEFL_DATA, Op.MEM_DATA})
 # CPU cycles: from the first instruction to the hello; of a byte received, sent, in the CRC-32
-START, RECEIVE_BYTE, SEND_BYTE, CRC_BYTE = 146_388, 86, 115, 38
+START, RECEIVE_BYTE, SEND_BYTE, CRC_BYTE = 146_388, 86, 115, 24
 # ditto of the first stage, which clears 36 KiB before it starts, and waits for its last byte to leave
 FIRST_START, FIRST_RAM_BYTE, FIRST_LAST_BYTE = 75_000, 84, 250_000
 FIRST_LENGTHS: dict[int, tuple[int, ...]] = {
@@ -140,6 +141,11 @@ class StubModel(CpuModel):
         assert own is not None
         self._own, self._image, self._options = own, image, options
         self._features = FEATURES
+        self._small_lengths = dict(SMALL_LENGTHS)
+        if services.chip.identity.security_info_bytes:
+            self._features |= Feature.SECURITY_INFO
+        else:
+            del self._small_lengths[Op.GET_SECURITY_INFO]
         if own.can_encrypt:
             self._features |= Feature.ENCRYPT
         form = find_lzma_form(services.chip) if own.can_lzma and has_lzma() else None
@@ -261,7 +267,7 @@ class StubModel(CpuModel):
                 yield from self._batch(body)
                 return
             answer = yield from self._answer(op, body)
-        elif op not in SMALL_LENGTHS and op != StubOp.BATCH:
+        elif op not in self._small_lengths and op != StubOp.BATCH:
             answer = Answer(UNKNOWN_COMMAND)
         yield from self.reply(op, answer.value, answer.data, answer.status)
 
@@ -285,9 +291,9 @@ class StubModel(CpuModel):
         yield from self.reply(StubOp.BATCH, 0, bytes(out), BAD_LENGTH if incomplete else 0)
 
     def _answer(self, op: int, body: bytes) -> Small:
-        if op not in SMALL_LENGTHS:
+        if op not in self._small_lengths:
             return Answer(UNKNOWN_COMMAND)
-        if SMALL_LENGTHS[op] not in (None, len(body)):
+        if self._small_lengths[op] not in (None, len(body)):
             return Answer(BAD_LENGTH)
         words = struct.unpack_from(f"<{len(body) // 4}I", body)
         match op:
@@ -303,6 +309,8 @@ class StubModel(CpuModel):
                 return Answer(value=(yield from self.ram.read_word(words[0])))
             case Op.SPI_ATTACH:
                 return Answer(NOT_IMPLEMENTED if words[0] else 0)
+            case Op.GET_SECURITY_INFO:
+                return Answer(data=security_info(self.services.chip, self.services.config))
             case Op.SPI_SET_PARAMS:
                 self.memory.size = words[1]
                 return Answer()
@@ -418,6 +426,10 @@ def find_trust(frame: bytes, *, sealed: bool) -> Trust:
 
 def find_rom_hz(services: Services) -> float:
     """The CPU's clock as the ROM leaves it."""
+    return _find_crystal_hz(services) / (require_soc(services.chip).clock.divider_start + 1)
+
+
+def _find_crystal_hz(services: Services) -> float:
     return services.config.crystal_mhz * 1e6 * services.chip.crystal.clock_multiple
 
 
@@ -427,16 +439,20 @@ def find_full_hz(services: Services) -> float:
     assert own is not None
     multiple = tree.pll_multiple
     if tree.select is None and tree.double is None:
-        return find_rom_hz(services)
+        return _find_crystal_hz(services)
     return own.cpu_hz if multiple is None else services.config.crystal_mhz * 1e6 * multiple
 
 
 def find_bus_hz(services: Services, *, full: bool) -> float:
-    """The clock of the peripherals: the PLL's, if the stub has changed to it (``full``)."""
+    """The input clock of the flash controller: the PLL's, if the stub has changed to it (``full``)."""
     tree = require_soc(services.chip).clock
-    if full and tree.select is not None and tree.pll_multiple is None:
+    if not full:
+        return find_rom_hz(services)
+    if tree.flash_mhz is not None:
+        return tree.flash_mhz * 1e6
+    if tree.select is not None and tree.pll_multiple is None:
         return tree.bus_mhz * 1e6
-    return find_rom_hz(services)
+    return _find_crystal_hz(services)
 
 
 def _is_abort(frame: bytes) -> bool:

@@ -51,7 +51,7 @@ WINDOW = 13 * PAYLOAD
 VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
-TURN = 8  # unpacked bytes between two looks at receiver and flash
+TURN = 16  # unpacked bytes between two looks at receiver and flash
 LAG = 0x7000  # unpacked bytes that wait for the flash at most
 SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
 DICTIONARY = 0x8000  # a burst does not wrap around the window's end
@@ -60,8 +60,8 @@ REFUSALS_PER_REPORT = 8
 SEALED = 2  # what ``check`` returns for a frame with a CRC-32
 # CPU cycles (see stub_model.py): of a request, of a byte copied, checked, unpacked (of the stream, of the result)
 COMMAND = 2723
-COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 167, 95
-LZMA_IN, LZMA_OUT, BRANCH_BYTE = 445, 145, 20
+COPY_BYTE, CHECKSUM_BYTE, INFLATE_IN, INFLATE_OUT = 23, 36, 145, 80
+LZMA_IN, LZMA_OUT, BRANCH_BYTE = 420, 135, 20
 OPEN_END = 0xFFFFFFFF
 Answer = Generator[float, None, bool]
 

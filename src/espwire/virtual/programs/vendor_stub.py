@@ -46,24 +46,27 @@ from espwire.virtual.programs.cpu_model import (
     word,
 )
 from espwire.virtual.programs.program import Services
+from espwire.virtual.programs.stub_model import find_bus_hz, find_rom_hz
 
 PROGRAM_BURST = 32
 FRAMES, FRAME_BYTES = 2, 16647
 PACKET = 4096
+WINDOW = 0x8000  # bytes that are decompressed before they are written
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.SYNC: (36,), Op.FLASH_BEGIN: (16, 20), Op.FLASH_END: (4,), Op.MEM_BEGIN: (16,), Op.MEM_END: (8,),
     Op.READ_REG: (4,), Op.SPI_ATTACH: (4,), Op.SPI_SET_PARAMS: (24,), Op.CHANGE_BAUDRATE: (8,),
     Op.FLASH_DEFL_BEGIN: (16, 20), Op.FLASH_DEFL_END: (4,), Op.SPI_FLASH_MD5: (16,), Op.GET_SECURITY_INFO: (0,),
     Op.READ_FLASH: (16,), Op.ERASE_FLASH: (0,), Op.ERASE_REGION: (8,),
 }  # fmt: skip
-# CPU cycles, from instruction counts of such code (1.3 cycles each) and from published times
-RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 38, 150_000
-# per byte of flash, read through the ROM in pieces of 16: CPU cycles and bus time of hashing and of a blank check
-MD5, MD5_BUS_S = 41, 0.22e-6
-BLANK, BLANK_BUS_S = 12, 0.18e-6
-BURST_S = 3e-6  # per program operation, in addition to the flash's own time
-BOOST_MHZ = 160  # or the chip's maximum
-RESET_DIVIDER = 2  # of the CPU's clock, if the ROM runs on the crystal
+# CPU cycles: with them, the times are those of the real stub on the CPU engine (bench/vendor_engine.py)
+RECEIVE, SEND, SUM, INFLATE, START = 30, 30, 8, 68, 150_000
+MD5, BLANK = (
+    {"xtensa": 31, "riscv": 38},
+    12,
+)  # per byte of flash that is hashed, or compared with 0xFF
+BURST = 60  # per program operation, in addition to the flash's own time
+# bytes that the ROM reads at once; bits on the flash's bus of a program operation
+READ_PIECE, BURST_BITS = {"xtensa": 64, "riscv": 16}, 8 + 32 + 8 * PROGRAM_BURST
 DATA_TOLERANCE = 0x400  # distance of a version's data from the known address
 
 
@@ -84,13 +87,16 @@ def has_vendor_layout(chip: Chip, uploads: Iterable[tuple[int, int]], entry: int
     return False
 
 
-def find_clock_hz(services: Services) -> int:
+def is_clock_raised(services: Services) -> bool:
+    """Whether the stub raises the CPU's clock on this chip and port."""
+    return services.chip.stub.clock_boost == "always" or services.usb
+
+
+def find_clock_hz(services: Services) -> float:
     """The CPU's clock while the stub is running."""
-    chip = services.chip
-    if chip.stub.clock_boost == "always" or services.usb:
-        return min(BOOST_MHZ, chip.cpu.max_mhz) * 1_000_000
-    crystal, multiple = services.config.crystal_mhz * 1_000_000, chip.crystal.clock_multiple
-    return crystal * multiple if multiple > 1 else crystal // RESET_DIVIDER
+    if is_clock_raised(services):
+        return services.chip.stub.boost_mhz * 1e6
+    return find_rom_hz(services)
 
 
 class VendorStub(CpuModel):
@@ -98,6 +104,11 @@ class VendorStub(CpuModel):
 
     def __init__(self, services: Services) -> None:
         hz, ring = find_clock_hz(services), Ring(FRAMES * FRAME_BYTES, FRAMES)
+        bus_hz = find_bus_hz(services, full=is_clock_raised(services))
+        self._bit_s = services.spi.find_divider(0) / bus_hz
+        architecture = services.chip.cpu.architecture
+        self._byte_s = (8 + 32 / READ_PIECE[architecture]) * self._bit_s
+        self._md5_cycles = MD5[architecture]
         super().__init__(services, hz=hz, receive_cycles=RECEIVE, send_cycles=SEND, ring=ring)
         self.ram = RamCommands(self, SUM, self._wait_ready)
         handlers: dict[int, Callable[[bytes, int], Steps]] = {
@@ -129,7 +140,7 @@ class VendorStub(CpuModel):
         """Start, send the hello, serve requests. A block is processed after its reply."""
         registers = self.services.registers
         registers.watchdogs.restart(self.now, running=False)
-        registers.attached = True
+        registers.attached = self.flash.powered = True
         self.add_work(START)
         yield from self.serve(0, lambda frame: self.dispatch(frame, self._handlers, LENGTHS))
 
@@ -150,33 +161,38 @@ class VendorStub(CpuModel):
             address = self._address + at
             piece = data[at : at + PROGRAM_BURST - address % PROGRAM_BURST]
             yield from self._change(PAGE_PROGRAM, address, piece)
-            self._work_s += max(0.0, self.flash.busy_until - self.now) + BURST_S  # the CPU polls
+            self._work_s += max(0.0, self.flash.busy_until - self.now)  # the CPU polls
+            self.add_work(BURST + BURST_BITS * self._bit_s * self.hz)
             at += len(piece)
         self._address += len(data)
         self._left -= len(data)
 
     def _erase_ahead(self, end: int) -> Steps:
-        """Erase up to ``end``: skips blank sectors until the first that is not blank, then erases everything."""
+        """Erase up to ``end``."""
         while self._erased < min(end, self._erase_end):
-            if self._blank_so_far:
-                yield from self._wait_ready()
-                data = self.flash.read_array(self.now, self._erased, SECTOR)
-                seen = SECTOR - len(data.lstrip(b"\xff"))
-                self._add_bytes(max(64, seen), BLANK, BLANK_BUS_S)
-                yield from self.finish_work()
-                if seen == SECTOR:
-                    self._erased += SECTOR
-                    continue
-                self._blank_so_far = False
-            self._erased += yield from self._erase_unit(self._erased, self._erase_end)
+            yield from self._start_erase()
+
+    def _start_erase(self) -> Steps:
+        """Erase the next unit, or skip a sector, if all sectors up to it are blank; starts as soon as the flash is ready."""
+        if self._blank_so_far:
+            yield from self._wait_ready()
+            data = self.flash.read_array(self.now, self._erased, SECTOR)
+            seen = SECTOR - len(data.lstrip(b"\xff"))
+            self._add_bytes(max(64, seen), BLANK)
+            yield from self.finish_work()
+            if seen == SECTOR:
+                self._erased += SECTOR
+                return
+            self._blank_so_far = False
+        self._erased += yield from self._erase_unit(self._erased, self._erase_end)
 
     def _erase_unit(self, address: int, end: int) -> Generator[float, None, int]:
         whole = address % BLOCK == 0 and end - address >= BLOCK
         yield from self._change(ERASE_BLOCK if whole else ERASE_SECTOR, address)
         return BLOCK if whole else SECTOR
 
-    def _add_bytes(self, count: int, cycles: float, bus_s: float) -> None:
-        self.add_work(count * (cycles + bus_s * self.hz))
+    def _add_bytes(self, count: int, cycles: float) -> None:
+        self.add_work(count * (cycles + self._byte_s * self.hz))
 
     # --- writes ---
 
@@ -189,6 +205,8 @@ class VendorStub(CpuModel):
         self._blank_so_far = True
         self._inflate = zlib.decompressobj() if op == Op.FLASH_DEFL_BEGIN else None
         yield from self.reply(op, status=status)
+        if not status and size:
+            yield from self._start_erase()
 
     def _data(self, frame: bytes, op: int) -> Steps:
         payload, packed = frame[HEADER.size + DATA_HEAD :], op == Op.FLASH_DEFL_DATA
@@ -210,8 +228,10 @@ class VendorStub(CpuModel):
             yield from self._write(data[: self._left])
             return
         while data or self._inflate.unconsumed_tail:
+            if self._erased < self._erase_end and self.now >= self.flash.busy_until:
+                yield from self._start_erase()
             try:
-                out = self._inflate.decompress(data, SECTOR)
+                out = self._inflate.decompress(data, WINDOW)
             except zlib.error:
                 self._error = INFLATE_FAILED
                 return
@@ -250,7 +270,7 @@ class VendorStub(CpuModel):
         while done < size:
             data = self.flash.read_array(self.now, offset + done, min(packet, size - done))
             digest.update(data)
-            self._add_bytes(len(data), MD5, MD5_BUS_S)
+            self._add_bytes(len(data), self._md5_cycles)
             yield from self.finish_work()
             yield from self.send_frame(data)
             ack = yield from self.next_frame()
@@ -267,7 +287,7 @@ class VendorStub(CpuModel):
         for at in range(offset, offset + size, BLOCK):
             count = min(BLOCK, offset + size - at)
             digest.update(self.flash.read_array(self.now, at, count))
-            self._add_bytes(count, MD5, MD5_BUS_S)
+            self._add_bytes(count, self._md5_cycles)
             yield from self.finish_work()
         yield from self.reply(op, data=digest.digest())
 

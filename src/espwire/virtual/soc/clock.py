@@ -30,7 +30,7 @@ def find_next(since: float, *times: float) -> float:
 class Clock:
     """Converts the engine's cycle counter to simulated time, by the registers that select the clocks.
 
-    ``hz``: the CPU's clock; ``bus_hz``: that of the peripherals. ``dead``: the PLL is selected but has no power.
+    ``hz``: the CPU's clock; ``bus_hz``: that of the peripherals; ``flash_hz``: of the flash controller. ``dead``: the PLL is selected but has no power.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Clock:
         self._base_hz = self.crystal_hz * chip.crystal.clock_multiple
         self._registers = registers
         self._cycles, self._start, self._t = cycles, cycles[0], t
-        self.hz = self.bus_hz = self._base_hz
+        self.hz = self.bus_hz = self.flash_hz = self._base_hz
         self.dead = False
         self.slept = 0
         tree = self.tree
-        fields = [tree.select, tree.period, tree.double, tree.down]
+        fields = [tree.select, tree.period, tree.double, tree.down, tree.divider]
         addresses = [field.address for field in fields if field is not None]
         # where selections take effect later, only the register for that counts
         self.addresses = frozenset(addresses if tree.update is None else (tree.update,))
@@ -79,7 +79,9 @@ class Clock:
         choice = self._field(tree.select)
         self.bus_hz = self._base_hz
         hz = self._base_hz
-        if tree.select is not None and choice == tree.pll:
+        if choice == CRYSTAL and tree.divider is not None:
+            hz = self.bus_hz = self._base_hz / (self._field(tree.divider) + 1)
+        elif tree.select is not None and choice == tree.pll:
             if tree.pll_multiple is not None:
                 hz = self.crystal_hz * tree.pll_multiple
             else:
@@ -93,6 +95,8 @@ class Clock:
             hz = self.bus_hz = SLOWEST_HZ
         if tree.double is not None and self._word(tree.double.address) >> tree.double.bit & 1:
             hz *= 2
+        raised = tree.select is not None and choice == tree.pll
+        self.flash_hz = tree.flash_mhz * 1e6 if raised and tree.flash_mhz else self.bus_hz
         self._t, self._start, self.hz = now, self._cycles[0], hz
 
     def _field(self, field: BitPart | None) -> int:

@@ -48,7 +48,7 @@ class FlashPort:
     @property
     def hz(self) -> float:
         """Clock of the SPI bus."""
-        return self._clock.bus_hz / self._spi.find_divider(
+        return self._clock.flash_hz / self._spi.find_divider(
             self._spi.read(0.0, self.base + self._clock_offset)
         )
 

@@ -315,15 +315,18 @@ def has_windows(chip: Chip) -> bool:
 
 
 def _read_rom(services: Services) -> list[Region]:
-    """The ROM: zeros, except for the word that identifies the chip."""
+    """The ROM: zeros, except for the word that identifies the chip, and the ROM's version."""
     chip = services.chip
+    eco = chip.security.rom_eco
+    known = (chip.identity.magic_address, *(() if eco is None else (eco.address,)))
     regions = []
     for rom in require_soc(chip).rom:
         region = Region(rom.name, rom.start, bytearray(rom.end - rom.start), writable=False)
-        address = chip.identity.magic_address
-        if rom.start <= address < rom.end:
-            word = services.registers.read(services.t, address) or 0
-            region.data[address - rom.start : address - rom.start + 4] = word.to_bytes(4, "little")
+        for address in known:
+            if rom.start <= address < rom.end:
+                word = services.registers.read(services.t, address) or 0
+                at = address - rom.start
+                region.data[at : at + 4] = word.to_bytes(4, "little")
         regions.append(region)
     return regions
 
