@@ -111,7 +111,7 @@ def test_missing_arguments_are_named_with_an_example(
         ("write", "write-flash ADDRESS FILE"),
         ("read", "read-flash 0 ALL FILE"),
         ("dump", "read-flash 0 ALL FILE"),
-        ("backup", "read-flash 0 ALL FILE"),
+        ("save", "read-flash 0 ALL FILE"),
         ("verify", "verify-flash ADDRESS FILE"),
         ("erase", "erase-flash"),
         ("info", "chip-info"),
