@@ -86,7 +86,6 @@ def test_every_command_has_examples_and_each_parses(capsys: pytest.CaptureFixtur
         ("write-mem 0x0", "missing argument VALUE"),
         ("image-diff", "missing arguments OLD and NEW"),
         ("image-diff a.bin", "missing argument NEW"),
-        ("flash", "missing argument PATH"),
         ("completion", "missing argument SHELL"),
         ("virtual serve", "missing argument CHIP"),
         ("ota switch", "missing argument SLOT"),
