@@ -74,9 +74,11 @@ def find_unbooted(
 ) -> tuple[str, str] | None:
     """The application that was written, and the one that boots instead, by their partitions' labels.
 
-    None: what was written boots, no application was written, or the flash does not say.
+    None: what was written boots, no application was written, or the flash does not say. Through a ROM, reading the
+    partition table would take a second, so it is not done.
     """
-    if target.encrypts_flash or not target.limits.can_read:
+    limits = target.limits
+    if target.encrypts_flash or not limits.can_read or limits.erases_at_begin:
         return None
     offsets = {
         blob.address for blob in blobs if is_image(blob.data) and blob.address > TABLE_OFFSET
