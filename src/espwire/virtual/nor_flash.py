@@ -39,9 +39,8 @@ from espwire.sizes import KIB, MIB
 from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.flash_parts import PAGE, XMC, FlashPart, FlashTiming
 
-SHORT_END = (
-    1 << 24
-)  # of addresses with three bytes: a read with such a command continues at 0, as on some parts
+# of addresses with three bytes: a read with such a command continues at 0, as on some parts
+SHORT_END = 1 << 24
 _BUSY, _WRITE_ENABLED = 0x01, 0x02
 _BLANK = b"\xff" * MIB
 _SHIFTED = bytes(value >> 1 | (value & 1) << 7 for value in range(256))
