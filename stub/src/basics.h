@@ -29,9 +29,11 @@ void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
 void send_status(u8 op, u16 status) { send_reply(op, 0, 0, 0, status); }
 
 static u16 ram_begin(const struct frame *frame) {
-  ram_left = frame_word(frame, HEADER);
+  ram_left = 0;
   ram_address = frame_word(frame, HEADER + 12);
-  return ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK ? BAD_BLOCK : OK;
+  if (ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK) return BAD_BLOCK;
+  ram_left = frame_word(frame, HEADER);
+  return OK;
 }
 
 /* Word by word: code memory does not accept less. */

@@ -7,7 +7,7 @@ enum {
   PROGRAM_4 = 0x12, FAST_READ_4 = 0x0C, ERASE_SECTOR_4 = 0x21, ERASE_BLOCK_4 = 0xDC,
 };
 #define ERASED 0xFFFFFFFFu
-#define MOST (1u << 28)               /* if the size was not set: 256 MiB, so that ends do not wrap around */
+#define MOST (1u << 28)               /* 256 MiB, or if the size was not set: ends do not wrap around */
 #define FEW 3                         /* dirty sectors that are erased one by one: faster than their block */
 
 u32 flash_size;
@@ -66,7 +66,7 @@ void flash_wait(void) {
 }
 
 int flash_in_range(u32 address, u32 size) {
-  u32 most = flash_size ? flash_size : MOST;
+  u32 most = flash_size && flash_size < MOST ? flash_size : MOST;
   return address <= most && size <= most - address;
 }
 

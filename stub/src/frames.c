@@ -59,11 +59,11 @@ static int is_abort(const struct frame *frame) {
 
 static void end_of_frame(void) {
   struct frame frame = {frame_start, distance(frame_start, ring_in)};
+  if (frame.size && !dropping && !escaped && is_abort(&frame)) {
+    queue_out = queue_in;
+    aborting = 1;
+  }
   if (frame.size && !dropping && !escaped && queue_in - queue_out < QUEUE) {
-    if (is_abort(&frame)) {
-      queue_out = queue_in;
-      aborting = 1;
-    }
     queue[queue_in++ % QUEUE] = frame;
     frame_start = ring_in;
   } else {

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from espwire import Device, connect
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.cli.main import main
 from espwire.device.backends.rom import ask_harmless
 from espwire.device.backends.stub import ReadTransfer, WriteTransfer
 from espwire.device.backends.stub_commands import find_written, read_md5s, run_batch
 from espwire.device.stub_image import stub_chips
-from espwire.errors import CommandFailed
+from espwire.errors import CommandFailed, SafetyStop, Unsupported
 from espwire.events import Event, StubStarted, Warned
+from espwire.flash.findings import Policy
 from espwire.flash.read import read_flash
+from espwire.flash.write import write_flash
 from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
 from espwire.protocol.dialect import BaudRule
 from espwire.protocol.stub import Codec
@@ -235,6 +239,36 @@ def test_flash_above_16_mb_is_not_mistaken_for_flash_below(chip: str, mode: str)
         device.backend.erase(above, size)
         assert flash[above : above + size] == b"\xff" * size
         assert flash[below : below + size] == marker
+
+
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp32s3"])
+def test_a_rom_does_not_answer_for_flash_that_its_addresses_do_not_reach(chip: str) -> None:
+    with connect(f"virtual:{chip}?size=32MB", stub=False) as device:
+        device.attach_flash()
+        for job in (
+            lambda: list(device.read_flash(0x1000000 - 4, 8)),
+            lambda: device.flash_md5(0x1FE0000, 16),
+            lambda: write_flash(device, [Blob(0x1FE0000, b"data")], policy=Policy(force=True)),
+        ):
+            with pytest.raises((Unsupported, SafetyStop)) as caught:
+                job()
+            assert caught.value.code == "beyond-16mb"
+        assert len(b"".join(device.read_flash(0x1000000 - 8, 8))) == 8
+
+
+@pytest.mark.parametrize(
+    ("chip", "kind", "runs"),
+    [("esp32c3", "usb-jtag", True), ("esp32s3", "usb-otg", False), ("esp32c6", "uart", True)],
+)
+def test_on_a_port_without_usb_ids_the_rom_knows_which_port_it_is(
+    chip: str, kind: str, runs: bool
+) -> None:
+    """As on a pseudo-terminal."""
+    transport = open_virtual(f"virtual:{chip}?size=4MB&kind={kind}")
+    transport.info = replace(transport.info, kind="uart", vid=None, pid=None, can_reset=False)
+    with connect(transport, before="no-reset", stub=True) as device:
+        assert (device.loader.dialect.capabilities is not None) is runs
+        assert device.attach_flash().size == 4 << 20
 
 
 @pytest.mark.parametrize("mode", ["twin", "engine"])

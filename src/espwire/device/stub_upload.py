@@ -234,11 +234,12 @@ def _plan_options(
 def find_own_port(loader: Loader, chip: Chip, revision: int) -> Literal["", "usb-jtag", "usb-otg"]:
     """Which of the chip's own USB ports the ROM uses; empty: its UART.
 
-    The port shows that, or, if it is remote, a variable of the ROM.
+    The port shows that, or a variable of the ROM, if the port is remote or has no USB ids, such as a pseudo-terminal.
     """
     info, variable = loader.transport.info, chip.usb.console_variable
     place = variable.find_address(revision) if variable is not None else None
-    if not info.remote or variable is None or place is None:
+    unknown = info.remote or (info.kind == "uart" and info.vid is None)
+    if not unknown or variable is None or place is None:
         return "usb-jtag" if is_usb_jtag(info) else "usb-otg" if info.kind == "usb-otg" else ""
     value = read_word(loader, place & ~3) >> place % 4 * 8 & variable.mask
     jtag = variable.find_serial_jtag(revision)

@@ -106,7 +106,7 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
     limits = target.limits
     if end > 1 << limits.address_bits:
         text = f"{label} goes beyond 16MB, which this {limits.loader} loader's {limits.address_bits}-bit addresses do not reach"
-        findings.append(build_fatal("beyond-16mb", text))
+        findings.append(build_fatal("beyond-16mb", text, by_name_only=True))
     return findings
 
 

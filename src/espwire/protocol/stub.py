@@ -349,6 +349,9 @@ CAPABILITIES_BYTES = _CAPABILITIES.size
 REPORT_BYTES = _REPORT.size
 
 
+MIN_PAYLOAD, MAX_PAYLOAD = 256, 0x4000  # bytes of data in a frame that make sense
+
+
 def parse_capabilities(data: bytes) -> Capabilities | None:
     """The capabilities in a reply's data, or None if they are invalid."""
     if len(data) < _CAPABILITIES.size:
@@ -357,10 +360,9 @@ def parse_capabilities(data: bytes) -> Capabilities | None:
     payload, write_window, packet, read_window, cpu_hz, batch, chip_id = words
     if (
         magic != MAGIC
-        or not payload
-        or write_window < payload
-        or not packet
-        or read_window < packet
+        or not MIN_PAYLOAD <= payload <= write_window
+        or not MIN_PAYLOAD <= packet <= read_window
+        or max(payload, packet) > MAX_PAYLOAD
     ):
         return None
     return Capabilities(

@@ -142,8 +142,8 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
     kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
     rom = load_mask_rom(chip, options)
     result = kind(chip, config, build_flash(options), options, faults, rom)
-    if options.kind == "usb-jtag":
-        result.registers.note_usb(config.revision)
+    if options.kind != "uart":
+        result.registers.note_usb(config.revision, otg=options.kind == "usb-otg")
     _set_encryption(result, chip, config)
     return result
 

@@ -358,12 +358,15 @@ class Registers:
         self._bus_shift = KNOWN_BUS_SHIFT if known else BUS_SHIFT
         self._buses = {address >> self._bus_shift for address in _addresses(chip)}
 
-    def note_usb(self, revision: int) -> None:
-        """The host is connected to the USB-Serial/JTAG port: set the ROM's variable for its port."""
+    def note_usb(self, revision: int, *, otg: bool) -> None:
+        """The host is connected to one of the chip's USB ports: set the ROM's variable for its port."""
         variable = self.chip.usb.console_variable
-        found = variable.find_serial_jtag(revision) if variable is not None else None
-        if found is not None:
-            address, value = found
+        if variable is None:
+            return
+        address, value = variable.find_address(revision), variable.otg_value
+        if not otg:
+            address, value = variable.find_serial_jtag(revision) or (None, None)
+        if address is not None and value is not None:
             self.preset[address & ~3] = value << address % 4 * 8
 
     def restart(self) -> None:

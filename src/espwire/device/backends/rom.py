@@ -155,10 +155,12 @@ class RomBackend:
         """
         if not self.limits.can_read:
             self.loader.require(Op.READ_FLASH_SLOW)
+        self._check_reach(start + size)
         return self._read_pieces(start, size, progress, report)
 
     def digests(self, start: int, size: int, piece: int) -> list[bytes]:
         """One request per piece; repeated where the reply is lost or garbled, which changes nothing on the chip."""
+        self._check_reach(start + size)
         return [
             read_digest(self.loader, at, min(piece, start + size - at))
             for at in range(start, start + size, piece)
@@ -167,6 +169,19 @@ class RomBackend:
     def digests_of(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """By SPI_FLASH_MD5, one after the other."""
         return [read_digest(self.loader, start, end - start) for start, end in ranges]
+
+    def _check_reach(self, end: int) -> None:
+        """Refuse what the loader's addresses do not reach: it would answer with what is at other addresses.
+
+        :raises Unsupported: code ``beyond-16mb``
+        """
+        limits = self.limits
+        if limits.erases_at_begin and end > 1 << limits.address_bits:
+            raise Unsupported(
+                f"this chip's {limits.loader} loader does not reach flash beyond {1 << limits.address_bits:#x}",
+                hint="The stub does: leave out --no-stub.",
+                code="beyond-16mb",
+            )
 
     def find_written(self, start: int, size: int) -> Ranges | None:
         """All of the range, if any of it is not blank."""

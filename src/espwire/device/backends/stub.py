@@ -350,7 +350,8 @@ class WriteTransfer(_Transfer):
         self._loader, self.size, self.stream_size = loader, size, stream_size
         self._payload, self._window = capabilities.frame_payload, capabilities.write_window
         self._masked = _masks_frames(loader)
-        self.received = self.in_flash = self._next = 0
+        self.received = self.in_flash = self._next = self._furthest = 0
+        self._moved = loader.transport.now()  # when something new was sent, received or programmed
         self._held = bytearray(first)  # of the stream, from `received` on
         self._rewound_to, self._stale, self._polled = -1, 0, False
         self._attempts = _limit_rewinds(loader.settings.retry)
@@ -435,6 +436,8 @@ class WriteTransfer(_Transfer):
                 at = self._next - self.received
                 self._loader.send(self._pack(bytes(self._held[at : at + size])))
                 self._next += size
+                if self._next > self._furthest:
+                    self._furthest, self._moved = self._next, self._loader.transport.now()
                 self._take(self._loader.receive(StubOp.WRITE_DATA, 0.0))
 
     def _pack(self, data: bytes) -> bytes:
@@ -450,7 +453,7 @@ class WriteTransfer(_Transfer):
         loader, timing = self._loader, self._loader.settings.timing
         on_the_way = (self._next - self.received) * BITS_PER_BYTE / loader.baud
         longest = timing.scaled(timing.write_per_mb, self.size - self.in_flash)
-        deadline = loader.transport.now() + on_the_way + longest
+        deadline = self._moved + on_the_way + longest
         pause, back_off = PATIENCE + on_the_way, PATIENCE
         while (left := deadline - loader.transport.now()) > 0:
             if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
@@ -465,6 +468,8 @@ class WriteTransfer(_Transfer):
         report = parse_report(reply) if reply is not None else None
         if report is None or report.transfer != self._transfer or not self._is_sane(report):
             return False
+        if (report.received, report.in_flash) > (self.received, self.in_flash):
+            self._moved = self._loader.transport.now()
         # an unasked report comes after a quarter of a window
         may_answer_poll = report.received - self.received < self._window // REPORTS_PER_WINDOW
         if report.received > self.received:
@@ -600,7 +605,11 @@ class ReadTransfer(_Transfer):
             if data is not None:
                 return data
             self._rewind()
-        elif not self._rewound or reply.value <= self._last:  # not on its way at the last rewind
+        elif (
+            not self._rewound
+            or reply.value <= self._last
+            or reply.value > self._acknowledged + self._window
+        ):  # not on its way at the last rewind
             self._rewind()
         self._last = reply.value
         return None

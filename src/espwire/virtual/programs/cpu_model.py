@@ -394,6 +394,8 @@ class RamCommands:
         self._left, self._address = word(frame, 0), word(frame, 3)
         self._cpu.uploads.append((self._address, self._left))
         bad = self._address % 4 or word(frame, 2) > LARGEST_BLOCK
+        if bad:
+            self._left = 0
         yield from self._cpu.reply(op, status=BAD_BLOCK if bad else 0)
 
     def data(self, frame: bytes, op: int) -> Steps:
