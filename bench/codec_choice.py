@@ -35,11 +35,13 @@ def measure(chip: str, line: int | str) -> tuple[str, dict[str, float]]:
         with connect(transport, baud=115200 if line == USB else int(line), stub=True) as device:
             device.attach_flash()
             planned = write_flash(device, [Blob(BASE, data)], dry_run=True)
-            chosen = "LZMA" if planned.writes[0].lzma else "deflate"
+            chosen = "LZMA" if planned.writes[0].pieces[0].lzma else "deflate"
             if lzma and device.backend.limits.lzma is None:
                 continue
             steps = tuple(
-                replace(step, lzma=lzma) if isinstance(step, Write) else step
+                replace(step, pieces=tuple(replace(piece, lzma=lzma) for piece in step.pieces))
+                if isinstance(step, Write)
+                else step
                 for step in planned.steps
                 if isinstance(step, Write | Verify)
             )

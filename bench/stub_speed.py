@@ -149,7 +149,8 @@ def ours(case: Case) -> Result:
         meter.note_bus()
         if case.job == "write":
             (write,) = write_flash(device, [Blob(BASE, data)], report=report).writes
-            codec = "LZMA" if write.lzma else "deflate" if write.packed else "raw"
+            (piece,) = write.pieces
+            codec = "LZMA" if piece.lzma else "deflate" if piece.packed else "raw"
         elif case.job == "verify":
             verify_flash(device, [Blob(BASE, data)])
         else:

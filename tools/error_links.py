@@ -10,6 +10,12 @@ _PINS = "wiring.md#reset-and-boot-pins"
 # error id → file and section under docs/guide
 LINKS = {
     "application-running": _NO_LOADER,
+    "backup-damaged": "backup.md#the-file",
+    "backup-encryption": "backup.md#flash-encryption-secure-download-mode",
+    "backup-partial": "backup.md#interruptions",
+    "backup-too-large": "backup.md#another-board",
+    "other-chip": "backup.md#another-board",
+    "backup-flash-size": "backup.md#another-board",
     "baud-refused": "settings.md#baud-rates",
     "brown-out-loop": _POWER,
     "cannot-open": _NO_PORT,

@@ -27,6 +27,8 @@ from espwire.events import Report as Report
 from espwire.events import Reporter as Reporter
 from espwire.events import Warned as Warned
 from espwire.events import to_json as to_json
+from espwire.flash.backup import backup_flash as backup_flash
+from espwire.flash.backup import restore_flash as restore_flash
 from espwire.flash.erase import erase_flash as erase_flash
 from espwire.flash.erase import erase_region as erase_region
 from espwire.flash.findings import Finding as Finding

@@ -259,7 +259,10 @@ CONSENTS: dict[str, str] = {
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
     "outside-build": "read and flash a file that a build names outside its own folder",
+    "write-protected": "write although the flash chip protects some of its sectors",
+    "neighbours": "erase what shares a sector with a file where it cannot be read and kept",
     "unverified": "write or erase although nothing can be verified, after the stub did not start",
+    "other-chip": "restore the backup of another board",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

@@ -104,6 +104,7 @@ class Progress(Event):
 class Finished(Event):
     """A task succeeded. ``seconds`` are on the transport's clock; ``address`` is the start of its flash range.
 
+    ``written``: how many of the ``size`` bytes had to be written, the others were in flash; None: all.
     ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
     """
 
@@ -112,6 +113,7 @@ class Finished(Event):
     size: int
     seconds: float
     address: int | None = None
+    written: int | None = None
     percent: float | None = None
 
 

@@ -49,7 +49,7 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
 
     :raises FileError: it cannot be read, or is larger
     """
-    with _naming("read", path):
+    with naming_errors("read", path):
         data = read_most(path, limit + 1)
     if len(data) > limit:
         raise FileError(
@@ -99,7 +99,7 @@ def list_files(
     """
     files: list[str] = []
     waiting, seen = [""], 0
-    with _naming("list", folder):
+    with naming_errors("list", folder):
         while waiting:
             below = waiting.pop()
             with os.scandir(os.path.join(folder, below)) as listing:
@@ -138,20 +138,21 @@ class OutputFile:
     def __init__(self, file: BinaryIO | _Buffer, path: str | os.PathLike[str]) -> None:
         self._file, self._path = file, path
 
-    def write(self, data: bytes | bytearray) -> None:
-        """Append ``data``.
+    def write(self, data: bytes | bytearray) -> int:
+        """Append ``data``; returns its size.
 
         :raises FileError: for example, the disk is full
         """
-        with _naming("write", self._path):
+        with naming_errors("write", self._path):
             self._file.write(data)
+        return len(data)
 
     def flush(self) -> None:
         """Pass everything to the system.
 
         :raises FileError: for example, the disk is full
         """
-        with _naming("write", self._path):
+        with naming_errors("write", self._path):
             self._file.flush()
 
 
@@ -207,7 +208,7 @@ def open_output(
     :raises FileError: it cannot be written; the block's own exceptions pass unchanged
     """
     with contextlib.ExitStack() as stack:
-        with _naming("write", path):
+        with naming_errors("write", path):
             target, found = _find_target(path)
             if target is None:
                 stream, buffer = (
@@ -223,11 +224,11 @@ def open_output(
                 )
         if target is None:
             yield OutputFile(buffer, path)
-            with _naming("write", path):
+            with naming_errors("write", path):
                 buffer.deliver(stream)
         else:
             yield OutputFile(file, path)
-            with _naming("write", path):
+            with naming_errors("write", path):
                 _finish(file, durable=durable, like=None if private else found)
                 os.replace(place, target)
 
@@ -368,7 +369,7 @@ def keep_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
 
     :raises UsageError: code ``output-is-input``
     """
-    with _naming("write", output):
+    with naming_errors("write", output):
         target = os.path.realpath(output)
         clash = any(
             "\0" not in os.fspath(path) and os.path.realpath(path) == target for path in inputs
@@ -386,7 +387,7 @@ def write_folder(path: str | os.PathLike[str], files: Mapping[str, bytes]) -> No
 
     :raises FileError: it cannot be written, or is not empty (code ``folder-not-empty``)
     """
-    with _naming("write", path), contextlib.ExitStack() as stack:
+    with naming_errors("write", path), contextlib.ExitStack() as stack:
         name = os.fspath(path)
         target = _follow_links(name.rstrip("/" if os.sep == "/" else "/\\") or name[:1])
         if os.path.exists(target) and not os.path.isdir(target):
@@ -442,7 +443,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def _naming(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+def naming_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn the system's errors into ``FileError``."""
     try:
         yield

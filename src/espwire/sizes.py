@@ -65,6 +65,25 @@ def join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(joined)
 
 
+def subtract_ranges(
+    ranges: Iterable[tuple[int, int]], without: Iterable[tuple[int, int]]
+) -> Ranges:
+    """What of ``ranges`` is not in ``without``.
+
+    >>> subtract_ranges([(0, 8), (10, 12)], [(2, 3), (7, 11)])
+    ((0, 2), (3, 7), (11, 12))
+    """
+    left = list(join_ranges(ranges))
+    for low, high in without:
+        left = [
+            (start, end)
+            for first, last in left
+            for start, end in ((first, min(last, low)), (max(first, high), last))
+            if start < end
+        ]
+    return join_ranges(left)
+
+
 def extract(word: int, shift: int, bits: int) -> int:
     """The ``bits`` bits of ``word`` above bit ``shift``."""
     return word >> shift & ((1 << bits) - 1)

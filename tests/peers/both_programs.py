@@ -21,7 +21,7 @@ from espwire.transport.base import CancelToken
 from espwire.virtual.config import parse_options
 from espwire.virtual.server import serve
 
-CONNECTION = ["--no-stub", "--before", "no-reset", "--after", "no-reset"]
+CONNECTION = ["--before", "no-reset", "--after", "no-reset"]
 OUTPUTS = ("out.bin",)
 ERROR = re.compile(r"^error: (.*) \[([a-z0-9-]+)\]$", re.MULTILINE)
 # what a command finds out, where both programs say it in numbers: name → pattern
@@ -92,7 +92,8 @@ def prepare(line: Line, folder: Path, files: Path) -> Path:
 
 def words_of(line: Line, port: str, words: tuple[str, ...]) -> list[str]:
     """The whole command line."""
-    return ["--port", port, *(["--chip", line.chip] if line.named else []), *CONNECTION, *words]
+    chip = ["--chip", line.chip] if line.named else []
+    return ["--port", port, *chip, *([] if line.stub else ["--no-stub"]), *CONNECTION, *words]
 
 
 def finish(

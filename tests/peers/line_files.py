@@ -49,6 +49,12 @@ def make_files(folder: Path) -> None:
         "bad.hex": make_hex([(0x3000, b"some data")]).replace(b":09", b":0A", 1),
         "after.hex": make_hex([(0x3000, b"some data")]) + b":zz\n",
     }
+    large = bytearray(rng.randbytes(0x6400))
+    files["large.bin"] = bytes(large)
+    files["gap.bin"] = bytes(large[:0x2000]) + b"\xff" * 0x2000 + bytes(large[0x4000:])
+    large[0x1234] ^= 1
+    large[0x5000:0x5010] = bytes(16)
+    files["large-old.bin"] = bytes(large[:0x6000])
     for name, content in files.items():
         (folder / name).write_bytes(content)
     (folder / "folder").mkdir()

@@ -45,6 +45,7 @@ RAW = (
     "blank.bin",
     "zeros.bin",
 )
+OLDER = {"large.bin": "large-old.bin", "gap.bin": "large.bin"}
 MODES = ("keep", "qio", "qout", "dio", "dout")
 FREQUENCIES = ("keep", "80m", "40m", "26m", "20m", "60m", "15m", "48m")
 FLASH_SIZES = ("keep", "detect", "256KB", "512KB", "1MB", "2MB", "4MB", "16MB", "128MB", "2MB-c1")
@@ -63,9 +64,11 @@ class Line:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     then: tuple[str, ...] = ()  # a second line on the same chip
     argfile: str = ""  # the text of lines.txt
+    stub: bool = False  # each program uploads its own
 
     def __str__(self) -> str:
         told = f"{self.chip}?size={self.size}&{self.options}" + ("" if self.named else " (auto)")
+        told += " with a stub" if self.stub else ""
         more = f" @lines.txt holds {self.argfile!r}" if self.argfile else ""
         more += f" then {' '.join(self.then)}" if self.then else ""
         more += f" env {dict(self.environment)}" if self.environment else ""
@@ -411,6 +414,37 @@ def _environment(draw: Drawer) -> Line:
     )
     return Line(
         "esp32c3", tuple(words), options="revision=0.4", named=False, environment=environment
+    )
+
+
+def write_over(draw: Drawer) -> Line:
+    """Files over what flash holds already: the same, an older version of it, something else, or nothing."""
+    chip, size = draw.chip(), draw.pick(*SIZES)
+    words, preset, previous = list[str](), list[tuple[int, str]](), list[str]()
+    at = draw.rng.randrange(4, 64) * SECTOR
+    how = draw.pick("", "", "", "-e", "--erase-all", "--force", "-s", "--diff-with")
+    stub = draw.chance(0.7)
+    aligned = how == "--diff-with" or (how == "-s" and not stub)  # see docs/differences.md
+    shifts = [0] if aligned else [0, 0, 0, 4, 0x234, 0xFFC]
+    for _ in range(draw.rng.choice([1, 1, 2, 3])):
+        name = draw.pick("five.bin", "large.bin", "large.bin", "gap.bin", *RAW)
+        start = at + draw.rng.choice(shifts)
+        words += [hex(start), name]
+        older = OLDER.get(name, name)
+        held = draw.pick(name, older, older, "five.bin", "")
+        if held:
+            preset.append((start, held))
+        if draw.chance(0.3):  # what shares the first sector
+            preset.append((at & -SECTOR, "odd5.bin"))
+        previous.append(draw.pick(older, held or "skip", "skip"))
+        at += draw.rng.choice([0x8000, 0x8000, 0x8000, 0x10000, 0x1000])
+    options = [how, *(previous if how == "--diff-with" else [])] if how else []
+    return Line(
+        chip,
+        (draw.write_name(), *draw.packing(), *words, *options),
+        size=size,
+        preset=tuple(preset),
+        stub=stub,
     )
 
 

@@ -555,6 +555,10 @@ def _find_false_success(pair: Pair, flash: bytes, printed: Any, output: Path) ->
         return "wrong: files that differ were called equal"
     if end:
         content = payload() if job.words[0] == "write-flash" else b""
+        if content and (pair.loader, "read-flash") not in REFUSED:
+            content += job.before()[
+                start + len(content) : end
+            ]  # the rest of the last sector is kept
         if flash[start:end] != content.ljust(end - start, b"\xff"):
             return "wrong: flash content"
     if job.output:

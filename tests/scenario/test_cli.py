@@ -259,7 +259,7 @@ def test_the_esp8266_is_written_and_its_rom_cannot_verify(
 ) -> None:
     board = Board(tmp_path, capsys, "esp8266")
     file = board.file("a.bin", WORKS)
-    board.run("--no-stub", "write-flash", "0x0", file)
+    board.run("--no-stub", "write-flash", "--no-keep", "0x0", file)
     assert "warning: " in board.err
     assert board.held(0, len(WORKS)) == WORKS
     board.run("--no-stub", "verify-flash", "0x0", file, code=5)
@@ -318,7 +318,7 @@ def test_a_loader_that_cannot_verify_claims_nothing(
 ) -> None:
     """The ESP8266's ROM: written, said to be unverified; with --verify refused before anything is written."""
     old = Board(tmp_path, capsys, "esp8266")
-    out = old.run("--no-stub", "write-flash", "0x10000", old.file("a.bin", WORKS))
+    out = old.run("--no-stub", "write-flash", "--no-keep", "0x10000", old.file("a.bin", WORKS))
     assert "written, but not verified" in out
     assert "[unverified]" in old.err
     assert old.held(0x10000, len(WORKS)) == WORKS

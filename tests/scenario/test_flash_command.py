@@ -73,6 +73,59 @@ def test_every_tool_s_build_is_written_where_it_belongs_and_verified(run, tree: 
     assert all(line in told for line in plan.describe())
 
 
+def test_the_second_time_nothing_is_written_and_a_change_costs_its_sectors(run) -> None:
+    tree = str(BUILDS / "esp-idf-ota")
+    assert run("esp32", "flash", tree)[1][-1]["data"]["bytes_written"] > 0
+    code, lines, flash = run("esp32", "flash", tree)
+    assert (code, lines[-1]["data"]["bytes_written"], lines[-1]["data"]["verified"]) == (0, 0, True)
+    assert lines[-1]["text"].startswith("Done: already up to date")
+    assert "--no-diff" in lines[-1]["text"]
+    assert run("esp32", "flash", "--no-diff", tree)[1][-1]["data"]["bytes_written"] > 0
+    assert run("esp32", "flash", tree)[2] == flash
+
+
+def test_only_the_application_is_written(run) -> None:
+    code, lines, flash = run("esp32c3", "flash", "--app", str(BUILDS / "esp-idf"))
+    assert code == 0
+    parts = lines[-1]["data"]["parts"]
+    assert [(part["address"], part["role"]) for part in parts] == [(0x10000, "app")]
+    assert flash[:0x10000] == b"\xff" * 0x10000
+
+
+def test_a_file_without_roles_has_no_application_to_choose(run, tmp_path) -> None:
+    (tmp_path / "x.hex").write_bytes(HEX)
+    code, lines, _ = run("esp32c3", "flash", "--app", str(tmp_path / "x.hex"))
+    assert (code, lines[-1]["code"]) == (2, "no-app")
+
+
+def test_partitions_are_erased_by_name_before_the_files_are_compared(run, tmp_path) -> None:
+    tree = str(BUILDS / "esp-idf")
+    (tmp_path / "nvs.bin").write_bytes(b"settings")
+    assert run("esp32c3", "flash", tree)[0] == 0
+    assert run("esp32c3", "write-flash", "nvs=" + str(tmp_path / "nvs.bin"))[0] == 0
+    code, lines, flash = run("esp32c3", "flash", "--erase", "nvs", tree)
+    assert code == 0
+    assert flash[0x9000:0xF000] == b"\xff" * 0x6000
+    assert lines[-1]["data"]["bytes_written"] == 0
+    assert "were erased" in lines[-1]["text"]
+    code, lines, _ = run("esp32c3", "flash", "--erase", "factory", tree)
+    assert (code, lines[-1]["data"]["verified"]) == (0, True)
+    assert lines[-1]["data"]["bytes_written"] > 0
+    code, lines, _ = run("esp32c3", "flash", "--erase", "nothing", tree)
+    assert (code, lines[-1]["code"]) == (6, "partition-unknown")
+
+
+def test_the_current_folder_is_the_default(run, monkeypatch) -> None:
+    monkeypatch.chdir(BUILDS / "esp-idf")
+    code, lines, _ = run("esp32c3", "flash")
+    assert (code, len(lines[-1]["data"]["parts"])) == (0, 3)
+
+
+def test_the_monitor_has_no_json_and_says_so_before_anything_is_written(run) -> None:
+    code, lines, flash = run("esp32c3", "flash", "--monitor", str(BUILDS / "esp-idf"))
+    assert (code, lines[-1]["code"], flash) == (2, "usage", b"")
+
+
 def test_a_build_for_another_chip_is_told_before_anything_is_written(run) -> None:
     code, lines, flash = run("esp32", "flash", str(BUILDS / "arduino-esp32"))
     assert code == 8

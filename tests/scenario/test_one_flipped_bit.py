@@ -256,34 +256,40 @@ def test_an_md5_of_another_place_is_not_taken_for_this_one():
     assert transport.chip.flash.contents[0x10000:0x11000] == data
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("spoils", [1, 9])
 @pytest.mark.parametrize(
     ("compress", "stub"), [(None, False), (False, False), (None, True), (False, True)]
 )
-def test_padding_is_verified(monkeypatch, compress, stub, spoils):
-    """A byte behind the file's end that is not blank any more: written again, and an error if it stays."""
+def test_what_follows_in_the_last_sector_is_verified(monkeypatch, compress, stub, spoils, keep):
+    """A byte behind the file's end that is wrong, blank or kept: written again, and an error if it stays."""
     device, transport = open_rom("esp32", None)
     if stub:
         device.use_stub()
     contents, spoiled = transport.chip.flash.contents, []
+    old = bytes(contents[0x11F00:0x12000])
     real = executing._Run.write
 
     def write_and_spoil(run, step):
         real(run, step)
         if len(spoiled) < spoils:
-            contents[step.address + len(step.data) + 5] = 0x7F
+            contents[step.blob[1] + 5] ^= 0x80
             spoiled.append(step.address)
 
     monkeypatch.setattr(executing._Run, "write", write_and_spoil)
     error = attempt(
-        write_flash, device, [Blob(0x10000, b"\x11" * 0x1F00)], policy=Policy(compress=compress)
+        write_flash,
+        device,
+        [Blob(0x10000, b"\x11" * 0x1F00)],
+        policy=Policy(compress=compress, keep=keep),
     )
     if spoils > 1:
         assert error is not None
         assert error.ranges[-1][1] == 0x12000
     else:
         assert error is None
-        assert contents[0x10000:0x12000] == (b"\x11" * 0x1F00).ljust(0x2000, b"\xff")
+        assert contents[0x10000:0x11F00] == b"\x11" * 0x1F00
+        assert contents[0x11F00:0x12000] == (old if keep else b"\xff" * 0x100)
 
 
 @pytest.mark.parametrize("damaged", [True, False])
@@ -413,7 +419,7 @@ def test_after_a_stub_that_failed_what_cannot_be_verified_needs_consent(work):
     assert (caught.value.exit_code, caught.value.code) == (7, "unverified")
     assert "--allow unverified" in caught.value.hint
     assert transport.chip.flash.contents == bytes(MIB), "nothing was changed"
-    run(consents=frozenset({"unverified"}))
+    run(consents=frozenset({"unverified", "neighbours"}))
     assert transport.chip.flash.contents[0x10000:0x11000] == (
         b"data" if work == "write" else b""
     ).ljust(0x1000, b"\xff")
@@ -425,9 +431,10 @@ def test_without_a_stub_on_purpose_the_esp8266_is_written_as_ever(tmp_path, caps
         "virtual:esp8266?profile=instant&stub=off",
         ["write-flash", "0x10000", str(tmp_path / "app")],
     )
-    assert main(["-p", url, "--no-stub", *words]) == 0
+    assert main(["-p", url, "--no-stub", *words]) == 8  # the next sector is erased as well
+    assert main(["-p", url, "--no-stub", *words, "--no-keep"]) == 0
     assert main(["-p", url, *words]) == 7
-    assert main(["-p", url, *words, "--allow", "unverified"]) == 0
+    assert main(["-p", url, *words, "--no-keep", "--allow", "unverified"]) == 0
     assert "[unverified]" in capsys.readouterr().err
 
 

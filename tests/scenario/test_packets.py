@@ -144,7 +144,7 @@ def test_a_traced_run_sends_the_same_bytes(
     # transfer ids come from a counter that runs on over connections
     for module in ("loader", "backends.stub"):
         monkeypatch.setattr(f"espwire.device.{module}._TOKENS", cycle([0x5A0001]))
-    Path("a.bin").write_bytes(random.Random(chip).randbytes(20_000))
+    Path("a.bin").write_bytes(random.Random(chip).randbytes(24_000))
     runs: list[list[bytes]] = []
     for trace in ([], ["--trace"]):
         port = ["--port", f"virtual:{chip}?size=4MB"]

@@ -151,7 +151,15 @@ def test_where_the_loader_cannot_read_a_file_gives_the_names(run: Run) -> None:
     assert "--partitions" in told["hint"]
     assert "leave out --no-stub" in told["hint"]
     assert (
-        run("--no-stub", "write-flash", "--partitions", "t.csv", "nvs=small.bin", port=blind)[0]
+        run(
+            "--no-stub",
+            "write-flash",
+            "--no-keep",
+            "--partitions",
+            "t.csv",
+            "nvs=small.bin",
+            port=blind,
+        )[0]
         == 0
     )
 

@@ -26,7 +26,7 @@ PORTS = [
     if there
 ]
 MAC = "24:6F:28:AA:BB:CC"
-DATA = b"\xe9\x01\x02\x20" + random.Random(3).randbytes(2 * 4096)
+DATA = b"\xe9\x01\x02\x20" + random.Random(3).randbytes(3 * 4096)
 
 
 def plug(bus, chip, kind, mac=MAC, **keywords):

@@ -302,6 +302,7 @@ def write_flash(
         )
     wanted = True if kwargs.get("compress") else False if kwargs.get("no_compress") else None
     policy = Policy(
+        keep=False,
         compress=wanted,
         erase_all=bool(kwargs.get("erase_all")),
         force=bool(kwargs.get("force")),

@@ -186,6 +186,8 @@ class Flash(Record):
     """The flash as the ROM sees it. The codes are those of bytes 2 and 3 of an image header.
 
     ``octal_flag``: the eFuse by which the ROM drives the flash chip with eight data lines.
+    ``calibration_size``: bytes at the end of the flash where the SDK keeps RF calibration if there is no partition
+    table.
     """
 
     bootloader_offset: int
@@ -198,6 +200,7 @@ class Flash(Record):
     address_32bit: bool
     encrypted_write_align: int = 0
     octal_flag: BitAt | None = None
+    calibration_size: int = 0
 
 
 class MappedFlash(Record):

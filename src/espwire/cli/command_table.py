@@ -28,6 +28,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "write-flash": Entry("Write files to flash and verify them.", "flash_jobs:write_flash"),
         "verify-flash": Entry("Compare flash with files.", "flash_jobs:verify_flash"),
         "read-flash": Entry("Read flash into a file.", "flash_jobs:read_flash"),
+        "backup": Entry("Save the whole flash in a file.", "backup:backup"),
+        "restore": Entry("Write a backup back to flash and verify it.", "backup:restore"),
         "erase-flash": Entry("Erase the whole flash.", "flash_jobs:erase_flash"),
         "erase-region": Entry("Erase part of the flash.", "flash_jobs:erase_region"),
         "write-flash-status": Entry(

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output
-from espwire.errors import ToolError, WrongChip
+from espwire.errors import (
+    ConnectError,
+    DeviceError,
+    PortNotFound,
+    ToolError,
+    TransportError,
+    TransportLost,
+    WrongChip,
+)
 
 if TYPE_CHECKING:
     from espwire.cli.config_files import Loaded
@@ -21,8 +30,15 @@ if TYPE_CHECKING:
     from espwire.device.device import Device, StubSource
     from espwire.device.loader import OnPacket, Packet
     from espwire.events import Event, Report
+    from espwire.flash.journal import Journal
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
+
+WAIT_BACK_S = 30.0  # for a board that is lost in the middle of a job
+RETRY_PAUSE_S = 0.3
+MOST_LOSSES = 5  # in one job
+
+Job = TypeVar("Job")
 
 
 class Program(NamedTuple):
@@ -36,6 +52,8 @@ class Program(NamedTuple):
     report_device: Callable[[Device, Report], None] | None = None
     strict: bool = True  # False: accept ambiguous numbers and files as esptool does
     consents: frozenset[str] = frozenset()  # in addition to --allow
+    keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
+    waits: bool = True  # for a board that is lost in the middle of a job
 
 
 class Context:
@@ -65,6 +83,9 @@ class Context:
         self._connected, self._leave_connected = connected, leave_connected
         self._loaded: Loaded | None = None
         self._renderer: Renderer | None = None
+        self._target: SystemPort | None = (
+            None  # the port of the last connection, if it is a system's
+        )
         self._ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
@@ -201,6 +222,28 @@ class Context:
         path = None if self.options.get("no_state") else state.find_state_file()
         return state.State(path, report)
 
+    def journal(self, device: Device) -> Journal | None:
+        """Where a write keeps what an interruption would destroy; None: nothing can be kept, or with ``--no-state``.
+
+        Virtual chips in this process have one only if their flash is a file.
+        """
+        import hashlib
+        from urllib.parse import parse_qs, urlsplit
+
+        from espwire.cli.state import find_state_file
+        from espwire.flash.journal import Journal
+
+        port, board = self.get("port"), device.mac
+        if self.options.get("no_state") or not board:
+            return None
+        if port is not None and port.lower().startswith("virtual:"):
+            files = parse_qs(urlsplit(port).query).get("flash")
+            if not files:
+                return None
+            board += f" in {os.path.abspath(files[0])}"
+        name = hashlib.sha256(board.encode()).hexdigest()[:16]
+        return Journal(find_state_file().with_name("unfinished") / f"{name}.json", board)
+
     def find_target(self) -> SystemPort | str:
         """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.
 
@@ -250,6 +293,55 @@ class Context:
             device.use_flash_pins(pins)
         yield device
 
+    def run_job(self, job: Callable[[Device], Job], **options: Any) -> Job:
+        """Run ``job`` on the connected chip, as within ``device``; if the board is lost meanwhile, wait for it, connect
+        again, and run the job again. A job on flash then goes on where it was: it finds what is there.
+
+        :param options: as for ``device``
+        :raises PortNotFound: code ``port-not-back``
+        :raises WrongChip: code ``wrong-board``: another board is at the port
+        """
+        mac, losses = "", 0
+        deadline = 0.0
+        while True:
+            try:
+                with self.device(**options) as device:
+                    if losses and device.mac != mac:
+                        raise _build_wrong_board(device, mac)
+                    mac = device.mac
+                    deadline = 0.0
+                    return job(device)
+            except WrongChip:
+                raise
+            except (TransportError, ConnectError, DeviceError) as error:
+                lost = isinstance(error, TransportLost) or error.code == "chip-reset"
+                if deadline and time.monotonic() < deadline:  # it is not back yet
+                    time.sleep(RETRY_PAUSE_S)
+                    self._find_again()
+                    continue
+                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES:
+                    raise
+                losses, deadline = losses + 1, time.monotonic() + WAIT_BACK_S
+                self._report_loss(error)
+
+    def _may_wait(self) -> bool:
+        return self._connected is None and self.program.waits and self.get("before") != "no-reset"
+
+    def _report_loss(self, error: ToolError) -> None:
+        from espwire.events import Warned
+
+        self.report(
+            Warned(code="board-lost", text=f"{error}; waiting {WAIT_BACK_S:.0f} s for the board")
+        )
+
+    def _find_again(self) -> None:
+        """If the port has another name now, use that. The name that the user gave comes first."""
+        target = self._target
+        if target is None or os.path.exists(self.get("port") or ""):
+            return
+        with suppress(PortNotFound):
+            self.options["port"] = target.wait_back(0.0).identity.path
+
     def _read_stub(self) -> StubSource:
         """The stub that the options ask for: True for espwire's own.
 
@@ -270,6 +362,7 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
+        self._target = None if isinstance(target, str) else target
         virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
@@ -403,8 +496,12 @@ def _check_board(device: Device, name: str, target: SystemPort) -> None:
     if not is_other_board(name, target.identity, device.mac):
         return
     device.leave("hard-reset")
-    raise WrongChip(
-        f"the board at {target.identity.path} has the MAC address"
+    raise _build_wrong_board(device, name)
+
+
+def _build_wrong_board(device: Device, name: str) -> WrongChip:
+    return WrongChip(
+        f"the board at {device.transport.info.name} has the MAC address"
         f" {device.mac or 'hidden'}, not {name}",
         hint="Connect to each board once by the name of its port.",
         code="wrong-board",

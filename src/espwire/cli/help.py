@@ -83,6 +83,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "read-flash 0 ALL flash.bin",
         "read-flash nvs nvs.bin",
     ),
+    "backup": ("backup board.zip", "-p /dev/ttyUSB0 -b 921600 backup board.zip"),
+    "restore": (
+        "restore board.zip",
+        "restore board.zip --dry-run",
+        "restore board.zip --allow other-chip --skip nvs",
+    ),
     "erase-flash": ("erase-flash", "-p virtual:esp32c3 erase-flash"),
     "erase-region": ("erase-region 0x9000 0x6000", "erase-region nvs"),
     "write-flash-status": (

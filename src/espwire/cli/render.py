@@ -109,7 +109,11 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case PlanReady():
             about = ("about ", "") if event.wire_estimated else ("", "about ")
             head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
+            if event.actions and all(step.kind == "skip" for step in event.actions):
+                head = "Plan: nothing to write"
             return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
+        case Finished(written=0):
+            return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."
         case Finished():
             return f"{DONE.get(event.task, event.task)} {_named(event.name)}{_speed(event)}."
         case Result():
@@ -141,10 +145,12 @@ def _named(name: str) -> str:
 
 def _speed(event: Finished) -> str:
     # a check by MD5 transfers no data
-    transferred = event.task in ("write", "read") and event.size and event.seconds > 0
-    rate = f", {event.size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
+    size = event.size if event.written is None else event.written
+    transferred = event.task in ("write", "read") and size and event.seconds > 0
+    rate = f", {size * 8 / event.seconds / 1000:.0f} kbit/s" if transferred else ""
     took = f" in {event.seconds:.1f} s" if event.seconds >= 0.05 else ""
-    return f"{event.size:,} bytes{took}{rate if took else ''}"
+    some = "" if event.written is None else f"{event.written:,} of "
+    return f"{some}{event.size:,} bytes{took}{rate if took else ''}"
 
 
 def count(event: Progress) -> str:

@@ -28,9 +28,11 @@ def _by_name(table: Mapping[str, str]) -> dict[str, str]:
 COMMANDS = _by_name(
     {
         "flash PATH": "upload burn program deploy download install update",
-        "write-flash ADDRESS FILE": "write write-bin flash-write put restore",
+        "write-flash ADDRESS FILE": "write write-bin flash-write put",
         "verify-flash ADDRESS FILE": "verify compare check flash-verify",
-        "read-flash 0 ALL FILE": "read dump backup save get flash-read",
+        "read-flash 0 ALL FILE": "read dump save get flash-read",
+        "backup FILE": "backup-flash flash-backup export clone archive",
+        "restore FILE": "restore-flash flash-restore import unbackup",
         "erase-flash": "erase erase-all erase-chip wipe format clean chip-erase",
         "erase-region ADDRESS SIZE": "erase-partition erase-sector erase-block erase-range",
         "chip-info": "info chip board-info identify detect device-info probe id revision get-chip-id",

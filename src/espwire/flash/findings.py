@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from espwire.errors import SafetyStop, check_consents
 from espwire.record import Record
+from espwire.sizes import Ranges
 
 
 class Policy(Record):
@@ -18,18 +19,28 @@ class Policy(Record):
     ``rewrites``: how often a blob may be tried again.
     ``ignore_flash_enc_efuse``: do not check the eFuses for a flash encryption key.
     ``skip_flashed``: leave out blobs that the flash holds already, by its MD5.
+    ``erase``: half-open flash ranges, whole sectors, to erase first.
+    ``diff``: write only the sectors that differ from the flash, where the loader can find them.
+    ``keep``: keep what shares a sector with a blob; False: it is erased.
     ``trust_flash_content``: do not even check a blob that equals its ``previous``.
     """
 
     compress: bool | None = None
     verify: bool | None = None
     erase_all: bool = False
+    erase: Ranges = ()
     force: bool = False
     consents: frozenset[str] = frozenset()
     rewrites: int = 1
     ignore_flash_enc_efuse: bool = False
+    diff: bool = True
+    keep: bool = True
     skip_flashed: bool = False
     trust_flash_content: bool = False
+
+    def erases(self, start: int, end: int) -> bool:
+        """Whether something in this range is erased first, so that what the flash holds there now does not count."""
+        return self.erase_all or any(low < end and start < high for low, high in self.erase)
 
 
 class Finding(NamedTuple):

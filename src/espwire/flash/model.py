@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.flash.findings import Finding, Policy
-from espwire.sizes import format_size
+from espwire.sizes import SECTOR, Ranges, format_size
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -76,6 +76,12 @@ class FlashTarget:
         return None if self.size_assumed else self.flash_size
 
     @property
+    def encrypts_flash(self) -> bool:
+        """Whether what is in flash cannot be compared with files: it is encrypted, or cannot be read at all."""
+        encrypted = self.security is not None and self.security.flash_encryption
+        return encrypted or self.secure_download
+
+    @property
     def encrypted_align(self) -> int:
         """Bytes that the chip encrypts at once."""
         return self.chip.flash.encrypted_write_align or 16
@@ -111,32 +117,33 @@ class FlashTarget:
 
 
 class Erase(NamedTuple):
-    """Erase whole sectors. ``whole``: the entire flash."""
+    """Erase whole sectors. ``whole``: the entire flash. ``again``: although they read blank, see ``journal.py``."""
 
     address: int
     size: int
     whole: bool = False
+    again: bool = False
 
     def describe(self) -> str:
         """One line for people."""
+        if self.again:
+            return f"erase again {format_span(self.address, self.address + self.size)}: an erase was interrupted"
         return f"erase {format_span(self.address, self.address + self.size)}"
 
 
 @dataclass(frozen=True)
-class Write:
-    """Erase the sectors of a blob and write it.
+class Piece:
+    """Whole sectors to erase, and what to program there from ``address`` on.
 
-    ``address`` and ``data`` are what is sent: the blob, filled with 0xFF down to the sector start and up to 4 bytes.
     ``packed`` is the zlib form where that is to be sent; ``wire_bytes`` is what the host sends in all, repetitions not
     counted; ``wire_estimated``: about. ``lzma``: an LZMA stream is sent instead, which is compressed meanwhile.
+    ``erase_end``: up to where the loader erases.
     """
 
     address: int
     data: bytes = field(repr=False)
-    name: str
     packed: bytes | None = field(default=None, repr=False)
     wire_bytes: int = 0
-    encrypted: bool = False
     erase_end: int = 0
     lzma: bool = False
     wire_estimated: bool = False
@@ -146,28 +153,70 @@ class Write:
         """One past the last address."""
         return self.address + len(self.data)
 
-    def describe(self) -> str:
-        """One line for people."""
-        how = f", compressed to {len(self.packed):,} bytes" if self.packed is not None else ""
-        how = ", compressed with LZMA" if self.lzma else how
-        how += ", encrypted by the chip" if self.encrypted else ""
-        return f"write {self.name} to {format_span(self.address, self.end)}{how}"
-
 
 @dataclass(frozen=True)
-class Verify:
-    """The flash must hold ``data`` at ``address``.
+class Write:
+    """Bring a blob into flash: erase and program ``pieces``, which are runs of whole sectors.
 
-    ``rewrite``: what to write if it does not, where the step before wrote only some of it.
-    ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
-    last block and was erased with the rest.
+    ``address`` and ``data`` are all that the flash holds afterwards: the blob, filled up to the borders of its sectors
+    with what is kept there, or with 0xFF. ``blob``: the blob's own range, half-open.
     """
 
     address: int
     data: bytes = field(repr=False)
     name: str
-    rewrite: Write | None = field(default=None, repr=False)
+    pieces: tuple[Piece, ...]
+    encrypted: bool = False
+    blob: tuple[int, int] = (0, 0)
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + len(self.data)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are programmed."""
+        return sum(len(piece.data) for piece in self.pieces)
+
+    @property
+    def changed(self) -> int:
+        """Bytes of the blob that are programmed; the others are in flash already."""
+        low, high = self.blob
+        return sum(max(0, min(p.end, high) - max(p.address, low)) for p in self.pieces)
+
+    @property
+    def wire_bytes(self) -> int:
+        """What the host sends."""
+        return sum(piece.wire_bytes for piece in self.pieces)
+
+    def describe(self) -> str:
+        """One line for people."""
+        some = (
+            f"{describe_extent(self.size, len(self.data))} of "
+            if self.size < len(self.data)
+            else ""
+        )
+        packed = sum(len(piece.packed or piece.data) for piece in self.pieces)
+        how = f", compressed to {packed:,} bytes" if packed < self.size else ""
+        how = ", compressed with LZMA" if any(piece.lzma for piece in self.pieces) else how
+        how += ", encrypted by the chip" if self.encrypted else ""
+        return f"write {some}{self.name} to {format_span(*self.blob)}{how}"
+
+
+@dataclass(frozen=True)
+class Verify:
+    """The flash must hold ``data`` at ``address``: the blob, and the rest of its sectors where that is known.
+
+    ``tail``: bytes behind ``data`` that must be blank: up to the end of the last sector, which holds the padding of the
+    last block and was erased with the rest. ``blob``: the blob's own range, half-open.
+    """
+
+    address: int
+    data: bytes = field(repr=False)
+    name: str
     tail: int = 0
+    blob: tuple[int, int] = (0, 0)
 
     @property
     def end(self) -> int:
@@ -181,7 +230,23 @@ class Verify:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"verify {self.name} at {format_span(self.address, self.end)}"
+        return f"verify {self.name} at {format_span(*self.blob)}"
+
+
+class Found(NamedTuple):
+    """What the flash holds where one blob goes.
+
+    ``changed``: half-open ranges of whole sectors that differ from it; None: not compared.
+    ``before``, ``behind``: the rest of its first sector and of its last one; None: not known.
+    ``certain``: the comparison covered each byte of it, by replies that carry a CRC.
+    ``weak``: sectors that read blank now and whose erase was interrupted.
+    """
+
+    changed: Ranges | None = None
+    before: bytes | None = None
+    behind: bytes | None = None
+    certain: bool = False
+    weak: Ranges = ()
 
 
 class Skip(NamedTuple):
@@ -192,6 +257,11 @@ class Skip(NamedTuple):
     name: str
     why: str
     checked: bool = False
+
+    @property
+    def end(self) -> int:
+        """One past the last address."""
+        return self.address + self.size
 
     def describe(self) -> str:
         """One line for people."""
@@ -215,14 +285,29 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
 
     @property
+    def written(self) -> int:
+        """Bytes of the blobs that are programmed; the others are in flash already."""
+        return sum(step.changed for step in self.writes)
+
+    @property
+    def erases(self) -> bool:
+        """Whether it erases what the caller named."""
+        return any(isinstance(step, Erase) and not step.again for step in self.steps)
+
+    @property
     def writes(self) -> tuple[Write, ...]:
         """The steps that write."""
         return tuple(step for step in self.steps if isinstance(step, Write))
 
     @property
+    def changes_flash(self) -> bool:
+        """Whether anything is erased or written."""
+        return any(isinstance(step, Erase | Write) for step in self.steps)
+
+    @property
     def wire_estimated(self) -> bool:
         """Whether ``wire_bytes`` is an estimate: data is compressed, or encoded for the line, while it is sent."""
-        return any(write.wire_estimated for write in self.writes)
+        return any(piece.wire_estimated for write in self.writes for piece in write.pieces)
 
     @property
     def unverified(self) -> tuple[str, ...]:
@@ -253,19 +338,32 @@ class Plan:
 
 def describe_step(step: Step) -> PlannedStep:
     """A step as events report it."""
-    size = step.size if isinstance(step, Erase | Skip) else len(step.data)
+    start, end = step.address, step.address
+    if isinstance(step, Write | Verify):
+        start, end = step.blob
+    else:
+        end += step.size
     name = "" if isinstance(step, Erase) else step.name
-    return PlannedStep(kind=type(step).__name__.lower(), address=step.address, size=size, name=name)
+    return PlannedStep(kind=type(step).__name__.lower(), address=start, size=end - start, name=name)
 
 
 def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
     """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
     if isinstance(step, Erase):
         return "erase", "", step.size / 8
-    size = max(len(step.data), 1)
     if isinstance(step, Write):
-        return "write", step.name, size
+        return "write", step.name, step.size
+    size = max(len(step.data), 1)
     return "verify", step.name, size / 20
+
+
+def describe_extent(size: int, whole: int) -> str:
+    """How many of the sectors of ``whole`` bytes ``size`` bytes are.
+
+    >>> describe_extent(0x1800, 0x10001)
+    '2 of 17 sectors'
+    """
+    return f"{-(-size // SECTOR)} of {-(-whole // SECTOR)} sectors"
 
 
 def format_span(start: int, end: int) -> str:

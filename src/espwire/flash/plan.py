@@ -5,11 +5,13 @@ Whether the plan is wise (encryption, secure boot, wrong chip) is `safety`'s que
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 
 from espwire.blob import Blob
 from espwire.compress import deflate_zlib
+from espwire.device.backends.base import WORD
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import (
     LZMA_CYCLES,
@@ -21,11 +23,13 @@ from espwire.flash.estimate import (
     estimate_lzma_bytes,
     estimate_write,
 )
-from espwire.flash.findings import Finding, Policy
+from espwire.flash.findings import Finding, Policy, build_fatal
 from espwire.flash.model import (
     BLANK,
     Erase,
     FlashTarget,
+    Found,
+    Piece,
     Plan,
     Skip,
     Step,
@@ -33,10 +37,10 @@ from espwire.flash.model import (
     Write,
     format_span,
 )
-from espwire.sizes import SECTOR, align_down, align_up
+from espwire.sizes import SECTOR, Ranges, align_down, align_up
 
 ADDRESS_LIMIT = 1 << 32
-WRITE_ALIGN = 4
+NOTHING = Found()
 
 
 def plan(
@@ -45,28 +49,27 @@ def plan(
     target: FlashTarget,
     cost: TransportCost | None = None,
     policy: Policy | None = None,
-    present: Collection[int] = (),
+    found: Mapping[int, Found] = MappingProxyType({}),
 ) -> Plan:
     """The steps that bring ``blobs`` into the flash, by address, each verified right after it is written if possible.
 
-    :param present: addresses of blobs that the flash holds already
+    :param found: what the flash holds now, by the blobs' addresses
     :raises UsageError: code ``overlap``: two blobs share a sector; code ``address``: an address cannot be written to
     :raises Unsupported: verification or encryption is required and the loader has none
     """
     cost, policy = cost or TransportCost(), policy or Policy()
     blobs = tuple(blobs)
     ordered = check_blobs(blobs, target, policy)
-    steps: list[Step] = [_erase_all(target)] if policy.erase_all else []
+    steps: list[Step] = [Erase(low, high - low) for low, high in policy.erase]
+    if policy.erase_all:
+        steps = [_erase_all(target)]
     steps += [Skip(p.address, 0, p.label, "it is empty") for p in blobs if not p.data]
     for blob in ordered:
-        if blob.address in present:
-            why = "the flash holds it already"
-            steps.append(Skip(blob.address, len(blob.data), blob.label, why, checked=True))
-        else:
-            steps += _plan_blob(blob, target, cost, policy)
+        steps += _plan_blob(blob, target, cost, policy, found.get(blob.address, NOTHING))
     return Plan(
         tuple(steps),
-        _find_side_effects(blobs, steps) + _find_ignored(blobs, target, policy),
+        _find_side_effects(blobs, steps, target, policy, found)
+        + _find_ignored(blobs, target, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
         sum(_estimate(step, target, cost) for step in steps),
         policy,
@@ -88,10 +91,37 @@ def check_blobs(blobs: tuple[Blob, ...], target: FlashTarget, policy: Policy) ->
     return ordered
 
 
+def _is_erased(blob: Blob, policy: Policy) -> bool:
+    return policy.erases(align_down(blob.address, SECTOR), align_up(blob.end, SECTOR))
+
+
 def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
-    """Whether a blob can be compared with the flash, and the result will still be true when it is used."""
-    excluded = blob.encrypted or policy.erase_all or policy.verify is False
-    return not excluded and target.limits.can_verify
+    """Whether a blob can be compared with the flash, and the result will still be true when it is used.
+
+    With flash encryption enabled, the chip returns ciphertext.
+    """
+    excluded = blob.encrypted or _is_erased(blob, policy) or policy.verify is False
+    return not excluded and not target.encrypts_flash and target.limits.can_verify
+
+
+def can_keep(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
+    """Whether what shares a sector with a blob can be kept: read before, and written again."""
+    excluded = blob.encrypted or _is_erased(blob, policy) or target.encrypts_flash
+    return policy.keep and not excluded and target.limits.can_read
+
+
+def fill_up(blob: Blob, found: Found) -> tuple[int, bytes]:
+    """The start of the blob's first sector, and what is to be there from then on.
+
+    A blob whose last sector is blank behind it is filled up to a word only, which is less to send.
+    """
+    start = align_down(blob.address, SECTOR)
+    before = BLANK * (blob.address - start) if found.before is None else found.before
+    behind = BLANK * (-blob.end % SECTOR) if found.behind is None else found.behind
+    if not behind.strip(BLANK):
+        behind = BLANK * (-blob.end % WORD)
+    data = blob.data
+    return start, b"".join((before, data, behind)) if before or behind else bytes(data)
 
 
 def find_changed_runs(new: bytes, old: bytes, sector: int) -> tuple[tuple[int, int], ...]:
@@ -114,11 +144,6 @@ def find_changed_runs(new: bytes, old: bytes, sector: int) -> tuple[tuple[int, i
         else:
             runs.append((start, end))
     return tuple(runs)
-
-
-def find_tail(write: Write) -> int:
-    """Bytes from the end of what is written to the end of its last sector."""
-    return -write.end % SECTOR
 
 
 def describe_erased_behind(label: str, end: int, erased_end: int) -> Finding:
@@ -193,78 +218,111 @@ def _check_overlap(left: Blob, right: Blob) -> None:
         )
 
 
-def _plan_blob(blob: Blob, target: FlashTarget, cost: TransportCost, policy: Policy) -> list[Step]:
-    """Write all of it, or what differs, or nothing; then check."""
-    write = _plan_write(blob, target, cost, policy)
-    if blob.previous is not None and can_compare(blob, target, policy):
-        return _plan_changes(blob, blob.previous, write, target, cost, policy)
-    if policy.verify is not False and not blob.encrypted and target.limits.can_verify:
-        return [write, Verify(write.address, write.data, write.name, tail=find_tail(write))]
-    return [write]
+def _plan_blob(
+    blob: Blob, target: FlashTarget, cost: TransportCost, policy: Policy, found: Found
+) -> list[Step]:
+    """Write what differs, or nothing; then check all of it."""
+    start, data = fill_up(blob, found)
+    data += BLANK * (-len(data) % (target.encrypted_align if blob.encrypted else WORD))
+    runs: Ranges = ((start, start + len(data)),)
+    compared = found.changed is not None
+    if found.changed is not None:
+        runs = tuple((low, min(high, start + len(data))) for low, high in found.changed)
+    elif blob.previous is not None and can_compare(blob, target, policy):
+        runs = _find_changes(start, data, blob)
+    if (
+        not runs
+        and not found.certain
+        and not compared
+        and policy.trust_flash_content
+        and not policy.verify
+    ):
+        why = "nothing has changed, and the flash is trusted"
+        return [Skip(blob.address, len(blob.data), blob.label, why)]
+    steps: list[Step] = [Erase(low, high - low, again=True) for low, high in found.weak]
+    if runs:
+        steps.append(plan_write(blob, start, data, runs, target, cost, policy))
+    else:
+        why = "the flash holds it already"
+        steps.append(Skip(blob.address, len(blob.data), blob.label, why, checked=True))
+    if (
+        policy.verify is not False
+        and not blob.encrypted
+        and target.limits.can_verify
+        and not found.certain
+    ):
+        steps.append(_plan_verify(blob, start, data, runs, found))
+    return steps
 
 
-def _plan_changes(
+def _find_changes(start: int, data: bytes, blob: Blob) -> Ranges:
+    """What differs from what the flash is believed to hold."""
+    head = data[: blob.address - start]
+    runs = find_changed_runs(data, head + (blob.previous or b""), SECTOR)
+    return tuple((start + low, start + high) for low, high in runs)
+
+
+def _plan_verify(blob: Blob, start: int, data: bytes, runs: Ranges, found: Found) -> Verify:
+    """Check the blob, and the rest of its sectors where their content is known."""
+    end, compared = start + len(data), found.changed is not None
+    first = compared or found.before is not None or (bool(runs) and runs[0][0] == start)
+    last = compared or found.behind is not None or (bool(runs) and runs[-1][1] == end)
+    begin = start if first else blob.address
+    tail = -end % SECTOR if last else 0
+    return Verify(begin, data[begin - start :], blob.label, tail, (blob.address, blob.end))
+
+
+def plan_write(
     blob: Blob,
-    previous: bytes,
-    write: Write,
+    start: int,
+    data: bytes,
+    runs: Ranges,
     target: FlashTarget,
     cost: TransportCost,
     policy: Policy,
-) -> list[Step]:
-    """Write the sectors that differ from ``previous``; then check all of it."""
-    head = BLANK * (blob.address - write.address)
-    runs = find_changed_runs(write.data, head + previous, SECTOR)
-    if not runs and policy.trust_flash_content and not policy.verify:
-        why = "nothing has changed, and the flash is trusted"
-        return [Skip(blob.address, len(blob.data), blob.label, why)]
-    changed = [_cut(write, start, end, target, cost, policy) for start, end in runs]
-    kept = 0 if runs and runs[0][0] == 0 else len(head)  # before the blob, if not erased
-    tail = find_tail(write) if runs and runs[-1][1] == len(write.data) else 0
-    verify = Verify(write.address + kept, write.data[kept:], write.name, rewrite=write, tail=tail)
-    return [*changed, verify]
-
-
-def _cut(
-    write: Write, start: int, end: int, target: FlashTarget, cost: TransportCost, policy: Policy
 ) -> Write:
-    """The write of a run of sectors."""
-    if (start, end) == (0, len(write.data)):
-        return write
-    blob = Blob(write.address + start, write.data[start:end], write.name)
-    return _plan_write(blob, target, cost, policy)
+    """The write of ``runs`` of ``data``, which begins at the sector ``start``."""
+    pieces = tuple(
+        _plan_piece(
+            low, data[low - start : high - start], target, cost, policy, encrypted=blob.encrypted
+        )
+        for low, high in runs
+    )
+    return Write(start, data, blob.label, pieces, blob.encrypted, (blob.address, blob.end))
 
 
-def _plan_write(blob: Blob, target: FlashTarget, cost: TransportCost, policy: Policy) -> Write:
-    """The ROM erases from the sector's start but counts sectors by size, so the transfer begins at a sector."""
-    start = align_down(blob.address, SECTOR)
-    align = target.encrypted_align if blob.encrypted else WRITE_ALIGN
-    head = BLANK * (blob.address - start)
-    tail = BLANK * (-(len(head) + len(blob.data)) % align)
-    data = b"".join((head, blob.data, tail)) if head or tail else bytes(blob.data)
-    packed = None
-    compress = policy.compress if blob.encrypted else policy.compress is not False
-    if blob.encrypted and not target.limits.can_encrypt_compressed:
+def _plan_piece(
+    start: int,
+    data: bytes,
+    target: FlashTarget,
+    cost: TransportCost,
+    policy: Policy,
+    *,
+    encrypted: bool,
+) -> Piece:
+    """The ROM erases from the sector's start but counts sectors by size, so a piece begins at a sector."""
+    limits, packed = target.limits, None
+    compress = policy.compress if encrypted else policy.compress is not False
+    if encrypted and not limits.can_encrypt_compressed:
         compress = False
-    if compress and target.limits.can_compress:
+    if compress and limits.can_compress:
         packed = deflate_zlib(data)
         if len(packed) >= len(data):
             packed = None
-    wire_bytes = count_wire_bytes(packed or data, target.limits, packed=packed is not None)
-    erase_end = target.limits.find_erased_end(start, len(data))
+    wire_bytes = count_wire_bytes(packed or data, limits, packed=packed is not None)
+    erase_end = limits.find_erased_end(start, len(data))
     fewer = None
     if packed is not None:
         span, size = range(start, erase_end), len(packed)
-        fewer = estimate_lzma_bytes(span, size, wire_bytes, target.limits, cost)
-    return Write(
+        fewer = estimate_lzma_bytes(span, size, wire_bytes, limits, cost)
+    return Piece(
         start,
         data,
-        blob.label,
         packed,
         fewer or wire_bytes,
-        blob.encrypted,
         erase_end,
         lzma=fewer is not None,
-        wire_estimated=fewer is not None or target.limits.masks_frames,
+        wire_estimated=fewer is not None or limits.masks_frames,
     )
 
 
@@ -287,9 +345,19 @@ def _find_ignored(
         if not blob.data or not asked or can_compare(blob, target, policy):
             continue
         why = "this loader cannot read or hash the flash"
-        if blob.encrypted or policy.erase_all:
-            why = "the chip encrypts it" if blob.encrypted else "all is erased first"
+        if target.encrypts_flash and not target.secure_download:
+            why = "flash encryption is enabled"
+        if blob.encrypted or _is_erased(blob, policy):
+            why = "the chip encrypts it" if blob.encrypted else "its sectors are erased first"
         findings.append(Finding("written-whole", f"{blob.label} is written whole: {why}"))
+    if target.encrypts_flash and any(blob.data for blob in blobs):
+        why = (
+            "Secure Download Mode hides the flash"
+            if target.secure_download
+            else "flash encryption is enabled"
+        )
+        text = f"{why}: everything is written, other data in its sectors is erased, and an interrupted write starts over"
+        findings.append(Finding("nothing-compared", text))
     if policy.compress and not target.limits.can_compress:
         why = f"this {target.limits.loader} loader cannot unpack it, or not safely"
         text = f"the data is sent uncompressed: {why}"
@@ -297,22 +365,46 @@ def _find_ignored(
     return tuple(findings)
 
 
-def _find_side_effects(blobs: tuple[Blob, ...], steps: list[Step]) -> tuple[Finding, ...]:
+def _find_side_effects(
+    blobs: tuple[Blob, ...],
+    steps: list[Step],
+    target: FlashTarget,
+    policy: Policy,
+    found: Mapping[int, Found],
+) -> tuple[Finding, ...]:
+    """What is erased next to the blobs: it need not be kept, or cannot be read."""
     findings = []
     for blob in blobs:
         start = align_down(blob.address, SECTOR)
         if not blob.data:
             findings.append(Finding("empty-part", f"{blob.label} is empty: nothing to write"))
-        elif start != blob.address:
+        elif start != blob.address and found.get(blob.address, NOTHING).before is None:
             text = f"writing {blob.label} also erases what precedes it, {format_span(start, blob.address)}"
-            findings.append(Finding("erases-before", text))
-    writes = [step for step in steps if isinstance(step, Write)]
-    starts = {write.address for write in writes}
-    for write in writes:
-        end = align_up(write.end, SECTOR)
-        if write.erase_end > end and end not in starts:
-            findings.append(describe_erased_behind(write.name, end, write.erase_end))
+            findings.append(_build_loss("erases-before", text, target, policy))
+    pieces = [piece for step in steps if isinstance(step, Write) for piece in step.pieces]
+    names = {piece: step.name for step in steps if isinstance(step, Write) for piece in step.pieces}
+    starts = {piece.address for piece in pieces}
+    for piece in pieces:
+        end = align_up(piece.end, SECTOR)
+        if piece.erase_end > end and end not in starts:
+            finding = describe_erased_behind(names[piece], end, piece.erase_end)
+            findings.append(_build_loss(finding.code, finding.text, target, policy))
     return tuple(findings)
+
+
+def _build_loss(code: str, text: str, target: FlashTarget, policy: Policy) -> Finding:
+    """The finding for what is erased next to a blob: fatal if it must be kept and cannot be read."""
+    if (
+        not policy.keep
+        or policy.erase_all
+        or (target.limits.can_read and not target.encrypts_flash)
+    ):
+        return Finding(code, text)
+    return build_fatal(
+        code,
+        f"{text}, which cannot be read here and kept; --no-keep erases it",
+        consent="neighbours",
+    )
 
 
 def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
@@ -320,11 +412,15 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
         by_rom = target.limits.erases_at_begin
         return estimate_erase(step.address, step.size, cost, by_rom=by_rom)
     if isinstance(step, Write):
-        span, payload = range(step.address, step.erase_end), len(step.packed or step.data)
-        if step.lzma:
-            payload = step.wire_bytes
-        cycles = LZMA_CYCLES if step.lzma else ZLIB_CYCLES if step.packed else RAW_CYCLES
-        return estimate_write(span, payload, step.wire_bytes, target.limits, cost, cycles)
+        return sum(_estimate_piece(piece, target, cost) for piece in step.pieces)
     if isinstance(step, Verify) and target.limits.can_digest:
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
     return 0.0
+
+
+def _estimate_piece(piece: Piece, target: FlashTarget, cost: TransportCost) -> float:
+    span, payload = range(piece.address, piece.erase_end), len(piece.packed or piece.data)
+    if piece.lzma:
+        payload = piece.wire_bytes
+    cycles = LZMA_CYCLES if piece.lzma else ZLIB_CYCLES if piece.packed else RAW_CYCLES
+    return estimate_write(span, payload, piece.wire_bytes, target.limits, cost, cycles)

@@ -63,6 +63,8 @@ def find_problems(
             findings += find_unsigned(blob, target.chip, target.security)
     if policy.erase_all:
         findings += find_erase_problems(0, target.flash_size or 0, target)
+    for start, end in policy.erase:
+        findings += find_erase_problems(start, end, target)
     return tuple(findings)
 
 

@@ -74,7 +74,12 @@ def find_differences(device: Device, address: int, data: bytes) -> Ranges:
     """
     if not device.backend.limits.can_digest:
         return _compare_by_reading(device, address, data, "", silent)
-    return () if has_content(device, address, data) else _compare_digests(device, address, data)
+    if has_content(device, address, data):
+        return ()
+    piece = SECTOR
+    if not device.backend.limits.digests_at_once:
+        piece = max(SECTOR, align_up(len(data) // MOST_DIGESTS, SECTOR))
+    return compare_digests(device, address, data, piece)
 
 
 def check_encrypted(device: Device, step: Write) -> None:
@@ -147,12 +152,9 @@ def _compare_by_reading(
     return tuple((max(start + low, address), start + high) for low, high in runs)
 
 
-def _compare_digests(device: Device, address: int, data: bytes) -> Ranges:
-    """Compares the MD5 of each piece: sectors, or larger where each takes a request and they would be too many."""
+def compare_digests(device: Device, address: int, data: bytes, piece: int) -> Ranges:
+    """Compares the MD5 of each ``piece`` bytes, from sector to sector; half-open ranges that differ."""
     backend, end = device.backend, address + len(data)
-    piece = SECTOR
-    if not backend.limits.digests_at_once:
-        piece = max(SECTOR, align_up(len(data) // MOST_DIGESTS, SECTOR))
     wrong: list[tuple[int, int]] = []
     first = min(align_up(address, SECTOR), end)
     for start, stop in ((address, first), (first, end)):

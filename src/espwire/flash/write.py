@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from espwire.blob import Blob, choose_for_chip
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
-from espwire.errors import UsageError
+from espwire.errors import FileError, UsageError
 from espwire.events import (
     Finished,
     Note,
@@ -27,12 +27,15 @@ from espwire.events import (
     thin_out,
 )
 from espwire.flash.boot_content import ParsedImages
-from espwire.flash.erase import run_erase
+from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Policy, stop_if_fatal
-from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Plan, Skip, Verify, Write
-from espwire.flash.plan import can_compare, check_blobs, check_can_verify, find_tail, plan
+from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
+from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Piece, Plan, Skip, Verify, Write
+from espwire.flash.plan import check_blobs, check_can_verify, plan, plan_write
 from espwire.flash.safety import find_problems
+from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
+from espwire.flash.survey import survey
 from espwire.flash.verify import (
     build_verify_error,
     check_encrypted,
@@ -51,7 +54,15 @@ from espwire.image.header import (
 )
 from espwire.image.model import Image
 from espwire.protocol.stub import Codec
-from espwire.sizes import SECTOR, format_size
+from espwire.sizes import (
+    SECTOR,
+    Ranges,
+    align_down,
+    align_up,
+    format_size,
+    join_ranges,
+    subtract_ranges,
+)
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -65,11 +76,13 @@ def write_flash(
     policy: Policy | None = None,
     settings: HeaderSettings | None = None,
     dry_run: bool = False,
+    journal: Journal | None = None,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> Plan:
     """Write ``blobs`` and verify them; returns the plan that was carried out.
 
+    :param journal: keeps what an interruption would destroy, and restores it in the next run
     :param settings: flash settings for the header of the image at the bootloader's offset
     :param dry_run: stop when the plan is ready; nothing is written
     :raises UsageError: blobs overlap, or a setting does not exist on this chip
@@ -84,13 +97,20 @@ def write_flash(
         key, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=key, crypt_config=config)
     problems = find_problems(blobs, target, policy, images)
-    present: frozenset[int] = frozenset()
-    if policy.skip_flashed:
-        check_blobs(blobs, target, policy)
-        stop_if_fatal(problems, policy)
-        present = _find_present(device, blobs, target, policy, report)
-    cost = TransportCost(baud=device.loader.baud if device.has_rate else 0)
-    planned = plan(blobs, target=target, cost=cost, policy=policy, present=present)
+    ordered = check_blobs(blobs, target, policy)
+    stop_if_fatal(problems, policy)
+    unfinished = NOTHING if journal is None else journal.read()
+    unfinished = leave_out_erased(unfinished, policy)
+    if journal is not None and unfinished.shared and can_restore(target, policy):
+        unfinished, kept = find_restorable(device, unfinished, ordered, journal, report)
+        blobs = (*blobs, *kept)
+        ordered = check_blobs(blobs, target, policy)
+    found = survey(device, ordered, target, policy, unfinished)
+    planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
+    if target.limits.can_read and not target.encrypts_flash:
+        problems += find_blanked(device, planned)
+    if target.limits.can_read and not target.secure_download and planned.changes_flash:
+        problems += find_protection(device.read_flash_status())
     planned = replace(planned, findings=planned.findings + problems)
     report(
         PlanReady(
@@ -101,13 +121,18 @@ def write_flash(
             wire_estimated=planned.wire_estimated,
         )
     )
+    if planned.writes:
+        check_not_blind(device, policy)
     stop_if_fatal(planned.findings, policy)
     for finding in planned.findings:
         report(Warned(code=finding.code, text=finding.text))
-    if planned.writes:
-        check_not_blind(device, policy)
     if not dry_run:
-        execute(planned, device, cancel=cancel, report=report)
+        execute(
+            planned, device, journal=journal, unfinished=unfinished, cancel=cancel, report=report
+        )
+        if (slots := find_unbooted(device, target, blobs)) is not None:
+            text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
+            report(Warned(code="not-booted", text=text))
     return planned
 
 
@@ -119,6 +144,7 @@ def write_build(
     settings: HeaderSettings | None = None,
     encrypt: bool = False,
     dry_run: bool = False,
+    journal: Journal | None = None,
     cancel: Cancel | None = None,
     report: Report = silent,
 ) -> Plan:
@@ -134,7 +160,14 @@ def write_build(
     chosen = merge_settings(settings or HeaderSettings(), build.settings)
     blobs = list_build_blobs(build, encrypt=encrypt)
     return write_flash(
-        device, blobs, policy=policy, settings=chosen, dry_run=dry_run, cancel=cancel, report=report
+        device,
+        blobs,
+        policy=policy,
+        settings=chosen,
+        dry_run=dry_run,
+        journal=journal,
+        cancel=cancel,
+        report=report,
     )
 
 
@@ -247,33 +280,31 @@ def _patch_header(
     return replace(blob, data=data)
 
 
-def _find_present(
-    device: Device, blobs: Iterable[Blob], target: FlashTarget, policy: Policy, report: Report
-) -> frozenset[int]:
-    """Addresses of the blobs that the flash holds already; one MD5 each."""
-    return frozenset(
-        blob.address
-        for blob in blobs
-        if blob.data
-        and can_compare(blob, target, policy)
-        and has_content(device, blob.address, blob.data, name=blob.label, report=report)
-    )
+def _find_cost(device: Device) -> TransportCost:
+    return TransportCost(baud=device.loader.baud if device.has_rate else 0)
 
 
 def execute(
-    plan: Plan, device: Device, *, cancel: Cancel | None = None, report: Report = silent
+    plan: Plan,
+    device: Device,
+    *,
+    journal: Journal | None = None,
+    unfinished: Unfinished = NOTHING,
+    cancel: Cancel | None = None,
+    report: Report = silent,
 ) -> None:
     """Do every step of ``plan``.
 
     A blob that does not verify is written again as often as the policy's ``rewrites`` allows.
 
+    :param unfinished: an earlier write that was interrupted; what the plan does not repair of it stays in the journal
     :raises Unsupported: before anything is written: verification is required and impossible
     :raises VerifyError: a blob is still wrong; ``ranges`` shows where
     :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
     """
     if report is not silent:
         report = Overall(report, plan.shares)
-    run = _Run(plan, device, cancel, thin_out(report, device.transport.now))
+    run = _Run(plan, device, journal, unfinished, cancel, thin_out(report, device.transport.now))
     if plan.policy.verify and plan.writes:
         check_can_verify(FlashTarget.of(device))
     for step in plan.steps:
@@ -283,19 +314,32 @@ def execute(
                 run.write(step)
             case Verify():
                 run.verify(step)
+            case Erase(again=True):
+                erase_again(device, step, report=report)
             case Erase():
                 run_erase(device, step, report=report)
+            case Skip(checked=True):
+                run.skip(step)
             case Skip():
                 report(Note(text=step.describe()))
-    run.warn_of_unverified()
+    run.end()
 
 
 class _Run:
     """One execution: what its steps share."""
 
-    def __init__(self, plan: Plan, device: Device, cancel: Cancel | None, report: Report) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: Device,
+        journal: Journal | None,
+        unfinished: Unfinished,
+        cancel: Cancel | None,
+        report: Report,
+    ) -> None:
         self.plan, self.device, self.cancel, self.report = plan, device, cancel, report
-        self.backend = device.backend
+        self.backend, self.journal, self.earlier = device.backend, journal, unfinished
+        self.unfinished = unfinished  # with this run's sectors so far
 
     def check(self) -> None:
         if self.cancel is not None:
@@ -303,41 +347,67 @@ class _Run:
 
     def write(self, step: Write) -> None:
         """Transfer one blob; the backend repeats what fails on the way."""
-        total, furthest = len(step.data), -1
+        total, furthest, before = step.size, -1, 0
 
         def progress(done: int) -> None:
             nonlocal furthest
             self.check()
-            if done > furthest:  # after a repetition the count goes back; a progress bar must not
-                furthest = done
+            if before + done > furthest:  # after a repetition the count goes back; a bar must not
+                furthest = before + done
                 event = Progress(
-                    task="write", name=step.name, done=done, total=total, address=step.address
+                    task="write", name=step.name, done=furthest, total=total, address=step.address
                 )
                 self.report(event)
 
         began = self.device.transport.now()
+        self._note(step)
         progress(0)
-        self.backend.write(
-            step.address,
-            step.data,
-            packed=step.packed,
-            lzma=step.lzma,
-            encrypted=step.encrypted,
-            progress=progress,
-        )
+        for piece in step.pieces:
+            self.backend.write(
+                piece.address,
+                piece.data,
+                packed=piece.packed,
+                lzma=piece.lzma,
+                encrypted=step.encrypted,
+                progress=progress,
+            )
+            before += len(piece.data)
         if step.encrypted and self.plan.policy.verify is not False:
             check_encrypted(self.device, step)
-        seconds = self.device.transport.now() - began
         self.report(
             Finished(
-                task="write", name=step.name, size=total, seconds=seconds, address=step.address
+                task="write",
+                name=step.name,
+                size=step.blob[1] - step.blob[0],
+                seconds=self.device.transport.now() - began,
+                address=step.blob[0],
+                written=None if total == len(step.data) else step.changed,
             )
         )
 
+    def skip(self, step: Skip) -> None:
+        """Report what is in flash already; it is verified, unless a step does so later."""
+        done = Finished(
+            task="write",
+            name=step.name,
+            size=step.size,
+            seconds=0.0,
+            address=step.address,
+            written=0,
+        )
+        self.report(done)
+        verified_later = any(
+            isinstance(other, Verify) and other.blob[0] == step.address for other in self.plan.steps
+        )
+        if not verified_later:
+            self.report(Finished(task="verify", name=step.name, size=step.size, seconds=0.0))
+
     def verify(self, step: Verify) -> None:
-        """Check one blob; write it again where that is allowed."""
+        """Check one blob; write it again, whole, where that is allowed."""
         began = self.device.transport.now()
-        for rewrites_left in range(self.plan.policy.rewrites + (step.rewrite is not None), -1, -1):
+        write = next((w for w in self.plan.writes if w.address <= step.address < w.end), None)
+        some = write is None or write.size < len(write.data)
+        for rewrites_left in range(self.plan.policy.rewrites + some, -1, -1):
             # a reply can be garbled: a second one decides before anything is rewritten
             holds = partial(
                 has_content,
@@ -349,26 +419,82 @@ class _Run:
             )
             if holds() or holds():
                 seconds = self.device.transport.now() - began
-                self.report(
-                    Finished(task="verify", name=step.name, size=len(step.data), seconds=seconds)
-                )
+                size = step.blob[1] - step.blob[0]
+                self.report(Finished(task="verify", name=step.name, size=size, seconds=seconds))
                 return
-            write = step.rewrite or self._find_write(step)
-            if not rewrites_left or write is None:
+            if not rewrites_left:
                 break
-            for sent in self._find_writes(step):
-                self._stop_if_misplaced(sent)
-            text = f"the flash does not match {step.name}; writing it again"
-            if step.rewrite is not None:
-                text = f"flash does not match the file given with --diff-with; writing all of {step.name}"
-            self.report(Warned(code="rewrite", text=text))
+            for piece in write.pieces if write is not None else ():
+                self._stop_if_misplaced(piece)
+            self._explain_rewrite(step, some=some)
+            write, some = self._plan_rewrite(step, write), False
             self.write(write)
-            if step.rewrite is not None:
-                step = replace(step, tail=find_tail(write))
+            step = replace(step, tail=-write.end % SECTOR)
         # no difference now means that the flash answers differently each time: not a success either
         ranges = find_differences(self.device, step.address, step.content)
         whole = ((step.address, step.address + len(step.content)),)
         raise build_verify_error([step.name], ranges or whole)
+
+    def _explain_rewrite(self, step: Verify, *, some: bool) -> None:
+        text = f"the flash does not match {step.name}; writing it again"
+        if some:
+            text = f"the flash does not match {step.name} after writing what differed; writing all of it"
+        self.report(Warned(code="rewrite", text=text))
+
+    def _plan_rewrite(self, step: Verify, write: Write | None) -> Write:
+        """All of it in one piece."""
+        if write is not None and write.size == len(write.data):
+            return write
+        start = write.address if write is not None else align_down(step.address, SECTOR)
+        data = write.data if write is not None else BLANK * (step.address - start) + step.data
+        blob, runs = Blob(start, data, step.name), ((start, start + len(data)),)
+        target, cost = FlashTarget.of(self.device), _find_cost(self.device)
+        again = plan_write(blob, start, data, runs, target, cost, self.plan.policy)
+        return replace(again, blob=step.blob)
+
+    def _note(self, step: Write) -> None:
+        """Store what is about to be erased."""
+        if self.journal is None:
+            return
+        spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
+        under_way = join_ranges((*self.unfinished.under_way, *spans))
+        shared = {sector.address: sector for sector in self.unfinished.shared}
+        shared |= {sector.address: sector for sector in find_shared([*self.plan.writes, step])}
+        self.unfinished = Unfinished(under_way, tuple(shared.values()))
+        try:
+            self.journal.write(self.unfinished)
+        except FileError as error:
+            if any(sector.keeps_data for sector in shared.values()):
+                raise
+            text = f"an interruption of this write cannot be recorded: {error}"
+            self.report(Warned(code="no-journal", text=text))
+            self.journal = None
+
+    def end(self) -> None:
+        """Everything is done: clear the journal, except for what an earlier run left elsewhere; warn of what was not verified."""
+        if self.journal is not None:
+            done = self._find_done()
+            left = Unfinished(
+                subtract_ranges(self.earlier.under_way, done),
+                tuple(
+                    sector
+                    for sector in self.earlier.shared
+                    if subtract_ranges([(sector.address, sector.address + SECTOR)], done)
+                ),
+            )
+            if left != NOTHING:
+                self.journal.write(left)
+            else:
+                self.journal.clear()
+        self.warn_of_unverified()
+
+    def _find_done(self) -> Ranges:
+        """The sectors of all blobs."""
+        return join_ranges(
+            (align_down(step.address, SECTOR), align_up(step.end, SECTOR))
+            for step in self.plan.steps
+            if not isinstance(step, Erase)
+        )
 
     def warn_of_unverified(self) -> None:
         """Warn once, by name, of what nothing has checked."""
@@ -381,7 +507,7 @@ class _Run:
         text = f"{', '.join(names)}: written, but not verified: {why}"
         self.report(Warned(code="unverified", text=text))
 
-    def _stop_if_misplaced(self, write: Write) -> None:
+    def _stop_if_misplaced(self, piece: Piece) -> None:
         """Stop if nothing has arrived where all of it was sent: then it overwrote something else.
 
         A ROM takes the address from a request without a checksum, and its erase check fails only if the sectors were
@@ -392,20 +518,75 @@ class _Run:
         limits = self.backend.limits
         if not limits.erases_at_begin or not limits.can_digest:
             return
-        for start in range(write.address, write.end, SECTOR):
-            piece = write.data[start - write.address :][:SECTOR]
-            blank = BLANK * len(piece)
-            if piece != blank:
+        for start in range(piece.address, piece.end, SECTOR):
+            data = piece.data[start - piece.address :][:SECTOR]
+            blank = BLANK * len(data)
+            if data != blank:
                 if has_content(self.device, start, blank):
-                    raise build_wrong_erase(write.address, write.end, [start])
+                    raise build_wrong_erase(piece.address, piece.end, [start])
                 return
 
-    def _find_writes(self, step: Verify) -> list[Write]:
-        """What was sent of a blob: all of it, or only the sectors that were believed to differ."""
-        return [w for w in self.plan.writes if w.address < step.end and step.address < w.end]
 
-    def _find_write(self, step: Verify) -> Write | None:
-        return next((w for w in self.plan.writes if w.address == step.address), None)
+def can_restore(target: FlashTarget, policy: Policy) -> bool:
+    """Whether what an interrupted write has kept can be compared with the flash, and belongs into it."""
+    readable = target.limits.can_read and not target.encrypts_flash
+    return readable and policy.keep
+
+
+def leave_out_erased(unfinished: Unfinished, policy: Policy) -> Unfinished:
+    """What is to be erased first need not be restored."""
+    shared = (s for s in unfinished.shared if not policy.erases(s.address, s.address + SECTOR))
+    return replace(unfinished, shared=tuple(shared))
+
+
+def find_shared(writes: Iterable[Write]) -> tuple[Shared, ...]:
+    """The sectors that are erased and that a blob does not fill: the rest of them is written again."""
+    shared: dict[int, Shared] = {}
+    for write in writes:
+        end = align_up(write.end, SECTOR)
+        for low, high in ((write.address, write.blob[0]), (write.blob[1], end)):
+            sector = align_down(low, SECTOR)
+            if low < high and any(piece.address <= sector < piece.end for piece in write.pieces):
+                at = sector - write.address
+                content = write.data[at : at + SECTOR].ljust(SECTOR, BLANK)
+                kept = shared[sector].kept if sector in shared else ()
+                shared[sector] = Shared(sector, content, (*kept, (low, high)))
+    return tuple(shared.values())
+
+
+def find_restorable(
+    device: Device,
+    unfinished: Unfinished,
+    blobs: Iterable[Blob],
+    journal: Journal,
+    report: Report,
+) -> tuple[Unfinished, list[Blob]]:
+    """What an interrupted write has kept and the flash has lost; and as blobs, where none of ``blobs`` goes there.
+
+    A sector that was under way belongs to that write, whatever it holds now. Others must hold some of its content and
+    nothing else; if not, the journal is put aside, and a warning names it.
+    """
+    claimed = [(align_down(b.address, SECTOR), align_up(b.end, SECTOR)) for b in blobs]
+    usable, lost, more = [], [], []
+    for sector in unfinished.shared:
+        span = (sector.address, sector.address + SECTOR)
+        under_way = not subtract_ranges([span], unfinished.under_way)
+        flash = b"".join(device.backend.read(sector.address, SECTOR))
+        if under_way or sector.may_hold(flash):
+            usable.append(sector)
+            if subtract_ranges([span], claimed):
+                more.append(Blob(sector.address, sector.content, "kept data"))
+        elif any(
+            flash[low - span[0] : high - span[0]] != sector.content[low - span[0] : high - span[0]]
+            for low, high in sector.kept
+        ):
+            lost.append(sector)
+    if lost:
+        aside = journal.put_aside()
+        places = ", ".join(f"{sector.address:#x}" for sector in lost)
+        text = f"an interrupted write has kept data of the sector at {places}, where the flash now holds something else; it is left alone, and the data is in {aside}"
+        report(Warned(code="journal-kept", text=text))
+    return replace(unfinished, shared=tuple(usable)), more
 
 
 def list_build_blobs(build: BuildPlan, *, encrypt: bool = False) -> tuple[Blob, ...]:

@@ -35,10 +35,11 @@ from espwire.protocol.opcodes import (
     RESET,
     WRITE_ENABLE,
 )
-from espwire.sizes import KIB, MIB
+from espwire.sizes import KIB, MIB, SECTOR
 from espwire.virtual.flash_file import open_flash_file
 from espwire.virtual.flash_parts import PAGE, XMC, FlashPart, FlashTiming
 
+WEAK_CHANCE, DECAYED_BITS = 0.25, 64  # of interrupted erases, of a sector
 # of addresses with three bytes: a read with such a command continues at 0, as on some parts
 SHORT_END = 1 << 24
 _BUSY, _WRITE_ENABLED = 0x01, 0x02
@@ -83,6 +84,7 @@ class NorFlash:
         self._actions = _ACTIONS if part.size > 16 * MIB else _SMALL_ACTIONS
         self.busy_until = float("-inf")
         self._random = random.Random(seed)
+        self._weak: set[int] = set()  # sectors that read blank and are not erased completely
         self._file = None if path is None else open_flash_file(path, part.size)
         self.contents = memoryview(
             self._file.map if self._file is not None else bytearray(b"\xff") * part.size
@@ -250,11 +252,21 @@ class NorFlash:
             return
         size = running.end - running.start
         noise = self._random.randbytes(size)
-        if running.before is not None:  # some of the bits to clear are cleared
+        if running.before is None and self._random.random() < WEAK_CHANCE:
+            noise = b"\xff" * size
+            self._weak |= set(range(running.start, running.end, SECTOR))
+        elif running.before is not None:  # some of the bits to clear are cleared
             now = int.from_bytes(self.contents[running.start : running.end], "little")
             old = int.from_bytes(running.before, "little")
             noise = (now | old & int.from_bytes(noise, "little")).to_bytes(size, "little")
         self.contents[running.start : running.end] = noise
+
+    def decay(self) -> None:
+        """Time passes: sectors whose erase was interrupted when they already read blank lose content."""
+        for sector in sorted(self._weak):
+            for _ in range(DECAYED_BITS):
+                at = sector + self._random.randrange(SECTOR)
+                self.contents[at] &= ~(1 << self._random.randrange(8))
 
     # commands; each has the signature of _Action and returns what it reads, None for a command that reads nothing
 
@@ -308,6 +320,7 @@ class NorFlash:
         low, high = self._protected
         if not self._write_enabled or (start < high and start + size > low):
             return
+        self._weak -= {at for at in self._weak if start <= at < start + size}
         for at in range(start, start + size, MIB):
             end = min(at + MIB, start + size)
             self.contents[at:end] = _BLANK[: end - at]

@@ -14,7 +14,7 @@ from espwire.blob import Blob
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import TransportCost, count_wire_bytes, estimate_erase
 from espwire.flash.findings import Policy
-from espwire.flash.model import Erase, Skip, Verify, Write
+from espwire.flash.model import Erase, Found, Skip, Verify, Write
 from espwire.flash.plan import find_changed_runs, plan
 from espwire.protocol import slip
 from espwire.protocol.commands import FlashBegin, FlashData
@@ -48,9 +48,11 @@ def test_any_parts_are_either_written_whole_or_refused_as_overlapping(given_part
         assert step.address % SECTOR == 0
         assert len(step.data) % 4 == 0
         end = -(-(step.address + len(step.data)) // SECTOR) * SECTOR
-        assert end <= step.erase_end <= end + (SECTOR if target is ESP8266 else 0)
+        (piece,) = step.pieces
+        assert (piece.address, piece.data) == (step.address, step.data)
+        assert end <= piece.erase_end <= end + (SECTOR if target is ESP8266 else 0)
         assert (
-            not set(range(step.address, step.erase_end, SECTOR)) & sectors
+            not set(range(step.address, piece.erase_end, SECTOR)) & sectors
         )  # what is written is not erased again
         sectors |= set(range(step.address, end, SECTOR))
         flash |= {step.address + at: value for at, value in enumerate(step.data)}
@@ -95,7 +97,7 @@ def test_an_overlap_names_both_parts_and_their_ranges():
 
 def test_neighbours_in_different_sectors_are_fine():
     planned = plan([Blob(0x2000, b"x" * 16), Blob(0x1000, b"y" * 0x1000)], target=C3)
-    assert [(s.address, s.erase_end) for s in planned.writes] == [
+    assert [(p.address, p.erase_end) for s in planned.writes for p in s.pieces] == [
         (0x1000, 0x2000),
         (0x2000, 0x3000),
     ]
@@ -126,9 +128,12 @@ def test_a_blob_inside_a_sector_reports_what_else_is_erased():
 )
 def test_the_surplus_sector_that_the_esp8266_erases_is_reported(address, size, erased):
     planned = plan([Blob(address, bytes(size), "boot.bin")], target=ESP8266)
-    assert planned.writes[0].erase_end == address + erased
+    assert planned.writes[0].pieces[0].erase_end == address + erased
     assert [f.code for f in planned.findings] == ["erases-behind"] * (erased > size)
-    assert plan([Blob(address, bytes(size))], target=C3).writes[0].erase_end == address + size
+    assert (
+        plan([Blob(address, bytes(size))], target=C3).writes[0].pieces[0].erase_end
+        == address + size
+    )
 
 
 def test_a_surplus_sector_is_not_reported_where_a_blob_follows():
@@ -163,11 +168,14 @@ def test_an_empty_part_is_skipped_with_a_word():
 
 def test_data_is_compressed_where_it_helps_and_the_loader_can():
     zeros, noise = bytes(0x4000), bytes(range(256)) * 2
-    assert plan([Blob(0, zeros)], target=C3).writes[0].packed is not None
-    assert plan([Blob(0, bytes([1, 2, 3, 4]))], target=C3).writes[0].packed is None
-    assert plan([Blob(0, zeros)], target=ESP8266).writes[0].packed is None
-    assert plan([Blob(0, zeros)], target=SECURE).writes[0].packed is None
-    assert plan([Blob(0, zeros)], target=C3, policy=Policy(compress=False)).writes[0].packed is None
+    assert plan([Blob(0, zeros)], target=C3).writes[0].pieces[0].packed is not None
+    assert plan([Blob(0, bytes([1, 2, 3, 4]))], target=C3).writes[0].pieces[0].packed is None
+    assert plan([Blob(0, zeros)], target=ESP8266).writes[0].pieces[0].packed is None
+    assert plan([Blob(0, zeros)], target=SECURE).writes[0].pieces[0].packed is None
+    assert (
+        plan([Blob(0, zeros)], target=C3, policy=Policy(compress=False)).writes[0].pieces[0].packed
+        is None
+    )
     assert plan([Blob(0, noise)], target=C3).wire_bytes < 1000
     assert plan([Blob(0, b"x")], target=ESP8266).wire_bytes > 1024  # a plain block is sent whole
 
@@ -182,7 +190,7 @@ def test_required_verification_that_is_impossible_is_unsupported(target):
 @pytest.mark.parametrize("target", [ESP8266, SECURE])
 def test_impossible_compression_is_reported_and_left_out(target):
     planned = plan([Blob(0, bytes(0x1000))], target=target, policy=Policy(compress=True))
-    assert planned.writes[0].packed is None
+    assert planned.writes[0].pieces[0].packed is None
     assert "not-compressed" in [finding.code for finding in planned.findings]
 
 
@@ -212,15 +220,16 @@ def differing(*places: int) -> bytes:
 def test_only_runs_of_sectors_that_differ_are_written_and_the_whole_is_verified():
     part = Blob(0x10000, differing(0x10, 0x1FFF, 0x3000), "x", previous=OLD_DATA)
     planned = plan([part], target=C3)
-    assert [(s.address, len(s.data)) for s in planned.writes] == [
+    (write,) = planned.writes
+    assert [(p.address, len(p.data)) for p in write.pieces] == [
         (0x10000, 0x2000),
         (0x13000, 0x1000),
     ]
+    assert (write.address, write.data, write.size) == (0x10000, part.data, 0x3000)
+    assert write.describe().startswith("write 3 of 4 sectors of x to 0x10000..0x14000")
     verify = planned.steps[-1]
     assert isinstance(verify, Verify)
     assert (verify.address, verify.data) == (0x10000, part.data)
-    assert verify.rewrite is not None
-    assert (verify.rewrite.address, verify.rewrite.data) == (0x10000, part.data)
     assert planned.unverified == ()
 
 
@@ -228,7 +237,8 @@ def test_a_blob_inside_a_sector_is_compared_at_its_own_address():
     part = Blob(0x10800, differing(0x1900), "x", previous=OLD_DATA)
     planned = plan([part], target=C3)
     (write,), verify = planned.writes, planned.steps[-1]
-    assert (write.address, write.data) == (0x12000, part.data[0x1800:0x2800])
+    (piece,) = write.pieces
+    assert (piece.address, piece.data) == (0x12000, part.data[0x1800:0x2800])
     assert isinstance(verify, Verify)
     assert (verify.address, verify.data) == (0x10800, part.data), (
         "what stands before the part may be anything"
@@ -243,17 +253,20 @@ def test_a_blob_inside_a_sector_is_compared_at_its_own_address():
 
 def test_what_has_not_changed_is_only_verified_or_on_trust_not_even_that():
     part = Blob(0x10000, OLD_DATA, "x", previous=OLD_DATA + b"more")
-    assert [type(s) for s in plan([part], target=C3).steps] == [Verify]
+    assert [type(s) for s in plan([part], target=C3).steps] == [Skip, Verify]
     trusted = plan([part], target=C3, policy=Policy(trust_flash_content=True))
     assert [type(s) for s in trusted.steps] == [Skip]
     assert (trusted.unverified, trusted.unchecked) == ((), ("x",))
     insisting = Policy(trust_flash_content=True, verify=True)
-    assert [type(s) for s in plan([part], target=C3, policy=insisting).steps] == [Verify]
+    steps = plan([part], target=C3, policy=insisting).steps
+    assert [type(s) for s in steps] == [Skip, Verify]
 
 
 def test_what_the_flash_holds_already_is_skipped():
     planned = plan(
-        [Blob(0x10000, OLD_DATA, "a"), Blob(0x20000, OLD_DATA, "b")], target=C3, present={0x10000}
+        [Blob(0x10000, OLD_DATA, "a"), Blob(0x20000, OLD_DATA, "b")],
+        target=C3,
+        found={0x10000: Found(changed=(), certain=True)},
     )
     assert [type(s) for s in planned.steps] == [Skip, Write, Verify]
     assert planned.unchecked == ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.blob import Blob, choose_for_chip
+from espwire.cli.commands.monitor import check_monitor, run_monitor
 from espwire.cli.inputs import (
     Input,
     TableSource,
@@ -41,7 +42,7 @@ from espwire.cli.options import (
 )
 from espwire.errors import UsageError, VerifyError
 from espwire.files import check_total_size
-from espwire.sizes import format_size
+from espwire.sizes import Ranges, format_size, join_ranges
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -56,9 +57,35 @@ MAX_LISTED = 64  # bytes that verify-flash --diff prints
 
 Pins = str | tuple[int, ...] | None
 
+needed_options = combine(
+    click.option(
+        "--no-diff",
+        is_flag=True,
+        help="Write everything, also the sectors that are in flash already.",
+    ),
+    click.option(
+        "--no-keep",
+        is_flag=True,
+        help="Erase what shares a 4 KiB sector with a file, instead of keeping it.",
+    ),
+    click.option(
+        "--keep-gaps",
+        is_flag=True,
+        help="Leave the flash as it is where a file has 4 KiB sectors of 0xFF.",
+    ),
+)
+
 
 @click.command()
-@click.argument("path", metavar="PATH")
+@click.argument("path", metavar="[PATH]", default=".")
+@click.option("--app", is_flag=True, help="Write only the application.")
+@click.option(
+    "--erase",
+    multiple=True,
+    metavar="NAME",
+    help="Erase this partition first; may be repeated.",
+)
+@click.option("--monitor", is_flag=True, help="Then restart the board and show its output.")
 @header_options
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option(
@@ -73,6 +100,7 @@ Pins = str | tuple[int, ...] | None
     help="Address of a single image or ELF file.",
 )
 @input_format_option
+@needed_options
 @click.option(
     "--show", is_flag=True, help="Show what would be written where, and exit. Needs no board."
 )
@@ -94,8 +122,10 @@ def flash(
     **choices: Any,
 ) -> None:
     """PATH is a build folder of ESP-IDF, PlatformIO or Arduino (or the project folder, if it contains one build),
-    a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF."""
+    a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF.
+    Without PATH, it is the current folder."""
     from espwire.flash.findings import Policy
+    from espwire.flash.side_effects import cut_gaps
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -109,6 +139,9 @@ def flash(
         consents=choices["allow"],
     )
     build = read_build(path, request)
+    whole = build
+    if choices["app"]:
+        build = replace(build, blobs=choose_app(build))
     made_for = f" for {' or '.join(build.chips)}" if build.chips else ""
     for line in (f"{build.name}: {build.kind}{made_for}", *build.describe()):
         context.note(line)
@@ -118,21 +151,71 @@ def flash(
         report_build(context, build, None, "--show")
         return
     set_build_defaults(context, build)
+    if choices["monitor"]:
+        check_monitor(context)
+        context.defaults["after"] = (
+            "no-reset"  # the monitor resets: nothing of the output is missed
+        )
     policy = Policy(
-        erase_all=choices["erase_all"], force=choices["force"], consents=choices["allow"]
+        erase_all=choices["erase_all"],
+        force=choices["force"],
+        consents=choices["allow"],
+        diff=not choices["no_diff"],
+        keep=not choices["no_keep"] and context.program.keep,
     )
-    with context.device(encrypt=choices["encrypt"], pins=pins) as device:
-        build = replace(build, blobs=choose_for_chip(build.blobs, device.chip.id))
+
+    def write(device: Device) -> tuple[BuildPlan, Plan]:
+        erase = find_partitions(device, whole, choices["erase"]) if choices["erase"] else ()
+        blobs = choose_for_chip(build.blobs, device.chip.id)
+        chosen = replace(build, blobs=tuple(cut_gaps(blobs)) if choices["keep_gaps"] else blobs)
         plan = write_build(
             device,
-            build,
-            policy=policy,
+            chosen,
+            policy=policy.replace(erase=erase),
             settings=settings,
             encrypt=choices["encrypt"],
             dry_run=choices["dry_run"],
+            journal=context.journal(device),
             report=context.report,
         )
+        return chosen, plan
+
+    build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
+    if choices["monitor"]:
+        run_monitor(context)
+
+
+def choose_app(build: BuildPlan) -> tuple[Blob, ...]:
+    """The application of a build.
+
+    :raises UsageError: code ``no-app``: it has none, or it does not say which of its files that is
+    """
+    from espwire.image.build_file import APP
+
+    found = tuple(blob for blob in build.blobs if blob.kind == APP)
+    if not found:
+        raise UsageError(
+            f"{build.name} does not say which of its files is the application",
+            hint="Leave out --app, or write the file with write-flash.",
+            code="no-app",
+        )
+    return found
+
+
+def find_partitions(device: Device, build: BuildPlan, names: Sequence[str]) -> Ranges:
+    """The flash ranges of partitions, by the table of the build, else by that of the device.
+
+    :raises TableError: no table, or no such partition
+    """
+    from espwire.flash.partitions import read_partition_table
+    from espwire.image.build_file import TABLE
+    from espwire.image.partition_table import find_partition, parse_table
+
+    blob = next((blob for blob in build.blobs if blob.kind == TABLE), None)
+    table = read_partition_table(device) if blob is None else parse_table(blob.data, blob.label)
+    found = [find_partition(table, name) for name in names]
+    return join_ranges((partition.offset, partition.end) for partition in found)
 
 
 def set_build_defaults(context: Context, build: BuildPlan) -> None:
@@ -182,6 +265,11 @@ def report_written(
         text = f"Nothing was written ({withheld}): {files}."
     elif not size:
         text = f"Nothing was written: {'the files are' if count > 1 else 'the file is'} empty."
+    elif plan is not None and not plan.written and not unchecked and not plan.erases:
+        text = f"Done: already up to date ({files}). To write it anyway, use --no-diff."
+    elif plan is not None and plan.written < size and not unchecked:
+        erased = " The partitions were erased." if plan.erases else ""
+        text = f"Done: {files} verified, of which {plan.written:,} had to be written.{erased}"
     elif not unchecked:
         text = f"Done: {files} written and verified."
     else:
@@ -197,6 +285,7 @@ def report_written(
             for blob in blobs
         ],
         "written": written,
+        "bytes_written": plan.written if plan is not None and written else 0,
         "verified": written and not unchecked,
         "unchecked": unchecked,
     }
@@ -253,6 +342,8 @@ EXCLUSIVE = (
     ("encrypt", "encrypt_files"),
     ("diff_with", "skip_flashed"),
     ("trust_flash_content", "skip_flashed"),
+    ("no_diff", "diff_with"),
+    ("no_diff", "skip_flashed"),
 )
 
 
@@ -285,6 +376,7 @@ def _check_choices(choices: Mapping[str, Any]) -> None:
 @input_format_option
 @encrypt_options
 @changes_options
+@needed_options
 @force_option
 @allow_option
 @flash_options
@@ -308,6 +400,7 @@ def write_flash(
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.findings import Policy
+    from espwire.flash.side_effects import cut_gaps
     from espwire.flash.write import write_flash
 
     _check_choices(choices)
@@ -336,17 +429,33 @@ def write_flash(
         force=choices["force"],
         consents=choices["allow"],
         ignore_flash_enc_efuse=choices["ignore_flash_enc_efuse"],
+        diff=not choices["no_diff"],
+        keep=not choices["no_keep"] and context.program.keep,
         skip_flashed=choices["skip_flashed"],
         trust_flash_content=choices["trust_flash_content"],
     )
-    with context.device(encrypt=bool(choices["encrypt"] or encrypted), pins=pins) as device:
-        if named:
+
+    def write(device: Device) -> tuple[list[Blob], Plan]:
+        nonlocal inputs, blobs
+        if named and not blobs:  # a pipe can be read once
             inputs = look_up_on_device(context, inputs, source, device)
             blobs = read()
-        blobs = list(choose_for_chip(blobs, device.chip.id))
+        chosen = list(choose_for_chip(blobs, device.chip.id))
+        if choices["keep_gaps"]:
+            chosen = cut_gaps(chosen)
         plan = write_flash(
-            device, blobs, policy=policy, settings=settings, dry_run=dry_run, report=context.report
+            device,
+            chosen,
+            policy=policy,
+            settings=settings,
+            dry_run=dry_run,
+            journal=context.journal(device),
+            report=context.report,
         )
+        return chosen, plan
+
+    encrypts = bool(choices["encrypt"] or encrypted)
+    blobs, plan = context.run_job(write, encrypt=encrypts, pins=pins)
     report_written(context, "write-flash", plan, blobs, len(paths), "--dry-run" if dry_run else "")
 
 

@@ -60,12 +60,41 @@ def monitor(
     dtr: bool,
 ) -> None:
     """Ctrl-] quits; Ctrl-T Ctrl-H lists the other keys. The chip is not reset unless you use --reset."""
+    _check(context, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
+    run_monitor(
+        context,
+        reset=reset,
+        log_name=log_name,
+        append=append,
+        timestamps=timestamps,
+        raw=raw,
+        no_input=no_input,
+        eol=eol,
+        dtr=dtr,
+    )
+
+
+def run_monitor(
+    context: Context,
+    *,
+    reset: bool = True,
+    log_name: str | None = None,
+    append: bool = False,
+    timestamps: bool = False,
+    raw: bool = False,
+    no_input: bool = False,
+    eol: str = "cr",
+    dtr: bool = False,
+) -> None:
+    """Show the chip's output until a key or Ctrl-C ends it; the parameters are the options of the command.
+
+    :raises click.exceptions.Exit: ended by Ctrl-C
+    """
     from espwire.monitor.keys import EOL, MonitorCommand
     from espwire.monitor.log import open_log
     from espwire.monitor.loop import Monitor, MonitorOptions
     from espwire.monitor.terminal import is_foreground, open_keyboard
 
-    _check(context, log_name=log_name, append=append, timestamps=timestamps, raw=raw)
     # a rate from settings files or environment is meant for flashing
     baud = context.options.get("baud", DEFAULT_BAUD)
     port = _find_port(context)
@@ -98,13 +127,18 @@ def monitor(
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
 
 
-def _check(
-    context: Context, *, log_name: str | None, append: bool, timestamps: bool, raw: bool
-) -> None:
+def check_monitor(context: Context) -> None:
+    """:raises UsageError: JSON output is asked for, which the monitor does not have"""
     if context.json:
         raise UsageError(
             "the monitor has no JSON output", hint="Leave out --json; --log writes plain lines."
         )
+
+
+def _check(
+    context: Context, *, log_name: str | None, append: bool, timestamps: bool, raw: bool
+) -> None:
+    check_monitor(context)
     if append and log_name is None:
         raise UsageError("--append needs --log", hint="Name the file with --log FILE.")
     if raw and timestamps and log_name is None:

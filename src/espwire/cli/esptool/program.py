@@ -62,6 +62,8 @@ def build_program(name: str) -> Program:
         report_device=report_device,
         strict=False,
         consents=OVERRIDDEN,
+        keep=False,
+        waits=False,
     )
 
 

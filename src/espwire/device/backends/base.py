@@ -134,6 +134,12 @@ class FlashBackend(Protocol):
         :raises Unsupported: this loader cannot: see ``limits.can_digest``
         """
 
+    def digests_of(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The MD5 of each half-open range, computed by the chip; the ranges are short.
+
+        :raises Unsupported: this loader cannot: see ``limits.can_digest``
+        """
+
     def find_written(self, start: int, size: int) -> Ranges | None:
         """Ranges that are not blank, as exactly as is cheap; () if all is 0xFF, None if this loader has no way to find out."""
 

@@ -69,6 +69,7 @@ from espwire.device.backends.stub_commands import (
     parse_spi_reply,
     plan_spi_batch,
     read_md5s,
+    read_md5s_of,
     run_batch,
 )
 from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
@@ -257,6 +258,10 @@ class StubBackend:
         if piece >= size:
             return [read_digest(self.loader, start, size)]
         return read_md5s(self.loader, start, size, piece)
+
+    def digests_of(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """By SPI_FLASH_MD5, in batches."""
+        return read_md5s_of(self.loader, ranges)
 
     def find_written(self, start: int, size: int) -> Ranges | None:
         """The sectors that are not blank; reported if two requests agree that there are any."""

@@ -8,7 +8,7 @@ from espwire.chips.model import Spi
 from espwire.device.loader import Attempts, Loader
 from espwire.device.spi import SETTLE_US, SpiCommand
 from espwire.errors import CommandFailed, DeviceError, NoReply
-from espwire.protocol.commands import Command, RegWrite, Reply, Request, WriteReg
+from espwire.protocol.commands import Command, RegWrite, Reply, Request, SpiFlashMd5, WriteReg
 from espwire.protocol.opcodes import Op
 from espwire.protocol.replies import BAD_CHECKSUM, UNKNOWN_COMMAND
 from espwire.protocol.stub import (
@@ -152,6 +152,15 @@ def read_md5s(loader: Loader, offset: int, size: int, piece: int) -> list[bytes]
     return [results[at : at + DIGEST_BYTES] for at in range(0, len(results), DIGEST_BYTES)]
 
 
+def read_md5s_of(loader: Loader, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+    """The MD5 of each half-open range of flash, in as few round trips as possible; for short ones.
+
+    :raises CommandFailed, NoReply: as ``run_batch``
+    """
+    commands = [SpiFlashMd5(start, end - start) for start, end in ranges]
+    return [reply.body for reply in run_batch(loader, commands)]
+
+
 def find_written(loader: Loader, offset: int, size: int, piece: int) -> list[int]:
     """Addresses of the pieces that are not blank (all 0xFF), in one request.
 
@@ -188,6 +197,8 @@ def _fill_batches(loader: Loader, requests: Sequence[Request]) -> Iterator[tuple
 def _find_longest_reply(request: Request) -> int:
     if request.op == StubOp.SPI:
         return align_up(request.body[11], 4)  # its read length
+    if request.op == Op.SPI_FLASH_MD5:
+        return DIGEST_BYTES
     return 0 if request.op in (Op.READ_REG, Op.WRITE_REG, Op.SPI_ATTACH, Op.SPI_SET_PARAMS) else 64
 
 

@@ -1,0 +1,396 @@
+"""Backs up the whole flash into a file, and restores it.
+
+A backup reads blocks of 64 KiB into ``FILE.partial`` and makes the backup from it when it has all of them. If it is
+interrupted, the next one keeps each block whose MD5, as the chip computes it, is still that of the flash. A restore is a
+write of the whole flash by ``write_flash``, and like any other it writes only what differs and verifies everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from espwire.blob import Blob
+from espwire.errors import FileError, SafetyStop, Unsupported, UsageError
+from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent, thin_out
+from espwire.files import open_output
+from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
+from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
+from espwire.flash.plan import hint_at_stub
+from espwire.flash.verify import has_content
+from espwire.flash.write import write_flash
+from espwire.image.backup_file import (
+    BOUND_TO_MAC,
+    Backup,
+    Board,
+    Part,
+    find_table,
+    plan_parts,
+    read_backup,
+    write_backup,
+)
+from espwire.image.codec import is_image
+from espwire.image.header import find_header_size
+from espwire.image.model import HEADER
+from espwire.image.partial_backup import PartialBackup
+from espwire.sizes import BLOCK, align_down, align_up, format_size, join_ranges
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+    from espwire.flash.journal import Journal
+
+PARTIAL = ".partial"  # is appended to the name of the backup
+# checks of content that this very board had, perhaps as its own ciphertext, do not stop a restore
+OWN_CONTENT = frozenset({"wrong-offset", "not-an-image", "damaged-image", "plaintext"})
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """A backup that was made. ``read``: bytes that were read; ``resumed``: bytes that an earlier run had read."""
+
+    backup: Backup
+    read: int
+    resumed: int
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restore. ``skipped``: the parts that were left out."""
+
+    plan: Plan
+    backup: Backup
+    skipped: tuple[Part, ...]
+
+
+def backup_flash(
+    device: Device,
+    path: str | os.PathLike[str],
+    *,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> BackedUp:
+    """Back up the whole flash to the new file ``path``. After an interruption, the same call continues.
+
+    :raises Unsupported: codes ``secure-download-mode``, ``cannot-read-flash``, ``beyond-16mb``
+    :raises UsageError: code ``flash-size-unknown``: the flash's id does not show its size
+    :raises FileError: it cannot be written; code ``backup-exists``: it exists
+    :raises DataError: code ``partial-of-other-board``
+    :raises VerifyError: a piece differed, three times, from the chip's own MD5 of it
+    """
+    check_new(path)
+    board = identify_board(device)
+    _check_can_read(device, board.flash_size)
+    with PartialBackup(os.fspath(path) + PARTIAL, board) as partial:
+        reading = _Reading(device, partial, board.flash_size, cancel, report)
+        flash = reading.run()
+        parts = plan_parts(flash, calibration_size=device.chip.flash.calibration_size)
+        with open_output(path) as file:
+            backup = write_backup(file, board, flash, parts)
+        partial.remove()
+    return BackedUp(backup, reading.read, reading.resumed)
+
+
+def check_new(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that exists: it may be the only backup of another board.
+
+    :raises FileError: code ``backup-exists``
+    """
+    if os.path.lexists(path):
+        raise FileError(
+            f"{os.fspath(path)} exists; a backup does not replace a file",
+            hint="Give another file name, or remove that file.",
+            code="backup-exists",
+        )
+
+
+def identify_board(device: Device) -> Board:
+    """The board, with the flash size by the flash chip's id. Attaches the flash.
+
+    :raises Unsupported: code ``secure-download-mode``
+    :raises UsageError: code ``flash-size-unknown``
+    """
+    if device.secure_download:
+        raise Unsupported(
+            "the chip is in Secure Download Mode, so its flash cannot be read, and nothing shows which board it is",
+            hint="Secure Download Mode is permanent: keep the files that the board was flashed with.",
+            code="secure-download-mode",
+        )
+    target = FlashTarget.of(device)
+    jedec = device.flash.jedec if device.flash is not None else None
+    if target.id_size is None or jedec is None:
+        raise UsageError(
+            "the flash chip's id does not show its size, so it is unknown where the flash ends",
+            hint="Use read-flash or write-flash with --flash-size.",
+            code="flash-size-unknown",
+        )
+    security = target.security
+    return Board(
+        chip=device.chip.id,
+        mac=device.mac,
+        flash_id=jedec.to_bytes(3, "little").hex(),
+        flash_size=target.id_size,
+        encrypted=security is not None and security.flash_encryption,
+    )
+
+
+def _check_can_read(device: Device, size: int) -> None:
+    """:raises Unsupported: codes ``cannot-read-flash``, ``beyond-16mb``"""
+    limits = device.backend.limits
+    if not limits.can_read:
+        raise Unsupported(
+            f"the {device.chip.name}'s {limits.loader} loader cannot read flash",
+            hint=hint_at_stub(secure=False),
+            code="cannot-read-flash",
+        )
+    if size > 1 << limits.address_bits:
+        raise Unsupported(
+            f"the flash has {format_size(size)}, of which this {limits.loader} loader's {limits.address_bits}-bit addresses reach 16MB",
+            hint="Read the first 16 MB with read-flash 0 16MB FILE.",
+            code="beyond-16mb",
+        )
+
+
+class _Reading:
+    """Reads the flash, block by block. ``read``, ``resumed``: bytes from the flash and from an earlier run."""
+
+    def __init__(
+        self,
+        device: Device,
+        partial: PartialBackup,
+        size: int,
+        cancel: Cancel | None,
+        report: Report,
+    ) -> None:
+        self.device, self.partial, self.cancel = device, partial, cancel
+        self.report = thin_out(report, device.transport.now)
+        self.flash = bytearray(BLANK * size)
+        self.read = self.resumed = 0
+
+    def run(self) -> bytes:
+        """The content of the flash."""
+        complete = False
+        try:
+            wanted = self._find_written()
+            missing = [block for block in wanted if not self._resume(block)]
+            if self.resumed:
+                text = f"continuing {self.partial.path}: {self.resumed:,} of its bytes are still in flash"
+                self.report(Note(text=text))
+            self._read(missing)
+            complete = True
+        finally:
+            if not complete and self.partial.addresses:
+                text = f"the backup is not complete; to continue it, repeat the command ({self.partial.path} has what was read)"
+                self.report(Warned(code="backup-incomplete", text=text))
+        return bytes(self.flash)
+
+    def _check(self) -> None:
+        if self.cancel is not None:
+            self.cancel.check()
+
+    def _find_written(self) -> list[int]:
+        """Addresses of the blocks that are not blank."""
+        backend, size = self.device.backend, len(self.flash)
+        piece = size if backend.limits.digests_at_once else BLOCK
+        blocks: set[int] = set()
+        for start in range(0, size, piece):
+            self._check()
+            ranges = backend.find_written(start, min(piece, size - start))
+            for low, high in ((start, min(start + piece, size)),) if ranges is None else ranges:
+                blocks.update(range(align_down(low, BLOCK), high, BLOCK))
+        return sorted(blocks)
+
+    def _resume(self, block: int) -> bool:
+        """Use the block of an earlier run if the flash still holds it."""
+        self._check()
+        data = self.partial.read(block)
+        if data is None or not has_content(self.device, block, data):
+            return False
+        self.flash[block : block + len(data)] = data
+        self.resumed += len(data)
+        return True
+
+    def _read(self, blocks: list[int]) -> None:
+        """Read the blocks, and store each once it is complete."""
+        name = os.path.basename(self.partial.path.removesuffix(PARTIAL))
+        spans = join_ranges((block, min(block + BLOCK, len(self.flash))) for block in blocks)
+        total = self.resumed + sum(end - start for start, end in spans)
+        began = self.device.transport.now()
+        self.report(Progress(task="read", name=name, done=self.resumed, total=total))
+        for start, end in spans:
+            for address, data in self._read_blocks(start, end):
+                self.flash[address : address + len(data)] = data
+                self.partial.append(address, data)
+                self.read += len(data)
+                done = self.resumed + self.read
+                self.report(Progress(task="read", name=name, done=done, total=total))
+                self._check()
+        seconds = self.device.transport.now() - began
+        self.report(Finished(task="read", name=name, size=self.read, seconds=seconds, address=0))
+
+    def _read_blocks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        address, pending = start, bytearray()
+        for data in self.device.backend.read(start, end - start, report=self.report):
+            pending += data
+            while len(pending) >= min(BLOCK, end - address) > 0:
+                size = min(BLOCK, end - address)
+                yield address, bytes(pending[:size])
+                del pending[:size]
+                address += size
+
+
+def restore_flash(
+    device: Device,
+    backup: Backup | str | os.PathLike[str],
+    *,
+    skip: Collection[str] = (),
+    policy: Policy | None = None,
+    dry_run: bool = False,
+    journal: Journal | None = None,
+    cancel: Cancel | None = None,
+    report: Report = silent,
+) -> Restored:
+    """Write a backup back to flash and verify it. The bytes of image headers stay as they are in the backup.
+
+    :param backup: a file, or what ``read_backup`` returned
+    :param skip: names of parts that are left out; the flash keeps what it has there
+    :param policy: the consent ``other-chip`` allows another board of the same kind
+    :raises DataError: the backup cannot be used, before anything is sent
+    :raises UsageError: code ``unknown-part``: ``skip`` names a part that the backup does not have
+    :raises SafetyStop: the backup does not fit this board, or a safety check of ``write_flash`` fails
+    :raises VerifyError: the flash does not hold what was written
+    """
+    if not isinstance(backup, Backup):
+        backup = read_backup(backup)
+    policy = policy or Policy()
+    check_skip(backup, skip)
+    board = identify_board(device)
+    _check_usable(backup.board, board)
+    stop_if_fatal(find_differences(backup.board, board), policy)
+    if board.flash_size < backup.board.flash_size:
+        _check_fits(backup, device, board.flash_size)
+    parts = [part for part in backup.parts if part.name not in skip]
+    bound = find_bound(parts) if board.mac != backup.board.mac else ()
+    if bound:
+        text = f"{', '.join(bound)}: holds data bound to the board of the backup, such as RF calibration; --skip leaves it out"
+        report(Warned(code="bound-to-board", text=text))
+    if board.mac == backup.board.mac:
+        policy = policy.replace(consents=policy.consents | OWN_CONTENT)
+    plan = write_flash(
+        device,
+        _list_blobs(backup, parts, board.flash_size),
+        policy=policy,
+        dry_run=dry_run,
+        journal=journal,
+        cancel=cancel,
+        report=_hide_blanked(report),
+    )
+    return Restored(plan, backup, tuple(part for part in backup.parts if part.name in skip))
+
+
+def check_skip(backup: Backup, skip: Collection[str]) -> None:
+    """:raises UsageError: code ``unknown-part``"""
+    names = list(dict.fromkeys(part.name for part in backup.parts))
+    unknown = [name for name in skip if name not in names]
+    if unknown:
+        raise UsageError(
+            f"the backup has no part {unknown[0]!r}",
+            hint=f"It has: {', '.join(names)}.",
+            code="unknown-part",
+        )
+
+
+def _check_usable(saved: Board, board: Board) -> None:
+    """Refuse what no consent makes useful.
+
+    :raises SafetyStop: codes ``wrong-chip-backup``, ``backup-encryption``
+    """
+    if saved.chip != board.chip:
+        raise SafetyStop(
+            f"the backup is of an {saved.chip}, this is an {board.chip}",
+            hint="Restore it to a board of its own kind.",
+            code="wrong-chip-backup",
+        )
+    why = ""
+    if saved.encrypted != board.encrypted:
+        states = "encrypted", "not encrypted"
+        first, second = states if saved.encrypted else reversed(states)
+        why = f"the backup was made while the flash was {first}, which is now {second}"
+    elif saved.encrypted and saved.mac != board.mac:
+        why = f"the backup is encrypted with the key of {saved.mac}; this is {board.mac}"
+    if why:
+        raise SafetyStop(
+            f"{why}: the chip could not start from it",
+            hint="Write the files that the backed up board was flashed with.",
+            code="backup-encryption",
+        )
+
+
+def find_differences(saved: Board, board: Board) -> list[Finding]:
+    """Findings for a board that is not the one of the backup."""
+    findings = []
+    if saved.mac != board.mac:
+        text = (
+            f"the backup is of another board: its MAC address is {saved.mac}, this is {board.mac}"
+        )
+        findings.append(build_fatal("other-chip", text, by_name_only=True))
+    if saved.flash_size != board.flash_size:
+        sizes = f"{format_size(saved.flash_size)} of flash, this board has {format_size(board.flash_size)}"
+        text = f"the backup is of {sizes}"
+        findings.append(
+            build_fatal("backup-flash-size", text, consent="other-chip", by_name_only=True)
+        )
+    return findings
+
+
+def _check_fits(backup: Backup, device: Device, size: int) -> None:
+    """Refuse a backup that does not work in a smaller flash: bootloader, partition table or data need more.
+
+    :raises SafetyStop: code ``backup-too-large``
+    """
+    chip, flash, why = device.chip, backup.flash, ""
+    head = flash[chip.flash.bootloader_offset :][: HEADER.size]
+    stated = find_header_size(chip, head[3] & 0xF0) if is_image(head) else None
+    table = find_table(flash)
+    end = align_up(len(flash.rstrip(BLANK)), BLOCK)
+    if end > size:
+        why = f"it has data up to {end:#x}"
+    if table is not None and table.end > size:
+        why = f"its partition table ends at {table.end:#x}"
+    if stated is not None and stated > size:
+        why = f"the header of its bootloader states {format_size(stated)}"
+    if why:
+        raise SafetyStop(
+            f"the backup does not fit into {format_size(size)} of flash: {why}",
+            hint=f"Restore it to a board with {format_size(backup.board.flash_size)} of flash.",
+            code="backup-too-large",
+        )
+
+
+def find_bound(parts: Collection[Part]) -> tuple[str, ...]:
+    """Names of the parts with data that is bound to the MAC address."""
+    return tuple(part.name for part in parts if part.kind in BOUND_TO_MAC and part.stored)
+
+
+def _hide_blanked(report: Report) -> Report:
+    """Without the warning that data becomes blank: here it becomes what it was, and ``--keep-gaps`` does not exist."""
+
+    def pass_on(event: Event) -> None:
+        if not (isinstance(event, Warned) and event.code == "data-erased"):
+            report(event)
+
+    return report if report is silent else pass_on
+
+
+def _list_blobs(backup: Backup, parts: Collection[Part], size: int) -> list[Blob]:
+    """The parts, as far as the flash goes; what is cut off is blank."""
+    return [
+        Blob(
+            part.address,
+            backup.read(part)[: size - part.address],
+            f"gap at {part.address:#x}" if part.kind == "gap" else part.name,
+        )
+        for part in parts
+        if part.address < size
+    ]

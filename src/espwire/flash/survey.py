@@ -1,0 +1,163 @@
+"""Finds out what the flash holds where blobs go: which sectors differ, and which other bytes share a blob's sectors.
+
+The chip computes the MD5 of each sector. That takes a third of a second per megabyte, so some sectors are looked at
+first: if all of them differ, all of the blob is written. A ROM answers one MD5 per request, so it is asked for 64 KiB
+each; its replies carry no CRC, and are confirmed by the MD5 of the whole blob, which is computed at the end anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import md5
+from typing import TYPE_CHECKING
+
+from espwire.blob import Blob
+from espwire.flash.findings import Policy
+from espwire.flash.journal import NOTHING, Unfinished
+from espwire.flash.model import BLANK, FlashTarget, Found
+from espwire.flash.plan import can_compare, can_keep, fill_up
+from espwire.flash.verify import compare_digests, has_content
+from espwire.sizes import BLOCK, SECTOR, align_down, align_up, join_ranges, subtract_ranges
+
+if TYPE_CHECKING:
+    from espwire.device.device import Device
+
+SAMPLES = 8  # sectors of a blob
+
+Span = tuple[int, int]
+
+
+def survey(
+    device: Device,
+    blobs: Iterable[Blob],
+    target: FlashTarget,
+    policy: Policy,
+    unfinished: Unfinished = NOTHING,
+) -> dict[int, Found]:
+    """What the flash holds, by the address of the blob.
+
+    :param unfinished: a write that was interrupted; what it has kept counts, not what the flash holds there
+    :raises NoReply, CommandFailed, VerifyError: from the device
+    """
+    blobs = [blob for blob in blobs if blob.data]
+    spans = [
+        span
+        for blob in blobs
+        for span in (
+            *(_find_edges(blob) if can_keep(blob, target, policy) else ()),
+            *(_find_samples(blob) if _is_compared(blob, target, policy) else ()),
+        )
+    ]
+    digests: Mapping[Span, bytes] = {}
+    if target.limits.digests_at_once:
+        digests = dict(zip(spans, device.backend.digests_of(spans), strict=True))
+    saved = {sector.address: sector.content for sector in unfinished.shared}
+    found = {}
+    for blob in blobs:
+        seen = Found()
+        if can_keep(blob, target, policy):
+            seen = _read_neighbours(device, blob, digests, saved)
+        seen = _compare(device, blob, seen, target, policy, digests)
+        found[blob.address] = _add_weak(device, blob, seen, target, unfinished)
+    return found
+
+
+def _is_compared(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
+    """Whether its sectors are compared one by one."""
+    wanted = policy.diff and not policy.skip_flashed and blob.previous is None
+    return wanted and target.limits.can_digest and can_compare(blob, target, policy)
+
+
+def _find_edges(blob: Blob) -> tuple[Span, ...]:
+    """What shares the first or the last sector with the blob."""
+    start, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
+    edges = ((start, blob.address), (blob.end, end))
+    return tuple(edge for edge in edges if edge[0] < edge[1])
+
+
+def _find_samples(blob: Blob) -> tuple[Span, ...]:
+    """Sectors that are all the blob's, evenly spread; of a large blob none that a blank flash would hold."""
+    first, last = align_up(blob.address, SECTOR), align_down(blob.end, SECTOR)
+    sectors = [at for at in range(first, last, SECTOR) if not _is_blank(_cut(blob, at))]
+    return tuple((at, at + SECTOR) for at in sectors[:: -(-len(sectors) // SAMPLES) or 1])
+
+
+def _read_neighbours(
+    device: Device, blob: Blob, digests: Mapping[Span, bytes], saved: Mapping[int, bytes]
+) -> Found:
+    first, last = align_down(blob.address, SECTOR), align_down(blob.end, SECTOR)
+    end = align_up(blob.end, SECTOR)
+    before = _read(device, (first, blob.address), digests)
+    behind = _read(device, (blob.end, end), digests)
+    if first in saved:
+        before = saved[first][: blob.address - first]
+    if last in saved and end > blob.end:
+        behind = saved[last][blob.end - last :]
+    return Found(before=before, behind=behind)
+
+
+def _compare(
+    device: Device,
+    blob: Blob,
+    found: Found,
+    target: FlashTarget,
+    policy: Policy,
+    digests: Mapping[Span, bytes],
+) -> Found:
+    if policy.skip_flashed and can_compare(blob, target, policy):
+        if has_content(device, blob.address, blob.data, name=blob.label):
+            return found._replace(changed=(), certain=True)
+        return found
+    if not _is_compared(blob, target, policy):
+        return found
+    samples = [span for span in _find_samples(blob) if span in digests]
+    if samples and all(digests[span] != _digest(_cut(blob, span[0])) for span in samples):
+        return found
+    start, data = fill_up(blob, found)
+    data += BLANK * (-len(data) % SECTOR)
+    piece = SECTOR if target.limits.digests_at_once else BLOCK
+    changed = compare_digests(device, start, data, piece)
+    certain = not changed and target.limits.digests_at_once and target.limits.checksummed
+    return found._replace(changed=changed, certain=certain)
+
+
+def _add_weak(
+    device: Device, blob: Blob, found: Found, target: FlashTarget, unfinished: Unfinished
+) -> Found:
+    """Blank sectors of the blob whose erase was interrupted count as changed."""
+    first, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
+    if target.encrypts_flash or not target.limits.can_verify:
+        return found
+    weak: list[Span] = []
+    for low, high in unfinished.under_way:
+        start, stop = max(low, first), min(high, end)
+        if start < stop:
+            written = device.backend.find_written(start, stop - start) or ()
+            weak += subtract_ranges([(start, stop)], written)
+    if not weak:
+        return found
+    changed = found.changed if found.changed is None else join_ranges([*found.changed, *weak])
+    return found._replace(weak=join_ranges(weak), changed=changed, certain=False)
+
+
+def _read(device: Device, span: Span, digests: Mapping[Span, bytes]) -> bytes:
+    """The content of part of a sector; most are blank, which is quicker to find out than to read."""
+    start, end = span
+    size = end - start
+    if span in digests:
+        blank = digests[span] == _digest(BLANK * size)
+    else:
+        blank = not size or device.backend.find_written(start, size) == ()
+    return BLANK * size if blank else b"".join(device.backend.read(start, size))
+
+
+def _cut(blob: Blob, address: int) -> bytes:
+    return blob.data[address - blob.address :][:SECTOR]
+
+
+def _is_blank(data: bytes) -> bool:
+    return not data.strip(BLANK)
+
+
+def _digest(data: bytes) -> bytes:
+    return md5(data, usedforsecurity=False).digest()

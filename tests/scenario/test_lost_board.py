@@ -1,0 +1,116 @@
+"""A board that is lost in the middle of a job: waited for, recognized by its MAC address, and the job goes on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from espwire.cli import context as module
+from espwire.cli.context import Context, Program
+from espwire.errors import (
+    ConnectError,
+    DeviceError,
+    PortNotFound,
+    TransportLost,
+    VerifyError,
+    WrongChip,
+)
+
+MAC = "24:0a:c4:00:01:10"
+
+
+class Board:
+    """Connections in the order in which they are made: a MAC address, or the error that connecting ends in."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *connections: str | Exception) -> None:
+        self.connections = list(connections)
+        self.now = 0.0
+        monkeypatch.setattr(Context, "device", self.device)
+        monkeypatch.setattr(Context, "report", lambda context, event: self.events.append(event))
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(module.time, "sleep", self.sleep)
+        self.events: list[object] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    @contextmanager
+    def device(self, **options: object):
+        found = self.connections[0] if len(self.connections) == 1 else self.connections.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        info = SimpleNamespace(name="/dev/ttyUSB0")
+        yield SimpleNamespace(mac=found, transport=SimpleNamespace(info=info))
+
+
+def failing(*errors: Exception):
+    """A job that fails with each of the errors in turn, then succeeds."""
+    left = list(errors)
+
+    def job(device):
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return job
+
+
+LOST = TransportLost("the cable was pulled")
+
+
+@pytest.mark.parametrize("error", [LOST, DeviceError("the chip was reset", code="chip-reset")])
+def test_the_job_runs_again_once_the_board_is_back(monkeypatch, error):
+    board = Board(monkeypatch, MAC, PortNotFound("no port"), ConnectError("no answer"), MAC)
+    assert Context().run_job(failing(error)) == "done"
+    assert [event.code for event in board.events] == ["board-lost"]
+    assert board.now < 1
+
+
+def test_another_board_at_the_port_is_refused(monkeypatch):
+    Board(monkeypatch, MAC, "24:0a:c4:00:01:11")
+    with pytest.raises(WrongChip) as caught:
+        Context().run_job(failing(LOST))
+    assert caught.value.code == "wrong-board"
+
+
+def test_a_board_that_stays_away_is_an_error_after_half_a_minute(monkeypatch):
+    board = Board(monkeypatch, MAC, PortNotFound("no port"))
+    with pytest.raises(PortNotFound):
+        Context().run_job(failing(LOST))
+    assert 30 <= board.now <= 31
+
+
+def test_a_board_that_is_lost_again_and_again_is_an_error(monkeypatch):
+    Board(monkeypatch, MAC)
+    with pytest.raises(TransportLost):
+        Context().run_job(failing(*[LOST] * 6))
+    assert Context().run_job(failing(*[LOST] * 5)) == "done"
+
+
+@pytest.mark.parametrize("error", [VerifyError("differs"), DeviceError("busy", code="flash-busy")])
+def test_other_errors_end_the_job_at_once(monkeypatch, error):
+    board = Board(monkeypatch, MAC)
+    with pytest.raises(type(error)):
+        Context().run_job(failing(error))
+    assert board.events == []
+
+
+@pytest.mark.parametrize(
+    "context",
+    [Context(Program(waits=False)), Context(options={"before": "no-reset"})],
+    ids=["esptool.py", "no-reset"],
+)
+def test_what_cannot_connect_anew_does_not_wait(monkeypatch, context):
+    board = Board(monkeypatch, MAC)
+    with pytest.raises(TransportLost):
+        context.run_job(failing(LOST))
+    assert board.events == []
+
+
+def test_a_first_connection_that_fails_is_not_repeated(monkeypatch):
+    board = Board(monkeypatch, PortNotFound("no port"))
+    with pytest.raises(PortNotFound):
+        Context().run_job(failing())
+    assert board.now == 0

@@ -1,0 +1,103 @@
+"""Only what differs is written, what shares a sector with a file is kept, and an interrupted write can be repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import needed_writes
+import pytest
+from needed_writes import Case, count_written, make_case, run
+
+from espwire.flash import survey, write
+from espwire.flash.journal import Journal, Unfinished
+from espwire.flash.model import Found
+from espwire.sizes import SECTOR
+
+CI_SEEDS, FULL_SEEDS = 8, 400
+LOADERS = [
+    ("esp32", True),
+    ("esp32c3", True),
+    ("esp8266", True),
+    ("esp32s3", False),
+    ("esp32", False),
+]
+KINDS = [None, "cable", "power"]
+
+
+def find_fault(case: Case, folder: Path) -> str:
+    """What is wrong after a write, as text; empty if nothing."""
+    flash, plan, events = run(case, folder)
+    for at in range(0, len(flash), SECTOR):
+        if flash[at : at + SECTOR] != case.wanted[at : at + SECTOR]:
+            return f"{case.chip} seed {case.seed}: the sector at {at:#x} is wrong"
+    if case.interrupt is None and case.stub and count_written(events) != plan.written:
+        return f"{case.chip} seed {case.seed}: {count_written(events)} bytes written, {plan.written} planned"
+    return ""
+
+
+def find_faults(seeds: range, folder: Path, chip: str, stub: bool, kind: str | None) -> list[str]:
+    cases = (
+        make_case(seed, chip, stub=stub, keep=seed % 4 != 0 or kind is not None, interrupt=kind)
+        for seed in seeds
+    )
+    return [fault for case in cases if (fault := find_fault(case, folder))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("chip", "stub"), LOADERS)
+def test_the_flash_is_the_old_content_with_the_files_over_it(chip, stub, kind, tmp_path):
+    assert find_faults(range(CI_SEEDS), tmp_path, chip, stub, kind) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("chip", "stub"), LOADERS)
+def test_full_size(chip, stub, kind, tmp_path):
+    assert find_faults(range(100, 100 + FULL_SEEDS), tmp_path, chip, stub, kind) == []
+
+
+def test_equal_flash_is_not_written(tmp_path):
+    case = make_case(3, "esp32c3", stub=True)
+    equal = Case(**{**vars(case), "before": case.wanted})
+    flash, plan, _ = run(equal, tmp_path)
+    assert flash == case.wanted
+    assert plan.written == 0
+
+
+class TestTheHarnessNotices:
+    """With a protection switched off, some case shows it."""
+
+    def faults(self, folder: Path, kind: str | None) -> list[str]:
+        return [
+            fault
+            for chip in ("esp32", "esp32c3")
+            for fault in find_faults(range(12), folder, chip, True, kind)
+        ]
+
+    def test_neighbours_that_are_not_read(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(survey, "_read_neighbours", lambda *arguments: Found())
+        assert self.faults(tmp_path, None)
+
+    def test_a_journal_without_the_shared_sectors(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(write, "find_shared", lambda writes: ())
+        assert self.faults(tmp_path, "power")
+
+    def test_sectors_that_are_blank_after_an_interrupted_erase(self, monkeypatch, tmp_path):
+        whole = Journal.write
+
+        def forget(self, unfinished):
+            whole(self, Unfinished((), unfinished.shared))
+
+        monkeypatch.setattr(Journal, "write", forget)
+        monkeypatch.setattr("espwire.virtual.nor_flash.WEAK_CHANCE", 1.0)
+        assert self.faults(tmp_path, "power")
+
+
+def test_the_number_of_sectors_written_is_what_differs(tmp_path):
+    for seed in range(8):
+        case = make_case(seed, "esp32c3", stub=True)
+        _, plan, _ = run(case, tmp_path)
+        sectors = sum(-(-len(p.data) // SECTOR) for w in plan.writes for p in w.pieces)
+        assert sectors >= case.sectors
+        if any(step.size < len(step.data) for step in plan.writes):
+            assert sectors <= case.sectors + needed_writes.MAX_SECTORS
