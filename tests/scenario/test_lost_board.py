@@ -89,7 +89,14 @@ def test_a_board_that_is_lost_again_and_again_is_an_error(monkeypatch):
     assert Context().run_job(failing(*[LOST] * 5)) == "done"
 
 
-@pytest.mark.parametrize("error", [VerifyError("differs"), DeviceError("busy", code="flash-busy")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        VerifyError("differs"),
+        DeviceError("busy", code="flash-busy"),
+        TransportLost("accepts no more data", code="write-timeout"),
+    ],
+)
 def test_other_errors_end_the_job_at_once(monkeypatch, error):
     board = Board(monkeypatch, MAC)
     with pytest.raises(type(error)):

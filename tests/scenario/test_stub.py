@@ -271,6 +271,13 @@ def test_on_a_port_without_usb_ids_the_rom_knows_which_port_it_is(
         assert device.attach_flash().size == 4 << 20
 
 
+@pytest.mark.parametrize("chip", ["esp8266", "esp32s3"])
+def test_a_window_at_a_slow_rate_is_not_a_dead_line(chip: str) -> None:
+    with connect(f"virtual:{chip}?size=4MB", stub=True, baud=4800) as device:
+        write_flash(device, [Blob(0x10000, NOISE)], policy=Policy(compress=False))
+        assert device.transport.chip.flash.contents[0x10000 : 0x10000 + len(NOISE)] == NOISE
+
+
 @pytest.mark.parametrize("mode", ["twin", "engine"])
 @pytest.mark.parametrize("chip", ["esp32s3", "esp32c6"])
 def test_reads_across_16_mb_do_not_continue_at_0(chip: str, mode: str) -> None:

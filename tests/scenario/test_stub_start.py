@@ -87,7 +87,7 @@ def test_behind_a_server_usb_otg_keeps_the_rom(chip: str, value: int) -> None:
     events: list[Event] = []
     with connect(transport, report=events.append, stub=True) as device:
         notes = [event.text for event in events if isinstance(event, Note)]
-        assert "no stub flasher is used: it does not work over USB-OTG" in notes
+        assert "the ROM loader is used: the stub does not work over USB-OTG" in notes
         assert device.loader.dialect.name == "ROM"
 
 

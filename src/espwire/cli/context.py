@@ -314,7 +314,8 @@ class Context:
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
-                lost = isinstance(error, TransportLost) or error.code == "chip-reset"
+                gone = isinstance(error, TransportLost) and error.code != "write-timeout"
+                lost = gone or error.code == "chip-reset"
                 if deadline and time.monotonic() < deadline:  # it is not back yet
                     time.sleep(RETRY_PAUSE_S)
                     self._find_again()
@@ -432,7 +433,7 @@ class Context:
             return False
         why = device.find_stub_obstacle()
         if why and (self.verbose or device.loader.dialect.sync_value):
-            self.note(f"no stub flasher is used: {why}")
+            self.note(f"the ROM loader is used: {why}")
         return True
 
     def _choose_baud(self, device: Device, bulk: bool) -> int:

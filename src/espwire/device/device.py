@@ -240,7 +240,7 @@ class Device:
             _ = self.crystal_mhz  # derived from a register that a stub changes
         port = find_own_port(self.loader, self.chip, self.revision)
         if port == "usb-otg" and source is True:
-            self.report(Note(text=f"no stub flasher is used: {NO_OTG}"))
+            self.report(Note(text=f"the ROM loader is used: {NO_OTG}"))
             return False
         self.flash = None
         launch = StubLaunch(

@@ -40,6 +40,7 @@ from espwire.transport.base import Transport
 
 MAGIC_ADDRESS = 0x40001000  # identifies some chips; mask ROM or nothing on the others
 BITS_PER_BYTE = 10  # on the line: start, eight, stop
+SENT_AHEAD = 0x8000  # bytes that may still be on their way: a window of our stub
 QUIET = (
     0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
 )
@@ -273,7 +274,10 @@ class Loader:
             self._log(packet)
         self.trips += 1
         frames = self._take_deferred() + slip.END * ends + b"".join(map(slip.encode, packets))
-        self.transport.write(frames, self.transport.now() + self.settings.timing.write)
+        on_the_line = (SENT_AHEAD + len(frames)) * BITS_PER_BYTE / self.baud
+        self.transport.write(
+            frames, self.transport.now() + self.settings.timing.write + on_the_line
+        )
 
     def send_later(self, packet: bytes) -> None:
         """Send ``packet`` together with the next request; its reply is ignored."""

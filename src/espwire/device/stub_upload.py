@@ -73,7 +73,7 @@ SMALLER_BLOCKS = (0x400, 0x200, 0x100)  # for RAM, after the ROM refused a large
 HELLO_SECONDS = 1.5
 FIRST_STAGE_OPS = frozenset({Op.SYNC, Op.MEM_BEGIN, Op.MEM_DATA, Op.MEM_END, Op.CHANGE_BAUDRATE})
 FIRST_STAGE_BLOCK = 0x4000
-NO_OTG = "it does not work over USB-OTG"
+NO_OTG = "the stub does not work over USB-OTG"
 VENDOR_OPS = frozenset(
     {Op.FLASH_END, Op.FLASH_DEFL_END, Op.CHANGE_BAUDRATE, Op.ERASE_FLASH, Op.READ_FLASH}
 )
@@ -119,7 +119,7 @@ def find_obstacle(
     rule = chip.stub.unusable_when
     harmless = {"secure boot enabled": not security.secure_boot, "revision 0": revision > 0}
     if rule and not harmless[rule]:
-        return f"this chip cannot run one: {rule}"
+        return f"no stub runs on the {chip.name} with {rule}"
     if own and chip.id not in stub_chips():
         return f"espwire has no stub for the {chip.name}"
     return NO_OTG if own and over_otg else ""

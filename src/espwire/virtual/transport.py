@@ -73,7 +73,8 @@ class VirtualTransport:
             self._advance(max(deadline, self._now))
             raise TransportLost(
                 f"{self.info.name} accepts no more data",
-                hint="Data is sent faster than the baud rate allows.",
+                hint="Raise --baud.",
+                code="write-timeout",
             )
         self.wire.send(self._now, data)
 
