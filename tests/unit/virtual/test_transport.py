@@ -281,7 +281,11 @@ def test_force_download_survives_a_software_reset():
     assert transport.chip.state is State.APP
 
 
-def test_power_loss_in_an_erase_leaves_random_bytes():
+@pytest.mark.parametrize("weak", [False, True])
+def test_power_loss_in_an_erase_leaves_random_bytes_or_blank_ones_that_do_not_last(
+    monkeypatch, weak
+):
+    monkeypatch.setattr("espwire.virtual.nor_flash.WEAK_CHANCE", float(weak))
     transport = open_virtual("virtual:esp32c3")
     assert sync(transport)
     transport.chip.flash.contents[:0x10000] = bytes(0x10000)
@@ -290,7 +294,12 @@ def test_power_loss_in_an_erase_leaves_random_bytes():
     transport.write(slip.encode(FlashBegin(0x10000, 64, 0x400, 0, 0).packet()), transport.now() + 1)
     transport.sleep(0.05)
     transport.chip.power_loss(transport.now())
-    assert len(set(bytes(transport.chip.flash.contents[:0x10000]))) > 100
+    contents = transport.chip.flash.contents
+    values = set(bytes(contents[:0x10000]))
+    assert (values == {0, 0xFF}) if weak else (len(values) > 100)
+    before = bytes(contents)
+    transport.chip.flash.decay()
+    assert (bytes(contents) != before) is weak
     assert not sync(transport)  # it restarts
     read_text(transport)
     assert sync(transport)
