@@ -50,11 +50,14 @@ static u16 run_spi(const u8 *body, u32 size, struct answer *answer) {
 static u16 tell_capabilities(struct answer *answer) {
   static const u32 TOLD[8] = {FEATURES, PAYLOAD, WINDOW, READ_PACKET, READ_WINDOW, CPU_HZ, BATCH_BYTES, IMAGE_CHIP_ID};
   static const u8 BUILD[8] = BUILD_ID;
+  u32 crc;
   answer->value = VERSION;
   copy(answer->data, "EWST", 4);
   copy(answer->data + 4, TOLD, sizeof TOLD);
   copy(answer->data + 4 + sizeof TOLD, BUILD, sizeof BUILD);
-  answer->size = 4 + sizeof TOLD + sizeof BUILD;
+  crc = hw_code_crc();
+  copy(answer->data + 4 + sizeof TOLD + sizeof BUILD, &crc, sizeof crc);
+  answer->size = 4 + sizeof TOLD + sizeof BUILD + sizeof crc;
   return OK;
 }
 

@@ -144,6 +144,18 @@ void hw_spi_take(u32 *words, u32 size) {
 
 void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }
 
+extern const u32 _code_start[], _code_end[]; /* link.ld */
+
+/* Word by word: code memory does not accept less. */
+u32 hw_code_crc(void) {
+  u32 crc = 0;
+  for (const u32 *at = _code_start; at < _code_end; at++) {
+    u32 word = *at;
+    crc = crc32_add(crc, (const u8 *)&word, sizeof word);
+  }
+  return crc;
+}
+
 void hw_reset(void) {
   hw_leave();                         /* a reset of the core alone may keep the selected clock */
   REGISTER(RESET_CONTROL) |= 1u << RESET_BIT;

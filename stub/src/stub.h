@@ -39,6 +39,7 @@ void hw_tx_drain(void);               /* wait until the last bit has left */
 void hw_set_baud(u32 now, u32 wanted);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
 void hw_leave(void);                  /* undo what hw_start did, except for the watchdogs */
+u32 hw_code_crc(void);               /* of the code as it lies in memory: the ROM's upload proves little */
 void hw_reset(void);
 u32 hw_read(u32 address);
 void hw_write(u32 address, u32 value);

@@ -21,11 +21,14 @@ from espwire.device.stub_image import (
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
+from espwire.protocol import slip
+from espwire.protocol.opcodes import Op
 from espwire.transport.base import Transport
 from espwire.transport.url import open_transport
 
 DATA = random.Random(11).randbytes(9000)
 MODES = ["twin", "engine"]
+DATA_AT = 24  # of a block in a packet
 USB = "virtual:esp32c3?size=1MB&kind=usb-jtag&stub="
 
 
@@ -172,3 +175,44 @@ def test_the_esp32_has_its_core_at_full_voltage_before_it_takes_the_pll() -> Non
     with device:
         assert device.loader.read_reg(registers["core_voltage"]) >> 11 & 7 == 7
         assert writes.index(registers["core_voltage"]) < writes.index(registers["clock_control"])
+
+
+PLACES = [(8, 72), (978, 984), (2000, 4004), (5000, 5004), (100, 6000), (12, 3000)]
+
+
+class SpoiledUpload:
+    """Flips one bit in two bytes of the first block of code on its way to the chip."""
+
+    def __init__(self, transport: Transport, places: tuple[int, int]) -> None:
+        self.done = False
+        self._write, self._places = transport.write, places
+        vars(transport)["write"] = self.write
+
+    def write(self, data: bytes, deadline: float) -> None:
+        packets = slip.Decoder().feed(data)
+        for number, packet in enumerate(packets):
+            if packet[1] == Op.MEM_DATA and len(packet) > 6000 and not self.done:
+                changed = bytearray(packet)
+                for place in self._places:
+                    changed[DATA_AT + place] ^= 0x40
+                packets[number], self.done = bytes(changed), True
+                data = b"".join(map(slip.encode, packets))
+        self._write(data, deadline)
+
+
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp32s3"])
+def test_code_that_was_damaged_without_a_trace_in_the_checksum_is_uploaded_again(
+    chip: str, places: tuple[int, int]
+) -> None:
+    """The ROM's checksum of a block misses the same flip in two bytes."""
+    transport = open_transport(f"virtual:{chip}?size=1MB&stub=engine")
+    spoiled = SpoiledUpload(transport, places)
+    device, names = start(transport)
+    with device:
+        assert spoiled.done
+        assert names == ["stub"]
+        ram = device.transport.chip.registers.ram
+        address, code = load_stub(chip).segments[0]
+        assert ram.read(address, len(code)) == code
+        write_and_read(device)

@@ -91,6 +91,11 @@ class StubImage:
         """Bytes to upload."""
         return sum(len(content) for _, content in self.segments)
 
+    @property
+    def code_crc(self) -> int:
+        """CRC-32 of the code, which is the first segment of our stub."""
+        return zlib.crc32(self.segments[0][1])
+
     def with_options(self, options: StubOptions) -> StubImage:
         """The same stub with these options; unchanged if it does not have options."""
         if self.options_address is None:

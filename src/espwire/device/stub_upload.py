@@ -180,6 +180,7 @@ def launch_stub(
             jedec = start_stub(
                 loader, chip, configured, attach=launch.attach if first is None else None
             )
+            _check_code(loader, image)
             if jedec is not None and is_silent(jedec) and number < len(attempts):
                 # one flipped bit of its entry address lets it begin behind its own set-up of the flash
                 raise DeviceError("it finds no flash chip", code="no-flash")
@@ -204,6 +205,16 @@ def launch_stub(
     text = f"the stub did not start ({failure}): using the ROM bootloader, which is slower and has fewer functions"
     report(Warned(code="stub-failed", text=text))
     return None
+
+
+def _check_code(loader: Loader, image: StubImage) -> None:
+    """Refuse a stub of ours whose code arrived damaged: the ROM's checksum of a block misses two equal flips.
+
+    :raises DeviceError: code ``stub-damaged``
+    """
+    capabilities = loader.dialect.capabilities
+    if capabilities is not None and capabilities.code_crc != image.code_crc:
+        raise DeviceError("its code was damaged on the line", code="stub-damaged")
 
 
 def _plan_attempts(image: StubImage, *, two_stages: bool) -> list[tuple[StubImage | None, bool]]:

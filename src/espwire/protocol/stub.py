@@ -28,7 +28,7 @@ HELLO = b"OHAI"
 SEAL_BYTES = 4
 DIGEST_BYTES = 16
 HASH_RESULT_BYTES = 256  # at most, in one reply of HASH
-_CAPABILITIES = struct.Struct("<4s8I8s")
+_CAPABILITIES = struct.Struct("<4s8I8sI")
 _REPORT = struct.Struct("<III")
 
 
@@ -318,7 +318,10 @@ class StubReset(Command, op=StubOp.RESET, least=4, table=STUB_COMMANDS):
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """The reply to CAPABILITIES. Sizes in bytes; ``frame_payload`` is for WRITE_DATA, windows count stream bytes."""
+    """The reply to CAPABILITIES. Sizes in bytes; ``frame_payload`` is for WRITE_DATA, windows count stream bytes.
+
+    ``code_crc``: CRC-32 of the stub's code as it lies in the chip's memory.
+    """
 
     features: Feature
     frame_payload: int
@@ -329,6 +332,7 @@ class Capabilities:
     batch_bytes: int
     image_chip_id: int
     build: bytes
+    code_crc: int
 
     def pack(self) -> bytes:
         """The reply's data."""
@@ -342,7 +346,7 @@ class Capabilities:
             self.batch_bytes,
             self.image_chip_id,
         )
-        return _CAPABILITIES.pack(MAGIC, *words, self.build)
+        return _CAPABILITIES.pack(MAGIC, *words, self.build, self.code_crc)
 
 
 CAPABILITIES_BYTES = _CAPABILITIES.size
@@ -356,7 +360,7 @@ def parse_capabilities(data: bytes) -> Capabilities | None:
     """The capabilities in a reply's data, or None if they are invalid."""
     if len(data) < _CAPABILITIES.size:
         return None
-    magic, features, *words, build = _CAPABILITIES.unpack_from(data)
+    magic, features, *words, build, code_crc = _CAPABILITIES.unpack_from(data)
     payload, write_window, packet, read_window, cpu_hz, batch, chip_id = words
     if (
         magic != MAGIC
@@ -374,6 +378,7 @@ def parse_capabilities(data: bytes) -> Capabilities | None:
         cpu_hz=cpu_hz,
         batch_bytes=batch,
         image_chip_id=chip_id,
+        code_crc=code_crc,
         build=build,
     )
 

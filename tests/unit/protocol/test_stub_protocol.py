@@ -122,6 +122,7 @@ def test_a_blank_packet_needs_no_payload():
 
 def test_capabilities_come_back_and_nonsense_does_not():
     told = s.Capabilities(
+        code_crc=0x12345678,
         features=s.Feature.WRITE | s.Feature.READ,
         frame_payload=2048,
         write_window=28672,
@@ -133,7 +134,7 @@ def test_capabilities_come_back_and_nonsense_does_not():
         build=b"12345678",
     )
     assert s.parse_capabilities(told.pack()) == told
-    assert len(told.pack()) == s.CAPABILITIES_BYTES == 44
+    assert len(told.pack()) == s.CAPABILITIES_BYTES == 48
     assert s.parse_capabilities(b"EWSX" + told.pack()[4:]) is None
     assert s.parse_capabilities(told.pack()[:-1]) is None
 

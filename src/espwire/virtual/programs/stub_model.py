@@ -374,6 +374,7 @@ class StubModel(CpuModel):
             batch_bytes=BATCH_BYTES,
             image_chip_id=NO_CHIP_ID if chip_id is None else chip_id,
             build=self._image.build,
+            code_crc=self._image.code_crc,
         ).pack()
 
 
