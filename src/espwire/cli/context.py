@@ -326,7 +326,10 @@ class Context:
                 self._report_loss(error)
 
     def _may_wait(self) -> bool:
-        return self._connected is None and self.program.waits and self.get("before") != "no-reset"
+        """Whether the port can come back: a virtual chip in this process cannot go away."""
+        virtual = (self.get("port") or "").lower().startswith("virtual:")
+        fresh = self.get("before") != "no-reset"  # a lost chip must be entered again
+        return self._connected is None and self.program.waits and fresh and not virtual
 
     def _report_loss(self, error: ToolError) -> None:
         from espwire.events import Warned
