@@ -12,7 +12,7 @@ from typing import Any
 import backup_runs
 import pytest
 from backup_runs import NVS, Case, back_up, make_flash, open_flash, restore
-from needed_writes import watch_changes
+from needed_writes import Change, watch_changes
 
 from espwire.cli.main import main
 from espwire.device import flash_id
@@ -145,7 +145,8 @@ def test_only_what_is_missing_is_read_again(tmp_path: Path) -> None:
     assert [event.code for event in events if isinstance(event, Warned)] == ["backup-incomplete"]
     assert not path.exists()
     transport = open_flash(CASE, FLASH)
-    changes = watch_changes(transport)
+    changes: list[Change] = []
+    watch_changes(transport, changes.append)
     with connect(transport, baud=921600) as device:
         done = backup_flash(device, path, report=events.append)
     assert changes == []

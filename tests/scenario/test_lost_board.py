@@ -85,8 +85,8 @@ def test_a_board_that_stays_away_is_an_error_after_half_a_minute(monkeypatch):
 def test_a_board_that_is_lost_again_and_again_is_an_error(monkeypatch):
     Board(monkeypatch, MAC)
     with pytest.raises(TransportLost):
-        Context().run_job(failing(*[LOST] * 6))
-    assert Context().run_job(failing(*[LOST] * 5)) == "done"
+        Context().run_job(failing(*[LOST] * 4))
+    assert Context().run_job(failing(*[LOST] * 3)) == "done"
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
-WAIT_BACK_S = 30.0  # for a board that is lost in the middle of a job
+WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of a job
 RETRY_PAUSE_S = 0.3
-MOST_LOSSES = 5  # in one job
+MOST_LOSSES = 3  # in one job
 
 Job = TypeVar("Job")
 
@@ -301,28 +301,31 @@ class Context:
         :raises PortNotFound: code ``port-not-back``
         :raises WrongChip: code ``wrong-board``: another board is at the port
         """
-        mac, losses = "", 0
-        deadline = 0.0
+        mac, losses, left = "", 0, WAIT_BACK_S
+        lost_at: float | None = None
         while True:
             try:
                 with self.device(**options) as device:
                     if losses and device.mac != mac:
                         raise _build_wrong_board(device, mac)
-                    mac = device.mac
-                    deadline = 0.0
+                    if lost_at is not None:
+                        left -= time.monotonic() - lost_at
+                    mac, lost_at = device.mac, None
                     return job(device)
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
-                gone = isinstance(error, TransportLost) and error.code != "write-timeout"
-                lost = gone or error.code == "chip-reset"
-                if deadline and time.monotonic() < deadline:  # it is not back yet
+                if lost_at is not None:  # it is not back yet
+                    if time.monotonic() >= lost_at + left:
+                        raise
                     time.sleep(RETRY_PAUSE_S)
                     self._find_again()
                     continue
-                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES:
+                gone = isinstance(error, TransportLost) and error.code != "write-timeout"
+                lost = gone or error.code == "chip-reset"
+                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES or left <= 0:
                     raise
-                losses, deadline = losses + 1, time.monotonic() + WAIT_BACK_S
+                losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
 
     def _may_wait(self) -> bool:

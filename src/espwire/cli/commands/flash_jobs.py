@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.blob import Blob, choose_for_chip
-from espwire.cli.commands.monitor import check_monitor, run_monitor
 from espwire.cli.inputs import (
     Input,
     TableSource,
@@ -152,6 +151,8 @@ def flash(
         return
     set_build_defaults(context, build)
     if choices["monitor"]:
+        from espwire.cli.commands.monitor import check_monitor
+
         check_monitor(context)
         context.defaults["after"] = (
             "no-reset"  # the monitor resets: nothing of the output is missed
@@ -183,6 +184,8 @@ def flash(
     build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
     if choices["monitor"]:
+        from espwire.cli.commands.monitor import run_monitor
+
         run_monitor(context)
 
 
