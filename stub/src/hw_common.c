@@ -152,6 +152,7 @@ u32 hw_code_crc(void) {
   for (const u32 *at = _code_start; at < _code_end; at++) {
     u32 word = *at;
     crc = crc32_add(crc, (const u8 *)&word, sizeof word);
+    if ((at - _code_start) % 16 == 0) rx_poll();
   }
   return crc;
 }

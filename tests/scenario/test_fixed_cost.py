@@ -20,7 +20,7 @@ from espwire.protocol.opcodes import Op
 from espwire.protocol.stub import StubOp
 from espwire.transport.url import open_transport
 
-GOALS_S = {"esp8266": 0.6, "esp32": 0.38, "esp32c3": 0.38}
+GOALS_S = {"esp8266": 0.6, "esp32": 0.39, "esp32c3": 0.39}
 BAUD = 921600
 
 

@@ -14,6 +14,7 @@ from espwire.protocol.replies import BAD_CHECKSUM
 from espwire.virtual.transport import open_virtual
 
 OLD = s.Capabilities(
+    code_crc=0,
     features=s.Feature(0xFFB), frame_payload=2048, write_window=26624, read_packet=4096, read_window=65536,
     cpu_hz=240_000_000, batch_bytes=512, image_chip_id=0, build=b"12345678",
 )  # fmt: skip
