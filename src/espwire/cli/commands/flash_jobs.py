@@ -151,9 +151,7 @@ def flash(
         return
     set_build_defaults(context, build)
     if choices["monitor"]:
-        from espwire.cli.commands.monitor import check_monitor
-
-        check_monitor(context)
+        _check_monitor(context)
         context.defaults["after"] = (
             "no-reset"  # the monitor resets: nothing of the output is missed
         )
@@ -184,9 +182,19 @@ def flash(
     build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
     if choices["monitor"]:
-        from espwire.cli.commands.monitor import run_monitor
+        _monitor(context)
 
-        run_monitor(context)
+
+def _check_monitor(context: Context) -> None:
+    from espwire.cli.commands.monitor import check_monitor  # completion loads this module
+
+    check_monitor(context)
+
+
+def _monitor(context: Context) -> None:
+    from espwire.cli.commands.monitor import run_monitor
+
+    run_monitor(context)
 
 
 def choose_app(build: BuildPlan) -> tuple[Blob, ...]:
