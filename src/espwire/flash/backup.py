@@ -18,7 +18,7 @@ from espwire.events import Event, Finished, Note, Progress, Report, Warned, sile
 from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
-from espwire.flash.plan import hint_at_stub
+from espwire.flash.read import check_can_read
 from espwire.flash.verify import has_content
 from espwire.flash.write import write_flash
 from espwire.image.backup_file import (
@@ -81,7 +81,8 @@ def backup_flash(
     """
     check_new(path)
     board = identify_board(device)
-    _check_can_read(device, board.flash_size)
+    check_can_read(device)
+    _check_reach(device, board.flash_size)
     with PartialBackup(os.fspath(path) + PARTIAL, board) as partial:
         reading = _Reading(device, partial, board.flash_size, cancel, report)
         flash = reading.run()
@@ -135,15 +136,9 @@ def identify_board(device: Device) -> Board:
     )
 
 
-def _check_can_read(device: Device, size: int) -> None:
-    """:raises Unsupported: codes ``cannot-read-flash``, ``beyond-16mb``"""
+def _check_reach(device: Device, size: int) -> None:
+    """:raises Unsupported: code ``beyond-16mb``"""
     limits = device.backend.limits
-    if not limits.can_read:
-        raise Unsupported(
-            f"the {device.chip.name}'s {limits.loader} loader cannot read flash",
-            hint=hint_at_stub(secure=False),
-            code="cannot-read-flash",
-        )
     if size > 1 << limits.address_bits:
         raise Unsupported(
             f"the flash has {format_size(size)}, of which this {limits.loader} loader's {limits.address_bits}-bit addresses reach 16MB",

@@ -96,14 +96,19 @@ def _read(
     report(Finished(task="read", name=name, size=size, seconds=seconds, address=address))
 
 
-def _resolve_size(device: Device, address: int, size: int | None, flash_size: int | None) -> int:
-    """The number of bytes to read, once nothing is wrong with the range."""
+def check_can_read(device: Device) -> None:
+    """:raises Unsupported: code ``cannot-read-flash``"""
     if not device.backend.limits.can_read:
         raise Unsupported(
             f"the {device.chip.name}'s {device.backend.limits.loader} loader cannot read flash",
             hint=hint_at_stub(secure=device.secure_download),
             code="cannot-read-flash",
         )
+
+
+def _resolve_size(device: Device, address: int, size: int | None, flash_size: int | None) -> int:
+    """The number of bytes to read, once nothing is wrong with the range."""
+    check_can_read(device)
     target = FlashTarget.of(device, flash_size=flash_size)
     flash_size = target.real_size
     if size is None:

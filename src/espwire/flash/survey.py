@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import md5
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
@@ -40,16 +41,13 @@ def survey(
     :raises NoReply, CommandFailed, VerifyError: from the device
     """
     blobs = [blob for blob in blobs if blob.data]
-    spans = [
-        span
-        for blob in blobs
-        for span in (
-            *(_find_edges(blob) if can_keep(blob, target, policy) else ()),
-            *(_find_samples(blob) if _is_compared(blob, target, policy) else ()),
-        )
-    ]
     digests: Mapping[Span, bytes] = {}
+    samples: Mapping[int, tuple[Span, ...]] = {}
     if target.limits.digests_at_once:
+        kept = [blob for blob in blobs if can_keep(blob, target, policy)]
+        compared = [blob for blob in blobs if _is_compared(blob, target, policy)]
+        samples = {blob.address: _find_samples(blob) for blob in compared}
+        spans = [*chain(*map(_find_edges, kept)), *chain(*samples.values())]
         digests = dict(zip(spans, device.backend.digests_of(spans), strict=True))
     saved = {sector.address: sector.content for sector in unfinished.shared}
     found = {}
@@ -57,7 +55,11 @@ def survey(
         seen = Found()
         if can_keep(blob, target, policy):
             seen = _read_neighbours(device, blob, digests, saved)
-        seen = _compare(device, blob, seen, target, policy, digests)
+        differ = [
+            digests[span] != _digest(_cut(blob, span[0])) for span in samples.get(blob.address, ())
+        ]
+        if not (differ and all(differ)):
+            seen = _compare(device, blob, seen, target, policy)
         found[blob.address] = _add_weak(device, blob, seen, target, unfinished)
     return found
 
@@ -102,16 +104,12 @@ def _compare(
     found: Found,
     target: FlashTarget,
     policy: Policy,
-    digests: Mapping[Span, bytes],
 ) -> Found:
     if policy.skip_flashed and can_compare(blob, target, policy):
         if has_content(device, blob.address, blob.data, name=blob.label):
             return found._replace(changed=(), certain=True)
         return found
     if not _is_compared(blob, target, policy):
-        return found
-    samples = [span for span in _find_samples(blob) if span in digests]
-    if samples and all(digests[span] != _digest(_cut(blob, span[0])) for span in samples):
         return found
     start, data = fill_up(blob, found)
     data += BLANK * (-len(data) % SECTOR)

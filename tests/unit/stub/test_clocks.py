@@ -21,6 +21,14 @@ UNCHANGED = {
 }
 
 
+def run_program(bench, entry, place, code):
+    """Have the stub load the program and start it."""
+    bench.ask(frame(Op.MEM_BEGIN, words(len(code), 1, len(code), place)))
+    bench.ask(frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code))
+    bench.ask(frame(Op.MEM_END, words(0, entry)))
+    bench.transport.sleep(0.1)
+
+
 @pytest.mark.parametrize("chip", stub_chips())
 def test_the_cpu_clock_is_that_of_the_data(chip):
     program = start(chip, "engine", baud=921600).chip.program
@@ -49,11 +57,7 @@ def test_another_program_starts_with_the_clock_of_the_rom_at_the_present_rate(ch
     program = bench.chip.program
     assert program.clock.hz > find_rom_hz(program.services)
     entry = FREE_RAM[chip]
-    place, code = echo(chip, entry)
-    bench.ask(frame(Op.MEM_BEGIN, words(len(code), 1, len(code), place)))
-    bench.ask(frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code))
-    bench.ask(frame(Op.MEM_END, words(0, entry)))
-    bench.transport.sleep(0.1)
+    run_program(bench, entry, *echo(chip, entry))
     assert program.clock.hz == find_rom_hz(program.services)
     assert program.uart.rate == pytest.approx(baud, rel=0.015)
 
@@ -66,10 +70,7 @@ def test_a_program_that_returns_can_be_started_again_at_the_same_rate(chip):
     bench = start(chip, "engine", baud=115200)
     entry, code = FREE_RAM[chip], RETURN[load_chip(chip).cpu.architecture]
     for _ in range(2):
-        bench.ask(frame(Op.MEM_BEGIN, words(len(code), 1, len(code), entry)))
-        bench.ask(frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code))
-        bench.ask(frame(Op.MEM_END, words(0, entry)))
-        bench.transport.sleep(0.1)
+        run_program(bench, entry, entry, code)
         assert bench.chip.program.uart.rate == pytest.approx(115200, rel=0.02)
 
 
@@ -82,11 +83,7 @@ def test_what_the_stub_has_changed_is_undone_before_another_program_starts(chip)
     assert program.engine.memory.read(flash, 4) & own.flash_steps[0].mask == 0
     program.engine.memory.write(flash, 0x208000, 4)  # not the value that was saved
     entry = FREE_RAM[chip]
-    place, code = echo(chip, entry)
-    bench.ask(frame(Op.MEM_BEGIN, words(len(code), 1, len(code), place)))
-    bench.ask(frame(Op.MEM_DATA, words(len(code), 0, 0, 0) + code))
-    bench.ask(frame(Op.MEM_END, words(0, entry)))
-    bench.transport.sleep(0.1)
+    run_program(bench, entry, *echo(chip, entry))
     assert program.clock.hz == find_rom_hz(program.services)
     assert program.uart.rate == pytest.approx(115200, rel=0.01)
     assert program.engine.memory.read(flash, 4) == 0
