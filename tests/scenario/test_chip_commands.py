@@ -57,27 +57,30 @@ def test_old_chips_fail_before_sending(name: str) -> None:
 def test_security_info_is_the_same_from_our_stub_of_an_earlier_run(chip: str, mode: str) -> None:
     url = f"virtual:{chip}?flash-encryption=1&stub={mode}"
     with espwire.connect(url, stub=False) as device:
-        asked = device.read_security_info()
+        from_rom = device.read_security_info()
     transport = open_virtual(url)
     first = espwire.connect(transport, stub=False)
     assert first.use_stub()
     with espwire.connect(transport, before="no-reset", stub=False) as device:
         found = device.security
-        told = device.read_security_info()
-    assert asked.flash_encryption
-    assert found == told == asked
+        from_stub = device.read_security_info()
+    assert from_rom.flash_encryption
+    assert found == from_stub == from_rom
 
 
 def test_security_info_comes_from_efuses_if_an_older_stub_of_ours_is_running() -> None:
     transport = open_virtual("virtual:esp32c3?flash-encryption=1")
     with espwire.connect(transport, stub=False) as device:
-        asked = device.read_security_info()
+        from_rom = device.read_security_info()
         assert device.use_stub()
         dialect = device.loader.dialect
         device.loader.dialect = dialect.replace(ops=dialect.ops - {Op.GET_SECURITY_INFO})
-        told = device.read_security_info()
-    assert (told.flash_encryption, told.flash_crypt_count) == (True, asked.flash_crypt_count)
-    assert (told.key_purposes, told.chip_id) == (asked.key_purposes, 5)
+        from_efuses = device.read_security_info()
+    assert (from_efuses.flash_encryption, from_efuses.flash_crypt_count) == (
+        True,
+        from_rom.flash_crypt_count,
+    )
+    assert (from_efuses.key_purposes, from_efuses.chip_id) == (from_rom.key_purposes, 5)
 
 
 def test_get_security_info_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
