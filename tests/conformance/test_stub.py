@@ -48,7 +48,7 @@ from espwire.device.reset_sequences import is_usb_jtag
 from espwire.device.stub_image import load_stub
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Request, checksum
+from espwire.protocol.commands import Command, Request, checksum
 from espwire.protocol.opcodes import Op
 from espwire.protocol.packed import codes_body
 
@@ -721,7 +721,7 @@ def test_a_trial_of_a_rate_ends_during_a_transfer(
     assert stub.call(s.TrialBaudrate(460800, 115200, 50).packet())[1] == 0
     transport.sleep(0.01)
     transport.set_baud(460800)
-    opening: s.Command = s.ReadOpen(place.scratch, 4096, 1024, 1024)
+    opening: Command = s.ReadOpen(place.scratch, 4096, 1024, 1024)
     if busy_with == "a write":
         opening = s.WriteOpen(place.scratch, 4096, 4096, s.Codec.RAW, 0, 1)
     assert stub.call(opening.packet())[1] == 0
