@@ -133,6 +133,7 @@ def perform(arguments: Sequence[str], context: Context) -> int:
     context.scan(arguments)  # so that errors of a broken line are printed in the right form
     line = options.spread_filters(argfile.expand(arguments)) or ["--help"]
     context.scan(line)
+    context.line = line
     context.output.diverted = any(argument.endswith(STDOUT_NAMES) for argument in line)
     root = app.build(context.program.name)
     try:
