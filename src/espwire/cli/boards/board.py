@@ -99,8 +99,9 @@ class Board:
         self, process: subprocess.Popen[bytes], lines: SimpleQueue[tuple[Board, bytes | None]]
     ) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.put((self, line))
+        with process.stdout:
+            for line in process.stdout:
+                lines.put((self, line))
         lines.put((self, None))
 
     def take(self, line: bytes) -> Event | None:
@@ -130,6 +131,8 @@ class Board:
             case Finished():
                 self.step = f"{DONE.get(event.task, event.task)} {event.name}".rstrip()
                 self.percent = event.percent or 0.0
+            case Warned(code="board-lost"):
+                self.step = "lost, waiting for it"
             case Result():
                 self.result = event
             case Error():

@@ -13,7 +13,6 @@ from espwire.cli.render import describe, dump
 from espwire.events import ChipFound, Event, Finished, Report, Warned, to_json
 
 if TYPE_CHECKING:
-    from rich.live import Live
     from rich.table import Table
 
 REFRESH_HZ = 5
@@ -164,12 +163,13 @@ class LiveTable:
 
         self.output, self.watch = output, watch
         self._boards: list[Board] = []
+        self._final = False  # the last drawing stays, so it shows all rows
         self._console = Console(
             file=cast(TextIO, StdoutForBar(output)),
             no_color=not wants_colour(sys.stdout, os.environ),
             highlight=False,
         )
-        self._live: Live | None = Live(
+        self._live = Live(
             get_renderable=self._draw,
             console=self._console,
             refresh_per_second=REFRESH_HZ,
@@ -207,18 +207,19 @@ class LiveTable:
 
         self._console.print(Text(printable(text), style=style))
 
-    def _draw(self) -> Table:
+    def _draw(self) -> Table | str:
         boards = list(self._boards)
+        if not boards:
+            return "" if self._final else "No board is under way."
         rows = self._console.height - 3  # a table that is higher than the terminal would flicker
-        if self._live is None:
+        if self._final:
             rows = len(boards)
         return draw_table(choose_rows(boards, rows), len(boards), self._console.width)
 
     def close(self) -> None:
         """Leave the table on the screen as it is now, and print below it what it has no room for."""
-        live, self._live = self._live, None
-        if live is not None:
-            live.stop()
+        self._final = True
+        self._live.stop()
         for board in self._boards:
             moved_no_data = board.percent == 0 and board.state is State.PASSED
             if board.state is State.FAILED or moved_no_data:

@@ -257,7 +257,7 @@ def _summarize(context: Context, command: str, fleet: Fleet, stopped: bool) -> N
     if failed:
         named = [f"{printable(b.port)} ({b.error.code if b.error else '?'})" for b in failed]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-        hint = "Repeat the command with --port for these boards."
+        hint = "Look into their logs, then repeat the command for these boards."
         if fleet.hub_suspected:
             hint = "Check the USB hub and its power supply; use --limit to work on fewer boards at once."
         raise ToolError(
