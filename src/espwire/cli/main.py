@@ -79,6 +79,18 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
         gc.freeze()  # or the interpreter would search all objects for garbage as it exits: 9 ms
 
 
+def run_board() -> None:
+    """The program of one board of several (boards/board.py): its arguments are the port and the command line."""
+
+    def work() -> int:
+        from espwire.cli.context import Context
+
+        port, *line = sys.argv[1:]
+        return main(line, Context(board=port))
+
+    start(work)
+
+
 def _catch_signals() -> None:
     import signal
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # the child gets the parent's module path, so that no module of the current folder is imported instead
 START = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n');"
-    " from espwire.cli.boards.board import run_one; run_one()"
+    " from espwire.cli.main import run_board; run_board()"
 )
 EXIT_S = 10.0  # for a process that has closed its output
 LOST_CODES = frozenset({"board-lost", "link-lost", "port-not-back", "port-not-found"})
@@ -209,13 +209,3 @@ def describe_exit(code: int) -> str:
         with suppress(ValueError):
             return signal.Signals(-code).name
     return f"exit code {code}"
-
-
-def run_one() -> None:
-    """The program of a board's process; its arguments are the port and the command line."""
-    from espwire.cli.context import Context
-    from espwire.cli.main import main, start
-
-    port, *line = sys.argv[1:]
-    sys.argv[:] = ["espwire"]
-    start(lambda: main(line, Context(board=port)))

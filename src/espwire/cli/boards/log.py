@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -16,7 +17,6 @@ from espwire.events import Error, Event
 from espwire.files import make_private_folder, naming_errors
 
 KEPT_LOGS = 200  # in espwire's own folder
-NAME_TRIES = 1000
 
 
 class _Stamped(Output):
@@ -82,14 +82,14 @@ class Log:
 def _create(folder: Path, name: str) -> tuple[Path, TextIO]:
     """A new file, opened to append: the board's process writes to it as well."""
     day = time.strftime("%Y%m%d-%H%M%S")
-    for number in range(1, NAME_TRIES):
+    for number in itertools.count(1):
         path = folder / (f"{day}-{name}.log" if number == 1 else f"{day}-{name}-{number}.log")
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         except FileExistsError:
             continue
         return path, os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
-    raise OSError("too many logs of the same second")
+    raise AssertionError("not reached")
 
 
 def open_folder(given: str | None, use_state: bool) -> Path | None:
