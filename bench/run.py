@@ -10,6 +10,7 @@ import many_boards
 import memory
 import read_back
 import rom_cpu
+import second_flash
 import simulated
 import slip
 import startup
@@ -31,6 +32,7 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        second_flash,
         codec_choice,
         read_back,
         engines,

@@ -408,7 +408,7 @@ def test_a_log_has_the_events_as_lines_and_later_runs_do_not_replace_it(tmp_path
     lines = [line.partition(" ")[2] for line in logs[0].path.read_text("utf-8").splitlines()]
     assert lines[0] == "port /dev/ttyUSB0"
     assert "Found ESP32-D0WD, revision v3.1, MAC 24:0a:c4:00:01:10." in lines
-    assert "Writing app.bin: 50 % of 2 bytes" in lines
+    assert "Writing app.bin: 50 % of the job" in lines
     assert lines[-2:] == ["error: differs [verify]", "hint: write again"]
 
 
@@ -452,7 +452,7 @@ def build_boards() -> list[Board]:
     return boards
 
 
-@pytest.mark.parametrize("width", [60, 100, 200])
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_the_table_fits_into_the_terminal(width: int) -> None:
     out = io.StringIO()
     Console(file=out, width=width).print(draw_table(build_boards(), 6, width))
@@ -461,7 +461,7 @@ def test_the_table_fits_into_the_terminal(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert "/dev/ttyUSB1" in lines[2]
     assert "42 %" in lines[2]
-    assert ("24:0a:c4:00:01:10" in lines[2]) == (width >= 100)
+    assert ("24:0a:c4:00:01:10" in lines[2]) == (width >= 120)
     assert "PASS" in lines[3]
     assert "FAIL verify" in lines[4]
     assert "and 2 more" in lines[5]

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from espwire.cli.failures import EXIT_BUG
-from espwire.cli.render import DONE, VERBS
+from espwire.cli.render import DONE, VERBS, describe_pace
 from espwire.errors import Cancelled
 from espwire.events import (
     ChipFound,
@@ -63,7 +63,7 @@ class Board:
     def __init__(self, port: str, log: Log) -> None:
         self.port, self.log = port, log
         self.state, self.step, self.percent = State.WAITING, "waiting", 0.0
-        self.chip = self.mac = ""
+        self.chip = self.mac = self.pace = ""
         self.result: Result | None = None
         self.error: Error | None = None
         self.lost_at: float | None = None
@@ -127,7 +127,7 @@ class Board:
                 self.step = "comparing"
             case Progress():
                 self.step = f"{VERBS.get(event.task, event.task)} {event.name}".rstrip()
-                self.percent = event.percent or 0.0
+                self.percent, self.pace = event.percent or 0.0, ", ".join(describe_pace(event))
             case Finished():
                 self.step = f"{DONE.get(event.task, event.task)} {event.name}".rstrip()
                 self.percent = event.percent or 0.0

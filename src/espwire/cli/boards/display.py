@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 REFRESH_HZ = 5
-WIDE = 100  # columns of a terminal, from which on the table shows chip and MAC address
+WIDE = 120  # columns of a terminal, from which on the table shows chip and MAC address
 BAR_WIDTH, NARROW_BAR = 20, 8
 VERDICTS = {
     State.PASSED: ("PASS", "32"),
@@ -248,6 +248,8 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
     table.add_column("Status", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("", width=BAR_WIDTH if wide else NARROW_BAR)
     table.add_column("", justify="right", no_wrap=True, width=5)
+    if wide:
+        table.add_column("Rate, time left", no_wrap=True, width=24)
     table.add_column("Time", justify="right", no_wrap=True, width=7)
     for board in boards:
         style = STYLES.get(board.state, "")
@@ -258,6 +260,7 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
             Text(printable(describe_state(board)), style=style),
             "" if waits else ProgressBar(100, board.percent, width=None),
             "" if waits else f"{board.percent:.0f} %",
+            *([board.pace if board.state is State.RUNNING else ""] if wide else []),
             "" if waits else f"{board.seconds:.1f} s",
         )
     if count > len(boards):
