@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "read-flash": Entry("Read flash into a file.", "flash_jobs:read_flash"),
         "backup": Entry("Save the whole flash in a file.", "backup:backup"),
         "restore": Entry("Write a backup back to flash and verify it.", "backup:restore"),
+        "job": Entry("Carry out the steps of a job file, and report the result.", "job:job"),
         "erase-flash": Entry("Erase the whole flash.", "flash_jobs:erase_flash"),
         "erase-region": Entry("Erase part of the flash.", "flash_jobs:erase_region"),
         "write-flash-status": Entry(
