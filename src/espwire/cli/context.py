@@ -20,7 +20,6 @@ from espwire.errors import (
     ToolError,
     TransportError,
     TransportLost,
-    Unsupported,
     WrongChip,
 )
 
@@ -416,14 +415,9 @@ class Context:
     ) -> None:
         """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
 
-        :raises Unsupported: code ``cannot-reset``
+        ``device.reenter`` must not be None.
         """
-        if device.reenter is None:
-            raise Unsupported(
-                "this port cannot reset the chip into its bootloader again",
-                hint="Use a port with reset lines, and leave out --before no-reset.",
-                code="cannot-reset",
-            )
+        assert device.reenter is not None
         device.reenter()
         self.program_started = False
         self._set_up(device, self._read_stub(), True, encrypt, pins)

@@ -18,6 +18,7 @@ from espwire.jobs.variables import fill, fill_path
 from espwire.sizes import subtract_ranges
 
 if TYPE_CHECKING:
+    from espwire.chips.model import Chip
     from espwire.device.device import Device
     from espwire.flash.journal import Journal
 
@@ -36,6 +37,7 @@ class Bench:
     device: Device
     values: Mapping[str, str]
     folder: str
+    chip: Chip | None = None  # that the job is for, if it names one
     enter: Callable[[], None]
     policy: Policy = field(default_factory=Policy)
     journal: Journal | None = None
@@ -73,14 +75,15 @@ class Bench:
     def require_loader(self) -> None:
         """Have the loader run.
 
-        :raises ToolError: it cannot be entered again
+        :raises ToolError: it does not answer
         """
         if self.started:
+            self.check_can_enter()
             self.enter()
             self.started = False
 
     def check_can_enter(self) -> None:
-        """Check before the first write that a later step can enter the loader again.
+        """Check that the loader can be entered again.
 
         :raises Unsupported: code ``cannot-reset``
         """

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import csv
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espwire.errors import DataError
 from espwire.files import read_file
@@ -25,6 +24,9 @@ from espwire.jobs.database import (
     transaction,
 )
 from espwire.text import shorten
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MAC, SERIAL = "mac", "serial"  # columns with a meaning; values of both are unique
 FILE_LIMIT = 16 << 20

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from espwire.errors import DataError, FileError
+from espwire.files import naming_errors
 from espwire.text import shorten
+
+if TYPE_CHECKING:
+    import sqlite3  # some Python installations lack it
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
 LOCK_S = 5.0  # wait for another station's transaction
-LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
 def naming_database_errors(path: str) -> Iterator[None]:
     """Turn errors of SQLite into ``FileError`` and ``DataError``."""
     try:
+        import sqlite3
+    except ImportError as error:
+        raise FileError(
+            f"cannot use the database {path}: this Python has no SQLite ({error})",
+            hint="Install a Python with the module sqlite3, or use CSV and JSON lines.",
+            code="no-sqlite",
+        ) from None
+    try:
         yield
     except sqlite3.Error as error:
         number = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if number in LOCKED:
+        if number in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise FileError(
                 f"{path} is locked by another program for more than {LOCK_S:g} s",
                 hint="Close the program that writes to it, then repeat the command.",
                 code="database-locked",
             ) from None
-        if number in DAMAGED:
+        if number in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise DataError(
                 f"{path} is not an intact SQLite database: {error}",
                 hint="Use a copy of it that is intact.",
@@ -52,11 +62,14 @@ def open_database(path: str, *, create: bool = False) -> Iterator[sqlite3.Connec
     :raises FileError: it does not exist, or is locked (code ``database-locked``)
     :raises DataError: code ``database-damaged``
     """
-    if not create and not os.path.isfile(path):
-        raise FileError(f"cannot read {path!r}: there is not a file", code="file-read")
+    if not create:
+        with naming_errors("read", path), open(path, "rb"):
+            pass
     mode = "rwc" if create else "rw"
     url = f"file:{quote(os.path.abspath(path))}?mode={mode}"
     with naming_database_errors(path):
+        import sqlite3
+
         connection = sqlite3.connect(url, uri=True, timeout=LOCK_S, isolation_level=None)
         try:
             yield connection

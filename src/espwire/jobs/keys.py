@@ -107,7 +107,7 @@ class Keys:
         """The error for a value that is none of ``known``."""
         close = difflib.get_close_matches(value, list(known), n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Use one of {', '.join(known)}."
-        return build_mistake(f"{self._at(name)} is {shorten(value)!r}", hint)
+        return build_mistake(f"{self._at(name)} is {shorten(value)!r}, which is unknown", hint)
 
     def _find(self, name: str, kind: type[T], default: T | None) -> T:
         value = self._table.get(name, default)

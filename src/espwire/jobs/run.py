@@ -55,7 +55,7 @@ class JobRun:
         port: str = "",
         dry_run: bool = False,
         enter: Callable[[Device], None] | None = None,
-        find_journal: Callable[[Device], Journal | None] = lambda device: None,
+        find_journal: Callable[[Device], Journal | None] | None = None,
         report: Report = silent,
     ) -> None:
         self.job, self.dry_run = job, dry_run
@@ -64,6 +64,7 @@ class JobRun:
         self._values: dict[str, str] = {**job.variables, **(variables or {})}
         self._boards: Boards | None = None if job.boards is None else open_boards(job.boards)
         self._file: ReportFile | None = None if job.report is None else open_report(job.report)
+        self._chip = load_chip(job.chip) if job.chip else None
         self._check_variables()
         for number, step in enumerate(job.steps, 1):
             for name in step.files():
@@ -101,9 +102,10 @@ class JobRun:
             device=device,
             values=self._describe_board(device),
             folder=self.job.folder,
+            chip=self._chip,
             enter=lambda: self._enter_again(device),
             policy=self._policy,
-            journal=self._find_journal(device),
+            journal=None if self._find_journal is None else self._find_journal(device),
             report=self._report,
         )
         works = self._prepare(bench)
@@ -177,8 +179,7 @@ class JobRun:
             return  # it depends on the board
         path = os.path.join(self.job.folder, fill_path(name, self._values, where))
         if isinstance(step, FlashStep):
-            chip = load_chip(self.job.chip) if self.job.chip else None
-            read_build(path, BuildRequest(chip=chip, consents=self._policy.consents))
+            read_build(path, BuildRequest(chip=self._chip, consents=self._policy.consents))
         else:
             read_file(path)
 

@@ -303,7 +303,7 @@ class FlashStep(Step):
 
     def prepare(self, bench: Bench, where: str) -> Work:
         """As ``Step.prepare``."""
-        request = BuildRequest(chip=bench.device.chip, consents=bench.policy.consents)
+        request = BuildRequest(chip=bench.chip, consents=bench.policy.consents)
         build = read_build(bench.find_file(self.path, where), request)
         return prepare_write(bench, list_build_blobs(build, encrypt=self.encrypt), build.settings)
 

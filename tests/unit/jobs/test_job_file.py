@@ -141,8 +141,16 @@ MISTAKES = [
     ("[report]\nfile = 'a.csv'\nfields = ['a b']" + RUN, "'a b' cannot be added", ""),
     ("[[step]]", "x.toml: step 1 needs the key do", ""),
     ("[[step]]\ndo = 1", "x.toml: step 1: do must be a string", ""),
-    ("[[step]]\ndo = 'wriet'", "x.toml: step 1: do is wriet", "Did you mean 'write'?"),
-    ("[[step]]\ndo = 'paint'", "x.toml: step 1: do is paint", "erase, flash, write"),
+    (
+        "[[step]]\ndo = 'wriet'",
+        "x.toml: step 1: do is 'wriet', which is unknown",
+        "Did you mean 'write'?",
+    ),
+    (
+        "[[step]]\ndo = 'xyz'",
+        "x.toml: step 1: do is 'xyz', which is unknown",
+        "erase, flash, write",
+    ),
     (RUN + "[[step]]\ndo = 'run'\nbuad = 1", "step 2 (run): buad is not", "Did you mean baud?"),
     ("[[step]]\ndo = 'run'\nbaud = 0", "step 1 (run): baud is 0, which is out of range", ""),
     ("[[step]]\ndo = 'run'\nbaud = true", "baud must be a number, got True", ""),

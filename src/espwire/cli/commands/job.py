@@ -99,9 +99,8 @@ def job(
     if dry_run:
         context.finish("job", "Nothing was done (--dry-run).", run.row)
         return
-    steps = f"{len(found.steps)} step{'s' if len(found.steps) > 1 else ''}"
     name = str(run.row.get("serial") or run.row["mac"])
-    text = f"Passed: {escape(name)}, {steps}."
+    text = f"Passed: {escape(name)}, {count_steps(found)}."
     if context.program_started:
         text += " The application is running."
     context.finish("job", text, run.row)
@@ -127,9 +126,14 @@ def parse_settings(words: tuple[str, ...]) -> dict[str, str]:
 def describe_job(found: Job) -> list[str]:
     """The job for people: a line per step."""
     made_for = f" for {found.chip}" if found.chip else ""
-    lines = [f"job {escape(found.name)}{made_for}: {len(found.steps)} steps"]
+    lines = [f"job {escape(found.name)}{made_for}: {count_steps(found)}"]
     lines += [f"{number:>3}. {step.describe()}" for number, step in enumerate(found.steps, 1)]
     return lines
+
+
+def count_steps(found: Job) -> str:
+    """For example ``2 steps``."""
+    return f"{len(found.steps)} step{'s' if len(found.steps) > 1 else ''}"
 
 
 def _report_unfinished(context: Context, rows: list[dict[str, Any]]) -> None:
