@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -225,3 +225,21 @@ def to_json(event: Event) -> dict[str, Any]:
     if isinstance(event, PlanReady):
         values["actions"] = [step._asdict() for step in event.actions]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
+
+
+def from_json(values: Mapping[str, Any]) -> Event:
+    """The event that ``to_json`` returned these values for; fields of later versions are ignored.
+
+    :raises ValueError: they are not those of an event
+    """
+    kind = next((kind for kind in Event.__subclasses__() if kind.__name__ == values["event"]), None)
+    if kind is None:
+        raise ValueError(f"unknown event {values['event']!r}")
+    known = {name: values[name] for name in kind._fields if name in values}
+    try:
+        if kind is PlanReady:
+            known["steps"] = tuple(known["steps"])
+            known["actions"] = tuple(PlannedStep(**step) for step in known["actions"])
+        return kind(**known)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"invalid event {kind.__name__}: {error}") from None
