@@ -445,12 +445,39 @@ class Context:
         pins: str | tuple[int, ...] | None,
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
-        from espwire.device.connect import speed_up
         from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
         if after == "watchdog-reset":
             require_watchdog_reset(device.loader, device.chip)  # before the work
+        self._set_up(device, stub, bulk, encrypt, pins)
+        yield
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.wording is None:
+            self.ending = _describe_ending(how, after)
+
+    def enter_again(
+        self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
+    ) -> None:
+        """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
+
+        ``device.reenter`` must not be None.
+        """
+        assert device.reenter is not None
+        device.reenter()
+        self.program_started = False
+        self._set_up(device, self._read_stub(), True, encrypt, pins)
+
+    def _set_up(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> None:
+        from espwire.device.connect import speed_up
+
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)
@@ -461,10 +488,6 @@ class Context:
             stub=self._choose_stub(device, stub, bulk, encrypt),
             baud=self._choose_baud(device, bulk),
         )
-        yield
-        how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.wording is None:
-            self.ending = _describe_ending(how, after)
 
     def _choose_stub(
         self, device: Device, stub: StubSource, bulk: bool, encrypt: bool

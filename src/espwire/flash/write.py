@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob, choose_for_chip
 from espwire.device.backends.base import build_wrong_erase
@@ -27,7 +27,7 @@ from espwire.events import (
 from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
-from espwire.flash.findings import Policy, stop_if_fatal
+from espwire.flash.findings import Finding, Policy, stop_if_fatal
 from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
 from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
@@ -106,16 +106,10 @@ def write_flash(
     :raises SafetyStop: a safety check fails; ``consents`` name what would allow it
     :raises VerifyError: the flash does not hold what was written
     """
-    policy, settings = policy or Policy(), settings or HeaderSettings()
-    target = FlashTarget.of(device, flash_size=find_stated_size(settings))
-    images = ParsedImages(target.chip)
-    blobs = prepare_blobs(blobs, target, settings, images, report=report)
-    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
-        key, config = device.flash_key_valid, device.flash_crypt_config
-        target = replace(target, flash_key=key, crypt_config=config)
-    problems = find_problems(blobs, target, policy, images)
-    ordered = check_blobs(blobs, target, policy)
-    stop_if_fatal(problems, policy)
+    policy = policy or Policy()
+    target, blobs, ordered, problems = check_write(
+        device, blobs, policy=policy, settings=settings, report=report
+    )
     unfinished = NOTHING if journal is None else journal.read()
     unfinished = leave_out_erased(unfinished, policy)
     if journal is not None and unfinished.shared and can_restore(target, policy):
@@ -159,6 +153,40 @@ def write_flash(
             report(Warned(code="not-booted", text=text))
             planned = replace(planned, unbooted=slots)
     return planned
+
+
+class CheckedWrite(NamedTuple):
+    """What ``write_flash`` would write: ``blobs`` as they will be in flash, and ``ordered`` by address."""
+
+    target: FlashTarget
+    blobs: tuple[Blob, ...]
+    ordered: list[Blob]
+    problems: tuple[Finding, ...]
+
+
+def check_write(
+    device: Device,
+    blobs: Iterable[Blob],
+    *,
+    policy: Policy | None = None,
+    settings: HeaderSettings | None = None,
+    report: Report = silent,
+) -> CheckedWrite:
+    """The checks of ``write_flash`` that do not depend on what the flash holds now.
+
+    :raises UsageError, SafetyStop: as ``write_flash``
+    """
+    policy, settings = policy or Policy(), settings or HeaderSettings()
+    target = FlashTarget.of(device, flash_size=find_stated_size(settings))
+    images = ParsedImages(target.chip)
+    blobs = prepare_blobs(blobs, target, settings, images, report=report)
+    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
+        key, config = device.flash_key_valid, device.flash_crypt_config
+        target = replace(target, flash_key=key, crypt_config=config)
+    problems = find_problems(blobs, target, policy, images)
+    ordered = check_blobs(blobs, target, policy)
+    stop_if_fatal(problems, policy)
+    return CheckedWrite(target, blobs, ordered, problems)
 
 
 def _note_written(
