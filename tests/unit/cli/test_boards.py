@@ -371,6 +371,32 @@ def test_boards_that_are_lost_together_point_to_the_hub(
     assert all((named or "") in warning.text for warning in scripted.warned)
 
 
+def test_ports_that_do_not_exist_do_not_point_to_the_hub(scripted: Scripted) -> None:
+    missing = LOST.replace(code="port-not-found")
+    scripted.scripts = dict.fromkeys("abcd", ([missing], 3))
+    assert not scripted.run(*"abcd").hub_suspected
+
+
+def test_a_process_that_does_not_end_after_ctrl_c_is_killed(scripted: Scripted) -> None:
+    signals: list[str] = []
+
+    class Blocked(FakeProcess):
+        def send_signal(self, number: int) -> None:
+            signals.append("interrupt")
+
+        def kill(self) -> None:
+            signals.append("kill")
+            fleet._lines.put((board, None))
+
+    fleet = Fleet(["chip-info"], scripted, None)
+    board, waiting = fleet.add("a"), fleet.add("b")
+    board.state, board._process = State.RUNNING, Blocked(-9)  # type: ignore[assignment]
+    fleet.stop()
+    assert signals == ["interrupt", "kill"]
+    assert (board.state, waiting.state) == (State.STOPPED, State.STOPPED)
+    assert board.describe()["message"] == "the process of this board ended with SIGKILL"
+
+
 def test_boards_that_are_lost_one_after_the_other_do_not_point_to_the_hub(
     scripted: Scripted,
 ) -> None:
