@@ -89,6 +89,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ota": Entry("Show or change which application slot boots."),
         "image": Entry("Draw maps of firmware files and flash."),
     },
+    "eFuses": {
+        "efuse": Entry("Read and burn eFuses.", "efuse_chain:group"),
+    },
     "More": {
         "demo": Entry(
             "Write firmware to a virtual chip and show the result. Needs no board.",
@@ -119,6 +122,13 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "map": Entry(
             "Draw a map of a dump, a merged file or the device's flash.", "inspect:image_map"
         ),
+    },
+    "efuse": {
+        "summary": Entry("Show the values of eFuses.", "efuse_read:summary"),
+        "dump": Entry("Show or save the words of all blocks.", "efuse_read:dump"),
+        "get-custom-mac": Entry("Show the custom MAC address.", "efuse_read:get_custom_mac"),
+        "adc-info": Entry("Show the calibration values.", "efuse_read:adc_info"),
+        "check-error": Entry("Look for coding errors.", "efuse_read:check_error"),
     },
     "virtual": {
         "serve": Entry("Serve a virtual chip over TCP or a pty.", "virtual:serve", offline=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
@@ -17,7 +17,7 @@ class FuseState:
     """Blocks of a chip, each as one number: bit ``i`` of the block is bit ``i`` of the number.
 
     :ivar blocks: as software reads them: 0 where reading is disabled
-    :ivar errors: words of the registers that report coding errors
+    :ivar outside: other registers of the controller by address, such as those that report errors
     """
 
     def __init__(
@@ -26,12 +26,11 @@ class FuseState:
         blocks: Sequence[int],
         *,
         outside: Mapping[int, int] | None = None,
-        errors: Sequence[int] = (),
         custom: Sequence[Field] = (),
     ) -> None:
         self.chip: Chip = load_chip(chip_id)
         self.data: FuseData = load_fuses(chip_id)
-        self.blocks, self.errors = tuple(blocks), tuple(errors)
+        self.blocks = tuple(blocks)
         self.outside = dict(outside or {})
         self.revision = int(Identity(self.chip, Registers(self.register)).revision())
         self.layout = Layout(self.data, self.revision, custom)
@@ -42,7 +41,6 @@ class FuseState:
             self.data.id,
             blocks,
             outside=self.outside,
-            errors=self.errors,
             custom=self.layout.custom,
         )
 
@@ -160,6 +158,3 @@ class FuseState:
                 if field.block == block.id and not self.readable(field):
                     mask |= field.mask
         return mask
-
-
-ReadWord = Callable[[int], int]

@@ -114,14 +114,10 @@ class VirtualStore:
         return protected
 
     def _outside(self) -> Mapping[int, int]:
-        """Registers besides eFuses that a field needs: its bit there is 1 in the parts that have all its other bits."""
-        state = FuseState(self.data.id, self.burned)
-        found = {}
-        for field in state.layout.calculated:
-            if (extra := field.extra_part) is not None:
-                newest = all(state.value_of(part.field) for part in field.parts)
-                found[extra.address] = newest << extra.bit
-        return found
+        """Registers besides eFuses that a field needs: as in the newest parts, their bits are 1."""
+        calculated = (field for table in self.data.table for field in table.calculated)
+        extras = [field.extra_part for field in calculated if field.extra_part is not None]
+        return {extra.address: 1 << extra.bit for extra in extras}
 
 
 def store_from_token(token: Token) -> VirtualStore:
