@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from espwire.cli.efuse_options import efuse_options
 from espwire.errors import UsageError
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.cli.efuse_options import EfuseSettings
     from espwire.efuse.model import Field
+    from espwire.efuse.plan import BurnPlan
+    from espwire.efuse.planner import Planner
     from espwire.efuse.state import FuseState
     from espwire.efuse.store import FuseStore
 
@@ -32,7 +32,22 @@ class ReadStep(NamedTuple):
     run: Callable[[Session], None]
 
 
-Step = ReadStep
+class BurnStep(NamedTuple):
+    """A command that burns: what it wants, and how its options change the report.
+
+    :ivar collect: tells the planner
+    :ivar show_token: print the EFSW token of the burn
+    :ivar show_sensitive: print key bytes
+    :ivar after: a line of text about the state after the burn
+    """
+
+    collect: Callable[[Planner], None]
+    show_token: bool = False
+    show_sensitive: bool = False
+    after: Callable[[FuseState], str] | None = None
+
+
+Step = ReadStep | BurnStep
 
 
 def step(function: Callable[..., Step]) -> Callable[..., Step]:
@@ -84,9 +99,7 @@ class Session:
         token = parse_token(settings.token) if settings.token else None
         chip_id = parse_fuse_chip(chip or (token.chip if token else DEFAULT_VIRTUAL_CHIP))
         if token is not None and token.chip != chip_id:
-            raise UsageError(
-                f"the token is of {token.chip}, not {chip_id}", hint="Omit --chip."
-            )
+            raise UsageError(f"the token is of {token.chip}, not {chip_id}", hint="Omit --chip.")
         if token is not None:
             store = store_from_token(token)
             if settings.path is not None:
@@ -130,9 +143,70 @@ class Session:
     def run(self, steps: list[Step]) -> None:
         """Run all steps.
 
-        :raises ToolError: one fails
+        :raises ToolError: one fails; nothing is burned if that is found before the burn
         """
-        for each in steps:
-            if isinstance(each, ReadStep):
-                each.run(self)
+        readers = [each for each in steps if isinstance(each, ReadStep)]
+        burners = [each for each in steps if isinstance(each, BurnStep)]
+        for reader in readers:
+            reader.run(self)
+        if burners and self._burn(burners):
+            self.reread()
+            for reader in readers:
+                reader.run(self)
 
+    def _burn(self, burners: list[BurnStep]) -> bool:
+        """Burn what the commands want; False: all of it is burned already.
+
+        :raises SafetyStop: the user refuses
+        """
+        from espwire.cli import efuse_plan_text as texts
+        from espwire.efuse.burn import burn, rehearse
+        from espwire.efuse.plan import plan_burn
+        from espwire.efuse.planner import Planner
+
+        planner = Planner(self.state)
+        for burner in burners:
+            burner.collect(planner)
+        plan = plan_burn(planner, postpone=self.settings.postpone)
+        sensitive = any(burner.show_sensitive for burner in burners)
+        if not plan.steps:
+            self.context.result(
+                "efuse burn", f"Nothing to burn, all bits are set already.\n{texts.DONE}", {}
+            )
+            return False
+        rehearse(plan)
+        data = texts.plan_data(plan, sensitive=sensitive)
+        self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)
+        if any(burner.show_token for burner in burners):
+            token = texts.draw_token(plan)
+            self.context.result(
+                "efuse token", f"eFuse token for burning:\n{token}", {"token": token}
+            )
+        self._confirm(plan)
+        lines: list[str] = []
+        state = burn(
+            plan,
+            self.store,
+            lambda step, proven: lines.append(texts.describe_step(step, proven)),
+        )
+        lines += [burner.after(state) for burner in burners if burner.after is not None]
+        self.context.result("efuse burn", "\n".join([*lines, texts.DONE]), data)
+        return True
+
+    def _confirm(self, plan: BurnPlan) -> None:
+        """Have the user type BURN.
+
+        :raises SafetyStop: something else was typed, or nobody can type
+        """
+        if not self.settings.confirm:
+            return
+        from espwire.cli.efuse_plan_text import ask
+        from espwire.errors import SafetyStop
+
+        self.context.stop_drawing()
+        if not ask(self.context.output):
+            raise SafetyStop(
+                "not confirmed; nothing was burned",
+                hint="Type BURN, or add --do-not-confirm.",
+                code="efuse-not-confirmed",
+            )

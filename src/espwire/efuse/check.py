@@ -39,9 +39,8 @@ def find_errors(state: FuseState) -> list[CodingError]:
         found.append(CodingError(0, wrong, failed=False))
     for place in data.block_errors:
         count = state.register(place.count_register) >> place.count_shift & place.count_mask
-        failed = (
-            place.fail_register is not None
-            and bool(state.register(place.fail_register) >> place.fail_bit & 1)
+        failed = place.fail_register is not None and bool(
+            state.register(place.fail_register) >> place.fail_bit & 1
         )
         if count or failed:
             found.append(CodingError(place.block, count, failed))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from espwire.errors import Unsupported
 from espwire.efuse.model import Scheme
+from espwire.errors import Unsupported
 
 RS_DATA, RS_PARITY = 32, 12  # bytes
 CHUNK, CODED_CHUNK = 6, 8  # bytes of the 3/4 scheme
@@ -19,9 +17,7 @@ def encode(data: bytes, scheme: Scheme) -> bytes:
     if scheme == "none":
         return data
     if scheme == "three_quarter":
-        return b"".join(
-            encode_chunk(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK)
-        )
+        return b"".join(encode_chunk(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK))
     if scheme == "reed_solomon":
         padded = data.ljust(RS_DATA, b"\0")
         return padded + encode_parity(padded)
@@ -43,12 +39,7 @@ def encode_chunk(chunk: bytes) -> bytes:
 
 def encode_parity(data: bytes) -> bytes:
     """The 12 parity bytes of 32 bytes of data: Reed-Solomon over GF(256), polynomial 0x11D, roots from 2^0 on."""
-    coded: bytearray = _codec().encode(data)
-    return bytes(coded[len(data) :])
-
-
-@cache
-def _codec() -> object:
     import reedsolo
 
-    return reedsolo.RSCodec(RS_PARITY)
+    coded: bytearray = reedsolo.RSCodec(RS_PARITY).encode(data)
+    return bytes(coded[len(data) :])

@@ -71,9 +71,7 @@ def stored_bytes(state: FuseState, field: AnyField) -> bytes:
 def _describe_bytes(state: FuseState, field: AnyField) -> str:
     data = stored_bytes(state, field)
     hidden = _hidden_bytes(state, field)
-    cells = [
-        "??" if gone else f"{byte:02x}" for byte, gone in zip(data, hidden, strict=True)
-    ]
+    cells = ["??" if gone else f"{byte:02x}" for byte, gone in zip(data, hidden, strict=True)]
     if field.format in ("mac", "eui64"):
         if isinstance(field, Field) and field.reverse:
             cells.reverse()

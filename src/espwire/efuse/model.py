@@ -153,7 +153,11 @@ class Purpose(Record):
     :ivar reverse: the key's bytes are stored last to first
     :ivar read_protect: software must not read the key
     :ivar digest: of a public key, not a secret
-    :ivar splits_into: the purposes of the two blocks that a key of 64 bytes occupies
+    :ivar splits_into: the purposes of the two blocks that a key of twice the size occupies
+    :ivar start: first bit in the block
+    :ivar bytes: size of the key; 0: the whole block
+    :ivar takes_digest: size of a digest of which only the first ``bytes`` are burned
+    :ivar sets: flags that the chip needs besides
     """
 
     name: str
@@ -164,6 +168,10 @@ class Purpose(Record):
     digest: bool = False
     virtual: bool = False
     splits_into: tuple[str, ...] = ()
+    start: int = 0
+    bytes: int = 0
+    takes_digest: int = 0
+    sets: tuple[str, ...] = ()
     min_revision: int | None = None
     coding: str = ""
     unverified: bool | tuple[str, ...] = False
@@ -291,6 +299,14 @@ class Formats(Record):
     spi_pin: SpiPin | None = None
 
 
+class FlashVoltage(Record):
+    """The flags that select the flash voltage: ``force`` overrides the pin, ``power`` is the regulator, ``high`` is 3.3 V."""
+
+    force: str
+    power: str
+    high: str
+
+
 class FuseData(Record):
     """A whole file. ``slot5_forbidden``: purposes that the last key block must not have."""
 
@@ -309,6 +325,7 @@ class FuseData(Record):
     block_errors: tuple[BlockError, ...] = ()
     block0_error_registers: tuple[int, ...] = ()
     slot5_forbidden: tuple[str, ...] = ()
+    flash_voltage: FlashVoltage | None = None
     key_purpose_bits: int = 0
     custom_purpose_values: tuple[int, ...] = ()
     unverified: bool = False

@@ -8,7 +8,7 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.device.identity import Identity, Registers
 from espwire.efuse.model import Block, Calculated, Field, FuseData, Scheme
-from espwire.efuse.tables import AnyField, Layout, load_fuses
+from espwire.efuse.tables import AnyField, Layout, find_layout, load_fuses
 
 WRITE_LOCKS, READ_LOCKS = "WR_DIS", "RD_DIS"
 
@@ -33,7 +33,11 @@ class FuseState:
         self.blocks = tuple(blocks)
         self.outside = dict(outside or {})
         self.revision = int(Identity(self.chip, Registers(self.register)).revision())
-        self.layout = Layout(self.data, self.revision, custom)
+        self.layout = (
+            Layout(self.data, self.revision, custom)
+            if custom
+            else find_layout(chip_id, self.revision)
+        )
 
     def change(self, blocks: Sequence[int]) -> FuseState:
         """The same chip with other contents."""

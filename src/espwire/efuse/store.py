@@ -195,7 +195,10 @@ def _known_bits(data: FuseData) -> int:
     for block in data.blocks:
         words |= {block.read + 4 * i for i in range(block.words)}
         words |= {block.write + 4 * i for i in range(block.words)}
-    for name, count in (("program_data", controller.program_words), ("check_data", controller.check_words)):
+    for name, count in (
+        ("program_data", controller.program_words),
+        ("check_data", controller.check_words),
+    ):
         start = controller.registers.get(name, 0)
         words |= {start + 4 * i for i in range(count if start else 0)}
     return sum(ALL_ONES << 8 * (address - controller.base) for address in words)

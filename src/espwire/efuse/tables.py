@@ -74,9 +74,12 @@ class Layout:
         self.fields = (*fields, *custom)
         self.calculated, self.hidden = tuple(calculated), tuple(hidden)
         self._names: dict[str, AnyField] = {}
-        for field in (*self.fields, *self.calculated, *self.hidden):
+        burnable = (*self.fields, *self.hidden)
+        for calculated_field in self.calculated:
+            self._names[calculated_field.name] = calculated_field
+        for field in burnable:
             self._names.setdefault(field.name, field)
-        for field in (*self.fields, *self.hidden):
+        for field in burnable:
             for name in field.alt:
                 self._names.setdefault(name, field)
 
@@ -101,9 +104,7 @@ class Layout:
                 hint=f"Burn {_join(part.field for part in found.parts) or _join(found.joined)}.",
             )
         if found is None:
-            raise UsageError(
-                f"{self.data.name} has no eFuse {name!r}", hint=self._suggest(name)
-            )
+            raise UsageError(f"{self.data.name} has no eFuse {name!r}", hint=self._suggest(name))
         return found
 
     def block(self, name: str) -> Block:
@@ -148,6 +149,12 @@ class Layout:
             if close
             else "Run the command `summary` to see the names of all eFuses."
         )
+
+
+@cache
+def find_layout(chip_id: str, revision: int) -> Layout:
+    """The layout of a chip without custom fields."""
+    return Layout(load_fuses(chip_id), revision)
 
 
 def _join(names: Any) -> str:

@@ -17,6 +17,7 @@ TABLE: dict[str, object] = {
         {'name': 'secure_boot_v1', 'block': 2, 'reverse': True, 'read_protect': True},
         {'name': 'secure_boot_v2', 'block': 2, 'digest': True, 'min_revision': 300, 'coding': 'none'},
     ],
+    "flash_voltage": {'force': 'XPD_SDIO_FORCE', 'power': 'XPD_SDIO_REG', 'high': 'XPD_SDIO_TIEH'},
     "controller": {'base': 1073061888, 'size': 288, 'write_opcode': 23130, 'read_opcode': 23205, 'program_command': 2, 'read_command': 1, 'command_mask': 3, 'timeout_s': 0.25, 'idle_reads': 1, 'program_words': 8, 'check_words': 0, 'clear_bytes': 0, 'decode_error_mask': 4095, 'per_block_write_registers': True, 'registers': {'clock': 1073062136, 'dac_config': 1073062168, 'command': 1073062148, 'config': 1073062140, 'decode_status': 1073062172}, 'bit_fields': {'clock_select0': {'register': 'clock', 'shift': 0, 'bits': 8}, 'clock_select1': {'register': 'clock', 'shift': 8, 'bits': 8}, 'dac_clock_divider': {'register': 'dac_config', 'shift': 0, 'bits': 8}}},
     "timing": {'mode': 'by_crystal', 'settings': [{'mhz': 26, 'clock_select0': 250, 'clock_select1': 255, 'dac_clock_divider': 52}, {'mhz': 40, 'clock_select0': 160, 'clock_select1': 255, 'dac_clock_divider': 80}, {'mhz': 80, 'clock_select0': 80, 'clock_select1': 128, 'dac_clock_divider': 100}]},
     "coding": {'block0': 'none', 'other_blocks': 'by_field', 'field': 'CODING_SCHEME', 'word': 6, 'mask': 3, 'values': {'0': 'none', '1': 'three_quarter', '2': 'repeat', '3': 'none'}, 'chunk_bytes': 6},
