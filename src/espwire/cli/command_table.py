@@ -126,7 +126,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "efuse": {
         "summary": Entry("Show the values of eFuses.", "efuse_read:summary"),
         "dump": Entry("Show or save the words of all blocks.", "efuse_read:dump"),
-        "get-custom-mac": Entry("Show the custom MAC address.", "efuse_read:get_custom_mac"),
+        "get-custom-mac": Entry("Show the custom MAC address.", "efuse_read:custom_mac"),
         "adc-info": Entry("Show the calibration values.", "efuse_read:adc_info"),
         "check-error": Entry("Look for coding errors.", "efuse_read:check_error"),
         "burn-efuse": Entry("Burn eFuses by name.", "efuse_burn:burn_efuse"),

@@ -1,7 +1,7 @@
 """One run of eFuse commands: several may be on a line, and all burns among them are one.
 
 Each command's function returns a step. The session opens the eFuses, runs the steps that read, and burns what the others
-want; if something was burned, the steps that read run again.
+request; if something was burned, the steps that read run again.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class ReadStep(NamedTuple):
 
 
 class BurnStep(NamedTuple):
-    """A command that burns: what it wants, and how its options change the report.
+    """A command that burns, and how its options change the report.
 
-    :ivar collect: tells the planner
+    :ivar collect: adds the command's changes to the planner
     :ivar show_token: print the EFSW token of the burn
     :ivar show_sensitive: print key bytes
     :ivar after: a line of text about the state after the burn

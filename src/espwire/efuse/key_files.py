@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from espwire.efuse.keys import Key
-from espwire.efuse.planner import Planner
+from espwire.efuse.model import Purpose
+from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
 from espwire.files import read_file
 
@@ -37,6 +38,7 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
         if len(words) != 1:
             raise UsageError("give one KEYFILE", hint="Write burn-key-digest KEYFILE.")
         only = digests[0]
+        _require_support(planner, only)
         named = only.name if only.block is not None else data.key_blocks[0]
         purpose = "" if only.block is not None else only.name
         return [Key(named, _digest(words[0]), purpose)]
@@ -72,6 +74,24 @@ def _read_key(path: str, purpose: str) -> bytes:
 def _digest(path: str) -> bytes:
     read_file(path, limit=KEY_LIMIT)
     raise _not_yet()
+
+
+def _require_support(planner: Planner, purpose: Purpose) -> None:
+    """:raises DeviceError: the chip's revision or coding scheme does not support the purpose"""
+    state = planner.before
+    if purpose.min_revision is not None and state.revision < purpose.min_revision:
+        raise build_refusal(
+            f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",
+            f"This chip has revision {state.revision}.",
+            "efuse-revision",
+        )
+    block = state.data.blocks[purpose.block or 0]
+    if purpose.coding and state.scheme(block) != purpose.coding:
+        raise build_refusal(
+            f"{purpose.name} needs the coding scheme {purpose.coding}, not {state.scheme(block)}",
+            "This chip cannot hold the digest.",
+            "efuse-coding",
+        )
 
 
 def _not_yet() -> UsageError:

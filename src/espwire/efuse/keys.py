@@ -1,4 +1,4 @@
-"""What the commands that burn keys want, told to a planner: key bytes, purpose and locks."""
+"""Turns the commands that burn keys into changes of a planner: key bytes, purpose and locks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from espwire.errors import UsageError
 
 
 class Key(NamedTuple):
-    """A key for a block; ``purpose`` is empty on chips that tell it by the name of the block."""
+    """A key for a block; ``purpose`` is empty on chips where the name of the block implies it."""
 
     block: str
     data: bytes
@@ -74,12 +74,6 @@ def _find_purpose(planner: Planner, block: Block, key: Key) -> Purpose:
         return planner.layout.purpose(key.purpose)
     for purpose in state.data.key_purposes:
         if purpose.name == key.block.lower() and purpose.block == block.id:
-            if purpose.min_revision is not None and state.revision < purpose.min_revision:
-                raise build_refusal(
-                    f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",
-                    f"This chip has revision {state.revision}.",
-                    "efuse-revision",
-                )
             return purpose
     return Purpose(name=block.name, block=block.id)
 

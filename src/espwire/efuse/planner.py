@@ -1,4 +1,4 @@
-"""Collects what burning commands want, and refuses what eFuses cannot do. Nothing here touches a chip.
+"""Collects what burning commands request, and refuses what eFuses cannot do. Nothing here touches a chip.
 
 Bits only go from 0 to 1. A Reed-Solomon block takes one burn, and so does each 6-byte chunk with the 3/4 scheme. A locked
 field or block takes none. Commands on one line are one burn: each sees what those before it want, but locks among that count

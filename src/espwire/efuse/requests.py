@@ -1,4 +1,4 @@
-"""What the burning commands want, told to a planner: fields by name, bits, data, locks, the flash voltage, a MAC address.
+"""Turns the burning commands into changes of a planner: fields by name, bits, data, locks, flash voltage, MAC address.
 
 Keys are in ``keys.py``.
 """

@@ -129,7 +129,7 @@ def _read_pairs(words: Sequence[str]) -> list[tuple[str, bytes]]:
 @token_option
 @step
 def burn_key(words: tuple[str, ...], **options: bool) -> BurnStep:
-    """PURPOSE is needed on all chips but the ESP32, where the name of the block tells it."""
+    """All chips except the ESP32 need PURPOSE; on the ESP32, the name of the block implies it."""
     return _key_step(words, options, digest=False)
 
 
@@ -171,7 +171,7 @@ def _key_step(words: tuple[str, ...], options: dict[str, Any], *, digest: bool) 
 @token_option
 @step
 def burn_custom_mac(address: str, force: bool, show_token: bool) -> BurnStep:
-    """Firmware uses the custom address only if it asks for it."""
+    """Firmware uses the custom address only if it is written to do so."""
     from espwire.efuse.requests import parse_mac
 
     mac = parse_mac(address)

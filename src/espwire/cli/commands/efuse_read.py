@@ -96,8 +96,8 @@ def dump(style: str, path: str | None) -> ReadStep:
 
 @click.command()
 @step
-def get_custom_mac() -> ReadStep:
-    """Firmware uses it only if it asks for it."""
+def custom_mac() -> ReadStep:
+    """Firmware uses this address only if it is written to do so."""
 
     def run(session: Session) -> None:
         from espwire.cli.efuse_text import draw_custom_mac
