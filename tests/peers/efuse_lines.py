@@ -60,13 +60,17 @@ class LineGenerator:
             self.burn_key,
             self.burn_key,
             self.burn_custom_mac,
-            self.write_protect,
-            self.read_protect,
         ]
-        if self.data.flash_voltage is not None:
-            commands.append(self.set_flash_voltage)
-        for _ in range(self.dice.choice((1, 1, 2, 2, 3, 4))):
+        # the peer reads neither the names of a lock nor trailing options if another command follows
+        last = (self.write_protect, self.burn_key_with_options, self.burn_part_of_block)
+        if self.dice.random() < 0.15:  # these look at the eFuses as they are before the line
+            return self.read_protect()
+        if self.data.flash_voltage is not None and self.dice.random() < 0.1:
+            return self.set_flash_voltage()
+        for _ in range(self.dice.choice((0, 1, 2, 2, 3))):
             line += self.dice.choice(commands)()
+        if not line or self.dice.random() < 0.5:
+            line += self.dice.choice(last)()
         return line
 
     def burn_efuse(self) -> list[str]:
@@ -93,35 +97,37 @@ class LineGenerator:
 
     def burn_bit(self) -> list[str]:
         block = self.dice.choice(self.data.blocks[2:])
-        name = self.dice.choice((block.name, *block.alias))
+        name = block.name if self.by_name else self.dice.choice((block.name, *block.alias))
         bits = [str(self.dice.randrange(block.bits)) for _ in range(self.dice.randrange(1, 4))]
         return ["burn-bit", name, *bits]
 
     def burn_block_data(self) -> list[str]:
         block = self.dice.choice(self.data.blocks[2:])
         size = 4 * block.words
-        if self.dice.random() < 0.3:
-            length = self.dice.randrange(1, size // 2)
-            offset = self.dice.randrange(1, size - length)
-            return ["burn-block-data", "-o", str(offset), block.name, self._file(length)]
         return ["burn-block-data", block.name, self._file(size)]
 
+    def burn_part_of_block(self) -> list[str]:
+        block = self.dice.choice(self.data.blocks[2:])
+        length = self.dice.randrange(1, 2 * block.words)
+        offset = self.dice.randrange(1, 4 * block.words - length)
+        return ["burn-block-data", "-o", str(offset), block.name, self._file(length)]
+
+    def burn_key_with_options(self) -> list[str]:
+        every = (
+            ["--no-protect-key"] if self.by_name else ["--no-write-protect", "--no-read-protect"]
+        )
+        return [*self.burn_key(), *self.dice.sample(every, self.dice.randrange(len(every) + 1))]
+
     def burn_key(self) -> list[str]:
-        words = ["burn-key"]
-        for option in ("--no-write-protect", "--no-read-protect"):
-            if not self.by_name and self.dice.random() < 0.2:
-                words.append(option)
-        options, words = words[1:], words[:1]
         block = self.dice.choice(self.data.key_blocks)
         if self.by_name:
-            protect = ["--no-protect-key"] if self.dice.random() < 0.2 else []
-            return [*words, *protect, block, self._file(32)]
+            return ["burn-key", block, self._file(32)]
         purposes = [p for p in self.data.key_purposes if "ECDSA" not in p.name]
         purpose = self.dice.choice(purposes)
         size = (purpose.bytes or 32) * max(len(purpose.splits_into), 1)
         if self.dice.random() < 0.05:
             size += 1
-        return [*words, block, self._file(size), purpose.name, *options]
+        return ["burn-key", block, self._file(size), purpose.name]
 
     def burn_custom_mac(self) -> list[str]:
         mac = self.dice.randbytes(6)

@@ -222,7 +222,15 @@ def require_hideable(planner: Planner, field: Field) -> None:
     :raises DeviceError: code ``efuse-must-be-readable``
     """
     block = planner.before.data.blocks[field.block]
-    if not block.purpose_field or field.start or field.bits != block.bits:
+    if field.start or field.bits != block.bits:
+        return
+    if not block.purpose_field:
+        if len(block.rd_dis) > 1:
+            raise build_refusal(
+                f"{block.name} must stay readable: a part of it is for a digest",
+                "Name the part that holds the key.",
+                "efuse-must-be-readable",
+            )
         return
     purpose_field = planner.layout.field(block.purpose_field)
     number = planner.raw(purpose_field)

@@ -18,6 +18,7 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 MAC_BYTES = 6
 MULTICAST = 1  # bit of the first byte of a MAC address
 VOLTAGES = ("1.8V", "3.3V", "OFF")
+MEASURED = ("adc_vref", "adc_point", "temp_sensor")
 Pair = tuple[str, str | None]
 
 
@@ -29,6 +30,12 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
     """
     for name, text in pairs:
         field = planner.layout.field(name)
+        if field.format in MEASURED:
+            raise build_refusal(
+                f"{field.name} cannot be burned: the factory measures and burns it",
+                "Leave it as it is.",
+                "efuse-factory",
+            )
         if field.format == "mac":
             _request_mac_field(planner, field, text)
         elif field.kind == "bytes":
@@ -39,9 +46,10 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
             planner.set_data(block, value << field.start, field.mask, force=force)
         else:
             value = parse_value(planner, field, text)
-            planner.set_field(field, value & ((1 << field.bits) - 1), force=force)
-            if field.high and value >> field.bits:
-                planner.set_field(planner.layout.field(field.high), 1, force=force)
+            if field.high:
+                high, value = value >> field.bits, value & ((1 << field.bits) - 1)
+                planner.set_field(planner.layout.field(field.high), high, force=force)
+            planner.set_field(field, value, force=force)
 
 
 def parse_value(planner: Planner, field: Field, text: str | None) -> int:
@@ -63,8 +71,9 @@ def parse_value(planner: Planner, field: Field, text: str | None) -> int:
                 f"{purpose.name} stands for two purposes and cannot be burned into one field",
                 hint=f"Use {' and '.join(purpose.splits_into)}.",
             )
-        return purpose.value
-    value = parse_number(text, f"value of {field.name}", limit=(1 << 64) - 1)
+        value = purpose.value
+    else:
+        value = parse_number(text, f"value of {field.name}", limit=(1 << 64) - 1)
     if not value:
         raise UsageError(
             f"{field.name} cannot become 0: bits only go from 0 to 1",
