@@ -70,6 +70,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "flash build",
         "flash .pio/build/esp32dev --dry-run",
         "flash --show firmware.uf2",
+        "-p /dev/ttyUSB0,/dev/ttyUSB1 flash build",
+        "--all --watch flash build",
     ),
     "write-flash": (
         "write-flash 0x0 bootloader.bin 0x8000 partitions.bin 0x10000 app.bin",
@@ -88,6 +90,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "restore board.zip",
         "restore board.zip --dry-run",
         "restore board.zip --allow other-chip --skip nvs",
+    ),
+    "job": (
+        "job thermostat.toml --set operator=Kim",
+        "job thermostat.toml --show",
+        "job thermostat.toml --unfinished",
     ),
     "erase-flash": ("erase-flash", "-p virtual:esp32c3 erase-flash"),
     "erase-region": ("erase-region 0x9000 0x6000", "erase-region nvs"),

@@ -104,16 +104,16 @@ def _split(planner: Planner, block: Block, purpose: Purpose, data: bytes) -> lis
 
 
 def _find_next(planner: Planner, block: Block) -> Block:
-    """The next empty key block that no command names.
+    """The next empty key block that no command names; after the last one, the search starts again with the first.
 
     :raises DeviceError: there is none
     """
     state = planner.before
-    for each in state.data.blocks:
+    blocks = state.data.blocks
+    for each in (*blocks[block.id + 1 :], *blocks[: block.id]):
         purpose = state.layout.find(each.purpose_field) if each.purpose_field else None
         if (
-            each.id > block.id
-            and isinstance(purpose, Field)
+            isinstance(purpose, Field)
             and each.id not in planner.named_keys
             and not planner.content(each)
             and not planner.raw(purpose)
@@ -124,8 +124,8 @@ def _find_next(planner: Planner, block: Block) -> Block:
             planner.named_keys.add(each.id)
             return each
     raise build_refusal(
-        f"no key block after {block.name} is free for the second half of the key",
-        "Start with an earlier block.",
+        f"no key block is free for the second half of the key in {block.name}",
+        "Show the key blocks with the command summary.",
         "efuse-no-free-block",
     )
 
