@@ -143,7 +143,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "image map": ("image map all.bin", "image map all.bin --svg flash.svg", "image map"),
     "efuse": (
         "efuse --chip esp32c3 summary --virt",
-        "efuse -c esp32c3 --path-efuse-file fuses.bin burn-efuse WDT_DELAY_SEL 1 dump",
+        "efuse -c esp32c3 --path-efuse-file board.fuses burn-efuse WDT_DELAY_SEL 1 dump",
     ),
     "efuse summary": ("efuse summary --virt -c esp32c3", "efuse summary MAC --format json --virt"),
     "efuse dump": ("efuse dump --virt", "efuse dump --format token --virt"),
