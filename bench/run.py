@@ -6,6 +6,7 @@ import codec_choice
 import elf2image
 import engines
 import images
+import many_boards
 import memory
 import read_back
 import rom_cpu
@@ -36,6 +37,7 @@ def main() -> None:
         read_back,
         engines,
         elf2image,
+        many_boards,
     ):
         bench.main()
 

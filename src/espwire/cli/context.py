@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
 from espwire.cli.output import Output
+from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from espwire.device.loader import OnPacket, Packet
     from espwire.events import Event, Report
     from espwire.flash.journal import Journal
+    from espwire.progress import Continued
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
@@ -54,6 +56,7 @@ class Program(NamedTuple):
     consents: frozenset[str] = frozenset()  # in addition to --allow
     keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
     waits: bool = True  # for a board that is lost in the middle of a job
+    many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
 
 
 class Context:
@@ -62,6 +65,7 @@ class Context:
     :param options: values of options by setting; parsing the command line adds to them
     :param connected: an open device to work on; it stays open
     :param leave_connected: apply ``--stub``, ``--baud`` and ``--after`` to ``connected`` as well
+    :param board: the port of the only board to work on, whatever the command line names
     """
 
     def __init__(
@@ -72,10 +76,15 @@ class Context:
         options: dict[str, Any] | None = None,
         connected: Device | None = None,
         leave_connected: bool = False,
+        board: str = "",
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
+        self.line: Sequence[str] = ()  # the command line, with the arguments of @files
+        self.board = board
+        if board:
+            self.options |= {"port": board, "json": True}
         self.use_files = True  # whether settings files and environment count
         self.progress = True
         self.program_started = False  # the chip runs a program: do not reset it at the end
@@ -83,6 +92,7 @@ class Context:
         self._connected, self._leave_connected = connected, leave_connected
         self._loaded: Loaded | None = None
         self._renderer: Renderer | None = None
+        self._continued: Continued | None = None
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
@@ -159,6 +169,7 @@ class Context:
         """Receives events and has them drawn."""
         from espwire.cli.render import open_renderer
         from espwire.events import Reporter, Thinned
+        from espwire.progress import Continued
 
         self._renderer = open_renderer(
             self.output,
@@ -171,7 +182,8 @@ class Context:
         port = self.options.get("port")
         if port is None and "values" in vars(self) and "port" in self.values:
             port = self.values["port"].value
-        stamped = Reporter(sink=self._renderer, device=port or "")
+        self._continued = Continued(self._renderer)
+        stamped = Reporter(sink=self._continued, device=port or "")
         return Thinned(stamped, progress=self.progress) if self.json else stamped
 
     def note(self, text: str) -> None:
@@ -243,6 +255,27 @@ class Context:
             board += f" in {os.path.abspath(files[0])}"
         name = hashlib.sha256(board.encode()).hexdigest()[:16]
         return Journal(find_state_file().with_name("unfinished") / f"{name}.json", board)
+
+    def uses_boards(self, several: bool) -> bool:
+        """Whether the command line is for several boards, or for each that is plugged in.
+
+        :param several: whether the command can work on several; if not, settings files are not read for that
+        """
+        if self.board:
+            self.options["port"] = self.board
+            return False
+        if self.options.get("all_boards") or self.options.get("watch"):
+            return True
+        if not self.program.many_boards or self._connected is not None:
+            return False
+        port = self.get("port") if several else self.options.get("port")
+        return port is not None and "," in port and len(split_ports(port)) > 1
+
+    def name_file(self, path: str, device: Device | None = None) -> str:
+        """``path`` with ``{port}`` replaced, and ``{mac}`` once the board is known."""
+        if "{port}" in path:
+            path = path.replace("{port}", plain_name(self.board or self.get("port") or "board"))
+        return path if device is None else path.replace("{mac}", device.mac.replace(":", ""))
 
     def find_target(self) -> SystemPort | str:
         """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.
@@ -327,6 +360,8 @@ class Context:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
+                if self._continued is not None:
+                    self._continued.restart()
 
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""

@@ -70,6 +70,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "flash build",
         "flash .pio/build/esp32dev --dry-run",
         "flash --show firmware.uf2",
+        "-p /dev/ttyUSB0,/dev/ttyUSB1 flash build",
+        "--all --watch flash build",
     ),
     "write-flash": (
         "write-flash 0x0 bootloader.bin 0x8000 partitions.bin 0x10000 app.bin",

@@ -72,7 +72,7 @@ def plan(
         _find_side_effects(blobs, steps, target, policy, found)
         + _find_ignored(blobs, target, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
-        sum(_estimate(step, target, cost) for step in steps),
+        tuple(_estimate(step, target, cost) for step in steps),
         policy,
     )
 
@@ -445,6 +445,8 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
         return sum(_estimate_piece(piece, target, cost) for piece in step.pieces)
     if isinstance(step, Verify) and target.limits.can_digest:
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
+    if isinstance(step, Verify):
+        return cost.on_wire(len(step.data))
     return 0.0
 
 

@@ -18,13 +18,11 @@ from espwire.errors import FileError, UsageError
 from espwire.events import (
     Finished,
     Note,
-    Overall,
     PlanReady,
     Progress,
     Report,
     Warned,
     silent,
-    thin_out,
 )
 from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
@@ -65,6 +63,7 @@ from espwire.image.header import (
     parse_size,
 )
 from espwire.image.model import Image
+from espwire.progress import track
 from espwire.protocol.stub import Codec
 from espwire.sizes import (
     SECTOR,
@@ -335,9 +334,8 @@ def execute(
     :raises VerifyError: a blob is still wrong; ``ranges`` shows where
     :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
     """
-    if report is not silent:
-        report = Overall(report, plan.shares)
-    run = _Run(plan, device, journal, unfinished, cancel, thin_out(report, device.transport.now))
+    report = track(report, device.transport.now, plan.tasks, timed=True)
+    run = _Run(plan, device, journal, unfinished, cancel, report)
     if plan.policy.verify and plan.writes:
         check_can_verify(FlashTarget.of(device))
     for step in plan.steps:
@@ -429,15 +427,13 @@ class _Run:
             written=0,
         )
         self.report(done)
-        verified_later = any(
-            isinstance(other, Verify) and other.blob[0] == step.address for other in self.plan.steps
-        )
-        if not verified_later:
+        if not self.plan.is_verified(step):
             self.report(Finished(task="verify", name=step.name, size=step.size, seconds=0.0))
 
     def verify(self, step: Verify) -> None:
         """Check one blob; write it again, whole, where that is allowed."""
         began = self.device.transport.now()
+        self.report(Progress(task="verify", name=step.name, done=0, total=len(step.content)))
         write = next((w for w in self.plan.writes if w.address <= step.address < w.end), None)
         some = write is None or write.size < len(write.data)
         for rewrites_left in range(self.plan.policy.rewrites + some, -1, -1):

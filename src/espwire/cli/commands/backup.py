@@ -28,9 +28,11 @@ def backup(context: Context, file: str, pins: Pins) -> None:
     command: it continues."""
     from espwire.flash.backup import backup_flash, check_new
 
+    file = context.name_file(file)
     check_new(file)
     check_writable(file)
     with context.device(pins=pins) as device:
+        file = context.name_file(file, device)
         done = backup_flash(device, file, report=context.report)
     size = format_size(done.backup.board.flash_size)
     text = f"Done: {size} of flash saved in {escape(file)}."

@@ -592,10 +592,12 @@ def read_flash(
     from espwire.flash.read import read_to_file
 
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
+    file = context.name_file(file)
     check_writable(file)
     source = TableSource(partitions, table_offset)
     check_readable(source.files)
     with context.device(pins=pins) as device:
+        file = context.name_file(file, device)
         address, size = find_region(context, region, source, device)
         size = read_to_file(
             device, address, size, file, flash_size=flash_size, report=context.report
