@@ -57,6 +57,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "erase-region": Entry(
             "Erase part of the flash.", "flash_jobs:erase_region", boards=Boards.SEVERAL
         ),
+        "job": Entry(
+            "Carry out the steps of a job file, and report the result.",
+            "job:job",
+            boards=Boards.SEVERAL,
+        ),
         "write-flash-status": Entry(
             "Write the flash chip's status registers.",
             "flash_registers:write_flash_status",

@@ -91,6 +91,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "restore board.zip --dry-run",
         "restore board.zip --allow other-chip --skip nvs",
     ),
+    "job": (
+        "job thermostat.toml --set operator=Kim",
+        "job thermostat.toml --show",
+        "job thermostat.toml --unfinished",
+    ),
     "erase-flash": ("erase-flash", "-p virtual:esp32c3 erase-flash"),
     "erase-region": ("erase-region 0x9000 0x6000", "erase-region nvs"),
     "write-flash-status": (

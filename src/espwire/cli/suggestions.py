@@ -32,6 +32,7 @@ COMMANDS = _by_name(
         "read-flash 0 ALL FILE": "read dump save get flash-read",
         "backup FILE": "backup-flash flash-backup export clone archive",
         "restore FILE": "restore-flash flash-restore import unbackup",
+        "job FILE": "jobs batch factory produce production recipe script steps",
         "erase-flash": "erase erase-all erase-chip wipe format clean chip-erase",
         "erase-region ADDRESS SIZE": "erase-partition erase-sector erase-block erase-range",
         "chip-info": "info chip board-info identify detect device-info probe id revision get-chip-id",
