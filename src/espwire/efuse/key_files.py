@@ -11,6 +11,7 @@ from espwire.errors import UsageError
 from espwire.files import read_file
 
 PEM = b"-----BEGIN"
+BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
 
 
@@ -67,13 +68,17 @@ def _group(planner: Planner, words: Sequence[str]) -> list[tuple[str, str, str]]
 def _read_key(path: str, purpose: str) -> bytes:
     data = read_file(path, limit=KEY_LIMIT)
     if "ECDSA" in purpose and data.lstrip().startswith(PEM):
-        raise _not_yet()
+        from espwire.secure.keys import parse_private_key
+
+        scalar = parse_private_key(data, path).scalar()
+        return scalar.rjust(-(-len(scalar) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
     return data
 
 
 def _digest(path: str) -> bytes:
-    read_file(path, limit=KEY_LIMIT)
-    raise _not_yet()
+    from espwire.secure.keys import parse_public_key
+
+    return parse_public_key(read_file(path, limit=KEY_LIMIT), path).digest()
 
 
 def _require_support(planner: Planner, purpose: Purpose) -> None:
@@ -92,9 +97,3 @@ def _require_support(planner: Planner, purpose: Purpose) -> None:
             "This chip cannot hold the digest.",
             "efuse-coding",
         )
-
-
-def _not_yet() -> UsageError:
-    return UsageError(
-        "PEM keys cannot be burned yet", hint="Use a file of raw bytes.", code="not-yet"
-    )
