@@ -27,6 +27,7 @@ LINKS = {
     "config-file": "settings.md#espwiretoml",
     "config-value": "settings.md#invalid-settings",
     "crash-loop": "wiring.md#by-hand",
+    "data-misread": "writing.md#a-new-partition-table",
     "flash-busy": "wiring.md#flash-pins",
     "flash-size": "flash-settings.md#size",
     "flash-size-unknown": "flash-settings.md#size",

@@ -45,6 +45,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "partitions": (["partitions", "show", "{table}"], {0}),
     "ota": (["ota", "status", "--partitions", "{table}"], {0}),
     "image": (["image", "map", "--svg", "{folder}/map.svg"], {0}),
+    "secure": (["secure", "signature-info", "{demo}"], {6}),
     "image-info": (["image-info", "{demo}"], {0}),
     "merge-bin": (["merge-bin", "-o", "{folder}/out.bin", "0", "{demo}"], {0}),
     "split-image": (

@@ -145,6 +145,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ota": Entry("Show or change which application slot boots."),
         "image": Entry("Draw maps of firmware files and flash."),
     },
+    "Security": {
+        "secure": Entry("Sign and encrypt files, and manage their keys.", offline=True),
+    },
     "More": {
         "demo": Entry(
             "Write firmware to a virtual chip and show the result. Needs no board.",
@@ -174,6 +177,59 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "image": {
         "map": Entry(
             "Draw a map of a dump, a merged file or the device's flash.", "inspect:image_map"
+        ),
+    },
+    "secure": {
+        "generate-signing-key": Entry(
+            "Create a private key for secure boot.",
+            "secure_keys:generate_signing_key",
+            offline=True,
+        ),
+        "generate-flash-encryption-key": Entry(
+            "Create a flash encryption key.",
+            "secure_keys:generate_flash_encryption_key",
+            offline=True,
+        ),
+        "extract-public-key": Entry(
+            "Save the public key of a private one.", "secure_keys:extract_public_key", offline=True
+        ),
+        "digest-sbv2-public-key": Entry(
+            "Save the digest of a public key, which is burned into eFuses.",
+            "secure_keys:digest_public_key",
+            offline=True,
+        ),
+        "digest-rsa-public-key": Entry(
+            "Same as digest-sbv2-public-key; for old scripts.",
+            "secure_keys:digest_public_key",
+            offline=True,
+        ),
+        "digest-private-key": Entry(
+            "Save the secret key of a reflashable bootloader (version 1).",
+            "secure_keys:digest_private_key",
+            offline=True,
+        ),
+        "sign-data": Entry("Sign a file.", "secure_sign:sign_data", offline=True),
+        "verify-signature": Entry(
+            "Check a signed file with a key.", "secure_sign:verify_signature", offline=True
+        ),
+        "signature-info": Entry(
+            "Show the signatures in a file.", "secure_sign:signature_info", offline=True
+        ),
+        "signature-info-v2": Entry(
+            "Same as signature-info; for old scripts.", "secure_sign:signature_info", offline=True
+        ),
+        "digest-secure-bootloader": Entry(
+            "Add the digest of secure boot version 1 to a bootloader.",
+            "secure_sign:digest_secure_bootloader",
+            offline=True,
+        ),
+        "encrypt-flash-data": Entry(
+            "Encrypt a file for its flash address.", "secure_files:encrypt_flash_data", offline=True
+        ),
+        "decrypt-flash-data": Entry(
+            "Decrypt a file that was read from flash.",
+            "secure_files:decrypt_flash_data",
+            offline=True,
         ),
     },
     "virtual": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output
+from espwire.cli.output import Output, is_terminal
 from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
@@ -96,7 +97,7 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
-        self._ending = ""  # a sentence on how the board was left, until it is printed
+        self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -206,8 +207,18 @@ class Context:
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user answers yes to a question, which is put only on a terminal."""
+        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            return False
+        self.stop_drawing()
+        self.output.write(sys.stdout, f"{question} [y/N] ")
+        with suppress(OSError, ValueError):
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return False
 
     def report_version(self) -> None:
         """Report the version, as the program's name demands."""
@@ -443,7 +454,7 @@ class Context:
         yield
         how = device.leave("no-reset" if self.program_started else after)
         if not self.program_started and self.program.wording is None:
-            self._ending = _describe_ending(how, after)
+            self.ending = _describe_ending(how, after)
 
     def enter_again(
         self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
@@ -531,7 +542,7 @@ class Context:
 
         :raises FileError: standard output is incomplete
         """
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         if ending and not self.json:
             self.note(ending)
         self.stop_drawing()

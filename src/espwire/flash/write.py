@@ -44,7 +44,13 @@ from espwire.flash.model import (
 )
 from espwire.flash.plan import can_compare, check_blobs, check_can_verify, fill_up, plan, plan_write
 from espwire.flash.safety import find_problems
-from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
+from espwire.flash.side_effects import (
+    find_blanked,
+    find_misread_data,
+    find_protection,
+    find_table_changes,
+    find_unbooted,
+)
 from espwire.flash.survey import survey
 from espwire.flash.verify import (
     build_verify_error,
@@ -115,6 +121,9 @@ def write_flash(
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
     if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
+        changes = find_table_changes(device, target, planned, blobs)
+        planned = replace(planned, partitions=changes)
+        problems += find_misread_data(changes)
     if target.limits.can_read and not target.secure_download and planned.changes_flash:
         problems += find_protection(device.read_flash_status())
     planned = replace(planned, findings=planned.findings + problems)
@@ -125,6 +134,7 @@ def write_flash(
             seconds=round(planned.seconds, 3),
             actions=planned.actions,
             wire_estimated=planned.wire_estimated,
+            partitions=planned.partitions,
         )
     )
     if planned.writes:
@@ -139,8 +149,9 @@ def write_flash(
         if journal is not None:
             _note_written(journal, last, planned, ordered, found, target)
         if (slots := find_unbooted(device, target, blobs)) is not None:
-            text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
+            text = f"the application was written to {slots.written}, but the OTA data selects {slots.boots}, which boots; `espwire ota switch {slots.written}` changes that"
             report(Warned(code="not-booted", text=text))
+            planned = replace(planned, unbooted=slots)
     return planned
 
 

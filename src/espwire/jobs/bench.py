@@ -11,7 +11,7 @@ from espwire.blob import Blob
 from espwire.errors import Unsupported
 from espwire.events import Report, silent
 from espwire.flash.findings import Policy
-from espwire.flash.partitions import read_partition_table
+from espwire.flash.read_table import read_partition_table
 from espwire.image.build_file import find_table
 from espwire.image.partition_table import Partition, PartitionTable, find_partition
 from espwire.jobs.variables import fill, fill_path
