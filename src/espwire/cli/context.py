@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output
+from espwire.cli.output import Output, is_terminal
 from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
@@ -96,7 +97,7 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
-        self._ending = ""  # a sentence on how the board was left, until it is printed
+        self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -206,8 +207,18 @@ class Context:
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user answers yes to a question, which is put only on a terminal."""
+        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            return False
+        self.stop_drawing()
+        self.output.write(sys.stdout, f"{question} [y/N] ")
+        with suppress(OSError, ValueError):
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return False
 
     def report_version(self) -> None:
         """Report the version, as the program's name demands."""
@@ -434,12 +445,39 @@ class Context:
         pins: str | tuple[int, ...] | None,
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
-        from espwire.device.connect import speed_up
         from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
         if after == "watchdog-reset":
             require_watchdog_reset(device.loader, device.chip)  # before the work
+        self._set_up(device, stub, bulk, encrypt, pins)
+        yield
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.wording is None:
+            self.ending = _describe_ending(how, after)
+
+    def enter_again(
+        self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
+    ) -> None:
+        """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
+
+        ``device.reenter`` must not be None.
+        """
+        assert device.reenter is not None
+        device.reenter()
+        self.program_started = False
+        self._set_up(device, self._read_stub(), True, encrypt, pins)
+
+    def _set_up(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> None:
+        from espwire.device.connect import speed_up
+
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)
@@ -450,10 +488,6 @@ class Context:
             stub=self._choose_stub(device, stub, bulk, encrypt),
             baud=self._choose_baud(device, bulk),
         )
-        yield
-        how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.wording is None:
-            self._ending = _describe_ending(how, after)
 
     def _choose_stub(
         self, device: Device, stub: StubSource, bulk: bool, encrypt: bool
@@ -508,7 +542,7 @@ class Context:
 
         :raises FileError: standard output is incomplete
         """
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         if ending and not self.json:
             self.note(ending)
         self.stop_drawing()
