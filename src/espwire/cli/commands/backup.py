@@ -13,6 +13,8 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
+    from espwire.device.device import Device
+    from espwire.flash.backup import Restored
     from espwire.image.backup_file import Backup
 
 Pins = str | tuple[int, ...] | None
@@ -30,8 +32,9 @@ def backup(context: Context, file: str, pins: Pins) -> None:
 
     check_new(file)
     check_writable(file)
-    with context.device(pins=pins) as device:
-        done = backup_flash(device, file, report=context.report)
+    done = context.run_job(
+        lambda device: backup_flash(device, file, report=context.report), pins=pins
+    )
     size = format_size(done.backup.board.flash_size)
     text = f"Done: {size} of flash saved in {escape(file)}."
     if done.backup.board.encrypted:
@@ -68,8 +71,9 @@ def restore(
 
     saved = read_backup(file)
     check_skip(saved, skip)
-    with context.device(pins=pins) as device:
-        done = restore_flash(
+
+    def write(device: Device) -> Restored:
+        return restore_flash(
             device,
             saved,
             skip=skip,
@@ -78,6 +82,8 @@ def restore(
             journal=context.journal(device),
             report=context.report,
         )
+
+    done = context.run_job(write, pins=pins)
     plan, skipped = done.plan, list(dict.fromkeys(part.name for part in done.skipped))
     unchecked = [] if dry_run else list(plan.unchecked)
     size = f"{format_size(saved.board.flash_size)} of flash"
