@@ -6,9 +6,11 @@ import codec_choice
 import elf2image
 import engines
 import images
+import many_boards
 import memory
 import read_back
 import rom_cpu
+import second_flash
 import simulated
 import slip
 import startup
@@ -30,10 +32,12 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        second_flash,
         codec_choice,
         read_back,
         engines,
         elf2image,
+        many_boards,
     ):
         bench.main()
 

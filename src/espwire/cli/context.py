@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output
+from espwire.cli.output import Output, is_terminal
+from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from espwire.device.loader import OnPacket, Packet
     from espwire.events import Event, Report
     from espwire.flash.journal import Journal
+    from espwire.progress import Continued
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
@@ -54,6 +57,7 @@ class Program(NamedTuple):
     consents: frozenset[str] = frozenset()  # in addition to --allow
     keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
     waits: bool = True  # for a board that is lost in the middle of a job
+    many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
 
 
 class Context:
@@ -62,6 +66,7 @@ class Context:
     :param options: values of options by setting; parsing the command line adds to them
     :param connected: an open device to work on; it stays open
     :param leave_connected: apply ``--stub``, ``--baud`` and ``--after`` to ``connected`` as well
+    :param board: the port of the only board to work on, whatever the command line names
     """
 
     def __init__(
@@ -72,10 +77,15 @@ class Context:
         options: dict[str, Any] | None = None,
         connected: Device | None = None,
         leave_connected: bool = False,
+        board: str = "",
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
+        self.line: Sequence[str] = ()  # the command line, with the arguments of @files
+        self.board = board
+        if board:
+            self.options |= {"port": board, "json": True}
         self.use_files = True  # whether settings files and environment count
         self.progress = True
         self.program_started = False  # the chip runs a program: do not reset it at the end
@@ -83,10 +93,11 @@ class Context:
         self._connected, self._leave_connected = connected, leave_connected
         self._loaded: Loaded | None = None
         self._renderer: Renderer | None = None
+        self._continued: Continued | None = None
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
-        self._ending = ""  # a sentence on how the board was left, until it is printed
+        self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -159,6 +170,7 @@ class Context:
         """Receives events and has them drawn."""
         from espwire.cli.render import open_renderer
         from espwire.events import Reporter, Thinned
+        from espwire.progress import Continued
 
         self._renderer = open_renderer(
             self.output,
@@ -171,7 +183,8 @@ class Context:
         port = self.options.get("port")
         if port is None and "values" in vars(self) and "port" in self.values:
             port = self.values["port"].value
-        stamped = Reporter(sink=self._renderer, device=port or "")
+        self._continued = Continued(self._renderer)
+        stamped = Reporter(sink=self._continued, device=port or "")
         return Thinned(stamped, progress=self.progress) if self.json else stamped
 
     def note(self, text: str) -> None:
@@ -194,8 +207,18 @@ class Context:
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user answers yes to a question, which is put only on a terminal."""
+        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            return False
+        self.stop_drawing()
+        self.output.write(sys.stdout, f"{question} [y/N] ")
+        with suppress(OSError, ValueError):
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return False
 
     def report_version(self) -> None:
         """Report the version, as the program's name demands."""
@@ -243,6 +266,27 @@ class Context:
             board += f" in {os.path.abspath(files[0])}"
         name = hashlib.sha256(board.encode()).hexdigest()[:16]
         return Journal(find_state_file().with_name("unfinished") / f"{name}.json", board)
+
+    def uses_boards(self, several: bool) -> bool:
+        """Whether the command line is for several boards, or for each that is plugged in.
+
+        :param several: whether the command can work on several; if not, settings files are not read for that
+        """
+        if self.board:
+            self.options["port"] = self.board
+            return False
+        if self.options.get("all_boards") or self.options.get("watch"):
+            return True
+        if not self.program.many_boards or self._connected is not None:
+            return False
+        port = self.get("port") if several else self.options.get("port")
+        return port is not None and "," in port and len(split_ports(port)) > 1
+
+    def name_file(self, path: str, device: Device | None = None) -> str:
+        """``path`` with ``{port}`` replaced, and ``{mac}`` once the board is known."""
+        if "{port}" in path:
+            path = path.replace("{port}", plain_name(self.board or self.get("port") or "board"))
+        return path if device is None else path.replace("{mac}", device.mac.replace(":", ""))
 
     def find_target(self) -> SystemPort | str:
         """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.
@@ -329,6 +373,8 @@ class Context:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
+                if self._continued is not None:
+                    self._continued.restart()
 
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""
@@ -403,12 +449,39 @@ class Context:
         pins: str | tuple[int, ...] | None,
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
-        from espwire.device.connect import speed_up
         from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
         if after == "watchdog-reset":
             require_watchdog_reset(device.loader, device.chip)  # before the work
+        self._set_up(device, stub, bulk, encrypt, pins)
+        yield
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.wording is None:
+            self.ending = _describe_ending(how, after)
+
+    def enter_again(
+        self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
+    ) -> None:
+        """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
+
+        ``device.reenter`` must not be None.
+        """
+        assert device.reenter is not None
+        device.reenter()
+        self.program_started = False
+        self._set_up(device, self._read_stub(), True, encrypt, pins)
+
+    def _set_up(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> None:
+        from espwire.device.connect import speed_up
+
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)
@@ -419,10 +492,6 @@ class Context:
             stub=self._choose_stub(device, stub, bulk, encrypt),
             baud=self._choose_baud(device, bulk),
         )
-        yield
-        how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.wording is None:
-            self._ending = _describe_ending(how, after)
 
     def _choose_stub(
         self, device: Device, stub: StubSource, bulk: bool, encrypt: bool
@@ -477,7 +546,7 @@ class Context:
 
         :raises FileError: standard output is incomplete
         """
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         if ending and not self.json:
             self.note(ending)
         self.stop_drawing()

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from espwire.device.backends.stub import ReadTransfer
 from espwire.errors import Unsupported, UsageError
-from espwire.events import Finished, Note, Progress, Report, Warned, silent, thin_out
+from espwire.events import Finished, Note, Progress, Report, Warned, silent
 from espwire.files import is_replaced, open_output
 from espwire.flash.model import BLANK, Cancel, FlashTarget
 from espwire.flash.plan import hint_at_stub
 from espwire.flash.verify import has_content
 from espwire.image.backup_file import Board
 from espwire.image.partial_read import PartialRead
+from espwire.progress import track
 from espwire.sizes import BLOCK, align_up, join_ranges
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class ResumableRead:
         report: Report = silent,
     ) -> None:
         self.device, self.partial, self.start, self.cancel = device, partial, start, cancel
-        self.report = thin_out(report, device.transport.now)
+        self.report = track(report, device.transport.now)
         self.read = self.resumed = 0
         self._content = bytearray(BLANK * size)
 
@@ -175,12 +176,12 @@ class ResumableRead:
     def _read(self, blocks: list[Block]) -> None:
         """Read the blocks, and store each once it is complete."""
         name = os.path.basename(self.partial.path.removesuffix(PARTIAL))
-        total = self.resumed + sum(end - start for start, end in blocks)
+        total = sum(end - start for start, end in blocks)
         began, shown = self.device.transport.now(), -PROGRESS_STEP
 
         def progress(done: int) -> None:
             nonlocal shown
-            done += self.resumed + before
+            done += before
             if done >= shown + PROGRESS_STEP or (done == total and shown < total):
                 shown = done
                 self.report(Progress(task="read", name=name, done=done, total=total))
@@ -248,7 +249,7 @@ def _read(
     device: Device, address: int, size: int, name: str, cancel: Cancel | None, report: Report
 ) -> Generator[bytes, None, None]:
     """The bytes in pieces, with progress."""
-    report = thin_out(report, device.transport.now)
+    report = track(report, device.transport.now)
     began, shown = device.transport.now(), 0
 
     def progress(done: int) -> None:

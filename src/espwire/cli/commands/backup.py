@@ -14,7 +14,7 @@ from espwire.text import escape
 if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.device.device import Device
-    from espwire.flash.backup import Restored
+    from espwire.flash.backup import BackedUp, Restored
     from espwire.image.backup_file import Backup
 
 Pins = str | tuple[int, ...] | None
@@ -30,11 +30,15 @@ def backup(context: Context, file: str, pins: Pins) -> None:
     command: it continues."""
     from espwire.flash.backup import backup_flash, check_new
 
+    file = context.name_file(file)
     check_new(file)
     check_writable(file)
-    done = context.run_job(
-        lambda device: backup_flash(device, file, report=context.report), pins=pins
-    )
+
+    def read(device: Device) -> tuple[str, BackedUp]:
+        name = context.name_file(file, device)
+        return name, backup_flash(device, name, report=context.report)
+
+    file, done = context.run_job(read, pins=pins)
     size = format_size(done.backup.board.flash_size)
     text = f"Done: {size} of flash saved in {escape(file)}."
     if done.backup.board.encrypted:
