@@ -6,6 +6,8 @@ import csv
 import json
 import random
 import sqlite3
+from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.device.loader import Loader
-from espwire.errors import DeviceError, NoReply, VerifyError
+from espwire.errors import DeviceError, NoReply, TransportLost, VerifyError
 from espwire.events import Event, Note
 from espwire.files import write_file
 from espwire.flash.write import write_flash
@@ -25,6 +27,7 @@ from espwire.jobs.job_file import parse_job
 from espwire.jobs.report import TextReport
 from espwire.jobs.run import JobRun
 from espwire.jobs.wait import WaitFor
+from espwire.virtual.transport import VirtualTransport
 
 ROOT = Path(__file__).parents[1]
 BUILDS = {"esp32c3": ROOT / "data/builds/esp-idf", "esp32": ROOT / "data/builds/esp-idf-ota"}
@@ -44,6 +47,10 @@ file = "boards.db"
 file = "report.jsonl"
 fields = ["serial"]
 """
+
+
+class PowerLoss(BaseException):
+    """The program ends at once; see ``lose_power``."""
 
 
 class Factory:
@@ -239,9 +246,6 @@ def test_power_lost_between_the_row_and_the_first_write(
     """The program ends without any of its own cleaning up, as at a power loss."""
     real = TextReport.write
 
-    class PowerLoss(BaseException):
-        pass
-
     def write(report: TextReport, row: Any) -> None:
         if row["state"] == "started":
             real(report, row)
@@ -258,6 +262,111 @@ def test_power_lost_between_the_row_and_the_first_write(
     assert factory.run(job, mac=OTHER)[-1]["data"]["serial"] == "A2"
     assert factory.run(job)[-1]["data"]["serial"] == "A1"
     assert factory.held(0x20000, 2) == b"A1"
+
+
+SWEEP = (
+    REPORT
+    + """
+[[step]]
+do = "erase"
+at = 0x30000
+size = 0x1000
+[[step]]
+do = "write"
+at = 0x40000
+file = "app.bin"
+"""
+    + SERIAL
+)
+
+
+def lose_power(patch: pytest.MonkeyPatch, at: float) -> list[int]:
+    """The program ends when it sends its request number ``at``, and none of its own cleaning up is done; returns the
+    number of requests so far."""
+    real, count = VirtualTransport.write, [0]
+
+    def write(transport: VirtualTransport, data: bytes, deadline: float) -> None:
+        count[0] += 1
+        if count[0] > at:
+            raise PowerLoss
+        real(transport, data, deadline)
+
+    patch.setattr(VirtualTransport, "write", write)
+    patch.setattr(JobRun, "fail", lambda run, error: None)
+    return count
+
+
+def lose_power_once(factory: Factory, at: float) -> str:
+    """A job that loses power, then one on another board, then the same command again; returns how far the first came."""
+    for path in [*factory.folder.glob("*.flash"), factory.folder / "report.jsonl"]:
+        path.unlink(missing_ok=True)
+    factory.serials("A1", "A2")
+    with pytest.MonkeyPatch.context() as patch:
+        lose_power(patch, at)
+        with pytest.raises(PowerLoss):
+            factory.run(SWEEP)
+    factory.capsys.readouterr()
+    rows, assigned = factory.rows(), factory.table()["A1"] == MAC
+    written = factory.touched()
+    assert not written or rows, "flash was written before the report had a row"
+    assert not rows or assigned, "the report has a row of a board without a serial number"
+    assert {row["state"] for row in rows} <= {"started"}
+    serials = {mac: factory.run(SWEEP, mac=mac)[-1]["data"]["serial"] for mac in (OTHER, MAC)}
+    assert serials == ({MAC: "A1", OTHER: "A2"} if assigned else {OTHER: "A1", MAC: "A2"})
+    for mac, serial in serials.items():
+        assert factory.held(0x20000, 16, mac) == serial.encode().ljust(16, b"\xff")
+        assert factory.held(0x40000, 5000, mac) == APP
+    assert [row["state"] for row in factory.rows()[len(rows) :]] == ["started", "passed"] * 2
+    return "written" if written else "row" if rows else "assigned" if assigned else "connecting"
+
+
+def test_power_lost_at_any_request_and_the_same_command_again(factory: Factory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        count = lose_power(patch, float("inf"))
+        factory.run(SWEEP)
+    reached = {lose_power_once(factory, at) for at in range(1, count[0], count[0] // 7)}
+    assert reached >= {"connecting", "row", "written"}
+
+
+@pytest.mark.soak
+def test_power_lost_at_every_request_and_the_same_command_again(factory: Factory) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        count = lose_power(patch, float("inf"))
+        factory.run(SWEEP)
+    reached = Counter(lose_power_once(factory, at) for at in range(1, count[0]))
+    print(dict(reached))
+    assert set(reached) >= {"connecting", "row", "written"}
+
+
+def test_a_job_that_is_run_again_after_the_board_was_lost_has_one_row(tmp_path: Path) -> None:
+    """``Context.run_job`` calls ``work`` again, with a new device."""
+    text = f'[report]\nfile = "report.jsonl"\n{SERIAL.replace("{serial}", "x")}'
+    run = JobRun(parse_job(text.encode(), str(tmp_path / "x")))
+    port = f"virtual:esp32c3?size=1MB&profile=instant&flash={(tmp_path / 'flash').as_posix()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "Parts", fail_once(run_module.Parts))
+        for lost in (True, False):
+            with connect(port) as device:
+                if lost:
+                    with pytest.raises(TransportLost):
+                        run.work(device)
+                else:
+                    run.work(device)
+    run.finish()
+    lines = (tmp_path / "report.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["started", "passed"]
+
+
+def fail_once(real: type) -> Callable[..., Any]:
+    """As ``real``, but the first call ends as if the cable was pulled."""
+    left = [TransportLost("the cable was pulled")]
+
+    def call(*words: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*words)
+
+    return call
 
 
 def test_the_row_is_in_the_report_before_the_first_byte_is_written(
@@ -402,6 +511,7 @@ def test_a_failed_connection_is_in_the_report(factory: Factory) -> None:
     assert main(["-p", port, "--connect-attempts", "1", "job", str(path)]) == 4
     (row,) = factory.rows()
     assert (row["state"], row["mac"], row["steps"]) == ("failed", None, [])
+    assert row["port"] == port
     assert row["error"] == "held-in-reset"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob
 from espwire.errors import Unsupported
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from espwire.flash.journal import Journal
 
 Details = dict[str, object]  # about a step, for the report
-Work = Callable[[], Details]
+
+
+class Work(NamedTuple):
+    """A step that is ready to be run. ``size``: bytes that it writes."""
+
+    run: Callable[[], Details]
+    size: int = 0
 
 
 @dataclass(kw_only=True)

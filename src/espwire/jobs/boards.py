@@ -11,6 +11,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espwire.errors import DataError
@@ -135,10 +136,13 @@ class SqliteBoards:
 
     def find(self, mac: str, *, assign: bool = True) -> dict[str, str]:
         """As ``Boards.find``."""
-        with open_database(self._path) as connection, transaction(connection):
-            same = f"WHERE lower(replace(replace(trim({MAC}), ':', ''), '-', '')) = ?"
-            if rows := self._read(connection, same, plain_mac(mac)):
-                return rows[0]
+        same = f"WHERE lower(replace(replace(trim({MAC}), ':', ''), '-', '')) = ?"
+        with open_database(self._path) as connection, ExitStack() as stack:
+            for exclusive in (False, True):  # most boards of a retry need no lock
+                if exclusive:
+                    stack.enter_context(transaction(connection))
+                if rows := self._read(connection, same, plain_mac(mac)):
+                    return rows[0]
             free = f"WHERE {MAC} IS NULL OR trim({MAC}) = '' ORDER BY rowid LIMIT 1"
             found = connection.execute(f"SELECT rowid FROM {self._table} {free}").fetchone()
             if found is None:

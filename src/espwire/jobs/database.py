@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3  # some Python installations lack it
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
-LOCK_S = 5.0  # wait for another station's transaction
+LOCK_S = 10.0  # wait for another station's transaction
 
 
 @contextmanager

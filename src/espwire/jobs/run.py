@@ -27,6 +27,7 @@ from espwire.jobs.boards import MAC, Boards, open_boards, plain_mac
 from espwire.jobs.report import FAILED, PASSED, STARTED, ReportFile, open_report
 from espwire.jobs.steps import APPLICATION, LOADER, FlashStep, Step
 from espwire.jobs.variables import BUILT_IN, build_missing, fill_path, find_names
+from espwire.progress import Parts
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -229,13 +230,16 @@ class JobRun:
     def _run(self, bench: Bench, works: list[Work]) -> None:
         done: list[Details] = []
         self.row["steps"] = done
+        progress = Parts(self._report, (work.size for work in works))
+        bench.report = progress
         for number, (step, work) in enumerate(zip(self.job.steps, works, strict=True), 1):
+            progress.begin(number - 1)
             text = f"step {number} of {len(works)}: {step.describe()}"
             self._report(Note(text=text))
             began = bench.device.transport.now()
             if step.uses != APPLICATION:
                 bench.require_loader()
-            details = work()
+            details = work.run()
             seconds = round(bench.device.transport.now() - began, 3)
             done.append({"do": step.describe(), "seconds": seconds, **details})
 

@@ -2,7 +2,7 @@
 
 A step is used three times. ``parse`` makes it from the keys of a ``[[step]]`` table. ``prepare`` reads its files and checks
 all that can be checked with the board connected, for all steps before the first of them changes anything; it returns the
-function that does the work. ``describe`` and ``texts`` serve everything that needs no board.
+work, a function. ``describe`` and ``texts`` serve everything that needs no board.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Step:
         return ()
 
     def prepare(self, bench: Bench, where: str) -> Work:
-        """Read and check everything; returns what does the work, and then facts for the report.
+        """Read and check everything; the function that is returned does the work, and returns facts for the report.
 
         :param where: names the step in errors
         :raises ToolError: it cannot be done
@@ -208,7 +208,7 @@ def prepare_write(bench: Bench, blobs: Iterable[Blob], settings: HeaderSettings)
             "unchecked": list(plan.unchecked),
         }
 
-    return work
+    return Work(work, sum(len(blob.data) for blob in blobs))
 
 
 def describe_blobs(blobs: Iterable[Blob]) -> list[Details]:
@@ -274,7 +274,7 @@ class EraseStep(Step):
             bench.note_erased([(address, address + size)])
             return {"address": address, "size": size}
 
-        return work
+        return Work(work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,7 +387,7 @@ class VerifyStep(Step):
             unchecked = [blob.label for blob in blobs if blob.encrypted]
             return {"parts": describe_blobs(plain), "unchecked": unchecked}
 
-        return work
+        return Work(work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,7 +415,7 @@ class RunStep(Step):
             bench.started = True
             return {}
 
-        return work
+        return Work(work)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -446,7 +446,7 @@ class WaitStep(Step):
             line, bench.output = wait_for_line(bench.device.transport, self.wait, output)
             return {"line": line}
 
-        return work
+        return Work(work)
 
 
 def _parse_pattern(keys: Keys, name: str) -> re.Pattern[str]:

@@ -6,14 +6,15 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from espwire.errors import DataError, FileError, ToolError
 from espwire.jobs import database
-from espwire.jobs.boards import BoardSource, open_boards, plain_mac
+from espwire.jobs.boards import BoardSource, SqliteBoards, open_boards, plain_mac
 
-MAC = "24:0a:c4:00:01:10"
+MAC, OTHER = "24:0a:c4:00:01:10", "24:0a:c4:00:01:11"
 PROCESSES, DRAWS = 10, 8
 
 
@@ -173,6 +174,7 @@ import sys
 from espwire.jobs.boards import BoardSource, open_boards
 path, process, draws = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 boards = open_boards(BoardSource(path))
+print("ready", flush=True)
 sys.stdin.readline()
 for number in range(draws):
     mac = f"24:0a:c4:00:{process:02x}:{number:02x}"
@@ -193,6 +195,9 @@ def test_ten_processes_that_draw_at_once_get_each_number_once(tmp_path: Path) ->
         for number in range(PROCESSES)
     ]
     for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -203,6 +208,29 @@ def test_ten_processes_that_draw_at_once_get_each_number_once(tmp_path: Path) ->
     assert sorted(first for _, first, _ in lines) == serials
     assert all(first == second for _, first, second in lines)
     assert sorted((mac, serial) for mac, serial, _ in lines) == sorted(read_table(source))
+
+
+def test_a_second_station_waits_while_the_first_takes_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one asks between the first one's look for a free row and its change of that row."""
+    source = write_table(tmp_path, (None, "A1"), (None, "A2"))
+    first, second = SqliteBoards(source), SqliteBoards(source)
+    real, outcomes = SqliteBoards._read, []
+
+    def read(boards: SqliteBoards, connection: Any, where: str, *values: Any) -> Any:
+        rows = real(boards, connection, where, *values)
+        if boards is first and connection.in_transaction and not outcomes:
+            monkeypatch.setattr(database, "LOCK_S", 0.05)
+            with pytest.raises(FileError) as caught:
+                second.find(OTHER)
+            outcomes.append(caught.value.code)
+        return rows
+
+    monkeypatch.setattr(SqliteBoards, "_read", read)
+    assert first.find(MAC)["serial"] == "A1"
+    assert outcomes == ["database-locked"]
+    assert second.find(OTHER)["serial"] == "A2"
 
 
 def test_a_mac_address_has_12_or_16_digits() -> None:

@@ -75,6 +75,7 @@ def job(
         found,
         variables=variables,
         policy=Policy(force=force, consents=allow),
+        port=context.get("port") or "",
         dry_run=dry_run,
         enter=lambda device: context.enter_again(device, encrypt=run.encrypts, pins=pins),
         find_journal=context.journal,
