@@ -36,6 +36,7 @@ from espwire.events import (
     Finished,
     Note,
     Opened,
+    PartitionChange,
     PlannedStep,
     PlanReady,
     Progress,
@@ -54,7 +55,13 @@ EVENTS: list[Event] = [
     Resetting(how="hard", into="loader"),
     ChipFound(chip="esp32", description="ESP32-D0WD", revision="v3.1", mac="24:0a:c4:00:01:10"),
     StubStarted(stub="stub", build="1", size=2, seconds=0.5),
-    PlanReady(steps=("x",), wire_bytes=1, seconds=1.0, actions=(PlannedStep("erase", 0, 4096),)),
+    PlanReady(
+        steps=("x",),
+        wire_bytes=1,
+        seconds=1.0,
+        actions=(PlannedStep("erase", 0, 4096),),
+        partitions=(PartitionChange("added", "nvs", "new", None, None, 0x9000, 0x6000),),
+    ),
     Progress(task="write", name="app.bin", done=1, total=2, percent=50.0),
     Finished(task="write", name="app.bin", size=2, seconds=1.0, percent=100.0),
     Result(command="write-flash", text="Done.", data={"a": 1}),
@@ -369,6 +376,32 @@ def test_boards_that_are_lost_together_point_to_the_hub(
     assert fleet.hub_suspected == (named is not None)
     assert [warning.code for warning in scripted.warned] == ["hub-suspected"] * (named is not None)
     assert all((named or "") in warning.text for warning in scripted.warned)
+
+
+def test_ports_that_do_not_exist_do_not_point_to_the_hub(scripted: Scripted) -> None:
+    missing = LOST.replace(code="port-not-found")
+    scripted.scripts = dict.fromkeys("abcd", ([missing], 3))
+    assert not scripted.run(*"abcd").hub_suspected
+
+
+def test_a_process_that_does_not_end_after_ctrl_c_is_killed(scripted: Scripted) -> None:
+    signals: list[str] = []
+
+    class Blocked(FakeProcess):
+        def send_signal(self, number: int) -> None:
+            signals.append("interrupt")
+
+        def kill(self) -> None:
+            signals.append("kill")
+            fleet._lines.put((board, None))
+
+    fleet = Fleet(["chip-info"], scripted, None)
+    board, waiting = fleet.add("a"), fleet.add("b")
+    board.state, board._process = State.RUNNING, Blocked(-9)  # type: ignore[assignment]
+    fleet.stop()
+    assert signals == ["interrupt", "kill"]
+    assert (board.state, waiting.state) == (State.STOPPED, State.STOPPED)
+    assert board.describe()["message"] == "the process of this board ended with SIGKILL"
 
 
 def test_boards_that_are_lost_one_after_the_other_do_not_point_to_the_hub(
