@@ -48,6 +48,7 @@ class Program(NamedTuple):
     """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
 
     name: str = "espwire"
+    group: str = ""  # the commands are those of this group; empty: all
     version_text: str = f"espwire {__version__}"
     error_word: Callable[[ToolError], str] = lambda error: "error"
     exit_code: Callable[[ToolError], int] = lambda error: error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,6 +24,7 @@ from espwire.cli.boards.display import choose_rows, draw_table, shorten_port
 from espwire.cli.boards.log import KEPT_LOGS, Log, open_folder
 from espwire.cli.boards.run import Fleet
 from espwire.cli.boards.select import PlugWatch, find_place, sort_ports
+from espwire.cli.command_table import GROUPS, SECTIONS, Boards
 from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.ports import split_ports
@@ -470,6 +472,17 @@ def test_only_the_newest_logs_of_the_own_folder_are_kept() -> None:
     assert open_folder(None, True) == folder
     kept = sorted(path.name for path in folder.iterdir())
     assert (len(kept), kept[0]) == (KEPT_LOGS, "0005.log")
+
+
+# --- the guide ---
+
+
+def test_the_guide_names_every_command_that_works_on_several_boards() -> None:
+    page = Path(__file__).parents[3] / "docs/guide/many-boards.md"
+    paragraph = page.read_text("utf-8").partition("These commands work on several")[2]
+    named = re.findall(r"`([a-z0-9-]+)`", paragraph.partition("\n\n")[0])
+    entries = [entry for section in (SECTIONS | GROUPS).values() for entry in section.items()]
+    assert sorted(named) == sorted(name for name, entry in entries if entry.boards != Boards.ONE)
 
 
 # --- the table ---
