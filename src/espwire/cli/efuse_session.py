@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,6 +70,8 @@ class Session:
     def __init__(self, context: Context, settings: EfuseSettings) -> None:
         self.context, self.settings = context, settings
         self._state: FuseState | None = None
+        self._resources = ExitStack()  # holds the connection
+        self._burns = False
 
     @cached_property
     def custom(self) -> tuple[Field, ...]:
@@ -87,11 +90,7 @@ class Session:
         """
         settings, chip = self.settings, self.settings.chip or self.context.chip
         if not (settings.virtual or settings.token or settings.path):
-            raise UsageError(
-                "eFuses of a board cannot be used yet, only virtual ones",
-                hint="Add --virt, and --path-efuse-file FILE to keep them.",
-                code="not-yet",
-            )
+            return self._connect()
         from espwire.efuse.store import open_file, store_from_token
         from espwire.efuse.tables import parse_fuse_chip
         from espwire.efuse.token import parse_token
@@ -111,6 +110,21 @@ class Session:
         from espwire.efuse.store import VirtualStore
 
         return VirtualStore(chip_id)
+
+    def _connect(self) -> FuseStore:
+        """The eFuses of the connected chip.
+
+        :raises ToolError: it cannot be reached, or its eFuses cannot be read
+        """
+        from espwire.efuse.wire import DeviceStore
+
+        # burns go through the stub flasher, because its requests have a checksum
+        device = self._resources.enter_context(self.context.device(bulk=self._burns))
+        if self.settings.chip not in (None, device.chip.id):
+            raise UsageError(
+                f"the chip is {device.chip.name}, not {self.settings.chip}", hint="Omit --chip."
+            )
+        return DeviceStore(device)
 
     @property
     def state(self) -> FuseState:
@@ -138,15 +152,27 @@ class Session:
         self.context.result(f"efuse {command}", f"{command}: written to {path}", data)
 
     def recover(self) -> None:
-        """Burn blocks with coding errors again."""
+        """Burn the data of blocks with coding errors again, as far as it can be corrected.
+
+        :raises DeviceError: the controller does not answer
+        """
+        from espwire.efuse.burn import burn_again
+
+        burn_again(self.store)
+        self.reread()
 
     def run(self, steps: list[Step]) -> None:
         """Run all steps.
 
         :raises ToolError: one fails; nothing is burned if that is found before the burn
         """
+        with self._resources:
+            self._run(steps)
+
+    def _run(self, steps: list[Step]) -> None:
         readers = [each for each in steps if isinstance(each, ReadStep)]
         burners = [each for each in steps if isinstance(each, BurnStep)]
+        self._burns = bool(burners)
         for reader in readers:
             reader.run(self)
         if burners and self._burn(burners):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from espwire.efuse.check import find_errors, has_error
 from espwire.efuse.plan import BurnPlan, BurnStep
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import FuseStore, VirtualStore
@@ -35,12 +36,12 @@ def burn(plan: BurnPlan, store: FuseStore, on_step: OnStep | None = None) -> Fus
             state = store.read(custom)
             readable = step.bits & ~state.hidden_mask(block)
             missing = readable & ~state.blocks[step.block]
-            if not missing:
+            if not missing and not (block.id and has_error(state, block)):
                 break
         else:
             raise _build_failure(plan, step, missing)
         if on_step is not None:
-            on_step(step, readable == step.bits)
+            on_step(step, readable == step.bits and store.proves)
     return store.read(custom)
 
 
@@ -59,6 +60,19 @@ def require_state(plan: BurnPlan, now: FuseState) -> None:
                 hint="Make a new plan for this chip.",
                 code="efuse-changed",
             )
+
+
+def burn_again(store: FuseStore) -> None:
+    """Burn blocks with coding errors again with their own data: that makes errors go away that can be corrected.
+
+    A failed block does not hold its data any more, so it stays as it is.
+
+    :raises DeviceError: the controller does not answer
+    """
+    state = store.read()
+    for error in find_errors(state):
+        if not error.failed and state.blocks[error.block]:
+            store.program(store.data.blocks[error.block], state.blocks[error.block])
 
 
 def rehearse(plan: BurnPlan) -> FuseState:

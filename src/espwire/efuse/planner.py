@@ -7,6 +7,7 @@ only after the burn, because locks are burned last.
 
 from __future__ import annotations
 
+from espwire.efuse.check import has_error
 from espwire.efuse.coding import CHUNK
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
@@ -113,7 +114,7 @@ class Planner:
                     "Use another block.",
                     "efuse-unreadable",
                 )
-            self._require_unused(block, new)
+            self._require_unused(block, bits)
         self.wanted[block.id] |= bits
 
     def _locked_bits(self, block: Block) -> int:
@@ -124,15 +125,17 @@ class Planner:
                     locked |= field.mask
         return locked
 
-    def _require_unused(self, block: Block, new: int) -> None:
+    def _require_unused(self, block: Block, bits: int) -> None:
         old, scheme = self.before.blocks[block.id], self.before.scheme(block)
+        if has_error(self.before, block) and not old & ~(bits | self.wanted[block.id]):
+            return  # the same data again, after an interrupted burn
         size = self.before.size(block)
         chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(scheme)
         if chunk is None:
             return
         for start in range(0, size, chunk):
             mask = ((1 << chunk) - 1) << start
-            if new & mask and old & mask:
+            if bits & ~old & mask and old & mask:
                 raise build_refusal(
                     f"{block.name} holds data, and its coding does not allow a second burn",
                     f"In it: {self._list_used(block, mask)}. Use an empty block.",

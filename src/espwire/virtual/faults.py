@@ -2,7 +2,7 @@
 
 ``flip:0.001,drop:1e-4,power@3``: a rate per chance, or the number of the chance at which it happens once. A chance is a
 byte on the line (``flip drop dup garbage``), a piece of traffic (``delay stall``), a long frame to the chip
-(``overflow``), or a command that the chip starts (``reset power``).
+(``overflow``), a command that the chip starts (``reset power``), or a burn of eFuses that loses its supply (``burn``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ BYTE_KINDS = ("flip", "drop", "dup", "garbage")
 PIECE_KINDS = ("delay", "stall")
 FRAME_KINDS = ("overflow",)
 COMMAND_KINDS = ("reset", "power")
-KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS
+BURN_KINDS = ("burn",)
+KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS + BURN_KINDS
 FIFO_BYTES = 128
 RUN_BYTES = 32
 WHOLE_PIECE = (
@@ -84,6 +85,12 @@ class Faults:
             if self._chance(t, kind, 1) is not None:
                 return kind, self._random.uniform(0, DELAY_OF_RESET_S)
         return None
+
+    def burn(self, t: float, seconds: float) -> float | None:
+        """Called when a burn of eFuses starts, which takes ``seconds``: after how many of them the supply fails."""
+        if self._chance(t, "burn", 1) is None:
+            return None
+        return self._random.uniform(0, seconds)
 
     def piece(self, t: float, data: bytes, *, to_chip: bool) -> tuple[float, bytes]:
         """Apply faults to a piece of traffic: returns its delay in seconds, and the bytes that arrive."""
