@@ -24,6 +24,7 @@ NAMES = [name for section in SECTIONS.values() for name in section]
 # what each command is given, and the exit codes it may end with. A command that is not listed is run without words,
 # and must succeed: one that cannot needs a line here.
 WORDS: dict[str, tuple[list[str], set[int]]] = {
+    "efuse": (["efuse", "--virt", "dump"], {0}),
     "write-flash": (["write-flash", "0", "{demo}"], {0}),
     "flash": (["flash", "{demo}", "--app-address", "0"], {0}),
     "verify-flash": (["verify-flash", "0", "{demo}"], {7}),

@@ -145,7 +145,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ota": Entry("Show or change which application slot boots."),
         "image": Entry("Draw maps of firmware files and flash."),
     },
-    "Security": {
+    "eFuses and security": {
+        "efuse": Entry("Read and burn eFuses.", "efuse_chain:group"),
         "secure": Entry("Sign and encrypt files, and manage their keys.", offline=True),
     },
     "More": {
@@ -177,6 +178,30 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "image": {
         "map": Entry(
             "Draw a map of a dump, a merged file or the device's flash.", "inspect:image_map"
+        ),
+    },
+    "efuse": {
+        "summary": Entry("Show the values of eFuses.", "efuse_read:summary"),
+        "dump": Entry("Show or save the words of all blocks.", "efuse_read:dump"),
+        "get-custom-mac": Entry("Show the custom MAC address.", "efuse_read:custom_mac"),
+        "adc-info": Entry("Show the calibration values.", "efuse_read:adc_info"),
+        "check-error": Entry("Look for coding errors.", "efuse_read:check_error"),
+        "burn-efuse": Entry("Burn eFuses by name.", "efuse_burn:burn_efuse"),
+        "burn-bit": Entry("Burn bits of a block.", "efuse_burn:burn_bit"),
+        "burn-block-data": Entry("Burn files into blocks.", "efuse_burn:burn_block_data"),
+        "burn-key": Entry("Burn keys into key blocks and protect them.", "efuse_burn:burn_key"),
+        "burn-key-digest": Entry(
+            "Burn the digests of public keys for secure boot.", "efuse_burn:burn_key_digest"
+        ),
+        "burn-custom-mac": Entry("Burn a custom MAC address.", "efuse_burn:burn_custom_mac"),
+        "read-protect-efuse": Entry(
+            "Make eFuses unreadable for software.", "efuse_burn:read_protect_efuse"
+        ),
+        "write-protect-efuse": Entry(
+            "Lock eFuses against burning.", "efuse_burn:write_protect_efuse"
+        ),
+        "set-flash-voltage": Entry(
+            "Fix the flash voltage (ESP32, S2, S3).", "efuse_burn:set_flash_voltage"
         ),
     },
     "secure": {
@@ -229,6 +254,16 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "decrypt-flash-data": Entry(
             "Decrypt a file that was read from flash.",
             "secure_files:decrypt_flash_data",
+            offline=True,
+        ),
+        "generate-sdc-certificate": Entry(
+            "Create a debug certificate for an ESP32-S31.",
+            "secure_debug:generate_certificate",
+            offline=True,
+        ),
+        "digest-sdc-public-key": Entry(
+            "Save the digest of the key for debug certificates.",
+            "secure_debug:digest_public_key",
             offline=True,
         ),
     },

@@ -14,7 +14,6 @@ import click
 from espwire.cli.ports import is_port
 from espwire.errors import UsageError
 
-EFUSE = "`espefuse` of esptool; for the security eFuses, `{program} get-security-info`"
 BRIDGE = "`esp_rfc2217_server` of esptool"
 
 
@@ -56,6 +55,20 @@ COMMANDS = _by_name(
         "split-image FILE": "split unmerge extract unpack",
         "image-diff OLD NEW": "diff cmp",
         "image-info FILE": "inspect analyze file-info imageinfo app-info show",
+        "efuse summary": "efuses fuse fuses espefuse espefuse.py summary read-efuse efuse-summary",
+        "efuse dump": "dump-efuse",
+        "efuse burn-efuse NAME VALUE": "burn-efuse",
+        "efuse burn-bit BLOCK BIT": "burn-bit",
+        "efuse burn-block-data BLOCK FILE": "burn-block-data",
+        "efuse burn-key BLOCK FILE PURPOSE": "burn-key",
+        "efuse burn-key-digest BLOCK FILE PURPOSE": "burn-key-digest",
+        "efuse burn-custom-mac MAC": "burn-custom-mac set-mac",
+        "efuse read-protect-efuse NAME": "read-protect-efuse",
+        "efuse write-protect-efuse NAME": "write-protect-efuse",
+        "efuse set-flash-voltage VOLTAGE": "set-flash-voltage",
+        "efuse get-custom-mac": "get-custom-mac",
+        "efuse adc-info": "adc-info",
+        "efuse check-error": "check-error",
         "partitions show": "partition partition-table parttool gen-esp32part table",
         "ota status": "otatool ota-status switch-ota rollback",
         "image map FILE": "map flash-map layout draw",
@@ -72,6 +85,8 @@ COMMANDS = _by_name(
         "secure digest-secure-bootloader -k KEY IMAGE": "digest-secure-bootloader",
         "secure encrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "encrypt encrypt-flash-data",
         "secure decrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "decrypt decrypt-flash-data",
+        "secure generate-sdc-certificate -k KEY --mac MAC": "generate-sdc-certificate",
+        "secure digest-sdc-public-key -k KEY -o OUTPUT": "digest-sdc-public-key",
         "demo": "example tour tutorial try quickstart",
         "--help": "help usage commands man",
         "version": "ver about",
@@ -127,12 +142,6 @@ GROUP_COMMANDS = {
 }
 # what espwire does not have yet: its name and what to use until then → names of commands
 _LATER = {
-    ("eFuse commands", EFUSE): (
-        "efuse efuses fuse fuses espefuse espefuse.py summary burn-efuse burn-key "
-        "burn-bit burn-block-data burn-key-digest read-protect-efuse "
-        "write-protect-efuse adc-info set-flash-voltage burn-custom-mac get-custom-mac "
-        "check-error dump-efuse execute-scripts read-efuse efuse-summary set-mac"
-    ),
     ("port server", BRIDGE): ("rfc2217 esp-rfc2217-server bridge share proxy"),
 }
 LATER = {name: later for later, names in _LATER.items() for name in names.split()}
@@ -180,7 +189,7 @@ def _find_hint(
     prefix = f"{program} {group}".rstrip()
     if (line := suggestions.get(plain) or suggestions.get(plain.removesuffix(".py"))) is not None:
         return f"Use `{program} {line}`."
-    if not group and (line := _find_line(name)):
+    if not group and suggestions and (line := _find_line(name)):
         return line.format(program=program)
     near = [each for each in names if plain and each.startswith(plain)][:3]
     lines = {

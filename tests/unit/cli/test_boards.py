@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,6 +24,7 @@ from espwire.cli.boards.display import choose_rows, draw_table, shorten_port
 from espwire.cli.boards.log import KEPT_LOGS, Log, open_folder
 from espwire.cli.boards.run import Fleet
 from espwire.cli.boards.select import PlugWatch, find_place, sort_ports
+from espwire.cli.command_table import GROUPS, SECTIONS, Boards
 from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.ports import split_ports
@@ -36,6 +38,7 @@ from espwire.events import (
     Finished,
     Note,
     Opened,
+    PartitionChange,
     PlannedStep,
     PlanReady,
     Progress,
@@ -54,7 +57,13 @@ EVENTS: list[Event] = [
     Resetting(how="hard", into="loader"),
     ChipFound(chip="esp32", description="ESP32-D0WD", revision="v3.1", mac="24:0a:c4:00:01:10"),
     StubStarted(stub="stub", build="1", size=2, seconds=0.5),
-    PlanReady(steps=("x",), wire_bytes=1, seconds=1.0, actions=(PlannedStep("erase", 0, 4096),)),
+    PlanReady(
+        steps=("x",),
+        wire_bytes=1,
+        seconds=1.0,
+        actions=(PlannedStep("erase", 0, 4096),),
+        partitions=(PartitionChange("added", "nvs", "new", None, None, 0x9000, 0x6000),),
+    ),
     Progress(task="write", name="app.bin", done=1, total=2, percent=50.0),
     Finished(task="write", name="app.bin", size=2, seconds=1.0, percent=100.0),
     Result(command="write-flash", text="Done.", data={"a": 1}),
@@ -371,6 +380,32 @@ def test_boards_that_are_lost_together_point_to_the_hub(
     assert all((named or "") in warning.text for warning in scripted.warned)
 
 
+def test_ports_that_do_not_exist_do_not_point_to_the_hub(scripted: Scripted) -> None:
+    missing = LOST.replace(code="port-not-found")
+    scripted.scripts = dict.fromkeys("abcd", ([missing], 3))
+    assert not scripted.run(*"abcd").hub_suspected
+
+
+def test_a_process_that_does_not_end_after_ctrl_c_is_killed(scripted: Scripted) -> None:
+    signals: list[str] = []
+
+    class Blocked(FakeProcess):
+        def send_signal(self, number: int) -> None:
+            signals.append("interrupt")
+
+        def kill(self) -> None:
+            signals.append("kill")
+            fleet._lines.put((board, None))
+
+    fleet = Fleet(["chip-info"], scripted, None)
+    board, waiting = fleet.add("a"), fleet.add("b")
+    board.state, board._process = State.RUNNING, Blocked(-9)  # type: ignore[assignment]
+    fleet.stop()
+    assert signals == ["interrupt", "kill"]
+    assert (board.state, waiting.state) == (State.STOPPED, State.STOPPED)
+    assert board.describe()["message"] == "the process of this board ended with SIGKILL"
+
+
 def test_boards_that_are_lost_one_after_the_other_do_not_point_to_the_hub(
     scripted: Scripted,
 ) -> None:
@@ -437,6 +472,17 @@ def test_only_the_newest_logs_of_the_own_folder_are_kept() -> None:
     assert open_folder(None, True) == folder
     kept = sorted(path.name for path in folder.iterdir())
     assert (len(kept), kept[0]) == (KEPT_LOGS, "0005.log")
+
+
+# --- the guide ---
+
+
+def test_the_guide_names_every_command_that_works_on_several_boards() -> None:
+    page = Path(__file__).parents[3] / "docs/guide/many-boards.md"
+    paragraph = page.read_text("utf-8").partition("These commands work on several")[2]
+    named = re.findall(r"`([a-z0-9-]+)`", paragraph.partition("\n\n")[0])
+    entries = [entry for section in (SECTIONS | GROUPS).values() for entry in section.items()]
+    assert sorted(named) == sorted(name for name, entry in entries if entry.boards != Boards.ONE)
 
 
 # --- the table ---

@@ -206,12 +206,11 @@ class Fleet:
         first = min(board.lost_at or 0.0 for board in lost)
         if time.monotonic() - first < BURST_S and not at_end:
             return  # more may follow
-        together = [board for board in lost if (board.lost_at or 0.0) - first <= BURST_S]
-        self._told.update(together)
-        if len(together) > 1:
+        self._told.update(lost)
+        if len(lost) > 1:
             self.hub_suspected = True
-            ports = ", ".join(board.port for board in together)
-            text = f"{len(together)} boards were lost within a second: {ports}; check their USB hub and its power supply"
+            ports = ", ".join(board.port for board in lost)
+            text = f"{len(lost)} boards were lost within a second: {ports}; check their USB hub and its power supply"
             self._display.warn(Warned(code="hub-suspected", text=text))
 
     def stop(self) -> None:
