@@ -48,6 +48,7 @@ class Program(NamedTuple):
     """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
 
     name: str = "espwire"
+    group: str = ""  # the commands are those of this group; empty: all
     version_text: str = f"espwire {__version__}"
     error_word: Callable[[ToolError], str] = lambda error: "error"
     exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
@@ -346,7 +347,7 @@ class Context:
         :raises PortNotFound: code ``port-not-back``
         :raises WrongChip: code ``wrong-board``: another board is at the port
         """
-        mac, losses, left = "", 0, WAIT_BACK_S
+        mac, losses, silences, left = "", 0, 0, WAIT_BACK_S
         lost_at: float | None = None
         while True:
             try:
@@ -363,12 +364,14 @@ class Context:
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
-                    time.sleep(RETRY_PAUSE_S)
                     self._find_again()
                     continue
                 gone = isinstance(error, TransportLost) and error.code != "write-timeout"
-                lost = gone or error.code == "chip-reset"
-                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES or left <= 0:
+                # after a reset, its boot text is unreadable at a high baud rate: the chip is silent
+                silences += error.code == "no-reply"
+                lost = gone or error.code in ("chip-reset", "no-reply")
+                known = mac and self._may_wait()
+                if not (lost and known) or silences > 1 or losses == MOST_LOSSES or left <= 0:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
@@ -389,12 +392,13 @@ class Context:
         )
 
     def _find_again(self) -> None:
-        """If the port has another name now, use that. The name that the user gave comes first."""
+        """Wait a moment. If the port has another name now, use that. The name that the user gave comes first."""
         target = self._target
         if target is None or os.path.exists(self.get("port") or ""):
+            time.sleep(RETRY_PAUSE_S)
             return
         with suppress(PortNotFound):
-            self.options["port"] = target.wait_back(0.0).identity.path
+            self.options["port"] = target.wait_back(RETRY_PAUSE_S).identity.path
 
     def _read_stub(self) -> StubSource:
         """The stub that the options ask for: True for espwire's own.
@@ -416,7 +420,6 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
-        self._target = None if isinstance(target, str) else target
         virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
@@ -429,6 +432,8 @@ class Context:
             stub=False,  # _prepare starts one if the command benefits
             history=None if virtual else self.state,
         ) as device:
+            # only now: of a port that is away, the system lists no identity to find it by
+            self._target = None if isinstance(target, str) else target
             if name is not None and not isinstance(target, str):
                 _check_board(device, name, target)
             report_device = self.program.report_device
@@ -495,7 +500,10 @@ class Context:
     ) -> StubSource:
         if self.get("stub_version") is not None:
             self.note("--stub-version has no effect: espwire has only one stub flasher")
-        if stub is False or not (bulk or self.get("after") == "no-reset-stub"):
+        stays = self.get("after") == "no-reset-stub"
+        if stays and stub is False:
+            self.note("--after no-reset-stub: the ROM loader stays, because no stub is used")
+        if stub is False or not (bulk or stays):
             return False
         if stub is not True:
             return stub
@@ -508,7 +516,7 @@ class Context:
             self.note("using the ROM loader: on this chip, only it can encrypt")
             return False
         why = device.find_stub_obstacle()
-        if why and (self.verbose or device.loader.dialect.sync_value):
+        if why and (stays or self.verbose or device.loader.dialect.sync_value):
             self.note(f"the ROM loader is used: {why}")
         return True
 

@@ -615,7 +615,8 @@ def read_flash(
     partitions: str | None,
     table_offset: int,
 ) -> None:
-    """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE."""
+    """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE.
+    After an interruption, repeat the command: it continues."""
     from espwire.flash.read import read_to_file
 
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
@@ -623,12 +624,22 @@ def read_flash(
     check_writable(file)
     source = TableSource(partitions, table_offset)
     check_readable(source.files)
-    with context.device(pins=pins) as device:
-        file = context.name_file(file, device)
+
+    def read(device: Device) -> tuple[str, int, int]:
+        name = context.name_file(file, device)
         address, size = find_region(context, region, source, device)
         size = read_to_file(
-            device, address, size, file, flash_size=flash_size, report=context.report
+            device,
+            address,
+            size,
+            name,
+            flash_size=flash_size,
+            resume=context.program.waits,
+            report=context.report,
         )
+        return name, address, size
+
+    file, address, size = context.run_job(read, pins=pins)
     text = f"Done: {size:,} bytes read from {address:#x} into {escape(file)}."
     context.finish("read-flash", text, {"address": address, "size": size, "file": file})
 
