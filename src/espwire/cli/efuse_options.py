@@ -100,7 +100,14 @@ def build_options(*, hidden: bool) -> list[click.Option]:
     ]
     for option in options:
         option.hidden = hidden
-    return options
+    debug = click.Option(
+        ["efuse_debug", "-d", "--debug"],
+        is_flag=True,
+        expose_value=False,
+        hidden=True,
+        help="Accepted for compatibility with espefuse; has no effect.",
+    )
+    return [*options, debug]
 
 
 def efuse_options(function: F) -> F:

@@ -195,7 +195,9 @@ class Session:
                 hint="Write `efuse burn --plan FILE`.",
             )
         content = read_plan(self.settings.plan)
+        kept = dict(vars(self.settings))
         burners = [self._parse(words) for words in content["commands"]]
+        vars(self.settings).update(kept)  # a plan does not change this run's options
         burning = [each for each in burners if isinstance(each, BurnStep)]
         if len(burning) < len(burners) or not burning:
             raise UsageError(

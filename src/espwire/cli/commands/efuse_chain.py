@@ -52,16 +52,20 @@ class EfuseGroup(LazyGroup):
         return step
 
 
-def _build() -> EfuseGroup:
+def build_group(
+    name: str, *, hidden: bool, context_settings: dict[str, Any] | None = None
+) -> EfuseGroup:
+    """The group, or a program that has only its commands. ``hidden``: the help leaves out global options."""
     own = build_options(hidden=False)
     taken = {flag for option in own for flag in option.opts}
     return EfuseGroup(
-        name="efuse",
+        name=name,
         sections={"Commands": GROUPS["efuse"]},
         help="Read and burn eFuses. Several commands may follow each other.",
-        params=[*own, *global_options(hidden=True, taken=taken)],
+        params=[*own, *global_options(hidden=hidden, taken=taken)],
+        context_settings=context_settings,
     )
 
 
-group = _build()
+group = build_group("efuse", hidden=True)
 group.complete = True  # type: ignore[attr-defined]  # has its global options already
