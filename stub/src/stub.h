@@ -53,9 +53,10 @@ u16 hw_write_encrypted(u32 address, const u32 *data, u32 size);
 struct spi {                          /* a transaction; lengths in bits, bits, bytes, bytes */
   u8 opcode, address_bits, dummy, out, in;
   u32 address;
-  u32 words[16];                      /* data sent, then data received */
+  u32 words[16];                      /* data received */
 };
-void hw_spi_start(const struct spi *transaction);
+u32 hw_spi_load(const u32 *words, u32 size); /* the data of the next transaction that sends any; returns all words ANDed */
+void hw_spi_start(const struct spi *transaction); /* when the last one is finished */
 void hw_spi_finish(struct spi *transaction);
 void hw_spi_take(u32 *words, u32 size); /* instead of hw_spi_finish: the data received, `size` bytes */
 void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */
