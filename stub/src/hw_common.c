@@ -151,15 +151,17 @@ void hw_spi_take(u32 *words, u32 size) {
 
 void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }
 
-extern const u32 _code_start[], _code_end[]; /* link.ld */
+extern const u32 _code_start[], _code_end[], _constants_start[], _constants_end[]; /* link.ld */
 
 /* Word by word: code memory does not accept less. */
 u32 hw_code_crc(void) {
   u32 crc = 0;
-  for (const u32 *at = _code_start; at < _code_end; at++) {
-    u32 word = *at;
+  for (const u32 *at = _code_start; at != _constants_end; at++) {
+    u32 word;
+    if (at == _code_end) at = _constants_start;
+    word = *at;
     crc = crc32_add(crc, (const u8 *)&word, sizeof word);
-    if ((at - _code_start) % 16 == 0) rx_poll();
+    if ((uintptr_t)at % 64 == 0) rx_poll();
   }
   return crc;
 }

@@ -41,7 +41,7 @@ u32 uart_divider(void);               /* in sixteenths */
 void uart_set_divider(u32 sixteenths);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
 void hw_leave(void);                  /* undo what hw_start did, except for the watchdogs */
-u32 hw_code_crc(void);               /* of the code as it lies in memory: the ROM's upload proves little */
+u32 hw_code_crc(void);               /* of code and constants as they lie in memory: the ROM's upload proves little */
 void hw_reset(void);
 u32 hw_read(u32 address);
 void hw_write(u32 address, u32 value);
