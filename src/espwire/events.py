@@ -74,10 +74,28 @@ class PlannedStep(NamedTuple):
     name: str = ""
 
 
+class PartitionChange(NamedTuple):
+    """What a new partition table changes.
+
+    ``kind``: ``"added"``, ``"removed"``, ``"changed"`` (moved, resized, renamed, of another type), or ``"misread"``:
+    partition ``name`` gets data of another one, which ``text`` names. Flash addresses and sizes in bytes, in the old
+    and in the new table (None: not in it); the old ones of ``"misread"`` are those of the partition whose data it is.
+    """
+
+    kind: str
+    name: str
+    text: str
+    old_address: int | None
+    old_size: int | None
+    new_address: int | None
+    new_size: int | None
+
+
 class PlanReady(Event):
     """The plan: ``actions`` for programs, ``steps`` for people, a line each.
 
-    ``seconds`` is an estimate, and so is ``wire_bytes`` if ``wire_estimated``.
+    ``seconds`` is an estimate, and so is ``wire_bytes`` if ``wire_estimated``. ``partitions``: how a partition table
+    that is written differs from the one in flash.
     """
 
     steps: tuple[str, ...]
@@ -85,6 +103,7 @@ class PlanReady(Event):
     seconds: float
     actions: tuple[PlannedStep, ...] = ()
     wire_estimated: bool = False
+    partitions: tuple[PartitionChange, ...] = ()
 
 
 class Progress(Event):
@@ -219,11 +238,15 @@ class Reporter:
         )
 
 
+# fields of events that are tuples of rows
+ROWS: dict[str, Callable[..., Any]] = {"actions": PlannedStep, "partitions": PartitionChange}
+
+
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
     values = dict(vars(event))
-    if isinstance(event, PlanReady):
-        values["actions"] = [step._asdict() for step in event.actions]
+    for name in ROWS.keys() & values.keys():
+        values[name] = [row._asdict() for row in values[name]]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
 
 
@@ -237,9 +260,9 @@ def from_json(values: Mapping[str, Any]) -> Event:
         raise ValueError(f"unknown event {values['event']!r}")
     known = {name: values[name] for name in kind._fields if name in values}
     try:
-        if kind is PlanReady:
-            known["steps"] = tuple(known["steps"])
-            known["actions"] = tuple(PlannedStep(**step) for step in known["actions"])
-        return kind(**known)
+        for name in ROWS.keys() & known.keys():
+            known[name] = tuple(ROWS[name](**row) for row in known[name])
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return kind(**(known | lists))
     except (KeyError, TypeError) as error:
         raise ValueError(f"invalid event {kind.__name__}: {error}") from None

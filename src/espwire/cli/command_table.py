@@ -57,6 +57,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "erase-region": Entry(
             "Erase part of the flash.", "flash_jobs:erase_region", boards=Boards.SEVERAL
         ),
+        "job": Entry(
+            "Carry out the steps of a job file, and report the result.",
+            "job:job",
+            boards=Boards.SEVERAL,
+        ),
         "write-flash-status": Entry(
             "Write the flash chip's status registers.",
             "flash_registers:write_flash_status",
@@ -140,6 +145,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ota": Entry("Show or change which application slot boots."),
         "image": Entry("Draw maps of firmware files and flash."),
     },
+    "eFuses and security": {
+        "efuse": Entry("Read and burn eFuses.", "efuse_chain:group"),
+        "secure": Entry("Sign and encrypt files, and manage their keys.", offline=True),
+    },
     "More": {
         "demo": Entry(
             "Write firmware to a virtual chip and show the result. Needs no board.",
@@ -169,6 +178,93 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "image": {
         "map": Entry(
             "Draw a map of a dump, a merged file or the device's flash.", "inspect:image_map"
+        ),
+    },
+    "efuse": {
+        "summary": Entry("Show the values of eFuses.", "efuse_read:summary"),
+        "dump": Entry("Show or save the words of all blocks.", "efuse_read:dump"),
+        "get-custom-mac": Entry("Show the custom MAC address.", "efuse_read:custom_mac"),
+        "adc-info": Entry("Show the calibration values.", "efuse_read:adc_info"),
+        "check-error": Entry("Look for coding errors.", "efuse_read:check_error"),
+        "burn-efuse": Entry("Burn eFuses by name.", "efuse_burn:burn_efuse"),
+        "burn-bit": Entry("Burn bits of a block.", "efuse_burn:burn_bit"),
+        "burn-block-data": Entry("Burn files into blocks.", "efuse_burn:burn_block_data"),
+        "burn-key": Entry("Burn keys into key blocks and protect them.", "efuse_burn:burn_key"),
+        "burn-key-digest": Entry(
+            "Burn the digests of public keys for secure boot.", "efuse_burn:burn_key_digest"
+        ),
+        "burn-custom-mac": Entry("Burn a custom MAC address.", "efuse_burn:burn_custom_mac"),
+        "read-protect-efuse": Entry(
+            "Make eFuses unreadable for software.", "efuse_burn:read_protect_efuse"
+        ),
+        "write-protect-efuse": Entry(
+            "Lock eFuses against burning.", "efuse_burn:write_protect_efuse"
+        ),
+        "set-flash-voltage": Entry(
+            "Fix the flash voltage (ESP32, S2, S3).", "efuse_burn:set_flash_voltage"
+        ),
+    },
+    "secure": {
+        "generate-signing-key": Entry(
+            "Create a private key for secure boot.",
+            "secure_keys:generate_signing_key",
+            offline=True,
+        ),
+        "generate-flash-encryption-key": Entry(
+            "Create a flash encryption key.",
+            "secure_keys:generate_flash_encryption_key",
+            offline=True,
+        ),
+        "extract-public-key": Entry(
+            "Save the public key of a private one.", "secure_keys:extract_public_key", offline=True
+        ),
+        "digest-sbv2-public-key": Entry(
+            "Save the digest of a public key, which is burned into eFuses.",
+            "secure_keys:digest_public_key",
+            offline=True,
+        ),
+        "digest-rsa-public-key": Entry(
+            "Same as digest-sbv2-public-key; for old scripts.",
+            "secure_keys:digest_public_key",
+            offline=True,
+        ),
+        "digest-private-key": Entry(
+            "Save the secret key of a reflashable bootloader (version 1).",
+            "secure_keys:digest_private_key",
+            offline=True,
+        ),
+        "sign-data": Entry("Sign a file.", "secure_sign:sign_data", offline=True),
+        "verify-signature": Entry(
+            "Check a signed file with a key.", "secure_sign:verify_signature", offline=True
+        ),
+        "signature-info": Entry(
+            "Show the signatures in a file.", "secure_sign:signature_info", offline=True
+        ),
+        "signature-info-v2": Entry(
+            "Same as signature-info; for old scripts.", "secure_sign:signature_info", offline=True
+        ),
+        "digest-secure-bootloader": Entry(
+            "Add the digest of secure boot version 1 to a bootloader.",
+            "secure_sign:digest_secure_bootloader",
+            offline=True,
+        ),
+        "encrypt-flash-data": Entry(
+            "Encrypt a file for its flash address.", "secure_files:encrypt_flash_data", offline=True
+        ),
+        "decrypt-flash-data": Entry(
+            "Decrypt a file that was read from flash.",
+            "secure_files:decrypt_flash_data",
+            offline=True,
+        ),
+        "generate-sdc-certificate": Entry(
+            "Create a debug certificate for an ESP32-S31.",
+            "secure_debug:generate_certificate",
+            offline=True,
+        ),
+        "digest-sdc-public-key": Entry(
+            "Save the digest of the key for debug certificates.",
+            "secure_debug:digest_public_key",
+            offline=True,
         ),
     },
     "virtual": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output
+from espwire.cli.output import Output, is_terminal
 from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
@@ -47,6 +48,7 @@ class Program(NamedTuple):
     """What depends on the name that the program is started under: ``espwire``, or ``esptool.py``."""
 
     name: str = "espwire"
+    group: str = ""  # the commands are those of this group; empty: all
     version_text: str = f"espwire {__version__}"
     error_word: Callable[[ToolError], str] = lambda error: "error"
     exit_code: Callable[[ToolError], int] = lambda error: error.exit_code
@@ -96,7 +98,7 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
-        self._ending = ""  # a sentence on how the board was left, until it is printed
+        self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -206,8 +208,18 @@ class Context:
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         self.result(command, f"{text} {ending}".rstrip(), data)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user answers yes to a question, which is put only on a terminal."""
+        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            return False
+        self.stop_drawing()
+        self.output.write(sys.stdout, f"{question} [y/N] ")
+        with suppress(OSError, ValueError):
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return False
 
     def report_version(self) -> None:
         """Report the version, as the program's name demands."""
@@ -334,7 +346,7 @@ class Context:
         :raises PortNotFound: code ``port-not-back``
         :raises WrongChip: code ``wrong-board``: another board is at the port
         """
-        mac, losses, left = "", 0, WAIT_BACK_S
+        mac, losses, silences, left = "", 0, 0, WAIT_BACK_S
         lost_at: float | None = None
         while True:
             try:
@@ -351,12 +363,14 @@ class Context:
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
-                    time.sleep(RETRY_PAUSE_S)
                     self._find_again()
                     continue
                 gone = isinstance(error, TransportLost) and error.code != "write-timeout"
-                lost = gone or error.code == "chip-reset"
-                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES or left <= 0:
+                # after a reset, its boot text is unreadable at a high baud rate: the chip is silent
+                silences += error.code == "no-reply"
+                lost = gone or error.code in ("chip-reset", "no-reply")
+                known = mac and self._may_wait()
+                if not (lost and known) or silences > 1 or losses == MOST_LOSSES or left <= 0:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
@@ -377,12 +391,13 @@ class Context:
         )
 
     def _find_again(self) -> None:
-        """If the port has another name now, use that. The name that the user gave comes first."""
+        """Wait a moment. If the port has another name now, use that. The name that the user gave comes first."""
         target = self._target
         if target is None or os.path.exists(self.get("port") or ""):
+            time.sleep(RETRY_PAUSE_S)
             return
         with suppress(PortNotFound):
-            self.options["port"] = target.wait_back(0.0).identity.path
+            self.options["port"] = target.wait_back(RETRY_PAUSE_S).identity.path
 
     def _read_stub(self) -> StubSource:
         """The stub that the options ask for: True for espwire's own.
@@ -404,7 +419,6 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
-        self._target = None if isinstance(target, str) else target
         virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
@@ -417,6 +431,8 @@ class Context:
             stub=False,  # _prepare starts one if the command benefits
             history=None if virtual else self.state,
         ) as device:
+            # only now: of a port that is away, the system lists no identity to find it by
+            self._target = None if isinstance(target, str) else target
             if name is not None and not isinstance(target, str):
                 _check_board(device, name, target)
             report_device = self.program.report_device
@@ -434,12 +450,39 @@ class Context:
         pins: str | tuple[int, ...] | None,
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
-        from espwire.device.connect import speed_up
         from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
         if after == "watchdog-reset":
             require_watchdog_reset(device.loader, device.chip)  # before the work
+        self._set_up(device, stub, bulk, encrypt, pins)
+        yield
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.wording is None:
+            self.ending = _describe_ending(how, after)
+
+    def enter_again(
+        self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
+    ) -> None:
+        """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
+
+        ``device.reenter`` must not be None.
+        """
+        assert device.reenter is not None
+        device.reenter()
+        self.program_started = False
+        self._set_up(device, self._read_stub(), True, encrypt, pins)
+
+    def _set_up(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> None:
+        from espwire.device.connect import speed_up
+
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)
@@ -450,17 +493,16 @@ class Context:
             stub=self._choose_stub(device, stub, bulk, encrypt),
             baud=self._choose_baud(device, bulk),
         )
-        yield
-        how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.wording is None:
-            self._ending = _describe_ending(how, after)
 
     def _choose_stub(
         self, device: Device, stub: StubSource, bulk: bool, encrypt: bool
     ) -> StubSource:
         if self.get("stub_version") is not None:
             self.note("--stub-version has no effect: espwire has only one stub flasher")
-        if stub is False or not (bulk or self.get("after") == "no-reset-stub"):
+        stays = self.get("after") == "no-reset-stub"
+        if stays and stub is False:
+            self.note("--after no-reset-stub: the ROM loader stays, because no stub is used")
+        if stub is False or not (bulk or stays):
             return False
         if stub is not True:
             return stub
@@ -473,7 +515,7 @@ class Context:
             self.note("using the ROM loader: on this chip, only it can encrypt")
             return False
         why = device.find_stub_obstacle()
-        if why and (self.verbose or device.loader.dialect.sync_value):
+        if why and (stays or self.verbose or device.loader.dialect.sync_value):
             self.note(f"the ROM loader is used: {why}")
         return True
 
@@ -508,7 +550,7 @@ class Context:
 
         :raises FileError: standard output is incomplete
         """
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         if ending and not self.json:
             self.note(ending)
         self.stop_drawing()

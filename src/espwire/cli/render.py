@@ -115,7 +115,9 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
             if event.actions and all(step.kind == "skip" for step in event.actions):
                 head = "Plan: nothing to write"
-            return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
+            lines = [head, *(f"  {printable(step)}" for step in event.steps)]
+            lines += [f"  partition table: {change.text}" for change in event.partitions]
+            return "\n".join(lines)
         case Finished(written=0):
             return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."
         case Finished():

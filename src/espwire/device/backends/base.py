@@ -7,7 +7,7 @@ picks the one that fits the loader that answers; everything above it uses the in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,15 @@ class FlashLimits:
     lzma: LzmaForm | None = None
 
     @property
+    def reach(self) -> int:
+        """One past the last flash address."""
+        return 1 << self.address_bits
+
+    def describe_reach(self, what: str) -> str:
+        """The text for ``what``, which is past that address."""
+        return f"{what}, but this {self.loader} loader's addresses end at {self.reach:#x}"
+
+    @property
     def can_verify(self) -> bool:
         """Whether flash content can be checked at all."""
         return self.can_digest or self.can_read
@@ -121,8 +130,8 @@ class FlashBackend(Protocol):
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: Report = silent
-    ) -> Iterator[bytes]:
-        """The content in order, checked, resumed after lost replies.
+    ) -> Generator[bytes, None, None]:
+        """The content in order, checked, resumed after lost replies. Close it to end it early.
 
         :param report: receives a warning ``reread`` for each piece that is read again
         :raises VerifyError: a piece keeps differing from the digest that the chip computes
