@@ -81,6 +81,7 @@ def rehearse(plan: BurnPlan) -> FuseState:
     :raises DeviceError: the plan does not end as wanted
     """
     store = VirtualStore(plan.before.data.id, plan.before.blocks)
+    store.errors = {address: plan.before.register(address) for address in store.errors}
     state = burn(plan, store)
     if state.blocks != plan.state_after.blocks:
         raise DeviceError(
