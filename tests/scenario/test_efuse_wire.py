@@ -25,7 +25,7 @@ from espwire.efuse.wire import DeviceStore
 from espwire.errors import DeviceError, ToolError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
-from efuse_lines import LineGenerator
+from efuse_lines import ALLOW_ALL, LineGenerator
 
 KEY = bytes(range(0x61, 0x81))
 
@@ -56,10 +56,19 @@ def test_random_lines_burn_the_same_bits_over_the_wire(
             connect(chip, f"&efuse={wire}", stub=False).close()
             file.write_bytes(wire.read_bytes())
         line = generator.build_line()
-        ours = run("efuse", "-c", chip, "--path-efuse-file", str(file), "--do-not-confirm", *line)
+        ours = run(
+            "efuse",
+            "-c",
+            chip,
+            "--path-efuse-file",
+            str(file),
+            "--do-not-confirm",
+            *ALLOW_ALL,
+            *line,
+        )
         loader = ["--no-stub"] if index % 2 else []
         port = f"virtual:{chip}?profile=instant&efuse={wire}"
-        theirs = run(*loader, "-p", port, "efuse", "--do-not-confirm", *line)
+        theirs = run(*loader, "-p", port, "efuse", "--do-not-confirm", *ALLOW_ALL, *line)
         assert theirs[0] == ours[0], (line, theirs, ours)
         assert open_file(str(wire), chip).burned == open_file(str(file), chip).burned, line
         burned += not ours[0]

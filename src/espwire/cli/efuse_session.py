@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from espwire.efuse.planner import Planner
     from espwire.efuse.state import FuseState
     from espwire.efuse.store import FuseStore
+    from espwire.efuse.wire import DeviceStore
 
 DEFAULT_VIRTUAL_CHIP = "esp32"
 
@@ -79,6 +80,7 @@ class Session:
         self.context, self.settings, self._parse = context, settings, parse_command
         self._state: FuseState | None = None
         self._resources = ExitStack()  # holds the connection
+        self._device: DeviceStore | None = None
         self._burns = False
 
     @cached_property
@@ -132,7 +134,8 @@ class Session:
             raise UsageError(
                 f"the chip is {device.chip.name}, not {self.settings.chip}", hint="Omit --chip."
             )
-        return DeviceStore(device)
+        self._device = DeviceStore(device)
+        return self._device
 
     @property
     def state(self) -> FuseState:
@@ -270,6 +273,7 @@ class Session:
         rehearse(plan)
         data = texts.plan_data(plan, sensitive=sensitive)
         self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)
+        self._stop_dangers(planner, plan)
         if any(burner.show_token for burner in burners):
             token = texts.draw_token(plan)
             text = f"eFuse token for burning:\n{token}"
@@ -290,6 +294,22 @@ class Session:
         lines += [burner.after(state) for burner in burners if burner.after is not None]
         self.context.result("efuse burn", "\n".join([*lines, texts.DONE]), data)
         return True
+
+    def _stop_dangers(self, planner: Planner, plan: BurnPlan) -> None:
+        """Report what is dangerous about a burn.
+
+        :raises SafetyStop: the consent to a danger is missing
+        """
+        from espwire.efuse.danger import Surroundings, find_dangers
+        from espwire.flash.findings import Policy, stop_if_fatal
+
+        device = self._device
+        around = Surroundings() if device is None else device.find_surroundings(plan)
+        findings = [*planner.dangers, *find_dangers(plan, around)]
+        for finding in findings:
+            if not finding.fatal:
+                self.context.warn(finding.code, finding.text)
+        stop_if_fatal(findings, Policy(consents=self.settings.consents))
 
     def _confirm(self, plan: BurnPlan) -> None:
         """Have the user type BURN.

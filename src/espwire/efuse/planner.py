@@ -13,6 +13,7 @@ from espwire.efuse.model import Block, Field
 from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
 from espwire.efuse.tables import Layout
 from espwire.errors import DeviceError
+from espwire.flash.findings import Finding
 
 
 def build_refusal(message: str, hint: str, code: str) -> DeviceError:
@@ -25,12 +26,14 @@ class Planner:
 
     :ivar before: what the eFuses hold
     :ivar wanted: bits to set in each block; some may be set already
+    :ivar dangers: what is dangerous about the files that commands name
     :ivar secret: ids of blocks that get key bytes, which are never shown
     """
 
     def __init__(self, before: FuseState) -> None:
         self.before = before
         self.wanted = [0] * len(before.blocks)
+        self.dangers: list[Finding] = []
         self.secret: set[int] = set()
         self.typed_key = ""  # the field whose key bytes are on the command line
         self.named_keys: set[int] = set()  # ids of key blocks that commands name

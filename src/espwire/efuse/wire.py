@@ -19,7 +19,9 @@ from espwire.device.loader import Attempts
 from espwire.device.spi import write_group
 from espwire.efuse.check import has_error, is_used
 from espwire.efuse.coding import encode
+from espwire.efuse.danger import Surroundings, find_fixed_voltage
 from espwire.efuse.model import Block, Field
+from espwire.efuse.plan import BurnPlan
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import find_error_registers
 from espwire.efuse.tables import load_fuses
@@ -31,7 +33,7 @@ from espwire.protocol.commands import RegWrite
 WRITE_ATTEMPTS = 4
 # after these the chip may refuse to read registers
 CLOSING = ("ENABLE_SECURITY_DOWNLOAD", "DIS_DOWNLOAD_MODE")
-ALL_ONES = 0xFFFFFFFF
+USB_PORTS = ("usb-jtag", "usb-otg")
 
 
 class DeviceStore:
@@ -99,6 +101,24 @@ class DeviceStore:
             if not self._closes(block, bits):
                 raise
             self._note_closed(state, block, bits, error)
+
+    def find_surroundings(self, plan: BurnPlan) -> Surroundings:
+        """The port in use, and the voltage of the flash if the burn may change it and the flash answers."""
+        kind = self.device.transport.info.kind
+        port = kind if kind in USB_PORTS else "uart"
+        fixed = find_fixed_voltage(plan.before)
+        if find_fixed_voltage(plan.state_after) == fixed:
+            return Surroundings(port)
+        try:
+            self.device.attach_flash()
+        except DeviceError:
+            return Surroundings(port)
+        strapping = self.device.chip.strapping
+        bits = [bit for name, bit in strapping.bits.items() if name.endswith("flash_voltage")]
+        if fixed or strapping.address is None or not bits:
+            return Surroundings(port, fixed)
+        is_low = read_words(self.loader, [strapping.address])[0] >> bits[0] & 1
+        return Surroundings(port, "1.8V" if is_low else "3.3V")
 
     def _program(self, block: Block, coded: bytes) -> None:
         controller = self.data.controller

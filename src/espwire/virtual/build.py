@@ -149,7 +149,7 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
             else fuse_file.open_store(chip, config, options.efuse)
         )
         fuse_file.apply_errors(fuses, options.efuse_errors)
-        config = fuse_file.read_config(chip, config, fuse_file.read_words(fuses))
+        config = fuse_file.read_config(chip, config, words | fuse_file.read_words(fuses))
     kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
     rom = load_mask_rom(chip, options)
     result = kind(chip, config, build_flash(options), options, faults, rom, fuses)
