@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
 from espwire.protocol import slip
@@ -71,6 +71,32 @@ class Packet(NamedTuple):
 
 
 OnPacket = Callable[[Packet], None]
+Direction = Literal["write", "read"]  # of a transfer to or from flash
+
+
+class Tuner(Protocol):
+    """Chooses the baud rate and the window of transfers; see ``line_tuner.py``."""
+
+    transferred: bool  # whether a transfer was completed
+
+    @property
+    def rate(self) -> int:
+        """The rate in use."""
+
+    def tune(self, direction: Direction, size: int) -> None:
+        """Look for the best rate for ``size`` bytes on the line."""
+
+    def note(self, direction: Direction, size: int) -> None:
+        """``size`` bytes were transferred completely."""
+
+    def has_small_window(self, direction: Direction) -> bool:
+        """Whether few bytes may be on their way at once."""
+
+    def is_bad(self, direction: Direction, losses: int, lost_share: float) -> bool:
+        """Whether a transfer that lost this share of its time should continue in another way."""
+
+    def leave(self, direction: Direction, lost_share: float) -> bool:
+        """Use another rate, or a small window. False: none is better."""
 
 
 class Attempts:
@@ -102,7 +128,7 @@ class Loader:
     ``dialect`` may be replaced when another loader runs. ``secure``: Secure Download Mode, in which only the dialect's
     ``secure_ops`` are sent. ``baud`` is used for timeouts only. ``trips`` counts requests, ``lost`` those without a
     reply. ``packets`` holds the last 200 packets; ``on_packet`` is called with each and must not use the loader.
-    ``sync_reply_bytes``: size of the body of a ROM's last reply to SYNC, 0 for a stub.
+    ``sync_reply_bytes``: size of the body of a ROM's last reply to SYNC, 0 for a stub. ``tuner``: None: the rate stays.
     """
 
     def __init__(
@@ -119,6 +145,7 @@ class Loader:
         self.trips = self.lost = self.sync_reply_bytes = 0
         self.packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
         self.on_packet: OnPacket | None = None
+        self.tuner: Tuner | None = None
         self._matcher = ReplyMatcher()
         self._deferred = b""
 

@@ -211,6 +211,7 @@ class _Reading:
         name = os.path.basename(self.partial.path.removesuffix(PARTIAL))
         spans = join_ranges((block, min(block + BLOCK, len(self.flash))) for block in blocks)
         total = self.resumed + sum(end - start for start, end in spans)
+        self.device.tune_line("read", (total - self.resumed) // 2)
         began = self.device.transport.now()
         self.report(Progress(task="read", name=name, done=self.resumed, total=total))
         for start, end in spans:

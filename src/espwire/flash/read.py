@@ -88,6 +88,7 @@ def _read(
             report(Progress(task="read", name=name, done=done, total=size))
 
     report(Progress(task="read", name=name, done=0, total=size))
+    device.tune_line("read", size // 2)  # about what packed packets take
     for data in device.backend.read(address, size, progress=progress, report=report):
         if cancel is not None:
             cancel.check()

@@ -6,7 +6,7 @@ by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,7 +31,18 @@ from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Policy, stop_if_fatal
 from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
-from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, Piece, Plan, Skip, Verify, Write
+from espwire.flash.model import (
+    BLANK,
+    Cancel,
+    Erase,
+    FlashTarget,
+    Found,
+    Piece,
+    Plan,
+    Skip,
+    Verify,
+    Write,
+)
 from espwire.flash.plan import check_blobs, check_can_verify, plan, plan_write
 from espwire.flash.safety import find_problems
 from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
@@ -67,6 +78,9 @@ from espwire.sizes import (
 if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.image.build_file import BuildPlan
+
+
+TYPICAL_PACKED = 0.65  # of the size of firmware
 
 
 def write_flash(
@@ -106,6 +120,8 @@ def write_flash(
         blobs = (*blobs, *kept)
         ordered = check_blobs(blobs, target, policy)
     found = survey(device, ordered, target, policy, unfinished)
+    if not dry_run and policy.verify is not False:
+        device.tune_line("write", _estimate_stream(ordered, found))
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
     if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
@@ -278,6 +294,16 @@ def _patch_header(
         report(Note(text=f"flash settings changed in the header of {blob.label}"))
     images.put(data, image)
     return replace(blob, data=data)
+
+
+def _estimate_stream(blobs: Iterable[Blob], found: Mapping[int, Found]) -> int:
+    """About how many bytes cross the line for what the chip's hashes can prove."""
+    size = 0
+    for blob in blobs:
+        changed = found[blob.address].changed if blob.address in found else None
+        if not blob.encrypted:
+            size += len(blob.data) if changed is None else sum(high - low for low, high in changed)
+    return int(size * TYPICAL_PACKED)
 
 
 def _find_cost(device: Device) -> TransportCost:

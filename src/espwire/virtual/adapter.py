@@ -50,8 +50,8 @@ def _set_cp2102(wanted: int, before: int) -> int:
 
 def _set_ch340(wanted: int, before: int) -> int:
     """12 MHz divided by 9 to 256, or 6 MHz divided by 2 to 256."""
-    rates = [12e6 / n for n in range(9, 257)] + [6e6 / n for n in range(2, 257)]
-    return round(min(rates, key=lambda rate: abs(rate - wanted))) if wanted > 50_000 else wanted
+    rates = [round(12e6 / n) for n in range(9, 257)] + [round(6e6 / n) for n in range(2, 257)]
+    return min(rates, key=lambda rate: abs(rate - wanted)) if wanted > 50_000 else wanted
 
 
 def _set_pl2303(wanted: int, before: int) -> int:
