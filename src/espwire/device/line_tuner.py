@@ -41,7 +41,7 @@ RATES = (ROM_BAUD, 230_400, UPLOAD_BAUD, 921_600, 1_000_000, 1_500_000, 2_000_00
 USUAL_RATE = 921_600  # that most adapters have
 PROBE_BUDGET_S = 0.5
 TRIAL_MS = 100
-TRIAL_S = TRIAL_MS / 1000 + 0.008  # the stub counts only while it waits
+TRIAL_S = TRIAL_MS / 1000 + 0.012  # the stub counts only while it waits
 REPLY_S = 0.2  # for one reply
 ANSWER_S = 0.025  # for the stub's work on a burst, and for the adapter
 BURST_S = 0.02  # on the line
@@ -54,7 +54,7 @@ BETTER = 0.9  # another score must exceed the present one by this factor
 SMALL_WINDOW = 0.7  # of the rate
 MOST_CHANGES = 3 * len(RATES)
 SMALLEST_NOTE = 0x10000  # bytes that prove a rate
-SYNCS = 6
+SEARCHES = 6  # for the stub, after a trial
 
 
 class Choice(NamedTuple):
@@ -295,14 +295,10 @@ class LineTuner:
         :raises NoReply: code ``line-bad``: at none
         """
         loader = self._loader
-        for _ in range(SYNCS):
+        for _ in range(SEARCHES):
             for rate in rates:
                 self._set_port(rate)
-                try:
-                    loader.sync(1, timeout=2 * ANSWER_S)
-                except NoReply:
-                    continue
-                if rate == before or self._confirm(rate):
+                if loader.try_abort(2 * ANSWER_S) and (rate == before or self._confirm(rate)):
                     return
         raise NoReply(
             "the stub no longer replies at any baud rate",

@@ -264,20 +264,26 @@ class Loader:
         """
         self.drain_input(longest=0.2)
         for attempt in range(self.settings.retry.abort_attempts):
-            token = next(_TOKENS)
-            self.send(Abort(token).packet(), ends=2)
-            deadline = self.transport.now() + self.settings.timing.default * (1 + attempt) / 2
-            while (left := deadline - self.transport.now()) > 0:
-                reply = self.receive(StubOp.ABORT, left)
-                if reply is not None and reply.body == b"\0\0" and reply.value == token:
-                    self.end_pipeline()
-                    return
-                if reply is not None and reply.body != b"\0\0":
-                    break  # the request arrived damaged
+            if self.try_abort(self.settings.timing.default * (1 + attempt) / 2):
+                return
         raise NoReply(
             "the stub does not answer any more",
             hint="Reset the board; lower --baud if it happens again.",
         )
+
+    def try_abort(self, seconds: float) -> bool:
+        """As ``abort``, once; whether our stub answers within ``seconds``."""
+        token = next(_TOKENS)
+        self.send(Abort(token).packet(), ends=2)
+        deadline = self.transport.now() + seconds
+        while (left := deadline - self.transport.now()) > 0:
+            reply = self.receive(StubOp.ABORT, left)
+            if reply is not None and reply.body == b"\0\0" and reply.value == token:
+                self.end_pipeline()
+                return True
+            if reply is not None and reply.body != b"\0\0":
+                break  # the request arrived damaged
+        return False
 
     def begin_pipeline(self) -> None:
         """Make sure that the next reply belongs to the next request. Before ``send``; ``exchange`` does it itself."""
