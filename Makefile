@@ -16,7 +16,7 @@ PEER_JS := $(PEER)-js/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients clean-install stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make bench     run the benchmarks and compare with esptool $(PEER_VERSION), which it installs in .venv-peer"
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
+	@echo "make dist      build the wheels, the source archives and espwire.pyz"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
 	@echo "make generate  write every generated file"
@@ -95,14 +96,13 @@ $(PEER)-%/.installed:
 clients: $(STAMP)
 	@$(BIN)/python tools/install_clients.py $(CLIENTS)
 
-# the wheel alone in a clean environment: what a user gets, how large that is, and whether it runs
-clean-install: $(STAMP)
-	@rm -rf build/clean dist && mkdir -p dist
-	@cd $(CURDIR) && $(BIN)/python -c 'import hatchling.build as b; b.build_wheel("dist")'
-	@$(PYTHON) -m venv build/clean
-	@build/clean/bin/python -m pip --disable-pip-version-check --quiet --no-input install --no-compile dist/espwire-*.whl
-	@$(BIN)/python tools/installed_size.py build/clean
-	build/clean/bin/espwire version
+# what a release consists of: wheels, source archives, espwire.pyz
+dist: $(STAMP)
+	@$(BIN)/python tools/make_dist.py
+
+# each of them in an empty environment: what a user gets, how large that is, and whether it flashes a virtual chip
+dist-check: dist
+	@$(BIN)/python tools/check_dist.py
 
 bench: $(STAMP) $(PEER_STAMP)
 	ESPWIRE_PEER=$${ESPWIRE_PEER:-$(CURDIR)/$(PEER)/bin/esptool} $(BIN)/python bench/run.py

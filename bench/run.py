@@ -9,6 +9,7 @@ import images
 import memory
 import read_back
 import rom_cpu
+import second_flash
 import simulated
 import slip
 import startup
@@ -30,6 +31,7 @@ def main() -> None:
         simulated,
         stub_cpu,
         stub_speed,
+        second_flash,
         codec_choice,
         read_back,
         engines,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -90,7 +90,9 @@ class PlanReady(Event):
 class Progress(Event):
     """``done`` of ``total`` bytes of one task (``write``, ``erase``, ``verify``, ``read``) at flash ``address``.
 
-    ``percent`` is the progress of the whole job with all its tasks, 0 to 100.
+    Of the whole job with all its tasks: ``percent``, 0 to 100, which is 100 only when the last task has finished;
+    ``job_done`` of ``job_total`` bytes that are transferred; ``rate`` of the transfers so far in bytes per second;
+    ``seconds_left``, an estimate. None: not known.
     """
 
     task: str
@@ -99,6 +101,10 @@ class Progress(Event):
     total: int
     address: int | None = None
     percent: float | None = None
+    job_done: int | None = None
+    job_total: int | None = None
+    rate: int | None = None
+    seconds_left: float | None = None
 
 
 class Finished(Event):
@@ -166,36 +172,6 @@ def with_percent(event: Event) -> Event:
     return event
 
 
-class Overall:
-    """Adds the percentage of the whole job to its events.
-
-    :param tasks: the tasks of the job in order: task, file name (empty: any), share of the work
-    """
-
-    def __init__(self, report: Report, tasks: Iterable[tuple[str, str, float]]) -> None:
-        self.report, self.tasks = report, tuple(tasks)
-        self._at, self._percent = 0, 0.0
-        self._whole = sum(share for _, _, share in self.tasks) or 1.0
-
-    def __call__(self, event: Event) -> None:
-        """Report the event. The percentage never decreases, even if a task is repeated."""
-        if isinstance(event, Progress):
-            share = event.done / event.total if event.total else 1.0
-            event = event.replace(percent=self._advance(event.task, event.name, share))
-        elif isinstance(event, Finished):
-            event = event.replace(percent=self._advance(event.task, event.name, 1.0))
-        self.report(event)
-
-    def _advance(self, task: str, name: str, share: float) -> float:
-        for at in range(self._at, len(self.tasks)):
-            if self.tasks[at][0] == task and self.tasks[at][1] in ("", name):
-                self._at = at
-                done = sum(part for _, _, part in self.tasks[:at]) + share * self.tasks[at][2]
-                self._percent = max(self._percent, round(100 * done / self._whole, 1))
-                break
-        return self._percent
-
-
 class Thinned:
     """Limits progress events to 20 per second of ``clock``; the first and the last of a task always pass.
 
@@ -215,12 +191,7 @@ class Thinned:
             if not self.progress or now - self._last < 1 / MAX_EVENTS_PER_SECOND:
                 return
             self._last = now
-        self.report(with_percent(event))
-
-
-def thin_out(report: Report, clock: Callable[[], float]) -> Report:
-    """``report`` with at most 20 progress events per second of ``clock``, the transport's."""
-    return report if report is silent else Thinned(report, clock=clock)
+        self.report(event)
 
 
 @dataclass(eq=False, repr=False)

@@ -88,6 +88,8 @@ void hw_tx_byte(u8 byte) {
 void hw_tx_flush(void) {}
 void hw_tx_drain(void) { flush_output(); }
 void hw_set_baud(u32 now, u32 wanted) { fprintf(stderr, "baud %u to %u\n", now, wanted); }
+u32 uart_divider(void) { return 16; }
+void uart_set_divider(u32 sixteenths) { fprintf(stderr, "divider back to %u\n", sixteenths); }
 
 /* --- memory and the rest --- */
 

@@ -66,15 +66,19 @@ static void answer_sync(void) {
   for (u32 i = 0; i < SYNC_ANSWERS; i++) send_status(SYNC, OK);
 }
 
+#define LONGEST_TRIAL 60000            /* ms */
+
 static int is_rate(u32 baud) { return baud - 300 <= 10000000 - 300; }
 
 static void change_baud(const struct frame *frame) {
   u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
-  if (!is_rate(wanted) || !is_rate(now)) {
+  u32 trial = frame->size > HEADER + 8 ? frame_word(frame, HEADER + 8) : 0;
+  if (!is_rate(wanted) || !is_rate(now) || trial > LONGEST_TRIAL) {
     send_status(CHANGE_BAUDRATE, BAD_BLOCK);
     return;
   }
   send_status(CHANGE_BAUDRATE, OK);
   hw_tx_drain();
+  trial_begin(trial);
   hw_set_baud(now, wanted);
 }

@@ -4,23 +4,16 @@
 
 #define VERSION 2u
 #define FLAGS 11u                     /* of the security information */
-#define ANY 0xFFFF                    /* the command checks its length itself */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
-enum { FEATURES = 0x2FFB | CAN_ENCRYPT << 2 | HAS_SECURITY_INFO << 12 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
-
-static u32 word(const u8 *body, u32 at) {
-  u32 value;
-  copy(&value, body + 4 * at, 4);
-  return value;
-}
+enum { FEATURES = 0x12FFB | CAN_ENCRYPT << 2 | HAS_SECURITY_INFO << 12 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
 
 /* --- small commands: body in, answer out; alone or in a batch --- */
 
-static u16 write_registers(const u8 *body, u32 size) {
+static u16 write_registers(const u32 *body, u32 size) {
   flash_forget();
-  for (u32 at = 0; at < size / 4; at += 4) {
-    u32 address = word(body, at), value = word(body, at + 1), mask = word(body, at + 2);
-    if (word(body, at + 3)) hw_delay_us(word(body, at + 3));
+  for (const u32 *end = body + size / 4; body < end; body += 4) {
+    u32 address = body[0], value = body[1], mask = body[2];
+    hw_delay_us(body[3]);
     if (address % 4) return BAD_BLOCK;
     if (mask != 0xFFFFFFFF) value = (hw_read(address) & ~mask) | (value & mask);
     hw_write(address, value);
@@ -28,13 +21,13 @@ static u16 write_registers(const u8 *body, u32 size) {
   return OK;
 }
 
-static u16 run_spi(const u8 *body, u32 size, struct answer *answer) {
-  u32 lengths = word(body, 2), flags = word(body, 3);
-  struct spi s = {.opcode = body[0], .address = word(body, 1), .address_bits = (u8)lengths, .dummy = (u8)(lengths >> 8)};
+static u16 run_spi(const u32 *body, u32 size, struct answer *answer) {
+  u32 lengths = body[2], flags = body[3];
+  struct spi s = {.opcode = (u8)body[0], .address = body[1], .address_bits = (u8)lengths, .dummy = (u8)(lengths >> 8)};
   s.out = (u8)(lengths >> 16);
   s.in = (u8)(lengths >> 24);
   if (size != 16u + s.out || s.out > 64 || s.in > 64 || s.address_bits > 32 || s.dummy > 64) return BAD_LENGTH;
-  copy(s.words, body + 16, s.out);
+  copy(s.words, body + 4, s.out);
   flash_wait();
   if (flags & WRITE_ENABLE_FIRST) {
     struct spi enable = {.opcode = 0x06};
@@ -90,33 +83,45 @@ static u16 hash_range(u32 address, u32 size, struct answer *answer) {
   return OK;
 }
 
-/* Length of the command's body; ANY: the command checks it; 0xFFFE: not a small command. */
-static u32 length_of_small(u8 op) {
-  switch (op) {
-    case READ_REG: case SPI_ATTACH: case CAPABILITIES: return 4;
-    case SPI_SET_PARAMS: return 24;
-    case GET_SECURITY_INFO: return HAS_SECURITY_INFO ? 0 : 0xFFFE;
-    case SPI_FLASH_MD5: return 16;
-    case WRITE_REG: case SPI: return ANY;
-    default: return 0xFFFE;
+/* Length of a command's body; two values: either; ANY: the command checks it. The first ones are the small commands. */
+#define ANY 255
+static const u8 LENGTHS[][2] = {
+#if HAS_SECURITY_INFO
+  {GET_SECURITY_INFO, 0},
+#endif
+  {READ_REG, 4}, {SPI_ATTACH, 4}, {CAPABILITIES, 4}, {SPI_SET_PARAMS, 24}, {SPI_FLASH_MD5, 16}, {WRITE_REG, ANY}, {SPI, ANY},
+  {FLASH_BEGIN, 16}, {FLASH_BEGIN, 20}, {FLASH_DEFL_BEGIN, 16}, {FLASH_DEFL_BEGIN, 20}, {FLASH_END, 4}, {FLASH_DEFL_END, 4},
+  {ABORT, 4}, {RESET, 4}, {MEM_BEGIN, 16}, {HASH, 16}, {READ_FLASH, 16}, {MEM_END, 8}, {CHANGE_BAUDRATE, 8},
+  {CHANGE_BAUDRATE, 12}, {ERASE_REGION, 8}, {READ_ACK, 8}, {WRITE_OPEN, 24}, {SYNC, 36}, {ERASE_FLASH, 0}, {RUN_USER_CODE, 0},
+};
+enum { SMALL_COMMANDS = 7 + HAS_SECURITY_INFO, ALL_COMMANDS = sizeof LENGTHS / sizeof *LENGTHS };
+
+/* UNKNOWN_COMMAND: not among the first `count`. */
+static u16 check_length(u8 op, u32 size, u32 count) {
+  u16 status = UNKNOWN_COMMAND;
+  for (u32 i = 0; i < count; i++) {
+    if (LENGTHS[i][0] != op) continue;
+    if (LENGTHS[i][1] == size || LENGTHS[i][1] == ANY) return OK;
+    status = BAD_LENGTH;
   }
+  return status;
 }
 
-static u16 answer_small(u8 op, const u8 *body, u32 size, struct answer *answer) {
-  u32 expected = length_of_small(op);
+static u16 answer_small(u8 op, const u32 *body, u32 size, struct answer *answer) {
+  u16 status = check_length(op, size, SMALL_COMMANDS);
   answer->value = answer->size = 0;
-  if (expected != ANY && size != expected) return expected == 0xFFFE ? UNKNOWN_COMMAND : BAD_LENGTH;
+  if (status) return status;
   switch (op) {
     case WRITE_REG: return size && size % 16 == 0 ? write_registers(body, size) : BAD_LENGTH;
     case SPI: return size >= 16 ? run_spi(body, size, answer) : BAD_LENGTH;
     case READ_REG:
-      if (word(body, 0) % 4) return BAD_BLOCK;
-      answer->value = hw_read(word(body, 0));
+      if (body[0] % 4) return BAD_BLOCK;
+      answer->value = hw_read(body[0]);
       return OK;
-    case SPI_ATTACH: return hw_attach(word(body, 0));
-    case SPI_SET_PARAMS: flash_size = word(body, 1); return OK;
+    case SPI_ATTACH: return hw_attach(body[0]);
+    case SPI_SET_PARAMS: flash_size = body[1]; return OK;
     case GET_SECURITY_INFO: return tell_security(answer);
-    case SPI_FLASH_MD5: return hash_range(word(body, 0), word(body, 1), answer);
+    case SPI_FLASH_MD5: return hash_range(body[0], body[1], answer);
     default: return tell_capabilities(answer);
   }
 }
@@ -130,7 +135,7 @@ static void run_batch(const u8 *body, u32 size) {
     u32 length = at + 4 <= size ? (u32)body[at + 2] | (u32)body[at + 3] << 8 : size;
     u32 padded = (length + 3) & ~3u;
     if (at + 4 + padded > size) break;
-    status = answer_small(body[at], body + at + 4, length, &answer);
+    status = answer_small(body[at], (const u32 *)(const void *)(body + at + 4), length, &answer);
     length = (answer.size + 3) & ~3u;
     for (u32 i = answer.size; i < length; i++) answer.data[i] = 0;
     if (used + 8 + length > sizeof out) break;
@@ -169,39 +174,18 @@ static void end_flash(const struct frame *frame, u8 op) {
   if (!frame_word(frame, HEADER)) reset();
 }
 
-/* Length of a command's body; two values: either; not listed: checked elsewhere. */
-static const u8 LENGTHS[][2] = {
-  {FLASH_BEGIN, 16}, {FLASH_BEGIN, 20}, {FLASH_DEFL_BEGIN, 16}, {FLASH_DEFL_BEGIN, 20}, {FLASH_END, 4}, {FLASH_DEFL_END, 4},
-  {ABORT, 4}, {RESET, 4}, {MEM_BEGIN, 16}, {HASH, 16}, {READ_FLASH, 16}, {MEM_END, 8}, {CHANGE_BAUDRATE, 8}, {ERASE_REGION, 8},
-  {READ_ACK, 8}, {WRITE_OPEN, 24}, {SYNC, 36}, {ERASE_FLASH, 0}, {RUN_USER_CODE, 0},
-};
-
-static int has_length(u8 op, u32 size) {
-  int known = 0;
-  for (u32 i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
-    if (LENGTHS[i][0] != op) continue;
-    if (LENGTHS[i][1] == size) return 1;
-    known = 1;
-  }
-  return !known;
-}
-
 static void handle_small(const struct frame *frame, u8 op) {
-  static u8 body[BATCH_BYTES] __attribute__((aligned(4)));
+  static u32 body[BATCH_BYTES / 4];
   static struct answer answer;
   u32 size = frame->size - HEADER;
-  u16 status = BAD_LENGTH;
-  answer.value = answer.size = 0;
-  if (size <= sizeof body) {
-    frame_copy(frame, HEADER, body, size);
-    if (op == BATCH) {
-      run_batch(body, size);
-      return;
-    }
-    status = answer_small(op, body, size, &answer);
-  } else if (length_of_small(op) == 0xFFFE && op != BATCH) {
-    status = UNKNOWN_COMMAND;
+  u16 status;
+  if (size > sizeof body) size = 1;   /* is refused, too */
+  frame_copy(frame, HEADER, body, size);
+  if (op == BATCH) {
+    run_batch((const u8 *)body, size);
+    return;
   }
+  status = answer_small(op, body, size, &answer);
   send_reply(op, answer.value, answer.data, answer.size, status);
 }
 
@@ -214,7 +198,7 @@ static void handle(const struct frame *frame) {
     return;
   }
   unsealed = trust == UNSEALED;
-  if (!has_length(op, frame->size - HEADER)) {
+  if (check_length(op, frame->size - HEADER, ALL_COMMANDS) == BAD_LENGTH) {
     send_status(op, BAD_LENGTH);
     return;
   }

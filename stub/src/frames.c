@@ -7,6 +7,7 @@
 #define ESCAPED_ESCAPE 0xDD
 #define RING 33792u                   /* two of the vendor's largest frames */
 #define QUEUE 64u
+#define TRIAL_US 20u
 
 static u8 ring[RING];
 static struct frame queue[QUEUE];
@@ -21,8 +22,26 @@ static u32 distance(u32 from, u32 to) { return to >= from ? to - from : to + RIN
 
 #ifdef FIRST_STAGE
 static int is_abort(const struct frame *frame) { (void)frame; return 0; }
+static void trial_wait(void) {}
 #else
 u8 unsealed;
+
+/* Of a baud rate: if no sealed frame arrives for `all` waits of TRIAL_US, the divider changes back. `all` 0: no trial. */
+static struct { u32 all, left, divider; } trial;
+
+void trial_begin(u32 ms) {
+  if (!trial.all) trial.divider = uart_divider();
+  trial.all = trial.left = ms * (1000 / TRIAL_US);
+}
+
+static void trial_wait(void) {
+  if (!trial.all) return;
+  hw_delay_us(TRIAL_US);
+  if (--trial.left) return;
+  trial.all = 0;
+  hw_tx_drain();
+  uart_set_divider(trial.divider);
+}
 
 /* CRC-32 of the frame without its check word. */
 static u32 frame_crc(const struct frame *frame) {
@@ -45,7 +64,10 @@ u32 frame_trust(const struct frame *frame) {
   if (frame->size < HEADER || frame_byte(frame, 0) || frame->size - HEADER != frame_word(frame, 2) % 65536) return DAMAGED;
   check = frame_word(frame, 4);
   op = frame_byte(frame, 1);
-  if (check == frame_crc(frame)) return SEALED;
+  if (check == frame_crc(frame)) {
+    trial.left = trial.all;
+    return SEALED;
+  }
   if (op != SYNC && (!unsealed || op >= CAPABILITIES)) return DAMAGED;
   return check < (is_data(op) ? 256 : 1) ? UNSEALED : DAMAGED;
 }
@@ -134,7 +156,10 @@ void rx_poll(void) {
 
 int frame_take(struct frame *frame) {
   rx_poll();
-  if (queue_in == queue_out) return 0;
+  if (queue_in == queue_out) {
+    trial_wait();
+    return 0;
+  }
   *frame = queue[queue_out++ % QUEUE];
   aborting = 0;
   return 1;

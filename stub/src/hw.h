@@ -13,8 +13,6 @@
 #endif
 #define USB_STATE (USB_FIFO + 4)
 
-u32 uart_divider(void);
-void uart_set_divider(u32 sixteenths);
 void spi_prepare(void);
 
 #ifdef WATCHDOG_KEY

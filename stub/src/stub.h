@@ -37,6 +37,8 @@ void hw_tx_byte(u8 byte);
 void hw_tx_flush(void);               /* a frame is complete: send the incomplete packet */
 void hw_tx_drain(void);               /* wait until the last bit has left */
 void hw_set_baud(u32 now, u32 wanted);
+u32 uart_divider(void);               /* in sixteenths */
+void uart_set_divider(u32 sixteenths);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
 void hw_leave(void);                  /* undo what hw_start did, except for the watchdogs */
 u32 hw_code_crc(void);               /* of the code as it lies in memory: the ROM's upload proves little */
@@ -64,14 +66,16 @@ struct frame { u32 start, size; };
 void rx_poll(void);                   /* call from every wait and every long loop */
 #ifdef FIRST_STAGE
 enum { unsealed = 1 };
+static inline void trial_begin(u32 ms) { (void)ms; }
 #else
 extern u8 unsealed;                   /* the host is a vendor's tool: no CRCs are sent or expected */
+void trial_begin(u32 ms);             /* before the rate changes; 0: the new rate stays */
 #endif
 enum trust { DAMAGED, UNSEALED, SEALED };
 u32 frame_trust(const struct frame *frame);         /* how far it is known to be an undamaged request */
 int request_waits(void);              /* drops other frames */
 int abort_waits(void);                /* the running command should end */
-int frame_take(struct frame *frame);  /* the oldest frame; it stays in the ring until it is released */
+int frame_take(struct frame *frame);  /* the oldest frame; it stays in the ring until it is released. 0: none; a trial's time goes on */
 void frame_release(void);
 u8 frame_byte(const struct frame *frame, u32 at);
 u32 frame_word(const struct frame *frame, u32 at);

@@ -48,7 +48,7 @@ from espwire.device.reset_sequences import is_usb_jtag
 from espwire.device.stub_image import load_stub
 from espwire.protocol import slip
 from espwire.protocol import stub as s
-from espwire.protocol.commands import Request, checksum
+from espwire.protocol.commands import Command, Request, checksum
 from espwire.protocol.opcodes import Op
 from espwire.protocol.packed import codes_body
 
@@ -677,6 +677,61 @@ def test_the_baud_rate_changes_after_the_answer(place: Place, stub: StubClient) 
         assert stub.call(frame(Op.READ_REG, words(place.readable)))[1] == 0
 
 
+@pytest.mark.smoke
+def test_a_trial_of_a_rate_ends_by_itself(place: Place, stub: StubClient) -> None:
+    """Each sealed request prolongs it; after a silence the stub is back at the rate before the trial."""
+    transport = stub.transport
+    too_long = s.TrialBaudrate(921600, 115200, s.LONGEST_TRIAL_MS + 1)
+    assert stub.call(too_long.packet())[1] == BAD_BLOCK
+    read = frame(Op.READ_REG, words(place.readable))
+    now = 115200
+    for new in (230400, 460800):  # a trial within a trial returns to the rate before both
+        assert stub.call(s.TrialBaudrate(new, now, 50).packet())[1] == 0
+        now = new
+        transport.sleep(0.01)
+        transport.set_baud(new)
+        for _ in range(3):
+            assert stub.call(read)[1] == 0
+            transport.sleep(0.03)
+    transport.sleep(0.5)
+    transport.set_baud(115200)
+    assert stub.abort() == []
+    assert stub.call(read)[1] == 0
+
+
+def test_a_trial_of_a_rate_can_be_confirmed(place: Place, stub: StubClient) -> None:
+    transport, read = stub.transport, frame(Op.READ_REG, words(place.readable))
+    assert stub.call(s.TrialBaudrate(460800, 115200, 50).packet())[1] == 0
+    transport.sleep(0.01)
+    transport.set_baud(460800)
+    assert stub.call(frame(Op.CHANGE_BAUDRATE, words(460800, 460800)))[1] == 0
+    transport.sleep(0.3)
+    assert stub.call(read)[1] == 0
+    assert stub.call(frame(Op.CHANGE_BAUDRATE, words(115200, 460800)))[1] == 0
+    transport.sleep(0.05)
+    transport.set_baud(115200)
+    assert stub.call(read)[1] == 0
+
+
+@pytest.mark.parametrize("busy_with", ["a read", "a write"])
+def test_a_trial_of_a_rate_ends_during_a_transfer(
+    place: Place, stub: StubClient, busy_with: str
+) -> None:
+    transport = stub.transport
+    assert stub.call(s.TrialBaudrate(460800, 115200, 50).packet())[1] == 0
+    transport.sleep(0.01)
+    transport.set_baud(460800)
+    opening: Command = s.ReadOpen(place.scratch, 4096, 1024, 1024)
+    if busy_with == "a write":
+        opening = s.WriteOpen(place.scratch, 4096, 4096, s.Codec.RAW, 0, 1)
+    assert stub.call(opening.packet())[1] == 0
+    stub.quiet(0.1)
+    transport.sleep(0.4)
+    transport.set_baud(115200)
+    assert stub.abort() == []
+    assert stub.call(frame(Op.READ_REG, words(place.readable)))[1] == 0
+
+
 # --- nonsense ---
 
 LENGTHS = {
@@ -689,7 +744,7 @@ LENGTHS = {
     Op.READ_REG: (4,),
     Op.SPI_SET_PARAMS: (24,),
     Op.SPI_ATTACH: (4,),
-    Op.CHANGE_BAUDRATE: (8,),
+    Op.CHANGE_BAUDRATE: (8, 12),
     Op.FLASH_DEFL_BEGIN: (16, 20),
     Op.FLASH_DEFL_END: (4,),
     Op.SPI_FLASH_MD5: (16,),

@@ -194,7 +194,7 @@ def restore(case: Case, path: Path) -> Outcome:
     old = bytearray(make_flash(Case(case.chip, case.size, 0, case.seed + 1)))
     for at in range(0, case.size, 4 * SECTOR):  # a quarter is equal
         old[at : at + SECTOR] = saved.flash[at : at + SECTOR]
-    journal = Journal(path.with_suffix(".journal"), "board")
+    journal = Journal(path.parent / "unfinished" / path.name, "board")
 
     def work(device: Device, report: Callable[[Event], None]) -> None:
         restore_flash(device, path, journal=journal, report=report)

@@ -170,7 +170,7 @@ def write_interrupted(case: Case, journal: Journal) -> VirtualTransport:
 
 def run(case: Case, folder: Path) -> tuple[bytes, Plan, list[Event]]:
     """The flash after the write; after an interruption, after the same write once more and some time."""
-    journal, events = Journal(folder / f"{case.seed}.json", "board"), list[Event]()
+    journal, events = Journal(folder / f"unfinished/{case.seed}.json", "board"), list[Event]()
     if case.interrupt is None:
         transport = open_flash(case, case.before, set())
     else:

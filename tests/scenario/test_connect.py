@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from espwire.blob import Blob
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.compress import deflate_zlib
 from espwire.device.connect import connect
@@ -17,8 +18,10 @@ from espwire.errors import (
     WrongChip,
 )
 from espwire.events import ChipFound, Note, Opened, Resetting, Warned
+from espwire.flash.write import write_flash
 from espwire.protocol.opcodes import Op
 from espwire.transport.url import open_transport
+from espwire.virtual.transport import open_virtual
 
 SECURE = tuple(name for name in chip_ids() if load_chip(name).rom.secure_ops)
 JTAG = tuple(name for name in chip_ids() if load_chip(name).usb.serial_jtag)
@@ -362,3 +365,15 @@ def test_a_boot_text_of_another_chip_misleads_nobody(chip, secure):
     with connect(transport, stub=False) as device:
         assert device.chip.id == chip
         assert device.secure_download is bool(secure)
+
+
+@pytest.mark.parametrize("stub", [True, False])
+@pytest.mark.parametrize("milliseconds", [5, 45, 50, 60, 70, 80, 120, 125, 160, 300])
+def test_slow_links(milliseconds, stub):
+    """A reply to SYNC counts whenever it comes: 50 ms each way used to fall into the pauses between requests."""
+    transport = open_virtual(f"virtual:esp32c3?latency={milliseconds / 1000}&size=1MB")
+    data = bytes(range(256)) * 32
+    with connect(transport, baud=460800 if stub else 115200, stub=stub) as device:
+        assert not device.stub_failed
+        write_flash(device, [Blob(0x10000, data)])
+    assert bytes(transport.chip.flash.contents[0x10000:][: len(data)]) == data

@@ -155,7 +155,15 @@ def test_json_has_structured_steps_and_the_percentage_of_the_whole(
     assert percents[0] == 0
     assert percents[-1] == 100
     finished = [(line["task"], line["percent"]) for line in lines if line["event"] == "Finished"]
-    assert finished == [("write", 47.6), ("verify", 50.0), ("write", 97.6), ("verify", 100.0)]
+    assert finished == [("write", 48.6), ("verify", 50.0), ("write", 98.6), ("verify", 100.0)]
+    progress = [line for line in lines if line["event"] == "Progress"]
+    assert {line["job_total"] for line in progress} == {2 * size}
+    done = [line["job_done"] for line in progress]
+    assert (done, done[-1]) == (sorted(done), 2 * size)
+    assert all(line["rate"] > 0 for line in progress if line["job_done"])
+    left = [line["seconds_left"] for line in progress]
+    assert plan["seconds"] - 0.1 <= left[0] <= plan["seconds"] + 0.1
+    assert 0 <= left[-1] < 0.1
 
 
 def test_a_safety_stop_has_the_code_of_its_finding(

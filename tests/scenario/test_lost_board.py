@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ from espwire.errors import (
     VerifyError,
     WrongChip,
 )
+from espwire.events import Finished, Progress
+from espwire.progress import Overall, Task
 
 MAC = "24:0a:c4:00:01:10"
 
@@ -121,3 +124,34 @@ def test_a_first_connection_that_fails_is_not_repeated(monkeypatch):
     with pytest.raises(PortNotFound):
         Context().run_job(failing())
     assert board.now == 0
+
+
+def test_the_progress_of_a_job_that_goes_on_does_not_go_back(monkeypatch, capsys):
+    report = Context.report
+    Board(monkeypatch, MAC)
+    monkeypatch.setattr(Context, "report", report)
+    left = [1000]
+
+    def job(device):
+        size = left[0]
+        overall = Overall(
+            context.report,
+            lambda: 0.0,
+            [Task("write", "a", size, 1.0), Task("verify", "a", size, 0.0)],
+        )
+        overall(Progress(task="write", name="a", done=0, total=size))
+        overall(Progress(task="write", name="a", done=min(600, size), total=size))
+        if size > 600:
+            left[0] = 500  # 100 bytes did not arrive
+            raise LOST
+        overall(Finished(task="write", name="a", size=size, seconds=0.0))
+        overall(Finished(task="verify", name="a", size=size, seconds=0.0))
+
+    context = Context(options={"json": True, "port": "x"})
+    context.run_job(job)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    progress = [event for event in events if event["event"] == "Progress"]
+    assert [event["percent"] for event in progress] == [0.0, 60.0, 60.0, 99.9]
+    assert [event["job_done"] for event in progress] == [0, 600, 600, 1100]
+    assert [event["job_total"] for event in progress] == [1000, 1000, 1100, 1100]
+    assert events[-1]["percent"] == 100.0

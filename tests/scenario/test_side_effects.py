@@ -110,12 +110,12 @@ def test_an_application_in_a_slot_that_does_not_boot_is_reported(slot, codes):
 
 def test_a_journal_that_cannot_be_written_is_a_warning_and_a_damaged_one_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    journal = Journal(tmp_path / "file" / "x.json", "board")
+    journal = Journal(tmp_path / "file" / "unfinished/x.json", "board")
     events: list[Event] = []
     device = connect(open_chip(), stub=True)
     write_flash(device, [Blob(0x100000, APP)], journal=journal, report=events.append)
     assert [e.code for e in events if isinstance(e, Warned)] == ["no-journal"]
-    journal = Journal(tmp_path / "x.json", "board")
+    journal = Journal(tmp_path / "unfinished/x.json", "board")
     journal.write(Unfinished(((0x1000, 0x2000),)))
     whole = journal.path.read_bytes()
     for damaged in (b"", b"[]", b"{}", whole[:-9], whole.replace(b"8192", b"8193")):

@@ -137,8 +137,7 @@ def find_best(link: Link) -> dict[int, float]:
     """Seconds of the job by rate, for all rates that can be the best."""
     times: dict[int, float] = {}
     least = {
-        rate: _find_perfect(link.job, link.chip, link.profile, link.latency, rate)
-        for rate in RATES
+        rate: _find_perfect(link.job, link.chip, link.profile, link.latency, rate) for rate in RATES
     }
     errors = {rate: max(pair) for rate, *pair in link.errors}
     for rate in sorted(RATES, key=lambda rate: least[rate]):

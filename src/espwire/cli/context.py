@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from espwire.device.loader import OnPacket, Packet
     from espwire.events import Event, Report
     from espwire.flash.journal import Journal
+    from espwire.progress import Continued
     from espwire.settings import Settings
     from espwire.transport.ports import SystemPort
 
@@ -84,6 +85,7 @@ class Context:
         self._connected, self._leave_connected = connected, leave_connected
         self._loaded: Loaded | None = None
         self._renderer: Renderer | None = None
+        self._continued: Continued | None = None
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
@@ -161,6 +163,7 @@ class Context:
         """Receives events and has them drawn."""
         from espwire.cli.render import open_renderer
         from espwire.events import Reporter, Thinned
+        from espwire.progress import Continued
 
         self._renderer = open_renderer(
             self.output,
@@ -173,7 +176,8 @@ class Context:
         port = self.options.get("port")
         if port is None and "values" in vars(self) and "port" in self.values:
             port = self.values["port"].value
-        stamped = Reporter(sink=self._renderer, device=port or "")
+        self._continued = Continued(self._renderer)
+        stamped = Reporter(sink=self._continued, device=port or "")
         return Thinned(stamped, progress=self.progress) if self.json else stamped
 
     def note(self, text: str) -> None:
@@ -331,6 +335,8 @@ class Context:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
+                if self._continued is not None:
+                    self._continued.restart()
 
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""

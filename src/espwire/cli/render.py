@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 VERBS = {"write": "Writing", "erase": "Erasing", "verify": "Verifying", "read": "Reading"}
+LEAST_COLUMNS = 64  # of the bar without the name of a file
 DONE = {"write": "Wrote", "erase": "Erased", "verify": "Verified", "read": "Read"}
 
 
@@ -44,12 +46,14 @@ class Renderer(Protocol):
 class Wording(Record):
     """The words for events: ``count`` for progress, in at most ``steps`` lines, ``describe`` for all others.
 
+    ``per_task``: progress is that of each task, not of the whole job.
     ``reset_last``: print the final reset after the command's results.
     """
 
     describe: Callable[[Event, bool], str | None]
     count: Callable[[Progress], str]
     steps: int
+    per_task: bool = False
     reset_last: bool = False
 
 
@@ -154,11 +158,33 @@ def _speed(event: Finished) -> str:
 
 
 def count(event: Progress) -> str:
-    """Progress in espwire's words."""
-    verb = VERBS.get(event.task, event.task)
-    return (
-        f"{verb} {_named(event.name)}{event.done * 100 // event.total} % of {event.total:,} bytes"
-    )
+    """Progress of the whole job in espwire's words."""
+    more = []
+    if event.job_done is not None and event.job_total:
+        more.append(f"{event.job_done:,} of {event.job_total:,} bytes")
+    more += _describe_pace(event)
+    what = f"{_describe_task(event)}: {int(event.percent or 0)} % of the job"
+    return ", ".join([what, *more])
+
+
+def _describe_task(event: Progress) -> str:
+    return f"{VERBS.get(event.task, event.task)} {escape(event.name)}".rstrip()
+
+
+def _describe_pace(event: Progress) -> list[str]:
+    """Rate and time left, as far as they are known."""
+    pace = [f"{event.rate * 8 / 1000:.0f} kbit/s"] if event.rate else []
+    if event.seconds_left is not None:
+        minutes, seconds = divmod(math.ceil(event.seconds_left), 60)
+        pace.append(f"{minutes}:{seconds:02} left")
+    return pace
+
+
+def describe_bar(event: Progress) -> str:
+    """What is right of the bar, in at most 48 columns."""
+    done, total = (event.job_done or 0) >> 10, -(-(event.job_total or 0) >> 10)
+    size = [f"{done:,}/{total:,} KiB"] if total else []
+    return "  ".join([f"{int(event.percent or 0):3} %", *size, *_describe_pace(event)])
 
 
 ESPWIRE = Wording(
@@ -185,13 +211,15 @@ class Plain:
             progress,
             wording,
         )
-        self._tenth: tuple[str, str, int] | None = None
+        self._step: tuple[str, str, int] | int = 0
 
     def __call__(self, event: Event) -> None:
         """Draw."""
         if isinstance(event, Progress):
             self._draw_progress(event)
             return
+        if isinstance(event, PlanReady):
+            self._step = 0
         text = self.wording.describe(event, self.verbose)
         if text is None or (self.quiet and not isinstance(event, Result | Warned)):
             return
@@ -203,10 +231,14 @@ class Plain:
     def _draw_progress(self, event: Progress) -> None:
         if self.quiet or not self.progress or not event.total:
             return
-        tenth = (event.task, event.name, event.done * self.wording.steps // event.total)
-        if tenth == self._tenth or not tenth[2]:
+        if self.wording.per_task:
+            part = event.done * self.wording.steps // event.total
+            step: tuple[str, str, int] | int = (event.task, event.name, part)
+        else:
+            part = step = int((event.percent or 0) * self.wording.steps / 100)
+        if step == self._step or not part:
             return
-        self._tenth = tenth
+        self._step = step
         self.output.line(self.wording.count(event))
 
     def close(self) -> None:
@@ -273,7 +305,6 @@ class Bar:
         self.output, self.verbose, self.wording = output, verbose, wording
         self._bar: RichProgress | None = None
         self._status = 0  # columns of the status line, which is updated in place
-        self._task: tuple[str, str] | None = None
         self._id: TaskID | None = None
 
     def __call__(self, event: Event) -> None:
@@ -291,13 +322,18 @@ class Bar:
             (self.output.error_line if isinstance(event, Warned) else self.output.line)(text)
 
     def _draw_progress(self, event: Progress) -> None:
-        task = (event.task, event.name)
-        if self._bar is None or task != self._task:
+        if self._bar is None:
             self.close()
-            self._open(event)
-            self._task = task
+            self._open()
         if self._bar is not None and self._id is not None:
-            self._bar.update(self._id, completed=event.done, total=event.total)
+            room = max(self._bar.console.width - LEAST_COLUMNS, 0)
+            task = _describe_task(event)
+            verb = VERBS.get(event.task, event.task)
+            if len(task) > len(verb) + room:
+                task = f"{task[: len(verb) + room - 1]}…" if room > 2 else verb
+            self._bar.update(
+                self._id, completed=event.percent, description=task, right=describe_bar(event)
+            )
 
     def _draw_status(self, text: str) -> None:
         """Replace the status line."""
@@ -308,23 +344,21 @@ class Bar:
         self._status = len(text)
         self.output.write(sys.stdout, text)
 
-    def _open(self, event: Progress) -> None:
+    def _open(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            DownloadColumn(binary_units=True),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[right]}", markup=False),
+            expand=True,
             console=Console(file=cast(TextIO, StdoutForBar(self.output))),
             transient=True,
         )
         self._bar.start()
-        name = f" {escape(event.name)}" if event.name else ""
-        self._id = self._bar.add_task(VERBS.get(event.task, event.task) + name, total=event.total)
+        self._id = self._bar.add_task("", total=100.0, right="")
 
     def close(self) -> None:
         """Remove the bar or the status line, and restore the cursor."""
@@ -333,4 +367,4 @@ class Bar:
             self._status = 0
         if self._bar is not None:
             self._bar.stop()
-        self._bar = self._task = self._id = None
+        self._bar = self._id = None

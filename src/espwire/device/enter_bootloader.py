@@ -251,11 +251,10 @@ def _hold(loader: Loader, seconds: float) -> bytes:
 
 def _sync(loader: Loader) -> int | None:
     """SYNC several times; None: no reply. Stops early if the boot text shows that the application starts."""
-    for attempt in range(loader.settings.retry.syncs_per_attempt):
-        if attempt:
-            loader.transport.sleep(PAUSE_BETWEEN_SYNCS)
+    seconds = loader.settings.timing.sync
+    for left in reversed(range(loader.settings.retry.syncs_per_attempt)):
         try:
-            return loader.sync(1)
+            return loader.sync(1, timeout=seconds + (PAUSE_BETWEEN_SYNCS if left else 0.0))
         except NoReply:
             boot = parse_boot(loader.text)
             if boot is not None and not boot.download:

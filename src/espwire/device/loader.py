@@ -44,7 +44,7 @@ SENT_AHEAD = 0x8000  # bytes that may still be on their way: a window of our stu
 QUIET = (
     0.05  # seconds of silence after which nothing more is under way, a bridge's latency included
 )
-PAUSE_BETWEEN_SYNCS = 0.05
+PAUSE_BETWEEN_SYNCS = 0.05  # after the time limit; a reply over a slow link may arrive in it
 PACKETS_KEPT = 200
 _TOKENS = count(0x5A0001)  # of ABORT
 
@@ -239,18 +239,17 @@ class Loader:
         :raises NoReply: no reply to any of ``attempts``
         """
         attempts = attempts or self.settings.retry.syncs_per_attempt
-        seconds = self.settings.timing.sync if timeout is None else timeout
+        seconds = self.settings.timing.sync + PAUSE_BETWEEN_SYNCS if timeout is None else timeout
         packet = self._seal(Sync().packet())
-        for attempt in range(attempts):
-            if attempt:
-                self.transport.sleep(PAUSE_BETWEEN_SYNCS)
+        for left in reversed(range(attempts)):
             self._matcher.advance(Input.SYNC, packet)
             self.listen()
             self.trips += 1
             self._log(packet)
             now = self.transport.now()
             self.transport.write(slip.END + slip.encode(packet), now + self.settings.timing.write)
-            value = self._receive_sync_value(self.transport.now() + seconds)
+            pause = PAUSE_BETWEEN_SYNCS if left else 0.0
+            value = self._receive_sync_value(self.transport.now() + seconds + pause)
             if value is not None:
                 self._matcher.advance(Input.DONE)
                 return value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.errors import FileError, SafetyStop, Unsupported, UsageError
-from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent, thin_out
+from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent
 from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
@@ -35,6 +35,7 @@ from espwire.image.codec import is_image
 from espwire.image.header import find_header_size
 from espwire.image.model import HEADER
 from espwire.image.partial_backup import PartialBackup
+from espwire.progress import track
 from espwire.sizes import BLOCK, align_down, align_up, format_size, join_ranges
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class _Reading:
         report: Report,
     ) -> None:
         self.device, self.partial, self.cancel = device, partial, cancel
-        self.report = thin_out(report, device.transport.now)
+        self.report = track(report, device.transport.now)
         self.flash = bytearray(BLANK * size)
         self.read = self.resumed = 0
 

@@ -14,6 +14,7 @@ from espwire.flash.model import BLANK, Cancel, Erase, FlashTarget, describe_step
 from espwire.flash.plan import describe_erased_behind
 from espwire.flash.safety import find_erase_problems
 from espwire.flash.verify import check_not_blind, has_content
+from espwire.progress import track
 from espwire.protocol.opcodes import (
     ERASE_BLOCK,
     ERASE_SECTOR,
@@ -83,7 +84,7 @@ def erase_region(
         return
     if cancel is not None:
         cancel.check()
-    run_erase(device, step, report=report)
+    run_erase(device, step, report=track(report, device.transport.now))
     if policy.verify is not False and (ranges := device.backend.find_written(address, size)):
         raise VerifyError(
             f"the flash is not blank between {address:#x} and {address + size:#x} after erasing",

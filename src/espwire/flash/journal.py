@@ -19,6 +19,7 @@ from typing import Any
 
 from espwire.errors import DataError, FileError
 from espwire.files import make_private_folder, open_output, read_file
+from espwire.flash.last_written import LastWritten
 from espwire.sizes import SECTOR, Ranges
 
 VERSION = 1
@@ -72,6 +73,7 @@ class Journal:
 
     def __init__(self, path: Path, board: str) -> None:
         self.path, self.board = path, board
+        self.last_written = LastWritten(path.parent.with_name("written") / path.name, board)
 
     def read(self) -> Unfinished:
         """The write that did not end; NOTHING if the last one did.

@@ -17,6 +17,7 @@ from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, stop_if_fatal
 from espwire.flash.model import Cancel
 from espwire.image.codec import parse
+from espwire.progress import track
 
 if TYPE_CHECKING:
     from espwire.chips.model import Chip
@@ -63,6 +64,7 @@ def dump_mem(
     name = f"{address:#x}" if path is None else os.path.basename(os.fspath(path))
     began, trips, done, shown = device.transport.now(), device.loader.trips, 0, 0
     losses = LossLimit(device.loader)
+    report = track(report, device.transport.now)
     report(Progress(task="read", name=name, done=0, total=size))
     changing: list[int] = []
     memory = io.BytesIO()
@@ -125,6 +127,7 @@ def load_ram(
     stop_if_fatal(find_rom_ram_problems(chip, image, revision), policy or Policy(), code="rom-ram")
     segments = [segment for segment in image.segments if segment.data]
     total, began, before = sum(len(segment.data) for segment in segments), device.transport.now(), 0
+    report = track(report, device.transport.now)
     report(Progress(task="write", name=name, done=0, total=total))
     for segment in segments:
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from espwire.errors import UsageError
 from espwire.events import PlannedStep
 from espwire.flash.findings import Finding, Policy
+from espwire.progress import Task
 from espwire.sizes import SECTOR, Ranges, format_size
 
 if TYPE_CHECKING:
@@ -275,14 +276,19 @@ Step = Erase | Write | Verify | Skip
 class Plan:
     """What will be done, in order.
 
-    ``wire_bytes`` is what the host sends, see ``wire_estimated``; ``seconds`` an estimate of the whole.
+    ``wire_bytes`` is what the host sends, see ``wire_estimated``; ``durations`` an estimate for each step, in seconds.
     """
 
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...] = ()
     wire_bytes: int = 0
-    seconds: float = 0.0
+    durations: tuple[float, ...] = ()
     policy: Policy = field(default_factory=Policy)
+
+    @property
+    def seconds(self) -> float:
+        """An estimate of the whole."""
+        return sum(self.durations)
 
     @property
     def written(self) -> int:
@@ -331,9 +337,27 @@ class Plan:
         return tuple(map(describe_step, self.steps))
 
     @property
-    def shares(self) -> tuple[tuple[str, str, float], ...]:
-        """The tasks that will report progress, each with its share of the work, for ``events.Overall``."""
-        return tuple(_weigh(step) for step in self.steps if not isinstance(step, Skip))
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that will report progress, in order."""
+        tasks: list[Task] = []
+        for step, seconds in zip(self.steps, self.durations, strict=True):
+            match step:
+                case Erase():
+                    tasks.append(Task("erase", "", step.size, seconds))
+                case Write():
+                    tasks.append(Task("write", step.name, step.size, seconds))
+                case Verify():
+                    tasks.append(Task("verify", step.name, len(step.data), seconds))
+                case Skip(checked=True):
+                    tasks.append(Task("write", step.name, 0, 0.0))
+                    if not self.is_verified(step):
+                        tasks.append(Task("verify", step.name, 0, 0.0))
+        return tuple(tasks)
+
+    def is_verified(self, skipped: Skip) -> bool:
+        """Whether a step verifies the blob that is skipped."""
+        address = skipped.address
+        return any(isinstance(step, Verify) and step.blob[0] == address for step in self.steps)
 
 
 def describe_step(step: Step) -> PlannedStep:
@@ -345,16 +369,6 @@ def describe_step(step: Step) -> PlannedStep:
         end += step.size
     name = "" if isinstance(step, Erase) else step.name
     return PlannedStep(kind=type(step).__name__.lower(), address=start, size=end - start, name=name)
-
-
-def _weigh(step: Erase | Write | Verify) -> tuple[str, str, float]:
-    """Writing takes most of the time; erasing a byte about an eighth of writing it, verifying a twentieth."""
-    if isinstance(step, Erase):
-        return "erase", "", step.size / 8
-    if isinstance(step, Write):
-        return "write", step.name, step.size
-    size = max(len(step.data), 1)
-    return "verify", step.name, size / 20
 
 
 def describe_extent(size: int, whole: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.errors import TableError, Unsupported, UsageError
-from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent, thin_out
+from espwire.events import PlannedStep, PlanReady, Progress, Report, Warned, silent
 from espwire.flash.erase import erase_region
 from espwire.flash.findings import Policy
 from espwire.flash.model import BLANK, FlashTarget
@@ -38,6 +38,7 @@ from espwire.image.partition_table import (
     find_partition,
     parse_table,
 )
+from espwire.progress import track
 from espwire.sizes import BLOCK, SECTOR, Ranges, join_ranges
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def read_map(
         )
     table = _read_table(device, table_offset)
     boot = _read_boot(device, table) if table is not None else None
-    filled = _find_filled(device, table, size, thin_out(report, device.transport.now))
+    filled = _find_filled(device, table, size, track(report, device.transport.now))
     heads = (_read_head(device, address, size) for address in _list_image_addresses(device, table))
     contents = tuple(head for head in heads if head is not None)
     return build_map(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from espwire.blob import Blob
 from espwire.compress import deflate_zlib
-from espwire.device.backends.base import WORD
+from espwire.device.backends.base import WORD, FlashLimits
 from espwire.errors import Unsupported, UsageError
 from espwire.flash.estimate import (
     LZMA_CYCLES,
@@ -37,9 +37,10 @@ from espwire.flash.model import (
     Write,
     format_span,
 )
-from espwire.sizes import SECTOR, Ranges, align_down, align_up
+from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up
 
 ADDRESS_LIMIT = 1 << 32
+COMPRESSED = 0.65  # of firmware, about
 NOTHING = Found()
 
 
@@ -71,7 +72,7 @@ def plan(
         _find_side_effects(blobs, steps, target, policy, found)
         + _find_ignored(blobs, target, policy),
         sum(step.wire_bytes for step in steps if isinstance(step, Write)),
-        sum(_estimate(step, target, cost) for step in steps),
+        tuple(_estimate(step, target, cost) for step in steps),
         policy,
     )
 
@@ -227,7 +228,8 @@ def _plan_blob(
     runs: Ranges = ((start, start + len(data)),)
     compared = found.changed is not None
     if found.changed is not None:
-        runs = tuple((low, min(high, start + len(data))) for low, high in found.changed)
+        runs = bridge_gaps(found.changed, target.limits, cost)
+        runs = tuple((low, min(high, start + len(data))) for low, high in runs)
     elif blob.previous is not None and can_compare(blob, target, policy):
         runs = _find_changes(start, data, blob)
     if (
@@ -253,6 +255,34 @@ def _plan_blob(
     ):
         steps.append(_plan_verify(blob, start, data, runs, found))
     return steps
+
+
+def bridge_gaps(runs: Ranges, limits: FlashLimits, cost: TransportCost) -> Ranges:
+    """Joins runs of changed sectors where it is quicker to write what lies between them, too.
+
+    A 64 KiB block that is written whole is erased at once, which takes as long as three of its sectors.
+    """
+
+    def seconds(start: int, end: int) -> float:
+        edges = [start, *range(align_up(start + 1, BLOCK), end, BLOCK), end]
+        return sum(
+            estimate_write(range(low, high), size, size, limits, cost)
+            for low, high in pairwise(edges)
+            for size in [int((high - low) * COMPRESSED)]
+        )
+
+    joined: list[tuple[int, int]] = []
+    for run in runs:
+        start, end = run
+        while joined and start - joined[-1][1] < BLOCK:
+            gap = joined[-1][1]  # blocks that the gap does not touch are the same either way
+            before = max(joined[-1][0], align_down(gap - 1, BLOCK))
+            after = min(end, align_up(start + 1, BLOCK))
+            if seconds(before, after) > seconds(before, gap) + seconds(start, after):
+                break
+            start, _ = joined.pop()
+        joined.append((start, end))
+    return tuple(joined)
 
 
 def _find_changes(start: int, data: bytes, blob: Blob) -> Ranges:
@@ -415,6 +445,8 @@ def _estimate(step: Step, target: FlashTarget, cost: TransportCost) -> float:
         return sum(_estimate_piece(piece, target, cost) for piece in step.pieces)
     if isinstance(step, Verify) and target.limits.can_digest:
         return cost.md5_per_mb_s * len(step.data) / 1e6 + cost.latency_s
+    if isinstance(step, Verify):
+        return cost.on_wire(len(step.data))
     return 0.0
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from espwire.device.backends.stub import ReadTransfer
 from espwire.errors import Unsupported, UsageError
-from espwire.events import Finished, Progress, Report, silent, thin_out
+from espwire.events import Finished, Progress, Report, silent
 from espwire.files import open_output
 from espwire.flash.model import Cancel, FlashTarget
 from espwire.flash.plan import hint_at_stub
+from espwire.progress import track
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -78,7 +79,7 @@ def _read(
     device: Device, address: int, size: int, name: str, cancel: Cancel | None, report: Report
 ) -> Iterator[bytes]:
     """The bytes in pieces, with progress."""
-    report = thin_out(report, device.transport.now)
+    report = track(report, device.transport.now)
     began, shown = device.transport.now(), 0
 
     def progress(done: int) -> None:

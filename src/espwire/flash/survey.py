@@ -1,7 +1,8 @@
 """Finds out what the flash holds where blobs go: which sectors differ, and which other bytes share a blob's sectors.
 
 The chip computes the MD5 of each sector. That takes a third of a second per megabyte, so some sectors are looked at
-first: if all of them differ, all of the blob is written. A ROM answers one MD5 per request, so it is asked for 64 KiB
+first: if all of them differ, all of the blob is written; if all of them are as the last write has left them, so are the
+others, which the MD5 of the whole blob proves at the end. A ROM answers one MD5 per request, so it is asked for 64 KiB
 each; its replies carry no CRC, and are confirmed by the MD5 of the whole blob, which is computed at the end anyway.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import md5
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.flash.findings import Policy
 from espwire.flash.journal import NOTHING, Unfinished
+from espwire.flash.last_written import DIGEST_BYTES, digest_sectors
 from espwire.flash.model import BLANK, FlashTarget, Found
 from espwire.flash.plan import can_compare, can_keep, fill_up
 from espwire.flash.verify import compare_digests, has_content
@@ -34,9 +37,11 @@ def survey(
     target: FlashTarget,
     policy: Policy,
     unfinished: Unfinished = NOTHING,
+    last: Mapping[int, bytes] = MappingProxyType({}),
 ) -> dict[int, Found]:
     """What the flash holds, by the address of the blob.
 
+    :param last: digests of sectors as the last write left them, by address: see ``LastWritten``
     :param unfinished: a write that was interrupted; what it has kept counts, not what the flash holds there
     :raises NoReply, CommandFailed, VerifyError: from the device
     """
@@ -55,10 +60,13 @@ def survey(
         seen = Found()
         if can_keep(blob, target, policy):
             seen = _read_neighbours(device, blob, digests, saved)
-        differ = [
-            digests[span] != _digest(_cut(blob, span[0])) for span in samples.get(blob.address, ())
-        ]
-        if not (differ and all(differ)):
+        looked_at = samples.get(blob.address, ())
+        differ = [digests[span] != _digest(_cut(blob, span[0])) for span in looked_at]
+        if looked_at and all(
+            last.get(span[0]) == digests[span][:DIGEST_BYTES] for span in looked_at
+        ):
+            seen = _compare_with_last(blob, seen, last)
+        elif not (differ and all(differ)):
             seen = _compare(device, blob, seen, target, policy)
         found[blob.address] = _add_weak(device, blob, seen, target, unfinished)
     return found
@@ -117,6 +125,13 @@ def _compare(
     changed = compare_digests(device, start, data, piece)
     certain = not changed and target.limits.digests_at_once and target.limits.checksummed
     return found._replace(changed=changed, certain=certain)
+
+
+def _compare_with_last(blob: Blob, found: Found, last: Mapping[int, bytes]) -> Found:
+    start, data = fill_up(blob, found)
+    digests = digest_sectors(start, data + BLANK * (-len(data) % SECTOR))
+    differ = ((at, at + SECTOR) for at, digest in digests.items() if last.get(at) != digest)
+    return found._replace(changed=join_ranges(differ))
 
 
 def _add_weak(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase, holds
 from espwire.errors import VerifyError
-from espwire.events import Finished, Overall, Progress, Report, silent, thin_out
+from espwire.events import Finished, Progress, Report, silent
 from espwire.flash.findings import Policy
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Write
 from espwire.flash.plan import check_can_verify, find_changed_runs
+from espwire.progress import Task, track
 from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ def verify_flash(
     """
     check_can_verify(FlashTarget.of(device))
     blobs = tuple(blobs)
-    if report is not silent:
-        report = Overall(report, [("verify", blob.label, max(len(blob.data), 1)) for blob in blobs])
-    report = thin_out(report, device.transport.now)
+    tasks = [Task("verify", blob.label, len(blob.data), len(blob.data)) for blob in blobs]
+    report = track(report, device.transport.now, tasks)
     wrong: list[str] = []
     ranges: list[tuple[int, int]] = []
     for blob in blobs:
         if cancel is not None:
             cancel.check()
         began = device.transport.now()
+        report(Progress(task="verify", name=blob.label, done=0, total=len(blob.data)))
         if has_content(device, blob.address, blob.data, name=blob.label, report=report):
             seconds = device.transport.now() - began
             report(Finished(task="verify", name=blob.label, size=len(blob.data), seconds=seconds))

@@ -18,19 +18,18 @@ from espwire.errors import FileError, UsageError
 from espwire.events import (
     Finished,
     Note,
-    Overall,
     PlanReady,
     Progress,
     Report,
     Warned,
     silent,
-    thin_out,
 )
 from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Policy, stop_if_fatal
 from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
+from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
     BLANK,
     Cancel,
@@ -43,7 +42,7 @@ from espwire.flash.model import (
     Verify,
     Write,
 )
-from espwire.flash.plan import check_blobs, check_can_verify, plan, plan_write
+from espwire.flash.plan import can_compare, check_blobs, check_can_verify, fill_up, plan, plan_write
 from espwire.flash.safety import find_problems
 from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
 from espwire.flash.survey import survey
@@ -64,6 +63,7 @@ from espwire.image.header import (
     parse_size,
 )
 from espwire.image.model import Image
+from espwire.progress import track
 from espwire.protocol.stub import Codec
 from espwire.sizes import (
     SECTOR,
@@ -119,7 +119,8 @@ def write_flash(
         unfinished, kept = find_restorable(device, unfinished, ordered, journal, report)
         blobs = (*blobs, *kept)
         ordered = check_blobs(blobs, target, policy)
-    found = survey(device, ordered, target, policy, unfinished)
+    last = {} if journal is None else journal.last_written.read()
+    found = survey(device, ordered, target, policy, unfinished, last)
     if not dry_run and policy.verify is not False:
         device.tune_line("write", _estimate_stream(ordered, found))
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
@@ -146,10 +147,30 @@ def write_flash(
         execute(
             planned, device, journal=journal, unfinished=unfinished, cancel=cancel, report=report
         )
+        if journal is not None:
+            _note_written(journal, last, planned, ordered, found, target)
         if (slots := find_unbooted(device, target, blobs)) is not None:
             text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
             report(Warned(code="not-booted", text=text))
     return planned
+
+
+def _note_written(
+    journal: Journal,
+    last: Mapping[int, bytes],
+    done: Plan,
+    blobs: Iterable[Blob],
+    found: Mapping[int, Found],
+    target: FlashTarget,
+) -> None:
+    """Remember what the flash holds now, for the next write."""
+    digests = {} if done.erases else dict(last)
+    for blob in blobs:
+        if can_compare(blob, target, done.policy):
+            start, data = fill_up(blob, found[blob.address])
+            digests |= digest_sectors(start, data + BLANK * (-len(data) % SECTOR))
+    if digests != last:
+        journal.last_written.write(digests)
 
 
 def write_build(
@@ -328,9 +349,8 @@ def execute(
     :raises VerifyError: a blob is still wrong; ``ranges`` shows where
     :raises NoReply, CommandFailed, TransportLost, Cancelled: from the device; the flash is then half written
     """
-    if report is not silent:
-        report = Overall(report, plan.shares)
-    run = _Run(plan, device, journal, unfinished, cancel, thin_out(report, device.transport.now))
+    report = track(report, device.transport.now, plan.tasks, timed=True)
+    run = _Run(plan, device, journal, unfinished, cancel, report)
     if plan.policy.verify and plan.writes:
         check_can_verify(FlashTarget.of(device))
     for step in plan.steps:
@@ -422,15 +442,13 @@ class _Run:
             written=0,
         )
         self.report(done)
-        verified_later = any(
-            isinstance(other, Verify) and other.blob[0] == step.address for other in self.plan.steps
-        )
-        if not verified_later:
+        if not self.plan.is_verified(step):
             self.report(Finished(task="verify", name=step.name, size=step.size, seconds=0.0))
 
     def verify(self, step: Verify) -> None:
         """Check one blob; write it again, whole, where that is allowed."""
         began = self.device.transport.now()
+        self.report(Progress(task="verify", name=step.name, done=0, total=len(step.content)))
         write = next((w for w in self.plan.writes if w.address <= step.address < w.end), None)
         some = write is None or write.size < len(write.data)
         for rewrites_left in range(self.plan.policy.rewrites + some, -1, -1):
@@ -453,7 +471,7 @@ class _Run:
             for piece in write.pieces if write is not None else ():
                 self._stop_if_misplaced(piece)
             self._explain_rewrite(step, some=some)
-            write, some = self._plan_rewrite(step, write), False
+            write, some = self._plan_rewrite(step, write, some=some), False
             self.write(write)
             step = replace(step, tail=-write.end % SECTOR)
         # no difference now means that the flash answers differently each time: not a success either
@@ -464,16 +482,21 @@ class _Run:
     def _explain_rewrite(self, step: Verify, *, some: bool) -> None:
         text = f"the flash does not match {step.name}; writing it again"
         if some:
-            text = f"the flash does not match {step.name} after writing what differed; writing all of it"
+            text = f"the flash does not match {step.name} after writing what had changed; writing what differs"
         self.report(Warned(code="rewrite", text=text))
 
-    def _plan_rewrite(self, step: Verify, write: Write | None) -> Write:
-        """All of it in one piece."""
+    def _plan_rewrite(self, step: Verify, write: Write | None, *, some: bool) -> Write:
+        """All of it in one piece; after a write of some sectors: those that differ now."""
         if write is not None and write.size == len(write.data):
             return write
         start = write.address if write is not None else align_down(step.address, SECTOR)
         data = write.data if write is not None else BLANK * (step.address - start) + step.data
-        blob, runs = Blob(start, data, step.name), ((start, start + len(data)),)
+        blob, end = Blob(start, data, step.name), start + len(data)
+        runs: Ranges = ((start, end),)
+        if some and (differ := find_differences(self.device, start, data)):
+            runs = join_ranges(
+                (align_down(a, SECTOR), min(align_up(b, SECTOR), end)) for a, b in differ
+            )
         target, cost = FlashTarget.of(self.device), _find_cost(self.device)
         again = plan_write(blob, start, data, runs, target, cost, self.plan.policy)
         return replace(again, blob=step.blob)
@@ -487,6 +510,7 @@ class _Run:
         shared = {sector.address: sector for sector in self.unfinished.shared}
         shared |= {sector.address: sector for sector in find_shared([*self.plan.writes, step])}
         self.unfinished = Unfinished(under_way, tuple(shared.values()))
+        self.journal.last_written.forget()
         try:
             self.journal.write(self.unfinished)
         except FileError as error:

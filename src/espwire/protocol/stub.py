@@ -66,6 +66,7 @@ class Feature(IntFlag):
     PACKED_READS = 8192
     LZMA = 0x4000
     LZMA_RISCV = 0x8000
+    TRIAL_RATE = 0x10000
 
 
 class Codec(IntEnum):
@@ -146,6 +147,21 @@ def refuses(reply: Reply, packet: bytes) -> bool:
     """
     damage = reply.value ^ int.from_bytes(packet[4:8], "little")
     return reply.body == BAD_CHECKSUM.to_bytes(2, "big") and damage.bit_count() <= 1
+
+
+LONGEST_TRIAL_MS = 60_000
+
+
+@dataclass(frozen=True)
+class TrialBaudrate(Command, op=Op.CHANGE_BAUDRATE, least=12, table=STUB_COMMANDS):
+    """Change the rate after the reply, and back once the stub has waited ``trial_ms`` without a sealed request.
+
+    ``ChangeBaudrate``, sealed, confirms the new rate. ``trial_ms``: at most ``LONGEST_TRIAL_MS``; 0: no trial.
+    """
+
+    new: int
+    old: int
+    trial_ms: int
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -47,12 +48,12 @@ def progress(size: int = 10_000, step: int = 100) -> list[Progress]:
 
 
 def test_progress_is_a_line_per_ten_percent(capsys: pytest.CaptureFixture[str]) -> None:
-    draw = Plain(Output())
+    draw = Reporter(sink=Plain(Output()))
     for event in progress():
         draw(event)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
-    assert lines[0] == "Writing a.bin: 10 % of 10,000 bytes"
+    assert lines[0] == "Writing a.bin: 10 % of the job"
     assert lines[-1].startswith("Writing a.bin: 100 %")
 
 
@@ -140,6 +141,37 @@ def test_the_bar_draws_and_goes_away(capsys: pytest.CaptureFixture[str]) -> None
     draw.close()
     out, _ = capsys.readouterr()
     assert "Wrote a: 1,000 bytes in 0.5 s, 16 kbit/s." in out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_bar_fits_the_terminal_and_shows_the_whole_job(columns, monkeypatch):
+    drawn = io.StringIO()
+    monkeypatch.setattr("sys.stdout", drawn)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    draw = Bar(Output())
+    event = Progress(
+        task="write",
+        name="firmware of the left board.bin",
+        done=10,
+        total=20,
+        percent=99.9,
+        job_done=16_000_000,
+        job_total=16 << 20,
+        rate=125_000,
+        seconds_left=3599.2,
+    )
+    draw(event)
+    draw.close()
+    rows = [
+        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row) for row in re.split("[\r\n]", drawn.getvalue())
+    ]
+    last = [row for row in rows if "━" in row][-1]
+    assert last.startswith("Writing ")
+    assert last.rstrip().endswith(" 99 %  15,625/16,384 KiB  1000 kbit/s  60:00 left")
+    assert len(last) <= columns
+    assert ("firmware" in last) == (columns >= 80)
 
 
 class Gone(io.StringIO):

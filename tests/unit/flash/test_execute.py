@@ -128,9 +128,9 @@ def test_a_blob_is_written_verified_and_reported():
         ("write", "app.bin"),
         ("verify", "app.bin"),
     ]
-    bar = [(e.done, e.total) for e in events if isinstance(e, Progress)]
-    assert bar[0] == (0, 7000)
-    assert bar[-1] == (7000, 7000)
+    bar = [(e.task, e.done, e.total) for e in events if isinstance(e, Progress)]
+    assert bar[0] == ("write", 0, 7000)
+    assert bar[-2:] == [("write", 7000, 7000), ("verify", 0, 8192)]
     assert codes(events) == []
 
 
@@ -232,7 +232,8 @@ def test_verify_looks_at_every_part_before_it_complains():
     assert caught.value.ranges == ((0x2000, 0x2003), (0x3000, 0x3005))
     events = []
     verify_flash(device, parts[:1], report=events.append)
-    assert [type(e) for e in events] == [Finished]
+    assert [type(e) for e in events] == [Progress, Finished]
+    assert events[-1].percent == 100.0
     with pytest.raises(Unsupported):
         verify_flash(FakeDevice("esp8266"), parts)
 

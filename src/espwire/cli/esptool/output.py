@@ -254,4 +254,4 @@ def _describe_bootloader(bootloader: dict[str, Any] | None) -> Iterator[str]:
     yield f"Compile time: {bootloader['date_time'] or ''}"
 
 
-ESPTOOL = Wording(describe=describe_event, count=count, steps=100, reset_last=True)
+ESPTOOL = Wording(describe=describe_event, count=count, steps=100, per_task=True, reset_last=True)

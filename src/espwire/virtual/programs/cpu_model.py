@@ -25,7 +25,7 @@ from espwire.protocol.replies import (
     UNKNOWN_COMMAND,
 )
 from espwire.protocol.slip import END, ESC, ESC_END, ESC_ESC
-from espwire.protocol.stub import HELLO, SEAL_BYTES, seal_frame
+from espwire.protocol.stub import HELLO, LONGEST_TRIAL_MS, SEAL_BYTES, seal_frame
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Ending, Services
 from espwire.virtual.soc.serial_ports import BIT_TIMES, USB_BAUD, USB_PACKET, USB_POLL_S
@@ -115,6 +115,9 @@ class CpuModel:
         self._idle_from = inf
         self._line_free = services.sent_until
         self._waits_for_frame = False
+        # a trial of a baud rate, in seconds without a sealed request; 0: none
+        self._trial_s = self._trial_left_s = 0.0
+        self._confirmed_baud = self.baud
         # received runs of bytes between two ENDs: start, end, bytes
         self._incoming: deque[tuple[float, float, bytes]] = deque()
         self._run = bytearray()
@@ -197,6 +200,10 @@ class CpuModel:
     def wait_for_frame(self, until: float = inf) -> Steps:
         """Idle until there is a frame, or until a time."""
         yield from self.finish_work()
+        wait = self._wait_in_trial if self._trial_s else self._wait_for_frame
+        yield from wait(until)
+
+    def _wait_for_frame(self, until: float) -> Steps:
         if self.ring.waiting or until <= self.now:
             return
         self._waits_for_frame, self._idle_from = True, self.now
@@ -241,14 +248,31 @@ class CpuModel:
             yield from self.reply(op)
 
     def change_baud(self, frame: bytes, op: int) -> Steps:
-        """CHANGE_BAUDRATE, as our own programs do it."""
-        new, old = word(frame, 0), word(frame, 1)
+        """CHANGE_BAUDRATE, as our own programs do it; with a third word, it starts a trial of the rate."""
+        new, old, trial_ms = word(frame, 0), word(frame, 1), word(frame, 2)
         low, high = BAUD_LIMITS
-        valid = low <= new <= high and low <= old <= high
+        valid = low <= new <= high and low <= old <= high and trial_ms <= LONGEST_TRIAL_MS
         yield from self.reply(op, status=0 if valid else BAD_BLOCK)
         if valid:
             yield from self.drain()
+            if not self._trial_s:
+                self._confirmed_baud = self.baud
+            self._trial_s = self._trial_left_s = trial_ms / 1000
             self.baud = round(self.baud * new / old)
+
+    def extend_trial(self) -> None:
+        """A sealed request has arrived: the trial of a rate starts again."""
+        self._trial_left_s = self._trial_s
+
+    def _wait_in_trial(self, until: float) -> Steps:
+        """As ``wait_for_frame``; at the end of the trial, the rate changes back."""
+        end = self.now + self._trial_left_s
+        yield from self._wait_for_frame(min(until, end))
+        self._trial_left_s = end - self.now
+        if self.now >= end and not self.ring.waiting:
+            self._trial_s = 0.0
+            yield from self.drain()
+            self.baud = self._confirmed_baud
 
     def next_frame(self) -> Generator[float, None, bytes]:
         """Take the next frame, waiting for it if necessary."""

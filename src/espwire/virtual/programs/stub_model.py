@@ -68,12 +68,12 @@ from espwire.virtual.registers import require_soc
 RING_BYTES, QUEUE = 33792 - 1, 64
 BATCH_BYTES, ANSWER_BYTES = 512, 64
 NO_CHIP_ID = 0xFFFFFFFF
-FEATURES = Feature(0x2FFB)
+FEATURES = Feature(0x12FFB)
 LENGTHS: dict[int, tuple[int, ...]] = {
     Op.FLASH_BEGIN: (16, 20), Op.FLASH_DEFL_BEGIN: (16, 20),
     Op.FLASH_END: (4,), Op.FLASH_DEFL_END: (4,), StubOp.ABORT: (4,), StubOp.RESET: (4,),
     Op.MEM_BEGIN: (16,), StubOp.HASH: (16,), Op.READ_FLASH: (16,),
-    Op.MEM_END: (8,), Op.CHANGE_BAUDRATE: (8,), Op.ERASE_REGION: (8,), StubOp.READ_ACK: (8,),
+    Op.MEM_END: (8,), Op.CHANGE_BAUDRATE: (8, 12), Op.ERASE_REGION: (8,), StubOp.READ_ACK: (8,),
     StubOp.WRITE_OPEN: (24,), Op.SYNC: (36,), Op.ERASE_FLASH: (0,), Op.RUN_USER_CODE: (0,),
 }  # fmt: skip
 # commands that may come in a batch; None: checked by the command
@@ -148,6 +148,9 @@ class StubModel(CpuModel):
             del self._small_lengths[Op.GET_SECURITY_INFO]
         if own.can_encrypt:
             self._features |= Feature.ENCRYPT
+        self._lengths = LENGTHS | {
+            op: (size,) for op, size in self._small_lengths.items() if size is not None
+        }
         form = find_lzma_form(services.chip) if own.can_lzma and has_lzma() else None
         if form is not None:
             self._features |= Feature[form.codec.name]
@@ -216,7 +219,7 @@ class StubModel(CpuModel):
                 yield from self.reply(op, int.from_bytes(frame[4:8], "little"), status=BAD_CHECKSUM)
             return
         self.sealed = trust is Trust.SEALED
-        if size not in LENGTHS.get(op, (size,)):
+        if size not in self._lengths.get(op, (size,)):
             yield from self.reply(op, status=BAD_LENGTH)
             return
         if op not in (StubOp.WRITE_DATA, Op.SPI_FLASH_MD5):
@@ -227,7 +230,10 @@ class StubModel(CpuModel):
 
     def _check(self, frame: bytes) -> Trust:
         self.add_work(len(frame) * CRC_BYTE)
-        return find_trust(frame, sealed=self.sealed)
+        trust = find_trust(frame, sealed=self.sealed)
+        if trust is Trust.SEALED:
+            self.extend_trial()
+        return trust
 
     def _erase(self, frame: bytes, op: int) -> Steps:
         offset, size, status = word(frame, 0), word(frame, 1), 0
