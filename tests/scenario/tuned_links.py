@@ -13,6 +13,7 @@ from functools import cache
 from espwire.blob import Blob
 from espwire.device.connect import connect
 from espwire.device.line_tuner import RATES
+from espwire.device.loader import BITS_PER_BYTE
 from espwire.errors import ToolError
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
@@ -23,6 +24,7 @@ CHIPS = ("esp32", "esp32c3", "esp8266")
 PROFILES = ("typ", "fast", "instant")
 LATENCIES = ("0.001", "0.004")
 SAFE = 230_400  # up to this rate there are no errors: no chip could be found otherwise
+LEAST_PACKED = 0.6  # of the data, which takes at least so much of its size on the line
 CLOSE = 1.02  # a rate that takes so little longer than the best one is as good
 
 
@@ -47,11 +49,9 @@ class Link:
     adapter: str = "any"
     errors: tuple[tuple[int, float, float], ...] = ()
 
-    def make_url(self, *, perfect: bool = False) -> str:
+    def make_url(self) -> str:
         """The port."""
         url = f"virtual:{self.chip}?size=2MB&profile={self.profile}&latency={self.latency}"
-        if perfect:
-            return url
         errors = ",".join(f"{rate}:{down:.3g}/{up:.3g}" for rate, down, up in self.errors)
         return f"{url}&adapter={self.adapter}&errors={errors}&seed={self.seed}"
 
@@ -91,7 +91,7 @@ def make_link(seed: int) -> Link:
     )
     return Link(
         seed,
-        pick.choice(("write", "write", "read")),
+        pick.choice(("write", "write", "write", "read")),
         pick.choice(CHIPS),
         pick.choice(PROFILES),
         pick.choice(LATENCIES),
@@ -100,12 +100,12 @@ def make_link(seed: int) -> Link:
     )
 
 
-def run(link: Link, rate: int | None = None, *, perfect: bool = False) -> Outcome:
-    """Do the job: tuned, or at a fixed rate, or at a fixed rate on a perfect line.
+def run(link: Link, rate: int | None = None) -> Outcome:
+    """Do the job: tuned, or at a fixed rate.
 
     :raises FalseSuccess: it succeeded with the wrong content
     """
-    transport = open_virtual(link.make_url(perfect=perfect))
+    transport = open_virtual(link.make_url())
     contents, data = transport.chip.flash.contents, make_data()
     contents[:] = random.Random(link.seed).randbytes(len(contents))
     if link.job == "read":
@@ -129,24 +129,24 @@ def run(link: Link, rate: int | None = None, *, perfect: bool = False) -> Outcom
 
 
 @cache
-def _find_perfect(job: str, chip: str, profile: str, latency: str, rate: int) -> float:
-    return run(Link(1, job, chip, profile, latency), rate, perfect=True).seconds
+def _run_perfect(
+    job: str, chip: str, profile: str, latency: str, adapter: str, rate: int
+) -> Outcome:
+    return run(Link(1, job, chip, profile, latency, adapter), rate)
 
 
 def find_best(link: Link) -> dict[int, float]:
     """Seconds of the job by rate, for all rates that can be the best."""
     times: dict[int, float] = {}
-    least = {
-        rate: _find_perfect(link.job, link.chip, link.profile, link.latency, rate) for rate in RATES
-    }
     errors = {rate: max(pair) for rate, *pair in link.errors}
-    for rate in sorted(RATES, key=lambda rate: least[rate]):
-        if least[rate] > CLOSE * min(times.values(), default=float("inf")) or errors.get(rate) == 1:
+    for rate in reversed(RATES):
+        most = CLOSE * min(times.values(), default=float("inf"))
+        key = (link.job, link.chip, link.profile, link.latency)
+        if LEAST_PACKED * SIZE * BITS_PER_BYTE / rate > most or errors.get(rate) == 1:
             continue
-        if not errors.get(rate) and link.adapter == "any":
-            times[rate] = least[rate]
-            continue
-        outcome = run(link, rate)
+        outcome = _run_perfect(*key, link.adapter, rate)
+        if errors.get(rate) and outcome.seconds <= most:
+            outcome = run(link, rate)
         if not outcome.error:
             times[rate] = outcome.seconds
     return times

@@ -331,7 +331,7 @@ def speed_up(
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
     loader = device.loader
-    upload = _choose_upload_baud(device) if baud == "auto" else baud
+    upload = _choose_upload_baud(device, stub) if baud == "auto" else baud
     raise_baud = _try_baud if baud == "auto" else _raise_baud
     if not device.find_stub_obstacle(stub):
         ours = stub is True or stub == "auto"
@@ -351,10 +351,11 @@ def speed_up(
         )
 
 
-def _choose_upload_baud(device: Device) -> int:
-    """A rate above the first one only where a reset undoes it, and where the chip proves what was written."""
-    proves = not device.secure_download and device.backend.limits.can_verify
-    return UPLOAD_BAUD if device.has_rate and device.reenter is not None and proves else ROM_BAUD
+def _choose_upload_baud(device: Device, stub: StubSource) -> int:
+    """A rate above the first one only where a reset undoes it, and where the chip can prove what was written."""
+    proves = device.backend.limits.can_verify or not device.find_stub_obstacle(stub)
+    safe = device.reenter is not None and not device.secure_download
+    return UPLOAD_BAUD if device.has_rate and safe and proves else ROM_BAUD
 
 
 def _try_baud(device: Device, baud: int) -> None:

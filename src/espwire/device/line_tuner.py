@@ -194,17 +194,22 @@ class LineTuner:
             choices = [choice for choice in choices if choice == present or choice not in tried]
             choices.sort(key=lambda choice: -self._score(direction, choice))
             best, spent = choices[0], loader.transport.now() - began
-            usual = Choice(USUAL_RATE)
-            if spent + 2 * longest > budget and best.rate > USUAL_RATE and usual in choices:
+            usual, safe = Choice(USUAL_RATE), Choice(UPLOAD_BAUD)
+            if loader.baud < UPLOAD_BAUD < best.rate and safe in choices and not tried:
+                best = safe  # if there is no time for more, this is four times as fast
+            elif spent + 2 * longest > budget and best.rate > USUAL_RATE and usual in choices:
                 best = usual  # the last one that there is time for
             if best.rate != loader.baud:
                 if spent + longest > budget:
                     break
                 tried.add(best)
-                self._try(best, direction, self._score(direction, choices[1]))
+                others = [choice for choice in choices if choice != best]
+                self._try(best, direction, self._score(direction, others[0]))
                 longest = max(longest, loader.transport.now() - began - spent)
-            if best.rate == loader.baud:
-                (self._small.add if best.small else self._small.discard)(direction)
+                if best.rate != loader.baud:
+                    continue
+            (self._small.add if best.small else self._small.discard)(direction)
+            if best == choices[0]:
                 break
         if loader.baud != before.rate:
             self._report(Note(text=f"using {loader.baud} baud"))
