@@ -119,8 +119,8 @@ class LineTuner:
         remembered = self._memory.best_rate(direction)
         if remembered in self._rates:
             for rate in self._rates:
-                if rate > remembered:
-                    self._scores.setdefault((direction, Choice(rate)), BETTER * remembered)
+                for choice in (Choice(rate), Choice(rate, small=True)) if rate > remembered else ():
+                    self._scores.setdefault((direction, choice), BETTER * remembered)
         self._move(direction, PROBE_BUDGET_S)
 
     def note(self, direction: Direction, size: int) -> None:
@@ -188,32 +188,42 @@ class LineTuner:
         """Use the choice with the best score; whether it is another one than before."""
         loader, before = self._loader, self._find_present(direction)
         began, longest, tried = loader.transport.now(), 0.0, set[Choice]()
-        while True:
-            present = self._find_present(direction)
-            choices = self._list_choices(direction)
-            choices = [choice for choice in choices if choice == present or choice not in tried]
-            choices.sort(key=lambda choice: -self._score(direction, choice))
-            best, spent = choices[0], loader.transport.now() - began
-            usual, safe = Choice(USUAL_RATE), Choice(UPLOAD_BAUD)
-            if loader.baud < UPLOAD_BAUD < best.rate and safe in choices and not tried:
-                best = safe  # if there is no time for more, this is four times as fast
-            elif spent + 2 * longest > budget and best.rate > USUAL_RATE and usual in choices:
-                best = usual  # the last one that there is time for
-            if best.rate != loader.baud:
-                if spent + longest > budget:
-                    break
-                tried.add(best)
-                others = [choice for choice in choices if choice != best]
-                self._try(best, direction, self._score(direction, others[0]))
-                longest = max(longest, loader.transport.now() - began - spent)
-                if best.rate != loader.baud:
-                    continue
-            (self._small.add if best.small else self._small.discard)(direction)
-            if best == choices[0]:
+        while (choices := self._rank(direction, tried))[0].rate != loader.baud:
+            spent = loader.transport.now() - began
+            best = self._pick(direction, choices, budget - spent, longest)
+            if spent + longest > budget:
                 break
+            tried.add(best)
+            enough = max(self._score(direction, other) for other in choices if other != best)
+            self._try(best, direction, enough)
+            longest = max(longest, loader.transport.now() - began - spent)
+            if best.rate == loader.baud:
+                self._use_window(direction, best)
+        else:
+            self._use_window(direction, choices[0])
         if loader.baud != before.rate:
-            self._report(Note(text=f"using {loader.baud} baud"))
+            self._report(Note(text=f"changed the baud rate to {loader.baud}"))
         return self._find_present(direction) != before
+
+    def _rank(self, direction: Direction, tried: set[Choice]) -> list[Choice]:
+        """The present choice and those that were not tried, the best first."""
+        present = self._find_present(direction)
+        choices = [c for c in self._list_choices(direction) if c not in tried and c != present]
+        return sorted([present, *choices], key=lambda choice: -self._score(direction, choice))
+
+    def _pick(
+        self, direction: Direction, choices: list[Choice], left: float, longest: float
+    ) -> Choice:
+        """The best one, or one that most lines can carry, if there may be no time for more."""
+        present = self._loader.baud
+        wanted = UPLOAD_BAUD if present < UPLOAD_BAUD and not longest else USUAL_RATE
+        safer = Choice(wanted)
+        due = wanted == UPLOAD_BAUD or 2 * longest > left
+        helps = present < wanted < choices[0].rate and (direction, safer) not in self._scores
+        return safer if due and helps and safer in choices else choices[0]
+
+    def _use_window(self, direction: Direction, choice: Choice) -> None:
+        (self._small.add if choice.small else self._small.discard)(direction)
 
     def _try(self, choice: Choice, direction: Direction, enough: float) -> None:
         """Try a rate. It stays in use if all frames arrive, or if the others have no better score than ``enough``."""
