@@ -13,10 +13,12 @@ OLD_PEERS := $(PEER)-2.8/.installed $(PEER)-3.3.3/.installed
 # esptool 4 and esptool-js, as clients of served chips; the latter from npm, where there is node
 PEER_4 := $(PEER)-4.8.1/.installed
 PEER_JS := $(PEER)-js/.installed
+SITE := .venv-site
+SITE_STAMP := $(SITE)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 WORKERS ?= 2
 
-.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check stub stub-check stub-host stub-suite stub-sizes
+.PHONY: help demo test test-all check bench soak docs generate clean venv peer clients peer-clients dist dist-check site stub stub-check stub-host stub-suite stub-sizes
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +30,7 @@ help:
 	@echo "make clients   install programs that import esptool, for the tests, in .venv-clients"
 	@echo "make soak      run the full-size fault and fuzz tests (hours)"
 	@echo "make dist      build the wheels, the source archives and espwire.pyz"
+	@echo "make site      build the documentation site in build/site"
 	@echo "make stub      compile the flasher stub for each chip and pack it (Debian's cross compilers)"
 	@echo "make docs      write the generated pages, the output of the commands in README.md and docs/guide, and the picture"
 	@echo "make generate  write every generated file"
@@ -100,6 +103,16 @@ clients: $(STAMP)
 dist: $(STAMP)
 	@$(BIN)/python tools/make_dist.py
 
+# the documentation site, in an environment of its own; a broken link is an error
+site: $(SITE_STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python tools/make_site.py
+
+$(SITE_STAMP):
+	@$(PYTHON) -m venv --clear $(SITE)
+	@$(SITE)/bin/python -m pip --disable-pip-version-check --quiet --no-input install \
+		'mkdocs-material==9.8.*' 'mkdocstrings[python]==1.0.*' ruff
+	@touch $@
+
 # each of them in an empty environment: what a user gets, how large that is, and whether it flashes a virtual chip
 dist-check: dist
 	@$(BIN)/python tools/check_dist.py
@@ -135,5 +148,5 @@ docs: generate
 	$(BIN)/python tools/terminal_picture.py
 
 clean:
-	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(PEER) $(PEER)-2.8 $(PEER)-3.3.3 $(PEER)-4.8.1 $(PEER)-js $(CLIENTS) $(SITE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

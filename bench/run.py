@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codec_choice
+import default_rate
 import elf2image
 import engines
 import images
+import many_boards
 import memory
 import read_back
 import rom_cpu
@@ -32,10 +34,12 @@ def main() -> None:
         stub_cpu,
         stub_speed,
         second_flash,
+        default_rate,
         codec_choice,
         read_back,
         engines,
         elf2image,
+        many_boards,
     ):
         bench.main()
 

@@ -81,7 +81,7 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     """The schema of a field's type; a type that is not listed here stops the generator."""
     if kind in SIMPLE:
         return {"type": SIMPLE[kind]}
-    if kind is events.PlannedStep:
+    if kind in (events.PlannedStep, events.PartitionChange):
         kinds = typing.get_type_hints(kind)
         names = kind._fields
         return {

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from elftools.elf.elffile import ELFFile
 
-from espwire.chips.model import Chip, OwnStub, ProgramRam
+from espwire.chips.model import Chip, ClockStep, OwnStub, ProgramRam, RegisterValue
 from espwire.chips.registry import chip_ids, load_chip
 from espwire.compress import find_lzma_form
 from espwire.device.stub_image import INDEX, StubImage, load_stub, stub_chips
@@ -78,6 +78,7 @@ SHARED = (
     "crc",
     "memory",
     "hw_common",
+    "hw_p4",
 )
 FIRST = ("first", "frames", "memory", "hw_common")
 KEPT_OPTIONS = "KEEP(*(.options)) "  # of the linker script; the first stage has none
@@ -229,7 +230,7 @@ def _clock_numbers(chip: Chip, own: OwnStub) -> dict[str, int | str]:
     timer = chip.peripherals["timer_group0"]
     steps = [
         f"{{{_literal(step.address)}, {_literal(step.mask)}, {_literal(step.value)}}}"
-        for step in (*own.flash_steps, *own.clock_steps)
+        for step in (*own.flash_steps, *(_mark(step) for step in own.clock_steps))
     ]
     numbers: dict[str, int | str] = {
         "TIMER_WATCHDOG": timer + TIMER_WATCHDOG_OFFSET,
@@ -245,11 +246,17 @@ def _clock_numbers(chip: Chip, own: OwnStub) -> dict[str, int | str]:
         if tree.down is not None:
             numbers |= {"PLL_CONTROL": tree.down.address, "PLL_DOWN": tree.down.mask}
         if tree.update is not None:
-            numbers["CLOCK_UPDATE"] = tree.update
+            numbers |= {"CLOCK_UPDATE": tree.update.address, "UPDATE_NOW": 1 << tree.update.bit}
     if own.uart_bus is not None:
         numbers |= {"UART_BUS": own.uart_bus.address, "UART_BUS_MASK": own.uart_bus.mask}
         numbers["UART_BUS_VALUE"] = own.uart_bus.value
     return numbers
+
+
+def _mark(step: ClockStep) -> RegisterValue:
+    """As hw_later.c expects it: what follows a step is in the lowest bits of its address."""
+    marked = step.address | step.update | step.wait << 1
+    return RegisterValue(address=marked, mask=step.mask, value=step.value)
 
 
 def _literal(value: int) -> str:
@@ -320,7 +327,7 @@ def build_host() -> Path:
 
     :raises SystemExit: gcc is missing, or complains
     """
-    names = [SOURCES / f"{name}.c" for name in SHARED if name != "hw_common"]
+    names = [SOURCES / f"{name}.c" for name in SHARED if not name.startswith("hw_")]
     sources = [SOURCES.parent / "host/host.c", *names]
     headers = [*SOURCES.glob("*.h"), SOURCES.parent / "host/chip.h"]
     program = BUILD / "host/stub-host"

@@ -36,10 +36,10 @@ from espwire.flash.findings import Policy as Policy
 from espwire.flash.load_ram import dump_mem as dump_mem
 from espwire.flash.load_ram import load_ram as load_ram
 from espwire.flash.model import Plan as Plan
-from espwire.flash.partitions import read_partition_table as read_partition_table
 from espwire.flash.read import open_read as open_read
 from espwire.flash.read import read_flash as read_flash
 from espwire.flash.read import read_to_file as read_to_file
+from espwire.flash.read_table import read_partition_table as read_partition_table
 from espwire.flash.verify import verify_flash as verify_flash
 from espwire.flash.write import open_write as open_write
 from espwire.flash.write import write_build as write_build

@@ -263,6 +263,7 @@ CONSENTS: dict[str, str] = {
     "neighbours": "erase what shares a sector with a file where it cannot be read and kept",
     "unverified": "write or erase although nothing can be verified, after the stub did not start",
     "other-chip": "restore the backup of another board",
+    "overwrite-key": "replace a file that may be a key",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -74,10 +74,28 @@ class PlannedStep(NamedTuple):
     name: str = ""
 
 
+class PartitionChange(NamedTuple):
+    """What a new partition table changes.
+
+    ``kind``: ``"added"``, ``"removed"``, ``"changed"`` (moved, resized, renamed, of another type), or ``"misread"``:
+    partition ``name`` gets data of another one, which ``text`` names. Flash addresses and sizes in bytes, in the old
+    and in the new table (None: not in it); the old ones of ``"misread"`` are those of the partition whose data it is.
+    """
+
+    kind: str
+    name: str
+    text: str
+    old_address: int | None
+    old_size: int | None
+    new_address: int | None
+    new_size: int | None
+
+
 class PlanReady(Event):
     """The plan: ``actions`` for programs, ``steps`` for people, a line each.
 
-    ``seconds`` is an estimate, and so is ``wire_bytes`` if ``wire_estimated``.
+    ``seconds`` is an estimate, and so is ``wire_bytes`` if ``wire_estimated``. ``partitions``: how a partition table
+    that is written differs from the one in flash.
     """
 
     steps: tuple[str, ...]
@@ -85,6 +103,7 @@ class PlanReady(Event):
     seconds: float
     actions: tuple[PlannedStep, ...] = ()
     wire_estimated: bool = False
+    partitions: tuple[PartitionChange, ...] = ()
 
 
 class Progress(Event):
@@ -224,4 +243,23 @@ def to_json(event: Event) -> dict[str, Any]:
     values = dict(vars(event))
     if isinstance(event, PlanReady):
         values["actions"] = [step._asdict() for step in event.actions]
+        values["partitions"] = [change._asdict() for change in event.partitions]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
+
+
+def from_json(values: Mapping[str, Any]) -> Event:
+    """The event that ``to_json`` returned these values for; fields of later versions are ignored.
+
+    :raises ValueError: they are not those of an event
+    """
+    kind = next((kind for kind in Event.__subclasses__() if kind.__name__ == values["event"]), None)
+    if kind is None:
+        raise ValueError(f"unknown event {values['event']!r}")
+    known = {name: values[name] for name in kind._fields if name in values}
+    try:
+        if kind is PlanReady:
+            known["steps"] = tuple(known["steps"])
+            known["actions"] = tuple(PlannedStep(**step) for step in known["actions"])
+        return kind(**known)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"invalid event {kind.__name__}: {error}") from None

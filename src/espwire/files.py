@@ -233,6 +233,11 @@ def open_output(
                 os.replace(place, target)
 
 
+def is_replaced(path: str | os.PathLike[str]) -> bool:
+    """Whether an output file of this name is a regular file that appears when it is complete."""
+    return find_descriptor(path) is None and (os.path.isfile(path) or not os.path.lexists(path))
+
+
 def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_result | None]:
     """The real path of the output and the status of the existing file. No path: a pipe or device, written in place.
 

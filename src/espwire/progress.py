@@ -143,6 +143,46 @@ class Continued:
         self.report(event)
 
 
+class Parts:
+    """Adds up the progress of a job in parts that are carried out one after another, each with tasks of its own.
+
+    :param sizes: bytes that each part transfers, as far as known before; the percentage is by these
+    """
+
+    def __init__(self, report: Report, sizes: Iterable[int]) -> None:
+        self.report, self._sizes = report, tuple(sizes)
+        self._at, self._percent = 0, 0.0
+
+    def begin(self, number: int) -> None:
+        """The next events are of part ``number``, from 0."""
+        self._at = number
+
+    def __call__(self, event: Event) -> None:
+        """Report the event."""
+        before, later = sum(self._sizes[: self._at]), sum(self._sizes[self._at + 1 :])
+        whole = sum(self._sizes)
+        if isinstance(event, Progress | Finished) and event.percent is not None:
+            done = before + self._sizes[self._at] * event.percent / 100
+            percent = round(100 * done / whole, 1) if whole else 0.0
+            last = event.percent == 100 and self._at == len(self._sizes) - 1
+            percent = 100.0 if last else min(percent, ALMOST)
+            self._percent = max(self._percent, percent)
+            event = event.replace(percent=self._percent)
+        if isinstance(event, Progress) and event.job_done is not None:
+            left = event.seconds_left
+            if left is not None and later:
+                left = round(left + later / event.rate, 1) if event.rate else None
+            done_here, total_here = event.job_done, event.job_total or 0
+            if not self._sizes[self._at]:  # an erase or a check: not bytes of the job
+                done_here = total_here = 0
+            event = event.replace(
+                job_done=before + done_here,
+                job_total=before + total_here + later,
+                seconds_left=left,
+            )
+        self.report(event)
+
+
 def track(
     report: Report,
     clock: Callable[[], float],

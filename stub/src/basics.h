@@ -28,17 +28,16 @@ void send_reply(u8 op, u32 value, const void *data, u32 size, u16 status) {
 
 void send_status(u8 op, u16 status) { send_reply(op, 0, 0, 0, status); }
 
-static u16 ram_begin(const struct frame *frame) {
+static u16 ram_begin(const u32 *args) {
   ram_left = 0;
-  ram_address = frame_word(frame, HEADER + 12);
-  if (ram_address % 4 || frame_word(frame, HEADER + 8) > VENDOR_BLOCK) return BAD_BLOCK;
-  ram_left = frame_word(frame, HEADER);
+  ram_address = args[3];
+  if (ram_address % 4 || args[2] > VENDOR_BLOCK) return BAD_BLOCK;
+  ram_left = args[0];
   return OK;
 }
 
 /* Word by word: code memory does not accept less. */
-static u16 ram_data(const struct frame *frame) {
-  u32 size = frame_word(frame, HEADER);
+static u16 ram_data(const struct frame *frame, u32 size) {
   if (frame->size < HEADER + 16 || size != frame->size - HEADER - 16) return BAD_LENGTH;
   if (unsealed && vendor_checksum(frame, size) != frame_byte(frame, 4)) return BAD_CHECKSUM;
   if (size > ((ram_left + 3) & ~3u)) return TOO_MUCH;
@@ -52,14 +51,13 @@ static u16 ram_data(const struct frame *frame) {
   return OK;
 }
 
-static void ram_end(const struct frame *frame) {
-  u32 stay = frame_word(frame, HEADER), entry = frame_word(frame, HEADER + 4);
+static void ram_end(const u32 *args) {
   u16 status = ram_left ? TOO_LITTLE : OK;
   send_status(MEM_END, status);
-  if (status || stay) return;
+  if (status || args[0]) return;
   flash_wait();
   hw_tx_drain();
-  hw_jump(entry);
+  hw_jump(args[1]);
 }
 
 static void answer_sync(void) {
@@ -70,9 +68,8 @@ static void answer_sync(void) {
 
 static int is_rate(u32 baud) { return baud - 300 <= 10000000 - 300; }
 
-static void change_baud(const struct frame *frame) {
-  u32 wanted = frame_word(frame, HEADER), now = frame_word(frame, HEADER + 4);
-  u32 trial = frame->size > HEADER + 8 ? frame_word(frame, HEADER + 8) : 0;
+static void change_baud(const u32 *args, u32 size) {
+  u32 wanted = args[0], now = args[1], trial = size > 8 ? args[2] : 0;
   if (!is_rate(wanted) || !is_rate(now) || trial > LONGEST_TRIAL) {
     send_status(CHANGE_BAUDRATE, BAD_BLOCK);
     return;

@@ -3,6 +3,7 @@
 #include "basics.h"
 
 #define VERSION 2u
+#define MOST_ARGS 6                   /* words at the start of a request, which a command takes as its arguments */
 #define FLAGS 11u                     /* of the security information */
 enum { WRITE_ENABLE_FIRST = 1, WAIT_AFTER = 2 };
 enum { FEATURES = 0x12FFB | CAN_ENCRYPT << 2 | HAS_SECURITY_INFO << 12 | CAN_LZMA << (HAS_BRANCH_FILTER ? 15 : 14) };
@@ -160,8 +161,8 @@ static void reset(void) {
   hw_reset();
 }
 
-static void erase(const struct frame *frame, u8 op) {
-  u32 offset = frame_word(frame, HEADER), size = frame_word(frame, HEADER + 4);
+static void erase(const u32 *args, u8 op) {
+  u32 offset = args[0], size = args[1];
   u16 status = OK;
   if (op == ERASE_FLASH) flash_erase_all();
   else if (offset % SECTOR || size % SECTOR || !flash_in_range(offset, size)) status = BAD_BLOCK;
@@ -169,9 +170,9 @@ static void erase(const struct frame *frame, u8 op) {
   send_status(op, status);
 }
 
-static void end_flash(const struct frame *frame, u8 op) {
+static void end_flash(u32 stay, u8 op) {
   send_status(op, write_end_vendor());
-  if (!frame_word(frame, HEADER)) reset();
+  if (!stay) reset();
 }
 
 static void handle_small(const struct frame *frame, u8 op) {
@@ -190,6 +191,7 @@ static void handle_small(const struct frame *frame, u8 op) {
 }
 
 static void handle(const struct frame *frame) {
+  u32 args[MOST_ARGS], size = frame->size - HEADER;
   u8 op = frame_byte(frame, 1);
   u32 trust = frame_trust(frame);
   if (!trust) {
@@ -198,28 +200,29 @@ static void handle(const struct frame *frame) {
     return;
   }
   unsealed = trust == UNSEALED;
-  if (check_length(op, frame->size - HEADER, ALL_COMMANDS) == BAD_LENGTH) {
+  if (check_length(op, size, ALL_COMMANDS) == BAD_LENGTH) {
     send_status(op, BAD_LENGTH);
     return;
   }
   if (op != WRITE_DATA && op != SPI_FLASH_MD5) write_forget_hash();
+  frame_copy(frame, HEADER, args, sizeof args);
   switch (op) {
     case SYNC: answer_sync(); break;
-    case WRITE_OPEN: write_open(frame); break;
+    case WRITE_OPEN: write_open(args); break;
     case WRITE_DATA: case FLASH_DATA: case FLASH_DEFL_DATA: write_data_late(frame, op); break;
-    case FLASH_BEGIN: case FLASH_DEFL_BEGIN: write_begin_vendor(frame, op); break;
-    case FLASH_END: case FLASH_DEFL_END: end_flash(frame, op); break;
+    case FLASH_BEGIN: case FLASH_DEFL_BEGIN: write_begin_vendor(args, size, op); break;
+    case FLASH_END: case FLASH_DEFL_END: end_flash(args[0], op); break;
     case READ_OPEN: read_open(frame); break;
     case READ_ACK: break;             /* late: the read has ended */
-    case READ_FLASH: read_vendor(frame); break;
-    case HASH: hash_pieces(frame); break;
-    case MEM_BEGIN: send_status(op, ram_begin(frame)); break;
-    case MEM_DATA: send_status(op, ram_data(frame)); break;
-    case MEM_END: ram_end(frame); break;
-    case CHANGE_BAUDRATE: change_baud(frame); break;
-    case ERASE_FLASH: case ERASE_REGION: erase(frame, op); break;
+    case READ_FLASH: read_vendor(args); break;
+    case HASH: hash_pieces(args); break;
+    case MEM_BEGIN: send_status(op, ram_begin(args)); break;
+    case MEM_DATA: send_status(op, ram_data(frame, args[0])); break;
+    case MEM_END: ram_end(args); break;
+    case CHANGE_BAUDRATE: change_baud(args, size); break;
+    case ERASE_FLASH: case ERASE_REGION: erase(args, op); break;
     case RUN_USER_CODE: break;        /* as the vendor's */
-    case ABORT: write_forget(); send_reply(ABORT, frame_word(frame, HEADER), 0, 0, OK); break;
+    case ABORT: write_forget(); send_reply(ABORT, args[0], 0, 0, OK); break;
     case RESET: send_status(RESET, OK); reset(); break;
     default: handle_small(frame, op); break;
   }

@@ -16,13 +16,14 @@ static u32 length_of(u8 op) {
 
 static void handle(const struct frame *frame) {
   u8 op = frame_byte(frame, 1);
-  u32 size = frame->size - HEADER, expected = length_of(op);
+  u32 size = frame->size - HEADER, expected = length_of(op), args[4];
   u16 status = UNKNOWN_COMMAND;
+  frame_copy(frame, HEADER, args, sizeof args);
   if (size != (frame_byte(frame, 2) | (u32)frame_byte(frame, 3) << 8) || (expected && size != expected)) status = BAD_LENGTH;
-  else if (op == MEM_BEGIN) status = ram_begin(frame);
-  else if (op == MEM_DATA) status = ram_data(frame);
-  if (op == MEM_END && status != BAD_LENGTH) ram_end(frame);
-  else if (op == CHANGE_BAUDRATE && status != BAD_LENGTH) change_baud(frame);
+  else if (op == MEM_BEGIN) status = ram_begin(args);
+  else if (op == MEM_DATA) status = ram_data(frame, args[0]);
+  if (op == MEM_END && status != BAD_LENGTH) ram_end(args);
+  else if (op == CHANGE_BAUDRATE && status != BAD_LENGTH) change_baud(args, 8);
   else if (op == SYNC && status != BAD_LENGTH) answer_sync();
   else send_status(op, status);
 }

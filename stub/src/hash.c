@@ -58,13 +58,10 @@ int hash_piece(u32 address, u32 size, u32 kind, u8 *result, int to_the_end) {
   return 1;
 }
 
-void hash_pieces(const struct frame *frame) {
-  struct { u32 address, size, piece, kind; } asked;
-  u32 address, size, piece, kind, width, index = 0, sent = 0, held = 0;
+void hash_pieces(const u32 *args) {
+  u32 address = args[0], size = args[1], piece = args[2], kind = args[3];
+  u32 width = kind == KIND_MD5 ? 16 : 1, index = 0, sent = 0, held = 0;
   u8 results[RESULT_BYTES];
-  frame_copy(frame, HEADER, &asked, sizeof asked);
-  address = asked.address, size = asked.size, piece = asked.piece, kind = asked.kind;
-  width = kind == KIND_MD5 ? 16 : 1;
   if (!piece) piece = size;
   if (kind > KIND_BLANK || !size || !flash_in_range(address, size)) {
     send_status(HASH, BAD_BLOCK);

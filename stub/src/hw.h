@@ -15,6 +15,13 @@
 
 void spi_prepare(void);
 
+/* A masked write, which is undone when the stub leaves. In the lowest bits of the address: what follows it, both times. */
+struct step { u32 address, mask, value; };
+#define UPDATE 1u                     /* the clocks are updated */
+#define WAIT 2u                       /* 1 ms */
+void take_step(const struct step *step);
+void raise_voltage(void);
+
 #ifdef WATCHDOG_KEY
 static inline void stop_watchdog(u32 config, u32 protect) {
   REGISTER(protect) = WATCHDOG_KEY;

@@ -1,23 +1,33 @@
 /* ESP32-S2, ESP32-C3 and all later chips: they differ in addresses and values, which are in chip.h. */
 #include "hw.h"
 
-struct step { u32 address, mask, value; };
-static const struct step STEPS[] = REGISTER_STEPS; /* masked writes: for the flash controller, then for the CPU clock */
+static const struct step STEPS[] = REGISTER_STEPS; /* for the flash controller, then for the CPU clock */
 #define ALL_STEPS (sizeof STEPS / sizeof *STEPS)
-static u32 before[ALL_STEPS], taken;  /* values of these registers, and how many were changed */
+#define MOST_TAKEN 24
+static struct { u32 address, before; } taken[MOST_TAKEN];
+static u32 taken_count;
 
-static void take_steps(u32 end) {
-  for (; taken < end; taken++) {
-    before[taken] = REGISTER(STEPS[taken].address);
-    REGISTER(STEPS[taken].address) = (before[taken] & ~STEPS[taken].mask) | STEPS[taken].value;
+/* Sets a register, old or new, and does what follows this step. */
+static void set(u32 address, u32 value) {
+  REGISTER(address & ~(UPDATE | WAIT)) = value;
+#ifdef CLOCK_UPDATE
+  if (address & UPDATE) {
+    REGISTER(CLOCK_UPDATE) |= UPDATE_NOW;
+    while (REGISTER(CLOCK_UPDATE) & UPDATE_NOW) {}
   }
+  if (address & WAIT) hw_delay_us(1000);
+#endif
 }
 
-/* The clock selection takes effect, and the UART's clock may have changed with it. */
-static void change_clock(u32 uart_up, u32 uart_down) {
-#ifdef CLOCK_UPDATE
-  REGISTER(CLOCK_UPDATE) = 1;
-#endif
+void take_step(const struct step *step) {
+  u32 before = REGISTER(step->address & ~(UPDATE | WAIT));
+  taken[taken_count].address = step->address;
+  taken[taken_count++].before = before;
+  set(step->address, (before & ~step->mask) | step->value);
+}
+
+/* The UART's clock may have changed with the CPU clock. */
+static void change_uart(u32 uart_up, u32 uart_down) {
 #ifdef UART_BUS
   if ((REGISTER(UART_BUS) & UART_BUS_MASK) == UART_BUS_VALUE) uart_set_divider(uart_divider() * uart_up / uart_down);
 #else
@@ -43,18 +53,21 @@ static int may_raise_clock(void) {
 
 void hw_start(void) {
   stop_watchdogs();
-  take_steps(FLASH_STEPS);
+  for (u32 i = 0; i < FLASH_STEPS; i++) take_step(&STEPS[i]);
   if (options.spi_clock) REGISTER(SPI_CLOCK) = options.spi_clock;
   if (ALL_STEPS == FLASH_STEPS || !may_raise_clock()) return;
-  take_steps(ALL_STEPS);
-  change_clock(BUS_MHZ, CRYSTAL_MHZ);
+#ifdef CORE_REGULATOR
+  raise_voltage();
+#endif
+  for (u32 i = FLASH_STEPS; i < ALL_STEPS; i++) take_step(&STEPS[i]);
+  change_uart(BUS_MHZ, CRYSTAL_MHZ);
 }
 
 /* Everything is as the ROM has left it, except for the watchdogs. */
 void hw_leave(void) {
-  u32 raised = taken > FLASH_STEPS;
-  for (; taken; taken--) REGISTER(STEPS[taken - 1].address) = before[taken - 1];
-  if (raised) change_clock(CRYSTAL_MHZ, BUS_MHZ);
+  u32 raised = taken_count > FLASH_STEPS;
+  for (; taken_count; taken_count--) set(taken[taken_count - 1].address, taken[taken_count - 1].before);
+  if (raised) change_uart(CRYSTAL_MHZ, BUS_MHZ);
 }
 
 #ifdef ROM_CACHE_WRITE_BACK_ALL

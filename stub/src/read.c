@@ -113,8 +113,8 @@ void read_open(const struct frame *frame) {
   tx_queue(0);
 }
 
-void read_vendor(const struct frame *frame) {
-  frame_copy(frame, HEADER, &r, 16);
+void read_vendor(const u32 *args) {
+  copy(&r, args, 16);
   r.flags = VENDOR;
   if (!r.packet || r.packet > READ_PACKET || r.most - 1 >= VENDOR_WINDOW || !flash_in_range(r.offset, r.size)) {
     send_status(READ_FLASH, BAD_BLOCK);

@@ -98,8 +98,8 @@ void serve(void);
 
 /* --- write.c, read.c, hash.c --- */
 struct md5 { u32 state[4], size; u8 block[64] __attribute__((aligned(4))); };
-void write_open(const struct frame *frame);
-void write_begin_vendor(const struct frame *frame, u8 op);
+void write_open(const u32 *args);
+void write_begin_vendor(const u32 *args, u32 size, u8 op);
 void write_data_late(const struct frame *frame, u8 op);
 u16 write_end_vendor(void);
 void write_forget(void);
@@ -109,8 +109,8 @@ int write_ready(u32 total);           /* for unpack: `total` bytes are unpacked;
 void write_pump(void);                /* call often: programs unpacked data when the flash is ready */
 u32 write_hashed(u32 address, u32 size, struct md5 *md5); /* bytes of this range that were read back before; their MD5 */
 void read_open(const struct frame *frame);
-void read_vendor(const struct frame *frame);
-void hash_pieces(const struct frame *frame);
+void read_vendor(const u32 *args);
+void hash_pieces(const u32 *args);
 enum { KIND_MD5, KIND_BLANK };
 int scan_flash(struct md5 *md5, u32 address, u32 size, u32 *keep);
 int hash_flash(struct md5 *md5, u32 address, u32 size);

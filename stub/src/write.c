@@ -246,9 +246,9 @@ static void start(u8 kind, u8 op) {
   w.erased = w.flags & NO_ERASE ? end_address() : w.offset & ~(SECTOR - 1);
 }
 
-void write_open(const struct frame *frame) {
+void write_open(const u32 *args) {
   u16 status;
-  frame_copy(frame, HEADER, &w, 24);
+  copy(&w, args, 24);
   start(OURS, WRITE_DATA);
   status = check_range(w.flags & NO_ERASE ? 4 : SECTOR);
   if (!status && (w.flags & ENCRYPTED) && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
@@ -269,15 +269,15 @@ void write_data_late(const struct frame *frame, u8 op) {
   else if (frame->size == HEADER + 4) report(w.kind == OURS && !w.interrupted ? OK : NOT_OPEN);
 }
 
-void write_begin_vendor(const struct frame *frame, u8 op) {
+void write_begin_vendor(const u32 *args, u32 size, u8 op) {
   u16 status;
-  w.size = frame_word(frame, HEADER);
-  w.offset = frame_word(frame, HEADER + 12);
+  w.size = args[0];
+  w.offset = args[3];
   w.codec = op == FLASH_DEFL_BEGIN ? CODEC_ZLIB : CODEC_RAW;
-  w.flags = frame->size > HEADER + 16 && frame_word(frame, HEADER + 16) ? ENCRYPTED : 0;
+  w.flags = size > 16 && args[4] ? ENCRYPTED : 0;
   start(VENDOR, op + 1);
   status = w.size ? check_range(4) : OK;
-  if (frame_word(frame, HEADER + 8) > VENDOR_BLOCK) status = BAD_BLOCK;
+  if (args[2] > VENDOR_BLOCK) status = BAD_BLOCK;
   if (!status && w.flags && !CAN_ENCRYPT) status = NOT_IMPLEMENTED;
   send_status(op, status);
   if (status) w.kind = CLOSED;

@@ -30,6 +30,18 @@ ABOVE = {
         "device",
         "flash",
         "image",
+        "jobs",
+        "monitor",
+        "protocol",
+        "secure",
+        "transport",
+        "virtual",
+    },
+    "jobs": {
+        "chips",
+        "device",
+        "flash",
+        "image",
         "monitor",
         "protocol",
         "secure",
@@ -39,7 +51,8 @@ ABOVE = {
     "flash": {"chips", "device", "image", "monitor", "protocol", "secure", "transport", "virtual"},
     "monitor": {"chips", "device", "flash", "image", "protocol", "secure", "transport", "virtual"},
     "device": {"chips", "image", "protocol", "secure", "transport"},
-    "image": {"chips", "device", "protocol", "secure", "transport", "virtual"},
+    "secure": {"chips", "device", "image", "protocol", "transport"},
+    "image": {"chips", "device", "protocol", "transport", "virtual"},
     "transport": {"chips", "image", "protocol", "secure"},
 }
 

@@ -19,7 +19,7 @@ from espwire.device import flash_id
 from espwire.device.connect import connect
 from espwire.errors import FileError, SafetyStop, ToolError
 from espwire.events import Event, Note, Warned
-from espwire.flash import backup as backup_module
+from espwire.flash import read as read_module
 from espwire.flash.backup import backup_flash, restore_flash
 from espwire.flash.findings import Policy
 from espwire.image.backup_file import read_backup
@@ -125,7 +125,7 @@ def test_what_is_on_disk_is_used_only_if_the_flash_still_holds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With that check switched off, the harness notices."""
-    monkeypatch.setattr(backup_module, "has_content", lambda device, start, data: True)
+    monkeypatch.setattr(read_module, "has_content", lambda device, start, data: True)
     case = Case("esp32c3", SIZE, 3, 5, tamper=True)
     assert back_up(case, tmp_path / "board.zip").wrong == "the backup differs from the flash"
 
@@ -142,7 +142,7 @@ def test_only_what_is_missing_is_read_again(tmp_path: Path) -> None:
 
     with pytest.raises(ToolError), connect(transport, baud=921600) as device:
         backup_flash(device, path, report=report)
-    assert [event.code for event in events if isinstance(event, Warned)] == ["backup-incomplete"]
+    assert [event.code for event in events if isinstance(event, Warned)] == ["read-incomplete"]
     assert not path.exists()
     transport = open_flash(CASE, FLASH)
     changes: list[Change] = []
@@ -159,7 +159,7 @@ def test_only_what_is_missing_is_read_again(tmp_path: Path) -> None:
 
 def test_a_partial_backup_of_another_board_is_not_continued(board: Board) -> None:
     partial = Path(f"{board.zip}.partial")
-    partial.write_bytes(b"espwire partial backup\n{}\n")
+    partial.write_bytes(b"espwire partial read\n{}\n")
     assert "[partial-of-other-board]" in board.run("backup", str(board.zip), code=6)
     assert "[backup-partial]" in board.run("restore", str(partial), code=6)
     assert partial.exists()

@@ -24,12 +24,14 @@ NAMES = [name for section in SECTIONS.values() for name in section]
 # what each command is given, and the exit codes it may end with. A command that is not listed is run without words,
 # and must succeed: one that cannot needs a line here.
 WORDS: dict[str, tuple[list[str], set[int]]] = {
+    "efuse": (["efuse", "--virt", "dump"], {0}),
     "write-flash": (["write-flash", "0", "{demo}"], {0}),
     "flash": (["flash", "{demo}", "--app-address", "0"], {0}),
     "verify-flash": (["verify-flash", "0", "{demo}"], {7}),
     "read-flash": (["read-flash", "0", "0x100", "{folder}/out.bin"], {0}),
     "backup": (["backup", "{folder}/out.zip"], {0}),
     "restore": (["restore", "{demo}"], {6}),
+    "job": (["job", "{demo}"], {6}),
     "erase-region": (["erase-region", "0", "0x1000"], {0}),
     "read-mem": (["read-mem", "0x40001000"], {0}),
     "write-mem": (["write-mem", "0x3fc80000", "1"], {0}),
@@ -44,6 +46,7 @@ WORDS: dict[str, tuple[list[str], set[int]]] = {
     "partitions": (["partitions", "show", "{table}"], {0}),
     "ota": (["ota", "status", "--partitions", "{table}"], {0}),
     "image": (["image", "map", "--svg", "{folder}/map.svg"], {0}),
+    "secure": (["secure", "signature-info", "{demo}"], {6}),
     "image-info": (["image-info", "{demo}"], {0}),
     "merge-bin": (["merge-bin", "-o", "{folder}/out.bin", "0", "{demo}"], {0}),
     "split-image": (

@@ -21,7 +21,10 @@ from espwire.virtual.transport import open_virtual
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from elf_writer import RISCV, Part, Program, write_elf
+from espwire.image.build_dir import build_ota_data
 from espwire.image.build_file import BuildPlan
+from espwire.image.partition_csv import parse_csv
+from espwire.image.partition_table import build_table
 from espwire.image.read_any import read_input
 
 DATA = Path(__file__).parents[1] / "data"
@@ -113,6 +116,56 @@ def test_partitions_are_erased_by_name_before_the_files_are_compared(run, tmp_pa
     assert lines[-1]["data"]["bytes_written"] > 0
     code, lines, _ = run("esp32c3", "flash", "--erase", "nothing", tree)
     assert (code, lines[-1]["code"]) == (6, "partition-unknown")
+
+
+SLOTS = "nvs,data,nvs,0x9000,0x4000\notadata,data,ota,0xd000,0x2000\nphy,data,phy,,4K\nfactory,app,factory,0x10000,256K\nota_0,app,ota_0,,256K\nota_1,app,ota_1,,256K\n"
+
+
+def run_other_slot(run, tmp_path: Path) -> str:
+    """A board that boots ota_1; the path of a build whose application belongs into factory."""
+    image = (BUILDS / "esp-idf/build/hello_world.bin").read_bytes()
+    table = build_table(parse_csv(SLOTS))
+    build = tmp_path / "build"
+    shutil.copytree(BUILDS / "esp-idf/build", build)
+    (build / "partition_table/partition-table.bin").write_bytes(table)
+    (tmp_path / "ota.bin").write_bytes(build_ota_data(1))
+    (tmp_path / "app1.bin").write_bytes(image)
+    assert run("esp32c3", "flash", str(build))[0] == 0
+    words = ("0xd000", str(tmp_path / "ota.bin"), "0x90000", str(tmp_path / "app1.bin"))
+    assert run("esp32c3", "write-flash", *words)[0] == 0
+    return str(build)
+
+
+def test_another_application_that_boots_is_named_at_the_end_and_can_be_replaced(run, tmp_path):
+    build = run_other_slot(run, tmp_path)
+    for _ in range(2):  # written, or up to date
+        code, lines, flash = run("esp32c3", "flash", build)
+        assert code == 0
+        assert [line["code"] for line in lines if line["event"] == "Warned"] == ["not-booted"]
+        assert lines[-1]["data"]["unbooted"] == {"written": "factory", "boots": "ota_1"}
+        assert "ota_1 boots, not factory. The board was reset." in lines[-1]["text"]
+        assert flash[0xD000:0xF000] == build_ota_data(1)
+    code, lines, flash = run("esp32c3", "flash", "--select-written", build)
+    assert (code, lines[-1]["data"]["unbooted"]) == (0, None)
+    assert "boots, not" not in lines[-1]["text"]
+    assert flash[0xD000:0xF000] == b"\xff" * 0x2000
+    assert run("esp32c3", "flash", build)[1][-1]["data"]["unbooted"] is None
+
+
+@pytest.mark.parametrize(("answer", "selects"), [("y\n", True), ("\n", False), ("", False)])
+def test_on_a_terminal_there_is_a_question(run, tmp_path, monkeypatch, capsys, answer, selects):
+    build = run_other_slot(run, tmp_path)
+    monkeypatch.setattr("espwire.cli.context.is_terminal", lambda stream: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    flash = tmp_path / "esp32c3.flash"
+    assert (
+        main(["--port", f"virtual:esp32c3?flash={flash.as_posix()}&size=4MB", "flash", build]) == 0
+    )
+    out = capsys.readouterr().out
+    assert out.count("Have factory boot instead? [y/N]") == 1
+    assert ("factory, which boots from now on" in out) == selects
+    assert ("ota_1 boots, not factory." in out) != selects
+    assert (flash.read_bytes()[0xD000:0xF000] == b"\xff" * 0x2000) == selects
 
 
 def test_the_current_folder_is_the_default(run, monkeypatch) -> None:

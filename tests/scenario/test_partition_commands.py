@@ -14,7 +14,8 @@ import pytest
 from espwire.cli.main import main
 from espwire.device.connect import connect
 from espwire.errors import TableError, ToolError, VerifyError
-from espwire.flash.partitions import read_map, read_ota_status, read_partition_table, switch_ota
+from espwire.flash.partitions import read_map, read_ota_status, switch_ota
+from espwire.flash.read_table import read_partition_table
 from espwire.image.flash_map import map_dump
 from espwire.image.ota import find_boot, parse_ota_data
 from espwire.image.partition_csv import parse_csv

@@ -9,7 +9,7 @@ import pytest
 from espwire import connect
 from espwire.blob import Blob
 from espwire.errors import DataError, SafetyStop
-from espwire.events import Event, Warned
+from espwire.events import Event, PlanReady, Warned
 from espwire.flash.findings import Policy
 from espwire.flash.journal import Journal, Unfinished
 from espwire.flash.side_effects import cut_gaps
@@ -106,6 +106,109 @@ def test_an_application_in_a_slot_that_does_not_boot_is_reported(slot, codes):
         if warning.code == "not-booted":
             assert "`espwire ota switch app0`" in warning.text
             assert "selects app1" in warning.text
+
+
+NEW_CSV = "nvs,data,nvs,0xf000,0x5000\notadata,data,ota,0x14000,0x2000\napp0,app,ota_0,0x20000,192K\napp1,app,ota_1,0x50000,384K\nlog,data,0x40,0x9000,0x6000\n"
+
+
+def plan_table(transport: VirtualTransport, csv: str, *blobs: Blob, **policy: bool) -> PlanReady:
+    events: list[Event] = []
+    device = connect(transport, baud=921600, stub=True)
+    table = Blob(0x8000, build_table(parse_csv(csv)), "table.bin")
+    write_flash(
+        device, [table, *blobs], policy=Policy(**policy), dry_run=True, report=events.append
+    )
+    (plan,) = [event for event in events if isinstance(event, PlanReady)]
+    warned = [event.text for event in events if isinstance(event, Warned)]
+    misread = "; ".join(change.text for change in plan.partitions if change.kind == "misread")
+    assert [text.partition("; `flash")[0] for text in warned] == ([misread] if misread else [])
+    return plan
+
+
+def test_a_new_partition_table_is_compared_with_the_one_in_flash():
+    transport = open_chip(slot=2)
+    changes = plan_table(transport, NEW_CSV).partitions
+    assert [(change.kind, change.text) for change in changes] == [
+        (
+            "changed",
+            "nvs moves from 0x9000 to 0xf000 without its content and grows from 16KB to 20KB",
+        ),
+        ("changed", "otadata moves from 0xd000 to 0x14000 without its content"),
+        (
+            "changed",
+            "app0 moves from 0x10000 to 0x20000 without its content and shrinks from 256KB to 192KB",
+        ),
+        ("changed", "app1 grows from 256KB to 384KB"),
+        ("added", "log at 0x9000 (24KB) is new"),
+        ("misread", "log (data/64) gets 0x9000..0xd000, which holds data of nvs (data/nvs)"),
+        ("misread", "log (data/64) gets 0xd000..0xf000, which holds data of otadata (data/ota)"),
+    ]
+    assert changes[0][3:] == (0x9000, 0x4000, 0xF000, 0x5000)
+    assert changes[4][3:] == (None, None, 0x9000, 0x6000)
+    assert changes[5][3:] == (0x9000, 0x4000, 0x9000, 0x6000)
+
+
+def test_what_is_written_or_erased_is_not_read_as_something_else():
+    transport = open_chip(slot=2)
+    log = Blob(0x9000, b"new", "log.bin")
+    assert [c.kind for c in plan_table(transport, NEW_CSV, log).partitions].count("misread") == 0
+    erased = plan_table(transport, NEW_CSV, erase=((0x9000, 0xD000),))
+    assert [c.kind for c in erased.partitions].count("misread") == 0
+    erased = plan_table(transport, NEW_CSV, erase=((0xC000, 0xF000),))
+    (text,) = [c.text for c in erased.partitions if c.kind == "misread"]
+    assert "0x9000..0xd000" in text
+
+
+@pytest.mark.parametrize(
+    ("csv", "texts"),
+    [
+        (CSV, []),
+        (CSV.replace("nvs,data,nvs", "settings,data,nvs"), ["settings was named nvs"]),
+        (CSV.replace("nvs,data,nvs", "nvs,data,fat"), [
+            "nvs changes from data/nvs to data/fat",
+            "nvs (data/fat) gets 0x9000..0xd000, which holds data of nvs (data/nvs)",
+        ]),
+        (CSV.replace("app1,app,ota_1,,256K\n", ""), ["app1 at 0x50000 (256KB) vanishes"]),
+        (CSV.replace("256K\napp1", "256K,encrypted\napp1"), [
+            "app0 changes its flags from none to encrypted"
+        ]),
+    ],
+    ids=["equal", "renamed", "retyped", "removed", "flags"],
+)  # fmt: skip
+def test_small_changes_of_a_table(csv, texts):
+    assert [change.text for change in plan_table(open_chip(), csv).partitions] == texts
+
+
+def test_a_board_without_a_table_has_nothing_to_compare():
+    assert plan_table(open_virtual("virtual:esp32?size=2MB&profile=instant"), CSV).partitions == ()
+
+
+def test_through_the_rom_the_tables_are_compared_as_well():
+    transport = open_virtual("virtual:esp32c3?size=2MB&profile=instant")
+    transport.chip.flash.contents[0x8000:0x8C00] = build_table(parse_csv(CSV))
+    events: list[Event] = []
+    device = connect(transport, baud=921600, stub=False)
+    blob = Blob(0x8000, build_table(parse_csv(CSV.replace("0x4000", "0x3000"))), "table.bin")
+    write_flash(device, [blob], report=events.append)
+    (plan,) = [event for event in events if isinstance(event, PlanReady)]
+    assert [c.text for c in plan.partitions] == ["nvs shrinks from 16KB to 12KB"]
+
+
+def test_a_slot_without_an_application_is_not_said_to_boot():
+    transport = open_chip(slot=2)
+    transport.chip.flash.contents[0x50000:0x51000] = b"\xff" * 0x1000
+    warned = write(transport, Blob(0x10000, APP, "a.bin"), consents=frozenset({"wrong-offset"}))
+    assert [w.code for w in warned if w.code == "not-booted"] == []
+
+
+def test_an_application_inside_a_merged_file_counts():
+    merged = bytes(transport_contents(open_chip(slot=2), 0xF000, 0x10000)) + APP
+    warned = write(open_chip(slot=2), Blob(0xF000, merged, "merged.bin"))
+    assert [w.code for w in warned] == ["not-booted"]
+
+
+def transport_contents(transport: VirtualTransport, start: int, end: int) -> bytes:
+    return bytes(transport.chip.flash.contents[start:end])
 
 
 def test_a_journal_that_cannot_be_written_is_a_warning_and_a_damaged_one_an_error(tmp_path):

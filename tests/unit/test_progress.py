@@ -7,7 +7,7 @@ import random
 import pytest
 
 from espwire.events import Event, Finished, Note, Progress
-from espwire.progress import Continued, Overall, Task, track
+from espwire.progress import Continued, Overall, Parts, Task, track
 
 
 class Clock:
@@ -151,3 +151,33 @@ def test_a_job_that_is_interrupted_again_and_again_never_goes_back(seed):
     done = [(e.job_done, e.job_total) for e in events if isinstance(e, Progress)]
     assert [count for count, _ in done] == sorted(count for count, _ in done)
     assert all(count <= total for count, total in done)
+
+
+def test_parts_add_up_by_their_bytes_and_only_the_last_one_ends_at_100() -> None:
+    events: list[Event] = []
+    parts = Parts(events.append, (3000, 0, 1000))
+    part = step("write", 0, 1).replace(percent=50.0, job_done=1500, job_total=3000, rate=500)
+    parts(part.replace(seconds_left=3.0))
+    assert isinstance(events[-1], Progress)
+    assert (events[-1].percent, events[-1].job_done, events[-1].job_total) == (37.5, 1500, 4000)
+    assert events[-1].seconds_left == 3.0 + 1000 / 500
+    parts(end("write").replace(percent=100.0))
+    parts.begin(1)
+    erase = step("erase", 9, 9).replace(percent=100.0, job_done=4096, job_total=4096)
+    parts(erase)
+    assert isinstance(events[-1], Progress)
+    assert (events[-1].percent, events[-1].job_done, events[-1].job_total) == (75.0, 3000, 4000)
+    parts.begin(2)
+    parts(end("write").replace(percent=100.0))
+    parts(Note(text="x"))
+    shown = [event.percent for event in events if isinstance(event, Progress | Finished)]
+    assert shown == [37.5, 75.0, 75.0, 100.0]
+
+
+def test_parts_without_bytes_are_complete_at_the_end_of_the_last() -> None:
+    events: list[Event] = []
+    parts = Parts(events.append, (0, 0))
+    for number in (0, 1):
+        parts.begin(number)
+        parts(end("erase").replace(percent=100.0))
+    assert [event.percent for event in events if isinstance(event, Finished)] == [0.0, 100.0]

@@ -526,6 +526,20 @@ class AttachStep(Record):
     pad: bool = False
 
 
+class ClockStep(Record):
+    """A masked write to a register of clocks or core voltage.
+
+    ``update``: the chip's clocks are updated after it (``ClockTree.update``); ``wait``: for 1 ms after it. Both apply
+    as well when it is undone.
+    """
+
+    address: int
+    mask: int
+    value: int
+    update: bool = False
+    wait: bool = False
+
+
 class Sample(Record):
     """A typical current chip, which the virtual chip is by default. ``fields`` by their names in ``Chip.fields``."""
 
@@ -590,7 +604,7 @@ class OwnStub(Record):
     uart_bus: RegisterValue | None = None
     spi_state: int = 0
     flash_steps: tuple[RegisterValue, ...] = ()
-    clock_steps: tuple[RegisterValue, ...] = ()
+    clock_steps: tuple[ClockStep, ...] = ()
     registers: Mapping[str, int] = EMPTY
     rom_functions: tuple[str, ...] = ()
     first_stage: ProgramRam | None = None
@@ -634,13 +648,13 @@ class ClockTree(Record):
 
     The PLL gives ``period_mhz`` to the CPU and ``bus_mhz`` to the peripherals, or ``pll_multiple`` times the crystal to
     the CPU alone; the peripherals otherwise run at the crystal's frequency. ``double``: a bit that doubles the CPU's clock alone. ``down``: bits that switch off
-    the PLL. ``flash_mhz``: the flash controller's input from the PLL, if not that of the peripherals. ``update``: a register whose bit 0 must be written for a selection to take effect. ``divider``: divides the
+    the PLL. ``flash_mhz``: the flash controller's input from the PLL, if not that of the peripherals. ``update``: a bit that must be set for selections to take effect; it clears itself. ``divider``: divides the
     crystal for CPU and peripherals, by its value plus one; ``divider_start`` is its value after a reset.
     """
 
     select: BitPart | None = None
     pll: int = 1
-    update: int | None = None
+    update: BitAt | None = None
     period: BitPart | None = None
     period_mhz: tuple[int, ...] = ()
     pll_multiple: int | None = None

@@ -6,14 +6,15 @@ nothing else. A command's module is imported only if that command is on the line
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.command_table import GROUPS, SECTIONS, Entry
+from espwire.cli.command_table import GROUPS, SECTIONS, Boards, Entry
 from espwire.cli.context import Context
 from espwire.cli.help import find_examples, write_screen
 from espwire.cli.options import HELP_ALL, global_options, help_option, show_help
@@ -130,7 +131,24 @@ def _complete_command(command: click.Command, name: str, entry: Entry) -> None:
         option.is_global = True  # type: ignore[attr-defined]
         command.params.append(option)
     command.params.append(help_option())
+    if not entry.offline and command.callback is not None:
+        command.callback = _accept_boards(command.callback, name, entry)
     command.complete = True  # type: ignore[attr-defined]
+
+
+def _accept_boards(run: Callable[..., Any], name: str, entry: Entry) -> Callable[..., Any]:
+    """The command, or a run of it for each board if the command line is for several."""
+
+    @functools.wraps(run)
+    def call(*arguments: Any, **options: Any) -> Any:
+        context: Context = click.get_current_context().obj
+        if not context.uses_boards(entry.boards is not Boards.ONE):
+            return run(*arguments, **options)
+        from espwire.cli.boards.run import run_boards
+
+        return run_boards(context, name, entry.boards, options)
+
+    return call
 
 
 def respell(

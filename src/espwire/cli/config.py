@@ -177,8 +177,45 @@ _LIST = (
         variable="PORT",
         flags=("-p", "--port"),
         help="Port of the board: a device (/dev/ttyUSB0, COM3), a USB serial number, a known MAC address,"
-        " socket://HOST:PORT, rfc2217://HOST:PORT or virtual:CHIP?… Default: the only connected board.",
+        " socket://HOST:PORT, rfc2217://HOST:PORT or virtual:CHIP?… Several boards: separated by commas."
+        " Default: the only connected board.",
         option={"metavar": "PORT"},
+    ),
+    _flag(
+        "all_boards",
+        "--all",
+        help="Work on all connected boards at once, as with a list of ports.",
+    ),
+    _flag(
+        "watch",
+        "--watch",
+        help="Work on each board that is plugged in, until Ctrl-C; with --all or --port also on those"
+        " that are connected already.",
+    ),
+    _flag(
+        "yes",
+        "--yes",
+        help="With --all and --watch: also use boards with a USB-serial bridge that were never used before.",
+    ),
+    Setting(
+        "limit",
+        default=16,
+        flags=("--limit",),
+        help="Work on at most this number of boards at once. Default: 16.",
+        option={"type": Number(1, 256), "metavar": "N"},
+    ),
+    Setting(
+        "stagger",
+        default=0.1,
+        flags=("--stagger",),
+        help="Time between the starts of two boards. Default: 0.1 s.",
+        option={"type": click.FloatRange(0, 3600), "metavar": "SECONDS"},
+    ),
+    Setting(
+        "log_dir",
+        flags=("--log-dir",),
+        help="Folder for the logs of several boards. Default: a folder of espwire's own.",
+        option={"metavar": "FOLDER"},
     ),
     Setting(
         "port_filter",

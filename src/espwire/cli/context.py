@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
-from espwire.cli.output import Output
+from espwire.cli.output import Output, is_terminal
+from espwire.cli.ports import plain_name, split_ports
 from espwire.errors import (
     ConnectError,
     DeviceError,
@@ -56,6 +58,7 @@ class Program(NamedTuple):
     keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
     waits: bool = True  # for a board that is lost in the middle of a job
     tunes: bool = True  # without --baud, looks for the fastest reliable rate
+    many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
 
 
 class Context:
@@ -64,6 +67,7 @@ class Context:
     :param options: values of options by setting; parsing the command line adds to them
     :param connected: an open device to work on; it stays open
     :param leave_connected: apply ``--stub``, ``--baud`` and ``--after`` to ``connected`` as well
+    :param board: the port of the only board to work on, whatever the command line names
     """
 
     def __init__(
@@ -74,10 +78,15 @@ class Context:
         options: dict[str, Any] | None = None,
         connected: Device | None = None,
         leave_connected: bool = False,
+        board: str = "",
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
+        self.line: Sequence[str] = ()  # the command line, with the arguments of @files
+        self.board = board
+        if board:
+            self.options |= {"port": board, "json": True}
         self.use_files = True  # whether settings files and environment count
         self.progress = True
         self.program_started = False  # the chip runs a program: do not reset it at the end
@@ -89,8 +98,8 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
-        self._baud: int | None = None  # of the last long transfer
-        self._ending = ""  # a sentence on how the board was left, until it is printed
+        self._baud: int | None = None  # of the last transfer
+        self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
     def values(self) -> dict[str, Value]:
@@ -200,10 +209,20 @@ class Context:
 
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         rate = f"Stable at {self._baud} baud." if self._baud is not None else ""
         data = data | {"baud": self._baud} if self._baud is not None else data
         self.result(command, " ".join(filter(None, (text, rate, ending))), data)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user answers yes to a question, which is put only on a terminal."""
+        if self.json or self.quiet or not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+            return False
+        self.stop_drawing()
+        self.output.write(sys.stdout, f"{question} [y/N] ")
+        with suppress(OSError, ValueError):
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return False
 
     def report_version(self) -> None:
         """Report the version, as the program's name demands."""
@@ -251,6 +270,27 @@ class Context:
             board += f" in {os.path.abspath(files[0])}"
         name = hashlib.sha256(board.encode()).hexdigest()[:16]
         return Journal(find_state_file().with_name("unfinished") / f"{name}.json", board)
+
+    def uses_boards(self, several: bool) -> bool:
+        """Whether the command line is for several boards, or for each that is plugged in.
+
+        :param several: whether the command can work on several; if not, settings files are not read for that
+        """
+        if self.board:
+            self.options["port"] = self.board
+            return False
+        if self.options.get("all_boards") or self.options.get("watch"):
+            return True
+        if not self.program.many_boards or self._connected is not None:
+            return False
+        port = self.get("port") if several else self.options.get("port")
+        return port is not None and "," in port and len(split_ports(port)) > 1
+
+    def name_file(self, path: str, device: Device | None = None) -> str:
+        """``path`` with ``{port}`` replaced, and ``{mac}`` once the board is known."""
+        if "{port}" in path:
+            path = path.replace("{port}", plain_name(self.board or self.get("port") or "board"))
+        return path if device is None else path.replace("{mac}", device.mac.replace(":", ""))
 
     def find_target(self) -> SystemPort | str:
         """The port that ``--port`` names, or the only connected board; a URL as it is. Opens nothing.
@@ -309,7 +349,7 @@ class Context:
         :raises PortNotFound: code ``port-not-back``
         :raises WrongChip: code ``wrong-board``: another board is at the port
         """
-        mac, losses, left = "", 0, WAIT_BACK_S
+        mac, losses, silences, left = "", 0, 0, WAIT_BACK_S
         lost_at: float | None = None
         while True:
             try:
@@ -326,12 +366,14 @@ class Context:
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
-                    time.sleep(RETRY_PAUSE_S)
                     self._find_again()
                     continue
                 gone = isinstance(error, TransportLost) and error.code != "write-timeout"
-                lost = gone or error.code == "chip-reset"
-                if not (lost and mac and self._may_wait()) or losses == MOST_LOSSES or left <= 0:
+                # after a reset, its boot text is unreadable at a high baud rate: the chip is silent
+                silences += error.code == "no-reply"
+                lost = gone or error.code in ("chip-reset", "no-reply")
+                known = mac and self._may_wait()
+                if not (lost and known) or silences > 1 or losses == MOST_LOSSES or left <= 0:
                     raise
                 losses, lost_at = losses + 1, time.monotonic()
                 self._report_loss(error)
@@ -354,12 +396,13 @@ class Context:
         )
 
     def _find_again(self) -> None:
-        """If the port has another name now, use that. The name that the user gave comes first."""
+        """Wait a moment. If the port has another name now, use that. The name that the user gave comes first."""
         target = self._target
         if target is None or os.path.exists(self.get("port") or ""):
+            time.sleep(RETRY_PAUSE_S)
             return
         with suppress(PortNotFound):
-            self.options["port"] = target.wait_back(0.0).identity.path
+            self.options["port"] = target.wait_back(RETRY_PAUSE_S).identity.path
 
     def _read_stub(self) -> StubSource:
         """The stub that the options ask for: True for espwire's own.
@@ -381,7 +424,6 @@ class Context:
 
         name = self.get("port")
         target = self.find_target()
-        self._target = None if isinstance(target, str) else target
         virtual = isinstance(target, str) and target.lower().startswith("virtual:")
         with connect(
             target,
@@ -394,6 +436,8 @@ class Context:
             stub=False,  # _prepare starts one if the command benefits
             history=None if virtual else self.state,
         ) as device:
+            # only now: of a port that is away, the system lists no identity to find it by
+            self._target = None if isinstance(target, str) else target
             if name is not None and not isinstance(target, str):
                 _check_board(device, name, target)
             report_device = self.program.report_device
@@ -411,12 +455,41 @@ class Context:
         pins: str | tuple[int, ...] | None,
     ) -> Iterator[None]:
         """Apply the options to the chip, run the command in here, then reset the chip."""
-        from espwire.device.connect import speed_up
         from espwire.device.reset import require_watchdog_reset
 
         after = self.get("after")
         if after == "watchdog-reset":
             require_watchdog_reset(device.loader, device.chip)  # before the work
+        self._set_up(device, stub, bulk, encrypt, pins)
+        yield
+        tuner = device.loader.tuner
+        self._baud = tuner.rate if tuner is not None and tuner.transferred else None
+        how = device.leave("no-reset" if self.program_started else after)
+        if not self.program_started and self.program.wording is None:
+            self.ending = _describe_ending(how, after)
+
+    def enter_again(
+        self, device: Device, *, encrypt: bool = False, pins: str | tuple[int, ...] | None = None
+    ) -> None:
+        """Reset a chip whose application was started into its loader, and apply the options as at the beginning.
+
+        ``device.reenter`` must not be None.
+        """
+        assert device.reenter is not None
+        device.reenter()
+        self.program_started = False
+        self._set_up(device, self._read_stub(), True, encrypt, pins)
+
+    def _set_up(
+        self,
+        device: Device,
+        stub: StubSource,
+        bulk: bool,
+        encrypt: bool,
+        pins: str | tuple[int, ...] | None,
+    ) -> None:
+        from espwire.device.connect import speed_up
+
         voltage = self.get("override_vddsdio")
         if voltage is not None:
             device.override_flash_voltage(voltage)
@@ -428,12 +501,6 @@ class Context:
             baud=self._choose_baud(device, bulk),
             history=None if self._is_virtual() else self.state,
         )
-        yield
-        tuner = device.loader.tuner
-        self._baud = tuner.rate if tuner is not None and tuner.transferred else None
-        how = device.leave("no-reset" if self.program_started else after)
-        if not self.program_started and self.program.wording is None:
-            self._ending = _describe_ending(how, after)
 
     def _choose_stub(
         self, device: Device, stub: StubSource, bulk: bool, encrypt: bool
@@ -490,7 +557,7 @@ class Context:
 
         :raises FileError: standard output is incomplete
         """
-        ending, self._ending = self._ending, ""
+        ending, self.ending = self.ending, ""
         if ending and not self.json:
             self.note(ending)
         self.stop_drawing()

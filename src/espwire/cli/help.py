@@ -70,6 +70,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "flash build",
         "flash .pio/build/esp32dev --dry-run",
         "flash --show firmware.uf2",
+        "-p /dev/ttyUSB0,/dev/ttyUSB1 flash build",
+        "--all --watch flash build",
     ),
     "write-flash": (
         "write-flash 0x0 bootloader.bin 0x8000 partitions.bin 0x10000 app.bin",
@@ -88,6 +90,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "restore board.zip",
         "restore board.zip --dry-run",
         "restore board.zip --allow other-chip --skip nvs",
+    ),
+    "job": (
+        "job thermostat.toml --set operator=Kim",
+        "job thermostat.toml --show",
+        "job thermostat.toml --unfinished",
     ),
     "erase-flash": ("erase-flash", "-p virtual:esp32c3 erase-flash"),
     "erase-region": ("erase-region 0x9000 0x6000", "erase-region nvs"),
@@ -134,6 +141,62 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "ota switch": ("ota switch ota_1", "ota switch factory"),
     "image": ("image map all.bin", "image map all.bin --svg flash.svg"),
     "image map": ("image map all.bin", "image map all.bin --svg flash.svg", "image map"),
+    "efuse": (
+        "efuse --chip esp32c3 summary --virt",
+        "efuse -c esp32c3 --path-efuse-file board.fuses burn-efuse WDT_DELAY_SEL 1 dump",
+    ),
+    "efuse summary": ("efuse summary --virt -c esp32c3", "efuse summary MAC --format json --virt"),
+    "efuse dump": ("efuse dump --virt", "efuse dump --format token --virt"),
+    "efuse get-custom-mac": ("efuse get-custom-mac --virt",),
+    "efuse adc-info": ("efuse adc-info --virt",),
+    "efuse check-error": ("efuse check-error --virt",),
+    "efuse burn-efuse": ("efuse burn-efuse JTAG_DISABLE 1 --virt",),
+    "efuse burn-bit": ("efuse burn-bit BLOCK3 0 1 5 --virt",),
+    "efuse burn-block-data": ("efuse burn-block-data --offset 8 BLOCK3 data.bin --virt",),
+    "efuse burn-key": (
+        "efuse burn-key BLOCK_KEY0 key.bin XTS_AES_128_KEY --virt -c esp32c3",
+        "efuse burn-key flash_encryption key.bin --virt -c esp32",
+    ),
+    "efuse burn-key-digest": (
+        "efuse burn-key-digest BLOCK_KEY0 key.pem SECURE_BOOT_DIGEST0 --virt -c esp32c3",
+    ),
+    "efuse burn-custom-mac": ("efuse burn-custom-mac AA:CD:EF:01:02:03 --virt",),
+    "efuse read-protect-efuse": ("efuse read-protect-efuse BLOCK1 --virt",),
+    "efuse write-protect-efuse": ("efuse write-protect-efuse JTAG_DISABLE --virt",),
+    "efuse set-flash-voltage": ("efuse set-flash-voltage 3.3V --virt",),
+    "secure": (
+        "secure generate-signing-key -v 2 key.pem",
+        "secure sign-data -v 2 -k key.pem -o app-signed.bin app.bin",
+    ),
+    "secure generate-signing-key": (
+        "secure generate-signing-key -v 2 --scheme ecdsa256 key.pem",
+        "secure generate-signing-key -v 2 --passphrase key.pem",
+    ),
+    "secure generate-flash-encryption-key": (
+        "secure generate-flash-encryption-key flash.key",
+        "secure generate-flash-encryption-key --keylen 512 flash.key",
+    ),
+    "secure extract-public-key": ("secure extract-public-key -v 2 -k key.pem public.pem",),
+    "secure digest-sbv2-public-key": ("secure digest-sbv2-public-key -k key.pem -o digest.bin",),
+    "secure digest-rsa-public-key": ("secure digest-rsa-public-key -k key.pem -o digest.bin",),
+    "secure digest-private-key": ("secure digest-private-key -k key.pem boot.key",),
+    "secure sign-data": (
+        "secure sign-data -v 2 -k key.pem -o app-signed.bin app.bin",
+        "secure sign-data -v 2 -k first.pem -k second.pem app.bin",
+        "secure sign-data -v 2 --pub-key public.pem --signature app.sig app.bin",
+    ),
+    "secure verify-signature": ("secure verify-signature -v 2 -k public.pem app-signed.bin",),
+    "secure signature-info": ("secure signature-info app-signed.bin",),
+    "secure signature-info-v2": ("secure signature-info-v2 app-signed.bin",),
+    "secure digest-secure-bootloader": (
+        "secure digest-secure-bootloader -k boot.key bootloader.bin",
+    ),
+    "secure encrypt-flash-data": (
+        "secure encrypt-flash-data --chip esp32c3 -k flash.key -a 0x10000 -o app-encrypted.bin app.bin",
+    ),
+    "secure decrypt-flash-data": (
+        "secure decrypt-flash-data --chip esp32c3 -k flash.key -a 0x10000 -o app.bin app-encrypted.bin",
+    ),
     "virtual": ("virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",),
     "virtual serve": (
         "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",

@@ -207,7 +207,7 @@ def look_up_on_device(
 
     :raises Unsupported, TableError: the table cannot be read, or does not have a name
     """
-    from espwire.flash.partitions import read_partition_table
+    from espwire.flash.read_table import read_partition_table
 
     return look_up(context, inputs, read_partition_table(device, source.offset))
 
@@ -224,7 +224,8 @@ def find_region(
 
     :raises Unsupported, TableError: the table cannot be read, does not have the name, or the partition is too small
     """
-    from espwire.flash.partitions import check_fits, read_partition_table
+    from espwire.flash.partitions import check_fits
+    from espwire.flash.read_table import read_partition_table
     from espwire.image.partition_table import find_partition
 
     place, size = region.place, region.size

@@ -79,6 +79,18 @@ def start(work: Callable[[], int], *, interrupted: int = EXIT_INTERRUPTED) -> No
         gc.freeze()  # or the interpreter would search all objects for garbage as it exits: 9 ms
 
 
+def run_board() -> None:
+    """The program of one board of several (boards/board.py): its arguments are the port and the command line."""
+
+    def work() -> int:
+        from espwire.cli.context import Context
+
+        port, *line = sys.argv[1:]
+        return main(line, Context(board=port))
+
+    start(work)
+
+
 def _catch_signals() -> None:
     import signal
 
@@ -133,6 +145,7 @@ def perform(arguments: Sequence[str], context: Context) -> int:
     context.scan(arguments)  # so that errors of a broken line are printed in the right form
     line = options.spread_filters(argfile.expand(arguments)) or ["--help"]
     context.scan(line)
+    context.line = line
     context.output.diverted = any(argument.endswith(STDOUT_NAMES) for argument in line)
     root = app.build(context.program.name)
     try:

@@ -21,6 +21,8 @@ PORT_WORD = (
     r"|/dev/(?!std(in|out|err)$|fd/|null$|zero$|full$|shm/|u?random$).+"
 )
 
+MAX_NAME = 60  # characters of a port in a file name
+
 
 def is_port(word: str) -> bool:
     """Whether a word names a port rather than a file or an address.
@@ -31,8 +33,38 @@ def is_port(word: str) -> bool:
     return _fits(PORT_WORD, word) or (":" in word and _fits(MAC, word))
 
 
+def is_url(word: str) -> bool:
+    """Whether it is a URL: ``socket://…``, ``virtual:…``."""
+    return _fits(URL, word)
+
+
 def _fits(pattern: str, word: str) -> bool:
     return re.fullmatch(pattern, word, re.IGNORECASE) is not None
+
+
+def split_ports(text: str) -> tuple[str, ...]:
+    """The ports of a list. A comma in the options of a ``virtual:`` port does not separate.
+
+    >>> split_ports("COM3,/dev/ttyUSB0,virtual:esp32?fault=flip:1e-5,drop:1e-4")
+    ('COM3', '/dev/ttyUSB0', 'virtual:esp32?fault=flip:1e-5,drop:1e-4')
+    """
+    ports: list[str] = []
+    for piece in text.split(","):
+        if ports and "?" in ports[-1] and not is_port(piece):
+            ports[-1] += f",{piece}"
+        elif piece.strip():
+            ports.append(piece.strip())
+    return tuple(ports)
+
+
+def plain_name(port: str) -> str:
+    """A port's name as part of a file name.
+
+    >>> [plain_name(port) for port in ("/dev/ttyUSB0", "COM3", "socket://10.0.0.7:4000")]
+    ['ttyUSB0', 'COM3', 'socket-10.0.0.7-4000']
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", port.removeprefix("/dev/")).strip("-.")
+    return plain[-MAX_NAME:] or "port"
 
 
 def find_target(
@@ -79,7 +111,7 @@ def _find_named(name: str, state: State, lister: Lister) -> SystemPort | str:
     from espwire.cli.state import find_remembered
     from espwire.transport.ports import SystemPort, find_by_serial, find_port, list_ports
 
-    if not name.strip() or _fits(URL, name):
+    if not name.strip() or is_url(name):
         return name  # transport/url.py parses them
     if _is_path(name):
         return find_port(name, lister)

@@ -115,7 +115,9 @@ def describe(event: Event, *, verbose: bool) -> str | None:
             head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
             if event.actions and all(step.kind == "skip" for step in event.actions):
                 head = "Plan: nothing to write"
-            return "\n".join([head, *(f"  {printable(step)}" for step in event.steps)])
+            lines = [head, *(f"  {printable(step)}" for step in event.steps)]
+            lines += [f"  partition table: {change.text}" for change in event.partitions]
+            return "\n".join(lines)
         case Finished(written=0):
             return f"{escape(event.name)}: all {event.size:,} bytes are in flash already."
         case Finished():
@@ -162,7 +164,7 @@ def count(event: Progress) -> str:
     more = []
     if event.job_done is not None and event.job_total:
         more.append(f"{event.job_done:,} of {event.job_total:,} bytes")
-    more += _describe_pace(event)
+    more += describe_pace(event)
     what = f"{_describe_task(event)}: {int(event.percent or 0)} % of the job"
     return ", ".join([what, *more])
 
@@ -171,7 +173,7 @@ def _describe_task(event: Progress) -> str:
     return f"{VERBS.get(event.task, event.task)} {escape(event.name)}".rstrip()
 
 
-def _describe_pace(event: Progress) -> list[str]:
+def describe_pace(event: Progress) -> list[str]:
     """Rate and time left, as far as they are known."""
     pace = [f"{event.rate * 8 / 1000:.0f} kbit/s"] if event.rate else []
     if event.seconds_left is not None:
@@ -184,7 +186,7 @@ def describe_bar(event: Progress) -> str:
     """What is right of the bar, in at most 48 columns."""
     done, total = (event.job_done or 0) >> 10, -(-(event.job_total or 0) >> 10)
     size = [f"{done:,}/{total:,} KiB"] if total else []
-    return "  ".join([f"{int(event.percent or 0):3} %", *size, *_describe_pace(event)])
+    return "  ".join([f"{int(event.percent or 0):3} %", *size, *describe_pace(event)])
 
 
 ESPWIRE = Wording(

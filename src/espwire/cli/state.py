@@ -56,6 +56,11 @@ class State:
         """The key of the adapter where the chip with this MAC address was last seen."""
         return self._load()["devices"].get(plain_mac(mac))
 
+    def is_known_adapter(self, key: str) -> bool:
+        """Whether a chip was reached at this adapter before."""
+        tables = self._load()
+        return key in tables["sequences"] or key in tables["devices"].values()
+
     def note_sequence(self, key: str, name: str) -> None:
         """Remember that this sequence worked at this adapter."""
         self._note("sequences", key, name)

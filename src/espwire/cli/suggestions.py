@@ -14,8 +14,6 @@ import click
 from espwire.cli.ports import is_port
 from espwire.errors import UsageError
 
-EFUSE = "`espefuse` of esptool; for the security eFuses, `{program} get-security-info`"
-SIGN = "`espsecure` of esptool"
 BRIDGE = "`esp_rfc2217_server` of esptool"
 
 
@@ -33,6 +31,7 @@ COMMANDS = _by_name(
         "read-flash 0 ALL FILE": "read dump save get flash-read",
         "backup FILE": "backup-flash flash-backup export clone archive",
         "restore FILE": "restore-flash flash-restore import unbackup",
+        "job FILE": "jobs batch factory produce production recipe script steps",
         "erase-flash": "erase erase-all erase-chip wipe format clean chip-erase",
         "erase-region ADDRESS SIZE": "erase-partition erase-sector erase-block erase-range",
         "chip-info": "info chip board-info identify detect device-info probe id revision get-chip-id",
@@ -56,10 +55,36 @@ COMMANDS = _by_name(
         "split-image FILE": "split unmerge extract unpack",
         "image-diff OLD NEW": "diff cmp",
         "image-info FILE": "inspect analyze file-info imageinfo app-info show",
+        "efuse summary": "efuses fuse fuses espefuse espefuse.py summary read-efuse efuse-summary",
+        "efuse dump": "dump-efuse",
+        "efuse burn-efuse NAME VALUE": "burn-efuse",
+        "efuse burn-bit BLOCK BIT": "burn-bit",
+        "efuse burn-block-data BLOCK FILE": "burn-block-data",
+        "efuse burn-key BLOCK FILE PURPOSE": "burn-key",
+        "efuse burn-key-digest BLOCK FILE PURPOSE": "burn-key-digest",
+        "efuse burn-custom-mac MAC": "burn-custom-mac set-mac",
+        "efuse read-protect-efuse NAME": "read-protect-efuse",
+        "efuse write-protect-efuse NAME": "write-protect-efuse",
+        "efuse set-flash-voltage VOLTAGE": "set-flash-voltage",
+        "efuse get-custom-mac": "get-custom-mac",
+        "efuse adc-info": "adc-info",
+        "efuse check-error": "check-error",
         "partitions show": "partition partition-table parttool gen-esp32part table",
         "ota status": "otatool ota-status switch-ota rollback",
         "image map FILE": "map flash-map layout draw",
         "virtual serve CHIP": "serve emulate emulator simulate simulator qemu",
+        "secure --help": "secure-boot espsecure espsecure.py crypto flash-encryption",
+        "secure generate-signing-key -v 2 KEYFILE": "generate-signing-key keygen",
+        "secure generate-flash-encryption-key KEYFILE": "generate-flash-encryption-key",
+        "secure sign-data -v 2 -k KEY FILE": "sign sign-data sign-image",
+        "secure verify-signature -v 2 -k KEY FILE": "verify-signature",
+        "secure signature-info FILE": "signature signature-info signature-info-v2",
+        "secure extract-public-key -v 2 -k KEY OUTPUT": "extract-public-key",
+        "secure digest-sbv2-public-key -k KEY -o OUTPUT": "digest-sbv2-public-key digest-rsa-public-key",
+        "secure digest-private-key -k KEY OUTPUT": "digest-private-key",
+        "secure digest-secure-bootloader -k KEY IMAGE": "digest-secure-bootloader",
+        "secure encrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "encrypt encrypt-flash-data",
+        "secure decrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "decrypt decrypt-flash-data",
         "demo": "example tour tutorial try quickstart",
         "--help": "help usage commands man",
         "version": "ver about",
@@ -94,6 +119,18 @@ GROUP_COMMANDS = {
             "image map FILE": "draw svg layout picture",
         }
     ),
+    "secure": _by_name(
+        {
+            "secure sign-data -v 2 -k KEY FILE": "sign append",
+            "secure verify-signature -v 2 -k KEY FILE": "verify check",
+            "secure signature-info FILE": "info show signatures",
+            "secure generate-signing-key -v 2 KEYFILE": "generate keygen key new",
+            "secure extract-public-key -v 2 -k KEY OUTPUT": "extract public public-key",
+            "secure digest-sbv2-public-key -k KEY -o OUTPUT": "digest digest-public-key",
+            "secure encrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "encrypt",
+            "secure decrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "decrypt",
+        }
+    ),
     "virtual": _by_name(
         {
             "virtual serve CHIP": "start run server listen create new",
@@ -103,22 +140,6 @@ GROUP_COMMANDS = {
 }
 # what espwire does not have yet: its name and what to use until then → names of commands
 _LATER = {
-    ("eFuse commands", EFUSE): (
-        "efuse efuses fuse fuses espefuse espefuse.py summary burn-efuse burn-key "
-        "burn-bit burn-block-data burn-key-digest read-protect-efuse "
-        "write-protect-efuse adc-info set-flash-voltage burn-custom-mac get-custom-mac "
-        "check-error dump-efuse execute-scripts read-efuse efuse-summary set-mac"
-    ),
-    ("signing commands", SIGN): (
-        "sign sign-data signature espsecure espsecure.py secure-boot "
-        "generate-signing-key verify-signature extract-public-key "
-        "digest-sbv2-public-key digest-private-key keygen signature-info-v2 "
-        "digest-secure-bootloader digest-rsa-public-key sign-image"
-    ),
-    ("encryption commands", SIGN): (
-        "encrypt decrypt encrypt-flash-data decrypt-flash-data "
-        "generate-flash-encryption-key split-sdc-certificate merge-sdc-certificate"
-    ),
     ("port server", BRIDGE): ("rfc2217 esp-rfc2217-server bridge share proxy"),
 }
 LATER = {name: later for later, names in _LATER.items() for name in names.split()}

@@ -472,6 +472,25 @@ class Device:
         """Start the application by the port's lines."""
         self.leave("hard-reset")
 
+    def start_application(self, baud: int = baud_rates.ROM_BAUD) -> bytes:
+        """Start the application, and listen to it: ``transport`` returns its output from now on. ``reenter`` ends that.
+
+        Returns output that was received meanwhile.
+
+        :param baud: rate of the application's output
+        :raises Unsupported, CommandFailed: as ``leave`` and ``run``
+        """
+        if self.has_rate and self.loader.baud > baud_rates.ROM_BAUD:
+            self.change_baud(baud_rates.ROM_BAUD)  # most applications print at this rate
+        self._tracker.output = b""
+        if self.transport.info.can_reset:
+            self.leave("hard-reset")
+        else:
+            self.run()
+        self.loader.dialect, self.flash = self.chip.rom, None
+        self.transport.set_baud(baud)
+        return self._tracker.output
+
     def _attach(self) -> None:
         attached, request = self._attached, self._plan_attach()
         if request is None:

@@ -60,6 +60,7 @@ class PortTracker:
     ) -> None:
         self.port, self.baud = port, baud
         self.reset_low: float | None = None
+        self.output = b""  # of the application, received while a reset was observed
         self._cancel, self._report = cancel, report
 
     def reopen(
@@ -100,7 +101,7 @@ class PortTracker:
         """
         if error is None:
             try:
-                loader.transport.read(GONE_S)
+                self.output += loader.transport.read(GONE_S)
                 return
             except TransportLost as lost:
                 error = lost

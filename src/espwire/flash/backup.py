@@ -8,18 +8,24 @@ write of the whole flash by ``write_flash``, and like any other it writes only w
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.errors import FileError, SafetyStop, Unsupported, UsageError
-from espwire.events import Event, Finished, Note, Progress, Report, Warned, silent
+from espwire.events import Event, Report, Warned, silent
 from espwire.files import open_output
 from espwire.flash.findings import Finding, Policy, build_fatal, stop_if_fatal
 from espwire.flash.model import BLANK, Cancel, FlashTarget, Plan
-from espwire.flash.read import check_can_read
-from espwire.flash.verify import has_content
+from espwire.flash.read import (
+    Block,
+    ResumableRead,
+    check_can_read,
+    find_board,
+    list_blocks,
+    open_partial,
+)
 from espwire.flash.write import write_flash
 from espwire.image.backup_file import (
     BOUND_TO_MAC,
@@ -34,15 +40,12 @@ from espwire.image.backup_file import (
 from espwire.image.codec import is_image
 from espwire.image.header import find_header_size
 from espwire.image.model import HEADER
-from espwire.image.partial_backup import PartialBackup
-from espwire.progress import track
-from espwire.sizes import BLOCK, align_down, align_up, format_size, join_ranges
+from espwire.sizes import BLOCK, align_down, align_up, format_size
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.flash.journal import Journal
 
-PARTIAL = ".partial"  # is appended to the name of the backup
 # checks of content that this very board had, perhaps as its own ciphertext, do not stop a restore
 OWN_CONTENT = frozenset({"wrong-offset", "not-an-image", "damaged-image", "plaintext"})
 
@@ -84,13 +87,13 @@ def backup_flash(
     board = identify_board(device)
     check_can_read(device)
     _check_reach(device, board.flash_size)
-    with PartialBackup(os.fspath(path) + PARTIAL, board) as partial:
-        reading = _Reading(device, partial, board.flash_size, cancel, report)
-        flash = reading.run()
+    size = board.flash_size
+    with open_partial(path, board, report) as partial:
+        reading = ResumableRead(device, partial, 0, size, cancel=cancel, report=report)
+        flash = reading.run(_find_written(device, size, cancel))
         parts = plan_parts(flash, calibration_size=device.chip.flash.calibration_size)
         with open_output(path) as file:
             backup = write_backup(file, board, flash, parts)
-        partial.remove()
     return BackedUp(backup, reading.read, reading.resumed)
 
 
@@ -119,22 +122,14 @@ def identify_board(device: Device) -> Board:
             hint="Secure Download Mode is permanent: keep the files that the board was flashed with.",
             code="secure-download-mode",
         )
-    target = FlashTarget.of(device)
-    jedec = device.flash.jedec if device.flash is not None else None
-    if target.id_size is None or jedec is None:
+    board = find_board(device, FlashTarget.of(device))
+    if board is None:
         raise UsageError(
             "the flash chip's id does not show its size, so it is unknown where the flash ends",
             hint="Use read-flash or write-flash with --flash-size.",
             code="flash-size-unknown",
         )
-    security = target.security
-    return Board(
-        chip=device.chip.id,
-        mac=device.mac,
-        flash_id=jedec.to_bytes(3, "little").hex(),
-        flash_size=target.id_size,
-        encrypted=security is not None and security.flash_encryption,
-    )
+    return board
 
 
 def _check_reach(device: Device, size: int) -> None:
@@ -148,93 +143,19 @@ def _check_reach(device: Device, size: int) -> None:
         )
 
 
-class _Reading:
-    """Reads the flash, block by block. ``read``, ``resumed``: bytes from the flash and from an earlier run."""
-
-    def __init__(
-        self,
-        device: Device,
-        partial: PartialBackup,
-        size: int,
-        cancel: Cancel | None,
-        report: Report,
-    ) -> None:
-        self.device, self.partial, self.cancel = device, partial, cancel
-        self.report = track(report, device.transport.now)
-        self.flash = bytearray(BLANK * size)
-        self.read = self.resumed = 0
-
-    def run(self) -> bytes:
-        """The content of the flash."""
-        complete = False
-        try:
-            wanted = self._find_written()
-            missing = [block for block in wanted if not self._resume(block)]
-            if self.resumed:
-                text = f"continuing {self.partial.path}: {self.resumed:,} of its bytes are still in flash"
-                self.report(Note(text=text))
-            self._read(missing)
-            complete = True
-        finally:
-            if not complete and self.partial.addresses:
-                text = f"the backup is not complete; to continue it, repeat the command ({self.partial.path} has what was read)"
-                self.report(Warned(code="backup-incomplete", text=text))
-        return bytes(self.flash)
-
-    def _check(self) -> None:
-        if self.cancel is not None:
-            self.cancel.check()
-
-    def _find_written(self) -> list[int]:
-        """Addresses of the blocks that are not blank."""
-        backend, size = self.device.backend, len(self.flash)
-        piece = size if backend.limits.digests_at_once else BLOCK
-        blocks: set[int] = set()
-        for start in range(0, size, piece):
-            self._check()
-            ranges = backend.find_written(start, min(piece, size - start))
-            for low, high in ((start, min(start + piece, size)),) if ranges is None else ranges:
-                blocks.update(range(align_down(low, BLOCK), high, BLOCK))
-        return sorted(blocks)
-
-    def _resume(self, block: int) -> bool:
-        """Use the block of an earlier run if the flash still holds it."""
-        self._check()
-        data = self.partial.read(block)
-        if data is None or not has_content(self.device, block, data):
-            return False
-        self.flash[block : block + len(data)] = data
-        self.resumed += len(data)
-        return True
-
-    def _read(self, blocks: list[int]) -> None:
-        """Read the blocks, and store each once it is complete."""
-        name = os.path.basename(self.partial.path.removesuffix(PARTIAL))
-        spans = join_ranges((block, min(block + BLOCK, len(self.flash))) for block in blocks)
-        total = self.resumed + sum(end - start for start, end in spans)
-        self.device.tune_line("read", (total - self.resumed) // 2)
-        began = self.device.transport.now()
-        self.report(Progress(task="read", name=name, done=self.resumed, total=total))
-        for start, end in spans:
-            for address, data in self._read_blocks(start, end):
-                self.flash[address : address + len(data)] = data
-                self.partial.append(address, data)
-                self.read += len(data)
-                done = self.resumed + self.read
-                self.report(Progress(task="read", name=name, done=done, total=total))
-                self._check()
-        seconds = self.device.transport.now() - began
-        self.report(Finished(task="read", name=name, size=self.read, seconds=seconds, address=0))
-
-    def _read_blocks(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-        address, pending = start, bytearray()
-        for data in self.device.backend.read(start, end - start, report=self.report):
-            pending += data
-            while len(pending) >= min(BLOCK, end - address) > 0:
-                size = min(BLOCK, end - address)
-                yield address, bytes(pending[:size])
-                del pending[:size]
-                address += size
+def _find_written(device: Device, size: int, cancel: Cancel | None) -> list[Block]:
+    """The blocks that are not blank."""
+    backend = device.backend
+    piece = size if backend.limits.digests_at_once else BLOCK
+    blocks: set[Block] = set()
+    for start in range(0, size, piece):
+        if cancel is not None:
+            cancel.check()
+        end = min(start + piece, size)
+        ranges = backend.find_written(start, end - start)
+        for low, high in ((start, end),) if ranges is None else ranges:
+            blocks.update(list_blocks(align_down(low, BLOCK), min(align_up(high, BLOCK), size)))
+    return sorted(blocks)
 
 
 def restore_flash(

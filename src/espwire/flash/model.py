@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from espwire.errors import UsageError
-from espwire.events import PlannedStep
+from espwire.events import PartitionChange, PlannedStep
 from espwire.flash.findings import Finding, Policy
 from espwire.progress import Task
 from espwire.sizes import SECTOR, Ranges, format_size
@@ -272,11 +272,20 @@ class Skip(NamedTuple):
 Step = Erase | Write | Verify | Skip
 
 
+class Unbooted(NamedTuple):
+    """An application that was written, and the one that boots instead, by their partitions' labels."""
+
+    written: str
+    boots: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """What will be done, in order.
 
     ``wire_bytes`` is what the host sends, see ``wire_estimated``; ``durations`` an estimate for each step, in seconds.
+    ``partitions``: how a partition table that is written differs from the one in flash. ``unbooted``: the application that
+    was written does not boot, which is known once the plan was carried out.
     """
 
     steps: tuple[Step, ...]
@@ -284,6 +293,8 @@ class Plan:
     wire_bytes: int = 0
     durations: tuple[float, ...] = ()
     policy: Policy = field(default_factory=Policy)
+    partitions: tuple[PartitionChange, ...] = ()
+    unbooted: Unbooted | None = None
 
     @property
     def seconds(self) -> float:

@@ -14,6 +14,7 @@ from espwire.flash.erase import erase_region
 from espwire.flash.findings import Policy
 from espwire.flash.model import BLANK, FlashTarget
 from espwire.flash.read import read_flash
+from espwire.flash.read_table import read_boot_slot, read_partition_table, read_table_if_any
 from espwire.flash.write import write_flash
 from espwire.image.descriptors import APP, APP_MAGIC, parse_app_descriptor
 from espwire.image.flash_map import Area, FlashMap, build_map, join_details, name_idf
@@ -24,7 +25,6 @@ from espwire.image.ota import (
     OtaState,
     OtaStatus,
     build_sector,
-    find_boot,
     find_ota_data,
     parse_ota_data,
     plan_switch,
@@ -32,11 +32,9 @@ from espwire.image.ota import (
 from espwire.image.partition_table import APP as APP_TYPE
 from espwire.image.partition_table import (
     TABLE_OFFSET,
-    TABLE_SIZE,
     Partition,
     PartitionTable,
     find_partition,
-    parse_table,
 )
 from espwire.progress import track
 from espwire.sizes import BLOCK, SECTOR, Ranges, join_ranges
@@ -46,25 +44,6 @@ if TYPE_CHECKING:
 
 HEAD = HEADER.size + EXTENDED.size + SEGMENT_HEADER.size + APP.size
 MAX_DIGESTS = 256
-
-
-def read_partition_table(device: Device, offset: int = TABLE_OFFSET) -> PartitionTable:
-    """The table that the device holds.
-
-    :raises Unsupported: this loader cannot read flash
-    :raises TableError: there is none at ``offset``, or it is broken
-    """
-    try:
-        data = read_flash(device, offset, TABLE_SIZE)
-    except Unsupported as error:
-        if error.code != "cannot-read-flash":
-            raise
-        raise Unsupported(
-            f"the partition table cannot be read: {error}",
-            hint=f"{error.hint} Or pass the table with --partitions FILE, or use addresses.",
-            code="cannot-read-partitions",
-        ) from None
-    return parse_table(data, f"the flash at {offset:#x}")
 
 
 def find_place(table: PartitionTable, name: str, *, report: Report = silent) -> Partition:
@@ -117,7 +96,7 @@ def read_ota_status(device: Device, *, table: PartitionTable | None = None) -> O
     :raises TableError: no partition table, or a broken one
     """
     _check_plain(device)
-    return _read_boot(device, table or read_partition_table(device))
+    return read_boot_slot(device, table or read_partition_table(device))
 
 
 def switch_ota(
@@ -232,28 +211,14 @@ def read_map(
         raise UsageError(
             "the flash size is unknown", hint="Give --flash-size.", code="flash-size-unknown"
         )
-    table = _read_table(device, table_offset)
-    boot = _read_boot(device, table) if table is not None else None
+    table = read_table_if_any(device, table_offset)
+    boot = read_boot_slot(device, table) if table is not None else None
     filled = _find_filled(device, table, size, track(report, device.transport.now))
     heads = (_read_head(device, address, size) for address in _list_image_addresses(device, table))
     contents = tuple(head for head in heads if head is not None)
     return build_map(
         size, filled, table=table, table_offset=table_offset, contents=contents, boot=boot
     )
-
-
-def _read_table(device: Device, offset: int) -> PartitionTable | None:
-    """The table; None if there is none, which a map may show."""
-    try:
-        return read_partition_table(device, offset)
-    except TableError:
-        return None
-
-
-def _read_boot(device: Device, table: PartitionTable) -> OtaStatus:
-    partition = find_ota_data(table)
-    data = read_flash(device, partition.offset, OTA_DATA_SIZE) if partition is not None else None
-    return find_boot(table, parse_ota_data(data) if data is not None else None)
 
 
 def _list_image_addresses(device: Device, table: PartitionTable | None) -> list[int]:

@@ -1,25 +1,27 @@
-"""Checks for side effects of a write: protected flash chips, partitions that become blank, applications that do not boot."""
+"""Checks for side effects of a write, such as partitions that become blank and applications that do not boot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espwire.blob import Blob
 from espwire.device.flash_registers import FlashStatus
 from espwire.errors import TableError
+from espwire.events import PartitionChange
 from espwire.flash.findings import Finding, build_fatal
-from espwire.flash.model import BLANK, FlashTarget, Plan
+from espwire.flash.model import BLANK, Erase, FlashTarget, Plan, Unbooted
+from espwire.flash.read import read_flash
+from espwire.flash.read_table import read_boot_slot, read_table_if_any
+from espwire.flash.table_diff import find_changes, find_misread
+from espwire.image.build_file import TABLE
 from espwire.image.codec import is_image
-from espwire.image.ota import OTA_DATA_SIZE, find_boot, find_ota_data, parse_ota_data
-from espwire.image.partition_table import (
-    APP,
-    TABLE_OFFSET,
-    TABLE_SIZE,
-    PartitionTable,
-    parse_table,
-)
-from espwire.sizes import SECTOR, Ranges, align_down, align_up, join_ranges, subtract_ranges
+from espwire.image.model import ROW_MAGIC
+from espwire.image.ota import find_ota_data
+from espwire.image.partition_table import APP, TABLE_OFFSET, TABLE_SIZE, PartitionTable, parse_table
+from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up, join_ranges, subtract_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -54,7 +56,7 @@ def find_blanked(device: Device, plan: Plan) -> tuple[Finding, ...]:
         for at in range(write.address, align_down(write.end, SECTOR), SECTOR)
         if not write.data[at - write.address :][:SECTOR].strip(BLANK)
     )
-    if not blank or (table := read_table(device)) is None:
+    if not blank or (table := read_table_if_any(device)) is None:
         return ()
     lost = [
         entry.label
@@ -69,41 +71,107 @@ def find_blanked(device: Device, plan: Plan) -> tuple[Finding, ...]:
     return (Finding("data-erased", text),)
 
 
-def find_unbooted(
-    device: Device, target: FlashTarget, blobs: Iterable[Blob]
-) -> tuple[str, str] | None:
-    """The application that was written, and the one that boots instead, by their partitions' labels.
+def find_table_changes(
+    device: Device, target: FlashTarget, plan: Plan, blobs: Iterable[Blob]
+) -> tuple[PartitionChange, ...]:
+    """How a partition table that is written differs from the one in flash, and which data will be misread."""
+    changes: list[PartitionChange] = []
+    pieces = [piece for write in plan.writes if not write.encrypted for piece in write.pieces]
+    covered = _find_covered(plan)
+    end = target.flash_size or 0
 
-    None: what was written boots, no application was written, or the flash does not say. Through a ROM, reading the
-    partition table would take a second, so it is not done.
+    def find_data(low: int, high: int) -> Ranges:
+        kept = subtract_ranges(
+            [(align_up(low, SECTOR), align_down(min(high, end), SECTOR))], covered
+        )
+        found: list[tuple[int, int]] = []
+        for start, stop in kept:
+            written = device.backend.find_written(start, stop - start)
+            found += ((start, stop),) if written is None else written
+        return join_ranges(found)
+
+    for offset, new in _list_tables(blobs):
+        written = any(p.address < offset + TABLE_SIZE and offset < p.end for p in pieces)
+        if not written or not device.backend.find_written(offset, TABLE_SIZE):
+            continue
+        old = read_table_if_any(device, offset)
+        if old is None or old.partitions == new.partitions:
+            continue
+        changes += find_changes(old, new)
+        left = (row for row in new.partitions if not _holds(covered, row.offset))
+        changes += find_misread(old, replace(new, partitions=tuple(left)), find_data)
+    return tuple(changes)
+
+
+def find_misread_data(changes: Iterable[PartitionChange]) -> tuple[Finding, ...]:
+    """The finding for partitions that get data of others."""
+    misread = [change for change in changes if change.kind == "misread"]
+    if not misread:
+        return ()
+    names = " ".join(f"--erase {name}" for name in dict.fromkeys(change.name for change in misread))
+    text = "; ".join(change.text for change in misread)
+    return (Finding("data-misread", f"{text}; `flash {names}` erases it first"),)
+
+
+def _list_tables(blobs: Iterable[Blob]) -> list[tuple[int, PartitionTable]]:
+    """The partition tables in the blobs, by flash address."""
+    tables = []
+    for blob in blobs:
+        offset = blob.address if blob.kind == TABLE else TABLE_OFFSET
+        data = blob.data[offset - blob.address :][:TABLE_SIZE] if blob.address <= offset else b""
+        if data[:2] == ROW_MAGIC:
+            with suppress(TableError):
+                tables.append((offset, parse_table(data)))
+    return tables
+
+
+def _find_covered(plan: Plan) -> Ranges:
+    """What holds new content after the plan, or is erased: whole sectors."""
+    return join_ranges(
+        (
+            align_down(step.address, SECTOR),
+            align_up(step.address + step.size if isinstance(step, Erase) else step.end, SECTOR),
+        )
+        for step in plan.steps
+    )
+
+
+def _holds(ranges: Ranges, address: int) -> bool:
+    return any(low <= address < high for low, high in ranges)
+
+
+def find_unbooted(device: Device, target: FlashTarget, blobs: Iterable[Blob]) -> Unbooted | None:
+    """The application that was written although another one boots.
+
+    None: what was written boots, no application was written, or the flash does not show what boots. Through a ROM,
+    reading the partition table would take a second, so it is not done.
     """
     limits = target.limits
     if target.encrypts_flash or not limits.can_read or limits.erases_at_begin:
         return None
-    offsets = {
-        blob.address for blob in blobs if is_image(blob.data) and blob.address > TABLE_OFFSET
-    }
-    if not offsets or (table := read_table(device)) is None:
+    images = {address for blob in blobs for address in _find_images(blob)}
+    if not images:
         return None
-    data = find_ota_data(table)
-    written = [entry for entry in table.partitions if entry.type == APP and entry.offset in offsets]
-    if data is None or not written:
+    table = read_table_if_any(device)
+    if table is None or find_ota_data(table) is None:
+        return None
+    written = [row for row in table.partitions if row.type == APP and row.offset in images]
+    if not written:
         return None
     try:
-        boots = find_boot(table, parse_ota_data(_read(device, data.offset, OTA_DATA_SIZE))).boots
+        boots = read_boot_slot(device, table).boots
     except TableError:
         return None
-    if boots is None or boots.offset in offsets:
+    if boots is None or boots in written or not is_image(read_flash(device, boots.offset, 1)):
         return None
-    return written[0].label, boots.label
+    return Unbooted(written[0].label, boots.label)
 
 
-def read_table(device: Device) -> PartitionTable | None:
-    """The partition table at its usual place; None: there is none."""
-    try:
-        return parse_table(_read(device, TABLE_OFFSET, TABLE_SIZE), "the flash")
-    except TableError:
-        return None
+def _find_images(blob: Blob) -> Iterable[int]:
+    """Where the blob may hold an application: the addresses that a partition can have."""
+    for address in range(align_up(max(blob.address, BLOCK), BLOCK), blob.end, BLOCK):
+        if is_image(blob.data[address - blob.address :][:1]):
+            yield address
 
 
 def cut_gaps(blobs: Iterable[Blob]) -> list[Blob]:
@@ -127,7 +195,3 @@ def _find_runs(blob: Blob) -> Ranges:
         if high - low < SECTOR or blob.data[low - blob.address : high - blob.address].strip(BLANK):
             filled.append((low, high))
     return join_ranges(filled)
-
-
-def _read(device: Device, address: int, size: int) -> bytes:
-    return b"".join(device.backend.read(address, size))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from espwire.blob import Blob, choose_for_chip
 from espwire.device.backends.base import build_wrong_erase
@@ -27,7 +27,7 @@ from espwire.events import (
 from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
-from espwire.flash.findings import Policy, stop_if_fatal
+from espwire.flash.findings import Finding, Policy, stop_if_fatal
 from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
 from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
@@ -44,7 +44,13 @@ from espwire.flash.model import (
 )
 from espwire.flash.plan import can_compare, check_blobs, check_can_verify, fill_up, plan, plan_write
 from espwire.flash.safety import find_problems
-from espwire.flash.side_effects import find_blanked, find_protection, find_unbooted
+from espwire.flash.side_effects import (
+    find_blanked,
+    find_misread_data,
+    find_protection,
+    find_table_changes,
+    find_unbooted,
+)
 from espwire.flash.survey import survey
 from espwire.flash.verify import (
     build_verify_error,
@@ -103,16 +109,10 @@ def write_flash(
     :raises SafetyStop: a safety check fails; ``consents`` name what would allow it
     :raises VerifyError: the flash does not hold what was written
     """
-    policy, settings = policy or Policy(), settings or HeaderSettings()
-    target = FlashTarget.of(device, flash_size=find_stated_size(settings))
-    images = ParsedImages(target.chip)
-    blobs = prepare_blobs(blobs, target, settings, images, report=report)
-    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
-        key, config = device.flash_key_valid, device.flash_crypt_config
-        target = replace(target, flash_key=key, crypt_config=config)
-    problems = find_problems(blobs, target, policy, images)
-    ordered = check_blobs(blobs, target, policy)
-    stop_if_fatal(problems, policy)
+    policy = policy or Policy()
+    target, blobs, ordered, problems = check_write(
+        device, blobs, policy=policy, settings=settings, report=report
+    )
     unfinished = NOTHING if journal is None else journal.read()
     unfinished = leave_out_erased(unfinished, policy)
     if journal is not None and unfinished.shared and can_restore(target, policy):
@@ -126,6 +126,9 @@ def write_flash(
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
     if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
+        changes = find_table_changes(device, target, planned, blobs)
+        planned = replace(planned, partitions=changes)
+        problems += find_misread_data(changes)
     if target.limits.can_read and not target.secure_download and planned.changes_flash:
         problems += find_protection(device.read_flash_status())
     planned = replace(planned, findings=planned.findings + problems)
@@ -136,6 +139,7 @@ def write_flash(
             seconds=round(planned.seconds, 3),
             actions=planned.actions,
             wire_estimated=planned.wire_estimated,
+            partitions=planned.partitions,
         )
     )
     if planned.writes:
@@ -150,9 +154,44 @@ def write_flash(
         if journal is not None:
             _note_written(journal, last, planned, ordered, found, target)
         if (slots := find_unbooted(device, target, blobs)) is not None:
-            text = f"the application was written to {slots[0]}, but the OTA data selects {slots[1]}, which boots; `espwire ota switch {slots[0]}` changes that"
+            text = f"the application was written to {slots.written}, but the OTA data selects {slots.boots}, which boots; `espwire ota switch {slots.written}` changes that"
             report(Warned(code="not-booted", text=text))
+            planned = replace(planned, unbooted=slots)
     return planned
+
+
+class CheckedWrite(NamedTuple):
+    """What ``write_flash`` would write: ``blobs`` as they will be in flash, and ``ordered`` by address."""
+
+    target: FlashTarget
+    blobs: tuple[Blob, ...]
+    ordered: list[Blob]
+    problems: tuple[Finding, ...]
+
+
+def check_write(
+    device: Device,
+    blobs: Iterable[Blob],
+    *,
+    policy: Policy | None = None,
+    settings: HeaderSettings | None = None,
+    report: Report = silent,
+) -> CheckedWrite:
+    """The checks of ``write_flash`` that do not depend on what the flash holds now.
+
+    :raises UsageError, SafetyStop: as ``write_flash``
+    """
+    policy, settings = policy or Policy(), settings or HeaderSettings()
+    target = FlashTarget.of(device, flash_size=find_stated_size(settings))
+    images = ParsedImages(target.chip)
+    blobs = prepare_blobs(blobs, target, settings, images, report=report)
+    if any(blob.encrypted for blob in blobs) and target.limits.can_encrypt:
+        key, config = device.flash_key_valid, device.flash_crypt_config
+        target = replace(target, flash_key=key, crypt_config=config)
+    problems = find_problems(blobs, target, policy, images)
+    ordered = check_blobs(blobs, target, policy)
+    stop_if_fatal(problems, policy)
+    return CheckedWrite(target, blobs, ordered, problems)
 
 
 def _note_written(

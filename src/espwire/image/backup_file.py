@@ -247,13 +247,13 @@ def parse_backup(data: bytes, name: str = "the backup") -> Backup:
         _fail(name, str(error) or type(error).__name__)
 
 
-PARTIAL_MAGIC = b"espwire partial backup\n"  # the first line of a file of partial_backup.py
+PARTIAL_MAGIC = b"espwire partial read\n"  # the first line of a file of partial_read.py
 
 
 def _build_partial(name: str) -> DataError:
     return DataError(
-        f"{name} is a partial backup",
-        hint="Complete it first: repeat `espwire backup` with the same board and file.",
+        f"{name} is a partial backup, or a partial read",
+        hint="Complete it first: repeat the same command with the same board and file.",
         code="backup-partial",
     )
 

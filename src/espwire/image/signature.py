@@ -59,7 +59,7 @@ def _find_blocks(data: bytes, sector: int) -> Iterator[Signature]:
         block = data[at : at + BLOCK]
         if len(block) < BLOCK or block[0] != MAGIC or block[1] not in (RSA, ECDSA):
             return
-        scheme, digest, key = _describe(block)
+        scheme, digest, key = describe_block(block)
         hashed = hashlib.new(
             "sha384" if len(digest) == 48 else "sha256", memoryview(data)[:sector]
         ).digest()
@@ -75,7 +75,7 @@ def _find_blocks(data: bytes, sector: int) -> Iterator[Signature]:
         )
 
 
-def _describe(block: bytes) -> tuple[str, bytes, bytes]:
+def describe_block(block: bytes) -> tuple[str, bytes, bytes]:
     """Scheme, stored digest of the image, and the bytes of the public key that its digest is made of."""
     if block[1] == RSA:
         return "RSA-3072 PSS", block[4:36], block[36:812]

@@ -7,13 +7,19 @@ Source: ``chips/data/image.toml`` [flash_encryption_xts], [flash_encryption_esp3
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 from espwire.errors import KeyFileError, Unsupported, UsageError
 
+if TYPE_CHECKING:
+    from espwire.chips.model import Chip
+
 UNIT, BLOCK = 128, 16
 XTS_KEY_BYTES, ESP32_KEY_BYTES = (16, 32, 64), (24, 32)
+KEY_BITS = (128, 192, 256, 512)
 ESP32_STEP = 32  # bytes that the ESP32 encrypts with the same key
 USUAL_CRYPT_CONFIG = 0xF
 # the address bit for each bit of the ESP32's key: runs that count down to bit 5
@@ -53,6 +59,27 @@ def decrypt_esp32(
 ) -> bytes:
     """Decrypt data from an ESP32's flash at ``address``; as ``encrypt_esp32``."""
     return _run_esp32(data, address, key, crypt_config, encrypt=False)
+
+
+def find_scheme(chip: Chip) -> Literal["xts", "esp32"] | None:
+    """How a chip encrypts its flash; None: it cannot."""
+    if chip.security.flash_encryption is None:
+        return None
+    return "xts" if chip.security.key_readable is None else "esp32"
+
+
+def generate_key(bits: int) -> bytes:
+    """A random key.
+
+    :raises UsageError: code ``key-size``
+    """
+    if bits not in KEY_BITS:
+        raise UsageError(
+            f"no chip uses a flash encryption key of {bits} bits",
+            hint=f"Use {', '.join(map(str, KEY_BITS[:-1]))} or {KEY_BITS[-1]} bits.",
+            code="key-size",
+        )
+    return secrets.token_bytes(bits // 8)
 
 
 def require_cryptography() -> None:

@@ -242,6 +242,11 @@ def not_back(identity: PortIdentity, seconds: float) -> PortNotFound:
     )
 
 
+def has_own_key(identity: PortIdentity) -> bool:
+    """Whether the key of the adapter is probably unique to it."""
+    return not identity.ids or _is_strong(identity.serial)
+
+
 def _is_strong(serial: str) -> bool:
     """Whether the serial number is probably unique to one device."""
     plain = _plain(serial)

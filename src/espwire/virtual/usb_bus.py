@@ -42,6 +42,7 @@ class BusDevice:
     transport: BusTransport | None = None
     lines: tuple[bool, bool] = (False, False)  # DTR and RTS as the host last set them
     paths: list[str] = field(default_factory=list)
+    renamed: bool = False  # when it returns
 
     @property
     def native(self) -> bool:
@@ -111,12 +112,21 @@ class VirtualBus:
         self.advance()
         return next((device for device in self.devices if device.path == path), None)
 
-    def lose(self, path: str, *, back_after: float | None = None, power: bool = False) -> None:
+    def lose(
+        self,
+        path: str,
+        *,
+        back_after: float | None = None,
+        power: bool = False,
+        renamed: bool = False,
+    ) -> None:
         """Remove the device at ``path`` for ``back_after`` seconds; None: until ``plug``.
 
         :param power: the cable is pulled, so the chip loses its supply
+        :param renamed: it returns under another path, also behind a bridge
         """
         device = self._at(path)
+        device.renamed = renamed
         if power:
             device.chip.power_loss(self.now)
             device.boots = device.chip.boots
@@ -188,7 +198,9 @@ class VirtualBus:
         free = [
             path for n in range(NUMBERS + len(self.devices)) if (path := f"{stem}{n}") not in taken
         ]
-        if before and before not in taken and not (self.rename and device.native):
+        renamed = device.renamed or (self.rename and device.native)
+        device.renamed = False
+        if before and before not in taken and not renamed:
             path = before
         elif before:
             path = self._random.choice([path for path in free if path != before][:NUMBERS])

@@ -45,7 +45,7 @@ def answer(line: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, st
     return error.removeprefix("error: "), hint.removeprefix("hint: ")
 
 
-@pytest.mark.parametrize("group", ["partitions", "ota", "image", "virtual"])
+@pytest.mark.parametrize("group", ["partitions", "ota", "image", "secure", "virtual", "efuse"])
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_a_group_without_a_command_shows_its_help(
     group: str, more: list[str], capsys: pytest.CaptureFixture[str]
@@ -115,6 +115,7 @@ def test_missing_arguments_are_named_with_an_example(
         ("erase", "erase-flash"),
         ("info", "chip-info"),
         ("id", "chip-info"),
+        ("sign_data", "secure sign-data -v 2 -k KEY FILE"),
         ("mac", "read-mac"),
         ("list", "ports"),
         ("serial", "monitor"),
@@ -129,9 +130,7 @@ def test_a_synonym_leads_to_the_command(
     assert answer([name], capsys) == (f"unknown command {name!r} [usage]", f"Use `espwire {line}`.")
 
 
-@pytest.mark.parametrize(
-    "name", ["efuse", "summary", "burn_efuse", "burn-key", "sign", "sign_data", "espsecure.py"]
-)
+@pytest.mark.parametrize("name", ["rfc2217", "bridge"])
 def test_what_is_not_there_yet_names_what_to_use_until_then(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from espwire.image.backup_file import (
     read_backup,
     write_backup,
 )
-from espwire.image.partial_backup import PartialBackup
+from espwire.image.partial_read import PartialRead
 from espwire.image.partition_csv import decode_csv, parse_csv
 from espwire.image.partition_table import build_table
 
@@ -309,7 +309,7 @@ BLOCKS = {0: random.Random(4).randbytes(0x10000), 0x10000: bytes(0x10000)}
 
 
 def make_partial(path: Path) -> None:
-    with PartialBackup(str(path), BOARD) as partial:
+    with PartialRead(str(path), BOARD) as partial:
         for address, data in BLOCKS.items():
             partial.append(address, data)
 
@@ -318,7 +318,7 @@ def test_a_partial_backup_has_its_blocks_when_it_is_opened_again(tmp_path: Path)
     path = tmp_path / "b.partial"
     make_partial(path)
     assert path.stat().st_size < 0x10000 + 1000  # blocks are compressed
-    with PartialBackup(str(path), BOARD) as partial:
+    with PartialRead(str(path), BOARD) as partial:
         assert {address: partial.read(address) for address in partial.addresses} == BLOCKS
         partial.append(0, bytes(100))
         assert partial.read(0) == bytes(100)
@@ -334,12 +334,12 @@ def test_a_partial_backup_that_was_cut_off_keeps_its_complete_blocks(tmp_path: P
     counts = set()
     for size in (0, 30, *range(200, len(whole), 7001), len(whole) - 1):
         path.write_bytes(whole[:size])
-        with PartialBackup(str(path), BOARD) as partial:
+        with PartialRead(str(path), BOARD) as partial:
             counts.add(len(partial.addresses))
             for address in partial.addresses:
                 assert partial.read(address) == BLOCKS[address]
             partial.append(0x10000, BLOCKS[0x10000])
-        with PartialBackup(str(path), BOARD) as partial:
+        with PartialRead(str(path), BOARD) as partial:
             assert partial.read(0x10000) == BLOCKS[0x10000]
     assert counts == {0, 1}
 
@@ -347,7 +347,7 @@ def test_a_partial_backup_that_was_cut_off_keeps_its_complete_blocks(tmp_path: P
 def test_a_damaged_block_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "b.partial"
     make_partial(path)
-    with PartialBackup(str(path), BOARD) as partial:
+    with PartialRead(str(path), BOARD) as partial:
         content = bytearray(path.read_bytes())
         content[0x5000] ^= 1
         path.write_bytes(content)
@@ -358,26 +358,26 @@ def test_a_damaged_block_is_not_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"my own file\n", "is not a partial backup"),
-        (b"espwire partial backup\n{}\n", "belongs to another board"),
+        (b"my own file\n", "is not the partial file"),
+        (b"espwire partial read\n{}\n", "belongs to another board"),
     ],
 )
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "b.partial"
     path.write_bytes(content)
     with pytest.raises(DataError, match=text) as caught:
-        PartialBackup(str(path), BOARD)
+        PartialRead(str(path), BOARD)
     assert caught.value.code == "partial-of-other-board"
     assert path.read_bytes() == content
 
 
 def test_a_partial_backup_belongs_to_its_board_and_to_one_process(tmp_path: Path) -> None:
     path = tmp_path / "b.partial"
-    with PartialBackup(str(path), BOARD), pytest.raises(FileError) as locked:
-        PartialBackup(str(path), BOARD)
+    with PartialRead(str(path), BOARD), pytest.raises(FileError) as locked:
+        PartialRead(str(path), BOARD)
     assert locked.value.code == "file-locked"
     with pytest.raises(DataError) as caught:
-        PartialBackup(str(path), BOARD._replace(mac="24:6f:28:00:00:00"))
+        PartialRead(str(path), BOARD._replace(mac="24:6f:28:00:00:00"))
     assert caught.value.code == "partial-of-other-board"
 
 

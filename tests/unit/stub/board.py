@@ -13,6 +13,7 @@ from espwire.virtual.cpu.engine import Engine
 from espwire.virtual.cpu.memory import Memory, Region
 from espwire.virtual.cpu.riscv import RiscV
 from espwire.virtual.cpu.xtensa import Xtensa
+from espwire.virtual.registers import require_soc
 
 START = 1 << 18
 BUSY_POLLS = 3  # status reads until an operation is over
@@ -107,6 +108,9 @@ class Board:
             return
         if address == self.chip.uart.update_address:
             return  # carried out at once
+        update = require_soc(self.chip).clock.update
+        if update is not None and address == update.address:
+            value &= ~(1 << update.bit)
         self.registers[address] = value
         if address == spi.base + spi.command_offset and value & START:
             self._transact()

@@ -13,13 +13,6 @@ from espwire.protocol.opcodes import Op
 from espwire.virtual.programs.stub_model import find_full_hz, find_rom_hz
 from espwire.virtual.registers import require_soc
 
-# higher clocks require another core voltage
-UNCHANGED = {
-    chip
-    for chip in stub_chips()
-    if load_chip(chip).stub.own.flash_steps and not load_chip(chip).stub.own.clock_steps
-}
-
 
 def run_program(bench, entry, place, code):
     """Have the stub load the program and start it."""
@@ -33,10 +26,45 @@ def run_program(bench, entry, place, code):
 def test_the_cpu_clock_is_that_of_the_data(chip):
     program = start(chip, "engine", baud=921600).chip.program
     assert program.clock.hz == find_full_hz(program.services)
-    assert (program.clock.hz == find_rom_hz(program.services)) is (chip in UNCHANGED)
+    assert program.clock.hz > find_rom_hz(program.services)
     own = load_chip(chip).stub.own
     assert own is not None
     assert own.cpu_hz >= program.clock.hz  # delays are counted in its cycles
+
+
+P4_FUSES = {  # block version 0.2 with biases of 5 and 12, and 1.0, which has none
+    "own biases": {0x5012D04C: 0x200, 0x5012D054: 0x00C50000},
+    "none": {0x5012D04C: 0x800},
+}
+
+
+@pytest.mark.parametrize("fuses", P4_FUSES)
+@pytest.mark.parametrize("revision", [100, 300, 301])
+def test_the_core_voltage_of_the_p4_comes_from_its_efuses(revision, fuses):
+    preset = dict(P4_FUSES[fuses])
+    preset[0x5012D04C] |= revision % 100 | revision // 100 << 4
+    bench = start("esp32p4", "engine", baud=921600, revision=revision, preset=preset)
+    read = bench.chip.program.engine.memory.read
+    core, lp = (21, 31) if fuses == "own biases" else (24, 29)
+    assert (
+        read(0x50115028, 4) == core << 27 | 1 << 14
+    )  # the converter is selected, the regulator off
+    assert read(0x5011509C, 4) == lp << 27
+    assert read(0x50115018, 4) == 27 << 18
+    assert read(0x50115204, 4) == 1
+    assert read(0x50110008, 4) == (0xEF << 21 if revision > 300 else 0)
+    clocks = [read(address, 4) for address in (0x500E600C, 0x500E6008, 0x500E6004, 0x50111040)]
+    assert clocks == [1 << 16, 0, 1 << 5, 1]
+    entry = FREE_RAM["esp32p4"]
+    run_program(bench, entry, *echo("esp32p4", entry))
+    for address in (0x50115028, 0x5011509C, 0x50115018, 0x50115204, 0x50110008, 0x500E6004):
+        assert read(address, 4) == 0
+
+
+def test_the_s31_gets_its_dividers_and_core_voltage():
+    read = start("esp32s31", "engine", baud=921600).chip.program.engine.memory.read
+    assert [read(0x20587000 + offset, 4) for offset in (0, 4, 8, 12, 16)] == [3, 0, 1, 2, 1]
+    assert read(0x20704034, 4) == 26 << 27
 
 
 @pytest.mark.parametrize("chip", stub_chips())

@@ -138,13 +138,16 @@ class StubBench:
         return found, self.now - start
 
 
-def start(chip_id, stub, *, baud=115200, flash=b"", batch=b"", watchdogs=False, **options):
-    """A bench, after the hello and at ``baud``. ``watchdogs``: they run when the stub starts."""
+def start(
+    chip_id, stub, *, baud=115200, flash=b"", batch=b"", watchdogs=False, preset=None, **options
+):
+    """A bench, after the hello and at ``baud``. ``watchdogs``: they run when the stub starts; ``preset``: eFuse words."""
     transport = VirtualTransport(
         build_chip(VirtualOptions(chip=chip_id, stub=stub, latency=0.0, **options))
     )
     chip = transport.chip
     chip.flash.contents[: len(flash)] = flash
+    chip.registers.preset.update(preset or {})
     told = StubOptions(
         baud=115200,
         over_usb=transport.info.kind == "usb-jtag",

@@ -13,6 +13,8 @@ from espwire.text import escape
 
 if TYPE_CHECKING:
     from espwire.cli.context import Context
+    from espwire.device.device import Device
+    from espwire.flash.backup import BackedUp, Restored
     from espwire.image.backup_file import Backup
 
 Pins = str | tuple[int, ...] | None
@@ -28,10 +30,15 @@ def backup(context: Context, file: str, pins: Pins) -> None:
     command: it continues."""
     from espwire.flash.backup import backup_flash, check_new
 
+    file = context.name_file(file)
     check_new(file)
     check_writable(file)
-    with context.device(pins=pins) as device:
-        done = backup_flash(device, file, report=context.report)
+
+    def read(device: Device) -> tuple[str, BackedUp]:
+        name = context.name_file(file, device)
+        return name, backup_flash(device, name, report=context.report)
+
+    file, done = context.run_job(read, pins=pins)
     size = format_size(done.backup.board.flash_size)
     text = f"Done: {size} of flash saved in {escape(file)}."
     if done.backup.board.encrypted:
@@ -68,8 +75,9 @@ def restore(
 
     saved = read_backup(file)
     check_skip(saved, skip)
-    with context.device(pins=pins) as device:
-        done = restore_flash(
+
+    def write(device: Device) -> Restored:
+        return restore_flash(
             device,
             saved,
             skip=skip,
@@ -78,6 +86,8 @@ def restore(
             journal=context.journal(device),
             report=context.report,
         )
+
+    done = context.run_job(write, pins=pins)
     plan, skipped = done.plan, list(dict.fromkeys(part.name for part in done.skipped))
     unchecked = [] if dry_run else list(plan.unchecked)
     size = f"{format_size(saved.board.flash_size)} of flash"

@@ -85,6 +85,11 @@ needed_options = combine(
     help="Erase this partition first; may be repeated.",
 )
 @click.option("--monitor", is_flag=True, help="Then restart the board and show its output.")
+@click.option(
+    "--select-written",
+    is_flag=True,
+    help="If another application would boot, have the OTA data select the written one.",
+)
 @header_options
 @click.option("-e", "--erase-all", is_flag=True, help="Erase the whole flash first.")
 @click.option(
@@ -151,10 +156,7 @@ def flash(
         return
     set_build_defaults(context, build)
     if choices["monitor"]:
-        _check_monitor(context)
-        context.defaults["after"] = (
-            "no-reset"  # the monitor resets: nothing of the output is missed
-        )
+        _prepare_monitor(context)
     policy = Policy(
         erase_all=choices["erase_all"],
         force=choices["force"],
@@ -177,18 +179,39 @@ def flash(
             journal=context.journal(device),
             report=context.report,
         )
-        return chosen, plan
+        return chosen, select_written(context, device, plan, asked=choices["select_written"])
 
     build, plan = context.run_job(write, encrypt=choices["encrypt"], pins=pins)
+    if choices["monitor"]:
+        context.ending = "The monitor resets the board."
     report_build(context, build, plan, "--dry-run" if choices["dry_run"] else "")
     if choices["monitor"]:
         _monitor(context)
 
 
-def _check_monitor(context: Context) -> None:
+def select_written(context: Context, device: Device, plan: Plan, *, asked: bool) -> Plan:
+    """If another application boots than the one that was written, select that: if ``asked`` to, or if the user agrees.
+
+    :raises TableError: the OTA data cannot select it
+    """
+    from espwire.flash.partitions import switch_ota
+
+    if plan.unbooted is None:
+        return plan
+    written = plan.unbooted.written
+    if not asked and not context.ask(f"Have {written} boot instead?"):
+        return plan
+    switch_ota(device, written)
+    context.note(f"the OTA data now selects {written}, which boots from now on")
+    return replace(plan, unbooted=None)
+
+
+def _prepare_monitor(context: Context) -> None:
+    """The monitor will reset the board, so that nothing of the output is missed."""
     from espwire.cli.commands.monitor import check_monitor  # completion loads this module
 
     check_monitor(context)
+    context.defaults["after"] = "no-reset"
 
 
 def _monitor(context: Context) -> None:
@@ -219,7 +242,7 @@ def find_partitions(device: Device, build: BuildPlan, names: Sequence[str]) -> R
 
     :raises TableError: no table, or no such partition
     """
-    from espwire.flash.partitions import read_partition_table
+    from espwire.flash.read_table import read_partition_table
     from espwire.image.build_file import TABLE
     from espwire.image.partition_table import find_partition, parse_table
 
@@ -288,6 +311,9 @@ def report_written(
             "not" if len(unchecked) == sum(bool(blob.data) for blob in blobs) else "only partly"
         )
         text = f"Done: {files} written, but {extent} verified."
+    unbooted = plan.unbooted if plan is not None else None
+    if unbooted is not None:
+        text += f" {unbooted.boots} boots, not {unbooted.written}."
     data |= {
         "bytes": size,
         "parts": [
@@ -299,6 +325,7 @@ def report_written(
         "bytes_written": plan.written if plan is not None and written else 0,
         "verified": written and not unchecked,
         "unchecked": unchecked,
+        "unbooted": unbooted._asdict() if unbooted is not None else None,
     }
     context.finish(command, text, data)
 
@@ -588,18 +615,31 @@ def read_flash(
     partitions: str | None,
     table_offset: int,
 ) -> None:
-    """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE."""
+    """SIZE may be ALL, for everything up to the end of the flash. A partition's name may replace ADDRESS and SIZE.
+    After an interruption, repeat the command: it continues."""
     from espwire.flash.read import read_to_file
 
     region, (file,) = parse_region(arguments, files=1, strict=context.program.strict)
+    file = context.name_file(file)
     check_writable(file)
     source = TableSource(partitions, table_offset)
     check_readable(source.files)
-    with context.device(pins=pins) as device:
+
+    def read(device: Device) -> tuple[str, int, int]:
+        name = context.name_file(file, device)
         address, size = find_region(context, region, source, device)
         size = read_to_file(
-            device, address, size, file, flash_size=flash_size, report=context.report
+            device,
+            address,
+            size,
+            name,
+            flash_size=flash_size,
+            resume=context.program.waits,
+            report=context.report,
         )
+        return name, address, size
+
+    file, address, size = context.run_job(read, pins=pins)
     text = f"Done: {size:,} bytes read from {address:#x} into {escape(file)}."
     context.finish("read-flash", text, {"address": address, "size": size, "file": file})
 

@@ -120,7 +120,8 @@ def status(
     table_offset: int,
 ) -> None:
     """FILE is a dump of flash. Without FILE, the device's flash is read."""
-    from espwire.flash.partitions import read_ota_status, read_partition_table
+    from espwire.flash.partitions import read_ota_status
+    from espwire.flash.read_table import read_partition_table
 
     source = TableSource(partitions, table_offset)
     if file is not None:
@@ -201,10 +202,10 @@ def switch(
     flash is changed."""
     from espwire.flash.partitions import (
         build_plan_event,
-        read_partition_table,
         require_ota_data,
         switch_ota,
     )
+    from espwire.flash.read_table import read_partition_table
 
     source = TableSource(partitions, table_offset)
     if file is not None:

@@ -52,7 +52,7 @@ def read_table(
     """
     if path is not None:
         return read_table_file(context, path, offset, format=format)
-    from espwire.flash.partitions import read_partition_table
+    from espwire.flash.read_table import read_partition_table
 
     with context.device() as device:
         return read_partition_table(device, offset)

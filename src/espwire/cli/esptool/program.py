@@ -65,6 +65,7 @@ def build_program(name: str) -> Program:
         keep=False,
         waits=False,
         tunes=False,
+        many_boards=False,
     )
 
 

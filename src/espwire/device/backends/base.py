@@ -7,7 +7,7 @@ picks the one that fits the loader that answers; everything above it uses the in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,8 +121,8 @@ class FlashBackend(Protocol):
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: Report = silent
-    ) -> Iterator[bytes]:
-        """The content in order, checked, resumed after lost replies.
+    ) -> Generator[bytes, None, None]:
+        """The content in order, checked, resumed after lost replies. Close it to end it early.
 
         :param report: receives a warning ``reread`` for each piece that is read again
         :raises VerifyError: a piece keeps differing from the digest that the chip computes

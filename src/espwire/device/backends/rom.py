@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from espwire.chips.model import Chip
@@ -148,7 +148,7 @@ class RomBackend:
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: Report = silent
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """In pieces of at most 64 KiB, each equal to the chip's MD5 of it where the loader computes one.
 
         :raises NoReply: code ``line-too-bad``: too many replies were lost
@@ -195,7 +195,7 @@ class RomBackend:
 
     def _read_pieces(
         self, start: int, size: int, progress: Progress, report: Report
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         losses = LossLimit(self.loader)
         for at in range(0, size, PIECE):
 

@@ -37,7 +37,7 @@ older can be on its way. Not after a lost transport or a cancellation: the proce
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -235,7 +235,7 @@ class StubBackend:
 
     def read(
         self, start: int, size: int, *, progress: Progress = ignore, report: EventReport = silent
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Packets, each with a CRC; after a broken stream another one continues where it was.
 
         :raises VerifyError: the MD5 of what was read differs from the chip's

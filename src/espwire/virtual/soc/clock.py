@@ -48,7 +48,8 @@ class Clock:
         fields = [tree.select, tree.period, tree.double, tree.down, tree.divider]
         addresses = [field.address for field in fields if field is not None]
         # where selections take effect later, only the register for that counts
-        self.addresses = frozenset(addresses if tree.update is None else (tree.update,))
+        update = tree.update
+        self.addresses = frozenset(addresses if update is None else (update.address,))
         self.update()
 
     @property
@@ -71,6 +72,16 @@ class Clock:
         if cycles > 0:
             self._cycles[0] += cycles
             self.slept += cycles
+
+    def selects(self, address: int, value: int) -> bool:
+        """Whether a write to a register changes the clocks. The bit that requests an update clears itself."""
+        update = self.tree.update
+        if address not in self.addresses:
+            return False
+        if update is None:
+            return True
+        self._registers.write(self.now, address, value & ~(1 << update.bit))
+        return bool(value >> update.bit & 1)
 
     def update(self) -> None:
         """Apply the registers that select the clocks."""

@@ -193,7 +193,7 @@ class EngineProgram:
             raise CpuFault("store to an unmapped address", address)
         if registers.watchdogs.covers(address):
             self._leave()
-        if address in self.clock.addresses:
+        if self.clock.selects(address, value):
             self.uart.flush()
             self.clock.update()
             self.uart.update_rate()

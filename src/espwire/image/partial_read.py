@@ -1,4 +1,4 @@
-"""The blocks of flash that an unfinished backup has read: one file, ``FILE.partial``, to which blocks are appended.
+"""The blocks of flash that an unfinished read or backup has: one file, ``FILE.partial``, to which blocks are appended.
 
 The first line marks the file, the second one names the board. Each record has the address, the sizes and the SHA-256 of
 a compressed block. An interrupted write can only leave an incomplete record at the end, which is cut off when the file is
@@ -39,8 +39,8 @@ class _Place(NamedTuple):
     sha256: bytes
 
 
-class PartialBackup:
-    """An unfinished backup, as a context manager that closes the file and leaves it on disk.
+class PartialRead:
+    """What an unfinished read or backup has, as a context manager that closes the file and leaves it on disk.
 
     :param path: the file; it is created if it does not exist
     :param board: the board that is read
@@ -69,7 +69,7 @@ class PartialBackup:
             )
         if not lock(self._file.fileno()):
             raise FileError(
-                f"{self.path} is in use by another backup",
+                f"{self.path} is in use by another espwire",
                 hint="Wait until it is done, or write to another file.",
                 code="file-locked",
             )
@@ -87,7 +87,7 @@ class PartialBackup:
         self._places = self._read_places()
 
     def _build_foreign(self, found: bytes, board: Board) -> DataError:
-        what = "is not a partial backup"
+        what = "is not the partial file of a read or backup"
         if found.startswith(PARTIAL_MAGIC):
             what = f"belongs to another board or flash chip than this one ({board.mac})"
         return DataError(
@@ -112,7 +112,7 @@ class PartialBackup:
         self._file.close()
 
     def remove(self) -> None:
-        """The backup is complete.
+        """The output is complete.
 
         :raises FileError: the file cannot be removed
         """

@@ -1,0 +1,1 @@
+"""Several boards at once: one process for each, a table of them, a log for each."""

@@ -1,0 +1,149 @@
+"""`secure encrypt-flash-data`, `decrypt-flash-data`: flash encryption of files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from espwire.cli.inputs import load_chip_option
+from espwire.cli.number_types import FlashAddress, Number
+from espwire.cli.options import allow_option, chip_option, combine
+from espwire.cli.secure_inputs import write_output
+from espwire.errors import Unsupported, UsageError
+from espwire.files import read_file
+from espwire.secure.key_files import read_key_file
+from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+
+Scheme = Literal["xts", "esp32"]
+encryption_options = combine(
+    click.option("-k", "--keyfile", metavar="FILE", required=True, help="Flash encryption key."),
+    click.option("-o", "--output", metavar="FILE", required=True, help="Output file."),
+    click.option(
+        "-a",
+        "--address",
+        type=FlashAddress(0),
+        required=True,
+        metavar="ADDRESS",
+        help="Flash address of the data: the result is only right there.",
+    ),
+    chip_option,
+    click.option("-x", "--aes-xts", is_flag=True, help="XTS-AES: all chips except the ESP32."),
+    click.option(
+        "--flash-crypt-conf",
+        type=Number(0, 0xF),
+        default=0xF,
+        metavar="N",
+        help="ESP32: the eFuse FLASH_CRYPT_CONFIG, 0 to 0xF. Default: 0xF.",
+    ),
+    allow_option,
+)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@encryption_options
+@click.pass_obj
+def encrypt_flash_data(
+    context: Context,
+    file: str,
+    keyfile: str,
+    output: str,
+    address: int,
+    aes_xts: bool,
+    flash_crypt_conf: int,
+    allow: frozenset[str],
+) -> None:
+    """The scheme follows --chip. Without it, -x selects XTS-AES; a key of 192 bits is for the ESP32, and one of 128 or 512
+    bits for XTS-AES. Address and size are multiples of 16."""
+    _process(context, "encrypt", file, keyfile, output, address, aes_xts, flash_crypt_conf, allow)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@encryption_options
+@click.pass_obj
+def decrypt_flash_data(
+    context: Context,
+    file: str,
+    keyfile: str,
+    output: str,
+    address: int,
+    aes_xts: bool,
+    flash_crypt_conf: int,
+    allow: frozenset[str],
+) -> None:
+    """The options are those of encrypt-flash-data."""
+    _process(context, "decrypt", file, keyfile, output, address, aes_xts, flash_crypt_conf, allow)
+
+
+def _process(
+    context: Context,
+    verb: Literal["encrypt", "decrypt"],
+    file: str,
+    keyfile: str,
+    output: str,
+    address: int,
+    aes_xts: bool,
+    crypt_config: int,
+    allow: frozenset[str],
+) -> None:
+    from espwire.secure import flash_encryption as cipher
+
+    key = read_key_file(keyfile)
+    scheme = _choose_scheme(context, len(key), aes_xts)
+    data = read_file(file)
+    if scheme == "xts":
+        run = cipher.encrypt_xts if verb == "encrypt" else cipher.decrypt_xts
+        result = run(data, address, key)
+    else:
+        run_esp32 = cipher.encrypt_esp32 if verb == "encrypt" else cipher.decrypt_esp32
+        result = run_esp32(data, address, key, crypt_config)
+    write_output(output, result, inputs=[file, keyfile], allow=allow)
+    name = "XTS-AES" if scheme == "xts" else "the ESP32's scheme"
+    text = (
+        f"{len(result):,} bytes of {escape(file)} {verb}ed with {name} for address {address:#x}, "
+        f"written to {escape(output)}."
+    )
+    details = {"file": file, "output": output, "scheme": scheme}
+    context.result(
+        f"secure {verb}-flash-data", text, details | {"address": address, "bytes": len(result)}
+    )
+
+
+def _choose_scheme(context: Context, key_bytes: int, aes_xts: bool) -> Scheme:
+    """The scheme of the chip, of the option, or of the length of the key.
+
+    :raises UsageError: code ``encryption-scheme``
+    :raises Unsupported: the chip has no flash encryption
+    """
+    from espwire.secure.flash_encryption import ESP32_KEY_BYTES, XTS_KEY_BYTES, find_scheme
+
+    chip = load_chip_option(context)
+    if chip is not None:
+        scheme = find_scheme(chip)
+        if scheme is None:
+            raise Unsupported(
+                f"{chip.name} has no flash encryption", hint="Check --chip.", code="no-encryption"
+            )
+        if aes_xts and scheme != "xts":
+            raise UsageError(
+                f"{chip.name} does not encrypt with XTS-AES",
+                hint="Leave out --aes-xts.",
+                code="encryption-scheme",
+            )
+        return scheme
+    if aes_xts:
+        return "xts"
+    if key_bytes not in ESP32_KEY_BYTES and key_bytes in XTS_KEY_BYTES and context.program.strict:
+        return "xts"
+    if key_bytes in XTS_KEY_BYTES and context.program.strict:
+        raise UsageError(
+            f"a key of {8 * key_bytes} bits may be for an ESP32 or for another chip",
+            hint="Add --chip, for example --chip esp32c3.",
+            code="encryption-scheme",
+        )
+    return "esp32"

@@ -1,0 +1,308 @@
+"""`secure sign-data`, `verify-signature`, `signature-info`, `digest-secure-bootloader`: secure boot, on files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from espwire.cli.options import allow_option
+from espwire.cli.secure_inputs import (
+    read_private_key,
+    read_public_key,
+    require_one_source,
+    write_output,
+)
+from espwire.errors import ImageError, UsageError
+from espwire.files import keep_inputs, read_file
+from espwire.secure.key_files import read_key_file
+from espwire.text import escape
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.secure.keys import PublicKey, Signer
+    from espwire.secure.secure_boot import Block
+
+version_option = click.option(
+    "-v", "--version", type=click.Choice(("1", "2")), required=True, help="Version of secure boot."
+)
+skip_padding_option = click.option(
+    "--skip-padding",
+    is_flag=True,
+    help="Version 2: do not pad the file to whole sectors; the chip boots no such image.",
+)
+hsm_options = (
+    click.option("--hsm", is_flag=True, help="Use the key in a security module (PKCS#11)."),
+    click.option(
+        "--hsm-config", metavar="FILE", help="The security module's settings, an INI file."
+    ),
+)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@version_option
+@click.option(
+    "-k", "--keyfile", multiple=True, metavar="FILE", help="Private key; up to three for version 2."
+)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Output file. Default: the signed file itself."
+)
+@click.option(
+    "-a",
+    "--append-signatures",
+    is_flag=True,
+    help="Add signatures to those in the file. Not for ESP32 and ESP32-C2.",
+)
+@hsm_options[0]
+@hsm_options[1]
+@click.option(
+    "--pub-key", multiple=True, metavar="FILE", help="Public key of a signature made elsewhere."
+)
+@click.option("--signature", multiple=True, metavar="FILE", help="The signature made elsewhere.")
+@skip_padding_option
+@allow_option
+@click.pass_obj
+def sign_data(
+    context: Context,
+    file: str,
+    version: str,
+    keyfile: tuple[str, ...],
+    output: str | None,
+    append_signatures: bool,
+    hsm: bool,
+    hsm_config: str | None,
+    pub_key: tuple[str, ...],
+    signature: tuple[str, ...],
+    skip_padding: bool,
+    allow: frozenset[str],
+) -> None:
+    """FILE is a bootloader or an application; it is signed in place unless --output is given. A signature made elsewhere, for
+    example by a signing service, is checked and added."""
+    require_one_source(keyfile=keyfile, hsm=hsm, signature=signature)
+    output = file if output is None else output
+    keep_inputs(output, [*keyfile, *pub_key, *signature])
+    data = read_file(file)
+    if hsm:
+        signers = _open_hsm_signers(hsm_config)
+    elif signature:
+        signers = _read_signatures(pub_key, signature)
+    else:
+        signers = [read_private_key(path) for path in keyfile]
+    if version == "1":
+        text, details = _sign_v1(data, signers, output, allow, append_signatures, skip_padding)
+    else:
+        text, details = _sign_v2(data, signers, output, allow, append_signatures, not skip_padding)
+    context.result(
+        "secure sign-data",
+        f"{escape(file)}: {text}, written to {escape(output)}.",
+        {"file": file, "output": output, "version": int(version)} | details,
+    )
+
+
+def _sign_v1(
+    data: bytes,
+    signers: Sequence[Signer],
+    output: str,
+    allow: frozenset[str],
+    append: bool,
+    skip_padding: bool,
+) -> tuple[str, dict[str, int]]:
+    from espwire.secure import secure_boot_v1
+
+    if len(signers) != 1 or append or skip_padding:
+        raise UsageError(
+            "secure boot version 1 has one signature, and no padding",
+            hint="Use one key, and neither --append-signatures nor --skip-padding.",
+            code="too-many-signatures",
+        )
+    write_output(output, secure_boot_v1.sign(data, signers[0]), allow=allow)
+    return f"{len(data):,} bytes signed", {"bytes": len(data), "padding": 0, "signatures": 1}
+
+
+def _sign_v2(
+    data: bytes,
+    signers: Sequence[Signer],
+    output: str,
+    allow: frozenset[str],
+    append: bool,
+    pad: bool,
+) -> tuple[str, dict[str, int]]:
+    from espwire.secure.secure_boot import sign
+
+    signed = sign(data, signers, append=append, pad=pad)
+    write_output(output, signed.data, allow=allow)
+    count = f"{signed.blocks} signature{'s' if signed.blocks > 1 else ''}"
+    padding = f" of which {signed.padding:,} are padding" if signed.padding else ""
+    return (
+        f"{signed.image_bytes:,} bytes signed{padding and ',' + padding}; {count} in the file",
+        {"bytes": signed.image_bytes, "padding": signed.padding, "signatures": signed.blocks},
+    )
+
+
+def _read_signatures(keys: Sequence[str], signatures: Sequence[str]) -> list[Signer]:
+    from espwire.secure.verify import Precomputed, parse_signature
+
+    if len(keys) != len(signatures):
+        raise UsageError(
+            f"{len(signatures)} signatures need as many public keys, not {len(keys)}",
+            hint="Give --pub-key for each --signature, in the same order.",
+        )
+    signers: list[Signer] = []
+    for key, path in zip(keys, signatures, strict=True):
+        public = read_public_key(key)
+        signature = parse_signature(read_key_file(path), public, escape(path))
+        signers.append(Precomputed(public, signature))
+    return signers
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@version_option
+@hsm_options[0]
+@hsm_options[1]
+@click.option("-k", "--keyfile", metavar="FILE", help="The public key, or the private one.")
+@skip_padding_option
+@click.pass_obj
+def verify_signature(
+    context: Context,
+    file: str,
+    version: str,
+    hsm: bool,
+    hsm_config: str | None,
+    keyfile: str | None,
+    skip_padding: bool,
+) -> None:
+    """Fails unless one of the signatures in FILE was made by the key and is valid."""
+    require_one_source(keyfile=keyfile, hsm=hsm)
+    data = read_file(file)
+    if keyfile is None:
+        public = _open_hsm_signers(hsm_config)[0].public
+    else:
+        public = read_public_key(keyfile)
+    details = {"file": file, "version": int(version), "scheme": public.scheme.name}
+    if version == "1":
+        from espwire.secure import secure_boot_v1
+
+        if not secure_boot_v1.verify(data, public):
+            raise _not_verified(file)
+        text = f"{escape(file)}: the signature is valid."
+        context.result("secure verify-signature", text, details | {"block": 0})
+        return
+    from espwire.secure.secure_boot import check_alignment, read_blocks
+
+    if not skip_padding:
+        check_alignment(data)
+    blocks = read_blocks(data)
+    block = next((b for b in blocks if b.state == "valid" and b.public == public), None)
+    if block is None:
+        raise _not_verified(file, blocks, public)
+    text = f"{escape(file)}: signature block {block.number} is valid for this key."
+    context.result("secure verify-signature", text, details | {"block": block.number})
+
+
+def _not_verified(
+    file: str, blocks: Sequence[Block] = (), public: PublicKey | None = None
+) -> ImageError:
+    own = [block for block in blocks if block.public == public and public is not None]
+    if own:
+        reason = f"signature block {own[0].number} is by this key, but {_describe(own[0])}"
+    elif blocks:
+        states = "; ".join(f"block {block.number}: {_describe(block)}" for block in blocks)
+        reason = f"no signature is by this key ({states})"
+    else:
+        reason = "its signature is not valid for this key"
+    return ImageError(
+        f"{escape(file)}: {reason}",
+        hint="Check the key and that the file was not changed after signing.",
+        code="signature-invalid",
+    )
+
+
+def _describe(block: Block) -> str:
+    kind = f" ({block.public.scheme.title})" if block.public is not None else ""
+    return {
+        "absent": "absent",
+        "damaged": "damaged",
+        "other data": f"made for other data{kind}",
+        "invalid": f"the signature does not fit its key{kind}",
+        "valid": f"valid{kind}",
+    }[block.state]
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@skip_padding_option
+@click.pass_obj
+def signature_info(context: Context, file: str, skip_padding: bool) -> None:
+    """Shows all three blocks of the signature sector: scheme, state, and the digest that must be in the chip's eFuses. Which key is
+    trusted is not checked: use verify-signature."""
+    from espwire.secure.secure_boot import check_alignment, read_blocks
+
+    data = read_file(file)
+    if not skip_padding:
+        check_alignment(data)
+    lines, rows = [], []
+    for block in read_blocks(data):
+        digest = block.public.digest().hex() if block.public is not None else None
+        lines.append(f"Signature block {block.number}: {_describe(block)}")
+        lines += [f"  public key digest {digest}"] if digest else []
+        scheme = block.public.scheme.name if block.public is not None else None
+        rows.append(
+            {"block": block.number, "state": block.state, "scheme": scheme, "key_digest": digest}
+        )
+    if all(row["state"] == "absent" for row in rows):
+        raise ImageError(
+            f"{escape(file)} has no signature of version 2",
+            hint="Check that it is the signed file.",
+            code="not-signed",
+        )
+    context.result("secure signature-info", "\n".join(lines), {"file": file, "blocks": rows})
+
+
+@click.command()
+@click.argument("image", metavar="IMAGE")
+@click.option(
+    "-k", "--keyfile", metavar="FILE", required=True, help="The key of digest-private-key."
+)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Output file. Default: IMAGE-digest-0x0000.bin."
+)
+@click.option("--iv", metavar="FILE", help="128 bytes, for tests only. Default: random.")
+@allow_option
+@click.pass_obj
+def digest_secure_bootloader(
+    context: Context,
+    image: str,
+    keyfile: str,
+    output: str | None,
+    iv: str | None,
+    allow: frozenset[str],
+) -> None:
+    """For secure boot version 1 with a reflashable bootloader: the output holds IV, digest and bootloader, and is written to flash
+    address 0x0."""
+    from espwire.secure.secure_boot_v1 import IV_BYTES, digest_bootloader
+
+    output = output or f"{os.path.splitext(image)[0]}-digest-0x0000.bin"
+    key = read_key_file(keyfile)
+    if iv is not None:
+        context.warn("fixed-iv", "--iv is for tests only: a fixed IV weakens the digest")
+    salt = secrets.token_bytes(IV_BYTES) if iv is None else read_key_file(iv)
+    result = digest_bootloader(read_file(image), key, salt)
+    inputs = [image, keyfile] + ([] if iv is None else [iv])
+    write_output(output, result, inputs=inputs, allow=allow)
+    text = f"Bootloader with digest written to {escape(output)}. Write it to flash address 0x0."
+    data = {"image": image, "output": output, "bytes": len(result), "address": 0}
+    context.result("secure digest-secure-bootloader", text, data)
+
+
+def _open_hsm_signers(config: str | None) -> list[Signer]:
+    raise UsageError(
+        "security modules are not supported yet",
+        hint="Use --keyfile.",
+        code="not-yet",
+        config=config,
+    )

@@ -1,0 +1,89 @@
+"""The plan of a burn as text and data, and the question before it. Key bytes appear only if the user asks for them."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from espwire.efuse.plan import BurnPlan, BurnStep, FieldChange
+from espwire.efuse.token import Token, build_token
+
+if TYPE_CHECKING:
+    from espwire.cli.output import Output
+
+CONFIRM = "BURN"
+DONE = "Successful."
+HIDDEN = "??"
+WIDTH = 100
+
+
+def draw_plan(plan: BurnPlan, *, sensitive: bool) -> str:
+    """What changes, for people."""
+    lines = ["Plan of the burn:"]
+    lines += [f"  {_draw_change(change, sensitive=sensitive)}" for change in plan.changes]
+    lines.append("Order: " + ", ".join(f"BLOCK{step.block}" for step in plan.steps))
+    for title, names in (
+        ("No longer readable", plan.unreadable),
+        ("Write-protected for ever", plan.locked),
+        ("Final, because their block takes one burn", plan.final),
+    ):
+        if names:
+            lines += textwrap.wrap(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="    ")
+    lines.append("This cannot be undone.")
+    return "\n".join(lines)
+
+
+def _draw_change(change: FieldChange, *, sensitive: bool) -> str:
+    if change.secret and not sensitive:
+        hidden = " ".join([HIDDEN] * (change.bits // 8))
+        return f"{change.name} (BLOCK{change.block}): -> [{hidden}]"
+    if change.bits % 8 == 0 and change.bits > 64:
+        data = change.after.to_bytes(change.bits // 8, "little").hex(" ")
+        return f"{change.name} (BLOCK{change.block}): -> [{data}]"
+    return f"{change.name} (BLOCK{change.block}): {change.before:#x} -> {change.after:#x}"
+
+
+def plan_data(plan: BurnPlan, *, sensitive: bool) -> dict[str, Any]:
+    """The plan for programs."""
+    return {
+        "changes": [_change_data(change, sensitive=sensitive) for change in plan.changes],
+        "order": [step.block for step in plan.steps],
+        "unreadable": list(plan.unreadable),
+        "locked": list(plan.locked),
+        "final": list(plan.final),
+    }
+
+
+def _change_data(change: FieldChange, *, sensitive: bool) -> dict[str, Any]:
+    hidden = change.secret and not sensitive
+    return {
+        "name": change.name,
+        "block": change.block,
+        "before": None if hidden else f"{change.before:#x}",
+        "after": None if hidden else f"{change.after:#x}",
+    }
+
+
+def describe_step(step: BurnStep, proven: bool) -> str:
+    """What was burned, with the words that scripts look for."""
+    how = "write block == read block" if proven else "all write block bits are set"
+    return f"BURN BLOCK{step.block:<2} - OK ({how})"
+
+
+def draw_token(plan: BurnPlan) -> str:
+    """The EFSW token: the bits that the burn sets, key bytes included."""
+    state = plan.before
+    blocks = [new & ~old for new, old in zip(plan.after, state.blocks, strict=True)]
+    token = Token("EFSW", state.data.id, state.revision, tuple(blocks))
+    return build_token(token, [state.size(block) // 8 for block in state.data.blocks])
+
+
+def ask(output: Output, lines: Sequence[str] = ()) -> bool:
+    """Whether the user types BURN."""
+    output.line("\n".join([*lines, f"Type '{CONFIRM}' (all capitals) to continue."]))
+    stream = sys.stdin
+    if stream is None:
+        return False
+    return stream.readline().strip() == CONFIRM

@@ -1,0 +1,212 @@
+"""One run of eFuse commands: several may be on a line, and all burns among them are one.
+
+Each command's function returns a step. The session opens the eFuses, runs the steps that read, and burns what the others
+request; if something was burned, the steps that read run again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from espwire.cli.efuse_options import efuse_options
+from espwire.errors import UsageError
+
+if TYPE_CHECKING:
+    from espwire.cli.context import Context
+    from espwire.cli.efuse_options import EfuseSettings
+    from espwire.efuse.model import Field
+    from espwire.efuse.plan import BurnPlan
+    from espwire.efuse.planner import Planner
+    from espwire.efuse.state import FuseState
+    from espwire.efuse.store import FuseStore
+
+DEFAULT_VIRTUAL_CHIP = "esp32"
+
+
+class ReadStep(NamedTuple):
+    """A command that only reads."""
+
+    run: Callable[[Session], None]
+
+
+class BurnStep(NamedTuple):
+    """A command that burns, and how its options change the report.
+
+    :ivar collect: adds the command's changes to the planner
+    :ivar show_token: print the EFSW token of the burn
+    :ivar show_sensitive: print key bytes
+    :ivar after: a line of text about the state after the burn
+    """
+
+    collect: Callable[[Planner], None]
+    show_token: bool = False
+    show_sensitive: bool = False
+    after: Callable[[FuseState], str] | None = None
+
+
+Step = ReadStep | BurnStep
+
+
+def step(function: Callable[..., Step]) -> Callable[..., Step]:
+    """A command's function, with the options that all eFuse commands share."""
+
+    @functools.wraps(function)
+    def wrapped(**values: Any) -> Step:
+        return function(**values)
+
+    return efuse_options(wrapped)
+
+
+class Session:
+    """The eFuses of this run.
+
+    :ivar settings: options of the eFuse commands
+    """
+
+    def __init__(self, context: Context, settings: EfuseSettings) -> None:
+        self.context, self.settings = context, settings
+        self._state: FuseState | None = None
+
+    @cached_property
+    def custom(self) -> tuple[Field, ...]:
+        """Fields of the table of ``--extend-efuse-table``."""
+        if self.settings.table is None:
+            return ()
+        from espwire.efuse.custom_table import read_custom_table
+
+        return read_custom_table(self.settings.table, self.store.data)
+
+    @cached_property
+    def store(self) -> FuseStore:
+        """Where the eFuses are.
+
+        :raises UsageError, DataError: the options do not fit
+        """
+        settings, chip = self.settings, self.settings.chip or self.context.chip
+        if not (settings.virtual or settings.token or settings.path):
+            raise UsageError(
+                "eFuses of a board cannot be used yet, only virtual ones",
+                hint="Add --virt, and --path-efuse-file FILE to keep them.",
+                code="not-yet",
+            )
+        from espwire.efuse.store import open_file, store_from_token
+        from espwire.efuse.tables import parse_fuse_chip
+        from espwire.efuse.token import parse_token
+
+        token = parse_token(settings.token) if settings.token else None
+        chip_id = parse_fuse_chip(chip or (token.chip if token else DEFAULT_VIRTUAL_CHIP))
+        if token is not None and token.chip != chip_id:
+            raise UsageError(f"the token is of {token.chip}, not {chip_id}", hint="Omit --chip.")
+        if token is not None:
+            store = store_from_token(token)
+            if settings.path is not None:
+                store.path = settings.path
+                store.save()
+            return store
+        if settings.path is not None:
+            return open_file(settings.path, chip_id)
+        from espwire.efuse.store import VirtualStore
+
+        return VirtualStore(chip_id)
+
+    @property
+    def state(self) -> FuseState:
+        """What the eFuses hold now."""
+        if self._state is None:
+            self._state = self.store.read(self.custom)
+        return self._state
+
+    def reread(self) -> FuseState:
+        """Read the eFuses again."""
+        self._state = None
+        return self.state
+
+    def output(self, command: str, text: str, data: dict[str, Any], path: str | None) -> None:
+        """The result of a command, or its text into a file.
+
+        :raises FileError: the file cannot be written
+        """
+        if path is None:
+            self.context.result(f"efuse {command}", text, data)
+            return
+        from espwire.files import write_file
+
+        write_file(path, f"{text}\n".encode())
+        self.context.result(f"efuse {command}", f"{command}: written to {path}", data)
+
+    def recover(self) -> None:
+        """Burn blocks with coding errors again."""
+
+    def run(self, steps: list[Step]) -> None:
+        """Run all steps.
+
+        :raises ToolError: one fails; nothing is burned if that is found before the burn
+        """
+        readers = [each for each in steps if isinstance(each, ReadStep)]
+        burners = [each for each in steps if isinstance(each, BurnStep)]
+        for reader in readers:
+            reader.run(self)
+        if burners and self._burn(burners):
+            self.reread()
+            for reader in readers:
+                reader.run(self)
+
+    def _burn(self, burners: list[BurnStep]) -> bool:
+        """Burn what the commands want; False: all of it is burned already.
+
+        :raises SafetyStop: the user refuses
+        """
+        from espwire.cli import efuse_plan_text as texts
+        from espwire.efuse.burn import burn, rehearse
+        from espwire.efuse.plan import plan_burn
+        from espwire.efuse.planner import Planner
+
+        planner = Planner(self.state)
+        for burner in burners:
+            burner.collect(planner)
+        plan = plan_burn(planner, postpone=self.settings.postpone)
+        sensitive = any(burner.show_sensitive for burner in burners)
+        if not plan.steps:
+            self.context.result(
+                "efuse burn", f"Nothing to burn, all bits are set already.\n{texts.DONE}", {}
+            )
+            return False
+        rehearse(plan)
+        data = texts.plan_data(plan, sensitive=sensitive)
+        self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)
+        if any(burner.show_token for burner in burners):
+            token = texts.draw_token(plan)
+            self.context.result(
+                "efuse token", f"eFuse token for burning:\n{token}", {"token": token}
+            )
+        self._confirm(plan)
+        lines: list[str] = []
+        state = burn(
+            plan,
+            self.store,
+            lambda step, proven: lines.append(texts.describe_step(step, proven)),
+        )
+        lines += [burner.after(state) for burner in burners if burner.after is not None]
+        self.context.result("efuse burn", "\n".join([*lines, texts.DONE]), data)
+        return True
+
+    def _confirm(self, plan: BurnPlan) -> None:
+        """Have the user type BURN.
+
+        :raises SafetyStop: something else was typed, or nobody can type
+        """
+        if not self.settings.confirm:
+            return
+        from espwire.cli.efuse_plan_text import ask
+        from espwire.errors import SafetyStop
+
+        self.context.stop_drawing()
+        if not ask(self.context.output):
+            raise SafetyStop(
+                "not confirmed; nothing was burned",
+                hint="Type BURN, or add --do-not-confirm.",
+                code="efuse-not-confirmed",
+            )

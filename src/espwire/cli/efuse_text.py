@@ -1,0 +1,91 @@
+"""eFuses as text: the table of the summary, calibration, the custom MAC address."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from espwire.efuse import meaning
+from espwire.efuse.model import Calculated, Field
+from espwire.efuse.state import FuseState
+from espwire.efuse.summary import category_name
+from espwire.efuse.tables import AnyField
+
+NAME_WIDTH = ABOUT_WIDTH = 50
+HEADING = (
+    "EFUSE_NAME (Block) Description  = [Meaningful Value] [Readable/Writeable] (Hex Value)\n"
+    + "-" * 88
+)
+
+
+def draw_summary(state: FuseState, fields: Sequence[AnyField]) -> str:
+    """The fields by category, in the layout that scripts know from espefuse."""
+    lines = [HEADING]
+    for category in sorted({category_name(field).lower() for field in fields}):
+        lines.append(f"{category.title()} fuses:")
+        for field in fields:
+            if category_name(field).lower() == category:
+                lines += _draw_field(state, field)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _draw_field(state: FuseState, field: AnyField) -> list[str]:
+    block = 0 if isinstance(field, Calculated) else field.block
+    head = f"{field.name} (BLOCK{block})".ljust(NAME_WIDTH)
+    about, *more = textwrap.wrap(field.about, ABOUT_WIDTH) or [""]
+    marks = f"{'R' if state.readable(field) else '-'}/{'W' if state.writeable(field) else '-'}"
+    value = meaning.describe(state, field)
+    if field.kind == "bytes":
+        purpose = _draw_purpose(state, field)
+        return [f"{head} {about}".rstrip(), *purpose, f"   = {value} {marks}"]
+    bits = "?" if not state.readable(field) else meaning.bits_text(state, field)
+    first = f"{head} {about:{ABOUT_WIDTH}} = {value} {marks} ({bits})"
+    return [first, *(" " * (NAME_WIDTH + 1) + line for line in more)]
+
+
+def _draw_purpose(state: FuseState, field: AnyField) -> list[str]:
+    """The purpose of a key block."""
+    if isinstance(field, Field) and field.format == "key_block":
+        name = state.data.blocks[field.block].purpose_field
+        purpose = state.layout.find(name)
+        if isinstance(purpose, Field):
+            return [f"  Purpose: {meaning.name_purpose(state, purpose)}"]
+    return []
+
+
+def draw_calibration(state: FuseState) -> str:
+    """The version of the calibration and its values."""
+    fields = [field for field in state.fields() if field.category == "calibration"]
+    rows = [(field.name, str(meaning.describe(state, field))) for field in fields]
+    lines = [f"{name:30} =  {value}" for name, value in rows]
+    if state.layout.find("BLK_VERSION_MAJOR") is not None:
+        lines.insert(0, f"Block version: {block_version(state)}")
+    return "\n".join(lines)
+
+
+def block_version(state: FuseState) -> int:
+    """``major * 100 + minor`` of the version of the calibration data."""
+    return state.value_of("BLK_VERSION_MAJOR") * 100 + state.value_of("BLK_VERSION_MINOR")
+
+
+def calibration_data(state: FuseState) -> dict[str, Any]:
+    """The calibration values by name."""
+    return {
+        field.name: meaning.describe(state, field)
+        for field in state.fields()
+        if field.category == "calibration"
+    }
+
+
+def draw_custom_mac(state: FuseState) -> str:
+    """The custom MAC address. Chips that store its version have none if that is 0."""
+    field = state.layout.field("CUSTOM_MAC")
+    version = state.layout.find("MAC_VERSION")
+    if version is None:
+        return f"Custom MAC Address: {meaning.describe(state, field)}"
+    if not state.raw(version):
+        return "Custom MAC Address is not set in the device."
+    number = state.raw(version)
+    return f"Custom MAC Address version {number}: {meaning.describe(state, field)}"

@@ -1,0 +1,1 @@
+"""eFuses: what they hold, plans of burns, and where they are stored."""

@@ -1,0 +1,65 @@
+"""Coding errors that the controller reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from espwire.efuse.state import FuseState
+from espwire.errors import DeviceError
+
+
+class CodingError(NamedTuple):
+    """An error in a block. ``bits``: number of wrong bits, 0 if only a failure is known."""
+
+    block: int
+    bits: int
+    failed: bool
+
+    @property
+    def text(self) -> str:
+        """One sentence."""
+        what = f"{self.bits} wrong bits" if self.bits else "wrong data"
+        return f"BLOCK{self.block}: {what}{', which the coding cannot correct' * self.failed}"
+
+
+def read_error_words(state: FuseState) -> tuple[int, ...]:
+    """The registers that report errors: those of block 0, then those of the others."""
+    data = state.data
+    addresses = list(data.block0_error_registers)
+    addresses += [error.count_register for error in data.block_errors]
+    return tuple(state.register(address) for address in dict.fromkeys(addresses))
+
+
+def find_errors(state: FuseState) -> list[CodingError]:
+    """The blocks with errors."""
+    data, found = state.data, []
+    wrong = sum(state.register(address).bit_count() for address in data.block0_error_registers)
+    if wrong:
+        found.append(CodingError(0, wrong, failed=False))
+    for place in data.block_errors:
+        count = state.register(place.count_register) >> place.count_shift & place.count_mask
+        failed = place.fail_register is not None and bool(
+            state.register(place.fail_register) >> place.fail_bit & 1
+        )
+        if count or failed:
+            found.append(CodingError(place.block, count, failed))
+    status = data.controller.registers.get("decode_status")
+    if status is not None and state.register(status) & data.controller.decode_error_mask:
+        found += [
+            CodingError(block.id, 0, failed=True)
+            for block in data.blocks
+            if state.scheme(block) == "three_quarter"
+        ]
+    return found
+
+
+def require_no_errors(errors: Sequence[CodingError]) -> None:
+    """:raises DeviceError: code ``efuse-errors``: there are errors"""
+    if errors:
+        blocks = ", ".join(f"BLOCK{error.block}" for error in errors)
+        raise DeviceError(
+            f"coding errors in {blocks}",
+            hint="Run check-error --recovery to burn these blocks again.",
+            code="efuse-errors",
+        )

@@ -1,0 +1,99 @@
+"""Reads the files that ``burn-key`` and ``burn-key-digest`` name: raw keys, PEM files of ECDSA keys, public keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from espwire.efuse.keys import Key
+from espwire.efuse.model import Purpose
+from espwire.efuse.planner import Planner, build_refusal
+from espwire.errors import UsageError
+from espwire.files import read_file
+
+PEM = b"-----BEGIN"
+BLOCK_BYTES = 32
+KEY_LIMIT = 1 << 20
+
+
+def read_keys(planner: Planner, words: Sequence[str]) -> list[Key]:
+    """The keys of ``BLOCK KEYFILE PURPOSE …``; without PURPOSE on chips that do not store it.
+
+    :raises UsageError: words are missing
+    :raises FileError, KeyFileError: a file cannot be read, or has no usable key
+    """
+    return [
+        Key(block, _read_key(path, purpose), purpose)
+        for block, path, purpose in _group(planner, words)
+    ]
+
+
+def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
+    """The digests of the public keys of ``BLOCK KEYFILE PURPOSE …``; only KEYFILE on chips with one block for them.
+
+    :raises UsageError: words are missing, or a purpose is not for digests
+    :raises FileError, KeyFileError: a file cannot be read, or has no usable key
+    """
+    data = planner.before.data
+    digests = [purpose for purpose in data.key_purposes if purpose.digest]
+    if len(digests) == 1:  # one place for a digest
+        if len(words) != 1:
+            raise UsageError("give one KEYFILE", hint="Write burn-key-digest KEYFILE.")
+        only = digests[0]
+        _require_support(planner, only)
+        named = only.name if only.block is not None else data.key_blocks[0]
+        purpose = "" if only.block is not None else only.name
+        return [Key(named, _digest(words[0]), purpose)]
+    keys = []
+    for block, path, name in _group(planner, words):
+        if not planner.layout.purpose(name).digest:
+            raise UsageError(
+                f"{name} is not a purpose for a digest",
+                hint=f"Use {', '.join(purpose.name for purpose in digests)}.",
+            )
+        keys.append(Key(block, _digest(path), name))
+    return keys
+
+
+def _group(planner: Planner, words: Sequence[str]) -> list[tuple[str, str, str]]:
+    by_name = any(purpose.block is not None for purpose in planner.before.data.key_purposes)
+    size, form = (2, "BLOCK KEYFILE") if by_name else (3, "BLOCK KEYFILE PURPOSE")
+    if len(words) % size:
+        raise UsageError(
+            f"{len(words)} arguments are not groups of {form}", hint=f"Write {form} for each key."
+        )
+    rows = [words[i : i + size] for i in range(0, len(words), size)]
+    return [(row[0], row[1], row[2] if size == 3 else "") for row in rows]
+
+
+def _read_key(path: str, purpose: str) -> bytes:
+    data = read_file(path, limit=KEY_LIMIT)
+    if "ECDSA" in purpose and data.lstrip().startswith(PEM):
+        from espwire.secure.keys import parse_private_key
+
+        scalar = parse_private_key(data, path).scalar()
+        return scalar.rjust(-(-len(scalar) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
+    return data
+
+
+def _digest(path: str) -> bytes:
+    from espwire.secure.keys import parse_public_key
+
+    return parse_public_key(read_file(path, limit=KEY_LIMIT), path).digest()
+
+
+def _require_support(planner: Planner, purpose: Purpose) -> None:
+    """:raises DeviceError: the chip's revision or coding scheme does not support the purpose"""
+    state = planner.before
+    if purpose.min_revision is not None and state.revision < purpose.min_revision:
+        raise build_refusal(
+            f"{purpose.name} needs revision {purpose.min_revision} of {state.data.name}",
+            f"This chip has revision {state.revision}.",
+            "efuse-revision",
+        )
+    block = state.data.blocks[purpose.block or 0]
+    if purpose.coding and state.scheme(block) != purpose.coding:
+        raise build_refusal(
+            f"{purpose.name} needs the coding scheme {purpose.coding}, not {state.scheme(block)}",
+            "This chip cannot hold the digest.",
+            "efuse-coding",
+        )

@@ -1,0 +1,154 @@
+"""The plan of a burn: what changes, in which order it is burned, and what can never be changed afterwards.
+
+Blocks are burned from the last to the first, so that a key is in place and read back before block 0 hides, locks or enables
+anything. Within block 0, the bits that stop later burns, hide blocks, or enable a feature come in a second burn.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from espwire.efuse.model import Field
+from espwire.efuse.planner import Planner
+from espwire.efuse.state import FuseState
+from espwire.record import Record
+
+# of block 0: they stop later burns, hide keys, or depend on what is burned before
+LAST = (
+    "WR_DIS",
+    "RD_DIS",
+    "UART_DOWNLOAD_DIS",
+    "ABS_DONE_1",
+    "FLASH_CRYPT_CNT",
+    "ENABLE_SECURITY_DOWNLOAD",
+    "DIS_DOWNLOAD_MODE",
+    "SPI_BOOT_CRYPT_CNT",
+    "SECURE_BOOT_EN",
+)
+
+
+class BurnStep(NamedTuple):
+    """One burn of one block: the bits that it sets."""
+
+    block: int
+    bits: int
+
+
+class FieldChange(Record):
+    """A field whose bits change. ``secret``: the numbers are key bytes, never to be shown."""
+
+    name: str
+    block: int
+    before: int
+    after: int
+    bits: int
+    secret: bool
+
+
+class BurnPlan(Record):
+    """What a burn does.
+
+    :ivar before: the state that it assumes
+    :ivar after: the blocks as they are burned, also where software cannot read them then
+    :ivar unreadable: fields that software can no longer read
+    :ivar locked: fields that can no longer be burned because of a lock
+    :ivar final: fields that can no longer be burned because the coding of their block allows one burn
+    """
+
+    before: FuseState
+    after: tuple[int, ...]
+    steps: tuple[BurnStep, ...]
+    changes: tuple[FieldChange, ...]
+    unreadable: tuple[str, ...]
+    locked: tuple[str, ...]
+    final: tuple[str, ...]
+
+    @property
+    def state_after(self) -> FuseState:
+        """The state that software reads after the burn."""
+        full = self.before.change(self.after)
+        hidden = [full.hidden_mask(block) for block in full.data.blocks]
+        visible = [value & ~mask for value, mask in zip(self.after, hidden, strict=True)]
+        return full.change(visible)
+
+
+def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
+    """The plan for what a planner has collected. ``postpone``: burn the bits of ``LAST`` last."""
+    before = planner.before
+    after = tuple(old | new for old, new in zip(before.blocks, planner.wanted, strict=True))
+    full = before.change(after)
+    fields = [field for field in before.layout.fields if before.exists(field)]
+    return BurnPlan(
+        before=before,
+        after=after,
+        steps=tuple(_order(planner, postpone=postpone)),
+        changes=tuple(_find_changes(planner, full)),
+        unreadable=tuple(
+            field.name for field in fields if before.readable(field) > full.readable(field)
+        ),
+        locked=tuple(
+            field.name for field in fields if before.writeable(field) > full.writeable(field)
+        ),
+        final=tuple(_find_final(before, after, fields)),
+    )
+
+
+def _order(planner: Planner, *, postpone: bool) -> list[BurnStep]:
+    before, steps = planner.before, []
+    new = [want & ~old for want, old in zip(planner.wanted, before.blocks, strict=True)]
+    for block in reversed(before.data.blocks[1:]):
+        if new[block.id]:
+            steps.append(BurnStep(block.id, new[block.id]))
+    last = 0
+    for name in LAST if postpone else ():
+        field = before.layout.find(name)
+        last |= field.mask if isinstance(field, Field) else 0
+    steps += [BurnStep(0, bits) for bits in (new[0] & ~last, new[0] & last) if bits]
+    return steps
+
+
+def _find_changes(planner: Planner, full: FuseState) -> list[FieldChange]:
+    """The fields whose bits change; of fields that share bits, the smaller ones."""
+    before, changes = planner.before, []
+    changed = [new & ~old for new, old in zip(full.blocks, before.blocks, strict=True)]
+    fields = sorted(before.layout.fields, key=lambda field: (field.block, before.bits(field)))
+    for field in fields:
+        if not changed[field.block] & field.mask:
+            continue
+        changed[field.block] &= ~field.mask
+        changes.append(
+            FieldChange(
+                name=field.name,
+                block=field.block,
+                before=before.raw(field),
+                after=full.raw(field),
+                bits=before.bits(field),
+                secret=field.block in planner.secret,
+            )
+        )
+    for block in before.data.blocks:
+        if rest := changed[block.id]:
+            old = before.blocks[block.id]
+            changes.append(
+                FieldChange(
+                    name=f"other bits of {block.name}",
+                    block=block.id,
+                    before=0,
+                    after=rest & ~old,
+                    bits=block.bits,
+                    secret=block.id in planner.secret,
+                )
+            )
+    return changes
+
+
+def _find_final(before: FuseState, after: tuple[int, ...], fields: list[Field]) -> list[str]:
+    """Fields in blocks that get their only burn, and that stay empty in it."""
+    final = []
+    for field in fields:
+        block = before.data.blocks[field.block]
+        once = before.scheme(block) == "reed_solomon"
+        used = bool(after[block.id]) > bool(before.blocks[block.id])
+        if once and used and not after[block.id] & field.mask:
+            final.append(field.name)
+    return final

@@ -1,0 +1,199 @@
+"""Collects what burning commands request, and refuses what eFuses cannot do. Nothing here touches a chip.
+
+Bits only go from 0 to 1. A Reed-Solomon block takes one burn, and so does each 6-byte chunk with the 3/4 scheme. A locked
+field or block takes none. Commands on one line are one burn: each sees what those before it want, but locks among that count
+only after the burn, because locks are burned last.
+"""
+
+from __future__ import annotations
+
+from espwire.efuse.coding import CHUNK
+from espwire.efuse.model import Block, Field
+from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
+from espwire.efuse.tables import Layout
+from espwire.errors import DeviceError
+
+
+def build_refusal(message: str, hint: str, code: str) -> DeviceError:
+    """An error for a burn that is impossible; nothing is burned."""
+    return DeviceError(message, hint=hint, code=code)
+
+
+class Planner:
+    """What is to be burned.
+
+    :ivar before: what the eFuses hold
+    :ivar wanted: bits to set in each block; some may be set already
+    :ivar secret: ids of blocks that get key bytes, which are never shown
+    """
+
+    def __init__(self, before: FuseState) -> None:
+        self.before = before
+        self.wanted = [0] * len(before.blocks)
+        self.secret: set[int] = set()
+        self.named_keys: set[int] = set()  # ids of key blocks that commands name
+
+    @property
+    def layout(self) -> Layout:
+        """The fields and blocks of the chip."""
+        return self.before.layout
+
+    def raw(self, field: Field) -> int:
+        """The number that a field will hold."""
+        block = self.before.blocks[field.block] | self.wanted[field.block]
+        return block >> field.start & ((1 << self.before.bits(field)) - 1)
+
+    def content(self, block: Block) -> int:
+        """The bits that a block will hold."""
+        return self.before.blocks[block.id] | self.wanted[block.id]
+
+    def set_field(self, field: Field, value: int, *, force: bool = False) -> None:
+        """Burn a number into a field.
+
+        :param force: add bits to a number that has others
+        :raises DeviceError: it does not fit, needs a bit cleared, or the field is locked
+        """
+        size = self.before.bits(field)
+        if value >> size:
+            raise build_refusal(
+                f"{value} does not fit into the {size} bits of {field.name}",
+                f"Use at most {(1 << size) - 1}.",
+                "efuse-value",
+            )
+        old = self.raw(field)
+        if old & ~value and not force:
+            raise build_refusal(
+                f"{field.name} cannot become {value:#x}: it is {old:#x}, and bits cannot be cleared",
+                f"The least value with the new bits is {old | value:#x}.",
+                "efuse-clear-bits",
+            )
+        if value & ~old and self.before.locked(field.wr_dis):
+            raise self._locked(field.name)
+        self.add(self.before.data.blocks[field.block], value << field.start, field.name)
+
+    def set_data(self, block: Block, value: int, mask: int, *, force: bool = False) -> None:
+        """Burn data into the bits ``mask`` of a block.
+
+        :raises DeviceError: as ``set_field``
+        """
+        old = self.content(block) & mask
+        if old & ~value and not force:
+            raise build_refusal(
+                f"{block.name} holds other data, and bits cannot be cleared",
+                "Use an empty block.",
+                "efuse-clear-bits",
+            )
+        self.add(block, value, block.name)
+
+    def add(self, block: Block, bits: int, name: str) -> None:
+        """Set bits of a block; ``name`` is of the field or block, for errors.
+
+        :raises DeviceError: the block or a field in it is locked, or its coding forbids another burn
+        """
+        state = self.before
+        new = bits & ~state.blocks[block.id]
+        if new:
+            if state.scheme(block) == "repeat":
+                raise build_refusal(
+                    f"{block.name} has the coding scheme repeat, which cannot be burned",
+                    "Only block 0 can be burned.",
+                    "efuse-coding",
+                )
+            if bits >> state.size(block):
+                raise build_refusal(
+                    f"{name} is beyond the {state.size(block)} bits of {block.name}",
+                    "Use fewer bits.",
+                    "efuse-value",
+                )
+            if state.locked(block.wr_dis) or new & self._locked_bits(block):
+                raise self._locked(name)
+            if state.hidden_mask(block) & new:
+                raise build_refusal(
+                    f"{name} cannot be read, so it may hold data already",
+                    "Use another block.",
+                    "efuse-unreadable",
+                )
+            self._require_unused(block, new)
+        self.wanted[block.id] |= bits
+
+    def _locked_bits(self, block: Block) -> int:
+        state, locked = self.before, 0
+        if block.id == 0:
+            for field in (*state.layout.fields, *state.layout.hidden):
+                if field.block == 0 and state.locked(field.wr_dis):
+                    locked |= field.mask
+        return locked
+
+    def _require_unused(self, block: Block, new: int) -> None:
+        old, scheme = self.before.blocks[block.id], self.before.scheme(block)
+        size = self.before.size(block)
+        chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(scheme)
+        if chunk is None:
+            return
+        for start in range(0, size, chunk):
+            mask = ((1 << chunk) - 1) << start
+            if new & mask and old & mask:
+                raise build_refusal(
+                    f"{block.name} holds data, and its coding does not allow a second burn",
+                    f"In it: {self._list_used(block, mask)}. Use an empty block.",
+                    "efuse-second-burn",
+                )
+
+    def _list_used(self, block: Block, mask: int) -> str:
+        used = [
+            field.name
+            for field in self.before.layout.fields
+            if field.block == block.id and field.mask & mask and self.before.raw(field)
+        ]
+        return ", ".join(used) or "bits without a name"
+
+    def _locked(self, name: str) -> DeviceError:
+        return build_refusal(
+            f"{name} is write-protected: it can never be changed",
+            "Use summary to see what can still be burned.",
+            "efuse-locked",
+        )
+
+    # locks
+
+    def lock_write(self, lock: int | None, name: str) -> None:
+        """Set a bit of WR_DIS.
+
+        :raises DeviceError: the field or block has none
+        """
+        if lock is None:
+            raise build_refusal(
+                f"{name} cannot be write-protected: there is no lock for it",
+                "Leave it as it is.",
+                "efuse-no-lock",
+            )
+        field = self.layout.field(WRITE_LOCKS)
+        self.set_field(field, self.raw(field) | 1 << lock)
+
+    def lock_read(self, locks: tuple[int, ...], name: str) -> None:
+        """Set bits of RD_DIS.
+
+        :raises DeviceError: there are none, or RD_DIS is locked
+        """
+        if not locks:
+            raise build_refusal(
+                f"{name} cannot be read-protected: there is no lock for it",
+                "Leave it as it is.",
+                "efuse-no-lock",
+            )
+        field = self.layout.field(READ_LOCKS)
+        value = self.raw(field)
+        for lock in locks:
+            value |= 1 << lock
+        if value != self.raw(field) and self.before.locked(field.wr_dis):
+            raise build_refusal(
+                f"{name} cannot be read-protected any more: RD_DIS is write-protected",
+                "A key that must stay secret has to be burned before RD_DIS is locked.",
+                "efuse-rd-dis-locked",
+            )
+        self.set_field(field, value)
+
+    def will_hide(self, block: Block) -> bool:
+        """Whether software will not be able to read some of a block."""
+        value = self.raw(self.layout.field(READ_LOCKS))
+        return any(value >> lock & 1 for lock in block.rd_dis)

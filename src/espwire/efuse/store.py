@@ -1,0 +1,221 @@
+"""Where eFuses are: the interface of a store, and a virtual one that a file keeps.
+
+The file of a virtual store is an image of the controller's registers, the last word first and each word big-endian, as
+espefuse writes it. The words of blocks are those that are burned, read protected or not; the file is private to the user.
+The registers for programming, which mean nothing between burns, hold the chip's name, so that the file of another chip is
+noticed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from espwire.chips.registry import load_chip
+from espwire.efuse.model import Block, Field, FuseData
+from espwire.efuse.state import FuseState
+from espwire.efuse.tables import load_fuses
+from espwire.efuse.token import Token
+from espwire.errors import DeviceError, FileError
+from espwire.files import read_file, write_file
+
+TAG = b"espwire "
+IMAGE_LIMIT = 1 << 16  # bytes; every controller has fewer registers
+ALL_ONES = 0xFFFFFFFF
+
+
+class FuseStore(Protocol):
+    """The eFuses of a chip: a virtual one, or one at the other end of a line."""
+
+    @property
+    def data(self) -> FuseData:
+        """The chip's eFuse data."""
+
+    def read(self, custom: Sequence[Field] = ()) -> FuseState:
+        """What software reads now. ``custom``: fields of a custom table.
+
+        :raises DeviceError, TransportError: the chip cannot be read
+        """
+
+    def program(self, block: Block, bits: int) -> None:
+        """Burn the bits of a block that are 1 in ``bits``, data without its coding. The caller reads back what is set.
+
+        Protected bits stay as they are, as the controller leaves them.
+
+        :raises DeviceError: the controller refuses, or does not answer
+        """
+
+
+class VirtualStore:
+    """eFuses in memory.
+
+    :ivar burned: what is burned in each block, also where software reads zeros
+    """
+
+    def __init__(self, chip_id: str, burned: Sequence[int] = (), *, path: str | None = None):
+        self.data = load_fuses(chip_id)
+        self.burned = list(burned) or [0] * len(self.data.blocks)
+        self.path = path
+
+    def read(self, custom: Sequence[Field] = ()) -> FuseState:
+        """What software reads: zeros where RD_DIS hides words."""
+        outside = self._outside()
+        full = FuseState(self.data.id, self.burned, outside=outside, custom=custom)
+        blocks = [
+            value & ~full.hidden_mask(block)
+            for block, value in zip(self.data.blocks, self.burned, strict=True)
+        ]
+        return full.change(blocks)
+
+    def program(self, block: Block, bits: int) -> None:
+        """Burn, and write the file if there is one.
+
+        :raises DeviceError: code ``efuse-second-burn``: a Reed-Solomon block holds data already
+        :raises FileError: the file cannot be written; nothing is burned then
+        """
+        full = FuseState(self.data.id, self.burned, outside=self._outside())
+        bits &= ~self._protected(full, block)
+        old = self.burned[block.id]
+        if bits and old and full.scheme(block) == "reed_solomon":
+            raise DeviceError(
+                f"{block.name} can be burned only once, and holds data already",
+                hint="Use an empty block.",
+                code="efuse-second-burn",
+            )
+        self.burned[block.id] = old | bits
+        try:
+            self.save()
+        except FileError:
+            self.burned[block.id] = old
+            raise
+
+    def copy(self) -> VirtualStore:
+        """The same contents in memory only."""
+        return VirtualStore(self.data.id, self.burned)
+
+    def save(self) -> None:
+        """Write the file, if there is one.
+
+        :raises FileError: it cannot be written
+        """
+        if self.path is not None:
+            write_file(self.path, build_image(self.data, self.burned), private=True)
+
+    def _protected(self, full: FuseState, block: Block) -> int:
+        """The bits of a block that cannot be burned any more."""
+        if full.locked(block.wr_dis):
+            return (1 << block.bits) - 1
+        protected = 0
+        if block.id == 0:
+            for field in (*full.layout.fields, *full.layout.hidden):
+                if field.block == 0 and full.locked(field.wr_dis):
+                    protected |= field.mask
+        return protected
+
+    def _outside(self) -> Mapping[int, int]:
+        """Registers besides eFuses that a field needs: as in the newest parts, their bits are 1."""
+        calculated = (field for table in self.data.table for field in table.calculated)
+        extras = [field.extra_part for field in calculated if field.extra_part is not None]
+        return {extra.address: 1 << extra.bit for extra in extras}
+
+
+def store_from_token(token: Token) -> VirtualStore:
+    """A virtual store with the blocks and the revision of a token."""
+    store = VirtualStore(token.chip, token.blocks)
+    for name, value in _revision_fields(store, token.revision).items():
+        if (field := store.read().layout.find(name)) is not None and isinstance(field, Field):
+            store.burned[field.block] |= value << field.start & field.mask
+    return store
+
+
+def _revision_fields(store: VirtualStore, revision: int) -> dict[str, int]:
+    """Fields that make the store's revision that of a token: none if its blocks have a revision already."""
+    state = store.read()
+    if not revision or state.revision:
+        return {}
+    major, minor = divmod(revision, 100)
+    fields = {"WAFER_VERSION_MAJOR": major, "WAFER_VERSION_MINOR": minor}
+    for field in state.layout.calculated:
+        value = fields.pop(field.name, None)
+        if value is None:
+            continue
+        for raw, meaning in field.map.items():
+            value = raw if meaning == value and field.map else value
+        for part in field.parts:
+            found = state.layout.field(part.field)
+            fields[part.field] = value >> part.to & ((1 << found.bits) - 1)
+    return fields
+
+
+def open_file(path: str, chip_id: str) -> VirtualStore:
+    """The virtual store in a file; a new or empty file means blank eFuses.
+
+    :raises FileError: code ``efuse-file``: it belongs to another chip, or is not such a file
+    """
+    data = load_fuses(chip_id)
+    image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else b""
+    store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
+    if not image:
+        store.save()
+    return store
+
+
+def build_image(data: FuseData, burned: Sequence[int]) -> bytes:
+    """The file's content for the burned blocks."""
+    value = int.from_bytes(_tag(data), "little") << 8 * _tag_offset(data)
+    for block, bits in zip(data.blocks, burned, strict=True):
+        value |= bits << 8 * (block.read - data.controller.base)
+    return value.to_bytes(data.controller.size, "big")
+
+
+def parse_image(data: FuseData, image: bytes, path: str) -> list[int]:
+    """The burned blocks in a file.
+
+    :raises FileError: code ``efuse-file``
+    """
+    size, base = data.controller.size, data.controller.base
+    if len(image) != size:
+        raise _wrong_file(data, path, f"it has {len(image)} bytes, not {size}")
+    value = int.from_bytes(image, "big")
+    place = value >> 8 * _tag_offset(data) & ((1 << 8 * len(_tag(data))) - 1)
+    tag = place.to_bytes(len(_tag(data)), "little")
+    if tag.startswith(TAG) and tag != _tag(data):
+        other = tag.removeprefix(TAG).rstrip(b"\0").decode(errors="replace")
+        raise _wrong_file(data, path, f"it belongs to {other}")
+    if value & ~_known_bits(data):
+        raise _wrong_file(data, path, "it has bits where no register is")
+    return [value >> 8 * (block.read - base) & ((1 << block.bits) - 1) for block in data.blocks]
+
+
+def _known_bits(data: FuseData) -> int:
+    """The bits of an image that can be set: blocks, registers for programming, and the controller's others."""
+    controller = data.controller
+    words = {*controller.registers.values(), *data.block0_error_registers}
+    for block in data.blocks:
+        words |= {block.read + 4 * i for i in range(block.words)}
+        words |= {block.write + 4 * i for i in range(block.words)}
+    for name, count in (
+        ("program_data", controller.program_words),
+        ("check_data", controller.check_words),
+    ):
+        start = controller.registers.get(name, 0)
+        words |= {start + 4 * i for i in range(count if start else 0)}
+    return sum(ALL_ONES << 8 * (address - controller.base) for address in words)
+
+
+def _tag_offset(data: FuseData) -> int:
+    return data.blocks[0].write - data.controller.base
+
+
+def _tag(data: FuseData) -> bytes:
+    """The chip's name as it is in the file. All names have the same length there."""
+    return (TAG + data.id.encode()).ljust(20, b"\0")
+
+
+def _wrong_file(data: FuseData, path: str, reason: str) -> FileError:
+    return FileError(
+        f"{path!r} does not hold the eFuses of {load_chip(data.id).name}: {reason}",
+        hint=f"Use a file of {data.controller.size} bytes that was made for this chip, or a new name.",
+        code="efuse-file",
+    )

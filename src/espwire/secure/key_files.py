@@ -1,0 +1,182 @@
+"""What is in a key file, before a cryptographic library parses it: labels, raw keys, and the cost of its passphrase.
+
+A key file is at most 64 KiB, a key in it 8 KiB. The limits keep a malicious file from using minutes of CPU time: the
+check of an RSA key of 100,000 bits, or a passphrase that is hashed a billion times.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from espwire.errors import FileError, KeyFileError, SafetyStop
+from espwire.files import read_file
+
+FILE_LIMIT, KEY_LIMIT = 0x10000, 0x2000  # bytes
+MAX_HASHES = (
+    10_000_000  # rounds that derive a key from a passphrase; the usual number is below 1,000,000
+)
+MAX_SCRYPT = 1 << 20  # N × r: 128 MiB
+MAX_DEPTH = 16  # of nested DER values
+SCRYPT = bytes.fromhex("2b06010401da47040b")  # its object identifier
+PRIVATE_LABELS = ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+PUBLIC_LABELS = ("PUBLIC KEY", "RSA PUBLIC KEY")
+RAW_KEY_SIZES = (16, 24, 32, 64)  # of keys for flash encryption and secure boot version 1
+RAW_POINT = 64  # bytes of a public key of secure boot version 1
+_SEQUENCE, _INTEGER, _IDENTIFIER = 0x30, 0x02, 0x06
+
+
+class FoundKey(NamedTuple):
+    """``data``: the PEM text of one key, or the whole DER file."""
+
+    data: bytes
+    pem: bool
+    private: bool
+
+
+def read_key_file(path: str) -> bytes:
+    """The content of a key file.
+
+    :raises FileError: it cannot be read, or has more than 64 KiB
+    """
+    return read_file(path, limit=FILE_LIMIT)
+
+
+def find_key(data: bytes, name: str) -> FoundKey:
+    """The first key in a PEM file, which may also hold parameters and certificates; or the DER file itself.
+
+    :raises KeyFileError: code ``not-a-key``, ``key-damaged``
+    """
+    labels = []
+    for label, text in _split_pem(data):
+        if label in PRIVATE_LABELS or label in PUBLIC_LABELS:
+            if len(text) > KEY_LIMIT:
+                raise KeyFileError(
+                    f"the key in {name} has more than {KEY_LIMIT:,} bytes",
+                    hint="Check that it is the right file and that it is complete.",
+                    code="key-damaged",
+                )
+            return FoundKey(text, pem=True, private=label in PRIVATE_LABELS)
+        labels.append(label)
+    if data[:1] == bytes([_SEQUENCE]) and len(data) <= KEY_LIMIT:
+        return FoundKey(data, pem=False, private=_is_private_der(data))
+    raise KeyFileError(
+        f"{name} does not contain a key" + (f", but {labels[0][:40]!r}" if labels else ""),
+        hint="A signing key is a PEM or DER file; `espwire secure generate-signing-key` creates one.",
+        code="not-a-key",
+    )
+
+
+def _split_pem(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Label and text of each part of a PEM file. Parts without an end are skipped."""
+    begin, dashes, at = b"-----BEGIN ", b"-----", 0
+    while (start := data.find(begin, at)) >= 0:
+        at = start + len(begin)
+        label_end = data.find(dashes, at, at + 64)
+        if label_end < 0:
+            continue
+        label = data[at:label_end]
+        final = dashes + b"END " + label + dashes
+        end = data.find(final, label_end, label_end + FILE_LIMIT)
+        if end < 0:
+            return
+        at = end + len(final)
+        yield label.decode("ascii", "replace"), data[start:at] + b"\n"
+
+
+def _is_private_der(data: bytes) -> bool:
+    """Private keys begin with a version or, if encrypted, with an algorithm and a string; public ones have a bit string."""
+    parts = list(_walk(data, depth=2))
+    kinds = [kind for level, kind, _ in parts if level == 1]
+    return (kinds[:1] == [_INTEGER] and kinds != [_INTEGER] * 2) or 0x04 in kinds
+
+
+def read_raw_point(data: bytes) -> tuple[int, int] | None:
+    """x and y of a raw public key of secure boot version 1; None if the file is something else."""
+    if len(data) != RAW_POINT or data.startswith(b"-----"):
+        return None
+    return int.from_bytes(data[:32], "big"), int.from_bytes(data[32:], "big")
+
+
+def check_cost(data: bytes, name: str, *, pem: bool) -> None:
+    """Check that decrypting a key takes neither minutes nor gigabytes.
+
+    :raises KeyFileError: code ``key-cost``
+    """
+    if pem:
+        if b"Proc-Type" in data:  # the traditional form hashes once
+            return
+        lines = [line for line in data.splitlines()[1:-1] if b":" not in line and line.strip()]
+        try:
+            data = base64.b64decode(b"".join(lines))
+        except (binascii.Error, ValueError):
+            return  # parsing it fails at once
+    numbers, scrypt = [], False
+    for _, kind, content in _walk(data, depth=MAX_DEPTH):
+        if kind == _INTEGER:
+            numbers.append(int.from_bytes(content, "big"))
+        scrypt = scrypt or (kind == _IDENTIFIER and content == SCRYPT)
+    product = 1
+    for number in numbers[:3]:
+        product *= max(number, 1)
+    if (product > MAX_SCRYPT) if scrypt else any(number > MAX_HASHES for number in numbers):
+        raise KeyFileError(
+            f"decrypting {name} would take too long: its passphrase is hashed too many times",
+            hint="Encrypt the key again with fewer iterations.",
+            code="key-cost",
+        )
+
+
+def _walk(data: bytes, *, depth: int, level: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Level, tag and content of each DER value, containers before their content. Ends at the first invalid length."""
+    at = 0
+    while at + 2 <= len(data):
+        kind, size, at = data[at], data[at + 1], at + 2
+        if size & 0x80:
+            count = size & 0x7F
+            size, at = int.from_bytes(data[at : at + count], "big"), at + count
+        if at + size > len(data):
+            return
+        content = data[at : at + size]
+        yield level, kind, content
+        if kind & 0x20 and level + 1 < depth:
+            yield from _walk(content, depth=depth, level=level + 1)
+        at += size
+
+
+def protect_keys(output: str, data: bytes, *, new: bool = False, allowed: bool = False) -> None:
+    """Refuse an output that would replace a key file.
+
+    A file counts as one if it is a private key or has the size of a raw key, unless it has the same content.
+
+    :param new: refuse every existing file: a key is to be written
+    :param allowed: the user consents to replacing it
+    :raises SafetyStop: code ``overwrite-key``
+    """
+    import os
+    import stat
+
+    try:
+        found = os.stat(output)
+    except (OSError, ValueError):
+        return  # new, or reported when it is written
+    if allowed or not stat.S_ISREG(found.st_mode) or found.st_size > FILE_LIMIT:
+        return
+    try:
+        old = read_key_file(output)
+    except FileError:
+        return
+    is_key = len(old) in RAW_KEY_SIZES or any(
+        label in PRIVATE_LABELS for label, _ in _split_pem(old)
+    )
+    der = old[:1] == bytes([_SEQUENCE]) and len(old) <= KEY_LIMIT and _is_private_der(old)
+    if old and old != data and (new or is_key or der):
+        raise SafetyStop(
+            f"{output} exists and "
+            + ("may be a key" if is_key or der else "would be replaced by a key"),
+            hint="Choose another output file, or repeat the command with --allow overwrite-key.",
+            code="overwrite-key",
+            consents=("overwrite-key",),
+        )
