@@ -238,12 +238,15 @@ class Reporter:
         )
 
 
+# fields of events that are tuples of rows
+ROWS: dict[str, Callable[..., Any]] = {"actions": PlannedStep, "partitions": PartitionChange}
+
+
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON types: ``v``, ``event`` (its class name) and every field."""
     values = dict(vars(event))
-    if isinstance(event, PlanReady):
-        values["actions"] = [step._asdict() for step in event.actions]
-        values["partitions"] = [change._asdict() for change in event.partitions]
+    for name in ROWS.keys() & values.keys():
+        values[name] = [row._asdict() for row in values[name]]
     return {"v": SCHEMA_VERSION, "event": type(event).__name__} | values
 
 
@@ -257,9 +260,9 @@ def from_json(values: Mapping[str, Any]) -> Event:
         raise ValueError(f"unknown event {values['event']!r}")
     known = {name: values[name] for name in kind._fields if name in values}
     try:
-        if kind is PlanReady:
-            known["steps"] = tuple(known["steps"])
-            known["actions"] = tuple(PlannedStep(**step) for step in known["actions"])
-        return kind(**known)
+        for name in ROWS.keys() & known.keys():
+            known[name] = tuple(ROWS[name](**row) for row in known[name])
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return kind(**(known | lists))
     except (KeyError, TypeError) as error:
         raise ValueError(f"invalid event {kind.__name__}: {error}") from None

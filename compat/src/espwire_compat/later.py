@@ -11,7 +11,6 @@ PROGRAMS = {
         "the eFuse commands",
         "chip-info and get-security-info of espwire, or espefuse of esptool",
     ),
-    "espsecure": ("signs and encrypts images", "the secure boot commands", "espsecure of esptool"),
     "esp_rfc2217_server": (
         "shares a serial port by RFC 2217",
         "the port server",

@@ -36,6 +36,10 @@ def run(name: str) -> None:
 
         warn_of_other_module()
         run_esptool(name)
+    elif name.removesuffix(".py") == "espsecure":
+        from espwire_compat.espsecure import run as run_espsecure
+
+        run_espsecure(name)
     else:
         from espwire_compat.later import answer
 

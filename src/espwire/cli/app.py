@@ -98,7 +98,10 @@ class LazyGroup(click.Group):
             from espwire.cli.suggestions import COMMANDS, GROUP_COMMANDS, unknown_command
 
             refuse_missing(args[0].replace("_", "-"))
-            suggestions = GROUP_COMMANDS.get(ctx.info_name or "", {}) if ctx.parent else COMMANDS
+            group = (ctx.info_name or "") if ctx.parent else ctx.obj.program.group
+            suggestions = (
+                COMMANDS if not group else GROUP_COMMANDS.get(group, {}) if ctx.parent else {}
+            )
             raise unknown_command(args[0], list(self.entries), suggestions, ctx)
         name, command, arguments = super().resolve_command(ctx, args)
         if command is None or isinstance(command, LazyGroup):  # a group respells its own
@@ -107,7 +110,7 @@ class LazyGroup(click.Group):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One screen for the program itself; all options with ``--help-all``, and for groups of commands."""
-        if ctx.parent is not None or ctx.meta.get(HELP_ALL):
+        if ctx.parent is not None or ctx.obj.program.group or ctx.meta.get(HELP_ALL):
             super().format_help(ctx, formatter)
             return
         write_screen(self, ctx, formatter, self.sections)
@@ -162,19 +165,27 @@ def respell(
     return spellings.respell(command, arguments, name=name, stop=stop)
 
 
-def build(program: str = "espwire") -> LazyGroup:
-    """The root command, under the name of the program."""
+def build(program: str = "espwire", group: str = "") -> LazyGroup:
+    """The root command, under the name of the program.
+
+    :param group: have only the commands of this group
+    """
     return LazyGroup(
         name=program,
-        sections=SECTIONS,
-        help="Flash and inspect Espressif chips through their ROM bootloader.",
-        params=global_options(),
+        sections={"Commands": GROUPS[group]} if group else SECTIONS,
+        help=_describe_group(group)
+        or "Flash and inspect Espressif chips through their ROM bootloader.",
+        params=global_options(offline=bool(group)),
         context_settings={
             "help_option_names": [],  # each command has its own; see options.help_option
             "max_content_width": 110,
             "token_normalize_func": _hyphens,
         },
     )
+
+
+def _describe_group(group: str) -> str:
+    return next((table[group].help for table in SECTIONS.values() if group in table), "")
 
 
 def _hyphens(token: str) -> str:

@@ -256,6 +256,16 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "secure_files:decrypt_flash_data",
             offline=True,
         ),
+        "generate-sdc-certificate": Entry(
+            "Create a debug certificate for an ESP32-S31.",
+            "secure_debug:generate_certificate",
+            offline=True,
+        ),
+        "digest-sdc-public-key": Entry(
+            "Save the digest of the key for debug certificates.",
+            "secure_debug:digest_public_key",
+            offline=True,
+        ),
     },
     "virtual": {
         "serve": Entry("Serve a virtual chip over TCP or a pty.", "virtual:serve", offline=True),

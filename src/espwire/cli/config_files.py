@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espwire.cli.config import SETTINGS, Value, check
+from espwire.cli.ports import is_url, split_ports
 from espwire.errors import FileError, UsageError
 from espwire.streams import read_most
 from espwire.text import shorten
@@ -79,11 +80,11 @@ def _check_local_port(loaded: Loaded) -> None:
     :raises UsageError: code ``config-port-file``
     """
     port = loaded.values.get("port")
-    if port is None or not port.value.lower().startswith("virtual:"):
+    if port is None or "virtual:" not in port.value.lower():
         return
     from espwire.virtual.config import names_file
 
-    if names_file(port.value):
+    if any(names_file(name) for name in split_ports(port.value) if is_url(name)):
         raise UsageError(
             f"{port.origin} must not name a file to write in the working folder's settings; got {port.value!r}",
             hint="Give the port with -p, or pass the settings file with --config.",

@@ -197,6 +197,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "secure decrypt-flash-data": (
         "secure decrypt-flash-data --chip esp32c3 -k flash.key -a 0x10000 -o app.bin app-encrypted.bin",
     ),
+    "secure generate-sdc-certificate": (
+        "secure generate-sdc-certificate -k key.pem --mac 00:11:22:33:44:55 --enable-jtag",
+    ),
+    "secure digest-sdc-public-key": ("secure digest-sdc-public-key -k key.pem -o digest.bin",),
     "virtual": ("virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",),
     "virtual serve": (
         "virtual serve esp32c3 --flash flash.bin --tcp 127.0.0.1:4000",

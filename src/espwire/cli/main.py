@@ -147,7 +147,7 @@ def perform(arguments: Sequence[str], context: Context) -> int:
     context.scan(line)
     context.line = line
     context.output.diverted = any(argument.endswith(STDOUT_NAMES) for argument in line)
-    root = app.build(context.program.name)
+    root = app.build(context.program.name, context.program.group)
     try:
         with root.make_context(context.program.name, list(line), obj=context) as click_context:
             root.invoke(click_context)

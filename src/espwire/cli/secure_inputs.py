@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from espwire.secure.key_files import protect_keys, read_key_file
 from espwire.text import escape
 
 if TYPE_CHECKING:
+    from espwire.secure.hsm import HsmSigner
     from espwire.secure.keys import PrivateKey, PublicKey
 
-PASSPHRASE_VARIABLE = "ESPWIRE_KEY_PASSPHRASE"
+PASSPHRASE_VARIABLE, PIN_VARIABLE = "ESPWIRE_KEY_PASSPHRASE", "ESPWIRE_HSM_PIN"
 OVERWRITE = "overwrite-key"
 
 
@@ -43,39 +45,61 @@ def read_public_key(path: str) -> PublicKey:
     return parse_public_key(read_key_file(path), name, partial(read_passphrase, name))
 
 
+@contextmanager
+def open_hsm(path: str | None, *, private: bool = True) -> Iterator[HsmSigner]:
+    """The key in a security module, as long as the block lasts.
+
+    :param path: the file of ``--hsm-config``
+    :param private: find the private key, not only the public one
+    :raises UsageError, Unsupported: it cannot be used
+    """
+    from espwire.secure.hsm import open_signer, parse_config
+
+    if path is None:
+        raise UsageError("--hsm needs --hsm-config", hint="Add --hsm-config FILE.")
+    text = read_key_file(path).decode("utf-8", "replace")
+    config = parse_config(text, escape(path))
+
+    def ask_pin() -> str:
+        return os.fsdecode(_read_secret(PIN_VARIABLE, f"the token of {escape(path)}", "PIN"))
+
+    with open_signer(config, ask_pin, private=private) as signer:
+        yield signer
+
+
 def read_passphrase(name: str, *, repeat: bool = False) -> bytes:
     """The passphrase of a key, from the environment or the terminal.
 
     :param repeat: request it twice: it is a new one
     :raises KeyFileError: code ``key-passphrase``: neither has it
     """
-    if (value := os.environ.get(PASSPHRASE_VARIABLE)) is not None:
-        return _check_passphrase(value)
+    return _read_secret(PASSPHRASE_VARIABLE, name, "passphrase", repeat=repeat)
+
+
+def _read_secret(variable: str, name: str, kind: str, *, repeat: bool = False) -> bytes:
+    if (value := os.environ.get(variable)) is not None:
+        return _check_secret(value, kind)
     if sys.stdin is None or not sys.stdin.isatty():
         raise KeyFileError(
-            f"{name} needs a passphrase, and there is no terminal to request it",
-            hint=f"Set the environment variable {PASSPHRASE_VARIABLE}.",
+            f"{name} needs a {kind}, and there is no terminal to request it",
+            hint=f"Set the environment variable {variable}.",
             code="key-passphrase",
         )
     try:
-        value = getpass.getpass(f"Passphrase of {name}: ")
-        again = getpass.getpass("The same passphrase again: ") if repeat else value
+        value = getpass.getpass(f"{kind.capitalize() if kind.islower() else kind} of {name}: ")
+        again = getpass.getpass(f"The same {kind} again: ") if repeat else value
     except EOFError:
         value = again = ""
     if value != again:
         raise KeyFileError(
-            "the two passphrases differ", hint="Enter the same one twice.", code="key-passphrase"
+            f"the two {kind}s differ", hint="Enter the same one twice.", code="key-passphrase"
         )
-    return _check_passphrase(value)
+    return _check_secret(value, kind)
 
 
-def _check_passphrase(value: str) -> bytes:
+def _check_secret(value: str, kind: str) -> bytes:
     if not value:
-        raise KeyFileError(
-            "the passphrase is empty",
-            hint="Enter the passphrase of the key.",
-            code="key-passphrase",
-        )
+        raise KeyFileError(f"the {kind} is empty", hint=f"Enter the {kind}.", code="key-passphrase")
     return os.fsencode(value)
 
 

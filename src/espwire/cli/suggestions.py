@@ -85,6 +85,8 @@ COMMANDS = _by_name(
         "secure digest-secure-bootloader -k KEY IMAGE": "digest-secure-bootloader",
         "secure encrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "encrypt encrypt-flash-data",
         "secure decrypt-flash-data -k KEY -a ADDRESS -o OUTPUT FILE": "decrypt decrypt-flash-data",
+        "secure generate-sdc-certificate -k KEY --mac MAC": "generate-sdc-certificate",
+        "secure digest-sdc-public-key -k KEY -o OUTPUT": "digest-sdc-public-key",
         "demo": "example tour tutorial try quickstart",
         "--help": "help usage commands man",
         "version": "ver about",
@@ -187,7 +189,7 @@ def _find_hint(
     prefix = f"{program} {group}".rstrip()
     if (line := suggestions.get(plain) or suggestions.get(plain.removesuffix(".py"))) is not None:
         return f"Use `{program} {line}`."
-    if not group and (line := _find_line(name)):
+    if not group and suggestions and (line := _find_line(name)):
         return line.format(program=program)
     near = [each for each in names if plain and each.startswith(plain)][:3]
     lines = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,7 +24,8 @@ from espwire.cli.boards.board import Board, State, describe_exit
 from espwire.cli.boards.display import choose_rows, draw_table, shorten_port
 from espwire.cli.boards.log import KEPT_LOGS, Log, open_folder
 from espwire.cli.boards.run import Fleet
-from espwire.cli.boards.select import PlugWatch, find_place, sort_ports
+from espwire.cli.boards.select import PlugWatch, find_place, open_watch, sort_ports
+from espwire.cli.command_table import GROUPS, SECTIONS, Boards
 from espwire.cli.context import Context
 from espwire.cli.main import main
 from espwire.cli.ports import split_ports
@@ -36,6 +39,7 @@ from espwire.events import (
     Finished,
     Note,
     Opened,
+    PartitionChange,
     PlannedStep,
     PlanReady,
     Progress,
@@ -54,7 +58,13 @@ EVENTS: list[Event] = [
     Resetting(how="hard", into="loader"),
     ChipFound(chip="esp32", description="ESP32-D0WD", revision="v3.1", mac="24:0a:c4:00:01:10"),
     StubStarted(stub="stub", build="1", size=2, seconds=0.5),
-    PlanReady(steps=("x",), wire_bytes=1, seconds=1.0, actions=(PlannedStep("erase", 0, 4096),)),
+    PlanReady(
+        steps=("x",),
+        wire_bytes=1,
+        seconds=1.0,
+        actions=(PlannedStep("erase", 0, 4096),),
+        partitions=(PartitionChange("added", "nvs", "new", None, None, 0x9000, 0x6000),),
+    ),
     Progress(task="write", name="app.bin", done=1, total=2, percent=50.0),
     Finished(task="write", name="app.bin", size=2, seconds=1.0, percent=100.0),
     Result(command="write-flash", text="Done.", data={"a": 1}),
@@ -371,6 +381,32 @@ def test_boards_that_are_lost_together_point_to_the_hub(
     assert all((named or "") in warning.text for warning in scripted.warned)
 
 
+def test_ports_that_do_not_exist_do_not_point_to_the_hub(scripted: Scripted) -> None:
+    missing = LOST.replace(code="port-not-found")
+    scripted.scripts = dict.fromkeys("abcd", ([missing], 3))
+    assert not scripted.run(*"abcd").hub_suspected
+
+
+def test_a_process_that_does_not_end_after_ctrl_c_is_killed(scripted: Scripted) -> None:
+    signals: list[str] = []
+
+    class Blocked(FakeProcess):
+        def send_signal(self, number: int) -> None:
+            signals.append("interrupt")
+
+        def kill(self) -> None:
+            signals.append("kill")
+            fleet._lines.put((board, None))
+
+    fleet = Fleet(["chip-info"], scripted, None)
+    board, waiting = fleet.add("a"), fleet.add("b")
+    board.state, board._process = State.RUNNING, Blocked(-9)  # type: ignore[assignment]
+    fleet.stop()
+    assert signals == ["interrupt", "kill"]
+    assert (board.state, waiting.state) == (State.STOPPED, State.STOPPED)
+    assert board.describe()["message"] == "the process of this board ended with SIGKILL"
+
+
 def test_boards_that_are_lost_one_after_the_other_do_not_point_to_the_hub(
     scripted: Scripted,
 ) -> None:
@@ -384,6 +420,41 @@ def test_a_board_that_is_lost_and_comes_back_passes(scripted: Scripted) -> None:
     scripted.scripts = {"a": ([EVENTS[3], lost, EVENTS[8]], 0)}
     (board,) = scripted.run("a").boards
     assert (board.state, board.describe()["data"]) == (State.PASSED, {"a": 1})
+
+
+NATIVE = PortIdentity("/dev/ttyACM1", 0x303A, 0x1001, serial="24:0A:C4:00:01:11", location="1-5")
+
+
+def test_watch_starts_each_board_that_is_plugged_in_and_not_one_that_resets_itself(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # simulated time of a look: the ports of the system then; the board at 1-5 gets another name when it is reset
+    renamed = replace(NATIVE, path="/dev/ttyACM7")
+    events: list[tuple[float, tuple[PortIdentity, ...]]] = [
+        (0.0, (OWN,)),
+        (1.0, (OWN, NATIVE, BRIDGE)),
+        (4.0, (OWN, BRIDGE)),
+        (5.0, (OWN, renamed, BRIDGE)),
+        (9.0, (BRIDGE,)),
+        (15.0, (OWN, BRIDGE)),
+    ]
+
+    def list_now() -> tuple[PortIdentity, ...]:
+        if scripted.now > 20.0:
+            raise KeyboardInterrupt
+        return [ports for start, ports in events if start <= scripted.now][-1]
+
+    monkeypatch.setattr(select_module, "list_ports", list_now)
+    look = open_watch(Context(options={"no_state": True}), [], scripted.warn)
+    fleet = Fleet(["chip-info"], scripted, None)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.work(look, False)
+    assert [board.port for board in fleet.boards] == ["/dev/ttyACM1", "/dev/ttyACM0"]
+    assert [board.state for board in fleet.boards] == [State.PASSED, State.PASSED]
+    # a bridge that was never used is named once
+    (warning,) = scripted.warned
+    assert warning.code == "port-left-out"
+    assert warning.text.startswith("/dev/ttyUSB0 (board with a CP2102")
 
 
 def test_exit_codes_of_signals_are_named() -> None:
@@ -439,6 +510,17 @@ def test_only_the_newest_logs_of_the_own_folder_are_kept() -> None:
     assert (len(kept), kept[0]) == (KEPT_LOGS, "0005.log")
 
 
+# --- the guide ---
+
+
+def test_the_guide_names_every_command_that_works_on_several_boards() -> None:
+    page = Path(__file__).parents[3] / "docs/guide/many-boards.md"
+    paragraph = page.read_text("utf-8").partition("These commands work on several")[2]
+    named = re.findall(r"`([a-z0-9-]+)`", paragraph.partition("\n\n")[0])
+    entries = [entry for section in (SECTIONS | GROUPS).values() for entry in section.items()]
+    assert sorted(named) == sorted(name for name, entry in entries if entry.boards != Boards.ONE)
+
+
 # --- the table ---
 
 
@@ -452,7 +534,7 @@ def build_boards() -> list[Board]:
     return boards
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_the_table_fits_into_the_terminal(width: int) -> None:
     out = io.StringIO()
     Console(file=out, width=width).print(draw_table(build_boards(), 6, width))
@@ -463,7 +545,7 @@ def test_the_table_fits_into_the_terminal(width: int) -> None:
     assert "42 %" in lines[2]
     assert ("24:0a:c4:00:01:10" in lines[2]) == (width >= 120)
     assert "PASS" in lines[3]
-    assert "FAIL verify" in lines[4]
+    assert "FAIL veri" in lines[4]
     assert "and 2 more" in lines[5]
 
 

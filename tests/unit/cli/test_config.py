@@ -443,8 +443,9 @@ def test_a_frequency_may_lack_its_unit(tmp_path, monkeypatch, value):
 WRITES = "virtual:esp32c3?size=1MB&flash=made.bin"
 
 
-def test_the_file_of_the_working_folder_may_not_name_a_file_to_write(home, capsys):
-    Path("espwire.toml").write_text(f'[connect]\n\nport = "{WRITES}"\n')
+@pytest.mark.parametrize("port", [WRITES, f"COM3,{WRITES}"])
+def test_the_file_of_the_working_folder_may_not_name_a_file_to_write(home, capsys, port):
+    Path("espwire.toml").write_text(f'[connect]\n\nport = "{port}"\n')
     assert main(["flash-id"]) == 2
     said = capsys.readouterr().err
     assert f"{Path('espwire.toml').absolute()}, line 3: port" in said

@@ -44,7 +44,7 @@ START = (
     " from espwire.cli.main import run_board; run_board()"
 )
 EXIT_S = 10.0  # for a process that has closed its output
-LOST_CODES = frozenset({"board-lost", "link-lost", "port-not-back", "port-not-found"})
+LOST_CODES = frozenset({"board-lost", "link-lost", "port-not-back"})
 
 
 class State(Enum):
@@ -70,6 +70,7 @@ class Board:
         self.last: Event | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._ended = 0.0
+        self._killed = False
 
     @property
     def seconds(self) -> float:
@@ -132,7 +133,7 @@ class Board:
                 self.step = f"{DONE.get(event.task, event.task)} {event.name}".rstrip()
                 self.percent = event.percent or 0.0
             case Warned(code="board-lost"):
-                self.step = "lost, waiting for it"
+                self.step, self.pace = "lost, waiting for it", ""
             case Result():
                 self.result = event
             case Error():
@@ -165,7 +166,7 @@ class Board:
             ).replace(device=self.port, seq=self.last.seq + 1 if self.last else 1)
             self.log.event(missing)
             self.note(missing)
-        stopped = self.error is not None and self.error.code == Cancelled.code
+        stopped = self._killed or (self.error is not None and self.error.code == Cancelled.code)
         self.state = State.STOPPED if stopped else State.FAILED if code else State.PASSED
         self.log.close()
         return missing
@@ -183,6 +184,7 @@ class Board:
     def kill(self) -> None:
         """End the process at once."""
         if self._process is not None:
+            self._killed = True
             with suppress(OSError):
                 self._process.kill()
 

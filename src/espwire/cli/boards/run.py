@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from espwire.cli.boards.board import Board, State
 from espwire.cli.boards.display import Display, open_display
 from espwire.cli.boards.log import Log, open_folder
-from espwire.cli.boards.select import PlugWatch, choose_all, open_watch, resolve_ports
+from espwire.cli.boards.select import (
+    PlugWatch,
+    check_watched,
+    choose_all,
+    open_watch,
+    resolve_ports,
+)
 from espwire.cli.command_table import Boards
 from espwire.cli.inputs import STDIN
 from espwire.cli.output import printable
@@ -48,7 +54,8 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
     context.options.pop("port", None)  # the run's own events are not about one port
     names = list(resolve_ports(context, port)) if port is not None else []
     ports = names if not context.options.get("all_boards") or watch else choose_all(context)
-    look = open_watch(context, names) if watch else None
+    if watch:
+        check_watched(names)
     folder = open_folder(context.get("log_dir"), not context.get("no_state"))
     if watch:
         context.note("Waiting for boards. Press Ctrl-C to end.")
@@ -60,6 +67,7 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
         verbose=context.verbose,
         watch=watch,
     )
+    look = open_watch(context, names, display.warn) if watch else None
     fleet = Fleet(
         context.line, display, folder, limit=context.get("limit"), stagger=context.get("stagger")
     )
@@ -206,12 +214,11 @@ class Fleet:
         first = min(board.lost_at or 0.0 for board in lost)
         if time.monotonic() - first < BURST_S and not at_end:
             return  # more may follow
-        together = [board for board in lost if (board.lost_at or 0.0) - first <= BURST_S]
-        self._told.update(together)
-        if len(together) > 1:
+        self._told.update(lost)
+        if len(lost) > 1:
             self.hub_suspected = True
-            ports = ", ".join(board.port for board in together)
-            text = f"{len(together)} boards were lost within a second: {ports}; check their USB hub and its power supply"
+            ports = ", ".join(board.port for board in lost)
+            text = f"{len(lost)} boards were lost within a second: {ports}; check their USB hub and its power supply"
             self._display.warn(Warned(code="hub-suspected", text=text))
 
     def stop(self) -> None:

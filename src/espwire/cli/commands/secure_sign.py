@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
 from espwire.cli.options import allow_option
 from espwire.cli.secure_inputs import (
+    open_hsm,
     read_private_key,
     read_public_key,
     require_one_source,
@@ -86,16 +88,16 @@ def sign_data(
     output = file if output is None else output
     keep_inputs(output, [*keyfile, *pub_key, *signature])
     data = read_file(file)
-    if hsm:
-        signers = _open_hsm_signers(hsm_config)
-    elif signature:
-        signers = _read_signatures(pub_key, signature)
-    else:
-        signers = [read_private_key(path) for path in keyfile]
-    if version == "1":
-        text, details = _sign_v1(data, signers, output, allow, append_signatures, skip_padding)
-    else:
-        text, details = _sign_v2(data, signers, output, allow, append_signatures, not skip_padding)
+    with ExitStack() as stack:
+        signers: list[Signer]
+        if hsm:
+            signers = [stack.enter_context(open_hsm(hsm_config))]
+        elif signature:
+            signers = _read_signatures(pub_key, signature)
+        else:
+            signers = [read_private_key(path) for path in keyfile]
+        sign = _sign_v1 if version == "1" else _sign_v2
+        text, details = sign(data, signers, output, allow, append_signatures, skip_padding)
     context.result(
         "secure sign-data",
         f"{escape(file)}: {text}, written to {escape(output)}.",
@@ -129,11 +131,11 @@ def _sign_v2(
     output: str,
     allow: frozenset[str],
     append: bool,
-    pad: bool,
+    skip_padding: bool,
 ) -> tuple[str, dict[str, int]]:
     from espwire.secure.secure_boot import sign
 
-    signed = sign(data, signers, append=append, pad=pad)
+    signed = sign(data, signers, append=append, pad=not skip_padding)
     write_output(output, signed.data, allow=allow)
     count = f"{signed.blocks} signature{'s' if signed.blocks > 1 else ''}"
     padding = f" of which {signed.padding:,} are padding" if signed.padding else ""
@@ -180,7 +182,8 @@ def verify_signature(
     require_one_source(keyfile=keyfile, hsm=hsm)
     data = read_file(file)
     if keyfile is None:
-        public = _open_hsm_signers(hsm_config)[0].public
+        with open_hsm(hsm_config, private=False) as signer:
+            public = signer.public
     else:
         public = read_public_key(keyfile)
     details = {"file": file, "version": int(version), "scheme": public.scheme.name}
@@ -297,12 +300,3 @@ def digest_secure_bootloader(
     text = f"Bootloader with digest written to {escape(output)}. Write it to flash address 0x0."
     data = {"image": image, "output": output, "bytes": len(result), "address": 0}
     context.result("secure digest-secure-bootloader", text, data)
-
-
-def _open_hsm_signers(config: str | None) -> list[Signer]:
-    raise UsageError(
-        "security modules are not supported yet",
-        hint="Use --keyfile.",
-        code="not-yet",
-        config=config,
-    )

@@ -56,7 +56,7 @@ def build_program(name: str) -> Program:
     return Program(
         name=name,
         version_text=describe_version(),
-        error_word=_choose_word,
+        error_word=choose_word,
         exit_code=find_exit_code,
         wording=ESPTOOL,
         report_device=report_device,
@@ -74,7 +74,8 @@ def find_exit_code(error: ToolError) -> int:
     return {"link": EXIT_PORT, "link-lost": EXIT_PORT, "bug": EXIT_BUG}.get(error.code, EXIT_FATAL)
 
 
-def _choose_word(error: ToolError) -> str:
+def choose_word(error: ToolError) -> str:
+    """The word before an error's message."""
     from espwire.errors import UsageError
 
     if error.code == "verify":

@@ -53,6 +53,26 @@ LONG_OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "write-flash-status": ("", "bytes non-volatile spi-connection"),
 }
+# the same for espsecure, of which versions 2 to 4 are known
+_CIPHER = ("", "address flash-crypt-conf keyfile output", "aes-xts")
+SECURE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "decrypt-flash-data": _CIPHER,
+    "digest-private-key": ("", "keyfile keylen"),
+    "digest-rsa-public-key": ("", "", "keyfile output"),
+    "digest-sbv2-public-key": ("", "", "keyfile output"),
+    "digest-secure-bootloader": ("", "iv keyfile output"),
+    "encrypt-flash-data": _CIPHER,
+    "extract-public-key": ("", "keyfile", "version"),
+    "generate-flash-encryption-key": ("", "keylen"),
+    "generate-signing-key": ("", "", "scheme version"),
+    "sign-data": (
+        "",
+        "keyfile output",
+        "append-signatures version",
+        "hsm hsm-config pub-key signature",
+    ),
+    "verify-signature": ("", "keyfile", "version", "hsm hsm-config"),
+}
 RENAMED = {
     "--fill-flash-size": "--pad-to-size",
     "--ignore-flash-encryption-efuse-setting": "--ignore-flash-enc-efuse",
@@ -62,6 +82,8 @@ RENAMED = {
 HYPHENED = dict.fromkeys(("--flash-", "--flash-m"), "--flash-mmu-page-size")
 # options with any number of values → values per repetition in espwire
 SEVERAL = {"--diff-with": 1, "--encrypt-files": 2}
+# of these, the last word of a line is not a value if the command has no other word
+KEY_LISTS = ("--keyfile", "--pub-key", "--signature")
 
 _SDC = "it needs an ESP32-S31 that allows debugging by certificate"
 _NAND = "NAND flash is not supported yet"
@@ -104,7 +126,18 @@ def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bo
             }
     if name == "image-info":
         words = _name_layout(words)
-    line = _Line(takes, longs, LONG_OPTIONS.get(name, ()), diff=name == "verify-flash")
+    several = dict.fromkeys(
+        (
+            option
+            for parameter in command.params
+            if isinstance(parameter, click.Option) and parameter.multiple
+            for option in parameter.opts
+            if option in KEY_LISTS
+        ),
+        1,
+    )
+    generations = LONG_OPTIONS.get(name) or SECURE_OPTIONS.get(name, ())
+    line = _Line(takes, longs, generations, SEVERAL | several, diff=name == "verify-flash")
     return line.respell(list(words), stop=stop)
 
 
@@ -154,12 +187,14 @@ class _Line:
         takes: Mapping[str, int],
         longs: Mapping[str, str],
         generations: Sequence[str],
+        several: Mapping[str, int],
         *,
         diff: bool,
     ) -> None:
         self.takes = takes  # option → number of its values
         self.longs = longs  # short option → its long name
         self.generations = generations
+        self.several = several  # option with any number of values → values per repetition
         self.diff = diff  # whether --diff may be followed by yes or no
 
     def respell(self, words: list[str], *, stop: bool) -> list[str]:
@@ -190,8 +225,10 @@ class _Line:
                 spelled = [self.longs.get(spelled[0], spelled[0]), *spelled[1:]]
             done += [*spelled, *words[at : at + count]]
             at += count
-            many = SEVERAL.get(spelled[0], 0) if spelled else 0
+            many = self.several.get(spelled[0], 0) if spelled else 0
             while many and many == count and at < len(words) and not _is_option(words[at]):
+                if spelled[0] in KEY_LISTS and not others and at + 1 == len(words):
+                    break  # the last word is the file to work on
                 done += [spelled[0], *words[at : at + many]]
                 at += many
         return done
