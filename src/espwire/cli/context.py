@@ -464,7 +464,7 @@ class Context:
         self._set_up(device, stub, bulk, encrypt, pins)
         yield
         tuner = device.loader.tuner
-        self._baud = tuner.rate if tuner is not None and tuner.transferred else None
+        self._baud = tuner.stable_baud if tuner is not None else None
         how = device.leave("no-reset" if self.program_started else after)
         if not self.program_started and self.program.wording is None:
             self.ending = _describe_ending(how, after)

@@ -98,14 +98,9 @@ class LineTuner:
         self._proven: dict[Direction, int] = {"write": 0, "read": 0}
         self._changes = 0
         self._random = random.Random(1)
-        self.transferred = False
+        self.stable_baud: int | None = None
 
     # --- for jobs ---
-
-    @property
-    def rate(self) -> int:
-        """The rate in use."""
-        return self._loader.baud
 
     def tune(self, direction: Direction, size: int) -> None:
         """Look for the best rate for ``size`` bytes on the line, if that takes less time than it saves.
@@ -125,7 +120,7 @@ class LineTuner:
 
     def note(self, direction: Direction, size: int) -> None:
         """``size`` bytes were transferred completely."""
-        self.transferred = True
+        self.stable_baud = self._loader.baud
         self._proven[direction] += size
         if self._probes and self._proven[direction] >= SMALLEST_NOTE:
             self._memory.note_rate(direction, self._loader.baud)

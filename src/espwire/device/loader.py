@@ -77,11 +77,7 @@ Direction = Literal["write", "read"]  # of a transfer to or from flash
 class Tuner(Protocol):
     """Chooses the baud rate and the window of transfers; see ``line_tuner.py``."""
 
-    transferred: bool  # whether a transfer was completed
-
-    @property
-    def rate(self) -> int:
-        """The rate in use."""
+    stable_baud: int | None  # at which the last transfer was completed
 
     def tune(self, direction: Direction, size: int) -> None:
         """Look for the best rate for ``size`` bytes on the line."""
