@@ -51,7 +51,7 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
     port = context.get("port")
     if port is not None and context.options.get("all_boards"):
         raise UsageError("--all and --port exclude each other", hint="Use only one of them.")
-    context.options.pop("port", None)  # the run's own events are not about one port
+    context.options["port"] = ""  # the run's own events are not about one port
     names = list(resolve_ports(context, port)) if port is not None else []
     ports = names if not context.options.get("all_boards") or watch else choose_all(context)
     if watch:
@@ -265,6 +265,9 @@ def _summarize(context: Context, command: str, fleet: Fleet, stopped: bool) -> N
         named = [f"{printable(b.port)} ({b.error.code if b.error else '?'})" for b in failed]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         hint = "Look into their logs, then repeat the command for these boards."
+        hints = {board.error.hint for board in failed if board.error}
+        if len(hints) == 1 and count == len(failed):
+            hint = hints.pop()  # such as a file that is missing
         if fleet.hub_suspected:
             hint = "Check the USB hub and its power supply; use --limit to work on fewer boards at once."
         raise ToolError(
