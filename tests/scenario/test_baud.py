@@ -95,3 +95,13 @@ def test_native_usb_has_no_rate_to_measure_by():
         assert isinstance(device, Device)
         assert device.crystal_mhz in (40, 48, 26)
     assert not [e for e in events if isinstance(e, Warned) and e.code == "crystal-odd"]
+
+
+def test_a_rate_that_the_stub_cannot_set_is_named_and_the_present_one_stays():
+    events = []
+    with open_device("esp8266", baud=100_000_000, stub=True, report=events.append) as device:
+        assert device.loader.baud == 115200
+        assert device.attach_flash().size == 1 << 22
+    (warning,) = [event for event in events if isinstance(event, Warned)]
+    assert warning.code == "baud-refused"
+    assert warning.text.endswith("loader refuses 100000000 baud: staying at 115200 baud")

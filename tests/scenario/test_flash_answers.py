@@ -128,8 +128,8 @@ def test_which_ids_are_nand(jedec, name):
 def test_a_flash_chip_of_another_type_than_the_efuse_is_used_with_a_warning(
     open_with, jedec, fuse, text
 ):
-    transport = open_transport(open_with(jedec, "esp32s3", "16MB"))
-    transport.chip.registers.words[0x6000703C] = fuse << 9
+    transport = open_transport(open_with(jedec, "esp32s3", "16MB") + f"&flash_type={fuse}")
+    assert transport.chip.registers.words[0x6000703C] >> 9 & 1 == fuse
     events = []
     with connect(transport, stub=True, report=events.append) as device:
         info = device.attach_flash()

@@ -552,6 +552,20 @@ def test_a_report_that_cannot_be_written_at_the_end_is_not_a_success(
     assert [row["state"] for row in factory.rows()] == ["started"]
 
 
+def test_a_run_that_is_interrupted_is_in_the_report(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*words: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps_module, "write_flash", stop)
+    factory.run(REPORT + SERIAL, code=130)
+    assert [(row["state"], row["error"]) for row in factory.rows()] == [
+        ("started", None),
+        ("failed", "interrupted"),
+    ]
+
+
 RUN = '[[step]]\ndo = "run"\n'
 
 

@@ -78,6 +78,19 @@ def test_without_a_terminal_each_line_names_its_board(
     ]
 
 
+def test_ports_from_the_environment_and_a_missing_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = [port(tmp_path, number) for number in (1, 2)]
+    monkeypatch.setenv("ESPWIRE_PORT", ",".join(ports))
+    missing = str(tmp_path / "missing.bin")
+    assert main(["--no-state", "--json", "write-flash", "0", missing]) == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(event["device"] for event in events) == ["", *ports]
+    assert [each["code"] for each in events[-1]["details"]["boards"]] == ["file-read"] * 2
+    assert events[-1]["hint"] == "Check the path and its permissions."
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_processes_of_all_boards(tmp_path: Path, name: str) -> None:

@@ -70,14 +70,6 @@ def test_over_usb_packets_are_checked_but_not_packed():
         assert opening(device).codes == b""
 
 
-def test_a_stub_without_packed_reads_is_read_as_before(monkeypatch):
-    features = s.Feature(0x2FFB) & ~s.Feature.PACKED_READS
-    monkeypatch.setattr("espwire.virtual.programs.stub_model.FEATURES", features)
-    with open_device(content=NOISE) as device:
-        assert read_flash(device, 0, SIZE) == NOISE
-        assert opening(device) == s.ReadOpen(0, SIZE, 4096, 65536, s.READ_SHORT_BLANKS)
-
-
 @pytest.mark.parametrize(
     "change",
     [

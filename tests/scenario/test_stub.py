@@ -23,7 +23,7 @@ from espwire.events import Event, StubStarted, Warned
 from espwire.flash.findings import Policy
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
-from espwire.protocol.commands import ReadReg, RegWrite, WriteReg
+from espwire.protocol.commands import FlashBegin, FlashData, ReadReg, RegWrite, WriteReg
 from espwire.protocol.dialect import BaudRule
 from espwire.protocol.stub import Codec
 from espwire.virtual.transport import open_virtual
@@ -239,6 +239,19 @@ def test_flash_above_16_mb_is_not_mistaken_for_flash_below(chip: str, mode: str)
         device.backend.erase(above, size)
         assert flash[above : above + size] == b"\xff" * size
         assert flash[below : below + size] == marker
+
+
+@pytest.mark.parametrize("chip", ["esp32c3", "esp32s3", "esp32c5", "esp32c61"])
+def test_a_rom_of_24_address_bits_erases_and_programs_16_mb_below(chip: str) -> None:
+    """As the real ROMs of these chips do behind the virtual flash (docs/evidence)."""
+    with connect(f"virtual:{chip}?size=32MB&profile=instant", stub=False) as device:
+        device.attach_flash()
+        flash = device.transport.chip.flash.contents
+        flash[0x100000:0x100004], flash[0x1100000:0x1100004] = b"LOW!", b"HIGH"
+        device.loader.call(FlashBegin(0x400, 1, 0x400, 0x1100000, 0))
+        device.loader.call(FlashData(0, b"DATA" * 0x100))
+        assert bytes(flash[0x100000:0x100004]) == b"DATA"
+        assert bytes(flash[0x1100000:0x1100004]) == b"HIGH"
 
 
 @pytest.mark.parametrize("chip", ["esp32", "esp32c3", "esp32s3"])

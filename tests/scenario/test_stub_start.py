@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import pytest
 from espwire import Device, connect
 from espwire.blob import Blob
 from espwire.chips.registry import load_chip
+from espwire.cli.main import main
 from espwire.device import device as devices
 from espwire.device.stub_image import (
     FIRST_BATCH,
@@ -18,6 +21,8 @@ from espwire.device.stub_image import (
     load_stub,
     parse_stub_options,
 )
+from espwire.device.stub_upload import open_stub
+from espwire.errors import ConnectError, DataError
 from espwire.events import Event, Note, StubStarted, Warned
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
@@ -216,3 +221,36 @@ def test_code_that_was_damaged_without_a_trace_in_the_checksum_is_uploaded_again
         address, code = load_stub(chip).segments[0]
         assert ram.read(address, len(code)) == code
         write_and_read(device)
+
+
+def test_a_stub_that_does_not_start_on_a_chip_that_must_not_be_reset_names_the_option():
+    transport = open_transport("virtual:esp32c3?size=1MB&stub=off&boot=download")
+    with pytest.raises(ConnectError) as caught:
+        connect(transport, before="no-reset", stub=True)
+    assert caught.value.code == "stub-failed"
+    assert "--before no-reset forbids it" in str(caught.value)
+    assert caught.value.hint.startswith("Leave out --before no-reset")
+
+
+@pytest.mark.parametrize(("chip", "text", "fits"), [
+    ("esp32c3", 0x40380000, True), ("esp32c3", 0x40800000, False), ("esp32c3", 0x400BE000, False),
+    ("esp32", 0x400BE000, True), ("esp32", 0x40380000, False), ("esp8266", 0x4010D000, True),
+    ("esp8266", 0x400BE000, False), ("esp32c6", 0x40800000, True), ("esp32p4", 0x40800000, False),
+])  # fmt: skip
+def test_a_stub_for_another_chip_is_refused_by_its_addresses(chip, text, fits, tmp_path):
+    code = base64.b64encode(bytes(0x1000)).decode()
+    stub = tmp_path / "stub.json"
+    stub.write_text(json.dumps({"entry": text, "text_start": text, "text": code}))
+    if fits:
+        assert open_stub(stub, load_chip(chip), 0).entry == text
+        return
+    with pytest.raises(DataError) as caught:
+        open_stub(stub, load_chip(chip), 0)
+    assert caught.value.code == "stub-wrong-chip"
+    assert f"4,096 bytes to {text:#x}" in str(caught.value)
+
+
+def test_no_reset_stub_without_a_stub_is_explained(capsys):
+    words = ["-p", "virtual:esp32c3?size=1MB", "--no-stub", "--after", "no-reset-stub", "flash-id"]
+    assert main(words) == 0
+    assert "the ROM loader stays, because no stub is used" in capsys.readouterr().out

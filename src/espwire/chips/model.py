@@ -26,6 +26,8 @@ class BitPart(Record):
 
 
 BitField = tuple[BitPart, ...]
+NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")  # endings of names in memory maps
+LOOSE_END = 0x8000  # bytes: some maps end before the RAM does
 
 
 class BitAt(Record):
@@ -255,6 +257,14 @@ class Memory(Record):
         """Names of the memories that have ``address``."""
         names = (region.name for region in self.map if region.start <= address < region.end)
         return tuple(dict.fromkeys(names))
+
+    def may_be_ram(self, start: int, end: int) -> bool:
+        """Whether programs can be loaded into the range."""
+        return any(
+            region.start <= start and end <= region.end + LOOSE_END
+            for region in self.map
+            if not region.name.endswith(NO_RAM)
+        )
 
 
 class MacCrc(Record):

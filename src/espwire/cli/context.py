@@ -499,7 +499,10 @@ class Context:
     ) -> StubSource:
         if self.get("stub_version") is not None:
             self.note("--stub-version has no effect: espwire has only one stub flasher")
-        if stub is False or not (bulk or self.get("after") == "no-reset-stub"):
+        stays = self.get("after") == "no-reset-stub"
+        if stays and stub is False:
+            self.note("--after no-reset-stub: the ROM loader stays, because no stub is used")
+        if stub is False or not (bulk or stays):
             return False
         if stub is not True:
             return stub
@@ -512,7 +515,7 @@ class Context:
             self.note("using the ROM loader: on this chip, only it can encrypt")
             return False
         why = device.find_stub_obstacle()
-        if why and (self.verbose or device.loader.dialect.sync_value):
+        if why and (stays or self.verbose or device.loader.dialect.sync_value):
             self.note(f"the ROM loader is used: {why}")
         return True
 

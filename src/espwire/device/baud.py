@@ -5,7 +5,7 @@ from __future__ import annotations
 from espwire.chips.model import Chip, RomCalibration
 from espwire.device.identity import Registers
 from espwire.device.loader import Loader
-from espwire.errors import ConnectError, DeviceError, NoReply, Unsupported
+from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply, Unsupported
 from espwire.protocol.commands import ChangeBaudrate
 from espwire.protocol.dialect import BaudRule
 
@@ -22,7 +22,7 @@ def change_baud(
     """Change chip and port to ``baud`` and check that the chip answers.
 
     :param crystal_mhz: the true crystal; None: unknown
-    :raises Unsupported: this loader cannot, or not in Secure Download Mode
+    :raises Unsupported: this loader cannot, or not in Secure Download Mode; code ``baud-refused``: not to this rate
     :raises DeviceError: code ``clock-measurement``: the ROM's measurement of its clock is nonsense
     :raises ConnectError: code ``baud-change``: the chip does not answer at the new rate
     """
@@ -38,7 +38,7 @@ def change_baud(
     old = loader.baud if dialect.sync_value == 0 else 0  # a stub needs the old rate for its divider
     command, before = ChangeBaudrate(word, old), loader.baud
     try:
-        loader.call(command)
+        _request(loader, command, baud)
     except NoReply:
         if not loader.dialect.sealed:
             raise
@@ -47,10 +47,21 @@ def change_baud(
         except ConnectError:
             loader.transport.set_baud(before)
             loader.baud = before
-            loader.call(command)
+            _request(loader, command, baud)
         else:
             return
     follow(loader, baud)
+
+
+def _request(loader: Loader, command: ChangeBaudrate, baud: int) -> None:
+    try:
+        loader.call(command)
+    except CommandFailed as error:
+        raise Unsupported(
+            f"this chip's {loader.dialect.name} loader refuses {baud} baud",
+            hint="Use a lower --baud.",
+            code="baud-refused",
+        ) from error
 
 
 def follow(loader: Loader, baud: int) -> None:

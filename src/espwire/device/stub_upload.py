@@ -54,7 +54,7 @@ from espwire.device.stub_image import (
     parse_vendor_stub,
     stub_chips,
 )
-from espwire.errors import CommandFailed, ConnectError, DeviceError, NoReply
+from espwire.errors import CommandFailed, ConnectError, DataError, DeviceError, NoReply
 from espwire.events import Note, Report, StubStarted, Warned
 from espwire.files import read_file
 from espwire.protocol.commands import Command, MemBegin, MemData, MemEnd, SpiAttach
@@ -130,13 +130,21 @@ def open_stub(
 ) -> StubImage:
     """The stub in a file of the vendor's JSON format, an image unchanged, or, for True, ours for this chip.
 
-    :raises FileError, DataError: the file cannot be used
+    :raises FileError, DataError: the file cannot be used; code ``stub-wrong-chip``: it is for another chip
     """
-    if isinstance(source, StubImage):
-        return source
     if isinstance(source, bool):
         return load_stub(chip.id).for_revision(revision)
-    return parse_vendor_stub(read_file(source), os.path.basename(os.fspath(source)))
+    image = source
+    if not isinstance(image, StubImage):
+        image = parse_vendor_stub(read_file(image), os.path.basename(os.fspath(image)))
+    for address, content in image.segments:
+        if not chip.memory.may_be_ram(address, address + len(content)):
+            raise DataError(
+                f"the stub of --stub is not for this chip: it loads {len(content):,} bytes to {address:#x}, which is not RAM of the {chip.name}",
+                hint=f"Use the file for the {chip.name}, or omit --stub.",
+                code="stub-wrong-chip",
+            )
+    return image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,8 +283,8 @@ def _fall_back(
             raise NoReply("the running stub lacks commands")
     except NoReply:
         raise ConnectError(
-            f"the stub was started but does not answer ({error}), and this port cannot reset the chip",
-            hint="Reset the board into its ROM bootloader (hold BOOT, press RESET), then try again with --no-stub.",
+            f"the stub was started but does not answer ({error}), and the chip cannot be reset: the port has no reset line, or --before no-reset forbids it",
+            hint="Leave out --before no-reset, or reset the board into its ROM bootloader (hold BOOT, press RESET) and add --no-stub.",
             code="stub-failed",
         ) from error
 

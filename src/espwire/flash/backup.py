@@ -135,9 +135,9 @@ def identify_board(device: Device) -> Board:
 def _check_reach(device: Device, size: int) -> None:
     """:raises Unsupported: code ``beyond-16mb``"""
     limits = device.backend.limits
-    if size > 1 << limits.address_bits:
+    if size > limits.reach:
         raise Unsupported(
-            f"the flash has {format_size(size)}, of which this {limits.loader} loader's {limits.address_bits}-bit addresses reach 16MB",
+            limits.describe_reach(f"the flash has {format_size(size)}"),
             hint="Read the first 16 MB with read-flash 0 16MB FILE.",
             code="beyond-16mb",
         )

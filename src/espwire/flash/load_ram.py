@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from espwire.chips.model import NO_RAM
 from espwire.chips.registry import find_by_image_id
 from espwire.device.loader import LossLimit
 from espwire.device.memory_access import check_range, load_segment, read_words, start_program
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 PROGRESS_STEP = 0x400
 MEM_DATA_HEAD = 24  # of the request for a block: header and four words
-NO_RAM = ("MASK", "DROM", "IROM", "PADDING", "EXTRAM_DATA")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from espwire.flash.model import FlashTarget
 from espwire.image.codec import is_image
 from espwire.image.header import find_header_size
 from espwire.image.model import ANY_REVISION, ROW_MAGIC, ExtendedHeader, Image
+from espwire.image.partition_table import TABLE_OFFSET, TABLE_SIZE
 from espwire.image.scan import find_regions
 from espwire.sizes import Revision, format_size
 
@@ -69,14 +70,15 @@ def find_problems(
 
 
 def find_erase_problems(start: int, end: int, target: FlashTarget) -> tuple[Finding, ...]:
-    """The reasons against erasing ``start`` to ``end``."""
+    """The reasons against erasing ``start`` to ``end``: with security on, bootloader and partition table must stay."""
     findings = _find_area_problems("the area to erase", start, end, target)
     security = target.security
-    if security is not None and (
+    secured = security is not None and (
         security.flash_encryption or security.secure_boot or security.secure_boot_v1
-    ):
+    )
+    if security is not None and secured and start < TABLE_OFFSET + TABLE_SIZE:
         what = "flash encryption" if security.flash_encryption else "secure boot"
-        text = f"{what} is on: if the bootloader is erased, the chip may never start again"
+        text = f"{what} is on: if the bootloader or the partition table is erased, the chip may never start again"
         findings.append(build_fatal("erase-secured", text))
     return tuple(findings)
 
@@ -104,8 +106,8 @@ def _find_area_problems(label: str, start: int, end: int, target: FlashTarget) -
         text = f"{label} ends at {end:#x}, past the end of the flash ({guess}{format_size(size)})"
         findings.append(build_fatal("past-flash-end", text))
     limits = target.limits
-    if end > 1 << limits.address_bits:
-        text = f"{label} goes beyond 16MB, which this {limits.loader} loader's {limits.address_bits}-bit addresses do not reach"
+    if end > limits.reach:
+        text = limits.describe_reach(f"{label} ends at {end:#x}")
         findings.append(build_fatal("beyond-16mb", text, by_name_only=True))
     return findings
 

@@ -42,12 +42,13 @@ def verify_flash(
             cancel.check()
         began = device.transport.now()
         report(Progress(task="verify", name=blob.label, done=0, total=len(blob.data)))
-        if has_content(device, blob.address, blob.data, name=blob.label, report=report):
-            seconds = device.transport.now() - began
-            report(Finished(task="verify", name=blob.label, size=len(blob.data), seconds=seconds))
+        differ = find_differences(device, blob.address, blob.data, name=blob.label, report=report)
+        if differ:
+            wrong.append(blob.label)
+            ranges += differ
             continue
-        wrong.append(blob.label)
-        ranges += find_differences(device, blob.address, blob.data) or [(blob.address, blob.end)]
+        seconds = device.transport.now() - began
+        report(Finished(task="verify", name=blob.label, size=len(blob.data), seconds=seconds))
     if wrong:
         raise build_verify_error(wrong, tuple(ranges))
 
@@ -66,21 +67,26 @@ def has_content(
     return not _compare_by_reading(device, address, data, name, report)
 
 
-def find_differences(device: Device, address: int, data: bytes) -> Ranges:
+def find_differences(
+    device: Device, address: int, data: bytes, *, name: str = "", report: Report = silent
+) -> Ranges:
     """Half-open flash ranges that differ from ``data``: whole sectors, except at the ends; () if all is equal.
 
-    Of large ranges, a loader that computes one MD5 per request gives coarser ranges.
+    Of large ranges, a loader that computes one MD5 per request gives coarser ranges. All of it, if the MD5 of the whole
+    differs and those of its parts do not: then the flash answers differently each time.
 
     :raises Unsupported: this loader can neither compute an MD5 nor read
     """
+    if not data:
+        return ()
     if not device.backend.limits.can_digest:
-        return _compare_by_reading(device, address, data, "", silent)
+        return _compare_by_reading(device, address, data, name, report)
     if has_content(device, address, data):
         return ()
     piece = SECTOR
     if not device.backend.limits.digests_at_once:
         piece = max(SECTOR, align_up(len(data) // MOST_DIGESTS, SECTOR))
-    return compare_digests(device, address, data, piece)
+    return compare_digests(device, address, data, piece) or ((address, address + len(data)),)
 
 
 def check_encrypted(device: Device, step: Write) -> None:

@@ -144,8 +144,8 @@ class SqliteBoards:
                 if rows := self._read(connection, same, plain_mac(mac)):
                     return rows[0]
             free = f"WHERE {MAC} IS NULL OR trim({MAC}) = '' ORDER BY rowid LIMIT 1"
-            found = connection.execute(f"SELECT rowid FROM {self._table} {free}").fetchone()
-            if found is None:
+            found = connection.execute(f"SELECT rowid FROM {self._table} {free}").fetchall()
+            if not found:
                 raise DataError(
                     f"{self._name} has no row for the MAC address {mac}, and no free row",
                     hint="Add rows with new serial numbers and without a MAC address.",
@@ -153,8 +153,8 @@ class SqliteBoards:
                 )
             if assign:
                 change = f"UPDATE {self._table} SET {MAC} = ? WHERE rowid = ?"
-                connection.execute(change, (mac, found[0]))
-            (row,) = self._read(connection, "WHERE rowid = ?", found[0])
+                connection.execute(change, (mac, found[0][0]))
+            (row,) = self._read(connection, "WHERE rowid = ?", found[0][0])
             return row
 
     def list_assigned(self) -> list[dict[str, str]]:

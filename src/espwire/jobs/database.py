@@ -32,6 +32,8 @@ def naming_database_errors(path: str) -> Iterator[None]:
         ) from None
     try:
         yield
+    except UnicodeDecodeError as error:  # in the text of an error about a damaged schema
+        raise _build_damaged(path, error) from None
     except sqlite3.Error as error:
         number = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if number in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -41,11 +43,7 @@ def naming_database_errors(path: str) -> Iterator[None]:
                 code="database-locked",
             ) from None
         if number in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise DataError(
-                f"{path} is not an intact SQLite database: {error}",
-                hint="Use a copy of it that is intact.",
-                code="database-damaged",
-            ) from None
+            raise _build_damaged(path, error) from None
         full = number == sqlite3.SQLITE_FULL
         raise FileError(
             f"cannot use the database {path}: {error}",
@@ -102,10 +100,14 @@ def quote_name(name: str) -> str:
 
 def check_intact(connection: sqlite3.Connection, path: str) -> None:
     """:raises DataError: code ``database-damaged``"""
-    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    ((state,), *_) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if state != "ok":
-        raise DataError(
-            f"{path} is a damaged SQLite database: {shorten(str(state))}",
-            hint="Use a copy of it that is intact.",
-            code="database-damaged",
-        )
+        raise _build_damaged(path, state)
+
+
+def _build_damaged(path: str, reason: object) -> DataError:
+    return DataError(
+        f"{path} is not an intact SQLite database: {shorten(str(reason))}",
+        hint="Use a copy of it that is intact.",
+        code="database-damaged",
+    )

@@ -67,7 +67,10 @@ class ReportFile(Protocol):
         """
 
     def list_passed(self) -> set[str]:
-        """MAC addresses, as 12 digits, of the boards that passed."""
+        """MAC addresses, as 12 digits, of the boards that passed.
+
+        :raises FileError, DataError: as ``check``
+        """
 
 
 def open_report(target: ReportTarget) -> ReportFile:
@@ -98,11 +101,8 @@ class TextReport:
             size = os.fstat(descriptor).st_size
             head = b"" if size or not self._as_csv else _build_csv(self._columns)
             if size:
-                os.lseek(descriptor, -1, os.SEEK_END)
-                if (
-                    os.read(descriptor, 1) != b"\n"
-                ):  # power was lost while the last line was written
-                    head = b"\n"
+                os.lseek(descriptor, max(0, size - RESERVE), os.SEEK_SET)
+                head = _end_line(os.read(descriptor, RESERVE))
             line = json.dumps({name: row.get(name) for name in self._columns}).encode() + b"\n"
             if self._as_csv:
                 line = _build_csv([_as_cell(row.get(name)) for name in self._columns])
@@ -112,11 +112,22 @@ class TextReport:
         """As ``ReportFile.list_passed``."""
         if not os.path.exists(self._path):
             return set()
-        lines = read_file(self._path).decode("utf-8", "replace").splitlines()
-        rows: Iterator[Mapping[str, object]] = csv.DictReader(lines)
-        if not self._as_csv:
-            rows = filter(None, map(_parse_line, lines))
+        data = read_file(self._path)
+        self._check_kind(data)
+        lines = data.decode("utf-8", "replace").splitlines()
+        parse = self._parse_cells if self._as_csv else _parse_line
+        rows = filter(None, map(parse, lines))
         return {plain_mac(str(row["mac"])) for row in rows if row.get("state") == PASSED}
+
+    def _parse_cells(self, line: str) -> dict[str, object]:
+        """A line of CSV; no row has more than one line. Empty: it is damaged."""
+        try:
+            cells = next(csv.reader([line], strict=True), [])
+        except csv.Error:
+            return {}
+        return (
+            dict(zip(self._columns, cells, strict=True)) if len(cells) == len(self._columns) else {}
+        )
 
     def _check_kind(self, start: bytes) -> None:
         line = start.split(b"\n")[0]
@@ -184,6 +195,13 @@ def _parse_line(line: str) -> dict[str, object]:
 def _as_cell(value: object) -> str | int | float | None:
     """A value for CSV and SQLite: lists as JSON."""
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _end_line(tail: bytes) -> bytes:
+    """What ends the last line, if power was lost while it was written: also its open quote, which would hide all rows
+    after it."""
+    last = tail.rpartition(b"\n")[2]
+    return b"" if not last else b'"\n' if last.count(b'"') % 2 else b"\n"
 
 
 def _build_csv(cells: Sequence[object]) -> bytes:

@@ -100,9 +100,7 @@ class VirtualChip:
             flash=flash,
             revision=config.revision,
         )
-        self.rom = Rom(
-            chip, self.registers, RomFlash(flash, long_addresses=chip.flash.address_32bit), self
-        )
+        self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
         self.text = find_boot_text(chip)

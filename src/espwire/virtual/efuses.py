@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from espwire.chips.model import BitAt, BitField, Chip
+from espwire.chips.model import BitAt, BitField, BitPart, Chip
 from espwire.errors import UsageError
 from espwire.sizes import extract
 
@@ -19,6 +19,7 @@ _ESP32_APB_DATE = (
     0x16042000  # other bits of the register with the top revision bit; from the ESP32 traces
 )
 _SECURITY_INFO_SLOTS = 7
+FLASH_TYPE = "flash_type"  # the field for the eFuse of octal flash: 0 quad, 1 octal
 LONG_KEY = 64  # bytes of a flash key that occupies two key blocks
 
 
@@ -76,14 +77,20 @@ def fuse_registers(chip: Chip, config: ChipConfig, *, baud: int | None = None) -
     """
     registers: dict[int, int] = {}
     _encode_identity(chip, registers)
-    for name, value in config.fields.items():
+    fields = dict(config.fields)
+    octal = chip.flash.octal_flag
+    if octal is not None:
+        flag = BitPart(address=octal.address, shift=octal.bit, bits=1)
+        encode_field((flag,), fields.pop(FLASH_TYPE, 0), registers)
+    for name, value in fields.items():
         if name not in chip.fields or "revision" in name:
-            known = ", ".join(key for key in chip.fields if "revision" not in key) or "none"
+            settable = [key for key in chip.fields if "revision" not in key]
+            known = ", ".join(settable + [FLASH_TYPE] * (octal is not None)) or "none"
             raise UsageError(
                 f"{chip.name} has no settable field {name!r}", hint=f"Its fields: {known}."
             )
         _encode_named(chip, name, value, registers)
-    for name, value in config.fields.items():  # some fields share bits
+    for name, value in fields.items():  # some fields share bits
         if _decode(chip.fields[name], registers) != value:
             raise UsageError(
                 f"{name} {value} of {chip.name} contradicts another field",

@@ -34,7 +34,6 @@ from espwire.protocol.opcodes import (
     ERASE_BLOCK,
     ERASE_SECTOR,
     PAGE_PROGRAM,
-    WITH_LONG_ADDRESS,
     WRITE_ENABLE,
     Op,
 )
@@ -550,11 +549,10 @@ def count_erased(rule: EraseRule, start: int, size: int) -> int:
 
 
 class RomFlash:
-    """The ROM's flash routines."""
+    """The ROM's flash routines. All ROMs, also those of chips for larger flash, send 24 address bits."""
 
-    def __init__(self, flash: NorFlash, *, long_addresses: bool) -> None:
+    def __init__(self, flash: NorFlash) -> None:
         self.flash = flash
-        self._long = long_addresses
 
     def erase(self, t: float, start: int, sectors: int) -> Work:
         """Erase ``sectors`` sectors from ``start`` on: by sectors up to the next block of 64 KiB, at least one block's, then
@@ -587,14 +585,11 @@ class RomFlash:
 
     def read(self, t: float, address: int, size: int) -> bytes:
         """Read bytes."""
-        return self.flash.read_array(t, address if self._long else address % LONG_FROM, size)
+        return self.flash.read_array(t, address % LONG_FROM, size)
 
     def _modify(self, t: float, opcode: int, address: int, data: bytes) -> None:
         self.flash.execute(t, WRITE_ENABLE)
-        self.flash.execute(t, self._opcode(opcode, address), address=address, data=data)
-
-    def _opcode(self, opcode: int, address: int) -> int:
-        return WITH_LONG_ADDRESS[opcode] if self._long and address >= LONG_FROM else opcode
+        self.flash.execute(t, opcode, address=address, data=data)
 
 
 MAX_FRAME = 0x4000  # escaped; a RAM block of 0x1800 bytes may double

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,7 +24,7 @@ from espwire.cli.boards.board import Board, State, describe_exit
 from espwire.cli.boards.display import choose_rows, draw_table, shorten_port
 from espwire.cli.boards.log import KEPT_LOGS, Log, open_folder
 from espwire.cli.boards.run import Fleet
-from espwire.cli.boards.select import PlugWatch, find_place, sort_ports
+from espwire.cli.boards.select import PlugWatch, find_place, open_watch, sort_ports
 from espwire.cli.command_table import GROUPS, SECTIONS, Boards
 from espwire.cli.context import Context
 from espwire.cli.main import main
@@ -421,6 +422,41 @@ def test_a_board_that_is_lost_and_comes_back_passes(scripted: Scripted) -> None:
     assert (board.state, board.describe()["data"]) == (State.PASSED, {"a": 1})
 
 
+NATIVE = PortIdentity("/dev/ttyACM1", 0x303A, 0x1001, serial="24:0A:C4:00:01:11", location="1-5")
+
+
+def test_watch_starts_each_board_that_is_plugged_in_and_not_one_that_resets_itself(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # simulated time of a look: the ports of the system then; the board at 1-5 gets another name when it is reset
+    renamed = replace(NATIVE, path="/dev/ttyACM7")
+    events: list[tuple[float, tuple[PortIdentity, ...]]] = [
+        (0.0, (OWN,)),
+        (1.0, (OWN, NATIVE, BRIDGE)),
+        (4.0, (OWN, BRIDGE)),
+        (5.0, (OWN, renamed, BRIDGE)),
+        (9.0, (BRIDGE,)),
+        (15.0, (OWN, BRIDGE)),
+    ]
+
+    def list_now() -> tuple[PortIdentity, ...]:
+        if scripted.now > 20.0:
+            raise KeyboardInterrupt
+        return [ports for start, ports in events if start <= scripted.now][-1]
+
+    monkeypatch.setattr(select_module, "list_ports", list_now)
+    look = open_watch(Context(options={"no_state": True}), [], scripted.warn)
+    fleet = Fleet(["chip-info"], scripted, None)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.work(look, False)
+    assert [board.port for board in fleet.boards] == ["/dev/ttyACM1", "/dev/ttyACM0"]
+    assert [board.state for board in fleet.boards] == [State.PASSED, State.PASSED]
+    # a bridge that was never used is named once
+    (warning,) = scripted.warned
+    assert warning.code == "port-left-out"
+    assert warning.text.startswith("/dev/ttyUSB0 (board with a CP2102")
+
+
 def test_exit_codes_of_signals_are_named() -> None:
     assert [describe_exit(code) for code in (-9, 3, -99)] == [
         "SIGKILL",
@@ -498,7 +534,7 @@ def build_boards() -> list[Board]:
     return boards
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 def test_the_table_fits_into_the_terminal(width: int) -> None:
     out = io.StringIO()
     Console(file=out, width=width).print(draw_table(build_boards(), 6, width))
@@ -509,7 +545,7 @@ def test_the_table_fits_into_the_terminal(width: int) -> None:
     assert "42 %" in lines[2]
     assert ("24:0a:c4:00:01:10" in lines[2]) == (width >= 120)
     assert "PASS" in lines[3]
-    assert "FAIL verify" in lines[4]
+    assert "FAIL veri" in lines[4]
     assert "and 2 more" in lines[5]
 
 

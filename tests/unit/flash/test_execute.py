@@ -222,6 +222,14 @@ def test_looking_for_differences_is_bounded():
     assert device.backend.md5s <= MOST_DIGESTS + 3
 
 
+def test_a_difference_is_hashed_twice_as_a_whole_and_once_by_parts():
+    device = FakeDevice()
+    with pytest.raises(VerifyError) as caught:
+        verify_flash(device, [Blob(0, bytes(64 * SECTOR), "a")])
+    assert caught.value.ranges == ((0, 64 * SECTOR),)
+    assert device.backend.md5s == 2 + 64
+
+
 def test_verify_looks_at_every_part_before_it_complains():
     device = FakeDevice()
     device.memory[0x1000:0x1003] = b"one"

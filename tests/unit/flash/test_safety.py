@@ -171,7 +171,11 @@ def test_a_guessed_size_is_called_a_guess():
 
 def test_beyond_16_mb_needs_a_loader_with_long_addresses():
     where = target("esp32s3", size=0x2000000)
-    assert problems(b"data!", 0xFFFFFC, where)["beyond-16mb"].fatal
+    found = problems(b"data!", 0xFFFFFC, where)["beyond-16mb"]
+    assert found.fatal
+    assert found.text.endswith(
+        "ends at 0x1000001, but this ROM loader's addresses end at 0x1000000"
+    )
     assert problems(b"data", 0xFFFFFC, where) == {}
     long = replace(where, limits=replace(where.limits, address_bits=32))
     assert problems(b"data", 0x1000000, long) == {}
@@ -188,9 +192,10 @@ def test_a_header_that_claims_more_flash_than_there_is_only_warns():
 def test_erasing_a_secured_chip_needs_consent():
     for facts in ({"flash_encryption": True}, {"secure_boot": True}, {"secure_boot_v1": True}):
         (finding,) = [
-            f for f in find_erase_problems(0x100000, 0x200000, target("esp32", **facts)) if f.fatal
+            f for f in find_erase_problems(0x8000, 0x9000, target("esp32", **facts)) if f.fatal
         ]
         assert finding.code == "erase-secured"
+        assert find_erase_problems(0x9000, 0x200000, target("esp32", **facts)) == ()
     assert find_erase_problems(0, 0x400000, target("esp32")) == ()
     policy = Policy(erase_all=True)
     assert "erase-secured" in problems(b"data", 0x10000, target("esp32", secure_boot=True), policy)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REFRESH_HZ = 5
 WIDE = 120  # columns of a terminal, from which on the table shows chip and MAC address
 BAR_WIDTH, NARROW_BAR = 20, 8
+BAR_FROM = 50  # columns of a terminal, from which on there is room for a bar
 VERDICTS = {
     State.PASSED: ("PASS", "32"),
     State.FAILED: ("FAIL", "1;31"),
@@ -239,14 +240,15 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    wide = width >= WIDE
+    wide, has_bar = width >= WIDE, width >= BAR_FROM
     table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
     table.add_column("Board", no_wrap=True, max_width=width // 3)
     if wide:
         table.add_column("Chip", no_wrap=True, overflow="ellipsis", ratio=2)
         table.add_column("MAC address", no_wrap=True, width=17)
     table.add_column("Status", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("", width=BAR_WIDTH if wide else NARROW_BAR)
+    if has_bar:
+        table.add_column("", width=BAR_WIDTH if wide else NARROW_BAR)
     table.add_column("", justify="right", no_wrap=True, width=5)
     if wide:
         table.add_column("Rate, time left", no_wrap=True, width=24)
@@ -258,7 +260,7 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
             Text(shorten_port(board.port, width // 3)),
             *((Text(printable(board.chip)), Text(board.mac)) if wide else ()),
             Text(printable(describe_state(board)), style=style),
-            "" if waits else ProgressBar(100, board.percent, width=None),
+            *(["" if waits else ProgressBar(100, board.percent, width=None)] if has_bar else []),
             "" if waits else f"{board.percent:.0f} %",
             *([board.pace if board.state is State.RUNNING else ""] if wide else []),
             "" if waits else f"{board.seconds:.1f} s",

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from espwire.cli.boards.board import Board, State
 from espwire.cli.boards.display import Display, open_display
 from espwire.cli.boards.log import Log, open_folder
-from espwire.cli.boards.select import PlugWatch, choose_all, open_watch, resolve_ports
+from espwire.cli.boards.select import (
+    PlugWatch,
+    check_watched,
+    choose_all,
+    open_watch,
+    resolve_ports,
+)
 from espwire.cli.command_table import Boards
 from espwire.cli.inputs import STDIN
 from espwire.cli.output import printable
@@ -45,10 +51,11 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
     port = context.get("port")
     if port is not None and context.options.get("all_boards"):
         raise UsageError("--all and --port exclude each other", hint="Use only one of them.")
-    context.options.pop("port", None)  # the run's own events are not about one port
+    context.options["port"] = ""  # the run's own events are not about one port
     names = list(resolve_ports(context, port)) if port is not None else []
     ports = names if not context.options.get("all_boards") or watch else choose_all(context)
-    look = open_watch(context, names) if watch else None
+    if watch:
+        check_watched(names)
     folder = open_folder(context.get("log_dir"), not context.get("no_state"))
     if watch:
         context.note("Waiting for boards. Press Ctrl-C to end.")
@@ -60,6 +67,7 @@ def run_boards(context: Context, command: str, boards: Boards, options: Mapping[
         verbose=context.verbose,
         watch=watch,
     )
+    look = open_watch(context, names, display.warn) if watch else None
     fleet = Fleet(
         context.line, display, folder, limit=context.get("limit"), stagger=context.get("stagger")
     )
@@ -257,6 +265,9 @@ def _summarize(context: Context, command: str, fleet: Fleet, stopped: bool) -> N
         named = [f"{printable(b.port)} ({b.error.code if b.error else '?'})" for b in failed]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         hint = "Look into their logs, then repeat the command for these boards."
+        hints = {board.error.hint for board in failed if board.error}
+        if len(hints) == 1 and count == len(failed):
+            hint = hints.pop()  # such as a file that is missing
         if fleet.hub_suspected:
             hint = "Check the USB hub and its power supply; use --limit to work on fewer boards at once."
         raise ToolError(

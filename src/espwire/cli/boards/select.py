@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from espwire.chips.usb_ids import load_usb_ids
 from espwire.cli.output import is_terminal, printable
 from espwire.cli.ports import find_target, is_url, split_ports
 from espwire.errors import PortNotFound, UsageError
+from espwire.events import Warned
 from espwire.transport.ports import (
     PortFilter,
     PortIdentity,
@@ -176,12 +177,8 @@ def find_place(port: PortIdentity) -> str:
     return port.location.partition(":")[0] if own else port.location
 
 
-def open_watch(context: Context, names: Iterable[str]) -> Callable[[], Mapping[str, str]]:
-    """A function that returns the occupied places with their ports: of the ``names``, or of all boards.
-
-    :raises UsageError: a name cannot be plugged in
-    """
-    names = tuple(names)
+def check_watched(names: Iterable[str]) -> None:
+    """:raises UsageError: a name cannot be plugged in"""
     for name in names:
         if is_url(name):
             raise UsageError(
@@ -189,11 +186,28 @@ def open_watch(context: Context, names: Iterable[str]) -> Callable[[], Mapping[s
                 hint="Name ports that appear when a board is plugged in, or leave out --port.",
             )
 
+
+def open_watch(
+    context: Context, names: Sequence[str], warn: Callable[[Warned], None]
+) -> Callable[[], Mapping[str, str]]:
+    """A function that returns the occupied places with their ports: of the ``names``, or of all boards.
+
+    :param warn: receives a warning for each port that is left out because it may not be a board
+    """
+    left_out: set[str] = set()
+
     def look() -> dict[str, str]:
         if names:
             return {name: name for name in names if is_connected(context, name)}
         found = find_all(context)
         ports = found.sure + (found.unsure if context.get("yes") else ())
+        for port in () if context.get("yes") else found.unsure:
+            if port.path not in left_out:
+                left_out.add(port.path)
+                text = (
+                    f"{port.path} ({describe(port)}) is left out; use --yes to include such ports"
+                )
+                warn(Warned(code="port-left-out", text=text))
         return {find_place(port): port.path for port in ports}
 
     return look

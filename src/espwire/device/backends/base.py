@@ -71,6 +71,15 @@ class FlashLimits:
     lzma: LzmaForm | None = None
 
     @property
+    def reach(self) -> int:
+        """One past the last flash address."""
+        return 1 << self.address_bits
+
+    def describe_reach(self, what: str) -> str:
+        """The text for ``what``, which is past that address."""
+        return f"{what}, but this {self.loader} loader's addresses end at {self.reach:#x}"
+
+    @property
     def can_verify(self) -> bool:
         """Whether flash content can be checked at all."""
         return self.can_digest or self.can_read

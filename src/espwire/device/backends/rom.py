@@ -176,9 +176,9 @@ class RomBackend:
         :raises Unsupported: code ``beyond-16mb``
         """
         limits = self.limits
-        if limits.erases_at_begin and end > 1 << limits.address_bits:
+        if limits.erases_at_begin and end > limits.reach:
             raise Unsupported(
-                f"this chip's {limits.loader} loader does not reach flash beyond {1 << limits.address_bits:#x}",
+                limits.describe_reach(f"the range ends at {end:#x}"),
                 hint="The stub does: leave out --no-stub.",
                 code="beyond-16mb",
             )

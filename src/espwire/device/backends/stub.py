@@ -111,7 +111,6 @@ from espwire.protocol.stub import (
     WriteOpen,
     find_mask,
     parse_checked_packet,
-    parse_read_packet,
     parse_report,
 )
 from espwire.settings import RetryPolicy
@@ -534,15 +533,10 @@ class ReadTransfer(_Transfer):
         self._open = size > 0
         self._attempts = _limit_rewinds(loader.settings.retry)
         self._early: Reply | None = None
-        self._checked = Feature.PACKED_READS in capabilities.features
         self._digest, self._history = hashlib.md5(usedforsecurity=False), b""
-        flags, codes = 0, b""
-        if Feature.BLANK_PACKETS in capabilities.features:
-            flags |= READ_SHORT_BLANKS
-        if self._checked:
-            flags |= READ_CHECKED
-            if loader.transport.info.can_change_baud:  # USB is faster than the chip packs
-                flags, codes = flags | READ_PACKED, codes_body()
+        flags, codes = READ_CHECKED | READ_SHORT_BLANKS, b""
+        if loader.transport.info.can_change_baud:  # USB is faster than the chip packs
+            flags, codes = flags | READ_PACKED, codes_body()
         reply = loader.request(ReadOpen(offset, size, self._packet, self._window, flags, codes))
         if reply.value == size or reply.body[-2:] != OK:
             loader.check_status(reply, 0)
@@ -564,10 +558,8 @@ class ReadTransfer(_Transfer):
             self._digest.update(data)
             self._history = (self._history + data)[-HISTORY:]
             self._last, self._rewound = -1, False
-            finished = self.received == self.size and not self._checked
-            if finished or self.received - self._acknowledged >= self._window // 4:
+            if self.received - self._acknowledged >= self._window // 4:
                 self._acknowledge()
-            self._open = not finished
             yield data
         if self._open:
             self._check_digest()
@@ -616,9 +608,6 @@ class ReadTransfer(_Transfer):
 
     def _open_packet(self, reply: Reply, expected: int) -> bytes | None:
         """The flash content in a packet at the right position; None: it was damaged."""
-        if not self._checked:
-            plain = parse_read_packet(reply, expected)
-            return plain.data if plain is not None and len(plain.data) == expected else None
         packet = parse_checked_packet(reply)
         if packet is None:
             return None
