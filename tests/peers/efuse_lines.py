@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from espwire.efuse.model import Block
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import VirtualStore
 from espwire.efuse.tables import Layout, find_layout, load_fuses
@@ -23,7 +24,8 @@ def build_random_state(chip: str, seed: int, revision: int = 0) -> str:
     layout = find_layout(chip, revision)
     for field in layout.fields:
         versioned = revision and field.name.startswith("WAFER_VERSION")
-        if versioned or field.name == "CODING_SCHEME":
+        # the peer's tokens ignore this bit of the revision
+        if versioned or field.name in ("CODING_SCHEME", "WAFER_VERSION_MINOR_HI"):
             blocks[field.block] &= ~field.mask
         if seed % 2 and field.name == "RD_DIS":
             blocks[field.block] &= ~field.mask
@@ -47,10 +49,12 @@ class LineGenerator:
         self.layout: Layout = find_layout(chip, revision)
         self.by_name = any(purpose.block is not None for purpose in self.data.key_purposes)
         self.files = 0
+        self.used: set[int] = set()  # blocks of this line: the peer mixes the data of two commands
 
     def build_line(self) -> list[str]:
         """One to four commands."""
         line: list[str] = []
+        self.used.clear()
         commands = [
             self.burn_efuse,
             self.burn_efuse,
@@ -71,7 +75,7 @@ class LineGenerator:
             line += self.dice.choice(commands)()
         if not line or self.dice.random() < 0.5:
             line += self.dice.choice(last)()
-        return line
+        return line or self.build_line()
 
     def burn_efuse(self) -> list[str]:
         words = ["burn-efuse"]
@@ -90,40 +94,60 @@ class LineGenerator:
             words += [field.name, value]
         return words if len(words) > 1 else ["burn-efuse", *self._any_flag()]
 
+    def _choose_block(self) -> Block | None:
+        free = [block for block in self.data.blocks[2:] if block.id not in self.used]
+        if not free:
+            return None
+        block = self.dice.choice(free)
+        self.used.add(block.id)
+        return block
+
     def _any_flag(self) -> list[str]:
         flags = [f for f in self.layout.fields if f.kind == "flag" and not f.format]
         usable = [f for f in flags if not any(part in f.name for part in VERSION_FIELDS)]
         return [self.dice.choice(usable).name, "1"]
 
     def burn_bit(self) -> list[str]:
-        block = self.dice.choice(self.data.blocks[2:])
+        if (block := self._choose_block()) is None:
+            return []
         name = block.name if self.by_name else self.dice.choice((block.name, *block.alias))
         bits = [str(self.dice.randrange(block.bits)) for _ in range(self.dice.randrange(1, 4))]
         return ["burn-bit", name, *bits]
 
     def burn_block_data(self) -> list[str]:
-        block = self.dice.choice(self.data.blocks[2:])
+        if (block := self._choose_block()) is None:
+            return []
         size = 4 * block.words
         return ["burn-block-data", block.name, self._file(size)]
 
     def burn_part_of_block(self) -> list[str]:
-        block = self.dice.choice(self.data.blocks[2:])
+        if (block := self._choose_block()) is None:
+            return []
         length = self.dice.randrange(1, 2 * block.words)
         offset = self.dice.randrange(1, 4 * block.words - length)
         return ["burn-block-data", "-o", str(offset), block.name, self._file(length)]
 
     def burn_key_with_options(self) -> list[str]:
+        line = self.burn_key()
+        if not line:
+            return []
         every = (
             ["--no-protect-key"] if self.by_name else ["--no-write-protect", "--no-read-protect"]
         )
-        return [*self.burn_key(), *self.dice.sample(every, self.dice.randrange(len(every) + 1))]
+        return [*line, *self.dice.sample(every, self.dice.randrange(len(every) + 1))]
 
     def burn_key(self) -> list[str]:
-        block = self.dice.choice(self.data.key_blocks)
+        names = [n for n in self.data.key_blocks if self.layout.block(n).id not in self.used]
+        if not names:
+            return []
+        block = self.dice.choice(names)
+        self.used.add(self.layout.block(block).id)
         if self.by_name:
             return ["burn-key", block, self._file(32)]
         purposes = [p for p in self.data.key_purposes if "ECDSA" not in p.name]
         purpose = self.dice.choice(purposes)
+        if purpose.splits_into:  # with another name, the peer takes the block for a free one
+            block = self.layout.block(block).name
         size = (purpose.bytes or 32) * max(len(purpose.splits_into), 1)
         if self.dice.random() < 0.05:
             size += 1
@@ -134,7 +158,7 @@ class LineGenerator:
         return ["burn-custom-mac", mac.hex(":").upper()]
 
     def write_protect(self) -> list[str]:
-        fields = [field for field in self.layout.fields if not field.group or field.format]
+        fields = [field for field in self.layout.fields if field.group in ("", "key_block")]
         return ["write-protect-efuse", self.dice.choice(fields).name]
 
     def read_protect(self) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 PROGRAM = """
 import contextlib, io, json, os, sys
 import espefuse
+with contextlib.redirect_stdout(io.StringIO()):
+    espefuse.main(json.loads(sys.argv[1]))  # loads the chip's tables
 for line in sys.stdin:
     read, write = os.pipe()
     if child := os.fork():
@@ -31,11 +33,11 @@ for line in sys.stdin:
 """
 
 
-def run_many(esptool, lines, folder):
-    """For each line ``(how it failed, or nothing; what it printed)``."""
+def run_many(esptool, chip, lines, folder):
+    """For each line ``(how it failed, or nothing; what it printed)``. ``chip``: of most of them."""
     python = str(Path(esptool).parent / "python")
     done = subprocess.run(
-        [python, "-c", PROGRAM],
+        [python, "-c", PROGRAM, json.dumps(["--chip", chip, "--virt", "dump"])],
         input="\n".join(json.dumps([str(word) for word in line]) for line in lines),
         capture_output=True,
         text=True,

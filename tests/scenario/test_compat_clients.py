@@ -359,7 +359,7 @@ def test_a_reset_by_lines_needs_only_the_port(
     port.close()
 
 
-@pytest.mark.parametrize("program", ["espefuse.py", "esp_rfc2217_server.py", "espefuse"])
+@pytest.mark.parametrize("program", ["esp_rfc2217_server.py", "esp_rfc2217_server"])
 def test_programs_to_come_answer_in_one_line(
     program: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,11 +6,6 @@ import sys
 
 # program → what it will do, which part of espwire brings that, what to use until then
 PROGRAMS = {
-    "espefuse": (
-        "reads and burns eFuses",
-        "the eFuse commands",
-        "chip-info and get-security-info of espwire, or espefuse of esptool",
-    ),
     "esp_rfc2217_server": (
         "shares a serial port by RFC 2217",
         "the port server",

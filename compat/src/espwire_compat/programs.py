@@ -36,6 +36,10 @@ def run(name: str) -> None:
 
         warn_of_other_module()
         run_esptool(name)
+    elif name.removesuffix(".py") == "espefuse":
+        from espwire_compat.espefuse import run as run_espefuse
+
+        run_espefuse(name)
     elif name.removesuffix(".py") == "espsecure":
         from espwire_compat.espsecure import run as run_espsecure
 

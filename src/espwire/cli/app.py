@@ -170,22 +170,25 @@ def build(program: str = "espwire", group: str = "") -> LazyGroup:
 
     :param group: have only the commands of this group
     """
+    settings = {
+        "help_option_names": [],  # each command has its own; see options.help_option
+        "max_content_width": 110,
+        "token_normalize_func": _hyphens,
+    }
+    entry = next((table[group] for table in SECTIONS.values() if group in table), None)
+    if entry is not None and entry.function:
+        module = importlib.import_module(f"espwire.cli.commands.{entry.function.partition(':')[0]}")
+        root: LazyGroup = module.build_group(program, hidden=False, context_settings=settings)
+        return root
     return LazyGroup(
         name=program,
         sections={"Commands": GROUPS[group]} if group else SECTIONS,
-        help=_describe_group(group)
-        or "Flash and inspect Espressif chips through their ROM bootloader.",
+        help=entry.help
+        if entry is not None
+        else "Flash and inspect Espressif chips through their ROM bootloader.",
         params=global_options(offline=bool(group)),
-        context_settings={
-            "help_option_names": [],  # each command has its own; see options.help_option
-            "max_content_width": 110,
-            "token_normalize_func": _hyphens,
-        },
+        context_settings=settings,
     )
-
-
-def _describe_group(group: str) -> str:
-    return next((table[group].help for table in SECTIONS.values() if group in table), "")
 
 
 def _hyphens(token: str) -> str:

@@ -200,6 +200,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "write-protect-efuse": Entry(
             "Lock eFuses against burning.", "efuse_burn:write_protect_efuse"
         ),
+        "burn": Entry("Burn the plan in a file (--plan FILE).", "efuse_burn:burn_plan"),
         "set-flash-voltage": Entry(
             "Fix the flash voltage (ESP32, S2, S3).", "efuse_burn:set_flash_voltage"
         ),

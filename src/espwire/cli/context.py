@@ -57,6 +57,7 @@ class Program(NamedTuple):
     strict: bool = True  # False: accept ambiguous numbers and files as esptool does
     consents: frozenset[str] = frozenset()  # in addition to --allow
     keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
+    announces: bool = False  # prints which eFuse command runs
     waits: bool = True  # for a board that is lost in the middle of a job
     many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
 

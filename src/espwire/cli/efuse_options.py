@@ -21,6 +21,7 @@ class EfuseSettings:
     :ivar confirm: ask for BURN before anything is burned
     :ivar postpone: burn the bits that stop later burns last
     :ivar table: CSV file with custom fields
+    :ivar plan: file of a plan: written instead of burning, or what the command ``burn`` burns
     """
 
     chip: str | None = None
@@ -30,6 +31,7 @@ class EfuseSettings:
     confirm: bool = True
     postpone: bool = True
     table: str | None = None
+    plan: str | None = None
 
 
 def find_settings(context: click.Context) -> EfuseSettings:
@@ -91,13 +93,21 @@ def build_options(*, hidden: bool) -> list[click.Option]:
             callback=_store("postpone"),
             help="Burn bits that stop later burns last (default), or with the others.",
         ),
+        _text("plan", "--plan", "FILE", "Write the plan of the burn to this file; burn nothing."),
         _text(
             "table", "--extend-efuse-table", "CSV", "Add the fields of an ESP-IDF table of eFuses."
         ),
     ]
     for option in options:
         option.hidden = hidden
-    return options
+    debug = click.Option(
+        ["efuse_debug", "-d", "--debug"],
+        is_flag=True,
+        expose_value=False,
+        hidden=True,
+        help="Accepted for compatibility with espefuse; has no effect.",
+    )
+    return [*options, debug]
 
 
 def efuse_options(function: F) -> F:

@@ -47,7 +47,12 @@ class BurnStep(NamedTuple):
     after: Callable[[FuseState], str] | None = None
 
 
-Step = ReadStep | BurnStep
+class PlanStep(NamedTuple):
+    """The command that burns the plan in the file of ``--plan``."""
+
+
+Step = ReadStep | BurnStep | PlanStep
+ParseCommand = Callable[[list[str]], Step]
 
 
 def step(function: Callable[..., Step]) -> Callable[..., Step]:
@@ -64,10 +69,13 @@ class Session:
     """The eFuses of this run.
 
     :ivar settings: options of the eFuse commands
+    :param parse_command: turns a command of a plan into a step
     """
 
-    def __init__(self, context: Context, settings: EfuseSettings) -> None:
-        self.context, self.settings = context, settings
+    def __init__(
+        self, context: Context, settings: EfuseSettings, parse_command: ParseCommand
+    ) -> None:
+        self.context, self.settings, self._parse = context, settings, parse_command
         self._state: FuseState | None = None
 
     @cached_property
@@ -140,26 +148,85 @@ class Session:
     def recover(self) -> None:
         """Burn blocks with coding errors again."""
 
-    def run(self, steps: list[Step]) -> None:
-        """Run all steps.
+    def run(self, commands: list[list[str]], steps: list[Step]) -> None:
+        """Run all steps. ``commands``: the words that they were parsed from.
 
         :raises ToolError: one fails; nothing is burned if that is found before the burn
         """
         readers = [each for each in steps if isinstance(each, ReadStep)]
-        burners = [each for each in steps if isinstance(each, BurnStep)]
-        for reader in readers:
-            reader.run(self)
-        if burners and self._burn(burners):
-            self.reread()
-            for reader in readers:
+        pairs = list(zip(commands, steps, strict=True))
+        for words, reader in pairs:
+            if isinstance(reader, ReadStep):
+                self._announce(words)
                 reader.run(self)
+        if len(readers) == len(steps):
+            return
+        if any(isinstance(each, PlanStep) for each in steps):
+            burned = self._burn_file(steps)
+        else:
+            burners = [(words, each) for words, each in pairs if isinstance(each, BurnStep)]
+            for words, _ in burners:
+                self._announce(words)
+            burned = self._burn([each for _, each in burners], [words for words, _ in burners])
+        if burned:
+            self.reread()
+            for words, reader in pairs:
+                if isinstance(reader, ReadStep):
+                    self._announce(words)
+                    reader.run(self)
 
-    def _burn(self, burners: list[BurnStep]) -> bool:
-        """Burn what the commands want; False: all of it is burned already.
+    def _announce(self, words: list[str]) -> None:
+        """Print which command runs, if the program does so."""
+        if self.context.program.announces:
+            name = words[0].replace("_", "-")
+            self.context.result("efuse run", f'\n=== Run "{name}" command ===', {"name": name})
 
+    def _burn_file(self, steps: list[Step]) -> bool:
+        """Burn the plan in a file; False: it is burned already.
+
+        :raises UsageError: other commands are on the line, or the file has commands that do not burn
+        :raises DataError, DeviceError: the file is not a plan, or not for this chip in its state
+        """
+        from espwire.efuse.plan_file import is_done, read_plan
+
+        if self.settings.plan is None or any(isinstance(each, BurnStep) for each in steps):
+            raise UsageError(
+                "burn needs --plan FILE, and no other command that burns",
+                hint="Write `efuse burn --plan FILE`.",
+            )
+        content = read_plan(self.settings.plan)
+        kept = dict(vars(self.settings))
+        burners = [self._parse(words) for words in content["commands"]]
+        vars(self.settings).update(kept)  # a plan does not change this run's options
+        burning = [each for each in burners if isinstance(each, BurnStep)]
+        if len(burning) < len(burners) or not burning:
+            raise UsageError(
+                f"{self.settings.plan!r} has commands that do not burn", hint="Make a new plan."
+            )
+        if is_done(content, self.state):
+            self._report_nothing()
+            return False
+        return self._burn(burning, content["commands"], content)
+
+    def _report_nothing(self) -> None:
+        from espwire.cli.efuse_plan_text import DONE
+
+        text = f"Nothing to burn, all bits are set already.\n{DONE}"
+        self.context.result("efuse burn", text, {})
+
+    def _burn(
+        self,
+        burners: list[BurnStep],
+        commands: list[list[str]],
+        content: dict[str, Any] | None = None,
+    ) -> bool:
+        """Burn what the commands request; False: all of it is burned already, or only the plan was written.
+
+        :param content: of the plan's file that the commands come from
         :raises SafetyStop: the user refuses
         """
         from espwire.cli import efuse_plan_text as texts
+        from espwire.efuse import plan_file
         from espwire.efuse.burn import burn, rehearse
         from espwire.efuse.plan import plan_burn
         from espwire.efuse.planner import Planner
@@ -168,20 +235,25 @@ class Session:
         for burner in burners:
             burner.collect(planner)
         plan = plan_burn(planner, postpone=self.settings.postpone)
+        if content is not None:
+            plan_file.require_same(content, plan)
         sensitive = any(burner.show_sensitive for burner in burners)
         if not plan.steps:
-            self.context.result(
-                "efuse burn", f"Nothing to burn, all bits are set already.\n{texts.DONE}", {}
-            )
+            self._report_nothing()
             return False
         rehearse(plan)
         data = texts.plan_data(plan, sensitive=sensitive)
         self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)
         if any(burner.show_token for burner in burners):
             token = texts.draw_token(plan)
-            self.context.result(
-                "efuse token", f"eFuse token for burning:\n{token}", {"token": token}
-            )
+            text = f"eFuse token for burning:\n{token}"
+            self.context.result("efuse token", text, {"token": token})
+        if self.settings.plan is not None and content is None:
+            planner.require_no_typed_key()
+            shown = texts.plan_data(plan, sensitive=False)
+            plan_file.write_plan(self.settings.plan, plan, commands, shown)
+            self.context.note(f"the plan was written to {self.settings.plan}; nothing was burned")
+            return False
         self._confirm(plan)
         lines: list[str] = []
         state = burn(

@@ -150,6 +150,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "efuse get-custom-mac": ("efuse get-custom-mac --virt",),
     "efuse adc-info": ("efuse adc-info --virt",),
     "efuse check-error": ("efuse check-error --virt",),
+    "efuse burn": ("efuse burn --plan plan.json --path-efuse-file board.fuses -c esp32c3",),
     "efuse burn-efuse": ("efuse burn-efuse JTAG_DISABLE 1 --virt",),
     "efuse burn-bit": ("efuse burn-bit BLOCK3 0 1 5 --virt",),
     "efuse burn-block-data": ("efuse burn-block-data --offset 8 BLOCK3 data.bin --virt",),

@@ -10,7 +10,6 @@ from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
 from espwire.files import read_file
 
-PEM = b"-----BEGIN"
 BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
 
@@ -22,7 +21,7 @@ def read_keys(planner: Planner, words: Sequence[str]) -> list[Key]:
     :raises FileError, KeyFileError: a file cannot be read, or has no usable key
     """
     return [
-        Key(block, _read_key(path, purpose), purpose)
+        Key(block, _read_key(planner, path, purpose), purpose)
         for block, path, purpose in _group(planner, words)
     ]
 
@@ -65,14 +64,23 @@ def _group(planner: Planner, words: Sequence[str]) -> list[tuple[str, str, str]]
     return [(row[0], row[1], row[2] if size == 3 else "") for row in rows]
 
 
-def _read_key(path: str, purpose: str) -> bytes:
-    data = read_file(path, limit=KEY_LIMIT)
-    if "ECDSA" in purpose and data.lstrip().startswith(PEM):
-        from espwire.secure.keys import parse_private_key
+def _read_key(planner: Planner, path: str, purpose: str) -> bytes:
+    """The bytes of a key, most significant one first.
 
-        scalar = parse_private_key(data, path).scalar()
-        return scalar.rjust(-(-len(scalar) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
-    return data
+    :raises KeyFileError: code ``key-scheme``: an ECDSA key on a curve that the purpose does not fit
+    """
+    data = read_file(path, limit=KEY_LIMIT)
+    curves = planner.layout.purpose(purpose).curves if purpose else ()
+    if not curves:
+        return data
+    from espwire.secure.keys import SCHEMES, parse_private_key, wrong_scheme
+
+    key = parse_private_key(data, path)
+    if key.public.scheme.name not in curves:
+        wanted = " or ".join(SCHEMES[name].title for name in curves)
+        raise wrong_scheme(path, key.public.scheme, f"an {wanted} key")
+    scalar = key.scalar()
+    return scalar.rjust(-(-len(scalar) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
 
 
 def _digest(path: str) -> bytes:

@@ -169,7 +169,8 @@ def _place(
     planner.set_data(block, value, _mask(planner, part), force=force)
     _request_purpose(planner, block, purpose)
     for name in purpose.sets:
-        planner.set_field(planner.layout.field(name), 1)
+        if isinstance(flag := planner.layout.find(name), Field):
+            planner.set_field(flag, 1)
     if read_protect and purpose.read_protect:
         planner.lock_read(_locks_of(planner, part), block.name)
     if write_protect:

@@ -157,7 +157,8 @@ class Purpose(Record):
     :ivar start: first bit in the block
     :ivar bytes: size of the key; 0: the whole block
     :ivar takes_digest: size of a digest of which only the first ``bytes`` are burned
-    :ivar sets: flags that the chip needs besides
+    :ivar sets: flags that the chip needs besides, where its revision has them
+    :ivar curves: of the ECDSA keys that fit, by the names of ``secure/keys.py``; such a key comes from a PEM file
     """
 
     name: str
@@ -172,6 +173,7 @@ class Purpose(Record):
     bytes: int = 0
     takes_digest: int = 0
     sets: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
     min_revision: int | None = None
     coding: str = ""
     unverified: bool | tuple[str, ...] = False

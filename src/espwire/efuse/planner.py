@@ -31,12 +31,25 @@ class Planner:
         self.before = before
         self.wanted = [0] * len(before.blocks)
         self.secret: set[int] = set()
+        self.typed_key = ""  # the field whose key bytes are on the command line
         self.named_keys: set[int] = set()  # ids of key blocks that commands name
 
     @property
     def layout(self) -> Layout:
         """The fields and blocks of the chip."""
         return self.before.layout
+
+    def require_no_typed_key(self) -> None:
+        """Make sure that no command holds key bytes, so that it may be stored.
+
+        :raises DeviceError: code ``efuse-typed-key``
+        """
+        if self.typed_key:
+            raise build_refusal(
+                f"the plan would hold the key that is given for {self.typed_key}",
+                "Put the key into a file and use burn-key or burn-block-data.",
+                "efuse-typed-key",
+            )
 
     def raw(self, field: Field) -> int:
         """The number that a field will hold."""

@@ -42,6 +42,7 @@ def request_fields(planner: Planner, pairs: Sequence[Pair], *, force: bool = Fal
             value = parse_bytes(planner, field, text)
             if field.format == "key_block":
                 planner.secret.add(field.block)
+                planner.typed_key = field.name
             block = planner.before.data.blocks[field.block]
             planner.set_data(block, value << field.start, field.mask, force=force)
         else:

@@ -33,7 +33,7 @@ TABLE: dict[str, object] = {
     "block0_error_registers": [1611352444, 1611352448, 1611352452, 1611352456, 1611352460],
     "key_purposes": [
         {'name': 'USER', 'value': 0},
-        {'name': 'ECDSA_KEY', 'value': 1, 'reverse': True, 'read_protect': True},
+        {'name': 'ECDSA_KEY', 'value': 1, 'curves': ['ecdsa192', 'ecdsa256'], 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_128_KEY', 'value': 4, 'reverse': True, 'read_protect': True},
         {'name': 'SECURE_BOOT_DIGEST0', 'value': 9, 'digest': True},
         {'name': 'SECURE_BOOT_DIGEST1', 'value': 10, 'digest': True},

@@ -35,7 +35,7 @@ TABLE: dict[str, object] = {
     "block0_error_registers": [3288367484, 3288367488, 3288367492, 3288367496, 3288367500],
     "key_purposes": [
         {'name': 'USER', 'value': 0},
-        {'name': 'ECDSA_KEY', 'value': 1, 'reverse': True, 'read_protect': True},
+        {'name': 'ECDSA_KEY', 'value': 1, 'curves': ['ecdsa192', 'ecdsa256'], 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_256_KEY_1', 'value': 2, 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_256_KEY_2', 'value': 3, 'reverse': True, 'read_protect': True},
         {'name': 'XTS_AES_128_KEY', 'value': 4, 'reverse': True, 'read_protect': True},

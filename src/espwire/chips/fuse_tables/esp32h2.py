@@ -34,7 +34,7 @@ TABLE: dict[str, object] = {
     "block0_error_registers": [1611336060, 1611336064, 1611336068, 1611336072, 1611336076],
     "key_purposes": [
         {'name': 'USER', 'value': 0},
-        {'name': 'ECDSA_KEY', 'value': 1, 'reverse': True, 'read_protect': True},
+        {'name': 'ECDSA_KEY', 'value': 1, 'curves': ['ecdsa192', 'ecdsa256'], 'sets': ['ECDSA_FORCE_USE_HARDWARE_K'], 'reverse': True, 'read_protect': True},
         {'name': 'RESERVED', 'value': 2},
         {'name': 'XTS_AES_128_KEY', 'value': 4, 'reverse': True, 'read_protect': True},
         {'name': 'HMAC_DOWN_ALL', 'value': 5, 'read_protect': True},

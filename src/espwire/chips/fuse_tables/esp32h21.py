@@ -33,7 +33,7 @@ TABLE: dict[str, object] = {
     "block0_error_registers": [1611350396, 1611350400, 1611350404, 1611350408, 1611350412],
     "key_purposes": [
         {'name': 'USER', 'value': 0},
-        {'name': 'ECDSA_KEY', 'value': 1, 'reverse': True, 'read_protect': True},
+        {'name': 'ECDSA_KEY', 'value': 1, 'curves': ['ecdsa192', 'ecdsa256'], 'reverse': True, 'read_protect': True},
         {'name': 'RESERVED', 'value': 2},
         {'name': 'XTS_AES_128_KEY', 'value': 4, 'reverse': True, 'read_protect': True},
         {'name': 'HMAC_DOWN_ALL', 'value': 5, 'read_protect': True},

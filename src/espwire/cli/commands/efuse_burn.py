@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from espwire.cli.efuse_session import BurnStep, step
+from espwire.cli.efuse_session import BurnStep, PlanStep, step
 from espwire.cli.number_types import Number
 from espwire.errors import UsageError
 
@@ -38,6 +38,13 @@ no_write_option = click.option(
 no_protect_option = click.option(
     "--no-protect-key", is_flag=True, help="ESP32: neither hide nor lock the key block."
 )
+
+
+@click.command()
+@step
+def burn_plan() -> PlanStep:
+    """Burns what the commands of the plan request, if the chip is in the state that the plan assumes."""
+    return PlanStep()
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from espwire.cli.app import LazyGroup
 from espwire.cli.command_table import GROUPS
 from espwire.cli.efuse_options import build_options, find_settings
-from espwire.cli.efuse_session import Session
+from espwire.cli.efuse_session import Session, Step
 from espwire.cli.options import global_options
 
 
@@ -33,27 +33,39 @@ class EfuseGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse all commands of the line, then run them together."""
-        words = [*vars(ctx).get("_protected_args", vars(ctx).get("protected_args", [])), *ctx.args]
-        steps = []
-        for line in split_line(words, self.entries):
-            name, command, rest = self.resolve_command(ctx, line)
-            assert command is not None
-            ctx.invoked_subcommand = name
-            with command.make_context(name, list(rest), parent=ctx) as below:
-                steps.append(below.command.invoke(below))
-        Session(ctx.obj, find_settings(ctx)).run(steps)
+        line = [*vars(ctx).get("_protected_args", vars(ctx).get("protected_args", [])), *ctx.args]
+        commands = split_line(line, self.entries)
+        steps = [self.parse_command(ctx, words) for words in commands]
+        session = Session(ctx.obj, find_settings(ctx), lambda words: self.parse_command(ctx, words))
+        session.run(commands, steps)
+
+    def parse_command(self, ctx: click.Context, words: list[str]) -> Step:
+        """The step that one command of the line stands for.
+
+        :raises UsageError: it does not parse
+        """
+        name, command, rest = self.resolve_command(ctx, words)
+        assert command is not None
+        ctx.invoked_subcommand = name
+        with command.make_context(name, list(rest), parent=ctx) as below:
+            step: Step = below.command.invoke(below)
+        return step
 
 
-def _build() -> EfuseGroup:
+def build_group(
+    name: str, *, hidden: bool, context_settings: dict[str, Any] | None = None
+) -> EfuseGroup:
+    """The group, or a program that has only its commands. ``hidden``: the help leaves out global options."""
     own = build_options(hidden=False)
     taken = {flag for option in own for flag in option.opts}
     return EfuseGroup(
-        name="efuse",
+        name=name,
         sections={"Commands": GROUPS["efuse"]},
         help="Read and burn eFuses. Several commands may follow each other.",
-        params=[*own, *global_options(hidden=True, taken=taken)],
+        params=[*own, *global_options(hidden=hidden, taken=taken)],
+        context_settings=context_settings,
     )
 
 
-group = _build()
+group = build_group("efuse", hidden=True)
 group.complete = True  # type: ignore[attr-defined]  # has its global options already

@@ -1,0 +1,49 @@
+"""The program ``espefuse.py``: the commands of `espwire efuse` with espefuse's exit codes and lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from espwire.cli.context import Program
+
+EXIT_USAGE = 2
+
+
+def run(name: str = "espefuse.py") -> None:
+    """Run the command line of this process and exit."""
+    from espwire.cli.esptool.program import describe_version
+    from espwire.cli.main import print_at_once, start
+
+    def work() -> int:
+        if sys.argv[1:] in (["--version"], ["version"]) and print_at_once(describe_version()):
+            return 0
+        return main(sys.argv[1:], name)
+
+    start(work, interrupted=EXIT_USAGE)
+
+
+def main(arguments: Sequence[str], name: str = "espefuse.py") -> int:
+    """Run one command line; the exit code: 0, 1 or 2. Without arguments it prints help, as espefuse does."""
+    from espwire.cli import main as espwire
+    from espwire.cli.context import Context
+
+    return espwire.main(arguments, Context(build_program(name)))
+
+
+def build_program(name: str) -> Program:
+    """What depends on the name ``espefuse.py`` or ``espefuse``."""
+    from espwire.cli.context import Program
+    from espwire.cli.esptool.program import choose_word, describe_version, find_exit_code
+
+    return Program(
+        name=name,
+        group="efuse",
+        version_text=describe_version(),
+        error_word=choose_word,
+        exit_code=find_exit_code,
+        strict=False,
+        announces=True,
+    )

@@ -1,0 +1,214 @@
+"""`espwire efuse` and `espefuse.py` as complete command lines on virtual eFuses."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from espwire.cli.main import main
+from espwire.efuse.store import open_file
+
+FILE = "board.fuses"
+KEY = random.Random(1).randbytes(32)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a key file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").write_bytes(KEY)
+    return tmp_path
+
+
+def run(*words: str, chip: str = "esp32c3", confirm: bool = False) -> int:
+    sure = [] if confirm else ["--do-not-confirm"]
+    return main(["efuse", "-c", chip, "--path-efuse-file", FILE, *sure, *words])
+
+
+def burned(chip: str = "esp32c3") -> list[int]:
+    return open_file(FILE, chip).burned
+
+
+def spellings(key: bytes) -> Iterator[str]:
+    """How key bytes could appear in text: whole, reversed, by words, hex, decimal, base64; parts of 6 bytes."""
+    for data in (key, key[::-1]):
+        for start in range(0, len(key) - 5, 4):
+            part = data[start : start + 6]
+            yield part.hex()
+            yield part.hex(" ")
+            yield ", ".join(map(str, part))
+        for start in range(0, len(key), 4):
+            word = data[start : start + 4]
+            yield word.hex()
+            yield word[::-1].hex()
+            yield str(int.from_bytes(word, "little"))
+        yield base64.b64encode(data).decode()[:20]
+        yield base64.urlsafe_b64encode(data).decode()[:20]
+        yield str(int.from_bytes(data, "little"))
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--verbose"], ["--trace"], ["--debug"]])
+def test_key_bytes_appear_in_no_output_and_no_plan(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    line = ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY", *more]
+    assert run(*line, "--plan", "plan.json") == 0
+    assert run(*line, "summary") == 0
+    (folder / "key2").write_bytes(KEY[::-1])
+    assert run("burn-key", "BLOCK_KEY0", "key2", "XTS_AES_128_KEY", *more) != 0
+    assert run("burn-block-data", "BLOCK_KEY1", "key", *more, "--plan", "plan2.json") == 0
+    shown = capsys.readouterr()
+    text = shown.out + shown.err + (folder / "plan.json").read_text("utf-8")
+    text = (text + (folder / "plan2.json").read_text("utf-8")).lower()
+    assert [each for each in spellings(KEY) if each.lower() in text] == []
+
+
+def test_show_sensitive_info_prints_the_key_as_it_is_stored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY", "--show-sensitive-info"]
+    assert run(*line) == 0
+    text = capsys.readouterr().out
+    assert KEY[::-1].hex(" ") in text
+    assert any(each in text for each in spellings(KEY))  # the search above finds what is there
+
+
+def test_a_refused_burn_exits_with_8_and_burns_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    for answer in ("NO\n", "burn\n", ""):
+        (folder / "answer").write_text(answer)
+        with (folder / "answer").open() as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            assert run("burn-efuse", "DIS_ICACHE", "1", confirm=True) == 8
+    assert "[efuse-not-confirmed]" in capsys.readouterr().err
+    assert burned() == [0] * 11
+    (folder / "answer").write_text("BURN\n")
+    with (folder / "answer").open() as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert run("burn-efuse", "DIS_ICACHE", "1", confirm=True) == 0
+    assert burned()[0] == 1 << 40
+
+
+def test_reading_commands_run_before_and_after_a_burn(capsys: pytest.CaptureFixture[str]) -> None:
+    value = ["summary", "--format", "value_only", "WDT_DELAY_SEL"]
+    assert run("burn-efuse", "WDT_DELAY_SEL", "1", *value) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], lines[-1]) == ("40000", "80000")
+
+
+def test_a_plan_is_burned_once_and_only_on_the_state_that_it_assumes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["burn-key", "BLOCK_KEY0", "key", "HMAC_UP", "burn-efuse", "DIS_ICACHE", "1"]
+    assert run(*line, "--plan", "plan.json") == 0
+    assert burned() == [0] * 11
+    content = json.loads((folder / "plan.json").read_text("utf-8"))
+    assert (content["chip"], content["order"]) == ("esp32c3", [4, 0, 0])
+    assert run("burn", "--plan", "plan.json") == 0
+    after = burned()
+    assert after[4].to_bytes(32, "little") == KEY
+    assert run("burn", "--plan", "plan.json") == 0
+    assert "Nothing to burn" in capsys.readouterr().out
+    assert burned() == after
+    (folder / FILE).unlink()
+    assert run("burn-bit", "BLOCK3", "1") == 0
+    assert run("burn", "--plan", "plan.json") == 5
+    assert "[efuse-changed]" in capsys.readouterr().err
+
+
+def test_a_plan_is_refused_if_a_key_file_changed_or_for_another_chip(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("burn-key", "BLOCK_KEY0", "key", "HMAC_UP", "--plan", "plan.json") == 0
+    (folder / "key").write_bytes(KEY[::-1])
+    assert run("burn", "--plan", "plan.json") == 6
+    assert "[efuse-plan]" in capsys.readouterr().err
+    (folder / FILE).unlink()
+    assert run("burn", "--plan", "plan.json", chip="esp32c6") == 5
+    assert "the plan is for esp32c3, not esp32c6" in capsys.readouterr().err
+    assert run("burn") == 2
+    (folder / "plan.json").write_text("{}")
+    assert run("burn", "--plan", "plan.json") == 6
+
+
+def test_a_plan_cannot_switch_the_confirmation_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["burn-efuse", "DIS_ICACHE", "1", "--do-not-confirm", "--plan", "plan.json"]
+    assert run(*line) == 0
+    assert "--do-not-confirm" in (folder / "plan.json").read_text("utf-8")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("burn", "--plan", "plan.json", confirm=True) == 8
+    assert burned() == [0] * 11
+
+
+def test_a_key_on_the_command_line_is_not_written_to_a_plan(folder: Path) -> None:
+    assert run("burn-efuse", "BLOCK_KEY0", f"0x{KEY.hex()}", "--plan", "plan.json") == 5
+    assert not (folder / "plan.json").exists()
+
+
+def test_dumps_go_to_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("burn-block-data", "BLOCK_USR_DATA", "key") == 0
+    assert run("dump", "--format", "joint", "--file-name", "all.bin") == 0
+    assert run("dump", "--file_name", "one.bin") == 0
+    assert (folder / "all.bin").read_bytes()[80:112] == KEY
+    assert (folder / "one3.bin").read_bytes() == KEY
+    assert run("dump", "--format", "token", "--file-name", "token") == 0
+    assert (folder / "token").read_text().startswith("EFSR:esp32c3:000:")
+
+
+def test_a_summary_goes_to_a_file_as_json(folder: Path) -> None:
+    assert run("summary", "--format", "json", "--file", "s.json", "MAC") == 0
+    assert json.loads((folder / "s.json").read_text("utf-8"))["MAC"]["bit_len"] == 48
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["summary", "NO_SUCH"], 2, "has no eFuse 'NO_SUCH'"),
+        (["summary", "--format", "value_only"], 2, "value_only shows one eFuse"),
+        (["burn-efuse", "WDT_DELAY_SEL", "1", "DIS_ICACHE"], 2, "DIS_ICACHE has no value"),
+        (["burn-key", "BLOCK_KEY0", "key"], 2, "not groups of BLOCK KEYFILE PURPOSE"),
+        (["burn-key", "BLOCK_KEY0", "nothing", "USER"], 6, "nothing"),
+        (["burn-custom-mac", "01:02:03:04:05:06"], 2, "multicast"),
+        (["burn-custom-mac", "nonsense"], 2, "not a MAC address"),
+        (["burn-block-data", "BLOCK3", "key", "block3", "key"], 2, "named twice"),
+        (["no-such-command"], 2, "unknown command"),
+    ],
+)
+def test_mistakes_are_one_error_and_burn_nothing(
+    words: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == code
+    assert text in capsys.readouterr().err
+    assert burned() == [0] * 11
+
+
+def test_a_board_is_not_supported_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["efuse", "summary"]) == 2
+    assert "[not-yet]" in capsys.readouterr().err
+
+
+def test_espefuse_accepts_its_spellings_and_prints_its_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = pytest.importorskip("espwire_compat.espefuse").main
+    line = ["--chip", "esp32c3", "--virt", "--path-efuse-file", FILE, "--do-not-confirm"]
+    assert (
+        program([*line, "burn_key", "BLOCK_KEY0", "key", "USER", "burn_efuse", "DIS_ICACHE"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert '\n=== Run "burn-key" command ===\n\n=== Run "burn-efuse" command ===\n' in f"\n{out}"
+    assert "BURN BLOCK4  - OK (write block == read block)\n" in out
+    assert out.endswith("Successful.\n")
+    assert program([*line, "burn_key", "BLOCK_KEY0", "key", "HMAC_UP"]) == 2
+    assert "A fatal error occurred: " in capsys.readouterr().err
+    assert program([*line, "get_custom_mac"]) == 0
+    assert "Custom MAC Address: 00:00:00:00:00:00 (OK)" in capsys.readouterr().out
