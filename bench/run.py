@@ -11,6 +11,7 @@ import memory
 import read_back
 import rom_cpu
 import second_flash
+import secure
 import simulated
 import slip
 import startup
@@ -38,6 +39,7 @@ def main() -> None:
         engines,
         elf2image,
         many_boards,
+        secure,
     ):
         bench.main()
 
