@@ -79,14 +79,14 @@ def read_to_file(
 
 def find_board(device: Device, target: FlashTarget) -> Board | None:
     """The board by MAC address and flash id; None: they are not known."""
-    jedec = device.flash.jedec if device.flash is not None else None
-    if target.id_size is None or jedec is None or not device.mac:
+    flash = device.flash
+    if target.id_size is None or flash is None or not flash.id_hex or not device.mac:
         return None
     security = target.security
     return Board(
         chip=device.chip.id,
         mac=device.mac,
-        flash_id=jedec.to_bytes(3, "little").hex(),
+        flash_id=flash.id_hex,
         flash_size=target.id_size,
         encrypted=security is not None and security.flash_encryption,
     )
