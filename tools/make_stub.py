@@ -379,20 +379,23 @@ def build_images(chip: Chip, folder: Path) -> StubImage:
 
 def build_image(chip: Chip, folder: Path, room: OwnStub | ProgramRam) -> StubImage:
     """Compile and turn the ELF file into what is uploaded."""
-    segments, entry, options = read_elf(compile_stub(chip, folder, room), room.code_start)
+    elf = compile_stub(chip, folder, room)
+    segments, entry = read_elf(elf, room.code_start)
+    options, constants = read_symbols(elf, "options", "_constants_start")
     content = b"".join(data for _, data in segments)
-    if content.count(MARK) != 1 or options is None:
+    if content.count(MARK) != 1:
         sys.exit(
             f"The stub for {chip.name} holds the mark of its build {content.count(MARK)} times."
         )
     build = identify(entry, segments)
     named = tuple((address, data.replace(MARK, build)) for address, data in segments)
-    return StubImage(entry, named, options, build, compiler_version(chip.cpu.architecture))
+    compiler = compiler_version(chip.cpu.architecture)
+    return StubImage(entry, named, options, build, compiler, constants=constants)
 
 
 def build_first(chip: Chip, folder: Path, room: ProgramRam, image: StubImage) -> StubImage:
     """The first stage: small, one segment, and nowhere in the way of the stub that it takes."""
-    segments, entry, _ = read_elf(compile_stub(chip, folder, room, is_first=True), room.code_start)
+    segments, entry = read_elf(compile_stub(chip, folder, room, is_first=True), room.code_start)
     if len(segments) != 1 or len(segments[0][1]) > FIRST_LIMIT:
         sys.exit(
             f"The first stage for {chip.name} is no small piece, but {[len(data) for _, data in segments]} bytes."
@@ -406,16 +409,22 @@ def build_first(chip: Chip, folder: Path, room: ProgramRam, image: StubImage) ->
     )
 
 
-def read_elf(path: Path, first: int) -> tuple[list[tuple[int, bytes]], int, int | None]:
-    """Segments, that at ``first`` before the others; entry; address of the options, where it has some."""
+def read_elf(path: Path, first: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Segments, that at ``first`` before the others, and entry."""
     with ELFFile(io.BytesIO(path.read_bytes())) as elf:
         found = [
             part for part in elf.iter_segments() if part["p_type"] == "PT_LOAD" and part["p_filesz"]
         ]
         segments = [(int(part["p_vaddr"]), part.data()) for part in found]
         segments.sort(key=lambda segment: segment[0] != first)  # code first
-        symbols = elf.get_section_by_name(".symtab").get_symbol_by_name("options")
-        return segments, int(elf["e_entry"]), int(symbols[0]["st_value"]) if symbols else None
+        return segments, int(elf["e_entry"])
+
+
+def read_symbols(path: Path, *names: str) -> tuple[int, ...]:
+    """The addresses of symbols."""
+    with ELFFile(io.BytesIO(path.read_bytes())) as elf:
+        table = elf.get_section_by_name(".symtab")
+        return tuple(int(table.get_symbol_by_name(name)[0]["st_value"]) for name in names)
 
 
 def identify(entry: int, segments: Sequence[tuple[int, bytes]]) -> bytes:
@@ -431,13 +440,17 @@ def render_index(images: dict[str, StubImage]) -> str:
     """index.toml: all of an image but its bytes."""
     lines = ["# The flasher stubs of this folder. Written by tools/make_stub.py; do not edit.", ""]
     for chip, image in images.items():
-        lines += [f"[{chip}]", f"options = {image.options_address:#x}", *_rows(image)]
+        lines += [f"[{chip}]", *_places(image), *_rows(image)]
         if image.first is not None:
             lines += [f"[{chip}.first]", *_rows(image.first)]
         if (older := image.older) is not None:
             lines += [f"[{chip}.older]", f"max_revision = {image.older_revision}"]
-            lines += [f"options = {older.options_address:#x}", *_rows(older)]
+            lines += [*_places(older), *_rows(older)]
     return "\n".join(lines)
+
+
+def _places(image: StubImage) -> list[str]:
+    return [f"options = {image.options_address:#x}", f"constants = {image.constants:#x}"]
 
 
 def _rows(image: StubImage) -> list[str]:

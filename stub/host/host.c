@@ -146,6 +146,13 @@ static void answer_read(struct spi *s) {
 }
 
 static struct spi *running, *last;
+static u32 loaded[16];
+
+u32 hw_spi_load(const u32 *words, u32 size) {
+  u32 all = ~0u;
+  for (u32 i = 0; i < (size + 3) / 4; i++) all &= loaded[i] = words[i];
+  return all;
+}
 
 void hw_spi_start(const struct spi *transaction) {
   if (running) violation("two transactions at once", transaction->opcode);
@@ -171,7 +178,7 @@ void hw_spi_finish(struct spi *s) {
     case 0x04: enabled = 0; break;
     case 0x9F: for (u32 i = 0; i < s->in; i++) ((u8 *)s->words)[i] = (u8)(0x1640EF >> (i < 3 ? 8 * i : 24)); break;
     case 0x0B: case 0x0C: answer_read(s); break;
-    case 0x02: case 0x12: program(s->address, (const u8 *)s->words, s->out); break;
+    case 0x02: case 0x12: program(s->address, (const u8 *)loaded, s->out); break;
     case 0x20: case 0x21: erase(s->address, SECTOR); break;
     case 0xD8: case 0xDC: erase(s->address, BLOCK); break;
     case 0xC7: erase(0, flash_bytes); break;

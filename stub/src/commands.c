@@ -28,8 +28,8 @@ static u16 run_spi(const u32 *body, u32 size, struct answer *answer) {
   s.out = (u8)(lengths >> 16);
   s.in = (u8)(lengths >> 24);
   if (size != 16u + s.out || s.out > 64 || s.in > 64 || s.address_bits > 32 || s.dummy > 64) return BAD_LENGTH;
-  copy(s.words, body + 4, s.out);
   flash_wait();
+  hw_spi_load(body + 4, s.out);
   if (flags & WRITE_ENABLE_FIRST) {
     struct spi enable = {.opcode = 0x06};
     spi_run(&enable);

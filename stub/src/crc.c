@@ -22,7 +22,7 @@ u32 crc32_add(u32 crc, const u8 *data, u32 size) {
     const u8 *end = data + (size < 64 ? size : 64);
     size -= (u32)(end - data);
     while (data != end) crc = crc >> 8 ^ bytes[(crc ^ *data++) & 255];
-    if (size) rx_poll();
+    if (size) write_pump();           /* a long frame: the flash must not wait for it */
   }
   return ~crc;
 }

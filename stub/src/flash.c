@@ -40,7 +40,7 @@ static void set_address(struct spi *s, u8 near, u8 far, u32 address) {
   s->address = address;
 }
 
-/* A transaction that changes the flash: `change` holds the data. */
+/* A transaction that changes the flash, with the data that were loaded. */
 static struct spi change;
 
 static void change_flash(u8 near, u8 far, u32 address, u32 out) {
@@ -98,9 +98,7 @@ void flash_read(u32 address, u32 *data, u32 size) {
 }
 
 void flash_start_program(u32 address, const u32 *data, u32 size) {
-  u32 blank = ERASED;
-  for (u32 i = 0; i < (size + 3) / 4; i++) blank &= change.words[i] = data[i];
-  if (blank != ERASED) change_flash(PROGRAM, PROGRAM_4, address, size);
+  if (hw_spi_load(data, size) != ERASED) change_flash(PROGRAM, PROGRAM_4, address, size);
 }
 
 void flash_start_erase(u32 address, u32 size) {

@@ -94,9 +94,18 @@ static void put_address(const struct spi *s) {
   REGISTER(SPI_ADDRESS) = SPI_ADDRESS_LEFT ? s->address << (32 - s->address_bits) : s->address;
 }
 
+u32 hw_spi_load(const u32 *words, u32 size) {
+  volatile u32 *to = &REGISTER(SPI_DATA);
+  u32 all = ~0u;
+  for (const u32 *end = words + (size + 3) / 4; words < end; words++) {
+    *to++ = *words;
+    all &= *words;
+  }
+  return all;
+}
+
 void hw_spi_start(const struct spi *s) {
   u32 user = (REGISTER(SPI_USER) & KEEP) | USE_COMMAND, user1 = 0;
-  while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   if (s->address_bits) {
     user |= USE_ADDRESS;
     user1 |= (u32)(s->address_bits - 1) << 26;
@@ -112,10 +121,9 @@ void hw_spi_start(const struct spi *s) {
   if (s->out) user1 |= (s->out * 8u - 1) << SPI_OUT_SHIFT;
   if (s->in) user1 |= (s->in * 8u - 1) << SPI_IN_SHIFT;
 #else
-  REGISTER(SPI_OUT_LENGTH) = s->out ? s->out * 8u - 1 : 0;
-  REGISTER(SPI_IN_LENGTH) = s->in ? s->in * 8u - 1 : 0;
+  if (s->out) REGISTER(SPI_OUT_LENGTH) = s->out * 8u - 1;
+  if (s->in) REGISTER(SPI_IN_LENGTH) = s->in * 8u - 1;
 #endif
-  for (u32 i = 0; i < (s->out + 3u) / 4; i++) REGISTER(SPI_DATA + 4 * i) = s->words[i];
   REGISTER(SPI_USER) = user;
   REGISTER(SPI_USER1) = user1;
   REGISTER(SPI_USER2) = EIGHT_BITS | s->opcode;
@@ -125,7 +133,6 @@ void hw_spi_start(const struct spi *s) {
 void hw_spi_again(void) { REGISTER(SPI_COMMAND) = SPI_START; }
 
 void hw_spi_again_at(const struct spi *s) {
-  while (REGISTER(SPI_COMMAND) & SPI_BUSY) rx_poll();
   put_address(s);
   hw_spi_again();
 }
@@ -144,15 +151,17 @@ void hw_spi_take(u32 *words, u32 size) {
 
 void hw_spi_finish(struct spi *s) { hw_spi_take(s->words, s->in); }
 
-extern const u32 _code_start[], _code_end[]; /* link.ld */
+extern const u32 _code_start[], _code_end[], _constants_start[], _constants_end[]; /* link.ld */
 
 /* Word by word: code memory does not accept less. */
 u32 hw_code_crc(void) {
   u32 crc = 0;
-  for (const u32 *at = _code_start; at < _code_end; at++) {
-    u32 word = *at;
+  for (const u32 *at = _code_start; at != _constants_end; at++) {
+    u32 word;
+    if (at == _code_end) at = _constants_start;
+    word = *at;
     crc = crc32_add(crc, (const u8 *)&word, sizeof word);
-    if ((at - _code_start) % 16 == 0) rx_poll();
+    if ((uintptr_t)at % 64 == 0) rx_poll();
   }
   return crc;
 }

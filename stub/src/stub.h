@@ -41,7 +41,7 @@ u32 uart_divider(void);               /* in sixteenths */
 void uart_set_divider(u32 sixteenths);
 void hw_start(void);                  /* watchdogs off, full clock, flash pins */
 void hw_leave(void);                  /* undo what hw_start did, except for the watchdogs */
-u32 hw_code_crc(void);               /* of the code as it lies in memory: the ROM's upload proves little */
+u32 hw_code_crc(void);               /* of code and constants as they lie in memory: the ROM's upload proves little */
 void hw_reset(void);
 u32 hw_read(u32 address);
 void hw_write(u32 address, u32 value);
@@ -53,9 +53,10 @@ u16 hw_write_encrypted(u32 address, const u32 *data, u32 size);
 struct spi {                          /* a transaction; lengths in bits, bits, bytes, bytes */
   u8 opcode, address_bits, dummy, out, in;
   u32 address;
-  u32 words[16];                      /* data sent, then data received */
+  u32 words[16];                      /* data received */
 };
-void hw_spi_start(const struct spi *transaction);
+u32 hw_spi_load(const u32 *words, u32 size); /* the data of the next transaction that sends any; returns all words ANDed */
+void hw_spi_start(const struct spi *transaction); /* when the last one is finished */
 void hw_spi_finish(struct spi *transaction);
 void hw_spi_take(u32 *words, u32 size); /* instead of hw_spi_finish: the data received, `size` bytes */
 void hw_spi_again(void);              /* start the last transaction once more; it has sent no data */

@@ -216,6 +216,7 @@ static void run(void) {
     w.interrupted = (u8)abort_waits();
   }
   if (w.interrupted) {
+    w.ready = w.programmed;           /* what is not in flash is given up */
     frame_release();
     return;
   }

@@ -20,7 +20,7 @@ from espwire.flash.journal import Journal, Unfinished
 from espwire.virtual import nor_flash
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
-CI_RUNS, FULL_RUNS = 600, 20_000
+CI_RUNS, FULL_RUNS, FULL_PARTS = 600, 20_000, 4
 CI_CELL, FULL_CELL = 3, 20
 
 
@@ -65,9 +65,11 @@ def test_a_fault_at_any_step(kind, tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_full_size(kind, tmp_path):
-    first = int(os.environ.get("ESPWIRE_SEED", "100000"))
-    judge(kind, run_kind(kind, -(-FULL_RUNS // len(KINDS)), first, tmp_path), FULL_CELL)
+@pytest.mark.parametrize("part", range(FULL_PARTS))
+def test_full_size(part, kind, tmp_path):
+    count = -(-FULL_RUNS // len(KINDS) // FULL_PARTS)
+    first = int(os.environ.get("ESPWIRE_SEED", "100000")) + part * count
+    judge(kind, run_kind(kind, count, first, tmp_path), FULL_CELL // FULL_PARTS)
 
 
 def test_unreachable_cells_are_unreachable(tmp_path):

@@ -70,7 +70,8 @@ class StubImage:
     """A stub: ``segments`` are (address, content). ``options_address``: of the options of our stub, see
     ``with_options``. ``build``: id that CAPABILITIES reports; ``compiler``: version; both empty for other stubs.
     ``first``: a small first stage that loads this one at a higher rate, if the ROM cannot change its rate.
-    ``older``: the same stub at other addresses, for chips up to ``older_revision``.
+    ``older``: the same stub at other addresses, for chips up to ``older_revision``. ``constants``: their address, in the
+    second segment, up to its end; our own stubs only.
     """
 
     entry: int
@@ -81,6 +82,7 @@ class StubImage:
     first: StubImage | None = None
     older: StubImage | None = None
     older_revision: int = 0
+    constants: int = 0
 
     def for_revision(self, revision: int) -> StubImage:
         """The stub for a chip of this revision."""
@@ -93,8 +95,9 @@ class StubImage:
 
     @property
     def code_crc(self) -> int:
-        """CRC-32 of the code, which is the first segment of our stub."""
-        return zlib.crc32(self.segments[0][1])
+        """CRC-32 of our stub's code, which is its first segment, and of its constants."""
+        (_, code), (address, data) = self.segments
+        return zlib.crc32(data[self.constants - address :], zlib.crc32(code))
 
     def with_options(self, options: StubOptions) -> StubImage:
         """The same stub with these options; unchanged if it does not have options."""
@@ -161,7 +164,15 @@ def _cut_image(row: dict[str, Any], content: bytes, options: int | None) -> Stub
         segments.append((int(segment["address"]), content[at : at + int(segment["size"])]))
         at += int(segment["size"])
     build = bytes.fromhex(row["build"])
-    return StubImage(int(row["entry"]), tuple(segments), options, build, str(row["compiler"]))
+    constants = int(row.get("constants", 0))
+    return StubImage(
+        int(row["entry"]),
+        tuple(segments),
+        options,
+        build,
+        str(row["compiler"]),
+        constants=constants,
+    )
 
 
 def parse_vendor_stub(data: bytes, name: str) -> StubImage:

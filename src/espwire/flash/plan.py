@@ -107,7 +107,7 @@ def can_compare(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
 
 def can_keep(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
     """Whether what shares a sector with a blob can be kept: read before, and written again."""
-    excluded = blob.encrypted or _is_erased(blob, policy) or target.encrypts_flash
+    excluded = blob.encrypted or policy.erase_all or target.encrypts_flash
     return policy.keep and not excluded and target.limits.can_read
 
 

@@ -181,8 +181,10 @@ def cut_gaps(blobs: Iterable[Blob]) -> list[Blob]:
         runs = _find_runs(blob)
         for number, (low, high) in enumerate(runs, 1):
             name = blob.name if len(runs) == 1 else f"{blob.label}, part {number}"
+            part = slice(low - blob.address, high - blob.address)
+            previous = None if blob.previous is None else blob.previous[part]
             cut.append(
-                Blob(low, blob.data[low - blob.address : high - blob.address], name, kind=blob.kind)
+                replace(blob, address=low, data=blob.data[part], name=name, previous=previous)
             )
     return cut
 

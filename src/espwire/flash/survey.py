@@ -21,7 +21,7 @@ from espwire.flash.last_written import DIGEST_BYTES, digest_sectors
 from espwire.flash.model import BLANK, FlashTarget, Found
 from espwire.flash.plan import can_compare, can_keep, fill_up
 from espwire.flash.verify import compare_digests, has_content
-from espwire.sizes import BLOCK, SECTOR, align_down, align_up, join_ranges, subtract_ranges
+from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up, join_ranges, subtract_ranges
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -52,14 +52,15 @@ def survey(
         kept = [blob for blob in blobs if can_keep(blob, target, policy)]
         compared = [blob for blob in blobs if _is_compared(blob, target, policy)]
         samples = {blob.address: _find_samples(blob) for blob in compared}
-        spans = [*chain(*map(_find_edges, kept)), *chain(*samples.values())]
+        edges = [edge for blob in kept for edge in _find_edges(blob, policy)]
+        spans = [*edges, *chain(*samples.values())]
         digests = dict(zip(spans, device.backend.digests_of(spans), strict=True))
     saved = {sector.address: sector.content for sector in unfinished.shared}
     found = {}
     for blob in blobs:
         seen = Found()
         if can_keep(blob, target, policy):
-            seen = _read_neighbours(device, blob, digests, saved)
+            seen = _read_neighbours(device, blob, policy, digests, saved)
         looked_at = samples.get(blob.address, ())
         differ = [digests[span] != _digest(_cut(blob, span[0])) for span in looked_at]
         if looked_at and all(
@@ -78,11 +79,11 @@ def _is_compared(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
     return wanted and target.limits.can_digest and can_compare(blob, target, policy)
 
 
-def _find_edges(blob: Blob) -> tuple[Span, ...]:
-    """What shares the first or the last sector with the blob."""
+def _find_edges(blob: Blob, policy: Policy) -> tuple[Span, ...]:
+    """What shares the first or the last sector with the blob, and is not erased first."""
     start, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
     edges = ((start, blob.address), (blob.end, end))
-    return tuple(edge for edge in edges if edge[0] < edge[1])
+    return tuple(edge for edge in edges if edge[0] < edge[1] and not policy.erases(*edge))
 
 
 def _find_samples(blob: Blob) -> tuple[Span, ...]:
@@ -93,12 +94,16 @@ def _find_samples(blob: Blob) -> tuple[Span, ...]:
 
 
 def _read_neighbours(
-    device: Device, blob: Blob, digests: Mapping[Span, bytes], saved: Mapping[int, bytes]
+    device: Device,
+    blob: Blob,
+    policy: Policy,
+    digests: Mapping[Span, bytes],
+    saved: Mapping[int, bytes],
 ) -> Found:
     first, last = align_down(blob.address, SECTOR), align_down(blob.end, SECTOR)
     end = align_up(blob.end, SECTOR)
-    before = _read(device, (first, blob.address), digests)
-    behind = _read(device, (blob.end, end), digests)
+    before = _read(device, (first, blob.address), policy, digests)
+    behind = _read(device, (blob.end, end), policy, digests)
     if first in saved:
         before = saved[first][: blob.address - first]
     if last in saved and end > blob.end:
@@ -141,23 +146,31 @@ def _add_weak(
     first, end = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
     if target.encrypts_flash or not target.limits.can_verify:
         return found
-    weak: list[Span] = []
-    for low, high in unfinished.under_way:
-        start, stop = max(low, first), min(high, end)
-        if start < stop:
-            written = device.backend.find_written(start, stop - start) or ()
-            weak += subtract_ranges([(start, stop)], written)
+    weak = find_weak(device, unfinished, first, end)
     if not weak:
         return found
     changed = found.changed if found.changed is None else join_ranges([*found.changed, *weak])
-    return found._replace(weak=join_ranges(weak), changed=changed, certain=False)
+    return found._replace(weak=weak, changed=changed, certain=False)
 
 
-def _read(device: Device, span: Span, digests: Mapping[Span, bytes]) -> bytes:
+def find_weak(device: Device, unfinished: Unfinished, first: int, end: int) -> Ranges:
+    """The sectors of a range that read blank and whose erase was interrupted; () if the loader cannot find out."""
+    weak: list[Span] = []
+    for low, high in unfinished.under_way:
+        start, stop = max(low, first), min(high, end)
+        if start < stop and device.backend.limits.can_digest:
+            written = device.backend.find_written(start, stop - start) or ()
+            weak += subtract_ranges([(start, stop)], written)
+    return join_ranges(weak)
+
+
+def _read(device: Device, span: Span, policy: Policy, digests: Mapping[Span, bytes]) -> bytes:
     """The content of part of a sector; most are blank, which is quicker to find out than to read."""
     start, end = span
     size = end - start
-    if span in digests:
+    if policy.erases(start, end):
+        blank = True
+    elif span in digests:
         blank = digests[span] == _digest(BLANK * size)
     else:
         blank = not size or device.backend.find_written(start, size) == ()

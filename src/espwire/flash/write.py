@@ -51,7 +51,7 @@ from espwire.flash.side_effects import (
     find_table_changes,
     find_unbooted,
 )
-from espwire.flash.survey import survey
+from espwire.flash.survey import find_weak, survey
 from espwire.flash.verify import (
     build_verify_error,
     check_encrypted,
@@ -387,7 +387,7 @@ def execute(
             case Erase(again=True):
                 erase_again(device, step, report=report)
             case Erase():
-                run_erase(device, step, report=report)
+                run.erase(step)
             case Skip(checked=True):
                 run.skip(step)
             case Skip():
@@ -415,6 +415,14 @@ class _Run:
         if self.cancel is not None:
             self.cancel.check()
 
+    def erase(self, step: Erase) -> None:
+        """Erase sectors; those whose erase was interrupted also if they read blank."""
+        start, end = step.address, step.address + step.size
+        self._note([(start, end)], self.plan.writes)
+        run_erase(self.device, step, report=self.report)
+        for low, high in find_weak(self.device, self.earlier, start, end):
+            erase_again(self.device, Erase(low, high - low, again=True))
+
     def write(self, step: Write) -> None:
         """Transfer one blob; the backend repeats what fails on the way."""
         total, furthest, before = step.size, -1, 0
@@ -430,7 +438,8 @@ class _Run:
                 self.report(event)
 
         began = self.device.transport.now()
-        self._note(step)
+        spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
+        self._note(spans, [*self.plan.writes, step])
         progress(0)
         for piece in step.pieces:
             self.backend.write(
@@ -525,14 +534,13 @@ class _Run:
         again = plan_write(blob, start, data, runs, target, cost, self.plan.policy)
         return replace(again, blob=step.blob)
 
-    def _note(self, step: Write) -> None:
-        """Store what is about to be erased."""
+    def _note(self, spans: Iterable[tuple[int, int]], writes: Iterable[Write]) -> None:
+        """Store what is about to be erased, and what the sectors are to hold that files share with other data."""
         if self.journal is None:
             return
-        spans = ((piece.address, align_up(piece.end, SECTOR)) for piece in step.pieces)
         under_way = join_ranges((*self.unfinished.under_way, *spans))
         shared = {sector.address: sector for sector in self.unfinished.shared}
-        shared |= {sector.address: sector for sector in find_shared([*self.plan.writes, step])}
+        shared |= {sector.address: sector for sector in find_shared(writes)}
         self.unfinished = Unfinished(under_way, tuple(shared.values()))
         self.journal.last_written.forget()
         try:
@@ -563,11 +571,12 @@ class _Run:
         self.warn_of_unverified()
 
     def _find_done(self) -> Ranges:
-        """The sectors of all blobs."""
+        """The sectors of all blobs, and those that were to be erased."""
         return join_ranges(
-            (align_down(step.address, SECTOR), align_up(step.end, SECTOR))
+            (step.address, step.address + step.size)
+            if isinstance(step, Erase)
+            else (align_down(step.address, SECTOR), align_up(step.end, SECTOR))
             for step in self.plan.steps
-            if not isinstance(step, Erase)
         )
 
     def warn_of_unverified(self) -> None:

@@ -336,7 +336,7 @@ class StubReset(Command, op=StubOp.RESET, least=4, table=STUB_COMMANDS):
 class Capabilities:
     """The reply to CAPABILITIES. Sizes in bytes; ``frame_payload`` is for WRITE_DATA, windows count stream bytes.
 
-    ``code_crc``: CRC-32 of the stub's code as it lies in the chip's memory.
+    ``code_crc``: CRC-32 of the stub's code and constants as they lie in the chip's memory.
     """
 
     features: Feature

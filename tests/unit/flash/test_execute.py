@@ -99,6 +99,7 @@ class FakeDevice:
         self.transport = FakeClock()
         self.backend = FakeBackend(find_block_limits(Loader(None, self.chip.rom, secure=secure)))
         self.flash = FlashInfo(jedec=0x1640EF, size=SIZE)
+        self.mac = "24:0a:c4:00:01:10"
         self.revision, self.revision_known = 3, True
         self.secure_download = secure
         self.stub_failed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
+from dataclasses import replace
 
 import pytest
 from tests.stub_drivers.frames import (
@@ -42,11 +43,26 @@ def test_it_sends_its_hello_and_capabilities(bench):
     (answer,) = bench.send(s.AskCapabilities().packet())
     told = s.parse_capabilities(split(answer)[0].body)
     assert told.build == load_stub(chip.id).build
+    assert told.code_crc == load_stub(chip.id).code_crc
     assert told.cpu_hz == chip.stub.own.cpu_hz
     assert told.image_chip_id == (
         0xFFFFFFFF if chip.identity.image_chip_id is None else chip.identity.image_chip_id
     )
     assert (s.Feature.ENCRYPT in told.features) == chip.stub.own.can_encrypt
+
+
+@pytest.mark.parametrize("part", ["code", "constants"])
+def test_a_flipped_bit_in_code_or_constants_changes_the_crc(part):
+    chip, image = "esp32c3", load_stub("esp32c3")
+    (code_at, code), (data_at, data) = image.segments
+    contents = {"code": bytearray(code), "constants": bytearray(data)}
+    contents[part][-8] ^= 4  # the last function and the last constant are not used here
+    segments = (code_at, bytes(contents["code"])), (data_at, bytes(contents["constants"]))
+    bench = Bench(load_chip(chip), image.entry, segments)
+    bench.send()
+    (answer,) = bench.send(s.AskCapabilities().packet())
+    found = s.parse_capabilities(split(answer)[0].body).code_crc
+    assert found == replace(image, segments=segments).code_crc != image.code_crc
 
 
 def test_it_writes_hashes_and_reads_back(bench):

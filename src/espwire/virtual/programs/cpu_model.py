@@ -113,6 +113,7 @@ class CpuModel:
         self.last_byte_s = LAST_BYTE_S
         self._work_s = 0.0
         self._idle_from = inf
+        self._idle_times: deque[tuple[float, float]] = deque(maxlen=4096)
         self._line_free = services.sent_until
         self._waits_for_frame = False
         # a trial of a baud rate, in seconds without a sealed request; 0: none
@@ -195,6 +196,7 @@ class CpuModel:
             self._work_s = 0.0
             self._idle_from = free
             yield max(free, until)
+            self._note_idle()
         self._idle_from = inf
 
     def wait_for_frame(self, until: float = inf) -> Steps:
@@ -208,6 +210,7 @@ class CpuModel:
             return
         self._waits_for_frame, self._idle_from = True, self.now
         yield until
+        self._note_idle()
         self._idle_from = inf
 
     def serve(
@@ -369,9 +372,17 @@ class CpuModel:
 
     # --- inside ---
 
+    def _note_idle(self) -> None:
+        """The CPU has been idle until now."""
+        if self.now > self._idle_from:
+            self._idle_times.append((self._idle_from, self.now))
+
     def _accept_run(self, start: float, until: float, run: bytes) -> None:
         """A run of bytes has arrived; it has cost CPU time as far as the CPU was not idle."""
         idle = max(0.0, until - max(self._idle_from, start))
+        while self._idle_times and self._idle_times[0][1] <= start:
+            self._idle_times.popleft()
+        idle += sum(end - max(begin, start) for begin, end in self._idle_times)
         self._work_s += max(0.0, len(run) * self._receive_s - idle)
         frame = unescape(run)
         if frame is not None and not self.ring.put(frame):

@@ -36,7 +36,7 @@ HEAD_BITS, PLAIN_BITS = 32, 8  # opcode and address; opcode only
 READ_BITS = HEAD_BITS + 8  # with the dummy byte of a fast read
 # CPU cycles (see stub_model.py): of a burst, of a byte hashed or compared with 0xFF, of a transaction without data, of
 # another look at the status
-READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 690, 1850, 850, 600, 250
+READ_BURST, PROGRAM_BURST, SKIP_BURST, TRANSACTION, POLL = 650, 1330, 850, 550, 250
 HASH_BYTE, BLANK_BYTE = 34, 6.5
 
 

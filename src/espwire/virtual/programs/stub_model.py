@@ -169,7 +169,7 @@ class StubModel(CpuModel):
         self.writer = Writer(
             self,
             self.memory,
-            self._check,
+            self._find_trust,
             services.encrypt,
             can_encrypt=own.can_encrypt,
             lzma=form,
@@ -230,6 +230,9 @@ class StubModel(CpuModel):
 
     def _check(self, frame: bytes) -> Trust:
         self.add_work(len(frame) * CRC_BYTE)
+        return self._find_trust(frame)
+
+    def _find_trust(self, frame: bytes) -> Trust:
         trust = find_trust(frame, sealed=self.sealed)
         if trust is Trust.SEALED:
             self.extend_trial()

@@ -52,6 +52,7 @@ VENDOR_BLOCK = 0x4000
 ENCRYPTED_UNIT = 32
 STEP = 256  # unpacked bytes that are handed over at once
 TURN = 16  # unpacked bytes between two looks at receiver and flash
+CRC_CHUNK = 64  # ditto of a frame whose CRC is computed
 LAG = 0x7000  # unpacked bytes that wait for the flash at most
 SURE = 0x8000  # what was unpacked so many bytes ago is certainly in flash
 DICTIONARY = 0x8000  # a burst does not wrap around the window's end
@@ -75,7 +76,7 @@ class Kind(Enum):
 
 
 class Writer:
-    """The write in progress, or the last one. ``check`` returns how far a frame can be trusted."""
+    """The write in progress, or the last one. ``check`` returns how far a frame can be trusted, in no time."""
 
     def __init__(
         self,
@@ -261,6 +262,8 @@ class Writer:
                     yield from cpu.finish_work()
             if len(frame) < HEADER.size:
                 continue
+            chunks = 1 if frame[1] != self._op else -(-len(frame) // CRC_CHUNK)
+            yield from self._work_in_turns(len(frame) * cpu.seal_cycles, chunks)
             if frame[1] == self._op:
                 cpu.add_work(COMMAND)
                 yield from self._accept(frame) if ours else self._accept_vendor(frame)
@@ -391,13 +394,16 @@ class Writer:
         return LzmaUnpacker(self._lzma) if self._lzma and self._is_lzma else ZlibUnpacker()
 
     def _work_on_burst(self, cycles: float) -> Steps:
+        return self._work_in_turns(cycles, BURST // TURN)
+
+    def _work_in_turns(self, cycles: float, turns: int) -> Steps:
         """CPU work in turns, after each of which the flash gets its next burst if it is ready."""
-        left = BURST // TURN
+        left = turns
         while left and self._programmed < self._ready:
-            left -= yield from self._flash.poll_after(cycles * TURN / BURST, left)
+            left -= yield from self._flash.poll_after(cycles / turns, left)
             if not self._flash.busy:
                 yield from self._program_next()
-        self._cpu.add_work(left * cycles * TURN / BURST)
+        self._cpu.add_work(left * cycles / turns)
         yield from self._cpu.finish_work()
 
     def _hand_over(self, total: int) -> Answer:
