@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codec_choice
+import default_rate
 import elf2image
 import engines
 import images
@@ -11,6 +12,7 @@ import memory
 import read_back
 import rom_cpu
 import second_flash
+import secure
 import simulated
 import slip
 import startup
@@ -33,11 +35,13 @@ def main() -> None:
         stub_cpu,
         stub_speed,
         second_flash,
+        default_rate,
         codec_choice,
         read_back,
         engines,
         elf2image,
         many_boards,
+        secure,
     ):
         bench.main()
 

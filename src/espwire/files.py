@@ -6,6 +6,7 @@ signal leaves either the old file or none. The file at the output's path decides
 =====================================  ================================================================
 none                                   a new file is created
 a regular file                         it is replaced, keeping permissions and owner; an error if write-protected
+a private key in PEM form              an error, code ``overwrite-key``
 a symbolic link to a regular file      the link is kept, its target is replaced
 a dangling symbolic link               an error, code ``dangling-link``
 a pipe, a character device             written in place once the content is complete; see ``streams.py``
@@ -26,10 +27,11 @@ import itertools
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from espwire.errors import FileError, UsageError
+from espwire.errors import FileError, SafetyStop, UsageError
 from espwire.streams import (
     BINARY,
     NO_BLOCKING,
@@ -41,6 +43,7 @@ from espwire.streams import (
 )
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+KEY_MARK, KEY_SEARCH = b"PRIVATE KEY-----", 0x1000  # of a PEM file, and where it is searched
 INPUT_LIMIT = 256 * 0x100000  # twice the largest flash chip
 
 
@@ -53,11 +56,15 @@ def read_file(path: str | os.PathLike[str], *, limit: int = INPUT_LIMIT) -> byte
         data = read_most(path, limit + 1)
     if len(data) > limit:
         raise FileError(
-            f"{os.fspath(path)} is larger than {limit // 0x100000} MiB",
+            f"{os.fspath(path)} is larger than {_format_limit(limit)}",
             hint="Check that it is the right file.",
             code="file-too-large",
         )
     return data
+
+
+def _format_limit(limit: int) -> str:
+    return f"{limit // 0x100000} MiB" if limit >= 0x100000 else f"{limit // 0x400} KiB"
 
 
 def check_total_size(paths: Iterable[str | os.PathLike[str]], *, limit: int = INPUT_LIMIT) -> None:
@@ -186,30 +193,42 @@ def write_files(files: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
             file.flush()
 
 
-def write_file(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
+def write_file(
+    path: str | os.PathLike[str], data: bytes, *, private: bool = False, replace_key: bool = False
+) -> None:
     """Write ``data`` to ``path``, completely or not at all.
 
     :param private: only this user may read it
+    :param replace_key: also replace a file that is a private key
     :raises FileError: it cannot be written
+    :raises SafetyStop: code ``overwrite-key``
     """
-    with open_output(path, durable=False, private=private) as file:
+    with open_output(path, durable=False, private=private, replace_key=replace_key) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def open_output(
-    path: str | os.PathLike[str], *, durable: bool = True, private: bool = False
+    path: str | os.PathLike[str],
+    *,
+    durable: bool = True,
+    private: bool = False,
+    replace_key: bool = False,
 ) -> Iterator[OutputFile]:
     """Open an output file. It gets its name when the block ends, and is removed if the block raises.
 
     :param durable: write it to the disk before renaming it, so that a power failure leaves no empty file: for data from a
         device, not for data that can be generated again
     :param private: only this user may read it
+    :param replace_key: also replace a file that is a private key
     :raises FileError: it cannot be written; the block's own exceptions pass unchanged
+    :raises SafetyStop: code ``overwrite-key``
     """
     with contextlib.ExitStack() as stack:
         with naming_errors("write", path):
             target, found = _find_target(path)
+            if target is not None and found is not None and not replace_key:
+                _keep_key(target, path)
             if target is None:
                 stream, buffer = (
                     stack.enter_context(contextlib.closing(open_writer(path))),
@@ -264,6 +283,18 @@ def _find_target(path: str | os.PathLike[str]) -> tuple[str | None, os.stat_resu
             name, "it is write-protected", "Change its permissions, or choose another file."
         )
     return target, found
+
+
+def _keep_key(target: str, path: str | os.PathLike[str]) -> None:
+    """:raises SafetyStop: code ``overwrite-key``: the file is a private key in PEM form"""
+    with contextlib.suppress(OSError), open(target, "rb") as file:
+        if KEY_MARK in file.read(KEY_SEARCH):
+            raise SafetyStop(
+                f"{os.fspath(path)} is a private key; it would be overwritten",
+                hint="Choose another output file.",
+                code="overwrite-key",
+                consents=("overwrite-key",),
+            )
 
 
 def _cannot_write(name: str, reason: str, hint: str) -> FileError:
@@ -467,6 +498,7 @@ def naming_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 LOCK_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+LOCK_STEP_S = 0.01  # between two attempts
 LOCKED_BYTE = 0x7FFFFFF0  # beyond the end of any flash: on Windows, a locked byte cannot be read
 
 
@@ -485,6 +517,16 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
         return True
     else:  # noqa: RET505  a separate branch for the type checker
         return _lock_byte(descriptor, unlocking=False)
+
+
+def wait_for_lock(descriptor: int, seconds: float) -> bool:
+    """As ``lock``, after a wait of up to ``seconds``."""
+    limit = time.monotonic() + seconds
+    while not lock(descriptor):
+        if time.monotonic() >= limit:
+            return False
+        time.sleep(LOCK_STEP_S)
+    return True
 
 
 def unlock(descriptor: int) -> None:

@@ -99,6 +99,18 @@ def test_without_an_option_data_is_encrypted_for_an_esp32(run: Any) -> None:
     assert "[key-size]" in run("encrypt_flash_data -k long.bin -o x.bin -a 0 app.bin", 2)[0]
 
 
+def test_a_wrong_key_is_reported_in_espsecure_s_words(run: Any) -> None:
+    for name in ("a", "b"):
+        run(f"generate_signing_key {name}.pem")
+    for version, words in (
+        (1, "Signature is not valid."),
+        (2, "Signature could not be verified with the provided key."),
+    ):
+        run(f"sign_data -v {version} -k a.pem -o out.bin app.bin")
+        lines = run(f"verify_signature -v {version} -k b.pem out.bin", 2)
+        assert lines[0].startswith(f"A fatal error occurred: {words}")
+
+
 def test_errors_end_with_2_and_keep_files(run: Any) -> None:
     run("generate_signing_key key.pem")
     before = Path("key.pem").read_bytes()

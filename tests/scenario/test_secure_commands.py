@@ -233,3 +233,94 @@ def test_without_the_extra_one_line_names_it(run: Run, monkeypatch: pytest.Monke
         assert "[needs-cryptography]" in error
         assert 'pip install "espwire[secure]"' in error
     assert not Path("x.bin").exists()
+
+
+def list_secrets(folder: Path) -> dict[str, bytes]:
+    """Each form of each secret in the key files of a folder: raw, hexadecimal, Base64."""
+    import base64
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    raw: dict[str, bytes] = {"flash.key": (folder / "flash.key").read_bytes()}
+    raw["boot.key"] = (folder / "boot.key").read_bytes()
+    secrets: dict[str, bytes] = {"passphrase": b"correct horse"}
+    for name in ("rsa.pem", "p256.pem", "encrypted.pem"):
+        text = (folder / name).read_bytes()
+        passphrase = b"correct horse" if name == "encrypted.pem" else None
+        key = load_pem_private_key(text, passphrase)
+        numbers = key.private_numbers()  # type: ignore[union-attr]
+        if isinstance(key, RSAPrivateKey):
+            raw |= {
+                f"{name} {part}": getattr(numbers, part).to_bytes(384, "big").lstrip(b"\0")
+                for part in "dpq"
+            }
+        else:
+            raw[name] = numbers.private_value.to_bytes(32, "big")  # type: ignore[union-attr]
+        for number, line in enumerate(text.splitlines()[1:-1]):
+            secrets[f"{name} line {number}"] = line[:40]
+    for name, value in raw.items():
+        secrets[f"{name} raw"] = value
+        secrets[f"{name} reversed"] = value[::-1]
+        secrets[f"{name} hex"] = value.hex().encode()
+        secrets[f"{name} base64"] = base64.b64encode(value)[:40]
+        secrets[f"{name} number"] = str(int.from_bytes(value, "big")).encode()
+    return secrets
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--verbose", "--trace"])
+def test_secrets_are_in_no_output_and_no_other_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.setenv("ESPWIRE_KEY_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("XDG_STATE_HOME", str(Path.cwd() / "state"))
+    Path("boot.bin").write_bytes(b"\xe9" + DATA)
+    Path("damaged.pem").write_bytes(b"")
+    codes = set()
+    for line in (
+        "generate-signing-key -v 2 rsa.pem",
+        "generate-signing-key p256.pem",
+        "generate-signing-key --passphrase encrypted.pem",
+        "generate-flash-encryption-key flash.key",
+        "digest-private-key -k p256.pem boot.key",
+        "generate-signing-key p256.pem",
+        "extract-public-key -v 2 -k rsa.pem rsa.pub",
+        "extract-public-key -k p256.pem raw.pub",
+        "extract-public-key -k encrypted.pem raw2.pub",
+        "digest-sbv2-public-key -k rsa.pem -o rsa.digest",
+        "sign-data -v 2 -k rsa.pem -o s1.bin app.bin",
+        "sign-data -v 2 -k p256.pem -k encrypted.pem -o s2.bin app.bin",
+        "sign-data -v 2 -k p256.pem -k rsa.pem -o s3.bin app.bin",
+        "sign-data -v 1 -k p256.pem -o s4.bin app.bin",
+        "sign-data -v 2 -k flash.key -o s5.bin app.bin",
+        "verify-signature -v 2 -k rsa.pem s1.bin",
+        "verify-signature -v 2 -k p256.pem s1.bin",
+        "signature-info s2.bin",
+        "digest-secure-bootloader -k boot.key boot.bin",
+        "digest-secure-bootloader -k p256.pem boot.bin",
+        "encrypt-flash-data -x -k flash.key -a 0 -o e1.bin app.bin",
+        "encrypt-flash-data --chip esp32 -k flash.key -a 0 -o e2.bin app.bin",
+        "encrypt-flash-data -x -k rsa.pem -a 0 -o e3.bin app.bin",
+        "decrypt-flash-data -x -k flash.key -a 0 -o d1.bin e1.bin",
+        "generate-sdc-certificate -k p256.pem --mac 001122334455",
+        "digest-sdc-public-key -k p256.pem",
+    ):
+        codes.add(main(["secure", *line.split(), *options.split()]))
+    assert codes == {0, 2, 6, 8}
+    shown = run.capsys.readouterr()
+    secrets = list_secrets(Path())
+    places = {"standard output": shown.out.encode(), "standard error": shown.err.encode()}
+    keys = {"rsa.pem", "p256.pem", "encrypted.pem", "flash.key", "boot.key"}
+    places |= {
+        str(path): path.read_bytes()
+        for path in Path().rglob("*")
+        if path.is_file() and path.name not in keys
+    }
+    assert len(places) > 15
+    found = [
+        (name, place)
+        for name, secret in secrets.items()
+        for place, content in places.items()
+        if secret in content
+    ]
+    assert found == []

@@ -269,3 +269,18 @@ def test_an_interruption_at_any_instruction_leaves_a_folder_whole_or_absent(tmp_
         assert all(name.isdecimal() for name in os.listdir(tmp_path)), step
         step += 1
     assert step > 200
+
+
+def test_no_output_replaces_a_private_key(tmp_path):
+    from espwire.errors import SafetyStop
+
+    path = tmp_path / "key.pem"
+    key = b"-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
+    path.write_bytes(key)
+    with pytest.raises(SafetyStop) as caught:
+        write_file(path, b"firmware")
+    assert caught.value.code == "overwrite-key"
+    assert path.read_bytes() == key
+    assert [each.name for each in tmp_path.iterdir()] == ["key.pem"]
+    write_file(path, b"firmware", replace_key=True)
+    assert path.read_bytes() == b"firmware"

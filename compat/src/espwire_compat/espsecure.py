@@ -12,9 +12,15 @@ from typing import Any
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from espwire.cli.context import Program
+    from espwire.errors import ToolError
     from espwire.events import Event, Progress
 
 EXIT_USAGE = 2
+# by version of secure boot
+NOT_VERIFIED = {
+    1: "Signature is not valid.",
+    2: "Signature could not be verified with the provided key.",
+}
 NAMES = {
     "rsa3072": "RSA 3072",
     "ecdsa192": "ECDSA NIST192p",
@@ -48,18 +54,26 @@ def main(arguments: Sequence[str], name: str = "espsecure.py") -> int:
 def build_program(name: str) -> Program:
     """What depends on the name ``espsecure.py`` or ``espsecure``."""
     from espwire.cli.context import Program
-    from espwire.cli.esptool.program import choose_word, describe_version, find_exit_code
+    from espwire.cli.esptool.program import describe_version, find_exit_code
     from espwire.cli.render import Wording
 
     return Program(
         name=name,
         group="secure",
         version_text=describe_version(),
-        error_word=choose_word,
+        error_word=_choose_word,
         exit_code=find_exit_code,
         wording=Wording(describe=describe_event, count=describe_progress, steps=1),
         strict=False,
     )
+
+
+def _choose_word(error: ToolError) -> str:
+    from espwire.cli.esptool.program import choose_word
+
+    if error.code == "signature-invalid" and "version" in error.details:
+        return f"A fatal error occurred: {NOT_VERIFIED[error.details['version']]}"
+    return choose_word(error)
 
 
 def describe_event(event: Event, verbose: bool) -> str | None:
@@ -83,6 +97,8 @@ def _describe_signed(data: dict[str, Any]) -> str:
         lines.append(
             f"Padding data contents by {data['padding']} bytes so signature sector aligns at sector boundary."
         )
+    if data["version"] == 2 and data["bytes"] % 4096:
+        lines.append("Skipping sector padding. Data contents are not sector aligned.")
     text = f'Signed {data["bytes"]} bytes of data from "{data["file"]}".'
     if data["version"] == 2:
         text += f" Signature sector now has {data['signatures']} signature blocks."

@@ -163,13 +163,13 @@ class Session:
         self.context.result(f"efuse {command}", f"{command}: written to {path}", data)
 
     def recover(self) -> None:
-        """Burn the data of blocks with coding errors again, as far as it can be corrected.
+        """Burn blocks with coding errors again.
 
-        :raises DeviceError: the controller does not answer
+        :raises DeviceError: the controller refuses
         """
-        from espwire.efuse.burn import burn_again
+        from espwire.efuse.burn import recover
 
-        burn_again(self.store)
+        recover(self.store)
         self.reread()
 
     def run(self, commands: list[list[str]], steps: list[Step]) -> None:

@@ -77,7 +77,7 @@ def read_passphrase(name: str, *, repeat: bool = False) -> bytes:
 
 
 def _read_secret(variable: str, name: str, kind: str, *, repeat: bool = False) -> bytes:
-    if (value := os.environ.get(variable)) is not None:
+    if value := os.environ.get(variable):
         return _check_secret(value, kind)
     if sys.stdin is None or not sys.stdin.isatty():
         raise KeyFileError(
@@ -113,7 +113,7 @@ def write_output(
     """
     keep_inputs(output, inputs)
     protect_keys(output, data, allowed=OVERWRITE in allow)
-    write_file(output, data)
+    write_file(output, data, replace_key=True)
 
 
 def write_key(
@@ -126,7 +126,7 @@ def write_key(
     """
     keep_inputs(output, inputs)
     protect_keys(output, data, new=True, allowed=OVERWRITE in allow)
-    write_file(output, data, private=True)
+    write_file(output, data, private=True, replace_key=True)
 
 
 def require_one_source(**sources: object) -> None:

@@ -1,4 +1,4 @@
-"""The cache of known adapters and boards: which reset sequence worked at an adapter, and where a chip was last seen.
+"""The cache of known adapters and boards: reset sequences, places of chips, and baud rates.
 
 It is a small JSON file in the user's state folder. It changes the order of attempts, never their results: a damaged or
 missing file costs time and a warning.
@@ -27,7 +27,7 @@ FILE = "state.json"
 MAX_ENTRIES = 200  # per table; the oldest are dropped
 MAX_LENGTH = 200  # of a key or a value
 LOCK_S, LOCK_STEP_S = 3.0, 0.01  # wait for another run that is writing
-FILE_LIMIT = 0x40000  # bytes; two full tables are smaller
+FILE_LIMIT = 0x60000  # bytes; three full tables are smaller
 
 
 def find_state_file() -> Path:
@@ -69,6 +69,15 @@ class State:
         """Remember that the chip with this MAC address is at this adapter."""
         self._note("devices", plain_mac(mac), key)
 
+    def best_rate(self, key: str) -> int | None:
+        """The baud rate that was stable last for this adapter, chip and direction."""
+        text = self._load()["rates"].get(key, "")
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+    def note_rate(self, key: str, rate: int) -> None:
+        """Remember that this baud rate was stable."""
+        self._note("rates", key, str(rate))
+
     def _note(self, table: str, key: str, value: str) -> None:
         if self._path is None or not key or not value or max(len(key), len(value)) > MAX_LENGTH:
             return
@@ -99,7 +108,7 @@ class State:
 
     def _load(self) -> dict[str, dict[str, str]]:
         if self._tables is None:
-            self._tables = {"sequences": {}, "devices": {}}
+            self._tables = {"sequences": {}, "devices": {}, "rates": {}}
             if self._path is not None:
                 self._read(self._path, self._tables)
         return self._tables

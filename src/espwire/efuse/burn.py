@@ -62,19 +62,6 @@ def require_state(plan: BurnPlan, now: FuseState) -> None:
             )
 
 
-def burn_again(store: FuseStore) -> None:
-    """Burn blocks with coding errors again with their own data: that makes errors go away that can be corrected.
-
-    A failed block does not hold its data any more, so it stays as it is.
-
-    :raises DeviceError: the controller does not answer
-    """
-    state = store.read()
-    for error in find_errors(state):
-        if not error.failed and state.blocks[error.block]:
-            store.program(store.data.blocks[error.block], state.blocks[error.block])
-
-
 def rehearse(plan: BurnPlan) -> FuseState:
     """Burn a plan on a virtual copy of the chip's eFuses; the state afterwards.
 
@@ -90,6 +77,20 @@ def rehearse(plan: BurnPlan) -> FuseState:
             code="efuse-rehearsal",
         )
     return state
+
+
+def recover(store: FuseStore) -> FuseState:
+    """Burn the blocks with coding errors again, with what they hold; the state afterwards.
+
+    A block that cannot be corrected does not hold its data any more: it stays as it is.
+
+    :raises DeviceError: the controller refuses
+    """
+    state = store.read()
+    for error in find_errors(state):
+        if not error.failed and state.blocks[error.block]:
+            store.program(state.data.blocks[error.block], state.blocks[error.block])
+    return store.read()
 
 
 def _build_failure(plan: BurnPlan, step: BurnStep, missing: int) -> DeviceError:

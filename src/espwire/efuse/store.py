@@ -86,7 +86,10 @@ class VirtualStore:
         full = FuseState(self.data.id, self.burned, outside=self._outside())
         bits &= ~self._protected(full, block)
         old, errors = self.burned[block.id], dict(self.errors)
-        again = has_error(full, block) and not old & ~bits
+        damaged = has_error(full, block)
+        if not bits & ~old and not damaged:
+            return
+        again = damaged and not old & ~bits
         if bits and not again and is_used(full, block, bits):
             raise DeviceError(
                 f"{block.name} can be burned only once, and holds data already",

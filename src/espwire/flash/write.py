@@ -86,6 +86,9 @@ if TYPE_CHECKING:
     from espwire.image.build_file import BuildPlan
 
 
+TYPICAL_PACKED = 0.65  # of the size of firmware
+
+
 def write_flash(
     device: Device,
     blobs: Iterable[Blob],
@@ -118,6 +121,8 @@ def write_flash(
         ordered = check_blobs(blobs, target, policy)
     last = {} if journal is None else journal.last_written.read()
     found = survey(device, ordered, target, policy, unfinished, last)
+    if not dry_run and policy.verify is not False:
+        device.tune_line("write", _estimate_stream(ordered, found))
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
     if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
@@ -349,6 +354,16 @@ def _patch_header(
         report(Note(text=f"flash settings changed in the header of {blob.label}"))
     images.put(data, image)
     return replace(blob, data=data)
+
+
+def _estimate_stream(blobs: Iterable[Blob], found: Mapping[int, Found]) -> int:
+    """About how many bytes cross the line for what the chip's hashes can prove."""
+    size = 0
+    for blob in blobs:
+        changed = found[blob.address].changed if blob.address in found else None
+        if not blob.encrypted:
+            size += len(blob.data) if changed is None else sum(high - low for low, high in changed)
+    return int(size * TYPICAL_PACKED)
 
 
 def _find_cost(device: Device) -> TransportCost:

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from espwire.chips.model import Chip
 
 UNIT, BLOCK = 128, 16
+REDUCTION = 0x87  # of the polynomial of XTS: x^128 = x^7 + x^2 + x + 1
 XTS_KEY_BYTES, ESP32_KEY_BYTES = (16, 32, 64), (24, 32)
 KEY_BITS = (128, 192, 256, 512)
 ESP32_STEP = 32  # bytes that the ESP32 encrypts with the same key
+LOW_BITS = (5, 13)  # address bits that change within 8 KiB
+LOW_MASK = 0xFF
 USUAL_CRYPT_CONFIG = 0xF
 # the address bit for each bit of the ESP32's key: runs that count down to bit 5
 _RUN_STARTS = (23, 23, 23, 14, 23, 23, 23, 12, 23, 23, 23, 10, 23, 23, 23, 8)
@@ -114,13 +117,44 @@ def _run_xts(data: bytes, address: int, key: bytes, *, encrypt: bool) -> bytes:
 
     head = address % UNIT
     padded = bytes(head) + data + bytes(-(head + len(data)) % UNIT)
-    done = bytearray()
-    for at in range(0, len(padded), UNIT):
-        tweak = (address - head + at).to_bytes(BLOCK, "little")
-        cipher = Cipher(algorithms.AES(key), modes.XTS(tweak))
-        run = cipher.encryptor() if encrypt else cipher.decryptor()
-        done += run.update(padded[at : at + UNIT][::-1])[::-1]
-    return bytes(done[head : head + len(data)])
+    units = len(padded) // UNIT
+    numbers = range(address - head, address - head + len(padded), UNIT)
+    tweaks = b"".join(number.to_bytes(BLOCK, "little") for number in numbers)
+    run = Cipher(algorithms.AES(key[half:]), modes.ECB()).encryptor()
+    masks = _spread_tweaks(run.update(tweaks), units)
+    cipher = Cipher(algorithms.AES(key[:half]), modes.ECB())
+    run = cipher.encryptor() if encrypt else cipher.decryptor()
+    done = reverse_groups(_xor(run.update(_xor(reverse_groups(padded, UNIT), masks)), masks), UNIT)
+    return done[head : head + len(data)]
+
+
+def _spread_tweaks(tweaks: bytes, units: int) -> bytes:
+    """The tweak of each block: those of a unit are the unit's tweak times powers of x in GF(2^128).
+
+    All units are computed at once, as lanes of a large number.
+    """
+    top = int.from_bytes((bytes(BLOCK - 1) + b"\x80") * units, "little")
+    lanes, spread = int.from_bytes(tweaks, "little"), bytearray(UNIT * units)
+    for start in range(0, UNIT, BLOCK):
+        column = lanes.to_bytes(BLOCK * units, "little")
+        for at in range(BLOCK):
+            spread[start + at :: UNIT] = column[at::BLOCK]
+        carry = lanes & top
+        lanes = (lanes ^ carry) << 1 ^ (carry >> 127) * REDUCTION
+    return bytes(spread)
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    both = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+def reverse_groups(data: bytes | bytearray, size: int) -> bytes:
+    """Reverse the bytes of each group of ``size`` bytes."""
+    result = bytearray(len(data))
+    for at in range(size):
+        result[at::size] = data[size - 1 - at :: size]
+    return bytes(result)
 
 
 def _run_esp32(data: bytes, address: int, key: bytes, crypt_config: int, *, encrypt: bool) -> bytes:
@@ -135,26 +169,42 @@ def _run_esp32(data: bytes, address: int, key: bytes, crypt_config: int, *, encr
     except ImportError:
         raise _no_cryptography() from None
 
-    done = bytearray()
-    at = 0
-    while at < len(data):
-        place = address + at
-        size = min(ESP32_STEP - place % ESP32_STEP, len(data) - at)
-        cipher = Cipher(algorithms.AES(_turn_key(key, place, crypt_config)), modes.ECB())
+    head = address % ESP32_STEP
+    padded = bytes(head) + data + bytes(-(head + len(data)) % ESP32_STEP)
+    keys = _AddressKeys(key, crypt_config)
+    mode, mixed, done = modes.ECB(), reverse_groups(padded, BLOCK), bytearray()
+    for at in range(0, len(mixed), ESP32_STEP):
+        cipher = Cipher(algorithms.AES(keys.find(address - head + at)), mode)
         run = cipher.decryptor() if encrypt else cipher.encryptor()
-        for start in range(at, at + size, BLOCK):
-            done += run.update(data[start : start + BLOCK][::-1])[::-1]
-        at += size
-    return bytes(done)
+        done += run.update(mixed[at : at + ESP32_STEP])
+    return reverse_groups(done, BLOCK)[head : head + len(data)]
 
 
-def _turn_key(key: bytes, address: int, crypt_config: int) -> bytes:
-    """The key for the 32 bytes at ``address``: each key bit is XORed with an address bit."""
-    number = int.from_bytes(key, "big")
-    for bit, mask in _key_masks(crypt_config):
-        if address >> bit & 1:
-            number ^= mask
-    return number.to_bytes(len(key), "big")
+class _AddressKeys:
+    """The keys for each 32 bytes of flash: each bit of the key is XORed with an address bit."""
+
+    def __init__(self, key: bytes, crypt_config: int) -> None:
+        self._number, self._masks = int.from_bytes(key, "big"), _key_masks(crypt_config)
+        self._low = self._list_masks(LOW_BITS)
+        self._high: tuple[int, int] = (-1, 0)  # the address bits above, and the key for them
+
+    def find(self, address: int) -> bytes:
+        """The key for the 32 bytes at ``address``."""
+        high, low = address >> LOW_BITS[1], address >> LOW_BITS[0] & LOW_MASK
+        if self._high[0] != high:
+            number = self._number
+            for bit, mask in self._masks:
+                if bit >= LOW_BITS[1] and address >> bit & 1:
+                    number ^= mask
+            self._high = (high, number)
+        return (self._high[1] ^ self._low[low]).to_bytes(32, "big")
+
+    def _list_masks(self, bits: tuple[int, int]) -> list[int]:
+        """What is XORed for each value of some address bits."""
+        masks, found = dict(self._masks), [0]
+        for bit in range(*bits):
+            found += [mask ^ masks.get(bit, 0) for mask in found]
+        return found
 
 
 @cache

@@ -128,7 +128,8 @@ class PrivateKey:
         return f"<private key {self.public.scheme.name}>"
 
     def sign(self, digest: bytes) -> bytes:
-        """See ``Signer``."""
+        """See ``Signer``. ECDSA is deterministic (RFC 6979): the same file and key give the same signature."""
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric import ec, utils
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -136,7 +137,11 @@ class PrivateKey:
         if isinstance(self._key, RSAPrivateKey):
             return self._key.sign(digest, open_padding(), algorithm)
         size = self.public.scheme.size
-        r, s = utils.decode_dss_signature(self._key.sign(digest, ec.ECDSA(algorithm)))
+        try:
+            signature = self._key.sign(digest, ec.ECDSA(algorithm, deterministic_signing=True))
+        except UnsupportedAlgorithm:  # OpenSSL before 3.2
+            signature = self._key.sign(digest, ec.ECDSA(algorithm))
+        r, s = utils.decode_dss_signature(signature)
         return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
     def pem(self, passphrase: bytes | None = None, *, pkcs8: bool = False) -> bytes:

@@ -11,7 +11,7 @@ import hashlib
 
 from espwire.errors import ImageError, KeyFileError, SafetyStop, UsageError
 from espwire.image.signature import V1_SIZE
-from espwire.secure.flash_encryption import require_cryptography
+from espwire.secure.flash_encryption import require_cryptography, reverse_groups
 from espwire.secure.keys import P256, PrivateKey, PublicKey, Signer, require_scheme
 from espwire.secure.verify import Precomputed, explain_failure, is_valid
 from espwire.sizes import SECTOR
@@ -122,10 +122,9 @@ def digest_bootloader(image: bytes, key: bytes, iv: bytes) -> bytes:
         covered = image[: len(image) - len(image) % UNIT]  # only the rest of the hash
     covered += BLANK * (-len(covered) % UNIT)
     text = iv + covered
-    reverse = _reverse_groups
     run = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
-    mixed = reverse(reverse(run.update(reverse(text, BLOCK)), BLOCK), WORD)
-    digest = reverse(hashlib.sha512(mixed).digest(), WORD)
+    mixed = reverse_groups(reverse_groups(run.update(reverse_groups(text, BLOCK)), BLOCK), WORD)
+    digest = reverse_groups(hashlib.sha512(mixed).digest(), WORD)
     return (iv + digest).ljust(IMAGE_AT, BLANK) + covered
 
 
@@ -137,11 +136,3 @@ def is_digest_file(data: bytes) -> bool:
         and not head[IV_BYTES + DIGEST_BYTES :].strip(BLANK)
         and bool(head[:IV_BYTES].strip(BLANK))
     )
-
-
-def _reverse_groups(data: bytes, size: int) -> bytes:
-    """Reverse the bytes of each group of ``size`` bytes."""
-    result = bytearray(len(data))
-    for at in range(size):
-        result[at::size] = data[size - 1 - at :: size]
-    return bytes(result)

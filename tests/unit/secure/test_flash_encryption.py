@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import sys
 
 import pytest
@@ -122,3 +123,57 @@ def test_without_the_library_the_error_says_how_to_get_it(cipher, monkeypatch):
         cipher(bytes(16), 0, key(32))
     assert caught.value.code == "needs-cryptography"
     assert "espwire[secure]" in caught.value.hint
+
+
+IEEE_1619 = (  # annex B, vectors 4 and 10: keys, start of the data unit's ciphertext (128 of 512 bytes)
+    (
+        "2718281828459045235360287471352631415926535897932384626433832795",
+        0,
+        "27a7479befa1d476489f308cd4cfa6e2a96e4bbe3208ff25287dd3819616e89c"
+        "c78cf7f5e543445f8333d8fa7f56000005279fa5d8b5e4ad40e736ddb4d35412"
+        "328063fd2aab53e5ea1e0a9f332500a5df9487d07a5c92cc512c8866c7e860ce"
+        "93fdf166a24912b422976146ae20ce846bb7dc9ba94a767aaef20c0d61ad0265",
+    ),
+)
+
+
+@pytest.mark.parametrize(("key_text", "number", "cipher_text"), IEEE_1619)
+def test_xts_of_ieee_1619(key_text, number, cipher_text):
+    """The chip reverses each 128 bytes, the standard does not. Blocks of a data unit do not depend on its length."""
+    plain, cipher = bytes(range(128)), bytes.fromhex(cipher_text)
+    secret = bytes.fromhex(key_text)
+    assert encrypt_xts(plain[::-1], number, secret)[::-1] == cipher
+    assert decrypt_xts(cipher[::-1], number, secret)[::-1] == plain
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_xts_is_that_of_another_implementation(size):
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    chance = random.Random(size)
+    secret, data = chance.randbytes(size), chance.randbytes(128 * 40)
+    address = 0x1F_FF80
+    made = encrypt_xts(data, address, secret)
+    for at in range(0, len(data), 128):
+        tweak = (address + at).to_bytes(16, "little")
+        run = Cipher(algorithms.AES(secret), modes.XTS(tweak)).encryptor()
+        assert made[at : at + 128] == run.update(data[at : at + 128][::-1])[::-1]
+
+
+@pytest.mark.parametrize("config", range(16))
+def test_the_esp32_s_key_follows_the_rule_bit_by_bit(config):
+    """Each bit of the key is XORed with an address bit, if the config enables its range: written out once more."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    runs = (23, 23, 23, 14, 23, 23, 23, 12, 23, 23, 23, 10, 23, 23, 23, 8)
+    pattern = [bit for start in runs for bit in range(start, 4, -1)]
+    ranges = ((0, 67), (67, 132), (132, 195), (195, 256))
+    address, secret = 0xABCDE0 + 0x1000 * config, key(32)
+    bits = [secret[at // 8] >> (7 - at % 8) & 1 for at in range(256)]
+    for enabled, (first, end) in enumerate(ranges):
+        for at in range(first, end) if config >> enabled & 1 else ():
+            bits[at] ^= address >> pattern[at] & 1
+    turned = bytes(int("".join(map(str, bits[at : at + 8])), 2) for at in range(0, 256, 8))
+    run = Cipher(algorithms.AES(turned), modes.ECB()).decryptor()
+    expected = run.update(PLAIN[:16][::-1])[::-1] + run.update(PLAIN[16:32][::-1])[::-1]
+    assert encrypt_esp32(PLAIN[:32], address, secret, config) == expected

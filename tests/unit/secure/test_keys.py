@@ -175,7 +175,24 @@ def test_a_damaged_key_is_refused_without_printing_it(keys):
 
 
 def test_random_changes_of_keys_end_in_tool_errors(keys):
-    mutate_keys(keys, random.Random(20261130), rounds=300)
+    """CI: 2,000 files, each read as private and as public key."""
+    assert mutate_keys(keys, random.Random(20261130), rounds=2000) > 2000
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_50000_random_changes_of_keys_end_in_tool_errors(keys, seed):
+    assert mutate_keys(keys, random.Random(seed), rounds=5000) > 5000
+
+
+def test_the_changes_find_a_check_that_is_missing(keys, monkeypatch):
+    def load(data, name, passphrase, *, pem):
+        read = serialization.load_pem_private_key if pem else serialization.load_der_private_key
+        return read(data, password=None)
+
+    monkeypatch.setattr("espwire.secure.keys._load_private", load)
+    with pytest.raises((ValueError, TypeError)):
+        mutate_keys(keys, random.Random(20261130), rounds=50)
 
 
 def mutate_keys(keys, chance, *, rounds):

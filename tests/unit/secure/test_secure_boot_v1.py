@@ -65,6 +65,15 @@ def fixed_key() -> PrivateKey:
     return PrivateKey(private, PublicKey(P256, numbers.x, numbers.y))
 
 
+def test_the_same_file_and_key_give_the_same_signature():
+    """RFC 6979, A.2.5: "sample" with SHA-256."""
+    signed = sign(b"sample", fixed_key())
+    assert signed[10:].hex().upper() == (
+        "EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716"
+        "F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8"
+    )
+
+
 def test_the_digest_key_is_the_hash_of_the_private_number():
     key = fixed_key()
     scalar = bytes.fromhex("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721")

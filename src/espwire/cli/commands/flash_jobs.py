@@ -27,6 +27,7 @@ from espwire.cli.inputs import (
 )
 from espwire.cli.number_types import FlashAddress
 from espwire.cli.options import (
+    Pins,
     allow_option,
     combine,
     dry_run_option,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
     from espwire.image.read_any import FormatChoice
 SKIP = "skip"  # in place of a file of --diff-with
 MAX_LISTED = 64  # bytes that verify-flash --diff prints
-
-Pins = str | tuple[int, ...] | None
 
 needed_options = combine(
     click.option(
@@ -243,11 +242,10 @@ def find_partitions(device: Device, build: BuildPlan, names: Sequence[str]) -> R
     :raises TableError: no table, or no such partition
     """
     from espwire.flash.read_table import read_partition_table
-    from espwire.image.build_file import TABLE
-    from espwire.image.partition_table import find_partition, parse_table
+    from espwire.image.build_file import find_table
+    from espwire.image.partition_table import find_partition
 
-    blob = next((blob for blob in build.blobs if blob.kind == TABLE), None)
-    table = read_partition_table(device) if blob is None else parse_table(blob.data, blob.label)
+    table = find_table(build.blobs) or read_partition_table(device)
     found = [find_partition(table, name) for name in names]
     return join_ranges((partition.offset, partition.end) for partition in found)
 

@@ -191,7 +191,7 @@ def verify_signature(
         from espwire.secure import secure_boot_v1
 
         if not secure_boot_v1.verify(data, public):
-            raise _not_verified(file)
+            raise _not_verified(file, 1)
         text = f"{escape(file)}: the signature is valid."
         context.result("secure verify-signature", text, details | {"block": 0})
         return
@@ -202,13 +202,13 @@ def verify_signature(
     blocks = read_blocks(data)
     block = next((b for b in blocks if b.state == "valid" and b.public == public), None)
     if block is None:
-        raise _not_verified(file, blocks, public)
+        raise _not_verified(file, 2, blocks, public)
     text = f"{escape(file)}: signature block {block.number} is valid for this key."
     context.result("secure verify-signature", text, details | {"block": block.number})
 
 
 def _not_verified(
-    file: str, blocks: Sequence[Block] = (), public: PublicKey | None = None
+    file: str, version: int, blocks: Sequence[Block] = (), public: PublicKey | None = None
 ) -> ImageError:
     own = [block for block in blocks if block.public == public and public is not None]
     if own:
@@ -222,6 +222,7 @@ def _not_verified(
         f"{escape(file)}: {reason}",
         hint="Check the key and that the file was not changed after signing.",
         code="signature-invalid",
+        version=version,
     )
 
 
