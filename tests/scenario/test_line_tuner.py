@@ -341,3 +341,27 @@ def test_the_harness_notices_a_false_success(
     monkeypatch.setattr("espwire.flash.write.has_content", lambda *_, **__: True)
     with pytest.raises(FalseSuccess):
         run(link)
+
+
+@pytest.mark.parametrize(
+    ("burst", "ends"),
+    [(7000, ["115200 baud"]), (1500, ["115200 baud", "the ROM loader"])],
+)
+@pytest.mark.parametrize("stated", [(), ("-b", "921600")])
+def test_a_line_that_is_bad_at_every_rate_is_left_step_by_step(
+    burst, ends, stated, tmp_path, capsys
+):
+    """Such an adapter loses whatever exceeds so many bytes without a pause; the ROM's blocks are the smallest."""
+    data, flash = make_data()[:30_000], tmp_path / "flash.bin"
+    (tmp_path / "app.bin").write_bytes(data)
+    port = f"virtual:esp32c3?burst={burst}&latency=0.002&size=1MB&flash={flash}"
+    assert (
+        main(["--no-state", "-p", port, "write-flash", "0x10000", str(tmp_path / "app.bin")]) == 0
+    )
+    shown = capsys.readouterr()
+    assert [w for w in shown.err.splitlines() if "stepped-down" in w] == [
+        f"warning: the line loses too much{' with the stub' if 'ROM' in end else ''}; continuing"
+        f" {'with' if 'ROM' in end else 'at'} {end} [stepped-down]"
+        for end in ends
+    ]
+    assert flash.read_bytes()[0x10000 : 0x10000 + len(data)] == data

@@ -365,6 +365,8 @@ class Context:
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
+                if mac and self._step_down(error):
+                    continue
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
@@ -381,6 +383,30 @@ class Context:
                 self._report_loss(error)
                 if self._continued is not None:
                     self._continued.restart()
+
+    def _step_down(self, error: ToolError) -> bool:
+        """If the line loses too much, take a rate that is safe, then the ROM loader. False: that is not the reason, or
+        there is nothing else to try."""
+        from espwire.device.baud import ROM_BAUD
+        from espwire.events import Warned
+
+        fresh = self._connected is None and self.get("before") != "no-reset"
+        if not fresh or not self.program.tunes or self.get("no_stub"):
+            return False
+        if error.code == "line-bad" and (self._may_tune() or self.get("baud") > ROM_BAUD):
+            self.options["baud"] = ROM_BAUD
+            text = f"the line loses too much; continuing at {ROM_BAUD} baud"
+        elif error.code in ("line-bad", "no-reply") and self.get("baud") <= ROM_BAUD:
+            self.options["no_stub"] = True
+            text = "the line loses too much with the stub; continuing with the ROM loader"
+        else:
+            return False
+        self.report(Warned(code="stepped-down", text=text))
+        return True
+
+    def _may_tune(self) -> bool:
+        """Whether the rate is to be found by trials: none is stated."""
+        return self.program.tunes and not self.is_set("baud") and "baud" not in self.defaults
 
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""
@@ -534,7 +560,7 @@ class Context:
         from espwire.protocol.dialect import BaudRule
 
         baud: int = self.get("baud")
-        if self.program.tunes and not self.is_set("baud") and "baud" not in self.defaults:
+        if self._may_tune():
             return "auto" if bulk else baud
         fixed = device.loader.dialect.baud is BaudRule.NONE
         return min(baud, DEFAULT_BAUD) if fixed and not bulk and not self.get("no_stub") else baud
