@@ -84,6 +84,7 @@ class Context:
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
+        self._stepped_down = False
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
         self.line: Sequence[str] = ()  # the command line, with the arguments of @files
         self.board = board
@@ -393,10 +394,11 @@ class Context:
         fresh = self._connected is None and self.get("before") != "no-reset"
         if not fresh or not self.program.tunes or self.get("no_stub"):
             return False
-        if error.code == "line-bad" and (self._may_tune() or self.get("baud") > ROM_BAUD):
-            self.options["baud"] = ROM_BAUD
+        bad = error.code == "line-bad"
+        if bad and (self._may_tune() or self.get("baud") > ROM_BAUD):
+            self.options["baud"], self._stepped_down = ROM_BAUD, True
             text = f"the line loses too much; continuing at {ROM_BAUD} baud"
-        elif error.code in ("line-bad", "no-reply") and self.get("baud") <= ROM_BAUD:
+        elif bad or (self._stepped_down and error.code == "no-reply"):
             self.options["no_stub"] = True
             text = "the line loses too much with the stub; continuing with the ROM loader"
         else:

@@ -128,7 +128,7 @@ def flash(
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF.
     Without PATH, it is the current folder."""
     from espwire.flash.findings import Policy
-    from espwire.flash.side_effects import cut_gaps
+    from espwire.flash.prepare import cut_gaps
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -436,7 +436,7 @@ def write_flash(
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.findings import Policy
-    from espwire.flash.side_effects import cut_gaps
+    from espwire.flash.prepare import cut_gaps
     from espwire.flash.write import write_flash
 
     _check_choices(choices)
@@ -545,8 +545,8 @@ def verify_flash(
 ) -> None:
     """Exits with code 7 if they differ."""
     from espwire.flash.model import FlashTarget
+    from espwire.flash.prepare import find_stated_size, prepare_blobs
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_blobs
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)
