@@ -18,8 +18,8 @@ BYTE_KINDS = ("flip", "drop", "dup", "garbage")
 PIECE_KINDS = ("delay", "stall")
 FRAME_KINDS = ("overflow",)
 COMMAND_KINDS = ("reset", "power")
-BURN_KINDS = ("burn",)
-KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS + BURN_KINDS
+KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS
+BURN_KINDS = ("burn",)  # not in KINDS: only commands that burn eFuses give it a chance
 FIFO_BYTES = 128
 RUN_BYTES = 32
 WHOLE_PIECE = (
@@ -50,7 +50,7 @@ def parse_faults(text: str) -> FaultSpec:
     for item in filter(None, (item.strip() for item in text.split(","))):
         kind, mark, number = item.partition("@" if "@" in item else ":")
         try:
-            if kind not in KINDS or not mark:
+            if kind not in (*KINDS, *BURN_KINDS) or not mark:
                 raise ValueError
             if mark == "@":
                 once[kind] = int(number)
@@ -60,7 +60,7 @@ def parse_faults(text: str) -> FaultSpec:
         except ValueError:
             invalid = True
         if invalid:
-            hint = f"Write kind:rate (0 to 1) or kind@number, with a kind of {', '.join(KINDS)}."
+            hint = f"Write kind:rate (0 to 1) or kind@number, with a kind of {', '.join((*KINDS, *BURN_KINDS))}."
             raise UsageError(f"{item!r} is not a valid fault", hint=hint, code="fault-spec")
     return FaultSpec(rates=rates, once=once)
 
