@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codec_choice
+import default_rate
 import elf2image
 import engines
 import images
@@ -34,6 +35,7 @@ def main() -> None:
         stub_cpu,
         stub_speed,
         second_flash,
+        default_rate,
         codec_choice,
         read_back,
         engines,

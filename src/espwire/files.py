@@ -27,6 +27,7 @@ import itertools
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
@@ -497,6 +498,7 @@ def naming_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 LOCK_TAKEN = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+LOCK_STEP_S = 0.01  # between two attempts
 LOCKED_BYTE = 0x7FFFFFF0  # beyond the end of any flash: on Windows, a locked byte cannot be read
 
 
@@ -515,6 +517,16 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
         return True
     else:  # noqa: RET505  a separate branch for the type checker
         return _lock_byte(descriptor, unlocking=False)
+
+
+def wait_for_lock(descriptor: int, seconds: float) -> bool:
+    """As ``lock``, after a wait of up to ``seconds``."""
+    limit = time.monotonic() + seconds
+    while not lock(descriptor):
+        if time.monotonic() >= limit:
+            return False
+        time.sleep(LOCK_STEP_S)
+    return True
 
 
 def unlock(descriptor: int) -> None:

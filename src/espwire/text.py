@@ -43,6 +43,16 @@ def shorten(text: str, most: int = 60) -> str:
     )
 
 
+def mac_digits(text: str) -> str:
+    """A MAC address as its 12 or 16 hex digits in lower case; empty: it is not one.
+
+    >>> mac_digits("24:0A:C4:00:01:10")
+    '240ac4000110'
+    """
+    digits = text.strip().lower().replace(":", "").replace("-", "")
+    return digits if len(digits) in (12, 16) and set(digits) <= set("0123456789abcdef") else ""
+
+
 def _spell(number: int) -> str:
     if FIRST_BYTE <= number <= LAST_BYTE:
         number -= 0xDC00

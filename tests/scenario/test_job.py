@@ -176,7 +176,7 @@ def test_a_whole_job(factory: Factory, chip: str) -> None:
     assert factory.held(0x50000, 32) == b"tested by Kim".ljust(32, b"\xff")
     assert factory.table() == {"A1": MAC, "A2": None, "A3": None}
     result = lines[-1]
-    assert result["text"] == "Passed: A1, 9 steps. The application is running."
+    assert result["text"].startswith("Passed: A1, 9 steps. The application is running.")
     row = factory.rows()[-1]
     assert row == {name: result["data"].get(name) for name in row}
     assert [each["state"] for each in factory.rows()] == ["started", "passed"]

@@ -242,7 +242,7 @@ _LIST = (
         key="connect.baud",
         variable="BAUD",
         flags=("-b", "--baud"),
-        help=f"Baud rate for data. Default: {DEFAULT_BAUD}.",
+        help="Highest baud rate for data. Default: the fastest one that works.",
         option={"type": Number(1, MAX_BAUD), "metavar": "N"},
     ),
     Setting(

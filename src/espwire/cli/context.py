@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from espwire._version import __version__
 from espwire.cli.config import DEFAULT_BAUD, SETTINGS, Value, build_settings, read_environment
@@ -59,6 +59,7 @@ class Program(NamedTuple):
     keep: bool = True  # what shares a sector with a file; False: erase it as esptool does
     announces: bool = False  # prints which eFuse command runs
     waits: bool = True  # for a board that is lost in the middle of a job
+    tunes: bool = True  # without --baud, looks for the fastest reliable rate
     many_boards: bool = True  # --port A,B, --all and --watch; False: --port is one name
 
 
@@ -83,6 +84,7 @@ class Context:
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
+        self._stepped_down = False
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
         self.line: Sequence[str] = ()  # the command line, with the arguments of @files
         self.board = board
@@ -99,6 +101,7 @@ class Context:
         self._target: SystemPort | None = (
             None  # the port of the last connection, if it is a system's
         )
+        self._baud: int | None = None  # of the last transfer
         self.ending = ""  # a sentence on how the board was left, until it is printed
 
     @cached_property
@@ -210,7 +213,9 @@ class Context:
     def finish(self, command: str, text: str, data: dict[str, Any]) -> None:
         """Report the result of a command together with how the board was left."""
         ending, self.ending = self.ending, ""
-        self.result(command, f"{text} {ending}".rstrip(), data)
+        rate = f"Stable at {self._baud} baud." if self._baud is not None else ""
+        data = data | {"baud": self._baud} if self._baud is not None else data
+        self.result(command, " ".join(filter(None, (text, rate, ending))), data)
 
     def ask(self, question: str) -> bool:
         """Whether the user answers yes to a question, which is put only on a terminal."""
@@ -361,6 +366,8 @@ class Context:
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
+                if mac and self._step_down(error):
+                    continue
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
@@ -378,11 +385,38 @@ class Context:
                 if self._continued is not None:
                     self._continued.restart()
 
+    def _step_down(self, error: ToolError) -> bool:
+        """If the line loses too much, take a rate that is safe, then the ROM loader. False: that is not the reason, or
+        there is nothing else to try."""
+        from espwire.device.baud import ROM_BAUD
+        from espwire.events import Warned
+
+        fresh = self._connected is None and self.get("before") != "no-reset"
+        if not fresh or not self.program.tunes or self.get("no_stub"):
+            return False
+        bad = error.code == "line-bad"
+        if bad and (self._may_tune() or self.get("baud") > ROM_BAUD):
+            self.options["baud"], self._stepped_down = ROM_BAUD, True
+            text = f"the line loses too much; continuing at {ROM_BAUD} baud"
+        elif bad or (self._stepped_down and error.code == "no-reply"):
+            self.options["no_stub"] = True
+            text = "the line loses too much with the stub; continuing with the ROM loader"
+        else:
+            return False
+        self.report(Warned(code="stepped-down", text=text))
+        return True
+
+    def _may_tune(self) -> bool:
+        """Whether the rate is to be found by trials: none is stated."""
+        return self.program.tunes and not self.is_set("baud") and "baud" not in self.defaults
+
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""
-        virtual = (self.get("port") or "").lower().startswith("virtual:")
         fresh = self.get("before") != "no-reset"  # a lost chip must be entered again
-        return self._connected is None and self.program.waits and fresh and not virtual
+        return self._connected is None and self.program.waits and fresh and not self._is_virtual()
+
+    def _is_virtual(self) -> bool:
+        return (self.get("port") or "").lower().startswith("virtual:")
 
     def _report_loss(self, error: ToolError) -> None:
         from espwire.events import Warned
@@ -458,6 +492,8 @@ class Context:
             require_watchdog_reset(device.loader, device.chip)  # before the work
         self._set_up(device, stub, bulk, encrypt, pins)
         yield
+        tuner = device.loader.tuner
+        self._baud = tuner.stable_baud if tuner is not None else None
         how = device.leave("no-reset" if self.program_started else after)
         if not self.program_started and self.program.wording is None:
             self.ending = _describe_ending(how, after)
@@ -493,6 +529,7 @@ class Context:
             device,
             stub=self._choose_stub(device, stub, bulk, encrypt),
             baud=self._choose_baud(device, bulk),
+            history=None if self._is_virtual() else self.state,
         )
 
     def _choose_stub(
@@ -520,11 +557,13 @@ class Context:
             self.note(f"the ROM loader is used: {why}")
         return True
 
-    def _choose_baud(self, device: Device, bulk: bool) -> int:
+    def _choose_baud(self, device: Device, bulk: bool) -> int | Literal["auto"]:
         """The baud rate to work at; a quick query needs no more than a ROM that cannot change its rate has."""
         from espwire.protocol.dialect import BaudRule
 
         baud: int = self.get("baud")
+        if self._may_tune():
+            return "auto" if bulk else baud
         fixed = device.loader.dialect.baud is BaudRule.NONE
         return min(baud, DEFAULT_BAUD) if fixed and not bulk and not self.get("no_stub") else baud
 

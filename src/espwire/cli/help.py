@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPTIONS = {
     "-p, --port PORT": "/dev/ttyUSB0, COM3, rfc2217://…, socket://…, virtual:esp32c3 (default: the only connected board)",
     "-c, --chip CHIP": "expected chip: esp8266, esp32, esp32s2 … (default: auto-detect)",
-    "-b, --baud N": "baud rate for data (default: 115200)",
+    "-b, --baud N": "highest baud rate for data (default: the fastest that works)",
     "--before, -a, --after WAY": "how to reset into download mode, and what to do with the chip at the end",
     "--no-stub, --stub FILE": "use the ROM bootloader only; use this stub flasher (Espressif's JSON format)",
     "-v, -q, -t, --json": "more detail; results only; print each packet; one JSON event per line",

@@ -22,7 +22,7 @@ from espwire.cli.argument_mistakes import (
     is_number,
     is_partition_name,
 )
-from espwire.errors import DataError, FileError, ImageError, TableError, UsageError
+from espwire.errors import FileError, ImageError, TableError, UsageError
 from espwire.files import INPUT_LIMIT, check_total_size, open_output, read_file
 from espwire.image.header import HeaderSettings, parse_size_name
 from espwire.sizes import format_size, parse_flash_address, parse_number
@@ -257,7 +257,7 @@ def read_blobs(
     :raises FileError, DataError: it cannot be read or used
     """
 
-    from espwire.image.read_any import read_input
+    from espwire.image.read_any import check_not_empty, read_input
 
     name = name_source(path)
     chip = load_chip_option(context)
@@ -265,12 +265,7 @@ def read_blobs(
     blobs = read_input(
         read_source(path), name, address, chip=chip, settings=settings, format=format
     )
-    if not blobs:
-        raise DataError(
-            f"{name} contains no data",
-            hint="Check that the build succeeded.",
-            code="image-empty",
-        )
+    check_not_empty(blobs, name)
     for note in dict.fromkeys(blob.note for blob in blobs if blob.note):
         context.note(note)
     return blobs

@@ -341,9 +341,10 @@ allow_option = click.option(
 )
 
 
-def _parse_pins(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> str | tuple[int, ...] | None:
+Pins = str | tuple[int, ...] | None  # the value of --spi-connection
+
+
+def _parse_pins(context: click.Context, parameter: click.Parameter, value: str | None) -> Pins:
     from espwire.device.flash_id import parse_connection
 
     return None if value is None else parse_connection(value)

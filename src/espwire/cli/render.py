@@ -113,7 +113,8 @@ def describe(event: Event, *, verbose: bool) -> str | None:
         case PlanReady():
             about = ("about ", "") if event.wire_estimated else ("", "about ")
             head = f"Plan: {about[0]}{event.wire_bytes:,} bytes to send, {about[1]}{event.seconds:.1f} s"
-            if event.actions and all(step.kind == "skip" for step in event.actions):
+            kinds = {step.kind for step in event.actions}
+            if kinds and not kinds & {"erase", "write"}:
                 head = "Plan: nothing to write"
             lines = [head, *(f"  {printable(step)}" for step in event.steps)]
             lines += [f"  partition table: {change.text}" for change in event.partitions]

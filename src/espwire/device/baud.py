@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from espwire.chips.model import Chip, RomCalibration
 from espwire.device.identity import Registers
 from espwire.device.loader import Loader
@@ -17,11 +19,18 @@ PROOFS_S = (0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 def change_baud(
-    loader: Loader, chip: Chip, registers: Registers | None, baud: int, crystal_mhz: int | None
+    loader: Loader,
+    chip: Chip,
+    registers: Registers | None,
+    baud: int,
+    crystal_mhz: int | None,
+    *,
+    proofs: Sequence[float] = PROOFS_S,
 ) -> None:
     """Change chip and port to ``baud`` and check that the chip answers.
 
     :param crystal_mhz: the true crystal; None: unknown
+    :param proofs: seconds to wait for each reply to SYNC at the new rate
     :raises Unsupported: this loader cannot, or not in Secure Download Mode; code ``baud-refused``: not to this rate
     :raises DeviceError: code ``clock-measurement``: the ROM's measurement of its clock is nonsense
     :raises ConnectError: code ``baud-change``: the chip does not answer at the new rate
@@ -43,14 +52,14 @@ def change_baud(
         if not loader.dialect.sealed:
             raise
         try:
-            follow(loader, baud)  # perhaps only the reply was damaged
+            follow(loader, baud, proofs)  # perhaps only the reply was damaged
         except ConnectError:
             loader.transport.set_baud(before)
             loader.baud = before
             _request(loader, command, baud)
         else:
             return
-    follow(loader, baud)
+    follow(loader, baud, proofs)
 
 
 def _request(loader: Loader, command: ChangeBaudrate, baud: int) -> None:
@@ -64,7 +73,7 @@ def _request(loader: Loader, command: ChangeBaudrate, baud: int) -> None:
         ) from error
 
 
-def follow(loader: Loader, baud: int) -> None:
+def follow(loader: Loader, baud: int, proofs: Sequence[float] = PROOFS_S) -> None:
     """Change the port to ``baud`` after the chip has confirmed the change, and check that the chip answers.
 
     :raises ConnectError: code ``baud-change``: it does not answer
@@ -73,7 +82,7 @@ def follow(loader: Loader, baud: int) -> None:
     loader.transport.set_baud(baud)
     loader.baud = baud
     loader.transport.discard_input()
-    for seconds in PROOFS_S:
+    for seconds in proofs:
         try:
             loader.sync(1, timeout=seconds)
         except NoReply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, Literal, TypeGuard, cast
 
 from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip, parse_chip_id
@@ -21,7 +21,8 @@ from espwire.device.enter_bootloader import (
     enter_bootloader,
 )
 from espwire.device.identity import Identity, Registers
-from espwire.device.loader import MAGIC_ADDRESS, Attempts, Loader, OnPacket
+from espwire.device.line_tuner import RATES, UPLOAD_BAUD, LineTuner, RateMemory, can_tune
+from espwire.device.loader import MAGIC_ADDRESS, Attempts, Direction, Loader, OnPacket
 from espwire.device.reconnect import OPEN_PAUSE_S, PortTracker, open_port
 from espwire.device.reset import find_hard_reset, reset_by_lines
 from espwire.device.reset_sequences import Before, Sequence, is_usb_jtag
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 RESETTING = ("default-reset", "usb-reset")
 RUNNING_STUB_TIMEOUT_S = 0.5
+FEW_PROOFS_S = (0.05, 0.1)  # as ``baud.PROOFS_S``, where a reset is the better way back
+PROOFS, PROOF_S = 8, 0.1  # replies that must be equal, and the time for each
 # what all ROMs have in common, for use until the chip is known
 ANY_ROM = Dialect(
     name="ROM",
@@ -73,7 +76,7 @@ def connect(
     port: str | Port | Transport,
     *,
     chip: str | None = None,
-    baud: int = ROM_BAUD,
+    baud: int | Literal["auto"] = ROM_BAUD,
     before: Before = "default-reset",
     settings: Settings | None = None,
     cancel: CancelToken | None = None,
@@ -89,7 +92,8 @@ def connect(
 
     :param port: a name or URL for ``transport.url.open_transport``, a Port, or an open transport; the device closes it
     :param chip: expected chip; any other is an error
-    :param baud: rate to work at; if loader or port cannot change their rate, a note reports that
+    :param baud: rate to work at; if loader or port cannot change their rate, a note reports that. Our stub goes on at a
+        lower rate if too much is lost. ``"auto"``: long transfers look for the fastest reliable rate (``line_tuner.py``)
     :param history: which reset sequence worked last; changes the order of attempts only
     :param reset: the sequence into the loader, in place of the port's own: steps, a name, or text for ``parse_sequence``
     :param stub: which stub flasher to start: ours if the chip has one (``"auto"``, ``True``), none (``False``), or the
@@ -101,7 +105,7 @@ def connect(
     """
     expected = None if chip is None else load_chip(parse_chip_id(chip))
     settings = settings or Settings()
-    slow = min(baud, ROM_BAUD)
+    slow = ROM_BAUD if baud == "auto" else min(baud, ROM_BAUD)
     transport, tracker = _open(port, slow, settings, cancel, report)
     loader = Loader(transport, ANY_ROM, settings)
     try:
@@ -127,7 +131,7 @@ def connect(
             history.note_device(device.mac, adapter_key(loader.transport.info))
         if loader.transport.info.can_reset and before in RESETTING and not stub_runs:
             device.reenter = partial(_reenter, device, options, slow)
-        speed_up(device, stub=stub, baud=baud)
+        speed_up(device, stub=stub, baud=baud, history=history)
     except BaseException:
         if isinstance(port, str) or _is_port(port):
             loader.transport.close()
@@ -299,7 +303,7 @@ def _reenter(device: Device, options: EntryOptions, baud: int) -> None:
     """Reset the chip, whatever runs on it, and use its ROM bootloader as at the beginning."""
     loader, chip = device.loader, device.chip
     loader.transport.set_baud(baud)
-    loader.baud = baud
+    loader.baud, loader.tuner = baud, None
     loader.dialect = chip.rom
     device.flash = None
     if enter_bootloader(loader, replace(options, report=silent)):
@@ -312,7 +316,13 @@ def _reenter(device: Device, options: EntryOptions, baud: int) -> None:
         disable_watchdogs(loader, chip)
 
 
-def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
+def speed_up(
+    device: Device,
+    *,
+    stub: StubSource,
+    baud: int | Literal["auto"],
+    history: ConnectHistory | None = None,
+) -> None:
     """Start a stub if possible, and raise the rate to ``baud``.
 
     The rate is changed before the upload, which otherwise takes long: by the ROM if it can, else by a first stage. The
@@ -320,13 +330,71 @@ def speed_up(device: Device, *, stub: StubSource, baud: int) -> None:
 
     :raises FileError, DataError, ConnectError: as ``Device.use_stub`` and ``Device.change_baud``
     """
+    loader = device.loader
+    upload = _choose_upload_baud(device, stub) if baud == "auto" else baud
+    raise_baud = _try_baud if baud == "auto" else _raise_baud
     if not device.find_stub_obstacle(stub):
         ours = stub is True or stub == "auto"
-        if ours and baud > device.loader.baud and device.loader.dialect.baud is not BaudRule.NONE:
-            _raise_baud(device, baud, device.report)
-        device.use_stub(stub, baud=baud)
-    if baud > device.loader.baud:
-        _raise_baud(device, baud, device.report)
+        if ours and upload > loader.baud and loader.dialect.baud is not BaudRule.NONE:
+            raise_baud(device, upload)
+        device.use_stub(stub, baud=upload)
+    tunes = device.has_rate and can_tune(loader)
+    if upload > loader.baud and not (tunes and baud == "auto"):
+        raise_baud(device, upload)
+    if tunes:
+        loader.tuner = LineTuner(
+            loader,
+            device.report,
+            most=RATES[-1] if baud == "auto" else loader.baud,
+            probes=baud == "auto",
+            memory=_find_memory(device, history),
+        )
+
+
+def _choose_upload_baud(device: Device, stub: StubSource) -> int:
+    """A rate above the first one only where a reset undoes it, and where the chip can prove what was written."""
+    proves = device.backend.limits.can_verify or not device.find_stub_obstacle(stub)
+    safe = device.reenter is not None and not device.secure_download
+    return UPLOAD_BAUD if device.has_rate and safe and proves else ROM_BAUD
+
+
+def _try_baud(device: Device, baud: int) -> None:
+    """Change the rate, and back by a reset if the chip does not answer reliably."""
+    loader = device.loader
+    if loader.dialect.baud is BaudRule.NONE:
+        return
+    try:
+        device.change_baud(baud, proofs=FEW_PROOFS_S)
+        values = {loader.call(ReadReg(MAGIC_ADDRESS), timeout=PROOF_S).value for _ in range(PROOFS)}
+        if len(values) == 1:
+            return
+    except (ConnectError, DeviceError):
+        pass
+    if device.reenter is not None:
+        device.reenter()
+
+
+def _find_memory(device: Device, history: ConnectHistory | None) -> RateMemory | None:
+    """The rates of earlier sessions, if the adapter can be recognised."""
+    from espwire.transport.ports import names_one_port
+
+    info = device.loader.transport.info
+    if history is None or not device.mac or not names_one_port(info.serial):
+        return None
+    return _BoardRates(history, f"{adapter_key(info)} {device.mac}")
+
+
+class _BoardRates(RateMemory):
+    """The part of the history about one adapter and one chip."""
+
+    def __init__(self, history: ConnectHistory, key: str) -> None:
+        self._history, self._key = history, key
+
+    def find_rate(self, direction: Direction) -> int | None:
+        return self._history.find_rate(f"{self._key} {direction}")
+
+    def note_rate(self, direction: Direction, rate: int) -> None:
+        self._history.note_rate(f"{self._key} {direction}", rate)
 
 
 def _use_running_stub(
@@ -358,11 +426,12 @@ def _use_running_stub(
     return device
 
 
-def _raise_baud(device: Device, baud: int, report: Report) -> None:
+def _raise_baud(device: Device, baud: int) -> None:
     """Change the rate; if loader or clock do not allow it, warn and keep the present rate."""
     try:
         device.change_baud(baud)
     except DeviceError as error:
         if not isinstance(error, Unsupported) and error.code != "clock-measurement":
             raise
-        report(Warned(code=error.code, text=f"{error}: staying at {device.loader.baud} baud"))
+        text = f"{error}: staying at {device.loader.baud} baud"
+        device.report(Warned(code=error.code, text=text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -24,7 +24,7 @@ from espwire.device.flash_id import (
 )
 from espwire.device.flash_registers import FlashStatus, FlashStatusChange, Sfdp
 from espwire.device.identity import Identity, estimate_crystal, format_mac, measured_mhz
-from espwire.device.loader import Loader
+from espwire.device.loader import Direction, Loader
 from espwire.device.memory_access import MemWord, MemWrite
 from espwire.device.reconnect import PortTracker
 from espwire.device.reset import leave, run_application
@@ -410,9 +410,15 @@ class Device:
         self._prepare_flash()
         return flash_registers.read_whole_sfdp(self.backend.spi)
 
-    def change_baud(self, baud: int) -> None:
+    def tune_line(self, direction: Direction, size: int) -> None:
+        """Before a transfer of ``size`` bytes on the line: with ``baud="auto"``, look for a faster rate if that pays."""
+        if self.loader.tuner is not None:
+            self.loader.tuner.tune(direction, size)
+
+    def change_baud(self, baud: int, *, proofs: Sequence[float] = baud_rates.PROOFS_S) -> None:
         """Change chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.
 
+        :param proofs: seconds to wait for each reply to SYNC at the new rate
         :raises Unsupported: this loader cannot
         :raises DeviceError, ConnectError: codes ``clock-measurement``, ``baud-change``
         """
@@ -433,7 +439,7 @@ class Device:
                 hint="Omit --baud.",
                 code="clock-measurement",
             )
-        baud_rates.change_baud(self.loader, self.chip, registers, baud, crystal)
+        baud_rates.change_baud(self.loader, self.chip, registers, baud, crystal, proofs=proofs)
 
     def leave(self, after: After = "hard-reset") -> str:
         """Leave the chip as ``after`` demands. The port stays open; ``transport`` is a new one if the reset took it away.

@@ -69,6 +69,12 @@ class ConnectHistory(Protocol):
     def note_device(self, mac: str, key: str) -> None:
         """The chip with this MAC is connected to this adapter."""
 
+    def find_rate(self, key: str) -> int | None:
+        """The baud rate that was stable last for this adapter, chip and direction."""
+
+    def note_rate(self, key: str, rate: int) -> None:
+        """This baud rate was stable."""
+
 
 def adapter_key(info: TransportInfo) -> str:
     """Stable key of an adapter: VID:PID:serial, else its path; the same as ``PortIdentity.key``."""

@@ -68,6 +68,11 @@ class FlashInfo:
     maker_name: str = ""
     assumed: bool = False
 
+    @property
+    def id_hex(self) -> str:
+        """The id as six hex digits, maker first; empty: it cannot be read."""
+        return "" if self.jedec is None else self.jedec.to_bytes(3, "little").hex()
+
 
 def plan_attach(
     dialect: Dialect, chip: Chip, identity: Identity | None, word: int | None = None

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from enum import IntEnum
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from espwire.errors import CommandFailed, DeviceError, NoReply, ToolError, Unsupported
 from espwire.protocol import slip
@@ -71,6 +71,28 @@ class Packet(NamedTuple):
 
 
 OnPacket = Callable[[Packet], None]
+Direction = Literal["write", "read"]  # of a transfer to or from flash
+
+
+class Tuner(Protocol):
+    """Chooses the baud rate and the window of transfers; see ``line_tuner.py``."""
+
+    stable_baud: int | None  # at which the last transfer was completed
+
+    def tune(self, direction: Direction, size: int) -> None:
+        """Look for the best rate for ``size`` bytes on the line."""
+
+    def note(self, direction: Direction, size: int) -> None:
+        """``size`` bytes were transferred completely."""
+
+    def has_small_window(self, direction: Direction) -> bool:
+        """Whether few bytes may be on their way at once."""
+
+    def is_bad(self, direction: Direction, losses: int, lost_share: float) -> bool:
+        """Whether a transfer that lost this share of its time should continue in another way."""
+
+    def leave(self, direction: Direction, lost_share: float) -> bool:
+        """Use another rate, or a small window. False: none is better."""
 
 
 class Attempts:
@@ -102,7 +124,7 @@ class Loader:
     ``dialect`` may be replaced when another loader runs. ``secure``: Secure Download Mode, in which only the dialect's
     ``secure_ops`` are sent. ``baud`` is used for timeouts only. ``trips`` counts requests, ``lost`` those without a
     reply. ``packets`` holds the last 200 packets; ``on_packet`` is called with each and must not use the loader.
-    ``sync_reply_bytes``: size of the body of a ROM's last reply to SYNC, 0 for a stub.
+    ``sync_reply_bytes``: size of the body of a ROM's last reply to SYNC, 0 for a stub. ``tuner``: None: the rate stays.
     """
 
     def __init__(
@@ -119,6 +141,7 @@ class Loader:
         self.trips = self.lost = self.sync_reply_bytes = 0
         self.packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
         self.on_packet: OnPacket | None = None
+        self.tuner: Tuner | None = None
         self._matcher = ReplyMatcher()
         self._deferred = b""
 
@@ -236,20 +259,26 @@ class Loader:
         """
         self.drain_input(longest=0.2)
         for attempt in range(self.settings.retry.abort_attempts):
-            token = next(_TOKENS)
-            self.send(Abort(token).packet(), ends=2)
-            deadline = self.transport.now() + self.settings.timing.default * (1 + attempt) / 2
-            while (left := deadline - self.transport.now()) > 0:
-                reply = self.receive(StubOp.ABORT, left)
-                if reply is not None and reply.body == b"\0\0" and reply.value == token:
-                    self.end_pipeline()
-                    return
-                if reply is not None and reply.body != b"\0\0":
-                    break  # the request arrived damaged
+            if self.try_abort(self.settings.timing.default * (1 + attempt) / 2):
+                return
         raise NoReply(
             "the stub does not answer any more",
             hint="Reset the board; lower --baud if it happens again.",
         )
+
+    def try_abort(self, seconds: float) -> bool:
+        """As ``abort``, once; whether our stub answers within ``seconds``."""
+        token = next(_TOKENS)
+        self.send(Abort(token).packet(), ends=2)
+        deadline = self.transport.now() + seconds
+        while (left := deadline - self.transport.now()) > 0:
+            reply = self.receive(StubOp.ABORT, left)
+            if reply is not None and reply.body == b"\0\0" and reply.value == token:
+                self.end_pipeline()
+                return True
+            if reply is not None and reply.body != b"\0\0":
+                break  # the request arrived damaged
+        return False
 
     def begin_pipeline(self) -> None:
         """Make sure that the next reply belongs to the next request. Before ``send``; ``exchange`` does it itself."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
 
 PROGRESS_STEP = 0x1000
+PACKED_SHARE = 2  # flash content typically takes this fraction of its size on the line
 PARTIAL = ".partial"  # is appended to the name of the output
 
 Block = tuple[int, int]  # half-open range of flash
@@ -78,14 +79,14 @@ def read_to_file(
 
 def find_board(device: Device, target: FlashTarget) -> Board | None:
     """The board by MAC address and flash id; None: they are not known."""
-    jedec = device.flash.jedec if device.flash is not None else None
-    if target.id_size is None or jedec is None or not device.mac:
+    flash = device.flash
+    if target.id_size is None or flash is None or not flash.id_hex or not device.mac:
         return None
     security = target.security
     return Board(
         chip=device.chip.id,
         mac=device.mac,
-        flash_id=jedec.to_bytes(3, "little").hex(),
+        flash_id=flash.id_hex,
         flash_size=target.id_size,
         encrypted=security is not None and security.flash_encryption,
     )
@@ -188,6 +189,7 @@ class ResumableRead:
 
         before = 0
         progress(0)
+        self.device.tune_line("read", total // PACKED_SHARE)
         for start, end in join_ranges(blocks):
             pieces = self.device.backend.read(
                 start, end - start, progress=progress, report=self.report
@@ -259,6 +261,7 @@ def _read(
             report(Progress(task="read", name=name, done=done, total=size))
 
     report(Progress(task="read", name=name, done=0, total=size))
+    device.tune_line("read", size // PACKED_SHARE)
     with closing(device.backend.read(address, size, progress=progress, report=report)) as pieces:
         for data in pieces:
             if cancel is not None:

@@ -184,6 +184,16 @@ def read_input(
     return make_blobs(file, address, chip=chip, settings=settings, convert=format == "elf")
 
 
+def check_not_empty(blobs: tuple[Blob, ...], name: str) -> None:
+    """:raises DataError: code ``image-empty``: the file ``name`` has no blobs"""
+    if not blobs:
+        raise DataError(
+            f"{name} contains no data",
+            hint="Check that the build succeeded.",
+            code="image-empty",
+        )
+
+
 def make_blobs(
     file: InputFile,
     address: int = 0,

@@ -24,7 +24,7 @@ from espwire.jobs.database import (
     quote_name,
     transaction,
 )
-from espwire.text import shorten
+from espwire.text import mac_digits, shorten
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,12 +65,6 @@ def open_boards(source: BoardSource) -> Boards:
     return SqliteBoards(source) if suffix in SUFFIXES else CsvBoards(source.path)
 
 
-def plain_mac(text: str) -> str:
-    """A MAC address as 12 or 16 hex digits; empty: it is not one."""
-    digits = text.strip().lower().replace(":", "").replace("-", "")
-    return digits if len(digits) in (12, 16) and set(digits) <= set("0123456789abcdef") else ""
-
-
 class CsvBoards:
     """Rows of a CSV file with a header. They are only read."""
 
@@ -93,7 +87,7 @@ class CsvBoards:
         self._rows = [_drop_empty(zip(self.columns, row, strict=True)) for row in rows[1:]]
         _check_unique(self._rows, name)
         for number, values in enumerate(self._rows, 2):
-            if not plain_mac(values.get(MAC, "")):
+            if not mac_digits(values.get(MAC, "")):
                 text = f"{name}: row {number} has the MAC address {shorten(values.get(MAC, ''))!r}"
                 raise _bad_file(text, "Write it as 24:0a:c4:00:01:10.")
         self._name = name
@@ -101,7 +95,7 @@ class CsvBoards:
     def find(self, mac: str, *, assign: bool = True) -> dict[str, str]:
         """As ``Boards.find``."""
         for row in self._rows:
-            if plain_mac(row[MAC]) == plain_mac(mac):
+            if mac_digits(row[MAC]) == mac_digits(mac):
                 return row
         raise DataError(
             f"{self._name} has no row for the MAC address {mac}",
@@ -141,7 +135,7 @@ class SqliteBoards:
             for exclusive in (False, True):  # most boards of a retry need no lock
                 if exclusive:
                     stack.enter_context(transaction(connection))
-                if rows := self._read(connection, same, plain_mac(mac)):
+                if rows := self._read(connection, same, mac_digits(mac)):
                     return rows[0]
             free = f"WHERE {MAC} IS NULL OR trim({MAC}) = '' ORDER BY rowid LIMIT 1"
             found = connection.execute(f"SELECT rowid FROM {self._table} {free}").fetchall()
@@ -191,7 +185,7 @@ def _check_unique(rows: Iterable[Mapping[str, str]], name: str) -> None:
     """:raises DataError: two boards have the same MAC address or serial number"""
     rows = list(rows)
     for column, values in (
-        (MAC, [plain_mac(row[MAC]) for row in rows if MAC in row]),
+        (MAC, [mac_digits(row[MAC]) for row in rows if MAC in row]),
         (SERIAL, [row[SERIAL] for row in rows if SERIAL in row]),
     ):
         twice = [value for value, count in Counter(values).items() if count > 1 and value]

@@ -11,14 +11,12 @@ import csv
 import io
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from espwire.errors import DataError, FileError
-from espwire.files import lock, naming_errors, read_file, unfinished
-from espwire.jobs.boards import plain_mac
+from espwire.files import naming_errors, read_file, unfinished, wait_for_lock
 from espwire.jobs.database import (
     LOCK_S,
     SUFFIXES,
@@ -29,6 +27,7 @@ from espwire.jobs.database import (
     transaction,
 )
 from espwire.streams import BINARY
+from espwire.text import mac_digits
 
 # columns of every report; the fields of the job follow
 COLUMNS = (
@@ -38,7 +37,6 @@ COLUMNS = (
 STARTED, PASSED, FAILED = "started", "passed", "failed"
 TABLE = "runs"
 RESERVE = 0x10000  # bytes that must be free: more than the rows of a run
-LOCK_STEP_S = 0.01
 JSON_LINES = (".jsonl", ".ndjson")
 
 Row = Mapping[str, object]
@@ -117,7 +115,7 @@ class TextReport:
         lines = data.decode("utf-8", "replace").splitlines()
         parse = self._parse_cells if self._as_csv else _parse_line
         rows = filter(None, map(parse, lines))
-        return {plain_mac(str(row["mac"])) for row in rows if row.get("state") == PASSED}
+        return {mac_digits(str(row["mac"])) for row in rows if row.get("state") == PASSED}
 
     def _parse_cells(self, line: str) -> dict[str, object]:
         """A line of CSV; no row has more than one line. Empty: it is damaged."""
@@ -180,7 +178,7 @@ class SqliteReport:
             if not list_columns(connection, TABLE):
                 return set()
             rows = connection.execute(f"SELECT mac FROM {TABLE} WHERE state = ?", (PASSED,))
-            return {plain_mac(str(row[0])) for row in rows}
+            return {mac_digits(str(row[0])) for row in rows}
 
 
 def _parse_line(line: str) -> dict[str, object]:
@@ -243,7 +241,7 @@ def _check_room(path: str) -> None:
 
 
 @contextmanager
-def _open_locked(path: str, now: Callable[[], float] = time.monotonic) -> Iterator[int]:
+def _open_locked(path: str) -> Iterator[int]:
     """A descriptor of the file, which is created, with an exclusive lock.
 
     :raises FileError: code ``report-locked``, or it cannot be opened
@@ -251,15 +249,12 @@ def _open_locked(path: str, now: Callable[[], float] = time.monotonic) -> Iterat
     with naming_errors("write", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
     try:
-        limit = now() + LOCK_S
-        while not lock(descriptor):
-            if now() >= limit:
-                raise FileError(
-                    f"{path} is locked by another program for more than {LOCK_S:g} s",
-                    hint="Close the program that uses it, then repeat the command.",
-                    code="report-locked",
-                )
-            time.sleep(LOCK_STEP_S)
+        if not wait_for_lock(descriptor, LOCK_S):
+            raise FileError(
+                f"{path} is locked by another program for more than {LOCK_S:g} s",
+                hint="Close the program that uses it, then repeat the command.",
+                code="report-locked",
+            )
         yield descriptor
     finally:
         os.close(descriptor)

@@ -22,12 +22,13 @@ from espwire.files import read_file
 from espwire.flash.findings import Policy
 from espwire.image.build_dir import read_build
 from espwire.image.build_file import BuildRequest
-from espwire.jobs.bench import Bench, Details, Work
-from espwire.jobs.boards import MAC, Boards, open_boards, plain_mac
+from espwire.jobs.boards import MAC, Boards, open_boards
 from espwire.jobs.report import FAILED, PASSED, STARTED, ReportFile, open_report
+from espwire.jobs.step_context import Details, StepContext, Work
 from espwire.jobs.steps import APPLICATION, LOADER, FlashStep, Step
 from espwire.jobs.variables import BUILT_IN, build_missing, fill_path, find_names
 from espwire.progress import Parts
+from espwire.text import mac_digits
 
 if TYPE_CHECKING:
     from espwire.device.device import Device
@@ -99,7 +100,7 @@ class JobRun:
         :raises ToolError: a step fails; ``fail`` puts that into the report
         """
         before = time.monotonic()
-        bench = Bench(
+        context = StepContext(
             device=device,
             values=self._describe_board(device),
             folder=self.job.folder,
@@ -109,14 +110,14 @@ class JobRun:
             journal=None if self._find_journal is None else self._find_journal(device),
             report=self._report,
         )
-        works = self._prepare(bench)
+        works = self._prepare(context)
         if self.dry_run:
             return
         if not self._has_row:
             self._write_row(STARTED)
         if time.monotonic() - before > LONG_PAUSE_S:
             check_alive(device)
-        self._run(bench, works)
+        self._run(context, works)
 
     def finish(self) -> None:
         """The board passed.
@@ -192,9 +193,9 @@ class JobRun:
         flash = device.flash or device.attach_flash()
         known = {
             "mac": device.mac,
-            "mac_hex": plain_mac(device.mac),
+            "mac_hex": mac_digits(device.mac),
             "chip": device.chip.id,
-            "flash_id": "" if flash.jedec is None else flash.jedec.to_bytes(3, "little").hex(),
+            "flash_id": flash.id_hex,
         }
         self.row |= {name: known[name] for name in ("chip", "mac", "flash_id")}
         self.row |= {"flash_size": None if flash.assumed else flash.size, "steps": []}
@@ -214,7 +215,7 @@ class JobRun:
             self.row[name] = values[name]
         return values
 
-    def _prepare(self, bench: Bench) -> list[Work]:
+    def _prepare(self, context: StepContext) -> list[Work]:
         """All steps, ready to be run.
 
         :raises ToolError: one cannot be done
@@ -222,25 +223,25 @@ class JobRun:
         works, started = [], False
         for number, step in enumerate(self.job.steps, 1):
             if started and step.uses != APPLICATION:
-                bench.check_can_enter()
+                context.check_can_enter()
             started = step.uses != LOADER
-            works.append(step.prepare(bench, self._name(number, step)))
+            works.append(step.prepare(context, self._name(number, step)))
         return works
 
-    def _run(self, bench: Bench, works: list[Work]) -> None:
+    def _run(self, context: StepContext, works: list[Work]) -> None:
         done: list[Details] = []
         self.row["steps"] = done
         progress = Parts(self._report, (work.size for work in works))
-        bench.report = progress
+        context.report = progress
         for number, (step, work) in enumerate(zip(self.job.steps, works, strict=True), 1):
             progress.begin(number - 1)
             text = f"step {number} of {len(works)}: {step.describe()}"
             self._report(Note(text=text))
-            began = bench.device.transport.now()
+            began = context.device.transport.now()
             if step.uses != APPLICATION:
-                bench.require_loader()
+                context.require_loader()
             details = work.run()
-            seconds = round(bench.device.transport.now() - began, 3)
+            seconds = round(context.device.transport.now() - began, 3)
             done.append({"do": step.describe(), "seconds": seconds, **details})
 
     def _enter_again(self, device: Device) -> None:
@@ -279,4 +280,4 @@ def list_unfinished(job: Job) -> list[dict[str, str]]:
         )
     passed = open_report(job.report).list_passed()
     rows = open_boards(job.boards).list_assigned()
-    return [row for row in rows if plain_mac(row[MAC]) not in passed]
+    return [row for row in rows if mac_digits(row[MAC]) not in passed]

@@ -18,26 +18,24 @@ from espwire.blob import Blob, choose_for_chip
 from espwire.errors import DataError
 from espwire.files import read_file
 from espwire.flash.erase import erase_flash, erase_region
-from espwire.flash.model import FlashTarget
+from espwire.flash.model import BLANK, FlashTarget
 from espwire.flash.partitions import check_fits, check_inside
+from espwire.flash.prepare import list_build_blobs
 from espwire.flash.verify import verify_flash
-from espwire.flash.write import check_write, list_build_blobs, write_flash
+from espwire.flash.write import check_write, write_flash
 from espwire.image.build_dir import read_build
 from espwire.image.build_file import BuildRequest
 from espwire.image.header import HeaderSettings
 from espwire.image.partition_table import Partition
-from espwire.image.read_any import read_input
-from espwire.jobs.bench import Bench, Details, Work
+from espwire.image.read_any import check_not_empty, read_input
 from espwire.jobs.keys import Keys, build_mistake
+from espwire.jobs.step_context import Details, StepContext, Work
 from espwire.jobs.wait import WaitFor, wait_for_line
 from espwire.text import escape, shorten
 
 Place = int | str  # an address, or the name of a partition
 LONGEST_WAIT_S = 86_400.0
 LONGEST_TEXT = 16 << 20
-BLANK = b"\xff"
-
-
 LOADER, APPLICATION, START = "loader", "application", "start"
 
 
@@ -71,7 +69,7 @@ class Step:
         """The files and folders that it reads, as the job names them."""
         return ()
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """Read and check everything; the function that is returned does the work, and returns facts for the report.
 
         :param where: names the step in errors
@@ -115,25 +113,20 @@ class Content(NamedTuple):
         name = self.file or self.template
         return escape(name) if name else f"a text of up to {self.size} bytes"
 
-    def read(self, bench: Bench, address: int, where: str) -> tuple[Blob, ...]:
+    def read(self, context: StepContext, address: int, where: str) -> tuple[Blob, ...]:
         """:raises FileError, DataError: it cannot be used"""
         if not self.file:
-            return (Blob(address, self._build_text(bench, where), self.template or "the text"),)
-        path = bench.find_file(self.file, where)
+            return (Blob(address, self._build_text(context, where), self.template or "the text"),)
+        path = context.find_file(self.file, where)
         name = os.path.basename(path)
-        blobs = read_input(read_file(path), name, address, chip=bench.device.chip)
-        if not blobs:
-            raise DataError(
-                f"{name} contains no data",
-                hint="Check that the build succeeded.",
-                code="image-empty",
-            )
-        return choose_for_chip(blobs, bench.device.chip.id)
+        blobs = read_input(read_file(path), name, address, chip=context.device.chip)
+        check_not_empty(blobs, name)
+        return choose_for_chip(blobs, context.device.chip.id)
 
-    def _build_text(self, bench: Bench, where: str) -> bytes:
+    def _build_text(self, context: StepContext, where: str) -> bytes:
         text = self.data
         if self.template:
-            path = bench.find_file(self.template, where)
+            path = context.find_file(self.template, where)
             try:
                 text = read_file(path, limit=LONGEST_TEXT).decode("utf-8")
             except UnicodeDecodeError as error:
@@ -143,7 +136,7 @@ class Content(NamedTuple):
                     code="job-template",
                 ) from None
             where = f"{where}: {self.template}"
-        data = bench.fill(text, where).encode()
+        data = context.fill(text, where).encode()
         if len(data) > self.size:
             raise DataError(
                 f"{where}: the text has {len(data):,} bytes, more than its size, {self.size:,}",
@@ -153,24 +146,26 @@ class Content(NamedTuple):
         return data.ljust(self.size, BLANK)
 
 
-def find_place(bench: Bench, place: Place) -> tuple[int, Partition | None]:
+def find_place(context: StepContext, place: Place) -> tuple[int, Partition | None]:
     """The address of a place, and the partition if it names one.
 
     :raises Unsupported, TableError: it cannot be found
     """
     if isinstance(place, int):
         return place, None
-    partition = bench.find_partition(place)
+    partition = context.find_partition(place)
     return partition.offset, partition
 
 
-def read_content(bench: Bench, content: Content, place: Place, where: str) -> tuple[Blob, ...]:
+def read_content(
+    context: StepContext, content: Content, place: Place, where: str
+) -> tuple[Blob, ...]:
     """The content as blobs, which fit into the partition that ``place`` names.
 
     :raises FileError, DataError: it cannot be used
     """
-    address, partition = find_place(bench, place)
-    blobs = content.read(bench, address, where)
+    address, partition = find_place(context, place)
+    blobs = content.read(context, address, where)
     if partition is None:
         return blobs
     for blob in blobs:
@@ -186,22 +181,22 @@ def name_place(place: Place) -> str:
     return f"{place:#x}" if isinstance(place, int) else shorten(place)
 
 
-def prepare_write(bench: Bench, blobs: Iterable[Blob], settings: HeaderSettings) -> Work:
+def prepare_write(context: StepContext, blobs: Iterable[Blob], settings: HeaderSettings) -> Work:
     """Check a write, and return what carries it out."""
-    checked = check_write(bench.device, blobs, policy=bench.policy, settings=settings)
+    checked = check_write(context.device, blobs, policy=context.policy, settings=settings)
     blobs = checked.blobs
-    bench.coming += blobs
+    context.coming += blobs
 
     def work() -> Details:
         plan = write_flash(
-            bench.device,
+            context.device,
             blobs,
-            policy=bench.policy,
+            policy=context.policy,
             settings=settings,
-            journal=bench.journal,
-            report=bench.report,
+            journal=context.journal,
+            report=context.report,
         )
-        bench.note_written(blobs)
+        context.note_written(blobs)
         return {
             "parts": describe_blobs(blobs),
             "bytes_written": plan.written,
@@ -255,23 +250,23 @@ class EraseStep(Step):
         amount = f"{self.size:#x} bytes at " if self.size else ""
         return f"erase {amount}{name_place(self.place)}"
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
-        device, policy = bench.device, bench.policy
+        device, policy = context.device, context.policy
         if self.place is None:
             erase_flash(device, policy=policy, dry_run=True)
         else:
-            address, partition = find_place(bench, self.place)
+            address, partition = find_place(context, self.place)
             size = self.size if partition is None else partition.size
             erase_region(device, address, size, policy=policy, dry_run=True)
 
         def work() -> Details:
             if self.place is None:
-                whole = erase_flash(device, policy=policy, report=bench.report)
-                bench.note_erased([(0, whole)])
+                whole = erase_flash(device, policy=policy, report=context.report)
+                context.note_erased([(0, whole)])
                 return {"address": 0, "size": whole}
-            erase_region(device, address, size, policy=policy, report=bench.report)
-            bench.note_erased([(address, address + size)])
+            erase_region(device, address, size, policy=policy, report=context.report)
+            context.note_erased([(address, address + size)])
             return {"address": address, "size": size}
 
         return Work(work)
@@ -301,11 +296,11 @@ class FlashStep(Step):
         """As ``Step.files``."""
         return (self.path,)
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
-        request = BuildRequest(chip=bench.chip, consents=bench.policy.consents)
-        build = read_build(bench.find_file(self.path, where), request)
-        return prepare_write(bench, list_build_blobs(build, encrypt=self.encrypt), build.settings)
+        request = BuildRequest(chip=context.chip, consents=context.policy.consents)
+        build = read_build(context.find_file(self.path, where), request)
+        return prepare_write(context, list_build_blobs(build, encrypt=self.encrypt), build.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,11 +329,11 @@ class WriteStep(Step):
         """As ``Step.files``."""
         return tuple(filter(None, (self.content.file, self.content.template)))
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
-        blobs = read_content(bench, self.content, self.place, where)
+        blobs = read_content(context, self.content, self.place, where)
         encrypted = (replace(blob, encrypted=self.encrypt) for blob in blobs)
-        return prepare_write(bench, encrypted, HeaderSettings())
+        return prepare_write(context, encrypted, HeaderSettings())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,19 +366,19 @@ class VerifyStep(Step):
         """As ``Step.files``."""
         return tuple(filter(None, self.texts()[:2]))
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
         named: tuple[Blob, ...] = ()
         if self.content is not None:
-            named = read_content(bench, self.content, self.place, where)
-            target = FlashTarget.of(bench.device)
+            named = read_content(context, self.content, self.place, where)
+            target = FlashTarget.of(context.device)
             for blob in named:
                 target.check_range(blob.address, blob.end)
 
         def work() -> Details:
-            blobs = named if self.content is not None else bench.written
+            blobs = named if self.content is not None else context.written
             plain = [blob for blob in blobs if not blob.encrypted]
-            verify_flash(bench.device, plain, report=bench.report)
+            verify_flash(context.device, plain, report=context.report)
             unchecked = [blob.label for blob in blobs if blob.encrypted]
             return {"parts": describe_blobs(plain), "unchecked": unchecked}
 
@@ -407,12 +402,12 @@ class RunStep(Step):
         """As ``Step.describe``."""
         return "start the application"
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
 
         def work() -> Details:
-            bench.output = bench.device.start_application(self.baud)
-            bench.started = True
+            context.output = context.device.start_application(self.baud)
+            context.started = True
             return {}
 
         return Work(work)
@@ -438,12 +433,12 @@ class WaitStep(Step):
         """As ``Step.describe``."""
         return f"wait up to {self.wait.seconds:g} s for a line with {shorten(self.wait.line.pattern)!r}"
 
-    def prepare(self, bench: Bench, where: str) -> Work:
+    def prepare(self, context: StepContext, where: str) -> Work:
         """As ``Step.prepare``."""
 
         def work() -> Details:
-            output, bench.output = bench.output, b""
-            line, bench.output = wait_for_line(bench.device.transport, self.wait, output)
+            output, context.output = context.output, b""
+            line, context.output = wait_for_line(context.device.transport, self.wait, output)
             return {"line": line}
 
         return Work(work)

@@ -253,6 +253,13 @@ def _is_strong(serial: str) -> bool:
     return len(plain) >= STRONG_SERIAL and plain not in WEAK_SERIALS and len(set(plain)) > 1
 
 
+def names_one_port(serial: str, identities: Iterable[PortIdentity] | None = None) -> bool:
+    """Whether a serial number surely belongs to one port: it is not short, common or shared by ports that are connected."""
+    if not _is_strong(serial):
+        return False
+    return len(find_by_serial(serial, list_ports() if identities is None else identities)) <= 1
+
+
 def _is_another(known: PortIdentity, other: PortIdentity) -> bool:
     """Whether these are surely two devices: a bridge keeps its ids, a chip's application may change them."""
     if known.ids != other.ids:

@@ -18,6 +18,7 @@ from espwire.chips.model import Chip
 from espwire.chips.registry import load_chip
 from espwire.errors import UsageError
 from espwire.sizes import MIB, parse_flash_size, parse_number
+from espwire.virtual.adapter import ADAPTERS, Curve, parse_errors
 from espwire.virtual.board import CIRCUITS, RC_DELAY_S
 from espwire.virtual.faults import FaultSpec, parse_faults
 from espwire.virtual.flash_parts import PROFILES
@@ -79,6 +80,9 @@ class VirtualOptions:
     latency: float = 0.001
     pace: bool = False
     faults: FaultSpec = field(default_factory=FaultSpec)
+    adapter: str = "any"
+    errors: Curve = field(default_factory=dict)
+    burst: int = 0
     seed: int = 0
     stub: StubMode = "twin"
 
@@ -332,6 +336,20 @@ OPTIONS: Mapping[str, UrlOption] = {
         "faults of the line and the chip, at random or scheduled",
         "faults",
         in_serve=True,
+    ),
+    "adapter": UrlOption(
+        _parse_choice(*ADAPTERS),
+        "cp2102",
+        "USB adapter: `cp2102` refuses rates above 921600 without an error, `ch340` and `pl2303` round to the rates "
+        "that they have, `any` sets every rate",
+    ),
+    "errors": UrlOption(
+        lambda key, text: parse_errors(text),
+        "2000000:1e-4/1e-2",
+        "probability of an error per byte at a baud rate, to the chip and to the host; other rates have none",
+    ),
+    "burst": UrlOption(
+        _parse_int, "4096", "the adapter loses what exceeds so many bytes without a pause"
     ),
     "seed": UrlOption(_parse_int, "1", "seed of the random faults", in_serve=True),
     "stub": UrlOption(

@@ -12,6 +12,7 @@ import math
 from collections import deque
 
 from espwire.protocol.slip import END
+from espwire.virtual.adapter import Adapter
 from espwire.virtual.chip import SYNC_MARK, VirtualChip
 
 TOLERANCE = 0.03
@@ -36,6 +37,8 @@ class Wire:
         follows: bool = False,
     ) -> None:
         self.chip, self.latency, self.has_baud, self.follows = chip, latency, has_baud, follows
+        options = chip.options
+        self.adapter = Adapter(options.adapter, options.errors, options.burst, options.seed)
         self.host_baud = chip.chip.uart.rom_baud
         self.inbox: deque[tuple[float, bytes]] = deque()
         self.sent_by = 0.0
@@ -55,8 +58,14 @@ class Wire:
             rate = self._host_rate()
             begin = max(t + self.latency, self.sent_by) + wait
             self.sent_by = begin + len(piece) * BIT_TIMES / rate
+            spoiled = self.adapter.carry(begin, self.sent_by, spoiled, rate, to_chip=True)
             self._down.append((begin, self.sent_by, spoiled, rate))
             start = end
+
+    def set_baud(self, t: float, baud: int) -> None:
+        """The host sets its rate at ``t``; the adapter may set another one."""
+        self.advance(t)
+        self.host_baud = self.adapter.find_rate(baud, self.host_baud)
 
     def set_lines(self, t: float, *, dtr: bool, rts: bool) -> None:
         """The host sets its modem lines at ``t``."""
@@ -133,6 +142,7 @@ class Wire:
             begin = max(t, self._up_free)
             wait, spoiled = chip.faults.piece(t, data, to_chip=False)
             self._up_free = begin + wait + len(data) * BIT_TIMES / rate
+            spoiled = self.adapter.carry(begin, self._up_free, spoiled, rate, to_chip=False)
             if self.has_baud and not _agree(rate, self.host_baud):
                 spoiled = resample(spoiled, rate, self.host_baud)
             if spoiled:

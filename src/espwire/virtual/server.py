@@ -65,8 +65,7 @@ class Bench:
 
     @baud.setter
     def baud(self, baud: int) -> None:
-        self.wire.advance(self._now())
-        self.wire.host_baud = baud
+        self.wire.set_baud(self._now(), baud)
 
     def set_lines(self, *, dtr: bool, rts: bool) -> None:
         """Set the client's modem lines.

@@ -91,8 +91,7 @@ class VirtualTransport:
 
     def set_baud(self, baud: int) -> None:
         """Change the host's baud rate; no effect on native USB."""
-        self.wire.advance(self._now)
-        self.wire.host_baud = baud
+        self.wire.set_baud(self._now, baud)
 
     def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
         """Set modem lines, both at once; None leaves one as it is."""

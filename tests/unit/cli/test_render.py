@@ -17,6 +17,7 @@ from espwire.events import (
     Finished,
     Note,
     Opened,
+    PlannedStep,
     PlanReady,
     Progress,
     Reporter,
@@ -203,6 +204,21 @@ def test_a_full_disk_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None
     output.line("a")
     with pytest.raises(FileError, match="standard output"):
         output.finish()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "head"),
+    [
+        (["skip", "verify"], "Plan: nothing to write"),
+        (["skip"], "Plan: nothing to write"),
+        (["skip", "write"], "Plan: 5 bytes to send, about 0.2 s"),
+        (["erase"], "Plan: 5 bytes to send, about 0.2 s"),
+    ],
+)
+def test_a_plan_that_changes_nothing_is_called_that(kinds: list[str], head: str) -> None:
+    steps = tuple(PlannedStep(kind, 0, 1) for kind in kinds)
+    plan = PlanReady(steps=(), wire_bytes=5, seconds=0.2, actions=steps)
+    assert describe(plan, verbose=False) == head
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 
 from espwire.errors import DataError, FileError, ToolError
 from espwire.jobs import database
-from espwire.jobs.boards import BoardSource, SqliteBoards, open_boards, plain_mac
+from espwire.jobs.boards import BoardSource, SqliteBoards, open_boards
+from espwire.text import mac_digits
 
 MAC, OTHER = "24:0a:c4:00:01:10", "24:0a:c4:00:01:11"
 PROCESSES, DRAWS = 10, 8
@@ -234,6 +235,6 @@ def test_a_second_station_waits_while_the_first_takes_a_row(
 
 
 def test_a_mac_address_has_12_or_16_digits() -> None:
-    assert plain_mac(" 24-0A-C4-00-01-10 ") == "240ac4000110"
-    assert plain_mac("60:55:f9:ff:fe:00:01:10") == "6055f9fffe000110"
-    assert [plain_mac(text) for text in ("", "24:0a", "24:0a:c4:00:01:1g")] == [""] * 3
+    assert mac_digits(" 24-0A-C4-00-01-10 ") == "240ac4000110"
+    assert mac_digits("60:55:f9:ff:fe:00:01:10") == "6055f9fffe000110"
+    assert [mac_digits(text) for text in ("", "24:0a", "24:0a:c4:00:01:1g")] == [""] * 3

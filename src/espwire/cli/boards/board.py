@@ -149,10 +149,10 @@ class Board:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        return self.fail(code)
+        return self.finish(code)
 
-    def fail(self, code: int, why: str = "") -> Error | None:
-        """As ``end``, for a process with this exit code."""
+    def finish(self, code: int, why: str = "") -> Error | None:
+        """As ``end``, for a process with this exit code, or for one that could not be started, and ``why``."""
         self._ended = time.monotonic()
         missing = None
         if code and self.error is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO, cast
 
 from espwire.cli.boards.board import Board, State
 from espwire.cli.output import Output, StdoutForBar, is_terminal, printable, wants_colour
@@ -19,13 +19,22 @@ REFRESH_HZ = 5
 WIDE = 120  # columns of a terminal, from which on the table shows chip and MAC address
 BAR_WIDTH, NARROW_BAR = 20, 8
 BAR_FROM = 50  # columns of a terminal, from which on there is room for a bar
-VERDICTS = {
-    State.PASSED: ("PASS", "32"),
-    State.FAILED: ("FAIL", "1;31"),
-    State.STOPPED: ("STOPPED", "33"),
-}
 MAX_MESSAGE = 400  # characters of an error or a hint
-STYLES = {State.PASSED: "green", State.FAILED: "bold red", State.STOPPED: "yellow"}
+
+
+class Verdict(NamedTuple):
+    """How the end of a run is shown: in a line by itself with the parameters ``sgr``, in rich's output with ``style``."""
+
+    word: str
+    sgr: str
+    style: str
+
+
+VERDICTS = {
+    State.PASSED: Verdict("PASS", "32", "green"),
+    State.FAILED: Verdict("FAIL", "1;31", "bold red"),
+    State.STOPPED: Verdict("STOPPED", "33", "yellow"),
+}
 
 
 class Display(Protocol):
@@ -124,9 +133,9 @@ class Lines:
 
 def print_verdict(output: Output, board: Board, *, bell: bool = False) -> None:
     """A line that starts with PASS or FAIL, in colour, and below it a long result, or a hint and where the log is."""
-    word, colour = VERDICTS[board.state]
+    verdict = VERDICTS[board.state]
     coloured = wants_colour(sys.stdout, os.environ)
-    shown = f"\x1b[{colour}m{word}\x1b[0m" if coloured else word
+    shown = f"\x1b[{verdict.sgr}m{verdict.word}\x1b[0m" if coloured else verdict.word
     output.line(f"{shown} {describe_end(board)}", styled=True)
     for line in describe_more(board):
         output.line(f"  {line}")
@@ -193,8 +202,8 @@ class LiveTable:
         if not self.watch:
             return
         self._boards.remove(board)
-        word, _ = VERDICTS[board.state]
-        self._print_above(f"{word} {describe_end(board)}", style=STYLES[board.state])
+        verdict = VERDICTS[board.state]
+        self._print_above(f"{verdict.word} {describe_end(board)}", style=verdict.style)
         for line in describe_more(board):
             self._print_above(f"  {line}")
         self.output.write(sys.stdout, "\a")
@@ -254,12 +263,12 @@ def draw_table(boards: Sequence[Board], count: int, width: int) -> Table:
         table.add_column("Rate, time left", no_wrap=True, width=24)
     table.add_column("Time", justify="right", no_wrap=True, width=7)
     for board in boards:
-        style = STYLES.get(board.state, "")
+        verdict = VERDICTS.get(board.state)
         waits = board.state is State.WAITING
         table.add_row(
             Text(shorten_port(board.port, width // 3)),
             *((Text(printable(board.chip)), Text(board.mac)) if wide else ()),
-            Text(printable(describe_state(board)), style=style),
+            Text(printable(describe_state(board)), style=verdict.style if verdict else ""),
             *(["" if waits else ProgressBar(100, board.percent, width=None)] if has_bar else []),
             "" if waits else f"{board.percent:.0f} %",
             *([board.pace if board.state is State.RUNNING else ""] if wide else []),
@@ -274,8 +283,8 @@ def describe_state(board: Board) -> str:
     """A board's state in a few words."""
     if board.error is not None and board.state in (State.FAILED, State.RUNNING):
         return f"FAIL {board.error.code}: {board.error.message}"
-    word, _ = VERDICTS.get(board.state, (board.step, ""))
-    return word
+    verdict = VERDICTS.get(board.state)
+    return verdict.word if verdict else board.step
 
 
 def shorten_port(port: str, most: int) -> str:

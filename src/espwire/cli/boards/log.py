@@ -92,16 +92,16 @@ def _create(folder: Path, name: str) -> tuple[Path, TextIO]:
     raise AssertionError("not reached")
 
 
-def open_folder(given: str | None, use_state: bool) -> Path | None:
-    """The folder for logs: the one that is given, else espwire's own. Removes old logs of its own.
+def open_folder(named: str | None, use_state: bool) -> Path | None:
+    """The folder for logs: ``named``, else espwire's own. Removes old logs of its own.
 
     :param use_state: whether espwire's own folder may be used
-    :raises FileError: the given folder cannot be created
+    :raises FileError: the folder ``named`` cannot be created
     """
-    if given is not None:
-        with naming_errors("write", given):
-            os.makedirs(given, exist_ok=True)
-        return Path(given)
+    if named is not None:
+        with naming_errors("write", named):
+            os.makedirs(named, exist_ok=True)
+        return Path(named)
     if not use_state:
         return None
     from espwire.cli.state import find_state_file

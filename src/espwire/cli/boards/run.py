@@ -134,7 +134,7 @@ class Fleet:
         self._limit, self._stagger = limit, stagger
         self._lines: SimpleQueue[tuple[Board, bytes | None]] = SimpleQueue()
         self._next_start = 0.0
-        self._told: set[Board] = set()  # boards that a warning about the hub has named
+        self._in_warning: set[Board] = set()  # about the hub
 
     def add(self, port: str) -> Board:
         """Add a board, which is started as soon as limit and stagger permit.
@@ -199,7 +199,7 @@ class Fleet:
                 self._display.event(board, event)
 
     def _end(self, board: Board, code: int = 0, why: str = "") -> None:
-        missing = board.fail(code, why) if why else board.end()
+        missing = board.finish(code, why) if why else board.end()
         if missing is not None:
             self._display.event(board, missing)
         self._display.end(board)
@@ -207,14 +207,16 @@ class Fleet:
     def _check_hub(self, *, at_end: bool = False) -> None:
         """Warn once about boards that were lost at about the same time."""
         lost = [
-            board for board in self.boards if board.lost_at is not None and board not in self._told
+            board
+            for board in self.boards
+            if board.lost_at is not None and board not in self._in_warning
         ]
         if not lost:
             return
         first = min(board.lost_at or 0.0 for board in lost)
         if time.monotonic() - first < BURST_S and not at_end:
             return  # more may follow
-        self._told.update(lost)
+        self._in_warning.update(lost)
         if len(lost) > 1:
             self.hub_suspected = True
             ports = ", ".join(board.port for board in lost)

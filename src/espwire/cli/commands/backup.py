@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.inputs import check_writable
-from espwire.cli.options import allow_option, dry_run_option, flash_options, progress_option
+from espwire.cli.options import (
+    Pins,
+    allow_option,
+    dry_run_option,
+    flash_options,
+    progress_option,
+)
 from espwire.sizes import format_size
 from espwire.text import escape
 
@@ -16,8 +22,6 @@ if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.flash.backup import BackedUp, Restored
     from espwire.image.backup_file import Backup
-
-Pins = str | tuple[int, ...] | None
 
 
 @click.command()

@@ -27,6 +27,7 @@ from espwire.cli.inputs import (
 )
 from espwire.cli.number_types import FlashAddress
 from espwire.cli.options import (
+    Pins,
     allow_option,
     combine,
     dry_run_option,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
     from espwire.image.read_any import FormatChoice
 SKIP = "skip"  # in place of a file of --diff-with
 MAX_LISTED = 64  # bytes that verify-flash --diff prints
-
-Pins = str | tuple[int, ...] | None
 
 needed_options = combine(
     click.option(
@@ -129,7 +128,7 @@ def flash(
     a flasher_args.json or flash_args file, or a single file: merged binary, Intel HEX, S-record, UF2 or ELF.
     Without PATH, it is the current folder."""
     from espwire.flash.findings import Policy
-    from espwire.flash.side_effects import cut_gaps
+    from espwire.flash.prepare import cut_gaps
     from espwire.flash.write import write_build
     from espwire.image.build_dir import read_build
     from espwire.image.build_file import BuildRequest
@@ -243,11 +242,10 @@ def find_partitions(device: Device, build: BuildPlan, names: Sequence[str]) -> R
     :raises TableError: no table, or no such partition
     """
     from espwire.flash.read_table import read_partition_table
-    from espwire.image.build_file import TABLE
-    from espwire.image.partition_table import find_partition, parse_table
+    from espwire.image.build_file import find_table
+    from espwire.image.partition_table import find_partition
 
-    blob = next((blob for blob in build.blobs if blob.kind == TABLE), None)
-    table = read_partition_table(device) if blob is None else parse_table(blob.data, blob.label)
+    table = find_table(build.blobs) or read_partition_table(device)
     found = [find_partition(table, name) for name in names]
     return join_ranges((partition.offset, partition.end) for partition in found)
 
@@ -438,7 +436,7 @@ def write_flash(
 ) -> None:
     """A partition's name may replace the ADDRESS. Files may be raw binary, Intel HEX, S-record, UF2 or ELF."""
     from espwire.flash.findings import Policy
-    from espwire.flash.side_effects import cut_gaps
+    from espwire.flash.prepare import cut_gaps
     from espwire.flash.write import write_flash
 
     _check_choices(choices)
@@ -547,8 +545,8 @@ def verify_flash(
 ) -> None:
     """Exits with code 7 if they differ."""
     from espwire.flash.model import FlashTarget
+    from espwire.flash.prepare import find_stated_size, prepare_blobs
     from espwire.flash.verify import verify_flash
-    from espwire.flash.write import find_stated_size, prepare_blobs
 
     settings = header_settings(flash_mode, flash_freq, flash_size)
     source = TableSource(partitions, table_offset)

@@ -9,7 +9,7 @@ import click
 
 from espwire.cli.inputs import header_settings
 from espwire.cli.number_types import parse_plain
-from espwire.cli.options import allow_option, header_options, pins_option
+from espwire.cli.options import Pins, allow_option, header_options, pins_option
 from espwire.errors import Unsupported, UsageError
 from espwire.sizes import format_size
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.device.flash_id import FlashInfo
     from espwire.device.flash_registers import FlashStatus, Sfdp
-
-Pins = str | tuple[int, ...] | None
 
 count_option = click.option(
     "--bytes",

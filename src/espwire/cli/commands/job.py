@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from espwire.cli.options import (
+    Pins,
     allow_option,
     dry_run_option,
     flash_options,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from espwire.cli.context import Context
     from espwire.device.device import Device
     from espwire.jobs.job_file import Job
-
-Pins = str | tuple[int, ...] | None
 
 
 @click.command()

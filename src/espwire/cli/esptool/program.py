@@ -64,6 +64,7 @@ def build_program(name: str) -> Program:
         consents=OVERRIDDEN,
         keep=False,
         waits=False,
+        tunes=False,
         many_boards=False,
     )
 

@@ -18,6 +18,7 @@ report, more received               frames arrived                          drop
 REPORT_AGAIN at a new position      a frame was lost or damaged             rewind to ``received``
 REPORT_AGAIN at the same position   frames sent before the rewind arrive    ignore as many as were on their way
 silence                             report or frames lost, or flash busy    poll (an empty WRITE_DATA), with back-off
+too much time lost                  the rate or the window is too large     abort; continue as ``line_tuner.py`` decides
 reply to a poll, data missing       the last frames were lost               rewind to ``received``
 any other status                    the write failed (flash, inflate)       raise CommandFailed with ``in_flash``
 too many rewinds at one position    the line is too bad                     raise NoReply; the context aborts
@@ -73,7 +74,7 @@ from espwire.device.backends.stub_commands import (
     run_batch,
 )
 from espwire.device.backends.vendor_stub import VendorStubBackend, erase_by_region
-from espwire.device.loader import BITS_PER_BYTE, Attempts, Loader
+from espwire.device.loader import BITS_PER_BYTE, Attempts, Direction, Loader
 from espwire.device.spi import SpiCommand
 from espwire.errors import (
     Cancelled,
@@ -121,6 +122,7 @@ BYTES_PER_RESTART = 0x10000  # of a read, for each further restart
 PATIENCE = 0.5  # seconds of silence, on top of the transfer time, after which the stub is polled
 LONGEST_PAUSE = 8.0  # seconds between two polls
 REPORTS_PER_WINDOW = 4
+SILENCE = 2  # losses for which a time without any report counts
 REPEATED_AFTER = 8  # unexpected frames after which the stub repeats REPORT_AGAIN
 OPEN_SIZE, FRAME_HEAD = 24, 4
 LZMA_FORMS = {Feature.LZMA: FOR_XTENSA, Feature.LZMA_RISCV: FOR_RISCV}
@@ -219,10 +221,13 @@ class StubBackend:
                 error.written_until = start + in_flash
                 if not isinstance(error, NoReply | CommandFailed):
                     raise
-                count_restart(attempts, error, in_flash)
+                if not _leave_rate(loader, "write", error, transfer):
+                    count_restart(attempts, error, in_flash)
                 begun = align_down(in_flash, SECTOR)
                 progress(min(begun, len(data)))
             else:
+                if loader.tuner is not None:
+                    loader.tuner.note("write", transfer.received)
                 return
             finally:
                 stream.close()
@@ -239,6 +244,7 @@ class StubBackend:
         restarts = retry.read_restarts + size // BYTES_PER_RESTART
         attempts = Attempts(retry.block_attempts, restarts)
         while done < size:
+            transfer: ReadTransfer | None = None
             try:
                 with ReadTransfer(self.loader, start + done, size - done) as transfer:
                     for data in transfer:
@@ -247,8 +253,11 @@ class StubBackend:
                         progress(done)
                         yield data
             except (NoReply, CommandFailed) as error:
-                attempts.failed(error, done)
+                if not _leave_rate(self.loader, "read", error, transfer):
+                    attempts.failed(error, done)
                 begun = done
+        if self.loader.tuner is not None:
+            self.loader.tuner.note("read", size)
         if begun and read_digest(self.loader, start, size) != digest.digest():
             raise _build_wrong_read(start, size)
 
@@ -280,10 +289,35 @@ class StubBackend:
 class _Transfer:
     """A stream as a context manager that aborts it if it is left before its end."""
 
-    _loader: Loader
+    _direction: Direction
     _open: bool
     _attempts: Attempts
     received: int
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._began = loader, loader.transport.now()
+        self._losses, self._lost_s = 0, 0.0
+        tuner = loader.tuner
+        self._small = tuner is not None and tuner.has_small_window(self._direction)
+
+    @property
+    def lost_share(self) -> float:
+        """The share of its time that was spent on what arrived damaged or not at all, 0 to 1."""
+        return min(self._lost_s / max(self._loader.transport.now() - self._began, 0.001), 1.0)
+
+    def _count_loss(self, seconds: float, weight: int = 1) -> None:
+        """Something was lost, which costs this time.
+
+        :raises NoReply: code ``line-bad``: another rate or window is better
+        """
+        self._losses, self._lost_s = self._losses + weight, self._lost_s + seconds
+        tuner = self._loader.tuner
+        if tuner is not None and tuner.is_bad(self._direction, self._losses, self.lost_share):
+            raise NoReply(
+                f"too much was lost at {self._loader.baud} baud",
+                hint="Lower --baud, and check cable and supply.",
+                code="line-bad",
+            )
 
     def _count_rewind(self, what: str) -> None:
         """Limit the rewinds, so that a bad line fails instead of retrying forever.
@@ -332,6 +366,8 @@ class WriteTransfer(_Transfer):
     :raises CommandFailed, NoReply: the stub refuses, or does not reply
     """
 
+    _direction = "write"
+
     def __init__(
         self,
         loader: Loader,
@@ -345,9 +381,13 @@ class WriteTransfer(_Transfer):
         first: bytes = b"",
     ) -> None:
         loader.require(StubOp.WRITE_OPEN)
+        super().__init__(loader)
         capabilities = _find_capabilities(loader)
-        self._loader, self.size, self.stream_size = loader, size, stream_size
+        self.size, self.stream_size = size, stream_size
         self._payload, self._window = capabilities.frame_payload, capabilities.write_window
+        # a report comes for each quarter of the stub's window; a small one is not smaller than that
+        quarter = align_up(self._window // REPORTS_PER_WINDOW, self._payload)
+        self._most_ahead = quarter if self._small else self._window
         self._masked = _masks_frames(loader)
         self.received = self.in_flash = self._next = self._furthest = 0
         self._moved = loader.transport.now()  # when something new was sent, received or programmed
@@ -410,7 +450,7 @@ class WriteTransfer(_Transfer):
         while (
             reply is None
             and (size := self._find_frame_size(len(self._held)))
-            and self._next + size <= self._window
+            and self._next + size <= self._most_ahead
         ):
             loader.send(self._pack(bytes(self._held[self._next : self._next + size])))
             self._next += size
@@ -429,7 +469,7 @@ class WriteTransfer(_Transfer):
         """Send all frames that are whole, as the credit allows, and take the reports that are there."""
         end = self.received + len(self._held)
         while not self.finished and (size := self._find_frame_size(end)):
-            if self._next + size > self._credit_end:
+            if self._next + size > min(self._credit_end, self.received + self._most_ahead):
                 self._wait()
             else:
                 at = self._next - self.received
@@ -457,6 +497,7 @@ class WriteTransfer(_Transfer):
         while (left := deadline - loader.transport.now()) > 0:
             if self._take(loader.receive(StubOp.WRITE_DATA, min(pause, left))):
                 return
+            self._count_loss(pause, SILENCE)
             self._polled = True
             loader.send(WriteData(self._next).packet())
             pause = back_off = min(back_off * 2, LONGEST_PAUSE)
@@ -504,6 +545,7 @@ class WriteTransfer(_Transfer):
 
     def _rewind(self) -> None:
         self._count_rewind("what was sent")
+        self._count_loss((self._next - self.received) * BITS_PER_BYTE / self._loader.baud)
         frames = -(-(self._next - self.received) // self._payload)
         self._rewound_to, self._stale = self.received, (frames - 1) // REPEATED_AFTER
         self._next = self.received
@@ -524,11 +566,16 @@ class ReadTransfer(_Transfer):
     :raises CommandFailed, NoReply: the stub refuses, or does not reply
     """
 
+    _direction = "read"
+
     def __init__(self, loader: Loader, offset: int, size: int) -> None:
         loader.require(StubOp.READ_OPEN)
+        super().__init__(loader)
         capabilities = _find_capabilities(loader)
-        self._loader, self.offset, self.size, self.received = loader, offset, size, 0
-        self._packet, self._window = capabilities.read_packet, capabilities.read_window
+        self.offset, self.size, self.received = offset, size, 0
+        self._packet = capabilities.read_packet
+        self._window = self._packet if self._small else capabilities.read_window
+        self._good_at = self._began  # when the last packet in order arrived
         self._acknowledged, self._last, self._rewound = 0, -1, False
         self._open = size > 0
         self._attempts = _limit_rewinds(loader.settings.retry)
@@ -555,6 +602,7 @@ class ReadTransfer(_Transfer):
             if data is None:
                 continue
             self.received += len(data)
+            self._good_at = self._loader.transport.now()
             self._digest.update(data)
             self._history = (self._history + data)[-HISTORY:]
             self._last, self._rewound = -1, False
@@ -629,12 +677,27 @@ class ReadTransfer(_Transfer):
 
     def _rewind(self) -> None:
         self._count_rewind("what was read")
+        now = self._loader.transport.now()
+        self._count_loss(now - self._good_at)
+        self._good_at = now
         self._rewound, self._last = True, -1
         self._acknowledge(ACK_AGAIN)
 
     def _acknowledge(self, flags: int = 0) -> None:
         self._acknowledged = self.received
         self._loader.send(ReadAck(self.received, flags).packet(), ends=1 if flags else 0)
+
+
+def _leave_rate(
+    loader: Loader, direction: Direction, error: ToolError, transfer: _Transfer | None
+) -> bool:
+    """After a failure: whether the next transfer uses another rate, or a smaller window.
+
+    :raises NoReply: the stub no longer replies
+    """
+    if loader.tuner is None or not isinstance(error, NoReply):
+        return False
+    return loader.tuner.leave(direction, 1.0 if transfer is None else transfer.lost_share)
 
 
 def _build_wrong_read(start: int, size: int) -> VerifyError:

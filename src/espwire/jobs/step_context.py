@@ -1,4 +1,4 @@
-"""What the steps of a job share while they run on one board."""
+"""What the steps of a job share: the board, its data, and what was written so far."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class Work(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Bench:
-    """One board, and what is known about it.
+class StepContext:
+    """The board, its data, and what was written so far.
+
+    ``values``: of the variables; ``folder``: of the job file.
 
     ``enter``: resets the chip into its loader again, after its application was started. ``coming``: what the steps that
     are prepared so far will write; ``written``: what the steps that were run have written and the flash should hold.
