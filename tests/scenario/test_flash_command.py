@@ -377,7 +377,7 @@ def test_bad_input_is_one_error_and_no_output(capsys, tmp_path, case: str) -> No
 
 
 def test_resets_that_the_build_asks_for_count_unless_the_command_line_says_something_else() -> None:
-    from espwire.cli.commands.flash_jobs import set_build_defaults
+    from espwire.cli.commands.flash_build import set_build_defaults
     from espwire.cli.context import Context
 
     build = BuildPlan(
