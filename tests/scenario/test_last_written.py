@@ -160,3 +160,13 @@ def test_without_comparison_there_is_no_hint(tmp_path):
     assert board.write(NEW, Policy(diff=False)).written == len(NEW)
     assert board.flash == NEW
     assert survey.SAMPLES == 8
+
+
+@pytest.mark.parametrize("changed", [(), (60,)])
+def test_blank_sectors_that_the_last_write_did_not_cover_are_compared(tmp_path, changed):
+    half = SECTORS // 2 * SECTOR
+    data = OLD[:half].ljust(len(OLD), b"\xff")
+    board = Board(tmp_path, change(data, *changed), last=OLD[:half])
+    assert board.write(data).written == len(changed) * SECTOR
+    assert board.flash == data
+    assert board.warned == []
