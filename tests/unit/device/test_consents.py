@@ -29,4 +29,4 @@ def test_every_safety_check_names_a_known_consent():
         asked |= set(
             re.findall(r'build_fatal\(\s*"([^"]+)", text(?:, by_name_only=True)?\)', source)
         )
-    assert asked | {"status-lock", "outside-build", "unverified"} == set(CONSENTS)
+    assert asked | {"status-lock", "outside-build", "unverified", "overwrite-key"} == set(CONSENTS)
