@@ -146,7 +146,14 @@ class Session:
         self.context.result(f"efuse {command}", f"{command}: written to {path}", data)
 
     def recover(self) -> None:
-        """Burn blocks with coding errors again."""
+        """Burn blocks with coding errors again.
+
+        :raises DeviceError: the controller refuses
+        """
+        from espwire.efuse.burn import recover
+
+        recover(self.store)
+        self.reread()
 
     def run(self, commands: list[list[str]], steps: list[Step]) -> None:
         """Run all steps. ``commands``: the words that they were parsed from.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from espwire.efuse.check import find_errors
 from espwire.efuse.plan import BurnPlan, BurnStep
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import FuseStore, VirtualStore
@@ -75,6 +76,17 @@ def rehearse(plan: BurnPlan) -> FuseState:
             code="efuse-rehearsal",
         )
     return state
+
+
+def recover(store: FuseStore) -> FuseState:
+    """Burn the blocks with coding errors again, with what they hold; the state afterwards.
+
+    :raises DeviceError: the controller refuses
+    """
+    state = store.read()
+    for error in find_errors(state):
+        store.program(state.data.blocks[error.block], state.blocks[error.block])
+    return store.read()
 
 
 def _build_failure(plan: BurnPlan, step: BurnStep, missing: int) -> DeviceError:

@@ -77,7 +77,9 @@ class VirtualStore:
         full = FuseState(self.data.id, self.burned, outside=self._outside())
         bits &= ~self._protected(full, block)
         old = self.burned[block.id]
-        if bits and old and full.scheme(block) == "reed_solomon":
+        if not bits & ~old:
+            return
+        if old and full.scheme(block) == "reed_solomon":
             raise DeviceError(
                 f"{block.name} can be burned only once, and holds data already",
                 hint="Use an empty block.",
