@@ -83,7 +83,7 @@ class Memory(RateMemory):
     def __init__(self, **rates: int) -> None:
         self.rates: dict[str, int] = rates
 
-    def best_rate(self, direction: Direction) -> int | None:
+    def find_rate(self, direction: Direction) -> int | None:
         return self.rates.get(direction)
 
     def note_rate(self, direction: Direction, rate: int) -> None:
@@ -228,11 +228,11 @@ def test_rates_are_kept_in_the_state_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     State(path, silent).note_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write", 921_600)
     assert (
-        State(path, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") == 921_600
+        State(path, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") == 921_600
     )
-    assert State(None, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
+    assert State(None, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
     path.write_text(path.read_text().replace("921600", "fast"))
-    assert State(path, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
+    assert State(path, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
 
 
 def test_the_guide_lists_the_rates() -> None:
