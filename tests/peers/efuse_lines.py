@@ -6,13 +6,17 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from espwire.efuse.model import Block
+from espwire.efuse.model import Block, Field
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import VirtualStore
 from espwire.efuse.tables import Layout, find_layout, load_fuses
 from espwire.efuse.token import Token, build_token
+from espwire.errors import CONSENTS
 
 VERSION_FIELDS = ("WAFER_VERSION", "CHIP_VER_REV", "CODING_SCHEME")
+
+# random lines burn what is dangerous as well
+ALLOW_ALL = [word for name in CONSENTS if name.startswith("efuse-") for word in ("--allow", name)]
 
 
 def build_random_state(chip: str, seed: int, revision: int = 0) -> str:
@@ -29,6 +33,9 @@ def build_random_state(chip: str, seed: int, revision: int = 0) -> str:
             blocks[field.block] &= ~field.mask
         if seed % 2 and field.name == "RD_DIS":
             blocks[field.block] &= ~field.mask
+    if seed % 3 == 2 and isinstance(scheme := layout.find("CODING_SCHEME"), Field):
+        blocks[0] |= 1 << scheme.start
+        blocks = [blocks[0], *(value & ((1 << 192) - 1) for value in blocks[1:])]
     full = FuseState(chip, blocks)
     visible = [
         value & ~full.hidden_mask(block) for value, block in zip(blocks, data.blocks, strict=True)

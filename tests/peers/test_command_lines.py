@@ -340,15 +340,15 @@ class TestTheComparisonNotices:
         self, esptool: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from espwire.blob import Blob
-        from espwire.cli.commands import flash_jobs
+        from espwire.cli.commands import flash
 
-        whole = flash_jobs.read_inputs
+        whole = flash.read_inputs
 
         def short(*arguments: object, **keywords: object) -> list[Blob]:
             read: list[Blob] = whole(*arguments, **keywords)  # type: ignore[arg-type]
             return [Blob(part.address, part.data[:-1], part.name) for part in read]
 
-        monkeypatch.setattr(flash_jobs, "read_inputs", short)
+        monkeypatch.setattr(flash, "read_inputs", short)
         result = compare(self.WRITE, esptool, tmp_path, files)
         assert result.counts["different"] == 1
         assert "flash differs" in result.found[0]

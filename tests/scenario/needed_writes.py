@@ -18,7 +18,7 @@ from espwire.events import Event, Finished
 from espwire.flash.findings import Policy
 from espwire.flash.journal import Journal
 from espwire.flash.model import Plan
-from espwire.flash.side_effects import cut_gaps
+from espwire.flash.prepare import cut_gaps
 from espwire.flash.write import write_flash
 from espwire.protocol.opcodes import WRITE_ENABLE
 from espwire.secure.flash_encryption import encrypt_esp32, encrypt_xts

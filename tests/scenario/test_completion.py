@@ -66,7 +66,7 @@ def test_options_before_and_after_a_command_are_offered() -> None:
     assert ask("--ba")[0] == ["plain,--baud"]
     offers, modules = ask("write-flash", "--")
     assert {"plain,--baud", "plain,--port", "plain,--flash-mode", "plain,--dry-run"} <= set(offers)
-    assert ours(modules) == {"espwire.cli.commands.flash_jobs"}
+    assert ours(modules) == {"espwire.cli.commands.flash"}
 
 
 def test_chips_and_usual_rates_and_choices_are_offered_without_looking_for_ports() -> None:

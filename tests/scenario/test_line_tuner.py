@@ -85,7 +85,7 @@ class Memory(RateMemory):
     def __init__(self, **rates: int) -> None:
         self.rates: dict[str, int] = rates
 
-    def best_rate(self, direction: Direction) -> int | None:
+    def find_rate(self, direction: Direction) -> int | None:
         return self.rates.get(direction)
 
     def note_rate(self, direction: Direction, rate: int) -> None:
@@ -230,11 +230,11 @@ def test_rates_are_kept_in_the_state_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     State(path, silent).note_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write", 921_600)
     assert (
-        State(path, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") == 921_600
+        State(path, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") == 921_600
     )
-    assert State(None, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
+    assert State(None, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
     path.write_text(path.read_text().replace("921600", "fast"))
-    assert State(path, silent).best_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
+    assert State(path, silent).find_rate("10C4:EA60:0123456789AB 24:0a:c4:00:01:10 write") is None
 
 
 def test_the_guide_lists_the_rates() -> None:
@@ -398,3 +398,27 @@ def test_a_chip_that_resets_in_a_trial_is_silent_and_nothing_was_written(
         board.write()
     assert caught.value.code == "no-reply", "with which the commands connect again"
     assert board.transport.chip.flash.contents == contents
+
+
+@pytest.mark.parametrize(
+    ("burst", "ends"),
+    [(7000, ["115200 baud"]), (1500, ["115200 baud", "the ROM loader"])],
+)
+@pytest.mark.parametrize("stated", [(), ("-b", "921600")])
+def test_a_line_that_is_bad_at_every_rate_is_left_step_by_step(
+    burst, ends, stated, tmp_path, capsys
+):
+    """Such an adapter loses whatever exceeds so many bytes without a pause; the ROM's blocks are the smallest."""
+    data, flash = make_data()[:30_000], tmp_path / "flash.bin"
+    (tmp_path / "app.bin").write_bytes(data)
+    port = f"virtual:esp32c3?burst={burst}&latency=0.002&size=1MB&flash={flash}"
+    assert (
+        main(["--no-state", "-p", port, "write-flash", "0x10000", str(tmp_path / "app.bin")]) == 0
+    )
+    shown = capsys.readouterr()
+    assert [w for w in shown.err.splitlines() if "stepped-down" in w] == [
+        f"warning: the line loses too much{' with the stub' if 'ROM' in end else ''}; continuing"
+        f" {'with' if 'ROM' in end else 'at'} {end} [stepped-down]"
+        for end in ends
+    ]
+    assert flash.read_bytes()[0x10000 : 0x10000 + len(data)] == data

@@ -12,7 +12,7 @@ from espwire.errors import DataError, SafetyStop
 from espwire.events import Event, PlanReady, Warned
 from espwire.flash.findings import Policy
 from espwire.flash.journal import Journal, Unfinished
-from espwire.flash.side_effects import cut_gaps
+from espwire.flash.prepare import cut_gaps
 from espwire.flash.write import write_flash
 from espwire.image.ota import OtaEntry, build_sector, compute_crc
 from espwire.image.partition_csv import parse_csv

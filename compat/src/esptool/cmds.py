@@ -355,12 +355,12 @@ def verify_flash(
     :param diff: name the ranges that differ, which the message does in any case
     :raises FatalError: they differ
     """
-    from espwire.flash import verify, write
+    from espwire.flash import prepare, verify
 
     _check_nor(flash_type)
     settings = HeaderSettings(mode=flash_mode, size=flash_size, frequency=flash_freq)
-    target = FlashTarget.of(esp.device, flash_size=write.find_stated_size(settings))
-    parts = write.prepare_blobs(_read_parts(addr_data), target, settings, report=report)
+    target = FlashTarget.of(esp.device, flash_size=prepare.find_stated_size(settings))
+    parts = prepare.prepare_blobs(_read_parts(addr_data), target, settings, report=report)
     verify.verify_flash(esp.device, parts, report=report)
     log.print("Verification successful (digest matched).")
 

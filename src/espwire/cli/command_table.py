@@ -33,17 +33,17 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Flash": {
         "flash": Entry(
             "Write a build folder or firmware file to its addresses and verify it.",
-            "flash_jobs:flash",
+            "flash_build:flash",
             boards=Boards.SEVERAL,
         ),
         "write-flash": Entry(
-            "Write files to flash and verify them.", "flash_jobs:write_flash", boards=Boards.SEVERAL
+            "Write files to flash and verify them.", "flash:write_flash", boards=Boards.SEVERAL
         ),
         "verify-flash": Entry(
-            "Compare flash with files.", "flash_jobs:verify_flash", boards=Boards.SEVERAL
+            "Compare flash with files.", "flash:verify_flash", boards=Boards.SEVERAL
         ),
         "read-flash": Entry(
-            "Read flash into a file.", "flash_jobs:read_flash", boards=Boards.NAMED_FILES
+            "Read flash into a file.", "flash:read_flash", boards=Boards.NAMED_FILES
         ),
         "backup": Entry(
             "Save the whole flash in a file.", "backup:backup", boards=Boards.NAMED_FILES
@@ -51,11 +51,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "restore": Entry(
             "Write a backup back to flash and verify it.", "backup:restore", boards=Boards.SEVERAL
         ),
-        "erase-flash": Entry(
-            "Erase the whole flash.", "flash_jobs:erase_flash", boards=Boards.SEVERAL
-        ),
+        "erase-flash": Entry("Erase the whole flash.", "flash:erase_flash", boards=Boards.SEVERAL),
         "erase-region": Entry(
-            "Erase part of the flash.", "flash_jobs:erase_region", boards=Boards.SEVERAL
+            "Erase part of the flash.", "flash:erase_region", boards=Boards.SEVERAL
         ),
         "job": Entry(
             "Carry out the steps of a job file, and report the result.",

@@ -41,7 +41,7 @@ WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of a job
 RETRY_PAUSE_S = 0.3
 MOST_LOSSES = 3  # in one job
 
-Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 
 
 class Program(NamedTuple):
@@ -84,6 +84,7 @@ class Context:
     ) -> None:
         self.program, self.output = program or Program(), output or Output()
         self.options: dict[str, Any] = dict(options or {})
+        self._stepped_down = False
         self.defaults: dict[str, Any] = {}  # of a build folder; everything else overrides them
         self.line: Sequence[str] = ()  # the command line, with the arguments of @files
         self.board = board
@@ -343,7 +344,7 @@ class Context:
             device.use_flash_pins(pins)
         yield device
 
-    def run_job(self, job: Callable[[Device], Job], **options: Any) -> Job:
+    def run_job(self, job: Callable[[Device], Outcome], **options: Any) -> Outcome:
         """Run ``job`` on the connected chip, as within ``device``; if the board is lost meanwhile, wait for it, connect
         again, and run the job again. A job on flash then goes on where it was: it finds what is there.
 
@@ -365,6 +366,8 @@ class Context:
             except WrongChip:
                 raise
             except (TransportError, ConnectError, DeviceError) as error:
+                if mac and self._step_down(error):
+                    continue
                 if lost_at is not None:  # it is not back yet
                     if time.monotonic() >= lost_at + left:
                         raise
@@ -381,6 +384,31 @@ class Context:
                 self._report_loss(error)
                 if self._continued is not None:
                     self._continued.restart()
+
+    def _step_down(self, error: ToolError) -> bool:
+        """If the line loses too much, take a rate that is safe, then the ROM loader. False: that is not the reason, or
+        there is nothing else to try."""
+        from espwire.device.baud import ROM_BAUD
+        from espwire.events import Warned
+
+        fresh = self._connected is None and self.get("before") != "no-reset"
+        if not fresh or not self.program.tunes or self.get("no_stub"):
+            return False
+        bad = error.code == "line-bad"
+        if bad and (self._may_tune() or self.get("baud") > ROM_BAUD):
+            self.options["baud"], self._stepped_down = ROM_BAUD, True
+            text = f"the line loses too much; continuing at {ROM_BAUD} baud"
+        elif bad or (self._stepped_down and error.code == "no-reply"):
+            self.options["no_stub"] = True
+            text = "the line loses too much with the stub; continuing with the ROM loader"
+        else:
+            return False
+        self.report(Warned(code="stepped-down", text=text))
+        return True
+
+    def _may_tune(self) -> bool:
+        """Whether the rate is to be found by trials: none is stated."""
+        return self.program.tunes and not self.is_set("baud") and "baud" not in self.defaults
 
     def _may_wait(self) -> bool:
         """Whether the port can come back: a virtual chip in this process cannot go away."""
@@ -534,7 +562,7 @@ class Context:
         from espwire.protocol.dialect import BaudRule
 
         baud: int = self.get("baud")
-        if self.program.tunes and not self.is_set("baud") and "baud" not in self.defaults:
+        if self._may_tune():
             return "auto" if bulk else baud
         fixed = device.loader.dialect.baud is BaudRule.NONE
         return min(baud, DEFAULT_BAUD) if fixed and not bulk and not self.get("no_stub") else baud

@@ -395,6 +395,24 @@ def size_option(help: str) -> Callable[[F], F]:
     return click.option("-fs", "--flash-size", metavar="SIZE", callback=_parse_size, help=help)
 
 
+needed_options = combine(
+    click.option(
+        "--no-diff",
+        is_flag=True,
+        help="Write everything, also the sectors that are in flash already.",
+    ),
+    click.option(
+        "--no-keep",
+        is_flag=True,
+        help="Erase what shares a 4 KiB sector with a file, instead of keeping it.",
+    ),
+    click.option(
+        "--keep-gaps",
+        is_flag=True,
+        help="Leave the flash as it is where a file has 4 KiB sectors of 0xFF.",
+    ),
+)
+
 known_size_option = size_option("Flash size (4MB, …), if it cannot be detected.")
 table_size_option = size_option("Flash size that the table must fit: 4MB, …")
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espwire.errors import FileError
-from espwire.files import lock, make_private_folder, read_file, write_file
+from espwire.files import make_private_folder, read_file, wait_for_lock, write_file
 from espwire.streams import BINARY, NO_BLOCKING
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ VERSION = 1
 FILE = "state.json"
 MAX_ENTRIES = 200  # per table; the oldest are dropped
 MAX_LENGTH = 200  # of a key or a value
-LOCK_S, LOCK_STEP_S = 3.0, 0.01  # wait for another run that is writing
+LOCK_S = 3.0  # wait for another run that is writing
 FILE_LIMIT = 0x60000  # bytes; three full tables are smaller
 
 
@@ -69,7 +68,7 @@ class State:
         """Remember that the chip with this MAC address is at this adapter."""
         self._note("devices", plain_mac(mac), key)
 
-    def best_rate(self, key: str) -> int | None:
+    def find_rate(self, key: str) -> int | None:
         """The baud rate that was stable last for this adapter, chip and direction."""
         text = self._load()["rates"].get(key, "")
         return int(text) if text.isascii() and text.isdecimal() else None
@@ -154,13 +153,10 @@ def _locked(path: Path) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | NO_BLOCKING | BINARY
     descriptor = os.open(path.with_suffix(".lock"), flags, 0o600)
     try:
-        limit = time.monotonic() + LOCK_S
-        while not lock(descriptor):
-            if time.monotonic() >= limit:
-                raise FileError(
-                    f"{path} is locked by another run ({LOCK_S:.0f} seconds)", code="state-locked"
-                )
-            time.sleep(LOCK_STEP_S)
+        if not wait_for_lock(descriptor, LOCK_S):
+            raise FileError(
+                f"{path} is locked by another run ({LOCK_S:.0f} seconds)", code="state-locked"
+            )
         yield
     finally:
         os.close(descriptor)
@@ -175,7 +171,7 @@ def find_remembered(
 
 
 def plain_mac(mac: str) -> str:
-    """A MAC address in lower case with colons."""
+    """A MAC address in lower case with colons, as the file has it."""
     digits = mac.replace(":", "").replace("-", "").lower()
     return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 

@@ -390,8 +390,8 @@ class _BoardRates(RateMemory):
     def __init__(self, history: ConnectHistory, key: str) -> None:
         self._history, self._key = history, key
 
-    def best_rate(self, direction: Direction) -> int | None:
-        return self._history.best_rate(f"{self._key} {direction}")
+    def find_rate(self, direction: Direction) -> int | None:
+        return self._history.find_rate(f"{self._key} {direction}")
 
     def note_rate(self, direction: Direction, rate: int) -> None:
         self._history.note_rate(f"{self._key} {direction}", rate)

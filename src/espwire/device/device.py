@@ -419,7 +419,6 @@ class Device:
         """Change chip and port to ``baud``. A port without a rate (TCP, native USB) stays as it is.
 
         :param proofs: seconds to wait for each reply to SYNC at the new rate
-
         :raises Unsupported: this loader cannot
         :raises DeviceError, ConnectError: codes ``clock-measurement``, ``baud-change``
         """

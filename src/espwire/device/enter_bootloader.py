@@ -69,7 +69,7 @@ class ConnectHistory(Protocol):
     def note_device(self, mac: str, key: str) -> None:
         """The chip with this MAC is connected to this adapter."""
 
-    def best_rate(self, key: str) -> int | None:
+    def find_rate(self, key: str) -> int | None:
         """The baud rate that was stable last for this adapter, chip and direction."""
 
     def note_rate(self, key: str, rate: int) -> None:

@@ -68,7 +68,7 @@ class Choice(NamedTuple):
 class RateMemory:
     """Which rate was stable in earlier sessions, per direction. This one remembers nothing."""
 
-    def best_rate(self, direction: Direction) -> int | None:
+    def find_rate(self, direction: Direction) -> int | None:
         """The rate of the last long transfer."""
         return None
 
@@ -112,7 +112,7 @@ class LineTuner:
         gain = size * BITS_PER_BYTE * (1 / loader.baud - 1 / self._rates[-1])
         if not self._probes or gain < PROBE_BUDGET_S:
             return
-        remembered = self._memory.best_rate(direction)
+        remembered = self._memory.find_rate(direction)
         if remembered in self._rates:
             for rate in self._rates:
                 for choice in (Choice(rate), Choice(rate, small=True)) if rate > remembered else ():
@@ -212,10 +212,10 @@ class LineTuner:
     ) -> Choice:
         """The best one, or one that most lines can carry, if there may be no time for more."""
         present = self._loader.baud
-        wanted = UPLOAD_BAUD if present < UPLOAD_BAUD and not longest else USUAL_RATE
-        safer = Choice(wanted)
-        due = wanted == UPLOAD_BAUD or 2 * longest > left
-        helps = present < wanted < choices[0].rate and (direction, safer) not in self._scores
+        usual = UPLOAD_BAUD if present < UPLOAD_BAUD and not longest else USUAL_RATE
+        safer = Choice(usual)
+        due = usual == UPLOAD_BAUD or 2 * longest > left
+        helps = present < usual < choices[0].rate and (direction, safer) not in self._scores
         return safer if due and helps and safer in choices else choices[0]
 
     def _use_window(self, direction: Direction, choice: Choice) -> None:
@@ -233,10 +233,10 @@ class LineTuner:
             loader.transport.sleep(TRIAL_S)
             self._find_again(before, before)
             return
-        heard = loader.transport.now()
+        replied_at = loader.transport.now()
         try:
             self._set_port(choice.rate)
-            arrived, heard = self._exchange(frames, heard - sent, heard)
+            arrived, replied_at = self._exchange(frames, replied_at - sent, replied_at)
         except TransportLost:
             raise
         except TransportError:  # the driver refuses the rate
@@ -249,7 +249,7 @@ class LineTuner:
             self._find_again(before, choice.rate, before)
             return
         settle_s = loader.settings.timing.baud_settle
-        loader.transport.sleep(max(0.0, heard + TRIAL_S - settle_s - loader.transport.now()))
+        loader.transport.sleep(max(0.0, replied_at + TRIAL_S - settle_s - loader.transport.now()))
         # an adapter may have refused the rate silently: only where replies came has the stub been there
         self._find_again(before, before, *[choice.rate] * bool(arrived))
 
@@ -266,14 +266,14 @@ class LineTuner:
         if direction == "write":
             bodies = [pick.randbytes(FRAME_BYTES + 4) for _ in range(count)]
             return [Request(StubOp.BATCH, 0, body).packet() for body in bodies]
-        asked = [AskCapabilities().request()] * 7
+        long_replies = [AskCapabilities().request()] * 7
         digests = [
             [SpiFlashMd5(pick.randrange(0x10000), 16).request() for _ in range(2)]
             for _ in range(count)
         ]
-        return [Batch((*asked, *pair)).packet() for pair in digests]
+        return [Batch((*long_replies, *pair)).packet() for pair in digests]
 
-    def _exchange(self, frames: list[bytes], trip: float, heard: float) -> tuple[int, float]:
+    def _exchange(self, frames: list[bytes], trip: float, replied_at: float) -> tuple[int, float]:
         """Send all; how many replies show that both ways were good, and when the last of them came."""
         loader, good = self._loader, 0
         loader.begin_pipeline()
@@ -288,9 +288,9 @@ class LineTuner:
             if reply is None:
                 break
             if int.from_bytes(reply.body[-2:], "big") in (0, BAD_LENGTH):
-                good, heard = good + 1, loader.transport.now()
+                good, replied_at = good + 1, loader.transport.now()
         loader.end_pipeline()
-        return good, heard
+        return good, replied_at
 
     def _confirm(self, rate: int) -> bool:
         """Have the stub keep the rate in use."""

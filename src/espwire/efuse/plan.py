@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from espwire.efuse.check import has_error
 from espwire.efuse.model import Field
-from espwire.efuse.planner import Planner
+from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import FuseState
 from espwire.record import Record
 
@@ -77,6 +78,7 @@ def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
     before = planner.before
     after = tuple(old | new for old, new in zip(before.blocks, planner.wanted, strict=True))
     full = before.change(after)
+    _require_scheme(before, full)
     fields = [field for field in before.layout.fields if before.exists(field)]
     return BurnPlan(
         before=before,
@@ -93,12 +95,28 @@ def plan_burn(planner: Planner, *, postpone: bool = True) -> BurnPlan:
     )
 
 
+def _require_scheme(before: FuseState, full: FuseState) -> None:
+    """Refuse a coding scheme with which nothing can be burned.
+
+    :raises DeviceError: code ``efuse-coding``
+    """
+    for block in full.data.blocks:
+        if full.scheme(block) == "repeat" != before.scheme(block):
+            raise build_refusal(
+                f"{block.name} would get the coding scheme repeat, which cannot be burned",
+                "Use the scheme three-quarter, or none.",
+                "efuse-coding",
+            )
+
+
 def _order(planner: Planner, *, postpone: bool) -> list[BurnStep]:
     before, steps = planner.before, []
     new = [want & ~old for want, old in zip(planner.wanted, before.blocks, strict=True)]
     for block in reversed(before.data.blocks[1:]):
         if new[block.id]:
-            steps.append(BurnStep(block.id, new[block.id]))
+            again = has_error(before, block)  # coded data needs all of its bits
+            bits = planner.wanted[block.id] if again else new[block.id]
+            steps.append(BurnStep(block.id, bits))
     last = 0
     for name in LAST if postpone else ():
         field = before.layout.find(name)

@@ -61,7 +61,8 @@ def read_plan(path: str) -> dict[str, Any]:
 
 def _is_table(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(
-        isinstance(row, list) and all(isinstance(cell, kind) for cell in row) for row in value
+        isinstance(row, list) and row and all(isinstance(cell, kind) for cell in row)
+        for row in value
     )
 
 
@@ -82,8 +83,8 @@ def is_done(content: Mapping[str, Any], state: FuseState) -> bool:
     :raises DeviceError: code ``efuse-changed``: another chip, revision or state than the plan assumes
     """
     states: list[list[str]] = content["states"]
-    if content["chip"] != state.data.id or len(states) != len(state.blocks):
-        raise _changed(f"the plan is for {content['chip']}, not {state.data.id}")
+    if content.get("chip") != state.data.id or len(states) != len(state.blocks):
+        raise _changed(f"the plan is for {content.get('chip')}, not {state.data.id}")
     done = True
     for block, known in zip(state.data.blocks, states, strict=True):
         if state.hidden_mask(block):
@@ -92,8 +93,8 @@ def is_done(content: Mapping[str, Any], state: FuseState) -> bool:
         if found not in known:
             raise _changed(f"{block.name} does not hold what the plan assumes")
         done = done and found == known[-1]
-    if not done and content["revision"] != state.revision:
-        raise _changed(f"the plan is for revision {content['revision']}, not {state.revision}")
+    if not done and content.get("revision") != state.revision:
+        raise _changed(f"the plan is for revision {content.get('revision')}, not {state.revision}")
     return done
 
 

@@ -185,7 +185,7 @@ def restore_flash(
     check_skip(backup, skip)
     board = identify_board(device)
     _check_usable(backup.board, board)
-    stop_if_fatal(find_differences(backup.board, board), policy)
+    stop_if_fatal(find_board_differences(backup.board, board), policy)
     if board.flash_size < backup.board.flash_size:
         _check_fits(backup, device, board.flash_size)
     parts = [part for part in backup.parts if part.name not in skip]
@@ -245,7 +245,7 @@ def _check_usable(saved: Board, board: Board) -> None:
         )
 
 
-def find_differences(saved: Board, board: Board) -> list[Finding]:
+def find_board_differences(saved: Board, board: Board) -> list[Finding]:
     """Findings for a board that is not the one of the backup."""
     findings = []
     if saved.mac != board.mac:

@@ -20,6 +20,7 @@ from typing import Any
 from espwire.errors import DataError, FileError
 from espwire.files import make_private_folder, open_output, read_file
 from espwire.flash.last_written import LastWritten
+from espwire.flash.model import BLANK
 from espwire.sizes import SECTOR, Ranges
 
 VERSION = 1
@@ -38,7 +39,7 @@ class Shared:
     def keeps_data(self) -> bool:
         """Whether any of the other data is not blank."""
         return any(
-            self.content[low - self.address : high - self.address].strip(b"\xff")
+            self.content[low - self.address : high - self.address].strip(BLANK)
             for low, high in self.kept
         )
 
@@ -49,8 +50,8 @@ class Shared:
         >>> Shared(0, b"ab", ()).may_hold(b"a" + bytes([0xFF])), Shared(0, b"ab", ()).may_hold(b"xx")
         (True, False)
         """
-        wanted = int.from_bytes(self.content, "big")
-        return wanted & int.from_bytes(flash, "big") == wanted
+        content = int.from_bytes(self.content, "big")
+        return content & int.from_bytes(flash, "big") == content
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ NOTHING = Unfinished()
 
 
 class Journal:
-    """The journal of one board.
+    """The journal of one board, and next to it the record of what the last write left (``last_written``).
 
     :param path: its file; its folder is created
     :param board: what names the board, such as its MAC address

@@ -125,6 +125,12 @@ def fill_up(blob: Blob, found: Found) -> tuple[int, bytes]:
     return start, b"".join((before, data, behind)) if before or behind else bytes(data)
 
 
+def fill_sectors(blob: Blob, found: Found) -> tuple[int, bytes]:
+    """As ``fill_up``, but always to the end of the last sector."""
+    start, data = fill_up(blob, found)
+    return start, data + BLANK * (-len(data) % SECTOR)
+
+
 def find_changed_runs(new: bytes, old: bytes, sector: int) -> tuple[tuple[int, int], ...]:
     """Half-open ranges of ``new`` that differ from ``old``: whole sectors, except at its end; neighbours are joined.
 
@@ -283,6 +289,16 @@ def bridge_gaps(runs: Ranges, limits: FlashLimits, cost: TransportCost) -> Range
             start, _ = joined.pop()
         joined.append((start, end))
     return tuple(joined)
+
+
+def estimate_stream(blobs: Iterable[Blob], found: Mapping[int, Found]) -> int:
+    """About how many bytes the host will send, without what the chip encrypts, which it cannot verify."""
+    size = 0
+    for blob in blobs:
+        changed = found[blob.address].changed if blob.address in found else None
+        if not blob.encrypted:
+            size += len(blob.data) if changed is None else sum(high - low for low, high in changed)
+    return int(size * COMPRESSED)
 
 
 def _find_changes(start: int, data: bytes, blob: Blob) -> Ranges:

@@ -172,28 +172,3 @@ def _find_images(blob: Blob) -> Iterable[int]:
     for address in range(align_up(max(blob.address, BLOCK), BLOCK), blob.end, BLOCK):
         if is_image(blob.data[address - blob.address :][:1]):
             yield address
-
-
-def cut_gaps(blobs: Iterable[Blob]) -> list[Blob]:
-    """``blobs`` without the whole sectors of 0xFF in them, which are left in flash as they are (``--keep-gaps``)."""
-    cut: list[Blob] = []
-    for blob in blobs:
-        runs = _find_runs(blob)
-        for number, (low, high) in enumerate(runs, 1):
-            name = blob.name if len(runs) == 1 else f"{blob.label}, part {number}"
-            part = slice(low - blob.address, high - blob.address)
-            previous = None if blob.previous is None else blob.previous[part]
-            cut.append(
-                replace(blob, address=low, data=blob.data[part], name=name, previous=previous)
-            )
-    return cut
-
-
-def _find_runs(blob: Blob) -> Ranges:
-    first, last = align_down(blob.address, SECTOR), align_up(blob.end, SECTOR)
-    filled = []
-    for at in range(first, last, SECTOR):
-        low, high = max(at, blob.address), min(at + SECTOR, blob.end)
-        if high - low < SECTOR or blob.data[low - blob.address : high - blob.address].strip(BLANK):
-            filled.append((low, high))
-    return join_ranges(filled)

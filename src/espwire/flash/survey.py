@@ -19,7 +19,7 @@ from espwire.flash.findings import Policy
 from espwire.flash.journal import NOTHING, Unfinished
 from espwire.flash.last_written import DIGEST_BYTES, digest_sectors
 from espwire.flash.model import BLANK, FlashTarget, Found
-from espwire.flash.plan import can_compare, can_keep, fill_up
+from espwire.flash.plan import can_compare, can_keep, fill_sectors
 from espwire.flash.verify import compare_digests, has_content
 from espwire.sizes import BLOCK, SECTOR, Ranges, align_down, align_up, join_ranges, subtract_ranges
 
@@ -75,8 +75,8 @@ def survey(
 
 def _is_compared(blob: Blob, target: FlashTarget, policy: Policy) -> bool:
     """Whether its sectors are compared one by one."""
-    wanted = policy.diff and not policy.skip_flashed and blob.previous is None
-    return wanted and target.limits.can_digest and can_compare(blob, target, policy)
+    compares = policy.diff and not policy.skip_flashed and blob.previous is None
+    return compares and target.limits.can_digest and can_compare(blob, target, policy)
 
 
 def _find_edges(blob: Blob, policy: Policy) -> tuple[Span, ...]:
@@ -124,8 +124,7 @@ def _compare(
         return found
     if not _is_compared(blob, target, policy):
         return found
-    start, data = fill_up(blob, found)
-    data += BLANK * (-len(data) % SECTOR)
+    start, data = fill_sectors(blob, found)
     piece = SECTOR if target.limits.digests_at_once else BLOCK
     changed = compare_digests(device, start, data, piece)
     certain = not changed and target.limits.digests_at_once and target.limits.checksummed
@@ -133,8 +132,7 @@ def _compare(
 
 
 def _compare_with_last(blob: Blob, found: Found, last: Mapping[int, bytes]) -> Found:
-    start, data = fill_up(blob, found)
-    digests = digest_sectors(start, data + BLANK * (-len(data) % SECTOR))
+    digests = digest_sectors(*fill_sectors(blob, found))
     differ = ((at, at + SECTOR) for at, digest in digests.items() if last.get(at) != digest)
     return found._replace(changed=join_ranges(differ))
 

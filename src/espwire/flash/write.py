@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from espwire.blob import Blob, choose_for_chip
+from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
-from espwire.errors import FileError, UsageError
+from espwire.errors import FileError
 from espwire.events import (
     Finished,
     Note,
@@ -28,7 +28,7 @@ from espwire.flash.boot_content import ParsedImages
 from espwire.flash.erase import erase_again, run_erase
 from espwire.flash.estimate import TransportCost
 from espwire.flash.findings import Finding, Policy, stop_if_fatal
-from espwire.flash.journal import NOTHING, Journal, Shared, Unfinished
+from espwire.flash.journal import NOTHING, Journal, Unfinished
 from espwire.flash.last_written import digest_sectors
 from espwire.flash.model import (
     BLANK,
@@ -42,7 +42,22 @@ from espwire.flash.model import (
     Verify,
     Write,
 )
-from espwire.flash.plan import can_compare, check_blobs, check_can_verify, fill_up, plan, plan_write
+from espwire.flash.plan import (
+    can_compare,
+    check_blobs,
+    check_can_verify,
+    estimate_stream,
+    fill_sectors,
+    plan,
+    plan_write,
+)
+from espwire.flash.prepare import (
+    find_stated_size,
+    list_build_blobs,
+    merge_settings,
+    prepare_blobs,
+)
+from espwire.flash.recovery import can_restore, find_restorable, find_shared, leave_out_erased
 from espwire.flash.safety import find_problems
 from espwire.flash.side_effects import (
     find_blanked,
@@ -59,16 +74,9 @@ from espwire.flash.verify import (
     find_differences,
     has_content,
 )
-from espwire.image.codec import find_patch_obstacle, pack, patch_image
 from espwire.image.header import (
-    DETECT,
-    KEEP,
     HeaderSettings,
-    find_codes,
-    find_size_name,
-    parse_size,
 )
-from espwire.image.model import Image
 from espwire.progress import track
 from espwire.protocol.stub import Codec
 from espwire.sizes import (
@@ -76,7 +84,6 @@ from espwire.sizes import (
     Ranges,
     align_down,
     align_up,
-    format_size,
     join_ranges,
     subtract_ranges,
 )
@@ -84,9 +91,6 @@ from espwire.sizes import (
 if TYPE_CHECKING:
     from espwire.device.device import Device
     from espwire.image.build_file import BuildPlan
-
-
-TYPICAL_PACKED = 0.65  # of the size of firmware
 
 
 def write_flash(
@@ -102,7 +106,8 @@ def write_flash(
 ) -> Plan:
     """Write ``blobs`` and verify them; returns the plan that was carried out.
 
-    :param journal: keeps what an interruption would destroy, and restores it in the next run
+    :param journal: keeps what an interruption would destroy, and restores it in the next run; with ``last_written``,
+        what this write leaves, so that the next one compares faster
     :param settings: flash settings for the header of the image at the bootloader's offset
     :param dry_run: stop when the plan is ready; nothing is written
     :raises UsageError: blobs overlap, or a setting does not exist on this chip
@@ -122,7 +127,7 @@ def write_flash(
     last = {} if journal is None else journal.last_written.read()
     found = survey(device, ordered, target, policy, unfinished, last)
     if not dry_run and policy.verify is not False:
-        device.tune_line("write", _estimate_stream(ordered, found))
+        device.tune_line("write", estimate_stream(ordered, found))
     planned = plan(blobs, target=target, cost=_find_cost(device), policy=policy, found=found)
     if target.limits.can_read and not target.encrypts_flash:
         problems += find_blanked(device, planned)
@@ -206,8 +211,7 @@ def _note_written(
     digests = {} if done.erases else dict(last)
     for blob in blobs:
         if can_compare(blob, target, done.policy):
-            start, data = fill_up(blob, found[blob.address])
-            digests |= digest_sectors(start, data + BLANK * (-len(data) % SECTOR))
+            digests |= digest_sectors(*fill_sectors(blob, found[blob.address]))
     if digests != last:
         journal.last_written.write(digests)
 
@@ -273,97 +277,6 @@ def open_write(
     return WriteTransfer(
         device.loader, address, size, announced, codec, encrypted=encrypted, erase=erase
     )
-
-
-def find_stated_size(settings: HeaderSettings) -> int | None:
-    """Bytes of flash that ``settings`` name; None: they leave it to the flash.
-
-    :raises UsageError: not a size
-    """
-    return None if settings.size in (KEEP, DETECT) else parse_size(settings.size)
-
-
-def prepare_blobs(
-    blobs: Iterable[Blob],
-    target: FlashTarget,
-    settings: HeaderSettings,
-    images: ParsedImages | None = None,
-    *,
-    report: Report = silent,
-) -> tuple[Blob, ...]:
-    """``blobs`` for this chip, with ``settings`` in the boot image's header; ``detect`` takes the size that the flash
-    has. What files for several chips hold for others is left out.
-
-    A chip that checks signatures gets its images unchanged.
-
-    :raises UsageError: the chip has no such setting, or the flash size is to be detected and cannot be
-    :raises DataError: a file for several chips has nothing for this one
-    """
-    blobs = choose_for_chip(blobs, target.chip.id)
-    if settings.keep_all:
-        return blobs
-    settings = _resolve_size(settings, target, report)
-    find_codes(target.chip, settings)  # a wrong setting is an error even if no header takes it
-    offset = target.chip.flash.bootloader_offset
-    if target.checks_images:
-        text = "the flash settings change no header: with secure boot or Secure Download Mode on, images stay as they are"
-        report(Warned(code="header-kept", text=text))
-        return blobs
-    if all(blob.address != offset for blob in blobs):
-        text = f"nothing is written to {offset:#x}, so the flash settings change no header"
-        report(Note(text=text))
-    images = images or ParsedImages(target.chip)
-    return tuple(
-        _patch_header(blob, settings, images, report) if blob.address == offset else blob
-        for blob in blobs
-    )
-
-
-def _resolve_size(settings: HeaderSettings, target: FlashTarget, report: Report) -> HeaderSettings:
-    if settings.size != DETECT:
-        return settings
-    size = target.real_size
-    if size is None:
-        raise UsageError(
-            "the flash size cannot be detected",
-            hint="Set it, for example --flash-size 4MB.",
-            code="flash-size-unknown",
-        )
-    name = find_size_name(target.chip, size)
-    if name is None:
-        text = (
-            f"an image header cannot express {format_size(size)}; its flash size is left as it is"
-        )
-        report(Warned(code="flash-size-unusual", text=text))
-    return replace(settings, size=name or KEEP)
-
-
-def _patch_header(
-    blob: Blob, settings: HeaderSettings, images: ParsedImages, report: Report
-) -> Blob:
-    image = images.parse(blob.data)
-    obstacle = find_patch_obstacle(blob.data, image)
-    if obstacle or not isinstance(image, Image):
-        if blob.data:
-            text = f"the header of {blob.label} is left as it is: {obstacle}"
-            report(Warned(code="header-kept", text=text))
-        return blob
-    image = patch_image(image, images.chip, settings)
-    data = pack(image)
-    if data != blob.data:
-        report(Note(text=f"flash settings changed in the header of {blob.label}"))
-    images.put(data, image)
-    return replace(blob, data=data)
-
-
-def _estimate_stream(blobs: Iterable[Blob], found: Mapping[int, Found]) -> int:
-    """About how many bytes cross the line for what the chip's hashes can prove."""
-    size = 0
-    for blob in blobs:
-        changed = found[blob.address].changed if blob.address in found else None
-        if not blob.encrypted:
-            size += len(blob.data) if changed is None else sum(high - low for low, high in changed)
-    return int(size * TYPICAL_PACKED)
 
 
 def _find_cost(device: Device) -> TransportCost:
@@ -623,90 +536,3 @@ class _Run:
                 if has_content(self.device, start, blank):
                     raise build_wrong_erase(piece.address, piece.end, [start])
                 return
-
-
-def can_restore(target: FlashTarget, policy: Policy) -> bool:
-    """Whether what an interrupted write has kept can be compared with the flash, and belongs into it."""
-    readable = target.limits.can_read and not target.encrypts_flash
-    return readable and policy.keep
-
-
-def leave_out_erased(unfinished: Unfinished, policy: Policy) -> Unfinished:
-    """What is to be erased first need not be restored."""
-    shared = (s for s in unfinished.shared if not policy.erases(s.address, s.address + SECTOR))
-    return replace(unfinished, shared=tuple(shared))
-
-
-def find_shared(writes: Iterable[Write]) -> tuple[Shared, ...]:
-    """The sectors that are erased and that a blob does not fill: the rest of them is written again."""
-    shared: dict[int, Shared] = {}
-    for write in writes:
-        end = align_up(write.end, SECTOR)
-        for low, high in ((write.address, write.blob[0]), (write.blob[1], end)):
-            sector = align_down(low, SECTOR)
-            if low < high and any(piece.address <= sector < piece.end for piece in write.pieces):
-                at = sector - write.address
-                content = write.data[at : at + SECTOR].ljust(SECTOR, BLANK)
-                kept = shared[sector].kept if sector in shared else ()
-                shared[sector] = Shared(sector, content, (*kept, (low, high)))
-    return tuple(shared.values())
-
-
-def find_restorable(
-    device: Device,
-    unfinished: Unfinished,
-    blobs: Iterable[Blob],
-    journal: Journal,
-    report: Report,
-) -> tuple[Unfinished, list[Blob]]:
-    """What an interrupted write has kept and the flash has lost; and as blobs, where none of ``blobs`` goes there.
-
-    A sector that was under way belongs to that write, whatever it holds now. Others must hold some of its content and
-    nothing else; if not, the journal is put aside, and a warning names it.
-    """
-    claimed = [(align_down(b.address, SECTOR), align_up(b.end, SECTOR)) for b in blobs]
-    usable, lost, more = [], [], []
-    for sector in unfinished.shared:
-        span = (sector.address, sector.address + SECTOR)
-        under_way = not subtract_ranges([span], unfinished.under_way)
-        flash = b"".join(device.backend.read(sector.address, SECTOR))
-        if under_way or sector.may_hold(flash):
-            usable.append(sector)
-            if subtract_ranges([span], claimed):
-                more.append(Blob(sector.address, sector.content, "kept data"))
-        elif any(
-            flash[low - span[0] : high - span[0]] != sector.content[low - span[0] : high - span[0]]
-            for low, high in sector.kept
-        ):
-            lost.append(sector)
-    if lost:
-        aside = journal.put_aside()
-        places = ", ".join(f"{sector.address:#x}" for sector in lost)
-        text = f"an interrupted write has kept data of the sector at {places}, where the flash now holds something else; it is left alone, and the data is in {aside}"
-        report(Warned(code="journal-kept", text=text))
-    return replace(unfinished, shared=tuple(usable)), more
-
-
-def list_build_blobs(build: BuildPlan, *, encrypt: bool = False) -> tuple[Blob, ...]:
-    """The build's files, with the chips that they are for."""
-    return tuple(
-        replace(
-            blob,
-            encrypted=encrypt and blob.encrypted,
-            chips=blob.chips if blob.one_of else build.chips,
-        )
-        for blob in build.blobs
-    )
-
-
-def merge_settings(first: HeaderSettings, second: HeaderSettings) -> HeaderSettings:
-    """Each setting of ``first`` that is not ``keep``, else that of ``second``."""
-
-    def pick(one: str, other: str) -> str:
-        return other if one == KEEP else one
-
-    return HeaderSettings(
-        mode=pick(first.mode, second.mode),
-        size=pick(first.size, second.size),
-        frequency=pick(first.frequency, second.frequency),
-    )

@@ -20,8 +20,9 @@ from espwire.files import read_file
 from espwire.flash.erase import erase_flash, erase_region
 from espwire.flash.model import BLANK, FlashTarget
 from espwire.flash.partitions import check_fits, check_inside
+from espwire.flash.prepare import list_build_blobs
 from espwire.flash.verify import verify_flash
-from espwire.flash.write import check_write, list_build_blobs, write_flash
+from espwire.flash.write import check_write, write_flash
 from espwire.image.build_dir import read_build
 from espwire.image.build_file import BuildRequest
 from espwire.image.header import HeaderSettings

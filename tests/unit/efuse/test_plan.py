@@ -245,3 +245,21 @@ def test_a_plan_for_another_state_is_refused_and_an_interrupted_one_continues() 
     with pytest.raises(DeviceError) as caught:
         burn(made, other)
     assert caught.value.code == "efuse-changed"
+
+
+def test_the_coding_scheme_that_nobody_can_burn_is_refused() -> None:
+    store = VirtualStore("esp32")
+    refuse(store, lambda p: request_fields(p, [("CODING_SCHEME", "2")]), "efuse-coding")
+    do(store, lambda p: request_fields(p, [("CODING_SCHEME", "1")]))
+    assert store.read().scheme(store.data.blocks[1]) == "three_quarter"
+    store.burned[0] ^= 3 << 192
+    refuse(store, lambda p: request_bits(p, "BLOCK1", [0]), "efuse-coding")
+
+
+def test_with_3_4_coding_each_chunk_of_six_bytes_takes_one_burn() -> None:
+    store = VirtualStore("esp32")
+    store.burned[0] = 1 << 192
+    do(store, lambda p: request_bits(p, "BLOCK3", [0]))
+    refuse(store, lambda p: request_bits(p, "BLOCK3", [47]), "efuse-second-burn")
+    do(store, lambda p: request_bits(p, "BLOCK3", [48]))
+    assert store.burned[3] == 1 | 1 << 48

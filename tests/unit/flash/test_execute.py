@@ -109,6 +109,9 @@ class FakeDevice:
     def memory(self):
         return self.backend.memory
 
+    def tune_line(self, direction, size):
+        pass
+
 
 def run(device, parts, policy=None, **keywords):
     events = []

@@ -15,7 +15,7 @@ from espwire.events import Note, Warned
 from espwire.flash import boot_content, safety
 from espwire.flash.findings import Policy
 from espwire.flash.model import FlashTarget
-from espwire.flash.write import prepare_blobs
+from espwire.flash.prepare import prepare_blobs
 from espwire.image.codec import parse
 from espwire.image.header import HeaderSettings
 
