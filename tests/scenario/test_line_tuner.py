@@ -379,7 +379,7 @@ def test_an_adapter_that_carries_nothing_for_2_s_after_a_change_of_its_rate(
     assert board.trials == [460_800]
 
 
-def test_a_chip_that_resets_in_a_trial_is_silent_and_nothing_was_written(
+def test_a_chip_that_resets_in_a_trial_is_an_error_and_nothing_was_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     exchange = LineTuner._exchange
@@ -396,7 +396,7 @@ def test_a_chip_that_resets_in_a_trial_is_silent_and_nothing_was_written(
     contents = bytes(board.transport.chip.flash.contents)
     with pytest.raises(NoReply, match="no longer replies at any baud rate") as caught:
         board.write()
-    assert caught.value.code == "no-reply", "with which the commands connect again"
+    assert caught.value.code == "line-bad", "after which the commands connect again"
     assert board.transport.chip.flash.contents == contents
 
 

@@ -303,7 +303,7 @@ class LineTuner:
     def _find_again(self, before: int, *rates: int) -> None:
         """Find the stub after a trial, and have it keep the rate, unless it is the one before.
 
-        :raises NoReply: at none: the chip may have been reset
+        :raises NoReply: code ``line-bad``: at none: the chip may have been reset
         """
         loader = self._loader
         for _ in range(SEARCHES):
@@ -322,6 +322,7 @@ class LineTuner:
         raise NoReply(
             "the stub no longer replies at any baud rate",
             hint="Repeat the command with --baud 115200, and check cable and supply.",
+            code="line-bad",
         )
 
     def _set_port(self, rate: int) -> None:
