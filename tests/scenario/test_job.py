@@ -734,3 +734,17 @@ def test_a_board_that_prints_without_end_does_not_extend_the_wait() -> None:
     with pytest.raises(DeviceError) as caught:
         wait_for_line(output, WaitFor(re.compile("ready"), None, 2.0))  # type: ignore[arg-type]
     assert (caught.value.code, output.clock) == ("no-line", 2.0)
+
+
+@pytest.mark.parametrize("kind", ["db", "csv", "jsonl"])
+def test_a_value_that_is_not_utf_8_is_one_error_and_the_report_shows_it(
+    factory: Factory, kind: str
+) -> None:
+    job = f"[report]\nfile = 'report.{kind}'\nfields = ['serial']\n"
+    lines = factory.run(job + SERIAL, "--set", "serial=A\udcff", code=6)
+    assert (lines[-1]["event"], lines[-1]["code"]) == ("Error", "job-template")
+    assert not factory.touched()
+    factory.run(job + SERIAL.replace("{serial}", "text"), "--set", "serial=A\udcff")
+    report = (factory.folder / f"report.{kind}").read_bytes()
+    assert b"passed" in report
+    assert rb"A\udcff" in report

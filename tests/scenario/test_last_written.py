@@ -131,7 +131,14 @@ def test_the_record_is_gone_while_flash_changes(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"v": 9}', b'{"v": 1, "board": "board", "runs": [[1, "AAAAAAAAAAA="]]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"v": 9}',
+        b'{"v": 1, "board": "board", "runs": [[1, "AAAAAAAAAAA="]]}',
+        b'{"v": 1, "board": "board", "runs": [[Infinity, "AAAAAAAAAAA="]]}',
+    ],
 )
 def test_a_damaged_record_is_ignored(tmp_path, content):
     board = Board(tmp_path, OLD, last=None)

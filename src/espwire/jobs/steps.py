@@ -137,7 +137,14 @@ class Content(NamedTuple):
                     code="job-template",
                 ) from None
             where = f"{where}: {self.template}"
-        data = context.fill(text, where).encode()
+        try:
+            data = context.fill(text, where).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{where}: the text is not UTF-8: {shorten(context.fill(text, where))}",
+                hint="Use UTF-8 in the values of --set.",
+                code="job-template",
+            ) from None
         if len(data) > self.size:
             raise DataError(
                 f"{where}: the text has {len(data):,} bytes, more than its size, {self.size:,}",
