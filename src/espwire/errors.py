@@ -285,14 +285,17 @@ CONSENTS: dict[str, str] = {
 def check_consents(names: Iterable[str]) -> frozenset[str]:
     """``names`` as a set.
 
-    :raises UsageError: code ``unknown-consent``; the hint lists the known names
+    :raises UsageError: code ``unknown-consent``; the hint names a similar consent, or lists all
     """
     consents = frozenset(names)
     unknown = sorted(consents - CONSENTS.keys())
     if unknown:
+        from difflib import get_close_matches
+
+        close = get_close_matches(unknown[0], CONSENTS, 1)
         raise UsageError(
             f"unknown consent {unknown[0]!r}",
-            hint=f"Consents: {', '.join(CONSENTS)}.",
+            hint=f"Did you mean {close[0]}?" if close else f"Consents: {', '.join(CONSENTS)}.",
             code="unknown-consent",
         )
     return consents
