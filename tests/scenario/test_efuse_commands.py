@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -286,3 +288,96 @@ def test_a_complete_plan_names_what_cannot_be_read(capsys: pytest.CaptureFixture
     assert run("burn", "--plan", "plan.json") == 0
     assert "BLOCK_KEY0 cannot be read back" in capsys.readouterr().err
     assert burned() == complete
+
+
+class Terminal(io.StringIO):
+    """Standard output that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_summary_is_grouped_and_coloured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("burn-key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY") == 0
+    capsys.readouterr()
+    shown = {}
+    for name, value in (("NO_COLOR", "1"), ("NO_COLOR", "")):
+        screen = Terminal()
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "stdout", screen)
+        assert run("summary") == 0
+        shown[value] = screen.getvalue()
+    plain, coloured = shown["1"], shown[""]
+    assert "\x1b" not in plain
+    titles = [line for line in plain.splitlines() if line[:1].isupper()]
+    assert titles == [
+        "Identity",
+        "Secure boot",
+        "Flash encryption",
+        "Keys",
+        "Download mode, USB and debugging",
+        "Flash chip and its supply",
+        "Locks",
+        "Other",
+    ]
+    rows = {line.split()[0]: line.split() for line in plain.splitlines() if line.strip()}
+    assert rows["BLOCK_KEY0"][1:3] == ["locked", "hidden"]
+    assert rows["KEY_PURPOSE_0"][1:4] == ["set", "locked", "XTS_AES_128_KEY"]
+    assert rows["WDT_DELAY_SEL"][1] == "40000"
+    if os.name != "nt":
+        lines = coloured.splitlines()
+        assert any(line.startswith("\x1b[31m  BLOCK_KEY0 ") for line in lines)
+        assert any(line.startswith("\x1b[1m\x1b[33m  KEY_PURPOSE_0 ") for line in lines)
+        assert any(line.startswith("  WDT_DELAY_SEL ") for line in lines)
+
+
+def test_in_a_pipe_the_summary_is_the_table_of_espefuse(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run("summary") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("EFUSE_NAME (Block) Description")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--debug summary --form json --fi s.json",  # versions 3 and 4 accept unique prefixes
+        "--do-not-conf burn_bit BLOCK3 3 --force-w",
+        "burn_key BLOCK_KEY1 key USER --no-r --no-w --show-s --do-not-confirm",
+        "--do-not-confirm --postpone burn_efuse DIS_ICACHE 1 --force",
+        "burn_block_data --off 4 BLOCK_USR_DATA part --do-not-confirm",
+        "burn_custom_mac AA:CD:EF:01:02:03 --do-not-confirm",
+        "dump --file d.bin --form joint",
+        "dump --file_name d.bin",
+        "check_error --reco",
+        "get_custom_mac",
+        "adc_info",
+    ],
+)
+def test_espefuse_accepts_the_spellings_of_versions_3_to_5(
+    words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = pytest.importorskip("espwire_compat.espefuse").main
+    (folder / "part").write_bytes(b"abcd")
+    assert program(["-c", "ESP32-C3", "--virt", "--path-efuse", FILE, *words.split()]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_espefuse_reads_and_burns_over_a_port(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = pytest.importorskip("espwire_compat.espefuse").main
+    line = ["-p", f"virtual:esp32c3?profile=instant&efuse={FILE}", "-b", "115200"]
+    line += ["--before", "default_reset", "--do-not-confirm"]
+    assert program([*line, "burn_key", "BLOCK_KEY0", "key", "XTS_AES_128_KEY"]) == 0
+    shown = capsys.readouterr()
+    assert "BURN BLOCK4  - OK (write block == read block)\n" in shown.out
+    assert "not reset (--after no-reset)" in shown.out
+    assert burned()[4] == int.from_bytes(KEY[::-1], "little")
+    assert program([*line, "--chip", "esp32", "summary"]) == 2

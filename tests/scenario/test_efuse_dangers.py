@@ -57,6 +57,12 @@ RULES = [
         "efuse-open-key",
     ),
     (
+        "esp32c3",
+        "write-protect-efuse RD_DIS",
+        "burn-key BLOCK_KEY0 key XTS_AES_128_KEY --no-read-protect",
+        "efuse-open-key",
+    ),
+    (
         "esp32",
         f"burn-key flash_encryption key {OPEN}",
         "write-protect-efuse RD_DIS",
@@ -177,6 +183,12 @@ def test_what_is_complete_needs_no_consent(chip: str, before: str, line: str) ->
         ("esp32c3?kind=usb-jtag", "DIS_USB_SERIAL_JTAG_DOWNLOAD_MODE 1", "efuse-own-port"),
         ("esp32s3?kind=usb-jtag", "DIS_USB_SERIAL_JTAG 1", "efuse-own-port"),
         ("esp32s3?kind=usb-otg", "DIS_USB_OTG_DOWNLOAD_MODE 1", "efuse-own-port"),
+        (
+            "esp32s3?kind=usb-otg",
+            "SPI_BOOT_CRYPT_CNT 1 --allow efuse-no-flash-key",
+            "efuse-own-port",
+        ),
+        ("esp32s3?kind=usb-otg", "SECURE_BOOT_EN 1 --allow efuse-no-digest", "efuse-own-port"),
         ("esp32c6?size=1MB", "DIS_DOWNLOAD_MODE 1", "efuse-own-port"),
         ("esp32?revision=3.0", "UART_DOWNLOAD_DIS 1", "efuse-own-port"),
         ("esp32s3?size=1MB", "VDD_SPI_FORCE 1 VDD_SPI_XPD 1", "efuse-flash-voltage"),
@@ -204,6 +216,9 @@ def test_the_voltage_at_which_the_flash_answers_can_be_fixed() -> None:
     ("chip", "line", "code"),
     [
         ("esp32", "burn-efuse UART_DOWNLOAD_DIS 1", "efuse-no-effect"),
+        ("esp32", "burn-key BLOCK1 key", "for a key, name flash_encryption [efuse-raw-key]"),
+        ("esp32", "burn-key BLOCK2 key", "name secure_boot_v1 or secure_boot_v2 [efuse-raw-key]"),
+        ("esp32c3", "burn-efuse SECURE_VERSION 5", "efuse-counter-hole"),
         ("esp32c3", "burn-efuse JTAG_SEL_ENABLE 1", "efuse-no-effect"),
         ("esp32h2", f"burn-key BLOCK_KEY0 ec.pem ECDSA_KEY {OPEN}", "efuse-weak-ecdsa"),
         (

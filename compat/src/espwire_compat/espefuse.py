@@ -30,7 +30,9 @@ def main(arguments: Sequence[str], name: str = "espefuse.py") -> int:
     from espwire.cli import main as espwire
     from espwire.cli.context import Context
 
-    return espwire.main(arguments, Context(build_program(name)))
+    context = Context(build_program(name))
+    context.defaults["after"] = "no-reset"  # as espefuse
+    return espwire.main(arguments, context)
 
 
 def build_program(name: str) -> Program:

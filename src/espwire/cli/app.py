@@ -31,6 +31,8 @@ Sections = Mapping[str, Mapping[str, Entry]]
 class LazyGroup(click.Group):
     """Commands of the command table; the module of a command is imported when the command is needed."""
 
+    spelled = ""  # its name in the tables of spellings
+
     def __init__(self, *, sections: Sections, **keywords: object) -> None:
         super().__init__(**keywords)  # type: ignore[arg-type]
         self.params.append(help_option())
@@ -78,7 +80,7 @@ class LazyGroup(click.Group):
         """Accept esptool's spellings of the options before the command; a group without a command shows its help."""
         if not args and not ctx.resilient_parsing:
             show_help(ctx)
-        rest = super().parse_args(ctx, respell(self, args, name="", stop=True))
+        rest = super().parse_args(ctx, respell(self, args, name=self.spelled, stop=True))
         # click 8.1 has no underscore
         name = vars(ctx).get("_protected_args", vars(ctx).get("protected_args"))
         if not name and not ctx.resilient_parsing:

@@ -7,6 +7,8 @@ request; if something was burned, the steps that read run again.
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from espwire.efuse.planner import Planner
     from espwire.efuse.state import FuseState
     from espwire.efuse.store import FuseStore
+    from espwire.efuse.tables import AnyField
     from espwire.efuse.wire import DeviceStore
 
 DEFAULT_VIRTUAL_CHIP = "esp32"
@@ -161,6 +164,20 @@ class Session:
 
         write_file(path, f"{text}\n".encode())
         self.context.result(f"efuse {command}", f"{command}: written to {path}", data)
+
+    def show_summary(self, fields: Sequence[AnyField]) -> bool:
+        """Print these fields grouped by purpose, if people look at a terminal; False: nothing was printed."""
+        from espwire.cli.efuse_text import draw_groups
+        from espwire.cli.output import is_terminal, wants_colour
+
+        context = self.context
+        quiet = context.json or context.quiet or context.program.announces
+        if quiet or context.output.diverted or not is_terminal(sys.stdout):
+            return False
+        context.stop_drawing()
+        colour = wants_colour(sys.stdout, os.environ)
+        context.output.line(draw_groups(self.state, fields, colour=colour), styled=True)
+        return True
 
     def recover(self) -> None:
         """Burn blocks with coding errors again.

@@ -9,6 +9,7 @@ from espwire.efuse import meaning
 from espwire.efuse.model import Block, Field, Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
+from espwire.flash.findings import Finding
 
 
 class Key(NamedTuple):
@@ -75,6 +76,10 @@ def _find_purpose(planner: Planner, block: Block, key: Key) -> Purpose:
     for purpose in state.data.key_purposes:
         if purpose.name == key.block.lower() and purpose.block == block.id:
             return purpose
+    names = [purpose.name for purpose in state.data.key_purposes if purpose.block == block.id]
+    if names:
+        text = f"{block.name} gets the bytes as they are in the file, and stays readable; for a key, name {' or '.join(names)}"
+        planner.dangers.append(Finding("efuse-raw-key", text))
     return Purpose(name=block.name, block=block.id)
 
 

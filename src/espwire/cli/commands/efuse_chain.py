@@ -31,6 +31,8 @@ def split_line(words: Sequence[str], names: Collection[str]) -> list[list[str]]:
 class EfuseGroup(LazyGroup):
     """A group whose commands can be chained."""
 
+    spelled = "efuse"
+
     def invoke(self, ctx: click.Context) -> Any:
         """Parse all commands of the line, then run them together."""
         line = [*vars(ctx).get("_protected_args", vars(ctx).get("protected_args", [])), *ctx.args]

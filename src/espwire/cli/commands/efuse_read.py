@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--file", "path", metavar="FILE", help="Write to this file instead.")
 @step
 def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) -> ReadStep:
-    """EFUSE limits the summary to these eFuses."""
+    """EFUSE limits the summary to these eFuses. On a terminal, they are grouped by purpose."""
 
     def run(session: Session) -> None:
         from espwire.cli.efuse_text import draw_summary
@@ -38,6 +38,8 @@ def summary(names: tuple[str, ...], style: str, active: bool, path: str | None) 
         fields = select(state, names)
         if active:
             fields = [field for field in fields if is_active(state, field)]
+        if style == "summary" and path is None and session.show_summary(fields):
+            return
         data = summary_data(state, fields)
         if style == "json":
             text = json.dumps(data, indent=4, sort_keys=True)

@@ -73,6 +73,31 @@ SECURE_OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "verify-signature": ("", "keyfile", "version", "hsm hsm-config"),
 }
+# the same for espefuse, of which versions 3 and 4 are known; the options of the program itself are those of "efuse"
+_FORCE = ("", "", "force-write-always")
+_KEY = (
+    "",
+    "",
+    "force-write-always no-protect-key no-read-protect no-write-protect",
+    "show-sensitive-info",
+)
+EFUSE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "efuse": (
+        "",
+        "",
+        "baud before chip debug do-not-confirm path-efuse-file port virt",
+        "extend-efuse-table postpone",
+    ),
+    "burn-bit": _FORCE,
+    "burn-block-data": ("", "", "force-write-always offset"),
+    "burn-custom-mac": _FORCE,
+    "burn-efuse": ("", "", "", "force"),
+    "burn-key": _KEY,
+    "burn-key-digest": _KEY,
+    "check-error": ("", "", "recovery"),
+    "dump": ("", "", "file-name", "format"),
+    "summary": ("", "", "file format"),
+}
 RENAMED = {
     "--fill-flash-size": "--pad-to-size",
     "--ignore-flash-encryption-efuse-setting": "--ignore-flash-enc-efuse",
@@ -108,7 +133,7 @@ def refuse_missing(name: str) -> None:
 def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bool) -> list[str]:
     """``words`` with the options as ``command`` spells them: abbreviations expanded, glued values separated.
 
-    :param name: the command's name in ``LONG_OPTIONS``; empty for the program itself
+    :param name: the command's name in ``LONG_OPTIONS`` and the other tables; empty for the program itself
     :param stop: leave everything unchanged from the first word that is neither an option nor its value
 
     >>> respell(click.Command("x", params=[click.Option(["-fm"])]), ["-fmdio", "0"], name="x", stop=False)
@@ -136,7 +161,7 @@ def respell(command: click.Command, words: Sequence[str], *, name: str, stop: bo
         ),
         1,
     )
-    generations = LONG_OPTIONS.get(name) or SECURE_OPTIONS.get(name, ())
+    generations = LONG_OPTIONS.get(name) or SECURE_OPTIONS.get(name) or EFUSE_OPTIONS.get(name, ())
     line = _Line(takes, longs, generations, SEVERAL | several, diff=name == "verify-flash")
     return line.respell(list(words), stop=stop)
 
