@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import random
@@ -168,20 +169,89 @@ def test_injected_coding_errors_are_reported_and_burned_again_where_possible(
     assert [error.block for error in find_errors(open_file(str(path), "esp32c6").read())] == [5]
 
 
-def test_a_key_is_in_no_trace_and_no_packet(tmp_path: Path) -> None:
+def find_spellings(key: bytes, text: str) -> list[str]:
+    """How key bytes appear in a text: whole, reversed, by words, hex, decimal, base64, as a Python or JSON list."""
+    found = set()
+    for data in (key, key[::-1], b"".join(key[i : i + 4][::-1] for i in range(0, len(key), 4))):
+        for at in range(0, len(data), 4):
+            word = data[at : at + 4]
+            found |= {word.hex(), word.hex(" "), str(int.from_bytes(word, "little"))}
+            found |= {", ".join(map(str, word)), ",".join(map(str, word)), repr(word)[2:-1]}
+        for at in range(len(data) - 9):  # any alignment
+            found |= {base64.b64encode(data[at : at + 9]).decode()}
+            found |= {base64.urlsafe_b64encode(data[at : at + 9]).decode()}
+        found.add(str(int.from_bytes(data, "big")))
+    low = text.lower()
+    return sorted(each for each in found if each.lower() in low)
+
+
+def collect_files(folder: Path) -> str:
+    """All text below a folder."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return "\n".join(path.read_text("latin-1") for path in paths)
+
+
+def test_the_search_for_key_bytes_finds_them() -> None:
+    words = [KEY[at : at + 4] for at in range(0, len(KEY), 4)]
+    for text in (
+        KEY.hex(),
+        KEY[::-1].hex(" "),
+        str([int.from_bytes(word, "little") for word in words]),
+        f"x{base64.b64encode(b'..' + KEY).decode()}",
+        str(list(KEY)),
+        "0x" + words[3][::-1].hex().upper(),
+    ):
+        assert find_spellings(KEY, text)
+    assert not find_spellings(KEY, collect_files(Path(__file__).parent / "no-such-folder"))
+
+
+@pytest.mark.parametrize("stub", [["--no-stub"], []])
+@pytest.mark.parametrize("purpose", ["USER", "XTS_AES_128_KEY"])
+def test_a_key_is_in_no_trace_and_no_packet(tmp_path: Path, stub: list[str], purpose: str) -> None:
     key = tmp_path / "key"
     key.write_bytes(KEY)
-    words = [KEY[i : i + 4] for i in range(0, len(KEY), 4)]
-    secrets = [w.hex() for w in words] + [w[::-1].hex() for w in words]
-    secrets += [str(int.from_bytes(w, "little")) for w in words] + [KEY.hex(), KEY[::-1].hex()]
-    for stub in ("--no-stub", ""):
-        for purpose in ("USER", "XTS_AES_128_KEY"):
-            line = ["efuse", "--do-not-confirm", "burn-key", "BLOCK_KEY0", str(key), purpose]
-            port = "virtual:esp32c3?profile=instant"
-            code, text = run("--trace", *filter(None, [stub]), "-p", port, *line)
-            assert code == 0, text
-            assert "WRITE_REG" in text
-            assert not [secret for secret in secrets if secret in text]
+    line = ["efuse", "--do-not-confirm", "burn-key", "BLOCK_KEY0", str(key), purpose]
+    for more in (["--trace"], ["--trace", "--json"]):
+        code, text = run(*more, *stub, "-p", "virtual:esp32c3?profile=instant", *line)
+        assert code == 0, text
+        assert "WRITE_REG" in text
+        assert find_spellings(KEY, text) == []
+
+
+@pytest.mark.parametrize("stub", [["--no-stub"], []])
+@pytest.mark.parametrize("fault", ["burn@1", "burn@2", "bug"])
+def test_a_key_is_in_no_file_that_a_failure_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stub: list[str], fault: str
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setattr("espwire.cli.state.find_state_file", lambda: state / "boards.json")
+    (tmp_path / "key").write_bytes(KEY)
+    port = "virtual:esp32c3?profile=instant"
+    if fault == "bug":
+
+        def fail(store: DeviceStore) -> None:
+            raise ValueError("injected")
+
+        monkeypatch.setattr(DeviceStore, "_load", fail)
+    else:
+        port += f"&fault={fault}"
+    line = ["efuse", "--do-not-confirm", "burn-key", "BLOCK_KEY0", str(tmp_path / "key"), "USER"]
+    code, text = run("--trace", *stub, "-p", port, *line)
+    assert code not in (0, 2), text
+    files = collect_files(state)
+    assert "WRITE_REG" in files
+    assert find_spellings(KEY, text + files) == []
+
+
+def test_without_the_protection_the_key_is_in_the_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("espwire.device.loader.Loader.confidential", contextlib.nullcontext)
+    (tmp_path / "key").write_bytes(KEY)
+    line = ["efuse", "--do-not-confirm", "burn-key", "BLOCK_KEY0", str(tmp_path / "key"), "USER"]
+    code, text = run("--trace", "-p", "virtual:esp32c3?profile=instant", *line)
+    assert code == 0
+    assert find_spellings(KEY, text)
 
 
 def test_a_chip_in_secure_download_mode_is_refused() -> None:
