@@ -116,7 +116,6 @@ class Session:
             store = store_from_token(token)
             if settings.path is not None:
                 store.path = settings.path
-                store.save()
             return store
         if settings.path is not None:
             return open_file(settings.path, chip_id)
@@ -196,6 +195,16 @@ class Session:
         """
         with self._resources:
             self._run(commands, steps)
+            path = self.settings.path
+            if path is not None and (self.settings.token or not os.path.exists(path)):
+                self._save_new_file()
+
+    def _save_new_file(self) -> None:
+        """Virtual eFuses without a burn, or those of a token."""
+        from espwire.efuse.store import VirtualStore
+
+        if isinstance(self.store, VirtualStore):
+            self.store.save()
 
     def _run(self, commands: list[list[str]], steps: list[Step]) -> None:
         readers = [each for each in steps if isinstance(each, ReadStep)]
