@@ -266,6 +266,20 @@ CONSENTS: dict[str, str] = {
     "unverified": "write or erase although nothing can be verified, after the stub did not start",
     "other-chip": "restore the backup of another board",
     "overwrite-key": "replace a file that may be a key",
+    "efuse-no-digest": "burn that secure boot is on without a usable digest of a key",
+    "efuse-last-digest": "revoke all digests of keys",
+    "efuse-no-flash-key": "burn that flash encryption is on without a key",
+    "efuse-hidden-digest": "hide the digest of a secure boot key",
+    "efuse-same-purpose": "burn two key blocks with the same purpose",
+    "efuse-mixed-flash-keys": "burn flash encryption keys of 128 and of 256 bits",
+    "efuse-key-slot": "burn a purpose that the last key block cannot have",
+    "efuse-open-key": "lock RD_DIS while software can read a secret key",
+    "efuse-own-port": "burn eFuses that switch off the port in use",
+    "efuse-flash-voltage": "fix another flash voltage than the one at which the flash answers",
+    "efuse-key-halves": "burn a key over the half of a block that is for a digest, with secure boot",
+    "efuse-usb-boot": "burn the two eFuses that together keep the chip from starting",
+    "efuse-no-flash-power": "enable Secure Download Mode where that leaves the flash without power",
+    "efuse-digest-scheme": "burn the digest of a key whose signatures the chip cannot check",
     "status-lock": "set bits of the flash's status that may lock it for ever",
 }
 
@@ -273,14 +287,17 @@ CONSENTS: dict[str, str] = {
 def check_consents(names: Iterable[str]) -> frozenset[str]:
     """``names`` as a set.
 
-    :raises UsageError: code ``unknown-consent``; the hint lists the known names
+    :raises UsageError: code ``unknown-consent``; the hint names a similar consent, or lists all
     """
     consents = frozenset(names)
     unknown = sorted(consents - CONSENTS.keys())
     if unknown:
+        from difflib import get_close_matches
+
+        close = get_close_matches(unknown[0], CONSENTS, 1)
         raise UsageError(
             f"unknown consent {unknown[0]!r}",
-            hint=f"Consents: {', '.join(CONSENTS)}.",
+            hint=f"Did you mean {close[0]}?" if close else f"Consents: {', '.join(CONSENTS)}.",
             code="unknown-consent",
         )
     return consents

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from efuse_lines import LineGenerator, build_random_state, read_blocks
+from efuse_lines import ALLOW_ALL, LineGenerator, build_random_state, read_blocks
 from many_efuses import run_many
 
 from espwire.cli.main import main
@@ -35,7 +35,7 @@ def run(*words: str) -> tuple[int, str]:
     """Our exit code and what is printed, in this process."""
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        code = main(["efuse", *words])
+        code = main(["efuse", *ALLOW_ALL, *words])
     return code, out.getvalue() + errors.getvalue()
 
 

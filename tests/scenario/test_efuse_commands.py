@@ -191,11 +191,6 @@ def test_mistakes_are_one_error_and_burn_nothing(
     assert burned() == [0] * 11
 
 
-def test_a_board_is_not_supported_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["efuse", "summary"]) == 2
-    assert "[not-yet]" in capsys.readouterr().err
-
-
 def test_espefuse_accepts_its_spellings_and_prints_its_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -92,6 +92,7 @@ def test_only_the_application_is_written(run) -> None:
     assert code == 0
     parts = lines[-1]["data"]["parts"]
     assert [(part["address"], part["role"]) for part in parts] == [(0x10000, "app")]
+    assert not any("change no header" in line.get("text", "") for line in lines)
     assert flash[:0x10000] == b"\xff" * 0x10000
 
 
@@ -185,6 +186,7 @@ def test_a_build_for_another_chip_is_told_before_anything_is_written(run) -> Non
     assert lines[-1]["code"] == "wrong-chip-image"
     assert lines[-1]["message"].startswith("Blink.ino.bootloader.bin is for esp32c3, not for esp32")
     assert "wrong-chip-image" in lines[-1]["details"]["consents"]
+    assert lines[-1]["hint"].startswith("Use a build for esp32, or connect another board. If you")
     assert not flash.strip(b"\xff")
 
 

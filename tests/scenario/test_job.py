@@ -501,15 +501,34 @@ def test_what_the_last_step_cannot_do_is_reported_before_the_first_write(
 def test_another_chip_than_the_job_s_is_refused(factory: Factory) -> None:
     failed = factory.run('chip = "esp32"\n' + WRITE + 'file = "app.bin"', code=4)[-1]
     assert (failed["code"], factory.touched()) == ("wrong-chip", False)
+    assert failed["hint"].startswith(
+        "The job is for esp32: connect such a board, or correct chip in"
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "warned"), [(0x21000, 16, True), (0x21400, 16, False), (0x1FFF0, 32, True)]
+)
+def test_a_step_that_replaces_data_of_an_earlier_step_is_reported(
+    factory: Factory, at: int, size: int, warned: bool
+) -> None:
+    text = f'[[step]]\ndo = "write"\nat = {at}\ndata = "text"\nsize = {size}\n'
+    lines = factory.run(WRITE + 'file = "app.bin"\n' + text)
+    texts = [line["text"] for line in lines if line.get("code") == "step-replaces"]
+    assert len(texts) == int(warned)
+    assert all("of app.bin, which an earlier step writes" in each for each in texts)
 
 
 def test_a_failed_connection_is_in_the_report(factory: Factory) -> None:
     path = factory.file(
-        "job.toml", '[report]\nfile = "report.jsonl"\n' + WRITE + 'file = "app.bin"'
+        "job.toml",
+        '[report]\nfile = "report.jsonl"\nfields = ["operator"]\n' + WRITE + 'file = "app.bin"',
     )
     port = "virtual:esp32c3?circuit=none&boot=app"
-    assert main(["-p", port, "--connect-attempts", "1", "job", str(path)]) == 4
+    words = ["-p", port, "--connect-attempts", "1", "job", str(path), "--set", "operator=Kim"]
+    assert main(words) == 4
     (row,) = factory.rows()
+    assert row["operator"] == "Kim"
     assert (row["state"], row["mac"], row["steps"]) == ("failed", None, [])
     assert row["port"] == port
     assert row["error"] == "held-in-reset"
@@ -715,3 +734,17 @@ def test_a_board_that_prints_without_end_does_not_extend_the_wait() -> None:
     with pytest.raises(DeviceError) as caught:
         wait_for_line(output, WaitFor(re.compile("ready"), None, 2.0))  # type: ignore[arg-type]
     assert (caught.value.code, output.clock) == ("no-line", 2.0)
+
+
+@pytest.mark.parametrize("kind", ["db", "csv", "jsonl"])
+def test_a_value_that_is_not_utf_8_is_one_error_and_the_report_shows_it(
+    factory: Factory, kind: str
+) -> None:
+    job = f"[report]\nfile = 'report.{kind}'\nfields = ['serial']\n"
+    lines = factory.run(job + SERIAL, "--set", "serial=A\udcff", code=6)
+    assert (lines[-1]["event"], lines[-1]["code"]) == ("Error", "job-template")
+    assert not factory.touched()
+    factory.run(job + SERIAL.replace("{serial}", "text"), "--set", "serial=A\udcff")
+    report = (factory.folder / f"report.{kind}").read_bytes()
+    assert b"passed" in report
+    assert rb"A\udcff" in report

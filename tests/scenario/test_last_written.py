@@ -131,7 +131,14 @@ def test_the_record_is_gone_while_flash_changes(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'{"v": 9}', b'{"v": 1, "board": "board", "runs": [[1, "AAAAAAAAAAA="]]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"v": 9}',
+        b'{"v": 1, "board": "board", "runs": [[1, "AAAAAAAAAAA="]]}',
+        b'{"v": 1, "board": "board", "runs": [[Infinity, "AAAAAAAAAAA="]]}',
+    ],
 )
 def test_a_damaged_record_is_ignored(tmp_path, content):
     board = Board(tmp_path, OLD, last=None)
@@ -160,3 +167,13 @@ def test_without_comparison_there_is_no_hint(tmp_path):
     assert board.write(NEW, Policy(diff=False)).written == len(NEW)
     assert board.flash == NEW
     assert survey.SAMPLES == 8
+
+
+@pytest.mark.parametrize("changed", [(), (60,)])
+def test_blank_sectors_that_the_last_write_did_not_cover_are_compared(tmp_path, changed):
+    half = SECTORS // 2 * SECTOR
+    data = OLD[:half].ljust(len(OLD), b"\xff")
+    board = Board(tmp_path, change(data, *changed), last=OLD[:half])
+    assert board.write(data).written == len(changed) * SECTOR
+    assert board.flash == data
+    assert board.warned == []

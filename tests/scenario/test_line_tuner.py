@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuned_links import (
@@ -31,6 +32,7 @@ from espwire.device.connect import connect
 from espwire.device.device import Device
 from espwire.device.line_tuner import PROBE_BUDGET_S, RATES, LineTuner, RateMemory
 from espwire.device.loader import Direction
+from espwire.errors import NoReply
 from espwire.events import Event, Note, silent
 from espwire.flash.read import read_flash
 from espwire.flash.write import write_flash
@@ -341,6 +343,61 @@ def test_the_harness_notices_a_false_success(
     monkeypatch.setattr("espwire.flash.write.has_content", lambda *_, **__: True)
     with pytest.raises(FalseSuccess):
         run(link)
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_an_adapter_that_carries_nothing_for_2_s_after_a_change_of_its_rate(
+    monkeypatch: pytest.MonkeyPatch, loses: bool
+) -> None:
+    deaf_until = [0.0]
+
+    class Deaf(VirtualTransport):
+        """Delays what it receives; with ``loses``, both directions lose it."""
+
+        def set_baud(self, baud: int) -> None:
+            super().set_baud(baud)
+            deaf_until[0] = self.now() + 2.0
+
+        def read(self, timeout: float) -> bytes:
+            left = deaf_until[0] - self.now()
+            if left <= 0:
+                return super().read(timeout)
+            self.sleep(min(timeout, left))
+            if loses:
+                self.discard_input()
+            return b""
+
+        def write(self, data: bytes, deadline: float) -> None:
+            if not loses or self.now() >= deaf_until[0]:
+                super().write(data, deadline)
+
+    monkeypatch.setattr("espwire.virtual.transport.VirtualTransport", Deaf)
+    board = Board("")
+    before = board.rate
+    board.write()
+    assert board.rate == before
+    assert board.trials == [460_800]
+
+
+def test_a_chip_that_resets_in_a_trial_is_an_error_and_nothing_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange = LineTuner._exchange
+
+    def reset_first(self: LineTuner, *arguments: Any) -> tuple[int, float]:
+        transport = self._loader.transport
+        transport.set_lines(dtr=False, rts=True)
+        transport.sleep(0.1)
+        transport.set_lines(rts=False)
+        return exchange(self, *arguments)
+
+    monkeypatch.setattr(LineTuner, "_exchange", reset_first)
+    board = Board("")
+    contents = bytes(board.transport.chip.flash.contents)
+    with pytest.raises(NoReply, match="no longer replies at any baud rate") as caught:
+        board.write()
+    assert caught.value.code == "line-bad", "after which the commands connect again"
+    assert board.transport.chip.flash.contents == contents
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ WAIT_BACK_S = 30.0  # in all, for a board that is lost in the middle of a job
 RETRY_PAUSE_S = 0.3
 MOST_LOSSES = 3  # in one job
 
-Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 
 
 class Program(NamedTuple):
@@ -344,7 +344,7 @@ class Context:
             device.use_flash_pins(pins)
         yield device
 
-    def run_job(self, job: Callable[[Device], Job], **options: Any) -> Job:
+    def run_job(self, job: Callable[[Device], Outcome], **options: Any) -> Outcome:
         """Run ``job`` on the connected chip, as within ``device``; if the board is lost meanwhile, wait for it, connect
         again, and run the job again. A job on flash then goes on where it was: it finds what is there.
 

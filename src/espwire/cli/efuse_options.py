@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from espwire.errors import check_consents
+
 KEY = "espwire.efuse"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +23,7 @@ class EfuseSettings:
     :ivar confirm: ask for BURN before anything is burned
     :ivar postpone: burn the bits that stop later burns last
     :ivar table: CSV file with custom fields
+    :ivar consents: names of dangers that are allowed
     :ivar plan: file of a plan: written instead of burning, or what the command ``burn`` burns
     """
 
@@ -32,6 +35,7 @@ class EfuseSettings:
     postpone: bool = True
     table: str | None = None
     plan: str | None = None
+    consents: frozenset[str] = frozenset()
 
 
 def find_settings(context: click.Context) -> EfuseSettings:
@@ -54,6 +58,12 @@ def _store_chip(context: click.Context, parameter: click.Parameter, value: str |
         from espwire.efuse.tables import parse_fuse_chip
 
         find_settings(context).chip = parse_fuse_chip(value)
+
+
+def _add_consents(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> None:
+    find_settings(context).consents |= check_consents(value)
 
 
 def _flag(name: str, spelling: str, help: str, *, value: bool | None = True) -> click.Option:
@@ -92,6 +102,14 @@ def build_options(*, hidden: bool) -> list[click.Option]:
             expose_value=False,
             callback=_store("postpone"),
             help="Burn bits that stop later burns last (default), or with the others.",
+        ),
+        click.Option(
+            ["efuse_allow", "--allow"],
+            multiple=True,
+            metavar="NAME",
+            expose_value=False,
+            callback=_add_consents,
+            help="Burn in spite of a danger, by the name shown in its error message. Repeatable.",
         ),
         _text("plan", "--plan", "FILE", "Write the plan of the burn to this file; burn nothing."),
         _text(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from espwire.efuse.planner import Planner
     from espwire.efuse.state import FuseState
     from espwire.efuse.store import FuseStore
+    from espwire.efuse.wire import DeviceStore
 
 DEFAULT_VIRTUAL_CHIP = "esp32"
 
@@ -77,6 +79,9 @@ class Session:
     ) -> None:
         self.context, self.settings, self._parse = context, settings, parse_command
         self._state: FuseState | None = None
+        self._resources = ExitStack()  # holds the connection
+        self._device: DeviceStore | None = None
+        self._burns = False
 
     @cached_property
     def custom(self) -> tuple[Field, ...]:
@@ -95,11 +100,7 @@ class Session:
         """
         settings, chip = self.settings, self.settings.chip or self.context.chip
         if not (settings.virtual or settings.token or settings.path):
-            raise UsageError(
-                "eFuses of a board cannot be used yet, only virtual ones",
-                hint="Add --virt, and --path-efuse-file FILE to keep them.",
-                code="not-yet",
-            )
+            return self._connect()
         from espwire.efuse.store import open_file, store_from_token
         from espwire.efuse.tables import parse_fuse_chip
         from espwire.efuse.token import parse_token
@@ -119,6 +120,22 @@ class Session:
         from espwire.efuse.store import VirtualStore
 
         return VirtualStore(chip_id)
+
+    def _connect(self) -> FuseStore:
+        """The eFuses of the connected chip.
+
+        :raises ToolError: it cannot be reached, or its eFuses cannot be read
+        """
+        from espwire.efuse.wire import DeviceStore
+
+        # burns go through the stub flasher, because its requests have a checksum
+        device = self._resources.enter_context(self.context.device(bulk=self._burns))
+        if self.settings.chip not in (None, device.chip.id):
+            raise UsageError(
+                f"the chip is {device.chip.name}, not {self.settings.chip}", hint="Omit --chip."
+            )
+        self._device = DeviceStore(device)
+        return self._device
 
     @property
     def state(self) -> FuseState:
@@ -160,7 +177,12 @@ class Session:
 
         :raises ToolError: one fails; nothing is burned if that is found before the burn
         """
+        with self._resources:
+            self._run(commands, steps)
+
+    def _run(self, commands: list[list[str]], steps: list[Step]) -> None:
         readers = [each for each in steps if isinstance(each, ReadStep)]
+        self._burns = len(readers) < len(steps)
         pairs = list(zip(commands, steps, strict=True))
         for words, reader in pairs:
             if isinstance(reader, ReadStep):
@@ -251,6 +273,7 @@ class Session:
         rehearse(plan)
         data = texts.plan_data(plan, sensitive=sensitive)
         self.context.result("efuse plan", texts.draw_plan(plan, sensitive=sensitive), data)
+        self._stop_dangers(planner, plan)
         if any(burner.show_token for burner in burners):
             token = texts.draw_token(plan)
             text = f"eFuse token for burning:\n{token}"
@@ -271,6 +294,22 @@ class Session:
         lines += [burner.after(state) for burner in burners if burner.after is not None]
         self.context.result("efuse burn", "\n".join([*lines, texts.DONE]), data)
         return True
+
+    def _stop_dangers(self, planner: Planner, plan: BurnPlan) -> None:
+        """Report what is dangerous about a burn.
+
+        :raises SafetyStop: the consent to a danger is missing
+        """
+        from espwire.efuse.danger import Surroundings, find_dangers
+        from espwire.flash.findings import Policy, stop_if_fatal
+
+        device = self._device
+        around = Surroundings() if device is None else device.find_surroundings(plan)
+        findings = [*planner.dangers, *find_dangers(plan, around)]
+        for finding in findings:
+            if not finding.fatal:
+                self.context.warn(finding.code, finding.text)
+        stop_if_fatal(findings, Policy(consents=self.settings.consents))
 
     def _confirm(self, plan: BurnPlan) -> None:
         """Have the user type BURN.

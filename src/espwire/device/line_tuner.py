@@ -55,6 +55,7 @@ SMALL_WINDOW = 0.7  # of the rate
 MOST_CHANGES = 3 * len(RATES)
 SMALLEST_NOTE = 0x10000  # bytes that prove a rate
 SEARCHES = 6  # for the stub, after a trial
+DEAF_S = 3.0  # that an adapter may need after a change of its rate
 
 
 class Choice(NamedTuple):
@@ -302,7 +303,7 @@ class LineTuner:
     def _find_again(self, before: int, *rates: int) -> None:
         """Find the stub after a trial, and have it keep the rate, unless it is the one before.
 
-        :raises NoReply: code ``line-bad``: at none
+        :raises NoReply: code ``line-bad``: at none: the chip may have been reset
         """
         loader = self._loader
         for _ in range(SEARCHES):
@@ -310,9 +311,17 @@ class LineTuner:
                 self._set_port(rate)
                 if loader.try_abort(2 * ANSWER_S) and (rate == before or self._confirm(rate)):
                     return
+        for rate in dict.fromkeys(
+            rates
+        ):  # an adapter may carry nothing for seconds after a change of its rate
+            self._set_port(rate)
+            end = loader.transport.now() + DEAF_S
+            while loader.transport.now() < end:
+                if loader.try_abort(REPLY_S) and (rate == before or self._confirm(rate)):
+                    return
         raise NoReply(
             "the stub no longer replies at any baud rate",
-            hint="Lower --baud, and check cable and supply.",
+            hint="Repeat the command with --baud 115200, and check cable and supply.",
             code="line-bad",
         )
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from itertools import count
 from typing import Literal, NamedTuple, Protocol
@@ -46,6 +47,7 @@ QUIET = (
 )
 PAUSE_BETWEEN_SYNCS = 0.05  # after the time limit; a reply over a slow link may arrive in it
 PACKETS_KEPT = 200
+HEADER_BYTES = 8  # of a request
 _TOKENS = count(0x5A0001)  # of ABORT
 
 
@@ -144,6 +146,7 @@ class Loader:
         self.tuner: Tuner | None = None
         self._matcher = ReplyMatcher()
         self._deferred = b""
+        self._hides = False
 
     @property
     def text(self) -> str:
@@ -466,7 +469,20 @@ class Loader:
             text=self.text[-1024:],
         )
 
+    @contextmanager
+    def confidential(self) -> Iterator[None]:
+        """Keep the content of packets out of ``packets`` and ``on_packet``: zeros take its place."""
+        before, self._hides = self._hides, True
+        try:
+            yield
+        finally:
+            self._hides = before
+
     def _log(self, content: bytes | Reply) -> None:
+        if self._hides and isinstance(content, Reply):
+            content = Reply(content.op, 0, bytes(len(content.body)))
+        elif self._hides and isinstance(content, bytes):
+            content = content[:HEADER_BYTES] + bytes(len(content) - HEADER_BYTES)
         packet = Packet(self.transport.now(), content)
         self.packets.append(packet)
         if self.on_packet is not None:

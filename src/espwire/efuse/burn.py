@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from espwire.efuse.check import find_errors
+from espwire.efuse.check import find_errors, has_error
 from espwire.efuse.plan import BurnPlan, BurnStep
 from espwire.efuse.state import FuseState
 from espwire.efuse.store import FuseStore, VirtualStore
@@ -36,12 +36,12 @@ def burn(plan: BurnPlan, store: FuseStore, on_step: OnStep | None = None) -> Fus
             state = store.read(custom)
             readable = step.bits & ~state.hidden_mask(block)
             missing = readable & ~state.blocks[step.block]
-            if not missing:
+            if not missing and not (block.id and has_error(state, block)):
                 break
         else:
             raise _build_failure(plan, step, missing)
         if on_step is not None:
-            on_step(step, readable == step.bits)
+            on_step(step, readable == step.bits and store.proves)
     return store.read(custom)
 
 
@@ -68,6 +68,7 @@ def rehearse(plan: BurnPlan) -> FuseState:
     :raises DeviceError: the plan does not end as wanted
     """
     store = VirtualStore(plan.before.data.id, plan.before.blocks)
+    store.errors = {address: plan.before.register(address) for address in store.errors}
     state = burn(plan, store)
     if state.blocks != plan.state_after.blocks:
         raise DeviceError(
@@ -81,11 +82,14 @@ def rehearse(plan: BurnPlan) -> FuseState:
 def recover(store: FuseStore) -> FuseState:
     """Burn the blocks with coding errors again, with what they hold; the state afterwards.
 
+    A block that cannot be corrected does not hold its data any more: it stays as it is.
+
     :raises DeviceError: the controller refuses
     """
     state = store.read()
     for error in find_errors(state):
-        store.program(state.data.blocks[error.block], state.blocks[error.block])
+        if not error.failed and state.blocks[error.block]:
+            store.program(state.data.blocks[error.block], state.blocks[error.block])
     return store.read()
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from espwire.efuse.coding import CHUNK
+from espwire.efuse.model import Block
 from espwire.efuse.state import FuseState
 from espwire.errors import DeviceError
+
+CORRECTABLE = 6  # wrong bytes of a Reed-Solomon block
 
 
 class CodingError(NamedTuple):
@@ -52,6 +56,23 @@ def find_errors(state: FuseState) -> list[CodingError]:
             if state.scheme(block) == "three_quarter"
         ]
     return found
+
+
+def has_error(state: FuseState, block: Block) -> bool:
+    """Whether the controller reports an error in a block."""
+    return any(error.block == block.id for error in find_errors(state))
+
+
+def is_used(state: FuseState, block: Block, bits: int) -> bool:
+    """Whether burning ``bits`` needs a second burn of coded data: that is impossible, except with the same data."""
+    size = state.size(block)
+    chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(state.scheme(block))
+    for start in range(0, size, chunk or size) if chunk else ():
+        mask = ((1 << (chunk or 0)) - 1) << start
+        new, old = bits & mask, state.blocks[block.id] & mask
+        if new and old and new != old:
+            return True
+    return False
 
 
 def require_no_errors(errors: Sequence[CodingError]) -> None:

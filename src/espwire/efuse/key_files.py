@@ -9,6 +9,7 @@ from espwire.efuse.model import Purpose
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.errors import UsageError
 from espwire.files import read_file
+from espwire.flash.findings import build_fatal
 
 BLOCK_BYTES = 32
 KEY_LIMIT = 1 << 20
@@ -41,7 +42,7 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
         _require_support(planner, only)
         named = only.name if only.block is not None else data.key_blocks[0]
         purpose = "" if only.block is not None else only.name
-        return [Key(named, _digest(words[0]), purpose)]
+        return [Key(named, _digest(planner, words[0]), purpose)]
     keys = []
     for block, path, name in _group(planner, words):
         if not planner.layout.purpose(name).digest:
@@ -49,7 +50,7 @@ def read_digests(planner: Planner, words: Sequence[str]) -> list[Key]:
                 f"{name} is not a purpose for a digest",
                 hint=f"Use {', '.join(purpose.name for purpose in digests)}.",
             )
-        keys.append(Key(block, _digest(path), name))
+        keys.append(Key(block, _digest(planner, path), name))
     return keys
 
 
@@ -83,10 +84,14 @@ def _read_key(planner: Planner, path: str, purpose: str) -> bytes:
     return scalar.rjust(-(-len(scalar) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
 
 
-def _digest(path: str) -> bytes:
+def _digest(planner: Planner, path: str) -> bytes:
     from espwire.secure.keys import parse_public_key
 
-    return parse_public_key(read_file(path, limit=KEY_LIMIT), path).digest()
+    public, data = parse_public_key(read_file(path, limit=KEY_LIMIT), path), planner.before.data
+    if data.digest_schemes and public.scheme.name not in data.digest_schemes:
+        text = f"secure boot of {data.name} cannot check {public.scheme.title} signatures"
+        planner.dangers.append(build_fatal("efuse-digest-scheme", text))
+    return public.digest()
 
 
 def _require_support(planner: Planner, purpose: Purpose) -> None:

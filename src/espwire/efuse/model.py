@@ -309,8 +309,48 @@ class FlashVoltage(Record):
     high: str
 
 
+class Danger(Record):
+    """A combination of eFuses that is refused without consent. All conditions must hold; fields that a chip lacks are 0.
+
+    :ivar name: of the consent
+    :ivar text: what would happen
+    :ivar all_set: fields that are not 0
+    :ivar any_set: fields of which one is not 0
+    :ivar odd: fields with an odd number of bits set
+    :ivar clear: fields that are 0
+    :ivar port: kind of the port in use; ``any``: whatever it is, if a chip is connected
+    :ivar check: a calculated condition, see ``danger.py``
+    :ivar keys: names of key purposes, for the condition
+    :ivar others: names of other key purposes
+    :ivar note: only reported
+    """
+
+    name: str
+    text: str
+    all_set: tuple[str, ...] = ()
+    any_set: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    clear: tuple[str, ...] = ()
+    port: str = ""
+    check: str = ""
+    keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    min_revision: int = 0
+    max_revision: int = 999
+    note: bool = False
+
+
+class CommonData(Record):
+    """What all chips share."""
+
+    danger: tuple[Danger, ...]
+
+
 class FuseData(Record):
-    """A whole file. ``slot5_forbidden``: purposes that the last key block must not have."""
+    """A whole file. ``slot5_forbidden``: purposes that the last key block must not have.
+
+    :ivar digest_schemes: kinds of keys whose signatures the chip can check; empty: unknown
+    """
 
     id: str
     name: str
@@ -331,3 +371,5 @@ class FuseData(Record):
     key_purpose_bits: int = 0
     custom_purpose_values: tuple[int, ...] = ()
     unverified: bool = False
+    danger: tuple[Danger, ...] = ()
+    digest_schemes: tuple[str, ...] = ()

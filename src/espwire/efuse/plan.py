@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from espwire.efuse.check import has_error
 from espwire.efuse.model import Field
 from espwire.efuse.planner import Planner, build_refusal
 from espwire.efuse.state import FuseState
@@ -113,7 +114,9 @@ def _order(planner: Planner, *, postpone: bool) -> list[BurnStep]:
     new = [want & ~old for want, old in zip(planner.wanted, before.blocks, strict=True)]
     for block in reversed(before.data.blocks[1:]):
         if new[block.id]:
-            steps.append(BurnStep(block.id, new[block.id]))
+            again = has_error(before, block)  # coded data needs all of its bits
+            bits = planner.wanted[block.id] if again else new[block.id]
+            steps.append(BurnStep(block.id, bits))
     last = 0
     for name in LAST if postpone else ():
         field = before.layout.find(name)

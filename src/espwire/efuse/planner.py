@@ -7,11 +7,13 @@ only after the burn, because locks are burned last.
 
 from __future__ import annotations
 
+from espwire.efuse.check import has_error
 from espwire.efuse.coding import CHUNK
 from espwire.efuse.model import Block, Field
 from espwire.efuse.state import READ_LOCKS, WRITE_LOCKS, FuseState
 from espwire.efuse.tables import Layout
 from espwire.errors import DeviceError
+from espwire.flash.findings import Finding
 
 
 def build_refusal(message: str, hint: str, code: str) -> DeviceError:
@@ -24,12 +26,14 @@ class Planner:
 
     :ivar before: what the eFuses hold
     :ivar wanted: bits to set in each block; some may be set already
+    :ivar dangers: what is dangerous about the files that commands name
     :ivar secret: ids of blocks that get key bytes, which are never shown
     """
 
     def __init__(self, before: FuseState) -> None:
         self.before = before
         self.wanted = [0] * len(before.blocks)
+        self.dangers: list[Finding] = []
         self.secret: set[int] = set()
         self.typed_key = ""  # the field whose key bytes are on the command line
         self.named_keys: set[int] = set()  # ids of key blocks that commands name
@@ -126,7 +130,7 @@ class Planner:
                     "Use another block.",
                     "efuse-unreadable",
                 )
-            self._require_unused(block, new)
+            self._require_unused(block, bits)
         self.wanted[block.id] |= bits
 
     def _locked_bits(self, block: Block) -> int:
@@ -137,15 +141,17 @@ class Planner:
                     locked |= field.mask
         return locked
 
-    def _require_unused(self, block: Block, new: int) -> None:
+    def _require_unused(self, block: Block, bits: int) -> None:
         old, scheme = self.before.blocks[block.id], self.before.scheme(block)
+        if has_error(self.before, block) and not old & ~(bits | self.wanted[block.id]):
+            return  # the same data again, after an interrupted burn
         size = self.before.size(block)
         chunk = {"reed_solomon": size, "three_quarter": 8 * CHUNK}.get(scheme)
         if chunk is None:
             return
         for start in range(0, size, chunk):
             mask = ((1 << chunk) - 1) << start
-            if new & mask and old & mask:
+            if bits & ~old & mask and old & mask:
                 raise build_refusal(
                     f"{block.name} holds data, and its coding does not allow a second burn",
                     f"In it: {self._list_used(block, mask)}. Use an empty block.",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from espwire.chips.registry import load_chip
+from espwire.efuse.check import CORRECTABLE, has_error, is_used
 from espwire.efuse.model import Block, Field, FuseData
 from espwire.efuse.state import FuseState
 from espwire.efuse.tables import load_fuses
@@ -31,6 +32,10 @@ class FuseStore(Protocol):
     @property
     def data(self) -> FuseData:
         """The chip's eFuse data."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether ``read`` really reads: some burns end that."""
 
     def read(self, custom: Sequence[Field] = ()) -> FuseState:
         """What software reads now. ``custom``: fields of a custom table.
@@ -51,11 +56,15 @@ class VirtualStore:
     """eFuses in memory.
 
     :ivar burned: what is burned in each block, also where software reads zeros
+    :ivar errors: the registers that report coding errors, by address
     """
+
+    proves = True
 
     def __init__(self, chip_id: str, burned: Sequence[int] = (), *, path: str | None = None):
         self.data = load_fuses(chip_id)
         self.burned = list(burned) or [0] * len(self.data.blocks)
+        self.errors = dict.fromkeys(find_error_registers(self.data), 0)
         self.path = path
 
     def read(self, custom: Sequence[Field] = ()) -> FuseState:
@@ -71,30 +80,72 @@ class VirtualStore:
     def program(self, block: Block, bits: int) -> None:
         """Burn, and write the file if there is one.
 
-        :raises DeviceError: code ``efuse-second-burn``: a Reed-Solomon block holds data already
+        :raises DeviceError: code ``efuse-second-burn``: coded data is there already, and differs
         :raises FileError: the file cannot be written; nothing is burned then
         """
         full = FuseState(self.data.id, self.burned, outside=self._outside())
         bits &= ~self._protected(full, block)
-        old = self.burned[block.id]
-        if not bits & ~old:
+        old, errors = self.burned[block.id], dict(self.errors)
+        damaged = has_error(full, block)
+        if not bits & ~old and not damaged:
             return
-        if old and full.scheme(block) == "reed_solomon":
+        again = damaged and not old & ~bits
+        if bits and not again and is_used(full, block, bits):
             raise DeviceError(
                 f"{block.name} can be burned only once, and holds data already",
                 hint="Use an empty block.",
                 code="efuse-second-burn",
             )
         self.burned[block.id] = old | bits
+        if bits:
+            self._clear_error(block)
         try:
             self.save()
         except FileError:
-            self.burned[block.id] = old
+            self.burned[block.id], self.errors = old, errors
             raise
+
+    def set_error(self, block: Block, wrong: int) -> None:
+        """Report wrong bits or bytes of a block from now on; more than the coding can correct are a failure.
+
+        :raises FileError: the file cannot be written
+        """
+        self._clear_error(block)
+        status = self.data.controller.registers.get("decode_status")
+        if block.id == 0 and self.data.block0_error_registers:
+            self.errors[self.data.block0_error_registers[0]] = (1 << min(wrong, 32)) - 1
+        for place in self.data.block_errors:
+            if place.block == block.id:
+                self.errors[place.count_register] |= (
+                    min(wrong, place.count_mask) << place.count_shift
+                )
+                if wrong > CORRECTABLE and place.fail_register is not None:
+                    self.errors[place.fail_register] |= 1 << place.fail_bit
+        if status is not None and block.id:
+            self.errors[status] |= 1 << 4 * (block.id - 1) & self.data.controller.decode_error_mask
+        self.save()
+
+    def _clear_error(self, block: Block) -> None:
+        status = self.data.controller.registers.get("decode_status")
+        if block.id == 0:
+            self.errors |= dict.fromkeys(self.data.block0_error_registers, 0)
+        for place in self.data.block_errors:
+            if place.block == block.id:
+                self.errors[place.count_register] &= ~(place.count_mask << place.count_shift)
+                if place.fail_register is not None:
+                    self.errors[place.fail_register] &= ~(1 << place.fail_bit)
+        if status is not None and block.id:
+            self.errors[status] &= ~(0xF << 4 * (block.id - 1))
 
     def copy(self) -> VirtualStore:
         """The same contents in memory only."""
-        return VirtualStore(self.data.id, self.burned)
+        copy = VirtualStore(self.data.id, self.burned)
+        copy.errors = dict(self.errors)
+        return copy
+
+    def find_protected(self, block: Block) -> int:
+        """The bits of a block that cannot be burned any more."""
+        return self._protected(FuseState(self.data.id, self.burned), block)
 
     def save(self) -> None:
         """Write the file, if there is one.
@@ -102,7 +153,7 @@ class VirtualStore:
         :raises FileError: it cannot be written
         """
         if self.path is not None:
-            write_file(self.path, build_image(self.data, self.burned), private=True)
+            write_file(self.path, build_image(self.data, self.burned, self.errors), private=True)
 
     def _protected(self, full: FuseState, block: Block) -> int:
         """The bits of a block that cannot be burned any more."""
@@ -119,7 +170,7 @@ class VirtualStore:
         """Registers besides eFuses that a field needs: as in the newest parts, their bits are 1."""
         calculated = (field for table in self.data.table for field in table.calculated)
         extras = [field.extra_part for field in calculated if field.extra_part is not None]
-        return {extra.address: 1 << extra.bit for extra in extras}
+        return {extra.address: 1 << extra.bit for extra in extras} | self.errors
 
 
 def store_from_token(token: Token) -> VirtualStore:
@@ -158,16 +209,36 @@ def open_file(path: str, chip_id: str) -> VirtualStore:
     data = load_fuses(chip_id)
     image = read_file(path, limit=IMAGE_LIMIT) if os.path.exists(path) else b""
     store = VirtualStore(chip_id, parse_image(data, image, path) if image else (), path=path)
+    for address in store.errors if image else ():
+        store.errors[address] = _find_word(data, image, address)
     if not image:
         store.save()
     return store
 
 
-def build_image(data: FuseData, burned: Sequence[int]) -> bytes:
-    """The file's content for the burned blocks."""
+def find_error_registers(data: FuseData) -> tuple[int, ...]:
+    """The registers that report coding errors."""
+    status = data.controller.registers.get("decode_status")
+    addresses = [*data.block0_error_registers, *([] if status is None else [status])]
+    for place in data.block_errors:
+        addresses += [place.count_register]
+        addresses += [] if place.fail_register is None else [place.fail_register]
+    return tuple(dict.fromkeys(addresses))
+
+
+def _find_word(data: FuseData, image: bytes, address: int) -> int:
+    return int.from_bytes(image, "big") >> 8 * (address - data.controller.base) & ALL_ONES
+
+
+def build_image(
+    data: FuseData, burned: Sequence[int], errors: Mapping[int, int] | None = None
+) -> bytes:
+    """The file's content for the burned blocks, and the registers that report errors."""
     value = int.from_bytes(_tag(data), "little") << 8 * _tag_offset(data)
     for block, bits in zip(data.blocks, burned, strict=True):
         value |= bits << 8 * (block.read - data.controller.base)
+    for address, word in (errors or {}).items():
+        value |= word << 8 * (address - data.controller.base)
     return value.to_bytes(data.controller.size, "big")
 
 

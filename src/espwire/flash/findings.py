@@ -46,7 +46,7 @@ class Policy(Record):
 class Finding(NamedTuple):
     """Something to know before acting. ``fatal``: it stops the work without ``consent`` (a name).
 
-    ``by_name_only``: ``force`` does not replace the consent.
+    ``remedy``: what to do instead of giving consent, a sentence. ``by_name_only``: ``force`` does not replace the consent.
     """
 
     code: str
@@ -54,11 +54,14 @@ class Finding(NamedTuple):
     fatal: bool = False
     consent: str = ""
     by_name_only: bool = False
+    remedy: str = ""
 
 
-def build_fatal(code: str, text: str, *, consent: str = "", by_name_only: bool = False) -> Finding:
+def build_fatal(
+    code: str, text: str, *, consent: str = "", by_name_only: bool = False, remedy: str = ""
+) -> Finding:
     """A fatal finding; ``consent`` defaults to ``code``."""
-    return Finding(code, text, fatal=True, consent=consent or code, by_name_only=by_name_only)
+    return Finding(code, text, True, consent or code, by_name_only, remedy)
 
 
 def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | None = None) -> None:
@@ -75,7 +78,8 @@ def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | No
     ]
     if not stopping:
         return
-    more = f" (and {len(stopping) - 1} more)" if len(stopping) > 1 else ""
+    others = len(stopping) - 1
+    more = f" (and {others} more reason{'s' if others > 1 else ''})" if others else ""
     consents = tuple(dict.fromkeys(f.consent for f in stopping))
     raise SafetyStop(
         stopping[0].text + more,
@@ -88,6 +92,9 @@ def stop_if_fatal(findings: Iterable[Finding], policy: Policy, *, code: str | No
 
 def _build_hint(findings: list[Finding]) -> str:
     names = " ".join(f"--allow {name}" for name in dict.fromkeys(f.consent for f in findings))
+    remedy = f"{findings[0].remedy} " if findings[0].remedy else ""
     if any(finding.by_name_only for finding in findings):
-        return f"If you are sure, repeat with {names}; --force does not override this check."
-    return f"If you are sure, repeat with {names}, or with --force."
+        return (
+            f"{remedy}If you are sure, repeat with {names}; --force does not override this check."
+        )
+    return f"{remedy}If you are sure, repeat with {names}, or with --force."

@@ -86,7 +86,7 @@ class Journal:
             return NOTHING
         try:
             return _parse(json.loads(read_file(self.path, limit=LIMIT)), self.board)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{self.path}, the journal of an interrupted write, cannot be used: {error or type(error).__name__}",
                 hint="It may hold the only copy of data that shares a sector with a file. Rename it, then write everything again.",

@@ -39,7 +39,7 @@ class LastWritten:
             if stored["v"] != VERSION or stored["board"] != self.board:
                 return {}
             return dict(_split(stored["runs"]))
-        except (FileError, ValueError, KeyError, TypeError, RecursionError):
+        except (FileError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return {}
 
     def write(self, digests: Mapping[int, bytes]) -> None:

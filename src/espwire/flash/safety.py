@@ -60,7 +60,8 @@ def find_problems(
                 findings += _find_key_problems(blob, target, policy)
             if blob.chips and target.chip.id not in blob.chips:
                 text = f"{blob.label} is for {' or '.join(blob.chips)}, not for {target.chip.id}"
-                findings.append(build_fatal("wrong-chip-image", text))
+                remedy = _describe_remedy(target.chip)
+                findings.append(build_fatal("wrong-chip-image", text, remedy=remedy))
             else:
                 findings += _find_image_problems(blob, target, images)
             findings += find_misplaced(blob, target.chip, images) or find_boot_content_problems(
@@ -200,7 +201,14 @@ def _find_image_problems(blob: Blob, target: FlashTarget, images: ParsedImages) 
 def _build_foreign(blob: Blob, chip: Chip, at_boot: bool, image: Image) -> Finding:
     owner = find_by_image_id(image.chip_id) or f"chip id {image.chip_id}"
     text = f"{blob.label} is an image for {owner}, not for {chip.id}"
-    return Finding("wrong-chip-image", text, fatal=at_boot, consent="wrong-chip-image")
+    remedy = _describe_remedy(chip)
+    return Finding(
+        "wrong-chip-image", text, fatal=at_boot, consent="wrong-chip-image", remedy=remedy
+    )
+
+
+def _describe_remedy(chip: Chip) -> str:
+    return f"Use a build for {chip.id}, or connect another board."
 
 
 def _find_revision_problems(

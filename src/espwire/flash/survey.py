@@ -66,7 +66,7 @@ def survey(
         if looked_at and all(
             last.get(span[0]) == digests[span][:DIGEST_BYTES] for span in looked_at
         ):
-            seen = _compare_with_last(blob, seen, last)
+            seen = _compare_with_last(device, blob, seen, last)
         elif not (differ and all(differ)):
             seen = _compare(device, blob, seen, target, policy)
         found[blob.address] = _add_weak(device, blob, seen, target, unfinished)
@@ -131,9 +131,16 @@ def _compare(
     return found._replace(changed=changed, certain=certain)
 
 
-def _compare_with_last(blob: Blob, found: Found, last: Mapping[int, bytes]) -> Found:
-    digests = digest_sectors(*fill_sectors(blob, found))
-    differ = ((at, at + SECTOR) for at, digest in digests.items() if last.get(at) != digest)
+def _compare_with_last(
+    device: Device, blob: Blob, found: Found, last: Mapping[int, bytes]
+) -> Found:
+    """The sectors that the last write left are compared with its record, all others with the chip's MD5s."""
+    start, data = fill_sectors(blob, found)
+    digests = digest_sectors(start, data)
+    differ = [(at, at + SECTOR) for at in digests if at in last and last[at] != digests[at]]
+    unknown = join_ranges((at, at + SECTOR) for at in digests if at not in last)
+    for low, high in unknown:
+        differ += compare_digests(device, low, data[low - start : high - start], SECTOR)
     return found._replace(changed=join_ranges(differ))
 
 

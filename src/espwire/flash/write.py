@@ -248,6 +248,9 @@ def write_build(
         report(Note(text=note))
     chosen = merge_settings(settings or HeaderSettings(), build.settings)
     blobs = list_build_blobs(build, encrypt=encrypt)
+    offset = device.chip.flash.bootloader_offset
+    if (settings is None or settings.keep_all) and all(blob.address != offset for blob in blobs):
+        chosen = HeaderSettings()  # without a boot image, the build's settings concern no file
     return write_flash(
         device,
         blobs,

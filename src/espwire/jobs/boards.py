@@ -8,6 +8,7 @@ on the row belongs to that MAC address: a retry gets the same one.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -72,9 +73,10 @@ class CsvBoards:
         """:raises FileError, DataError: it cannot be used"""
         name = os.path.basename(path)
         try:
-            lines = read_file(path, limit=FILE_LIMIT).decode("utf-8-sig").splitlines()
-            head = lines[0] if lines else ""
-            delimiter = max(",;\t", key=head.count)
+            text = read_file(path, limit=FILE_LIMIT).decode("utf-8-sig")
+            lines = io.StringIO(text, newline="")  # keeps line breaks inside of quotes
+            delimiter = max(",;\t", key=lines.readline().count)
+            lines.seek(0)
             rows = [row for row in csv.reader(lines, strict=True, delimiter=delimiter) if any(row)]
         except (UnicodeDecodeError, csv.Error) as error:
             raise _bad_file(f"{name} is not CSV in UTF-8: {error}") from None
@@ -149,6 +151,9 @@ class SqliteBoards:
                 change = f"UPDATE {self._table} SET {MAC} = ? WHERE rowid = ?"
                 connection.execute(change, (mac, found[0][0]))
             (row,) = self._read(connection, "WHERE rowid = ?", found[0][0])
+            if assign and mac_digits(row.get(MAC, "")) != mac_digits(mac):
+                text = f"{self._name} does not keep the MAC address that a row gets"
+                raise _bad_file(text, "Remove the trigger that changes it.")
             return row
 
     def list_assigned(self) -> list[dict[str, str]]:
@@ -160,7 +165,8 @@ class SqliteBoards:
         self, connection: sqlite3.Connection, where: str, *values: str | int
     ) -> list[dict[str, str]]:
         rows = connection.execute(f"SELECT * FROM {self._table} {where}", values)
-        return [_drop_empty(zip(self.columns, map(_as_text, row), strict=True)) for row in rows]
+        names = [column[0] for column in rows.description]  # another program may have added one
+        return [_drop_empty(zip(names, map(_as_text, row), strict=True)) for row in rows]
 
 
 def _as_text(value: str | int | float | bytes | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import sqlite3  # some Python installations lack it
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
+HIDDEN = 1  # a column of a virtual table that SELECT * leaves out
 LOCK_S = 10.0  # wait for another station's transaction
 
 
@@ -61,8 +63,11 @@ def open_database(path: str, *, create: bool = False) -> Iterator[sqlite3.Connec
     :raises DataError: code ``database-damaged``
     """
     if not create:
-        with naming_errors("read", path), open(path, "rb"):
-            pass
+        with naming_errors("read", path):
+            if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
+                raise ValueError("it is not a regular file")
+            with open(path, "rb"):
+                pass
     mode = "rwc" if create else "rw"
     url = f"file:{quote(os.path.abspath(path))}?mode={mode}"
     with naming_database_errors(path):
@@ -89,8 +94,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def list_columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
-    """The columns of a table; none if it does not exist."""
-    return tuple(row[1] for row in connection.execute(f"PRAGMA table_info({quote_name(table)})"))
+    """The columns of a table, with generated ones; none if it does not exist."""
+    rows = connection.execute(f"PRAGMA table_xinfo({quote_name(table)})")
+    return tuple(row[1] for row in rows if row[6] != HIDDEN)
 
 
 def quote_name(name: str) -> str:

@@ -191,8 +191,10 @@ def _parse_line(line: str) -> dict[str, object]:
 
 
 def _as_cell(value: object) -> str | int | float | None:
-    """A value for CSV and SQLite: lists as JSON."""
-    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+    """A value for CSV and SQLite: lists as JSON; bytes of a file name that are not UTF-8 are escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value if value is None or isinstance(value, int | float) else json.dumps(value)
 
 
 def _end_line(tail: bytes) -> bytes:

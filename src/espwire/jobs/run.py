@@ -83,6 +83,8 @@ class JobRun:
             "port": port,
             "steps": [],
         }
+        fields = job.report.fields if job.report else ()
+        self.row |= {name: self._values[name] for name in fields if name in self._values}
 
     @property
     def encrypts(self) -> bool:

@@ -16,9 +16,10 @@ from typing import ClassVar, NamedTuple, Self
 
 from espwire.blob import Blob, choose_for_chip
 from espwire.errors import DataError
+from espwire.events import Warned
 from espwire.files import read_file
 from espwire.flash.erase import erase_flash, erase_region
-from espwire.flash.model import BLANK, FlashTarget
+from espwire.flash.model import BLANK, FlashTarget, format_span
 from espwire.flash.partitions import check_fits, check_inside
 from espwire.flash.prepare import list_build_blobs
 from espwire.flash.verify import verify_flash
@@ -136,7 +137,14 @@ class Content(NamedTuple):
                     code="job-template",
                 ) from None
             where = f"{where}: {self.template}"
-        data = context.fill(text, where).encode()
+        try:
+            data = context.fill(text, where).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{where}: the text is not UTF-8: {shorten(context.fill(text, where))}",
+                hint="Use UTF-8 in the values of --set.",
+                code="job-template",
+            ) from None
         if len(data) > self.size:
             raise DataError(
                 f"{where}: the text has {len(data):,} bytes, more than its size, {self.size:,}",
@@ -185,6 +193,7 @@ def prepare_write(context: StepContext, blobs: Iterable[Blob], settings: HeaderS
     """Check a write, and return what carries it out."""
     checked = check_write(context.device, blobs, policy=context.policy, settings=settings)
     blobs = checked.blobs
+    _warn_of_overlaps(context, blobs)
     context.coming += blobs
 
     def work() -> Details:
@@ -204,6 +213,21 @@ def prepare_write(context: StepContext, blobs: Iterable[Blob], settings: HeaderS
         }
 
     return Work(work, sum(len(blob.data) for blob in blobs))
+
+
+def _warn_of_overlaps(context: StepContext, blobs: Iterable[Blob]) -> None:
+    """Warn if ``blobs`` replace data that an earlier step writes; filling its blank areas is what steps are for."""
+    for blob in blobs:
+        for earlier in context.coming:
+            start, end = max(blob.address, earlier.address), min(blob.end, earlier.end)
+            lost = earlier.data[start - earlier.address : end - earlier.address]
+            if (
+                start < end
+                and lost.strip(BLANK)
+                and lost != blob.data[start - blob.address :][: len(lost)]
+            ):
+                text = f"{blob.label} replaces {format_span(start, end)} of {earlier.label}, which an earlier step writes"
+                context.report(Warned(code="step-replaces", text=text))
 
 
 def describe_blobs(blobs: Iterable[Blob]) -> list[Details]:

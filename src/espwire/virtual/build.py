@@ -138,10 +138,21 @@ def build_chip(options: VirtualOptions, config: ChipConfig | None = None) -> Vir
         )
     config = config if config is not None else build_config(options)
     faults = Faults(options.faults, random.Random(options.seed).getrandbits(32))
-    fuse_registers(chip, config)  # report invalid values before a flash file is created
+    words = fuse_registers(chip, config)  # report invalid values before a file is created
+    fuses = None
+    if options.efuse is not None or options.efuse_errors:
+        from espwire.virtual import fuse_file
+
+        fuses = (
+            fuse_file.build_store(chip, words)
+            if options.efuse is None
+            else fuse_file.open_store(chip, config, options.efuse)
+        )
+        fuse_file.apply_errors(fuses, options.efuse_errors)
+        config = fuse_file.read_config(chip, config, words | fuse_file.read_words(fuses))
     kind = DefectiveChip if options.defects or options.app_baud else VirtualChip
     rom = load_mask_rom(chip, options)
-    result = kind(chip, config, build_flash(options), options, faults, rom)
+    result = kind(chip, config, build_flash(options), options, faults, rom, fuses)
     if options.kind != "uart":
         result.registers.note_usb(config.revision, otg=options.kind == "usb-otg")
     _set_encryption(result, chip, config)

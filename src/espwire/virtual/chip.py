@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from espwire.chips.model import Chip
 from espwire.protocol.commands import Sync
@@ -37,14 +38,19 @@ from espwire.virtual.efuses import (
     security_info,
 )
 from espwire.virtual.faults import FIFO_BYTES, Faults
+from espwire.virtual.fuse_file import build_store, find_controller, is_set, read_words
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.programs.program import Ending, Program, Services
 from espwire.virtual.programs.runner import ProgramRunner
-from espwire.virtual.registers import Registers
+from espwire.virtual.registers import LazyFuses, Registers
 from espwire.virtual.rom import Rom, RomFlash, RomReceiver, Work
 from espwire.virtual.scheduler import EventQueue
 from espwire.virtual.soc.mask_rom import LoadedRom
 from espwire.virtual.spi import SpiController
+
+if TYPE_CHECKING:
+    from espwire.efuse.store import VirtualStore
+    from espwire.virtual.fuse_controller import FuseController
 
 RECEIVE_BYTES = (
     FIFO_BYTES + 0x2000
@@ -73,6 +79,7 @@ class VirtualChip:
     """One chip. ``flash``, ``registers``, ``rom`` and ``faults`` are for tests; ``overruns`` counts lost bytes.
 
     ``mask_rom``: the chip's own ROM, which runs in download mode instead of ``rom``, the model of it.
+    ``fuses``: its eFuses; None: as ``config`` describes them.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class VirtualChip:
         options: VirtualOptions,
         faults: Faults,
         mask_rom: LoadedRom | None = None,
+        fuses: VirtualStore | None = None,
     ) -> None:
         self.mask_rom = mask_rom
         self.chip, self.config, self.flash, self.faults, self.options = (
@@ -95,11 +103,13 @@ class VirtualChip:
         self.spi = SpiController(chip, flash)
         self.registers = Registers(
             chip,
-            words=fuse_registers(chip, config),
+            words=fuse_registers(chip, config) | (read_words(fuses) if fuses is not None else {}),
             spi=self.spi,
             flash=flash,
             revision=config.revision,
         )
+        self.fuses = fuses
+        self.registers.fuses = LazyFuses(find_controller(chip), self._build_fuses)
         self.rom = Rom(chip, self.registers, RomFlash(flash), self)
         self.rom.security_info = security_info(chip, config)
         self.rom.secure_download = config.secure_download
@@ -306,6 +316,31 @@ class VirtualChip:
         start = self.chip.flash.bootloader_offset
         return start < self.flash.part.size and self.flash.contents[start] == IMAGE_MAGIC
 
+    def _build_fuses(self) -> FuseController:
+        """The eFuse controller, at the first write to it."""
+        from espwire.virtual.fuse_controller import FuseController
+
+        if self.fuses is None:
+            self.fuses = build_store(self.chip, self.registers.words)
+        return FuseController(
+            self.fuses,
+            self.registers.words,
+            mhz=self.config.crystal_mhz,
+            seed=self.options.seed,
+            on_load=self._on_fuses_loaded,
+            on_burn=self._on_burn,
+        )
+
+    def _on_fuses_loaded(self) -> None:
+        at = self.chip.security.secure_download
+        self.rom.secure_download |= is_set(at, self.registers.words)
+
+    def _on_burn(self, t: float, seconds: float) -> None:
+        """A burn of eFuses starts at ``t``, which takes ``seconds``."""
+        wait = self.faults.burn(t, seconds)
+        if wait is not None:
+            self._queue.at(max(t, self.now) + wait, lambda: self.power_loss(self.now))
+
     def _clear(self) -> None:
         self.runner.clear()
         self._work: Work | None = None
@@ -376,6 +411,8 @@ class VirtualChip:
         self._clear()
         self.rom.restart()
         self.registers.restart()
+        if self.registers.fuses is not None:
+            self.registers.fuses.restart(self.now)
         self.spi.reset()
         self.registers.watchdogs.restart(self.now, running=False)
 

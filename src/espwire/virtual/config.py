@@ -50,6 +50,8 @@ class VirtualOptions:
     chip: str
     rom: str | None = None
     flash: Path | None = None
+    efuse: Path | None = None
+    efuse_errors: Mapping[int, int] = field(default_factory=dict)
     size: int = 4 * MIB
     vendor: str = "winbond"
     sfdp: bool = True
@@ -127,8 +129,18 @@ def _error(key: str, text: str, problem: str, hint: str) -> UsageError:
 
 def _parse_file(key: str, text: str) -> Path:
     if os.path.basename(text) in ("", os.curdir, os.pardir):
-        raise _error(key, text, "does not name a file", "Write flash=FILE, such as flash.bin.")
+        raise _error(key, text, "does not name a file", f"Write {key}=FILE, such as {key}.bin.")
     return Path(text)
+
+
+def _parse_errors(key: str, text: str) -> dict[int, int]:
+    errors = {}
+    for item in text.split(","):
+        block, colon, bits = item.partition(":")
+        if not (colon and block.isdecimal() and bits.isdecimal()):
+            raise _error(key, text, "is not a list of blocks", "Write it as 4:2,5:9.")
+        errors[int(block)] = int(bits)
+    return errors
 
 
 def _parse_flag(key: str, text: str) -> bool:
@@ -238,6 +250,18 @@ OPTIONS: Mapping[str, UrlOption] = {
         "keep the flash contents in [this file](#the-flash-file)",
         in_serve=True,
         is_file=True,
+    ),
+    "efuse": UrlOption(
+        _parse_file,
+        "FILE",
+        "keep the eFuses in this file, that of `--path-efuse-file`; a new one starts with the eFuses of this chip",
+        is_file=True,
+    ),
+    "efuse-errors": UrlOption(
+        _parse_errors,
+        "4:2",
+        "coding errors of eFuse blocks: number of the block and of its wrong bits, joined by commas; more than 6 wrong "
+        "bits cannot be corrected",
     ),
     "rom": UrlOption(
         lambda key, text: text,

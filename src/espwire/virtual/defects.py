@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espwire.chips.model import Chip
 from espwire.virtual.boot import Reason, Straps, panic_text
@@ -20,6 +20,10 @@ NOISE_S = 0.05
 BROWN_OUT_TEXT = b"\r\nBrownout detector was triggered\r\n\r\n"
 
 
+if TYPE_CHECKING:
+    from espwire.efuse.store import VirtualStore
+
+
 class DefectiveChip(VirtualChip):
     """A chip with ``options.defects``, or whose application logs at ``options.app_baud``."""
 
@@ -31,11 +35,12 @@ class DefectiveChip(VirtualChip):
         options: VirtualOptions,
         faults: Faults,
         mask_rom: LoadedRom | None = None,
+        fuses: VirtualStore | None = None,
     ) -> None:
         self._defects = options.defects
         self._app_logs = self._rom_boots = False
         self._noise = random.Random(options.seed)
-        super().__init__(chip, config, flash, options, faults, mask_rom)
+        super().__init__(chip, config, flash, options, faults, mask_rom, fuses)
         if "held" in self._defects:
             self._hold()
         if "brown-out" in self._defects:

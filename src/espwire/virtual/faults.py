@@ -2,7 +2,7 @@
 
 ``flip:0.001,drop:1e-4,power@3``: a rate per chance, or the number of the chance at which it happens once. A chance is a
 byte on the line (``flip drop dup garbage``), a piece of traffic (``delay stall``), a long frame to the chip
-(``overflow``), or a command that the chip starts (``reset power``).
+(``overflow``), a command that the chip starts (``reset power``), or a burn of eFuses that loses its supply (``burn``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ PIECE_KINDS = ("delay", "stall")
 FRAME_KINDS = ("overflow",)
 COMMAND_KINDS = ("reset", "power")
 KINDS = BYTE_KINDS + PIECE_KINDS + FRAME_KINDS + COMMAND_KINDS
+BURN_KINDS = ("burn",)  # not in KINDS: only commands that burn eFuses give it a chance
 FIFO_BYTES = 128
 RUN_BYTES = 32
 WHOLE_PIECE = (
@@ -49,7 +50,7 @@ def parse_faults(text: str) -> FaultSpec:
     for item in filter(None, (item.strip() for item in text.split(","))):
         kind, mark, number = item.partition("@" if "@" in item else ":")
         try:
-            if kind not in KINDS or not mark:
+            if kind not in (*KINDS, *BURN_KINDS) or not mark:
                 raise ValueError
             if mark == "@":
                 once[kind] = int(number)
@@ -59,7 +60,7 @@ def parse_faults(text: str) -> FaultSpec:
         except ValueError:
             invalid = True
         if invalid:
-            hint = f"Write kind:rate (0 to 1) or kind@number, with a kind of {', '.join(KINDS)}."
+            hint = f"Write kind:rate (0 to 1) or kind@number, with a kind of {', '.join((*KINDS, *BURN_KINDS))}."
             raise UsageError(f"{item!r} is not a valid fault", hint=hint, code="fault-spec")
     return FaultSpec(rates=rates, once=once)
 
@@ -84,6 +85,12 @@ class Faults:
             if self._chance(t, kind, 1) is not None:
                 return kind, self._random.uniform(0, DELAY_OF_RESET_S)
         return None
+
+    def burn(self, t: float, seconds: float) -> float | None:
+        """Called when a burn of eFuses starts, which takes ``seconds``: after how many of them the supply fails."""
+        if self._chance(t, "burn", 1) is None:
+            return None
+        return self._random.uniform(0, seconds)
 
     def piece(self, t: float, data: bytes, *, to_chip: bool) -> tuple[float, bytes]:
         """Apply faults to a piece of traffic: returns its delay in seconds, and the bytes that arrive."""

@@ -8,14 +8,17 @@ The map in a chip's data sorts image segments, so its limits are loose; ``memory
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from espwire.chips.model import Chip, RamBank, Reset, Soc, Watchdog
 from espwire.chips.model import Region as MapRegion
 from espwire.virtual.cpu.memory import Region
 from espwire.virtual.nor_flash import NorFlash
 from espwire.virtual.spi import COMMANDS, SpiController
+
+if TYPE_CHECKING:
+    from espwire.virtual.fuse_controller import FuseController
 
 WORD = 0xFFFFFFFF
 # a part of the address space this large is one peripheral bus: unknown registers lie near known ones;
@@ -310,6 +313,34 @@ class FlashPower:
         self._done += done
 
 
+class LazyFuses:
+    """The eFuse controller, which is built at the first write to it: most runs do not need it."""
+
+    def __init__(self, registers: range, build: Callable[[], FuseController]) -> None:
+        self._registers, self._build = registers, build
+        self._controller: FuseController | None = None
+
+    def covers(self, address: int) -> bool:
+        """Whether the address is one of the controller's registers."""
+        return address in self._registers
+
+    def is_active(self, address: int) -> bool:
+        """Whether the controller exists, and the address is one of its registers."""
+        return self._controller is not None and address in self._registers
+
+    @property
+    def controller(self) -> FuseController:
+        """The controller."""
+        if self._controller is None:
+            self._controller = self._build()
+        return self._controller
+
+    def restart(self, t: float) -> None:
+        """A reset at ``t``, or a loss of power."""
+        if self._controller is not None:
+            self._controller.restart(t)
+
+
 class Registers:
     """Reads and writes of 32-bit words. ``preset`` values override everything and never change.
 
@@ -339,6 +370,7 @@ class Registers:
         self.attached = False
         self.attach_word: int | None = None
         self.divider = 0
+        self.fuses: LazyFuses | None = None
         # the register with the crystal's frequency also selects the CPU's clock
         crystal = chip.crystal.rom_setting
         self._fixed = frozenset(words) - ({crystal.address} if crystal is not None else set())
@@ -422,6 +454,8 @@ class Registers:
             return self.divider
         if self.spi.covers(address):
             return self.spi.read(t, address)
+        if self.fuses is not None and self.fuses.is_active(address):
+            return self.fuses.controller.read(t, address)
         if self.watchdogs.covers(address):
             return self.watchdogs.read(address)
         if address in self._loose:
@@ -436,6 +470,10 @@ class Registers:
 
     def write(self, t: float, address: int, value: int, mask: int = WORD) -> bool:
         """A masked write; False if the access faults. Writes to ROM and eFuse words have no effect."""
+        if self.fuses is not None and self.fuses.covers(address):
+            kept = self.fuses.controller.read(t, address) & ~mask
+            self.fuses.controller.write(t, address, kept | value & mask)
+            return True
         old = self.read(t, address)
         if old is None:
             return False

@@ -281,7 +281,7 @@ class Scripted:
         self.starts[board.port] = self.now
         self.running.add(board.port)
         self.most = max(self.most, len(self.running))
-        script, code = self.scripts.get(board.port, ((), 0))
+        script, code = self.scripts.get(board.port, ((RESULT,), 0))
         if code == 13:
             raise OSError(11, "Resource temporarily unavailable")
         board.state, board._started = State.RUNNING, self.now
@@ -324,6 +324,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     return Scripted(monkeypatch)
 
 
+RESULT = Result(command="chip-info", text="Done.", data={})
 FAILURE = Error(code="verify", message="differs", hint="again", exit_code=7, details={})
 LOST = Error(code="link-lost", message="gone", hint="plug in", exit_code=3, details={})
 
@@ -356,6 +357,32 @@ def test_a_board_that_fails_or_crashes_does_not_concern_the_others(scripted: Scr
     assert "Resource temporarily unavailable" in described[3]["message"]
     errors = [(port, event.code) for port, event in scripted.seen if isinstance(event, Error)]
     assert sorted(errors) == [("b", "verify"), ("c", "board-process"), ("d", "board-process")]
+
+
+def test_a_process_that_ends_without_a_result_has_not_passed(scripted: Scripted) -> None:
+    scripted.scripts = {"a": ([EVENTS[3], b"Python was replaced\n"], 0)}
+    (board,) = scripted.run("a").boards
+    assert (board.state, board.describe()["exit_code"]) == (State.FAILED, 70)
+    assert board.describe()["message"] == "the process of this board ended without a result"
+
+
+def test_with_watch_a_log_that_cannot_be_created_does_not_stop_the_boards_under_way(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    fleet = Fleet(["chip-info"], scripted, tmp_path / "removed")
+    looks = [{"1-1": "a"}] * 200
+
+    def look() -> dict[str, str]:
+        if not looks:
+            raise KeyboardInterrupt
+        return looks.pop()
+
+    with pytest.raises(KeyboardInterrupt):
+        fleet.work(look, True)
+    assert [board.state for board in fleet.boards] == [State.PASSED]
+    assert [warning.code for warning in scripted.warned] == ["no-log"]
+    with pytest.raises(FileError):
+        fleet.add("b")
 
 
 def test_the_number_of_boards_under_way_is_limited_and_their_starts_are_staggered(

@@ -232,6 +232,9 @@ def test_a_policy_with_a_consent_that_there_is_not_is_an_error():
     with pytest.raises(UsageError) as caught:
         stop_if_fatal([], Policy(consents=frozenset({"everything"})))
     assert caught.value.code == "unknown-consent"
+    with pytest.raises(UsageError) as caught:
+        stop_if_fatal([], Policy(consents=frozenset({"otherchip"})))
+    assert caught.value.hint == "Did you mean other-chip?"
 
 
 def encrypting(where: FlashTarget, policy: Policy | None = None) -> dict[str, Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -238,3 +239,46 @@ def test_a_mac_address_has_12_or_16_digits() -> None:
     assert mac_digits(" 24-0A-C4-00-01-10 ") == "240ac4000110"
     assert mac_digits("60:55:f9:ff:fe:00:01:10") == "6055f9fffe000110"
     assert [mac_digits(text) for text in ("", "24:0a", "24:0a:c4:00:01:1g")] == [""] * 3
+
+
+def test_a_csv_value_keeps_its_line_breaks_and_separators_of_lines(tmp_path: Path) -> None:
+    key = "-----BEGIN-----\nAB\r\nCD\n-----END-----"
+    source = write_csv(tmp_path, f'mac,key,note\n{MAC},"{key}",a\u2028b\x0cc\n')
+    assert open_boards(source).find(MAC) == {"mac": MAC, "key": key, "note": "a\u2028b\x0cc"}
+
+
+def test_generated_columns_are_variables_and_a_column_that_is_added_meanwhile_is_too(
+    tmp_path: Path,
+) -> None:
+    columns = "mac TEXT, serial TEXT, name TEXT GENERATED ALWAYS AS ('dev-' || serial)"
+    path = tmp_path / "boards.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE boards ({columns})")
+        connection.execute("INSERT INTO boards VALUES (NULL, 'A1')")
+    boards = SqliteBoards(BoardSource(str(path)))
+    assert boards.columns == ("mac", "serial", "name")
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE boards ADD COLUMN more DEFAULT 'x'")
+    connection.close()
+    expected = {"mac": MAC, "serial": "A1", "name": "dev-A1", "more": "x"}
+    assert boards.find(MAC) == expected
+    assert boards.find(MAC) == expected
+
+
+def test_a_row_that_does_not_keep_the_mac_address_is_not_used(tmp_path: Path) -> None:
+    source = write_table(tmp_path, (None, "A1"))
+    with sqlite3.connect(source.path) as connection:
+        change = "UPDATE boards SET mac = NULL WHERE serial = 'A1'"
+        connection.execute(f"CREATE TRIGGER t AFTER UPDATE ON boards BEGIN {change}; END")
+    connection.close()
+    with pytest.raises(DataError, match="does not keep the MAC address"):
+        SqliteBoards(source).find(MAC)
+    assert read_table(source) == [(None, "A1")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_database_that_is_a_pipe_is_an_error_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "boards.db"
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="not a regular file"):
+        open_boards(BoardSource(str(path)))

@@ -4,6 +4,7 @@
 TABLE: dict[str, object] = {
     "id": 'esp32s2',
     "name": 'ESP32-S2',
+    "digest_schemes": ['rsa3072'],
     "quirks": ['Timing depends on APB clock; read setup left alone.'],
     "blocks": [
         {'id': 0, 'name': 'BLOCK0', 'read': 1061265452, 'write': 1061265408, 'words': 6},

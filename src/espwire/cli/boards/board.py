@@ -155,8 +155,10 @@ class Board:
         """As ``end``, for a process with this exit code, or for one that could not be started, and ``why``."""
         self._ended = time.monotonic()
         missing = None
-        if code and self.error is None:
+        if self.error is None and (code or self.result is None):
             text = why or f"the process of this board ended with {describe_exit(code)}"
+            if not code:
+                code, text = EXIT_BUG, "the process of this board ended without a result"
             missing = Error(
                 code="board-process",
                 message=text,

@@ -26,7 +26,7 @@ from espwire.cli.boards.select import (
 from espwire.cli.command_table import Boards
 from espwire.cli.inputs import STDIN
 from espwire.cli.output import printable
-from espwire.errors import Cancelled, ToolError, UsageError
+from espwire.errors import Cancelled, FileError, ToolError, UsageError
 from espwire.events import Warned
 
 if TYPE_CHECKING:
@@ -136,12 +136,20 @@ class Fleet:
         self._next_start = 0.0
         self._in_warning: set[Board] = set()  # about the hub
 
-    def add(self, port: str) -> Board:
+    def add(self, port: str, *, needs_log: bool = True) -> Board:
         """Add a board, which is started as soon as limit and stagger permit.
 
+        :param needs_log: False: if its log cannot be created, warn and do without it
         :raises FileError: its log cannot be created
         """
-        board = Board(port, Log(self._folder, port))
+        try:
+            log = Log(self._folder, port)
+        except FileError as error:
+            if needs_log:
+                raise
+            self._display.warn(Warned(code="no-log", text=f"{port} has no log: {error}"))
+            log = Log(None, port)
+        board = Board(port, log)
         self.boards.append(board)
         self._display.add(board)
         return board
@@ -167,7 +175,7 @@ class Fleet:
                 busy = [place for place, board in places.items() if not _has_ended(board)]
                 watch.ignore(busy, now)
                 for place, port in watch.look(look(), now).items():
-                    places[place] = self.add(port)
+                    places[place] = self.add(port, needs_log=False)  # others are under way
             self._start_some()
             self._take_lines()
             self._check_hub()

@@ -137,7 +137,7 @@ def check_error(recovery: bool) -> ReadStep:
             session.recover()
         errors = find_errors(session.state)
         text = "\n".join(error.text for error in errors) or "No errors detected."
-        session.output("check-error", text, {"errors": [vars(error) for error in errors]}, None)
+        session.output("check-error", text, {"errors": [error._asdict() for error in errors]}, None)
         require_no_errors(errors)
 
     return ReadStep(run)

@@ -14,7 +14,7 @@ from espwire.cli.options import (
     force_option,
     progress_option,
 )
-from espwire.errors import UsageError
+from espwire.errors import UsageError, WrongChip
 from espwire.text import escape
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def job(
     try:
         context.run_job(work, encrypt=run.encrypts, pins=pins)
     except BaseException as error:
+        if isinstance(error, WrongChip) and found.chip:
+            error.hint = (
+                f"The job is for {found.chip}: connect such a board, or correct chip in {file}."
+            )
         run.fail(error)
         raise
     run.finish()

@@ -1,0 +1,210 @@
+"""Dangerous combinations of eFuses: what a burn would leave that makes a chip useless, weak, or unreachable.
+
+The rules are data (``[[danger]]`` of the eFuse files): conditions on fields, and calculated ones that ``CHECKS`` names. A rule
+applies to the state after the burn, whatever command sets it, and only if it did not apply before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
+from typing import NamedTuple
+
+from espwire.chips.tables import load_table
+from espwire.efuse import meaning
+from espwire.efuse.model import Block, CommonData, Danger, Field, Purpose
+from espwire.efuse.plan import BurnPlan
+from espwire.efuse.state import READ_LOCKS, FuseState
+from espwire.flash.findings import Finding, build_fatal
+
+CONNECTED = "any"
+
+
+class Surroundings(NamedTuple):
+    """What else matters: the kind of the port in use, and the voltage at which the flash answers; empty: none, unknown."""
+
+    port: str = ""
+    flash_voltage: str = ""
+
+
+ALONE = Surroundings()
+
+
+class Place(NamedTuple):
+    """A key or digest in a block: its bits, and what it is for."""
+
+    block: Block
+    mask: int
+    purpose: Purpose
+
+
+@cache
+def load_common() -> tuple[Danger, ...]:
+    """The rules that all chips share."""
+    from espwire.chips.fuse_tables.all_chips import TABLE
+
+    return load_table(CommonData, TABLE, "efuses/common.toml:").danger
+
+
+def find_dangers(plan: BurnPlan, around: Surroundings = ALONE) -> list[Finding]:
+    """The rules that apply after a burn and did not before; notes are not fatal."""
+    before, after = plan.before, plan.state_after
+    found: dict[tuple[str, str], Finding] = {}
+    for rule in (*load_common(), *before.data.danger):
+        if applies(rule, after, around) and not applies(rule, before, around):
+            finding = (
+                Finding(rule.name, rule.text) if rule.note else build_fatal(rule.name, rule.text)
+            )
+            found.setdefault((rule.name, rule.text), finding)
+    return list(found.values())
+
+
+def applies(rule: Danger, state: FuseState, around: Surroundings) -> bool:
+    """Whether all conditions of a rule hold."""
+    if not rule.min_revision <= state.revision <= rule.max_revision:
+        return False
+    if rule.port and around.port != rule.port and not (rule.port == CONNECTED and around.port):
+        return False
+    if not all(state.value_of(name) for name in rule.all_set):
+        return False
+    if rule.any_set and not any(state.value_of(name) for name in rule.any_set):
+        return False
+    if not all(state.value_of(name).bit_count() % 2 for name in rule.odd):
+        return False
+    if any(state.value_of(name) for name in rule.clear):
+        return False
+    return not rule.check or CHECKS[rule.check](state, rule, around)
+
+
+def find_places(state: FuseState, names: Collection[str]) -> Iterator[Place]:
+    """Where keys with these purposes are, or may be on chips that do not store purposes."""
+    data, layout = state.data, state.layout
+    blocks = [block for block in data.blocks if block.purpose_field]
+    for block in blocks:
+        number = meaning.purpose_number(state, layout.field(block.purpose_field))
+        for purpose in layout.purposes():
+            if purpose.value == number and purpose.name in names:
+                yield Place(block, (1 << state.size(block)) - 1, purpose)
+    for purpose in () if blocks else data.key_purposes:
+        if purpose.name in names:
+            place = purpose.block
+            block = layout.block(data.key_blocks[0]) if place is None else data.blocks[place]
+            size = 8 * purpose.bytes or state.size(block) - purpose.start
+            yield Place(block, ((1 << size) - 1) << purpose.start, purpose)
+
+
+def is_hidden(state: FuseState, place: Place) -> bool:
+    """Whether software cannot read some of it."""
+    return bool(state.hidden_mask(place.block) & place.mask)
+
+
+def is_readable(state: FuseState, place: Place) -> bool:
+    """Whether data is there that software can read."""
+    return bool(state.blocks[place.block.id] & place.mask) and not is_hidden(state, place)
+
+
+def _find_digests(state: FuseState) -> list[Place]:
+    names = {purpose.name for purpose in state.data.key_purposes if purpose.digest}
+    return list(find_places(state, names))
+
+
+def _is_revoked(state: FuseState, place: Place) -> bool:
+    number = re.search(r"\d+$", place.purpose.name)
+    return number is not None and bool(state.value_of(f"SECURE_BOOT_KEY_REVOKE{number[0]}"))
+
+
+def _no_digest(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    places = (place for place in _find_digests(state) if is_readable(state, place))
+    return all(_is_revoked(state, place) for place in places)
+
+
+def _all_revoked(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    places = [place for place in _find_digests(state) if is_readable(state, place)]
+    return bool(places) and all(_is_revoked(state, place) for place in places)
+
+
+def _hidden_digest(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    return any(is_hidden(state, place) for place in _find_digests(state))
+
+
+def _has_key(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    places = find_places(state, rule.keys)
+    return any(is_hidden(state, place) or is_readable(state, place) for place in places)
+
+
+def _no_key(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    return not _has_key(state, rule, around)
+
+
+def _same_purpose(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    return any(
+        len(list(find_places(state, (name,)))) > 1
+        for name in rule.keys
+        if any(block.purpose_field for block in state.data.blocks)
+    )
+
+
+def _mixed(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    stored = any(block.purpose_field for block in state.data.blocks)
+    return stored and all(any(find_places(state, names)) for names in (rule.keys, rule.others))
+
+
+def _forbidden_slot(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    slots = [block for block in state.data.blocks if block.purpose_field]
+    places = find_places(state, state.data.slot5_forbidden)
+    return any(place.block.id == slots[-1].id for place in places)
+
+
+def _open_key(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    """RD_DIS is locked, and a key that it should hide is not hidden. Bits that may be a digest do not count."""
+    if not state.locked(state.layout.field(READ_LOCKS).wr_dis):
+        return False
+    secret = {purpose.name for purpose in state.data.key_purposes if purpose.read_protect}
+    stored = any(block.purpose_field for block in state.data.blocks)
+    digests = [] if stored else _find_digests(state)
+    for place in find_places(state, secret):
+        shared = sum(digest.mask for digest in digests if digest.block.id == place.block.id)
+        if is_readable(state, place._replace(mask=place.mask & ~shared)):
+            return True
+    return False
+
+
+def _flash_voltage(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    fixed = find_fixed_voltage(state)
+    return bool(around.flash_voltage and fixed) and fixed != around.flash_voltage
+
+
+def find_fixed_voltage(state: FuseState) -> str:
+    """The flash voltage that eFuses select: ``1.8V``, ``3.3V`` or ``OFF``; empty: a pin selects it."""
+    names = state.data.flash_voltage
+    if names is None or not state.value_of(names.force):
+        return ""
+    if not state.value_of(names.power):
+        return "OFF"
+    return "3.3V" if state.value_of(names.high) else "1.8V"
+
+
+def _counter_hole(state: FuseState, rule: Danger, around: Surroundings) -> bool:
+    counters = (field for field in state.layout.fields if field.format == "bit_count")
+    return any(_has_hole(state, field) for field in counters)
+
+
+def _has_hole(state: FuseState, field: Field) -> bool:
+    value = state.raw(field)
+    return bool(value & value + 1)
+
+
+CHECKS: dict[str, Callable[[FuseState, Danger, Surroundings], bool]] = {
+    "no_digest": _no_digest,
+    "all_revoked": _all_revoked,
+    "hidden_digest": _hidden_digest,
+    "has_key": _has_key,
+    "no_key": _no_key,
+    "same_purpose": _same_purpose,
+    "mixed": _mixed,
+    "forbidden_slot": _forbidden_slot,
+    "open_key": _open_key,
+    "flash_voltage": _flash_voltage,
+    "counter_hole": _counter_hole,
+}

@@ -1,0 +1,257 @@
+"""The eFuses of a connected chip, through the registers of its eFuse controller.
+
+A burn writes the timing, the data with its coding into the program registers, an opcode into the configuration register, and
+a command. A program register with a wrong bit would be burned for ever, so all of them are read back before the command is
+sent; afterwards the controller loads the eFuses into the registers that software reads, and these are compared with the plan.
+Requests to a ROM bootloader have no checksum: values are read twice, and everything is read again after a burn.
+
+The content of keys is kept out of traces: see ``Loader.confidential``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from espwire.device.device import Device
+from espwire.device.double_read import read_words
+from espwire.device.loader import Attempts
+from espwire.device.spi import write_group
+from espwire.efuse.check import has_error, is_used
+from espwire.efuse.coding import encode
+from espwire.efuse.danger import Surroundings, find_fixed_voltage
+from espwire.efuse.model import Block, Field
+from espwire.efuse.plan import BurnPlan
+from espwire.efuse.state import FuseState
+from espwire.efuse.store import find_error_registers
+from espwire.efuse.tables import load_fuses
+from espwire.efuse.timing import find_timing
+from espwire.errors import CommandFailed, DeviceError, NoReply, Unsupported
+from espwire.events import Warned
+from espwire.protocol.commands import RegWrite
+
+WRITE_ATTEMPTS = 4
+# after these the chip may refuse to read registers
+CLOSING = ("ENABLE_SECURITY_DOWNLOAD", "DIS_DOWNLOAD_MODE")
+USB_PORTS = ("usb-jtag", "usb-otg")
+
+
+class DeviceStore:
+    """The eFuses of ``device``.
+
+    :raises UsageError: the chip has no eFuses that can be burned
+    :raises Unsupported: code ``secure-download-mode``
+    """
+
+    def __init__(self, device: Device) -> None:
+        if device.secure_download:
+            raise Unsupported(
+                "eFuses cannot be read or burned in Secure Download Mode",
+                hint="Use get-security-info to show what the chip reports.",
+                code="secure-download-mode",
+            )
+        self.device, self.loader = device, device.loader
+        self.data = load_fuses(device.chip.id)
+        self._words: dict[int, int] = {}
+        self._assumed: FuseState | None = None  # the chip does not let anyone read it any more
+
+    @property
+    def proves(self) -> bool:
+        """Whether the chip still lets its eFuses be read."""
+        return self._assumed is None
+
+    def read(self, custom: Sequence[Field] = ()) -> FuseState:
+        """What software reads: each word is read once, and again after a burn that may change it.
+
+        :raises DeviceError, TransportError: the chip cannot be read
+        """
+        if self._assumed is not None:
+            return self._assumed
+        needed = [*self._block_words(self.data.blocks), *self._find_outside()]
+        missing = [address for address in needed if address not in self._words]
+        if missing:
+            with self.loader.confidential():
+                self._words |= dict(zip(missing, read_words(self.loader, missing), strict=True))
+        return self._build_state(custom)
+
+    def program(self, block: Block, bits: int) -> None:
+        """Burn bits of a block.
+
+        :raises DeviceError: code ``efuse-second-burn``: coded data is there already, and differs; code
+            ``efuse-registers``: the controller does not keep what is written; code ``efuse-busy``: it does not finish
+        :raises Unsupported: code ``efuse-crystal``
+        """
+        state = self.read()
+        again = has_error(state, block) and not state.blocks[block.id] & ~bits
+        if not again and is_used(state, block, bits):
+            raise DeviceError(
+                f"{block.name} can be burned only once, and holds data already",
+                hint="Use an empty block.",
+                code="efuse-second-burn",
+            )
+        coded = encode(bits.to_bytes(state.size(block) // 8, "little"), state.scheme(block))
+        try:
+            self._program(block, coded)
+            self._load()
+            # a damaged command may have burned another block
+            checked = self.loader.dialect.sealed and block.id
+            self._forget([block, self.data.blocks[0]] if checked else self.data.blocks)
+            self.read()
+        except (CommandFailed, NoReply, DeviceError, Unsupported) as error:
+            if not self._closes(block, bits):
+                raise
+            self._note_closed(state, block, bits, error)
+
+    def find_surroundings(self, plan: BurnPlan) -> Surroundings:
+        """The port in use, and the voltage of the flash if the burn may change it and the flash answers."""
+        kind = self.device.transport.info.kind
+        port = kind if kind in USB_PORTS else "uart"
+        fixed = find_fixed_voltage(plan.before)
+        if find_fixed_voltage(plan.state_after) == fixed:
+            return Surroundings(port)
+        try:
+            self.device.attach_flash()
+        except DeviceError:
+            return Surroundings(port)
+        strapping = self.device.chip.strapping
+        bits = [bit for name, bit in strapping.bits.items() if name.endswith("flash_voltage")]
+        if fixed or strapping.address is None or not bits:
+            return Surroundings(port, fixed)
+        is_low = read_words(self.loader, [strapping.address])[0] >> bits[0] & 1
+        return Surroundings(port, "1.8V" if is_low else "3.3V")
+
+    def _program(self, block: Block, coded: bytes) -> None:
+        controller = self.data.controller
+        registers = controller.registers
+        mhz = self.device.crystal_mhz or 0
+        for address, (value, mask) in find_timing(self.data, mhz).items():
+            self._write([RegWrite(address, value, mask)])
+        self._wait()
+        self._clear()
+        start = block.write if controller.per_block_write_registers else registers["program_data"]
+        words = [int.from_bytes(coded[i : i + 4], "little") for i in range(0, len(coded), 4)]
+        with self.loader.confidential():
+            self._write([RegWrite(start + 4 * i, word) for i, word in enumerate(words)])
+        self._write([RegWrite(registers["config"], controller.write_opcode)])
+        number = 0 if controller.per_block_write_registers else block.id << controller.block_shift
+        self._command(controller.program_command | number)
+        self._clear()
+
+    def _load(self) -> None:
+        """Have the controller load the eFuses into the registers that software reads."""
+        controller = self.data.controller
+        self._write([RegWrite(controller.registers["config"], controller.read_opcode)])
+        self._command(controller.read_command, controller.after_read_us)
+
+    def _command(self, value: int, delay_us: int = 0) -> None:
+        """Send a command once, and wait until it is done: its reply may be lost, but not sent again."""
+        address = self.data.controller.registers["command"]
+        writes = [RegWrite(address, value)]
+        if delay_us:
+            nothing = self.device.chip.uart.date_address
+            writes.append(RegWrite(nothing, 0, mask=0, delay_us=delay_us))
+        for write in writes:
+            with suppress(NoReply):
+                self.loader.write_regs(write)
+        self._wait()
+
+    def _wait(self) -> None:
+        """:raises DeviceError: code ``efuse-busy``"""
+        controller = self.data.controller
+        address, clean = controller.registers["command"], 0
+        deadline = self.device.transport.now() + controller.timeout_s
+        while clean < controller.idle_reads:
+            busy = self.loader.read_reg(address) & controller.command_mask
+            clean = 0 if busy else clean + 1
+            if busy and self.device.transport.now() > deadline:
+                raise DeviceError(
+                    f"the eFuse controller is busy for more than {controller.timeout_s:g} s",
+                    hint="Reset the chip, then run check-error.",
+                    code="efuse-busy",
+                )
+
+    def _clear(self) -> None:
+        """Zero the program registers: all that is left in them would be burned as well."""
+        controller = self.data.controller
+        if controller.per_block_write_registers:
+            addresses = [
+                block.write + 4 * i for block in self.data.blocks for i in range(block.words)
+            ]
+        else:
+            count = controller.program_words + controller.check_words
+            start = controller.registers["program_data"]
+            addresses = [start + 4 * i for i in range(count)]
+        self._write([RegWrite(address, 0) for address in addresses])
+
+    def _write(self, writes: Sequence[RegWrite]) -> None:
+        """Write registers that have no effect by themselves, and read them back.
+
+        :raises DeviceError: code ``efuse-registers``
+        """
+        attempts = Attempts(WRITE_ATTEMPTS)
+        addresses = [write.address for write in writes]
+        while True:
+            try:
+                write_group(self.loader, self.device.chip, writes)
+            except NoReply as error:
+                attempts.failed(error)
+                continue
+            found = read_words(self.loader, addresses)
+            if all(
+                word & write.mask == write.value & write.mask
+                for word, write in zip(found, writes, strict=True)
+            ):
+                return
+            attempts.failed(
+                DeviceError(
+                    "the eFuse controller does not keep what is written to its registers",
+                    hint="Use a shorter cable or a lower --baud; nothing was burned.",
+                    code="efuse-registers",
+                )
+            )
+
+    def _build_state(self, custom: Sequence[Field]) -> FuseState:
+        blocks = [
+            sum(self._words[block.read + 4 * i] << 32 * i for i in range(block.words))
+            for block in self.data.blocks
+        ]
+        outside = {address: self._words[address] for address in self._find_outside()}
+        return FuseState(self.data.id, blocks, outside=outside, custom=custom)
+
+    @staticmethod
+    def _block_words(blocks: Iterable[Block]) -> list[int]:
+        return [block.read + 4 * i for block in blocks for i in range(block.words)]
+
+    def _find_outside(self) -> list[int]:
+        """Registers besides the blocks: those that report errors, and those of calculated fields and the revision."""
+        chip = self.device.chip
+        found = list(find_error_registers(self.data))
+        for table in self.data.table:
+            extras = (field.extra_part for field in table.calculated)
+            found += [extra.address for extra in extras if extra is not None]
+        names = ("major_revision", "minor_revision", "major_revision_raw")
+        for name in (*names, *chip.revision.treat_as_zero_when):
+            found += [part.address for part in chip.fields.get(name, ())]
+        blocks = set(self._block_words(self.data.blocks))
+        return [address for address in dict.fromkeys(found) if address not in blocks]
+
+    def _forget(self, blocks: Sequence[Block]) -> None:
+        """Read these blocks, and what reports errors, again."""
+        for address in (*self._block_words(blocks), *find_error_registers(self.data)):
+            self._words.pop(address, None)
+
+    def _closes(self, block: Block, bits: int) -> bool:
+        fields = (self._find_field(name) for name in CLOSING) if block.id == 0 else ()
+        return any(field is not None and field.mask & bits for field in fields)
+
+    def _find_field(self, name: str) -> Field | None:
+        """The field ``name`` of this chip; None if it has none."""
+        fields = (field for table in self.data.table for field in table.fields)
+        return next((field for field in fields if field.name == name), None)
+
+    def _note_closed(self, state: FuseState, block: Block, bits: int, error: Exception) -> None:
+        blocks = list(state.blocks)
+        blocks[block.id] |= bits
+        self._assumed = state.change(blocks)
+        text = "the chip no longer lets anyone read its registers, as expected after this burn; the last step is not verified"
+        self.device.report(Warned(code="efuse-closed", text=text))

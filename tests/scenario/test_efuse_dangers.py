@@ -1,0 +1,227 @@
+"""Dangerous burns: each is refused by name, whatever command sets the bits, and allowed with its consent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from espwire.cli.main import main
+from espwire.efuse.store import VirtualStore, open_file
+from espwire.efuse.tables import load_fuses
+
+FILE = "fuses"
+KEY = bytes(range(1, 33))
+# chip, commands that make the state before, commands that are refused, name
+
+OPEN = "--no-read-protect --no-write-protect"
+DIGEST = "burn-key BLOCK_KEY0 key SECURE_BOOT_DIGEST0"
+RULES = [
+    ("esp32c3", "", "burn-efuse SECURE_BOOT_EN 1", "efuse-no-digest"),
+    ("esp32c3", "", "burn-bit BLOCK0 {SECURE_BOOT_EN}", "efuse-no-digest"),
+    ("esp32c3", DIGEST, "burn-efuse SECURE_BOOT_KEY_REVOKE0 1 SECURE_BOOT_EN 1", "efuse-no-digest"),
+    ("esp32", "", "burn-efuse ABS_DONE_1 1", "efuse-no-digest"),
+    ("esp32c2", "", "burn-efuse SECURE_BOOT_EN 1", "efuse-no-digest"),
+    ("esp32c3", DIGEST, "burn-efuse SECURE_BOOT_KEY_REVOKE0 1", "efuse-last-digest"),
+    ("esp32c3", DIGEST, "burn-bit BLOCK0 {SECURE_BOOT_KEY_REVOKE0}", "efuse-last-digest"),
+    ("esp32c6", "", "burn-efuse SPI_BOOT_CRYPT_CNT 1", "efuse-no-flash-key"),
+    ("esp32c2", "", "burn-efuse SPI_BOOT_CRYPT_CNT 1", "efuse-no-flash-key"),
+    ("esp32", "", "burn-efuse FLASH_CRYPT_CNT 1", "efuse-no-flash-key"),
+    ("esp32c6", "", "burn-bit BLOCK0 {SPI_BOOT_CRYPT_CNT}", "efuse-no-flash-key"),
+    ("esp32c3", DIGEST, "burn-efuse RD_DIS 1", "efuse-hidden-digest"),
+    ("esp32c3", DIGEST, "burn-bit BLOCK0 32", "efuse-hidden-digest"),
+    (
+        "esp32c3",
+        DIGEST,
+        "burn-key BLOCK_KEY1 key SECURE_BOOT_DIGEST0",
+        "efuse-same-purpose",
+    ),
+    (
+        "esp32c3",
+        "burn-key BLOCK_KEY0 key XTS_AES_128_KEY",
+        "burn-key BLOCK_KEY1 key XTS_AES_128_KEY",
+        "efuse-same-purpose",
+    ),
+    (
+        "esp32s3",
+        "burn-key BLOCK_KEY0 key XTS_AES_128_KEY",
+        "burn-key BLOCK_KEY1 key2 XTS_AES_256_KEY",
+        "efuse-mixed-flash-keys",
+    ),
+    ("esp32c3", "", "burn-efuse KEY_PURPOSE_5 XTS_AES_128_KEY", "efuse-key-slot"),
+    (
+        "esp32c3",
+        f"burn-key BLOCK_KEY0 key XTS_AES_128_KEY {OPEN}",
+        "write-protect-efuse RD_DIS",
+        "efuse-open-key",
+    ),
+    (
+        "esp32",
+        f"burn-key flash_encryption key {OPEN}",
+        "write-protect-efuse RD_DIS",
+        "efuse-open-key",
+    ),
+    (
+        "esp32c2",
+        "burn-key BLOCK_KEY0 key XTS_AES_128_KEY",
+        "burn-efuse SECURE_BOOT_EN 1 --allow efuse-no-digest",
+        "efuse-key-halves",
+    ),
+    ("esp32s3", "burn-efuse DIS_USB_JTAG 1", "burn-efuse DIS_USB_SERIAL_JTAG 1", "efuse-usb-boot"),
+    (
+        "esp32s3",
+        "burn-efuse DIS_USB_JTAG 1",
+        "burn-bit BLOCK0 {DIS_USB_SERIAL_JTAG}",
+        "efuse-usb-boot",
+    ),
+    ("esp32s3", "", "burn-efuse DIS_USB_JTAG 1 DIS_USB_SERIAL_JTAG 1", "efuse-usb-boot"),
+    ("esp32p4", "301", "burn-efuse ENABLE_SECURITY_DOWNLOAD 1", "efuse-no-flash-power"),
+    (
+        "esp32p4",
+        "301",
+        "burn-efuse DOWNLOAD_MODE_XPD_ON 1 ENABLE_SECURITY_DOWNLOAD 1",
+        "efuse-no-flash-power",
+    ),
+    ("esp32p4", "302", "burn-efuse ENABLE_SECURITY_DOWNLOAD 1", "efuse-no-flash-power"),
+    ("esp32c3", "", "burn-key-digest BLOCK_KEY0 ec.pem SECURE_BOOT_DIGEST0", "efuse-digest-scheme"),
+    ("esp32c2", "", "burn-key-digest rsa.pem", "efuse-digest-scheme"),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from espwire.secure.keys import SCHEMES, generate_key
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key").write_bytes(KEY)
+    (tmp_path / "key2").write_bytes(KEY[::-1] + KEY)
+    (tmp_path / "ec.pem").write_bytes(generate_key(SCHEMES["ecdsa256"]).pem())
+    return tmp_path
+
+
+def run(chip: str, line: str) -> int:
+    words = line.format_map(Bits(chip)).split()
+    return main(["efuse", "-c", chip, "--path-efuse-file", FILE, "--do-not-confirm", *words])
+
+
+class Bits(dict[str, int]):
+    """The first bit of a field."""
+
+    def __init__(self, chip: str) -> None:
+        super().__init__()
+        self._fields = [field for table in load_fuses(chip).table for field in table.fields]
+
+    def __missing__(self, name: str) -> int:
+        return next(field.start for field in self._fields if field.name == name)
+
+
+def prepare(chip: str, before: str) -> None:
+    if before.isdecimal():  # a revision
+        major, minor = divmod(int(before), 100)
+        store = VirtualStore(chip, path=FILE)
+        layout = store.read().layout
+        for name, value in (("WAFER_VERSION_MAJOR_LO", major), ("WAFER_VERSION_MINOR", minor)):
+            field = layout.field(name)
+            store.burned[field.block] |= value << field.start
+        assert store.read().revision == int(before)
+        store.save()
+    elif before:
+        assert run(chip, before) == 0
+
+
+@pytest.mark.parametrize(("chip", "before", "line", "name"), RULES)
+def test_a_dangerous_burn_is_refused_and_allowed_by_its_consent(
+    capsys: pytest.CaptureFixture[str], chip: str, before: str, line: str, name: str
+) -> None:
+    if "rsa.pem" in line:
+        from espwire.secure.keys import SCHEMES, generate_key
+
+        Path("rsa.pem").write_bytes(generate_key(SCHEMES["rsa3072"]).pem())
+    prepare(chip, before)
+    old = open_file(FILE, chip).burned
+    capsys.readouterr()
+    assert run(chip, line) == 8
+    assert f"[{name}]" in capsys.readouterr().err
+    assert open_file(FILE, chip).burned == old
+    assert run(chip, f"{line} --allow {name}") == 0
+    assert open_file(FILE, chip).burned != old
+
+
+@pytest.mark.parametrize(
+    ("chip", "before", "line"),
+    [
+        ("esp32c3", DIGEST, "burn-efuse SECURE_BOOT_EN 1"),
+        ("esp32c3", "", f"{DIGEST} burn-efuse SECURE_BOOT_EN 1"),
+        (
+            "esp32c6",
+            "",
+            "burn-key BLOCK_KEY0 key XTS_AES_128_KEY burn-efuse SPI_BOOT_CRYPT_CNT 1",
+        ),
+        ("esp32", "burn-key flash_encryption key", "burn-efuse FLASH_CRYPT_CNT 1"),
+        ("esp32c3", "", "burn-key BLOCK_KEY0 key XTS_AES_128_KEY write-protect-efuse RD_DIS"),
+        ("esp32p4", "302", "burn-efuse DOWNLOAD_MODE_XPD_ON 1 ENABLE_SECURITY_DOWNLOAD 1"),
+        ("esp32s3", "", "burn-efuse DIS_USB_JTAG 1"),
+        ("esp32s3", "", "burn-key BLOCK_KEY1 key2 XTS_AES_256_KEY"),
+        ("esp32c3", "", "burn-efuse DIS_DOWNLOAD_MODE 1"),  # no port is in use
+    ],
+)
+def test_what_is_complete_needs_no_consent(chip: str, before: str, line: str) -> None:
+    prepare(chip, before)
+    assert run(chip, line) == 0
+
+
+@pytest.mark.parametrize(
+    ("port", "line", "name"),
+    [
+        ("esp32c3?kind=usb-jtag", "DIS_USB_SERIAL_JTAG_DOWNLOAD_MODE 1", "efuse-own-port"),
+        ("esp32s3?kind=usb-jtag", "DIS_USB_SERIAL_JTAG 1", "efuse-own-port"),
+        ("esp32s3?kind=usb-otg", "DIS_USB_OTG_DOWNLOAD_MODE 1", "efuse-own-port"),
+        ("esp32c6?size=1MB", "DIS_DOWNLOAD_MODE 1", "efuse-own-port"),
+        ("esp32?revision=3.0", "UART_DOWNLOAD_DIS 1", "efuse-own-port"),
+        ("esp32s3?size=1MB", "VDD_SPI_FORCE 1 VDD_SPI_XPD 1", "efuse-flash-voltage"),
+    ],
+)
+def test_the_port_in_use_and_the_voltage_of_the_flash_are_protected(
+    capsys: pytest.CaptureFixture[str], port: str, line: str, name: str
+) -> None:
+    words = ["-p", f"virtual:{port}&profile=instant&efuse={FILE}", "efuse", "--do-not-confirm"]
+    assert main([*words, "burn-efuse", *line.split()]) == 8, capsys.readouterr().err
+    assert f"[{name}]" in capsys.readouterr().err
+    assert main([*words, "burn-efuse", *line.split(), "--allow", name]) == 0
+    other = ["-p", f"virtual:{port}&profile=instant", "efuse", "--do-not-confirm", "burn-efuse"]
+    assert main([*other, "WDT_DELAY_SEL", "1"]) == 0 or port.startswith("esp32?")
+
+
+def test_the_voltage_at_which_the_flash_answers_can_be_fixed() -> None:
+    port = "virtual:esp32s3?profile=instant"
+    words = ["-p", port, "efuse", "--do-not-confirm", "set-flash-voltage"]
+    assert main([*words, "3.3V"]) == 0
+    assert main([*words, "1.8V"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("chip", "line", "code"),
+    [
+        ("esp32", "burn-efuse UART_DOWNLOAD_DIS 1", "efuse-no-effect"),
+        ("esp32c3", "burn-efuse JTAG_SEL_ENABLE 1", "efuse-no-effect"),
+        ("esp32h2", f"burn-key BLOCK_KEY0 ec.pem ECDSA_KEY {OPEN}", "efuse-weak-ecdsa"),
+        (
+            "esp32c3",
+            "burn-efuse SPI_BOOT_CRYPT_CNT 2 --allow efuse-no-flash-key",
+            "efuse-counter-hole",
+        ),
+    ],
+)
+def test_what_has_no_effect_or_is_weak_is_reported(
+    capsys: pytest.CaptureFixture[str], chip: str, line: str, code: str
+) -> None:
+    assert run(chip, line) == 0
+    assert code in capsys.readouterr().err
+
+
+def test_the_error_as_json_names_the_consents(capsys: pytest.CaptureFixture[str]) -> None:
+    run("esp32c3", "burn-efuse SECURE_BOOT_EN 1 SPI_BOOT_CRYPT_CNT 1 --json")
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "efuse-no-digest" in json.dumps(error)
+    assert "efuse-no-flash-key" in json.dumps(error)
