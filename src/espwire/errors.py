@@ -258,6 +258,8 @@ CONSENTS: dict[str, str] = {
     "wrong-offset": "write or merge a bootloader or a merged file to an address where the chip does not start it",
     "not-an-image": "write something that is not an image to where the chip boots from",
     "unsigned-image": "write an unsigned image to a chip with secure boot enabled",
+    "untrusted-key": "write an image that is signed by keys which the chip's eFuses do not trust",
+    "revoked-key": "write an image that is signed by revoked keys only",
     "erase-secured": "erase flash of a chip with secure boot or flash encryption on",
     "rom-ram": "load a program over the RAM that the ROM uses itself",
     "outside-build": "read and flash a file that a build names outside its own folder",

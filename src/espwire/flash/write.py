@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from espwire.blob import Blob
 from espwire.device.backends.base import build_wrong_erase
 from espwire.device.backends.stub import WriteTransfer
+from espwire.efuse.trust import find_refusals
+from espwire.efuse.wire import DeviceStore
 from espwire.errors import FileError
 from espwire.events import (
     Finished,
@@ -198,6 +200,8 @@ def check_write(
         valid, config = device.flash_key_valid, device.flash_crypt_config
         target = replace(target, flash_key=valid, crypt_config=config)
     problems = find_problems(blobs, target, policy, images, host_key=key is not None)
+    if device.security.secure_boot and not device.secure_download:
+        problems += find_refusals(blobs, target.chip, DeviceStore(device).read())
     if key is not None:
         blobs, more = encrypt_for(device, key, blobs, report)
         problems += more
